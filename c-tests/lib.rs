@@ -1,0 +1,1 @@
+//! Holds the C test programs; see `cases/`.

@@ -1,0 +1,2 @@
+//! The `usersock` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! packetdrill plug-in.
