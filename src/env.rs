@@ -1,1 +1,359 @@
-//! env
+//! What the stack is handed and never fetches: time and randomness. Above: everything that asks `now` or draws a number.
+//! Below: std's monotonic clock and /dev/urandom in service, a number and a seed in tests and simulations.
+//! Linux: ktime_get(), ktime_get_real(), get_random_bytes().
+
+pub use core::time::Duration;
+
+use core::hash::Hasher;
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher24;
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment of the stack's own monotonic time: nanoseconds since the stack's epoch (its creation, or what a test says).
+/// 64 bits reach 584 years; arithmetic saturates at both ends, so no sum of a moment and a wait can wrap into the past.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The stack's epoch.
+    pub const ZERO: Instant = Instant(0);
+    /// Later than any event: what a wait without end waits for.
+    pub const MAX: Instant = Instant(u64::MAX);
+
+    /// The moment `nanos` nanoseconds after the epoch.
+    pub const fn from_nanos(nanos: u64) -> Instant {
+        Instant(nanos)
+    }
+
+    /// The moment `micros` microseconds after the epoch; saturates.
+    pub const fn from_micros(micros: u64) -> Instant {
+        Instant(micros.saturating_mul(1_000))
+    }
+
+    /// The moment `millis` milliseconds after the epoch; saturates.
+    pub const fn from_millis(millis: u64) -> Instant {
+        Instant(millis.saturating_mul(1_000_000))
+    }
+
+    /// The moment `secs` seconds after the epoch; saturates.
+    pub const fn from_secs(secs: u64) -> Instant {
+        Instant(secs.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole microseconds since the epoch.
+    pub const fn as_micros(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// Whole milliseconds since the epoch.
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// Whole seconds since the epoch.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    /// Time passed since `earlier`; zero when `earlier` is in fact later.
+    pub const fn saturating_sub(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// `self + wait`; [`Instant::MAX`] when that is past the end of time.
+    pub const fn saturating_add(self, wait: Duration) -> Instant {
+        Instant(self.0.saturating_add(nanos(wait)))
+    }
+}
+
+/// A duration in nanoseconds; saturates (a `Duration` reaches further than 64 bits of nanoseconds do).
+const fn nanos(duration: Duration) -> u64 {
+    let n = duration.as_nanos();
+    if n > u64::MAX as u128 { u64::MAX } else { n as u64 }
+}
+
+impl core::fmt::Debug for Instant {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+impl core::ops::Add<Duration> for Instant {
+    type Output = Instant;
+    fn add(self, wait: Duration) -> Instant {
+        self.saturating_add(wait)
+    }
+}
+
+impl core::ops::AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, wait: Duration) {
+        *self = *self + wait;
+    }
+}
+
+impl core::ops::Sub<Duration> for Instant {
+    type Output = Instant;
+    fn sub(self, back: Duration) -> Instant {
+        Instant(self.0.saturating_sub(nanos(back)))
+    }
+}
+
+impl core::ops::SubAssign<Duration> for Instant {
+    fn sub_assign(&mut self, back: Duration) {
+        *self = *self - back;
+    }
+}
+
+impl core::ops::Sub<Instant> for Instant {
+    type Output = Duration;
+    /// As [`Instant::saturating_sub`].
+    fn sub(self, earlier: Instant) -> Duration {
+        self.saturating_sub(earlier)
+    }
+}
+
+/// Where the stack's time comes from. Readings of `now` never go back.
+pub trait Clock: Send + Sync {
+    /// Monotonic time since the stack's epoch.
+    fn now(&self) -> Instant;
+    /// Time since the UNIX epoch, for the timestamps that programs get (`SO_TIMESTAMP`, pcap). It may jump.
+    fn wall(&self) -> Duration;
+}
+
+/// The system's monotonic clock, counted from the moment this value was made.
+#[derive(Debug)]
+pub struct RealClock {
+    epoch: std::time::Instant,
+}
+
+impl RealClock {
+    /// A clock that reads zero now.
+    pub fn new() -> RealClock {
+        RealClock { epoch: std::time::Instant::now() }
+    }
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        RealClock::new()
+    }
+}
+
+impl Clock for RealClock {
+    fn now(&self) -> Instant {
+        Instant::ZERO + self.epoch.elapsed()
+    }
+
+    fn wall(&self) -> Duration {
+        // Before 1970 there is no honest answer; zero keeps the stack running on a machine whose clock was never set.
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// A clock that stands still until it is told to move; it never goes back. Wall time is monotonic time plus a constant.
+#[derive(Debug)]
+pub struct VirtualClock {
+    now: AtomicU64,
+    wall_at_epoch: Duration,
+}
+
+impl VirtualClock {
+    /// Stands at [`Instant::ZERO`], which is midnight of 2000-01-01 UTC on the wall.
+    pub const fn new() -> VirtualClock {
+        VirtualClock::with_wall(Duration::from_secs(946_684_800))
+    }
+
+    /// Stands at [`Instant::ZERO`]; the wall clock shows `wall_at_epoch` (since the UNIX epoch) there.
+    pub const fn with_wall(wall_at_epoch: Duration) -> VirtualClock {
+        VirtualClock { now: AtomicU64::new(0), wall_at_epoch }
+    }
+
+    /// Moves to `to`. A moment before the present is ignored: time never goes back.
+    pub fn set(&self, to: Instant) {
+        self.now.fetch_max(to.0, Ordering::AcqRel);
+    }
+
+    /// Moves `by` ahead and returns the new time; stops at [`Instant::MAX`].
+    pub fn advance(&self, by: Duration) -> Instant {
+        let ahead = |now: u64| now.saturating_add(nanos(by));
+        let before = self.now.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(ahead(now)));
+        Instant(ahead(before.unwrap_or_else(|now| now)))
+    }
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        VirtualClock::new()
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Instant {
+        Instant(self.now.load(Ordering::Acquire))
+    }
+
+    fn wall(&self) -> Duration {
+        self.wall_at_epoch.saturating_add(Duration::from_nanos(self.now().0))
+    }
+}
+
+/// Where random numbers come from. Unpredictable in service ([`OsEntropy`]), repeatable in tests ([`SeededEntropy`]).
+pub trait Entropy: Send + Sync {
+    /// Fills `buf` with random bytes.
+    fn fill(&self, buf: &mut [u8]);
+
+    /// A random number of 32 bits.
+    fn next_u32(&self) -> u32 {
+        let mut b = [0; 4];
+        self.fill(&mut b);
+        u32::from_le_bytes(b)
+    }
+
+    /// A random number of 64 bits.
+    fn next_u64(&self) -> u64 {
+        let mut b = [0; 8];
+        self.fill(&mut b);
+        u64::from_le_bytes(b)
+    }
+
+    /// A number from 0 to `n` - 1, each equally likely; 0 when `n` is 0.
+    fn below(&self, n: u32) -> u32 {
+        // The low half of the product says how far into its slot the draw fell; the first 2^32 mod n places are
+        // refused, which leaves every slot equally many (Lemire, "Fast random integer generation in an interval").
+        let mut wide = u64::from(self.next_u32()) * u64::from(n);
+        if (wide as u32) < n {
+            let uneven = n.wrapping_neg() % n;
+            while (wide as u32) < uneven {
+                wide = u64::from(self.next_u32()) * u64::from(n);
+            }
+        }
+        (wide >> 32) as u32
+    }
+}
+
+/// Bytes that one read of /dev/urandom fetches: enough for 64 keys, so that a port choice costs no system call.
+const POOL: usize = 1024;
+
+/// The system's random numbers, from /dev/urandom through a buffer. A byte is handed out once and wiped from the buffer.
+/// After fork(2) the child throws the inherited buffer away, so that parent and child never share an ISN.
+///
+/// No descriptor is kept: a daemon that closes all of its descriptors would leave ours pointing at another file. Should a
+/// later opening fail (EMFILE, chroot), numbers come from a keyed generator seeded when the system's source still answered.
+pub struct OsEntropy {
+    pool: Mutex<Pool>,
+}
+
+struct Pool {
+    /// Bytes from `used` on are fresh.
+    bytes: Box<[u8; POOL]>,
+    used: usize,
+    /// The process that filled the buffer.
+    pid: u32,
+    /// Key and position of the generator for when the device cannot be opened.
+    reserve: ([u8; 16], u64),
+}
+
+impl OsEntropy {
+    /// Reads /dev/urandom. Fails with the errno of open(2) or read(2); without randomness a stack must not start.
+    pub fn new() -> crate::error::Result<OsEntropy> {
+        let mut bytes = Box::new([0; POOL]);
+        let mut key = [0; 16];
+        let mut source = File::open("/dev/urandom")?;
+        source.read_exact(&mut bytes[..])?;
+        source.read_exact(&mut key)?;
+        Ok(OsEntropy { pool: Mutex::new(Pool { bytes, used: 0, pid: std::process::id(), reserve: (key, 0) }) })
+    }
+}
+
+impl Pool {
+    fn fill(&mut self, mut buf: &mut [u8], pid: u32) {
+        if self.pid != pid {
+            self.pid = pid;
+            self.used = POOL;
+        }
+        while !buf.is_empty() {
+            if self.used == POOL {
+                self.refill(|bytes| File::open("/dev/urandom")?.read_exact(bytes));
+            }
+            let n = buf.len().min(POOL - self.used);
+            let (head, rest) = buf.split_at_mut(n);
+            let fresh = &mut self.bytes[self.used..self.used + n];
+            head.copy_from_slice(fresh);
+            fresh.fill(0);
+            self.used += n;
+            buf = rest;
+        }
+    }
+
+    fn refill(&mut self, read: impl FnOnce(&mut [u8]) -> std::io::Result<()>) {
+        if read(&mut self.bytes[..]).is_err() {
+            let (key, position) = &mut self.reserve;
+            for word in self.bytes.chunks_exact_mut(8) {
+                // SipHash in counter mode; the process id keeps a forked child off its parent's sequence.
+                let mut hasher = SipHasher24::new_with_key(key);
+                hasher.write_u64(*position);
+                hasher.write_u32(self.pid);
+                word.copy_from_slice(&hasher.finish().to_le_bytes());
+                *position += 1;
+            }
+        }
+        self.used = 0;
+    }
+}
+
+impl Entropy for OsEntropy {
+    fn fill(&self, buf: &mut [u8]) {
+        self.pool.lock().fill(buf, std::process::id());
+    }
+}
+
+impl core::fmt::Debug for OsEntropy {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("OsEntropy")
+    }
+}
+
+/// Numbers that follow from a seed: the same seed gives the same sequence on every machine. Never for service: anyone who
+/// knows the seed knows the ports and the ISNs. SplitMix64 (Steele, Lea, Flood 2014), one atomic add a number.
+#[derive(Debug)]
+pub struct SeededEntropy {
+    state: AtomicU64,
+}
+
+impl SeededEntropy {
+    /// The sequence of `seed`.
+    pub const fn new(seed: u64) -> SeededEntropy {
+        SeededEntropy { state: AtomicU64::new(seed) }
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, buf: &mut [u8]) {
+        for chunk in buf.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    fn next_u32(&self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    fn next_u64(&self) -> u64 {
+        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.state.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! TCP sockets in user space, as Linux does them, for any program.
-pub mod wire;
-pub mod env;
 pub mod counters;
+pub mod env;
+pub mod error;
 pub mod sysctl;
 pub mod wheel;
+pub mod wire;
