@@ -1,1 +1,230 @@
-//! counters
+//! What a stack counts: MIB counters by Linux's names and a counter for each reason to drop a packet. Counted by all of
+//! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU, /proc/net/{snmp,netstat,snmp6}.
+//!
+//! Counting is one relaxed add to a line that few threads share ([`SHARDS`]); reading sums the shards. A sum taken while
+//! others count is a value between before and after, as on Linux.
+
+mod drop_reason;
+mod mib;
+#[cfg(test)]
+mod tests;
+
+pub use drop_reason::DropReason;
+pub use mib::{Group, Mib};
+
+use core::cell::Cell;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// How many copies of each counter there are. Threads take them in turn.
+pub const SHARDS: usize = 8;
+
+const MIBS: usize = Mib::ALL.len();
+const REASONS: usize = DropReason::ALL.len();
+
+/// One copy of all counters. 128 bytes, as processors fetch pairs of lines.
+#[repr(align(128))]
+struct Shard {
+    mibs: [AtomicU64; MIBS],
+    drops: [AtomicU64; REASONS],
+}
+
+/// The shard of the calling thread. Numbering is by process, not by stack: a thread's shard is the same in all stacks.
+fn shard_index() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
+    MINE.with(|mine| {
+        if mine.get() == usize::MAX {
+            mine.set(NEXT.fetch_add(1, Relaxed) % SHARDS);
+        }
+        mine.get()
+    })
+}
+
+/// All counters of a stack.
+pub struct Counters {
+    shards: Box<[Shard]>,
+    /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
+    icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
+}
+
+impl Counters {
+    /// Counters at zero; the four constants of RFC 4022 and the IP ones of RFC 4293 as Linux prints them (a host that does not forward).
+    pub fn new() -> Counters {
+        let zero =
+            |_| Shard { mibs: [const { AtomicU64::new(0) }; MIBS], drops: [const { AtomicU64::new(0) }; REASONS] };
+        let counters = Counters {
+            shards: (0..SHARDS).map(zero).collect(),
+            icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
+        };
+        counters.set(Mib::IpForwarding, 2);
+        counters.set(Mib::IpDefaultTTL, 64);
+        counters.set(Mib::TcpRtoAlgorithm, 1);
+        counters.set(Mib::TcpRtoMin, 200);
+        counters.set(Mib::TcpRtoMax, 120_000);
+        counters.set(Mib::TcpMaxConn, -1i64 as u64);
+        counters
+    }
+
+    #[inline]
+    fn shard(&self) -> &Shard {
+        &self.shards[shard_index() % SHARDS]
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn inc(&self, mib: Mib) {
+        self.add(mib, 1);
+    }
+
+    /// Counts `n`. Wraps at 2^64, as Linux does.
+    #[inline]
+    pub fn add(&self, mib: Mib, n: u64) {
+        self.shard().mibs[mib as usize].fetch_add(n, Relaxed);
+    }
+
+    /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be "negative".
+    #[inline]
+    pub fn dec(&self, mib: Mib) {
+        self.shard().mibs[mib as usize].fetch_sub(1, Relaxed);
+    }
+
+    /// Makes a gauge read `value`. Concurrent `inc` and `dec` are kept on top of it; two concurrent `set`s may mix.
+    pub fn set(&self, mib: Mib, value: u64) {
+        self.add(mib, value.wrapping_sub(self.get(mib)));
+    }
+
+    /// The counter's value.
+    pub fn get(&self, mib: Mib) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.mibs[mib as usize].load(Relaxed)))
+    }
+
+    /// Counts a dropped packet.
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        self.shard().drops[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Packets dropped for this reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.drops[reason as usize].load(Relaxed)))
+    }
+
+    /// Every reason with its count, zeros too.
+    pub fn iter_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason)))
+    }
+
+    /// Counts an arriving ICMP message of this type (`IcmpMsgInType8`).
+    pub fn icmp_in(&self, icmp_type: u8) {
+        self.icmp_types[0][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an ICMP message of this type sent (`IcmpMsgOutType0`).
+    pub fn icmp_out(&self, icmp_type: u8) {
+        self.icmp_types[0][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an arriving ICMPv6 message of this type (`Icmp6InType128`).
+    pub fn icmp6_in(&self, icmp_type: u8) {
+        self.icmp_types[1][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an ICMPv6 message of this type sent (`Icmp6OutType129`).
+    pub fn icmp6_out(&self, icmp_type: u8) {
+        self.icmp_types[1][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
+    }
+
+    /// Every counter of the enum with its value, in print order; zeros too.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Mib::ALL.iter().map(|&mib| (mib.name(), self.get(mib)))
+    }
+
+    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) included.
+    pub fn get_by_name(&self, name: &str) -> Option<u64> {
+        if let Some(mib) = Mib::from_name(name) {
+            return Some(self.get(mib));
+        }
+        ICMP_TYPE_NAMES.iter().find_map(|&(prefix, family, direction)| {
+            let icmp_type: u8 = name.strip_prefix(prefix)?.parse().ok()?;
+            Some(self.icmp_types[family][direction][usize::from(icmp_type)].load(Relaxed))
+        })
+    }
+
+    /// As /proc/net/snmp: a line of names and a line of values for Ip, Icmp, IcmpMsg (types seen only), Tcp and Udp.
+    pub fn snmp_text(&self) -> String {
+        let mut out = String::new();
+        self.write_group(&mut out, Group::Ip);
+        self.write_group(&mut out, Group::Icmp);
+        let seen: Vec<_> = self.icmp_types_seen(0).collect();
+        if !seen.is_empty() {
+            let short = |name: &str| name["IcmpMsg".len()..].to_owned();
+            write_lines(&mut out, "IcmpMsg", seen.iter().map(|(name, value)| (short(name), value.to_string())));
+        }
+        self.write_group(&mut out, Group::Tcp);
+        self.write_group(&mut out, Group::Udp);
+        out
+    }
+
+    /// As /proc/net/netstat: a line of names and a line of values for TcpExt and IpExt.
+    pub fn netstat_text(&self) -> String {
+        let mut out = String::new();
+        self.write_group(&mut out, Group::TcpExt);
+        self.write_group(&mut out, Group::IpExt);
+        out
+    }
+
+    /// As /proc/net/snmp6: a line for each counter, the ICMPv6 types seen between the ICMPv6 and the UDP ones.
+    pub fn snmp6_text(&self) -> String {
+        let mut out = String::new();
+        let named = |group: Group| group.mibs().iter().map(|&mib| (mib.name().to_owned(), self.get(mib)));
+        let lines =
+            named(Group::Ip6).chain(named(Group::Icmp6)).chain(self.icmp_types_seen(1)).chain(named(Group::Udp6));
+        for (name, value) in lines {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{name:<32}\t{value}");
+        }
+        out
+    }
+
+    fn write_group(&self, out: &mut String, group: Group) {
+        let value = |mib| match mib {
+            // The one signed number of the table: -1 says that there is no fixed limit.
+            Mib::TcpMaxConn => (self.get(mib) as i64).to_string(),
+            _ => self.get(mib).to_string(),
+        };
+        let cells = group.mibs().iter().map(|&mib| (mib.short_name().to_owned(), value(mib)));
+        write_lines(out, group.name(), cells);
+    }
+
+    fn icmp_types_seen(&self, family: usize) -> impl Iterator<Item = (String, u64)> + '_ {
+        ICMP_TYPE_NAMES.iter().filter(move |(_, of, _)| *of == family).flat_map(move |&(prefix, _, direction)| {
+            let counts = self.icmp_types[family][direction].iter().enumerate();
+            counts.map(move |(t, n)| (format!("{prefix}{t}"), n.load(Relaxed))).filter(|&(_, n)| n > 0)
+        })
+    }
+}
+
+/// Prefix of the per-type counters' names, family and direction.
+const ICMP_TYPE_NAMES: [(&str, usize, usize); 4] =
+    [("IcmpMsgInType", 0, 0), ("IcmpMsgOutType", 0, 1), ("Icmp6InType", 1, 0), ("Icmp6OutType", 1, 1)];
+
+fn write_lines(out: &mut String, title: &str, cells: impl Iterator<Item = (String, String)>) {
+    let (names, values): (Vec<_>, Vec<_>) = cells.unzip();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{title}: {}\n{title}: {}", names.join(" "), values.join(" "));
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters::new()
+    }
+}
+
+impl core::fmt::Debug for Counters {
+    /// The counters and drop reasons that are not zero.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let drops = self.iter_drops().map(|(reason, n)| (reason.name(), n));
+        f.debug_map().entries(self.iter().chain(drops).filter(|&(_, n)| n != 0)).finish()
+    }
+}

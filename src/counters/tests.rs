@@ -1,0 +1,83 @@
+use super::*;
+use std::collections::HashSet;
+
+#[test]
+fn names_are_linuxs_unique_and_lead_back_to_their_counter() {
+    let mut seen = HashSet::new();
+    for (i, &mib) in Mib::ALL.iter().enumerate() {
+        assert_eq!(mib as usize, i);
+        assert!(seen.insert(mib.name()), "{} twice", mib.name());
+        assert_eq!(Mib::from_name(mib.name()), Some(mib));
+        assert!(mib.group().mibs().contains(&mib));
+    }
+    for (i, &reason) in DropReason::ALL.iter().enumerate() {
+        assert_eq!(reason as usize, i);
+        assert!(seen.insert(reason.name()), "{} twice", reason.name());
+        assert_eq!(DropReason::from_name(reason.name()), Some(reason));
+    }
+    for name in ["TcpExtTCPAutoCorking", "TcpRetransSegs", "IpInReceives", "Ip6InReceives", "TcpExtTcpTimeoutRehash"] {
+        assert!(Mib::from_name(name).is_some(), "{name}");
+    }
+    assert_eq!(Mib::from_name("TcpExtNoSuch"), None);
+}
+
+#[test]
+fn counting_from_many_threads_loses_nothing() {
+    let counters = Counters::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 * SHARDS {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    counters.inc(Mib::TcpInSegs);
+                    counters.inc(Mib::TcpCurrEstab);
+                    counters.drop(DropReason::TcpCsum);
+                }
+            });
+        }
+    });
+    let n = 2 * SHARDS as u64 * 1000;
+    assert_eq!((counters.get(Mib::TcpInSegs), counters.drops(DropReason::TcpCsum)), (n, n));
+    for _ in 0..n {
+        counters.dec(Mib::TcpCurrEstab);
+    }
+    assert_eq!(counters.get(Mib::TcpCurrEstab), 0);
+    assert_eq!(counters.iter_drops().filter(|d| d.1 > 0).collect::<Vec<_>>(), [(DropReason::TcpCsum, n)]);
+}
+
+#[test]
+fn set_makes_a_gauge_read_the_value_from_any_thread() {
+    let counters = Counters::new();
+    counters.set(Mib::TcpCurrEstab, 10);
+    std::thread::scope(|s| s.spawn(|| counters.set(Mib::TcpCurrEstab, 3)).join().unwrap());
+    counters.inc(Mib::TcpCurrEstab);
+    assert_eq!(counters.get(Mib::TcpCurrEstab), 4);
+}
+
+#[test]
+fn the_texts_have_the_shape_of_the_proc_files() {
+    let counters = Counters::new();
+    counters.add(Mib::TcpExtTCPAutoCorking, 7);
+    counters.icmp_in(3);
+    counters.icmp6_out(135);
+    for text in [counters.snmp_text(), counters.netstat_text()] {
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks(2) {
+            assert_eq!(pair[0].split(':').next(), pair[1].split(':').next());
+            assert_eq!(pair[0].split(' ').count(), pair[1].split(' ').count());
+        }
+    }
+    let snmp = counters.snmp_text();
+    assert!(snmp.starts_with("Ip: Forwarding DefaultTTL InReceives "), "{snmp}");
+    assert!(snmp.contains("\nIp: 2 64 0 "), "{snmp}");
+    assert!(snmp.contains("\nIcmpMsg: InType3\nIcmpMsg: 1\n"), "{snmp}");
+    assert!(snmp.contains("\nTcp: 1 200 120000 -1 0 0 "), "{snmp}");
+    let netstat = counters.netstat_text();
+    let column = netstat.lines().next().unwrap().split(' ').position(|n| n == "TCPAutoCorking").unwrap();
+    assert_eq!(netstat.lines().nth(1).unwrap().split(' ').nth(column), Some("7"));
+    let snmp6 = counters.snmp6_text();
+    assert!(snmp6.contains("\nIcmp6OutType135                 \t1\n"), "{snmp6}");
+    assert_eq!(counters.get_by_name("IcmpMsgInType3"), Some(1));
+    assert_eq!(counters.get_by_name("Icmp6OutType135"), Some(1));
+    assert_eq!(counters.get_by_name("TcpExtTCPAutoCorking"), Some(7));
+    assert_eq!(counters.get_by_name("Icmp6OutType256"), None);
+}
