@@ -1,0 +1,284 @@
+//! Sequence numbers, windows and segment sizes as types, so that a raw 16-bit window cannot be taken for bytes nor two
+//! sequence numbers be compared with `<`. Used by everything in `tcp`. Linux: before(), after(), between() in net/tcp.h.
+
+use core::fmt;
+use core::ops::{Add, AddAssign, Sub, SubAssign};
+
+/// A point on the 2^32 circle (RFC 9293 §3.4). Not `Ord`: a circle has no least point, so `max` and `sort` would lie.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct SeqNum(pub u32);
+
+impl SeqNum {
+    /// Earlier than `other`; meaningful while the two are less than 2^31 apart.
+    #[inline]
+    pub const fn before(self, other: SeqNum) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+
+    /// Later than `other`: `other.before(self)`.
+    #[inline]
+    pub const fn after(self, other: SeqNum) -> bool {
+        other.before(self)
+    }
+
+    /// Not later than `other`.
+    #[inline]
+    pub const fn before_eq(self, other: SeqNum) -> bool {
+        !self.after(other)
+    }
+
+    /// Not earlier than `other`.
+    #[inline]
+    pub const fn after_eq(self, other: SeqNum) -> bool {
+        !self.before(other)
+    }
+
+    /// On the arc that starts at `lo` and ends at `hi`, both included: right for arcs of any length up to 2^32 - 1.
+    #[inline]
+    pub const fn between(self, lo: SeqNum, hi: SeqNum) -> bool {
+        hi.0.wrapping_sub(lo.0) >= self.0.wrapping_sub(lo.0)
+    }
+
+    /// Signed distance `self - other`: negative when `self` is before `other`.
+    #[inline]
+    pub const fn diff(self, other: SeqNum) -> i32 {
+        self.0.wrapping_sub(other.0) as i32
+    }
+
+    /// Bytes from `other` forward to `self`, 0..2^32. For a pair known to be in order (`snd_nxt.since(snd_una)`).
+    #[inline]
+    pub const fn since(self, other: SeqNum) -> u32 {
+        self.0.wrapping_sub(other.0)
+    }
+
+    /// The later of the two, `self` when equal.
+    #[inline]
+    pub const fn later(self, other: SeqNum) -> SeqNum {
+        if self.before(other) { other } else { self }
+    }
+
+    /// The earlier of the two, `self` when equal.
+    #[inline]
+    pub const fn earlier(self, other: SeqNum) -> SeqNum {
+        if self.after(other) { other } else { self }
+    }
+}
+
+impl Add<u32> for SeqNum {
+    type Output = SeqNum;
+    #[inline]
+    fn add(self, n: u32) -> SeqNum {
+        SeqNum(self.0.wrapping_add(n))
+    }
+}
+
+impl Sub<u32> for SeqNum {
+    type Output = SeqNum;
+    #[inline]
+    fn sub(self, n: u32) -> SeqNum {
+        SeqNum(self.0.wrapping_sub(n))
+    }
+}
+
+impl Sub<SeqNum> for SeqNum {
+    type Output = i32;
+    /// As [`SeqNum::diff`].
+    #[inline]
+    fn sub(self, other: SeqNum) -> i32 {
+        self.diff(other)
+    }
+}
+
+impl AddAssign<u32> for SeqNum {
+    #[inline]
+    fn add_assign(&mut self, n: u32) {
+        *self = *self + n;
+    }
+}
+
+impl SubAssign<u32> for SeqNum {
+    #[inline]
+    fn sub_assign(&mut self, n: u32) {
+        *self = *self - n;
+    }
+}
+
+impl From<u32> for SeqNum {
+    #[inline]
+    fn from(n: u32) -> SeqNum {
+        SeqNum(n)
+    }
+}
+
+impl fmt::Debug for SeqNum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seq {}", self.0)
+    }
+}
+
+impl fmt::Display for SeqNum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Half-open run of sequence space `[start, end)`: a SACK block, a queued segment, a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct SeqRange {
+    /// First sequence number inside.
+    pub start: SeqNum,
+    /// First sequence number after the range.
+    pub end: SeqNum,
+}
+
+impl SeqRange {
+    /// The range `[start, end)`.
+    #[inline]
+    pub const fn new(start: SeqNum, end: SeqNum) -> SeqRange {
+        SeqRange { start, end }
+    }
+
+    /// Sequence numbers inside; a range whose end is before its start counts as wrapping nearly the whole circle.
+    #[inline]
+    pub const fn len(self) -> u32 {
+        self.end.since(self.start)
+    }
+
+    /// Whether the range holds nothing.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.start.0 == self.end.0
+    }
+
+    /// Whether `seq` lies inside.
+    #[inline]
+    pub const fn contains(self, seq: SeqNum) -> bool {
+        seq.since(self.start) < self.len()
+    }
+}
+
+/// The window field as carried, before scaling (RFC 9293 §3.1). It becomes bytes only through a [`WindowShift`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct RawWindow(pub u16);
+
+impl RawWindow {
+    /// The window in bytes: at most 65535 << 14, so it fits and stays below 2^30 (RFC 7323 §2.3).
+    #[inline]
+    pub const fn scale(self, shift: WindowShift) -> u32 {
+        (self.0 as u32) << shift.0
+    }
+
+    /// The field that advertises `bytes`, rounded down to the granule of `shift` and held to 65535.
+    #[inline]
+    pub const fn from_bytes(bytes: u32, shift: WindowShift) -> RawWindow {
+        let scaled = bytes >> shift.0;
+        RawWindow(if scaled > 0xffff { 0xffff } else { scaled as u16 })
+    }
+}
+
+/// Window scale shift count. A shift above 14 cannot be built (RFC 7323 §2.3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+pub struct WindowShift(u8);
+
+impl WindowShift {
+    /// No scaling: what holds until both SYNs carried the option.
+    pub const NONE: WindowShift = WindowShift(0);
+    /// The largest shift. Linux: TCP_MAX_WSCALE.
+    pub const MAX: WindowShift = WindowShift(14);
+
+    /// `None` above 14.
+    #[inline]
+    pub const fn new(shift: u8) -> Option<WindowShift> {
+        if shift <= 14 { Some(WindowShift(shift)) } else { None }
+    }
+
+    /// Above 14 counts as 14, which is what RFC 7323 §2.3 asks of a receiver.
+    #[inline]
+    pub const fn clamp(shift: u8) -> WindowShift {
+        if shift <= 14 { WindowShift(shift) } else { WindowShift::MAX }
+    }
+
+    /// The shift count, 0..=14.
+    #[inline]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// Maximum segment size in bytes of TCP payload, IP and TCP options not counted (RFC 6691).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Mss(pub u16);
+
+impl Mss {
+    /// What an IPv4 peer that sends no MSS option takes (RFC 9293 §3.7.1). Linux: TCP_MSS_DEFAULT.
+    pub const DEFAULT_V4: Mss = Mss(536);
+    /// What an IPv6 peer that sends no MSS option takes (RFC 9293 §3.7.1): 1280 - 60.
+    pub const DEFAULT_V6: Mss = Mss(1220);
+
+    /// Bytes.
+    #[inline]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn order_holds_across_the_wrap() {
+        for isn in [0u32, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_fff0, 0xffff_ffff] {
+            let a = SeqNum(isn);
+            for d in [1u32, 2, 1000, 0x7fff_ffff] {
+                let b = a + d;
+                assert!(a.before(b) && b.after(a) && a.before_eq(b) && b.after_eq(a), "{isn} {d}");
+                assert!(!b.before(a) && !a.after(b) && !b.before_eq(a) && !a.after_eq(b), "{isn} {d}");
+                assert_eq!((b - a, a - b, b.since(a)), (d as i32, -(d as i32), d));
+                assert_eq!((a.later(b), b.later(a), a.earlier(b), b.earlier(a)), (b, b, a, a));
+                assert!(a.between(a, b) && b.between(a, b) && (a + d / 2).between(a, b) && !(b + 1).between(a, b));
+            }
+            assert!(a.before_eq(a) && a.after_eq(a) && !a.before(a) && !a.after(a));
+        }
+    }
+
+    #[test]
+    fn a_range_contains_its_start_and_not_its_end() {
+        let r = SeqRange::new(SeqNum(0xffff_fffe), SeqNum(2));
+        assert_eq!(r.len(), 4);
+        for (n, inside) in [(0xffff_fffdu32, false), (0xffff_fffe, true), (0, true), (1, true), (2, false)] {
+            assert_eq!(r.contains(SeqNum(n)), inside, "{n}");
+        }
+        assert!(SeqRange::default().is_empty() && !SeqRange::default().contains(SeqNum(0)));
+    }
+
+    #[test]
+    fn shifts_above_fourteen_cannot_be_built() {
+        for s in 0..=255u8 {
+            assert_eq!(WindowShift::new(s).map(WindowShift::get), (s <= 14).then_some(s));
+            assert_eq!(WindowShift::clamp(s).get(), s.min(14));
+        }
+        assert_eq!(RawWindow(0xffff).scale(WindowShift::MAX), 0xffff << 14);
+        assert_eq!(RawWindow::from_bytes(u32::MAX, WindowShift::MAX), RawWindow(0xffff));
+    }
+
+    proptest! {
+        #[test]
+        fn advertised_window_never_exceeds_the_bytes_given(bytes: u32, s in 0u8..=14) {
+            let s = WindowShift::clamp(s);
+            let w = RawWindow::from_bytes(bytes, s).scale(s);
+            prop_assert!(w <= bytes);
+            prop_assert!(bytes - w < (1 << s.get()) || w == 0xffff << s.get());
+        }
+
+        #[test]
+        fn add_then_sub_is_identity(a: u32, n: u32) {
+            let mut s = SeqNum(a);
+            s += n;
+            prop_assert_eq!(s.since(SeqNum(a)), n);
+            s -= n;
+            prop_assert_eq!(s, SeqNum(a));
+        }
+    }
+}

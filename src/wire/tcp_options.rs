@@ -1,0 +1,582 @@
+//! TCP options: reading them all, reading the one that every data segment carries, writing the handshake, data and reset
+//! sets. Above: `tcp::input`, `tcp::handshake`, `tcp::output`. RFC 9293 §3.2, RFC 7323 (window scale, timestamps), RFC 2018
+//! (SACK), RFC 7413 (Fast Open), RFC 2385 (MD5). Linux: tcp_parse_options, tcp_options_write.
+//!
+//! Reading follows Linux: an option with length 0 or 1, or one that runs past the header, ends the reading and what was read
+//! stands; an option of a known kind with a wrong length is skipped; of two of a kind the later counts. Whether an option is
+//! allowed in this segment (MSS only on a SYN, SACK only when agreed) is the caller's to decide.
+
+use super::seq::{SeqNum, WindowShift};
+use super::{be16, be32};
+use core::fmt;
+
+/// Option kinds (IANA tcp-parameters).
+pub mod kind {
+    /// End of the list.
+    pub const EOL: u8 = 0;
+    /// One byte of padding.
+    pub const NOP: u8 = 1;
+    /// Maximum segment size (RFC 9293 §3.2).
+    pub const MSS: u8 = 2;
+    /// Window scale (RFC 7323 §2.2).
+    pub const WINDOW: u8 = 3;
+    /// SACK permitted (RFC 2018 §2).
+    pub const SACK_PERM: u8 = 4;
+    /// SACK blocks (RFC 2018 §3).
+    pub const SACK: u8 = 5;
+    /// Timestamps (RFC 7323 §3.2).
+    pub const TIMESTAMP: u8 = 8;
+    /// MD5 signature (RFC 2385).
+    pub const MD5SIG: u8 = 19;
+    /// Authentication option (RFC 5925).
+    pub const AO: u8 = 29;
+    /// Fast Open cookie (RFC 7413 §4.1.1).
+    pub const FASTOPEN: u8 = 34;
+    /// Accurate ECN, order 0 (RFC 9768 §3.2.3).
+    pub const ACCECN0: u8 = 172;
+    /// Accurate ECN, order 1 (RFC 9768 §3.2.3).
+    pub const ACCECN1: u8 = 174;
+    /// Experiment, told apart by a 16-bit number (RFC 6994).
+    pub const EXP: u8 = 254;
+}
+
+/// The experiment number under which Fast Open ran before it had a kind.
+pub const FASTOPEN_MAGIC: u16 = 0xf989;
+/// Shortest Fast Open cookie, bytes (RFC 7413 §4.1.1).
+pub const FASTOPEN_COOKIE_MIN: usize = 4;
+/// Longest Fast Open cookie, bytes.
+pub const FASTOPEN_COOKIE_MAX: usize = 16;
+/// Bytes of NOP NOP TS.
+pub const TIMESTAMP_ALIGNED_LEN: usize = 12;
+/// Bytes of NOP NOP MD5SIG.
+pub const MD5SIG_ALIGNED_LEN: usize = 20;
+/// Bytes of NOP NOP SACK before the first block.
+pub const SACK_BASE_ALIGNED_LEN: usize = 4;
+/// Bytes of a SACK block.
+pub const SACK_BLOCK_LEN: usize = 8;
+
+/// NOP NOP TS 10, the first word of the options of nearly every segment.
+const NOP_NOP_TS: u32 = 0x0101_080a;
+
+/// One option as it stands. NOPs are given too, with no data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawOption<'p> {
+    /// See [`kind`].
+    pub kind: u8,
+    /// What follows kind and length.
+    pub data: &'p [u8],
+    /// Where `data` starts in the option bytes.
+    pub offset: usize,
+}
+
+/// Walks option bytes; ends at EOL, at a length below 2 or past the end, and with the bytes: at most one step a byte.
+#[derive(Clone, Copy)]
+pub struct RawOptions<'p> {
+    bytes: &'p [u8],
+    at: usize,
+}
+
+impl<'p> RawOptions<'p> {
+    /// `bytes` is what follows the fixed header.
+    #[inline]
+    pub fn new(bytes: &'p [u8]) -> RawOptions<'p> {
+        RawOptions { bytes, at: 0 }
+    }
+}
+
+impl<'p> Iterator for RawOptions<'p> {
+    type Item = RawOption<'p>;
+
+    #[inline]
+    fn next(&mut self) -> Option<RawOption<'p>> {
+        let at = self.at;
+        let kind = *self.bytes.get(at)?;
+        if kind == kind::NOP {
+            self.at += 1;
+            return Some(RawOption { kind, data: &[], offset: at + 1 });
+        }
+        // Whatever ends the walk here ends it for good.
+        self.at = self.bytes.len();
+        if kind == kind::EOL {
+            return None;
+        }
+        let len = usize::from(*self.bytes.get(at + 1)?);
+        // A length of 0 or 1 makes this range run backwards, which `get` refuses as it does one past the end.
+        let data = self.bytes.get(at + 2..at + len)?;
+        self.at = at + len;
+        Some(RawOption { kind, data, offset: at + 2 })
+    }
+}
+
+impl fmt::Display for RawOptions<'_> {
+    /// As packetdrill writes them: `mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, o) in (*self).enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            match (o.kind, o.data.len()) {
+                (kind::NOP, _) => f.write_str("nop")?,
+                (kind::MSS, 2) => write!(f, "mss {}", be16(o.data, 0))?,
+                (kind::WINDOW, 1) => write!(f, "wscale {}", o.data[0])?,
+                (kind::SACK_PERM, 0) => f.write_str("sackOK")?,
+                (kind::TIMESTAMP, 8) => write!(f, "TS val {} ecr {}", be32(o.data, 0), be32(o.data, 4))?,
+                (kind::SACK, n) if n % SACK_BLOCK_LEN == 0 => {
+                    f.write_str("sack")?;
+                    for b in o.data.chunks_exact(SACK_BLOCK_LEN) {
+                        write!(f, " {}:{}", be32(b, 0), be32(b, 4))?;
+                    }
+                }
+                (k, _) => {
+                    write!(f, "kind {k}")?;
+                    if !o.data.is_empty() {
+                        f.write_str(" ")?;
+                    }
+                    for b in o.data {
+                        write!(f, "{b:02x}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RawOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{self}>")
+    }
+}
+
+/// Up to four SACK blocks, as many as 40 bytes of options hold. As carried: nothing about their order has been checked.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct SackBlocks {
+    blocks: [(SeqNum, SeqNum); SackBlocks::MAX],
+    count: u8,
+}
+
+impl SackBlocks {
+    /// The most blocks a header holds.
+    pub const MAX: usize = 4;
+
+    /// No block.
+    #[inline]
+    pub const fn new() -> SackBlocks {
+        SackBlocks { blocks: [(SeqNum(0), SeqNum(0)); SackBlocks::MAX], count: 0 }
+    }
+
+    /// Adds `[start, end)`; false, and nothing added, when four are there.
+    #[inline]
+    pub fn push(&mut self, start: SeqNum, end: SeqNum) -> bool {
+        match self.blocks.get_mut(usize::from(self.count)) {
+            Some(slot) => {
+                *slot = (start, end);
+                self.count += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The blocks in order: (first sequence number, first after).
+    #[inline]
+    pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
+        &self.blocks[..usize::from(self.count)]
+    }
+
+    /// How many.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Keeps the first `n`.
+    #[inline]
+    pub fn truncate(&mut self, n: usize) {
+        self.count = self.count.min(n.min(SackBlocks::MAX) as u8);
+    }
+}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice().iter().map(|(s, e)| format_args!("{s}:{e}").to_string())).finish()
+    }
+}
+
+impl FromIterator<(SeqNum, SeqNum)> for SackBlocks {
+    /// The first four.
+    fn from_iter<I: IntoIterator<Item = (SeqNum, SeqNum)>>(iter: I) -> SackBlocks {
+        let mut s = SackBlocks::new();
+        for (start, end) in iter.into_iter().take(SackBlocks::MAX) {
+            s.push(start, end);
+        }
+        s
+    }
+}
+
+impl<'a> IntoIterator for &'a SackBlocks {
+    type Item = &'a (SeqNum, SeqNum);
+    type IntoIter = core::slice::Iter<'a, (SeqNum, SeqNum)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.as_slice().iter()
+    }
+}
+
+/// Bytes of an option's body, by place, so that the parsed value borrows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionBody {
+    offset: u8,
+    len: u8,
+}
+
+impl OptionBody {
+    fn of(o: &RawOption<'_>, skip: usize) -> OptionBody {
+        OptionBody { offset: (o.offset + skip) as u8, len: (o.data.len() - skip) as u8 }
+    }
+
+    /// The body, given the same option bytes that were parsed; empty when given shorter ones.
+    #[inline]
+    pub fn bytes<'p>(&self, options: &'p [u8]) -> &'p [u8] {
+        let at = usize::from(self.offset);
+        options.get(at..at + usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the body is empty.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A Fast Open option: an empty cookie asks for one, others are 4..=16 bytes and even (RFC 7413 §4.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FastOpenOption {
+    /// The cookie.
+    pub cookie: OptionBody,
+    /// It came as kind 254 with number 0xF989 and is answered so.
+    pub experimental: bool,
+}
+
+/// What a segment's options say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TcpOptions {
+    /// Maximum segment size, bytes; a value of 0 is ignored, as Linux does.
+    pub mss: Option<u16>,
+    /// Shift count as carried: above 14 is to be clamped and logged (RFC 7323 §2.3), see [`WindowShift::clamp`].
+    pub window_scale: Option<u8>,
+    /// SACK permitted.
+    pub sack_permitted: bool,
+    /// (TSval, TSecr).
+    pub timestamps: Option<(u32, u32)>,
+    /// SACK blocks; empty when there is no such option.
+    pub sack: SackBlocks,
+    /// Fast Open.
+    pub fastopen: Option<FastOpenOption>,
+    /// The 16 bytes of an MD5 signature.
+    pub md5: Option<OptionBody>,
+    /// TCP-AO: KeyID, RNextKeyID and MAC.
+    pub ao: Option<OptionBody>,
+    /// Accurate ECN of order 0: up to three 24-bit counters, EE0B first.
+    pub accecn0: Option<OptionBody>,
+    /// Accurate ECN of order 1: up to three 24-bit counters, EE1B first.
+    pub accecn1: Option<OptionBody>,
+}
+
+impl TcpOptions {
+    /// Reads all options. Total: any bytes give a value.
+    #[inline]
+    pub fn parse(options: &[u8]) -> TcpOptions {
+        let mut t = TcpOptions::default();
+        if options.is_empty() {
+            return t;
+        }
+        if let Some(ts) = parse_timestamp_only(options) {
+            t.timestamps = Some(ts);
+            return t;
+        }
+        t.read(options);
+        t
+    }
+
+    fn read(&mut self, options: &[u8]) {
+        for o in RawOptions::new(options) {
+            match (o.kind, o.data.len()) {
+                (kind::NOP, _) => {}
+                (kind::MSS, 2) => {
+                    let mss = be16(o.data, 0);
+                    if mss != 0 {
+                        self.mss = Some(mss);
+                    }
+                }
+                (kind::WINDOW, 1) => self.window_scale = Some(o.data[0]),
+                (kind::SACK_PERM, 0) => self.sack_permitted = true,
+                (kind::TIMESTAMP, 8) => self.timestamps = Some((be32(o.data, 0), be32(o.data, 4))),
+                (kind::SACK, n) if n >= SACK_BLOCK_LEN && n % SACK_BLOCK_LEN == 0 => {
+                    let blocks = o.data.chunks_exact(SACK_BLOCK_LEN);
+                    self.sack = blocks.map(|b| (SeqNum(be32(b, 0)), SeqNum(be32(b, 4)))).collect();
+                }
+                (kind::MD5SIG, 16) => self.md5 = Some(OptionBody::of(&o, 0)),
+                (kind::AO, n) if n >= 2 => self.ao = Some(OptionBody::of(&o, 0)),
+                (kind::FASTOPEN, n) if cookie_len_ok(n) => {
+                    self.fastopen = Some(FastOpenOption { cookie: OptionBody::of(&o, 0), experimental: false });
+                }
+                (kind::EXP, n) if n >= 2 && be16(o.data, 0) == FASTOPEN_MAGIC && cookie_len_ok(n - 2) => {
+                    self.fastopen = Some(FastOpenOption { cookie: OptionBody::of(&o, 2), experimental: true });
+                }
+                (kind::ACCECN0, n) if n <= 9 && n % 3 == 0 => self.accecn0 = Some(OptionBody::of(&o, 0)),
+                (kind::ACCECN1, n) if n <= 9 && n % 3 == 0 => self.accecn1 = Some(OptionBody::of(&o, 0)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn cookie_len_ok(n: usize) -> bool {
+    n == 0 || (n % 2 == 0 && (FASTOPEN_COOKIE_MIN..=FASTOPEN_COOKIE_MAX).contains(&n))
+}
+
+/// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None` for
+/// anything else, which then needs [`TcpOptions::parse`]. Linux: tcp_parse_aligned_timestamp.
+#[inline]
+pub fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
+    let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
+    if [b[0], b[1], b[2], b[3]] != NOP_NOP_TS.to_be_bytes() {
+        return None;
+    }
+    Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), u32::from_be_bytes([b[8], b[9], b[10], b[11]])))
+}
+
+/// A cookie to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FastOpenCookie {
+    bytes: [u8; FASTOPEN_COOKIE_MAX],
+    len: u8,
+    /// Send it as kind 254 with number 0xF989.
+    pub experimental: bool,
+}
+
+impl FastOpenCookie {
+    /// `None` unless `cookie` is empty (a request) or 4..=16 bytes and even.
+    pub fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
+        if !cookie_len_ok(cookie.len()) {
+            return None;
+        }
+        let mut bytes = [0; FASTOPEN_COOKIE_MAX];
+        bytes[..cookie.len()].copy_from_slice(cookie);
+        Some(FastOpenCookie { bytes, len: cookie.len() as u8, experimental })
+    }
+
+    /// The cookie's bytes; none for a request.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Bytes it takes among the options, padding included.
+    #[inline]
+    pub const fn option_len(&self) -> usize {
+        (if self.experimental { 4 } else { 2 } + self.len as usize).next_multiple_of(4)
+    }
+}
+
+/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted in place of their NOPs), or
+/// SACK permitted alone, window scale, Fast Open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SynOptions {
+    /// MD5 signature.
+    pub md5: Option<[u8; 16]>,
+    /// Maximum segment size, bytes.
+    pub mss: Option<u16>,
+    /// (TSval, TSecr).
+    pub timestamps: Option<(u32, u32)>,
+    /// SACK permitted.
+    pub sack_permitted: bool,
+    /// Window scale.
+    pub window_scale: Option<WindowShift>,
+    /// Fast Open cookie or request.
+    pub fastopen: Option<FastOpenCookie>,
+}
+
+impl SynOptions {
+    /// Bytes `emit` writes, a multiple of four. Above 40 does not fit a header: the caller leaves something out.
+    #[inline]
+    pub fn len(&self) -> usize {
+        let sack_alone = self.sack_permitted && self.timestamps.is_none();
+        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+            + (if self.mss.is_some() { 4 } else { 0 })
+            + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
+            + (if sack_alone { 4 } else { 0 })
+            + (if self.window_scale.is_some() { 4 } else { 0 })
+            + self.fastopen.as_ref().map_or(0, FastOpenCookie::option_len)
+    }
+
+    /// Whether there is nothing to write.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes them to the front of `buf`; returns `len()`.
+    ///
+    /// # Panics
+    /// When `buf` is shorter than `len()`.
+    pub fn emit(&self, buf: &mut [u8]) -> usize {
+        let mut w = Writer { buf, at: 0 };
+        if let Some(sig) = &self.md5 {
+            w.md5(sig);
+        }
+        if let Some(mss) = self.mss {
+            w.word([kind::MSS, 4, (mss >> 8) as u8, mss as u8]);
+        }
+        match (self.timestamps, self.sack_permitted) {
+            (Some(ts), true) => {
+                w.word([kind::SACK_PERM, 2, kind::TIMESTAMP, 10]);
+                w.timestamps(ts);
+            }
+            (Some(ts), false) => {
+                w.word(NOP_NOP_TS.to_be_bytes());
+                w.timestamps(ts);
+            }
+            (None, true) => w.word([kind::NOP, kind::NOP, kind::SACK_PERM, 2]),
+            (None, false) => {}
+        }
+        if let Some(shift) = self.window_scale {
+            w.word([kind::NOP, kind::WINDOW, 3, shift.get()]);
+        }
+        if let Some(cookie) = &self.fastopen {
+            w.fastopen(cookie);
+        }
+        w.at
+    }
+}
+
+/// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, NOP NOP SACK. A reset
+/// carries at most the MD5 signature, an acknowledgement for a time-wait or request sock MD5 and timestamps: both are this
+/// with the rest left empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct EstablishedOptions {
+    /// MD5 signature.
+    pub md5: Option<[u8; 16]>,
+    /// (TSval, TSecr).
+    pub timestamps: Option<(u32, u32)>,
+    /// SACK blocks, D-SACK first.
+    pub sack: SackBlocks,
+}
+
+impl EstablishedOptions {
+    /// How many SACK blocks fit beside the other options: 4, 3 with timestamps, 2 with MD5, 0 with both.
+    #[inline]
+    pub fn sack_room(&self) -> usize {
+        let left = super::tcp::MAX_OPTIONS_LEN - self.base_len();
+        left.saturating_sub(SACK_BASE_ALIGNED_LEN) / SACK_BLOCK_LEN
+    }
+
+    #[inline]
+    fn base_len(&self) -> usize {
+        (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
+            + (if self.timestamps.is_some() { TIMESTAMP_ALIGNED_LEN } else { 0 })
+    }
+
+    #[inline]
+    fn sack_count(&self) -> usize {
+        self.sack.len().min(self.sack_room())
+    }
+
+    /// Bytes `emit` writes: a multiple of four, at most 40. Blocks beyond [`EstablishedOptions::sack_room`] are left out.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self.sack_count() {
+            0 => self.base_len(),
+            n => self.base_len() + SACK_BASE_ALIGNED_LEN + n * SACK_BLOCK_LEN,
+        }
+    }
+
+    /// Whether there is nothing to write.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes them to the front of `buf`; returns `len()`.
+    ///
+    /// # Panics
+    /// When `buf` is shorter than `len()`.
+    #[inline]
+    pub fn emit(&self, buf: &mut [u8]) -> usize {
+        let mut w = Writer { buf, at: 0 };
+        if let Some(sig) = &self.md5 {
+            w.md5(sig);
+        }
+        if let Some(ts) = self.timestamps {
+            w.word(NOP_NOP_TS.to_be_bytes());
+            w.timestamps(ts);
+        }
+        let n = self.sack_count();
+        if n > 0 {
+            w.word([kind::NOP, kind::NOP, kind::SACK, (2 + n * SACK_BLOCK_LEN) as u8]);
+            for (start, end) in &self.sack.as_slice()[..n] {
+                w.word(start.0.to_be_bytes());
+                w.word(end.0.to_be_bytes());
+            }
+        }
+        w.at
+    }
+}
+
+/// Appends words to option bytes.
+struct Writer<'b> {
+    buf: &'b mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn bytes(&mut self, b: &[u8]) {
+        self.buf[self.at..self.at + b.len()].copy_from_slice(b);
+        self.at += b.len();
+    }
+
+    #[inline]
+    fn word(&mut self, w: [u8; 4]) {
+        self.bytes(&w);
+    }
+
+    #[inline]
+    fn timestamps(&mut self, (val, ecr): (u32, u32)) {
+        self.word(val.to_be_bytes());
+        self.word(ecr.to_be_bytes());
+    }
+
+    fn md5(&mut self, sig: &[u8; 16]) {
+        self.word([kind::NOP, kind::NOP, kind::MD5SIG, 18]);
+        self.bytes(sig);
+    }
+
+    fn fastopen(&mut self, c: &FastOpenCookie) {
+        let end = self.at + c.option_len();
+        if c.experimental {
+            let [hi, lo] = FASTOPEN_MAGIC.to_be_bytes();
+            self.word([kind::EXP, 4 + c.len, hi, lo]);
+        } else {
+            self.bytes(&[kind::FASTOPEN, 2 + c.len]);
+        }
+        self.bytes(c.bytes());
+        self.buf[self.at..end].fill(kind::NOP);
+        self.at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests;
