@@ -1,2 +1,167 @@
-//! Project tasks.
-fn main() {}
+//! `cargo xtask`: set-up, tests, demo, installation and the packetdrill runner. It stands beside the stack, never inside
+//! it: everything here is done through the files and programs that a user would use, too.
+//!
+//! A command returns `Ok(true)` (all well: exit status 0), `Ok(false)` (it ran and found failures: 1) or an error. An error
+//! of usage is one line on stderr and exit status 2, any other error is one line and 1.
+
+mod cargo;
+mod demo;
+mod install;
+mod netns;
+mod packetdrill;
+mod setup;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The arguments are wrong or incomplete: exit status 2.
+    Usage(String),
+    /// Something outside failed: exit status 1.
+    Broken(String),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Broken(error.to_string())
+    }
+}
+
+/// What each command returns; see the module.
+pub type Outcome = Result<bool, Failure>;
+
+/// An error that is not the caller's fault, with a message.
+pub fn broken(message: impl Into<String>) -> Failure {
+    Failure::Broken(message.into())
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, tests and demo of usersock", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, then check format and lints and run every test of the workspace
+    Test,
+    /// curl downloads from a C web server on usersock across a TUN device, then a C client on usersock from python
+    Demo(demo::Args),
+    /// Build in release mode and install libusersock, its header, its pkg-config file and the usersock command
+    Install {
+        /// Where to install: DIR/lib, DIR/include, DIR/lib/pkgconfig, DIR/bin
+        #[arg(long, value_name = "DIR")]
+        prefix: PathBuf,
+    },
+    /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
+    Packetdrill(packetdrill::Args),
+    /// Say which kind of network a namespace here can have: tun, packet or none (the demo asks itself)
+    #[command(name = "netns-probe", hide = true)]
+    Probe {
+        /// How to enter the namespace
+        #[arg(long)]
+        how: netns::How,
+    },
+    /// The part of the demo that runs inside the namespace
+    #[command(name = "demo-inside", hide = true)]
+    DemoInside(demo::InsideArgs),
+    /// The part of a packetdrill run that runs inside the namespace
+    #[command(name = "packetdrill-inside", hide = true)]
+    PacketdrillInside(packetdrill::inside::Args),
+    /// Run a command in a network namespace with nothing but the loopback device in it
+    #[command(name = "netns-run", hide = true)]
+    NetnsRun {
+        /// How to enter the namespace
+        #[arg(long)]
+        how: netns::How,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    // Called by the name of a tool (a symbolic link the packetdrill runner put first in PATH): be that tool's stand-in.
+    if let Some(status) = packetdrill::stand_in::dispatch() {
+        return status;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp) => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return usage_error(&one_line(&error)),
+    };
+    let outcome = match cli.command {
+        Command::Test => test::run(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Install { prefix } => install::run(&prefix),
+        Command::Packetdrill(args) => packetdrill::run(&args),
+        Command::Probe { how } => demo::probe(how),
+        Command::DemoInside(args) => demo::inside(&args),
+        Command::PacketdrillInside(args) => packetdrill::inside::run(&args),
+        Command::NetnsRun { how, command } => netns::enter(how).and_then(|()| netns::exec(&command)),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(Failure::Usage(message)) => usage_error(&message),
+        Err(Failure::Broken(message)) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line on stderr, exit status 2.
+fn usage_error(message: &str) -> ExitCode {
+    eprintln!("xtask: {message}");
+    ExitCode::from(2)
+}
+
+/// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
+fn one_line(error: &clap::Error) -> String {
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        return "which command? test, demo, install or packetdrill (cargo xtask --help lists them)".into();
+    }
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    first.join(" ").trim_start_matches("error: ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argument_errors_are_one_line_that_names_the_argument() {
+        for (args, word) in [
+            (&["xtask"][..], "which command?"),
+            (&["xtask", "dmeo"], "dmeo"),
+            (&["xtask", "test", "--fast"], "--fast"),
+            (&["xtask", "install"], "--prefix"),
+            (&["xtask", "packetdrill", "--jobs", "many", "d"], "many"),
+            (&["xtask", "packetdrill", "--jobs", "0", "d"], "--jobs"),
+            (&["xtask", "demo", "--via", "pigeon"], "pigeon"),
+        ] {
+            let Err(error) = Cli::try_parse_from(args) else { panic!("{args:?} was accepted") };
+            let line = one_line(&error);
+            assert!(line.contains(word), "{args:?}: {line}");
+            assert!(!line.contains('\n'), "{args:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,377 @@
+//! `cargo xtask demo`: an unmodified curl, on the kernel's TCP, downloads a file from a C web server on usersock; then a C
+//! client on usersock downloads it from python's http.server. Both directions cross a device inside a network namespace
+//! that the demo makes and that disappears with it.
+//!
+//! Three ways, the first that works here (or the one named by `--via`):
+//! - `tun`: kernel 10.0.0.1, usersock 10.0.0.2 behind a TUN device; as root, or rootless in a user namespace.
+//! - `packet`: the same addresses across a veth pair, usersock on a raw socket (AF_PACKET) at its far end.
+//! - `loopback`: no namespace can be had; C server and client in one process over usersock's in-memory loopback.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::netns::{self, How};
+use crate::{Failure, Outcome, broken, cargo, setup};
+
+/// The kernel's side, and the stack's.
+const KERNEL: &str = "10.0.0.1";
+const STACK: &str = "10.0.0.2";
+
+/// Arguments of `cargo xtask demo`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How packets travel [default: the first that works here]
+    #[arg(long, value_enum)]
+    via: Option<Via>,
+    /// Size of the file, in MB (10^6 bytes)
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=4000))]
+    mb: u32,
+}
+
+/// Arguments of the hidden command that runs in the namespace.
+#[derive(clap::Args)]
+pub struct InsideArgs {
+    /// How to enter the namespace
+    #[arg(long)]
+    how: How,
+    /// How packets travel
+    #[arg(long, value_enum)]
+    via: Via,
+    /// The demo's directory: `www/`, `webserver`, `download`
+    dir: PathBuf,
+}
+
+/// How packets travel between the two programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Via {
+    /// A TUN device.
+    Tun,
+    /// A veth pair and a raw socket.
+    Packet,
+    /// usersock's in-memory loopback.
+    Loopback,
+}
+
+impl Via {
+    fn name(self) -> &'static str {
+        match self {
+            Via::Tun => "tun",
+            Via::Packet => "packet",
+            Via::Loopback => "loopback",
+        }
+    }
+
+    /// The stack's configuration string.
+    fn config(self) -> String {
+        let device = match self {
+            Via::Tun => "tun=tun0",
+            Via::Packet => "packet=veth1",
+            Via::Loopback => return String::new(),
+        };
+        format!("{device},addr={STACK}/24,gw={KERNEL}")
+    }
+
+    /// `ip` commands that make the device and give the kernel its address.
+    fn devices(self) -> Vec<String> {
+        let kernel = match self {
+            Via::Tun => "tun0",
+            Via::Packet => "veth0",
+            Via::Loopback => return Vec::new(),
+        };
+        let make = match self {
+            Via::Tun => "tuntap add dev tun0 mode tun vnet_hdr",
+            _ => "link add veth0 type veth peer name veth1",
+        };
+        let mut lines =
+            vec![make.to_string(), format!("addr add {KERNEL}/24 dev {kernel}"), format!("link set {kernel} up")];
+        if self == Via::Packet {
+            lines.push("link set veth1 up".into());
+        }
+        lines
+    }
+}
+
+/// The hidden command that tells, by one word on stdout, the best device a namespace entered by `how` can have.
+///
+/// # Errors
+/// No namespace can be made.
+pub fn probe(how: How) -> Outcome {
+    netns::enter(how)?;
+    let found = [Via::Tun, Via::Packet].into_iter().find(|via| netns::ip(&via.devices()).is_ok());
+    println!("{}", found.unwrap_or(Via::Loopback).name());
+    Ok(true)
+}
+
+/// The best way open here, and why it is not a better one.
+fn choose(how: How) -> Result<(Via, String), Failure> {
+    let output = netns::myself(&["netns-probe", "--how", how.arg()])?.output()?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+    Ok(match said(&output.stdout).as_str() {
+        "tun" => (Via::Tun, String::new()),
+        "packet" => (Via::Packet, "a TUN device is refused here".into()),
+        "loopback" => (Via::Loopback, "neither TUN nor veth devices can be made here".into()),
+        _ => (Via::Loopback, said(&output.stderr)),
+    })
+}
+
+/// Builds, chooses the way, runs the demo in its namespace, cleans up.
+///
+/// # Errors
+/// A build failed, a tool is missing, or a program did not start.
+pub fn run(args: &Args) -> Outcome {
+    setup::tools();
+    let how = How::available();
+    let (via, why) = match args.via {
+        Some(via) => (via, String::new()),
+        None => choose(how)?,
+    };
+    let dir = std::env::temp_dir().join(format!("usersock-demo-{}", std::process::id()));
+    fs::create_dir_all(dir.join("www"))?;
+    let outcome = prepare(args.mb, via, &dir).and_then(|()| {
+        let who = if how == How::Root { "root" } else { "an ordinary user" };
+        let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        match via {
+            Via::Loopback => {
+                println!("demo: as {who}, over usersock's in-memory loopback{because}: no network, no privileges");
+                loopback(&dir)
+            }
+            _ => {
+                let place = if how == How::Root { "a network namespace" } else { "a user and network namespace" };
+                println!("demo: as {who}, in {place}, via {}{because}", via.name());
+                let mut command = netns::myself(&["demo-inside", "--how", how.arg(), "--via", via.name()])?;
+                Ok(command.arg(&dir).env("PATH", setup::system_path()).stdin(Stdio::null()).status()?.success())
+            }
+        }
+    });
+    fs::remove_dir_all(&dir)?;
+    outcome
+}
+
+/// Builds the library and the C programs, and writes the file.
+fn prepare(mb: u32, via: Via, dir: &Path) -> Result<(), Failure> {
+    println!("demo: building libusersock.a (release) and the C programs");
+    let library = cargo::build_c_library()?;
+    let sources: &[&str] = match via {
+        Via::Loopback => &["xtask/demo/loopback_demo.c"],
+        _ => &["c-tests/cases/webserver.c", "c-tests/cases/download.c"],
+    };
+    for source in sources {
+        let source = cargo::root().join(source);
+        let status = Command::new("cc")
+            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-I"])
+            .arg(cargo::root().join("include"))
+            .arg("-o")
+            .arg(dir.join(source.file_stem().unwrap_or_default()))
+            .arg(&source)
+            .arg(library.with_extension("a")?)
+            .args(library.native_libs.iter().flat_map(|libs| libs.split_whitespace()))
+            .status()
+            .map_err(|error| broken(format!("cc (package gcc): {error}")))?;
+        if !status.success() {
+            return Err(broken(format!("cc {} failed", source.display())));
+        }
+    }
+    println!("demo: writing a file of {mb} MB");
+    write_file(&dir.join("www/file.bin"), u64::from(mb) * 1_000_000)?;
+    Ok(())
+}
+
+/// `length` bytes in which no part repeats (xorshift64, Marsaglia 2003), so that a lost or moved block shows.
+fn write_file(path: &Path, length: u64) -> std::io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let (mut state, mut left) = (0x9E37_79B9_7F4A_7C15_u64, length);
+    while left > 0 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let bytes = state.to_le_bytes();
+        let count = left.min(8);
+        file.write_all(&bytes[..count as usize])?;
+        left -= count;
+    }
+    file.flush()
+}
+
+/// Ends the process with its owner: a program of the demo never outlives it.
+struct Guard(Child);
+
+impl Guard {
+    fn start(command: &mut Command) -> Result<Guard, Failure> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).spawn().map(Guard).map_err(|error| broken(format!("{name}: {error}")))
+    }
+
+    /// Waits for the end, at most `limit`; `None` when it still runs.
+    fn wait(&mut self, limit: Duration) -> Result<Option<bool>, Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status.success()));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The demo in its namespace: both directions, each file compared.
+///
+/// # Errors
+/// The namespace cannot be made, or a program cannot be started.
+pub fn inside(args: &InsideArgs) -> Outcome {
+    netns::enter(args.how)?;
+    netns::ip(&args.via.devices())?;
+    let config = args.via.config();
+    println!("demo: kernel {KERNEL}, usersock {STACK}; configuration string \"{config}\"");
+    let want = sha256(&args.dir.join("www/file.bin"))?;
+    let served = curl_from_usersock(&args.dir, &config, &want)?;
+    let fetched = usersock_from_python(&args.dir, &config, &want)?;
+    println!("demo: {}", if served && fetched { "both directions right" } else { "FAILED" });
+    Ok(served && fetched)
+}
+
+/// curl, on the kernel's TCP, from the C web server on usersock.
+fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
+    println!("\n== 1. curl (kernel's TCP) downloads from webserver.c (usersock)");
+    let mut server = Guard::start(
+        Command::new(dir.join("webserver"))
+            .args(["--config", config, "--info", "--once", "1", STACK, "80"])
+            .arg(dir.join("www")),
+    )?;
+    let (out, url) = (dir.join("out.bin"), format!("http://{STACK}/file.bin"));
+    // The server may need a moment to listen, hence the retries; a download that hangs is ended by the speed limit.
+    let output = Command::new("curl")
+        .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--retry", "10", "--retry-connrefused"])
+        .args(["--retry-delay", "1", "--connect-timeout", "3", "--speed-limit", "1000", "--speed-time", "20"])
+        .args(["--write-out", "%{time_total}", "--output"])
+        .arg(&out)
+        .arg(&url)
+        .stderr(Stdio::inherit())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| broken(format!("curl: {error}")))?;
+    let seconds = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN);
+    let good = output.status.success() && compare(&url, &out, want, seconds)?;
+    // After its one request it prints the connection's tcp_info and ends.
+    let ended = match server.wait(Duration::from_secs(10))? {
+        Some(true) => true,
+        Some(false) => {
+            println!("demo: the web server ended with an error");
+            false
+        }
+        None => {
+            println!("demo: the web server did not end after its request");
+            false
+        }
+    };
+    Ok(good && ended)
+}
+
+/// The C client on usersock, from python's server on the kernel's TCP.
+fn usersock_from_python(dir: &Path, config: &str, want: &str) -> Outcome {
+    println!("\n== 2. download.c (usersock) downloads from python3 -m http.server (kernel's TCP)");
+    let server = Command::new("python3")
+        .args(["-m", "http.server", "--bind", KERNEL, "--directory"])
+        .arg(dir.join("www"))
+        .arg("8000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .spawn();
+    let mut server = Guard(server.map_err(|error| broken(format!("python3: {error}")))?);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect((KERNEL, 8000)).is_err() {
+        if server.wait(Duration::from_millis(50))?.is_some() || Instant::now() > deadline {
+            return Err(broken("python3 -m http.server does not listen"));
+        }
+    }
+    let (out, begin) = (dir.join("out.bin"), Instant::now());
+    let mut client = Guard::start(
+        Command::new(dir.join("download")).args(["--config", config, KERNEL, "8000", "/file.bin"]).arg(&out),
+    )?;
+    let Some(success) = client.wait(Duration::from_secs(300))? else {
+        println!("demo: the client did not end within 300 s");
+        return Ok(false);
+    };
+    if !success {
+        println!("demo: the client ended with an error");
+    }
+    Ok(success && compare(&format!("http://{KERNEL}:8000/file.bin"), &out, want, begin.elapsed().as_secs_f64())?)
+}
+
+/// Server and client in one process over the in-memory loopback. The program prints the connection's tcp_info.
+fn loopback(dir: &Path) -> Outcome {
+    let file = dir.join("www/file.bin");
+    let want = sha256(&file)?;
+    println!("\n== loopback_demo.c: server and client on usersock in one process");
+    let (out, begin) = (dir.join("out.bin"), Instant::now());
+    let mut program = Guard::start(Command::new(dir.join("loopback_demo")).arg(&file).arg(&out))?;
+    let good = match program.wait(Duration::from_secs(300))? {
+        Some(true) => compare("loopback", &out, &want, begin.elapsed().as_secs_f64())?,
+        Some(false) => false,
+        None => {
+            println!("demo: loopback_demo did not end within 300 s");
+            false
+        }
+    };
+    println!("demo: {}", if good { "right" } else { "FAILED" });
+    Ok(good)
+}
+
+/// Prints what came and whether it is right.
+fn compare(what: &str, file: &Path, want: &str, seconds: f64) -> Outcome {
+    let length = fs::metadata(file).map_err(|error| broken(format!("{what}: nothing was written: {error}")))?.len();
+    let got = sha256(file)?;
+    fs::remove_file(file)?;
+    let rate = length as f64 * 8.0 / seconds / 1e6;
+    println!("{what}: {length} bytes in {seconds:.3} s, {rate:.0} Mbit/s");
+    println!("  sha256 sent     {want}\n  sha256 received {got}  {}", if got == want { "equal" } else { "DIFFERENT" });
+    Ok(got == want)
+}
+
+fn sha256(file: &Path) -> Result<String, Failure> {
+    let output = Command::new("sha256sum").arg(file).stderr(Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.split_whitespace().next() {
+        Some(sum) if output.status.success() => Ok(sum.trim_start_matches('\\').to_string()),
+        _ => Err(broken(format!("sha256sum {} failed", file.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_has_the_length_asked_for_and_no_block_twice() {
+        let path = std::env::temp_dir().join(format!("usersock-file-{}", std::process::id()));
+        write_file(&path, 80_003).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(bytes.len(), 80_003);
+        let blocks: std::collections::HashSet<_> = bytes.chunks(8).collect();
+        assert_eq!(blocks.len(), 10_001);
+    }
+
+    #[test]
+    fn each_way_configures_the_stack_on_the_device_that_it_makes() {
+        assert_eq!(Via::Tun.config(), "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1");
+        assert!(Via::Tun.devices().contains(&"addr add 10.0.0.1/24 dev tun0".to_string()));
+        assert_eq!(Via::Packet.config(), "packet=veth1,addr=10.0.0.2/24,gw=10.0.0.1");
+        assert!(!Via::Packet.devices().iter().any(|line| line.starts_with("addr") && line.ends_with("veth1")));
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask install --prefix DIR`: what a C program needs to build and run against usersock, where pkg-config finds it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{Failure, Outcome, broken, cargo};
+
+/// Builds in release mode and installs below `prefix`. Files that exist are replaced by renaming, so a program that has
+/// the old library mapped keeps it.
+///
+/// # Errors
+/// The build failed, or a file cannot be written.
+pub fn run(prefix: &Path) -> Outcome {
+    let prefix = std::path::absolute(prefix)?;
+    let text = prefix.to_str().filter(|text| !text.contains(char::is_whitespace));
+    let text = text.ok_or_else(|| Failure::Usage("--prefix: pkg-config cannot express white space".into()))?;
+    let library = cargo::build_c_library()?;
+    let command = cargo::build_release("usersock-cli", &[])?;
+    let native_libs = library.native_libs.as_deref().unwrap_or_default();
+    let pc = pc_file(text, env!("CARGO_PKG_VERSION"), native_libs);
+    for (from, to) in [
+        (library.with_extension("so")?.clone(), "lib/libusersock.so"),
+        (library.with_extension("a")?.clone(), "lib/libusersock.a"),
+        (cargo::root().join("include/usersock.h"), "include/usersock.h"),
+        (command.with_extension("")?.clone(), "bin/usersock"),
+    ] {
+        put(&prefix.join(to), |temporary| fs::copy(&from, temporary).map(|_| ()))
+            .map_err(|error| broken(format!("{} from {}: {error}", to, from.display())))?;
+    }
+    put(&prefix.join("lib/pkgconfig/usersock.pc"), |temporary| fs::write(temporary, &pc))?;
+    println!("PKG_CONFIG_PATH={text}/lib/pkgconfig cc prog.c $(pkg-config --cflags --libs usersock)");
+    println!("LD_LIBRARY_PATH={text}/lib ./a.out   # or link with: pkg-config --static --libs usersock");
+    Ok(true)
+}
+
+/// Writes a file beside `to` and renames it there.
+fn put(to: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut temporary = to.as_os_str().to_os_string();
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = Path::new(&temporary);
+    write(temporary).and_then(|()| fs::rename(temporary, to)).inspect_err(|_| {
+        // Half a file is worth nothing; that it may never have existed is no news.
+        let _ = fs::remove_file(temporary);
+    })?;
+    println!("installed {}", to.display());
+    Ok(())
+}
+
+/// The pkg-config file. `Libs.private` is what a static link needs beside `libusersock.a`, as rustc tells it.
+fn pc_file(prefix: &str, version: &str, native_libs: &str) -> String {
+    format!(
+        "prefix={prefix}\n\
+         libdir=${{prefix}}/lib\n\
+         includedir=${{prefix}}/include\n\
+         \n\
+         Name: usersock\n\
+         Description: TCP sockets in user space, as Linux does them\n\
+         Version: {version}\n\
+         Cflags: -I${{includedir}}\n\
+         Libs: -L${{libdir}} -lusersock\n\
+         Libs.private: {native_libs}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn pkg_config_reads_the_file_and_keeps_private_libraries_for_static_links() {
+        let dir = std::env::temp_dir().join(format!("usersock-pc-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("usersock.pc"), pc_file("/opt/us", "1.2.3", "-lpthread -lm")).unwrap();
+        let ask = |args: &[&str]| {
+            let output = Command::new("pkg-config").args(args).arg("usersock").env("PKG_CONFIG_PATH", &dir).output();
+            output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())
+        };
+        let (shared, fixed) = (ask(&["--cflags", "--libs"]), ask(&["--static", "--libs"]));
+        fs::remove_dir_all(&dir).unwrap();
+        let (Some(shared), Some(fixed)) = (shared, fixed) else {
+            println!("SKIP pkg_config_reads_the_file: pkg-config is not installed");
+            return;
+        };
+        assert_eq!(shared, "-I/opt/us/include -L/opt/us/lib -lusersock");
+        assert_eq!(fixed, "-L/opt/us/lib -lusersock -lpthread -lm");
+    }
+}

@@ -1,0 +1,128 @@
+//! Network namespaces: entering one, as root or without privileges (a user namespace), and the `ip` calls that furnish it.
+//! Everything the project sends on a network it sends inside one of these; it disappears with its last process.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::{Failure, Outcome, broken};
+
+/// How a namespace is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum How {
+    /// By root: new network and mount namespaces.
+    Root,
+    /// By anybody: a user namespace in which the caller is root, then the same two.
+    User,
+}
+
+impl How {
+    /// The way open to this process.
+    pub fn available() -> How {
+        if nix::unistd::geteuid().is_root() { How::Root } else { How::User }
+    }
+
+    /// The argument that names it on xtask's command line.
+    pub fn arg(self) -> &'static str {
+        match self {
+            How::Root => "root",
+            How::User => "user",
+        }
+    }
+}
+
+/// Moves this process into new network and mount namespaces, sets the loopback device up and gives `/run` a private
+/// tmpfs (for `ip netns`). Call it before any thread exists.
+///
+/// # Errors
+/// A message that names the refused step: no privilege, user namespaces forbidden, `ip` missing.
+pub fn enter(how: How) -> Result<(), Failure> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let mut flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+    if how == How::User {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).map_err(|error| broken(format!("cannot make a network namespace: {error}")))?;
+    if how == How::User {
+        // The kernel wants setgroups denied before an unprivileged process may write its gid map: user_namespaces(7).
+        for (file, text) in
+            [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+        {
+            fs::write(format!("/proc/self/{file}"), text)
+                .map_err(|error| broken(format!("cannot become root of a user namespace: {file}: {error}")))?;
+        }
+    }
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|error| broken(format!("cannot make mounts private: {error}")))?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)
+        .map_err(|error| broken(format!("cannot mount a private /run: {error}")))?;
+    ip(&["link set lo up"])
+}
+
+/// Binds directory `from` over `to`, visible to this process's mount namespace only.
+///
+/// # Errors
+/// The kernel's, with both names.
+pub fn bind(from: &Path, to: &Path) -> Result<(), Failure> {
+    let none: Option<&str> = None;
+    mount(Some(from), to, none, MsFlags::MS_BIND, none)
+        .map_err(|error| broken(format!("cannot bind {} over {}: {error}", from.display(), to.display())))
+}
+
+/// Runs `ip` once with all of `lines` (as `ip -batch` takes them); the first that fails ends it.
+///
+/// # Errors
+/// `ip` is missing, or what it said.
+pub fn ip(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| broken(format!("ip (package iproute2): {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        for line in lines {
+            writeln!(stdin, "{}", line.as_ref())?;
+        }
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(broken(format!("ip: {}", said.lines().collect::<Vec<_>>().join(" "))))
+}
+
+/// Replaces this process by `command`.
+///
+/// # Errors
+/// Only when the program cannot be started.
+pub fn exec(command: &[String]) -> Outcome {
+    let [program, args @ ..] = command else { return Err(Failure::Usage("no command given".into())) };
+    Err(broken(format!("{program}: {}", Command::new(program).args(args).exec())))
+}
+
+/// This executable again, with `args`.
+///
+/// # Errors
+/// The executable's own path cannot be told.
+pub fn myself(args: &[&str]) -> Result<Command, Failure> {
+    let mut command = Command::new(my_path()?);
+    command.args(args);
+    Ok(command)
+}
+
+/// Absolute path of this executable.
+///
+/// # Errors
+/// As `std::env::current_exe`.
+pub fn my_path() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| broken(format!("where is xtask? {error}")))
+}

@@ -1,0 +1,87 @@
+//! The part of a run inside its namespace: furnishes the namespace as packetdrill does in kernel mode, then becomes packetdrill.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{DIR_VARIABLE, Variant, stand_in};
+use crate::{Failure, Outcome, broken, netns, setup};
+
+/// Where the kernel shows CUBIC's module parameters; scripts write there.
+const CUBIC: &str = "/sys/module/tcp_cubic/parameters";
+
+/// Arguments of the hidden command.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How to enter the namespace
+    #[arg(long)]
+    how: netns::How,
+    /// Address families
+    #[arg(long)]
+    variant: Variant,
+    /// packetdrill
+    #[arg(long)]
+    bin: PathBuf,
+    /// The plug-in; without it the kernel is tested
+    #[arg(long)]
+    plugin: Option<PathBuf>,
+    /// The script, in the current directory
+    script: PathBuf,
+}
+
+/// Enters the namespace and does not return when packetdrill could be started.
+///
+/// # Errors
+/// The namespace cannot be made or furnished, or packetdrill cannot be executed.
+pub fn run(args: &Args) -> Outcome {
+    netns::enter(args.how)?;
+    let mut command = Command::new(&args.bin);
+    command.args(args.variant.arguments());
+    let mut path = setup::system_path();
+    if let Some(plugin) = &args.plugin {
+        let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+        let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
+        furnish(args.variant)?;
+        private_cubic(&dir)?;
+        let mut first = stand_in::bin(&dir).into_os_string();
+        first.push(":");
+        first.push(path);
+        path = first;
+        let mut option = std::ffi::OsString::from("--so_filename=");
+        option.push(plugin);
+        command.arg(option).env("LD_PRELOAD", plugin);
+    }
+    command.env("PATH", path);
+    // run_all.py gives the base name with the script's directory as working directory; error messages begin with it.
+    command.arg(args.script.file_name().unwrap_or(args.script.as_os_str()));
+    Err(broken(format!("{}: {}", args.bin.display(), command.exec())))
+}
+
+/// A `tun0` with address, MTU and route as packetdrill would have made them. No process holds the device.
+fn furnish(variant: Variant) -> Result<(), Failure> {
+    let network = variant.network();
+    netns::ip(&[
+        "tuntap add dev tun0 mode tun vnet_hdr".to_string(),
+        format!("link set tun0 mtu {} up", network.mtu),
+        format!("addr add {}/{} dev tun0", network.local, network.prefix_len),
+        format!("route add {} dev tun0 via {}", network.remote, network.gateway),
+    ])
+}
+
+/// Private, writable copies of CUBIC's parameters in the place of the machine's. A kernel without the module has none.
+fn private_cubic(dir: &Path) -> Result<(), Failure> {
+    if !Path::new(CUBIC).is_dir() {
+        return Ok(());
+    }
+    let copies = dir.join("tcp_cubic");
+    fs::create_dir_all(&copies)?;
+    for entry in fs::read_dir(CUBIC)? {
+        let entry = entry?;
+        // Some parameters are not readable by everyone; a script could not read them either.
+        if let Ok(value) = fs::read(entry.path()) {
+            fs::write(copies.join(entry.file_name()), value)?;
+        }
+    }
+    netns::bind(&copies, Path::new(CUBIC))
+}

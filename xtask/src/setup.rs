@@ -1,0 +1,110 @@
+//! Set-up: the programs of the system that tests and demo need. As root with apt they are installed; otherwise one line
+//! says what to install. Nothing is touched when nothing is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A program the project calls, and where it comes from.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// Debian's package names.
+const TOOLS: &[Tool] = &[
+    Tool { program: "cc", package: "gcc" },
+    Tool { program: "pkg-config", package: "pkg-config" },
+    Tool { program: "curl", package: "curl" },
+    Tool { program: "ip", package: "iproute2" },
+    Tool { program: "tc", package: "iproute2" },
+    Tool { program: "ethtool", package: "ethtool" },
+    Tool { program: "sysctl", package: "procps" },
+    Tool { program: "python3", package: "python3" },
+    Tool { program: "tshark", package: "tshark" },
+    Tool { program: "sha256sum", package: "coreutils" },
+];
+
+/// Absolute path of `program`: the first in PATH, then in the directories of system tools, which PATH often lacks for
+/// users other than root. `skip` is a directory to leave out.
+pub fn find(program: &str, skip: Option<&Path>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .filter(|dir| Some(dir.as_path()) != skip)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Puts the directories of system tools at the end of a PATH, so that child processes find `ip` and `sysctl`.
+pub fn system_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+/// Packages whose programs are missing, each once.
+fn missing() -> Vec<&'static str> {
+    let mut packages: Vec<_> =
+        TOOLS.iter().filter(|tool| find(tool.program, None).is_none()).map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+/// Installs what is missing when that is possible, and otherwise says so in one line. Returns whether nothing is missing
+/// now; the caller goes on either way, and what needs a missing program skips itself.
+pub fn tools() -> bool {
+    let wanted = missing();
+    if wanted.is_empty() {
+        return true;
+    }
+    if nix::unistd::geteuid().is_root() && find("apt-get", None).is_some() {
+        println!("set-up: installing {}", wanted.join(" "));
+        apt(&["update"]);
+        let mut install = vec!["install", "--yes", "--no-install-recommends"];
+        install.extend(&wanted);
+        apt(&install);
+    }
+    let left = missing();
+    if !left.is_empty() {
+        println!("set-up: please install: {}", left.join(" "));
+    }
+    left.is_empty()
+}
+
+/// rustfmt and clippy, which rustup's minimal profile leaves out.
+pub fn rust_components() {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        let present = crate::cargo::cargo()
+            .args([subcommand, "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !present {
+            println!("set-up: rustup component add {component}");
+            retry(Command::new("rustup").args(["component", "add", component]));
+        }
+    }
+}
+
+/// apt-get without questions.
+fn apt(args: &[&str]) {
+    retry(
+        Command::new("apt-get")
+            .args(["--quiet", "--option", "Acquire::Retries=3", "--option", "DPkg::Lock::Timeout=120"])
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    );
+}
+
+/// Three tries, since mirrors and locks fail for a moment. What still lacks shows when the program is looked for.
+fn retry(command: &mut Command) {
+    for attempt in 1..=3 {
+        match command.stdin(Stdio::null()).status() {
+            Ok(status) if status.success() => return,
+            Ok(status) => println!("set-up: {:?} ended with {status} (try {attempt} of 3)", command.get_program()),
+            Err(error) => return println!("set-up: {:?}: {error}", command.get_program()),
+        }
+    }
+}
