@@ -20,6 +20,7 @@
 
 pub mod checksum;
 pub mod ip;
+pub mod ipv6;
 pub mod seq;
 pub mod tcp;
 pub mod tcp_options;

@@ -1,0 +1,514 @@
+//! IPv6 header, extension headers, fragment header: views, walker, emitters. Above: `ip::input`, `ip::output`, fragments,
+//! devices. RFC 8200. Not here: what an extension header makes the stack do. Linux: struct ipv6hdr, ipv6_rcv, exthdrs.c.
+
+use super::ip::Ecn;
+use super::{ParseError, be16, be32, proto};
+use core::fmt;
+use core::net::Ipv6Addr;
+use zerocopy::byteorder::big_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of the fixed header.
+pub const HEADER_LEN: usize = 40;
+/// MTU every IPv6 link has (RFC 8200 §5).
+pub const MIN_MTU: usize = 1280;
+/// Bytes of a fragment header.
+pub const FRAGMENT_HEADER_LEN: usize = 8;
+/// Offset of the next-header byte in the fixed header: the pointer of a parameter problem about the first one.
+pub const NEXT_HEADER_OFFSET: usize = 6;
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Fixed {
+    ver_class_flow: U32,
+    payload_len: U16,
+    next_header: u8,
+    hop_limit: u8,
+    src: [u8; 16],
+    dst: [u8; 16],
+}
+
+/// An IPv6 packet in place. `parse` has checked that the payload the header states is there; link padding is cut off.
+#[derive(Clone, Copy)]
+pub struct Ipv6Header<'p> {
+    fixed: &'p Fixed,
+    payload: &'p [u8],
+}
+
+impl<'p> Ipv6Header<'p> {
+    /// `Truncated`: fewer than 40 bytes, or than the payload length says; `BadVersion`. A jumbogram (payload length 0 with a
+    /// hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
+    #[inline]
+    pub fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
+        let h = Self::parse_quoted(bytes)?;
+        let payload = h.payload.get(..h.payload_len()).ok_or(ParseError::Truncated)?;
+        Ok(Ipv6Header { payload, ..h })
+    }
+
+    /// As `parse` for a packet quoted in an ICMPv6 error, of which only the beginning is there: `payload` is whatever follows.
+    #[inline]
+    pub fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
+        let (fixed, payload) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
+        if fixed.ver_class_flow.get() >> 28 != 6 {
+            return Err(ParseError::BadVersion);
+        }
+        Ok(Ipv6Header { fixed, payload })
+    }
+
+    /// Traffic class: DSCP in the high six bits, ECN in the low two.
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        (self.fixed.ver_class_flow.get() >> 20) as u8
+    }
+
+    /// ECN codepoint (RFC 3168 §5).
+    #[inline]
+    pub fn ecn(&self) -> Ecn {
+        Ecn::from_tos(self.traffic_class())
+    }
+
+    /// Flow label, 20 bits.
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        self.fixed.ver_class_flow.get() & 0xf_ffff
+    }
+
+    /// Bytes after the fixed header as the header states them, extension headers included.
+    #[inline]
+    pub fn payload_len(&self) -> usize {
+        usize::from(self.fixed.payload_len.get())
+    }
+
+    /// What kind of header follows.
+    #[inline]
+    pub fn next_header(&self) -> u8 {
+        self.fixed.next_header
+    }
+
+    /// Hop limit.
+    #[inline]
+    pub fn hop_limit(&self) -> u8 {
+        self.fixed.hop_limit
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn src(&self) -> Ipv6Addr {
+        Ipv6Addr::from(self.fixed.src)
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn dst(&self) -> Ipv6Addr {
+        Ipv6Addr::from(self.fixed.dst)
+    }
+
+    /// What follows the fixed header: extension headers, then the transport.
+    #[inline]
+    pub fn payload(&self) -> &'p [u8] {
+        self.payload
+    }
+
+    /// The extension headers one by one.
+    #[inline]
+    pub fn extensions(&self) -> Extensions<'p> {
+        Extensions::new(self.next_header(), self.payload)
+    }
+
+    /// Walks over all extension headers to what they carry.
+    #[inline]
+    pub fn upper(&self) -> Result<Upper<'p>, BadExtension> {
+        Extensions::new(self.next_header(), self.payload).finish()
+    }
+}
+
+impl fmt::Debug for Ipv6Header<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IPv6 {} > {} next {} len {}", self.src(), self.dst(), self.next_header(), self.payload_len())
+    }
+}
+
+/// One extension header.
+#[derive(Clone, Copy, Debug)]
+pub enum Extension<'p> {
+    /// Options for every hop; only as the first header.
+    HopByHop(Ipv6Options<'p>),
+    /// Options for the destination.
+    Destination(Ipv6Options<'p>),
+    /// A source route.
+    Routing(RoutingHeader<'p>),
+    /// This packet is a part of another.
+    Fragment(FragmentHeader),
+}
+
+/// An extension header that does not lie within the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadExtension {
+    /// Kind of the header.
+    pub header: u8,
+    /// Where it starts, counted from the first byte of the IPv6 header.
+    pub offset: usize,
+}
+
+impl From<BadExtension> for ParseError {
+    fn from(_: BadExtension) -> ParseError {
+        ParseError::BadExtension
+    }
+}
+
+/// What the extension headers carry.
+#[derive(Clone, Copy, Debug)]
+pub struct Upper<'p> {
+    /// Kind of the first header that is no extension header; [`proto::NO_NEXT`] when nothing follows, and
+    /// [`proto::HOPOPTS`] for a hop-by-hop header that is not first, which Linux treats as an unknown protocol too.
+    pub protocol: u8,
+    /// Its bytes. After a fragment header this is the fragment's part of them.
+    pub payload: &'p [u8],
+    /// Where they start, counted from the first byte of the IPv6 header.
+    pub offset: usize,
+    /// Where the byte that named `protocol` stands: the pointer of a parameter problem about it.
+    pub next_header_offset: usize,
+    /// The fragment header, if there was one.
+    pub fragment: Option<FragmentHeader>,
+}
+
+/// Walks extension headers. It stops behind a fragment header that is not atomic (RFC 6946), because what follows belongs to
+/// the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes ends after n / 8 steps.
+#[derive(Clone, Debug)]
+pub struct Extensions<'p> {
+    next: u8,
+    next_at: usize,
+    at: usize,
+    rest: &'p [u8],
+    fragment: Option<FragmentHeader>,
+    done: bool,
+}
+
+impl<'p> Extensions<'p> {
+    /// `payload` follows the fixed header, whose next-header field was `next`.
+    #[inline]
+    pub fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
+        Extensions { next, next_at: NEXT_HEADER_OFFSET, at: HEADER_LEN, rest: payload, fragment: None, done: false }
+    }
+
+    /// Walks to the end; what the remaining headers say is dropped but for the fragment header.
+    #[inline]
+    pub fn finish(mut self) -> Result<Upper<'p>, BadExtension> {
+        for ext in self.by_ref() {
+            ext?;
+        }
+        Ok(Upper {
+            protocol: self.next,
+            payload: self.rest,
+            offset: self.at,
+            next_header_offset: self.next_at,
+            fragment: self.fragment,
+        })
+    }
+
+    /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` gives.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+}
+
+impl<'p> Iterator for Extensions<'p> {
+    type Item = Result<Extension<'p>, BadExtension>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let (header, offset) = (self.next, self.at);
+        let is_extension = match header {
+            proto::HOPOPTS => offset == HEADER_LEN,
+            proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT => true,
+            _ => false,
+        };
+        if !is_extension {
+            self.done = true;
+            return None;
+        }
+        let len = match (header, self.rest.get(1)) {
+            (proto::FRAGMENT, _) => FRAGMENT_HEADER_LEN,
+            (_, Some(units)) => (usize::from(*units) + 1) * 8,
+            (_, None) => 8,
+        };
+        let Some((bytes, rest)) = self.rest.split_at_checked(len) else {
+            self.done = true;
+            return Some(Err(BadExtension { header, offset }));
+        };
+        // `len` is at least 8, so the fixed parts below are there.
+        self.next = bytes[0];
+        self.next_at = offset;
+        self.at += len;
+        self.rest = rest;
+        Some(Ok(match header {
+            proto::HOPOPTS => Extension::HopByHop(Ipv6Options { bytes, at: 2, base: offset }),
+            proto::DSTOPTS => Extension::Destination(Ipv6Options { bytes, at: 2, base: offset }),
+            proto::ROUTING => Extension::Routing(RoutingHeader { bytes, offset }),
+            _ => {
+                let frag = FragmentHeader::read(bytes);
+                self.fragment = Some(frag);
+                self.done = !frag.is_atomic();
+                Extension::Fragment(frag)
+            }
+        }))
+    }
+}
+
+/// A routing header (RFC 8200 §4.4). Type 0 is forbidden (RFC 5095).
+#[derive(Clone, Copy, Debug)]
+pub struct RoutingHeader<'p> {
+    bytes: &'p [u8],
+    /// Where it starts, counted from the first byte of the IPv6 header; its type is 2 bytes on, segments left 3.
+    pub offset: usize,
+}
+
+impl<'p> RoutingHeader<'p> {
+    /// Routing type.
+    #[inline]
+    pub fn routing_type(&self) -> u8 {
+        self.bytes[2]
+    }
+
+    /// Nodes still to be visited. At 0 the header is skipped; above it an unknown type draws a parameter problem.
+    #[inline]
+    pub fn segments_left(&self) -> u8 {
+        self.bytes[3]
+    }
+
+    /// What follows segments left.
+    #[inline]
+    pub fn data(&self) -> &'p [u8] {
+        &self.bytes[4..]
+    }
+}
+
+/// A fragment header (RFC 8200 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// What kind of header the datagram goes on with.
+    pub next_header: u8,
+    /// Where this part starts in the fragmentable part, in bytes: a multiple of 8, at most 65528.
+    pub offset: usize,
+    /// Whether parts follow.
+    pub more: bool,
+    /// Identification.
+    pub id: u32,
+}
+
+impl FragmentHeader {
+    fn read(b: &[u8]) -> FragmentHeader {
+        let w = be16(b, 2);
+        FragmentHeader { next_header: b[0], offset: usize::from(w & 0xfff8), more: w & 1 != 0, id: be32(b, 4) }
+    }
+
+    /// The header at the front of `bytes`; `Truncated` when there are fewer than 8.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<FragmentHeader, ParseError> {
+        let b = bytes.get(..FRAGMENT_HEADER_LEN).ok_or(ParseError::Truncated)?;
+        Ok(FragmentHeader::read(b))
+    }
+
+    /// Whether it is the whole datagram: processed at once, apart from other fragments (RFC 6946).
+    #[inline]
+    pub const fn is_atomic(&self) -> bool {
+        self.offset == 0 && !self.more
+    }
+
+    /// Writes 8 bytes; returns 8. The low three bits of the offset are ignored.
+    ///
+    /// # Panics
+    /// When `buf` is shorter than 8 bytes.
+    #[inline]
+    pub fn emit(&self, buf: &mut [u8]) -> usize {
+        buf[0] = self.next_header;
+        buf[1] = 0;
+        buf[2..4].copy_from_slice(&((self.offset as u16 & 0xfff8) | u16::from(self.more)).to_be_bytes());
+        buf[4..8].copy_from_slice(&self.id.to_be_bytes());
+        FRAGMENT_HEADER_LEN
+    }
+}
+
+/// Kinds of hop-by-hop and destination options.
+pub mod option {
+    /// One byte of padding.
+    pub const PAD1: u8 = 0;
+    /// Padding with a length.
+    pub const PADN: u8 = 1;
+    /// Router alert (RFC 2711).
+    pub const ROUTER_ALERT: u8 = 5;
+    /// Jumbo payload (RFC 2675).
+    pub const JUMBO: u8 = 194;
+}
+
+/// What to do with an option that is not known: the top two bits of its kind (RFC 8200 §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownAction {
+    /// Go on.
+    Skip,
+    /// Drop the packet in silence.
+    Discard,
+    /// Drop it and send a parameter problem, code 2.
+    Problem,
+    /// The same unless the destination was a multicast address, then silence.
+    ProblemUnlessMulticast,
+}
+
+/// One option. Pad1 and PadN are not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Option<'p> {
+    /// See [`option`].
+    pub kind: u8,
+    /// What follows kind and length.
+    pub data: &'p [u8],
+    /// Where the kind byte stands, counted from the first byte of the IPv6 header.
+    pub offset: usize,
+}
+
+impl Ipv6Option<'_> {
+    /// What to do if the kind is unknown.
+    #[inline]
+    pub const fn unknown_action(&self) -> UnknownAction {
+        match self.kind >> 6 {
+            0 => UnknownAction::Skip,
+            1 => UnknownAction::Discard,
+            2 => UnknownAction::Problem,
+            _ => UnknownAction::ProblemUnlessMulticast,
+        }
+    }
+}
+
+/// Walks the options of a hop-by-hop or destination header; at most one step a byte. As Linux it refuses padding of more than
+/// 7 bytes in a row and PadN with non-zero bytes, which only serve to hide data or to waste time.
+#[derive(Clone, Copy)]
+pub struct Ipv6Options<'p> {
+    bytes: &'p [u8],
+    at: usize,
+    base: usize,
+}
+
+impl Ipv6Options<'_> {
+    fn fail(&mut self, at: usize) -> Option<<Self as Iterator>::Item> {
+        self.at = self.bytes.len();
+        Some(Err(BadExtension { header: self.bytes[at], offset: self.base + at }))
+    }
+}
+
+impl<'p> Iterator for Ipv6Options<'p> {
+    type Item = Result<Ipv6Option<'p>, BadExtension>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut padding = 0;
+        loop {
+            let at = self.at;
+            let kind = *self.bytes.get(at)?;
+            if kind == option::PAD1 {
+                padding += 1;
+                if padding > 7 {
+                    return self.fail(at);
+                }
+                self.at += 1;
+                continue;
+            }
+            let body = self.bytes.get(at + 1).and_then(|len| self.bytes.get(at + 2..at + 2 + usize::from(*len)));
+            let Some(data) = body else { return self.fail(at) };
+            if kind == option::PADN {
+                padding += 2 + data.len();
+                if padding > 7 || data.iter().any(|b| *b != 0) {
+                    return self.fail(at);
+                }
+                self.at += 2 + data.len();
+                continue;
+            }
+            self.at += 2 + data.len();
+            return Some(Ok(Ipv6Option { kind, data, offset: self.base + at }));
+        }
+    }
+}
+
+impl fmt::Debug for Ipv6Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
+    }
+}
+
+/// An IPv6 header to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Repr {
+    /// Source address.
+    pub src: Ipv6Addr,
+    /// Destination address.
+    pub dst: Ipv6Addr,
+    /// Kind of what follows.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Flow label; 20 bits count.
+    pub flow_label: u32,
+    /// Bytes that follow. Above 65535 the field is written as 0, which only a device that cuts super-packets may see.
+    pub payload_len: usize,
+}
+
+impl Ipv6Repr {
+    /// Bytes `emit` writes: 40.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    /// Never: a header has 40 bytes.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Writes the header; returns 40.
+    ///
+    /// # Panics
+    /// When `buf` is shorter than 40 bytes.
+    #[inline]
+    pub fn emit(&self, buf: &mut [u8]) -> usize {
+        let fixed = Fixed {
+            ver_class_flow: (6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0xf_ffff).into(),
+            payload_len: u16::try_from(self.payload_len).unwrap_or(0).into(),
+            next_header: self.next_header,
+            hop_limit: self.hop_limit,
+            src: self.src.octets(),
+            dst: self.dst.octets(),
+        };
+        buf[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
+        HEADER_LEN
+    }
+}
+
+impl From<Ipv6Header<'_>> for Ipv6Repr {
+    fn from(h: Ipv6Header<'_>) -> Ipv6Repr {
+        Ipv6Repr {
+            src: h.src(),
+            dst: h.dst(),
+            next_header: h.next_header(),
+            hop_limit: h.hop_limit(),
+            traffic_class: h.traffic_class(),
+            flow_label: h.flow_label(),
+            payload_len: h.payload.len(),
+        }
+    }
+}
+
+/// Rewrites the payload length of the header at the front of `packet`, for a piece of a super-packet.
+///
+/// # Panics
+/// When `packet` is shorter than 6 bytes.
+#[inline]
+pub fn set_payload_len(packet: &mut [u8], payload_len: u16) {
+    packet[4..6].copy_from_slice(&payload_len.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests;
