@@ -37,7 +37,8 @@
 //! | command | answered by |
 //! |---|---|
 //! | `common/defaults.sh`: `ip tcp_metrics flush all` | stand-in `ip`: a line in `requests` |
-//! | `common/defaults.sh`, scripts: `sysctl -q net.ipv4.tcp_...=...` | the real one, in the namespace; a name that the kernel lacks fails as it always does (as does `tcp_congestion_control=cubic` outside the first namespace: EPERM; the value stays what the machine has) |
+//! | `common/defaults.sh`, scripts: `sysctl -q net.ipv4.tcp_...=...` | the real one, in the namespace; a name that the kernel lacks fails as it always does |
+//! | `sysctl -q net.ipv4.tcp_congestion_control=cubic` | the real one, on a private plain file bound there that begins as `cubic`: outside the first namespace the kernel refuses cubic (EPERM). The file takes any name; the plug-in ignores one it does not know |
 //! | `common/set_sysctls.py /proc/sys/net/ipv4/...=...`, `/tmp/sysctl_restore_$PPID.sh` | the real files of the namespace |
 //! | `tc qdisc add\|replace\|change\|delete dev tun0 root pfifo [limit N]\|fq` | stand-in `tc`: `DIR/qdisc`, whether or not the kernel has that qdisc |
 //! | `ip route change ...`, `ip -6 route change ... advmss N mtu lock N initcwnd N` | the real `ip` (through the stand-in), on the namespace's routes |

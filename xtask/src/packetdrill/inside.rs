@@ -11,6 +11,9 @@ use crate::{Failure, Outcome, broken, netns, setup};
 /// Where the kernel shows CUBIC's module parameters; scripts write there.
 const CUBIC: &str = "/sys/module/tcp_cubic/parameters";
 
+/// The default congestion control; see [`private_congestion_control`].
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
 /// Arguments of the hidden command.
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,6 +47,7 @@ pub fn run(args: &Args) -> Outcome {
         let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
         furnish(args.variant)?;
         private_cubic(&dir)?;
+        private_congestion_control(&dir)?;
         let mut first = stand_in::bin(&dir).into_os_string();
         first.push(":");
         first.push(path);
@@ -84,4 +88,13 @@ fn private_cubic(dir: &Path) -> Result<(), Failure> {
         }
     }
     netns::bind(&copies, Path::new(CUBIC))
+}
+
+/// A plain file in the place of the sysctl. In any namespace but the first the kernel takes only algorithms that it lets
+/// everyone use, often reno alone, and begins with what the machine has; the stack under test has its own list, and begins
+/// with cubic, Linux's default.
+fn private_congestion_control(dir: &Path) -> Result<(), Failure> {
+    let copy = dir.join("tcp_congestion_control");
+    fs::write(&copy, "cubic\n")?;
+    netns::bind(&copy, Path::new(CONGESTION_CONTROL))
 }
