@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::{Failure, Outcome, broken};
+use crate::{Failure, Outcome, broken, setup};
 
 /// How a namespace is entered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -80,7 +80,8 @@ pub fn bind(from: &Path, to: &Path) -> Result<(), Failure> {
 /// # Errors
 /// `ip` is missing, or what it said.
 pub fn ip(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
-    let mut child = Command::new("ip")
+    let program = setup::find("ip", None).ok_or_else(|| broken("ip (package iproute2) is not installed"))?;
+    let mut child = Command::new(program)
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
