@@ -1,1 +1,360 @@
-//! wheel
+//! A hierarchical timing wheel: the timers of a stack's sockets. Above: TCP's timers, reassembly, neighbours; the poll loop asks
+//! for the next deadline and for what expired. Below: nothing; it is told the time and never reads a clock.
+//! Linux: kernel/time/timer.c, which is coarser the further a timer is off; this one is exact to the nanosecond.
+//!
+//! Eight levels of 64 slots; a slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and so on
+//! to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the present one, so
+//! that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most seven times.
+//! Timers of the present tick wait in a heap, which gives the exact order within the tick.
+//!
+//! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
+
+use crate::env::Instant;
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A tick is 2^17 ns.
+const TICK_SHIFT: u32 = 17;
+/// A level has 2^6 slots.
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// 8 levels of 6 bits hold the 47 bits of a tick.
+const LEVELS: usize = 8;
+
+/// The end of a list.
+const NIL: u32 = u32::MAX;
+/// `Node::place` of a timer in the heap, beyond all slots.
+const IN_HEAP: u16 = (LEVELS * SLOTS) as u16;
+/// `Node::place` of a node without timer.
+const FREE: u16 = IN_HEAP + 1;
+
+/// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take 2^32
+/// timers in the same node for a stale name to fit again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TimerId {
+    index: u32,
+    generation: u32,
+}
+
+/// A timer, or a free node: 32 bytes and the value.
+struct Node<T> {
+    /// Deadline, nanoseconds.
+    at: u64,
+    /// Position in the order of arming.
+    seq: u64,
+    /// Neighbours in the slot's list; `next` links the free nodes too.
+    next: u32,
+    prev: u32,
+    generation: u32,
+    /// Slot (level * 64 + digit), `IN_HEAP` or `FREE`.
+    place: u16,
+    value: Option<T>,
+}
+
+/// Timers of type `T` (what to do when it fires). All operations but expiry are O(1); expiry is amortised O(1) per timer, with
+/// a logarithm of the timers in the same tick.
+pub struct Wheel<T> {
+    nodes: Vec<Node<T>>,
+    free: u32,
+    len: usize,
+    /// The present tick; timers of this and earlier ticks are in the heap.
+    tick: u64,
+    next_seq: u64,
+    /// Which slots of a level have timers, a bit each.
+    occupied: [u64; LEVELS],
+    heads: Box<[u32; LEVELS * SLOTS]>,
+    /// A lower bound of the deadlines in a slot, exact until its first timer is cancelled or postponed.
+    earliest: Box<[u64; LEVELS * SLOTS]>,
+    /// (deadline, order, node) of due and soon due timers. The top is never stale; others may be.
+    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    /// Heap entries whose timer was cancelled or re-armed.
+    stale: usize,
+}
+
+const fn tick_of(at: u64) -> u64 {
+    at >> TICK_SHIFT
+}
+
+impl<T> Wheel<T> {
+    /// No timers; the present is [`Instant::ZERO`].
+    pub fn new() -> Wheel<T> {
+        Wheel::with_capacity(0)
+    }
+
+    /// As [`Wheel::new`], with memory for `timers` timers.
+    pub fn with_capacity(timers: usize) -> Wheel<T> {
+        Wheel {
+            nodes: Vec::with_capacity(timers),
+            free: NIL,
+            len: 0,
+            tick: 0,
+            next_seq: 0,
+            occupied: [0; LEVELS],
+            heads: Box::new([NIL; LEVELS * SLOTS]),
+            earliest: Box::new([0; LEVELS * SLOTS]),
+            heap: BinaryHeap::new(),
+            stale: 0,
+        }
+    }
+
+    /// Armed timers.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no timer is armed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that a pending timer takes, value included.
+    pub const fn bytes_per_timer() -> usize {
+        size_of::<Node<T>>()
+    }
+
+    /// Arms a timer that fires at `at`; at the next expiry when that is past.
+    pub fn arm(&mut self, at: Instant, value: T) -> TimerId {
+        let at = at.as_nanos();
+        let seq = self.seq();
+        let index = self.free;
+        let index = if index == NIL {
+            // A node is at least 32 bytes: memory ends long before the numbers do.
+            let index = self.nodes.len() as u32;
+            let node = Node { at, seq, next: NIL, prev: NIL, generation: 0, place: FREE, value: Some(value) };
+            self.nodes.push(node);
+            index
+        } else {
+            let node = &mut self.nodes[index as usize];
+            self.free = node.next;
+            (node.at, node.seq, node.value) = (at, seq, Some(value));
+            index
+        };
+        self.len += 1;
+        self.insert(index);
+        TimerId { index, generation: self.nodes[index as usize].generation }
+    }
+
+    /// Moves a timer to `at`, behind those armed for the same moment before. Returns whether it was still armed.
+    pub fn rearm(&mut self, id: TimerId, at: Instant) -> bool {
+        let Some(index) = self.find(id) else { return false };
+        let seq = self.seq();
+        let node = &mut self.nodes[index as usize];
+        let (place, tick) = (node.place, tick_of(node.at));
+        let at = at.as_nanos();
+        (node.at, node.seq) = (at, seq);
+        if place == IN_HEAP {
+            self.insert(index);
+            self.forget_heap_entry();
+        } else if tick_of(at) < tick {
+            self.unlink(index, place);
+            self.insert(index);
+        } else {
+            // A postponed timer, as a retransmission timer is with each ACK, stays in its list: when time gets there it is
+            // put where it then belongs. Within its tick it may have come nearer.
+            let earliest = &mut self.earliest[usize::from(place)];
+            *earliest = at.min(*earliest);
+        }
+        true
+    }
+
+    /// Disarms a timer and returns its value; `None` when it has fired or was cancelled before.
+    pub fn cancel(&mut self, id: TimerId) -> Option<T> {
+        let index = self.find(id)?;
+        let place = self.nodes[index as usize].place;
+        if place == IN_HEAP {
+            let value = self.release(index);
+            self.forget_heap_entry();
+            value
+        } else {
+            self.unlink(index, place);
+            self.release(index)
+        }
+    }
+
+    /// When the timer will fire; `None` when it is not armed.
+    pub fn deadline(&self, id: TimerId) -> Option<Instant> {
+        self.find(id).map(|index| Instant::from_nanos(self.nodes[index as usize].at))
+    }
+
+    /// The value of an armed timer.
+    pub fn get(&self, id: TimerId) -> Option<&T> {
+        self.find(id).and_then(|index| self.nodes[index as usize].value.as_ref())
+    }
+
+    /// A moment by which to look again: never after the earliest deadline, and exactly it unless the timer that was the
+    /// earliest of its slot was cancelled or postponed. After [`Wheel::pop_expired`] said `None` for `now` it is after `now`,
+    /// so that waiting for it makes progress. `None` without timers.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if let Some(Reverse((at, ..))) = self.heap.peek() {
+            return Some(Instant::from_nanos(*at));
+        }
+        self.first_slot().map(|(level, digit)| Instant::from_nanos(self.earliest[level * SLOTS + digit]))
+    }
+
+    /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming; with its deadline.
+    /// `now` earlier than before is fine and fires nothing early.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<(Instant, T)> {
+        let now = now.as_nanos();
+        loop {
+            if let Some(&Reverse((at, _, index))) = self.heap.peek() {
+                if at > now {
+                    return None;
+                }
+                self.heap.pop();
+                let value = self.release(index);
+                self.drop_stale_top();
+                // A heap entry that is not stale has a value.
+                return value.map(|value| (Instant::from_nanos(at), value));
+            }
+            if !self.advance(tick_of(now)) {
+                return None;
+            }
+        }
+    }
+
+    /// Fires all timers whose deadline is not after `now`, in the order of [`Wheel::pop_expired`].
+    pub fn expire(&mut self, now: Instant, fire: &mut impl FnMut(T)) {
+        while let Some((_, value)) = self.pop_expired(now) {
+            fire(value);
+        }
+    }
+
+    fn seq(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq
+    }
+
+    fn find(&self, id: TimerId) -> Option<u32> {
+        let node = self.nodes.get(id.index as usize)?;
+        (node.generation == id.generation && node.place != FREE).then_some(id.index)
+    }
+
+    /// Puts a node where its deadline belongs, seen from the present tick.
+    fn insert(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        let tick = tick_of(node.at);
+        if tick <= self.tick {
+            node.place = IN_HEAP;
+            self.heap.push(Reverse((node.at, node.seq, index)));
+            return;
+        }
+        let level = ((63 - (tick ^ self.tick).leading_zeros()) / SLOT_BITS) as usize;
+        let digit = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
+        let slot = level * SLOTS + digit;
+        let head = self.heads[slot];
+        (node.place, node.prev, node.next) = (slot as u16, NIL, head);
+        let at = node.at;
+        if head == NIL {
+            self.occupied[level] |= 1 << digit;
+            self.earliest[slot] = at;
+        } else {
+            self.nodes[head as usize].prev = index;
+            self.earliest[slot] = at.min(self.earliest[slot]);
+        }
+        self.heads[slot] = index;
+    }
+
+    fn unlink(&mut self, index: u32, place: u16) {
+        let slot = usize::from(place);
+        let node = &self.nodes[index as usize];
+        let (prev, next) = (node.prev, node.next);
+        if next != NIL {
+            self.nodes[next as usize].prev = prev;
+        }
+        if prev != NIL {
+            self.nodes[prev as usize].next = next;
+        } else {
+            self.heads[slot] = next;
+            if next == NIL {
+                self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
+            }
+        }
+    }
+
+    /// Gives the node, which is in no list, to the free ones.
+    fn release(&mut self, index: u32) -> Option<T> {
+        let node = &mut self.nodes[index as usize];
+        node.place = FREE;
+        node.generation = node.generation.wrapping_add(1);
+        node.next = self.free;
+        self.free = index;
+        self.len -= 1;
+        node.value.take()
+    }
+
+    /// A heap entry lost its timer: keeps the top true, and the heap at most about twice its true size.
+    fn forget_heap_entry(&mut self) {
+        self.stale += 1;
+        self.drop_stale_top();
+        if self.stale > 64 && self.stale > self.heap.len() / 2 {
+            let nodes = &self.nodes;
+            self.heap.retain(|Reverse(entry)| is_current(nodes, *entry));
+            self.stale = 0;
+        }
+    }
+
+    fn drop_stale_top(&mut self) {
+        while let Some(&Reverse(entry)) = self.heap.peek() {
+            if is_current(&self.nodes, entry) {
+                break;
+            }
+            self.heap.pop();
+            self.stale -= 1;
+        }
+    }
+
+    /// The slot with the earliest timers outside the heap: lower levels come first, and within a level lower digits, since
+    /// slots that time has passed are empty.
+    fn first_slot(&self) -> Option<(usize, usize)> {
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        Some((level, self.occupied[level].trailing_zeros() as usize))
+    }
+
+    /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns whether
+    /// it got into one. The heap is empty.
+    fn advance(&mut self, to: u64) -> bool {
+        if to <= self.tick {
+            return false;
+        }
+        let Some((level, digit)) = self.first_slot() else {
+            self.tick = to;
+            return false;
+        };
+        let shift = SLOT_BITS * level as u32;
+        let start = ((self.tick >> shift >> SLOT_BITS << SLOT_BITS) | digit as u64) << shift;
+        if start > to {
+            self.tick = to;
+            return false;
+        }
+        self.tick = start;
+        let slot = level * SLOTS + digit;
+        self.occupied[level] &= !(1 << digit);
+        let mut index = core::mem::replace(&mut self.heads[slot], NIL);
+        while index != NIL {
+            let next = self.nodes[index as usize].next;
+            self.insert(index);
+            index = next;
+        }
+        true
+    }
+}
+
+fn is_current<T>(nodes: &[Node<T>], (_, seq, index): (u64, u64, u32)) -> bool {
+    let node = &nodes[index as usize];
+    node.place == IN_HEAP && node.seq == seq
+}
+
+impl<T> Default for Wheel<T> {
+    fn default() -> Self {
+        Wheel::new()
+    }
+}
+
+impl<T> core::fmt::Debug for Wheel<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Wheel").field("len", &self.len).field("next_deadline", &self.next_deadline()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
