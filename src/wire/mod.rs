@@ -18,12 +18,16 @@
 //!
 //! Multi-byte fields are big-endian on the wire and host order in every signature.
 
+pub mod addr;
+pub mod arp;
 pub mod checksum;
+pub mod ether;
 pub mod ip;
 pub mod ipv6;
 pub mod seq;
 pub mod tcp;
 pub mod tcp_options;
+pub mod udp;
 
 use core::fmt;
 

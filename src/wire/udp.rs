@@ -1,0 +1,239 @@
+//! UDP header: view and emitter (RFC 768, RFC 8200 §8.1 for the checksum over IPv6). Above: `udp`. Linux: struct udphdr,
+//! __udp4_lib_rcv.
+
+use super::{ParseError, checksum, proto};
+use core::fmt;
+use core::net::IpAddr;
+use zerocopy::byteorder::big_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 8;
+/// Offset of the checksum field: what a device is told that finishes it.
+pub const CHECKSUM_OFFSET: usize = 6;
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Fixed {
+    src_port: U16,
+    dst_port: U16,
+    len: U16,
+    checksum: U16,
+}
+
+/// A datagram in place. `parse` has checked that 8 <= length <= bytes present; bytes after the length are cut off.
+#[derive(Clone, Copy)]
+pub struct UdpHeader<'p> {
+    fixed: &'p Fixed,
+    payload: &'p [u8],
+}
+
+impl<'p> UdpHeader<'p> {
+    /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a jumbogram
+    /// (RFC 2675) is refused with the latter.
+    #[inline]
+    pub fn parse(datagram: &'p [u8]) -> Result<UdpHeader<'p>, ParseError> {
+        let (fixed, rest) = Fixed::ref_from_prefix(datagram).map_err(|_| ParseError::Truncated)?;
+        let len = usize::from(fixed.len.get()).checked_sub(HEADER_LEN).ok_or(ParseError::BadTotalLen)?;
+        let payload = rest.get(..len).ok_or(ParseError::Truncated)?;
+        Ok(UdpHeader { fixed, payload })
+    }
+
+    /// Source port; 0 means no answer is wanted.
+    #[inline]
+    pub fn src_port(&self) -> u16 {
+        self.fixed.src_port.get()
+    }
+
+    /// Destination port.
+    #[inline]
+    pub fn dst_port(&self) -> u16 {
+        self.fixed.dst_port.get()
+    }
+
+    /// Header and payload, bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        HEADER_LEN + self.payload.len()
+    }
+
+    /// Whether there is no payload.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
+    /// Checksum field as carried.
+    #[inline]
+    pub fn checksum(&self) -> u16 {
+        self.fixed.checksum.get()
+    }
+
+    /// What follows the header.
+    #[inline]
+    pub fn payload(&self) -> &'p [u8] {
+        self.payload
+    }
+
+    /// Whether the checksum is right. A field of 0 means none was made: right over IPv4, wrong over IPv6 (RFC 8200 §8.1).
+    #[inline]
+    pub fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
+        if self.fixed.checksum.get() == 0 {
+            return src.is_ipv4();
+        }
+        let s = checksum::sum(self.fixed.as_bytes(), checksum::pseudo_header(src, dst, proto::UDP, self.len() as u32));
+        checksum::is_valid(checksum::sum(self.payload, s))
+    }
+}
+
+impl fmt::Debug for UdpHeader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} > {}: udp ({})", self.src_port(), self.dst_port(), self.payload.len())
+    }
+}
+
+/// Writes a header for `payload_len` bytes with a zero checksum; returns 8. A length over 65535 (a super-packet for a device
+/// that cuts it) is written as 0.
+///
+/// # Panics
+/// When `buf` is shorter than 8 bytes.
+#[inline]
+pub fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_len: usize) -> usize {
+    let fixed = Fixed {
+        src_port: src_port.into(),
+        dst_port: dst_port.into(),
+        len: u16::try_from(HEADER_LEN + payload_len).unwrap_or(0).into(),
+        checksum: 0.into(),
+    };
+    buf[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
+    HEADER_LEN
+}
+
+/// Fills in the checksum of `datagram`, which is exactly header and payload. A sum of zero goes as 0xFFFF (RFC 768).
+///
+/// # Panics
+/// When `datagram` is shorter than 8 bytes.
+#[inline]
+pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
+    let pseudo = checksum::pseudo_header(src, dst, proto::UDP, datagram.len() as u32);
+    fill_checksum_split(datagram, 0, pseudo);
+}
+
+/// As [`fill_checksum`] when the payload lies elsewhere: `payload` is its pieces' partial sum, `pseudo` the pseudo-header's.
+///
+/// # Panics
+/// When `header` is shorter than 8 bytes.
+#[inline]
+pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
+    set_checksum(header, 0);
+    let c = checksum::finish(checksum::sum(header, checksum::add(pseudo, payload)));
+    set_checksum(header, if c == 0 { 0xffff } else { c });
+}
+
+/// Leaves the pseudo-header's sum in the field for a device that adds the rest: see [`super::tcp::fill_partial_checksum`].
+///
+/// # Panics
+/// When `header` is shorter than 8 bytes.
+#[inline]
+pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u32) {
+    set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::UDP, len)));
+}
+
+/// Does what a device does with a datagram left by [`fill_partial_checksum`].
+///
+/// # Panics
+/// When `datagram` is shorter than 8 bytes.
+#[inline]
+pub fn finish_partial_checksum(datagram: &mut [u8]) {
+    let c = checksum::finish(checksum::sum(datagram, 0));
+    set_checksum(datagram, if c == 0 { 0xffff } else { c });
+}
+
+#[inline]
+fn set_checksum(header: &mut [u8], field: u16) {
+    header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&field.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+    use proptest::prelude::*;
+
+    #[test]
+    fn lengths_follow_rfc_768() {
+        for (case, bytes, len, want) in [
+            ("empty", 0usize, 8u16, Err(ParseError::Truncated)),
+            ("seven bytes", 7, 8, Err(ParseError::Truncated)),
+            ("length 0", 8, 0, Err(ParseError::BadTotalLen)),
+            ("length 7", 8, 7, Err(ParseError::BadTotalLen)),
+            ("length 8", 8, 8, Ok(0)),
+            ("length 9 of 8", 8, 9, Err(ParseError::Truncated)),
+            ("length 65535", 100, 65535, Err(ParseError::Truncated)),
+            ("bytes after the length are cut", 100, 10, Ok(2)),
+        ] {
+            let mut b = vec![0; bytes];
+            if let Some(l) = b.get_mut(4..6) {
+                l.copy_from_slice(&len.to_be_bytes());
+            }
+            assert_eq!(UdpHeader::parse(&b).map(|h| h.payload().len()), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn no_checksum_is_right_over_ipv4_and_wrong_over_ipv6() {
+        let mut b = [0; 8];
+        emit_header(&mut b, 1, 2, 0);
+        let h = UdpHeader::parse(&b).unwrap();
+        assert!(h.checksum_ok(Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()));
+        assert!(!h.checksum_ok(Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()));
+    }
+
+    #[test]
+    fn a_checksum_that_comes_out_zero_goes_as_all_ones() {
+        let (src, dst) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut b = [0; 8];
+        // Protocol 17 + length 8 twice + source port = 0xffff.
+        emit_header(&mut b, 0xffff - 17 - 16, 0, 0);
+        fill_checksum(&mut b, src, dst);
+        assert_eq!(b[6..8], [0xff, 0xff]);
+        assert!(UdpHeader::parse(&b).unwrap().checksum_ok(src, dst));
+        fill_partial_checksum(&mut b, src, dst, 8);
+        finish_partial_checksum(&mut b);
+        assert_eq!(b[6..8], [0xff, 0xff]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..40), short: bool) {
+            if let (true, Some(b)) = (short, bytes.get_mut(4)) { *b = 0; }
+            if let Ok(h) = UdpHeader::parse(&bytes) {
+                let _ = (format!("{h:?}"), h.checksum_ok(Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()));
+                prop_assert!(h.len() <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn what_is_emitted_parses_back(src_port: u16, dst_port: u16, payload in prop::collection::vec(any::<u8>(), 0..60),
+                                       s: [u8; 16], d: [u8; 16], v4: bool, bit in 0usize..64) {
+            let ip = |b: [u8; 16]| -> IpAddr { if v4 { [b[0], b[1], b[2], b[3]].into() } else { b.into() } };
+            let (s, d) = (ip(s), ip(d));
+            let mut b = vec![0; 8];
+            emit_header(&mut b, src_port, dst_port, payload.len());
+            b.extend(&payload);
+            let mut offloaded = b.clone();
+            fill_checksum(&mut b, s, d);
+            fill_partial_checksum(&mut offloaded, s, d, (8 + payload.len()) as u32);
+            finish_partial_checksum(&mut offloaded);
+            prop_assert_eq!(&b, &offloaded);
+            let h = UdpHeader::parse(&b).unwrap();
+            prop_assert_eq!((h.src_port(), h.dst_port(), h.payload()), (src_port, dst_port, &payload[..]));
+            prop_assert!(h.checksum_ok(s, d));
+            prop_assert_ne!(h.checksum(), 0);
+            // One flipped bit of ports or payload is seen.
+            let at = if bit < 32 || payload.is_empty() { bit / 8 % 4 } else { 8 + bit % payload.len() };
+            b[at] ^= 1 << (bit % 8);
+            prop_assert!(!UdpHeader::parse(&b).unwrap().checksum_ok(s, d));
+        }
+    }
+}
