@@ -108,7 +108,7 @@ pub fn probe(how: How) -> Outcome {
 
 /// The best way open here, and why it is not a better one.
 fn choose(how: How) -> Result<(Via, String), Failure> {
-    let output = netns::myself(&["netns-probe", "--how", how.arg()])?.output()?;
+    let output = netns::myself(&["netns-probe", "--how", how.arg()]).output()?;
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
     Ok(match said(&output.stdout).as_str() {
         "tun" => (Via::Tun, String::new()),
@@ -142,7 +142,7 @@ pub fn run(args: &Args) -> Outcome {
             _ => {
                 let place = if how == How::Root { "a network namespace" } else { "a user and network namespace" };
                 println!("demo: as {who}, in {place}, via {}{because}", via.name());
-                let mut command = netns::myself(&["demo-inside", "--how", how.arg(), "--via", via.name()])?;
+                let mut command = netns::myself(&["demo-inside", "--how", how.arg(), "--via", via.name()]);
                 Ok(command.arg(&dir).env("PATH", setup::system_path()).stdin(Stdio::null()).status()?.success())
             }
         }

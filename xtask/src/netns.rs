@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
@@ -110,20 +110,12 @@ pub fn exec(command: &[String]) -> Outcome {
     Err(broken(format!("{program}: {}", Command::new(program).args(args).exec())))
 }
 
-/// This executable again, with `args`.
-///
-/// # Errors
-/// The executable's own path cannot be told.
-pub fn myself(args: &[&str]) -> Result<Command, Failure> {
-    let mut command = Command::new(my_path()?);
-    command.args(args);
-    Ok(command)
-}
+/// The running executable, also when its file has been replaced by a build since it was started.
+pub const MYSELF: &str = "/proc/self/exe";
 
-/// Absolute path of this executable.
-///
-/// # Errors
-/// As `std::env::current_exe`.
-pub fn my_path() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| broken(format!("where is xtask? {error}")))
+/// This executable again, with `args`.
+pub fn myself(args: &[&str]) -> Command {
+    let mut command = Command::new(MYSELF);
+    command.args(args);
+    command
 }

@@ -216,7 +216,7 @@ struct RunResult {
     variant: Variant,
     pass: bool,
     seconds: f64,
-    /// Last line of what packetdrill wrote, or why there is none. Empty when it passed.
+    /// The line of the output that tells most, or why there is none. Empty when it passed.
     error: String,
     output: String,
 }
@@ -246,6 +246,10 @@ pub fn run(args: &Args) -> Outcome {
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let scratch = std::env::temp_dir().join(format!("usersock-packetdrill-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
+    stand_in::prepare(&scratch)?;
+    if args.kernel {
+        note_congestion_control();
+    }
     let setting =
         Setting { bin, plugin, how: netns::How::available(), limit: Duration::from_secs(30), scratch: scratch.clone() };
     let results = pool::run_all(&setting, scripts, jobs, args.verbose);
@@ -257,6 +261,16 @@ pub fn run(args: &Args) -> Outcome {
     }
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// Says when the kernel's runs are not what the scripts ask for: a new namespace begins with the machine's congestion
+/// control, and inside it the kernel refuses to change it to cubic.
+fn note_congestion_control() {
+    // Unreadable: then nothing is known, and nothing said.
+    let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_else(|_| "cubic".into());
+    if name.trim() != "cubic" {
+        println!("note: the kernel's congestion control here is {}; the scripts expect cubic", name.trim());
+    }
 }
 
 fn count(results: &[RunResult]) -> (usize, usize) {

@@ -59,8 +59,7 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
     let (pass, output, error) = match start_and_wait(setting, script, variant, &dir) {
         Ok((Some(status), output)) if status.success() => (true, output, String::new()),
         Ok((Some(status), output)) => {
-            let last = output.lines().rev().find(|line| !line.trim().is_empty());
-            let error = last.map_or_else(|| format!("no output; {status}"), |line| line.trim().to_string());
+            let error = telling_line(&output).map_or_else(|| format!("no output; {status}"), str::to_string);
             (false, output, error)
         }
         Ok((None, output)) => (false, output, format!("killed after {} s", setting.limit.as_secs())),
@@ -70,6 +69,15 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
     let _ = fs::remove_dir_all(&dir);
     let seconds = begin.elapsed().as_secs_f64();
     RunResult { name: script.name.clone(), variant, pass, seconds, error, output }
+}
+
+/// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line that
+/// speaks of an error (a packet that differs is printed after it), else the last line.
+fn telling_line(output: &str) -> Option<&str> {
+    let last = |wanted: fn(&str) -> bool| output.lines().map(str::trim).rev().find(|line| wanted(line));
+    last(|line| line.starts_with("AssertionError"))
+        .or_else(|| last(|line| line.contains("error")))
+        .or_else(|| last(|line| !line.is_empty()))
 }
 
 /// The exit status (`None`: killed because its time was over) and what was written.
@@ -82,10 +90,10 @@ fn start_and_wait(
     fs::create_dir_all(dir)?;
     let log_path = dir.join("log");
     let log = File::create(&log_path)?;
-    let mut command = netns::myself(&["packetdrill-inside", "--how", setting.how.arg(), "--variant", variant.name()])?;
+    let mut command = netns::myself(&["packetdrill-inside", "--how", setting.how.arg(), "--variant", variant.name()]);
     command.arg("--bin").arg(&setting.bin);
     if let Some(plugin) = &setting.plugin {
-        stand_in::install(dir)?;
+        stand_in::install(dir, &setting.scratch)?;
         command.arg("--plugin").arg(plugin).env(DIR_VARIABLE, dir);
     }
     command.arg(&script.path);
@@ -122,4 +130,39 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, Failur
         child.wait()?;
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reported_line_is_the_one_that_tells_most() {
+        for (output, want) in [
+            ("", None),
+            ("\n", None),
+            ("Segmentation fault\n", Some("Segmentation fault")),
+            (
+                "a.pkt:9: error handling packet: bad\nscript packet: x\nactual packet: y\n",
+                Some("a.pkt:9: error handling packet: bad"),
+            ),
+            ("Traceback\nAssertionError: 7\na.pkt: error executing code: status 1\n", Some("AssertionError: 7")),
+        ] {
+            assert_eq!(telling_line(output), want, "{output}");
+        }
+    }
+
+    #[test]
+    fn run_that_takes_too_long_is_killed_with_its_children() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "(sleep 60; echo survived) & wait"])
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        assert_eq!(wait(&mut child, Duration::ZERO).unwrap(), None);
+        // The pipe ends when its last holder has ended.
+        let left = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+        assert_eq!(left, "");
+    }
 }

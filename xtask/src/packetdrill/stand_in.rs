@@ -21,15 +21,23 @@ pub fn bin(dir: &Path) -> PathBuf {
     dir.join("bin")
 }
 
-/// Makes the links.
+/// Copies this executable to where the links of all runs lead. A copy, for a build may replace the file meanwhile.
 ///
 /// # Errors
 /// The directory cannot be written.
-pub fn install(dir: &Path) -> Result<(), Failure> {
+pub fn prepare(scratch: &Path) -> Result<(), Failure> {
+    fs::copy(netns::MYSELF, scratch.join("xtask"))?;
+    Ok(())
+}
+
+/// Makes the links of the run in `dir`.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn install(dir: &Path, scratch: &Path) -> Result<(), Failure> {
     fs::create_dir_all(bin(dir))?;
-    let target = netns::my_path()?;
     for name in NAMES {
-        symlink(&target, bin(dir).join(name))?;
+        symlink(scratch.join("xtask"), bin(dir).join(name))?;
     }
     Ok(())
 }
@@ -172,9 +180,8 @@ fn nstat(args: &[String], dir: &Path) -> Answer {
     };
     let history = dir.join("nstat.history");
     let before = if options.contains(['a', 'r']) { None } else { fs::read_to_string(&history).ok() };
-    if !options.contains('s')
-        && let Err(error) = fs::write(&history, &mib)
-    {
+    let written = if options.contains('s') { Ok(()) } else { fs::write(&history, &mib) };
+    if let Err(error) = written {
         return Answer::Error(format!("nstat: {}: {error}", history.display()), 1);
     }
     if options.contains('n') {
