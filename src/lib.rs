@@ -2,6 +2,7 @@
 pub mod counters;
 pub mod env;
 pub mod error;
+pub mod hash;
 pub mod sim;
 pub mod sysctl;
 pub mod wheel;

@@ -1,0 +1,133 @@
+//! Keyed hashes: numbers that a stranger must not predict (ISN, timestamp offset, port, IP identification) and places in
+//! tables that a stranger must not choose. Above: handshake, port choice, socket and fragment tables. Below: SipHash.
+//! Linux: net/core/secure_seq.c, inet_ehashfn. RFC 6528 (ISNs), RFC 6056 §3.3.4 (ports), RFC 7323 §5.4 (timestamps).
+//!
+//! Each use has a key of its own, so that what one number tells says nothing of another. Numbers that leave the machine use
+//! SipHash-2-4; table places, which do not, the quicker SipHash-1-3.
+
+use crate::env::{Entropy, Instant};
+use core::hash::Hasher;
+use core::net::IpAddr;
+use siphasher::sip::{SipHasher13, SipHasher24};
+
+/// An address as 128 bits in network order of significance; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the families do not
+/// collide.
+pub fn addr128(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// The two ends of a connection, ours first. Addresses as [`addr128`] makes them, ports in host order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tuple {
+    /// Our address.
+    pub saddr: u128,
+    /// Our port.
+    pub sport: u16,
+    /// The peer's address.
+    pub daddr: u128,
+    /// The peer's port.
+    pub dport: u16,
+}
+
+type Key = [u8; 16];
+
+/// The secrets of a stack, drawn once when it is made; draw new ones in a forked child.
+#[derive(Clone)]
+pub struct Keys {
+    isn: Key,
+    ts: Key,
+    port: Key,
+    ident: Key,
+    table: Key,
+}
+
+impl Keys {
+    /// New secrets.
+    pub fn new(entropy: &dyn Entropy) -> Keys {
+        let key = || {
+            let mut key = [0; 16];
+            entropy.fill(&mut key);
+            key
+        };
+        Keys { isn: key(), ts: key(), port: key(), ident: key(), table: key() }
+    }
+
+    /// Initial sequence number of a connection that starts now (RFC 6528 §3): a secret place for each 4-tuple, and from there
+    /// a clock. As in Linux the clock ticks each 64 ns (the RFC's: 4 us), so that a connection of up to 125 Mbit/s on average
+    /// has not run past the ISN of its next incarnation; it goes round in 275 s.
+    pub fn isn(&self, now: Instant, t: &Tuple) -> u32 {
+        let mut hasher = SipHasher24::new_with_key(&self.isn);
+        tuple(&mut hasher, t);
+        (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
+    }
+
+    /// What is added to the timestamp clock towards this peer (RFC 7323 §5.4): one offset for a pair of addresses, since a
+    /// time-wait socket's peer compares the timestamps of successive connections. Added modulo 2^32.
+    pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {
+        let mut hasher = SipHasher24::new_with_key(&self.ts);
+        hasher.write_u128(saddr);
+        hasher.write_u128(daddr);
+        hasher.finish() as u32
+    }
+
+    /// Where the search for a port towards this destination starts, and which entry of the perturbation table it moves
+    /// (RFC 6056 §3.3.4, double-hash port selection).
+    pub fn port_offset(&self, saddr: u128, daddr: u128, dport: u16) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.port);
+        hasher.write_u128(saddr);
+        hasher.write_u128(daddr);
+        hasher.write_u16(dport);
+        hasher.finish()
+    }
+
+    /// First IP identification towards this destination and protocol, and the entry of its counter in a table: identifications
+    /// of one flow tell nothing of another (RFC 7739 §5.3).
+    pub fn ip_ident(&self, saddr: u128, daddr: u128, protocol: u8) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.ident);
+        hasher.write_u128(saddr);
+        hasher.write_u128(daddr);
+        hasher.write_u8(protocol);
+        hasher.finish()
+    }
+
+    /// Place of a connection in the established table.
+    #[inline]
+    pub fn ehash(&self, t: &Tuple) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.table);
+        tuple(&mut hasher, t);
+        fold(hasher.finish())
+    }
+
+    /// Place of anything else in a table, by the bytes that identify it. `table` tells tables apart, so that bytes that collide
+    /// in one do not in the next.
+    pub fn table_hash(&self, table: u8, bytes: &[u8]) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.table);
+        hasher.write_u8(table);
+        hasher.write(bytes);
+        fold(hasher.finish())
+    }
+}
+
+impl core::fmt::Debug for Keys {
+    /// Says nothing: secrets stay out of logs.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+fn tuple(hasher: &mut impl Hasher, t: &Tuple) {
+    hasher.write_u128(t.saddr);
+    hasher.write_u128(t.daddr);
+    hasher.write_u32(u32::from(t.sport) << 16 | u32::from(t.dport));
+}
+
+/// Both halves count, since tables take low bits.
+fn fold(hash: u64) -> u32 {
+    (hash ^ hash >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests;
