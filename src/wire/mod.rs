@@ -22,6 +22,8 @@ pub mod addr;
 pub mod arp;
 pub mod checksum;
 pub mod ether;
+pub mod icmp;
+pub mod icmpv6;
 pub mod ip;
 pub mod ipv6;
 pub mod seq;

@@ -1,0 +1,447 @@
+//! ICMP for IPv4: view, message, quoted datagram, emitter. Above: `ip::input` (errors to sockets), `icmp` (ping), `ip::output`
+//! (errors we send). RFC 792, RFC 1122 §3.2.2, RFC 1191 (next-hop MTU). Not here: which errors to believe and which to send.
+//! Linux: struct icmphdr, icmp_rcv.
+
+use super::ip::Ipv4Header;
+use super::seq::SeqNum;
+use super::{ParseError, be16, be32, checksum, proto};
+use core::net::Ipv4Addr;
+
+/// Bytes of the header.
+pub const HEADER_LEN: usize = 8;
+/// Longest error datagram to send, IP header included (RFC 1812 §4.3.2.3).
+pub const MAX_ERROR_LEN: usize = 576;
+
+/// Message types (IANA icmp-parameters).
+pub mod kind {
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 3;
+    /// Source quench, deprecated (RFC 6633).
+    pub const SOURCE_QUENCH: u8 = 4;
+    /// Redirect.
+    pub const REDIRECT: u8 = 5;
+    /// Echo request.
+    pub const ECHO: u8 = 8;
+    /// Time exceeded.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
+    /// Timestamp request.
+    pub const TIMESTAMP: u8 = 13;
+    /// Timestamp reply.
+    pub const TIMESTAMP_REPLY: u8 = 14;
+}
+
+/// Codes of destination unreachable (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1).
+pub mod unreachable {
+    /// Network unreachable.
+    pub const NET: u8 = 0;
+    /// Host unreachable.
+    pub const HOST: u8 = 1;
+    /// Protocol unreachable.
+    pub const PROTOCOL: u8 = 2;
+    /// Port unreachable.
+    pub const PORT: u8 = 3;
+    /// Fragmentation needed and DF set.
+    pub const FRAG_NEEDED: u8 = 4;
+    /// Source route failed.
+    pub const SOURCE_ROUTE: u8 = 5;
+    /// Destination network unknown.
+    pub const NET_UNKNOWN: u8 = 6;
+    /// Destination host unknown.
+    pub const HOST_UNKNOWN: u8 = 7;
+    /// Source host isolated.
+    pub const HOST_ISOLATED: u8 = 8;
+    /// Network administratively prohibited.
+    pub const NET_PROHIBITED: u8 = 9;
+    /// Host administratively prohibited.
+    pub const HOST_PROHIBITED: u8 = 10;
+    /// Network unreachable for this type of service.
+    pub const NET_TOS: u8 = 11;
+    /// Host unreachable for this type of service.
+    pub const HOST_TOS: u8 = 12;
+    /// Filtered.
+    pub const FILTERED: u8 = 13;
+    /// Host precedence violation.
+    pub const PRECEDENCE_VIOLATION: u8 = 14;
+    /// Precedence cutoff.
+    pub const PRECEDENCE_CUTOFF: u8 = 15;
+    /// The highest code; Linux drops messages above it (NR_ICMP_UNREACH).
+    pub const MAX: u8 = 15;
+}
+
+/// Codes of time exceeded.
+pub mod time_exceeded {
+    /// TTL ran out on the way.
+    pub const TTL: u8 = 0;
+    /// A fragment did not come in time.
+    pub const REASSEMBLY: u8 = 1;
+}
+
+/// Codes of redirect.
+pub mod redirect {
+    /// For the network.
+    pub const NET: u8 = 0;
+    /// For the host.
+    pub const HOST: u8 = 1;
+    /// For the network and type of service.
+    pub const NET_TOS: u8 = 2;
+    /// For the host and type of service.
+    pub const HOST_TOS: u8 = 3;
+}
+
+/// What a message says. `quoted` is the beginning of the datagram it is about: see [`Quoted::parse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'p> {
+    /// Echo request.
+    Echo {
+        /// Identifier: a ping socket's port.
+        id: u16,
+        /// Sequence number.
+        seq: u16,
+        /// To be sent back.
+        data: &'p [u8],
+    },
+    /// Echo reply.
+    EchoReply {
+        /// Identifier.
+        id: u16,
+        /// Sequence number.
+        seq: u16,
+        /// What was sent.
+        data: &'p [u8],
+    },
+    /// Destination unreachable.
+    Unreachable {
+        /// See [`unreachable`].
+        code: u8,
+        /// MTU of the next hop in bytes, with code 4; 0 from a router older than RFC 1191.
+        mtu: u16,
+        /// The datagram.
+        quoted: &'p [u8],
+    },
+    /// Source quench: to be ignored (RFC 6633), named so that it is counted.
+    SourceQuench {
+        /// The datagram.
+        quoted: &'p [u8],
+    },
+    /// Redirect.
+    Redirect {
+        /// See [`redirect`].
+        code: u8,
+        /// The better gateway.
+        gateway: Ipv4Addr,
+        /// The datagram.
+        quoted: &'p [u8],
+    },
+    /// Time exceeded.
+    TimeExceeded {
+        /// See [`time_exceeded`].
+        code: u8,
+        /// The datagram.
+        quoted: &'p [u8],
+    },
+    /// Parameter problem.
+    ParameterProblem {
+        /// 0: `pointer` counts; 1: a required option is missing.
+        code: u8,
+        /// Offset of the offending byte in the datagram.
+        pointer: u8,
+        /// The datagram.
+        quoted: &'p [u8],
+    },
+    /// Any other type.
+    Other {
+        /// Message type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+        /// The second word.
+        rest: [u8; 4],
+        /// What follows.
+        data: &'p [u8],
+    },
+}
+
+/// A message in place; `parse` has checked that 8 bytes are there.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpHeader<'p> {
+    bytes: &'p [u8],
+}
+
+impl<'p> IcmpHeader<'p> {
+    /// `bytes` is all that IP carried. `Truncated`: fewer than 8.
+    #[inline]
+    pub fn parse(bytes: &'p [u8]) -> Result<IcmpHeader<'p>, ParseError> {
+        if bytes.len() < HEADER_LEN { Err(ParseError::Truncated) } else { Ok(IcmpHeader { bytes }) }
+    }
+
+    /// Whether the checksum over the whole message is right.
+    #[inline]
+    pub fn checksum_ok(&self) -> bool {
+        checksum::is_valid(checksum::sum(self.bytes, 0))
+    }
+
+    /// Message type: see [`kind`].
+    #[inline]
+    pub fn kind(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    /// Code.
+    #[inline]
+    pub fn code(&self) -> u8 {
+        self.bytes[1]
+    }
+
+    /// The whole message, for raw and ping sockets.
+    #[inline]
+    pub fn bytes(&self) -> &'p [u8] {
+        self.bytes
+    }
+
+    /// What follows the first 8 bytes.
+    #[inline]
+    pub fn payload(&self) -> &'p [u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+
+    /// Whether it is an error about a datagram, to which no error may be sent (RFC 1122 §3.2.2).
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        is_error_kind(self.kind())
+    }
+
+    /// What it says.
+    pub fn message(&self) -> Message<'p> {
+        let b = self.bytes;
+        let (code, data) = (self.code(), self.payload());
+        match self.kind() {
+            kind::ECHO => Message::Echo { id: be16(b, 4), seq: be16(b, 6), data },
+            kind::ECHO_REPLY => Message::EchoReply { id: be16(b, 4), seq: be16(b, 6), data },
+            kind::UNREACHABLE => Message::Unreachable { code, mtu: be16(b, 6), quoted: data },
+            kind::SOURCE_QUENCH => Message::SourceQuench { quoted: data },
+            kind::REDIRECT => Message::Redirect { code, gateway: be32(b, 4).into(), quoted: data },
+            kind::TIME_EXCEEDED => Message::TimeExceeded { code, quoted: data },
+            kind::PARAMETER_PROBLEM => Message::ParameterProblem { code, pointer: b[4], quoted: data },
+            kind => Message::Other { kind, code, rest: [b[4], b[5], b[6], b[7]], data },
+        }
+    }
+}
+
+/// Whether type `kind` is an error about another datagram.
+#[inline]
+pub const fn is_error_kind(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::UNREACHABLE | kind::SOURCE_QUENCH | kind::REDIRECT | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM
+    )
+}
+
+/// The datagram an error is about: its IP header, and at least the 8 bytes after it (RFC 792). Written by whoever sent the
+/// error, so none of it is to be believed before it is held against a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'p> {
+    /// Its IP header; `payload` is what is left of the transport.
+    pub ip: Ipv4Header<'p>,
+}
+
+impl<'p> Quoted<'p> {
+    /// As [`Ipv4Header::parse_quoted`]; besides `Truncated` with fewer than 8 bytes after the header.
+    #[inline]
+    pub fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
+        let ip = Ipv4Header::parse_quoted(bytes)?;
+        if ip.payload().len() < 8 { Err(ParseError::Truncated) } else { Ok(Quoted { ip }) }
+    }
+
+    /// What is left of the transport header and payload: 8 bytes or more.
+    #[inline]
+    pub fn transport(&self) -> &'p [u8] {
+        self.ip.payload()
+    }
+
+    /// Source and destination port of TCP and UDP; `None` for other protocols and for a fragment that is not the first.
+    #[inline]
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        if !matches!(self.ip.protocol(), proto::TCP | proto::UDP) || self.ip.frag_offset() != 0 {
+            return None;
+        }
+        Some((be16(self.transport(), 0), be16(self.transport(), 2)))
+    }
+
+    /// Sequence number of a quoted TCP segment, by which a forged error is told (RFC 5927 §4.1).
+    #[inline]
+    pub fn tcp_seq(&self) -> Option<SeqNum> {
+        (self.ip.protocol() == proto::TCP && self.ip.frag_offset() == 0).then(|| SeqNum(be32(self.transport(), 4)))
+    }
+}
+
+impl Message<'_> {
+    /// Bytes `emit` writes.
+    pub fn len(&self) -> usize {
+        HEADER_LEN + self.body().len()
+    }
+
+    /// Never: a message has at least 8 bytes.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn body(&self) -> &[u8] {
+        match *self {
+            Message::Echo { data, .. } | Message::EchoReply { data, .. } | Message::Other { data, .. } => data,
+            Message::Unreachable { quoted, .. }
+            | Message::SourceQuench { quoted }
+            | Message::Redirect { quoted, .. }
+            | Message::TimeExceeded { quoted, .. }
+            | Message::ParameterProblem { quoted, .. } => quoted,
+        }
+    }
+
+    /// Writes the message with its checksum; returns `len()`. How much to quote is the caller's: see [`quote_len`].
+    ///
+    /// # Panics
+    /// When `buf` is shorter than `len()`.
+    pub fn emit(&self, buf: &mut [u8]) -> usize {
+        let pair = |a: u16, b: u16| {
+            let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
+            [a, b, c, d]
+        };
+        let (kind, code, rest) = match *self {
+            Message::Echo { id, seq, .. } => (kind::ECHO, 0, pair(id, seq)),
+            Message::EchoReply { id, seq, .. } => (kind::ECHO_REPLY, 0, pair(id, seq)),
+            Message::Unreachable { code, mtu, .. } => (kind::UNREACHABLE, code, pair(0, mtu)),
+            Message::SourceQuench { .. } => (kind::SOURCE_QUENCH, 0, [0; 4]),
+            Message::Redirect { code, gateway, .. } => (kind::REDIRECT, code, gateway.octets()),
+            Message::TimeExceeded { code, .. } => (kind::TIME_EXCEEDED, code, [0; 4]),
+            Message::ParameterProblem { code, pointer, .. } => (kind::PARAMETER_PROBLEM, code, [pointer, 0, 0, 0]),
+            Message::Other { kind, code, rest, .. } => (kind, code, rest),
+        };
+        let b = &mut buf[..self.len()];
+        b[..4].copy_from_slice(&[kind, code, 0, 0]);
+        b[4..8].copy_from_slice(&rest);
+        b[8..].copy_from_slice(self.body());
+        fill_checksum(b);
+        b.len()
+    }
+}
+
+/// Computes the checksum of the message that `message` is exactly.
+///
+/// # Panics
+/// When `message` is shorter than 8 bytes.
+#[inline]
+pub fn fill_checksum(message: &mut [u8]) {
+    message[2..4].fill(0);
+    let c = checksum::finish(checksum::sum(message, 0));
+    message[2..4].copy_from_slice(&c.to_be_bytes());
+}
+
+/// How many bytes of a datagram of `len` to quote in an error that goes out behind an IP header of `ip_header_len` bytes.
+#[inline]
+pub const fn quote_len(len: usize, ip_header_len: usize) -> usize {
+    let room = MAX_ERROR_LEN.saturating_sub(ip_header_len + HEADER_LEN);
+    if len < room { len } else { room }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ip::Ipv4Repr;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quoted(protocol: u8, frag_offset: usize, transport: &[u8]) -> Vec<u8> {
+        let mut b = vec![0; 20];
+        let r = Ipv4Repr {
+            src: Ipv4Addr::new(10, 0, 0, 1),
+            dst: Ipv4Addr::new(10, 0, 0, 2),
+            protocol,
+            ttl: 1,
+            tos: 0,
+            id: 0,
+            dont_fragment: true,
+            more_fragments: false,
+            frag_offset,
+            payload_len: 1480,
+        };
+        r.emit(&mut b);
+        b.extend(transport);
+        b
+    }
+
+    #[test]
+    fn every_message_is_written_and_read_back() {
+        let q = quoted(6, 0, &[0; 8]);
+        let quoted = &q[..];
+        let data = &[1u8, 2, 3][..];
+        let gateway = Ipv4Addr::new(10, 0, 0, 254);
+        let mut all = vec![
+            Message::Echo { id: 1, seq: 0xfffe, data },
+            Message::EchoReply { id: 0xffff, seq: 2, data: &[] },
+            Message::SourceQuench { quoted },
+            Message::Redirect { code: redirect::HOST, gateway, quoted },
+            Message::TimeExceeded { code: time_exceeded::REASSEMBLY, quoted },
+            Message::ParameterProblem { code: 0, pointer: 20, quoted },
+            Message::Other { kind: kind::TIMESTAMP, code: 0, rest: [1, 2, 3, 4], data: &[0; 12] },
+        ];
+        all.extend((0..=unreachable::MAX).map(|code| Message::Unreachable { code, mtu: 1400, quoted }));
+        for m in all {
+            let mut b = [0x77; 64];
+            let n = m.emit(&mut b);
+            let h = IcmpHeader::parse(&b[..n]).unwrap();
+            assert!(h.checksum_ok(), "{m:?}");
+            assert_eq!((h.message(), n), (m, m.len()));
+            let echo = matches!(m, Message::Echo { .. } | Message::EchoReply { .. } | Message::Other { .. });
+            assert_eq!(h.is_error(), !echo, "{m:?}");
+        }
+        assert_eq!(IcmpHeader::parse(&[3, 4, 0, 0, 0, 0, 0]).err(), Some(ParseError::Truncated));
+    }
+
+    #[test]
+    fn a_quoted_datagram_names_its_socket_only_if_it_can() {
+        let t = [0x12, 0x34, 0x00, 0x50, 0, 0, 0, 9];
+        for (case, bytes, ports, seq) in [
+            ("tcp", quoted(6, 0, &t), Some((0x1234, 80)), Some(SeqNum(9))),
+            ("udp", quoted(17, 0, &t), Some((0x1234, 80)), None),
+            ("icmp", quoted(1, 0, &t), None, None),
+            ("a later fragment", quoted(6, 8, &t), None, None),
+        ] {
+            let q = Quoted::parse(&bytes).unwrap();
+            assert_eq!((q.ports(), q.tcp_seq()), (ports, seq), "{case}");
+        }
+        for (case, bytes, want) in [
+            ("seven bytes of transport", quoted(6, 0, &t[..7]), ParseError::Truncated),
+            ("half an IP header", quoted(6, 0, &t)[..10].to_vec(), ParseError::Truncated),
+            ("nothing", vec![], ParseError::Truncated),
+            ("not IPv4", vec![0x60; 40], ParseError::BadVersion),
+        ] {
+            assert_eq!(Quoted::parse(&bytes).err(), Some(want), "{case}");
+        }
+        let mut inner_header_too_long = quoted(6, 0, &t);
+        inner_header_too_long[0] = 0x4f;
+        assert_eq!(Quoted::parse(&inner_header_too_long).err(), Some(ParseError::Truncated));
+    }
+
+    #[test]
+    fn an_error_datagram_stays_within_576_bytes() {
+        for (len, ip, want) in [(1500, 20, 548), (548, 20, 548), (40, 20, 40), (1500, 60, 508), (9, 1000, 0)] {
+            assert_eq!(quote_len(len, ip), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0u8..16, inner: bool) {
+            if let Some(b) = bytes.first_mut() { *b = kind; }
+            if let (true, Some(b)) = (inner, bytes.get_mut(8)) { *b = 0x40 | *b & 7; }
+            if let Ok(h) = IcmpHeader::parse(&bytes) {
+                let _ = (h.checksum_ok(), h.is_error(), h.code(), format!("{h:?} {:?}", h.message()));
+                if let Ok(q) = Quoted::parse(h.payload()) {
+                    let _ = format!("{q:?} {:?} {:?}", q.ports(), q.tcp_seq());
+                }
+            }
+        }
+    }
+}
