@@ -31,6 +31,9 @@ pub mod tcp;
 pub mod tcp_options;
 pub mod udp;
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 
 /// Why bytes are not the packet they should be. One variant per reason, so that one counter can be kept per reason.
