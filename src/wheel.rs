@@ -5,7 +5,7 @@
 //! Eight levels of 64 slots; a slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and so on
 //! to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the present one, so
 //! that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most seven times.
-//! Timers of the present tick wait in a heap, which gives the exact order within the tick.
+//! Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that gives the exact order.
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
@@ -23,10 +23,10 @@ const LEVELS: usize = 8;
 
 /// The end of a list.
 const NIL: u32 = u32::MAX;
-/// `Node::place` of a timer in the heap, beyond all slots.
-const IN_HEAP: u16 = (LEVELS * SLOTS) as u16;
+/// `Node::place` of a timer of the present tick, beyond all slots.
+const SOON: u16 = (LEVELS * SLOTS) as u16;
 /// `Node::place` of a node without timer.
-const FREE: u16 = IN_HEAP + 1;
+const FREE: u16 = SOON + 1;
 
 /// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take 2^32
 /// timers in the same node for a stale name to fit again.
@@ -36,28 +36,38 @@ pub struct TimerId {
     generation: u32,
 }
 
-/// A timer, or a free node: 32 bytes and the value.
+/// A timer, or a free node.
 struct Node<T> {
     /// Deadline, nanoseconds.
     at: u64,
     /// Position in the order of arming.
     seq: u64,
-    /// Neighbours in the slot's list; `next` links the free nodes too.
-    next: u32,
-    prev: u32,
     generation: u32,
-    /// Slot (level * 64 + digit), `IN_HEAP` or `FREE`.
+    /// Slot (level * 64 + digit), `SOON` or `FREE`.
     place: u16,
     value: Option<T>,
 }
+
+/// A node's neighbours in its slot's list. Apart from the nodes, so that they are dense: unlinking among a million
+/// timers writes to two strangers, which then are likely in the cache.
+#[derive(Clone, Copy)]
+struct Link {
+    /// Links the free nodes too.
+    next: u32,
+    prev: u32,
+}
+
+/// A timer of the present tick: deadline, order of arming, node. Stale when the timer has been cancelled or re-armed since.
+type Soon = (u64, u64, u32);
 
 /// Timers of type `T` (what to do when it fires). All operations but expiry are O(1); expiry is amortised O(1) per timer, with
 /// a logarithm of the timers in the same tick.
 pub struct Wheel<T> {
     nodes: Vec<Node<T>>,
+    links: Vec<Link>,
     free: u32,
     len: usize,
-    /// The present tick; timers of this and earlier ticks are in the heap.
+    /// The present tick; timers of this and earlier ticks are in `due` and `late`.
     tick: u64,
     next_seq: u64,
     /// Which slots of a level have timers, a bit each.
@@ -65,9 +75,11 @@ pub struct Wheel<T> {
     heads: Box<[u32; LEVELS * SLOTS]>,
     /// A lower bound of the deadlines in a slot, exact until its first timer is cancelled or postponed.
     earliest: Box<[u64; LEVELS * SLOTS]>,
-    /// (deadline, order, node) of due and soon due timers. The top is never stale; others may be.
-    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    /// Heap entries whose timer was cancelled or re-armed.
+    /// What the present tick began with, last first. The last is never stale, others may be.
+    due: Vec<Soon>,
+    /// What was armed for this tick or an earlier one since. The top is never stale, others may be.
+    late: BinaryHeap<Reverse<Soon>>,
+    /// Stale entries in both.
     stale: usize,
 }
 
@@ -85,6 +97,7 @@ impl<T> Wheel<T> {
     pub fn with_capacity(timers: usize) -> Wheel<T> {
         Wheel {
             nodes: Vec::with_capacity(timers),
+            links: Vec::with_capacity(timers),
             free: NIL,
             len: 0,
             tick: 0,
@@ -92,7 +105,8 @@ impl<T> Wheel<T> {
             occupied: [0; LEVELS],
             heads: Box::new([NIL; LEVELS * SLOTS]),
             earliest: Box::new([0; LEVELS * SLOTS]),
-            heap: BinaryHeap::new(),
+            due: Vec::new(),
+            late: BinaryHeap::new(),
             stale: 0,
         }
     }
@@ -109,7 +123,7 @@ impl<T> Wheel<T> {
 
     /// Bytes that a pending timer takes, value included.
     pub const fn bytes_per_timer() -> usize {
-        size_of::<Node<T>>()
+        size_of::<Node<T>>() + size_of::<Link>()
     }
 
     /// Arms a timer that fires at `at`; at the next expiry when that is past.
@@ -118,14 +132,14 @@ impl<T> Wheel<T> {
         let seq = self.seq();
         let index = self.free;
         let index = if index == NIL {
-            // A node is at least 32 bytes: memory ends long before the numbers do.
+            // A node takes at least 32 bytes: memory ends long before the numbers do.
             let index = self.nodes.len() as u32;
-            let node = Node { at, seq, next: NIL, prev: NIL, generation: 0, place: FREE, value: Some(value) };
-            self.nodes.push(node);
+            self.nodes.push(Node { at, seq, generation: 0, place: FREE, value: Some(value) });
+            self.links.push(Link { next: NIL, prev: NIL });
             index
         } else {
             let node = &mut self.nodes[index as usize];
-            self.free = node.next;
+            self.free = self.links[index as usize].next;
             (node.at, node.seq, node.value) = (at, seq, Some(value));
             index
         };
@@ -142,9 +156,9 @@ impl<T> Wheel<T> {
         let (place, tick) = (node.place, tick_of(node.at));
         let at = at.as_nanos();
         (node.at, node.seq) = (at, seq);
-        if place == IN_HEAP {
+        if place == SOON {
             self.insert(index);
-            self.forget_heap_entry();
+            self.forget_soon();
         } else if tick_of(at) < tick {
             self.unlink(index, place);
             self.insert(index);
@@ -161,9 +175,9 @@ impl<T> Wheel<T> {
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         let index = self.find(id)?;
         let place = self.nodes[index as usize].place;
-        if place == IN_HEAP {
+        if place == SOON {
             let value = self.release(index);
-            self.forget_heap_entry();
+            self.forget_soon();
             value
         } else {
             self.unlink(index, place);
@@ -185,8 +199,8 @@ impl<T> Wheel<T> {
     /// earliest of its slot was cancelled or postponed. After [`Wheel::pop_expired`] said `None` for `now` it is after `now`,
     /// so that waiting for it makes progress. `None` without timers.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if let Some(Reverse((at, ..))) = self.heap.peek() {
-            return Some(Instant::from_nanos(*at));
+        if let Some((at, ..)) = self.first_soon() {
+            return Some(Instant::from_nanos(at));
         }
         self.first_slot().map(|(level, digit)| Instant::from_nanos(self.earliest[level * SLOTS + digit]))
     }
@@ -196,14 +210,18 @@ impl<T> Wheel<T> {
     pub fn pop_expired(&mut self, now: Instant) -> Option<(Instant, T)> {
         let now = now.as_nanos();
         loop {
-            if let Some(&Reverse((at, _, index))) = self.heap.peek() {
+            if let Some(first @ (at, _, index)) = self.first_soon() {
                 if at > now {
                     return None;
                 }
-                self.heap.pop();
+                if self.due.last() == Some(&first) {
+                    self.due.pop();
+                } else {
+                    self.late.pop();
+                }
                 let value = self.release(index);
-                self.drop_stale_top();
-                // A heap entry that is not stale has a value.
+                self.drop_stale_firsts();
+                // An entry that is not stale has a value.
                 return value.map(|value| (Instant::from_nanos(at), value));
             }
             if !self.advance(tick_of(now)) {
@@ -232,37 +250,35 @@ impl<T> Wheel<T> {
     /// Puts a node where its deadline belongs, seen from the present tick.
     fn insert(&mut self, index: u32) {
         let node = &mut self.nodes[index as usize];
-        let tick = tick_of(node.at);
+        let (at, tick) = (node.at, tick_of(node.at));
         if tick <= self.tick {
-            node.place = IN_HEAP;
-            self.heap.push(Reverse((node.at, node.seq, index)));
+            node.place = SOON;
+            self.late.push(Reverse((at, node.seq, index)));
             return;
         }
         let level = ((63 - (tick ^ self.tick).leading_zeros()) / SLOT_BITS) as usize;
         let digit = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
         let slot = level * SLOTS + digit;
-        let head = self.heads[slot];
-        (node.place, node.prev, node.next) = (slot as u16, NIL, head);
-        let at = node.at;
+        node.place = slot as u16;
+        let head = core::mem::replace(&mut self.heads[slot], index);
+        self.links[index as usize] = Link { next: head, prev: NIL };
         if head == NIL {
             self.occupied[level] |= 1 << digit;
             self.earliest[slot] = at;
         } else {
-            self.nodes[head as usize].prev = index;
+            self.links[head as usize].prev = index;
             self.earliest[slot] = at.min(self.earliest[slot]);
         }
-        self.heads[slot] = index;
     }
 
     fn unlink(&mut self, index: u32, place: u16) {
         let slot = usize::from(place);
-        let node = &self.nodes[index as usize];
-        let (prev, next) = (node.prev, node.next);
+        let Link { next, prev } = self.links[index as usize];
         if next != NIL {
-            self.nodes[next as usize].prev = prev;
+            self.links[next as usize].prev = prev;
         }
         if prev != NIL {
-            self.nodes[prev as usize].next = next;
+            self.links[prev as usize].next = next;
         } else {
             self.heads[slot] = next;
             if next == NIL {
@@ -276,34 +292,54 @@ impl<T> Wheel<T> {
         let node = &mut self.nodes[index as usize];
         node.place = FREE;
         node.generation = node.generation.wrapping_add(1);
-        node.next = self.free;
+        self.links[index as usize].next = self.free;
         self.free = index;
         self.len -= 1;
         node.value.take()
     }
 
-    /// A heap entry lost its timer: keeps the top true, and the heap at most about twice its true size.
-    fn forget_heap_entry(&mut self) {
+    /// The earliest timer of the present tick.
+    fn first_soon(&self) -> Option<Soon> {
+        let late = self.late.peek().map(|&Reverse(entry)| entry);
+        match (self.due.last(), late) {
+            (Some(&due), Some(late)) => Some(due.min(late)),
+            (due, late) => due.copied().or(late),
+        }
+    }
+
+    /// An entry of the present tick lost its timer: keeps the first of both true, and less than half of them stale.
+    fn forget_soon(&mut self) {
         self.stale += 1;
-        self.drop_stale_top();
-        if self.stale > 64 && self.stale > self.heap.len() / 2 {
+        self.drop_stale_firsts();
+        if self.stale > 64 && self.stale > (self.due.len() + self.late.len()) / 2 {
             let nodes = &self.nodes;
-            self.heap.retain(|Reverse(entry)| is_current(nodes, *entry));
+            self.due.retain(|&entry| is_current(nodes, entry));
+            self.late.retain(|&Reverse(entry)| is_current(nodes, entry));
             self.stale = 0;
         }
     }
 
-    fn drop_stale_top(&mut self) {
-        while let Some(&Reverse(entry)) = self.heap.peek() {
+    fn drop_stale_firsts(&mut self) {
+        if self.stale == 0 {
+            return;
+        }
+        while let Some(&entry) = self.due.last() {
             if is_current(&self.nodes, entry) {
                 break;
             }
-            self.heap.pop();
+            self.due.pop();
+            self.stale -= 1;
+        }
+        while let Some(&Reverse(entry)) = self.late.peek() {
+            if is_current(&self.nodes, entry) {
+                break;
+            }
+            self.late.pop();
             self.stale -= 1;
         }
     }
 
-    /// The slot with the earliest timers outside the heap: lower levels come first, and within a level lower digits, since
+    /// The slot with the earliest timers of later ticks: lower levels come first, and within a level lower digits, since
     /// slots that time has passed are empty.
     fn first_slot(&self) -> Option<(usize, usize)> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
@@ -311,7 +347,7 @@ impl<T> Wheel<T> {
     }
 
     /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns whether
-    /// it got into one. The heap is empty.
+    /// it got into one. The present tick has no timers left.
     fn advance(&mut self, to: u64) -> bool {
         if to <= self.tick {
             return false;
@@ -331,17 +367,24 @@ impl<T> Wheel<T> {
         self.occupied[level] &= !(1 << digit);
         let mut index = core::mem::replace(&mut self.heads[slot], NIL);
         while index != NIL {
-            let next = self.nodes[index as usize].next;
-            self.insert(index);
+            let next = self.links[index as usize].next;
+            let node = &mut self.nodes[index as usize];
+            if tick_of(node.at) == start {
+                node.place = SOON;
+                self.due.push((node.at, node.seq, index));
+            } else {
+                self.insert(index);
+            }
             index = next;
         }
+        self.due.sort_unstable_by(|a, b| b.cmp(a));
         true
     }
 }
 
-fn is_current<T>(nodes: &[Node<T>], (_, seq, index): (u64, u64, u32)) -> bool {
+fn is_current<T>(nodes: &[Node<T>], (_, seq, index): Soon) -> bool {
     let node = &nodes[index as usize];
-    node.place == IN_HEAP && node.seq == seq
+    node.place == SOON && node.seq == seq
 }
 
 impl<T> Default for Wheel<T> {

@@ -94,7 +94,7 @@ fn arming_and_cancelling_in_the_present_tick_does_not_hoard_memory() {
         wheel.rearm(keep, at(100));
         assert_eq!(wheel.cancel(id), Some(i));
     }
-    assert!(wheel.heap.len() < 300 && wheel.nodes.len() == 3, "{} {}", wheel.heap.len(), wheel.nodes.len());
+    assert!(wheel.late.len() < 300 && wheel.nodes.len() == 3, "{} {}", wheel.late.len(), wheel.nodes.len());
     assert_eq!(fired(&mut wheel, 100).len(), 2);
 }
 
