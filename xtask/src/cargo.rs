@@ -90,6 +90,8 @@ pub fn build_release(package: &str, extra: &[&str]) -> Result<Built, Failure> {
                 let text = message["message"]["message"].as_str().unwrap_or_default();
                 if let Some(libs) = text.strip_prefix("native-static-libs: ") {
                     built.native_libs = Some(libs.to_string());
+                } else if text.starts_with("link against the following native artifacts") {
+                    // The heading of the line above, asked for by us; not the user's business.
                 } else if let Some(rendered) = message["message"]["rendered"].as_str() {
                     eprint!("{rendered}");
                 }
