@@ -238,33 +238,37 @@ pub fn inside(args: &InsideArgs) -> Outcome {
     let config = args.via.config();
     println!("demo: kernel {KERNEL}, usersock {STACK}; configuration string \"{config}\"");
     let want = sha256(&args.dir.join("www/file.bin"))?;
-    let served = curl_from_usersock(&args.dir, &config, &want)?;
+    let served = curl_from_usersock(args.via, &args.dir, &config, &want)?;
     let fetched = usersock_from_python(&args.dir, &config, &want)?;
     println!("demo: {}", if served && fetched { "both directions right" } else { "FAILED" });
     Ok(served && fetched)
 }
 
 /// curl, on the kernel's TCP, from the C web server on usersock.
-fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
+fn curl_from_usersock(via: Via, dir: &Path, config: &str, want: &str) -> Outcome {
     println!("\n== 1. curl (kernel's TCP) downloads from webserver.c (usersock)");
     let mut server = Guard::start(
         Command::new(dir.join("webserver"))
             .args(["--config", config, "--info", "--once", "1", STACK, "80"])
             .arg(dir.join("www")),
     )?;
+    await_carrier(via)?;
     let (out, url) = (dir.join("out.bin"), format!("http://{STACK}/file.bin"));
     // The server may need a moment to listen, hence the retries; a download that hangs is ended by the speed limit.
     let output = Command::new("curl")
-        .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--retry", "10", "--retry-connrefused"])
+        .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--retry", "10", "--retry-all-errors"])
         .args(["--retry-delay", "1", "--connect-timeout", "3", "--speed-limit", "1000", "--speed-time", "20"])
-        .args(["--write-out", "%{time_total}", "--output"])
+        .args(["--write-out", "%{time_connect} %{time_total}", "--output"])
         .arg(&out)
         .arg(&url)
         .stderr(Stdio::inherit())
         .stdin(Stdio::null())
         .output()
         .map_err(|error| broken(format!("curl: {error}")))?;
-    let seconds = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN);
+    // From the established connection on, since the first SYN may have come before the server listened.
+    let times: Vec<f64> =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().filter_map(|time| time.parse().ok()).collect();
+    let seconds = if let [connect, total] = times[..] { total - connect } else { f64::NAN };
     let good = output.status.success() && compare(&url, &out, want, seconds)?;
     // After its one request it prints the connection's tcp_info and ends.
     let ended = match server.wait(Duration::from_secs(10))? {
@@ -279,6 +283,20 @@ fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
         }
     };
     Ok(good && ended)
+}
+
+/// Waits, for 5 s at most, until a process holds the TUN device: what the kernel sends earlier is lost, and its TCP repeats a
+/// lost SYN only a second later.
+fn await_carrier(via: Via) -> Result<(), Failure> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while via == Via::Tun && Instant::now() < deadline {
+        let output = Command::new("ip").args(["-oneline", "link", "show", "tun0"]).output()?;
+        if !String::from_utf8_lossy(&output.stdout).contains("NO-CARRIER") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// The C client on usersock, from python's server on the kernel's TCP.
