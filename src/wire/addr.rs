@@ -368,6 +368,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn mapping_there_and_back(a: [u8; 4], b: [u8; 16]) {
             let ip = Ipv4Addr::from(a);

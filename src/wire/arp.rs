@@ -146,6 +146,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_never_panic_and_what_parses_is_written_back(
             mut bytes in prop::collection::vec(any::<u8>(), 0..40), fix: bool, op in 0u8..4,

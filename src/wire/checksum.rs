@@ -241,6 +241,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_agree_with_the_naive_sum(data in proptest::collection::vec(any::<u8>(), 0..2000), off in 0usize..8) {
             let data = &data[off.min(data.len())..];

@@ -237,6 +237,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(h) = EtherHeader::parse(&bytes) {

@@ -115,7 +115,7 @@ pub enum Message<'p> {
     },
     /// Destination unreachable.
     Unreachable {
-        /// See [`unreachable`].
+        /// See [`mod@unreachable`].
         code: u8,
         /// MTU of the next hop in bytes, with code 4; 0 from a router older than RFC 1191.
         mtu: u16,
@@ -432,6 +432,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), kind in 0u8..16, inner: bool) {
             if let Some(b) = bytes.first_mut() { *b = kind; }

@@ -82,7 +82,7 @@ pub mod parameter_problem {
 pub enum Message<'p> {
     /// Destination unreachable.
     Unreachable {
-        /// See [`unreachable`].
+        /// See [`mod@unreachable`].
         code: u8,
         /// The packet.
         quoted: &'p [u8],

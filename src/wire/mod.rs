@@ -34,6 +34,17 @@ pub mod udp;
 #[cfg(test)]
 mod tests;
 
+/// How property tests run here: the same cases every time, unless `PROPTEST_RNG_SEED` asks for others, and no files written.
+#[cfg(test)]
+pub(crate) fn cases() -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    let config = Config { failure_persistence: None, ..Config::default() };
+    match config.rng_seed {
+        RngSeed::Fixed(_) => config,
+        RngSeed::Random => Config { rng_seed: RngSeed::Fixed(0x9293), ..config },
+    }
+}
+
 use core::fmt;
 
 /// Why bytes are not the packet they should be. One variant per reason, so that one counter can be kept per reason.

@@ -264,6 +264,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn advertised_window_never_exceeds_the_bytes_given(bytes: u32, s in 0u8..=14) {
             let s = WindowShift::clamp(s);

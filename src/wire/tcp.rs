@@ -460,6 +460,27 @@ pub fn finish_partial_checksum(segment: &mut [u8]) {
     set_checksum(segment, c);
 }
 
+/// Rewrites the sequence number, for a piece of a super-packet. The checksum is left to be made again.
+///
+/// # Panics
+/// When `header` is shorter than 8 bytes.
+#[inline]
+pub fn set_seq(header: &mut [u8], seq: SeqNum) {
+    header[4..8].copy_from_slice(&seq.0.to_be_bytes());
+}
+
+/// Rewrites the control bits, keeping data offset and reserved bits: of a super-packet only the last piece carries FIN and PSH,
+/// only the first CWR. The checksum is left to be made again.
+///
+/// # Panics
+/// When `header` is shorter than 14 bytes.
+#[inline]
+pub fn set_flags(header: &mut [u8], flags: TcpFlags) {
+    let [hi, lo] = flags.bits().to_be_bytes();
+    header[12] = header[12] & 0xfe | hi;
+    header[13] = lo;
+}
+
 #[inline]
 fn set_checksum(header: &mut [u8], field: u16) {
     header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&field.to_be_bytes());
@@ -519,6 +540,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), doff in 0u8..16) {
             if let Some(b) = bytes.get_mut(12) { *b = *b & 15 | doff << 4; }

@@ -116,6 +116,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(crate::wire::cases())]
+
     #[test]
     fn a_segment_reads_back_and_is_the_same_whoever_makes_the_checksum(
         (src, dst) in addresses(), tcp in header(), o in options(), payload in prop::collection::vec(any::<u8>(), 0..200),
@@ -212,11 +214,14 @@ fn a_super_packet_cut_in_two_needs_only_lengths_ids_and_checksums_updated() {
         let total_len = b.len() as u16;
         ip::set_len_and_id(&mut b, total_len, 7 + n as u16);
         let seq = tcp.seq + 1001 * n as u32;
-        b[at + 4..at + 8].copy_from_slice(&seq.0.to_be_bytes());
+        let flags = if n == 1 { TcpFlags::ACK | TcpFlags::PSH } else { TcpFlags::ACK | TcpFlags::CWR | TcpFlags::AE };
+        tcp::set_seq(&mut b[at..], seq);
+        tcp::set_flags(&mut b[at..], flags);
         tcp::fill_checksum(&mut b[at..], s, d);
         let (_, _, segment) = unwrap_ip(&b).unwrap();
         let h = TcpHeader::parse(segment).unwrap();
         assert!(h.checksum_ok(s, d));
+        assert_eq!((h.flags(), h.header_len()), (flags, 32));
         assert_eq!((h.seq(), h.payload(), Ipv4Header::parse(&b).unwrap().id()), (seq, part, 7 + n as u16));
     }
 }

@@ -204,6 +204,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::wire::cases())]
+
         #[test]
         fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..40), short: bool) {
             if let (true, Some(b)) = (short, bytes.get_mut(4)) { *b = 0; }

@@ -178,6 +178,8 @@ fn a_quoted_packet_names_its_socket_only_if_it_can() {
 }
 
 proptest! {
+    #![proptest_config(crate::wire::cases())]
+
     #[test]
     fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..160), inner: bool, nd: bool,
                              kind in prop::sample::select(vec![1u8, 2, 3, 4, 128, 129, 133, 134, 135, 136, 137, 200])) {

@@ -119,6 +119,8 @@ fn a_routing_header_of_the_least_length_has_all_its_fields() {
 }
 
 proptest! {
+    #![proptest_config(crate::wire::cases())]
+
     #[test]
     fn any_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), v6: bool,
                              next in prop::sample::select(vec![0u8, 6, 43, 44, 60]), chain in 0usize..4) {
