@@ -1,0 +1,129 @@
+//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `softirq` (receive). An
+//! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
+//! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
+
+pub mod loopback;
+
+use crate::env::Instant;
+use crate::sock::skb::Skb;
+use crate::wire::ether::MacAddr;
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::RawFd;
+
+/// What travels over a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// IP datagrams without a link header (TUN, loopback).
+    Ip,
+    /// Ethernet frames; the address is the device's own. ARP and NDP resolve neighbours.
+    Ethernet(MacAddr),
+}
+
+/// What a device offers. Fixed while the device is part of a stack, but for the MTU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Frame kind.
+    pub link: Link,
+    /// Largest IP datagram in bytes.
+    pub mtu: u32,
+    /// Number of receive/transmit queue pairs, at least 1.
+    pub queues: u16,
+    /// Completes `Csum::Partial` of TCP and UDP on transmit.
+    pub tx_csum: bool,
+    /// Cuts TCP super-packets (TSO, both families).
+    pub tso: bool,
+    /// Cuts UDP super-packets (USO).
+    pub uso: bool,
+    /// Takes packets in several slices; without it the payload is copied together first.
+    pub scatter_gather: bool,
+    /// Largest super-packet in bytes, headers included.
+    pub gso_max_size: u32,
+    /// Largest number of segments in a super-packet.
+    pub gso_max_segs: u16,
+    /// Packets sent here arrive at this stack again (loopback): checksums need not be computed or checked.
+    pub loopback: bool,
+}
+
+impl Caps {
+    /// A device that carries IP datagrams of up to `mtu` bytes and does nothing else.
+    pub const fn ip(mtu: u32) -> Caps {
+        Caps {
+            link: Link::Ip,
+            mtu,
+            queues: 1,
+            tx_csum: false,
+            tso: false,
+            uso: false,
+            scatter_gather: true,
+            gso_max_size: 65_536,
+            gso_max_segs: 65_535,
+            loopback: false,
+        }
+    }
+}
+
+/// What became of a packet handed to [`Device::xmit`].
+#[derive(Debug)]
+pub enum Xmit {
+    /// Taken. Its `owner` is dropped when the device is done with it, which may be at once.
+    Sent,
+    /// The device's queue is full; here is the packet back. The device's transmit queue (`qdisc`) keeps it and tries
+    /// again at the next poll (NETDEV_TX_BUSY), or drops it where that queue is full too.
+    Busy(Skb),
+    /// Refused for good (too long, device down): dropped, counted by the device.
+    Dropped(io::Error),
+}
+
+/// Statistics of a device, packets and bytes (rtnl_link_stats).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DevStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_dropped: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_dropped: u64,
+}
+
+/// A network device. Methods take `&self`: one thread at a time receives from a queue (it holds the queue's driver
+/// lease), any thread transmits, and the implementor locks what those share. No method blocks.
+pub trait Device: Send + Sync + Debug {
+    /// Interface name, such as `tun0`.
+    fn name(&self) -> &str;
+
+    /// What the device offers now.
+    fn caps(&self) -> Caps;
+
+    /// Receives up to `budget` packets of `queue` into `sink`, in order, and returns how many there were. `Ok(0)`: none
+    /// waiting. `now` is the stack's time; a simulated device hands out what has arrived by then. Received skbs have an
+    /// empty head; `csum`, `gso_size`, `gso_type`, `rx_segs` are set as the device knows them, `tstamp` to `now`. For
+    /// `Link::Ethernet` the frame's link header is the packet's first 14 bytes.
+    fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize>;
+
+    /// Sends one packet (a super-packet only as far as `caps` allow), with its link header in front.
+    fn xmit(&self, queue: u16, now: Instant, skb: Skb) -> Xmit;
+
+    /// Descriptor that polls readable when `recv` of this queue has something; None for devices in memory.
+    fn poll_fd(&self, queue: u16) -> Option<RawFd> {
+        let _ = queue;
+        None
+    }
+
+    /// When a device in memory has its next packet to deliver or transmission to finish (simulated links); the driver
+    /// waits no longer than that.
+    fn next_event(&self, queue: u16) -> Option<Instant> {
+        let _ = queue;
+        None
+    }
+
+    /// Whether packets wait in memory right now (loopback): the thread that sent them runs softirq before it returns.
+    fn has_pending(&self, queue: u16) -> bool {
+        let _ = queue;
+        false
+    }
+
+    /// Statistics so far.
+    fn stats(&self) -> DevStats;
+}

@@ -1,0 +1,281 @@
+//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to IP input.
+//! Above: `output`, `neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
+
+use crate::counters::DropReason;
+use crate::device::{Caps, Device, Xmit};
+use crate::env::Instant;
+use crate::error::{Error, Result};
+use crate::sock::skb::Skb;
+use crate::stack::Stack;
+use crate::wire::addr::Cidr;
+use parking_lot::{Mutex, RwLock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+/// Packets that wait for a full device, at most (txqueuelen).
+const TXQUEUELEN: usize = 1000;
+
+/// One transmit/receive queue pair.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Held by the thread that receives.
+    rx: Mutex<()>,
+    /// Packets the device refused for now, in order.
+    tx: Mutex<VecDeque<Skb>>,
+    tx_len: AtomicUsize,
+}
+
+/// A device in a stack.
+#[derive(Debug)]
+pub struct NetDev {
+    /// Interface index, from 1.
+    pub ifindex: u32,
+    /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
+    device: RwLock<Arc<dyn Device>>,
+    queues: Vec<Queue>,
+    /// Up or down: a device that is down sends and receives nothing.
+    up: AtomicBool,
+    /// MTU set by the administrator; 0: the device's own.
+    mtu: AtomicU32,
+    /// Largest super-packet, set by the administrator (ip link gso_max_size); 0: the device's own.
+    gso_max_size: AtomicU32,
+    /// Addresses of the interface.
+    addrs: RwLock<Vec<Cidr>>,
+}
+
+/// The devices of a stack.
+#[derive(Debug, Default)]
+pub struct NetDevs {
+    list: RwLock<Arc<Vec<Arc<NetDev>>>>,
+}
+
+impl NetDevs {
+    /// Adds a device under the next index. EEXIST: its name is taken.
+    pub fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
+        let mut list = self.list.write();
+        if list.iter().any(|d| d.device().name() == device.name()) {
+            return Err(Error::Exist);
+        }
+        let ifindex = list.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
+        let queues = device.caps().queues.max(1);
+        let dev = Arc::new(NetDev {
+            ifindex,
+            device: RwLock::new(device),
+            queues: (0..queues).map(|_| Queue::default()).collect(),
+            up: AtomicBool::new(true),
+            mtu: AtomicU32::new(0),
+            gso_max_size: AtomicU32::new(0),
+            addrs: RwLock::default(),
+        });
+        let mut new = list.as_ref().clone();
+        new.push(dev.clone());
+        *list = Arc::new(new);
+        Ok(dev)
+    }
+
+    /// All devices now.
+    #[inline]
+    pub fn snapshot(&self) -> Arc<Vec<Arc<NetDev>>> {
+        self.list.read().clone()
+    }
+
+    /// By interface index.
+    pub fn by_index(&self, ifindex: u32) -> Option<Arc<NetDev>> {
+        self.list.read().iter().find(|d| d.ifindex == ifindex).cloned()
+    }
+
+    /// By name.
+    pub fn by_name(&self, name: &str) -> Option<Arc<NetDev>> {
+        self.list.read().iter().find(|d| d.device().name() == name).cloned()
+    }
+
+    /// Whether a device in memory has packets waiting.
+    #[inline]
+    pub fn any_pending(&self) -> bool {
+        self.list.read().iter().any(|d| {
+            let dev = d.device.read();
+            (0..d.queues.len() as u16).any(|q| dev.has_pending(q))
+        })
+    }
+
+    /// Earliest event of a device in memory.
+    pub fn next_event(&self) -> Option<Instant> {
+        self.list
+            .read()
+            .iter()
+            .flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q)))
+            .flatten()
+            .min()
+    }
+
+    /// Tries packets again that a full device refused; returns how many left.
+    pub fn flush_tx(&self, now: Instant) -> usize {
+        self.snapshot().iter().map(|d| d.flush_tx(now)).sum()
+    }
+}
+
+impl NetDev {
+    /// The device.
+    pub fn device(&self) -> Arc<dyn Device> {
+        self.device.read().clone()
+    }
+
+    /// Replaces the device by one that wraps it (a capture), or by what was wrapped.
+    pub fn replace_device(&self, f: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) {
+        let mut d = self.device.write();
+        *d = f(d.clone());
+    }
+
+    /// What the device offers, with the administrator's settings applied.
+    pub fn caps(&self) -> Caps {
+        let mut c = self.device.read().caps();
+        match self.mtu.load(Ordering::Relaxed) {
+            0 => {}
+            m => c.mtu = m,
+        }
+        match self.gso_max_size.load(Ordering::Relaxed) {
+            0 => {}
+            g => c.gso_max_size = c.gso_max_size.min(g),
+        }
+        c
+    }
+
+    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        if !(68..=65_535).contains(&mtu) {
+            return Err(Error::Inval);
+        }
+        self.mtu.store(mtu, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sets the largest super-packet in bytes.
+    pub fn set_gso_max_size(&self, bytes: u32) {
+        self.gso_max_size.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Brings the interface up or down.
+    pub fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    /// Whether the interface is up.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Addresses of the interface with their prefix lengths.
+    pub fn addrs(&self) -> Vec<Cidr> {
+        self.addrs.read().clone()
+    }
+
+    /// Adds an address; EEXIST when it is there. `ip::route` adds the routes that come with it.
+    pub(crate) fn push_addr(&self, addr: Cidr) -> Result<()> {
+        let mut a = self.addrs.write();
+        if a.contains(&addr) {
+            return Err(Error::Exist);
+        }
+        a.push(addr);
+        Ok(())
+    }
+
+    /// Removes an address; false when it was not there.
+    pub(crate) fn remove_addr(&self, addr: &Cidr) -> bool {
+        let mut a = self.addrs.write();
+        let n = a.len();
+        a.retain(|x| x != addr);
+        a.len() != n
+    }
+
+    /// The queue a flow's packets leave by.
+    #[inline]
+    fn queue_of(&self, hash: u32) -> u16 {
+        if self.queues.len() == 1 { 0 } else { (hash % self.queues.len() as u32) as u16 }
+    }
+
+    /// Sends a packet that is complete for this device (link header in front, segmented as far as needed). Packets of a
+    /// full device wait in order; beyond the queue's length the packet is dropped and ENOBUFS returned (the positive
+    /// NET_XMIT_DROP of Linux: local congestion).
+    pub fn xmit(&self, stack: &Stack, now: Instant, skb: Skb) -> Result<()> {
+        if !self.is_up() {
+            stack.mib.drop(DropReason::DeviceFull);
+            return Err(Error::NetDown);
+        }
+        let q = self.queue_of(skb.hash);
+        let Some(queue) = self.queues.get(q as usize) else { return Err(Error::NoDev) };
+        if queue.tx_len.load(Ordering::Acquire) == 0 {
+            match self.device.read().xmit(q, now, skb) {
+                Xmit::Sent => return Ok(()),
+                Xmit::Dropped(_) => {
+                    stack.mib.drop(DropReason::DeviceFull);
+                    return Err(Error::NoBufs);
+                }
+                Xmit::Busy(skb) => {
+                    let mut tx = queue.tx.lock();
+                    tx.push_back(skb);
+                    queue.tx_len.store(tx.len(), Ordering::Release);
+                    return Ok(());
+                }
+            }
+        }
+        let mut tx = queue.tx.lock();
+        if tx.len() >= TXQUEUELEN {
+            stack.mib.drop(DropReason::DeviceFull);
+            return Err(Error::NoBufs);
+        }
+        tx.push_back(skb);
+        queue.tx_len.store(tx.len(), Ordering::Release);
+        Ok(())
+    }
+
+    fn flush_tx(&self, now: Instant) -> usize {
+        let mut sent = 0;
+        for (q, queue) in self.queues.iter().enumerate() {
+            if queue.tx_len.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let device = self.device();
+            let mut tx = queue.tx.lock();
+            while let Some(skb) = tx.pop_front() {
+                if let Xmit::Busy(skb) = device.xmit(q as u16, now, skb) {
+                    tx.push_front(skb);
+                    break;
+                }
+                sent += 1;
+            }
+            queue.tx_len.store(tx.len(), Ordering::Release);
+        }
+        sent
+    }
+
+    /// Whether packets wait for the device to take them.
+    pub fn tx_backlog(&self) -> usize {
+        self.queues.iter().map(|q| q.tx_len.load(Ordering::Acquire)).sum()
+    }
+
+    /// Receives up to `budget` packets of a queue and runs IP input on each. 0 also when another thread is at it.
+    pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
+        let Some(q) = self.queues.get(queue as usize) else { return 0 };
+        let Some(_turn) = q.rx.try_lock() else { return 0 };
+        if !self.is_up() {
+            return 0;
+        }
+        let device = self.device();
+        let ifindex = self.ifindex;
+        let got = device.recv(queue, now, budget, &mut |mut skb| {
+            skb.ifindex = ifindex;
+            super::input::receive(stack, self, skb, now);
+        });
+        // A device that fails is a device with nothing to say; its own statistics tell of it.
+        got.unwrap_or(0)
+    }
+}
+
+/// Makes `lo`: 127.0.0.1/8 and ::1/128.
+pub(crate) fn add_loopback(stack: &Arc<Stack>) -> Result<()> {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    let dev = stack.netdevs.add(Arc::new(crate::device::loopback::Loopback::new()))?;
+    super::route::add_address(stack, &dev, Cidr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).ok_or(Error::Inval)?)?;
+    super::route::add_address(stack, &dev, Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128).ok_or(Error::Inval)?)
+}

@@ -1,0 +1,71 @@
+//! The error queue: ICMP errors and local ones (IP_RECVERR), and later transmit timestamps, read with MSG_ERRQUEUE.
+//! Above: `recvmsg` of the protocols. Below: `ip` error delivery. Linux: ip_icmp_error, ip_local_error, ip_recv_error.
+
+use super::msg::{Control, RecvMsg, SockExtendedErr};
+use super::{Sock, SockCommon};
+use crate::error::{Error, Result};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Errors kept at most; more are dropped and counted at the sock (Linux bounds them by the receive buffer).
+const MAX_ENTRIES: usize = 512;
+
+/// One queued error.
+#[derive(Debug, Clone)]
+pub struct ErrEntry {
+    /// For msg_name: the destination of the packet that failed.
+    pub addr: Option<SocketAddr>,
+    /// The error.
+    pub err: SockExtendedErr,
+    /// Payload of the packet that failed.
+    pub payload: Vec<u8>,
+    /// Further control data (timestamps).
+    pub control: Vec<Control>,
+}
+
+/// Queued errors, oldest first.
+#[derive(Debug, Default)]
+pub struct ErrQueue(VecDeque<ErrEntry>);
+
+impl ErrQueue {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// The newest entry, to extend it.
+    pub fn last_mut(&mut self) -> Option<&mut ErrEntry> {
+        self.0.back_mut()
+    }
+}
+
+impl SockCommon {
+    /// Queues an error; false when the queue is full (then counted as a drop of the sock).
+    pub fn queue_error(&mut self, sock: &Sock, e: ErrEntry) -> bool {
+        let q = self.error_queue.get_or_insert_default();
+        if q.0.len() >= MAX_ENTRIES {
+            sock.drops.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            return false;
+        }
+        q.0.push_back(e);
+        sock.wait.wake(super::wait::Events::ERR);
+        true
+    }
+
+    /// recvmsg with MSG_ERRQUEUE: never waits. EAGAIN when empty. After it, SO_ERROR is that of the next queued error
+    /// with an ICMP origin, or cleared.
+    pub fn recv_error(&mut self, sock: &Sock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        let q = self.error_queue.as_mut().ok_or(Error::Again)?;
+        let e = q.0.pop_front().ok_or(Error::Again)?;
+        let next = q.0.front().filter(|n| n.err.origin == 2 || n.err.origin == 3).map_or(0, |n| n.err.errno as i32);
+        sock.err.store(next, std::sync::atomic::Ordering::Relaxed);
+        let n = msg.put(&e.payload);
+        if n < e.payload.len() {
+            msg.out_flags |= libc::MSG_TRUNC;
+        }
+        msg.out_flags |= libc::MSG_ERRQUEUE;
+        msg.name = e.addr;
+        msg.control.extend(e.control);
+        msg.control.push(Control::RecvErr(e.err));
+        Ok(n)
+    }
+}

@@ -1,0 +1,430 @@
+//! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
+//! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct inet_sock.
+
+pub mod errqueue;
+pub mod lock;
+pub mod mem;
+pub mod msg;
+pub mod page;
+pub mod proto;
+pub mod skb;
+pub mod sockopt;
+pub mod wait;
+
+use crate::env::Instant;
+use crate::error::{Error, Result};
+use crate::ip::Dst;
+use crate::stack::{Stack, TimerSlot};
+use errqueue::ErrQueue;
+use lock::SockLock;
+pub use lock::{Delivered, SockGuard};
+use parking_lot::RwLock;
+use proto::{Proto, ProtoAccounts, ProtoUse, SockRef};
+use skb::Skb;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use wait::{Events, WaitQueue};
+
+/// SHUT_RD done: reads give end of file.
+pub const RCV_SHUTDOWN: u8 = 1;
+/// SHUT_WR done: writes give EPIPE.
+pub const SEND_SHUTDOWN: u8 = 2;
+
+/// A sock: an end of a connection, a listener, or a bound datagram end. The fields here are read without its lock; all
+/// else is behind [`Sock::lock`].
+#[derive(Debug)]
+pub struct Sock {
+    lock: SockLock,
+    /// Who waits for events.
+    pub wait: WaitQueue,
+    /// AF_INET or AF_INET6.
+    pub family: u16,
+    /// SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET.
+    pub ty: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+    /// Connection state by Linux's numbers (TCP_ESTABLISHED 1 ... TCP_CLOSE 7); written by the owner only.
+    pub state: AtomicU8,
+    /// RCV_SHUTDOWN, SEND_SHUTDOWN; written by the owner only.
+    pub shutdown: AtomicU8,
+    /// Transmit throttling: bits of [`tsq`].
+    pub tsq_flags: AtomicU8,
+    /// Pending asynchronous error (SO_ERROR), an errno; 0 for none.
+    pub err: AtomicI32,
+    /// Receive buffer limit in bytes of truesize (SO_RCVBUF as the kernel keeps it, doubled).
+    pub rcvbuf: AtomicI32,
+    /// Send buffer limit in bytes of truesize.
+    pub sndbuf: AtomicI32,
+    /// Bytes of truesize in the receive queues.
+    pub rmem_alloc: AtomicI32,
+    /// Bytes of truesize in devices' hands.
+    pub wmem_alloc: AtomicU32,
+    /// Packets dropped at this sock.
+    pub drops: AtomicU32,
+    proto: RwLock<Arc<dyn Proto>>,
+    proto_use: ProtoUse,
+    stack: Weak<Stack>,
+}
+
+/// Bits of `Sock::tsq_flags` (Linux: enum tsq_enum).
+pub mod tsq {
+    /// Too much of this sock waits in a device; transmit again at completion.
+    pub const THROTTLED: u8 = 1;
+    /// On the stack's list of socks to resume.
+    pub const QUEUED: u8 = 2;
+}
+
+impl std::fmt::Debug for dyn Proto {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the lock protects.
+pub struct SockState {
+    /// Shared by all protocols.
+    pub common: SockCommon,
+    /// The protocol's own part.
+    pub private: Box<dyn Any + Send>,
+}
+
+impl std::fmt::Debug for SockState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SockState")
+    }
+}
+
+/// Bits of `SockCommon::flags`: boolean options and states of any socket (Linux: enum sock_flags, SOCK_*_LOCK).
+pub mod flag {
+    #![allow(missing_docs)]
+    pub const DEAD: u32 = 1 << 0;
+    pub const DONE: u32 = 1 << 1;
+    pub const URGINLINE: u32 = 1 << 2;
+    pub const KEEPOPEN: u32 = 1 << 3;
+    pub const LINGER: u32 = 1 << 4;
+    pub const BROADCAST: u32 = 1 << 5;
+    pub const TIMESTAMP: u32 = 1 << 6;
+    pub const TIMESTAMPNS: u32 = 1 << 7;
+    pub const RXQ_OVFL: u32 = 1 << 8;
+    pub const NO_CHECK_TX: u32 = 1 << 9;
+    pub const REUSE: u32 = 1 << 10;
+    pub const REUSEPORT: u32 = 1 << 11;
+    pub const SNDBUF_LOCK: u32 = 1 << 12;
+    pub const RCVBUF_LOCK: u32 = 1 << 13;
+    pub const BINDADDR_LOCK: u32 = 1 << 14;
+    pub const BINDPORT_LOCK: u32 = 1 << 15;
+    pub const LOCALROUTE: u32 = 1 << 16;
+    pub const DEBUG: u32 = 1 << 17;
+    pub const PASSCRED: u32 = 1 << 18;
+    pub const V6ONLY: u32 = 1 << 19;
+    pub const FREEBIND: u32 = 1 << 20;
+    pub const TRANSPARENT: u32 = 1 << 21;
+    pub const RECVERR: u32 = 1 << 22;
+    pub const RECVERR6: u32 = 1 << 23;
+    pub const PKTINFO: u32 = 1 << 24;
+    pub const RECVTTL: u32 = 1 << 25;
+    pub const RECVTOS: u32 = 1 << 26;
+    pub const HDRINCL: u32 = 1 << 27;
+    pub const MULTICAST_LOOP: u32 = 1 << 28;
+    pub const BIND_NO_PORT: u32 = 1 << 29;
+    pub const QUEUE_SHRUNK: u32 = 1 << 30;
+}
+
+/// Under the sock's lock, for every protocol.
+pub struct SockCommon {
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// Address bound to: unspecified for any (inet_rcv_saddr).
+    pub rcv_saddr: IpAddr,
+    /// Source address of packets (inet_saddr).
+    pub saddr: IpAddr,
+    /// Peer (inet_daddr).
+    pub daddr: IpAddr,
+    /// Local port; 0: not bound (inet_num).
+    pub sport: u16,
+    /// Peer's port; 0: not connected.
+    pub dport: u16,
+    /// SO_BINDTODEVICE: interface index, 0 for any.
+    pub bound_dev_if: u32,
+    /// Interface packets are received on by a multicast or link-local scope.
+    pub mc_index: u32,
+    /// IP_TOS / IPV6_TCLASS, with the ECN bits TCP sets.
+    pub tos: u8,
+    /// IPV6_TCLASS where it differs (a dual-stack sock has both).
+    pub tclass: u8,
+    /// IP_TTL: -1 for the sysctl's.
+    pub ttl: i16,
+    /// IPV6_UNICAST_HOPS: -1 for the sysctl's.
+    pub hops: i16,
+    /// IP_MULTICAST_TTL / IPV6_MULTICAST_HOPS.
+    pub mc_ttl: i16,
+    /// IP_MTU_DISCOVER (IP_PMTUDISC_*).
+    pub pmtudisc: u8,
+    /// IP_MINTTL / IPV6_MINHOPCOUNT.
+    pub min_ttl: u8,
+    /// SO_PRIORITY.
+    pub priority: u32,
+    /// SO_MARK.
+    pub mark: u32,
+    /// IPv6 flow label of sent packets.
+    pub flow_label: u32,
+    /// Cached route, checked against the table's generation.
+    pub dst: Option<Arc<Dst>>,
+    /// Bytes of truesize in the send and retransmit queues (sk_wmem_queued).
+    pub wmem_queued: i32,
+    /// Bytes charged to the protocol and not yet used (sk_forward_alloc).
+    pub forward_alloc: i32,
+    /// Bytes of options and other small memory (optmem).
+    pub omem_alloc: i32,
+    /// SO_RCVLOWAT.
+    pub rcvlowat: i32,
+    /// SO_LINGER's time.
+    pub linger: Duration,
+    /// SO_RCVTIMEO; None: for ever.
+    pub rcvtimeo: Option<Duration>,
+    /// SO_SNDTIMEO.
+    pub sndtimeo: Option<Duration>,
+    /// SO_MAX_PACING_RATE, bytes a second.
+    pub max_pacing_rate: u64,
+    /// Last soft error (sk_err_soft): reported when the connection times out.
+    pub err_soft: i32,
+    /// Listener: connections waiting for accept, and how many may (sk_ack_backlog, sk_max_ack_backlog).
+    pub ack_backlog: u32,
+    /// See `ack_backlog`.
+    pub max_ack_backlog: u32,
+    /// Received packets for the program.
+    pub receive_queue: VecDeque<Skb>,
+    /// Queued errors (IP_RECVERR, timestamps), made when first used.
+    pub error_queue: Option<Box<ErrQueue>>,
+    /// Filter and less used state of datagram sockets, made when first used.
+    pub multicast: Option<Box<Vec<(u32, IpAddr)>>>,
+    /// Time of the last received packet (SIOCGSTAMP).
+    pub stamp: Instant,
+    /// A timer any protocol may use (sk_timer; TCP: keepalive).
+    pub timer: TimerSlot,
+    /// A panic happened while the sock was owned: every call answers EIO.
+    pub broken: bool,
+}
+
+impl SockCommon {
+    fn new(family: u16) -> SockCommon {
+        let any = if family == libc::AF_INET6 as u16 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        SockCommon {
+            flags: flag::MULTICAST_LOOP,
+            rcv_saddr: any,
+            saddr: any,
+            daddr: any,
+            sport: 0,
+            dport: 0,
+            bound_dev_if: 0,
+            mc_index: 0,
+            tos: 0,
+            tclass: 0,
+            ttl: -1,
+            hops: -1,
+            mc_ttl: 1,
+            pmtudisc: libc::IP_PMTUDISC_WANT as u8,
+            min_ttl: 0,
+            priority: 0,
+            mark: 0,
+            flow_label: 0,
+            dst: None,
+            wmem_queued: 0,
+            forward_alloc: 0,
+            omem_alloc: 0,
+            rcvlowat: 1,
+            linger: Duration::ZERO,
+            rcvtimeo: None,
+            sndtimeo: None,
+            max_pacing_rate: u64::MAX,
+            err_soft: 0,
+            ack_backlog: 0,
+            max_ack_backlog: 0,
+            receive_queue: VecDeque::new(),
+            error_queue: None,
+            multicast: None,
+            stamp: Instant::ZERO,
+            timer: TimerSlot::default(),
+            broken: false,
+        }
+    }
+
+    /// Whether a bit of [`flag`] is set.
+    #[inline]
+    pub fn flag(&self, bit: u32) -> bool {
+        self.flags & bit != 0
+    }
+
+    /// Sets or clears a bit of [`flag`].
+    #[inline]
+    pub fn set_flag(&mut self, bit: u32, on: bool) {
+        if on { self.flags |= bit } else { self.flags &= !bit }
+    }
+
+    /// Local end as getsockname shows it, before mapping to the socket's family.
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.saddr, self.sport)
+    }
+
+    /// Peer, when connected.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        (self.dport != 0).then(|| SocketAddr::new(self.daddr, self.dport))
+    }
+}
+
+impl Sock {
+    /// A closed, unbound sock of a protocol, its `init` not yet run. `state` starts at 7 (TCP_CLOSE).
+    pub fn new(
+        stack: &Arc<Stack>,
+        family: u16,
+        ty: u16,
+        protocol: u16,
+        proto: Arc<dyn Proto>,
+        proto_use: ProtoUse,
+    ) -> Arc<Sock> {
+        let (rcvbuf, sndbuf) = (proto.sysctl_rmem(stack)[1], proto.sysctl_wmem(stack)[1]);
+        Arc::new(Sock {
+            lock: SockLock::new(SockState { common: SockCommon::new(family), private: Box::new(()) }),
+            wait: WaitQueue::default(),
+            family,
+            ty,
+            protocol,
+            state: AtomicU8::new(7),
+            shutdown: AtomicU8::new(0),
+            tsq_flags: AtomicU8::new(0),
+            err: AtomicI32::new(0),
+            rcvbuf: AtomicI32::new(rcvbuf),
+            sndbuf: AtomicI32::new(sndbuf),
+            rmem_alloc: AtomicI32::new(0),
+            wmem_alloc: AtomicU32::new(0),
+            drops: AtomicU32::new(0),
+            proto: RwLock::new(proto),
+            proto_use,
+            stack: Arc::downgrade(stack),
+        })
+    }
+
+    /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.
+    pub fn new_child(self: &Arc<Sock>, stack: &Arc<Stack>) -> Arc<Sock> {
+        Sock::new(stack, self.family, self.ty, self.protocol, self.proto(), self.proto_use.clone())
+    }
+
+    /// The operations now in force.
+    #[inline]
+    pub fn proto(&self) -> Arc<dyn Proto> {
+        self.proto.read().clone()
+    }
+
+    /// Replaces the operations of a live sock (upper-layer protocols).
+    pub fn set_proto(&self, proto: Arc<dyn Proto>) {
+        *self.proto.write() = proto;
+    }
+
+    /// The protocol's shared accounts.
+    #[inline]
+    pub fn accounts(&self) -> &Arc<ProtoAccounts> {
+        &self.proto_use.accounts
+    }
+
+    /// Takes the pending error away (sock_error): the errno for a call, or Ok.
+    pub fn take_error(&self) -> Result<()> {
+        if self.err.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        match self.err.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            e => Err(Error::try_from_errno(e).unwrap_or(Error::Io)),
+        }
+    }
+
+    /// Sets the pending error and wakes everybody (sk_error_report).
+    pub fn report_error(&self, error: Error) {
+        self.err.store(error.errno(), Ordering::Relaxed);
+        self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
+    }
+
+    /// Connection state by Linux's number.
+    #[inline]
+    pub fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    /// Whether SHUT_RD was done.
+    #[inline]
+    pub fn rcv_shutdown(&self) -> bool {
+        self.shutdown.load(Ordering::Relaxed) & RCV_SHUTDOWN != 0
+    }
+
+    /// Whether SHUT_WR was done.
+    #[inline]
+    pub fn send_shutdown(&self) -> bool {
+        self.shutdown.load(Ordering::Relaxed) & SEND_SHUTDOWN != 0
+    }
+
+    /// A device is done with a packet of `truesize` bytes. A sock that stopped for it is put on the stack's list, which
+    /// softirq works off (tcp_wfree, tcp_tasklet); a datagram sender waiting for room is woken.
+    pub(crate) fn tx_completed(self: &Arc<Sock>, truesize: u32) {
+        let left = self.wmem_alloc.fetch_sub(truesize, Ordering::AcqRel) - truesize;
+        if self.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0 {
+            let was = self.tsq_flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |f| {
+                (f & tsq::THROTTLED != 0).then_some((f & !tsq::THROTTLED) | tsq::QUEUED)
+            });
+            if was.is_ok_and(|f| f & tsq::QUEUED == 0)
+                && let Some(stack) = self.stack.upgrade()
+            {
+                stack.tsq_push(self.clone());
+            }
+        }
+        if self.ty != libc::SOCK_STREAM as u16 && self.wait.has_interest(Events::OUT) {
+            let limit = self.sndbuf.load(Ordering::Relaxed) as u32;
+            if left < limit / 2 {
+                self.wait.wake(Events::OUT);
+            }
+        }
+    }
+
+    /// Bytes of memory the sock holds beside `size_of::<Sock>()`, without its packets: for the memory benchmark.
+    pub fn heap_bytes(&self) -> usize {
+        self.lock.heap_bytes() + self.wait.heap_bytes()
+    }
+}
+
+impl Drop for Sock {
+    /// The last reference: memory still charged goes back to the protocol's account.
+    fn drop(&mut self) {
+        let accounts = self.proto_use.accounts.clone();
+        let st = self.lock.state_mut();
+        mem::release_all(&mut st.common, &accounts);
+    }
+}
+
+/// Readiness of a datagram sock (datagram_poll): the default of `Proto::poll`.
+pub fn datagram_poll(sk: SockRef<'_>) -> Events {
+    let g = sk.lock();
+    let mut m = Events::NONE;
+    let has_errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
+    if sk.sock.err.load(Ordering::Relaxed) != 0 || has_errors {
+        m |= Events::ERR;
+    }
+    if sk.sock.rcv_shutdown() {
+        m |= Events::RDHUP | Events::IN;
+    }
+    if sk.sock.shutdown.load(Ordering::Relaxed) == RCV_SHUTDOWN | SEND_SHUTDOWN {
+        m |= Events::HUP;
+    }
+    if !g.common.receive_queue.is_empty() {
+        m |= Events::IN;
+    }
+    if (sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32) < sk.sock.sndbuf.load(Ordering::Relaxed) / 2 {
+        m |= Events::OUT;
+    }
+    m
+}

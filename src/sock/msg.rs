@@ -1,0 +1,230 @@
+//! What a send or receive call carries: the program's memory, name, control data and flags. Above: `ffi` and the Rust
+//! API, which build it. Below: `sendmsg` and `recvmsg` of the protocols. Linux: struct msghdr with its iov_iter.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+/// A message to send: consumed from the front as bytes are taken.
+pub struct SendMsg<'a> {
+    slices: &'a [IoSlice<'a>],
+    index: usize,
+    offset: usize,
+    remaining: usize,
+    /// Destination (msg_name), if given.
+    pub name: Option<SocketAddr>,
+    /// MSG_* bits.
+    pub flags: i32,
+    /// Parsed ancillary data.
+    pub control: Vec<Control>,
+}
+
+/// Ancillary data by meaning; the C edge translates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Control {
+    /// IP_PKTINFO, IPV6_PKTINFO: interface index, source or destination address.
+    PktInfo {
+        /// Interface index, 0 for any.
+        ifindex: u32,
+        /// Received: destination address of the packet. To send: source address, unspecified for any.
+        addr: IpAddr,
+    },
+    /// IP_TTL, IPV6_HOPLIMIT.
+    Ttl(i32),
+    /// IP_TOS, IPV6_TCLASS.
+    Tos(i32),
+    /// SO_TIMESTAMP: time of arrival since the UNIX epoch, to be shown in microseconds.
+    Timestamp(std::time::Duration),
+    /// SO_TIMESTAMPNS: the same in nanoseconds.
+    TimestampNs(std::time::Duration),
+    /// TCP_CM_INQ (TCP_INQ): bytes left in the receive queue.
+    Inq(i32),
+    /// SO_RXQ_OVFL: packets dropped so far.
+    RxqOvfl(u32),
+    /// UDP_SEGMENT: bytes a datagram.
+    UdpSegment(u16),
+    /// UDP_GRO: bytes a datagram in what was received.
+    UdpGro(i32),
+    /// SO_MARK.
+    Mark(u32),
+    /// SO_TXTIME's departure time, nanoseconds.
+    TxTime(u64),
+    /// IP_RECVERR, IPV6_RECVERR: a queued error.
+    RecvErr(SockExtendedErr),
+    /// Bytes of a level and type that only the protocol knows.
+    Other {
+        /// cmsg_level.
+        level: i32,
+        /// cmsg_type.
+        ty: i32,
+        /// Payload.
+        data: Vec<u8>,
+    },
+}
+
+/// struct sock_extended_err and the offender that follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SockExtendedErr {
+    /// ee_errno.
+    pub errno: u32,
+    /// ee_origin (SO_EE_ORIGIN_*).
+    pub origin: u8,
+    /// ee_type: ICMP type.
+    pub ty: u8,
+    /// ee_code: ICMP code.
+    pub code: u8,
+    /// ee_info: MTU and kin.
+    pub info: u32,
+    /// ee_data.
+    pub data: u32,
+    /// SO_EE_OFFENDER: who reported it.
+    pub offender: Option<IpAddr>,
+}
+
+impl<'a> SendMsg<'a> {
+    /// A message of these slices, with no name and no control data.
+    pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
+        let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
+        SendMsg { slices, index: 0, offset: 0, remaining, name: None, flags, control: Vec::new() }
+    }
+
+    /// Bytes not yet taken.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// The next contiguous bytes, at most `max`; empty when all are taken. Does not take them.
+    #[inline]
+    pub fn chunk(&mut self, max: usize) -> &'a [u8] {
+        while let Some(s) = self.slices.get(self.index) {
+            if self.offset < s.len() {
+                let s: &'a [u8] = s;
+                let end = s.len().min(self.offset.saturating_add(max));
+                return &s[self.offset..end];
+            }
+            self.index += 1;
+            self.offset = 0;
+        }
+        &[]
+    }
+
+    /// Takes `n` bytes of the current chunk.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        let n = n.min(self.remaining);
+        self.offset += n;
+        self.remaining -= n;
+    }
+
+    /// Takes up to `to.len()` bytes into `to`; returns how many.
+    pub fn copy_to(&mut self, to: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < to.len() {
+            let c = self.chunk(to.len() - done);
+            if c.is_empty() {
+                break;
+            }
+            to[done..done + c.len()].copy_from_slice(c);
+            done += c.len();
+            self.advance(c.len());
+        }
+        done
+    }
+
+    /// MSG_DONTWAIT given.
+    pub fn dontwait(&self) -> bool {
+        self.flags & libc::MSG_DONTWAIT != 0
+    }
+}
+
+/// A receive call: filled from the front.
+pub struct RecvMsg<'a, 'b> {
+    slices: &'a mut [IoSliceMut<'b>],
+    index: usize,
+    offset: usize,
+    remaining: usize,
+    capacity: usize,
+    /// MSG_* bits of the call.
+    pub flags: i32,
+    /// Who sent it, for msg_name.
+    pub name: Option<SocketAddr>,
+    /// Ancillary data for the program.
+    pub control: Vec<Control>,
+    /// MSG_* bits to hand back (MSG_TRUNC, MSG_OOB, MSG_ERRQUEUE ...).
+    pub out_flags: i32,
+}
+
+impl<'a, 'b> RecvMsg<'a, 'b> {
+    /// A receive into these slices.
+    pub fn new(slices: &'a mut [IoSliceMut<'b>], flags: i32) -> RecvMsg<'a, 'b> {
+        let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
+        RecvMsg {
+            slices,
+            index: 0,
+            offset: 0,
+            remaining,
+            capacity: remaining,
+            flags,
+            name: None,
+            control: Vec::new(),
+            out_flags: 0,
+        }
+    }
+
+    /// Bytes of room left.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// Bytes of room at the start.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Copies as much of `data` as there is room for; returns how much.
+    #[inline]
+    pub fn put(&mut self, data: &[u8]) -> usize {
+        let mut done = 0;
+        while done < data.len() {
+            let Some(s) = self.slices.get_mut(self.index) else { break };
+            if self.offset == s.len() {
+                self.index += 1;
+                self.offset = 0;
+                continue;
+            }
+            let n = (s.len() - self.offset).min(data.len() - done);
+            s[self.offset..self.offset + n].copy_from_slice(&data[done..done + n]);
+            self.offset += n;
+            done += n;
+        }
+        self.remaining -= done;
+        done
+    }
+
+    /// Copies bytes `from..from + len` of a packet, as far as there is room; returns how many.
+    pub fn put_skb(&mut self, skb: &super::skb::Skb, from: usize, len: usize) -> usize {
+        let (mut skip, mut left, mut done) = (from, len, 0);
+        for s in skb.slices() {
+            if skip >= s.len() {
+                skip -= s.len();
+                continue;
+            }
+            let s = &s[skip..s.len().min(skip.saturating_add(left))];
+            skip = 0;
+            let n = self.put(s);
+            done += n;
+            left -= n;
+            if left == 0 || n < s.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// MSG_DONTWAIT given.
+    pub fn dontwait(&self) -> bool {
+        self.flags & libc::MSG_DONTWAIT != 0
+    }
+}

@@ -1,0 +1,490 @@
+//! The protocol table and its registry. Above: the socket layer (`inet`), which calls these operations. Below: TCP, UDP,
+//! ICMP, raw sockets and whatever a user plugs in, in Rust or through the C mirror of this trait. Nothing else in the stack
+//! knows a protocol by name. Linux: struct proto (include/net/sock.h), proto_register, inet_register_protosw,
+//! inet_add_protocol.
+//!
+//! Contexts. *Process*: a thread in a system call; may sleep through `SockGuard::sleep`. *Softirq*: packet and timer work;
+//! never sleeps. Each operation says which it is called in, and whether the sock is already owned (a `SockGuard` is
+//! passed) or not (a [`SockRef`] is, and the operation locks by itself, as in Linux).
+
+use super::msg::{RecvMsg, SendMsg};
+use super::skb::{HEAD, Skb};
+use super::wait::Events;
+use super::{Sock, SockGuard, SockState};
+use crate::error::{Error, Result};
+use crate::ip::{IcmpError, PacketInfo};
+use crate::stack::Stack;
+use parking_lot::RwLock;
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+/// A sock and its stack, not owned: what operations that lock by themselves are given.
+#[derive(Clone, Copy)]
+pub struct SockRef<'a> {
+    /// The stack.
+    pub stack: &'a Arc<Stack>,
+    /// The sock.
+    pub sock: &'a Arc<Sock>,
+}
+
+impl<'a> SockRef<'a> {
+    /// `lock_sock`.
+    pub fn lock(&self) -> SockGuard<'a> {
+        self.sock.lock(self.stack)
+    }
+}
+
+/// Memory and socket counts that all sockets of a protocol in a stack share (`sk_prot->memory_allocated` and kin).
+/// Quantities are pages of 4096 bytes where Linux counts pages.
+#[derive(Debug, Default)]
+pub struct ProtoAccounts {
+    /// Sockets that exist, closed but unreleased ones included (`sockets_allocated`).
+    pub sockets: AtomicI64,
+    /// Sockets that no program holds any more (`orphan_count`).
+    pub orphans: AtomicI64,
+    /// Memory charged, in pages (`memory_allocated`).
+    pub pages: AtomicI64,
+    /// Whether the protocol is under memory pressure (`memory_pressure`).
+    pub pressure: AtomicBool,
+}
+
+/// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of each
+/// default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
+#[allow(unused_variables)]
+pub trait Proto: Send + Sync + 'static {
+    /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
+    fn name(&self) -> &str;
+
+    /// Who holds the code: kept alive while sockets use it (a loaded shared object, for instance).
+    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+
+    /// A new sock exists; fills in `private` and per-socket defaults. Process context (softirq for a child), sock owned.
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()>;
+
+    /// Last work on a sock that is closed and leaves the tables: frees what `init` made. Either context, owned.
+    fn destroy(&self, sk: &mut SockGuard<'_>) {}
+
+    /// The program closed its last descriptor. `timeout`: SO_LINGER's, None without. Process context, not owned.
+    fn close(&self, sk: SockRef<'_>, flags: i32);
+
+    /// A look at the address before `connect`; may refuse it. Process context, owned. Default: accepts.
+    fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        Ok(())
+    }
+
+    /// Starts a connection (does not wait for it). Process context, owned. Default: EOPNOTSUPP.
+    fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// Back to unconnected: connect(2) with AF_UNSPEC. Process context, owned. Default: EOPNOTSUPP.
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// Starts listening, or changes the backlog. Process context, owned. Default: EOPNOTSUPP. (In Linux a member of
+    /// struct proto_ops; here so that plug-ins can have connection queues.)
+    fn listen(&self, sk: &mut SockGuard<'_>, backlog: u32) -> Result<()> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// Takes a finished connection, waiting when `nonblock` is false. Process context, not owned. Default: EOPNOTSUPP.
+    fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and the protocol's own requests, answering an int. Process context, not
+    /// owned. Default: ENOTTY (Linux: ENOIOCTLCMD).
+    fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        Err(Error::NoTty)
+    }
+
+    /// shutdown(2) with SHUT_RD (1), SHUT_WR (2) or both; the socket layer has set the bits. Process context, owned.
+    /// Default: nothing beyond the bits.
+    fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {}
+
+    /// Options of the protocol's levels. `level` is not SOL_SOCKET. Process context, not owned. Default: ENOPROTOOPT.
+    fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        Err(Error::NoProtoOpt)
+    }
+
+    /// As `setsockopt`; writes at most `value.len()` bytes and returns the length. Default: ENOPROTOOPT.
+    fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        Err(Error::NoProtoOpt)
+    }
+
+    /// Options whose result hooks must not touch (`bpf_bypass_getsockopt`). Default: none.
+    fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
+        false
+    }
+
+    /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
+    fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
+
+    /// Sends; returns the bytes taken. Process context, not owned.
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;
+
+    /// Receives; returns the bytes copied (or the true length with MSG_TRUNC). Process context, not owned.
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
+
+    /// Sends `len` bytes that already sit in page fragments (sendfile, splice; `sendpage`). Default: copies through `sendmsg`.
+    fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
+        let slices = [std::io::IoSlice::new(bytes)];
+        self.sendmsg(sk, &mut SendMsg::new(&slices, flags))
+    }
+
+    /// Readiness now, as poll(2) would say. Process context, not owned. Default: readable when the receive queue holds
+    /// something or an error waits, writable while write memory is below the send buffer (datagram_poll).
+    fn poll(&self, sk: SockRef<'_>) -> Events {
+        super::datagram_poll(sk)
+    }
+
+    /// Processes one packet. Softirq context, or process context from the backlog; owned. Must not sleep.
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
+
+    /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as given
+    /// to `Sock::defer` and to timers. Either context, owned. Default: nothing.
+    fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {}
+
+    /// Enters the sock into the lookup tables. Owned. Default: nothing.
+    fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes it out of them. Owned. Default: nothing.
+    fn unhash(&self, sk: &mut SockGuard<'_>) {}
+
+    /// Binds to a local port, 0 meaning any; the address is already in the sock. Errors: EADDRINUSE. Owned.
+    /// Default: the protocol has no ports; succeeds.
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives the local port back. Owned. Default: nothing. (inet_put_port)
+    fn put_port(&self, sk: &mut SockGuard<'_>) {}
+
+    /// Whether this table may replace `old` on a live sock, or be replaced (`psock_update_sk_prot`). Default: refuses with
+    /// EOPNOTSUPP.
+    fn update_proto(&self, sk: &mut SockGuard<'_>, old: &Arc<dyn Proto>, restore: bool) -> Result<()> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// Memory pressure begins (`enter_memory_pressure`). Default: sets the flag of the accounts.
+    fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        accounts.pressure.store(true, Ordering::Relaxed);
+    }
+    /// Memory pressure ends. Default: clears the flag.
+    fn leave_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        accounts.pressure.store(false, Ordering::Relaxed);
+    }
+    /// May more be queued for sending, beyond the send buffer's own limit? Default: yes.
+    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+        true
+    }
+    /// Limits of memory in pages: below the first no pressure, above the second pressure, above the third refusal
+    /// (`sysctl_mem`). Default: none.
+    fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {
+        None
+    }
+    /// Minimum, default and maximum of the send buffer, bytes (`sysctl_wmem`). Default: net.core.wmem_default.
+    fn sysctl_wmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.wmem_default() as i32;
+        [4096, d, d]
+    }
+    /// Minimum, default and maximum of the receive buffer, bytes (`sysctl_rmem`). Default: net.core.rmem_default.
+    fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.rmem_default() as i32;
+        [2304, d, d]
+    }
+
+    /// Bytes of header room in front of data.
+    fn max_header(&self) -> usize {
+        HEAD
+    }
+    /// Bytes of one sock of this protocol, for listings and memory reports (`obj_size`).
+    fn obj_size(&self) -> usize {
+        size_of::<Sock>()
+    }
+    /// Whether a lookup may race with the sock's end, so that what it finds must be checked again (SLAB_TYPESAFE_BY_RCU's
+    /// role). References are counted here, so the default is false.
+    fn slab_flags(&self) -> u32 {
+        0
+    }
+    /// Bytes of a time-wait record (`twsk_prot`); 0 for a protocol without.
+    fn timewait_size(&self) -> usize {
+        0
+    }
+    /// Bytes of a request record (`rsk_prot`); 0 for a protocol without.
+    fn request_size(&self) -> usize {
+        0
+    }
+    /// Whether sends need a bound socket made by the caller (`no_autobind`). Default: the socket layer binds.
+    fn no_autobind(&self) -> bool {
+        false
+    }
+    /// Kills the socket from outside with `err` (`diag_destroy`, SOCK_DESTROY). Not owned. Default: EOPNOTSUPP.
+    fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// Whether the protocol is connection oriented: `connect` waits for the handshake, `send` needs a connection.
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    /// Debug builds: what must hold whenever the sock is released.
+    fn check_invariants(&self, sk: &SockState) {}
+}
+
+/// Receives packets of one IP protocol number. Softirq context, no sock owned. Linux: struct net_protocol.
+pub trait IpHandler: Send + Sync + 'static {
+    /// A datagram whose IP header is already pulled; `skb` begins with the transport header.
+    fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
+    /// An ICMP error that quotes a packet of this protocol.
+    fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>);
+}
+
+/// What makes a socket of a (family, type, protocol) triple. Linux: struct inet_protosw.
+#[derive(Clone)]
+pub struct ProtoSwitch {
+    /// AF_INET or AF_INET6.
+    pub family: i32,
+    /// SOCK_STREAM and kin.
+    pub ty: i32,
+    /// IP protocol number; 0 as wildcard (raw sockets take any).
+    pub protocol: i32,
+    /// Answers protocol 0 for its type too (IPPROTO_IP: TCP for SOCK_STREAM, UDP for SOCK_DGRAM).
+    pub default: bool,
+    /// The operations.
+    pub proto: Arc<dyn Proto>,
+}
+
+/// Why a registration failed; `error()` is the errno for C.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterError {
+    /// Another table has this name.
+    NameTaken(String),
+    /// Another table answers this (family, type, protocol).
+    KeyTaken(i32, i32, i32),
+    /// The IP protocol number has a handler.
+    NumberTaken(u8),
+    /// A required operation or value is missing: what.
+    Incomplete(&'static str),
+    /// Sockets of the protocol exist: how many.
+    InUse(usize),
+    /// No such protocol.
+    Unknown,
+}
+
+impl RegisterError {
+    /// EEXIST, EINVAL, EBUSY or ENOENT.
+    pub fn error(&self) -> Error {
+        match self {
+            RegisterError::NameTaken(_) | RegisterError::KeyTaken(..) | RegisterError::NumberTaken(_) => Error::Exist,
+            RegisterError::Incomplete(_) => Error::Inval,
+            RegisterError::InUse(_) => Error::Busy,
+            RegisterError::Unknown => Error::NoEnt,
+        }
+    }
+}
+
+impl std::fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RegisterError::NameTaken(n) => write!(f, "a protocol named {n:?} is registered already"),
+            RegisterError::KeyTaken(fam, ty, p) => {
+                write!(f, "family {fam}, type {ty}, protocol {p} is registered already")
+            }
+            RegisterError::NumberTaken(n) => write!(f, "IP protocol {n} has a handler already"),
+            RegisterError::Incomplete(what) => write!(f, "the table lacks {what}"),
+            RegisterError::InUse(n) => write!(f, "{n} sockets use the protocol"),
+            RegisterError::Unknown => f.write_str("no such protocol"),
+        }
+    }
+}
+impl std::error::Error for RegisterError {}
+
+/// A registered protocol: its table, accounts, and how many sockets hold it.
+pub struct Registered {
+    /// The operations.
+    pub proto: Arc<dyn Proto>,
+    /// Counts shared by its sockets.
+    pub accounts: Arc<ProtoAccounts>,
+    keys: Vec<(i32, i32, i32, bool)>,
+    numbers: Vec<u8>,
+    users: Arc<AtomicUsize>,
+}
+
+/// One reference of a sock to its registered protocol: unregistering while any exists is EBUSY.
+#[derive(Debug)]
+pub struct ProtoUse {
+    users: Arc<AtomicUsize>,
+    /// The protocol's accounts.
+    pub accounts: Arc<ProtoAccounts>,
+}
+
+impl ProtoUse {
+    fn new(r: &Registered) -> ProtoUse {
+        r.users.fetch_add(1, Ordering::Relaxed);
+        r.accounts.sockets.fetch_add(1, Ordering::Relaxed);
+        ProtoUse { users: r.users.clone(), accounts: r.accounts.clone() }
+    }
+}
+
+impl Clone for ProtoUse {
+    fn clone(&self) -> Self {
+        self.users.fetch_add(1, Ordering::Relaxed);
+        self.accounts.sockets.fetch_add(1, Ordering::Relaxed);
+        ProtoUse { users: self.users.clone(), accounts: self.accounts.clone() }
+    }
+}
+
+impl Drop for ProtoUse {
+    fn drop(&mut self) {
+        self.users.fetch_sub(1, Ordering::Relaxed);
+        self.accounts.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The stack's protocols.
+#[derive(Default)]
+pub struct Registry {
+    inner: RwLock<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_name: HashMap<String, Registered>,
+    by_key: HashMap<(i32, i32, i32), String>,
+    /// (family, type) -> the protocol that answers 0.
+    defaults: HashMap<(i32, i32), i32>,
+    handlers: HashMap<u8, Arc<dyn IpHandler>>,
+}
+
+impl Registry {
+    /// Registers a protocol with its keys and, if it receives IP datagrams, its handler for IP protocol numbers. All or
+    /// nothing: a taken name, key or number, or an incomplete table, changes nothing.
+    pub fn register(
+        &self,
+        keys: &[ProtoSwitch],
+        handler: Option<(&[u8], Arc<dyn IpHandler>)>,
+    ) -> std::result::Result<(), RegisterError> {
+        let Some(first) = keys.first() else { return Err(RegisterError::Incomplete("a family, type and protocol")) };
+        let name = first.proto.name().to_owned();
+        if name.is_empty() || name.len() > 31 {
+            return Err(RegisterError::Incomplete("a name of 1 to 31 bytes"));
+        }
+        let mut inner = self.inner.write();
+        if inner.by_name.contains_key(&name) {
+            return Err(RegisterError::NameTaken(name));
+        }
+        for (i, k) in keys.iter().enumerate() {
+            if !Arc::ptr_eq(&k.proto, &first.proto) {
+                return Err(RegisterError::Incomplete("one table for all keys"));
+            }
+            let key = (k.family, k.ty, k.protocol);
+            let twice = keys[..i].iter().any(|o| (o.family, o.ty, o.protocol) == key);
+            if twice || inner.by_key.contains_key(&key) || (k.default && inner.defaults.contains_key(&(k.family, k.ty)))
+            {
+                return Err(RegisterError::KeyTaken(k.family, k.ty, k.protocol));
+            }
+        }
+        let numbers = handler.as_ref().map_or(&[][..], |h| h.0);
+        if let Some(&n) = numbers.iter().find(|n| inner.handlers.contains_key(n)) {
+            return Err(RegisterError::NumberTaken(n));
+        }
+        if let Some((numbers, h)) = &handler {
+            for n in *numbers {
+                inner.handlers.insert(*n, h.clone());
+            }
+        }
+        for k in keys {
+            inner.by_key.insert((k.family, k.ty, k.protocol), name.clone());
+            if k.default {
+                inner.defaults.insert((k.family, k.ty), k.protocol);
+            }
+        }
+        inner.by_name.insert(
+            name,
+            Registered {
+                proto: first.proto.clone(),
+                accounts: Arc::default(),
+                keys: keys.iter().map(|k| (k.family, k.ty, k.protocol, k.default)).collect(),
+                numbers: numbers.to_vec(),
+                users: Arc::default(),
+            },
+        );
+        Ok(())
+    }
+
+    /// Removes a protocol; EBUSY (`InUse`) while a sock of it exists.
+    pub fn unregister(&self, name: &str) -> std::result::Result<(), RegisterError> {
+        let mut inner = self.inner.write();
+        let Some(r) = inner.by_name.get(name) else { return Err(RegisterError::Unknown) };
+        let users = r.users.load(Ordering::Relaxed);
+        if users > 0 {
+            return Err(RegisterError::InUse(users));
+        }
+        let Some(r) = inner.by_name.remove(name) else { return Err(RegisterError::Unknown) };
+        for (f, t, p, default) in r.keys {
+            inner.by_key.remove(&(f, t, p));
+            if default {
+                inner.defaults.remove(&(f, t));
+            }
+        }
+        for n in r.numbers {
+            inner.handlers.remove(&n);
+        }
+        Ok(())
+    }
+
+    /// What socket(2) makes of a triple, with its IP protocol number. Errors: EAFNOSUPPORT for an unknown family,
+    /// ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a protocol out of range.
+    pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
+        if !(0..=libc::IPPROTO_MPTCP).contains(&protocol) {
+            return Err(Error::Inval);
+        }
+        let inner = self.inner.read();
+        let number = match protocol {
+            0 => inner.defaults.get(&(family, ty)).copied().unwrap_or(0),
+            p => p,
+        };
+        let exact = if protocol == 0 && number == 0 { None } else { inner.by_key.get(&(family, ty, number)) };
+        let wild = || if protocol == 0 { None } else { inner.by_key.get(&(family, ty, 0)) };
+        if let Some(r) = exact.or_else(wild).and_then(|name| inner.by_name.get(name)) {
+            return Ok((r.proto.clone(), ProtoUse::new(r), number));
+        }
+        let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
+        Err(if !any(&|k| k.0 == family) {
+            Error::AfNoSupport
+        } else if !any(&|k| k.0 == family && k.1 == ty) {
+            Error::SocktNoSupport
+        } else {
+            Error::ProtoNoSupport
+        })
+    }
+
+    /// The handler of an IP protocol number.
+    pub fn handler(&self, number: u8) -> Option<Arc<dyn IpHandler>> {
+        self.inner.read().handlers.get(&number).cloned()
+    }
+
+    /// The accounts of a protocol.
+    pub fn accounts(&self, name: &str) -> Option<Arc<ProtoAccounts>> {
+        self.inner.read().by_name.get(name).map(|r| r.accounts.clone())
+    }
+
+    /// Names with socket counts, sorted: /proc/net/protocols' first columns.
+    pub fn list(&self) -> Vec<(String, i64)> {
+        let inner = self.inner.read();
+        let mut v: Vec<_> =
+            inner.by_name.iter().map(|(n, r)| (n.clone(), r.accounts.sockets.load(Ordering::Relaxed))).collect();
+        v.sort();
+        v
+    }
+}

@@ -1,0 +1,612 @@
+//! Packet buffers. An [`Skb`] is a small linear head, where headers are built in front of data, and payload in shared
+//! page fragments. Above: the protocols' queues. Below: devices, which send `slices()` and make received ones.
+//! A received datagram starts with an empty head and everything in its first fragments; `pull` walks over the headers.
+//! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. Linux: struct sk_buff, skb_shared_info, tcp_skb_cb.
+
+use super::page::{CLASSES, Frag, Page};
+use crate::env::Instant;
+use crate::sock::Sock;
+use crate::wire::seq::SeqNum;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Bytes of linear head: Ethernet 14, IPv6 40, a fragment header 8, TCP with all options 60, rounded up.
+/// `Proto::max_header` answers this.
+pub const HEAD: usize = 128;
+/// What one `Skb` costs beside its pages, in bytes: the part of `truesize` that is not payload.
+pub const SKB_OVERHEAD: u32 = 576;
+/// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
+pub const GSO_MAX_SIZE: u32 = 65_536;
+
+/// What is known about the transport checksum of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Csum {
+    /// Nothing: the receiver sums, or the sender has written a complete one.
+    #[default]
+    None,
+    /// Verified by the device or never left this machine (CHECKSUM_UNNECESSARY).
+    Unnecessary,
+    /// The field holds the sum of the pseudo-header; who puts the packet on a real wire completes it (CHECKSUM_PARTIAL).
+    /// `start` is where summing begins and `offset` the field's distance from there, both in bytes; `start` counts from
+    /// the first byte of the network header.
+    Partial {
+        /// First summed byte.
+        start: u16,
+        /// Offset of the checksum field from `start`.
+        offset: u16,
+    },
+}
+
+/// How a super-packet is to be cut (or was put together).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GsoType {
+    /// An ordinary packet.
+    #[default]
+    None,
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv6.
+    TcpV6,
+    /// UDP datagrams of equal size (USO).
+    Udp,
+}
+
+/// Network protocol of a packet without link header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum L3 {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Scoreboard bits of a segment in the retransmit queue, Linux's TCPCB_*.
+pub mod sacked {
+    /// Selectively acknowledged.
+    pub const SACKED_ACKED: u8 = 0x01;
+    /// Retransmitted, and that copy is thought to be in flight.
+    pub const SACKED_RETRANS: u8 = 0x02;
+    /// Marked lost.
+    pub const LOST: u8 = 0x04;
+    /// All of the above.
+    pub const TAGBITS: u8 = 0x07;
+    /// Sent by repair mode without the network.
+    pub const REPAIRED: u8 = 0x10;
+    /// Was ever retransmitted (Karn: no RTT sample).
+    pub const EVER_RETRANS: u8 = 0x80;
+    /// Retransmitted at some time.
+    pub const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
+}
+
+/// What TCP notes on a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpCb {
+    /// First sequence number.
+    pub seq: SeqNum,
+    /// One past the last sequence number.
+    pub end_seq: SeqNum,
+    /// Received: the acknowledgement number of the segment.
+    pub ack_seq: SeqNum,
+    /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128).
+    pub flags: u8,
+    /// Bits of [`sacked`].
+    pub sacked: u8,
+    /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
+    pub ip_dsfield: u8,
+    /// MSG_EOR closed this skb: nothing may be appended or merged after it.
+    pub eor: bool,
+    /// An acknowledgement of the last byte reports a transmit timestamp.
+    pub txstamp_ack: bool,
+    /// The rate sample of this skb was application limited when it left.
+    pub app_limited: bool,
+    /// Received: segment carries a timestamp option (its values live in the sock's rx_opt while it is processed).
+    pub has_tstamp: bool,
+    /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
+    pub gso_segs: u16,
+    /// Payload bytes a segment when sent.
+    pub gso_size: u16,
+    /// When last sent (skb_mstamp_ns), or received.
+    pub mstamp: Instant,
+    /// `tp.delivered` when sent.
+    pub delivered: u32,
+    /// `tp.delivered_ce` when sent.
+    pub delivered_ce: u32,
+    /// Bytes in flight when sent.
+    pub in_flight: u32,
+    /// Start of the send phase of the rate sample.
+    pub first_tx_mstamp: Instant,
+    /// When `delivered` was reached.
+    pub delivered_mstamp: Instant,
+}
+
+/// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
+#[derive(Debug)]
+pub struct TxOwner {
+    sock: Arc<Sock>,
+    truesize: u32,
+}
+
+impl TxOwner {
+    /// Charges `truesize` bytes to the sock's `wmem_alloc` until the value is dropped.
+    pub fn new(sock: &Arc<Sock>, truesize: u32) -> TxOwner {
+        sock.wmem_alloc.fetch_add(truesize, Ordering::Relaxed);
+        TxOwner { sock: sock.clone(), truesize }
+    }
+    /// The sock that sent the packet.
+    pub fn sock(&self) -> &Arc<Sock> {
+        &self.sock
+    }
+}
+
+impl Drop for TxOwner {
+    fn drop(&mut self) {
+        self.sock.tx_completed(self.truesize);
+    }
+}
+
+/// A packet: see the module's text. Moves by pointer.
+#[derive(Debug)]
+pub struct Skb(Box<SkbInner>);
+
+/// The fields of an [`Skb`].
+#[derive(Debug)]
+pub struct SkbInner {
+    head: [u8; HEAD],
+    head_start: u16,
+    head_end: u16,
+    frags: SmallVec<[Frag; 2]>,
+    len: u32,
+    /// Bytes of memory this packet is charged with.
+    pub truesize: u32,
+    /// Device it came from, or leaves by: index in the stack's device table plus one; 0 for none.
+    pub ifindex: u32,
+    /// Network protocol.
+    pub l3: L3,
+    /// Arrived in a link-layer broadcast or multicast frame.
+    pub link_multicast: bool,
+    /// Transport checksum.
+    pub csum: Csum,
+    /// Payload bytes a segment, 0 for an ordinary packet.
+    pub gso_size: u16,
+    /// How it is cut.
+    pub gso_type: GsoType,
+    /// Segments of a received super-packet (at least 1).
+    pub rx_segs: u16,
+    /// Length of the network header, set by IP input; the transport header follows.
+    pub nh_len: u16,
+    /// Time of arrival, for receive timestamps and RTT.
+    pub tstamp: Instant,
+    /// Earliest departure time (pacing), or `Instant::ZERO`.
+    pub tx_time: Instant,
+    /// Hash of the flow, for the choice of a device queue.
+    pub hash: u32,
+    /// TCP's notes.
+    pub tcp: TcpCb,
+    /// The sock whose write memory this packet holds while a device has it.
+    pub owner: Option<TxOwner>,
+    /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not
+    /// pulled away but copied aside.
+    pub saved_header: Option<Box<[u8]>>,
+}
+
+impl std::ops::Deref for Skb {
+    type Target = SkbInner;
+    #[inline]
+    fn deref(&self) -> &SkbInner {
+        &self.0
+    }
+}
+impl std::ops::DerefMut for Skb {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut SkbInner {
+        &mut self.0
+    }
+}
+
+impl Default for Skb {
+    fn default() -> Self {
+        Skb::new()
+    }
+}
+
+impl Skb {
+    /// An empty packet with the whole head as header room.
+    pub fn new() -> Skb {
+        Skb(Box::new(SkbInner {
+            head: [0; HEAD],
+            head_start: HEAD as u16,
+            head_end: HEAD as u16,
+            frags: SmallVec::new(),
+            len: 0,
+            truesize: SKB_OVERHEAD,
+            ifindex: 0,
+            l3: L3::V4,
+            link_multicast: false,
+            csum: Csum::None,
+            gso_size: 0,
+            gso_type: GsoType::None,
+            rx_segs: 1,
+            nh_len: 0,
+            tstamp: Instant::ZERO,
+            tx_time: Instant::ZERO,
+            hash: 0,
+            tcp: TcpCb::default(),
+            owner: None,
+            saved_header: None,
+        }))
+    }
+
+    /// A packet with a copy of `data` as its bytes.
+    pub fn from_slice(data: &[u8]) -> Skb {
+        let mut skb = Skb::new();
+        for f in Frag::from_slice(data) {
+            skb.push_frag(f);
+        }
+        skb
+    }
+
+    /// Shares this packet's payload and copies its head: what goes to the device while the original waits for its
+    /// acknowledgement (skb_clone). The owner is not inherited.
+    pub fn share(&self) -> Skb {
+        let mut s = Skb::new();
+        let (a, b) = (self.head_start as usize, self.head_end as usize);
+        s.head[a..b].copy_from_slice(&self.head[a..b]);
+        s.head_start = self.head_start;
+        s.head_end = self.head_end;
+        s.frags = self.frags.clone();
+        s.len = self.len;
+        s.truesize = self.truesize;
+        s.ifindex = self.ifindex;
+        s.l3 = self.l3;
+        s.link_multicast = self.link_multicast;
+        s.csum = self.csum;
+        s.gso_size = self.gso_size;
+        s.gso_type = self.gso_type;
+        s.rx_segs = self.rx_segs;
+        s.nh_len = self.nh_len;
+        s.tstamp = self.tstamp;
+        s.tx_time = self.tx_time;
+        s.hash = self.hash;
+        s.tcp = self.tcp;
+        s.saved_header = self.saved_header.clone();
+        s
+    }
+
+    /// Cuts the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares pages. The
+    /// head must be empty (a queued segment, not a built one). Notes in `tcp` are copied, for the caller to adjust.
+    pub fn split_off(&mut self, at: usize) -> Skb {
+        debug_assert_eq!(self.head_start, self.head_end);
+        let mut rest = Skb::new();
+        rest.tcp = self.tcp;
+        rest.l3 = self.l3;
+        rest.tstamp = self.tstamp;
+        rest.ifindex = self.ifindex;
+        let mut keep = at;
+        let mut i = 0;
+        while i < self.frags.len() && keep >= self.frags[i].len as usize {
+            keep -= self.frags[i].len as usize;
+            i += 1;
+        }
+        let mut tail: SmallVec<[Frag; 2]> = self.frags.drain(i..).collect();
+        if keep > 0
+            && let Some(first) = tail.first_mut()
+        {
+            self.0.frags.push(Frag { page: first.page.clone(), off: first.off, len: keep as u32 });
+            first.off += keep as u32;
+            first.len -= keep as u32;
+        }
+        rest.frags = tail;
+        let at = at.min(self.len as usize) as u32;
+        rest.len = self.len - at;
+        self.len = at;
+        // Pages are shared now; both halves are charged for what they show, so that the sum does not shrink below the
+        // bytes held.
+        rest.truesize = SKB_OVERHEAD + rest.len;
+        self.truesize = SKB_OVERHEAD + self.truesize.saturating_sub(SKB_OVERHEAD + rest.len).max(self.len);
+        rest
+    }
+}
+
+impl SkbInner {
+    /// Bytes in the packet, head and fragments.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+    /// Whether there is no byte.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Bytes in the linear head.
+    #[inline]
+    pub fn head_len(&self) -> usize {
+        (self.head_end - self.head_start) as usize
+    }
+    /// Bytes in fragments.
+    #[inline]
+    pub fn data_len(&self) -> usize {
+        self.len as usize - self.head_len()
+    }
+    /// The fragments.
+    pub fn frags(&self) -> &[Frag] {
+        &self.frags
+    }
+
+    /// Room for `n` more bytes of header in front; the bytes are zeroed. None when the head has not that much room.
+    #[inline]
+    pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
+        let start = (self.head_start as usize).checked_sub(n)?;
+        self.head_start = start as u16;
+        self.len += n as u32;
+        let s = &mut self.head[start..start + n];
+        s.fill(0);
+        Some(s)
+    }
+
+    /// Forgets the first `n` bytes, head first. False, and nothing done, when there are fewer.
+    #[inline]
+    pub fn pull(&mut self, n: usize) -> bool {
+        if n > self.len as usize {
+            return false;
+        }
+        self.len -= n as u32;
+        let from_head = n.min(self.head_len());
+        self.head_start += from_head as u16;
+        let mut left = n - from_head;
+        while left > 0 {
+            let f = &mut self.frags[0];
+            if (f.len as usize) > left {
+                f.off += left as u32;
+                f.len -= left as u32;
+                break;
+            }
+            left -= f.len as usize;
+            self.frags.remove(0);
+        }
+        true
+    }
+
+    /// Shortens the packet to `len` bytes; no effect when it is not longer.
+    pub fn trim(&mut self, len: usize) {
+        if len >= self.len as usize {
+            return;
+        }
+        let head = self.head_len();
+        self.len = len as u32;
+        if len <= head {
+            self.head_end = self.head_start + len as u16;
+            self.frags.clear();
+            return;
+        }
+        let mut left = len - head;
+        let mut keep = 0;
+        for f in self.frags.iter_mut() {
+            if left == 0 {
+                break;
+            }
+            f.len = f.len.min(left as u32);
+            left -= f.len as usize;
+            keep += 1;
+        }
+        self.frags.truncate(keep);
+    }
+
+    /// The longest contiguous run at the front.
+    #[inline]
+    pub fn linear(&self) -> &[u8] {
+        if self.head_start < self.head_end {
+            &self.head[self.head_start as usize..self.head_end as usize]
+        } else {
+            self.frags.first().map_or(&[], |f| f.bytes())
+        }
+    }
+
+    /// Makes the first `n` bytes contiguous, so that `linear()` has at least them. False when the packet is shorter.
+    /// Costs a copy only where a header straddles fragments (pskb_may_pull).
+    #[inline]
+    pub fn may_pull(&mut self, n: usize) -> bool {
+        if self.linear().len() >= n {
+            return true;
+        }
+        self.pull_slow(n)
+    }
+
+    fn pull_slow(&mut self, n: usize) -> bool {
+        if n > self.len as usize {
+            return false;
+        }
+        let mut page = Page::alloc(n);
+        let Some(p) = Arc::get_mut(&mut page) else { return false };
+        if p.size() < n {
+            return false;
+        }
+        self.copy_out(0, &mut p.bytes_mut()[..n]);
+        let truesize = page.size() as u32;
+        self.pull(n);
+        self.head_start = HEAD as u16;
+        self.head_end = HEAD as u16;
+        self.frags.insert(0, Frag { page, off: 0, len: n as u32 });
+        self.len += n as u32;
+        self.truesize += truesize;
+        true
+    }
+
+    /// The bytes of the linear head, to write to: headers already pushed. Empty for a received packet.
+    #[inline]
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.head[self.head_start as usize..self.head_end as usize]
+    }
+
+    /// The head, then each fragment, without empty slices.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        let head = &self.head[self.head_start as usize..self.head_end as usize];
+        std::iter::once(head).chain(self.frags.iter().map(|f| f.bytes())).filter(|s| !s.is_empty())
+    }
+
+    /// Copies bytes from `offset` on into `to`; returns how many there were.
+    pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> usize {
+        let (mut skip, mut done) = (offset, 0);
+        for s in self.slices() {
+            if skip >= s.len() {
+                skip -= s.len();
+                continue;
+            }
+            let n = (s.len() - skip).min(to.len() - done);
+            to[done..done + n].copy_from_slice(&s[skip..skip + n]);
+            done += n;
+            skip = 0;
+            if done == to.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// All bytes in one vector.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut v = Vec::with_capacity(self.len());
+        self.slices().for_each(|s| v.extend_from_slice(s));
+        v
+    }
+
+    /// Appends a fragment; merges it with the last one when it continues it in the same page. Charges the page's share.
+    pub fn push_frag(&mut self, frag: Frag) {
+        self.len += frag.len;
+        if let Some(last) = self.frags.last_mut()
+            && Arc::ptr_eq(&last.page, &frag.page)
+            && last.off + last.len == frag.off
+        {
+            last.len += frag.len;
+            return;
+        }
+        self.truesize += frag.page.size() as u32;
+        self.frags.push(frag);
+    }
+
+    /// Appends by copying: first into the room left in the last page, if nobody else holds it, then into new pages of a
+    /// size that fits `hint` more bytes (at least `data`). Returns the growth of `truesize`, in bytes.
+    pub fn append(&mut self, data: &[u8], hint: usize) -> u32 {
+        let before = self.truesize;
+        let mut data = data;
+        if let Some(last) = self.frags.last_mut()
+            && let Some(page) = Arc::get_mut(&mut last.page)
+        {
+            let at = (last.off + last.len) as usize;
+            let n = data.len().min(page.size() - at);
+            page.bytes_mut()[at..at + n].copy_from_slice(&data[..n]);
+            last.len += n as u32;
+            self.len += n as u32;
+            data = &data[n..];
+        }
+        let mut hint = hint.max(data.len());
+        while !data.is_empty() {
+            let mut page = Page::alloc(hint);
+            let Some(p) = Arc::get_mut(&mut page) else { break };
+            let n = data.len().min(p.size());
+            p.bytes_mut()[..n].copy_from_slice(&data[..n]);
+            data = &data[n..];
+            hint = hint.saturating_sub(n);
+            self.push_frag(Frag { page, off: 0, len: n as u32 });
+        }
+        self.truesize - before
+    }
+
+    /// Moves `other`'s bytes behind this packet's (coalescing): fragments are moved, not copied. `other` must have an
+    /// empty head; returns the growth of `truesize`.
+    pub fn append_frags(&mut self, other: &mut Skb) -> u32 {
+        debug_assert_eq!(other.head_len(), 0);
+        let before = self.truesize;
+        for f in other.0.frags.drain(..) {
+            self.push_frag(f);
+        }
+        other.0.len = 0;
+        self.truesize - before
+    }
+
+    /// Copies a small packet that sits in a large page into one of its size, so that `truesize` tells the truth and the
+    /// large page is free again (copybreak). No effect when it would not at least halve the memory.
+    pub fn shrink(&mut self) {
+        let held: usize = self.frags.iter().map(|f| f.page.size()).sum();
+        let need = CLASSES.iter().find(|&&c| c >= self.data_len()).copied().unwrap_or(usize::MAX);
+        if need.saturating_mul(2) > held {
+            return;
+        }
+        let n = self.data_len();
+        let head = self.head_len();
+        let mut page = Page::alloc(n);
+        let Some(p) = Arc::get_mut(&mut page) else { return };
+        self.copy_out(head, &mut p.bytes_mut()[..n]);
+        self.frags.clear();
+        self.frags.push(Frag { page, off: 0, len: n as u32 });
+        self.truesize = SKB_OVERHEAD + need as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(n: usize) -> Vec<u8> {
+        (0..n).map(|i| (i * 7) as u8).collect()
+    }
+
+    #[test]
+    fn headers_go_in_front_and_come_off_again() {
+        let mut s = Skb::from_slice(&bytes(100));
+        s.push(20).unwrap().copy_from_slice(&[1; 20]);
+        s.push(8).unwrap().copy_from_slice(&[2; 8]);
+        assert_eq!((s.len(), s.linear().len()), (128, 28));
+        assert!(s.push(HEAD).is_none());
+        assert!(s.pull(28));
+        assert_eq!(s.to_vec(), bytes(100));
+        assert!(!s.pull(101));
+    }
+
+    #[test]
+    fn a_split_keeps_every_byte_at_every_place() {
+        let data = bytes(70_000);
+        for at in [0, 1, 255, 256, 65_535, 67_584, 67_585, 69_999, 70_000] {
+            let mut a = Skb::from_slice(&data);
+            let b = a.split_off(at);
+            assert_eq!((a.len(), b.len()), (at, data.len() - at), "{at}");
+            assert_eq!([a.to_vec(), b.to_vec()].concat(), data, "{at}");
+        }
+    }
+
+    #[test]
+    fn append_fills_the_last_page_only_while_nobody_shares_it() {
+        let mut s = Skb::new();
+        s.append(&bytes(10), 10);
+        s.append(&bytes(10), 10);
+        assert_eq!(s.frags().len(), 1);
+        let shared = s.share();
+        s.append(&bytes(10), 10);
+        assert_eq!(s.frags().len(), 2);
+        assert_eq!(shared.to_vec(), [bytes(10), bytes(10)].concat());
+        assert_eq!(s.len(), 30);
+    }
+
+    #[test]
+    fn a_header_across_fragments_becomes_linear() {
+        let mut s = Skb::new();
+        for f in [&[1u8, 2, 3][..], &[4, 5][..], &[6, 7, 8, 9][..]] {
+            s.push_frag(Frag::from_slice(f).remove(0));
+        }
+        assert!(s.may_pull(6));
+        assert_eq!(s.linear(), &[1, 2, 3, 4, 5, 6]);
+        assert_eq!(s.to_vec(), vec![1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert!(!s.may_pull(10));
+    }
+
+    #[test]
+    fn trim_and_shrink_keep_the_front() {
+        let mut s = Skb::from_slice(&bytes(60_000));
+        s.trim(100);
+        assert_eq!(s.to_vec(), bytes(100));
+        s.shrink();
+        assert_eq!((s.to_vec(), s.truesize), (bytes(100), SKB_OVERHEAD + 256));
+    }
+}

@@ -1,0 +1,1 @@
+//! SOL_SOCKET options.

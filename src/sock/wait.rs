@@ -1,0 +1,216 @@
+//! Sleeping and readiness. A sock's [`WaitQueue`] holds who waits for it: threads in a blocking call ([`Waiter`]) and
+//! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by another.
+//! Above: blocking calls of the protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits.
+//! Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.
+
+use super::SockGuard;
+use crate::driver::{Waiter, Woken};
+use crate::env::Instant;
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::fmt;
+use std::ops::{BitAnd, BitOr, BitOrAssign};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A set of poll events, by poll(2)'s numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Events(pub u32);
+
+#[allow(missing_docs)]
+impl Events {
+    pub const NONE: Events = Events(0);
+    pub const IN: Events = Events(libc::POLLIN as u32 | libc::POLLRDNORM as u32);
+    pub const PRI: Events = Events(libc::POLLPRI as u32);
+    pub const OUT: Events = Events(libc::POLLOUT as u32 | libc::POLLWRNORM as u32 | libc::POLLWRBAND as u32);
+    pub const ERR: Events = Events(libc::POLLERR as u32);
+    pub const HUP: Events = Events(libc::POLLHUP as u32);
+    pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
+    pub const ALL: Events = Events(u32::MAX);
+
+    /// Whether the two sets share an event.
+    pub const fn intersects(self, o: Events) -> bool {
+        self.0 & o.0 != 0
+    }
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+impl BitOr for Events {
+    type Output = Events;
+    fn bitor(self, o: Events) -> Events {
+        Events(self.0 | o.0)
+    }
+}
+impl BitOrAssign for Events {
+    fn bitor_assign(&mut self, o: Events) {
+        self.0 |= o.0
+    }
+}
+impl BitAnd for Events {
+    type Output = Events;
+    fn bitand(self, o: Events) -> Events {
+        Events(self.0 & o.0)
+    }
+}
+
+/// Told of readiness changes of a sock. Called in either context, possibly with the sock owned: it must not enter a sock.
+pub trait Watch: Send + Sync {
+    /// `events` may have become true (an edge; the watcher asks `poll` for the level).
+    fn notify(&self, events: Events);
+}
+
+struct Entry {
+    key: u64,
+    mask: Events,
+    /// One of several exclusive waiters is woken an event (accept, EPOLLEXCLUSIVE).
+    exclusive: bool,
+    target: Arc<dyn Watch>,
+}
+
+/// Who waits for a sock. Costs one word and a null pointer while nobody does.
+#[derive(Default)]
+pub struct WaitQueue {
+    /// Union of the masks of all entries: a wake-up with nobody interested is one load.
+    interest: AtomicU32,
+    list: Mutex<Option<Box<List>>>,
+}
+
+#[derive(Default)]
+struct List {
+    next_key: u64,
+    entries: Vec<Entry>,
+}
+
+impl fmt::Debug for WaitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitQueue(interest {:#x})", self.interest.load(Ordering::Relaxed))
+    }
+}
+
+/// Names an entry of a [`WaitQueue`], for its removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchKey(u64);
+
+impl WaitQueue {
+    /// Adds a watcher for `mask` (error and hang-up are always included).
+    pub fn add(&self, mask: Events, exclusive: bool, target: Arc<dyn Watch>) -> WatchKey {
+        let mut guard = self.list.lock();
+        let list = guard.get_or_insert_default();
+        list.next_key += 1;
+        let key = list.next_key;
+        list.entries.push(Entry { key, mask: mask | Events::ERR | Events::HUP, exclusive, target });
+        self.interest.fetch_or(mask.0 | Events::ERR.0 | Events::HUP.0, Ordering::SeqCst);
+        WatchKey(key)
+    }
+
+    /// Removes a watcher; no effect when it is gone.
+    pub fn remove(&self, key: WatchKey) {
+        let mut guard = self.list.lock();
+        if let Some(list) = guard.as_mut() {
+            list.entries.retain(|e| e.key != key.0);
+            let union = list.entries.iter().fold(0, |m, e| m | e.mask.0);
+            self.interest.store(union, Ordering::SeqCst);
+            if list.entries.is_empty() {
+                *guard = None;
+            }
+        }
+    }
+
+    /// Whether anybody waits for one of `events` (sk_stream_write_space, skwq_has_sleeper).
+    #[inline]
+    pub fn has_interest(&self, events: Events) -> bool {
+        self.interest.load(Ordering::SeqCst) & events.0 != 0
+    }
+
+    /// Wakes who waits for one of `events`: all ordinary entries and one exclusive one, which moves to the end of the
+    /// line so that the next event goes to another.
+    #[inline]
+    pub fn wake(&self, events: Events) {
+        if self.has_interest(events) {
+            self.wake_slow(events);
+        }
+    }
+
+    fn wake_slow(&self, events: Events) {
+        let mut guard = self.list.lock();
+        let Some(list) = guard.as_mut() else { return };
+        let mut served = None;
+        for (i, e) in list.entries.iter().enumerate() {
+            if e.mask.intersects(events) && !(e.exclusive && served.is_some()) {
+                e.target.notify(events);
+                if e.exclusive {
+                    served = Some(i);
+                }
+            }
+        }
+        if let Some(i) = served {
+            let e = list.entries.remove(i);
+            list.entries.push(e);
+        }
+    }
+
+    /// Bytes of heap behind the queue.
+    pub fn heap_bytes(&self) -> usize {
+        self.list.lock().as_ref().map_or(0, |l| size_of::<List>() + l.entries.capacity() * size_of::<Entry>())
+    }
+}
+
+impl Watch for Waiter {
+    fn notify(&self, _events: Events) {
+        self.wake();
+    }
+}
+
+impl SockGuard<'_> {
+    /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller tests its condition
+    /// again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a signal.
+    /// A deadline of None waits for ever.
+    pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
+        if deadline.is_some_and(|d| d <= self.now) {
+            return Err(Error::Again);
+        }
+        let waiter = Waiter::current();
+        let key = self.sock.wait.add(events, exclusive, waiter.clone());
+        let (stack, sock) = (self.stack, self.sock);
+        let woken = self.unlocked(|| stack.block(&waiter, deadline));
+        sock.wait.remove(key);
+        match woken? {
+            Woken::Event => Ok(()),
+            Woken::TimedOut => Err(Error::Again),
+            Woken::Interrupted => Err(Error::Intr),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+    impl Watch for Count {
+        fn notify(&self, _: Events) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_event_wakes_every_ordinary_waiter_and_one_exclusive_in_turn() {
+        let q = WaitQueue::default();
+        let w: Vec<Arc<Count>> = (0..4).map(|_| Arc::new(Count::default())).collect();
+        q.add(Events::IN, false, w[0].clone());
+        q.add(Events::IN, true, w[1].clone());
+        q.add(Events::IN, true, w[2].clone());
+        let out = q.add(Events::OUT, false, w[3].clone());
+        let counts = || w.iter().map(|c| c.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        q.wake(Events::IN);
+        assert_eq!(counts(), [1, 1, 0, 0]);
+        q.wake(Events::IN);
+        assert_eq!(counts(), [2, 1, 1, 0]);
+        q.remove(out);
+        q.wake(Events::OUT);
+        assert_eq!(counts(), [2, 1, 1, 0]);
+    }
+}

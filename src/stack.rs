@@ -1,0 +1,343 @@
+//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, routes, protocols, tables, timers and
+//! memory accounts; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole of softirq: it
+//! receives from devices, runs timers and resumes senders. Who calls it, and when, is the `Runner`'s business.
+
+use crate::counters::Counters;
+use crate::device::Device;
+use crate::driver::{Runner, Waiter, Woken};
+use crate::env::{Clock, Entropy, Instant};
+use crate::error::{Error, Result};
+use crate::hash::Keys;
+use crate::ip;
+use crate::ip::netdev::{NetDev, NetDevs};
+use crate::sock::Sock;
+use crate::sock::proto::Registry;
+use crate::sock::tsq;
+use crate::sysctl::Sysctls;
+use crate::wheel::{TimerId, Wheel};
+use parking_lot::Mutex;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Timer wheels of a stack: socks are spread over them, so that no lock is shared by all.
+const WHEELS: usize = 8;
+/// Packets taken from a device queue in one turn (net.core.dev_weight).
+const WEIGHT: usize = 64;
+
+/// What a timer does when it fires, in softirq context.
+pub enum TimerTarget {
+    /// `Sock::defer(bits)`.
+    Sock(Arc<Sock>, u32),
+    /// Calls back.
+    Call(Arc<dyn TimerCall>),
+}
+
+/// Softirq work at a time. Called with no lock held.
+pub trait TimerCall: Send + Sync {
+    /// The timer fired at `now`.
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant);
+}
+
+/// A timer's place in a structure: empty, or armed for a time.
+#[derive(Debug, Default)]
+pub struct TimerSlot {
+    armed: Option<(TimerId, Instant)>,
+    wheel: u8,
+}
+
+impl TimerSlot {
+    /// When it fires, if armed. A slot whose time has passed has fired or is about to.
+    #[inline]
+    pub fn at(&self) -> Option<Instant> {
+        self.armed.map(|a| a.1)
+    }
+    /// Whether armed.
+    #[inline]
+    pub fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+    /// The owner of the slot has seen its timer fire.
+    #[inline]
+    pub fn fired(&mut self) {
+        self.armed = None;
+    }
+}
+
+/// All timers of a stack.
+pub struct Timers {
+    wheels: Vec<Mutex<Wheel<TimerTarget>>>,
+    /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; never later than the truth.
+    next: Vec<AtomicU64>,
+    round_robin: AtomicU64,
+}
+
+impl Timers {
+    fn new() -> Timers {
+        Timers {
+            wheels: (0..WHEELS).map(|_| Mutex::new(Wheel::new())).collect(),
+            next: (0..WHEELS).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            round_robin: AtomicU64::new(0),
+        }
+    }
+
+    /// Arms, or moves, the timer of a slot (mod_timer). `target` is made only when the slot was empty. True when this
+    /// is now the wheel's earliest deadline (the driver may have to wake).
+    pub fn arm(&self, slot: &mut TimerSlot, at: Instant, target: impl FnOnce() -> TimerTarget) -> bool {
+        if let Some((id, was)) = slot.armed {
+            if was == at {
+                return false;
+            }
+            let mut w = self.wheels[slot.wheel as usize].lock();
+            if w.rearm(id, at) {
+                slot.armed = Some((id, at));
+                return self.note(slot.wheel as usize, at);
+            }
+        }
+        let i = (self.round_robin.fetch_add(1, Ordering::Relaxed) % WHEELS as u64) as usize;
+        slot.wheel = i as u8;
+        let target = target();
+        let mut w = self.wheels[i].lock();
+        slot.armed = Some((w.arm(at, target), at));
+        self.note(i, at)
+    }
+
+    fn note(&self, i: usize, at: Instant) -> bool {
+        self.next[i].fetch_min(at.as_nanos(), Ordering::SeqCst) > at.as_nanos()
+    }
+
+    /// Disarms a slot (del_timer). True when the timer was pending.
+    pub fn cancel(&self, slot: &mut TimerSlot) -> bool {
+        let Some((id, _)) = slot.armed.take() else { return false };
+        let gone = self.wheels[slot.wheel as usize].lock().cancel(id);
+        gone.is_some()
+    }
+
+    /// Earliest deadline; may be earlier than the truth (after a cancel), never later.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let n = self.next.iter().map(|a| a.load(Ordering::SeqCst)).min()?;
+        (n != u64::MAX).then(|| Instant::from_nanos(n))
+    }
+
+    /// Runs what is due; returns how many fired.
+    fn expire(&self, stack: &Arc<Stack>, now: Instant) -> usize {
+        let mut fired = 0;
+        for i in 0..WHEELS {
+            while self.next[i].load(Ordering::SeqCst) <= now.as_nanos() {
+                let popped = {
+                    let mut w = self.wheels[i].lock();
+                    let p = w.pop_expired(now);
+                    if p.is_none() {
+                        self.next[i].store(w.next_deadline().map_or(u64::MAX, Instant::as_nanos), Ordering::SeqCst);
+                    }
+                    p
+                };
+                match popped {
+                    None => break,
+                    Some((_, TimerTarget::Sock(sock, bits))) => sock.defer(stack, bits, now),
+                    Some((_, TimerTarget::Call(call))) => call.fire(stack, now),
+                }
+                fired += 1;
+            }
+        }
+        fired
+    }
+}
+
+/// What a stack is made from.
+pub struct StackConfig {
+    /// Monotonic and wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Random numbers.
+    pub entropy: Arc<dyn Entropy>,
+    /// How threads wait.
+    pub runner: Arc<dyn Runner>,
+}
+
+/// See the module's text. Always held as `Arc<Stack>`.
+pub struct Stack {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Settings.
+    pub sysctl: Sysctls,
+    /// Counters.
+    pub mib: Counters,
+    /// Keys of the hash functions, drawn when the stack was made.
+    pub keys: Keys,
+    /// Protocols.
+    pub registry: Registry,
+    /// Network devices.
+    pub netdevs: NetDevs,
+    /// Routes, neighbours, fragments.
+    pub ip: ip::IpState,
+    /// Lookup tables of connections, listeners and ports.
+    pub inet: crate::inet::Tables,
+    /// Congestion control algorithms.
+    pub cong: crate::tcp::cong::CongRegistry,
+    /// Timers.
+    pub timers: Timers,
+    runner: Arc<dyn Runner>,
+    tsq: Mutex<Vec<Arc<Sock>>>,
+    tsq_pending: AtomicBool,
+}
+
+impl Stack {
+    /// A stack with the standard protocols registered and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and
+    /// ::1/128).
+    pub fn new(config: StackConfig) -> Result<Arc<Stack>> {
+        let StackConfig { clock, entropy, runner } = config;
+        let keys = Keys::new(&*entropy);
+        let stack = Arc::new(Stack {
+            clock,
+            entropy,
+            sysctl: Sysctls::new(),
+            mib: Counters::new(),
+            keys,
+            registry: Registry::default(),
+            netdevs: NetDevs::default(),
+            ip: ip::IpState::new(),
+            inet: crate::inet::Tables::new(),
+            cong: crate::tcp::cong::CongRegistry::new(),
+            timers: Timers::new(),
+            runner,
+            tsq: Mutex::default(),
+            tsq_pending: AtomicBool::new(false),
+        });
+        crate::inet::register_standard(&stack).map_err(|e| e.error())?;
+        ip::netdev::add_loopback(&stack)?;
+        Ok(stack)
+    }
+
+    /// The stack's time now.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`.
+    pub fn add_device(self: &Arc<Stack>, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
+        let dev = self.netdevs.add(device)?;
+        self.runner.kick(self);
+        Ok(dev)
+    }
+
+    /// How threads of this stack wait.
+    pub fn runner(&self) -> &Arc<dyn Runner> {
+        &self.runner
+    }
+
+    /// Blocks the calling thread: see [`Runner::block`]. First does what this thread has left for softirq.
+    pub fn block(self: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
+        self.run_pending();
+        self.runner.block(self, waiter, deadline, &[])
+    }
+
+    /// As `block`, with descriptors of the kernel beside.
+    pub fn block_with(
+        self: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        self.run_pending();
+        self.runner.block(self, waiter, deadline, extra)
+    }
+
+    /// Arms a timer of a sock; wakes the driver when its deadline is the new earliest.
+    #[inline]
+    pub fn arm_sock(self: &Arc<Stack>, slot: &mut TimerSlot, sock: &Arc<Sock>, bits: u32, at: Instant) {
+        if self.timers.arm(slot, at, || TimerTarget::Sock(sock.clone(), bits)) {
+            self.runner.kick(self);
+        }
+    }
+
+    /// Arms any other timer.
+    pub fn arm_call(self: &Arc<Stack>, slot: &mut TimerSlot, call: Arc<dyn TimerCall>, at: Instant) {
+        if self.timers.arm(slot, at, || TimerTarget::Call(call)) {
+            self.runner.kick(self);
+        }
+    }
+
+    pub(crate) fn tsq_push(&self, sock: Arc<Sock>) {
+        self.tsq.lock().push(sock);
+        self.tsq_pending.store(true, Ordering::SeqCst);
+    }
+
+    /// Resumes senders whose packets the devices have finished with (tcp_tasklet_func).
+    fn run_tsq(self: &Arc<Stack>, now: Instant) -> usize {
+        if !self.tsq_pending.swap(false, Ordering::SeqCst) {
+            return 0;
+        }
+        let list = std::mem::take(&mut *self.tsq.lock());
+        let n = list.len();
+        for sock in list {
+            sock.tsq_flags.fetch_and(!tsq::QUEUED, Ordering::AcqRel);
+            sock.defer(self, crate::tcp::deferred::TSQ, now);
+        }
+        n
+    }
+
+    /// After a system call: works off what this thread's packets caused in memory (loopback deliveries, completions), as
+    /// Linux runs softirq when bottom halves are enabled again. No sock may be owned by the caller.
+    #[inline]
+    pub fn run_pending(self: &Arc<Stack>) {
+        while self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst) {
+            let now = self.now();
+            if self.receive(now) + self.run_tsq(now) == 0 {
+                // Another thread is at it; it looks again before it leaves.
+                break;
+            }
+        }
+    }
+
+    /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.
+    fn receive(self: &Arc<Stack>, now: Instant) -> usize {
+        let mut n = 0;
+        for dev in self.netdevs.snapshot().iter() {
+            for q in 0..dev.caps().queues {
+                n += self.receive_queue(dev, q, now);
+            }
+        }
+        n
+    }
+
+    /// Receives up to WEIGHT packets of one queue. One thread at a time: another's turn is left to it.
+    pub fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
+        dev.receive(self, queue, now, WEIGHT)
+    }
+
+    /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`. Returns
+    /// whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
+    pub fn poll(self: &Arc<Stack>, now: Instant) -> bool {
+        let mut any = false;
+        for _ in 0..64 {
+            let mut n = self.receive(now);
+            n += self.timers.expire(self, now);
+            n += self.run_tsq(now);
+            n += self.netdevs.flush_tx(now);
+            if n == 0 {
+                return any;
+            }
+            any = true;
+        }
+        true
+    }
+
+    /// When `poll` has something to do next: the earliest timer or simulated arrival. None: only a packet from outside
+    /// changes anything.
+    pub fn next_event(&self) -> Option<Instant> {
+        let timers = self.timers.next_deadline();
+        let devices = self.netdevs.next_event();
+        [timers, devices].into_iter().flatten().min()
+    }
+
+    /// Sets a sysctl by name. Errors: ENOENT, EINVAL, EACCES.
+    pub fn sysctl_set(&self, name: &str, value: &str) -> Result<()> {
+        if name.ends_with("tcp_congestion_control") && !self.cong.exists(value.trim()) {
+            return Err(Error::NoEnt);
+        }
+        self.sysctl.set(name, value)
+    }
+}

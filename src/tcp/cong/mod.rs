@@ -1,0 +1,182 @@
+//! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start, additive
+//! increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c, struct
+//! tcp_congestion_ops.
+
+pub mod cubic;
+pub mod reno;
+
+use super::tcb::{CaState, Cx, RateSample};
+use crate::error::{Error, Result};
+use crate::wire::seq::SeqNum;
+use parking_lot::RwLock;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Events told to an algorithm (enum tcp_ca_event).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CaEvent {
+    TxStart,
+    CwndRestart,
+    CompleteCwr,
+    Loss,
+    EcnNoCe,
+    EcnIsCe,
+}
+
+/// What an acknowledgement tells an algorithm (struct ack_sample).
+#[derive(Debug, Clone, Copy)]
+pub struct AckSample {
+    /// Segments newly acknowledged or sacked.
+    pub pkts_acked: u32,
+    /// RTT of the sample, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// Segments in flight when the sampled one was sent.
+    pub in_flight: u32,
+}
+
+/// One connection's congestion control. Methods are called with the sock owned, in either context, and never sleep.
+#[allow(unused_variables)]
+pub trait CongAlgo: Send + Debug {
+    /// New slow-start threshold after a loss, segments.
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32;
+    /// Opens the window after `acked` segments were acknowledged while the window limited sending.
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32);
+    /// Takes over window and pacing altogether (BBR's kind): true when it did. Default: false.
+    fn cong_control(&mut self, cx: &mut Cx<'_>, ack: SeqNum, flag: u32, rs: &RateSample) -> bool {
+        false
+    }
+    /// Before the state changes.
+    fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {}
+    /// Something happened.
+    fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {}
+    /// An acknowledgement arrived: `CA_ACK_*` flags.
+    fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {}
+    /// Segments were acknowledged.
+    fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {}
+    /// Window after a spurious loss, segments.
+    fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
+        cx.tp.snd_cwnd.max(cx.tp.prior_cwnd)
+    }
+    /// Least segments of a super-packet, None: default.
+    fn min_tso_segs(&self, cx: &Cx<'_>) -> Option<u32> {
+        None
+    }
+    /// Factor of the send buffer against the window, None: 2.
+    fn sndbuf_expand(&self, cx: &Cx<'_>) -> Option<u32> {
+        None
+    }
+    /// INET_DIAG_* attribute and its bytes, for TCP_CC_INFO.
+    fn get_info(&self, cx: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
+        None
+    }
+    /// The connection ends or changes its algorithm.
+    fn release(&mut self, cx: &mut Cx<'_>) {}
+}
+
+/// Flags of `CongAlgo::in_ack_event`.
+pub mod ca_ack {
+    #![allow(missing_docs)]
+    pub const SLOWPATH: u32 = 1;
+    pub const WIN_UPDATE: u32 = 2;
+    pub const ECE: u32 = 4;
+}
+
+/// An algorithm that can be chosen by name.
+pub trait CongOps: Send + Sync {
+    /// Name of at most 15 bytes, as TCP_CONGESTION takes it.
+    fn name(&self) -> &str;
+    /// Wants ECN on its connections (TCP_CONG_NEEDS_ECN).
+    fn needs_ecn(&self) -> bool {
+        false
+    }
+    /// Its state for a connection that starts (tcp_congestion_ops.init).
+    fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo>;
+}
+
+/// A connection's algorithm: chosen, and running once data can flow.
+pub struct CongState {
+    /// The choice.
+    pub ops: Arc<dyn CongOps>,
+    /// Its state; None before the connection is established and while a method runs.
+    pub algo: Option<Box<dyn CongAlgo>>,
+}
+
+impl Debug for CongState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ops.name())
+    }
+}
+
+/// Algorithms of a stack, by name.
+pub struct CongRegistry {
+    list: RwLock<Vec<Arc<dyn CongOps>>>,
+}
+
+impl CongRegistry {
+    /// With Reno and CUBIC.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> CongRegistry {
+        CongRegistry { list: RwLock::new(vec![Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)]) }
+    }
+
+    /// Adds an algorithm. EINVAL for a bad name, EEXIST for a taken one.
+    pub fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+        let n = ops.name();
+        if n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace()) {
+            return Err(Error::Inval);
+        }
+        let mut list = self.list.write();
+        if list.iter().any(|o| o.name() == n) {
+            return Err(Error::Exist);
+        }
+        list.push(ops);
+        Ok(())
+    }
+
+    /// Removes one; connections that use it keep it. ENOENT when there is none, EPERM for Reno, the fallback.
+    pub fn unregister(&self, name: &str) -> Result<()> {
+        if name == "reno" {
+            return Err(Error::Perm);
+        }
+        let mut list = self.list.write();
+        let n = list.len();
+        list.retain(|o| o.name() != name);
+        if list.len() == n { Err(Error::NoEnt) } else { Ok(()) }
+    }
+
+    /// By name.
+    pub fn find(&self, name: &str) -> Option<Arc<dyn CongOps>> {
+        self.list.read().iter().find(|o| o.name() == name).cloned()
+    }
+
+    /// Whether there is one of this name.
+    pub fn exists(&self, name: &str) -> bool {
+        self.list.read().iter().any(|o| o.name() == name)
+    }
+
+    /// Names, newest first (tcp_available_congestion_control).
+    pub fn names(&self) -> String {
+        let list = self.list.read();
+        list.iter().rev().map(|o| o.name()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The algorithm of new sockets; Reno where the sysctl's is gone.
+    pub fn default_for(&self, stack: &crate::stack::Stack) -> Arc<dyn CongOps> {
+        let name = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
+        self.find(name.trim()).unwrap_or_else(|| Arc::new(reno::RenoOps))
+    }
+}
+
+impl Cx<'_> {
+    /// Runs a method of the connection's algorithm; None before it has started.
+    pub fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
+        let mut algo = self.tp.ca.algo.take()?;
+        let r = f(&mut *algo, self);
+        // The method may have replaced the algorithm (it called setsockopt through a hook): then its choice stays.
+        if self.tp.ca.algo.is_none() {
+            self.tp.ca.algo = Some(algo);
+        }
+        Some(r)
+    }
+}

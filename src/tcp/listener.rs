@@ -1,0 +1,4 @@
+//! Listener.
+/// Listener's queues.
+#[derive(Debug, Default)]
+pub struct Listener;

@@ -1,0 +1,52 @@
+//! TCP. Which RFC section is in which file: RFC 9293 §3.10 event processing: `handshake` (SYN), `input` (segments), `close`;
+//! §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985 recovery: `ack`,
+//! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
+//! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
+
+pub mod cong;
+pub mod listener;
+pub mod queue;
+pub mod state;
+pub mod tcb;
+
+use crate::counters::Mib;
+use state::State;
+use std::sync::atomic::Ordering;
+use tcb::Cx;
+
+/// Bits of work for `release_cb`: from timers, completions and ICMP (Linux: TCPF_*_DEFERRED).
+pub mod deferred {
+    /// A device finished with packets of a throttled sock.
+    pub const TSQ: u32 = 1;
+    /// Retransmit, probe, loss-probe or reordering timer.
+    pub const WRITE_TIMER: u32 = 2;
+    /// Delayed acknowledgement, or a compressed one.
+    pub const DELACK_TIMER: u32 = 4;
+    /// Keepalive, FIN_WAIT2.
+    pub const KEEPALIVE_TIMER: u32 = 8;
+    /// ICMP lowered the path MTU.
+    pub const MTU_REDUCED: u32 = 16;
+    /// Pacing says now.
+    pub const PACING: u32 = 32;
+    /// A listener's requests: SYN-ACK retransmission.
+    pub const SYNACK_TIMER: u32 = 64;
+}
+
+/// Moves the connection to a state and keeps the counters that go with it (tcp_set_state): CurrEstab, EstabResets; a closed
+/// connection leaves the tables.
+pub fn set_state(cx: &mut Cx<'_>, new: State) {
+    let old = cx.state();
+    match new {
+        State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),
+        State::CloseWait if old == State::SynRecv => cx.stack.mib.inc(Mib::TcpCurrEstab),
+        State::Close if matches!(old, State::CloseWait | State::Established) => {
+            cx.stack.mib.inc(Mib::TcpEstabResets);
+        }
+        _ => {}
+    }
+    let leaves = |s| matches!(s, State::Established | State::CloseWait);
+    if leaves(old) && !leaves(new) {
+        cx.stack.mib.dec(Mib::TcpCurrEstab);
+    }
+    cx.sock.state.store(new as u8, Ordering::Release);
+}

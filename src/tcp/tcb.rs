@@ -1,0 +1,752 @@
+//! The connection: send and receive variables of RFC 9293 §3.3.1 and all that loss recovery, congestion control and timing
+//! keep a connection. Names are Linux's (struct tcp_sock, inet_connection_sock); what an idle connection does not need is
+//! boxed and made when first used, so that one fits in about 1 KiB.
+
+use super::cong::CongState;
+use super::listener::Listener;
+use super::queue::SegQueue;
+use crate::env::Instant;
+use crate::sock::{Sock, SockCommon, SockGuard};
+use crate::stack::{Stack, TimerSlot};
+use crate::wire::seq::SeqNum;
+use std::sync::Arc;
+
+/// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed apart.
+pub struct Cx<'a> {
+    /// The stack.
+    pub stack: &'a Arc<Stack>,
+    /// The sock, for what is outside the lock and to arm timers with.
+    pub sock: &'a Arc<Sock>,
+    /// What all protocols share.
+    pub sk: &'a mut SockCommon,
+    /// The connection.
+    pub tp: &'a mut TcpSock,
+    /// Time of the event being processed (tcp_mstamp).
+    pub now: Instant,
+}
+
+impl<'a> Cx<'a> {
+    /// Of an owned sock; None when the sock is not TCP's.
+    #[inline]
+    pub fn new<'g>(g: &'a mut SockGuard<'g>) -> Option<Cx<'a>>
+    where
+        'g: 'a,
+    {
+        let (stack, sock, now) = (g.stack, g.sock, g.now);
+        let st: &'a mut crate::sock::SockState = &mut *g;
+        let tp = st.private.downcast_mut::<TcpSock>()?;
+        Some(Cx { stack, sock, sk: &mut st.common, tp, now })
+    }
+
+    /// The same, for a call that takes it by value.
+    #[inline]
+    pub fn reborrow(&mut self) -> Cx<'_> {
+        Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now }
+    }
+
+    /// Reads the clock again (tcp_mstamp_refresh).
+    #[inline]
+    pub fn refresh_clock(&mut self) {
+        self.now = self.stack.now();
+    }
+
+    /// Connection state.
+    #[inline]
+    pub fn state(&self) -> super::state::State {
+        super::state::State::from_u8(self.sock.state())
+    }
+}
+
+/// Nagle's switches (TCP_NAGLE_*).
+pub mod nagle {
+    /// TCP_NODELAY.
+    pub const OFF: u8 = 1;
+    /// TCP_CORK.
+    pub const CORK: u8 = 2;
+    /// Push now, whatever the size.
+    pub const PUSH: u8 = 4;
+}
+
+/// Congestion avoidance state (enum tcp_ca_state).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum CaState {
+    #[default]
+    Open = 0,
+    Disorder = 1,
+    Cwr = 2,
+    Recovery = 3,
+    Loss = 4,
+}
+
+/// ECN bits of `TcpSock::ecn_flags`.
+pub mod ecn {
+    #![allow(missing_docs)]
+    pub const OK: u8 = 1;
+    pub const QUEUE_CWR: u8 = 2;
+    pub const DEMAND_CWR: u8 = 4;
+    pub const SEEN: u8 = 8;
+}
+
+/// Which timer the retransmit timer slot is armed as (ICSK_TIME_*).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum XmitTimer {
+    #[default]
+    None = 0,
+    Retrans = 1,
+    Probe0 = 3,
+    LossProbe = 5,
+    ReoTimeout = 6,
+}
+
+/// Delayed-acknowledgement state bits (ICSK_ACK_*).
+pub mod ack {
+    #![allow(missing_docs)]
+    pub const SCHED: u8 = 1;
+    pub const TIMER: u8 = 2;
+    pub const PUSHED: u8 = 4;
+    pub const PUSHED2: u8 = 8;
+    pub const NOW: u8 = 16;
+    pub const NOMEM: u8 = 32;
+}
+
+/// icsk_ack: delayed acknowledgements.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct AckState {
+    /// Bits of [`ack`].
+    pub pending: u8,
+    /// Quick acknowledgements left.
+    pub quick: u8,
+    /// Interactive session: acknowledgements ride on replies (0..=3, counts).
+    pub pingpong: u8,
+    /// Unsuccessful tries (retry).
+    pub retry: u8,
+    /// Delay in milliseconds now (ato).
+    pub ato_ms: u32,
+    /// When the last data segment came (lrcvtime), ms.
+    pub lrcvtime_ms: u32,
+    /// Size of the last incoming segment.
+    pub last_seg_size: u16,
+    /// Estimate of the peer's segment size (rcv_mss).
+    pub rcv_mss: u16,
+}
+
+/// Options of the last received segment and what was agreed (struct tcp_options_received).
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RxOpt {
+    /// Last timestamp taken as valid (TS.Recent, RFC 7323).
+    pub ts_recent: u32,
+    /// When it was taken, seconds of the stack's time; 0: never.
+    pub ts_recent_stamp: u32,
+    /// Of the segment in hand.
+    pub rcv_tsval: u32,
+    /// Of the segment in hand, our offset removed.
+    pub rcv_tsecr: u32,
+    /// The segment in hand has a timestamp.
+    pub saw_tstamp: bool,
+    /// Timestamps agreed.
+    pub tstamp_ok: bool,
+    /// The peer's DSACK in the segment in hand.
+    pub dsack: bool,
+    /// Window scaling agreed.
+    pub wscale_ok: bool,
+    /// SACK agreed (bit 0); the peer may send DSACK (bit 2, seen).
+    pub sack_ok: u8,
+    /// Shift of windows we receive.
+    pub snd_wscale: u8,
+    /// Shift of windows we send.
+    pub rcv_wscale: u8,
+    /// SACK blocks in the segment in hand.
+    pub num_sacks: u8,
+    /// The user's MSS (TCP_MAXSEG), 0: none.
+    pub user_mss: u16,
+    /// Largest MSS the peer takes.
+    pub mss_clamp: u16,
+}
+
+/// A block of the scoreboard or of a SACK option.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SackBlock {
+    /// First byte.
+    pub start: SeqNum,
+    /// One past the last.
+    pub end: SeqNum,
+}
+
+/// What SACK reception and sending keep; boxed, made with the first hole.
+#[derive(Debug, Default, Clone)]
+pub struct SackState {
+    /// Blocks to send, newest first (selective_acks).
+    pub selective_acks: [SackBlock; 4],
+    /// Blocks of the last acknowledgement (recv_sack_cache).
+    pub recv_sack_cache: [SackBlock; 4],
+    /// A duplicate to report (duplicate_sack).
+    pub duplicate_sack: Option<SackBlock>,
+}
+
+/// RACK (RFC 8985) state of a connection.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Rack {
+    /// Send time of the most recently delivered segment.
+    pub mstamp: Instant,
+    /// Its RTT, microseconds.
+    pub rtt_us: u32,
+    /// End of its sequence.
+    pub end_seq: SeqNum,
+    /// `tp.delivered` when `reo_wnd_steps` last grew.
+    pub last_delivered: u32,
+    /// Quarter RTTs allowed for reordering.
+    pub reo_wnd_steps: u8,
+    /// Recoveries until the window shrinks again.
+    pub reo_wnd_persist: u8,
+    /// A DSACK was seen since the window was set.
+    pub dsack_seen: bool,
+    /// `mstamp` advanced with this acknowledgement.
+    pub advanced: bool,
+}
+
+/// Windowed minimum of the RTT (tcp_min_rtt), three samples (value µs, time ms).
+#[derive(Debug, Clone, Copy)]
+pub struct MinRtt(pub [(u32, u32); 3]);
+
+impl Default for MinRtt {
+    fn default() -> Self {
+        MinRtt([(u32::MAX, 0); 3])
+    }
+}
+
+/// Rate sample taken at each acknowledgement (struct rate_sample).
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RateSample {
+    /// Send time of the sampled skb's predecessor in delivery.
+    pub prior_mstamp: Instant,
+    /// `tp.delivered` at that time.
+    pub prior_delivered: u32,
+    /// `tp.delivered_ce` at that time.
+    pub prior_delivered_ce: u32,
+    /// Segments delivered over the interval; -1: no sample.
+    pub delivered: i32,
+    /// With CE marks.
+    pub delivered_ce: i32,
+    /// Interval, microseconds; -1: no sample.
+    pub interval_us: i64,
+    /// Send part of the interval.
+    pub snd_interval_us: u32,
+    /// Acknowledgement part.
+    pub rcv_interval_us: u32,
+    /// RTT of the sample, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// Segments newly marked lost.
+    pub losses: i32,
+    /// Segments newly acknowledged or sacked.
+    pub acked_sacked: u32,
+    /// In flight before this acknowledgement.
+    pub prior_in_flight: u32,
+    /// End of the last skb acknowledged.
+    pub last_end_seq: SeqNum,
+    /// The sender was application limited.
+    pub is_app_limited: bool,
+    /// The skb was retransmitted.
+    pub is_retrans: bool,
+    /// The acknowledgement was likely delayed by the receiver.
+    pub is_ack_delayed: bool,
+}
+
+/// Less used state, made when first needed.
+#[derive(Debug, Default)]
+pub struct Cold {
+    /// Congestion control chosen by TCP_CONGESTION before it could start.
+    pub ca_name: Option<Arc<str>>,
+}
+
+/// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless said.
+#[derive(Debug)]
+pub struct TcpSock {
+    // Send.
+    /// First unacknowledged.
+    pub snd_una: SeqNum,
+    /// Next to send.
+    pub snd_nxt: SeqNum,
+    /// One past the last byte queued.
+    pub write_seq: SeqNum,
+    /// write_seq at the last PSH.
+    pub pushed_seq: SeqNum,
+    /// Last window update's sequence number.
+    pub snd_wl1: SeqNum,
+    /// End of the last small segment sent (Minshall).
+    pub snd_sml: SeqNum,
+    /// Urgent pointer to send.
+    pub snd_up: SeqNum,
+    /// Our initial sequence number.
+    pub snt_isn: SeqNum,
+    /// snd_nxt when recovery began; it ends when all below is acknowledged.
+    pub high_seq: SeqNum,
+    /// snd_nxt when loss was undone, for RTO restart bookkeeping (retrans_stamp's neighbour): start of undo.
+    pub undo_marker: SeqNum,
+    /// Whether `undo_marker` is set.
+    pub undo_valid: bool,
+    /// Retransmitted segments that a DSACK has not undone; -1: unusable.
+    pub undo_retrans: i32,
+    /// snd_nxt when a TLP was sent; 0 valid flag in `tlp_active`.
+    pub tlp_high_seq: SeqNum,
+    /// A loss probe is outstanding.
+    pub tlp_active: bool,
+    /// The probe was a retransmission.
+    pub tlp_retrans: bool,
+    /// Highest sacked sequence, when `sacked_out > 0`.
+    pub highest_sack: SeqNum,
+    /// Where the retransmission scan continues (retransmit_skb_hint).
+    pub retransmit_hint: Option<SeqNum>,
+    /// Peer's window, bytes.
+    pub snd_wnd: u32,
+    /// Largest window ever offered by the peer.
+    pub max_window: u32,
+    /// MSS now, for data without SACK blocks (mss_cache).
+    pub mss_cache: u32,
+    /// MSS our side advertises (advmss).
+    pub advmss: u16,
+    /// Header bytes with the options agreed (tcp_header_len).
+    pub tcp_header_len: u16,
+    /// Path MTU the MSS was computed for (icsk_pmtu_cookie).
+    pub pmtu_cookie: u32,
+    /// Largest size of a super-packet in segments (gso_segs).
+    pub gso_segs: u16,
+    /// Nagle's switches: bits of [`nagle`].
+    pub nonagle: u8,
+    /// Unsent segments.
+    pub write_queue: SegQueue,
+    /// Sent, unacknowledged.
+    pub rtx_queue: SegQueue,
+    /// Segments sent and not cumulatively acknowledged.
+    pub packets_out: u32,
+    /// Retransmissions in flight.
+    pub retrans_out: u32,
+    /// Selectively acknowledged.
+    pub sacked_out: u32,
+    /// Marked lost.
+    pub lost_out: u32,
+    /// Largest packets_out since the window was last full.
+    pub max_packets_out: u32,
+    /// snd_nxt then.
+    pub cwnd_usage_seq: SeqNum,
+    /// Congestion window limited sending lately.
+    pub is_cwnd_limited: bool,
+    /// Last sending filled the receiver's window.
+    pub rwnd_limited: bool,
+    /// F-RTO (RFC 5682) in progress.
+    pub frto: bool,
+    /// SYN or SYN-ACK was retransmitted, or undo of it is possible.
+    pub total_retrans: u32,
+    /// Retransmitted bytes.
+    pub bytes_retrans: u64,
+
+    // Congestion.
+    /// Congestion window, segments.
+    pub snd_cwnd: u32,
+    /// Segments acknowledged since the last increase.
+    pub snd_cwnd_cnt: u32,
+    /// Upper bound.
+    pub snd_cwnd_clamp: u32,
+    /// Window used lately (RFC 2861).
+    pub snd_cwnd_used: u32,
+    /// When that was noted.
+    pub snd_cwnd_stamp_ms: u32,
+    /// Window before the reduction, for PRR and undo.
+    pub prior_cwnd: u32,
+    /// Threshold before it.
+    pub prior_ssthresh: u32,
+    /// Slow-start threshold.
+    pub snd_ssthresh: u32,
+    /// Delivered since recovery began (PRR).
+    pub prr_delivered: u32,
+    /// Sent since then.
+    pub prr_out: u32,
+    /// State.
+    pub ca_state: CaState,
+    /// The algorithm and its private words.
+    pub ca: CongState,
+    /// The algorithm was set by the program.
+    pub ca_setsockopt: bool,
+    /// Reordering degree.
+    pub reordering: u32,
+    /// Times reordering was seen.
+    pub reord_seen: u32,
+    /// RACK.
+    pub rack: Rack,
+    /// Pacing rate, bytes a second; `u64::MAX`: unlimited.
+    pub pacing_rate: u64,
+
+    // Rate sampling.
+    /// Segments delivered in total.
+    pub delivered: u32,
+    /// With CE marks.
+    pub delivered_ce: u32,
+    /// Segments marked lost in total.
+    pub lost: u32,
+    /// End of the application-limited phase in `delivered`; 0: not limited.
+    pub app_limited: u32,
+    /// Send time of the first packet of the sample.
+    pub first_tx_mstamp: Instant,
+    /// Time `delivered` was reached.
+    pub delivered_mstamp: Instant,
+    /// Last rate: segments.
+    pub rate_delivered: u32,
+    /// Last rate: microseconds.
+    pub rate_interval_us: u32,
+    /// Last rate was application limited.
+    pub rate_app_limited: bool,
+
+    // Timing.
+    /// Smoothed RTT, µs << 3; 0: none yet.
+    pub srtt_us: u32,
+    /// Mean deviation, µs << 2.
+    pub mdev_us: u32,
+    /// Its maximum over the last RTT.
+    pub mdev_max_us: u32,
+    /// Smoothed maximum deviation.
+    pub rttvar_us: u32,
+    /// Sequence that ends the RTT period.
+    pub rtt_seq: SeqNum,
+    /// Windowed minimum.
+    pub rtt_min: MinRtt,
+    /// RTO, microseconds (icsk_rto).
+    pub rto_us: u32,
+    /// Backoff count.
+    pub backoff: u8,
+    /// Retransmissions of the same segment (icsk_retransmits).
+    pub retransmits: u8,
+    /// Zero-window probes unanswered (icsk_probes_out).
+    pub probes_out: u8,
+    /// Timer the retransmit slot runs as.
+    pub pending: XmitTimer,
+    /// Time of the first retransmission of this episode, stack µs as TS clock; 0: none (retrans_stamp).
+    pub retrans_stamp: Instant,
+    /// Time the first probe of this zero-window episode went out.
+    pub probes_tstamp: Instant,
+    /// Last data sent, ms (lsndtime).
+    pub lsndtime_ms: u32,
+    /// Last segment received, ms (rcv_tstamp).
+    pub rcv_tstamp_ms: u32,
+    /// Offset of our timestamps.
+    pub tsoffset: u32,
+    /// Retransmit, probe, loss-probe and reordering timer.
+    pub retransmit_timer: TimerSlot,
+    /// Delayed acknowledgement.
+    pub delack_timer: TimerSlot,
+    /// Pacing.
+    pub pacing_timer: TimerSlot,
+    /// Earliest departure of the next packet (tcp_wstamp_ns).
+    pub wstamp: Instant,
+
+    // Receive.
+    /// Next expected.
+    pub rcv_nxt: SeqNum,
+    /// Next the program reads.
+    pub copied_seq: SeqNum,
+    /// rcv_nxt when the window was last sent.
+    pub rcv_wup: SeqNum,
+    /// Peer's initial sequence number.
+    pub rcv_isn: SeqNum,
+    /// Window offered, bytes, from rcv_wup.
+    pub rcv_wnd: u32,
+    /// Highest window we allow ourselves while the buffer fills (rcv_ssthresh).
+    pub rcv_ssthresh: u32,
+    /// Bound on the window (TCP_WINDOW_CLAMP and the route).
+    pub window_clamp: u32,
+    /// Header prediction: flags word that the next segment should have; 0: off.
+    pub pred_flags: u32,
+    /// Out-of-order segments.
+    pub ooo_queue: SegQueue,
+    /// Sequence of the last one inserted.
+    pub ooo_last: SeqNum,
+    /// Ratio of payload to truesize in 1/256 (scaling_ratio).
+    pub scaling_ratio: u8,
+    /// Urgent data: bits of `urg_data` (0: none, TCP_URG_NOTYET 0x200, TCP_URG_VALID 0x100 | byte, TCP_URG_READ 0x400).
+    pub urg_data: u16,
+    /// Sequence of the urgent byte.
+    pub urg_seq: SeqNum,
+    /// Whether we are in urgent mode sending (`snd_up` valid).
+    pub urg_mode: bool,
+    /// Delayed acknowledgements.
+    pub ack: AckState,
+    /// Options received.
+    pub rx_opt: RxOpt,
+    /// Receive RTT estimate, µs << 3.
+    pub rcv_rtt_us: u32,
+    /// Sequence that ends its period.
+    pub rcv_rtt_seq: SeqNum,
+    /// Its start.
+    pub rcv_rtt_time: Instant,
+    /// Last tsecr sampled.
+    pub rcv_rtt_last_tsecr: u32,
+    /// Buffer tuning: bytes a window (rcvq_space.space).
+    pub rcvq_space: u32,
+    /// Its sequence.
+    pub rcvq_seq: SeqNum,
+    /// Its start.
+    pub rcvq_time: Instant,
+    /// SACK blocks and caches.
+    pub sack: Option<Box<SackState>>,
+    /// Blocks in `sack.selective_acks`.
+    pub num_sacks: u8,
+
+    // Options and limits.
+    /// Bits of [`ecn`].
+    pub ecn_flags: u8,
+    /// TCP_SYNCNT; 0: sysctl.
+    pub syn_retries: u8,
+    /// TCP_KEEPCNT; 0: sysctl.
+    pub keepalive_probes: u8,
+    /// TCP_KEEPIDLE in ms; 0: sysctl.
+    pub keepalive_time_ms: u32,
+    /// TCP_KEEPINTVL in ms; 0: sysctl.
+    pub keepalive_intvl_ms: u32,
+    /// TCP_USER_TIMEOUT in ms; 0: none.
+    pub user_timeout_ms: u32,
+    /// TCP_LINGER2 in ms; 0: sysctl, -1: none.
+    pub linger2_ms: i32,
+    /// TCP_DEFER_ACCEPT in retransmissions; 0: off.
+    pub defer_accept: u8,
+    /// TCP_THIN_LINEAR_TIMEOUTS.
+    pub thin_lto: bool,
+    /// TCP_NOTSENT_LOWAT; 0: sysctl.
+    pub notsent_lowat: u32,
+    /// TCP_INQ.
+    pub recvmsg_inq: bool,
+    /// TCP_SAVE_SYN and kin wait for later; TCP_RTO_MIN_US equivalent: least RTO, µs; 0: route or sysctl.
+    pub rto_min_us: u32,
+    /// TCP_RTO_MAX_MS in ms; 0: sysctl.
+    pub rto_max_ms: u32,
+    /// TCP_DELACK_MAX_US; 0: default.
+    pub delack_max_us: u32,
+    /// The peer repaired our SYN: passive opener's child not yet accepted.
+    pub not_accepted: bool,
+
+    // Statistics (RFC 4898 and Linux).
+    /// Payload bytes acknowledged.
+    pub bytes_acked: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// Segments in.
+    pub segs_in: u32,
+    /// Segments out.
+    pub segs_out: u32,
+    /// Data segments in.
+    pub data_segs_in: u32,
+    /// Data segments out.
+    pub data_segs_out: u32,
+    /// DSACK blocks seen.
+    pub dsack_dups: u32,
+    /// Out-of-order segments.
+    pub rcv_ooopack: u32,
+    /// RTO episodes: number, retransmissions, time ms.
+    pub total_rto: u16,
+    /// RTO recoveries.
+    pub total_rto_recoveries: u16,
+    /// Time in RTO recovery, ms.
+    pub total_rto_time_ms: u32,
+    /// Start of the present one, ms.
+    pub rto_stamp_ms: u32,
+    /// Time spent per send state, µs: none, busy, rwnd limited, sndbuf limited (chrono_stat).
+    pub chrono_us: [u32; 3],
+    /// Which is running (0 none, 1 busy, 2 rwnd limited, 3 sndbuf limited).
+    pub chrono_type: u8,
+    /// Since when.
+    pub chrono_start: Instant,
+    /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
+    pub last_oow_ack_ms: u32,
+    /// Challenge ACKs sent in this second, and the second.
+    pub challenge: (u16, u32),
+    /// Acknowledgements compressed (compressed_ack), with the timer sharing delack's slot.
+    pub compressed_ack: u8,
+    /// Duplicate ACKs sent in the present episode.
+    pub dup_ack_counter: u8,
+    /// rcv_nxt when compression began.
+    pub compressed_ack_rcv_nxt: SeqNum,
+
+    /// A listener's queues.
+    pub listener: Option<Box<Listener>>,
+    /// Less used state.
+    pub cold: Option<Box<Cold>>,
+}
+
+/// Initial window before anything is known, segments (RFC 6928).
+pub const INIT_CWND: u32 = 10;
+/// "No threshold yet" (TCP_INFINITE_SSTHRESH).
+pub const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
+/// Initial RTO, microseconds (RFC 6298 §2.1).
+pub const TIMEOUT_INIT_US: u32 = 1_000_000;
+/// MSS assumed when the peer names none (RFC 9293 §3.7.1).
+pub const MSS_DEFAULT: u16 = 536;
+
+impl TcpSock {
+    /// A closed connection with the stack's defaults (tcp_init_sock).
+    pub fn new(stack: &Stack) -> TcpSock {
+        let z = SeqNum(0);
+        let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
+        TcpSock {
+            snd_una: z,
+            snd_nxt: z,
+            write_seq: z,
+            pushed_seq: z,
+            snd_wl1: z,
+            snd_sml: z,
+            snd_up: z,
+            snt_isn: z,
+            high_seq: z,
+            undo_marker: z,
+            undo_valid: false,
+            undo_retrans: 0,
+            tlp_high_seq: z,
+            tlp_active: false,
+            tlp_retrans: false,
+            highest_sack: z,
+            retransmit_hint: None,
+            snd_wnd: 0,
+            max_window: 0,
+            mss_cache: MSS_DEFAULT as u32,
+            advmss: 0,
+            tcp_header_len: 20,
+            pmtu_cookie: 0,
+            gso_segs: 1,
+            nonagle: 0,
+            write_queue: SegQueue::default(),
+            rtx_queue: SegQueue::default(),
+            packets_out: 0,
+            retrans_out: 0,
+            sacked_out: 0,
+            lost_out: 0,
+            max_packets_out: 0,
+            cwnd_usage_seq: z,
+            is_cwnd_limited: false,
+            rwnd_limited: false,
+            frto: false,
+            total_retrans: 0,
+            bytes_retrans: 0,
+            snd_cwnd: INIT_CWND,
+            snd_cwnd_cnt: 0,
+            snd_cwnd_clamp: u32::MAX,
+            snd_cwnd_used: 0,
+            snd_cwnd_stamp_ms: 0,
+            prior_cwnd: 0,
+            prior_ssthresh: 0,
+            snd_ssthresh: INFINITE_SSTHRESH,
+            prr_delivered: 0,
+            prr_out: 0,
+            ca_state: CaState::Open,
+            ca: CongState { ops: stack.cong.default_for(stack), algo: None },
+            ca_setsockopt: false,
+            reordering,
+            reord_seen: 0,
+            rack: Rack::default(),
+            pacing_rate: u64::MAX,
+            delivered: 0,
+            delivered_ce: 0,
+            lost: 0,
+            // Limited by the application until there is a first full flight.
+            app_limited: u32::MAX,
+            first_tx_mstamp: Instant::ZERO,
+            delivered_mstamp: Instant::ZERO,
+            rate_delivered: 0,
+            rate_interval_us: 0,
+            rate_app_limited: true,
+            srtt_us: 0,
+            mdev_us: TIMEOUT_INIT_US,
+            mdev_max_us: 0,
+            rttvar_us: 0,
+            rtt_seq: z,
+            rtt_min: MinRtt::default(),
+            rto_us: TIMEOUT_INIT_US,
+            backoff: 0,
+            retransmits: 0,
+            probes_out: 0,
+            pending: XmitTimer::None,
+            retrans_stamp: Instant::ZERO,
+            probes_tstamp: Instant::ZERO,
+            lsndtime_ms: 0,
+            rcv_tstamp_ms: 0,
+            tsoffset: 0,
+            retransmit_timer: TimerSlot::default(),
+            delack_timer: TimerSlot::default(),
+            pacing_timer: TimerSlot::default(),
+            wstamp: Instant::ZERO,
+            rcv_nxt: z,
+            copied_seq: z,
+            rcv_wup: z,
+            rcv_isn: z,
+            rcv_wnd: 0,
+            rcv_ssthresh: 0,
+            window_clamp: 0,
+            pred_flags: 0,
+            ooo_queue: SegQueue::default(),
+            ooo_last: z,
+            scaling_ratio: 128,
+            urg_data: 0,
+            urg_seq: z,
+            urg_mode: false,
+            ack: AckState { ato_ms: 0, ..AckState::default() },
+            rx_opt: RxOpt::default(),
+            rcv_rtt_us: 0,
+            rcv_rtt_seq: z,
+            rcv_rtt_time: Instant::ZERO,
+            rcv_rtt_last_tsecr: 0,
+            rcvq_space: 0,
+            rcvq_seq: z,
+            rcvq_time: Instant::ZERO,
+            sack: None,
+            num_sacks: 0,
+            ecn_flags: 0,
+            syn_retries: 0,
+            keepalive_probes: 0,
+            keepalive_time_ms: 0,
+            keepalive_intvl_ms: 0,
+            user_timeout_ms: 0,
+            linger2_ms: 0,
+            defer_accept: 0,
+            thin_lto: false,
+            notsent_lowat: 0,
+            recvmsg_inq: false,
+            rto_min_us: 0,
+            rto_max_ms: 0,
+            delack_max_us: 0,
+            not_accepted: false,
+            bytes_acked: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            segs_in: 0,
+            segs_out: 0,
+            data_segs_in: 0,
+            data_segs_out: 0,
+            dsack_dups: 0,
+            rcv_ooopack: 0,
+            total_rto: 0,
+            total_rto_recoveries: 0,
+            total_rto_time_ms: 0,
+            rto_stamp_ms: 0,
+            chrono_us: [0; 3],
+            chrono_type: 0,
+            chrono_start: Instant::ZERO,
+            last_oow_ack_ms: 0,
+            challenge: (0, 0),
+            compressed_ack: 0,
+            dup_ack_counter: 0,
+            compressed_ack_rcv_nxt: z,
+            listener: None,
+            cold: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = size_of::<super::Sock>() + size_of::<super::TcpSock>();
+        assert!(bytes <= 1536, "{bytes} bytes");
+    }
+}
