@@ -1,5 +1,6 @@
 //! The part of a run inside its namespace: furnishes the namespace as packetdrill does in kernel mode, then becomes packetdrill.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -39,27 +40,50 @@ pub struct Args {
 /// The namespace cannot be made or furnished, or packetdrill cannot be executed.
 pub fn run(args: &Args) -> Outcome {
     netns::enter(args.how)?;
-    let mut command = Command::new(&args.bin);
-    command.args(args.variant.arguments());
     let mut path = setup::system_path();
-    if let Some(plugin) = &args.plugin {
-        let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
-        let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
-        furnish(args.variant)?;
-        private_cubic(&dir)?;
-        private_congestion_control(&dir)?;
-        let mut first = stand_in::bin(&dir).into_os_string();
-        first.push(":");
-        first.push(path);
-        path = first;
-        let mut option = std::ffi::OsString::from("--so_filename=");
-        option.push(plugin);
-        command.arg(option).env("LD_PRELOAD", plugin);
-    }
-    command.env("PATH", path);
+    let mut command = match &args.plugin {
+        None => Command::new(&args.bin),
+        Some(plugin) => {
+            let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+            let dir = dir.ok_or_else(|| Failure::Usage(format!("{DIR_VARIABLE} is not set")))?;
+            furnish(args.variant)?;
+            private_cubic(&dir)?;
+            private_congestion_control(&dir)?;
+            path = joined(stand_in::bin(&dir).as_os_str(), ":", &path);
+            let mut command = with_plugin(&args.bin, plugin);
+            command.arg(joined("--so_filename=".as_ref(), "", plugin.as_os_str()));
+            command
+        }
+    };
+    command.args(args.variant.arguments()).env("PATH", path);
     // run_all.py gives the base name with the script's directory as working directory; error messages begin with it.
     command.arg(args.script.file_name().unwrap_or(args.script.as_os_str()));
     Err(broken(format!("{}: {}", args.bin.display(), command.exec())))
+}
+
+/// packetdrill with the plug-in preloaded, and (where setpriv is installed) without the right to real-time priority: it
+/// would take it to keep time, and virtual time needs none of the machine's.
+fn with_plugin(bin: &Path, plugin: &Path) -> Command {
+    let preload = joined("LD_PRELOAD=".as_ref(), "", plugin.as_os_str());
+    // `env` sets the variable, so that the plug-in is loaded into packetdrill and into nothing before it.
+    let mut command = match setup::find("setpriv", None) {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--bounding-set=-sys_nice", "--", "env"]);
+            command
+        }
+        None => Command::new("env"),
+    };
+    command.arg(preload).arg(bin);
+    command
+}
+
+/// `a`, `separator`, `b` in one string.
+fn joined(a: &OsStr, separator: &str, b: &OsStr) -> OsString {
+    let mut string = a.to_os_string();
+    string.push(separator);
+    string.push(b);
+    string
 }
 
 /// A `tun0` with address, MTU and route as packetdrill would have made them. No process holds the device.

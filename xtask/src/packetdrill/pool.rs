@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
@@ -43,14 +44,14 @@ pub fn run_all(setting: &Setting, scripts: Vec<Script>, jobs: usize, verbose: bo
 /// One line a run, and with `verbose` what a failing one wrote; in one call, so that parallel runs do not mix.
 fn report(result: &RunResult, verbose: bool) {
     let RunResult { name, variant, pass, seconds, error, output } = result;
-    let variant = variant.name();
-    if *pass {
-        println!("ok   {name} ({variant}) {seconds:.1}s");
-    } else if verbose {
-        println!("FAIL {name} ({variant}) {seconds:.1}s: {error}\n    {}", output.trim_end().replace('\n', "\n    "));
-    } else {
-        println!("FAIL {name} ({variant}) {seconds:.1}s: {error}");
-    }
+    let begin = format!("{name} ({}) {seconds:.1}s", variant.name());
+    let text = match (pass, verbose) {
+        (true, _) => format!("ok   {begin}\n"),
+        (false, false) => format!("FAIL {begin}: {error}\n"),
+        (false, true) => format!("FAIL {begin}: {error}\n    {}\n", output.trim_end().replace('\n', "\n    ")),
+    };
+    // A reader that went away (`| head`) does not end the runs: the results may still go to a file.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -> RunResult {
