@@ -1,0 +1,12 @@
+//! Says whether the C ABI exists yet: the runs against usersock are registered only when its header is there. The
+//! oracle runs (the same programs on the kernel's sockets) need nothing of ours. Below: `tests/cases.rs`.
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(has_usersock)");
+    // A folder is watched rather than the file, since a missing file would make Cargo run this at every build.
+    println!("cargo::rerun-if-changed=../include");
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::path::Path::new("../include/usersock.h").exists() {
+        println!("cargo::rustc-cfg=has_usersock");
+    }
+}

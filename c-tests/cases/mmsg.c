@@ -1,0 +1,85 @@
+/* sendmmsg and recvmmsg: counts, per-message lengths, errors after a part was done, MSG_WAITFORONE. */
+#include "common.h"
+
+int main(void)
+{
+    begin("mmsg");
+    int fd[2];
+    udp_pair(AF_INET, fd);
+    enum { N = 16 };
+    char out[N][64], in[N][64];
+    struct iovec oi[N], ii[N];
+    struct mmsghdr om[N], im[N];
+    memset(om, 0, sizeof om);
+    memset(im, 0, sizeof im);
+    for (int i = 0; i < N; i++) {
+        memset(out[i], 'a' + i, sizeof out[i]);
+        oi[i] = (struct iovec){out[i], (size_t)(i * 4)};
+        ii[i] = (struct iovec){in[i], sizeof in[i]};
+        om[i].msg_hdr.msg_iov = &oi[i];
+        om[i].msg_hdr.msg_iovlen = 1;
+        im[i].msg_hdr.msg_iov = &ii[i];
+        im[i].msg_hdr.msg_iovlen = 1;
+    }
+    EQ(usk_sendmmsg(fd[0], om, N, 0), N);
+    for (int i = 0; i < N; i++)
+        EQ(om[i].msg_len, i * 4);
+    EQ(usk_recvmmsg(fd[1], im, N, 0, NULL), N);
+    for (int i = 0; i < N; i++) {
+        EQ(im[i].msg_len, i * 4);
+        CHECK(memcmp(in[i], out[i], (size_t)(i * 4)) == 0);
+    }
+    EQ(usk_sendmmsg(fd[0], om, 0, 0), 0);
+    EQ(usk_recvmmsg(fd[1], im, 0, 0, NULL), 0);
+    ERR(usk_recvmmsg(fd[1], im, N, MSG_DONTWAIT, NULL), EAGAIN);
+
+    /* WAITFORONE: sleeps for the first only. */
+    EQ(usk_sendmmsg(fd[0], om, 3, 0), 3);
+    await(fd[1], POLLIN);
+    int n = 0;
+    while (n < 3) {
+        int r = (int)OK(usk_recvmmsg(fd[1], im, N, MSG_WAITFORONE, NULL));
+        CHECK(r >= 1);
+        n += r;
+    }
+    EQ(n, 3);
+    EQ(ready(fd[1], POLLIN), 0);
+
+    /* An error after the first message: the count of those done, and the bad one fails when it comes first. */
+    oi[2].iov_len = 70000;
+    static char big[70000];
+    oi[2].iov_base = big;
+    EQ(usk_sendmmsg(fd[0], om, N, 0), 2);
+    ERR(usk_sendmmsg(fd[0], om + 2, N - 2, 0), EMSGSIZE);
+    EQ(usk_recvmmsg(fd[1], im, 2, 0, NULL), 2);
+    EQ(im[0].msg_len, 0);
+    EQ(im[1].msg_len, 4);
+
+    /* A timeout that is no time. */
+    struct timespec bad = {.tv_sec = -1};
+    ERR(usk_recvmmsg(fd[1], im, 1, 0, &bad), EINVAL);
+    bad = (struct timespec){.tv_nsec = 1000000000};
+    ERR(usk_recvmmsg(fd[1], im, 1, 0, &bad), EINVAL);
+    ERR(usk_sendmmsg(-1, om, 1, 0), EBADF);
+    ERR(usk_recvmmsg(-1, im, 1, 0, NULL), EBADF);
+    ERR(usk_sendmmsg(fd[0], NULL, 1, 0), EFAULT);
+    close_pair(fd);
+
+    /* On TCP the messages are joined into one stream. */
+    tcp_pair(AF_INET, fd);
+    struct iovec t[3] = {{"one,", 4}, {"two,", 4}, {"three", 5}};
+    for (int i = 0; i < 3; i++)
+        om[i].msg_hdr.msg_iov = &t[i];
+    EQ(usk_sendmmsg(fd[0], om, 3, 0), 3);
+    EXPECT(fd[1], "one,two,three");
+    send_all(fd[0], "abcdefgh", 8);
+    await_bytes(fd[1], 8);
+    for (int i = 0; i < 2; i++)
+        ii[i].iov_len = 4;
+    EQ(usk_recvmmsg(fd[1], im, 2, 0, NULL), 2);
+    EQ(im[0].msg_len, 4);
+    EQ(im[1].msg_len, 4);
+    CHECK(memcmp(in[0], "abcd", 4) == 0 && memcmp(in[1], "efgh", 4) == 0);
+    close_pair(fd);
+    return done();
+}

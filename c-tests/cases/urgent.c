@@ -1,0 +1,146 @@
+/* Urgent data: MSG_OOB, SO_OOBINLINE, SIOCATMARK, POLLPRI, exceptfds, SIGURG's owner. One urgent byte at a time; a
+ * read never runs across the mark. */
+#include "common.h"
+
+static int at_mark(int fd)
+{
+    int mark = -1;
+    OK(usk_ioctl(fd, SIOCATMARK, &mark));
+    return mark;
+}
+
+static void out_of_band(int family)
+{
+    int fd[2];
+    char c, buf[16];
+    tcp_pair(family, fd);
+    ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL); /* nothing urgent was announced */
+    EQ(ready(fd[1], POLLPRI), 0);
+
+    OK(usk_send(fd[0], "ab", 2, 0));
+    EQ(usk_send(fd[0], "cX", 2, MSG_OOB), 2); /* the last byte is the urgent one */
+    OK(usk_send(fd[0], "de", 2, 0));
+    EQ(await(fd[1], POLLPRI), POLLPRI);
+    fd_set e;
+    FD_ZERO(&e);
+    FD_SET(fd[1], &e);
+    EQ(usk_select(fd[1] + 1, NULL, NULL, &e, NULL), 1);
+    CHECK(FD_ISSET(fd[1], &e));
+    await_bytes(fd[1], 3);
+    EQ(at_mark(fd[1]), 0);
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB | MSG_PEEK), 1);
+    EQ(c, 'X');
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
+    EQ(c, 'X');
+    EQ(usk_recv(fd[1], buf, sizeof buf, 0), 3); /* stops before the mark, though more is there */
+    CHECK(memcmp(buf, "abc", 3) == 0);
+    EQ(at_mark(fd[1]), 1);
+    EXPECT(fd[1], "de"); /* the urgent byte itself is not in the stream */
+    EQ(at_mark(fd[1]), 0);
+    EQ(ready(fd[1], POLLPRI), 0);
+    ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL); /* it was taken */
+    close_pair(fd);
+}
+
+static void in_line(void)
+{
+    int fd[2];
+    char c, buf[16];
+    tcp_pair(AF_INET, fd);
+    OK(set_int(fd[1], SOL_SOCKET, SO_OOBINLINE, 1));
+    OK(usk_send(fd[0], "ab", 2, 0));
+    OK(usk_send(fd[0], "X", 1, MSG_OOB));
+    OK(usk_send(fd[0], "cd", 2, 0));
+    await(fd[1], POLLPRI);
+    ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL); /* in line, it cannot be had otherwise */
+    await_bytes(fd[1], 2);
+    EQ(usk_recv(fd[1], buf, sizeof buf, 0), 2);
+    CHECK(memcmp(buf, "ab", 2) == 0);
+    EQ(at_mark(fd[1]), 1);
+    CHECK(ready(fd[1], POLLPRI | POLLIN) & POLLIN);
+    EXPECT(fd[1], "Xcd");
+    EQ(at_mark(fd[1]), 0);
+    close_pair(fd);
+}
+
+/* A second urgent byte takes the mark over; the first, unread, turns into an ordinary byte that is lost from the
+ * band: it stays in the stream where it was. */
+static void replaced(void)
+{
+    int fd[2];
+    char c, buf[16];
+    tcp_pair(AF_INET, fd);
+    OK(usk_send(fd[0], "aX", 2, MSG_OOB));
+    await(fd[1], POLLPRI);
+    OK(usk_send(fd[0], "bY", 2, MSG_OOB));
+    /* recv MSG_OOB sees Y once it is here; until then X. */
+    do
+        EQ(usk_recv(fd[1], &c, 1, MSG_OOB | MSG_PEEK), 1);
+    while (c == 'X');
+    EQ(c, 'Y');
+    await_bytes(fd[1], 3);
+    EQ(usk_recv(fd[1], buf, sizeof buf, 0), 3);
+    CHECK(memcmp(buf, "aXb", 3) == 0);
+    EQ(at_mark(fd[1]), 1);
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB), 1);
+    EQ(c, 'Y');
+    close_pair(fd);
+}
+
+/* The mark may stand at the very end: the read before it ends there and the next one blocks. */
+static void at_the_end(void)
+{
+    int fd[2];
+    char c, buf[16];
+    tcp_pair(AF_INET, fd);
+    OK(usk_send(fd[0], "abX", 3, MSG_OOB));
+    await_bytes(fd[1], 2);
+    EQ(usk_recv(fd[1], buf, sizeof buf, 0), 2);
+    EQ(at_mark(fd[1]), 1);
+    EQ(ready(fd[1], POLLIN | POLLPRI), POLLPRI);
+    /* A read that starts at the mark passes it, even one that ends in EAGAIN; the byte is then gone for MSG_OOB. */
+    ERR(usk_recv(fd[1], buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    EQ(ready(fd[1], POLLIN | POLLPRI), 0);
+    EQ(at_mark(fd[1]), 0);
+    ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL);
+    /* Zero-length room: told by MSG_TRUNC, and the byte is gone. */
+    OK(usk_send(fd[0], "Z", 1, MSG_OOB));
+    await(fd[1], POLLPRI);
+    struct iovec iov = {.iov_base = buf, .iov_len = 0};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    EQ(usk_recvmsg(fd[1], &m, MSG_OOB), 0);
+    CHECK(m.msg_flags & MSG_TRUNC);
+    ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL);
+    OK(usk_send(fd[0], "W", 1, MSG_OOB));
+    do
+        await(fd[1], POLLPRI);
+    while (usk_recv(fd[1], &c, 1, MSG_OOB | MSG_PEEK) != 1);
+    iov.iov_len = 1;
+    EQ(usk_recvmsg(fd[1], &m, MSG_OOB), 1);
+    CHECK(m.msg_flags & MSG_OOB);
+    EQ(buf[0], 'W');
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    EXPECT_EOF(fd[1]);
+    EQ(usk_recv(fd[1], &c, 1, MSG_OOB | MSG_DONTWAIT), -1);
+    close_pair(fd);
+}
+
+int main(void)
+{
+    begin("urgent");
+    out_of_band(AF_INET);
+    out_of_band(AF_INET6);
+    in_line();
+    replaced();
+    at_the_end();
+
+    int s = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
+    char c;
+    ERR(usk_recv(s, &c, 1, MSG_OOB), EINVAL); /* before it looks at the state */
+    OK(usk_close(s));
+    s = bound(SOCK_DGRAM, local(AF_INET));
+    struct addr a = sock_name(s);
+    ERR(usk_sendto(s, "x", 1, MSG_OOB, &a.sa, a.len), EOPNOTSUPP);
+    OK(usk_close(s));
+    return done();
+}

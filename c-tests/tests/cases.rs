@@ -1,0 +1,54 @@
+//! One Rust test per C case and way of running it. `kernel_oracle::NAME` runs the case on the kernel's sockets, which
+//! keeps its expectations honest; `usersock_plain::NAME` and its siblings run the same file on ours.
+//! Below: `harness` (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
+
+mod harness;
+
+use harness::{Sanitizer, run_on_kernel};
+
+macro_rules! runs {
+    ($(#[$gate:meta])? $module:ident, $run:path, $sanitizer:expr, [$($case:ident),*]) => {
+        $(#[$gate])?
+        mod $module {
+            $(#[test]
+            fn $case() { $run(stringify!($case), $sanitizer); })*
+        }
+    };
+}
+
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        const CASES: &[&str] = &[$(stringify!($case)),*];
+        runs!(kernel_oracle, super::run_on_kernel, super::Sanitizer::None, [$($case),*]);
+        runs!(kernel_oracle_asan, super::run_on_kernel, super::Sanitizer::Address, [$($case),*]);
+        runs!(kernel_oracle_tsan, super::run_on_kernel, super::Sanitizer::Thread, [$($case),*]);
+        runs!(#[cfg(has_usersock)] usersock_plain, crate::harness::ours::run_on_usersock, super::Sanitizer::None, [$($case),*]);
+        runs!(#[cfg(has_usersock)] usersock_asan, crate::harness::ours::run_on_usersock, super::Sanitizer::Address, [$($case),*]);
+        runs!(#[cfg(has_usersock)] usersock_tsan, crate::harness::ours::run_on_usersock, super::Sanitizer::Thread, [$($case),*]);
+    };
+}
+
+cases! {
+    accept4, connect_nonblock, dup_share, echo, epoll, flags, half_close, iovec, linger, mmsg, shutdown_rules,
+    names, queue_sizes, threads_share, timeouts, udp, urgent,
+}
+
+/// Programs that are not cases: they take arguments and talk to another process.
+const PROGRAMS: &[&str] = &[];
+
+/// Cases about what only usersock has (set-up calls), so there is no oracle for them.
+const OURS_ONLY: &[&str] = &[];
+
+#[test]
+fn every_c_file_is_registered() {
+    let mut found: Vec<String> = std::fs::read_dir(harness::cases_dir())
+        .expect("cases/ is readable")
+        .map(|entry| entry.expect("entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "c"))
+        .map(|path| path.file_stem().expect("stem").to_string_lossy().into_owned())
+        .collect();
+    let mut known: Vec<String> = [CASES, PROGRAMS, OURS_ONLY].concat().into_iter().map(String::from).collect();
+    found.sort();
+    known.sort();
+    assert_eq!(found, known);
+}
