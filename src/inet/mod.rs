@@ -1,13 +1,378 @@
-//! The socket layer.
-/// Lookup tables.
-pub struct Tables;
-impl Tables {
-    #[allow(missing_docs, clippy::new_without_default)]
-    pub fn new() -> Tables {
-        Tables
+//! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
+//! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
+
+mod connect;
+mod lookup_tables;
+
+pub use lookup_tables::Tables;
+
+use crate::error::{Error, Result};
+use crate::ip;
+use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::proto::{RegisterError, SockRef};
+use crate::sock::wait::Events;
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
+use crate::stack::Stack;
+use parking_lot::Mutex;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// AF_INET as the sock stores it.
+pub const AF_INET: u16 = libc::AF_INET as u16;
+/// AF_INET6.
+pub const AF_INET6: u16 = libc::AF_INET6 as u16;
+
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+
+/// State of the socket as a whole (socket_state).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SocketState {
+    Unconnected,
+    Connecting,
+    Connected,
+}
+
+/// A socket: a sock, its stack, and what belongs to the open description (O_NONBLOCK). Dropping it closes it.
+pub struct Socket {
+    stack: Arc<Stack>,
+    sock: Arc<Sock>,
+    nonblock: AtomicBool,
+    state: Mutex<SocketState>,
+    closed: AtomicBool,
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Socket({:?}, state {})", self.sock.proto(), self.sock.state())
     }
 }
-/// Registers.
-pub fn register_standard(_s: &std::sync::Arc<crate::stack::Stack>) -> Result<(), crate::sock::proto::RegisterError> {
+
+/// Registers TCP, UDP, ICMP and raw sockets: through the registry, as any plug-in would.
+pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    let _ = stack;
     Ok(())
+}
+
+/// `a` without its v4-mapped disguise.
+pub fn unmap(a: SocketAddr) -> SocketAddr {
+    match a {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, v6.port())),
+            None => a,
+        },
+        SocketAddr::V4(_) => a,
+    }
+}
+
+/// `a` as a socket of `family` shows it: an AF_INET6 socket shows IPv4 ends v4-mapped.
+pub fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
+    match a {
+        SocketAddr::V4(v4) if family == AF_INET6 => {
+            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+        }
+        _ => a,
+    }
+}
+
+/// The wildcard address of a family.
+pub fn unspecified(family: u16) -> IpAddr {
+    if family == AF_INET6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+}
+
+impl Socket {
+    /// socket(2): `family` AF_INET or AF_INET6, `ty` SOCK_* without flag bits. Errors: EAFNOSUPPORT, ESOCKTNOSUPPORT,
+    /// EPROTONOSUPPORT, EINVAL, and what the protocol's `init` says.
+    pub fn new(stack: &Arc<Stack>, family: i32, ty: i32, protocol: i32) -> Result<Socket> {
+        let (proto, proto_use, number) = stack.registry.find(family, ty, protocol)?;
+        let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto.clone(), proto_use);
+        {
+            let mut g = sock.lock(stack);
+            if ty == libc::SOCK_RAW {
+                // A raw socket is "bound" to its protocol number (inet_create).
+                g.common.sport = number as u16;
+            }
+            let bindv6only = stack.sysctl.bindv6only();
+            g.common.set_flag(flag::V6ONLY, family == libc::AF_INET6 && bindv6only);
+            proto.init(&mut g)?;
+            if ty == libc::SOCK_RAW {
+                proto.hash(&mut g)?;
+            }
+        }
+        Ok(Socket::from_sock(stack, sock))
+    }
+
+    /// A socket around an existing sock: an accepted connection.
+    pub fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
+        Socket {
+            stack: stack.clone(),
+            sock,
+            nonblock: AtomicBool::new(false),
+            state: Mutex::new(SocketState::Unconnected),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The sock.
+    pub fn sock(&self) -> &Arc<Sock> {
+        &self.sock
+    }
+    /// The stack.
+    pub fn stack(&self) -> &Arc<Stack> {
+        &self.stack
+    }
+    fn sk(&self) -> SockRef<'_> {
+        SockRef { stack: &self.stack, sock: &self.sock }
+    }
+    /// O_NONBLOCK.
+    pub fn nonblocking(&self) -> bool {
+        self.nonblock.load(Ordering::Relaxed)
+    }
+    /// Sets O_NONBLOCK.
+    pub fn set_nonblocking(&self, on: bool) {
+        self.nonblock.store(on, Ordering::Relaxed);
+    }
+
+    /// After every call: softirq work this call caused, then the result.
+    #[inline]
+    fn done<R>(&self, r: R) -> R {
+        self.stack.run_pending();
+        r
+    }
+
+    /// bind(2). Errors: EAFNOSUPPORT (address of another family), EINVAL (already bound, or v4-mapped on a v6-only
+    /// socket), EADDRNOTAVAIL (not an address of this stack), EADDRINUSE.
+    pub fn bind(&self, addr: SocketAddr) -> Result<()> {
+        if addr.is_ipv6() != (self.sock.family == AF_INET6) {
+            return Err(Error::AfNoSupport);
+        }
+        let mut g = self.sock.lock(&self.stack);
+        let local = unmap(addr);
+        if local.is_ipv4() && addr.is_ipv6() && g.common.flag(flag::V6ONLY) {
+            return Err(Error::Inval);
+        }
+        let mut ip = local.ip();
+        if let SocketAddr::V6(v6) = addr
+            && (v6.ip().segments()[0] & 0xffc0) == 0xfe80
+        {
+            // A link-local address needs its link (RFC 4007 §6).
+            let scope = if v6.scope_id() != 0 { v6.scope_id() } else { g.common.bound_dev_if };
+            if scope == 0 {
+                return Err(Error::Inval);
+            }
+            if g.common.bound_dev_if != 0 && g.common.bound_dev_if != scope {
+                return Err(Error::Inval);
+            }
+            g.common.bound_dev_if = scope;
+        }
+        let nonlocal = g.common.flag(flag::FREEBIND)
+            || g.common.flag(flag::TRANSPARENT)
+            || match ip {
+                IpAddr::V4(_) => self.stack.sysctl.ip_nonlocal_bind(),
+                IpAddr::V6(_) => false,
+            };
+        let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+        if !ip.is_unspecified() && !nonlocal && !is_group && !ip::route::is_local(&self.stack, ip) {
+            return Err(Error::AddrNotAvail);
+        }
+        if self.sock.state() != CLOSE || (g.common.sport != 0 && self.sock.ty != libc::SOCK_RAW as u16) {
+            return Err(Error::Inval);
+        }
+        if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {
+            // ::ffff:0.0.0.0 is any IPv4 address.
+            ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        }
+        let before = (g.common.rcv_saddr, g.common.saddr);
+        g.common.rcv_saddr = ip;
+        g.common.saddr = if is_group { unspecified(self.sock.family) } else { ip };
+        let proto = self.sock.proto();
+        // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
+        if local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT) {
+            if self.sock.ty != libc::SOCK_RAW as u16
+                && let Err(e) = proto.get_port(&mut g, local.port())
+            {
+                (g.common.rcv_saddr, g.common.saddr) = before;
+                return Err(e);
+            }
+        }
+        if !ip.is_unspecified() {
+            g.common.set_flag(flag::BINDADDR_LOCK, true);
+        }
+        if local.port() != 0 {
+            g.common.set_flag(flag::BINDPORT_LOCK, true);
+        }
+        g.common.daddr = unspecified(self.sock.family);
+        g.common.dport = 0;
+        g.common.dst = None;
+        Ok(())
+    }
+
+    /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
+    pub fn listen(&self, backlog: i32) -> Result<()> {
+        let somaxconn = self.stack.sysctl.somaxconn().max(0) as u32;
+        let backlog = (backlog as u32).min(somaxconn);
+        if !self.sock.proto().is_stream() && self.sock.ty != libc::SOCK_SEQPACKET as u16 {
+            return Err(Error::OpNotSupp);
+        }
+        let mut g = self.sock.lock(&self.stack);
+        if *self.state.lock() != SocketState::Unconnected || !matches!(self.sock.state(), CLOSE | LISTEN) {
+            return Err(Error::Inval);
+        }
+        self.sock.proto().listen(&mut g, backlog)
+    }
+
+    /// accept(2): the connection and its peer, as this socket's family shows it. The new socket does not inherit
+    /// O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
+    pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
+        let sock = self.sock.proto().accept(self.sk(), self.nonblocking());
+        let sock = self.done(sock)?;
+        let peer = sock.lock(&self.stack).common.peer();
+        let peer = peer.unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
+        let s = Socket::from_sock(&self.stack, sock);
+        *s.state.lock() = SocketState::Connected;
+        Ok((s, to_family(peer, self.sock.family)))
+    }
+
+    /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
+    pub fn sendmsg(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        if self.nonblocking() {
+            msg.flags |= libc::MSG_DONTWAIT;
+        }
+        if let Some(name) = msg.name {
+            msg.name = Some(self.check_family(name)?);
+        }
+        let proto = self.sock.proto();
+        if !proto.no_autobind() && !proto.is_stream() {
+            let mut g = self.sock.lock(&self.stack);
+            if g.common.sport == 0 {
+                proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
+            }
+        }
+        self.done(proto.sendmsg(self.sk(), msg))
+    }
+
+    /// A name for a datagram: of this socket's family, v4-mapped allowed on IPv6.
+    fn check_family(&self, name: SocketAddr) -> Result<SocketAddr> {
+        if self.sock.family == AF_INET && name.is_ipv6() {
+            return Err(Error::AfNoSupport);
+        }
+        Ok(unmap(name))
+    }
+
+    /// recvmsg(2). `msg.name` is filled as this socket's family shows it.
+    pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        if self.nonblocking() {
+            msg.flags |= libc::MSG_DONTWAIT;
+        }
+        let r = self.sock.proto().recvmsg(self.sk(), msg);
+        msg.name = msg.name.map(|n| to_family(n, self.sock.family));
+        self.done(r)
+    }
+
+    /// shutdown(2) with SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2. Errors: EINVAL, ENOTCONN.
+    pub fn shutdown(&self, how: i32) -> Result<()> {
+        let bits = match how {
+            0 => RCV_SHUTDOWN,
+            1 => SEND_SHUTDOWN,
+            2 => RCV_SHUTDOWN | SEND_SHUTDOWN,
+            _ => return Err(Error::Inval),
+        };
+        let r = {
+            let mut g = self.sock.lock(&self.stack);
+            let proto = self.sock.proto();
+            let mut r = Ok(());
+            match self.sock.state() {
+                // A datagram socket without peer reports ENOTCONN but is shut down all the same, as in Linux.
+                CLOSE => {
+                    r = Err(Error::NotConn);
+                    self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
+                    if !proto.is_stream() {
+                        proto.shutdown(&mut g, bits);
+                    }
+                }
+                LISTEN => {
+                    if bits & RCV_SHUTDOWN != 0 {
+                        proto.disconnect(&mut g)?;
+                        *self.state.lock() = SocketState::Unconnected;
+                    }
+                }
+                2 => {
+                    // SYN_SENT: the attempt ends.
+                    self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
+                    proto.disconnect(&mut g)?;
+                    *self.state.lock() = SocketState::Unconnected;
+                }
+                _ => {
+                    self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
+                    proto.shutdown(&mut g, bits);
+                }
+            }
+            self.sock.wait.wake(Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
+            r
+        };
+        self.done(r)
+    }
+
+    /// getsockname(2).
+    pub fn local_addr(&self) -> SocketAddr {
+        let g = self.sock.lock(&self.stack);
+        let sk: &SockCommon = &g.common;
+        let ip = if sk.saddr.is_unspecified() { sk.rcv_saddr } else { sk.saddr };
+        to_family(SocketAddr::new(ip, sk.sport), self.sock.family)
+    }
+
+    /// getpeername(2). ENOTCONN without a peer.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        let g = self.sock.lock(&self.stack);
+        let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), CLOSE | 2);
+        match g.common.peer() {
+            Some(p) if !stream_down => Ok(to_family(p, self.sock.family)),
+            _ => Err(Error::NotConn),
+        }
+    }
+
+    /// setsockopt(2). Unknown options: ENOPROTOOPT.
+    pub fn setsockopt(&self, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        let r = if level == libc::SOL_SOCKET {
+            sockopt::set(self.sk(), name, value)
+        } else {
+            self.sock.proto().setsockopt(self.sk(), level, name, value)
+        };
+        self.done(r)
+    }
+
+    /// getsockopt(2): writes at most `value.len()` bytes, returns how many.
+    pub fn getsockopt(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        if level == libc::SOL_SOCKET {
+            return sockopt::get(self.sk(), name, value);
+        }
+        self.sock.proto().getsockopt(self.sk(), level, name, value)
+    }
+
+    /// ioctl(2)'s socket requests that answer an int. ENOTTY for an unknown one.
+    pub fn ioctl(&self, request: u64) -> Result<i32> {
+        self.sock.proto().ioctl(self.sk(), request)
+    }
+
+    /// poll(2): what is true now, of all events.
+    pub fn poll(&self) -> Events {
+        self.sock.proto().poll(self.sk())
+    }
+
+    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing.
+    pub fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let nonblock = if self.nonblocking() { libc::MSG_DONTWAIT } else { 0 };
+        self.sock.proto().close(self.sk(), nonblock);
+        self.stack.run_pending();
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.close();
+    }
 }

@@ -14,3 +14,7 @@ pub fn add_address(_stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result
 pub fn lookup(_stack: &Arc<Stack>, _dst: IpAddr, _src: Option<IpAddr>, _oif: u32) -> Result<Arc<Dst>> {
     Err(Error::NetUnreach)
 }
+/// Whether an address is this stack's.
+pub fn is_local(_stack: &Arc<Stack>, _a: IpAddr) -> bool {
+    true
+}

@@ -1,1 +1,269 @@
-//! SOL_SOCKET options.
+//! SOL_SOCKET options, for every protocol. Above: `inet::Socket`. Values are the C structures' bytes in host order.
+//! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt; ranges and clamps are its.
+
+use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
+use super::proto::SockRef;
+use super::{SockGuard, flag};
+use crate::error::{Error, Result};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Reads an int option value; EINVAL when shorter than an int.
+pub fn int(value: &[u8]) -> Result<i32> {
+    let b: [u8; 4] = value.get(..4).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+    Ok(i32::from_ne_bytes(b))
+}
+
+/// Writes bytes as getsockopt does: at most what fits, returning how many.
+pub fn put(value: &mut [u8], bytes: &[u8]) -> usize {
+    let n = bytes.len().min(value.len());
+    value[..n].copy_from_slice(&bytes[..n]);
+    n
+}
+
+/// Writes an int.
+pub fn put_int(value: &mut [u8], n: i32) -> usize {
+    put(value, &n.to_ne_bytes())
+}
+
+/// A struct timeval as a timeout: None for zero (for ever). EDOM outside 0..1000000 microseconds; a negative time is zero
+/// wait in Linux, which a microsecond stands for here.
+fn timeout(value: &[u8]) -> Result<Option<Duration>> {
+    let b = value.get(..16).ok_or(Error::Inval)?;
+    let word = |i: usize| i64::from_ne_bytes(b[i..i + 8].try_into().unwrap_or_default());
+    let (sec, usec) = (word(0), word(8));
+    if !(0..1_000_000).contains(&usec) {
+        return Err(Error::Dom);
+    }
+    if sec < 0 {
+        return Ok(Some(Duration::ZERO));
+    }
+    Ok(match (sec, usec) {
+        (0, 0) => None,
+        (s, u) => Some(Duration::new(s as u64, u as u32 * 1000)),
+    })
+}
+
+fn put_timeout(value: &mut [u8], t: Option<Duration>) -> usize {
+    let t = t.unwrap_or_default();
+    let mut b = [0u8; 16];
+    b[..8].copy_from_slice(&(t.as_secs() as i64).to_ne_bytes());
+    b[8..].copy_from_slice(&(t.subsec_micros() as i64).to_ne_bytes());
+    put(value, &b)
+}
+
+const SO_BUSY_POLL: i32 = 46;
+const SO_MAX_PACING_RATE: i32 = 47;
+const SO_INCOMING_CPU: i32 = 49;
+const SO_COOKIE: i32 = 57;
+const SO_SNDBUFFORCE: i32 = 32;
+const SO_RCVBUFFORCE: i32 = 33;
+const SO_RCVTIMEO_NEW: i32 = 66;
+const SO_SNDTIMEO_NEW: i32 = 67;
+
+/// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read only).
+pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
+    if name == libc::SO_BINDTODEVICE {
+        return bind_to_device(sk, value);
+    }
+    let val = int(value)?;
+    let on = val != 0;
+    let mut g = sk.lock();
+    let sysctl = &sk.stack.sysctl;
+    match name {
+        libc::SO_DEBUG => g.common.set_flag(flag::DEBUG, on),
+        libc::SO_REUSEADDR => g.common.set_flag(flag::REUSE, on),
+        libc::SO_REUSEPORT => {
+            if on && sk.sock.ty == libc::SOCK_RAW as u16 {
+                return Err(Error::OpNotSupp);
+            }
+            g.common.set_flag(flag::REUSEPORT, on)
+        }
+        libc::SO_DONTROUTE => {
+            g.common.set_flag(flag::LOCALROUTE, on);
+            g.common.dst = None;
+        }
+        libc::SO_BROADCAST => g.common.set_flag(flag::BROADCAST, on),
+        libc::SO_SNDBUF => set_sndbuf(&mut g, (val as u32).min(sysctl.wmem_max() as u32) as i32),
+        SO_SNDBUFFORCE => set_sndbuf(&mut g, val.max(0)),
+        libc::SO_RCVBUF => set_rcvbuf(&mut g, (val as u32).min(sysctl.rmem_max() as u32) as i32),
+        SO_RCVBUFFORCE => set_rcvbuf(&mut g, val.max(0)),
+        libc::SO_KEEPALIVE => {
+            sk.sock.proto().keepalive(&mut g, on);
+            g.common.set_flag(flag::KEEPOPEN, on)
+        }
+        libc::SO_OOBINLINE => g.common.set_flag(flag::URGINLINE, on),
+        libc::SO_NO_CHECK => g.common.set_flag(flag::NO_CHECK_TX, on),
+        libc::SO_PRIORITY => g.common.priority = val as u32,
+        libc::SO_LINGER => {
+            let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
+            g.common.set_flag(flag::LINGER, on);
+            if on {
+                g.common.linger = Duration::from_secs(secs.max(0) as u64);
+            }
+        }
+        libc::SO_TIMESTAMP => {
+            g.common.set_flag(flag::TIMESTAMP, on);
+            g.common.set_flag(flag::TIMESTAMPNS, false);
+        }
+        libc::SO_TIMESTAMPNS => {
+            g.common.set_flag(flag::TIMESTAMPNS, on);
+            g.common.set_flag(flag::TIMESTAMP, false);
+        }
+        libc::SO_RCVLOWAT => {
+            if val < 0 {
+                g.common.rcvlowat = i32::MAX;
+            } else {
+                g.common.rcvlowat = val.max(1);
+            }
+            rcvlowat_grows_buffer(&mut g);
+        }
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
+        libc::SO_MARK => {
+            if g.common.mark != val as u32 {
+                g.common.mark = val as u32;
+                g.common.dst = None;
+            }
+        }
+        libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
+        SO_MAX_PACING_RATE => {
+            let rate = match value.get(..8).and_then(|b| b.try_into().ok()) {
+                Some(b) => u64::from_ne_bytes(b),
+                None if val == -1 => u64::MAX,
+                None => val as u32 as u64,
+            };
+            g.common.max_pacing_rate = rate;
+        }
+        SO_BUSY_POLL => {
+            if val < 0 {
+                return Err(Error::Inval);
+            }
+            // Threads of a stack without a network interface's own queue have nothing to spin on.
+            if on {
+                return Err(Error::OpNotSupp);
+            }
+        }
+        // Read only: Linux answers ENOPROTOOPT to setting them, as to unknown ones.
+        _ => return Err(Error::NoProtoOpt),
+    }
+    Ok(())
+}
+
+fn set_sndbuf(g: &mut SockGuard<'_>, val: i32) {
+    g.common.set_flag(flag::SNDBUF_LOCK, true);
+    let val = val.min(i32::MAX / 2);
+    g.sock.sndbuf.store((val * 2).max(SOCK_MIN_SNDBUF), Ordering::Relaxed);
+    g.sock.wait.wake(super::wait::Events::OUT);
+}
+
+fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
+    g.common.set_flag(flag::RCVBUF_LOCK, true);
+    let val = val.min(i32::MAX / 2);
+    g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
+}
+
+/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it (tcp_set_rcvlowat).
+fn rcvlowat_grows_buffer(g: &mut SockGuard<'_>) {
+    if g.common.flag(flag::RCVBUF_LOCK) || !g.sock.proto().is_stream() {
+        return;
+    }
+    let cap = g.sock.proto().sysctl_rmem(g.stack)[2] >> 1;
+    let val = g.common.rcvlowat.min(cap);
+    g.common.rcvlowat = val;
+    let space = val.saturating_mul(2);
+    if space > g.sock.rcvbuf.load(Ordering::Relaxed) {
+        g.sock.rcvbuf.store(space, Ordering::Relaxed);
+    }
+    g.sock.wait.wake(super::wait::Events::IN);
+}
+
+fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
+    let name = value.split(|&b| b == 0).next().unwrap_or_default();
+    let name = std::str::from_utf8(&name[..name.len().min(15)]).map_err(|_| Error::NoDev)?;
+    let ifindex = match name {
+        "" => 0,
+        n => sk.stack.netdevs.by_name(n).ok_or(Error::NoDev)?.ifindex,
+    };
+    let mut g = sk.lock();
+    g.common.bound_dev_if = ifindex;
+    g.common.dst = None;
+    Ok(())
+}
+
+/// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for what Linux does not know either.
+pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+    let g = sk.lock();
+    let c = &g.common;
+    let sock = sk.sock;
+    let bit = |b: u32| c.flag(b) as i32;
+    let n = match name {
+        libc::SO_DEBUG => bit(flag::DEBUG),
+        libc::SO_DONTROUTE => bit(flag::LOCALROUTE),
+        libc::SO_BROADCAST => bit(flag::BROADCAST),
+        libc::SO_SNDBUF => sock.sndbuf.load(Ordering::Relaxed),
+        libc::SO_RCVBUF => sock.rcvbuf.load(Ordering::Relaxed),
+        libc::SO_REUSEADDR => bit(flag::REUSE),
+        libc::SO_REUSEPORT => bit(flag::REUSEPORT),
+        libc::SO_KEEPALIVE => bit(flag::KEEPOPEN),
+        libc::SO_TYPE => sock.ty as i32,
+        libc::SO_PROTOCOL => sock.protocol as i32,
+        libc::SO_DOMAIN => sock.family as i32,
+        libc::SO_ERROR => match sock.err.swap(0, Ordering::Relaxed) {
+            0 => {
+                drop(g);
+                let mut g = sk.lock();
+                std::mem::take(&mut g.common.err_soft)
+            }
+            e => e,
+        },
+        libc::SO_OOBINLINE => bit(flag::URGINLINE),
+        libc::SO_NO_CHECK => bit(flag::NO_CHECK_TX),
+        libc::SO_PRIORITY => c.priority as i32,
+        libc::SO_LINGER => {
+            let mut b = [0u8; 8];
+            b[..4].copy_from_slice(&bit(flag::LINGER).to_ne_bytes());
+            b[4..].copy_from_slice(&(c.linger.as_secs() as i32).to_ne_bytes());
+            return Ok(put(value, &b));
+        }
+        libc::SO_TIMESTAMP => bit(flag::TIMESTAMP),
+        libc::SO_TIMESTAMPNS => bit(flag::TIMESTAMPNS),
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => return Ok(put_timeout(value, c.rcvtimeo)),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => return Ok(put_timeout(value, c.sndtimeo)),
+        libc::SO_RCVLOWAT => c.rcvlowat,
+        libc::SO_SNDLOWAT => 1,
+        libc::SO_ACCEPTCONN => (sock.state() == 10) as i32,
+        libc::SO_MARK => c.mark as i32,
+        libc::SO_RXQ_OVFL => bit(flag::RXQ_OVFL),
+        libc::SO_BINDTODEVICE => {
+            let dev = sk.stack.netdevs.by_index(c.bound_dev_if);
+            let Some(dev) = dev else { return Ok(0) };
+            let mut bytes = dev.device().name().as_bytes().to_vec();
+            bytes.push(0);
+            if value.len() < bytes.len() {
+                return Err(Error::Inval);
+            }
+            return Ok(put(value, &bytes));
+        }
+        SO_MAX_PACING_RATE => {
+            if value.len() >= 8 {
+                return Ok(put(value, &c.max_pacing_rate.to_ne_bytes()));
+            }
+            c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32
+        }
+        SO_INCOMING_CPU => -1,
+        SO_BUSY_POLL => 0,
+        SO_COOKIE => {
+            if value.len() < 8 {
+                return Err(Error::Inval);
+            }
+            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out of it.
+            let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
+            let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
+            let cookie = (hi as u64) << 32 | lo as u64;
+            return Ok(put(value, &cookie.to_ne_bytes()));
+        }
+        _ => return Err(Error::NoProtoOpt),
+    };
+    Ok(put_int(value, n))
+}

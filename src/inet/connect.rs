@@ -1,0 +1,107 @@
+//! connect(2): the socket's own state beside the connection's, and the wait for the handshake. Above: `Socket`. Below:
+//! `Proto::connect`. Linux: __inet_stream_connect, inet_dgram_connect, inet_wait_for_connect.
+
+use super::{AF_INET, CLOSE, Socket, SocketState};
+use crate::error::{Error, Result};
+use crate::sock::SockGuard;
+use crate::sock::wait::Events;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+const SYN_SENT: u8 = 2;
+const SYN_RECV: u8 = 3;
+
+impl Socket {
+    /// connect(2); None is an address of family AF_UNSPEC (dissolve the association). Errors: EISCONN, EALREADY,
+    /// EINPROGRESS, EAFNOSUPPORT, ENETUNREACH, EADDRNOTAVAIL, ECONNREFUSED, ETIMEDOUT, EINTR (the attempt goes on).
+    pub fn connect(&self, addr: Option<SocketAddr>) -> Result<()> {
+        let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
+            self.connect_stream(addr)
+        } else {
+            self.connect_dgram(addr)
+        };
+        self.done(r)
+    }
+
+    fn connect_dgram(&self, addr: Option<SocketAddr>) -> Result<()> {
+        let proto = self.sock.proto();
+        let mut g = self.sock.lock(&self.stack);
+        let Some(addr) = addr else { return proto.disconnect(&mut g) };
+        let addr = self.destination(addr)?;
+        proto.pre_connect(&mut g, addr)?;
+        if g.common.sport == 0 {
+            proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
+        }
+        proto.connect(&mut g, addr)
+    }
+
+    /// The address to connect to: family checked, unmapped, the wildcard meaning this host (RFC 1122 §3.2.1.3 aside, as
+    /// BSD and Linux have it).
+    fn destination(&self, addr: SocketAddr) -> Result<SocketAddr> {
+        if self.sock.family == AF_INET && addr.is_ipv6() {
+            return Err(Error::AfNoSupport);
+        }
+        if self.sock.family != AF_INET && addr.is_ipv4() {
+            return Err(Error::AfNoSupport);
+        }
+        let a = super::unmap(addr);
+        Ok(match a.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), a.port()),
+            IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), a.port()),
+            _ => a,
+        })
+    }
+
+    fn connect_stream(&self, addr: Option<SocketAddr>) -> Result<()> {
+        let proto = self.sock.proto();
+        let mut g = self.sock.lock(&self.stack);
+        let Some(addr) = addr else {
+            let r = proto.disconnect(&mut g);
+            *self.state.lock() = SocketState::Unconnected;
+            return r;
+        };
+        let state = *self.state.lock();
+        let pending = match state {
+            SocketState::Connected => return Err(Error::IsConn),
+            SocketState::Connecting => Error::Already,
+            SocketState::Unconnected => {
+                if self.sock.state() != CLOSE {
+                    return Err(Error::IsConn);
+                }
+                let addr = self.destination(addr)?;
+                proto.pre_connect(&mut g, addr)?;
+                proto.connect(&mut g, addr)?;
+                *self.state.lock() = SocketState::Connecting;
+                Error::InProgress
+            }
+        };
+        self.wait_for_connect(&mut g, pending)?;
+        if self.sock.state() == CLOSE {
+            *self.state.lock() = SocketState::Unconnected;
+            let err = self.sock.take_error().err().unwrap_or(Error::ConnAborted);
+            // Failing to disconnect leaves nothing to undo: the connection is closed already.
+            let _ = proto.disconnect(&mut g);
+            return Err(err);
+        }
+        *self.state.lock() = SocketState::Connected;
+        Ok(())
+    }
+
+    fn wait_for_connect(&self, g: &mut SockGuard<'_>, pending: Error) -> Result<()> {
+        let waiting = |s: u8| s == SYN_SENT || s == SYN_RECV;
+        if !waiting(self.sock.state()) {
+            return Ok(());
+        }
+        if self.nonblocking() {
+            return Err(pending);
+        }
+        let deadline = g.common.sndtimeo.map(|t| g.now + t);
+        while waiting(self.sock.state()) {
+            match g.sleep(Events::OUT | Events::IN, false, deadline) {
+                Ok(()) => {}
+                Err(Error::Again) => return Err(pending),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
