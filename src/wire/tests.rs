@@ -138,6 +138,18 @@ proptest! {
     }
 
     #[test]
+    fn rewriting_sequence_and_flags_touches_nothing_else(tcp in header(), other in header(), reserved in 0u8..8) {
+        let mut b = [0xff; tcp::HEADER_LEN];
+        tcp.emit(&mut b);
+        b[12] |= reserved << 1;
+        tcp::set_seq(&mut b, other.seq);
+        tcp::set_flags(&mut b, other.flags);
+        let h = TcpHeader::parse(&b).unwrap();
+        prop_assert_eq!(TcpRepr::from(h), TcpRepr { seq: other.seq, flags: other.flags, ..tcp });
+        prop_assert_eq!(h.reserved(), reserved);
+    }
+
+    #[test]
     fn one_flipped_bit_never_passes_for_the_same_segment(
         (src, dst) in addresses(), tcp in header(), payload in prop::collection::vec(any::<u8>(), 1..60), at: prop::sample::Index,
         bit in 0u8..8,
