@@ -90,7 +90,7 @@ fn statements(text: &str) -> Result<Vec<Vec<String>>, String> {
                 rest = &after[end + 2..];
             }
             Some('$' | '`' | '|') => return Err(format!("`{rest}`: pipes and variables are not supported")),
-            Some(c) if c == '>' => {
+            Some('>') => {
                 // A descriptor's number before it is no word of the command.
                 if word.as_deref().is_some_and(|w| w.chars().all(|c| c.is_ascii_digit())) {
                     word = None;
