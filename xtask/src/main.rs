@@ -42,7 +42,12 @@ pub fn broken(message: impl Into<String>) -> Failure {
 }
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Set-up, tests and demo of usersock", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Set-up, tests and demo of usersock",
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
