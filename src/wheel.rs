@@ -6,6 +6,7 @@
 //! to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the present one, so
 //! that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most seven times.
 //! Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that gives the exact order.
+//! Timers of the slot that comes next move down a few at a time beforehand, so that entering it does not take long.
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
@@ -23,8 +24,13 @@ const LEVELS: usize = 8;
 
 /// The end of a list.
 const NIL: u32 = u32::MAX;
+/// Slots of a bank; there are two, see [`Wheel::stage`].
+const BANK: usize = LEVELS * SLOTS;
 /// `Node::place` of a timer of the present tick, beyond all slots.
-const SOON: u16 = (LEVELS * SLOTS) as u16;
+const SOON: u16 = (2 * BANK) as u16;
+/// Timers of a level moved down ahead of time whenever the tick moves.
+/// Few in tests, so that slots are entered half prepared.
+const STAGE: usize = if cfg!(test) { 2 } else { 32 };
 /// `Node::place` of a node without timer.
 const FREE: u16 = SOON + 1;
 
@@ -43,7 +49,7 @@ struct Node<T> {
     /// Position in the order of arming.
     seq: u64,
     generation: u32,
-    /// Slot (level * 64 + digit), `SOON` or `FREE`.
+    /// Slot (bank * 512 + level * 64 + digit), `SOON` or `FREE`.
     place: u16,
     value: Option<T>,
 }
@@ -70,11 +76,15 @@ pub struct Wheel<T> {
     /// The present tick; timers of this and earlier ticks are in `due` and `late`.
     tick: u64,
     next_seq: u64,
-    /// Which slots of a level have timers, a bit each.
-    occupied: [u64; LEVELS],
-    heads: Box<[u32; LEVELS * SLOTS]>,
+    /// By level, the bank in use; the other one is where [`Wheel::stage`] prepares the level's next round.
+    bank: [u8; LEVELS],
+    /// By level, the digit of the slot whose timers are being moved to the other bank of the level below.
+    staged: [Option<u8>; LEVELS],
+    /// By bank and level, which slots may have timers, a bit each.
+    occupied: [[u64; LEVELS]; 2],
+    heads: Box<[u32; 2 * BANK]>,
     /// A lower bound of the deadlines in a slot, exact until its first timer is cancelled or postponed.
-    earliest: Box<[u64; LEVELS * SLOTS]>,
+    earliest: Box<[u64; 2 * BANK]>,
     /// What the present tick began with, last first. The last is never stale, others may be.
     due: Vec<Soon>,
     /// What was armed for this tick or an earlier one since. The top is never stale, others may be.
@@ -102,9 +112,11 @@ impl<T> Wheel<T> {
             len: 0,
             tick: 0,
             next_seq: 0,
-            occupied: [0; LEVELS],
-            heads: Box::new([NIL; LEVELS * SLOTS]),
-            earliest: Box::new([0; LEVELS * SLOTS]),
+            bank: [0; LEVELS],
+            staged: [None; LEVELS],
+            occupied: [[0; LEVELS]; 2],
+            heads: Box::new([NIL; 2 * BANK]),
+            earliest: Box::new([0; 2 * BANK]),
             due: Vec::new(),
             late: BinaryHeap::new(),
             stale: 0,
@@ -165,8 +177,10 @@ impl<T> Wheel<T> {
         } else {
             // A postponed timer, as a retransmission timer is with each ACK, stays in its list: when time gets there it is
             // put where it then belongs. Within its tick it may have come nearer.
-            let earliest = &mut self.earliest[usize::from(place)];
-            *earliest = at.min(*earliest);
+            self.lower(usize::from(place), at);
+            if let Some(above) = self.staged_from(usize::from(place)) {
+                self.lower(above, at);
+            }
         }
         true
     }
@@ -202,7 +216,9 @@ impl<T> Wheel<T> {
         if let Some((at, ..)) = self.first_soon() {
             return Some(Instant::from_nanos(at));
         }
-        self.first_slot().map(|(level, digit)| Instant::from_nanos(self.earliest[level * SLOTS + digit]))
+        // Slots whose timers were all cancelled may still count as occupied.
+        let (level, digit) = self.first_slot().filter(|_| self.len > 0)?;
+        Some(Instant::from_nanos(self.earliest[self.slot(level, digit)]))
     }
 
     /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming; with its deadline.
@@ -258,16 +274,39 @@ impl<T> Wheel<T> {
         }
         let level = ((63 - (tick ^ self.tick).leading_zeros()) / SLOT_BITS) as usize;
         let digit = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
-        let slot = level * SLOTS + digit;
+        self.link(index, self.slot(level, digit));
+    }
+
+    /// The slot in the bank in use.
+    fn slot(&self, level: usize, digit: usize) -> usize {
+        usize::from(self.bank[level]) * BANK + level * SLOTS + digit
+    }
+
+    /// The slot that the timers of this slot, of a bank not in use, still belong to.
+    fn staged_from(&self, slot: usize) -> Option<usize> {
+        let (bank, level) = (slot / BANK, slot % BANK / SLOTS);
+        let digit = *self.staged.get(level + 1)?;
+        if bank == usize::from(self.bank[level]) { None } else { digit.map(|d| self.slot(level + 1, d.into())) }
+    }
+
+    fn lower(&mut self, slot: usize, at: u64) {
+        self.earliest[slot] = at.min(self.earliest[slot]);
+    }
+
+    fn link(&mut self, index: u32, slot: usize) {
+        let (occupied, bit) = (&mut self.occupied[slot / BANK][slot % BANK / SLOTS], 1 << (slot % SLOTS));
+        let node = &mut self.nodes[index as usize];
         node.place = slot as u16;
         let head = core::mem::replace(&mut self.heads[slot], index);
         self.links[index as usize] = Link { next: head, prev: NIL };
-        if head == NIL {
-            self.occupied[level] |= 1 << digit;
-            self.earliest[slot] = at;
-        } else {
+        if head != NIL {
             self.links[head as usize].prev = index;
-            self.earliest[slot] = at.min(self.earliest[slot]);
+        }
+        if *occupied & bit == 0 {
+            *occupied |= bit;
+            self.earliest[slot] = node.at;
+        } else {
+            self.earliest[slot] = node.at.min(self.earliest[slot]);
         }
     }
 
@@ -279,11 +318,14 @@ impl<T> Wheel<T> {
         }
         if prev != NIL {
             self.links[prev as usize].next = next;
-        } else {
-            self.heads[slot] = next;
-            if next == NIL {
-                self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
-            }
+            return;
+        }
+        self.heads[slot] = next;
+        let (bank, level, digit) = (slot / BANK, slot % BANK / SLOTS, slot % SLOTS);
+        // A slot being staged stays occupied: its timers may be in the level below.
+        let in_use = bank == usize::from(self.bank[level]);
+        if next == NIL && !(in_use && self.staged[level] == Some(digit as u8)) {
+            self.occupied[bank][level] &= !(1 << digit);
         }
     }
 
@@ -342,8 +384,45 @@ impl<T> Wheel<T> {
     /// The slot with the earliest timers of later ticks: lower levels come first, and within a level lower digits, since
     /// slots that time has passed are empty.
     fn first_slot(&self) -> Option<(usize, usize)> {
-        let level = self.occupied.iter().position(|&slots| slots != 0)?;
-        Some((level, self.occupied[level].trailing_zeros() as usize))
+        let slots = |level: &usize| self.occupied[usize::from(self.bank[*level])][*level];
+        let level = (0..LEVELS).find(|level| slots(level) != 0)?;
+        Some((level, slots(&level).trailing_zeros() as usize))
+    }
+
+    /// Moves some timers of each level's next slot down before time enters it, so that a slot with a million of them does not
+    /// hold everything up at that moment. They go to the other bank of the level below, which comes into use on entry.
+    fn stage(&mut self) {
+        for level in 1..LEVELS {
+            let shift = SLOT_BITS * level as u32;
+            let digit = (self.tick >> shift) as usize % SLOTS + 1;
+            if digit == SLOTS {
+                continue;
+            }
+            let from = self.slot(level, digit);
+            for _ in 0..STAGE {
+                let index = self.heads[from];
+                if index == NIL {
+                    break;
+                }
+                self.staged[level] = Some(digit as u8);
+                self.unlink(index, from as u16);
+                let tick = tick_of(self.nodes[index as usize].at);
+                if tick >> shift == (self.tick >> shift) + 1 {
+                    let below = (tick >> (shift - SLOT_BITS)) as usize % SLOTS;
+                    self.link(index, self.slot(level - 1, below) ^ BANK);
+                } else {
+                    // Postponed beyond the slot.
+                    self.insert(index);
+                }
+            }
+        }
+    }
+
+    /// Takes all timers out of a slot of the bank in use; their links lead from one to the next.
+    fn take_slot(&mut self, level: usize, digit: usize) -> u32 {
+        let slot = self.slot(level, digit);
+        self.occupied[slot / BANK][level] &= !(1 << digit);
+        core::mem::replace(&mut self.heads[slot], NIL)
     }
 
     /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns whether
@@ -352,24 +431,36 @@ impl<T> Wheel<T> {
         if to <= self.tick {
             return false;
         }
-        let Some((level, digit)) = self.first_slot() else {
+        let first = self.first_slot().map(|(level, digit)| {
+            let shift = SLOT_BITS * level as u32;
+            (level, digit, ((self.tick >> shift >> SLOT_BITS << SLOT_BITS) | digit as u64) << shift)
+        });
+        let Some((level, digit, start)) = first.filter(|&(.., start)| start <= to) else {
             self.tick = to;
+            self.stage();
             return false;
         };
-        let shift = SLOT_BITS * level as u32;
-        let start = ((self.tick >> shift >> SLOT_BITS << SLOT_BITS) | digit as u64) << shift;
-        if start > to {
-            self.tick = to;
-            return false;
-        }
         self.tick = start;
-        let slot = level * SLOTS + digit;
-        self.occupied[level] &= !(1 << digit);
-        let mut index = core::mem::replace(&mut self.heads[slot], NIL);
+        let rest = self.take_slot(level, digit);
+        if self.staged[level].take().is_some() {
+            // The level below has gone round and is empty: what was staged is its next round.
+            debug_assert_eq!(self.occupied[usize::from(self.bank[level - 1])][level - 1], 0);
+            self.bank[level - 1] ^= 1;
+            let begin = self.take_slot(level - 1, 0);
+            self.move_down(begin);
+        }
+        self.move_down(rest);
+        self.due.sort_unstable_by(|a, b| b.cmp(a));
+        self.stage();
+        true
+    }
+
+    /// Puts the timers of a slot that time has entered where they belong now.
+    fn move_down(&mut self, mut index: u32) {
         while index != NIL {
             let next = self.links[index as usize].next;
             let node = &mut self.nodes[index as usize];
-            if tick_of(node.at) == start {
+            if tick_of(node.at) == self.tick {
                 node.place = SOON;
                 self.due.push((node.at, node.seq, index));
             } else {
@@ -377,8 +468,6 @@ impl<T> Wheel<T> {
             }
             index = next;
         }
-        self.due.sort_unstable_by(|a, b| b.cmp(a));
-        true
     }
 }
 

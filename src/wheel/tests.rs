@@ -149,7 +149,7 @@ fn op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 400 }))]
     #[test]
-    fn the_wheel_behaves_as_a_sorted_map(ops in proptest::collection::vec(op(), 1..200)) {
+    fn the_wheel_behaves_as_a_sorted_map(ops in proptest::collection::vec(op(), 1..400)) {
         let mut wheel = Wheel::new();
         // Deadline and order of arming, to the timer's number.
         let mut model: BTreeMap<(u64, usize), usize> = BTreeMap::new();
