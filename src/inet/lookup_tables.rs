@@ -1,8 +1,13 @@
 //! All lookup tables of a stack's transports.
 
+use crate::tcp::lookup::TcpTables;
+
 /// Lookup tables of connections, listeners and ports.
 #[derive(Default)]
-pub struct Tables {}
+pub struct Tables {
+    /// TCP's.
+    pub tcp: TcpTables,
+}
 
 impl Tables {
     /// Empty tables.

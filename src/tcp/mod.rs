@@ -5,9 +5,11 @@
 
 pub mod cong;
 pub mod listener;
+pub mod lookup;
 pub mod queue;
 pub mod state;
 pub mod tcb;
+pub mod timewait;
 
 use crate::counters::Mib;
 use state::State;

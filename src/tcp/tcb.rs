@@ -569,6 +569,8 @@ pub struct TcpSock {
     /// rcv_nxt when compression began.
     pub compressed_ack_rcv_nxt: SeqNum,
 
+    /// Hold on the local port.
+    pub bound: Option<super::lookup::Bound>,
     /// A listener's queues.
     pub listener: Option<Box<Listener>>,
     /// Less used state.
@@ -736,6 +738,7 @@ impl TcpSock {
             compressed_ack: 0,
             dup_ack_counter: 0,
             compressed_ack_rcv_nxt: z,
+            bound: None,
             listener: None,
             cold: None,
         }

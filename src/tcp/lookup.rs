@@ -1,0 +1,410 @@
+//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above: `ipv4`
+//! (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux: net/ipv4/inet_hashtables.c.
+
+use super::timewait::TimeWait;
+use crate::hash::{Tuple, addr128};
+use crate::ip::PacketInfo;
+use crate::sock::{Sock, SockCommon, flag};
+use crate::stack::Stack;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Shards of the established table; a power of two.
+const ESHARDS: usize = 256;
+/// Shards of the port tables.
+const PSHARDS: usize = 64;
+
+/// What a 4-tuple leads to.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A connection.
+    Sock(Arc<Sock>),
+    /// A request whose SYN-ACK is out: the listener that keeps it.
+    Request(Arc<Sock>),
+    /// A closed connection that waits (RFC 9293 §3.6.1).
+    TimeWait(Arc<TimeWait>),
+}
+
+/// A 4-tuple with its hash, so that it is computed once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
+    hash: u32,
+    tuple: Tuple,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        h.write_u32(self.hash);
+    }
+}
+
+/// Passes a keyed hash on to the table: it is strong already (SipHash with a secret).
+#[derive(Default)]
+pub struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = (self.0 << 8) | *b as u64;
+        }
+    }
+    fn write_u32(&mut self, h: u32) {
+        // The table takes its control bits from the top, its place from the bottom, and the shard took the lowest 8.
+        self.0 = (h as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    }
+}
+
+type Map = HashMap<Key, Entry, BuildHasherDefault<Ready>>;
+
+/// A listener in the table; what lookup needs is here, so that no sock is entered for it.
+#[derive(Clone)]
+struct Listening {
+    sock: Arc<Sock>,
+    addr: IpAddr,
+    v6only: bool,
+    ifindex: u32,
+    reuseport: bool,
+}
+
+/// Who holds a port, as far as conflicts depend on it. Equal holders are counted, so that a listener with a million
+/// connections costs one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Bound address.
+    pub addr: IpAddr,
+    /// IPV6_V6ONLY.
+    pub v6only: bool,
+    /// SO_BINDTODEVICE.
+    pub ifindex: u32,
+    /// SO_REUSEADDR.
+    pub reuse: bool,
+    /// SO_REUSEPORT.
+    pub reuseport: bool,
+    /// It listens.
+    pub listening: bool,
+    /// The port was chosen by connect, not bound: other connections to other peers may share it.
+    pub by_connect: bool,
+}
+
+impl Holder {
+    /// Of an owned sock.
+    pub fn of(sk: &SockCommon, listening: bool, by_connect: bool) -> Holder {
+        Holder {
+            addr: sk.rcv_saddr,
+            v6only: sk.flag(flag::V6ONLY),
+            ifindex: sk.bound_dev_if,
+            reuse: sk.flag(flag::REUSE),
+            reuseport: sk.flag(flag::REUSEPORT),
+            listening,
+            by_connect,
+        }
+    }
+
+    /// Whether two bound addresses can receive the same packet (inet_rcv_saddr_equal).
+    fn overlaps(&self, o: &Holder) -> bool {
+        if self.ifindex != 0 && o.ifindex != 0 && self.ifindex != o.ifindex {
+            return false;
+        }
+        let any = |h: &Holder| h.addr.is_unspecified();
+        match (self.addr.is_ipv6(), o.addr.is_ipv6()) {
+            (false, false) | (true, true) => any(self) || any(o) || self.addr == o.addr,
+            // An IPv6 wildcard takes IPv4 packets too, unless IPV6_V6ONLY.
+            (true, false) => any(self) && !self.v6only,
+            (false, true) => any(o) && !o.v6only,
+        }
+    }
+
+    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict).
+    fn conflicts(&self, o: &Holder) -> bool {
+        if !self.overlaps(o) {
+            return false;
+        }
+        let shared = (self.reuse && o.reuse && !o.listening && !self.listening) || (self.reuseport && o.reuseport);
+        !shared
+    }
+}
+
+/// A sock's hold on a port; kept by the sock and its accepted children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The port.
+    pub port: u16,
+    /// As it was entered.
+    pub holder: Holder,
+}
+
+#[derive(Default)]
+struct Ports(HashMap<u16, Vec<(Holder, u32)>>);
+
+/// TCP's tables.
+pub struct TcpTables {
+    ehash: Vec<Mutex<Map>>,
+    lhash: Vec<RwLock<HashMap<u16, Vec<Listening>>>>,
+    bhash: Vec<Mutex<Ports>>,
+}
+
+/// The tuple of a received packet: ours first.
+pub fn tuple_of(info: &PacketInfo, src_port: u16, dst_port: u16) -> Tuple {
+    Tuple { saddr: addr128(info.dst), sport: dst_port, daddr: addr128(info.src), dport: src_port }
+}
+
+/// The tuple of a connected sock.
+pub fn tuple_of_sock(sk: &SockCommon) -> Tuple {
+    Tuple { saddr: addr128(sk.saddr), sport: sk.sport, daddr: addr128(sk.daddr), dport: sk.dport }
+}
+
+impl Default for TcpTables {
+    fn default() -> Self {
+        TcpTables {
+            ehash: (0..ESHARDS).map(|_| Mutex::default()).collect(),
+            lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
+            bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl TcpTables {
+    fn eshard(&self, hash: u32) -> &Mutex<Map> {
+        &self.ehash[hash as usize % ESHARDS]
+    }
+
+    fn key(stack: &Stack, tuple: &Tuple) -> Key {
+        Key { hash: stack.keys.ehash(tuple), tuple: *tuple }
+    }
+
+    /// The entry of a 4-tuple.
+    pub fn established(&self, stack: &Stack, tuple: &Tuple) -> Option<Entry> {
+        let key = Self::key(stack, tuple);
+        self.eshard(key.hash).lock().get(&key).cloned()
+    }
+
+    /// Enters a tuple; false, and nothing done, when it is taken (`replace` then has its say about the present entry).
+    pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
+        let key = Self::key(stack, tuple);
+        let mut map = self.eshard(key.hash).lock();
+        if map.get(&key).is_some_and(|old| !replace(old)) {
+            return false;
+        }
+        let old = map.insert(key, entry);
+        drop(map);
+        // What was replaced may be freed here: outside the shard's lock.
+        drop(old);
+        true
+    }
+
+    /// Removes a tuple if `which` says the entry is the caller's.
+    pub fn remove(&self, stack: &Stack, tuple: &Tuple, which: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        let key = Self::key(stack, tuple);
+        let mut map = self.eshard(key.hash).lock();
+        if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
+    }
+
+    /// Number of entries, and heap bytes of the table: for listings and the memory benchmark.
+    pub fn established_len(&self) -> (usize, usize) {
+        self.ehash.iter().fold((0, 0), |(n, b), s| {
+            let m = s.lock();
+            (n + m.len(), b + m.capacity() * 8 / 7 * (size_of::<(Key, Entry)>() + 1))
+        })
+    }
+
+    /// All entries (diagnostics).
+    pub fn established_all(&self) -> Vec<(Tuple, Entry)> {
+        self.ehash.iter().flat_map(|s| s.lock().iter().map(|(k, e)| (k.tuple, e.clone())).collect::<Vec<_>>()).collect()
+    }
+
+    fn lshard(&self, port: u16) -> &RwLock<HashMap<u16, Vec<Listening>>> {
+        &self.lhash[port as usize % PSHARDS]
+    }
+
+    /// Enters a listener, whose address and flags are in `sk`.
+    pub fn listen(&self, sock: &Arc<Sock>, sk: &SockCommon) {
+        let l = Listening {
+            sock: sock.clone(),
+            addr: sk.rcv_saddr,
+            v6only: sk.flag(flag::V6ONLY),
+            ifindex: sk.bound_dev_if,
+            reuseport: sk.flag(flag::REUSEPORT),
+        };
+        self.lshard(sk.sport).write().entry(sk.sport).or_default().push(l);
+    }
+
+    /// Removes a listener.
+    pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) {
+        let mut shard = self.lshard(port).write();
+        if let Some(list) = shard.get_mut(&port) {
+            list.retain(|l| !Arc::ptr_eq(&l.sock, sock));
+            if list.is_empty() {
+                shard.remove(&port);
+            }
+        }
+    }
+
+    /// The listener for a packet: the most specific one; among equal ones with SO_REUSEPORT the flow's hash chooses
+    /// (inet_lookup_listener, compute_score).
+    pub fn listener(&self, stack: &Stack, info: &PacketInfo, src_port: u16, dst_port: u16) -> Option<Arc<Sock>> {
+        let shard = self.lshard(dst_port).read();
+        let list = shard.get(&dst_port)?;
+        let score = |l: &Listening| -> Option<u32> {
+            if l.ifindex != 0 && l.ifindex != info.ifindex {
+                return None;
+            }
+            let mut s = 1 + (l.ifindex != 0) as u32;
+            match (l.addr, info.dst) {
+                (a, d) if a == d => s += 8,
+                (IpAddr::V4(a), IpAddr::V4(_)) if a.is_unspecified() => s += 2,
+                (IpAddr::V6(a), IpAddr::V6(_)) if a.is_unspecified() => s += 2,
+                (IpAddr::V6(a), IpAddr::V4(_)) if a.is_unspecified() && !l.v6only => s += 1,
+                _ => return None,
+            }
+            Some(s)
+        };
+        let best = list.iter().filter_map(score).max()?;
+        let mut group = list.iter().filter(|l| score(l) == Some(best));
+        let n = group.clone().count();
+        if n > 1 && group.clone().all(|l| l.reuseport) {
+            let h = stack.keys.ehash(&tuple_of(info, src_port, dst_port));
+            return group.nth((h as u64 * n as u64 >> 32) as usize).map(|l| l.sock.clone());
+        }
+        group.next().map(|l| l.sock.clone())
+    }
+
+    /// All listeners (diagnostics).
+    pub fn listeners_all(&self) -> Vec<(u16, Arc<Sock>)> {
+        let all = |s: &RwLock<HashMap<u16, Vec<Listening>>>| {
+            s.read()
+                .iter()
+                .flat_map(|(p, l)| l.iter().map(|x| (*p, x.sock.clone())).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        self.lhash.iter().flat_map(all).collect()
+    }
+
+    fn bshard(&self, port: u16) -> &Mutex<Ports> {
+        &self.bhash[port as usize % PSHARDS]
+    }
+
+    /// Takes a port for a binding sock unless a holder conflicts.
+    pub fn bind(&self, port: u16, holder: Holder) -> Option<Bound> {
+        let mut shard = self.bshard(port).lock();
+        let list = shard.0.entry(port).or_default();
+        if list.iter().any(|(h, _)| holder.conflicts(h)) {
+            return None;
+        }
+        Self::count(list, holder);
+        Some(Bound { port, holder })
+    }
+
+    /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then
+    /// sees whether its 4-tuple is free.
+    pub fn bind_for_connect(&self, port: u16, holder: Holder) -> Option<Bound> {
+        let holder = Holder { by_connect: true, ..holder };
+        let mut shard = self.bshard(port).lock();
+        let list = shard.0.entry(port).or_default();
+        if list.iter().any(|(h, _)| !h.by_connect) {
+            return None;
+        }
+        Self::count(list, holder);
+        Some(Bound { port, holder })
+    }
+
+    fn count(list: &mut Vec<(Holder, u32)>, holder: Holder) {
+        match list.iter_mut().find(|(h, _)| *h == holder) {
+            Some((_, n)) => *n += 1,
+            None => list.push((holder, 1)),
+        }
+    }
+
+    /// One more sock on a port that is held: an accepted child.
+    pub fn bind_again(&self, bound: Bound) -> Bound {
+        let mut shard = self.bshard(bound.port).lock();
+        Self::count(shard.0.entry(bound.port).or_default(), bound.holder);
+        bound
+    }
+
+    /// The same hold under other flags: a bound sock begins to listen. None when that conflicts; the old hold stays.
+    pub fn rebind(&self, bound: Bound, holder: Holder) -> Option<Bound> {
+        self.unbind(bound);
+        match self.bind(bound.port, holder) {
+            Some(b) => Some(b),
+            None => {
+                self.bind_again(bound);
+                None
+            }
+        }
+    }
+
+    /// Gives a hold back.
+    pub fn unbind(&self, bound: Bound) {
+        let mut shard = self.bshard(bound.port).lock();
+        if let Some(list) = shard.0.get_mut(&bound.port) {
+            if let Some(i) = list.iter().position(|(h, _)| *h == bound.holder) {
+                list[i].1 -= 1;
+                if list[i].1 == 0 {
+                    list.swap_remove(i);
+                }
+            }
+            if list.is_empty() {
+                shard.0.remove(&bound.port);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn holder(addr: IpAddr) -> Holder {
+        let no = false;
+        Holder { addr, v6only: no, ifindex: 0, reuse: no, reuseport: no, listening: no, by_connect: no }
+    }
+
+    #[test]
+    fn ports_conflict_as_bind_in_linux_says() {
+        let any4 = holder(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let any6 = holder(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let one = holder(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let two = holder(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
+        let reuse = |h: Holder| Holder { reuse: true, ..h };
+        let listen = |h: Holder| Holder { listening: true, ..h };
+        let port = |h: Holder| Holder { reuseport: true, ..h };
+        for (case, a, b, free) in [
+            ("same address", one, one, false),
+            ("other address", one, two, true),
+            ("wildcard against one", any4, one, false),
+            ("IPv6 wildcard takes IPv4", any6, one, false),
+            ("IPv6 only does not", Holder { v6only: true, ..any6 }, one, true),
+            ("both reuse", reuse(one), reuse(one), true),
+            ("one reuses", reuse(one), one, false),
+            ("reuse against a listener", listen(reuse(one)), reuse(one), false),
+            ("reuseport both, listening", listen(port(one)), port(one), true),
+            ("other devices", Holder { ifindex: 1, ..one }, Holder { ifindex: 2, ..one }, true),
+        ] {
+            let t = TcpTables::default();
+            let first = t.bind(80, a).expect(case);
+            assert_eq!(t.bind(80, b).is_some(), free, "{case}");
+            t.unbind(first);
+            assert_eq!(t.bind(81, b).is_some(), true, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_connecting_sock_shares_ports_only_with_other_connecting_ones() {
+        let t = TcpTables::default();
+        let h = holder(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let a = t.bind_for_connect(4000, h).unwrap();
+        let b = t.bind_for_connect(4000, h).unwrap();
+        assert!(t.bind(4000, h).is_none());
+        t.unbind(a);
+        t.unbind(b);
+        t.bind(4000, h).unwrap();
+        assert!(t.bind_for_connect(4000, h).is_none());
+    }
+}
