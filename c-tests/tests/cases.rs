@@ -3,6 +3,7 @@
 //! Below: `harness` (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
 
 mod harness;
+mod programs;
 
 use harness::{Sanitizer, run_on_kernel};
 
@@ -34,7 +35,7 @@ cases! {
 }
 
 /// Programs that are not cases: they take arguments and talk to another process.
-const PROGRAMS: &[&str] = &[];
+const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
 /// Cases about what only usersock has (set-up calls), so there is no oracle for them.
 const OURS_ONLY: &[&str] = &[];

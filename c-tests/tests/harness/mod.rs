@@ -5,11 +5,12 @@
 #[cfg(has_usersock)]
 pub mod ours;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// What the compiler is asked to check at run time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,11 @@ impl Sanitizer {
             Sanitizer::Address => "asan",
             Sanitizer::Thread => "tsan",
         }
+    }
+
+    /// This one where it works, else none: for programs whose own memory is worth checking on the way.
+    pub fn or_none(self) -> Sanitizer {
+        if self.works() { self } else { Sanitizer::None }
     }
 
     /// Whether a program built with it also runs here: found out once by building and running an empty one.
@@ -97,9 +103,16 @@ fn cc_base(name: &str, sanitizer: Sanitizer, exe: &Path) -> Command {
     cc
 }
 
-fn compile(mut cc: Command, name: &str) {
+/// Runs the compiler. Tests that need the same program take turns, so that none runs a file half written.
+fn compile(mut cc: Command, name: &str, exe: &Path) {
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut built_before = BUILT.lock().unwrap_or_else(|e| e.into_inner());
+    if built_before.contains(exe) {
+        return;
+    }
     let built = cc.output().expect("the C compiler starts");
     assert!(built.status.success(), "{name} does not compile:\n{}", String::from_utf8_lossy(&built.stderr));
+    built_before.insert(exe.to_path_buf());
 }
 
 /// Builds `name` on the kernel's sockets and gives the program.
@@ -107,7 +120,7 @@ pub fn build_for_kernel(name: &str, sanitizer: Sanitizer) -> PathBuf {
     let exe = out_dir().join(format!("kernel-{}-{name}", sanitizer.suffix()));
     let mut cc = cc_base(name, sanitizer, &exe);
     cc.arg("-DKERNEL_SOCKETS");
-    compile(cc, name);
+    compile(cc, name, &exe);
     exe
 }
 

@@ -50,7 +50,7 @@ pub fn build_for_usersock(name: &str, sanitizer: Sanitizer) -> PathBuf {
     } else {
         cc.arg(lib.join("libusersock.a")).args(["-ldl", "-lm", "-lrt", "-lutil", "-lgcc_s"]);
     }
-    compile(cc, name);
+    compile(cc, name, &exe);
     exe
 }
 
