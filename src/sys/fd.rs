@@ -1,3 +1,226 @@
-//! Descriptors.
-/// Adds 1 to an eventfd.
-pub fn eventfd_signal(_fd: std::os::fd::RawFd) {}
+//! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel.
+//! EINTR is handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
+
+use super::{check, retry};
+use crate::env::Duration;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::RawFd;
+
+/// Slices that one writev or readv takes (UIO_MAXIOV).
+pub const IOV_MAX: usize = 1024;
+
+/// A descriptor that is closed when dropped.
+#[derive(Debug)]
+pub struct Fd(RawFd);
+
+impl Fd {
+    /// Takes ownership of `fd`. EBADF for a negative number.
+    pub(crate) fn own(fd: RawFd) -> io::Result<Fd> {
+        if fd < 0 { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(Fd(fd)) }
+    }
+
+    /// The number, for `poll`. Valid while `self` lives.
+    #[inline]
+    pub fn raw(&self) -> RawFd {
+        self.0
+    }
+
+    /// Opens `path` (which ends with a zero byte) for reading and writing, close-on-exec, with `flags` added.
+    pub(crate) fn open(path: &std::ffi::CStr, flags: i32) -> io::Result<Fd> {
+        let flags = libc::O_RDWR | libc::O_CLOEXEC | flags;
+        // SAFETY: `path` is a zero-terminated string that outlives the call.
+        let fd = retry(|| unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) })?;
+        Fd::own(fd as RawFd)
+    }
+
+    /// Reads into `buf`; bytes read. EAGAIN: nothing there.
+    #[inline]
+    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and length are those of a slice that is ours to write for the time of the call.
+        retry(|| unsafe { libc::syscall(libc::SYS_read, self.0, buf.as_mut_ptr(), buf.len()) })
+    }
+
+    /// Reads one datagram scattered over `bufs`; bytes read. EAGAIN: nothing there.
+    #[inline]
+    pub fn readv(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let n = bufs.len().min(IOV_MAX);
+        // SAFETY: IoSliceMut has the layout of iovec by its documentation; each is writable for the time of the call.
+        retry(|| unsafe { libc::syscall(libc::SYS_readv, self.0, bufs.as_mut_ptr(), n) })
+    }
+
+    /// Writes `buf`; bytes taken. EAGAIN: no room.
+    #[inline]
+    pub fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and length are those of a readable slice that outlives the call.
+        retry(|| unsafe { libc::syscall(libc::SYS_write, self.0, buf.as_ptr(), buf.len()) })
+    }
+
+    /// Writes one datagram gathered from `bufs`, at most [`IOV_MAX`] (EINVAL above); bytes taken. EAGAIN: no room.
+    #[inline]
+    pub fn writev(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        // SAFETY: IoSlice has the layout of iovec by its documentation; each is readable for the time of the call.
+        retry(|| unsafe { libc::syscall(libc::SYS_writev, self.0, bufs.as_ptr(), bufs.len()) })
+    }
+
+    /// Makes reads and writes answer EAGAIN instead of waiting.
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        // SAFETY: F_GETFL takes no pointer.
+        let flags = retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_GETFL, 0) })?;
+        let flags = flags as i32 | libc::O_NONBLOCK;
+        // SAFETY: F_SETFL takes a number, no pointer.
+        retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_SETFL, flags) }).map(drop)
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no retry.
+        let _ = unsafe { libc::syscall(libc::SYS_close, self.0) };
+    }
+}
+
+/// What to wait for on a descriptor, and what came of it. The layout of struct pollfd.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct PollFd(libc::pollfd);
+
+impl PollFd {
+    /// Waits for `events` (poll(2)'s bits) on `fd`. A negative `fd` is ignored by the kernel.
+    pub fn new(fd: RawFd, events: i16) -> PollFd {
+        PollFd(libc::pollfd { fd, events, revents: 0 })
+    }
+    /// What happened.
+    #[inline]
+    pub fn revents(&self) -> i16 {
+        self.0.revents
+    }
+}
+
+/// Waits until one of `fds` is ready; how many are. None waits for ever, zero only looks. EINTR is reported as
+/// `ErrorKind::Interrupted`, and the wait is then over.
+pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
+    let ts = timeout.map(timespec);
+    let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    let no_mask = std::ptr::null::<libc::sigset_t>();
+    // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask changes none.
+    check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) })
+}
+
+/// As the kernel writes a time span.
+pub(super) fn timespec(d: Duration) -> libc::timespec {
+    libc::timespec { tv_sec: d.as_secs().min(i64::MAX as u64) as libc::time_t, tv_nsec: d.subsec_nanos() as _ }
+}
+
+/// Makes an eventfd readable, known by its number alone.
+pub fn eventfd_signal(fd: RawFd) {
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: the kernel reads 8 bytes of an array of that length.
+    let _ = retry(|| unsafe { libc::syscall(libc::SYS_write, fd, one.as_ptr(), one.len()) });
+}
+
+/// An eventfd: a counter that polls readable when it is not zero.
+#[derive(Debug)]
+pub struct EventFd(Fd);
+
+impl EventFd {
+    /// A new one, zero, non-blocking, close-on-exec.
+    pub fn new() -> io::Result<EventFd> {
+        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
+        // SAFETY: eventfd2 takes two numbers.
+        let fd = retry(|| unsafe { libc::syscall(libc::SYS_eventfd2, 0, flags) })?;
+        Ok(EventFd(Fd::own(fd as RawFd)?))
+    }
+    /// Makes it readable.
+    pub fn signal(&self) {
+        // EAGAIN means the counter is at its top: it is readable then, which is all we want.
+        let _ = self.0.write(&1u64.to_ne_bytes());
+    }
+    /// Makes it unreadable again; whether it had been signalled.
+    pub fn drain(&self) -> bool {
+        self.0.read(&mut [0; 8]).is_ok()
+    }
+    /// For `poll`.
+    #[inline]
+    pub fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+}
+
+/// A one-shot timer of CLOCK_MONOTONIC that polls readable once it has fired.
+#[derive(Debug)]
+pub struct TimerFd(Fd);
+
+impl TimerFd {
+    /// A new one, disarmed, non-blocking, close-on-exec.
+    pub fn new() -> io::Result<TimerFd> {
+        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+        // SAFETY: timerfd_create takes two numbers.
+        let fd = retry(|| unsafe { libc::syscall(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, flags) })?;
+        Ok(TimerFd(Fd::own(fd as RawFd)?))
+    }
+    /// Fires `after` from now; zero disarms.
+    pub fn arm(&self, after: Duration) -> io::Result<()> {
+        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let spec = libc::itimerspec { it_interval: zero, it_value: timespec(after) };
+        let old = std::ptr::null_mut::<libc::itimerspec>();
+        // SAFETY: `spec` is a valid itimerspec that outlives the call; a null `old` is allowed.
+        retry(|| unsafe { libc::syscall(libc::SYS_timerfd_settime, self.0.raw(), 0, &raw const spec, old) }).map(drop)
+    }
+    /// Makes it unreadable again; whether it had fired.
+    pub fn drain(&self) -> bool {
+        self.0.read(&mut [0; 8]).is_ok()
+    }
+    /// For `poll`.
+    #[inline]
+    pub fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_eventfd_polls_readable_from_signal_to_drain() {
+        let e = EventFd::new().unwrap();
+        let ready = |e: &EventFd| poll(&mut [PollFd::new(e.raw(), libc::POLLIN)], Some(Duration::ZERO)).unwrap();
+        assert_eq!(ready(&e), 0);
+        e.signal();
+        e.signal();
+        assert_eq!(ready(&e), 1);
+        assert!(e.drain());
+        assert!(!e.drain());
+        assert_eq!(ready(&e), 0);
+    }
+
+    #[test]
+    fn a_timerfd_that_fired_polls_readable_and_zero_disarms_it() {
+        let t = TimerFd::new().unwrap();
+        t.arm(Duration::from_nanos(1)).unwrap();
+        let mut p = [PollFd::new(t.raw(), libc::POLLIN)];
+        assert_eq!(poll(&mut p, None).unwrap(), 1);
+        assert_ne!(p[0].revents() & libc::POLLIN, 0);
+        assert!(t.drain());
+        t.arm(Duration::from_secs(1000)).unwrap();
+        t.arm(Duration::ZERO).unwrap();
+        assert!(!t.drain());
+    }
+
+    #[test]
+    fn errors_keep_the_kernels_errno() {
+        let e = Fd::open(c"/nonexistent/file", 0).unwrap_err();
+        assert_eq!(e.raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(Fd::own(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_scattered_read_returns_what_a_gathered_write_sent() {
+        let e = EventFd::new().unwrap();
+        let seven = 7u64.to_ne_bytes();
+        assert_eq!(e.0.writev(&[IoSlice::new(&seven[..])]).unwrap(), 8);
+        let mut back = [0; 8];
+        assert_eq!(e.0.readv(&mut [IoSliceMut::new(&mut back)]).unwrap(), 8);
+        assert_eq!(u64::from_ne_bytes(back), 7);
+    }
+}

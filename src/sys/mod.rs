@@ -1,2 +1,28 @@
-//! System calls: the library's only unsafe code outside `ffi` lives here.
+//! The library's only unsafe code: the edge to the kernel. Above: devices (`tun`, `packet`) and the runner (`driver`).
+//! The rule: one system call to an `unsafe` block, each with the reason why *this* call is sound; no pointer, no length and no
+//! raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls go through `syscall(2)` and not
+//! through libc's functions of the same name, so that a shim that replaces those (our own) cannot catch its own stack.
+#![allow(unsafe_code)]
+
 pub mod fd;
+pub mod fork;
+pub mod futex;
+pub mod netdev;
+pub mod thread;
+
+use std::io;
+
+/// A system call's answer as a result: -1 stands for errno.
+fn check(answer: libc::c_long) -> io::Result<usize> {
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// Repeats a call that a signal interrupted before it did anything.
+fn retry(mut call: impl FnMut() -> libc::c_long) -> io::Result<usize> {
+    loop {
+        match check(call()) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer with EINTR.
+
+use super::fd::timespec;
+use crate::env::Duration;
+use std::io;
+use std::sync::atomic::AtomicU32;
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Futex {
+    /// Woken, or the word had another value already, or for no reason: look at the word again.
+    Look,
+    /// The time is over.
+    TimedOut,
+    /// This thread handled a signal.
+    Interrupted,
+}
+
+/// One wait is at most this long: only a wait with a timeout ends at every handled signal (without one the kernel goes on
+/// waiting after a handler installed with SA_RESTART).
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Sleeps while `word` is `expected`.
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex {
+    let capped = timeout.is_none_or(|t| t > LONGEST);
+    let ts = timespec(timeout.unwrap_or(LONGEST).min(LONGEST));
+    let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: `word` is an aligned 32-bit word and `ts` a timespec; both outlive the call, which only reads them.
+    let r = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, expected, &raw const ts) };
+    if r == 0 {
+        return Futex::Look;
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EINTR) => Futex::Interrupted,
+        Some(libc::ETIMEDOUT) if !capped => Futex::TimedOut,
+        _ => Futex::Look,
+    }
+}
+
+/// Wakes one thread that sleeps on `word`.
+pub fn wake_one(word: &AtomicU32) {
+    let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the address serves as a key only; nothing is read or written.
+    let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_changed_word_is_not_waited_for_and_an_equal_one_times_out() {
+        let w = AtomicU32::new(5);
+        assert_eq!(wait(&w, 4, None), Futex::Look);
+        assert_eq!(wait(&w, 5, Some(Duration::from_nanos(1))), Futex::TimedOut);
+    }
+
+    #[test]
+    fn a_wake_up_reaches_the_sleeper() {
+        let w = AtomicU32::new(0);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while w.load(Ordering::SeqCst) == 0 {
+                    wait(&w, 0, None);
+                }
+            });
+            w.store(1, Ordering::SeqCst);
+            wake_one(&w);
+        });
+    }
+}
