@@ -2,7 +2,11 @@
 //! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
 //! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
 
+pub mod gso;
 pub mod loopback;
+pub mod packet;
+pub mod tun;
+mod vnet;
 
 use crate::env::Instant;
 use crate::sock::skb::Skb;

@@ -1,0 +1,102 @@
+//! IP datagrams over a TUN device of the kernel: its network stack is the peer, or the router behind which the world is.
+//! Above: `ip::output`, the poll loop. Below: `vnet`, `sys::fd`. One `writev` or `readv` a super-packet; segmentation and
+//! checksums are left to the kernel in both directions. Linux's other end: drivers/net/tun.c.
+
+use super::vnet::{self, RxBuf, Stats};
+use super::{Caps, DevStats, Device, Link, Xmit};
+use crate::env::Instant;
+use crate::sock::skb::Skb;
+use crate::sys::{fd::Fd, netdev};
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+#[derive(Debug)]
+struct Queue {
+    fd: Fd,
+    rx: Mutex<RxBuf>,
+    stats: Stats,
+}
+
+/// A TUN device: see the module's text.
+#[derive(Debug)]
+pub struct Tun {
+    name: String,
+    mtu: AtomicU32,
+    uso: bool,
+    queues: Vec<Queue>,
+}
+
+impl Tun {
+    /// Opens device `name` of this thread's network namespace, or creates it (then it vanishes with the last queue).
+    /// `queues`: how many queue pairs, at least 1; a device made without multi-queue gives one. The MTU is the interface's.
+    /// Addresses and routes of the kernel's side are the administrator's business, as is bringing it up unless `up`.
+    /// Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: bad name, not a TUN device;
+    /// ENOENT: no /dev/net/tun.
+    pub fn open(name: &str, queues: u16, up: bool) -> io::Result<Tun> {
+        let queues = queues.max(1);
+        let first = netdev::open_tun(name, queues > 1)?;
+        let (name, uso, more) = (first.name.clone(), first.uso, first.multi_queue);
+        let mut list = vec![first];
+        while more && list.len() < usize::from(queues) {
+            list.push(netdev::open_tun(&name, true)?);
+        }
+        if up {
+            netdev::set_up(&name)?;
+        }
+        let mtu = AtomicU32::new(netdev::mtu(&name)?);
+        let queue = |q: netdev::TunQueue| Queue { fd: q.fd, rx: Mutex::new(RxBuf::new(true)), stats: Stats::default() };
+        Ok(Tun { name, mtu, uso, queues: list.into_iter().map(queue).collect() })
+    }
+
+    /// Sets the MTU of the interface, in bytes, and of this end. EPERM, EINVAL.
+    pub fn set_mtu(&self, mtu: u32) -> io::Result<()> {
+        netdev::set_mtu(&self.name, mtu)?;
+        self.mtu.store(mtu, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Device for Tun {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn caps(&self) -> Caps {
+        Caps {
+            link: Link::Ip,
+            queues: self.queues.len() as u16,
+            tx_csum: true,
+            tso: true,
+            uso: self.uso,
+            ..Caps::ip(self.mtu.load(Ordering::Relaxed))
+        }
+    }
+
+    fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        let Some(q) = self.queues.get(usize::from(queue)) else { return Ok(0) };
+        let mut rx = q.rx.lock();
+        vnet::recv(&q.fd, &mut rx, 0, budget, &q.stats, &mut |mut skb| {
+            skb.tstamp = now;
+            sink(skb);
+        })
+    }
+
+    fn xmit(&self, queue: u16, _: Instant, skb: Skb) -> Xmit {
+        let Some(q) = self.queues.get(usize::from(queue)) else {
+            return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENODEV));
+        };
+        vnet::xmit(&q.fd, true, 0, skb, &q.stats)
+    }
+
+    fn poll_fd(&self, queue: u16) -> Option<RawFd> {
+        self.queues.get(usize::from(queue)).map(|q| q.fd.raw())
+    }
+
+    fn stats(&self) -> DevStats {
+        let mut sum = DevStats::default();
+        self.queues.iter().for_each(|q| q.stats.add_to(&mut sum));
+        sum
+    }
+}
