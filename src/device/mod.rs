@@ -2,6 +2,8 @@
 //! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
 //! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
 
+#[cfg(test)]
+pub(crate) mod capture_test;
 pub mod gso;
 pub mod loopback;
 pub mod packet;

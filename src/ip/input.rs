@@ -1,8 +1,516 @@
-//! Input.
+//! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above: the
+//! protocols' `IpHandler`s and raw sockets. Below: `netdev`. Softirq context, no sock owned. Every way out but delivery
+//! names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver, ip_route_input_slow; ip6_rcv_core,
+//! ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
+
+use super::icmp::{self, Problem};
 use super::netdev::NetDev;
+use super::route::Addressee;
+use super::{PacketInfo, fragment, neigh};
+use crate::counters::{DropReason, Mib};
+use crate::device::Link;
 use crate::env::Instant;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
+use crate::wire::addr::{Martian, martian_v4, martian_v6};
+use crate::wire::ether::{self, EtherHeader, ethertype};
+use crate::wire::ip::{self, Ecn, Ipv4Header, Ipv4Options, option as opt4};
+use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Header, Ipv6Options, UnknownAction, option as opt6};
+use crate::wire::{ParseError, proto};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
 /// A packet arrived on `dev`: the entry of softirq.
-pub fn receive(_stack: &Arc<Stack>, _dev: &Arc<NetDev>, _skb: Skb, _now: Instant) {}
+pub fn receive(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+    if let Link::Ethernet(mac) = dev.caps().link {
+        if !skb.may_pull(ether::HEADER_LEN) {
+            return stack.mib.drop(DropReason::HdrTrunc);
+        }
+        let (dst, src, ty) = match EtherHeader::parse(skb.linear()) {
+            Ok(h) => (h.dst(), h.src(), h.ethertype()),
+            Err(_) => return stack.mib.drop(DropReason::UnhandledProto),
+        };
+        if !src.is_unicast() {
+            return stack.mib.drop(DropReason::MacInvalidSource);
+        }
+        if !dst.is_multicast() && dst != mac {
+            return stack.mib.drop(DropReason::OtherHost);
+        }
+        skb.link_multicast = dst.is_multicast();
+        skb.pull(ether::HEADER_LEN);
+        skb.l3 = match ty {
+            ethertype::IPV4 => L3::V4,
+            ethertype::IPV6 => L3::V6,
+            ethertype::ARP => return neigh::arp_rcv(stack, dev, mac, skb, now),
+            _ => return stack.mib.drop(DropReason::UnhandledProto),
+        };
+    } else {
+        if !skb.may_pull(1) {
+            return stack.mib.drop(DropReason::HdrTrunc);
+        }
+        skb.l3 = match skb.linear()[0] >> 4 {
+            4 => L3::V4,
+            6 => L3::V6,
+            _ => return stack.mib.drop(DropReason::UnhandledProto),
+        };
+    }
+    match skb.l3 {
+        L3::V4 => receive_v4(stack, dev, skb, now),
+        L3::V6 => receive_v6(stack, dev, skb, now),
+    }
+}
+
+fn count_ecn(stack: &Stack, ecn: Ecn, v4: bool, segs: u64) {
+    let mib = match (v4, ecn) {
+        (true, Ecn::NotEct) => Mib::IpExtInNoECTPkts,
+        (true, Ecn::Ect1) => Mib::IpExtInECT1Pkts,
+        (true, Ecn::Ect0) => Mib::IpExtInECT0Pkts,
+        (true, Ecn::Ce) => Mib::IpExtInCEPkts,
+        (false, Ecn::NotEct) => Mib::Ip6InNoECTPkts,
+        (false, Ecn::Ect1) => Mib::Ip6InECT1Pkts,
+        (false, Ecn::Ect0) => Mib::Ip6InECT0Pkts,
+        (false, Ecn::Ce) => Mib::Ip6InCEPkts,
+    };
+    stack.mib.add(mib, segs);
+}
+
+/// What is needed of an IPv4 header after the packet has moved on.
+#[derive(Clone, Copy)]
+struct V4 {
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    header_len: usize,
+    protocol: u8,
+    tos: u8,
+    ttl: u8,
+    is_fragment: bool,
+}
+
+impl From<&Ipv4Header<'_>> for V4 {
+    fn from(h: &Ipv4Header<'_>) -> V4 {
+        V4 {
+            src: h.src(),
+            dst: h.dst(),
+            header_len: h.header_len(),
+            protocol: h.protocol(),
+            tos: h.tos(),
+            ttl: h.ttl(),
+            is_fragment: h.is_fragment(),
+        }
+    }
+}
+
+fn bad_header_v4(stack: &Stack, reason: DropReason) {
+    stack.mib.inc(Mib::IpInHdrErrors);
+    stack.mib.drop(reason);
+}
+
+fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+    stack.mib.inc(Mib::IpInReceives);
+    stack.mib.add(Mib::IpExtInOctets, skb.len() as u64);
+    if !skb.may_pull(ip::HEADER_LEN) {
+        return bad_header_v4(stack, DropReason::HdrTrunc);
+    }
+    let header_len = usize::from(skb.linear()[0] & 15) * 4;
+    if !skb.may_pull(header_len.max(ip::HEADER_LEN)) {
+        return bad_header_v4(stack, DropReason::HdrTrunc);
+    }
+    let (h, total) = match Ipv4Header::parse_quoted(skb.linear()) {
+        Err(ParseError::Truncated) => return bad_header_v4(stack, DropReason::HdrTrunc),
+        Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
+        Ok(h) => {
+            count_ecn(stack, h.ecn(), true, u64::from(skb.rx_segs.max(1)));
+            if !h.checksum_ok() {
+                stack.mib.inc(Mib::IpExtInCsumErrors);
+                return bad_header_v4(stack, DropReason::IpCsum);
+            }
+            // A super-packet above 64 KiB writes 0 (BIG TCP); its length is what the device said.
+            let total = if h.total_len() == 0 && skb.gso_size != 0 { skb.len() } else { h.total_len() };
+            (V4::from(&h), total)
+        }
+    };
+    if skb.len() < total {
+        stack.mib.inc(Mib::IpExtInTruncatedPkts);
+        return stack.mib.drop(DropReason::PktTooSmall);
+    }
+    if total < h.header_len {
+        return bad_header_v4(stack, DropReason::IpInHdr);
+    }
+    skb.trim(total);
+    skb.nh_len = h.header_len as u16;
+    let Some(to) = addressee_v4(stack, dev, &skb, h) else { return };
+    if h.header_len > ip::HEADER_LEN && !options_v4(stack, &mut skb, h, to, dev, now) {
+        return;
+    }
+    if !h.is_fragment {
+        return deliver_v4(stack, dev, skb, h, to, now);
+    }
+    let Some(skb) = fragment::receive_v4(stack, dev, skb, now) else { return };
+    let again = match Ipv4Header::parse_quoted(skb.linear()) {
+        Ok(h) => V4::from(&h),
+        Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
+    };
+    deliver_v4(stack, dev, skb, again, to, now);
+}
+
+/// Whose packet this is, or None when it is dropped. Linux: ip_route_input_slow.
+fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
+    let loopback = dev.caps().loopback;
+    let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
+    match martian_v4(h.src, h.dst, loopback) {
+        Some(Martian::Source) => {
+            let net = h.src.is_loopback();
+            stack.mib.drop(if net { DropReason::IpLocalNet } else { DropReason::IpInvalidSource });
+            return None;
+        }
+        Some(Martian::Destination) => {
+            let net = h.dst.is_loopback();
+            stack.mib.drop(if net { DropReason::IpLocalNet } else { DropReason::IpInvalidDest });
+            return None;
+        }
+        None => {}
+    }
+    let routes = &stack.ip.routes;
+    // LAND and its kin: nobody else sends from our addresses, nor from a broadcast address (fib_validate_source).
+    if !loopback && routes.is_local(src) {
+        stack.mib.drop(DropReason::IpLocalSource);
+        return None;
+    }
+    if routes.is_broadcast(src) {
+        stack.mib.drop(DropReason::IpInvalidSource);
+        return None;
+    }
+    let to = routes.addressee(dst, dev.ifindex);
+    let octets = skb.len() as u64;
+    match to {
+        Addressee::Local => {}
+        Addressee::Broadcast => {
+            stack.mib.inc(Mib::IpExtInBcastPkts);
+            stack.mib.add(Mib::IpExtInBcastOctets, octets);
+        }
+        // A directed broadcast that was looped back comes by the loopback device.
+        Addressee::Other if loopback && routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
+        Addressee::Multicast => {
+            stack.mib.inc(Mib::IpExtInMcastPkts);
+            stack.mib.add(Mib::IpExtInMcastOctets, octets);
+            if !stack.ip.groups.accepts(dev, dst) {
+                stack.mib.drop(DropReason::OtherHost);
+                return None;
+            }
+        }
+        Addressee::Other => {
+            // A host does not forward (RFC 1122 §3.2.1.3); Linux with forwarding off answers nothing either.
+            stack.mib.inc(Mib::IpInAddrErrors);
+            stack.mib.drop(DropReason::IpInAddrErrors);
+            return None;
+        }
+    }
+    Some(to)
+}
+
+/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), the rest is
+/// ignored. False: dropped. Linux: ip_rcv_options, ip_options_compile.
+fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
+    let mut bad = None;
+    let mut source_route = false;
+    for o in Ipv4Options::new(&skb.linear()[ip::HEADER_LEN..h.header_len]) {
+        match o {
+            Err(e) => bad = Some(e.offset),
+            Ok(o) if matches!(o.kind, opt4::LSRR | opt4::SSRR) => source_route = true,
+            // Record route and timestamp say where to write: a pointer into the option's own fixed part is malformed.
+            Ok(o) if o.kind == opt4::RR && o.data.first().is_none_or(|p| *p < 4) => bad = Some(o.offset + 2),
+            Ok(o) if o.kind == opt4::TS && (o.data.len() < 2 || o.data[0] < 5) => bad = Some(o.offset + 2),
+            Ok(_) => {}
+        }
+    }
+    if let Some(at) = bad {
+        stack.mib.inc(Mib::IpInHdrErrors);
+        stack.mib.drop(DropReason::IpInHdr);
+        let info = info_v4(skb, h, to, dev.ifindex, now);
+        icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
+        return false;
+    }
+    if source_route {
+        stack.mib.drop(DropReason::IpInHdr);
+        return false;
+    }
+    true
+}
+
+fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> PacketInfo {
+    PacketInfo {
+        src: IpAddr::V4(h.src),
+        dst: IpAddr::V4(h.dst),
+        protocol: h.protocol,
+        tos: h.tos,
+        ttl: h.ttl,
+        ifindex,
+        not_unicast: skb.link_multicast || to != Addressee::Local,
+        flow_label: 0,
+        now,
+    }
+}
+
+fn deliver_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
+    let info = info_v4(&skb, h, to, dev.ifindex, now);
+    skb.rx = Some(info);
+    let raw = stack.ip.raw.deliver(stack, &skb, &info);
+    let Some(handler) = stack.registry.handler(h.protocol) else {
+        if raw {
+            return stack.mib.inc(Mib::IpInDelivers);
+        }
+        stack.mib.inc(Mib::IpInUnknownProtos);
+        stack.mib.drop(DropReason::IpNoProto);
+        return icmp::send_problem(stack, &mut skb, &info, Problem::NoProtocol { pointer: 0 });
+    };
+    stack.mib.inc(Mib::IpInDelivers);
+    skb.pull(h.header_len);
+    handler.rcv(stack, skb, &info);
+}
+
+/// What is needed of an IPv6 header after the packet has moved on.
+#[derive(Clone, Copy)]
+struct V6 {
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    next: u8,
+    class: u8,
+    hops: u8,
+    label: u32,
+}
+
+fn bad_header_v6(stack: &Stack, reason: DropReason) {
+    stack.mib.inc(Mib::Ip6InHdrErrors);
+    stack.mib.drop(reason);
+}
+
+fn receive_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+    stack.mib.inc(Mib::Ip6InReceives);
+    stack.mib.add(Mib::Ip6InOctets, skb.len() as u64);
+    if !skb.may_pull(ipv6::HEADER_LEN) {
+        return bad_header_v6(stack, DropReason::HdrTrunc);
+    }
+    let (h, payload) = match Ipv6Header::parse_quoted(skb.linear()) {
+        Err(_) => return bad_header_v6(stack, DropReason::IpInHdr),
+        Ok(h) => {
+            count_ecn(stack, h.ecn(), false, u64::from(skb.rx_segs.max(1)));
+            let v6 = V6 {
+                src: h.src(),
+                dst: h.dst(),
+                next: h.next_header(),
+                class: h.traffic_class(),
+                hops: h.hop_limit(),
+                label: h.flow_label(),
+            };
+            (v6, h.payload_len())
+        }
+    };
+    if let Some(m) = martian_v6(h.src, h.dst, dev.caps().loopback) {
+        return bad_header_v6(
+            stack,
+            match m {
+                Martian::Source => DropReason::IpInvalidSource,
+                Martian::Destination => DropReason::IpInvalidDest,
+            },
+        );
+    }
+    // A link-layer group does not carry unicast (RFC 1122 §3.3.6's rule, applied by Linux to IPv6).
+    if skb.link_multicast && !h.dst.is_multicast() {
+        return bad_header_v6(stack, DropReason::UnicastInL2Multicast);
+    }
+    // Payload length 0 is a jumbogram's or nothing follows; of a super-packet above 64 KiB the device knows the length.
+    let total = match payload {
+        0 if skb.gso_size != 0 => skb.len(),
+        n => ipv6::HEADER_LEN + n,
+    };
+    if skb.len() < total {
+        stack.mib.inc(Mib::Ip6InTruncatedPkts);
+        return stack.mib.drop(DropReason::PktTooSmall);
+    }
+    skb.trim(total);
+    skb.nh_len = ipv6::HEADER_LEN as u16;
+    let Some(to) = addressee_v6(stack, dev, &skb, h) else { return };
+    deliver_v6(stack, dev, skb, h, to, now);
+}
+
+fn addressee_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
+    let dst = IpAddr::V6(h.dst);
+    if !dev.caps().loopback && !h.src.is_unspecified() && stack.ip.routes.is_local(IpAddr::V6(h.src)) {
+        stack.mib.drop(DropReason::IpLocalSource);
+        return None;
+    }
+    let to = stack.ip.routes.addressee(dst, dev.ifindex);
+    match to {
+        Addressee::Local => {}
+        Addressee::Multicast => {
+            stack.mib.inc(Mib::Ip6InMcastPkts);
+            stack.mib.add(Mib::Ip6InMcastOctets, skb.len() as u64);
+            if !stack.ip.groups.accepts(dev, dst) {
+                stack.mib.drop(DropReason::OtherHost);
+                return None;
+            }
+        }
+        Addressee::Broadcast | Addressee::Other => {
+            stack.mib.inc(Mib::Ip6InAddrErrors);
+            stack.mib.drop(DropReason::IpInAddrErrors);
+            return None;
+        }
+    }
+    Some(to)
+}
+
+fn info_v6(h: V6, protocol: u8, to: Addressee, ifindex: u32, now: Instant) -> PacketInfo {
+    PacketInfo {
+        src: IpAddr::V6(h.src),
+        dst: IpAddr::V6(h.dst),
+        protocol,
+        tos: h.class,
+        ttl: h.hops,
+        ifindex,
+        not_unicast: to != Addressee::Local,
+        flow_label: h.label,
+        now,
+    }
+}
+
+/// What walking the extension headers comes to.
+enum Walk {
+    /// Deliver `protocol`, which starts at `offset` of the packet and was named by the byte at `named_at`.
+    Upper { protocol: u8, offset: usize, named_at: usize },
+    /// A fragment: its header starts at `offset`, and was named by the byte at `named_at`.
+    Fragment { offset: usize, named_at: usize },
+    /// Refused; with a pointer and code for the sender, or in silence.
+    Refused(DropReason, Option<Problem>),
+}
+
+fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
+    let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
+        // Options may be long and are looked at in place; such packets are rare.
+        let n = skb.len();
+        if !skb.may_pull(n) {
+            return bad_header_v6(stack, DropReason::HdrTrunc);
+        }
+        walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], h, to);
+        if let Walk::Fragment { offset, named_at } = walk {
+            skb.nh_len = offset as u16;
+            let Some(whole) = fragment::receive_v6(stack, dev, skb, (offset, named_at), now) else { return };
+            skb = whole;
+            let n = skb.len();
+            if !skb.may_pull(n) {
+                return bad_header_v6(stack, DropReason::HdrTrunc);
+            }
+            // What follows the fragment header was never looked at; what precedes it was, and is looked at once more.
+            let next = skb.linear()[ipv6::NEXT_HEADER_OFFSET];
+            walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], V6 { next, ..h }, to);
+        }
+    }
+    match walk {
+        Walk::Upper { protocol, offset, named_at } => {
+            let info = info_v6(h, protocol, to, dev.ifindex, now);
+            skb.nh_len = offset as u16;
+            skb.rx = Some(info);
+            let raw = stack.ip.raw.deliver(stack, &skb, &info);
+            let Some(handler) = stack.registry.handler(protocol) else {
+                if raw || protocol == proto::NO_NEXT {
+                    return stack.mib.inc(Mib::Ip6InDelivers);
+                }
+                stack.mib.inc(Mib::Ip6InUnknownProtos);
+                stack.mib.drop(DropReason::IpNoProto);
+                let problem = Problem::NoProtocol { pointer: named_at as u32 };
+                return icmp::send_problem(stack, &mut skb, &info, problem);
+            };
+            stack.mib.inc(Mib::Ip6InDelivers);
+            skb.pull(offset);
+            handler.rcv(stack, skb, &info);
+        }
+        Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
+        Walk::Refused(reason, problem) => {
+            bad_header_v6(stack, reason);
+            if let Some(p) = problem {
+                let info = info_v6(h, h.next, to, dev.ifindex, now);
+                icmp::send_problem(stack, &mut skb, &info, p);
+            }
+        }
+    }
+}
+
+fn walk_extensions(stack: &Stack, payload: &[u8], h: V6, to: Addressee) -> Walk {
+    let mut ext = Extensions::new(h.next, payload);
+    let (mut offset, mut named_at) = (ipv6::HEADER_LEN, ipv6::NEXT_HEADER_OFFSET);
+    loop {
+        let refused = match ext.next() {
+            None => None,
+            Some(Err(e)) => Some((DropReason::Ipv6BadExthdr, Some(Problem::Parameter { pointer: e.offset as u32 }))),
+            Some(Ok(Extension::Fragment(f))) if f.is_atomic() => None,
+            Some(Ok(Extension::Fragment(_))) => return Walk::Fragment { offset, named_at },
+            Some(Ok(Extension::HopByHop(o))) => {
+                let limits = (stack.sysctl.max_hbh_opts_number(), stack.sysctl.max_hbh_length());
+                options_v6(o, ext.offset() - offset, limits, to)
+            }
+            Some(Ok(Extension::Destination(o))) => {
+                let limits = (stack.sysctl.max_dst_opts_number(), stack.sysctl.max_dst_opts_length());
+                options_v6(o, ext.offset() - offset, limits, to)
+            }
+            // With no segment left the header is history (RFC 8200 §4.4); type 0 is refused by the same rule (RFC 5095).
+            Some(Ok(Extension::Routing(r))) if r.segments_left() > 0 => {
+                Some((DropReason::IpInHdr, Some(Problem::Parameter { pointer: r.offset as u32 + 2 })))
+            }
+            Some(Ok(Extension::Routing(_))) => None,
+        };
+        if let Some((reason, problem)) = refused {
+            return Walk::Refused(reason, problem);
+        }
+        if ext.offset() == offset {
+            let protocol = payload_next(payload, h.next, named_at);
+            return Walk::Upper { protocol, offset, named_at };
+        }
+        named_at = offset;
+        offset = ext.offset();
+    }
+}
+
+/// The next-header byte that stands at `named_at` of the packet; `first` for the fixed header's own.
+fn payload_next(payload: &[u8], first: u8, named_at: usize) -> u8 {
+    match named_at.checked_sub(ipv6::HEADER_LEN) {
+        Some(at) => payload.get(at).copied().unwrap_or(proto::NO_NEXT),
+        None => first,
+    }
+}
+
+/// Options of one header. Unknown ones do what their top bits say (RFC 8200 §4.2); a jumbo payload is refused, since no link
+/// here carries one. Linux: ip6_parse_tlv.
+fn options_v6(
+    options: Ipv6Options<'_>,
+    len: usize,
+    (max_number, max_len): (i32, i32),
+    to: Addressee,
+) -> Option<(DropReason, Option<Problem>)> {
+    let bad = |p| Some((DropReason::Ipv6BadExthdr, p));
+    if len as i64 > i64::from(max_len) {
+        return bad(None);
+    }
+    let mut seen = 0;
+    for o in options {
+        let Ok(o) = o else { return bad(None) };
+        seen += 1;
+        if seen > max_number.unsigned_abs() {
+            return bad(None);
+        }
+        let pointer = o.offset as u32;
+        match o.kind {
+            opt6::ROUTER_ALERT if o.data.len() == 2 => continue,
+            opt6::JUMBO => return bad(Some(Problem::Parameter { pointer })),
+            _ if max_number < 0 => return bad(None),
+            _ => {}
+        }
+        match o.unknown_action() {
+            UnknownAction::Skip => {}
+            UnknownAction::Discard => return bad(None),
+            UnknownAction::Problem => return bad(Some(Problem::Option { pointer })),
+            UnknownAction::ProblemUnlessMulticast if to == Addressee::Multicast => return bad(None),
+            UnknownAction::ProblemUnlessMulticast => return bad(Some(Problem::Option { pointer })),
+        }
+    }
+    None
+}

@@ -1,8 +1,16 @@
 //! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ICMP, raw. Below: devices.
 //! Input: `input` → `fragment` → protocol handler; output: `route` → `output` → `neigh` → `netdev`. Linux: net/ipv4, net/ipv6.
 
+pub mod fragment;
+pub mod icmp;
+pub mod icmpv6;
+pub mod ident;
+pub mod input;
+pub mod multicast;
+pub mod neigh;
 pub mod netdev;
 pub mod output;
+pub mod route;
 
 use crate::env::Instant;
 use netdev::NetDev;
@@ -128,14 +136,51 @@ pub struct RouteMetrics {
     /// Initial reordering degree.
     pub reordering: u32,
 }
-pub mod input;
-pub mod route;
-/// State.
-#[derive(Default)]
-pub struct IpState;
+
+/// What IP keeps for a stack: routes, neighbours, fragments, groups, limits, and the tables of the protocols beside TCP.
+pub struct IpState {
+    /// Routes, addresses and path MTUs.
+    pub routes: route::Routes,
+    /// Neighbours of Ethernet devices.
+    pub neigh: neigh::Neighbours,
+    /// Datagrams under reassembly.
+    pub frags: fragment::Fragments,
+    /// Groups this stack listens to.
+    pub groups: multicast::Groups,
+    /// IP identifications.
+    pub idents: ident::Idents,
+    /// Rate limits of ICMP.
+    pub limits: icmp::Limits,
+    /// Raw sockets.
+    pub raw: crate::raw::Table,
+    /// Ping sockets.
+    pub ping: crate::icmp::Table,
+}
+
 impl IpState {
-    /// New.
+    /// Nothing known yet.
     pub fn new() -> IpState {
-        IpState
+        IpState {
+            routes: route::Routes::new(),
+            neigh: neigh::Neighbours::default(),
+            frags: fragment::Fragments::default(),
+            groups: multicast::Groups::default(),
+            idents: ident::Idents::new(),
+            limits: icmp::Limits::default(),
+            raw: crate::raw::Table::default(),
+            ping: crate::icmp::Table::default(),
+        }
+    }
+
+    /// The route table's generation: a `Dst` of another must be looked up again.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.routes.generation()
+    }
+}
+
+impl Default for IpState {
+    fn default() -> Self {
+        IpState::new()
     }
 }

@@ -1,10 +1,17 @@
 //! IP output: from a transport's segment to the device. Above: `tcp::output`, UDP, ICMP, raw. Below: `neigh`, `netdev`.
+//! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
-use super::Dst;
-use crate::error::Result;
-use crate::sock::skb::Skb;
+use super::{Dst, DstKind};
+use crate::counters::Mib;
+use crate::device::gso;
+use crate::env::Instant;
+use crate::error::{Error, Result};
+use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::stack::Stack;
-use std::net::IpAddr;
+use crate::wire::ip::{self, Ipv4Repr};
+use crate::wire::ipv6::{self, FragmentHeader, Ipv6Repr};
+use crate::wire::proto;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// What the IP header needs to know.
@@ -26,9 +33,288 @@ pub struct IpTx {
     pub flow_label: u32,
 }
 
+/// The TTL or hop limit of packets to `dst` whose socket names none: the route's, else the sysctl's (ip4_dst_hoplimit).
+pub fn default_ttl(stack: &Stack, dst: &Dst, v4: bool) -> u8 {
+    match dst.hoplimit {
+        0 if v4 => stack.sysctl.ip_default_ttl() as u8,
+        0 => stack.sysctl.ip6_hop_limit() as u8,
+        h => h,
+    }
+}
+
 /// Puts the IP header in front and sends. `skb` starts with the transport header; its checksum is complete or
 /// `Csum::Partial` with `start` relative to the transport header (made relative to the network header here). Super-packets
-/// are cut in software where the device cannot. Errors: ENOBUFS local congestion (the device's queue is full), EMSGSIZE.
-pub fn xmit(_stack: &Arc<Stack>, _dst: &Arc<Dst>, _tx: &IpTx, _skb: Skb) -> Result<()> {
+/// are cut in software where the device cannot. A broadcast is also delivered here. Errors: ENOBUFS local congestion (the
+/// device's queue is full), EMSGSIZE, ENETDOWN, EAFNOSUPPORT for addresses of two families.
+pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<()> {
+    send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
+}
+
+/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). With TTL 0 nothing leaves the machine.
+pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
+    send(stack, dst, tx, skb, looped)
+}
+
+#[inline]
+fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
+    let now = stack.now();
+    match (tx.src, tx.dst) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(stack, dst, tx, (s, d), skb, looped, now),
+        (IpAddr::V6(s), IpAddr::V6(d)) => send_v6(stack, dst, tx, (s, d), skb, looped, now),
+        _ => Err(Error::AfNoSupport),
+    }
+}
+
+fn shift_checksum(skb: &mut Skb, by: usize) {
+    if let Csum::Partial { start, offset } = skb.csum {
+        skb.csum = Csum::Partial { start: start + by as u16, offset };
+    }
+}
+
+fn send_v4(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    tx: &IpTx,
+    (src, to): (Ipv4Addr, Ipv4Addr),
+    mut skb: Skb,
+    looped: bool,
+    now: Instant,
+) -> Result<()> {
+    let len = ip::HEADER_LEN + skb.len();
+    stack.mib.inc(Mib::IpOutRequests);
+    let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
+    if (too_long && tx.df) || (len > ip::MAX_DATAGRAM && skb.gso_size == 0) {
+        stack.mib.inc(Mib::IpFragFails);
+        return Err(Error::MsgSize);
+    }
+    let id = if tx.df { 0 } else { stack.ip.idents.next(stack, tx.src, tx.dst, tx.protocol, now) as u16 };
+    let repr = Ipv4Repr {
+        src,
+        dst: to,
+        protocol: tx.protocol,
+        ttl: tx.ttl,
+        tos: tx.tos,
+        id,
+        dont_fragment: tx.df,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: skb.len(),
+    };
+    if too_long {
+        return fragment_v4(stack, dst, repr, skb, looped, now);
+    }
+    let Some(h) = skb.push(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
+    repr.emit(h);
+    shift_checksum(&mut skb, ip::HEADER_LEN);
+    skb.l3 = L3::V4;
+    skb.nh_len = ip::HEADER_LEN as u16;
+    stack.mib.add(Mib::IpExtOutOctets, len as u64);
+    transmit(stack, dst, tx.dst, skb, looped, tx.ttl, now)
+}
+
+fn send_v6(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    tx: &IpTx,
+    (src, to): (Ipv6Addr, Ipv6Addr),
+    mut skb: Skb,
+    looped: bool,
+    now: Instant,
+) -> Result<()> {
+    let len = ipv6::HEADER_LEN + skb.len();
+    stack.mib.inc(Mib::Ip6OutRequests);
+    let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
+    if (too_long && tx.df) || (skb.len() > ip::MAX_DATAGRAM && skb.gso_size == 0) {
+        stack.mib.inc(Mib::Ip6FragFails);
+        return Err(Error::MsgSize);
+    }
+    let repr = Ipv6Repr {
+        src,
+        dst: to,
+        next_header: tx.protocol,
+        hop_limit: tx.ttl,
+        traffic_class: tx.tos,
+        flow_label: tx.flow_label,
+        payload_len: skb.len(),
+    };
+    if too_long {
+        return fragment_v6(stack, dst, repr, skb, looped, now);
+    }
+    let Some(h) = skb.push(ipv6::HEADER_LEN) else { return Err(Error::NoBufs) };
+    repr.emit(h);
+    shift_checksum(&mut skb, ipv6::HEADER_LEN);
+    skb.l3 = L3::V6;
+    skb.nh_len = ipv6::HEADER_LEN as u16;
+    stack.mib.add(Mib::Ip6OutOctets, len as u64);
+    transmit(stack, dst, tx.dst, skb, looped, tx.ttl, now)
+}
+
+/// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`.
+pub(crate) fn xmit_with_header(stack: &Arc<Stack>, dst: &Arc<Dst>, to: IpAddr, skb: Skb) -> Result<()> {
+    let now = stack.now();
+    let looped = dst.kind == DstKind::Broadcast;
+    stack.mib.inc(if to.is_ipv4() { Mib::IpOutRequests } else { Mib::Ip6OutRequests });
+    transmit(stack, dst, to, skb, looped, 1, now)
+}
+
+/// A packet that is complete but for its link header: copies for this stack, then the device.
+fn transmit(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    to: IpAddr,
+    skb: Skb,
+    looped: bool,
+    ttl: u8,
+    now: Instant,
+) -> Result<()> {
+    if dst.kind != DstKind::Unicast && dst.kind != DstKind::Local {
+        let v4 = to.is_ipv4();
+        let n = skb.len() as u64;
+        match (dst.kind, v4) {
+            (DstKind::Broadcast, _) => {
+                stack.mib.inc(Mib::IpExtOutBcastPkts);
+                stack.mib.add(Mib::IpExtOutBcastOctets, n);
+            }
+            (_, true) => {
+                stack.mib.inc(Mib::IpExtOutMcastPkts);
+                stack.mib.add(Mib::IpExtOutMcastOctets, n);
+            }
+            (_, false) => {
+                stack.mib.inc(Mib::Ip6OutMcastPkts);
+                stack.mib.add(Mib::Ip6OutMcastOctets, n);
+            }
+        }
+        if looped
+            && !dst.dev.caps().loopback
+            && let Some(lo) = stack.netdevs.by_index(1)
+        {
+            // Linux: ip_dev_loopback_xmit. A copy that does not fit is a datagram lost here, not an error of the send.
+            let _ = lo.xmit(stack, now, skb.share());
+        }
+        if dst.kind == DstKind::Multicast && ttl == 0 {
+            return Ok(());
+        }
+    }
+    to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
+}
+
+/// Segments and sums in software what the device does not, resolves the neighbour, transmits.
+#[inline]
+fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<()> {
+    let caps = dst.dev.caps();
+    let (mib, v4) = match skb.l3 {
+        L3::V4 => (Mib::IpOutTransmits, true),
+        L3::V6 => (Mib::Ip6OutTransmits, false),
+    };
+    stack.mib.inc(mib);
+    let r = if gso::needed(&caps, &skb) {
+        // The first failure ends it: what follows in the same direction would meet the same full queue.
+        gso::segment(skb, &caps).try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
+    } else {
+        super::neigh::output(stack, &dst.dev, next_hop, skb, &caps, now)
+    };
+    if r.is_err() {
+        stack.mib.inc(if v4 { Mib::IpOutDiscards } else { Mib::Ip6OutDiscards });
+    }
+    r
+}
+
+/// Cuts a datagram to the path MTU. The copy is the price of the slow path: each fragment has pages of its own.
+fn fragment_v4(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    repr: Ipv4Repr,
+    mut skb: Skb,
+    looped: bool,
+    now: Instant,
+) -> Result<()> {
+    let room = (dst.mtu as usize).saturating_sub(ip::HEADER_LEN) & !7;
+    if room == 0 {
+        stack.mib.inc(Mib::IpFragFails);
+        return Err(Error::MsgSize);
+    }
+    gso::complete_checksum(&mut skb);
+    let owner = skb.owner.take();
+    let bytes = skb.to_vec();
+    let mut offset = 0;
+    let mut pieces: Vec<Skb> = Vec::new();
+    for piece in bytes.chunks(room) {
+        let last = offset + piece.len() == bytes.len();
+        let mut f = Skb::from_slice(piece);
+        let Some(h) = f.push(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
+        Ipv4Repr { more_fragments: !last, frag_offset: offset, payload_len: piece.len(), ..repr }.emit(h);
+        f.l3 = L3::V4;
+        f.nh_len = ip::HEADER_LEN as u16;
+        f.hash = skb.hash;
+        pieces.push(f);
+        offset += piece.len();
+    }
+    stack.mib.inc(Mib::IpFragOKs);
+    stack.mib.add(Mib::IpFragCreates, pieces.len() as u64);
+    send_pieces(stack, dst, IpAddr::V4(repr.dst), pieces, owner, looped, repr.ttl, now)
+}
+
+fn fragment_v6(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    repr: Ipv6Repr,
+    mut skb: Skb,
+    looped: bool,
+    now: Instant,
+) -> Result<()> {
+    const HEADERS: usize = ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN;
+    let room = (dst.mtu as usize).saturating_sub(HEADERS) & !7;
+    if room == 0 {
+        stack.mib.inc(Mib::Ip6FragFails);
+        return Err(Error::MsgSize);
+    }
+    gso::complete_checksum(&mut skb);
+    let owner = skb.owner.take();
+    let bytes = skb.to_vec();
+    // RFC 7739 §5: unpredictable; never 0, which some middleboxes take for "not set".
+    let id = stack.ip.idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, now).max(1);
+    let mut offset = 0;
+    let mut pieces: Vec<Skb> = Vec::new();
+    for piece in bytes.chunks(room) {
+        let more = offset + piece.len() < bytes.len();
+        let mut f = Skb::from_slice(piece);
+        let Some(h) = f.push(HEADERS) else { return Err(Error::NoBufs) };
+        let payload_len = ipv6::FRAGMENT_HEADER_LEN + piece.len();
+        Ipv6Repr { next_header: proto::FRAGMENT, payload_len, ..repr }.emit(h);
+        FragmentHeader { next_header: repr.next_header, offset, more, id }.emit(&mut h[ipv6::HEADER_LEN..]);
+        f.l3 = L3::V6;
+        f.nh_len = ipv6::HEADER_LEN as u16;
+        f.hash = skb.hash;
+        pieces.push(f);
+        offset += piece.len();
+    }
+    stack.mib.inc(Mib::Ip6FragOKs);
+    stack.mib.add(Mib::Ip6FragCreates, pieces.len() as u64);
+    send_pieces(stack, dst, IpAddr::V6(repr.dst), pieces, owner, looped, repr.hop_limit, now)
+}
+
+/// The sender's claim goes with the last piece: it ends when the device is done with all.
+#[allow(clippy::too_many_arguments)]
+fn send_pieces(
+    stack: &Arc<Stack>,
+    dst: &Arc<Dst>,
+    to: IpAddr,
+    mut pieces: Vec<Skb>,
+    owner: Option<crate::sock::skb::TxOwner>,
+    looped: bool,
+    ttl: u8,
+    now: Instant,
+) -> Result<()> {
+    if let Some(last) = pieces.last_mut() {
+        last.owner = owner;
+        last.gso_type = GsoType::None;
+    }
+    for f in pieces {
+        stack.mib.add(if to.is_ipv4() { Mib::IpExtOutOctets } else { Mib::Ip6OutOctets }, f.len() as u64);
+        transmit(stack, dst, to, f, looped, ttl, now)?;
+    }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

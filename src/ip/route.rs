@@ -1,20 +1,768 @@
-//! Routes.
-use super::Dst;
+//! Routes: longest prefix match for both families, local and broadcast addresses, source address selection, learned path
+//! MTUs, and a cache of resolved destinations. Above: transports (which keep the `Arc<Dst>` and compare its generation),
+//! `output`, `input` (is this address ours). Below: `netdev`. Linux: net/ipv4/{route,fib_semantics}.c, net/ipv6/{route,
+//! addrconf}.c; RFC 1122 §3.3.1, RFC 6724 (source selection), RFC 1191, RFC 8201 (path MTU).
+//!
+//! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does not
+//! grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table `local`.
+
 use super::netdev::NetDev;
+use super::{Dst, DstKind, RouteMetrics};
+use crate::counters::Mib;
+use crate::env::Instant;
 use crate::error::{Error, Result};
-use crate::stack::Stack;
-use crate::wire::addr::Cidr;
-use std::net::IpAddr;
+use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::wire::addr::{Cidr, is_link_local_v6};
+use crate::wire::{ip, ipv6};
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-/// Adds an address.
-pub fn add_address(_stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
-    dev.push_addr(addr)
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Shards of the destination cache.
+const SHARDS: usize = 16;
+/// Destinations a shard remembers; a full shard is emptied, so that spoofed destinations cost memory for a moment only.
+const SHARD_MAX: usize = 1024;
+/// Learned path MTUs kept; the one that expires first makes room.
+const MAX_EXCEPTIONS: usize = 4096;
+/// Largest datagram of IPv4 (IP_MAX_MTU) and of IPv6 without jumbograms (IP6_MAX_MTU), bytes.
+const MAX_MTU: (u32, u32) = (65_535, 65_535 + ipv6::HEADER_LEN as u32);
+/// Metric of IPv6 routes that name none (IP6_RT_PRIO_USER) and of prefix routes (IP6_RT_PRIO_ADDRCONF).
+const METRIC_V6: (u32, u32) = (1024, 256);
+
+/// What a route does with packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RouteKind {
+    /// Sends them by its device.
+    #[default]
+    Unicast,
+    /// Delivers them here (`ip route add local`).
+    Local,
+    /// EHOSTUNREACH.
+    Unreachable,
+    /// EINVAL, as Linux says of a blackhole.
+    Blackhole,
+    /// EACCES.
+    Prohibit,
 }
-/// Finds the way to a destination.
-pub fn lookup(_stack: &Arc<Stack>, _dst: IpAddr, _src: Option<IpAddr>, _oif: u32) -> Result<Arc<Dst>> {
-    Err(Error::NetUnreach)
+
+/// A route to add, with the attributes of `ip route`. Zero, `None` and `false` mean "not given".
+#[derive(Debug, Clone)]
+pub struct RouteSpec {
+    /// Destination prefix; host bits are ignored.
+    pub dst: Cidr,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+    /// Device; may be absent when a gateway is given that another route reaches.
+    pub dev: Option<Arc<NetDev>>,
+    /// Preferred source address.
+    pub src: Option<IpAddr>,
+    /// Metric: the least of equal prefixes wins.
+    pub metric: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// The MTU is locked.
+    pub mtu_lock: bool,
+    /// MSS to announce, bytes.
+    pub advmss: u32,
+    /// Initial congestion window, segments.
+    pub initcwnd: u32,
+    /// Initial receive window, segments.
+    pub initrwnd: u32,
+    /// Clamp of the advertised window, bytes.
+    pub window: u32,
+    /// Least retransmission timeout, microseconds.
+    pub rto_min_us: u32,
+    /// Acknowledge quickly.
+    pub quickack: bool,
+    /// RTAX_FEATURES bits; 1: ECN.
+    pub features: u32,
+    /// Congestion control.
+    pub congctl: Option<Arc<str>>,
+    /// Hop limit.
+    pub hoplimit: u8,
+    /// TCP metrics.
+    pub metrics: RouteMetrics,
 }
-/// Whether an address is this stack's.
-pub fn is_local(_stack: &Arc<Stack>, _a: IpAddr) -> bool {
-    true
+
+impl RouteSpec {
+    /// A unicast route without attributes.
+    pub fn new(dst: Cidr) -> RouteSpec {
+        RouteSpec {
+            dst,
+            kind: RouteKind::Unicast,
+            gateway: None,
+            dev: None,
+            src: None,
+            metric: 0,
+            mtu: 0,
+            mtu_lock: false,
+            advmss: 0,
+            initcwnd: 0,
+            initrwnd: 0,
+            window: 0,
+            rto_min_us: 0,
+            quickack: false,
+            features: 0,
+            congctl: None,
+            hoplimit: 0,
+            metrics: RouteMetrics::default(),
+        }
+    }
+
+    /// The same by a device.
+    pub fn via_dev(mut self, dev: &Arc<NetDev>) -> RouteSpec {
+        self.dev = Some(dev.clone());
+        self
+    }
+
+    /// The same by a next hop.
+    pub fn via(mut self, gateway: IpAddr) -> RouteSpec {
+        self.gateway = Some(gateway);
+        self
+    }
 }
+
+/// Prefix length → network → routes by ascending metric.
+#[derive(Default)]
+struct Prefixes {
+    /// Lengths that occur, longest first.
+    lengths: Vec<u8>,
+    map: HashMap<(u8, IpAddr), Vec<Arc<RouteSpec>>>,
+}
+
+impl Prefixes {
+    fn find(&self, ip: IpAddr, mut fits: impl FnMut(&RouteSpec) -> bool) -> Option<&Arc<RouteSpec>> {
+        self.lengths.iter().find_map(|&len| {
+            let net = Cidr::new(ip, len)?.network();
+            self.map.get(&(len, net))?.iter().find(|r| fits(r))
+        })
+    }
+
+    fn insert(&mut self, route: RouteSpec, replace: bool) -> Result<()> {
+        let route = Arc::new(RouteSpec { dst: route.dst.trunc(), ..route });
+        let key = (route.dst.prefix(), route.dst.addr());
+        let list = self.map.entry(key).or_default();
+        let twin = list.iter().position(|r| {
+            r.metric == route.metric && (replace || (same_dev(&r.dev, &route.dev) && r.gateway == route.gateway))
+        });
+        match twin {
+            Some(_) if !replace => return Err(Error::Exist),
+            Some(i) => list[i] = route,
+            None => {
+                let at = list.partition_point(|r| r.metric <= route.metric);
+                list.insert(at, route);
+            }
+        }
+        if !self.lengths.contains(&key.0) {
+            self.lengths.push(key.0);
+            self.lengths.sort_unstable_by(|a, b| b.cmp(a));
+        }
+        Ok(())
+    }
+
+    /// Removes what `gone` says; returns how many went.
+    fn remove(&mut self, mut gone: impl FnMut(&RouteSpec) -> bool) -> usize {
+        let mut n = 0;
+        self.map.retain(|_, list| {
+            let before = list.len();
+            list.retain(|r| !gone(r));
+            n += before - list.len();
+            !list.is_empty()
+        });
+        let map = &self.map;
+        self.lengths.retain(|len| map.keys().any(|k| k.0 == *len));
+        n
+    }
+}
+
+fn same_dev(a: &Option<Arc<NetDev>>, b: &Option<Arc<NetDev>>) -> bool {
+    a.as_ref().map(|d| d.ifindex) == b.as_ref().map(|d| d.ifindex)
+}
+
+#[derive(Default)]
+struct Inner {
+    v4: Prefixes,
+    v6: Prefixes,
+    /// Local prefixes of both families: /32 and /128, but for a loopback device's IPv4 networks.
+    local: Prefixes,
+    /// Directed broadcast addresses, with their device and the address whose network it is.
+    broadcast: HashMap<Ipv4Addr, Vec<(Arc<NetDev>, Ipv4Addr)>>,
+}
+
+impl Inner {
+    fn table(&self, ip: IpAddr) -> &Prefixes {
+        if ip.is_ipv4() { &self.v4 } else { &self.v6 }
+    }
+    fn table_mut(&mut self, ip: IpAddr) -> &mut Prefixes {
+        if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    }
+}
+
+/// A path MTU that ICMP reported.
+#[derive(Debug, Clone, Copy)]
+struct Exception {
+    mtu: u32,
+    /// Reported below the floor: the floor is used, and DF is not set.
+    locked: bool,
+    expires: Instant,
+}
+
+#[derive(Default)]
+struct Exceptions {
+    map: HashMap<IpAddr, Exception>,
+    timer: TimerSlot,
+}
+
+type CacheKey = (IpAddr, Option<IpAddr>, u32);
+
+/// The routes of a stack.
+pub struct Routes {
+    generation: AtomicU64,
+    inner: RwLock<Inner>,
+    cache: Vec<Mutex<HashMap<CacheKey, Arc<Dst>>>>,
+    exceptions: Mutex<Exceptions>,
+}
+
+/// What an address means to input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressee {
+    /// One of ours.
+    Local,
+    /// The limited broadcast or a directed one of this link.
+    Broadcast,
+    /// A group.
+    Multicast,
+    /// Somebody else.
+    Other,
+}
+
+impl Routes {
+    pub(super) fn new() -> Routes {
+        Routes {
+            generation: AtomicU64::new(1),
+            inner: RwLock::default(),
+            cache: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            exceptions: Mutex::default(),
+        }
+    }
+
+    /// Number of the tables' present state: a `Dst` of another generation must be looked up again.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Says that something which routes depend on has changed (an interface's MTU, up or down): cached destinations of all
+    /// socks are looked up again. Linux: rt_cache_flush.
+    pub fn flush(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Dst>>> {
+        // The shard needs spreading only; the map inside has a keyed hash of its own.
+        let low = match key.0 {
+            IpAddr::V4(a) => u32::from(a),
+            IpAddr::V6(a) => u128::from(a) as u32,
+        };
+        &self.cache[(low ^ low >> 8 ^ low >> 16) as usize % SHARDS]
+    }
+
+    /// What a destination address of an arriving packet is.
+    pub fn addressee(&self, ip: IpAddr, ifindex: u32) -> Addressee {
+        match ip {
+            IpAddr::V4(a) if a.is_broadcast() => return Addressee::Broadcast,
+            _ if ip.is_multicast() => return Addressee::Multicast,
+            _ => {}
+        }
+        let inner = self.inner.read();
+        if inner.local.find(ip, |_| true).is_some() {
+            return Addressee::Local;
+        }
+        match ip {
+            IpAddr::V4(a) if inner.broadcast.get(&a).is_some_and(|l| l.iter().any(|d| d.0.ifindex == ifindex)) => {
+                Addressee::Broadcast
+            }
+            _ => Addressee::Other,
+        }
+    }
+
+    /// Whether packets to this address are delivered here: bind(2)'s question.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        self.inner.read().local.find(ip, |_| true).is_some()
+    }
+
+    /// Whether it is a broadcast address of some interface, or the limited one.
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(a) => a.is_broadcast() || self.inner.read().broadcast.contains_key(&a),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// Every route, the local ones after the others.
+    pub fn list(&self) -> Vec<RouteSpec> {
+        let inner = self.inner.read();
+        let mut out = Vec::new();
+        for table in [&inner.v4, &inner.v6, &inner.local] {
+            let mut keys: Vec<_> = table.map.keys().collect();
+            keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            out.extend(keys.into_iter().flat_map(|k| table.map[k].iter().map(|r| (**r).clone())));
+        }
+        out
+    }
+}
+
+/// Whether packets to this address are delivered here: bind(2)'s question.
+pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
+    stack.ip.routes.is_local(ip)
+}
+
+/// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:
+/// ENETUNREACH without a route, EHOSTUNREACH, EACCES, EINVAL by routes that say so, ENETDOWN, EADDRNOTAVAIL never (an unset
+/// source shows as the unspecified address). Fast when asked before in the same generation. Linux:
+/// ip_route_output_key, ip6_route_output.
+pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
+    let routes = &stack.ip.routes;
+    let src = src.filter(|s| !s.is_unspecified());
+    let key = (dst, src, oif);
+    let generation = routes.generation();
+    if let Some(d) = routes.shard(&key).lock().get(&key)
+        && d.generation == generation
+    {
+        return Ok(d.clone());
+    }
+    let found = resolve(stack, dst, src, oif, generation).inspect_err(|_| {
+        stack.mib.inc(if dst.is_ipv4() { Mib::IpOutNoRoutes } else { Mib::Ip6OutNoRoutes });
+    })?;
+    let found = Arc::new(found);
+    let mut cache = routes.shard(&key).lock();
+    if cache.len() >= SHARD_MAX {
+        cache.clear();
+    }
+    cache.insert(key, found.clone());
+    Ok(found)
+}
+
+fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
+    // Connecting to the unspecified address means this machine (RFC 1122 §3.2.1.3, Linux).
+    let dst = match dst {
+        IpAddr::V4(a) if a.is_unspecified() => src.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V6(a) if a.is_unspecified() => src.unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        _ => dst,
+    };
+    let bound = match oif {
+        0 => None,
+        i => Some(stack.netdevs.by_index(i).ok_or(Error::NoDev)?),
+    };
+    if bound.as_ref().is_some_and(|d| !d.is_up()) {
+        return Err(Error::NetUnreach);
+    }
+    let inner = stack.ip.routes.inner.read();
+    if let Some(r) = inner.local.find(dst, |_| true) {
+        let lo = stack.netdevs.by_index(1).ok_or(Error::NetUnreach)?;
+        let preferred = r.src.unwrap_or(dst);
+        let spec = RouteSpec { kind: RouteKind::Local, gateway: None, ..(**r).clone() };
+        return Ok(make(stack, &spec, lo, DstKind::Local, src.unwrap_or(preferred), dst, generation));
+    }
+    let mut kind = DstKind::Unicast;
+    if dst.is_multicast() {
+        kind = DstKind::Multicast;
+    } else if let IpAddr::V4(a) = dst {
+        if a.is_broadcast() {
+            kind = DstKind::Broadcast;
+        } else if let Some((dev, own)) =
+            inner.broadcast.get(&a).and_then(|l| l.iter().find(|d| (oif == 0 || d.0.ifindex == oif) && d.0.is_up()))
+        {
+            let spec = RouteSpec::new(Cidr::host(dst));
+            let from = src.unwrap_or(IpAddr::V4(*own));
+            return Ok(make(stack, &spec, dev.clone(), DstKind::Broadcast, from, dst, generation));
+        }
+    }
+    let found = inner.table(dst).find(dst, |r| match &r.dev {
+        Some(d) => (oif == 0 || d.ifindex == oif) && d.is_up(),
+        None => true,
+    });
+    let (spec, dev) = match (found, bound) {
+        (Some(r), _) => match (r.kind, &r.dev) {
+            (RouteKind::Unreachable, _) => return Err(Error::HostUnreach),
+            (RouteKind::Prohibit, _) => return Err(Error::Acces),
+            (RouteKind::Blackhole, _) => return Err(Error::Inval),
+            (_, Some(d)) => (r.clone(), d.clone()),
+            (_, None) => return Err(Error::NetUnreach),
+        },
+        // Bound to an interface without a route: the destination is taken to be on its link, in both kinds of Linux's.
+        (None, Some(d)) if dst.is_ipv4() || kind == DstKind::Multicast => {
+            (Arc::new(RouteSpec::new(Cidr::host(dst))), d)
+        }
+        (None, None) if kind == DstKind::Multicast && dst.is_ipv6() => {
+            // Linux has ff00::/8 on each interface: the first that has an IPv6 address.
+            let devs = stack.netdevs.snapshot();
+            let d = devs.iter().find(|d| d.is_up() && d.ifindex != 1 && d.addrs().iter().any(|a| a.addr().is_ipv6()));
+            (Arc::new(RouteSpec::new(Cidr::host(dst))), d.ok_or(Error::NetUnreach)?.clone())
+        }
+        _ => return Err(Error::NetUnreach),
+    };
+    drop(inner);
+    let own = src.or(spec.src).or_else(|| select_source(stack, &dev, spec.gateway.unwrap_or(dst), dst));
+    let unspecified = match dst {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    // A group or broadcast is reached on the link itself, whatever gateway the route names.
+    let spec = if kind == DstKind::Unicast { (*spec).clone() } else { RouteSpec { gateway: None, ..(*spec).clone() } };
+    Ok(make(stack, &spec, dev, kind, own.unwrap_or(unspecified), dst, generation))
+}
+
+fn make(
+    stack: &Stack,
+    r: &RouteSpec,
+    dev: Arc<NetDev>,
+    kind: DstKind,
+    src: IpAddr,
+    dst: IpAddr,
+    generation: u64,
+) -> Dst {
+    let max = if dst.is_ipv4() { MAX_MTU.0 } else { MAX_MTU.1 };
+    let mut mtu = if r.mtu != 0 { r.mtu } else { dev.caps().mtu }.min(max);
+    let mut mtu_locked = r.mtu_lock;
+    if !mtu_locked && let Some(e) = stack.ip.routes.exceptions.lock().map.get(&dst) {
+        mtu = mtu.min(e.mtu);
+        mtu_locked = e.locked;
+    }
+    if dst.is_ipv6() {
+        mtu = mtu.max(ipv6::MIN_MTU as u32);
+    }
+    Dst {
+        dev,
+        gateway: r.gateway,
+        src,
+        kind,
+        generation,
+        mtu,
+        mtu_locked,
+        advmss: r.advmss,
+        initcwnd: r.initcwnd,
+        initrwnd: r.initrwnd,
+        window: r.window,
+        rto_min_us: r.rto_min_us,
+        quickack: r.quickack,
+        feature_ecn: r.features & 1 != 0,
+        congctl: r.congctl.clone(),
+        hoplimit: r.hoplimit,
+        metrics: r.metrics,
+    }
+}
+
+/// Scope of an IPv6 address by RFC 6724 §3.1, in multicast's numbers: 1 interface, 2 link, 5 site, 14 global.
+fn scope_v6(ip: Ipv6Addr) -> u8 {
+    if ip.is_multicast() {
+        ip.octets()[1] & 15
+    } else if ip.is_loopback() || is_link_local_v6(ip) {
+        2
+    } else if ip.segments()[0] & 0xffc0 == 0xfec0 {
+        5
+    } else {
+        14
+    }
+}
+
+/// Label of RFC 6724 §2.1's default policy table.
+fn label_v6(ip: Ipv6Addr) -> u8 {
+    let s = ip.segments();
+    if ip.is_loopback() {
+        0
+    } else if ip.to_ipv4_mapped().is_some() {
+        4
+    } else if s[0] == 0x2002 {
+        2
+    } else if s[0] == 0x2001 && s[1] == 0 {
+        5
+    } else if s[0] & 0xfe00 == 0xfc00 {
+        13
+    } else if s[0] & 0xffc0 == 0xfec0 {
+        11
+    } else if s[0] == 0x3ffe {
+        12
+    } else if s[..6] == [0; 6] {
+        3
+    } else {
+        1
+    }
+}
+
+/// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next hop's
+/// network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 5, 6 and 8.
+fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr) -> Option<IpAddr> {
+    match dst {
+        IpAddr::V4(_) => {
+            let own: Vec<Cidr> = dev.addrs().into_iter().filter(|a| a.addr().is_ipv4()).collect();
+            let best = own.iter().find(|a| a.contains(next_hop)).or(own.first());
+            let any = || {
+                let devs = stack.netdevs.snapshot();
+                devs.iter().flat_map(|d| d.addrs()).find(|a| a.addr().is_ipv4() && !a.addr().is_loopback())
+            };
+            best.copied().or_else(any).map(|a| a.addr())
+        }
+        IpAddr::V6(want) => {
+            let on_link_only = want.is_multicast() || is_link_local_v6(want);
+            let devs = stack.netdevs.snapshot();
+            let candidates = devs.iter().filter(|d| !on_link_only || d.ifindex == dev.ifindex).flat_map(|d| {
+                let here = d.ifindex == dev.ifindex;
+                d.addrs().into_iter().filter_map(move |a| match a.addr() {
+                    IpAddr::V6(ip) => Some((ip, a.prefix(), here)),
+                    IpAddr::V4(_) => None,
+                })
+            });
+            let want_scope = scope_v6(want);
+            let score = |ip: Ipv6Addr, prefix: u8, here: bool| {
+                let scope = scope_v6(ip);
+                // Rule 2: a scope that covers the destination's, and of those the smallest; else the largest.
+                let by_scope = if scope >= want_scope { 100 - i16::from(scope) } else { i16::from(scope) - 100 };
+                let common = (u128::from(ip) ^ u128::from(want)).leading_zeros().min(u32::from(prefix));
+                (ip == want, by_scope, here, label_v6(ip) == label_v6(want), common)
+            };
+            // The first of equals wins, as in Linux's walk; `max_by` would take the last.
+            let mut best = None;
+            for (ip, prefix, here) in candidates {
+                // The loopback address is of no use but towards itself (host scope).
+                if ip.is_loopback() && !want.is_loopback() {
+                    continue;
+                }
+                let s = score(ip, prefix, here);
+                if best.as_ref().is_none_or(|(b, _)| s > *b) {
+                    best = Some((s, ip));
+                }
+            }
+            best.map(|b| IpAddr::V6(b.1))
+        }
+    }
+}
+
+/// Adds an address to an interface, with the routes that come with it: the address itself is local; its network is on the
+/// link; the directed broadcast address is one. On the loopback device an IPv4 network is local as a whole. The first IPv6
+/// address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address detection).
+/// Errors: EEXIST; EINVAL for an address that cannot be a host's.
+pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    let bad = match addr.addr() {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast() || a.is_unspecified(),
+        IpAddr::V6(a) => a.is_multicast() || a.is_unspecified() || a.to_ipv4_mapped().is_some(),
+    };
+    if bad {
+        return Err(Error::Inval);
+    }
+    let loopback = dev.caps().loopback;
+    if let (IpAddr::V6(a), crate::device::Link::Ethernet(mac)) = (addr.addr(), dev.caps().link)
+        && !is_link_local_v6(a)
+        && !dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x)))
+    {
+        let low = u64::from_be_bytes(mac.eui64());
+        let ll = Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low));
+        if let Some(ll) = Cidr::new(IpAddr::V6(ll), 64) {
+            add_address(stack, dev, ll)?;
+        }
+    }
+    dev.push_addr(addr)?;
+    {
+        let mut inner = stack.ip.routes.inner.write();
+        let host = Cidr::host(addr.addr());
+        let local =
+            |dst| RouteSpec { kind: RouteKind::Local, src: Some(addr.addr()), ..RouteSpec::new(dst).via_dev(dev) };
+        // The same address on two interfaces is one local route too few, not a failure.
+        let _ = inner.local.insert(local(host), false);
+        match addr.addr() {
+            IpAddr::V4(own) => {
+                if loopback {
+                    let _ = inner.local.insert(local(addr.trunc()), false);
+                } else if addr.prefix() < 32 {
+                    let net = RouteSpec { src: Some(addr.addr()), ..RouteSpec::new(addr.trunc()).via_dev(dev) };
+                    let _ = inner.v4.insert(net, false);
+                }
+                if let Some(b) = addr.broadcast()
+                    && !loopback
+                {
+                    inner.broadcast.entry(b).or_default().push((dev.clone(), own));
+                }
+            }
+            IpAddr::V6(_) if !loopback && addr.prefix() < 128 => {
+                let net = RouteSpec { metric: METRIC_V6.1, ..RouteSpec::new(addr.trunc()).via_dev(dev) };
+                let _ = inner.v6.insert(net, false);
+            }
+            IpAddr::V6(_) => {}
+        }
+    }
+    stack.ip.routes.flush();
+    Ok(())
+}
+
+/// Removes an address and the routes that came with it, as far as no other address keeps them. EADDRNOTAVAIL: not there.
+pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
+    if !dev.remove_addr(&addr) {
+        return Err(Error::AddrNotAvail);
+    }
+    {
+        let left = dev.addrs();
+        let elsewhere = stack.netdevs.snapshot().iter().any(|d| d.addrs().iter().any(|a| a.addr() == addr.addr()));
+        let keeps_net = left.iter().any(|a| a.trunc() == addr.trunc());
+        let mut inner = stack.ip.routes.inner.write();
+        let of_dev = |r: &RouteSpec| r.dev.as_ref().is_some_and(|d| d.ifindex == dev.ifindex);
+        if !elsewhere {
+            inner.local.remove(|r| r.src == Some(addr.addr()));
+        }
+        let own = addr.addr();
+        inner.table_mut(own).remove(|r| {
+            of_dev(r) && (r.src == Some(own) || (!keeps_net && r.dst == addr.trunc() && r.gateway.is_none()))
+        });
+        if let (IpAddr::V4(own), Some(b)) = (addr.addr(), addr.broadcast())
+            && let Some(list) = inner.broadcast.get_mut(&b)
+        {
+            list.retain(|(d, a)| d.ifindex != dev.ifindex || *a != own);
+            if list.is_empty() {
+                inner.broadcast.remove(&b);
+            }
+        }
+    }
+    stack.ip.routes.flush();
+    Ok(())
+}
+
+/// Adds a route. Errors: EEXIST for the same prefix, metric, device and next hop; EINVAL for mixed families, a gateway of
+/// ours, or neither device nor gateway; ENETUNREACH when no route on a link reaches the gateway.
+pub fn add_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
+    put_route(stack, spec, false)
+}
+
+/// As `add_route`, in the place of a route with the same prefix and metric if there is one (`ip route replace`).
+pub fn replace_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
+    put_route(stack, spec, true)
+}
+
+fn put_route(stack: &Arc<Stack>, mut spec: RouteSpec, replace: bool) -> Result<()> {
+    let v4 = spec.dst.addr().is_ipv4();
+    if spec.src.is_some_and(|s| s.is_ipv4() != v4 || !stack.ip.routes.is_local(s)) {
+        return Err(Error::Inval);
+    }
+    if let Some(gw) = spec.gateway {
+        if gw.is_ipv4() != v4 || gw.is_multicast() || gw.is_unspecified() || stack.ip.routes.is_local(gw) {
+            return Err(Error::Inval);
+        }
+        let inner = stack.ip.routes.inner.read();
+        let hop = inner.table(gw).find(gw, |r| {
+            r.gateway.is_none() && r.kind == RouteKind::Unicast && (spec.dev.is_none() || same_dev(&r.dev, &spec.dev))
+        });
+        match (hop, &spec.dev) {
+            (Some(r), None) => spec.dev = r.dev.clone(),
+            (Some(_), Some(_)) => {}
+            // A link-local next hop needs no prefix route.
+            (None, Some(_)) if matches!(gw, IpAddr::V6(a) if is_link_local_v6(a)) => {}
+            (None, _) => return Err(Error::NetUnreach),
+        }
+    }
+    if spec.kind == RouteKind::Unicast && spec.dev.is_none() {
+        return Err(Error::Inval);
+    }
+    if !v4 && spec.metric == 0 {
+        spec.metric = METRIC_V6.0;
+    }
+    {
+        let mut inner = stack.ip.routes.inner.write();
+        if spec.kind == RouteKind::Local {
+            inner.local.insert(spec, replace)?;
+        } else {
+            inner.table_mut(spec.dst.addr()).insert(spec, replace)?;
+        }
+    }
+    stack.ip.routes.flush();
+    Ok(())
+}
+
+/// Removes routes to a prefix: with this gateway and device where they are given, the first by metric. ESRCH: none.
+pub fn del_route(stack: &Arc<Stack>, dst: Cidr, gateway: Option<IpAddr>, ifindex: u32) -> Result<()> {
+    let dst = dst.trunc();
+    {
+        let mut inner = stack.ip.routes.inner.write();
+        let mut done = false;
+        let n = inner.table_mut(dst.addr()).remove(|r| {
+            let hit = !done
+                && r.dst == dst
+                && (gateway.is_none() || r.gateway == gateway)
+                && (ifindex == 0 || r.dev.as_ref().is_some_and(|d| d.ifindex == ifindex));
+            done |= hit;
+            hit
+        });
+        if n == 0 {
+            return Err(Error::Srch);
+        }
+    }
+    stack.ip.routes.flush();
+    Ok(())
+}
+
+/// Lowers the path MTU to `dst`, as a router reported it, for `net.ipv4.route.mtu_expires`. Below the floor
+/// (`net.ipv4.route.min_pmtu`) the floor is kept and DF is given up (the lock); an IPv6 report below 1280 is ignored
+/// (RFC 8201 §4). Cached destinations become stale, so socks see it at their next lookup. Returns the MTU now in force.
+/// Linux: __ip_rt_update_pmtu, __ip6_rt_update_pmtu.
+pub fn update_pmtu(stack: &Arc<Stack>, dst: IpAddr, mtu: u32, now: Instant) -> Option<u32> {
+    let current = lookup(stack, dst, None, 0).ok()?;
+    if current.kind == DstKind::Local && !current.dev.caps().loopback || mtu >= current.mtu || current.mtu_locked {
+        return Some(current.mtu);
+    }
+    let mut entry = Exception { mtu, locked: false, expires: now };
+    match dst {
+        IpAddr::V4(_) => {
+            let floor = (stack.sysctl.route_min_pmtu() as u32).max(ip::MIN_MTU as u32);
+            if mtu < floor {
+                entry.locked = true;
+                entry.mtu = current.mtu.min(floor);
+            }
+            entry.expires += stack.sysctl.route_mtu_expires();
+        }
+        IpAddr::V6(_) => {
+            if mtu < ipv6::MIN_MTU as u32 {
+                return Some(current.mtu);
+            }
+            entry.expires += stack.sysctl.route6_mtu_expires();
+        }
+    }
+    {
+        let mut ex = stack.ip.routes.exceptions.lock();
+        if ex.map.len() >= MAX_EXCEPTIONS
+            && !ex.map.contains_key(&dst)
+            && let Some(oldest) = ex.map.iter().min_by_key(|e| e.1.expires).map(|e| *e.0)
+        {
+            ex.map.remove(&oldest);
+        }
+        ex.map.insert(dst, entry);
+        let at = ex.timer.at().filter(|_| ex.timer.is_armed()).map_or(entry.expires, |t| t.min(entry.expires));
+        stack.arm_call(&mut ex.timer, Arc::new(Expire), at);
+    }
+    stack.ip.routes.flush();
+    Some(entry.mtu)
+}
+
+/// Forgets learned path MTUs whose time is over.
+struct Expire;
+
+impl TimerCall for Expire {
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
+        let gone = {
+            let mut ex = stack.ip.routes.exceptions.lock();
+            ex.timer.fired();
+            let before = ex.map.len();
+            ex.map.retain(|_, e| e.expires > now);
+            if let Some(next) = ex.map.values().map(|e| e.expires).min() {
+                stack.arm_call(&mut ex.timer, self, next);
+            }
+            before != ex.map.len()
+        };
+        if gone {
+            stack.ip.routes.flush();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -355,6 +355,17 @@ impl Drop for ProtoUse {
 #[derive(Default)]
 pub struct Registry {
     inner: RwLock<Inner>,
+    /// By IP protocol number; apart from the rest, for the data path. Changed with `inner` locked.
+    handlers: Handlers,
+}
+
+/// The handlers of all IP protocol numbers.
+struct Handlers(RwLock<Box<[Option<Arc<dyn IpHandler>>]>>);
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Handlers(RwLock::new((0..256).map(|_| None).collect()))
+    }
 }
 
 #[derive(Default)]
@@ -363,7 +374,6 @@ struct Inner {
     by_key: HashMap<(i32, i32, i32), String>,
     /// (family, type) -> the protocol that answers 0.
     defaults: HashMap<(i32, i32), i32>,
-    handlers: HashMap<u8, Arc<dyn IpHandler>>,
 }
 
 impl Registry {
@@ -395,12 +405,13 @@ impl Registry {
             }
         }
         let numbers = handler.as_ref().map_or(&[][..], |h| h.0);
-        if let Some(&n) = numbers.iter().find(|n| inner.handlers.contains_key(n)) {
+        let mut handlers = self.handlers.0.write();
+        if let Some(&n) = numbers.iter().find(|&&n| handlers[usize::from(n)].is_some()) {
             return Err(RegisterError::NumberTaken(n));
         }
         if let Some((numbers, h)) = &handler {
             for n in *numbers {
-                inner.handlers.insert(*n, h.clone());
+                handlers[usize::from(*n)] = Some(h.clone());
             }
         }
         for k in keys {
@@ -438,7 +449,7 @@ impl Registry {
             }
         }
         for n in r.numbers {
-            inner.handlers.remove(&n);
+            self.handlers.0.write()[usize::from(n)] = None;
         }
         Ok(())
     }
@@ -470,8 +481,9 @@ impl Registry {
     }
 
     /// The handler of an IP protocol number.
+    #[inline]
     pub fn handler(&self, number: u8) -> Option<Arc<dyn IpHandler>> {
-        self.inner.read().handlers.get(&number).cloned()
+        self.handlers.0.read()[usize::from(number)].clone()
     }
 
     /// The accounts of a protocol.

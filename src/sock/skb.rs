@@ -184,6 +184,8 @@ pub struct SkbInner {
     pub hash: u32,
     /// TCP's notes.
     pub tcp: TcpCb,
+    /// Received: what IP input knew of the datagram.
+    pub rx: Option<crate::ip::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
     /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not
@@ -233,6 +235,7 @@ impl Skb {
             tx_time: Instant::ZERO,
             hash: 0,
             tcp: TcpCb::default(),
+            rx: None,
             owner: None,
             saved_header: None,
         }))
@@ -270,6 +273,7 @@ impl Skb {
         s.tx_time = self.tx_time;
         s.hash = self.hash;
         s.tcp = self.tcp;
+        s.rx = self.rx;
         s.saved_header = self.saved_header.clone();
         s
     }
@@ -366,6 +370,21 @@ impl SkbInner {
             left -= f.len as usize;
             self.frags.remove(0);
         }
+        true
+    }
+
+    /// Takes the `n` bytes before the front back, as if they had not been pulled. False, and nothing done, when nothing was
+    /// ever that far in front. What was not pulled just before may be other bytes: the caller looks at what it gets.
+    pub fn unpull(&mut self, n: usize) -> bool {
+        let in_head = self.head_start < self.head_end || self.frags.first().is_none_or(|f| (f.off as usize) < n);
+        if in_head {
+            let Some(start) = (self.head_start as usize).checked_sub(n) else { return false };
+            self.head_start = start as u16;
+        } else if let Some(f) = self.frags.first_mut() {
+            f.off -= n as u32;
+            f.len += n as u32;
+        }
+        self.len += n as u32;
         true
     }
 

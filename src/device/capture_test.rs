@@ -1,0 +1,136 @@
+//! A device for tests: records what is sent, receives what the test puts in. No time of its own, no loss.
+
+use super::{Caps, DevStats, Device, Link, Xmit};
+use crate::driver::Parked;
+use crate::env::{Instant, SeededEntropy, VirtualClock};
+use crate::ip::netdev::NetDev;
+use crate::ip::route;
+use crate::sock::skb::Skb;
+use crate::stack::{Stack, StackConfig};
+use crate::wire::ether::MacAddr;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Capture {
+    name: &'static str,
+    caps: Caps,
+    sent: Mutex<Vec<Vec<u8>>>,
+    waiting: Mutex<VecDeque<Skb>>,
+}
+
+impl Capture {
+    /// A device that carries IP datagrams of up to `mtu` bytes.
+    pub fn ip(name: &'static str, mtu: u32) -> Arc<Capture> {
+        Capture::with_caps(name, Caps::ip(mtu))
+    }
+
+    /// An Ethernet device.
+    pub fn ethernet(name: &'static str, mac: MacAddr) -> Arc<Capture> {
+        Capture::with_caps(name, Caps { link: Link::Ethernet(mac), ..Caps::ip(1500) })
+    }
+
+    /// One that says this of itself.
+    pub fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
+        Arc::new(Capture { name, caps, sent: Mutex::default(), waiting: Mutex::default() })
+    }
+
+    /// What was sent since the last call.
+    pub fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.sent.lock())
+    }
+
+    /// Puts a packet where the stack receives it.
+    pub fn feed(&self, bytes: &[u8]) {
+        self.waiting.lock().push_back(Skb::from_slice(bytes));
+    }
+}
+
+impl Device for Capture {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        for n in 0..budget {
+            let Some(mut skb) = self.waiting.lock().pop_front() else { return Ok(n) };
+            skb.tstamp = now;
+            sink(skb);
+        }
+        Ok(budget)
+    }
+    fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        self.sent.lock().push(skb.to_vec());
+        Xmit::Sent
+    }
+    fn has_pending(&self, _: u16) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+/// A stack in virtual time with one device.
+pub struct Bench {
+    /// The stack.
+    pub stack: Arc<Stack>,
+    /// Its clock.
+    pub clock: Arc<VirtualClock>,
+    /// The device.
+    pub wire: Arc<Capture>,
+    /// The device as part of the stack.
+    pub dev: Arc<NetDev>,
+}
+
+impl Bench {
+    /// A stack around this device, with these addresses (`10.0.0.1/24`).
+    pub fn new(wire: Arc<Capture>, addrs: &[&str]) -> Bench {
+        let clock = Arc::new(VirtualClock::new());
+        clock.set(Instant::from_secs(100));
+        let config =
+            StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(1)), runner: Arc::new(Parked) };
+        let stack = Stack::new(config).unwrap();
+        let dev = stack.add_device(wire.clone()).unwrap();
+        for a in addrs {
+            route::add_address(&stack, &dev, a.parse().unwrap()).unwrap();
+        }
+        Bench { stack, clock, wire, dev }
+    }
+
+    /// A stack on an IP link with 10.0.0.1/24 and fd00::1/64.
+    pub fn on_ip() -> Bench {
+        Bench::new(Capture::ip("tun0", 1500), &["10.0.0.1/24", "fd00::1/64"])
+    }
+
+    /// Receives a packet and gives what the stack sent.
+    pub fn inject(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.wire.feed(bytes);
+        self.poll()
+    }
+
+    /// Runs softirq and gives what the stack sent.
+    pub fn poll(&self) -> Vec<Vec<u8>> {
+        self.stack.poll(self.stack.now());
+        self.wire.take()
+    }
+
+    /// Lets time pass, event by event, and gives what the stack sent.
+    pub fn advance(&self, by: Duration) -> Vec<Vec<u8>> {
+        let end = self.stack.now() + by;
+        let mut sent = self.poll();
+        while let Some(at) = self.stack.next_event().filter(|at| *at <= end) {
+            self.clock.set(at);
+            sent.extend(self.poll());
+        }
+        self.clock.set(end);
+        sent.extend(self.poll());
+        sent
+    }
+}

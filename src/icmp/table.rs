@@ -1,0 +1,49 @@
+//! Ping sockets by identifier: the identifier of an echo request is the socket's port. Addresses are judged under the
+//! sock's lock. Above: `ip::icmp`. Linux: struct ping_table, ping_lookup.
+
+use crate::sock::Sock;
+use crate::stack::Stack;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Ping sockets of both families: an identifier belongs to one socket of a family.
+#[derive(Default)]
+pub struct Table {
+    socks: RwLock<HashMap<(bool, u16), Arc<Sock>>>,
+}
+
+impl Table {
+    /// Takes an identifier (`v4`: of AF_INET), not 0; false when another socket has it.
+    pub(super) fn insert(&self, v4: bool, id: u16, sock: &Arc<Sock>) -> bool {
+        let mut socks = self.socks.write();
+        let free = !socks.contains_key(&(v4, id));
+        if free {
+            socks.insert((v4, id), sock.clone());
+        }
+        free
+    }
+
+    /// Takes any free identifier, from a random start; None when there is none.
+    pub(super) fn insert_any(&self, stack: &Stack, v4: bool, sock: &Arc<Sock>) -> Option<u16> {
+        let mut socks = self.socks.write();
+        let start = stack.entropy.below(65_535) as u16;
+        let id = (0..65_535u16).map(|i| 1 + (u32::from(start) + u32::from(i)) % 65_535).map(|i| i as u16);
+        let id = id.into_iter().find(|&id| !socks.contains_key(&(v4, id)))?;
+        socks.insert((v4, id), sock.clone());
+        Some(id)
+    }
+
+    /// Gives an identifier back if this sock has it.
+    pub(super) fn remove(&self, v4: bool, id: u16, sock: &Arc<Sock>) {
+        let mut socks = self.socks.write();
+        if socks.get(&(v4, id)).is_some_and(|s| Arc::ptr_eq(s, sock)) {
+            socks.remove(&(v4, id));
+        }
+    }
+
+    /// Who has an identifier.
+    pub(super) fn find(&self, v4: bool, id: u16) -> Option<Arc<Sock>> {
+        self.socks.read().get(&(v4, id)).cloned()
+    }
+}

@@ -1,0 +1,472 @@
+//! ICMP for IPv4, and what both families share: which errors may be sent and how often, and what errors received mean to
+//! sockets. Above: `input` (refused packets), UDP (no such port), ping and raw sockets. Below: `output`. Linux:
+//! net/ipv4/icmp.c. RFC 792, RFC 1122 §3.2.2, RFC 5927 (what an error must show before a socket believes it; the transports
+//! check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with one gateway needs
+//! none, and anybody on the link can forge them (accept_redirects is 0).
+
+use super::output::{IpTx, default_ttl, xmit};
+use super::{IcmpError, PacketInfo, icmpv6, route};
+use crate::counters::{DropReason, Mib};
+use crate::env::{Duration, Instant};
+use crate::error::Error;
+use crate::sock::proto::IpHandler;
+use crate::sock::skb::{Csum, Skb};
+use crate::stack::Stack;
+use crate::wire::icmp::{self, IcmpHeader, Message, Quoted, kind, time_exceeded, unreachable};
+use crate::wire::ip::{self, Ipv4Header, Ipv4Repr};
+use crate::wire::ipv6::{self, Ipv6Repr};
+use crate::wire::{addr, checksum, proto};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Destinations whose error rate is remembered; above that all are forgotten, which lets through one error more to each.
+const MAX_HOSTS: usize = 4096;
+/// Errors a destination may get in a burst (XRLIM_BURST_FACTOR).
+const BURST: u32 = 6;
+/// The highest type Linux knows (NR_ICMP_TYPES).
+const MAX_KIND: u8 = 18;
+
+/// Why a packet that arrived is answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// A malformed header: at this offset of the datagram.
+    Parameter {
+        /// Offset of the offending byte.
+        pointer: u32,
+    },
+    /// An IPv6 option that must be understood and is not.
+    Option {
+        /// Offset of its kind byte.
+        pointer: u32,
+    },
+    /// No protocol of this number; IPv6: the byte that names it.
+    NoProtocol {
+        /// Offset of the next-header byte.
+        pointer: u32,
+    },
+    /// No socket on this port.
+    NoPort,
+    /// The other fragments did not come in time.
+    Reassembly,
+}
+
+/// Rate limits of the messages a stack sends.
+#[derive(Default)]
+pub struct Limits {
+    global: Mutex<Option<(u32, Instant)>>,
+    hosts: Mutex<HashMap<IpAddr, (Duration, Instant)>>,
+}
+
+impl Limits {
+    /// Whether a limited message may go out at all (icmp_global_allow): `net.ipv4.icmp_msgs_per_sec` with bursts of
+    /// `icmp_msgs_burst`. Each takes one to three credits at random, so that who counts our errors cannot learn who else got
+    /// some (CVE-2020-25705).
+    fn global(&self, stack: &Stack, now: Instant) -> bool {
+        let rate = stack.sysctl.icmp_msgs_per_sec().max(0) as u64;
+        let burst = stack.sysctl.icmp_msgs_burst().max(0) as u32;
+        let mut state = self.global.lock();
+        let (credit, stamp) = state.get_or_insert((burst, now));
+        let since = (now - *stamp).min(Duration::from_secs(1));
+        if since >= Duration::from_millis(20) {
+            let more = (rate * since.as_millis() as u64 / 1000) as u32;
+            if more > 0 {
+                *stamp = now;
+                *credit = credit.saturating_add(more).min(burst);
+            }
+        }
+        if *credit == 0 {
+            return false;
+        }
+        *credit = credit.saturating_sub(1 + stack.entropy.below(3));
+        true
+    }
+
+    /// Whether this destination may get one more (inet_peer_xrlim_allow): a bucket of time.
+    fn host(&self, to: IpAddr, every: Duration, now: Instant) -> bool {
+        if every.is_zero() {
+            return true;
+        }
+        let mut hosts = self.hosts.lock();
+        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&to) {
+            hosts.clear();
+        }
+        let (tokens, last) = hosts.entry(to).or_insert((every * BURST, now));
+        *tokens = tokens.saturating_add(now - *last).min(every * BURST);
+        *last = now;
+        if *tokens < every {
+            return false;
+        }
+        *tokens -= every;
+        true
+    }
+
+    /// Both limits for a message of this type, counted where it is withheld. `limited`: the type is subject to them.
+    pub(super) fn allow(&self, stack: &Stack, to: IpAddr, every: Duration, limited: bool, now: Instant) -> bool {
+        if !limited {
+            return true;
+        }
+        let (global, host) = match to {
+            IpAddr::V4(_) => (Some(Mib::IcmpOutRateLimitGlobal), Mib::IcmpOutRateLimitHost),
+            IpAddr::V6(_) => (None, Mib::Icmp6OutRateLimitHost),
+        };
+        let counted = if !self.global(stack, now) {
+            global
+        } else if !self.host(to, every, now) {
+            Some(host)
+        } else {
+            return true;
+        };
+        if let Some(mib) = counted {
+            stack.mib.inc(mib);
+        }
+        stack.mib.drop(DropReason::IcmpRateLimit);
+        false
+    }
+}
+
+/// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error, about what
+/// was not sent to one host or by one host, about a fragment but the first (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
+pub fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+    match info.dst {
+        IpAddr::V4(_) => send_v4(stack, skb, info, problem),
+        IpAddr::V6(_) => icmpv6::send_problem(stack, skb, info, problem),
+    }
+}
+
+/// Port unreachable about `skb`, which begins with its transport header, as a protocol's `rcv` got it.
+pub fn port_unreachable(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    if restore_header(&mut skb, info) {
+        send_problem(stack, &mut skb, info, Problem::NoPort);
+    }
+}
+
+/// Puts the IP header in front again: the one that arrived where its bytes are still there, else one like it.
+pub(crate) fn restore_header(skb: &mut Skb, info: &PacketInfo) -> bool {
+    let n = skb.nh_len as usize;
+    let payload_len = skb.len();
+    if skb.unpull(n) {
+        let same = match info.dst {
+            IpAddr::V4(_) => Ipv4Header::parse_quoted(skb.linear())
+                .is_ok_and(|h| IpAddr::V4(h.src()) == info.src && IpAddr::V4(h.dst()) == info.dst),
+            IpAddr::V6(_) => ipv6::Ipv6Header::parse_quoted(skb.linear())
+                .is_ok_and(|h| IpAddr::V6(h.src()) == info.src && IpAddr::V6(h.dst()) == info.dst),
+        };
+        if same {
+            return true;
+        }
+        skb.pull(n);
+    }
+    match (info.src, info.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => skb.push(ip::HEADER_LEN).is_some_and(|h| {
+            let repr = Ipv4Repr {
+                src,
+                dst,
+                protocol: info.protocol,
+                ttl: info.ttl,
+                tos: info.tos,
+                id: 0,
+                dont_fragment: false,
+                more_fragments: false,
+                frag_offset: 0,
+                payload_len,
+            };
+            repr.emit(h) > 0
+        }),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => skb.push(ipv6::HEADER_LEN).is_some_and(|h| {
+            let repr = Ipv6Repr {
+                src,
+                dst,
+                next_header: info.protocol,
+                hop_limit: info.ttl,
+                traffic_class: info.tos,
+                flow_label: info.flow_label,
+                payload_len,
+            };
+            repr.emit(h) > 0
+        }),
+        _ => false,
+    }
+}
+
+fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+    let (ty, code, rest) = match problem {
+        Problem::Parameter { pointer } | Problem::Option { pointer } => {
+            (kind::PARAMETER_PROBLEM, 0, [pointer.min(255) as u8, 0, 0, 0])
+        }
+        Problem::NoProtocol { .. } => (kind::UNREACHABLE, unreachable::PROTOCOL, [0; 4]),
+        Problem::NoPort => (kind::UNREACHABLE, unreachable::PORT, [0; 4]),
+        Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
+    };
+    if info.not_unicast || !addr::is_unicast(info.src) || stack.ip.routes.is_broadcast(info.src) {
+        return;
+    }
+    let header_len = match Ipv4Header::parse_quoted(skb.linear()) {
+        Ok(h) if h.frag_offset() != 0 => return,
+        Ok(h) => h.header_len(),
+        Err(_) => return,
+    };
+    if info.protocol == proto::ICMP {
+        // The type tells an error; without it nothing is known, and nothing is sent.
+        if !skb.may_pull(header_len + 1) || !(skb.linear()[header_len] <= MAX_KIND) {
+            return;
+        }
+        if icmp::is_error_kind(skb.linear()[header_len]) {
+            return;
+        }
+    }
+    // Loopback addresses have no limits, as on Linux.
+    let limited = stack.sysctl.icmp_ratemask() >> ty & 1 == 1 && !stack.ip.routes.is_local(info.src);
+    if !stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+        return;
+    }
+    let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN)];
+    skb.copy_out(0, &mut quote);
+    let msg = Message::Other { kind: ty, code, rest, data: &quote };
+    // Network control precedence, the rest of the offending packet's TOS (RFC 1812 §4.3.2.5).
+    let tos = info.tos & 0x1e | 0xc0;
+    let mut bytes = vec![0; msg.len()];
+    msg.emit(&mut bytes);
+    reply_v4(stack, Skb::from_slice(&bytes), info, tos, ty);
+}
+
+/// Sends an ICMP message to who sent the packet of `info`, from the address that the packet was sent to.
+fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, ty: u8) {
+    let from = (!info.not_unicast).then_some(info.dst);
+    let Ok(dst) = route::lookup(stack, info.src, from, 0) else {
+        return stack.mib.inc(Mib::IcmpOutErrors);
+    };
+    let ttl = default_ttl(stack, &dst, true);
+    let tx = IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0 };
+    count_out(stack, ty);
+    if xmit(stack, &dst, &tx, skb).is_err() {
+        stack.mib.inc(Mib::IcmpOutErrors);
+    }
+}
+
+/// Counts a message sent by its type.
+pub(crate) fn count_out(stack: &Stack, ty: u8) {
+    stack.mib.inc(Mib::IcmpOutMsgs);
+    stack.mib.icmp_out(ty);
+    let mib = match ty {
+        kind::ECHO_REPLY => Mib::IcmpOutEchoReps,
+        kind::UNREACHABLE => Mib::IcmpOutDestUnreachs,
+        kind::SOURCE_QUENCH => Mib::IcmpOutSrcQuenchs,
+        kind::REDIRECT => Mib::IcmpOutRedirects,
+        kind::ECHO => Mib::IcmpOutEchos,
+        kind::TIME_EXCEEDED => Mib::IcmpOutTimeExcds,
+        kind::PARAMETER_PROBLEM => Mib::IcmpOutParmProbs,
+        kind::TIMESTAMP => Mib::IcmpOutTimestamps,
+        kind::TIMESTAMP_REPLY => Mib::IcmpOutTimestampReps,
+        _ => return,
+    };
+    stack.mib.inc(mib);
+}
+
+fn count_in(stack: &Stack, ty: u8) {
+    stack.mib.icmp_in(ty);
+    let mib = match ty {
+        kind::ECHO_REPLY => Mib::IcmpInEchoReps,
+        kind::UNREACHABLE => Mib::IcmpInDestUnreachs,
+        kind::SOURCE_QUENCH => Mib::IcmpInSrcQuenchs,
+        kind::REDIRECT => Mib::IcmpInRedirects,
+        kind::ECHO => Mib::IcmpInEchos,
+        kind::TIME_EXCEEDED => Mib::IcmpInTimeExcds,
+        kind::PARAMETER_PROBLEM => Mib::IcmpInParmProbs,
+        kind::TIMESTAMP => Mib::IcmpInTimestamps,
+        kind::TIMESTAMP_REPLY => Mib::IcmpInTimestampReps,
+        17 => Mib::IcmpInAddrMasks,
+        18 => Mib::IcmpInAddrMaskReps,
+        _ => return,
+    };
+    stack.mib.inc(mib);
+}
+
+/// The ones-complement sum of a packet's bytes over `start`.
+pub(super) fn sum_skb(skb: &Skb, start: u32) -> u32 {
+    let mut c = checksum::Checksum::new(start);
+    skb.slices().for_each(|s| {
+        c.push(s);
+    });
+    c.partial()
+}
+
+/// Receives ICMP. Echo requests are answered, errors go to the protocols they are about, the rest to ping sockets.
+#[derive(Debug, Default)]
+pub struct Icmp;
+
+fn bad(stack: &Stack, reason: DropReason) {
+    stack.mib.inc(Mib::IcmpInErrors);
+    stack.mib.drop(reason);
+}
+
+impl IpHandler for Icmp {
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        stack.mib.inc(Mib::IcmpInMsgs);
+        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, 0)) {
+            stack.mib.inc(Mib::IcmpInCsumErrors);
+            return bad(stack, DropReason::IcmpCsum);
+        }
+        if !skb.may_pull(icmp::HEADER_LEN) {
+            return bad(stack, DropReason::IcmpMalformed);
+        }
+        let (ty, code) = (skb.linear()[0], skb.linear()[1]);
+        count_in(stack, ty);
+        if ty > MAX_KIND {
+            return bad(stack, DropReason::IcmpMalformed);
+        }
+        if info.not_unicast {
+            // RFC 1122 §3.2.2.6, §3.2.2.8: such an echo or timestamp request may be ignored, and is by default. Errors and
+            // answers to a group make no sense.
+            let request = matches!(ty, kind::ECHO | kind::TIMESTAMP);
+            if request && stack.sysctl.icmp_echo_ignore_broadcasts() {
+                return bad(stack, DropReason::InvalidProto);
+            }
+            if !request && !matches!(ty, 17 | 18) {
+                return bad(stack, DropReason::InvalidProto);
+            }
+        }
+        match ty {
+            kind::ECHO if !stack.sysctl.icmp_echo_ignore_all() => echo(stack, skb, info),
+            kind::ECHO => {}
+            kind::TIMESTAMP => timestamp(stack, skb, info),
+            kind::ECHO_REPLY => {
+                if !crate::icmp::receive(stack, skb, info) {
+                    stack.mib.drop(DropReason::NoSocket);
+                }
+            }
+            kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
+            // Known, counted, and without effect on a host.
+            _ => {}
+        }
+    }
+
+    fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+        crate::icmp::error(stack, icmp);
+    }
+}
+
+/// Sends the message back; the payload's pages are shared, not copied.
+fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    let mut head = [0; 8];
+    skb.copy_out(0, &mut head);
+    skb.pull(icmp::HEADER_LEN);
+    let mut out = skb.share();
+    out.owner = None;
+    out.csum = Csum::None;
+    head[0] = kind::ECHO_REPLY;
+    head[2..4].fill(0);
+    let sum = sum_skb(&out, checksum::sum(&head, 0));
+    head[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
+    let Some(h) = out.push(icmp::HEADER_LEN) else { return };
+    h.copy_from_slice(&head);
+    let limited = stack.sysctl.icmp_ratemask() & 1 == 1;
+    if stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+        reply_v4(stack, out, info, info.tos, kind::ECHO_REPLY);
+    }
+}
+
+/// Answers with the time of day in milliseconds since midnight UT (RFC 792).
+fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    if !skb.may_pull(20) || skb.linear()[1] != 0 {
+        return bad(stack, DropReason::IcmpMalformed);
+    }
+    let mut b = [0; 20];
+    b.copy_from_slice(&skb.linear()[..20]);
+    let ms = (stack.clock.wall().as_millis() % 86_400_000) as u32;
+    b[0] = kind::TIMESTAMP_REPLY;
+    b[12..16].copy_from_slice(&ms.to_be_bytes());
+    b[16..20].copy_from_slice(&ms.to_be_bytes());
+    icmp::fill_checksum(&mut b);
+    let limited = stack.sysctl.icmp_ratemask() >> kind::TIMESTAMP_REPLY & 1 == 1;
+    if stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+        reply_v4(stack, Skb::from_slice(&b), info, info.tos, kind::TIMESTAMP_REPLY);
+    }
+}
+
+/// What an error means to a socket: errno, and whether it is fatal to one that did not ask (icmp_err_convert).
+pub fn convert(ty: u8, code: u8) -> (Error, bool) {
+    use unreachable as u;
+    match (ty, code) {
+        (kind::UNREACHABLE, u::NET | u::NET_TOS) => (Error::NetUnreach, false),
+        (kind::UNREACHABLE, u::HOST | u::HOST_TOS) => (Error::HostUnreach, false),
+        (kind::UNREACHABLE, u::PROTOCOL) => (Error::NoProtoOpt, true),
+        (kind::UNREACHABLE, u::PORT) => (Error::ConnRefused, true),
+        (kind::UNREACHABLE, u::FRAG_NEEDED) => (Error::MsgSize, false),
+        (kind::UNREACHABLE, u::SOURCE_ROUTE) => (Error::OpNotSupp, false),
+        (kind::UNREACHABLE, u::NET_UNKNOWN | u::NET_PROHIBITED) => (Error::NetUnreach, true),
+        (kind::UNREACHABLE, u::HOST_UNKNOWN) => (Error::HostDown, true),
+        (kind::UNREACHABLE, u::HOST_ISOLATED) => (Error::NoNet, true),
+        (kind::PARAMETER_PROBLEM, _) => (Error::Proto, true),
+        (kind::TIME_EXCEEDED, _) => (Error::HostUnreach, false),
+        _ => (Error::HostUnreach, true),
+    }
+}
+
+/// An error arrived: validated, then given to the protocol of the quoted datagram. Linux: icmp_unreach.
+fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) {
+    let n = skb.len();
+    if !skb.may_pull(n) {
+        return bad(stack, DropReason::IcmpMalformed);
+    }
+    let msg = match IcmpHeader::parse(skb.linear()) {
+        Ok(h) => h.message(),
+        Err(_) => return bad(stack, DropReason::IcmpMalformed),
+    };
+    let (quoted, mut value) = match msg {
+        Message::Unreachable { mtu, quoted, .. } => (quoted, u32::from(mtu)),
+        Message::ParameterProblem { pointer, quoted, .. } => (quoted, u32::from(pointer)),
+        Message::TimeExceeded { quoted, .. } => (quoted, 0),
+        _ => return bad(stack, DropReason::IcmpMalformed),
+    };
+    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    if ty == kind::UNREACHABLE {
+        if code > unreachable::MAX {
+            return stack.mib.drop(DropReason::IcmpMalformed);
+        }
+        if code == unreachable::FRAG_NEEDED {
+            match stack.sysctl.ip_no_pmtu_disc() {
+                0 | 3 => {}
+                2 => return stack.mib.drop(DropReason::IcmpImplausible),
+                _ => value = 0,
+            }
+        } else {
+            value = 0;
+        }
+    }
+    if ty == kind::TIME_EXCEEDED && code == time_exceeded::REASSEMBLY {
+        return;
+    }
+    let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
+    // It must quote a packet that this stack can have sent, and that was not the later part of a datagram.
+    if !stack.ip.routes.is_local(src) || q.ip.frag_offset() != 0 || stack.ip.routes.is_broadcast(dst) {
+        return stack.mib.drop(DropReason::IcmpImplausible);
+    }
+    let (errno, fatal) = convert(ty, code);
+    let e = IcmpError {
+        reporter: info.src,
+        src,
+        dst,
+        protocol: q.ip.protocol(),
+        ty,
+        code,
+        info: value,
+        errno,
+        fatal,
+        quoted: q.transport(),
+        ifindex: info.ifindex,
+        now: info.now,
+    };
+    deliver_error(stack, &e);
+}
+
+/// To raw sockets and to the protocol of the quoted packet (icmp_socket_deliver).
+pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
+    let raw = stack.ip.raw.error(stack, e);
+    match stack.registry.handler(e.protocol) {
+        Some(h) => h.err(stack, e),
+        None if raw => {}
+        None => stack.mib.drop(DropReason::IcmpImplausible),
+    }
+}

@@ -1,0 +1,265 @@
+//! ICMPv6. Neighbour discovery goes to `neigh`; the rest is as in [`super::icmp`], which has the rate limits. Router
+//! advertisements are counted and ignored: addresses and routes are configured, as on a Linux host with accept_ra 0.
+//! Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
+
+use super::icmp::{Problem, deliver_error, sum_skb};
+use super::output::{IpTx, default_ttl, xmit};
+use super::{IcmpError, PacketInfo, neigh, route};
+use crate::counters::{DropReason, Mib};
+use crate::error::Error;
+use crate::sock::proto::IpHandler;
+use crate::sock::skb::{Csum, Skb};
+use crate::stack::Stack;
+use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
+use crate::wire::ipv6::{self, Ipv6Header};
+use crate::wire::{checksum, proto};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+/// See [`super::icmp::send_problem`].
+pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+    let IpAddr::V6(src) = info.src else { return };
+    // Only packet-too-big and the unknown option of a group's member may answer a multicast (RFC 4443 §2.4 (e.3)).
+    let may_be_group = matches!(problem, Problem::Option { .. });
+    if src.is_unspecified() || src.is_multicast() || (info.not_unicast && !may_be_group) {
+        return;
+    }
+    let n = skb.len().min(icmpv6::MAX_ERROR_LEN);
+    if !skb.may_pull(n) {
+        return;
+    }
+    let Ok(h) = Ipv6Header::parse_quoted(skb.linear()) else { return };
+    if let Ok(u) = h.upper()
+        && u.protocol == proto::ICMPV6
+        && u.payload.first().is_none_or(|t| *t < 128 || *t == kind::REDIRECT)
+    {
+        return;
+    }
+    let quoted = &skb.linear()[..icmpv6::quote_len(skb.len()).min(n)];
+    let msg = match problem {
+        Problem::Parameter { pointer } => {
+            Message::ParameterProblem { code: parameter_problem::HEADER_FIELD, pointer, quoted }
+        }
+        Problem::Option { pointer } => Message::ParameterProblem { code: parameter_problem::OPTION, pointer, quoted },
+        Problem::NoProtocol { pointer } => {
+            Message::ParameterProblem { code: parameter_problem::NEXT_HEADER, pointer, quoted }
+        }
+        Problem::NoPort => Message::Unreachable { code: unreachable::PORT, quoted },
+        Problem::Reassembly => Message::TimeExceeded { code: time_exceeded::REASSEMBLY, quoted },
+    };
+    let limited = !stack.ip.routes.is_local(info.src);
+    if !stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
+        return;
+    }
+    reply(stack, &msg, info, 0);
+}
+
+/// Sends a message to who sent the packet of `info`, from the address that it was sent to if that is one of ours.
+fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
+    let from = (!info.not_unicast).then_some(info.dst);
+    let oif = match info.src {
+        IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
+        _ => 0,
+    };
+    let Ok(dst) = route::lookup(stack, info.src, from, oif) else {
+        return stack.mib.inc(Mib::Icmp6OutErrors);
+    };
+    let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
+    let mut bytes = vec![0; msg.len()];
+    msg.emit(&mut bytes, s, d);
+    let tx = IpTx {
+        src: dst.src,
+        dst: info.src,
+        protocol: proto::ICMPV6,
+        tos: class,
+        ttl: default_ttl(stack, &dst, false),
+        df: false,
+        flow_label: 0,
+    };
+    count_out(stack, bytes[0]);
+    if xmit(stack, &dst, &tx, Skb::from_slice(&bytes)).is_err() {
+        stack.mib.inc(Mib::Icmp6OutErrors);
+    }
+}
+
+/// Counts a message sent by its type.
+pub(crate) fn count_out(stack: &Stack, ty: u8) {
+    stack.mib.inc(Mib::Icmp6OutMsgs);
+    stack.mib.icmp6_out(ty);
+    let mib = match ty {
+        kind::UNREACHABLE => Mib::Icmp6OutDestUnreachs,
+        kind::PACKET_TOO_BIG => Mib::Icmp6OutPktTooBigs,
+        kind::TIME_EXCEEDED => Mib::Icmp6OutTimeExcds,
+        kind::PARAMETER_PROBLEM => Mib::Icmp6OutParmProblems,
+        kind::ECHO => Mib::Icmp6OutEchos,
+        kind::ECHO_REPLY => Mib::Icmp6OutEchoReplies,
+        kind::ROUTER_SOLICITATION => Mib::Icmp6OutRouterSolicits,
+        kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6OutNeighborSolicits,
+        kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6OutNeighborAdvertisements,
+        _ => return,
+    };
+    stack.mib.inc(mib);
+}
+
+fn count_in(stack: &Stack, ty: u8) {
+    stack.mib.icmp6_in(ty);
+    let mib = match ty {
+        kind::UNREACHABLE => Mib::Icmp6InDestUnreachs,
+        kind::PACKET_TOO_BIG => Mib::Icmp6InPktTooBigs,
+        kind::TIME_EXCEEDED => Mib::Icmp6InTimeExcds,
+        kind::PARAMETER_PROBLEM => Mib::Icmp6InParmProblems,
+        kind::ECHO => Mib::Icmp6InEchos,
+        kind::ECHO_REPLY => Mib::Icmp6InEchoReplies,
+        130 => Mib::Icmp6InGroupMembQueries,
+        131 => Mib::Icmp6InGroupMembResponses,
+        132 => Mib::Icmp6InGroupMembReductions,
+        kind::ROUTER_SOLICITATION => Mib::Icmp6InRouterSolicits,
+        kind::ROUTER_ADVERTISEMENT => Mib::Icmp6InRouterAdvertisements,
+        kind::NEIGHBOUR_SOLICITATION => Mib::Icmp6InNeighborSolicits,
+        kind::NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6InNeighborAdvertisements,
+        kind::REDIRECT => Mib::Icmp6InRedirects,
+        143 => Mib::Icmp6InMLDv2Reports,
+        _ => return,
+    };
+    stack.mib.inc(mib);
+}
+
+/// Receives ICMPv6.
+#[derive(Debug, Default)]
+pub struct Icmpv6;
+
+fn bad(stack: &Stack, reason: DropReason) {
+    stack.mib.inc(Mib::Icmp6InErrors);
+    stack.mib.drop(reason);
+}
+
+impl IpHandler for Icmpv6 {
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        stack.mib.inc(Mib::Icmp6InMsgs);
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {
+            return bad(stack, DropReason::InvalidProto);
+        };
+        let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, skb.len() as u32);
+        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, pseudo)) {
+            stack.mib.inc(Mib::Icmp6InCsumErrors);
+            return bad(stack, DropReason::IcmpCsum);
+        }
+        let n = skb.len();
+        if !skb.may_pull(icmpv6::HEADER_LEN) || !skb.may_pull(n) {
+            return bad(stack, DropReason::IcmpMalformed);
+        }
+        let ty = skb.linear()[0];
+        count_in(stack, ty);
+        match ty {
+            kind::ECHO => echo(stack, &skb, info, dst),
+            kind::ECHO_REPLY => {
+                if !crate::icmp::receive(stack, skb, info) {
+                    stack.mib.drop(DropReason::NoSocket);
+                }
+            }
+            kind::UNREACHABLE | kind::PACKET_TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
+                error(stack, &skb, info);
+            }
+            kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
+            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are for the upper
+            // layer, which has nothing to say about them.
+            _ => {}
+        }
+    }
+
+    fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+        crate::icmp::error(stack, icmp);
+    }
+}
+
+fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
+    let ignored =
+        stack.sysctl.icmp6_echo_ignore_all() || (dst.is_multicast() && stack.sysctl.icmp6_echo_ignore_multicast());
+    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return };
+    if let (false, Ok(Message::Echo { id, seq, data })) = (ignored, h.message()) {
+        reply(stack, &Message::EchoReply { id, seq, data }, info, info.tos);
+    }
+}
+
+/// What an error means to a socket (icmpv6_err_convert).
+pub fn convert(ty: u8, code: u8) -> (Error, bool) {
+    match (ty, code) {
+        (kind::UNREACHABLE, unreachable::NO_ROUTE) => (Error::NetUnreach, false),
+        (kind::UNREACHABLE, unreachable::PROHIBITED | unreachable::POLICY | unreachable::REJECT_ROUTE) => {
+            (Error::Acces, true)
+        }
+        (kind::UNREACHABLE, unreachable::BEYOND_SCOPE | unreachable::ADDRESS) => (Error::HostUnreach, false),
+        (kind::UNREACHABLE, unreachable::PORT) => (Error::ConnRefused, true),
+        (kind::PACKET_TOO_BIG, _) => (Error::MsgSize, false),
+        (kind::PARAMETER_PROBLEM, _) => (Error::Proto, true),
+        (kind::TIME_EXCEEDED, _) => (Error::HostUnreach, false),
+        _ => (Error::Proto, false),
+    }
+}
+
+fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
+    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return bad(stack, DropReason::IcmpMalformed) };
+    let (quoted, value) = match h.message() {
+        Ok(Message::Unreachable { quoted, .. } | Message::TimeExceeded { quoted, .. }) => (quoted, 0),
+        Ok(Message::PacketTooBig { mtu, quoted }) => {
+            stack.mib.inc(Mib::Ip6InTooBigErrors);
+            (quoted, mtu)
+        }
+        Ok(Message::ParameterProblem { pointer, quoted, .. }) => (quoted, pointer),
+        _ => return bad(stack, DropReason::IcmpMalformed),
+    };
+    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    let src = IpAddr::V6(q.ip.src());
+    let later_part = q.upper.fragment.is_some_and(|f| f.offset != 0);
+    if !stack.ip.routes.is_local(src) || later_part || info.not_unicast {
+        return stack.mib.drop(DropReason::IcmpImplausible);
+    }
+    let (errno, fatal) = convert(h.kind(), h.code());
+    let e = IcmpError {
+        reporter: info.src,
+        src,
+        dst: IpAddr::V6(q.ip.dst()),
+        protocol: q.protocol(),
+        ty: h.kind(),
+        code: h.code(),
+        info: value,
+        errno,
+        fatal,
+        quoted: q.transport(),
+        ifindex: info.ifindex,
+        now: info.now,
+    };
+    deliver_error(stack, &e);
+}
+
+/// Sends a neighbour discovery message: hop limit 255, straight to the link.
+pub(super) fn send_nd(
+    stack: &Arc<Stack>,
+    dev: &Arc<super::netdev::NetDev>,
+    msg: &Message<'_>,
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    to: crate::wire::ether::MacAddr,
+    now: crate::env::Instant,
+) {
+    let mut bytes = vec![0; msg.len()];
+    msg.emit(&mut bytes, src, dst);
+    let ty = bytes[0];
+    let mut skb = Skb::from_slice(&bytes);
+    let Some(h) = skb.push(ipv6::HEADER_LEN) else { return };
+    let repr = ipv6::Ipv6Repr {
+        src,
+        dst,
+        next_header: proto::ICMPV6,
+        hop_limit: icmpv6::ND_HOP_LIMIT,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: bytes.len(),
+    };
+    repr.emit(h);
+    skb.l3 = crate::sock::skb::L3::V6;
+    stack.mib.inc(Mib::Ip6OutRequests);
+    stack.mib.add(Mib::Ip6OutOctets, (ipv6::HEADER_LEN + bytes.len()) as u64);
+    count_out(stack, ty);
+    // A device that is full loses it; it is asked again.
+    let _ = neigh::send_frame(stack, dev, to, skb, now);
+}

@@ -1,0 +1,652 @@
+//! Neighbours: which hardware address is behind a next hop on an Ethernet link. ARP (RFC 826) and neighbour discovery
+//! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP and NDP.
+//! Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
+//!
+//! Entries are made by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited messages
+//! may refresh an entry, never make one. No duplicate address detection: addresses are configured by who runs the stack.
+//! Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
+
+use super::icmp::deliver_error;
+use super::netdev::NetDev;
+use super::{IcmpError, PacketInfo, icmpv6};
+use crate::counters::DropReason;
+use crate::device::{Caps, Link};
+use crate::env::{Duration, Instant};
+use crate::error::{Error, Result};
+use crate::sock::skb::{L3, Skb};
+use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::wire::addr::{is_unicast, solicited_node};
+use crate::wire::arp::{self, Arp, Operation};
+use crate::wire::ether::{self, MacAddr, ethertype};
+use crate::wire::icmpv6::{Icmpv6Header, Message, ND_HOP_LIMIT, NdOptions, lladdr_option, nd_option, unreachable};
+use crate::wire::ip::Ipv4Header;
+use crate::wire::ipv6::Ipv6Header;
+use crate::wire::{ParseError, icmp, icmpv6 as wire6};
+use parking_lot::RwLock;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Entries above `gc_thresh2` may be dropped after this long without use.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What is known of a neighbour (NUD_*).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Asked, no answer yet.
+    Incomplete,
+    /// Answered not long ago.
+    Reachable,
+    /// Known, but not lately confirmed.
+    Stale,
+    /// Used while stale: a hint is awaited before asking.
+    Delay,
+    /// Asked directly.
+    Probe,
+    /// Configured; never asked.
+    Permanent,
+}
+
+struct Entry {
+    state: State,
+    mac: MacAddr,
+    probes: u32,
+    /// Packets that wait for the address, with what they weigh.
+    queue: VecDeque<Skb>,
+    queued_bytes: u32,
+    updated: Instant,
+    /// Until when an answer is believed.
+    reachable_until: Instant,
+    /// Nanoseconds of the last use.
+    used: AtomicU64,
+    timer: TimerSlot,
+}
+
+type Key = (u32, IpAddr);
+
+/// The neighbours of a stack.
+#[derive(Default)]
+pub struct Neighbours {
+    table: RwLock<HashMap<Key, Entry>>,
+}
+
+/// An entry as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Interface.
+    pub ifindex: u32,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its hardware address; unspecified while incomplete.
+    pub mac: MacAddr,
+    /// What is known.
+    pub state: State,
+}
+
+/// The sysctls of a family.
+struct Params {
+    retrans: Duration,
+    mcast_solicit: u32,
+    ucast_solicit: u32,
+    delay: Duration,
+    base_reachable: Duration,
+    queue_bytes: u32,
+    gc: [usize; 3],
+    gc_stale: Duration,
+}
+
+fn params(stack: &Stack, v4: bool) -> Params {
+    let s = &stack.sysctl;
+    let n = |x: i32| x.max(0) as usize;
+    if v4 {
+        Params {
+            retrans: s.neigh_retrans_time_ms(),
+            mcast_solicit: s.neigh_mcast_solicit() as u32,
+            ucast_solicit: s.neigh_ucast_solicit() as u32,
+            delay: s.neigh_delay_first_probe_time(),
+            base_reachable: s.neigh_base_reachable_time_ms(),
+            queue_bytes: s.neigh_unres_qlen_bytes() as u32,
+            gc: [n(s.neigh_gc_thresh1()), n(s.neigh_gc_thresh2()), n(s.neigh_gc_thresh3())],
+            gc_stale: s.neigh_gc_stale_time(),
+        }
+    } else {
+        Params {
+            retrans: s.neigh6_retrans_time_ms(),
+            mcast_solicit: s.neigh6_mcast_solicit() as u32,
+            ucast_solicit: s.neigh6_ucast_solicit() as u32,
+            delay: s.neigh6_delay_first_probe_time(),
+            base_reachable: s.neigh6_base_reachable_time_ms(),
+            queue_bytes: s.neigh6_unres_qlen_bytes() as u32,
+            gc: [n(s.neigh6_gc_thresh1()), n(s.neigh6_gc_thresh2()), n(s.neigh6_gc_thresh3())],
+            gc_stale: s.neigh6_gc_stale_time(),
+        }
+    }
+}
+
+/// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown neighbour
+/// waits, and Ok is returned. Errors: as [`NetDev::xmit`]; ENOBUFS also when the table is full.
+#[inline]
+pub fn output(
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    next_hop: IpAddr,
+    skb: Skb,
+    caps: &Caps,
+    now: Instant,
+) -> Result<()> {
+    match caps.link {
+        Link::Ip => dev.xmit(stack, now, skb),
+        Link::Ethernet(own) => output_ethernet(stack, dev, next_hop, skb, own, now),
+    }
+}
+
+fn output_ethernet(
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    next_hop: IpAddr,
+    skb: Skb,
+    own: MacAddr,
+    now: Instant,
+) -> Result<()> {
+    let group =
+        MacAddr::for_group(next_hop).or_else(|| stack.ip.routes.is_broadcast(next_hop).then_some(MacAddr::BROADCAST));
+    if let Some(mac) = group {
+        return frame(stack, dev, own, mac, skb, now);
+    }
+    let key = (dev.ifindex, next_hop);
+    {
+        let table = stack.ip.neigh.table.read();
+        if let Some(e) = table.get(&key)
+            && match e.state {
+                State::Permanent | State::Delay | State::Probe => true,
+                State::Reachable => e.reachable_until > now,
+                State::Incomplete | State::Stale => false,
+            }
+        {
+            e.used.store(now.as_nanos(), Ordering::Relaxed);
+            let mac = e.mac;
+            drop(table);
+            return frame(stack, dev, own, mac, skb, now);
+        }
+    }
+    resolve(stack, dev, key, skb, own, now)
+}
+
+/// The slow half of sending: the entry is not there, not answered or not lately confirmed.
+fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<()> {
+    let p = params(stack, key.1.is_ipv4());
+    let mut table = stack.ip.neigh.table.write();
+    if !table.contains_key(&key) && !make_room(&mut table, stack, &p, key, now) {
+        drop(table);
+        stack.mib.drop(DropReason::NeighCreateFail);
+        return Err(Error::NoBufs);
+    }
+    let e = table.entry(key).or_insert_with(|| Entry::new(State::Incomplete, MacAddr::UNSPECIFIED, now));
+    e.used.store(now.as_nanos(), Ordering::Relaxed);
+    if e.state != State::Incomplete {
+        if matches!(e.state, State::Stale | State::Reachable) {
+            e.state = State::Delay;
+            stack.arm_call(&mut e.timer, Arc::new(Timer(key)), now + p.delay);
+        }
+        let mac = e.mac;
+        drop(table);
+        return frame(stack, dev, own, mac, skb, now);
+    }
+    let first = e.probes == 0;
+    let asker = source_of(&skb);
+    let mut dropped = 0;
+    e.queued_bytes += skb.truesize;
+    e.queue.push_back(skb);
+    // The oldest waits in vain where the newest may still be wanted (Linux drops from the head).
+    while e.queued_bytes > p.queue_bytes && e.queue.len() > 1 {
+        if let Some(old) = e.queue.pop_front() {
+            e.queued_bytes -= old.truesize;
+            dropped += 1;
+        }
+    }
+    if first {
+        e.probes = 1;
+        stack.arm_call(&mut e.timer, Arc::new(Timer(key)), now + p.retrans);
+    }
+    drop(table);
+    for _ in 0..dropped {
+        stack.mib.drop(DropReason::NeighQueueFull);
+    }
+    if first {
+        solicit(stack, dev, key.1, None, asker, now);
+    }
+    Ok(())
+}
+
+impl Entry {
+    fn new(state: State, mac: MacAddr, now: Instant) -> Entry {
+        Entry {
+            state,
+            mac,
+            probes: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            updated: now,
+            reachable_until: now,
+            used: AtomicU64::new(now.as_nanos()),
+            timer: TimerSlot::default(),
+        }
+    }
+
+    fn idle(&self, now: Instant) -> Duration {
+        now - Instant::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+}
+
+/// Keeps the table within gc_thresh1..3; false when nothing can go.
+fn make_room(table: &mut HashMap<Key, Entry>, stack: &Stack, p: &Params, key: Key, now: Instant) -> bool {
+    let v4 = key.1.is_ipv4();
+    let count =
+        |t: &HashMap<Key, Entry>| t.iter().filter(|(k, e)| k.1.is_ipv4() == v4 && e.state != State::Permanent).count();
+    if table.len() < p.gc[0] {
+        return true;
+    }
+    let mut n = count(table);
+    if n < p.gc[0] {
+        return true;
+    }
+    let limit = if n >= p.gc[1] { IDLE } else { p.gc_stale };
+    table.retain(|k, e| {
+        let goes = k.1.is_ipv4() == v4 && matches!(e.state, State::Stale | State::Reachable) && e.idle(now) > limit;
+        if goes {
+            stack.timers.cancel(&mut e.timer);
+        }
+        !goes
+    });
+    n = count(table);
+    if n < p.gc[2] {
+        return true;
+    }
+    // Full of entries in use: the least recently used one that nobody waits for goes.
+    let victim = table
+        .iter()
+        .filter(|(k, e)| k.1.is_ipv4() == v4 && !matches!(e.state, State::Permanent | State::Incomplete))
+        .max_by_key(|(_, e)| e.idle(now))
+        .map(|(k, _)| *k);
+    let Some(mut gone) = victim.and_then(|v| table.remove(&v)) else { return false };
+    stack.timers.cancel(&mut gone.timer);
+    true
+}
+
+/// Source address of a queued packet: solicitations come from it, as Linux asks on behalf of the first packet.
+fn source_of(skb: &Skb) -> Option<IpAddr> {
+    match skb.l3 {
+        L3::V4 => Ipv4Header::parse_quoted(skb.linear()).ok().map(|h| IpAddr::V4(h.src())),
+        L3::V6 => Ipv6Header::parse_quoted(skb.linear()).ok().map(|h| IpAddr::V6(h.src())),
+    }
+}
+
+/// Puts the Ethernet header in front and transmits.
+fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, now: Instant) -> Result<()> {
+    let ty = if skb.l3 == L3::V4 { ethertype::IPV4 } else { ethertype::IPV6 };
+    let Some(h) = skb.push(ether::HEADER_LEN) else { return Err(Error::NoBufs) };
+    ether::emit(h, to, own, ty);
+    dev.xmit(stack, now, skb)
+}
+
+/// Sends a packet to a hardware address that is known; on a link without such addresses as it is.
+pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now: Instant) -> Result<()> {
+    match dev.caps().link {
+        Link::Ip => dev.xmit(stack, now, skb),
+        Link::Ethernet(own) => frame(stack, dev, own, to, skb, now),
+    }
+}
+
+/// Asks who has `target`: all, or the one at `mac`.
+fn solicit(
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    target: IpAddr,
+    mac: Option<MacAddr>,
+    asker: Option<IpAddr>,
+    now: Instant,
+) {
+    let Link::Ethernet(own) = dev.caps().link else { return };
+    let addrs = dev.addrs();
+    let on_dev = asker.filter(|a| addrs.iter().any(|c| c.addr() == *a));
+    match target {
+        IpAddr::V4(target) => {
+            let v4 = addrs.iter().filter(|c| c.addr().is_ipv4());
+            let same_net = v4.clone().find(|c| c.contains(IpAddr::V4(target)));
+            let from = on_dev.or(same_net.or_else(|| v4.clone().next()).map(|c| c.addr()));
+            let Some(IpAddr::V4(from)) = from.or(asker) else { return };
+            send_arp(stack, dev, &Arp::request(own, from, target), own, mac.unwrap_or(MacAddr::BROADCAST), now);
+        }
+        IpAddr::V6(target) => {
+            let first = addrs.iter().map(|c| c.addr()).find(|a| a.is_ipv6());
+            let Some(IpAddr::V6(from)) = on_dev.or(first) else { return };
+            let option = lladdr_option(nd_option::SOURCE_LLADDR, own);
+            let Ok(options) = NdOptions::parse(&option) else { return };
+            let msg = Message::NeighbourSolicitation { target, options };
+            let group = solicited_node(target);
+            let (dst, to) = match mac {
+                Some(m) => (target, m),
+                None => (group, MacAddr::multicast_v6(group)),
+            };
+            icmpv6::send_nd(stack, dev, &msg, (from, dst), to, now);
+        }
+    }
+}
+
+fn send_arp(stack: &Stack, dev: &NetDev, msg: &Arp, own: MacAddr, to: MacAddr, now: Instant) {
+    let mut bytes = [0; arp::LEN];
+    msg.emit(&mut bytes);
+    let mut skb = Skb::from_slice(&bytes);
+    let Some(h) = skb.push(ether::HEADER_LEN) else { return };
+    ether::emit(h, to, own, ethertype::ARP);
+    // A device that is full loses it; it is sent again.
+    let _ = dev.xmit(stack, now, skb);
+}
+
+/// The timer of an entry.
+struct Timer(Key);
+
+impl TimerCall for Timer {
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
+        let key = self.0;
+        let Some(dev) = stack.netdevs.by_index(key.0) else { return };
+        let p = params(stack, key.1.is_ipv4());
+        let mut table = stack.ip.neigh.table.write();
+        let Some(e) = table.get_mut(&key) else { return };
+        e.timer.fired();
+        let ask = match e.state {
+            State::Delay => {
+                e.state = State::Probe;
+                e.probes = 1;
+                Some(Some(e.mac))
+            }
+            State::Probe if e.probes < p.ucast_solicit => {
+                e.probes += 1;
+                Some(Some(e.mac))
+            }
+            State::Incomplete if e.probes < p.mcast_solicit => {
+                e.probes += 1;
+                Some(None)
+            }
+            State::Probe | State::Incomplete => None,
+            State::Reachable | State::Stale | State::Permanent => return,
+        };
+        if let Some(mac) = ask {
+            let asker = e.queue.front().and_then(source_of);
+            stack.arm_call(&mut e.timer, self, now + p.retrans);
+            drop(table);
+            return solicit(stack, &dev, key.1, mac, asker, now);
+        }
+        // Failed. The entry goes: the next packet starts anew, as from Linux's NUD_FAILED.
+        let failed = table.remove(&key);
+        drop(table);
+        for skb in failed.into_iter().flat_map(|e| e.queue) {
+            stack.mib.drop(DropReason::NeighFailed);
+            report_failure(stack, skb, key.0, now);
+        }
+    }
+}
+
+/// Tells the sender of a packet that its next hop does not answer, as if a router had (arp_error_report, ndisc_error_report).
+fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) {
+    let n = skb.len().min(wire6::MAX_ERROR_LEN);
+    if !skb.may_pull(n) {
+        return;
+    }
+    let common = |src: IpAddr, dst: IpAddr, protocol, ty, code, quoted: &[u8]| {
+        let e = IcmpError {
+            reporter: src,
+            src,
+            dst,
+            protocol,
+            ty,
+            code,
+            info: 0,
+            errno: Error::HostUnreach,
+            fatal: false,
+            quoted,
+            ifindex,
+            now,
+        };
+        deliver_error(stack, &e);
+    };
+    match skb.l3 {
+        L3::V4 => {
+            if let Ok(q) = icmp::Quoted::parse(skb.linear()) {
+                let (s, d) = (q.ip.src().into(), q.ip.dst().into());
+                let code = icmp::unreachable::HOST;
+                common(s, d, q.ip.protocol(), icmp::kind::UNREACHABLE, code, q.transport());
+            }
+        }
+        L3::V6 => {
+            if let Ok(q) = wire6::Quoted::parse(skb.linear()) {
+                let (s, d) = (q.ip.src().into(), q.ip.dst().into());
+                common(s, d, q.protocol(), wire6::kind::UNREACHABLE, unreachable::ADDRESS, q.transport());
+            }
+        }
+    }
+}
+
+/// News of a neighbour (neigh_update).
+struct News {
+    key: Key,
+    mac: MacAddr,
+    /// It answered us.
+    solicited: bool,
+    /// Make an entry if there is none.
+    create: bool,
+    /// Another hardware address replaces the known one.
+    replace: bool,
+}
+
+fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
+    let Link::Ethernet(own) = dev.caps().link else { return };
+    let p = params(stack, news.key.1.is_ipv4());
+    let mut table = stack.ip.neigh.table.write();
+    if !table.contains_key(&news.key) {
+        if !news.create {
+            return;
+        }
+        if !make_room(&mut table, stack, &p, news.key, now) {
+            drop(table);
+            return stack.mib.drop(DropReason::NeighCreateFail);
+        }
+        table.insert(news.key, Entry::new(State::Stale, news.mac, now));
+        return;
+    }
+    let Some(e) = table.get_mut(&news.key) else { return };
+    if e.state == State::Permanent {
+        return;
+    }
+    let known = e.state != State::Incomplete;
+    if known && e.mac != news.mac && !news.replace {
+        // RFC 4861 §7.2.5: without the override the old address is only no longer trusted.
+        if e.state == State::Reachable {
+            e.state = State::Stale;
+            stack.timers.cancel(&mut e.timer);
+        }
+        return;
+    }
+    let changed = e.mac != news.mac;
+    e.mac = news.mac;
+    e.updated = now;
+    if news.solicited {
+        // RFC 4861 §6.3.2: uniformly between half and one and a half of the base, so that hosts do not ask in step.
+        let base = p.base_reachable;
+        let spread = stack.entropy.below(base.as_millis().min(u128::from(u32::MAX)) as u32);
+        e.reachable_until = now + base / 2 + Duration::from_millis(u64::from(spread));
+        e.state = State::Reachable;
+        e.probes = 0;
+        stack.timers.cancel(&mut e.timer);
+    } else if !known || changed {
+        e.state = State::Stale;
+        e.probes = 0;
+        stack.timers.cancel(&mut e.timer);
+    }
+    e.queued_bytes = 0;
+    let waiting = std::mem::take(&mut e.queue);
+    drop(table);
+    for skb in waiting {
+        // A full device loses them as it would have lost them at once.
+        let _ = frame(stack, dev, own, news.mac, skb, now);
+    }
+}
+
+/// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861 §7.3.1).
+pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
+    let mut table = stack.ip.neigh.table.write();
+    if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))
+        && matches!(e.state, State::Reachable | State::Stale | State::Delay | State::Probe)
+    {
+        e.state = State::Reachable;
+        e.reachable_until = e.reachable_until.max(now + params(stack, next_hop.is_ipv4()).base_reachable / 2);
+        stack.timers.cancel(&mut e.timer);
+    }
+}
+
+/// Enters a neighbour that is never asked (`ip neigh add ... nud permanent`); replaces what was known.
+pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: MacAddr, now: Instant) -> Result<()> {
+    if !mac.is_unicast() || !is_unicast(ip) {
+        return Err(Error::Inval);
+    }
+    let key = (dev.ifindex, ip);
+    update(stack, dev, News { key, mac, solicited: false, create: true, replace: true }, now);
+    if let Some(e) = stack.ip.neigh.table.write().get_mut(&key) {
+        stack.timers.cancel(&mut e.timer);
+        e.mac = mac;
+        e.state = State::Permanent;
+    }
+    Ok(())
+}
+
+/// Forgets a neighbour; packets that wait for it are dropped. ENOENT: not known.
+pub fn remove(stack: &Arc<Stack>, dev: &NetDev, ip: IpAddr) -> Result<()> {
+    let mut e = stack.ip.neigh.table.write().remove(&(dev.ifindex, ip)).ok_or(Error::NoEnt)?;
+    stack.timers.cancel(&mut e.timer);
+    for _ in e.queue {
+        stack.mib.drop(DropReason::NeighDead);
+    }
+    Ok(())
+}
+
+/// All neighbours, by interface and address.
+pub fn list(stack: &Stack, now: Instant) -> Vec<Neighbour> {
+    let table = stack.ip.neigh.table.read();
+    let state = |e: &Entry| match e.state {
+        State::Reachable if e.reachable_until <= now => State::Stale,
+        s => s,
+    };
+    let row = |(k, e): (&Key, &Entry)| Neighbour { ifindex: k.0, ip: k.1, mac: e.mac, state: state(e) };
+    let mut v: Vec<_> = table.iter().map(row).collect();
+    v.sort_by_key(|n| (n.ifindex, n.ip));
+    v
+}
+
+/// An ARP packet, without its Ethernet header. Linux: arp_process.
+pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut skb: Skb, now: Instant) {
+    if !skb.may_pull(arp::LEN) {
+        return stack.mib.drop(DropReason::ArpMalformed);
+    }
+    let msg = match Arp::parse(skb.linear()) {
+        Ok(m) if m.sender_mac.is_unicast() && !m.sender_ip.is_multicast() && !m.sender_ip.is_broadcast() => m,
+        _ => return stack.mib.drop(DropReason::ArpMalformed),
+    };
+    let (sender, target) = (IpAddr::V4(msg.sender_ip), IpAddr::V4(msg.target_ip));
+    let for_us = stack.ip.routes.is_local(target) && !msg.target_ip.is_loopback();
+    if msg.sender_ip.is_unspecified() {
+        // Somebody probes whether an address is free (RFC 5227 §2.1.1): ours is not.
+        if msg.operation == Operation::Request && for_us {
+            send_arp(stack, dev, &msg.reply_from(own), own, msg.sender_mac, now);
+        }
+        return;
+    }
+    // Somebody claims an address of ours: not believed, since nobody but us has it.
+    if stack.ip.routes.is_local(sender) {
+        return stack.mib.drop(DropReason::IpLocalSource);
+    }
+    let key = (dev.ifindex, sender);
+    if msg.operation == Operation::Request && for_us {
+        let news = News { key, mac: msg.sender_mac, solicited: false, create: true, replace: true };
+        update(stack, dev, news, now);
+        return send_arp(stack, dev, &msg.reply_from(own), own, msg.sender_mac, now);
+    }
+    let gratuitous = sender == target;
+    let locked = {
+        let table = stack.ip.neigh.table.read();
+        let settled = |e: &&Entry| e.state != State::Incomplete;
+        table.get(&key).filter(settled).is_some_and(|e| e.updated + stack.sysctl.neigh_locktime() > now)
+    };
+    // A reply to all is an announcement, not an answer.
+    let solicited = msg.operation == Operation::Reply && !skb.link_multicast && !gratuitous;
+    let news = News { key, mac: msg.sender_mac, solicited, create: false, replace: gratuitous || !locked };
+    update(stack, dev, news, now);
+}
+
+/// A neighbour solicitation or advertisement whose checksum is right. Linux: ndisc_rcv, ndisc_recv_ns, ndisc_recv_na.
+pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6Addr, dst: Ipv6Addr) {
+    let Some(dev) = stack.netdevs.by_index(info.ifindex) else { return };
+    let Link::Ethernet(own) = dev.caps().link else { return };
+    if info.ttl != ND_HOP_LIMIT {
+        return stack.mib.drop(DropReason::Ipv6NdiscHopLimit);
+    }
+    let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return stack.mib.drop(DropReason::IcmpMalformed) };
+    let msg = match h.message() {
+        Ok(m) => m,
+        Err(_) if h.code() != 0 => return stack.mib.drop(DropReason::Ipv6NdiscBadCode),
+        Err(ParseError::BadOption) => return stack.mib.drop(DropReason::Ipv6NdiscBadOptions),
+        Err(_) => return stack.mib.drop(DropReason::IcmpMalformed),
+    };
+    let now = info.now;
+    match msg {
+        Message::NeighbourSolicitation { target, options } => {
+            let mac = options.source_lladdr().filter(|m| m.is_unicast());
+            let probing = src.is_unspecified();
+            // RFC 4861 §7.1.1: a probe goes to the solicited-node group and names no address.
+            if probing && (dst != solicited_node(target) || options.source_lladdr().is_some()) {
+                return stack.mib.drop(DropReason::Ipv6NdiscBadOptions);
+            }
+            if !dev.addrs().iter().any(|a| a.addr() == IpAddr::V6(target)) {
+                return stack.mib.drop(DropReason::Ipv6NdiscNsOtherHost);
+            }
+            let key = (dev.ifindex, IpAddr::V6(src));
+            if let (false, Some(mac)) = (probing, mac) {
+                update(stack, &dev, News { key, mac, solicited: false, create: true, replace: true }, now);
+            }
+            let option = lladdr_option(nd_option::TARGET_LLADDR, own);
+            let Ok(options) = NdOptions::parse(&option) else { return };
+            let to = if probing { Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) } else { src };
+            let known =
+                || stack.ip.neigh.table.read().get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac);
+            let to_mac = MacAddr::for_group(IpAddr::V6(to)).or(mac).or_else(known);
+            let Some(to_mac) = to_mac else {
+                // It did not say where it is: it is asked, and asks again.
+                return solicit(stack, &dev, IpAddr::V6(src), None, Some(IpAddr::V6(target)), now);
+            };
+            let msg = Message::NeighbourAdvertisement {
+                router: false,
+                solicited: !probing,
+                override_cache: true,
+                target,
+                options,
+            };
+            icmpv6::send_nd(stack, &dev, &msg, (target, to), to_mac, now);
+        }
+        Message::NeighbourAdvertisement { solicited, override_cache, target, options, .. } => {
+            if solicited && dst.is_multicast() {
+                return stack.mib.drop(DropReason::Ipv6NdiscBadOptions);
+            }
+            if stack.ip.routes.is_local(IpAddr::V6(target)) {
+                return stack.mib.drop(DropReason::IpLocalSource);
+            }
+            let key = (dev.ifindex, IpAddr::V6(target));
+            let known = {
+                let table = stack.ip.neigh.table.read();
+                table.get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac)
+            };
+            let Some(mac) = options.target_lladdr().filter(|m| m.is_unicast()).or(known) else { return };
+            update(stack, &dev, News { key, mac, solicited, create: false, replace: override_cache }, now);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,96 @@
+use super::*;
+use crate::device::Caps;
+use crate::device::capture_test::{Bench, Capture};
+use crate::ip::route;
+use crate::wire::ip::Ipv4Header;
+use crate::wire::ipv6::Ipv6Header;
+use crate::wire::udp;
+
+fn tx(src: &str, dst: &str, df: bool) -> IpTx {
+    let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+    IpTx { src, dst, protocol: proto::UDP, tos: 0x12, ttl: 33, df, flow_label: 0xabcde }
+}
+
+/// A UDP datagram whose checksum is left to the device.
+fn datagram(t: &IpTx, payload: &[u8]) -> Skb {
+    let mut skb = Skb::from_slice(payload);
+    let len = (8 + payload.len()) as u32;
+    let h = skb.push(8).unwrap();
+    udp::emit_header(h, 1000, 2000, payload.len());
+    udp::fill_partial_checksum(h, t.src, t.dst, len);
+    skb.csum = Csum::Partial { start: 0, offset: 6 };
+    skb
+}
+
+fn send_it(b: &Bench, t: &IpTx, payload: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let dst = route::lookup(&b.stack, t.dst, None, 0)?;
+    xmit(&b.stack, &dst, t, datagram(t, payload))?;
+    Ok(b.wire.take())
+}
+
+#[test]
+fn a_datagram_leaves_with_its_header_and_a_complete_checksum() {
+    let b = Bench::on_ip();
+    let t = tx("10.0.0.1", "10.0.0.2", true);
+    let sent = send_it(&b, &t, b"hello").unwrap();
+    let h = Ipv4Header::parse(&sent[0]).unwrap();
+    assert!(h.checksum_ok() && h.dont_fragment());
+    assert_eq!((h.id(), h.ttl(), h.tos(), h.protocol()), (0, 33, 0x12, proto::UDP));
+    let u = udp::UdpHeader::parse(h.payload()).unwrap();
+    assert!(u.checksum_ok(t.src, t.dst));
+    assert_eq!(u.payload(), b"hello");
+    let t = tx("fd00::1", "fd00::2", true);
+    let sent = send_it(&b, &t, b"hello").unwrap();
+    let h = Ipv6Header::parse(&sent[0]).unwrap();
+    assert_eq!((h.hop_limit(), h.traffic_class(), h.flow_label()), (33, 0x12, 0xabcde));
+    assert!(udp::UdpHeader::parse(h.payload()).unwrap().checksum_ok(t.src, t.dst));
+    assert_eq!(b.stack.mib.get(Mib::IpOutRequests), 1);
+    assert_eq!(b.stack.mib.get(Mib::Ip6OutRequests), 1);
+}
+
+#[test]
+fn a_device_that_sums_is_told_where_from_the_network_header_on() {
+    let b = Bench::new(Capture::with_caps("tun0", Caps { tx_csum: true, ..Caps::ip(1500) }), &["10.0.0.1/24"]);
+    let t = tx("10.0.0.1", "10.0.0.2", true);
+    let sent = send_it(&b, &t, b"hello").unwrap();
+    let mut datagram = sent[0][20..].to_vec();
+    udp::finish_partial_checksum(&mut datagram);
+    assert!(udp::UdpHeader::parse(&datagram).unwrap().checksum_ok(t.src, t.dst));
+}
+
+#[test]
+fn with_df_a_long_datagram_is_emsgsize_and_without_it_is_cut() {
+    let b = Bench::on_ip();
+    let payload: Vec<u8> = (0..4000).map(|i| i as u8).collect();
+    for (src, dst) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
+        assert_eq!(send_it(&b, &tx(src, dst, true), &payload), Err(Error::MsgSize));
+        let sent = send_it(&b, &tx(src, dst, false), &payload).unwrap();
+        assert_eq!(sent.len(), 3);
+        assert!(sent.iter().all(|p| p.len() <= 1500));
+    }
+    assert_eq!(b.stack.mib.get(Mib::IpFragCreates), 3);
+    assert_eq!(b.stack.mib.get(Mib::IpFragFails), 1);
+    assert_eq!(b.stack.mib.get(Mib::Ip6FragOKs), 1);
+}
+
+#[test]
+fn identifications_of_one_flow_tell_nothing_of_another() {
+    let b = Bench::on_ip();
+    let id = |dst: &str| {
+        let sent = send_it(&b, &tx("10.0.0.1", dst, false), b"x").unwrap();
+        Ipv4Header::parse(&sent[0]).unwrap().id()
+    };
+    let (a, c) = (id("10.0.0.2"), id("10.0.0.3"));
+    assert_ne!(a.wrapping_add(1), c);
+    let next: Vec<u16> = (0..100).map(|_| id("10.0.0.2")).collect();
+    assert_eq!(next.iter().collect::<std::collections::HashSet<_>>().len(), 100, "no repeat while packets live");
+}
+
+#[test]
+fn what_is_sent_to_ourselves_comes_back_by_loopback_and_not_by_the_wire() {
+    let b = Bench::on_ip();
+    assert!(send_it(&b, &tx("10.0.0.1", "10.0.0.1", true), b"hello").unwrap().is_empty());
+    b.poll();
+    assert!(b.stack.mib.get(Mib::IpInReceives) >= 1);
+    assert!(b.wire.take().is_empty());
+}

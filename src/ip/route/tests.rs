@@ -1,0 +1,179 @@
+use super::*;
+use crate::device::capture_test::{Bench, Capture};
+use crate::env::Duration;
+
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+fn cidr(s: &str) -> Cidr {
+    s.parse().unwrap()
+}
+
+/// A stack with tun0 (10.0.0.1/24, fd00::1/64) and tun1 (10.1.0.1/16, fd01::1/64).
+fn two_links() -> (Bench, Arc<NetDev>) {
+    let b = Bench::on_ip();
+    let second = b.stack.add_device(Capture::ip("tun1", 1400)).unwrap();
+    add_address(&b.stack, &second, cidr("10.1.0.1/16")).unwrap();
+    add_address(&b.stack, &second, cidr("fd01::1/64")).unwrap();
+    (b, second)
+}
+
+#[test]
+fn the_longest_prefix_wins_and_of_equals_the_least_metric() {
+    let (b, second) = two_links();
+    let add = |dst: &str, via: &str, metric| {
+        add_route(&b.stack, RouteSpec { metric, ..RouteSpec::new(cidr(dst)).via(ip(via)) }).unwrap()
+    };
+    add("0.0.0.0/0", "10.0.0.254", 0);
+    add("192.168.0.0/16", "10.1.0.254", 20);
+    add("192.168.0.0/16", "10.0.0.253", 10);
+    add("192.168.7.0/24", "10.1.0.253", 0);
+    add("::/0", "fd00::fe", 0);
+    add("2001:db8::/32", "fd01::fe", 0);
+    for (dst, dev, via, src) in [
+        ("10.0.0.9", "tun0", None, "10.0.0.1"),
+        ("10.1.200.9", "tun1", None, "10.1.0.1"),
+        ("8.8.8.8", "tun0", Some("10.0.0.254"), "10.0.0.1"),
+        ("192.168.1.1", "tun0", Some("10.0.0.253"), "10.0.0.1"),
+        ("192.168.7.1", "tun1", Some("10.1.0.253"), "10.1.0.1"),
+        ("2001:db9::1", "tun0", Some("fd00::fe"), "fd00::1"),
+        ("2001:db8::1", "tun1", Some("fd01::fe"), "fd01::1"),
+        ("127.0.0.1", "lo", None, "127.0.0.1"),
+        ("127.3.0.1", "lo", None, "127.0.0.1"),
+        ("10.1.0.1", "lo", None, "10.1.0.1"),
+        ("::1", "lo", None, "::1"),
+        ("fd01::1", "lo", None, "fd01::1"),
+    ] {
+        let d = lookup(&b.stack, ip(dst), None, 0).unwrap();
+        assert_eq!(d.dev.device().name(), dev, "{dst}");
+        assert_eq!(d.gateway, via.map(ip), "{dst}");
+        assert_eq!(d.src, ip(src), "{dst}");
+        assert_eq!(d.kind == DstKind::Local, dev == "lo", "{dst}");
+    }
+    let bound = lookup(&b.stack, ip("10.0.0.9"), None, second.ifindex).unwrap();
+    assert_eq!(bound.dev.ifindex, second.ifindex);
+}
+
+#[test]
+fn broadcasts_and_groups_are_told_from_hosts() {
+    let (b, second) = two_links();
+    for (dst, oif, want) in [
+        ("10.0.0.255", 0, Ok(DstKind::Broadcast)),
+        ("10.0.0.0", 0, Ok(DstKind::Unicast)),
+        ("10.1.255.255", 0, Ok(DstKind::Broadcast)),
+        ("255.255.255.255", 0, Err(Error::NetUnreach)),
+        ("255.255.255.255", 2, Ok(DstKind::Broadcast)),
+        ("224.1.1.1", 0, Err(Error::NetUnreach)),
+        ("224.1.1.1", 2, Ok(DstKind::Multicast)),
+        ("ff02::1", 0, Ok(DstKind::Multicast)),
+        ("ff02::1", second.ifindex, Ok(DstKind::Multicast)),
+        ("9.9.9.9", 0, Err(Error::NetUnreach)),
+        ("2001:db8::1", 0, Err(Error::NetUnreach)),
+        ("10.0.0.9", 77, Err(Error::NoDev)),
+    ] {
+        assert_eq!(lookup(&b.stack, ip(dst), None, oif).map(|d| d.kind), want, "{dst} by {oif}");
+    }
+    assert_eq!(b.stack.mib.get(Mib::IpOutNoRoutes), 4);
+    assert_eq!(b.stack.mib.get(Mib::Ip6OutNoRoutes), 1);
+}
+
+#[test]
+fn routes_that_refuse_say_which_way() {
+    let (b, _) = two_links();
+    for (kind, want) in [
+        (RouteKind::Unreachable, Error::HostUnreach),
+        (RouteKind::Prohibit, Error::Acces),
+        (RouteKind::Blackhole, Error::Inval),
+    ] {
+        replace_route(&b.stack, RouteSpec { kind, ..RouteSpec::new(cidr("20.0.0.0/8")) }).unwrap();
+        assert_eq!(lookup(&b.stack, ip("20.1.1.1"), None, 0).map(|_| ()), Err(want));
+    }
+}
+
+#[test]
+fn bad_routes_are_refused_with_the_errno_of_ip_route() {
+    let (b, _) = two_links();
+    let via = |dst: &str, gw: &str| RouteSpec::new(cidr(dst)).via(ip(gw));
+    add_route(&b.stack, via("0.0.0.0/0", "10.0.0.254")).unwrap();
+    for (spec, want) in [
+        (via("0.0.0.0/0", "10.0.0.254"), Error::Exist),
+        (via("30.0.0.0/8", "172.16.0.1"), Error::NetUnreach),
+        (via("30.0.0.0/8", "10.0.0.1"), Error::Inval),
+        (via("30.0.0.0/8", "fd00::2"), Error::Inval),
+        (RouteSpec::new(cidr("30.0.0.0/8")), Error::Inval),
+        (RouteSpec { src: Some(ip("10.0.0.77")), ..via("30.0.0.0/8", "10.0.0.254") }, Error::Inval),
+    ] {
+        let text = format!("{} via {:?}", spec.dst, spec.gateway);
+        assert_eq!(add_route(&b.stack, spec), Err(want), "{text}");
+    }
+    assert_eq!(del_route(&b.stack, cidr("31.0.0.0/8"), None, 0), Err(Error::Srch));
+    del_route(&b.stack, cidr("0.0.0.0/0"), Some(ip("10.0.0.254")), 0).unwrap();
+    assert_eq!(lookup(&b.stack, ip("8.8.8.8"), None, 0).map(|_| ()), Err(Error::NetUnreach));
+}
+
+#[test]
+fn an_address_takes_its_routes_with_it_when_it_goes() {
+    let (b, second) = two_links();
+    assert!(is_local(&b.stack, ip("10.1.0.1")) && is_local(&b.stack, ip("127.99.0.1")));
+    assert_eq!(add_address(&b.stack, &second, cidr("10.1.0.1/16")), Err(Error::Exist));
+    let before = lookup(&b.stack, ip("10.1.0.9"), None, 0).unwrap();
+    del_address(&b.stack, &second, cidr("10.1.0.1/16")).unwrap();
+    assert_ne!(before.generation, b.stack.ip.generation());
+    assert!(!is_local(&b.stack, ip("10.1.0.1")));
+    assert_eq!(lookup(&b.stack, ip("10.1.0.9"), None, 0).map(|_| ()), Err(Error::NetUnreach));
+    assert_eq!(lookup(&b.stack, ip("10.1.255.255"), None, 0).map(|_| ()), Err(Error::NetUnreach));
+    assert_eq!(del_address(&b.stack, &second, cidr("10.1.0.1/16")), Err(Error::AddrNotAvail));
+}
+
+#[test]
+fn a_cached_destination_is_the_same_until_something_changes() {
+    let (b, _) = two_links();
+    let one = lookup(&b.stack, ip("10.0.0.9"), None, 0).unwrap();
+    let two = lookup(&b.stack, ip("10.0.0.9"), None, 0).unwrap();
+    assert!(Arc::ptr_eq(&one, &two));
+    add_route(&b.stack, RouteSpec { mtu: 1300, ..RouteSpec::new(cidr("10.0.0.9/32")).via_dev(&b.dev) }).unwrap();
+    let three = lookup(&b.stack, ip("10.0.0.9"), None, 0).unwrap();
+    assert_eq!((one.mtu, three.mtu), (1500, 1300));
+}
+
+#[test]
+fn a_learned_path_mtu_has_a_floor_and_an_end() {
+    let (b, _) = two_links();
+    let (v4, v6) = (ip("10.0.0.9"), ip("fd00::9"));
+    let mtu = |d: IpAddr| lookup(&b.stack, d, None, 0).map(|d| (d.mtu, d.mtu_locked)).unwrap();
+    let now = b.stack.now();
+    assert_eq!(update_pmtu(&b.stack, v4, 1400, now), Some(1400));
+    assert_eq!(update_pmtu(&b.stack, v6, 1400, now), Some(1400));
+    assert_eq!((mtu(v4), mtu(v6)), ((1400, false), (1400, false)));
+    // Larger ones, and an IPv6 one below the minimum, change nothing.
+    assert_eq!(update_pmtu(&b.stack, v4, 1450, now), Some(1400));
+    assert_eq!(update_pmtu(&b.stack, v6, 1279, now), Some(1400));
+    // Below the floor DF is given up.
+    assert_eq!(update_pmtu(&b.stack, v4, 68, now), Some(552));
+    assert_eq!(mtu(v4), (552, true));
+    b.advance(Duration::from_secs(599));
+    assert_eq!(mtu(v4).0, 552);
+    b.advance(Duration::from_secs(2));
+    assert_eq!((mtu(v4), mtu(v6)), ((1500, false), (1500, false)));
+}
+
+#[test]
+fn ipv6_sources_follow_rfc_6724() {
+    let (b, second) = two_links();
+    for a in ["fe80::1/64", "2001:db8:1::1/64", "2001:db8:2::1/64"] {
+        add_address(&b.stack, &b.dev, cidr(a)).unwrap();
+    }
+    add_address(&b.stack, &second, cidr("fe80::2/64")).unwrap();
+    add_route(&b.stack, RouteSpec::new(cidr("::/0")).via_dev(&b.dev)).unwrap();
+    for (dst, oif, want) in [
+        ("fe80::9", b.dev.ifindex, "fe80::1"),
+        ("fe80::9", second.ifindex, "fe80::2"),
+        ("2001:db8:2::9", 0, "2001:db8:2::1"),
+        ("2001:db8:1::9", 0, "2001:db8:1::1"),
+        ("fd00::9", 0, "fd00::1"),
+        ("ff02::1", b.dev.ifindex, "fe80::1"),
+    ] {
+        assert_eq!(lookup(&b.stack, ip(dst), None, oif).unwrap().src, ip(want), "{dst}");
+    }
+}
