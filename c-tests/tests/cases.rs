@@ -30,15 +30,55 @@ macro_rules! cases {
 }
 
 cases! {
-    accept4, connect_nonblock, dup_share, echo, epoll, flags, half_close, iovec, linger, mmsg, shutdown_rules,
-    names, queue_sizes, threads_share, timeouts, udp, urgent,
+    accept4,
+    backlog,
+    bulk,
+    connect_nonblock,
+    dup_share,
+    echo,
+    epoll,
+    errno_io,
+    errno_socket,
+    flags,
+    half_close,
+    iovec,
+    linger,
+    many_connections,
+    mmsg,
+    names,
+    poll_select,
+    queue_sizes,
+    reuse,
+    sendfile_splice,
+    shutdown_rules,
+    sockopt,
+    tcp_info,
+    threads_share,
+    timeouts,
+    udp,
+    urgent,
 }
 
 /// Programs that are not cases: they take arguments and talk to another process.
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
 /// Cases about what only usersock has (set-up calls), so there is no oracle for them.
-const OURS_ONLY: &[&str] = &[];
+const OURS_ONLY: &[&str] = &["setup"];
+
+#[cfg(has_usersock)]
+mod usersock_only {
+    use crate::harness::{Sanitizer, ours::run_on_usersock};
+
+    #[test]
+    fn setup() {
+        run_on_usersock("setup", Sanitizer::None);
+    }
+
+    #[test]
+    fn setup_asan() {
+        run_on_usersock("setup", Sanitizer::Address);
+    }
+}
 
 #[test]
 fn every_c_file_is_registered() {

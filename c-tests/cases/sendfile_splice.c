@@ -1,0 +1,106 @@
+/* sendfile: a file to a socket; splice: a socket to a pipe and a pipe to a socket. Offsets, partial counts, ends. */
+#include "common.h"
+
+static void *drain(void *arg)
+{
+    int fd = *(int *)arg;
+    static unsigned char buf[30000];
+    uint64_t got = 0;
+    long n;
+    while ((n = OK(usk_recv(fd, buf, sizeof buf, 0))) > 0) {
+        for (long i = 0; i < n; i++)
+            CHECK(buf[i] == pattern(21, got + (uint64_t)i));
+        got += (uint64_t)n;
+    }
+    return (void *)(uintptr_t)got;
+}
+
+int main(void)
+{
+    begin("sendfile_splice");
+    enum { SIZE = 3 << 20 };
+    char path[] = "/tmp/sendfile_splice_XXXXXX";
+    int f = (int)OK(mkstemp(path)), fd[2], p[2];
+    OK(unlink(path));
+    static unsigned char data[SIZE];
+    for (int i = 0; i < SIZE; i++)
+        data[i] = pattern(21, (uint64_t)i);
+    EQ(write(f, data, SIZE), SIZE);
+
+    /* The whole file, by offset; the file's own position does not move. */
+    tcp_pair(AF_INET, fd);
+    pthread_t t = spawn(drain, &fd[1]);
+    off_t off = 0;
+    OK(lseek(f, 77, SEEK_SET));
+    while (off < SIZE) {
+        off_t before = off;
+        long n = OK(usk_sendfile(fd[0], f, &off, (size_t)(SIZE - off)));
+        CHECK(n > 0);
+        EQ(off, before + n);
+    }
+    EQ(lseek(f, 0, SEEK_CUR), 77);
+    EQ(usk_sendfile(fd[0], f, &off, 10), 0); /* at the end */
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    void *got;
+    CHECK(pthread_join(t, &got) == 0);
+    EQ((uintptr_t)got, SIZE);
+    close_pair(fd);
+
+    /* Without an offset the file's position is used and moved. */
+    char buf[64];
+    tcp_pair(AF_INET6, fd);
+    OK(lseek(f, 100, SEEK_SET));
+    EQ(usk_sendfile(fd[0], f, NULL, 40), 40);
+    EQ(lseek(f, 0, SEEK_CUR), 140);
+    EQ(recv_all(fd[1], buf, 40), 40);
+    CHECK(memcmp(buf, data + 100, 40) == 0);
+    off = SIZE - 5;
+    EQ(usk_sendfile(fd[0], f, &off, 100), 5); /* as much as the file has */
+    EQ(recv_all(fd[1], buf, 5), 5);
+    CHECK(memcmp(buf, data + SIZE - 5, 5) == 0);
+    /* A non-blocking socket takes a part, then EAGAIN. */
+    set_nonblock(fd[0], true);
+    uint64_t sent = 0;
+    off = 0;
+    for (;;) {
+        long n = usk_sendfile(fd[0], f, &off, (size_t)(SIZE - off));
+        if (n == -1)
+            break;
+        CHECK(n > 0);
+        sent += (uint64_t)n;
+        if (off == SIZE)
+            off = 0;
+    }
+    EQ(errno, EAGAIN);
+    CHECK(sent > 0);
+    close_pair(fd);
+
+    /* splice: socket to pipe. */
+    tcp_pair(AF_INET, fd);
+    OK(pipe(p));
+    send_all(fd[0], "through the pipe", 16);
+    await_bytes(fd[1], 16);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 7, 0), 7);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 1000, SPLICE_F_NONBLOCK), 9);
+    EQ(read(p[0], buf, sizeof buf), 16);
+    CHECK(memcmp(buf, "through the pipe", 16) == 0);
+    set_nonblock(fd[1], true);
+    ERR(usk_splice(fd[1], NULL, p[1], NULL, 10, SPLICE_F_NONBLOCK), EAGAIN);
+    set_nonblock(fd[1], false);
+    /* pipe to socket, and to the end of the stream. */
+    OK(write(p[1], "back again", 10));
+    EQ(usk_splice(p[0], NULL, fd[1], NULL, 100, 0), 10);
+    EXPECT(fd[0], "back again");
+    OK(close(p[1]));
+    EQ(usk_splice(p[0], NULL, fd[1], NULL, 100, 0), 0); /* the pipe has no writer */
+    OK(close(p[0]));
+    OK(pipe(p));
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    await(fd[1], POLLIN);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
+    OK(close(p[0]));
+    OK(close(p[1]));
+    close_pair(fd);
+    close(f);
+    return done();
+}
