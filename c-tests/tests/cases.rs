@@ -39,6 +39,7 @@ cases! {
     epoll,
     errno_io,
     errno_socket,
+    fault_unmapped,
     flags,
     half_close,
     iovec,
