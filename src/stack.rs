@@ -308,6 +308,19 @@ impl Stack {
         dev.receive(self, queue, now, WEIGHT)
     }
 
+    /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets once,
+    /// runs timers, resumes senders, retries full device queues. Returns how much there was.
+    pub fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
+        let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
+        n += self.timers.expire(self, now);
+        n += self.run_tsq(now);
+        n += self.netdevs.flush_tx(now);
+        if n > 0 {
+            self.run_pending();
+        }
+        n
+    }
+
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`. Returns
     /// whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
     pub fn poll(self: &Arc<Stack>, now: Instant) -> bool {

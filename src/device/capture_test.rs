@@ -94,8 +94,11 @@ impl Bench {
     pub fn new(wire: Arc<Capture>, addrs: &[&str]) -> Bench {
         let clock = Arc::new(VirtualClock::new());
         clock.set(Instant::from_secs(100));
-        let config =
-            StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(1)), runner: Arc::new(Parked) };
+        let config = StackConfig {
+            clock: clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            runner: Arc::new(Parked::default()),
+        };
         let stack = Stack::new(config).unwrap();
         let dev = stack.add_device(wire.clone()).unwrap();
         for a in addrs {

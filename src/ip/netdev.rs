@@ -99,14 +99,11 @@ impl NetDevs {
         })
     }
 
-    /// Earliest event of a device in memory.
+    /// Earliest event of a device in memory. A device that is down has none: nothing is taken from it.
     pub fn next_event(&self) -> Option<Instant> {
-        self.list
-            .read()
-            .iter()
-            .flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q)))
-            .flatten()
-            .min()
+        let list = self.list.read();
+        let up = list.iter().filter(|d| d.is_up());
+        up.flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q))).flatten().min()
     }
 
     /// Tries packets again that a full device refused; returns how many left.

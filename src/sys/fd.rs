@@ -111,13 +111,6 @@ pub(super) fn timespec(d: Duration) -> libc::timespec {
     libc::timespec { tv_sec: d.as_secs().min(i64::MAX as u64) as libc::time_t, tv_nsec: d.subsec_nanos() as _ }
 }
 
-/// Makes an eventfd readable, known by its number alone.
-pub fn eventfd_signal(fd: RawFd) {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: the kernel reads 8 bytes of an array of that length.
-    let _ = retry(|| unsafe { libc::syscall(libc::SYS_write, fd, one.as_ptr(), one.len()) });
-}
-
 /// An eventfd: a counter that polls readable when it is not zero.
 #[derive(Debug)]
 pub struct EventFd(Fd);

@@ -9,3 +9,32 @@ pub fn block_signals() {
     // SAFETY: the set is initialised by the line above; a null old set is allowed.
     let _ = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) };
 }
+
+/// What tests of interrupted waits need.
+#[cfg(test)]
+pub(crate) mod tests {
+    /// Installs a handler with SA_RESTART, the kind that hides signals from some system calls.
+    pub fn handle(signal: i32, handler: extern "C" fn(i32)) {
+        let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset writes the whole set it is given.
+        unsafe { libc::sigemptyset(empty.as_mut_ptr()) };
+        // SAFETY: initialised by the line above.
+        let sa_mask = unsafe { empty.assume_init() };
+        let (sa_sigaction, sa_flags) = (handler as *const () as usize, libc::SA_RESTART);
+        let action = libc::sigaction { sa_sigaction, sa_mask, sa_flags, sa_restorer: None };
+        // SAFETY: `action` is complete; the handler is a function that may run at any time because it does nothing.
+        assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+    }
+
+    /// This thread's number.
+    pub fn me() -> i32 {
+        // SAFETY: gettid takes no argument.
+        unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+    }
+
+    /// Sends a signal to a thread of this process; nothing when it has ended.
+    pub fn signal(thread: i32, signal: i32) {
+        // SAFETY: tgkill takes three numbers.
+        let _ = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id() as i32, thread, signal) };
+    }
+}

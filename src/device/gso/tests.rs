@@ -3,7 +3,7 @@ use crate::wire::ip::Ipv4Header;
 use proptest::prelude::*;
 
 fn body(n: usize) -> impl Iterator<Item = u8> {
-    (0..n).map(|i| (i * 31 >> 3) as u8)
+    (0..n).map(|i| ((i * 31) >> 3) as u8)
 }
 
 fn v4(proto: u8, len: usize) -> Vec<u8> {

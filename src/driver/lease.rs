@@ -1,0 +1,500 @@
+//! The driver lease: real time. Whoever holds the lease of a queue waits in the devices' own descriptors and runs softirq;
+//! a thread that is about to block takes it, so that the packet it waits for costs no wake-up of another thread. While no
+//! thread of the program waits, a background thread holds it. Above: blocking calls. Below: `Stack::poll_queues`, poll(2).
+//!
+//! A request-reply loop blocks and returns thousands of times a second. So the background thread does not take over when
+//! a thread returns: that thread arms a timer of 1 ms, once, and the background thread looks when it fires. If the lease was
+//! used meanwhile, it waits again; if not, it takes it, and gives it up when a thread blocks and asks.
+//!
+//! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background thread is
+//! awake; so packets and timers wait at most two periods of the timer.
+//!
+//! After fork(2) only the calling thread exists in the child. The child gets lease state of its own and, at its first use,
+//! background threads of its own; but it shares the devices' descriptors with its parent, and each packet goes to one of the
+//! two. A child that does more than exec should make itself a new stack.
+
+use super::{PollSet, Runner, Slept, Waiter, Woken};
+use crate::env::{Duration, Instant};
+use crate::ip::netdev::NetDev;
+use crate::stack::Stack;
+use crate::sys::fd::{PollFd, TimerFd};
+use crate::sys::{fork, thread};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// How long a free lease stays free before the background thread takes it.
+const GRACE: Duration = Duration::from_millis(1);
+/// Packets taken from a queue in one turn (net.core.dev_weight).
+const WEIGHT: usize = 64;
+/// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the timer.
+const VAIN: u32 = 2;
+/// Processes of one fork chain that have lease state of their own; deeper ones share the last.
+const GENERATIONS: usize = 4;
+
+/// Queues a holder serves, with their devices.
+type Queues = SmallVec<[(Arc<NetDev>, u16); 4]>;
+
+/// Runner of real time: see the module's text.
+pub struct Lease {
+    queues: usize,
+    /// By how many forks lie between the making of this runner and the process.
+    shared: [OnceLock<Arc<Shared>>; GENERATIONS],
+    born: u32,
+}
+
+/// What the threads of one process share.
+struct Shared {
+    shards: Vec<Shard>,
+    stop: AtomicBool,
+}
+
+/// One lease: queue number `i` of `n` serves the device queues `i`, `i + n`, ... of every device.
+struct Shard {
+    state: Mutex<State>,
+    /// When the holder's sleep ends by itself, nanoseconds; 0: it is awake, or there is none.
+    sleep_until: AtomicU64,
+    /// The background thread has been started.
+    started: AtomicBool,
+    background: Arc<Waiter>,
+    timer: Option<TimerFd>,
+}
+
+#[derive(Default)]
+struct State {
+    holder: Option<Arc<Waiter>>,
+    /// Threads that wait without the lease, longest first.
+    parked: VecDeque<Arc<Waiter>>,
+    /// The timer is armed or the background thread awake.
+    armed: bool,
+    /// Times the lease was given back; tells the background thread whether it was in use.
+    releases: u64,
+    vain: u32,
+}
+
+impl Lease {
+    /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked thread
+    /// takes one of them, and a packet of its that arrives on another queue costs a wake-up.
+    pub fn new(queues: u16) -> Lease {
+        Lease { queues: usize::from(queues.max(1)), shared: Default::default(), born: fork::generation() }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        let age = fork::generation().wrapping_sub(self.born) as usize;
+        self.shared[age.min(GENERATIONS - 1)].get_or_init(|| {
+            let shard = |_| Shard {
+                state: Mutex::default(),
+                sleep_until: AtomicU64::new(0),
+                started: AtomicBool::new(false),
+                background: Arc::new(Waiter::new()),
+                timer: TimerFd::new().ok(),
+            };
+            Arc::new(Shared { shards: (0..self.queues).map(shard).collect(), stop: AtomicBool::new(false) })
+        })
+    }
+}
+
+impl Drop for Lease {
+    /// The stack is gone: its background threads end.
+    fn drop(&mut self) {
+        for shared in self.shared.iter().filter_map(OnceLock::get) {
+            shared.stop.store(true, Ordering::SeqCst);
+            shared.shards.iter().for_each(|s| s.background.nudge());
+        }
+    }
+}
+
+/// Spreads threads over leases: each keeps its own.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.try_with(|n| *n).unwrap_or(0)
+}
+
+impl Runner for Lease {
+    fn block(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        if waiter.take() {
+            return Woken::Event;
+        }
+        let shared = self.shared();
+        shared.start(stack);
+        let i = thread_number() % shared.shards.len();
+        let shard = &shared.shards[i];
+        loop {
+            if shard.acquire(waiter) {
+                let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra);
+                shard.release();
+                return woken;
+            }
+            let now = stack.now();
+            let timeout = deadline.map(|d| d.saturating_sub(now));
+            let mut fds: PollSet = extra.iter().map(|&(fd, events)| PollFd::new(fd, events)).collect();
+            let slept = waiter.sleep(&mut fds, timeout);
+            let over = match slept {
+                _ if waiter.take() => Some(Woken::Event),
+                Slept::Ready => Some(Woken::Event),
+                Slept::Interrupted => Some(Woken::Interrupted),
+                _ if deadline.is_some_and(|d| d <= stack.now()) => Some(Woken::TimedOut),
+                _ => None,
+            };
+            if let Some(woken) = over {
+                shard.leave(waiter);
+                return woken;
+            }
+        }
+    }
+
+    fn kick(&self, stack: &Arc<Stack>) {
+        let shared = self.shared();
+        shared.start(stack);
+        let mut asleep = None;
+        let mut next = None;
+        for shard in &shared.shards {
+            match shard.sleep_until.load(Ordering::SeqCst) {
+                // Awake: looks at the deadlines before it sleeps. Free: the timer sees to it. Nothing to do in the usual case
+                // of one lease, but with several, a free one must not hide that all holders sleep too long.
+                0 => {
+                    if shared.shards.len() == 1 || shard.state.lock().holder.is_some() {
+                        return;
+                    }
+                }
+                until => {
+                    let next = *next.get_or_insert_with(|| stack.next_event().map_or(u64::MAX, Instant::as_nanos));
+                    if until <= next {
+                        return;
+                    }
+                    asleep = Some(shard);
+                }
+            }
+        }
+        if let Some(shard) = asleep
+            && let Some(holder) = shard.state.lock().holder.clone()
+        {
+            holder.nudge();
+        }
+    }
+}
+
+impl Shared {
+    /// Starts the background threads that are not yet running.
+    fn start(self: &Arc<Shared>, stack: &Arc<Stack>) {
+        for (i, shard) in self.shards.iter().enumerate() {
+            if shard.started.load(Ordering::Acquire) || shard.started.swap(true, Ordering::AcqRel) {
+                continue;
+            }
+            shard.state.lock().armed = true;
+            let (shared, stack) = (self.clone(), Arc::downgrade(stack));
+            let run = move || shared.background(i, &stack);
+            let builder = std::thread::Builder::new().name(format!("usersock-q{i}"));
+            if builder.spawn(run).is_err() {
+                // EAGAIN: no thread to be had now. Blocked threads do the work; the next one tries again.
+                shard.state.lock().armed = false;
+                shard.started.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    /// The background thread of lease `i`.
+    fn background(&self, i: usize, stack: &Weak<Stack>) {
+        thread::block_signals();
+        let (shard, shards) = (&self.shards[i], self.shards.len());
+        let me = &shard.background;
+        let mut seen = 0;
+        let mut wait = PollSet::new();
+        while !self.stop.load(Ordering::SeqCst) {
+            match shard.take_over(&mut seen) {
+                TakeOver::Taken => {
+                    shard.hold_background(stack, i, shards, &self.stop);
+                    continue;
+                }
+                TakeOver::Later => shard.arm_timer(),
+                TakeOver::Used => {}
+            }
+            wait.clear();
+            if let Some(t) = &shard.timer {
+                wait.push(PollFd::new(t.raw(), libc::POLLIN));
+            }
+            // Without a timer (out of descriptors) the period is the sleep's own.
+            me.sleep(&mut wait, shard.timer.is_none().then_some(GRACE));
+            me.take_nudge();
+            if let Some(t) = &shard.timer {
+                t.drain();
+            }
+        }
+        shard.state.lock().holder.take_if(|h| Arc::ptr_eq(h, me));
+    }
+}
+
+/// What the background thread found.
+enum TakeOver {
+    /// The lease is now its own.
+    Taken,
+    /// The lease is free, but was in use a moment ago, or was offered to a thread: look again after the grace period.
+    Later,
+    /// A thread of the program has it, and arms the timer when it gives it back.
+    Used,
+}
+
+impl Shard {
+    /// Takes the lease for a thread of the program, or queues the thread for it.
+    fn acquire(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut s = self.state.lock();
+        let nudged = waiter.take_nudge();
+        match &s.holder {
+            None => {
+                s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
+                s.holder = Some(waiter.clone());
+                s.vain = 0;
+                true
+            }
+            Some(holder) => {
+                let holder = holder.clone();
+                if !s.parked.iter().any(|w| Arc::ptr_eq(w, waiter)) {
+                    s.parked.push_back(waiter.clone());
+                }
+                if nudged {
+                    s.vain += 1;
+                }
+                drop(s);
+                if Arc::ptr_eq(&holder, &self.background) {
+                    holder.nudge();
+                }
+                false
+            }
+        }
+    }
+
+    /// The holder's wait is over: another blocked thread takes the lease, or later the background thread.
+    fn release(&self) {
+        let mut s = self.state.lock();
+        s.holder = None;
+        s.releases += 1;
+        let next = if s.vain < VAIN { s.parked.front().cloned() } else { None };
+        let arm = !s.armed;
+        s.armed = true;
+        drop(s);
+        if arm {
+            self.arm_timer();
+        }
+        if let Some(next) = next {
+            next.nudge();
+        }
+    }
+
+    /// A thread that waited without the lease goes; an offer it may have got goes to the next.
+    fn leave(&self, waiter: &Arc<Waiter>) {
+        let mut s = self.state.lock();
+        s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
+        let next = if waiter.take_nudge() && s.holder.is_none() { s.parked.front().cloned() } else { None };
+        drop(s);
+        if let Some(next) = next {
+            next.nudge();
+        }
+    }
+
+    fn take_over(&self, seen: &mut u64) -> TakeOver {
+        let mut s = self.state.lock();
+        if s.holder.is_some() {
+            s.armed = false;
+            return TakeOver::Used;
+        }
+        s.armed = true;
+        if s.releases != *seen {
+            *seen = s.releases;
+            return TakeOver::Later;
+        }
+        match s.parked.front().cloned() {
+            Some(next) => {
+                s.vain = 0;
+                drop(s);
+                next.nudge();
+                TakeOver::Later
+            }
+            None => {
+                s.holder = Some(self.background.clone());
+                TakeOver::Taken
+            }
+        }
+    }
+
+    fn arm_timer(&self) {
+        let armed = self.timer.as_ref().is_some_and(|t| t.arm(GRACE).is_ok());
+        if !armed {
+            self.background.nudge();
+        }
+    }
+
+    /// The work of a thread of the program that holds the lease, until its wait is over.
+    fn hold(
+        &self,
+        stack: &Arc<Stack>,
+        i: usize,
+        shards: usize,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
+        let mut queues = Queues::new();
+        loop {
+            waiter.take_nudge();
+            if waiter.take() {
+                return Woken::Event;
+            }
+            let now = stack.now();
+            if deadline.is_some_and(|d| d <= now) {
+                return Woken::TimedOut;
+            }
+            let mut fds = PollSet::new();
+            gather(stack, i, shards, &mut queues, &mut fds);
+            let devices = fds.len();
+            if !busy_poll.is_zero() && devices > 0 {
+                let until = now + busy_poll;
+                while stack.now() < until && !waiter.is_woken() {
+                    stack.poll_queues(stack.now(), &queues, WEIGHT);
+                    std::hint::spin_loop();
+                }
+                if waiter.is_woken() {
+                    continue;
+                }
+            }
+            fds.extend(extra.iter().map(|&(fd, events)| PollFd::new(fd, events)));
+            match self.sleep(stack, waiter, deadline, &mut fds) {
+                None => {
+                    stack.poll_queues(stack.now(), &queues, WEIGHT);
+                }
+                Some(Slept::Interrupted) => return Woken::Interrupted,
+                Some(Slept::Ready) => {
+                    self.serve(stack, &queues, &fds[..devices], waiter);
+                    if fds[devices..devices + extra.len()].iter().any(|p| p.revents() != 0) {
+                        return Woken::Event;
+                    }
+                }
+                Some(Slept::Look | Slept::TimedOut) => {}
+            }
+        }
+    }
+
+    /// The same of the background thread, until a thread of the program asks for the lease or the stack is gone.
+    fn hold_background(&self, stack: &Weak<Stack>, i: usize, shards: usize, stop: &AtomicBool) {
+        let me = &self.background;
+        let mut queues = Queues::new();
+        while !stop.load(Ordering::SeqCst) {
+            let Some(strong) = stack.upgrade() else { break };
+            me.take_nudge();
+            if !self.state.lock().parked.is_empty() {
+                break;
+            }
+            let mut fds = PollSet::new();
+            gather(&strong, i, shards, &mut queues, &mut fds);
+            let devices = fds.len();
+            let Some(timeout) = self.plan(&strong, None) else {
+                strong.poll_queues(strong.now(), &queues, WEIGHT);
+                continue;
+            };
+            // While it sleeps it holds neither the stack nor its devices, so that dropping the stack ends both.
+            drop(strong);
+            queues.clear();
+            let slept = me.sleep(&mut fds, timeout);
+            self.sleep_until.store(0, Ordering::SeqCst);
+            let Some(strong) = stack.upgrade() else { break };
+            if slept == Slept::Ready {
+                let mut again = PollSet::new();
+                gather(&strong, i, shards, &mut queues, &mut again);
+                // A device that came or went meanwhile: the next look sees it.
+                if again.len() == devices {
+                    self.serve(&strong, &queues, &fds[..devices], me);
+                }
+            }
+        }
+        self.release();
+    }
+
+    /// Notes until when the holder will sleep, and for how long that is. None: something is due now.
+    fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>) -> Option<Option<Duration>> {
+        let until = [stack.next_event(), deadline].into_iter().flatten().min();
+        let now = stack.now();
+        if until.is_some_and(|t| t <= now) && deadline.is_none_or(|d| d > now) {
+            return None;
+        }
+        let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
+        self.sleep_until.store(mark, Ordering::SeqCst);
+        // An event that appeared before the mark was set found nobody to kick.
+        if stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
+            self.sleep_until.store(0, Ordering::SeqCst);
+            return Some(Some(Duration::ZERO));
+        }
+        Some(until.map(|t| t.saturating_sub(now)))
+    }
+
+    fn sleep(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        fds: &mut PollSet,
+    ) -> Option<Slept> {
+        let timeout = self.plan(stack, deadline)?;
+        let slept = waiter.sleep(fds, timeout);
+        self.sleep_until.store(0, Ordering::SeqCst);
+        Some(slept)
+    }
+
+    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one the thread waits
+    /// for, and a further read would only find the queue empty.
+    fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd], waiter: &Waiter) {
+        let fd_queues = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_some());
+        let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
+        let got = stack.poll_queues(stack.now(), &ready, 1);
+        if !waiter.is_woken() && got > 0 {
+            stack.poll_queues(stack.now(), &ready, WEIGHT);
+        }
+        if got == 0 && fds.iter().any(|p| p.revents() & FAILED != 0) {
+            take_down_failed(&ready);
+        }
+    }
+}
+
+/// Poll events of a descriptor that has failed.
+const FAILED: i16 = libc::POLLERR | libc::POLLNVAL | libc::POLLHUP;
+
+/// A raw socket reports once that its interface went down; a TUN device that was deleted reports it for ever, and waiting on
+/// it would spin. What still fails after its error was read is brought down (ip link shows it so, too).
+fn take_down_failed(queues: &Queues) {
+    for (dev, q) in queues {
+        let Some(fd) = dev.device().poll_fd(*q) else { continue };
+        let mut p = [PollFd::new(fd, libc::POLLIN)];
+        if crate::sys::fd::poll(&mut p, Some(Duration::ZERO)).is_ok() && p[0].revents() & FAILED != 0 {
+            dev.set_up(false);
+        }
+    }
+}
+
+/// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order.
+fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
+    queues.clear();
+    for dev in stack.netdevs.snapshot().iter().filter(|d| d.is_up()) {
+        let device = dev.device();
+        let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
+        for q in (0..device.caps().queues).skip(i).step_by(n) {
+            queues.push((dev.clone(), q));
+            if let Some(fd) = device.poll_fd(q) {
+                fds.push(PollFd::new(fd, libc::POLLIN | out));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+use super::*;
+use crate::device::{Caps, DevStats, Device, Xmit};
+use crate::env::{OsEntropy, RealClock};
+use crate::sock::skb::Skb;
+use crate::stack::{StackConfig, TimerCall, TimerSlot};
+use crate::sys::fd::EventFd;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// A device whose descriptor is an eventfd: each signal is a packet. It reports which thread received it.
+#[derive(Debug)]
+struct Bell {
+    fd: EventFd,
+    rung: Mutex<Sender<String>>,
+    /// Woken at each packet, as a sock would be.
+    waiter: Mutex<Option<Arc<Waiter>>>,
+    queues: u16,
+}
+
+impl Bell {
+    fn new(queues: u16) -> (Arc<Bell>, Receiver<String>) {
+        let (tx, rx) = channel();
+        let bell = Bell { fd: EventFd::new().unwrap(), rung: Mutex::new(tx), waiter: Mutex::default(), queues };
+        (Arc::new(bell), rx)
+    }
+}
+
+impl Device for Bell {
+    fn name(&self) -> &str {
+        "bell0"
+    }
+    fn caps(&self) -> Caps {
+        Caps { queues: self.queues, ..Caps::ip(1500) }
+    }
+    fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        if !self.fd.drain() {
+            return Ok(0);
+        }
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        if let Some(w) = self.waiter.lock().as_ref() {
+            w.wake();
+        }
+        self.rung.lock().send(name).unwrap();
+        Ok(1)
+    }
+    fn xmit(&self, _: u16, _: Instant, _: Skb) -> Xmit {
+        Xmit::Sent
+    }
+    fn poll_fd(&self, _: u16) -> Option<RawFd> {
+        Some(self.fd.raw())
+    }
+    fn stats(&self) -> DevStats {
+        DevStats::default()
+    }
+}
+
+fn stack(queues: u16) -> Arc<Stack> {
+    let config = StackConfig {
+        clock: Arc::new(RealClock::new()),
+        entropy: Arc::new(OsEntropy::new().unwrap()),
+        runner: Arc::new(Lease::new(queues)),
+    };
+    Stack::new(config).unwrap()
+}
+
+fn named<T: Send + 'static>(name: &str, f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(f).unwrap()
+}
+
+struct Ring(Arc<Waiter>);
+impl TimerCall for Ring {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+        self.0.wake();
+    }
+}
+
+#[test]
+fn a_wait_ends_by_wake_up_by_deadline_and_by_a_descriptor_of_the_kernel() {
+    let s = stack(1);
+    let w = Waiter::current();
+    w.wake();
+    assert_eq!(s.block(&w, None), Woken::Event);
+    assert_eq!(s.block(&w, Some(s.now() + Duration::from_micros(1))), Woken::TimedOut);
+    let e = EventFd::new().unwrap();
+    e.signal();
+    assert_eq!(s.block_with(&w, None, &[(e.raw(), libc::POLLIN)]), Woken::Event);
+}
+
+#[test]
+fn a_timer_fires_while_a_thread_is_blocked_and_while_none_is() {
+    let s = stack(1);
+    let w = Waiter::current();
+    let mut slot = TimerSlot::default();
+    s.arm_call(&mut slot, Arc::new(Ring(w.clone())), s.now() + Duration::from_millis(1));
+    assert_eq!(s.block(&w, None), Woken::Event);
+    let mut slot = TimerSlot::default();
+    s.arm_call(&mut slot, Arc::new(Ring(w.clone())), s.now() + Duration::from_millis(1));
+    while !w.is_woken() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_earlier_timer_armed_by_another_thread_shortens_the_holders_sleep() {
+    let s = stack(1);
+    let (go, gone) = channel();
+    let (s2, blocked) = (
+        s.clone(),
+        named("blocked", {
+            let s = s.clone();
+            move || {
+                let w = Waiter::current();
+                go.send(w.clone()).unwrap();
+                s.block(&w, Some(s.now() + Duration::from_secs(600)))
+            }
+        }),
+    );
+    let w = gone.recv().unwrap();
+    let mut slot = TimerSlot::default();
+    s2.arm_call(&mut slot, Arc::new(Ring(w)), s2.now() + Duration::from_millis(20));
+    assert_eq!(blocked.join().unwrap(), Woken::Event);
+}
+
+#[test]
+fn the_blocked_thread_receives_its_packet_itself() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    // At first the background thread has the lease, or takes it: wait for it, so that the hand-over is exercised too.
+    bell.fd.signal();
+    assert_eq!(rung.recv().unwrap(), "usersock-q0");
+    // The background thread may get a packet while the reader is not yet blocked; not every time.
+    for _ in 0..1000 {
+        let (s, b) = (s.clone(), bell.clone());
+        let blocked = named("reader", move || {
+            let w = Waiter::current();
+            *b.waiter.lock() = Some(w.clone());
+            // Hold the lease first, with nothing to receive; then the packet comes.
+            assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(3))), Woken::TimedOut);
+            b.fd.signal();
+            let woken = s.block(&w, None);
+            *b.waiter.lock() = None;
+            woken
+        });
+        assert_eq!(blocked.join().unwrap(), Woken::Event);
+        if rung.recv().unwrap() == "reader" {
+            return;
+        }
+    }
+    panic!("the background thread received every packet");
+}
+
+#[test]
+fn the_background_thread_receives_when_nobody_waits() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    for _ in 0..5 {
+        let w = Waiter::current();
+        assert_eq!(s.block(&w, Some(s.now() + Duration::from_micros(1))), Woken::TimedOut);
+        bell.fd.signal();
+        assert_eq!(rung.recv().unwrap(), "usersock-q0");
+    }
+}
+
+#[test]
+fn many_threads_blocked_at_once_are_all_woken_whoever_holds_the_lease() {
+    for queues in [1, 2] {
+        let s = stack(queues);
+        let (bell, _rung) = Bell::new(queues);
+        s.add_device(bell.clone()).unwrap();
+        let (tx, rx) = channel();
+        let threads: Vec<_> = (0..8)
+            .map(|i| {
+                let (s, tx) = (s.clone(), tx.clone());
+                named(&format!("w{i}"), move || {
+                    for _ in 0..50 {
+                        let w = Waiter::current();
+                        tx.send(w.clone()).unwrap();
+                        assert_eq!(s.block(&w, None), Woken::Event);
+                    }
+                })
+            })
+            .collect();
+        drop(tx);
+        while let Ok(w) = rx.recv() {
+            w.wake();
+        }
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+}
+
+#[test]
+fn dropping_the_stack_ends_its_threads_and_frees_its_devices() {
+    let s = stack(1);
+    let (bell, rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    bell.fd.signal();
+    rung.recv().unwrap();
+    drop(s);
+    drop(bell);
+    // The sender lives in the device; it is gone when the last thread has let go.
+    assert!(rung.recv().is_err());
+}
+
+#[test]
+fn a_signal_interrupts_a_wait_in_either_place() {
+    extern "C" fn handler(_: i32) {}
+    crate::sys::thread::tests::handle(libc::SIGUSR2, handler);
+    for polling in [false, true] {
+        let s = stack(1);
+        if polling {
+            s.add_device(Bell::new(1).0).unwrap();
+        }
+        let (tx, rx) = channel();
+        let t = named("signalled", move || {
+            tx.send(crate::sys::thread::tests::me()).unwrap();
+            s.block(&Waiter::current(), None)
+        });
+        let id = rx.recv().unwrap();
+        // The signal may come before the wait has begun; it is sent until it has had its effect.
+        while !t.is_finished() {
+            crate::sys::thread::tests::signal(id, libc::SIGUSR2);
+            std::thread::yield_now();
+        }
+        assert_eq!(t.join().unwrap(), Woken::Interrupted);
+    }
+}

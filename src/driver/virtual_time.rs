@@ -1,0 +1,162 @@
+//! Waiting in virtual time, where nobody waits: [`VirtualTime`] steps a simulation from event to event until the awaited one
+//! has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below: `Stack::poll`.
+
+use super::{PollSet, Runner, Waiter, Woken};
+use crate::env::{Clock, Instant, VirtualClock};
+use crate::stack::Stack;
+use parking_lot::Mutex;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Weak};
+
+/// The stacks that share a clock, stepped in the order in which they joined.
+#[derive(Default)]
+pub struct Scheduler {
+    clock: Arc<VirtualClock>,
+    stacks: Mutex<Vec<Weak<Stack>>>,
+    /// Held by the thread that steps. The simulation is meant for one thread; with several it stays sound, but the order of
+    /// their steps is the operating system's and no longer repeatable.
+    turn: Mutex<()>,
+}
+
+/// What a step of a [`Scheduler`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something happened, or time moved to the next event.
+    Progress,
+    /// The next event lies behind the limit; the clock stands at the limit.
+    Limit,
+    /// No event is left: nothing will ever happen unless somebody acts.
+    Idle,
+}
+
+impl Scheduler {
+    /// The clock, for `StackConfig`.
+    pub fn clock(&self) -> &Arc<VirtualClock> {
+        &self.clock
+    }
+
+    /// Makes `stack` part of the simulation.
+    pub fn join(&self, stack: &Arc<Stack>) {
+        self.stacks.lock().push(Arc::downgrade(stack));
+    }
+
+    /// Polls every stack until all are quiet at the present time; if they were, moves the clock to the next event, but not
+    /// beyond `limit`.
+    pub fn step(&self, limit: Option<Instant>) -> Step {
+        let _turn = self.turn.lock();
+        let stacks: Vec<Arc<Stack>> = {
+            let mut list = self.stacks.lock();
+            list.retain(|s| s.strong_count() > 0);
+            list.iter().filter_map(Weak::upgrade).collect()
+        };
+        let now = self.clock.now();
+        let mut any = false;
+        for s in &stacks {
+            any |= s.poll(now);
+        }
+        if any {
+            return Step::Progress;
+        }
+        let next = stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min();
+        match (next, limit) {
+            (Some(t), Some(l)) if t > l => {
+                self.clock.set(l);
+                Step::Limit
+            }
+            (Some(t), _) => {
+                self.clock.set(t);
+                Step::Progress
+            }
+            (None, Some(l)) => {
+                self.clock.set(l);
+                Step::Limit
+            }
+            (None, None) => Step::Idle,
+        }
+    }
+}
+
+/// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until it is over. When no event is left
+/// and the call has no deadline, nothing could ever end it: it is then interrupted (EINTR), which shows a test that waits for
+/// what it has not caused. Descriptors of the kernel have no place in virtual time and do not end a wait.
+pub struct VirtualTime(Arc<Scheduler>);
+
+impl VirtualTime {
+    /// A runner for the stacks of `scheduler`.
+    pub fn new(scheduler: Arc<Scheduler>) -> VirtualTime {
+        VirtualTime(scheduler)
+    }
+}
+
+impl Runner for VirtualTime {
+    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &[(RawFd, i16)]) -> Woken {
+        loop {
+            if waiter.take() {
+                return Woken::Event;
+            }
+            if deadline.is_some_and(|d| d <= stack.now()) {
+                return Woken::TimedOut;
+            }
+            if self.0.step(deadline) == Step::Idle {
+                return Woken::Interrupted;
+            }
+        }
+    }
+
+    fn kick(&self, _: &Arc<Stack>) {}
+}
+
+/// Virtual time driven from outside (a packet script, the packetdrill plug-in): a blocked thread parks until it is woken;
+/// whoever owns the clock polls the stack, and calls [`Parked::clock_moved`] when it has moved the clock.
+#[derive(Debug, Default)]
+pub struct Parked {
+    /// Threads that wait with a deadline.
+    waiting: Mutex<Vec<(Instant, Arc<Waiter>)>>,
+}
+
+impl Parked {
+    /// Lets threads go whose deadline has come at `now`.
+    pub fn clock_moved(&self, now: Instant) {
+        self.waiting.lock().iter().filter(|w| w.0 <= now).for_each(|w| w.1.nudge());
+    }
+
+    /// The earliest deadline of a blocked thread: the clock's owner stops there.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.lock().iter().map(|w| w.0).min()
+    }
+}
+
+impl Runner for Parked {
+    fn block(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        if let Some(d) = deadline {
+            self.waiting.lock().push((d, waiter.clone()));
+        }
+        let woken = loop {
+            waiter.take_nudge();
+            if waiter.take() {
+                break Woken::Event;
+            }
+            if deadline.is_some_and(|d| d <= stack.now()) {
+                break Woken::TimedOut;
+            }
+            let mut fds: PollSet = extra.iter().map(|&(fd, e)| crate::sys::fd::PollFd::new(fd, e)).collect();
+            match waiter.sleep(&mut fds, None) {
+                super::Slept::Ready => break Woken::Event,
+                super::Slept::Interrupted => break Woken::Interrupted,
+                super::Slept::Look | super::Slept::TimedOut => {}
+            }
+        };
+        if deadline.is_some() {
+            self.waiting.lock().retain(|w| !Arc::ptr_eq(&w.1, waiter));
+        }
+        woken
+    }
+
+    fn kick(&self, _: &Arc<Stack>) {}
+}
