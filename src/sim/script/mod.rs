@@ -9,15 +9,17 @@
 //! `packets` (packet descriptions), `expr` (system calls and their arguments), `code` (the assertions between `%{` and `}%`),
 //! `symbols` (names of constants), `info` (`tcp_info` as names); `run` (the player), `connection` (the script's numbers and the
 //! wire's), `packet` (bytes), `binding` (calls and their outcomes), `commands` (backticks), `setup` (addresses, tolerances, variants),
-//! `under_test` (what is played against).
+//! `under_test` (what is played against), `on_stack` and `epoll` (a stack of this library as that).
 pub mod ast;
 pub mod binding;
 pub mod code;
 pub mod commands;
 pub mod connection;
 mod cursor;
+mod epoll;
 mod expr;
 mod info;
+pub mod on_stack;
 pub mod packet;
 mod packets;
 mod parser;

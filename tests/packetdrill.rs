@@ -1,0 +1,67 @@
+//! Every packet script of `tests/packetdrill/`, in each of the three address variants, as a test of its own in virtual time.
+//! `cargo test --test packetdrill recovery` plays what has `recovery` in its name. `PACKETDRILL_SCRIPTS` names another folder or
+//! file to play instead; `PACKETDRILL_SEED` the seed of what is random (default 1); `PACKETDRILL_LOG` shows all that happened.
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use usersock::sim::script::on_stack::OnStack;
+use usersock::sim::script::{Setup, Variant, parse, run};
+
+fn scripts(under: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if under.is_file() {
+        found.push(under.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(under)? {
+        let path = entry?.path();
+        if path.is_dir() || path.extension().is_some_and(|ext| ext == "pkt") {
+            scripts(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn play(path: &Path, variant: Variant, seed: u64) -> Result<(), Failed> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)?;
+    let script = parse(&text, variant.defines()).map_err(|error| format!("{shown}:{error}"))?;
+    let setup = Setup::for_script(variant, &script).map_err(|error| format!("{shown}:{error}"))?;
+    let mut stack = OnStack::new(&setup, seed).map_err(|error| format!("{shown}: no stack: {error:?}"))?;
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let log = std::env::var_os("PACKETDRILL_LOG").is_some();
+    match run(&script, &setup, beside, &mut stack) {
+        Ok(report) => {
+            if log {
+                println!("{shown} ({variant})\n    {}", report.log.join("\n    "));
+            }
+            Ok(())
+        }
+        Err(failure) => Err(format!("{shown}:{failure}\n  ({variant}, seed {seed})").into()),
+    }
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packetdrill");
+    let root = std::env::var_os("PACKETDRILL_SCRIPTS").map_or(own, PathBuf::from);
+    let seed = std::env::var("PACKETDRILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut found = Vec::new();
+    if let Err(error) = scripts(&root, &mut found) {
+        eprintln!("{}: {error}", root.display());
+        std::process::exit(1);
+    }
+    found.sort();
+    // Before TCP is registered there is nothing to play against: the scripts are listed as ignored, and not as failed.
+    let tcp = OnStack::new(&Setup::new(Variant::Ipv4), seed)
+        .is_ok_and(|on| on.stack().registry.find(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP).is_ok());
+    let mut trials = Vec::new();
+    for path in found {
+        let name = path.strip_prefix(&root).unwrap_or(&path).with_extension("").display().to_string();
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for variant in Variant::ALL.into_iter().filter(|variant| variant.plays(&file)) {
+            let path = path.clone();
+            let trial = Trial::test(format!("{name} ({variant})"), move || play(&path, variant, seed));
+            trials.push(trial.with_ignored_flag(!tcp));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
