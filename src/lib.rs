@@ -1,4 +1,5 @@
 //! TCP sockets in user space, as Linux does them, for any program.
+pub mod config;
 pub mod counters;
 pub mod device;
 pub mod driver;

@@ -1,1 +1,27 @@
-//! The C ABI of usersock.
+//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`.
+//!
+//! | file | calls |
+//! |---|---|
+//! | `admin` | usk_init, usk_stack_new, usk_stack_free, sysctl, MIB, capture |
+//! | `socket` | socket, bind, listen, accept, connect, shutdown, close, options, names, dup, fcntl, ioctl |
+//! | `io` | read, write, send, recv and their vector and message forms |
+//! | `transfer` | sendfile, splice |
+//! | `poll` | poll, ppoll, select |
+//! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
+//!
+//! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic becomes
+//! EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own; calls that POSIX
+//! has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that are not ours.
+//! There is no usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX).
+//! After fork the child must not use sockets it inherited; it may make a stack of its own.
+
+pub mod admin;
+pub mod boundary;
+mod cmsg;
+pub mod epoll;
+pub mod fdtable;
+pub mod io;
+pub mod poll;
+pub mod ptr;
+pub mod socket;
+pub mod transfer;

@@ -7,6 +7,7 @@ pub(crate) mod capture_test;
 pub mod gso;
 pub mod loopback;
 pub mod packet;
+pub mod pcap;
 pub mod tun;
 mod vnet;
 
@@ -132,4 +133,9 @@ pub trait Device: Send + Sync + Debug {
 
     /// Statistics so far.
     fn stats(&self) -> DevStats;
+
+    /// A capture around another device: itself and what it wraps.
+    fn as_pcap(&self) -> Option<(&pcap::Pcap, std::sync::Arc<dyn Device>)> {
+        None
+    }
 }

@@ -57,6 +57,8 @@ struct Cli {
 enum Command {
     /// Install what is missing, then check format and lints and run every test of the workspace
     Test,
+    /// Write include/usersock.h anew from the C ABI's source
+    Header,
     /// curl downloads from a C web server on usersock across a TUN device, then a C client on usersock from python
     Demo(demo::Args),
     /// Build in release mode and install libusersock, its header, its pkg-config file and the usersock command
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Test => test::run(),
+        Command::Header => header(),
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
         Command::Packetdrill(args) => packetdrill::run(&args),
@@ -124,6 +127,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The test that compares the header writes it when it is told to.
+fn header() -> Result<bool, Failure> {
+    let status = cargo::cargo()
+        .args(["test", "--quiet", "--package", "usersock-ffi", "--test", "header"])
+        .env("USERSOCK_WRITE_HEADER", "1")
+        .status()
+        .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
+    Ok(status.success())
 }
 
 /// One line on stderr, exit status 2.

@@ -1,0 +1,2 @@
+//! Exports the C ABI (`usersock_ffi`) as `libusersock.so` and `libusersock.a`.
+pub use usersock_ffi::*;

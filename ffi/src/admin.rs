@@ -1,0 +1,218 @@
+//! Stacks from C: the default one, further ones side by side, their sysctls, counters and captures.
+
+use crate::boundary::boundary;
+use crate::ptr;
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int};
+use std::path::Path;
+use std::sync::Arc;
+use usersock::config::{self, ConfigError};
+use usersock::counters::Mib;
+use usersock::device::pcap;
+use usersock::error::{Error, Result};
+use usersock::stack::Stack;
+
+/// A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
+#[allow(non_camel_case_types)]
+pub struct usk_stack_t(Arc<Stack>);
+
+static DEFAULT: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
+
+thread_local! {
+    static LAST_ERROR: RefCell<CString> = RefCell::default();
+}
+
+fn noted(e: ConfigError) -> Error {
+    let text = CString::new(e.message.replace('\0', " ")).unwrap_or_default();
+    LAST_ERROR.with(|l| *l.borrow_mut() = text);
+    e.error
+}
+
+/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the in-memory
+/// loopback alone.
+pub fn default_stack() -> Result<Arc<Stack>> {
+    let mut d = DEFAULT.lock();
+    if let Some(s) = d.as_ref() {
+        return Ok(s.clone());
+    }
+    let text = std::env::var("USERSOCK_CONFIG").unwrap_or_default();
+    let s = config::build(&text).map_err(noted)?;
+    *d = Some(s.clone());
+    Ok(s)
+}
+
+/// The default stack if there is one already.
+pub fn default_stack_if_any() -> Option<Arc<Stack>> {
+    DEFAULT.lock().clone()
+}
+
+/// Makes `stack` the default one: for embedders such as the packetdrill plug-in. EBUSY when there is one.
+pub fn set_default_stack(stack: Arc<Stack>) -> Result<()> {
+    let mut d = DEFAULT.lock();
+    if d.is_some() {
+        return Err(Error::Busy);
+    }
+    *d = Some(stack);
+    Ok(())
+}
+
+/// # Safety
+/// `stack` is null or from usk_stack_new and not freed.
+unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
+    // SAFETY: the caller vouches for it.
+    match unsafe { stack.as_ref() } {
+        Some(s) => Ok(s.0.clone()),
+        None => default_stack(),
+    }
+}
+
+/// Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
+/// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
+/// sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
+/// given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
+/// # Safety
+/// `config` is null or a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
+    boundary(|| {
+        if config.is_null() {
+            return default_stack().map(|_| 0);
+        }
+        // SAFETY: not null, a string by the caller's word.
+        let text = unsafe { ptr::string(config) }?;
+        let mut d = DEFAULT.lock();
+        if d.is_some() {
+            return Err(Error::Busy);
+        }
+        *d = Some(config::build(text).map_err(noted)?);
+        Ok(0)
+    })
+}
+
+/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none. Valid
+/// until the thread's next such call.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_config_error() -> *const c_char {
+    LAST_ERROR.with(|l| l.borrow().as_ptr())
+}
+
+/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno on
+/// failure.
+/// # Safety
+/// `config` is null or a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_stack_new(config: *const c_char) -> *mut usk_stack_t {
+    boundary(|| {
+        // SAFETY: a string by the caller's word.
+        let text = if config.is_null() { "" } else { unsafe { ptr::string(config) }? };
+        let stack = config::build(text).map_err(noted)?;
+        Ok(Box::into_raw(Box::new(usk_stack_t(stack))))
+    })
+}
+
+/// Gives a stack back. It ends when its last socket is closed. Null is ignored.
+/// # Safety
+/// `stack` is null or from usk_stack_new and not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_stack_free(stack: *mut usk_stack_t) {
+    boundary(|| {
+        if !stack.is_null() {
+            // SAFETY: made by Box::into_raw in usk_stack_new, and freed once by the caller's word.
+            drop(unsafe { Box::from_raw(stack) });
+        }
+        Ok(0)
+    });
+}
+
+/// As usk_socket, on a given stack.
+/// # Safety
+/// `stack` is null or from usk_stack_new.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_socket_on(stack: *mut usk_stack_t, domain: c_int, ty: c_int, protocol: c_int) -> c_int {
+    // SAFETY: the caller vouches for `stack`.
+    boundary(|| crate::socket::socket_on(&unsafe { stack_of(stack) }?, domain, ty, protocol))
+}
+
+/// Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
+/// whole value, or -1 with errno EFAULT or ENOENT.
+/// # Safety
+/// `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sysctl_get(
+    stack: *mut usk_stack_t,
+    name: *const c_char,
+    buf: *mut c_char,
+    len: usize,
+) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for all three.
+        let (stack, name, buf) = unsafe { (stack_of(stack)?, ptr::string(name)?, ptr::bytes_mut(buf.cast(), len)?) };
+        let value = stack.sysctl.get(name)?;
+        if let Some(room) = buf.len().checked_sub(1) {
+            let n = value.len().min(room);
+            buf[..n].copy_from_slice(&value.as_bytes()[..n]);
+            buf[n] = 0;
+        }
+        Ok(value.len() as c_int)
+    })
+}
+
+/// Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or EOPNOTSUPP (a
+/// value that turns on what this version does not have).
+/// # Safety
+/// `stack` is null or from usk_stack_new; `name` and `value` are strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sysctl_set(stack: *mut usk_stack_t, name: *const c_char, value: *const c_char) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for all three.
+        let (stack, name, value) = unsafe { (stack_of(stack)?, ptr::string(name)?, ptr::string(value)?) };
+        stack.sysctl_set(name, value)?;
+        Ok(0)
+    })
+}
+
+/// Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or ENOENT.
+/// # Safety
+/// `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_char, value: *mut u64) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for all three.
+        let (stack, name, value) = unsafe { (stack_of(stack)?, ptr::string(name)?, ptr::value_mut(value)?) };
+        *value = stack.mib.get(Mib::from_name(name).ok_or(Error::NoEnt)?);
+        Ok(0)
+    })
+}
+
+/// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on. Returns
+/// 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+/// # Safety
+/// `stack` is null or from usk_stack_new; `file` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_pcap_start(stack: *mut usk_stack_t, file: *const c_char) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for both.
+        let (stack, file) = unsafe { (stack_of(stack)?, ptr::string(file)?) };
+        let devs = stack.netdevs.snapshot();
+        let dev = devs.last().ok_or(Error::NoDev)?;
+        pcap::start(dev, Path::new(file), &stack)
+            .map_err(|e| e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io))?;
+        Ok(0)
+    })
+}
+
+/// Ends the capture and completes its file. Returns 0, or -1 with errno EINVAL (none runs) or the error of writing it.
+/// # Safety
+/// `stack` is null or from usk_stack_new.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_pcap_stop(stack: *mut usk_stack_t) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for `stack`.
+        let stack = unsafe { stack_of(stack) }?;
+        let devs = stack.netdevs.snapshot();
+        let dev = devs.last().ok_or(Error::NoDev)?;
+        pcap::stop(dev).map_err(|e| e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io))?;
+        Ok(0)
+    })
+}

@@ -1,0 +1,60 @@
+//! The one gate of all exports: errors to errno, panics to EIO.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use usersock::error::{Error, Result};
+
+/// What an export returns: its value, or -1.
+pub trait CValue {
+    /// The value that says "see errno".
+    const FAILED: Self;
+}
+impl CValue for i32 {
+    const FAILED: i32 = -1;
+}
+impl CValue for isize {
+    const FAILED: isize = -1;
+}
+impl<T> CValue for *mut T {
+    const FAILED: *mut T = std::ptr::null_mut();
+}
+
+/// The calling thread's errno.
+pub fn errno() -> i32 {
+    // SAFETY: __errno_location gives this thread's errno, valid as long as the thread lives.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets it.
+pub fn set_errno(e: i32) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = e }
+}
+
+/// Runs a call. Errno is touched only on failure, whatever system calls happened inside.
+pub fn boundary<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
+    let saved = errno();
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(v)) => {
+            set_errno(saved);
+            v
+        }
+        Ok(Err(e)) => {
+            set_errno(e.errno());
+            T::FAILED
+        }
+        Err(_) => {
+            set_errno(libc::EIO);
+            T::FAILED
+        }
+    }
+}
+
+/// The error a system call of the kernel just left in errno.
+pub fn last_os() -> Error {
+    Error::try_from_errno(errno()).unwrap_or(Error::Io)
+}
+
+/// The result of a kernel system call that returns -1 on failure.
+pub fn os(r: isize) -> Result<isize> {
+    if r < 0 { Err(last_os()) } else { Ok(r) }
+}

@@ -1,0 +1,181 @@
+//! Ancillary data between C's control buffers and `Control`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use usersock::error::{Error, Result};
+use usersock::sock::msg::{Control, SockExtendedErr};
+
+const ALIGN: usize = size_of::<usize>();
+const HEADER: usize = 16;
+const UDP_SEGMENT: i32 = 103;
+const UDP_GRO: i32 = 104;
+const TCP_CM_INQ: i32 = 36;
+const SCM_TXTIME: i32 = 61;
+
+fn align(n: usize) -> usize {
+    (n + ALIGN - 1) & !(ALIGN - 1)
+}
+
+fn int(d: &[u8]) -> Result<i32> {
+    Ok(i32::from_ne_bytes(d.get(..4).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?))
+}
+
+/// Parses msg_control of a send. EINVAL for a malformed buffer or contents (SEED: a bad control message is EINVAL).
+pub fn parse(mut buf: &[u8]) -> Result<Vec<Control>> {
+    let mut out = Vec::new();
+    while buf.len() >= HEADER {
+        let len = usize::from_ne_bytes(buf[..8].try_into().map_err(|_| Error::Inval)?);
+        let level = int(&buf[8..])?;
+        let ty = int(&buf[12..])?;
+        if len < HEADER || len > buf.len() {
+            return Err(Error::Inval);
+        }
+        let d = &buf[HEADER..len];
+        out.push(one(level, ty, d)?);
+        buf = buf.get(align(len)..).unwrap_or_default();
+    }
+    Ok(out)
+}
+
+fn one(level: i32, ty: i32, d: &[u8]) -> Result<Control> {
+    Ok(match (level, ty) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let b: &[u8; 12] = d.get(..12).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+            let ifindex = int(&b[..4])? as u32;
+            Control::PktInfo { ifindex, addr: IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7])) }
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let b: &[u8; 20] = d.get(..20).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+            let mut ip = [0u8; 16];
+            ip.copy_from_slice(&b[..16]);
+            Control::PktInfo { ifindex: int(&b[16..])? as u32, addr: IpAddr::V6(Ipv6Addr::from(ip)) }
+        }
+        (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => Control::Ttl(int(d)?),
+        (libc::IPPROTO_IP, libc::IP_TOS) if d.len() == 1 => Control::Tos(d[0] as i32),
+        (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => Control::Tos(int(d)?),
+        (libc::IPPROTO_UDP, UDP_SEGMENT) => {
+            let b = d.get(..2).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+            Control::UdpSegment(u16::from_ne_bytes(b))
+        }
+        (libc::SOL_SOCKET, libc::SO_MARK) => Control::Mark(int(d)? as u32),
+        (libc::SOL_SOCKET, SCM_TXTIME) => {
+            let b = d.get(..8).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+            Control::TxTime(u64::from_ne_bytes(b))
+        }
+        // Of SOL_SOCKET the kernel knows no others here; other levels are their protocol's business.
+        (libc::SOL_SOCKET, _) => return Err(Error::Inval),
+        _ => Control::Other { level, ty, data: d.to_vec() },
+    })
+}
+
+fn err_bytes(e: &SockExtendedErr) -> Vec<u8> {
+    let mut b = Vec::with_capacity(44);
+    b.extend_from_slice(&e.errno.to_ne_bytes());
+    b.extend_from_slice(&[e.origin, e.ty, e.code, 0]);
+    b.extend_from_slice(&e.info.to_ne_bytes());
+    b.extend_from_slice(&e.data.to_ne_bytes());
+    match e.offender {
+        Some(ip) => b.extend(crate::ptr::sockaddr_bytes((ip, 0).into())),
+        None => b.extend_from_slice(&[0; 16]),
+    }
+    b
+}
+
+fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
+    let ip_level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    let i = |n: i32| n.to_ne_bytes().to_vec();
+    match c {
+        Control::PktInfo { ifindex, addr: IpAddr::V4(a) } => {
+            let mut b = ifindex.to_ne_bytes().to_vec();
+            b.extend_from_slice(&a.octets());
+            b.extend_from_slice(&a.octets());
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, b)
+        }
+        Control::PktInfo { ifindex, addr: IpAddr::V6(a) } => {
+            let mut b = a.octets().to_vec();
+            b.extend_from_slice(&ifindex.to_ne_bytes());
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, b)
+        }
+        Control::Ttl(n) => (ip_level, if v6 { libc::IPV6_HOPLIMIT } else { libc::IP_TTL }, i(*n)),
+        Control::Tos(n) if v6 => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, i(*n)),
+        Control::Tos(n) => (libc::IPPROTO_IP, libc::IP_TOS, vec![*n as u8]),
+        Control::Timestamp(t) => {
+            let mut b = (t.as_secs() as i64).to_ne_bytes().to_vec();
+            b.extend_from_slice(&(t.subsec_micros() as i64).to_ne_bytes());
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMP, b)
+        }
+        Control::TimestampNs(t) => {
+            let mut b = (t.as_secs() as i64).to_ne_bytes().to_vec();
+            b.extend_from_slice(&(t.subsec_nanos() as i64).to_ne_bytes());
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, b)
+        }
+        Control::Inq(n) => (libc::IPPROTO_TCP, TCP_CM_INQ, i(*n)),
+        Control::RxqOvfl(n) => (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, n.to_ne_bytes().to_vec()),
+        Control::UdpSegment(n) => (libc::IPPROTO_UDP, UDP_SEGMENT, n.to_ne_bytes().to_vec()),
+        Control::UdpGro(n) => (libc::IPPROTO_UDP, UDP_GRO, i(*n)),
+        Control::Mark(n) => (libc::SOL_SOCKET, libc::SO_MARK, n.to_ne_bytes().to_vec()),
+        Control::TxTime(n) => (libc::SOL_SOCKET, SCM_TXTIME, n.to_ne_bytes().to_vec()),
+        Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e)),
+        Control::Other { level, ty, data } => (*level, *ty, data.clone()),
+        // `Control` may gain kinds; one this edge does not know carries nothing a C program could read.
+        _ => (libc::SOL_SOCKET, 0, Vec::new()),
+    }
+}
+
+/// Writes control data into msg_control: returns the length used, and whether something did not fit (MSG_CTRUNC).
+pub fn emit(controls: &[Control], v6: bool, buf: &mut [u8]) -> (usize, bool) {
+    let mut at = 0;
+    let mut truncated = false;
+    for c in controls {
+        let (level, ty, d) = bytes(c, v6);
+        if buf.len() - at < HEADER {
+            return (at, true);
+        }
+        let n = d.len().min(buf.len() - at - HEADER);
+        truncated |= n < d.len();
+        let len = HEADER + n;
+        buf[at..at + 8].copy_from_slice(&len.to_ne_bytes());
+        buf[at + 8..at + 12].copy_from_slice(&level.to_ne_bytes());
+        buf[at + 12..at + 16].copy_from_slice(&ty.to_ne_bytes());
+        buf[at + HEADER..at + len].copy_from_slice(&d[..n]);
+        at = (at + align(len)).min(buf.len());
+    }
+    (at, truncated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_data_survives_the_way_to_c_and_back() {
+        let all = vec![
+            Control::PktInfo { ifindex: 3, addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)) },
+            Control::PktInfo { ifindex: 4, addr: IpAddr::V6(Ipv6Addr::LOCALHOST) },
+            Control::Ttl(7),
+            Control::Tos(3),
+            Control::UdpSegment(1200),
+            Control::Mark(9),
+        ];
+        let mut buf = [0u8; 256];
+        let (n, truncated) = emit(&all, false, &mut buf);
+        assert!(!truncated);
+        assert_eq!(parse(&buf[..n]).unwrap(), all);
+    }
+
+    #[test]
+    fn bad_lengths_are_refused_and_small_buffers_cut() {
+        let header = |len: usize| {
+            let mut b = len.to_ne_bytes().to_vec();
+            b.extend_from_slice(&libc::IPPROTO_IP.to_ne_bytes());
+            b.extend_from_slice(&libc::IP_TTL.to_ne_bytes());
+            b.extend_from_slice(&[0; 4]);
+            b
+        };
+        for len in [0, 1, 15, 16, 19, 21, usize::MAX] {
+            assert_eq!(parse(&header(len)), Err(Error::Inval), "{len}");
+        }
+        assert!(parse(&header(20)).is_ok());
+        assert_eq!(emit(&[Control::Ttl(1)], false, &mut [0; 18]), (18, true));
+        assert_eq!(emit(&[Control::Ttl(1)], false, &mut [0; 8]), (0, true));
+    }
+}

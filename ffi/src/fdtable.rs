@@ -1,0 +1,138 @@
+//! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one unconnected
+//! AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below FD_SETSIZE as long as
+//! the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is shared by all descriptors.
+
+use crate::boundary::{last_os, os};
+use crate::epoll::Epoll;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, OnceLock};
+use usersock::error::{Error, Result};
+use usersock::inet::Socket;
+
+const SHARDS: usize = 64;
+
+/// An open description of ours; shared by duplicates of a descriptor.
+#[derive(Clone)]
+pub enum Desc {
+    /// A socket.
+    Socket(Arc<Socket>),
+    /// An epoll set; its descriptor is a real epoll of the kernel.
+    Epoll(Arc<Epoll>),
+}
+
+struct Table {
+    shards: Vec<RwLock<HashMap<RawFd, Desc>>>,
+}
+
+static TABLE: OnceLock<Table> = OnceLock::new();
+static PLACEHOLDER: OnceLock<OwnedFd> = OnceLock::new();
+
+fn table() -> &'static Table {
+    TABLE.get_or_init(|| Table { shards: (0..SHARDS).map(|_| RwLock::default()).collect() })
+}
+
+fn shard(fd: RawFd) -> &'static RwLock<HashMap<RawFd, Desc>> {
+    &table().shards[fd as usize % SHARDS]
+}
+
+/// The descriptor duplicates are made of; itself high, out of the program's way.
+fn placeholder() -> Result<RawFd> {
+    if let Some(fd) = PLACEHOLDER.get() {
+        return Ok(fd.as_raw_fd());
+    }
+    // SAFETY: plain system calls; the results are owned at once.
+    let low = os(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) } as isize)? as RawFd;
+    // SAFETY: `low` was just opened and belongs to nobody else.
+    let low = unsafe { OwnedFd::from_raw_fd(low) };
+    // SAFETY: duplicates a descriptor we own.
+    let high = unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 512) };
+    // A limit below 512 leaves the low number.
+    // SAFETY: `high` was just opened.
+    let fd = if high >= 0 { unsafe { OwnedFd::from_raw_fd(high) } } else { low };
+    Ok(PLACEHOLDER.get_or_init(|| fd).as_raw_fd())
+}
+
+/// Reserves the lowest free number for a description. EMFILE when there is none.
+pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
+    let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    let base = match &desc {
+        Desc::Socket(_) => placeholder()?,
+        Desc::Epoll(e) => e.kernel_fd(),
+    };
+    // SAFETY: duplicates a descriptor we own.
+    let fd = unsafe { libc::fcntl(base, cmd, at_least) };
+    if fd < 0 {
+        return Err(last_os());
+    }
+    shard(fd).write().insert(fd, desc);
+    Ok(fd)
+}
+
+/// The description behind a descriptor, if it is ours.
+#[inline]
+pub fn get(fd: RawFd) -> Option<Desc> {
+    if fd < 0 {
+        return None;
+    }
+    shard(fd).read().get(&fd).cloned()
+}
+
+/// Whether the kernel knows the descriptor.
+fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD only reads flags.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// A socket of ours. EBADF for a closed descriptor, ENOTSOCK for any other.
+#[inline]
+pub fn socket(fd: RawFd) -> Result<Arc<Socket>> {
+    match get(fd) {
+        Some(Desc::Socket(s)) => Ok(s),
+        Some(Desc::Epoll(_)) => Err(Error::NotSock),
+        None if is_open(fd) => Err(Error::NotSock),
+        None => Err(Error::BadF),
+    }
+}
+
+/// An epoll set of ours. EBADF, or EINVAL for what is no epoll set.
+pub fn epoll(fd: RawFd) -> Result<Arc<Epoll>> {
+    match get(fd) {
+        Some(Desc::Epoll(e)) => Ok(e),
+        Some(_) => Err(Error::Inval),
+        None if is_open(fd) => Err(Error::Inval),
+        None => Err(Error::BadF),
+    }
+}
+
+/// Closes a descriptor, ours or the kernel's. The description lives on while duplicates or running calls hold it.
+pub fn close(fd: RawFd) -> Result<()> {
+    // Out of the table first: once the kernel has the number back, another thread may get it.
+    let desc = if fd >= 0 { shard(fd).write().remove(&fd) } else { None };
+    // SAFETY: the program asks to close this very number.
+    os(unsafe { libc::close(fd) } as isize)?;
+    drop(desc);
+    Ok(())
+}
+
+/// Puts `desc` under the number `to`, closing what was there (dup2).
+pub fn install_at(desc: Desc, to: RawFd, cloexec: bool) -> Result<RawFd> {
+    let base = match &desc {
+        Desc::Socket(_) => placeholder()?,
+        Desc::Epoll(e) => e.kernel_fd(),
+    };
+    // SAFETY: `base` is ours; the program asks to replace `to`.
+    os(unsafe { libc::dup3(base, to, if cloexec { libc::O_CLOEXEC } else { 0 }) } as isize)?;
+    let old = shard(to).write().insert(to, desc);
+    drop(old);
+    Ok(to)
+}
+
+/// Forgets whatever of ours was under `to` (a kernel descriptor was put there by dup2).
+pub fn forget(to: RawFd) {
+    if to >= 0 {
+        let old = shard(to).write().remove(&to);
+        drop(old);
+    }
+}

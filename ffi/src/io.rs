@@ -1,0 +1,311 @@
+//! Sending and receiving: pointer to slice, error to errno, nothing else. EPIPE raises SIGPIPE on a stream, as send(2)
+//! says, unless MSG_NOSIGNAL is given.
+
+use crate::boundary::{boundary, os};
+use crate::fdtable::{self, Desc};
+use crate::{cmsg, ptr};
+use std::ffi::{c_int, c_uint, c_void};
+use std::io::{IoSlice, IoSliceMut};
+use std::time::{Duration, Instant};
+use usersock::error::{Error, Result};
+use usersock::inet::Socket;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+
+pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let nosignal = msg.flags & libc::MSG_NOSIGNAL != 0;
+    let r = s.sendmsg(msg);
+    if r == Err(Error::Pipe) && !nosignal && s.sock().proto().is_stream() {
+        // SAFETY: sends a signal to this thread, as the kernel would.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    r
+}
+
+fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
+    send_msg(s, &mut SendMsg::new(iov, flags)).map(|n| n as isize)
+}
+
+fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
+    s.recvmsg(&mut RecvMsg::new(iov, flags)).map(|n| n as isize)
+}
+
+/// As write(2), for any descriptor.
+/// # Safety
+/// `buf` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
+    boundary(|| match fdtable::get(fd) {
+        // SAFETY: the caller vouches for `buf` and `len`.
+        Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { ptr::bytes(buf, len) }?)], 0),
+        // SAFETY: passes the program's own arguments to the kernel.
+        _ => os(unsafe { libc::write(fd, buf, len) }),
+    })
+}
+
+/// As writev(2), for any descriptor.
+/// # Safety
+/// `iov` is `count` iovecs, each readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    boundary(|| match fdtable::get(fd) {
+        Some(Desc::Socket(s)) => {
+            let count = usize::try_from(count).map_err(|_| Error::Inval)?;
+            // SAFETY: the caller vouches for the iovecs.
+            send_slices(&s, &unsafe { ptr::io_slices(iov, count) }?, 0)
+        }
+        // SAFETY: passes the program's own arguments to the kernel.
+        _ => os(unsafe { libc::writev(fd, iov, count) }),
+    })
+}
+
+/// As read(2), for any descriptor.
+/// # Safety
+/// `buf` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
+    boundary(|| match fdtable::get(fd) {
+        // read(2) of nothing is nothing; recv(2) of nothing may wait.
+        Some(Desc::Socket(_)) if len == 0 => Ok(0),
+        // SAFETY: the caller vouches for `buf` and `len`.
+        Some(Desc::Socket(s)) => recv_slices(&s, &mut [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)], 0),
+        // SAFETY: passes the program's own arguments to the kernel.
+        _ => os(unsafe { libc::read(fd, buf, len) }),
+    })
+}
+
+/// As readv(2), for any descriptor.
+/// # Safety
+/// `iov` is `count` iovecs, each writable, none overlapping.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    boundary(|| match fdtable::get(fd) {
+        Some(Desc::Socket(s)) => {
+            let count = usize::try_from(count).map_err(|_| Error::Inval)?;
+            // SAFETY: the caller vouches for the iovecs.
+            let mut iov = unsafe { ptr::io_slices_mut(iov, count) }?;
+            if iov.iter().all(|v| v.is_empty()) {
+                return Ok(0);
+            }
+            recv_slices(&s, &mut iov, 0)
+        }
+        // SAFETY: passes the program's own arguments to the kernel.
+        _ => os(unsafe { libc::readv(fd, iov, count) }),
+    })
+}
+
+/// As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN, ENOTSOCK,
+/// EOPNOTSUPP or EPIPE.
+/// # Safety
+/// `buf` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `buf` and `len`.
+        send_slices(&s, &[IoSlice::new(unsafe { ptr::bytes(buf, len) }?)], flags)
+    })
+}
+
+/// As sendto(2). A null `addr` is send(2).
+/// # Safety
+/// `buf` is readable for `len` bytes, `addr` is null or readable for `alen`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+    addr: *const libc::sockaddr,
+    alen: libc::socklen_t,
+) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `buf` and `len`.
+        let iov = [IoSlice::new(unsafe { ptr::bytes(buf, len) }?)];
+        let mut msg = SendMsg::new(&iov, flags);
+        if !addr.is_null() {
+            // SAFETY: the caller vouches for `addr` and `alen`.
+            msg.name = name(&s, unsafe { ptr::sockaddr(addr, alen) })?;
+        }
+        send_msg(&s, &mut msg).map(|n| n as isize)
+    })
+}
+
+/// A destination: a connected stream ignores what it is given, even nonsense.
+fn name(s: &Socket, a: Result<Option<std::net::SocketAddr>>) -> Result<Option<std::net::SocketAddr>> {
+    match a {
+        Err(_) if s.sock().proto().is_stream() => Ok(None),
+        Ok(None) if !s.sock().proto().is_stream() => Err(Error::AfNoSupport),
+        other => other,
+    }
+}
+
+/// # Safety
+/// `hdr` is as sendmsg(2) wants it.
+unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<usize> {
+    // SAFETY: the caller vouches for the iovecs.
+    let iov = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) };
+    let iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
+    let mut msg = SendMsg::new(&iov, flags);
+    if !hdr.msg_name.is_null() && hdr.msg_namelen > 0 {
+        // SAFETY: the caller vouches for the name.
+        msg.name = name(s, unsafe { ptr::sockaddr(hdr.msg_name.cast(), hdr.msg_namelen) })?;
+    }
+    if hdr.msg_controllen > 0 {
+        // SAFETY: the caller vouches for the control data.
+        msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?)?;
+    }
+    send_msg(s, &mut msg)
+}
+
+/// As sendmsg(2). Also EMSGSIZE for more than 1024 iovecs.
+/// # Safety
+/// `hdr` points to a msghdr whose parts are readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `hdr`.
+        unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) }.map(|n| n as isize)
+    })
+}
+
+/// As sendmmsg(2): an error is reported only if the first message fails.
+/// # Safety
+/// `vec` is `count` mmsghdrs, each as sendmsg(2) wants it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        let count = count.min(1024) as usize;
+        for i in 0..count {
+            // SAFETY: the caller vouches for `count` entries.
+            let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
+            // SAFETY: the caller vouches for each message.
+            match unsafe { sendmsg_one(&s, &m.msg_hdr, flags) } {
+                Ok(n) => m.msg_len = n as c_uint,
+                Err(e) if i == 0 => return Err(e),
+                Err(_) => return Ok(i as c_int),
+            }
+        }
+        Ok(count as c_int)
+    })
+}
+
+/// As recv(2). Returns the bytes received, 0 at the end of the stream, or -1 with errno EAGAIN, EBADF, ECONNREFUSED,
+/// ECONNRESET, EFAULT, EINTR, EINVAL, ENOTCONN, ENOTSOCK.
+/// # Safety
+/// `buf` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `buf` and `len`.
+        recv_slices(&s, &mut [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)], flags)
+    })
+}
+
+/// As recvfrom(2). A stream leaves the source address empty (`*alen` = 0).
+/// # Safety
+/// `buf` is writable for `len` bytes; `addr` is null or writable for `*alen`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvfrom(
+    fd: c_int,
+    buf: *mut c_void,
+    len: usize,
+    flags: c_int,
+    addr: *mut libc::sockaddr,
+    alen: *mut libc::socklen_t,
+) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `buf` and `len`.
+        let mut iov = [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)];
+        let mut msg = RecvMsg::new(&mut iov, flags);
+        let n = s.recvmsg(&mut msg)?;
+        // SAFETY: the caller vouches for `addr` and `alen`.
+        unsafe { ptr::put_sockaddr(msg.name, addr, alen) }?;
+        Ok(n as isize)
+    })
+}
+
+/// # Safety
+/// `hdr` is as recvmsg(2) wants it.
+unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
+    // SAFETY: the caller vouches for the iovecs.
+    let iov = unsafe { ptr::io_slices_mut(hdr.msg_iov, hdr.msg_iovlen) };
+    let mut iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
+    let mut msg = RecvMsg::new(&mut iov, flags);
+    let n = s.recvmsg(&mut msg)?;
+    if !hdr.msg_name.is_null() {
+        // SAFETY: the caller vouches for the name and its length.
+        unsafe { ptr::put_sockaddr(msg.name, hdr.msg_name.cast(), &mut hdr.msg_namelen) }?;
+    } else {
+        hdr.msg_namelen = 0;
+    }
+    let v6 = s.sock().family == usersock::inet::AF_INET6;
+    // SAFETY: the caller vouches for the control buffer.
+    let buf =
+        unsafe { ptr::bytes_mut(hdr.msg_control, if hdr.msg_control.is_null() { 0 } else { hdr.msg_controllen }) }?;
+    let (used, truncated) = cmsg::emit(&msg.control, v6, buf);
+    hdr.msg_controllen = used;
+    hdr.msg_flags = msg.out_flags | if truncated { libc::MSG_CTRUNC } else { 0 };
+    hdr.msg_flags |= flags & libc::MSG_CMSG_CLOEXEC;
+    Ok(n)
+}
+
+/// As recvmsg(2).
+/// # Safety
+/// `hdr` points to a msghdr whose parts are writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        // SAFETY: the caller vouches for `hdr`.
+        unsafe { recvmsg_one(&s, ptr::value_mut(hdr)?, flags) }.map(|n| n as isize)
+    })
+}
+
+/// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in Linux.
+/// # Safety
+/// `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmmsg(
+    fd: c_int,
+    vec: *mut libc::mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    boundary(|| {
+        let s = fdtable::socket(fd)?;
+        let limit = if timeout.is_null() {
+            None
+        } else {
+            // SAFETY: the caller vouches for `timeout`.
+            let t = unsafe { ptr::value(timeout) }?;
+            if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
+                return Err(Error::Inval);
+            }
+            Some(Instant::now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
+        };
+        let mut flags_now = flags & !libc::MSG_WAITFORONE;
+        for i in 0..count.min(1024) as usize {
+            // SAFETY: the caller vouches for `count` entries.
+            let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
+            // SAFETY: the caller vouches for each message.
+            match unsafe { recvmsg_one(&s, &mut m.msg_hdr, flags_now) } {
+                Ok(n) => m.msg_len = n as c_uint,
+                Err(e) if i == 0 => return Err(e),
+                Err(_) => return Ok(i as c_int),
+            }
+            if flags & libc::MSG_WAITFORONE != 0 {
+                flags_now |= libc::MSG_DONTWAIT;
+            }
+            if limit.is_some_and(|l| Instant::now() >= l) {
+                return Ok(i as c_int + 1);
+            }
+        }
+        Ok(count.min(1024) as c_int)
+    })
+}

@@ -1,0 +1,193 @@
+//! Checked pointers: from what a C program passes to slices, addresses and values. Null is EFAULT; other bad pointers are the
+//! program's fault, as everywhere in C.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use usersock::error::{Error, Result};
+
+/// Most bytes one call transfers (MAX_RW_COUNT).
+pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
+
+/// Bytes to read from. Null with a length is EFAULT; a length above MAX_RW_COUNT is cut to it, as the kernel does.
+/// # Safety
+/// `buf` is null or readable for `len` bytes while `'a` lasts.
+pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
+    let len = len.min(MAX_RW_COUNT);
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if buf.is_null() {
+        return Err(Error::Fault);
+    }
+    // SAFETY: not null, readable for `len` bytes by the caller's word, and `len` is below isize::MAX.
+    Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len) })
+}
+
+/// Bytes to write to.
+/// # Safety
+/// `buf` is null or writable for `len` bytes while `'a` lasts, and nobody else uses them.
+pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
+    let len = len.min(MAX_RW_COUNT);
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    if buf.is_null() {
+        return Err(Error::Fault);
+    }
+    // SAFETY: as in `bytes`, and exclusively ours by the caller's word.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buf.cast(), len) })
+}
+
+/// A value behind a pointer.
+/// # Safety
+/// `p` is null or points to a `T` that lives for `'a`.
+pub unsafe fn value<'a, T>(p: *const T) -> Result<&'a T> {
+    // SAFETY: the caller vouches for the object; null is refused.
+    unsafe { p.as_ref() }.ok_or(Error::Fault)
+}
+
+/// A value to change behind a pointer.
+/// # Safety
+/// As `value`, and nobody else uses it.
+pub unsafe fn value_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
+    // SAFETY: as in `value`.
+    unsafe { p.as_mut() }.ok_or(Error::Fault)
+}
+
+/// A C string as UTF-8; EFAULT for null, EINVAL for other bytes.
+/// # Safety
+/// `p` is null or a NUL-terminated string.
+pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
+    if p.is_null() {
+        return Err(Error::Fault);
+    }
+    // SAFETY: NUL-terminated by the caller's word.
+    unsafe { CStr::from_ptr(p) }.to_str().map_err(|_| Error::Inval)
+}
+
+/// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above SSIZE_MAX,
+/// EFAULT for a null base with a length.
+unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a [libc::iovec]> {
+    if count > 1024 {
+        return Err(Error::Inval);
+    }
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if iov.is_null() {
+        return Err(Error::Fault);
+    }
+    // SAFETY: `count` iovecs are readable by the caller's word.
+    let list = unsafe { std::slice::from_raw_parts(iov, count) };
+    let mut total = 0usize;
+    for v in list {
+        if v.iov_len > isize::MAX as usize {
+            return Err(Error::Inval);
+        }
+        if v.iov_base.is_null() && v.iov_len > 0 {
+            return Err(Error::Fault);
+        }
+        total = total.checked_add(v.iov_len).ok_or(Error::Inval)?;
+    }
+    Ok(list)
+}
+
+/// Buffers to read from.
+/// # Safety
+/// `iov` is null or `count` iovecs, each readable, while `'a` lasts.
+pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSlice<'a>>> {
+    // SAFETY: passed on.
+    let list = unsafe { check_iovecs(iov, count) }?;
+    // SAFETY: each buffer is readable by the caller's word; `bytes` refuses null.
+    list.iter().map(|v| unsafe { bytes(v.iov_base, v.iov_len) }.map(IoSlice::new)).collect()
+}
+
+/// Buffers to write to.
+/// # Safety
+/// `iov` is null or `count` iovecs, each writable and not overlapping, while `'a` lasts.
+pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSliceMut<'a>>> {
+    // SAFETY: passed on.
+    let list = unsafe { check_iovecs(iov, count) }?;
+    // SAFETY: each buffer is writable by the caller's word; `bytes_mut` refuses null.
+    list.iter().map(|v| unsafe { bytes_mut(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
+}
+
+/// A socket address from C; None for AF_UNSPEC. EINVAL for a short one, EAFNOSUPPORT for another family, EFAULT for null.
+/// # Safety
+/// `addr` is null or readable for `len` bytes.
+pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<Option<SocketAddr>> {
+    let len = len as usize;
+    if addr.is_null() {
+        return Err(Error::Fault);
+    }
+    if !(2..=size_of::<libc::sockaddr_storage>()).contains(&len) {
+        return Err(Error::Inval);
+    }
+    // SAFETY: at least two bytes are readable.
+    let b: &[u8] = unsafe { std::slice::from_raw_parts(addr.cast(), len) };
+    let be16 = |i: usize| u16::from_be_bytes([b[i], b[i + 1]]);
+    match u16::from_ne_bytes([b[0], b[1]]) as i32 {
+        libc::AF_UNSPEC => Ok(None),
+        libc::AF_INET => {
+            if len < size_of::<libc::sockaddr_in>() {
+                return Err(Error::Inval);
+            }
+            Ok(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(b[4], b[5], b[6], b[7]), be16(2)))))
+        }
+        libc::AF_INET6 => {
+            // SIN6_LEN_RFC2133: a structure without scope is accepted.
+            if len < 24 {
+                return Err(Error::Inval);
+            }
+            let mut ip = [0u8; 16];
+            ip.copy_from_slice(&b[8..24]);
+            let flow = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
+            let scope = b.get(24..28).map_or(0, |s| u32::from_ne_bytes([s[0], s[1], s[2], s[3]]));
+            Ok(Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), be16(2), flow, scope))))
+        }
+        _ => Err(Error::AfNoSupport),
+    }
+}
+
+/// An address as C bytes (sockaddr_in or sockaddr_in6).
+pub fn sockaddr_bytes(a: SocketAddr) -> Vec<u8> {
+    match a {
+        SocketAddr::V4(v4) => {
+            let mut b = vec![0u8; size_of::<libc::sockaddr_in>()];
+            b[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            b[2..4].copy_from_slice(&v4.port().to_be_bytes());
+            b[4..8].copy_from_slice(&v4.ip().octets());
+            b
+        }
+        SocketAddr::V6(v6) => {
+            let mut b = vec![0u8; size_of::<libc::sockaddr_in6>()];
+            b[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            b[2..4].copy_from_slice(&v6.port().to_be_bytes());
+            b[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+            b[8..24].copy_from_slice(&v6.ip().octets());
+            b[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+            b
+        }
+    }
+}
+
+/// Writes an address back: as much as fits, and the true length (getsockname's truncation rule). A null `addr` is skipped.
+/// # Safety
+/// `addr` is null or writable for `*len` bytes; `len` is null or points to a socklen_t.
+pub unsafe fn put_sockaddr(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Result<()> {
+    if addr.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the caller vouches for `len`.
+    let len = unsafe { value_mut(len) }?;
+    if *len as i32 <= -1 {
+        return Err(Error::Inval);
+    }
+    let b = a.map(sockaddr_bytes).unwrap_or_default();
+    let n = b.len().min(*len as usize);
+    // SAFETY: `addr` is writable for `*len` bytes, and `n` is no more.
+    unsafe { bytes_mut(addr.cast(), n) }?.copy_from_slice(&b[..n]);
+    *len = b.len() as libc::socklen_t;
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or file.
+//! Reads a file with pread, so that nobody who shares it sees its offset move.
+
+use crate::boundary::{boundary, os};
+use crate::fdtable::{self, Desc};
+use std::ffi::{c_int, c_uint};
+use std::io::IoSliceMut;
+use std::sync::Arc;
+use usersock::error::{Error, Result};
+use usersock::inet::Socket;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+
+const CHUNK: usize = 64 * 1024;
+
+/// Sends `data`; what was taken before an error counts.
+fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
+    let iov = [std::io::IoSlice::new(data)];
+    crate::io::send_msg(s, &mut SendMsg::new(&iov, flags))
+}
+
+/// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null: the
+/// file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one can
+/// pread), and those of send.
+/// # Safety
+/// `offset` is null or points to an off_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut libc::off_t, count: usize) -> isize {
+    boundary(|| {
+        if let Some(Desc::Socket(_)) = fdtable::get(in_fd) {
+            return Err(Error::Inval);
+        }
+        let Some(Desc::Socket(s)) = fdtable::get(out_fd) else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) });
+        };
+        // SAFETY: a plain system call; asks for the file's position.
+        let start = match unsafe { offset.as_ref() } {
+            Some(&o) if o < 0 => return Err(Error::Inval),
+            Some(&o) => o,
+            // SAFETY: asks the kernel for the file's position.
+            None => os(unsafe { libc::lseek(in_fd, 0, libc::SEEK_CUR) } as isize)
+                .map_err(|e| if e == Error::SPipe { Error::Inval } else { e })? as libc::off_t,
+        };
+        let mut buf = vec![0u8; CHUNK.min(count.max(1))];
+        let mut done = 0usize;
+        let result = loop {
+            let want = buf.len().min(count - done);
+            if want == 0 {
+                break Ok(());
+            }
+            let at = start + done as libc::off_t;
+            // SAFETY: `buf` is writable for `want` bytes.
+            let n = match os(unsafe { libc::pread(in_fd, buf.as_mut_ptr().cast(), want, at) }) {
+                Ok(0) => break Ok(()),
+                Ok(n) => n as usize,
+                Err(e) => break Err(if e == Error::SPipe { Error::Inval } else { e }),
+            };
+            let more = if done + n < count { libc::MSG_MORE } else { 0 };
+            match push(&s, &buf[..n], more) {
+                Ok(sent) => {
+                    done += sent;
+                    if sent < n {
+                        break Ok(());
+                    }
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        if done == 0 {
+            result?;
+        }
+        if done > 0 {
+            // A file shorter than `count` must not leave its end corked.
+            push(&s, &[], 0).ok();
+        }
+        let end = start + done as libc::off_t;
+        // SAFETY: the caller vouches for `offset`.
+        match unsafe { offset.as_mut() } {
+            Some(o) => *o = end,
+            None => {
+                // SAFETY: moves the file's position, as sendfile without offset does.
+                os(unsafe { libc::lseek(in_fd, end, libc::SEEK_SET) } as isize)?;
+            }
+        }
+        Ok(done as isize)
+    })
+}
+
+/// As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors: EAGAIN
+/// (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
+/// offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
+/// # Safety
+/// The offsets are null or point to loff_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_splice(
+    fd_in: c_int,
+    off_in: *mut libc::loff_t,
+    fd_out: c_int,
+    off_out: *mut libc::loff_t,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    boundary(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
+        (Some(Desc::Socket(_)), Some(Desc::Socket(_))) => Err(Error::Inval),
+        (Some(Desc::Socket(s)), _) => {
+            if !off_out.is_null() {
+                return Err(Error::SPipe);
+            }
+            if !off_in.is_null() {
+                return Err(Error::Inval);
+            }
+            from_socket(&s, fd_out, len, flags)
+        }
+        (_, Some(Desc::Socket(s))) => {
+            if !off_in.is_null() {
+                return Err(Error::SPipe);
+            }
+            if !off_out.is_null() {
+                return Err(Error::Inval);
+            }
+            to_socket(fd_in, &s, len, flags)
+        }
+        // SAFETY: passes the program's own arguments to the kernel.
+        _ => os(unsafe { libc::splice(fd_in, off_in, fd_out, off_out, len, flags) }),
+    })
+}
+
+fn require_pipe(fd: c_int) -> Result<()> {
+    // SAFETY: an all-zero stat is valid, and fstat fills it.
+    let mut st: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `st` is writable.
+    os(unsafe { libc::fstat(fd, &mut st) } as isize)?;
+    if st.st_mode & libc::S_IFMT == libc::S_IFIFO { Ok(()) } else { Err(Error::Inval) }
+}
+
+/// Room in a pipe right now, bytes.
+fn pipe_room(fd: c_int) -> Result<usize> {
+    // SAFETY: asks for the pipe's size.
+    let size = os(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) } as isize)? as usize;
+    let mut used: c_int = 0;
+    // SAFETY: FIONREAD writes an int.
+    os(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut used) } as isize)?;
+    Ok(size.saturating_sub(used as usize))
+}
+
+fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isize> {
+    require_pipe(pipe)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
+    let mut room = pipe_room(pipe)?;
+    if room == 0 {
+        // SAFETY: reads the descriptor's flags.
+        let fl = os(unsafe { libc::fcntl(pipe, libc::F_GETFL) } as isize)? as c_int;
+        if nonblock || fl & libc::O_NONBLOCK != 0 {
+            return Err(Error::Again);
+        }
+        let mut p = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one pollfd.
+        os(unsafe { libc::poll(&mut p, 1, -1) } as isize)?;
+        room = pipe_room(pipe)?.max(1);
+    }
+    // Looked at first and taken after it is in the pipe: what the pipe does not take stays in the socket.
+    let mut buf = vec![0u8; len.min(CHUNK).min(room)];
+    let n = s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut buf)], libc::MSG_PEEK))?;
+    if n == 0 {
+        return Ok(0);
+    }
+    // SAFETY: `buf` is readable for `n` bytes.
+    let wrote = os(unsafe { libc::write(pipe, buf.as_ptr().cast(), n) })? as usize;
+    let mut taken = 0;
+    while taken < wrote {
+        let room = &mut buf[..wrote - taken];
+        match s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(room)], libc::MSG_DONTWAIT))? {
+            0 => break,
+            n => taken += n,
+        }
+    }
+    Ok(wrote as isize)
+}
+
+fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<isize> {
+    require_pipe(pipe)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
+    if nonblock || s.nonblocking() {
+        // Nothing leaves the pipe that the socket would not take.
+        if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
+            return Err(Error::Again);
+        }
+        let mut p = libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd.
+        if os(unsafe { libc::poll(&mut p, 1, 0) } as isize)? == 0 {
+            return Err(Error::Again);
+        }
+    }
+    let mut buf = vec![0u8; len.min(CHUNK)];
+    // SAFETY: `buf` is writable for its length.
+    let n = os(unsafe { libc::read(pipe, buf.as_mut_ptr().cast(), buf.len()) })? as usize;
+    let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
+    let mut sent = 0;
+    while sent < n {
+        // What was read from the pipe has left it: it is sent whole, even if that waits a moment for room.
+        match push(s, &buf[sent..n], more) {
+            Ok(k) => sent += k,
+            Err(Error::Again) if !s.nonblocking() => return Err(Error::Again),
+            Err(Error::Again) => crate::poll::wait_one(s, usersock::sock::wait::Events::OUT)?,
+            Err(e) if sent == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(sent as isize)
+}

@@ -1,0 +1,434 @@
+/* usersock: TCP sockets in user space, as Linux does them. MIT OR Apache-2.0.
+ *
+ * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call does what
+ * the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls that take any
+ * descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves the process, and the
+ * kernel's serves. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
+ */
+
+#ifndef USERSOCK_H
+#define USERSOCK_H
+
+/* Written by cbindgen from ffi/src; a test compares. Change the Rust source, then run: cargo xtask header */
+
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+struct mmsghdr; /* complete where _GNU_SOURCE is defined */
+
+/*
+ A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
+ */
+typedef struct usk_stack_t usk_stack_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
+ null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
+ sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
+ given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
+ # Safety
+ `config` is null or a string.
+ */
+int usk_init(const char *config);
+
+/*
+ What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none. Valid
+ until the thread's next such call.
+ */
+const char *usk_config_error(void);
+
+/*
+ Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno on
+ failure.
+ # Safety
+ `config` is null or a string.
+ */
+usk_stack_t *usk_stack_new(const char *config);
+
+/*
+ Gives a stack back. It ends when its last socket is closed. Null is ignored.
+ # Safety
+ `stack` is null or from usk_stack_new and not freed.
+ */
+void usk_stack_free(usk_stack_t *stack);
+
+/*
+ As usk_socket, on a given stack.
+ # Safety
+ `stack` is null or from usk_stack_new.
+ */
+int usk_socket_on(usk_stack_t *stack, int domain, int ty, int protocol);
+
+/*
+ Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
+ whole value, or -1 with errno EFAULT or ENOENT.
+ # Safety
+ `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
+ */
+int usk_sysctl_get(usk_stack_t *stack,
+                   const char *name,
+                   char *buf,
+                   size_t len);
+
+/*
+ Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or EOPNOTSUPP (a
+ value that turns on what this version does not have).
+ # Safety
+ `stack` is null or from usk_stack_new; `name` and `value` are strings.
+ */
+int usk_sysctl_set(usk_stack_t *stack,
+                   const char *name,
+                   const char *value);
+
+/*
+ Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or ENOENT.
+ # Safety
+ `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
+ */
+int usk_mib_read(usk_stack_t *stack,
+                 const char *name,
+                 uint64_t *value);
+
+/*
+ Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on. Returns
+ 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+ # Safety
+ `stack` is null or from usk_stack_new; `file` is a string.
+ */
+int usk_pcap_start(usk_stack_t *stack,
+                   const char *file);
+
+/*
+ Ends the capture and completes its file. Returns 0, or -1 with errno EINVAL (none runs) or the error of writing it.
+ # Safety
+ `stack` is null or from usk_stack_new.
+ */
+int usk_pcap_stop(usk_stack_t *stack);
+
+/*
+ As epoll_create1(2).
+ */
+int usk_epoll_create1(int flags);
+
+/*
+ As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM.
+ # Safety
+ `event` is null (EPOLL_CTL_DEL) or an epoll_event.
+ */
+int usk_epoll_ctl(int epfd,
+                  int op,
+                  int fd,
+                  struct epoll_event *event);
+
+/*
+ As epoll_wait(2). Errors: EBADF, EFAULT, EINTR, EINVAL.
+ # Safety
+ `events` is writable for `max` epoll_events.
+ */
+int usk_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms);
+
+/*
+ As epoll_pwait(2).
+ # Safety
+ As `usk_epoll_wait`; `mask` is null or a sigset_t.
+ */
+int usk_epoll_pwait(int epfd,
+                    struct epoll_event *events,
+                    int max,
+                    int timeout_ms,
+                    const sigset_t *mask);
+
+/*
+ As write(2), for any descriptor.
+ # Safety
+ `buf` is readable for `len` bytes.
+ */
+ptrdiff_t usk_write(int fd, const void *buf, size_t len);
+
+/*
+ As writev(2), for any descriptor.
+ # Safety
+ `iov` is `count` iovecs, each readable.
+ */
+ptrdiff_t usk_writev(int fd, const struct iovec *iov, int count);
+
+/*
+ As read(2), for any descriptor.
+ # Safety
+ `buf` is writable for `len` bytes.
+ */
+ptrdiff_t usk_read(int fd, void *buf, size_t len);
+
+/*
+ As readv(2), for any descriptor.
+ # Safety
+ `iov` is `count` iovecs, each writable, none overlapping.
+ */
+ptrdiff_t usk_readv(int fd, const struct iovec *iov, int count);
+
+/*
+ As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN, ENOTSOCK,
+ EOPNOTSUPP or EPIPE.
+ # Safety
+ `buf` is readable for `len` bytes.
+ */
+ptrdiff_t usk_send(int fd,
+                   const void *buf,
+                   size_t len,
+                   int flags);
+
+/*
+ As sendto(2). A null `addr` is send(2).
+ # Safety
+ `buf` is readable for `len` bytes, `addr` is null or readable for `alen`.
+ */
+ptrdiff_t usk_sendto(int fd,
+                     const void *buf,
+                     size_t len,
+                     int flags,
+                     const struct sockaddr *addr,
+                     socklen_t alen);
+
+/*
+ As sendmsg(2). Also EMSGSIZE for more than 1024 iovecs.
+ # Safety
+ `hdr` points to a msghdr whose parts are readable.
+ */
+ptrdiff_t usk_sendmsg(int fd, const struct msghdr *hdr, int flags);
+
+/*
+ As sendmmsg(2): an error is reported only if the first message fails.
+ # Safety
+ `vec` is `count` mmsghdrs, each as sendmsg(2) wants it.
+ */
+int usk_sendmmsg(int fd, struct mmsghdr *vec, unsigned int count, int flags);
+
+/*
+ As recv(2). Returns the bytes received, 0 at the end of the stream, or -1 with errno EAGAIN, EBADF, ECONNREFUSED,
+ ECONNRESET, EFAULT, EINTR, EINVAL, ENOTCONN, ENOTSOCK.
+ # Safety
+ `buf` is writable for `len` bytes.
+ */
+ptrdiff_t usk_recv(int fd,
+                   void *buf,
+                   size_t len,
+                   int flags);
+
+/*
+ As recvfrom(2). A stream leaves the source address empty (`*alen` = 0).
+ # Safety
+ `buf` is writable for `len` bytes; `addr` is null or writable for `*alen`.
+ */
+ptrdiff_t usk_recvfrom(int fd,
+                       void *buf,
+                       size_t len,
+                       int flags,
+                       struct sockaddr *addr,
+                       socklen_t *alen);
+
+/*
+ As recvmsg(2).
+ # Safety
+ `hdr` points to a msghdr whose parts are writable.
+ */
+ptrdiff_t usk_recvmsg(int fd, struct msghdr *hdr, int flags);
+
+/*
+ As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in Linux.
+ # Safety
+ `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
+ */
+int usk_recvmmsg(int fd,
+                 struct mmsghdr *vec,
+                 unsigned int count,
+                 int flags,
+                 struct timespec *timeout);
+
+/*
+ As poll(2), for any descriptors together. Errors: EFAULT, EINTR, EINVAL.
+ # Safety
+ `fds` is `count` pollfds.
+ */
+int usk_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+
+/*
+ As ppoll(2).
+ # Safety
+ `fds` is `count` pollfds; `timeout` and `mask` are null or valid.
+ */
+int usk_ppoll(struct pollfd *fds,
+              nfds_t count,
+              const struct timespec *timeout,
+              const sigset_t *mask);
+
+/*
+ As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EINTR, EINVAL.
+ # Safety
+ The sets are null or fd_sets that cover `count` descriptors; `timeout` is null or a timeval.
+ */
+int usk_select(int count,
+               fd_set *read,
+               fd_set *write,
+               fd_set *except,
+               struct timeval *timeout);
+
+/*
+ As socket(2), on the default stack (made from USERSOCK_CONFIG at the first call). `type` may carry SOCK_NONBLOCK and
+ SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
+ */
+int usk_socket(int domain,
+               int ty,
+               int protocol);
+
+/*
+ As bind(2). Errors: EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK.
+ # Safety
+ `addr` is readable for `len` bytes.
+ */
+int usk_bind(int fd,
+             const struct sockaddr *addr,
+             socklen_t len);
+
+/*
+ As listen(2). Errors: EADDRINUSE, EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP.
+ */
+int usk_listen(int fd, int backlog);
+
+/*
+ As accept(2): accept4 without flags.
+ # Safety
+ `addr` is null or writable for `*len` bytes, `len` then points to a socklen_t.
+ */
+int usk_accept(int fd, struct sockaddr *addr, socklen_t *len);
+
+/*
+ As accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC. Errors: EAGAIN, EBADF, ECONNABORTED, EFAULT, EINTR, EINVAL, EMFILE,
+ ENOTSOCK, EOPNOTSUPP.
+ # Safety
+ As `usk_accept`.
+ */
+int usk_accept4(int fd,
+                struct sockaddr *addr,
+                socklen_t *len,
+                int flags);
+
+/*
+ As connect(2). Errors: EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINPROGRESS,
+ EINTR, EISCONN, ENETUNREACH, ENOTSOCK, ETIMEDOUT.
+ # Safety
+ `addr` is readable for `len` bytes.
+ */
+int usk_connect(int fd,
+                const struct sockaddr *addr,
+                socklen_t len);
+
+/*
+ As shutdown(2). Errors: EBADF, EINVAL, ENOTCONN, ENOTSOCK.
+ */
+int usk_shutdown(int fd, int how);
+
+/*
+ As close(2), for any descriptor.
+ */
+int usk_close(int fd);
+
+/*
+ As getsockname(2). Errors: EBADF, EFAULT, EINVAL, ENOTSOCK.
+ # Safety
+ `addr` is writable for `*len` bytes.
+ */
+int usk_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+
+/*
+ As getpeername(2). Errors: EBADF, EFAULT, EINVAL, ENOTCONN, ENOTSOCK.
+ # Safety
+ `addr` is writable for `*len` bytes.
+ */
+int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
+
+/*
+ As getsockopt(2). Errors: EBADF, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
+ # Safety
+ `value` is writable for `*len` bytes, `len` points to a socklen_t.
+ */
+int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+
+/*
+ As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
+ # Safety
+ `value` is readable for `len` bytes.
+ */
+int usk_setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+
+/*
+ As dup(2), for any descriptor.
+ */
+int usk_dup(int fd);
+
+/*
+ As dup2(2), for any descriptors.
+ */
+int usk_dup2(int fd, int to);
+
+/*
+ As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets of
+ usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
+ */
+int usk_fcntl(int fd,
+              int cmd,
+              long arg);
+
+/*
+ As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK,
+ FIOCLEX, FIONCLEX; ENOTTY for others.
+ # Safety
+ `arg` is what the request says: an int pointer for those above.
+ */
+int usk_ioctl(int fd,
+              unsigned long request,
+              void *arg);
+
+/*
+ As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null: the
+ file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one can
+ pread), and those of send.
+ # Safety
+ `offset` is null or points to an off_t.
+ */
+ptrdiff_t usk_sendfile(int out_fd,
+                       int in_fd,
+                       off_t *offset,
+                       size_t count);
+
+/*
+ As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors: EAGAIN
+ (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
+ offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
+ # Safety
+ The offsets are null or point to loff_t.
+ */
+ptrdiff_t usk_splice(int fd_in,
+                     loff_t *off_in,
+                     int fd_out,
+                     loff_t *off_out,
+                     size_t len,
+                     unsigned int flags);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* USERSOCK_H */

@@ -1,0 +1,259 @@
+//! A stack from a line of text: what `usk_init`, `USERSOCK_CONFIG` and the command's options take. Above: `ffi`, the
+//! command, programs. Below: devices, routes, sysctls.
+//!
+//! `key=value` pairs, separated by commas:
+//!
+//! | key | value |
+//! |---|---|
+//! | `tun` | name of a TUN device, made if it does not exist |
+//! | `packet` | name of an Ethernet interface on which the kernel owns no address |
+//! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff |
+//! | `queues` | queue pairs of a TUN device, 1 by default |
+//! | `mtu` | MTU in bytes |
+//! | `addr` | address/prefix length of the device; may be repeated |
+//! | `gw` | default route's next hop; may be repeated for the other family |
+//! | `route` | destination/prefix length, by the device; may be repeated |
+//! | `pcap` | file to capture the device's packets to |
+//! | `sysctl.NAME` | value of a sysctl |
+//!
+//! Without `tun` or `packet` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
+
+use crate::device::Device;
+use crate::device::packet::{Mac, Packet};
+use crate::device::tun::Tun;
+use crate::driver::Lease;
+use crate::env::{OsEntropy, RealClock};
+use crate::error::Error;
+use crate::ip::netdev::NetDev;
+use crate::ip::route::{self, RouteSpec};
+use crate::stack::{Stack, StackConfig};
+use crate::wire::addr::Cidr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why a configuration was refused: one line for a person, and the errno for a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong, naming the key and value.
+    pub message: String,
+    /// EINVAL for the text itself; else what opening or setting gave.
+    pub error: Error,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+impl std::error::Error for ConfigError {}
+
+fn bad(message: String) -> ConfigError {
+    ConfigError { message, error: Error::Inval }
+}
+
+/// Which device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum DeviceSpec {
+    Loopback,
+    Tun(String),
+    Packet(String),
+}
+
+/// A parsed configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    device: DeviceSpec,
+    mac: Option<String>,
+    queues: u16,
+    mtu: Option<u32>,
+    addrs: Vec<Cidr>,
+    gateways: Vec<IpAddr>,
+    routes: Vec<Cidr>,
+    pcap: Option<PathBuf>,
+    sysctls: Vec<(String, String)>,
+}
+
+impl Config {
+    /// Parses the text; see the module's table. The first thing wrong is named.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        let mut c = Config {
+            device: DeviceSpec::Loopback,
+            mac: None,
+            queues: 1,
+            mtu: None,
+            addrs: Vec::new(),
+            gateways: Vec::new(),
+            routes: Vec::new(),
+            pcap: None,
+            sysctls: Vec::new(),
+        };
+        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let (key, value) = part.split_once('=').ok_or_else(|| bad(format!("{part:?} is not key=value")))?;
+            let number = || value.parse().map_err(|_| bad(format!("{key}={value}: not a number in range")));
+            let cidr = || value.parse::<Cidr>().map_err(|_| bad(format!("{key}={value}: not address/prefix")));
+            match key {
+                "tun" | "packet" if c.device != DeviceSpec::Loopback => {
+                    return Err(bad(format!("{key}={value}: there is a device already")));
+                }
+                "tun" | "packet" if value.is_empty() || value.len() > 15 => {
+                    return Err(bad(format!("{key}={value}: not an interface name")));
+                }
+                "tun" => c.device = DeviceSpec::Tun(value.to_owned()),
+                "packet" => c.device = DeviceSpec::Packet(value.to_owned()),
+                "mac" => c.mac = Some(value.to_owned()),
+                "queues" => {
+                    c.queues = number()?;
+                    if !(1..=256).contains(&c.queues) {
+                        return Err(bad(format!("{key}={value}: not 1 to 256")));
+                    }
+                }
+                "mtu" => {
+                    let mtu = value.parse().map_err(|_| bad(format!("{key}={value}: not a number")))?;
+                    if !(68..=65_535).contains(&mtu) {
+                        return Err(bad(format!("{key}={value}: not 68 to 65535")));
+                    }
+                    c.mtu = Some(mtu);
+                }
+                "addr" => c.addrs.push(cidr()?),
+                "route" => c.routes.push(cidr()?),
+                "gw" => c.gateways.push(value.parse().map_err(|_| bad(format!("{key}={value}: not an address")))?),
+                "pcap" => c.pcap = Some(PathBuf::from(value)),
+                _ => match key.strip_prefix("sysctl.") {
+                    Some(name) => c.sysctls.push((name.to_owned(), value.to_owned())),
+                    None => return Err(bad(format!("{key:?} is not a known key"))),
+                },
+            }
+        }
+        if c.mac.is_some() && !matches!(c.device, DeviceSpec::Packet(_)) {
+            return Err(bad("mac= needs packet=".to_owned()));
+        }
+        if c.queues != 1 && !matches!(c.device, DeviceSpec::Tun(_)) {
+            return Err(bad("queues= needs tun=".to_owned()));
+        }
+        if !c.gateways.is_empty() && c.device == DeviceSpec::Loopback {
+            return Err(bad("gw= needs a device".to_owned()));
+        }
+        Ok(c)
+    }
+
+    fn open(&self, entropy: &OsEntropy) -> Result<Option<Arc<dyn Device>>, ConfigError> {
+        let fail = |what: String| {
+            move |e: std::io::Error| ConfigError {
+                message: format!("{what}: {e}"),
+                error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io),
+            }
+        };
+        Ok(match &self.device {
+            DeviceSpec::Loopback => None,
+            DeviceSpec::Tun(name) => {
+                let tun = Tun::open(name, self.queues, true).map_err(fail(format!("tun={name}")))?;
+                if let Some(mtu) = self.mtu {
+                    tun.set_mtu(mtu).map_err(fail(format!("mtu={mtu}")))?;
+                }
+                Some(Arc::new(tun))
+            }
+            DeviceSpec::Packet(name) => {
+                let mac = match self.mac.as_deref() {
+                    None | Some("random") => Mac::Random(entropy),
+                    Some("own") => Mac::Interface,
+                    Some(m) => Mac::Given(m.parse().map_err(|_| bad(format!("mac={m}: not a hardware address")))?),
+                };
+                let dev = Packet::open(name, mac).map_err(fail(format!("packet={name}")))?;
+                if let Some(mtu) = self.mtu {
+                    dev.set_mtu(mtu).map_err(fail(format!("mtu={mtu}")))?;
+                }
+                Some(Arc::new(dev))
+            }
+        })
+    }
+
+    /// Makes the stack, in real time: `Lease` drives it.
+    pub fn build(&self) -> Result<Arc<Stack>, ConfigError> {
+        let plain = |what: &str| {
+            let what = what.to_owned();
+            move |error: Error| ConfigError { message: format!("{what}: {error}"), error }
+        };
+        let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
+        let device = self.open(&entropy)?;
+        let stack = Stack::new(StackConfig {
+            clock: Arc::new(RealClock::new()),
+            entropy,
+            runner: Arc::new(Lease::new(self.queues)),
+        })
+        .map_err(plain("stack"))?;
+        for (name, value) in &self.sysctls {
+            stack.sysctl_set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
+        }
+        let dev: Arc<NetDev> = match device {
+            Some(d) => stack.add_device(d).map_err(plain("device"))?,
+            None => {
+                let lo = stack.netdevs.by_name("lo").ok_or_else(|| bad("no loopback".to_owned()))?;
+                if let Some(mtu) = self.mtu {
+                    lo.set_mtu(mtu).map_err(plain("mtu"))?;
+                }
+                lo
+            }
+        };
+        if let Some(path) = &self.pcap {
+            crate::device::pcap::start(&dev, path, &stack).map_err(|e| ConfigError {
+                message: format!("pcap={}: {e}", path.display()),
+                error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io),
+            })?;
+        }
+        for addr in &self.addrs {
+            route::add_address(&stack, &dev, *addr).map_err(plain(&format!("addr={addr}")))?;
+        }
+        for dst in &self.routes {
+            route::add_route(&stack, RouteSpec::new(*dst).via_dev(&dev)).map_err(plain(&format!("route={dst}")))?;
+        }
+        for gw in &self.gateways {
+            let any = match gw {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            let any = Cidr::new(any, 0).ok_or_else(|| bad("default route".to_owned()))?;
+            let spec = RouteSpec::new(any).via(*gw).via_dev(&dev);
+            route::add_route(&stack, spec).map_err(plain(&format!("gw={gw}")))?;
+        }
+        Ok(stack)
+    }
+}
+
+/// Parses and builds.
+pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
+    Config::parse(text)?.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, want) in [
+            ("tun", "\"tun\" is not key=value"),
+            ("tun=", "tun=: not an interface name"),
+            ("tun=a,packet=b", "packet=b: there is a device already"),
+            ("addr=10.0.0.1", "addr=10.0.0.1: not address/prefix"),
+            ("addr=10.0.0.1/33", "addr=10.0.0.1/33: not address/prefix"),
+            ("gw=10.0.0.1", "gw= needs a device"),
+            ("mtu=67", "mtu=67: not 68 to 65535"),
+            ("queues=2", "queues= needs tun="),
+            ("colour=red", "\"colour\" is not a known key"),
+        ] {
+            let e = Config::parse(text).unwrap_err();
+            assert_eq!((e.message.as_str(), e.error), (want, Error::Inval), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_full_line_parses() {
+        let c =
+            Config::parse("tun=tun0,addr=10.0.0.2/24,addr=fd00::2/64,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1").unwrap();
+        assert_eq!(c.device, DeviceSpec::Tun("tun0".to_owned()));
+        assert_eq!(c.addrs.len(), 2);
+        assert_eq!(c.sysctls, [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())]);
+    }
+}
