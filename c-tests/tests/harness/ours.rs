@@ -20,7 +20,7 @@ fn library() -> &'static Path {
         let profile = profile_dir();
         let target = profile.parent().expect("target folder");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "-p", "usersock-ffi", "--target-dir"]).arg(target);
+        cargo.args(["build", "--quiet", "-p", "usersock-c", "--target-dir"]).arg(target);
         // Profile `dev` lives in `debug`; every other one in a folder of its own name.
         match profile.file_name().and_then(|n| n.to_str()) {
             Some("debug") | None => {}
