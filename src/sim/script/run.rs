@@ -333,17 +333,19 @@ impl<'s> Runner<'s> {
         Ok(at)
     }
 
-    /// Joins segments to the length that the script wants, where a stack has cut finer than the script writes.
+    /// Joins segments to the length that the script wants, where a stack has cut finer than the script writes. All but the last
+    /// have the same size, as what is cut for one window has.
     fn gather(&mut self, wanted: &Segment, seen: &mut Seen, mut at: Micros, limit: Micros, pos: Pos) -> Play<Micros> {
         let len = wanted.seq.map_or(0, |(_, len)| usize::from(len));
-        while let SeenBody::Tcp(first) = &mut seen.body
-            && !first.payload.is_empty()
-            && first.payload.len() < len
-        {
+        let SeenBody::Tcp(first) = &mut seen.body else { return Ok(at) };
+        let size = first.payload.len();
+        let mut last = size;
+        while last == size && size > 0 && first.payload.len() < len {
             let next = first.seq.wrapping_add(first.payload.len() as u32);
             let Some((later, more)) = self.next_of_connection(limit, pos)? else { break };
             match more.body {
-                SeenBody::Tcp(segment) if segment.seq == next && !segment.payload.is_empty() => {
+                SeenBody::Tcp(segment) if segment.seq == next && (1..=size).contains(&segment.payload.len()) => {
+                    last = segment.payload.len();
                     first.payload.extend(segment.payload);
                     first.flags = first.flags.union(segment.flags);
                     at = later;

@@ -189,6 +189,10 @@ fn a_script_that_is_met_passes_in_every_variant() {
 #[test]
 fn segments_cut_finer_than_written_are_joined() {
     play(&format!("{OPEN}+0 write(4, ..., 1500) = 1500\n+0 > P. 1:1501(1500) ack 1\n")).unwrap();
+    // What follows a short one is no longer the same run.
+    let two = "+0 write(4, ..., 500) = 500\n+0 write(4, ..., 1000) = 1000\n";
+    let why = play(&format!("{OPEN}{two}+0 > . 1:1501(1500) ack 1\n")).unwrap_err();
+    assert!(why.contains("payload length: expected 1500, actual 500"), "{why}");
 }
 
 #[test]
