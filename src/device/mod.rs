@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod capture_test;
 pub mod gso;
+pub mod link;
 pub mod loopback;
 pub mod packet;
 pub mod pcap;

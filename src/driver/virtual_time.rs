@@ -40,40 +40,52 @@ impl Scheduler {
         self.stacks.lock().push(Arc::downgrade(stack));
     }
 
-    /// Polls every stack until all are quiet at the present time; if they were, moves the clock to the next event, but not
-    /// beyond `limit`.
-    pub fn step(&self, limit: Option<Instant>) -> Step {
+    fn stacks(&self) -> Vec<Arc<Stack>> {
+        let mut list = self.stacks.lock();
+        list.retain(|s| s.strong_count() > 0);
+        list.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Polls every stack once at the present time. If all were quiet: when the next event is.
+    pub fn settle(&self) -> Settled {
         let _turn = self.turn.lock();
-        let stacks: Vec<Arc<Stack>> = {
-            let mut list = self.stacks.lock();
-            list.retain(|s| s.strong_count() > 0);
-            list.iter().filter_map(Weak::upgrade).collect()
-        };
+        let stacks = self.stacks();
         let now = self.clock.now();
         let mut any = false;
         for s in &stacks {
             any |= s.poll(now);
         }
         if any {
-            return Step::Progress;
+            return Settled::Busy;
         }
-        let next = stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min();
+        // A quiet stack has nothing due at `now`; were a device to claim otherwise, waiting for it would be for ever.
+        Settled::Until(stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min())
+    }
+
+    /// Polls every stack; if all were quiet, moves the clock to the next event, but not beyond `limit`.
+    pub fn step(&self, limit: Option<Instant>) -> Step {
+        let Settled::Until(next) = self.settle() else { return Step::Progress };
         match (next, limit) {
-            (Some(t), Some(l)) if t > l => {
-                self.clock.set(l);
-                Step::Limit
-            }
-            (Some(t), _) => {
+            (Some(t), l) if l.is_none_or(|l| t <= l) => {
                 self.clock.set(t);
                 Step::Progress
             }
-            (None, Some(l)) => {
+            (_, Some(l)) => {
                 self.clock.set(l);
                 Step::Limit
             }
-            (None, None) => Step::Idle,
+            (_, None) => Step::Idle,
         }
     }
+}
+
+/// What [`Scheduler::settle`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Something was done: there may be more at the same time.
+    Busy,
+    /// All are quiet until then; None: for ever.
+    Until(Option<Instant>),
 }
 
 /// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until it is over. When no event is left

@@ -1,0 +1,478 @@
+//! A simulated link: a pair of devices joined by a wire with a rate, a delay, a queue and every misfortune a network has,
+//! per direction. It has no time of its own and no thread: packets come out when the clock that its stacks share says so,
+//! and the same seed gives the same fate to the same packets. Above: `ip::output`, the poll loop; `sim::World` makes them.
+//! Linux: tc-netem and tc-tbf on a veth pair.
+
+use super::gso::{self, edit_front};
+use super::{Caps, DevStats, Device, Link, Xmit};
+use crate::env::{Duration, Entropy, Instant, SeededEntropy};
+use crate::error::{Error, Result};
+use crate::sock::skb::{Csum, Skb, TxOwner};
+use crate::wire::checksum;
+use crate::wire::ether::{HEADER_LEN, MacAddr};
+use parking_lot::Mutex;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+/// What one direction of a link does to packets. Probabilities are from 0 to 1, each packet by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Direction {
+    /// Bits a second, link header included; 0: no limit.
+    pub rate: u64,
+    /// Propagation delay.
+    pub delay: Duration,
+    /// Added to the delay, uniformly from 0 to this. It does not reorder: a packet waits for the one before it.
+    pub jitter: Duration,
+    /// Bytes the queue in front of a limited rate holds; what does not fit is lost. 0: no limit.
+    pub queue_bytes: u64,
+    /// The same in packets. 0: no limit.
+    pub queue_packets: usize,
+    /// Bytes in the queue from which on ECN-capable packets are marked CE (RFC 3168 §5); 0: never.
+    pub ecn_threshold: u64,
+    /// Lost.
+    pub loss: f64,
+    /// Held back by `reorder_by` while others pass.
+    pub reorder: f64,
+    /// By how much.
+    pub reorder_by: Duration,
+    /// Arrives twice.
+    pub duplicate: f64,
+    /// Arrives with one bit flipped, anywhere.
+    pub corrupt: f64,
+}
+
+impl Default for Direction {
+    /// A perfect wire: no delay, no limit.
+    fn default() -> Direction {
+        Direction {
+            rate: 0,
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            queue_bytes: 0,
+            queue_packets: 0,
+            ecn_threshold: 0,
+            loss: 0.0,
+            reorder: 0.0,
+            reorder_by: Duration::from_millis(2),
+            duplicate: 0.0,
+            corrupt: 0.0,
+        }
+    }
+}
+
+impl Direction {
+    fn valid(&self) -> bool {
+        [self.loss, self.reorder, self.duplicate, self.corrupt].iter().all(|p| (0.0..=1.0).contains(p))
+    }
+}
+
+/// A link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkConfig {
+    /// From the first end to the second.
+    pub forth: Direction,
+    /// From the second end to the first.
+    pub back: Direction,
+    /// Ethernet frames, with ARP and NDP, instead of IP datagrams.
+    pub ethernet: bool,
+    /// Largest IP datagram in bytes.
+    pub mtu: u32,
+    /// The ends take super-packets and open checksums and hand them over as they are, by pointer: fast, but not what a
+    /// wire sees. Not together with corruption, which no checksum would then find.
+    pub offload: bool,
+    /// The queue is the sender's own transmit ring: a sock's bytes are its own until they are on the wire, and a full
+    /// queue pushes back instead of losing packets. Otherwise the queue is in a router, out of the sender's sight.
+    pub own_queue: bool,
+}
+
+impl Default for LinkConfig {
+    /// A perfect wire for IP datagrams of up to 1500 bytes.
+    fn default() -> LinkConfig {
+        LinkConfig {
+            forth: Direction::default(),
+            back: Direction::default(),
+            ethernet: false,
+            mtu: 1500,
+            offload: false,
+            own_queue: false,
+        }
+    }
+}
+
+impl LinkConfig {
+    /// The same misfortune in both directions.
+    pub fn both(direction: Direction) -> LinkConfig {
+        LinkConfig { forth: direction, back: direction, ..LinkConfig::default() }
+    }
+}
+
+/// Makes the two ends of a link, named `names`. EINVAL: a probability outside 0..=1, an MTU outside 68..=65535, or corruption
+/// together with `offload`.
+pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<LinkEnd>, Arc<LinkEnd>)> {
+    let corrupts = config.forth.corrupt > 0.0 || config.back.corrupt > 0.0;
+    let valid = config.forth.valid() && config.back.valid() && (68..=65_535).contains(&config.mtu);
+    if !valid || (corrupts && config.offload) {
+        return Err(Error::Inval);
+    }
+    let wire = |direction: Direction, salt: u64| {
+        Arc::new(Wire {
+            direction,
+            random: SeededEntropy::new(seed.wrapping_add(salt)),
+            own_queue: config.own_queue,
+            offload: config.offload,
+            l2: if config.ethernet { HEADER_LEN } else { 0 },
+            state: Mutex::default(),
+        })
+    };
+    let (forth, back) = (wire(config.forth, 0x0f0f), wire(config.back, 0xbac0));
+    let macs = SeededEntropy::new(seed.wrapping_add(0x3ac));
+    let end = |name: &str, out: &Arc<Wire>, into: &Arc<Wire>| {
+        let [_, _, a, b, c, d, e, f] = macs.next_u64().to_be_bytes();
+        let link = if config.ethernet { Link::Ethernet(MacAddr([a & !1 | 2, b, c, d, e, f])) } else { Link::Ip };
+        let caps =
+            Caps { link, tx_csum: config.offload, tso: config.offload, uso: config.offload, ..Caps::ip(config.mtu) };
+        let (out, into) = (out.clone(), into.clone());
+        Arc::new(LinkEnd { name: name.to_owned(), caps, out, into })
+    };
+    Ok((end(names[0], &forth, &back), end(names[1], &back, &forth)))
+}
+
+/// What became of packets on one direction of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// Handed to the link, packets.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost for want of room in the queue.
+    pub overflowed: u64,
+    /// Marked CE.
+    pub marked: u64,
+    /// Held back.
+    pub reordered: u64,
+    /// Doubled.
+    pub duplicated: u64,
+    /// Damaged.
+    pub corrupted: u64,
+    /// Arrived, packets.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+}
+
+/// A packet under way; ordered by time of arrival, then by order of sending.
+#[derive(Debug)]
+struct Flight {
+    at: Instant,
+    number: u64,
+    skb: Skb,
+}
+
+impl PartialEq for Flight {
+    fn eq(&self, o: &Flight) -> bool {
+        (self.at, self.number) == (o.at, o.number)
+    }
+}
+impl Eq for Flight {}
+impl PartialOrd for Flight {
+    fn partial_cmp(&self, o: &Flight) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(o))
+    }
+}
+impl Ord for Flight {
+    fn cmp(&self, o: &Flight) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(o.at, o.number))
+    }
+}
+
+/// A packet in the queue: when its last bit leaves.
+#[derive(Debug)]
+struct Queued {
+    departs: Instant,
+    bytes: u64,
+    /// The sender's claim, kept where the queue is its own. Dropped outside the lock.
+    owner: Option<TxOwner>,
+}
+
+#[derive(Debug, Default)]
+struct WireState {
+    queue: VecDeque<Queued>,
+    queued_bytes: u64,
+    /// Until when the line is taken.
+    busy_until: Instant,
+    /// Arrival of the last packet that was not held back.
+    last_arrival: Instant,
+    flights: BinaryHeap<Reverse<Flight>>,
+    number: u64,
+    fate: Fate,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Wire {
+    direction: Direction,
+    random: SeededEntropy,
+    own_queue: bool,
+    offload: bool,
+    l2: usize,
+    state: Mutex<WireState>,
+}
+
+impl Wire {
+    /// Draws a chance. No draw where there is nothing to decide, so that a link's fate does not depend on settings it lacks.
+    fn chance(&self, p: f64) -> bool {
+        p > 0.0 && f64::from(self.random.next_u32()) < p * 4_294_967_296.0
+    }
+
+    fn uniform(&self, most: Duration) -> Duration {
+        match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
+            0 => Duration::ZERO,
+            n => Duration::from_nanos((u128::from(self.random.next_u64()) * u128::from(n) >> 64) as u64),
+        }
+    }
+
+    /// Forgets packets that have left the queue by `now`, and says how many; their owners' claims are the caller's to drop.
+    fn depart(s: &mut WireState, now: Instant, done: &mut Vec<TxOwner>) -> usize {
+        let before = s.queue.len();
+        while s.queue.front().is_some_and(|q| q.departs <= now) {
+            if let Some(q) = s.queue.pop_front() {
+                s.queued_bytes -= q.bytes;
+                done.extend(q.owner);
+            }
+        }
+        before - s.queue.len()
+    }
+
+    /// Puts a packet on the wire. It comes back where the queue is full and the sender's own, unless it is to be squeezed in
+    /// (the rest of a packet that was cut on the way).
+    fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
+        let d = &self.direction;
+        let mut done = Vec::new();
+        let mut guard = self.state.lock();
+        let s = &mut *guard;
+        Wire::depart(s, now, &mut done);
+        let bytes = skb.len() as u64;
+        let full = (d.queue_packets > 0 && s.queue.len() >= d.queue_packets)
+            || (d.queue_bytes > 0 && s.queued_bytes + bytes > d.queue_bytes && !s.queue.is_empty());
+        let full = full && !squeeze;
+        if full && self.own_queue {
+            return Some(skb);
+        }
+        s.fate.sent += 1;
+        s.fate.bytes += bytes;
+        let mut owner = skb.owner.take();
+        if full {
+            s.fate.overflowed += 1;
+            drop(guard);
+            drop(owner);
+            return None;
+        }
+        if self.offload {
+            if skb.csum != Csum::None {
+                skb.csum = Csum::Unnecessary;
+            }
+            skb.rx_segs = if skb.gso_size > 0 { skb.data_len().div_ceil(skb.gso_size.into()).max(1) as u16 } else { 1 };
+        } else {
+            // A wire carries bytes and nothing else: no shared page, no note.
+            skb = copy(&skb);
+        }
+        if d.ecn_threshold > 0 && s.queued_bytes >= d.ecn_threshold && mark_ce(&mut skb, self.l2) {
+            s.fate.marked += 1;
+        }
+        let serialise = match d.rate {
+            0 => Duration::ZERO,
+            r => Duration::from_nanos((u128::from(bytes) * 8_000_000_000 / u128::from(r)) as u64),
+        };
+        let departs = s.busy_until.max(now) + serialise;
+        s.busy_until = departs;
+        if departs > now {
+            s.queue.push_back(Queued { departs, bytes, owner: if self.own_queue { owner.take() } else { None } });
+            s.queued_bytes += bytes;
+        }
+        done.extend(owner);
+        if self.chance(d.loss) {
+            s.fate.lost += 1;
+        } else {
+            if self.chance(d.corrupt) {
+                s.fate.corrupted += 1;
+                self.flip(&mut skb);
+            }
+            let twice = self.chance(d.duplicate);
+            let arrives = departs + d.delay + self.uniform(d.jitter);
+            let at = if self.chance(d.reorder) {
+                s.fate.reordered += 1;
+                arrives.max(s.last_arrival) + d.reorder_by
+            } else {
+                s.last_arrival = arrives.max(s.last_arrival);
+                s.last_arrival
+            };
+            if twice {
+                s.fate.duplicated += 1;
+                s.number += 1;
+                let again = if self.offload { skb.share() } else { copy(&skb) };
+                s.flights.push(Reverse(Flight { at, number: s.number, skb: again }));
+            }
+            s.number += 1;
+            s.flights.push(Reverse(Flight { at, number: s.number, skb }));
+        }
+        drop(guard);
+        // Dropped without the lock: a completion may send more.
+        drop(done);
+        None
+    }
+
+    fn flip(&self, skb: &mut Skb) {
+        let bit = self.random.below((skb.len() * 8).min(u32::MAX as usize) as u32) as usize;
+        let mut bytes = skb.to_vec();
+        if let Some(b) = bytes.get_mut(bit / 8) {
+            *b ^= 1 << (bit % 8);
+        }
+        *skb = Skb::from_slice(&bytes);
+    }
+}
+
+/// The packet's bytes in a packet of their own, as they arrive from a wire.
+fn copy(skb: &Skb) -> Skb {
+    let mut c = Skb::new();
+    for s in skb.slices() {
+        let left = skb.len() - c.len();
+        c.append(s, left);
+    }
+    c
+}
+
+/// Sets Congestion Experienced on an ECN-capable packet (RFC 3168 §5); false for others.
+fn mark_ce(skb: &mut Skb, l2: usize) -> bool {
+    let mut front = [0; HEADER_LEN + 20];
+    let n = l2 + 20;
+    if skb.copy_out(0, &mut front[..n]) < n {
+        return false;
+    }
+    let ip = &front[l2..n];
+    match ip[0] >> 4 {
+        4 if ip[1] & 3 != 0 && skb.may_pull(l2 + usize::from(ip[0] & 15) * 4) => {
+            let (old, new) = (u16::from_be_bytes([ip[0], ip[1]]), u16::from_be_bytes([ip[0], ip[1] | 3]));
+            edit_front(skb, n, |h| {
+                let field = u16::from_be_bytes([h[l2 + 10], h[l2 + 11]]);
+                h[l2 + 1] |= 3;
+                h[l2 + 10..l2 + 12].copy_from_slice(&checksum::update16(field, old, new).to_be_bytes());
+            })
+        }
+        6 if ip[1] & 0x30 != 0 => edit_front(skb, n, |h| h[l2 + 1] |= 0x30),
+        _ => false,
+    }
+}
+
+/// One end of a link: a device.
+#[derive(Debug)]
+pub struct LinkEnd {
+    name: String,
+    caps: Caps,
+    out: Arc<Wire>,
+    into: Arc<Wire>,
+}
+
+impl LinkEnd {
+    /// What became of the packets sent from this end so far.
+    pub fn fate(&self) -> Fate {
+        self.out.state.lock().fate
+    }
+
+    /// Bytes in the queue towards the other end at `now`.
+    pub fn queued_bytes(&self, now: Instant) -> u64 {
+        let s = self.out.state.lock();
+        s.queue.iter().filter(|q| q.departs > now).map(|q| q.bytes).sum()
+    }
+}
+
+impl Device for LinkEnd {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        // Completions of this end's own ring come with its receive interrupt, as they do on many a card.
+        let mut done = Vec::new();
+        let departed = Wire::depart(&mut self.out.state.lock(), now, &mut done);
+        let completed = if self.out.own_queue { departed.min(1) } else { 0 };
+        drop(done);
+        let mut got = 0;
+        while got < budget {
+            let next = {
+                let mut s = self.into.state.lock();
+                match s.flights.peek() {
+                    Some(Reverse(f)) if f.at <= now => s.flights.pop().map(|Reverse(f)| {
+                        s.fate.received += 1;
+                        s.fate.received_bytes += f.skb.len() as u64;
+                        f.skb
+                    }),
+                    _ => None,
+                }
+            };
+            let Some(mut skb) = next else { break };
+            got += 1;
+            skb.tstamp = now;
+            skb.ifindex = 0;
+            skb.link_multicast = self.out.l2 > 0 && skb.linear().first().is_some_and(|b| b & 1 != 0);
+            if let Some(l3) = skb.linear().get(self.out.l2).and_then(|&b| gso::l3_of(b)) {
+                skb.l3 = l3;
+            }
+            sink(skb);
+        }
+        Ok(got.max(completed))
+    }
+
+    fn xmit(&self, _: u16, now: Instant, skb: Skb) -> Xmit {
+        let l2 = self.out.l2;
+        let most = self.caps.mtu as usize + l2;
+        let whole = skb.gso_size == 0 || self.caps.tso;
+        if whole && skb.csum == Csum::None || self.caps.tx_csum {
+            if skb.gso_size == 0 && skb.len() > most {
+                return Xmit::Dropped(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            return match self.out.send(now, skb, false) {
+                Some(skb) => Xmit::Busy(skb),
+                None => Xmit::Sent,
+            };
+        }
+        // What a wire carries has complete checksums: otherwise corruption could go unseen.
+        for (i, seg) in gso::segment_at(skb, &self.caps, l2).enumerate() {
+            if seg.len() > most {
+                return Xmit::Dropped(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            if let Some(back) = self.out.send(now, seg, i > 0) {
+                return Xmit::Busy(back);
+            }
+        }
+        Xmit::Sent
+    }
+
+    fn next_event(&self, _: u16) -> Option<Instant> {
+        let arrival = self.into.state.lock().flights.peek().map(|Reverse(f)| f.at);
+        let completion = if self.out.own_queue { self.out.state.lock().queue.front().map(|q| q.departs) } else { None };
+        [arrival, completion].into_iter().flatten().min()
+    }
+
+    fn stats(&self) -> DevStats {
+        let (out, into) = (self.out.state.lock().fate, self.into.state.lock().fate);
+        DevStats {
+            rx_packets: into.received,
+            rx_bytes: into.received_bytes,
+            rx_dropped: 0,
+            tx_packets: out.sent,
+            tx_bytes: out.bytes,
+            tx_dropped: out.overflowed,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+use super::*;
+use crate::device::gso::tests::{tcp4, tcp6, udp4};
+use crate::sock::skb::GsoType;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn link(direction: Direction) -> (Arc<LinkEnd>, Arc<LinkEnd>) {
+    pair(["a", "b"], &LinkConfig::both(direction), 7).unwrap()
+}
+
+fn send(end: &LinkEnd, now: Instant, bytes: &[u8]) {
+    let sent = end.xmit(0, now, Skb::from_slice(bytes));
+    assert!(matches!(sent, Xmit::Sent), "{sent:?}");
+}
+
+/// Everything that arrives at `end`, with the time of arrival, event by event.
+fn arrivals(end: &LinkEnd) -> Vec<(Instant, Vec<u8>)> {
+    let mut out = vec![];
+    while let Some(t) = end.next_event(0) {
+        end.recv(0, t, 64, &mut |s| out.push((s.tstamp, s.to_vec()))).unwrap();
+    }
+    out
+}
+
+/// A packet that carries its number.
+fn numbered(i: u32) -> Vec<u8> {
+    let mut p = udp4(960);
+    p[100..104].copy_from_slice(&i.to_be_bytes());
+    p
+}
+
+fn numbers(arrived: &[(Instant, Vec<u8>)]) -> Vec<u32> {
+    arrived.iter().map(|(_, p)| u32::from_be_bytes(p[100..104].try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_packet_arrives_after_its_serialisation_and_the_delay_and_not_before() {
+    let (a, b) = link(Direction { rate: 8_000_000, delay: 10 * MS, ..Direction::default() });
+    for _ in 0..3 {
+        send(&a, at(5), &tcp4(960, 0x10));
+    }
+    assert_eq!(b.recv(0, at(15), 64, &mut |_| panic!("early")).unwrap(), 0);
+    assert_eq!(arrivals(&b).iter().map(|a| a.0).collect::<Vec<_>>(), [at(16), at(17), at(18)]);
+    send(&a, at(100), &tcp4(960, 0x10));
+    assert_eq!(arrivals(&b)[0].0, at(111), "an idle line starts afresh");
+    assert_eq!((a.stats().tx_packets, b.stats().rx_packets, b.stats().rx_bytes), (4, 4, 4000));
+    assert_eq!(arrivals(&a), []);
+}
+
+#[test]
+fn a_full_queue_loses_packets_and_empties_with_time() {
+    let (a, b) = link(Direction { rate: 8_000_000, queue_bytes: 3000, ..Direction::default() });
+    for i in 0..5 {
+        send(&a, at(0), &numbered(i));
+    }
+    assert_eq!((a.fate().overflowed, a.queued_bytes(at(0)), a.queued_bytes(at(2))), (2, 2964, 988));
+    send(&a, at(2), &numbered(5));
+    assert_eq!(numbers(&arrivals(&b)), [0, 1, 2, 5]);
+    let (a, b) = link(Direction { rate: 8_000_000, queue_packets: 2, ..Direction::default() });
+    (0..5).for_each(|i| send(&a, at(0), &numbered(i)));
+    assert_eq!(numbers(&arrivals(&b)), [0, 1]);
+}
+
+#[test]
+fn a_senders_own_queue_pushes_back_and_completes_when_the_last_bit_has_left() {
+    let direction = Direction { rate: 8_000_000, queue_packets: 2, delay: 50 * MS, ..Direction::default() };
+    let config = LinkConfig { own_queue: true, ..LinkConfig::both(direction) };
+    let (a, b) = pair(["a", "b"], &config, 1).unwrap();
+    let packet = tcp4(960, 0x10);
+    send(&a, at(0), &packet);
+    send(&a, at(0), &packet);
+    let Xmit::Busy(back) = a.xmit(0, at(0), Skb::from_slice(&packet)) else { panic!("room for a third") };
+    assert_eq!(back.to_vec(), packet);
+    assert_eq!(a.next_event(0), Some(at(1)), "the completion is an event of the sender");
+    assert_eq!(a.recv(0, at(1), 64, &mut |_| ()).unwrap(), 1);
+    send(&a, at(1), &packet);
+    assert_eq!(a.fate().overflowed, 0);
+    assert_eq!(arrivals(&b).len(), 3);
+}
+
+#[test]
+fn a_packet_cut_on_the_way_into_its_own_full_queue_is_not_torn() {
+    let direction = Direction { rate: 8_000_000, queue_packets: 1, ..Direction::default() };
+    let (a, b) = pair(["a", "b"], &LinkConfig { own_queue: true, ..LinkConfig::both(direction) }, 1).unwrap();
+    let mut skb = Skb::from_slice(&tcp4(4000, 0x10));
+    (skb.gso_type, skb.gso_size) = (GsoType::TcpV4, 1000);
+    skb.csum = Csum::Partial { start: 20, offset: 16 };
+    assert!(matches!(a.xmit(0, at(0), skb), Xmit::Sent));
+    assert_eq!(arrivals(&b).len(), 4);
+}
+
+fn fate_of(seed: u64) -> (Vec<(Instant, Vec<u8>)>, Fate) {
+    let misfortune = Direction {
+        rate: 100_000_000,
+        delay: 5 * MS,
+        jitter: MS,
+        loss: 0.02,
+        reorder: 0.02,
+        duplicate: 0.01,
+        corrupt: 0.01,
+        ..Direction::default()
+    };
+    let (a, b) = pair(["a", "b"], &LinkConfig::both(misfortune), seed).unwrap();
+    for i in 0..10_000 {
+        send(&a, at(0), &numbered(i));
+    }
+    (arrivals(&b), a.fate())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_packets_at_the_same_times_and_another_does_not() {
+    let (first, fate) = fate_of(42);
+    assert_eq!(fate_of(42), (first.clone(), fate));
+    assert_ne!(fate_of(43).0, first);
+}
+
+#[test]
+fn misfortune_strikes_as_often_as_asked_and_the_books_balance() {
+    let (arrived, f) = fate_of(42);
+    assert_eq!((f.sent, f.received), (10_000, arrived.len() as u64));
+    assert_eq!(f.received, f.sent - f.lost + f.duplicated);
+    // Four standard deviations of a binomial distribution.
+    for (got, want) in [(f.lost, 200.0), (f.reordered, 196.0), (f.duplicated, 98.0), (f.corrupted, 98.0)] {
+        let off: f64 = got as f64 - want;
+        assert!(off.abs() < 4.0 * f64::sqrt(want), "{got} for {want}");
+    }
+}
+
+#[test]
+fn jitter_alone_keeps_the_order_and_reordering_does_not() {
+    let (a, b) = link(Direction { delay: 5 * MS, jitter: 5 * MS, ..Direction::default() });
+    (0..200).for_each(|i| send(&a, Instant::from_micros(u64::from(i) * 100), &numbered(i)));
+    assert!(numbers(&arrivals(&b)).is_sorted());
+    let (a, b) = link(Direction { delay: 5 * MS, reorder: 0.1, ..Direction::default() });
+    (0..200).for_each(|i| send(&a, Instant::from_micros(u64::from(i) * 100), &numbered(i)));
+    let mut n = numbers(&arrivals(&b));
+    assert!(!n.is_sorted());
+    n.sort();
+    assert_eq!(n, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn corruption_flips_one_bit_and_leaves_the_checksum_to_find_it() {
+    let (a, b) = link(Direction { corrupt: 1.0, ..Direction::default() });
+    let good = tcp4(1000, 0x10);
+    for _ in 0..50 {
+        let mut skb = Skb::from_slice(&good);
+        skb.csum = Csum::Partial { start: 20, offset: 16 };
+        // The open field: the sum of the pseudo-header alone.
+        edit_front(&mut skb, 38, |h| {
+            let pseudo = checksum::sum(&good[12..20], 6 + 1020);
+            h[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        });
+        assert!(matches!(a.xmit(0, at(0), skb), Xmit::Sent));
+        b.recv(0, at(0), 1, &mut |s| {
+            assert_eq!(s.csum, Csum::None);
+            let bits: u32 = s.to_vec().iter().zip(&good).map(|(x, y)| (x ^ y).count_ones()).sum();
+            assert_eq!(bits, 1);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn congestion_is_marked_on_capable_packets_only_and_their_checksums_stay_right() {
+    let rows: [(&str, Vec<u8>, usize, u8, u8); 4] = [
+        ("v4 ECT(0)", tcp4(500, 0x10), 1, 0x02, 0x03),
+        ("v4 not capable", tcp4(500, 0x10), 1, 0x00, 0x00),
+        ("v6 ECT(1)", tcp6(500), 1, 0x10, 0x30),
+        ("v6 not capable", tcp6(500), 1, 0x00, 0x00),
+    ];
+    for (case, mut p, field, tos, want) in rows {
+        p[field] = p[field] & !0x33 | tos;
+        if p[0] == 0x45 {
+            p[10..12].fill(0);
+            let sum = checksum::finish(checksum::sum(&p[..20], 0));
+            p[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let (a, b) = link(Direction { rate: 8_000_000, ecn_threshold: 400, ..Direction::default() });
+        send(&a, at(0), &p);
+        send(&a, at(0), &p);
+        let got = arrivals(&b);
+        assert_eq!(got[0].1, p, "{case}: below the threshold");
+        let mask = if p[0] == 0x45 { 3 } else { 0x30 };
+        assert_eq!(got[1].1[1] & mask, want, "{case}");
+        assert_eq!(a.fate().marked, u64::from(want != 0), "{case}");
+        if p[0] == 0x45 {
+            assert!(checksum::is_valid(checksum::sum(&got[1].1[..20], 0)), "{case}");
+        }
+    }
+}
+
+#[test]
+fn with_offload_a_super_packet_crosses_whole_and_without_it_is_cut_and_summed() {
+    for offload in [false, true] {
+        let (a, b) = pair(["a", "b"], &LinkConfig { offload, ..LinkConfig::default() }, 1).unwrap();
+        let mut skb = Skb::from_slice(&tcp4(4000, 0x10));
+        (skb.gso_type, skb.gso_size) = (GsoType::TcpV4, 1000);
+        skb.csum = Csum::Partial { start: 20, offset: 16 };
+        assert!(matches!(a.xmit(0, at(0), skb), Xmit::Sent));
+        let mut got = vec![];
+        b.recv(0, at(0), 64, &mut |s| got.push((s.len(), s.csum))).unwrap();
+        match offload {
+            true => assert_eq!(got, [(4040, Csum::Unnecessary)]),
+            false => assert_eq!(got, [(1040, Csum::None); 4]),
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let corrupt = Direction { corrupt: 0.1, ..Direction::default() };
+    for (case, config) in [
+        ("unseen corruption", LinkConfig { offload: true, ..LinkConfig::both(corrupt) }),
+        ("probability", LinkConfig::both(Direction { loss: 1.5, ..Direction::default() })),
+        ("not a number", LinkConfig::both(Direction { loss: f64::NAN, ..Direction::default() })),
+        ("mtu", LinkConfig { mtu: 20, ..LinkConfig::default() }),
+    ] {
+        assert_eq!(pair(["a", "b"], &config, 1).unwrap_err(), Error::Inval, "{case}");
+    }
+    let (a, _) = link(Direction::default());
+    let Xmit::Dropped(e) = a.xmit(0, at(0), Skb::from_slice(&tcp4(1461, 0x10))) else { panic!("longer than the MTU") };
+    assert_eq!(e.raw_os_error(), Some(libc::EMSGSIZE));
+}
+
+#[test]
+fn ethernet_ends_have_addresses_of_their_own_and_frames_their_header() {
+    let (a, b) = pair(["a", "b"], &LinkConfig { ethernet: true, ..LinkConfig::default() }, 1).unwrap();
+    let (Link::Ethernet(ma), Link::Ethernet(mb)) = (a.caps().link, b.caps().link) else { panic!("not Ethernet") };
+    assert!(ma.is_unicast() && mb.is_unicast() && ma != mb);
+    let mut frame = [0xff; 6].to_vec();
+    frame.extend(ma.0);
+    frame.extend([8, 0]);
+    frame.extend(tcp4(1460, 0x10));
+    send(&a, at(0), &frame);
+    b.recv(0, at(0), 1, &mut |s| {
+        assert!(s.link_multicast);
+        assert_eq!(s.to_vec(), frame);
+    })
+    .unwrap();
+}

@@ -1,0 +1,105 @@
+use super::*;
+use crate::device::Device;
+use crate::device::link::Direction;
+use crate::driver::{Waiter, Woken};
+use crate::sock::skb::Skb;
+use crate::stack::{TimerCall, TimerSlot};
+use crate::wire::checksum;
+
+struct Ring(Arc<Waiter>);
+impl TimerCall for Ring {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: Instant) {
+        self.0.wake();
+    }
+}
+
+/// An ICMP echo request between the ends of link 1.
+fn echo(len: usize) -> Skb {
+    let mut p = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 1, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2];
+    p[2..4].copy_from_slice(&((28 + len) as u16).to_be_bytes());
+    let sum = checksum::finish(checksum::sum(&p, 0));
+    p[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut icmp = vec![8, 0, 0, 0, 0, 7, 0, 1];
+    icmp.resize(8 + len, 0x55);
+    let sum = checksum::finish(checksum::sum(&icmp, 0));
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    p.extend(icmp);
+    Skb::from_slice(&p)
+}
+
+#[test]
+fn an_echo_takes_one_round_trip_of_virtual_time() {
+    let world = World::new(1);
+    let delay = Direction { delay: Duration::from_millis(30), ..Direction::default() };
+    let [(a, ea), (_b, eb)] = world.two(&LinkConfig::both(delay)).unwrap();
+    ea.dev.xmit(&a, world.now(), echo(56)).unwrap();
+    assert!(world.run_until_idle(Instant::from_secs(10)));
+    assert_eq!(world.now(), Instant::from_millis(60));
+    assert_eq!((ea.link.fate().received, eb.link.fate().received), (1, 1));
+}
+
+#[test]
+fn a_blocked_call_steps_the_world_until_it_is_woken_or_its_deadline() {
+    let world = World::new(1);
+    let [(a, _), (b, _)] = world.two(&LinkConfig::default()).unwrap();
+    let w = Waiter::current();
+    let mut slot = TimerSlot::default();
+    // A timer of the other stack wakes a thread that blocks on this one.
+    b.arm_call(&mut slot, Arc::new(Ring(w.clone())), Instant::from_secs(3600));
+    assert_eq!(a.block(&w, Some(Instant::from_secs(60))), Woken::TimedOut);
+    assert_eq!(world.now(), Instant::from_secs(60));
+    assert_eq!(a.block(&w, None), Woken::Event);
+    assert_eq!(world.now(), Instant::from_secs(3600));
+    assert_eq!(a.block(&w, None), Woken::Interrupted, "nothing can end this wait");
+    assert_eq!(a.block(&w, Some(Instant::from_secs(4000))), Woken::TimedOut);
+    assert_eq!(world.now(), Instant::from_secs(4000));
+}
+
+#[test]
+fn running_stops_at_the_time_asked_for_whether_or_not_something_is_left() {
+    let world = World::new(1);
+    let delay = Direction { delay: Duration::from_secs(5), ..Direction::default() };
+    let [(a, ea), _] = world.two(&LinkConfig::both(delay)).unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.now(), Instant::from_secs(1));
+    ea.dev.xmit(&a, world.now(), echo(0)).unwrap();
+    world.run_until(Instant::from_secs(6));
+    assert_eq!((world.now(), ea.link.fate().received), (Instant::from_secs(6), 1));
+    assert!(!world.run_until_idle(Instant::from_secs(7)));
+    assert!(world.run_until_idle(Instant::from_secs(20)));
+    assert_eq!(world.now(), Instant::from_secs(11));
+}
+
+#[test]
+fn a_device_that_is_down_holds_its_packets_back_and_not_the_world() {
+    let world = World::new(1);
+    let [(a, ea), (_b, eb)] = world.two(&LinkConfig::default()).unwrap();
+    eb.dev.set_up(false);
+    ea.dev.xmit(&a, world.now(), echo(0)).unwrap();
+    assert!(world.run_until_idle(Instant::from_secs(10)));
+    assert_eq!(ea.link.fate().received, 0);
+    eb.dev.set_up(true);
+    assert!(world.run_until_idle(Instant::from_secs(10)));
+    assert_eq!(eb.link.fate().received, 1);
+}
+
+#[test]
+fn two_worlds_of_one_seed_are_the_same_and_their_stacks_are_not() {
+    let draw = |seed| {
+        let w = World::new(seed);
+        let [(a, _), (b, _)] = w.two(&LinkConfig::default()).unwrap();
+        (a.entropy.next_u64(), b.entropy.next_u64())
+    };
+    assert_eq!(draw(5), draw(5));
+    assert_ne!(draw(5), draw(6));
+    assert_ne!(draw(5).0, draw(5).1);
+}
+
+#[test]
+fn a_link_from_a_stack_to_itself_has_two_devices() {
+    let world = World::new(1);
+    let a = world.stack().unwrap();
+    let [x, y] = world.link(&a, &a, &LinkConfig::default()).unwrap();
+    assert_ne!(x.dev.ifindex, y.dev.ifindex);
+    assert_eq!((x.link.name(), y.link.name()), ("sim1", "sim1b"));
+}
