@@ -234,7 +234,7 @@ impl Wire {
     fn uniform(&self, most: Duration) -> Duration {
         match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
             0 => Duration::ZERO,
-            n => Duration::from_nanos((u128::from(self.random.next_u64()) * u128::from(n) >> 64) as u64),
+            n => Duration::from_nanos(((u128::from(self.random.next_u64()) * u128::from(n)) >> 64) as u64),
         }
     }
 
