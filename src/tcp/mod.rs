@@ -3,13 +3,29 @@
 //! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
 //! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
 
+pub mod chrono;
+pub mod close;
 pub mod cong;
+pub mod control;
 pub mod listener;
 pub mod lookup;
+pub mod mtu;
+pub mod output;
+pub mod probe;
 pub mod queue;
+pub mod rate;
+pub mod rcvbuf;
+pub mod recovery;
+pub mod retransmit;
+pub mod rtt;
+pub mod segment;
+pub mod sendmsg;
 pub mod state;
 pub mod tcb;
+pub mod timer;
 pub mod timewait;
+pub mod window;
+pub mod xmit;
 
 use crate::counters::Mib;
 use state::State;

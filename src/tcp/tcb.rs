@@ -314,6 +314,12 @@ pub struct TcpSock {
     pub pmtu_cookie: u32,
     /// Largest size of a super-packet in segments (gso_segs).
     pub gso_segs: u16,
+    /// Largest payload of a super-packet on the present route, bytes; 0: not asked yet (sk_gso_max_size).
+    pub gso_max_size: u32,
+    /// Largest number of its segments (sk_gso_max_segs).
+    pub gso_max_segs: u16,
+    /// A writer, or poll for one, found the send buffer full and wants to be woken when there is room (SOCK_NOSPACE).
+    pub nospace: bool,
     /// Nagle's switches: bits of [`nagle`].
     pub nonagle: u8,
     /// Unsent segments.
@@ -616,6 +622,9 @@ impl TcpSock {
             tcp_header_len: 20,
             pmtu_cookie: 0,
             gso_segs: 1,
+            gso_max_size: 0,
+            gso_max_segs: 1,
+            nospace: false,
             nonagle: 0,
             write_queue: SegQueue::default(),
             rtx_queue: SegQueue::default(),

@@ -1,0 +1,55 @@
+//! What limits a sender, and for how long: nothing to send, the network (busy), the receiver's window, or the program's
+//! send buffer. Shown by `tcp_info` (busy_time, rwnd_limited, sndbuf_limited). Above: `output`, `xmit`, `ack`.
+//! Linux: tcp_chrono_start, tcp_chrono_stop.
+
+use super::tcb::{Cx, TcpSock};
+use crate::env::Instant;
+
+/// What limits sending; a higher one takes precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Chrono {
+    /// Nothing is waiting to be sent or acknowledged.
+    None = 0,
+    /// Data is in flight or waiting.
+    Busy = 1,
+    /// The peer's window is full.
+    RwndLimited = 2,
+    /// The send buffer is full of data in flight.
+    SndbufLimited = 3,
+}
+
+fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
+    if let Some(total) = (tp.chrono_type as usize).checked_sub(1).and_then(|i| tp.chrono_us.get_mut(i)) {
+        *total = total.wrapping_add((now - tp.chrono_start).as_micros() as u32);
+    }
+    tp.chrono_start = now;
+    tp.chrono_type = new as u8;
+}
+
+/// A limit begins to hold; ignored while a stronger one does.
+pub fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
+    if kind as u8 > cx.tp.chrono_type {
+        set(cx.tp, cx.now, kind);
+    }
+}
+
+/// A limit holds no more: back to busy, or to none when both queues are empty.
+pub fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
+    if cx.tp.rtx_queue.is_empty() && cx.tp.write_queue.is_empty() {
+        set(cx.tp, cx.now, Chrono::None);
+    } else if kind as u8 == cx.tp.chrono_type {
+        set(cx.tp, cx.now, Chrono::Busy);
+    }
+}
+
+/// Time under each limit until now, µs: busy in total, rwnd limited, sndbuf limited (tcp_get_info_chrono_stats).
+pub fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
+    let mut by_kind = tp.chrono_us.map(u64::from);
+    if let Some(i) = (tp.chrono_type as usize).checked_sub(1)
+        && let Some(total) = by_kind.get_mut(i)
+    {
+        *total += (now - tp.chrono_start).as_micros() as u64;
+    }
+    [by_kind.iter().sum(), by_kind[1], by_kind[2]]
+}

@@ -1,0 +1,264 @@
+//! Segments that carry no data of the program: the SYN that opens, the FIN that closes, resets and acknowledgements.
+//! Above: `ipv4` (connect), `close`, `input`, `timer`, `recvmsg`. Below: `xmit`, `segment`. Linux: tcp_connect,
+//! tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_delayed_ack, tcp_send_synack.
+//! RFC 9293 §3.5, §3.6; RFC 1122 §4.2.3.2 (delayed acknowledgements).
+
+use super::mtu::{current_mss, default_advmss, sync_mss};
+use super::output::{ACK, ECN_SYN, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
+use super::segment::{route, transmit_bare, transmit_skb};
+use super::state::State;
+use super::tcb::{Cx, TIMEOUT_INIT_US, XmitTimer, ack, ecn, nagle};
+use super::timer::{DELACK_MAX_MS, DELACK_MIN_MS, delack_arm, in_pingpong_mode, micros, reset_xmit_timer};
+use super::xmit::queue_skb;
+use super::{rcvbuf, rtt, window};
+use crate::counters::Mib;
+use crate::env::{Duration, Instant};
+use crate::error::{Error, Result};
+use crate::sock::skb::Skb;
+use crate::sock::{flag, mem};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::HEADER_LEN;
+use crate::wire::tcp_options::TIMESTAMP_ALIGNED_LEN;
+use std::sync::atomic::Ordering;
+
+/// A segment without payload; SYN and FIN take a sequence number each (tcp_init_nondata_skb).
+pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
+    let mut skb = Skb::new();
+    skb.tcp.flags = flags;
+    skb.tcp.seq = seq;
+    skb.tcp.end_seq = seq + u32::from(flags & (SYN | FIN) != 0);
+    skb.tcp.gso_segs = 1;
+    skb
+}
+
+/// The sequence number of a segment without data: `snd_nxt`, unless the peer shrank its window below that; then the end of
+/// the window, for it drops what lies beyond (RFC 9293 §3.10.7.4). Rounding by the window scale is no shrinking.
+/// Linux: tcp_acceptable_seq.
+pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
+    let tp = &*cx.tp;
+    let end = wnd_end(tp);
+    if !end.before(tp.snd_nxt)
+        || (tp.rx_opt.wscale_ok && tp.snd_nxt.since(end) < 1 << tp.rx_opt.rcv_wscale.min(window::MAX_WSCALE))
+    {
+        tp.snd_nxt
+    } else {
+        end
+    }
+}
+
+/// The variables of a connection about to send its SYN (tcp_connect_init). The route is in `sk.dst`.
+pub fn connect_init(cx: &mut Cx<'_>) {
+    let sysctl = &cx.stack.sysctl;
+    let (ts, scaling) = (sysctl.tcp_timestamps() != 0, sysctl.tcp_window_scaling());
+    cx.tp.tcp_header_len = (HEADER_LEN + if ts { TIMESTAMP_ALIGNED_LEN } else { 0 }) as u16;
+    if cx.tp.rx_opt.user_mss != 0 {
+        cx.tp.rx_opt.mss_clamp = cx.tp.rx_opt.user_mss;
+    }
+    cx.tp.max_window = 0;
+    let (mtu, advmss, clamp, initrwnd) = match &cx.sk.dst {
+        Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.window, d.initrwnd),
+        None => (576, super::tcb::MSS_DEFAULT, 0, 0),
+    };
+    sync_mss(cx, mtu);
+    if cx.tp.window_clamp == 0 {
+        cx.tp.window_clamp = clamp;
+    }
+    cx.tp.advmss = match cx.tp.rx_opt.user_mss {
+        0 => advmss,
+        user => advmss.min(user),
+    };
+    rcvbuf::initialize_rcv_mss(cx);
+    let full = window::full_space(cx);
+    if cx.sk.flag(flag::RCVBUF_LOCK) && (cx.tp.window_clamp > full.max(0) as u32 || cx.tp.window_clamp == 0) {
+        // The program fixed the buffer: the window never promises more.
+        cx.tp.window_clamp = full.max(0) as u32;
+    }
+    let mut mss = u32::from(cx.tp.advmss);
+    if cx.tp.rx_opt.ts_recent_stamp != 0 {
+        mss = mss.saturating_sub(u32::from(cx.tp.tcp_header_len) - HEADER_LEN as u32);
+    }
+    let (wnd, clamp, wscale) =
+        window::select_initial_window(cx.stack, full, mss, cx.tp.window_clamp, scaling, initrwnd);
+    cx.tp.rcv_wnd = wnd;
+    cx.tp.window_clamp = clamp;
+    cx.tp.rx_opt.rcv_wscale = wscale;
+    cx.tp.rcv_ssthresh = wnd;
+
+    cx.sock.err.store(0, Ordering::Relaxed);
+    cx.sk.set_flag(flag::DONE, false);
+    cx.tp.snd_wnd = 0;
+    cx.tp.snd_wl1 = SeqNum(0);
+    write_queue_purge(cx);
+    let tp = &mut *cx.tp;
+    tp.snt_isn = tp.write_seq;
+    tp.snd_una = tp.write_seq;
+    tp.snd_sml = tp.write_seq;
+    tp.snd_up = tp.write_seq;
+    tp.urg_mode = false;
+    tp.snd_nxt = tp.write_seq;
+    tp.rcv_nxt = SeqNum(0);
+    tp.rcv_wup = tp.rcv_nxt;
+    tp.copied_seq = tp.rcv_nxt;
+    tp.rto_us = TIMEOUT_INIT_US;
+    tp.retransmits = 0;
+    tp.retrans_out = 0;
+    tp.lost_out = 0;
+    tp.sacked_out = 0;
+    tp.undo_valid = false;
+    tp.undo_retrans = -1;
+}
+
+/// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. Errors:
+/// EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP could not send is sent again by the timer (tcp_connect).
+pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
+    route(cx).map_err(|_| Error::HostUnreach)?;
+    connect_init(cx);
+    let mut skb = nondata_skb(cx.tp.write_seq, SYN);
+    ecn_send_syn(cx, &mut skb);
+    let truesize = skb.truesize as i32;
+    mem::force(cx.sock, cx.sk, truesize);
+    charge_wmem(cx, truesize);
+    cx.tp.write_seq = skb.tcp.end_seq;
+    cx.tp.packets_out += 1;
+    cx.refresh_clock();
+    cx.tp.retrans_stamp = cx.now.max(Instant::from_nanos(1));
+    let sent = transmit_skb(cx, &mut skb);
+    cx.tp.rtx_queue.push_back(skb);
+    super::chrono::chrono_start(cx, super::chrono::Chrono::Busy);
+    if sent == Err(Error::ConnRefused) {
+        return sent;
+    }
+    cx.tp.snd_nxt = cx.tp.write_seq;
+    cx.tp.pushed_seq = cx.tp.write_seq;
+    cx.stack.mib.inc(Mib::TcpActiveOpens);
+    let rto = micros(cx.tp.rto_us);
+    reset_xmit_timer(cx, XmitTimer::Retrans, rto, false);
+    Ok(())
+}
+
+/// Whether our SYN asks for ECN (RFC 3168 §6.1.1): by sysctl, route or algorithm (tcp_ecn_send_syn).
+fn ecn_send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
+    let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
+    cx.tp.ecn_flags = 0;
+    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || cx.tp.ca.ops.needs_ecn() {
+        skb.tcp.flags |= ECN_SYN;
+        cx.tp.ecn_flags = ecn::OK;
+    }
+}
+
+/// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
+/// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
+pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
+    let is_ok = cx.tp.ecn_flags & ecn::OK != 0;
+    let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
+    if slot.tcp.flags & SYN == 0 {
+        return Err(Error::Fault);
+    }
+    if slot.tcp.flags & ACK == 0 {
+        slot.tcp.flags |= ACK;
+        slot.tcp.flags &= !ECN_SYN;
+        if is_ok {
+            slot.tcp.flags |= ECN_SYN & crate::wire::tcp::TcpFlags::ECE.bits() as u8;
+        }
+    }
+    let mut skb = std::mem::take(slot);
+    let sent = transmit_skb(cx, &mut skb);
+    if let Some(slot) = cx.tp.rtx_queue.front_mut() {
+        *slot = skb;
+    }
+    sent
+}
+
+/// Queues our FIN, on the last unsent segment if there is one, and pushes everything out (tcp_send_fin). Never fails: its
+/// memory is taken whatever the limits say, since a FIN is what frees the rest.
+pub fn send_fin(cx: &mut Cx<'_>) {
+    if let Some(last) = cx.tp.write_queue.back_mut() {
+        last.tcp.flags |= FIN;
+        last.tcp.end_seq += 1;
+        cx.tp.write_seq += 1;
+    } else if cx.sock.accounts().pressure.load(Ordering::Relaxed)
+        && let Some(last) = cx.tp.rtx_queue.back_mut()
+    {
+        // No memory for a packet of its own: it leaves with the next retransmission of the last one.
+        last.tcp.flags |= FIN;
+        last.tcp.end_seq += 1;
+        cx.tp.write_seq += 1;
+        cx.tp.snd_nxt += 1;
+        return;
+    } else {
+        let skb = nondata_skb(cx.tp.write_seq, ACK | FIN);
+        mem::force(cx.sock, cx.sk, skb.truesize as i32);
+        queue_skb(cx, skb);
+    }
+    let mss = current_mss(cx);
+    push_pending_frames(cx, mss, nagle::OFF);
+}
+
+/// Aborts: tells the peer by a RST that carries an acceptable sequence number (tcp_send_active_reset).
+pub fn send_active_reset(cx: &mut Cx<'_>) {
+    cx.stack.mib.inc(Mib::TcpOutRsts);
+    cx.refresh_clock();
+    let skb = nondata_skb(acceptable_seq(cx), ACK | RST);
+    if transmit_bare(cx, skb, cx.tp.rcv_nxt).is_err() {
+        cx.stack.mib.inc(Mib::TcpExtTCPAbortFailed);
+    }
+}
+
+/// Sends an acknowledgement of `rcv_nxt` (__tcp_send_ack). Nothing in CLOSED.
+pub fn send_ack_seq(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
+    if cx.state() == State::Close {
+        return;
+    }
+    let skb = nondata_skb(acceptable_seq(cx), ACK);
+    // One that gets lost in a full device is replaced by the next: as on the wire.
+    let _ = transmit_bare(cx, skb, rcv_nxt);
+}
+
+/// Acknowledges what was received (tcp_send_ack).
+#[inline]
+pub fn send_ack(cx: &mut Cx<'_>) {
+    send_ack_seq(cx, cx.tp.rcv_nxt);
+}
+
+/// The longest that an acknowledgement of this connection is delayed: always below the least RTO that the peer is likely
+/// to use (tcp_delack_max).
+fn delack_max(cx: &Cx<'_>) -> Duration {
+    let own = match cx.tp.delack_max_us {
+        0 => Duration::from_millis(DELACK_MAX_MS),
+        us => micros(us),
+    };
+    let by_rto = micros(rtt::rto_min_us(cx).max(2000) - 1000);
+    own.min(by_rto)
+}
+
+/// Schedules an acknowledgement for when data has not carried it by then; sends it now if an earlier one is about to
+/// (tcp_send_delayed_ack).
+pub fn send_delayed_ack(cx: &mut Cx<'_>) {
+    let tp = &*cx.tp;
+    let mut ato = Duration::from_millis(u64::from(tp.ack.ato_ms));
+    let least = Duration::from_millis(DELACK_MIN_MS);
+    if ato > least {
+        let mut most = Duration::from_millis(500);
+        if in_pingpong_mode(cx) || tp.ack.pending & ack::PUSHED != 0 {
+            most = Duration::from_millis(DELACK_MAX_MS);
+        }
+        if tp.srtt_us != 0 {
+            // The path is faster than that: so is our patience.
+            most = most.min(micros(tp.srtt_us >> 3).max(least));
+        }
+        ato = ato.min(most);
+    }
+    ato = ato.min(delack_max(cx));
+    let mut at = cx.now + ato;
+    if tp.ack.pending & ack::TIMER != 0
+        && let Some(armed) = tp.delack_timer.at()
+    {
+        if armed <= cx.now + ato / 4 {
+            send_ack(cx);
+            return;
+        }
+        at = at.min(armed);
+    }
+    cx.tp.ack.pending |= ack::SCHED | ack::TIMER;
+    delack_arm(cx, at);
+}

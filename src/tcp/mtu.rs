@@ -1,0 +1,152 @@
+//! Segment sizes: path MTU to MSS and back, what a super-packet may hold, and what happens when ICMP lowers the path MTU.
+//! Above: `sendmsg`, `xmit`, `ipv4` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
+//! tcp_v4_mtu_reduced. RFC 9293 §3.7, RFC 1191. Not here: probing for a larger MTU (RFC 4821).
+
+use super::recovery;
+use super::segment;
+use super::state::State;
+use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
+use crate::ip::Dst;
+use crate::stack::Stack;
+use crate::wire::tcp::HEADER_LEN;
+
+/// Header bytes that the largest super-packet leaves room for (MAX_TCP_HEADER and one byte).
+const HEADER_ROOM: u32 = 321;
+/// Least MSS that a peer's small window may bring us to, before headers (RFC 791's 68).
+const MIN_MSS_FLOOR: i32 = 68;
+
+/// Bytes of IP header in front of a segment of this connection.
+#[inline]
+pub fn net_header_len(cx: &Cx<'_>) -> u32 {
+    if cx.sk.daddr.is_ipv6() { 40 } else { 20 }
+}
+
+/// Payload of a full segment over a path MTU of `pmtu` bytes, timestamps counted, SACK blocks not (tcp_mtu_to_mss).
+pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
+    let mut mss = i64::from(pmtu) - i64::from(net_header_len(cx)) - HEADER_LEN as i64;
+    mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp));
+    // A peer that names a tiny MSS costs us a header a byte (CVE-2019-11479): there is a floor.
+    mss = mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss()));
+    (mss - (i64::from(cx.tp.tcp_header_len) - HEADER_LEN as i64)).max(1) as u32
+}
+
+/// Path MTU that segments of `mss` bytes of payload need (tcp_mss_to_mtu).
+pub fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
+    mss + u32::from(cx.tp.tcp_header_len) + net_header_len(cx)
+}
+
+/// `size`, but no more than half of the largest window the peer ever offered: otherwise a small window would never let two
+/// segments out, and the peer would delay its acknowledgement of one (RFC 9293 §3.8.6.2.1). Linux: tcp_bound_to_half_wnd.
+pub fn bound_to_half_wnd(tp: &TcpSock, size: u32) -> u32 {
+    let cutoff = if tp.max_window > u32::from(MSS_DEFAULT) { tp.max_window >> 1 } else { tp.max_window };
+    if cutoff != 0 && size > cutoff {
+        cutoff.max((MIN_MSS_FLOOR - i32::from(tp.tcp_header_len)).max(1) as u32)
+    } else {
+        size
+    }
+}
+
+/// Recomputes `mss_cache` for a path MTU of `pmtu` bytes and returns it (tcp_sync_mss).
+pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
+    let mss = bound_to_half_wnd(cx.tp, mtu_to_mss(cx, pmtu));
+    cx.tp.pmtu_cookie = pmtu;
+    cx.tp.mss_cache = mss;
+    mss
+}
+
+/// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the route, less the SACK blocks that are due
+/// (tcp_current_mss).
+pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
+    let mut mss = cx.tp.mss_cache;
+    segment::check_dst(cx);
+    if let Some(mtu) = cx.sk.dst.as_ref().map(|d| d.mtu)
+        && mtu != cx.tp.pmtu_cookie
+    {
+        mss = sync_mss(cx, mtu);
+    }
+    let header = (HEADER_LEN + segment::established_options(cx, None).len()) as u32;
+    let assumed = u32::from(cx.tp.tcp_header_len);
+    if header != assumed {
+        mss = (mss + assumed).saturating_sub(header).max(1);
+    }
+    mss
+}
+
+/// The size a super-packet is filled to: a multiple of `mss`, or one `mss` for urgent data (tcp_xmit_size_goal).
+fn xmit_size_goal(cx: &mut Cx<'_>, mss: u32, large_allowed: bool) -> u32 {
+    if !large_allowed {
+        return mss;
+    }
+    let (max_size, max_segs) = gso_limits(cx);
+    let most = bound_to_half_wnd(cx.tp, max_size);
+    let mut goal = u32::from(cx.tp.gso_segs) * mss;
+    // Divide only when the last result does not fit any more.
+    if most < goal || most >= goal + mss {
+        cx.tp.gso_segs = (most / mss.max(1)).min(max_segs).min(u32::from(u16::MAX)) as u16;
+        goal = u32::from(cx.tp.gso_segs) * mss;
+    }
+    goal.max(mss)
+}
+
+/// MSS and size of a super-packet for a send with these MSG_* flags (tcp_send_mss).
+pub fn send_mss(cx: &mut Cx<'_>, flags: i32) -> (u32, u32) {
+    let mss = current_mss(cx);
+    (mss, xmit_size_goal(cx, mss, flags & libc::MSG_OOB == 0))
+}
+
+/// Largest payload and number of segments of a super-packet on the present route; asked of the device once a route
+/// (sk_setup_caps).
+pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
+    if cx.tp.gso_max_size == 0
+        && let Some(dst) = &cx.sk.dst
+    {
+        let caps = dst.dev.caps();
+        let size = caps.gso_max_size.min(crate::sock::skb::GSO_MAX_SIZE);
+        cx.tp.gso_max_size = size.saturating_sub(HEADER_ROOM).max(1);
+        cx.tp.gso_max_segs = caps.gso_max_segs.max(1);
+    }
+    match cx.tp.gso_max_size {
+        0 => (1, 1),
+        n => (n, u32::from(cx.tp.gso_max_segs)),
+    }
+}
+
+/// The MSS a route lets us advertise, bytes: the route's, or what its MTU leaves (ipv4_default_advmss,
+/// ip6_default_advmss).
+pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
+    if dst.advmss != 0 {
+        return dst.advmss.min(u32::from(u16::MAX)) as u16;
+    }
+    let (headers, least) = if v6 { (60, 1220) } else { (40, stack.sysctl.route_min_adv_mss().max(0) as u32) };
+    dst.mtu.saturating_sub(headers).max(least).min(65_535 - headers) as u16
+}
+
+/// The MSS for a SYN: lowers `advmss` when the route's is lower by now (tcp_advertise_mss).
+pub fn advertise_mss(cx: &mut Cx<'_>) -> u16 {
+    if let Some(dst) = &cx.sk.dst {
+        let m = default_advmss(cx.stack, dst, cx.sk.daddr.is_ipv6());
+        cx.tp.advmss = cx.tp.advmss.min(m);
+    }
+    cx.tp.advmss
+}
+
+/// ICMP said that the path got narrower, and the route table has noted it: take the new size over, and send again what
+/// does not fit (tcp_v4_mtu_reduced). Ignored where the program wants no path MTU discovery.
+pub fn mtu_reduced(cx: &mut Cx<'_>) {
+    if matches!(cx.state(), State::Listen | State::Close) {
+        return;
+    }
+    // The cached route was made before the news.
+    segment::reset_dst(cx);
+    if segment::route(cx).is_err() {
+        return;
+    }
+    let Some(mtu) = cx.sk.dst.as_ref().map(|d| d.mtu) else { return };
+    let wanted = i32::from(cx.sk.pmtudisc) != libc::IP_PMTUDISC_DONT;
+    // IP_PMTUDISC_INTERFACE (4) and OMIT (5) trust the interface and not what ICMP says.
+    let accepts = cx.sk.pmtudisc < 4;
+    if wanted && accepts && cx.tp.pmtu_cookie > mtu {
+        sync_mss(cx, mtu);
+        recovery::simple_retransmit(cx);
+    }
+}

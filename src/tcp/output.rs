@@ -1,0 +1,312 @@
+//! TCP output: what may leave now, and pushing it out. Above: `sendmsg` (new bytes), `ack` (window opened), `timer`.
+//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. The other parts of
+//! output are reached through this module too. Linux: net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c.
+//! RFC 9293 §3.7.4 (Nagle), RFC 9293 §3.8.6.2.1 (sender silly window), RFC 5681 §3.1, RFC 2861 (idle).
+
+pub use super::control::{
+    acceptable_seq, connect, connect_init, send_ack, send_ack_seq, send_active_reset, send_delayed_ack, send_fin,
+    send_synack,
+};
+pub use super::mtu::{
+    advertise_mss, bound_to_half_wnd, current_mss, default_advmss, gso_limits, mss_to_mtu, mtu_reduced, mtu_to_mss,
+    send_mss, sync_mss,
+};
+pub use super::retransmit::{retransmit_skb, retransmit_skb_quiet, xmit_retransmit_queue};
+pub use super::segment::{
+    Options, build_segment, established_options, event_data_sent, init_cwnd, make_synack_options, put_header, route,
+    send_without_sock, tcp_ts, transmit_bare, transmit_skb, ts_at, urg_mode,
+};
+pub use super::window::select_initial_window;
+pub use super::xmit::{adjust_pcount, event_new_data_sent, fragment, set_tso_segs, write_xmit};
+
+use super::chrono::{Chrono, chrono_start, chrono_stop};
+use super::cong::CaEvent;
+use super::state::State;
+use super::tcb::{CaState, Cx, TcpSock, nagle};
+use super::timer::check_probe_timer;
+use crate::counters::Mib;
+use crate::sock::mem;
+use crate::sock::skb::Skb;
+use crate::sock::tsq;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+use std::sync::atomic::Ordering;
+
+/// PSH as `TcpCb::flags` has it.
+pub(super) const PSH: u8 = TcpFlags::PSH.bits() as u8;
+/// ACK.
+pub(super) const ACK: u8 = TcpFlags::ACK.bits() as u8;
+/// FIN.
+pub(super) const FIN: u8 = TcpFlags::FIN.bits() as u8;
+/// SYN.
+pub(super) const SYN: u8 = TcpFlags::SYN.bits() as u8;
+/// RST.
+pub(super) const RST: u8 = TcpFlags::RST.bits() as u8;
+/// ECE and CWR: what asks for ECN in a SYN.
+pub(super) const ECN_SYN: u8 = (TcpFlags::ECE.bits() | TcpFlags::CWR.bits()) as u8;
+
+/// Segments that have left the network as far as we know: selectively acknowledged or lost (tcp_left_out).
+#[inline]
+pub fn left_out(tp: &TcpSock) -> u32 {
+    tp.sacked_out + tp.lost_out
+}
+
+/// Segments thought to be in the network (RFC 6675's pipe). Linux: tcp_packets_in_flight.
+#[inline]
+pub fn packets_in_flight(tp: &TcpSock) -> u32 {
+    (tp.packets_out + tp.retrans_out).saturating_sub(left_out(tp))
+}
+
+/// First sequence number beyond the peer's window (tcp_wnd_end).
+#[inline]
+pub fn wnd_end(tp: &TcpSock) -> SeqNum {
+    tp.snd_una + tp.snd_wnd
+}
+
+/// Whether SACK was agreed on this connection.
+#[inline]
+pub fn is_sack(tp: &TcpSock) -> bool {
+    tp.rx_opt.sack_ok & 1 != 0
+}
+
+/// Whether the window is being reduced at the moment (tcp_in_cwnd_reduction).
+#[inline]
+pub fn in_cwnd_reduction(tp: &TcpSock) -> bool {
+    matches!(tp.ca_state, CaState::Cwr | CaState::Recovery)
+}
+
+/// Whether slow start governs growth (tcp_in_slow_start).
+#[inline]
+pub fn in_slow_start(tp: &TcpSock) -> bool {
+    tp.snd_cwnd < tp.snd_ssthresh
+}
+
+/// The threshold to remember when the window shrinks without a loss: no lower than three quarters of what was in use
+/// (tcp_current_ssthresh).
+pub fn current_ssthresh(tp: &TcpSock) -> u32 {
+    if in_cwnd_reduction(tp) { tp.snd_ssthresh } else { tp.snd_ssthresh.max((tp.snd_cwnd >> 1) + (tp.snd_cwnd >> 2)) }
+}
+
+/// Whether the congestion window limits sending, so that it may grow (RFC 7661's concern). In slow start a window of which
+/// half was used counts as limiting. Linux: tcp_is_cwnd_limited.
+pub fn is_cwnd_limited(tp: &TcpSock) -> bool {
+    tp.is_cwnd_limited || (in_slow_start(tp) && tp.snd_cwnd < 2 * tp.max_packets_out)
+}
+
+/// Unsent bytes in the send queue (tcp_notsent bytes of SIOCOUTQNSD).
+#[inline]
+pub fn notsent_bytes(tp: &TcpSock) -> u32 {
+    tp.write_seq.since(tp.snd_nxt)
+}
+
+/// Whether unsent bytes stay below TCP_NOTSENT_LOWAT; with `wake`, below half of it, so that a woken writer finds room for
+/// more than a byte (tcp_stream_memory_free).
+pub fn notsent_ok(cx: &Cx<'_>, wake: bool) -> bool {
+    let lowat = match cx.tp.notsent_lowat {
+        0 => cx.stack.sysctl.tcp_notsent_lowat(),
+        n => n,
+    };
+    u64::from(notsent_bytes(cx.tp)) << u8::from(wake) < u64::from(lowat)
+}
+
+/// Whether more may be queued for sending (sk_stream_memory_free).
+pub fn stream_memory_free(cx: &Cx<'_>, wake: bool) -> bool {
+    cx.sk.wmem_queued < cx.sock.sndbuf.load(Ordering::Relaxed) && notsent_ok(cx, wake)
+}
+
+/// Appends to the unsent queue (tcp_add_write_queue_tail). Its memory must be charged already.
+pub(super) fn add_write_queue_tail(cx: &mut Cx<'_>, skb: Skb) {
+    let was_empty = cx.tp.write_queue.is_empty();
+    cx.tp.write_queue.push_back(skb);
+    if was_empty {
+        chrono_start(cx, Chrono::Busy);
+    }
+}
+
+/// Charges a packet that joins a send queue.
+#[inline]
+pub(super) fn charge_wmem(cx: &mut Cx<'_>, truesize: i32) {
+    cx.sk.wmem_queued += truesize;
+    mem::charge(cx.sk, truesize);
+}
+
+/// Memory of a queued packet changed by `delta` bytes.
+#[inline]
+pub(super) fn adjust_wmem(cx: &mut Cx<'_>, delta: i32) {
+    cx.sk.wmem_queued += delta;
+    if delta >= 0 { mem::charge(cx.sk, delta) } else { mem::uncharge(cx.sock, cx.sk, -delta) }
+}
+
+/// A packet leaves the send queues for good: acknowledged or purged (tcp_wmem_free_skb).
+#[inline]
+pub fn wmem_free_skb(cx: &mut Cx<'_>, skb: Skb) {
+    adjust_wmem(cx, -(skb.truesize as i32));
+    drop(skb);
+}
+
+/// Empties both send queues (tcp_write_queue_purge): the connection is over, or begins anew.
+pub fn write_queue_purge(cx: &mut Cx<'_>) {
+    chrono_stop(cx, Chrono::Busy);
+    while let Some(skb) = cx.tp.write_queue.pop_front() {
+        wmem_free_skb(cx, skb);
+    }
+    while let Some(skb) = cx.tp.rtx_queue.pop_front() {
+        wmem_free_skb(cx, skb);
+    }
+    cx.tp.write_queue.shrink();
+    cx.tp.rtx_queue.shrink();
+    mem::reclaim(cx.sock, cx.sk);
+    cx.tp.retransmit_hint = None;
+    cx.tp.packets_out = 0;
+    cx.tp.backoff = 0;
+    chrono_stop(cx, Chrono::Busy);
+}
+
+/// Sets PSH on the last queued segment (tcp_mark_push).
+pub(super) fn mark_push(tp: &mut TcpSock) {
+    if let Some(skb) = tp.write_queue.back_mut() {
+        skb.tcp.flags |= PSH;
+        tp.pushed_seq = tp.write_seq;
+    }
+}
+
+/// More than half of the largest window was queued since the last PSH: the peer should hand data up (forced_push).
+#[inline]
+pub(super) fn forced_push(tp: &TcpSock) -> bool {
+    tp.write_seq.after(tp.pushed_seq + (tp.max_window >> 1))
+}
+
+/// Whether a small segment may wait for the completion of packets of ours that a device still has: bytes written
+/// meanwhile then join it (tcp_should_autocork).
+fn should_autocork(cx: &Cx<'_>, skb: &Skb, size_goal: u32) -> bool {
+    (skb.len() as u32) < size_goal
+        && cx.stack.sysctl.tcp_autocorking()
+        && !cx.tp.rtx_queue.is_empty()
+        && cx.sock.wmem_alloc.load(Ordering::Acquire) > skb.truesize
+        && !skb.tcp.eor
+}
+
+/// Sends what the call has queued, as its MSG_* `flags` allow (tcp_push).
+pub fn push(cx: &mut Cx<'_>, flags: i32, mss: u32, mut nonagle: u8, size_goal: u32) {
+    if cx.tp.write_queue.is_empty() {
+        return;
+    }
+    if flags & libc::MSG_MORE == 0 || forced_push(cx.tp) {
+        mark_push(cx.tp);
+    }
+    if flags & libc::MSG_OOB != 0 {
+        cx.tp.snd_up = cx.tp.write_seq;
+        cx.tp.urg_mode = true;
+    }
+    if let Some(skb) = cx.tp.write_queue.back()
+        && should_autocork(cx, skb, size_goal)
+    {
+        let truesize = skb.truesize;
+        // The bit is set once; then look again, for the completion may have come in between.
+        if cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel) & tsq::THROTTLED == 0 {
+            cx.stack.mib.inc(Mib::TcpExtTCPAutoCorking);
+        }
+        if cx.sock.wmem_alloc.load(Ordering::SeqCst) > truesize {
+            return;
+        }
+    }
+    if flags & libc::MSG_MORE != 0 {
+        nonagle = nagle::CORK;
+    }
+    push_pending_frames(cx, mss, nonagle);
+}
+
+/// Sends the head of the unsent queue and no more, whatever Nagle says (tcp_push_one).
+pub fn push_one(cx: &mut Cx<'_>, mss: u32) {
+    write_xmit(cx, mss, nagle::PUSH, 1);
+}
+
+/// Sends what may be sent; when nothing is in flight and yet something waits, a timer must ask the peer for window
+/// (__tcp_push_pending_frames).
+pub fn push_pending_frames(cx: &mut Cx<'_>, mss: u32, nonagle: u8) {
+    if cx.state() == State::Close {
+        return;
+    }
+    if write_xmit(cx, mss, nonagle, 0) {
+        check_probe_timer(cx);
+    }
+}
+
+/// The same with the connection's own MSS and Nagle setting, if there is anything to send (tcp_push_pending_frames).
+#[inline]
+pub fn push_pending(cx: &mut Cx<'_>) {
+    if !cx.tp.write_queue.is_empty() {
+        let mss = current_mss(cx);
+        let nonagle = cx.tp.nonagle;
+        push_pending_frames(cx, mss, nonagle);
+    }
+}
+
+/// After idling `idle_us`: the window shrinks by half an RTO of idleness each, to no less than the initial one
+/// (RFC 2861 §3.1, RFC 5681 §4.1). Linux: tcp_cwnd_restart.
+pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
+    let rto = u64::from(cx.tp.rto_us.max(1));
+    cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::CwndRestart));
+    cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
+    let floor = init_cwnd(cx.sk.dst.as_ref()).min(cx.tp.snd_cwnd);
+    let mut cwnd = cx.tp.snd_cwnd;
+    let mut left = idle_us.saturating_sub(rto);
+    while left > 0 && cwnd > floor {
+        cwnd >>= 1;
+        left = left.saturating_sub(rto);
+    }
+    cx.tp.snd_cwnd = cwnd.max(floor).max(1);
+    cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+    cx.tp.snd_cwnd_used = 0;
+}
+
+/// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check).
+pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
+    if !cx.stack.sysctl.tcp_slow_start_after_idle() || cx.tp.packets_out != 0 {
+        return;
+    }
+    let idle = u64::from((cx.now.as_millis() as u32).wrapping_sub(cx.tp.lsndtime_ms)) * 1000;
+    if idle > u64::from(cx.tp.rto_us) {
+        cwnd_restart(cx, idle);
+    }
+}
+
+/// The window was not used for an RTO: half way down to what was (RFC 2861 §3.2). Linux: tcp_cwnd_application_limited.
+fn cwnd_application_limited(cx: &mut Cx<'_>) {
+    if cx.tp.ca_state == CaState::Open && !cx.tp.nospace {
+        let used = cx.tp.snd_cwnd_used.max(init_cwnd(cx.sk.dst.as_ref()));
+        if used < cx.tp.snd_cwnd {
+            cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
+            cx.tp.snd_cwnd = ((cx.tp.snd_cwnd + used) >> 1).max(1);
+        }
+        cx.tp.snd_cwnd_used = 0;
+    }
+    cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+}
+
+/// After sending: notes whether the window was the limit, and lets an unused window decay (tcp_cwnd_validate).
+pub fn cwnd_validate(cx: &mut Cx<'_>, limited: bool) {
+    let tp = &mut *cx.tp;
+    // The strongest observation of a round trip counts.
+    if !tp.snd_una.before(tp.cwnd_usage_seq) || limited || (!tp.is_cwnd_limited && tp.packets_out > tp.max_packets_out)
+    {
+        tp.is_cwnd_limited = limited;
+        tp.max_packets_out = tp.packets_out;
+        tp.cwnd_usage_seq = tp.snd_nxt;
+    }
+    let now = cx.now.as_millis() as u32;
+    if is_cwnd_limited(tp) {
+        tp.snd_cwnd_used = 0;
+        tp.snd_cwnd_stamp_ms = now;
+        return;
+    }
+    tp.snd_cwnd_used = tp.snd_cwnd_used.max(tp.packets_out);
+    let unused_us = u64::from(now.wrapping_sub(tp.snd_cwnd_stamp_ms)) * 1000;
+    if unused_us >= u64::from(tp.rto_us) && cx.stack.sysctl.tcp_slow_start_after_idle() {
+        cwnd_application_limited(cx);
+    }
+    if cx.tp.write_queue.is_empty() && cx.tp.nospace && matches!(cx.state(), State::Established | State::CloseWait) {
+        // All is sent and the program waits for buffer: the buffer is too small for the path.
+        chrono_start(cx, Chrono::SndbufLimited);
+    }
+}

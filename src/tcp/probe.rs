@@ -1,0 +1,165 @@
+//! Probes: of a closed window (RFC 9293 §3.8.6.1), of a silent peer (keepalive), and of a lost tail (TLP, RFC 8985 §7).
+//! Above: `timer`, `xmit`. Below: `xmit`, `segment`. Linux: tcp_write_wakeup, tcp_send_probe0, tcp_xmit_probe_skb,
+//! tcp_schedule_loss_probe, tcp_send_loss_probe.
+
+use super::control::nondata_skb;
+use super::mtu::current_mss;
+use super::output::{ACK, PSH, is_sack, wnd_end};
+use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
+use super::rtt;
+use super::segment::{transmit_bare, transmit_skb, urg_mode};
+use super::state::State;
+use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, XmitTimer, nagle};
+use super::timer::{
+    RESOURCE_PROBE_INTERVAL, TIMEOUT_MIN, clamp_probe0_to_user_timeout, micros, probe0_when, rearm_rto,
+    reset_xmit_timer, rto_delta,
+};
+use super::xmit::{event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
+use crate::counters::Mib;
+use crate::env::Instant;
+use crate::error::{Error, Result};
+
+/// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement; `urgent`: with
+/// a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).
+fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
+    let seq = if urgent { cx.tp.snd_una } else { cx.tp.snd_una - 1 };
+    cx.stack.mib.inc(mib);
+    transmit_bare(cx, nondata_skb(seq, ACK), cx.tp.rcv_nxt)
+}
+
+/// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as `mib`.
+/// Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN (tcp_write_wakeup).
+pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
+    if cx.state() == State::Close {
+        return Err(Error::NotConn);
+    }
+    let end = wnd_end(cx.tp);
+    if cx.tp.write_queue.front().is_some_and(|s| s.tcp.seq.before(end)) {
+        let mss = current_mss(cx);
+        let Some(skb) = cx.tp.write_queue.front_mut() else { return Ok(()) };
+        let room = end.since(skb.tcp.seq);
+        if cx.tp.pushed_seq.before(skb.tcp.end_seq) {
+            cx.tp.pushed_seq = skb.tcp.end_seq;
+        }
+        let (len, span) = (skb.len() as u32, skb.tcp.end_seq.since(skb.tcp.seq));
+        if room < span || len > mss {
+            skb.tcp.flags |= PSH;
+            let cut = room.min(mss);
+            if cut < len || (cut == len && cut < span) {
+                fragment(cx, false, 0, cut, mss)?;
+            }
+        } else if skb.tcp.gso_segs == 0 {
+            set_tso_segs(skb, mss);
+        }
+        let Some(mut skb) = cx.tp.write_queue.pop_front() else { return Ok(()) };
+        skb.tcp.flags |= PSH;
+        return match transmit_skb(cx, &mut skb) {
+            Ok(()) => {
+                event_new_data_sent(cx, skb);
+                Ok(())
+            }
+            Err(e) => {
+                cx.tp.write_queue.push_front(skb);
+                Err(e)
+            }
+        };
+    }
+    if urg_mode(cx) && cx.tp.snd_up.between(cx.tp.snd_una + 1, cx.tp.snd_una + 0xffff) {
+        // The result of the second decides; one of them getting through is enough.
+        let _ = xmit_probe_skb(cx, true, mib);
+    }
+    xmit_probe_skb(cx, false, mib)
+}
+
+/// The window is closed and data waits: sends a probe and arms the timer for the next, further away each time
+/// (tcp_send_probe0).
+pub fn send_probe0(cx: &mut Cx<'_>) {
+    let sent = write_wakeup(cx, Mib::TcpExtTCPWinProbe);
+    if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
+        // It opened after all.
+        cx.tp.probes_out = 0;
+        cx.tp.backoff = 0;
+        cx.tp.probes_tstamp = Instant::ZERO;
+        return;
+    }
+    cx.tp.probes_out = cx.tp.probes_out.saturating_add(1);
+    let when = if sent == Err(Error::NoBufs) {
+        // It did not even leave: that is no sign of the peer, so no backing off.
+        RESOURCE_PROBE_INTERVAL
+    } else {
+        if i32::from(cx.tp.backoff) < cx.stack.sysctl.tcp_retries2() {
+            cx.tp.backoff += 1;
+        }
+        probe0_when(cx)
+    };
+    let when = clamp_probe0_to_user_timeout(cx, when);
+    reset_xmit_timer(cx, XmitTimer::Probe0, when, true);
+}
+
+/// Arms the loss-probe timer in place of the retransmission timer where a probe may help: SACK, and no loss known.
+/// `advancing_rto`: the RTO has just been restarted. False: not applicable. Linux: tcp_schedule_loss_probe.
+pub fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
+    let tp = &*cx.tp;
+    let enabled = matches!(cx.stack.sysctl.tcp_early_retrans(), 3 | 4);
+    if !enabled || tp.packets_out == 0 || !is_sack(tp) || !matches!(tp.ca_state, CaState::Open | CaState::Cwr) {
+        return false;
+    }
+    let mut timeout = if tp.srtt_us != 0 {
+        // Two RTTs; a lone segment may meet a delayed acknowledgement (RFC 8985 §7.2).
+        let two_rtts = micros(tp.srtt_us >> 2);
+        two_rtts + if tp.packets_out == 1 { micros(rtt::rto_min_us(cx)) } else { TIMEOUT_MIN }
+    } else {
+        micros(TIMEOUT_INIT_US)
+    };
+    let rto = if advancing_rto { Some(micros(tp.rto_us)) } else { rto_delta(cx) };
+    if let Some(rto) = rto {
+        timeout = timeout.min(rto);
+    }
+    reset_xmit_timer(cx, XmitTimer::LossProbe, timeout, true);
+    true
+}
+
+/// Sends a loss probe: new data where there is some, else the last segment again, so that its acknowledgement shows what is
+/// missing (tcp_send_loss_probe).
+pub fn send_loss_probe(cx: &mut Cx<'_>) {
+    if try_loss_probe(cx) {
+        cx.tp.tlp_high_seq = cx.tp.snd_nxt;
+        cx.tp.tlp_active = true;
+        cx.stack.mib.inc(Mib::TcpExtTCPLossProbes);
+        // So that the RTO counts from now and not from the send time of the head.
+        cx.tp.pending = XmitTimer::None;
+    }
+    rearm_rto(cx);
+}
+
+fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
+    // One at a time.
+    if cx.tp.tlp_active {
+        return false;
+    }
+    cx.tp.tlp_retrans = false;
+    let mss = current_mss(cx);
+    if cx.tp.write_queue.front().is_some_and(|skb| snd_wnd_test(cx.tp, skb, mss)) {
+        let before = cx.tp.packets_out;
+        write_xmit(cx, mss, nagle::OFF, 2);
+        return cx.tp.packets_out > before;
+    }
+    let Some(mut last) = cx.tp.rtx_queue.len().checked_sub(1) else { return false };
+    if still_in_host_queue(cx, last) {
+        return false;
+    }
+    let Some(skb) = cx.tp.rtx_queue.get(last) else { return false };
+    let segs = u32::from(skb.tcp.gso_segs);
+    let all_but_one = segs.saturating_sub(1) * mss;
+    if segs > 1 && skb.len() as u32 > all_but_one {
+        if fragment(cx, true, last, all_but_one, mss).is_err() {
+            return false;
+        }
+        last += 1;
+    }
+    if retransmit_skb_quiet(cx, last, 1).is_err() {
+        return false;
+    }
+    cx.tp.tlp_retrans = true;
+    true
+}

@@ -1,0 +1,254 @@
+//! Sending again: one segment of the retransmit queue, cut or merged to the present MSS, and the loop that resends what is
+//! marked lost. Above: `recovery`, `timer`, `probe`. Below: `segment`. Linux: __tcp_retransmit_skb, tcp_retransmit_skb,
+//! tcp_xmit_retransmit_queue, tcp_retrans_try_collapse. RFC 9293 §3.8.1, RFC 6675 §5, RFC 6937 (quota).
+
+use super::mtu::current_mss;
+use super::output::{ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
+use super::segment::{route, transmit_skb};
+use super::tcb::{CaState, Cx, XmitTimer};
+use super::timer::{micros, reset_xmit_timer};
+use super::xmit::{MAX_FRAGS, adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use crate::counters::Mib;
+use crate::error::{Error, Result};
+use crate::sock::skb::{Skb, sacked};
+use crate::sock::tsq;
+use std::sync::atomic::Ordering;
+
+/// Whether the first copy of this packet has not left the machine yet: then sending it again helps nobody. Judged by what
+/// the device holds of this sock, in order: the packet and all that was sent after it. Linux: skb_still_in_host_queue.
+pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
+    let Some(skb) = cx.tp.rtx_queue.get(skb_at) else { return false };
+    let behind = if skb.tcp.sacked & sacked::EVER_RETRANS != 0 {
+        // Sent out of order: it is the last of the queue or we cannot tell.
+        if skb.tcp.mstamp < cx.tp.wstamp {
+            return false;
+        }
+        0
+    } else {
+        cx.tp.snd_nxt.since(skb.tcp.end_seq)
+    };
+    let least = skb.truesize.saturating_add(behind);
+    if cx.sock.wmem_alloc.load(Ordering::Acquire) < least {
+        return false;
+    }
+    cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel);
+    if cx.sock.wmem_alloc.load(Ordering::SeqCst) < least {
+        return false;
+    }
+    cx.stack.mib.inc(Mib::TcpExtTCPSpuriousRtxHostQueues);
+    true
+}
+
+/// Drops what is acknowledged already from the front of a packet (tcp_trim_head).
+fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) {
+    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return };
+    // The pages stay charged: they are freed with the packet.
+    skb.pull(n as usize);
+    skb.tcp.seq += n;
+    if skb.tcp.gso_segs > 1 {
+        let (mss, old, tags) = (u32::from(skb.tcp.gso_size), i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
+        let new = set_tso_segs(skb, mss) as i32;
+        if old != new {
+            adjust_pcount(cx.tp, tags, old - new);
+        }
+    }
+}
+
+/// Fills a small packet at `i` with those behind it, to `space` bytes: what was written in small pieces is resent in one
+/// (tcp_retrans_try_collapse).
+fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
+    if !cx.stack.sysctl.tcp_retrans_collapse() {
+        return;
+    }
+    loop {
+        let end = wnd_end(cx.tp);
+        let (Some(to), Some(next)) = (cx.tp.rtx_queue.get(i), cx.tp.rtx_queue.get(i + 1)) else { return };
+        let fits = to.len() + next.len() <= space as usize
+            && to.tcp.flags & SYN == 0
+            && !to.tcp.eor
+            && to.tcp.gso_segs <= 1
+            && next.tcp.gso_segs <= 1
+            && next.tcp.sacked & sacked::SACKED_ACKED == 0
+            && to.frags().len() + next.frags().len() <= MAX_FRAGS
+            && !next.tcp.end_seq.after(end);
+        if !fits {
+            return;
+        }
+        let Some(mut next) = cx.tp.rtx_queue.remove(i + 1) else { return };
+        let tags = next.tcp.sacked;
+        let segs = i32::from(next.tcp.gso_segs.max(1));
+        let Some(to) = cx.tp.rtx_queue.get_mut(i) else { return };
+        let before = to.truesize as i32 + next.truesize as i32;
+        to.append_frags(&mut next);
+        to.tcp.end_seq = next.tcp.end_seq;
+        to.tcp.flags |= next.tcp.flags;
+        to.tcp.eor = next.tcp.eor;
+        to.tcp.txstamp_ack |= next.tcp.txstamp_ack;
+        to.tcp.sacked |= tags & sacked::EVER_RETRANS;
+        let delta = to.truesize as i32 - before;
+        let seq = to.tcp.seq;
+        if cx.tp.retransmit_hint == Some(next.tcp.seq) {
+            cx.tp.retransmit_hint = Some(seq);
+        }
+        adjust_pcount(cx.tp, tags, segs);
+        adjust_wmem(cx, delta);
+    }
+}
+
+/// Sends the packet at position `i` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is at
+/// `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY the first
+/// copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion; ENOMEM.
+/// Linux: __tcp_retransmit_skb.
+pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
+    if still_in_host_queue(cx, i) {
+        return Err(Error::Busy);
+    }
+    let una = cx.tp.snd_una;
+    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
+    if skb.tcp.seq.before(una) && skb.tcp.flags & SYN != 0 {
+        // The SYN of a SYN with data was acknowledged.
+        skb.tcp.flags &= !SYN;
+        skb.tcp.seq += 1;
+    }
+    if skb.tcp.seq.before(una) {
+        if skb.tcp.end_seq.before(una) {
+            return Err(Error::Inval);
+        }
+        let n = una.since(skb.tcp.seq).min(skb.len() as u32);
+        trim_head(cx, i, n);
+    }
+    route(cx).map_err(|_| Error::HostUnreach)?;
+    let mss = current_mss(cx);
+    let end = wnd_end(cx.tp);
+    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
+    let mut avail = end - skb.tcp.seq;
+    if avail <= 0 {
+        // The window shrank over it. Only the first unacknowledged one goes out, as a probe of sorts.
+        if skb.tcp.seq != una {
+            return Err(Error::Again);
+        }
+        avail = mss as i32;
+    }
+    let avail = avail as u32;
+    let mut len = mss.saturating_mul(segs.max(1));
+    if len > avail {
+        len = avail - avail % mss;
+        if len == 0 {
+            len = avail;
+        }
+    }
+    if skb.len() as u32 > len {
+        fragment(cx, true, i, len, mss)?;
+    } else {
+        let (old, tags) = (i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
+        let new = set_tso_segs(skb, mss) as i32;
+        let small = (skb.len() as u32) < avail.min(mss);
+        if old != new {
+            adjust_pcount(cx.tp, tags, old - new);
+        }
+        if small {
+            try_collapse(cx, i, avail.min(mss));
+        }
+    }
+    let fallback = cx.stack.sysctl.tcp_ecn_fallback();
+    let Some(slot) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
+    if fallback && slot.tcp.flags & (SYN | ACK | ECN_SYN) == SYN | ECN_SYN {
+        // Somebody on the way may drop a SYN that asks for ECN (RFC 3168 §6.1.1.1).
+        slot.tcp.flags &= !ECN_SYN;
+    }
+    let n = u32::from(slot.tcp.gso_segs.max(1));
+    let (is_syn, bytes) = (slot.tcp.flags & SYN != 0, slot.len() as u64);
+    cx.stack.mib.add(Mib::TcpRetransSegs, u64::from(n));
+    if is_syn {
+        cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
+    }
+    cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(n);
+    cx.tp.bytes_retrans += bytes;
+    // Out of its place for the call, as everything else of the connection may change meanwhile.
+    let mut skb: Skb = std::mem::take(slot);
+    skb.tcp.sacked |= sacked::EVER_RETRANS;
+    let r = transmit_skb(cx, &mut skb);
+    if let Some(slot) = cx.tp.rtx_queue.get_mut(i) {
+        *slot = skb;
+    }
+    if r.is_err() {
+        cx.stack.mib.add(Mib::TcpExtTCPRetransFail, u64::from(n));
+    }
+    r
+}
+
+/// As [`retransmit_skb_quiet`], and counts it as a retransmission in flight (tcp_retransmit_skb).
+pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
+    let r = retransmit_skb_quiet(cx, i, segs);
+    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return r };
+    let n = u32::from(skb.tcp.gso_segs.max(1));
+    let stamp = skb.tcp.mstamp;
+    if r.is_ok() {
+        skb.tcp.sacked |= sacked::SACKED_RETRANS | sacked::EVER_RETRANS;
+        cx.tp.retrans_out += n;
+    }
+    if cx.tp.retrans_stamp == crate::env::Instant::ZERO {
+        // Zero means none: a segment sent at the very epoch is noted a nanosecond late.
+        cx.tp.retrans_stamp = stamp.max(crate::env::Instant::from_nanos(1));
+    }
+    cx.tp.undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);
+    r
+}
+
+/// Resends what is marked lost, in order, as far as the congestion window (which PRR governs in recovery) allows. New data
+/// goes after it, through `write_xmit`. Linux: tcp_xmit_retransmit_queue.
+pub fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
+    if cx.tp.packets_out == 0 {
+        return;
+    }
+    let mss = current_mss(cx);
+    let max_segs = tso_segs(cx, mss);
+    let mut i = cx.tp.retransmit_hint.map_or(0, |seq| cx.tp.rtx_queue.find_start(seq));
+    if i >= cx.tp.rtx_queue.len() {
+        i = 0;
+    }
+    let mut hole = false;
+    let mut rearm = false;
+    while let Some(skb) = cx.tp.rtx_queue.get(i) {
+        let (seq, tags, truesize) = (skb.tcp.seq, skb.tcp.sacked, skb.truesize);
+        if pacing_check(cx) {
+            break;
+        }
+        if !hole {
+            cx.tp.retransmit_hint = Some(seq);
+        }
+        let quota = cx.tp.snd_cwnd.saturating_sub(packets_in_flight(cx.tp));
+        if quota == 0 || cx.tp.retrans_out >= cx.tp.lost_out {
+            break;
+        }
+        if tags & sacked::LOST == 0 {
+            if tags & (sacked::SACKED_RETRANS | sacked::SACKED_ACKED) == 0 {
+                hole = true;
+            }
+            i += 1;
+            continue;
+        }
+        if tags & (sacked::SACKED_ACKED | sacked::SACKED_RETRANS) != 0 {
+            i += 1;
+            continue;
+        }
+        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, i, quota.min(max_segs)).is_err() {
+            break;
+        }
+        let n = cx.tp.rtx_queue.get(i).map_or(1, |s| u32::from(s.tcp.gso_segs.max(1)));
+        let mib =
+            if cx.tp.ca_state == CaState::Loss { Mib::TcpExtTCPSlowStartRetrans } else { Mib::TcpExtTCPFastRetrans };
+        cx.stack.mib.add(mib, u64::from(n));
+        if in_cwnd_reduction(cx.tp) {
+            cx.tp.prr_out += n;
+        }
+        if i == 0 && cx.tp.pending != XmitTimer::ReoTimeout {
+            rearm = true;
+        }
+        i += 1;
+    }
+    if rearm {
+        let rto = micros(cx.tp.rto_us);
+        reset_xmit_timer(cx, XmitTimer::Retrans, rto, true);
+    }
+}

@@ -1,0 +1,435 @@
+//! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above: `xmit`
+//! (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `ipv4` (segments without a sock). Below: `ip::output`.
+//! Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
+//! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
+
+use super::cong::CaEvent;
+use super::mtu;
+use super::output;
+use super::rate;
+use super::recovery;
+use super::tcb::{Cx, ecn};
+use super::timer::{ATO_MIN_MS, inc_pingpong};
+use super::window;
+use crate::counters::Mib;
+use crate::env::{Duration, Instant};
+use crate::error::{Error, Result};
+use crate::ip::output::{IpTx, default_ttl};
+use crate::ip::{self, Dst};
+use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::stack::Stack;
+use crate::wire::proto;
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
+use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
+use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// ECN codepoint ECT(0) in a TOS byte (RFC 3168 §5).
+const ECT_0: u8 = 2;
+/// ECN bits of a TOS byte.
+const ECN_MASK: u8 = 3;
+
+/// Options of a segment, of either kind.
+#[derive(Debug, Clone, Copy)]
+pub enum Options {
+    /// Of a SYN or SYN-ACK.
+    Syn(SynOptions),
+    /// Of any other.
+    Est(EstablishedOptions),
+}
+
+impl Options {
+    /// None.
+    pub const NONE: Options = Options::Est(EstablishedOptions { md5: None, timestamps: None, sack: SackBlocks::new() });
+
+    /// Bytes they take.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Options::Syn(o) => o.len(),
+            Options::Est(o) => o.len(),
+        }
+    }
+
+    /// Whether there is nothing to write.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    fn emit(&self, buf: &mut [u8]) {
+        match self {
+            Options::Syn(o) => o.emit(buf),
+            Options::Est(o) => o.emit(buf),
+        };
+    }
+}
+
+/// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
+/// (`Csum::Partial`). `repr.options_len` is filled in here. ENOBUFS when the head has no room (it always has for a packet
+/// made with `Skb::new`).
+pub fn put_header(skb: &mut Skb, src: IpAddr, dst: IpAddr, mut repr: TcpRepr, options: &Options) -> Result<()> {
+    repr.options_len = options.len();
+    let len = repr.header_len();
+    let total = (skb.len() + len) as u32;
+    let head = skb.push(len).ok_or(Error::NoBufs)?;
+    repr.emit(head);
+    options.emit(&mut head[tcp::HEADER_LEN..]);
+    tcp::fill_partial_checksum(head, src, dst, total);
+    skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
+    Ok(())
+}
+
+/// A segment without payload and without a sock: resets and acknowledgements for what has no connection, SYN-ACKs.
+pub fn build_segment(src: IpAddr, dst: IpAddr, repr: TcpRepr, options: &Options) -> Result<Skb> {
+    let mut skb = Skb::new();
+    skb.hash = flow_hash(repr.src_port, repr.dst_port);
+    put_header(&mut skb, src, dst, repr, options)?;
+    Ok(skb)
+}
+
+/// The device queue of a connection: the same for all its packets, so that none overtakes another.
+#[inline]
+fn flow_hash(sport: u16, dport: u16) -> u32 {
+    (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
+}
+
+/// Our timestamp clock now: milliseconds plus the connection's random offset (RFC 7323 §5.4).
+#[inline]
+pub fn tcp_ts(cx: &Cx<'_>) -> u32 {
+    ts_at(cx, cx.now)
+}
+
+/// The same for the moment a segment left.
+#[inline]
+pub fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
+    (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)
+}
+
+/// Options of a segment of an established connection: timestamps when agreed, then as many SACK blocks as fit, a D-SACK
+/// first. `at`: when the segment leaves; None for a look at the size only.
+pub fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
+    let tp = &*cx.tp;
+    let mut o = EstablishedOptions::default();
+    if tp.rx_opt.tstamp_ok {
+        o.timestamps = Some((at.map_or(0, |t| ts_at(cx, t)), tp.rx_opt.ts_recent));
+    }
+    if let Some(s) = &tp.sack {
+        if let Some(d) = s.duplicate_sack {
+            o.sack.push(d.start, d.end);
+        }
+        for b in s.selective_acks.iter().take(usize::from(tp.num_sacks)) {
+            o.sack.push(b.start, b.end);
+        }
+        o.sack.truncate(o.sack_room());
+    }
+    o
+}
+
+/// Options of our SYN, or of the SYN-ACK that answers a crossing SYN: all that the sysctls allow us to offer.
+fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
+    let mss = mtu::advertise_mss(cx);
+    let sysctl = &cx.stack.sysctl;
+    SynOptions {
+        mss: Some(mss),
+        timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
+        sack_permitted: sysctl.tcp_sack(),
+        window_scale: sysctl.tcp_window_scaling().then(|| WindowShift::clamp(cx.tp.rx_opt.rcv_wscale)),
+        ..SynOptions::default()
+    }
+}
+
+/// Options of a listener's SYN-ACK: what the peer offered and we agree to. `timestamps`: (TSval, TSecr) when agreed.
+pub fn make_synack_options(
+    mss: u16,
+    timestamps: Option<(u32, u32)>,
+    sack_ok: bool,
+    rcv_wscale: Option<u8>,
+) -> SynOptions {
+    SynOptions {
+        mss: Some(mss),
+        timestamps,
+        sack_permitted: sack_ok,
+        window_scale: rcv_wscale.map(WindowShift::clamp),
+        ..SynOptions::default()
+    }
+}
+
+/// Forgets the cached route and what was learned from its device (__sk_dst_reset).
+pub fn reset_dst(cx: &mut Cx<'_>) {
+    cx.sk.dst = None;
+    cx.tp.gso_max_size = 0;
+}
+
+/// Forgets the cached route when the tables have changed since it was made (__sk_dst_check).
+#[inline]
+pub fn check_dst(cx: &mut Cx<'_>) {
+    if cx.sk.dst.as_ref().is_some_and(|d| d.generation != cx.stack.ip.routes.generation()) {
+        reset_dst(cx);
+    }
+}
+
+/// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of `ip::route::lookup`.
+pub fn route(cx: &mut Cx<'_>) -> Result<()> {
+    check_dst(cx);
+    if cx.sk.dst.is_none() {
+        let dst = ip::route::lookup(cx.stack, cx.sk.daddr, Some(cx.sk.saddr), cx.sk.bound_dev_if)?;
+        cx.sk.dst = Some(dst);
+        cx.tp.gso_max_size = 0;
+    }
+    Ok(())
+}
+
+/// What the IP header of this connection's packets says; `ecn`: the ECN bits of this packet.
+pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
+    let sk = &*cx.sk;
+    let v4 = sk.daddr.is_ipv4();
+    let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
+    let ttl = if ttl > 0 { ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, v4) };
+    let pmtudisc = i32::from(sk.pmtudisc);
+    let df = pmtudisc == libc::IP_PMTUDISC_DO
+        || pmtudisc == libc::IP_PMTUDISC_PROBE
+        || (pmtudisc == libc::IP_PMTUDISC_WANT && !dst.mtu_locked);
+    IpTx {
+        src: sk.saddr,
+        dst: sk.daddr,
+        protocol: proto::TCP,
+        tos: tos & !ECN_MASK | ecn,
+        ttl,
+        df: df || !v4,
+        flow_label: sk.flow_label,
+    }
+}
+
+/// Sends one segment of a queue: `skb` has no header and stays for retransmission; a copy that shares its pages leaves.
+/// Stamps it and takes the rate sample when the device took it. Errors: ENOBUFS: local congestion (the window was reduced
+/// for it); otherwise the route's or IP's.
+pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
+    let prior = advance_wstamp(cx);
+    skb.tcp.mstamp = cx.tp.wstamp;
+    skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
+    let out = skb.share();
+    send(cx, out, cx.tp.rcv_nxt)?;
+    pace(cx, skb.len() as u64, prior);
+    rate::rate_skb_sent(cx.tp, &mut skb.tcp);
+    Ok(())
+}
+
+/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe. `rcv_nxt`: what it acknowledges.
+pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb, rcv_nxt: SeqNum) -> Result<()> {
+    advance_wstamp(cx);
+    skb.tcp.mstamp = cx.tp.wstamp;
+    send(cx, skb, rcv_nxt)
+}
+
+/// Departure times never go back, whatever the clock was when this packet's event began. Returns the time before.
+#[inline]
+fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
+    let prior = cx.tp.wstamp;
+    cx.tp.wstamp = prior.max(cx.now);
+    prior
+}
+
+/// Header, then IP; and all that a sent segment changes in the connection.
+fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
+    let cb = out.tcp;
+    let payload = out.len() as u64;
+    let segs = u32::from(cb.gso_segs.max(1));
+    let mut flags = TcpFlags::from_bits(u16::from(cb.flags));
+    let is_syn = flags.contains(TcpFlags::SYN);
+    let options = if is_syn {
+        Options::Syn(syn_options(cx, cb.mstamp))
+    } else {
+        let o = established_options(cx, Some(cb.mstamp));
+        if let Some(s) = &mut cx.tp.sack {
+            // A duplicate is reported once.
+            s.duplicate_sack = None;
+        }
+        Options::Est(o)
+    };
+    if segs > 1 {
+        flags.insert(TcpFlags::PSH);
+    }
+
+    let mut urgent = 0u16;
+    if urg_mode(cx) && cb.seq.before(cx.tp.snd_up) {
+        if cx.tp.snd_up.before(cb.seq + 0x1_0000) {
+            urgent = cx.tp.snd_up.since(cb.seq) as u16;
+            flags.insert(TcpFlags::URG);
+        } else if (cb.seq + 0xffff).after(cx.tp.snd_nxt) {
+            urgent = 0xffff;
+            flags.insert(TcpFlags::URG);
+        }
+    }
+
+    let mut ecn_bits = 0;
+    let window = if is_syn {
+        // The window of a SYN is never scaled (RFC 7323 §2.2).
+        RawWindow(cx.tp.rcv_wnd.min(0xffff) as u16)
+    } else {
+        let w = window::select_window(cx);
+        ecn_bits = ecn_send(cx, cb.seq, payload, &mut flags);
+        w
+    };
+
+    let repr = TcpRepr {
+        src_port: cx.sk.sport,
+        dst_port: cx.sk.dport,
+        seq: cb.seq,
+        ack: if flags.contains(TcpFlags::ACK) { rcv_nxt } else { SeqNum(0) },
+        flags,
+        window,
+        urgent,
+        options_len: 0,
+    };
+    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options)?;
+
+    if flags.contains(TcpFlags::ACK) {
+        event_ack_sent(cx, rcv_nxt);
+    }
+    if payload > 0 {
+        event_data_sent(cx);
+        cx.tp.data_segs_out = cx.tp.data_segs_out.wrapping_add(segs);
+        cx.tp.bytes_sent += payload;
+    }
+    if cb.end_seq.after(cx.tp.snd_nxt) || cb.seq == cb.end_seq {
+        cx.stack.mib.add(Mib::TcpOutSegs, u64::from(segs));
+    }
+    cx.tp.segs_out = cx.tp.segs_out.wrapping_add(segs);
+
+    if segs > 1 {
+        out.gso_size = cb.gso_size;
+        out.gso_type = if cx.sk.daddr.is_ipv6() { GsoType::TcpV6 } else { GsoType::TcpV4 };
+    } else {
+        out.gso_size = 0;
+        out.gso_type = GsoType::None;
+    }
+    out.hash = flow_hash(cx.sk.sport, cx.sk.dport);
+    if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
+        // A pure acknowledgement is charged to nobody: its completion must not start a sender.
+        out.owner = Some(TxOwner::new(cx.sock, out.truesize));
+    }
+
+    route(cx)?;
+    let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
+    let tx = ip_tx(cx, &dst, ecn_bits);
+    let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
+    cx.sk.dst = Some(dst);
+    if sent == Err(Error::NoBufs) {
+        recovery::enter_cwr(cx);
+    }
+    sent
+}
+
+/// Urgent data is on its way (tcp_urg_mode).
+#[inline]
+pub fn urg_mode(cx: &Cx<'_>) -> bool {
+    cx.tp.urg_mode && cx.tp.snd_up.after(cx.tp.snd_una)
+}
+
+/// ECN of a segment that is no SYN (tcp_ecn_send): header flags, and the codepoint for the IP header. Only new data is
+/// ECN-capable (RFC 3168 §6.1.4, §6.1.5).
+fn ecn_send(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags) -> u8 {
+    if cx.tp.ecn_flags & ecn::OK == 0 {
+        return 0;
+    }
+    let mut bits = 0;
+    if payload > 0 && !seq.before(cx.tp.snd_nxt) {
+        bits = ECT_0;
+        if cx.tp.ecn_flags & ecn::QUEUE_CWR != 0 {
+            cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
+            flags.insert(TcpFlags::CWR);
+        }
+    } else if cx.tp.ca.ops.needs_ecn() {
+        // Algorithms that live by marks (DCTCP) want them on all packets.
+        bits = ECT_0;
+    }
+    if cx.tp.ecn_flags & ecn::DEMAND_CWR != 0 {
+        flags.insert(TcpFlags::ECE);
+    }
+    bits
+}
+
+/// An acknowledgement left: what was delayed is done (tcp_event_ack_sent).
+fn event_ack_sent(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
+    let tp = &mut *cx.tp;
+    if tp.compressed_ack != 0 {
+        cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(tp.compressed_ack));
+        tp.compressed_ack = 0;
+    }
+    if rcv_nxt != tp.rcv_nxt {
+        // It acknowledged less than there is (a keepalive's answer, a duplicate on purpose).
+        return;
+    }
+    if tp.ack.quick > 0 {
+        let acked = u8::from(tp.ack.pending & super::tcb::ack::SCHED != 0);
+        if acked >= tp.ack.quick {
+            tp.ack.quick = 0;
+            tp.ack.ato_ms = ATO_MIN_MS;
+        } else {
+            tp.ack.quick -= acked;
+        }
+    }
+    // The timer itself may run on: it finds nothing pending.
+    tp.ack.pending = 0;
+    tp.ack.retry = 0;
+}
+
+/// Data is leaving: congestion control learns of the end of idleness; a reply soon after a request makes the session
+/// interactive (tcp_event_data_sent).
+pub fn event_data_sent(cx: &mut Cx<'_>) {
+    let now = cx.now.as_millis() as u32;
+    if output::packets_in_flight(cx.tp) == 0 {
+        cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
+    }
+    cx.tp.lsndtime_ms = now;
+    if now.wrapping_sub(cx.tp.ack.lrcvtime_ms) < cx.tp.ack.ato_ms {
+        inc_pingpong(cx.tp);
+    }
+}
+
+/// Whether the connection paces by itself: SO_MAX_PACING_RATE was given.
+#[inline]
+pub fn paces(cx: &Cx<'_>) -> bool {
+    cx.sk.max_pacing_rate != u64::MAX
+}
+
+/// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Up to
+/// half of the wait is forgiven for time in which nothing was sent, so that a timer that fires late loses no rate.
+fn pace(cx: &mut Cx<'_>, len: u64, prior: Instant) {
+    if !paces(cx) {
+        return;
+    }
+    let rate = cx.tp.pacing_rate.min(cx.sk.max_pacing_rate);
+    // Before there is an RTT the initial window goes out in a burst.
+    if rate == u64::MAX || cx.tp.data_segs_out < super::tcb::INIT_CWND {
+        return;
+    }
+    let wait = (u128::from(len) * 1_000_000_000 / u128::from(rate.max(1))).min(u128::from(u64::MAX)) as u64;
+    let credit = (cx.tp.wstamp - prior).as_nanos().min(u128::from(u64::MAX)) as u64;
+    cx.tp.wstamp += Duration::from_nanos(wait - (wait / 2).min(credit));
+}
+
+/// The slow-start window of a route, segments (tcp_init_cwnd).
+pub fn init_cwnd(dst: Option<&Arc<Dst>>) -> u32 {
+    match dst.map_or(0, |d| d.initcwnd) {
+        0 => super::tcb::INIT_CWND,
+        n => n,
+    }
+}
+
+/// Sends a segment that was made by [`build_segment`] for a peer without a sock. `tos` with its ECN bits.
+pub fn send_without_sock(stack: &Arc<Stack>, dst: &Arc<Dst>, src: IpAddr, to: IpAddr, tos: u8, skb: Skb) -> Result<()> {
+    let tx = IpTx {
+        src,
+        dst: to,
+        protocol: proto::TCP,
+        tos,
+        ttl: default_ttl(stack, dst, to.is_ipv4()),
+        df: true,
+        flow_label: 0,
+    };
+    ip::output::xmit(stack, dst, &tx, skb)
+}

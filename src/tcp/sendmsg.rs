@@ -1,0 +1,357 @@
+//! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for what is
+//! pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging). Process context;
+//! owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked, sk_stream_wait_memory,
+//! sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, zero copy, repair.
+
+use super::chrono::{Chrono, chrono_stop};
+use super::mtu::send_mss;
+use super::output::{
+    self, ACK, PSH, add_write_queue_tail, adjust_wmem, charge_wmem, forced_push, mark_push, push, push_one,
+    push_pending_frames, slow_start_after_idle_check, stream_memory_free,
+};
+use super::rate;
+use super::state::State;
+use super::tcb::{Cx, nagle};
+use super::xmit::MAX_FRAGS;
+use crate::env::Duration;
+use crate::error::{Error, Result};
+use crate::sock::SockGuard;
+use crate::sock::mem::{self, Kind};
+use crate::sock::msg::{Control, SendMsg};
+use crate::sock::page::CLASSES;
+use crate::sock::proto::SockRef;
+use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::wait::Events;
+use std::sync::atomic::Ordering;
+
+/// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
+const FLUSH_EVERY: u32 = 16;
+/// Bits of a control message that TCP refuses because nothing switched its feature on.
+const MSG_FASTOPEN: i32 = 0x2000_0000;
+
+/// A connection's borrowed parts; EIO for a sock that is not TCP's.
+macro_rules! cx {
+    ($g:expr) => {
+        &mut Cx::new(&mut *$g).ok_or(Error::Io)?
+    };
+}
+
+/// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending error,
+/// EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
+pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let mut g = sk.lock();
+    if g.common.broken {
+        return Err(Error::Io);
+    }
+    sendmsg_locked(&mut g, msg)
+}
+
+/// When a wait of this call ends: None for never, the present for MSG_DONTWAIT (sock_sndtimeo).
+struct Patience {
+    left: Option<Duration>,
+}
+
+impl Patience {
+    fn of(g: &SockGuard<'_>, dontwait: bool) -> Patience {
+        Patience { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
+    }
+
+    /// Sleeps; what it took is taken off. EAGAIN when there was no time left, EINTR.
+    fn sleep(&mut self, g: &mut SockGuard<'_>) -> Result<()> {
+        if self.left == Some(Duration::ZERO) {
+            return Err(Error::Again);
+        }
+        g.refresh_clock();
+        let start = g.now;
+        let slept = g.sleep(Events::OUT, false, self.left.map(|d| start + d));
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(g.now - start);
+        }
+        match slept {
+            // The condition is looked at once more before the time is called up.
+            Err(Error::Again) => {
+                self.left = Some(Duration::ZERO);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+fn state(g: &SockGuard<'_>) -> State {
+    State::from_u8(g.sock.state())
+}
+
+/// Waits until the handshake is done (sk_stream_wait_connect). EPIPE in a state that leads to no connection, the pending
+/// error, EAGAIN, EINTR.
+fn wait_connect(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
+    loop {
+        g.sock.take_error()?;
+        match state(g) {
+            State::Established | State::CloseWait => return Ok(()),
+            State::SynSent | State::SynRecv => patience.sleep(g)?,
+            _ => return Err(Error::Pipe),
+        }
+    }
+}
+
+fn broken(g: &SockGuard<'_>) -> bool {
+    g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown()
+}
+
+/// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
+fn wait_memory(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
+    // Room but no memory: the protocol's limit refused. Wait a moment, random so that not all come back at once.
+    if stream_memory_free(cx!(g), false) {
+        let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
+        if broken(g) {
+            return Err(Error::Pipe);
+        }
+        let mut short = Patience { left: Some(patience.left.map_or(nap, |l| l.min(nap))) };
+        short.sleep(g)?;
+        if let Some(left) = &mut patience.left {
+            *left = left.saturating_sub(nap);
+        }
+        return if broken(g) { Err(Error::Pipe) } else { Ok(()) };
+    }
+    loop {
+        cx!(g).tp.nospace = true;
+        if broken(g) {
+            return Err(Error::Pipe);
+        }
+        if stream_memory_free(cx!(g), false) {
+            return Ok(());
+        }
+        patience.sleep(g)?;
+    }
+}
+
+/// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose feature
+/// is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM).
+fn check_control(control: &[Control]) -> Result<()> {
+    for c in control {
+        match c {
+            Control::Other { level, ty, .. } if *level == libc::SOL_SOCKET => match *ty {
+                libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
+                _ => return Err(Error::Inval),
+            },
+            Control::Mark(_) => return Err(Error::Perm),
+            Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
+                return Err(Error::Inval);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Memory that appending with this `hint` may cost at most, bytes of truesize.
+fn page_cost(hint: usize) -> i32 {
+    CLASSES.iter().copied().find(|&c| c >= hint).unwrap_or(CLASSES[CLASSES.len() - 1]) as i32
+}
+
+/// Charges for `size` bytes or says no; under pressure the send buffer shrinks to what is in use (sk_wmem_schedule).
+fn wmem_schedule(cx: &mut Cx<'_>, size: i32) -> bool {
+    mem::schedule(cx.stack, cx.sock, cx.sk, size, Kind::Send)
+}
+
+/// A new packet at the end of the unsent queue (tcp_stream_alloc_skb, tcp_skb_entail). False: no memory. The first packet
+/// of an idle connection is always granted.
+fn entail(cx: &mut Cx<'_>) -> bool {
+    let size = SKB_OVERHEAD as i32;
+    if cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty() {
+        mem::force(cx.sock, cx.sk, size);
+    } else if !wmem_schedule(cx, size) {
+        cx.sock.proto().enter_memory_pressure(cx.stack, cx.sock.accounts());
+        mem::moderate_sndbuf(cx.sock, cx.sk);
+        return false;
+    }
+    let mut skb = Skb::new();
+    skb.tcp.seq = cx.tp.write_seq;
+    skb.tcp.end_seq = cx.tp.write_seq;
+    skb.tcp.flags = ACK;
+    charge_wmem(cx, skb.truesize as i32);
+    add_write_queue_tail(cx, skb);
+    // A push that was asked for covers what was queued then (tcp_skb_entail).
+    cx.tp.nonagle &= !nagle::PUSH;
+    slow_start_after_idle_check(cx);
+    true
+}
+
+/// An empty packet that a writer left behind goes (tcp_remove_empty_skb).
+fn remove_empty_skb(cx: &mut Cx<'_>) {
+    if cx.tp.write_queue.back().is_some_and(|s| s.tcp.seq == s.tcp.end_seq)
+        && let Some(skb) = cx.tp.write_queue.pop_back()
+    {
+        if cx.tp.write_queue.is_empty() {
+            chrono_stop(cx, Chrono::Busy);
+        }
+        output::wmem_free_skb(cx, skb);
+    }
+}
+
+/// What one step of copying came to.
+enum Step {
+    /// So many bytes joined the queue.
+    Copied(usize),
+    /// No room, or no memory.
+    NoSpace,
+    /// The backlog ran: sizes and errors must be looked at again.
+    Restart,
+}
+
+/// Appends a run of the program's bytes to the last packet, or to a new one.
+fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_flush: &mut u32) -> Result<Step> {
+    let room = |cx: &Cx<'_>| match cx.tp.write_queue.back() {
+        Some(s) if !s.tcp.eor => (size_goal as usize).saturating_sub(s.len()),
+        _ => 0,
+    };
+    let full = |cx: &Cx<'_>| cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_FRAGS);
+    let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
+    if room(&cx) == 0 || full(&cx) {
+        if room(&cx) > 0 && full(&cx) {
+            // As many fragments as a packet may have: it is full, short as it is.
+            mark_push(cx.tp);
+        }
+        if !stream_memory_free(&cx, false) {
+            return Ok(Step::NoSpace);
+        }
+        if *since_flush >= FLUSH_EVERY {
+            *since_flush = 0;
+            if g.flush_backlog() {
+                return Ok(Step::Restart);
+            }
+            cx = Cx::new(&mut *g).ok_or(Error::Io)?;
+        }
+        if !entail(&mut cx) {
+            return Ok(Step::NoSpace);
+        }
+        *since_flush += 1;
+    }
+    let cx = &mut cx;
+    let left = msg.remaining();
+    let have = cx.tp.write_queue.back().map_or(0, |s| s.len());
+    let room = (size_goal as usize).saturating_sub(have).max(1);
+    let want = left.min(room);
+    let chunk = msg.chunk(want);
+    if chunk.is_empty() {
+        return Ok(Step::Copied(0));
+    }
+    // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number of
+    // its pages stays small.
+    let hint = want.max(have.min(room));
+    if !wmem_schedule(cx, page_cost(hint)) && !wmem_schedule(cx, page_cost(chunk.len())) {
+        return Ok(Step::NoSpace);
+    }
+    let Some(skb) = cx.tp.write_queue.back_mut() else { return Ok(Step::NoSpace) };
+    let before = skb.len();
+    let grown = skb.append(chunk, hint) as i32;
+    let n = skb.len() - before;
+    skb.tcp.end_seq += n as u32;
+    skb.tcp.gso_segs = 0;
+    adjust_wmem(cx, grown);
+    cx.tp.write_seq += n as u32;
+    msg.advance(n);
+    Ok(Step::Copied(n))
+}
+
+/// The body of [`sendmsg`], for a sock that is owned.
+pub fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let mut flags = msg.flags;
+    if flags & MSG_FASTOPEN != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    let mut patience = Patience::of(g, msg.dontwait());
+    rate::check_app_limited(cx!(g));
+    if !matches!(state(g), State::Established | State::CloseWait)
+        && let Err(e) = wait_connect(g, &mut patience)
+    {
+        return Err(failed(cx!(g), e));
+    }
+    check_control(&msg.control)?;
+    let mut copied = 0;
+    let r = queue_all(g, msg, &mut flags, &mut patience, &mut copied);
+    let cx = cx!(g);
+    let (mss, size_goal) = match r {
+        Ok(sizes) => sizes,
+        Err(e) => {
+            remove_empty_skb(cx);
+            if copied == 0 {
+                return Err(failed(cx, e));
+            }
+            send_mss(cx, flags)
+        }
+    };
+    if copied > 0 {
+        let nonagle = cx.tp.nonagle;
+        push(cx, flags, mss, nonagle, size_goal);
+    }
+    Ok(copied)
+}
+
+/// Queues everything, sending meanwhile what is full. `copied`: bytes taken, also when it fails.
+fn queue_all(
+    g: &mut SockGuard<'_>,
+    msg: &mut SendMsg<'_>,
+    flags: &mut i32,
+    patience: &mut Patience,
+    copied: &mut usize,
+) -> Result<(u32, u32)> {
+    let mut since_flush = 0;
+    'restart: loop {
+        let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
+        if broken(g) {
+            return Err(Error::Pipe);
+        }
+        while msg.remaining() > 0 {
+            match append(g, msg, size_goal, &mut since_flush)? {
+                Step::Restart => continue 'restart,
+                Step::NoSpace => {
+                    let cx = cx!(g);
+                    cx.tp.nospace = true;
+                    if *copied > 0 {
+                        push(cx, *flags & !libc::MSG_MORE, mss, nagle::PUSH, size_goal);
+                    }
+                    wait_memory(g, patience)?;
+                    (mss, size_goal) = send_mss(cx!(g), *flags);
+                }
+                Step::Copied(n) => {
+                    let cx = cx!(g);
+                    let Some(skb) = cx.tp.write_queue.back_mut() else { continue };
+                    if *copied == 0 {
+                        skb.tcp.flags &= !PSH;
+                    }
+                    *copied += n;
+                    if msg.remaining() == 0 {
+                        skb.tcp.eor |= *flags & libc::MSG_EOR != 0;
+                        return Ok((mss, size_goal));
+                    }
+                    if (skb.len() as u32) < size_goal || *flags & libc::MSG_OOB != 0 {
+                        continue;
+                    }
+                    if forced_push(cx.tp) {
+                        mark_push(cx.tp);
+                        push_pending_frames(cx, mss, nagle::PUSH);
+                    } else if cx.tp.write_queue.len() == 1 {
+                        push_one(cx, mss);
+                    }
+                }
+            }
+        }
+        return Ok((mss, size_goal));
+    }
+}
+
+/// The error of a call that took nothing (sk_stream_error): a broken pipe shows the pending error first. A writer that found
+/// no room though both queues are empty wakes who waits for room, for nothing else will.
+fn failed(cx: &mut Cx<'_>, err: Error) -> Error {
+    if err == Error::Again && cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty() {
+        cx.tp.nospace = false;
+        cx.sock.wait.wake(Events::OUT);
+        chrono_stop(cx, Chrono::SndbufLimited);
+    }
+    match err {
+        Error::Pipe => cx.sock.take_error().err().unwrap_or(Error::Pipe),
+        other => other,
+    }
+}

@@ -1,0 +1,625 @@
+//! Timers of a connection: retransmission, zero-window probe, loss probe and reordering share one slot; delayed
+//! acknowledgement and keepalive (with FIN_WAIT2) have their own. Timers fire as bits of `release_cb`, so that a handler
+//! always owns the sock. Above: `mod` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux: tcp_timer.c,
+//! inet_connection_sock.c. RFC 6298 (RTO), RFC 1122 §4.2.3.5 (R1, R2), §4.2.3.6 (keepalive), RFC 6069 (ICMP and backoff).
+
+use super::output::{self, is_sack};
+use super::retransmit::retransmit_skb;
+use super::state::State;
+use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
+use super::{close, deferred, probe, recovery, rtt, segment, timewait, xmit};
+use crate::counters::Mib;
+use crate::env::{Duration, Instant};
+use crate::error::Error;
+use crate::sock::flag;
+use std::sync::atomic::Ordering;
+
+/// Shortest delayed-acknowledgement timeout in milliseconds (TCP_ATO_MIN, TCP_DELACK_MIN).
+pub const ATO_MIN_MS: u32 = 40;
+/// See [`ATO_MIN_MS`].
+pub const DELACK_MIN_MS: u64 = 40;
+/// Longest delay of an acknowledgement, milliseconds (TCP_DELACK_MAX; RFC 1122 §4.2.3.2 asks for less than 500).
+pub const DELACK_MAX_MS: u64 = 200;
+/// Time after which something that found no room in this machine is tried again (TCP_RESOURCE_PROBE_INTERVAL).
+pub const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// Least timeout worth arming (TCP_TIMEOUT_MIN).
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(2);
+/// Time in TIME-WAIT (TCP_TIMEWAIT_LEN).
+pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+/// Base of the model of exponential backoff (TCP_RTO_MIN).
+const RTO_MIN: Duration = Duration::from_millis(200);
+/// Retries that a thin stream makes without backing off (TCP_THIN_LINEAR_RETRIES).
+const THIN_LINEAR_RETRIES: u8 = 6;
+
+/// A count of microseconds as a duration.
+#[inline]
+pub fn micros(us: u32) -> Duration {
+    Duration::from_micros(u64::from(us))
+}
+
+/// Greatest RTO of this connection.
+#[inline]
+pub fn rto_max(cx: &Cx<'_>) -> Duration {
+    match cx.tp.rto_max_ms {
+        0 => cx.stack.sysctl.tcp_rto_max_ms(),
+        ms => Duration::from_millis(u64::from(ms)),
+    }
+}
+
+/// Whether the session is interactive, so that acknowledgements wait for replies (inet_csk_in_pingpong_mode).
+#[inline]
+pub fn in_pingpong_mode(cx: &Cx<'_>) -> bool {
+    i32::from(cx.tp.ack.pingpong) >= cx.stack.sysctl.tcp_pingpong_thresh()
+}
+
+/// A reply followed a request (inet_csk_inc_pingpong_cnt).
+#[inline]
+pub fn inc_pingpong(tp: &mut TcpSock) {
+    tp.ack.pingpong = tp.ack.pingpong.saturating_add(1);
+}
+
+/// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment pacing
+/// lets the next packet go. Linux: tcp_reset_xmit_timer.
+pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
+    if pace_delay && segment::paces(cx) {
+        when += cx.tp.wstamp - cx.now;
+    }
+    let at = cx.now + when.min(rto_max(cx));
+    cx.tp.pending = what;
+    cx.stack.arm_sock(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at);
+}
+
+/// The shared slot has nothing to do. The timer itself may run on: it finds nothing pending (inet_csk_clear_xmit_timer).
+#[inline]
+pub fn clear_xmit_timer(cx: &mut Cx<'_>) {
+    cx.tp.pending = XmitTimer::None;
+}
+
+/// Stops every timer of the connection for good, so that none keeps the sock alive (inet_csk_clear_xmit_timers).
+pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
+    cx.tp.pending = XmitTimer::None;
+    cx.tp.ack.pending = 0;
+    cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
+    cx.stack.timers.cancel(&mut cx.tp.delack_timer);
+    cx.stack.timers.cancel(&mut cx.tp.pacing_timer);
+    cx.stack.timers.cancel(&mut cx.sk.timer);
+}
+
+/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`.
+#[inline]
+pub fn delack_arm(cx: &mut Cx<'_>, at: Instant) {
+    cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
+}
+
+/// Time until the RTO of the first unacknowledged segment, counted from when it was sent; None when that is over
+/// (tcp_rto_delta_us).
+pub fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
+    let rto = micros(cx.tp.rto_us);
+    let Some(head) = cx.tp.rtx_queue.front() else { return Some(rto) };
+    let left = (head.tcp.mstamp + rto) - cx.now;
+    (left > Duration::ZERO).then_some(left)
+}
+
+/// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or a
+/// reordering timeout it counts from when the first segment was sent. Linux: tcp_rearm_rto.
+pub fn rearm_rto(cx: &mut Cx<'_>) {
+    if cx.tp.packets_out == 0 {
+        return clear_xmit_timer(cx);
+    }
+    let rto = if matches!(cx.tp.pending, XmitTimer::ReoTimeout | XmitTimer::LossProbe) {
+        rto_delta(cx).unwrap_or(Duration::from_micros(1))
+    } else {
+        micros(cx.tp.rto_us)
+    };
+    reset_xmit_timer(cx, XmitTimer::Retrans, rto, true);
+}
+
+/// First interval of zero-window probes (tcp_probe0_base).
+fn probe0_base(tp: &TcpSock) -> Duration {
+    micros(tp.rto_us).max(RTO_MIN)
+}
+
+/// Interval to the next zero-window probe, after `backoff` doublings (tcp_probe0_when).
+pub fn probe0_when(cx: &Cx<'_>) -> Duration {
+    let max = rto_max(cx);
+    let enough = (max.as_millis() / RTO_MIN.as_millis()).max(1).ilog2() + 1;
+    let backoff = u32::from(cx.tp.backoff).min(enough).min(31);
+    probe0_base(cx.tp).saturating_mul(1 << backoff).min(max)
+}
+
+/// Something waits and nothing is in flight: arms the probe timer unless another timer runs (tcp_check_probe_timer).
+pub fn check_probe_timer(cx: &mut Cx<'_>) {
+    if cx.tp.packets_out == 0 && cx.tp.pending == XmitTimer::None {
+        let when = probe0_base(cx.tp);
+        reset_xmit_timer(cx, XmitTimer::Probe0, when, true);
+    }
+}
+
+fn user_timeout(tp: &TcpSock) -> Option<Duration> {
+    (tp.user_timeout_ms != 0).then(|| Duration::from_millis(u64::from(tp.user_timeout_ms)))
+}
+
+/// `when`, but no later than TCP_USER_TIMEOUT after the first probe (tcp_clamp_probe0_to_user_timeout).
+pub fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Duration {
+    let Some(limit) = user_timeout(cx.tp) else { return when };
+    if cx.tp.probes_tstamp == Instant::ZERO {
+        return when;
+    }
+    limit.saturating_sub(cx.now - cx.tp.probes_tstamp).max(TIMEOUT_MIN).min(when)
+}
+
+/// The RTO, but no later than TCP_USER_TIMEOUT after the first retransmission (tcp_clamp_rto_to_user_timeout).
+fn clamp_rto_to_user_timeout(cx: &Cx<'_>) -> Duration {
+    let rto = micros(cx.tp.rto_us);
+    match user_timeout(cx.tp) {
+        // 1 ms: at once, but from the timer.
+        Some(limit) => limit.saturating_sub(cx.now - cx.tp.retrans_stamp).max(Duration::from_millis(1)).min(rto),
+        None => rto,
+    }
+}
+
+/// Time that `boundary` retransmissions with exponential backoff from `base` take (tcp_model_timeout).
+fn model_timeout(max: Duration, boundary: u32, base: Duration) -> Duration {
+    let linear = (max.as_millis() / base.as_millis().max(1)).max(1).ilog2();
+    let doubled = |n: u32| base.saturating_mul((2u32 << n.min(30)) - 1);
+    if boundary <= linear { doubled(boundary) } else { doubled(linear) + max.saturating_mul(boundary - linear) }
+}
+
+/// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout` where
+/// that is given (retransmits_timed_out). Time and not their number counts: a sleeping machine does not age connections.
+pub fn retransmits_timed_out(cx: &Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
+    if cx.tp.retransmits == 0 {
+        return false;
+    }
+    let timeout = timeout.unwrap_or_else(|| {
+        let opening = matches!(cx.state(), State::SynSent | State::SynRecv);
+        model_timeout(rto_max(cx), boundary, if opening { micros(TIMEOUT_INIT_US) } else { RTO_MIN })
+    });
+    cx.now - cx.tp.retrans_stamp >= timeout
+}
+
+/// Retries of a connection that no program holds (tcp_orphan_retries). `alive`: it was heard of lately.
+fn orphan_retries(cx: &Cx<'_>, alive: bool) -> u32 {
+    match cx.stack.sysctl.tcp_orphan_retries() {
+        // The network says that there is nobody: do not insist.
+        _ if cx.sk.err_soft != 0 && !alive => 0,
+        0 if alive => 8,
+        n => n.max(0) as u32,
+    }
+}
+
+/// Kills an orphan where there are too many or memory is out; true: the connection is gone (tcp_out_of_resources).
+fn out_of_resources(cx: &mut Cx<'_>, mut do_reset: bool) -> bool {
+    let since = Duration::from_millis(u64::from((cx.now.as_millis() as u32).wrapping_sub(cx.tp.lsndtime_ms)));
+    let mut shift = 0;
+    // Peers that said nothing for long, or whose network is gone, are the first to go.
+    if since > 2 * rto_max(cx) || !do_reset {
+        shift += 1;
+    }
+    if cx.sk.err_soft != 0 {
+        shift += 1;
+    }
+    if !close::check_oom(cx, shift) {
+        return false;
+    }
+    if since <= TIMEWAIT_LEN || (cx.tp.snd_wnd == 0 && cx.tp.packets_out == 0) {
+        do_reset = true;
+    }
+    if do_reset {
+        output::send_active_reset(cx);
+    }
+    close::done(cx);
+    cx.stack.mib.inc(Mib::TcpExtTCPAbortOnMemory);
+    true
+}
+
+/// Ends the connection because the peer does not answer: the last soft error, or ETIMEDOUT (tcp_write_err).
+pub fn write_err(cx: &mut Cx<'_>) {
+    let err = Error::try_from_errno(cx.sk.err_soft).unwrap_or(Error::TimedOut);
+    cx.sock.err.store(err.errno(), Ordering::Relaxed);
+    output::write_queue_purge(cx);
+    close::done(cx);
+    if !cx.sk.flag(flag::DEAD) {
+        cx.sock.report_error(err);
+    }
+    cx.stack.mib.inc(Mib::TcpExtTCPAbortOnTimeout);
+}
+
+/// A retransmission timeout: has it been too long? True: the connection is gone (tcp_write_timeout; RFC 1122 §4.2.3.5).
+pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
+    let sysctl = &cx.stack.sysctl;
+    let mut retry_until;
+    let mut expired = false;
+    if matches!(cx.state(), State::SynSent | State::SynRecv) {
+        if cx.tp.retransmits != 0 {
+            segment::reset_dst(cx);
+        }
+        retry_until = match cx.tp.syn_retries {
+            0 => sysctl.tcp_syn_retries().max(0) as u32,
+            n => u32::from(n),
+        };
+        let mut most = retry_until;
+        if cx.state() == State::SynSent {
+            most += sysctl.tcp_syn_linear_timeouts().max(0) as u32;
+        }
+        expired = u32::from(cx.tp.retransmits) >= most;
+        if !expired && cx.tp.user_timeout_ms == 0 {
+            // The number decides here, not the model of exponential backoff, which linear timeouts do not follow.
+            return false;
+        }
+    } else {
+        if retransmits_timed_out(cx, sysctl.tcp_retries1().max(0) as u32, None) {
+            // R1: the route is suspected.
+            segment::reset_dst(cx);
+        }
+        retry_until = sysctl.tcp_retries2().max(0) as u32;
+        if cx.sk.flag(flag::DEAD) {
+            let alive = micros(cx.tp.rto_us) < rto_max(cx);
+            retry_until = orphan_retries(cx, alive);
+            let do_reset = alive || !retransmits_timed_out(cx, retry_until, None);
+            if out_of_resources(cx, do_reset) {
+                return true;
+            }
+        }
+    }
+    if !expired {
+        expired = retransmits_timed_out(cx, retry_until, user_timeout(cx.tp));
+    }
+    if expired {
+        write_err(cx);
+    }
+    expired
+}
+
+/// The peer's window is closed over data in flight: whether nothing was heard of it for as long as probes last
+/// (tcp_rtx_probe0_timed_out).
+fn rtx_probe0_timed_out(cx: &Cx<'_>, rtx_delta: Duration) -> bool {
+    let mut limit = 2 * rto_max(cx);
+    if let Some(user) = user_timeout(cx.tp) {
+        if rtx_delta > user {
+            return true;
+        }
+        limit = limit.min(user);
+    }
+    let heard = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rcv_tstamp_ms) as i32;
+    if Duration::from_millis(heard.max(0) as u64) <= limit {
+        return false;
+    }
+    rtx_delta > limit
+}
+
+/// The counter of a recovery that a timeout ends, by its state.
+fn count_failure(cx: &Cx<'_>) {
+    let sack = is_sack(cx.tp);
+    let mib = match cx.tp.ca_state {
+        CaState::Recovery if sack => Mib::TcpExtTCPSackRecoveryFail,
+        CaState::Recovery => Mib::TcpExtTCPRenoRecoveryFail,
+        CaState::Loss => Mib::TcpExtTCPLossFailures,
+        state if state == CaState::Disorder || cx.tp.sacked_out != 0 => {
+            if sack {
+                Mib::TcpExtTCPSackFailures
+            } else {
+                Mib::TcpExtTCPRenoFailures
+            }
+        }
+        _ => return,
+    };
+    cx.stack.mib.inc(mib);
+}
+
+/// Whether so little is in flight that fast retransmit cannot help (tcp_stream_is_thin).
+fn stream_is_thin(tp: &TcpSock) -> bool {
+    tp.packets_out < 4 && tp.snd_ssthresh < super::tcb::INFINITE_SSTHRESH
+}
+
+/// The retransmission timer fired: everything in flight counts as lost, the first segment is sent again, the timeout
+/// doubles (RFC 6298 §5.4 to §5.7). Linux: tcp_retransmit_timer.
+pub fn retransmit_timer(cx: &mut Cx<'_>) {
+    if cx.tp.packets_out == 0 {
+        return;
+    }
+    let Some(head) = cx.tp.rtx_queue.front() else { return };
+    let stamp = head.tcp.mstamp;
+    let opening = matches!(cx.state(), State::SynSent | State::SynRecv);
+    if cx.tp.snd_wnd == 0 && !cx.sk.flag(flag::DEAD) && !opening {
+        // The peer shrank its window over data in flight. It is alive as long as it answers: probe, do not time out.
+        let since = if cx.tp.retrans_stamp == Instant::ZERO { stamp } else { cx.tp.retrans_stamp };
+        if rtx_probe0_timed_out(cx, cx.now - since) {
+            write_err(cx);
+            return;
+        }
+        recovery::enter_loss(cx);
+        // What it returns does not matter: the timer tries again.
+        let _ = retransmit_skb(cx, 0, 1);
+        segment::reset_dst(cx);
+    } else {
+        cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
+        if write_timeout(cx) {
+            return;
+        }
+        if cx.tp.retransmits == 0 {
+            count_failure(cx);
+        }
+        recovery::enter_loss(cx);
+        if cx.tp.retransmits == 0 {
+            cx.tp.total_rto_recoveries = cx.tp.total_rto_recoveries.wrapping_add(1);
+            cx.tp.rto_stamp_ms = cx.now.as_millis() as u32;
+        }
+        cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
+        cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
+        if retransmit_skb(cx, 0, 1) == Err(Error::NoBufs) {
+            // It did not leave this machine: no reason to back off.
+            reset_xmit_timer(cx, XmitTimer::Retrans, RESOURCE_PROBE_INTERVAL, false);
+            return;
+        }
+    }
+    back_off(cx);
+    let when = clamp_rto_to_user_timeout(cx);
+    reset_xmit_timer(cx, XmitTimer::Retrans, when, false);
+    if retransmits_timed_out(cx, cx.stack.sysctl.tcp_retries1().max(0) as u32 + 1, None) {
+        segment::reset_dst(cx);
+    }
+}
+
+/// Doubles the RTO (RFC 6298 §5.5), but for thin streams that asked for it and for the first SYNs
+/// (tcp_syn_linear_timeouts).
+fn back_off(cx: &mut Cx<'_>) {
+    let thin = cx.tp.thin_lto || cx.stack.sysctl.tcp_thin_linear_timeouts();
+    let max = rto_max(cx);
+    if thin && cx.state() == State::Established && stream_is_thin(cx.tp) && cx.tp.retransmits <= THIN_LINEAR_RETRIES {
+        cx.tp.backoff = 0;
+        rtt::set_rto(cx);
+        let least = rtt::rto_min_us(cx);
+        cx.tp.rto_us = cx.tp.rto_us.max(least).min(max.as_micros().min(u128::from(u32::MAX)) as u32);
+    } else if cx.state() != State::SynSent || i32::from(cx.tp.total_rto) > cx.stack.sysctl.tcp_syn_linear_timeouts() {
+        cx.tp.backoff = cx.tp.backoff.saturating_add(1);
+        cx.tp.rto_us = cx.tp.rto_us.saturating_mul(2).min(max.as_micros().min(u128::from(u32::MAX)) as u32);
+    }
+}
+
+/// ICMP says that host or network of our segment at `seq` cannot be reached: the last doubling of the RTO is taken back,
+/// for the timeout was no congestion (RFC 6069 §3). Linux: tcp_ld_RTO_revert.
+pub fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
+    if seq != cx.tp.snd_una || cx.tp.retransmits == 0 || cx.tp.backoff == 0 {
+        return;
+    }
+    let Some(sent) = cx.tp.rtx_queue.front().map(|s| s.tcp.mstamp) else { return };
+    cx.tp.backoff -= 1;
+    if cx.tp.srtt_us != 0 {
+        rtt::set_rto(cx);
+    } else {
+        cx.tp.rto_us = TIMEOUT_INIT_US;
+    }
+    let max = rto_max(cx).as_micros().min(u128::from(u32::MAX)) as u32;
+    let shifted = u64::from(cx.tp.rto_us) << cx.tp.backoff.min(31);
+    cx.tp.rto_us = shifted.min(u64::from(max)) as u32;
+    cx.refresh_clock();
+    let due = sent + micros(cx.tp.rto_us);
+    if due > cx.now {
+        let left = due - cx.now;
+        reset_xmit_timer(cx, XmitTimer::Retrans, left, false);
+    } else {
+        // It would have fired already.
+        retransmit_timer(cx);
+    }
+}
+
+/// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever (RFC 1122 §4.2.2.17),
+/// unless TCP_USER_TIMEOUT or being an orphan says otherwise.
+pub fn probe_timer(cx: &mut Cx<'_>) {
+    if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
+        cx.tp.probes_out = 0;
+        cx.tp.probes_tstamp = Instant::ZERO;
+        return;
+    }
+    if cx.tp.probes_tstamp == Instant::ZERO {
+        cx.tp.probes_tstamp = cx.now.max(Instant::from_nanos(1));
+    } else if user_timeout(cx.tp).is_some_and(|limit| cx.now - cx.tp.probes_tstamp >= limit) {
+        return write_err(cx);
+    }
+    let mut most = cx.stack.sysctl.tcp_retries2().max(0) as u32;
+    if cx.sk.flag(flag::DEAD) {
+        let alive = probe0_when(cx) < rto_max(cx);
+        most = orphan_retries(cx, alive);
+        if !alive && u32::from(cx.tp.backoff) >= most {
+            return write_err(cx);
+        }
+        if out_of_resources(cx, true) {
+            return;
+        }
+    }
+    if u32::from(cx.tp.probes_out) >= most {
+        write_err(cx);
+    } else {
+        probe::send_probe0(cx);
+    }
+}
+
+/// The shared slot fired: runs what it was armed as (tcp_write_timer_handler).
+pub fn write_timer(cx: &mut Cx<'_>) {
+    if matches!(cx.state(), State::Close | State::Listen) || cx.tp.pending == XmitTimer::None {
+        return;
+    }
+    cx.refresh_clock();
+    if cx.tp.retransmit_timer.at().is_some_and(|at| at > cx.now) {
+        // Moved since it fired.
+        return;
+    }
+    cx.tp.retransmit_timer.fired();
+    match cx.tp.pending {
+        XmitTimer::ReoTimeout => recovery::rack_reo_timeout(cx),
+        XmitTimer::LossProbe => probe::send_loss_probe(cx),
+        XmitTimer::Retrans => {
+            cx.tp.pending = XmitTimer::None;
+            retransmit_timer(cx);
+        }
+        XmitTimer::Probe0 => {
+            cx.tp.pending = XmitTimer::None;
+            probe_timer(cx);
+        }
+        XmitTimer::None => {}
+    }
+}
+
+/// An acknowledgement has waited long enough (tcp_delack_timer_handler, tcp_compressed_ack_kick).
+pub fn delack_timer(cx: &mut Cx<'_>) {
+    if matches!(cx.state(), State::Close | State::Listen) {
+        return;
+    }
+    cx.refresh_clock();
+    if cx.tp.delack_timer.at().is_some_and(|at| at > cx.now) {
+        return;
+    }
+    cx.tp.delack_timer.fired();
+    if cx.tp.compressed_ack != 0 {
+        // The acknowledgement sent now is one of those that were held back.
+        cx.tp.compressed_ack -= 1;
+        output::send_ack(cx);
+        return;
+    }
+    if cx.tp.ack.pending & ack::TIMER == 0 {
+        return;
+    }
+    cx.tp.ack.pending &= !ack::TIMER;
+    if cx.tp.ack.pending & ack::SCHED != 0 {
+        if in_pingpong_mode(cx) {
+            // No reply came to carry it: the session is not that interactive.
+            cx.tp.ack.pingpong = 0;
+            cx.tp.ack.ato_ms = ATO_MIN_MS;
+        } else {
+            cx.tp.ack.ato_ms = (cx.tp.ack.ato_ms << 1).min(cx.tp.rto_us / 1000);
+        }
+        output::send_ack(cx);
+        cx.stack.mib.inc(Mib::TcpExtDelayedACKs);
+    }
+}
+
+/// Idle time before the first keepalive probe.
+pub fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
+    match cx.tp.keepalive_time_ms {
+        0 => cx.stack.sysctl.tcp_keepalive_time(),
+        ms => Duration::from_millis(u64::from(ms)),
+    }
+}
+
+/// Time between keepalive probes.
+fn keepalive_intvl_when(cx: &Cx<'_>) -> Duration {
+    match cx.tp.keepalive_intvl_ms {
+        0 => cx.stack.sysctl.tcp_keepalive_intvl(),
+        ms => Duration::from_millis(u64::from(ms)),
+    }
+}
+
+/// Unanswered probes that end the connection.
+fn keepalive_probes(cx: &Cx<'_>) -> u32 {
+    match cx.tp.keepalive_probes {
+        0 => cx.stack.sysctl.tcp_keepalive_probes().max(0) as u32,
+        n => u32::from(n),
+    }
+}
+
+/// Time since anything was heard of the peer (keepalive_time_elapsed).
+pub fn keepalive_time_elapsed(cx: &Cx<'_>) -> Duration {
+    let now = cx.now.as_millis() as u32;
+    let ms = now.wrapping_sub(cx.tp.ack.lrcvtime_ms).min(now.wrapping_sub(cx.tp.rcv_tstamp_ms));
+    Duration::from_millis(u64::from(ms))
+}
+
+/// Arms the keepalive timer, which also ends FIN_WAIT2 (inet_csk_reset_keepalive_timer).
+pub fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
+    let at = cx.now + when;
+    cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
+}
+
+/// Disarms it (inet_csk_delete_keepalive_timer).
+pub fn delete_keepalive_timer(cx: &mut Cx<'_>) {
+    cx.stack.timers.cancel(&mut cx.sk.timer);
+}
+
+/// SO_KEEPALIVE was switched (tcp_set_keepalive).
+pub fn set_keepalive(cx: &mut Cx<'_>, on: bool) {
+    if matches!(cx.state(), State::Close | State::Listen) {
+        return;
+    }
+    if on && !cx.sk.flag(flag::KEEPOPEN) {
+        let when = keepalive_time_when(cx);
+        reset_keepalive_timer(cx, when);
+    } else if !on {
+        delete_keepalive_timer(cx);
+    }
+}
+
+/// The keepalive timer fired: an orphan's FIN_WAIT2 is over, or the peer is silent and gets a probe (tcp_keepalive_timer;
+/// RFC 1122 §4.2.3.6).
+pub fn keepalive_timer(cx: &mut Cx<'_>) {
+    cx.refresh_clock();
+    if cx.sk.timer.at().is_some_and(|at| at > cx.now) {
+        return;
+    }
+    cx.sk.timer.fired();
+    let state = cx.state();
+    if state == State::Listen {
+        return;
+    }
+    if state == State::FinWait2 && cx.sk.flag(flag::DEAD) {
+        if cx.tp.linger2_ms >= 0 {
+            let left = close::fin_time(cx).saturating_sub(TIMEWAIT_LEN);
+            if left > Duration::ZERO {
+                // The rest of the wait costs no full sock.
+                timewait::time_wait(cx, State::FinWait2, left);
+                return;
+            }
+        }
+        output::send_active_reset(cx);
+        close::done(cx);
+        return;
+    }
+    if !cx.sk.flag(flag::KEEPOPEN) || matches!(state, State::Close | State::SynSent) {
+        return;
+    }
+    let idle = keepalive_time_when(cx);
+    let mut next = idle;
+    // Data in flight has timers of its own.
+    if cx.tp.packets_out == 0 && cx.tp.write_queue.is_empty() {
+        let elapsed = keepalive_time_elapsed(cx);
+        if elapsed >= idle {
+            let over = match user_timeout(cx.tp) {
+                Some(limit) => elapsed >= limit && cx.tp.probes_out > 0,
+                None => u32::from(cx.tp.probes_out) >= keepalive_probes(cx),
+            };
+            if over {
+                output::send_active_reset(cx);
+                write_err(cx);
+                return;
+            }
+            next = if probe::write_wakeup(cx, Mib::TcpExtTCPKeepAlive) == Err(Error::NoBufs) {
+                RESOURCE_PROBE_INTERVAL
+            } else {
+                cx.tp.probes_out = cx.tp.probes_out.saturating_add(1);
+                keepalive_intvl_when(cx)
+            };
+        } else {
+            next = idle - elapsed;
+        }
+    }
+    reset_keepalive_timer(cx, next);
+}
+
+/// Runs the deferred bits that belong to output and timers; `release_cb` does the others (MTU_REDUCED, SYNACK_TIMER).
+pub fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
+    if bits & deferred::PACING != 0 {
+        cx.tp.pacing_timer.fired();
+    }
+    if bits & (deferred::TSQ | deferred::PACING) != 0 {
+        xmit::tsq_handler(cx);
+    }
+    if bits & deferred::WRITE_TIMER != 0 {
+        write_timer(cx);
+    }
+    if bits & deferred::DELACK_TIMER != 0 {
+        delack_timer(cx);
+    }
+    if bits & deferred::KEEPALIVE_TIMER != 0 {
+        keepalive_timer(cx);
+    }
+}

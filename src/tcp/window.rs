@@ -1,0 +1,179 @@
+//! The window to advertise: free buffer space turned into bytes the peer may send, without silly windows and without ever
+//! taking back what was offered. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below: nothing.
+//! Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
+
+use super::tcb::{Cx, TcpSock, ack};
+use crate::counters::Mib;
+use crate::stack::Stack;
+use crate::wire::seq::RawWindow;
+use std::sync::atomic::Ordering;
+
+/// Largest window of a peer that takes the field as a signed number (MAX_TCP_WINDOW), bytes.
+const MAX_SIGNED_WINDOW: u32 = 32_767;
+/// Largest scale (RFC 7323 §2.3).
+pub const MAX_WSCALE: u8 = 14;
+
+/// Bytes of window that `space` bytes of buffer memory make, by the measured share of payload in memory
+/// (tcp_win_from_space).
+#[inline]
+pub fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
+    ((i64::from(space) * i64::from(tp.scaling_ratio)) >> 8) as i32
+}
+
+/// Bytes of buffer memory that a window of `win` bytes needs: the inverse of [`win_from_space`], rounded up
+/// (tcp_space_from_win).
+#[inline]
+pub fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
+    let ratio = i64::from(tp.scaling_ratio.max(1));
+    ((i64::from(win) << 8).div_ceil_nonneg(ratio)).min(i64::from(i32::MAX)) as i32
+}
+
+trait DivCeil {
+    fn div_ceil_nonneg(self, by: i64) -> i64;
+}
+impl DivCeil for i64 {
+    #[inline]
+    fn div_ceil_nonneg(self, by: i64) -> i64 {
+        (self + by - 1) / by
+    }
+}
+
+/// Free receive space as window, bytes; may be negative (tcp_space).
+#[inline]
+pub fn space(cx: &Cx<'_>) -> i32 {
+    let free = cx.sock.rcvbuf.load(Ordering::Relaxed) - cx.sock.rmem_alloc.load(Ordering::Relaxed);
+    win_from_space(cx.tp, free)
+}
+
+/// The whole receive buffer as window, bytes (tcp_full_space).
+#[inline]
+pub fn full_space(cx: &Cx<'_>) -> i32 {
+    win_from_space(cx.tp, cx.sock.rcvbuf.load(Ordering::Relaxed))
+}
+
+/// What the peer may still send of the window offered last, bytes (tcp_receive_window).
+#[inline]
+pub fn receive_window(tp: &TcpSock) -> u32 {
+    (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt).max(0) as u32
+}
+
+/// `n` rounded up to a multiple of the power of two `unit`; saturates at the greatest multiple.
+#[inline]
+fn round_up(n: u32, unit: u32) -> u32 {
+    n.checked_add(unit - 1).unwrap_or(u32::MAX) & !(unit - 1)
+}
+
+/// The window we would like to offer now, in bytes before scaling, a multiple of the scale unit. It may be less than what
+/// is still offered: [`select_window`] keeps that promise (RFC 9293 §3.8.6). Linux: `__tcp_select_window`.
+pub fn new_window(cx: &mut Cx<'_>) -> u32 {
+    let mut mss = i32::from(cx.tp.ack.rcv_mss);
+    let mut free = space(cx);
+    let allowed = full_space(cx);
+    let full = allowed.min(cx.tp.window_clamp.min(i32::MAX as u32) as i32);
+    if mss > full {
+        mss = full;
+        if mss <= 0 {
+            return 0;
+        }
+    }
+    let wscale = u32::from(cx.tp.rx_opt.rcv_wscale.min(MAX_WSCALE));
+    if free < full / 2 {
+        // Memory gets short: no more acknowledgements than needed, and no promise beyond what small buffers bear.
+        cx.tp.ack.quick = 0;
+        if cx.sock.accounts().pressure.load(Ordering::Relaxed) {
+            cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * u32::from(cx.tp.advmss));
+        }
+        free &= !((1 << wscale) - 1);
+        // A window of less than a segment, or of next to nothing, would be a silly one (RFC 9293 §3.8.6.2.2).
+        if free < allowed >> 4 || free < mss {
+            return 0;
+        }
+    }
+    let free = (free.max(0) as u32).min(cx.tp.rcv_ssthresh);
+    if wscale > 0 {
+        // Rounded up, or rounding down would hide the last unit of a window for ever.
+        return round_up(free, 1 << wscale);
+    }
+    let (mss, full) = (mss.max(0) as u32, full.max(0) as u32);
+    let window = cx.tp.rcv_wnd;
+    if i64::from(window) <= i64::from(free) - i64::from(mss) || window > free {
+        free - free.checked_rem(mss).unwrap_or(0)
+    } else if mss == full && free > window.saturating_add(full / 2) {
+        free
+    } else {
+        window
+    }
+}
+
+/// The window field of the segment about to leave; records the promise it makes (`rcv_wnd`, `rcv_wup`). Linux:
+/// `tcp_select_window`.
+pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
+    let old = cx.tp.rcv_wnd;
+    if cx.tp.ack.pending & ack::NOMEM != 0 {
+        // A packet was just dropped for want of memory: say so, even at the price of the promise.
+        cx.tp.pred_flags = 0;
+        cx.tp.rcv_wnd = 0;
+        cx.tp.rcv_wup = cx.tp.rcv_nxt;
+        if old != 0 {
+            cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
+        }
+        return RawWindow(0);
+    }
+    let wscale = u32::from(cx.tp.rx_opt.rcv_wscale.min(MAX_WSCALE));
+    let offered = receive_window(cx.tp);
+    let mut new = new_window(cx);
+    if new < offered {
+        if new == 0 {
+            cx.stack.mib.inc(Mib::TcpExtTCPWantZeroWindowAdv);
+        }
+        new = round_up(offered, 1 << wscale);
+    }
+    cx.tp.rcv_wnd = new;
+    cx.tp.rcv_wup = cx.tp.rcv_nxt;
+    let limit = if wscale == 0 && cx.stack.sysctl.tcp_workaround_signed_windows() {
+        MAX_SIGNED_WINDOW
+    } else {
+        0xffff << wscale
+    };
+    let raw = new.min(limit) >> wscale;
+    if raw == 0 {
+        cx.tp.pred_flags = 0;
+        if old != 0 {
+            cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
+        }
+    } else if old == 0 {
+        cx.stack.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
+    }
+    RawWindow(raw as u16)
+}
+
+/// The window a connection begins with: (rcv_wnd, window_clamp, wscale). `space`: buffer as window, bytes; `mss`: what a
+/// full segment carries, bytes; `clamp`: bound on the window, 0 for none; `wscale_ok`: the option may be sent;
+/// `init_rcv_wnd`: the route's bound in segments, 0 for none. Linux: `tcp_select_initial_window`.
+pub fn select_initial_window(
+    stack: &Stack,
+    space: i32,
+    mss: u32,
+    clamp: u32,
+    wscale_ok: bool,
+    init_rcv_wnd: u32,
+) -> (u32, u32, u8) {
+    let clamp = if clamp == 0 { 0xffff << MAX_WSCALE } else { clamp };
+    let mut space = (space.max(0) as u32).min(clamp);
+    // Whole segments only: the peer's sender would not use the rest (RFC 9293 §3.8.6.2.1).
+    if mss > 0 && space > mss {
+        space -= space % mss;
+    }
+    let mut rcv_wnd = if stack.sysctl.tcp_workaround_signed_windows() { space.min(MAX_SIGNED_WINDOW) } else { space };
+    if init_rcv_wnd != 0 {
+        rcv_wnd = rcv_wnd.min(init_rcv_wnd.saturating_mul(mss));
+    }
+    let mut wscale = 0u8;
+    if wscale_ok {
+        // The scale is fixed now, so it is made for the largest buffer that there may ever be.
+        let largest =
+            space.max(stack.sysctl.tcp_rmem()[2].max(0) as u32).max(stack.sysctl.rmem_max() as u32).min(clamp);
+        wscale = (largest.checked_ilog2().unwrap_or(0).saturating_sub(15) as u8).min(MAX_WSCALE);
+    }
+    (rcv_wnd, clamp.min(0xffff << wscale), wscale)
+}

@@ -1,0 +1,474 @@
+//! The write loop: takes unsent segments while pacing, congestion window, peer's window, Nagle and the device queue allow,
+//! cuts them to size and sends them. Above: `output` (push), `timer`, `probe`. Below: `segment`. Called with the sock
+//! owned; never blocks. Linux: tcp_write_xmit and what it asks. RFC 9293 §3.7.4, RFC 5681 §3.1.
+
+use super::chrono::{Chrono, chrono_start, chrono_stop};
+use super::deferred;
+use super::mtu::gso_limits;
+use super::output::{
+    FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, is_sack, packets_in_flight, wnd_end,
+};
+use super::probe::schedule_loss_probe;
+use super::rcvbuf;
+use super::segment::{paces, transmit_skb, urg_mode};
+use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
+use super::timer::rearm_rto;
+use crate::counters::Mib;
+use crate::error::{Error, Result};
+use crate::sock::skb::{GSO_MAX_SIZE, SKB_OVERHEAD, Skb, sacked};
+use crate::sock::tsq;
+use crate::stack::TimerSlot;
+use std::sync::atomic::{Ordering, fence};
+
+/// Fragments one queued packet may have (MAX_SKB_FRAGS).
+pub(super) const MAX_FRAGS: usize = 17;
+/// Shift of the pacing rate: a super-packet carries what the rate sends in about a millisecond (sk_pacing_shift).
+const PACING_SHIFT: u32 = 10;
+/// Segments that deferral waits for when tcp_tso_win_divisor is 0 (tcp_max_tso_deferred_mss).
+const MAX_DEFERRED_MSS: u64 = 3;
+
+/// Notes how many segments of `mss` bytes a packet makes; returns it (tcp_set_skb_tso_segs).
+pub fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
+    let len = skb.len() as u32;
+    let mss = mss.max(1);
+    if len <= mss {
+        skb.tcp.gso_size = 0;
+        skb.tcp.gso_segs = 1;
+        return 1;
+    }
+    let segs = len.div_ceil(mss);
+    skb.tcp.gso_size = mss.min(u32::from(u16::MAX)) as u16;
+    skb.tcp.gso_segs = segs.min(u32::from(u16::MAX)) as u16;
+    segs
+}
+
+/// Segments of a super-packet sent now: what the pacing rate carries in a millisecond, more for near peers, within what
+/// device and sysctl say (tcp_tso_autosize, tcp_tso_segs).
+pub fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
+    let least = cx.with_ca(|ca, cx| ca.min_tso_segs(cx)).flatten();
+    let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
+    let (max_size, max_segs) = gso_limits(cx);
+    let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
+    let min_rtt = cx.tp.rtt_min.0[0].0;
+    tso_segs_of(rate, min_rtt, cx.stack.sysctl.tcp_tso_rtt_log() as u32, mss, least, max_size, max_segs)
+}
+
+fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, max_size: u32, max_segs: u32) -> u32 {
+    let mut bytes = rate >> PACING_SHIFT;
+    let shift = min_rtt_us.checked_shr(rtt_log).unwrap_or(0);
+    if shift < 32 {
+        bytes += u64::from(max_size >> shift);
+    }
+    let segs = bytes.min(u64::from(max_size)) as u32 / mss.max(1);
+    segs.max(least).min(max_segs).max(1)
+}
+
+/// How many segments the congestion window lets go now; at most half of the window in one super-packet, so that the clock
+/// of acknowledgements keeps ticking (tcp_cwnd_test).
+fn cwnd_test(tp: &TcpSock) -> u32 {
+    let in_flight = packets_in_flight(tp);
+    if in_flight >= tp.snd_cwnd {
+        return 0;
+    }
+    (tp.snd_cwnd >> 1).max(1).min(tp.snd_cwnd - in_flight)
+}
+
+/// Whether the first segment of `skb` fits the peer's window (tcp_snd_wnd_test).
+pub(super) fn snd_wnd_test(tp: &TcpSock, skb: &Skb, mss: u32) -> bool {
+    let end = if skb.len() as u32 > mss { skb.tcp.seq + mss } else { skb.tcp.end_seq };
+    !end.after(wnd_end(tp))
+}
+
+/// Whether a small segment is unacknowledged: Minshall's change to Nagle's rule, which counts only those.
+fn minshall_check(tp: &TcpSock) -> bool {
+    tp.snd_sml.after(tp.snd_una) && !tp.snd_sml.after(tp.snd_nxt)
+}
+
+/// Whether Nagle or a cork holds a `partial` segment back (tcp_nagle_check).
+pub(super) fn nagle_check(tp: &TcpSock, partial: bool, nonagle: u8) -> bool {
+    partial && (nonagle & nagle::CORK != 0 || (nonagle == 0 && tp.packets_out != 0 && minshall_check(tp)))
+}
+
+/// Whether Nagle lets this one segment go (tcp_nagle_test).
+fn nagle_test(cx: &Cx<'_>, skb: &Skb, mss: u32, nonagle: u8) -> bool {
+    // A segment in the middle of the queue cannot grow any more: it is pushed.
+    nonagle & nagle::PUSH != 0
+        || urg_mode(cx)
+        || skb.tcp.flags & FIN != 0
+        || !nagle_check(cx.tp, (skb.len() as u32) < mss, nonagle)
+}
+
+/// Whether to wait for an acknowledgement that will make a fuller super-packet possible (tcp_tso_should_defer). `last`: no
+/// packet is queued behind this one. Says in `cwnd`, `rwnd` what limits.
+fn tso_should_defer(
+    cx: &Cx<'_>,
+    skb: &Skb,
+    mss: u32,
+    last: bool,
+    max_segs: u32,
+    cwnd: &mut bool,
+    rwnd: &mut bool,
+) -> bool {
+    let tp = &*cx.tp;
+    if tp.ca_state >= CaState::Recovery {
+        return false;
+    }
+    // Only right after something was sent: deferring is no reason to wake up late.
+    if (cx.now - tp.wstamp).as_nanos() > 1_000_000 {
+        return false;
+    }
+    let in_flight = packets_in_flight(tp);
+    let send_win = u64::from((wnd_end(tp) - skb.tcp.seq).max(0) as u32);
+    let cong_win = u64::from(tp.snd_cwnd.saturating_sub(in_flight)) * u64::from(mss);
+    let limit = send_win.min(cong_win);
+    let len = skb.len() as u64;
+    if limit >= u64::from(max_segs) * u64::from(mss) || (!last && limit >= len) {
+        return false;
+    }
+    match cx.stack.sysctl.tcp_tso_win_divisor() {
+        0 => {
+            if limit > MAX_DEFERRED_MSS * u64::from(mss) {
+                return false;
+            }
+        }
+        n => {
+            let chunk = u64::from(tp.snd_wnd).min(u64::from(tp.snd_cwnd) * u64::from(mss)) / n as u64;
+            if limit >= chunk {
+                return false;
+            }
+        }
+    }
+    // The next acknowledgement must be near: in less than half an RTT.
+    let Some(head) = tp.rtx_queue.front() else { return false };
+    if (cx.now - head.tcp.mstamp).as_nanos() < u128::from(tp.srtt_us >> 4) * 1000 {
+        return false;
+    }
+    if cong_win < send_win {
+        if cong_win <= len {
+            *cwnd = true;
+            return true;
+        }
+    } else if send_win <= len {
+        *rwnd = true;
+        return true;
+    }
+    // Nothing will be added to it.
+    skb.tcp.flags & FIN == 0 && !skb.tcp.eor
+}
+
+/// How many bytes of a packet of several segments go now: quota, window, and no partial segment where Nagle holds it
+/// (tcp_mss_split_point).
+fn mss_split_point(tp: &TcpSock, skb: &Skb, mss: u32, last: bool, max_segs: u32, nonagle: u8) -> u32 {
+    let window = (wnd_end(tp) - skb.tcp.seq).max(0) as u32;
+    let most = mss.saturating_mul(max_segs);
+    if most <= window && !last {
+        return most;
+    }
+    let needed = (skb.len() as u32).min(window);
+    if most <= needed {
+        return most;
+    }
+    let partial = needed % mss.max(1);
+    if nagle_check(tp, partial != 0, nonagle) { needed - partial } else { needed }
+}
+
+/// Whether so much of this sock waits in a device that more would only make the queue longer (TCP small queues); then the
+/// completion continues. `factor`: doublings of the limit. Linux: tcp_small_queue_check.
+pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32) -> bool {
+    let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
+    let mut limit = u64::from(2 * skb_truesize).max(rate >> PACING_SHIFT);
+    if !paces(cx) {
+        limit = limit.min(cx.stack.sysctl.tcp_limit_output_bytes().max(0) as u64);
+    }
+    limit <<= factor;
+    if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
+        return false;
+    }
+    // With nothing of ours unacknowledged the device only holds old acknowledgements or the packets of a lost past.
+    if cx.tp.rtx_queue.is_empty() {
+        return false;
+    }
+    cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel);
+    // The completion may have come before it could see the bit.
+    fence(Ordering::SeqCst);
+    u64::from(cx.sock.wmem_alloc.load(Ordering::SeqCst)) > limit
+}
+
+/// Whether pacing wants the next packet to leave later; arms the timer for then (tcp_pacing_check).
+pub(super) fn pacing_check(cx: &mut Cx<'_>) -> bool {
+    if !paces(cx) || cx.tp.wstamp <= cx.now {
+        return false;
+    }
+    let at = cx.tp.wstamp;
+    let slot: &mut TimerSlot = &mut cx.tp.pacing_timer;
+    if slot.at().is_none_or(|t| t < cx.now) {
+        cx.stack.arm_sock(slot, cx.sock, deferred::PACING, at);
+    }
+    true
+}
+
+/// Cuts a packet after `len` bytes of payload: flags that belong to the end go with the second part, which is returned.
+/// Both parts count their segments anew by `mss`.
+fn split(skb: &mut Skb, len: u32, mss: u32) -> Skb {
+    let mut rest = skb.split_off(len as usize);
+    rest.tcp.seq = skb.tcp.seq + len;
+    skb.tcp.end_seq = rest.tcp.seq;
+    skb.tcp.flags &= !(FIN | PSH);
+    skb.tcp.eor = false;
+    // A transmit timestamp is asked for the last byte.
+    skb.tcp.txstamp_ack = false;
+    set_tso_segs(skb, mss);
+    set_tso_segs(&mut rest, mss);
+    rest
+}
+
+/// Segments left the count of a packet in the retransmit queue: cut, merged or counted anew (tcp_adjust_pcount). `decr`
+/// may be negative.
+pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
+    let sub = |n: &mut u32| *n = n.saturating_add_signed(-decr);
+    sub(&mut tp.packets_out);
+    if tags & sacked::SACKED_ACKED != 0 {
+        sub(&mut tp.sacked_out);
+    }
+    if tags & sacked::SACKED_RETRANS != 0 {
+        sub(&mut tp.retrans_out);
+    }
+    if tags & sacked::LOST != 0 {
+        sub(&mut tp.lost_out);
+    }
+    if !is_sack(tp) && decr > 0 {
+        // Reno counts duplicates as sacked segments: no more of them than there are segments.
+        tp.sacked_out -= tp.sacked_out.min(decr as u32);
+    }
+}
+
+/// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest is at
+/// `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has blown the queue up far beyond the
+/// send buffer (CVE-2019-11478). Linux: tcp_fragment.
+pub fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
+    let n = if rtx { cx.tp.rtx_queue.len() } else { cx.tp.write_queue.len() };
+    let limit = i64::from(cx.sock.sndbuf.load(Ordering::Relaxed)) + 2 * i64::from(GSO_MAX_SIZE + SKB_OVERHEAD);
+    if rtx && i64::from(cx.sk.wmem_queued >> 1) > limit && i != 0 && i + 1 != n {
+        cx.stack.mib.inc(Mib::TcpExtTCPWqueueTooBig);
+        return Err(Error::NoMem);
+    }
+    let queue = if rtx { &mut cx.tp.rtx_queue } else { &mut cx.tp.write_queue };
+    let Some(skb) = queue.get_mut(i) else { return Err(Error::Inval) };
+    if len >= skb.len() as u32 && !(len == skb.len() as u32 && skb.tcp.flags & FIN != 0) {
+        return Err(Error::Inval);
+    }
+    let (old_segs, old_size) = (i32::from(skb.tcp.gso_segs), skb.truesize as i32);
+    let rest = split(skb, len, mss);
+    let tags = skb.tcp.sacked;
+    let segs = i32::from(skb.tcp.gso_segs) + i32::from(rest.tcp.gso_segs);
+    let grown = skb.truesize as i32 + rest.truesize as i32 - old_size;
+    let sent = !cx.tp.snd_nxt.before(rest.tcp.end_seq);
+    queue.insert(i + 1, rest);
+    adjust_wmem(cx, grown);
+    if sent && old_segs != segs {
+        adjust_pcount(cx.tp, tags, old_segs - segs);
+    }
+    Ok(())
+}
+
+/// Moves up to `amount` bytes of the next unsent packet into `skb`, the one about to leave, so that a super-packet goes out
+/// full (tcp_grow_skb).
+fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
+    if skb.tcp.eor || skb.tcp.flags & FIN != 0 {
+        return;
+    }
+    let Some(next) = cx.tp.write_queue.front_mut() else { return };
+    let n = (next.len() as u32).min(amount);
+    if n == 0 || skb.frags().len() + next.frags().len() > MAX_FRAGS {
+        return;
+    }
+    let before = skb.truesize as i32 + next.truesize as i32;
+    let rest = next.split_off(n as usize);
+    let mut taken = std::mem::replace(next, rest);
+    let share = taken.truesize - SKB_OVERHEAD;
+    let size = skb.truesize;
+    skb.append_frags(&mut taken);
+    skb.truesize = size + share;
+    skb.tcp.end_seq += n;
+    next.tcp.seq += n;
+    let mut after = skb.truesize as i32 + next.truesize as i32;
+    if next.is_empty() {
+        // All of it was taken: its flags and its FIN come along.
+        after -= next.truesize as i32;
+        skb.tcp.end_seq = next.tcp.end_seq;
+        skb.tcp.flags |= next.tcp.flags;
+        skb.tcp.eor = next.tcp.eor;
+        skb.tcp.txstamp_ack |= next.tcp.txstamp_ack;
+        cx.tp.write_queue.pop_front();
+    } else {
+        next.tcp.gso_segs = 0;
+    }
+    adjust_wmem(cx, after - before);
+}
+
+/// A segment was sent for the first time: it moves to the retransmit queue, counters and timers follow
+/// (tcp_event_new_data_sent).
+pub fn event_new_data_sent(cx: &mut Cx<'_>, skb: Skb) {
+    let segs = u32::from(skb.tcp.gso_segs.max(1));
+    let prior = cx.tp.packets_out;
+    cx.tp.snd_nxt = skb.tcp.end_seq;
+    cx.tp.rtx_queue.push_back(skb);
+    cx.tp.packets_out += segs;
+    if prior == 0 || cx.tp.pending == XmitTimer::LossProbe {
+        rearm_rto(cx);
+    }
+    cx.stack.mib.add(Mib::TcpExtTCPOrigDataSent, u64::from(segs));
+    rcvbuf::check_space(cx);
+}
+
+/// What became of the packet at the send head.
+enum Head {
+    /// It left: so many segments.
+    Sent(u32),
+    /// It stays, and so does all behind it.
+    Stays(Skb),
+}
+
+/// Limits noted in one run of the loop.
+#[derive(Default)]
+struct Limits {
+    cwnd: bool,
+    rwnd: bool,
+}
+
+fn send_head(
+    cx: &mut Cx<'_>,
+    mut skb: Skb,
+    mss: u32,
+    max_segs: u32,
+    nonagle: u8,
+    push_one: i32,
+    limits: &mut Limits,
+) -> Head {
+    if pacing_check(cx) {
+        return Head::Stays(skb);
+    }
+    let mut quota = cwnd_test(cx.tp);
+    if quota == 0 {
+        if push_one != 2 {
+            return Head::Stays(skb);
+        }
+        // A loss probe goes out whatever the window says (RFC 8985 §7.3).
+        quota = 1;
+    }
+    let quota = quota.min(max_segs);
+    let missing = (u64::from(quota) * u64::from(mss)).saturating_sub(skb.len() as u64);
+    if missing > 0 && !cx.tp.write_queue.is_empty() {
+        grow_skb(cx, &mut skb, missing as u32);
+    }
+    let segs = set_tso_segs(&mut skb, mss);
+    if !snd_wnd_test(cx.tp, &skb, mss) {
+        limits.rwnd = true;
+        return Head::Stays(skb);
+    }
+    let last = cx.tp.write_queue.is_empty();
+    let mut limit = mss;
+    if segs == 1 {
+        if !nagle_test(cx, &skb, mss, if last { nonagle } else { nagle::PUSH }) {
+            return Head::Stays(skb);
+        }
+    } else {
+        if push_one == 0 && tso_should_defer(cx, &skb, mss, last, max_segs, &mut limits.cwnd, &mut limits.rwnd) {
+            return Head::Stays(skb);
+        }
+        if !urg_mode(cx) {
+            limit = mss_split_point(cx.tp, &skb, mss, last, quota, nonagle);
+        }
+    }
+    if skb.len() as u32 > limit {
+        if limit == 0 {
+            return Head::Stays(skb);
+        }
+        let old = skb.truesize as i32;
+        let rest = split(&mut skb, limit, mss);
+        adjust_wmem(cx, skb.truesize as i32 + rest.truesize as i32 - old);
+        cx.tp.write_queue.push_front(rest);
+    }
+    if small_queue_check(cx, skb.truesize, 0) {
+        return Head::Stays(skb);
+    }
+    if skb.tcp.seq == skb.tcp.end_seq {
+        // Empty: its writer sleeps for memory to fill it.
+        return Head::Stays(skb);
+    }
+    if transmit_skb(cx, &mut skb).is_err() {
+        return Head::Stays(skb);
+    }
+    let segs = u32::from(skb.tcp.gso_segs.max(1));
+    let (len, end) = (skb.len() as u64, skb.tcp.end_seq);
+    event_new_data_sent(cx, skb);
+    if len < u64::from(segs) * u64::from(mss) {
+        // Minshall: the end of the last small segment sent.
+        cx.tp.snd_sml = end;
+    }
+    Head::Sent(segs)
+}
+
+/// Sends from the unsent queue what may be sent. `push_one`: 0 all, 1 one packet, 2 one packet as a loss probe. True:
+/// nothing is in flight and yet something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
+pub fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push_one: i32) -> bool {
+    cx.refresh_clock();
+    let max_segs = tso_segs(cx, mss);
+    let mut sent = 0;
+    let mut limits = Limits::default();
+    while let Some(skb) = cx.tp.write_queue.pop_front() {
+        match send_head(cx, skb, mss, max_segs, nonagle, push_one, &mut limits) {
+            Head::Sent(segs) => sent += segs,
+            Head::Stays(skb) => {
+                cx.tp.write_queue.push_front(skb);
+                break;
+            }
+        }
+        if push_one != 0 {
+            break;
+        }
+    }
+    if limits.rwnd {
+        chrono_start(cx, Chrono::RwndLimited);
+    } else {
+        chrono_stop(cx, Chrono::RwndLimited);
+    }
+    cx.tp.rwnd_limited = limits.rwnd;
+    limits.cwnd |= packets_in_flight(cx.tp) >= cx.tp.snd_cwnd;
+    if sent > 0 || limits.cwnd {
+        cwnd_validate(cx, limits.cwnd);
+    }
+    if sent > 0 {
+        if in_cwnd_reduction(cx.tp) {
+            cx.tp.prr_out += sent;
+        }
+        if push_one != 2 {
+            schedule_loss_probe(cx, false);
+        }
+        return false;
+    }
+    cx.tp.packets_out == 0 && !cx.tp.write_queue.is_empty()
+}
+
+/// The device is done with packets of ours, or pacing's time has come: send on (tcp_tsq_handler).
+pub fn tsq_handler(cx: &mut Cx<'_>) {
+    use super::state::State as S;
+    if !cx.state().is_one_of(&[S::Established, S::FinWait1, S::Closing, S::CloseWait, S::LastAck]) {
+        return;
+    }
+    if cx.tp.lost_out > cx.tp.retrans_out && cx.tp.snd_cwnd > packets_in_flight(cx.tp) {
+        cx.refresh_clock();
+        super::retransmit::xmit_retransmit_queue(cx);
+    }
+    let mss = super::mtu::current_mss(cx);
+    let nonagle = cx.tp.nonagle;
+    write_xmit(cx, mss, nonagle, 0);
+}
+
+/// Queues a packet that takes sequence space and has no payload (tcp_queue_skb).
+pub(super) fn queue_skb(cx: &mut Cx<'_>, skb: Skb) {
+    cx.tp.write_seq = skb.tcp.end_seq;
+    let truesize = skb.truesize as i32;
+    add_write_queue_tail(cx, skb);
+    super::output::charge_wmem(cx, truesize);
+}
