@@ -60,10 +60,8 @@ fn both_directions_are_written_as_on_a_wire_with_nanoseconds() {
     assert!(matches!(b.xmit(0, clock.now(), answer), Xmit::Sent));
     clock.advance(Duration::from_nanos(1));
     assert_eq!(pcap.recv(0, clock.now(), 9, &mut |_| ()).unwrap(), 1);
-    let netdev = crate::ip::netdev::NetDevs::default();
-    let dev = netdev.add(pcap.clone()).unwrap();
     assert_eq!(pcap.frames(), 4);
-    pcap.stop(&dev).unwrap();
+    pcap.finish().unwrap();
     let (header, packets) = read(&file);
     assert_eq!((header.datalink, header.ts_resolution), (DataLink::RAW, TsResolution::NanoSecond));
     assert_eq!(packets.iter().map(|p| p.1.len()).collect::<Vec<_>>(), [1488, 1488, 1144, 160]);
@@ -83,18 +81,19 @@ fn a_capture_starts_and_stops_on_a_device_that_runs() {
         assert_eq!(dev.device().recv(0, Instant::ZERO, 9, &mut |_| ()).unwrap(), 1);
     };
     let (one, two) = (Memory::default(), Memory::default());
+    let errno = |r: io::Result<()>| r.unwrap_err().raw_os_error();
+    assert_eq!(errno(stop(&dev)), Some(libc::EINVAL));
     pass(&dev);
-    let first = Pcap::start(&dev, Box::new(one.clone()), clock.clone()).unwrap();
+    start_to(&dev, Box::new(one.clone()), clock.clone()).unwrap();
+    assert_eq!(errno(start_to(&dev, Box::new(two.clone()), clock.clone())), Some(libc::EBUSY));
     pass(&dev);
-    let second = Pcap::start(&dev, Box::new(two.clone()), clock).unwrap();
     pass(&dev);
-    // Not the outermost: it stays and lets pass.
-    first.stop(&dev).unwrap();
+    stop(&dev).unwrap();
     pass(&dev);
-    second.stop(&dev).unwrap();
+    start_to(&dev, Box::new(two.clone()), clock).unwrap();
     pass(&dev);
-    second.stop(&dev).unwrap();
-    assert_eq!((read(&one).1.len(), read(&two).1.len()), (2, 2), "each loopback packet once");
+    stop(&dev).unwrap();
+    assert_eq!((read(&one).1.len(), read(&two).1.len()), (2, 1), "each loopback packet once");
 }
 
 #[test]
@@ -108,4 +107,6 @@ fn a_file_that_cannot_be_written_ends_the_capture_and_not_the_traffic() {
     assert_eq!(b.recv(0, Instant::ZERO, 1000, &mut |_| ()).unwrap(), 400);
     assert_eq!(pcap.lost(), 1);
     assert!(pcap.frames() < 400);
+    assert_eq!(pcap.finish().unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    pcap.finish().unwrap();
 }
