@@ -16,5 +16,6 @@ pub mod stack;
 pub mod sys;
 pub mod sysctl;
 pub mod tcp;
+pub mod udp;
 pub mod wheel;
 pub mod wire;

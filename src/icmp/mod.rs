@@ -1,10 +1,230 @@
+//! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included; the
+//! socket's port takes the place of the identifier, and the checksum is filled in; it gets the answers that carry it.
+//! Above: the socket layer. Below: `ip::icmp`, `ip::icmpv6`. Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
+//!
+//! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
+
 mod table;
-use crate::ip::*;
-use crate::sock::skb::Skb;
-use crate::stack::Stack;
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
+
 pub use table::Table;
-pub(crate) fn error(_stack: &Arc<Stack>, _e: &IcmpError<'_>) {}
-pub(crate) fn receive(_stack: &Arc<Stack>, _skb: Skb, _i: &PacketInfo) -> bool {
-    false
+
+use crate::counters::DropReason;
+use crate::error::{Error, Result};
+use crate::ip::output::{IpTx, xmit, xmit_multicast};
+use crate::ip::{IcmpError, PacketInfo, datagram, icmp as icmp4, icmpv6, sockopt};
+use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::{Sock, SockGuard, flag};
+use crate::stack::Stack;
+use crate::wire::{icmp, icmpv6 as wire6, proto};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The table of operations, of one family.
+#[derive(Debug)]
+struct Ping {
+    v4: bool,
+}
+
+/// Registers "PING" and "PINGv6" with the handlers of ICMP and ICMPv6.
+pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    let families: [(bool, i32, i32, Arc<dyn IpHandler>); 2] = [
+        (true, libc::AF_INET, libc::IPPROTO_ICMP, Arc::new(icmp4::Icmp)),
+        (false, libc::AF_INET6, libc::IPPROTO_ICMPV6, Arc::new(icmpv6::Icmpv6)),
+    ];
+    for (v4, family, protocol, handler) in families {
+        let proto = Arc::new(Ping { v4 });
+        let key = ProtoSwitch { family, ty: libc::SOCK_DGRAM, protocol, default: false, proto };
+        stack.registry.register(&[key], Some((&[protocol as u8], handler)))?;
+    }
+    Ok(())
+}
+
+/// An echo reply, header included, for the socket with its identifier. False: there is none.
+pub(crate) fn receive(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) -> bool {
+    if !skb.may_pull(icmp::HEADER_LEN) {
+        return false;
+    }
+    let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
+    let Some(sock) = stack.ip.ping.find(info.dst.is_ipv4(), id) else { return false };
+    skb.rx = Some(*info);
+    sock.deliver(stack, skb, info.now);
+    true
+}
+
+/// An error about an echo request: to the socket that sent it.
+pub(crate) fn error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
+    let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
+    let id = match e.quoted {
+        [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
+        // Not ours: what we answered or advertised ourselves is nobody's business.
+        _ => return stack.mib.drop(DropReason::IcmpImplausible),
+    };
+    let Some(sock) = stack.ip.ping.find(e.src.is_ipv4(), id) else {
+        return stack.mib.drop(DropReason::IcmpImplausible);
+    };
+    let to = datagram::name_of(e.dst, 0, e.ifindex);
+    if sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, e.quoted)).is_none() && e.fatal {
+        report_unowned(&sock, e);
+    }
+}
+
+fn report_unowned(sock: &Arc<Sock>, e: &IcmpError<'_>) {
+    if sock.state() == datagram::CONNECTED {
+        sock.report_error(e.errno);
+    }
+}
+
+impl Ping {
+    /// The message with the socket's identifier and the checksum. EINVAL for what is not an echo request (ping_common_sendmsg).
+    fn finish(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, dst: IpAddr) -> Result<()> {
+        let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
+        if bytes.len() < icmp::HEADER_LEN || bytes[0] != echo || bytes[1] != 0 {
+            return Err(Error::Inval);
+        }
+        bytes[4..6].copy_from_slice(&g.common.sport.to_be_bytes());
+        match (src, dst) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => icmp::fill_checksum(bytes),
+            (IpAddr::V6(s), IpAddr::V6(d)) => wire6::fill_checksum(bytes, s, d),
+            _ => return Err(Error::Inval),
+        }
+        Ok(())
+    }
+}
+
+impl Proto for Ping {
+    fn name(&self) -> &str {
+        if self.v4 { "PING" } else { "PINGv6" }
+    }
+
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        sk.common.set_flag(flag::V6ONLY, !self.v4);
+        Ok(())
+    }
+
+    fn close(&self, sk: SockRef<'_>, _: i32) {
+        let mut g = sk.lock();
+        self.unhash(&mut g);
+        datagram::close(&mut g);
+    }
+
+    fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        if addr.is_ipv4() != self.v4 {
+            return Err(Error::AfNoSupport);
+        }
+        datagram::connect(sk, addr)
+    }
+
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        datagram::disconnect(sk);
+        if !sk.common.flag(flag::BINDPORT_LOCK) {
+            self.unhash(sk);
+            sk.common.sport = 0;
+        }
+        Ok(())
+    }
+
+    fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        match request {
+            r if r == libc::FIONREAD as u64 => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
+            r if r == libc::TIOCOUTQ as u64 => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+            _ => Err(Error::NoTty),
+        }
+    }
+
+    fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        sockopt::set(&mut sk.lock(), level, name, value)
+    }
+
+    fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        sockopt::get(&sk.lock(), level, name, value)
+    }
+
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let len = msg.remaining();
+        if len > 0xffff {
+            return Err(Error::MsgSize);
+        }
+        if msg.flags & libc::MSG_OOB != 0 {
+            return Err(Error::OpNotSupp);
+        }
+        let mut g = sk.lock();
+        let to = match msg.name {
+            Some(n) if n.is_ipv4() != self.v4 => return Err(Error::AfNoSupport),
+            Some(n) => n,
+            None if g.sock.state() != datagram::CONNECTED => return Err(Error::DestAddrReq),
+            None => datagram::name_of(g.common.daddr, 0, g.common.bound_dev_if),
+        };
+        let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+        let mut bytes = vec![0; len];
+        msg.copy_to(&mut bytes);
+        self.finish(&g, &mut bytes, plan.src, to.ip())?;
+        datagram::wait_for_room(&mut g, msg.dontwait())?;
+        let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
+        let mut skb = Skb::from_slice(&bytes);
+        skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+        let protocol = if self.v4 { proto::ICMP } else { proto::ICMPV6 };
+        let flow_label = g.common.flow_label;
+        let tx = IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+        if self.v4 {
+            icmp4::count_out(g.stack, bytes[0]);
+        } else {
+            icmpv6::count_out(g.stack, bytes[0]);
+        }
+        if to.ip().is_multicast() {
+            xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped)?;
+        } else {
+            xmit(g.stack, &plan.dst, &tx, skb)?;
+        }
+        Ok(len)
+    }
+
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        datagram::recv(sk, msg, |_, skb, msg| {
+            msg.name = skb.rx.map(|rx| datagram::name_of(rx.src, 0, rx.ifindex));
+            datagram::copy(skb, 0, skb.len(), msg)
+        })
+    }
+
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        let Some(rx) = skb.rx else { return };
+        let c = &sk.common;
+        let bound = c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst;
+        let peer = sk.sock.state() != datagram::CONNECTED || c.daddr == rx.src;
+        if !bound || !peer || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
+            return sk.stack.mib.drop(DropReason::NoSocket);
+        }
+        if let Err(reason) = datagram::queue(sk, skb) {
+            sk.stack.mib.drop(reason);
+        }
+    }
+
+    fn unhash(&self, sk: &mut SockGuard<'_>) {
+        sk.stack.ip.ping.remove(self.v4, sk.common.sport, sk.sock);
+    }
+
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        let table = &sk.stack.ip.ping;
+        sk.common.sport = match port {
+            0 => table.insert_any(sk.stack, self.v4, sk.sock).ok_or(Error::AddrInUse)?,
+            id if table.insert(self.v4, id, sk.sock) => id,
+            _ => return Err(Error::AddrInUse),
+        };
+        Ok(())
+    }
+
+    fn put_port(&self, sk: &mut SockGuard<'_>) {
+        self.unhash(sk);
+        sk.common.sport = 0;
+    }
+
+    fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
+        let mut g = sk.lock();
+        g.sock.report_error(err);
+        self.disconnect(&mut g)
+    }
 }

@@ -51,8 +51,9 @@ impl std::fmt::Debug for Socket {
 
 /// Registers TCP, UDP, ICMP and raw sockets: through the registry, as any plug-in would.
 pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    let _ = stack;
-    Ok(())
+    crate::udp::register(stack)?;
+    crate::icmp::register(stack)?;
+    crate::raw::register(stack)
 }
 
 /// `a` without its v4-mapped disguise.

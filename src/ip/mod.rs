@@ -1,6 +1,7 @@
 //! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ICMP, raw. Below: devices.
 //! Input: `input` → `fragment` → protocol handler; output: `route` → `output` → `neigh` → `netdev`. Linux: net/ipv4, net/ipv6.
 
+pub mod datagram;
 pub mod fragment;
 pub mod icmp;
 pub mod icmpv6;
@@ -10,7 +11,9 @@ pub mod multicast;
 pub mod neigh;
 pub mod netdev;
 pub mod output;
+pub mod ports;
 pub mod route;
+pub mod sockopt;
 
 use crate::env::Instant;
 use netdev::NetDev;
@@ -151,6 +154,10 @@ pub struct IpState {
     pub idents: ident::Idents,
     /// Rate limits of ICMP.
     pub limits: icmp::Limits,
+    /// Counters of port choice.
+    pub ports: ports::Ports,
+    /// UDP sockets.
+    pub udp: crate::udp::Table,
     /// Raw sockets.
     pub raw: crate::raw::Table,
     /// Ping sockets.
@@ -167,6 +174,8 @@ impl IpState {
             groups: multicast::Groups::default(),
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),
+            ports: ports::Ports::default(),
+            udp: crate::udp::Table::default(),
             raw: crate::raw::Table::default(),
             ping: crate::icmp::Table::default(),
         }

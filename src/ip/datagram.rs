@@ -1,0 +1,404 @@
+//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and what an ICMP
+//! error does to a socket. Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb,
+//! ip_cmsg_recv, ip_icmp_error, ip_local_error.
+
+use super::{Dst, DstKind, IcmpError, route, sockopt};
+use crate::counters::DropReason;
+use crate::error::{Error, Result};
+use crate::sock::errqueue::ErrEntry;
+use crate::sock::mem::{self, Kind};
+use crate::sock::msg::{Control, RecvMsg, SockExtendedErr};
+use crate::sock::proto::SockRef;
+use crate::sock::skb::Skb;
+use crate::sock::wait::Events;
+use crate::sock::{SockGuard, flag};
+use crate::wire::addr::is_link_local_v6;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// ESTABLISHED, which a connected datagram socket is, and CLOSE, which the others are.
+pub const CONNECTED: u8 = 1;
+/// See [`CONNECTED`].
+pub const UNCONNECTED: u8 = 7;
+
+/// Origins of queued errors (SO_EE_ORIGIN_*).
+const ORIGIN_LOCAL: u8 = 1;
+const ORIGIN_ICMP: u8 = 2;
+const ORIGIN_ICMP6: u8 = 3;
+
+/// Puts a packet into the receive queue and wakes readers. Refused, and for the caller to count: `SocketRcvbuff`, `ProtoMem`,
+/// or `SocketClose` after close.
+pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), DropReason> {
+    let (stack, sock) = (g.stack, g.sock);
+    if g.common.flag(flag::DEAD) {
+        return Err(DropReason::SocketClose);
+    }
+    let (held, limit) = (sock.rmem_alloc.load(Ordering::Relaxed), sock.rcvbuf.load(Ordering::Relaxed));
+    if held > limit / 2 {
+        // Half full: small datagrams no longer sit in large pages (skb_condense).
+        skb.shrink();
+    }
+    if held >= limit {
+        sock.drops.fetch_add(1, Ordering::Relaxed);
+        return Err(DropReason::SocketRcvbuff);
+    }
+    let truesize = skb.truesize;
+    if !mem::schedule(stack, sock, &mut g.common, truesize as i32, Kind::Recv) {
+        sock.drops.fetch_add(1, Ordering::Relaxed);
+        return Err(DropReason::ProtoMem);
+    }
+    mem::charge_rmem(sock, &mut g.common, truesize);
+    g.common.stamp = skb.tstamp;
+    g.common.receive_queue.push_back(skb);
+    sock.wait.wake(Events::IN);
+    Ok(())
+}
+
+/// Takes the next datagram, or waits for one, and lets `f` copy it. With MSG_PEEK it stays; with MSG_ERRQUEUE it is the
+/// next queued error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD.
+pub fn recv(
+    sk: SockRef<'_>,
+    msg: &mut RecvMsg<'_, '_>,
+    f: impl FnOnce(&SockGuard<'_>, &Skb, &mut RecvMsg<'_, '_>) -> usize,
+) -> Result<usize> {
+    let mut g = sk.lock();
+    if msg.flags & libc::MSG_ERRQUEUE != 0 {
+        let sock = g.sock;
+        return g.common.recv_error(sock, msg);
+    }
+    if msg.flags & libc::MSG_OOB != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    let deadline = g.common.rcvtimeo.map(|t| g.now + t);
+    while g.common.receive_queue.is_empty() {
+        sk.sock.take_error()?;
+        if msg.dontwait() {
+            return Err(Error::Again);
+        }
+        if sk.sock.rcv_shutdown() {
+            return Ok(0);
+        }
+        g.sleep(Events::IN, true, deadline)?;
+    }
+    sk.sock.take_error()?;
+    let peek = msg.flags & libc::MSG_PEEK != 0;
+    let Some(skb) = g.common.receive_queue.pop_front() else { return Err(Error::Again) };
+    let n = f(&g, &skb, msg);
+    control(&g, &skb, msg);
+    let (sock, truesize) = (g.sock, skb.truesize);
+    if peek {
+        g.common.receive_queue.push_front(skb);
+    } else {
+        mem::uncharge_rmem(sock, &mut g.common, truesize);
+    }
+    Ok(n)
+}
+
+/// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of recvmsg:
+/// what was copied, or with MSG_TRUNC given what there is.
+pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
+    let n = msg.put_skb(skb, from, len);
+    if n < len {
+        msg.out_flags |= libc::MSG_TRUNC;
+    }
+    if msg.flags & libc::MSG_TRUNC != 0 { len } else { n }
+}
+
+fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    let c = &g.common;
+    if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
+        // The stack's clock and the wall's run at the same rate: what passed on one passed on the other.
+        let at = g.stack.clock.wall().saturating_sub(g.stack.now() - skb.tstamp);
+        msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
+    }
+    let drops = g.sock.drops.load(Ordering::Relaxed);
+    if c.flag(flag::RXQ_OVFL) && drops > 0 {
+        msg.control.push(Control::RxqOvfl(drops));
+    }
+    let Some(rx) = skb.rx else { return };
+    if c.flag(flag::PKTINFO) {
+        msg.control.push(Control::PktInfo { ifindex: rx.ifindex, addr: rx.dst });
+    }
+    if c.flag(flag::RECVTTL) {
+        msg.control.push(Control::Ttl(i32::from(rx.ttl)));
+    }
+    if c.flag(flag::RECVTOS) {
+        msg.control.push(Control::Tos(i32::from(rx.tos)));
+    }
+}
+
+/// An end of a packet as a name: a link-local address carries its interface.
+pub fn name_of(ip: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
+    match ip {
+        IpAddr::V6(a) if is_link_local_v6(a) => SocketAddr::V6(SocketAddrV6::new(a, port, 0, ifindex)),
+        _ => SocketAddr::new(ip, port),
+    }
+}
+
+/// What an ICMP error does to the socket that sent the packet: it is queued where the socket asks for that (IP_RECVERR), and
+/// becomes SO_ERROR if it is queued, or is hard and the socket connected. `to`: where the packet went; `payload`: what is
+/// left of its data. Learns path MTUs. Linux: __udp4_lib_err, ping_err, raw_err.
+pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payload: &[u8]) {
+    let v4 = e.src.is_ipv4();
+    let mut fatal = e.fatal;
+    if e.errno == Error::MsgSize {
+        route::update_pmtu(g.stack, e.dst, e.info, e.now);
+        g.common.dst = None;
+        if i32::from(g.common.pmtudisc) == libc::IP_PMTUDISC_DONT {
+            return;
+        }
+        fatal = true;
+    }
+    if sockopt::wants_errors(g, v4) {
+        let err = SockExtendedErr {
+            errno: e.errno.errno() as u32,
+            origin: if v4 { ORIGIN_ICMP } else { ORIGIN_ICMP6 },
+            ty: e.ty,
+            code: e.code,
+            info: e.info,
+            data: 0,
+            offender: Some(e.reporter),
+        };
+        let sock = g.sock;
+        let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), control: Vec::new() };
+        g.common.queue_error(sock, entry);
+    } else if !fatal || g.sock.state() != CONNECTED {
+        return;
+    }
+    g.sock.report_error(e.errno);
+}
+
+/// A datagram was too long for its path: queued with the MTU where the socket asks for it (ip_local_error).
+pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
+    if !sockopt::wants_errors(g, to.is_ipv4()) {
+        return;
+    }
+    let errno = Error::MsgSize.errno() as u32;
+    let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
+    let sock = g.sock;
+    g.common.queue_error(sock, ErrEntry { addr: Some(to), err, payload: Vec::new(), control: Vec::new() });
+}
+
+/// Where a datagram goes, and what of its header the call or the socket decided.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The route.
+    pub dst: Arc<Dst>,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination.
+    pub to: SocketAddr,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// A copy for this stack, of a datagram to a group.
+    pub looped: bool,
+    /// UDP_SEGMENT of this call.
+    pub segment: Option<u16>,
+}
+
+/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data, port 0
+/// is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
+pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
+    let v4 = to.is_ipv4();
+    let c = &g.common;
+    if v4 && c.flag(flag::V6ONLY) {
+        return Err(Error::NetUnreach);
+    }
+    let own = [c.saddr, c.rcv_saddr].into_iter().find(|a| !a.is_unspecified());
+    if own.is_some_and(|a| a.is_ipv4() != v4) {
+        // Bound to an address of one family, it cannot send to the other.
+        return Err(if v4 { Error::NetUnreach } else { Error::Inval });
+    }
+    let (mut src, mut oif, mut ttl, mut tos, mut segment) = (own, c.bound_dev_if, None, None, None);
+    for item in control {
+        match item {
+            Control::PktInfo { ifindex, addr } => {
+                if *ifindex != 0 {
+                    if c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
+                        return Err(Error::Inval);
+                    }
+                    g.stack.netdevs.by_index(*ifindex).ok_or(Error::NoDev)?;
+                    oif = *ifindex;
+                }
+                let addr = addr.to_canonical();
+                if !addr.is_unspecified() {
+                    if addr.is_ipv4() != v4 || !(c.flag(flag::FREEBIND) || route::is_local(g.stack, addr)) {
+                        return Err(Error::Inval);
+                    }
+                    src = Some(addr);
+                }
+            }
+            Control::Ttl(n) if v4 && (1..=255).contains(n) => ttl = Some(*n as u8),
+            Control::Ttl(n) if !v4 && (-1..=255).contains(n) => ttl = u8::try_from(*n).ok(),
+            Control::Tos(n) if (0..=255).contains(n) => tos = Some(*n as u8),
+            Control::Tos(-1) if !v4 => {}
+            Control::UdpSegment(n) => segment = Some(*n),
+            // A mark chooses no route here; as on a kernel without rules for it.
+            Control::Mark(_) => {}
+            _ => return Err(Error::Inval),
+        }
+    }
+    if let SocketAddr::V6(a) = to
+        && is_link_local_v6(*a.ip())
+    {
+        let scope = if a.scope_id() != 0 { a.scope_id() } else { oif };
+        if scope == 0 || (oif != 0 && oif != scope) {
+            return Err(Error::Inval);
+        }
+        oif = scope;
+    }
+    let group = to.ip().is_multicast();
+    if group && oif == 0 {
+        oif = match to {
+            SocketAddr::V6(a) if a.scope_id() != 0 => a.scope_id(),
+            _ => c.mc_index,
+        };
+    }
+    let cached = c.dst.as_ref().filter(|d| {
+        d.generation == g.stack.ip.generation()
+            && control.is_empty()
+            && g.sock.state() == CONNECTED
+            && c.daddr == to.ip()
+    });
+    let dst = match cached {
+        Some(d) => d.clone(),
+        None => route::lookup(g.stack, to.ip(), src, oif)?,
+    };
+    if dst.kind == DstKind::Broadcast && !c.flag(flag::BROADCAST) {
+        return Err(Error::Acces);
+    }
+    if (flags & libc::MSG_DONTROUTE != 0 || c.flag(flag::LOCALROUTE)) && dst.gateway.is_some() {
+        return Err(Error::NetUnreach);
+    }
+    if flags & libc::MSG_CONFIRM != 0 {
+        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now);
+    }
+    let socket_ttl = match (group, v4) {
+        (true, _) => c.mc_ttl,
+        (_, true) => c.ttl,
+        (_, false) => c.hops,
+    };
+    let ttl = ttl.or_else(|| u8::try_from(socket_ttl).ok());
+    let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
+    let tos = tos.unwrap_or(if v4 { c.tos } else { c.tclass });
+    let looped = group && c.flag(flag::MULTICAST_LOOP);
+    let src = src.unwrap_or(dst.src);
+    // A group is no source, though a socket may be bound to one to receive.
+    let src = if src.is_multicast() { dst.src } else { src };
+    Ok(Plan { dst, src, to, tos, ttl, looped, segment })
+}
+
+impl Plan {
+    /// The MTU that counts by the socket's IP_MTU_DISCOVER, and whether DF is set on a datagram of `len` bytes, IP header
+    /// included. EMSGSIZE, queued with the MTU: too long, and not to be cut (__ip_append_data, ip6_append_data).
+    pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
+        let mode = i32::from(g.common.pmtudisc);
+        let ignores_path =
+            matches!(mode, libc::IP_PMTUDISC_PROBE | libc::IP_PMTUDISC_INTERFACE | libc::IP_PMTUDISC_OMIT);
+        if ignores_path {
+            let mtu = self.dst.dev.caps().mtu.min(if self.to.is_ipv4() { 65_535 } else { 65_575 });
+            if mtu != self.dst.mtu {
+                self.dst = Arc::new(Dst { mtu, ..(*self.dst).clone() });
+            }
+        }
+        let fits = len <= self.dst.mtu as usize;
+        let never_cut = matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE)
+            || (!self.to.is_ipv4() && g.common.flag(sockopt::FLAG_DONTFRAG))
+            || mode == libc::IP_PMTUDISC_INTERFACE;
+        if !fits && never_cut {
+            local_too_long(g, self.to, self.dst.mtu);
+            return Err(Error::MsgSize);
+        }
+        Ok(match mode {
+            libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
+            _ => fits && sockopt::dont_fragment(g, &self.dst),
+        })
+    }
+}
+
+/// Waits until the socket's send buffer has room. Errors: the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
+/// Linux: sock_alloc_send_pskb.
+pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
+    let deadline = g.common.sndtimeo.map(|t| g.now + t);
+    loop {
+        g.sock.take_error()?;
+        if g.sock.send_shutdown() {
+            return Err(Error::Pipe);
+        }
+        let held = g.sock.wmem_alloc.load(Ordering::Relaxed);
+        if (held as i32) < g.sock.sndbuf.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if dontwait {
+            return Err(Error::Again);
+        }
+        g.sleep(Events::OUT, false, deadline)?;
+    }
+}
+
+/// Connects a datagram socket: route, addresses, state. The caller rehashes. Errors: EAFNOSUPPORT is the socket layer's;
+/// EINVAL, ENETUNREACH, EACCES, and what the route says. Linux: __ip4_datagram_connect, __ip6_datagram_connect.
+pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
+    g.common.dst = None;
+    if g.sock.state() == CONNECTED {
+        // A new peer may be reached from another address, unless bind fixed ours.
+        forget_source(g);
+    }
+    let p = plan(g, to, &[], 0)?;
+    if p.src.is_unspecified() {
+        return Err(Error::AddrNotAvail);
+    }
+    let c = &mut g.common;
+    if c.saddr.is_unspecified() {
+        c.saddr = p.src;
+    }
+    if c.rcv_saddr.is_unspecified() {
+        c.rcv_saddr = p.src;
+    }
+    c.daddr = to.ip();
+    c.dport = to.port();
+    c.dst = Some(p.dst);
+    if let SocketAddr::V6(a) = to
+        && is_link_local_v6(*a.ip())
+        && c.bound_dev_if == 0
+    {
+        c.bound_dev_if = a.scope_id();
+    }
+    g.sock.state.store(CONNECTED, Ordering::Release);
+    Ok(())
+}
+
+fn forget_source(g: &mut SockGuard<'_>) {
+    if !g.common.flag(flag::BINDADDR_LOCK) {
+        let any = crate::inet::unspecified(g.sock.family);
+        g.common.saddr = any;
+        g.common.rcv_saddr = any;
+    }
+}
+
+/// Dissolves the association; the caller rehashes (__udp_disconnect).
+pub fn disconnect(g: &mut SockGuard<'_>) {
+    g.sock.state.store(UNCONNECTED, Ordering::Release);
+    g.common.daddr = crate::inet::unspecified(g.sock.family);
+    g.common.dport = 0;
+    g.common.dst = None;
+    forget_source(g);
+}
+
+/// The last descriptor is closed: nothing more is queued, what is queued goes, groups are left, who waits is woken.
+pub fn close(g: &mut SockGuard<'_>) {
+    g.common.set_flag(flag::DEAD, true);
+    let sock = g.sock;
+    while let Some(skb) = g.common.receive_queue.pop_front() {
+        mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+    }
+    mem::reclaim(sock, &mut g.common);
+    g.common.error_queue = None;
+    g.common.dst = None;
+    sockopt::leave_all(g);
+    sock.state.store(UNCONNECTED, Ordering::Release);
+    sock.wait.wake(Events::ALL);
+}

@@ -1,0 +1,452 @@
+//! SOL_IP and SOL_IPV6 options, for every protocol. Above: `setsockopt` of TCP, UDP, raw and ping. Values are the C
+//! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
+//! ipv6_sockglue.c); ip(7), ipv6(7).
+//!
+//! A socket of both families has one set of most options: what IP_RECVTTL and IPV6_RECVHOPLIMIT ask for, for instance, is
+//! one bit, and packets of either family then carry it. Not here, and refused with ENOPROTOOPT as on a kernel without them:
+//! IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers, flow-label leases.
+//! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
+
+use super::netdev::NetDev;
+use super::route;
+use crate::error::{Error, Result};
+use crate::sock::sockopt::{int, put};
+use crate::sock::{SockGuard, flag};
+use crate::stack::Stack;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// Don't fragment, of IPv6 sockets (IPV6_DONTFRAG): the flag bit that `sock::flag` leaves free.
+pub const FLAG_DONTFRAG: u32 = 1 << 31;
+
+const IP_MINTTL: i32 = 21;
+const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+const IPV6_DONTFRAG: i32 = 62;
+const IPV6_MINHOPCOUNT: i32 = 73;
+const IPV6_TRANSPARENT: i32 = 75;
+const IPV6_FREEBIND: i32 = 78;
+/// Groups a socket may join (net.ipv4.igmp_max_memberships is 20; IPv6 bounds by optmem alone).
+const MAX_MEMBERSHIPS: usize = 64;
+
+/// The value of an option that may come as an int or as a single byte; 0 without bytes.
+fn int_or_byte(value: &[u8]) -> i32 {
+    match value {
+        [] => 0,
+        v if v.len() >= 4 => int(v).unwrap_or(0),
+        v => i32::from(v[0]),
+    }
+}
+
+fn is_stream(g: &SockGuard<'_>) -> bool {
+    g.sock.ty == libc::SOCK_STREAM as u16
+}
+
+fn is_raw(g: &SockGuard<'_>) -> bool {
+    g.sock.ty == libc::SOCK_RAW as u16
+}
+
+fn is_v6(g: &SockGuard<'_>) -> bool {
+    g.sock.family == libc::AF_INET6 as u16
+}
+
+/// setsockopt(2) at level SOL_IP or SOL_IPV6. Errors: ENOPROTOOPT for an unknown option or level, EINVAL for a length or
+/// value out of range, and by option EPERM, EPROTO, ENODEV, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS.
+pub fn set(g: &mut SockGuard<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+    match level {
+        libc::SOL_IP if is_v6(g) && is_raw(g) => Err(Error::NoProtoOpt),
+        libc::SOL_IP => set_v4(g, name, value),
+        libc::SOL_IPV6 if is_v6(g) => set_v6(g, name, value),
+        _ => Err(Error::NoProtoOpt),
+    }
+}
+
+/// getsockopt(2) at level SOL_IP or SOL_IPV6: writes at most `value.len()` bytes and returns how many. Errors: ENOPROTOOPT,
+/// ENOTCONN (IP_MTU without a route).
+pub fn get(g: &SockGuard<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+    match level {
+        libc::SOL_IP if is_v6(g) && is_raw(g) => Err(Error::NoProtoOpt),
+        libc::SOL_IP => get_v4(g, name, value),
+        libc::SOL_IPV6 if is_v6(g) => get_v6(g, name, value),
+        _ => Err(Error::NoProtoOpt),
+    }
+}
+
+/// A new TOS: TCP keeps the ECN bits to itself.
+fn set_tos(g: &mut SockGuard<'_>, val: i32) {
+    let mut tos = val as u8;
+    if is_stream(g) {
+        tos = tos & !3 | g.common.tos & 3;
+    }
+    if g.common.tos != tos {
+        g.common.tos = tos;
+        g.common.dst = None;
+    }
+}
+
+/// IP_RECVERR's off switch empties the queue.
+fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
+    g.common.set_flag(bit, on);
+    if !on {
+        g.common.error_queue = None;
+    }
+}
+
+fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
+    let val = int_or_byte(value);
+    let on = val != 0;
+    let some = || if value.is_empty() { Err(Error::Inval) } else { Ok(()) };
+    match name {
+        libc::IP_TOS => set_tos(g, val),
+        libc::IP_TTL => {
+            some()?;
+            if val != -1 && !(1..=255).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.ttl = val as i16;
+        }
+        libc::IP_HDRINCL if is_raw(g) => g.common.set_flag(flag::HDRINCL, on),
+        // No options is what a socket has anyway.
+        libc::IP_OPTIONS if value.is_empty() => {}
+        libc::IP_PKTINFO => g.common.set_flag(flag::PKTINFO, on),
+        libc::IP_RECVTTL => g.common.set_flag(flag::RECVTTL, on),
+        libc::IP_RECVTOS => g.common.set_flag(flag::RECVTOS, on),
+        libc::IP_RECVERR => set_recverr(g, flag::RECVERR, on),
+        libc::IP_MTU_DISCOVER => {
+            if !(libc::IP_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.pmtudisc = val as u8;
+        }
+        libc::IP_FREEBIND => {
+            some()?;
+            g.common.set_flag(flag::FREEBIND, on);
+        }
+        IP_BIND_ADDRESS_NO_PORT => g.common.set_flag(flag::BIND_NO_PORT, on),
+        libc::IP_TRANSPARENT if on => return Err(Error::Perm),
+        libc::IP_TRANSPARENT => some()?,
+        IP_MINTTL => {
+            some()?;
+            if !(0..=255).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.min_ttl = val as u8;
+        }
+        libc::IP_MULTICAST_TTL => {
+            if is_stream(g) {
+                return Err(Error::Inval);
+            }
+            some()?;
+            g.common.mc_ttl = match val {
+                -1 => 1,
+                0..=255 => val as i16,
+                _ => return Err(Error::Inval),
+            };
+        }
+        libc::IP_MULTICAST_LOOP => {
+            some()?;
+            g.common.set_flag(flag::MULTICAST_LOOP, on);
+        }
+        libc::IP_MULTICAST_IF => {
+            if is_stream(g) {
+                return Err(Error::Inval);
+            }
+            g.common.mc_index = multicast_if_v4(g, value)?;
+        }
+        libc::IP_ADD_MEMBERSHIP | libc::IP_DROP_MEMBERSHIP => {
+            if is_stream(g) {
+                return Err(Error::Proto);
+            }
+            let (group, addr, ifindex) = mreq_v4(value)?;
+            if !group.is_multicast() {
+                return Err(Error::Inval);
+            }
+            let group = IpAddr::V4(group);
+            if name == libc::IP_DROP_MEMBERSHIP {
+                let dev = group_device(g.stack, group, addr, ifindex);
+                return leave(g, group, dev.ok().map(|d| d.ifindex));
+            }
+            let dev = group_device(g.stack, group, addr, ifindex)?;
+            join(g, group, dev.ifindex)?;
+        }
+        _ => return Err(Error::NoProtoOpt),
+    }
+    Ok(())
+}
+
+fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
+    if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
+        if is_stream(g) {
+            return Err(Error::Proto);
+        }
+        let b = value.get(..20).ok_or(Error::Inval)?;
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&b[..16]);
+        let (group, ifindex) = (Ipv6Addr::from(octets), int(&b[16..])? as u32);
+        if !group.is_multicast() {
+            return Err(Error::Inval);
+        }
+        let group = IpAddr::V6(group);
+        if name == libc::IPV6_DROP_MEMBERSHIP {
+            return leave(g, group, (ifindex != 0).then_some(ifindex));
+        }
+        let dev = group_device(g.stack, group, Ipv4Addr::UNSPECIFIED, ifindex)?;
+        return join(g, group, dev.ifindex);
+    }
+    // An int is wanted, and a shorter value is wrong for nearly all; Linux reads 0 from nothing and EINVALs where it minds.
+    let val = int(value)?;
+    let on = val != 0;
+    match name {
+        libc::IPV6_V6ONLY => {
+            if g.common.sport != 0 {
+                return Err(Error::Inval);
+            }
+            g.common.set_flag(flag::V6ONLY, on);
+        }
+        libc::IPV6_UNICAST_HOPS => {
+            if !(-1..=255).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.hops = val as i16;
+        }
+        libc::IPV6_MULTICAST_HOPS => {
+            if is_stream(g) {
+                return Err(Error::NoProtoOpt);
+            }
+            g.common.mc_ttl = match val {
+                -1 => 1,
+                0..=255 => val as i16,
+                _ => return Err(Error::Inval),
+            };
+        }
+        libc::IPV6_MULTICAST_LOOP => {
+            if !(0..=1).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.set_flag(flag::MULTICAST_LOOP, on);
+        }
+        libc::IPV6_MULTICAST_IF => {
+            if is_stream(g) {
+                return Err(Error::NoProtoOpt);
+            }
+            if val != 0 {
+                g.stack.netdevs.by_index(val as u32).ok_or(Error::NoDev)?;
+                if g.common.bound_dev_if != 0 && g.common.bound_dev_if != val as u32 {
+                    return Err(Error::Inval);
+                }
+            }
+            g.common.mc_index = val as u32;
+        }
+        libc::IPV6_RECVPKTINFO => g.common.set_flag(flag::PKTINFO, on),
+        libc::IPV6_RECVHOPLIMIT => g.common.set_flag(flag::RECVTTL, on),
+        libc::IPV6_RECVTCLASS => g.common.set_flag(flag::RECVTOS, on),
+        libc::IPV6_RECVERR => set_recverr(g, flag::RECVERR6, on),
+        libc::IPV6_TCLASS => {
+            if !(-1..=255).contains(&val) {
+                return Err(Error::Inval);
+            }
+            let mut class = val.max(0) as u8;
+            if is_stream(g) {
+                class = class & !3 | g.common.tclass & 3;
+            }
+            g.common.tclass = class;
+        }
+        libc::IPV6_MTU_DISCOVER => {
+            if !(libc::IPV6_PMTUDISC_DONT..=libc::IP_PMTUDISC_OMIT).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.pmtudisc = val as u8;
+        }
+        IPV6_DONTFRAG => g.common.set_flag(FLAG_DONTFRAG, on),
+        IPV6_MINHOPCOUNT => {
+            if !(0..=255).contains(&val) {
+                return Err(Error::Inval);
+            }
+            g.common.min_ttl = val as u8;
+        }
+        IPV6_FREEBIND => g.common.set_flag(flag::FREEBIND, on),
+        IPV6_TRANSPARENT if on => return Err(Error::Perm),
+        IPV6_TRANSPARENT => {}
+        _ => return Err(Error::NoProtoOpt),
+    }
+    Ok(())
+}
+
+/// Writes an int, or a single byte into a buffer that is shorter than an int and where the value fits.
+fn put_short(value: &mut [u8], n: i32) -> usize {
+    match value.len() {
+        1..4 if (0..=255).contains(&n) => put(&mut value[..1], &[n as u8]),
+        _ => put(value, &n.to_ne_bytes()),
+    }
+}
+
+fn path_mtu(g: &SockGuard<'_>) -> Result<i32> {
+    match &g.common.dst {
+        Some(d) if d.mtu > 0 => Ok(d.mtu as i32),
+        _ => Err(Error::NotConn),
+    }
+}
+
+fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+    let c = &g.common;
+    let bit = |b: u32| c.flag(b) as i32;
+    let n = match name {
+        libc::IP_TOS => i32::from(c.tos),
+        libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),
+        libc::IP_TTL => i32::from(c.ttl),
+        libc::IP_HDRINCL if is_raw(g) => bit(flag::HDRINCL),
+        libc::IP_OPTIONS => return Ok(0),
+        libc::IP_PKTINFO => bit(flag::PKTINFO),
+        libc::IP_RECVTTL => bit(flag::RECVTTL),
+        libc::IP_RECVTOS => bit(flag::RECVTOS),
+        libc::IP_RECVERR => bit(flag::RECVERR),
+        libc::IP_MTU_DISCOVER => i32::from(c.pmtudisc),
+        libc::IP_MTU => path_mtu(g)?,
+        libc::IP_FREEBIND => bit(flag::FREEBIND),
+        libc::IP_TRANSPARENT => bit(flag::TRANSPARENT),
+        IP_BIND_ADDRESS_NO_PORT => bit(flag::BIND_NO_PORT),
+        IP_MINTTL => i32::from(c.min_ttl),
+        libc::IP_MULTICAST_TTL => i32::from(c.mc_ttl),
+        libc::IP_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
+        libc::IP_MULTICAST_IF => {
+            let dev = g.stack.netdevs.by_index(c.mc_index);
+            let addr = dev.and_then(|d| d.addrs().iter().find_map(|a| first_v4(a.addr())));
+            return Ok(put(value, &addr.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()));
+        }
+        _ => return Err(Error::NoProtoOpt),
+    };
+    Ok(put_short(value, n))
+}
+
+fn first_v4(a: IpAddr) -> Option<Ipv4Addr> {
+    match a {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+    let c = &g.common;
+    let bit = |b: u32| c.flag(b) as i32;
+    let n = match name {
+        libc::IPV6_V6ONLY => bit(flag::V6ONLY),
+        libc::IPV6_UNICAST_HOPS if c.hops == -1 => match &c.dst {
+            Some(d) => i32::from(super::output::default_ttl(g.stack, d, false)),
+            None => g.stack.sysctl.ip6_hop_limit(),
+        },
+        libc::IPV6_UNICAST_HOPS => i32::from(c.hops),
+        libc::IPV6_MULTICAST_HOPS => i32::from(c.mc_ttl),
+        libc::IPV6_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
+        libc::IPV6_MULTICAST_IF => c.mc_index as i32,
+        libc::IPV6_RECVPKTINFO => bit(flag::PKTINFO),
+        libc::IPV6_RECVHOPLIMIT => bit(flag::RECVTTL),
+        libc::IPV6_RECVTCLASS => bit(flag::RECVTOS),
+        libc::IPV6_RECVERR => bit(flag::RECVERR6),
+        libc::IPV6_TCLASS => i32::from(c.tclass),
+        libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
+        libc::IPV6_MTU => path_mtu(g)?,
+        IPV6_DONTFRAG => bit(FLAG_DONTFRAG),
+        IPV6_MINHOPCOUNT => i32::from(c.min_ttl),
+        IPV6_FREEBIND => bit(flag::FREEBIND),
+        IPV6_TRANSPARENT => bit(flag::TRANSPARENT),
+        _ => return Err(Error::NoProtoOpt),
+    };
+    Ok(put(value, &n.to_ne_bytes()))
+}
+
+/// struct ip_mreq or ip_mreqn: group, interface address, interface index.
+fn mreq_v4(value: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr, u32)> {
+    let b: [u8; 8] = value.get(..8).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
+    let addr = |i: usize| Ipv4Addr::new(b[i], b[i + 1], b[i + 2], b[i + 3]);
+    let ifindex = value.get(8..12).map_or(Ok(0), int)?;
+    Ok((addr(0), addr(4), ifindex as u32))
+}
+
+/// IP_MULTICAST_IF's argument: struct in_addr, ip_mreq or ip_mreqn. 0: the routes decide again.
+fn multicast_if_v4(g: &SockGuard<'_>, value: &[u8]) -> Result<u32> {
+    let (addr, ifindex) = match value.len() {
+        0..4 => return Err(Error::Inval),
+        4..8 => (Ipv4Addr::new(value[0], value[1], value[2], value[3]), 0),
+        _ => {
+            let (_, addr, ifindex) = mreq_v4(value)?;
+            (addr, ifindex)
+        }
+    };
+    if ifindex == 0 && addr.is_unspecified() {
+        return Ok(0);
+    }
+    let dev = match ifindex {
+        0 => device_of(g.stack, addr).ok_or(Error::AddrNotAvail)?,
+        i => g.stack.netdevs.by_index(i).ok_or(Error::AddrNotAvail)?,
+    };
+    if g.common.bound_dev_if != 0 && g.common.bound_dev_if != dev.ifindex {
+        return Err(Error::Inval);
+    }
+    Ok(dev.ifindex)
+}
+
+fn device_of(stack: &Stack, addr: Ipv4Addr) -> Option<Arc<NetDev>> {
+    let has = |d: &&Arc<NetDev>| d.addrs().iter().any(|a| a.addr() == IpAddr::V4(addr));
+    stack.netdevs.snapshot().iter().find(has).cloned()
+}
+
+/// The interface a group is joined on: the one named, else where a packet to it would leave. ENODEV.
+fn group_device(stack: &Arc<Stack>, group: IpAddr, addr: Ipv4Addr, ifindex: u32) -> Result<Arc<NetDev>> {
+    if ifindex != 0 {
+        return stack.netdevs.by_index(ifindex).ok_or(Error::NoDev);
+    }
+    if !addr.is_unspecified() {
+        return device_of(stack, addr).ok_or(Error::NoDev);
+    }
+    if let Ok(d) = route::lookup(stack, group, None, 0) {
+        return Ok(d.dev.clone());
+    }
+    // Without a route to groups: the first interface that is up. Linux fails with ENODEV here for IPv4.
+    if group.is_ipv4() {
+        return Err(Error::NoDev);
+    }
+    stack.netdevs.snapshot().iter().find(|d| d.is_up()).cloned().ok_or(Error::NoDev)
+}
+
+fn join(g: &mut SockGuard<'_>, group: IpAddr, ifindex: u32) -> Result<()> {
+    let list = g.common.multicast.get_or_insert_default();
+    if list.contains(&(ifindex, group)) {
+        return Err(Error::AddrInUse);
+    }
+    if list.len() >= MAX_MEMBERSHIPS {
+        return Err(Error::NoBufs);
+    }
+    list.push((ifindex, group));
+    g.stack.ip.groups.join(ifindex, group);
+    Ok(())
+}
+
+fn leave(g: &mut SockGuard<'_>, group: IpAddr, ifindex: Option<u32>) -> Result<()> {
+    let list = g.common.multicast.as_mut().ok_or(Error::AddrNotAvail)?;
+    let hit = |m: &(u32, IpAddr)| m.1 == group && ifindex.is_none_or(|i| i == m.0);
+    let at = list.iter().position(hit).ok_or(Error::AddrNotAvail)?;
+    let (ifindex, group) = list.swap_remove(at);
+    g.stack.ip.groups.leave(ifindex, group);
+    Ok(())
+}
+
+/// The socket closes: it leaves all its groups (ip_mc_drop_socket).
+pub fn leave_all(g: &mut SockGuard<'_>) {
+    for (ifindex, group) in g.common.multicast.take().into_iter().flat_map(|l| *l) {
+        g.stack.ip.groups.leave(ifindex, group);
+    }
+}
+
+/// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).
+pub fn dont_fragment(g: &SockGuard<'_>, dst: &super::Dst) -> bool {
+    match i32::from(g.common.pmtudisc) {
+        libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
+        libc::IP_PMTUDISC_WANT => !dst.mtu_locked,
+        _ => false,
+    }
+}
+
+/// What waits in the error queue is named by SO_ERROR only while a socket asks for it.
+pub fn wants_errors(g: &SockGuard<'_>, v4: bool) -> bool {
+    let bit = if v4 { flag::RECVERR } else { flag::RECVERR6 };
+    g.common.flag(bit)
+}

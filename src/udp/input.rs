@@ -1,0 +1,182 @@
+//! UDP input: a datagram to its socket, and from there to the program. Above: `recvmsg`. Below: `ip::input`. Linux:
+//! __udp4_lib_rcv, udp_queue_rcv_skb, udp_recvmsg, __udp4_lib_err.
+//!
+//! In the receive queue a datagram keeps its UDP header in front, and its addresses in `Skb::rx`.
+
+use super::{UdpSock, private};
+use crate::counters::{DropReason, Mib};
+use crate::error::Result;
+use crate::ip::{IcmpError, PacketInfo, datagram, icmp};
+use crate::sock::msg::{Control, RecvMsg};
+use crate::sock::proto::{IpHandler, SockRef};
+use crate::sock::skb::{Csum, GsoType, Skb};
+use crate::sock::{Delivered, Sock, SockGuard};
+use crate::stack::Stack;
+use crate::wire::{checksum, proto, udp};
+use std::sync::Arc;
+
+/// Bytes of header in front of the payload.
+pub(super) const HEADER: usize = udp::HEADER_LEN;
+
+/// Receives datagrams from IP.
+#[derive(Debug)]
+pub(super) struct Handler;
+
+/// Source and destination port; `may_pull(8)` came before.
+fn ports(front: &[u8]) -> (u16, u16) {
+    (u16::from_be_bytes([front[0], front[1]]), u16::from_be_bytes([front[2], front[3]]))
+}
+
+fn count(stack: &Stack, v4: bool, mib: (Mib, Mib)) {
+    stack.mib.inc(if v4 { mib.0 } else { mib.1 });
+}
+
+const IN_ERRORS: (Mib, Mib) = (Mib::UdpInErrors, Mib::Udp6InErrors);
+
+fn bad(stack: &Stack, v4: bool, reason: DropReason) {
+    count(stack, v4, IN_ERRORS);
+    stack.mib.drop(reason);
+}
+
+/// Whether the checksum is right or there is none to check. Over IPv6 "none" is for the socket to accept (RFC 6935).
+fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
+    if skb.csum != Csum::None {
+        return true;
+    }
+    let pseudo = checksum::pseudo_header(info.src, info.dst, proto::UDP, skb.len() as u32);
+    let mut c = checksum::Checksum::new(pseudo);
+    skb.slices().for_each(|s| {
+        c.push(s);
+    });
+    checksum::is_valid(c.partial())
+}
+
+impl IpHandler for Handler {
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        let v4 = info.dst.is_ipv4();
+        if !skb.may_pull(HEADER) {
+            return bad(stack, v4, DropReason::PktTooSmall);
+        }
+        let front = skb.linear();
+        let len = usize::from(u16::from_be_bytes([front[4], front[5]]));
+        let no_checksum = front[6..8] == [0, 0];
+        let (sport, dport) = ports(front);
+        // A super-packet of datagrams keeps the length of the first, or 0, as its device left it.
+        let len = if skb.gso_type == GsoType::Udp { skb.len() } else { len };
+        if len > skb.len() || len < HEADER {
+            return bad(stack, v4, DropReason::PktTooSmall);
+        }
+        skb.trim(len);
+        if !no_checksum && !checksum_ok(&skb, info) {
+            count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
+            return bad(stack, v4, DropReason::UdpCsum);
+        }
+        let peer = (info.src, sport);
+        let table = &stack.ip.udp;
+        if info.dst.is_multicast() || (info.not_unicast && stack.ip.routes.is_broadcast(info.dst)) {
+            let all = table.find_all(info.dst, dport, peer, info.ifindex);
+            if all.is_empty() {
+                count(stack, v4, (Mib::UdpIgnoredMulti, Mib::Udp6IgnoredMulti));
+                return stack.mib.drop(DropReason::NoSocket);
+            }
+            for sock in &all {
+                let mut copy = skb.share();
+                copy.rx = Some(*info);
+                deliver(stack, sock, copy, info);
+            }
+            return;
+        }
+        match table.find(stack, (info.dst, dport), peer, info.ifindex) {
+            Some(sock) => {
+                skb.rx = Some(*info);
+                deliver(stack, &sock, skb, info);
+            }
+            None => {
+                count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
+                stack.mib.drop(DropReason::NoSocket);
+                icmp::port_unreachable(stack, skb, info);
+            }
+        }
+    }
+
+    fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
+        let (sport, dport) = ports(e.quoted);
+        // Our packet: from our `sport` to their `dport`; the socket is the one that an answer would reach.
+        let found = stack.ip.udp.find(stack, (e.src, sport), (e.dst, dport), e.ifindex);
+        let Some(sock) = found else {
+            count(stack, e.src.is_ipv4(), (Mib::IcmpInErrors, Mib::Icmp6InErrors));
+            return stack.mib.drop(DropReason::IcmpImplausible);
+        };
+        let to = datagram::name_of(e.dst, dport, e.ifindex);
+        let payload = e.quoted.get(HEADER..).unwrap_or_default();
+        let done = sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, payload));
+        // A system call owns the sock: Linux sets the error regardless of it, and so is done; only the queue is missed.
+        if done.is_none() && e.fatal && sock.state() == datagram::CONNECTED {
+            sock.report_error(e.errno);
+        }
+    }
+}
+
+fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
+    if let Delivered::Dropped(_) = sock.deliver(stack, skb, info.now) {
+        let v4 = info.dst.is_ipv4();
+        count(stack, v4, (Mib::UdpRcvbufErrors, Mib::Udp6RcvbufErrors));
+        count(stack, v4, IN_ERRORS);
+    }
+}
+
+/// A datagram that belongs to this sock, owned.
+pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
+    let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
+    let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };
+    let front = skb.linear();
+    if !v4 && skb.csum == Csum::None && front.get(6..8) == Some(&[0, 0]) && !no_check6_rx {
+        count(g.stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
+        return bad(g.stack, v4, DropReason::UdpCsum);
+    }
+    if skb.gso_type != GsoType::Udp || gro {
+        return queue_one(g, skb, v4);
+    }
+    // Several datagrams in one, to a program that did not ask for that: each is its own again.
+    let size = usize::from(skb.gso_size.max(1));
+    let mut head = [0; HEADER];
+    skb.copy_out(0, &mut head);
+    let mut at = HEADER;
+    while at < skb.len() {
+        let mut bytes = vec![0; size.min(skb.len() - at)];
+        skb.copy_out(at, &mut bytes);
+        at += bytes.len();
+        let mut one = Skb::from_slice(&[&head[..], &bytes[..]].concat());
+        (one.rx, one.tstamp, one.ifindex, one.csum) = (skb.rx, skb.tstamp, skb.ifindex, Csum::Unnecessary);
+        queue_one(g, one, v4);
+    }
+}
+
+fn queue_one(g: &mut SockGuard<'_>, skb: Skb, v4: bool) {
+    if let Err(reason) = datagram::queue(g, skb) {
+        match reason {
+            DropReason::ProtoMem => count(g.stack, v4, (Mib::UdpMemErrors, Mib::Udp6MemErrors)),
+            DropReason::SocketRcvbuff => count(g.stack, v4, (Mib::UdpRcvbufErrors, Mib::Udp6RcvbufErrors)),
+            _ => {}
+        }
+        bad(g.stack, v4, reason);
+    }
+}
+
+/// recvmsg(2).
+pub(super) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    datagram::recv(sk, msg, |g, skb, msg| {
+        let mut head = [0; HEADER];
+        skb.copy_out(0, &mut head);
+        if let Some(rx) = skb.rx {
+            msg.name = Some(datagram::name_of(rx.src, ports(&head).0, rx.ifindex));
+            if msg.flags & libc::MSG_PEEK == 0 {
+                count(g.stack, rx.dst.is_ipv4(), (Mib::UdpInDatagrams, Mib::Udp6InDatagrams));
+            }
+        }
+        if skb.gso_type == GsoType::Udp {
+            msg.control.push(Control::UdpGro(i32::from(skb.gso_size)));
+        }
+        datagram::copy(skb, HEADER, skb.len() - HEADER, msg)
+    })
+}

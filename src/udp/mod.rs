@@ -1,0 +1,245 @@
+//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file the
+//! table of operations, binding and options; [`input`] receives, [`output`] sends, [`table`] finds sockets. Linux:
+//! net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c.
+
+mod input;
+mod output;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use table::Table;
+
+use crate::error::{Error, Result};
+use crate::ip::{datagram, ports, sockopt};
+use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::skb::Skb;
+use crate::sock::sockopt::{int, put_int};
+use crate::sock::{SockGuard, flag};
+use crate::stack::Stack;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use table::Entry;
+
+const UDP_CORK: i32 = 1;
+const UDP_NO_CHECK6_TX: i32 = 101;
+const UDP_NO_CHECK6_RX: i32 = 102;
+const UDP_SEGMENT: i32 = 103;
+const UDP_GRO: i32 = 104;
+const SOL_UDP: i32 = 17;
+
+/// UDP's part of a sock.
+#[derive(Default)]
+struct UdpSock {
+    /// UDP_CORK.
+    cork: bool,
+    /// What was corked so far, and where it goes.
+    pending: Option<output::Pending>,
+    /// UDP_SEGMENT: bytes a datagram; 0: off.
+    segment: u16,
+    /// UDP_GRO.
+    gro: bool,
+    no_check6_tx: bool,
+    no_check6_rx: bool,
+    /// In the table under `common.sport`.
+    bound: bool,
+}
+
+fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
+    // `init` made it; another type can only be there when a protocol that replaced UDP did not put it back.
+    g.private.downcast_mut().ok_or(Error::BadFd)
+}
+
+/// The table of operations.
+#[derive(Debug)]
+pub struct Udp;
+
+/// Registers UDP for both families and its IP protocol number.
+pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    let proto: Arc<dyn Proto> = Arc::new(Udp);
+    let key = |family| ProtoSwitch {
+        family,
+        ty: libc::SOCK_DGRAM,
+        protocol: libc::IPPROTO_UDP,
+        default: true,
+        proto: proto.clone(),
+    };
+    let handler = Arc::new(input::Handler);
+    stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[libc::IPPROTO_UDP as u8], handler)))
+}
+
+fn entry(g: &SockGuard<'_>, port: u16) -> Entry {
+    let c = &g.common;
+    Entry {
+        sock: g.sock.clone(),
+        port,
+        local: c.rcv_saddr,
+        peer: c.peer().map(|p| (p.ip(), p.port())),
+        dev_if: c.bound_dev_if,
+        v6only: c.flag(flag::V6ONLY),
+        reuse: c.flag(flag::REUSE),
+        reuseport: c.flag(flag::REUSEPORT),
+    }
+}
+
+impl Proto for Udp {
+    fn name(&self) -> &str {
+        "UDP"
+    }
+
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        sk.private = Box::new(UdpSock::default());
+        Ok(())
+    }
+
+    fn close(&self, sk: SockRef<'_>, _: i32) {
+        let mut g = sk.lock();
+        // What is corked is lost, as on Linux (udp_flush_pending_frames).
+        if let Ok(me) = private(&mut g) {
+            me.pending = None;
+        }
+        self.unhash(&mut g);
+        datagram::close(&mut g);
+    }
+
+    fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        datagram::connect(sk, addr)?;
+        self.hash(sk)
+    }
+
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        datagram::disconnect(sk);
+        if sk.common.flag(flag::BINDPORT_LOCK) {
+            return self.hash(sk);
+        }
+        self.unhash(sk);
+        sk.common.sport = 0;
+        Ok(())
+    }
+
+    /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes that devices hold.
+    fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        match request {
+            r if r == libc::FIONREAD as u64 => {
+                let g = sk.lock();
+                Ok(g.common.receive_queue.front().map_or(0, |s| s.len().saturating_sub(input::HEADER)) as i32)
+            }
+            r if r == libc::TIOCOUTQ as u64 => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+            _ => Err(Error::NoTty),
+        }
+    }
+
+    fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        let mut g = sk.lock();
+        if level != SOL_UDP {
+            return sockopt::set(&mut g, level, name, value);
+        }
+        let val = int(value)?;
+        let me = private(&mut g)?;
+        match name {
+            UDP_CORK if val != 0 => me.cork = true,
+            UDP_CORK => {
+                me.cork = false;
+                output::push_pending(&mut g)?;
+            }
+            UDP_NO_CHECK6_TX => me.no_check6_tx = val != 0,
+            UDP_NO_CHECK6_RX => me.no_check6_rx = val != 0,
+            UDP_SEGMENT => me.segment = u16::try_from(val).map_err(|_| Error::Inval)?,
+            UDP_GRO => me.gro = val != 0,
+            _ => return Err(Error::NoProtoOpt),
+        }
+        Ok(())
+    }
+
+    fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        let mut g = sk.lock();
+        if level != SOL_UDP {
+            return sockopt::get(&g, level, name, value);
+        }
+        let me = private(&mut g)?;
+        let n = match name {
+            UDP_CORK => i32::from(me.cork),
+            UDP_NO_CHECK6_TX => i32::from(me.no_check6_tx),
+            UDP_NO_CHECK6_RX => i32::from(me.no_check6_rx),
+            UDP_SEGMENT => i32::from(me.segment),
+            UDP_GRO => i32::from(me.gro),
+            _ => return Err(Error::NoProtoOpt),
+        };
+        Ok(put_int(value, n))
+    }
+
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        output::sendmsg(sk, msg)
+    }
+
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        input::recvmsg(sk, msg)
+    }
+
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        input::queue(sk, skb);
+    }
+
+    /// Brings the table up to date with the socket's addresses.
+    fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        if private(sk)?.bound {
+            sk.stack.ip.udp.rehash(entry(sk, sk.common.sport));
+        }
+        Ok(())
+    }
+
+    fn unhash(&self, sk: &mut SockGuard<'_>) {
+        let port = sk.common.sport;
+        if let Ok(me) = private(sk)
+            && std::mem::take(&mut me.bound)
+        {
+            sk.stack.ip.udp.unbind(port, sk.sock);
+        }
+    }
+
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        let table = &sk.stack.ip.udp;
+        let port = match port {
+            0 => {
+                let range = sk.stack.sysctl.ip_local_port_range();
+                // SO_REUSEADDR and SO_REUSEPORT share ports that a program names; one chosen for it is its own.
+                let alone = |p| Entry { reuse: false, reuseport: false, ..entry(sk, p) };
+                let port = ports::for_bind(sk.stack, range, |p| table.bind(alone(p))).ok_or(Error::AddrInUse)?;
+                table.rehash(entry(sk, port));
+                port
+            }
+            p if table.bind(entry(sk, p)) => p,
+            _ => return Err(Error::AddrInUse),
+        };
+        sk.common.sport = port;
+        private(sk)?.bound = true;
+        Ok(())
+    }
+
+    fn put_port(&self, sk: &mut SockGuard<'_>) {
+        self.unhash(sk);
+        sk.common.sport = 0;
+    }
+
+    fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {
+        Some(stack.sysctl.udp_mem().map(|n| i64::try_from(n).unwrap_or(i64::MAX)))
+    }
+
+    fn sysctl_wmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.wmem_default();
+        [stack.sysctl.udp_wmem_min(), d, d]
+    }
+
+    fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.rmem_default();
+        [stack.sysctl.udp_rmem_min(), d, d]
+    }
+
+    fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
+        let mut g = sk.lock();
+        g.sock.report_error(err);
+        self.disconnect(&mut g)
+    }
+}

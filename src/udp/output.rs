@@ -1,0 +1,159 @@
+//! UDP output: from the program's bytes to a datagram, or to a super-packet of several (UDP_SEGMENT). Above: `sendmsg`.
+//! Below: `ip::output`. Linux: udp_sendmsg, udp_push_pending_frames, udp_send_skb.
+
+use super::{input::HEADER, private};
+use crate::counters::Mib;
+use crate::error::{Error, Result};
+use crate::hash::addr128;
+use crate::ip::datagram::{self, CONNECTED, Plan};
+use crate::ip::output::{IpTx, xmit, xmit_multicast};
+use crate::sock::msg::SendMsg;
+use crate::sock::proto::SockRef;
+use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::sock::{SockGuard, flag};
+use crate::wire::{ip, ipv6, proto, udp};
+use std::net::SocketAddr;
+
+/// Datagrams in one super-packet at most (UDP_MAX_SEGMENTS).
+const MAX_SEGMENTS: usize = 128;
+/// Longest payload that the length field can tell, over IPv4 and IPv6.
+const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - HEADER);
+
+/// A datagram under a cork.
+pub(super) struct Pending {
+    plan: Plan,
+    payload: Skb,
+}
+
+/// sendmsg(2): returns the length of the datagram, all of which is taken. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
+/// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what the
+/// route says.
+pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let len = msg.remaining();
+    if len > 0xffff {
+        return Err(Error::MsgSize);
+    }
+    if msg.flags & libc::MSG_OOB != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    let mut g = sk.lock();
+    let me = private(&mut g)?;
+    let more = me.cork || msg.flags & libc::MSG_MORE != 0;
+    let taken = me.pending.take();
+    // Under a cork the first call says where to; the names of the later ones are not looked at.
+    let (plan, mut payload) = match taken {
+        Some(p) => (p.plan, p.payload),
+        None => {
+            let to = destination(&g, msg.name)?;
+            (datagram::plan(&mut g, to, &msg.control, msg.flags)?, Skb::new())
+        }
+    };
+    let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
+    if payload.len() + len > max {
+        datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
+        return Err(Error::MsgSize);
+    }
+    if let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
+        // The part under the cork stays, for another try.
+        if !payload.is_empty() {
+            private(&mut g)?.pending = Some(Pending { plan, payload });
+        }
+        return Err(e);
+    }
+    while msg.remaining() > 0 {
+        let c = msg.chunk(usize::MAX);
+        payload.append(c, msg.remaining());
+        msg.advance(c.len());
+    }
+    let pending = Pending { plan, payload };
+    if more {
+        private(&mut g)?.pending = Some(pending);
+    } else {
+        send(&mut g, pending)?;
+    }
+    Ok(len)
+}
+
+fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>) -> Result<SocketAddr> {
+    match name {
+        Some(to) if to.port() == 0 => Err(Error::Inval),
+        // An unspecified destination is this machine, as in `connect`.
+        Some(to) => Ok(to),
+        None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
+        None => {
+            let peer = SocketAddr::new(g.common.daddr, g.common.dport);
+            if peer.port() == 0 {
+                return Err(Error::Inval);
+            }
+            Ok(datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if))
+        }
+    }
+}
+
+/// The cork is drawn: sends what waits, if anything.
+pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
+    match private(g)?.pending.take() {
+        Some(p) => send(g, p),
+        None => Ok(()),
+    }
+}
+
+fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
+    let Pending { mut plan, payload: mut skb } = pending;
+    let v4 = plan.to.is_ipv4();
+    let me = private(g)?;
+    let segment = usize::from(plan.segment.unwrap_or(me.segment));
+    let no_checksum = !v4 && me.no_check6_tx || v4 && g.common.flag(flag::NO_CHECK_TX);
+    let network = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let len = skb.len();
+    let segmented = segment > 0 && len > segment;
+    let longest = network + HEADER + if segmented { segment } else { len };
+    if segment > 0 && (no_checksum || len > segment * MAX_SEGMENTS) {
+        return Err(Error::Inval);
+    }
+    if segmented && longest > plan.dst.mtu as usize {
+        return Err(Error::Inval);
+    }
+    let df = plan.fit(g, longest)?;
+    let (src, dst) = (plan.src, plan.to.ip());
+    let Some(h) = skb.push(HEADER) else { return Err(Error::NoBufs) };
+    udp::emit_header(h, g.common.sport, plan.to.port(), len);
+    if !no_checksum {
+        udp::fill_partial_checksum(h, src, dst, (HEADER + len) as u32);
+        skb.csum = Csum::Partial { start: 0, offset: udp::CHECKSUM_OFFSET as u16 };
+    }
+    if segmented {
+        skb.gso_size = segment as u16;
+        skb.gso_type = GsoType::Udp;
+    }
+    let tuple =
+        crate::hash::Tuple { saddr: addr128(src), sport: g.common.sport, daddr: addr128(dst), dport: plan.to.port() };
+    skb.hash = g.stack.keys.ehash(&tuple);
+    skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+    let flow_label = match g.common.flow_label {
+        0 if !v4 && g.stack.sysctl.auto_flowlabels() != 0 => skb.hash & 0xf_ffff,
+        l => l,
+    };
+    let tx = IpTx { src, dst, protocol: proto::UDP, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+    let sent = match dst.is_multicast() {
+        true => xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
+        false => xmit(g.stack, &plan.dst, &tx, skb),
+    };
+    let (ok, full) = match v4 {
+        true => (Mib::UdpOutDatagrams, Mib::UdpSndbufErrors),
+        false => (Mib::Udp6OutDatagrams, Mib::Udp6SndbufErrors),
+    };
+    match sent {
+        Ok(()) => g.stack.mib.inc(ok),
+        Err(Error::NoBufs) => {
+            g.stack.mib.inc(full);
+            // A full device loses datagrams, which UDP may; who asks for errors is told.
+            if crate::ip::sockopt::wants_errors(g, v4) {
+                return Err(Error::NoBufs);
+            }
+            g.stack.mib.inc(ok);
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(())
+}

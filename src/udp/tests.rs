@@ -1,0 +1,437 @@
+use super::*;
+use crate::counters::{DropReason, Mib};
+use crate::device::capture_test::Bench;
+use crate::inet::Socket;
+use crate::sock::msg::Control;
+use crate::wire::ip::{Ipv4Header, Ipv4Repr};
+use crate::wire::udp::{self, UdpHeader};
+use crate::wire::{icmp, proto};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
+
+const DONTWAIT: i32 = libc::MSG_DONTWAIT;
+
+fn at(s: &str) -> SocketAddr {
+    s.parse().unwrap()
+}
+
+fn socket(b: &Bench, family: i32) -> Socket {
+    Socket::new(&b.stack, family, libc::SOCK_DGRAM, 0).unwrap()
+}
+
+fn bound(b: &Bench, addr: &str) -> Socket {
+    let a = at(addr);
+    let s = socket(b, if a.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+    s.bind(a).unwrap();
+    s
+}
+
+fn send_to(s: &Socket, data: &[u8], to: Option<&str>, flags: i32, control: Vec<Control>) -> Result<usize> {
+    let slices = [IoSlice::new(data)];
+    let mut m = SendMsg::new(&slices, flags | DONTWAIT);
+    m.name = to.map(at);
+    m.control = control;
+    s.sendmsg(&mut m)
+}
+
+struct Got {
+    data: Vec<u8>,
+    len: usize,
+    name: Option<SocketAddr>,
+    control: Vec<Control>,
+    flags: i32,
+}
+
+fn recv_from(s: &Socket, room: usize, flags: i32) -> Result<Got> {
+    let mut buf = vec![0; room];
+    let mut slices = [IoSliceMut::new(&mut buf)];
+    let mut m = RecvMsg::new(&mut slices, flags | DONTWAIT);
+    let len = s.recvmsg(&mut m)?;
+    let (name, control, flags) = (m.name, std::mem::take(&mut m.control), m.out_flags);
+    buf.truncate(len.min(room));
+    Ok(Got { data: buf, len, name, control, flags })
+}
+
+/// A datagram as the wire brings it.
+fn datagram_v4(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
+    let (src, dst) = (at(src), at(dst));
+    let mut u = vec![0; 8];
+    udp::emit_header(&mut u, src.port(), dst.port(), payload.len());
+    u.extend(payload);
+    udp::fill_checksum(&mut u, src.ip(), dst.ip());
+    let (IpAddr::V4(s), IpAddr::V4(d)) = (src.ip(), dst.ip()) else { panic!("IPv4 only") };
+    let mut p = vec![0; 20];
+    let repr = Ipv4Repr {
+        src: s,
+        dst: d,
+        protocol: proto::UDP,
+        ttl: 61,
+        tos: 0x28,
+        id: 7,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: u.len(),
+    };
+    repr.emit(&mut p);
+    p.extend(u);
+    p
+}
+
+#[test]
+fn a_datagram_goes_there_and_its_answer_comes_back_in_both_families() {
+    for (server, client) in [
+        ("127.0.0.1:5000", "127.0.0.1:0"),
+        ("[::1]:5000", "[::1]:0"),
+        ("10.0.0.1:5000", "127.0.0.1:0"),
+        ("[fd00::1]:5000", "[::]:0"),
+    ] {
+        let b = Bench::on_ip();
+        let (s, c) = (bound(&b, server), bound(&b, client));
+        assert_eq!(send_to(&c, b"ping", Some(server), 0, vec![]), Ok(4), "{server}");
+        let got = recv_from(&s, 100, 0).unwrap();
+        assert_eq!(got.data, b"ping");
+        assert_eq!(got.name.unwrap().port(), c.local_addr().port());
+        assert_eq!(send_to(&s, b"pong", Some(&got.name.unwrap().to_string()), 0, vec![]), Ok(4), "{server}");
+        assert_eq!(recv_from(&c, 100, 0).unwrap().name, Some(at(server)));
+        assert_eq!(recv_from(&c, 100, 0).err(), Some(Error::Again));
+    }
+}
+
+#[test]
+fn a_dual_stack_socket_shows_ipv4_peers_mapped_and_a_v6only_one_has_none() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "[::]:5000");
+    let c = bound(&b, "127.0.0.1:6000");
+    send_to(&c, b"x", Some("127.0.0.1:5000"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&s, 10, 0).unwrap().name, Some(at("[::ffff:127.0.0.1]:6000")));
+    send_to(&s, b"y", Some("[::ffff:127.0.0.1]:6000"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&c, 10, 0).unwrap().data, b"y");
+    let only = socket(&b, libc::AF_INET6);
+    only.setsockopt(libc::SOL_IPV6, libc::IPV6_V6ONLY, &1i32.to_ne_bytes()).unwrap();
+    only.bind(at("[::]:5001")).unwrap();
+    assert_eq!(send_to(&only, b"y", Some("[::ffff:127.0.0.1]:6000"), 0, vec![]), Err(Error::NetUnreach));
+    send_to(&c, b"x", Some("127.0.0.1:5001"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&only, 10, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn two_sockets_share_a_port_only_as_linux_lets_them() {
+    let one = 1i32.to_ne_bytes();
+    for (case, first, second, option, want) in [
+        ("same", "127.0.0.1:5000", "127.0.0.1:5000", None, Err(Error::AddrInUse)),
+        ("wildcard", "0.0.0.0:5000", "127.0.0.1:5000", None, Err(Error::AddrInUse)),
+        ("two addresses", "10.0.0.1:5000", "127.0.0.1:5000", None, Ok(())),
+        ("dual stack", "[::]:5000", "127.0.0.1:5000", None, Err(Error::AddrInUse)),
+        ("two families", "[::1]:5000", "127.0.0.1:5000", None, Ok(())),
+        ("SO_REUSEADDR", "0.0.0.0:5000", "0.0.0.0:5000", Some(libc::SO_REUSEADDR), Ok(())),
+        ("SO_REUSEPORT", "0.0.0.0:5000", "0.0.0.0:5000", Some(libc::SO_REUSEPORT), Ok(())),
+    ] {
+        let b = Bench::on_ip();
+        let make = |a: &str| {
+            let s = socket(&b, if at(a).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+            if let Some(o) = option {
+                s.setsockopt(libc::SOL_SOCKET, o, &one).unwrap();
+            }
+            let r = s.bind(at(a));
+            (s, r)
+        };
+        let (keep, r) = make(first);
+        r.unwrap();
+        assert_eq!(make(second).1, want, "{case}");
+        keep.close();
+        assert_eq!(make(second).1, Ok(()), "{case}, after close");
+    }
+}
+
+#[test]
+fn a_reuseport_group_spreads_flows_and_keeps_each_where_it_is() {
+    let b = Bench::on_ip();
+    let group: Vec<Socket> = (0..4)
+        .map(|_| {
+            let s = socket(&b, libc::AF_INET);
+            s.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEPORT, &1i32.to_ne_bytes()).unwrap();
+            s.bind(at("10.0.0.1:5000")).unwrap();
+            s
+        })
+        .collect();
+    for round in 0..2 {
+        for port in 1000..1200 {
+            b.inject(&datagram_v4(&format!("10.0.0.9:{port}"), "10.0.0.1:5000", b"x"));
+        }
+        let counts: Vec<usize> = group.iter().map(|s| std::iter::from_fn(|| recv_from(s, 9, 0).ok()).count()).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 200);
+        assert!(counts.iter().all(|n| *n > 25), "round {round}: {counts:?}");
+    }
+}
+
+#[test]
+fn a_connected_socket_gets_its_peers_datagrams_and_others_get_the_rest() {
+    let b = Bench::on_ip();
+    let reuse = |s: &Socket| s.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).unwrap();
+    let (server, connected) = (socket(&b, libc::AF_INET), socket(&b, libc::AF_INET));
+    for s in [&server, &connected] {
+        reuse(s);
+        s.bind(at("10.0.0.1:5000")).unwrap();
+    }
+    connected.connect(Some(at("10.0.0.9:1000"))).unwrap();
+    assert_eq!(connected.peer_addr(), Ok(at("10.0.0.9:1000")));
+    b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"peer"));
+    b.inject(&datagram_v4("10.0.0.9:1001", "10.0.0.1:5000", b"other"));
+    assert_eq!(recv_from(&connected, 10, 0).unwrap().data, b"peer");
+    assert_eq!(recv_from(&server, 10, 0).unwrap().data, b"other");
+    connected.connect(None).unwrap();
+    assert_eq!(connected.peer_addr(), Err(Error::NotConn));
+    assert_eq!(send_to(&connected, b"x", None, 0, vec![]), Err(Error::DestAddrReq));
+}
+
+#[test]
+fn an_unbound_port_is_answered_with_port_unreachable_and_the_sender_learns_it() {
+    let b = Bench::on_ip();
+    let sent = b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"anybody?"));
+    let h = Ipv4Header::parse(&sent[0]).unwrap();
+    let m = icmp::IcmpHeader::parse(h.payload()).unwrap();
+    assert!(m.checksum_ok());
+    let icmp::Message::Unreachable { code: icmp::unreachable::PORT, quoted, .. } = m.message() else { panic!("{m:?}") };
+    assert_eq!(quoted, datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"anybody?"), "quoted to the byte");
+    assert_eq!(b.stack.mib.get(Mib::UdpNoPorts), 1);
+    // The other way: a connected socket hears it once, as ECONNREFUSED.
+    let c = bound(&b, "127.0.0.1:0");
+    c.connect(Some(at("127.0.0.1:9"))).unwrap();
+    send_to(&c, b"x", None, 0, vec![]).unwrap();
+    assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::ConnRefused));
+    assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::Again));
+    // An unconnected one does not, unless it asks.
+    let u = bound(&b, "127.0.0.1:0");
+    send_to(&u, b"x", Some("127.0.0.1:9"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&u, 10, 0).err(), Some(Error::Again));
+    u.setsockopt(libc::SOL_IP, libc::IP_RECVERR, &1i32.to_ne_bytes()).unwrap();
+    send_to(&u, b"lost", Some("127.0.0.1:9"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&u, 10, 0).err(), Some(Error::ConnRefused));
+    let e = recv_from(&u, 10, libc::MSG_ERRQUEUE).unwrap();
+    assert_eq!((&e.data[..], e.name), (&b"lost"[..], Some(at("127.0.0.1:9"))));
+    let [Control::RecvErr(err)] = &e.control[..] else { panic!("{:?}", e.control) };
+    assert_eq!((err.errno, err.origin, err.ty, err.code), (libc::ECONNREFUSED as u32, 2, 3, 3));
+}
+
+#[test]
+fn peek_truncation_and_control_data_are_as_recvmsg_says() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "0.0.0.0:5000");
+    for o in [libc::IP_PKTINFO, libc::IP_RECVTTL, libc::IP_RECVTOS] {
+        s.setsockopt(libc::SOL_IP, o, &1i32.to_ne_bytes()).unwrap();
+    }
+    b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"0123456789"));
+    assert_eq!(s.ioctl(libc::FIONREAD as u64), Ok(10));
+    let peek = recv_from(&s, 4, libc::MSG_PEEK).unwrap();
+    assert_eq!((peek.data.as_slice(), peek.len, peek.flags), (&b"0123"[..], 4, libc::MSG_TRUNC));
+    let got = recv_from(&s, 4, libc::MSG_TRUNC).unwrap();
+    assert_eq!((got.len, got.flags), (10, libc::MSG_TRUNC));
+    let info = Control::PktInfo { ifindex: b.dev.ifindex, addr: "10.0.0.1".parse().unwrap() };
+    assert_eq!(got.control, [info, Control::Ttl(61), Control::Tos(0x28)]);
+    assert_eq!(s.ioctl(libc::FIONREAD as u64), Ok(0));
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_with_linuxs_errno() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "0.0.0.0:0");
+    let big = vec![0; 65_508];
+    let pkt = |addr: &str| vec![Control::PktInfo { ifindex: 0, addr: addr.parse().unwrap() }];
+    for (case, data, to, flags, control, want) in [
+        ("no destination", &b"x"[..], None, 0, vec![], Error::DestAddrReq),
+        ("port 0", b"x", Some("10.0.0.9:0"), 0, vec![], Error::Inval),
+        ("too long", &big, Some("10.0.0.9:9"), 0, vec![], Error::MsgSize),
+        ("out of band", b"x", Some("10.0.0.9:9"), libc::MSG_OOB, vec![], Error::OpNotSupp),
+        ("no route", b"x", Some("9.9.9.9:9"), 0, vec![], Error::NetUnreach),
+        ("broadcast", b"x", Some("10.0.0.255:9"), 0, vec![], Error::Acces),
+        ("another family", b"x", Some("[::1]:9"), 0, vec![], Error::AfNoSupport),
+        ("foreign source", b"x", Some("10.0.0.9:9"), 0, pkt("10.0.0.77"), Error::Inval),
+        ("ttl 0", b"x", Some("10.0.0.9:9"), 0, vec![Control::Ttl(0)], Error::Inval),
+    ] {
+        assert_eq!(send_to(&s, data, to, flags, control), Err(want), "{case}");
+    }
+    s.setsockopt(libc::SOL_SOCKET, libc::SO_BROADCAST, &1i32.to_ne_bytes()).unwrap();
+    send_to(&s, b"x", Some("10.0.0.255:9"), 0, vec![]).unwrap();
+    s.setsockopt(libc::SOL_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO.to_ne_bytes()).unwrap();
+    assert_eq!(send_to(&s, &big[..1473], Some("10.0.0.9:9"), 0, vec![]), Err(Error::MsgSize));
+    send_to(&s, &big[..1472], Some("10.0.0.9:9"), 0, vec![]).unwrap();
+    s.shutdown(1).unwrap_err();
+    assert_eq!(send_to(&s, b"x", Some("10.0.0.9:9"), 0, vec![]), Err(Error::Pipe));
+}
+
+#[test]
+fn a_long_datagram_is_cut_and_comes_together_again() {
+    let b = Bench::on_ip();
+    let peer = Bench::new(crate::device::capture_test::Capture::ip("tun0", 1500), &["10.0.0.9/24", "fd00::9/64"]);
+    let data: Vec<u8> = (0..60_000u32).map(|i| (i / 7) as u8).collect();
+    for (from, to) in [("10.0.0.1:0", "10.0.0.9:5000"), ("[fd00::1]:0", "[fd00::9]:5000")] {
+        let (c, s) = (bound(&b, from), bound(&peer, to));
+        assert_eq!(send_to(&c, &data, Some(to), 0, vec![]), Ok(60_000));
+        let sent = b.wire.take();
+        assert!(sent.len() > 40 && sent.iter().all(|p| p.len() <= 1500));
+        // The last first: order does not matter.
+        sent.iter().rev().for_each(|p| drop(peer.inject(p)));
+        assert!(recv_from(&s, 65_536, 0).unwrap().data == data, "{to}");
+    }
+    assert_eq!(peer.stack.mib.get(Mib::IpReasmOKs), 1);
+    assert_eq!(peer.stack.mib.get(Mib::Ip6ReasmOKs), 1);
+    assert_eq!((peer.stack.ip.frags.usage(true), peer.stack.ip.frags.usage(false)), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn a_cork_joins_writes_into_one_datagram() {
+    let b = Bench::on_ip();
+    let c = bound(&b, "10.0.0.1:0");
+    let to = Some("10.0.0.9:9");
+    assert_eq!(send_to(&c, b"one ", to, libc::MSG_MORE, vec![]), Ok(4));
+    assert!(b.wire.take().is_empty());
+    assert_eq!(send_to(&c, b"two", None, 0, vec![]), Ok(3));
+    let sent = b.wire.take();
+    assert_eq!(UdpHeader::parse(Ipv4Header::parse(&sent[0]).unwrap().payload()).unwrap().payload(), b"one two");
+    c.setsockopt(SOL_UDP, UDP_CORK, &1i32.to_ne_bytes()).unwrap();
+    send_to(&c, b"three ", to, 0, vec![]).unwrap();
+    send_to(&c, b"four", to, 0, vec![]).unwrap();
+    assert!(b.wire.take().is_empty());
+    c.setsockopt(SOL_UDP, UDP_CORK, &0i32.to_ne_bytes()).unwrap();
+    let sent = b.wire.take();
+    assert_eq!(UdpHeader::parse(Ipv4Header::parse(&sent[0]).unwrap().payload()).unwrap().payload(), b"three four");
+}
+
+#[test]
+fn udp_segment_cuts_on_the_wire_and_gro_shows_it_whole_on_loopback() {
+    let b = Bench::on_ip();
+    let c = bound(&b, "10.0.0.1:0");
+    let data: Vec<u8> = (0..2500).map(|i| i as u8).collect();
+    send_to(&c, &data, Some("10.0.0.9:9"), 0, vec![Control::UdpSegment(1000)]).unwrap();
+    let sent = b.wire.take();
+    let lens: Vec<usize> = sent
+        .iter()
+        .map(|p| {
+            let u = UdpHeader::parse(Ipv4Header::parse(p).unwrap().payload()).unwrap();
+            assert!(u.checksum_ok("10.0.0.1".parse().unwrap(), "10.0.0.9".parse().unwrap()));
+            u.payload().len()
+        })
+        .collect();
+    assert_eq!(lens, [1000, 1000, 500]);
+    for (size, want) in [(1473u16, Err(Error::Inval)), (10, Err(Error::Inval)), (1472, Ok(2500))] {
+        assert_eq!(send_to(&c, &data, Some("10.0.0.9:9"), 0, vec![Control::UdpSegment(size)]), want, "{size}");
+    }
+    let s = bound(&b, "127.0.0.1:5000");
+    c.setsockopt(SOL_UDP, UDP_SEGMENT, &1000i32.to_ne_bytes()).unwrap();
+    send_to(&c, &data, Some("10.0.0.1:5001"), 0, vec![]).unwrap();
+    let local = bound(&b, "10.0.0.1:5001");
+    send_to(&c, &data, Some("10.0.0.1:5001"), 0, vec![]).unwrap();
+    let parts: Vec<Vec<u8>> = std::iter::from_fn(|| recv_from(&local, 9999, 0).ok().map(|g| g.data)).collect();
+    assert_eq!(parts.concat(), data);
+    assert_eq!(parts.len(), 3);
+    local.setsockopt(SOL_UDP, UDP_GRO, &1i32.to_ne_bytes()).unwrap();
+    send_to(&c, &data, Some("10.0.0.1:5001"), 0, vec![]).unwrap();
+    let whole = recv_from(&local, 9999, 0).unwrap();
+    assert_eq!((whole.data, whole.control), (data, vec![Control::UdpGro(1000)]));
+    drop(s);
+}
+
+#[test]
+fn a_full_receive_buffer_drops_and_counts() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "10.0.0.1:5000");
+    s.setsockopt(libc::SOL_SOCKET, libc::SO_RCVBUF, &1i32.to_ne_bytes()).unwrap();
+    s.setsockopt(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1i32.to_ne_bytes()).unwrap();
+    for _ in 0..20 {
+        b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"x"));
+    }
+    let dropped = b.stack.mib.get(Mib::UdpRcvbufErrors);
+    let taken: Vec<Got> = std::iter::from_fn(|| recv_from(&s, 9, 0).ok()).collect();
+    assert!(dropped > 0 && taken.len() + dropped as usize == 20);
+    assert_eq!(taken[0].control, [Control::RxqOvfl(dropped as u32)]);
+    assert_eq!(b.stack.mib.drops(DropReason::SocketRcvbuff), dropped);
+    assert_eq!(s.sock().rmem_alloc.load(Ordering::Relaxed), 0);
+    b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"x"));
+    assert!(recv_from(&s, 9, 0).is_ok());
+}
+
+#[test]
+fn damaged_datagrams_are_counted_and_not_delivered() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "10.0.0.1:5000");
+    let good = datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"hello");
+    let with = |at: usize, v: u8| {
+        let mut p = good.clone();
+        p[at] = v;
+        p
+    };
+    for (case, packet, reason) in [
+        ("payload", with(30, b'X'), DropReason::UdpCsum),
+        ("length beyond the datagram", with(25, 200), DropReason::PktTooSmall),
+        ("length below the header", with(25, 7), DropReason::PktTooSmall),
+    ] {
+        let before = b.stack.mib.drops(reason);
+        b.inject(&packet);
+        assert_eq!(b.stack.mib.drops(reason), before + 1, "{case}");
+    }
+    assert_eq!(b.stack.mib.get(Mib::UdpInErrors), 3);
+    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+    let mut none = good.clone();
+    none[26..28].fill(0);
+    b.inject(&none);
+    assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"hello", "no checksum is right over IPv4");
+}
+
+#[test]
+fn a_group_reaches_who_joined_and_loops_back_unless_told_not_to() {
+    let b = Bench::on_ip();
+    let s = bound(&b, "0.0.0.0:5000");
+    let mut mreq = [0u8; 8];
+    mreq[..4].copy_from_slice(&[239, 1, 1, 1]);
+    mreq[4..].copy_from_slice(&[10, 0, 0, 1]);
+    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"early"));
+    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+    s.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq).unwrap();
+    assert_eq!(s.setsockopt(libc::SOL_IP, libc::IP_ADD_MEMBERSHIP, &mreq), Err(Error::AddrInUse));
+    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"now"));
+    assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"now");
+    let c = bound(&b, "10.0.0.1:0");
+    c.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_IF, &[10, 0, 0, 1]).unwrap();
+    send_to(&c, b"loop", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
+    let sent = b.wire.take();
+    assert_eq!(Ipv4Header::parse(&sent[0]).unwrap().ttl(), 1);
+    assert_eq!(recv_from(&s, 9, 0).unwrap().data, b"loop");
+    c.setsockopt(libc::SOL_IP, libc::IP_MULTICAST_LOOP, &[0]).unwrap();
+    send_to(&c, b"out", Some("239.1.1.1:5000"), 0, vec![]).unwrap();
+    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+    s.setsockopt(libc::SOL_IP, libc::IP_DROP_MEMBERSHIP, &mreq).unwrap();
+    b.inject(&datagram_v4("10.0.0.9:1000", "239.1.1.1:5000", b"late"));
+    assert_eq!(recv_from(&s, 9, 0).err(), Some(Error::Again));
+}
+
+#[test]
+fn a_forged_fragmentation_needed_lowers_the_path_only_to_the_floor() {
+    let b = Bench::on_ip();
+    let c = bound(&b, "10.0.0.1:4000");
+    c.connect(Some(at("10.0.0.9:9"))).unwrap();
+    send_to(&c, b"x", None, 0, vec![]).unwrap();
+    let quoted = b.wire.take().remove(0);
+    let msg = icmp::Message::Unreachable { code: icmp::unreachable::FRAG_NEEDED, mtu: 68, quoted: &quoted };
+    let mut m = vec![0; msg.len()];
+    msg.emit(&mut m);
+    let mut p = vec![0; 20];
+    let repr = Ipv4Repr {
+        src: "10.0.0.254".parse().unwrap(),
+        dst: "10.0.0.1".parse().unwrap(),
+        protocol: proto::ICMP,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: m.len(),
+    };
+    repr.emit(&mut p);
+    p.extend(m);
+    b.inject(&p);
+    assert_eq!(recv_from(&c, 9, 0).err(), Some(Error::MsgSize));
+    let d = crate::ip::route::lookup(&b.stack, "10.0.0.9".parse().unwrap(), None, 0).unwrap();
+    assert_eq!((d.mtu, d.mtu_locked), (552, true));
+}
