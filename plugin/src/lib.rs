@@ -1,1 +1,160 @@
-//! packetdrill plug-in.
+//! usersock as a plug-in of Google's packetdrill, for its `--so_filename` interface, and the same library preloaded into it
+//! (`LD_PRELOAD`). packetdrill plays its scripts against a stack in its own process, in virtual time. The contract with the
+//! runner and with its stand-ins for tools is in `xtask/src/packetdrill.rs`.
+//!
+//! | file | role |
+//! |---|---|
+//! | `interface` | the functions that packetdrill calls |
+//! | `time` | who moves the clock, and how threads wait for it |
+//! | `device` | the wire: what packetdrill injects and sniffs |
+//! | `namespace` | the stack's configuration, read from the network namespace |
+//! | `netlink` | what the namespace's `tun0` has been given |
+//! | `dump` | counters and sockets, written for the commands of a script |
+//! | `preload` | libc functions answered or wrapped |
+
+mod device;
+mod dump;
+mod interface;
+mod namespace;
+mod netlink;
+mod preload;
+mod time;
+
+use namespace::Namespace;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use time::VirtualTime;
+use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
+use usersock::stack::{Stack, StackConfig};
+use usersock_ffi::{admin, boundary};
+
+/// Virtual time at the start: a machine that has been up for a while, at a whole tick of every clock the stack derives.
+const UPTIME: Duration = Duration::from_secs(1000);
+/// Seed of the stack's random numbers: the same run gives the same packets.
+const SEED: u64 = 0x7573_6572_736f_636b;
+/// How long packetdrill is kept waiting for a packet, in virtual time. Longer than the greatest interval between two
+/// retransmissions; what waits for keepalives of hours is not a packet script.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// By how much the clock moves when packetdrill spins on it.
+const SPIN_STEP: Duration = Duration::from_micros(1);
+
+static INSTANCE: OnceLock<Instance> = OnceLock::new();
+
+/// The stack under test and its world, once packetdrill has asked for it.
+fn instance() -> Option<&'static Instance> {
+    INSTANCE.get()
+}
+
+/// The stack under test and its world. One in a process, as packetdrill runs one script in a process.
+struct Instance {
+    stack: Arc<Stack>,
+    clock: Arc<VirtualClock>,
+    time: Arc<VirtualTime>,
+    namespace: Namespace,
+    /// The main thread's last call read the clock: the next reading is a spin.
+    spinning: AtomicBool,
+}
+
+impl Instance {
+    /// Makes the stack from the namespace. Errors: it was made before; the namespace has no `tun0`; the stack refuses what
+    /// the namespace has.
+    fn start() -> Result<(), String> {
+        let clock = Arc::new(VirtualClock::new());
+        clock.advance(UPTIME);
+        let time = Arc::new(VirtualTime::new(clock.clone()));
+        let config =
+            StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(SEED)), runner: time.clone() };
+        let stack = Stack::new(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
+        let namespace = Namespace::new(&stack)?;
+        admin::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
+        let spinning = AtomicBool::new(false);
+        let instance = Instance { stack, clock, time, namespace, spinning };
+        INSTANCE.set(instance).map_err(|_| "the plug-in was started twice".into())
+    }
+
+    /// Runs a call of packetdrill's; on the main thread, then all that it caused in other threads. Keeps errno.
+    fn call<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.spinning.store(false, Ordering::Relaxed);
+        self.time.enter();
+        let result = call();
+        let errno = boundary::errno();
+        self.time.leave();
+        boundary::set_errno(errno);
+        result
+    }
+
+    /// A call that reads the clock. Of the main thread, which waits for an event by asking for the time, each after the first
+    /// moves it.
+    fn tell<R>(&self, read: impl FnOnce() -> R) -> R {
+        let errno = boundary::errno();
+        let after = if self.time.is_main() {
+            self.time.quiesce();
+            if self.spinning.swap(true, Ordering::Relaxed) {
+                self.time.advance(&self.stack, self.stack.now() + SPIN_STEP);
+            }
+            read()
+        } else {
+            let result = read();
+            self.time.clock_read();
+            result
+        };
+        boundary::set_errno(errno);
+        after
+    }
+
+    /// A moment as the wall clock shows it, in microseconds.
+    fn micros_of(&self, moment: Instant) -> i64 {
+        let epoch = self.clock.wall().saturating_sub(Duration::from_nanos(self.clock.now().as_nanos()));
+        (epoch + Duration::from_nanos(moment.as_nanos())).as_micros() as i64
+    }
+
+    /// The wall clock, in microseconds.
+    fn wall_micros(&self) -> i64 {
+        self.micros_of(self.clock.now())
+    }
+
+    /// Main thread: a packet arrives now. False for what is no IP datagram.
+    fn inject(&self, datagram: &[u8]) -> bool {
+        let taken = self.namespace.wire().inject(datagram);
+        self.stack.poll(self.stack.now());
+        taken
+    }
+
+    /// Main thread: the next packet that leaves, with its time in microseconds; moves the clock until one does.
+    fn sniff(&self) -> Result<(i64, Vec<u8>), String> {
+        self.time.quiesce();
+        let limit = self.stack.now() + PATIENCE;
+        loop {
+            if let Some((moment, datagram)) = self.namespace.wire().sniff() {
+                return Ok((self.micros_of(moment), datagram));
+            }
+            if !self.time.step(&self.stack, limit) {
+                return Err(match self.stack.next_event() {
+                    None => "no packet left, and nothing is left to happen".into(),
+                    Some(_) => format!("no packet left for {} s", PATIENCE.as_secs()),
+                });
+            }
+        }
+    }
+
+    /// Main thread, without packetdrill's lock: time passes.
+    fn sleep(&self, duration: Duration) {
+        self.time.advance(&self.stack, self.stack.now() + duration);
+        self.time.settle();
+    }
+
+    /// A command of the script is about to run.
+    fn before_command(&self) -> Result<(), String> {
+        self.time.quiesce();
+        match self.namespace.dir() {
+            Some(dir) => dump::write(&self.stack, dir).map_err(|error| format!("{}: {error}", dir.display())),
+            None => Ok(()),
+        }
+    }
+
+    /// It has run.
+    fn after_command(&self) -> Result<(), String> {
+        self.namespace.read()
+    }
+}

@@ -1,0 +1,231 @@
+//! The stack's configuration is its namespace's: sysctls from /proc/sys, addresses, routes, MTU and offloads from the
+//! kernel's `tun0`, the queueing discipline and requests from the run's private directory. Read when the stack is made and
+//! after each command of a script. Above: `interface`, `preload`. Below: `netlink`. The contract with the tools that write
+//! what is read here is in `xtask/src/packetdrill.rs`.
+
+use crate::device::{Qdisc, Wire};
+use crate::netlink::{self, Interface, Route};
+use parking_lot::Mutex;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use usersock::error::Error;
+use usersock::ip::RouteMetrics;
+use usersock::ip::netdev::NetDev;
+use usersock::ip::route::{self, RouteSpec};
+use usersock::stack::Stack;
+use usersock::sysctl::Mode;
+use usersock::wire::addr::Cidr;
+
+/// The interface that stands for the device under test.
+const TUN: &str = "tun0";
+/// Environment variable: the run's private directory.
+const DIR_VARIABLE: &str = "USERSOCK_PD_DIR";
+
+/// What was applied last, to tell what changed.
+#[derive(Default)]
+struct Applied {
+    addresses: Vec<Cidr>,
+    routes: Vec<Route>,
+    mtu: u32,
+}
+
+/// Keeps a stack as its namespace is.
+pub struct Namespace {
+    stack: Arc<Stack>,
+    wire: Arc<Wire>,
+    dev: Arc<NetDev>,
+    dir: Option<PathBuf>,
+    applied: Mutex<Applied>,
+}
+
+impl Namespace {
+    /// Adds a device for the namespace's `tun0` to the stack and configures both. Errors: there is no `tun0`; the stack
+    /// refuses an address or a route.
+    pub fn new(stack: &Arc<Stack>) -> Result<Namespace, String> {
+        let mtu = Interface::open(TUN).and_then(|mut tun| tun.mtu());
+        let mtu = mtu.map_err(|error| format!("{TUN}: {error} (the namespace must have one)"))?;
+        let wire = Arc::new(Wire::new(mtu));
+        let dev = stack.add_device(wire.clone()).map_err(|error| format!("{TUN}: {error:?}"))?;
+        let dir = std::env::var_os(DIR_VARIABLE).map(PathBuf::from);
+        let namespace = Namespace { stack: stack.clone(), wire, dev, dir, applied: Mutex::default() };
+        namespace.read()?;
+        Ok(namespace)
+    }
+
+    /// The device.
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.wire
+    }
+
+    /// The run's private directory, if there is one.
+    pub fn dir(&self) -> Option<&PathBuf> {
+        self.dir.as_ref()
+    }
+
+    /// Makes the stack what the namespace is now. What the stack does not implement is left at its default; what it refuses
+    /// otherwise is an error.
+    pub fn read(&self) -> Result<(), String> {
+        self.read_sysctls();
+        self.read_interface().map_err(|error| format!("{TUN}: {error}"))?;
+        self.read_qdisc()?;
+        self.obey_requests()
+    }
+
+    fn read_sysctls(&self) {
+        for entry in self.stack.sysctl.list() {
+            if entry.mode == Mode::Ro {
+                continue;
+            }
+            // A name that this kernel or this namespace does not have keeps our default.
+            let Ok(text) = fs::read_to_string(format!("/proc/sys/{}", entry.name.replace('.', "/"))) else { continue };
+            let text = text.trim();
+            if text == entry.value {
+                continue;
+            }
+            // What is not implemented, a congestion control not known here and a value out of our range leave the old one:
+            // a script that needs it fails by its packets.
+            let _ = self.stack.sysctl_set(&entry.name, text);
+        }
+    }
+
+    fn read_interface(&self) -> io::Result<()> {
+        let mut tun = Interface::open(TUN)?;
+        let ifindex = tun.index()?;
+        let mtu = tun.mtu()?;
+        let mut applied = self.applied.lock();
+        self.wire.set_gso(tun.gso()?);
+        if applied.mtu != mtu {
+            self.dev.set_mtu(mtu).map_err(refused("MTU"))?;
+            self.stack.ip.routes.flush();
+            applied.mtu = mtu;
+        }
+        let addresses = netlink::addresses(ifindex)?;
+        for &gone in applied.addresses.iter().filter(|a| !addresses.contains(a)) {
+            route::del_address(&self.stack, &self.dev, gone).map_err(refused("address"))?;
+        }
+        for &new in addresses.iter().filter(|a| !applied.addresses.contains(a)) {
+            route::add_address(&self.stack, &self.dev, new).map_err(refused("address"))?;
+        }
+        applied.addresses = addresses;
+        // The network of an address is on the link by itself, in the kernel as here.
+        let mut routes = netlink::routes(ifindex)?;
+        routes.retain(|r| r.gateway.is_some() || !applied.addresses.iter().any(|a| a.trunc() == r.dst));
+        for gone in applied.routes.iter().filter(|old| !routes.iter().any(|r| same_place(r, old))) {
+            match route::del_route(&self.stack, gone.dst, None, self.dev.ifindex) {
+                // Went with the address it depended on.
+                Ok(()) | Err(Error::Srch) => {}
+                Err(error) => return Err(refused("route")(error)),
+            }
+        }
+        for new in routes.iter().filter(|r| !applied.routes.contains(r)) {
+            route::replace_route(&self.stack, self.spec(new)).map_err(refused("route"))?;
+        }
+        applied.routes = routes;
+        Ok(())
+    }
+
+    /// A route of the kernel as the stack takes it.
+    fn spec(&self, r: &Route) -> RouteSpec {
+        let m = &r.metrics;
+        // packetdrill's IPv4 gateway is the device's own address, which to the kernel means "on the link".
+        let gateway = r.gateway.filter(|gw| !route::is_local(&self.stack, *gw));
+        RouteSpec {
+            gateway,
+            dev: Some(self.dev.clone()),
+            src: r.src,
+            metric: r.priority,
+            mtu: m.mtu,
+            mtu_lock: m.mtu_locked(),
+            advmss: m.advmss,
+            initcwnd: m.initcwnd,
+            initrwnd: m.initrwnd,
+            window: m.window,
+            rto_min_us: m.rto_min.saturating_mul(1000),
+            quickack: m.quickack != 0,
+            features: m.features,
+            congctl: m.cc_algo.as_deref().map(Arc::from),
+            hoplimit: m.hoplimit.min(255) as u8,
+            metrics: RouteMetrics {
+                rtt_us: m.rtt.saturating_mul(125),
+                rttvar_us: m.rttvar.saturating_mul(250),
+                ssthresh: m.ssthresh,
+                cwnd_lock: if m.cwnd_locked() { m.cwnd } else { 0 },
+                reordering: m.reordering,
+            },
+            ..RouteSpec::new(r.dst)
+        }
+    }
+
+    fn read_qdisc(&self) -> Result<(), String> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let text = read_or_empty(&dir.join("qdisc")).map_err(|error| format!("qdisc: {error}"))?;
+        let qdisc = parse_qdisc(&text).ok_or_else(|| format!("unknown queueing discipline {:?}", text.trim()))?;
+        self.wire.set_qdisc(qdisc);
+        Ok(())
+    }
+
+    fn obey_requests(&self) -> Result<(), String> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let path = dir.join("requests");
+        let text = read_or_empty(&path).map_err(|error| format!("requests: {error}"))?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        for request in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            match request {
+                // Nothing is cached by destination but path MTUs, which `ip tcp_metrics` does not flush either.
+                "tcp_metrics flush" => {}
+                _ => return Err(format!("unknown request {request:?}")),
+            }
+        }
+        fs::remove_file(&path).map_err(|error| format!("requests: {error}"))
+    }
+}
+
+fn refused(what: &'static str) -> impl Fn(Error) -> io::Error {
+    move |error| io::Error::other(format!("the stack refuses the {what}: {error:?}"))
+}
+
+/// Whether a route took the place of another (`ip route change`): same prefix and metric.
+fn same_place(a: &Route, b: &Route) -> bool {
+    a.dst == b.dst && a.priority == b.priority
+}
+
+fn read_or_empty(path: &std::path::Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    }
+}
+
+/// The line of `DIR/qdisc`. `None` for what the contract does not know.
+fn parse_qdisc(text: &str) -> Option<Qdisc> {
+    match *text.split_whitespace().collect::<Vec<_>>() {
+        [] | ["pfifo"] => Some(Qdisc::Pfifo),
+        ["pfifo", "limit", "0"] => Some(Qdisc::Full),
+        // The device takes each packet at once, so a queue with places never fills.
+        ["pfifo", "limit", n] if n.parse::<u32>().is_ok() => Some(Qdisc::Pfifo),
+        ["fq"] => Some(Qdisc::Fq),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queueing_disciplines_of_the_contract_are_known_and_no_other() {
+        let known =
+            [("", Qdisc::Pfifo), ("pfifo\n", Qdisc::Pfifo), ("pfifo limit 0", Qdisc::Full), ("fq\n", Qdisc::Fq)];
+        for (text, qdisc) in known {
+            assert_eq!(parse_qdisc(text), Some(qdisc), "{text:?}");
+        }
+        assert_eq!(parse_qdisc("pfifo limit 12"), Some(Qdisc::Pfifo));
+        for text in ["pfifo limit", "pfifo limit x", "cake", "fq limit 3"] {
+            assert_eq!(parse_qdisc(text), None, "{text:?}");
+        }
+    }
+}

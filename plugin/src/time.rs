@@ -1,0 +1,252 @@
+//! Virtual time for packetdrill: a stack whose clock only moves when packetdrill's main thread moves it, and whose blocking
+//! calls, which come from packetdrill's second thread, sleep for real until virtual time brings them their event.
+//! Above: `interface`. Below: `Stack::poll`.
+//!
+//! The main thread never goes on, neither to the next event nor back into packetdrill, while another thread is in the
+//! middle of a call: it waits until each has blocked again or has finished and read the clock, which is the first thing
+//! packetdrill's second thread does after a call. So a script gives the same packets at the same times in every run.
+
+use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::thread::{Thread, ThreadId};
+use std::time::Duration as RealDuration;
+use usersock::driver::{Runner, Waiter, Woken};
+use usersock::env::{Clock, Instant, VirtualClock};
+use usersock::stack::Stack;
+
+/// How long the main thread sleeps at most before it looks again whether the others are done; they notify it.
+const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);
+/// How long the main thread lets a second thread that has finished its call run on into packetdrill's own waiting.
+const SETTLE: RealDuration = RealDuration::from_millis(200);
+
+thread_local! {
+    /// Whether this thread, not the main one, is counted in `State::running`.
+    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread asleep in a blocking call.
+struct Blocked {
+    thread: Thread,
+    waiter: Arc<Waiter>,
+    deadline: Option<Instant>,
+    /// Descriptors of the kernel it waits for as well.
+    extra: Vec<(RawFd, i16)>,
+}
+
+impl Blocked {
+    /// Whether it would return from its sleep if it looked.
+    fn is_ready(&self, now: Instant) -> bool {
+        self.waiter.is_woken() || self.deadline.is_some_and(|d| d <= now) || any_ready(&self.extra)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Threads but the main one that are in a call and not asleep, or have finished one and not read the clock since.
+    running: usize,
+    blocked: Vec<Blocked>,
+    /// Kernel thread numbers of those that finished a call and may still be on their way to packetdrill's next wait.
+    finishing: HashSet<libc::pid_t>,
+}
+
+/// The clock's owner and the stack's runner: see the module's text.
+pub struct VirtualTime {
+    clock: Arc<VirtualClock>,
+    main: ThreadId,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Whether one of the kernel's descriptors has one of its events now.
+fn any_ready(extra: &[(RawFd, i16)]) -> bool {
+    if extra.is_empty() {
+        return false;
+    }
+    let mut fds: Vec<_> = extra.iter().map(|&(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
+    // SAFETY: `fds` is a valid array of its length for the time of the call, which does not wait.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) > 0 }
+}
+
+impl VirtualTime {
+    /// Virtual time as `clock` shows it, moved by the calling thread from now on.
+    pub fn new(clock: Arc<VirtualClock>) -> VirtualTime {
+        VirtualTime {
+            clock,
+            main: std::thread::current().id(),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether this is the thread that moves the clock.
+    pub fn is_main(&self) -> bool {
+        std::thread::current().id() == self.main
+    }
+
+    /// A call begins on this thread.
+    pub fn enter(&self) {
+        if !self.is_main() && !ACTIVE.replace(true) {
+            self.state.lock().running += 1;
+        }
+    }
+
+    /// A call ended. The main thread waits for what it caused in others; another remains counted until it has read the
+    /// clock.
+    pub fn leave(&self) {
+        if self.is_main() {
+            self.quiesce();
+        }
+    }
+
+    /// This thread, not the main one, has read the clock: the call before is over.
+    pub fn clock_read(&self) {
+        if ACTIVE.replace(false) {
+            let mut state = self.state.lock();
+            state.running -= 1;
+            // SAFETY: takes nothing and cannot fail.
+            state.finishing.insert(unsafe { libc::gettid() });
+            self.changed.notify_all();
+        }
+    }
+
+    /// Main thread: waits until all other threads sleep or are out of their calls.
+    pub fn quiesce(&self) {
+        let mut state = self.state.lock();
+        loop {
+            let now = self.clock.now();
+            let mut ready = false;
+            for blocked in state.blocked.iter().filter(|b| b.is_ready(now)) {
+                ready = true;
+                blocked.thread.unpark();
+            }
+            if state.running == 0 && !ready {
+                return;
+            }
+            self.changed.wait_for(&mut state, LOOK_AGAIN);
+        }
+    }
+
+    /// Main thread, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait
+    /// for the next one, as a real sleep would.
+    pub fn settle(&self) {
+        let tids = std::mem::take(&mut self.state.lock().finishing);
+        let limit = std::time::Instant::now() + SETTLE;
+        for tid in tids {
+            while is_running(tid) && std::time::Instant::now() < limit {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// When something happens next: an event of the stack or the end of a blocked thread's patience.
+    fn next_event(&self, stack: &Stack) -> Option<Instant> {
+        let deadline = self.state.lock().blocked.iter().filter_map(|b| b.deadline).min();
+        [stack.next_event(), deadline].into_iter().flatten().min()
+    }
+
+    /// Main thread: moves to the next event, if there is one no later than `limit`, and lets everybody act on it.
+    pub fn step(&self, stack: &Arc<Stack>, limit: Instant) -> bool {
+        let Some(next) = self.next_event(stack).filter(|&next| next <= limit) else { return false };
+        let before = self.clock.now();
+        self.clock.set(next);
+        let acted = stack.poll(self.clock.now());
+        self.quiesce();
+        // A deadline that is told too early costs a look, not a standstill.
+        if !acted && self.clock.now() == before {
+            self.clock.advance(RealDuration::from_nanos(1).min(limit.saturating_sub(before)));
+            return limit > before;
+        }
+        true
+    }
+
+    /// Main thread: moves to `to`, through all events on the way.
+    pub fn advance(&self, stack: &Arc<Stack>, to: Instant) {
+        self.quiesce();
+        while self.step(stack, to) {}
+        self.clock.set(to);
+        stack.poll(self.clock.now());
+        self.quiesce();
+    }
+
+    /// The main thread itself waits: nobody else can move time, so it does.
+    fn block_main(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Waiter,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        loop {
+            if waiter.take() || any_ready(extra) {
+                return Woken::Event;
+            }
+            if deadline.is_some_and(|d| d <= stack.now()) {
+                return Woken::TimedOut;
+            }
+            let limit = deadline.unwrap_or(Instant::MAX);
+            if self.step(stack, limit) {
+                continue;
+            }
+            if deadline.is_none() {
+                eprintln!("usersock: a call that the script does not mark as blocking would block for ever");
+                return Woken::Interrupted;
+            }
+            self.clock.set(limit);
+        }
+    }
+}
+
+impl Runner for VirtualTime {
+    fn block(
+        &self,
+        stack: &Arc<Stack>,
+        waiter: &Arc<Waiter>,
+        deadline: Option<Instant>,
+        extra: &[(RawFd, i16)],
+    ) -> Woken {
+        if self.is_main() {
+            return self.block_main(stack, waiter, deadline, extra);
+        }
+        let me = std::thread::current();
+        let blocked = Blocked { thread: me.clone(), waiter: waiter.clone(), deadline, extra: extra.to_vec() };
+        let active = ACTIVE.get();
+        {
+            let mut state = self.state.lock();
+            state.blocked.push(blocked);
+            state.running -= usize::from(active);
+            self.changed.notify_all();
+        }
+        loop {
+            {
+                // The flag is taken under the lock, so that `quiesce` sees this thread ready or running, never neither.
+                let mut state = self.state.lock();
+                let woken = if waiter.take() || any_ready(extra) {
+                    Some(Woken::Event)
+                } else if deadline.is_some_and(|d| d <= self.clock.now()) {
+                    Some(Woken::TimedOut)
+                } else {
+                    None
+                };
+                if let Some(woken) = woken {
+                    state.blocked.retain(|b| !Arc::ptr_eq(&b.waiter, waiter));
+                    state.running += usize::from(active);
+                    return woken;
+                }
+            }
+            std::thread::park();
+        }
+    }
+
+    // Whoever moves the clock asks the stack for its next event at each step.
+    fn kick(&self, _: &Arc<Stack>) {}
+}
+
+/// Whether a thread of this process is on a processor or waits for one, by its state in /proc.
+fn is_running(tid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may hold any character.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
+}
