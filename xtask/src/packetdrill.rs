@@ -84,6 +84,9 @@ pub struct Args {
     /// Run against the kernel's TCP instead, for comparison
     #[arg(long)]
     kernel: bool,
+    /// Use this plug-in instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    plugin: Option<PathBuf>,
     /// Print the output of each failing run
     #[arg(long)]
     verbose: bool,
@@ -239,9 +242,12 @@ pub fn run(args: &Args) -> Outcome {
         fs::write(file, "").map_err(|error| Failure::Usage(format!("--json {}: {error}", file.display())))?;
     }
     setup::tools();
-    let plugin = match args.kernel {
-        true => None,
-        false => Some(cargo::build_release("usersock-packetdrill", &[])?.with_extension("so")?.clone()),
+    let plugin = match &args.plugin {
+        _ if args.kernel => None,
+        Some(file) => {
+            Some(file.canonicalize().map_err(|error| Failure::Usage(format!("--plugin {}: {error}", file.display())))?)
+        }
+        None => Some(cargo::build_release("usersock-packetdrill", &[])?.with_extension("so")?.clone()),
     };
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let scratch = std::env::temp_dir().join(format!("usersock-packetdrill-{}", std::process::id()));
