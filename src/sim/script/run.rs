@@ -347,7 +347,8 @@ impl<'s> Runner<'s> {
                 SeenBody::Tcp(segment) if segment.seq == next && (1..=size).contains(&segment.payload.len()) => {
                     last = segment.payload.len();
                     first.payload.extend(segment.payload);
-                    first.flags = first.flags.union(segment.flags);
+                    // The last piece tells: PSH and FIN are at the end of what was sent.
+                    first.flags = segment.flags;
                     at = later;
                 }
                 _ => {
@@ -436,8 +437,11 @@ impl<'s> Runner<'s> {
             match &bound {
                 Call::Listen(..) => connection.stage = Stage::Listening,
                 Call::Connect(_, to) => {
-                    connection.remote.set_port(to.port());
-                    connection.stage = Stage::Connecting;
+                    // A second connect(2) asks how the first one goes.
+                    if connection.stage == Stage::New {
+                        connection.remote.set_port(to.port());
+                        connection.stage = Stage::Connecting;
+                    }
                 }
                 Call::Send { iov, to, .. } => {
                     let plain = iov.iter().flatten().enumerate().all(|(i, byte)| *byte == pattern(sent + i as u64));
@@ -469,6 +473,8 @@ impl<'s> Runner<'s> {
         let Some(pending) = &self.pending else { return Ok(()) };
         let Some(outcome) = self.under_test.finished(pending.id) else { return Ok(()) };
         let Some(Pending { call, bound, end, tolerance, .. }) = self.pending.take() else { return Ok(()) };
+        // As for any event, a share of the time since the one before.
+        let tolerance = tolerance.max(self.setup.tolerance_after(end - self.base));
         let now = self.under_test.now();
         let shown = match &outcome {
             Ok((value, _)) => value.to_string(),
@@ -485,7 +491,20 @@ impl<'s> Runner<'s> {
 
     /// Keeps the connections in step with what a call did, and checks received bytes.
     fn follow(&mut self, call: &SystemCall, bound: &Call, outcome: &Outcome) -> Result<(), String> {
-        let Ok((value, reply)) = outcome else { return Ok(()) };
+        let (value, reply) = match outcome {
+            Ok((value, reply)) => (value, reply),
+            Err(libc::EINPROGRESS | libc::EALREADY | libc::EISCONN) => return Ok(()),
+            Err(_) => {
+                if let Call::Connect(fd, _) = bound
+                    && let Some(index) = self.by_fd(Some(*fd))
+                    && self.connections[index].stage == Stage::Connecting
+                {
+                    // It failed before a SYN left; the socket may try again.
+                    self.connections[index].stage = Stage::New;
+                }
+                return Ok(());
+            }
+        };
         let script_fd = || call.result.as_ref().and_then(|r| binding::number(r).ok()).map(|fd| fd as i32);
         match (bound, reply) {
             (Call::Socket { .. }, _) => {
