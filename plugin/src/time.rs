@@ -250,3 +250,109 @@ fn is_running(tid: libc::pid_t) -> bool {
     // The state follows the name, which is in parentheses and may hold any character.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+    use usersock::env::SeededEntropy;
+    use usersock::stack::StackConfig;
+
+    fn world() -> (Arc<VirtualTime>, Arc<Stack>) {
+        let clock = Arc::new(VirtualClock::new());
+        let time = Arc::new(VirtualTime::new(clock.clone()));
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let stack = Stack::new(StackConfig { clock, entropy, runner: time.clone() }).unwrap();
+        (time, stack)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn a_blocked_thread_returns_at_its_deadline_and_has_read_the_clock_before_time_goes_on() {
+        let (time, stack) = world();
+        let seen = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let (entered, wait) = std::sync::mpsc::channel();
+            let (time2, stack2, seen) = (time.clone(), stack.clone(), &seen);
+            scope.spawn(move || {
+                for deadline in [30, 70] {
+                    time2.enter();
+                    entered.send(()).unwrap();
+                    assert_eq!(stack2.block(&Waiter::current(), Some(at(deadline))), Woken::TimedOut);
+                    seen.store(stack2.now().as_millis(), Ordering::SeqCst);
+                    time2.clock_read();
+                }
+            });
+            wait.recv().unwrap();
+            time.advance(&stack, at(29));
+            assert_eq!(seen.load(Ordering::SeqCst), 0, "too early");
+            time.advance(&stack, at(50));
+            assert_eq!(seen.load(Ordering::SeqCst), 30, "at the deadline, not when the step ended");
+            wait.recv().unwrap();
+            time.advance(&stack, at(90));
+            assert_eq!(seen.load(Ordering::SeqCst), 70);
+        });
+        assert_eq!(stack.now(), at(90));
+    }
+
+    #[test]
+    fn the_main_thread_waits_for_a_woken_one() {
+        let (time, stack) = world();
+        let done = AtomicU64::new(0);
+        let (give, take) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let (time2, stack2, done) = (time.clone(), stack.clone(), &done);
+            scope.spawn(move || {
+                time2.enter();
+                let waiter = Waiter::current();
+                give.send(waiter.clone()).unwrap();
+                assert_eq!(stack2.block(&waiter, None), Woken::Event);
+                done.store(1, Ordering::SeqCst);
+                time2.clock_read();
+            });
+            let waiter = take.recv().unwrap();
+            time.quiesce();
+            assert_eq!(done.load(Ordering::SeqCst), 0);
+            waiter.wake();
+            time.leave();
+            assert_eq!(done.load(Ordering::SeqCst), 1);
+        });
+    }
+
+    #[test]
+    fn the_main_thread_moves_time_itself_when_it_blocks() {
+        let (_time, stack) = world();
+        assert_eq!(stack.block(&Waiter::current(), Some(at(1234))), Woken::TimedOut);
+        assert_eq!(stack.now(), at(1234));
+        assert_eq!(stack.block(&Waiter::current(), None), Woken::Interrupted, "nothing is left to happen");
+        let waiter = Waiter::current();
+        waiter.wake();
+        assert_eq!(stack.block(&waiter, None), Woken::Event);
+    }
+
+    #[test]
+    fn a_step_goes_to_the_next_event_and_not_past_its_limit() {
+        struct Note(AtomicU64);
+        impl usersock::stack::TimerCall for Note {
+            fn fire(self: Arc<Self>, _: &Arc<Stack>, now: Instant) {
+                self.0.store(now.as_millis(), Ordering::SeqCst);
+            }
+        }
+        let (time, stack) = world();
+        let note = Arc::new(Note(AtomicU64::new(0)));
+        let mut slot = usersock::stack::TimerSlot::default();
+        stack.arm_call(&mut slot, note.clone(), at(10));
+        assert!(!time.step(&stack, at(9)));
+        assert!(stack.now() < at(10));
+        while note.0.load(Ordering::SeqCst) == 0 {
+            assert!(time.step(&stack, at(20)));
+        }
+        assert_eq!((note.0.load(Ordering::SeqCst), stack.now()), (10, at(10)));
+        time.advance(&stack, at(10) + Duration::from_secs(1));
+        assert_eq!(stack.now(), at(1010));
+    }
+}
