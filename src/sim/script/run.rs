@@ -436,12 +436,10 @@ impl<'s> Runner<'s> {
             let connection = &mut self.connections[index];
             match &bound {
                 Call::Listen(..) => connection.stage = Stage::Listening,
-                Call::Connect(_, to) => {
-                    // A second connect(2) asks how the first one goes.
-                    if connection.stage == Stage::New {
-                        connection.remote.set_port(to.port());
-                        connection.stage = Stage::Connecting;
-                    }
+                // A second connect(2) asks how the first one goes.
+                Call::Connect(_, to) if connection.stage == Stage::New => {
+                    connection.remote.set_port(to.port());
+                    connection.stage = Stage::Connecting;
                 }
                 Call::Send { iov, to, .. } => {
                     let plain = iov.iter().flatten().enumerate().all(|(i, byte)| *byte == pattern(sent + i as u64));
