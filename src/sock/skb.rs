@@ -101,6 +101,8 @@ pub struct TcpCb {
     pub txstamp_ack: bool,
     /// The rate sample of this skb was application limited when it left.
     pub app_limited: bool,
+    /// Received: TTL or hop limit of the IP header (IP_MINTTL).
+    pub ttl: u8,
     /// Received: segment carries a timestamp option (its values live in the sock's rx_opt while it is processed).
     pub has_tstamp: bool,
     /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
@@ -113,7 +115,7 @@ pub struct TcpCb {
     pub delivered: u32,
     /// `tp.delivered_ce` when sent.
     pub delivered_ce: u32,
-    /// Bytes in flight when sent.
+    /// Bytes in flight when sent. Received SYN that takes a time-wait record's place: the ISN to answer with; 0: none.
     pub in_flight: u32,
     /// Start of the send phase of the rate sample.
     pub first_tx_mstamp: Instant,

@@ -1,17 +1,311 @@
-//! Closing.
-use super::tcb::Cx;
-use super::{set_state, state::State};
-use std::time::Duration;
-/// Ends.
-pub fn done(cx: &mut Cx<'_>) {
-    set_state(cx, State::Close);
-    super::timer::clear_xmit_timers(cx);
+//! Closing: close, shutdown, abort, orphans, and the end of a sock. Above: `proto`, `input`, `timer`. Below: `output` (FIN, RST),
+//! `timewait`, `lookup`. RFC 9293 §3.10.4 to §3.10.5, RFC 1122 §4.2.2.13 (half-duplex close). Linux: __tcp_close, tcp_shutdown,
+//! tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
+
+use super::state::State;
+use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
+use super::timewait::TIMEWAIT_LEN;
+use super::{connect, listener, output, set_state, timer, timewait};
+use crate::counters::Mib;
+use crate::env::Duration;
+use crate::error::{Error, Result};
+use crate::inet::unspecified;
+use crate::sock::mem::{self, SOCK_MIN_SNDBUF};
+use crate::sock::proto::SockRef;
+use crate::sock::wait::Events;
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+use std::sync::atomic::Ordering;
+
+/// Whether giving a connection up in this state must tell the peer (tcp_need_reset).
+pub(super) fn need_reset(s: State) -> bool {
+    s.is_one_of(&[State::Established, State::CloseWait, State::FinWait1, State::FinWait2, State::SynRecv])
 }
-/// Orphans.
-pub fn check_oom(_cx: &Cx<'_>, _shift: u32) -> bool {
-    false
+
+/// The state that closing our half leads to, and whether a FIN must be sent (tcp_close_state). RFC 9293 Figure 5.
+fn close_state(cx: &mut Cx<'_>) -> bool {
+    let (next, fin) = match cx.state() {
+        State::Established | State::SynRecv => (State::FinWait1, true),
+        State::CloseWait => (State::LastAck, true),
+        s @ (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck) => (s, false),
+        _ => (State::Close, false),
+    };
+    set_state(cx, next);
+    fin
 }
-/// FIN_WAIT2 time.
+
+/// close(2) of the last descriptor: unread data makes it a reset (RFC 1122 §4.2.2.13), SO_LINGER with zero too; else a FIN goes
+/// out, and the sock lives on without a program until the peer agrees. Waits as SO_LINGER says.
+pub fn close(sk: SockRef<'_>) {
+    let mut g = sk.lock();
+    sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
+    let linger = g.common.flag(flag::LINGER).then_some(g.common.linger);
+    let mut wait = false;
+    if let Some(mut cx) = Cx::new(&mut g) {
+        wait = begin_close(&mut cx);
+    }
+    if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
+        let deadline = g.now + time;
+        while State::from_u8(sk.sock.state()).is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
+            // The time is over, or a signal came: the connection goes on by itself.
+            if g.sleep(Events::ALL, false, Some(deadline)).is_err() {
+                break;
+            }
+        }
+    }
+    let before = sk.sock.state();
+    {
+        let Some(mut cx) = Cx::new(&mut g) else { return };
+        orphan(&mut cx);
+    }
+    g.flush_backlog();
+    if before != State::Close as u8 && sk.sock.state() == State::Close as u8 {
+        // A segment of the backlog ended it, and that destroyed the sock.
+        return;
+    }
+    let Some(mut cx) = Cx::new(&mut g) else { return };
+    settle_orphan(&mut cx);
+}
+
+/// The first half of close; whether there is something to wait for.
+fn begin_close(cx: &mut Cx<'_>) -> bool {
+    if cx.state() == State::Listen {
+        // The tables first, so that no segment finds a listener without queues.
+        set_state(cx, State::Close);
+        listener::stop(cx);
+        return false;
+    }
+    let unread = purge_receive(cx);
+    if cx.state() == State::Close {
+        return false;
+    }
+    if unread {
+        cx.stack.mib.inc(Mib::TcpExtTCPAbortOnClose);
+        set_state(cx, State::Close);
+        output::send_active_reset(cx);
+    } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.is_zero() {
+        // Nothing can be wrong with an abort that the sock does not survive anyway.
+        let _ = connect::disconnect(cx);
+        cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
+    } else if close_state(cx) {
+        output::send_fin(cx);
+    }
+    true
+}
+
+/// Empties the receive queue; true when it held bytes that nobody has read.
+fn purge_receive(cx: &mut Cx<'_>) -> bool {
+    let mut unread = false;
+    while let Some(skb) = cx.sk.receive_queue.pop_front() {
+        let fin = u32::from(skb.tcp.flags & TcpFlags::FIN.bits() as u8 != 0);
+        unread |= (skb.tcp.end_seq - fin).after(cx.tp.copied_seq);
+        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
+    }
+    unread
+}
+
+/// No program holds the sock any more (sock_orphan); it counts among the orphans until it is destroyed.
+pub(super) fn orphan(cx: &mut Cx<'_>) {
+    if !cx.sk.flag(flag::DEAD) {
+        cx.sk.set_flag(flag::DEAD, true);
+        cx.sock.accounts().orphans.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of a sock that was just orphaned.
+fn settle_orphan(cx: &mut Cx<'_>) {
+    if cx.state() == State::FinWait2 {
+        if cx.tp.linger2_ms < 0 {
+            set_state(cx, State::Close);
+            output::send_active_reset(cx);
+            cx.stack.mib.inc(Mib::TcpExtTCPAbortOnLinger);
+        } else {
+            let time = fin_time(cx);
+            if time > TIMEWAIT_LEN {
+                timer::reset_keepalive_timer(cx, time - TIMEWAIT_LEN);
+            } else {
+                timewait::time_wait(cx, State::FinWait2, time);
+                return;
+            }
+        }
+    }
+    if cx.state() != State::Close && check_oom(cx, 0) {
+        set_state(cx, State::Close);
+        output::send_active_reset(cx);
+        cx.stack.mib.inc(Mib::TcpExtTCPAbortOnMemory);
+    }
+    if cx.state() == State::Close {
+        destroy(cx);
+    }
+}
+
+/// How long an orphan stays in FIN_WAIT2: TCP_LINGER2 or `tcp_fin_timeout`, at least 3.5 RTO (tcp_fin_time).
 pub fn fin_time(cx: &Cx<'_>) -> Duration {
-    cx.stack.sysctl.tcp_fin_timeout()
+    let set = match cx.tp.linger2_ms {
+        0 => cx.stack.sysctl.tcp_fin_timeout(),
+        ms => Duration::from_millis(ms.max(0) as u64),
+    };
+    set.max(Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2)
+}
+
+/// Whether this sock must go for want of memory: orphans, each counting 2^`shift`, exceed `tcp_max_orphans`, or all of TCP exceeds
+/// `tcp_mem` and this one has its part in it. Linux: tcp_check_oom.
+pub fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
+    let acc = cx.sock.accounts();
+    let orphans = acc.orphans.load(Ordering::Relaxed).max(0) << shift.min(8);
+    let too_many = orphans > i64::from(cx.stack.sysctl.tcp_max_orphans());
+    let high = cx.stack.sysctl.tcp_mem()[2];
+    let pages = acc.pages.load(Ordering::Relaxed).max(0) as u64;
+    too_many || (cx.sk.wmem_queued > SOCK_MIN_SNDBUF && pages > high)
+}
+
+/// shutdown(2) of our half: a FIN behind what is queued. Linux: tcp_shutdown.
+pub fn shutdown(cx: &mut Cx<'_>, how: u8) {
+    if how & SEND_SHUTDOWN == 0 {
+        return;
+    }
+    let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::SynRecv, State::CloseWait]);
+    if open && close_state(cx) {
+        output::send_fin(cx);
+    }
+}
+
+/// The connection is over: state, tables, timers; a program that holds the sock is told, an orphan goes (tcp_done).
+pub fn done(cx: &mut Cx<'_>) {
+    if matches!(cx.state(), State::SynSent | State::SynRecv) {
+        cx.stack.mib.inc(Mib::TcpAttemptFails);
+    }
+    set_state(cx, State::Close);
+    timer::clear_xmit_timers(cx);
+    cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
+    if cx.sk.flag(flag::DEAD) {
+        destroy(cx);
+    } else {
+        cx.sock.wait.wake(Events::ALL);
+    }
+}
+
+/// The connection fails with `err` (tcp_done_with_error).
+pub fn done_with_error(cx: &mut Cx<'_>, err: Error) {
+    cx.sock.err.store(err.errno(), Ordering::Release);
+    output::write_queue_purge(cx);
+    done(cx);
+    if !cx.sk.flag(flag::DEAD) {
+        cx.sock.wait.wake(Events::ALL);
+    }
+}
+
+/// Last work on a closed orphan: timers, queues, port, memory (inet_csk_destroy_sock). Doing it twice does nothing.
+pub fn destroy(cx: &mut Cx<'_>) {
+    if cx.tp.destroyed {
+        return;
+    }
+    cx.tp.destroyed = true;
+    timer::clear_xmit_timers(cx);
+    output::write_queue_purge(cx);
+    purge_receive(cx);
+    purge_ooo(cx);
+    cx.sk.error_queue = None;
+    release_ca(cx);
+    connect::put_port(cx);
+    cx.sk.dst = None;
+    cx.tp.cold = None;
+    cx.tp.sack = None;
+    mem::reclaim(cx.sock, cx.sk);
+    if cx.sk.flag(flag::DEAD) {
+        cx.sock.accounts().orphans.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn purge_ooo(cx: &mut Cx<'_>) {
+    while let Some(skb) = cx.tp.ooo_queue.pop_front() {
+        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
+    }
+    cx.tp.ooo_queue.shrink();
+}
+
+fn release_ca(cx: &mut Cx<'_>) {
+    cx.with_ca(|a, cx| a.release(cx));
+    cx.tp.ca.algo = None;
+}
+
+/// The options a program set, which outlive a connection and pass to a listener's children.
+pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
+    to.nonagle = from.nonagle;
+    to.ca.ops = from.ca.ops.clone();
+    to.ca_setsockopt = from.ca_setsockopt;
+    to.rx_opt.user_mss = from.rx_opt.user_mss;
+    to.syn_retries = from.syn_retries;
+    to.keepalive_probes = from.keepalive_probes;
+    to.keepalive_time_ms = from.keepalive_time_ms;
+    to.keepalive_intvl_ms = from.keepalive_intvl_ms;
+    to.user_timeout_ms = from.user_timeout_ms;
+    to.linger2_ms = from.linger2_ms;
+    to.thin_lto = from.thin_lto;
+    to.notsent_lowat = from.notsent_lowat;
+    to.recvmsg_inq = from.recvmsg_inq;
+    to.rto_min_us = from.rto_min_us;
+    to.rto_max_ms = from.rto_max_ms;
+    to.delack_max_us = from.delack_max_us;
+    to.save_syn = from.save_syn;
+    to.reordering = from.reordering;
+    if let Some(c) = &from.cold {
+        to.cold.get_or_insert_default().ca_name = c.ca_name.clone();
+    }
+}
+
+/// The rest of tcp_disconnect: a connection as new, but for the program's options, a port it bound, and sequence numbers, which
+/// start beyond what the old connection may still have in the network.
+pub(super) fn reset_connection(cx: &mut Cx<'_>) {
+    timer::clear_xmit_timers(cx);
+    purge_receive(cx);
+    output::write_queue_purge(cx);
+    purge_ooo(cx);
+    release_ca(cx);
+    let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
+    let mut new = TcpSock::new(cx.stack);
+    copy_options(&mut new, cx.tp);
+    new.defer_accept = cx.tp.defer_accept;
+    new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
+    new.bound = cx.tp.bound.take();
+    new.destroyed = cx.tp.destroyed;
+    new.rto_us = TIMEOUT_INIT_US;
+    *cx.tp = new;
+    cx.sk.dport = 0;
+    cx.sk.daddr = unspecified(cx.sock.family);
+    if cx.tp.bound.is_none() {
+        cx.sk.sport = 0;
+    }
+    if !cx.sk.flag(flag::BINDADDR_LOCK) {
+        cx.sk.saddr = unspecified(cx.sock.family);
+        cx.sk.rcv_saddr = unspecified(cx.sock.family);
+    }
+    cx.sock.shutdown.store(0, Ordering::Relaxed);
+    cx.sk.set_flag(flag::DONE, false);
+    cx.sk.err_soft = 0;
+    cx.sk.dst = None;
+    mem::reclaim(cx.sock, cx.sk);
+}
+
+/// Kills the connection from outside (tcp_abort, SOCK_DESTROY): the peer gets a RST, the program `err`.
+pub fn abort(sk: SockRef<'_>, err: Error) -> Result<()> {
+    let mut g: SockGuard<'_> = sk.lock();
+    let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::OpNotSupp) };
+    let cx = &mut cx;
+    if cx.state() == State::Close {
+        return Err(Error::NoEnt);
+    }
+    if cx.state() == State::Listen {
+        set_state(cx, State::Close);
+        listener::stop(cx);
+    }
+    if !cx.sk.flag(flag::DEAD) {
+        if need_reset(cx.state()) {
+            output::send_active_reset(cx);
+        }
+        done_with_error(cx, err);
+    }
+    output::write_queue_purge(cx);
+    Ok(())
 }

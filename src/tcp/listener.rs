@@ -1,4 +1,239 @@
-//! Listener.
+//! The listener: requests whose SYN-ACK is out, connections that wait for accept. Above: `proto` (listen, accept), `handshake`.
+//! Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here and never the other
+//! way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
+
+use super::connect::{self, tables};
+use super::lookup::{Entry, Holder, Ready};
+use super::state::State;
+use super::tcb::Cx;
+use super::{close, deferred, set_state};
+use crate::env::{Duration, Instant};
+use crate::error::{Error, Result};
+use crate::hash::Tuple;
+use crate::ip::Dst;
+use crate::sock::Sock;
+use crate::sock::proto::SockRef;
+use crate::sock::wait::Events;
+use crate::stack::TimerSlot;
+use crate::wire::seq::SeqNum;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A 4-tuple with its keyed hash, so that a stranger cannot choose collisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReqKey {
+    pub hash: u32,
+    pub tuple: Tuple,
+}
+
+impl Hash for ReqKey {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        h.write_u32(self.hash);
+    }
+}
+
+/// A connection whose SYN-ACK is out (tcp_request_sock).
+#[derive(Debug)]
+pub(super) struct Request {
+    pub saddr: IpAddr,
+    pub daddr: IpAddr,
+    pub sport: u16,
+    pub dport: u16,
+    /// Interface the listener is bound to, or a link-local peer needs.
+    pub oif: u32,
+    pub dst: Arc<Dst>,
+    pub rcv_isn: SeqNum,
+    pub snt_isn: SeqNum,
+    /// The peer's MSS, bytes.
+    pub mss: u16,
+    pub ts_recent: u32,
+    pub ts_off: u32,
+    pub tstamp_ok: bool,
+    pub sack_ok: bool,
+    pub wscale_ok: bool,
+    pub ecn_ok: bool,
+    /// An ACK came that could not make a connection yet.
+    pub acked: bool,
+    pub snd_wscale: u8,
+    pub rcv_wscale: u8,
+    pub rcv_wnd: u32,
+    pub window_clamp: u32,
+    /// First and last timestamp sent.
+    pub tsval: (u32, u32),
+    /// When the first SYN-ACK left.
+    pub snt_synack: Option<Instant>,
+    pub last_oow_ack_ms: u32,
+    /// Timeouts, and SYN-ACKs sent again.
+    pub num_timeout: u8,
+    pub num_retrans: u8,
+    pub saved_syn: Option<Box<[u8]>>,
+    /// Its place among the deadlines.
+    pub deadline: (Instant, u64),
+}
+
 /// Listener's queues.
 #[derive(Debug, Default)]
-pub struct Listener;
+pub struct Listener {
+    requests: HashMap<ReqKey, Box<Request>, BuildHasherDefault<Ready>>,
+    /// Requests by time of their next SYN-ACK; the number makes equal times distinct and keeps them in order.
+    deadlines: BTreeMap<(Instant, u64), ReqKey>,
+    next_id: u64,
+    /// Requests that have not timed out yet (young).
+    young: usize,
+    timer: TimerSlot,
+    accept: VecDeque<Arc<Sock>>,
+}
+
+impl Listener {
+    /// Requests (listings: sk_max_ack_backlog's peer, the SYN queue).
+    pub fn requests_len(&self) -> usize {
+        self.requests.len()
+    }
+    /// Connections that wait for accept.
+    pub fn accept_len(&self) -> usize {
+        self.accept.len()
+    }
+    pub(super) fn young(&self) -> usize {
+        self.young
+    }
+    pub(super) fn get(&mut self, key: &ReqKey) -> Option<&mut Request> {
+        self.requests.get_mut(key).map(|b| &mut **b)
+    }
+    pub(super) fn has(&self, key: &ReqKey) -> bool {
+        !self.requests.is_empty() && self.requests.contains_key(key)
+    }
+    pub(super) fn insert(&mut self, key: ReqKey, mut req: Box<Request>, at: Instant) {
+        self.next_id += 1;
+        req.deadline = (at, self.next_id);
+        self.deadlines.insert(req.deadline, key);
+        self.young += 1;
+        self.requests.insert(key, req);
+    }
+    pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
+        let req = self.requests.remove(key)?;
+        self.deadlines.remove(&req.deadline);
+        if req.num_timeout == 0 {
+            self.young = self.young.saturating_sub(1);
+        }
+        if self.requests.is_empty() {
+            // A listener that a flood has passed keeps nothing of it.
+            self.requests.shrink_to(64);
+        }
+        Some(req)
+    }
+    /// Moves a request's next SYN-ACK.
+    pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
+        if let Some(req) = self.requests.get_mut(key) {
+            self.deadlines.remove(&req.deadline);
+            req.deadline.0 = at;
+            self.deadlines.insert(req.deadline, *key);
+        }
+    }
+    pub(super) fn grew_old(&mut self) {
+        self.young = self.young.saturating_sub(1);
+    }
+    /// The request whose SYN-ACK is due, if one is.
+    pub(super) fn due(&self, now: Instant) -> Option<ReqKey> {
+        self.deadlines.first_key_value().filter(|(at, _)| at.0 <= now).map(|(_, k)| *k)
+    }
+    pub(super) fn push_accept(&mut self, child: Arc<Sock>) {
+        self.accept.push_back(child);
+    }
+}
+
+/// Arms the listener's timer for the earliest SYN-ACK to send again. One that is armed for earlier stays.
+pub(super) fn arm(cx: &mut Cx<'_>) {
+    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some((&(at, _), _)) = l.deadlines.first_key_value() else { return };
+    if l.timer.at().is_none_or(|t| at < t) {
+        cx.stack.arm_sock(&mut l.timer, cx.sock, deferred::SYNACK_TIMER, at);
+    }
+}
+
+/// The timer fired, or was put off while the listener was owned.
+pub(super) fn timer_fired(cx: &mut Cx<'_>) {
+    if let Some(l) = cx.tp.listener.as_mut()
+        && l.timer.at().is_some_and(|t| t <= cx.now)
+    {
+        l.timer.fired();
+    }
+}
+
+/// Time until a request's next SYN-ACK: the first RTO, doubled for each timeout, at most `tcp_rto_max_ms`.
+pub(super) fn req_timeout(cx: &Cx<'_>, num_timeout: u8) -> Duration {
+    let max = super::rtt::rto_max_us(cx);
+    let us = u64::from(super::tcb::TIMEOUT_INIT_US) << num_timeout.min(20);
+    Duration::from_micros(us.min(u64::from(max)))
+}
+
+/// Whether the accept queue is full (sk_acceptq_is_full): one more than the backlog may wait.
+pub(super) fn acceptq_is_full(cx: &Cx<'_>) -> bool {
+    cx.sk.ack_backlog > cx.sk.max_ack_backlog
+}
+
+/// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks that do not
+/// share it.
+pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
+    cx.sk.max_ack_backlog = backlog;
+    if cx.state() == State::Listen {
+        return Ok(());
+    }
+    if cx.tp.bound.is_none() {
+        connect::get_port(cx, 0)?;
+    }
+    let holder = Holder::of(cx.sk, true, false);
+    let bound = cx.tp.bound.and_then(|b| tables(cx.stack).rebind(b, holder)).ok_or(Error::AddrInUse)?;
+    cx.tp.bound = Some(bound);
+    cx.sk.ack_backlog = 0;
+    cx.sk.dst = None;
+    cx.tp.ack = Default::default();
+    cx.tp.listener = Some(Box::default());
+    set_state(cx, State::Listen);
+    tables(cx.stack).listen(cx.sock, cx.sk);
+    Ok(())
+}
+
+/// Ends listening: requests are forgotten, connections that nobody accepted are reset (inet_csk_listen_stop). Process context.
+pub(super) fn stop(cx: &mut Cx<'_>) {
+    let Some(mut l) = cx.tp.listener.take() else { return };
+    cx.stack.timers.cancel(&mut l.timer);
+    for key in l.deadlines.values() {
+        let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+        drop(tables(cx.stack).remove(cx.stack, &key.tuple, mine));
+    }
+    for child in l.accept {
+        let mut g = child.lock(cx.stack);
+        if let Some(mut c) = Cx::new(&mut g) {
+            // A child that is closed already has no peer to tell; the result says only that.
+            let _ = connect::disconnect(&mut c);
+            close::orphan(&mut c);
+            close::destroy(&mut c);
+        }
+    }
+    cx.sk.ack_backlog = 0;
+}
+
+/// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive timeout is
+/// over; EINTR.
+pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
+    let mut g = sk.lock();
+    let deadline = g.common.rcvtimeo.map(|t| g.now + t);
+    loop {
+        if sk.sock.state() != State::Listen as u8 {
+            return Err(Error::Inval);
+        }
+        {
+            let Some(cx) = Cx::new(&mut g) else { return Err(Error::Inval) };
+            if let Some(child) = cx.tp.listener.as_mut().and_then(|l| l.accept.pop_front()) {
+                cx.sk.ack_backlog -= 1;
+                return Ok(child);
+            }
+        }
+        if nonblock {
+            return Err(Error::Again);
+        }
+        g.sleep(Events::IN, true, deadline)?;
+    }
+}

@@ -10,7 +10,12 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32};
+use std::sync::{Arc, OnceLock};
+
+/// Entries of the port perturbation table (INET_TABLE_PERTURB_SIZE, RFC 6056 §3.3.4); a power of two. Fewer than 2^16 would let
+/// an attacker track a client by the entries that its connections share (CVE-2022-32296).
+const PERTURB: usize = 1 << 16;
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
@@ -147,7 +152,16 @@ pub struct TcpTables {
     ehash: Vec<Mutex<Map>>,
     lhash: Vec<RwLock<HashMap<u16, Vec<Listening>>>>,
     bhash: Vec<Mutex<Ports>>,
+    /// Time-wait records that exist (tw_refcount).
+    pub(super) tw_count: AtomicI64,
+    /// Connections a client has opened lately, by secret hash of the destination; drawn with the first connect.
+    perturb: OnceLock<Box<[AtomicU32]>>,
+    /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
+    mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
+
+/// News of path MTUs that wait for owners, at most: ICMP sent in floods is lost.
+const MTU_NEWS: usize = 256;
 
 /// The tuple of a received packet: ours first.
 pub fn tuple_of(info: &PacketInfo, src_port: u16, dst_port: u16) -> Tuple {
@@ -165,6 +179,9 @@ impl Default for TcpTables {
             ehash: (0..ESHARDS).map(|_| Mutex::default()).collect(),
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
+            tw_count: AtomicI64::new(0),
+            perturb: OnceLock::new(),
+            mtu_news: Mutex::default(),
         }
     }
 }
@@ -298,6 +315,48 @@ impl TcpTables {
         }
         Self::count(list, holder);
         Some(Bound { port, holder })
+    }
+
+    /// As `bind` for a port that the stack chooses: flags that share do not count (inet_csk_find_open_port).
+    pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Bound> {
+        let mut shard = self.bshard(port).lock();
+        let list = shard.0.entry(port).or_default();
+        if list.iter().any(|(h, _)| holder.overlaps(h)) {
+            return None;
+        }
+        Self::count(list, holder);
+        Some(Bound { port, holder })
+    }
+
+    /// Keeps what ICMP said about the path of an owned sock (mtu_info).
+    pub(super) fn note_mtu(&self, sock: &Arc<Sock>, seq: crate::wire::seq::SeqNum, mtu: u32) {
+        let mut news = self.mtu_news.lock();
+        if news.len() < MTU_NEWS {
+            news.push((sock.clone(), seq, mtu));
+        }
+    }
+
+    /// Takes what was kept for a sock.
+    pub(super) fn take_mtu(&self, sock: &Arc<Sock>) -> Vec<(crate::wire::seq::SeqNum, u32)> {
+        let mut mine = Vec::new();
+        self.mtu_news.lock().retain(|(s, seq, mtu)| {
+            let other = !Arc::ptr_eq(s, sock);
+            if !other {
+                mine.push((*seq, *mtu));
+            }
+            other
+        });
+        mine
+    }
+
+    /// The perturbation that destinations of this hash share.
+    pub(super) fn perturbation(&self, stack: &Stack, hash: u64) -> &AtomicU32 {
+        let table = self.perturb.get_or_init(|| {
+            let mut bytes = vec![0u8; PERTURB * 4];
+            stack.entropy.fill(&mut bytes);
+            bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))).collect()
+        });
+        &table[hash as usize % PERTURB]
     }
 
     /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then

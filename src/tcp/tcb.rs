@@ -260,6 +260,8 @@ pub struct RateSample {
 pub struct Cold {
     /// Congestion control chosen by TCP_CONGESTION before it could start.
     pub ca_name: Option<Arc<str>>,
+    /// The SYN that opened this connection, headers as TCP_SAVE_SYN asked for them.
+    pub saved_syn: Option<Box<[u8]>>,
 }
 
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless said.
@@ -530,6 +532,10 @@ pub struct TcpSock {
     pub delack_max_us: u32,
     /// The peer repaired our SYN: passive opener's child not yet accepted.
     pub not_accepted: bool,
+    /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
+    pub save_syn: u8,
+    /// `Proto::destroy` has run: the sock left every table and gave its memory back.
+    pub destroyed: bool,
 
     // Statistics (RFC 4898 and Linux).
     /// Payload bytes acknowledged.
@@ -726,6 +732,8 @@ impl TcpSock {
             rto_max_ms: 0,
             delack_max_us: 0,
             not_accepted: false,
+            save_syn: 0,
+            destroyed: false,
             bytes_acked: 0,
             bytes_received: 0,
             bytes_sent: 0,

@@ -1,8 +1,417 @@
-//! TIME-WAIT.
+//! TIME-WAIT, and FIN-WAIT-2 without a program: a record of a few numbers in the sock's place. Above: `ipv4` (segments),
+//! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned, but for
+//! `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
+
+use super::connect::tables;
+use super::lookup::{Bound, Entry, tuple_of_sock};
+use super::state::State;
+use super::tcb::Cx;
+use super::{close, ipv4, window};
+use crate::counters::Mib;
+use crate::env::{Duration, Instant};
+use crate::hash::Tuple;
+use crate::ip::PacketInfo;
+use crate::sock::flag;
+use crate::sock::skb::Skb;
+use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{TcpFlags, TcpHeader};
+use parking_lot::Mutex;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2 MSL.
+pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+/// A timestamp older than this says nothing any more (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
+const PAWS_24DAYS: u32 = 24 * 24 * 3600;
+/// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them (TCP_PAWS_MSL).
+const PAWS_WINDOW: i32 = 1;
+const PAWS_MSL: u32 = 60;
+
+/// What changes in a record.
+#[derive(Debug)]
+struct Inner {
+    /// TIME_WAIT or FIN_WAIT2 (tw_substate).
+    substate: State,
+    rcv_nxt: SeqNum,
+    rcv_wnd: u32,
+    /// RFC 7323 TS.Recent and the second it was taken; 0: no timestamps.
+    ts_recent: u32,
+    ts_recent_stamp: u32,
+    /// When the record entered its present substate (tw_entry_stamp).
+    entered: Instant,
+    last_oow_ack_ms: u32,
+    timer: TimerSlot,
+    /// It left the tables.
+    dead: bool,
+}
+
 /// A connection in TIME-WAIT or orphaned FIN-WAIT-2.
 #[derive(Debug)]
-pub struct TimeWait;
-/// Time wait.
-pub fn time_wait(cx: &mut super::tcb::Cx<'_>, _s: super::state::State, _t: std::time::Duration) {
-    super::close::done(cx);
+pub struct TimeWait {
+    tuple: Tuple,
+    saddr: IpAddr,
+    daddr: IpAddr,
+    snd_nxt: SeqNum,
+    ts_offset: u32,
+    oif: u32,
+    flow_label: u32,
+    rcv_wscale: u8,
+    tos: u8,
+    bound: Option<Bound>,
+    inner: Mutex<Inner>,
+}
+
+/// What a new connection of the same 4-tuple takes over (RFC 6191).
+pub(super) struct Taken {
+    pub write_seq: SeqNum,
+    pub ts_recent: u32,
+    pub ts_recent_stamp: u32,
+}
+
+/// What to do with a segment for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Done,
+    /// Acknowledge.
+    Ack,
+    /// Reset the sender.
+    Rst,
+    /// A new connection may begin, with this ISN, if somebody listens.
+    Syn(SeqNum),
+}
+
+/// Whether a timestamp says that a segment is old (tcp_paws_reject). `recent` was taken `age_secs` ago.
+pub(super) fn paws_reject(recent: u32, stamp: u32, tsval: u32, now_secs: u32, rst: bool) -> bool {
+    if (recent.wrapping_sub(tsval) as i32) <= PAWS_WINDOW {
+        return false;
+    }
+    if now_secs >= stamp.saturating_add(PAWS_24DAYS) {
+        return false;
+    }
+    // Some stacks send 0 in the SYN's timestamp and mean nothing by it.
+    if recent == 0 {
+        return false;
+    }
+    // A RST is believed when the timestamp is old enough to have missed an idle hour (RFC 1323's "MSL").
+    !(rst && now_secs >= stamp.saturating_add(PAWS_MSL))
+}
+
+/// RFC 9293 §3.4's acceptance test on a whole segment (tcp_in_window).
+pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> bool {
+    seq == lo || (end.after(lo) && seq.before(hi)) || (seq == hi && seq == end)
+}
+
+/// Whether an answer to an unacceptable segment is withheld: one in `tcp_invalid_ratelimit` for segments without payload
+/// (tcp_oow_rate_limited). `last` is the time of the last answer in ms, 0: never.
+pub(super) fn oow_rate_limited(stack: &Stack, skb: &Skb, now: Instant, last: &mut u32, mib: Mib) -> bool {
+    let syn = skb.tcp.flags & TcpFlags::SYN.bits() as u8 != 0;
+    if skb.tcp.seq != skb.tcp.end_seq && !syn {
+        return false;
+    }
+    let ms = now.as_millis() as u32;
+    if *last != 0 && u128::from(ms.wrapping_sub(*last)) < stack.sysctl.tcp_invalid_ratelimit().as_millis() {
+        stack.mib.inc(mib);
+        return true;
+    }
+    *last = ms.max(1);
+    false
+}
+
+/// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2 lasts
+/// (TIME_WAIT lasts its 60 s). Above `tcp_max_tw_buckets` the connection is just forgotten. Linux: `tcp_time_wait`.
+pub fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
+    let t = tables(cx.stack);
+    let limit = i64::from(cx.stack.sysctl.tcp_max_tw_buckets());
+    if t.tw_count.fetch_add(1, Ordering::Relaxed) >= limit {
+        t.tw_count.fetch_sub(1, Ordering::Relaxed);
+        cx.stack.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);
+    } else {
+        enter(cx, state, timeo);
+    }
+    close::done(cx);
+}
+
+fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
+    let tuple = tuple_of_sock(cx.sk);
+    let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
+    let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
+    // The port's holder goes over; a sock that the program bound and still holds keeps its own.
+    let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
+    let bound = match keeps {
+        true => cx.tp.bound.map(|b| tables(cx.stack).bind_again(b)),
+        false => cx.tp.bound.take(),
+    };
+    let tw = Arc::new(TimeWait {
+        tuple,
+        saddr: cx.sk.saddr,
+        daddr: cx.sk.daddr,
+        snd_nxt: cx.tp.snd_nxt,
+        ts_offset: cx.tp.tsoffset,
+        oif: cx.sk.bound_dev_if,
+        flow_label: cx.sk.flow_label,
+        rcv_wscale: cx.tp.rx_opt.rcv_wscale,
+        tos: cx.sk.tos,
+        bound,
+        inner: Mutex::new(Inner {
+            substate: state,
+            rcv_nxt: cx.tp.rcv_nxt,
+            rcv_wnd: window::receive_window(cx.tp),
+            ts_recent: cx.tp.rx_opt.ts_recent,
+            ts_recent_stamp: cx.tp.rx_opt.ts_recent_stamp,
+            entered: cx.now,
+            last_oow_ack_ms: 0,
+            timer: TimerSlot::default(),
+            dead: false,
+        }),
+    });
+    tw.arm(cx.stack, &mut tw.inner.lock(), cx.now + timeo);
+    tables(cx.stack).insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
+}
+
+/// A record leaves: timer, port. Its place in the table is the caller's. Linux: inet_twsk_deschedule_put's rest.
+pub(super) fn forget(stack: &Stack, tw: &Arc<TimeWait>) {
+    {
+        let mut i = tw.inner.lock();
+        if i.dead {
+            return;
+        }
+        i.dead = true;
+        stack.timers.cancel(&mut i.timer);
+    }
+    if let Some(b) = tw.bound {
+        tables(stack).unbind(b);
+    }
+    tables(stack).tw_count.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Takes a record out of the table and forgets it.
+pub(super) fn kill(stack: &Stack, tw: &Arc<TimeWait>) {
+    let mine = |e: &Entry| matches!(e, Entry::TimeWait(t) if Arc::ptr_eq(t, tw));
+    let gone = tables(stack).remove(stack, &tw.tuple, mine);
+    forget(stack, tw);
+    drop(gone);
+}
+
+impl TimerCall for TimeWait {
+    fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
+        {
+            let mut i = self.inner.lock();
+            match i.timer.at() {
+                // Moved while it was on its way here.
+                Some(at) if at > now => return,
+                _ => i.timer.fired(),
+            }
+            if i.dead {
+                return;
+            }
+        }
+        stack.mib.inc(Mib::TcpExtTW);
+        kill(stack, &self);
+    }
+}
+
+impl TimeWait {
+    /// TIME_WAIT or FIN_WAIT2 (listings).
+    pub fn substate(&self) -> State {
+        self.inner.lock().substate
+    }
+
+    /// The connection's 4-tuple.
+    pub fn tuple(&self) -> &Tuple {
+        &self.tuple
+    }
+
+    fn arm(self: &Arc<Self>, stack: &Arc<Stack>, i: &mut Inner, at: Instant) {
+        if !i.dead {
+            stack.arm_call(&mut i.timer, self.clone(), at);
+        }
+    }
+
+    /// What an active open of the same 4-tuple may take over, if it may (tcp_twsk_unique). Without timestamps the old
+    /// connection's segments could not be told from the new one's. A port that the program chose needs no permission of
+    /// `tcp_tw_reuse`.
+    pub(super) fn reusable(&self, stack: &Stack, now: Instant, loopback: bool, bound: bool) -> Option<Taken> {
+        let i = self.inner.lock();
+        if i.ts_recent_stamp == 0 {
+            return None;
+        }
+        let allowed = match stack.sysctl.tcp_tw_reuse() {
+            0 => false,
+            2 => loopback,
+            _ => true,
+        } && i.substate != State::FinWait2;
+        if !bound && !(allowed && now.saturating_sub(i.entered) >= stack.sysctl.tcp_tw_reuse_delay()) {
+            return None;
+        }
+        let seq = self.snd_nxt + 65_537;
+        let write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
+        Some(Taken { write_seq, ts_recent: i.ts_recent, ts_recent_stamp: i.ts_recent_stamp })
+    }
+
+    /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux: tcp_timewait_state_process.
+    pub(super) fn process(self: &Arc<Self>, stack: &Arc<Stack>, skb: &Skb, th: &TcpHeader<'_>, now: Instant) -> Verdict {
+        let mut guard = self.inner.lock();
+        let i = &mut *guard;
+        let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
+        let secs = now.as_secs() as u32;
+        let (rst, syn, ack) = (th.has(TcpFlags::RST), th.has(TcpFlags::SYN), th.has(TcpFlags::ACK));
+        let mut tsval = None;
+        if i.ts_recent_stamp != 0 {
+            tsval = th.parse_options().timestamps.map(|t| t.0);
+        }
+        let paws = tsval.is_some_and(|v| paws_reject(i.ts_recent, i.ts_recent_stamp, v, secs, rst));
+        let note = |i: &mut Inner| {
+            if let Some(v) = tsval {
+                i.ts_recent = v;
+                i.ts_recent_stamp = secs.max(1);
+            }
+        };
+        if i.substate == State::FinWait2 {
+            if paws || !in_window(seq, end, i.rcv_nxt, i.rcv_nxt + i.rcv_wnd) {
+                return Self::oow(stack, skb, now, i, Mib::TcpExtTCPACKSkippedFinWait2);
+            }
+            if rst {
+                drop(guard);
+                kill(stack, self);
+                return Verdict::Done;
+            }
+            if syn && !seq.before(i.rcv_nxt) {
+                return Verdict::Rst;
+            }
+            if !ack || !end.after(i.rcv_nxt) || end == seq {
+                return Verdict::Done;
+            }
+            // Data for a program that is gone.
+            if !th.has(TcpFlags::FIN) || end != i.rcv_nxt + 1 {
+                return Verdict::Rst;
+            }
+            i.substate = State::TimeWait;
+            i.rcv_nxt = end;
+            i.entered = now;
+            note(i);
+            self.arm(stack, i, now + TIMEWAIT_LEN);
+            return Verdict::Ack;
+        }
+        if !paws && seq == i.rcv_nxt && (seq == end || rst) {
+            if rst {
+                if !stack.sysctl.tcp_rfc1337() {
+                    drop(guard);
+                    kill(stack, self);
+                    return Verdict::Done;
+                }
+            } else {
+                self.arm(stack, i, now + TIMEWAIT_LEN);
+            }
+            note(i);
+            return Verdict::Done;
+        }
+        let newer = |v: u32| (i.ts_recent.wrapping_sub(v) as i32) < 0;
+        if syn && !rst && !ack && !paws && (seq.after(i.rcv_nxt) || tsval.is_some_and(newer)) {
+            let isn = self.snd_nxt + 65_537;
+            return Verdict::Syn(if isn == SeqNum(0) { SeqNum(1) } else { isn });
+        }
+        if paws {
+            stack.mib.inc(Mib::TcpExtPAWSTimewait);
+        }
+        if rst {
+            return Verdict::Done;
+        }
+        if paws || ack {
+            self.arm(stack, i, now + TIMEWAIT_LEN);
+        }
+        Self::oow(stack, skb, now, i, Mib::TcpExtTCPACKSkippedTimeWait)
+    }
+
+    fn oow(stack: &Stack, skb: &Skb, now: Instant, i: &mut Inner, mib: Mib) -> Verdict {
+        if oow_rate_limited(stack, skb, now, &mut i.last_oow_ack_ms, mib) { Verdict::Done } else { Verdict::Ack }
+    }
+
+    /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
+    pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
+        let i = self.inner.lock();
+        let ts = (i.ts_recent_stamp != 0)
+            .then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
+        let reply = ipv4::Reply {
+            src: self.saddr,
+            dst: self.daddr,
+            sport: self.tuple.sport,
+            dport: self.tuple.dport,
+            seq: self.snd_nxt,
+            ack: i.rcv_nxt,
+            flags: TcpFlags::ACK,
+            window: (i.rcv_wnd >> self.rcv_wscale).min(0xffff) as u16,
+            ts,
+            tos: self.tos & !3,
+            ttl: -1,
+            oif: self.oif,
+            flow_label: self.flow_label,
+        };
+        drop(i);
+        ipv4::send_reply(stack, &reply);
+    }
+}
+
+/// A segment for a record: runs it, answers, and says which ISN a new connection begins with, when the segment is a SYN that
+/// may open one.
+pub(super) fn segment(
+    stack: &Arc<Stack>,
+    tw: &Arc<TimeWait>,
+    skb: &Skb,
+    th: &TcpHeader<'_>,
+    info: &PacketInfo,
+) -> Option<SeqNum> {
+    match tw.process(stack, skb, th, info.now) {
+        Verdict::Done => {}
+        Verdict::Ack => tw.send_ack(stack, info.now),
+        Verdict::Rst => {
+            ipv4::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info, 0);
+            kill(stack, tw);
+        }
+        Verdict::Syn(isn) => return Some(isn),
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_timestamp_is_refused_until_it_is_too_old_to_tell() {
+        for (case, recent, stamp, val, now, rst, want) in [
+            ("newer", 100, 1000, 101, 1001, false, false),
+            ("equal", 100, 1000, 100, 1001, false, false),
+            ("one back", 100, 1000, 99, 1001, false, false),
+            ("two back", 100, 1000, 98, 1001, false, true),
+            ("24 days later", 100, 1000, 98, 1000 + PAWS_24DAYS, false, false),
+            ("a RST soon", 100, 1000, 98, 1001, true, true),
+            ("a RST a minute later", 100, 1000, 98, 1060, true, false),
+            ("wrapped", 5, 1000, u32::MAX - 5, 1001, false, true),
+            ("zero says nothing", 0, 1000, u32::MAX - 5, 1001, false, false),
+        ] {
+            assert_eq!(paws_reject(recent, stamp, val, now, rst), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_in_the_window_by_any_byte_of_it_at_every_isn() {
+        for isn in [0u32, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+            let s = |n: i32| SeqNum(isn.wrapping_add(n as u32));
+            let (lo, hi) = (s(0), s(10));
+            for (seq, end, want) in [
+                (0, 0, true),
+                (-1, 0, false),
+                (-1, 1, true),
+                (9, 30, true),
+                (10, 11, false),
+                (10, 10, true),
+                (11, 11, false),
+            ] {
+                assert_eq!(in_window(s(seq), s(end), lo, hi), want, "{isn:#x} {seq} {end}");
+            }
+        }
+    }
 }

@@ -1,0 +1,302 @@
+//! Active open: route, source address, port, initial numbers. Also bind's choice of a port, and the tables a sock enters and
+//! leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `output::connect`. Called in process context with
+//! the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191 (time-wait ports).
+//! Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
+
+use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
+use super::state::State;
+use super::tcb::{Cx, MSS_DEFAULT};
+use super::timewait::{self, TimeWait};
+use super::{close, listener, output, set_state};
+use crate::counters::Mib;
+use crate::error::{Error, Result};
+use crate::hash::{Tuple, addr128};
+use crate::inet::unspecified;
+use crate::ip::{self, DstKind};
+use crate::sock::flag;
+use crate::stack::Stack;
+use crate::wire::seq::SeqNum;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// MSS assumed of an IPv6 peer that names none: 1280 less headers (RFC 9293 §3.7.1).
+pub(super) const MSS_DEFAULT_V6: u16 = 1220;
+
+/// The MSS a peer of this family is taken to have until it says more.
+pub(super) fn default_mss(peer: IpAddr) -> u16 {
+    if peer.is_ipv6() { MSS_DEFAULT_V6 } else { MSS_DEFAULT }
+}
+
+/// The tables of TCP.
+pub(super) fn tables(stack: &Stack) -> &super::lookup::TcpTables {
+    &stack.inet.tcp
+}
+
+/// Starts a connection to `addr` (family checked, v4-mapped undone). Errors: ENETUNREACH, EADDRNOTAVAIL (no port left, or the
+/// 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
+pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
+    let peer = addr.ip();
+    if cx.tp.bound.is_none() {
+        // Left over from the last connection, for getsockname.
+        cx.sk.sport = 0;
+    }
+    scope(cx, addr)?;
+    if peer.is_ipv4() && cx.sock.family == crate::inet::AF_INET6 && cx.sk.flag(flag::V6ONLY) {
+        return Err(Error::NetUnreach);
+    }
+    let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
+    if bound.is_some_and(|s| s.is_ipv4() != peer.is_ipv4()) {
+        return Err(Error::NetUnreach);
+    }
+    let dst = match ip::route::lookup(cx.stack, peer, bound, cx.sk.bound_dev_if) {
+        Ok(d) => d,
+        Err(e) => {
+            if e == Error::NetUnreach {
+                let mib = if peer.is_ipv4() { Mib::IpOutNoRoutes } else { Mib::Ip6OutNoRoutes };
+                cx.stack.mib.inc(mib);
+            }
+            return Err(e);
+        }
+    };
+    if peer.is_multicast() || matches!(dst.kind, DstKind::Broadcast | DstKind::Multicast) {
+        return Err(Error::NetUnreach);
+    }
+    let before = (cx.sk.saddr, cx.sk.rcv_saddr);
+    if bound.is_none() {
+        cx.sk.saddr = dst.src;
+        if cx.sk.rcv_saddr.is_unspecified() {
+            cx.sk.rcv_saddr = dst.src;
+        }
+    }
+    if cx.tp.rx_opt.ts_recent_stamp != 0 && cx.sk.daddr != peer {
+        // Another peer: what the last one's timestamps taught does not hold.
+        cx.tp.rx_opt.ts_recent = 0;
+        cx.tp.rx_opt.ts_recent_stamp = 0;
+        cx.tp.write_seq = SeqNum(0);
+    }
+    cx.sk.daddr = peer;
+    cx.sk.dport = addr.port();
+    cx.sk.dst = Some(dst);
+    cx.tp.rx_opt.mss_clamp = default_mss(peer);
+    let r = hash_connect(cx).and_then(|()| {
+        let tuple = tuple_of_sock(cx.sk);
+        if cx.tp.write_seq == SeqNum(0) {
+            cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
+        }
+        cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
+        output::connect(cx)
+    });
+    if r.is_err() {
+        // The tables and a chosen port are given back with the state.
+        set_state(cx, State::Close);
+        if !cx.sk.flag(flag::BINDADDR_LOCK) {
+            (cx.sk.saddr, cx.sk.rcv_saddr) = before;
+        }
+        if cx.tp.bound.is_none() {
+            cx.sk.sport = 0;
+        }
+        cx.sk.dport = 0;
+        cx.sk.daddr = unspecified(cx.sock.family);
+        cx.sk.dst = None;
+    }
+    r
+}
+
+/// A link-local peer is meaningful on a link only (RFC 4007 §6).
+fn scope(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
+    let SocketAddr::V6(v6) = addr else { return Ok(()) };
+    if v6.ip().segments()[0] & 0xffc0 != 0xfe80 {
+        return Ok(());
+    }
+    match (v6.scope_id(), cx.sk.bound_dev_if) {
+        (0, 0) => Err(Error::Inval),
+        (0, _) => Ok(()),
+        (s, b) if b != 0 && b != s => Err(Error::Inval),
+        (s, _) => {
+            cx.sk.bound_dev_if = s;
+            Ok(())
+        }
+    }
+}
+
+/// Offset of the timestamp clock towards a peer: none where `tcp_timestamps` is 2 (RFC 7323 §5.4).
+pub(super) fn ts_offset(stack: &Stack, t: &Tuple) -> u32 {
+    if stack.sysctl.tcp_timestamps() != 1 { 0 } else { stack.keys.ts_offset(t.saddr, t.daddr) }
+}
+
+/// Enters the tables as SYN_SENT, choosing a port if none is bound (__inet_hash_connect).
+fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
+    set_state(cx, State::SynSent);
+    if cx.sk.sport != 0 {
+        return if try_tuple(cx, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
+    }
+    let stack = cx.stack.clone();
+    let (low, high) = stack.sysctl.ip_local_port_range();
+    let (low, high) = (u32::from(low), u32::from(high) + 1);
+    let mut remaining = high.saturating_sub(low);
+    if remaining == 0 {
+        return Err(Error::AddrNotAvail);
+    }
+    if remaining > 1 {
+        remaining &= !1;
+    }
+    let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
+    let perturb = tables(&stack).perturbation(&stack, secret);
+    let start = perturb.load(Ordering::Relaxed).wrapping_add((secret >> 32) as u32) % remaining;
+    let holder = Holder::of(cx.sk, false, true);
+    // Ports of the parity of `low` first: bind(0) takes the others, so that the two do not get into each other's way.
+    for parity in [0, 1] {
+        let mut port = low + (start & !1) + parity;
+        let mut i = 0;
+        while i < remaining {
+            if port >= high {
+                port -= remaining;
+            }
+            let p = port as u16;
+            if !stack.sysctl.port_is_reserved(p)
+                && let Some(bound) = tables(&stack).bind_for_connect(p, holder)
+            {
+                cx.sk.sport = p;
+                if try_tuple(cx, false) {
+                    cx.tp.bound = Some(bound);
+                    // A little noise, so that the step from one connection's port to the next tells less.
+                    let skip = if i == 0 && stack.entropy.below(16) == 0 { 2 } else { i };
+                    perturb.fetch_add(skip + 2, Ordering::Relaxed);
+                    return Ok(());
+                }
+                cx.sk.sport = 0;
+                tables(&stack).unbind(bound);
+            }
+            i += 2;
+            port += 2;
+        }
+        if remaining == 1 {
+            break;
+        }
+    }
+    Err(Error::AddrNotAvail)
+}
+
+/// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the port.
+fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
+    let tuple = tuple_of_sock(cx.sk);
+    let mut old: Option<Arc<TimeWait>> = None;
+    let (stack, tp, now) = (cx.stack, &mut *cx.tp, cx.now);
+    let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
+    let done = tables(stack).insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
+        let Entry::TimeWait(tw) = e else { return false };
+        let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
+        tp.write_seq = taken.write_seq;
+        tp.rx_opt.ts_recent = taken.ts_recent;
+        tp.rx_opt.ts_recent_stamp = taken.ts_recent_stamp;
+        old = Some(tw.clone());
+        true
+    });
+    if let Some(tw) = old {
+        stack.mib.inc(Mib::TcpExtTWRecycled);
+        timewait::forget(stack, &tw);
+    }
+    done
+}
+
+/// Binds to `port`, or to one of the local range for 0; the address is in the sock already. EADDRINUSE.
+pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
+    let holder = Holder::of(cx.sk, false, false);
+    let bound = match port {
+        0 => open_port(cx, holder),
+        p => tables(cx.stack).bind(p, holder),
+    };
+    let bound = bound.ok_or(Error::AddrInUse)?;
+    cx.sk.sport = bound.port;
+    cx.tp.bound = Some(bound);
+    Ok(())
+}
+
+/// Any free port (inet_csk_find_open_port): with SO_REUSEADDR the lower half of the range is searched first, and always the odd
+/// ports before the even ones.
+fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
+    let stack = cx.stack;
+    let (lo, hi) = stack.sysctl.ip_local_port_range();
+    let (lo, hi) = (u32::from(lo), u32::from(hi) + 1);
+    let half = lo + ((hi.saturating_sub(lo) >> 2) << 1);
+    let halves: &[(u32, u32)] = match holder.reuse && hi.saturating_sub(lo) >= 4 {
+        true => &[(lo, half), (half, hi)],
+        false => &[(lo, hi)],
+    };
+    for &(low, high) in halves {
+        let mut remaining = high.saturating_sub(low);
+        if remaining == 0 {
+            continue;
+        }
+        if remaining > 1 {
+            remaining &= !1;
+        }
+        let start = stack.entropy.below(remaining) | 1;
+        for offset in [start, start - 1] {
+            let mut port = low + offset;
+            for _ in (0..remaining).step_by(2) {
+                if port >= high {
+                    port -= remaining;
+                }
+                if !stack.sysctl.port_is_reserved(port as u16)
+                    && let Some(b) = tables(stack).bind_unshared(port as u16, holder)
+                {
+                    return Some(b);
+                }
+                port += 2;
+            }
+        }
+    }
+    None
+}
+
+/// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
+pub fn put_port(cx: &mut Cx<'_>) {
+    if let Some(b) = cx.tp.bound.take() {
+        tables(cx.stack).unbind(b);
+    }
+}
+
+/// Takes the sock out of the tables it is in. A record that took its place there stays (inet_unhash).
+pub fn unhash(cx: &mut Cx<'_>) {
+    match cx.state() {
+        State::Close => {}
+        State::Listen => tables(cx.stack).unlisten(cx.sock, cx.sk.sport),
+        _ => {
+            let tuple = tuple_of_sock(cx.sk);
+            let mine = |e: &Entry| matches!(e, Entry::Sock(s) if Arc::ptr_eq(s, cx.sock));
+            let gone = tables(cx.stack).remove(cx.stack, &tuple, mine);
+            drop(gone);
+        }
+    }
+}
+
+/// connect(2) with AF_UNSPEC, SO_LINGER 0 and kin: the connection is aborted and the sock can be used again
+/// (tcp_disconnect). The pending error is ECONNRESET where the peer did not agree.
+pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
+    let old = cx.state();
+    let unsent = cx.tp.snd_nxt != cx.tp.write_seq;
+    // The reset is made of the connection's numbers and addresses, which closing does not touch.
+    if old != State::Close {
+        set_state(cx, State::Close);
+    }
+    let err = match old {
+        State::Listen => {
+            listener::stop(cx);
+            0
+        }
+        s if close::need_reset(s) || (unsent && matches!(s, State::Closing | State::LastAck)) => {
+            output::send_active_reset(cx);
+            libc::ECONNRESET
+        }
+        State::SynSent => libc::ECONNRESET,
+        _ => 0,
+    };
+    close::reset_connection(cx);
+    if err != 0 {
+        cx.sock.err.store(err, Ordering::Relaxed);
+        cx.sock.wait.wake(crate::sock::wait::Events::ALL);
+    }
+    Ok(())
+}

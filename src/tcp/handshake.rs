@@ -1,0 +1,626 @@
+//! Passive open: SYN to request, request to connection. Above: `proto` (segments for a listener). Below: `listener`, `lookup`,
+//! `input` (which runs the child's first segment). The listener is owned; a child is owned inside it. Softirq context, or the
+//! listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req,
+//! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
+
+use super::connect::{default_mss, tables, ts_offset};
+use super::input::{self, Verdict};
+use super::ipv4::{self, Reply};
+use super::listener::{self, ReqKey, Request};
+use super::lookup::{Bound, Entry, Holder, tuple_of};
+use super::state::State;
+use super::tcb::{Cx, TcpSock, ecn};
+use super::timewait::{in_window, oow_rate_limited, paws_reject};
+use super::{mtu, rcvbuf, rtt, set_state, timer, window};
+use crate::counters::{DropReason, Mib};
+use crate::hash::Tuple;
+use crate::ip::{self, DstKind, IcmpError, PacketInfo};
+use crate::sock::skb::Skb;
+use crate::sock::wait::Events;
+use crate::sock::{Sock, SockCommon, SockGuard, flag};
+use crate::stack::Stack;
+use crate::wire::seq::{SeqNum, WindowShift};
+use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp_options::{SynOptions, TcpOptions};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A segment for a listener: of one of its requests, or to open a new one. Linux: tcp_v4_do_rcv's LISTEN, tcp_check_req.
+pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
+    let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
+    let Ok(th) = TcpHeader::parse(skb.linear()) else { return drop_skb(cx, DropReason::PktTooSmall) };
+    let (sport, dport, flags) = (th.src_port(), th.dst_port(), th.flags());
+    if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
+        cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
+        return drop_skb(cx, DropReason::TcpMinTtl);
+    }
+    let tuple = tuple_of(&info, sport, dport);
+    let key = ReqKey { hash: cx.stack.keys.ehash(&tuple), tuple };
+    let mut skb = skb;
+    if cx.tp.listener.as_ref().is_some_and(|l| l.has(&key)) {
+        match check_req(cx, &key, skb, &info) {
+            Some(back) => skb = back,
+            None => return,
+        }
+    } else if !flags.contains(TcpFlags::SYN)
+        && let Some(Entry::Sock(child)) = tables(cx.stack).established(cx.stack, &tuple)
+    {
+        // It waited in the backlog while its request became a connection.
+        skb.rx = None;
+        child.deliver(cx.stack, skb, cx.now);
+        return;
+    }
+    if flags.contains(TcpFlags::ACK) {
+        reset(cx, &skb, &info, sport, dport);
+        return drop_skb(cx, DropReason::TcpFlags);
+    }
+    if flags.contains(TcpFlags::RST) {
+        return drop_skb(cx, DropReason::TcpReset);
+    }
+    if !flags.contains(TcpFlags::SYN) || flags.contains(TcpFlags::FIN) {
+        return drop_skb(cx, DropReason::TcpFlags);
+    }
+    conn_request(cx, &key, skb, &info);
+}
+
+fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
+    cx.stack.mib.drop(reason);
+}
+
+fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
+    ipv4::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, cx.sk.tos);
+}
+
+/// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
+fn listendrop(cx: &Cx<'_>, reason: DropReason) {
+    cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+    cx.stack.mib.inc(Mib::TcpExtListenDrops);
+    cx.stack.mib.drop(reason);
+}
+
+/// MSS to announce on a route, bounded by TCP_MAXSEG.
+fn mss_for(cx: &Cx<'_>, req_dst: &ip::Dst, v6: bool) -> u16 {
+    let mss = mtu::default_advmss(cx.stack, req_dst, v6);
+    match cx.tp.rx_opt.user_mss {
+        0 => mss,
+        user => user.min(mss),
+    }
+}
+
+/// A SYN for a new connection: agrees on options, remembers a request and answers with a SYN-ACK. Linux: tcp_conn_request.
+fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
+    let sysctl = &cx.stack.sysctl;
+    let isn_from_tw = SeqNum(skb.tcp.in_flight);
+    let tw = skb.tcp.in_flight != 0;
+    let Some(qlen) = cx.tp.listener.as_ref().map(|l| l.requests_len()) else { return };
+    if qlen as u32 > cx.sk.max_ack_backlog && !tw {
+        cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
+        return listendrop(cx, DropReason::TcpReqQueueFull);
+    }
+    if listener::acceptq_is_full(cx) {
+        cx.stack.mib.inc(Mib::TcpExtListenOverflows);
+        return listendrop(cx, DropReason::TcpListenOverflow);
+    }
+    let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
+    let opt = th.parse_options();
+    let v6 = info.src.is_ipv6();
+    let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+        Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
+        _ => return listendrop(cx, DropReason::IpOutNoRoutes),
+    };
+    // The last quarter of the queue is for peers that are known to exist, of which none is known here.
+    let max = sysctl.tcp_max_syn_backlog();
+    if !tw && max.saturating_sub(qlen as i32) < max >> 2 {
+        return listendrop(cx, DropReason::TcpReqQueueFull);
+    }
+    let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
+    let wscale = opt.window_scale.filter(|_| sysctl.tcp_window_scaling());
+    let isn = if tw { isn_from_tw } else { SeqNum(cx.stack.keys.isn(cx.now, &key.tuple)) };
+    let user = cx.tp.rx_opt.user_mss;
+    let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
+    let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, v6, timestamps.is_some(), wscale.is_some());
+    let req = Box::new(Request {
+        saddr: info.dst,
+        daddr: info.src,
+        sport: th.dst_port(),
+        dport: th.src_port(),
+        oif: oif(cx.sk, info),
+        rcv_isn: skb.tcp.seq,
+        snt_isn: isn,
+        mss,
+        ts_recent: timestamps.map_or(0, |t| t.0),
+        ts_off: if timestamps.is_some() { ts_offset(cx.stack, &key.tuple) } else { 0 },
+        tstamp_ok: timestamps.is_some(),
+        sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
+        wscale_ok: wscale.is_some(),
+        ecn_ok: wants_ecn(cx, &skb, &th, &dst),
+        acked: false,
+        snd_wscale: wscale.map_or(0, |s| WindowShift::clamp(s).get()),
+        rcv_wscale: if wscale.is_some() { rcv_wscale } else { 0 },
+        rcv_wnd,
+        window_clamp,
+        tsval: (0, 0),
+        snt_synack: None,
+        last_oow_ack_ms: 0,
+        num_timeout: 0,
+        num_retrans: 0,
+        saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
+        deadline: Default::default(),
+        dst,
+    });
+    let entry = Entry::Request(cx.sock.clone());
+    if !tables(cx.stack).insert(cx.stack, &key.tuple, entry, |_| false) {
+        // A connection of this 4-tuple came into being meanwhile: the SYN is of its past.
+        return drop_skb(cx, DropReason::TcpInvalidSyn);
+    }
+    let at = cx.now + listener::req_timeout(cx, 0);
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.insert(*key, req, at);
+    }
+    listener::arm(cx);
+    send_synack(cx, key);
+}
+
+/// Interface the answers must leave by.
+fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
+    let link_local = matches!(info.src, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
+    if sk.bound_dev_if == 0 && link_local { info.ifindex } else { sk.bound_dev_if }
+}
+
+/// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
+fn wants_ecn(cx: &Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst) -> bool {
+    if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
+        return false;
+    }
+    let ect = skb.tcp.ip_dsfield & 3 != 0;
+    // AE or another reserved bit beside them is a question we do not answer (RFC 9768): then plain ECN is agreed.
+    let reserved = th.reserved() != 0 || th.has(TcpFlags::AE);
+    let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.feature_ecn;
+    ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn()
+}
+
+/// First window, its bound and its scale (tcp_openreq_init_rwin).
+fn init_rwin(cx: &Cx<'_>, dst: &ip::Dst, v6: bool, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+    let mut full = window::full_space(cx);
+    let mss = u32::from(mss_for(cx, dst, v6));
+    let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
+    if cx.sk.flag(flag::RCVBUF_LOCK) && (clamp == 0 || clamp > full.max(0) as u32) {
+        clamp = full.max(0) as u32;
+    }
+    if dst.initrwnd != 0 {
+        full = full.max(dst.initrwnd.saturating_mul(mss).min(i32::MAX as u32) as i32);
+    }
+    let mss = mss.saturating_sub(if ts { 12 } else { 0 });
+    window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, dst.initrwnd)
+}
+
+/// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away, so the
+/// fields it does not pass on (identification, options) are zero here.
+fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
+    let total = skb.len();
+    let tcp_len = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
+    let mut v = Vec::with_capacity(40 + tcp_len);
+    match (info.src, info.dst) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => {
+            v.extend_from_slice(&[0x45, info.tos]);
+            v.extend_from_slice(&((total + 20) as u16).to_be_bytes());
+            v.extend_from_slice(&[0, 0, 0, 0, info.ttl, 6, 0, 0]);
+            v.extend_from_slice(&s.octets());
+            v.extend_from_slice(&d.octets());
+            let sum = crate::wire::checksum::finish(crate::wire::checksum::sum(&v, 0));
+            v[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        (IpAddr::V6(s), IpAddr::V6(d)) => {
+            let word = 6 << 28 | u32::from(info.tos) << 20 | (info.flow_label & 0xf_ffff);
+            v.extend_from_slice(&word.to_be_bytes());
+            v.extend_from_slice(&(total as u16).to_be_bytes());
+            v.extend_from_slice(&[6, info.ttl]);
+            v.extend_from_slice(&s.octets());
+            v.extend_from_slice(&d.octets());
+        }
+        _ => {}
+    }
+    v.extend_from_slice(&skb.linear()[..tcp_len.min(skb.linear().len())]);
+    v.into_boxed_slice()
+}
+
+/// Sends a request's SYN-ACK, the first or again. False: IP did not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
+fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
+    let now = cx.now;
+    let (stack, sk) = (cx.stack, &*cx.sk);
+    let Some(dst) = cx.tp.listener.as_mut().and_then(|l| l.get(key)).map(|r| r.dst.clone()) else { return false };
+    // A route that has changed since is looked up again; the cached one answers meanwhile.
+    let v6 = key_is_v6(cx, key);
+    let mss = mss_for(cx, &dst, v6);
+    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
+    let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
+    if req.snt_synack.is_none() {
+        req.snt_synack = Some(now);
+        req.tsval.0 = tsval;
+    }
+    req.tsval.1 = tsval;
+    let opt = SynOptions {
+        mss: Some(mss),
+        timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
+        sack_permitted: req.sack_ok,
+        window_scale: req.wscale_ok.then(|| WindowShift::clamp(req.rcv_wscale)),
+        ..SynOptions::default()
+    };
+    let mut buf = [0u8; 40];
+    let n = opt.emit(&mut buf);
+    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
+    if req.ecn_ok {
+        flags |= TcpFlags::ECE;
+    }
+    let reply = Reply {
+        src: req.saddr,
+        dst: req.daddr,
+        sport: req.sport,
+        dport: req.dport,
+        seq: req.snt_isn,
+        ack: req.rcv_isn + 1,
+        flags,
+        // Never scaled in a SYN-ACK (RFC 7323 §2.2).
+        window: req.rcv_wnd.min(0xffff) as u16,
+        ts: None,
+        tos: sk.tos & !3,
+        ttl: if v6 { sk.hops } else { sk.ttl },
+        oif: req.oif,
+        flow_label: 0,
+    };
+    let Some(skb) = ipv4::build(&reply, &buf[..n]) else { return false };
+    stack.mib.inc(Mib::TcpOutSegs);
+    ipv4::transmit(stack, &dst, &reply, skb)
+}
+
+fn key_is_v6(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
+    cx.tp.listener.as_mut().and_then(|l| l.get(key)).is_some_and(|r| r.daddr.is_ipv6())
+}
+
+/// Sends a SYN-ACK again (tcp_rtx_synack).
+fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
+    if !send_synack(cx, key) {
+        return false;
+    }
+    if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
+        req.num_retrans = req.num_retrans.saturating_add(1);
+    }
+    cx.stack.mib.inc(Mib::TcpRetransSegs);
+    cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
+    true
+}
+
+/// Takes a request out of listener and tables.
+fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
+    let req = cx.tp.listener.as_mut()?.remove(key)?;
+    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
+    drop(tables(cx.stack).remove(cx.stack, &key.tuple, mine));
+    Some(req)
+}
+
+/// The SYN-ACK timer: sends again what is due, gives up what was sent often enough. A queue more than half full forgets old
+/// requests sooner, as long as young ones are the fewer. Linux: reqsk_timer_handler.
+pub fn synack_timer(cx: &mut Cx<'_>) {
+    listener::timer_fired(cx);
+    while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
+        one_timeout(cx, &key);
+    }
+    listener::arm(cx);
+}
+
+fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
+    let mut retries = match cx.tp.syn_retries {
+        0 => cx.stack.sysctl.tcp_synack_retries(),
+        n => i32::from(n),
+    };
+    let defer = cx.tp.defer_accept;
+    let max_backlog = cx.sk.max_ack_backlog as usize;
+    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let (qlen, mut young) = (l.requests_len(), l.young() << 1);
+    if qlen << 1 > max_backlog.max(8) {
+        while retries > 2 && qlen >= young {
+            retries -= 1;
+            young = young.max(1) << 1;
+        }
+    }
+    let Some(req) = l.get(key) else { return };
+    let (n, acked) = (i32::from(req.num_timeout), req.acked);
+    let (expire, resend) = match defer {
+        0 => (n >= retries, true),
+        // While data is awaited nothing is sent, but at the end of that time once more: a last chance.
+        d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
+    };
+    cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
+    if expire || (resend && !rtx_synack(cx, key) && !acked) {
+        unlink(cx, key);
+        return;
+    }
+    let Some(l) = cx.tp.listener.as_mut() else { return };
+    let Some(req) = l.get(key) else { return };
+    req.num_timeout = req.num_timeout.saturating_add(1);
+    let n = req.num_timeout;
+    if n == 1 {
+        l.grew_old();
+    }
+    let at = cx.now + listener::req_timeout(cx, n);
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.postpone(key, at);
+    }
+}
+
+/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it, and says that the peer cannot be reached, ends the request.
+pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
+    let Some(mut cx) = Cx::new(g) else { return };
+    let key = ReqKey { hash: cx.stack.keys.ehash(tuple), tuple: *tuple };
+    let Some(isn) = cx.tp.listener.as_mut().and_then(|l| l.get(&key)).map(|r| r.snt_isn) else { return };
+    if seq != isn {
+        cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);
+        return cx.stack.mib.drop(DropReason::IcmpImplausible);
+    }
+    let abort = match (icmp.src, icmp.ty) {
+        (IpAddr::V4(_), 3) => icmp.code <= 1,
+        (IpAddr::V4(_), t) => matches!(t, 11 | 12),
+        (IpAddr::V6(_), t) => matches!(t, 1 | 3 | 4),
+    };
+    if abort && unlink(&mut cx, &key).is_some() {
+        listendrop(&cx, DropReason::Unspecified);
+    }
+}
+
+/// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of what was
+/// never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED, in Linux's order: tcp_check_req.
+fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
+    let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
+    let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
+    let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
+    let raw_window = th.window().0;
+    let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
+    let secs = now.as_secs() as u32;
+    let timeouts = cx.tp.listener.as_mut()?.get(key)?.num_timeout;
+    let age = listener::req_timeout(cx, timeouts).as_secs() as u32;
+    let stack = cx.stack;
+    let req = cx.tp.listener.as_mut()?.get(key)?;
+    let mut tsval = None;
+    let (mut paws, mut tsecr_bad) = (false, false);
+    if let Some((val, ecr)) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0) {
+        tsval = Some(val);
+        if ecr != 0 && req.tstamp_ok {
+            // An echo of a timestamp that was never sent (TSEcrRejected).
+            let (first, last) = req.tsval;
+            tsecr_bad = last.wrapping_sub(first) < ecr.wrapping_sub(first);
+        }
+        paws = paws_reject(req.ts_recent, secs.saturating_sub(age), val, secs, flags.contains(TcpFlags::RST));
+    }
+    let kind = flags.bits() & (TcpFlags::RST | TcpFlags::SYN | TcpFlags::ACK).bits();
+    if seq == req.rcv_isn && kind == TcpFlags::SYN.bits() && !paws {
+        // The SYN again: our answer was lost. The timer starts afresh, so that it does not send a third.
+        let mib = Mib::TcpExtTCPACKSkippedSynRecv;
+        if !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
+            let at = now + listener::req_timeout(cx, timeouts);
+            if let Some(l) = cx.tp.listener.as_mut() {
+                l.postpone(key, at);
+            }
+            listener::arm(cx);
+        }
+        return None;
+    }
+    if flags.contains(TcpFlags::ACK) && skb.tcp.ack_seq != req.snt_isn + 1 {
+        return Some(skb);
+    }
+    let rcv_nxt = req.rcv_isn + 1;
+    if paws || tsecr_bad || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
+        let mib = Mib::TcpExtTCPACKSkippedSynRecv;
+        if !flags.contains(TcpFlags::RST) && !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) {
+            send_ack(stack, req, cx.sk, now);
+        }
+        let (mib, reason) = match (paws, tsecr_bad) {
+            (true, _) => (Some(Mib::TcpExtPAWSEstab), DropReason::TcpPaws),
+            (_, true) => (Some(Mib::TcpExtTSEcrRejected), DropReason::TcpTsecr),
+            _ => (None, DropReason::TcpOverWindow),
+        };
+        if let Some(m) = mib {
+            stack.mib.inc(m);
+        }
+        stack.mib.drop(reason);
+        return None;
+    }
+    if let Some(v) = tsval.filter(|_| !seq.after(rcv_nxt)) {
+        req.ts_recent = v;
+    }
+    if seq == req.rcv_isn {
+        // The SYN part lies before the window.
+        flags.remove(TcpFlags::SYN);
+    }
+    if flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
+        stack.mib.inc(Mib::TcpAttemptFails);
+        embryonic_reset(cx, key, &skb, info, sport, dport, flags);
+        return None;
+    }
+    if !flags.contains(TcpFlags::ACK) {
+        stack.mib.drop(DropReason::TcpFlags);
+        return None;
+    }
+    if timeouts < cx.tp.defer_accept && end == rcv_nxt {
+        // TCP_DEFER_ACCEPT: a bare ACK does not make a connection, data will.
+        req.acked = true;
+        stack.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
+        return None;
+    }
+    if listener::acceptq_is_full(cx) {
+        stack.mib.inc(Mib::TcpExtListenOverflows);
+        listendrop(cx, DropReason::TcpListenOverflow);
+        if !stack.sysctl.tcp_abort_on_overflow() {
+            if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
+                req.acked = true;
+            }
+            return None;
+        }
+        embryonic_reset(cx, key, &skb, info, sport, dport, flags);
+        return None;
+    }
+    establish(cx, key, skb, info, raw_window);
+    None
+}
+
+fn embryonic_reset(
+    cx: &mut Cx<'_>,
+    key: &ReqKey,
+    skb: &Skb,
+    info: &PacketInfo,
+    sport: u16,
+    dport: u16,
+    flags: TcpFlags,
+) {
+    if !flags.contains(TcpFlags::RST) {
+        reset(cx, skb, info, sport, dport);
+    }
+    if unlink(cx, key).is_some() {
+        cx.stack.mib.inc(Mib::TcpExtEmbryonicRsts);
+    }
+    cx.stack.mib.drop(DropReason::TcpReset);
+}
+
+/// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
+fn send_ack(stack: &Arc<Stack>, req: &Request, sk: &SockCommon, now: crate::env::Instant) {
+    let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
+    ipv4::send_reply(
+        stack,
+        &Reply {
+            src: req.saddr,
+            dst: req.daddr,
+            sport: req.sport,
+            dport: req.dport,
+            seq: req.snt_isn + 1,
+            ack: req.rcv_isn + 1,
+            flags: TcpFlags::ACK,
+            window: (req.rcv_wnd.min(0xffff) >> req.rcv_wscale) as u16,
+            ts,
+            tos: sk.tos & !3,
+            ttl: -1,
+            oif: req.oif,
+            flow_label: 0,
+        },
+    );
+}
+
+/// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
+/// Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance, tcp_child_process.
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo, raw_window: u16) {
+    let child = cx.sock.new_child(cx.stack);
+    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
+    let parent: &Cx<'_> = cx;
+    let hashed = child.try_own(parent.stack, parent.now, |g| {
+        g.private = Box::new(TcpSock::new(parent.stack));
+        let Some(mut c) = Cx::new(g) else { return false };
+        let c = &mut c;
+        inherit(c, parent);
+        create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
+        let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
+        if !tables(c.stack).insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
+            return false;
+        }
+        c.tp.bound = Some(tables(c.stack).bind_again(child_bound(c.sk)));
+        rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
+        first_segment(c, skb);
+        true
+    });
+    if hashed != Some(true) {
+        return;
+    }
+    let _ = info;
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.push_accept(child);
+        cx.sk.ack_backlog += 1;
+        cx.sock.wait.wake(Events::IN);
+    }
+}
+
+fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
+    skb.rx = None;
+    let cb = skb.tcp;
+    super::proto::count_in(c, &skb);
+    if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
+        ipv4::reset_from_sock(c, &cb);
+        c.stack.mib.drop(reason);
+    }
+}
+
+/// A child's hold on the listener's port: of its own address, and not that of a listener, so that the port can be listened on
+/// again while connections of the last listener live (SO_REUSEADDR).
+fn child_bound(sk: &SockCommon) -> Bound {
+    Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
+}
+
+/// What a child takes over from its listener: every option a program can set (sk_clone_lock).
+fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
+    let child: &Sock = c.sock;
+    child.rcvbuf.store(p.sock.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.sndbuf.store(p.sock.sndbuf.load(Ordering::Relaxed), Ordering::Relaxed);
+    let (s, l) = (&mut *c.sk, &*p.sk);
+    s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
+    s.mc_index = l.mc_index;
+    (s.tos, s.tclass, s.ttl, s.hops, s.mc_ttl) = (l.tos & !3, l.tclass, l.ttl, l.hops, l.mc_ttl);
+    (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
+        (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
+    (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
+    s.max_pacing_rate = l.max_pacing_rate;
+    super::close::copy_options(c.tp, p.tp);
+}
+
+/// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: u16) {
+    let sk = &mut *c.sk;
+    (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
+    (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
+    sk.dst = Some(req.dst.clone());
+    let now_ms = c.now.as_millis() as u32;
+    let tp = &mut *c.tp;
+    let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
+    (tp.rcv_nxt, tp.rcv_wup, tp.copied_seq, tp.rcv_isn) = (rcv, rcv, rcv, req.rcv_isn);
+    (tp.snd_una, tp.snd_nxt, tp.snd_up, tp.snd_sml) = (snd, snd, snd, snd);
+    (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
+    tp.snd_wl1 = req.rcv_isn;
+    (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
+    tp.total_retrans = u32::from(req.num_retrans);
+    tp.rx_opt.tstamp_ok = req.tstamp_ok;
+    tp.rx_opt.sack_ok = req.sack_ok as u8;
+    (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
+    tp.rx_opt.wscale_ok = req.wscale_ok;
+    if req.wscale_ok {
+        (tp.rx_opt.snd_wscale, tp.rx_opt.rcv_wscale) = (req.snd_wscale, req.rcv_wscale);
+    } else {
+        tp.window_clamp = tp.window_clamp.min(65_535);
+    }
+    tp.snd_wnd = u32::from(raw_window) << tp.rx_opt.snd_wscale;
+    tp.max_window = tp.snd_wnd;
+    tp.tsoffset = req.ts_off;
+    tp.tcp_header_len = 20;
+    if req.tstamp_ok {
+        tp.rx_opt.ts_recent = req.ts_recent;
+        tp.rx_opt.ts_recent_stamp = (c.now.as_secs() as u32).max(1);
+        tp.tcp_header_len += 12;
+    }
+    if req.num_timeout > 0 {
+        // A SYN-ACK that was sent again for nothing lets the window reduction be undone.
+        tp.undo_marker = req.snt_isn;
+        tp.undo_valid = true;
+        tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
+    }
+    if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
+        tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
+    }
+    tp.rx_opt.mss_clamp = req.mss;
+    tp.ecn_flags = if req.ecn_ok { ecn::OK } else { 0 };
+    if let Some(syn) = &req.saved_syn {
+        tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
+    }
+    tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
+    set_state(c, State::SynRecv);
+    c.stack.mib.inc(Mib::TcpPassiveOpens);
+    mtu::sync_mss(c, req.dst.mtu);
+    rcvbuf::initialize_rcv_mss(c);
+    if c.sk.flag(flag::KEEPOPEN) {
+        timer::set_keepalive_idle(c);
+    }
+}

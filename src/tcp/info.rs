@@ -1,0 +1,152 @@
+//! `struct tcp_info`, bit for bit as Linux 6.18 fills it. Above: `sockopt`. Linux: tcp_get_info, include/uapi/linux/tcp.h.
+
+use super::chrono;
+use super::state::State;
+use super::tcb::{Cx, TcpSock, ecn};
+use super::{output, rtt};
+
+/// Bytes of `struct tcp_info` in Linux 6.18. A program built against an older header asks for fewer and gets the front.
+pub const TCP_INFO_LEN: usize = 280;
+
+const OPT_TIMESTAMPS: u8 = 1;
+const OPT_SACK: u8 = 2;
+const OPT_WSCALE: u8 = 4;
+const OPT_ECN: u8 = 8;
+const OPT_ECN_SEEN: u8 = 16;
+
+/// Writes fields in order.
+struct Out {
+    buf: [u8; TCP_INFO_LEN],
+    at: usize,
+}
+
+impl Out {
+    fn put(&mut self, bytes: &[u8]) {
+        self.buf[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+    fn u16(&mut self, n: u16) {
+        self.put(&n.to_ne_bytes())
+    }
+    fn u32(&mut self, n: u32) {
+        self.put(&n.to_ne_bytes())
+    }
+    fn u64(&mut self, n: u64) {
+        self.put(&n.to_ne_bytes())
+    }
+}
+
+/// Bytes a second that the last rate sample delivered (tcp_compute_delivery_rate).
+fn delivery_rate(tp: &TcpSock) -> u64 {
+    if tp.rate_delivered == 0 || tp.rate_interval_us == 0 {
+        return 0;
+    }
+    u64::from(tp.rate_delivered) * u64::from(tp.mss_cache) * 1_000_000 / u64::from(tp.rate_interval_us)
+}
+
+/// The structure for the connection now.
+pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
+    let tp = &*cx.tp;
+    let state = cx.state();
+    let listen = state == State::Listen;
+    let now_ms = cx.now.as_millis() as u32;
+    let ms_since = |t: u32| now_ms.wrapping_sub(t);
+    let mut o = Out { buf: [0; TCP_INFO_LEN], at: 0 };
+    let mut options = 0;
+    for (set, bit) in [
+        (tp.rx_opt.tstamp_ok, OPT_TIMESTAMPS),
+        (tp.rx_opt.sack_ok != 0, OPT_SACK),
+        (tp.rx_opt.wscale_ok, OPT_WSCALE),
+        (tp.ecn_flags & ecn::OK != 0, OPT_ECN),
+        (tp.ecn_flags & ecn::SEEN != 0, OPT_ECN_SEEN),
+    ] {
+        if set {
+            options |= bit;
+        }
+    }
+    let shifts = match tp.rx_opt.wscale_ok {
+        true => tp.rx_opt.snd_wscale & 15 | tp.rx_opt.rcv_wscale << 4,
+        false => 0,
+    };
+    let head = [
+        state as u8,
+        if listen { 0 } else { tp.ca_state as u8 },
+        if listen { 0 } else { tp.retransmits },
+        if listen { 0 } else { tp.probes_out },
+        if listen { 0 } else { tp.backoff },
+        if listen { 0 } else { options },
+        if listen { 0 } else { shifts },
+        (tp.rate_app_limited && !listen) as u8,
+    ];
+    o.put(&head);
+    let pacing = if tp.pacing_rate == u64::MAX { u64::MAX } else { tp.pacing_rate.min(cx.sk.max_pacing_rate) };
+    if listen {
+        // A listener reports only its queues, in the places of unacked and sacked.
+        o.at = 24;
+        o.u32(cx.sk.ack_backlog);
+        o.u32(cx.sk.max_ack_backlog);
+        // snd_cwnd and reordering are what its children begin with.
+        o.at = 80;
+        o.u32(tp.snd_cwnd);
+        o.at = 88;
+        o.u32(tp.reordering);
+        o.at = 104;
+        o.u64(pacing);
+        o.u64(cx.sk.max_pacing_rate);
+        return o.buf;
+    }
+    o.u32(tp.rto_us);
+    o.u32(tp.ack.ato_ms.saturating_mul(1000));
+    o.u32(tp.mss_cache);
+    o.u32(u32::from(tp.ack.rcv_mss));
+    o.u32(tp.packets_out);
+    o.u32(tp.sacked_out);
+    o.u32(tp.lost_out);
+    o.u32(tp.retrans_out);
+    o.u32(0);
+    o.u32(ms_since(tp.lsndtime_ms));
+    o.u32(0);
+    o.u32(ms_since(tp.ack.lrcvtime_ms));
+    o.u32(ms_since(tp.rcv_tstamp_ms));
+    o.u32(tp.pmtu_cookie);
+    o.u32(tp.rcv_ssthresh);
+    o.u32(tp.srtt_us >> 3);
+    o.u32(tp.mdev_us >> 2);
+    o.u32(tp.snd_ssthresh);
+    o.u32(tp.snd_cwnd);
+    o.u32(u32::from(tp.advmss));
+    o.u32(tp.reordering);
+    o.u32(tp.rcv_rtt_us >> 3);
+    o.u32(tp.rcvq_space);
+    o.u32(tp.total_retrans);
+    o.u64(pacing);
+    o.u64(cx.sk.max_pacing_rate);
+    o.u64(tp.bytes_acked);
+    o.u64(tp.bytes_received);
+    o.u32(tp.segs_out);
+    o.u32(tp.segs_in);
+    o.u32(output::notsent_bytes(tp));
+    o.u32(rtt::min_rtt(tp));
+    o.u32(tp.data_segs_in);
+    o.u32(tp.data_segs_out);
+    o.u64(delivery_rate(tp));
+    for us in chrono::chrono_stats(tp, cx.now) {
+        o.u64(us);
+    }
+    o.u32(tp.delivered);
+    o.u32(tp.delivered_ce);
+    o.u64(tp.bytes_sent);
+    o.u64(tp.bytes_retrans);
+    o.u32(tp.dsack_dups);
+    o.u32(tp.reord_seen);
+    o.u32(tp.rcv_ooopack);
+    o.u32(tp.snd_wnd);
+    o.u32(tp.rcv_wnd);
+    o.u32(0);
+    o.u16(tp.total_rto);
+    o.u16(tp.total_rto_recoveries);
+    let episode = if tp.rto_stamp_ms != 0 { ms_since(tp.rto_stamp_ms) } else { 0 };
+    o.u32(tp.total_rto_time_ms.saturating_add(episode));
+    // Accurate ECN is not implemented: its counters stay zero.
+    o.buf
+}

@@ -1,0 +1,402 @@
+//! TCP's entry from IP, for both families: checks a segment, finds whose it is, hands it over; answers what belongs to nobody;
+//! turns ICMP errors into what the connection should know. Above: `ip::input`. Below: `lookup`, `sock::lock`, `timewait`.
+//! Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux: tcp_v4_rcv,
+//! tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
+
+use super::connect::tables;
+use super::lookup::{Entry, tuple_of};
+use super::state::State;
+use super::tcb::Cx;
+use super::{close, deferred, handshake, timewait};
+use crate::counters::{DropReason, Mib};
+use crate::error::Error;
+use crate::hash::{Tuple, addr128};
+use crate::ip::output::{IpTx, xmit};
+use crate::ip::{self, Dst, IcmpError, PacketInfo};
+use crate::sock::skb::{Csum, Skb, TcpCb};
+use crate::sock::wait::Events;
+use crate::sock::{Sock, SockGuard, flag};
+use crate::stack::Stack;
+use crate::wire::checksum;
+use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::tcp::{self, HEADER_LEN, TcpFlags, TcpHeader};
+use crate::wire::tcp_options::EstablishedOptions;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A segment without payload that no sock builds: of a time-wait record, a request, or nobody.
+pub(super) struct Reply {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub sport: u16,
+    pub dport: u16,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub flags: TcpFlags,
+    /// As it stands in the header.
+    pub window: u16,
+    pub ts: Option<(u32, u32)>,
+    pub tos: u8,
+    /// TTL or hop limit; -1: the route's or the sysctl's.
+    pub ttl: i16,
+    /// Interface to leave by, 0 for any.
+    pub oif: u32,
+    pub flow_label: u32,
+}
+
+/// TTL or hop limit of packets without a sock.
+pub(super) fn default_ttl(stack: &Stack, dst: &Dst, to: IpAddr) -> u8 {
+    if dst.hoplimit != 0 {
+        return dst.hoplimit;
+    }
+    match to {
+        IpAddr::V4(_) => stack.sysctl.ip_default_ttl() as u8,
+        IpAddr::V6(_) => stack.sysctl.ip6_hop_limit() as u8,
+    }
+}
+
+/// Builds a header with `options` and a complete checksum; header fields as in `r`.
+pub(super) fn build(r: &Reply, options: &[u8]) -> Option<Skb> {
+    let mut skb = Skb::new();
+    let len = HEADER_LEN + options.len();
+    let h = skb.push(len)?;
+    tcp::emit_header(h, r.sport, r.dport, r.seq, r.ack, r.flags, RawWindow(r.window), 0, options.len());
+    h[HEADER_LEN..].copy_from_slice(options);
+    tcp::fill_checksum(h, r.src, r.dst);
+    Some(skb)
+}
+
+/// Sends a reply; one that finds no route is lost, as any packet may be.
+pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply) -> bool {
+    let Ok(dst) = ip::route::lookup(stack, r.dst, Some(r.src), r.oif) else { return false };
+    let opt = EstablishedOptions { timestamps: r.ts, ..EstablishedOptions::default() };
+    let mut buf = [0u8; 40];
+    let n = opt.emit(&mut buf);
+    let Some(skb) = build(r, &buf[..n]) else { return false };
+    stack.mib.inc(Mib::TcpOutSegs);
+    transmit(stack, &dst, r, skb)
+}
+
+/// Hands a built segment to IP.
+pub(super) fn transmit(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply, mut skb: Skb) -> bool {
+    let tx = IpTx {
+        src: r.src,
+        dst: r.dst,
+        protocol: libc::IPPROTO_TCP as u8,
+        tos: r.tos,
+        ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst) },
+        df: !dst.mtu_locked && stack.sysctl.ip_no_pmtu_disc() == 0,
+        flow_label: r.flow_label,
+    };
+    let t = Tuple { saddr: addr128(r.src), sport: r.sport, daddr: addr128(r.dst), dport: r.dport };
+    skb.hash = stack.keys.ehash(&t);
+    xmit(stack, dst, &tx, skb).is_ok()
+}
+
+/// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its number, else it
+/// acknowledges the segment. `src` to `dst`, `sport` to `dport` are the segment's. Linux: tcp_v4_send_reset.
+#[allow(clippy::too_many_arguments)] // the two ends, and what was said
+pub(super) fn send_reset(
+    stack: &Arc<Stack>,
+    cb: &TcpCb,
+    src: IpAddr,
+    dst: IpAddr,
+    sport: u16,
+    dport: u16,
+    info: &PacketInfo,
+    tos: u8,
+) {
+    let flags = TcpFlags::from_bits(cb.flags.into());
+    if flags.contains(TcpFlags::RST) {
+        return;
+    }
+    let (seq, ack, flags) = match flags.contains(TcpFlags::ACK) {
+        true => (cb.ack_seq, SeqNum(0), TcpFlags::RST),
+        false => (SeqNum(0), cb.end_seq, TcpFlags::RST | TcpFlags::ACK),
+    };
+    let link_local = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
+    let r = Reply {
+        src: dst,
+        dst: src,
+        sport: dport,
+        dport: sport,
+        seq,
+        ack,
+        flags,
+        window: 0,
+        ts: None,
+        tos: tos & !3,
+        ttl: -1,
+        oif: if link_local(src) { info.ifindex } else { 0 },
+        flow_label: 0,
+    };
+    if send_reply(stack, &r) {
+        stack.mib.inc(Mib::TcpOutRsts);
+    }
+}
+
+/// The same for a segment that a connected sock refuses.
+pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
+    let (sk, now) = (&*cx.sk, cx.now);
+    let info = PacketInfo {
+        src: sk.daddr,
+        dst: sk.saddr,
+        protocol: libc::IPPROTO_TCP as u8,
+        tos: 0,
+        ttl: 0,
+        ifindex: sk.bound_dev_if,
+        not_unicast: false,
+        flow_label: 0,
+        now,
+    };
+    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, sk.tos);
+}
+
+fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
+    match skb.csum {
+        // Partial: made by this machine and never on a wire.
+        Csum::Unnecessary | Csum::Partial { .. } => true,
+        Csum::None => {
+            let pseudo = checksum::pseudo_header(info.src, info.dst, libc::IPPROTO_TCP as u8, skb.len() as u32);
+            let mut c = checksum::Checksum::new(pseudo);
+            for s in skb.slices() {
+                c.push(s);
+            }
+            checksum::is_valid(c.partial())
+        }
+    }
+}
+
+/// Drops a segment that is not well formed.
+fn bad(stack: &Stack, reason: DropReason) {
+    stack.mib.inc(Mib::TcpInErrs);
+    stack.mib.drop(reason);
+}
+
+/// Notes on a segment what its header says (tcp_v4_fill_cb). None: not a header.
+fn fill_cb(skb: &mut Skb, info: &PacketInfo) -> Option<(u16, u16)> {
+    let total = skb.len();
+    let (cb, ports) = {
+        let th = TcpHeader::parse(skb.linear()).ok()?;
+        let flags = th.flags();
+        let payload = (total - th.header_len()) as u32;
+        let len = payload + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+        let cb = TcpCb {
+            seq: th.seq(),
+            end_seq: th.seq() + len,
+            ack_seq: th.ack(),
+            flags: flags.bits() as u8,
+            ip_dsfield: info.tos,
+            ttl: info.ttl,
+            mstamp: info.now,
+            ..TcpCb::default()
+        };
+        (cb, (th.src_port(), th.dst_port()))
+    };
+    skb.tcp = cb;
+    Some(ports)
+}
+
+/// A segment arrives (IpHandler::rcv).
+pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    if info.not_unicast || skb.link_multicast {
+        // TCP has one peer: nothing is answered (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
+        return stack.mib.drop(DropReason::OtherHost);
+    }
+    stack.mib.inc(Mib::TcpInSegs);
+    // The whole header contiguous; its length is in the fixed part.
+    if !skb.may_pull(HEADER_LEN) {
+        return bad(stack, DropReason::PktTooSmall);
+    }
+    let header_len = usize::from(skb.linear()[12] >> 4) * 4;
+    if header_len < HEADER_LEN || !skb.may_pull(header_len) {
+        return bad(stack, DropReason::PktTooSmall);
+    }
+    if !checksum_ok(&skb, info) {
+        stack.mib.inc(Mib::TcpInCsumErrors);
+        return bad(stack, DropReason::TcpCsum);
+    }
+    let Some((sport, dport)) = fill_cb(&mut skb, info) else { return bad(stack, DropReason::PktTooSmall) };
+    if info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0 {
+        return stack.mib.drop(DropReason::IpInvalidSource);
+    }
+    let tuple = tuple_of(info, sport, dport);
+    match tables(stack).established(stack, &tuple) {
+        Some(Entry::Sock(sock)) => {
+            sock.deliver(stack, skb, info.now);
+            return;
+        }
+        Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
+        Some(Entry::TimeWait(tw)) => {
+            let isn = {
+                let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
+                timewait::segment(stack, &tw, &skb, &th, info)
+            };
+            let Some(isn) = isn else { return };
+            if let Some(l) = tables(stack).listener(stack, info, sport, dport) {
+                timewait::kill(stack, &tw);
+                skb.tcp.in_flight = isn.0;
+                return to_listener(stack, &l, skb, info);
+            }
+            return tw.send_ack(stack, info.now);
+        }
+        None => {}
+    }
+    if let Some(l) = tables(stack).listener(stack, info, sport, dport) {
+        return to_listener(stack, &l, skb, info);
+    }
+    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, info.tos);
+    stack.mib.drop(DropReason::NoSocket);
+}
+
+/// A listener needs the addresses too, and may have to keep the segment for later.
+fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
+    skb.rx = Some(*info);
+    l.deliver(stack, skb, info.now);
+}
+
+/// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in flight
+/// (RFC 5927 §4.1).
+pub fn err(stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+    let Some(q) = icmp.quoted.get(..8) else { return };
+    let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);
+    let (sport, dport) = (word(0), word(2));
+    let seq = SeqNum(u32::from_be_bytes([q[4], q[5], q[6], q[7]]));
+    let tuple = Tuple { saddr: addr128(icmp.src), sport, daddr: addr128(icmp.dst), dport };
+    match tables(stack).established(stack, &tuple) {
+        None => {
+            let mib = if icmp.src.is_ipv4() { Mib::IcmpInErrors } else { Mib::Icmp6InErrors };
+            stack.mib.inc(mib);
+            stack.mib.drop(DropReason::IcmpImplausible);
+        }
+        Some(Entry::TimeWait(_)) => {}
+        Some(Entry::Request(l)) => {
+            if l.try_own(stack, icmp.now, |g| handshake::request_err(g, &tuple, seq, icmp)).is_none() {
+                stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
+            }
+        }
+        Some(Entry::Sock(sock)) => sock_err(stack, &sock, seq, icmp),
+    }
+}
+
+/// Fragmentation needed, or packet too big.
+pub(super) fn is_mtu(icmp: &IcmpError<'_>) -> bool {
+    match icmp.src {
+        IpAddr::V4(_) => icmp.ty == 3 && icmp.code == 4,
+        IpAddr::V6(_) => icmp.ty == 2,
+    }
+}
+
+fn sock_err(stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icmp: &IcmpError<'_>) {
+    let ran = sock.try_own(stack, icmp.now, |g| owned_err(g, seq, icmp));
+    if ran.is_some() {
+        return;
+    }
+    if is_mtu(icmp) {
+        // Whoever owns the sock takes the new MTU over when it lets go; the number waits in the tables until then.
+        stack.inet.tcp.note_mtu(sock, seq, icmp.info);
+        sock.defer(stack, deferred::MTU_REDUCED, icmp.now);
+    } else {
+        stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
+    }
+}
+
+/// Takes over what ICMP said of the path's MTU while the sock was owned.
+pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
+    for (seq, mtu) in cx.stack.inet.tcp.take_mtu(cx.sock) {
+        mtu_err(cx, seq, mtu);
+    }
+}
+
+fn plausible(cx: &Cx<'_>, seq: SeqNum) -> bool {
+    if cx.state() == State::Listen || seq.between(cx.tp.snd_una, cx.tp.snd_nxt) {
+        return true;
+    }
+    cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);
+    cx.stack.mib.drop(DropReason::IcmpImplausible);
+    false
+}
+
+fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
+    if matches!(cx.state(), State::Close | State::Listen) || !plausible(cx, seq) {
+        return;
+    }
+    // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) do not listen to ICMP.
+    if cx.sk.pmtudisc < 4 {
+        ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
+        super::mtu::mtu_reduced(cx);
+    }
+}
+
+fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
+    let min_ttl = g.common.min_ttl;
+    let Some(mut cx) = Cx::new(g) else { return };
+    let cx = &mut cx;
+    if is_mtu(icmp) {
+        return mtu_err(cx, seq, icmp.info);
+    }
+    if cx.state() == State::Close || !plausible(cx, seq) {
+        return;
+    }
+    if min_ttl > 0 && icmp.ty == 11 && icmp.src.is_ipv4() {
+        // Generalised TTL security: a TTL that ran out cannot be of a neighbour's packet (RFC 5082).
+        cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
+        return;
+    }
+    let Some(err) = error_of(icmp) else { return };
+    let v4 = icmp.src.is_ipv4();
+    if v4 && icmp.ty == 3 && icmp.code <= 1 || !v4 && icmp.ty == 1 && icmp.code == 0 {
+        super::timer::ld_rto_revert(cx, seq);
+    }
+    let wants = cx.sk.flag(if v4 { flag::RECVERR } else { flag::RECVERR6 });
+    if wants {
+        queue_icmp(cx, icmp, err);
+    }
+    match cx.state() {
+        // A connection that does not exist yet fails with the first thing heard.
+        State::SynSent | State::SynRecv => close::done_with_error(cx, err),
+        // One that exists goes on; the error is told if it times out (RFC 1122 §4.2.3.9, RFC 5461).
+        _ if !wants => cx.sk.err_soft = err.errno(),
+        _ => {
+            cx.sock.err.store(err.errno(), Ordering::Relaxed);
+            cx.sock.wait.wake(Events::ALL);
+        }
+    }
+}
+
+/// What an ICMP error means to TCP; None: nothing (redirects, source quench: RFC 6633).
+pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
+    match (icmp.src, icmp.ty) {
+        (IpAddr::V4(_), 3) if icmp.code > 15 => None,
+        (IpAddr::V4(_), 12) => Some(Error::Proto),
+        (IpAddr::V4(_), 11) => Some(Error::HostUnreach),
+        (IpAddr::V4(_), 3) => Some(icmp.errno),
+        (IpAddr::V4(_), _) => None,
+        (IpAddr::V6(_), 1 | 3 | 4) => Some(icmp.errno),
+        (IpAddr::V6(_), _) => None,
+    }
+}
+
+fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
+    use crate::sock::errqueue::ErrEntry;
+    use crate::sock::msg::SockExtendedErr;
+    let dport = icmp.quoted.get(2..4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
+    let entry = ErrEntry {
+        addr: Some(crate::inet::to_family(std::net::SocketAddr::new(icmp.dst, dport), cx.sock.family)),
+        err: SockExtendedErr {
+            errno: err.errno() as u32,
+            // SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6.
+            origin: if icmp.src.is_ipv4() { 2 } else { 3 },
+            ty: icmp.ty,
+            code: icmp.code,
+            info: 0,
+            data: 0,
+            offender: Some(icmp.reporter),
+        },
+        payload: icmp.quoted.to_vec(),
+        control: Vec::new(),
+    };
+    let sock = cx.sock;
+    cx.sk.queue_error(sock, entry);
+}

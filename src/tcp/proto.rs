@@ -1,0 +1,252 @@
+//! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which know TCP
+//! by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
+
+use super::state::State;
+use super::tcb::{Cx, TcpSock};
+use super::timewait::TimeWait;
+use super::{close, connect, deferred, handshake, input, ioctl, ipv4, listener, recvmsg, sendmsg, sockopt, timer};
+use crate::counters::{DropReason, Mib};
+use crate::error::{Error, Result};
+use crate::ip::{IcmpError, PacketInfo};
+use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::skb::Skb;
+use crate::sock::wait::Events;
+use crate::sock::{Sock, SockGuard, SockState, flag};
+use crate::stack::Stack;
+use crate::wire::tcp::TcpHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// TCP over IPv4 and IPv6.
+#[derive(Debug)]
+pub struct Tcp;
+
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol.
+pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    let proto: Arc<dyn Proto> = Arc::new(Tcp);
+    let switch = |family| ProtoSwitch {
+        family,
+        ty: libc::SOCK_STREAM,
+        protocol: libc::IPPROTO_TCP,
+        default: true,
+        proto: proto.clone(),
+    };
+    let keys = [switch(libc::AF_INET), switch(libc::AF_INET6)];
+    stack.registry.register(&keys, Some((&[libc::IPPROTO_TCP as u8], Arc::new(Tcp))))
+}
+
+/// Counts a segment that reached its sock (tcp_segs_in).
+pub(super) fn count_in(cx: &mut Cx<'_>, skb: &Skb) {
+    let n = u32::from(skb.rx_segs.max(1));
+    cx.tp.segs_in = cx.tp.segs_in.wrapping_add(n);
+    let header = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
+    if skb.len() > header {
+        cx.tp.data_segs_in = cx.tp.data_segs_in.wrapping_add(n);
+    }
+}
+
+impl Tcp {
+    fn cx<'a, 'g: 'a>(sk: &'a mut SockGuard<'g>) -> Result<Cx<'a>> {
+        // A sock whose private part is not TCP's was never initialised by this table.
+        Cx::new(sk).ok_or(Error::Inval)
+    }
+}
+
+impl Proto for Tcp {
+    fn name(&self) -> &str {
+        "TCP"
+    }
+
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        sk.private = Box::new(TcpSock::new(sk.stack));
+        Ok(())
+    }
+
+    fn destroy(&self, sk: &mut SockGuard<'_>) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            close::destroy(&mut cx);
+        }
+    }
+
+    fn close(&self, sk: SockRef<'_>, _flags: i32) {
+        // O_NONBLOCK does not shorten SO_LINGER, as on Linux.
+        close::close(sk);
+    }
+
+    fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        connect::connect(&mut Tcp::cx(sk)?, addr)
+    }
+
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        connect::disconnect(&mut Tcp::cx(sk)?)
+    }
+
+    fn listen(&self, sk: &mut SockGuard<'_>, backlog: u32) -> Result<()> {
+        listener::listen(&mut Tcp::cx(sk)?, backlog)
+    }
+
+    fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
+        listener::accept(sk, nonblock)
+    }
+
+    fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        ioctl::ioctl(sk, request)
+    }
+
+    fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            close::shutdown(&mut cx, how);
+        }
+    }
+
+    fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        sockopt::set(sk, level, name, value)
+    }
+
+    fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        sockopt::get(sk, level, name, value)
+    }
+
+    fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
+        // TCP_ZEROCOPY_RECEIVE changes the sock as it answers.
+        level == libc::IPPROTO_TCP && name == 35
+    }
+
+    fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            timer::set_keepalive(&mut cx, on);
+        }
+    }
+
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        sendmsg::sendmsg(sk, msg)
+    }
+
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        recvmsg::recvmsg(sk, msg)
+    }
+
+    fn poll(&self, sk: SockRef<'_>) -> Events {
+        recvmsg::poll(sk)
+    }
+
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        let Ok(mut cx) = Tcp::cx(sk) else { return };
+        do_rcv(&mut cx, skb);
+    }
+
+    fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
+        let Ok(mut cx) = Tcp::cx(sk) else { return };
+        if bits & deferred::MTU_REDUCED != 0 {
+            ipv4::mtu_deferred(&mut cx);
+        }
+        if bits & deferred::SYNACK_TIMER != 0 {
+            handshake::synack_timer(&mut cx);
+        }
+        timer::run_deferred(&mut cx, bits);
+    }
+
+    fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        // TCP's connect and listen enter the tables themselves, where they know the 4-tuple.
+        let _ = sk;
+        Ok(())
+    }
+
+    fn unhash(&self, sk: &mut SockGuard<'_>) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            connect::unhash(&mut cx);
+        }
+    }
+
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        connect::get_port(&mut Tcp::cx(sk)?, port)
+    }
+
+    fn put_port(&self, sk: &mut SockGuard<'_>) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            connect::put_port(&mut cx);
+        }
+    }
+
+    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+        let Some(tp) = sk.private.downcast_ref::<TcpSock>() else { return true };
+        let lowat = if tp.notsent_lowat != 0 { tp.notsent_lowat } else { u32::MAX };
+        (tp.write_seq.since(tp.snd_nxt) << wake as u32) < lowat
+    }
+
+    fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {
+        Some(stack.sysctl.tcp_mem().map(|n| n.min(i64::MAX as u64) as i64))
+    }
+
+    fn sysctl_wmem(&self, stack: &Stack) -> [i32; 3] {
+        stack.sysctl.tcp_wmem()
+    }
+
+    fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
+        stack.sysctl.tcp_rmem()
+    }
+
+    fn obj_size(&self) -> usize {
+        size_of::<Sock>() + size_of::<TcpSock>()
+    }
+
+    fn timewait_size(&self) -> usize {
+        size_of::<TimeWait>()
+    }
+
+    fn request_size(&self) -> usize {
+        size_of::<listener::Request>()
+    }
+
+    fn no_autobind(&self) -> bool {
+        true
+    }
+
+    fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
+        close::abort(sk, err)
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn check_invariants(&self, sk: &SockState) {
+        let Some(tp) = sk.private.downcast_ref::<TcpSock>() else { return };
+        debug_assert!(!tp.copied_seq.after(tp.rcv_nxt), "read beyond what was received");
+        debug_assert!(!tp.snd_una.after(tp.snd_nxt), "acknowledged beyond what was sent");
+        debug_assert!(sk.common.wmem_queued >= 0, "more send memory freed than charged");
+        debug_assert!(tp.listener.is_some() || !sk.common.flag(flag::DEAD) || sk.common.ack_backlog == 0);
+    }
+}
+
+/// A segment for an owned sock, by state. Linux: tcp_v4_do_rcv.
+fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
+    let state = cx.state();
+    if state == State::Listen {
+        return handshake::listen_rcv(cx, skb);
+    }
+    if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
+        cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
+        return cx.stack.mib.drop(DropReason::TcpMinTtl);
+    }
+    debug_assert!(TcpHeader::parse(skb.linear()).is_ok());
+    count_in(cx, &skb);
+    if state == State::Established {
+        return input::rcv_established(cx, skb);
+    }
+    let cb = skb.tcp;
+    if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
+        ipv4::reset_from_sock(cx, &cb);
+        cx.stack.mib.drop(reason);
+    }
+}
+
+impl IpHandler for Tcp {
+    fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
+        ipv4::rcv(stack, skb, info);
+    }
+    fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+        ipv4::err(stack, icmp);
+    }
+}
