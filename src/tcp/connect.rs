@@ -131,51 +131,22 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     if cx.sk.sport != 0 {
         return if try_tuple(cx, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
     }
-    let stack = cx.stack.clone();
-    let (low, high) = stack.sysctl.ip_local_port_range();
-    let (low, high) = (u32::from(low), u32::from(high) + 1);
-    let mut remaining = high.saturating_sub(low);
-    if remaining == 0 {
-        return Err(Error::AddrNotAvail);
-    }
-    if remaining > 1 {
-        remaining &= !1;
-    }
+    let stack = cx.stack;
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
-    let perturb = tables(&stack).perturbation(&stack, secret);
-    let start = perturb.load(Ordering::Relaxed).wrapping_add((secret >> 32) as u32) % remaining;
     let holder = Holder::of(cx.sk, false, true);
-    // Ports of the parity of `low` first: bind(0) takes the others, so that the two do not get into each other's way.
-    for parity in [0, 1] {
-        let mut port = low + (start & !1) + parity;
-        let mut i = 0;
-        while i < remaining {
-            if port >= high {
-                port -= remaining;
-            }
-            let p = port as u16;
-            if !stack.sysctl.port_is_reserved(p)
-                && let Some(bound) = tables(&stack).bind_for_connect(p, holder)
-            {
-                cx.sk.sport = p;
-                if try_tuple(cx, false) {
-                    cx.tp.bound = Some(bound);
-                    // A little noise, so that the step from one connection's port to the next tells less.
-                    let skip = if i == 0 && stack.entropy.below(16) == 0 { 2 } else { i };
-                    perturb.fetch_add(skip + 2, Ordering::Relaxed);
-                    return Ok(());
-                }
-                cx.sk.sport = 0;
-                tables(&stack).unbind(bound);
-            }
-            i += 2;
-            port += 2;
+    let free = |port| {
+        let Some(bound) = tables(stack).bind_for_connect(port, holder) else { return false };
+        cx.sk.sport = port;
+        if try_tuple(cx, false) {
+            cx.tp.bound = Some(bound);
+            return true;
         }
-        if remaining == 1 {
-            break;
-        }
-    }
-    Err(Error::AddrNotAvail)
+        cx.sk.sport = 0;
+        tables(stack).unbind(bound);
+        false
+    };
+    let range = stack.sysctl.ip_local_port_range();
+    ip::ports::for_connect(stack, secret, range, free).map(|_| ()).ok_or(Error::AddrNotAvail)
 }
 
 /// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the port.
@@ -213,42 +184,25 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Any free port (inet_csk_find_open_port): with SO_REUSEADDR the lower half of the range is searched first, and always the odd
-/// ports before the even ones.
+/// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which leaves the
+/// upper one to socks that need a port of their own.
 fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let stack = cx.stack;
-    let (lo, hi) = stack.sysctl.ip_local_port_range();
-    let (lo, hi) = (u32::from(lo), u32::from(hi) + 1);
-    let half = lo + ((hi.saturating_sub(lo) >> 2) << 1);
-    let halves: &[(u32, u32)] = match holder.reuse && hi.saturating_sub(lo) >= 4 {
-        true => &[(lo, half), (half, hi)],
-        false => &[(lo, hi)],
-    };
-    for &(low, high) in halves {
-        let mut remaining = high.saturating_sub(low);
-        if remaining == 0 {
-            continue;
-        }
-        if remaining > 1 {
-            remaining &= !1;
-        }
-        let start = stack.entropy.below(remaining) | 1;
-        for offset in [start, start - 1] {
-            let mut port = low + offset;
-            for _ in (0..remaining).step_by(2) {
-                if port >= high {
-                    port -= remaining;
-                }
-                if !stack.sysctl.port_is_reserved(port as u16)
-                    && let Some(b) = tables(stack).bind_unshared(port as u16, holder)
-                {
-                    return Some(b);
-                }
-                port += 2;
-            }
+    let (low, high) = stack.sysctl.ip_local_port_range();
+    let width = u32::from(high.saturating_sub(low)) + 1;
+    let half = low.saturating_add(((width >> 2) << 1) as u16);
+    let lower = (holder.reuse && width >= 4).then(|| (low, half - 1));
+    let mut bound = None;
+    for range in lower.into_iter().chain([(low, high)]) {
+        ip::ports::for_bind(stack, range, |p| {
+            bound = tables(stack).bind_unshared(p, holder);
+            bound.is_some()
+        });
+        if bound.is_some() {
+            break;
         }
     }
-    None
+    bound
 }
 
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.

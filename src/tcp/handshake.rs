@@ -228,10 +228,9 @@ fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
 /// Sends a request's SYN-ACK, the first or again. False: IP did not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
 fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let now = cx.now;
+    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
+    let (dst, v6) = (req.dst.clone(), req.daddr.is_ipv6());
     let (stack, sk) = (cx.stack, &*cx.sk);
-    let Some(dst) = cx.tp.listener.as_mut().and_then(|l| l.get(key)).map(|r| r.dst.clone()) else { return false };
-    // A route that has changed since is looked up again; the cached one answers meanwhile.
-    let v6 = key_is_v6(cx, key);
     let mss = mss_for(cx, &dst, v6);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
@@ -272,10 +271,6 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let Some(skb) = ipv4::build(&reply, &buf[..n]) else { return false };
     stack.mib.inc(Mib::TcpOutSegs);
     ipv4::transmit(stack, &dst, &reply, skb)
-}
-
-fn key_is_v6(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
-    cx.tp.listener.as_mut().and_then(|l| l.get(key)).is_some_and(|r| r.daddr.is_ipv6())
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
@@ -621,6 +616,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     mtu::sync_mss(c, req.dst.mtu);
     rcvbuf::initialize_rcv_mss(c);
     if c.sk.flag(flag::KEEPOPEN) {
-        timer::set_keepalive_idle(c);
+        let idle = timer::keepalive_time_when(c);
+        timer::reset_keepalive_timer(c, idle);
     }
 }

@@ -10,12 +10,8 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, AtomicU32};
-use std::sync::{Arc, OnceLock};
-
-/// Entries of the port perturbation table (INET_TABLE_PERTURB_SIZE, RFC 6056 §3.3.4); a power of two. Fewer than 2^16 would let
-/// an attacker track a client by the entries that its connections share (CVE-2022-32296).
-const PERTURB: usize = 1 << 16;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 /// Shards of the established table; a power of two.
 const ESHARDS: usize = 256;
@@ -154,8 +150,6 @@ pub struct TcpTables {
     bhash: Vec<Mutex<Ports>>,
     /// Time-wait records that exist (tw_refcount).
     pub(super) tw_count: AtomicI64,
-    /// Connections a client has opened lately, by secret hash of the destination; drawn with the first connect.
-    perturb: OnceLock<Box<[AtomicU32]>>,
     /// What ICMP said of the path MTU to socks that were owned at the time: sequence number quoted, MTU.
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
@@ -180,7 +174,6 @@ impl Default for TcpTables {
             lhash: (0..PSHARDS).map(|_| RwLock::default()).collect(),
             bhash: (0..PSHARDS).map(|_| Mutex::default()).collect(),
             tw_count: AtomicI64::new(0),
-            perturb: OnceLock::new(),
             mtu_news: Mutex::default(),
         }
     }
@@ -347,16 +340,6 @@ impl TcpTables {
             other
         });
         mine
-    }
-
-    /// The perturbation that destinations of this hash share.
-    pub(super) fn perturbation(&self, stack: &Stack, hash: u64) -> &AtomicU32 {
-        let table = self.perturb.get_or_init(|| {
-            let mut bytes = vec![0u8; PERTURB * 4];
-            stack.entropy.fill(&mut bytes);
-            bytes.chunks_exact(4).map(|b| AtomicU32::new(u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))).collect()
-        });
-        &table[hash as usize % PERTURB]
     }
 
     /// Takes a port for a connecting sock: only one that nobody bound, or that other connections chose. The caller then

@@ -6,20 +6,29 @@
 pub mod chrono;
 pub mod close;
 pub mod cong;
+pub mod connect;
 pub mod control;
+pub mod handshake;
+pub mod info;
+pub mod input;
+pub mod ioctl;
+pub mod ipv4;
 pub mod listener;
 pub mod lookup;
 pub mod mtu;
 pub mod output;
 pub mod probe;
+pub mod proto;
 pub mod queue;
 pub mod rate;
 pub mod rcvbuf;
 pub mod recovery;
+pub mod recvmsg;
 pub mod retransmit;
 pub mod rtt;
 pub mod segment;
 pub mod sendmsg;
+pub mod sockopt;
 pub mod state;
 pub mod tcb;
 pub mod timer;
@@ -65,6 +74,13 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let leaves = |s| matches!(s, State::Established | State::CloseWait);
     if leaves(old) && !leaves(new) {
         cx.stack.mib.dec(Mib::TcpCurrEstab);
+    }
+    if new == State::Close {
+        // Out of the tables before the state says so: nobody finds a closed connection there.
+        connect::unhash(cx);
+        if !cx.sk.flag(crate::sock::flag::BINDPORT_LOCK) {
+            connect::put_port(cx);
+        }
     }
     cx.sock.state.store(new as u8, Ordering::Release);
 }

@@ -19,3 +19,12 @@ pub fn min_rtt(tp: &TcpSock) -> u32 {
 pub fn set_rto(cx: &mut Cx<'_>) {
     cx.tp.rto_us = (cx.tp.srtt_us >> 3) + cx.tp.rttvar_us;
 }
+/// Greatest RTO, µs.
+pub fn rto_max_us(cx: &Cx<'_>) -> u32 {
+    match cx.tp.rto_max_ms {
+        0 => micros(cx.stack.sysctl.tcp_rto_max_ms()),
+        ms => ms.saturating_mul(1000),
+    }
+}
+/// SYN-ACK's RTT.
+pub fn synack_rtt_meas(_cx: &mut Cx<'_>, _sent: Option<crate::env::Instant>) {}

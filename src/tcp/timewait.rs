@@ -252,7 +252,13 @@ impl TimeWait {
     }
 
     /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux: tcp_timewait_state_process.
-    pub(super) fn process(self: &Arc<Self>, stack: &Arc<Stack>, skb: &Skb, th: &TcpHeader<'_>, now: Instant) -> Verdict {
+    pub(super) fn process(
+        self: &Arc<Self>,
+        stack: &Arc<Stack>,
+        skb: &Skb,
+        th: &TcpHeader<'_>,
+        now: Instant,
+    ) -> Verdict {
         let mut guard = self.inner.lock();
         let i = &mut *guard;
         let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
@@ -332,8 +338,7 @@ impl TimeWait {
     /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).
     pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
         let i = self.inner.lock();
-        let ts = (i.ts_recent_stamp != 0)
-            .then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
+        let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
         let reply = ipv4::Reply {
             src: self.saddr,
             dst: self.daddr,

@@ -180,3 +180,9 @@ impl Cx<'_> {
         Some(r)
     }
 }
+
+/// By name.
+pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
+    cx.tp.ca.ops = cx.stack.cong.find(name).ok_or(Error::NoEnt)?;
+    Ok(())
+}
