@@ -1,1 +1,57 @@
+use super::*;
+use crate::device::capture_test::Bench;
+use crate::inet::Socket;
+use std::io::{IoSlice, IoSliceMut};
 
+fn ping(b: &Bench, family: i32) -> Socket {
+    let protocol = if family == libc::AF_INET { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+    Socket::new(&b.stack, family, libc::SOCK_DGRAM, protocol).unwrap()
+}
+
+fn send(s: &Socket, bytes: &[u8], to: &str) -> Result<usize> {
+    let slices = [IoSlice::new(bytes)];
+    let mut m = SendMsg::new(&slices, libc::MSG_DONTWAIT);
+    m.name = Some(to.parse().unwrap());
+    s.sendmsg(&mut m)
+}
+
+fn recv(s: &Socket) -> Result<(Vec<u8>, Option<SocketAddr>)> {
+    let mut buf = [0; 200];
+    let mut slices = [IoSliceMut::new(&mut buf)];
+    let mut m = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
+    let n = s.recvmsg(&mut m)?;
+    let name = m.name;
+    Ok((buf[..n].to_vec(), name))
+}
+
+#[test]
+fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
+    let b = Bench::on_ip();
+    for (family, request, answer, to, from) in
+        [(libc::AF_INET, 8, 0, "127.0.0.1:0", "127.0.0.1:0"), (libc::AF_INET6, 128, 129, "[::1]:0", "[::1]:0")]
+    {
+        let (s, other) = (ping(&b, family), ping(&b, family));
+        send(&other, &[request, 0, 0, 0, 0, 0, 0, 9], to).unwrap();
+        // Identifier and checksum are the stack's, whatever the program wrote there.
+        send(&s, &[request, 0, 0xff, 0xff, 0xee, 0xee, 0, 5, b'h', b'i'], to).unwrap();
+        let (bytes, name) = recv(&s).unwrap();
+        assert_eq!(name, Some(from.parse().unwrap()));
+        assert_eq!((bytes[0], &bytes[6..]), (answer, &[0, 5, b'h', b'i'][..]));
+        assert_eq!(u16::from_be_bytes([bytes[4], bytes[5]]), s.local_addr().port());
+        assert_eq!(recv(&s), Err(Error::Again));
+        assert_eq!(recv(&other).unwrap().0[7], 9);
+        for bad in [&[request, 0, 0, 0, 0, 0, 0][..], &[answer, 0, 0, 0, 0, 0, 0, 0], &[request, 1, 0, 0, 0, 0, 0, 0]] {
+            assert_eq!(send(&s, bad, to), Err(Error::Inval));
+        }
+    }
+}
+
+#[test]
+fn an_identifier_belongs_to_one_socket_until_it_closes() {
+    let b = Bench::on_ip();
+    let (one, two) = (ping(&b, libc::AF_INET), ping(&b, libc::AF_INET));
+    one.bind("0.0.0.0:77".parse().unwrap()).unwrap();
+    assert_eq!(two.bind("0.0.0.0:77".parse().unwrap()), Err(Error::AddrInUse));
+    one.close();
+    two.bind("0.0.0.0:77".parse().unwrap()).unwrap();
+}

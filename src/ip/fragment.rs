@@ -521,3 +521,6 @@ fn join(header: &[u8], pieces: Vec<Piece>, now: Instant) -> Skb {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

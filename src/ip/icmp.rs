@@ -470,3 +470,6 @@ pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
         None => stack.mib.drop(DropReason::IcmpImplausible),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -514,3 +514,6 @@ fn options_v6(
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -650,3 +650,6 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

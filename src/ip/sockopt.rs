@@ -450,3 +450,6 @@ pub fn wants_errors(g: &SockGuard<'_>, v4: bool) -> bool {
     let bit = if v4 { flag::RECVERR } else { flag::RECVERR6 };
     g.common.flag(bit)
 }
+
+#[cfg(test)]
+mod tests;

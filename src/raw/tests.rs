@@ -1,1 +1,93 @@
+use super::*;
+use crate::device::capture_test::Bench;
+use crate::inet::Socket;
+use crate::wire::ip::Ipv4Header;
+use std::io::{IoSlice, IoSliceMut};
 
+fn raw(b: &Bench, family: i32, protocol: i32) -> Result<Socket> {
+    Socket::new(&b.stack, family, libc::SOCK_RAW, protocol)
+}
+
+fn send(s: &Socket, bytes: &[u8], to: &str) -> Result<usize> {
+    let slices = [IoSlice::new(bytes)];
+    let mut m = SendMsg::new(&slices, libc::MSG_DONTWAIT);
+    m.name = Some(to.parse().unwrap());
+    s.sendmsg(&mut m)
+}
+
+fn recv(s: &Socket) -> Result<Vec<u8>> {
+    let mut buf = [0; 200];
+    let mut slices = [IoSliceMut::new(&mut buf)];
+    let mut m = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
+    let n = s.recvmsg(&mut m)?;
+    Ok(buf[..n].to_vec())
+}
+
+#[test]
+fn over_ipv4_a_program_gets_the_header_and_over_ipv6_it_does_not() {
+    let b = Bench::on_ip();
+    assert!(matches!(raw(&b, libc::AF_INET, 0), Err(Error::ProtoNoSupport)));
+    let (a, c) = (raw(&b, libc::AF_INET, 253).unwrap(), raw(&b, libc::AF_INET, 253).unwrap());
+    send(&a, b"hello", "127.0.0.1:0").unwrap();
+    for s in [&a, &c] {
+        let p = recv(s).unwrap();
+        assert_eq!(Ipv4Header::parse(&p).unwrap().payload(), b"hello");
+    }
+    assert_eq!(b.stack.mib.get(crate::counters::Mib::IpInUnknownProtos), 0, "a raw socket is a protocol");
+    let six = raw(&b, libc::AF_INET6, 253).unwrap();
+    send(&six, b"hello", "[::1]:0").unwrap();
+    assert_eq!(recv(&six).unwrap(), b"hello");
+    c.close();
+    c.connect(Some("10.0.0.9:0".parse().unwrap())).ok();
+    send(&a, b"again", "127.0.0.1:0").unwrap();
+    assert!(recv(&a).is_ok() && recv(&c).is_err());
+}
+
+#[test]
+fn a_header_of_ones_own_is_completed_and_never_cut() {
+    let b = Bench::on_ip();
+    let s = raw(&b, libc::AF_INET, libc::IPPROTO_RAW).unwrap();
+    let mut p = vec![0u8; 24];
+    p[0] = 0x45;
+    p[8] = 9;
+    p[9] = 253;
+    p[16..20].copy_from_slice(&[10, 0, 0, 9]);
+    p[20..].copy_from_slice(b"data");
+    send(&s, &p, "10.0.0.9:0").unwrap();
+    let sent = b.wire.take();
+    let h = Ipv4Header::parse(&sent[0]).unwrap();
+    assert!(h.checksum_ok());
+    assert_eq!((h.src().to_string(), h.ttl(), h.payload()), ("10.0.0.1".into(), 9, &b"data"[..]));
+    assert_ne!(h.id(), 0);
+    assert_eq!(send(&s, &p[..19], "10.0.0.9:0"), Err(Error::Inval));
+    assert_eq!(send(&s, &[0x46; 20], "10.0.0.9:0"), Err(Error::Inval));
+    assert_eq!(send(&s, &vec![0x45; 1501], "10.0.0.9:0"), Err(Error::MsgSize));
+}
+
+#[test]
+fn filters_and_checksums_are_the_sockets_own() {
+    let b = Bench::on_ip();
+    let s = raw(&b, libc::AF_INET, libc::IPPROTO_ICMP).unwrap();
+    s.setsockopt(libc::SOL_RAW, ICMP_FILTER, &(1i32 << 8).to_ne_bytes()).unwrap();
+    let mut echo = [8, 0, 0, 0, 0, 1, 0, 1];
+    crate::wire::icmp::fill_checksum(&mut echo);
+    send(&s, &echo, "127.0.0.1:0").unwrap();
+    let p = recv(&s).unwrap();
+    assert_eq!(Ipv4Header::parse(&p).unwrap().payload()[0], 0, "the request is filtered, the reply is not");
+    assert_eq!(recv(&s), Err(Error::Again));
+    assert_eq!(
+        raw(&b, libc::AF_INET, 253).unwrap().setsockopt(libc::SOL_RAW, ICMP_FILTER, &[0; 4]),
+        Err(Error::OpNotSupp)
+    );
+    let six = raw(&b, libc::AF_INET6, libc::IPPROTO_ICMPV6).unwrap();
+    send(&six, &[128, 0, 0xff, 0xff, 0, 1, 0, 1], "[::1]:0").unwrap();
+    assert_eq!(b.stack.mib.get(crate::counters::Mib::Icmp6InCsumErrors), 0, "the stack wrote the checksum");
+    let got: Vec<u8> = std::iter::from_fn(|| recv(&six).ok()).map(|p| p[0]).collect();
+    assert_eq!(got, [128, 129]);
+    let odd = raw(&b, libc::AF_INET6, 253).unwrap();
+    assert_eq!(odd.setsockopt(libc::SOL_IPV6, IPV6_CHECKSUM, &3i32.to_ne_bytes()), Err(Error::Inval));
+    odd.setsockopt(libc::SOL_IPV6, IPV6_CHECKSUM, &2i32.to_ne_bytes()).unwrap();
+    send(&odd, b"abcdef", "[::1]:0").unwrap();
+    assert!(recv(&odd).is_ok_and(|p| p[..2] == *b"ab" && p[2..4] != *b"cd"));
+    assert_eq!(send(&odd, b"abc", "[::1]:0"), Err(Error::Inval));
+}

@@ -276,7 +276,7 @@ sysctls! {
     neigh_gc_thresh1 "net.ipv4.neigh.default.gc_thresh1" int(0, I32_MAX) "128" Live Rw "Entries below which nothing is collected.",
     neigh_gc_thresh2 "net.ipv4.neigh.default.gc_thresh2" int(0, I32_MAX) "512" Live Rw "Entries that may stay for 5 seconds only.",
     neigh_gc_thresh3 "net.ipv4.neigh.default.gc_thresh3" int(0, I32_MAX) "1024" Live Rw "Most entries.",
-    neigh_locktime "net.ipv4.neigh.default.locktime" centisecs(I32_MIN, I32_MAX) "100" Planned Rw "Least age of an entry before another answer replaces it.",
+    neigh_locktime "net.ipv4.neigh.default.locktime" centisecs(I32_MIN, I32_MAX) "100" Live Rw "Least age of an entry before another answer replaces it.",
     neigh_mcast_resolicit "net.ipv4.neigh.default.mcast_resolicit" int(0, I32_MAX) "0" Planned Rw "Multicast probes after unicast ones failed.",
     neigh_mcast_solicit "net.ipv4.neigh.default.mcast_solicit" int(0, I32_MAX) "3" Live Rw "Multicast or broadcast probes.",
     neigh_retrans_time_ms "net.ipv4.neigh.default.retrans_time_ms" msecs(0, I32_MAX) "1000" Live Rw "Between probes.",

@@ -1,0 +1,174 @@
+use super::*;
+use crate::device::capture_test::Bench;
+use crate::wire::icmpv6 as wire6;
+use crate::wire::ipv6::Ipv6Header;
+
+fn packet(src: &str, dst: &str, message: &[u8]) -> Vec<u8> {
+    let mut p = vec![0; 20];
+    let repr = Ipv4Repr {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        protocol: proto::ICMP,
+        ttl: 64,
+        tos: 0x10,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: message.len(),
+    };
+    repr.emit(&mut p);
+    p.extend(message);
+    p
+}
+
+fn message(m: Message<'_>) -> Vec<u8> {
+    let mut b = vec![0; m.len()];
+    m.emit(&mut b);
+    b
+}
+
+fn packet6(src: &str, dst: &str, m: wire6::Message<'_>) -> Vec<u8> {
+    let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+    let mut b = vec![0; 40 + m.len()];
+    m.emit(&mut b[40..], src, dst);
+    let payload_len = b.len() - 40;
+    let repr =
+        Ipv6Repr { src, dst, next_header: proto::ICMPV6, hop_limit: 64, traffic_class: 0, flow_label: 0, payload_len };
+    repr.emit(&mut b);
+    b
+}
+
+const A: &str = "10.0.0.9";
+const ME: &str = "10.0.0.1";
+const ECHO: Message<'static> = Message::Echo { id: 7, seq: 3, data: b"abcdefg" };
+
+#[test]
+fn an_echo_request_is_answered_with_its_data_in_both_families() {
+    let b = Bench::on_ip();
+    let sent = b.inject(&packet(A, ME, &message(ECHO)));
+    let h = Ipv4Header::parse(&sent[0]).unwrap();
+    assert_eq!((h.src(), h.dst(), h.tos()), (ME.parse().unwrap(), A.parse().unwrap(), 0x10));
+    let m = IcmpHeader::parse(h.payload()).unwrap();
+    assert!(m.checksum_ok());
+    assert_eq!(m.message(), Message::EchoReply { id: 7, seq: 3, data: b"abcdefg" });
+    let sent = b.inject(&packet6("fd00::9", "fd00::1", wire6::Message::Echo { id: 7, seq: 3, data: b"abc" }));
+    let h = Ipv6Header::parse(&sent[0]).unwrap();
+    let m = wire6::Icmpv6Header::parse(h.payload()).unwrap();
+    assert!(m.checksum_ok(h.src(), h.dst()));
+    assert_eq!(m.message(), Ok(wire6::Message::EchoReply { id: 7, seq: 3, data: b"abc" }));
+    let names = ["IcmpInEchos", "IcmpOutEchoReps", "IcmpMsgInType8", "Icmp6InEchos", "Icmp6OutType129"];
+    assert!(names.iter().all(|n| b.stack.mib.get_by_name(n) == Some(1)), "{:?}", b.stack.mib);
+}
+
+#[test]
+fn what_must_not_be_answered_is_not() {
+    let mut corrupt = message(ECHO);
+    corrupt[9] ^= 1;
+    for (case, p, reason) in [
+        ("broadcast echo", packet(A, "10.0.0.255", &message(ECHO)), DropReason::InvalidProto),
+        ("multicast echo", packet(A, "224.0.0.1", &message(ECHO)), DropReason::InvalidProto),
+        ("wrong checksum", packet(A, ME, &corrupt), DropReason::IcmpCsum),
+        ("short", packet(A, ME, &[8, 0, 0xf7, 0xff]), DropReason::IcmpMalformed),
+        (
+            "unknown type",
+            packet(A, ME, &message(Message::Other { kind: 99, code: 0, rest: [0; 4], data: b"" })),
+            DropReason::IcmpMalformed,
+        ),
+        (
+            "reply nobody waits for",
+            packet(A, ME, &message(Message::EchoReply { id: 1, seq: 1, data: b"" })),
+            DropReason::NoSocket,
+        ),
+        (
+            "error without a quote",
+            packet(A, ME, &message(Message::TimeExceeded { code: 0, quoted: b"xx" })),
+            DropReason::IcmpMalformed,
+        ),
+        (
+            "error about what we never sent",
+            packet(A, ME, &message(Message::Unreachable { code: 3, mtu: 0, quoted: &packet("10.0.0.8", A, &[0; 8]) })),
+            DropReason::IcmpImplausible,
+        ),
+    ] {
+        let b = Bench::on_ip();
+        assert!(b.inject(&p).is_empty(), "{case}");
+        assert_eq!(b.stack.mib.drops(reason), 1, "{case}: {:?}", b.stack.mib);
+    }
+    let b = Bench::on_ip();
+    b.stack.sysctl.set("net.ipv4.icmp_echo_ignore_all", "1").unwrap();
+    assert!(b.inject(&packet(A, ME, &message(ECHO))).is_empty());
+}
+
+#[test]
+fn a_timestamp_request_gets_the_time_of_day() {
+    let b = Bench::on_ip();
+    let m = Message::Other { kind: kind::TIMESTAMP, code: 0, rest: [0, 1, 0, 2], data: &[9; 12] };
+    let sent = b.inject(&packet(A, ME, &message(m)));
+    let p = Ipv4Header::parse(&sent[0]).unwrap().payload();
+    assert_eq!((p[0], &p[4..12]), (kind::TIMESTAMP_REPLY, &[0, 1, 0, 2, 9, 9, 9, 9][..]));
+    // The test's clock stands at midnight plus 100 s.
+    assert_eq!(u32::from_be_bytes([p[16], p[17], p[18], p[19]]), 100_000);
+}
+
+#[test]
+fn errors_are_limited_for_each_destination_and_for_all() {
+    let b = Bench::on_ip();
+    let unknown = |host: u8| {
+        let mut p = packet(&format!("10.0.0.{host}"), ME, b"x");
+        p[9] = 253;
+        ip::fill_checksum(&mut p[..20]);
+        p
+    };
+    let answered = |b: &Bench, host: u8, n: usize| (0..n).map(|_| b.inject(&unknown(host)).len()).sum::<usize>();
+    // A burst of six to one, then one a second.
+    assert_eq!(answered(&b, 9, 20), 6);
+    assert_eq!(b.stack.mib.get(Mib::IcmpOutRateLimitHost), 14);
+    assert_eq!(answered(&b, 8, 1), 1, "another destination has its own budget");
+    b.advance(Duration::from_secs(1));
+    assert_eq!(answered(&b, 9, 20), 1);
+    // All together no more than the global burst allows at once.
+    b.advance(Duration::from_secs(1));
+    let total: usize = (10..250).map(|h| answered(&b, h, 1)).sum();
+    assert!((16..=50).contains(&total), "{total}");
+    assert!(b.stack.mib.get(Mib::IcmpOutRateLimitGlobal) > 0);
+    // Echo replies are not limited by default.
+    let echoes: usize = (0..200).map(|_| b.inject(&packet(A, ME, &message(ECHO))).len()).sum();
+    assert_eq!(echoes, 200);
+}
+
+#[test]
+fn errnos_are_those_of_icmp_err_convert() {
+    for (ty, code, want) in [
+        (3, 0, (Error::NetUnreach, false)),
+        (3, 1, (Error::HostUnreach, false)),
+        (3, 2, (Error::NoProtoOpt, true)),
+        (3, 3, (Error::ConnRefused, true)),
+        (3, 4, (Error::MsgSize, false)),
+        (3, 5, (Error::OpNotSupp, false)),
+        (3, 6, (Error::NetUnreach, true)),
+        (3, 7, (Error::HostDown, true)),
+        (3, 8, (Error::NoNet, true)),
+        (3, 9, (Error::NetUnreach, true)),
+        (3, 10, (Error::HostUnreach, true)),
+        (3, 11, (Error::NetUnreach, false)),
+        (3, 12, (Error::HostUnreach, false)),
+        (3, 13, (Error::HostUnreach, true)),
+        (3, 15, (Error::HostUnreach, true)),
+        (11, 0, (Error::HostUnreach, false)),
+        (12, 0, (Error::Proto, true)),
+    ] {
+        assert_eq!(convert(ty, code), want, "type {ty} code {code}");
+    }
+    for (ty, code, want) in [
+        (1, 0, (Error::NetUnreach, false)),
+        (1, 1, (Error::Acces, true)),
+        (1, 3, (Error::HostUnreach, false)),
+        (1, 4, (Error::ConnRefused, true)),
+        (2, 0, (Error::MsgSize, false)),
+        (3, 0, (Error::HostUnreach, false)),
+        (4, 1, (Error::Proto, true)),
+    ] {
+        assert_eq!(icmpv6::convert(ty, code), want, "ICMPv6 type {ty} code {code}");
+    }
+}
