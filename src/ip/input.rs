@@ -16,44 +16,64 @@ use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
 use crate::wire::ip::{self, Ecn, Ipv4Header, Ipv4Options, option as opt4};
 use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Header, Ipv6Options, UnknownAction, option as opt6};
-use crate::wire::{ParseError, proto};
+use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// A packet arrived on `dev`: the entry of softirq.
-pub fn receive(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+pub fn receive(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
+    if let Some(skb) = link_input(stack, dev, skb, now) {
+        network_input(stack, dev, skb, now);
+    }
+}
+
+/// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is answered
+/// here. None: nothing is left for IP.
+pub(super) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
+    let dropped = |reason| {
+        stack.mib.drop(reason);
+        None
+    };
     if let Link::Ethernet(mac) = dev.caps().link {
         if !skb.may_pull(ether::HEADER_LEN) {
-            return stack.mib.drop(DropReason::HdrTrunc);
+            return dropped(DropReason::HdrTrunc);
         }
         let (dst, src, ty) = match EtherHeader::parse(skb.linear()) {
             Ok(h) => (h.dst(), h.src(), h.ethertype()),
-            Err(_) => return stack.mib.drop(DropReason::UnhandledProto),
+            Err(_) => return dropped(DropReason::UnhandledProto),
         };
         if !src.is_unicast() {
-            return stack.mib.drop(DropReason::MacInvalidSource);
+            return dropped(DropReason::MacInvalidSource);
         }
         if !dst.is_multicast() && dst != mac {
-            return stack.mib.drop(DropReason::OtherHost);
+            return dropped(DropReason::OtherHost);
         }
         skb.link_multicast = dst.is_multicast();
         skb.pull(ether::HEADER_LEN);
         skb.l3 = match ty {
             ethertype::IPV4 => L3::V4,
             ethertype::IPV6 => L3::V6,
-            ethertype::ARP => return neigh::arp_rcv(stack, dev, mac, skb, now),
-            _ => return stack.mib.drop(DropReason::UnhandledProto),
+            ethertype::ARP => {
+                neigh::arp_rcv(stack, dev, mac, skb, now);
+                return None;
+            }
+            _ => return dropped(DropReason::UnhandledProto),
         };
     } else {
         if !skb.may_pull(1) {
-            return stack.mib.drop(DropReason::HdrTrunc);
+            return dropped(DropReason::HdrTrunc);
         }
         skb.l3 = match skb.linear()[0] >> 4 {
             4 => L3::V4,
             6 => L3::V6,
-            _ => return stack.mib.drop(DropReason::UnhandledProto),
+            _ => return dropped(DropReason::UnhandledProto),
         };
     }
+    Some(skb)
+}
+
+/// IP's part: `skb` begins with its network header.
+pub(super) fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
     match skb.l3 {
         L3::V4 => receive_v4(stack, dev, skb, now),
         L3::V6 => receive_v6(stack, dev, skb, now),
@@ -385,6 +405,7 @@ enum Walk {
 
 fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
     let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    let mut reassembled = false;
     if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
         // Options may be long and are looked at in place; such packets are rare.
         let n = skb.len();
@@ -396,6 +417,7 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
             skb.nh_len = offset as u16;
             let Some(whole) = fragment::receive_v6(stack, dev, skb, (offset, named_at), now) else { return };
             skb = whole;
+            reassembled = true;
             let n = skb.len();
             if !skb.may_pull(n) {
                 return bad_header_v6(stack, DropReason::HdrTrunc);
@@ -410,6 +432,14 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
             let info = info_v6(h, protocol, to, dev.ifindex, now);
             skb.nh_len = offset as u16;
             skb.rx = Some(info);
+            // Neighbour discovery in fragments escapes the filters of switches: never taken (RFC 6980 §5).
+            if reassembled && protocol == proto::ICMPV6 {
+                let mut ty = [0];
+                skb.copy_out(offset, &mut ty);
+                if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
+                    return stack.mib.drop(DropReason::Ipv6NdiscFrag);
+                }
+            }
             let raw = stack.ip.raw.deliver(stack, &skb, &info);
             let Some(handler) = stack.registry.handler(protocol) else {
                 if raw || protocol == proto::NO_NEXT {

@@ -2,6 +2,7 @@
 //! Above: `output`, `neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
 use crate::counters::DropReason;
+use crate::device::gso::Gro;
 use crate::device::{Caps, Device, Xmit};
 use crate::env::Instant;
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub struct NetDev {
     mtu: AtomicU32,
     /// Largest super-packet, set by the administrator (ip link gso_max_size); 0: the device's own.
     gso_max_size: AtomicU32,
+    /// Whether received segments are coalesced in software (ethtool -K gro).
+    gro: AtomicBool,
     /// Addresses of the interface.
     addrs: RwLock<Vec<Cidr>>,
 }
@@ -66,6 +69,7 @@ impl NetDevs {
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),
             gso_max_size: AtomicU32::new(0),
+            gro: AtomicBool::new(false),
             addrs: RwLock::default(),
         });
         let mut new = list.as_ref().clone();
@@ -150,6 +154,12 @@ impl NetDev {
     /// Sets the largest super-packet in bytes.
     pub fn set_gso_max_size(&self, bytes: u32) {
         self.gso_max_size.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Coalesces received TCP segments in software, a batch at a time. Off at first, as for a TUN device of Linux: it changes
+    /// how often a receiver acknowledges. For devices that hand over single segments at a high rate.
+    pub fn set_gro(&self, on: bool) {
+        self.gro.store(on, Ordering::Relaxed);
     }
 
     /// Brings the interface up or down.
@@ -260,10 +270,21 @@ impl NetDev {
         }
         let device = self.device();
         let ifindex = self.ifindex;
+        let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let got = device.recv(queue, now, budget, &mut |mut skb| {
             skb.ifindex = ifindex;
-            super::input::receive(stack, self, skb, now);
+            match &mut gro {
+                None => super::input::receive(stack, self, skb, now),
+                Some(gro) => {
+                    if let Some(skb) = super::input::link_input(stack, self, skb, now) {
+                        gro.receive(skb, &mut |skb| super::input::network_input(stack, self, skb, now));
+                    }
+                }
+            }
         });
+        if let Some(mut gro) = gro {
+            gro.flush(&mut |skb| super::input::network_input(stack, self, skb, now));
+        }
         // A device that fails is a device with nothing to say; its own statistics tell of it.
         got.unwrap_or(0)
     }

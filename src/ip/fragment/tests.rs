@@ -206,3 +206,16 @@ fn ipv6_fragments_obey_rfc_8200_and_rfc_5722() {
     assert_eq!(b.stack.mib.get(Mib::Udp6NoPorts), 1);
     assert_eq!(b.stack.ip.frags.usage(false).1, 1);
 }
+
+#[test]
+fn neighbour_discovery_in_fragments_is_never_taken() {
+    let b = Bench::on_ip();
+    let mut first = part6(1, 0, &[135, 0, 0, 0, 0, 0, 0, 0], true);
+    first[40] = proto::ICMPV6;
+    let mut rest = part6(1, 8, &[0; 16], false);
+    rest[40] = proto::ICMPV6;
+    b.inject(&first);
+    b.inject(&rest);
+    assert_eq!(b.stack.mib.drops(DropReason::Ipv6NdiscFrag), 1);
+    assert_eq!(b.stack.mib.get(Mib::Icmp6InMsgs), 0);
+}

@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::capture_test::{Bench, Capture};
+use crate::wire::checksum;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::ipv6::Ipv6Repr;
 use crate::wire::{icmp as wire4, icmpv6 as wire6};
@@ -220,6 +221,31 @@ fn frames_for_others_and_of_unknown_kinds_are_dropped() {
         emit(&mut f, dst, src, ty);
         b.inject(&f[..len]);
         assert_eq!(b.stack.mib.drops(reason), 1, "{case}: {:?}", b.stack.mib);
+    }
+}
+
+#[test]
+fn with_gro_segments_of_a_batch_arrive_as_one_packet_and_without_as_they_are() {
+    for (gro, want) in [(false, 3), (true, 1)] {
+        let b = Bench::on_ip();
+        b.dev.set_gro(gro);
+        for i in 0..3u32 {
+            // TCP from port 1 to port 2: ACK alone, 100 bytes each.
+            let mut t = vec![0u8; 120];
+            t[..4].copy_from_slice(&[0, 1, 0, 2]);
+            t[4..8].copy_from_slice(&(i * 100).to_be_bytes());
+            t[12..14].copy_from_slice(&[0x50, 0x10]);
+            let mut p = edit(v4(A, ME, &[], &t), 9, 6, false);
+            p[4..6].copy_from_slice(&(i as u16).to_be_bytes());
+            p[6] = 0x40;
+            ip::fill_checksum(&mut p[..20]);
+            let sum = checksum::pseudo_header(A.parse().unwrap(), ME.parse().unwrap(), 6, 120);
+            let c = checksum::finish(checksum::sum(&p[20..], sum));
+            p[36..38].copy_from_slice(&c.to_be_bytes());
+            b.wire.feed(&p);
+        }
+        b.poll();
+        assert_eq!(b.stack.mib.get(Mib::IpInReceives), want, "gro {gro}");
     }
 }
 
