@@ -1,0 +1,462 @@
+//! Devices of the kernel against the kernel: TUN and raw sockets, each test in a network namespace that it makes itself. Where
+//! namespaces are not permitted a test says so and counts as skipped. `cargo test --test devices -- --ignored --nocapture`
+//! measures round trips and throughput as well.
+#![allow(unsafe_code)]
+
+use parking_lot::Mutex;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, RawFd};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use usersock::device::packet::{Mac, Packet};
+use usersock::device::tun::Tun;
+use usersock::device::{Caps, DevStats, Device, Link, Xmit};
+use usersock::driver::{Lease, Waiter, Woken};
+use usersock::env::{Instant, OsEntropy, RealClock};
+use usersock::ip::route;
+use usersock::sock::skb::{Csum, GsoType, Skb};
+use usersock::stack::{Stack, StackConfig};
+use usersock::sys::netdev;
+use usersock::wire::addr::Cidr;
+use usersock::wire::checksum;
+use usersock::wire::ether::MacAddr;
+
+const INSIDE: &str = "USERSOCK_TEST_NAMESPACE";
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Runs the test `name` of this file in a user and network namespace of its own: true inside, where the test goes on; false
+/// outside, when the copy has passed.
+fn in_namespace(name: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let permitted =
+        |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
+    let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
+    if !permitted(how) || !std::path::Path::new("/dev/net/tun").exists() {
+        let n = SKIPPED.fetch_add(1, Ordering::SeqCst) + 1;
+        println!("SKIPPED {name}: no network namespace or no /dev/net/tun ({n} skipped so far)");
+        return false;
+    }
+    let exe = std::env::current_exe().unwrap();
+    let out = Command::new("unshare")
+        .args(how)
+        .arg(exe)
+        .args(["--exact", name, "--nocapture", "--include-ignored", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    print!("{}", String::from_utf8_lossy(&out.stdout));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    false
+}
+
+fn ip(args: &str) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let out = Command::new("ip").args(args.split(' ')).env("PATH", path).output().unwrap();
+    assert!(out.status.success(), "ip {args}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A TUN device with the kernel's end up at 10.9.0.1/24.
+fn tun(queues: u16) -> Tun {
+    let t = Tun::open("usk%d", queues, true).unwrap();
+    ip(&format!("addr add 10.9.0.1/24 dev {}", t.name()));
+    t
+}
+
+/// A UDP datagram from 10.9.0.2:7 with the checksum left to the device.
+fn datagram(to: u16, payload: &[u8]) -> Skb {
+    let len = 8 + payload.len();
+    let mut p = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 9, 0, 2, 10, 9, 0, 1];
+    p[2..4].copy_from_slice(&((20 + len) as u16).to_be_bytes());
+    let sum = checksum::finish(checksum::sum(&p, 0));
+    p[10..12].copy_from_slice(&sum.to_be_bytes());
+    let pseudo = checksum::sum(&p[12..20], 17 + len as u32);
+    p.extend([0, 7]);
+    p.extend(to.to_be_bytes());
+    p.extend((len as u16).to_be_bytes());
+    p.extend(checksum::fold(pseudo).to_be_bytes());
+    let mut skb = Skb::from_slice(payload);
+    skb.push(p.len()).unwrap().copy_from_slice(&p);
+    skb.csum = Csum::Partial { start: 20, offset: 6 };
+    skb
+}
+
+/// Waits for the next UDP datagram of a device; others (the kernel's router solicitations) are passed over.
+fn next_udp(dev: &dyn Device, l2: usize) -> Skb {
+    let fd = dev.poll_fd(0).unwrap();
+    for _ in 0..1000 {
+        let mut got = None;
+        dev.recv(0, Instant::ZERO, 1, &mut |s| got = Some(s)).unwrap();
+        match got {
+            Some(s) if is_udp(&s, l2) => return s,
+            Some(_) => {}
+            None => wait_readable(fd),
+        }
+    }
+    panic!("no datagram came");
+}
+
+fn is_udp(skb: &Skb, l2: usize) -> bool {
+    let p = skb.linear();
+    p.get(l2).is_some_and(|b| b >> 4 == 4) && p.get(l2 + 9) == Some(&17)
+}
+
+fn wait_readable(fd: RawFd) {
+    let mut p = [usersock::sys::fd::PollFd::new(fd, libc::POLLIN)];
+    assert_eq!(usersock::sys::fd::poll(&mut p, Some(Duration::from_secs(10))).unwrap(), 1, "nothing arrives");
+}
+
+fn pattern(n: usize) -> Vec<u8> {
+    (0..n).map(|i| ((i * 131) >> 4) as u8).collect()
+}
+
+/// Makes the kernel send in super-packets of datagrams of `size` bytes (UDP_SEGMENT).
+fn segment(socket: &UdpSocket, size: i32) {
+    let (level, option) = (libc::SOL_UDP, 103);
+    // SAFETY: the kernel reads 4 bytes of an int.
+    let r = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const size).cast(), 4) };
+    assert_eq!(r, 0);
+}
+
+#[test]
+fn a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side() {
+    if !in_namespace("a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side") {
+        return;
+    }
+    let t = tun(1);
+    let caps = t.caps();
+    assert_eq!((caps.link, caps.mtu, caps.queues, caps.tso), (Link::Ip, 1500, 1, true));
+    let kernel = UdpSocket::bind("10.9.0.1:0").unwrap();
+    kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let payload = pattern(1400);
+    assert!(matches!(t.xmit(0, Instant::ZERO, datagram(kernel.local_addr().unwrap().port(), &payload)), Xmit::Sent));
+    let mut buf = [0; 2000];
+    let (n, from) = kernel.recv_from(&mut buf).unwrap();
+    assert_eq!((&buf[..n], from.to_string().as_str()), (&payload[..], "10.9.0.2:7"));
+    kernel.send_to(&payload, from).unwrap();
+    let skb = next_udp(&t, 0);
+    assert_eq!(skb.to_vec()[28..], payload);
+    assert_eq!(skb.csum, Csum::Unnecessary, "it was never on a wire");
+    let s = t.stats();
+    assert_eq!((s.tx_packets, s.tx_bytes, s.tx_dropped, s.rx_dropped), (1, 1428, 0, 0));
+    t.set_mtu(9000).unwrap();
+    assert_eq!((t.caps().mtu, netdev::mtu(t.name()).unwrap()), (9000, 9000));
+}
+
+#[test]
+fn super_packets_cross_tun_whole_in_one_call_each() {
+    if !in_namespace("super_packets_cross_tun_whole_in_one_call_each") {
+        return;
+    }
+    let t = tun(1);
+    let kernel = UdpSocket::bind("10.9.0.1:0").unwrap();
+    kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    if !t.caps().uso {
+        println!("this kernel has no UDP segmentation on TUN");
+        return;
+    }
+    let payload = pattern(20 * 1000 + 1);
+    let mut skb = datagram(kernel.local_addr().unwrap().port(), &payload);
+    (skb.gso_type, skb.gso_size) = (GsoType::Udp, 1000);
+    assert!(matches!(t.xmit(0, Instant::ZERO, skb), Xmit::Sent));
+    let mut got = vec![];
+    for _ in 0..21 {
+        let mut buf = [0; 2000];
+        let n = kernel.recv(&mut buf).unwrap();
+        got.extend_from_slice(&buf[..n]);
+    }
+    assert_eq!(got, payload);
+    assert_eq!(t.stats().tx_packets, 1);
+    segment(&kernel, 1000);
+    kernel.send_to(&payload, "10.9.0.2:7").unwrap();
+    let skb = next_udp(&t, 0);
+    assert_eq!((skb.gso_type, skb.gso_size, skb.rx_segs), (GsoType::Udp, 1000, 21));
+    assert_eq!(skb.to_vec()[28..], payload);
+}
+
+#[test]
+fn every_queue_of_a_device_sends_and_together_they_receive_everything() {
+    if !in_namespace("every_queue_of_a_device_sends_and_together_they_receive_everything") {
+        return;
+    }
+    let t = tun(4);
+    assert_eq!(t.caps().queues, 4);
+    let kernel = UdpSocket::bind("10.9.0.1:0").unwrap();
+    kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for q in 0..4 {
+        let sent = t.xmit(q, Instant::ZERO, datagram(kernel.local_addr().unwrap().port(), &[q as u8]));
+        assert!(matches!(sent, Xmit::Sent));
+        let mut b = [0; 1];
+        kernel.recv(&mut b).unwrap();
+        assert_eq!(b, [q as u8]);
+    }
+    for port in 1000..1064 {
+        kernel.send_to(&[0], ("10.9.0.2", port)).unwrap();
+    }
+    let mut per_queue = [0; 4];
+    for (q, n) in per_queue.iter_mut().enumerate() {
+        t.recv(q as u16, Instant::ZERO, 1000, &mut |s| *n += usize::from(is_udp(&s, 0))).unwrap();
+    }
+    assert_eq!(per_queue.iter().sum::<usize>(), 64, "{per_queue:?}");
+    assert!(per_queue.iter().filter(|&&n| n > 0).count() > 1, "{per_queue:?}");
+    assert!(matches!(t.xmit(4, Instant::ZERO, datagram(9, &[])), Xmit::Dropped(_)));
+}
+
+#[test]
+fn opening_what_is_no_tun_device_or_is_taken_says_why() {
+    if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why") {
+        return;
+    }
+    let errno = |r: io::Result<Tun>| r.unwrap_err().raw_os_error().unwrap();
+    let t = tun(1);
+    assert_eq!(errno(Tun::open(t.name(), 1, false)), libc::EBUSY);
+    assert_eq!(errno(Tun::open("lo", 1, false)), libc::EINVAL);
+    assert_eq!(errno(Tun::open("a-name-that-is-too-long", 1, false)), libc::EINVAL);
+    // Made by the administrator without queues: one queue it is, and the other way round.
+    ip("tuntap add dev plain0 mode tun");
+    assert_eq!(Tun::open("plain0", 4, false).unwrap().caps().queues, 1);
+    ip("tuntap add dev multi0 mode tun multi_queue");
+    assert_eq!(Tun::open("multi0", 1, false).unwrap().caps().queues, 1);
+    let packet = |name, mac| Packet::open(name, mac).unwrap_err().raw_os_error().unwrap();
+    assert_eq!(packet("nothing0", Mac::Interface), libc::ENODEV);
+    assert_eq!(packet("lo", Mac::Interface), libc::EINVAL);
+    ip("link add v0 type veth peer name v1");
+    assert_eq!(packet("v1", Mac::Given(MacAddr::BROADCAST)), libc::EINVAL);
+}
+
+/// A veth pair: v0 is the kernel's with 10.9.0.1/24, v1 is for us. Returns v0's hardware address.
+fn veth() -> MacAddr {
+    ip("link add v0 type veth peer name v1");
+    ip("addr add 10.9.0.1/24 dev v0");
+    ip("link set v0 up");
+    ip("link set v1 up");
+    MacAddr(netdev::hwaddr("v0").unwrap())
+}
+
+#[test]
+fn frames_cross_a_raw_socket_each_way_under_any_hardware_address() {
+    if !in_namespace("frames_cross_a_raw_socket_each_way_under_any_hardware_address") {
+        return;
+    }
+    let theirs = veth();
+    let kernel = UdpSocket::bind("10.9.0.1:0").unwrap();
+    kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let entropy = OsEntropy::new().unwrap();
+    for mac in [Mac::Interface, Mac::Random(&entropy), Mac::Given(MacAddr([2, 0, 0, 0, 0, 9]))] {
+        let dev = Packet::open("v1", mac).unwrap();
+        ip(&format!("neigh replace 10.9.0.2 lladdr {} dev v0", dev.mac()));
+        assert_eq!(dev.caps(), Caps { link: Link::Ethernet(dev.mac()), tx_csum: true, tso: true, ..Caps::ip(1500) });
+        let payload = pattern(1400);
+        let mut skb = datagram(kernel.local_addr().unwrap().port(), &payload);
+        let frame: Vec<u8> = [theirs.0, dev.mac().0].concat().into_iter().chain([8, 0]).collect();
+        skb.push(14).unwrap().copy_from_slice(&frame);
+        assert!(matches!(dev.xmit(0, Instant::ZERO, skb), Xmit::Sent));
+        let mut buf = [0; 2000];
+        let (n, from) = kernel.recv_from(&mut buf).unwrap();
+        assert_eq!(buf[..n], payload);
+        kernel.send_to(&payload, from).unwrap();
+        let skb = next_udp(&dev, 14);
+        assert_eq!(skb.to_vec()[42..], payload);
+        assert_eq!((skb.csum, skb.link_multicast), (Csum::Unnecessary, false));
+        // For somebody else on the link: the filter in the kernel keeps it away.
+        ip("neigh replace 10.9.0.3 lladdr 02:00:00:00:00:33 dev v0");
+        kernel.send_to(b"other", "10.9.0.3:7").unwrap();
+        kernel.send_to(b"mine", from).unwrap();
+        assert_eq!(next_udp(&dev, 14).to_vec()[42..], *b"mine");
+    }
+}
+
+fn stack() -> Arc<Stack> {
+    let runner = Arc::new(Lease::new(1));
+    let entropy = Arc::new(OsEntropy::new().unwrap());
+    Stack::new(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner }).unwrap()
+}
+
+#[test]
+fn a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_program() {
+    if !in_namespace("a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_program") {
+        return;
+    }
+    veth();
+    let t = Tun::open("usk%d", 1, true).unwrap();
+    ip(&format!("addr add 10.8.0.1/24 dev {}", t.name()));
+    for (dev, addr) in [
+        (Arc::new(Packet::open("v1", Mac::Interface).unwrap()) as Arc<dyn Device>, "10.9.0.2"),
+        (Arc::new(t), "10.8.0.2"),
+    ] {
+        let s = stack();
+        let dev = s.add_device(dev).unwrap();
+        route::add_address(&s, &dev, Cidr::new(addr.parse().unwrap(), 24).unwrap()).unwrap();
+        let kernel = UdpSocket::bind("0.0.0.0:0").unwrap();
+        kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        kernel.connect((addr, 9)).unwrap();
+        kernel.send(b"is anybody there?").unwrap();
+        let errno = kernel.recv(&mut [0; 10]).unwrap_err().raw_os_error().unwrap();
+        // An ICMP error came back: no such port, or no such protocol where none is registered.
+        assert!([libc::ECONNREFUSED, libc::ENOPROTOOPT].contains(&errno), "{addr}: errno {errno}");
+    }
+}
+
+#[test]
+fn a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin() {
+    if !in_namespace("a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin") {
+        return;
+    }
+    let s = stack();
+    let t = tun(1);
+    let name = t.name().to_owned();
+    let dev = s.add_device(Arc::new(t)).unwrap();
+    ip(&format!("link del {name}"));
+    let w = Waiter::current();
+    // However long this takes: once the error has been seen, the interface is down and waited for no more.
+    while dev.is_up() {
+        s.block(&w, Some(s.now() + Duration::from_millis(5)));
+    }
+    assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(5))), Woken::TimedOut);
+}
+
+/// A TUN device that wakes a thread at each UDP datagram, in place of a socket.
+#[derive(Debug)]
+struct Waking {
+    tun: Tun,
+    waiter: Mutex<Option<Arc<Waiter>>>,
+}
+
+impl Device for Waking {
+    fn name(&self) -> &str {
+        self.tun.name()
+    }
+    fn caps(&self) -> Caps {
+        self.tun.caps()
+    }
+    fn recv(&self, q: u16, now: Instant, budget: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        self.tun.recv(q, now, budget, &mut |s| {
+            if is_udp(&s, 0)
+                && let Some(w) = self.waiter.lock().as_ref()
+            {
+                w.wake();
+            }
+        })
+    }
+    fn xmit(&self, q: u16, now: Instant, skb: Skb) -> Xmit {
+        self.tun.xmit(q, now, skb)
+    }
+    fn poll_fd(&self, q: u16) -> Option<RawFd> {
+        self.tun.poll_fd(q)
+    }
+    fn stats(&self) -> DevStats {
+        self.tun.stats()
+    }
+}
+
+const ROUNDS: usize = 20_000;
+const FAR_END: &str = "USERSOCK_TEST_FAR_END";
+
+/// Starts a copy of this process in a second namespace, joined to this one by veth; it echoes at 10.7.0.2, on the port returned.
+fn start_far_end() -> (std::process::Child, u16) {
+    let mut child = Command::new("unshare")
+        .arg("-n")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "measure_round_trips_and_receive_cost", "--nocapture", "--include-ignored"])
+        .env(FAR_END, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|l| l.unwrap());
+    lines.by_ref().find(|l| l.contains("far end is there")).unwrap();
+    ip("link add near type veth peer name far");
+    ip(&format!("link set far netns {}", child.id()));
+    ip("addr add 10.7.0.1/24 dev near");
+    ip("link set near up");
+    writeln!(child.stdin.as_mut().unwrap(), "go").unwrap();
+    let port = lines.find_map(|l| l.strip_prefix("port ").map(|p| p.parse().unwrap())).unwrap();
+    (child, port)
+}
+
+fn far_end() {
+    println!("\nfar end is there");
+    io::stdin().lines().next().unwrap().unwrap();
+    ip("addr add 10.7.0.2/24 dev far");
+    ip("link set far up");
+    println!("port {}", echo_server("10.7.0.2"));
+    // Until the near end has done with us.
+    io::stdin().lines().for_each(drop);
+}
+
+fn echo_server(addr: &str) -> u16 {
+    let server = UdpSocket::bind((addr, 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut b = [0; 64];
+        while let Ok((n, from)) = server.recv_from(&mut b) {
+            server.send_to(&b[..n], from).unwrap();
+        }
+    });
+    port
+}
+
+fn median(mut one: impl FnMut()) -> (f64, f64) {
+    let mut t: Vec<u128> = (0..ROUNDS)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            one();
+            start.elapsed().as_nanos()
+        })
+        .collect();
+    t.sort_unstable();
+    (t[ROUNDS / 2] as f64 / 1000.0, t[ROUNDS * 99 / 100] as f64 / 1000.0)
+}
+
+#[test]
+#[ignore = "measures"]
+fn measure_round_trips_and_receive_cost() {
+    if !in_namespace("measure_round_trips_and_receive_cost") {
+        return;
+    }
+    if std::env::var_os(FAR_END).is_some() {
+        return far_end();
+    }
+    let (mut far, port) = start_far_end();
+    let socket = UdpSocket::bind("10.7.0.1:0").unwrap();
+    socket.connect(("10.7.0.2", port)).unwrap();
+    let (p50, p99) = median(|| {
+        socket.send(&[1]).unwrap();
+        socket.recv(&mut [0; 8]).unwrap();
+    });
+    far.kill().unwrap();
+    far.wait().unwrap();
+    println!("kernel to kernel over veth, 1-byte echo: p50 {p50:.1} us, p99 {p99:.1} us");
+    let t = tun(1);
+    let port = echo_server("10.9.0.1");
+    let dev = Arc::new(Waking { tun: t, waiter: Mutex::default() });
+    let s = stack();
+    s.sysctl_set("net.core.busy_poll", "0").unwrap();
+    let nd = s.add_device(dev.clone()).unwrap();
+    let w = Waiter::current();
+    *dev.waiter.lock() = Some(w.clone());
+    let trip = || {
+        w.take();
+        nd.xmit(&s, s.now(), datagram(port, &[1])).unwrap();
+        assert_eq!(s.block(&w, Some(s.now() + Duration::from_secs(5))), Woken::Event);
+    };
+    let (p50, p99) = median(trip);
+    println!("lease over TUN, 1-byte echo: p50 {p50:.1} us, p99 {p99:.1} us");
+    // The device alone: what the lease adds is the difference. Without the stack nobody else receives.
+    drop((nd, s));
+    let polled = || {
+        w.take();
+        assert!(matches!(dev.xmit(0, Instant::ZERO, datagram(port, &[1])), Xmit::Sent));
+        let fd = dev.poll_fd(0).unwrap();
+        while !w.is_woken() {
+            wait_readable(fd);
+            dev.recv(0, Instant::ZERO, 1, &mut |_| ()).unwrap();
+        }
+    };
+    let (q50, q99) = median(polled);
+    println!("the same by poll and readv alone: p50 {q50:.1} us, p99 {q99:.1} us");
+}
