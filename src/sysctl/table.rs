@@ -112,7 +112,7 @@ sysctls! {
     // TCP: options.
     tcp_dsack "net.ipv4.tcp_dsack" flag(0, 255) "1" Live Rw "Send duplicate SACKs (RFC 2883).",
     tcp_ecn "net.ipv4.tcp_ecn" int(0, 2) "2" Planned Rw "ECN (RFC 3168): 0 off, 1 ask and answer, 2 answer only.",
-    tcp_ecn_fallback "net.ipv4.tcp_ecn_fallback" flag(0, 1) "1" Planned Rw "Retry a SYN without ECN (RFC 3168 §6.1.1.1).",
+    tcp_ecn_fallback "net.ipv4.tcp_ecn_fallback" flag(0, 1) "1" Live Rw "Retry a SYN without ECN (RFC 3168 §6.1.1.1).",
     tcp_ecn_option "net.ipv4.tcp_ecn_option" int(0, 2) "2" Planned Rw "AccECN option: 0 never, 1 minimum, 2 as needed.",
     tcp_ecn_option_beacon "net.ipv4.tcp_ecn_option_beacon" int(0, 3) "3" Planned Rw "AccECN options a round trip at least.",
     tcp_sack "net.ipv4.tcp_sack" flag(0, 255) "1" Live Rw "Selective acknowledgements (RFC 2018).",
@@ -141,7 +141,7 @@ sysctls! {
     tcp_autocorking "net.ipv4.tcp_autocorking" flag(0, 1) "1" Live Rw "Hold a small segment while earlier ones wait in the device queue.",
     tcp_limit_output_bytes "net.ipv4.tcp_limit_output_bytes" int(I32_MIN, I32_MAX) "4194304" Live Rw "Bytes of a socket in the device queue (TSQ).",
     tcp_min_tso_segs "net.ipv4.tcp_min_tso_segs" int(1, 255) "2" Live Rw "Least segments of a super-packet.",
-    tcp_tso_rtt_log "net.ipv4.tcp_tso_rtt_log" int(0, 255) "9" Planned Rw "Bigger super-packets for near peers: halve the bonus each 2^n us of RTT.",
+    tcp_tso_rtt_log "net.ipv4.tcp_tso_rtt_log" int(0, 255) "9" Live Rw "Bigger super-packets for near peers: halve the bonus each 2^n us of RTT.",
     tcp_tso_win_divisor "net.ipv4.tcp_tso_win_divisor" int(0, 255) "3" Live Rw "Share of the window that one super-packet may take.",
     tcp_pacing_ca_ratio "net.ipv4.tcp_pacing_ca_ratio" int(0, 1000) "120" Planned Rw "Pacing rate in congestion avoidance, percent of cwnd/srtt.",
     tcp_pacing_ss_ratio "net.ipv4.tcp_pacing_ss_ratio" int(0, 1000) "200" Planned Rw "Pacing rate in slow start, percent of cwnd/srtt.",
@@ -156,7 +156,7 @@ sysctls! {
     tcp_probe_interval "net.ipv4.tcp_probe_interval" secs(0, 17179869) "600" Planned Rw "Wait before MTU probing tries larger again.",
     tcp_probe_threshold "net.ipv4.tcp_probe_threshold" int(I32_MIN, I32_MAX) "8" Planned Rw "MTU probing stops when the search range is narrower, bytes.",
     // TCP: loss and timers.
-    tcp_early_retrans "net.ipv4.tcp_early_retrans" int(0, 4) "3" Planned Rw "Tail loss probes: 0 off, 3 or 4 on (RFC 8985 §7).",
+    tcp_early_retrans "net.ipv4.tcp_early_retrans" int(0, 4) "3" Live Rw "Tail loss probes: 0 off, 3 or 4 on (RFC 8985 §7).",
     tcp_frto "net.ipv4.tcp_frto" int(0, 255) "2" Live Rw "Spurious-timeout detection (RFC 5682): 0 off.",
     tcp_keepalive_intvl "net.ipv4.tcp_keepalive_intvl" secs(-8589934, 8589934) "75" Live Rw "Between keepalive probes.",
     tcp_keepalive_probes "net.ipv4.tcp_keepalive_probes" int(0, 255) "9" Live Rw "Unanswered keepalive probes before the connection ends.",
@@ -169,7 +169,7 @@ sysctls! {
     tcp_retries2 "net.ipv4.tcp_retries2" int(0, 255) "15" Live Rw "Retransmissions before the connection ends (RFC 1122 §4.2.3.5 R2), as a time.",
     tcp_rto_max_ms "net.ipv4.tcp_rto_max_ms" msecs(1000, 120000) "120000" Live Rw "Greatest RTO.",
     tcp_rto_min_us "net.ipv4.tcp_rto_min_us" micros(1, I32_MAX) "200000" Live Rw "Least RTO.",
-    tcp_thin_linear_timeouts "net.ipv4.tcp_thin_linear_timeouts" flag(0, 255) "0" Planned Rw "No back-off for streams of few packets.",
+    tcp_thin_linear_timeouts "net.ipv4.tcp_thin_linear_timeouts" flag(0, 255) "0" Live Rw "No back-off for streams of few packets.",
     // TCP: congestion control.
     tcp_allowed_congestion_control "net.ipv4.tcp_allowed_congestion_control" text(0, 0) "reno cubic" Live Rw "Algorithms that programs without privilege may choose.",
     tcp_available_congestion_control "net.ipv4.tcp_available_congestion_control" text(0, 0) "reno cubic" Live Ro "Registered algorithms; answered by a reader hook.",

@@ -31,6 +31,8 @@ pub mod sendmsg;
 pub mod sockopt;
 pub mod state;
 pub mod tcb;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod timer;
 pub mod timewait;
 pub mod window;

@@ -189,9 +189,7 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
     let ttl = if ttl > 0 { ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, v4) };
     let pmtudisc = i32::from(sk.pmtudisc);
-    let df = pmtudisc == libc::IP_PMTUDISC_DO
-        || pmtudisc == libc::IP_PMTUDISC_PROBE
-        || (pmtudisc == libc::IP_PMTUDISC_WANT && !dst.mtu_locked);
+    let df = pmtudisc == libc::IP_PMTUDISC_DO || (pmtudisc == libc::IP_PMTUDISC_WANT && !dst.mtu_locked);
     IpTx {
         src: sk.saddr,
         dst: sk.daddr,
@@ -246,6 +244,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         if let Some(s) = &mut cx.tp.sack {
             // A duplicate is reported once.
             s.duplicate_sack = None;
+            cx.tp.rx_opt.dsack = false;
         }
         Options::Est(o)
     };

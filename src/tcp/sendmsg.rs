@@ -171,6 +171,7 @@ fn entail(cx: &mut Cx<'_>) -> bool {
     skb.tcp.end_seq = cx.tp.write_seq;
     skb.tcp.flags = ACK;
     charge_wmem(cx, skb.truesize as i32);
+    cx.tp.nospace = false;
     add_write_queue_tail(cx, skb);
     // A push that was asked for covers what was queued then (tcp_skb_entail).
     cx.tp.nonagle &= !nagle::PUSH;
@@ -355,3 +356,6 @@ fn failed(cx: &mut Cx<'_>, err: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,10 +243,6 @@ pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
             most += sysctl.tcp_syn_linear_timeouts().max(0) as u32;
         }
         expired = u32::from(cx.tp.retransmits) >= most;
-        if !expired && cx.tp.user_timeout_ms == 0 {
-            // The number decides here, not the model of exponential backoff, which linear timeouts do not follow.
-            return false;
-        }
     } else {
         if retransmits_timed_out(cx, sysctl.tcp_retries1().max(0) as u32, None) {
             // R1: the route is suspected.
@@ -531,6 +527,12 @@ pub fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
     cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
 }
 
+/// A connection of a listener with SO_KEEPALIVE begins to be watched.
+pub fn set_keepalive_idle(cx: &mut Cx<'_>) {
+    let when = keepalive_time_when(cx);
+    reset_keepalive_timer(cx, when);
+}
+
 /// Disarms it (inet_csk_delete_keepalive_timer).
 pub fn delete_keepalive_timer(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.sk.timer);
@@ -623,3 +625,6 @@ pub fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
         keepalive_timer(cx);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ pub fn select_initial_window(
     }
     (rcv_wnd, clamp.min(0xffff << wscale), wscale)
 }
+
+#[cfg(test)]
+mod tests;

@@ -472,3 +472,6 @@ pub(super) fn queue_skb(cx: &mut Cx<'_>, skb: Skb) {
     add_write_queue_tail(cx, skb);
     super::output::charge_wmem(cx, truesize);
 }
+
+#[cfg(test)]
+mod tests;

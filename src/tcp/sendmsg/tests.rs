@@ -1,0 +1,277 @@
+use super::super::output;
+use super::super::testing::{Bench, ISS};
+use super::super::{set_state, tcb::XmitTimer};
+use super::*;
+use crate::counters::Mib;
+use crate::wire::seq::SeqNum;
+use std::io::IoSlice;
+
+fn shape(seq: u32, len: usize, flags: &str) -> (u32, usize, String) {
+    (seq, len, flags.to_string())
+}
+
+#[test]
+fn a_bulk_send_leaves_in_super_packets_with_every_byte_in_place() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.snd_cwnd = 1_000);
+    let data: Vec<u8> = (0..200_000u32).map(|i| (i ^ (i >> 8)) as u8).collect();
+    assert_eq!(b.send(&data, 0), Ok(data.len()));
+    let out = b.sent();
+    assert!(out.len() <= 4, "{} packets", out.len());
+    let mut at = 0u32;
+    for o in &out {
+        assert_eq!(o.seq, at);
+        assert_eq!(o.data, data[at as usize..at as usize + o.data.len()]);
+        at += o.data.len() as u32;
+    }
+    assert_eq!(at, 200_000);
+    b.with(|cx| {
+        assert_eq!(cx.tp.packets_out, 200_000u32.div_ceil(1_460));
+        assert_eq!((cx.tp.snd_nxt, cx.tp.write_seq), (SeqNum(ISS) + 200_000, SeqNum(ISS) + 200_000));
+        assert_eq!(cx.tp.bytes_sent, 200_000);
+    });
+    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPOrigDataSent), 137);
+    assert_eq!(b.stack.mib.get(Mib::TcpOutSegs), 137);
+}
+
+#[test]
+fn payload_is_shared_between_the_retransmit_queue_and_the_device() {
+    let b = Bench::established();
+    b.wire.hold.store(true, Ordering::Relaxed);
+    b.send(&[9; 5_000], 0).unwrap();
+    b.with(|cx| {
+        let skb = cx.tp.rtx_queue.front().unwrap();
+        assert!(skb.frags().iter().all(|f| std::sync::Arc::strong_count(&f.page) >= 2));
+        assert!(cx.sock.wmem_alloc.load(Ordering::Relaxed) >= 5_000);
+    });
+    b.wire.release();
+    assert_eq!(b.sock.wmem_alloc.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn the_window_of_the_peer_and_of_congestion_hold_the_rest_back() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.snd_cwnd = 4);
+    b.send(&[1; 10 * 1_460], 0).unwrap();
+    assert_eq!(b.sent().iter().map(|o| o.data.len()).sum::<usize>(), 4 * 1_460);
+    b.with(|cx| assert!(cx.tp.is_cwnd_limited));
+    b.ack(4 * 1_460);
+    b.with(|cx| {
+        cx.tp.snd_cwnd = 100;
+        cx.tp.snd_wnd = 2_000;
+        output::push_pending(cx);
+        assert!(cx.tp.rwnd_limited);
+    });
+    // A whole segment of the window; the part behind it is not worth a silly one while data is in flight.
+    let n = b.sent().iter().map(|o| o.data.len()).sum::<usize>();
+    assert!((1_460..=2_000).contains(&n), "{n}");
+}
+
+#[test]
+fn nagle_more_and_cork_gather_small_writes() {
+    let b = Bench::established();
+    b.send(&[1; 100], 0).unwrap();
+    assert_eq!(b.shapes(), [shape(0, 100, "P.")]);
+    b.send(&[2; 100], 0).unwrap();
+    b.send(&[3; 100], 0).unwrap();
+    assert_eq!(b.shapes(), []);
+    b.ack(100);
+    b.with(output::push_pending);
+    assert_eq!(b.shapes(), [shape(100, 200, "P.")]);
+    b.ack(300);
+    b.send(&[4; 50], libc::MSG_MORE).unwrap();
+    assert_eq!(b.shapes(), []);
+    b.send(&[4; 50], 0).unwrap();
+    assert_eq!(b.shapes(), [shape(300, 100, "P.")]);
+    b.ack(400);
+    b.with(|cx| cx.tp.nonagle |= nagle::CORK);
+    b.send(&[5; 2_000], 0).unwrap();
+    assert_eq!(b.sent().iter().map(|o| o.data.len()).collect::<Vec<_>>(), [1_460]);
+}
+
+#[test]
+fn msg_eor_closes_a_segment() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.nonagle = nagle::CORK);
+    b.send(&[1; 100], libc::MSG_EOR).unwrap();
+    b.send(&[2; 100], libc::MSG_EOR).unwrap();
+    b.send(&[3; 100], 0).unwrap();
+    b.send(&[4; 100], 0).unwrap();
+    // A closed one cannot grow, so it goes as soon as it is not the last; the cork holds the last.
+    assert_eq!(b.shapes(), [shape(0, 100, "P."), shape(100, 100, "P.")]);
+    b.with(|cx| {
+        assert_eq!(cx.tp.write_queue.iter().map(|s| (s.len(), s.tcp.eor)).collect::<Vec<_>>(), [(200, false)]);
+        assert!(cx.tp.rtx_queue.iter().all(|s| s.tcp.eor));
+    });
+}
+
+#[test]
+fn an_urgent_byte_sets_pointer_and_flag() {
+    let b = Bench::established();
+    b.send(&[1; 10], libc::MSG_OOB).unwrap();
+    let out = b.sent();
+    assert_eq!(out[0].flags.to_string(), "P.U");
+    b.with(|cx| assert_eq!(cx.tp.snd_up, SeqNum(ISS) + 10));
+}
+
+#[test]
+fn autocorking_waits_for_the_device_and_the_completion_pushes() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.nonagle = nagle::OFF);
+    b.wire.hold.store(true, Ordering::Relaxed);
+    b.send(&[1; 1_000], 0).unwrap();
+    assert_eq!(b.shapes().len(), 1);
+    b.send(&[2; 10], 0).unwrap();
+    b.send(&[3; 10], 0).unwrap();
+    assert_eq!(b.shapes(), []);
+    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPAutoCorking), 1);
+    b.wire.release();
+    b.stack.run_pending();
+    assert_eq!(b.shapes(), [shape(1_000, 20, "P.")]);
+}
+
+#[test]
+fn small_queues_stop_at_the_limit_and_go_on_at_completion() {
+    let b = Bench::established();
+    b.stack.sysctl_set("net.ipv4.tcp_limit_output_bytes", "100000").unwrap();
+    b.with(|cx| cx.tp.snd_cwnd = 10_000);
+    b.wire.hold.store(true, Ordering::Relaxed);
+    b.send(&vec![1; 500_000], 0).unwrap();
+    let first: usize = b.sent().iter().map(|o| o.data.len()).sum();
+    assert!(first < 300_000, "{first}");
+    b.wire.hold.store(false, Ordering::Relaxed);
+    b.wire.release();
+    b.stack.run_pending();
+    assert_eq!(first + b.sent().iter().map(|o| o.data.len()).sum::<usize>(), 500_000);
+}
+
+#[test]
+fn a_full_send_buffer_is_eagain_after_what_fits() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.snd_wnd = 0);
+    b.sock.sndbuf.store(100_000, Ordering::Relaxed);
+    let n = b.send(&vec![1; 1_000_000], 0).unwrap();
+    assert!((100_000..300_000).contains(&n), "{n}");
+    assert_eq!(b.send(&[1; 100_000], 0), Err(Error::Again));
+    b.with(|cx| {
+        assert!(cx.tp.nospace);
+        assert_eq!(cx.tp.write_seq, SeqNum(ISS) + n as u32);
+        assert_eq!(cx.tp.pending, XmitTimer::Probe0);
+        output::write_queue_purge(cx);
+        assert_eq!((cx.sk.wmem_queued, cx.tp.packets_out), (0, 0));
+    });
+}
+
+#[test]
+fn what_a_send_answers_in_each_state() {
+    for (case, state, err, shut, want) in [
+        ("closed", State::Close, 0, false, Err(Error::Pipe)),
+        ("listening", State::Listen, 0, false, Err(Error::Pipe)),
+        ("opening", State::SynSent, 0, false, Err(Error::Again)),
+        ("open", State::Established, 0, false, Ok(10)),
+        ("half closed by the peer", State::CloseWait, 0, false, Ok(10)),
+        ("half closed by us", State::FinWait1, 0, true, Err(Error::Pipe)),
+        ("shut down for writing", State::Established, 0, true, Err(Error::Pipe)),
+        ("reset", State::Established, libc::ECONNRESET, false, Err(Error::ConnReset)),
+        ("reset and shut down", State::Established, libc::ECONNRESET, true, Err(Error::ConnReset)),
+    ] {
+        let b = Bench::established();
+        b.with(|cx| set_state(cx, state));
+        b.sock.err.store(err, Ordering::Relaxed);
+        if shut {
+            b.sock.shutdown.fetch_or(crate::sock::SEND_SHUTDOWN, Ordering::Relaxed);
+        }
+        assert_eq!(b.send(&[1; 10], 0), want, "{case}");
+        assert_eq!(b.sock.err.load(Ordering::Relaxed), 0, "{case}: told once");
+    }
+}
+
+#[test]
+fn flags_and_control_messages_that_tcp_refuses() {
+    let b = Bench::established();
+    assert_eq!(b.send(&[1], MSG_FASTOPEN), Err(Error::OpNotSupp));
+    let other = |level, ty| Control::Other { level, ty, data: vec![] };
+    for (control, want) in [
+        (Control::TxTime(1), Err(Error::Inval)),
+        (Control::Mark(1), Err(Error::Perm)),
+        (other(libc::SOL_SOCKET, 99), Err(Error::Inval)),
+        (other(libc::SOL_SOCKET, libc::SCM_RIGHTS), Ok(1)),
+        (other(libc::IPPROTO_IP, 99), Ok(1)),
+        (Control::Ttl(3), Ok(1)),
+    ] {
+        let slices = [IoSlice::new(&[1])];
+        let mut msg = SendMsg::new(&slices, libc::MSG_DONTWAIT);
+        msg.control.push(control.clone());
+        let got = sendmsg(SockRef { stack: &b.stack, sock: &b.sock }, &mut msg);
+        assert_eq!(got, want, "{control:?}");
+    }
+}
+
+#[test]
+fn a_fin_rides_on_the_last_unsent_segment_and_a_reset_is_acceptable() {
+    let b = Bench::established();
+    b.send(&[1; 100], 0).unwrap();
+    b.send(&[2; 50], 0).unwrap();
+    b.sent();
+    b.with(|cx| {
+        set_state(cx, State::FinWait1);
+        output::send_fin(cx);
+    });
+    assert_eq!(b.shapes(), [shape(100, 50, "FP.")]);
+    b.with(|cx| {
+        output::send_active_reset(cx);
+        // The window shrank below what is in flight: the reset goes to its end.
+        cx.tp.rx_opt.wscale_ok = false;
+        cx.tp.snd_wnd = 20;
+        output::send_active_reset(cx);
+    });
+    assert_eq!(b.shapes(), [shape(151, 0, "R."), shape(20, 0, "R.")]);
+    assert_eq!(b.stack.mib.get(Mib::TcpOutRsts), 2);
+}
+
+#[test]
+fn a_syn_offers_what_the_sysctls_allow_and_crosses_into_a_syn_ack() {
+    let b = Bench::new();
+    b.with(|cx| {
+        set_state(cx, State::SynSent);
+        output::connect(cx).unwrap();
+        assert_eq!((cx.tp.snd_una, cx.tp.snd_nxt), (SeqNum(ISS), SeqNum(ISS) + 1));
+    });
+    let out = b.sent();
+    assert_eq!((out.len(), out[0].flags.to_string().as_str(), out[0].window), (1, "S", 64_240));
+    assert!(out[0].options.starts_with("mss 1460,sackOK,TS val "), "{}", out[0].options);
+    assert!(out[0].options.ends_with("ecr 0,nop,wscale 10"), "{}", out[0].options);
+    b.with(|cx| {
+        set_state(cx, State::SynRecv);
+        cx.tp.rcv_nxt = SeqNum(78);
+        output::send_synack(cx).unwrap();
+    });
+    let out = b.sent();
+    assert_eq!((out[0].flags.to_string().as_str(), out[0].ack, out[0].seq), ("S.", 78, 0));
+}
+
+#[test]
+fn idleness_shrinks_the_window_by_half_an_rto_each() {
+    for (idle_ms, want) in [(100, 40), (201, 20), (401, 10), (10_000, 10)] {
+        let b = Bench::established();
+        b.with(|cx| cx.tp.snd_cwnd = 40);
+        b.clock.advance(Duration::from_millis(idle_ms));
+        b.send(&[1; 10], 0).unwrap();
+        assert_eq!(b.with(|cx| cx.tp.snd_cwnd), want, "{idle_ms} ms");
+    }
+}
+
+#[test]
+fn an_arrived_pmtu_cuts_what_is_resent() {
+    let b = Bench::established();
+    b.send(&[1; 1_460], 0).unwrap();
+    b.sent();
+    b.with(|cx| {
+        output::sync_mss(cx, 1_000);
+        cx.tp.pmtu_cookie = 1_500;
+        assert_eq!(cx.tp.mss_cache, 960);
+        output::retransmit_skb(cx, 0, 1).unwrap();
+        assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (2, 2));
+    });
+    assert_eq!(b.shapes(), [shape(0, 960, ".")]);
+}

@@ -1,0 +1,121 @@
+use super::super::testing::Bench;
+use super::*;
+use crate::wire::seq::SeqNum;
+
+#[test]
+fn window_offered_for_each_state_of_the_buffer() {
+    // rcvbuf and used in bytes of memory; the ratio is a half, so a full buffer of 128 KiB is a window of 64 KiB.
+    for (case, rcvbuf, used, clamp, ssthresh, mss, wscale, rcv_wnd, want) in [
+        ("empty, scaled", 131_072, 0, 1 << 30, 65_536, 1460, 7, 0, 65_536),
+        ("rounded up to the unit", 131_072, 2_002, 1 << 30, 65_536, 1460, 7, 0, 64_640),
+        ("held by rcv_ssthresh", 131_072, 0, 1 << 30, 20_000, 1460, 7, 0, 20_096),
+        ("held by the clamp when short", 131_072, 122_880, 8_192, 65_536, 1460, 7, 0, 4_096),
+        ("less than a segment: none", 131_072, 128_500, 1 << 30, 65_536, 1460, 7, 0, 0),
+        ("less than a sixteenth: none", 1_048_576, 990_000, 1 << 30, 1 << 20, 1460, 7, 0, 0),
+        ("used up", 131_072, 140_000, 1 << 30, 65_536, 1460, 7, 0, 0),
+        ("no buffer", 0, 0, 1 << 30, 65_536, 1460, 7, 0, 0),
+        ("segments larger than the buffer", 2_000, 0, 1 << 30, 65_536, 1460, 0, 0, 1_000),
+        ("unscaled, first: whole segments", 131_072, 100_000, 1 << 30, 65_536, 1460, 0, 0, 14_600),
+        ("unscaled, less than a segment more: unchanged", 131_072, 100_000, 1 << 30, 65_536, 1460, 0, 15_000, 15_000),
+        ("unscaled, shrunk: whole segments", 131_072, 100_000, 1 << 30, 65_536, 1460, 0, 16_000, 14_600),
+    ] {
+        let b = Bench::established();
+        let got = b.with(|cx| {
+            cx.tp.scaling_ratio = 128;
+            cx.sock.rcvbuf.store(rcvbuf, Ordering::Relaxed);
+            cx.sock.rmem_alloc.store(used, Ordering::Relaxed);
+            cx.tp.window_clamp = clamp;
+            cx.tp.rcv_ssthresh = ssthresh;
+            cx.tp.ack.rcv_mss = mss;
+            cx.tp.rx_opt.rcv_wscale = wscale;
+            cx.tp.rcv_wnd = rcv_wnd;
+            cx.tp.ack.quick = 5;
+            let w = new_window(cx);
+            cx.sock.rmem_alloc.store(0, Ordering::Relaxed);
+            w
+        });
+        assert_eq!(got, want, "{case}");
+    }
+}
+
+#[test]
+fn what_was_offered_is_never_taken_back() {
+    let b = Bench::established();
+    b.with(|cx| {
+        cx.tp.rcv_wnd = 10_000;
+        cx.tp.rcv_wup = cx.tp.rcv_nxt;
+        cx.tp.rcv_nxt += 1_000;
+        cx.sock.rmem_alloc.store(i32::MAX / 2, Ordering::Relaxed);
+        assert_eq!(select_window(cx), RawWindow((9_000u32.div_ceil(128)) as u16));
+        assert_eq!((cx.tp.rcv_wnd, cx.tp.rcv_wup), (9_088, cx.tp.rcv_nxt));
+        assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPWantZeroWindowAdv), 1);
+        // Used up: now it is zero, and prediction is off.
+        cx.tp.rcv_nxt += 9_088;
+        cx.tp.pred_flags = 1;
+        assert_eq!(select_window(cx), RawWindow(0));
+        assert_eq!((cx.tp.pred_flags, cx.stack.mib.get(Mib::TcpExtTCPToZeroWindowAdv)), (0, 1));
+        assert_eq!(select_window(cx), RawWindow(0));
+        assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPToZeroWindowAdv), 1);
+        cx.sock.rmem_alloc.store(0, Ordering::Relaxed);
+        assert_ne!(select_window(cx), RawWindow(0));
+        assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPFromZeroWindowAdv), 1);
+    });
+}
+
+#[test]
+fn a_peer_that_did_not_scale_gets_at_most_64_kib_and_32_with_the_workaround() {
+    let b = Bench::established();
+    for (workaround, want) in [("0", 65_535), ("1", 32_767)] {
+        b.stack.sysctl_set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
+        let w = b.with(|cx| {
+            cx.tp.rx_opt.rcv_wscale = 0;
+            cx.sock.rcvbuf.store(1 << 20, Ordering::Relaxed);
+            cx.tp.rcv_ssthresh = 1 << 20;
+            cx.tp.window_clamp = 1 << 20;
+            select_window(cx)
+        });
+        assert_eq!(w, RawWindow(want));
+    }
+}
+
+#[test]
+fn initial_window_scale_and_clamp() {
+    let b = Bench::new();
+    for (case, space, mss, clamp, wscale_ok, init, want) in [
+        (
+            "defaults: 44 segments and a scale for tcp_rmem's maximum",
+            65_536,
+            1460,
+            0,
+            true,
+            0,
+            (64_240, 0xffff << 10, 10),
+        ),
+        ("no scaling", 65_536, 1460, 0, false, 0, (64_240, 65_535, 0)),
+        ("less than a segment is kept", 1_000, 1460, 0, false, 0, (1_000, 65_535, 0)),
+        ("negative space", -5, 1460, 0, false, 0, (0, 65_535, 0)),
+        ("a clamp bounds window and scale", 65_536, 1460, 32_768, true, 0, (32_120, 32_768, 0)),
+        ("initrwnd of the route", 65_536, 1460, 0, true, 10, (14_600, 0xffff << 10, 10)),
+    ] {
+        assert_eq!(select_initial_window(&b.stack, space, mss, clamp, wscale_ok, init), want, "{case}");
+    }
+}
+
+#[test]
+fn space_and_window_are_each_others_inverse() {
+    let b = Bench::established();
+    b.with(|cx| {
+        for ratio in [1u8, 64, 128, 200, 255] {
+            cx.tp.scaling_ratio = ratio;
+            for win in [0, 1, 1460, 65_535, 1 << 20] {
+                assert!(win_from_space(cx.tp, space_from_win(cx.tp, win)) >= win, "{ratio} {win}");
+            }
+        }
+        cx.tp.rcv_wup = SeqNum(0);
+        cx.tp.rcv_wnd = 100;
+        for (nxt, want) in [(0, 100), (99, 1), (100, 0), (101, 0), (5_000, 0)] {
+            cx.tp.rcv_nxt = SeqNum(nxt);
+            assert_eq!(receive_window(cx.tp), want, "{nxt}");
+        }
+    });
+}

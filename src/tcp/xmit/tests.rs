@@ -1,0 +1,201 @@
+use super::super::output;
+use super::super::testing::{Bench, ISS};
+use super::*;
+use crate::wire::seq::SeqNum;
+
+#[test]
+fn nagle_holds_a_small_segment_only_while_a_small_one_is_unacknowledged() {
+    const C: u8 = nagle::CORK;
+    const O: u8 = nagle::OFF;
+    const P: u8 = nagle::PUSH;
+    for (case, len, nonagle, in_flight, small_unacked, fin, want) in [
+        ("full", 1460usize, 0, true, true, false, true),
+        ("small, idle", 100, 0, false, false, false, true),
+        ("small, full ones in flight", 100, 0, true, false, false, true),
+        ("small, a small one in flight", 100, 0, true, true, false, false),
+        ("the same without Nagle", 100, O, true, true, false, true),
+        ("the same pushed", 100, P, true, true, false, true),
+        ("the same with FIN", 100, 0, true, true, true, true),
+        ("corked, idle", 100, C, false, false, false, false),
+        ("corked and NODELAY", 100, C | O, false, false, false, false),
+        ("corked, full", 1460, C, false, false, false, true),
+        ("corked, pushed", 100, C | P, false, false, false, true),
+        ("corked with FIN", 100, C, false, false, true, true),
+    ] {
+        let b = Bench::established();
+        b.with(|cx| {
+            cx.tp.packets_out = u32::from(in_flight);
+            cx.tp.snd_nxt = cx.tp.snd_una + 5_000;
+            cx.tp.snd_sml = if small_unacked { cx.tp.snd_una + 1_000 } else { cx.tp.snd_una };
+            let mut skb = Skb::from_slice(&vec![0; len]);
+            skb.tcp.flags = if fin { FIN } else { 0 };
+            assert_eq!(nagle_test(cx, &skb, 1460, nonagle), want, "{case}");
+            cx.tp.packets_out = 0;
+            cx.tp.snd_nxt = cx.tp.snd_una;
+        });
+    }
+}
+
+#[test]
+fn a_super_packet_is_split_by_window_quota_and_nagle() {
+    for (case, len, snd_wnd, last, max_segs, nonagle, small_unacked, want) in [
+        ("fits", 4_000usize, 100_000, true, 10, nagle::OFF, false, 4_000),
+        ("more segments than allowed", 10_000, 100_000, true, 4, 0, false, 4_000),
+        ("more segments than allowed, not the last", 10_000, 100_000, false, 4, 0, false, 4_000),
+        ("window in the middle", 10_000, 2_500, true, 10, nagle::OFF, false, 2_500),
+        ("window in the middle, Nagle", 10_000, 2_500, true, 10, 0, true, 2_000),
+        ("partial last stays under Nagle", 4_100, 100_000, true, 10, 0, true, 4_000),
+        ("partial last goes without a small one in flight", 4_100, 100_000, true, 10, 0, false, 4_100),
+        ("partial last stays under a cork", 4_100, 100_000, true, 10, nagle::CORK, false, 4_000),
+        ("exact multiple under a cork", 4_000, 100_000, true, 10, nagle::CORK, false, 4_000),
+    ] {
+        let b = Bench::established();
+        b.with(|cx| {
+            cx.tp.snd_wnd = snd_wnd;
+            cx.tp.packets_out = 1;
+            cx.tp.snd_sml = if small_unacked { cx.tp.snd_una + 1 } else { cx.tp.snd_una };
+            cx.tp.snd_nxt = cx.tp.snd_una + 1;
+            let mut skb = Skb::from_slice(&vec![0; len]);
+            skb.tcp.seq = cx.tp.snd_una;
+            assert_eq!(mss_split_point(cx.tp, &skb, 1_000, last, max_segs, nonagle), want, "{case}");
+            cx.tp.packets_out = 0;
+            cx.tp.snd_nxt = cx.tp.snd_una;
+        });
+    }
+}
+
+#[test]
+fn super_packets_grow_with_the_rate_and_with_nearness() {
+    for (case, rate, rtt, mss, least, size, segs, want) in [
+        ("no rate yet: the most", u64::MAX, u32::MAX, 1448, 2, 65_215, 65_535, 45),
+        ("slow and far: the least", 100_000, 200_000, 1448, 2, 65_215, 65_535, 2),
+        ("a millisecond's worth", 29_652_480, 200_000, 1448, 2, 65_215, 65_535, 19),
+        ("near: the bonus", 100_000, 100, 1448, 2, 65_215, 65_535, 45),
+        ("half the bonus at half a millisecond", 0, 512, 1448, 2, 65_215, 65_535, 22),
+        ("the device's number of segments", u64::MAX, 1, 1448, 2, 65_215, 16, 16),
+        ("an mss larger than everything", 0, u32::MAX, 70_000, 1, 65_215, 65_535, 1),
+    ] {
+        // 2^9 µs halve the bonus, as tcp_tso_rtt_log has it.
+        assert_eq!(tso_segs_of(rate, rtt, 9, mss, least, size, segs), want, "{case}");
+    }
+}
+
+#[test]
+fn at_most_half_of_the_window_goes_in_one_packet() {
+    let b = Bench::established();
+    b.with(|cx| {
+        for (cwnd, in_flight, want) in
+            [(10, 0, 5), (10, 7, 3), (10, 10, 0), (10, 12, 0), (1, 0, 1), (2, 0, 1), (3, 1, 1)]
+        {
+            cx.tp.snd_cwnd = cwnd;
+            cx.tp.packets_out = in_flight;
+            assert_eq!(cwnd_test(cx.tp), want, "{cwnd} {in_flight}");
+        }
+        cx.tp.packets_out = 0;
+    });
+}
+
+fn check_counts(cx: &Cx<'_>) {
+    let sum = |tag: u8| {
+        let tagged = cx.tp.rtx_queue.iter().filter(|s| tag == 0 || s.tcp.sacked & tag != 0);
+        tagged.map(|s| u32::from(s.tcp.gso_segs)).sum::<u32>()
+    };
+    assert_eq!(cx.tp.packets_out, sum(0));
+    assert_eq!(cx.tp.lost_out, sum(sacked::LOST));
+    assert_eq!(cx.tp.retrans_out, sum(sacked::SACKED_RETRANS));
+    let queued: u32 = cx.tp.rtx_queue.iter().chain(cx.tp.write_queue.iter()).map(|s| s.truesize).sum();
+    assert_eq!(cx.sk.wmem_queued, queued as i32);
+}
+
+#[test]
+fn a_fragment_keeps_bytes_sequence_marks_and_accounts() {
+    let b = Bench::established();
+    let data: Vec<u8> = (0..5_000u32).map(|i| (i * 7) as u8).collect();
+    assert_eq!(b.send(&data, 0), Ok(5_000));
+    b.with(|cx| {
+        check_counts(cx);
+        let n = cx.tp.packets_out;
+        for skb in cx.tp.rtx_queue.iter_mut() {
+            skb.tcp.sacked |= sacked::LOST;
+        }
+        cx.tp.lost_out = n;
+        assert_eq!(fragment(cx, true, 0, 1_460, 1_460), Ok(()));
+        assert_eq!(fragment(cx, true, 1, 100, 1_460), Ok(()));
+        check_counts(cx);
+        let mut at = SeqNum(ISS);
+        let mut bytes = Vec::new();
+        for skb in cx.tp.rtx_queue.iter() {
+            assert_eq!((skb.tcp.seq, skb.tcp.end_seq), (at, at + skb.len() as u32));
+            at = skb.tcp.end_seq;
+            bytes.extend(skb.to_vec());
+        }
+        assert_eq!(bytes, data);
+        let last = cx.tp.rtx_queue.len() - 1;
+        assert_eq!(cx.tp.rtx_queue.get(last).unwrap().tcp.flags & PSH, PSH);
+        assert_eq!(cx.tp.rtx_queue.get(0).unwrap().tcp.flags & PSH, 0);
+        assert_eq!(fragment(cx, true, 0, 1_460, 1_460), Err(Error::Inval));
+        assert_eq!(fragment(cx, true, 99, 1, 1_460), Err(Error::Inval));
+    });
+}
+
+#[test]
+fn what_is_lost_is_resent_in_order_within_the_window_and_marked() {
+    let b = Bench::established();
+    assert_eq!(b.send(&[7; 10 * 1_460], 0), Ok(14_600));
+    b.sent();
+    b.with(|cx| {
+        cx.tp.ca_state = CaState::Recovery;
+        fragment(cx, true, 0, 1_460, 1_460).unwrap();
+        let n = cx.tp.packets_out;
+        for skb in cx.tp.rtx_queue.iter_mut() {
+            skb.tcp.sacked |= sacked::LOST;
+        }
+        cx.tp.lost_out = n;
+        cx.tp.snd_cwnd = 3;
+        output::xmit_retransmit_queue(cx);
+        check_counts(cx);
+        assert_eq!((cx.tp.retrans_out, cx.tp.prr_out, cx.tp.total_retrans), (3, 3, 3));
+        assert_eq!(cx.stack.mib.get(Mib::TcpRetransSegs), 3);
+        assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPFastRetrans), 3);
+        // Nothing more fits the window; nothing is sent twice.
+        output::xmit_retransmit_queue(cx);
+        assert_eq!(cx.tp.retrans_out, 3);
+    });
+    let total: usize = b.sent().iter().map(|o| o.data.len()).sum();
+    assert_eq!(total, 3 * 1_460);
+}
+
+#[test]
+fn small_segments_are_merged_when_resent() {
+    let b = Bench::established();
+    b.with(|cx| cx.tp.nonagle = nagle::OFF);
+    for _ in 0..4 {
+        assert_eq!(b.send(&[1; 100], 0), Ok(100));
+    }
+    assert_eq!(b.shapes().len(), 4);
+    b.with(|cx| {
+        assert_eq!(output::retransmit_skb(cx, 0, 1), Ok(()));
+        check_counts(cx);
+        assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (1, 1));
+    });
+    assert_eq!(b.shapes(), [(0, 400, "P.".to_string())]);
+    b.stack.sysctl_set("net.ipv4.tcp_retrans_collapse", "0").unwrap();
+    for _ in 0..2 {
+        b.send(&[1; 100], 0).unwrap();
+    }
+    b.sent();
+    b.with(|cx| output::retransmit_skb(cx, 1, 1).unwrap());
+    assert_eq!(b.shapes(), [(400, 100, "P.".to_string())]);
+}
+
+#[test]
+fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
+    let b = Bench::established();
+    b.send(&[1; 2_920], 0).unwrap();
+    b.with(|cx| {
+        fragment(cx, true, 0, 1_460, 1_460).unwrap();
+        cx.tp.snd_wnd = 0;
+        assert_eq!(output::retransmit_skb(cx, 1, 1), Err(Error::Again));
+        assert_eq!(output::retransmit_skb(cx, 0, 1), Ok(()));
+    });
+}
