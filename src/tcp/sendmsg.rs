@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
 const FLUSH_EVERY: u32 = 16;
-/// Bits of a control message that TCP refuses because nothing switched its feature on.
+/// Send data in the SYN (RFC 7413), which is refused.
 const MSG_FASTOPEN: i32 = 0x2000_0000;
 
 /// A connection's borrowed parts; EIO for a sock that is not TCP's.
@@ -99,10 +99,15 @@ fn broken(g: &SockGuard<'_>) -> bool {
     g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown()
 }
 
+fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
+    let cx = Cx::new(&mut *g).ok_or(Error::Io)?;
+    Ok(stream_memory_free(&cx, false))
+}
+
 /// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
 fn wait_memory(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
     // Room but no memory: the protocol's limit refused. Wait a moment, random so that not all come back at once.
-    if stream_memory_free(cx!(g), false) {
+    if memory_free(g)? {
         let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
         if broken(g) {
             return Err(Error::Pipe);
@@ -119,7 +124,7 @@ fn wait_memory(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
         if broken(g) {
             return Err(Error::Pipe);
         }
-        if stream_memory_free(cx!(g), false) {
+        if memory_free(g)? {
             return Ok(());
         }
         patience.sleep(g)?;
@@ -171,7 +176,10 @@ fn entail(cx: &mut Cx<'_>) -> bool {
     skb.tcp.end_seq = cx.tp.write_seq;
     skb.tcp.flags = ACK;
     charge_wmem(cx, skb.truesize as i32);
-    cx.tp.nospace = false;
+    if std::mem::take(&mut cx.tp.nospace) {
+        // Room again: the buffer limits no more.
+        chrono_stop(cx, Chrono::SndbufLimited);
+    }
     add_write_queue_tail(cx, skb);
     // A push that was asked for covers what was queued then (tcp_skb_entail).
     cx.tp.nonagle &= !nagle::PUSH;

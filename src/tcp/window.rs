@@ -24,18 +24,8 @@ pub fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
 /// (tcp_space_from_win).
 #[inline]
 pub fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
-    let ratio = i64::from(tp.scaling_ratio.max(1));
-    ((i64::from(win) << 8).div_ceil_nonneg(ratio)).min(i64::from(i32::MAX)) as i32
-}
-
-trait DivCeil {
-    fn div_ceil_nonneg(self, by: i64) -> i64;
-}
-impl DivCeil for i64 {
-    #[inline]
-    fn div_ceil_nonneg(self, by: i64) -> i64 {
-        (self + by - 1) / by
-    }
+    let space = ((win.max(0) as u64) << 8).div_ceil(u64::from(tp.scaling_ratio.max(1)));
+    space.min(i32::MAX as u64) as i32
 }
 
 /// Free receive space as window, bytes; may be negative (tcp_space).
@@ -60,7 +50,7 @@ pub fn receive_window(tp: &TcpSock) -> u32 {
 /// `n` rounded up to a multiple of the power of two `unit`; saturates at the greatest multiple.
 #[inline]
 fn round_up(n: u32, unit: u32) -> u32 {
-    n.checked_add(unit - 1).unwrap_or(u32::MAX) & !(unit - 1)
+    n.saturating_add(unit - 1) & !(unit - 1)
 }
 
 /// The window we would like to offer now, in bytes before scaling, a multiple of the scale unit. It may be less than what
