@@ -44,16 +44,17 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     Ok(())
 }
 
-/// An echo reply, header included, for the socket with its identifier. False: there is none.
-pub(crate) fn receive(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) -> bool {
+/// An echo reply, header included, for the socket with its identifier; dropped where there is none.
+pub(crate) fn receive(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if !skb.may_pull(icmp::HEADER_LEN) {
-        return false;
+        return stack.mib.drop(DropReason::IcmpMalformed);
     }
     let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
-    let Some(sock) = stack.ip.ping.find(info.dst.is_ipv4(), id) else { return false };
+    let Some(sock) = stack.ip.ping.find(info.dst.is_ipv4(), id) else {
+        return stack.mib.drop(DropReason::NoSocket);
+    };
     skb.rx = Some(*info);
     sock.deliver(stack, skb, info.now);
-    true
 }
 
 /// An error about an echo request: to the socket that sent it.
@@ -130,8 +131,8 @@ impl Proto for Ping {
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         match request {
-            r if r == libc::FIONREAD as u64 => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
-            r if r == libc::TIOCOUTQ as u64 => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+            libc::FIONREAD => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
+            libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
             _ => Err(Error::NoTty),
         }
     }

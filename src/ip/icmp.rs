@@ -209,7 +209,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
     };
     if info.protocol == proto::ICMP {
         // The type tells an error; without it nothing is known, and nothing is sent.
-        if !skb.may_pull(header_len + 1) || !(skb.linear()[header_len] <= MAX_KIND) {
+        if !skb.may_pull(header_len + 1) || skb.linear()[header_len] > MAX_KIND {
             return;
         }
         if icmp::is_error_kind(skb.linear()[header_len]) {
@@ -331,11 +331,7 @@ impl IpHandler for Icmp {
             kind::ECHO if !stack.sysctl.icmp_echo_ignore_all() => echo(stack, skb, info),
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
-            kind::ECHO_REPLY => {
-                if !crate::icmp::receive(stack, skb, info) {
-                    stack.mib.drop(DropReason::NoSocket);
-                }
-            }
+            kind::ECHO_REPLY => crate::icmp::receive(stack, skb, info),
             kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}

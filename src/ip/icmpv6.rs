@@ -152,11 +152,7 @@ impl IpHandler for Icmpv6 {
         count_in(stack, ty);
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
-            kind::ECHO_REPLY => {
-                if !crate::icmp::receive(stack, skb, info) {
-                    stack.mib.drop(DropReason::NoSocket);
-                }
-            }
+            kind::ECHO_REPLY => crate::icmp::receive(stack, skb, info),
             kind::UNREACHABLE | kind::PACKET_TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
                 error(stack, &skb, info);
             }

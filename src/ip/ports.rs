@@ -43,7 +43,7 @@ fn search(
     if n > 1 {
         n &= !1;
     }
-    let start = start % n & !1;
+    let start = (start % n) & !1;
     for parity in [u32::from(second_parity), u32::from(!second_parity)] {
         let offset = start | parity;
         for i in (0..n).step_by(2) {

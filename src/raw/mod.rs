@@ -160,8 +160,8 @@ impl Proto for Raw {
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         match request {
-            r if r == libc::FIONREAD as u64 => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
-            r if r == libc::TIOCOUTQ as u64 => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+            libc::FIONREAD => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
+            libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
             _ => Err(Error::NoTty),
         }
     }

@@ -122,11 +122,11 @@ impl Proto for Udp {
     /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes that devices hold.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         match request {
-            r if r == libc::FIONREAD as u64 => {
+            libc::FIONREAD => {
                 let g = sk.lock();
                 Ok(g.common.receive_queue.front().map_or(0, |s| s.len().saturating_sub(input::HEADER)) as i32)
             }
-            r if r == libc::TIOCOUTQ as u64 => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+            libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
             _ => Err(Error::NoTty),
         }
     }

@@ -42,11 +42,9 @@ impl Entry {
     }
 
     fn conflicts(&self, o: &Entry) -> bool {
-        !Arc::ptr_eq(&self.sock, &o.sock)
-            && !(self.reuse && o.reuse)
-            && (self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if)
-            && self.overlaps(o)
-            && !(self.reuseport && o.reuseport)
+        let shared = (self.reuse && o.reuse) || (self.reuseport && o.reuseport);
+        let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
+        !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)
     }
 
     /// How well it fits a datagram to `dst` by interface `ifindex`; None: not at all (compute_score).
@@ -173,7 +171,7 @@ impl Table {
             |e: &&Arc<Entry>| e.reuseport && e.local == first.local && e.score(dst, ifindex, peer) == Some(score);
         let n = list.iter().filter(member).count();
         let t = Tuple { saddr: addr128(dst), sport: dport, daddr: addr128(src), dport: sport };
-        let pick = (u64::from(stack.keys.ehash(&t)) * n as u64 >> 32) as usize;
+        let pick = ((u64::from(stack.keys.ehash(&t)) * n as u64) >> 32) as usize;
         list.iter().filter(member).nth(pick).map(|e| e.sock.clone())
     }
 

@@ -222,14 +222,14 @@ fn peek_truncation_and_control_data_are_as_recvmsg_says() {
         s.setsockopt(libc::SOL_IP, o, &1i32.to_ne_bytes()).unwrap();
     }
     b.inject(&datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"0123456789"));
-    assert_eq!(s.ioctl(libc::FIONREAD as u64), Ok(10));
+    assert_eq!(s.ioctl(libc::FIONREAD), Ok(10));
     let peek = recv_from(&s, 4, libc::MSG_PEEK).unwrap();
     assert_eq!((peek.data.as_slice(), peek.len, peek.flags), (&b"0123"[..], 4, libc::MSG_TRUNC));
     let got = recv_from(&s, 4, libc::MSG_TRUNC).unwrap();
     assert_eq!((got.len, got.flags), (10, libc::MSG_TRUNC));
     let info = Control::PktInfo { ifindex: b.dev.ifindex, addr: "10.0.0.1".parse().unwrap() };
     assert_eq!(got.control, [info, Control::Ttl(61), Control::Tos(0x28)]);
-    assert_eq!(s.ioctl(libc::FIONREAD as u64), Ok(0));
+    assert_eq!(s.ioctl(libc::FIONREAD), Ok(0));
 }
 
 #[test]
