@@ -275,3 +275,24 @@ fn an_arrived_pmtu_cuts_what_is_resent() {
     });
     assert_eq!(b.shapes(), [shape(0, 960, ".")]);
 }
+
+#[test]
+fn so_max_pacing_rate_spreads_a_burst_over_time() {
+    let b = Bench::established();
+    b.with(|cx| {
+        cx.sk.max_pacing_rate = 1_000_000;
+        cx.tp.snd_cwnd = 1_000;
+    });
+    b.send(&[1; 100_000], 0).unwrap();
+    let start = b.clock_now();
+    let mut left = 100_000 - b.sent().iter().map(|o| o.data.len()).sum::<usize>();
+    // The initial window is not paced; the rest goes at the rate.
+    assert!((80_000..90_000).contains(&left), "{left}");
+    let rest = left;
+    while left > 0 {
+        b.step().expect("pacing's timer");
+        left -= b.sent().iter().map(|o| o.data.len()).sum::<usize>();
+    }
+    let took = (b.clock_now() - start).as_micros() as usize;
+    assert!((rest * 9 / 10..=rest * 11 / 10).contains(&took), "{rest} bytes in {took} us");
+}
