@@ -6,6 +6,7 @@
 use crate::instance;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
 use usersock_ffi::fdtable::{self, Desc};
 use usersock_ffi::{boundary, socket, transfer};
 
@@ -45,6 +46,7 @@ macro_rules! real {
 
 type Getsockopt = unsafe extern "C" fn(c_int, c_int, c_int, *mut c_void, *mut libc::socklen_t) -> c_int;
 type Sendfile = unsafe extern "C" fn(c_int, c_int, *mut libc::off64_t, usize) -> isize;
+type Times = unsafe extern "C" fn(*mut libc::tms) -> libc::clock_t;
 type System = unsafe extern "C" fn(*const c_char) -> c_int;
 
 fn is_ours(fd: c_int) -> bool {
@@ -86,6 +88,22 @@ pub unsafe extern "C" fn sendfile(out: c_int, from: c_int, offset: *mut libc::of
             // SAFETY: the caller's own promises.
             unsafe { real(out, from, offset, count) }
         }
+    }
+}
+
+/// times(2), whose result packetdrill watches for ten ticks to begin its script in the middle of one. Virtual time has its
+/// ticks where the plug-in puts them, so each call sees the next one.
+/// # Safety
+/// As times(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn times(buf: *mut libc::tms) -> libc::clock_t {
+    static TICKS: AtomicI64 = AtomicI64::new(0);
+    let real = real!(c"times" as Times);
+    // SAFETY: the caller's own promises.
+    let now = unsafe { real(buf) };
+    match instance() {
+        Some(_) => TICKS.fetch_add(1, Ordering::Relaxed),
+        None => now,
     }
 }
 
