@@ -13,7 +13,7 @@ type AddrMut = *mut libc::sockaddr;
 type Len = *mut libc::socklen_t;
 
 /// Declares the table as packetdrill lays it out, and the functions that fill it, each around its body: `call` for what a
-/// program would call, `tell` for reading the clock. `userdata` is not needed: a process has one stack under test.
+/// program would call and for packets, `clock` for time. `userdata` is not needed: a process has one stack under test.
 macro_rules! interface {
     ($($(#[$doc:meta])* $kind:ident fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {
         /// packetdrill's `struct packetdrill_interface`.
@@ -81,9 +81,9 @@ interface! {
         sniff(buf, len, time)
     }
     /// Moves time by that many microseconds.
-    call fn usleep(microseconds: c_uint) -> c_int { sleep_for(microseconds) }
+    clock fn usleep(microseconds: c_uint) -> c_int { sleep_for(microseconds) }
     /// The wall clock of virtual time. Asked again and again by the main thread it moves by a microsecond each time.
-    tell fn gettimeofday(time: *mut libc::timeval, _zone: *mut c_void) -> c_int { read_clock(time) }
+    clock fn gettimeofday(time: *mut libc::timeval, _zone: *mut c_void) -> c_int { read_clock(time) }
     call fn epoll_create(size: c_int) -> c_int { epoll_create_sized(size) }
     call fn epoll_ctl(set: c_int, op: c_int, fd: c_int, event: *mut libc::epoll_event) -> c_int {
         epoll::usk_epoll_ctl(set, op, fd, event)
@@ -163,7 +163,7 @@ fn sleep_for(microseconds: c_uint) -> c_int {
 unsafe fn read_clock(time: *mut libc::timeval) -> c_int {
     // SAFETY: the caller's own promise.
     let (Some(us), Ok(time)) = (instance(), unsafe { ptr::value_mut(time) }) else { return -1 };
-    let micros = us.wall_micros();
+    let micros = us.tell();
     *time = libc::timeval { tv_sec: micros / 1_000_000, tv_usec: micros % 1_000_000 };
     0
 }

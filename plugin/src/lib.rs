@@ -49,7 +49,7 @@ fn instance() -> Option<&'static Instance> {
 /// The stack under test and its world. One in a process, as packetdrill runs one script in a process.
 struct Instance {
     stack: Arc<Stack>,
-    clock: Arc<VirtualClock>,
+    virtual_clock: Arc<VirtualClock>,
     time: Arc<VirtualTime>,
     namespace: Namespace,
     /// The main thread's last call read the clock: the next reading is a spin.
@@ -69,7 +69,7 @@ impl Instance {
         let namespace = Namespace::new(&stack)?;
         admin::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
         let spinning = AtomicBool::new(false);
-        let instance = Instance { stack, clock, time, namespace, spinning };
+        let instance = Instance { stack, virtual_clock: clock, time, namespace, spinning };
         INSTANCE.set(instance).map_err(|_| "the plug-in was started twice".into())
     }
 
@@ -84,34 +84,33 @@ impl Instance {
         result
     }
 
-    /// A call that reads the clock. Of the main thread, which waits for an event by asking for the time, each after the first
-    /// moves it.
-    fn tell<R>(&self, read: impl FnOnce() -> R) -> R {
+    /// Runs what packetdrill asks of the clock. Keeps errno.
+    fn clock(&self, ask: impl FnOnce() -> i32) -> i32 {
         let errno = boundary::errno();
-        let after = if self.time.is_main() {
-            self.time.quiesce();
-            if self.spinning.swap(true, Ordering::Relaxed) {
-                self.time.advance(&self.stack, self.stack.now() + SPIN_STEP);
-            }
-            read()
-        } else {
-            let result = read();
-            self.time.clock_read();
-            result
-        };
+        let result = ask();
         boundary::set_errno(errno);
-        after
+        result
+    }
+
+    /// Reads the clock. A thread that waits for an event asks for the time again and again: each time after the first moves
+    /// it. The first reading after a call of the second thread is that call's end.
+    fn tell(&self) -> i64 {
+        if !self.time.is_mover() {
+            let micros = self.micros_of(self.virtual_clock.now());
+            self.time.clock_read();
+            return micros;
+        }
+        self.time.quiesce();
+        if self.spinning.swap(true, Ordering::Relaxed) {
+            self.time.advance(&self.stack, self.stack.now() + SPIN_STEP);
+        }
+        self.micros_of(self.virtual_clock.now())
     }
 
     /// A moment as the wall clock shows it, in microseconds.
     fn micros_of(&self, moment: Instant) -> i64 {
-        let epoch = self.clock.wall().saturating_sub(Duration::from_nanos(self.clock.now().as_nanos()));
+        let epoch = self.virtual_clock.wall().saturating_sub(Duration::from_nanos(self.virtual_clock.now().as_nanos()));
         (epoch + Duration::from_nanos(moment.as_nanos())).as_micros() as i64
-    }
-
-    /// The wall clock, in microseconds.
-    fn wall_micros(&self) -> i64 {
-        self.micros_of(self.clock.now())
     }
 
     /// Main thread: a packet arrives now. False for what is no IP datagram.
@@ -138,8 +137,9 @@ impl Instance {
         }
     }
 
-    /// Main thread, without packetdrill's lock: time passes.
+    /// Time passes. packetdrill does not hold its lock meanwhile.
     fn sleep(&self, duration: Duration) {
+        self.spinning.store(false, Ordering::Relaxed);
         self.time.advance(&self.stack, self.stack.now() + duration);
         self.time.settle();
     }

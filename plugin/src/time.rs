@@ -1,10 +1,12 @@
-//! Virtual time for packetdrill: a stack whose clock only moves when packetdrill's main thread moves it, and whose blocking
-//! calls, which come from packetdrill's second thread, sleep for real until virtual time brings them their event.
-//! Above: `interface`. Below: `Stack::poll`.
+//! Virtual time for packetdrill: a stack whose clock only moves when packetdrill moves it, and whose blocking calls, which
+//! come from packetdrill's second thread, sleep for real until virtual time brings them their event. Above: `interface`.
+//! Below: `Stack::poll`.
 //!
-//! The main thread never goes on, neither to the next event nor back into packetdrill, while another thread is in the
-//! middle of a call: it waits until each has blocked again or has finished and read the clock, which is the first thing
-//! packetdrill's second thread does after a call. So a script gives the same packets at the same times in every run.
+//! Time is moved by the main thread; and by the second one while it waits for the moment to begin a blocking call, for
+//! packetdrill's main thread sleeps until it has begun. Who moves it never goes on, neither to the next event nor back into
+//! packetdrill, while another thread is in the middle of a call, but waits until each has blocked again or has finished and
+//! read the clock, which is the first thing packetdrill's second thread does after a call. So a script gives the same
+//! packets at the same times in every run.
 
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
@@ -17,9 +19,9 @@ use usersock::driver::{Runner, Waiter, Woken};
 use usersock::env::{Clock, Instant, VirtualClock};
 use usersock::stack::Stack;
 
-/// How long the main thread sleeps at most before it looks again whether the others are done; they notify it.
+/// How long the mover sleeps at most before it looks again whether the others are done; they notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);
-/// How long the main thread lets a second thread that has finished its call run on into packetdrill's own waiting.
+/// How long the mover lets a second thread that has finished its call run on into packetdrill's own waiting.
 const SETTLE: RealDuration = RealDuration::from_millis(200);
 
 thread_local! {
@@ -81,8 +83,12 @@ impl VirtualTime {
         }
     }
 
-    /// Whether this is the thread that moves the clock.
-    pub fn is_main(&self) -> bool {
+    /// Whether this thread may move the clock: it is not in a call, or is the main one.
+    pub fn is_mover(&self) -> bool {
+        !ACTIVE.get()
+    }
+
+    fn is_main(&self) -> bool {
         std::thread::current().id() == self.main
     }
 
@@ -112,7 +118,7 @@ impl VirtualTime {
         }
     }
 
-    /// Main thread: waits until all other threads sleep or are out of their calls.
+    /// Mover: waits until all other threads sleep or are out of their calls.
     pub fn quiesce(&self) {
         let mut state = self.state.lock();
         loop {
@@ -129,12 +135,14 @@ impl VirtualTime {
         }
     }
 
-    /// Main thread, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait
-    /// for the next one, as a real sleep would.
+    /// Mover, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait for the
+    /// next one, as a real sleep would.
     pub fn settle(&self) {
         let tids = std::mem::take(&mut self.state.lock().finishing);
         let limit = std::time::Instant::now() + SETTLE;
-        for tid in tids {
+        // SAFETY: takes nothing and cannot fail.
+        let me = unsafe { libc::gettid() };
+        for tid in tids.into_iter().filter(|&tid| tid != me) {
             while is_running(tid) && std::time::Instant::now() < limit {
                 std::thread::yield_now();
             }
@@ -147,7 +155,7 @@ impl VirtualTime {
         [stack.next_event(), deadline].into_iter().flatten().min()
     }
 
-    /// Main thread: moves to the next event, if there is one no later than `limit`, and lets everybody act on it.
+    /// Mover: moves to the next event, if there is one no later than `limit`, and lets everybody act on it.
     pub fn step(&self, stack: &Arc<Stack>, limit: Instant) -> bool {
         let Some(next) = self.next_event(stack).filter(|&next| next <= limit) else { return false };
         let before = self.clock.now();
@@ -162,7 +170,7 @@ impl VirtualTime {
         true
     }
 
-    /// Main thread: moves to `to`, through all events on the way.
+    /// Mover: moves to `to`, through all events on the way.
     pub fn advance(&self, stack: &Arc<Stack>, to: Instant) {
         self.quiesce();
         while self.step(stack, to) {}
