@@ -163,7 +163,7 @@ sysctls! {
     tcp_keepalive_time "net.ipv4.tcp_keepalive_time" secs(-8589934, 8589934) "7200" Live Rw "Idle time before the first keepalive probe.",
     tcp_max_reordering "net.ipv4.tcp_max_reordering" int(1, I32_MAX) "300" Live Rw "Greatest reordering, segments, that a connection adapts to.",
     tcp_min_rtt_wlen "net.ipv4.tcp_min_rtt_wlen" secs(0, 86400) "300" Live Rw "Window of the minimum-RTT filter.",
-    tcp_recovery "net.ipv4.tcp_recovery" int(0, 255) "1" Planned Rw "RACK loss detection bits (RFC 8985): 1 on, 2 static reordering window, 4 no DUPACK threshold.",
+    tcp_recovery "net.ipv4.tcp_recovery" int(0, 255) "1" Live Rw "RACK loss detection bits (RFC 8985): 1 on, 2 static reordering window, 4 no DUPACK threshold.",
     tcp_reordering "net.ipv4.tcp_reordering" int(1, 300) "3" Live Rw "First guess of reordering, segments: the DUPACK threshold.",
     tcp_retries1 "net.ipv4.tcp_retries1" int(0, 255) "3" Live Rw "Retransmissions before the route is suspected (RFC 1122 §4.2.3.5 R1).",
     tcp_retries2 "net.ipv4.tcp_retries2" int(0, 255) "15" Live Rw "Retransmissions before the connection ends (RFC 1122 §4.2.3.5 R2), as a time.",

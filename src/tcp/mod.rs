@@ -3,6 +3,8 @@
 //! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
 //! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
 
+pub mod ack;
+pub mod challenge;
 pub mod chrono;
 pub mod close;
 pub mod cong;
@@ -19,22 +21,29 @@ pub mod mtu;
 pub mod output;
 pub mod probe;
 pub mod proto;
+pub mod prr;
 pub mod queue;
+pub mod rack;
 pub mod rate;
 pub mod rcvbuf;
+pub mod reassembly;
 pub mod recovery;
 pub mod recvmsg;
 pub mod retransmit;
 pub mod rtt;
+pub mod sack;
 pub mod segment;
 pub mod sendmsg;
 pub mod sockopt;
 pub mod state;
+pub mod synsent;
 pub mod tcb;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timer;
 pub mod timewait;
+pub mod undo;
+pub mod urgent;
 pub mod window;
 pub mod xmit;
 

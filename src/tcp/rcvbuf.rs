@@ -1,10 +1,517 @@
-//! Receive buffer.
-use super::tcb::Cx;
-/// Write space.
-pub fn check_space(_cx: &mut Cx<'_>) {}
-/// Peer's MSS estimate.
-pub fn initialize_rcv_mss(cx: &mut Cx<'_>) {
-    cx.tp.ack.rcv_mss = cx.tp.advmss.min(536);
+//! Buffers: how much we offer to receive and how that grows with what arrives and is read; what happens when memory is short;
+//! when a sender may go on. Above: `reassembly`, `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux: tcp_init_buffer_space,
+//! tcp_grow_window, tcp_rcv_space_adjust, tcp_prune_queue, tcp_check_space.
+
+use super::input::Seg;
+use super::rtt::rtt_tsopt_us;
+use super::sack;
+use super::state::State;
+use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock, ack};
+use super::{output, window};
+use crate::counters::{DropReason, Mib};
+use crate::env::Instant;
+use crate::error::{Error, Result};
+use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::wait::Events;
+use crate::sock::{flag, mem};
+use crate::wire::tcp::TcpFlags;
+use std::sync::atomic::Ordering;
+
+/// Least MSS, for estimates of the peer's (TCP_MIN_MSS).
+const MIN_MSS: u32 = 88;
+/// Header room and bookkeeping that Linux charges beside a segment's payload, bytes: MAX_TCP_HEADER and skb_shared_info.
+const SEG_OVERHEAD: u32 = 320 + 320;
+/// Linux's struct sk_buff, bytes.
+const SKB_STRUCT: u32 = 256;
+
+fn rmem_alloc(cx: &Cx<'_>) -> i32 {
+    cx.sock.rmem_alloc.load(Ordering::Relaxed)
 }
-/// The program has read.
-pub fn rcv_space_adjust(_cx: &mut Cx<'_>) {}
+
+fn rcvbuf(cx: &Cx<'_>) -> i32 {
+    cx.sock.rcvbuf.load(Ordering::Relaxed)
+}
+
+/// Whether TCP as a whole is short of memory (tcp_under_memory_pressure).
+pub fn under_memory_pressure(cx: &Cx<'_>) -> bool {
+    cx.sock.accounts().pressure.load(Ordering::Relaxed)
+}
+
+/// Below the first limit of `tcp_mem`: buffers may grow.
+fn memory_is_ample(cx: &Cx<'_>) -> bool {
+    cx.sock.accounts().pages.load(Ordering::Relaxed) < cx.stack.sysctl.tcp_mem()[0].min(i64::MAX as u64) as i64
+}
+
+// ---- Sending: how large the send buffer is, who is woken.
+
+/// Grows the send buffer to twice what the congestion window needs (tcp_sndbuf_expand). Sized as Linux sizes a segment, so that
+/// programs see the same SO_SNDBUF.
+fn sndbuf_expand(cx: &mut Cx<'_>) {
+    let tp = &*cx.tp;
+    let per_mss = (tp.rx_opt.mss_clamp as u32).max(tp.mss_cache).min(1 << 20) + SEG_OVERHEAD;
+    let per_mss = per_mss.next_power_of_two() + SKB_STRUCT;
+    let segs = INIT_CWND.max(tp.snd_cwnd).max(tp.reordering.saturating_add(1));
+    let factor = cx.with_ca(|ca, cx| ca.sndbuf_expand(cx)).flatten().unwrap_or(2);
+    let want = factor as u64 * segs as u64 * per_mss as u64;
+    let want = want.min(cx.stack.sysctl.tcp_wmem()[2].max(0) as u64) as i32;
+    if cx.sock.sndbuf.load(Ordering::Relaxed) < want {
+        cx.sock.sndbuf.store(want, Ordering::Relaxed);
+    }
+}
+
+fn should_expand_sndbuf(cx: &Cx<'_>) -> bool {
+    !cx.sk.flag(flag::SNDBUF_LOCK)
+        && !under_memory_pressure(cx)
+        && memory_is_ample(cx)
+        // A full congestion window needs no more to fill it.
+        && output::packets_in_flight(cx.tp) < cx.tp.snd_cwnd
+}
+
+/// The send buffer has room again: grows it if the window outgrew it, wakes writers (tcp_new_space).
+pub fn new_space(cx: &mut Cx<'_>) {
+    if should_expand_sndbuf(cx) {
+        sndbuf_expand(cx);
+        cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+    }
+    write_space(cx);
+}
+
+/// Wakes writers when a third of the send buffer is free (sk_stream_write_space).
+pub fn write_space(cx: &mut Cx<'_>) {
+    let free = cx.sock.sndbuf.load(Ordering::Relaxed).saturating_sub(cx.sk.wmem_queued);
+    if free >= cx.sk.wmem_queued >> 1 && output::stream_memory_free(cx, true) {
+        cx.sock.wait.wake(Events::OUT);
+    }
+}
+
+/// After an acknowledgement: looks after writers when somebody waits for room, or would have to (tcp_check_space). The buffer
+/// must also grow for a program that only tries again, so a nearly full queue counts as waiting.
+pub fn check_space(cx: &mut Cx<'_>) {
+    let tight = cx.sk.wmem_queued >= cx.sock.sndbuf.load(Ordering::Relaxed) >> 1;
+    if tight || cx.sock.wait.has_interest(Events::OUT) {
+        new_space(cx);
+    }
+}
+
+// ---- Receiving: the window's growth.
+
+/// Sets window and buffers of a connection that starts (tcp_init_buffer_space).
+pub fn init_buffer_space(cx: &mut Cx<'_>) {
+    if !cx.sk.flag(flag::SNDBUF_LOCK) {
+        sndbuf_expand(cx);
+    }
+    cx.tp.rcvq_time = cx.now;
+    cx.tp.rcvq_seq = cx.tp.copied_seq;
+    let app_win = cx.stack.sysctl.tcp_app_win().clamp(0, 31) as u32;
+    let maxwin = window::full_space(cx).max(0) as u32;
+    let advmss = cx.tp.advmss as u32;
+    let now_ms = cx.now.as_millis() as u32;
+    let tp = &mut *cx.tp;
+    if tp.window_clamp >= maxwin {
+        tp.window_clamp = maxwin;
+        if app_win != 0 && maxwin > 4 * advmss {
+            tp.window_clamp = (maxwin - (maxwin >> app_win)).max(4 * advmss);
+        }
+    }
+    // One segment stays in reserve.
+    if app_win != 0 && tp.window_clamp > 2 * advmss && tp.window_clamp.saturating_add(advmss) > maxwin {
+        tp.window_clamp = (2 * advmss).max(maxwin.saturating_sub(advmss));
+    }
+    tp.rcv_ssthresh = tp.rcv_ssthresh.min(tp.window_clamp);
+    tp.snd_cwnd_stamp_ms = now_ms;
+    tp.rcvq_space = tp.rcv_ssthresh.min(tp.rcv_wnd).min(INIT_CWND * advmss);
+}
+
+/// Under memory pressure offers four segments at most (tcp_adjust_rcv_ssthresh).
+pub fn adjust_rcv_ssthresh(cx: &mut Cx<'_>) {
+    cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * cx.tp.advmss as u32);
+}
+
+/// How much a segment of this truesize may add to the window, bytes: less and less as its overhead grows
+/// (__tcp_grow_window).
+fn grow_increment(cx: &Cx<'_>, len: u32, truesize: i32) -> u32 {
+    let mut truesize = window::win_from_space(cx.tp, truesize) >> 1;
+    let mut win = window::win_from_space(cx.tp, cx.stack.sysctl.tcp_rmem()[2]) >> 1;
+    while win > 0 && cx.tp.rcv_ssthresh <= win as u32 {
+        if truesize <= len as i32 {
+            return 2 * cx.tp.ack.rcv_mss as u32;
+        }
+        truesize >>= 1;
+        win >>= 1;
+    }
+    0
+}
+
+/// Raises `rcv_ssthresh` for a segment of `len` bytes that took `truesize` (tcp_grow_window).
+pub fn grow_window(cx: &mut Cx<'_>, len: u32, truesize: u32) {
+    let room =
+        (cx.tp.window_clamp.min(i32::MAX as u32) as i32).min(window::space(cx)) as i64 - cx.tp.rcv_ssthresh as i64;
+    if room <= 0 {
+        return;
+    }
+    if under_memory_pressure(cx) {
+        adjust_rcv_ssthresh(cx);
+        return;
+    }
+    let truesize = truesize.min(i32::MAX as u32) as i32;
+    let incr = if window::win_from_space(cx.tp, truesize) <= len as i32 {
+        2 * cx.tp.advmss as u32
+    } else {
+        grow_increment(cx, len, truesize)
+    };
+    if incr != 0 {
+        let incr = incr.max(len.saturating_mul(2));
+        cx.tp.rcv_ssthresh += (room.min(incr as i64)) as u32;
+        cx.tp.ack.quick |= 1;
+    }
+}
+
+/// The buffer is overfull: grows it to what it holds if it may, else offers two segments (tcp_clamp_window).
+pub fn clamp_window(cx: &mut Cx<'_>) {
+    cx.tp.ack.quick = 0;
+    let rmem2 = cx.stack.sysctl.tcp_rmem()[2];
+    let alloc = rmem_alloc(cx);
+    if rcvbuf(cx) < rmem2 && !cx.sk.flag(flag::RCVBUF_LOCK) && !under_memory_pressure(cx) && memory_is_ample(cx) {
+        cx.sock.rcvbuf.store(alloc.min(rmem2), Ordering::Relaxed);
+    }
+    if alloc > rcvbuf(cx) {
+        cx.tp.rcv_ssthresh = cx.tp.window_clamp.min(2 * cx.tp.advmss as u32);
+    }
+}
+
+/// TCP_WINDOW_CLAMP, and the clamp that follows the buffer (tcp_set_window_clamp). EINVAL: 0 on a sock that is not closed.
+pub fn set_window_clamp(cx: &mut Cx<'_>, val: u32) -> Result<()> {
+    if val == 0 {
+        if cx.state() != State::Close {
+            return Err(Error::Inval);
+        }
+        cx.tp.window_clamp = 0;
+        return Ok(());
+    }
+    let new = val.max(mem::SOCK_MIN_RCVBUF as u32 / 2);
+    let tp = &mut *cx.tp;
+    let old = tp.window_clamp;
+    tp.window_clamp = new;
+    if new < old {
+        tp.rcv_ssthresh = tp.rcv_ssthresh.min(new);
+    } else if new > old {
+        tp.rcv_ssthresh = tp.rcv_ssthresh.max(tp.rcv_wnd.min(new));
+    }
+    Ok(())
+}
+
+/// Grows the receive buffer to twice what is read a round trip, out-of-order data beside (tcp_rcvbuf_grow).
+pub fn rcvbuf_grow(cx: &mut Cx<'_>) {
+    if !cx.stack.sysctl.tcp_moderate_rcvbuf() || cx.sk.flag(flag::RCVBUF_LOCK) {
+        return;
+    }
+    let mut win = (cx.tp.rcvq_space as u64) << 1;
+    if let Some(last) = cx.tp.ooo_queue.back() {
+        win += last.tcp.end_seq.since(cx.tp.rcv_nxt) as u64;
+    }
+    let win = win.min(i32::MAX as u64) as i32;
+    let want = window::space_from_win(cx.tp, win).min(cx.stack.sysctl.tcp_rmem()[2]);
+    if want > rcvbuf(cx) {
+        cx.sock.rcvbuf.store(want, Ordering::Relaxed);
+        cx.tp.window_clamp = window::win_from_space(cx.tp, want).max(0) as u32;
+    }
+}
+
+/// The program has read: once a round trip, measures how much (Dynamic Right-Sizing; tcp_rcv_space_adjust).
+pub fn rcv_space_adjust(cx: &mut Cx<'_>) {
+    let time = (cx.now - cx.tp.rcvq_time).as_micros();
+    if cx.tp.rcv_rtt_us == 0 || time < (cx.tp.rcv_rtt_us >> 3) as u128 {
+        return;
+    }
+    // What waits unread was not taken at this rate.
+    let inq = cx.tp.rcv_nxt.since(cx.tp.copied_seq) as i64;
+    let copied = cx.tp.copied_seq.since(cx.tp.rcvq_seq) as i64 - inq;
+    if copied > cx.tp.rcvq_space as i64 {
+        cx.tp.rcvq_space = copied as u32;
+        rcvbuf_grow(cx);
+    }
+    cx.tp.rcvq_seq = cx.tp.copied_seq;
+    cx.tp.rcvq_time = cx.now;
+}
+
+/// A first guess of the peer's segment size, small rather than large (tcp_initialize_rcv_mss).
+pub fn initialize_rcv_mss(cx: &mut Cx<'_>) {
+    let tp = &mut *cx.tp;
+    let hint = (tp.advmss as u32).min(tp.mss_cache).min(tp.rcv_wnd / 2).min(MSS_DEFAULT as u32).max(MIN_MSS);
+    tp.ack.rcv_mss = hint as u16;
+}
+
+/// Learns the peer's segment size from what arrives, and from its truesize how much of the buffer is payload
+/// (tcp_measure_rcv_mss). `skb` has its header pulled.
+pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
+    let lss = cx.tp.ack.last_seg_size;
+    cx.tp.ack.last_seg_size = 0;
+    let mut len = if skb.gso_size != 0 { skb.gso_size as u32 } else { skb.len() as u32 };
+    let rcv_mss = cx.tp.ack.rcv_mss as u32;
+    if len >= rcv_mss {
+        if len != rcv_mss && skb.truesize != 0 {
+            let ratio = (((skb.len() as u64) << 8) / skb.truesize as u64).clamp(1, 255) as u8;
+            let old = std::mem::replace(&mut cx.tp.scaling_ratio, ratio);
+            if old != ratio {
+                let clamp = window::win_from_space(cx.tp, rcvbuf(cx)).max(1) as u32;
+                // A clamp that is not zero is always accepted.
+                let _ = set_window_clamp(cx, clamp);
+                cx.tp.rcvq_space = cx.tp.rcvq_space.min(cx.tp.window_clamp);
+            }
+        }
+        cx.tp.ack.rcv_mss = len.min(cx.tp.advmss as u32).min(u16::MAX as u32) as u16;
+        if seg.flags.contains(TcpFlags::PSH) {
+            cx.tp.ack.pending |= ack::PUSHED;
+        }
+        return;
+    }
+    // Short: only a second one of the same size, without PSH or large enough to be no trickle, counts as the peer's MSS.
+    len += seg.header_len as u32;
+    let remnant = seg.flags.intersects(TcpFlags::FIN | TcpFlags::URG | TcpFlags::SYN | TcpFlags::PSH);
+    if len >= MSS_DEFAULT as u32 + 20 || (len >= MIN_MSS + 20 && !remnant) {
+        let len = len.saturating_sub(cx.tp.tcp_header_len as u32).min(u16::MAX as u32) as u16;
+        cx.tp.ack.last_seg_size = len;
+        if len == lss {
+            cx.tp.ack.rcv_mss = len.max(1);
+            return;
+        }
+    }
+    if cx.tp.ack.pending & ack::PUSHED != 0 {
+        cx.tp.ack.pending |= ack::PUSHED2;
+    }
+    cx.tp.ack.pending |= ack::PUSHED;
+}
+
+fn rcv_rtt_update(tp: &mut TcpSock, sample_us: u32, win_dep: bool) {
+    let sample = (sample_us as u64) << 3;
+    let old = tp.rcv_rtt_us as u64;
+    let new = if old == 0 || sample < old {
+        sample
+    } else if win_dep {
+        // A window may take longer than a round trip: such samples only lower the estimate.
+        return;
+    } else {
+        old - (old >> 3) + sample_us as u64
+    };
+    tp.rcv_rtt_us = new.min(u32::MAX as u64) as u32;
+}
+
+/// Without timestamps: the time a whole window takes to arrive bounds the round trip (tcp_rcv_rtt_measure).
+pub fn rcv_rtt_measure(cx: &mut Cx<'_>) {
+    if cx.tp.rcv_rtt_time != Instant::ZERO {
+        if cx.tp.rcv_nxt.before(cx.tp.rcv_rtt_seq) {
+            return;
+        }
+        let us = (cx.now - cx.tp.rcv_rtt_time).as_micros().clamp(1, u32::MAX as u128) as u32;
+        rcv_rtt_update(cx.tp, us, true);
+    }
+    cx.tp.rcv_rtt_seq = cx.tp.rcv_nxt + cx.tp.rcv_wnd;
+    cx.tp.rcv_rtt_time = cx.now;
+}
+
+/// With timestamps: from the echo, once each, on segments of full size (tcp_rcv_rtt_measure_ts).
+pub fn rcv_rtt_measure_ts(cx: &mut Cx<'_>, seg: &Seg) {
+    let ecr = cx.tp.rx_opt.rcv_tsecr;
+    if ecr == cx.tp.rcv_rtt_last_tsecr {
+        return;
+    }
+    cx.tp.rcv_rtt_last_tsecr = ecr;
+    if seg.end_seq.since(seg.seq) >= cx.tp.ack.rcv_mss as u32 {
+        let us = rtt_tsopt_us(cx, 0);
+        if us > 0 {
+            rcv_rtt_update(cx.tp, us.min(u32::MAX as i64) as u32, false);
+        }
+    }
+}
+
+// ---- Short of memory.
+
+/// Whether `len` more bytes may be taken now (tcp_can_ingest).
+fn can_ingest(cx: &Cx<'_>, len: usize) -> bool {
+    rmem_alloc(cx) as i64 + len as i64 <= rcvbuf(cx) as i64
+}
+
+fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
+    mem::schedule(cx.stack, cx.sock, cx.sk, size.min(i32::MAX as u32) as i32, mem::Kind::Recv)
+}
+
+/// Makes room for a packet, by collapsing and pruning if it must; false: there is none (tcp_try_rmem_schedule).
+pub fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
+    let size = skb.truesize;
+    if can_ingest(cx, skb.len()) && rmem_schedule(cx, size) {
+        return true;
+    }
+    if !prune_queue(cx, skb) {
+        return false;
+    }
+    while !rmem_schedule(cx, size) {
+        if !prune_ofo_queue(cx, skb) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Gets below the buffer's limit by copying, then by dropping out-of-order data, latest first (tcp_prune_queue).
+fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
+    if rmem_alloc(cx) == 0 {
+        return false;
+    }
+    cx.stack.mib.inc(Mib::TcpExtPruneCalled);
+    let len = incoming.len();
+    if !can_ingest(cx, len) {
+        clamp_window(cx);
+    } else if under_memory_pressure(cx) {
+        adjust_rcv_ssthresh(cx);
+    }
+    if can_ingest(cx, len) {
+        return true;
+    }
+    collapse_ofo_queue(cx);
+    collapse_receive_queue(cx);
+    if can_ingest(cx, len) {
+        return true;
+    }
+    prune_ofo_queue(cx, incoming);
+    if can_ingest(cx, len) {
+        return true;
+    }
+    cx.stack.mib.inc(Mib::TcpExtRcvPruned);
+    // Overcommitted: the sender is to notice. Header prediction is off until there is room.
+    cx.tp.pred_flags = 0;
+    false
+}
+
+/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that needs the
+/// room. True when something went (tcp_prune_ofo_queue).
+fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
+    let mut goal = (rcvbuf(cx) >> 3) as i64;
+    let mut pruned = false;
+    while let Some(last) = cx.tp.ooo_queue.back() {
+        if incoming.tcp.seq.after(last.tcp.seq) {
+            break;
+        }
+        let Some(skb) = cx.tp.ooo_queue.pop_back() else { break };
+        pruned = true;
+        goal -= skb.truesize as i64;
+        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
+        cx.stack.mib.drop(DropReason::TcpOfoQueue);
+        if goal <= 0 || cx.tp.ooo_queue.is_empty() {
+            mem::reclaim(cx.sock, cx.sk);
+            if can_ingest(cx, incoming.len()) && !under_memory_pressure(cx) {
+                break;
+            }
+            goal = (rcvbuf(cx) >> 3) as i64;
+        }
+    }
+    if pruned {
+        cx.stack.mib.inc(Mib::TcpExtOfoPruned);
+        // What was reported is gone: reports start over, as a receiver may (RFC 2018 §8).
+        if sack::is_sack(cx.tp) {
+            sack::sack_reset(cx.tp);
+        }
+    }
+    pruned
+}
+
+/// Whether copying would save memory: twice as much is held as needed, or more.
+fn is_bloated(skb: &Skb) -> bool {
+    skb.truesize as usize > 2 * skb.len() + SKB_OVERHEAD as usize
+}
+
+/// Copies neighbours of a run of small packets together; the copies hold at most 16 KiB. Returns them, and how many packets
+/// went.
+fn collapse(run: Vec<Skb>) -> (Vec<Skb>, u64) {
+    let (mut out, mut gone): (Vec<Skb>, u64) = (Vec::new(), 0);
+    for skb in run {
+        let special = skb.is_empty() || skb.tcp.flags as u16 & (TcpFlags::SYN | TcpFlags::FIN).bits() != 0;
+        if let Some(prev) = out.last_mut()
+            && !special
+            && prev.tcp.flags as u16 & (TcpFlags::SYN | TcpFlags::FIN).bits() == 0
+            && !skb.tcp.seq.after(prev.tcp.end_seq)
+            && skb.tcp.end_seq.after(prev.tcp.end_seq)
+            && prev.len() + skb.len() <= 16 * 1024
+            && (is_bloated(&skb) || is_bloated(prev))
+        {
+            // Overlap is cut off the front of the later one.
+            let skip = prev.tcp.end_seq.since(skb.tcp.seq) as usize;
+            let mut bytes = vec![0u8; skb.len().saturating_sub(skip)];
+            skb.copy_out(skip, &mut bytes);
+            let room = 16 * 1024 - prev.len();
+            prev.append(&bytes, room);
+            prev.tcp.end_seq = skb.tcp.end_seq;
+            prev.tcp.flags |= skb.tcp.flags;
+            gone += 1;
+            continue;
+        }
+        let mut skb = skb;
+        if is_bloated(&skb) && !special {
+            skb.shrink();
+        }
+        out.push(skb);
+    }
+    (out, gone)
+}
+
+fn recharge(cx: &mut Cx<'_>, before: i64, after: i64) {
+    if after < before {
+        mem::uncharge_rmem(cx.sock, cx.sk, (before - after) as u32);
+    } else if after > before {
+        mem::charge_rmem(cx.sock, cx.sk, (after - before) as u32);
+    }
+}
+
+fn truesize<'a>(it: impl Iterator<Item = &'a Skb>) -> i64 {
+    it.map(|s| s.truesize as i64).sum()
+}
+
+/// Copies the receive queue together where that saves memory (tcp_collapse).
+fn collapse_receive_queue(cx: &mut Cx<'_>) {
+    let before = truesize(cx.sk.receive_queue.iter());
+    // What the program has begun to read keeps its place: the first packet's start may lie before copied_seq.
+    let (out, gone) = collapse(cx.sk.receive_queue.drain(..).collect());
+    cx.sk.receive_queue.extend(out);
+    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
+    let after = truesize(cx.sk.receive_queue.iter());
+    recharge(cx, before, after);
+}
+
+/// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so that a
+/// peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
+fn collapse_ofo_queue(cx: &mut Cx<'_>) {
+    let limit = (rcvbuf(cx) >> 3) as i64;
+    let before = truesize(cx.tp.ooo_queue.iter());
+    let all: Vec<Skb> = cx.tp.ooo_queue.drain().collect();
+    let (mut run, mut tiny, mut gone): (Vec<Skb>, i64, u64) = (Vec::new(), 0, 0);
+    let mut out: Vec<Skb> = Vec::with_capacity(all.len());
+    let mut flush = |run: &mut Vec<Skb>, out: &mut Vec<Skb>| {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
+        let size = truesize(run.iter());
+        let span = last.tcp.end_seq.since(first.tcp.seq);
+        if tiny > limit {
+            out.append(run);
+        } else if run.len() > 1 || span >= 4096 {
+            let (c, n) = collapse(std::mem::take(run));
+            gone += n;
+            out.extend(c);
+        } else {
+            tiny += size;
+            out.append(run);
+        }
+    };
+    for skb in all {
+        if run.last().is_some_and(|l| skb.tcp.seq.after(l.tcp.end_seq)) {
+            flush(&mut run, &mut out);
+        }
+        run.push(skb);
+    }
+    flush(&mut run, &mut out);
+    for s in out {
+        cx.tp.ooo_queue.push_back(s);
+    }
+    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
+    let after = truesize(cx.tp.ooo_queue.iter());
+    recharge(cx, before, after);
+}
+
+pub use super::recvmsg::data_ready;

@@ -1,9 +1,15 @@
-//! RTT and RTO.
-use super::tcb::{Cx, TcpSock};
-fn micros(d: std::time::Duration) -> u32 {
-    d.as_micros().min(u32::MAX as u128) as u32
-}
-/// Least RTO, µs.
+//! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake.
+//! RFC 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a falling RTT
+//! does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt, win_minmax.c.
+
+use super::ack::flag;
+use super::tcb::{Cx, MinRtt, RateSample, TcpSock};
+use crate::env::Instant;
+
+/// RTO after a handshake that gave no sample, microseconds (RFC 6298 §5.7).
+pub const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
+
+/// Least RTO of the connection, microseconds: the route's, the program's, the sysctl's (tcp_rto_min).
 pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
         Some(d) if d.rto_min_us != 0 => d.rto_min_us,
@@ -11,20 +17,216 @@ pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
         _ => micros(cx.stack.sysctl.tcp_rto_min_us()),
     }
 }
-/// Minimum RTT, µs.
-pub fn min_rtt(tp: &TcpSock) -> u32 {
-    tp.rtt_min.0[0].0
-}
-/// RTO from the estimate.
-pub fn set_rto(cx: &mut Cx<'_>) {
-    cx.tp.rto_us = (cx.tp.srtt_us >> 3) + cx.tp.rttvar_us;
-}
-/// Greatest RTO, µs.
+
+/// Greatest RTO, microseconds: the program's or the sysctl's (tcp_rto_max).
 pub fn rto_max_us(cx: &Cx<'_>) -> u32 {
     match cx.tp.rto_max_ms {
         0 => micros(cx.stack.sysctl.tcp_rto_max_ms()),
         ms => ms.saturating_mul(1000),
     }
 }
-/// SYN-ACK's RTT.
-pub fn synack_rtt_meas(_cx: &mut Cx<'_>, _sent: Option<crate::env::Instant>) {}
+
+fn micros(d: core::time::Duration) -> u32 {
+    d.as_micros().min(u32::MAX as u128) as u32
+}
+
+/// Least RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX` without a sample.
+#[inline]
+pub fn min_rtt(tp: &TcpSock) -> u32 {
+    tp.rtt_min.0[0].0
+}
+
+/// RTO of the estimate as it stands, held to the greatest one. Whole milliseconds, rounded up: the granularity G of
+/// RFC 6298 §2 (tcp_set_rto).
+pub fn set_rto(cx: &mut Cx<'_>) {
+    let rto = (cx.tp.srtt_us >> 3) as u64 + cx.tp.rttvar_us as u64;
+    cx.tp.rto_us = (rto.div_ceil(1000) * 1000).min(rto_max_us(cx) as u64) as u32;
+}
+
+/// Takes a sample of `mrtt_us` microseconds into the smoothed values (tcp_rtt_estimator).
+pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
+    let rto_min = rto_min_us(cx);
+    let tp = &mut *cx.tp;
+    if tp.srtt_us == 0 {
+        tp.srtt_us = mrtt_us.min(u32::MAX >> 3) << 3;
+        tp.mdev_us = mrtt_us.min(u32::MAX >> 1) << 1;
+        tp.rttvar_us = tp.mdev_us.max(rto_min);
+        tp.mdev_max_us = tp.rttvar_us;
+        tp.rtt_seq = tp.snd_nxt;
+        tp.srtt_us = tp.srtt_us.max(1);
+        return;
+    }
+    let mut m = mrtt_us as i64 - (tp.srtt_us >> 3) as i64;
+    tp.srtt_us = (tp.srtt_us as i64 + m).clamp(1, u32::MAX as i64) as u32;
+    if m < 0 {
+        m = -m - (tp.mdev_us >> 2) as i64;
+        // A path that became faster is no reason to wait longer: only an eighth of the weight.
+        if m > 0 {
+            m >>= 3;
+        }
+    } else {
+        m -= (tp.mdev_us >> 2) as i64;
+    }
+    tp.mdev_us = (tp.mdev_us as i64 + m).clamp(0, u32::MAX as i64) as u32;
+    if tp.mdev_us > tp.mdev_max_us {
+        tp.mdev_max_us = tp.mdev_us;
+        tp.rttvar_us = tp.rttvar_us.max(tp.mdev_max_us);
+    }
+    if tp.snd_una.after(tp.rtt_seq) {
+        if tp.mdev_max_us < tp.rttvar_us {
+            tp.rttvar_us -= (tp.rttvar_us - tp.mdev_max_us) >> 2;
+        }
+        tp.rtt_seq = tp.snd_nxt;
+        tp.mdev_max_us = rto_min;
+    }
+}
+
+/// RTT by the echoed timestamp, microseconds; -1 when it cannot be right. Less than a tick counts as `min_ticks`
+/// milliseconds (tcp_rtt_tsopt_us).
+pub fn rtt_tsopt_us(cx: &Cx<'_>, min_ticks: u32) -> i64 {
+    let delta = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rx_opt.rcv_tsecr);
+    if delta >= i32::MAX as u32 / 1000 {
+        return -1;
+    }
+    delta.max(min_ticks) as i64 * 1000
+}
+
+/// Takes what an acknowledgement tells of the RTT, Karn's rule applied by the caller (-1: no such sample). Returns whether
+/// there was a sample (tcp_ack_update_rtt).
+pub fn ack_update_rtt(
+    cx: &mut Cx<'_>,
+    flags: u32,
+    seq_rtt_us: i64,
+    sack_rtt_us: i64,
+    ca_rtt_us: i64,
+    rs: &mut RateSample,
+) -> bool {
+    let (mut seq_rtt, mut ca_rtt) = (seq_rtt_us, ca_rtt_us);
+    if seq_rtt < 0 {
+        seq_rtt = sack_rtt_us;
+    }
+    // RFC 7323 §4.1: a timestamp tells even of retransmitted data, but only when it acknowledges something new.
+    let o = &cx.tp.rx_opt;
+    if seq_rtt < 0 && o.saw_tstamp && o.rcv_tsecr != 0 && flags & flag::ACKED != 0 {
+        seq_rtt = rtt_tsopt_us(cx, 1);
+        ca_rtt = seq_rtt;
+    }
+    rs.rtt_us = ca_rtt;
+    if seq_rtt < 0 {
+        return false;
+    }
+    update_rtt_min(cx, ca_rtt, flags);
+    rtt_estimator(cx, seq_rtt.min(u32::MAX as i64) as u32);
+    set_rto(cx);
+    cx.tp.backoff = 0;
+    true
+}
+
+/// RTT of the handshake on the passive side, from the SYN-ACK's only transmission at `sent`; None when it was sent again
+/// (tcp_synack_rtt_meas).
+pub fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
+    let rtt = sent.map_or(-1, |t| (cx.now - t).as_micros() as i64);
+    let mut rs = RateSample::default();
+    ack_update_rtt(cx, flag::SYN_ACKED, rtt, -1, rtt, &mut rs);
+}
+
+fn update_rtt_min(cx: &mut Cx<'_>, rtt_us: i64, flags: u32) {
+    // A delayed ACK measures the receiver's timer.
+    if flags & flag::ACK_MAYBE_DELAYED != 0 && rtt_us > min_rtt(cx.tp) as i64 {
+        return;
+    }
+    let window_ms = cx.stack.sysctl.tcp_min_rtt_wlen().as_millis().min(u32::MAX as u128) as u32;
+    let value = if rtt_us == 0 { 1000 } else { rtt_us.clamp(1, u32::MAX as i64) as u32 };
+    cx.tp.rtt_min.running_min(window_ms, cx.now.as_millis() as u32, value);
+}
+
+impl MinRtt {
+    /// Adds a sample; keeps the best, second and third best of a sliding window of `window_ms`, each later than the one
+    /// before (Kathleen Nichols' algorithm; minmax_running_min).
+    pub fn running_min(&mut self, window_ms: u32, now_ms: u32, value_us: u32) {
+        let s = &mut self.0;
+        let new = (value_us, now_ms);
+        if value_us <= s[0].0 || now_ms.wrapping_sub(s[2].1) > window_ms {
+            *s = [new; 3];
+            return;
+        }
+        if value_us <= s[1].0 {
+            s[1] = new;
+            s[2] = new;
+        } else if value_us <= s[2].0 {
+            s[2] = new;
+        }
+        let age = now_ms.wrapping_sub(s[0].1);
+        if age > window_ms {
+            *s = [s[1], s[2], new];
+            if now_ms.wrapping_sub(s[0].1) > window_ms {
+                *s = [s[1], s[2], new];
+            }
+        } else if s[1].1 == s[0].1 && age > window_ms / 4 {
+            s[1] = new;
+            s[2] = new;
+        } else if s[2].1 == s[1].1 && age > window_ms / 2 {
+            s[2] = new;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tcp::testing::Bench;
+
+    /// Rows: sample, then srtt/8, mdev/4, rttvar, RTO in microseconds, by hand from RFC 6298 §2 and the changes the file names.
+    #[test]
+    fn estimator_follows_the_table() {
+        let c = Bench::new();
+        c.with(|cx| {
+            for (sample, srtt8, rto) in [
+                (100_000u32, 100_000u32, 300_000u32), // first: rttvar is the floor of 200 ms
+                (100_000, 100_000, 300_000),
+                (108_000, 101_000, 301_000),
+                (500_000, 150_875, 641_000),
+            ] {
+                rtt_estimator(cx, sample);
+                set_rto(cx);
+                assert_eq!((cx.tp.srtt_us >> 3, cx.tp.rto_us), (srtt8, rto), "after {sample}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_falling_rtt_does_not_raise_the_deviation_at_full_weight() {
+        let c = Bench::new();
+        c.with(|cx| {
+            for _ in 0..100 {
+                rtt_estimator(cx, 800_000);
+            }
+            let before = cx.tp.mdev_us;
+            rtt_estimator(cx, 400_000);
+            assert!(cx.tp.mdev_us - before <= 50_000, "{} {}", before, cx.tp.mdev_us);
+        });
+    }
+
+    #[test]
+    fn the_minimum_forgets_after_its_window() {
+        let mut m = MinRtt::default();
+        m.running_min(1000, 0, 50);
+        m.running_min(1000, 100, 80);
+        m.running_min(1000, 600, 70);
+        assert_eq!(m.0[0].0, 50);
+        m.running_min(1000, 1001, 90);
+        assert_eq!(m.0[0].0, 70);
+        m.running_min(1000, 5000, 200);
+        assert_eq!(m.0[0].0, 200);
+    }
+
+    #[test]
+    fn without_any_sample_the_rto_is_bounded_by_its_maximum() {
+        let c = Bench::new();
+        c.with(|cx| {
+            rtt_estimator(cx, u32::MAX);
+            set_rto(cx);
+            assert_eq!(cx.tp.rto_us, rto_max_us(cx));
+        });
+    }
+}

@@ -344,6 +344,8 @@ pub struct TcpSock {
     pub is_cwnd_limited: bool,
     /// Last sending filled the receiver's window.
     pub rwnd_limited: bool,
+    /// The peer took selective acknowledgements back, and recovery from that goes on.
+    pub is_sack_reneg: bool,
     /// F-RTO (RFC 5682) in progress.
     pub frto: bool,
     /// SYN or SYN-ACK was retransmitted, or undo of it is possible.
@@ -642,6 +644,7 @@ impl TcpSock {
             cwnd_usage_seq: z,
             is_cwnd_limited: false,
             rwnd_limited: false,
+            is_sack_reneg: false,
             frto: false,
             total_retrans: 0,
             bytes_retrans: 0,
@@ -660,7 +663,7 @@ impl TcpSock {
             ca_setsockopt: false,
             reordering,
             reord_seen: 0,
-            rack: Rack::default(),
+            rack: Rack { reo_wnd_steps: 1, ..Rack::default() },
             pacing_rate: u64::MAX,
             delivered: 0,
             delivered_ce: 0,
@@ -751,7 +754,7 @@ impl TcpSock {
             chrono_type: 0,
             chrono_start: Instant::ZERO,
             last_oow_ack_ms: 0,
-            challenge: (0, 0),
+            challenge: (0, u32::MAX),
             compressed_ack: 0,
             dup_ack_counter: 0,
             compressed_ack_rcv_nxt: z,

@@ -1,12 +1,328 @@
-//! Cubic.
+//! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since the last
+//! reduction, never below what Reno would reach. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c.
+//! Departure: the cube root is exact where Linux's is within 0.2 percent.
+
 use super::*;
-/// Ops.
+use crate::counters::Mib;
+use crate::env::Instant;
+use crate::sock::skb::GSO_MAX_SIZE;
+use crate::wire::seq::SeqNum;
+
+/// Unit of `BETA`.
+const BETA_SCALE: u32 = 1024;
+/// Window after a reduction over window before it, in 1/1024: 0.7 (RFC 9438 §4.6).
+const BETA: u32 = 717;
+/// Time unit of the cubic function: 2^-10 s.
+const HZ_BITS: u32 = 10;
+/// The constant C of RFC 9438 §5.1 times 1024: 0.4.
+const CUBE_RTT_SCALE: u64 = 410;
+/// Windows times this, under the cube root, give K in units of 2^-10 s.
+const CUBE_FACTOR: u64 = (1 << (10 + 3 * HZ_BITS)) / CUBE_RTT_SCALE;
+/// Segments acknowledged per segment of growth of the Reno estimate over the window, times 8: (1 + beta) / 3 (1 - beta).
+const RENO_SCALE: u32 = 8 * (BETA_SCALE + BETA) / 3 / (BETA_SCALE - BETA);
+
+/// HyStart does not act below this window, segments.
+const HYSTART_LOW_WINDOW: u32 = 16;
+/// ACKs closer than this belong to one train, microseconds.
+const HYSTART_ACK_DELTA_US: u32 = 2_000;
+/// RTT samples of a round before its minimum counts.
+const HYSTART_MIN_SAMPLES: u8 = 8;
+/// Least and greatest rise of the RTT that ends slow start, microseconds.
+const HYSTART_DELAY_US: (u32, u32) = (4_000, 16_000);
+
+/// "cubic".
 pub struct CubicOps;
+
+/// Times are the stack's: milliseconds and microseconds modulo 2^32.
+#[derive(Debug, Default)]
+struct Cubic {
+    /// Segments acknowledged per segment of growth.
+    cnt: u32,
+    /// Window before the last reduction (W_max); 0: none yet.
+    last_max_cwnd: u32,
+    /// Window at the last computation, and when.
+    last_cwnd: u32,
+    last_time_ms: u32,
+    /// Where the cubic curve is flat.
+    origin_point: u32,
+    /// Time from the reduction to the flat point, 2^-10 s.
+    k: u32,
+    /// Least RTT seen, microseconds; 0: none.
+    delay_min_us: u32,
+    /// Start of this epoch of growth; None: the next acknowledgement starts one.
+    epoch_start_ms: Option<u32>,
+    /// Segments acknowledged since the Reno estimate last grew.
+    ack_cnt: u32,
+    /// The Reno estimate.
+    tcp_cwnd: u32,
+    /// HyStart: RTT samples this round.
+    sample_cnt: u8,
+    /// HyStart found the exit point.
+    found: bool,
+    /// HyStart: start of the round, and the sequence that ends it.
+    round_start_us: u32,
+    end_seq: SeqNum,
+    /// HyStart: time of the last ACK of the train.
+    last_ack_us: u32,
+    /// HyStart: least RTT of the round.
+    curr_rtt_us: u32,
+}
+
 impl CongOps for CubicOps {
     fn name(&self) -> &str {
         "cubic"
     }
-    fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        todo!()
+    fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+        let mut c = Cubic::default();
+        c.hystart_reset(cx.now, cx.tp.snd_nxt);
+        Box::new(c)
+    }
+}
+
+/// Greatest r with r^3 <= a.
+fn cube_root(a: u64) -> u32 {
+    let (mut r, mut bit) = (0u64, 1u64 << 21);
+    while bit > 0 {
+        let t = r | bit;
+        if u128::from(t).pow(3) <= u128::from(a) {
+            r = t;
+        }
+        bit >>= 1;
+    }
+    r as u32
+}
+
+impl Cubic {
+    fn hystart_reset(&mut self, now: Instant, snd_nxt: SeqNum) {
+        self.round_start_us = now.as_micros() as u32;
+        self.last_ack_us = self.round_start_us;
+        self.end_seq = snd_nxt;
+        self.curr_rtt_us = u32::MAX;
+        self.sample_cnt = 0;
+    }
+
+    /// Computes `cnt` for a window of `cwnd` (at least 1) after `acked` more segments (bictcp_update).
+    fn update(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
+        self.ack_cnt = self.ack_cnt.saturating_add(acked);
+        let since = now_ms.wrapping_sub(self.last_time_ms) as i32;
+        if self.last_cwnd == cwnd && since <= 1000 / 32 {
+            return;
+        }
+        // The curve moves once a millisecond at most; the Reno estimate with every acknowledgement.
+        if self.epoch_start_ms.is_none() || now_ms != self.last_time_ms {
+            self.follow_curve(now_ms, cwnd, acked);
+        }
+        let delta = ((cwnd as u64 * RENO_SCALE as u64) >> 3).max(1).min(u32::MAX as u64) as u32;
+        if self.ack_cnt > delta {
+            let steps = (self.ack_cnt - 1) / delta;
+            self.ack_cnt -= steps * delta;
+            self.tcp_cwnd = self.tcp_cwnd.saturating_add(steps);
+        }
+        if self.tcp_cwnd > cwnd {
+            self.cnt = self.cnt.min(cwnd / (self.tcp_cwnd - cwnd));
+        }
+        // Never faster than one segment for two acknowledged: 1.5 times a round trip.
+        self.cnt = self.cnt.max(2);
+    }
+
+    fn follow_curve(&mut self, now_ms: u32, cwnd: u32, acked: u32) {
+        self.last_cwnd = cwnd;
+        self.last_time_ms = now_ms;
+        let epoch = match self.epoch_start_ms {
+            Some(e) => e,
+            None => {
+                self.epoch_start_ms = Some(now_ms);
+                self.ack_cnt = acked;
+                self.tcp_cwnd = cwnd;
+                if self.last_max_cwnd <= cwnd {
+                    self.k = 0;
+                    self.origin_point = cwnd;
+                } else {
+                    let gap = (self.last_max_cwnd - cwnd) as u64;
+                    self.k = cube_root(CUBE_FACTOR.saturating_mul(gap));
+                    self.origin_point = self.last_max_cwnd;
+                }
+                now_ms
+            }
+        };
+        // One RTT ahead: the window now set takes effect then.
+        let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + self.delay_min_us.div_ceil(1000) as u64;
+        let t = (ms << HZ_BITS) / 1000;
+        let offs = t.abs_diff(self.k as u64) as u128;
+        let delta = (CUBE_RTT_SCALE as u128 * offs * offs * offs) >> (10 + 3 * HZ_BITS);
+        let delta = delta.min(u32::MAX as u128) as u32;
+        let target = if t < self.k as u64 {
+            self.origin_point.saturating_sub(delta)
+        } else {
+            self.origin_point.saturating_add(delta)
+        };
+        self.cnt = if target > cwnd { cwnd / (target - cwnd) } else { cwnd.saturating_mul(100) };
+        // Before the first loss the curve would start too flat: at least 5 percent a round trip.
+        if self.last_max_cwnd == 0 && self.cnt > 20 {
+            self.cnt = 20;
+        }
+    }
+
+    /// How far ACKs of one train may spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
+    fn ack_delay_us(pacing_rate: u64) -> u32 {
+        if pacing_rate == 0 {
+            return 0;
+        }
+        (GSO_MAX_SIZE as u64 * 4 * 1_000_000 / pacing_rate).min(1_000) as u32
+    }
+
+    fn hystart_update(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
+        if cx.tp.snd_una.after(self.end_seq) {
+            self.hystart_reset(cx.now, cx.tp.snd_nxt);
+        }
+        let cwnd = cx.tp.snd_cwnd;
+        if cwnd < HYSTART_LOW_WINDOW {
+            return;
+        }
+        let now = cx.now.as_micros() as u32;
+        if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
+            self.last_ack_us = now;
+            // Without pacing a whole window arrives in half an RTT when it fills the path.
+            let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate)) >> 1;
+            if now.wrapping_sub(self.round_start_us) as i32 > threshold as i32 {
+                self.found = true;
+                cx.stack.mib.inc(Mib::TcpExtTCPHystartTrainDetect);
+                cx.stack.mib.add(Mib::TcpExtTCPHystartTrainCwnd, cwnd as u64);
+                cx.tp.snd_ssthresh = cwnd;
+            }
+        }
+        self.curr_rtt_us = self.curr_rtt_us.min(delay_us);
+        if self.sample_cnt < HYSTART_MIN_SAMPLES {
+            self.sample_cnt += 1;
+        } else {
+            let rise = (self.delay_min_us >> 3).clamp(HYSTART_DELAY_US.0, HYSTART_DELAY_US.1);
+            if self.curr_rtt_us > self.delay_min_us.saturating_add(rise) {
+                self.found = true;
+                cx.stack.mib.inc(Mib::TcpExtTCPHystartDelayDetect);
+                cx.stack.mib.add(Mib::TcpExtTCPHystartDelayCwnd, cwnd as u64);
+                cx.tp.snd_ssthresh = cwnd;
+            }
+        }
+    }
+}
+
+impl CongAlgo for Cubic {
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let cwnd = cx.tp.snd_cwnd as u64;
+        self.epoch_start_ms = None;
+        // Fast convergence (RFC 9438 §4.7): a flow that shrank since its last peak leaves room to others.
+        self.last_max_cwnd = if cx.tp.snd_cwnd < self.last_max_cwnd {
+            (cwnd * (BETA_SCALE + BETA) as u64 / (2 * BETA_SCALE) as u64) as u32
+        } else {
+            cx.tp.snd_cwnd
+        };
+        ((cwnd * BETA as u64 / BETA_SCALE as u64) as u32).max(2)
+    }
+
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, _ack: SeqNum, acked: u32) {
+        if !crate::tcp::output::is_cwnd_limited(cx.tp) {
+            return;
+        }
+        let mut acked = acked;
+        if in_slow_start(cx.tp) {
+            acked = slow_start(cx, acked);
+            if acked == 0 {
+                return;
+            }
+        }
+        self.update(cx.now.as_millis() as u32, cx.tp.snd_cwnd, acked);
+        cong_avoid_ai(cx, self.cnt, acked);
+    }
+
+    fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
+        if new == CaState::Loss {
+            *self = Cubic::default();
+            self.hystart_reset(cx.now, cx.tp.snd_nxt);
+        }
+    }
+
+    fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
+        // An idle time does not count as time on the curve.
+        if event == CaEvent::TxStart
+            && let Some(epoch) = self.epoch_start_ms
+        {
+            let now = cx.now.as_millis() as u32;
+            let idle = now.wrapping_sub(cx.tp.lsndtime_ms) as i32;
+            if idle > 0 {
+                let moved = epoch.wrapping_add(idle as u32);
+                self.epoch_start_ms = Some(if moved.wrapping_sub(now) as i32 > 0 { now } else { moved });
+            }
+        }
+    }
+
+    fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {
+        if sample.rtt_us < 0 {
+            return;
+        }
+        // Just after a reduction queues drain and samples lie.
+        let now = cx.now.as_millis() as u32;
+        if self.epoch_start_ms.is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
+            return;
+        }
+        let delay = sample.rtt_us.clamp(1, u32::MAX as i64) as u32;
+        if self.delay_min_us == 0 || self.delay_min_us > delay {
+            self.delay_min_us = delay;
+        }
+        if !self.found && in_slow_start(cx.tp) {
+            self.hystart_update(cx, delay);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_those_of_rfc_9438_in_linux_units() {
+        assert_eq!((CUBE_FACTOR, RENO_SCALE), (2_681_735_677, 15));
+        for (a, r) in [(0, 0), (1, 1), (7, 1), (8, 2), (26, 2), (27, 3), (999_999_999, 999), (1_000_000_000, 1000)] {
+            assert_eq!(cube_root(a), r, "{a}");
+        }
+        assert_eq!(cube_root(u64::MAX), 2_642_245);
+    }
+
+    /// After a reduction from 100 to 70, K = cbrt(30 / 0.4) = 4.217 s (RFC 9438 §4.2), and the curve is back at 100 there.
+    #[test]
+    fn the_window_returns_to_its_last_maximum_after_k_seconds() {
+        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
+        c.update(1_000, 70, 1);
+        assert_eq!(c.k, 4_316);
+        assert_eq!(c.origin_point, 100);
+        // At the start the target is C K^3 below the origin: the window itself, so growth is as slow as it gets.
+        assert!(c.cnt >= 70, "{}", c.cnt);
+        // Half way the curve is 30/8 below the origin, rounded to 3.
+        let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
+        c.update(1_000, 70, 1);
+        c.tcp_cwnd = 0;
+        c.update(1_000 + 2_108, 71, 1);
+        assert_eq!(c.cnt, 71 / (97 - 71));
+        // At K it asks for 100.
+        c.tcp_cwnd = 0;
+        c.update(1_000 + 4_217, 90, 1);
+        assert_eq!(c.cnt, 90 / (100 - 90));
+    }
+
+    #[test]
+    fn before_the_first_loss_growth_is_at_least_five_percent_a_round_trip() {
+        let mut c = Cubic::default();
+        c.update(1_000, 50, 1);
+        assert_eq!(c.cnt, 20);
+    }
+
+    #[test]
+    fn growth_is_never_below_renos() {
+        // Reno with CUBIC's beta gains 1 segment each 15/8 windows acknowledged.
+        let mut c = Cubic { last_max_cwnd: 1_000, ..Cubic::default() };
+        c.update(1_000, 10, 1);
+        for t in 0..10 {
+            c.update(1_040 + 40 * t, 10, 19);
+        }
+        assert!(c.tcp_cwnd > 10 && c.cnt <= 10, "{} {}", c.tcp_cwnd, c.cnt);
     }
 }

@@ -5,7 +5,8 @@
 pub mod cubic;
 pub mod reno;
 
-use super::tcb::{CaState, Cx, RateSample};
+use super::state::State;
+use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use crate::error::{Error, Result};
 use crate::wire::seq::SeqNum;
 use parking_lot::RwLock;
@@ -44,6 +45,10 @@ pub trait CongAlgo: Send + Debug {
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32);
     /// Takes over window and pacing altogether (BBR's kind): true when it did. Default: false.
     fn cong_control(&mut self, cx: &mut Cx<'_>, ack: SeqNum, flag: u32, rs: &RateSample) -> bool {
+        false
+    }
+    /// Whether `cong_control` is this algorithm's own: then recovery leaves the window to it.
+    fn has_cong_control(&self) -> bool {
         false
     }
     /// Before the state changes.
@@ -181,8 +186,110 @@ impl Cx<'_> {
     }
 }
 
-/// By name.
+/// Still below the threshold: the window grows by what is acknowledged (RFC 5681 §3.1).
+#[inline]
+pub fn in_slow_start(tp: &TcpSock) -> bool {
+    tp.snd_cwnd < tp.snd_ssthresh
+}
+
+/// Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
+/// (RFC 5681 §3.1, with the byte counting of RFC 3465 without its limit). Linux: tcp_slow_start.
+pub fn slow_start(cx: &mut Cx<'_>, acked: u32) -> u32 {
+    let tp = &mut *cx.tp;
+    let cwnd = tp.snd_cwnd.saturating_add(acked).min(tp.snd_ssthresh);
+    let used = cwnd.saturating_sub(tp.snd_cwnd);
+    tp.snd_cwnd = cwnd.min(tp.snd_cwnd_clamp).max(1);
+    acked.saturating_sub(used)
+}
+
+/// Additive increase: one segment for every `w` acknowledged. Credit left from a larger `w` gives one segment at once, so that
+/// a `w` that shrinks does not release a burst. Linux: tcp_cong_avoid_ai.
+pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
+    let w = w.max(1);
+    let tp = &mut *cx.tp;
+    if tp.snd_cwnd_cnt >= w {
+        tp.snd_cwnd_cnt = 0;
+        tp.snd_cwnd = tp.snd_cwnd.saturating_add(1);
+    }
+    tp.snd_cwnd_cnt = tp.snd_cwnd_cnt.saturating_add(acked);
+    if tp.snd_cwnd_cnt >= w {
+        let delta = tp.snd_cwnd_cnt / w;
+        tp.snd_cwnd_cnt -= delta * w;
+        tp.snd_cwnd = tp.snd_cwnd.saturating_add(delta);
+    }
+    tp.snd_cwnd = tp.snd_cwnd.min(tp.snd_cwnd_clamp).max(1);
+}
+
+/// Takes the default algorithm of the stack (tcp_assign_congestion_control).
+pub fn assign(cx: &mut Cx<'_>) {
+    cx.tp.ca = CongState { ops: cx.stack.cong.default_for(cx.stack), algo: None };
+}
+
+/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN marks the sock's
+/// packets as capable.
+pub fn init_congestion_control(cx: &mut Cx<'_>) {
+    cx.tp.prior_ssthresh = 0;
+    let ops = cx.tp.ca.ops.clone();
+    let algo = ops.start(cx);
+    cx.tp.ca.algo = Some(algo);
+    if ops.needs_ecn() {
+        cx.sk.tos = (cx.sk.tos & !3) | 2;
+    } else if cx.tp.ecn_flags & super::tcb::ecn::OK == 0 {
+        cx.sk.tos &= !3;
+    }
+}
+
+/// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who holds the
+/// stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
 pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
-    cx.tp.ca.ops = cx.stack.cong.find(name).ok_or(Error::NoEnt)?;
+    let ops = cx.stack.cong.find(name).ok_or(Error::NoEnt)?;
+    cx.tp.ca_setsockopt = true;
+    if cx.tp.ca.ops.name() == ops.name() {
+        return Ok(());
+    }
+    if let Some(mut old) = cx.tp.ca.algo.take() {
+        old.release(cx);
+    }
+    cx.tp.ca = CongState { ops, algo: None };
+    if !matches!(cx.state(), State::Close | State::Listen) {
+        init_congestion_control(cx);
+    }
     Ok(())
 }
+
+/// Ends the algorithm of a connection that ends (tcp_cleanup_congestion_control).
+pub fn cleanup(cx: &mut Cx<'_>) {
+    if let Some(mut algo) = cx.tp.ca.algo.take() {
+        algo.release(cx);
+    }
+}
+
+/// Moves to another congestion state; the algorithm hears of it first (tcp_set_ca_state).
+pub fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
+    cx.with_ca(|ca, cx| ca.set_state(cx, state));
+    cx.tp.ca_state = state;
+}
+
+/// Tells the algorithm of an event (tcp_ca_event).
+pub fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
+    cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
+}
+
+/// The threshold after a loss now, segments; at least 2. A connection whose algorithm has not started halves.
+pub fn ssthresh(cx: &mut Cx<'_>) -> u32 {
+    cx.with_ca(|ca, cx| ca.ssthresh(cx)).unwrap_or((cx.tp.snd_cwnd / 2).max(2))
+}
+
+/// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).
+pub fn has_cong_control(cx: &mut Cx<'_>) -> bool {
+    cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
+}
+
+/// Sets the congestion window; 0, which nothing may ask for, counts as 1.
+#[inline]
+pub fn set_cwnd(tp: &mut TcpSock, segments: u32) {
+    tp.snd_cwnd = segments.max(1);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,39 @@
-//! Reno.
+//! Reno: RFC 5681 growth and reduction, and the fallback of every stack. Above: `ack`, `recovery`. Linux: tcp_cong.c.
+
 use super::*;
-/// Ops.
+
+/// "reno".
 pub struct RenoOps;
+
+/// Reno keeps nothing of its own.
+#[derive(Debug)]
+struct Reno;
+
 impl CongOps for RenoOps {
     fn name(&self) -> &str {
         "reno"
     }
     fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
-        todo!()
+        Box::new(Reno)
+    }
+}
+
+impl CongAlgo for Reno {
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        (cx.tp.snd_cwnd >> 1).max(2)
+    }
+
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, _ack: SeqNum, acked: u32) {
+        if !crate::tcp::output::is_cwnd_limited(cx.tp) {
+            return;
+        }
+        let mut acked = acked;
+        if in_slow_start(cx.tp) {
+            acked = slow_start(cx, acked);
+            if acked == 0 {
+                return;
+            }
+        }
+        cong_avoid_ai(cx, cx.tp.snd_cwnd, acked);
     }
 }

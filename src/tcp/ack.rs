@@ -1,0 +1,583 @@
+//! What an acknowledgement does: checks it, takes the window, frees what it covers, measures, finds losses, adjusts the
+//! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`, `output`.
+//! RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+
+use super::cong::{self, AckSample, ca_ack};
+use super::input::Seg;
+use super::tcb::{CaState, Cx, RateSample, XmitTimer, ecn};
+use super::{chrono, output, probe, rate, recovery, rtt, sack, timer};
+use crate::counters::{DropReason, Mib};
+use crate::env::{Duration, Instant};
+use crate::sock::skb::sacked;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+
+/// What an acknowledgement turned out to be (FLAG_* of tcp_input.c).
+pub mod flag {
+    #![allow(missing_docs)]
+    /// The segment carries data.
+    pub const DATA: u32 = 0x01;
+    /// It updated the window.
+    pub const WIN_UPDATE: u32 = 0x02;
+    /// It acknowledged data.
+    pub const DATA_ACKED: u32 = 0x04;
+    /// Some of it had been sent again.
+    pub const RETRANS_DATA_ACKED: u32 = 0x08;
+    /// It acknowledged our SYN.
+    pub const SYN_ACKED: u32 = 0x10;
+    /// It selectively acknowledged something new.
+    pub const DATA_SACKED: u32 = 0x20;
+    /// It echoes congestion.
+    pub const ECE: u32 = 0x40;
+    /// A retransmission was found lost.
+    pub const LOST_RETRANS: u32 = 0x80;
+    /// Header prediction did not apply.
+    pub const SLOWPATH: u32 = 0x100;
+    /// Data sent once only was (selectively) acknowledged.
+    pub const ORIG_SACK_ACKED: u32 = 0x200;
+    pub const SND_UNA_ADVANCED: u32 = 0x400;
+    /// A believable DSACK.
+    pub const DSACKING_ACK: u32 = 0x800;
+    /// The retransmission timer is to be set again.
+    pub const SET_XMIT_TIMER: u32 = 0x1000;
+    /// The first unacknowledged segment is marked as received.
+    pub const SACK_RENEGING: u32 = 0x2000;
+    /// TS.Recent may be taken from it.
+    pub const UPDATE_TS_RECENT: u32 = 0x4000;
+    pub const NO_CHALLENGE_ACK: u32 = 0x8000;
+    pub const ACK_MAYBE_DELAYED: u32 = 0x1_0000;
+    /// The DSACK is for a loss probe.
+    pub const DSACK_TLP: u32 = 0x2_0000;
+    pub const ACKED: u32 = DATA_ACKED | SYN_ACKED;
+    pub const NOT_DUP: u32 = DATA | WIN_UPDATE | ACKED;
+    pub const CA_ALERT: u32 = DATA_SACKED | ECE | DSACKING_ACK;
+    pub const FORWARD_PROGRESS: u32 = ACKED | DATA_SACKED;
+}
+
+/// What the acknowledgement in hand has told so far (struct tcp_sacktag_state).
+#[derive(Debug, Default)]
+pub struct AckSt {
+    /// Bits of [`flag`] found by SACK processing.
+    pub flag: u32,
+    /// Send time of the first and last segment newly selectively acknowledged; zero: none.
+    pub first_sackt: Instant,
+    /// See `first_sackt`.
+    pub last_sackt: Instant,
+    /// Lowest sequence that shows reordering.
+    pub reord: SeqNum,
+    /// Segments delivered by SACK and DSACK.
+    pub sack_delivered: u32,
+    /// The rate sample.
+    pub rate: RateSample,
+}
+
+/// What to send after the acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rexmit {
+    /// Nothing special.
+    None,
+    /// What is marked lost.
+    Lost,
+    /// New data first (F-RTO, RFC 5682 §2.1 step 2b).
+    New,
+}
+
+/// Verdict on an acknowledgement number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckResult {
+    /// Processed.
+    New,
+    /// Older than `snd_una`, within reason.
+    Old,
+    /// Not acceptable.
+    Bad(DropReason),
+}
+
+/// `n` segments have been delivered (tcp_count_delivered).
+pub fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
+    cx.tp.delivered = cx.tp.delivered.wrapping_add(n);
+    if ece {
+        cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(n);
+    }
+}
+
+/// Whether the window of this acknowledgement is news (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window of the same
+/// segment number counts, so that a window can close.
+#[inline]
+pub fn may_update_window(cx: &Cx<'_>, ack: SeqNum, ack_seq: SeqNum, nwin: u32) -> bool {
+    let tp = &*cx.tp;
+    ack.after(tp.snd_una) || ack_seq.after(tp.snd_wl1) || (ack_seq == tp.snd_wl1 && (nwin > tp.snd_wnd || nwin == 0))
+}
+
+#[inline]
+fn snd_una_update(cx: &mut Cx<'_>, ack: SeqNum) {
+    cx.tp.bytes_acked = cx.tp.bytes_acked.wrapping_add(ack.since(cx.tp.snd_una) as u64);
+    cx.tp.snd_una = ack;
+}
+
+/// Takes the offered window and `snd_una` (tcp_ack_update_window).
+fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -> u32 {
+    let mut flags = 0;
+    let nwin = seg.scaled_window(cx.tp);
+    if may_update_window(cx, ack, ack_seq, nwin) {
+        flags |= flag::WIN_UPDATE;
+        cx.tp.snd_wl1 = ack_seq;
+        if cx.tp.snd_wnd != nwin {
+            cx.tp.snd_wnd = nwin;
+            // Header prediction compares the window: made again, or off.
+            cx.tp.pred_flags = 0;
+            super::input::fast_path_check(cx);
+            if !cx.tp.write_queue.is_empty() {
+                output::slow_start_after_idle_check(cx);
+            }
+            if nwin > cx.tp.max_window {
+                cx.tp.max_window = nwin;
+                output::sync_mss(cx, cx.tp.pmtu_cookie);
+            }
+        }
+    }
+    snd_una_update(cx, ack);
+    flags
+}
+
+/// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
+pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
+    let mut flags = flags;
+    let mut st = AckSt::default();
+    let prior_snd_una = cx.tp.snd_una;
+    let is_sack_reneg = cx.tp.is_sack_reneg;
+    let (ack_seq, ack) = (seg.seq, seg.ack_seq);
+    let prior_packets = cx.tp.packets_out;
+    let (delivered, lost) = (cx.tp.delivered, cx.tp.lost);
+    let mut rexmit = Rexmit::None;
+
+    if ack.before(prior_snd_una) {
+        // RFC 5961 §5.2, with what was acknowledged so far as another bound: blind injection must hit a window.
+        let max_window = (cx.tp.max_window as u64).min(cx.tp.bytes_acked) as u32;
+        if ack.before(prior_snd_una - max_window) {
+            if flags & flag::NO_CHALLENGE_ACK == 0 {
+                super::challenge::send_challenge_ack(cx);
+            }
+            return AckResult::Bad(DropReason::TcpTooOldAck);
+        }
+        if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
+            flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, &mut st);
+            count_delivered(cx, st.sack_delivered, false);
+            recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
+            newly_delivered(cx, delivered, flags);
+            xmit_recovery(cx, rexmit);
+        }
+        return AckResult::Old;
+    }
+    if ack.after(cx.tp.snd_nxt) {
+        return AckResult::Bad(DropReason::TcpAckUnsentData);
+    }
+    if ack.after(prior_snd_una) {
+        flags |= flag::SND_UNA_ADVANCED;
+        cx.tp.retransmits = 0;
+    }
+    let prior_fack = if sack::is_sack(cx.tp) { sack::highest_sack_seq(cx.tp) } else { cx.tp.snd_una };
+    st.rate.prior_in_flight = output::packets_in_flight(cx.tp);
+
+    // TS.Recent is taken only from a segment at the left edge (RFC 7323 §4.3), and after all checks.
+    if flags & flag::UPDATE_TS_RECENT != 0 {
+        super::input::replace_ts_recent(cx, ack_seq);
+    }
+
+    if flags & (flag::SLOWPATH | flag::SND_UNA_ADVANCED) == flag::SND_UNA_ADVANCED {
+        // Predicted: the window cannot have changed, and there are no options but the timestamp.
+        cx.tp.snd_wl1 = ack_seq;
+        snd_una_update(cx, ack);
+        flags |= flag::WIN_UPDATE;
+        in_ack_event(cx, ca_ack::WIN_UPDATE);
+        cx.stack.mib.inc(Mib::TcpExtTCPHPAcks);
+    } else {
+        let mut ev = ca_ack::SLOWPATH;
+        if ack_seq != seg.end_seq {
+            flags |= flag::DATA;
+        } else {
+            cx.stack.mib.inc(Mib::TcpExtTCPPureAcks);
+        }
+        flags |= ack_update_window(cx, seg, ack, ack_seq);
+        if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
+            flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, &mut st);
+        }
+        if seg.flags.contains(TcpFlags::ECE) && !seg.flags.contains(TcpFlags::SYN) && cx.tp.ecn_flags & ecn::OK != 0 {
+            flags |= flag::ECE;
+            ev |= ca_ack::ECE;
+        }
+        if st.sack_delivered > 0 {
+            count_delivered(cx, st.sack_delivered, flags & flag::ECE != 0);
+        }
+        if flags & flag::WIN_UPDATE != 0 {
+            ev |= ca_ack::WIN_UPDATE;
+        }
+        in_ack_event(cx, ev);
+    }
+
+    // Whatever was wrong with the path is over: the peer has answered.
+    cx.sk.err_soft = 0;
+    cx.tp.probes_out = 0;
+    cx.tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
+
+    if prior_packets == 0 {
+        if flags & flag::DSACKING_ACK != 0 {
+            recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
+            newly_delivered(cx, delivered, flags);
+        }
+        // Nothing is in flight: the acknowledgement may have opened a zero window.
+        ack_probe(cx);
+        if cx.tp.tlp_active {
+            recovery::process_tlp_ack(cx, ack, flags);
+        }
+        return AckResult::New;
+    }
+
+    flags |= clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
+    recovery::rack_update_reo_wnd(cx, &st.rate);
+    if cx.tp.tlp_active {
+        recovery::process_tlp_ack(cx, ack, flags);
+    }
+    if is_dubious(cx, flags) {
+        let mut num_dupack = 0;
+        if flags & (flag::SND_UNA_ADVANCED | flag::NOT_DUP | flag::DSACKING_ACK) == 0 {
+            num_dupack = 1;
+            // Pure ACKs may have been joined into one packet.
+            if flags & flag::DATA == 0 {
+                num_dupack = seg.rx_segs.max(1) as u32;
+            }
+        }
+        recovery::fastretrans_alert(cx, prior_snd_una, num_dupack, &mut flags, &mut rexmit);
+    }
+    if flags & flag::SET_XMIT_TIMER != 0 {
+        set_xmit_timer(cx);
+    }
+    let delivered = newly_delivered(cx, delivered, flags);
+    let lost = cx.tp.lost.wrapping_sub(lost);
+    st.rate.is_ack_delayed = flags & flag::ACK_MAYBE_DELAYED != 0;
+    rate::rate_gen(cx, delivered, lost, is_sack_reneg, &mut st.rate);
+    cong_control(cx, ack, delivered, flags, &st.rate);
+    xmit_recovery(cx, rexmit);
+    AckResult::New
+}
+
+fn in_ack_event(cx: &mut Cx<'_>, ev: u32) {
+    cx.with_ca(|ca, cx| ca.in_ack_event(cx, ev));
+}
+
+/// Whether an acknowledgement needs the recovery state machine (tcp_ack_is_dubious).
+#[inline]
+fn is_dubious(cx: &Cx<'_>, flags: u32) -> bool {
+    flags & flag::NOT_DUP == 0 || flags & flag::CA_ALERT != 0 || cx.tp.ca_state != CaState::Open
+}
+
+/// Segments delivered by this acknowledgement, counted (tcp_newly_delivered).
+fn newly_delivered(cx: &mut Cx<'_>, prior: u32, flags: u32) -> u32 {
+    let n = cx.tp.delivered.wrapping_sub(prior);
+    cx.stack.mib.add(Mib::TcpExtTCPDelivered, n as u64);
+    if flags & flag::ECE != 0 {
+        cx.stack.mib.add(Mib::TcpExtTCPDeliveredCE, n as u64);
+    }
+    n
+}
+
+/// Segments of a super-packet that the acknowledgement covers; the covered bytes are cut off (tcp_tso_acked).
+fn tso_acked(cx: &mut Cx<'_>) -> u32 {
+    let una = cx.tp.snd_una;
+    let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };
+    let before = skb.tcp.gso_segs.max(1) as u32;
+    let acked = una.since(skb.tcp.seq);
+    // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
+    if !skb.pull(acked as usize) {
+        return 0;
+    }
+    skb.tcp.seq = una;
+    let size = skb.tcp.gso_size.max(1) as usize;
+    let after = skb.len().div_ceil(size).max(1).min(before as usize);
+    skb.tcp.gso_segs = after as u16;
+    before - after as u32
+}
+
+/// Takes acknowledged segments off the retransmit queue and samples them; returns flags to add (tcp_clean_rtx_queue).
+fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, st: &mut AckSt, ece: bool) -> u32 {
+    let mut flags = 0;
+    let (mut first_ackt, mut last_ackt) = (Instant::ZERO, Instant::ZERO);
+    let prior_sacked = cx.tp.sacked_out;
+    let mut reord = cx.tp.snd_nxt;
+    let mut pkts_acked = 0u32;
+    let mut fully_acked = true;
+    let is_sack = sack::is_sack(cx.tp);
+
+    while let Some(skb) = cx.tp.rtx_queue.front() {
+        let start_seq = skb.tcp.seq;
+        let bits = skb.tcp.sacked;
+        let mut pcount = skb.tcp.gso_segs.max(1) as u32;
+        if skb.tcp.end_seq.after(cx.tp.snd_una) {
+            if pcount == 1 || !cx.tp.snd_una.after(start_seq) {
+                break;
+            }
+            pcount = tso_acked(cx);
+            if pcount == 0 {
+                break;
+            }
+            fully_acked = false;
+        }
+        let Some(skb) = cx.tp.rtx_queue.front() else { break };
+        let mut cb = skb.tcp;
+
+        if bits & sacked::RETRANS != 0 {
+            if bits & sacked::SACKED_RETRANS != 0 {
+                cx.tp.retrans_out = cx.tp.retrans_out.saturating_sub(pcount);
+            }
+            flags |= flag::RETRANS_DATA_ACKED;
+        } else if bits & sacked::SACKED_ACKED == 0 {
+            last_ackt = cb.mstamp;
+            if first_ackt == Instant::ZERO {
+                first_ackt = last_ackt;
+            }
+            if start_seq.before(reord) {
+                reord = start_seq;
+            }
+            if !cb.end_seq.after(cx.tp.high_seq) {
+                flags |= flag::ORIG_SACK_ACKED;
+            }
+        }
+        if bits & sacked::SACKED_ACKED != 0 {
+            cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
+        } else if is_sack {
+            count_delivered(cx, pcount, ece);
+            if !recovery::spurious_retrans(cx.tp, &cb) {
+                recovery::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
+            }
+        }
+        if bits & sacked::LOST != 0 {
+            cx.tp.lost_out = cx.tp.lost_out.saturating_sub(pcount);
+        }
+        cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
+        pkts_acked += pcount;
+        rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
+        if let Some(skb) = cx.tp.rtx_queue.front_mut() {
+            skb.tcp = cb;
+        }
+        // The SYN is queued like data, but proves nothing about the path's capacity.
+        if cb.flags as u16 & TcpFlags::SYN.bits() == 0 {
+            flags |= flag::DATA_ACKED;
+        } else {
+            flags |= flag::SYN_ACKED;
+            cx.tp.retrans_stamp = Instant::ZERO;
+        }
+        if !fully_acked {
+            break;
+        }
+        if cx.tp.retransmit_hint == Some(start_seq) {
+            cx.tp.retransmit_hint = None;
+        }
+        if let Some(skb) = cx.tp.rtx_queue.pop_front() {
+            output::wmem_free_skb(cx, skb);
+        }
+    }
+    // A hint below what is left points at nothing.
+    if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
+        cx.tp.retransmit_hint = None;
+    }
+    if cx.tp.highest_sack.before(cx.tp.snd_una) {
+        cx.tp.highest_sack = cx.tp.snd_una;
+    }
+    let head = cx.tp.rtx_queue.front().map(|s| (s.tcp.sacked, s.tcp.mstamp));
+    if head.is_none() {
+        chrono::chrono_stop(cx, chrono::Chrono::Busy);
+    }
+    if cx.tp.snd_up.between(prior_snd_una, cx.tp.snd_una) {
+        cx.tp.snd_up = cx.tp.snd_una;
+    }
+    if head.is_some_and(|(bits, _)| bits & sacked::SACKED_ACKED != 0) {
+        flags |= flag::SACK_RENEGING;
+    }
+
+    let (mut seq_rtt, mut ca_rtt, mut sack_rtt) = (-1i64, -1i64, -1i64);
+    let since = |t: Instant, now: Instant| (now - t).as_micros() as i64;
+    if first_ackt != Instant::ZERO && flags & flag::RETRANS_DATA_ACKED == 0 {
+        seq_rtt = since(first_ackt, cx.now);
+        ca_rtt = since(last_ackt, cx.now);
+        // One small segment alone, acknowledged alone: the receiver may have waited.
+        if pkts_acked == 1
+            && fully_acked
+            && prior_sacked == 0
+            && cx.tp.snd_una.since(prior_snd_una) < cx.tp.mss_cache
+            && st.rate.prior_delivered.wrapping_add(1) == cx.tp.delivered
+            && flags & (flag::CA_ALERT | flag::SYN_ACKED) == 0
+        {
+            flags |= flag::ACK_MAYBE_DELAYED;
+        }
+    }
+    if st.first_sackt != Instant::ZERO {
+        sack_rtt = since(st.first_sackt, cx.now);
+        ca_rtt = since(st.last_sackt, cx.now);
+    }
+    let rtt_update = rtt::ack_update_rtt(cx, flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
+
+    if flags & flag::ACKED != 0 {
+        flags |= flag::SET_XMIT_TIMER;
+        if is_sack {
+            // A hole that was never sent again got filled: reordering.
+            if reord.before(prior_fack) {
+                sack::check_sack_reordering(cx, reord, false);
+            }
+        } else {
+            recovery::remove_reno_sacks(cx, pkts_acked, ece);
+            // Without SACK progress of originals and of retransmissions cannot be told apart.
+            if flags & flag::RETRANS_DATA_ACKED != 0 {
+                flags &= !flag::ORIG_SACK_ACKED;
+            }
+        }
+    } else if let Some((_, mstamp)) = head
+        && rtt_update
+        && sack_rtt >= 0
+        && sack_rtt > since(mstamp, cx.now)
+    {
+        // The head was sent after what the sample measured: its timer starts with it.
+        flags |= flag::SET_XMIT_TIMER;
+    }
+    let sample = AckSample {
+        pkts_acked,
+        rtt_us: st.rate.rtt_us,
+        in_flight: cx.tp.delivered.wrapping_sub(st.rate.prior_delivered),
+    };
+    cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
+    flags
+}
+
+/// The window opened, or did not: stops the zero-window probes or sets the next (tcp_ack_probe).
+pub fn ack_probe(cx: &mut Cx<'_>) {
+    let Some(head) = cx.tp.write_queue.front() else { return };
+    if !head.tcp.end_seq.after(cx.tp.snd_una + cx.tp.snd_wnd) {
+        cx.tp.backoff = 0;
+        cx.tp.probes_tstamp = Instant::ZERO;
+        timer::clear_xmit_timer(cx);
+        // The sock must not sleep on a window that is open: input pushes after every acknowledgement.
+    } else {
+        let when = timer::clamp_probe0_to_user_timeout(cx, timer::probe0_when(cx));
+        timer::reset_xmit_timer(cx, XmitTimer::Probe0, when, true);
+    }
+}
+
+/// Loss probe, or else retransmission timer (tcp_set_xmit_timer).
+fn set_xmit_timer(cx: &mut Cx<'_>) {
+    if !probe::schedule_loss_probe(cx, true) {
+        timer::rearm_rto(cx);
+    }
+}
+
+/// Whether delivery without reordering or loss may open the window (tcp_may_raise_cwnd).
+fn may_raise_cwnd(cx: &Cx<'_>, flags: u32) -> bool {
+    if cx.tp.reordering > cx.stack.sysctl.tcp_reordering().max(0) as u32 {
+        return flags & flag::FORWARD_PROGRESS != 0;
+    }
+    flags & flag::DATA_ACKED != 0
+}
+
+/// Window and pacing rate after an acknowledgement (tcp_cong_control).
+fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flags: u32, rs: &RateSample) {
+    if cx.with_ca(|ca, cx| ca.cong_control(cx, ack, flags, rs)).unwrap_or(false) {
+        return;
+    }
+    if recovery::in_cwnd_reduction(cx.tp) {
+        recovery::cwnd_reduction(cx, acked_sacked, rs.losses.max(0) as u32, flags);
+    } else if may_raise_cwnd(cx, flags) {
+        cx.with_ca(|ca, cx| ca.cong_avoid(cx, ack, acked_sacked));
+        cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+    }
+    update_pacing_rate(cx);
+}
+
+/// Sends what recovery asks for (tcp_xmit_recovery).
+fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
+    if rexmit == Rexmit::None || cx.state() == super::state::State::SynSent {
+        return;
+    }
+    if rexmit == Rexmit::New {
+        let mss = output::current_mss(cx);
+        output::push_pending_frames(cx, mss, super::tcb::nagle::OFF);
+        if cx.tp.snd_nxt.after(cx.tp.high_seq) {
+            return;
+        }
+        cx.tp.frto = false;
+    }
+    output::xmit_retransmit_queue(cx);
+}
+
+/// Rate at which the window would leave in one RTT, times a factor, bytes a second: sizes super-packets, and paces where
+/// pacing is on (tcp_update_pacing_rate).
+pub fn update_pacing_rate(cx: &mut Cx<'_>) {
+    let tp = &*cx.tp;
+    let ratio = if tp.snd_cwnd < tp.snd_ssthresh / 2 {
+        cx.stack.sysctl.tcp_pacing_ss_ratio()
+    } else {
+        cx.stack.sysctl.tcp_pacing_ca_ratio()
+    };
+    // mss * cwnd / srtt, with srtt in 1/8 microseconds and the ratio in percent.
+    let mut rate = tp.mss_cache as u128 * (10_000 << 3) * ratio.max(0) as u128;
+    rate *= tp.snd_cwnd.max(tp.packets_out) as u128;
+    if tp.srtt_us != 0 {
+        rate /= tp.srtt_us as u128;
+    }
+    cx.tp.pacing_rate = rate.min(cx.sk.max_pacing_rate as u128) as u64;
+}
+
+/// RTO as a duration.
+#[inline]
+pub fn rto(cx: &Cx<'_>) -> Duration {
+    Duration::from_micros(cx.tp.rto_us as u64)
+}
+
+/// The send threshold after starting: cwnd of a fresh connection (tcp_init_cwnd).
+pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
+    let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
+    let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
+    cwnd.min(cx.tp.snd_cwnd_clamp)
+}
+
+/// Withdraws a promise to tell the peer of a reduced window (tcp_ecn_withdraw_cwr).
+pub fn ecn_withdraw_cwr(cx: &mut Cx<'_>) {
+    cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
+}
+
+/// Promises it (tcp_ecn_queue_cwr).
+pub fn ecn_queue_cwr(cx: &mut Cx<'_>) {
+    if cx.tp.ecn_flags & ecn::OK != 0 {
+        cx.tp.ecn_flags |= ecn::QUEUE_CWR;
+    }
+}
+
+/// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where the
+/// handshake gave no sample.
+pub fn init_metrics(cx: &mut Cx<'_>) {
+    let m = cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default();
+    if m.cwnd_lock != 0 {
+        cx.tp.snd_cwnd_clamp = m.cwnd_lock;
+    }
+    if m.ssthresh != 0 {
+        cx.tp.snd_ssthresh = m.ssthresh.min(cx.tp.snd_cwnd_clamp);
+    }
+    if m.reordering != 0 {
+        cx.tp.reordering = m.reordering;
+    }
+    let crtt = m.rtt_us;
+    if crtt > cx.tp.srtt_us >> 3 {
+        let rto = crtt as u64 + (2 * crtt as u64).max(rtt::rto_min_us(cx) as u64);
+        cx.tp.rto_us = rto.min(rtt::rto_max_us(cx) as u64) as u32;
+    } else if cx.tp.srtt_us == 0 {
+        cx.tp.rttvar_us = rtt::TIMEOUT_FALLBACK_US;
+        cx.tp.mdev_us = rtt::TIMEOUT_FALLBACK_US;
+        cx.tp.mdev_max_us = rtt::TIMEOUT_FALLBACK_US;
+        cx.tp.rto_us = rtt::TIMEOUT_FALLBACK_US;
+    }
+}
+
+/// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1), and not
+/// spuriously.
+pub fn set_initial_cwnd(cx: &mut Cx<'_>) {
+    let cwnd = if cx.tp.total_retrans > 1 && cx.tp.undo_valid { 1 } else { init_cwnd(cx) };
+    cong::set_cwnd(cx.tp, cwnd);
+    cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+}

@@ -1,0 +1,178 @@
+//! RACK (RFC 8985): a segment is lost when one sent sufficiently later was delivered. Above: `recovery`, `timer`. Linux:
+//! net/ipv4/tcp_recovery.c, tcp_mark_skb_lost.
+
+use super::recovery::{self, pcount};
+use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
+use super::{output, rate, rtt, timer};
+use crate::counters::Mib;
+use crate::env::{Duration, Instant};
+use crate::sock::skb::{TcpCb, sacked};
+use crate::wire::seq::SeqNum;
+
+/// Recoveries after which a widened reordering window falls back (TCP_RACK_RECOVERY_THRESH).
+pub const RECOVERY_THRESH: u8 = 16;
+/// `tcp_recovery`: the reordering window is not adapted.
+const STATIC_REO_WND: i32 = 2;
+/// `tcp_recovery`: the duplicate threshold does not shut the reordering window.
+const NO_DUPTHRESH: i32 = 4;
+/// Least time a timer is set for, microseconds (TCP_TIMEOUT_MIN_US).
+pub const TIMEOUT_MIN_US: u64 = 2_000;
+
+/// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). A retransmission delivered faster than
+/// any RTT is the original's acknowledgement.
+#[inline]
+pub fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
+    let rtt = (now - xmit).as_micros().min(u32::MAX as u128) as u32;
+    if rtt < rtt::min_rtt(tp) && bits & sacked::RETRANS != 0 {
+        return;
+    }
+    tp.rack.advanced = true;
+    tp.rack.rtt_us = rtt;
+    if rate::sent_after(xmit, tp.rack.mstamp, end_seq, tp.rack.end_seq) {
+        tp.rack.mstamp = xmit;
+        tp.rack.end_seq = end_seq;
+    }
+}
+
+/// Whether the timestamp shows that the original was acknowledged, not its retransmission (tcp_skb_spurious_retrans).
+pub fn spurious_retrans(tp: &TcpSock, cb: &TcpCb) -> bool {
+    cb.sacked & sacked::RETRANS != 0 && super::undo::ecr_before(tp, cb.mstamp)
+}
+
+/// Time that reordering may take, microseconds (RFC 8985 §6.2 step 4; tcp_rack_reo_wnd).
+fn reo_wnd(cx: &Cx<'_>) -> u32 {
+    let tp = &*cx.tp;
+    if tp.reord_seen == 0 {
+        if tp.ca_state >= CaState::Recovery {
+            return 0;
+        }
+        if tp.sacked_out >= tp.reordering && cx.stack.sysctl.tcp_recovery() & NO_DUPTHRESH == 0 {
+            return 0;
+        }
+    }
+    let wnd = (rtt::min_rtt(tp) >> 2) as u64 * tp.rack.reo_wnd_steps as u64;
+    wnd.min((tp.srtt_us >> 3) as u64) as u32
+}
+
+/// Microseconds until skb `i` is to be called lost; not positive: now.
+pub(super) fn skb_timeout(cx: &Cx<'_>, i: usize, reo_wnd: u32) -> i64 {
+    let Some(s) = cx.tp.rtx_queue.get(i) else { return 0 };
+    cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - (cx.now - s.tcp.mstamp).as_micros().min(i64::MAX as u128) as i64
+}
+
+/// Marks what is lost; returns microseconds until more may be (0: nothing waits; tcp_rack_detect_loss). Walks the queue in
+/// sequence order: beyond a segment sent only once, and after the latest delivered, all others were sent later still.
+fn detect_loss(cx: &mut Cx<'_>) -> u64 {
+    let mut wait = 0u64;
+    let reo_wnd = reo_wnd(cx);
+    let mut i = 0;
+    while let Some(s) = cx.tp.rtx_queue.get(i) {
+        let cb = s.tcp;
+        let here = i;
+        i += 1;
+        if cb.sacked & sacked::SACKED_ACKED != 0 {
+            continue;
+        }
+        if cb.sacked & sacked::LOST != 0 && cb.sacked & sacked::SACKED_RETRANS == 0 {
+            continue;
+        }
+        if !rate::sent_after(cx.tp.rack.mstamp, cb.mstamp, cx.tp.rack.end_seq, cb.end_seq) {
+            if cb.sacked & sacked::RETRANS == 0 {
+                break;
+            }
+            continue;
+        }
+        let remaining = skb_timeout(cx, here, reo_wnd);
+        if remaining <= 0 {
+            mark_skb_lost(cx, here);
+        } else {
+            wait = wait.max(remaining as u64);
+        }
+    }
+    wait
+}
+
+/// After an acknowledgement: marks losses; true when the reordering timer was set (tcp_rack_mark_lost).
+pub fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
+    if !cx.tp.rack.advanced {
+        return false;
+    }
+    cx.tp.rack.advanced = false;
+    let wait = detect_loss(cx);
+    if wait == 0 {
+        return false;
+    }
+    let when = Duration::from_micros(wait + TIMEOUT_MIN_US).min(super::ack::rto(cx));
+    timer::reset_xmit_timer(cx, XmitTimer::ReoTimeout, when, false);
+    true
+}
+
+/// The reordering timer expired (RFC 8985 §6.3; tcp_rack_reo_timeout).
+pub fn rack_reo_timeout(cx: &mut Cx<'_>) {
+    let lost = cx.tp.lost;
+    let prior = output::packets_in_flight(cx.tp);
+    detect_loss(cx);
+    if prior != output::packets_in_flight(cx.tp) {
+        if cx.tp.ca_state != CaState::Recovery {
+            recovery::enter_recovery(cx, false);
+            if !super::cong::has_cong_control(cx) {
+                let lost = cx.tp.lost.wrapping_sub(lost);
+                recovery::cwnd_reduction(cx, 1, lost, 0);
+            }
+        }
+        output::xmit_retransmit_queue(cx);
+    }
+    if cx.tp.pending != XmitTimer::Retrans {
+        timer::rearm_rto(cx);
+    }
+}
+
+/// Widens the reordering window by a quarter RTT for each round trip with a DSACK, and lets it fall back after sixteen
+/// recoveries without (RFC 8985 §6.2 step 4; tcp_rack_update_reo_wnd).
+pub fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
+    if cx.stack.sysctl.tcp_recovery() & STATIC_REO_WND != 0 || rs.prior_delivered == 0 {
+        return;
+    }
+    let delivered = cx.tp.delivered;
+    let rack = &mut cx.tp.rack;
+    if SeqNum(rs.prior_delivered).before(SeqNum(rack.last_delivered)) {
+        rack.dsack_seen = false;
+    }
+    if rack.dsack_seen {
+        rack.reo_wnd_steps = rack.reo_wnd_steps.saturating_add(1);
+        rack.dsack_seen = false;
+        rack.last_delivered = delivered;
+        rack.reo_wnd_persist = RECOVERY_THRESH;
+    } else if rack.reo_wnd_persist == 0 {
+        rack.reo_wnd_steps = 1;
+    }
+}
+
+/// Marks skb `i` of the retransmit queue lost; of one marked and sent again, that retransmission (tcp_mark_skb_lost).
+pub fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
+    let n = pcount(cx.tp, i);
+    let tp = &mut *cx.tp;
+    let Some(s) = tp.rtx_queue.get_mut(i) else { return };
+    if s.tcp.sacked & sacked::SACKED_ACKED != 0 {
+        return;
+    }
+    // The retransmission scan goes back to here, if it was further on or had finished.
+    let seq = s.tcp.seq;
+    match tp.retransmit_hint {
+        None if tp.retrans_out >= tp.lost_out => tp.retransmit_hint = Some(seq),
+        Some(h) if seq.before(h) => tp.retransmit_hint = Some(seq),
+        _ => {}
+    }
+    if s.tcp.sacked & sacked::LOST != 0 {
+        if s.tcp.sacked & sacked::SACKED_RETRANS != 0 {
+            s.tcp.sacked &= !sacked::SACKED_RETRANS;
+            tp.retrans_out = tp.retrans_out.saturating_sub(n);
+            cx.stack.mib.add(Mib::TcpExtTCPLostRetransmit, n as u64);
+            tp.lost = tp.lost.wrapping_add(n);
+        }
+    } else {
+        tp.lost_out += n;
+        s.tcp.sacked |= sacked::LOST;
+        tp.lost = tp.lost.wrapping_add(n);
+    }
+}

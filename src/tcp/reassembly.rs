@@ -1,0 +1,445 @@
+//! Received data: in order to the receive queue, out of order to its own, until the hole is filled. Above: `input`.
+//! Below: `rcvbuf` (room), `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux: tcp_data_queue,
+//! tcp_data_queue_ofo, tcp_ofo_queue, tcp_fin.
+
+use super::input::{Seg, enter_quickack_mode, fast_path_check, incr_quickack, schedule_ack};
+use super::rcvbuf::{self, data_ready, try_rmem_schedule};
+use super::state::State;
+use super::tcb::{Cx, ack, ecn};
+use super::{close, cong, output, sack, timewait, window};
+use crate::counters::{DropReason, Mib};
+use crate::env::Duration;
+use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::wait::Events;
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+use std::sync::atomic::Ordering;
+
+/// Quick acknowledgements after something unusual (TCP_MAX_QUICKACKS).
+pub const MAX_QUICKACKS: u32 = 16;
+/// Least delay of an acknowledgement, milliseconds (TCP_ATO_MIN).
+pub const ATO_MIN_MS: u32 = 40;
+/// Fragments of one packet after coalescing, at most (MAX_SKB_FRAGS).
+const MAX_FRAGS: usize = 17;
+
+const FIN: u8 = TcpFlags::FIN.bits() as u8;
+
+/// Drops a packet for a reason.
+fn drop_skb(cx: &Cx<'_>, skb: Skb, reason: DropReason) {
+    cx.stack.mib.drop(reason);
+    cx.sock.drops.fetch_add(1, Ordering::Relaxed);
+    drop(skb);
+}
+
+#[inline]
+fn rcv_nxt_update(cx: &mut Cx<'_>, seq: SeqNum) {
+    cx.tp.bytes_received = cx.tp.bytes_received.wrapping_add(seq.since(cx.tp.rcv_nxt) as u64);
+    cx.tp.rcv_nxt = seq;
+}
+
+/// Appends `from`'s bytes to `to` when they follow and the result is not too scattered; returns the growth of truesize. What
+/// moved is gone from `from` (tcp_try_coalesce).
+fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
+    if from.tcp.seq != to.tcp.end_seq
+        || from.head_len() != 0
+        || to.tcp.flags & FIN != 0
+        || to.frags().len() + from.frags().len() > MAX_FRAGS
+    {
+        return None;
+    }
+    let grown = to.append_frags(from);
+    to.tcp.end_seq = from.tcp.end_seq;
+    to.tcp.ack_seq = from.tcp.ack_seq;
+    to.tcp.flags |= from.tcp.flags;
+    to.rx_segs = to.rx_segs.saturating_add(from.rx_segs);
+    if from.tcp.has_tstamp {
+        to.tcp.has_tstamp = true;
+        to.tstamp = from.tstamp;
+    }
+    Some(grown)
+}
+
+/// Puts an in-order packet, scheduled already, into the receive queue (tcp_queue_rcv).
+pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
+    let end_seq = skb.tcp.end_seq;
+    if let Some(tail) = cx.sk.receive_queue.back_mut()
+        && let Some(grown) = try_coalesce(tail, &mut skb)
+    {
+        mem::charge_rmem(cx.sock, cx.sk, grown);
+        cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
+        rcv_nxt_update(cx, end_seq);
+        return;
+    }
+    rcv_nxt_update(cx, end_seq);
+    mem::charge_rmem(cx.sock, cx.sk, skb.truesize);
+    cx.sk.receive_queue.push_back(skb);
+}
+
+/// ECN marks of a data segment (RFC 3168 §6.1.3; tcp_data_ecn_check).
+fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
+    if cx.tp.ecn_flags & ecn::OK == 0 {
+        return;
+    }
+    match seg.dsfield & 3 {
+        0 => {
+            // Not capable after capable ones: probably a retransmission, and the peer in trouble.
+            if cx.tp.ecn_flags & ecn::SEEN != 0 {
+                enter_quickack_mode(cx, 2);
+            }
+        }
+        3 => {
+            if cx.tp.ca.ops.needs_ecn() {
+                cong::ca_event(cx, cong::CaEvent::EcnIsCe);
+            }
+            if cx.tp.ecn_flags & ecn::DEMAND_CWR == 0 {
+                enter_quickack_mode(cx, 2);
+                cx.tp.ecn_flags |= ecn::DEMAND_CWR;
+            }
+            cx.tp.ecn_flags |= ecn::SEEN;
+        }
+        _ => {
+            if cx.tp.ca.ops.needs_ecn() {
+                cong::ca_event(cx, cong::CaEvent::EcnNoCe);
+            }
+            cx.tp.ecn_flags |= ecn::SEEN;
+        }
+    }
+}
+
+/// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements (tcp_event_data_recv).
+pub struct DataRecv {
+    len: usize,
+    truesize: u32,
+}
+
+impl DataRecv {
+    /// Takes the sizes of a packet before it is queued, and learns the segment size from it.
+    pub fn note(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> DataRecv {
+        schedule_ack(cx);
+        rcvbuf::measure_rcv_mss(cx, seg, skb);
+        DataRecv { len: skb.len(), truesize: skb.truesize }
+    }
+
+    /// After it was queued.
+    pub fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
+        rcvbuf::rcv_rtt_measure(cx);
+        let now = cx.now.as_millis() as u32;
+        let rto_ms = cx.tp.rto_us / 1000;
+        if cx.tp.ack.ato_ms == 0 {
+            // The first data: the delayed-acknowledgement engine starts with quick ones, for the peer's slow start.
+            incr_quickack(cx, MAX_QUICKACKS);
+            cx.tp.ack.ato_ms = ATO_MIN_MS;
+        } else {
+            let m = now.wrapping_sub(cx.tp.ack.lrcvtime_ms);
+            let ato = cx.tp.ack.ato_ms;
+            if m <= ATO_MIN_MS / 2 {
+                cx.tp.ack.ato_ms = (ato >> 1) + ATO_MIN_MS / 2;
+            } else if m < ato {
+                cx.tp.ack.ato_ms = ((ato >> 1) + m).min(rto_ms);
+            } else if m > rto_ms {
+                // After such a gap the peer's window is small again.
+                incr_quickack(cx, MAX_QUICKACKS);
+            }
+        }
+        cx.tp.ack.lrcvtime_ms = now;
+        data_ecn_check(cx, seg);
+        if self.len >= 128 {
+            rcvbuf::grow_window(cx, self.len as u32, self.truesize);
+        }
+    }
+}
+
+/// Queues the text of an acceptable segment (tcp_data_queue).
+pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
+    if seg.seq == seg.end_seq {
+        return;
+    }
+    if !skb.pull(seg.header_len) {
+        return drop_skb(cx, skb, DropReason::PktTooSmall);
+    }
+    // A few bytes in a large receive buffer are charged as what they are.
+    skb.shrink();
+    sack::dsack_clear(cx.tp);
+    let rwnd = window::receive_window(cx.tp);
+
+    if seg.seq == cx.tp.rcv_nxt {
+        let bare_fin = skb.is_empty() && skb.tcp.flags & FIN != 0;
+        if rwnd == 0 && !bare_fin {
+            cx.stack.mib.inc(Mib::TcpExtTCPZeroWindowDrop);
+            return out_of_window(cx, skb, DropReason::TcpZeroWindow);
+        }
+        return queue_and_out(cx, seg, skb);
+    }
+    if !seg.end_seq.after(cx.tp.rcv_nxt) {
+        // Received before: our acknowledgement was lost, or came late.
+        cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
+        sack::dsack_set(cx, seg.seq, seg.end_seq);
+        return out_of_window(cx, skb, DropReason::TcpOldData);
+    }
+    if !seg.seq.before(cx.tp.rcv_nxt + rwnd) {
+        return out_of_window(cx, skb, DropReason::TcpOverWindow);
+    }
+    if seg.seq.before(cx.tp.rcv_nxt) {
+        // Old at the front, new at the end.
+        sack::dsack_set(cx, seg.seq, cx.tp.rcv_nxt);
+        if rwnd == 0 {
+            cx.stack.mib.inc(Mib::TcpExtTCPZeroWindowDrop);
+            return out_of_window(cx, skb, DropReason::TcpZeroWindow);
+        }
+        return queue_and_out(cx, seg, skb);
+    }
+    data_queue_ofo(cx, seg, skb);
+}
+
+fn out_of_window(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
+    enter_quickack_mode(cx, MAX_QUICKACKS);
+    schedule_ack(cx);
+    drop_skb(cx, skb, reason);
+}
+
+fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
+    if !try_rmem_schedule(cx, &skb) {
+        cx.tp.ack.pending |= ack::NOMEM | ack::NOW;
+        schedule_ack(cx);
+        cx.sock.wait.wake(Events::IN);
+        if !cx.sk.receive_queue.is_empty() && !skb.is_empty() {
+            cx.stack.mib.inc(Mib::TcpExtTCPRcvQDrop);
+            return drop_skb(cx, skb, DropReason::ProtoMem);
+        }
+        // The program has nothing else to wait for: one packet is always taken.
+        mem::force(cx.sock, cx.sk, skb.truesize as i32);
+    }
+    let fin = skb.tcp.flags & FIN != 0;
+    let note = (!skb.is_empty()).then(|| DataRecv::note(cx, seg, &skb));
+    queue_rcv(cx, skb);
+    if let Some(n) = note {
+        n.finish(cx, seg);
+    }
+    if fin {
+        self::fin(cx);
+    }
+    if !cx.tp.ooo_queue.is_empty() {
+        ofo_queue(cx);
+        // RFC 5681 §4.2: at once when a gap is filled.
+        if cx.tp.ooo_queue.is_empty() {
+            cx.tp.ack.pending |= ack::NOW;
+        }
+    }
+    if cx.tp.num_sacks != 0 {
+        sack::sack_remove(cx.tp);
+    }
+    fast_path_check(cx);
+    if !cx.sk.flag(flag::DEAD) {
+        data_ready(cx);
+    }
+}
+
+/// Moves what has come in order out of the out-of-order queue (tcp_ofo_queue).
+fn ofo_queue(cx: &mut Cx<'_>) {
+    let mut dsack_high = cx.tp.rcv_nxt;
+    while let Some(first) = cx.tp.ooo_queue.front() {
+        let (seq, end_seq) = (first.tcp.seq, first.tcp.end_seq);
+        if seq.after(cx.tp.rcv_nxt) {
+            break;
+        }
+        if seq.before(dsack_high) {
+            let dup_end = dsack_high;
+            if end_seq.before(dsack_high) {
+                dsack_high = end_seq;
+            }
+            sack::dsack_extend(cx, seq, dup_end);
+        }
+        let Some(mut skb) = cx.tp.ooo_queue.pop_front() else { break };
+        let truesize = skb.truesize;
+        if !end_seq.after(cx.tp.rcv_nxt) {
+            mem::uncharge_rmem(cx.sock, cx.sk, truesize);
+            drop_skb(cx, skb, DropReason::TcpOfoDrop);
+            continue;
+        }
+        let fin = skb.tcp.flags & FIN != 0;
+        let grown = cx.sk.receive_queue.back_mut().and_then(|tail| try_coalesce(tail, &mut skb));
+        rcv_nxt_update(cx, end_seq);
+        match grown {
+            Some(grown) => {
+                mem::charge_rmem(cx.sock, cx.sk, grown);
+                mem::uncharge_rmem(cx.sock, cx.sk, truesize);
+                cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
+            }
+            // It is charged already.
+            None => cx.sk.receive_queue.push_back(skb),
+        }
+        if fin {
+            // Empties the queue.
+            self::fin(cx);
+            break;
+        }
+    }
+    cx.tp.ooo_queue.shrink();
+}
+
+/// Coalesces in the out-of-order queue; true: `skb`'s bytes have moved into the packet at `i` (tcp_ooo_try_coalesce).
+fn ooo_try_coalesce(cx: &mut Cx<'_>, i: usize, skb: &mut Skb) -> bool {
+    let Some(to) = cx.tp.ooo_queue.get_mut(i) else { return false };
+    let Some(grown) = try_coalesce(to, skb) else { return false };
+    mem::charge_rmem(cx.sock, cx.sk, grown);
+    cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
+    true
+}
+
+fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
+    if let Some(old) = cx.tp.ooo_queue.remove(i) {
+        mem::uncharge_rmem(cx.sock, cx.sk, old.truesize);
+        cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
+        drop_skb(cx, old, DropReason::TcpOfoMerge);
+    }
+}
+
+/// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps stay and
+/// are sorted out when the hole is filled.
+fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
+    data_ecn_check(cx, seg);
+    if !try_rmem_schedule(cx, &skb) {
+        cx.stack.mib.inc(Mib::TcpExtTCPOFODrop);
+        cx.sock.wait.wake(Events::IN);
+        return drop_skb(cx, skb, DropReason::ProtoMem);
+    }
+    rcvbuf::measure_rcv_mss(cx, seg, &skb);
+    cx.tp.pred_flags = 0;
+    schedule_ack(cx);
+    cx.tp.rcv_ooopack = cx.tp.rcv_ooopack.saturating_add(skb.rx_segs.max(1) as u32);
+    cx.stack.mib.inc(Mib::TcpExtTCPOFOQueue);
+    let (seq, end_seq) = (seg.seq, seg.end_seq);
+    let (len, truesize) = (skb.len() as u32, skb.truesize);
+    let is_sack = sack::is_sack(cx.tp);
+
+    'place: {
+        if cx.tp.ooo_queue.is_empty() {
+            cx.tp.num_sacks = 0;
+            break 'place;
+        }
+        let last = cx.tp.ooo_queue.len() - 1;
+        // The usual case: more behind the hole.
+        if ooo_try_coalesce(cx, last, &mut skb) {
+            return coalesced(cx, seq, end_seq, len, truesize);
+        }
+        // The first packet that ends after `seq`: those before it end at or before it.
+        let at = cx.tp.ooo_queue.find(seq);
+        if at > 0 && at <= last && ooo_try_coalesce(cx, at - 1, &mut skb) {
+            // It may now reach into the packets behind it.
+            merge_right(cx, at - 1, end_seq);
+            return coalesced(cx, seq, end_seq, len, truesize);
+        }
+        let Some((seq1, end1)) = cx.tp.ooo_queue.get(at).map(|s| (s.tcp.seq, s.tcp.end_seq)) else { break 'place };
+        if !seq1.after(seq) {
+            if !end_seq.after(end1) {
+                cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
+                drop_skb(cx, skb, DropReason::TcpOfoMerge);
+                sack::dsack_set(cx, seq, end_seq);
+                if is_sack {
+                    sack::sack_new_ofo_skb(cx, seq, end_seq);
+                }
+                return grow_after_ofo(cx);
+            }
+            if seq.after(seq1) {
+                sack::dsack_set(cx, seq, end1);
+            }
+            // Where both start together the new one covers the old, which goes below.
+        }
+    }
+    // Behind everything that starts before it.
+    let at = cx.tp.ooo_queue.find_start(seq);
+    mem::charge_rmem(cx.sock, cx.sk, skb.truesize);
+    cx.tp.ooo_queue.insert(at, skb);
+    merge_right(cx, at, end_seq);
+    cx.tp.ooo_last = cx.tp.ooo_queue.back().map_or(seq, |s| s.tcp.seq);
+    if is_sack {
+        sack::sack_new_ofo_skb(cx, seq, end_seq);
+        // Without SACK the window is not moved, so that every segment draws a true duplicate.
+        rcvbuf::grow_window(cx, len, truesize);
+    }
+    grow_after_ofo(cx);
+}
+
+fn coalesced(cx: &mut Cx<'_>, seq: SeqNum, end_seq: SeqNum, len: u32, truesize: u32) {
+    if sack::is_sack(cx.tp) {
+        rcvbuf::grow_window(cx, len, truesize.saturating_sub(SKB_OVERHEAD));
+        sack::sack_new_ofo_skb(cx, seq, end_seq);
+    }
+    grow_after_ofo(cx);
+}
+
+fn grow_after_ofo(cx: &mut Cx<'_>) {
+    if !cx.sk.flag(flag::DEAD) && !cx.tp.not_accepted {
+        rcvbuf::rcvbuf_grow(cx);
+    }
+}
+
+/// Removes packets behind `i` that end at or before `end_seq`; reports the overlap.
+fn merge_right(cx: &mut Cx<'_>, i: usize, end_seq: SeqNum) {
+    while let Some(next) = cx.tp.ooo_queue.get(i + 1) {
+        let (s, e) = (next.tcp.seq, next.tcp.end_seq);
+        if !end_seq.after(s) {
+            break;
+        }
+        if end_seq.before(e) {
+            sack::dsack_extend(cx, s, end_seq);
+            break;
+        }
+        sack::dsack_extend(cx, s, e);
+        remove_ooo(cx, i + 1);
+    }
+}
+
+/// Empties the out-of-order queue.
+pub fn purge_ooo(cx: &mut Cx<'_>) {
+    while let Some(skb) = cx.tp.ooo_queue.pop_back() {
+        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
+    }
+    cx.tp.ooo_queue.shrink();
+}
+
+/// The peer's FIN is in order (RFC 9293 §3.10.7.4, eighth; tcp_fin).
+pub fn fin(cx: &mut Cx<'_>) {
+    schedule_ack(cx);
+    let was = cx.sock.shutdown.fetch_or(RCV_SHUTDOWN, Ordering::Relaxed);
+    let both = was | RCV_SHUTDOWN == RCV_SHUTDOWN | SEND_SHUTDOWN;
+    cx.sk.set_flag(flag::DONE, true);
+    match cx.state() {
+        State::SynRecv | State::Established => {
+            super::set_state(cx, State::CloseWait);
+            super::input::enter_pingpong_mode(cx);
+        }
+        State::FinWait1 => {
+            // Both close at once.
+            output::send_ack(cx);
+            super::set_state(cx, State::Closing);
+        }
+        State::FinWait2 => {
+            output::send_ack(cx);
+            timewait::time_wait(cx, State::TimeWait, Duration::ZERO);
+        }
+        // Sent again: acknowledged again.
+        _ => {}
+    }
+    // Beyond the end there is nothing.
+    purge_ooo(cx);
+    if sack::is_sack(cx.tp) {
+        sack::sack_reset(cx.tp);
+    }
+    if !cx.sk.flag(flag::DEAD) {
+        let hup = both || cx.state() == State::Close;
+        let e = Events::IN | Events::OUT | Events::RDHUP;
+        cx.sock.wait.wake(if hup { e | Events::HUP } else { e });
+    }
+}
+
+/// A segment with data reached a sock whose reader is gone: nobody will ever read it (RFC 9293 §3.10.7.4; TCPAbortOnData).
+pub fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
+    cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
+    close::done(cx);
+    DropReason::TcpAbortOnData
+}
+
+#[cfg(test)]
+mod tests;

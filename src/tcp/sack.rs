@@ -1,0 +1,506 @@
+//! Selective acknowledgements, both directions: the scoreboard that the peer's blocks mark in the retransmit queue, and the
+//! blocks that we report of our out-of-order queue. Above: `ack`, `reassembly`. RFC 2018, RFC 2883 (DSACK), RFC 6675 (what a
+//! block means). Linux: tcp_sacktag_write_queue, tcp_sack_new_ofo_skb, tcp_dsack_set.
+
+use super::ack::{AckSt, flag};
+use super::input::Seg;
+use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
+use super::{output, recovery};
+use crate::counters::Mib;
+use crate::env::Instant;
+use crate::sock::skb::sacked;
+use crate::wire::seq::SeqNum;
+
+/// Bit of `RxOpt::sack_ok`: SACK agreed.
+pub const SACK_SEEN: u8 = 1;
+/// Bit of `RxOpt::sack_ok`: the peer has sent a DSACK.
+pub const DSACK_SEEN: u8 = 4;
+/// Blocks we report at most (TCP_NUM_SACKS).
+const NUM_SACKS: usize = 4;
+
+/// Whether the connection agreed on SACK (tcp_is_sack).
+#[inline]
+pub fn is_sack(tp: &TcpSock) -> bool {
+    tp.rx_opt.sack_ok != 0
+}
+
+/// End of what was selectively acknowledged: `snd_una` when nothing is (tcp_highest_sack_seq).
+#[inline]
+pub fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
+    if tp.sacked_out == 0 { tp.snd_una } else { tp.highest_sack }
+}
+
+// ---- The peer's blocks.
+
+/// Whether a block can be true (tcp_is_sackblock_valid). A DSACK may lie below `snd_una`, but not below what this recovery sent
+/// again.
+fn is_block_valid(tp: &TcpSock, is_dsack: bool, start: SeqNum, end: SeqNum) -> bool {
+    if end.after(tp.snd_nxt) || !start.before(end) || !start.before(tp.snd_nxt) {
+        return false;
+    }
+    // A block that starts at snd_una would contradict the acknowledgement itself.
+    if start.after(tp.snd_una) {
+        return true;
+    }
+    if !is_dsack || !tp.undo_valid || end.after(tp.snd_una) {
+        return false;
+    }
+    if !start.before(tp.undo_marker) {
+        return true;
+    }
+    end.after(tp.undo_marker) && !start.before(end - tp.max_window)
+}
+
+/// Counts a DSACK and says how many segments were duplicates; 0: not to be believed (tcp_dsack_seen).
+fn dsack_seen(tp: &mut TcpSock, start: SeqNum, end: SeqNum, st: &mut AckSt) -> u32 {
+    if !start.before(end) {
+        return 0;
+    }
+    let len = end.since(start);
+    if len > tp.max_window {
+        return 0;
+    }
+    let mut dups = 1;
+    if len > tp.mss_cache {
+        dups = len.div_ceil(tp.mss_cache.max(1));
+    } else if tp.tlp_active && tp.tlp_high_seq == end {
+        st.flag |= flag::DSACK_TLP;
+    }
+    tp.dsack_dups = tp.dsack_dups.saturating_add(dups);
+    // More duplicates than we ever sent again: the network, or a liar, made them.
+    if tp.dsack_dups > tp.total_retrans {
+        return 0;
+    }
+    tp.rx_opt.sack_ok |= DSACK_SEEN;
+    // A DSACK for a loss probe says nothing about reordering.
+    if tp.reord_seen != 0 && st.flag & flag::DSACK_TLP == 0 {
+        tp.rack.dsack_seen = true;
+    }
+    st.flag |= flag::DSACKING_ACK;
+    st.sack_delivered += dups;
+    dups
+}
+
+/// Whether the first block reports a duplicate (RFC 2883 §4): it lies below the acknowledgement, or inside the second.
+fn check_dsack(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> bool {
+    let blocks = seg.sack.as_slice();
+    let Some(&(start, end)) = blocks.first() else { return false };
+    if start.before(seg.ack_seq) {
+        cx.stack.mib.inc(Mib::TcpExtTCPDSACKRecv);
+    } else if let Some(&(start1, end1)) = blocks.get(1) {
+        if end.after(end1) || start.before(start1) {
+            return false;
+        }
+        cx.stack.mib.inc(Mib::TcpExtTCPDSACKOfoRecv);
+    } else {
+        return false;
+    }
+    let dups = dsack_seen(cx.tp, start, end, st);
+    if dups == 0 {
+        cx.stack.mib.inc(Mib::TcpExtTCPDSACKIgnoredDubious);
+        return false;
+    }
+    cx.stack.mib.add(Mib::TcpExtTCPDSACKRecvSegs, dups as u64);
+    let tp = &mut *cx.tp;
+    // Of data already forgotten the segments cannot be told apart: count.
+    if tp.undo_valid && tp.undo_retrans > 0 && !end.after(prior_snd_una) && end.after(tp.undo_marker) {
+        tp.undo_retrans = (tp.undo_retrans - dups as i32).max(0);
+    }
+    true
+}
+
+/// Reordering has shown: `low_seq` arrived though later data was acknowledged before. `ts`: shown by a timestamp
+/// (tcp_check_sack_reordering).
+pub fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) {
+    let fack = highest_sack_seq(cx.tp);
+    if !low_seq.before(fack) {
+        return;
+    }
+    let metric = fack.since(low_seq);
+    let mss = cx.tp.mss_cache;
+    if mss != 0 && metric as u64 > cx.tp.reordering as u64 * mss as u64 {
+        cx.tp.reordering = metric.div_ceil(mss).min(cx.stack.sysctl.tcp_max_reordering().max(1) as u32);
+    }
+    cx.tp.reord_seen = cx.tp.reord_seen.saturating_add(1);
+    cx.stack.mib.inc(if ts { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
+}
+
+/// Marks one skb as covered by a block (tcp_sacktag_one). `i` is its place in the retransmit queue.
+fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
+    let highest = highest_sack_seq(cx.tp);
+    let now = cx.now;
+    let tp = &mut *cx.tp;
+    let Some(skb) = tp.rtx_queue.get(i) else { return };
+    let cb = skb.tcp;
+    let (start, end, pcount) = (cb.seq, cb.end_seq, cb.gso_segs.max(1) as u32);
+    let mut bits = cb.sacked;
+    if dup_sack && bits & sacked::RETRANS != 0 {
+        if tp.undo_valid && tp.undo_retrans > 0 && end.after(tp.undo_marker) {
+            tp.undo_retrans = (tp.undo_retrans - pcount as i32).max(0);
+        }
+        if bits & sacked::SACKED_ACKED != 0 && start.before(st.reord) {
+            st.reord = start;
+        }
+    }
+    // About to be dropped from the queue: nothing to account.
+    if end.after(tp.snd_una) {
+        if bits & sacked::SACKED_ACKED == 0 {
+            recovery::rack_advance(tp, now, bits, end, cb.mstamp);
+            if bits & sacked::SACKED_RETRANS != 0 {
+                // Not marked lost: the retransmission is still believed to be in flight.
+                if bits & sacked::LOST != 0 {
+                    bits &= !(sacked::LOST | sacked::SACKED_RETRANS);
+                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
+                    tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
+                }
+            } else {
+                if bits & sacked::RETRANS == 0 {
+                    // Sent once, and acknowledged after later data: reordering.
+                    if start.before(highest) && start.before(st.reord) {
+                        st.reord = start;
+                    }
+                    if !end.after(tp.high_seq) {
+                        st.flag |= flag::ORIG_SACK_ACKED;
+                    }
+                    if st.first_sackt == Instant::ZERO {
+                        st.first_sackt = cb.mstamp;
+                    }
+                    st.last_sackt = cb.mstamp;
+                }
+                if bits & sacked::LOST != 0 {
+                    bits &= !sacked::LOST;
+                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
+                }
+            }
+            bits |= sacked::SACKED_ACKED;
+            st.flag |= flag::DATA_SACKED;
+            tp.sacked_out += pcount;
+            st.sack_delivered += pcount;
+        }
+        // The DSACK shows that the retransmission has arrived as well.
+        if dup_sack && bits & sacked::SACKED_RETRANS != 0 {
+            bits &= !sacked::SACKED_RETRANS;
+            tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
+        }
+    }
+    if let Some(skb) = tp.rtx_queue.get_mut(i) {
+        let mut cb = skb.tcp;
+        cb.sacked = bits;
+        super::rate::rate_skb_delivered(tp, &mut cb, &mut st.rate);
+        if let Some(skb) = tp.rtx_queue.get_mut(i) {
+            skb.tcp = cb;
+        }
+    }
+    // `highest` was taken before this skb counted: with nothing sacked it is snd_una, and every skb is at or above it.
+    if !start.before(highest) && bits & sacked::SACKED_ACKED != 0 {
+        tp.highest_sack = end;
+    }
+}
+
+/// Whether the block covers skb `i`; a super-packet is cut where the block begins or ends, at segment boundaries. None: it
+/// could not be cut (tcp_match_skb_to_sack).
+fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bool> {
+    let skb = cx.tp.rtx_queue.get(i)?;
+    let cb = skb.tcp;
+    let len = cb.end_seq.since(cb.seq);
+    let in_sack = !start.after(cb.seq) && !end.before(cb.end_seq);
+    if cb.gso_segs <= 1 || in_sack || !cb.end_seq.after(start) {
+        return Some(in_sack);
+    }
+    let mss = cb.gso_size.max(1) as u32;
+    let from_start = !start.after(cb.seq);
+    let mut pkt_len;
+    if !from_start {
+        pkt_len = start.since(cb.seq).max(mss);
+    } else {
+        pkt_len = end.since(cb.seq);
+        if pkt_len < mss {
+            return None;
+        }
+    }
+    // Only whole segments, or the short last one, are ever acknowledged.
+    if pkt_len > mss {
+        let mut new_len = pkt_len / mss * mss;
+        if !from_start && new_len < pkt_len {
+            new_len += mss;
+        }
+        pkt_len = new_len;
+    }
+    if pkt_len >= len && !from_start {
+        return Some(false);
+    }
+    if pkt_len < len {
+        recovery::fragment_rtx(cx, i, pkt_len, mss)?;
+    }
+    Some(from_start)
+}
+
+/// Marks what one block covers, from position `i` on; returns where it stopped (tcp_sacktag_walk). `next_dup` is a duplicate
+/// block that starts inside.
+fn walk(
+    cx: &mut Cx<'_>,
+    st: &mut AckSt,
+    mut i: usize,
+    next_dup: Option<SackBlock>,
+    block: SackBlock,
+    dup_sack: bool,
+) -> usize {
+    while let Some(skb) = cx.tp.rtx_queue.get(i) {
+        let seq = skb.tcp.seq;
+        if !seq.before(block.end) {
+            break;
+        }
+        let mut dup = dup_sack;
+        let mut covered = Some(false);
+        if let Some(d) = next_dup
+            && seq.before(d.end)
+        {
+            covered = match_skb(cx, i, d.start, d.end);
+            dup |= covered == Some(true);
+        }
+        if covered != Some(true) {
+            covered = match_skb(cx, i, block.start, block.end);
+        }
+        match covered {
+            None => break,
+            Some(true) => sacktag_one(cx, st, i, dup),
+            Some(false) => {}
+        }
+        i += 1;
+    }
+    i
+}
+
+/// Marks the retransmit queue by the blocks of a segment; returns the flags it adds (tcp_sacktag_write_queue).
+pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> u32 {
+    st.flag = 0;
+    st.reord = cx.tp.snd_nxt;
+    if cx.tp.sacked_out == 0 {
+        cx.tp.highest_sack = cx.tp.snd_una;
+    }
+    let found_dup = check_dsack(cx, seg, prior_snd_una, st);
+    // Of an acknowledgement older than any window nothing is believed.
+    if seg.ack_seq.before(prior_snd_una - cx.tp.max_window) {
+        return 0;
+    }
+    if cx.tp.packets_out == 0 {
+        return st.flag;
+    }
+
+    let mut used = [SackBlock::default(); NUM_SACKS];
+    let (mut n, mut first) = (0, if found_dup { Some(0usize) } else { None });
+    for (i, &(start, end)) in seg.sack.as_slice().iter().enumerate() {
+        let dup = i == 0 && found_dup;
+        if !is_block_valid(cx.tp, dup, start, end) {
+            let mib = if dup {
+                if cx.tp.undo_valid { Mib::TcpExtTCPDSACKIgnoredOld } else { Mib::TcpExtTCPDSACKIgnoredNoUndo }
+            } else if seg.ack_seq != cx.tp.snd_una && !end.after(cx.tp.snd_una) {
+                // An old acknowledgement that was overtaken.
+                continue;
+            } else {
+                Mib::TcpExtTCPSACKDiscard
+            };
+            cx.stack.mib.inc(mib);
+            if i == 0 {
+                first = None;
+            }
+            continue;
+        }
+        if !end.after(prior_snd_una) {
+            if i == 0 {
+                first = None;
+            }
+            continue;
+        }
+        used[n] = SackBlock { start, end };
+        n += 1;
+    }
+    let used = &mut used[..n];
+    // In order of sequence, remembering which was the duplicate: at most four, so by insertion.
+    for i in 1..n {
+        let mut j = i;
+        while j > 0 && used[j - 1].start.after(used[j].start) {
+            used.swap(j - 1, j);
+            first = first.map(|f| {
+                if f == j {
+                    j - 1
+                } else if f == j - 1 {
+                    j
+                } else {
+                    f
+                }
+            });
+            j -= 1;
+        }
+    }
+
+    // What an earlier acknowledgement has marked need not be walked again, except for a duplicate's sake.
+    let cache = match &cx.tp.sack {
+        Some(s) if cx.tp.sacked_out != 0 => s.recv_sack_cache,
+        _ => [SackBlock::default(); NUM_SACKS],
+    };
+    for (i, &block) in used.iter().enumerate() {
+        let dup = first == Some(i);
+        let next_dup = if first == Some(i + 1) { used.get(i + 1).copied() } else { None };
+        let mut at = block.start;
+        if !dup {
+            for c in cache.iter().filter(|c| c.start != c.end) {
+                if !at.before(block.end) || !c.start.before(block.end) || !c.end.after(at) {
+                    continue;
+                }
+                if at.before(c.start) {
+                    let piece = SackBlock { start: at, end: c.start };
+                    let from = cx.tp.rtx_queue.find(at);
+                    walk(cx, st, from, next_dup, piece, false);
+                }
+                if let Some(d) = next_dup {
+                    let from = cx.tp.rtx_queue.find(d.start);
+                    walk(cx, st, from, None, d, true);
+                }
+                at = at.later(c.end.earlier(block.end));
+            }
+        }
+        if at.before(block.end) {
+            let from = cx.tp.rtx_queue.find(at);
+            walk(cx, st, from, next_dup, SackBlock { start: at, end: block.end }, dup);
+        }
+    }
+    let mut new_cache = [SackBlock::default(); NUM_SACKS];
+    let mut k = 0;
+    for (i, b) in used.iter().enumerate() {
+        if first != Some(i) {
+            new_cache[k] = *b;
+            k += 1;
+        }
+    }
+    sack_state(cx.tp).recv_sack_cache = new_cache;
+
+    if cx.tp.ca_state != CaState::Loss || cx.tp.undo_valid {
+        check_sack_reordering(cx, st.reord, false);
+    }
+    st.flag
+}
+
+// ---- Our blocks.
+
+/// The boxed SACK state, made when first needed.
+pub fn sack_state(tp: &mut TcpSock) -> &mut SackState {
+    tp.sack.get_or_insert_default()
+}
+
+/// Forgets the blocks to send (tcp_sack_reset).
+pub fn sack_reset(tp: &mut TcpSock) {
+    tp.num_sacks = 0;
+    if let Some(s) = &mut tp.sack {
+        s.duplicate_sack = None;
+    }
+    tp.rx_opt.dsack = false;
+}
+
+/// Joins `[seq, end)` to a block that it touches; false when it does not (tcp_sack_extend).
+fn extend(b: &mut SackBlock, seq: SeqNum, end: SeqNum) -> bool {
+    if seq.after(b.end) || b.start.after(end) {
+        return false;
+    }
+    b.start = b.start.earlier(seq);
+    b.end = b.end.later(end);
+    true
+}
+
+/// Reports `[seq, end)` as a duplicate with the next acknowledgement (RFC 2883 §4; tcp_dsack_set).
+pub fn dsack_set(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+    if !is_sack(cx.tp) || !cx.stack.sysctl.tcp_dsack() {
+        return;
+    }
+    let old = seq.before(cx.tp.rcv_nxt);
+    cx.stack.mib.inc(if old { Mib::TcpExtTCPDSACKOldSent } else { Mib::TcpExtTCPDSACKOfoSent });
+    cx.tp.rx_opt.dsack = true;
+    sack_state(cx.tp).duplicate_sack = Some(SackBlock { start: seq, end });
+}
+
+/// Adds to the duplicate to report, or starts one (tcp_dsack_extend).
+pub fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+    match cx.tp.sack.as_mut().and_then(|s| s.duplicate_sack.as_mut()) {
+        Some(d) => {
+            extend(d, seq, end);
+        }
+        None => dsack_set(cx, seq, end),
+    }
+}
+
+/// The duplicate to report is dropped with the segment that begins (data_queue).
+pub fn dsack_clear(tp: &mut TcpSock) {
+    tp.rx_opt.dsack = false;
+    if let Some(s) = &mut tp.sack {
+        s.duplicate_sack = None;
+    }
+}
+
+/// Out-of-order data `[seq, end)` was queued: its block becomes the first (RFC 2018 §4; tcp_sack_new_ofo_skb).
+pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+    // More blocks than two change with this segment: an acknowledgement that was held back must tell of the old state first.
+    let n = (cx.tp.num_sacks as usize).min(NUM_SACKS);
+    let blocks = &mut sack_state(cx.tp).selective_acks;
+    let hit = blocks[..n].iter_mut().position(|b| extend(b, seq, end));
+    if hit.unwrap_or(n) >= 2 {
+        compress_send_ack(cx);
+    }
+    let tp = &mut *cx.tp;
+    let blocks = &mut sack_state(tp).selective_acks;
+    let mut count = n;
+    match hit {
+        Some(i) => {
+            blocks[..=i].rotate_right(1);
+            // The grown block may have closed gaps to others.
+            let mut k = 1;
+            while k < count {
+                let other = blocks[k];
+                if extend(&mut blocks[0], other.start, other.end) {
+                    blocks[k..count].rotate_left(1);
+                    count -= 1;
+                    // Start over: the block is larger now.
+                    k = 1;
+                } else {
+                    k += 1;
+                }
+            }
+        }
+        None => {
+            count = (count + 1).min(NUM_SACKS);
+            blocks[..count].rotate_right(1);
+            blocks[0] = SackBlock { start: seq, end };
+        }
+    }
+    tp.num_sacks = count as u8;
+}
+
+/// `rcv_nxt` advanced: blocks below it are gone (tcp_sack_remove).
+pub fn sack_remove(tp: &mut TcpSock) {
+    if tp.ooo_queue.is_empty() {
+        tp.num_sacks = 0;
+        return;
+    }
+    let (rcv_nxt, n) = (tp.rcv_nxt, (tp.num_sacks as usize).min(NUM_SACKS));
+    let blocks = &mut sack_state(tp).selective_acks;
+    let mut keep = 0;
+    for i in 0..n {
+        if rcv_nxt.before(blocks[i].start) {
+            blocks[keep] = blocks[i];
+            keep += 1;
+        }
+    }
+    tp.num_sacks = keep as u8;
+}
+
+/// Sends an acknowledgement that compression held back (tcp_sack_compress_send_ack).
+pub fn compress_send_ack(cx: &mut Cx<'_>) {
+    if cx.tp.compressed_ack == 0 {
+        return;
+    }
+    cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, cx.tp.compressed_ack as u64);
+    cx.tp.compressed_ack = 0;
+    output::send_ack(cx);
+}
+
+#[cfg(test)]
+mod tests;

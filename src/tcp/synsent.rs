@@ -1,0 +1,166 @@
+//! SYN-SENT: the answer to our SYN, or somebody else's SYN crossing it. Above: `input`. RFC 9293 §3.10.7.3, RFC 3168 §6.1.1.
+//! Linux: tcp_rcv_synsent_state_process.
+
+use super::ack::{self, flag};
+use super::challenge::reset;
+use super::input::{self, Seg, Verdict};
+use super::rack::TIMEOUT_MIN_US;
+use super::state::State;
+use super::tcb::{Cx, XmitTimer, ack as pending, ecn};
+use super::urgent::urg;
+use super::{output, rcvbuf, timer, undo};
+use crate::counters::{DropReason, Mib};
+use crate::env::{Duration, Instant};
+use crate::sock::flag as sflag;
+use crate::sock::skb::Skb;
+use crate::sock::wait::Events;
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+use crate::wire::tcp_options::TcpOptions;
+
+/// What the segment offered counts for nothing: as before it.
+fn undo_options(cx: &mut Cx<'_>, saved_clamp: u16) {
+    let r = &mut cx.tp.rx_opt;
+    r.tstamp_ok = false;
+    r.sack_ok = 0;
+    r.wscale_ok = false;
+    r.snd_wscale = 0;
+    r.mss_clamp = saved_clamp;
+}
+
+fn discard(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
+    cx.stack.mib.drop(reason);
+    drop(skb);
+}
+
+/// Whether the echoed timestamp lies between our first SYN and now.
+fn echo_is_ours(cx: &Cx<'_>) -> bool {
+    let r = &cx.tp.rx_opt;
+    if !r.saw_tstamp || r.rcv_tsecr == 0 {
+        return true;
+    }
+    // Without a retransmission the first transmission's time is not kept: any time of ours will do.
+    let first = if cx.tp.retrans_stamp == Instant::ZERO { Instant::ZERO } else { cx.tp.retrans_stamp };
+    SeqNum(r.rcv_tsecr).between(SeqNum(first.as_millis() as u32), SeqNum(cx.now.as_millis() as u32))
+}
+
+/// A segment in SYN-SENT.
+pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
+    let saved_clamp = cx.tp.rx_opt.mss_clamp;
+    let syn = seg.flags.contains(TcpFlags::SYN);
+    let rst = seg.flags.contains(TcpFlags::RST);
+    input::parse_syn_options(cx, syn, o);
+    let (reason, answer) = if seg.flags.contains(TcpFlags::ACK) {
+        if !seg.ack_seq.after(cx.tp.snd_una) || seg.ack_seq.after(cx.tp.snd_nxt) {
+            // An old connection of the peer's answers: after the reset our SYN is tried again soon.
+            if cx.tp.retransmits == 0 {
+                let soon = Duration::from_micros(TIMEOUT_MIN_US);
+                timer::reset_xmit_timer(cx, XmitTimer::Retrans, soon, false);
+            }
+            (DropReason::TcpInvalidAck, true)
+        } else if !echo_is_ours(cx) {
+            cx.stack.mib.inc(Mib::TcpExtPAWSActive);
+            (DropReason::TcpPaws, true)
+        } else if rst {
+            reset(cx);
+            discard(cx, skb, DropReason::TcpReset);
+            return Verdict::Ok;
+        } else if !syn {
+            (DropReason::TcpFlags, false)
+        } else {
+            return syn_ack(cx, seg, skb);
+        }
+    } else if rst {
+        (DropReason::TcpReset, false)
+    } else if cx.tp.rx_opt.ts_recent_stamp != 0 && cx.tp.rx_opt.saw_tstamp && !input::paws_check(cx, 0) {
+        (DropReason::TcpPaws, false)
+    } else if syn {
+        crossed_syn(cx, seg);
+        drop(skb);
+        return Verdict::Ok;
+    } else {
+        (DropReason::TcpFlags, false)
+    };
+    undo_options(cx, saved_clamp);
+    discard(cx, skb, reason);
+    // The reset to a reset is none (RFC 9293 §3.10.7.3).
+    if answer && !rst { Verdict::Reset(reason) } else { Verdict::Ok }
+}
+
+/// The SYN-ACK: established.
+fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
+    // ECN is agreed by ECE alone (RFC 3168 §6.1.1).
+    if cx.tp.ecn_flags & ecn::OK != 0 && (!seg.flags.contains(TcpFlags::ECE) || seg.flags.contains(TcpFlags::CWR)) {
+        cx.tp.ecn_flags &= !ecn::OK;
+    }
+    cx.tp.snd_wl1 = seg.seq;
+    undo::try_undo_spurious_syn(cx);
+    // The options of a SYN-ACK hold no SACK blocks worth reading; its acknowledgement frees our SYN.
+    ack::ack(cx, &seg, flag::SLOWPATH);
+    let tp = &mut *cx.tp;
+    tp.rcv_isn = seg.seq;
+    tp.rcv_nxt = seg.seq + 1;
+    tp.rcv_wup = seg.seq + 1;
+    tp.snd_wnd = seg.window as u32;
+    tp.max_window = tp.max_window.max(tp.snd_wnd);
+    if !tp.rx_opt.wscale_ok {
+        tp.rx_opt.snd_wscale = 0;
+        tp.rx_opt.rcv_wscale = 0;
+        tp.window_clamp = tp.window_clamp.min(65_535);
+    }
+    if tp.rx_opt.saw_tstamp {
+        tp.rx_opt.tstamp_ok = true;
+        input::take_ts_from_advmss(cx);
+        input::store_ts_recent(cx);
+    }
+    input::set_header_len(cx);
+    input::sync_mss(cx);
+    rcvbuf::initialize_rcv_mss(cx);
+    // Polling looks at the state without the lock: what it then reads must be set already.
+    cx.tp.copied_seq = cx.tp.rcv_nxt;
+    input::finish_connect(cx);
+    if !cx.sk.flag(sflag::DEAD) {
+        cx.sock.wait.wake(Events::OUT | Events::IN);
+    }
+    // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
+    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || input::in_pingpong_mode(cx) {
+        input::schedule_ack(cx);
+        input::quickack_max(cx);
+        let at = cx.now + Duration::from_millis(timer::DELACK_MAX_MS);
+        cx.tp.ack.pending |= pending::TIMER;
+        timer::delack_arm(cx, at);
+        drop(skb);
+        return Verdict::Ok;
+    }
+    output::send_ack(cx);
+    urg(cx, &seg, &skb);
+    drop(skb);
+    input::data_snd_check(cx);
+    Verdict::Ok
+}
+
+/// A SYN that crosses ours: simultaneous open, or a connection to oneself (RFC 9293 §3.5 Figure 7).
+fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
+    super::set_state(cx, State::SynRecv);
+    if cx.tp.rx_opt.saw_tstamp {
+        cx.tp.rx_opt.tstamp_ok = true;
+        input::store_ts_recent(cx);
+    }
+    input::set_header_len(cx);
+    let tp = &mut *cx.tp;
+    tp.rcv_isn = seg.seq;
+    tp.rcv_nxt = seg.seq + 1;
+    tp.copied_seq = tp.rcv_nxt;
+    tp.rcv_wup = tp.rcv_nxt;
+    tp.snd_wnd = seg.window as u32;
+    tp.snd_wl1 = seg.seq;
+    tp.max_window = tp.snd_wnd;
+    // The other side must have asked for ECN with both bits.
+    if tp.ecn_flags & ecn::OK != 0 && !(seg.flags.contains(TcpFlags::ECE) && seg.flags.contains(TcpFlags::CWR)) {
+        tp.ecn_flags &= !ecn::OK;
+    }
+    input::sync_mss(cx);
+    rcvbuf::initialize_rcv_mss(cx);
+    // Lost, it is sent again by the retransmission timer.
+    let _ = output::send_synack(cx);
+}
