@@ -175,12 +175,10 @@ pub fn fastretrans_alert(
         cx.tp.retrans_stamp = Instant::ZERO;
     } else if !cx.tp.snd_una.before(cx.tp.high_seq) {
         match cx.tp.ca_state {
-            CaState::Cwr => {
-                // Something above high_seq must be acknowledged, so that the receiver has seen CWR.
-                if cx.tp.snd_una != cx.tp.high_seq {
-                    end_cwnd_reduction(cx);
-                    cong::set_ca_state(cx, CaState::Open);
-                }
+            // Something above high_seq must be acknowledged, so that the receiver has seen CWR.
+            CaState::Cwr if cx.tp.snd_una != cx.tp.high_seq => {
+                end_cwnd_reduction(cx);
+                cong::set_ca_state(cx, CaState::Open);
             }
             CaState::Recovery => {
                 if !sack::is_sack(cx.tp) {
