@@ -84,6 +84,11 @@ impl SockLock {
         self.state.get_mut()
     }
 
+    /// True bytes of the packets in the backlog.
+    pub(super) fn backlog_bytes(&self) -> u32 {
+        self.ctl.lock().backlog_bytes
+    }
+
     /// Heap bytes of the backlog queue.
     pub(super) fn heap_bytes(&self) -> usize {
         self.ctl.lock().backlog.capacity() * size_of::<Skb>()

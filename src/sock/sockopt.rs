@@ -55,6 +55,7 @@ fn put_timeout(value: &mut [u8], t: Option<Duration>) -> usize {
 const SO_BUSY_POLL: i32 = 46;
 const SO_MAX_PACING_RATE: i32 = 47;
 const SO_INCOMING_CPU: i32 = 49;
+const SO_MEMINFO: i32 = 55;
 const SO_COOKIE: i32 = 57;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
@@ -253,6 +254,21 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         }
         SO_INCOMING_CPU => -1,
         SO_BUSY_POLL => 0,
+        SO_MEMINFO => {
+            // SK_MEMINFO_*, in the order of linux/sock_diag.h.
+            let words = [
+                sock.rmem_alloc.load(Ordering::Relaxed) as u32,
+                sock.rcvbuf.load(Ordering::Relaxed) as u32,
+                sock.wmem_alloc.load(Ordering::Relaxed),
+                sock.sndbuf.load(Ordering::Relaxed) as u32,
+                c.forward_alloc as u32,
+                c.wmem_queued as u32,
+                c.omem_alloc as u32,
+                sock.lock.backlog_bytes(),
+                sock.drops.load(Ordering::Relaxed),
+            ];
+            return Ok(put(value, &words.map(u32::to_ne_bytes).concat()));
+        }
         SO_COOKIE => {
             if value.len() < 8 {
                 return Err(Error::Inval);
