@@ -9,6 +9,7 @@ pub mod hash;
 pub mod icmp;
 pub mod inet;
 pub mod ip;
+pub mod net;
 pub mod raw;
 pub mod sim;
 pub mod sock;

@@ -1,0 +1,212 @@
+//! TCP listeners and streams. Above: programs. Below: `inet::Socket`. Not here: what `std::net` does not have either; that
+//! is reached through `socket()`.
+
+use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
+use crate::error::Error;
+use crate::inet::Socket;
+use crate::stack::Stack;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections that may wait for accept, as `std::net` asks for.
+const BACKLOG: i32 = 128;
+
+/// A connection. Reads and writes through `&TcpStream` too, so that two threads can share it. Dropping the last handle closes
+/// it: what was written is still delivered, unless bytes of the peer are left unread (then the peer gets a RST,
+/// RFC 2525 §2.17).
+pub struct TcpStream(Arc<Socket>);
+
+/// A socket that accepts connections.
+pub struct TcpListener(Arc<Socket>);
+
+/// Connections as they come: see [`TcpListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a>(&'a TcpListener);
+
+impl TcpStream {
+    /// Connects on the default stack to the first of `addrs` that answers. Errors: ECONNREFUSED, ETIMEDOUT, ENETUNREACH,
+    /// EADDRNOTAVAIL (no port left), and what [`super::default_stack`] says.
+    pub fn connect(addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        TcpStream::connect_on(&super::default_stack()?, addrs)
+    }
+
+    /// As [`TcpStream::connect`], on `stack`.
+    pub fn connect_on(stack: &Arc<Stack>, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        each_addr(addrs, |addr| {
+            let socket = socket_for(stack, addr, libc::SOCK_STREAM)?;
+            connect(&socket, addr)?;
+            Ok(TcpStream(Arc::new(socket)))
+        })
+    }
+
+    /// Connects on the default stack; fails with `TimedOut` after `timeout`. A zero duration is `InvalidInput`.
+    pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        TcpStream::connect_timeout_on(&super::default_stack()?, addr, timeout)
+    }
+
+    /// As [`TcpStream::connect_timeout`], on `stack`.
+    pub fn connect_timeout_on(stack: &Arc<Stack>, addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        let socket = socket_for(stack, *addr, libc::SOCK_STREAM)?;
+        super::set_timeout(&socket, libc::SO_SNDTIMEO, Some(timeout))?;
+        match connect(&socket, *addr) {
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => return Err(Error::TimedOut.into()),
+            other => other?,
+        }
+        super::set_timeout(&socket, libc::SO_SNDTIMEO, None)?;
+        Ok(TcpStream(Arc::new(socket)))
+    }
+
+    /// A stream around a connected socket, for what was set up by `inet::Socket` itself.
+    pub fn from_socket(socket: Arc<Socket>) -> TcpStream {
+        TcpStream(socket)
+    }
+
+    shared_methods!();
+    timeout_methods!();
+
+    /// Ends one or both directions. `NotConnected` when there is no connection.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        super::shutdown(&self.0, how)
+    }
+
+    /// Reads without taking: the next read gives the same bytes again.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
+    }
+
+    /// With true, small segments are sent at once (`TCP_NODELAY`, RFC 9293 §3.7.4).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        set_int(&self.0, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(nodelay))
+    }
+
+    /// See [`TcpStream::set_nodelay`].
+    pub fn nodelay(&self) -> io::Result<bool> {
+        Ok(super::get_int(&self.0, libc::IPPROTO_TCP, libc::TCP_NODELAY)? != 0)
+    }
+}
+
+/// connect(2). A signal does not end the attempt: the call waits again.
+fn connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    loop {
+        match socket.connect(Some(addr)) {
+            Err(Error::Intr) => continue,
+            other => return Ok(other?),
+        }
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        // As read(2) has it; recv(2) of nothing would wait for data.
+        if bufs.iter().all(|b| b.is_empty()) {
+            return Ok(0);
+        }
+        Ok(super::recv(&self.0, bufs, 0)?.0)
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        super::send(&self.0, &[IoSlice::new(buf)], None)
+    }
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        super::send(&self.0, bufs, None)
+    }
+    /// Nothing to do: TCP sends by its own rules.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut d = f.debug_struct("TcpStream");
+        d.field("addr", &self.0.local_addr());
+        if let Ok(peer) = self.0.peer_addr() {
+            d.field("peer", &peer);
+        }
+        d.finish()
+    }
+}
+
+impl TcpListener {
+    /// Listens on the default stack at the first of `addrs` that can be bound; port 0 takes a free one. `SO_REUSEADDR` is
+    /// set first, as std does. Errors: EADDRINUSE, EADDRNOTAVAIL, and what [`super::default_stack`] says.
+    pub fn bind(addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        TcpListener::bind_on(&super::default_stack()?, addrs)
+    }
+
+    /// As [`TcpListener::bind`], on `stack`.
+    pub fn bind_on(stack: &Arc<Stack>, addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        each_addr(addrs, |addr| {
+            let socket = socket_for(stack, addr, libc::SOCK_STREAM)?;
+            set_int(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)?;
+            Ok(TcpListener(Arc::new(socket)))
+        })
+    }
+
+    /// A listener around a listening socket, for what was set up by `inet::Socket` itself.
+    pub fn from_socket(socket: Arc<Socket>) -> TcpListener {
+        TcpListener(socket)
+    }
+
+    shared_methods!();
+
+    /// Waits for a connection: it, and its peer. A signal does not end the wait.
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            match self.0.accept() {
+                Err(Error::Intr) => continue,
+                Err(e) => return Err(e.into()),
+                Ok((socket, peer)) => return Ok((TcpStream(Arc::new(socket)), peer)),
+            }
+        }
+    }
+
+    /// Accepts for ever: the iterator never ends, and an error does not end it either.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming(self)
+    }
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+    fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        Some(self.0.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpListener").field("addr", &self.0.local_addr()).finish()
+    }
+}
