@@ -53,6 +53,12 @@ fn bad(message: String) -> ConfigError {
     ConfigError { message, error: Error::Inval }
 }
 
+/// `error`, with what it is about in front.
+fn plain(what: &str) -> impl FnOnce(Error) -> ConfigError {
+    let what = what.to_owned();
+    move |error| ConfigError { message: format!("{what}: {error}"), error }
+}
+
 /// Which device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeviceSpec {
@@ -169,14 +175,14 @@ impl Config {
         })
     }
 
-    /// Makes the stack, in real time: `Lease` drives it.
-    pub fn build(&self) -> Result<Arc<Stack>, ConfigError> {
-        let plain = |what: &str| {
-            let what = what.to_owned();
-            move |error: Error| ConfigError { message: format!("{what}: {error}"), error }
-        };
+    /// Checks what does not need the device: that the sysctls exist and take these values.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
-        let device = self.open(&entropy)?;
+        self.bare(entropy).map(drop)
+    }
+
+    /// A stack without device, its sysctls set.
+    fn bare(&self, entropy: Arc<OsEntropy>) -> Result<Arc<Stack>, ConfigError> {
         let stack = Stack::new(StackConfig {
             clock: Arc::new(RealClock::new()),
             entropy,
@@ -186,6 +192,14 @@ impl Config {
         for (name, value) in &self.sysctls {
             stack.sysctl_set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
         }
+        Ok(stack)
+    }
+
+    /// Makes the stack, in real time: `Lease` drives it.
+    pub fn build(&self) -> Result<Arc<Stack>, ConfigError> {
+        let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
+        let device = self.open(&entropy)?;
+        let stack = self.bare(entropy)?;
         let dev: Arc<NetDev> = match device {
             Some(d) => stack.add_device(d).map_err(plain("device"))?,
             None => {

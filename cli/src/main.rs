@@ -1,2 +1,145 @@
-//! The `usersock` command.
-fn main() {}
+//! The `usersock` command: a stack from a configuration string, to look at its settings and to try a connection by hand. Below:
+//! `usersock::config`, `usersock::net`; nothing here that a program could not do.
+//!
+//! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. Errors are one line on
+//! stderr.
+
+mod pipe;
+mod settings;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use usersock::config::{self, Config, ConfigError};
+use usersock::error::Error;
+use usersock::stack::Stack;
+
+/// Why a command ended early.
+#[derive(Debug)]
+enum Failure {
+    /// The arguments are wrong: exit status 2.
+    Usage(String),
+    /// Something outside failed: exit status 1.
+    Broken(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Failure {
+        // EINVAL is the text's fault; so is a sysctl that does not exist.
+        match e.error {
+            Error::Inval | Error::NoEnt => Failure::Usage(e.message),
+            _ => Failure::Broken(e.message),
+        }
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "usersock", version, about = "TCP sockets in user space", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which stack.
+#[derive(Args)]
+struct On {
+    /// The stack, as tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1; without it the environment variable USERSOCK_CONFIG, without that
+    /// the in-memory loopback
+    #[arg(long, value_name = "CONFIG")]
+    config: Option<String>,
+}
+
+impl On {
+    fn text(&self) -> Result<String, Failure> {
+        if let Some(text) = &self.config {
+            return Ok(text.clone());
+        }
+        match std::env::var("USERSOCK_CONFIG") {
+            Ok(text) => Ok(text),
+            Err(std::env::VarError::NotPresent) => Ok(String::new()),
+            Err(e) => Err(Failure::Usage(format!("USERSOCK_CONFIG: {e}"))),
+        }
+    }
+
+    fn stack(&self) -> Result<Arc<Stack>, Failure> {
+        Ok(config::build(&self.text()?)?)
+    }
+}
+
+/// A connection's end on the terminal.
+#[derive(Args)]
+struct Pipe {
+    #[command(flatten)]
+    on: On,
+    /// When the connection has ended, print the counters that are not zero to stderr
+    #[arg(long)]
+    counters: bool,
+    /// IPv4 or [IPv6] address and port
+    #[arg(value_name = "ADDRESS:PORT")]
+    addr: SocketAddr,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print settings of a stack as sysctl(8) does; with NAME=VALUE, set first
+    Sysctl(settings::Args),
+    /// Say whether a configuration string is right, without opening its device
+    #[command(name = "check-config")]
+    CheckConfig {
+        /// As tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1
+        config: String,
+    },
+    /// Connect; standard input goes to the peer, what the peer sends to standard output
+    Connect(Pipe),
+    /// Wait for one connection, then as connect
+    Listen(Pipe),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            print!("{e}");
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => return report(Failure::Usage(one_line(&e))),
+    };
+    let outcome = match cli.command {
+        Command::Sysctl(args) => settings::run(&args),
+        Command::CheckConfig { config } => check(&config),
+        Command::Connect(p) => pipe::connect(&p),
+        Command::Listen(p) => pipe::listen(&p),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(failure),
+    }
+}
+
+/// One line on stderr, and the status that goes with it.
+fn report(failure: Failure) -> ExitCode {
+    let (message, status) = match failure {
+        Failure::Usage(m) => (m, 2),
+        Failure::Broken(m) => (m, 1),
+    };
+    eprintln!("usersock: {}", message.replace('\n', " "));
+    ExitCode::from(status)
+}
+
+fn check(text: &str) -> Result<(), Failure> {
+    // Whatever is wrong with it, it is the text.
+    let wrong = |e: ConfigError| Failure::Usage(e.message);
+    Config::parse(text).map_err(wrong)?.check().map_err(wrong)
+}
+
+/// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
+fn one_line(error: &clap::Error) -> String {
+    if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        return "which command? sysctl, check-config, connect or listen (usersock --help explains them)".into();
+    }
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    first.join(" ").trim_start_matches("error: ").to_string()
+}

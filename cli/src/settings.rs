@@ -1,0 +1,81 @@
+//! `usersock sysctl`: the settings of a stack, printed as sysctl(8) prints the kernel's.
+
+use crate::{Failure, On};
+use std::io::{self, Write};
+use usersock::error::Error;
+use usersock::stack::Stack;
+use usersock::sysctl::{Listing, Mode, Support};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    on: On,
+    /// All settings
+    #[arg(short, long, conflicts_with = "names", required_unless_present = "names")]
+    all: bool,
+    /// Also what each governs, its default, and whether it does anything yet
+    #[arg(short, long)]
+    describe: bool,
+    /// A setting to print, or to set and print. It is set in this command's own stack: to see whether a value is taken
+    #[arg(value_name = "NAME[=VALUE]")]
+    names: Vec<String>,
+}
+
+/// Prints, after setting.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let stack = args.on.stack()?;
+    let mut names = Vec::new();
+    for word in &args.names {
+        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n.trim(), Some(v.trim())));
+        let name = find(&stack, name)?;
+        if let Some(value) = value {
+            set(&stack, &name, value)?;
+        }
+        names.push(name);
+    }
+    let mut out = io::stdout().lock();
+    let all = stack.sysctl.list();
+    let chosen = all.iter().filter(|_| args.all).chain(names.iter().filter_map(|n| all.iter().find(|l| l.name == *n)));
+    for listing in chosen {
+        match print(&mut out, listing, args.describe) {
+            // The reader has seen enough, as head(1).
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.map_err(|e| Failure::Broken(format!("standard output: {e}")))?,
+        }
+    }
+    Ok(())
+}
+
+/// The name with dots, of a setting that exists.
+fn find(stack: &Stack, name: &str) -> Result<String, Failure> {
+    let dotted = name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".");
+    match stack.sysctl.id(&dotted) {
+        Ok(_) => Ok(dotted),
+        Err(_) => Err(Failure::Usage(format!("there is no sysctl {name}"))),
+    }
+}
+
+fn set(stack: &Stack, name: &str, value: &str) -> Result<(), Failure> {
+    stack.sysctl_set(name, value).map_err(|e| {
+        Failure::Usage(match e {
+            Error::Inval => format!("{name} does not take the value {value:?}"),
+            Error::Acces => format!("{name} cannot be set"),
+            Error::OpNotSupp => format!("{name}: only its default is supported yet"),
+            e => format!("{name}={value}: {e}"),
+        })
+    })
+}
+
+fn print(out: &mut impl Write, l: &Listing, describe: bool) -> io::Result<()> {
+    writeln!(out, "{} = {}", l.name, l.value)?;
+    if describe {
+        let state = match l.support {
+            Support::Live => "",
+            Support::Planned => "; not implemented yet, only the default can be set",
+            Support::Legacy => "; without effect, as on Linux",
+        };
+        let mode = if l.mode == Mode::Ro { "; read-only" } else { "" };
+        writeln!(out, "    {} Default: {}{state}{mode}.", l.help, l.default)?;
+    }
+    Ok(())
+}
