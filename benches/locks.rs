@@ -1,0 +1,108 @@
+//! `lock_sock`/`release_sock` with nobody else about, and timers among a million.
+
+use crate::measure::{Bench, cpu_time};
+use crate::net::Ours;
+use crate::report::{Report, Row, Target, Unit};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+use usersock::inet::Socket;
+use usersock::stack::{Stack, TimerCall, TimerSlot, TimerTarget};
+use usersock::{env, wheel};
+
+/// Timers that are armed while one is measured.
+const TIMERS: usize = 1_000_000;
+/// Timers measured together, so that reading the clock does not count.
+const BATCH: usize = 1000;
+
+/// Lock and release.
+pub fn lock(bench: &mut Bench, report: &mut Report) {
+    if !["lock/lock_sock_release_sock", "lock/clock_alone"].iter().any(|n| bench.wants(n)) {
+        return;
+    }
+    let net = Ours::loopback();
+    let socket = match Socket::new(&net.0, libc::AF_INET, libc::SOCK_DGRAM, 0) {
+        Ok(s) => s,
+        Err(e) => return report.note(format!("lock_sock: {e}")),
+    };
+    let (sock, stack) = (socket.sock(), &net.0);
+    let ours = bench.simple("lock", "lock_sock_release_sock", 0, || drop(black_box(sock.lock(stack))));
+    let clock = bench.simple("lock", "clock_alone", 0, || stack.now());
+    report.row(row("lock_sock + release_sock, uncontended", ours, Target::AtMost(50.0)));
+    if let (Some(ours), Some(clock)) = (ours, clock) {
+        report.note(format!("Of lock_sock's {ours:.1} ns, {clock:.1} ns are the reading of the clock."));
+    }
+}
+
+fn row(what: &str, ours: Option<f64>, target: Target) -> Row {
+    Row { what: what.into(), unit: Unit::Nanos, ours, kernel: None, peer: None, target }
+}
+
+struct Nothing;
+impl TimerCall for Nothing {
+    fn fire(self: Arc<Self>, _: &Arc<Stack>, _: env::Instant) {}
+}
+
+/// A repeatable stream of numbers (xorshift64).
+struct Numbers(u64);
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    /// A deadline as sockets have them: 200 ms (RTO) to two hours (keepalive), mostly near.
+    fn deadline(&mut self, now: env::Instant) -> env::Instant {
+        let span = [1u64, 1, 1, 10, 100, 7200][self.next() as usize % 6] * 1_000_000_000;
+        now + Duration::from_nanos(200_000_000 + self.next() % span)
+    }
+}
+
+/// Arms and cancels, through the stack's table of wheels as socks do it.
+pub fn timers(bench: &mut Bench, report: &mut Report) {
+    if !["timers/arm", "timers/cancel"].iter().any(|n| bench.wants(n)) {
+        return;
+    }
+    let net = Ours::loopback();
+    let timers = &net.0.timers;
+    let target: Arc<dyn TimerCall> = Arc::new(Nothing);
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let now = net.0.now() + Duration::from_secs(3600);
+    let mut slots: Vec<TimerSlot> = Vec::new();
+    slots.resize_with(TIMERS, TimerSlot::default);
+    for slot in &mut slots {
+        timers.arm(slot, numbers.deadline(now), || TimerTarget::Call(target.clone()));
+    }
+    let mut pick = [(0, now); BATCH];
+    let mut measure = |bench: &mut Bench, id: &str, timed_arm: bool| {
+        bench.custom("timers", id, 0, |n| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..n {
+                // Distinct ones, far apart in memory.
+                let first = numbers.next() as usize;
+                for (i, p) in pick.iter_mut().enumerate() {
+                    *p = ((first + i * 7919) % TIMERS, numbers.deadline(now));
+                }
+                let start = cpu_time();
+                for (i, _) in &pick {
+                    timers.cancel(&mut slots[*i]);
+                }
+                let middle = cpu_time();
+                for (i, at) in &pick {
+                    timers.arm(&mut slots[*i], *at, || TimerTarget::Call(target.clone()));
+                }
+                spent += if timed_arm { cpu_time() - middle } else { middle - start };
+            }
+            spent
+        })
+    };
+    let arm = measure(bench, "arm", true).map(|ns| ns / BATCH as f64);
+    let cancel = measure(bench, "cancel", false).map(|ns| ns / BATCH as f64);
+    report.row(row("arm a timer at 1,000,000 timers", arm, Target::AtMost(100.0)));
+    report.row(row("cancel a timer at 1,000,000 timers", cancel, Target::AtMost(100.0)));
+    report.note(format!("A pending timer takes {} B.", wheel::Wheel::<TimerTarget>::bytes_per_timer()));
+    for slot in &mut slots {
+        timers.cancel(slot);
+    }
+}

@@ -1,0 +1,70 @@
+//! Small exchanges: one byte there and back on an open connection, and whole connections of one byte each way.
+
+use crate::measure::Bench;
+use crate::net::Net;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Instant;
+
+/// Latency of one byte there and back, in nanoseconds: the median of all exchanges of all samples.
+pub fn latency<C, S>(bench: &mut Bench, group: &str, id: &str, mut client: C, mut server: S) -> Option<f64>
+where
+    C: Read + Write,
+    S: Read + Write + Send + 'static,
+{
+    let echo = thread::spawn(move || {
+        let mut byte = [0];
+        while matches!(server.read(&mut byte), Ok(1)) && server.write_all(&byte).is_ok() {}
+    });
+    let mut all: Vec<u32> = Vec::with_capacity(1 << 20);
+    let ran = bench.custom(group, id, 0, |n| {
+        let begin = Instant::now();
+        for i in 0..n {
+            let start = Instant::now();
+            let mut byte = [i as u8];
+            client.write_all(&byte).expect("write");
+            client.read_exact(&mut byte).expect("read");
+            assert_eq!(byte[0], i as u8);
+            all.push(start.elapsed().as_nanos().min(u128::from(u32::MAX)) as u32);
+        }
+        begin.elapsed()
+    });
+    drop(client);
+    echo.join().expect("the echo ended");
+    ran?;
+    let middle = all.len() / 2;
+    Some(f64::from(*all.select_nth_unstable(middle).1))
+}
+
+/// Connections a second: connect, one byte each way, close. The client closes first.
+pub fn connections<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
+    let (listener, addr): (N::Listener, SocketAddr) = net.listen(ip);
+    let serving = net.clone();
+    let server = thread::spawn(move || {
+        loop {
+            let mut s = serving.accept(&listener);
+            let mut byte = [0];
+            s.read_exact(&mut byte).expect("read");
+            s.write_all(&byte).expect("write");
+            if byte[0] == 0 {
+                break;
+            }
+        }
+    });
+    let exchange = |byte: u8| {
+        let mut c = net.connect(addr);
+        let mut b = [byte];
+        c.write_all(&b).expect("write");
+        c.read_exact(&mut b).expect("read");
+        assert_eq!(b[0], byte);
+    };
+    let median = bench.custom(group, id, 0, |n| {
+        let start = Instant::now();
+        (0..n).for_each(|_| exchange(1));
+        start.elapsed()
+    });
+    exchange(0);
+    server.join().expect("the server ended");
+    median.map(|ns| 1e9 / ns)
+}

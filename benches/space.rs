@@ -1,0 +1,82 @@
+//! The network namespace that everything here runs in, and a second one behind a veth pair for the kernel's other end.
+//! Both vanish with the process; nothing is sent outside.
+
+use nix::sched::{CloneFlags, unshare};
+use std::fs;
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+/// Address of this side of the veth pair, and of the other.
+pub const VETH: (&str, &str) = ("10.99.1.1", "10.99.1.2");
+
+/// Moves this process, which has no other thread yet, into a namespace of its own with a loopback device. Without root, a
+/// user namespace too.
+pub fn enter() -> Result<(), String> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let mut flags = CloneFlags::CLONE_NEWNET;
+    if !uid.is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).map_err(|e| format!("cannot make a network namespace: {e}"))?;
+    if !uid.is_root() {
+        // setgroups is denied before an unprivileged process may write its gid map: user_namespaces(7).
+        for (file, text) in
+            [("setgroups", "deny".to_string()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+        {
+            fs::write(format!("/proc/self/{file}"), text).map_err(|e| format!("{file}: {e}"))?;
+        }
+    }
+    ip("link set lo up")
+}
+
+/// `ip` with these words, in the calling thread's namespace.
+pub fn ip(words: &str) -> Result<(), String> {
+    let out = Command::new("ip").args(words.split(' ')).output().map_err(|e| format!("ip: {e}"))?;
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(format!("ip {words}: {}", String::from_utf8_lossy(&out.stderr).trim())),
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread in the second namespace: what it opens belongs there.
+pub struct Peer(Sender<Job>);
+
+impl Peer {
+    /// Makes the namespace and the veth pair with its addresses.
+    pub fn new() -> Result<Peer, String> {
+        let (jobs, inbox) = channel::<Job>();
+        let (born, cradle) = channel();
+        thread::spawn(move || {
+            let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("cannot make a namespace: {e}"));
+            let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
+            // Nobody listens when the maker gave up.
+            let _ = born.send(made.map(|()| path));
+            inbox.iter().for_each(|job| job());
+        });
+        let path = cradle.recv().map_err(|e| e.to_string())??;
+        let peer = Peer(jobs);
+        ip("link add veth0 type veth peer name veth1")?;
+        ip(&format!("link set veth1 netns {path}"))?;
+        ip(&format!("addr add {}/24 dev veth0", VETH.0))?;
+        ip("link set veth0 up")?;
+        peer.run(|| {
+            ip("link set lo up")?;
+            ip(&format!("addr add {}/24 dev veth1", VETH.1))?;
+            ip("link set veth1 up")
+        })?;
+        Ok(peer)
+    }
+
+    /// Runs `f` there.
+    pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+        let (answer, result) = channel();
+        let job: Job = Box::new(move || {
+            let _ = answer.send(f());
+        });
+        self.0.send(job).expect("the peer's thread lives as long as its handle");
+        result.recv().expect("the job panicked")
+    }
+}
