@@ -51,6 +51,7 @@ impl std::fmt::Debug for Socket {
 
 /// Registers TCP, UDP, ICMP and raw sockets: through the registry, as any plug-in would.
 pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    crate::tcp::proto::register(stack)?;
     crate::udp::register(stack)?;
     crate::icmp::register(stack)?;
     crate::raw::register(stack)
