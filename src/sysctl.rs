@@ -2,7 +2,7 @@
 //! /proc/sys does; read on the data path through getters, one relaxed load each. Linux: /proc/sys/net, kernel/sysctl.c.
 //!
 //! Honest: a sysctl whose feature does not exist yet ([`Support::Planned`]) refuses every value but its default with
-//! EOPNOTSUPP. One that Linux itself ignores ([`Support::Legacy`]) is kept and has no effect, as there.
+//! EOPNOTSUPP, but the one that asks to do without it ([`WITHOUT`]). One that Linux itself ignores ([`Support::Legacy`]) is kept and has no effect, as there.
 
 mod parse;
 mod table;
@@ -16,6 +16,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use table::{Row, TABLE};
+
+/// Planned features that Linux has on by default, and the value that switches them off: that is how this stack behaves, so
+/// asking for it is granted.
+const WITHOUT: &[(&str, &str)] = &[
+    ("net.ipv4.tcp_syncookies", "0"),
+    ("net.ipv4.tcp_fastopen", "0"),
+    ("net.ipv4.tcp_backlog_ack_defer", "0"),
+    ("net.ipv4.tcp_comp_sack_nr", "0"),
+    ("net.ipv4.tcp_comp_sack_delay_ns", "0"),
+    ("net.ipv4.tcp_no_metrics_save", "1"),
+    ("net.ipv4.tcp_ecn_option", "0"),
+    ("net.ipv4.tcp_early_demux", "0"),
+    ("net.ipv4.udp_early_demux", "0"),
+    ("net.ipv4.ip_early_demux", "0"),
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+];
 
 /// What values a sysctl takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,7 +405,8 @@ impl Sysctls {
             if let Some(validator) = &validator {
                 validator(&canonical)?;
             }
-            if def.support == Support::Planned && canonical != *def.default {
+            let without = WITHOUT.iter().any(|(name, off)| *name == def.name && *off == canonical);
+            if def.support == Support::Planned && canonical != *def.default && !without {
                 return Err(Error::OpNotSupp);
             }
             value.store(&def.kind, &parsed);
