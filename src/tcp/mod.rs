@@ -47,6 +47,9 @@ pub mod urgent;
 pub mod window;
 pub mod xmit;
 
+#[cfg(test)]
+mod tests;
+
 use crate::counters::Mib;
 use state::State;
 use std::sync::atomic::Ordering;

@@ -1,0 +1,263 @@
+//! Whole connections over the loopback device, in virtual time and one thread.
+
+use crate::counters::Mib;
+use crate::driver::Parked;
+use crate::env::{Clock, Duration, SeededEntropy, VirtualClock};
+use crate::error::Error;
+use crate::inet::Socket;
+use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::wait::Events;
+use crate::stack::{Stack, StackConfig};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+const SEED: u64 = 0x7ab1e;
+
+struct Net {
+    stack: Arc<Stack>,
+    clock: Arc<VirtualClock>,
+}
+
+fn net() -> Net {
+    let clock = Arc::new(VirtualClock::new());
+    clock.advance(Duration::from_secs(1));
+    let config = StackConfig {
+        clock: clock.clone(),
+        entropy: Arc::new(SeededEntropy::new(SEED)),
+        runner: Arc::new(Parked::default()),
+    };
+    Net { stack: Stack::new(config).expect("a stack"), clock }
+}
+
+impl Net {
+    fn socket(&self, family: i32) -> Socket {
+        let s = Socket::new(&self.stack, family, libc::SOCK_STREAM, 0).expect("socket");
+        s.set_nonblocking(true);
+        s
+    }
+
+    /// Time goes on from event to event.
+    fn run(&self, time: Duration) {
+        let end = self.clock.now() + time;
+        for _ in 0..100_000 {
+            while self.stack.poll(self.clock.now()) {}
+            match self.stack.next_event() {
+                Some(at) if at <= end => self.clock.set(at.max(self.clock.now())),
+                _ => break,
+            }
+        }
+        self.clock.set(end);
+        while self.stack.poll(end) {}
+    }
+
+    fn listener(&self, addr: IpAddr, backlog: i32) -> (Socket, SocketAddr) {
+        let l = self.socket(if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+        l.bind(SocketAddr::new(addr, 0)).expect("bind");
+        l.listen(backlog).expect("listen");
+        let at = l.local_addr();
+        (l, at)
+    }
+
+    fn pair(&self, addr: IpAddr) -> (Socket, Socket, Socket) {
+        let (l, at) = self.listener(addr, 16);
+        let c = self.socket(if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+        match c.connect(Some(at)) {
+            Ok(()) | Err(Error::InProgress) => {}
+            e => panic!("connect: {e:?}"),
+        }
+        self.run(Duration::from_millis(1));
+        let (s, peer) = l.accept().expect("accept");
+        s.set_nonblocking(true);
+        assert_eq!(peer, c.local_addr());
+        assert_eq!(c.peer_addr(), Ok(at));
+        (l, c, s)
+    }
+
+    fn mib(&self, m: Mib) -> u64 {
+        self.stack.mib.get(m)
+    }
+}
+
+fn send(s: &Socket, data: &[u8]) -> Result<usize, Error> {
+    let slices = [IoSlice::new(data)];
+    s.sendmsg(&mut SendMsg::new(&slices, libc::MSG_NOSIGNAL))
+}
+
+fn recv_flags(s: &Socket, buf: &mut [u8], flags: i32) -> Result<usize, Error> {
+    let mut slices = [IoSliceMut::new(buf)];
+    s.recvmsg(&mut RecvMsg::new(&mut slices, flags))
+}
+
+fn recv(s: &Socket, buf: &mut [u8]) -> Result<usize, Error> {
+    recv_flags(s, buf, 0)
+}
+
+const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LO6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+
+fn pattern(n: usize, salt: usize) -> Vec<u8> {
+    (0..n).map(|i| (i.wrapping_mul(31) ^ (i >> 8) ^ salt) as u8).collect()
+}
+
+#[test]
+fn a_mebibyte_each_way_arrives_whole_and_the_connection_ends_in_time_wait() {
+    for addr in [LO, LO6] {
+        let n = net();
+        let (_l, c, s) = n.pair(addr);
+        let (up, down) = (pattern(1 << 20, 1), pattern(1 << 20, 2));
+        let (mut sent, mut got) = ([0usize; 2], [Vec::new(), Vec::new()]);
+        let mut buf = vec![0u8; 50_000];
+        for _ in 0..20_000 {
+            for (i, (end, data)) in [(&c, &up), (&s, &down)].into_iter().enumerate() {
+                if sent[i] < data.len() {
+                    match send(end, &data[sent[i]..]) {
+                        Ok(k) => sent[i] += k,
+                        Err(e) => assert_eq!(e, Error::Again),
+                    }
+                }
+            }
+            for (i, end) in [&s, &c].into_iter().enumerate() {
+                match recv(end, &mut buf) {
+                    Ok(k) => got[i].extend_from_slice(&buf[..k]),
+                    Err(e) => assert_eq!(e, Error::Again),
+                }
+            }
+            n.run(Duration::from_millis(1));
+            if got[0].len() == up.len() && got[1].len() == down.len() {
+                break;
+            }
+        }
+        assert!(got[0] == up, "{addr} up: {} of {}", got[0].len(), up.len());
+        assert!(got[1] == down, "{addr} down: {} of {}", got[1].len(), down.len());
+        // Half close: the server reads the end, answers, closes.
+        c.shutdown(1).expect("shutdown");
+        n.run(Duration::from_millis(1));
+        assert_eq!(recv(&s, &mut buf), Ok(0));
+        assert_eq!(send(&s, b"bye"), Ok(3));
+        s.close();
+        n.run(Duration::from_millis(1));
+        assert_eq!(recv(&c, &mut buf), Ok(3));
+        assert_eq!(recv(&c, &mut buf), Ok(0));
+        c.close();
+        n.run(Duration::from_millis(1));
+        let waiting = |n: &Net| n.stack.inet.tcp.established_len().0;
+        assert_eq!(waiting(&n), 1, "{addr}: the side that closed first waits");
+        n.run(Duration::from_secs(61));
+        assert_eq!(waiting(&n), 0);
+        assert_eq!(n.mib(Mib::TcpExtTW), 1);
+        assert_eq!(n.mib(Mib::TcpCurrEstab), 0);
+        assert_eq!(
+            n.stack.registry.accounts("TCP").expect("accounts").orphans.load(std::sync::atomic::Ordering::Relaxed),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_closed_port_refuses() {
+    let n = net();
+    let c = n.socket(libc::AF_INET);
+    let r = c.connect(Some(SocketAddr::new(LO, 9)));
+    n.run(Duration::from_millis(1));
+    assert_eq!(r, Err(Error::InProgress));
+    assert!(c.poll().intersects(Events::ERR));
+    assert_eq!(c.connect(Some(SocketAddr::new(LO, 9))), Err(Error::ConnRefused));
+    assert_eq!(n.mib(Mib::TcpOutRsts), 1);
+    assert_eq!(n.mib(Mib::TcpAttemptFails), 1);
+}
+
+#[test]
+fn the_accept_queue_takes_one_more_than_the_backlog_and_then_drops_syns() {
+    let n = net();
+    let (_l, at) = n.listener(LO, 1);
+    let clients: Vec<Socket> = (0..4)
+        .map(|_| {
+            let c = n.socket(libc::AF_INET);
+            assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+            n.run(Duration::from_millis(1));
+            c
+        })
+        .collect();
+    let open = clients.iter().filter(|c| c.connect(Some(at)) == Ok(())).count();
+    assert_eq!(open, 2);
+    assert!(n.mib(Mib::TcpExtListenOverflows) >= 2);
+    assert_eq!(n.mib(Mib::TcpExtListenOverflows), n.mib(Mib::TcpExtListenDrops));
+}
+
+#[test]
+fn closing_with_unread_data_resets_the_peer() {
+    let n = net();
+    let (_l, c, s) = n.pair(LO);
+    assert_eq!(send(&c, b"unread"), Ok(6));
+    n.run(Duration::from_millis(1));
+    s.close();
+    n.run(Duration::from_millis(1));
+    assert_eq!(recv(&c, &mut [0; 10]), Err(Error::ConnReset));
+    assert_eq!(n.mib(Mib::TcpExtTCPAbortOnClose), 1);
+    assert_eq!(n.stack.inet.tcp.established_len().0, 0);
+}
+
+#[test]
+fn a_listener_that_closes_resets_what_nobody_accepted() {
+    let n = net();
+    let (l, at) = n.listener(LO, 4);
+    let c = n.socket(libc::AF_INET);
+    assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+    n.run(Duration::from_millis(1));
+    l.close();
+    n.run(Duration::from_millis(1));
+    assert_eq!(recv(&c, &mut [0; 10]), Err(Error::ConnReset));
+    assert_eq!(n.stack.inet.tcp.established_len().0, 0);
+    let again = n.socket(libc::AF_INET);
+    assert_eq!(again.bind(at), Ok(()));
+}
+
+#[test]
+fn peek_and_msg_trunc_leave_and_discard() {
+    let n = net();
+    let (_l, c, s) = n.pair(LO);
+    assert_eq!(send(&c, b"abcdefgh"), Ok(8));
+    n.run(Duration::from_millis(1));
+    let mut b = [0u8; 4];
+    assert_eq!(recv_flags(&s, &mut b, libc::MSG_PEEK), Ok(4));
+    assert_eq!(&b, b"abcd");
+    assert_eq!(recv_flags(&s, &mut b, libc::MSG_TRUNC), Ok(4));
+    assert_eq!(recv(&s, &mut b), Ok(4));
+    assert_eq!(&b, b"efgh");
+    assert_eq!(recv(&s, &mut b), Err(Error::Again));
+}
+
+#[test]
+fn a_disconnected_socket_connects_again() {
+    let n = net();
+    let (l, c, s) = n.pair(LO);
+    assert_eq!(c.connect(None), Ok(()));
+    n.run(Duration::from_millis(1));
+    assert_eq!(recv(&s, &mut [0; 1]), Err(Error::ConnReset));
+    assert_eq!(c.connect(Some(l.local_addr())), Err(Error::InProgress));
+    n.run(Duration::from_millis(1));
+    assert_eq!(c.connect(Some(l.local_addr())), Ok(()));
+    assert!(l.accept().is_ok());
+}
+
+#[test]
+fn ports_of_connections_to_one_destination_are_distinct_and_not_a_plain_count() {
+    let n = net();
+    let (l, at) = n.listener(LO, 200);
+    let mut ports = Vec::new();
+    let mut keep = Vec::new();
+    for _ in 0..100 {
+        let c = n.socket(libc::AF_INET);
+        assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+        n.run(Duration::from_millis(1));
+        ports.push(c.local_addr().port());
+        keep.push((c, l.accept().expect("accept").0));
+    }
+    let mut sorted = ports.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), 100);
+    let steps = ports.windows(2).filter(|w| w[1].wrapping_sub(w[0]) != 2).count();
+    assert!(steps > 0, "a step of 2 each time would be RFC 6056's weakest algorithm");
+}
