@@ -111,7 +111,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     };
     // The last quarter of the queue is for peers that are known to exist, of which none is known here.
     let max = sysctl.tcp_max_syn_backlog();
-    if !tw && max.saturating_sub(qlen as i32) < max >> 2 {
+    if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
