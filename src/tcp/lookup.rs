@@ -279,7 +279,7 @@ impl TcpTables {
         let n = group.clone().count();
         if n > 1 && group.clone().all(|l| l.reuseport) {
             let h = stack.keys.ehash(&tuple_of(info, src_port, dst_port));
-            return group.nth((h as u64 * n as u64 >> 32) as usize).map(|l| l.sock.clone());
+            return group.nth(((h as u64 * n as u64) >> 32) as usize).map(|l| l.sock.clone());
         }
         group.next().map(|l| l.sock.clone())
     }

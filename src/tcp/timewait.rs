@@ -243,7 +243,8 @@ impl TimeWait {
             2 => loopback,
             _ => true,
         } && i.substate != State::FinWait2;
-        if !bound && !(allowed && now.saturating_sub(i.entered) >= stack.sysctl.tcp_tw_reuse_delay()) {
+        let old_enough = now.saturating_sub(i.entered) >= stack.sysctl.tcp_tw_reuse_delay();
+        if !(bound || allowed && old_enough) {
             return None;
         }
         let seq = self.snd_nxt + 65_537;
