@@ -101,7 +101,7 @@ interface! {
         len: usize,
         flags: c_uint
     ) -> isize {
-        transfer::usk_splice(from, off_in, to, off_out, len, flags)
+        splice_at(from, off_in, to, off_out, len, flags)
     }
 }
 
@@ -174,4 +174,28 @@ fn epoll_create_sized(size: c_int) -> c_int {
         return -1;
     }
     epoll::usk_epoll_create1(0)
+}
+
+/// packetdrill keeps the script's two pointers in variables of its own and passes those variables' addresses: what is
+/// there is the pointer that the script wrote. Only null can be meant; another cannot point to anything (EFAULT).
+///
+/// # Safety
+/// The offsets are null or point to loff_t.
+unsafe fn splice_at(
+    from: c_int,
+    off_in: *mut libc::loff_t,
+    to: c_int,
+    off_out: *mut libc::loff_t,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    for offset in [off_in, off_out] {
+        // SAFETY: the caller's own promise.
+        if unsafe { offset.as_ref() }.is_some_and(|&pointer| pointer != 0) {
+            boundary::set_errno(libc::EFAULT);
+            return -1;
+        }
+    }
+    // SAFETY: no pointers are passed.
+    unsafe { transfer::usk_splice(from, null_mut(), to, null_mut(), len, flags) }
 }

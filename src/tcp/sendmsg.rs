@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::sock::SockGuard;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
-use crate::sock::page::CLASSES;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{SKB_OVERHEAD, Skb};
 use crate::sock::wait::Events;
@@ -150,11 +149,6 @@ fn check_control(control: &[Control]) -> Result<()> {
     Ok(())
 }
 
-/// Memory that appending with this `hint` may cost at most, bytes of truesize.
-fn page_cost(hint: usize) -> i32 {
-    CLASSES.iter().copied().find(|&c| c >= hint).unwrap_or(CLASSES[CLASSES.len() - 1]) as i32
-}
-
 /// Charges for `size` bytes or says no; under pressure the send buffer shrinks to what is in use (sk_wmem_schedule).
 fn wmem_schedule(cx: &mut Cx<'_>, size: i32) -> bool {
     mem::schedule(cx.stack, cx.sock, cx.sk, size, Kind::Send)
@@ -249,16 +243,19 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number of
     // its pages stays small.
     let hint = want.max(have.min(room));
-    if !wmem_schedule(cx, page_cost(hint)) && !wmem_schedule(cx, page_cost(chunk.len())) {
+    if !wmem_schedule(cx, chunk.len() as i32) {
         return Ok(Step::NoSpace);
     }
     let Some(skb) = cx.tp.write_queue.back_mut() else { return Ok(Step::NoSpace) };
-    let before = skb.len();
-    let grown = skb.append(chunk, hint) as i32;
+    let (before, truesize) = (skb.len(), skb.truesize);
+    skb.append(chunk, hint);
     let n = skb.len() - before;
+    // The send buffer counts bytes, not the pages they are in, as Linux does, whose sockets share theirs: SO_SNDBUF lets a
+    // program write as much as there.
+    skb.truesize = truesize + n as u32;
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
-    adjust_wmem(cx, grown);
+    adjust_wmem(cx, n as i32);
     cx.tp.write_seq += n as u32;
     msg.advance(n);
     Ok(Step::Copied(n))
