@@ -121,12 +121,13 @@ impl Holder {
         }
     }
 
-    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict).
+    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does not
+    /// listen, such as the connections of one that is closed.
     fn conflicts(&self, o: &Holder) -> bool {
         if !self.overlaps(o) {
             return false;
         }
-        let shared = (self.reuse && o.reuse && !o.listening && !self.listening) || (self.reuseport && o.reuseport);
+        let shared = (self.reuse && o.reuse && !o.listening) || (self.reuseport && o.reuseport);
         !shared
     }
 }
