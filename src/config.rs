@@ -10,7 +10,7 @@
 //! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff |
 //! | `queues` | queue pairs of a TUN device, 1 by default |
 //! | `mtu` | MTU in bytes |
-//! | `addr` | address/prefix length of the device; may be repeated |
+//! | `addr` | address/prefix length of the device (a host without length); may be repeated |
 //! | `gw` | default route's next hop; may be repeated for the other family |
 //! | `route` | destination/prefix length, by the device; may be repeated |
 //! | `pcap` | file to capture the device's packets to |
@@ -250,7 +250,6 @@ mod tests {
             ("tun", "\"tun\" is not key=value"),
             ("tun=", "tun=: not an interface name"),
             ("tun=a,packet=b", "packet=b: there is a device already"),
-            ("addr=10.0.0.1", "addr=10.0.0.1: not address/prefix"),
             ("addr=10.0.0.1/33", "addr=10.0.0.1/33: not address/prefix"),
             ("gw=10.0.0.1", "gw= needs a device"),
             ("mtu=67", "mtu=67: not 68 to 65535"),

@@ -2,6 +2,7 @@
 //! when a sender may go on. Above: `reassembly`, `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux: tcp_init_buffer_space,
 //! tcp_grow_window, tcp_rcv_space_adjust, tcp_prune_queue, tcp_check_space.
 
+use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
 use super::sack;
@@ -76,20 +77,22 @@ pub fn new_space(cx: &mut Cx<'_>) {
     write_space(cx);
 }
 
-/// Wakes writers when a third of the send buffer is free (sk_stream_write_space).
+/// Wakes writers who were turned away, when a third of the send buffer is free (sk_stream_write_space).
 pub fn write_space(cx: &mut Cx<'_>) {
     let free = cx.sock.sndbuf.load(Ordering::Relaxed).saturating_sub(cx.sk.wmem_queued);
-    if free >= cx.sk.wmem_queued >> 1 && output::stream_memory_free(cx, true) {
+    if cx.tp.nospace && free >= cx.sk.wmem_queued >> 1 && output::stream_memory_free(cx, true) {
+        cx.tp.nospace = false;
         cx.sock.wait.wake(Events::OUT);
     }
 }
 
-/// After an acknowledgement: looks after writers when somebody waits for room, or would have to (tcp_check_space). The buffer
-/// must also grow for a program that only tries again, so a nearly full queue counts as waiting.
+/// After an acknowledgement: looks after writers who found no room (tcp_check_space).
 pub fn check_space(cx: &mut Cx<'_>) {
-    let tight = cx.sk.wmem_queued >= cx.sock.sndbuf.load(Ordering::Relaxed) >> 1;
-    if tight || cx.sock.wait.has_interest(Events::OUT) {
+    if cx.tp.nospace {
         new_space(cx);
+        if !cx.tp.nospace {
+            chrono_stop(cx, Chrono::SndbufLimited);
+        }
     }
 }
 

@@ -387,6 +387,9 @@ pub fn poll(sk: SockRef<'_>) -> Events {
         }
         if down & SEND_SHUTDOWN != 0 || stream_writable(&cx) {
             m |= writable;
+        } else {
+            // Who was told "not writable" is told when that changes (SOCK_NOSPACE).
+            cx.tp.nospace = true;
         }
         if cx.tp.urg_data & URG_VALID != 0 {
             m |= Events::PRI;

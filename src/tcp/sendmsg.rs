@@ -170,10 +170,6 @@ fn entail(cx: &mut Cx<'_>) -> bool {
     skb.tcp.end_seq = cx.tp.write_seq;
     skb.tcp.flags = ACK;
     charge_wmem(cx, skb.truesize as i32);
-    if std::mem::take(&mut cx.tp.nospace) {
-        // Room again: the buffer limits no more.
-        chrono_stop(cx, Chrono::SndbufLimited);
-    }
     add_write_queue_tail(cx, skb);
     // A push that was asked for covers what was queued then (tcp_skb_entail).
     cx.tp.nonagle &= !nagle::PUSH;
