@@ -21,7 +21,7 @@ pub(crate) fn socket_on(stack: &Arc<Stack>, domain: c_int, ty: c_int, protocol: 
     if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
         return Err(Error::Inval);
     }
-    if domain < 0 || domain >= AF_MAX {
+    if !(0..AF_MAX).contains(&domain) {
         return Err(Error::AfNoSupport);
     }
     if ty & TYPE_MASK >= SOCK_MAX {

@@ -190,13 +190,13 @@ impl Socket {
         g.common.saddr = if is_group { unspecified(self.sock.family) } else { ip };
         let proto = self.sock.proto();
         // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
-        if local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT) {
-            if self.sock.ty != libc::SOCK_RAW as u16
-                && let Err(e) = proto.get_port(&mut g, local.port())
-            {
-                (g.common.rcv_saddr, g.common.saddr) = before;
-                return Err(e);
-            }
+        let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT);
+        if now
+            && self.sock.ty != libc::SOCK_RAW as u16
+            && let Err(e) = proto.get_port(&mut g, local.port())
+        {
+            (g.common.rcv_saddr, g.common.saddr) = before;
+            return Err(e);
         }
         if !ip.is_unspecified() {
             g.common.set_flag(flag::BINDADDR_LOCK, true);

@@ -193,12 +193,12 @@ pub trait Proto: Send + Sync + 'static {
     }
     /// Minimum, default and maximum of the send buffer, bytes (`sysctl_wmem`). Default: net.core.wmem_default.
     fn sysctl_wmem(&self, stack: &Stack) -> [i32; 3] {
-        let d = stack.sysctl.wmem_default() as i32;
+        let d = stack.sysctl.wmem_default();
         [4096, d, d]
     }
     /// Minimum, default and maximum of the receive buffer, bytes (`sysctl_rmem`). Default: net.core.rmem_default.
     fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
-        let d = stack.sysctl.rmem_default() as i32;
+        let d = stack.sysctl.rmem_default();
         [2304, d, d]
     }
 
@@ -360,7 +360,9 @@ pub struct Registry {
 }
 
 /// The handlers of all IP protocol numbers.
-struct Handlers(RwLock<Box<[Option<Arc<dyn IpHandler>>]>>);
+struct Handlers(RwLock<Box<HandlerArray>>);
+
+type HandlerArray = [Option<Arc<dyn IpHandler>>];
 
 impl Default for Handlers {
     fn default() -> Self {
