@@ -296,7 +296,7 @@ impl Stack {
     fn receive(self: &Arc<Stack>, now: Instant) -> usize {
         let mut n = 0;
         for dev in self.netdevs.snapshot().iter() {
-            for q in 0..dev.caps().queues {
+            for q in 0..dev.queue_count() {
                 n += self.receive_queue(dev, q, now);
             }
         }

@@ -128,6 +128,11 @@ impl NetDev {
         *d = f(d.clone());
     }
 
+    /// Queue pairs; fixed while the device is part of the stack.
+    pub fn queue_count(&self) -> u16 {
+        self.queues.len() as u16
+    }
+
     /// What the device offers, with the administrator's settings applied.
     pub fn caps(&self) -> Caps {
         let mut c = self.device.read().caps();
