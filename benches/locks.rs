@@ -83,6 +83,8 @@ pub fn timers(bench: &mut Bench, report: &mut Report) {
                 let first = numbers.next() as usize;
                 for (i, p) in pick.iter_mut().enumerate() {
                     *p = ((first + i * 7919) % TIMERS, numbers.deadline(now));
+                    // A slot is part of a sock, which whoever moves its timer has just worked on.
+                    assert!(slots[p.0].is_armed());
                 }
                 let start = cpu_time();
                 for (i, _) in &pick {

@@ -123,12 +123,26 @@ fn loopback(bench: &mut Bench, report: &mut Report) {
     let mine =
         bench.attempt(report, "loopback_connect/usersock", |b| rpc::connections(b, group, "usersock", &ours, ip));
     report.row(Row {
-        what: "loopback, connect, 1 byte each way, close".into(),
+        what: "loopback, connect, 1 byte each way, close, both ends in one thread".into(),
         unit: Unit::Rate,
         ours: mine,
         kernel,
         peer: None,
         target: Target::KernelAtLeast(5.0),
+    });
+
+    let group = "loopback_connect_two";
+    let kernel = bench
+        .attempt(report, "loopback_connect_two/kernel", |b| rpc::connections_by_two(b, group, "kernel", &Kernel, ip));
+    let mine = bench
+        .attempt(report, "loopback_connect_two/usersock", |b| rpc::connections_by_two(b, group, "usersock", &ours, ip));
+    report.row(Row {
+        what: "the same, client and server in two threads".into(),
+        unit: Unit::Rate,
+        ours: mine,
+        kernel,
+        peer: None,
+        target: Target::None,
     });
 }
 

@@ -21,6 +21,8 @@ pub trait Net: Clone + Send + 'static {
     fn connect(&self, to: SocketAddr) -> Self::Stream;
     /// Accepts.
     fn accept(&self, listener: &Self::Listener) -> Self::Stream;
+    /// Gives its reads and writes [`PATIENCE`].
+    fn limit(stream: &Self::Stream);
 }
 
 /// The kernel's TCP.
@@ -36,14 +38,14 @@ impl Net for Kernel {
         (l, addr)
     }
     fn connect(&self, to: SocketAddr) -> Self::Stream {
-        let s = std::net::TcpStream::connect(to).expect("connect");
-        s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_write_timeout(Some(PATIENCE))).expect("timeouts");
-        s
+        std::net::TcpStream::connect(to).expect("connect")
     }
     fn accept(&self, listener: &Self::Listener) -> Self::Stream {
-        let (s, _) = listener.accept().expect("accept");
+        listener.accept().expect("accept").0
+    }
+    fn limit(stream: &Self::Stream) {
+        let s = stream;
         s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_write_timeout(Some(PATIENCE))).expect("timeouts");
-        s
     }
 }
 
@@ -67,14 +69,14 @@ impl Net for Ours {
         (l, addr)
     }
     fn connect(&self, to: SocketAddr) -> Self::Stream {
-        let s = usersock::net::TcpStream::connect_on(&self.0, to).expect("connect");
-        s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_write_timeout(Some(PATIENCE))).expect("timeouts");
-        s
+        usersock::net::TcpStream::connect_on(&self.0, to).expect("connect")
     }
     fn accept(&self, listener: &Self::Listener) -> Self::Stream {
-        let (s, _) = listener.accept().expect("accept");
+        listener.accept().expect("accept").0
+    }
+    fn limit(stream: &Self::Stream) {
+        let s = stream;
         s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_write_timeout(Some(PATIENCE))).expect("timeouts");
-        s
     }
 }
 
@@ -83,5 +85,7 @@ pub fn pair<A: Net, B: Net>(a: &A, b: &B, ip: &str) -> (A::Stream, B::Stream) {
     let (listener, addr) = b.listen(ip);
     let client = a.connect(addr);
     let server = b.accept(&listener);
+    A::limit(&client);
+    B::limit(&server);
     (client, server)
 }

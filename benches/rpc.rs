@@ -3,7 +3,6 @@
 use crate::measure::Bench;
 use crate::net::Net;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Instant;
 
@@ -37,9 +36,30 @@ where
     Some(f64::from(*all.select_nth_unstable(middle).1))
 }
 
-/// Connections a second: connect, one byte each way, close. The client closes first.
+/// Connections a second: connect, one byte each way, close; the client first. One thread has both ends, so that what counts
+/// is the stack and not the scheduler.
 pub fn connections<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
-    let (listener, addr): (N::Listener, SocketAddr) = net.listen(ip);
+    let (listener, addr) = net.listen(ip);
+    let median = bench.custom(group, id, 0, |n| {
+        let start = Instant::now();
+        for i in 0..n {
+            let mut byte = [i as u8];
+            let mut client = net.connect(addr);
+            let mut server = net.accept(&listener);
+            client.write_all(&byte).expect("write");
+            server.read_exact(&mut byte).expect("read");
+            server.write_all(&byte).expect("write");
+            client.read_exact(&mut byte).expect("read");
+            assert_eq!(byte[0], i as u8);
+        }
+        start.elapsed()
+    });
+    median.map(|ns| 1e9 / ns)
+}
+
+/// The same with a client and a server, each a thread that waits for the other.
+pub fn connections_by_two<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
+    let (listener, addr) = net.listen(ip);
     let serving = net.clone();
     let server = thread::spawn(move || {
         loop {
