@@ -6,6 +6,7 @@
 //! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never two
 //! sock states, but listener then child. A leaf lock is never held while a sock is entered.
 
+use super::ctl::{Ctl, Settle};
 use super::skb::Skb;
 use super::{Sock, SockState};
 use crate::counters::{DropReason, Mib};
@@ -13,7 +14,6 @@ use crate::env::Instant;
 use crate::error::Error;
 use crate::stack::Stack;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,21 +21,10 @@ use std::sync::atomic::Ordering;
 /// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
 
-#[derive(Debug, Default)]
-struct Ctl {
-    owned: bool,
-    waiters: u16,
-    /// Work left for `release_cb`: bits do not overflow, however often a timer fires.
-    deferred: u32,
-    /// True bytes (`truesize`) in `backlog`.
-    backlog_bytes: u32,
-    backlog: VecDeque<Skb>,
-}
-
 /// The two-part lock of a sock.
 #[derive(Debug)]
 pub struct SockLock {
-    ctl: Mutex<Ctl>,
+    ctl: Mutex<Ctl<Skb>>,
     released: Condvar,
     state: Mutex<SockState>,
 }
@@ -71,12 +60,11 @@ impl SockLock {
 
     fn acquire(&self) {
         let mut ctl = self.ctl.lock();
-        while ctl.owned {
-            ctl.waiters += 1;
+        while !ctl.try_own() {
+            ctl.wait_begins();
             self.released.wait(&mut ctl);
-            ctl.waiters -= 1;
+            ctl.wait_ends();
         }
-        ctl.owned = true;
     }
 
     /// The state without owning the sock, for the last reference and for memory reports.
@@ -86,12 +74,12 @@ impl SockLock {
 
     /// True bytes of the packets in the backlog.
     pub(super) fn backlog_bytes(&self) -> u32 {
-        self.ctl.lock().backlog_bytes
+        self.ctl.lock().bytes()
     }
 
     /// Heap bytes of the backlog queue.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.ctl.lock().backlog.capacity() * size_of::<Skb>()
+        self.ctl.lock().heap_bytes()
     }
 }
 
@@ -109,24 +97,22 @@ impl Sock {
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
     pub fn deliver(self: &Arc<Sock>, stack: &Arc<Stack>, skb: Skb, now: Instant) -> Delivered {
         let mut ctl = self.lock.ctl.lock();
-        if ctl.owned {
+        if !ctl.try_own() {
+            let queued = self.rmem_alloc.load(Ordering::Relaxed).max(0) as u32;
             let limit = (self.rcvbuf.load(Ordering::Relaxed) as u32)
                 .saturating_add(self.sndbuf.load(Ordering::Relaxed) as u32)
                 .saturating_add(BACKLOG_EXTRA);
-            if ctl.backlog_bytes.saturating_add(self.rmem_alloc.load(Ordering::Relaxed).max(0) as u32) > limit {
-                drop(ctl);
-                self.drops.fetch_add(1, Ordering::Relaxed);
-                if self.protocol == libc::IPPROTO_TCP as u16 {
-                    stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
-                }
-                stack.mib.drop(DropReason::SocketBacklog);
-                return Delivered::Dropped(DropReason::SocketBacklog);
+            let bytes = skb.truesize;
+            let Err(skb) = ctl.enqueue(skb, bytes, limit.saturating_sub(queued)) else { return Delivered::Queued };
+            drop(ctl);
+            drop(skb);
+            self.drops.fetch_add(1, Ordering::Relaxed);
+            if self.protocol == libc::IPPROTO_TCP as u16 {
+                stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
             }
-            ctl.backlog_bytes += skb.truesize;
-            ctl.backlog.push_back(skb);
-            return Delivered::Queued;
+            stack.mib.drop(DropReason::SocketBacklog);
+            return Delivered::Dropped(DropReason::SocketBacklog);
         }
-        ctl.owned = true;
         drop(ctl);
         let mut guard = self.guard(stack, now, true);
         let proto = self.proto();
@@ -137,14 +123,9 @@ impl Sock {
     /// Softirq context: asks for `release_cb(bits)`, now or when the owner releases the sock. Timers and transmit
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
-        let mut ctl = self.lock.ctl.lock();
-        ctl.deferred |= bits;
-        if ctl.owned {
-            return;
+        if self.lock.ctl.lock().defer(bits) {
+            drop(self.guard(stack, now, true));
         }
-        ctl.owned = true;
-        drop(ctl);
-        drop(self.guard(stack, now, true));
     }
 
     /// Softirq context: runs `f` as owner, or answers None when a system call owns the sock.
@@ -154,12 +135,9 @@ impl Sock {
         now: Instant,
         f: impl FnOnce(&mut SockGuard<'_>) -> R,
     ) -> Option<R> {
-        let mut ctl = self.lock.ctl.lock();
-        if ctl.owned {
+        if !self.lock.ctl.lock().try_own() {
             return None;
         }
-        ctl.owned = true;
-        drop(ctl);
         let mut guard = self.guard(stack, now, true);
         Some(f(&mut guard))
     }
@@ -178,13 +156,15 @@ impl<'a> SockGuard<'a> {
 
     /// Runs the backlog without giving the sock up (sk_flush_backlog). True when there was something.
     pub fn flush_backlog(&mut self) -> bool {
+        let any = self.drain_backlog();
+        self.sock.lock.ctl.lock().flushed();
+        any
+    }
+
+    fn drain_backlog(&mut self) -> bool {
         let mut any = false;
         loop {
-            let batch = {
-                let mut ctl = self.sock.lock.ctl.lock();
-                ctl.backlog_bytes = 0;
-                std::mem::take(&mut ctl.backlog)
-            };
+            let batch = self.sock.lock.ctl.lock().take_backlog();
             if batch.is_empty() {
                 return any;
             }
@@ -219,21 +199,23 @@ impl<'a> SockGuard<'a> {
         let sock = self.sock;
         loop {
             let mut ctl = sock.lock.ctl.lock();
-            if ctl.backlog.is_empty() && ctl.deferred == 0 {
-                ctl.owned = false;
-                if ctl.waiters > 0 {
-                    sock.lock.released.notify_one();
+            match ctl.settle() {
+                Settle::Released { notify } => {
+                    drop(ctl);
+                    if notify {
+                        sock.lock.released.notify_one();
+                    }
+                    return;
                 }
-                return;
-            }
-            if ctl.backlog.is_empty() {
-                let bits = std::mem::take(&mut ctl.deferred);
-                drop(ctl);
-                sock.proto().release_cb(self, bits);
-            } else {
-                drop(ctl);
-                self.refresh_clock();
-                self.flush_backlog();
+                Settle::Deferred(bits) => {
+                    drop(ctl);
+                    sock.proto().release_cb(self, bits);
+                }
+                Settle::Backlog => {
+                    drop(ctl);
+                    self.refresh_clock();
+                    self.drain_backlog();
+                }
             }
         }
     }
@@ -245,11 +227,7 @@ impl Drop for SockGuard<'_> {
             // These mutexes do not poison: a panic while owning marks the sock broken instead, and frees its waiters.
             self.state.common.broken = true;
             self.sock.err.store(libc::EIO, Ordering::Relaxed);
-            let mut ctl = self.sock.lock.ctl.lock();
-            ctl.backlog.clear();
-            ctl.backlog_bytes = 0;
-            ctl.deferred = 0;
-            ctl.owned = false;
+            self.sock.lock.ctl.lock().abandon();
             self.sock.lock.released.notify_one();
             return;
         }

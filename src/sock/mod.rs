@@ -1,6 +1,7 @@
 //! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
 //! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct inet_sock.
 
+mod ctl;
 pub mod errqueue;
 pub mod lock;
 pub mod mem;
