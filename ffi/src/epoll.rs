@@ -20,6 +20,8 @@ use usersock::stack::Stack;
 
 /// Depth of epoll sets in epoll sets (EP_MAX_NESTS).
 const MAX_NESTS: usize = 5;
+/// What is told whatever mask was asked for.
+const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const PRIVATE_BITS: u32 = (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
 
 enum Target {
@@ -29,7 +31,7 @@ enum Target {
 
 struct Item {
     target: Target,
-    /// Wanted events with EPOLLET, EPOLLONESHOT; 0 of them after a one-shot fired.
+    /// Wanted events, `ALWAYS` among them, with EPOLLET, EPOLLONESHOT and kin; only these are left after a one-shot fired.
     events: AtomicU32,
     data: AtomicU64,
     queued: AtomicBool,
@@ -40,8 +42,7 @@ struct Item {
 
 impl Watch for Item {
     fn notify(&self, events: Events) {
-        let want = Events(self.events.load(Ordering::SeqCst)) | Events::ERR | Events::HUP;
-        if want.intersects(events)
+        if Epoll::wanted(self).intersects(events)
             && let (Some(ep), Some(me)) = (self.owner.upgrade(), self.me.upgrade())
         {
             ep.queue(me);
@@ -150,10 +151,7 @@ impl Epoll {
     }
 
     fn wanted(item: &Item) -> Events {
-        match item.events.load(Ordering::SeqCst) {
-            0 => Events::NONE,
-            e => Events(e & !PRIVATE_BITS) | Events::ERR | Events::HUP,
-        }
+        Events(item.events.load(Ordering::SeqCst) & !PRIVATE_BITS)
     }
 
     /// Whether `other` is in this set, or in a set in it.
@@ -218,7 +216,7 @@ impl Epoll {
         }
         let item = Arc::new_cyclic(|me| Item {
             target,
-            events: AtomicU32::new(ev.events),
+            events: AtomicU32::new(ev.events | ALWAYS),
             data: AtomicU64::new(ev.u64),
             queued: AtomicBool::new(false),
             owner: self.me.clone(),
@@ -273,7 +271,7 @@ impl Epoll {
             out[n] = libc::epoll_event { events: got.0, u64: item.data.load(Ordering::SeqCst) };
             n += 1;
             if events & libc::EPOLLONESHOT as u32 != 0 {
-                item.events.store(0, Ordering::SeqCst);
+                item.events.fetch_and(PRIVATE_BITS, Ordering::SeqCst);
             } else if events & libc::EPOLLET as u32 == 0 && !item.queued.swap(true, Ordering::SeqCst) {
                 again.push_back(item);
             }
@@ -385,7 +383,7 @@ pub unsafe extern "C" fn usk_epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event:
                     return Err(Error::Inval);
                 }
                 item.data.store(ev.u64, Ordering::SeqCst);
-                item.events.store(ev.events, Ordering::SeqCst);
+                item.events.store(ev.events | ALWAYS, Ordering::SeqCst);
                 ep.look(item);
             }
             (libc::EPOLL_CTL_DEL, _) => {
@@ -429,7 +427,7 @@ pub unsafe extern "C" fn usk_epoll_pwait(
         if max <= 0 || max as usize > i32::MAX as usize / size_of::<libc::epoll_event>() {
             return Err(Error::Inval);
         }
-        if events.is_null() {
+        if !crate::probe::writable(events as usize, max as usize * size_of::<libc::epoll_event>()) {
             return Err(Error::Fault);
         }
         let ep = fdtable::epoll(epfd)?;

@@ -3,13 +3,17 @@
 
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc};
-use crate::{cmsg, ptr};
+use crate::{cmsg, probe, ptr};
 use std::ffi::{c_int, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
+
+/// Most bytes that one recv with MSG_TRUNC throws away when it has no place for them.
+const DISCARD_MAX: usize = 1 << 20;
 
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
     let nosignal = msg.flags & libc::MSG_NOSIGNAL != 0;
@@ -27,6 +31,43 @@ fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
 
 fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
     s.recvmsg(&mut RecvMsg::new(iov, flags)).map(|n| n as isize)
+}
+
+/// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes then,
+/// a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no place at all.
+/// # Safety
+/// `buf` is writable for `len` bytes, or EFAULT is the answer.
+unsafe fn recv_into(
+    s: &Socket,
+    buf: *mut c_void,
+    len: usize,
+    flags: c_int,
+    name: &mut Option<SocketAddr>,
+) -> Result<usize> {
+    let mut receive = |bytes: &mut [u8], flags: c_int| {
+        let mut iov = [IoSliceMut::new(bytes)];
+        let mut msg = RecvMsg::new(&mut iov, flags);
+        let r = s.recvmsg(&mut msg);
+        *name = msg.name;
+        r
+    };
+    // SAFETY: the caller vouches for `buf` and `len`.
+    match unsafe { ptr::bytes_mut(buf, len) } {
+        Ok(bytes) => receive(bytes, flags),
+        Err(_) if probe::foreign(buf as usize, len) => Err(Error::Fault),
+        Err(_) => {
+            let stream = s.sock().proto().is_stream();
+            let special = flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0;
+            if stream && !special && flags & libc::MSG_TRUNC != 0 {
+                return receive(&mut vec![0; len.min(DISCARD_MAX)], flags);
+            }
+            let look = if stream { libc::MSG_PEEK } else { 0 };
+            match receive(&mut [0], flags & !(libc::MSG_WAITALL | libc::MSG_TRUNC) | look)? {
+                0 => Ok(0),
+                _ => Err(Error::Fault),
+            }
+        }
+    }
 }
 
 /// As write(2), for any descriptor.
@@ -67,7 +108,7 @@ pub unsafe extern "C" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> is
         // read(2) of nothing is nothing; recv(2) of nothing may wait.
         Some(Desc::Socket(_)) if len == 0 => Ok(0),
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(Desc::Socket(s)) => recv_slices(&s, &mut [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)], 0),
+        Some(Desc::Socket(s)) => unsafe { recv_into(&s, buf, len, 0, &mut None) }.map(|n| n as isize),
         // SAFETY: passes the program's own arguments to the kernel.
         _ => os(unsafe { libc::read(fd, buf, len) }),
     })
@@ -201,7 +242,7 @@ pub unsafe extern "C" fn usk_recv(fd: c_int, buf: *mut c_void, len: usize, flags
     boundary(|| {
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `buf` and `len`.
-        recv_slices(&s, &mut [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)], flags)
+        unsafe { recv_into(&s, buf, len, flags, &mut None) }.map(|n| n as isize)
     })
 }
 
@@ -219,12 +260,11 @@ pub unsafe extern "C" fn usk_recvfrom(
 ) -> isize {
     boundary(|| {
         let s = fdtable::socket(fd)?;
+        let mut name = None;
         // SAFETY: the caller vouches for `buf` and `len`.
-        let mut iov = [IoSliceMut::new(unsafe { ptr::bytes_mut(buf, len) }?)];
-        let mut msg = RecvMsg::new(&mut iov, flags);
-        let n = s.recvmsg(&mut msg)?;
+        let n = unsafe { recv_into(&s, buf, len, flags, &mut name) }?;
         // SAFETY: the caller vouches for `addr` and `alen`.
-        unsafe { ptr::put_sockaddr(msg.name, addr, alen) }?;
+        unsafe { ptr::put_sockaddr(name, addr, alen) }?;
         Ok(n as isize)
     })
 }

@@ -22,6 +22,7 @@ pub mod epoll;
 pub mod fdtable;
 pub mod io;
 pub mod poll;
+mod probe;
 pub mod ptr;
 pub mod socket;
 pub mod transfer;

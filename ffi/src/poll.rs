@@ -3,6 +3,7 @@
 
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc};
+use crate::probe;
 use std::ffi::{c_int, c_short};
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,7 +162,8 @@ unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a
     if count == 0 {
         return Ok(&mut []);
     }
-    if fds.is_null() {
+    let bytes = count as usize * size_of::<libc::pollfd>();
+    if !probe::readable(fds as usize, bytes) || !probe::writable(fds as usize, bytes) {
         return Err(Error::Fault);
     }
     // SAFETY: not null, and `count` entries by the caller's word.
@@ -200,6 +202,9 @@ impl Drop for Masked {
 /// # Safety
 /// `ts` is null or a timespec.
 unsafe fn timespec(ts: *const libc::timespec) -> Result<Option<Duration>> {
+    if !ts.is_null() && !probe::readable(ts as usize, size_of::<libc::timespec>()) {
+        return Err(Error::Fault);
+    }
     // SAFETY: the caller vouches for `ts`.
     match unsafe { ts.as_ref() } {
         None => Ok(None),
@@ -243,6 +248,14 @@ pub unsafe extern "C" fn usk_select(
     boundary(|| {
         let count = usize::try_from(count).map_err(|_| Error::Inval)?.min(libc::FD_SETSIZE);
         let sets = [(read, POLLIN_SET), (write, POLLOUT_SET), (except, POLLEX_SET)];
+        for (set, _) in sets {
+            if count > 0 && !set.is_null() && !probe::writable(set as usize, count.div_ceil(8)) {
+                return Err(Error::Fault);
+            }
+        }
+        if !timeout.is_null() && !probe::readable(timeout as usize, size_of::<libc::timeval>()) {
+            return Err(Error::Fault);
+        }
         let mut fds = Vec::new();
         for fd in 0..count {
             let mut events = 0;

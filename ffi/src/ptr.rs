@@ -1,6 +1,7 @@
-//! Checked pointers: from what a C program passes to slices, addresses and values. Null is EFAULT; other bad pointers are the
-//! program's fault, as everywhere in C.
+//! Checked pointers: from what a C program passes to slices, addresses and values. Bad ones are EFAULT, as far as `probe`
+//! sees it.
 
+use crate::probe;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -9,7 +10,7 @@ use usersock::error::{Error, Result};
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
 
-/// Bytes to read from. Null with a length is EFAULT; a length above MAX_RW_COUNT is cut to it, as the kernel does.
+/// Bytes to read from. A bad pointer with a length is EFAULT; a length above MAX_RW_COUNT is cut to it, as the kernel does.
 /// # Safety
 /// `buf` is null or readable for `len` bytes while `'a` lasts.
 pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
@@ -17,7 +18,7 @@ pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
     if len == 0 {
         return Ok(&[]);
     }
-    if buf.is_null() {
+    if !probe::readable(buf as usize, len) {
         return Err(Error::Fault);
     }
     // SAFETY: not null, readable for `len` bytes by the caller's word, and `len` is below isize::MAX.
@@ -32,7 +33,7 @@ pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]
     if len == 0 {
         return Ok(&mut []);
     }
-    if buf.is_null() {
+    if !probe::writable(buf as usize, len) {
         return Err(Error::Fault);
     }
     // SAFETY: as in `bytes`, and exclusively ours by the caller's word.
@@ -43,6 +44,9 @@ pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]
 /// # Safety
 /// `p` is null or points to a `T` that lives for `'a`.
 pub unsafe fn value<'a, T>(p: *const T) -> Result<&'a T> {
+    if !probe::readable(p as usize, size_of::<T>()) {
+        return Err(Error::Fault);
+    }
     // SAFETY: the caller vouches for the object; null is refused.
     unsafe { p.as_ref() }.ok_or(Error::Fault)
 }
@@ -51,6 +55,9 @@ pub unsafe fn value<'a, T>(p: *const T) -> Result<&'a T> {
 /// # Safety
 /// As `value`, and nobody else uses it.
 pub unsafe fn value_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
+    if !probe::writable(p as usize, size_of::<T>()) {
+        return Err(Error::Fault);
+    }
     // SAFETY: as in `value`.
     unsafe { p.as_mut() }.ok_or(Error::Fault)
 }
@@ -59,7 +66,7 @@ pub unsafe fn value_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
 /// # Safety
 /// `p` is null or a NUL-terminated string.
 pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
-    if p.is_null() {
+    if !probe::readable(p as usize, 1) {
         return Err(Error::Fault);
     }
     // SAFETY: NUL-terminated by the caller's word.
@@ -75,7 +82,7 @@ unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a 
     if count == 0 {
         return Ok(&[]);
     }
-    if iov.is_null() {
+    if !probe::readable(iov as usize, count * size_of::<libc::iovec>()) {
         return Err(Error::Fault);
     }
     // SAFETY: `count` iovecs are readable by the caller's word.
@@ -118,8 +125,11 @@ pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result
 /// `addr` is null or readable for `len` bytes.
 pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<Option<SocketAddr>> {
     let len = len as usize;
-    if addr.is_null() {
-        return Err(Error::Fault);
+    if len > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    if !probe::readable(addr as usize, len.max(1)) {
+        return Err(if len == 0 { Error::Inval } else { Error::Fault });
     }
     if !(2..=size_of::<libc::sockaddr_storage>()).contains(&len) {
         return Err(Error::Inval);
@@ -172,13 +182,21 @@ pub fn sockaddr_bytes(a: SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Writes an address back: as much as fits, and the true length (getsockname's truncation rule). A null `addr` is skipped.
+/// Writes an address back unless `addr` is null: the program does not want it.
 /// # Safety
-/// `addr` is null or writable for `*len` bytes; `len` is null or points to a socklen_t.
+/// As [`put_name`].
 pub unsafe fn put_sockaddr(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Result<()> {
     if addr.is_null() {
         return Ok(());
     }
+    // SAFETY: passed on.
+    unsafe { put_name(a, addr, len) }
+}
+
+/// Writes an address back: as much as fits, and the true length. With no room asked for no place is needed.
+/// # Safety
+/// `addr` is null or writable for `*len` bytes; `len` is null or points to a socklen_t.
+pub unsafe fn put_name(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Result<()> {
     // SAFETY: the caller vouches for `len`.
     let len = unsafe { value_mut(len) }?;
     if *len as i32 <= -1 {

@@ -142,11 +142,8 @@ pub extern "C" fn usk_close(fd: c_int) -> c_int {
 pub unsafe extern "C" fn usk_getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
     boundary(|| {
         let s = fdtable::socket(fd)?;
-        if addr.is_null() {
-            return Err(Error::Fault);
-        }
         // SAFETY: the caller vouches for both.
-        unsafe { ptr::put_sockaddr(Some(s.local_addr()), addr, len) }?;
+        unsafe { ptr::put_name(Some(s.local_addr()), addr, len) }?;
         Ok(0)
     })
 }
@@ -159,11 +156,8 @@ pub unsafe extern "C" fn usk_getpeername(fd: c_int, addr: *mut libc::sockaddr, l
     boundary(|| {
         let s = fdtable::socket(fd)?;
         let peer = s.peer_addr()?;
-        if addr.is_null() {
-            return Err(Error::Fault);
-        }
         // SAFETY: the caller vouches for both.
-        unsafe { ptr::put_sockaddr(Some(peer), addr, len) }?;
+        unsafe { ptr::put_name(Some(peer), addr, len) }?;
         Ok(0)
     })
 }

@@ -3,6 +3,7 @@
 
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc};
+use crate::probe;
 use std::ffi::{c_int, c_uint};
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -33,7 +34,10 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
             // SAFETY: passes the program's own arguments to the kernel.
             return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) });
         };
-        // SAFETY: a plain system call; asks for the file's position.
+        if !offset.is_null() && !probe::writable(offset as usize, size_of::<libc::off_t>()) {
+            return Err(Error::Fault);
+        }
+        // SAFETY: the caller vouches for `offset`.
         let start = match unsafe { offset.as_ref() } {
             Some(&o) if o < 0 => return Err(Error::Inval),
             Some(&o) => o,

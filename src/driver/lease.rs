@@ -155,6 +155,15 @@ impl Runner for Lease {
         }
     }
 
+    fn busy_poll(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, time: Duration) {
+        let until = stack.now() + time;
+        while !waiter.is_woken() && stack.now() < until {
+            if !stack.poll(stack.now()) {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
     fn kick(&self, stack: &Arc<Stack>) {
         let shared = self.shared();
         shared.start(stack);

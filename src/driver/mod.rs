@@ -201,6 +201,10 @@ pub trait Runner: Send + Sync {
         extra: &[(RawFd, i16)],
     ) -> Woken;
 
+    /// Looks at the devices again and again, without sleeping, until `waiter` is woken or `time` is over (SO_BUSY_POLL). Where
+    /// time is virtual there is nothing to gain.
+    fn busy_poll(&self, _stack: &Arc<Stack>, _waiter: &Arc<Waiter>, _time: Duration) {}
+
     /// An earlier timer deadline, or work for softirq, appeared while possibly nobody looks.
     fn kick(&self, stack: &Arc<Stack>);
 }

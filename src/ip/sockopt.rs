@@ -5,6 +5,7 @@
 //! A socket of both families has one set of most options: what IP_RECVTTL and IPV6_RECVHOPLIMIT ask for, for instance, is
 //! one bit, and packets of either family then carry it. Not here, and refused with ENOPROTOOPT as on a kernel without them:
 //! IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers, flow-label leases.
+//! IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data on Linux either.
 //! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
 
 use super::netdev::NetDev;
@@ -19,6 +20,16 @@ use std::sync::Arc;
 /// Don't fragment, of IPv6 sockets (IPV6_DONTFRAG): the flag bit that `sock::flag` leaves free.
 pub const FLAG_DONTFRAG: u32 = 1 << 31;
 
+/// Bits of `SockCommon::ip_flags`.
+#[allow(missing_docs)]
+pub mod ip_flag {
+    pub const RECVOPTS: u8 = 1 << 0;
+    pub const RETOPTS: u8 = 1 << 1;
+    pub const CHECKSUM: u8 = 1 << 2;
+    pub const MULTICAST_ALL: u8 = 1 << 3;
+}
+
+const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IPV6_DONTFRAG: i32 = 62;
@@ -91,10 +102,39 @@ fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     }
 }
 
+/// The bit of an option that is only kept, for sockets that have it.
+fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
+    match name {
+        libc::IP_RECVOPTS if is_stream(g) => Some(ip_flag::RECVOPTS),
+        libc::IP_RETOPTS if is_stream(g) => Some(ip_flag::RETOPTS),
+        IP_CHECKSUM if is_stream(g) => Some(ip_flag::CHECKSUM),
+        libc::IP_MULTICAST_ALL => Some(ip_flag::MULTICAST_ALL),
+        _ => None,
+    }
+}
+
+/// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups that it
+/// joined itself (ip_mc_sf_allow).
+pub fn group_wanted(g: &SockGuard<'_>, info: &super::PacketInfo) -> bool {
+    let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
+    let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
+    all || !info.dst.is_ipv4() || !info.dst.is_multicast() || joined()
+}
+
 fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     let val = int_or_byte(value);
     let on = val != 0;
     let some = || if value.is_empty() { Err(Error::Inval) } else { Ok(()) };
+    if let Some(bit) = kept(g, name) {
+        if name == libc::IP_MULTICAST_ALL {
+            some()?;
+            if !(0..=1).contains(&val) {
+                return Err(Error::Inval);
+            }
+        }
+        g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
+        return Ok(());
+    }
     match name {
         libc::IP_TOS => set_tos(g, val),
         libc::IP_TTL => {
@@ -289,6 +329,9 @@ fn path_mtu(g: &SockGuard<'_>) -> Result<i32> {
 fn get_v4(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let c = &g.common;
     let bit = |b: u32| c.flag(b) as i32;
+    if let Some(bit) = kept(g, name) {
+        return Ok(put_short(value, (c.ip_flags & bit != 0) as i32));
+    }
     let n = match name {
         libc::IP_TOS => i32::from(c.tos),
         libc::IP_TTL if c.ttl == -1 => g.stack.sysctl.ip_default_ttl(),

@@ -64,6 +64,8 @@ pub struct Sock {
     pub rmem_alloc: AtomicI32,
     /// Bytes of truesize in devices' hands.
     pub wmem_alloc: AtomicU32,
+    /// SO_INCOMING_CPU: among equal receivers the one whose number is this CPU's is preferred; -1 for none.
+    pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
     proto: RwLock<Arc<dyn Proto>>,
@@ -139,6 +141,8 @@ pub mod flag {
 pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
+    /// Bits of `ip::sockopt::ip_flag`: options of the IP levels for which [`flag`] has no bit.
+    pub ip_flags: u8,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -191,6 +195,8 @@ pub struct SockCommon {
     pub sndtimeo: Option<Duration>,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
+    /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
+    pub busy_poll_us: u32,
     /// Last soft error (sk_err_soft): reported when the connection times out.
     pub err_soft: i32,
     /// Listener: connections waiting for accept, and how many may (sk_ack_backlog, sk_max_ack_backlog).
@@ -220,6 +226,7 @@ impl SockCommon {
         };
         SockCommon {
             flags: flag::MULTICAST_LOOP,
+            ip_flags: crate::ip::sockopt::ip_flag::MULTICAST_ALL,
             rcv_saddr: any,
             saddr: any,
             daddr: any,
@@ -246,6 +253,7 @@ impl SockCommon {
             rcvtimeo: None,
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
+            busy_poll_us: 0,
             err_soft: 0,
             ack_backlog: 0,
             max_ack_backlog: 0,
@@ -306,6 +314,7 @@ impl Sock {
             sndbuf: AtomicI32::new(sndbuf),
             rmem_alloc: AtomicI32::new(0),
             wmem_alloc: AtomicU32::new(0),
+            incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
             proto: RwLock::new(proto),
             proto_use,
@@ -350,6 +359,14 @@ impl Sock {
     pub fn report_error(&self, error: Error) {
         self.err.store(error.errno(), Ordering::Relaxed);
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
+    }
+
+    /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
+    pub fn prefers_this_cpu(&self) -> bool {
+        match self.incoming_cpu.load(Ordering::Relaxed) {
+            -1 => false,
+            cpu => cpu == crate::sys::thread::cpu(),
+        }
     }
 
     /// Connection state by Linux's number.

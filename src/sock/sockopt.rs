@@ -57,6 +57,7 @@ const SO_MAX_PACING_RATE: i32 = 47;
 const SO_INCOMING_CPU: i32 = 49;
 const SO_MEMINFO: i32 = 55;
 const SO_COOKIE: i32 = 57;
+const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
 const SO_RCVTIMEO_NEW: i32 = 66;
@@ -112,12 +113,8 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::TIMESTAMP, false);
         }
         libc::SO_RCVLOWAT => {
-            if val < 0 {
-                g.common.rcvlowat = i32::MAX;
-            } else {
-                g.common.rcvlowat = val.max(1);
-            }
-            rcvlowat_grows_buffer(&mut g);
+            g.common.rcvlowat = if val < 0 { i32::MAX } else { val.max(1) };
+            bound_rcvlowat(&mut g);
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
@@ -136,15 +133,19 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             };
             g.common.max_pacing_rate = rate;
         }
+        SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
         SO_BUSY_POLL => {
             if val < 0 {
                 return Err(Error::Inval);
             }
-            // Threads of a stack without a network interface's own queue have nothing to spin on.
-            if on {
-                return Err(Error::OpNotSupp);
-            }
+            g.common.busy_poll_us = val as u32;
         }
+        // Without zero copy, which would want completions on the error queue.
+        SO_ZEROCOPY => match val {
+            0 => {}
+            1 => return Err(Error::OpNotSupp),
+            _ => return Err(Error::Inval),
+        },
         // Read only: Linux answers ENOPROTOOPT to setting them, as to unknown ones.
         _ => return Err(Error::NoProtoOpt),
     }
@@ -164,14 +165,20 @@ fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
     g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
 }
 
-/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it (tcp_set_rcvlowat).
-fn rcvlowat_grows_buffer(g: &mut SockGuard<'_>) {
-    if g.common.flag(flag::RCVBUF_LOCK) || !g.sock.proto().is_stream() {
+/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it, or bounds it when the
+/// program chose its size (tcp_set_rcvlowat).
+fn bound_rcvlowat(g: &mut SockGuard<'_>) {
+    if !g.sock.proto().is_stream() {
         return;
     }
-    let cap = g.sock.proto().sysctl_rmem(g.stack)[2] >> 1;
-    let val = g.common.rcvlowat.min(cap);
+    let fixed = g.common.flag(flag::RCVBUF_LOCK);
+    let most = if fixed { g.sock.rcvbuf.load(Ordering::Relaxed) } else { g.sock.proto().sysctl_rmem(g.stack)[2] };
+    let val = g.common.rcvlowat.min(most >> 1).max(1);
     g.common.rcvlowat = val;
+    if fixed {
+        g.sock.wait.wake(super::wait::Events::IN);
+        return;
+    }
     let space = val.saturating_mul(2);
     if space > g.sock.rcvbuf.load(Ordering::Relaxed) {
         g.sock.rcvbuf.store(space, Ordering::Relaxed);
@@ -252,8 +259,9 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
             }
             c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32
         }
-        SO_INCOMING_CPU => -1,
-        SO_BUSY_POLL => 0,
+        SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
+        SO_BUSY_POLL => c.busy_poll_us as i32,
+        SO_ZEROCOPY => 0,
         SO_MEMINFO => {
             // SK_MEMINFO_*, in the order of linux/sock_diag.h.
             let words = [

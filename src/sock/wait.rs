@@ -5,7 +5,7 @@
 
 use super::SockGuard;
 use crate::driver::{Waiter, Woken};
-use crate::env::Instant;
+use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
 use std::fmt;
@@ -173,7 +173,14 @@ impl SockGuard<'_> {
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());
         let (stack, sock) = (self.stack, self.sock);
-        let woken = self.unlocked(|| stack.block(&waiter, deadline));
+        let spin = Duration::from_micros(u64::from(self.common.busy_poll_us));
+        let woken = self.unlocked(|| {
+            if !spin.is_zero() {
+                stack.run_pending();
+                stack.runner().busy_poll(stack, &waiter, spin);
+            }
+            stack.block(&waiter, deadline)
+        });
         sock.wait.remove(key);
         match woken? {
             Woken::Event => Ok(()),

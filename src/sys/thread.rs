@@ -10,6 +10,12 @@ pub fn block_signals() {
     let _ = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) };
 }
 
+/// The CPU this thread runs on, or -1. It may run on another the moment after.
+pub fn cpu() -> i32 {
+    // SAFETY: sched_getcpu takes no argument.
+    unsafe { libc::sched_getcpu() }
+}
+
 /// What tests of interrupted waits need.
 #[cfg(test)]
 pub(crate) mod tests {

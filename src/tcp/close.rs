@@ -268,6 +268,8 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     copy_options(&mut new, cx.tp);
     new.defer_accept = cx.tp.defer_accept;
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
+    // Nothing waits to be sent, which is what poll looks at.
+    (new.snd_una, new.snd_nxt) = (new.write_seq, new.write_seq);
     new.bound = cx.tp.bound.take();
     new.destroyed = cx.tp.destroyed;
     new.rto_us = TIMEOUT_INIT_US;

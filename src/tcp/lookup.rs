@@ -265,7 +265,7 @@ impl TcpTables {
             if l.ifindex != 0 && l.ifindex != info.ifindex {
                 return None;
             }
-            let mut s = 1 + (l.ifindex != 0) as u32;
+            let mut s = 1 + (l.ifindex != 0) as u32 + l.sock.prefers_this_cpu() as u32;
             match (l.addr, info.dst) {
                 (a, d) if a == d => s += 8,
                 (IpAddr::V4(a), IpAddr::V4(_)) if a.is_unspecified() => s += 2,

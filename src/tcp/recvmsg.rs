@@ -85,7 +85,9 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     if let Some(cx) = Cx::new(&mut g) {
         r.seq = cx.tp.copied_seq;
     }
-    while r.len > 0 {
+    let mut first = true;
+    // A receive of nothing waits for the first byte all the same; read(2) of nothing does not come here.
+    while std::mem::take(&mut first) || r.len > 0 {
         let step = match Cx::new(&mut g) {
             Some(mut cx) => r.step(&mut cx, msg),
             None => Step::Empty,
@@ -102,6 +104,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         if r.copied >= target {
             break;
         }
+        first = r.len == 0;
         let down = sk.sock.rcv_shutdown();
         let closed = sk.sock.state() == State::Close as u8;
         let err = sk.sock.err.load(Ordering::Relaxed) != 0;
@@ -213,7 +216,7 @@ impl Recv {
                     // The urgent byte is not part of the stream: passed over.
                     self.seq += 1;
                     offset += 1;
-                    used -= 1;
+                    used = used.saturating_sub(1);
                 }
             } else if to_urgent < used {
                 used = to_urgent;

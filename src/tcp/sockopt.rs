@@ -2,7 +2,7 @@
 //! 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
 //! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin, TCP_FASTOPEN and
-//! kin, TCP_ULP, TCP_ZEROCOPY_RECEIVE, TCP_TX_DELAY, TCP_AO.
+//! kin, TCP_ULP, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
 use super::info;
 use super::state::State;
@@ -39,6 +39,7 @@ pub mod opt {
     pub const SAVE_SYN: i32 = 27;
     pub const SAVED_SYN: i32 = 28;
     pub const INQ: i32 = 36;
+    pub const TX_DELAY: i32 = 37;
     pub const IS_MPTCP: i32 = 43;
     pub const RTO_MAX_MS: i32 = 44;
     pub const RTO_MIN_US: i32 = 45;
@@ -170,6 +171,8 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         }
         opt::SAVE_SYN => cx.tp.save_syn = within(val, 0..=2)? as u8,
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
+        opt::TX_DELAY if val == 0 => {}
+        opt::TX_DELAY => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
         // A clock that runs on: only repair may set it (EPERM, as without it).
         opt::TIMESTAMP => return Err(Error::Perm),
         opt::RTO_MAX_MS => cx.tp.rto_max_ms = within(val, 1_000..=120_000)? as u32,
@@ -300,7 +303,7 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::SAVE_SYN => i32::from(tp.save_syn),
         opt::INQ => tp.recvmsg_inq as i32,
         opt::TIMESTAMP => (cx.now.as_millis() as u32).wrapping_add(tp.tsoffset) as i32,
-        opt::IS_MPTCP => 0,
+        opt::TX_DELAY | opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,
         opt::RTO_MIN_US => rtt::rto_min_us(cx) as i32,
         opt::DELACK_MAX_US if tp.delack_max_us != 0 => tp.delack_max_us as i32,

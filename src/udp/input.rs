@@ -128,6 +128,9 @@ fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
 /// A datagram that belongs to this sock, owned.
 pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
+    if !skb.rx.is_none_or(|i| crate::ip::sockopt::group_wanted(g, &i)) {
+        return;
+    }
     let Ok(&mut UdpSock { gro, no_check6_rx, .. }) = private(g) else { return };
     let front = skb.linear();
     if !v4 && skb.csum == Csum::None && front.get(6..8) == Some(&[0, 0]) && !no_check6_rx {

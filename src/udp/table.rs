@@ -66,7 +66,7 @@ impl Entry {
             i if i == ifindex => score += 4,
             _ => return None,
         }
-        Some(score)
+        Some(score + u32::from(self.sock.prefers_this_cpu()))
     }
 }
 

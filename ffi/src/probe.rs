@@ -1,0 +1,152 @@
+//! Whether a program's pointer leads anywhere: bad ones are EFAULT, as from the kernel, and not the end of the process.
+//! Above: `ptr`, which asks before it makes a slice. Linux: access_ok, and the fault fix-ups of copy_from_user.
+//!
+//! Addresses in the first page and in the kernel's half cost a comparison. Of others the first and the last page are looked
+//! at, once a thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether it could.
+//! Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs no call. What is
+//! not noticed is memory that goes bad after it was good, or in the middle, and all of it on kernels before 5.14.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes of the smallest page there is; larger ones are looked at once for each of these.
+const PAGE: usize = 4096;
+/// Pages a thread remembers.
+const SLOTS: usize = 128;
+/// Distance above the stack pointer within which an address is a frame of the callers.
+const FRAMES: usize = 256 * 1024;
+
+thread_local! {
+    /// Page number << 1 | writable, at the number's place. No page has the number 0.
+    static GOOD: Cell<[usize; SLOTS]> = const { Cell::new([0; SLOTS]) };
+}
+
+/// The kernel knows MADV_POPULATE_*.
+static POPULATES: AtomicBool = AtomicBool::new(true);
+
+/// Whether the range lies, wholly or in part, where no program has memory: such an address is refused before anything else
+/// is looked at (access_ok).
+pub fn foreign(at: usize, len: usize) -> bool {
+    at.checked_add(len).is_none_or(|end| end > usize::MAX / 2)
+}
+
+/// Whether `len` bytes can be read, as far as is looked.
+#[inline]
+pub fn readable(at: usize, len: usize) -> bool {
+    usable(at, len, false)
+}
+
+/// Whether the first byte of a place for up to `len` bytes can be written: how much of it will be is not known yet.
+#[inline]
+pub fn writable(at: usize, len: usize) -> bool {
+    !foreign(at, len) && usable(at, len.min(1), true)
+}
+
+#[inline]
+fn usable(at: usize, len: usize, write: bool) -> bool {
+    if at < PAGE || foreign(at, len) {
+        return false;
+    }
+    let here = 0u8;
+    if at.wrapping_sub(&raw const here as usize) < FRAMES {
+        return true;
+    }
+    let (first, last) = (at / PAGE, (at + len.saturating_sub(1)) / PAGE);
+    page(first, write) && (last == first || page(last, write))
+}
+
+#[inline]
+fn page(number: usize, write: bool) -> bool {
+    let known = GOOD.try_with(|good| {
+        let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
+        // SAFETY: within the array, which only this thread reaches and of which no reference exists.
+        unsafe { *slot }
+    });
+    match known {
+        Ok(k) if k >> 1 == number && (k & 1 == 1 || !write) => true,
+        _ => look(number, write),
+    }
+}
+
+#[cold]
+fn look(number: usize, write: bool) -> bool {
+    if !POPULATES.load(Ordering::Relaxed) {
+        return true;
+    }
+    let at = number * PAGE;
+    if !populate(at as *mut c_void, write) {
+        // A kernel that does not know the advice says the same EINVAL; it says so of good memory, too.
+        let mut known_good = 0u8;
+        let mine = (&raw mut known_good as usize / PAGE * PAGE) as *mut c_void;
+        if populate(mine, true) {
+            return false;
+        }
+        POPULATES.store(false, Ordering::Relaxed);
+        return true;
+    }
+    // Not remembered by a thread that is ending.
+    let _ = GOOD.try_with(|good| {
+        let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
+        // SAFETY: as in `page`.
+        unsafe { *slot = number << 1 | usize::from(write) }
+    });
+    true
+}
+
+fn populate(page: *mut c_void, write: bool) -> bool {
+    let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    loop {
+        // SAFETY: this advice changes no byte; it brings pages in as an access would, and fails where that would fault.
+        if unsafe { libc::madvise(page, PAGE, advice) } == 0 {
+            return true;
+        }
+        match crate::boundary::errno() {
+            libc::EINTR | libc::EAGAIN => continue,
+            // Short of memory in other ways than a hole, or poisoned: not the pointer's fault.
+            libc::EINVAL | libc::EFAULT | libc::ENOMEM => return false,
+            _ => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(prot: i32) -> usize {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping of its own.
+        let p = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, prot, flags, -1, 0) };
+        assert_ne!(p, libc::MAP_FAILED);
+        p as usize
+    }
+
+    #[test]
+    fn pages_without_access_are_told_from_good_ones() {
+        let (none, read) = (map(libc::PROT_NONE), map(libc::PROT_READ));
+        let both = map(libc::PROT_READ | libc::PROT_WRITE);
+        if !populate(both as *mut c_void, true) {
+            eprintln!("skipped: a kernel without MADV_POPULATE_WRITE");
+            return;
+        }
+        // Twice: the second answer comes from memory.
+        for _ in 0..2 {
+            assert_eq!((readable(none, 1), writable(none, 1)), (false, false));
+            assert_eq!((readable(read, 1), writable(read, 1)), (true, false));
+            assert_eq!((readable(both, 9), writable(both, 9)), (true, true));
+        }
+    }
+
+    #[test]
+    fn addresses_of_nobody_are_refused_and_those_of_the_stack_and_heap_are_not() {
+        for bad in [0, 8, usize::MAX - 4095, 1 << 63] {
+            assert!(!readable(bad, 1) && !writable(bad, 1), "{bad:#x}");
+        }
+        assert!(foreign(usize::MAX - 4095, 10) && !foreign(8, 10));
+        let (stack, heap) = ([0u8; 9000], vec![0u8; 9000]);
+        for at in [stack.as_ptr() as usize, heap.as_ptr() as usize] {
+            assert!(readable(at, 9000) && writable(at, 9000));
+        }
+    }
+}
