@@ -83,6 +83,8 @@ pub struct Epoll {
     ready: Mutex<VecDeque<Arc<Item>>>,
     wait: WaitQueue,
     me: Weak<Epoll>,
+    /// Whose events are taken first alternates, so that neither kind starves the other of a small array.
+    kernel_first: AtomicBool,
     /// Our stack of the first socket added: where a waiting thread waits.
     stack: Mutex<Option<Arc<Stack>>>,
 }
@@ -107,6 +109,7 @@ impl Epoll {
             ready: Mutex::default(),
             wait: WaitQueue::default(),
             me: me.clone(),
+            kernel_first: AtomicBool::new(false),
             stack: Mutex::default(),
         }))
     }
@@ -292,6 +295,10 @@ impl Epoll {
             os(unsafe { libc::epoll_wait(self.kernel_fd(), out.as_mut_ptr(), out.len() as c_int, ms) } as isize)
         };
         let once = |out: &mut [libc::epoll_event]| -> Result<usize> {
+            if self.kernel_first.fetch_xor(true, Ordering::Relaxed) {
+                let n = kernel_wait(out, 0)? as usize;
+                return Ok(n + self.collect(&mut out[n..]));
+            }
             let n = self.collect(out);
             Ok(n + kernel_wait(&mut out[n..], 0)? as usize)
         };

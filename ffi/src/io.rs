@@ -33,6 +33,17 @@ fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<i
     s.recvmsg(&mut RecvMsg::new(iov, flags)).map(|n| n as isize)
 }
 
+/// Bytes to send. A datagram longer than any can be is refused before its bytes are looked at, as in Linux.
+/// # Safety
+/// `buf` is readable for `len` bytes, or EFAULT is the answer.
+unsafe fn to_send<'a>(s: &Socket, buf: *const c_void, len: usize) -> Result<&'a [u8]> {
+    // SAFETY: passed on.
+    unsafe { ptr::bytes(buf, len) }.map_err(|e| match len {
+        65_536.. if !s.sock().proto().is_stream() => Error::MsgSize,
+        _ => e,
+    })
+}
+
 /// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes then,
 /// a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no place at all.
 /// # Safety
@@ -77,7 +88,7 @@ unsafe fn recv_into(
 pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
     boundary(|| match fdtable::get(fd) {
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { ptr::bytes(buf, len) }?)], 0),
+        Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
         // SAFETY: passes the program's own arguments to the kernel.
         _ => os(unsafe { libc::write(fd, buf, len) }),
     })
@@ -92,7 +103,12 @@ pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c
         Some(Desc::Socket(s)) => {
             let count = usize::try_from(count).map_err(|_| Error::Inval)?;
             // SAFETY: the caller vouches for the iovecs.
-            send_slices(&s, &unsafe { ptr::io_slices(iov, count) }?, 0)
+            let iov = unsafe { ptr::io_slices(iov, count) }?;
+            if iov.iter().all(|v| v.is_empty()) {
+                // writev(2) of nothing is nothing; write(2) of nothing is an empty datagram.
+                return Ok(0);
+            }
+            send_slices(&s, &iov, 0)
         }
         // SAFETY: passes the program's own arguments to the kernel.
         _ => os(unsafe { libc::writev(fd, iov, count) }),
@@ -143,7 +159,7 @@ pub unsafe extern "C" fn usk_send(fd: c_int, buf: *const c_void, len: usize, fla
     boundary(|| {
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `buf` and `len`.
-        send_slices(&s, &[IoSlice::new(unsafe { ptr::bytes(buf, len) }?)], flags)
+        send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], flags)
     })
 }
 
@@ -162,9 +178,12 @@ pub unsafe extern "C" fn usk_sendto(
     boundary(|| {
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `buf` and `len`.
-        let iov = [IoSlice::new(unsafe { ptr::bytes(buf, len) }?)];
+        let iov = [IoSlice::new(unsafe { to_send(&s, buf, len) }?)];
         let mut msg = SendMsg::new(&iov, flags);
         if !addr.is_null() {
+            if alen as usize > size_of::<libc::sockaddr_storage>() {
+                return Err(Error::Inval);
+            }
             // SAFETY: the caller vouches for `addr` and `alen`.
             msg.name = name(&s, unsafe { ptr::sockaddr(addr, alen) })?;
         }
@@ -172,10 +191,10 @@ pub unsafe extern "C" fn usk_sendto(
     })
 }
 
-/// A destination: a connected stream ignores what it is given, even nonsense.
+/// A destination: a connected stream ignores what it is given, even nonsense, if it can be read.
 fn name(s: &Socket, a: Result<Option<std::net::SocketAddr>>) -> Result<Option<std::net::SocketAddr>> {
     match a {
-        Err(_) if s.sock().proto().is_stream() => Ok(None),
+        Err(e) if e != Error::Fault && s.sock().proto().is_stream() => Ok(None),
         Ok(None) if !s.sock().proto().is_stream() => Err(Error::AfNoSupport),
         other => other,
     }
@@ -188,11 +207,19 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
     let iov = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) };
     let iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
     let mut msg = SendMsg::new(&iov, flags);
+    if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
+        return Err(Error::Inval);
+    }
     if !hdr.msg_name.is_null() && hdr.msg_namelen > 0 {
+        // More than any address has is cut off.
+        let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
-        msg.name = name(s, unsafe { ptr::sockaddr(hdr.msg_name.cast(), hdr.msg_namelen) })?;
+        msg.name = name(s, unsafe { ptr::sockaddr(hdr.msg_name.cast(), len) })?;
     }
     if hdr.msg_controllen > 0 {
+        if hdr.msg_controllen > i32::MAX as usize {
+            return Err(Error::NoBufs);
+        }
         // SAFETY: the caller vouches for the control data.
         msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?)?;
     }

@@ -10,6 +10,8 @@ use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::stack::Stack;
 
+/// Least length of an IPv6 address: one without scope.
+const SIN6_LEN_RFC2133: usize = 24;
 const TYPE_MASK: c_int = 0xf;
 /// One past the last socket type (SOCK_PACKET, 10).
 const SOCK_MAX: c_int = 11;
@@ -48,6 +50,9 @@ pub unsafe extern "C" fn usk_bind(fd: c_int, addr: *const libc::sockaddr, len: l
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
+        if s.sock().family == usersock::inet::AF_INET6 && (len as usize) < SIN6_LEN_RFC2133 {
+            return Err(Error::Inval);
+        }
         let a = match a {
             Some(a) => a,
             // AF_UNSPEC with the IPv4 wildcard is taken for AF_INET by old programs' leave.
@@ -118,6 +123,10 @@ pub unsafe extern "C" fn usk_connect(fd: c_int, addr: *const libc::sockaddr, len
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
+        let v6_stream = s.sock().family == usersock::inet::AF_INET6 && s.sock().proto().is_stream();
+        if v6_stream && a.is_some() && (len as usize) < SIN6_LEN_RFC2133 {
+            return Err(Error::Inval);
+        }
         s.connect(a)?;
         Ok(0)
     })

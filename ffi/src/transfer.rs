@@ -11,6 +11,8 @@ use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
+/// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
+const SPLICE_F_ALL: c_uint = 15;
 const CHUNK: usize = 64 * 1024;
 
 /// Sends `data`; what was taken before an error counts.
@@ -57,7 +59,8 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
             let n = match os(unsafe { libc::pread(in_fd, buf.as_mut_ptr().cast(), want, at) }) {
                 Ok(0) => break Ok(()),
                 Ok(n) => n as usize,
-                Err(e) => break Err(if e == Error::SPipe { Error::Inval } else { e }),
+                // Without an offset lseek has said so already.
+                Err(e) => break Err(e),
             };
             let more = if done + n < count { libc::MSG_MORE } else { 0 };
             match push(&s, &buf[..n], more) {
@@ -105,6 +108,9 @@ pub unsafe extern "C" fn usk_splice(
     flags: c_uint,
 ) -> isize {
     boundary(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
+        (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len > 0 && flags & !SPLICE_F_ALL != 0 => {
+            Err(Error::Inval)
+        }
         (Some(Desc::Socket(_)), Some(Desc::Socket(_))) => Err(Error::Inval),
         (Some(Desc::Socket(s)), _) => {
             if !off_out.is_null() {

@@ -3,8 +3,8 @@
 
 use super::{AF_INET, CLOSE, Socket, SocketState};
 use crate::error::{Error, Result};
-use crate::sock::SockGuard;
 use crate::sock::wait::Events;
+use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const SYN_SENT: u8 = 2;
@@ -26,7 +26,9 @@ impl Socket {
         let proto = self.sock.proto();
         let mut g = self.sock.lock(&self.stack);
         let Some(addr) = addr else { return proto.disconnect(&mut g) };
-        let addr = self.destination(addr)?;
+        // A datagram socket of IPv6 takes a plain IPv4 name, too.
+        let v4_on_v6 = addr.is_ipv4() && self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
+        let addr = if v4_on_v6 { addr } else { self.destination(addr)? };
         proto.pre_connect(&mut g, addr)?;
         if g.common.sport == 0 {
             proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;

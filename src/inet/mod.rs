@@ -155,6 +155,9 @@ impl Socket {
             return Err(Error::Inval);
         }
         let mut ip = local.ip();
+        if ip.is_multicast() && ip.is_ipv6() && self.sock.ty == libc::SOCK_STREAM as u16 {
+            return Err(Error::Inval);
+        }
         if let SocketAddr::V6(v6) = addr
             && (v6.ip().segments()[0] & 0xffc0) == 0xfe80
         {

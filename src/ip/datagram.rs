@@ -67,7 +67,9 @@ pub fn recv(
         let sock = g.sock;
         return g.common.recv_error(sock, msg);
     }
-    if msg.flags & libc::MSG_OOB != 0 {
+    // UDP looks at MSG_OOB when sending only.
+    let udp = sk.sock.ty == libc::SOCK_DGRAM as u16 && sk.sock.protocol == libc::IPPROTO_UDP as u16;
+    if msg.flags & libc::MSG_OOB != 0 && !udp {
         return Err(Error::OpNotSupp);
     }
     let deadline = g.common.rcvtimeo.map(|t| g.now + t);

@@ -12,7 +12,7 @@ use super::netdev::NetDev;
 use super::route;
 use crate::error::{Error, Result};
 use crate::sock::sockopt::{int, put};
-use crate::sock::{SockGuard, flag};
+use crate::sock::{SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -27,12 +27,16 @@ pub mod ip_flag {
     pub const RETOPTS: u8 = 1 << 1;
     pub const CHECKSUM: u8 = 1 << 2;
     pub const MULTICAST_ALL: u8 = 1 << 3;
+    /// IPV6_AUTOFLOWLABEL was set, and to what.
+    pub const FLOWLABEL_SET: u8 = 1 << 4;
+    pub const FLOWLABEL: u8 = 1 << 5;
 }
 
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IPV6_DONTFRAG: i32 = 62;
+const IPV6_AUTOFLOWLABEL: i32 = 70;
 const IPV6_MINHOPCOUNT: i32 = 73;
 const IPV6_TRANSPARENT: i32 = 75;
 const IPV6_FREEBIND: i32 = 78;
@@ -78,7 +82,9 @@ pub fn get(g: &SockGuard<'_>, level: i32, name: i32, value: &mut [u8]) -> Result
         libc::SOL_IP if is_v6(g) && is_raw(g) => Err(Error::NoProtoOpt),
         libc::SOL_IP => get_v4(g, name, value),
         libc::SOL_IPV6 if is_v6(g) => get_v6(g, name, value),
-        _ => Err(Error::NoProtoOpt),
+        _ if is_v6(g) => Err(Error::NoProtoOpt),
+        // Which of the two it is depends on the family, in Linux.
+        _ => Err(Error::OpNotSupp),
     }
 }
 
@@ -99,6 +105,28 @@ fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.set_flag(bit, on);
     if !on {
         g.common.error_queue = None;
+    }
+}
+
+/// Whether this socket wants flow labels made of its flow's hash (ip6_autoflowlabel).
+fn wants_flow_label(stack: &Stack, sk: &SockCommon) -> bool {
+    match sk.ip_flags & ip_flag::FLOWLABEL_SET {
+        0 => matches!(stack.sysctl.auto_flowlabels(), 1 | 3),
+        _ => sk.ip_flags & ip_flag::FLOWLABEL != 0,
+    }
+}
+
+/// The flow label of an IPv6 packet: the socket's, or one made of `hash` as `auto_flowlabels` and the socket say
+/// (RFC 6437 §3). Linux: ip6_make_flowlabel.
+#[inline]
+pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) -> u32 {
+    if sk.flow_label != 0 {
+        return sk.flow_label;
+    }
+    match stack.sysctl.auto_flowlabels() {
+        0 => 0,
+        mode if mode == 3 || wants_flow_label(stack, sk) => hash() & 0xf_ffff,
+        _ => 0,
     }
 }
 
@@ -296,6 +324,10 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.pmtudisc = val as u8;
         }
+        IPV6_AUTOFLOWLABEL => {
+            let value = if on { ip_flag::FLOWLABEL } else { 0 };
+            g.common.ip_flags = g.common.ip_flags & !ip_flag::FLOWLABEL | ip_flag::FLOWLABEL_SET | value;
+        }
         IPV6_DONTFRAG => g.common.set_flag(FLAG_DONTFRAG, on),
         IPV6_MINHOPCOUNT => {
             if !(0..=255).contains(&val) {
@@ -387,6 +419,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_TCLASS => i32::from(c.tclass),
         libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
         libc::IPV6_MTU => path_mtu(g)?,
+        IPV6_AUTOFLOWLABEL => wants_flow_label(g.stack, c) as i32,
         IPV6_DONTFRAG => bit(FLAG_DONTFRAG),
         IPV6_MINHOPCOUNT => i32::from(c.min_ttl),
         IPV6_FREEBIND => bit(flag::FREEBIND),

@@ -195,6 +195,8 @@ pub struct SockCommon {
     pub sndtimeo: Option<Duration>,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
+    /// SO_PEEK_OFF: where the next MSG_PEEK begins, bytes from the next to be read; -1: always there.
+    pub peek_off: i32,
     /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
     pub busy_poll_us: u32,
     /// Last soft error (sk_err_soft): reported when the connection times out.
@@ -253,6 +255,7 @@ impl SockCommon {
             rcvtimeo: None,
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
+            peek_off: -1,
             busy_poll_us: 0,
             err_soft: 0,
             ack_backlog: 0,

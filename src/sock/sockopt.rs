@@ -124,6 +124,9 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.dst = None;
             }
         }
+        // Where datagrams are peeked at is always the front.
+        libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
+        libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         SO_MAX_PACING_RATE => {
             let rate = match value.get(..8).and_then(|b| b.try_into().ok()) {
@@ -262,6 +265,8 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => 0,
+        libc::SO_PEEK_OFF if sock.proto().is_stream() => c.peek_off,
+        libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         SO_MEMINFO => {
             // SK_MEMINFO_*, in the order of linux/sock_diag.h.
             let words = [

@@ -82,8 +82,10 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         stamp: None,
     };
     let mut failed = None;
+    // SO_PEEK_OFF: a look begins further on.
+    let peek_at = if r.peek { g.common.peek_off.max(0) as u32 } else { 0 };
     if let Some(cx) = Cx::new(&mut g) {
-        r.seq = cx.tp.copied_seq;
+        r.seq = cx.tp.copied_seq + peek_at;
     }
     let mut first = true;
     // A receive of nothing waits for the first byte all the same; read(2) of nothing does not come here.
@@ -147,10 +149,10 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         }
         if r.peek
             && let Some(cx) = Cx::new(&mut g)
-            && r.seq - r.copied as u32 != cx.tp.copied_seq
+            && r.seq - r.copied as u32 - peek_at != cx.tp.copied_seq
         {
             // Another thread has read what was looked at: the look goes on where the queue now begins.
-            r.seq = cx.tp.copied_seq;
+            r.seq = cx.tp.copied_seq + peek_at;
         }
     }
     let mut inq = None;
@@ -227,6 +229,11 @@ impl Recv {
                 && let Some(skb) = cx.sk.receive_queue.get(at)
             {
                 used = msg.put_skb(skb, offset, used);
+            }
+            if cx.sk.peek_off >= 0 {
+                let by = used.min(i32::MAX as usize) as i32;
+                let off = cx.sk.peek_off;
+                cx.sk.peek_off = if self.peek { off.saturating_add(by) } else { (off - by).max(0) };
             }
             self.seq += used as u32;
             self.copied += used;

@@ -4,6 +4,7 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
+use super::lookup::tuple_of_sock;
 use super::mtu;
 use super::output;
 use super::rate;
@@ -15,6 +16,7 @@ use crate::counters::Mib;
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::ip::output::{IpTx, default_ttl};
+use crate::ip::sockopt::flow_label;
 use crate::ip::{self, Dst};
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use crate::stack::Stack;
@@ -197,7 +199,10 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
         tos: tos & !ECN_MASK | ecn,
         ttl,
         df: df || !v4,
-        flow_label: sk.flow_label,
+        flow_label: match v4 {
+            true => 0,
+            false => flow_label(cx.stack, sk, || cx.stack.keys.ehash(&tuple_of_sock(sk))),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 //! 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
 //! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin, TCP_FASTOPEN and
-//! kin, TCP_ULP, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
+//! kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
 use super::info;
 use super::state::State;
@@ -39,6 +39,7 @@ pub mod opt {
     pub const SAVE_SYN: i32 = 27;
     pub const SAVED_SYN: i32 = 28;
     pub const INQ: i32 = 36;
+    pub const ULP: i32 = 31;
     pub const TX_DELAY: i32 = 37;
     pub const IS_MPTCP: i32 = 43;
     pub const RTO_MAX_MS: i32 = 44;
@@ -69,6 +70,10 @@ pub fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     }
     if name == opt::CONGESTION {
         return set_congestion(&mut g, value);
+    }
+    if name == opt::ULP {
+        // No upper-layer protocol is registered under any name.
+        return Err(if value.is_empty() { Error::Inval } else { Error::NoEnt });
     }
     let val = int(value)?;
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
@@ -259,6 +264,7 @@ pub fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<u
             let bytes = cx.with_ca(|a, cx| a.get_info(cx)).flatten();
             return Ok(bytes.map_or(0, |(_, b)| put(value, &b)));
         }
+        opt::ULP => return Ok(0),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
         _ => {}
     }

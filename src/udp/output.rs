@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::hash::addr128;
 use crate::ip::datagram::{self, CONNECTED, Plan};
 use crate::ip::output::{IpTx, xmit, xmit_multicast};
+use crate::ip::sockopt::flow_label;
 use crate::sock::msg::SendMsg;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
@@ -130,10 +131,7 @@ fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
         crate::hash::Tuple { saddr: addr128(src), sport: g.common.sport, daddr: addr128(dst), dport: plan.to.port() };
     skb.hash = g.stack.keys.ehash(&tuple);
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-    let flow_label = match g.common.flow_label {
-        0 if !v4 && g.stack.sysctl.auto_flowlabels() != 0 => skb.hash & 0xf_ffff,
-        l => l,
-    };
+    let flow_label = if v4 { 0 } else { flow_label(g.stack, &g.common, || skb.hash) };
     let tx = IpTx { src, dst, protocol: proto::UDP, tos: plan.tos, ttl: plan.ttl, df, flow_label };
     let sent = match dst.is_multicast() {
         true => xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
