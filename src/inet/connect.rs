@@ -96,7 +96,7 @@ impl Socket {
         if self.nonblocking() {
             return Err(pending);
         }
-        let deadline = g.common.sndtimeo.map(|t| g.now + t);
+        let deadline = g.common.sndtimeo.map(|t| g.now() + t);
         while waiting(self.sock.state()) {
             match g.sleep(Events::OUT | Events::IN, false, deadline) {
                 Ok(()) => {}

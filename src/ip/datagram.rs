@@ -72,7 +72,7 @@ pub fn recv(
     if msg.flags & libc::MSG_OOB != 0 && !udp {
         return Err(Error::OpNotSupp);
     }
-    let deadline = g.common.rcvtimeo.map(|t| g.now + t);
+    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
     while g.common.receive_queue.is_empty() {
         sk.sock.take_error()?;
         if msg.dontwait() {
@@ -276,7 +276,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         return Err(Error::NetUnreach);
     }
     if flags & libc::MSG_CONFIRM != 0 {
-        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now);
+        super::neigh::confirm(g.stack, &dst.dev, dst.gateway.unwrap_or(to.ip()), g.now());
     }
     let socket_ttl = match (group, v4) {
         (true, _) => c.mc_ttl,
@@ -324,7 +324,7 @@ impl Plan {
 /// Waits until the socket's send buffer has room. Errors: the pending one, EPIPE after SHUT_WR, EAGAIN, EINTR.
 /// Linux: sock_alloc_send_pskb.
 pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
-    let deadline = g.common.sndtimeo.map(|t| g.now + t);
+    let deadline = g.common.sndtimeo.map(|t| g.now() + t);
     loop {
         g.sock.take_error()?;
         if g.sock.send_shutdown() {

@@ -90,7 +90,7 @@ impl Raw {
             bytes[12..16].copy_from_slice(&own.octets());
         }
         if bytes[4..6] == [0, 0] {
-            let id = g.stack.ip.idents.next(g.stack, src, to, bytes[9], g.now) as u16;
+            let id = g.stack.ip.idents.next(g.stack, src, to, bytes[9], g.now()) as u16;
             bytes[4..6].copy_from_slice(&id.to_be_bytes());
         }
         ip::fill_checksum(&mut bytes[..header_len]);

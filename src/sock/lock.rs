@@ -14,6 +14,7 @@ use crate::env::Instant;
 use crate::error::Error;
 use crate::stack::Stack;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,8 +48,8 @@ pub struct SockGuard<'a> {
     pub stack: &'a Arc<Stack>,
     /// The sock, for what is outside the lock.
     pub sock: &'a Arc<Sock>,
-    /// Time of the event being processed. Refreshed by `refresh_clock` (tcp_mstamp_refresh).
-    pub now: Instant,
+    /// See `now`.
+    now: Cell<Option<Instant>>,
     state: MutexGuard<'a, SockState>,
     softirq: bool,
 }
@@ -87,11 +88,11 @@ impl Sock {
     /// Process context: sleeps until nobody owns the sock.
     pub fn lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> SockGuard<'a> {
         self.lock.acquire();
-        self.guard(stack, stack.now(), false)
+        self.guard(stack, None, false)
     }
 
-    fn guard<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>, now: Instant, softirq: bool) -> SockGuard<'a> {
-        SockGuard { stack, sock: self, now, state: self.lock.state.lock(), softirq }
+    fn guard<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>, now: Option<Instant>, softirq: bool) -> SockGuard<'a> {
+        SockGuard { stack, sock: self, now: Cell::new(now), state: self.lock.state.lock(), softirq }
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
@@ -114,7 +115,7 @@ impl Sock {
             return Delivered::Dropped(DropReason::SocketBacklog);
         }
         drop(ctl);
-        let mut guard = self.guard(stack, now, true);
+        let mut guard = self.guard(stack, Some(now), true);
         let proto = self.proto();
         proto.backlog_rcv(&mut guard, skb);
         Delivered::Processed
@@ -124,7 +125,7 @@ impl Sock {
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
         if self.lock.ctl.lock().defer(bits) {
-            drop(self.guard(stack, now, true));
+            drop(self.guard(stack, Some(now), true));
         }
     }
 
@@ -138,7 +139,7 @@ impl Sock {
         if !self.lock.ctl.lock().try_own() {
             return None;
         }
-        let mut guard = self.guard(stack, now, true);
+        let mut guard = self.guard(stack, Some(now), true);
         Some(f(&mut guard))
     }
 }
@@ -151,7 +152,18 @@ impl<'a> SockGuard<'a> {
 
     /// Reads the stack's clock again (tcp_mstamp_refresh).
     pub fn refresh_clock(&mut self) {
-        self.now = self.stack.now();
+        self.now.set(Some(self.stack.now()));
+    }
+
+    /// Time of the event being processed. In process context the clock is read when this is first asked for: many calls
+    /// never do.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.now.get().unwrap_or_else(|| {
+            let now = self.stack.now();
+            self.now.set(Some(now));
+            now
+        })
     }
 
     /// Runs the backlog without giving the sock up (sk_flush_backlog). True when there was something.

@@ -167,7 +167,7 @@ impl SockGuard<'_> {
     /// again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a signal.
     /// A deadline of None waits for ever.
     pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
-        if deadline.is_some_and(|d| d <= self.now) {
+        if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
         }
         let waiter = Waiter::current();

@@ -46,7 +46,7 @@ pub fn close(sk: SockRef<'_>) {
         wait = begin_close(&mut cx);
     }
     if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
-        let deadline = g.now + time;
+        let deadline = g.now() + time;
         while State::from_u8(sk.sock.state()).is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The time is over, or a signal came: the connection goes on by itself.
             if g.sleep(Events::ALL, false, Some(deadline)).is_err() {

@@ -219,7 +219,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
 /// over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
     let mut g = sk.lock();
-    let deadline = g.common.rcvtimeo.map(|t| g.now + t);
+    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
     loop {
         if sk.sock.state() != State::Listen as u8 {
             return Err(Error::Inval);

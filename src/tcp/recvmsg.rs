@@ -69,7 +69,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         return urgent(&mut cx, msg);
     }
     let mut wait = !msg.dontwait();
-    let deadline = if wait { g.common.rcvtimeo.map(|t| g.now + t) } else { None };
+    let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
     let len = msg.remaining();
     let lowat = g.common.rcvlowat.max(0) as usize;
     let target = if msg.flags & libc::MSG_WAITALL != 0 { len } else { lowat.min(len) }.max(1);
@@ -167,7 +167,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     }
     let common = &g.common;
     if let Some(at) = r.stamp {
-        timestamps(sk, common, at, g.now, msg);
+        timestamps(sk, common, at, g.now(), msg);
     }
     if let Some(n) = inq {
         msg.control.push(Control::Inq(n));

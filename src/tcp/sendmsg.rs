@@ -61,10 +61,10 @@ impl Patience {
             return Err(Error::Again);
         }
         g.refresh_clock();
-        let start = g.now;
+        let start = g.now();
         let slept = g.sleep(Events::OUT, false, self.left.map(|d| start + d));
         if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(g.now - start);
+            *left = left.saturating_sub(g.now() - start);
         }
         match slept {
             // The condition is looked at once more before the time is called up.

@@ -32,7 +32,7 @@ impl<'a> Cx<'a> {
     where
         'g: 'a,
     {
-        let (stack, sock, now) = (g.stack, g.sock, g.now);
+        let (stack, sock, now) = (g.stack, g.sock, g.now());
         let st: &'a mut crate::sock::SockState = &mut *g;
         let tp = st.private.downcast_mut::<TcpSock>()?;
         Some(Cx { stack, sock, sk: &mut st.common, tp, now })
