@@ -108,10 +108,16 @@ impl World {
 
     /// Lets everything happen that happens until `until`; the clock then stands there.
     pub fn run_until(&self, until: Instant) {
-        while self.scheduler.step(Some(until)) != Step::Limit {}
+        while self.step(until) != Step::Limit {}
     }
 
-    /// The same for a span of time from now.
+    /// One step: what is due now, or else the clock moves to the next event, but not beyond `limit`. For programs that act
+    /// between the events.
+    pub fn step(&self, limit: Instant) -> Step {
+        self.scheduler.step(Some(limit))
+    }
+
+    /// As [`World::run_until`], for a span of time from now.
     pub fn run_for(&self, span: Duration) {
         self.run_until(self.now() + span);
     }

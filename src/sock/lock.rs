@@ -206,6 +206,14 @@ impl<'a> SockGuard<'a> {
         Ok(r)
     }
 
+    /// These mutexes do not poison: a panic while owning marks the sock broken instead, and frees its waiters.
+    fn abandon(&mut self) {
+        self.state.common.broken = true;
+        self.sock.err.store(libc::EIO, Ordering::Relaxed);
+        self.sock.lock.ctl.lock().abandon();
+        self.sock.lock.released.notify_one();
+    }
+
     /// Backlog, then deferred bits, until both are empty; then the flag falls.
     fn settle(&mut self) {
         let sock = self.sock;
@@ -236,15 +244,18 @@ impl<'a> SockGuard<'a> {
 impl Drop for SockGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // These mutexes do not poison: a panic while owning marks the sock broken instead, and frees its waiters.
-            self.state.common.broken = true;
-            self.sock.err.store(libc::EIO, Ordering::Relaxed);
-            self.sock.lock.ctl.lock().abandon();
-            self.sock.lock.released.notify_one();
+            self.abandon();
             return;
         }
         #[cfg(debug_assertions)]
-        self.sock.proto().check_invariants(&self.state);
+        {
+            let proto = self.sock.proto();
+            let check = || proto.check_invariants(self.sock, &self.state);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
+                self.abandon();
+                std::panic::resume_unwind(panic);
+            }
+        }
         self.settle();
     }
 }

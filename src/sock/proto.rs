@@ -238,7 +238,7 @@ pub trait Proto: Send + Sync + 'static {
     }
 
     /// Debug builds: what must hold whenever the sock is released.
-    fn check_invariants(&self, sk: &SockState) {}
+    fn check_invariants(&self, sock: &Sock, state: &SockState) {}
 }
 
 /// Receives packets of one IP protocol number. Softirq context, no sock owned. Linux: struct net_protocol.

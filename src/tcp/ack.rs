@@ -170,6 +170,10 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         return AckResult::Old;
     }
     if ack.after(cx.tp.snd_nxt) {
+        // RFC 9293 §3.10.7.4: answered, and dropped; within the limits of RFC 5961 §7.
+        if flags & flag::NO_CHALLENGE_ACK == 0 {
+            super::challenge::send_challenge_ack(cx);
+        }
         return AckResult::Bad(DropReason::TcpAckUnsentData);
     }
     if ack.after(prior_snd_una) {

@@ -432,6 +432,8 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
             || seg.seq != cx.tp.rcv_nxt
             || seg.ack_seq.after(cx.tp.snd_nxt)
+            // An acknowledgement far in the past is a sign of forgery: judged before the data is taken (RFC 5961 §5.2).
+            || seg.ack_seq.before(cx.tp.snd_una)
             || cx.tp.pred_flags == 0
         {
             break 'predicted;

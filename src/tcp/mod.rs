@@ -13,6 +13,7 @@ pub mod control;
 pub mod handshake;
 pub mod info;
 pub mod input;
+pub mod invariants;
 pub mod ioctl;
 pub mod ipv4;
 pub mod listener;

@@ -134,7 +134,12 @@ pub(super) fn charge_wmem(cx: &mut Cx<'_>, truesize: i32) {
 #[inline]
 pub(super) fn adjust_wmem(cx: &mut Cx<'_>, delta: i32) {
     cx.sk.wmem_queued += delta;
-    if delta >= 0 { mem::charge(cx.sk, delta) } else { mem::uncharge(cx.sock, cx.sk, -delta) }
+    if delta < 0 {
+        return mem::uncharge(cx.sock, cx.sk, -delta);
+    }
+    // A cut costs another head, and nobody can be refused one (tcp_fragment: force_schedule).
+    mem::force(cx.sock, cx.sk, delta);
+    mem::charge(cx.sk, delta);
 }
 
 /// A packet leaves the send queues for good: acknowledged or purged (tcp_wmem_free_skb).

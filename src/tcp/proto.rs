@@ -12,7 +12,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, SockState, flag};
+use crate::sock::{Sock, SockGuard, SockState};
 use crate::stack::Stack;
 use crate::wire::tcp::TcpHeader;
 use std::net::SocketAddr;
@@ -211,12 +211,10 @@ impl Proto for Tcp {
         true
     }
 
-    fn check_invariants(&self, sk: &SockState) {
-        let Some(tp) = sk.private.downcast_ref::<TcpSock>() else { return };
-        debug_assert!(!tp.copied_seq.after(tp.rcv_nxt), "read beyond what was received");
-        debug_assert!(!tp.snd_una.after(tp.snd_nxt), "acknowledged beyond what was sent");
-        debug_assert!(sk.common.wmem_queued >= 0, "more send memory freed than charged");
-        debug_assert!(tp.listener.is_some() || !sk.common.flag(flag::DEAD) || sk.common.ack_backlog == 0);
+    fn check_invariants(&self, sock: &Sock, state: &SockState) {
+        if let Some(tp) = state.private.downcast_ref::<TcpSock>() {
+            super::invariants::check(sock, state, tp);
+        }
     }
 }
 
