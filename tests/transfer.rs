@@ -2,7 +2,7 @@
 //! packets at the same times whenever a seed is played again. A connection that stops making progress fails by the clock of
 //! the simulation, never by that of the machine.
 //!
-//! `cargo test` moves a few MiB a seed. `USERSOCK_FULL=1 cargo test --release --test transfer` moves 1 GiB each way for each of
+//! `cargo test` moves 1 MiB each way a seed. `USERSOCK_FULL=1 cargo test --release --test transfer` moves 1 GiB each way for each of
 //! 20 seeds (`USERSOCK_SEEDS=3..5` for some of them).
 
 mod common;
@@ -34,7 +34,7 @@ fn bad(seed: u64, bytes: u64) -> Case {
 /// How much each way, and the seeds.
 fn volume() -> (u64, std::ops::Range<u64>) {
     if std::env::var_os("USERSOCK_FULL").is_none() {
-        return (2 * MIB, 1..21);
+        return (MIB, 1..21);
     }
     let seeds = std::env::var("USERSOCK_SEEDS").ok().and_then(|s| {
         let (from, to) = s.split_once("..")?;

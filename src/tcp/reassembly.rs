@@ -48,7 +48,10 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     {
         return None;
     }
-    let grown = to.append_frags(from);
+    // A sender of this same stack was charged by bytes and not by pages: no more is taken than was scheduled for the packet.
+    let (before, share) = (to.truesize, from.truesize.saturating_sub(SKB_OVERHEAD));
+    let grown = to.append_frags(from).min(share);
+    to.truesize = before + grown;
     to.tcp.end_seq = from.tcp.end_seq;
     to.tcp.ack_seq = from.tcp.ack_seq;
     to.tcp.flags |= from.tcp.flags;
