@@ -60,7 +60,8 @@ fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, m
         bytes += u64::from(max_size >> shift);
     }
     let segs = bytes.min(u64::from(max_size)) as u32 / mss.max(1);
-    segs.max(least).min(max_segs).max(1)
+    // Two segments of the loopback's size make no datagram: the length field of IP ends at 65535.
+    segs.max(least).min(max_segs).min(max_size / mss.max(1)).max(1)
 }
 
 /// How many segments the congestion window lets go now; at most half of the window in one super-packet, so that the clock

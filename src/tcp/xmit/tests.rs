@@ -74,6 +74,7 @@ fn super_packets_grow_with_the_rate_and_with_nearness() {
         ("half the bonus at half a millisecond", 0, 512, 1448, 2, 65_215, 65_535, 22),
         ("the device's number of segments", u64::MAX, 1, 1448, 2, 65_215, 16, 16),
         ("an mss larger than everything", 0, u32::MAX, 70_000, 1, 65_215, 65_535, 1),
+        ("two segments that no datagram holds", 0, u32::MAX, 65_483, 2, 65_215, 65_535, 1),
     ] {
         // 2^9 µs halve the bonus, as tcp_tso_rtt_log has it.
         assert_eq!(tso_segs_of(rate, rtt, 9, mss, least, size, segs), want, "{case}");
