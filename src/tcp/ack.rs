@@ -288,14 +288,14 @@ fn newly_delivered(cx: &mut Cx<'_>, prior: u32, flags: u32) -> u32 {
 /// Segments of a super-packet that the acknowledgement covers; the covered bytes are cut off (tcp_tso_acked).
 fn tso_acked(cx: &mut Cx<'_>) -> u32 {
     let una = cx.tp.snd_una;
-    let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };
+    let Some(skb) = cx.tp.rtx_queue.front() else { return 0 };
     let before = skb.tcp.gso_segs.max(1) as u32;
     let acked = una.since(skb.tcp.seq);
     // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
-    if !skb.pull(acked as usize) {
+    if !output::trim_head(cx, 0, acked) {
         return 0;
     }
-    skb.tcp.seq = una;
+    let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };
     let size = skb.tcp.gso_size.max(1) as usize;
     let after = skb.len().div_ceil(size).max(1).min(before as usize);
     skb.tcp.gso_segs = after as u16;

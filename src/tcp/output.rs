@@ -26,7 +26,7 @@ use super::tcb::{CaState, Cx, TcpSock, nagle};
 use super::timer::check_probe_timer;
 use crate::counters::Mib;
 use crate::sock::mem;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{SKB_OVERHEAD, Skb};
 use crate::sock::tsq;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
@@ -147,6 +147,21 @@ pub(super) fn adjust_wmem(cx: &mut Cx<'_>, delta: i32) {
 pub fn wmem_free_skb(cx: &mut Cx<'_>, skb: Skb) {
     adjust_wmem(cx, -(skb.truesize as i32));
     drop(skb);
+}
+
+/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: they leave it, and the send buffer with
+/// them, so that a writer need not wait for the end of a super-packet. False, and nothing done, when it has fewer
+/// (tcp_trim_head).
+pub(super) fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) -> bool {
+    let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return false };
+    if !skb.pull(n as usize) {
+        return false;
+    }
+    skb.tcp.seq += n;
+    let freed = n.min(skb.truesize.saturating_sub(SKB_OVERHEAD));
+    skb.truesize -= freed;
+    adjust_wmem(cx, -(freed as i32));
+    true
 }
 
 /// Empties both send queues (tcp_write_queue_purge): the connection is over, or begins anew.

@@ -3,7 +3,7 @@
 //! tcp_xmit_retransmit_queue, tcp_retrans_try_collapse. RFC 9293 §3.8.1, RFC 6675 §5, RFC 6937 (quota).
 
 use super::mtu::current_mss;
-use super::output::{ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
+use super::output::{self, ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
 use super::segment::{route, transmit_skb};
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
@@ -39,12 +39,10 @@ pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
     true
 }
 
-/// Drops what is acknowledged already from the front of a packet (tcp_trim_head).
-fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) {
+/// Drops what is acknowledged already from the front of a packet, and counts its segments anew.
+fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
+    output::trim_head(cx, i, n);
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return };
-    // The pages stay charged: they are freed with the packet.
-    skb.pull(n as usize);
-    skb.tcp.seq += n;
     if skb.tcp.gso_segs > 1 {
         let (mss, old, tags) = (u32::from(skb.tcp.gso_size), i32::from(skb.tcp.gso_segs), skb.tcp.sacked);
         let new = set_tso_segs(skb, mss) as i32;
@@ -115,7 +113,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
             return Err(Error::Inval);
         }
         let n = una.since(skb.tcp.seq).min(skb.len() as u32);
-        trim_head(cx, i, n);
+        trim_acked(cx, i, n);
     }
     route(cx).map_err(|_| Error::HostUnreach)?;
     let mss = current_mss(cx);
