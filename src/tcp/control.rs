@@ -123,8 +123,8 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     cx.refresh_clock();
     cx.tp.retrans_stamp = cx.now.max(Instant::from_nanos(1));
     let sent = transmit_skb(cx, &mut skb);
+    // The handshake is not counted as time the network kept data waiting: no chrono starts.
     cx.tp.rtx_queue.push_back(skb);
-    super::chrono::chrono_start(cx, super::chrono::Chrono::Busy);
     if sent == Err(Error::ConnRefused) {
         return sent;
     }
