@@ -6,6 +6,7 @@ use super::*;
 use crate::counters::Mib;
 use crate::env::Instant;
 use crate::sock::skb::GSO_MAX_SIZE;
+use crate::tcp::segment::paces;
 use crate::wire::seq::SeqNum;
 
 /// Unit of `BETA`.
@@ -182,8 +183,9 @@ impl Cubic {
         let now = cx.now.as_micros() as u32;
         if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
             self.last_ack_us = now;
-            // Without pacing a whole window arrives in half an RTT when it fills the path.
-            let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate)) >> 1;
+            // Without pacing a whole window arrives in half an RTT when it fills the path; pacing may spread it over an RTT.
+            let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate));
+            let threshold = if paces(cx) { threshold } else { threshold >> 1 };
             if now.wrapping_sub(self.round_start_us) as i32 > threshold as i32 {
                 self.found = true;
                 cx.stack.mib.inc(Mib::TcpExtTCPHystartTrainDetect);
@@ -324,5 +326,25 @@ mod tests {
             c.update(1_040 + 40 * t, 10, 19);
         }
         assert!(c.tcp_cwnd > 10 && c.cnt <= 10, "{} {}", c.tcp_cwnd, c.cnt);
+    }
+
+    /// An ACK train that lasts 60 ms of a path of 100 ms fills it, unless the sender spread its packets itself.
+    #[test]
+    fn pacing_lets_an_ack_train_last_a_whole_round_trip() {
+        for (max_pacing_rate, want) in [(u64::MAX, true), (1 << 40, false)] {
+            let b = crate::tcp::testing::Bench::established();
+            b.with(|cx| {
+                cx.sk.max_pacing_rate = max_pacing_rate;
+                cx.tp.snd_cwnd = 20;
+                let mut c = Cubic { delay_min_us: 100_000, ..Cubic::default() };
+                c.hystart_reset(cx.now, cx.tp.snd_nxt + 1);
+                let start = cx.now;
+                for ms in 1..=60 {
+                    cx.now = start + crate::env::Duration::from_millis(ms);
+                    c.hystart_update(cx, 100_000);
+                }
+                assert_eq!(c.found, want, "{max_pacing_rate}");
+            });
+        }
     }
 }
