@@ -101,6 +101,21 @@ int main(void)
     OK(close(p[0]));
     OK(close(p[1]));
     close_pair(fd);
+
+    /* At an urgent byte there is nothing to splice: 0, however often; a read passes over it. */
+    tcp_pair(AF_INET, fd);
+    OK(pipe(p));
+    EQ(usk_send(fd[0], "abc!", 4, MSG_OOB), 4);
+    await(fd[1], POLLPRI);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 3);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
+    EQ(usk_splice(fd[1], NULL, p[1], NULL, 100, 0), 0);
+    send_all(fd[0], "rest", 4);
+    EXPECT(fd[1], "rest");
+    EQ(read(p[0], buf, sizeof buf), 3);
+    OK(close(p[0]));
+    OK(close(p[1]));
+    close_pair(fd);
     close(f);
     return done();
 }

@@ -173,7 +173,11 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     }
     // Looked at first and taken after it is in the pipe: what the pipe does not take stays in the socket.
     let mut buf = vec![0u8; len.min(CHUNK).min(room)];
-    let n = s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut buf)], libc::MSG_PEEK))?;
+    // At an urgent byte there is nothing to splice, and more of the same would come of waiting: 0, as Linux answers.
+    let slices = &mut [IoSliceMut::new(&mut buf)];
+    let mut peek = RecvMsg::new(slices, libc::MSG_PEEK);
+    peek.before_urgent = true;
+    let n = s.recvmsg(&mut peek)?;
     if n == 0 {
         return Ok(0);
     }

@@ -147,6 +147,8 @@ pub struct RecvMsg<'a, 'b> {
     capacity: usize,
     /// MSG_* bits of the call.
     pub flags: i32,
+    /// Ends before TCP's urgent byte, even with nothing read, where a receive would pass over it: as splice(2) reads.
+    pub before_urgent: bool,
     /// Who sent it, for msg_name.
     pub name: Option<SocketAddr>,
     /// Ancillary data for the program.
@@ -166,6 +168,7 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
             remaining,
             capacity: remaining,
             flags,
+            before_urgent: false,
             name: None,
             control: Vec::new(),
             out_flags: 0,

@@ -33,7 +33,7 @@ enum Step {
     Taken,
     /// The peer's FIN: the end.
     End,
-    /// Urgent data begins here, and something was read before it.
+    /// Urgent data begins here, and something was read before it or the call does not pass over it.
     Urgent,
     /// Nothing (more) is there.
     Empty,
@@ -191,8 +191,11 @@ impl Recv {
         if !self.peek {
             self.seq = cx.tp.copied_seq;
         }
-        if cx.tp.urg_data != 0 && cx.tp.urg_seq == self.seq && self.copied > 0 {
-            return Step::Urgent;
+        if cx.tp.urg_data != 0 && cx.tp.urg_seq == self.seq {
+            let here = cx.tp.rcv_nxt.after(self.seq);
+            if self.copied > 0 || (msg.before_urgent && here) {
+                return Step::Urgent;
+            }
         }
         let mut at = 0;
         let (mut offset, len, flags) = loop {
