@@ -12,7 +12,7 @@ use crate::wire::addr::Cidr;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 
 /// Packets that wait for a full device, at most (txqueuelen).
 const TXQUEUELEN: usize = 1000;
@@ -266,12 +266,28 @@ impl NetDev {
         self.queues.iter().map(|q| q.tx_len.load(Ordering::Acquire)).sum()
     }
 
-    /// Receives up to `budget` packets of a queue and runs IP input on each. 0 also when another thread is at it.
+    /// Receives packets of a queue, `budget` at a time, and runs IP input on each. 0 also when another thread is at it: that
+    /// thread looks again after it has given its turn back, so a packet that a device in memory got meanwhile is not left.
     pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
-        let Some(q) = self.queues.get(queue as usize) else { return 0 };
-        let Some(_turn) = q.rx.try_lock() else { return 0 };
+        let mut total = 0;
+        loop {
+            let Some(n) = self.receive_turn(stack, queue, now, budget) else { return total };
+            total += n;
+            // Between our last look and the end of our turn another thread may have sent, found the turn taken, and gone.
+            fence(Ordering::SeqCst);
+            if n > 0 || !self.device.read().has_pending(queue) {
+                return total;
+            }
+        }
+    }
+
+    /// One turn at the queue; None when another thread has it.
+    fn receive_turn(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> Option<usize> {
+        let q = self.queues.get(queue as usize)?;
+        fence(Ordering::SeqCst);
+        let _turn = q.rx.try_lock()?;
         if !self.is_up() {
-            return 0;
+            return None;
         }
         let device = self.device();
         let ifindex = self.ifindex;
@@ -291,7 +307,7 @@ impl NetDev {
             gro.flush(&mut |skb| super::input::network_input(stack, self, skb, now));
         }
         // A device that fails is a device with nothing to say; its own statistics tell of it.
-        got.unwrap_or(0)
+        Some(got.unwrap_or(0))
     }
 }
 
