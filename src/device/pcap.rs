@@ -10,7 +10,7 @@ use crate::stack::Stack;
 use crate::wire::ether;
 use parking_lot::Mutex;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
-use pcap_file::{DataLink, PcapError, TsResolution};
+use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::RawFd;
@@ -63,8 +63,10 @@ impl Pcap {
             Link::Ip => (DataLink::RAW, 0),
             Link::Ethernet(_) => (DataLink::ETHERNET, ether::HEADER_LEN),
         };
-        let header =
-            PcapHeader { snaplen: 262_144, datalink, ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
+        // In this machine's byte order, as libpcap writes it: readers know it by the first number.
+        let endianness = if cfg!(target_endian = "big") { Endianness::Big } else { Endianness::Little };
+        let ts_resolution = TsResolution::NanoSecond;
+        let header = PcapHeader { snaplen: 262_144, datalink, ts_resolution, endianness, ..PcapHeader::default() };
         let writer = PcapWriter::with_header(BufWriter::with_capacity(BUFFER, sink), header).map_err(to_io)?;
         let (frames, lost) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Pcap { inner, out: Mutex::new(Some(Output(writer))), clock, l2, frames, lost, failed: Mutex::default() })
