@@ -4,6 +4,8 @@
 //! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
 
 pub mod ack;
+#[cfg(test)]
+mod any_segment_test;
 pub mod challenge;
 pub mod chrono;
 pub mod close;
@@ -20,6 +22,8 @@ pub mod listener;
 pub mod lookup;
 pub mod mtu;
 pub mod output;
+#[cfg(test)]
+mod peer_test;
 pub mod probe;
 pub mod proto;
 pub mod prr;
@@ -41,6 +45,8 @@ pub mod synsent;
 pub mod tcb;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod threats_test;
 pub mod timer;
 pub mod timewait;
 pub mod undo;
