@@ -55,8 +55,11 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    // The state follows the name's closing parenthesis; nice is the 16th field behind it: proc_pid_stat(5).
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16)).unwrap_or("0");
     report.note(format!(
-        "Measured in {:.0} s on {cores} cores, Linux {}, load average {}.",
+        "Measured in {:.0} s on {cores} cores, Linux {}, load average {}, nice {nice}.",
         begin.elapsed().as_secs_f64(),
         kernel.trim(),
         load.split(' ').next().unwrap_or_default()
