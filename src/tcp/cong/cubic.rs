@@ -173,12 +173,13 @@ impl Cubic {
     }
 
     fn hystart_update(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
-        if cx.tp.snd_una.after(self.end_seq) {
-            self.hystart_reset(cx.now, cx.tp.snd_nxt);
-        }
         let cwnd = cx.tp.snd_cwnd;
+        // Rounds are counted from when the window is large enough to be judged.
         if cwnd < HYSTART_LOW_WINDOW {
             return;
+        }
+        if cx.tp.snd_una.after(self.end_seq) {
+            self.hystart_reset(cx.now, cx.tp.snd_nxt);
         }
         let now = cx.now.as_micros() as u32;
         if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
@@ -346,5 +347,25 @@ mod tests {
                 assert_eq!(c.found, want, "{max_pacing_rate}");
             });
         }
+    }
+
+    /// What is acknowledged below a window of 16 belongs to no round: the first begins with what is in flight then.
+    #[test]
+    fn rounds_are_counted_from_a_window_of_sixteen() {
+        let b = crate::tcp::testing::Bench::established();
+        b.with(|cx| {
+            let mut c = Cubic { delay_min_us: 100_000, ..Cubic::default() };
+            let first = cx.tp.snd_nxt;
+            c.hystart_reset(cx.now, first);
+            for (cwnd, acked, end, samples) in
+                [(14, 2_000, 0, 0), (15, 4_000, 0, 0), (16, 6_000, 22_000, 1), (18, 8_000, 22_000, 2)]
+            {
+                cx.tp.snd_cwnd = cwnd;
+                cx.tp.snd_una = first + acked;
+                cx.tp.snd_nxt = cx.tp.snd_una + 1_000 * cwnd;
+                c.hystart_update(cx, 400_000);
+                assert_eq!((c.end_seq, c.sample_cnt), (first + end, samples), "{cwnd}");
+            }
+        });
     }
 }
