@@ -106,7 +106,8 @@ impl Device for Wire {
     }
 
     fn caps(&self) -> Caps {
-        Caps { tso: self.gso.load(Ordering::Relaxed), ..Caps::ip(self.mtu) }
+        let departure_times = self.queues.lock().qdisc == Qdisc::Fq;
+        Caps { tso: self.gso.load(Ordering::Relaxed), departure_times, ..Caps::ip(self.mtu) }
     }
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {

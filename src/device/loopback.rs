@@ -42,6 +42,7 @@ impl Device for Loopback {
             gso_max_size: 65_536,
             gso_max_segs: 65_535,
             loopback: true,
+            departure_times: false,
         }
     }
 

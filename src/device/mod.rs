@@ -51,6 +51,9 @@ pub struct Caps {
     pub gso_max_segs: u16,
     /// Packets sent here arrive at this stack again (loopback): checksums need not be computed or checked.
     pub loopback: bool,
+    /// Holds each packet back until its [`tx_time`](crate::sock::skb::Skb::tx_time), as Linux's qdisc `fq` does: TCP then says
+    /// when, and needs no timer of its own to pace.
+    pub departure_times: bool,
 }
 
 impl Caps {
@@ -67,6 +70,7 @@ impl Caps {
             gso_max_size: 65_536,
             gso_max_segs: 65_535,
             loopback: false,
+            departure_times: false,
         }
     }
 }

@@ -104,6 +104,7 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
         let size = caps.gso_max_size.min(crate::sock::skb::GSO_MAX_SIZE);
         cx.tp.gso_max_size = size.saturating_sub(HEADER_ROOM).max(1);
         cx.tp.gso_max_segs = caps.gso_max_segs.max(1);
+        cx.tp.departure_times = caps.departure_times;
     }
     match cx.tp.gso_max_size {
         0 => (1, 1),

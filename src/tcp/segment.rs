@@ -311,6 +311,9 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         out.gso_type = GsoType::None;
     }
     out.hash = flow_hash(cx.sk.sport, cx.sk.dport);
+    if cx.tp.departure_times {
+        out.tx_time = cx.tp.wstamp;
+    }
     if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
         // A pure acknowledgement is charged to nobody: its completion must not start a sender.
         out.owner = Some(TxOwner::new(cx.sock, out.truesize));
@@ -394,10 +397,16 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
     }
 }
 
-/// Whether the connection paces by itself: SO_MAX_PACING_RATE was given.
+/// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, or the device paces (sk_pacing_status).
 #[inline]
 pub fn paces(cx: &Cx<'_>) -> bool {
-    cx.sk.max_pacing_rate != u64::MAX
+    cx.tp.departure_times || cx.sk.max_pacing_rate != u64::MAX
+}
+
+/// Whether it holds packets back itself, having no device that does (tcp_needs_internal_pacing).
+#[inline]
+pub fn paces_itself(cx: &Cx<'_>) -> bool {
+    !cx.tp.departure_times && cx.sk.max_pacing_rate != u64::MAX
 }
 
 /// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Up to

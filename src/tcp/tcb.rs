@@ -320,6 +320,8 @@ pub struct TcpSock {
     pub gso_max_size: u32,
     /// Largest number of its segments (sk_gso_max_segs).
     pub gso_max_segs: u16,
+    /// The device holds packets until their departure time (SK_PACING_FQ).
+    pub departure_times: bool,
     /// A writer, or poll for one, found the send buffer full and wants to be woken when there is room (SOCK_NOSPACE).
     pub nospace: bool,
     /// Nagle's switches: bits of [`nagle`].
@@ -632,6 +634,7 @@ impl TcpSock {
             gso_segs: 1,
             gso_max_size: 0,
             gso_max_segs: 1,
+            departure_times: false,
             nospace: false,
             nonagle: 0,
             write_queue: SegQueue::default(),

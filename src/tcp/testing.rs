@@ -69,6 +69,9 @@ impl Proto for Bare {
 pub struct Wire {
     held: Mutex<Vec<Skb>>,
     sent: Mutex<Vec<Vec<u8>>>,
+    times: Mutex<Vec<Instant>>,
+    /// Departure times are the device's to keep.
+    pub paces: AtomicBool,
     pub hold: AtomicBool,
     pub full: AtomicBool,
 }
@@ -79,6 +82,11 @@ impl Wire {
         let held = std::mem::take(&mut *self.held.lock());
         drop(held);
     }
+
+    /// Departure times of what it was given.
+    pub fn times(&self) -> Vec<Instant> {
+        self.times.lock().clone()
+    }
 }
 
 impl Device for Wire {
@@ -86,7 +94,7 @@ impl Device for Wire {
         "wire"
     }
     fn caps(&self) -> Caps {
-        Caps { tx_csum: true, tso: true, ..Caps::ip(1500) }
+        Caps { tx_csum: true, tso: true, departure_times: self.paces.load(Ordering::Relaxed), ..Caps::ip(1500) }
     }
     fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         Ok(0)
@@ -96,6 +104,7 @@ impl Device for Wire {
             return Xmit::Dropped(io::Error::from_raw_os_error(libc::ENOBUFS));
         }
         self.sent.lock().push(skb.to_vec());
+        self.times.lock().push(skb.tx_time);
         if self.hold.load(Ordering::Relaxed) {
             self.held.lock().push(skb);
         }

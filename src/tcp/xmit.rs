@@ -10,7 +10,7 @@ use super::output::{
 };
 use super::probe::schedule_loss_probe;
 use super::rcvbuf;
-use super::segment::{paces, transmit_skb, urg_mode};
+use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
 use super::timer::rearm_rto;
 use crate::counters::Mib;
@@ -197,7 +197,7 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
 
 /// Whether pacing wants the next packet to leave later; arms the timer for then (tcp_pacing_check).
 pub(super) fn pacing_check(cx: &mut Cx<'_>) -> bool {
-    if !paces(cx) || cx.tp.wstamp <= cx.now {
+    if !paces_itself(cx) || cx.tp.wstamp <= cx.now {
         return false;
     }
     let at = cx.tp.wstamp;

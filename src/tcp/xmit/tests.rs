@@ -200,3 +200,23 @@ fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
         assert_eq!(output::retransmit_skb(cx, 0, 1), Ok(()));
     });
 }
+
+/// 10 segments leave at once; from the tenth on each packet is told to leave when the rate allows, without waiting here.
+#[test]
+fn a_device_that_keeps_departure_times_is_told_them() {
+    let b = Bench::established();
+    b.wire.paces.store(true, Ordering::Relaxed);
+    b.with(|cx| {
+        cx.tp.gso_max_size = 0;
+        cx.tp.snd_cwnd = 100;
+        cx.tp.pacing_rate = 1_460_000;
+    });
+    for _ in 0..13 {
+        b.send(&[1; 1460], 0).unwrap();
+    }
+    assert_eq!(b.shapes().len(), 13);
+    let start = b.clock_now();
+    let after: Vec<u128> = b.wire.times().iter().map(|t| (*t - start).as_micros()).collect();
+    // 1460 bytes at 1.46 MB/s take a millisecond.
+    assert_eq!(after, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 2_000, 3_000]);
+}
