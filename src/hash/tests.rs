@@ -114,7 +114,7 @@ fn table_places_spread_and_move_with_the_key() {
     }
     let mean = SAMPLES / 4096;
     assert!(fill.iter().all(|&n| n < 3 * mean), "worst bucket {:?}, mean {mean}", fill.iter().max());
-    let collide: Vec<Tuple> = neighbours().filter(|t| keys.ehash(t) % 4096 == 0).collect();
+    let collide: Vec<Tuple> = neighbours().filter(|t| keys.ehash(t).is_multiple_of(4096)).collect();
     let other = super::Keys::new(&SeededEntropy::new(9));
     let places: HashSet<u32> = collide.iter().map(|t| other.ehash(t) % 4096).collect();
     assert!(collide.len() > 10 && places.len() > collide.len() / 2);

@@ -427,7 +427,7 @@ pub(super) fn receive_v6(
         None
     };
     // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past 65535.
-    if f.more && len % 8 != 0 {
+    if f.more && !len.is_multiple_of(8) {
         return refuse(&mut skb, 4);
     }
     if f.offset + len + unfragmentable > ip::MAX_DATAGRAM {

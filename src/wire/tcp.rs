@@ -361,7 +361,7 @@ impl TcpRepr {
     #[inline]
     pub fn emit(&self, buf: &mut [u8]) -> usize {
         assert!(
-            self.options_len <= MAX_OPTIONS_LEN && self.options_len % 4 == 0,
+            self.options_len <= MAX_OPTIONS_LEN && self.options_len.is_multiple_of(4),
             "TCP options of {}",
             self.options_len
         );

@@ -344,7 +344,7 @@ impl TcpOptions {
 }
 
 fn cookie_len_ok(n: usize) -> bool {
-    n == 0 || (n % 2 == 0 && (FASTOPEN_COOKIE_MIN..=FASTOPEN_COOKIE_MAX).contains(&n))
+    n == 0 || (n.is_multiple_of(2) && (FASTOPEN_COOKIE_MIN..=FASTOPEN_COOKIE_MAX).contains(&n))
 }
 
 /// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None` for
