@@ -182,8 +182,12 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     let n = u32::from(skb.tcp.gso_segs.max(1));
     let stamp = skb.tcp.mstamp;
     if r.is_ok() {
+        // One whose first copy is still believed to be in flight (its loss mark was undone, then the timer came) counts once.
+        let counted = skb.tcp.sacked & sacked::SACKED_RETRANS != 0;
         skb.tcp.sacked |= sacked::SACKED_RETRANS | sacked::EVER_RETRANS;
-        cx.tp.retrans_out += n;
+        if !counted {
+            cx.tp.retrans_out += n;
+        }
     }
     if cx.tp.retrans_stamp == crate::env::Instant::ZERO {
         // Zero means none: a segment sent at the very epoch is noted a nanosecond late.
