@@ -28,6 +28,7 @@ use crate::ip::netdev::NetDev;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
 use crate::wire::addr::Cidr;
+use parking_lot::Mutex;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -238,6 +239,40 @@ impl Config {
 /// Parses and builds.
 pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
     Config::parse(text)?.build()
+}
+
+static DEFAULT: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
+
+/// The process's default stack, which the C ABI and the Rust API share: made at the first call from the environment variable
+/// `USERSOCK_CONFIG`; without it, the in-memory loopback alone. A configuration that is refused is an error each time.
+pub fn default_stack() -> Result<Arc<Stack>, ConfigError> {
+    let mut default = DEFAULT.lock();
+    if let Some(stack) = default.as_ref() {
+        return Ok(stack.clone());
+    }
+    let text = match std::env::var("USERSOCK_CONFIG") {
+        Ok(text) => text,
+        Err(std::env::VarError::NotPresent) => String::new(),
+        Err(e) => return Err(bad(format!("USERSOCK_CONFIG: {e}"))),
+    };
+    let stack = build(&text)?;
+    *default = Some(stack.clone());
+    Ok(stack)
+}
+
+/// The default stack if there is one already.
+pub fn default_stack_if_any() -> Option<Arc<Stack>> {
+    DEFAULT.lock().clone()
+}
+
+/// Makes what `make` gives the default stack. EBUSY, and `make` not called, when there is one already.
+pub fn set_default_stack(make: impl FnOnce() -> Result<Arc<Stack>, ConfigError>) -> Result<(), ConfigError> {
+    let mut default = DEFAULT.lock();
+    if default.is_some() {
+        return Err(ConfigError { message: "there is a default stack already".to_owned(), error: Error::Busy });
+    }
+    *default = Some(make()?);
+    Ok(())
 }
 
 #[cfg(test)]

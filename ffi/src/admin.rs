@@ -2,7 +2,6 @@
 
 use crate::boundary::boundary;
 use crate::ptr;
-use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::path::Path;
@@ -17,8 +16,6 @@ use usersock::stack::Stack;
 #[allow(non_camel_case_types)]
 pub struct usk_stack_t(Arc<Stack>);
 
-static DEFAULT: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
-
 thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
@@ -32,29 +29,12 @@ fn noted(e: ConfigError) -> Error {
 /// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the in-memory
 /// loopback alone.
 pub fn default_stack() -> Result<Arc<Stack>> {
-    let mut d = DEFAULT.lock();
-    if let Some(s) = d.as_ref() {
-        return Ok(s.clone());
-    }
-    let text = std::env::var("USERSOCK_CONFIG").unwrap_or_default();
-    let s = config::build(&text).map_err(noted)?;
-    *d = Some(s.clone());
-    Ok(s)
-}
-
-/// The default stack if there is one already.
-pub fn default_stack_if_any() -> Option<Arc<Stack>> {
-    DEFAULT.lock().clone()
+    config::default_stack().map_err(noted)
 }
 
 /// Makes `stack` the default one: for embedders such as the packetdrill plug-in. EBUSY when there is one.
 pub fn set_default_stack(stack: Arc<Stack>) -> Result<()> {
-    let mut d = DEFAULT.lock();
-    if d.is_some() {
-        return Err(Error::Busy);
-    }
-    *d = Some(stack);
-    Ok(())
+    config::set_default_stack(|| Ok(stack)).map_err(noted)
 }
 
 /// # Safety
@@ -81,11 +61,7 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
         }
         // SAFETY: not null, a string by the caller's word.
         let text = unsafe { ptr::string(config) }?;
-        let mut d = DEFAULT.lock();
-        if d.is_some() {
-            return Err(Error::Busy);
-        }
-        *d = Some(config::build(text).map_err(noted)?);
+        config::set_default_stack(|| config::build(text)).map_err(noted)?;
         Ok(0)
     })
 }

@@ -305,7 +305,7 @@ impl Epoll {
         let Some(stack) = self.stack() else {
             // Nothing of ours yet; but a socket may be added while we wait, so the wait is ours too as soon as there is a
             // default stack. Without any the kernel alone can wake.
-            if crate::admin::default_stack_if_any().is_none() {
+            if usersock::config::default_stack_if_any().is_none() {
                 let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_int);
                 return Ok(kernel_wait(out, ms)? as usize);
             }

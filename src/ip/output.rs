@@ -2,7 +2,7 @@
 //! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
 use super::{Dst, DstKind};
-use crate::counters::Mib;
+use crate::counters::{DropReason, Mib};
 use crate::device::gso;
 use crate::env::Instant;
 use crate::error::{Error, Result};
@@ -209,7 +209,12 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     stack.mib.inc(mib);
     let r = if gso::needed(&caps, &skb) {
         // The first failure ends it: what follows in the same direction would meet the same full queue.
-        gso::segment(skb, &caps).try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
+        let mut pieces = gso::segment(skb, &caps).peekable();
+        if pieces.peek().is_none() {
+            // No headers that cutting could go by: nothing of ours, but a raw socket may send it.
+            stack.mib.drop(DropReason::SkbGsoSeg);
+        }
+        pieces.try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
     } else {
         super::neigh::output(stack, &dst.dev, next_hop, skb, &caps, now)
     };

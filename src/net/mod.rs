@@ -43,43 +43,23 @@ pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 use crate::config;
-use crate::error::Error;
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::stack::Stack;
-use parking_lot::Mutex;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::time::Duration;
-
-static DEFAULT: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
 
 /// The process's default stack: made at the first call from the environment variable `USERSOCK_CONFIG` (the text that
 /// [`config::build`] takes); without it, the in-memory loopback alone. A configuration that is refused is an error each time,
 /// of kind `InvalidInput` where the text is wrong, with a message that says what.
 pub fn default_stack() -> io::Result<Arc<Stack>> {
-    let mut default = DEFAULT.lock();
-    if let Some(stack) = default.as_ref() {
-        return Ok(stack.clone());
-    }
-    let text = match std::env::var("USERSOCK_CONFIG") {
-        Ok(text) => text,
-        Err(std::env::VarError::NotPresent) => String::new(),
-        Err(e) => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("USERSOCK_CONFIG: {e}"))),
-    };
-    let stack = config::build(&text).map_err(|e| io::Error::new(io::Error::from(e.error).kind(), e))?;
-    *default = Some(stack.clone());
-    Ok(stack)
+    config::default_stack().map_err(|e| io::Error::new(io::Error::from(e.error).kind(), e))
 }
 
 /// Makes `stack` the default one. `ResourceBusy` (EBUSY) when there is one already.
 pub fn set_default_stack(stack: Arc<Stack>) -> io::Result<()> {
-    let mut default = DEFAULT.lock();
-    if default.is_some() {
-        return Err(Error::Busy.into());
-    }
-    *default = Some(stack);
-    Ok(())
+    config::set_default_stack(|| Ok(stack)).map_err(|e| e.error.into())
 }
 
 /// Tries `f` with each address in turn; the last failure is reported, as std does.
