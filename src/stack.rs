@@ -205,6 +205,11 @@ impl Stack {
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
         });
+        let weak = Arc::downgrade(&stack);
+        stack.sysctl.set_reader(
+            "net.ipv4.tcp_available_congestion_control",
+            Arc::new(move || weak.upgrade().map(|s| s.cong.names()).unwrap_or_default()),
+        )?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         ip::netdev::add_loopback(&stack)?;
         Ok(stack)

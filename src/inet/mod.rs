@@ -175,7 +175,7 @@ impl Socket {
             || g.common.flag(flag::TRANSPARENT)
             || match ip {
                 IpAddr::V4(_) => self.stack.sysctl.ip_nonlocal_bind(),
-                IpAddr::V6(_) => false,
+                IpAddr::V6(_) => self.stack.sysctl.ip6_nonlocal_bind(),
             };
         let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
         if !ip.is_unspecified() && !nonlocal && !is_group && !ip::route::is_local(&self.stack, ip) {
