@@ -70,7 +70,7 @@ pub enum Kind {
 pub enum Support {
     /// What it governs is implemented.
     Live,
-    /// What it governs is not there yet: only the default can be set.
+    /// What it governs is not there yet: only the default, or the value that does without it, can be set.
     Planned,
     /// Linux keeps the name and ignores the value, and so do we.
     Legacy,

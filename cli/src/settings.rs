@@ -71,7 +71,7 @@ fn print(out: &mut impl Write, l: &Listing, describe: bool) -> io::Result<()> {
     if describe {
         let state = match l.support {
             Support::Live => "",
-            Support::Planned => "; not implemented yet, only the default can be set",
+            Support::Planned => "; not implemented yet, takes its default or what does without it",
             Support::Legacy => "; without effect, as on Linux",
         };
         let mode = if l.mode == Mode::Ro { "; read-only" } else { "" };

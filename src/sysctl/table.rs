@@ -2,7 +2,7 @@
 //! rows make the table that get, set and list walk, and the getters of the data path. Names, ranges and defaults are those
 //! of Linux 6.18 (ranges as observed in a fresh namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
 //!
-//! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default can be set.
+//! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default, or the value that does without it, can be set.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::env::Duration;
