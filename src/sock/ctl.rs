@@ -1,14 +1,21 @@
-//! The decisions of `lock_sock`, without a lock of their own: owned flag, waiters, backlog, deferred work. `lock` keeps one
-//! behind a mutex and a condition variable; the model checker (`tests` below, loom) keeps the same one behind its own, and
-//! tries every interleaving of owners, packets and timers. Linux: struct socket_lock_t, sk_backlog.
+//! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it goes. One word says
+//! whether the inside is owned (`sys::own`); taking a free sock and giving it back are one atomic operation each. Everything
+//! that makes it more complicated (packets and timers that met an owner, threads that wait for one) is in [`Ctl`], under a
+//! monitor, and marks the word: then the owner cannot go without looking. Written once over the word and the monitor, so that
+//! the model checker (`tests`, loom) tries every interleaving of the very code that `lock` runs.
+//! Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
 
+use crate::sys::own::{Owned, Owner, Word};
 use std::collections::VecDeque;
 
-/// What guards the inside of a sock; `P` is a packet.
+/// What a mark stands for; `P` is a packet.
 #[derive(Debug)]
 pub(super) struct Ctl<P> {
-    owned: bool,
+    /// Threads that sleep until the sock is free.
     waiters: u16,
+    /// A waiter was woken in vain, since another took the sock first: the next to own it in process context is one of those
+    /// who wait, so that a thread which locks again and again starves nobody.
+    reserved: bool,
     /// Work left for `release_cb`: bits do not overflow, however often a timer fires.
     deferred: u32,
     /// Bytes in `backlog`, and in what the owner took from it since it was last empty: so a flood that keeps pace with the
@@ -19,238 +26,206 @@ pub(super) struct Ctl<P> {
 
 impl<P> Default for Ctl<P> {
     fn default() -> Self {
-        Ctl { owned: false, waiters: 0, deferred: 0, bytes: 0, backlog: VecDeque::new() }
+        Ctl { waiters: 0, reserved: false, deferred: 0, bytes: 0, backlog: VecDeque::new() }
     }
 }
 
-/// What an owner that wants to go has to do first.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Settle {
+/// A mutex with a condition variable; a trait so that the model checker can bring its own.
+pub(super) trait Monitor<C> {
+    /// Runs `f` under the lock.
+    fn with<R>(&self, f: impl FnOnce(&mut C) -> R) -> R;
+    /// Runs `f` under the lock, now and after each notification, until it has an answer.
+    fn until<R>(&self, f: impl FnMut(&mut C) -> Option<R>) -> R;
+    /// Wakes one thread in `until`.
+    fn notify_one(&self);
+}
+
+/// A value `T` with its backlog of packets `P`.
+#[derive(Debug)]
+pub(super) struct Lock<T, P, W, M> {
+    inside: Owned<T, W>,
+    monitor: M,
+    packets: std::marker::PhantomData<fn(P)>,
+}
+
+/// What an owner that wants to go has to do first, or that it is gone.
+pub(super) enum Settle<O> {
     /// Packets wait: take them (`take_backlog`) and process them.
-    Backlog,
+    Backlog(O),
     /// Run `release_cb` with these bits.
-    Deferred(u32),
-    /// Nothing: the flag has fallen; `notify` when somebody sleeps for it.
-    Released {
-        /// Wake one waiter.
-        notify: bool,
-    },
+    Deferred(O, u32),
+    /// Nothing: another may have the sock.
+    Released,
 }
 
-impl<P> Ctl<P> {
-    /// Takes ownership if nobody has it.
+/// What became of a packet that softirq brings.
+pub(super) enum Arrival<O, P> {
+    /// Nobody owned the sock, the caller does now: process it.
+    Yours(O, P),
+    /// The owner will see to it before it goes.
+    Queued,
+    /// The owner has too much to see to.
+    Full(P),
+}
+
+impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
+    /// Free, nothing waiting.
+    pub fn new(inside: T, monitor: M) -> Self {
+        Lock { inside: Owned::new(inside), monitor, packets: std::marker::PhantomData }
+    }
+
+    /// Process context: sleeps until nobody owns the sock.
     #[inline]
-    pub fn try_own(&mut self) -> bool {
-        !std::mem::replace(&mut self.owned, true)
+    pub fn own(&self) -> Owner<'_, T, W> {
+        self.inside.try_own().unwrap_or_else(|| self.own_slow())
     }
 
-    /// A thread begins to sleep for the flag.
-    pub fn wait_begins(&mut self) {
-        self.waiters += 1;
+    #[cold]
+    fn own_slow(&self) -> Owner<'_, T, W> {
+        let mut waits = false;
+        self.monitor.until(|ctl| {
+            // While the sock is reserved and free, a waiter has been notified and is on its way here.
+            let owner = if ctl.reserved && !waits { None } else { self.inside.own_or_mark() };
+            match owner {
+                Some(owner) => {
+                    if waits {
+                        ctl.waiters -= 1;
+                        ctl.reserved = false;
+                    }
+                    Some(owner)
+                }
+                None if waits => {
+                    ctl.reserved = true;
+                    None
+                }
+                None => {
+                    waits = true;
+                    ctl.waiters += 1;
+                    None
+                }
+            }
+        })
     }
 
-    /// It woke up; it tries again.
-    pub fn wait_ends(&mut self) {
-        self.waiters -= 1;
+    /// Softirq: owns the sock if nobody does. What waits for it by reservation is left to wait: softirq is short.
+    #[inline]
+    pub fn try_own(&self) -> Option<Owner<'_, T, W>> {
+        // Marked but free is rare: a waiter is on its way. The mark that the slow way may leave costs the owner a look.
+        self.inside.try_own().or_else(|| self.monitor.with(|_| self.inside.own_or_mark()))
     }
 
-    /// Leaves a packet to the owner; gives it back when `limit` bytes wait already. Only while owned.
-    pub fn enqueue(&mut self, packet: P, bytes: u32, limit: u32) -> Result<(), P> {
-        debug_assert!(self.owned);
-        if self.bytes > limit {
-            return Err(packet);
+    /// Softirq: brings a packet of `bytes`; with more than `limit()` bytes waiting it is given back.
+    #[inline]
+    pub fn arrive(&self, packet: P, bytes: u32, limit: impl FnOnce() -> u32) -> Arrival<Owner<'_, T, W>, P> {
+        match self.inside.try_own() {
+            Some(owner) => Arrival::Yours(owner, packet),
+            None => self.arrive_slow(packet, bytes, limit()),
         }
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.backlog.push_back(packet);
-        Ok(())
     }
 
-    /// Adds bits of deferred work. True: nobody owns the sock, the caller does now and runs them by settling.
-    pub fn defer(&mut self, bits: u32) -> bool {
-        self.deferred |= bits;
-        self.try_own()
+    #[cold]
+    fn arrive_slow(&self, packet: P, bytes: u32, limit: u32) -> Arrival<Owner<'_, T, W>, P> {
+        self.monitor.with(|ctl| match self.inside.own_or_mark() {
+            // A sock is only given up with an empty backlog, so nothing is overtaken.
+            Some(owner) => Arrival::Yours(owner, packet),
+            None if ctl.bytes > limit => Arrival::Full(packet),
+            None => {
+                ctl.bytes = ctl.bytes.saturating_add(bytes);
+                ctl.backlog.push_back(packet);
+                Arrival::Queued
+            }
+        })
     }
 
-    /// Owner: everything that waits. What is taken still counts, until `flushed` or the release.
-    pub fn take_backlog(&mut self) -> VecDeque<P> {
-        std::mem::take(&mut self.backlog)
+    /// Softirq: leaves bits of deferred work to the owner. Without one, the caller is it now and runs them.
+    pub fn defer(&self, bits: u32) -> Option<Owner<'_, T, W>> {
+        self.inside.try_own().or_else(|| {
+            self.monitor.with(|ctl| {
+                let owner = self.inside.own_or_mark();
+                if owner.is_none() {
+                    ctl.deferred |= bits;
+                }
+                owner
+            })
+        })
+    }
+
+    /// Owner: everything that waits, if anything does. What is taken still counts, until `flushed` or the release.
+    pub fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
+        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
     }
 
     /// Owner, in the middle of a long call: has worked the backlog off, and the count starts anew.
-    pub fn flushed(&mut self) {
-        if self.backlog.is_empty() {
-            self.bytes = 0;
+    pub fn flushed(&self) {
+        self.monitor.with(|ctl| {
+            if ctl.backlog.is_empty() {
+                ctl.bytes = 0;
+            }
+        });
+    }
+
+    /// Owner: gives the sock up, unless something must be done before.
+    #[inline]
+    pub fn settle<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
+        match owner.try_release() {
+            Ok(()) => Settle::Released,
+            Err(owner) => self.settle_slow(owner),
         }
     }
 
-    /// Owner: what must be done before the flag falls; it falls here when nothing must.
-    #[inline]
-    pub fn settle(&mut self) -> Settle {
-        if !self.backlog.is_empty() {
-            return Settle::Backlog;
-        }
-        match std::mem::take(&mut self.deferred) {
-            0 => {
-                self.owned = false;
-                self.bytes = 0;
-                Settle::Released { notify: self.waiters > 0 }
+    #[cold]
+    fn settle_slow<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
+        let notify = self.monitor.with(|ctl| {
+            if !ctl.backlog.is_empty() {
+                return Err(Settle::Backlog(owner));
             }
-            bits => Settle::Deferred(bits),
+            match std::mem::take(&mut ctl.deferred) {
+                0 => Ok(self.let_go(ctl, owner)),
+                bits => Err(Settle::Deferred(owner, bits)),
+            }
+        });
+        match notify {
+            Err(work) => return work,
+            Ok(true) => self.monitor.notify_one(),
+            Ok(false) => {}
         }
+        Settle::Released
+    }
+
+    /// Gives the sock up; true when a waiter is to be woken. While anybody waits the mark stays, so that each release looks.
+    fn let_go(&self, ctl: &mut Ctl<P>, owner: Owner<'_, T, W>) -> bool {
+        ctl.bytes = 0;
+        owner.release(ctl.waiters > 0);
+        ctl.waiters > 0
     }
 
     /// Owner, after a panic: drops what waits and lets go.
-    pub fn abandon(&mut self) {
-        let waiters = self.waiters;
-        *self = Ctl { waiters, ..Ctl::default() };
+    pub fn abandon(&self, owner: Owner<'_, T, W>) {
+        let (dropped, notify) = self.monitor.with(|ctl| {
+            ctl.deferred = 0;
+            (std::mem::take(&mut ctl.backlog), self.let_go(ctl, owner))
+        });
+        drop(dropped);
+        if notify {
+            self.monitor.notify_one();
+        }
+    }
+
+    /// The inside without owning it, where no other reference exists.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inside.get_mut()
     }
 
     /// Bytes that wait or are being worked off.
-    pub fn bytes(&self) -> u32 {
-        self.bytes
+    pub fn backlog_bytes(&self) -> u32 {
+        self.monitor.with(|ctl| ctl.bytes)
     }
 
     /// Heap bytes of the backlog queue.
     pub fn heap_bytes(&self) -> usize {
-        self.backlog.capacity() * size_of::<P>()
+        self.monitor.with(|ctl| ctl.backlog.capacity() * size_of::<P>())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use loom::sync::atomic::{AtomicUsize, Ordering};
-    use loom::sync::{Arc, Condvar, Mutex};
-    use loom::thread;
-
-    /// What `lock.rs` does with `Ctl`, over loom's mutex and condition variable. `inside` must only be touched by the owner.
-    struct Model {
-        ctl: Mutex<Ctl<u32>>,
-        released: Condvar,
-        inside: AtomicUsize,
-        packets: AtomicUsize,
-        bits: AtomicUsize,
-    }
-
-    impl Model {
-        fn new() -> Arc<Model> {
-            Arc::new(Model {
-                ctl: Mutex::new(Ctl::default()),
-                released: Condvar::new(),
-                inside: AtomicUsize::new(0),
-                packets: AtomicUsize::new(0),
-                bits: AtomicUsize::new(0),
-            })
-        }
-
-        fn enter(&self) {
-            assert_eq!(self.inside.fetch_add(1, Ordering::SeqCst), 0, "two owners");
-        }
-
-        fn release(&self) {
-            loop {
-                let mut ctl = self.ctl.lock().unwrap();
-                match ctl.settle() {
-                    Settle::Released { notify } => {
-                        // The last word of the owner, under the lock that guards the flag.
-                        self.inside.fetch_sub(1, Ordering::SeqCst);
-                        if notify {
-                            self.released.notify_one();
-                        }
-                        return;
-                    }
-                    Settle::Deferred(bits) => {
-                        self.bits.fetch_or(bits as usize, Ordering::SeqCst);
-                    }
-                    Settle::Backlog => {
-                        let batch = ctl.take_backlog();
-                        self.packets.fetch_add(batch.len(), Ordering::SeqCst);
-                    }
-                }
-            }
-        }
-
-        fn system_call(&self) {
-            let mut ctl = self.ctl.lock().unwrap();
-            while !ctl.try_own() {
-                ctl.wait_begins();
-                ctl = self.released.wait(ctl).unwrap();
-                ctl.wait_ends();
-            }
-            drop(ctl);
-            self.enter();
-            self.release();
-        }
-
-        fn deliver(&self, packet: u32) {
-            let mut ctl = self.ctl.lock().unwrap();
-            if !ctl.try_own() {
-                assert_eq!(ctl.enqueue(packet, 1, 100), Ok(()));
-                return;
-            }
-            drop(ctl);
-            self.enter();
-            self.packets.fetch_add(1, Ordering::SeqCst);
-            self.release();
-        }
-
-        fn timer(&self, bits: u32) {
-            if self.ctl.lock().unwrap().defer(bits) {
-                self.enter();
-                self.release();
-            }
-        }
-
-        fn at_rest(&self, packets: usize, bits: usize) {
-            let ctl = self.ctl.lock().unwrap();
-            assert!(!ctl.owned && ctl.backlog.is_empty() && ctl.deferred == 0 && ctl.bytes == 0 && ctl.waiters == 0);
-            assert_eq!(self.packets.load(Ordering::SeqCst), packets, "a packet was lost");
-            assert_eq!(self.bits.load(Ordering::SeqCst), bits, "a timer was lost");
-        }
-    }
-
-    #[test]
-    fn no_packet_and_no_timer_is_lost_in_any_interleaving() {
-        loom::model(|| {
-            let m = Model::new();
-            let (a, b) = (m.clone(), m.clone());
-            let packet = thread::spawn(move || a.deliver(1));
-            let timer = thread::spawn(move || b.timer(4));
-            m.system_call();
-            packet.join().unwrap();
-            timer.join().unwrap();
-            m.at_rest(1, 4);
-        });
-    }
-
-    #[test]
-    fn system_calls_and_packets_take_turns_and_nobody_sleeps_for_ever() {
-        loom::model(|| {
-            let m = Model::new();
-            let (a, b) = (m.clone(), m.clone());
-            let other = thread::spawn(move || a.system_call());
-            let packet = thread::spawn(move || b.deliver(1));
-            m.system_call();
-            other.join().unwrap();
-            packet.join().unwrap();
-            m.at_rest(1, 0);
-        });
-    }
-
-    #[test]
-    fn a_flood_meets_the_limit_although_the_owner_keeps_taking() {
-        let mut c: Ctl<u32> = Ctl::default();
-        assert!(c.try_own());
-        let mut taken = 0;
-        for _ in 0..10 {
-            while c.enqueue(1, 10, 100).is_ok() {
-                taken += 1;
-            }
-            assert!(taken <= 11);
-            drop(c.take_backlog());
-        }
-        assert_eq!(c.settle(), Settle::Released { notify: false });
-        assert!(c.try_own());
-        assert_eq!(c.enqueue(1, 10, 100), Ok(()));
-    }
-}
+mod tests;

@@ -1,34 +1,59 @@
-//! `lock_sock` and the backlog: who may touch a sock's inside, and what happens to packets and timers meanwhile.
-//! `ctl` guards the owned flag, the backlog and the deferred bits; the state sits in a second mutex that only the owner
-//! takes, so it never contends and needs no `unsafe`. Flag and queue change under one lock, so no packet slips between the
-//! owner's last look and its release. Linux: net/core/sock.c lock_sock_nested, release_sock, __release_sock.
+//! `lock_sock` and the backlog: who may touch a sock's inside, and what happens to packets and timers meanwhile. One word says
+//! whether the inside is owned; packets, deferred bits and waiting threads that meet an owner gather under a mutex of their
+//! own and mark the word, so that the owner cannot go without looking. Uncontended, `lock` and release are one atomic operation
+//! each. Above: protocols, system calls, packet input, timers. Below: `ctl`, where the decisions are and are model-checked.
+//! Linux: net/core/sock.c lock_sock_nested, release_sock, __release_sock.
 //!
 //! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never two
 //! sock states, but listener then child. A leaf lock is never held while a sock is entered.
 
-use super::ctl::{Ctl, Settle};
+use super::ctl::{Arrival, Ctl, Lock, Monitor, Settle};
 use super::skb::Skb;
 use super::{Sock, SockState};
 use crate::counters::{DropReason, Mib};
 use crate::env::Instant;
 use crate::error::Error;
 use crate::stack::Stack;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sys::own::Owner;
+use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
 
-/// The two-part lock of a sock.
-#[derive(Debug)]
-pub struct SockLock {
+/// What gathers while a sock is owned, and who waits for it.
+#[derive(Debug, Default)]
+struct Gathered {
     ctl: Mutex<Ctl<Skb>>,
     released: Condvar,
-    state: Mutex<SockState>,
 }
+
+impl Monitor<Ctl<Skb>> for Gathered {
+    fn with<R>(&self, f: impl FnOnce(&mut Ctl<Skb>) -> R) -> R {
+        f(&mut self.ctl.lock())
+    }
+
+    fn until<R>(&self, mut f: impl FnMut(&mut Ctl<Skb>) -> Option<R>) -> R {
+        let mut ctl = self.ctl.lock();
+        loop {
+            if let Some(r) = f(&mut ctl) {
+                return r;
+            }
+            self.released.wait(&mut ctl);
+        }
+    }
+
+    fn notify_one(&self) {
+        self.released.notify_one();
+    }
+}
+
+/// The lock of a sock.
+#[derive(Debug)]
+pub struct SockLock(Lock<SockState, Skb, AtomicU32, Gathered>);
 
 /// What became of a packet given to a sock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,82 +75,85 @@ pub struct SockGuard<'a> {
     pub sock: &'a Arc<Sock>,
     /// See `now`.
     now: Cell<Option<Instant>>,
-    state: MutexGuard<'a, SockState>,
+    /// None only while `unlocked` sleeps and when the drop is done.
+    state: Option<Owner<'a, SockState>>,
     softirq: bool,
 }
 
 impl SockLock {
     pub(super) fn new(state: SockState) -> SockLock {
-        SockLock { ctl: Mutex::new(Ctl::default()), released: Condvar::new(), state: Mutex::new(state) }
-    }
-
-    fn acquire(&self) {
-        let mut ctl = self.ctl.lock();
-        while !ctl.try_own() {
-            ctl.wait_begins();
-            self.released.wait(&mut ctl);
-            ctl.wait_ends();
-        }
+        SockLock(Lock::new(state, Gathered::default()))
     }
 
     /// The state without owning the sock, for the last reference and for memory reports.
     pub(super) fn state_mut(&mut self) -> &mut SockState {
-        self.state.get_mut()
+        self.0.get_mut()
     }
 
     /// True bytes of the packets in the backlog.
     pub(super) fn backlog_bytes(&self) -> u32 {
-        self.ctl.lock().bytes()
+        self.0.backlog_bytes()
     }
 
     /// Heap bytes of the backlog queue.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.ctl.lock().heap_bytes()
+        self.0.heap_bytes()
     }
 }
 
 impl Sock {
     /// Process context: sleeps until nobody owns the sock.
+    #[inline]
     pub fn lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> SockGuard<'a> {
-        self.lock.acquire();
-        self.guard(stack, None, false)
+        SockGuard { stack, sock: self, now: Cell::new(None), state: Some(self.lock.0.own()), softirq: false }
     }
 
-    fn guard<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>, now: Option<Instant>, softirq: bool) -> SockGuard<'a> {
-        SockGuard { stack, sock: self, now: Cell::new(now), state: self.lock.state.lock(), softirq }
+    #[inline]
+    fn softirq<'a>(
+        self: &'a Arc<Sock>,
+        stack: &'a Arc<Stack>,
+        now: Instant,
+        state: Owner<'a, SockState>,
+    ) -> SockGuard<'a> {
+        SockGuard { stack, sock: self, now: Cell::new(Some(now)), state: Some(state), softirq: true }
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
     pub fn deliver(self: &Arc<Sock>, stack: &Arc<Stack>, skb: Skb, now: Instant) -> Delivered {
-        let mut ctl = self.lock.ctl.lock();
-        if !ctl.try_own() {
+        let bytes = skb.truesize;
+        let limit = || {
             let queued = self.rmem_alloc.load(Ordering::Relaxed).max(0) as u32;
-            let limit = (self.rcvbuf.load(Ordering::Relaxed) as u32)
+            (self.rcvbuf.load(Ordering::Relaxed) as u32)
                 .saturating_add(self.sndbuf.load(Ordering::Relaxed) as u32)
-                .saturating_add(BACKLOG_EXTRA);
-            let bytes = skb.truesize;
-            let Err(skb) = ctl.enqueue(skb, bytes, limit.saturating_sub(queued)) else { return Delivered::Queued };
-            drop(ctl);
-            drop(skb);
-            self.drops.fetch_add(1, Ordering::Relaxed);
-            if self.protocol == libc::IPPROTO_TCP as u16 {
-                stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
+                .saturating_add(BACKLOG_EXTRA)
+                .saturating_sub(queued)
+        };
+        match self.lock.0.arrive(skb, bytes, limit) {
+            Arrival::Yours(owner, skb) => {
+                let mut guard = self.softirq(stack, now, owner);
+                let proto = self.proto();
+                proto.backlog_rcv(&mut guard, skb);
+                Delivered::Processed
             }
-            stack.mib.drop(DropReason::SocketBacklog);
-            return Delivered::Dropped(DropReason::SocketBacklog);
+            Arrival::Queued => Delivered::Queued,
+            Arrival::Full(skb) => {
+                drop(skb);
+                self.drops.fetch_add(1, Ordering::Relaxed);
+                if self.protocol == libc::IPPROTO_TCP as u16 {
+                    stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
+                }
+                stack.mib.drop(DropReason::SocketBacklog);
+                Delivered::Dropped(DropReason::SocketBacklog)
+            }
         }
-        drop(ctl);
-        let mut guard = self.guard(stack, Some(now), true);
-        let proto = self.proto();
-        proto.backlog_rcv(&mut guard, skb);
-        Delivered::Processed
     }
 
     /// Softirq context: asks for `release_cb(bits)`, now or when the owner releases the sock. Timers and transmit
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
-        if self.lock.ctl.lock().defer(bits) {
-            drop(self.guard(stack, Some(now), true));
+        if let Some(owner) = self.lock.0.defer(bits) {
+            let mut guard = self.softirq(stack, now, owner);
+            self.proto().release_cb(&mut guard, bits);
         }
     }
 
@@ -136,10 +164,7 @@ impl Sock {
         now: Instant,
         f: impl FnOnce(&mut SockGuard<'_>) -> R,
     ) -> Option<R> {
-        if !self.lock.ctl.lock().try_own() {
-            return None;
-        }
-        let mut guard = self.guard(stack, Some(now), true);
+        let mut guard = self.softirq(stack, now, self.lock.0.try_own()?);
         Some(f(&mut guard))
     }
 }
@@ -169,16 +194,18 @@ impl<'a> SockGuard<'a> {
     /// Runs the backlog without giving the sock up (sk_flush_backlog). True when there was something.
     pub fn flush_backlog(&mut self) -> bool {
         let any = self.drain_backlog();
-        self.sock.lock.ctl.lock().flushed();
+        if any {
+            self.sock.lock.0.flushed();
+        }
         any
     }
 
     fn drain_backlog(&mut self) -> bool {
         let mut any = false;
-        loop {
-            let batch = self.sock.lock.ctl.lock().take_backlog();
+        while let Some(owner) = &self.state {
+            let batch = self.sock.lock.0.take_backlog(owner);
             if batch.is_empty() {
-                return any;
+                break;
             }
             any = true;
             let proto = self.sock.proto();
@@ -186,6 +213,7 @@ impl<'a> SockGuard<'a> {
                 proto.backlog_rcv(self, skb);
             }
         }
+        any
     }
 
     /// Gives the sock up while `f` runs, then takes it again: how a system call sleeps. The backlog and deferred work run
@@ -196,43 +224,33 @@ impl<'a> SockGuard<'a> {
             return Err(Error::Again);
         }
         self.settle();
-        let sock = self.sock;
-        let r = MutexGuard::unlocked(&mut self.state, || {
-            let r = f();
-            sock.lock.acquire();
-            r
-        });
+        let r = f();
+        self.state = Some(self.sock.lock.0.own());
         self.refresh_clock();
         Ok(r)
     }
 
-    /// These mutexes do not poison: a panic while owning marks the sock broken instead, and frees its waiters.
+    /// Nothing here poisons: a panic while owning marks the sock broken instead, and frees its waiters.
     fn abandon(&mut self) {
-        self.state.common.broken = true;
-        self.sock.err.store(libc::EIO, Ordering::Relaxed);
-        self.sock.lock.ctl.lock().abandon();
-        self.sock.lock.released.notify_one();
+        if let Some(mut owner) = self.state.take() {
+            owner.common.broken = true;
+            self.sock.err.store(libc::EIO, Ordering::Relaxed);
+            self.sock.lock.0.abandon(owner);
+        }
     }
 
-    /// Backlog, then deferred bits, until both are empty; then the flag falls.
+    /// Backlog, then deferred bits, until both are empty; then the sock is free.
+    #[inline]
     fn settle(&mut self) {
-        let sock = self.sock;
-        loop {
-            let mut ctl = sock.lock.ctl.lock();
-            match ctl.settle() {
-                Settle::Released { notify } => {
-                    drop(ctl);
-                    if notify {
-                        sock.lock.released.notify_one();
-                    }
-                    return;
+        while let Some(owner) = self.state.take() {
+            match self.sock.lock.0.settle(owner) {
+                Settle::Released => return,
+                Settle::Deferred(owner, bits) => {
+                    self.state = Some(owner);
+                    self.sock.proto().release_cb(self, bits);
                 }
-                Settle::Deferred(bits) => {
-                    drop(ctl);
-                    sock.proto().release_cb(self, bits);
-                }
-                Settle::Backlog => {
-                    drop(ctl);
+                Settle::Backlog(owner) => {
+                    self.state = Some(owner);
                     self.refresh_clock();
                     self.drain_backlog();
                 }
@@ -250,7 +268,7 @@ impl Drop for SockGuard<'_> {
         #[cfg(debug_assertions)]
         {
             let proto = self.sock.proto();
-            let check = || proto.check_invariants(self.sock, &self.state);
+            let check = || proto.check_invariants(self.sock, self);
             if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
                 self.abandon();
                 std::panic::resume_unwind(panic);
@@ -264,13 +282,25 @@ impl Deref for SockGuard<'_> {
     type Target = SockState;
     #[inline]
     fn deref(&self) -> &SockState {
-        &self.state
+        match &self.state {
+            Some(state) => state,
+            None => gone(),
+        }
     }
 }
 
 impl DerefMut for SockGuard<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut SockState {
-        &mut self.state
+        match &mut self.state {
+            Some(state) => state,
+            None => gone(),
+        }
     }
+}
+
+/// `unlocked` borrows the guard while it sleeps, and a dropped one is gone: no caller gets here.
+#[cold]
+fn gone() -> ! {
+    unreachable!("the inside of a sock that is not owned")
 }

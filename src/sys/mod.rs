@@ -8,6 +8,7 @@ pub mod fd;
 pub mod fork;
 pub mod futex;
 pub mod netdev;
+pub(crate) mod own;
 pub mod thread;
 
 use std::io;
