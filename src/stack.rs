@@ -176,6 +176,8 @@ pub struct Stack {
     pub inet: crate::inet::Tables,
     /// Congestion control algorithms.
     pub cong: crate::tcp::cong::CongRegistry,
+    /// Hooks into TCP.
+    pub sock_ops: crate::tcp::sock_ops::SockOpsRegistry,
     /// Timers.
     pub timers: Timers,
     runner: Arc<dyn Runner>,
@@ -200,6 +202,7 @@ impl Stack {
             ip: ip::IpState::new(),
             inet: crate::inet::Tables::new(),
             cong: crate::tcp::cong::CongRegistry::new(),
+            sock_ops: Default::default(),
             timers: Timers::new(),
             runner,
             tsq: Mutex::default(),

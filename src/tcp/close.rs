@@ -5,7 +5,7 @@
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
-use super::{connect, listener, output, set_state, timer, timewait};
+use super::{connect, listener, output, set_state, sock_ops, timer, timewait};
 use crate::counters::Mib;
 use crate::env::Duration;
 use crate::error::{Error, Result};
@@ -211,6 +211,7 @@ pub fn destroy(cx: &mut Cx<'_>) {
     connect::put_port(cx);
     cx.sk.dst = None;
     cx.tp.cold = None;
+    cx.tp.sock_ops_flags = 0;
     cx.tp.sack = None;
     mem::reclaim(cx.sock, cx.sk);
     if cx.sk.flag(flag::DEAD) {
@@ -250,7 +251,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
-    if let Some(c) = &from.cold {
+    if let Some(c) = from.cold.as_ref().filter(|c| c.ca_name.is_some()) {
         to.cold.get_or_insert_default().ca_name = c.ca_name.clone();
     }
 }
@@ -266,6 +267,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
     let mut new = TcpSock::new(cx.stack);
     copy_options(&mut new, cx.tp);
+    sock_ops::inherit(&mut new, cx.tp, true);
     new.defer_accept = cx.tp.defer_accept;
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     // Nothing waits to be sent, which is what poll looks at.

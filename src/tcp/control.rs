@@ -7,10 +7,10 @@ use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{ACK, ECN_SYN, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
 use super::segment::{route, transmit_bare, transmit_skb};
 use super::state::State;
-use super::tcb::{Cx, TIMEOUT_INIT_US, XmitTimer, ack, ecn, nagle};
+use super::tcb::{Cx, XmitTimer, ack, ecn, nagle};
 use super::timer::{DELACK_MAX_MS, DELACK_MIN_MS, delack_arm, in_pingpong_mode, micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{rcvbuf, rtt, window};
+use super::{rcvbuf, rtt, sock_ops, window};
 use crate::counters::Mib;
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
@@ -77,6 +77,10 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     if cx.tp.rx_opt.ts_recent_stamp != 0 {
         mss = mss.saturating_sub(u32::from(cx.tp.tcp_header_len) - HEADER_LEN as u32);
     }
+    let initrwnd = match sock_ops::rwnd_init(cx, None) {
+        0 => initrwnd,
+        n => n,
+    };
     let (wnd, clamp, wscale) =
         window::select_initial_window(cx.stack, full, mss, cx.tp.window_clamp, scaling, initrwnd);
     cx.tp.rcv_wnd = wnd;
@@ -84,6 +88,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     cx.tp.rx_opt.rcv_wscale = wscale;
     cx.tp.rcv_ssthresh = wnd;
 
+    let rto = sock_ops::timeout_init(cx, None);
     cx.sock.err.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.tp.snd_wnd = 0;
@@ -99,7 +104,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.rcv_nxt = SeqNum(0);
     tp.rcv_wup = tp.rcv_nxt;
     tp.copied_seq = tp.rcv_nxt;
-    tp.rto_us = TIMEOUT_INIT_US;
+    tp.rto_us = rto;
     tp.retransmits = 0;
     tp.retrans_out = 0;
     tp.lost_out = 0;
@@ -111,6 +116,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
 /// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. Errors:
 /// EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP could not send is sent again by the timer (tcp_connect).
 pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
+    sock_ops::tcp_connect(cx);
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     let mut skb = nondata_skb(cx.tp.write_seq, SYN);
@@ -140,7 +146,7 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
 fn ecn_send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
     let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
     cx.tp.ecn_flags = 0;
-    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || cx.tp.ca.ops.needs_ecn() {
+    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None) {
         skb.tcp.flags |= ECN_SYN;
         cx.tp.ecn_flags = ecn::OK;
     }

@@ -8,6 +8,7 @@ use super::input::{self, Verdict};
 use super::ipv4::{self, Reply};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
+use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
 use super::timewait::{in_window, oow_rate_limited, paws_reject};
@@ -104,7 +105,6 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     }
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
     let opt = th.parse_options();
-    let v6 = info.src.is_ipv6();
     let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
@@ -119,7 +119,9 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let isn = if tw { isn_from_tw } else { SeqNum(cx.stack.keys.isn(cx.now, &key.tuple)) };
     let user = cx.tp.rx_opt.user_mss;
     let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
-    let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, v6, timestamps.is_some(), wscale.is_some());
+    let ends = Ends { saddr: info.dst, daddr: info.src, sport: th.dst_port(), dport: th.src_port() };
+    let timeout_us = sock_ops::timeout_init(cx, Some(ends));
+    let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, timestamps.is_some(), wscale.is_some());
     let req = Box::new(Request {
         saddr: info.dst,
         daddr: info.src,
@@ -134,7 +136,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
-        ecn_ok: wants_ecn(cx, &skb, &th, &dst),
+        ecn_ok: wants_ecn(cx, &skb, &th, &dst, ends),
         acked: false,
         snd_wscale: wscale.map_or(0, |s| WindowShift::clamp(s).get()),
         rcv_wscale: if wscale.is_some() { rcv_wscale } else { 0 },
@@ -145,7 +147,9 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         last_oow_ack_ms: 0,
         num_timeout: 0,
         num_retrans: 0,
+        timeout_us,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
+        syn_options: cx.stack.sock_ops.any().then(|| th.option_bytes().into()),
         deadline: Default::default(),
         dst,
     });
@@ -154,7 +158,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         // A connection of this 4-tuple came into being meanwhile: the SYN is of its past.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
-    let at = cx.now + listener::req_timeout(cx, 0);
+    let at = cx.now + listener::req_timeout(cx, timeout_us, 0);
     if let Some(l) = cx.tp.listener.as_mut() {
         l.insert(*key, req, at);
     }
@@ -169,7 +173,7 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 }
 
 /// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
-fn wants_ecn(cx: &Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst) -> bool {
+fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst, ends: Ends) -> bool {
     if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
         return false;
     }
@@ -177,22 +181,26 @@ fn wants_ecn(cx: &Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst) -> bool 
     // AE or another reserved bit beside them is a question we do not answer (RFC 9768): then plain ECN is agreed.
     let reserved = th.reserved() != 0 || th.has(TcpFlags::AE);
     let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.feature_ecn;
-    ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn()
+    ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends))
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
-fn init_rwin(cx: &Cx<'_>, dst: &ip::Dst, v6: bool, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+fn init_rwin(cx: &mut Cx<'_>, dst: &ip::Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
     let mut full = window::full_space(cx);
-    let mss = u32::from(mss_for(cx, dst, v6));
+    let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
     let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
     if cx.sk.flag(flag::RCVBUF_LOCK) && (clamp == 0 || clamp > full.max(0) as u32) {
         clamp = full.max(0) as u32;
     }
-    if dst.initrwnd != 0 {
-        full = full.max(dst.initrwnd.saturating_mul(mss).min(i32::MAX as u32) as i32);
+    let initrwnd = match sock_ops::rwnd_init(cx, Some(ends)) {
+        0 => dst.initrwnd,
+        n => n,
+    };
+    if initrwnd != 0 {
+        full = full.max(initrwnd.saturating_mul(mss).min(i32::MAX as u32) as i32);
     }
     let mss = mss.saturating_sub(if ts { 12 } else { 0 });
-    window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, dst.initrwnd)
+    window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, initrwnd)
 }
 
 /// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away, so the
@@ -230,7 +238,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let now = cx.now;
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let (dst, v6) = (req.dst.clone(), req.daddr.is_ipv6());
-    let (stack, sk) = (cx.stack, &*cx.sk);
+    let stack = cx.stack;
     let mss = mss_for(cx, &dst, v6);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
@@ -247,11 +255,12 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         ..SynOptions::default()
     };
     let mut buf = [0u8; 40];
-    let n = opt.emit(&mut buf);
+    let mut n = opt.emit(&mut buf);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
     if req.ecn_ok {
         flags |= TcpFlags::ECE;
     }
+    let (tos, ttl) = (cx.sk.tos & !3, if v6 { cx.sk.hops } else { cx.sk.ttl });
     let reply = Reply {
         src: req.saddr,
         dst: req.daddr,
@@ -263,11 +272,21 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
         window: req.rcv_wnd.min(0xffff) as u16,
         ts: None,
-        tos: sk.tos & !3,
-        ttl: if v6 { sk.hops } else { sk.ttl },
+        tos,
+        ttl,
         oif: req.oif,
         flow_label: 0,
     };
+    if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
+        let ends = Ends::of(req);
+        let syn = req.syn_options.clone().unwrap_or_default();
+        let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: 0 };
+        if let Some(more) = sock_ops::write_synack_options(cx, ends, &buf[..n], &seg) {
+            let end = n + more.bytes().len();
+            buf[n..end].copy_from_slice(more.bytes());
+            n = end;
+        }
+    }
     let Some(skb) = ipv4::build(&reply, &buf[..n]) else { return false };
     stack.mib.inc(Mib::TcpOutSegs);
     ipv4::transmit(stack, &dst, &reply, skb)
@@ -334,11 +353,11 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     let Some(l) = cx.tp.listener.as_mut() else { return };
     let Some(req) = l.get(key) else { return };
     req.num_timeout = req.num_timeout.saturating_add(1);
-    let n = req.num_timeout;
+    let (n, first) = (req.num_timeout, req.timeout_us);
     if n == 1 {
         l.grew_old();
     }
-    let at = cx.now + listener::req_timeout(cx, n);
+    let at = cx.now + listener::req_timeout(cx, first, n);
     if let Some(l) = cx.tp.listener.as_mut() {
         l.postpone(key, at);
     }
@@ -372,8 +391,8 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let raw_window = th.window().0;
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let secs = now.as_secs() as u32;
-    let timeouts = cx.tp.listener.as_mut()?.get(key)?.num_timeout;
-    let age = listener::req_timeout(cx, timeouts).as_secs() as u32;
+    let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
+    let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
     let req = cx.tp.listener.as_mut()?.get(key)?;
     let mut tsval = None;
@@ -392,7 +411,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         // The SYN again: our answer was lost. The timer starts afresh, so that it does not send a third.
         let mib = Mib::TcpExtTCPACKSkippedSynRecv;
         if !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
-            let at = now + listener::req_timeout(cx, timeouts);
+            let at = now + listener::req_timeout(cx, first, timeouts);
             if let Some(l) = cx.tp.listener.as_mut() {
                 l.postpone(key, at);
             }
@@ -561,6 +580,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);
+    sock_ops::inherit(c.tp, p.tp, false);
 }
 
 /// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
@@ -609,6 +629,9 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.ecn_flags = if req.ecn_ok { ecn::OK } else { 0 };
     if let Some(syn) = &req.saved_syn {
         tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
+    }
+    if let Some(options) = &req.syn_options {
+        tp.cold.get_or_insert_default().syn_options = Some(options.clone());
     }
     tp.advmss = mss_for(p, &req.dst, req.daddr.is_ipv6());
     set_state(c, State::SynRecv);

@@ -5,6 +5,7 @@
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
 use super::reassembly::{self, ATO_MIN_MS, DataRecv, MAX_QUICKACKS, data_queue};
+use super::sock_ops::{self, Opened};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ack as pending};
 use super::urgent::urg;
@@ -97,6 +98,12 @@ impl Seg {
     pub fn scaled_window(&self, tp: &TcpSock) -> u32 {
         let shift = if self.flags.contains(TcpFlags::SYN) { 0 } else { tp.rx_opt.snd_wscale.min(14) };
         (self.window as u32) << shift
+    }
+
+    /// Option bytes, of the packet that this was read from while its header is in place; empty otherwise.
+    #[inline]
+    pub(super) fn option_bytes<'p>(&self, skb: &'p Skb) -> &'p [u8] {
+        skb.linear().get(crate::wire::tcp::HEADER_LEN..self.header_len).unwrap_or_default()
     }
 
     fn fin(&self) -> u32 {
@@ -435,6 +442,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             // An acknowledgement far in the past is a sign of forgery: judged before the data is taken (RFC 5961 §5.2).
             || seg.ack_seq.before(cx.tp.snd_una)
             || cx.tp.pred_flags == 0
+            || cx.tp.sock_ops_flags & sock_ops::cb::PARSE_ALL_HDR_OPT != 0
         {
             break 'predicted;
         }
@@ -502,6 +510,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     if let Err(reason) = validate_incoming(cx, &seg, &o, true) {
         return drop_seg(cx, skb, reason);
     }
+    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
     long_way(cx, seg, skb);
 }
 
@@ -554,6 +563,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         drop_seg(cx, skb, reason);
         return Verdict::Ok;
     }
+    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
     match ack::ack(cx, &seg, flag::SLOWPATH | flag::UPDATE_TS_RECENT | flag::NO_CHALLENGE_ACK) {
         AckResult::New => {}
         bad if cx.state() == State::SynRecv => {
@@ -573,7 +583,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
 
     match cx.state() {
         State::SynRecv => {
-            if let Some(v) = established_from_syn_recv(cx, &seg) {
+            if let Some(v) = established_from_syn_recv(cx, &seg, &skb) {
                 return v;
             }
         }
@@ -625,7 +635,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
 }
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.
-fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
+fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Verdict> {
     cx.tp.delivered = cx.tp.delivered.wrapping_add(1);
     if cx.tp.srtt_us == 0 {
         rtt::synack_rtt_meas(cx, None);
@@ -635,7 +645,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
     }
     undo::try_undo_spurious_syn(cx);
     cx.tp.retrans_stamp = Instant::ZERO;
-    init_transfer(cx);
+    init_transfer(cx, Opened::Passively, seg.option_bytes(skb));
     cx.tp.copied_seq = cx.tp.rcv_nxt;
     super::set_state(cx, State::Established);
     if !cx.tp.not_accepted {
@@ -689,10 +699,12 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
     None
 }
 
-/// Data may flow: window, buffers, congestion control (tcp_init_transfer).
-pub fn init_transfer(cx: &mut Cx<'_>) {
+/// Data may flow: window, buffers, congestion control; hooks hear of it, with the options of the segment that says so
+/// (tcp_init_transfer).
+pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     ack::init_metrics(cx);
     ack::set_initial_cwnd(cx);
+    sock_ops::established(cx, how, options);
     if cx.tp.ca.algo.is_none() {
         cong::init_congestion_control(cx);
     }
@@ -700,11 +712,11 @@ pub fn init_transfer(cx: &mut Cx<'_>) {
 }
 
 /// The active side's handshake is complete (tcp_finish_connect).
-pub fn finish_connect(cx: &mut Cx<'_>) {
+pub(super) fn finish_connect(cx: &mut Cx<'_>, options: &[u8]) {
     super::set_state(cx, State::Established);
     let now = cx.now.as_millis() as u32;
     cx.tp.ack.lrcvtime_ms = now;
-    init_transfer(cx);
+    init_transfer(cx, Opened::Actively, options);
     cx.tp.lsndtime_ms = now;
     if cx.sk.flag(sflag::KEEPOPEN) {
         let when = timer::keepalive_time_when(cx);

@@ -6,7 +6,7 @@ use super::connect::{self, tables};
 use super::lookup::{Entry, Holder, Ready};
 use super::state::State;
 use super::tcb::Cx;
-use super::{close, deferred, set_state};
+use super::{close, deferred, set_state, sock_ops};
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::hash::Tuple;
@@ -68,7 +68,11 @@ pub(super) struct Request {
     /// Timeouts, and SYN-ACKs sent again.
     pub num_timeout: u8,
     pub num_retrans: u8,
+    /// First RTO of the SYN-ACK, µs.
+    pub timeout_us: u32,
     pub saved_syn: Option<Box<[u8]>>,
+    /// Option bytes of the SYN, kept where hooks are registered.
+    pub syn_options: Option<Box<[u8]>>,
     /// Its place among the deadlines.
     pub deadline: (Instant, u64),
 }
@@ -161,10 +165,10 @@ pub(super) fn timer_fired(cx: &mut Cx<'_>) {
     }
 }
 
-/// Time until a request's next SYN-ACK: the first RTO, doubled for each timeout, at most `tcp_rto_max_ms`.
-pub(super) fn req_timeout(cx: &Cx<'_>, num_timeout: u8) -> Duration {
+/// Time until a request's next SYN-ACK: its first RTO, doubled for each timeout, at most `tcp_rto_max_ms`.
+pub(super) fn req_timeout(cx: &Cx<'_>, first_us: u32, num_timeout: u8) -> Duration {
     let max = super::rtt::rto_max_us(cx);
-    let us = u64::from(super::tcb::TIMEOUT_INIT_US) << num_timeout.min(20);
+    let us = u64::from(first_us) << num_timeout.min(20);
     Duration::from_micros(us.min(u64::from(max)))
 }
 
@@ -192,6 +196,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     cx.tp.listener = Some(Box::default());
     set_state(cx, State::Listen);
     tables(cx.stack).listen(cx.sock, cx.sk);
+    sock_ops::listen(cx);
     Ok(())
 }
 

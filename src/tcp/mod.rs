@@ -39,6 +39,7 @@ pub mod rtt;
 pub mod sack;
 pub mod segment;
 pub mod sendmsg;
+pub mod sock_ops;
 pub mod sockopt;
 pub mod state;
 pub mod synsent;
@@ -84,6 +85,7 @@ pub mod deferred {
 /// connection leaves the tables.
 pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let old = cx.state();
+    sock_ops::state(cx, old, new);
     match new {
         State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),
         State::CloseWait if old == State::SynRecv => cx.stack.mib.inc(Mib::TcpCurrEstab),

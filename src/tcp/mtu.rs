@@ -4,6 +4,7 @@
 
 use super::recovery;
 use super::segment;
+use super::sock_ops;
 use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
 use crate::ip::Dst;
@@ -55,7 +56,7 @@ pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
 }
 
 /// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the route, less the SACK blocks that are due
-/// (tcp_current_mss).
+/// and what hooks write (tcp_current_mss).
 pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     let mut mss = cx.tp.mss_cache;
     segment::check_dst(cx);
@@ -64,7 +65,8 @@ pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     {
         mss = sync_mss(cx, mtu);
     }
-    let header = (HEADER_LEN + segment::established_options(cx, None).len()) as u32;
+    let own = segment::established_options(cx, None).len();
+    let header = (HEADER_LEN + own + sock_ops::reserved(cx, own)) as u32;
     let assumed = u32::from(cx.tp.tcp_header_len);
     if header != assumed {
         mss = (mss + assumed).saturating_sub(header).max(1);

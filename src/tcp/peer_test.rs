@@ -130,7 +130,11 @@ pub struct Conn {
 
 impl Host {
     pub fn new(backlog: i32) -> Host {
-        let bench = Bench::on_ip();
+        Host::on(Bench::on_ip(), backlog)
+    }
+
+    /// On a stack that was prepared.
+    pub fn on(bench: Bench, backlog: i32) -> Host {
         let listener = Socket::new(&bench.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         listener.bind(SocketAddr::new(IpAddr::V4(HERE), PORT)).unwrap();
         listener.listen(backlog).unwrap();

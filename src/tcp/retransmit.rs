@@ -5,6 +5,7 @@
 use super::mtu::current_mss;
 use super::output::{self, ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
 use super::segment::{route, transmit_skb};
+use super::sock_ops;
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{MAX_FRAGS, adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
@@ -155,7 +156,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
         slot.tcp.flags &= !ECN_SYN;
     }
     let n = u32::from(slot.tcp.gso_segs.max(1));
-    let (is_syn, bytes) = (slot.tcp.flags & SYN != 0, slot.len() as u64);
+    let (is_syn, bytes, seq) = (slot.tcp.flags & SYN != 0, slot.len() as u64, slot.tcp.seq);
     cx.stack.mib.add(Mib::TcpRetransSegs, u64::from(n));
     if is_syn {
         cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
@@ -169,6 +170,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
     if let Some(slot) = cx.tp.rtx_queue.get_mut(i) {
         *slot = skb;
     }
+    sock_ops::retrans(cx, seq, n, r);
     if r.is_err() {
         cx.stack.mib.add(Mib::TcpExtTCPRetransFail, u64::from(n));
     }

@@ -3,6 +3,7 @@
 //! does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt, win_minmax.c.
 
 use super::ack::flag;
+use super::sock_ops;
 use super::tcb::{Cx, MinRtt, RateSample, TcpSock};
 use crate::env::Instant;
 
@@ -54,7 +55,7 @@ pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
         tp.mdev_max_us = tp.rttvar_us;
         tp.rtt_seq = tp.snd_nxt;
         tp.srtt_us = tp.srtt_us.max(1);
-        return;
+        return sock_ops::rtt(cx, mrtt_us);
     }
     let mut m = mrtt_us as i64 - (tp.srtt_us >> 3) as i64;
     tp.srtt_us = (tp.srtt_us as i64 + m).clamp(1, u32::MAX as i64) as u32;
@@ -78,6 +79,7 @@ pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
         }
         tp.rtt_seq = tp.snd_nxt;
         tp.mdev_max_us = rto_min;
+        sock_ops::rtt(cx, mrtt_us);
     }
 }
 

@@ -9,6 +9,7 @@ use super::mtu;
 use super::output;
 use super::rate;
 use super::recovery;
+use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::{Cx, ecn};
 use super::timer::{ATO_MIN_MS, inc_pingpong};
 use super::window;
@@ -70,15 +71,24 @@ impl Options {
 }
 
 /// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
-/// (`Csum::Partial`). `repr.options_len` is filled in here. ENOBUFS when the head has no room (it always has for a packet
+/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS when the head has no room (it always has for a packet
 /// made with `Skb::new`).
-pub fn put_header(skb: &mut Skb, src: IpAddr, dst: IpAddr, mut repr: TcpRepr, options: &Options) -> Result<()> {
-    repr.options_len = options.len();
+pub fn put_header(
+    skb: &mut Skb,
+    src: IpAddr,
+    dst: IpAddr,
+    mut repr: TcpRepr,
+    options: &Options,
+    more: &[u8],
+) -> Result<()> {
+    let own = options.len();
+    repr.options_len = own + more.len();
     let len = repr.header_len();
     let total = (skb.len() + len) as u32;
     let head = skb.push(len).ok_or(Error::NoBufs)?;
     repr.emit(head);
     options.emit(&mut head[tcp::HEADER_LEN..]);
+    head[tcp::HEADER_LEN + own..][..more.len()].copy_from_slice(more);
     tcp::fill_partial_checksum(head, src, dst, total);
     skb.csum = Csum::Partial { start: 0, offset: CHECKSUM_OFFSET as u16 };
     Ok(())
@@ -88,7 +98,7 @@ pub fn put_header(skb: &mut Skb, src: IpAddr, dst: IpAddr, mut repr: TcpRepr, op
 pub fn build_segment(src: IpAddr, dst: IpAddr, repr: TcpRepr, options: &Options) -> Result<Skb> {
     let mut skb = Skb::new();
     skb.hash = flow_hash(repr.src_port, repr.dst_port);
-    put_header(&mut skb, src, dst, repr, options)?;
+    put_header(&mut skb, src, dst, repr, options, &[])?;
     Ok(skb)
 }
 
@@ -288,7 +298,9 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         urgent,
         options_len: 0,
     };
-    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options)?;
+    let more = hook_options(cx, &options, &out, flags, segs);
+    let more = more.as_ref().map_or(&[][..], |m| m.bytes());
+    put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
 
     if flags.contains(TcpFlags::ACK) {
         event_ack_sent(cx, rcv_nxt);
@@ -328,6 +340,18 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         recovery::enter_cwr(cx);
     }
     sent
+}
+
+/// What hooks write behind our own options; None where none asked to.
+#[inline]
+fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, segs: u32) -> Option<OutOptions> {
+    if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0 {
+        return None;
+    }
+    let mut own = [0; tcp::MAX_OPTIONS_LEN];
+    options.emit(&mut own);
+    let seg = HdrSeg { flags: Some(flags), seq: out.tcp.seq, len: out.len(), segs, syn: &[], remaining: 0 };
+    sock_ops::write_options(cx, &own[..options.len()], &seg)
 }
 
 /// Urgent data is on its way (tcp_urg_mode).

@@ -118,7 +118,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     rcvbuf::initialize_rcv_mss(cx);
     // Polling looks at the state without the lock: what it then reads must be set already.
     cx.tp.copied_seq = cx.tp.rcv_nxt;
-    input::finish_connect(cx);
+    input::finish_connect(cx, seg.option_bytes(&skb));
     if !cx.sk.flag(sflag::DEAD) {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }

@@ -5,6 +5,7 @@
 use super::cong::CongState;
 use super::listener::Listener;
 use super::queue::SegQueue;
+use super::sock_ops::HookSlot;
 use crate::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
@@ -262,6 +263,10 @@ pub struct Cold {
     pub ca_name: Option<Arc<str>>,
     /// The SYN that opened this connection, headers as TCP_SAVE_SYN asked for them.
     pub saved_syn: Option<Box<[u8]>>,
+    /// Option bytes of that SYN, for a hook to see when the connection is open.
+    pub syn_options: Option<Box<[u8]>>,
+    /// What hooks keep here.
+    pub(super) hooks: Vec<HookSlot>,
 }
 
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless said.
@@ -538,6 +543,8 @@ pub struct TcpSock {
     pub not_accepted: bool,
     /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
     pub save_syn: u8,
+    /// Events that hooks want of this sock: bits of `sock_ops::cb`, all hooks' together.
+    pub sock_ops_flags: u8,
     /// `Proto::destroy` has run: the sock left every table and gave its memory back.
     pub destroyed: bool,
 
@@ -739,6 +746,7 @@ impl TcpSock {
             delack_max_us: 0,
             not_accepted: false,
             save_syn: 0,
+            sock_ops_flags: 0,
             destroyed: false,
             bytes_acked: 0,
             bytes_received: 0,

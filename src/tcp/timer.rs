@@ -7,7 +7,7 @@ use super::output::{self, is_sack};
 use super::retransmit::retransmit_skb;
 use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
-use super::{close, deferred, probe, recovery, rtt, segment, timewait, xmit};
+use super::{close, deferred, probe, recovery, rtt, segment, sock_ops, timewait, xmit};
 use crate::counters::Mib;
 use crate::env::{Duration, Instant};
 use crate::error::Error;
@@ -167,13 +167,14 @@ fn model_timeout(max: Duration, boundary: u32, base: Duration) -> Duration {
 
 /// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout` where
 /// that is given (retransmits_timed_out). Time and not their number counts: a sleeping machine does not age connections.
-pub fn retransmits_timed_out(cx: &Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
+pub fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
     if cx.tp.retransmits == 0 {
         return false;
     }
     let timeout = timeout.unwrap_or_else(|| {
         let opening = matches!(cx.state(), State::SynSent | State::SynRecv);
-        model_timeout(rto_max(cx), boundary, if opening { micros(TIMEOUT_INIT_US) } else { RTO_MIN })
+        let base = if opening { micros(sock_ops::timeout_init(cx, None)) } else { RTO_MIN };
+        model_timeout(rto_max(cx), boundary, base)
     });
     cx.now - cx.tp.retrans_stamp >= timeout
 }
@@ -261,6 +262,7 @@ pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
     if !expired {
         expired = retransmits_timed_out(cx, retry_until, user_timeout(cx.tp));
     }
+    sock_ops::rto(cx, expired);
     if expired {
         write_err(cx);
     }

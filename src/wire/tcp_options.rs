@@ -292,6 +292,8 @@ pub struct TcpOptions {
     pub accecn0: Option<OptionBody>,
     /// Accurate ECN of order 1: up to three 24-bit counters, EE1B first.
     pub accecn1: Option<OptionBody>,
+    /// There is an option of a kind, or an experiment, that is none of the above.
+    pub saw_unknown: bool,
 }
 
 impl TcpOptions {
@@ -337,7 +339,10 @@ impl TcpOptions {
                 }
                 (kind::ACCECN0, n) if n <= 9 && n % 3 == 0 => self.accecn0 = Some(OptionBody::of(&o, 0)),
                 (kind::ACCECN1, n) if n <= 9 && n % 3 == 0 => self.accecn1 = Some(OptionBody::of(&o, 0)),
-                _ => {}
+                // Known, but not of this length: skipped.
+                (kind::MSS | kind::WINDOW | kind::SACK_PERM | kind::TIMESTAMP | kind::SACK, _) => {}
+                (kind::MD5SIG | kind::AO | kind::FASTOPEN | kind::ACCECN0 | kind::ACCECN1, _) => {}
+                _ => self.saw_unknown = true,
             }
         }
     }

@@ -10,6 +10,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn lengths_zero_one_and_beyond_end_the_reading_and_keep_what_was_read() {
     let mss = TcpOptions { mss: Some(1460), ..TcpOptions::default() };
+    let unknown = TcpOptions { saw_unknown: true, ..mss };
     for (case, bytes, want) in [
         ("nothing", &[][..], TcpOptions::default()),
         ("end hides the rest", &[0, 2, 4, 5, 180], TcpOptions::default()),
@@ -18,7 +19,8 @@ fn lengths_zero_one_and_beyond_end_the_reading_and_keep_what_was_read() {
         ("length 1", &[2, 4, 5, 180, 8, 1, 3, 3, 7], mss),
         ("length one beyond", &[2, 4, 5, 180, 3, 4, 7], mss),
         ("length 255", &[2, 4, 5, 180, 99, 255, 3, 3, 7], mss),
-        ("an unknown kind is stepped over", &[99, 3, 1, 2, 4, 5, 180], mss),
+        ("an unknown kind is noted and stepped over", &[99, 3, 1, 2, 4, 5, 180], unknown),
+        ("an unknown experiment too", &[254, 4, 1, 2, 2, 4, 5, 180], unknown),
         ("a known kind of the wrong length is stepped over", &[2, 3, 9, 2, 4, 5, 180, 3, 2, 4, 3, 1], mss),
         ("mss 0 is ignored", &[2, 4, 5, 180, 2, 4, 0, 0], mss),
         ("the later of two counts", &[2, 4, 1, 1, 2, 4, 5, 180], mss),

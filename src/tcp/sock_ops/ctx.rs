@@ -1,0 +1,299 @@
+//! What a hook is given of a connection: a view of its numbers, and what it may set. Above: hooks. Below: the connection, owned.
+//! Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
+
+use super::super::cong;
+use super::super::state::State;
+use super::super::tcb::{Cx, TcpSock};
+use super::super::{rtt, timer};
+use super::{Ends, HookSlot, cb};
+use crate::error::{Error, Result};
+use crate::stack::Stack;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Greatest [`HookCx::set_rto_min`] (TCP_RTO_MIN) and [`HookCx::set_delack_max`] (TCP_DELACK_MAX).
+const TIMER_MAX: Duration = Duration::from_millis(200);
+
+/// A connection's numbers, as struct bpf_sock_ops has them. Of a request only the first four are known, the rest is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SockView {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer; port 0 when there is none.
+    pub remote: SocketAddr,
+    /// Connection state; NewSynRecv for a request.
+    pub state: State,
+    /// Whether it is a sock, and no request: only then can anything be set.
+    pub is_fullsock: bool,
+    /// AF_INET or AF_INET6 of the socket; of a request, its listener's.
+    pub family: u16,
+    /// Congestion window, segments.
+    pub snd_cwnd: u32,
+    /// Slow-start threshold, segments.
+    pub snd_ssthresh: u32,
+    /// Smoothed RTT, µs; 0 before a sample. (Linux shows it shifted left by 3.)
+    pub srtt_us: u32,
+    /// Least RTT of the last `tcp_min_rtt_wlen`, µs; `u32::MAX` before a sample.
+    pub rtt_min_us: u32,
+    /// MSS now, bytes.
+    pub mss_cache: u32,
+    /// Next expected of the peer.
+    pub rcv_nxt: u32,
+    /// Next to be sent.
+    pub snd_nxt: u32,
+    /// First unacknowledged.
+    pub snd_una: u32,
+    /// Bits of `tcb::ecn`.
+    pub ecn_flags: u8,
+    /// Last rate sample: segments.
+    pub rate_delivered: u32,
+    /// Last rate sample: µs.
+    pub rate_interval_us: u32,
+    /// Segments sent and not acknowledged.
+    pub packets_out: u32,
+    /// Retransmissions in flight.
+    pub retrans_out: u32,
+    /// Retransmissions ever.
+    pub total_retrans: u32,
+    /// Segments received.
+    pub segs_in: u32,
+    /// Data segments received.
+    pub data_segs_in: u32,
+    /// Segments sent.
+    pub segs_out: u32,
+    /// Data segments sent.
+    pub data_segs_out: u32,
+    /// Segments marked lost.
+    pub lost_out: u32,
+    /// Segments selectively acknowledged.
+    pub sacked_out: u32,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes acknowledged.
+    pub bytes_acked: u64,
+}
+
+/// The sock of an event, owned; for some events of a listener a request, which is no sock yet and can only be looked at.
+pub struct HookCx<'c> {
+    cx: Cx<'c>,
+    id: u64,
+    request: Option<Ends>,
+}
+
+/// Flags of a hook on a sock.
+pub(super) fn flags_of(tp: &TcpSock, id: u64) -> u8 {
+    slots(tp).iter().find(|s| s.id == id).map_or(0, |s| s.flags)
+}
+
+fn slots(tp: &TcpSock) -> &[HookSlot] {
+    tp.cold.as_ref().map_or(&[], |c| &c.hooks)
+}
+
+fn refresh(tp: &mut TcpSock) {
+    tp.sock_ops_flags = slots(tp).iter().fold(0, |f, s| f | s.flags);
+}
+
+/// Drops what hooks that are gone left on a sock.
+pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
+    if let Some(c) = &mut tp.cold {
+        c.hooks.retain(|s| known(s.id));
+    }
+    refresh(tp);
+}
+
+/// What passes to another connection: a listener's child takes the flags, a sock that begins anew (`values`) everything.
+pub(in super::super) fn inherit(to: &mut TcpSock, from: &TcpSock, values: bool) {
+    if slots(from).is_empty() {
+        return;
+    }
+    let hooks = slots(from).iter().map(|s| HookSlot { value: if values { s.value } else { 0 }, ..*s }).collect();
+    to.cold.get_or_insert_default().hooks = hooks;
+    refresh(to);
+}
+
+impl<'c> HookCx<'c> {
+    pub(super) fn new(cx: Cx<'c>, id: u64, request: Option<Ends>) -> HookCx<'c> {
+        HookCx { cx, id, request }
+    }
+}
+
+impl HookCx<'_> {
+    /// Number of the hook's registration.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The stack.
+    pub fn stack(&self) -> &Arc<Stack> {
+        self.cx.stack
+    }
+
+    /// The connection's numbers now.
+    pub fn view(&self) -> SockView {
+        let (sk, tp) = (&*self.cx.sk, &*self.cx.tp);
+        let family = self.cx.sock.family;
+        if let Some(e) = self.request {
+            return SockView {
+                local: SocketAddr::new(e.saddr, e.sport),
+                remote: SocketAddr::new(e.daddr, e.dport),
+                state: State::NewSynRecv,
+                is_fullsock: false,
+                family,
+                snd_cwnd: 0,
+                snd_ssthresh: 0,
+                srtt_us: 0,
+                rtt_min_us: 0,
+                mss_cache: 0,
+                rcv_nxt: 0,
+                snd_nxt: 0,
+                snd_una: 0,
+                ecn_flags: 0,
+                rate_delivered: 0,
+                rate_interval_us: 0,
+                packets_out: 0,
+                retrans_out: 0,
+                total_retrans: 0,
+                segs_in: 0,
+                data_segs_in: 0,
+                segs_out: 0,
+                data_segs_out: 0,
+                lost_out: 0,
+                sacked_out: 0,
+                bytes_received: 0,
+                bytes_acked: 0,
+            };
+        }
+        SockView {
+            local: SocketAddr::new(if sk.saddr.is_unspecified() { sk.rcv_saddr } else { sk.saddr }, sk.sport),
+            remote: SocketAddr::new(sk.daddr, sk.dport),
+            state: self.cx.state(),
+            is_fullsock: true,
+            family,
+            snd_cwnd: tp.snd_cwnd,
+            snd_ssthresh: tp.snd_ssthresh,
+            srtt_us: tp.srtt_us >> 3,
+            rtt_min_us: rtt::min_rtt(tp),
+            mss_cache: tp.mss_cache,
+            rcv_nxt: tp.rcv_nxt.0,
+            snd_nxt: tp.snd_nxt.0,
+            snd_una: tp.snd_una.0,
+            ecn_flags: tp.ecn_flags,
+            rate_delivered: tp.rate_delivered,
+            rate_interval_us: tp.rate_interval_us,
+            packets_out: tp.packets_out,
+            retrans_out: tp.retrans_out,
+            total_retrans: tp.total_retrans,
+            segs_in: tp.segs_in,
+            data_segs_in: tp.data_segs_in,
+            segs_out: tp.segs_out,
+            data_segs_out: tp.data_segs_out,
+            lost_out: tp.lost_out,
+            sacked_out: tp.sacked_out,
+            bytes_received: tp.bytes_received,
+            bytes_acked: tp.bytes_acked,
+        }
+    }
+
+    /// The connection to be changed. EINVAL: a request.
+    fn full(&mut self) -> Result<&mut TcpSock> {
+        if self.request.is_some() { Err(Error::Inval) } else { Ok(self.cx.tp) }
+    }
+
+    fn slot(&mut self) -> Result<&mut HookSlot> {
+        let id = self.id;
+        let hooks = &mut self.full()?.cold.get_or_insert_default().hooks;
+        let i = hooks.iter().position(|s| s.id == id).unwrap_or_else(|| {
+            hooks.push(HookSlot { id, flags: 0, value: 0 });
+            hooks.len() - 1
+        });
+        Ok(&mut hooks[i])
+    }
+
+    /// The events this hook wants of this sock: bits of [`cb`].
+    pub fn cb_flags(&self) -> u8 {
+        flags_of(self.cx.tp, self.id)
+    }
+
+    /// Sets them. A listener's are inherited by its children, and [`cb::WRITE_HDR_OPT`] on it writes its SYN-ACKs. EINVAL: a
+    /// request, or an unknown bit.
+    pub fn set_cb_flags(&mut self, flags: u8) -> Result<()> {
+        if flags & !cb::ALL != 0 {
+            return Err(Error::Inval);
+        }
+        self.slot()?.flags = flags;
+        refresh(self.cx.tp);
+        Ok(())
+    }
+
+    /// What this hook keeps on this sock; 0 until set.
+    pub fn value(&self) -> u64 {
+        if self.request.is_some() {
+            return 0;
+        }
+        slots(self.cx.tp).iter().find(|s| s.id == self.id).map_or(0, |s| s.value)
+    }
+
+    /// Keeps a number for this hook on this sock, for as long as the sock lives. EINVAL: a request.
+    pub fn set_value(&mut self, value: u64) -> Result<()> {
+        self.slot()?.value = value;
+        Ok(())
+    }
+
+    /// Initial congestion window, segments (TCP_BPF_IW). EINVAL: 0, or data was sent already.
+    pub fn set_init_cwnd(&mut self, segs: u32) -> Result<()> {
+        let tp = self.full()?;
+        if segs == 0 || segs > i32::MAX as u32 || tp.data_segs_out > 0 {
+            return Err(Error::Inval);
+        }
+        cong::set_cwnd(tp, segs);
+        Ok(())
+    }
+
+    /// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). EINVAL: 0.
+    pub fn set_snd_cwnd_clamp(&mut self, segs: u32) -> Result<()> {
+        let tp = self.full()?;
+        if segs == 0 || segs > i32::MAX as u32 {
+            return Err(Error::Inval);
+        }
+        tp.snd_cwnd_clamp = segs;
+        tp.snd_ssthresh = segs;
+        Ok(())
+    }
+
+    /// Least RTO (TCP_BPF_RTO_MIN). EINVAL: below 2 or above 200 ms.
+    pub fn set_rto_min(&mut self, t: Duration) -> Result<()> {
+        let us = timer_us(t)?;
+        self.full()?.rto_min_us = us;
+        Ok(())
+    }
+
+    /// Longest delay of an acknowledgement (TCP_BPF_DELACK_MAX). EINVAL: below 2 or above 200 ms.
+    pub fn set_delack_max(&mut self, t: Duration) -> Result<()> {
+        let us = timer_us(t)?;
+        self.full()?.delack_max_us = us;
+        Ok(())
+    }
+
+    /// Congestion control by name, as TCP_CONGESTION. ENOENT: none of that name; EINVAL: a request.
+    pub fn set_congestion(&mut self, name: &str) -> Result<()> {
+        self.full()?;
+        cong::set_congestion_control(&mut self.cx, name)
+    }
+
+    /// Name of the congestion control.
+    pub fn congestion(&self) -> String {
+        self.cx.tp.ca.ops.name().to_owned()
+    }
+
+    /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown to
+    /// `passive_established` either way.)
+    pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
+        self.full()?.save_syn = u8::from(on);
+        Ok(())
+    }
+}
+
+fn timer_us(t: Duration) -> Result<u32> {
+    if t < timer::TIMEOUT_MIN || t > TIMER_MAX { Err(Error::Inval) } else { Ok(t.as_micros() as u32) }
+}

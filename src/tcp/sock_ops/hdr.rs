@@ -1,0 +1,149 @@
+//! Header options of hooks: how much room they take, and writing into it. Above: `segment`, `handshake`, `mtu`. The bytes come
+//! behind TCP's own options, padded with NOPs to a word. RFC 6994 (experimental options). Linux: bpf_skops_hdr_opt_len,
+//! bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
+
+use super::super::tcb::Cx;
+use super::{Ends, cb, each, has_option};
+use crate::error::{Error, Result};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags};
+use crate::wire::tcp_options::{RawOptions, kind};
+
+/// Shared kind of experiments beside 254 (RFC 4727).
+const EXP_253: u8 = 253;
+
+/// The segment that options are for.
+#[derive(Debug, Clone, Copy)]
+pub struct HdrSeg<'p> {
+    /// Its control bits; None: there is no segment, the question is how much data fits into one.
+    pub flags: Option<TcpFlags>,
+    /// First sequence number.
+    pub seq: SeqNum,
+    /// Payload, bytes.
+    pub len: usize,
+    /// Segments that the device cuts it into.
+    pub segs: u32,
+    /// Option bytes of the SYN that a listener's SYN-ACK answers; empty for all others.
+    pub syn: &'p [u8],
+    /// Bytes of options still free in the header.
+    pub remaining: usize,
+}
+
+impl HdrSeg<'_> {
+    pub(super) fn none() -> HdrSeg<'static> {
+        HdrSeg { flags: None, seq: SeqNum(0), len: 0, segs: 0, syn: &[], remaining: 0 }
+    }
+}
+
+/// Bytes that hooks wrote, padding included.
+#[derive(Debug, Clone, Copy)]
+pub struct OutOptions {
+    buf: [u8; MAX_OPTIONS_LEN],
+    len: u8,
+}
+
+impl OutOptions {
+    /// The bytes: a multiple of four.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[..usize::from(self.len)]
+    }
+}
+
+/// Who reserved how much, in order of registration: at most 20 hooks can have 2 bytes each.
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    parts: smallvec::SmallVec<[(u64, u8); 4]>,
+}
+
+impl Reserved {
+    /// Bytes, rounded up to words.
+    pub(super) fn total(&self) -> usize {
+        self.parts.iter().map(|p| usize::from(p.1)).sum::<usize>().next_multiple_of(4)
+    }
+}
+
+/// Asks hooks how much they want of what `used` bytes of options leave.
+#[cold]
+pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: &HdrSeg<'_>) -> Reserved {
+    let mut left = MAX_OPTIONS_LEN.saturating_sub(used.next_multiple_of(4));
+    let mut r = Reserved::default();
+    each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
+        let n = h.hdr_opt_len(sk, &HdrSeg { remaining: left, ..*seg });
+        // An option has two bytes at least.
+        if (2..=left).contains(&n) {
+            left -= n;
+            r.parts.push((sk.id(), n as u8));
+        }
+    });
+    r
+}
+
+/// Lets hooks reserve, then write.
+#[cold]
+pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &HdrSeg<'_>) -> OutOptions {
+    let r = reserve(cx, request, own.len(), seg);
+    let mut out = OutOptions { buf: [kind::NOP; MAX_OPTIONS_LEN], len: 0 };
+    let mut at = 0;
+    each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
+        let Some(&(_, n)) = r.parts.iter().find(|p| p.0 == sk.id()) else { return };
+        let end = at + usize::from(n);
+        let mut w = HdrWriter { own, buf: &mut out.buf, at, end };
+        h.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
+        // What it left over stays padding, so that the next one's options follow well formed.
+        at = end;
+    });
+    out.len = r.total() as u8;
+    out
+}
+
+/// A hook's room in a header.
+pub struct HdrWriter<'w> {
+    own: &'w [u8],
+    buf: &'w mut [u8; MAX_OPTIONS_LEN],
+    at: usize,
+    end: usize,
+}
+
+impl HdrWriter<'_> {
+    /// Bytes still free of what the hook reserved.
+    pub fn remaining(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// Option bytes that TCP itself wrote into this header.
+    pub fn own_options(&self) -> &[u8] {
+        self.own
+    }
+
+    /// Appends one option: kind, length, data; for the experimental kinds 253 and 254 the data begins with the experiment's
+    /// number (RFC 6994 §3). Bytes beyond the option's length are not taken. EINVAL: not well formed, or a kind without
+    /// length; ENOSPC: more than was reserved; EEXIST: an option of this kind (and experiment) is in the header already, of
+    /// TCP or of a hook.
+    pub fn store(&mut self, option: &[u8]) -> Result<()> {
+        let &[kind, len, ..] = option else { return Err(Error::Inval) };
+        let len = usize::from(len);
+        let least = if matches!(kind, EXP_253 | kind::EXP) { 4 } else { 2 };
+        if matches!(kind, kind::EOL | kind::NOP) || len < least || len > option.len() {
+            return Err(Error::Inval);
+        }
+        if len > self.remaining() {
+            return Err(Error::NoSpc);
+        }
+        let option = &option[..len];
+        if has_option(self.own, option) || has_option(&self.buf[..self.at], option) {
+            return Err(Error::Exist);
+        }
+        self.buf[self.at..self.at + len].copy_from_slice(option);
+        self.at += len;
+        Ok(())
+    }
+}
+
+/// Data of the first option of a kind in option bytes; with `exid`, of the first that begins with this experiment number
+/// (RFC 6994 §3.1), which is part of what is returned.
+pub fn find_option(options: &[u8], kind: u8, exid: Option<u16>) -> Option<&[u8]> {
+    RawOptions::new(options)
+        .find(|o| o.kind == kind && exid.is_none_or(|x| o.data.starts_with(&x.to_be_bytes())))
+        .map(|o| o.data)
+}
