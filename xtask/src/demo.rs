@@ -8,7 +8,7 @@
 //! - `loopback`: no namespace can be had; C server and client in one process over usersock's in-memory loopback.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -95,40 +95,68 @@ impl Via {
     }
 }
 
-/// The hidden command that tells, by one word on stdout, the best device a namespace entered by `how` can have.
+/// The hidden command that tells, by one word on stdout, the best device that a namespace entered by `how` can have, and on
+/// stderr, in a line, why it is not a better one. `only`: the one device that is asked for.
 ///
 /// # Errors
-/// No namespace can be made.
-pub fn probe(how: How) -> Outcome {
+/// No namespace can be made, or the device asked for is refused.
+pub fn probe(how: How, only: Option<Via>) -> Outcome {
     netns::enter(how)?;
-    let found = [Via::Tun, Via::Packet].into_iter().find(|via| netns::ip(&via.devices()).is_ok());
-    println!("{}", found.unwrap_or(Via::Loopback).name());
-    Ok(true)
+    let mut refused = Vec::new();
+    for via in only.map_or(vec![Via::Tun, Via::Packet], |via| vec![via]) {
+        match try_devices(via) {
+            Ok(()) => {
+                println!("{}", via.name());
+                eprint!("{}", refused.join("; "));
+                return Ok(true);
+            }
+            Err(Failure::Usage(why) | Failure::Broken(why)) => refused.push(format!("{}: {why}", via.name())),
+        }
+    }
+    Err(broken(refused.join("; ")))
 }
 
-/// The best way open here, and why it is not a better one.
-fn choose(how: How) -> Result<(Via, String), Failure> {
-    let output = netns::myself(&["netns-probe", "--how", how.arg()]).output()?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
-    Ok(match said(&output.stdout).as_str() {
-        "tun" => (Via::Tun, String::new()),
-        "packet" => (Via::Packet, "a TUN device is refused here".into()),
-        "loopback" => (Via::Loopback, "neither TUN nor veth devices can be made here".into()),
-        _ => (Via::Loopback, said(&output.stderr)),
-    })
+/// Makes the devices of a way, as the demo will.
+fn try_devices(via: Via) -> Result<(), Failure> {
+    if via == Via::Tun {
+        // The stack opens it as well; and this names the file, which `ip` does not.
+        let file = "/dev/net/tun";
+        File::options().read(true).write(true).open(file).map_err(|error| broken(format!("{file}: {error}")))?;
+    }
+    netns::ip(&via.devices())
+}
+
+/// The best way open here, and why it is not a better one; or the one wanted.
+///
+/// # Errors
+/// The one wanted is refused here; the message says by what.
+fn choose(how: How, wanted: Option<Via>) -> Result<(Via, String), Failure> {
+    if wanted == Some(Via::Loopback) {
+        return Ok((Via::Loopback, String::new()));
+    }
+    let mut command = netns::myself(&["netns-probe", "--how", how.arg()]);
+    if let Some(via) = wanted {
+        command.args(["--via", via.name()]);
+    }
+    let output = command.env("PATH", setup::system_path()).output()?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().trim_start_matches("xtask: ").to_string();
+    let why = said(&output.stderr);
+    match (said(&output.stdout).as_str(), wanted) {
+        ("tun", _) => Ok((Via::Tun, why)),
+        ("packet", _) => Ok((Via::Packet, why)),
+        (_, None) => Ok((Via::Loopback, why)),
+        (_, Some(via)) => Err(broken(format!("demo --via {} cannot run here: {why}", via.name()))),
+    }
 }
 
 /// Builds, chooses the way, runs the demo in its namespace, cleans up.
 ///
 /// # Errors
-/// A build failed, a tool is missing, or a program did not start.
+/// The way that was asked for is refused here, a build failed, a tool is missing, or a program did not start.
 pub fn run(args: &Args) -> Outcome {
     setup::tools();
     let how = How::available();
-    let (via, why) = match args.via {
-        Some(via) => (via, String::new()),
-        None => choose(how)?,
-    };
+    let (via, why) = choose(how, args.via)?;
     let dir = std::env::temp_dir().join(format!("usersock-demo-{}", std::process::id()));
     fs::create_dir_all(dir.join("www"))?;
     let outcome = prepare(args.mb, via, &dir).and_then(|()| {
@@ -164,6 +192,8 @@ fn prepare(mb: u32, via: Via, dir: &Path) -> Result<(), Failure> {
         let status = Command::new("cc")
             .args(["-O2", "-Wall", "-Wextra", "-Werror", "-I"])
             .arg(cargo::root().join("include"))
+            .arg("-I")
+            .arg(cargo::root().join("c-tests/cases"))
             .arg("-o")
             .arg(dir.join(source.file_stem().unwrap_or_default()))
             .arg(&source)
@@ -205,6 +235,20 @@ impl Guard {
         command.stdin(Stdio::null()).spawn().map(Guard).map_err(|error| broken(format!("{name}: {error}")))
     }
 
+    /// Reads the program's piped standard output up to a line that begins with `word`, and passes on what it reads. False
+    /// when the output ended without one.
+    fn says(&mut self, word: &str) -> Outcome {
+        let stdout = self.0.stdout.as_mut().ok_or_else(|| broken("the program's output is not piped"))?;
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            println!("{line}");
+            if line.starts_with(word) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Waits for the end, at most `limit`; `None` when it still runs.
     fn wait(&mut self, limit: Duration) -> Result<Option<bool>, Failure> {
         let deadline = Instant::now() + limit;
@@ -238,26 +282,29 @@ pub fn inside(args: &InsideArgs) -> Outcome {
     let config = args.via.config();
     println!("demo: kernel {KERNEL}, usersock {STACK}; configuration string \"{config}\"");
     let want = sha256(&args.dir.join("www/file.bin"))?;
-    let served = curl_from_usersock(args.via, &args.dir, &config, &want)?;
+    let served = curl_from_usersock(&args.dir, &config, &want)?;
     let fetched = usersock_from_python(&args.dir, &config, &want)?;
     println!("demo: {}", if served && fetched { "both directions right" } else { "FAILED" });
     Ok(served && fetched)
 }
 
 /// curl, on the kernel's TCP, from the C web server on usersock.
-fn curl_from_usersock(via: Via, dir: &Path, config: &str, want: &str) -> Outcome {
+fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
     println!("\n== 1. curl (kernel's TCP) downloads from webserver.c (usersock)");
     let mut server = Guard::start(
         Command::new(dir.join("webserver"))
             .args(["--config", config, "--info", "--once", "1", STACK, "80"])
-            .arg(dir.join("www")),
+            .arg(dir.join("www"))
+            .stdout(Stdio::piped()),
     )?;
-    await_carrier(via)?;
+    if !server.says("listening")? {
+        return Err(broken("the web server ended before it listened"));
+    }
     let (out, url) = (dir.join("out.bin"), format!("http://{STACK}/file.bin"));
-    // The server may need a moment to listen, hence the retries; a download that hangs is ended by the speed limit.
+    // A download that hangs is ended by the speed limit.
     let output = Command::new("curl")
-        .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--retry", "10", "--retry-all-errors"])
-        .args(["--retry-delay", "1", "--connect-timeout", "3", "--speed-limit", "1000", "--speed-time", "20"])
+        .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--connect-timeout", "10"])
+        .args(["--speed-limit", "1000", "--speed-time", "20"])
         .args(["--write-out", "%{time_connect} %{time_total}", "--output"])
         .arg(&out)
         .arg(&url)
@@ -265,7 +312,7 @@ fn curl_from_usersock(via: Via, dir: &Path, config: &str, want: &str) -> Outcome
         .stdin(Stdio::null())
         .output()
         .map_err(|error| broken(format!("curl: {error}")))?;
-    // From the established connection on, since the first SYN may have come before the server listened.
+    // From the established connection on: the data alone.
     let times: Vec<f64> =
         String::from_utf8_lossy(&output.stdout).split_whitespace().filter_map(|time| time.parse().ok()).collect();
     let seconds = if let [connect, total] = times[..] { total - connect } else { f64::NAN };
@@ -283,20 +330,6 @@ fn curl_from_usersock(via: Via, dir: &Path, config: &str, want: &str) -> Outcome
         }
     };
     Ok(good && ended)
-}
-
-/// Waits, for 5 s at most, until a process holds the TUN device: what the kernel sends earlier is lost, and its TCP repeats a
-/// lost SYN only a second later.
-fn await_carrier(via: Via) -> Result<(), Failure> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while via == Via::Tun && Instant::now() < deadline {
-        let output = Command::new("ip").args(["-oneline", "link", "show", "tun0"]).output()?;
-        if !String::from_utf8_lossy(&output.stdout).contains("NO-CARRIER") {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// The C client on usersock, from python's server on the kernel's TCP.
@@ -337,7 +370,9 @@ fn loopback(dir: &Path) -> Outcome {
     let want = sha256(&file)?;
     println!("\n== loopback_demo.c: server and client on usersock in one process");
     let (out, begin) = (dir.join("out.bin"), Instant::now());
-    let mut program = Guard::start(Command::new(dir.join("loopback_demo")).arg(&file).arg(&out))?;
+    // Without a configuration the stack is the loopback alone.
+    let mut program =
+        Guard::start(Command::new(dir.join("loopback_demo")).arg(&file).arg(&out).env_remove("USERSOCK_CONFIG"))?;
     let good = match program.wait(Duration::from_secs(300))? {
         Some(true) => compare("loopback", &out, &want, begin.elapsed().as_secs_f64())?,
         Some(false) => false,

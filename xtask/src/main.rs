@@ -69,12 +69,15 @@ enum Command {
     },
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
     Packetdrill(packetdrill::Args),
-    /// Say which kind of network a namespace here can have: tun, packet or none (the demo asks itself)
+    /// Say which kind of network a namespace here can have, tun or packet (the demo asks itself)
     #[command(name = "netns-probe", hide = true)]
     Probe {
         /// How to enter the namespace
         #[arg(long)]
         how: netns::How,
+        /// The one kind that is asked for
+        #[arg(long, value_enum)]
+        via: Option<demo::Via>,
     },
     /// The part of the demo that runs inside the namespace
     #[command(name = "demo-inside", hide = true)]
@@ -113,7 +116,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
         Command::Packetdrill(args) => packetdrill::run(&args),
-        Command::Probe { how } => demo::probe(how),
+        Command::Probe { how, via } => demo::probe(how, via),
         Command::DemoInside(args) => demo::inside(&args),
         Command::PacketdrillInside(args) => packetdrill::inside::run(&args),
         Command::NetnsRun { how, command } => netns::enter(how).and_then(|()| netns::exec(&command)),

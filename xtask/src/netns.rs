@@ -98,7 +98,9 @@ pub fn ip(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(broken(format!("ip: {}", said.lines().collect::<Vec<_>>().join(" "))))
+    // Its last line only tells the number of the line that failed.
+    let said: Vec<_> = said.lines().filter(|line| !line.starts_with("Command failed")).collect();
+    Err(broken(format!("ip: {}", said.join(" "))))
 }
 
 /// Replaces this process by `command`.
