@@ -4,12 +4,12 @@
 #![allow(unsafe_code)]
 
 use parking_lot::Mutex;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use usersock::device::packet::{Mac, Packet};
 use usersock::device::tun::Tun;
@@ -25,20 +25,30 @@ use usersock::wire::checksum;
 use usersock::wire::ether::MacAddr;
 
 const INSIDE: &str = "USERSOCK_TEST_NAMESPACE";
-static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// What a test needs beside a namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Tun,
+}
 
 /// Runs the test `name` of this file in a user and network namespace of its own: true inside, where the test goes on; false
-/// outside, when the copy has passed.
-fn in_namespace(name: &str) -> bool {
+/// outside, when the copy has passed, or when it cannot be run here, which it says.
+fn in_namespace(name: &str, needs: Needs) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let permitted =
         |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
     let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
-    if !permitted(how) || !std::path::Path::new("/dev/net/tun").exists() {
-        let n = SKIPPED.fetch_add(1, Ordering::SeqCst) + 1;
-        println!("SKIPPED {name}: no network namespace or no /dev/net/tun ({n} skipped so far)");
+    if !permitted(how) {
+        println!("SKIP {name}: no network namespace can be made");
+        return false;
+    }
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    if let (Needs::Tun, Err(error)) = (needs, tun) {
+        println!("SKIP {name}: /dev/net/tun: {error}");
         return false;
     }
     let exe = std::env::current_exe().unwrap();
@@ -124,7 +134,7 @@ fn segment(socket: &UdpSocket, size: i32) {
 
 #[test]
 fn a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side() {
-    if !in_namespace("a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side") {
+    if !in_namespace("a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side", Needs::Tun) {
         return;
     }
     let t = tun(1);
@@ -149,7 +159,7 @@ fn a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side() {
 
 #[test]
 fn super_packets_cross_tun_whole_in_one_call_each() {
-    if !in_namespace("super_packets_cross_tun_whole_in_one_call_each") {
+    if !in_namespace("super_packets_cross_tun_whole_in_one_call_each", Needs::Tun) {
         return;
     }
     let t = tun(1);
@@ -180,7 +190,7 @@ fn super_packets_cross_tun_whole_in_one_call_each() {
 
 #[test]
 fn every_queue_of_a_device_sends_and_together_they_receive_everything() {
-    if !in_namespace("every_queue_of_a_device_sends_and_together_they_receive_everything") {
+    if !in_namespace("every_queue_of_a_device_sends_and_together_they_receive_everything", Needs::Tun) {
         return;
     }
     let t = tun(4);
@@ -208,7 +218,7 @@ fn every_queue_of_a_device_sends_and_together_they_receive_everything() {
 
 #[test]
 fn opening_what_is_no_tun_device_or_is_taken_says_why() {
-    if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why") {
+    if !in_namespace("opening_what_is_no_tun_device_or_is_taken_says_why", Needs::Tun) {
         return;
     }
     let errno = |r: io::Result<Tun>| r.unwrap_err().raw_os_error().unwrap();
@@ -239,7 +249,7 @@ fn veth() -> MacAddr {
 
 #[test]
 fn frames_cross_a_raw_socket_each_way_under_any_hardware_address() {
-    if !in_namespace("frames_cross_a_raw_socket_each_way_under_any_hardware_address") {
+    if !in_namespace("frames_cross_a_raw_socket_each_way_under_any_hardware_address", Needs::Nothing) {
         return;
     }
     let theirs = veth();
@@ -278,7 +288,8 @@ fn stack() -> Arc<Stack> {
 
 #[test]
 fn a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_program() {
-    if !in_namespace("a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_program") {
+    if !in_namespace("a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_program", Needs::Tun)
+    {
         return;
     }
     veth();
@@ -303,7 +314,7 @@ fn a_stack_answers_the_kernel_over_both_kinds_of_device_without_a_thread_of_the_
 
 #[test]
 fn a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin() {
-    if !in_namespace("a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin") {
+    if !in_namespace("a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin", Needs::Tun) {
         return;
     }
     let s = stack();
@@ -415,7 +426,7 @@ fn median(mut one: impl FnMut()) -> (f64, f64) {
 #[test]
 #[ignore = "measures"]
 fn measure_round_trips_and_receive_cost() {
-    if !in_namespace("measure_round_trips_and_receive_cost") {
+    if !in_namespace("measure_round_trips_and_receive_cost", Needs::Tun) {
         return;
     }
     if std::env::var_os(FAR_END).is_some() {
