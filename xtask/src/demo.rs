@@ -110,7 +110,8 @@ pub fn probe(how: How, only: Option<Via>) -> Outcome {
                 eprint!("{}", refused.join("; "));
                 return Ok(true);
             }
-            Err(Failure::Usage(why) | Failure::Broken(why)) => refused.push(format!("{}: {why}", via.name())),
+            Err(refusal) if only.is_some() => return Err(refusal),
+            Err(Failure::Usage(why) | Failure::Broken(why)) => refused.push(format!("no {}: {why}", via.name())),
         }
     }
     Err(broken(refused.join("; ")))

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -47,7 +48,7 @@ pub fn enter(how: How) -> Result<(), Failure> {
     if how == How::User {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
-    unshare(flags).map_err(|error| broken(format!("cannot make a network namespace: {error}")))?;
+    unshare(flags).map_err(|error| refused(how, error))?;
     if how == How::User {
         // The kernel wants setgroups denied before an unprivileged process may write its gid map: user_namespaces(7).
         for (file, text) in
@@ -63,6 +64,15 @@ pub fn enter(how: How) -> Result<(), Failure> {
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)
         .map_err(|error| broken(format!("cannot mount a private /run: {error}")))?;
     ip(&["link set lo up"])
+}
+
+/// Why there is no namespace, in words that tell what to look at: user_namespaces(7), unshare(2).
+fn refused(how: How, error: Errno) -> Failure {
+    broken(match (how, error) {
+        (How::User, Errno::ENOSPC) => "no user namespace may be made here (user.max_user_namespaces: ENOSPC)".into(),
+        (How::User, error) => format!("no user namespace may be made here ({error})"),
+        (How::Root, error) => format!("cannot make a network namespace ({error})"),
+    })
 }
 
 /// Binds directory `from` over `to`, visible to this process's mount namespace only.
