@@ -122,9 +122,9 @@ sysctls! {
     // TCP: acknowledgements.
     tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Planned Rw "One ACK for a whole backlog.",
     tcp_challenge_ack_limit "net.ipv4.tcp_challenge_ack_limit" int(I32_MIN, I32_MAX) "2147483647" Live Rw "Challenge ACKs a second, all connections together; the greatest integer means unlimited (CVE-2016-5696).",
-    tcp_comp_sack_delay_ns "net.ipv4.tcp_comp_sack_delay_ns" nanos(0, U64_MAX) "1000000" Planned Rw "Longest delay of a compressed SACK.",
-    tcp_comp_sack_nr "net.ipv4.tcp_comp_sack_nr" int(0, 255) "44" Planned Rw "Most SACKs compressed into one.",
-    tcp_comp_sack_slack_ns "net.ipv4.tcp_comp_sack_slack_ns" nanos(0, U64_MAX) "100000" Planned Rw "Slack of the compressed-SACK timer.",
+    tcp_comp_sack_delay_ns "net.ipv4.tcp_comp_sack_delay_ns" nanos(0, U64_MAX) "1000000" Live Rw "Longest delay of a compressed SACK, ns; at most a twentieth of the round trip.",
+    tcp_comp_sack_nr "net.ipv4.tcp_comp_sack_nr" int(0, 255) "44" Live Rw "Most SACKs compressed into one; 0 compresses none.",
+    tcp_comp_sack_slack_ns "net.ipv4.tcp_comp_sack_slack_ns" nanos(0, U64_MAX) "100000" Live Rw "Slack of the compressed-SACK timer, ns: added to the delay.",
     tcp_invalid_ratelimit "net.ipv4.tcp_invalid_ratelimit" msecs(0, I32_MAX) "500" Live Rw "Least interval between answers to invalid segments of a connection.",
     tcp_pingpong_thresh "net.ipv4.tcp_pingpong_thresh" int(1, 255) "1" Live Rw "Replies soon after requests before ACKs are delayed as interactive.",
     // TCP: windows and buffers.

@@ -31,6 +31,10 @@ const TS_LEN: u16 = 12;
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 /// How long a TIME-WAIT lasts; longer FIN_WAIT2 times are spent as a full sock (TCP_TIMEWAIT_LEN).
 const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+/// Duplicate acknowledgements that make a peer retransmit (TCP_FASTRETRANS_THRESH; RFC 5681 §3.2).
+const FASTRETRANS_THRESH: u8 = 3;
+/// A compressed acknowledgement waits for this part of the round trip at most: a twentieth.
+const COMP_SACK_RTT_SHARE: u64 = 20;
 /// Age at which TS.Recent is believed no more, seconds (RFC 7323 §5.5).
 const PAWS_24DAYS: u32 = 24 * 24 * 60 * 60;
 
@@ -287,12 +291,42 @@ fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
         && ((cx.tp.rcv_nxt.diff(cx.tp.copied_seq) < cx.sk.rcvlowat) || window::new_window(cx) >= cx.tp.rcv_wnd))
         || in_quickack_mode(cx)
         || cx.tp.ack.pending & pending::NOW != 0;
-    // Out of order: each segment draws a duplicate at once (RFC 5681 §4.2).
-    if now || (ofo_possible && !cx.tp.ooo_queue.is_empty()) {
+    if now {
         output::send_ack(cx);
-    } else {
+    } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
         output::send_delayed_ack(cx);
+    } else {
+        ack_out_of_order(cx);
     }
+}
+
+/// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer retransmit;
+/// later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a round trip
+/// (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: __tcp_ack_snd_check.
+fn ack_out_of_order(cx: &mut Cx<'_>) {
+    let sysctl = &cx.stack.sysctl;
+    if !sack::is_sack(cx.tp) || i32::from(cx.tp.compressed_ack) >= sysctl.tcp_comp_sack_nr() {
+        return output::send_ack(cx);
+    }
+    let tp = &mut *cx.tp;
+    if tp.compressed_ack_rcv_nxt != tp.rcv_nxt {
+        tp.compressed_ack_rcv_nxt = tp.rcv_nxt;
+        tp.dup_ack_counter = 0;
+    }
+    if tp.dup_ack_counter < FASTRETRANS_THRESH {
+        tp.dup_ack_counter += 1;
+        return output::send_ack(cx);
+    }
+    tp.compressed_ack += 1;
+    if tp.compressed_ack > 1 {
+        // The timer runs since the first.
+        return;
+    }
+    // Both estimates are in eighths of a microsecond.
+    let rtt = if tp.srtt_us != 0 { tp.srtt_us.min(tp.rcv_rtt_us) } else { tp.rcv_rtt_us };
+    let share = Duration::from_nanos(u64::from(rtt) * 1000 / 8 / COMP_SACK_RTT_SHARE);
+    let at = cx.now + sysctl.tcp_comp_sack_delay_ns().min(share) + sysctl.tcp_comp_sack_slack_ns();
+    timer::compressed_ack_arm(cx, at);
 }
 
 /// After a segment: sends the acknowledgement that is due (tcp_ack_snd_check).

@@ -497,7 +497,8 @@ pub fn compress_send_ack(cx: &mut Cx<'_>) {
     if cx.tp.compressed_ack == 0 {
         return;
     }
-    cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, cx.tp.compressed_ack as u64);
+    // One of them leaves now, and was not compressed.
+    cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(cx.tp.compressed_ack - 1));
     cx.tp.compressed_ack = 0;
     output::send_ack(cx);
 }

@@ -85,9 +85,26 @@ pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.sk.timer);
 }
 
-/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`.
+/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`. Compressed acknowledgements share the
+/// slot and keep an earlier time: what leaves then serves both.
 #[inline]
-pub fn delack_arm(cx: &mut Cx<'_>, at: Instant) {
+pub fn delack_arm(cx: &mut Cx<'_>, mut at: Instant) {
+    if cx.tp.compressed_ack != 0
+        && let Some(armed) = cx.tp.delack_timer.at()
+    {
+        at = at.min(armed);
+    }
+    cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
+}
+
+/// Arms the timer of compressed acknowledgements, the first of which was just held back; it shares the slot of the delayed
+/// one and leaves it an earlier time. Linux, with a timer for each: compressed_ack_timer.
+pub fn compressed_ack_arm(cx: &mut Cx<'_>, mut at: Instant) {
+    if cx.tp.ack.pending & ack::TIMER != 0
+        && let Some(armed) = cx.tp.delack_timer.at()
+    {
+        at = at.min(armed);
+    }
     cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
 }
 
