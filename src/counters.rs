@@ -1,7 +1,8 @@
 //! What a stack counts: MIB counters by Linux's names and a counter for each reason to drop a packet. Counted by all of
 //! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU, /proc/net/{snmp,netstat,snmp6}.
 //!
-//! Counting is one relaxed add to a line that few threads share ([`SHARDS`]); reading sums the shards. A sum taken while
+//! Counting is one plain addition to a line of the thread's own; threads beyond the first [`SHARDS`] - 1 share the last copy,
+//! with an atomic one. Reading sums the shards. A sum taken while
 //! others count is a value between before and after, as on Linux.
 
 mod drop_reason;
@@ -14,9 +15,10 @@ pub use mib::{Group, Mib};
 
 use core::cell::Cell;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// How many copies of each counter there are. Threads take them in turn.
+/// How many copies of each counter there are: one a thread, as far as they go, and the last for all others.
 pub const SHARDS: usize = 8;
 
 const MIBS: usize = Mib::ALL.len();
@@ -29,16 +31,60 @@ struct Shard {
     drops: [AtomicU64; REASONS],
 }
 
-/// The shard of the calling thread. Numbering is by process, not by stack: a thread's shard is the same in all stacks.
-fn shard_index() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static MINE: Cell<usize> = const { Cell::new(usize::MAX) });
-    MINE.with(|mine| {
-        if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Relaxed) % SHARDS);
+/// Shards that a thread has for itself, a bit each. Numbering is by process, not by stack: a thread's shard is the same in all
+/// stacks.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread's hold on a shard, given back when the thread ends.
+struct Hold(Cell<usize>);
+
+/// Not yet asked for.
+const UNKNOWN: usize = usize::MAX;
+
+impl Hold {
+    #[cold]
+    fn take(&self) -> usize {
+        let free = |taken: usize| Some(taken | 1 << (!taken).trailing_zeros()).filter(|t| t >> (SHARDS - 1) == 0);
+        let mine = match TAKEN.fetch_update(Acquire, Relaxed, free) {
+            Ok(before) => (!before).trailing_zeros() as usize,
+            Err(_) => SHARDS - 1,
+        };
+        self.0.set(mine);
+        mine
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mine = self.0.replace(SHARDS - 1);
+        if mine < SHARDS - 1 {
+            // What this thread counted happens before what the next holder counts.
+            TAKEN.fetch_and(!(1 << mine), Release);
         }
-        mine.get()
-    })
+    }
+}
+
+/// The shard of the calling thread; `SHARDS - 1`: one it shares.
+#[inline]
+pub(crate) fn shard_index() -> usize {
+    thread_local!(static MINE: Hold = const { Hold(Cell::new(UNKNOWN)) });
+    let index = |hold: &Hold| match hold.0.get() {
+        UNKNOWN => hold.take(),
+        mine => mine,
+    };
+    // A thread whose locals are gone may still count.
+    MINE.try_with(index).unwrap_or(SHARDS - 1)
+}
+
+/// Adds to a counter of shard `shard`.
+#[inline]
+fn count(shard: usize, counter: &AtomicU64, n: u64) {
+    if shard < SHARDS - 1 {
+        // Nobody else writes it: no locked instruction, which would cost more than all else here.
+        counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+    } else {
+        counter.fetch_add(n, Relaxed);
+    }
 }
 
 /// All counters of a stack.
@@ -66,11 +112,6 @@ impl Counters {
         counters
     }
 
-    #[inline]
-    fn shard(&self) -> &Shard {
-        &self.shards[shard_index() % SHARDS]
-    }
-
     /// Counts one.
     #[inline]
     pub fn inc(&self, mib: Mib) {
@@ -80,13 +121,14 @@ impl Counters {
     /// Counts `n`. Wraps at 2^64, as Linux does.
     #[inline]
     pub fn add(&self, mib: Mib, n: u64) {
-        self.shard().mibs[mib as usize].fetch_add(n, Relaxed);
+        let shard = shard_index();
+        count(shard, &self.shards[shard % SHARDS].mibs[mib as usize], n);
     }
 
     /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be "negative".
     #[inline]
     pub fn dec(&self, mib: Mib) {
-        self.shard().mibs[mib as usize].fetch_sub(1, Relaxed);
+        self.add(mib, 1u64.wrapping_neg());
     }
 
     /// Makes a gauge read `value`. Concurrent `inc` and `dec` are kept on top of it; two concurrent `set`s may mix.
@@ -102,7 +144,8 @@ impl Counters {
     /// Counts a dropped packet.
     #[inline]
     pub fn drop(&self, reason: DropReason) {
-        self.shard().drops[reason as usize].fetch_add(1, Relaxed);
+        let shard = shard_index();
+        count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
     }
 
     /// Packets dropped for this reason.

@@ -48,6 +48,7 @@ pub mod icmp;
 pub mod inet;
 pub mod ip;
 pub mod net;
+mod rarely;
 pub mod raw;
 pub mod sim;
 pub mod sock;

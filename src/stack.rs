@@ -20,8 +20,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Timer wheels of a stack: socks are spread over them, so that no lock is shared by all.
-const WHEELS: usize = 8;
+/// Timer wheels of a stack: each thread arms in one of them, so that no lock is shared by all.
+const WHEELS: usize = crate::counters::SHARDS;
 /// Packets taken from a device queue in one turn (net.core.dev_weight).
 const WEIGHT: usize = 64;
 
@@ -68,8 +68,8 @@ impl TimerSlot {
 pub struct Timers {
     wheels: Vec<Mutex<Wheel<TimerTarget>>>,
     /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; never later than the truth.
+    /// Written with the wheel locked.
     next: Vec<AtomicU64>,
-    round_robin: AtomicU64,
 }
 
 impl Timers {
@@ -77,7 +77,6 @@ impl Timers {
         Timers {
             wheels: (0..WHEELS).map(|_| Mutex::new(Wheel::new())).collect(),
             next: (0..WHEELS).map(|_| AtomicU64::new(u64::MAX)).collect(),
-            round_robin: AtomicU64::new(0),
         }
     }
 
@@ -94,7 +93,7 @@ impl Timers {
                 return self.note(slot.wheel as usize, at);
             }
         }
-        let i = (self.round_robin.fetch_add(1, Ordering::Relaxed) % WHEELS as u64) as usize;
+        let i = crate::counters::shard_index() % WHEELS;
         slot.wheel = i as u8;
         let target = target();
         let mut w = self.wheels[i].lock();
@@ -102,8 +101,13 @@ impl Timers {
         self.note(i, at)
     }
 
+    /// A timer of wheel `i`, which is locked, was armed.
     fn note(&self, i: usize, at: Instant) -> bool {
-        self.next[i].fetch_min(at.as_nanos(), Ordering::SeqCst) > at.as_nanos()
+        let earlier = self.next[i].load(Ordering::SeqCst) > at.as_nanos();
+        if earlier {
+            self.next[i].store(at.as_nanos(), Ordering::SeqCst);
+        }
+        earlier
     }
 
     /// Disarms a slot (del_timer). True when the timer was pending.
@@ -275,7 +279,7 @@ impl Stack {
 
     /// Resumes senders whose packets the devices have finished with (tcp_tasklet_func).
     fn run_tsq(self: &Arc<Stack>, now: Instant) -> usize {
-        if !self.tsq_pending.swap(false, Ordering::SeqCst) {
+        if !self.tsq_pending.load(Ordering::SeqCst) || !self.tsq_pending.swap(false, Ordering::SeqCst) {
             return 0;
         }
         let list = std::mem::take(&mut *self.tsq.lock());
@@ -303,7 +307,7 @@ impl Stack {
     /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.
     fn receive(self: &Arc<Stack>, now: Instant) -> usize {
         let mut n = 0;
-        for dev in self.netdevs.snapshot().iter() {
+        for dev in self.netdevs.iter() {
             for q in 0..dev.queue_count() {
                 n += self.receive_queue(dev, q, now);
             }

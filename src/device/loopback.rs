@@ -5,17 +5,24 @@ use super::{Caps, DevStats, Device, Link, Xmit};
 use crate::env::Instant;
 use crate::sock::skb::{Csum, SKB_OVERHEAD, Skb};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Loopback {
-    queue: Mutex<VecDeque<Skb>>,
+    queue: Mutex<Queue>,
     len: AtomicUsize,
-    packets: AtomicU64,
-    bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    skbs: VecDeque<Skb>,
+    /// Ever sent.
+    packets: u64,
+    bytes: u64,
 }
 
 impl Loopback {
@@ -47,16 +54,15 @@ impl Device for Loopback {
     }
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        let mut batch = {
+        let batch: SmallVec<[Skb; 16]> = {
             let mut q = self.queue.lock();
-            let n = q.len().min(budget);
-            let rest = q.split_off(n);
-            let batch = std::mem::replace(&mut *q, rest);
-            self.len.store(q.len(), Ordering::Release);
+            let n = q.skbs.len().min(budget);
+            let batch = q.skbs.drain(..n).collect();
+            self.len.store(q.skbs.len(), Ordering::Release);
             batch
         };
         let n = batch.len();
-        while let Some(mut skb) = batch.pop_front() {
+        for mut skb in batch {
             skb.tstamp = now;
             sink(skb);
         }
@@ -71,11 +77,11 @@ impl Device for Loopback {
         if skb.csum != Csum::None {
             skb.csum = Csum::Unnecessary;
         }
-        self.packets.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(skb.len() as u64, Ordering::Relaxed);
         let mut q = self.queue.lock();
-        q.push_back(skb);
-        self.len.store(q.len(), Ordering::Release);
+        q.packets += 1;
+        q.bytes += skb.len() as u64;
+        q.skbs.push_back(skb);
+        self.len.store(q.skbs.len(), Ordering::Release);
         Xmit::Sent
     }
 
@@ -84,7 +90,10 @@ impl Device for Loopback {
     }
 
     fn stats(&self) -> DevStats {
-        let (p, b) = (self.packets.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let (p, b) = {
+            let q = self.queue.lock();
+            (q.packets, q.bytes)
+        };
         DevStats { rx_packets: p, rx_bytes: b, tx_packets: p, tx_bytes: b, ..DevStats::default() }
     }
 }

@@ -179,7 +179,7 @@ pub fn start(dev: &NetDev, path: &Path, stack: &Stack) -> io::Result<()> {
 
 /// The same into any writer; `clock` is the stack's.
 pub fn start_to(dev: &NetDev, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<()> {
-    let inner = dev.device();
+    let inner = dev.device().cloned();
     if inner.as_pcap().is_some() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }

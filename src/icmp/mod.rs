@@ -170,7 +170,8 @@ impl Proto for Ping {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
         let protocol = if self.v4 { proto::ICMP } else { proto::ICMPV6 };
         let flow_label = g.common.flow_label;
-        let tx = IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+        let tx =
+            IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
         if self.v4 {
             icmp4::count_out(g.stack, bytes[0]);
         } else {

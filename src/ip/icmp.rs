@@ -238,7 +238,8 @@ fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, ty: u8) {
         return stack.mib.inc(Mib::IcmpOutErrors);
     };
     let ttl = default_ttl(stack, &dst, true);
-    let tx = IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0 };
+    let tx =
+        IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0, now: info.now };
     count_out(stack, ty);
     if xmit(stack, &dst, &tx, skb).is_err() {
         stack.mib.inc(Mib::IcmpOutErrors);

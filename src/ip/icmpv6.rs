@@ -75,6 +75,7 @@ fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
         ttl: default_ttl(stack, &dst, false),
         df: false,
         flow_label: 0,
+        now: info.now,
     };
     count_out(stack, bytes[0]);
     if xmit(stack, &dst, &tx, Skb::from_slice(&bytes)).is_err() {

@@ -190,17 +190,17 @@ fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Opti
         }
         None => {}
     }
-    let routes = &stack.ip.routes;
+    let verdict = stack.ip.routes.input(src, dst, dev.ifindex);
     // LAND and its kin: nobody else sends from our addresses, nor from a broadcast address (fib_validate_source).
-    if !loopback && routes.is_local(src) {
+    if !loopback && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }
-    if routes.is_broadcast(src) {
+    if verdict.src_broadcast {
         stack.mib.drop(DropReason::IpInvalidSource);
         return None;
     }
-    let to = routes.addressee(dst, dev.ifindex);
+    let to = verdict.to;
     let octets = skb.len() as u64;
     match to {
         Addressee::Local => {}
@@ -209,7 +209,7 @@ fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Opti
             stack.mib.add(Mib::IpExtInBcastOctets, octets);
         }
         // A directed broadcast that was looped back comes by the loopback device.
-        Addressee::Other if loopback && routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
+        Addressee::Other if loopback && stack.ip.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
         Addressee::Multicast => {
             stack.mib.inc(Mib::IpExtInMcastPkts);
             stack.mib.add(Mib::IpExtInMcastOctets, octets);
@@ -355,11 +355,12 @@ fn receive_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
 
 fn addressee_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
     let dst = IpAddr::V6(h.dst);
-    if !dev.caps().loopback && !h.src.is_unspecified() && stack.ip.routes.is_local(IpAddr::V6(h.src)) {
+    let verdict = stack.ip.routes.input(IpAddr::V6(h.src), dst, dev.ifindex);
+    if !dev.caps().loopback && !h.src.is_unspecified() && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }
-    let to = stack.ip.routes.addressee(dst, dev.ifindex);
+    let to = verdict.to;
     match to {
         Addressee::Local => {}
         Addressee::Multicast => {

@@ -6,13 +6,14 @@ use crate::device::gso::Gro;
 use crate::device::{Caps, Device, Xmit};
 use crate::env::Instant;
 use crate::error::{Error, Result};
+use crate::rarely::{Rarely, Read};
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::wire::addr::Cidr;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Packets that wait for a full device, at most (txqueuelen).
 const TXQUEUELEN: usize = 1000;
@@ -20,8 +21,8 @@ const TXQUEUELEN: usize = 1000;
 /// One transmit/receive queue pair.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Held by the thread that receives.
-    rx: Mutex<()>,
+    /// Whether a thread receives.
+    turn: Turn,
     /// Packets the device refused for now, in order.
     tx: Mutex<VecDeque<Skb>>,
     tx_len: AtomicUsize,
@@ -33,7 +34,7 @@ pub struct NetDev {
     /// Interface index, from 1.
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
-    device: RwLock<Arc<dyn Device>>,
+    device: Rarely<Arc<dyn Device>>,
     queues: Vec<Queue>,
     /// Up or down: a device that is down sends and receives nothing.
     up: AtomicBool,
@@ -47,24 +48,71 @@ pub struct NetDev {
     addrs: RwLock<Vec<Cidr>>,
 }
 
-/// The devices of a stack.
+/// The devices of a stack: a chain that only grows, so that each packet can walk it without a lock.
 #[derive(Debug, Default)]
 pub struct NetDevs {
-    list: RwLock<Arc<Vec<Arc<NetDev>>>>,
+    first: OnceLock<Box<Link>>,
+    /// Held while a device is added.
+    adding: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Link {
+    dev: Arc<NetDev>,
+    next: OnceLock<Box<Link>>,
+}
+
+/// One thread at a time receives from a queue. A thread that finds another at it leaves a note, and the other looks at the queue
+/// again before it goes: so what was sent before the note was left is received, and nobody waits.
+#[derive(Debug, Default)]
+struct Turn(AtomicU8);
+
+/// States of a [`Turn`]: nobody's; somebody's; and somebody's who has to look again.
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+const AGAIN: u8 = 2;
+
+impl Turn {
+    /// Takes the turn, or leaves the note.
+    fn take(&self) -> Option<TurnGuard<'_>> {
+        let mine = self.0.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+            || self.0.swap(AGAIN, Ordering::SeqCst) == FREE;
+        mine.then_some(TurnGuard(self))
+    }
+}
+
+/// Whose turn it is. Dropped without `finish` (a panic), the turn is free.
+struct TurnGuard<'a>(&'a Turn);
+
+impl TurnGuard<'_> {
+    /// Gives the turn back; false: somebody left a note, the queue must be looked at again.
+    fn finish(&self) -> bool {
+        let done = self.0.0.compare_exchange(TAKEN, FREE, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !done {
+            self.0.0.swap(TAKEN, Ordering::SeqCst);
+        }
+        done
+    }
+}
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(FREE, Ordering::SeqCst);
+    }
 }
 
 impl NetDevs {
     /// Adds a device under the next index. EEXIST: its name is taken.
     pub fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
-        let mut list = self.list.write();
-        if list.iter().any(|d| d.device().name() == device.name()) {
+        let _adding = self.adding.lock();
+        if self.iter().any(|d| d.device().name() == device.name()) {
             return Err(Error::Exist);
         }
-        let ifindex = list.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
+        let ifindex = self.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
         let queues = device.caps().queues.max(1);
         let dev = Arc::new(NetDev {
             ifindex,
-            device: RwLock::new(device),
+            device: Rarely::new(device),
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),
@@ -72,32 +120,40 @@ impl NetDevs {
             gro: AtomicBool::new(false),
             addrs: RwLock::default(),
         });
-        let mut new = list.as_ref().clone();
-        new.push(dev.clone());
-        *list = Arc::new(new);
+        let mut end = &self.first;
+        while let Some(link) = end.get() {
+            end = &link.next;
+        }
+        // Nobody else adds meanwhile: the end is unset.
+        end.get_or_init(|| Box::new(Link { dev: dev.clone(), next: OnceLock::new() }));
         Ok(dev)
     }
 
-    /// All devices now.
+    /// All devices, by ascending index.
     #[inline]
-    pub fn snapshot(&self) -> Arc<Vec<Arc<NetDev>>> {
-        self.list.read().clone()
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<NetDev>> {
+        std::iter::successors(self.first.get(), |l| l.next.get()).map(|l| &l.dev)
+    }
+
+    /// All devices now.
+    pub fn snapshot(&self) -> Vec<Arc<NetDev>> {
+        self.iter().cloned().collect()
     }
 
     /// By interface index.
     pub fn by_index(&self, ifindex: u32) -> Option<Arc<NetDev>> {
-        self.list.read().iter().find(|d| d.ifindex == ifindex).cloned()
+        self.iter().find(|d| d.ifindex == ifindex).cloned()
     }
 
     /// By name.
     pub fn by_name(&self, name: &str) -> Option<Arc<NetDev>> {
-        self.list.read().iter().find(|d| d.device().name() == name).cloned()
+        self.iter().find(|d| d.device().name() == name).cloned()
     }
 
     /// Whether a device in memory has packets waiting.
     #[inline]
     pub fn any_pending(&self) -> bool {
-        self.list.read().iter().any(|d| {
+        self.iter().any(|d| {
             let dev = d.device.read();
             (0..d.queues.len() as u16).any(|q| dev.has_pending(q))
         })
@@ -105,27 +161,26 @@ impl NetDevs {
 
     /// Earliest event of a device in memory. A device that is down has none: nothing is taken from it.
     pub fn next_event(&self) -> Option<Instant> {
-        let list = self.list.read();
-        let up = list.iter().filter(|d| d.is_up());
+        let up = self.iter().filter(|d| d.is_up());
         up.flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q))).flatten().min()
     }
 
     /// Tries packets again that a full device refused; returns how many left.
     pub fn flush_tx(&self, now: Instant) -> usize {
-        self.snapshot().iter().map(|d| d.flush_tx(now)).sum()
+        self.iter().map(|d| d.flush_tx(now)).sum()
     }
 }
 
 impl NetDev {
     /// The device.
-    pub fn device(&self) -> Arc<dyn Device> {
-        self.device.read().clone()
+    #[inline]
+    pub fn device(&self) -> Read<'_, Arc<dyn Device>> {
+        self.device.read()
     }
 
     /// Replaces the device by one that wraps it (a capture), or by what was wrapped.
     pub fn replace_device(&self, f: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) {
-        let mut d = self.device.write();
-        *d = f(d.clone());
+        self.device.replace(|d| f(d.clone()));
     }
 
     /// Queue pairs; fixed while the device is part of the stack.
@@ -267,28 +322,22 @@ impl NetDev {
     }
 
     /// Receives packets of a queue, `budget` at a time, and runs IP input on each. 0 also when another thread is at it: that
-    /// thread looks again after it has given its turn back, so a packet that a device in memory got meanwhile is not left.
+    /// thread looks again before it leaves, so a packet that a device in memory got meanwhile is not left.
     pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
+        let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
+        let Some(turn) = q.turn.take() else { return 0 };
         let mut total = 0;
         loop {
-            let Some(n) = self.receive_turn(stack, queue, now, budget) else { return total };
-            total += n;
-            // Between our last look and the end of our turn another thread may have sent, found the turn taken, and gone.
-            fence(Ordering::SeqCst);
-            if n > 0 || !self.device.read().has_pending(queue) {
+            total += self.receive_once(stack, queue, now, budget);
+            if turn.finish() {
+                // Free since `finish`: nothing is left to do, and another may have taken it.
+                std::mem::forget(turn);
                 return total;
             }
         }
     }
 
-    /// One turn at the queue; None when another thread has it.
-    fn receive_turn(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> Option<usize> {
-        let q = self.queues.get(queue as usize)?;
-        fence(Ordering::SeqCst);
-        let _turn = q.rx.try_lock()?;
-        if !self.is_up() {
-            return None;
-        }
+    fn receive_once(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let device = self.device();
         let ifindex = self.ifindex;
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
@@ -307,7 +356,7 @@ impl NetDev {
             gro.flush(&mut |skb| super::input::network_input(stack, self, skb, now));
         }
         // A device that fails is a device with nothing to say; its own statistics tell of it.
-        Some(got.unwrap_or(0))
+        got.unwrap_or(0)
     }
 }
 

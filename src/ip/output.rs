@@ -31,6 +31,8 @@ pub struct IpTx {
     pub df: bool,
     /// IPv6 flow label.
     pub flow_label: u32,
+    /// Time of the sending; the caller has read the clock already.
+    pub now: Instant,
 }
 
 /// The TTL or hop limit of packets to `dst` whose socket names none: the route's, else the sysctl's (ip4_dst_hoplimit).
@@ -57,7 +59,7 @@ pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, l
 
 #[inline]
 fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
-    let now = stack.now();
+    let now = tx.now;
     match (tx.src, tx.dst) {
         (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(stack, dst, tx, (s, d), skb, looped, now),
         (IpAddr::V6(s), IpAddr::V6(d)) => send_v6(stack, dst, tx, (s, d), skb, looped, now),

@@ -15,6 +15,7 @@ use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::wire::addr::{Cidr, is_link_local_v6};
 use crate::wire::{ip, ipv6};
 use parking_lot::{Mutex, RwLock};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -221,6 +222,8 @@ type CacheKey = (IpAddr, Option<IpAddr>, u32);
 
 /// The routes of a stack.
 pub struct Routes {
+    /// Tells this table from any other of the process, for what a thread remembers of it.
+    id: u64,
     generation: AtomicU64,
     inner: RwLock<Inner>,
     cache: Vec<Mutex<HashMap<CacheKey, Arc<Dst>>>>,
@@ -240,9 +243,35 @@ pub enum Addressee {
     Other,
 }
 
+/// What input asks about the two addresses of an arriving packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Input {
+    /// The source is an address of ours.
+    pub src_local: bool,
+    /// The source is a broadcast address.
+    pub src_broadcast: bool,
+    /// What the destination is.
+    pub to: Addressee,
+}
+
+/// Route tables made so far.
+static TABLES: AtomicU64 = AtomicU64::new(1);
+
+/// Address pairs whose [`Input`] a thread remembers: one packet's are mostly those of the packets before it. Linux's early demux
+/// saves the same lookup.
+const REMEMBERED: usize = 16;
+
+/// Table, its generation, source, destination, interface.
+type InputKey = (u64, u64, IpAddr, IpAddr, u32);
+
+thread_local! {
+    static RECENT: RefCell<[Option<(InputKey, Input)>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
+}
+
 impl Routes {
     pub(super) fn new() -> Routes {
         Routes {
+            id: TABLES.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(1),
             inner: RwLock::default(),
             cache: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -269,6 +298,32 @@ impl Routes {
             IpAddr::V6(a) => u128::from(a) as u32,
         };
         &self.cache[(low ^ low >> 8 ^ low >> 16) as usize % SHARDS]
+    }
+
+    /// What the addresses of a packet that arrived by interface `ifindex` are. Asked for each packet: the answer is remembered
+    /// by the thread until the tables change.
+    pub fn input(&self, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
+        let key = (self.id, self.generation(), src, dst, ifindex);
+        let low = |ip: IpAddr| match ip {
+            IpAddr::V4(a) => u32::from(a),
+            IpAddr::V6(a) => u128::from(a) as u32,
+        };
+        let mix = (low(src) ^ low(dst).rotate_left(7)).wrapping_mul(0x9e37_79b1);
+        let place = (mix >> 16) as usize % REMEMBERED;
+        let ask = || Input {
+            src_local: self.is_local(src),
+            src_broadcast: self.is_broadcast(src),
+            to: self.addressee(dst, ifindex),
+        };
+        let remembered = RECENT.try_with(|recent| {
+            let slot = &mut recent.borrow_mut()[place];
+            match slot {
+                Some((of, input)) if *of == key => *input,
+                _ => slot.insert((key, ask())).1,
+            }
+        });
+        // A thread whose locals are gone asks each time.
+        remembered.unwrap_or_else(|_| ask())
     }
 
     /// What a destination address of an arriving packet is.

@@ -267,7 +267,8 @@ impl Proto for Raw {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
         let protocol = g.sock.protocol as u8;
         let flow_label = g.common.flow_label;
-        let tx = IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+        let tx =
+            IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
         if to.ip().is_multicast() {
             xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped)?;
         } else {

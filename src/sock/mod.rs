@@ -15,11 +15,11 @@ pub mod wait;
 use crate::env::Instant;
 use crate::error::{Error, Result};
 use crate::ip::Dst;
+use crate::rarely::{Rarely, Read};
 use crate::stack::{Stack, TimerSlot};
 use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
-use parking_lot::RwLock;
 use proto::{Proto, ProtoAccounts, ProtoUse, SockRef};
 use skb::Skb;
 use std::any::Any;
@@ -68,7 +68,7 @@ pub struct Sock {
     pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
-    proto: RwLock<Arc<dyn Proto>>,
+    proto: Rarely<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
 }
@@ -319,7 +319,7 @@ impl Sock {
             wmem_alloc: AtomicU32::new(0),
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
-            proto: RwLock::new(proto),
+            proto: Rarely::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
         })
@@ -327,18 +327,18 @@ impl Sock {
 
     /// A sock of the same protocol, for a connection that a listener accepts. Its `init` has not run.
     pub fn new_child(self: &Arc<Sock>, stack: &Arc<Stack>) -> Arc<Sock> {
-        Sock::new(stack, self.family, self.ty, self.protocol, self.proto(), self.proto_use.clone())
+        Sock::new(stack, self.family, self.ty, self.protocol, self.proto().cloned(), self.proto_use.clone())
     }
 
     /// The operations now in force.
     #[inline]
-    pub fn proto(&self) -> Arc<dyn Proto> {
-        self.proto.read().clone()
+    pub fn proto(&self) -> Read<'_, Arc<dyn Proto>> {
+        self.proto.read()
     }
 
     /// Replaces the operations of a live sock (upper-layer protocols).
     pub fn set_proto(&self, proto: Arc<dyn Proto>) {
-        *self.proto.write() = proto;
+        self.proto.replace(|_| proto);
     }
 
     /// The protocol's shared accounts.

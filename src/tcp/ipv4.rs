@@ -88,6 +88,7 @@ pub(super) fn transmit(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply, mut skb: S
         ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst) },
         df: !dst.mtu_locked && stack.sysctl.ip_no_pmtu_disc() == 0,
         flow_label: r.flow_label,
+        now: stack.now(),
     };
     let t = Tuple { saddr: addr128(r.src), sport: r.sport, daddr: addr128(r.dst), dport: r.dport };
     skb.hash = stack.keys.ehash(&t);

@@ -213,6 +213,7 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
             true => 0,
             false => flow_label(cx.stack, sk, || cx.stack.keys.ehash(&tuple_of_sock(sk))),
         },
+        now: cx.now,
     }
 }
 
@@ -467,6 +468,7 @@ pub fn send_without_sock(stack: &Arc<Stack>, dst: &Arc<Dst>, src: IpAddr, to: Ip
         ttl: default_ttl(stack, dst, to.is_ipv4()),
         df: true,
         flow_label: 0,
+        now: stack.now(),
     };
     ip::output::xmit(stack, dst, &tx, skb)
 }

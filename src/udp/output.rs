@@ -132,7 +132,7 @@ fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
     skb.hash = g.stack.keys.ehash(&tuple);
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     let flow_label = if v4 { 0 } else { flow_label(g.stack, &g.common, || skb.hash) };
-    let tx = IpTx { src, dst, protocol: proto::UDP, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+    let tx = IpTx { src, dst, protocol: proto::UDP, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
     let sent = match dst.is_multicast() {
         true => xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
         false => xmit(g.stack, &plan.dst, &tx, skb),

@@ -8,7 +8,7 @@ use crate::wire::udp;
 
 fn tx(src: &str, dst: &str, df: bool) -> IpTx {
     let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
-    IpTx { src, dst, protocol: proto::UDP, tos: 0x12, ttl: 33, df, flow_label: 0xabcde }
+    IpTx { src, dst, protocol: proto::UDP, tos: 0x12, ttl: 33, df, flow_label: 0xabcde, now: Instant::ZERO }
 }
 
 /// A UDP datagram whose checksum is left to the device.
