@@ -7,11 +7,13 @@
 
 mod drop_reason;
 mod mib;
+mod own;
 #[cfg(test)]
 mod tests;
 
 pub use drop_reason::DropReason;
 pub use mib::{Group, Mib};
+pub use own::{OwnCounter, OwnCounters};
 
 use core::cell::Cell;
 use core::fmt::Write;
@@ -92,6 +94,8 @@ pub struct Counters {
     shards: Box<[Shard]>,
     /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
+    /// Those of plugged-in protocols.
+    pub own: OwnCounters,
 }
 
 impl Counters {
@@ -102,6 +106,7 @@ impl Counters {
         let counters = Counters {
             shards: (0..SHARDS).map(zero).collect(),
             icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
+            own: OwnCounters::default(),
         };
         counters.set(Mib::IpForwarding, 2);
         counters.set(Mib::IpDefaultTTL, 64);
@@ -183,10 +188,14 @@ impl Counters {
         Mib::ALL.iter().map(|&mib| (mib.name(), self.get(mib)))
     }
 
-    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) included.
+    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) and those of plugged-in
+    /// protocols included.
     pub fn get_by_name(&self, name: &str) -> Option<u64> {
         if let Some(mib) = Mib::from_name(name) {
             return Some(self.get(mib));
+        }
+        if let Some(n) = self.own.get(name) {
+            return Some(n);
         }
         ICMP_TYPE_NAMES.iter().find_map(|&(prefix, family, direction)| {
             let icmp_type: u8 = name.strip_prefix(prefix)?.parse().ok()?;

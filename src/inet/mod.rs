@@ -1,10 +1,14 @@
 //! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
 
+mod accept_queue;
 mod connect;
 mod lookup_tables;
+mod port_table;
 
+pub use accept_queue::{AcceptQueue, accept};
 pub use lookup_tables::Tables;
+pub use port_table::{PortEntry, PortTable};
 
 use crate::error::{Error, Result};
 use crate::ip;
@@ -24,7 +28,7 @@ pub const AF_INET: u16 = libc::AF_INET as u16;
 pub const AF_INET6: u16 = libc::AF_INET6 as u16;
 
 const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
+use accept_queue::LISTEN;
 
 /// State of the socket as a whole (socket_state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

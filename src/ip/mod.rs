@@ -157,7 +157,7 @@ pub struct IpState {
     /// Counters of port choice.
     pub ports: ports::Ports,
     /// UDP sockets.
-    pub udp: crate::udp::Table,
+    pub udp: crate::inet::PortTable,
     /// Raw sockets.
     pub raw: crate::raw::Table,
     /// Ping sockets.
@@ -175,7 +175,7 @@ impl IpState {
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),
             ports: ports::Ports::default(),
-            udp: crate::udp::Table::default(),
+            udp: crate::inet::PortTable::default(),
             raw: crate::raw::Table::default(),
             ping: crate::icmp::Table::default(),
         }

@@ -364,6 +364,12 @@ impl Sock {
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 
+    /// The stack the sock lives in.
+    #[inline]
+    pub fn stack(&self) -> &Weak<Stack> {
+        &self.stack
+    }
+
     /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
     pub fn prefers_this_cpu(&self) -> bool {
         match self.incoming_cpu.load(Ordering::Relaxed) {

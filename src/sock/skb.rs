@@ -19,6 +19,9 @@ pub const SKB_OVERHEAD: u32 = 576;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
 pub const GSO_MAX_SIZE: u32 = 65_536;
 
+/// Words of `SkbInner::cb`: 48 bytes, as in Linux.
+pub const CB_WORDS: usize = 6;
+
 /// What is known about the transport checksum of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Csum {
@@ -186,6 +189,8 @@ pub struct SkbInner {
     pub hash: u32,
     /// TCP's notes.
     pub tcp: TcpCb,
+    /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a shared one.
+    pub cb: [u64; CB_WORDS],
     /// Received: what IP input knew of the datagram.
     pub rx: Option<crate::ip::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
@@ -237,10 +242,21 @@ impl Skb {
             tx_time: Instant::ZERO,
             hash: 0,
             tcp: TcpCb::default(),
+            cb: [0; CB_WORDS],
             rx: None,
             owner: None,
             saved_header: None,
         }))
+    }
+
+    /// The packet as the pointer it is: for a queue that only knows pointers (the C API). [`Skb::from_box`] takes it back.
+    pub fn into_box(self) -> Box<SkbInner> {
+        self.0
+    }
+
+    /// A packet from [`Skb::into_box`].
+    pub fn from_box(inner: Box<SkbInner>) -> Skb {
+        Skb(inner)
     }
 
     /// A packet with a copy of `data` as its bytes.

@@ -13,7 +13,6 @@ use crate::hash::Tuple;
 use crate::ip::Dst;
 use crate::sock::Sock;
 use crate::sock::proto::SockRef;
-use crate::sock::wait::Events;
 use crate::stack::TimerSlot;
 use crate::wire::seq::SeqNum;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -223,22 +222,10 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
 /// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive timeout is
 /// over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
-    let mut g = sk.lock();
-    let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
-    loop {
-        if sk.sock.state() != State::Listen as u8 {
-            return Err(Error::Inval);
-        }
-        {
-            let Some(cx) = Cx::new(&mut g) else { return Err(Error::Inval) };
-            if let Some(child) = cx.tp.listener.as_mut().and_then(|l| l.accept.pop_front()) {
-                cx.sk.ack_backlog -= 1;
-                return Ok(child);
-            }
-        }
-        if nonblock {
-            return Err(Error::Again);
-        }
-        g.sleep(Events::IN, true, deadline)?;
-    }
+    crate::inet::accept(sk, nonblock, |g| {
+        let cx = Cx::new(g)?;
+        let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
+        cx.sk.ack_backlog -= 1;
+        Some(child)
+    })
 }

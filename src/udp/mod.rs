@@ -1,17 +1,15 @@
 //! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file the
-//! table of operations, binding and options; [`input`] receives, [`output`] sends, [`table`] finds sockets. Linux:
+//! table of operations, binding and options; [`input`] receives, [`output`] sends. Linux:
 //! net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c.
 
 mod input;
 mod output;
-mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::Table;
-
 use crate::error::{Error, Result};
-use crate::ip::{datagram, ports, sockopt};
+use crate::inet::PortEntry;
+use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
@@ -21,7 +19,6 @@ use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use table::Entry;
 
 const UDP_CORK: i32 = 1;
 const UDP_NO_CHECK6_TX: i32 = 101;
@@ -68,20 +65,6 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     };
     let handler = Arc::new(input::Handler);
     stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[libc::IPPROTO_UDP as u8], handler)))
-}
-
-fn entry(g: &SockGuard<'_>, port: u16) -> Entry {
-    let c = &g.common;
-    Entry {
-        sock: g.sock.clone(),
-        port,
-        local: c.rcv_saddr,
-        peer: c.peer().map(|p| (p.ip(), p.port())),
-        dev_if: c.bound_dev_if,
-        v6only: c.flag(flag::V6ONLY),
-        reuse: c.flag(flag::REUSE),
-        reuseport: c.flag(flag::REUSEPORT),
-    }
 }
 
 impl Proto for Udp {
@@ -185,7 +168,7 @@ impl Proto for Udp {
     /// Brings the table up to date with the socket's addresses.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if private(sk)?.bound {
-            sk.stack.ip.udp.rehash(entry(sk, sk.common.sport));
+            sk.stack.ip.udp.rehash(PortEntry::of(sk, sk.common.sport));
         }
         Ok(())
     }
@@ -200,19 +183,7 @@ impl Proto for Udp {
     }
 
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
-        let table = &sk.stack.ip.udp;
-        let port = match port {
-            0 => {
-                let range = sk.stack.sysctl.ip_local_port_range();
-                // SO_REUSEADDR and SO_REUSEPORT share ports that a program names; one chosen for it is its own.
-                let alone = |p| Entry { reuse: false, reuseport: false, ..entry(sk, p) };
-                let port = ports::for_bind(sk.stack, range, |p| table.bind(alone(p))).ok_or(Error::AddrInUse)?;
-                table.rehash(entry(sk, port));
-                port
-            }
-            p if table.bind(entry(sk, p)) => p,
-            _ => return Err(Error::AddrInUse),
-        };
+        let port = sk.stack.ip.udp.get_port(sk, port)?;
         sk.common.sport = port;
         private(sk)?.bound = true;
         Ok(())

@@ -1,9 +1,12 @@
-//! Which UDP socket a datagram is for. Sharded by local port; in a shard, sockets by port, and connected ones by both ends,
-//! so that a server with many connected sockets on one port finds each at once. Entries carry what matching needs, so that
-//! no sock is locked to be passed over. Above: `udp`. Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
+//! Which socket of a protocol with ports a packet is for. Sharded by local port; in a shard, sockets by port, and connected
+//! ones by both ends, so that a server with many connected sockets on one port finds each at once. Entries carry what matching
+//! needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged in (TCP has tables of its
+//! own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
 use crate::hash::{Tuple, addr128};
-use crate::sock::Sock;
+use crate::error::{Error, Result};
+use crate::ip::ports;
+use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -14,22 +17,44 @@ const SHARDS: usize = 256;
 
 /// A bound socket.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub struct PortEntry {
+    /// The socket.
     pub sock: Arc<Sock>,
+    /// Its port.
     pub port: u16,
     /// Address bound to; unspecified: any. The unspecified IPv6 address takes IPv4 too, unless `v6only`.
     pub local: IpAddr,
+    /// Whom it is connected to.
     pub peer: Option<(IpAddr, u16)>,
+    /// SO_BINDTODEVICE; 0: any.
     pub dev_if: u32,
+    /// IPV6_V6ONLY.
     pub v6only: bool,
+    /// SO_REUSEADDR.
     pub reuse: bool,
+    /// SO_REUSEPORT.
     pub reuseport: bool,
 }
 
-impl Entry {
+impl PortEntry {
+    /// What a sock's options and addresses make of it, on `port`.
+    pub fn of(g: &SockGuard<'_>, port: u16) -> PortEntry {
+        let c = &g.common;
+        PortEntry {
+            sock: g.sock.clone(),
+            port,
+            local: c.rcv_saddr,
+            peer: c.peer().map(|p| (p.ip(), p.port())),
+            dev_if: c.bound_dev_if,
+            v6only: c.flag(flag::V6ONLY),
+            reuse: c.flag(flag::REUSE),
+            reuseport: c.flag(flag::REUSEPORT),
+        }
+    }
+
     /// Whether two sockets claim the same addresses (inet_rcv_saddr_equal with wildcards).
-    fn overlaps(&self, o: &Entry) -> bool {
-        let takes = |e: &Entry, v4: bool| match e.local {
+    fn overlaps(&self, o: &PortEntry) -> bool {
+        let takes = |e: &PortEntry, v4: bool| match e.local {
             IpAddr::V4(_) => v4,
             IpAddr::V6(a) => !v4 || (a.is_unspecified() && !e.v6only),
         };
@@ -41,7 +66,7 @@ impl Entry {
         }
     }
 
-    fn conflicts(&self, o: &Entry) -> bool {
+    fn conflicts(&self, o: &PortEntry) -> bool {
         let shared = (self.reuse && o.reuse) || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
         !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)
@@ -73,13 +98,15 @@ impl Entry {
 #[derive(Default)]
 struct Shard {
     /// All sockets of a port, the newest first.
-    ports: HashMap<u16, Vec<Arc<Entry>>>,
+    ports: HashMap<u16, Vec<Arc<PortEntry>>>,
     /// Connected ones, by local port and peer.
-    connected: HashMap<(u16, IpAddr, u16), Vec<Arc<Entry>>>,
+    connected: HashMap<(u16, IpAddr, u16), Vec<Arc<PortEntry>>>,
+    /// How many of `connected` are not in `ports`: accepted connections, on their listener's port.
+    adopted: HashMap<u16, usize>,
 }
 
 impl Shard {
-    fn remove(&mut self, port: u16, sock: &Arc<Sock>) -> Option<Arc<Entry>> {
+    fn remove(&mut self, port: u16, sock: &Arc<Sock>) -> Option<Arc<PortEntry>> {
         let list = self.ports.get_mut(&port)?;
         let at = list.iter().position(|e| Arc::ptr_eq(&e.sock, sock))?;
         let entry = list.remove(at);
@@ -97,7 +124,7 @@ impl Shard {
         Some(entry)
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: PortEntry) {
         let entry = Arc::new(entry);
         if let Some((ip, pport)) = entry.peer {
             self.connected.entry((entry.port, ip, pport)).or_default().insert(0, entry.clone());
@@ -106,25 +133,44 @@ impl Shard {
     }
 }
 
-/// The UDP sockets of a stack.
-pub struct Table {
+/// The sockets of a protocol in a stack.
+pub struct PortTable {
     shards: Vec<RwLock<Shard>>,
 }
 
-impl Default for Table {
+impl Default for PortTable {
     fn default() -> Self {
-        Table { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
+        PortTable { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 }
 
-impl Table {
+impl PortTable {
     fn shard(&self, port: u16) -> &RwLock<Shard> {
         &self.shards[usize::from(port) % SHARDS]
     }
 
-    /// Binds `entry` to its port if no other socket claims it.
-    pub(super) fn bind(&self, entry: Entry) -> bool {
+    /// bind(2), and the port of a socket that sends or connects without: takes `port`, or for 0 one of
+    /// `net.ipv4.ip_local_port_range`, and says which it is. The caller stores it in the sock. EADDRINUSE. Linux:
+    /// udp_lib_get_port.
+    pub fn get_port(&self, g: &SockGuard<'_>, port: u16) -> Result<u16> {
+        if port != 0 {
+            return if self.bind(PortEntry::of(g, port)) { Ok(port) } else { Err(Error::AddrInUse) };
+        }
+        let range = g.stack.sysctl.ip_local_port_range();
+        // SO_REUSEADDR and SO_REUSEPORT share ports that a program names; one chosen for it is its own.
+        let alone = |p| PortEntry { reuse: false, reuseport: false, ..PortEntry::of(g, p) };
+        let port = ports::for_bind(g.stack, range, |p| self.bind(alone(p))).ok_or(Error::AddrInUse)?;
+        self.rehash(PortEntry::of(g, port));
+        Ok(port)
+    }
+
+    /// Binds `entry` to its port if no other socket claims it. Connections that a former listener accepted claim it against
+    /// all without SO_REUSEADDR.
+    pub fn bind(&self, entry: PortEntry) -> bool {
         let mut shard = self.shard(entry.port).write();
+        if !entry.reuse && !entry.reuseport && shard.adopted.contains_key(&entry.port) {
+            return false;
+        }
         if shard.ports.get(&entry.port).is_some_and(|l| l.iter().any(|o| entry.conflicts(o))) {
             return false;
         }
@@ -132,8 +178,42 @@ impl Table {
         true
     }
 
+    /// Enters an accepted connection, which shares its listener's port. EADDRINUSE: there is one of the same ends; EINVAL: it
+    /// has no peer.
+    pub fn adopt(&self, entry: PortEntry) -> Result<()> {
+        let (ip, pport) = entry.peer.ok_or(Error::Inval)?;
+        let (port, key) = (entry.port, (entry.port, ip, pport));
+        let mut shard = self.shard(port).write();
+        let list = shard.connected.entry(key).or_default();
+        if list.iter().any(|o| o.local == entry.local) {
+            return Err(Error::AddrInUse);
+        }
+        list.insert(0, Arc::new(entry));
+        *shard.adopted.entry(port).or_default() += 1;
+        Ok(())
+    }
+
+    /// Takes an accepted connection off; false when it is not there.
+    pub fn unadopt(&self, port: u16, (ip, pport): (IpAddr, u16), sock: &Arc<Sock>) -> bool {
+        let mut shard = self.shard(port).write();
+        let Some(list) = shard.connected.get_mut(&(port, ip, pport)) else { return false };
+        let before = list.len();
+        list.retain(|e| !Arc::ptr_eq(&e.sock, sock));
+        let (gone, empty) = (list.len() < before, list.is_empty());
+        if empty {
+            shard.connected.remove(&(port, ip, pport));
+        }
+        if gone && let Some(n) = shard.adopted.get_mut(&port) {
+            *n -= 1;
+            if *n == 0 {
+                shard.adopted.remove(&port);
+            }
+        }
+        gone
+    }
+
     /// Puts `entry` in the place of its socket's present one: connect and disconnect change addresses, not the port.
-    pub(super) fn rehash(&self, entry: Entry) {
+    pub fn rehash(&self, entry: PortEntry) {
         let mut shard = self.shard(entry.port).write();
         if shard.remove(entry.port, &entry.sock).is_some() {
             shard.insert(entry);
@@ -141,13 +221,13 @@ impl Table {
     }
 
     /// Takes a socket off its port.
-    pub(super) fn unbind(&self, port: u16, sock: &Arc<Sock>) {
+    pub fn unbind(&self, port: u16, sock: &Arc<Sock>) {
         self.shard(port).write().remove(port, sock);
     }
 
     /// The socket for a datagram to one host: of the best fitting ones the newest, or within a SO_REUSEPORT group the one that
     /// the flow's hash chooses.
-    pub(super) fn find(
+    pub fn find(
         &self,
         stack: &Stack,
         (dst, dport): (IpAddr, u16),
@@ -168,7 +248,7 @@ impl Table {
             return Some(first.sock.clone());
         }
         let member =
-            |e: &&Arc<Entry>| e.reuseport && e.local == first.local && e.score(dst, ifindex, peer) == Some(score);
+            |e: &&Arc<PortEntry>| e.reuseport && e.local == first.local && e.score(dst, ifindex, peer) == Some(score);
         let n = list.iter().filter(member).count();
         let t = Tuple { saddr: addr128(dst), sport: dport, daddr: addr128(src), dport: sport };
         let pick = ((u64::from(stack.keys.ehash(&t)) * n as u64) >> 32) as usize;
@@ -176,15 +256,15 @@ impl Table {
     }
 
     /// All sockets for a datagram to a group or a broadcast address.
-    pub(super) fn find_all(&self, dst: IpAddr, dport: u16, peer: (IpAddr, u16), ifindex: u32) -> Vec<Arc<Sock>> {
+    pub fn find_all(&self, dst: IpAddr, dport: u16, peer: (IpAddr, u16), ifindex: u32) -> Vec<Arc<Sock>> {
         let shard = self.shard(dport).read();
         let list = shard.ports.get(&dport).map_or(&[][..], |l| l);
         list.iter().filter(|e| e.score(dst, ifindex, peer).is_some()).map(|e| e.sock.clone()).collect()
     }
 }
 
-fn best(list: &[Arc<Entry>], dst: IpAddr, ifindex: u32, peer: (IpAddr, u16)) -> Option<(u32, &Arc<Entry>)> {
-    let mut best: Option<(u32, &Arc<Entry>)> = None;
+fn best(list: &[Arc<PortEntry>], dst: IpAddr, ifindex: u32, peer: (IpAddr, u16)) -> Option<(u32, &Arc<PortEntry>)> {
+    let mut best: Option<(u32, &Arc<PortEntry>)> = None;
     for e in list {
         if let Some(s) = e.score(dst, ifindex, peer)
             && best.is_none_or(|(b, _)| s > b)
