@@ -26,9 +26,502 @@
 struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 
 /*
+ Why a packet is dropped, for usk_drop: too short or malformed.
+ */
+#define USK_DROP_HEADER 1
+
+/*
+ Wrong checksum.
+ */
+#define USK_DROP_CSUM 2
+
+/*
+ No sock for it.
+ */
+#define USK_DROP_NO_SOCKET 3
+
+/*
+ The sock refuses it in its state, or it is a repetition.
+ */
+#define USK_DROP_STATE 4
+
+/*
+ Boolean options of SOL_SOCKET, for usk_sock_flag.
+ */
+#define USK_FLAG_DEAD 0
+
+/*
+ SO_KEEPALIVE.
+ */
+#define USK_FLAG_KEEPOPEN 1
+
+/*
+ SO_LINGER.
+ */
+#define USK_FLAG_LINGER 2
+
+/*
+ SO_BROADCAST.
+ */
+#define USK_FLAG_BROADCAST 3
+
+/*
+ SO_REUSEADDR.
+ */
+#define USK_FLAG_REUSE 4
+
+/*
+ SO_REUSEPORT.
+ */
+#define USK_FLAG_REUSEPORT 5
+
+/*
+ `version` of struct usk_proto.
+ */
+#define USK_PROTO_VERSION 1
+
+/*
+ usk_proto.flags: sockets of AF_INET.
+ */
+#define USK_PROTO_V4 1
+
+/*
+ usk_proto.flags: sockets of AF_INET6.
+ */
+#define USK_PROTO_V6 2
+
+/*
+ usk_proto.flags: socket(2) with this type and protocol 0 means this protocol.
+ */
+#define USK_PROTO_DEFAULT 4
+
+/*
+ usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and accept(2)
+ are for it.
+ */
+#define USK_PROTO_CONNECTIONS 8
+
+/*
+ usk_proto.flags: sending does not bind a socket that is not bound (no_autobind).
+ */
+#define USK_PROTO_NO_AUTOBIND 16
+
+/*
+ usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own table.
+ */
+#define USK_PROTO_NO_PORTS 32
+
+/*
+ Bytes of a packet's notes (usk_skb_cb).
+ */
+#define USK_SKB_CB 48
+
+/*
+ No deadline: for usk_wait.
+ */
+#define USK_FOREVER UINT64_MAX
+
+/*
+ A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
+ */
+typedef struct usk_plugin_t usk_plugin_t;
+
+/*
+ A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
+ usk_proto_unregister.
+ */
+typedef struct usk_proto_t usk_proto_t;
+
+/*
+ A queue of packets. Made by usk_queue_new; belongs to the caller.
+ */
+typedef struct usk_queue_t usk_queue_t;
+
+/*
+ A receive call: recvmsg's argument. It is filled from the front.
+ */
+typedef struct usk_recvmsg_t usk_recvmsg_t;
+
+/*
+ A message to send: sendmsg's argument. Its bytes are taken from the front.
+ */
+typedef struct usk_sendmsg_t usk_sendmsg_t;
+
+/*
+ A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is freed or given
+ to a call that takes it.
+ */
+typedef struct usk_skb_t usk_skb_t;
+
+/*
+ A sock, not owned. What an operation is given is valid until it returns; what usk_sock_hold, usk_proto_lookup or
+ usk_new_child gave until usk_sock_put, and while it is held its stack lives too. Pointers to one sock are equal.
+ */
+typedef struct usk_sock_t usk_sock_t;
+
+/*
  A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
  */
 typedef struct usk_stack_t usk_stack_t;
+
+/*
+ An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
+ usk_lock_sock in memory of their own. Not to be copied or moved.
+ */
+typedef struct usk_owned_t {
+  uint64_t opaque[20];
+} usk_owned_t;
+
+/*
+ An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
+ network order; `port` in host order; `scope_id` the interface of a link-local address.
+ */
+typedef struct usk_addr_t {
+  /*
+   AF_INET or AF_INET6.
+   */
+  uint16_t family;
+  /*
+   Host order.
+   */
+  uint16_t port;
+  /*
+   Interface of a link-local address, else 0.
+   */
+  uint32_t scope_id;
+  /*
+   Network order; 4 bytes of an IPv4 address, the rest 0.
+   */
+  uint8_t addr[16];
+} usk_addr_t;
+
+/*
+ What IP knows of a packet, for rcv.
+ */
+typedef struct usk_packet_info_t {
+  /*
+   Where it came from; port 0.
+   */
+  struct usk_addr_t src;
+  /*
+   Where it went; port 0.
+   */
+  struct usk_addr_t dst;
+  /*
+   Interface it came by.
+   */
+  uint32_t ifindex;
+  /*
+   IP protocol number.
+   */
+  uint8_t protocol;
+  /*
+   TOS or traffic class; ECN in the low two bits.
+   */
+  uint8_t tos;
+  /*
+   TTL or hop limit.
+   */
+  uint8_t ttl;
+  /*
+   1: sent to a group or to all.
+   */
+  uint8_t not_unicast;
+  /*
+   Time of the softirq run, nanoseconds of the stack's clock.
+   */
+  uint64_t now;
+} usk_packet_info_t;
+
+/*
+ The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
+ */
+typedef int (*usk_plugin_init_fn)(struct usk_plugin_t *plugin);
+
+/*
+ A sysctl of a protocol's own: `net.NAME.` and the name, a number.
+ */
+typedef struct usk_sysctl_t {
+  /*
+   Last part of the name; null ends the list.
+   */
+  const char *name;
+  /*
+   First value.
+   */
+  int64_t value;
+  /*
+   Least value.
+   */
+  int64_t min;
+  /*
+   Greatest value.
+   */
+  int64_t max;
+  /*
+   A sentence for listings, or null.
+   */
+  const char *help;
+} usk_sysctl_t;
+
+/*
+ An ICMP error that quotes a packet of the protocol, for err.
+ */
+typedef struct usk_icmp_error_t {
+  /*
+   Source of the quoted packet: ours.
+   */
+  struct usk_addr_t src;
+  /*
+   Its destination.
+   */
+  struct usk_addr_t dst;
+  /*
+   Who reports.
+   */
+  struct usk_addr_t reporter;
+  /*
+   ICMP type, as on the wire, of the family of `src`.
+   */
+  uint8_t icmp_type;
+  /*
+   ICMP code.
+   */
+  uint8_t code;
+  /*
+   1: a hard error.
+   */
+  uint8_t fatal;
+  /*
+   The errno it stands for, positive.
+   */
+  int error;
+  /*
+   MTU of fragmentation needed and packet too big, else 0.
+   */
+  uint32_t info;
+  /*
+   Interface it came by.
+   */
+  uint32_t ifindex;
+  /*
+   The protocol's header and what followed, as much as was quoted: at least 8 bytes.
+   */
+  const void *quoted;
+  /*
+   How much.
+   */
+  size_t quoted_len;
+} usk_icmp_error_t;
+
+/*
+ A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
+ registered; strings and lists too.
+
+ Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never sleeps.
+ *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
+ locks by itself.
+ Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
+ offered, breaks the socket: EIO from then on. So does an exception that leaves an operation. The stack and other sockets go on.
+ An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
+ */
+typedef struct usk_proto {
+  /*
+   USK_PROTO_VERSION.
+   */
+  uint32_t version;
+  /*
+   sizeof(struct usk_proto). What a shorter table lacks is null.
+   */
+  uint32_t size;
+  /*
+   1 to 31 bytes, unique in a stack; in listings, and (in lower case) in the names of sysctls. Required.
+   */
+  const char *name;
+  /*
+   SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, what socket(2) is called with.
+   */
+  int socket_type;
+  /*
+   IP protocol number, 1 to 255.
+   */
+  int protocol;
+  /*
+   USK_PROTO_*. One of USK_PROTO_V4, USK_PROTO_V6 is required.
+   */
+  uint32_t flags;
+  /*
+   Bytes of the protocol's own memory in each sock (usk_private), at most 65536.
+   */
+  uint32_t obj_size;
+  /*
+   Most bytes of header the protocol pushes; 0: what a packet has room for.
+   */
+  uint32_t max_header;
+  /*
+   Bytes of a time-wait record and of a request record, for listings (twsk_prot, rsk_prot).
+   */
+  uint32_t timewait_size;
+  /*
+   See timewait_size.
+   */
+  uint32_t request_size;
+  /*
+   For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
+   */
+  uint32_t slab_flags;
+  /*
+   Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+   */
+  const char *const *mib_names;
+  /*
+   Sysctls of its own, ended by one with a null name; null: none.
+   */
+  const struct usk_sysctl_t *sysctls;
+  /*
+   A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
+   */
+  int (*init)(struct usk_owned_t *o);
+  /*
+   Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null: nothing.
+   */
+  void (*destroy)(struct usk_owned_t *o);
+  /*
+   The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's farewell,
+   with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null: unhash and usk_done.
+   */
+  void (*close)(struct usk_sock_t *sk, int flags);
+  /*
+   A look at the address before connect. Process context, owned. Null: accepted.
+   */
+  int (*pre_connect)(struct usk_owned_t *o, const struct usk_addr_t *to);
+  /*
+   Starts a connection, or sets a datagram socket's peer; does not wait. Process context, owned. Null: EOPNOTSUPP.
+   */
+  int (*connect)(struct usk_owned_t *o, const struct usk_addr_t *to);
+  /*
+   Back to unconnected, or from listening to closed. Process context, owned. Null: EOPNOTSUPP.
+   */
+  int (*disconnect)(struct usk_owned_t *o);
+  /*
+   Starts listening (usk_listen_start), or changes the backlog. Process context, owned. Null: EOPNOTSUPP.
+   */
+  int (*listen)(struct usk_owned_t *o, uint32_t backlog);
+  /*
+   Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`. usk_accept_wait is one.
+   Process context, not owned. Null: EOPNOTSUPP.
+   */
+  struct usk_sock_t *(*accept)(struct usk_sock_t *sk, int nonblock, int *err);
+  /*
+   SIOCINQ, SIOCOUTQ and its own requests, answering an int in `*value`. Process context, not owned. Null: ENOTTY.
+   */
+  int (*ioctl)(struct usk_sock_t *sk, unsigned long request, int *value);
+  /*
+   shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null: nothing more.
+   */
+  void (*shutdown)(struct usk_owned_t *o, int how);
+  /*
+   Options of levels other than SOL_SOCKET. Process context, not owned. Null: those of the IP levels.
+   */
+  int (*setsockopt)(struct usk_sock_t *sk, int level, int name, const void *value, size_t len);
+  /*
+   As setsockopt: writes at most `len` bytes, answers how many.
+   */
+  ptrdiff_t (*getsockopt)(struct usk_sock_t *sk, int level, int name, void *value, size_t len);
+  /*
+   Options whose value hooks must not touch: 1 (bpf_bypass_getsockopt). Null: none.
+   */
+  int (*bypass_getsockopt)(int level, int name);
+  /*
+   SO_KEEPALIVE changed. Process context, owned. Null: nothing.
+   */
+  void (*keepalive)(struct usk_owned_t *o, int on);
+  /*
+   Sends: answers the bytes taken. Process context, not owned. Required.
+   */
+  ptrdiff_t (*sendmsg)(struct usk_sock_t *sk, struct usk_sendmsg_t *msg);
+  /*
+   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned. Required.
+   */
+  ptrdiff_t (*recvmsg)(struct usk_sock_t *sk, struct usk_recvmsg_t *msg);
+  /*
+   sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through sendmsg.
+   */
+  ptrdiff_t (*sendpage)(struct usk_sock_t *sk, const void *data, size_t len, int flags);
+  /*
+   poll(2)'s bits, what is true now. Process context, not owned. Null: readable while the receive queue holds something, an
+   error waits or the peer has ended, writable below the send buffer (datagram_poll).
+   */
+  uint32_t (*poll)(struct usk_sock_t *sk);
+  /*
+   A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the backlog;
+   owned; must not sleep. Required with rcv.
+   */
+  void (*backlog_rcv)(struct usk_owned_t *o, struct usk_skb_t *skb);
+  /*
+   Timers that fired (bit n: timer n), and what usk_defer asked for. Either context, owned. Null: nothing.
+   */
+  void (*release_cb)(struct usk_owned_t *o, uint32_t bits);
+  /*
+   Enters the sock's ends into the tables. Owned. Null: usk_hash.
+   */
+  int (*hash)(struct usk_owned_t *o);
+  /*
+   Takes it out. Owned. Null: usk_unhash.
+   */
+  void (*unhash)(struct usk_owned_t *o);
+  /*
+   bind(2) to a port, 0: any. Owned. Null: usk_get_port.
+   */
+  int (*get_port)(struct usk_owned_t *o, uint16_t port);
+  /*
+   Gives the port back. Owned. Null: usk_unhash.
+   */
+  void (*put_port)(struct usk_owned_t *o);
+  /*
+   Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null: EOPNOTSUPP.
+   */
+  int (*update_proto)(struct usk_owned_t *o, int restore);
+  /*
+   The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is known. Null: nothing
+   beyond the accounts.
+   */
+  void (*enter_memory_pressure)(struct usk_proto_t *proto);
+  /*
+   See enter_memory_pressure.
+   */
+  void (*leave_memory_pressure)(struct usk_proto_t *proto);
+  /*
+   Whether more may be queued for sending, beyond the send buffer's own limit; `priv_` is usk_private's. Owned. Null: yes.
+   */
+  int (*stream_memory_free)(const void *priv_, int wake);
+  /*
+   Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second, refusal above
+   the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
+   */
+  int (*sysctl_mem)(struct usk_proto_t *proto, int64_t *limits);
+  /*
+   Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
+   */
+  int (*sysctl_wmem)(struct usk_proto_t *proto, int *sizes);
+  /*
+   The same of receive buffers (sysctl_rmem).
+   */
+  int (*sysctl_rmem)(struct usk_proto_t *proto, int *sizes);
+  /*
+   Ends the socket from outside with a positive errno (diag_destroy). Process context, not owned. Null: EOPNOTSUPP.
+   */
+  int (*diag_destroy)(struct usk_sock_t *sk, int err);
+  /*
+   A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it; or usk_drop.
+   The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
+   */
+  void (*rcv)(struct usk_proto_t *proto, struct usk_skb_t *skb, const struct usk_packet_info_t *info);
+  /*
+   An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
+   */
+  void (*err)(struct usk_proto_t *proto, const struct usk_icmp_error_t *error);
+} usk_proto;
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,7 +530,7 @@ extern "C" {
 /*
  Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
  null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
- sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
+ plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
  given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
  # Safety
  `config` is null or a string.
@@ -56,21 +549,21 @@ const char *usk_config_error(void);
  # Safety
  `config` is null or a string.
  */
-usk_stack_t *usk_stack_new(const char *config);
+struct usk_stack_t *usk_stack_new(const char *config);
 
 /*
  Gives a stack back. It ends when its last socket is closed. Null is ignored.
  # Safety
  `stack` is null or from usk_stack_new and not freed.
  */
-void usk_stack_free(usk_stack_t *stack);
+void usk_stack_free(struct usk_stack_t *stack);
 
 /*
  As usk_socket, on a given stack.
  # Safety
  `stack` is null or from usk_stack_new.
  */
-int usk_socket_on(usk_stack_t *stack, int domain, int ty, int protocol);
+int usk_socket_on(struct usk_stack_t *stack, int domain, int ty, int protocol);
 
 /*
  Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
@@ -78,7 +571,7 @@ int usk_socket_on(usk_stack_t *stack, int domain, int ty, int protocol);
  # Safety
  `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
  */
-int usk_sysctl_get(usk_stack_t *stack,
+int usk_sysctl_get(struct usk_stack_t *stack,
                    const char *name,
                    char *buf,
                    size_t len);
@@ -89,7 +582,7 @@ int usk_sysctl_get(usk_stack_t *stack,
  # Safety
  `stack` is null or from usk_stack_new; `name` and `value` are strings.
  */
-int usk_sysctl_set(usk_stack_t *stack,
+int usk_sysctl_set(struct usk_stack_t *stack,
                    const char *name,
                    const char *value);
 
@@ -98,7 +591,7 @@ int usk_sysctl_set(usk_stack_t *stack,
  # Safety
  `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
  */
-int usk_mib_read(usk_stack_t *stack,
+int usk_mib_read(struct usk_stack_t *stack,
                  const char *name,
                  uint64_t *value);
 
@@ -108,7 +601,7 @@ int usk_mib_read(usk_stack_t *stack,
  # Safety
  `stack` is null or from usk_stack_new; `file` is a string.
  */
-int usk_pcap_start(usk_stack_t *stack,
+int usk_pcap_start(struct usk_stack_t *stack,
                    const char *file);
 
 /*
@@ -116,7 +609,7 @@ int usk_pcap_start(usk_stack_t *stack,
  # Safety
  `stack` is null or from usk_stack_new.
  */
-int usk_pcap_stop(usk_stack_t *stack);
+int usk_pcap_stop(struct usk_stack_t *stack);
 
 /*
  As epoll_create1(2).
@@ -256,6 +749,855 @@ int usk_recvmmsg(int fd,
                  unsigned int count,
                  int flags,
                  struct timespec *timeout);
+
+/*
+ Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
+ connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
+ # Safety
+ `o` is owned; `to` is readable.
+ */
+int usk_route_connect(struct usk_owned_t *o,
+                      const struct usk_addr_t *to);
+
+/*
+ Dissolves the association: no peer, state TCP_CLOSE (7). The port stays.
+ # Safety
+ `o` is owned.
+ */
+int usk_route_disconnect(struct usk_owned_t *o);
+
+/*
+ Bytes of transport header and payload that fit in one IP packet to the peer: the path MTU without the IP header.
+ -ENOTCONN without a peer; -ENETUNREACH.
+ # Safety
+ `o` is owned.
+ */
+int usk_path_mtu(struct usk_owned_t *o);
+
+/*
+ Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header, fragments where
+ the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes `skb`, always. -ENOTCONN,
+ -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's queue is full: a loss like any other).
+ # Safety
+ `o` is owned; `skb` is the caller's, and not used afterwards.
+ */
+int usk_xmit(struct usk_owned_t *o,
+             struct usk_skb_t *skb);
+
+/*
+ As usk_xmit, to an address.
+ # Safety
+ As usk_xmit; `to` is readable.
+ */
+int usk_xmit_to(struct usk_owned_t *o, struct usk_skb_t *skb, const struct usk_addr_t *to);
+
+/*
+ Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that `info`
+ describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet context.
+ # Safety
+ `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
+ */
+int usk_reply(struct usk_proto_t *proto,
+              const struct usk_packet_info_t *info,
+              struct usk_skb_t *skb);
+
+/*
+ setsockopt(2) of the IP levels (IPPROTO_IP, IPPROTO_IPV6), for the setsockopt operation. -ENOPROTOOPT for another.
+ # Safety
+ `o` is owned; `value` is readable for `len` bytes.
+ */
+int usk_ip_setsockopt(struct usk_owned_t *o,
+                      int level,
+                      int name,
+                      const void *value,
+                      size_t len);
+
+/*
+ getsockopt(2) of the IP levels: writes at most `len` bytes, returns how many. -ENOPROTOOPT for another.
+ # Safety
+ `o` is owned; `value` is writable for `len` bytes.
+ */
+ptrdiff_t usk_ip_getsockopt(struct usk_owned_t *o,
+                            int level,
+                            int name,
+                            void *value,
+                            size_t len);
+
+/*
+ The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed one after the
+ other (csum_partial).
+ # Safety
+ `data` is readable for `len` bytes.
+ */
+uint32_t usk_csum(const void *data,
+                  size_t len,
+                  uint32_t sum);
+
+/*
+ The sum of the pseudo-header of a packet of `len` bytes between two addresses of one family (csum_tcpudp_nofold).
+ # Safety
+ Both addresses are readable.
+ */
+uint32_t usk_csum_pseudo(const struct usk_addr_t *src,
+                         const struct usk_addr_t *dst,
+                         uint8_t protocol,
+                         uint32_t len);
+
+/*
+ The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field included, folds
+ to 0 is right (csum_fold).
+ */
+uint32_t usk_csum_fold(uint32_t sum);
+
+/*
+ Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
+ `int usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any, is called,
+ with null, when it is unloaded. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
+ directory. Null with errno on failure, and usk_config_error says why in a line: ENOENT, EINVAL, or what the entry point answered.
+ # Safety
+ `stack` is null or from usk_stack_new; `file` is a string.
+ */
+struct usk_plugin_t *usk_plugin_load(struct usk_stack_t *stack,
+                                     const char *file);
+
+/*
+ As usk_plugin_load, of code that is linked to the program: calls `init`. `name` is for messages.
+ # Safety
+ `stack` is null or from usk_stack_new; `name` is a string; `init` is an entry point.
+ */
+struct usk_plugin_t *usk_plugin_attach(struct usk_stack_t *stack,
+                                       const char *name,
+                                       usk_plugin_init_fn init);
+
+/*
+ Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY while something
+ of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the plug-in's own code.
+ # Safety
+ `plugin` is valid, and not used after success.
+ */
+int usk_plugin_unload(struct usk_plugin_t *plugin);
+
+/*
+ The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps it keeps the
+ stack from ending. Null: it has ended.
+ # Safety
+ `plugin` is valid.
+ */
+struct usk_stack_t *usk_plugin_stack(struct usk_plugin_t *plugin);
+
+/*
+ Bytes not yet taken.
+ # Safety
+ `msg` is sendmsg's argument.
+ */
+size_t usk_sendmsg_len(struct usk_sendmsg_t *msg);
+
+/*
+ MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
+ # Safety
+ `msg` is sendmsg's argument.
+ */
+int usk_sendmsg_flags(struct usk_sendmsg_t *msg);
+
+/*
+ The destination the call names (msg_name). -ENOENT: none.
+ # Safety
+ `msg` is sendmsg's argument; `addr` is writable.
+ */
+int usk_sendmsg_name(struct usk_sendmsg_t *msg, struct usk_addr_t *addr);
+
+/*
+ Takes up to `len` bytes into `to`; returns how many (copy_from_iter). usk_skb_append_msg takes them into a packet.
+ # Safety
+ `msg` is sendmsg's argument; `to` is writable for `len` bytes.
+ */
+ptrdiff_t usk_sendmsg_take(struct usk_sendmsg_t *msg,
+                           void *to,
+                           size_t len);
+
+/*
+ Bytes of room left.
+ # Safety
+ `msg` is recvmsg's argument.
+ */
+size_t usk_recvmsg_room(struct usk_recvmsg_t *msg);
+
+/*
+ MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
+ # Safety
+ `msg` is recvmsg's argument.
+ */
+int usk_recvmsg_flags(struct usk_recvmsg_t *msg);
+
+/*
+ Copies bytes to the program, as far as there is room; returns how many (copy_to_iter).
+ # Safety
+ `msg` is recvmsg's argument; `data` is readable for `len` bytes.
+ */
+ptrdiff_t usk_recvmsg_put(struct usk_recvmsg_t *msg, const void *data, size_t len);
+
+/*
+ Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how many
+ (skb_copy_datagram_msg).
+ # Safety
+ `msg` is recvmsg's argument; `skb` is a packet.
+ */
+ptrdiff_t usk_recvmsg_put_skb(struct usk_recvmsg_t *msg,
+                              struct usk_skb_t *skb,
+                              size_t offset,
+                              size_t len);
+
+/*
+ Says who sent it (msg_name).
+ # Safety
+ `msg` is recvmsg's argument; `addr` is readable.
+ */
+int usk_recvmsg_set_name(struct usk_recvmsg_t *msg, const struct usk_addr_t *addr);
+
+/*
+ Adds MSG_* bits to hand back (MSG_EOR, MSG_TRUNC): msg_flags.
+ # Safety
+ `msg` is recvmsg's argument.
+ */
+int usk_recvmsg_set_flags(struct usk_recvmsg_t *msg, int flags);
+
+/*
+ Counts `n` in counter `index` of the table's mib_names. An index beyond them is -EINVAL.
+ # Safety
+ `proto` is registered.
+ */
+int usk_proto_count(struct usk_proto_t *proto, uint32_t index, uint64_t n);
+
+/*
+ The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+ # Safety
+ `proto` is registered.
+ */
+int64_t usk_proto_sysctl(struct usk_proto_t *proto, uint32_t index);
+
+/*
+ What was given to usk_proto_register.
+ # Safety
+ `proto` is registered.
+ */
+void *usk_proto_user(struct usk_proto_t *proto);
+
+/*
+ Nanoseconds of the stack's clock: monotonic, virtual where time is.
+ # Safety
+ `proto` is registered.
+ */
+uint64_t usk_now(struct usk_proto_t *proto);
+
+/*
+ Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded.
+ # Safety
+ `proto` is registered; `to` is writable for `len` bytes.
+ */
+int usk_random(struct usk_proto_t *proto, void *to, size_t len);
+
+/*
+ Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always.
+ # Safety
+ `proto` is registered; `skb` is the caller's, and not used afterwards.
+ */
+int usk_drop(struct usk_proto_t *proto,
+             struct usk_skb_t *skb,
+             int reason);
+
+/*
+ The sock of an owned one, to hand on; valid as long as the ownership.
+ # Safety
+ `o` is owned.
+ */
+struct usk_sock_t *usk_owned_sock(struct usk_owned_t *o);
+
+/*
+ The protocol the sock belongs to; null for one that is not from C.
+ # Safety
+ `o` is owned.
+ */
+struct usk_proto_t *usk_owned_proto(struct usk_owned_t *o);
+
+/*
+ The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the sock lives.
+ # Safety
+ `o` is owned.
+ */
+void *usk_private(struct usk_owned_t *o);
+
+/*
+ Time of the event being processed, nanoseconds of the stack's clock.
+ # Safety
+ `o` is owned.
+ */
+uint64_t usk_owned_now(struct usk_owned_t *o);
+
+/*
+ Whether this is packet or timer context, where nothing may sleep.
+ # Safety
+ `o` is owned.
+ */
+int usk_in_softirq(struct usk_owned_t *o);
+
+/*
+ Runs the backlog now, in the middle of a long call (sk_flush_backlog). 1: there was something.
+ # Safety
+ `o` is owned.
+ */
+int usk_flush_backlog(struct usk_owned_t *o);
+
+/*
+ Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
+ succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10).
+ # Safety
+ `o` is owned.
+ */
+int usk_set_state(struct usk_owned_t *o,
+                  int state);
+
+/*
+ Adds to what shutdown(2) has ended: bit 0 receiving (the peer's end), bit 1 sending.
+ # Safety
+ `o` is owned.
+ */
+int usk_set_shutdown(struct usk_owned_t *o, int bits);
+
+/*
+ Whether an option or state of USK_FLAG_* is set (sock_flag).
+ # Safety
+ `o` is owned.
+ */
+int usk_sock_flag(struct usk_owned_t *o, int which);
+
+/*
+ SO_LINGER's time in nanoseconds, if it is set; -1 otherwise.
+ # Safety
+ `o` is owned.
+ */
+int64_t usk_linger(struct usk_owned_t *o);
+
+/*
+ The local end: the address packets leave from, or the one bound to; port 0: not bound.
+ # Safety
+ `o` is owned; `addr` is writable.
+ */
+int usk_local(struct usk_owned_t *o, struct usk_addr_t *addr);
+
+/*
+ The peer. -ENOTCONN without one.
+ # Safety
+ `o` is owned; `addr` is writable.
+ */
+int usk_peer(struct usk_owned_t *o, struct usk_addr_t *addr);
+
+/*
+ Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were.
+ # Safety
+ `o` is owned; both addresses are readable.
+ */
+int usk_set_ends(struct usk_owned_t *o,
+                 const struct usk_addr_t *local,
+                 const struct usk_addr_t *peer);
+
+/*
+ SO_RCVBUF, bytes of truesize.
+ # Safety
+ `o` is owned.
+ */
+int usk_rcvbuf(struct usk_owned_t *o);
+
+/*
+ SO_SNDBUF, bytes of truesize.
+ # Safety
+ `o` is owned.
+ */
+int usk_sndbuf(struct usk_owned_t *o);
+
+/*
+ Bytes of truesize in the receive queue (sk_rmem_alloc).
+ # Safety
+ `o` is owned.
+ */
+int usk_rmem(struct usk_owned_t *o);
+
+/*
+ Bytes of truesize in the send queues (sk_wmem_queued), as usk_wmem_charge and usk_wmem_uncharge count them.
+ # Safety
+ `o` is owned.
+ */
+int usk_wmem(struct usk_owned_t *o);
+
+/*
+ Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes `skb`, always.
+ Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is then dropped and counted.
+ # Safety
+ `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
+ */
+int usk_receive_push(struct usk_owned_t *o,
+                     struct usk_skb_t *skb);
+
+/*
+ The next packet of the receive queue, which stays there; null: none.
+ # Safety
+ `o` is owned; the packet is used while it is, and before the queue changes.
+ */
+struct usk_skb_t *usk_receive_peek(struct usk_owned_t *o);
+
+/*
+ Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.
+ # Safety
+ `o` is owned.
+ */
+struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
+
+/*
+ Packets in the receive queue.
+ # Safety
+ `o` is owned.
+ */
+size_t usk_receive_len(struct usk_owned_t *o);
+
+/*
+ Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
+ -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
+ # Safety
+ `o` is owned; `skb` is a packet.
+ */
+int usk_wmem_charge(struct usk_owned_t *o,
+                    struct usk_skb_t *skb);
+
+/*
+ The packet leaves the send queue. Give it with the truesize it was charged with: not grown meanwhile.
+ # Safety
+ `o` is owned; `skb` is a packet that was charged.
+ */
+int usk_wmem_uncharge(struct usk_owned_t *o,
+                      struct usk_skb_t *skb);
+
+/*
+ Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back. -ENOBUFS.
+ # Safety
+ `o` is owned.
+ */
+int usk_mem_charge(struct usk_owned_t *o,
+                   int size);
+
+/*
+ Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
+ soon as the owner lets go. -EINVAL: no such index.
+ # Safety
+ `o` is owned.
+ */
+int usk_timer_arm(struct usk_owned_t *o,
+                  uint32_t index,
+                  uint64_t at);
+
+/*
+ Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb: compare
+ the time there.
+ # Safety
+ `o` is owned.
+ */
+int usk_timer_cancel(struct usk_owned_t *o,
+                     uint32_t index);
+
+/*
+ When timer `index` fires, nanoseconds of the stack's clock; 0: not armed, or it has fired.
+ # Safety
+ `o` is owned.
+ */
+uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
+
+/*
+ The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
+ connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
+ with the last handle.
+ # Safety
+ `o` is owned.
+ */
+int usk_done(struct usk_owned_t *o);
+
+/*
+ Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
+ table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first.
+ # Safety
+ `o` is owned.
+ */
+int usk_get_port(struct usk_owned_t *o,
+                 uint16_t port);
+
+/*
+ Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
+ null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends.
+ # Safety
+ `o` is owned.
+ */
+int usk_hash(struct usk_owned_t *o);
+
+/*
+ Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them null.
+ # Safety
+ `o` is owned.
+ */
+int usk_unhash(struct usk_owned_t *o);
+
+/*
+ The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening one. Null: none.
+ Give it back with usk_sock_put. `ifindex`: the interface it came by.
+ # Safety
+ `proto` is registered; both addresses are readable.
+ */
+struct usk_sock_t *usk_proto_lookup(struct usk_proto_t *proto,
+                                    const struct usk_addr_t *local,
+                                    const struct usk_addr_t *remote,
+                                    uint32_t ifindex);
+
+/*
+ A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the listener's IP
+ level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and state, usk_hash it, release
+ it, give it to usk_accept_push, then usk_sock_put.
+ # Safety
+ `listener` is owned.
+ */
+struct usk_sock_t *usk_new_child(struct usk_owned_t *listener);
+
+/*
+ Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
+ full; the caller closes the child.
+ # Safety
+ `listener` is owned; `child` is valid.
+ */
+int usk_accept_push(struct usk_owned_t *listener,
+                    struct usk_sock_t *child);
+
+/*
+ Connections that wait for accept(2), and how many may (listen(2)'s backlog): more is full.
+ # Safety
+ `listener` is owned; `max` is writable or null.
+ */
+uint32_t usk_accept_len(struct usk_owned_t *listener, uint32_t *max);
+
+/*
+ Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
+ # Safety
+ `o` is owned.
+ */
+int usk_listen_start(struct usk_owned_t *o,
+                     uint32_t backlog);
+
+/*
+ Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
+ the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+ # Safety
+ `sk` is valid and not owned by the caller; `err` is writable.
+ */
+struct usk_sock_t *usk_accept_wait(struct usk_sock_t *sk,
+                                   int nonblock,
+                                   int *err);
+
+/*
+ Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a
+ negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required operation, a
+ name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is taken.
+ # Safety
+ `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+ */
+int usk_proto_register(struct usk_plugin_t *plugin,
+                       const struct usk_proto *table,
+                       void *user,
+                       struct usk_proto_t **out);
+
+/*
+ Unregisters a protocol. -EBUSY while a socket of it exists; -ENOENT when it was already.
+ # Safety
+ `proto` is registered, and not used after success.
+ */
+int usk_proto_unregister(struct usk_proto_t *proto);
+
+/*
+ A new, empty packet (alloc_skb).
+ */
+struct usk_skb_t *usk_skb_new(void);
+
+/*
+ Frees a packet (kfree_skb). Null is ignored.
+ # Safety
+ `skb` is null or the caller's, and not used afterwards.
+ */
+void usk_skb_free(struct usk_skb_t *skb);
+
+/*
+ A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the original waits
+ for its acknowledgement. Its notes are zero.
+ # Safety
+ `skb` is a packet.
+ */
+struct usk_skb_t *usk_skb_share(struct usk_skb_t *skb);
+
+/*
+ Bytes in the packet, headers that are pushed and not yet pulled included.
+ # Safety
+ `skb` is a packet.
+ */
+size_t usk_skb_len(struct usk_skb_t *skb);
+
+/*
+ Bytes of memory the packet is charged with (truesize).
+ # Safety
+ `skb` is a packet.
+ */
+uint32_t usk_skb_truesize(struct usk_skb_t *skb);
+
+/*
+ The notes a protocol keeps on a packet: USK_SKB_CB bytes aligned to 8, zero at first (sk_buff.cb).
+ # Safety
+ `skb` is a packet.
+ */
+void *usk_skb_cb(struct usk_skb_t *skb);
+
+/*
+ Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a new packet has
+ 128 bytes, of which IP and the link want 76.
+ # Safety
+ `skb` is a packet; the bytes are used before it is changed.
+ */
+void *usk_skb_push(struct usk_skb_t *skb,
+                   size_t n);
+
+/*
+ Forgets the first `n` bytes (skb_pull). -EINVAL: there are fewer, nothing is done.
+ # Safety
+ `skb` is a packet.
+ */
+int usk_skb_pull(struct usk_skb_t *skb, size_t n);
+
+/*
+ Shortens the packet to `n` bytes (skb_trim); no effect when it is not longer.
+ # Safety
+ `skb` is a packet.
+ */
+int usk_skb_trim(struct usk_skb_t *skb, size_t n);
+
+/*
+ The first `n` bytes in one piece (pskb_may_pull), to read; null when the packet is shorter.
+ # Safety
+ `skb` is a packet; the bytes are used before it is changed.
+ */
+const void *usk_skb_header(struct usk_skb_t *skb, size_t n);
+
+/*
+ Copies bytes from `offset` on out of the packet; returns how many there were (skb_copy_bits).
+ # Safety
+ `skb` is a packet; `to` is writable for `len` bytes.
+ */
+ptrdiff_t usk_skb_copy(struct usk_skb_t *skb, size_t offset, void *to, size_t len);
+
+/*
+ Appends a copy of `len` bytes. The packet's truesize grows.
+ # Safety
+ `skb` is a packet; `data` is readable for `len` bytes.
+ */
+int usk_skb_append(struct usk_skb_t *skb, const void *data, size_t len);
+
+/*
+ Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
+ # Safety
+ `skb` is a packet; `msg` is an operation's argument.
+ */
+ptrdiff_t usk_skb_append_msg(struct usk_skb_t *skb, struct usk_sendmsg_t *msg, size_t len);
+
+/*
+ The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
+ are not there do not count.
+ # Safety
+ `skb` is a packet.
+ */
+uint32_t usk_skb_csum(struct usk_skb_t *skb,
+                      size_t offset,
+                      size_t len,
+                      uint32_t sum);
+
+/*
+ The checksum of this packet need not be looked at: it never left the machine, or the device did (CHECKSUM_UNNECESSARY).
+ # Safety
+ `skb` is a packet.
+ */
+int usk_skb_csum_unnecessary(struct usk_skb_t *skb);
+
+/*
+ An empty queue (skb_queue_head_init).
+ */
+struct usk_queue_t *usk_queue_new(void);
+
+/*
+ Frees a queue and the packets in it (skb_queue_purge). Null is ignored.
+ # Safety
+ `q` is null or from usk_queue_new, and not used afterwards.
+ */
+void usk_queue_free(struct usk_queue_t *q);
+
+/*
+ Packets in the queue.
+ # Safety
+ `q` is a queue.
+ */
+size_t usk_queue_len(struct usk_queue_t *q);
+
+/*
+ Puts a packet before place `at` (0: the front); beyond the end is the end. Takes `skb`, always.
+ # Safety
+ `q` is a queue; `skb` is the caller's, and not used afterwards but through the queue.
+ */
+int usk_queue_insert(struct usk_queue_t *q, size_t at, struct usk_skb_t *skb);
+
+/*
+ Puts a packet at the end (skb_queue_tail). Takes `skb`, always.
+ # Safety
+ As usk_queue_insert.
+ */
+int usk_queue_push(struct usk_queue_t *q, struct usk_skb_t *skb);
+
+/*
+ The packet at place `at`, which stays there; null: there are not that many (skb_peek).
+ # Safety
+ `q` is a queue; the packet is used before the queue changes.
+ */
+struct usk_skb_t *usk_queue_peek(struct usk_queue_t *q, size_t at);
+
+/*
+ Takes the packet at place `at` out; the caller's to free. Null: there are not that many (__skb_unlink).
+ # Safety
+ `q` is a queue.
+ */
+struct usk_skb_t *usk_queue_remove(struct usk_queue_t *q,
+                                   size_t at);
+
+/*
+ Takes the first packet out (skb_dequeue); null: none.
+ # Safety
+ `q` is a queue.
+ */
+struct usk_skb_t *usk_queue_pop(struct usk_queue_t *q);
+
+/*
+ Keeps a sock beyond the operation that was given it (sock_hold). Returns `sk`.
+ # Safety
+ `sk` is valid.
+ */
+struct usk_sock_t *usk_sock_hold(struct usk_sock_t *sk);
+
+/*
+ Gives a held sock back (sock_put). Null is ignored. Not while it is owned by the caller.
+ # Safety
+ `sk` is null or held, and not used afterwards.
+ */
+void usk_sock_put(struct usk_sock_t *sk);
+
+/*
+ Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
+ the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
+ usk_new_child). Returns 0, or -EINVAL for null.
+ # Safety
+ `sk` is valid until the release; `o` is writable, and not owned now.
+ */
+int usk_lock_sock(struct usk_sock_t *sk,
+                  struct usk_owned_t *o);
+
+/*
+ Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.
+ Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released already.
+ # Safety
+ `o` is readable.
+ */
+int usk_release_sock(struct usk_owned_t *o);
+
+/*
+ Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets go. Takes
+ `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
+ # Safety
+ `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
+ */
+int usk_deliver(struct usk_sock_t *sk,
+                struct usk_skb_t *skb);
+
+/*
+ Asks for release_cb with these bits: now, or when the owner lets go. From any thread that does not own the sock.
+ # Safety
+ `sk` is valid.
+ */
+int usk_defer(struct usk_sock_t *sk,
+              uint32_t bits);
+
+/*
+ Sets the pending error (SO_ERROR) and wakes everybody (sk_error_report). `err` is a positive errno. Owned or not.
+ # Safety
+ `sk` is valid.
+ */
+int usk_error_report(struct usk_sock_t *sk,
+                     int err);
+
+/*
+ Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_error(struct usk_sock_t *sk);
+
+/*
+ Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
+ # Safety
+ `sk` is valid.
+ */
+int usk_wake(struct usk_sock_t *sk, uint32_t events);
+
+/*
+ The state, by Linux's numbers (TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10): sk_state.
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_state(struct usk_sock_t *sk);
+
+/*
+ What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_shutdown(struct usk_sock_t *sk);
+
+/*
+ AF_INET or AF_INET6.
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_family(struct usk_sock_t *sk);
+
+/*
+ Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
+ looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
+ clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal.
+ # Safety
+ `o` is owned.
+ */
+int usk_wait(struct usk_owned_t *o,
+             uint32_t events,
+             uint64_t deadline);
+
+/*
+ When a receive must give up by SO_RCVTIMEO, as usk_wait takes it (sock_rcvtimeo); `dontwait`: now, that is 0.
+ # Safety
+ `o` is owned.
+ */
+uint64_t usk_rcvtimeo(struct usk_owned_t *o,
+                      int dontwait);
+
+/*
+ When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.
+ # Safety
+ `o` is owned.
+ */
+uint64_t usk_sndtimeo(struct usk_owned_t *o,
+                      int dontwait);
 
 /*
  As poll(2), for any descriptors together. Errors: EFAULT, EINTR, EINVAL.

@@ -14,6 +14,7 @@
 //! | `gw` | default route's next hop; may be repeated for the other family |
 //! | `route` | destination/prefix length, by the device; may be repeated |
 //! | `pcap` | file to capture the device's packets to |
+//! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
 //! | `sysctl.NAME` | value of a sysctl |
 //!
 //! Without `tun` or `packet` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
@@ -31,8 +32,8 @@ use crate::wire::addr::Cidr;
 use parking_lot::Mutex;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Why a configuration was refused: one line for a person, and the errno for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub struct Config {
     gateways: Vec<IpAddr>,
     routes: Vec<Cidr>,
     pcap: Option<PathBuf>,
+    plugins: Vec<PathBuf>,
     sysctls: Vec<(String, String)>,
 }
 
@@ -94,6 +96,7 @@ impl Config {
             gateways: Vec::new(),
             routes: Vec::new(),
             pcap: None,
+            plugins: Vec::new(),
             sysctls: Vec::new(),
         };
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
@@ -127,6 +130,7 @@ impl Config {
                 "route" => c.routes.push(cidr()?),
                 "gw" => c.gateways.push(value.parse().map_err(|_| bad(format!("{key}={value}: not an address")))?),
                 "pcap" => c.pcap = Some(PathBuf::from(value)),
+                "plugin" => c.plugins.push(PathBuf::from(value)),
                 _ => match key.strip_prefix("sysctl.") {
                     Some(name) => c.sysctls.push((name.to_owned(), value.to_owned())),
                     None => return Err(bad(format!("{key:?} is not a known key"))),
@@ -190,6 +194,12 @@ impl Config {
             runner: Arc::new(Lease::new(self.queues)),
         })
         .map_err(plain("stack"))?;
+        for file in &self.plugins {
+            let shown = file.display();
+            let load =
+                *PLUGIN_LOADER.get().ok_or_else(|| bad(format!("plugin={shown}: this program loads no plug-ins")))?;
+            load(&stack, file)?;
+        }
         for (name, value) in &self.sysctls {
             stack.sysctl_set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
         }
@@ -234,6 +244,16 @@ impl Config {
         }
         Ok(stack)
     }
+}
+
+/// Loads a shared object into a stack.
+pub type PluginLoader = fn(&Arc<Stack>, &Path) -> Result<(), ConfigError>;
+
+static PLUGIN_LOADER: OnceLock<PluginLoader> = OnceLock::new();
+
+/// Says how this process loads plug-ins: the C ABI does, which is where they plug in. The first one stays.
+pub fn set_plugin_loader(loader: PluginLoader) {
+    PLUGIN_LOADER.get_or_init(|| loader);
 }
 
 /// Parses and builds.

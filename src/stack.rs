@@ -184,6 +184,8 @@ pub struct Stack {
     pub sock_ops: crate::tcp::sock_ops::SockOpsRegistry,
     /// Timers.
     pub timers: Timers,
+    /// Plug-ins that were loaded; dropping one unloads it.
+    pub plugins: Mutex<Vec<Arc<dyn std::any::Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
@@ -208,6 +210,7 @@ impl Stack {
             cong: crate::tcp::cong::CongRegistry::new(),
             sock_ops: Default::default(),
             timers: Timers::new(),
+            plugins: Mutex::default(),
             runner,
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),

@@ -1,13 +1,12 @@
 //! Stacks from C: the default one, further ones side by side, their sysctls, counters and captures.
 
 use crate::boundary::boundary;
-use crate::ptr;
+use crate::{plugin, ptr};
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::path::Path;
 use std::sync::Arc;
 use usersock::config::{self, ConfigError};
-use usersock::counters::Mib;
 use usersock::device::pcap;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
@@ -20,15 +19,31 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
-fn noted(e: ConfigError) -> Error {
-    let text = CString::new(e.message.replace('\0', " ")).unwrap_or_default();
+/// Keeps a line for usk_config_error.
+pub(crate) fn note(line: &str) {
+    let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
     LAST_ERROR.with(|l| *l.borrow_mut() = text);
+}
+
+/// The line kept last.
+pub(crate) fn noted_line() -> String {
+    LAST_ERROR.with(|l| l.borrow().to_string_lossy().into_owned())
+}
+
+pub(crate) fn noted(e: ConfigError) -> Error {
+    note(&e.message);
     e.error
+}
+
+/// A stack for a C program to keep.
+pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
+    Box::into_raw(Box::new(usk_stack_t(stack)))
 }
 
 /// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the in-memory
 /// loopback alone.
 pub fn default_stack() -> Result<Arc<Stack>> {
+    plugin::load::enable();
     config::default_stack().map_err(noted)
 }
 
@@ -39,7 +54,7 @@ pub fn set_default_stack(stack: Arc<Stack>) -> Result<()> {
 
 /// # Safety
 /// `stack` is null or from usk_stack_new and not freed.
-unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
+pub(crate) unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
     // SAFETY: the caller vouches for it.
     match unsafe { stack.as_ref() } {
         Some(s) => Ok(s.0.clone()),
@@ -49,7 +64,7 @@ unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
 
 /// Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
 /// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
-/// sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
+/// plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
 /// given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
 /// # Safety
 /// `config` is null or a string.
@@ -61,6 +76,7 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
         }
         // SAFETY: not null, a string by the caller's word.
         let text = unsafe { ptr::string(config) }?;
+        plugin::load::enable();
         config::set_default_stack(|| config::build(text)).map_err(noted)?;
         Ok(0)
     })
@@ -82,8 +98,8 @@ pub unsafe extern "C" fn usk_stack_new(config: *const c_char) -> *mut usk_stack_
     boundary(|| {
         // SAFETY: a string by the caller's word.
         let text = if config.is_null() { "" } else { unsafe { ptr::string(config) }? };
-        let stack = config::build(text).map_err(noted)?;
-        Ok(Box::into_raw(Box::new(usk_stack_t(stack))))
+        plugin::load::enable();
+        config::build(text).map(give_stack).map_err(noted)
     })
 }
 
@@ -156,7 +172,7 @@ pub unsafe extern "C" fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_ch
     boundary(|| {
         // SAFETY: the caller vouches for all three.
         let (stack, name, value) = unsafe { (stack_of(stack)?, ptr::string(name)?, ptr::value_mut(value)?) };
-        *value = stack.mib.get(Mib::from_name(name).ok_or(Error::NoEnt)?);
+        *value = stack.mib.get_by_name(name).ok_or(Error::NoEnt)?;
         Ok(0)
     })
 }

@@ -8,6 +8,7 @@
 //! | `transfer` | sendfile, splice |
 //! | `poll` | poll, ppoll, select |
 //! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
+//! | `plugin` | protocols and more in C, at run time |
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic becomes
 //! EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own; calls that POSIX
@@ -21,6 +22,7 @@ mod cmsg;
 pub mod epoll;
 pub mod fdtable;
 pub mod io;
+pub mod plugin;
 pub mod poll;
 mod probe;
 pub mod ptr;

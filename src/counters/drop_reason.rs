@@ -127,6 +127,7 @@ reasons! {
     PacketSockError "PACKET_SOCK_ERROR" "A packet socket could not take it.",
     MacInvalidSource "MAC_INVALID_SOURCE" "Multicast or zero Ethernet source.",
     LinkLoss "LINK_LOSS" "The simulated link lost it on purpose (ours, not Linux's).",
+    PluginCsum "PLUGIN_CSUM" "Wrong checksum, says a plugged-in protocol (ours, not Linux's).",
     PluginRefused "PLUGIN_REFUSED" "A plugged-in protocol, device or hook refused it (ours, not Linux's).",
 }
 

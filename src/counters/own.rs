@@ -43,7 +43,8 @@ impl OwnCounters {
     /// A new counter at zero. EINVAL: not 1 to 63 letters and digits, the first a letter; EEXIST: the name is taken, by one of
     /// Linux's or by another's.
     pub fn register(&self, name: &str) -> Result<Arc<OwnCounter>> {
-        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_alphabetic());
+        let letters =
+            name.bytes().all(|b| b.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_alphabetic());
         if !letters || name.len() > 63 {
             return Err(Error::Inval);
         }

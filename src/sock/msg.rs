@@ -207,7 +207,7 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
     }
 
     /// Copies bytes `from..from + len` of a packet, as far as there is room; returns how many.
-    pub fn put_skb(&mut self, skb: &super::skb::Skb, from: usize, len: usize) -> usize {
+    pub fn put_skb(&mut self, skb: &super::skb::SkbInner, from: usize, len: usize) -> usize {
         let (mut skip, mut left, mut done) = (from, len, 0);
         for s in skb.slices() {
             if skip >= s.len() {

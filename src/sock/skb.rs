@@ -268,34 +268,6 @@ impl Skb {
         skb
     }
 
-    /// Shares this packet's payload and copies its head: what goes to the device while the original waits for its
-    /// acknowledgement (skb_clone). The owner is not inherited.
-    pub fn share(&self) -> Skb {
-        let mut s = Skb::new();
-        let (a, b) = (self.head_start as usize, self.head_end as usize);
-        s.head[a..b].copy_from_slice(&self.head[a..b]);
-        s.head_start = self.head_start;
-        s.head_end = self.head_end;
-        s.frags = self.frags.clone();
-        s.len = self.len;
-        s.truesize = self.truesize;
-        s.ifindex = self.ifindex;
-        s.l3 = self.l3;
-        s.link_multicast = self.link_multicast;
-        s.csum = self.csum;
-        s.gso_size = self.gso_size;
-        s.gso_type = self.gso_type;
-        s.rx_segs = self.rx_segs;
-        s.nh_len = self.nh_len;
-        s.tstamp = self.tstamp;
-        s.tx_time = self.tx_time;
-        s.hash = self.hash;
-        s.tcp = self.tcp;
-        s.rx = self.rx;
-        s.saved_header = self.saved_header.clone();
-        s
-    }
-
     /// Cuts the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares pages. The
     /// head must be empty (a queued segment, not a built one). Notes in `tcp` are copied, for the caller to adjust.
     pub fn split_off(&mut self, at: usize) -> Skb {
@@ -332,6 +304,34 @@ impl Skb {
 }
 
 impl SkbInner {
+    /// Shares this packet's payload and copies its head: what goes to the device while the original waits for its
+    /// acknowledgement (skb_clone). The owner is not inherited.
+    pub fn share(&self) -> Skb {
+        let mut s = Skb::new();
+        let (a, b) = (self.head_start as usize, self.head_end as usize);
+        s.head[a..b].copy_from_slice(&self.head[a..b]);
+        s.head_start = self.head_start;
+        s.head_end = self.head_end;
+        s.frags = self.frags.clone();
+        s.len = self.len;
+        s.truesize = self.truesize;
+        s.ifindex = self.ifindex;
+        s.l3 = self.l3;
+        s.link_multicast = self.link_multicast;
+        s.csum = self.csum;
+        s.gso_size = self.gso_size;
+        s.gso_type = self.gso_type;
+        s.rx_segs = self.rx_segs;
+        s.nh_len = self.nh_len;
+        s.tstamp = self.tstamp;
+        s.tx_time = self.tx_time;
+        s.hash = self.hash;
+        s.tcp = self.tcp;
+        s.rx = self.rx;
+        s.saved_header = self.saved_header.clone();
+        s
+    }
+
     /// Bytes in the packet, head and fragments.
     #[inline]
     pub fn len(&self) -> usize {

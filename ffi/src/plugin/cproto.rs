@@ -1,0 +1,803 @@
+//! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. What a function answers is
+//! checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
+
+use super::load::{self, Item, Library, Plugin};
+use super::msg::{lend_recv, lend_send};
+use super::owned::{Owned, parts, usk_addr_t, usk_owned_t};
+use super::ports;
+use super::proto::*;
+use super::skb;
+use super::sock::{self, lend};
+use super::table::{contain, length, status};
+use std::any::Any;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use usersock::counters::{DropReason, OwnCounter};
+use usersock::error::{Error, Result};
+use usersock::inet::{AcceptQueue, PortTable};
+use usersock::ip::{IcmpError, PacketInfo, datagram, sockopt};
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, SockRef};
+use usersock::sock::skb::{HEAD, Skb};
+use usersock::sock::wait::Events;
+use usersock::sock::{Sock, SockCommon, SockGuard, SockState, datagram_poll, flag, mem};
+use usersock::stack::{Stack, TimerSlot};
+use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
+
+/// Most bytes of a sock's own memory.
+const MAX_OBJ_SIZE: u32 = 65_536;
+/// Most counters, and most sysctls, of a table: a list without end is noticed.
+const MAX_LIST: usize = 256;
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+
+/// A registered C protocol.
+pub(crate) struct Registration {
+    table: usk_proto,
+    name: String,
+    stack: Weak<Stack>,
+    user: *mut c_void,
+    plugin: Weak<Plugin>,
+    /// Keeps the code loaded.
+    library: Option<Arc<Library>>,
+    pub(super) ports: PortTable,
+    pub(super) counters: Vec<Arc<OwnCounter>>,
+    sysctls: Vec<SysctlId>,
+}
+
+// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
+unsafe impl Send for Registration {}
+// SAFETY: as above.
+unsafe impl Sync for Registration {}
+
+/// The C protocol's part of a sock.
+pub(crate) struct Private {
+    reg: Arc<Registration>,
+    /// In words of 16 bytes, for their alignment.
+    memory: Box<[u128]>,
+    timers: Vec<TimerSlot>,
+    /// Bytes charged by usk_mem_charge.
+    charged: i32,
+    pub(super) accept: Option<Box<AcceptQueue>>,
+    /// In the port table under `common.sport`.
+    pub(super) bound: bool,
+    /// Made by usk_new_child.
+    pub(super) child: bool,
+    /// In the port table under a listener's port: which, and to whom.
+    pub(super) adopted: Option<(u16, (IpAddr, u16))>,
+    /// `destroy` has run.
+    done: bool,
+}
+
+impl Private {
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.reg
+    }
+    pub(super) fn proto(&self) -> *mut usk_proto_t {
+        self.reg.handle()
+    }
+    pub(super) fn memory(&mut self) -> *mut c_void {
+        self.memory.as_mut_ptr().cast()
+    }
+    /// The slot of a timer, made when first asked for. None: no such index.
+    pub(super) fn timer(&mut self, index: u32) -> Option<&mut TimerSlot> {
+        let index = usize::try_from(index).ok().filter(|i| *i < 32)?;
+        while self.timers.len() <= index {
+            self.timers.push(TimerSlot::default());
+        }
+        self.timers.get_mut(index)
+    }
+    pub(super) fn charge(
+        &mut self,
+        stack: &Arc<Stack>,
+        sock: &Arc<Sock>,
+        sk: &mut SockCommon,
+        size: i32,
+    ) -> Result<()> {
+        let charged = self.charged.checked_add(size).filter(|n| *n >= 0).ok_or(Error::Inval)?;
+        if size > 0 {
+            if !mem::schedule(stack, sock, sk, size, mem::Kind::Send) {
+                return Err(Error::NoBufs);
+            }
+            mem::charge(sk, size);
+        } else {
+            mem::uncharge(sock, sk, -size);
+        }
+        self.charged = charged;
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `p` is null or a string.
+unsafe fn text(p: *const c_char, what: &str) -> Result<String> {
+    if p.is_null() {
+        return Err(load::refused(format!("struct usk_proto: {what} is null")));
+    }
+    // SAFETY: a string by the caller's word.
+    let s = unsafe { CStr::from_ptr(p) }.to_str();
+    s.map(str::to_owned).map_err(|_| load::refused(format!("struct usk_proto: {what} is not UTF-8")))
+}
+
+impl Registration {
+    /// # Safety
+    /// `p` is null, or registered.
+    pub(crate) unsafe fn of(p: *mut usk_proto_t) -> Result<ManuallyDrop<Arc<Registration>>> {
+        if p.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: a valid handle is the address in an Arc that the registry or a sock holds; the count is left alone.
+        Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Registration>().cast_const()) }))
+    }
+
+    pub(crate) fn handle(&self) -> *mut usk_proto_t {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+    /// EINVAL once the stack has ended.
+    pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
+        self.stack.upgrade().ok_or(Error::Inval)
+    }
+    pub(crate) fn user(&self) -> *mut c_void {
+        self.user
+    }
+    pub(crate) fn number(&self) -> u8 {
+        self.table.protocol as u8
+    }
+    pub(crate) fn sysctl(&self, index: usize) -> Option<i64> {
+        let id = self.sysctls.get(index)?;
+        i64::try_from(self.stack.upgrade()?.sysctl.get_number(*id).ok()?).ok()
+    }
+    fn flag(&self, bit: u32) -> bool {
+        self.table.flags & bit != 0
+    }
+
+    /// What does not fit, as a line.
+    fn check(table: &usk_proto, name: &str) -> std::result::Result<(), String> {
+        let lacks = |what: &str| Err(format!("struct usk_proto {name:?}: {what}"));
+        let all = USK_PROTO_V4
+            | USK_PROTO_V6
+            | USK_PROTO_DEFAULT
+            | USK_PROTO_CONNECTIONS
+            | USK_PROTO_NO_AUTOBIND
+            | USK_PROTO_NO_PORTS;
+        if name.is_empty() || name.len() > 31 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'.') {
+            return lacks("a name is 1 to 31 printable characters without dot");
+        }
+        if table.flags & !all != 0 {
+            return lacks("unknown flags");
+        }
+        if table.flags & (USK_PROTO_V4 | USK_PROTO_V6) == 0 {
+            return lacks("neither USK_PROTO_V4 nor USK_PROTO_V6");
+        }
+        if !(1..=10).contains(&table.socket_type) {
+            return lacks("socket_type is not a socket's");
+        }
+        if !(1..=255).contains(&table.protocol) {
+            return lacks("protocol is not 1 to 255");
+        }
+        if table.obj_size > MAX_OBJ_SIZE {
+            return lacks("obj_size above 65536");
+        }
+        if table.max_header as usize > HEAD {
+            return lacks("max_header above what a packet has room for");
+        }
+        if table.sendmsg.is_none() {
+            return lacks("sendmsg is null");
+        }
+        if table.recvmsg.is_none() {
+            return lacks("recvmsg is null");
+        }
+        if table.rcv.is_some() && table.backlog_rcv.is_none() {
+            return lacks("rcv without backlog_rcv");
+        }
+        Ok(())
+    }
+
+    /// Registers a table: all of it, or nothing. The line that says why not is kept for usk_config_error.
+    /// # Safety
+    /// The table's strings and lists are ended, and its functions what they say.
+    pub(crate) unsafe fn register(
+        plugin: &Arc<Plugin>,
+        table: usk_proto,
+        user: *mut c_void,
+    ) -> Result<Arc<Registration>> {
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { text(table.name, "name") }?;
+        Registration::check(&table, &name).map_err(load::refused)?;
+        let stack = plugin.stack()?;
+        let mut undo = Undo { stack: &stack, counters: Vec::new(), sysctls: Vec::new() };
+        // SAFETY: ended lists by the caller's word.
+        unsafe {
+            undo.register_counters(&table)?;
+            undo.register_sysctls(&table, &name)?;
+        }
+        let reg = Arc::new(Registration {
+            table,
+            name,
+            stack: Arc::downgrade(&stack),
+            user,
+            plugin: Arc::downgrade(plugin),
+            library: plugin.library(),
+            ports: PortTable::default(),
+            counters: undo.counters.clone(),
+            sysctls: undo.sysctls.clone(),
+        });
+        let key = |family| ProtoSwitch {
+            family,
+            ty: table.socket_type,
+            protocol: table.protocol,
+            default: table.flags & USK_PROTO_DEFAULT != 0,
+            proto: reg.clone(),
+        };
+        let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
+            .into_iter()
+            .filter(|(bit, _)| table.flags & bit != 0)
+            .map(|(_, family)| key(family))
+            .collect();
+        let number = [table.protocol as u8];
+        let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
+            table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
+        stack.registry.register(&keys, handler).map_err(|e| {
+            load::refused(e.to_string());
+            e.error()
+        })?;
+        undo.keep();
+        plugin.registered(reg.clone());
+        Ok(reg)
+    }
+}
+
+/// What is registered beside the protocol, taken out again unless all of it fits.
+struct Undo<'a> {
+    stack: &'a Arc<Stack>,
+    counters: Vec<Arc<OwnCounter>>,
+    sysctls: Vec<SysctlId>,
+}
+
+impl Undo<'_> {
+    /// # Safety
+    /// The list is null or ended by null, its strings are strings.
+    unsafe fn register_counters(&mut self, table: &usk_proto) -> Result<()> {
+        if table.mib_names.is_null() {
+            return Ok(());
+        }
+        for i in 0..=MAX_LIST {
+            // SAFETY: the list has not ended before `i`.
+            let p = unsafe { *table.mib_names.add(i) };
+            if p.is_null() {
+                return Ok(());
+            }
+            // SAFETY: a string by the caller's word.
+            let name = unsafe { text(p, "a counter's name") }?;
+            let counter = self.stack.mib.own.register(&name).map_err(|e| {
+                load::refused(format!("struct usk_proto: counter {name:?}: {e}"));
+                e
+            })?;
+            self.counters.push(counter);
+        }
+        Err(load::refused(format!("struct usk_proto: more than {MAX_LIST} counters, or no null at their end")))
+    }
+
+    /// # Safety
+    /// The list is null or ended by a null name, its strings are strings.
+    unsafe fn register_sysctls(&mut self, table: &usk_proto, proto: &str) -> Result<()> {
+        if table.sysctls.is_null() {
+            return Ok(());
+        }
+        for i in 0..=MAX_LIST {
+            // SAFETY: the list has not ended before `i`.
+            let s = unsafe { *table.sysctls.add(i) };
+            if s.name.is_null() {
+                return Ok(());
+            }
+            // SAFETY: strings by the caller's word.
+            let (name, help) = unsafe {
+                (text(s.name, "a sysctl's name")?, if s.help.is_null() { String::new() } else { text(s.help, "help")? })
+            };
+            let name = format!("net.{}.{name}", proto.to_ascii_lowercase());
+            let spec = SysctlSpec {
+                kind: Kind::Number { min: s.min.into(), max: s.max.into() },
+                default: s.value.to_string(),
+                mode: Mode::Rw,
+                help,
+            };
+            let id = self.stack.sysctl.register(&name, spec).map_err(|e| {
+                load::refused(format!("struct usk_proto: sysctl {name}: {e}"));
+                e
+            })?;
+            self.sysctls.push(id);
+        }
+        Err(load::refused(format!("struct usk_proto: more than {MAX_LIST} sysctls, or no null name at their end")))
+    }
+
+    fn keep(mut self) {
+        self.counters.clear();
+        self.sysctls.clear();
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        forget(self.stack, &self.counters, &self.sysctls);
+    }
+}
+
+/// They may have gone already: then there is nothing to do.
+fn forget(stack: &Stack, counters: &[Arc<OwnCounter>], sysctls: &[SysctlId]) {
+    for c in counters {
+        let _ = stack.mib.own.unregister(c.name());
+    }
+    for id in sysctls {
+        let _ = stack.sysctl.unregister(*id);
+    }
+}
+
+impl Item for Registration {
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        stack.registry.unregister(&self.name).map_err(|e| e.error())?;
+        forget(stack, &self.counters, &self.sysctls);
+        Ok(())
+    }
+    fn key(&self) -> usize {
+        self.handle() as usize
+    }
+    fn plugin(&self) -> &Weak<Plugin> {
+        &self.plugin
+    }
+}
+
+/// The function broke its word, or left by an exception: the socket is broken.
+fn broken(g: &mut SockGuard<'_>) {
+    g.common.broken = true;
+    g.sock.report_error(Error::Io);
+}
+
+/// Runs an operation with the sock owned. EIO: it is broken, or is now.
+fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
+    if g.common.broken {
+        return Err(Error::Io);
+    }
+    let r = contain(|| Owned::lend(g, f));
+    if r.is_err() {
+        broken(g);
+    }
+    r
+}
+
+/// As [`owned`], of one that answers 0 or a negative errno.
+fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
+    let r = owned(g, f)?;
+    if !(-4095..=0).contains(&r) {
+        broken(g);
+    }
+    status(r.into())
+}
+
+/// Runs an operation that locks by itself and answers a length up to `max`.
+fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
+    let r = contain(|| f(lend(sk.sock)));
+    let good = |r: &i64| (-4095..0).contains(r) || usize::try_from(*r).is_ok_and(|n| n <= max);
+    match r {
+        Ok(r) if good(&r) => length(r, max),
+        _ => {
+            broken(&mut sk.lock());
+            Err(Error::Io)
+        }
+    }
+}
+
+/// Whether an earlier call broke the socket.
+fn whole(sk: SockRef<'_>) -> Result<()> {
+    if sk.lock().common.broken { Err(Error::Io) } else { Ok(()) }
+}
+
+/// See usk_done.
+pub(super) fn finish(g: &mut SockGuard<'_>) {
+    // Out of the tables, whether the protocol keeps its own or not.
+    g.sock.proto().unhash(g);
+    let _ = ports::unhash(g);
+    let Ok(p) = parts(g) else { return };
+    if std::mem::replace(&mut p.private.done, true) {
+        return;
+    }
+    let (stack, sock, charged) = (p.stack, p.sock, std::mem::take(&mut p.private.charged));
+    for t in &mut p.private.timers {
+        stack.timers.cancel(t);
+    }
+    mem::uncharge(sock, p.common, charged);
+    let (reg, orphans) = (p.private.reg.clone(), p.private.accept.take());
+    p.common.ack_backlog = 0;
+    sock.state.store(CLOSE, Ordering::Release);
+    if let Some(f) = reg.table.destroy {
+        // SAFETY: the table's function, called as it says.
+        if contain(|| Owned::lend(g, |o| unsafe { f(o) })).is_err() {
+            broken(g);
+        }
+    }
+    datagram::close(g);
+    // Listener, then child: the one order in which two socks are owned.
+    for child in orphans.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
+        child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
+    }
+}
+
+impl Proto for Registration {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.library.clone().map(|l| l as Arc<dyn Any + Send + Sync>)
+    }
+
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        // The registry or another sock holds the registration: the handle is valid.
+        // SAFETY: as said.
+        let reg = unsafe { Registration::of(self.handle()) }?;
+        sk.private = Box::new(Private {
+            reg: Arc::clone(&reg),
+            memory: vec![0; (self.table.obj_size as usize).div_ceil(16)].into(),
+            timers: Vec::new(),
+            charged: 0,
+            accept: None,
+            bound: false,
+            child: false,
+            adopted: None,
+            done: false,
+        });
+        let Some(f) = self.table.init else { return Ok(()) };
+        // SAFETY: the table's function, called as it says; so are all below.
+        owned_status(sk, |o| unsafe { f(o) }).inspect_err(|_| finish(sk))
+    }
+
+    fn destroy(&self, sk: &mut SockGuard<'_>) {
+        finish(sk);
+    }
+
+    fn close(&self, sk: SockRef<'_>, flags: i32) {
+        {
+            let mut g = sk.lock();
+            g.common.set_flag(flag::DEAD, true);
+            if g.common.broken || self.table.close.is_none() {
+                return finish(&mut g);
+            }
+        }
+        let Some(f) = self.table.close else { return };
+        // SAFETY: see `init`.
+        if contain(|| unsafe { f(lend(sk.sock), flags) }).is_err() {
+            let mut g = sk.lock();
+            broken(&mut g);
+            finish(&mut g);
+        }
+    }
+
+    fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        let Some(f) = self.table.pre_connect else { return Ok(()) };
+        let to = usk_addr_t::from(addr);
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o, &to) })
+    }
+
+    fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        let Some(f) = self.table.connect else { return Err(Error::OpNotSupp) };
+        let to = usk_addr_t::from(addr);
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o, &to) })
+    }
+
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        let Some(f) = self.table.disconnect else { return Err(Error::OpNotSupp) };
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o) })
+    }
+
+    fn listen(&self, sk: &mut SockGuard<'_>, backlog: u32) -> Result<()> {
+        let Some(f) = self.table.listen else { return Err(Error::OpNotSupp) };
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o, backlog) })
+    }
+
+    fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
+        let Some(f) = self.table.accept else { return Err(Error::OpNotSupp) };
+        whole(sk)?;
+        let mut err = 0;
+        // SAFETY: see `init`.
+        let Ok(child) = contain(|| unsafe { f(lend(sk.sock), nonblock.into(), &mut err) }) else {
+            broken(&mut sk.lock());
+            return Err(Error::Io);
+        };
+        if child.is_null() {
+            return Err(length(err.min(-1).into(), 0).err().unwrap_or(Error::Io));
+        }
+        // SAFETY: the function answers a held sock, or null.
+        let (_, child) = unsafe { sock::unhold(child) }?;
+        if Arc::ptr_eq(&child, sk.sock) {
+            broken(&mut sk.lock());
+            return Err(Error::Io);
+        }
+        Ok(child)
+    }
+
+    fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        let Some(f) = self.table.ioctl else { return Err(Error::NoTty) };
+        whole(sk)?;
+        let mut value = 0;
+        // SAFETY: see `init`.
+        unowned(sk, 0, |s| unsafe { f(s, request, &mut value) }.into())?;
+        Ok(value)
+    }
+
+    fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {
+        if let Some(f) = self.table.shutdown {
+            // SAFETY: see `init`. A failure has broken the sock, which is all there is to say.
+            let _ = owned(sk, |o| unsafe { f(o, how.into()) });
+        }
+    }
+
+    fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        whole(sk)?;
+        let Some(f) = self.table.setsockopt else { return sockopt::set(&mut sk.lock(), level, name, value) };
+        // SAFETY: see `init`.
+        unowned(sk, 0, |s| unsafe { f(s, level, name, value.as_ptr().cast(), value.len()) }.into()).map(drop)
+    }
+
+    fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        whole(sk)?;
+        let Some(f) = self.table.getsockopt else { return sockopt::get(&sk.lock(), level, name, value) };
+        let len = value.len();
+        // SAFETY: see `init`.
+        unowned(sk, len, |s| unsafe { f(s, level, name, value.as_mut_ptr().cast(), len) } as i64)
+    }
+
+    fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
+        // SAFETY: see `init`.
+        self.table.bypass_getsockopt.is_some_and(|f| contain(|| unsafe { f(level, name) }).unwrap_or(0) != 0)
+    }
+
+    fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {
+        if let Some(f) = self.table.keepalive {
+            // SAFETY: see `init`. A failure has broken the sock.
+            let _ = owned(sk, |o| unsafe { f(o, on.into()) });
+        }
+    }
+
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let Some(f) = self.table.sendmsg else { return Err(Error::OpNotSupp) };
+        let max = msg.remaining();
+        // SAFETY: see `init`.
+        unowned(sk, max, |s| unsafe { f(s, lend_send(msg)) } as i64)
+    }
+
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        let Some(f) = self.table.recvmsg else { return Err(Error::OpNotSupp) };
+        let max = if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() };
+        // SAFETY: see `init`.
+        let n = unowned(sk, max, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
+        if msg.flags & libc::MSG_TRUNC == 0 && n > msg.capacity() - msg.remaining() {
+            // It says more than it copied: the program would read memory that nobody wrote.
+            broken(&mut sk.lock());
+            return Err(Error::Io);
+        }
+        Ok(n)
+    }
+
+    fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
+        let Some(f) = self.table.sendpage else {
+            let slices = [std::io::IoSlice::new(bytes)];
+            return self.sendmsg(sk, &mut SendMsg::new(&slices, flags));
+        };
+        // SAFETY: see `init`.
+        unowned(sk, bytes.len(), |s| unsafe { f(s, bytes.as_ptr().cast(), bytes.len(), flags) } as i64)
+    }
+
+    fn poll(&self, sk: SockRef<'_>) -> Events {
+        let Some(f) = self.table.poll else { return datagram_poll(sk) };
+        match whole(sk).and_then(|()| contain(|| unsafe { f(lend(sk.sock)) })) {
+            Ok(bits) => Events(bits),
+            Err(_) => {
+                broken(&mut sk.lock());
+                Events::ERR | Events::HUP | Events::IN | Events::OUT
+            }
+        }
+    }
+
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
+        if sk.common.broken {
+            return sk.stack.mib.drop(DropReason::PluginRefused);
+        }
+        // SAFETY: see `init`. A failure has broken the sock; the packet was the function's.
+        let _ = owned(sk, |o| unsafe { f(o, skb::give(skb)) });
+    }
+
+    fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
+        let now = sk.now();
+        if let Ok(p) = parts(sk) {
+            for t in p.private.timers.iter_mut().filter(|t| t.at().is_some_and(|at| at <= now)) {
+                t.fired();
+            }
+        }
+        if let Some(f) = self.table.release_cb {
+            // SAFETY: see `init`. A failure has broken the sock.
+            let _ = owned(sk, |o| unsafe { f(o, bits) });
+        }
+    }
+
+    fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        match self.table.hash {
+            // SAFETY: see `init`.
+            Some(f) => owned_status(sk, |o| unsafe { f(o) }),
+            None => ports::hash(sk),
+        }
+    }
+
+    fn unhash(&self, sk: &mut SockGuard<'_>) {
+        match self.table.unhash {
+            // SAFETY: see `init`. A failure has broken the sock.
+            Some(f) => drop(owned(sk, |o| unsafe { f(o) })),
+            // Nothing to take out of is as well.
+            None => drop(ports::unhash(sk)),
+        }
+    }
+
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        match self.table.get_port {
+            // SAFETY: see `init`.
+            Some(f) => owned_status(sk, |o| unsafe { f(o, port) }),
+            None if self.flag(USK_PROTO_NO_PORTS) => Ok(()),
+            None => ports::get_port(sk, port),
+        }
+    }
+
+    fn put_port(&self, sk: &mut SockGuard<'_>) {
+        match self.table.put_port {
+            // SAFETY: see `init`. A failure has broken the sock.
+            Some(f) => drop(owned(sk, |o| unsafe { f(o) })),
+            None => drop(ports::unhash(sk)),
+        }
+    }
+
+    fn update_proto(&self, sk: &mut SockGuard<'_>, _old: &Arc<dyn Proto>, restore: bool) -> Result<()> {
+        let Some(f) = self.table.update_proto else { return Err(Error::OpNotSupp) };
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o, restore.into()) })
+    }
+
+    fn enter_memory_pressure(&self, _: &Stack, accounts: &ProtoAccounts) {
+        set_pressure(&accounts.pressure, true);
+        if let Some(f) = self.table.enter_memory_pressure {
+            // SAFETY: see `init`. No sock is known that could be broken.
+            let _ = contain(|| unsafe { f(self.handle()) });
+        }
+    }
+
+    fn leave_memory_pressure(&self, _: &Stack, accounts: &ProtoAccounts) {
+        set_pressure(&accounts.pressure, false);
+        if let Some(f) = self.table.leave_memory_pressure {
+            // SAFETY: see `init`. No sock is known that could be broken.
+            let _ = contain(|| unsafe { f(self.handle()) });
+        }
+    }
+
+    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+        let Some(f) = self.table.stream_memory_free else { return true };
+        let Some(p) = sk.private.downcast_ref::<Private>() else { return true };
+        // SAFETY: see `init`.
+        contain(|| unsafe { f(p.memory.as_ptr().cast(), wake.into()) }).unwrap_or(0) != 0
+    }
+
+    fn sysctl_mem(&self, _: &Stack) -> Option<[i64; 3]> {
+        let (f, mut v) = (self.table.sysctl_mem?, [0; 3]);
+        // SAFETY: see `init`.
+        (contain(|| unsafe { f(self.handle(), v.as_mut_ptr()) }) == Ok(0)).then_some(v)
+    }
+
+    fn sysctl_wmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.wmem_default();
+        // SAFETY: see `init`.
+        sizes([mem::SOCK_MIN_SNDBUF, d, d], self.table.sysctl_wmem.map(|f| move |v| unsafe { f(self.handle(), v) }))
+    }
+
+    fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
+        let d = stack.sysctl.rmem_default();
+        // SAFETY: see `init`.
+        sizes([mem::SOCK_MIN_RCVBUF, d, d], self.table.sysctl_rmem.map(|f| move |v| unsafe { f(self.handle(), v) }))
+    }
+
+    fn max_header(&self) -> usize {
+        if self.table.max_header == 0 { HEAD } else { self.table.max_header as usize }
+    }
+    fn obj_size(&self) -> usize {
+        size_of::<Sock>() + size_of::<Private>() + (self.table.obj_size as usize).next_multiple_of(16)
+    }
+    fn slab_flags(&self) -> u32 {
+        self.table.slab_flags
+    }
+    fn timewait_size(&self) -> usize {
+        self.table.timewait_size as usize
+    }
+    fn request_size(&self) -> usize {
+        self.table.request_size as usize
+    }
+    fn no_autobind(&self) -> bool {
+        self.flag(USK_PROTO_NO_AUTOBIND) || self.flag(USK_PROTO_NO_PORTS)
+    }
+
+    fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
+        let Some(f) = self.table.diag_destroy else { return Err(Error::OpNotSupp) };
+        // SAFETY: see `init`.
+        unowned(sk, 0, |s| unsafe { f(s, err.errno()) }.into()).map(drop)
+    }
+
+    fn is_stream(&self) -> bool {
+        self.flag(USK_PROTO_CONNECTIONS)
+    }
+
+    fn check_invariants(&self, sock: &Sock, state: &SockState) {
+        let Some(p) = state.private.downcast_ref::<Private>() else { return };
+        assert!(p.charged >= 0 && !(p.bound && p.adopted.is_some()), "{}", self.name);
+        assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
+        assert!(p.accept.is_none() || sock.state() == LISTEN || p.done || state.common.broken, "{}", self.name);
+    }
+}
+
+fn set_pressure(flag: &AtomicBool, on: bool) {
+    flag.store(on, Ordering::Relaxed);
+}
+
+/// The three sizes a table's function gives, if it has one and they make sense.
+fn sizes(default: [i32; 3], f: Option<impl FnOnce(*mut c_int) -> c_int>) -> [i32; 3] {
+    let Some(f) = f else { return default };
+    let mut v = default;
+    let r = contain(|| f(v.as_mut_ptr()));
+    if r == Ok(0) && v[0] > 0 && v[0] <= v[1] && v[1] <= v[2] { v } else { default }
+}
+
+fn addr_of(ip: IpAddr, ifindex: u32) -> usk_addr_t {
+    datagram::name_of(ip, 0, ifindex).into()
+}
+
+impl IpHandler for Registration {
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        let Some(f) = self.table.rcv else { return stack.mib.drop(DropReason::IpNoProto) };
+        skb.rx = Some(*info);
+        let about = usk_packet_info_t {
+            src: addr_of(info.src, info.ifindex),
+            dst: addr_of(info.dst, info.ifindex),
+            ifindex: info.ifindex,
+            protocol: info.protocol,
+            tos: info.tos,
+            ttl: info.ttl,
+            not_unicast: info.not_unicast.into(),
+            now: info.now.as_nanos(),
+        };
+        // SAFETY: the table's function, called as it says. The packet is its own from here.
+        if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
+            stack.mib.drop(DropReason::PluginRefused);
+        }
+    }
+
+    fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
+        let Some(f) = self.table.err else { return };
+        let about = usk_icmp_error_t {
+            src: addr_of(e.src, e.ifindex),
+            dst: addr_of(e.dst, e.ifindex),
+            reporter: addr_of(e.reporter, e.ifindex),
+            icmp_type: e.ty,
+            code: e.code,
+            fatal: e.fatal.into(),
+            error: e.errno.errno(),
+            info: e.info,
+            ifindex: e.ifindex,
+            quoted: e.quoted.as_ptr().cast(),
+            quoted_len: e.quoted.len(),
+        };
+        // SAFETY: as in `rcv`.
+        if contain(|| unsafe { f(self.handle(), &about) }).is_err() {
+            stack.mib.drop(DropReason::PluginRefused);
+        }
+    }
+}

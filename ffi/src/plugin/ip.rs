@@ -1,0 +1,193 @@
+//! IP for a protocol from C: routes, output, options of the IP levels, checksums. Linux: ip_route_output, ip_queue_xmit,
+//! ip_setsockopt, csum_partial.
+
+use super::cproto::Registration;
+use super::kernel;
+use super::owned::{guard, usk_addr_t, usk_owned_t};
+use super::proto::{usk_packet_info_t, usk_proto_t};
+use super::skb::{self, slice, slice_mut, usk_skb_t};
+use crate::ptr;
+use std::ffi::{c_int, c_void};
+use usersock::error::{Error, Result};
+use usersock::ip::output::{self, IpTx};
+use usersock::ip::{datagram, route, sockopt};
+use usersock::sock::SockGuard;
+use usersock::sock::skb::{Skb, TxOwner};
+use usersock::wire::{checksum, ip, ipv6};
+
+/// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
+/// connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
+/// # Safety
+/// `o` is owned; `to` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, to) = unsafe { (guard(o)?, ptr::value(to)?) };
+        datagram::connect(g, to.to_socket_addr()?).map(|()| 0)
+    })
+}
+
+/// Dissolves the association: no peer, state TCP_CLOSE (7). The port stays.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| datagram::disconnect(g)).map(|()| 0))
+}
+
+/// Bytes of transport header and payload that fit in one IP packet to the peer: the path MTU without the IP header.
+/// -ENOTCONN without a peer; -ENETUNREACH.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let plan = datagram::plan(g, peer, &[], 0)?;
+        Ok(plan.dst.mtu as c_int - ip_header(peer.is_ipv4()) as c_int)
+    })
+}
+
+fn ip_header(v4: bool) -> usize {
+    if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
+}
+
+/// Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header, fragments where
+/// the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes `skb`, always. -ENOTCONN,
+/// -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's queue is full: a loss like any other).
+/// # Safety
+/// `o` is owned; `skb` is the caller's, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up, and owns the sock.
+        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
+        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        send(g, skb, peer).map(|()| 0)
+    })
+}
+
+/// As usk_xmit, to an address.
+/// # Safety
+/// As usk_xmit; `to` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up, and vouches for the rest.
+        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, ptr::value(to)?) };
+        send(g, skb, to.to_socket_addr()?).map(|()| 0)
+    })
+}
+
+fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result<()> {
+    let mut plan = datagram::plan(g, to, &[], 0)?;
+    let df = plan.fit(g, ip_header(to.is_ipv4()) + skb.len())?;
+    skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+    let protocol = g.sock.protocol as u8;
+    let flow_label = if to.is_ipv4() { 0 } else { sockopt::flow_label(g.stack, &g.common, || 0) };
+    let tx = IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label };
+    match to.ip().is_multicast() {
+        true => output::xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
+        false => output::xmit(g.stack, &plan.dst, &tx, skb),
+    }
+}
+
+/// Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that `info`
+/// describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet context.
+/// # Safety
+/// `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_reply(
+    proto: *mut usk_proto_t,
+    info: *const usk_packet_info_t,
+    skb: *mut usk_skb_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up, and vouches for the rest.
+        let (skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, ptr::value(info)?) };
+        let stack = reg.stack()?;
+        let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());
+        if info.not_unicast != 0 || to.is_multicast() || to.is_unspecified() {
+            return Err(Error::Inval);
+        }
+        let scope = info.src.scope_id;
+        let dst = route::lookup(&stack, to, Some(from), scope)?;
+        let ttl = output::default_ttl(&stack, &dst, to.is_ipv4());
+        let tx = IpTx { src: from, dst: to, protocol: reg.number(), tos: 0, ttl, df: false, flow_label: 0 };
+        output::xmit(&stack, &dst, &tx, skb).map(|()| 0)
+    })
+}
+
+/// setsockopt(2) of the IP levels (IPPROTO_IP, IPPROTO_IPV6), for the setsockopt operation. -ENOPROTOOPT for another.
+/// # Safety
+/// `o` is owned; `value` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ip_setsockopt(
+    o: *mut usk_owned_t,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: usize,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, value) = unsafe { (guard(o)?, slice(value, len)?) };
+        sockopt::set(g, level, name, value).map(|()| 0)
+    })
+}
+
+/// getsockopt(2) of the IP levels: writes at most `len` bytes, returns how many. -ENOPROTOOPT for another.
+/// # Safety
+/// `o` is owned; `value` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ip_getsockopt(
+    o: *mut usk_owned_t,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: usize,
+) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, value) = unsafe { (guard(o)?, slice_mut(value, len)?) };
+        Ok(sockopt::get(g, level, name, value)? as isize)
+    })
+}
+
+/// The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed one after the
+/// other (csum_partial).
+/// # Safety
+/// `data` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_csum(data: *const c_void, len: usize, sum: u32) -> u32 {
+    // SAFETY: the caller vouches for it.
+    kernel(|| unsafe { slice(data, len) }.map(|d| checksum::sum(d, sum)))
+}
+
+/// The sum of the pseudo-header of a packet of `len` bytes between two addresses of one family (csum_tcpudp_nofold).
+/// # Safety
+/// Both addresses are readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_csum_pseudo(
+    src: *const usk_addr_t,
+    dst: *const usk_addr_t,
+    protocol: u8,
+    len: u32,
+) -> u32 {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (src, dst) = unsafe { (ptr::value(src)?, ptr::value(dst)?) };
+        Ok(checksum::pseudo_header(src.to_socket_addr()?.ip(), dst.to_socket_addr()?.ip(), protocol, len))
+    })
+}
+
+/// The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field included, folds
+/// to 0 is right (csum_fold).
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_csum_fold(sum: u32) -> u32 {
+    kernel(|| Ok(u32::from(checksum::finish(sum))))
+}

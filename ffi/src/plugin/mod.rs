@@ -1,0 +1,92 @@
+//! Plug-ins in C: what a program or a shared object adds to a stack at run time. The Rust plug points are in the core
+//! (`sock::proto::Proto` and its kin); each file here is the C mirror of one, or of what a protocol may call.
+//!
+//! | file | what |
+//! |---|---|
+//! | `load` | usk_plugin_t: shared objects, entry point, what a plug-in has registered, unloading |
+//! | `table` | reading a table of an older or newer header; the gate for calls into a plug-in |
+//! | `proto`, `cproto` | struct usk_proto, and the protocol made of one |
+//! | `sock`, `owned`, `wait` | handles: usk_sock_t, usk_owned_t; ownership, addresses, queues, memory, timers, sleeping |
+//! | `skb`, `msg` | packets and the program's messages |
+//! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
+//! | `own` | counters and sysctls of a protocol's own |
+//!
+//! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
+
+pub mod ip;
+pub mod load;
+pub mod msg;
+pub mod own;
+pub mod owned;
+pub mod ports;
+pub mod proto;
+pub mod skb;
+pub mod sock;
+pub mod wait;
+
+mod cproto;
+mod table;
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use usersock::error::{Error, Result};
+
+/// What a call of a plug-in answers: its value, or an errno told in its own way.
+pub(crate) trait KernelValue {
+    /// The answer that says `e`.
+    fn failed(e: Error) -> Self;
+}
+impl KernelValue for c_int {
+    fn failed(e: Error) -> c_int {
+        -e.errno()
+    }
+}
+impl KernelValue for isize {
+    fn failed(e: Error) -> isize {
+        -(e.errno() as isize)
+    }
+}
+impl KernelValue for i64 {
+    fn failed(e: Error) -> i64 {
+        -i64::from(e.errno())
+    }
+}
+impl KernelValue for u32 {
+    fn failed(_: Error) -> u32 {
+        0
+    }
+}
+impl KernelValue for u64 {
+    fn failed(_: Error) -> u64 {
+        0
+    }
+}
+impl KernelValue for usize {
+    fn failed(_: Error) -> usize {
+        0
+    }
+}
+impl KernelValue for () {
+    fn failed(_: Error) {}
+}
+impl<T> KernelValue for *mut T {
+    fn failed(_: Error) -> *mut T {
+        std::ptr::null_mut()
+    }
+}
+impl<T> KernelValue for *const T {
+    fn failed(_: Error) -> *const T {
+        std::ptr::null()
+    }
+}
+
+/// The gate of the calls a plug-in makes: errors to negative errnos, panics to EIO. `boundary` is its counterpart for programs.
+/// Costs nothing where nothing fails, and leaves errno alone.
+#[inline]
+pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(v)) => v,
+        Ok(Err(e)) => T::failed(e),
+        Err(_) => T::failed(Error::Io),
+    }
+}

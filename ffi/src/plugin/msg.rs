@@ -1,0 +1,155 @@
+//! The program's messages: what sendmsg takes from, and what recvmsg fills. Linux: struct msghdr with its iov_iter.
+
+use super::kernel;
+use super::owned::usk_addr_t;
+use super::skb::{self, slice, slice_mut, usk_skb_t};
+use crate::ptr;
+use std::ffi::{c_int, c_void};
+use usersock::error::{Error, Result};
+use usersock::sock::msg::{RecvMsg, SendMsg};
+
+/// A message to send: sendmsg's argument. Its bytes are taken from the front.
+#[allow(non_camel_case_types)]
+pub struct usk_sendmsg_t {
+    _opaque: [u8; 0],
+}
+
+/// A receive call: recvmsg's argument. It is filled from the front.
+#[allow(non_camel_case_types)]
+pub struct usk_recvmsg_t {
+    _opaque: [u8; 0],
+}
+
+pub(crate) fn lend_send(m: &mut SendMsg<'_>) -> *mut usk_sendmsg_t {
+    std::ptr::from_mut(m).cast()
+}
+pub(crate) fn lend_recv(m: &mut RecvMsg<'_, '_>) -> *mut usk_recvmsg_t {
+    std::ptr::from_mut(m).cast()
+}
+
+/// # Safety
+/// `m` is null or an operation's argument, while that runs.
+pub(crate) unsafe fn send<'a>(m: *mut usk_sendmsg_t) -> Result<&'a mut SendMsg<'a>> {
+    // SAFETY: by the caller's word; the lifetimes inside are those of the call.
+    unsafe { m.cast::<SendMsg<'a>>().as_mut() }.ok_or(Error::Inval)
+}
+
+/// # Safety
+/// `m` is null or an operation's argument, while that runs.
+unsafe fn recv<'a>(m: *mut usk_recvmsg_t) -> Result<&'a mut RecvMsg<'a, 'a>> {
+    // SAFETY: by the caller's word; the lifetimes inside are those of the call.
+    unsafe { m.cast::<RecvMsg<'a, 'a>>().as_mut() }.ok_or(Error::Inval)
+}
+
+/// Bytes not yet taken.
+/// # Safety
+/// `msg` is sendmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmsg_len(msg: *mut usk_sendmsg_t) -> usize {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { send(msg) }.map(|m| m.remaining()))
+}
+
+/// MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
+/// # Safety
+/// `msg` is sendmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmsg_flags(msg: *mut usk_sendmsg_t) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { send(msg) }.map(|m| m.flags & c_int::MAX))
+}
+
+/// The destination the call names (msg_name). -ENOENT: none.
+/// # Safety
+/// `msg` is sendmsg's argument; `addr` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmsg_name(msg: *mut usk_sendmsg_t, addr: *mut usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (m, to) = unsafe { (send(msg)?, ptr::value_mut(addr)?) };
+        *to = m.name.ok_or(Error::NoEnt)?.into();
+        Ok(0)
+    })
+}
+
+/// Takes up to `len` bytes into `to`; returns how many (copy_from_iter). usk_skb_append_msg takes them into a packet.
+/// # Safety
+/// `msg` is sendmsg's argument; `to` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sendmsg_take(msg: *mut usk_sendmsg_t, to: *mut c_void, len: usize) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (m, to) = unsafe { (send(msg)?, slice_mut(to, len)?) };
+        Ok(m.copy_to(to) as isize)
+    })
+}
+
+/// Bytes of room left.
+/// # Safety
+/// `msg` is recvmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_room(msg: *mut usk_recvmsg_t) -> usize {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { recv(msg) }.map(|m| m.remaining()))
+}
+
+/// MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
+/// # Safety
+/// `msg` is recvmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_flags(msg: *mut usk_recvmsg_t) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { recv(msg) }.map(|m| m.flags & c_int::MAX))
+}
+
+/// Copies bytes to the program, as far as there is room; returns how many (copy_to_iter).
+/// # Safety
+/// `msg` is recvmsg's argument; `data` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_put(msg: *mut usk_recvmsg_t, data: *const c_void, len: usize) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (m, data) = unsafe { (recv(msg)?, slice(data, len)?) };
+        Ok(m.put(data) as isize)
+    })
+}
+
+/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how many
+/// (skb_copy_datagram_msg).
+/// # Safety
+/// `msg` is recvmsg's argument; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_put_skb(
+    msg: *mut usk_recvmsg_t,
+    skb: *mut usk_skb_t,
+    offset: usize,
+    len: usize,
+) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (m, skb) = unsafe { (recv(msg)?, skb::get(skb)?) };
+        Ok(m.put_skb(skb, offset, len) as isize)
+    })
+}
+
+/// Says who sent it (msg_name).
+/// # Safety
+/// `msg` is recvmsg's argument; `addr` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_set_name(msg: *mut usk_recvmsg_t, addr: *const usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (m, addr) = unsafe { (recv(msg)?, ptr::value(addr)?) };
+        m.name = Some(addr.to_socket_addr()?);
+        Ok(0)
+    })
+}
+
+/// Adds MSG_* bits to hand back (MSG_EOR, MSG_TRUNC): msg_flags.
+/// # Safety
+/// `msg` is recvmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_recvmsg_set_flags(msg: *mut usk_recvmsg_t, flags: c_int) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { recv(msg) }.map(|m| m.out_flags |= flags).map(|()| 0))
+}

@@ -1,0 +1,522 @@
+//! `usk_owned_t`: the proof that a sock is owned, and what only its owner may touch: private memory, state, addresses, queues,
+//! memory accounts, timers.
+
+use super::cproto::Private;
+use super::kernel;
+use super::proto::usk_proto_t;
+use super::skb::{self, usk_skb_t};
+use super::sock::{Handle, lend, usk_sock_t};
+use crate::ptr;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use usersock::env::Instant;
+use usersock::error::{Error, Result};
+use usersock::ip::datagram;
+use usersock::sock::mem::{self, Kind};
+use usersock::sock::{Sock, SockCommon, SockGuard, SockState, flag};
+use usersock::stack::Stack;
+
+/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
+/// usk_lock_sock in memory of their own. Not to be copied or moved.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub struct usk_owned_t {
+    opaque: [u64; 20],
+}
+
+const LENT: u64 = 0x75736b_6c656e74;
+const LOCKED: u64 = 0x75736b_6c6f636b;
+
+/// What is in a [`usk_owned_t`].
+pub(crate) struct Owned {
+    magic: u64,
+    guard: *mut SockGuard<'static>,
+    /// Of what was locked: the guard, and the handle it borrows from.
+    slot: MaybeUninit<(SockGuard<'static>, Handle)>,
+}
+const _: () =
+    assert!(size_of::<Owned>() <= size_of::<usk_owned_t>() && align_of::<Owned>() <= align_of::<usk_owned_t>());
+
+impl Owned {
+    /// For an operation that is called owned: `f` gets the argument.
+    #[inline]
+    pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> R {
+        let guard = std::ptr::from_mut(g).cast::<SockGuard<'static>>();
+        let mut o = Owned { magic: LENT, guard, slot: MaybeUninit::uninit() };
+        f(std::ptr::from_mut(&mut o).cast())
+    }
+
+    /// # Safety
+    /// `o` is writable, stays in place and is released before `h` ends to be valid.
+    pub(crate) unsafe fn lock(o: *mut usk_owned_t, h: Handle) {
+        let o = o.cast::<Owned>();
+        // SAFETY: `o` is writable by the caller's word. The guard borrows the handle beside it, which stays in place; its
+        // lifetime is the caller's promise.
+        unsafe {
+            let slot = (&raw mut (*o).slot).cast::<(SockGuard<'static>, Handle)>();
+            (&raw mut (*slot).1).write(h);
+            let h: &'static Handle = &*(&raw const (*slot).1);
+            (&raw mut (*slot).0).write(h.sk().lock());
+            (&raw mut (*o).guard).write(&raw mut (*slot).0);
+            (&raw mut (*o).magic).write(LOCKED);
+        }
+    }
+
+    /// # Safety
+    /// `o` is null or readable.
+    pub(crate) unsafe fn release(o: *mut usk_owned_t) -> Result<()> {
+        // SAFETY: readable by the caller's word.
+        let o = unsafe { o.cast::<Owned>().as_mut() }.ok_or(Error::Inval)?;
+        if o.magic != LOCKED {
+            return Err(Error::Inval);
+        }
+        o.magic = 0;
+        // SAFETY: `lock` wrote the guard, and nobody dropped it: the word above said LOCKED. The handle has nothing to drop.
+        unsafe { std::ptr::drop_in_place(o.guard) };
+        Ok(())
+    }
+}
+
+/// The guard behind an argument.
+/// # Safety
+/// `o` is null, or was an operation's argument or filled by usk_lock_sock, and is readable.
+#[inline]
+pub(crate) unsafe fn guard<'a>(o: *mut usk_owned_t) -> Result<&'a mut SockGuard<'static>> {
+    // SAFETY: readable by the caller's word.
+    let o = unsafe { o.cast::<Owned>().as_ref() }.ok_or(Error::Inval)?;
+    if o.magic != LENT && o.magic != LOCKED {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the word says that the guard is alive; the sock is owned by this thread, which uses one reference at a time.
+    Ok(unsafe { &mut *o.guard })
+}
+
+/// The parts of an owned sock of a protocol from C.
+pub(crate) struct Parts<'a, 'g> {
+    pub stack: &'g Arc<Stack>,
+    pub sock: &'g Arc<Sock>,
+    pub common: &'a mut SockCommon,
+    pub private: &'a mut Private,
+}
+
+/// EINVAL when the sock is another protocol's.
+pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
+    let (stack, sock) = (g.stack, g.sock);
+    let state: &'a mut SockState = &mut *g;
+    let private = state.private.downcast_mut().ok_or(Error::Inval)?;
+    Ok(Parts { stack, sock, common: &mut state.common, private })
+}
+
+/// As [`guard`], and then [`parts`].
+unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private> {
+    // SAFETY: passed on.
+    parts(unsafe { guard(o) }?).map(|p| p.private)
+}
+
+/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
+/// network order; `port` in host order; `scope_id` the interface of a link-local address.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct usk_addr_t {
+    /// AF_INET or AF_INET6.
+    pub family: u16,
+    /// Host order.
+    pub port: u16,
+    /// Interface of a link-local address, else 0.
+    pub scope_id: u32,
+    /// Network order; 4 bytes of an IPv4 address, the rest 0.
+    pub addr: [u8; 16],
+}
+
+impl From<SocketAddr> for usk_addr_t {
+    fn from(a: SocketAddr) -> usk_addr_t {
+        let mut addr = [0; 16];
+        let (family, scope_id) = match a {
+            SocketAddr::V4(v4) => {
+                addr[..4].copy_from_slice(&v4.ip().octets());
+                (libc::AF_INET, 0)
+            }
+            SocketAddr::V6(v6) => {
+                addr = v6.ip().octets();
+                (libc::AF_INET6, v6.scope_id())
+            }
+        };
+        usk_addr_t { family: family as u16, port: a.port(), scope_id, addr }
+    }
+}
+
+impl usk_addr_t {
+    pub(crate) fn of(ip: IpAddr, port: u16) -> usk_addr_t {
+        SocketAddr::new(ip, port).into()
+    }
+
+    /// EAFNOSUPPORT for another family.
+    pub(crate) fn to_socket_addr(self) -> Result<SocketAddr> {
+        let a = self.addr;
+        match i32::from(self.family) {
+            libc::AF_INET => Ok(SocketAddr::new(Ipv4Addr::new(a[0], a[1], a[2], a[3]).into(), self.port)),
+            libc::AF_INET6 => Ok(SocketAddrV6::new(Ipv6Addr::from(a), self.port, 0, self.scope_id).into()),
+            _ => Err(Error::AfNoSupport),
+        }
+    }
+}
+
+/// The sock of an owned one, to hand on; valid as long as the ownership.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| lend(g.sock)))
+}
+
+/// The protocol the sock belongs to; null for one that is not from C.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
+}
+
+/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the sock lives.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.memory()))
+}
+
+/// Time of the event being processed, nanoseconds of the stack's clock.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_owned_now(o: *mut usk_owned_t) -> u64 {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.now().as_nanos()))
+}
+
+/// Whether this is packet or timer context, where nothing may sleep.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_in_softirq(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.in_softirq().into()))
+}
+
+/// Runs the backlog now, in the middle of a long call (sk_flush_backlog). 1: there was something.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.flush_backlog().into()))
+}
+
+/// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
+/// succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10).
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_set_state(o: *mut usk_owned_t, state: c_int) -> c_int {
+    kernel(|| {
+        let state = u8::try_from(state).ok().filter(|s| (1..=12).contains(s)).ok_or(Error::Inval)?;
+        // SAFETY: owned by the caller's word.
+        unsafe { guard(o) }?.sock.state.store(state, Ordering::Release);
+        Ok(0)
+    })
+}
+
+/// Adds to what shutdown(2) has ended: bit 0 receiving (the peer's end), bit 1 sending.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_set_shutdown(o: *mut usk_owned_t, bits: c_int) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.sock.shutdown.fetch_or(bits as u8 & 3, Ordering::Relaxed)).map(|_| 0))
+}
+
+/// Boolean options of SOL_SOCKET, for usk_sock_flag.
+pub const USK_FLAG_DEAD: c_int = 0;
+/// SO_KEEPALIVE.
+pub const USK_FLAG_KEEPOPEN: c_int = 1;
+/// SO_LINGER.
+pub const USK_FLAG_LINGER: c_int = 2;
+/// SO_BROADCAST.
+pub const USK_FLAG_BROADCAST: c_int = 3;
+/// SO_REUSEADDR.
+pub const USK_FLAG_REUSE: c_int = 4;
+/// SO_REUSEPORT.
+pub const USK_FLAG_REUSEPORT: c_int = 5;
+
+/// Whether an option or state of USK_FLAG_* is set (sock_flag).
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_flag(o: *mut usk_owned_t, which: c_int) -> c_int {
+    kernel(|| {
+        let bit = match which {
+            USK_FLAG_DEAD => flag::DEAD,
+            USK_FLAG_KEEPOPEN => flag::KEEPOPEN,
+            USK_FLAG_LINGER => flag::LINGER,
+            USK_FLAG_BROADCAST => flag::BROADCAST,
+            USK_FLAG_REUSE => flag::REUSE,
+            USK_FLAG_REUSEPORT => flag::REUSEPORT,
+            _ => return Err(Error::Inval),
+        };
+        // SAFETY: owned by the caller's word.
+        Ok(unsafe { guard(o) }?.common.flag(bit).into())
+    })
+}
+
+/// SO_LINGER's time in nanoseconds, if it is set; -1 otherwise.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_linger(o: *mut usk_owned_t) -> i64 {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let c = &unsafe { guard(o) }?.common;
+        Ok(if c.flag(flag::LINGER) { i64::try_from(c.linger.as_nanos()).unwrap_or(i64::MAX) } else { -1 })
+    })
+}
+
+/// The local end: the address packets leave from, or the one bound to; port 0: not bound.
+/// # Safety
+/// `o` is owned; `addr` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_local(o: *mut usk_owned_t, addr: *mut usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, to) = unsafe { (guard(o)?, ptr::value_mut(addr)?) };
+        let ip = if g.common.saddr.is_unspecified() { g.common.rcv_saddr } else { g.common.saddr };
+        *to = usk_addr_t::of(ip, g.common.sport);
+        Ok(0)
+    })
+}
+
+/// The peer. -ENOTCONN without one.
+/// # Safety
+/// `o` is owned; `addr` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, to) = unsafe { (guard(o)?, ptr::value_mut(addr)?) };
+        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        *to = datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if).into();
+        Ok(0)
+    })
+}
+
+/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were.
+/// # Safety
+/// `o` is owned; both addresses are readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_set_ends(o: *mut usk_owned_t, local: *const usk_addr_t, peer: *const usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (g, local, peer) = unsafe { (guard(o)?, ptr::value(local)?, ptr::value(peer)?) };
+        let (local, peer) = (local.to_socket_addr()?, peer.to_socket_addr()?);
+        if local.is_ipv4() != peer.is_ipv4() || peer.port() == 0 {
+            return Err(Error::Inval);
+        }
+        let c = &mut g.common;
+        (c.saddr, c.rcv_saddr, c.sport) = (local.ip(), local.ip(), local.port());
+        (c.daddr, c.dport) = (peer.ip(), peer.port());
+        c.dst = None;
+        if let SocketAddr::V6(a) = peer {
+            c.bound_dev_if = if c.bound_dev_if == 0 { a.scope_id() } else { c.bound_dev_if };
+        }
+        Ok(0)
+    })
+}
+
+/// SO_RCVBUF, bytes of truesize.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rcvbuf(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.sock.rcvbuf.load(Ordering::Relaxed)))
+}
+
+/// SO_SNDBUF, bytes of truesize.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sndbuf(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.sock.sndbuf.load(Ordering::Relaxed)))
+}
+
+/// Bytes of truesize in the receive queue (sk_rmem_alloc).
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rmem(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.sock.rmem_alloc.load(Ordering::Relaxed)))
+}
+
+/// Bytes of truesize in the send queues (sk_wmem_queued), as usk_wmem_charge and usk_wmem_uncharge count them.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_wmem(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.common.wmem_queued))
+}
+
+/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes `skb`, always.
+/// Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is then dropped and counted.
+/// # Safety
+/// `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up, and owns the sock.
+        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
+        datagram::queue(g, skb).map(|()| 0).map_err(|reason| {
+            g.stack.mib.drop(reason);
+            Error::NoBufs
+        })
+    })
+}
+
+/// The next packet of the receive queue, which stays there; null: none.
+/// # Safety
+/// `o` is owned; the packet is used while it is, and before the queue changes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t {
+    // SAFETY: owned by the caller's word.
+    kernel(|| {
+        unsafe { guard(o) }.map(|g| g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), |s| skb::lend(s)))
+    })
+}
+
+/// Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        let Some(skb) = g.common.receive_queue.pop_front() else { return Ok(std::ptr::null_mut()) };
+        let sock = g.sock;
+        mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+        Ok(skb::give(skb))
+    })
+}
+
+/// Packets in the receive queue.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_receive_len(o: *mut usk_owned_t) -> usize {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(|g| g.common.receive_queue.len()))
+}
+
+/// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
+/// -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
+/// # Safety
+/// `o` is owned; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_wmem_charge(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, skb) = unsafe { (guard(o)?, skb::get(skb)?) };
+        let (stack, sock, size) = (g.stack, g.sock, skb.truesize as i32);
+        if !mem::schedule(stack, sock, &mut g.common, size, Kind::Send) {
+            return Err(Error::NoBufs);
+        }
+        mem::charge(&mut g.common, size);
+        g.common.wmem_queued += size;
+        Ok(0)
+    })
+}
+
+/// The packet leaves the send queue. Give it with the truesize it was charged with: not grown meanwhile.
+/// # Safety
+/// `o` is owned; `skb` is a packet that was charged.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_wmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, skb) = unsafe { (guard(o)?, skb::get(skb)?) };
+        let size = (skb.truesize as i32).min(g.common.wmem_queued);
+        g.common.wmem_queued -= size;
+        let sock = g.sock;
+        mem::uncharge(sock, &mut g.common, size);
+        Ok(0)
+    })
+}
+
+/// Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back. -ENOBUFS.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_mem_charge(o: *mut usk_owned_t, size: c_int) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let p = parts(unsafe { guard(o) }?)?;
+        p.private.charge(p.stack, p.sock, p.common, size).map(|()| 0)
+    })
+}
+
+/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
+/// soon as the owner lets go. -EINVAL: no such index.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let p = parts(unsafe { guard(o) }?)?;
+        let slot = p.private.timer(index).ok_or(Error::Inval)?;
+        p.stack.arm_sock(slot, p.sock, 1 << index, Instant::from_nanos(at));
+        Ok(0)
+    })
+}
+
+/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb: compare
+/// the time there.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_timer_cancel(o: *mut usk_owned_t, index: u32) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let p = parts(unsafe { guard(o) }?)?;
+        let slot = p.private.timer(index).ok_or(Error::Inval)?;
+        Ok(p.stack.timers.cancel(slot).into())
+    })
+}
+
+/// When timer `index` fires, nanoseconds of the stack's clock; 0: not armed, or it has fired.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
+    // SAFETY: owned by the caller's word.
+    kernel(|| Ok(unsafe { private(o) }?.timer(index).and_then(|t| t.at()).map_or(0, |t| t.as_nanos())))
+}
+
+/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
+/// connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
+/// with the last handle.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { guard(o) }.map(super::cproto::finish).map(|()| 0))
+}

@@ -1,0 +1,216 @@
+//! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
+//! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
+
+use super::cproto::Registration;
+use super::kernel;
+use super::owned::{guard, parts, usk_addr_t, usk_owned_t};
+use super::proto::usk_proto_t;
+use super::sock::{self, Handle, usk_sock_t};
+use super::table::contain;
+use crate::ptr;
+use std::ffi::c_int;
+use usersock::error::{Error, Result};
+use usersock::inet::{self, PortEntry};
+use usersock::sock::wait::Events;
+use usersock::sock::{Sock, SockGuard, flag};
+
+/// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
+/// table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_get_port(o: *mut usk_owned_t, port: u16) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| get_port(unsafe { guard(o) }?, port).map(|()| 0))
+}
+
+pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
+    let reg = parts(g)?.private.registration().clone();
+    let port = reg.ports.get_port(g, port)?;
+    g.common.sport = port;
+    parts(g)?.private.bound = true;
+    Ok(())
+}
+
+/// Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
+/// null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hash(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| hash(unsafe { guard(o) }?).map(|()| 0))
+}
+
+pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
+    let p = parts(g)?.private;
+    let (reg, bound, child, adopted) = (p.registration().clone(), p.bound, p.child, p.adopted.is_some());
+    let entry = PortEntry::of(g, g.common.sport);
+    if bound {
+        reg.ports.rehash(entry);
+    } else if child && !adopted {
+        let (port, peer) = (entry.port, entry.peer.ok_or(Error::Inval)?);
+        reg.ports.adopt(entry)?;
+        parts(g)?.private.adopted = Some((port, peer));
+    }
+    Ok(())
+}
+
+/// Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them null.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_unhash(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unhash(unsafe { guard(o) }?).map(|()| 0))
+}
+
+pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
+    let port = g.common.sport;
+    let p = parts(g)?;
+    let reg = p.private.registration().clone();
+    if std::mem::take(&mut p.private.bound) {
+        reg.ports.unbind(port, p.sock);
+    } else if let Some((port, peer)) = p.private.adopted.take() {
+        reg.ports.unadopt(port, peer, p.sock);
+    }
+    Ok(())
+}
+
+/// The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening one. Null: none.
+/// Give it back with usk_sock_put. `ifindex`: the interface it came by.
+/// # Safety
+/// `proto` is registered; both addresses are readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_proto_lookup(
+    proto: *mut usk_proto_t,
+    local: *const usk_addr_t,
+    remote: *const usk_addr_t,
+    ifindex: u32,
+) -> *mut usk_sock_t {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (reg, local, remote) = unsafe { (Registration::of(proto)?, ptr::value(local)?, ptr::value(remote)?) };
+        let stack = reg.stack()?;
+        let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
+        let found = reg.ports.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
+        Ok(found.map_or(std::ptr::null_mut(), |s| sock::hold(&stack, s)))
+    })
+}
+
+/// A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the listener's IP
+/// level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and state, usk_hash it, release
+/// it, give it to usk_accept_push, then usk_sock_put.
+/// # Safety
+/// `listener` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_sock_t {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(listener) }?;
+        let child = g.sock.new_child(g.stack);
+        {
+            let mut c = child.lock(g.stack);
+            let (to, from) = (&mut c.common, &g.common);
+            to.flags = from.flags & !(flag::DEAD | flag::DONE);
+            (to.tos, to.tclass, to.ttl, to.hops) = (from.tos, from.tclass, from.ttl, from.hops);
+            (to.pmtudisc, to.priority, to.mark) = (from.pmtudisc, from.priority, from.mark);
+            (to.bound_dev_if, to.linger) = (from.bound_dev_if, from.linger);
+            (to.rcvtimeo, to.sndtimeo) = (from.rcvtimeo, from.sndtimeo);
+            for (a, b) in [(&child.rcvbuf, &g.sock.rcvbuf), (&child.sndbuf, &g.sock.sndbuf)] {
+                a.store(b.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
+            }
+            child.proto().init(&mut c)?;
+            parts(&mut c)?.private.child = true;
+        }
+        Ok(sock::hold(g.stack, child))
+    })
+}
+
+/// Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
+/// full; the caller closes the child.
+/// # Safety
+/// `listener` is owned; `child` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut usk_sock_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, child) = unsafe { (guard(listener)?, Handle::new(child)?) };
+        let max = g.common.max_ack_backlog;
+        let p = parts(g)?;
+        let queue = p.private.accept.get_or_insert_default();
+        queue.push(child.sock().clone(), max).map_err(|_| Error::NoBufs)?;
+        p.common.ack_backlog = queue.len() as u32;
+        p.sock.wait.wake(Events::IN);
+        Ok(0)
+    })
+}
+
+/// Connections that wait for accept(2), and how many may (listen(2)'s backlog): more is full.
+/// # Safety
+/// `listener` is owned; `max` is writable or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_accept_len(listener: *mut usk_owned_t, max: *mut u32) -> u32 {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let g = unsafe { guard(listener) }?;
+        if !max.is_null() {
+            // SAFETY: writable by the caller's word.
+            *unsafe { ptr::value_mut(max) }? = g.common.max_ack_backlog;
+        }
+        Ok(g.common.ack_backlog)
+    })
+}
+
+/// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        if g.common.sport == 0 {
+            g.sock.proto().get_port(g, 0)?;
+        }
+        g.common.max_ack_backlog = backlog;
+        g.sock.state.store(10, std::sync::atomic::Ordering::Release);
+        Ok(0)
+    })
+}
+
+/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
+/// the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+/// # Safety
+/// `sk` is valid and not owned by the caller; `err` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_accept_wait(
+    sk: *mut usk_sock_t,
+    nonblock: c_int,
+    err: *mut c_int,
+) -> *mut usk_sock_t {
+    let r = contain(|| {
+        // SAFETY: valid by the caller's word.
+        let h = unsafe { Handle::new(sk) }?;
+        let child = inet::accept(h.sk(), nonblock != 0, pop_child)?;
+        Ok(sock::hold(h.stack(), child))
+    });
+    match r.and_then(|r| r) {
+        Ok(child) => child,
+        Err(e) => {
+            if !err.is_null() {
+                // SAFETY: writable by the caller's word.
+                unsafe { *err = -e.errno() };
+            }
+            std::ptr::null_mut()
+        }
+    }
+}
+
+pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<std::sync::Arc<Sock>> {
+    let p = parts(g).ok()?;
+    let queue = p.private.accept.as_mut()?;
+    let child = queue.pop();
+    p.common.ack_backlog = queue.len() as u32;
+    child
+}

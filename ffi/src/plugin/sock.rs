@@ -1,0 +1,224 @@
+//! `usk_sock_t`: a sock that is not owned. The pointer is the sock's own address, so equal pointers are equal socks.
+
+use super::kernel;
+use super::owned::{Owned, usk_owned_t};
+use super::skb::{self, usk_skb_t};
+use std::ffi::c_int;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use usersock::error::{Error, Result};
+use usersock::sock::proto::SockRef;
+use usersock::sock::wait::Events;
+use usersock::sock::{Delivered, Sock};
+use usersock::stack::Stack;
+
+/// A sock, not owned. What an operation is given is valid until it returns; what usk_sock_hold, usk_proto_lookup or
+/// usk_new_child gave until usk_sock_put, and while it is held its stack lives too. Pointers to one sock are equal.
+#[allow(non_camel_case_types)]
+pub struct usk_sock_t {
+    _opaque: [u8; 0],
+}
+
+/// A sock and its stack behind a handle, without a count of their own: both live while the handle is valid.
+pub(crate) struct Handle {
+    stack: ManuallyDrop<Arc<Stack>>,
+    sock: ManuallyDrop<Arc<Sock>>,
+}
+
+impl Handle {
+    /// # Safety
+    /// `sk` is a valid handle, and stays one as long as the result is used.
+    pub(crate) unsafe fn new(sk: *mut usk_sock_t) -> Result<Handle> {
+        if sk.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: a valid handle is an Arc's pointer whose count somebody holds; ManuallyDrop leaves the count alone.
+        let sock = unsafe { ManuallyDrop::new(Arc::from_raw(sk.cast::<Sock>().cast_const())) };
+        // A valid handle keeps the stack alive: either a call of the stack is running or `hold` counted it.
+        let stack = sock.stack().as_ptr();
+        // SAFETY: as said, the stack is alive; ManuallyDrop leaves the count alone.
+        let stack = unsafe { ManuallyDrop::new(Arc::from_raw(stack)) };
+        Ok(Handle { stack, sock })
+    }
+
+    pub(crate) fn stack(&self) -> &Arc<Stack> {
+        &self.stack
+    }
+    pub(crate) fn sock(&self) -> &Arc<Sock> {
+        &self.sock
+    }
+    pub(crate) fn sk(&self) -> SockRef<'_> {
+        SockRef { stack: &self.stack, sock: &self.sock }
+    }
+}
+
+impl Deref for Handle {
+    type Target = Sock;
+    fn deref(&self) -> &Sock {
+        &self.sock
+    }
+}
+
+/// The handle of a sock, for the length of a call.
+pub(crate) fn lend(sock: &Arc<Sock>) -> *mut usk_sock_t {
+    Arc::as_ptr(sock).cast_mut().cast()
+}
+
+/// A handle that is held: one count of the sock, one of its stack.
+pub(crate) fn hold(stack: &Arc<Stack>, sock: Arc<Sock>) -> *mut usk_sock_t {
+    std::mem::forget(stack.clone());
+    Arc::into_raw(sock).cast_mut().cast()
+}
+
+/// Takes a held handle's counts back.
+/// # Safety
+/// `sk` is held, and given up by this.
+pub(crate) unsafe fn unhold(sk: *mut usk_sock_t) -> Result<(Arc<Stack>, Arc<Sock>)> {
+    // SAFETY: held, so valid.
+    let h = unsafe { Handle::new(sk) }?;
+    Ok((ManuallyDrop::into_inner(h.stack), ManuallyDrop::into_inner(h.sock)))
+}
+
+/// Keeps a sock beyond the operation that was given it (sock_hold). Returns `sk`.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_hold(sk: *mut usk_sock_t) -> *mut usk_sock_t {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| hold(h.stack(), h.sock().clone())))
+}
+
+/// Gives a held sock back (sock_put). Null is ignored. Not while it is owned by the caller.
+/// # Safety
+/// `sk` is null or held, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
+    kernel(|| {
+        if !sk.is_null() {
+            // SAFETY: held by the caller's word.
+            drop(unsafe { unhold(sk) }?);
+        }
+        Ok(())
+    });
+}
+
+/// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
+/// the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
+/// usk_new_child). Returns 0, or -EINVAL for null.
+/// # Safety
+/// `sk` is valid until the release; `o` is writable, and not owned now.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t) -> c_int {
+    kernel(|| {
+        if o.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: valid by the caller's word.
+        let h = unsafe { Handle::new(sk) }?;
+        // SAFETY: `o` is writable and `sk` outlives the ownership, both by the caller's word.
+        unsafe { Owned::lock(o, h) };
+        Ok(0)
+    })
+}
+
+/// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.
+/// Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released already.
+/// # Safety
+/// `o` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_release_sock(o: *mut usk_owned_t) -> c_int {
+    // SAFETY: the caller vouches for `o`.
+    kernel(|| unsafe { Owned::release(o) }.map(|()| 0))
+}
+
+/// Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets go. Takes
+/// `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
+/// # Safety
+/// `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_deliver(sk: *mut usk_sock_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up.
+        let skb = unsafe { skb::take(skb) }?;
+        // SAFETY: valid by the caller's word.
+        let h = unsafe { Handle::new(sk) }?;
+        let now = skb.rx.map_or_else(|| h.stack().now(), |i| i.now);
+        match h.sock().deliver(h.stack(), skb, now) {
+            Delivered::Dropped(_) => Err(Error::NoBufs),
+            Delivered::Processed | Delivered::Queued => Ok(0),
+        }
+    })
+}
+
+/// Asks for release_cb with these bits: now, or when the owner lets go. From any thread that does not own the sock.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_defer(sk: *mut usk_sock_t, bits: u32) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let h = unsafe { Handle::new(sk) }?;
+        h.sock().defer(h.stack(), bits, h.stack().now());
+        Ok(0)
+    })
+}
+
+/// Sets the pending error (SO_ERROR) and wakes everybody (sk_error_report). `err` is a positive errno. Owned or not.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_error_report(sk: *mut usk_sock_t, err: c_int) -> c_int {
+    kernel(|| {
+        let err = Error::try_from_errno(err).ok_or(Error::Inval)?;
+        // SAFETY: valid by the caller's word.
+        unsafe { Handle::new(sk) }?.report_error(err);
+        Ok(0)
+    })
+}
+
+/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_error(sk: *mut usk_sock_t) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }?.take_error().map(|()| 0))
+}
+
+/// Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_wake(sk: *mut usk_sock_t, events: u32) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.wait.wake(Events(events))).map(|()| 0))
+}
+
+/// The state, by Linux's numbers (TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10): sk_state.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_state(sk: *mut usk_sock_t) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.state().into()))
+}
+
+/// What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_shutdown(sk: *mut usk_sock_t) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.shutdown.load(Ordering::Relaxed).into()))
+}
+
+/// AF_INET or AF_INET6.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_family(sk: *mut usk_sock_t) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.family.into()))
+}

@@ -1,0 +1,134 @@
+//! Tables of functions from C: read whole whatever header they were compiled against, and called through one gate.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use usersock::error::{Error, Result};
+
+/// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the empty table
+/// (null functions, zero numbers).
+///
+/// # Safety
+/// Both hold for the type.
+pub(crate) unsafe trait Table: Copy {
+    /// What it is called in messages.
+    const NAME: &'static str;
+    /// The version this library speaks.
+    const VERSION: u32;
+    /// `sizeof` of the first published form: shorter is not a table.
+    const FIRST_SIZE: usize;
+}
+
+/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what we know
+/// is null. The error is one line for a person.
+///
+/// # Safety
+/// `table` is null, or readable for the 8 bytes of its version and size and then for as many bytes as size says.
+pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, String> {
+    let name = T::NAME;
+    if table.is_null() {
+        return Err(format!("{name}: null"));
+    }
+    let words = table.cast::<u32>();
+    // SAFETY: readable by the caller's word. The table may be packed anywhere: read unaligned.
+    let (version, size) = unsafe { (words.read_unaligned(), words.add(1).read_unaligned() as usize) };
+    if version != T::VERSION {
+        return Err(format!("{name}: version {version}, this library has {}", T::VERSION));
+    }
+    if size < T::FIRST_SIZE || size > 1 << 16 {
+        return Err(format!(
+            "{name}: size {size}, this library has {} and takes {} at least",
+            size_of::<T>(),
+            T::FIRST_SIZE
+        ));
+    }
+    // SAFETY: readable for `size` bytes by the caller's word.
+    let bytes = unsafe { std::slice::from_raw_parts(table.cast::<u8>(), size) };
+    let (known, beyond) = bytes.split_at(size.min(size_of::<T>()));
+    if beyond.iter().any(|b| *b != 0) {
+        return Err(format!("{name}: size {size} uses operations that this library, with {}, lacks", size_of::<T>()));
+    }
+    let mut copy = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` is at most size_of::<T>() bytes, and the two do not overlap. All zero is valid for T, and so are the
+    // bytes of a T that the caller filled, by the trait's promise.
+    unsafe {
+        std::ptr::copy_nonoverlapping(known.as_ptr(), copy.as_mut_ptr().cast::<u8>(), known.len());
+        Ok(copy.assume_init())
+    }
+}
+
+/// Runs a function of a plug-in. What unwinds out of it (a panic of a plug-in in Rust, an exception of one in C++) is EIO.
+#[inline]
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|_| Error::Io)
+}
+
+/// What a function that answers 0 or a negative errno said. A number that is no errno is a broken plug-in: EIO.
+#[inline]
+pub(crate) fn status(r: i64) -> Result<()> {
+    if r == 0 { Ok(()) } else { length(r, 0).map(drop) }
+}
+
+/// What a function that answers a length or a negative errno said. A length above `max` is a broken plug-in: EIO.
+#[inline]
+pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
+    if r >= 0 {
+        return usize::try_from(r).ok().filter(|n| *n <= max).ok_or(Error::Io);
+    }
+    Err(i32::try_from(-r).ok().and_then(Error::try_from_errno).unwrap_or(Error::Io))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    #[repr(C)]
+    struct Now {
+        version: u32,
+        size: u32,
+        a: u64,
+        b: u64,
+    }
+    // SAFETY: plain numbers.
+    unsafe impl Table for Now {
+        const NAME: &'static str = "struct now";
+        const VERSION: u32 = 1;
+        const FIRST_SIZE: usize = 16;
+    }
+
+    fn try_read(words: &[u64]) -> std::result::Result<Now, String> {
+        // SAFETY: the slices below are as long as they say.
+        unsafe { read(words.as_ptr().cast::<Now>()) }
+    }
+    fn head(version: u64, size: u64) -> u64 {
+        version | size << 32
+    }
+
+    #[test]
+    fn older_and_newer_tables_are_read_as_far_as_they_are_known() {
+        assert_eq!(try_read(&[head(1, 24), 5, 6]), Ok(Now { version: 1, size: 24, a: 5, b: 6 }));
+        assert_eq!(try_read(&[head(1, 16), 5]), Ok(Now { version: 1, size: 16, a: 5, b: 0 }));
+        assert_eq!(try_read(&[head(1, 32), 5, 6, 0]).map(|n| n.b), Ok(6));
+        for (words, want) in [
+            (&[head(1, 32), 5, 6, 7][..], "uses operations that this library"),
+            (&[head(1, 8)], "takes 16 at least"),
+            (&[head(1, 1 << 20)], "size 1048576"),
+            (&[head(2, 24), 5, 6], "version 2, this library has 1"),
+        ] {
+            let e = try_read(words).unwrap_err();
+            assert!(e.contains(want), "{e}");
+        }
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { read::<Now>(std::ptr::null()) }, Err("struct now: null".to_owned()));
+    }
+
+    #[test]
+    fn returns_that_mean_nothing_are_eio() {
+        assert_eq!((length(5, 5), length(6, 5)), (Ok(5), Err(Error::Io)));
+        assert_eq!(
+            (length(-11, 5), length(-99_999, 5), length(i64::MIN, 5)),
+            (Err(Error::Again), Err(Error::Io), Err(Error::Io))
+        );
+        assert_eq!((status(0), status(1), status(-22)), (Ok(()), Err(Error::Io), Err(Error::Inval)));
+        assert_eq!(contain(|| -> i32 { panic!("on purpose") }), Err(Error::Io));
+    }
+}

@@ -1,0 +1,52 @@
+//! Sleeping in a system call, and the timeouts that end it.
+
+use super::kernel;
+use super::owned::{guard, usk_owned_t};
+use std::ffi::c_int;
+use usersock::env::Instant;
+use usersock::sock::wait::Events;
+
+/// No deadline: for usk_wait.
+pub const USK_FOREVER: u64 = u64::MAX;
+
+/// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
+/// looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
+/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u64) -> c_int {
+    kernel(|| {
+        let deadline = (deadline != USK_FOREVER).then(|| Instant::from_nanos(deadline));
+        // SAFETY: owned by the caller's word.
+        unsafe { guard(o) }?.sleep(Events(events), false, deadline).map(|()| 0)
+    })
+}
+
+fn deadline_of(timeout: Option<std::time::Duration>, now: Instant) -> u64 {
+    timeout.map_or(USK_FOREVER, |t| (now + t).as_nanos())
+}
+
+/// When a receive must give up by SO_RCVTIMEO, as usk_wait takes it (sock_rcvtimeo); `dontwait`: now, that is 0.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rcvtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u64 {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        Ok(if dontwait != 0 { 0 } else { deadline_of(g.common.rcvtimeo, g.now()) })
+    })
+}
+
+/// When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sndtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u64 {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        Ok(if dontwait != 0 { 0 } else { deadline_of(g.common.sndtimeo, g.now()) })
+    })
+}
