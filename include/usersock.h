@@ -767,6 +767,15 @@ int usk_route_connect(struct usk_owned_t *o,
 int usk_route_disconnect(struct usk_owned_t *o);
 
 /*
+ Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH, -EACCES ...
+ # Safety
+ `o` is owned; `to` is readable; `from` is writable.
+ */
+int usk_source(struct usk_owned_t *o,
+               const struct usk_addr_t *to,
+               struct usk_addr_t *from);
+
+/*
  Bytes of transport header and payload that fit in one IP packet to the peer: the path MTU without the IP header.
  -ENOTCONN without a peer; -ENETUNREACH.
  # Safety

@@ -3,6 +3,8 @@
 //! Below: `harness` (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
 
 mod harness;
+#[cfg(has_usersock)]
+mod plugins;
 mod programs;
 
 use harness::{Sanitizer, run_on_kernel};

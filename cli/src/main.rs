@@ -49,23 +49,33 @@ struct On {
     /// the in-memory loopback
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
+    /// A plug-in to load into the stack, before the configuration's own; may be repeated
+    #[arg(long, value_name = "FILE.so")]
+    plugin: Vec<String>,
 }
 
 impl On {
     fn text(&self) -> Result<String, Failure> {
-        if let Some(text) = &self.config {
-            return Ok(text.clone());
-        }
-        match std::env::var("USERSOCK_CONFIG") {
-            Ok(text) => Ok(text),
-            Err(std::env::VarError::NotPresent) => Ok(String::new()),
-            Err(e) => Err(Failure::Usage(format!("USERSOCK_CONFIG: {e}"))),
-        }
+        let config = match (&self.config, std::env::var("USERSOCK_CONFIG")) {
+            (Some(text), _) => text.clone(),
+            (None, Ok(text)) => text,
+            (None, Err(std::env::VarError::NotPresent)) => String::new(),
+            (None, Err(e)) => return Err(Failure::Usage(format!("USERSOCK_CONFIG: {e}"))),
+        };
+        with_plugins(&self.plugin, &config)
     }
 
     fn stack(&self) -> Result<Arc<Stack>, Failure> {
         Ok(config::build(&self.text()?)?)
     }
+}
+
+/// A configuration with plug-ins in front.
+fn with_plugins(files: &[String], config: &str) -> Result<String, Failure> {
+    if let Some(file) = files.iter().find(|file| file.contains(',')) {
+        return Err(Failure::Usage(format!("--plugin {file}: a name with a comma")));
+    }
+    Ok(files.iter().map(|file| format!("plugin={file},")).collect::<String>() + config)
 }
 
 /// A connection's end on the terminal.
@@ -90,6 +100,9 @@ enum Command {
     CheckConfig {
         /// As tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1
         config: String,
+        /// A plug-in to load before it is judged: its sysctls and devices are known then; may be repeated
+        #[arg(long, value_name = "FILE.so")]
+        plugin: Vec<String>,
     },
     /// Connect; standard input goes to the peer, what the peer sends to standard output
     Connect(Pipe),
@@ -98,6 +111,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    usersock_ffi::plugin::load::enable();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -108,7 +122,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Sysctl(args) => settings::run(&args),
-        Command::CheckConfig { config } => check(&config),
+        Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
     };

@@ -24,7 +24,7 @@ pub enum Sanitizer {
 }
 
 impl Sanitizer {
-    fn flag(self) -> Option<&'static str> {
+    pub fn flag(self) -> Option<&'static str> {
         match self {
             Sanitizer::None => None,
             Sanitizer::Address => Some("-fsanitize=address"),
@@ -32,7 +32,7 @@ impl Sanitizer {
         }
     }
 
-    fn suffix(self) -> &'static str {
+    pub fn suffix(self) -> &'static str {
         match self {
             Sanitizer::None => "plain",
             Sanitizer::Address => "asan",
@@ -46,7 +46,7 @@ impl Sanitizer {
     }
 
     /// Whether a program built with it also runs here: found out once by building and running an empty one.
-    fn works(self) -> bool {
+    pub fn works(self) -> bool {
         static ADDRESS: OnceLock<bool> = OnceLock::new();
         static THREAD: OnceLock<bool> = OnceLock::new();
         let cell = match self {
@@ -77,8 +77,13 @@ pub fn out_dir() -> PathBuf {
     dir
 }
 
+/// The C compiler's name.
+pub fn compiler_name() -> String {
+    std::env::var("CC").unwrap_or_else(|_| "cc".into())
+}
+
 fn compiler() -> Command {
-    Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
+    Command::new(compiler_name())
 }
 
 /// Exit status only; what it prints is dropped.
@@ -88,7 +93,7 @@ fn succeeds(command: &mut Command) -> bool {
 
 /// Says that a test checked nothing, and how many did so far. Written to stderr itself: a passing test's captured
 /// output is never shown, and a skip must be.
-fn skip(what: &str, why: &str) {
+pub fn skip(what: &str, why: &str) {
     static SKIPS: AtomicUsize = AtomicUsize::new(0);
     let so_far = SKIPS.fetch_add(1, Ordering::Relaxed) + 1;
     let _ = writeln!(std::io::stderr(), "skipped {what}: {why} (skips so far: {so_far})");
@@ -96,15 +101,20 @@ fn skip(what: &str, why: &str) {
 
 /// The command with every warning an error and the flags that all builds share.
 fn cc_base(name: &str, sanitizer: Sanitizer, exe: &Path) -> Command {
+    cc_of(&cases_dir().join(format!("{name}.c")), sanitizer, exe)
+}
+
+/// As `cc_base`, of a file anywhere.
+pub fn cc_of(source: &Path, sanitizer: Sanitizer, exe: &Path) -> Command {
     let mut cc = compiler();
     cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fno-omit-frame-pointer", "-pthread"]);
     cc.args(sanitizer.flag());
-    cc.arg("-o").arg(exe).arg(cases_dir().join(format!("{name}.c")));
+    cc.arg("-o").arg(exe).arg(source);
     cc
 }
 
 /// Runs the compiler. Tests that need the same program take turns, so that none runs a file half written.
-fn compile(mut cc: Command, name: &str, exe: &Path) {
+pub fn compile(mut cc: Command, name: &str, exe: &Path) {
     static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut built_before = BUILT.lock().unwrap_or_else(|e| e.into_inner());
     if built_before.contains(exe) {
@@ -141,7 +151,8 @@ pub fn sanitizer_env(command: &mut Command) {
     command.env("TSAN_OPTIONS", "exitcode=99:ignore_noninstrumented_modules=1");
 }
 
-fn judge(name: &str, run: std::io::Result<Output>) {
+/// Fails the test unless the program said that all is well.
+pub fn judge(name: &str, run: std::io::Result<Output>) {
     let run = run.expect("the case starts");
     let out = String::from_utf8_lossy(&run.stdout);
     let verdict = out.lines().any(|l| l == format!("ok {name}"));

@@ -14,7 +14,7 @@ fn profile_dir() -> PathBuf {
 }
 
 /// Builds `libusersock.a` and `.so` into the same target folder and profile, once; gives the folder.
-fn library() -> &'static Path {
+pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let profile = profile_dir();
@@ -46,12 +46,17 @@ pub fn build_for_usersock(name: &str, sanitizer: Sanitizer) -> PathBuf {
     let mut cc = cc_base(name, sanitizer, &exe);
     cc.arg("-I").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../include"));
     if sanitizer == Sanitizer::Thread {
-        cc.arg("-L").arg(lib).arg("-l:libusersock.so").arg(format!("-Wl,-rpath,{}", lib.display()));
+        link_shared(&mut cc, lib);
     } else {
         cc.arg(lib.join("libusersock.a")).args(["-ldl", "-lm", "-lrt", "-lutil", "-lgcc_s"]);
     }
     compile(cc, name, &exe);
     exe
+}
+
+/// Links the shared object in `lib`.
+pub fn link_shared(cc: &mut Command, lib: &Path) {
+    cc.arg("-L").arg(lib).arg("-l:libusersock.so").arg(format!("-Wl,-rpath,{}", lib.display()));
 }
 
 /// Runs `name` on usersock's in-memory loopback.

@@ -272,9 +272,8 @@ impl Undo<'_> {
             }
             // SAFETY: a string by the caller's word.
             let name = unsafe { text(p, "a counter's name") }?;
-            let counter = self.stack.mib.own.register(&name).map_err(|e| {
+            let counter = self.stack.mib.own.register(&name).inspect_err(|e| {
                 load::refused(format!("struct usk_proto: counter {name:?}: {e}"));
-                e
             })?;
             self.counters.push(counter);
         }
@@ -304,9 +303,8 @@ impl Undo<'_> {
                 mode: Mode::Rw,
                 help,
             };
-            let id = self.stack.sysctl.register(&name, spec).map_err(|e| {
+            let id = self.stack.sysctl.register(&name, spec).inspect_err(|e| {
                 load::refused(format!("struct usk_proto: sysctl {name}: {e}"));
-                e
             })?;
             self.sysctls.push(id);
         }

@@ -2,11 +2,10 @@
 //! ip_setsockopt, csum_partial.
 
 use super::cproto::Registration;
-use super::kernel;
 use super::owned::{guard, usk_addr_t, usk_owned_t};
 use super::proto::{usk_packet_info_t, usk_proto_t};
 use super::skb::{self, slice, slice_mut, usk_skb_t};
-use crate::ptr;
+use super::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::ip::output::{self, IpTx};
@@ -23,7 +22,7 @@ use usersock::wire::{checksum, ip, ipv6};
 pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (g, to) = unsafe { (guard(o)?, ptr::value(to)?) };
+        let (g, to) = unsafe { (guard(o)?, obj(to)?) };
         datagram::connect(g, to.to_socket_addr()?).map(|()| 0)
     })
 }
@@ -35,6 +34,20 @@ pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_a
 pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
     // SAFETY: owned by the caller's word.
     kernel(|| unsafe { guard(o) }.map(|g| datagram::disconnect(g)).map(|()| 0))
+}
+
+/// Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH, -EACCES ...
+/// # Safety
+/// `o` is owned; `to` is readable; `from` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, from: *mut usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for all three.
+        let (g, to, from) = unsafe { (guard(o)?, obj(to)?, obj_mut(from)?) };
+        let plan = datagram::plan(g, to.to_socket_addr()?, &[], 0)?;
+        *from = usk_addr_t::of(plan.src, g.common.sport);
+        Ok(0)
+    })
 }
 
 /// Bytes of transport header and payload that fit in one IP packet to the peer: the path MTU without the IP header.
@@ -78,7 +91,7 @@ pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c
 pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, ptr::value(to)?) };
+        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, obj(to)?) };
         send(g, skb, to.to_socket_addr()?).map(|()| 0)
     })
 }
@@ -108,7 +121,7 @@ pub unsafe extern "C" fn usk_reply(
 ) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, ptr::value(info)?) };
+        let (skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, obj(info)?) };
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());
         if info.not_unicast != 0 || to.is_multicast() || to.is_unspecified() {
@@ -180,7 +193,7 @@ pub unsafe extern "C" fn usk_csum_pseudo(
 ) -> u32 {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (src, dst) = unsafe { (ptr::value(src)?, ptr::value(dst)?) };
+        let (src, dst) = unsafe { (obj(src)?, obj(dst)?) };
         Ok(checksum::pseudo_header(src.to_socket_addr()?.ip(), dst.to_socket_addr()?.ip(), protocol, len))
     })
 }

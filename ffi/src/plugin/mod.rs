@@ -90,3 +90,21 @@ pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
         Err(_) => T::failed(Error::Io),
     }
 }
+
+/// What a plug-in's pointer points to. Plug-ins are part of the process as the kernel's modules are of the kernel: null is refused,
+/// other addresses are believed.
+/// # Safety
+/// `p` is null or readable as a `T`, and nobody writes to it while the result is used.
+#[inline]
+pub(crate) unsafe fn obj<'a, T>(p: *const T) -> Result<&'a T> {
+    // SAFETY: by the caller's word.
+    unsafe { p.as_ref() }.ok_or(Error::Fault)
+}
+
+/// # Safety
+/// `p` is null or writable as a `T`, and nobody else uses it while the result is.
+#[inline]
+pub(crate) unsafe fn obj_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
+    // SAFETY: by the caller's word.
+    unsafe { p.as_mut() }.ok_or(Error::Fault)
+}

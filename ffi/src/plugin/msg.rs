@@ -1,9 +1,8 @@
 //! The program's messages: what sendmsg takes from, and what recvmsg fills. Linux: struct msghdr with its iov_iter.
 
-use super::kernel;
 use super::owned::usk_addr_t;
 use super::skb::{self, slice, slice_mut, usk_skb_t};
-use crate::ptr;
+use super::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::sock::msg::{RecvMsg, SendMsg};
@@ -66,7 +65,7 @@ pub unsafe extern "C" fn usk_sendmsg_flags(msg: *mut usk_sendmsg_t) -> c_int {
 pub unsafe extern "C" fn usk_sendmsg_name(msg: *mut usk_sendmsg_t, addr: *mut usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (m, to) = unsafe { (send(msg)?, ptr::value_mut(addr)?) };
+        let (m, to) = unsafe { (send(msg)?, obj_mut(addr)?) };
         *to = m.name.ok_or(Error::NoEnt)?.into();
         Ok(0)
     })
@@ -139,7 +138,7 @@ pub unsafe extern "C" fn usk_recvmsg_put_skb(
 pub unsafe extern "C" fn usk_recvmsg_set_name(msg: *mut usk_recvmsg_t, addr: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (m, addr) = unsafe { (recv(msg)?, ptr::value(addr)?) };
+        let (m, addr) = unsafe { (recv(msg)?, obj(addr)?) };
         m.name = Some(addr.to_socket_addr()?);
         Ok(0)
     })

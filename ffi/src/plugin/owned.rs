@@ -2,11 +2,10 @@
 //! memory accounts, timers.
 
 use super::cproto::Private;
-use super::kernel;
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
 use super::sock::{Handle, lend, usk_sock_t};
-use crate::ptr;
+use super::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -58,7 +57,7 @@ impl Owned {
         unsafe {
             let slot = (&raw mut (*o).slot).cast::<(SockGuard<'static>, Handle)>();
             (&raw mut (*slot).1).write(h);
-            let h: &'static Handle = &*(&raw const (*slot).1);
+            let h: &'static Handle = &(*slot).1;
             (&raw mut (*slot).0).write(h.sk().lock());
             (&raw mut (*o).guard).write(&raw mut (*slot).0);
             (&raw mut (*o).magic).write(LOCKED);
@@ -294,7 +293,7 @@ pub unsafe extern "C" fn usk_linger(o: *mut usk_owned_t) -> i64 {
 pub unsafe extern "C" fn usk_local(o: *mut usk_owned_t, addr: *mut usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (g, to) = unsafe { (guard(o)?, ptr::value_mut(addr)?) };
+        let (g, to) = unsafe { (guard(o)?, obj_mut(addr)?) };
         let ip = if g.common.saddr.is_unspecified() { g.common.rcv_saddr } else { g.common.saddr };
         *to = usk_addr_t::of(ip, g.common.sport);
         Ok(0)
@@ -308,7 +307,7 @@ pub unsafe extern "C" fn usk_local(o: *mut usk_owned_t, addr: *mut usk_addr_t) -
 pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (g, to) = unsafe { (guard(o)?, ptr::value_mut(addr)?) };
+        let (g, to) = unsafe { (guard(o)?, obj_mut(addr)?) };
         let peer = g.common.peer().ok_or(Error::NotConn)?;
         *to = datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if).into();
         Ok(0)
@@ -322,7 +321,7 @@ pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) ->
 pub unsafe extern "C" fn usk_set_ends(o: *mut usk_owned_t, local: *const usk_addr_t, peer: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for all three.
-        let (g, local, peer) = unsafe { (guard(o)?, ptr::value(local)?, ptr::value(peer)?) };
+        let (g, local, peer) = unsafe { (guard(o)?, obj(local)?, obj(peer)?) };
         let (local, peer) = (local.to_socket_addr()?, peer.to_socket_addr()?);
         if local.is_ipv4() != peer.is_ipv4() || peer.port() == 0 {
             return Err(Error::Inval);
@@ -396,9 +395,7 @@ pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t {
     // SAFETY: owned by the caller's word.
-    kernel(|| {
-        unsafe { guard(o) }.map(|g| g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), |s| skb::lend(s)))
-    })
+    kernel(|| unsafe { guard(o) }.map(|g| g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), skb::lend)))
 }
 
 /// Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.

@@ -2,12 +2,11 @@
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::cproto::Registration;
-use super::kernel;
 use super::owned::{guard, parts, usk_addr_t, usk_owned_t};
 use super::proto::usk_proto_t;
 use super::sock::{self, Handle, usk_sock_t};
 use super::table::contain;
-use crate::ptr;
+use super::{kernel, obj, obj_mut};
 use std::ffi::c_int;
 use usersock::error::{Error, Result};
 use usersock::inet::{self, PortEntry};
@@ -90,7 +89,7 @@ pub unsafe extern "C" fn usk_proto_lookup(
 ) -> *mut usk_sock_t {
     kernel(|| {
         // SAFETY: the caller vouches for all three.
-        let (reg, local, remote) = unsafe { (Registration::of(proto)?, ptr::value(local)?, ptr::value(remote)?) };
+        let (reg, local, remote) = unsafe { (Registration::of(proto)?, obj(local)?, obj(remote)?) };
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
         let found = reg.ports.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
@@ -156,7 +155,7 @@ pub unsafe extern "C" fn usk_accept_len(listener: *mut usk_owned_t, max: *mut u3
         let g = unsafe { guard(listener) }?;
         if !max.is_null() {
             // SAFETY: writable by the caller's word.
-            *unsafe { ptr::value_mut(max) }? = g.common.max_ack_backlog;
+            *unsafe { obj_mut(max) }? = g.common.max_ack_backlog;
         }
         Ok(g.common.ack_backlog)
     })

@@ -1,0 +1,75 @@
+//! Plug-ins in C: each `plugins/*.c` is built by the Makefile beside it, as out-of-tree ones are; each `plugin_cases/*.c` is a program
+//! that loads and uses them, plain and under AddressSanitizer. It gets the folder of the built plug-ins as its argument.
+
+use crate::harness::ours::{library, link_shared};
+use crate::harness::{Sanitizer, cc_of, compile, compiler_name, judge, out_dir, sanitizer_env, skip};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Builds all plug-ins with the Makefile; gives the folder they are in.
+fn plugins(sanitizer: Sanitizer) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let out = out_dir().join(format!("plugins-{}", sanitizer.suffix()));
+    std::fs::create_dir_all(&out).expect("output folder is made");
+    let flags = format!("-O1 -g -fno-omit-frame-pointer {}", sanitizer.flag().unwrap_or_default());
+    let mut make = Command::new("make");
+    make.arg("--silent").arg("-C").arg(here().join("plugins")).arg(format!("OUT={}", out.display()));
+    make.arg(format!("CC={}", compiler_name())).arg(format!("CFLAGS={flags}"));
+    let built = make.stdin(Stdio::null()).output().expect("make starts");
+    assert!(built.status.success(), "the plug-ins do not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    out
+}
+
+fn run(name: &str, sanitizer: Sanitizer) {
+    if !sanitizer.works() {
+        return skip(&format!("plug-in case {name} ({})", sanitizer.suffix()), "the compiler has no such sanitizer");
+    }
+    let plugins = plugins(sanitizer);
+    let exe = out_dir().join(format!("plugin-{}-{name}", sanitizer.suffix()));
+    let mut cc = cc_of(&here().join("plugin_cases").join(format!("{name}.c")), sanitizer, &exe);
+    cc.arg("-I").arg(here().join("../include"));
+    link_shared(&mut cc, library());
+    compile(cc, name, &exe);
+    let mut command = Command::new(exe);
+    command.arg(plugins).env_remove("USERSOCK_CONFIG").stdin(Stdio::null());
+    sanitizer_env(&mut command);
+    judge(name, command.output());
+}
+
+macro_rules! plugin_cases {
+    ($($case:ident),* $(,)?) => {
+        const CASES: &[&str] = &[$(stringify!($case)),*];
+        mod plain {
+            $(#[test]
+            fn $case() { super::run(stringify!($case), super::Sanitizer::None); })*
+        }
+        mod asan {
+            $(#[test]
+            fn $case() { super::run(stringify!($case), super::Sanitizer::Address); })*
+        }
+    };
+}
+
+plugin_cases! {
+    tiny,
+}
+
+#[test]
+fn every_plugin_case_is_registered() {
+    let mut found: Vec<String> = std::fs::read_dir(here().join("plugin_cases"))
+        .expect("plugin_cases/ is readable")
+        .map(|entry| entry.expect("entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "c"))
+        .map(|path| path.file_stem().expect("stem").to_string_lossy().into_owned())
+        .collect();
+    let mut known: Vec<String> = CASES.iter().map(ToString::to_string).collect();
+    found.sort();
+    known.sort();
+    assert_eq!(found, known);
+}
