@@ -180,6 +180,8 @@ pub struct Stack {
     pub inet: crate::inet::Tables,
     /// Congestion control algorithms.
     pub cong: crate::tcp::cong::CongRegistry,
+    /// Upper-layer protocols over TCP.
+    pub ulp: crate::tcp::ulp::UlpRegistry,
     /// Hooks into TCP.
     pub sock_ops: crate::tcp::sock_ops::SockOpsRegistry,
     /// Timers.
@@ -208,6 +210,7 @@ impl Stack {
             ip: ip::IpState::new(),
             inet: crate::inet::Tables::new(),
             cong: crate::tcp::cong::CongRegistry::new(),
+            ulp: Default::default(),
             sock_ops: Default::default(),
             timers: Timers::new(),
             plugins: Mutex::default(),
@@ -219,6 +222,11 @@ impl Stack {
         stack.sysctl.set_reader(
             "net.ipv4.tcp_available_congestion_control",
             Arc::new(move || weak.upgrade().map(|s| s.cong.names()).unwrap_or_default()),
+        )?;
+        let weak = Arc::downgrade(&stack);
+        stack.sysctl.set_reader(
+            "net.ipv4.tcp_available_ulp",
+            Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
         )?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         ip::netdev::add_loopback(&stack)?;

@@ -359,6 +359,12 @@ impl Socket {
         self.sock.proto().getsockopt(self.sk(), level, name, value)
     }
 
+    /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered bytes.
+    pub fn remove_ulp(&self) -> Result<()> {
+        let r = crate::tcp::ulp::remove(&mut self.sock.lock(&self.stack));
+        self.done(r)
+    }
+
     /// ioctl(2)'s socket requests that answer an int. ENOTTY for an unknown one.
     pub fn ioctl(&self, request: u64) -> Result<i32> {
         self.sock.proto().ioctl(self.sk(), request)

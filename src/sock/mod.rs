@@ -3,6 +3,7 @@
 
 mod ctl;
 pub mod errqueue;
+pub mod layer;
 pub mod lock;
 pub mod mem;
 pub mod msg;
@@ -20,7 +21,7 @@ use crate::stack::{Stack, TimerSlot};
 use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
-use proto::{Proto, ProtoAccounts, ProtoUse, SockRef};
+use proto::{Proto, ProtoAccounts, ProtoUse};
 use skb::Skb;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -433,24 +434,24 @@ impl Drop for Sock {
     }
 }
 
-/// Readiness of a datagram sock (datagram_poll): the default of `Proto::poll`.
-pub fn datagram_poll(sk: SockRef<'_>) -> Events {
-    let g = sk.lock();
+/// Readiness of an owned datagram sock (datagram_poll): the default of `Proto::poll_locked`.
+pub fn datagram_poll(g: &SockGuard<'_>) -> Events {
+    let sock = g.sock;
     let mut m = Events::NONE;
     let has_errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
-    if sk.sock.err.load(Ordering::Relaxed) != 0 || has_errors {
+    if sock.err.load(Ordering::Relaxed) != 0 || has_errors {
         m |= Events::ERR;
     }
-    if sk.sock.rcv_shutdown() {
+    if sock.rcv_shutdown() {
         m |= Events::RDHUP | Events::IN;
     }
-    if sk.sock.shutdown.load(Ordering::Relaxed) == RCV_SHUTDOWN | SEND_SHUTDOWN {
+    if sock.shutdown.load(Ordering::Relaxed) == RCV_SHUTDOWN | SEND_SHUTDOWN {
         m |= Events::HUP;
     }
     if !g.common.receive_queue.is_empty() {
         m |= Events::IN;
     }
-    if (sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32) < sk.sock.sndbuf.load(Ordering::Relaxed) / 2 {
+    if (sock.wmem_alloc.load(Ordering::Relaxed) as i32) < sock.sndbuf.load(Ordering::Relaxed) / 2 {
         m |= Events::OUT;
     }
     m

@@ -138,9 +138,25 @@ pub trait Proto: Send + Sync + 'static {
         self.sendmsg(sk, &mut SendMsg::new(&slices, flags))
     }
 
-    /// Readiness now, as poll(2) would say. Process context, not owned. Default: readable when the receive queue holds
-    /// something or an error waits, writable while write memory is below the send buffer (datagram_poll).
+    /// Readiness now, as poll(2) would say. Process context, not owned. Default: owns the sock for `poll_locked`.
     fn poll(&self, sk: SockRef<'_>) -> Events {
+        self.poll_locked(&mut sk.lock())
+    }
+
+    /// As `sendmsg`, on a sock that is owned: for a layer, which works while it owns it (sendmsg_locked). It may sleep, and
+    /// gives the sock up meanwhile, unless MSG_DONTWAIT is set. Process context, owned. Default: EOPNOTSUPP.
+    fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// As `recvmsg`, in the same way. Default: EOPNOTSUPP.
+    fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        Err(Error::OpNotSupp)
+    }
+
+    /// As `poll`, on a sock that is owned; does not sleep. Default: readable when the receive queue holds something or an error
+    /// waits, writable while write memory is below the send buffer (datagram_poll).
+    fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         super::datagram_poll(sk)
     }
 
@@ -168,9 +184,10 @@ pub trait Proto: Send + Sync + 'static {
     /// Gives the local port back. Owned. Default: nothing. (inet_put_port)
     fn put_port(&self, sk: &mut SockGuard<'_>) {}
 
-    /// Whether this table may replace `old` on a live sock, or be replaced (`psock_update_sk_prot`). Default: refuses with
-    /// EOPNOTSUPP.
-    fn update_proto(&self, sk: &mut SockGuard<'_>, old: &Arc<dyn Proto>, restore: bool) -> Result<()> {
+    /// Whether this table may come in the place of `other` on a live sock or, with `restore`, go and leave it to `other`
+    /// (`psock_update_sk_prot`). A layer asks the protocol below, which is `other` then. Process context, owned. Default:
+    /// refuses with EOPNOTSUPP.
+    fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
         Err(Error::OpNotSupp)
     }
 

@@ -5,7 +5,7 @@
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
-use super::{connect, listener, output, set_state, sock_ops, timer, timewait};
+use super::{connect, listener, output, set_state, sock_ops, timer, timewait, ulp};
 use crate::counters::Mib;
 use crate::env::Duration;
 use crate::error::{Error, Result};
@@ -208,6 +208,7 @@ pub fn destroy(cx: &mut Cx<'_>) {
     purge_ooo(cx);
     cx.sk.error_queue = None;
     release_ca(cx);
+    ulp::cleanup(cx);
     connect::put_port(cx);
     cx.sk.dst = None;
     cx.tp.cold = None;
@@ -268,6 +269,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     let mut new = TcpSock::new(cx.stack);
     copy_options(&mut new, cx.tp);
     sock_ops::inherit(&mut new, cx.tp, true);
+    ulp::keep(&mut new, cx.tp);
     new.defer_accept = cx.tp.defer_accept;
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     // Nothing waits to be sent, which is what poll looks at.

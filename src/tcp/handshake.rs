@@ -12,7 +12,7 @@ use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
 use super::timewait::{in_window, oow_rate_limited, paws_reject};
-use super::{mtu, rcvbuf, rtt, set_state, timer, window};
+use super::{mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::counters::{DropReason, Mib};
 use crate::hash::Tuple;
 use crate::ip::{self, DstKind, IcmpError, PacketInfo};
@@ -522,6 +522,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, sk: &SockCommon, now: crate::env:
 /// Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance, tcp_child_process.
 fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo, raw_window: u16) {
     let child = cx.sock.new_child(cx.stack);
+    ulp::unlayered(&child, cx.tp);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
@@ -536,7 +537,9 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo, raw_win
         }
         c.tp.bound = Some(tables(c.stack).bind_again(child_bound(c.sk)));
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
-        first_segment(c, skb);
+        ulp::clone_to(g, parent.tp);
+        let Some(mut c) = Cx::new(g) else { return false };
+        first_segment(&mut c, skb);
         true
     });
     if hashed != Some(true) {

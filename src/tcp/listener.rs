@@ -6,7 +6,7 @@ use super::connect::{self, tables};
 use super::lookup::{Entry, Holder, Ready};
 use super::state::State;
 use super::tcb::Cx;
-use super::{close, deferred, set_state, sock_ops};
+use super::{close, deferred, set_state, sock_ops, ulp};
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::hash::Tuple;
@@ -183,6 +183,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     if cx.state() == State::Listen {
         return Ok(());
     }
+    ulp::can_listen(cx.tp)?;
     if cx.tp.bound.is_none() {
         connect::get_port(cx, 0)?;
     }

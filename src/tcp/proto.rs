@@ -127,8 +127,21 @@ impl Proto for Tcp {
         recvmsg::recvmsg(sk, msg)
     }
 
-    fn poll(&self, sk: SockRef<'_>) -> Events {
-        recvmsg::poll(sk)
+    fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        sendmsg::sendmsg_locked(sk, msg)
+    }
+
+    fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        recvmsg::recvmsg_locked(sk, msg)
+    }
+
+    fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
+        recvmsg::poll_locked(sk)
+    }
+
+    fn update_proto(&self, sk: &mut SockGuard<'_>, _other: &Arc<dyn Proto>, _restore: bool) -> Result<()> {
+        // Layers may come and go on any sock of TCP; which, is for `ulp` to say.
+        Tcp::cx(sk).map(|_| ())
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {

@@ -12,7 +12,8 @@ use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, flag};
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag};
+use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
@@ -53,19 +54,23 @@ struct Recv {
 
 /// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the connection's.
 pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    let mut g = sk.lock();
+    recvmsg_locked(&mut sk.lock(), msg)
+}
+
+/// The body of [`recvmsg`], for a sock that is owned.
+pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    let sock = g.sock;
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        let sock = g.sock;
         return g.common.recv_error(sock, msg);
     }
     if g.common.broken {
         return Err(Error::Io);
     }
-    if sk.sock.state() == State::Listen as u8 {
+    if sock.state() == State::Listen as u8 {
         return Err(Error::NotConn);
     }
     if msg.flags & libc::MSG_OOB != 0 {
-        let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NotConn) };
+        let Some(mut cx) = Cx::new(&mut *g) else { return Err(Error::NotConn) };
         return urgent(&mut cx, msg);
     }
     let mut wait = !msg.dontwait();
@@ -84,13 +89,13 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let mut failed = None;
     // SO_PEEK_OFF: a look begins further on.
     let peek_at = if r.peek { g.common.peek_off.max(0) as u32 } else { 0 };
-    if let Some(cx) = Cx::new(&mut g) {
+    if let Some(cx) = Cx::new(&mut *g) {
         r.seq = cx.tp.copied_seq + peek_at;
     }
     let mut first = true;
     // A receive of nothing waits for the first byte all the same; read(2) of nothing does not come here.
     while std::mem::take(&mut first) || r.len > 0 {
-        let step = match Cx::new(&mut g) {
+        let step = match Cx::new(&mut *g) {
             Some(mut cx) => r.step(&mut cx, msg),
             None => Step::Empty,
         };
@@ -107,9 +112,9 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
             break;
         }
         first = r.len == 0;
-        let down = sk.sock.rcv_shutdown();
-        let closed = sk.sock.state() == State::Close as u8;
-        let err = sk.sock.err.load(Ordering::Relaxed) != 0;
+        let down = sock.rcv_shutdown();
+        let closed = sock.state() == State::Close as u8;
+        let err = sock.err.load(Ordering::Relaxed) != 0;
         if r.copied > 0 {
             if !wait || err || closed || down {
                 break;
@@ -119,7 +124,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
                 break;
             }
             if err {
-                failed = sk.sock.take_error().err();
+                failed = sock.take_error().err();
                 break;
             }
             if down {
@@ -135,7 +140,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
                 break;
             }
         }
-        if let Some(mut cx) = Cx::new(&mut g) {
+        if let Some(mut cx) = Cx::new(&mut *g) {
             cleanup_rbuf(&mut cx, r.copied);
         }
         match g.sleep(Events::IN, false, deadline) {
@@ -148,7 +153,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
             }
         }
         if r.peek
-            && let Some(cx) = Cx::new(&mut g)
+            && let Some(cx) = Cx::new(&mut *g)
             && r.seq - r.copied as u32 - peek_at != cx.tp.copied_seq
         {
             // Another thread has read what was looked at: the look goes on where the queue now begins.
@@ -156,7 +161,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         }
     }
     let mut inq = None;
-    if let Some(mut cx) = Cx::new(&mut g) {
+    if let Some(mut cx) = Cx::new(&mut *g) {
         cleanup_rbuf(&mut cx, r.copied);
         if cx.tp.recvmsg_inq {
             inq = Some(inq_hint(&cx));
@@ -167,7 +172,7 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     }
     let common = &g.common;
     if let Some(at) = r.stamp {
-        timestamps(sk, common, at, g.now(), msg);
+        timestamps(g.stack, common, at, g.now(), msg);
     }
     if let Some(n) = inq {
         msg.control.push(Control::Inq(n));
@@ -176,8 +181,8 @@ pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
 }
 
 /// Receive timestamps, as SO_TIMESTAMP or SO_TIMESTAMPNS ask.
-fn timestamps(sk: SockRef<'_>, common: &SockCommon, at: Instant, now: Instant, msg: &mut RecvMsg<'_, '_>) {
-    let wall = || sk.stack.clock.wall().saturating_sub(now.saturating_sub(at));
+fn timestamps(stack: &Stack, common: &SockCommon, at: Instant, now: Instant, msg: &mut RecvMsg<'_, '_>) {
+    let wall = || stack.clock.wall().saturating_sub(now.saturating_sub(at));
     if common.flag(flag::TIMESTAMPNS) {
         msg.control.push(Control::TimestampNs(wall()));
     } else if common.flag(flag::TIMESTAMP) {
@@ -371,11 +376,10 @@ pub fn data_ready(cx: &mut Cx<'_>) {
     }
 }
 
-/// poll(2), Linux: tcp_poll.
-pub fn poll(sk: SockRef<'_>) -> Events {
-    let mut g = sk.lock();
+/// poll(2) of an owned sock. Linux: tcp_poll.
+pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
     let errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
-    let Some(cx) = Cx::new(&mut g) else { return Events::ERR };
+    let Some(cx) = Cx::new(&mut *g) else { return Events::ERR };
     let state = cx.state();
     if state == State::Listen {
         let some = cx.tp.listener.as_ref().is_some_and(|l| l.accept_len() > 0);

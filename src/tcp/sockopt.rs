@@ -7,7 +7,7 @@
 use super::info;
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ack, nagle};
-use super::{cong, output, recvmsg, rtt, timer};
+use super::{cong, output, recvmsg, rtt, timer, ulp};
 use crate::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -72,21 +72,25 @@ pub fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
         return set_congestion(&mut g, value);
     }
     if name == opt::ULP {
-        // No upper-layer protocol is registered under any name.
-        return Err(if value.is_empty() { Error::Inval } else { Error::NoEnt });
+        return ulp::set(&mut g, option_name(value, ulp::NAME_MAX)?);
     }
     let val = int(value)?;
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
     set_int(&mut cx, name, val)
 }
 
-fn set_congestion(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
+/// A name as an option has it, up to a NUL or `max` - 1 bytes. EINVAL: no byte at all; ENOENT: nothing can have that name.
+fn option_name(value: &[u8], max: usize) -> Result<&str> {
     if value.is_empty() {
         return Err(Error::Inval);
     }
-    let name = &value[..value.len().min(CA_NAME_MAX - 1)];
+    let name = &value[..value.len().min(max - 1)];
     let name = name.split(|b| *b == 0).next().unwrap_or_default();
-    let name = std::str::from_utf8(name).map_err(|_| Error::NoEnt)?;
+    std::str::from_utf8(name).map_err(|_| Error::NoEnt)
+}
+
+fn set_congestion(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
+    let name = option_name(value, CA_NAME_MAX)?;
     let Some(mut cx) = Cx::new(g) else { return Err(Error::NoProtoOpt) };
     cong::set_congestion_control(&mut cx, name)
 }
@@ -254,21 +258,26 @@ pub fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<u
     match name {
         opt::INFO => return Ok(put(value, &info::tcp_info(&cx))),
         opt::CONGESTION => {
-            let mut b = [0u8; CA_NAME_MAX];
-            let n = cx.tp.ca.ops.name().as_bytes();
-            let len = n.len().min(CA_NAME_MAX - 1);
-            b[..len].copy_from_slice(&n[..len]);
-            return Ok(put(value, &b));
+            return Ok(put(value, &name_bytes(cx.tp.ca.ops.name())));
         }
         opt::CC_INFO => {
             let bytes = cx.with_ca(|a, cx| a.get_info(cx)).flatten();
             return Ok(bytes.map_or(0, |(_, b)| put(value, &b)));
         }
-        opt::ULP => return Ok(0),
+        opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
         _ => {}
     }
     Ok(put_int(value, get_int(cx.stack, &cx, name)?))
+}
+
+/// A name as an option gives it: 16 bytes, the last a NUL.
+fn name_bytes(name: &str) -> [u8; CA_NAME_MAX] {
+    let mut b = [0; CA_NAME_MAX];
+    let n = name.as_bytes();
+    let len = n.len().min(CA_NAME_MAX - 1);
+    b[..len].copy_from_slice(&n[..len]);
+    b
 }
 
 /// TCP_SAVED_SYN gives the headers once. EINVAL with a buffer that is too small.

@@ -6,6 +6,7 @@ use super::cong::CongState;
 use super::listener::Listener;
 use super::queue::SegQueue;
 use super::sock_ops::HookSlot;
+use super::ulp::UlpState;
 use crate::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
@@ -267,6 +268,8 @@ pub struct Cold {
     pub syn_options: Option<Box<[u8]>>,
     /// What hooks keep here.
     pub(super) hooks: Vec<HookSlot>,
+    /// Upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
+    pub(super) ulp: Option<UlpState>,
 }
 
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless said.

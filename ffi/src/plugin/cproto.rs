@@ -592,7 +592,7 @@ impl Proto for Registration {
     }
 
     fn poll(&self, sk: SockRef<'_>) -> Events {
-        let Some(f) = self.table.poll else { return datagram_poll(sk) };
+        let Some(f) = self.table.poll else { return datagram_poll(&sk.lock()) };
         match whole(sk).and_then(|()| contain(|| unsafe { f(lend(sk.sock)) })) {
             Ok(bits) => Events(bits),
             Err(_) => {
