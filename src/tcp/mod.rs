@@ -1,7 +1,7 @@
 //! TCP. Which RFC section is in which file: RFC 9293 §3.10 event processing: `handshake` (SYN), `input` (segments), `close`;
 //! §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985 recovery: `ack`,
-//! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`. What users add: algorithms to `cong`, hooks
-//! to `sock_ops`, layers on top to `ulp`.
+//! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
+//! What users add: algorithms to `cong`, hooks to `sock_ops`, layers on top to `ulp`.
 //! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
 
 pub mod ack;
