@@ -2,14 +2,15 @@
 //! error does to a socket. Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb,
 //! ip_cmsg_recv, ip_icmp_error, ip_local_error.
 
+use super::output::{IpTx, xmit, xmit_multicast};
 use super::{Dst, DstKind, IcmpError, route, sockopt};
 use crate::counters::DropReason;
 use crate::error::{Error, Result};
 use crate::sock::errqueue::ErrEntry;
 use crate::sock::mem::{self, Kind};
-use crate::sock::msg::{Control, RecvMsg, SockExtendedErr};
+use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::proto::SockRef;
-use crate::sock::skb::Skb;
+use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use crate::wire::addr::is_link_local_v6;
@@ -107,6 +108,25 @@ pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> us
     if msg.flags & libc::MSG_TRUNC != 0 { len } else { n }
 }
 
+/// recvmsg of the sockets whose messages have no ports: the whole packet, and who sent it. As [`recv`].
+pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    recv(sk, msg, |_, skb, msg| {
+        msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
+        copy(skb, 0, skb.len(), msg)
+    })
+}
+
+/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes on their way out. ENOTTY: any other request.
+pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
+    match request {
+        libc::FIONREAD => {
+            Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len().saturating_sub(header)) as i32)
+        }
+        libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
+        _ => Err(Error::NoTty),
+    }
+}
+
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
@@ -180,6 +200,28 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
     let sock = g.sock;
     g.common.queue_error(sock, ErrEntry { addr: Some(to), err, payload: Vec::new(), control: Vec::new() });
+}
+
+/// Length of a datagram that a program sends, bytes. Errors: EMSGSIZE, no IP packet holds so much; EOPNOTSUPP, MSG_OOB.
+pub fn send_len(msg: &SendMsg<'_>) -> Result<usize> {
+    let len = msg.remaining();
+    if len > 0xffff {
+        return Err(Error::MsgSize);
+    }
+    if msg.flags & libc::MSG_OOB != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    Ok(len)
+}
+
+/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, EDESTADDRREQ.
+pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Result<SocketAddr> {
+    match name {
+        Some(to) if to.is_ipv4() != v4 => Err(Error::AfNoSupport),
+        Some(to) => Ok(to),
+        None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
+        None => Ok(name_of(g.common.daddr, 0, g.common.bound_dev_if)),
+    }
 }
 
 /// Where a datagram goes, and what of its header the call or the socket decided.
@@ -318,6 +360,18 @@ impl Plan {
             libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
             _ => fits && sockopt::dont_fragment(g, &self.dst),
         })
+    }
+
+    /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what [`Plan::fit`]
+    /// said. Errors: those of IP output.
+    pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
+        skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+        let dst = self.to.ip();
+        let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
+        match dst.is_multicast() {
+            true => xmit_multicast(g.stack, &self.dst, &tx, skb, self.looped),
+            false => xmit(g.stack, &self.dst, &tx, skb),
+        }
     }
 }
 

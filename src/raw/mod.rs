@@ -11,7 +11,7 @@ pub use table::Table;
 
 use crate::counters::DropReason;
 use crate::error::{Error, Result};
-use crate::ip::output::{IpTx, xmit, xmit_multicast, xmit_with_header};
+use crate::ip::output::xmit_with_header;
 use crate::ip::{IcmpError, datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -159,11 +159,7 @@ impl Proto for Raw {
     }
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        match request {
-            libc::FIONREAD => Ok(sk.lock().common.receive_queue.front().map_or(0, |s| s.len()) as i32),
-            libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
-            _ => Err(Error::NoTty),
-        }
+        datagram::ioctl(sk, request, 0)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -226,20 +222,9 @@ impl Proto for Raw {
     }
 
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-        let len = msg.remaining();
-        if len > 0xffff {
-            return Err(Error::MsgSize);
-        }
-        if msg.flags & libc::MSG_OOB != 0 {
-            return Err(Error::OpNotSupp);
-        }
+        let len = datagram::send_len(msg)?;
         let mut g = sk.lock();
-        let to = match msg.name {
-            Some(n) if n.is_ipv4() != self.v4 => return Err(Error::AfNoSupport),
-            Some(n) => n,
-            None if g.sock.state() != datagram::CONNECTED => return Err(Error::DestAddrReq),
-            None => datagram::name_of(g.common.daddr, 0, g.common.bound_dev_if),
-        };
+        let to = datagram::destination(&g, msg.name, self.v4)?;
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
         let mut bytes = vec![0; len];
@@ -263,25 +248,12 @@ impl Proto for Raw {
         }
         self.fill_checksum(&mut g, &mut bytes, plan.src, to.ip())?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
-        let mut skb = Skb::from_slice(&bytes);
-        skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-        let protocol = g.sock.protocol as u8;
-        let flow_label = g.common.flow_label;
-        let tx =
-            IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
-        if to.ip().is_multicast() {
-            xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped)?;
-        } else {
-            xmit(g.stack, &plan.dst, &tx, skb)?;
-        }
+        plan.xmit(&g, Skb::from_slice(&bytes), g.sock.protocol as u8, g.common.flow_label, df)?;
         Ok(len)
     }
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-        datagram::recv(sk, msg, |_, skb, msg| {
-            msg.name = skb.rx.map(|rx| datagram::name_of(rx.src, 0, rx.ifindex));
-            datagram::copy(skb, 0, skb.len(), msg)
-        })
+        datagram::recv_whole(sk, msg)
     }
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, mut skb: Skb) {

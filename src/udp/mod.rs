@@ -18,7 +18,6 @@ use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 const UDP_CORK: i32 = 1;
 const UDP_NO_CHECK6_TX: i32 = 101;
@@ -104,14 +103,7 @@ impl Proto for Udp {
 
     /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes that devices hold.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        match request {
-            libc::FIONREAD => {
-                let g = sk.lock();
-                Ok(g.common.receive_queue.front().map_or(0, |s| s.len().saturating_sub(input::HEADER)) as i32)
-            }
-            libc::TIOCOUTQ => Ok(sk.sock.wmem_alloc.load(Ordering::Relaxed) as i32),
-            _ => Err(Error::NoTty),
-        }
+        datagram::ioctl(sk, request, input::HEADER)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {

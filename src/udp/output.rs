@@ -6,11 +6,10 @@ use crate::counters::Mib;
 use crate::error::{Error, Result};
 use crate::hash::addr128;
 use crate::ip::datagram::{self, CONNECTED, Plan};
-use crate::ip::output::{IpTx, xmit, xmit_multicast};
 use crate::ip::sockopt::flow_label;
 use crate::sock::msg::SendMsg;
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
 use std::net::SocketAddr;
@@ -30,13 +29,7 @@ pub(super) struct Pending {
 /// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what the
 /// route says.
 pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-    let len = msg.remaining();
-    if len > 0xffff {
-        return Err(Error::MsgSize);
-    }
-    if msg.flags & libc::MSG_OOB != 0 {
-        return Err(Error::OpNotSupp);
-    }
+    let len = datagram::send_len(msg)?;
     let mut g = sk.lock();
     let me = private(&mut g)?;
     let more = me.cork || msg.flags & libc::MSG_MORE != 0;
@@ -130,13 +123,8 @@ fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
     let tuple =
         crate::hash::Tuple { saddr: addr128(src), sport: g.common.sport, daddr: addr128(dst), dport: plan.to.port() };
     skb.hash = g.stack.keys.ehash(&tuple);
-    skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     let flow_label = if v4 { 0 } else { flow_label(g.stack, &g.common, || skb.hash) };
-    let tx = IpTx { src, dst, protocol: proto::UDP, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
-    let sent = match dst.is_multicast() {
-        true => xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
-        false => xmit(g.stack, &plan.dst, &tx, skb),
-    };
+    let sent = plan.xmit(g, skb, proto::UDP, flow_label, df);
     let (ok, full) = match v4 {
         true => (Mib::UdpOutDatagrams, Mib::UdpSndbufErrors),
         false => (Mib::Udp6OutDatagrams, Mib::Udp6SndbufErrors),

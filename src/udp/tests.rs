@@ -8,6 +8,7 @@ use crate::wire::udp::{self, UdpHeader};
 use crate::wire::{icmp, proto};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 const DONTWAIT: i32 = libc::MSG_DONTWAIT;
 
