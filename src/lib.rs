@@ -34,7 +34,7 @@
 //!
 //! # Not implemented
 //! What Linux has and this version lacks answers as a kernel built without it: MSG_ZEROCOPY, TCP_REPAIR, TCP Fast Open, MTU
-//! probing, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, SACK compression, the metrics cache;
+//! probing, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, the metrics cache;
 //! IGMP and MLD reports, router advertisements, IP options in sent packets.
 //! A sysctl that governs one of them takes no value but its default or "off" (`sysctl`, `Support::Planned`).
 pub mod config;
