@@ -4,6 +4,7 @@
 
 use crate::boundary::{last_os, os};
 use crate::epoll::Epoll;
+use crate::plugin::held;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -89,6 +90,8 @@ fn is_open(fd: RawFd) -> bool {
 #[inline]
 pub fn socket(fd: RawFd) -> Result<Arc<Socket>> {
     match get(fd) {
+        // A plug-in that owns the sock would wait for itself.
+        Some(Desc::Socket(s)) if held::owns(s.sock()) => Err(Error::Deadlk),
         Some(Desc::Socket(s)) => Ok(s),
         Some(Desc::Epoll(_)) => Err(Error::NotSock),
         None if is_open(fd) => Err(Error::NotSock),
@@ -108,6 +111,12 @@ pub fn epoll(fd: RawFd) -> Result<Arc<Epoll>> {
 
 /// Closes a descriptor, ours or the kernel's. The description lives on while duplicates or running calls hold it.
 pub fn close(fd: RawFd) -> Result<()> {
+    if held::any()
+        && let Some(Desc::Socket(s)) = get(fd)
+        && held::owns(s.sock())
+    {
+        return Err(Error::Deadlk);
+    }
     // Out of the table first: once the kernel has the number back, another thread may get it.
     let desc = if fd >= 0 { shard(fd).write().remove(&fd) } else { None };
     // SAFETY: the program asks to close this very number.

@@ -347,7 +347,7 @@ impl Item for Registration {
     }
 }
 
-/// The function broke its word, or left by an exception: the socket is broken.
+/// The function broke its word: the socket is broken.
 fn broken(g: &mut SockGuard<'_>) {
     g.common.broken = true;
     g.sock.report_error(Error::Io);
@@ -358,7 +358,7 @@ fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Res
     if g.common.broken {
         return Err(Error::Io);
     }
-    let r = contain(|| Owned::lend(g, f));
+    let r = Owned::lend(g, f);
     if r.is_err() {
         broken(g);
     }
@@ -411,7 +411,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     sock.state.store(CLOSE, Ordering::Release);
     if let Some(f) = reg.table.destroy {
         // SAFETY: the table's function, called as it says.
-        if contain(|| Owned::lend(g, |o| unsafe { f(o) })).is_err() {
+        if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
             broken(g);
         }
     }

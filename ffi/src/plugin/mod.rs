@@ -9,6 +9,7 @@
 //! | `sock`, `owned`, `wait` | handles: usk_sock_t, usk_owned_t; ownership, addresses, queues, memory, timers, sleeping |
 //! | `skb`, `msg` | packets and the program's messages |
 //! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
+//! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
 //! | `own` | counters and sysctls of a protocol's own |
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
@@ -25,6 +26,7 @@ pub mod sock;
 pub mod wait;
 
 mod cproto;
+pub(crate) mod held;
 mod table;
 
 use std::ffi::c_int;

@@ -2,12 +2,12 @@
 //! memory accounts, timers.
 
 use super::cproto::Private;
+use super::held;
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
 use super::sock::{Handle, lend, usk_sock_t};
 use super::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use usersock::stack::Stack;
 #[allow(non_camel_case_types)]
 #[repr(C)]
 pub struct usk_owned_t {
-    opaque: [u64; 20],
+    opaque: [u64; 4],
 }
 
 const LENT: u64 = 0x75736b_6c656e74;
@@ -33,35 +33,28 @@ const LOCKED: u64 = 0x75736b_6c6f636b;
 pub(crate) struct Owned {
     magic: u64,
     guard: *mut SockGuard<'static>,
-    /// Of what was locked: the guard, and the handle it borrows from.
-    slot: MaybeUninit<(SockGuard<'static>, Handle)>,
 }
 const _: () =
     assert!(size_of::<Owned>() <= size_of::<usk_owned_t>() && align_of::<Owned>() <= align_of::<usk_owned_t>());
 
 impl Owned {
-    /// For an operation that is called owned: `f` gets the argument.
+    /// Runs an operation that is called owned: `f` gets the argument. EIO: it did not end as it should (`held::run`).
     #[inline]
-    pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> R {
+    pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
+        let sock = Arc::as_ptr(g.sock);
         let guard = std::ptr::from_mut(g).cast::<SockGuard<'static>>();
-        let mut o = Owned { magic: LENT, guard, slot: MaybeUninit::uninit() };
-        f(std::ptr::from_mut(&mut o).cast())
+        let mut o = Owned { magic: LENT, guard };
+        held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
     }
 
     /// # Safety
-    /// `o` is writable, stays in place and is released before `h` ends to be valid.
-    pub(crate) unsafe fn lock(o: *mut usk_owned_t, h: Handle) {
-        let o = o.cast::<Owned>();
-        // SAFETY: `o` is writable by the caller's word. The guard borrows the handle beside it, which stays in place; its
-        // lifetime is the caller's promise.
-        unsafe {
-            let slot = (&raw mut (*o).slot).cast::<(SockGuard<'static>, Handle)>();
-            (&raw mut (*slot).1).write(h);
-            let h: &'static Handle = &(*slot).1;
-            (&raw mut (*slot).0).write(h.sk().lock());
-            (&raw mut (*o).guard).write(&raw mut (*slot).0);
-            (&raw mut (*o).magic).write(LOCKED);
-        }
+    /// `o` is writable; `h` is valid until the release.
+    pub(crate) unsafe fn lock(o: *mut usk_owned_t, h: Handle) -> Result<()> {
+        // SAFETY: the caller vouches for the handle.
+        let guard = unsafe { held::lock(h) }?;
+        // SAFETY: writable by the caller's word.
+        unsafe { o.cast::<Owned>().write(Owned { magic: LOCKED, guard }) };
+        Ok(())
     }
 
     /// # Safety
@@ -73,9 +66,7 @@ impl Owned {
             return Err(Error::Inval);
         }
         o.magic = 0;
-        // SAFETY: `lock` wrote the guard, and nobody dropped it: the word above said LOCKED. The handle has nothing to drop.
-        unsafe { std::ptr::drop_in_place(o.guard) };
-        Ok(())
+        held::unlock(o.guard)
     }
 }
 

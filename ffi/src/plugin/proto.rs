@@ -111,7 +111,8 @@ pub struct usk_sysctl_t {
 /// *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
 /// locks by itself.
 /// Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
-/// offered, breaks the socket: EIO from then on. So does an exception that leaves an operation. The stack and other sockets go on.
+/// offered, breaks the socket: EIO from then on. So does an operation that returns without releasing what it locked. The stack and other
+/// sockets go on. An exception of C++ must not leave an operation: it would end the process.
 /// An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]

@@ -106,7 +106,7 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
 
 /// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
 /// the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
-/// usk_new_child). Returns 0, or -EINVAL for null.
+/// usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
 /// # Safety
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t)
         // SAFETY: valid by the caller's word.
         let h = unsafe { Handle::new(sk) }?;
         // SAFETY: `o` is writable and `sk` outlives the ownership, both by the caller's word.
-        unsafe { Owned::lock(o, h) };
+        unsafe { Owned::lock(o, h) }?;
         Ok(0)
     })
 }

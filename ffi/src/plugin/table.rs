@@ -1,6 +1,6 @@
 //! Tables of functions from C: read whole whatever header they were compiled against, and called through one gate.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use super::held;
 use usersock::error::{Error, Result};
 
 /// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the empty table
@@ -55,10 +55,10 @@ pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
     }
 }
 
-/// Runs a function of a plug-in. What unwinds out of it (a panic of a plug-in in Rust, an exception of one in C++) is EIO.
+/// Runs a function of a plug-in that is lent no sock. EIO: it did not end as it should (`held::run`).
 #[inline]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|_| Error::Io)
+    held::run(std::ptr::null(), f)
 }
 
 /// What a function that answers 0 or a negative errno said. A number that is no errno is a broken plug-in: EIO.

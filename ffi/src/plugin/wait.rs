@@ -1,5 +1,6 @@
 //! Sleeping in a system call, and the timeouts that end it.
 
+use super::held;
 use super::kernel;
 use super::owned::{guard, usk_owned_t};
 use std::ffi::c_int;
@@ -19,7 +20,8 @@ pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u6
     kernel(|| {
         let deadline = (deadline != USK_FOREVER).then(|| Instant::from_nanos(deadline));
         // SAFETY: owned by the caller's word.
-        unsafe { guard(o) }?.sleep(Events(events), false, deadline).map(|()| 0)
+        let g = unsafe { guard(o) }?;
+        held::asleep(g.sock, || g.sleep(Events(events), false, deadline)).map(|()| 0)
     })
 }
 
