@@ -45,13 +45,13 @@ macro_rules! passed_on {
             /// [`Proto::sendmsg`]. Default: owns the sock for `sendmsg_locked`. EIO: the sock is broken.
             fn sendmsg(&self, below: &dyn Proto, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
                 let mut g = sk.lock();
-                if g.common.broken { Err(Error::Io) } else { self.sendmsg_locked(below, &mut g, msg) }
+                if g.sock.is_broken() { Err(Error::Io) } else { self.sendmsg_locked(below, &mut g, msg) }
             }
 
             /// [`Proto::recvmsg`]. Default: owns the sock for `recvmsg_locked`. EIO: the sock is broken.
             fn recvmsg(&self, below: &dyn Proto, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
                 let mut g = sk.lock();
-                if g.common.broken { Err(Error::Io) } else { self.recvmsg_locked(below, &mut g, msg) }
+                if g.sock.is_broken() { Err(Error::Io) } else { self.recvmsg_locked(below, &mut g, msg) }
             }
 
             /// [`Proto::poll`]. Default: owns the sock for `poll_locked`.

@@ -232,8 +232,8 @@ impl<'a> SockGuard<'a> {
 
     /// Nothing here poisons: a panic while owning marks the sock broken instead, and frees its waiters.
     fn abandon(&mut self) {
-        if let Some(mut owner) = self.state.take() {
-            owner.common.broken = true;
+        if let Some(owner) = self.state.take() {
+            self.sock.broken.store(true, Ordering::Relaxed);
             self.sock.err.store(libc::EIO, Ordering::Relaxed);
             self.sock.lock.0.abandon(owner);
         }

@@ -26,7 +26,7 @@ use skb::Skb;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wait::{Events, WaitQueue};
@@ -69,6 +69,8 @@ pub struct Sock {
     pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
+    /// A panic happened while the sock was owned, or a plug-in broke its word: every call answers EIO.
+    pub broken: AtomicBool,
     proto: Rarely<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
@@ -216,8 +218,6 @@ pub struct SockCommon {
     pub stamp: Instant,
     /// A timer any protocol may use (sk_timer; TCP: keepalive).
     pub timer: TimerSlot,
-    /// A panic happened while the sock was owned: every call answers EIO.
-    pub broken: bool,
 }
 
 impl SockCommon {
@@ -266,7 +266,6 @@ impl SockCommon {
             multicast: None,
             stamp: Instant::ZERO,
             timer: TimerSlot::default(),
-            broken: false,
         }
     }
 
@@ -320,6 +319,7 @@ impl Sock {
             wmem_alloc: AtomicU32::new(0),
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
+            broken: AtomicBool::new(false),
             proto: Rarely::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
@@ -363,6 +363,12 @@ impl Sock {
     pub fn report_error(&self, error: Error) {
         self.err.store(error.errno(), Ordering::Relaxed);
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
+    }
+
+    /// See `broken`.
+    #[inline]
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// The stack the sock lives in.

@@ -59,7 +59,7 @@ fn assert_sorted(ooo: &SegQueue, tp: &TcpSock) {
 /// Panics when something does not hold. `sock` is owned by the caller.
 pub fn check(sock: &Sock, st: &SockState, tp: &TcpSock) {
     let sk = &st.common;
-    if sk.broken {
+    if sock.is_broken() {
         return;
     }
     assert!(!tp.copied_seq.after(tp.rcv_nxt), "read beyond what was received");

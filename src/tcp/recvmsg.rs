@@ -63,7 +63,7 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return g.common.recv_error(sock, msg);
     }
-    if g.common.broken {
+    if g.sock.is_broken() {
         return Err(Error::Io);
     }
     if sock.state() == State::Listen as u8 {

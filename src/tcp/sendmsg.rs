@@ -39,7 +39,7 @@ macro_rules! cx {
 /// EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
 pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut g = sk.lock();
-    if g.common.broken {
+    if g.sock.is_broken() {
         return Err(Error::Io);
     }
     sendmsg_locked(&mut g, msg)

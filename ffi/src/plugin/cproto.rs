@@ -348,19 +348,19 @@ impl Item for Registration {
 }
 
 /// The function broke its word: the socket is broken.
-fn broken(g: &mut SockGuard<'_>) {
-    g.common.broken = true;
-    g.sock.report_error(Error::Io);
+fn broken(sock: &Sock) {
+    sock.broken.store(true, Ordering::Relaxed);
+    sock.report_error(Error::Io);
 }
 
 /// Runs an operation with the sock owned. EIO: it is broken, or is now.
 fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
-    if g.common.broken {
+    if g.sock.is_broken() {
         return Err(Error::Io);
     }
     let r = Owned::lend(g, f);
     if r.is_err() {
-        broken(g);
+        broken(g.sock);
     }
     r
 }
@@ -369,19 +369,20 @@ fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Res
 fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
     let r = owned(g, f)?;
     if !(-4095..=0).contains(&r) {
-        broken(g);
+        broken(g.sock);
     }
     status(r.into())
 }
 
-/// Runs an operation that locks by itself and answers a length up to `max`.
+/// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
 fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
+    whole(sk)?;
     let r = contain(|| f(lend(sk.sock)));
     let good = |r: &i64| (-4095..0).contains(r) || usize::try_from(*r).is_ok_and(|n| n <= max);
     match r {
         Ok(r) if good(&r) => length(r, max),
         _ => {
-            broken(&mut sk.lock());
+            broken(sk.sock);
             Err(Error::Io)
         }
     }
@@ -389,7 +390,7 @@ fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) ->
 
 /// Whether an earlier call broke the socket.
 fn whole(sk: SockRef<'_>) -> Result<()> {
-    if sk.lock().common.broken { Err(Error::Io) } else { Ok(()) }
+    if sk.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
 }
 
 /// See usk_done.
@@ -412,7 +413,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     if let Some(f) = reg.table.destroy {
         // SAFETY: the table's function, called as it says.
         if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
-            broken(g);
+            broken(g.sock);
         }
     }
     datagram::close(g);
@@ -459,7 +460,7 @@ impl Proto for Registration {
         {
             let mut g = sk.lock();
             g.common.set_flag(flag::DEAD, true);
-            if g.common.broken || self.table.close.is_none() {
+            if g.sock.is_broken() || self.table.close.is_none() {
                 return finish(&mut g);
             }
         }
@@ -467,7 +468,7 @@ impl Proto for Registration {
         // SAFETY: see `init`.
         if contain(|| unsafe { f(lend(sk.sock), flags) }).is_err() {
             let mut g = sk.lock();
-            broken(&mut g);
+            broken(g.sock);
             finish(&mut g);
         }
     }
@@ -504,7 +505,7 @@ impl Proto for Registration {
         let mut err = 0;
         // SAFETY: see `init`.
         let Ok(child) = contain(|| unsafe { f(lend(sk.sock), nonblock.into(), &mut err) }) else {
-            broken(&mut sk.lock());
+            broken(sk.sock);
             return Err(Error::Io);
         };
         if child.is_null() {
@@ -513,7 +514,7 @@ impl Proto for Registration {
         // SAFETY: the function answers a held sock, or null.
         let (_, child) = unsafe { sock::unhold(child) }?;
         if Arc::ptr_eq(&child, sk.sock) {
-            broken(&mut sk.lock());
+            broken(sk.sock);
             return Err(Error::Io);
         }
         Ok(child)
@@ -521,7 +522,6 @@ impl Proto for Registration {
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         let Some(f) = self.table.ioctl else { return Err(Error::NoTty) };
-        whole(sk)?;
         let mut value = 0;
         // SAFETY: see `init`.
         unowned(sk, 0, |s| unsafe { f(s, request, &mut value) }.into())?;
@@ -576,7 +576,7 @@ impl Proto for Registration {
         let n = unowned(sk, max, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
         if msg.flags & libc::MSG_TRUNC == 0 && n > msg.capacity() - msg.remaining() {
             // It says more than it copied: the program would read memory that nobody wrote.
-            broken(&mut sk.lock());
+            broken(sk.sock);
             return Err(Error::Io);
         }
         Ok(n)
@@ -596,7 +596,7 @@ impl Proto for Registration {
         match whole(sk).and_then(|()| contain(|| unsafe { f(lend(sk.sock)) })) {
             Ok(bits) => Events(bits),
             Err(_) => {
-                broken(&mut sk.lock());
+                broken(sk.sock);
                 Events::ERR | Events::HUP | Events::IN | Events::OUT
             }
         }
@@ -604,7 +604,7 @@ impl Proto for Registration {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
-        if sk.common.broken {
+        if sk.sock.is_broken() {
             return sk.stack.mib.drop(DropReason::PluginRefused);
         }
         // SAFETY: see `init`. A failure has broken the sock; the packet was the function's.
@@ -738,7 +738,7 @@ impl Proto for Registration {
         let Some(p) = state.private.downcast_ref::<Private>() else { return };
         assert!(p.charged >= 0 && !(p.bound && p.adopted.is_some()), "{}", self.name);
         assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
-        assert!(p.accept.is_none() || sock.state() == LISTEN || p.done || state.common.broken, "{}", self.name);
+        assert!(p.accept.is_none() || sock.state() == LISTEN || p.done || sock.is_broken(), "{}", self.name);
     }
 }
 

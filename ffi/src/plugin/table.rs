@@ -73,7 +73,8 @@ pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
     if r >= 0 {
         return usize::try_from(r).ok().filter(|n| *n <= max).ok_or(Error::Io);
     }
-    Err(i32::try_from(-r).ok().and_then(Error::try_from_errno).unwrap_or(Error::Io))
+    let errno = r.checked_neg().and_then(|e| i32::try_from(e).ok());
+    Err(errno.and_then(Error::try_from_errno).unwrap_or(Error::Io))
 }
 
 #[cfg(test)]
