@@ -1,8 +1,11 @@
-//! Any segment in any state: no panic, and what `invariants` says holds at each release, which debug builds check.
+//! Any segment in any state, with a hook that does whatever it can or without: no panic, and what `invariants` says holds at each release, which debug builds check.
 
 use super::peer_test::{ACK, Conn, Host, ISS, SYN, SYN_OPTIONS, Seg, sack};
+use super::sock_ops::tests::Restless;
+use crate::device::capture_test::Bench;
 use crate::env::Duration;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -132,8 +135,13 @@ proptest! {
     fn any_segments_leave_every_connection_consistent(
         acts in prop::collection::vec(act(), 1..60),
         syn in prop::sample::select(vec![SYN_OPTIONS, &[], &[2, 4, 0, 1], &[2, 4, 2, 24, 4, 2, 0, 0]]),
+        restless: bool,
     ) {
-        let host = Host::new(5);
+        let bench = Bench::on_ip();
+        if restless {
+            bench.stack.sock_ops.register(Arc::new(Restless::default())).unwrap();
+        }
+        let host = Host::on(bench, 5);
         let c = host.connect(4000, syn);
         for a in &acts {
             play(&host, &c, a);

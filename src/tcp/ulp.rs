@@ -184,6 +184,11 @@ pub fn data_mut<'a, T: 'static>(sk: &'a mut SockGuard<'_>) -> Option<&'a mut T> 
     of_sock(sk)?.data.as_mut()?.downcast_mut()
 }
 
+/// The operations under the layer of the connection's upper-layer protocol, for code of it that was not given them.
+pub fn below(sk: &mut SockGuard<'_>) -> Option<Arc<dyn Proto>> {
+    of_sock(sk)?.below.clone()
+}
+
 /// Puts the protocol's layer on the connection. EINVAL: the connection has no upper-layer protocol; EEXIST: it has its layer
 /// already; EOPNOTSUPP: what is below allows none.
 pub fn set_layer<L: Layer>(sk: &mut SockGuard<'_>, layer: L) -> Result<()> {
@@ -198,8 +203,8 @@ pub fn set_layer<L: Layer>(sk: &mut SockGuard<'_>, layer: L) -> Result<()> {
 
 /// Takes the upper-layer protocol off a connection. EINVAL: there is none; EBUSY: its layer holds bytes that were not delivered.
 pub fn remove(sk: &mut SockGuard<'_>) -> Result<()> {
-    let below = of_sock(sk).ok_or(Error::Inval)?.below.clone();
-    if let Some(below) = below {
+    of_sock(sk).ok_or(Error::Inval)?;
+    if let Some(below) = below(sk) {
         sk.restore_proto(below)?;
     }
     if let Some(mut cx) = Cx::new(sk) {

@@ -18,7 +18,7 @@ mod ctx;
 mod hdr;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(super) use ctx::inherit;
 pub use ctx::{HookCx, SockView};

@@ -432,6 +432,9 @@ impl SockOps for Settings {
         self.ask(sk);
         self.ecn
     }
+    fn base_rtt(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
+        (sk.view().remote.port() == 4000).then_some(Duration::from_micros(700))
+    }
     fn passive_established(&self, sk: &mut HookCx<'_>, _: &[u8], _: &[u8]) {
         let ms = Duration::from_millis;
         assert_eq!(sk.set_cb_flags(128), Err(Error::Inval));
@@ -448,6 +451,89 @@ impl SockOps for Settings {
         sk.set_congestion("reno").unwrap();
         sk.set_value(9).unwrap();
         assert_eq!((sk.value(), sk.cb_flags()), (9, 0));
+    }
+}
+
+/// Wants everything, answers differently each time, and sets whatever can be set.
+#[derive(Default)]
+pub(in crate::tcp) struct Restless(AtomicUsize);
+
+impl Restless {
+    fn next(&self) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether each of these may fail depends on the sock.
+    fn stir(&self, sk: &mut HookCx<'_>) {
+        let n = self.next();
+        let flags = if n.is_multiple_of(5) { n as u8 & cb::ALL } else { cb::ALL };
+        let _ = sk.set_cb_flags(flags);
+        let _ = sk.set_value(sk.value() + 1);
+        let _ = match n % 7 {
+            0 => sk.set_init_cwnd(n as u32 % 50),
+            1 => sk.set_snd_cwnd_clamp(n as u32 % 90),
+            2 => sk.set_rto_min(Duration::from_millis(n as u64 % 300)),
+            3 => sk.set_delack_max(Duration::from_millis(n as u64 % 300)),
+            4 => sk.set_congestion(if n.is_multiple_of(2) { "reno" } else { "cubic" }),
+            5 => sk.set_save_syn(n.is_multiple_of(2)),
+            _ => Ok(()),
+        };
+    }
+}
+
+impl SockOps for Restless {
+    fn name(&self) -> &str {
+        "restless"
+    }
+    fn timeout_init(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
+        self.stir(sk);
+        Some(Duration::from_micros((self.next() as u64 % 5) << (self.next() % 40)))
+    }
+    fn rwnd_init(&self, sk: &mut HookCx<'_>) -> Option<u32> {
+        self.stir(sk);
+        Some(1 << (self.next() % 32))
+    }
+    fn needs_ecn(&self, sk: &mut HookCx<'_>) -> bool {
+        self.stir(sk);
+        self.next().is_multiple_of(2)
+    }
+    fn tcp_connect(&self, sk: &mut HookCx<'_>) {
+        self.stir(sk);
+    }
+    fn passive_established(&self, sk: &mut HookCx<'_>, _: &[u8], _: &[u8]) {
+        self.stir(sk);
+    }
+    fn listen(&self, sk: &mut HookCx<'_>) {
+        sk.set_cb_flags(cb::ALL).unwrap();
+    }
+    fn rto(&self, sk: &mut HookCx<'_>, _: u32, _: Duration, _: bool) {
+        self.stir(sk);
+    }
+    fn retrans(&self, sk: &mut HookCx<'_>, _: SeqNum, _: u32, _: Result<()>) {
+        self.stir(sk);
+    }
+    fn state(&self, sk: &mut HookCx<'_>, _: State, _: State) {
+        self.stir(sk);
+    }
+    fn rtt(&self, sk: &mut HookCx<'_>, _: u32, _: u32) {
+        self.stir(sk);
+    }
+    fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {
+        self.stir(sk);
+        find_option(options, 254, Some(EXID));
+    }
+    fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
+        self.stir(sk);
+        assert!(seg.remaining <= 40);
+        self.next() % 44
+    }
+    fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {
+        self.stir(sk);
+        for _ in 0..self.next() % 6 {
+            let option: Vec<u8> = (0..self.next() % 12).map(|i| (self.next() >> (i % 3)) as u8 % 14).collect();
+            let _ = out.store(&option);
+        }
+        assert!(out.remaining() <= seg.remaining && out.own_options().len() <= 40);
     }
 }
 
@@ -480,6 +566,8 @@ fn answers_and_settings_take_effect() {
         (tp.snd_cwnd, tp.snd_cwnd_clamp, tp.snd_ssthresh, tp.rto_min_us, tp.delack_max_us, tp.ca.ops.name().to_owned())
     });
     assert_eq!(seen, (30, 40, 40, 50_000, 20_000, "reno".to_owned()));
+    let mut g = c.socket.sock().lock(&h.bench.stack);
+    assert_eq!(base_rtt(&mut Cx::new(&mut g).unwrap()), Some(Duration::from_micros(700)));
 }
 
 #[test]
@@ -555,4 +643,33 @@ fn two_hooks_share_a_header_in_order_of_registration_and_neither_writes_into_the
     assert_eq!(data(&h, &c, 5), [(vec![200, 3, 9, 202, 4, 7, 7, 1], 5)]);
     assert_eq!(*first.stored.lock(), [Ok(()), Err(Error::NoSpc)]);
     assert_eq!(*second.stored.lock(), [Err(Error::Exist), Ok(())]);
+}
+
+/// Leaves at its first event.
+struct Leaver(AtomicUsize);
+
+impl SockOps for Leaver {
+    fn name(&self) -> &str {
+        "leaver"
+    }
+    fn rwnd_init(&self, sk: &mut HookCx<'_>) -> Option<u32> {
+        let me = sk.stack().sock_ops.unregister("leaver").unwrap();
+        assert!(Arc::strong_count(&me) > 1, "the event that runs holds it");
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+    fn passive_established(&self, _: &mut HookCx<'_>, _: &[u8], _: &[u8]) {
+        self.0.fetch_add(10, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_hook_may_leave_from_inside_an_event_and_hears_of_none_that_begins_later() {
+    let b = Bench::on_ip();
+    let leaver = Arc::new(Leaver(AtomicUsize::new(0)));
+    b.stack.sock_ops.register(leaver.clone()).unwrap();
+    let h = Host::on(b, 8);
+    h.connect(4000, SYN_OPTIONS);
+    assert_eq!(leaver.0.load(Ordering::Relaxed), 1);
+    assert_eq!(Arc::strong_count(&leaver), 1, "and is let go of");
 }
