@@ -333,8 +333,11 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
             merge_right(cx, at - 1, end_seq);
             return coalesced(cx, seq, end_seq, len, truesize);
         }
-        let Some((seq1, end1)) = cx.tp.ooo_queue.get(at).map(|s| (s.tcp.seq, s.tcp.end_seq)) else { break 'place };
-        if !seq1.after(seq) {
+        // All that starts no later than it: one may cover it although the one before reaches into it, too.
+        let mut at = at;
+        while let Some((seq1, end1)) = cx.tp.ooo_queue.get(at).map(|s| (s.tcp.seq, s.tcp.end_seq))
+            && !seq1.after(seq)
+        {
             if !end_seq.after(end1) {
                 cx.stack.mib.inc(Mib::TcpExtTCPOFOMerge);
                 drop_skb(cx, skb, DropReason::TcpOfoMerge);
@@ -348,6 +351,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
                 sack::dsack_set(cx, seq, end1);
             }
             // Where both start together the new one covers the old, which goes below.
+            at += 1;
         }
     }
     // Behind everything that starts before it.

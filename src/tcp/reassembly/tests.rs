@@ -210,3 +210,16 @@ fn a_delayed_acknowledgement_and_compressed_ones_leave_at_the_earlier_time() {
         assert_eq!((b.clock_now() - now, b.sent().len()), (Duration::from_micros(want_us), 1));
     }
 }
+
+#[test]
+fn a_piece_is_dropped_that_the_second_of_two_overlapping_ones_covers() {
+    let b = receiver();
+    for (from, to) in [(2920, 3510), (1760, 2922), (2921, 3475)] {
+        data(&b, from, to, TcpFlags::NONE);
+    }
+    assert_eq!(b.with(|cx| cx.tp.ooo_queue.len()), 2);
+    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPOFOMerge), 1);
+    data(&b, 0, 1760, TcpFlags::NONE);
+    assert_eq!(stream(&b), expected(3510));
+    assert!(charged(&b));
+}
