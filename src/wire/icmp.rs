@@ -4,7 +4,7 @@
 
 use super::ip::Ipv4Header;
 use super::seq::SeqNum;
-use super::{ParseError, be16, be32, checksum, proto};
+use super::{ParseError, be16, be32, checksum, quoted_ports, quoted_tcp_seq};
 use core::net::Ipv4Addr;
 
 /// Bytes of the header.
@@ -262,19 +262,21 @@ impl<'p> Quoted<'p> {
         self.ip.payload()
     }
 
+    /// The same, unless it is a fragment that is not the first: that has no header to read.
+    fn header(&self) -> Option<&'p [u8]> {
+        (self.ip.frag_offset() == 0).then(|| self.transport())
+    }
+
     /// Source and destination port of TCP and UDP; `None` for other protocols and for a fragment that is not the first.
     #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
-        if !matches!(self.ip.protocol(), proto::TCP | proto::UDP) || self.ip.frag_offset() != 0 {
-            return None;
-        }
-        Some((be16(self.transport(), 0), be16(self.transport(), 2)))
+        quoted_ports(self.ip.protocol(), self.header()?)
     }
 
     /// Sequence number of a quoted TCP segment, by which a forged error is told (RFC 5927 §4.1).
     #[inline]
     pub fn tcp_seq(&self) -> Option<SeqNum> {
-        (self.ip.protocol() == proto::TCP && self.ip.frag_offset() == 0).then(|| SeqNum(be32(self.transport(), 4)))
+        quoted_tcp_seq(self.ip.protocol(), self.header()?)
     }
 }
 

@@ -5,7 +5,7 @@
 use super::ether::MacAddr;
 use super::ipv6::{BadExtension, Ipv6Header, Upper};
 use super::seq::SeqNum;
-use super::{ParseError, be16, be32, checksum, proto};
+use super::{ParseError, be16, be32, checksum, proto, quoted_ports, quoted_tcp_seq};
 use core::net::Ipv6Addr;
 
 /// Bytes of the header.
@@ -485,23 +485,21 @@ impl<'p> Quoted<'p> {
         self.upper.payload
     }
 
-    fn has_transport_header(&self) -> bool {
-        self.upper.fragment.is_none_or(|f| f.offset == 0)
+    /// The same, unless it is a fragment that is not the first: that has no header to read.
+    fn header(&self) -> Option<&'p [u8]> {
+        self.upper.fragment.is_none_or(|f| f.offset == 0).then(|| self.transport())
     }
 
     /// Source and destination port of TCP and UDP; `None` for other protocols and for a fragment that is not the first.
     #[inline]
     pub fn ports(&self) -> Option<(u16, u16)> {
-        if !matches!(self.protocol(), proto::TCP | proto::UDP) || !self.has_transport_header() {
-            return None;
-        }
-        Some((be16(self.transport(), 0), be16(self.transport(), 2)))
+        quoted_ports(self.protocol(), self.header()?)
     }
 
     /// Sequence number of a quoted TCP segment, by which a forged error is told (RFC 5927 §4.1).
     #[inline]
     pub fn tcp_seq(&self) -> Option<SeqNum> {
-        (self.protocol() == proto::TCP && self.has_transport_header()).then(|| SeqNum(be32(self.transport(), 4)))
+        quoted_tcp_seq(self.protocol(), self.header()?)
     }
 }
 

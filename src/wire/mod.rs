@@ -127,3 +127,15 @@ pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
         None => 0,
     }
 }
+
+/// Source and destination port at the front of a TCP or UDP header that an ICMP error quotes; `None` for other protocols.
+#[inline]
+pub(crate) fn quoted_ports(protocol: u8, header: &[u8]) -> Option<(u16, u16)> {
+    matches!(protocol, proto::TCP | proto::UDP).then(|| (be16(header, 0), be16(header, 2)))
+}
+
+/// Sequence number in a TCP header that an ICMP error quotes, by which a forged error is told (RFC 5927 §4.1).
+#[inline]
+pub(crate) fn quoted_tcp_seq(protocol: u8, header: &[u8]) -> Option<seq::SeqNum> {
+    (protocol == proto::TCP).then(|| seq::SeqNum(be32(header, 4)))
+}
