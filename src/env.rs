@@ -4,6 +4,7 @@
 
 pub use core::time::Duration;
 
+use crate::sys::fork;
 use core::hash::Hasher;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher24;
@@ -255,8 +256,8 @@ struct Pool {
     /// Bytes from `used` on are fresh.
     bytes: Box<[u8; POOL]>,
     used: usize,
-    /// The process that filled the buffer.
-    pid: u32,
+    /// The process that filled the buffer, by forks since the first.
+    generation: u32,
     /// Key and position of the generator for when the device cannot be opened.
     reserve: ([u8; 16], u64),
 }
@@ -269,14 +270,14 @@ impl OsEntropy {
         let mut source = File::open("/dev/urandom")?;
         source.read_exact(&mut bytes[..])?;
         source.read_exact(&mut key)?;
-        Ok(OsEntropy { pool: Mutex::new(Pool { bytes, used: 0, pid: std::process::id(), reserve: (key, 0) }) })
+        Ok(OsEntropy { pool: Mutex::new(Pool { bytes, used: 0, generation: fork::generation(), reserve: (key, 0) }) })
     }
 }
 
 impl Pool {
-    fn fill(&mut self, mut buf: &mut [u8], pid: u32) {
-        if self.pid != pid {
-            self.pid = pid;
+    fn fill(&mut self, mut buf: &mut [u8], generation: u32) {
+        if self.generation != generation {
+            self.generation = generation;
             self.used = POOL;
         }
         while !buf.is_empty() {
@@ -296,11 +297,13 @@ impl Pool {
     fn refill(&mut self, read: impl FnOnce(&mut [u8]) -> std::io::Result<()>) {
         if read(&mut self.bytes[..]).is_err() {
             let (key, position) = &mut self.reserve;
+            let pid = std::process::id();
             for word in self.bytes.chunks_exact_mut(8) {
                 // SipHash in counter mode; the process id keeps a forked child off its parent's sequence.
                 let mut hasher = SipHasher24::new_with_key(key);
                 hasher.write_u64(*position);
-                hasher.write_u32(self.pid);
+                hasher.write_u32(pid);
+                hasher.write_u32(self.generation);
                 word.copy_from_slice(&hasher.finish().to_le_bytes());
                 *position += 1;
             }
@@ -311,7 +314,7 @@ impl Pool {
 
 impl Entropy for OsEntropy {
     fn fill(&self, buf: &mut [u8]) {
-        self.pool.lock().fill(buf, std::process::id());
+        self.pool.lock().fill(buf, fork::generation());
     }
 }
 

@@ -306,13 +306,19 @@ impl Stack {
     /// Linux runs softirq when bottom halves are enabled again. No sock may be owned by the caller.
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
-        while self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst) {
+        while self.any_pending() {
             let now = self.now();
             if self.receive(now) + self.run_tsq(now) == 0 {
                 // Another thread is at it; it looks again before it leaves.
                 break;
             }
         }
+    }
+
+    /// Whether `run_pending` would do something.
+    #[inline]
+    pub(crate) fn any_pending(&self) -> bool {
+        self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)
     }
 
     /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.

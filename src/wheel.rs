@@ -11,6 +11,7 @@
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
 use crate::env::Instant;
+use crate::sys::mem;
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -146,6 +147,8 @@ impl<T> Wheel<T> {
         let index = if index == NIL {
             // A node takes at least 32 bytes: memory ends long before the numbers do.
             let index = self.nodes.len() as u32;
+            grow(&mut self.nodes);
+            grow(&mut self.links);
             self.nodes.push(Node { at, seq, generation: 0, place: FREE, value: Some(value) });
             self.links.push(Link { next: NIL, prev: NIL });
             index
@@ -469,6 +472,23 @@ impl<T> Wheel<T> {
             index = next;
         }
     }
+}
+
+/// Makes room for one more. A large table moves to new memory for which large pages are asked: among a million timers most
+/// of what an operation costs is finding the page.
+#[inline]
+fn grow<V>(table: &mut Vec<V>) {
+    if table.len() == table.capacity() {
+        grow_slow(table);
+    }
+}
+
+#[cold]
+fn grow_slow<V>(table: &mut Vec<V>) {
+    let mut more = Vec::with_capacity((2 * table.len()).max(64));
+    mem::prefer_huge_pages(more.spare_capacity_mut());
+    more.append(table);
+    *table = more;
 }
 
 fn is_current<T>(nodes: &[Node<T>], (_, seq, index): Soon) -> bool {

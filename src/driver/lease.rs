@@ -133,8 +133,9 @@ impl Runner for Lease {
         let shard = &shared.shards[i];
         loop {
             if shard.acquire(waiter) {
-                let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra);
-                shard.release();
+                let mut urgent = true;
+                let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra, &mut urgent);
+                shard.release(urgent);
                 return woken;
             }
             let now = stack.now();
@@ -284,12 +285,14 @@ impl Shard {
         }
     }
 
-    /// The holder's wait is over: another blocked thread takes the lease, or later the background thread.
-    fn release(&self) {
+    /// The holder's wait is over: another blocked thread takes the lease, or later the background thread. Not `urgent`
+    /// where whoever sends serves all devices: the next look of the background thread is soon enough for timers, and waking
+    /// another thread for them would cost each exchange between two threads two changes of context.
+    fn release(&self, urgent: bool) {
         let mut s = self.state.lock();
         s.holder = None;
         s.releases += 1;
-        let next = if s.vain < VAIN { s.parked.front().cloned() } else { None };
+        let next = if urgent && s.vain < VAIN { s.parked.front().cloned() } else { None };
         let arm = !s.armed;
         s.armed = true;
         drop(s);
@@ -344,7 +347,9 @@ impl Shard {
         }
     }
 
-    /// The work of a thread of the program that holds the lease, until its wait is over.
+    /// The work of a thread of the program that holds the lease, until its wait is over. `urgent` comes back false when there
+    /// is no device but such in memory whose packets arrive at once.
+    #[allow(clippy::too_many_arguments)] // what the thread waits for, and where
     fn hold(
         &self,
         stack: &Arc<Stack>,
@@ -353,6 +358,7 @@ impl Shard {
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
         extra: &[(RawFd, i16)],
+        urgent: &mut bool,
     ) -> Woken {
         let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
         let mut queues = Queues::new();
@@ -368,6 +374,7 @@ impl Shard {
             let mut fds = PollSet::new();
             gather(stack, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
+            *urgent = devices > 0 || stack.netdevs.next_event().is_some();
             if !busy_poll.is_zero() && devices > 0 {
                 let until = now + busy_poll;
                 while stack.now() < until && !waiter.is_woken() {
@@ -427,7 +434,7 @@ impl Shard {
                 }
             }
         }
-        self.release();
+        self.release(true);
     }
 
     /// Notes until when the holder will sleep, and for how long that is. None: something is due now.

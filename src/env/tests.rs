@@ -92,8 +92,8 @@ fn a_forked_child_draws_no_byte_its_parent_will_draw() {
     let mut parent = e.pool.lock();
     let inherited: Vec<u8> = parent.bytes[parent.used..].to_vec();
     let mut drawn = [0; 64];
-    let pid = parent.pid;
-    parent.fill(&mut drawn, pid.wrapping_add(1));
+    let generation = parent.generation;
+    parent.fill(&mut drawn, generation.wrapping_add(1));
     assert!(!inherited.windows(16).any(|w| w == &drawn[..16]));
 }
 
@@ -107,7 +107,7 @@ fn without_the_device_numbers_still_differ_from_each_other_and_between_processes
     pool.refill(closed);
     assert_ne!(first[..16], pool.bytes[..16]);
     pool.reserve.1 = 0;
-    pool.pid = pool.pid.wrapping_add(1);
+    pool.generation = pool.generation.wrapping_add(1);
     pool.refill(closed);
     assert_ne!(first[..16], pool.bytes[..16], "a forked child repeats its parent");
 }

@@ -129,3 +129,17 @@ fn an_ipv4_address_hashes_as_its_mapped_form() {
     assert_eq!(addr128(v4), addr128(mapped));
     assert_ne!(addr128(v4), addr128("::192.0.2.7".parse().unwrap()));
 }
+
+#[test]
+fn words_hash_as_their_bytes_do() {
+    let key: Key = std::array::from_fn(|i| i as u8);
+    let mut word = 0u64;
+    let words: [u64; 5] = std::array::from_fn(|_| {
+        word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        word
+    });
+    let mut hasher = SipHasher13::new_with_key(&key);
+    words.iter().for_each(|w| hasher.write(&w.to_le_bytes()));
+    assert_eq!(sip13(&key, words), hasher.finish());
+    assert_eq!(sip13(&key, []), SipHasher13::new_with_key(&key).finish());
+}

@@ -9,6 +9,7 @@
 
 use super::ctl::{Arrival, Ctl, Lock, Monitor, Settle};
 use super::skb::Skb;
+use super::wait::Owning;
 use super::{Sock, SockState};
 use crate::counters::{DropReason, Mib};
 use crate::env::Instant;
@@ -77,6 +78,8 @@ pub struct SockGuard<'a> {
     now: Cell<Option<Instant>>,
     /// None only while `unlocked` sleeps and when the drop is done.
     state: Option<Owner<'a, SockState>>,
+    /// As `state`; falls after it, so that who is woken finds the sock free.
+    owning: Option<Owning>,
     softirq: bool,
 }
 
@@ -105,7 +108,8 @@ impl Sock {
     /// Process context: sleeps until nobody owns the sock.
     #[inline]
     pub fn lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> SockGuard<'a> {
-        SockGuard { stack, sock: self, now: Cell::new(None), state: Some(self.lock.0.own()), softirq: false }
+        let state = Some(self.lock.0.own());
+        SockGuard { stack, sock: self, now: Cell::new(None), state, owning: Some(Owning::begin()), softirq: false }
     }
 
     #[inline]
@@ -115,7 +119,8 @@ impl Sock {
         now: Instant,
         state: Owner<'a, SockState>,
     ) -> SockGuard<'a> {
-        SockGuard { stack, sock: self, now: Cell::new(Some(now)), state: Some(state), softirq: true }
+        let (now, state) = (Cell::new(Some(now)), Some(state));
+        SockGuard { stack, sock: self, now, state, owning: Some(Owning::begin()), softirq: true }
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.
@@ -226,6 +231,7 @@ impl<'a> SockGuard<'a> {
         self.settle();
         let r = f();
         self.state = Some(self.sock.lock.0.own());
+        self.owning = Some(Owning::begin());
         self.refresh_clock();
         Ok(r)
     }
@@ -244,7 +250,7 @@ impl<'a> SockGuard<'a> {
     fn settle(&mut self) {
         while let Some(owner) = self.state.take() {
             match self.sock.lock.0.settle(owner) {
-                Settle::Released => return,
+                Settle::Released => self.owning = None,
                 Settle::Deferred(owner, bits) => {
                     self.state = Some(owner);
                     self.sock.proto().release_cb(self, bits);

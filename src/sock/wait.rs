@@ -1,5 +1,7 @@
 //! Sleeping and readiness. A sock's [`WaitQueue`] holds who waits for it: threads in a blocking call ([`Waiter`]) and
 //! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by another.
+//! Who is woken is told when the waker owns no sock any more ([`Owning`]): otherwise a woken thread, on another processor within
+//! a microsecond, would find the sock still owned and sleep again.
 //! Above: blocking calls of the protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits.
 //! Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.
 
@@ -8,6 +10,8 @@ use crate::driver::{Waiter, Woken};
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 use std::sync::Arc;
@@ -58,6 +62,59 @@ impl BitAnd for Events {
 pub trait Watch: Send + Sync {
     /// `events` may have become true (an edge; the watcher asks `poll` for the level).
     fn notify(&self, events: Events);
+}
+
+/// Wake-ups asked for by a thread that owns a sock.
+type WakeQueue = SmallVec<[(Arc<dyn Watch>, Events); 4]>;
+
+thread_local! {
+    /// Socks this thread owns.
+    static OWNED: Cell<u32> = const { Cell::new(0) };
+    static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
+}
+
+/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. Linux: wake_q.
+#[derive(Debug)]
+pub(super) struct Owning(());
+
+impl Owning {
+    #[inline]
+    pub(super) fn begin() -> Owning {
+        // Without thread-locals (the thread ends) wake-ups are made at once.
+        let _ = OWNED.try_with(|n| n.set(n.get() + 1));
+        Owning(())
+    }
+}
+
+impl Drop for Owning {
+    #[inline]
+    fn drop(&mut self) {
+        let last = OWNED.try_with(|n| {
+            n.set(n.get() - 1);
+            n.get() == 0
+        });
+        if last == Ok(true) {
+            make_wakes();
+        }
+    }
+}
+
+#[inline]
+fn make_wakes() {
+    let any = WAKES.try_with(|w| !w.borrow().is_empty());
+    if any == Ok(true) {
+        let wakes = WAKES.try_with(|w| std::mem::take(&mut *w.borrow_mut())).unwrap_or_default();
+        wakes.into_iter().for_each(|(target, events)| target.notify(events));
+    }
+}
+
+/// Tells a watcher, now or when this thread owns no sock.
+fn tell(target: &Arc<dyn Watch>, events: Events) {
+    let owning = OWNED.try_with(|n| n.get() > 0) == Ok(true);
+    let later = owning && WAKES.try_with(|w| w.borrow_mut().push((target.clone(), events))).is_ok();
+    if !later {
+        target.notify(events);
+    }
 }
 
 struct Entry {
@@ -138,7 +195,7 @@ impl WaitQueue {
         let mut served = None;
         for (i, e) in list.entries.iter().enumerate() {
             if e.mask.intersects(events) && !(e.exclusive && served.is_some()) {
-                e.target.notify(events);
+                tell(&e.target, events);
                 if e.exclusive {
                     served = Some(i);
                 }
@@ -169,6 +226,14 @@ impl SockGuard<'_> {
     pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
+        }
+        if !self.in_softirq() && self.stack.any_pending() {
+            // What this call sent to this same machine may bring what it waits for: no need to queue for that.
+            let stack = self.stack;
+            self.unlocked(|| stack.run_pending())?;
+            if !stack.any_pending() {
+                return Ok(());
+            }
         }
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());

@@ -168,8 +168,7 @@ impl CongRegistry {
 
     /// The algorithm of new sockets; Reno where the sysctl's is gone.
     pub fn default_for(&self, stack: &crate::stack::Stack) -> Arc<dyn CongOps> {
-        let name = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
-        self.find(name.trim()).unwrap_or_else(|| Arc::new(reno::RenoOps))
+        self.find(&stack.sysctl.tcp_congestion_control()).unwrap_or_else(|| Arc::new(reno::RenoOps))
     }
 }
 
