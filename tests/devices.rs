@@ -64,10 +64,11 @@ fn in_namespace(name: &str, needs: Needs) -> bool {
     false
 }
 
-fn ip(args: &str) {
+fn ip(args: &str) -> String {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let out = Command::new("ip").args(args.split(' ')).env("PATH", path).output().unwrap();
     assert!(out.status.success(), "ip {args}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// A TUN device with the kernel's end up at 10.9.0.1/24.
@@ -244,6 +245,8 @@ fn veth() -> MacAddr {
     ip("addr add 10.9.0.1/24 dev v0");
     ip("link set v0 up");
     ip("link set v1 up");
+    // The kernel takes note of the carrier later, in a thread of its own, and until then drops what it is to send.
+    assert!((0..2000).any(|_| ip("-oneline link show v0").contains("state UP")), "v0 does not come up");
     MacAddr(netdev::hwaddr("v0").unwrap())
 }
 
