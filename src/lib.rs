@@ -38,6 +38,7 @@
 //! IGMP and MLD reports, router advertisements, IP options in sent packets.
 //! A sysctl that governs one of them takes no value but its default or "off" (`sysctl`, `Support::Planned`).
 pub mod config;
+mod contain;
 pub mod counters;
 pub mod device;
 pub mod driver;

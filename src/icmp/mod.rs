@@ -96,6 +96,10 @@ impl Ping {
 }
 
 impl Proto for Ping {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> &str {
         if self.v4 { "PING" } else { "PINGv6" }
     }

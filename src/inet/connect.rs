@@ -14,6 +14,7 @@ impl Socket {
     /// connect(2); None is an address of family AF_UNSPEC (dissolve the association). Errors: EISCONN, EALREADY,
     /// EINPROGRESS, EAFNOSUPPORT, ENETUNREACH, EADDRNOTAVAIL, ECONNREFUSED, ETIMEDOUT, EINTR (the attempt goes on).
     pub fn connect(&self, addr: Option<SocketAddr>) -> Result<()> {
+        self.whole()?;
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
             self.connect_stream(addr)
         } else {

@@ -10,6 +10,7 @@ pub use accept_queue::{AcceptQueue, accept};
 pub use lookup_tables::Tables;
 pub use port_table::{PortEntry, PortTable};
 
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use crate::ip;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -140,6 +141,12 @@ impl Socket {
         self.nonblock.store(on, Ordering::Relaxed);
     }
 
+    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed.
+    #[inline]
+    fn whole(&self) -> Result<()> {
+        if self.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
+    }
+
     /// After every call: softirq work this call caused, then the result.
     #[inline]
     fn done<R>(&self, r: R) -> R {
@@ -150,6 +157,7 @@ impl Socket {
     /// bind(2). Errors: EAFNOSUPPORT (address of another family), EINVAL (already bound, or v4-mapped on a v6-only
     /// socket), EADDRNOTAVAIL (not an address of this stack), EADDRINUSE.
     pub fn bind(&self, addr: SocketAddr) -> Result<()> {
+        self.whole()?;
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
             return Err(Error::AfNoSupport);
         }
@@ -219,6 +227,7 @@ impl Socket {
 
     /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
     pub fn listen(&self, backlog: i32) -> Result<()> {
+        self.whole()?;
         let somaxconn = self.stack.sysctl.somaxconn().max(0) as u32;
         let backlog = (backlog as u32).min(somaxconn);
         if !self.sock.proto().is_stream() && self.sock.ty != libc::SOCK_SEQPACKET as u16 {
@@ -234,6 +243,7 @@ impl Socket {
     /// accept(2): the connection and its peer, as this socket's family shows it. The new socket does not inherit
     /// O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
+        self.whole()?;
         let sock = self.sock.proto().accept(self.sk(), self.nonblocking());
         let sock = self.done(sock)?;
         let peer = sock.lock(&self.stack).common.peer();
@@ -245,6 +255,7 @@ impl Socket {
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
     pub fn sendmsg(&self, msg: &mut SendMsg<'_>) -> Result<usize> {
+        self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
@@ -271,6 +282,7 @@ impl Socket {
 
     /// recvmsg(2). `msg.name` is filled as this socket's family shows it.
     pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        self.whole()?;
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
@@ -281,6 +293,7 @@ impl Socket {
 
     /// shutdown(2) with SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2. Errors: EINVAL, ENOTCONN.
     pub fn shutdown(&self, how: i32) -> Result<()> {
+        self.whole()?;
         let bits = match how {
             0 => RCV_SHUTDOWN,
             1 => SEND_SHUTDOWN,
@@ -346,6 +359,7 @@ impl Socket {
         let r = if level == libc::SOL_SOCKET {
             sockopt::set(self.sk(), name, value)
         } else {
+            self.whole()?;
             self.sock.proto().setsockopt(self.sk(), level, name, value)
         };
         self.done(r)
@@ -356,6 +370,7 @@ impl Socket {
         if level == libc::SOL_SOCKET {
             return sockopt::get(self.sk(), name, value);
         }
+        self.whole()?;
         self.sock.proto().getsockopt(self.sk(), level, name, value)
     }
 
@@ -372,6 +387,9 @@ impl Socket {
 
     /// poll(2): what is true now, of all events.
     pub fn poll(&self) -> Events {
+        if self.sock.is_broken() {
+            return Events::ERR | Events::HUP | Events::IN | Events::OUT | Events::RDHUP;
+        }
         self.sock.proto().poll(self.sk())
     }
 
@@ -381,7 +399,9 @@ impl Socket {
             return;
         }
         let nonblock = if self.nonblocking() { libc::MSG_DONTWAIT } else { 0 };
-        self.sock.proto().close(self.sk(), nonblock);
+        let proto = self.sock.proto();
+        // A plug-in that panics here has no one left to tell.
+        contain(proto.contained(), || proto.close(self.sk(), nonblock));
         self.stack.run_pending();
     }
 }

@@ -6,6 +6,7 @@
 
 use super::output::{IpTx, default_ttl, xmit};
 use super::{IcmpError, PacketInfo, icmpv6, route};
+use crate::contain::contain;
 use crate::counters::{DropReason, Mib};
 use crate::env::{Duration, Instant};
 use crate::error::Error;
@@ -303,6 +304,10 @@ fn bad(stack: &Stack, reason: DropReason) {
 }
 
 impl IpHandler for Icmp {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         stack.mib.inc(Mib::IcmpInMsgs);
         if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, 0)) {
@@ -462,7 +467,11 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
 pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
     let raw = stack.ip.raw.error(stack, e);
     match stack.registry.handler(e.protocol) {
-        Some(h) => h.err(stack, e),
+        Some(h) => {
+            if contain(h.contained(), || h.err(stack, e)) {
+                stack.mib.drop(DropReason::PluginRefused);
+            }
+        }
         None if raw => {}
         None => stack.mib.drop(DropReason::IcmpImplausible),
     }

@@ -135,6 +135,10 @@ fn bad(stack: &Stack, reason: DropReason) {
 }
 
 impl IpHandler for Icmpv6 {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         stack.mib.inc(Mib::Icmp6InMsgs);
         let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {

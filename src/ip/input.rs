@@ -7,9 +7,11 @@ use super::icmp::{self, Problem};
 use super::netdev::NetDev;
 use super::route::Addressee;
 use super::{PacketInfo, fragment, neigh};
+use crate::contain::contain;
 use crate::counters::{DropReason, Mib};
 use crate::device::Link;
 use crate::env::Instant;
+use crate::sock::proto::IpHandler;
 use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4, martian_v6};
@@ -285,7 +287,15 @@ fn deliver_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Ad
     };
     stack.mib.inc(Mib::IpInDelivers);
     skb.pull(h.header_len);
-    handler.rcv(stack, skb, &info);
+    hand_up(stack, &*handler, skb, &info);
+}
+
+/// To the protocol: a panic there costs the packet.
+#[inline]
+fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketInfo) {
+    if contain(handler.contained(), || handler.rcv(stack, skb, info)) {
+        stack.mib.drop(DropReason::PluginRefused);
+    }
 }
 
 /// What is needed of an IPv6 header after the packet has moved on.
@@ -453,7 +463,7 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
             };
             stack.mib.inc(Mib::Ip6InDelivers);
             skb.pull(offset);
-            handler.rcv(stack, skb, &info);
+            hand_up(stack, &*handler, skb, &info);
         }
         Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
         Walk::Refused(reason, problem) => {

@@ -126,6 +126,10 @@ impl Raw {
 }
 
 impl Proto for Raw {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> &str {
         if self.v4 { "RAW" } else { "RAWv6" }
     }

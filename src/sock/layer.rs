@@ -42,16 +42,14 @@ macro_rules! passed_on {
                 below.name()
             }
 
-            /// [`Proto::sendmsg`]. Default: owns the sock for `sendmsg_locked`. EIO: the sock is broken.
+            /// [`Proto::sendmsg`]. Default: owns the sock for `sendmsg_locked`.
             fn sendmsg(&self, below: &dyn Proto, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-                let mut g = sk.lock();
-                if g.sock.is_broken() { Err(Error::Io) } else { self.sendmsg_locked(below, &mut g, msg) }
+                self.sendmsg_locked(below, &mut sk.lock(), msg)
             }
 
-            /// [`Proto::recvmsg`]. Default: owns the sock for `recvmsg_locked`. EIO: the sock is broken.
+            /// [`Proto::recvmsg`]. Default: owns the sock for `recvmsg_locked`.
             fn recvmsg(&self, below: &dyn Proto, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-                let mut g = sk.lock();
-                if g.sock.is_broken() { Err(Error::Io) } else { self.recvmsg_locked(below, &mut g, msg) }
+                self.recvmsg_locked(below, &mut sk.lock(), msg)
             }
 
             /// [`Proto::poll`]. Default: owns the sock for `poll_locked`.
@@ -62,6 +60,12 @@ macro_rules! passed_on {
             /// [`Proto::sendpage`]. Default: through `sendmsg`, so that nothing goes around the layer.
             fn sendpage(&self, below: &dyn Proto, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
                 self.sendmsg(below, sk, &mut SendMsg::new(&[IoSlice::new(bytes)], flags))
+            }
+
+            /// [`Proto::contained`]. Default: yes, though the protocol below may say no.
+            fn contained(&self, below: &dyn Proto) -> bool {
+                let _ = below;
+                true
             }
 
             /// Whether the layer may be taken away now: EBUSY while it holds bytes that are neither with the program nor with
@@ -81,6 +85,10 @@ macro_rules! passed_on {
 
             fn name(&self) -> &str {
                 self.layer.name(&*self.below)
+            }
+
+            fn contained(&self) -> bool {
+                self.layer.contained(&*self.below)
             }
 
             fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {

@@ -8,9 +8,11 @@
 //! sock states, but listener then child. A leaf lock is never held while a sock is entered.
 
 use super::ctl::{Arrival, Ctl, Lock, Monitor, Settle};
+use super::proto::Proto;
 use super::skb::Skb;
 use super::wait::Owning;
 use super::{Sock, SockState};
+use crate::contain::contain;
 use crate::counters::{DropReason, Mib};
 use crate::env::Instant;
 use crate::error::Error;
@@ -135,9 +137,10 @@ impl Sock {
         };
         match self.lock.0.arrive(skb, bytes, limit) {
             Arrival::Yours(owner, skb) => {
-                let mut guard = self.softirq(stack, now, owner);
-                let proto = self.proto();
-                proto.backlog_rcv(&mut guard, skb);
+                self.contained(|proto| {
+                    let mut guard = self.softirq(stack, now, owner);
+                    proto.backlog_rcv(&mut guard, skb);
+                });
                 Delivered::Processed
             }
             Arrival::Queued => Delivered::Queued,
@@ -157,8 +160,21 @@ impl Sock {
     /// completions come this way.
     pub fn defer(self: &Arc<Sock>, stack: &Arc<Stack>, bits: u32, now: Instant) {
         if let Some(owner) = self.lock.0.defer(bits) {
-            let mut guard = self.softirq(stack, now, owner);
-            self.proto().release_cb(&mut guard, bits);
+            self.contained(|proto| {
+                let mut guard = self.softirq(stack, now, owner);
+                proto.release_cb(&mut guard, bits);
+            });
+        }
+    }
+
+    /// Runs packet or timer work of the sock's protocol. A panic has marked the sock broken when its guard went
+    /// (`SockGuard::abandon`); who waits for it is told.
+    #[inline]
+    fn contained(self: &Arc<Sock>, f: impl FnOnce(&dyn Proto)) {
+        let proto = self.proto();
+        if contain(proto.contained(), || f(&**proto)) {
+            self.broken.store(true, Ordering::Relaxed);
+            self.report_error(Error::Io);
         }
     }
 

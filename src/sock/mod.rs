@@ -8,6 +8,8 @@ pub mod lock;
 pub mod mem;
 pub mod msg;
 pub mod page;
+#[cfg(test)]
+mod panic_test;
 pub mod proto;
 pub mod skb;
 pub mod sockopt;

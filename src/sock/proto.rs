@@ -254,6 +254,12 @@ pub trait Proto: Send + Sync + 'static {
         false
     }
 
+    /// Whether a panic in packet or timer context is contained in debug builds too: the socket is broken (EIO), the stack goes on.
+    /// In release builds it always is. The stack's own protocols say no: there it is a fault that tests are to hear of.
+    fn contained(&self) -> bool {
+        true
+    }
+
     /// Debug builds: what must hold whenever the sock is released.
     fn check_invariants(&self, sock: &Sock, state: &SockState) {}
 }
@@ -264,6 +270,10 @@ pub trait IpHandler: Send + Sync + 'static {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// An ICMP error that quotes a packet of this protocol.
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>);
+    /// As [`Proto::contained`]; the packet is lost.
+    fn contained(&self) -> bool {
+        true
+    }
 }
 
 /// What makes a socket of a (family, type, protocol) triple. Linux: struct inet_protosw.

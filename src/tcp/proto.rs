@@ -54,6 +54,10 @@ impl Tcp {
 }
 
 impl Proto for Tcp {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> &str {
         "TCP"
     }
@@ -254,6 +258,10 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
 }
 
 impl IpHandler for Tcp {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
         ipv4::rcv(stack, skb, info);
     }

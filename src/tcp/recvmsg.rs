@@ -63,9 +63,6 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return g.common.recv_error(sock, msg);
     }
-    if g.sock.is_broken() {
-        return Err(Error::Io);
-    }
     if sock.state() == State::Listen as u8 {
         return Err(Error::NotConn);
     }

@@ -38,11 +38,7 @@ macro_rules! cx {
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending error,
 /// EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
 pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-    let mut g = sk.lock();
-    if g.sock.is_broken() {
-        return Err(Error::Io);
-    }
-    sendmsg_locked(&mut g, msg)
+    sendmsg_locked(&mut sk.lock(), msg)
 }
 
 /// When a wait of this call ends: None for never, the present for MSG_DONTWAIT (sock_sndtimeo).

@@ -52,6 +52,10 @@ fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
 }
 
 impl IpHandler for Handler {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         let v4 = info.dst.is_ipv4();
         if !skb.may_pull(HEADER) {

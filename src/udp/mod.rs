@@ -67,6 +67,10 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
 }
 
 impl Proto for Udp {
+    fn contained(&self) -> bool {
+        false
+    }
+
     fn name(&self) -> &str {
         "UDP"
     }
