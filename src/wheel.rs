@@ -6,6 +6,9 @@
 //! to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the present one, so
 //! that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most seven times.
 //! Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that gives the exact order.
+//! A cancelled timer's node stays in its slot's list, empty, for the next timer that comes there: taking it out would write to
+//! two strangers, which among a million timers are not in the cache. Time clears away what nobody used again; and when more
+//! nodes are empty than used, they are taken out at once.
 //! Timers of the slot that comes next move down a few at a time beforehand, so that entering it does not take long.
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
@@ -32,7 +35,9 @@ const SOON: u16 = (2 * BANK) as u16;
 /// Timers of a level moved down ahead of time whenever the tick moves.
 /// Few in tests, so that slots are entered half prepared.
 const STAGE: usize = if cfg!(test) { 2 } else { 32 };
-/// `Node::place` of a node without timer.
+/// Empty nodes that may stay in lists, beside as many as there are timers. Few in tests, so that both ways are gone.
+const EMPTY_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+/// `Node::place` of a node without timer, in no list but that of the free ones.
 const FREE: u16 = SOON + 1;
 
 /// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take 2^32
@@ -43,9 +48,9 @@ pub struct TimerId {
     generation: u32,
 }
 
-/// A timer, or a free node.
+/// A timer, an empty node in the list of a slot, or a free one.
 struct Node<T> {
-    /// Deadline, nanoseconds.
+    /// Deadline, nanoseconds. Of an empty node: the next one of its slot (`NIL`: none).
     at: u64,
     /// Position in the order of arming.
     seq: u64,
@@ -84,6 +89,10 @@ pub struct Wheel<T> {
     /// By bank and level, which slots may have timers, a bit each.
     occupied: [[u64; LEVELS]; 2],
     heads: Box<[u32; 2 * BANK]>,
+    /// By slot, the empty nodes in its list that may be used again, one leading to the next by `Node::at`.
+    empties: Box<[u32; 2 * BANK]>,
+    /// Empty nodes in the lists of all slots.
+    empty: usize,
     /// A lower bound of the deadlines in a slot, exact until its first timer is cancelled or postponed.
     earliest: Box<[u64; 2 * BANK]>,
     /// What the present tick began with, last first. The last is never stale, others may be.
@@ -117,6 +126,8 @@ impl<T> Wheel<T> {
             staged: [None; LEVELS],
             occupied: [[0; LEVELS]; 2],
             heads: Box::new([NIL; 2 * BANK]),
+            empties: Box::new([NIL; 2 * BANK]),
+            empty: 0,
             earliest: Box::new([0; 2 * BANK]),
             due: Vec::new(),
             late: BinaryHeap::new(),
@@ -143,6 +154,19 @@ impl<T> Wheel<T> {
     pub fn arm(&mut self, at: Instant, value: T) -> TimerId {
         let at = at.as_nanos();
         let seq = self.seq();
+        if let Some(slot) = self.slot_for(at)
+            && self.empties[slot] != NIL
+        {
+            let index = self.empties[slot];
+            let node = &mut self.nodes[index as usize];
+            self.empties[slot] = node.at as u32;
+            (node.at, node.seq, node.value) = (at, seq, Some(value));
+            let generation = node.generation;
+            self.empty -= 1;
+            self.len += 1;
+            self.lower(slot, at);
+            return TimerId { index, generation };
+        }
         let index = self.free;
         let index = if index == NIL {
             // A node takes at least 32 bytes: memory ends long before the numbers do.
@@ -196,9 +220,16 @@ impl<T> Wheel<T> {
             let value = self.release(index);
             self.forget_soon();
             value
-        } else {
+        } else if self.empty > self.len + EMPTY_MAX {
             self.unlink(index, place);
             self.release(index)
+        } else {
+            let node = &mut self.nodes[index as usize];
+            node.at = u64::from(core::mem::replace(&mut self.empties[usize::from(place)], index));
+            node.generation = node.generation.wrapping_add(1);
+            self.empty += 1;
+            self.len -= 1;
+            node.value.take()
         }
     }
 
@@ -263,21 +294,31 @@ impl<T> Wheel<T> {
 
     fn find(&self, id: TimerId) -> Option<u32> {
         let node = self.nodes.get(id.index as usize)?;
-        (node.generation == id.generation && node.place != FREE).then_some(id.index)
+        (node.generation == id.generation && node.value.is_some()).then_some(id.index)
     }
 
     /// Puts a node where its deadline belongs, seen from the present tick.
     fn insert(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        let (at, tick) = (node.at, tick_of(node.at));
+        let at = self.nodes[index as usize].at;
+        match self.slot_for(at) {
+            Some(slot) => self.link(index, slot),
+            None => {
+                let node = &mut self.nodes[index as usize];
+                node.place = SOON;
+                self.late.push(Reverse((at, node.seq, index)));
+            }
+        }
+    }
+
+    /// The slot for a deadline, seen from the present tick; None when it is in that tick or past.
+    fn slot_for(&self, at: u64) -> Option<usize> {
+        let tick = tick_of(at);
         if tick <= self.tick {
-            node.place = SOON;
-            self.late.push(Reverse((at, node.seq, index)));
-            return;
+            return None;
         }
         let level = ((63 - (tick ^ self.tick).leading_zeros()) / SLOT_BITS) as usize;
         let digit = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
-        self.link(index, self.slot(level, digit));
+        Some(self.slot(level, digit))
     }
 
     /// The slot in the bank in use.
@@ -343,6 +384,14 @@ impl<T> Wheel<T> {
         node.value.take()
     }
 
+    /// An empty node has left its slot's list.
+    fn free_empty(&mut self, index: u32) {
+        self.nodes[index as usize].place = FREE;
+        self.links[index as usize].next = self.free;
+        self.free = index;
+        self.empty -= 1;
+    }
+
     /// The earliest timer of the present tick.
     fn first_soon(&self) -> Option<Soon> {
         let late = self.late.peek().map(|&Reverse(entry)| entry);
@@ -402,6 +451,8 @@ impl<T> Wheel<T> {
                 continue;
             }
             let from = self.slot(level, digit);
+            // What is empty goes as it is met: nobody may use it again.
+            self.empties[from] = NIL;
             for _ in 0..STAGE {
                 let index = self.heads[from];
                 if index == NIL {
@@ -409,6 +460,10 @@ impl<T> Wheel<T> {
                 }
                 self.staged[level] = Some(digit as u8);
                 self.unlink(index, from as u16);
+                if self.nodes[index as usize].value.is_none() {
+                    self.free_empty(index);
+                    continue;
+                }
                 let tick = tick_of(self.nodes[index as usize].at);
                 if tick >> shift == (self.tick >> shift) + 1 {
                     let below = (tick >> (shift - SLOT_BITS)) as usize % SLOTS;
@@ -425,6 +480,7 @@ impl<T> Wheel<T> {
     fn take_slot(&mut self, level: usize, digit: usize) -> u32 {
         let slot = self.slot(level, digit);
         self.occupied[slot / BANK][level] &= !(1 << digit);
+        self.empties[slot] = NIL;
         core::mem::replace(&mut self.heads[slot], NIL)
     }
 
@@ -463,7 +519,9 @@ impl<T> Wheel<T> {
         while index != NIL {
             let next = self.links[index as usize].next;
             let node = &mut self.nodes[index as usize];
-            if tick_of(node.at) == self.tick {
+            if node.value.is_none() {
+                self.free_empty(index);
+            } else if tick_of(node.at) == self.tick {
                 node.place = SOON;
                 self.due.push((node.at, node.seq, index));
             } else {

@@ -99,6 +99,20 @@ fn arming_and_cancelling_in_the_present_tick_does_not_hoard_memory() {
 }
 
 #[test]
+fn cancelled_timers_leave_no_more_empty_nodes_than_there_are_timers_and_a_few() {
+    let mut wheel = Wheel::new();
+    let live: Vec<TimerId> = (0..100u64).map(|i| wheel.arm(at(1 << 40 | i << 30), i)).collect();
+    for i in 0..10_000u64 {
+        // Deadlines all over, so that no slot is met twice soon.
+        let id = wheel.arm(at((1 << 30) + i.wrapping_mul(0x9e37_79b9_7f4a) % (1 << 60)), i);
+        assert_eq!(wheel.cancel(id), Some(i));
+    }
+    assert!(wheel.nodes.len() <= 2 * (live.len() + 1) + EMPTY_MAX + 1, "{} nodes", wheel.nodes.len());
+    assert_eq!(fired(&mut wheel, 1 << 61).len(), live.len());
+    assert_eq!((wheel.empty, wheel.len()), (0, 0));
+}
+
+#[test]
 fn a_timer_postponed_a_million_times_fires_once_at_its_last_deadline() {
     let mut wheel = Wheel::new();
     let id = wheel.arm(at(0) + Duration::from_millis(200), ());
