@@ -57,7 +57,9 @@ macro_rules! plugin_cases {
 }
 
 plugin_cases! {
+    expopt,
     hostile,
+    sock_ops,
     tiny,
 }
 

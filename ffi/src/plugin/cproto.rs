@@ -1,6 +1,7 @@
 //! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. What a function answers is
 //! checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
 
+use super::lists::{self, Lists};
 use super::load::{self, Item, Library, Plugin};
 use super::msg::{lend_recv, lend_send};
 use super::owned::{Owned, parts, usk_addr_t, usk_owned_t};
@@ -8,14 +9,14 @@ use super::ports;
 use super::proto::*;
 use super::skb;
 use super::sock::{self, lend};
-use super::table::{contain, length, status};
+use super::table::{Table, contain, length, status};
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use usersock::counters::{DropReason, OwnCounter};
+use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
 use usersock::inet::{AcceptQueue, PortTable};
 use usersock::ip::{IcmpError, PacketInfo, datagram, sockopt};
@@ -25,12 +26,9 @@ use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState, datagram_poll, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
-use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
 
 /// Most bytes of a sock's own memory.
 const MAX_OBJ_SIZE: u32 = 65_536;
-/// Most counters, and most sysctls, of a table: a list without end is noticed.
-const MAX_LIST: usize = 256;
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 
@@ -44,8 +42,7 @@ pub(crate) struct Registration {
     /// Keeps the code loaded.
     library: Option<Arc<Library>>,
     pub(super) ports: PortTable,
-    pub(super) counters: Vec<Arc<OwnCounter>>,
-    sysctls: Vec<SysctlId>,
+    pub(super) lists: Lists,
 }
 
 // SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
@@ -111,17 +108,6 @@ impl Private {
     }
 }
 
-/// # Safety
-/// `p` is null or a string.
-unsafe fn text(p: *const c_char, what: &str) -> Result<String> {
-    if p.is_null() {
-        return Err(load::refused(format!("struct usk_proto: {what} is null")));
-    }
-    // SAFETY: a string by the caller's word.
-    let s = unsafe { CStr::from_ptr(p) }.to_str();
-    s.map(str::to_owned).map_err(|_| load::refused(format!("struct usk_proto: {what} is not UTF-8")))
-}
-
 impl Registration {
     /// # Safety
     /// `p` is null, or registered.
@@ -146,9 +132,8 @@ impl Registration {
     pub(crate) fn number(&self) -> u8 {
         self.table.protocol as u8
     }
-    pub(crate) fn sysctl(&self, index: usize) -> Option<i64> {
-        let id = self.sysctls.get(index)?;
-        i64::try_from(self.stack.upgrade()?.sysctl.get_number(*id).ok()?).ok()
+    pub(crate) fn sysctl(&self, index: u32) -> Option<i64> {
+        self.lists.sysctl(&*self.stack.upgrade()?, index)
     }
     fn flag(&self, bit: u32) -> bool {
         self.table.flags & bit != 0
@@ -163,7 +148,7 @@ impl Registration {
             | USK_PROTO_CONNECTIONS
             | USK_PROTO_NO_AUTOBIND
             | USK_PROTO_NO_PORTS;
-        if name.is_empty() || name.len() > 31 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'.') {
+        if !lists::good_name(name, 31) {
             return lacks("a name is 1 to 31 printable characters without dot");
         }
         if table.flags & !all != 0 {
@@ -205,15 +190,11 @@ impl Registration {
         user: *mut c_void,
     ) -> Result<Arc<Registration>> {
         // SAFETY: a string by the caller's word.
-        let name = unsafe { text(table.name, "name") }?;
+        let name = unsafe { lists::text(table.name, usk_proto::NAME, "name") }?;
         Registration::check(&table, &name).map_err(load::refused)?;
         let stack = plugin.stack()?;
-        let mut undo = Undo { stack: &stack, counters: Vec::new(), sysctls: Vec::new() };
         // SAFETY: ended lists by the caller's word.
-        unsafe {
-            undo.register_counters(&table)?;
-            undo.register_sysctls(&table, &name)?;
-        }
+        let lists = unsafe { Lists::register(&stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
         let reg = Arc::new(Registration {
             table,
             name,
@@ -222,8 +203,7 @@ impl Registration {
             plugin: Arc::downgrade(plugin),
             library: plugin.library(),
             ports: PortTable::default(),
-            counters: undo.counters.clone(),
-            sysctls: undo.sysctls.clone(),
+            lists,
         });
         let key = |family| ProtoSwitch {
             family,
@@ -241,102 +221,19 @@ impl Registration {
         let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
             table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
         stack.registry.register(&keys, handler).map_err(|e| {
+            reg.lists.forget(&stack);
             load::refused(e.to_string());
             e.error()
         })?;
-        undo.keep();
         plugin.registered(reg.clone());
         Ok(reg)
-    }
-}
-
-/// What is registered beside the protocol, taken out again unless all of it fits.
-struct Undo<'a> {
-    stack: &'a Arc<Stack>,
-    counters: Vec<Arc<OwnCounter>>,
-    sysctls: Vec<SysctlId>,
-}
-
-impl Undo<'_> {
-    /// # Safety
-    /// The list is null or ended by null, its strings are strings.
-    unsafe fn register_counters(&mut self, table: &usk_proto) -> Result<()> {
-        if table.mib_names.is_null() {
-            return Ok(());
-        }
-        for i in 0..=MAX_LIST {
-            // SAFETY: the list has not ended before `i`.
-            let p = unsafe { *table.mib_names.add(i) };
-            if p.is_null() {
-                return Ok(());
-            }
-            // SAFETY: a string by the caller's word.
-            let name = unsafe { text(p, "a counter's name") }?;
-            let counter = self.stack.mib.own.register(&name).inspect_err(|e| {
-                load::refused(format!("struct usk_proto: counter {name:?}: {e}"));
-            })?;
-            self.counters.push(counter);
-        }
-        Err(load::refused(format!("struct usk_proto: more than {MAX_LIST} counters, or no null at their end")))
-    }
-
-    /// # Safety
-    /// The list is null or ended by a null name, its strings are strings.
-    unsafe fn register_sysctls(&mut self, table: &usk_proto, proto: &str) -> Result<()> {
-        if table.sysctls.is_null() {
-            return Ok(());
-        }
-        for i in 0..=MAX_LIST {
-            // SAFETY: the list has not ended before `i`.
-            let s = unsafe { *table.sysctls.add(i) };
-            if s.name.is_null() {
-                return Ok(());
-            }
-            // SAFETY: strings by the caller's word.
-            let (name, help) = unsafe {
-                (text(s.name, "a sysctl's name")?, if s.help.is_null() { String::new() } else { text(s.help, "help")? })
-            };
-            let name = format!("net.{}.{name}", proto.to_ascii_lowercase());
-            let spec = SysctlSpec {
-                kind: Kind::Number { min: s.min.into(), max: s.max.into() },
-                default: s.value.to_string(),
-                mode: Mode::Rw,
-                help,
-            };
-            let id = self.stack.sysctl.register(&name, spec).inspect_err(|e| {
-                load::refused(format!("struct usk_proto: sysctl {name}: {e}"));
-            })?;
-            self.sysctls.push(id);
-        }
-        Err(load::refused(format!("struct usk_proto: more than {MAX_LIST} sysctls, or no null name at their end")))
-    }
-
-    fn keep(mut self) {
-        self.counters.clear();
-        self.sysctls.clear();
-    }
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        forget(self.stack, &self.counters, &self.sysctls);
-    }
-}
-
-/// They may have gone already: then there is nothing to do.
-fn forget(stack: &Stack, counters: &[Arc<OwnCounter>], sysctls: &[SysctlId]) {
-    for c in counters {
-        let _ = stack.mib.own.unregister(c.name());
-    }
-    for id in sysctls {
-        let _ = stack.sysctl.unregister(*id);
     }
 }
 
 impl Item for Registration {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
         stack.registry.unregister(&self.name).map_err(|e| e.error())?;
-        forget(stack, &self.counters, &self.sysctls);
+        self.lists.forget(stack);
         Ok(())
     }
     fn key(&self) -> usize {
@@ -348,7 +245,7 @@ impl Item for Registration {
 }
 
 /// The function broke its word: the socket is broken.
-fn broken(sock: &Sock) {
+pub(super) fn broken(sock: &Sock) {
     sock.broken.store(true, Ordering::Relaxed);
     sock.report_error(Error::Io);
 }

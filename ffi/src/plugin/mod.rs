@@ -10,6 +10,8 @@
 //! | `skb`, `msg` | packets and the program's messages |
 //! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
 //! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
+//! | `sock_ops` | struct usk_sock_ops: hooks into TCP, header options |
+//! | `lists` | counters and sysctls that a table names |
 //! | `own` | counters and sysctls of a protocol's own |
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
@@ -23,10 +25,12 @@ pub mod ports;
 pub mod proto;
 pub mod skb;
 pub mod sock;
+pub mod sock_ops;
 pub mod wait;
 
 mod cproto;
 pub(crate) mod held;
+mod lists;
 mod table;
 
 use std::ffi::c_int;

@@ -15,9 +15,7 @@ use usersock::error::Error;
 pub unsafe extern "C" fn usk_proto_count(proto: *mut usk_proto_t, index: u32, n: u64) -> c_int {
     kernel(|| {
         // SAFETY: registered by the caller's word.
-        let reg = unsafe { Registration::of(proto) }?;
-        reg.counters.get(index as usize).ok_or(Error::Inval)?.add(n);
-        Ok(0)
+        unsafe { Registration::of(proto) }?.lists.count(index, n).map(|()| 0)
     })
 }
 
@@ -29,7 +27,7 @@ pub unsafe extern "C" fn usk_proto_sysctl(proto: *mut usk_proto_t, index: u32) -
     kernel(|| {
         // SAFETY: registered by the caller's word.
         let reg = unsafe { Registration::of(proto) }?;
-        Ok(reg.sysctl(index as usize).unwrap_or(0))
+        Ok(reg.sysctl(index).unwrap_or(0))
     })
 }
 

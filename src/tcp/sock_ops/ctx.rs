@@ -6,7 +6,9 @@ use super::super::state::State;
 use super::super::tcb::{Cx, TcpSock};
 use super::super::{rtt, timer};
 use super::{Ends, HookSlot, cb};
+use crate::env::Instant;
 use crate::error::{Error, Result};
+use crate::sock::Sock;
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -127,6 +129,16 @@ impl HookCx<'_> {
     /// The stack.
     pub fn stack(&self) -> &Arc<Stack> {
         self.cx.stack
+    }
+
+    /// The sock, owned; of a request, its listener.
+    pub fn sock(&self) -> &Arc<Sock> {
+        self.cx.sock
+    }
+
+    /// Time of the event.
+    pub fn now(&self) -> Instant {
+        self.cx.now
     }
 
     /// The connection's numbers now.

@@ -1,0 +1,193 @@
+/* expopt: an experimental TCP option (RFC 6994) that tells each end how many of its data segments arrive: a ledger.
+ *
+ * TCP's sender knows what it retransmitted, which is not what was lost (the timer may have been early, the acknowledgement lost), and
+ * the receiver knows nothing of what never came. With this option both ends know the loss of both directions, to the segment:
+ *
+ *     SYN, SYN-ACK     | 254 |  4 | ExID |                           I can / so can I
+ *     data segments    | 254 | 10 | ExID | sent (32) | missed (16) | sent: my data segments before this one;
+ *                                                                    missed: how many of yours did not come here
+ *
+ * A retransmission counts as sent, a duplicate as received, so `sent` of the peer less what was received here is what the network lost.
+ * Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes. All numbers are circles.
+ *
+ * Only when both ends show the option in the handshake is it sent on data: a host that does not know it never sees the 12 bytes that it
+ * costs. The numbers are counters of the stack (ExpoptInLost and kin below). net.expopt.enabled = 0 keeps new connections without.
+ *
+ * All that is kept of a connection fits the 64 bits that a hook has on each sock: nothing to allocate, nothing to free. */
+#include <arpa/inet.h>
+#include <string.h>
+#include <usersock.h>
+
+enum { KIND = 254, EXID = 0x5553, OFFER = 4, LEDGER = 10 };
+enum { FLAG_SYN = 2 };
+
+enum { OFFERED, AGREED, DECLINED, OUT, IN, IN_LOST, IN_LATE, OUT_LOST, OUT_LATE, ERRORS };
+static const char *const counters[] = {
+    "ExpoptOffered",  /* connections begun with the option, either way */
+    "ExpoptAgreed",   /* handshakes after which both ends send it */
+    "ExpoptDeclined", /* handshakes in which the other end did not show it */
+    "ExpoptOut",      /* headers sent with a ledger: super-packets count once */
+    "ExpoptIn",       /* ledgers received */
+    "ExpoptInLost",   /* data segments of peers that did not arrive here */
+    "ExpoptInLate",   /* counted above, and then they came: reordered */
+    "ExpoptOutLost",  /* our data segments that peers say they missed */
+    "ExpoptOutLate",  /* counted above, and then they came */
+    "ExpoptErrors",   /* options of this experiment that are malformed or out of place */
+    NULL,
+};
+static const usk_sysctl_t sysctls[] = {
+    { "enabled", 1, 0, 1, "Whether new connections and listeners offer the option." },
+    { 0 },
+};
+
+struct offer {
+    uint8_t kind, len;
+    uint16_t exid;
+};
+struct ledger {
+    uint8_t kind, len;
+    uint16_t exid;
+    uint32_t sent;
+    uint16_t missed;
+} __attribute__((packed));
+
+/* What is kept of a connection. */
+struct known {
+    uint32_t seen;   /* data segments that had come when the last ledger was read */
+    uint16_t missed; /* of the peer's, not come */
+    uint16_t told;   /* of ours, as the peer said last */
+};
+
+static struct known known(usk_hook_t *h)
+{
+    uint64_t v = usk_hook_value(h);
+    return (struct known) { v, v >> 32, v >> 48 };
+}
+
+static void set_known(usk_hook_t *h, struct known k)
+{
+    usk_hook_set_value(h, k.seen | (uint64_t)k.missed << 32 | (uint64_t)k.told << 48);
+}
+
+static int offers(const void *options, size_t len)
+{
+    size_t n;
+    return usk_find_option(options, len, KIND, EXID, &n) && n == OFFER - 2;
+}
+
+/* ---- the handshake ---- */
+
+static void offer(usk_hook_t *h, void *user)
+{
+    (void)user;
+    usk_hook_set_cb_flags(h, usk_hook_sysctl(h, 0) ? USK_CB_WRITE_HDR_OPT : 0);
+}
+
+/* Both have spoken. `theirs` is whether the peer showed the option. */
+static void agree(usk_hook_t *h, int theirs)
+{
+    if (!(usk_hook_cb_flags(h) & USK_CB_WRITE_HDR_OPT))
+        return; /* and we did not */
+    usk_hook_count(h, theirs ? AGREED : DECLINED, 1);
+    usk_hook_set_cb_flags(h, theirs ? USK_CB_WRITE_HDR_OPT | USK_CB_PARSE_UNKNOWN_HDR_OPT : 0);
+}
+
+static void active(usk_hook_t *h, const void *options, size_t len, void *user)
+{
+    (void)user;
+    agree(h, offers(options, len));
+}
+
+/* The SYN tells; in a simultaneous open there is none, and the SYN-ACK does. A SYN that a cookie stands for is forgotten: no option. */
+static void passive(usk_hook_t *h, const void *options, size_t len, const void *syn, size_t syn_len, void *user)
+{
+    (void)user;
+    agree(h, offers(syn, syn_len) || offers(options, len));
+}
+
+/* ---- sending ---- */
+
+static int opt_len(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user)
+{
+    (void)h, (void)user;
+    int need;
+    if (seg->flags == USK_HDR_NO_SEGMENT)
+        need = LEDGER; /* what data segments will get */
+    else if (seg->flags & FLAG_SYN)
+        need = !seg->syn || offers(seg->syn, seg->syn_len) ? OFFER : 0; /* a listener answers only who asks */
+    else
+        need = seg->len ? LEDGER : 0;
+    return need <= (int)seg->remaining ? need : 0;
+}
+
+static void write_opt(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, void *user)
+{
+    (void)user;
+    if (seg->flags & FLAG_SYN) {
+        struct offer o = { KIND, OFFER, htons(EXID) };
+        if (usk_hdr_store(w, &o, sizeof o) == 0)
+            usk_hook_count(h, OFFERED, 1);
+        return;
+    }
+    usk_sock_view_t v;
+    usk_hook_view(h, &v, sizeof v);
+    struct ledger l = { KIND, LEDGER, htons(EXID), htonl(v.data_segs_out), htons(known(h).missed) };
+    if (usk_hdr_store(w, &l, sizeof l) == 0)
+        usk_hook_count(h, OUT, 1);
+}
+
+/* ---- receiving ---- */
+
+/* Counts from `before` to `now` on the circle of 2^16: forwards by one counter, backwards by the other. */
+static void count_way(usk_hook_t *h, uint16_t before, uint16_t now, int forwards, int backwards)
+{
+    int16_t d = (int16_t)(uint16_t)(now - before);
+    if (d != 0)
+        usk_hook_count(h, d > 0 ? forwards : backwards, d > 0 ? d : -d);
+}
+
+static void parse(usk_hook_t *h, const void *options, size_t len, void *user)
+{
+    (void)user;
+    size_t n;
+    const uint8_t *data = usk_find_option(options, len, KIND, EXID, &n);
+    if (!data)
+        return; /* another experiment's */
+    if (n != LEDGER - 2) {
+        usk_hook_count(h, ERRORS, 1);
+        return;
+    }
+    uint32_t sent;
+    uint16_t told;
+    memcpy(&sent, data + 2, sizeof sent);
+    memcpy(&told, data + 6, sizeof told);
+    usk_hook_count(h, IN, 1);
+    usk_sock_view_t v;
+    usk_hook_view(h, &v, sizeof v);
+    struct known k = known(h), now = { .seen = v.data_segs_in, .told = ntohs(told) };
+    /* Segments that the network doubled make this negative: nothing is missed then. */
+    int32_t missed = (int32_t)(ntohl(sent) - k.seen);
+    now.missed = missed > 0 ? (uint16_t)missed : 0;
+    count_way(h, k.missed, now.missed, IN_LOST, IN_LATE);
+    count_way(h, k.told, now.told, OUT_LOST, OUT_LATE);
+    set_known(h, now);
+}
+
+int usk_plugin_init(usk_plugin_t *plugin)
+{
+    static const usk_sock_ops hooks = {
+        .version = USK_SOCK_OPS_VERSION,
+        .size = sizeof hooks,
+        .name = "expopt",
+        .mib_names = counters,
+        .sysctls = sysctls,
+        .tcp_connect = offer,
+        .listen = offer,
+        .active_established = active,
+        .passive_established = passive,
+        .hdr_opt_len = opt_len,
+        .write_hdr_opt = write_opt,
+        .parse_hdr_opt = parse,
+    };
+    return usk_sock_ops_register(plugin, &hooks, NULL, NULL);
+}

@@ -1,0 +1,134 @@
+//! Counters and sysctls that a table brings: lists ended by null. Above: `cproto`, `sock_ops`, `ulp`. Below: `usersock::counters`,
+//! `usersock::sysctl`.
+
+use super::load;
+use super::proto::usk_sysctl_t;
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+use usersock::counters::OwnCounter;
+use usersock::error::{Error, Result};
+use usersock::stack::Stack;
+use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
+
+/// Most counters, and most sysctls, of a table: a list without end is noticed.
+const MAX_LIST: usize = 256;
+
+/// A string of a table; the line that says what is wrong is kept for usk_config_error. `table` is the table's name.
+/// # Safety
+/// `p` is null or a string.
+pub(super) unsafe fn text(p: *const c_char, table: &str, what: &str) -> Result<String> {
+    if p.is_null() {
+        return Err(load::refused(format!("{table}: {what} is null")));
+    }
+    // SAFETY: a string by the caller's word.
+    let s = unsafe { CStr::from_ptr(p) }.to_str();
+    s.map(str::to_owned).map_err(|_| load::refused(format!("{table}: {what} is not UTF-8")))
+}
+
+/// Whether a name is fit for tables, and for the names of sysctls.
+pub(super) fn good_name(name: &str, max: usize) -> bool {
+    (1..=max).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'.')
+}
+
+/// What was registered.
+#[derive(Default)]
+pub(super) struct Lists {
+    counters: Vec<Arc<OwnCounter>>,
+    sysctls: Vec<SysctlId>,
+}
+
+impl Lists {
+    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for usk_config_error.
+    /// # Safety
+    /// The lists are null or ended, by null and by a null name; their strings are strings.
+    pub(super) unsafe fn register(
+        stack: &Stack,
+        table: &str,
+        name: &str,
+        mib_names: *const *const c_char,
+        sysctls: *const usk_sysctl_t,
+    ) -> Result<Lists> {
+        let mut lists = Lists::default();
+        // SAFETY: passed on.
+        let r = unsafe {
+            lists.counters(stack, table, mib_names).and_then(|()| lists.sysctls(stack, table, name, sysctls))
+        };
+        r.inspect_err(|_| lists.forget(stack)).map(|()| lists)
+    }
+
+    /// # Safety
+    /// The list is null or ended by null, its strings are strings.
+    unsafe fn counters(&mut self, stack: &Stack, table: &str, mib_names: *const *const c_char) -> Result<()> {
+        if mib_names.is_null() {
+            return Ok(());
+        }
+        for i in 0..=MAX_LIST {
+            // SAFETY: the list has not ended before `i`.
+            let p = unsafe { *mib_names.add(i) };
+            if p.is_null() {
+                return Ok(());
+            }
+            // SAFETY: a string by the caller's word.
+            let name = unsafe { text(p, table, "a counter's name") }?;
+            let counter = stack.mib.own.register(&name).inspect_err(|e| {
+                load::refused(format!("{table}: counter {name:?}: {e}"));
+            })?;
+            self.counters.push(counter);
+        }
+        Err(load::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
+    }
+
+    /// # Safety
+    /// The list is null or ended by a null name, its strings are strings.
+    unsafe fn sysctls(&mut self, stack: &Stack, table: &str, owner: &str, sysctls: *const usk_sysctl_t) -> Result<()> {
+        if sysctls.is_null() {
+            return Ok(());
+        }
+        for i in 0..=MAX_LIST {
+            // SAFETY: the list has not ended before `i`.
+            let s = unsafe { *sysctls.add(i) };
+            if s.name.is_null() {
+                return Ok(());
+            }
+            // SAFETY: strings by the caller's word.
+            let (name, help) = unsafe {
+                let help = if s.help.is_null() { String::new() } else { text(s.help, table, "help")? };
+                (text(s.name, table, "a sysctl's name")?, help)
+            };
+            let name = format!("net.{}.{name}", owner.to_ascii_lowercase());
+            let spec = SysctlSpec {
+                kind: Kind::Number { min: s.min.into(), max: s.max.into() },
+                default: s.value.to_string(),
+                mode: Mode::Rw,
+                help,
+            };
+            let id = stack.sysctl.register(&name, spec).inspect_err(|e| {
+                load::refused(format!("{table}: sysctl {name}: {e}"));
+            })?;
+            self.sysctls.push(id);
+        }
+        Err(load::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
+    }
+
+    /// Takes them out again. They may have gone already: then there is nothing to do.
+    pub(super) fn forget(&self, stack: &Stack) {
+        for c in &self.counters {
+            let _ = stack.mib.own.unregister(c.name());
+        }
+        for id in &self.sysctls {
+            let _ = stack.sysctl.unregister(*id);
+        }
+    }
+
+    /// Counts `n` in counter `index`. EINVAL: no such.
+    pub(super) fn count(&self, index: u32, n: u64) -> Result<()> {
+        self.counters.get(index as usize).ok_or(Error::Inval)?.add(n);
+        Ok(())
+    }
+
+    /// The value of sysctl `index`; None: no such.
+    pub(super) fn sysctl(&self, stack: &Stack, index: u32) -> Option<i64> {
+        let id = self.sysctls.get(index as usize)?;
+        i64::try_from(stack.sysctl.get_number(*id).ok()?).ok()
+    }
+}

@@ -1,0 +1,805 @@
+//! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose trait
+//! this is the mirror of. Linux: BPF_PROG_TYPE_SOCK_OPS, struct bpf_sock_ops.
+
+use super::cproto::broken;
+use super::lists::{self, Lists};
+use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::owned::usk_addr_t;
+use super::proto::usk_sysctl_t;
+use super::skb::{slice, slice_mut};
+use super::table::{self, Table, contain};
+use super::{held, kernel, obj};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use usersock::error::{Error, Result};
+use usersock::stack::Stack;
+use usersock::tcp::sock_ops::{HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps, SockView, find_option};
+use usersock::tcp::state::State;
+use usersock::wire::seq::SeqNum;
+
+/// A registration of hooks, for usk_sock_ops_unregister. Valid until then.
+#[allow(non_camel_case_types)]
+pub struct usk_sock_ops_t {
+    _opaque: [u8; 0],
+}
+
+/// The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock yet:
+/// it can be looked at, and what changes it answers -EINVAL.
+#[allow(non_camel_case_types)]
+pub struct usk_hook_t {
+    _opaque: [u8; 0],
+}
+
+/// A hook's room in a header: write_hdr_opt's argument.
+#[allow(non_camel_case_types)]
+pub struct usk_hdr_t {
+    _opaque: [u8; 0],
+}
+
+/// `version` of struct usk_sock_ops.
+pub const USK_SOCK_OPS_VERSION: u32 = 1;
+
+/// For usk_hook_set_cb_flags: `rto` is wanted (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
+pub const USK_CB_RTO: u32 = 1;
+/// `retrans` is wanted.
+pub const USK_CB_RETRANS: u32 = 2;
+/// `state` is wanted.
+pub const USK_CB_STATE: u32 = 4;
+/// `rtt` is wanted.
+pub const USK_CB_RTT: u32 = 8;
+/// `parse_hdr_opt` is wanted of every segment.
+pub const USK_CB_PARSE_ALL_HDR_OPT: u32 = 16;
+/// `parse_hdr_opt` is wanted of segments with an option that TCP does not know.
+pub const USK_CB_PARSE_UNKNOWN_HDR_OPT: u32 = 32;
+/// `hdr_opt_len` and `write_hdr_opt` are wanted.
+pub const USK_CB_WRITE_HDR_OPT: u32 = 64;
+
+/// usk_hdr_seg_t.flags: there is no segment, the question is how much data fits into one.
+pub const USK_HDR_NO_SEGMENT: c_int = -1;
+
+/// The segment that options are for.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_hdr_seg_t {
+    /// Its control bits as on the wire (FIN 1, SYN 2, RST 4, PSH 8, ACK 16 ...), or USK_HDR_NO_SEGMENT.
+    pub flags: c_int,
+    /// First sequence number.
+    pub seq: u32,
+    /// Segments that the device cuts it into; each carries the same option bytes.
+    pub segs: u32,
+    /// Bytes of options still free in the header.
+    pub remaining: u32,
+    /// Payload, bytes.
+    pub len: usize,
+    /// Option bytes of the SYN that a listener's SYN-ACK answers; null for all others.
+    pub syn: *const c_void,
+    /// How many.
+    pub syn_len: usize,
+}
+
+/// A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_sock_view_t {
+    /// Our end.
+    pub local: usk_addr_t,
+    /// The peer; port 0 when there is none.
+    pub remote: usk_addr_t,
+    /// State by Linux's numbers; 12 (NEW_SYN_RECV) for a request.
+    pub state: u32,
+    /// 1: a sock; 0: a request.
+    pub is_fullsock: u32,
+    /// AF_INET or AF_INET6 of the socket; of a request, its listener's.
+    pub family: u32,
+    /// Congestion window, segments.
+    pub snd_cwnd: u32,
+    /// Slow-start threshold, segments.
+    pub snd_ssthresh: u32,
+    /// Smoothed RTT, microseconds; 0 before a sample. (Linux shows it shifted left by 3.)
+    pub srtt_us: u32,
+    /// Least RTT of the last tcp_min_rtt_wlen, microseconds; UINT32_MAX before a sample.
+    pub rtt_min_us: u32,
+    /// MSS now, bytes.
+    pub mss_cache: u32,
+    /// Next expected of the peer.
+    pub rcv_nxt: u32,
+    /// Next to be sent.
+    pub snd_nxt: u32,
+    /// First unacknowledged.
+    pub snd_una: u32,
+    /// ECN state of the connection: bits of tcp_sock's ecn_flags.
+    pub ecn_flags: u32,
+    /// Last rate sample: segments.
+    pub rate_delivered: u32,
+    /// Last rate sample: microseconds.
+    pub rate_interval_us: u32,
+    /// Segments sent and not acknowledged.
+    pub packets_out: u32,
+    /// Retransmissions in flight.
+    pub retrans_out: u32,
+    /// Retransmissions ever.
+    pub total_retrans: u32,
+    /// Segments received.
+    pub segs_in: u32,
+    /// Data segments received.
+    pub data_segs_in: u32,
+    /// Segments sent.
+    pub segs_out: u32,
+    /// Data segments sent.
+    pub data_segs_out: u32,
+    /// Segments marked lost.
+    pub lost_out: u32,
+    /// Segments selectively acknowledged.
+    pub sacked_out: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Payload bytes acknowledged.
+    pub bytes_acked: u64,
+}
+
+impl From<SockView> for usk_sock_view_t {
+    fn from(v: SockView) -> usk_sock_view_t {
+        usk_sock_view_t {
+            local: v.local.into(),
+            remote: v.remote.into(),
+            state: v.state as u32,
+            is_fullsock: v.is_fullsock.into(),
+            family: v.family.into(),
+            snd_cwnd: v.snd_cwnd,
+            snd_ssthresh: v.snd_ssthresh,
+            srtt_us: v.srtt_us,
+            rtt_min_us: v.rtt_min_us,
+            mss_cache: v.mss_cache,
+            rcv_nxt: v.rcv_nxt,
+            snd_nxt: v.snd_nxt,
+            snd_una: v.snd_una,
+            ecn_flags: v.ecn_flags.into(),
+            rate_delivered: v.rate_delivered,
+            rate_interval_us: v.rate_interval_us,
+            packets_out: v.packets_out,
+            retrans_out: v.retrans_out,
+            total_retrans: v.total_retrans,
+            segs_in: v.segs_in,
+            data_segs_in: v.data_segs_in,
+            segs_out: v.segs_out,
+            data_segs_out: v.data_segs_out,
+            lost_out: v.lost_out,
+            sacked_out: v.sacked_out,
+            reserved: 0,
+            bytes_received: v.bytes_received,
+            bytes_acked: v.bytes_acked,
+        }
+    }
+}
+
+/// Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when registered; strings and
+/// lists too. `user` is what was given to usk_sock_ops_register.
+///
+/// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not sleep, and
+/// must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for it). Different socks' events run on different
+/// threads at once. Where one answer is wanted and several hooks give one, the last counts.
+/// Events of a connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A
+/// listener's children inherit its flags, and begin with the value 0.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_sock_ops {
+    /// USK_SOCK_OPS_VERSION.
+    pub version: u32,
+    /// sizeof(struct usk_sock_ops). What a shorter table lacks is null.
+    pub size: u32,
+    /// 1 to 31 printable characters without dot, unique among a stack's hooks. Required.
+    pub name: *const c_char,
+    /// Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_hook_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
+    /// RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends its first SYN, when
+    /// a listener gets one (of the request), and when a SYN's retries are counted (BPF_SOCK_OPS_TIMEOUT_INIT).
+    pub timeout_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
+    /// First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
+    pub rwnd_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
+    /// Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
+    pub needs_ecn: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> c_int>,
+    /// RTT of the path without queues, microseconds, for a congestion control that asks; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
+    pub base_rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
+    /// An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
+    pub tcp_connect: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+    /// The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
+    pub active_established:
+        Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
+    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a simultaneous open
+    /// (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
+    pub passive_established: Option<
+        unsafe extern "C-unwind" fn(
+            h: *mut usk_hook_t,
+            options: *const c_void,
+            len: usize,
+            syn: *const c_void,
+            syn_len: usize,
+            user: *mut c_void,
+        ),
+    >,
+    /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
+    pub listen: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
+    /// The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up. With USK_CB_RTO.
+    pub rto: Option<
+        unsafe extern "C-unwind" fn(
+            h: *mut usk_hook_t,
+            retransmits: u32,
+            rto_us: u32,
+            expired: c_int,
+            user: *mut c_void,
+        ),
+    >,
+    /// `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With USK_CB_RETRANS.
+    pub retrans:
+        Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seq: u32, segs: u32, err: c_int, user: *mut c_void)>,
+    /// The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
+    pub state: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, old: c_int, now: c_int, user: *mut c_void)>,
+    /// A round trip is over: its last sample and the smoothed RTT, microseconds. With USK_CB_RTT.
+    pub rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, sample_us: u32, srtt_us: u32, user: *mut c_void)>,
+    /// An acceptable segment came; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
+    /// USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
+    pub parse_hdr_opt:
+        Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
+    /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked without a segment,
+    /// to know how much data fits: what is answered then must be no less than what data segments get. With USK_CB_WRITE_HDR_OPT.
+    pub hdr_opt_len:
+        Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, user: *mut c_void) -> c_int>,
+    /// Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
+    pub write_hdr_opt: Option<
+        unsafe extern "C-unwind" fn(
+            h: *mut usk_hook_t,
+            seg: *const usk_hdr_seg_t,
+            w: *mut usk_hdr_t,
+            user: *mut c_void,
+        ),
+    >,
+    /// The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock owned: nothing of
+    /// a stack may be called.
+    pub release: Option<unsafe extern "C-unwind" fn(user: *mut c_void)>,
+}
+
+// SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
+unsafe impl Table for usk_sock_ops {
+    const NAME: &'static str = "struct usk_sock_ops";
+    const VERSION: u32 = USK_SOCK_OPS_VERSION;
+    const FIRST_SIZE: usize = size_of::<usk_sock_ops>();
+}
+
+/// Registered hooks.
+struct Registration {
+    table: usk_sock_ops,
+    name: String,
+    stack: Weak<Stack>,
+    user: *mut c_void,
+    plugin: Weak<Plugin>,
+    lists: Lists,
+    /// The registry took it: `release` is due when it goes.
+    taken: AtomicBool,
+    /// Keeps the code loaded. Falls last, after `release`.
+    _library: Option<Arc<Library>>,
+}
+
+// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
+unsafe impl Send for Registration {}
+// SAFETY: as above.
+unsafe impl Sync for Registration {}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(f) = self.table.release.filter(|_| *self.taken.get_mut()) {
+            // What it did wrong nobody is left to hear.
+            // SAFETY: the table's function, called as it says.
+            let _ = contain(|| unsafe { f(self.user) });
+        }
+    }
+}
+
+impl Item for Registration {
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        stack.sock_ops.unregister(&self.name)?;
+        self.lists.forget(stack);
+        Ok(())
+    }
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+    fn plugin(&self) -> &Weak<Plugin> {
+        &self.plugin
+    }
+}
+
+const LENT: u64 = 0x75736b_686f6f6b;
+
+/// What is behind a [`usk_hook_t`].
+struct Hook {
+    magic: u64,
+    cx: *mut HookCx<'static>,
+    reg: *const Registration,
+}
+
+/// What is behind a [`usk_hdr_t`].
+struct Hdr {
+    magic: u64,
+    writer: *mut HdrWriter<'static>,
+}
+
+impl Registration {
+    /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its word.
+    #[inline]
+    fn event<R>(&self, cx: &mut HookCx<'_>, f: impl FnOnce(*mut usk_hook_t, *mut c_void) -> R) -> Option<R> {
+        if cx.sock().is_broken() {
+            return None;
+        }
+        let sock = Arc::as_ptr(cx.sock());
+        let mut hook = Hook { magic: LENT, cx: std::ptr::from_mut(cx).cast(), reg: self };
+        let r = held::run(sock, || f(std::ptr::from_mut(&mut hook).cast(), self.user)).ok();
+        if r.is_none() {
+            broken(cx.sock());
+        }
+        r
+    }
+}
+
+fn seg_of(s: &HdrSeg<'_>) -> usk_hdr_seg_t {
+    usk_hdr_seg_t {
+        flags: s.flags.map_or(USK_HDR_NO_SEGMENT, |f| f.bits().into()),
+        seq: s.seq.0,
+        segs: s.segs,
+        remaining: s.remaining as u32,
+        len: s.len,
+        syn: bytes_of(s.syn),
+        syn_len: s.syn.len(),
+    }
+}
+
+/// Null where there are none.
+fn bytes_of(b: &[u8]) -> *const c_void {
+    if b.is_empty() { std::ptr::null() } else { b.as_ptr().cast() }
+}
+
+fn micros(us: u32) -> Option<Duration> {
+    (us != 0).then(|| Duration::from_micros(us.into()))
+}
+
+fn us_of(d: Duration) -> u32 {
+    u32::try_from(d.as_micros()).unwrap_or(u32::MAX)
+}
+
+// SAFETY of all calls below: they are the table's functions, called as it says, with arguments that live as long as the call.
+impl SockOps for Registration {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn timeout_init(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
+        let f = self.table.timeout_init?;
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, user) }).and_then(micros)
+    }
+    fn rwnd_init(&self, sk: &mut HookCx<'_>) -> Option<u32> {
+        let f = self.table.rwnd_init?;
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, user) }).filter(|segs| *segs != 0)
+    }
+    fn needs_ecn(&self, sk: &mut HookCx<'_>) -> bool {
+        let Some(f) = self.table.needs_ecn else { return false };
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, user) }).is_some_and(|yes| yes != 0)
+    }
+    fn base_rtt(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
+        let f = self.table.base_rtt?;
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, user) }).and_then(micros)
+    }
+    fn tcp_connect(&self, sk: &mut HookCx<'_>) {
+        if let Some(f) = self.table.tcp_connect {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, user) });
+        }
+    }
+    fn active_established(&self, sk: &mut HookCx<'_>, options: &[u8]) {
+        if let Some(f) = self.table.active_established {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, bytes_of(options), options.len(), user) });
+        }
+    }
+    fn passive_established(&self, sk: &mut HookCx<'_>, options: &[u8], syn: &[u8]) {
+        if let Some(f) = self.table.passive_established {
+            let (o, s) = (bytes_of(options), bytes_of(syn));
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, o, options.len(), s, syn.len(), user) });
+        }
+    }
+    fn listen(&self, sk: &mut HookCx<'_>) {
+        if let Some(f) = self.table.listen {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, user) });
+        }
+    }
+    fn rto(&self, sk: &mut HookCx<'_>, retransmits: u32, rto: Duration, expired: bool) {
+        if let Some(f) = self.table.rto {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, retransmits, us_of(rto), expired.into(), user) });
+        }
+    }
+    fn retrans(&self, sk: &mut HookCx<'_>, seq: SeqNum, segs: u32, sent: Result<()>) {
+        if let Some(f) = self.table.retrans {
+            let err = sent.err().map_or(0, |e| -e.errno());
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, seq.0, segs, err, user) });
+        }
+    }
+    fn state(&self, sk: &mut HookCx<'_>, old: State, new: State) {
+        if let Some(f) = self.table.state {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, old as c_int, new as c_int, user) });
+        }
+    }
+    fn rtt(&self, sk: &mut HookCx<'_>, sample_us: u32, srtt_us: u32) {
+        if let Some(f) = self.table.rtt {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, sample_us, srtt_us, user) });
+        }
+    }
+    fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {
+        if let Some(f) = self.table.parse_hdr_opt {
+            // SAFETY: see above.
+            self.event(sk, |h, user| unsafe { f(h, bytes_of(options), options.len(), user) });
+        }
+    }
+    fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
+        let Some(f) = self.table.hdr_opt_len else { return 0 };
+        let seg = seg_of(seg);
+        // What is no length in a header reserves nothing.
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, &seg, user) }).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+    }
+    fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {
+        let Some(f) = self.table.write_hdr_opt else { return };
+        let seg = seg_of(seg);
+        let mut w = Hdr { magic: LENT, writer: std::ptr::from_mut(out).cast() };
+        // SAFETY: see above.
+        self.event(sk, |h, user| unsafe { f(h, &seg, std::ptr::from_mut(&mut w).cast(), user) });
+    }
+}
+
+/// # Safety
+/// `h` is null or a running hook's argument.
+unsafe fn hook<'a>(h: *mut usk_hook_t) -> Result<&'a mut HookCx<'static>> {
+    // SAFETY: readable by the caller's word.
+    let h = unsafe { h.cast::<Hook>().as_ref() }.filter(|h| h.magic == LENT).ok_or(Error::Inval)?;
+    // SAFETY: the event that lent it runs on this thread, which uses one reference at a time.
+    Ok(unsafe { &mut *h.cx })
+}
+
+/// # Safety
+/// As [`hook`].
+unsafe fn registration<'a>(h: *mut usk_hook_t) -> Result<&'a Registration> {
+    // SAFETY: readable by the caller's word.
+    let h = unsafe { h.cast::<Hook>().as_ref() }.filter(|h| h.magic == LENT).ok_or(Error::Inval)?;
+    // SAFETY: the event that lent it holds the registration.
+    Ok(unsafe { &*h.reg })
+}
+
+/// # Safety
+/// `w` is null or a running hook's argument.
+unsafe fn hdr<'a>(w: *mut usk_hdr_t) -> Result<&'a mut HdrWriter<'static>> {
+    // SAFETY: readable by the caller's word.
+    let w = unsafe { w.cast::<Hdr>().as_ref() }.filter(|w| w.magic == LENT).ok_or(Error::Inval)?;
+    // SAFETY: as in `hook`.
+    Ok(unsafe { &mut *w.writer })
+}
+
+/// Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration. Returns 0, or a
+/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name, a counter or a
+/// sysctl is taken.
+/// # Safety
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_ops_register(
+    plugin: *mut usk_plugin_t,
+    table: *const usk_sock_ops,
+    user: *mut c_void,
+    out: *mut *mut usk_sock_ops_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let plugin = unsafe { Plugin::of(plugin) }?;
+        // SAFETY: the caller vouches for the table.
+        let table = unsafe { table::read(table) }.map_err(load::refused)?;
+        let what = usk_sock_ops::NAME;
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { lists::text(table.name, what, "name") }?;
+        if !lists::good_name(&name, NAME_MAX) {
+            let line = format!("{what} {name:?}: a name is 1 to {NAME_MAX} printable characters without dot");
+            return Err(load::refused(line));
+        }
+        if table.hdr_opt_len.is_some() != table.write_hdr_opt.is_some() {
+            return Err(load::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
+        }
+        let stack = plugin.stack()?;
+        // SAFETY: ended lists by the caller's word.
+        let lists = unsafe { Lists::register(&stack, what, &name, table.mib_names, table.sysctls) }?;
+        let reg = Arc::new(Registration {
+            table,
+            name,
+            stack: Arc::downgrade(&stack),
+            user,
+            plugin: Arc::downgrade(&plugin),
+            lists,
+            taken: AtomicBool::new(false),
+            _library: plugin.library(),
+        });
+        stack.sock_ops.register(reg.clone()).inspect_err(|e| {
+            reg.lists.forget(&stack);
+            load::refused(format!("{what} {:?}: {e}", reg.name));
+        })?;
+        reg.taken.store(true, Ordering::Relaxed);
+        plugin.registered(reg.clone());
+        if !out.is_null() {
+            // SAFETY: writable by the caller's word.
+            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
+        }
+        Ok(0)
+    })
+}
+
+/// Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does, and after the last
+/// `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
+/// # Safety
+/// `ops` is registered, and not used after success.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_ops_unregister(ops: *mut usk_sock_ops_t) -> c_int {
+    kernel(|| {
+        if ops.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: a valid handle is the address in an Arc that the registry holds; the count is left alone.
+        let reg = ManuallyDrop::new(unsafe { Arc::from_raw(ops.cast::<Registration>().cast_const()) });
+        load::unregister(&**reg).map(|()| 0)
+    })
+}
+
+/// Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know is zero.
+/// # Safety
+/// `h` is a hook's argument; `view` is writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_view(h: *mut usk_hook_t, view: *mut usk_sock_view_t, size: usize) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (cx, to) = unsafe { (hook(h)?, slice_mut(view.cast(), size)?) };
+        let v = usk_sock_view_t::from(cx.view());
+        // SAFETY: repr(C) without padding (a test compares the sizes), alive as long as it is read.
+        let from = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&v).cast::<u8>(), size_of_val(&v)) };
+        let n = from.len().min(to.len());
+        to[..n].copy_from_slice(&from[..n]);
+        to[n..].fill(0);
+        Ok(0)
+    })
+}
+
+/// Time of the event, nanoseconds of the stack's clock.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_now(h: *mut usk_hook_t) -> u64 {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }.map(|cx| cx.now().as_nanos()))
+}
+
+/// The events this hook wants of this sock: bits of USK_CB_*.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_cb_flags(h: *mut usk_hook_t) -> u32 {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }.map(|cx| cx.cb_flags().into()))
+}
+
+/// Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL: a request, or an
+/// unknown bit.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_cb_flags(h: *mut usk_hook_t, flags: u32) -> c_int {
+    kernel(|| {
+        let flags = u8::try_from(flags).map_err(|_| Error::Inval)?;
+        // SAFETY: by the caller's word.
+        unsafe { hook(h) }?.set_cb_flags(flags).map(|()| 0)
+    })
+}
+
+/// What this hook keeps on this sock; 0 until set.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_value(h: *mut usk_hook_t) -> u64 {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }.map(|cx| cx.value()))
+}
+
+/// Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_value(h: *mut usk_hook_t, value: u64) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_value(value).map(|()| 0))
+}
+
+/// Initial congestion window, segments (TCP_BPF_IW). -EINVAL: 0, data was sent already, or a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_init_cwnd(h: *mut usk_hook_t, segs: u32) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_init_cwnd(segs).map(|()| 0))
+}
+
+/// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_snd_cwnd_clamp(h: *mut usk_hook_t, segs: u32) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_snd_cwnd_clamp(segs).map(|()| 0))
+}
+
+/// Least RTO, microseconds (TCP_BPF_RTO_MIN). -EINVAL: below 2 or above 200 ms, or a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_rto_min(h: *mut usk_hook_t, us: u32) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_rto_min(Duration::from_micros(us.into())).map(|()| 0))
+}
+
+/// Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_delack_max(h: *mut usk_hook_t, us: u32) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_delack_max(Duration::from_micros(us.into())).map(|()| 0))
+}
+
+/// Congestion control by name, as TCP_CONGESTION. -ENOENT: none of that name; -EINVAL: a request.
+/// # Safety
+/// `h` is a hook's argument; `name` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_congestion(h: *mut usk_hook_t, name: *const c_char) -> c_int {
+    kernel(|| {
+        // SAFETY: by the caller's word.
+        let (cx, _) = unsafe { (hook(h)?, obj(name)?) };
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { CStr::from_ptr(name) }.to_str().map_err(|_| Error::NoEnt)?;
+        cx.set_congestion(name).map(|()| 0)
+    })
+}
+
+/// Name of the congestion control, NUL-terminated and cut to `len`; answers the length of the whole.
+/// # Safety
+/// `h` is a hook's argument; `buf` is writable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_congestion(h: *mut usk_hook_t, buf: *mut c_char, len: usize) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (cx, to) = unsafe { (hook(h)?, slice_mut(buf.cast(), len)?) };
+        let name = cx.congestion();
+        if let Some(room) = to.len().checked_sub(1) {
+            let n = name.len().min(room);
+            to[..n].copy_from_slice(&name.as_bytes()[..n]);
+            to[n] = 0;
+        }
+        Ok(name.len() as isize)
+    })
+}
+
+/// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. -EINVAL: a request.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_set_save_syn(h: *mut usk_hook_t, on: c_int) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }?.set_save_syn(on != 0).map(|()| 0))
+}
+
+/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_count(h: *mut usk_hook_t, index: u32, n: u64) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { registration(h) }?.lists.count(index, n).map(|()| 0))
+}
+
+/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_sysctl(h: *mut usk_hook_t, index: u32) -> i64 {
+    kernel(|| {
+        // SAFETY: by the caller's word.
+        let reg = unsafe { registration(h) }?;
+        Ok(reg.stack.upgrade().and_then(|stack| reg.lists.sysctl(&stack, index)).unwrap_or(0))
+    })
+}
+
+/// Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the experiment's
+/// number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind without length; -ENOSPC: more
+/// than was reserved; -EEXIST: an option of this kind (and experiment) is in the header already (bpf_store_hdr_opt).
+/// # Safety
+/// `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hdr_store(w: *mut usk_hdr_t, option: *const c_void, len: usize) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (w, option) = unsafe { (hdr(w)?, slice(option, len)?) };
+        w.store(option).map(|()| 0)
+    })
+}
+
+/// Bytes still free of what the hook reserved.
+/// # Safety
+/// `w` is write_hdr_opt's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hdr_remaining(w: *mut usk_hdr_t) -> usize {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hdr(w) }.map(|w| w.remaining()))
+}
+
+/// Option bytes that TCP itself wrote into this header; `*len` says how many.
+/// # Safety
+/// `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hdr_own(w: *mut usk_hdr_t, len: *mut usize) -> *const c_void {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (w, len) = unsafe { (hdr(w)?, super::obj_mut(len)?) };
+        *len = w.own_options().len();
+        Ok(w.own_options().as_ptr().cast())
+    })
+}
+
+/// Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first that begins with
+/// this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none (bpf_load_hdr_opt).
+/// # Safety
+/// `options` is readable for `len` bytes; `data_len` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_find_option(
+    options: *const c_void,
+    len: usize,
+    kind: u8,
+    exid: c_int,
+    data_len: *mut usize,
+) -> *const c_void {
+    kernel(|| {
+        let exid = if exid < 0 { None } else { Some(u16::try_from(exid).map_err(|_| Error::Inval)?) };
+        // SAFETY: the caller vouches for both.
+        let (options, data_len) = unsafe { (slice(options, len)?, super::obj_mut(data_len)?) };
+        *data_len = 0;
+        let data = find_option(options, kind, exid).ok_or(Error::NoEnt)?;
+        *data_len = data.len();
+        Ok(data.as_ptr().cast())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_has_no_padding_that_would_be_read_uninitialized() {
+        assert_eq!(size_of::<usk_sock_view_t>(), 2 * size_of::<usk_addr_t>() + 24 * 4 + 2 * 8);
+    }
+}
