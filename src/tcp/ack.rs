@@ -193,10 +193,9 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         cx.tp.snd_wl1 = ack_seq;
         snd_una_update(cx, ack);
         flags |= flag::WIN_UPDATE;
-        in_ack_event(cx, ca_ack::WIN_UPDATE);
         cx.stack.mib.inc(Mib::TcpExtTCPHPAcks);
     } else {
-        let mut ev = ca_ack::SLOWPATH;
+        flags |= flag::SLOWPATH;
         if ack_seq != seg.end_seq {
             flags |= flag::DATA;
         } else {
@@ -208,15 +207,10 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         }
         if seg.flags.contains(TcpFlags::ECE) && !seg.flags.contains(TcpFlags::SYN) && cx.tp.ecn_flags & ecn::OK != 0 {
             flags |= flag::ECE;
-            ev |= ca_ack::ECE;
         }
         if st.sack_delivered > 0 {
             count_delivered(cx, st.sack_delivered, flags & flag::ECE != 0);
         }
-        if flags & flag::WIN_UPDATE != 0 {
-            ev |= ca_ack::WIN_UPDATE;
-        }
-        in_ack_event(cx, ev);
     }
 
     // Whatever was wrong with the path is over: the peer has answered.
@@ -225,6 +219,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     cx.tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
 
     if prior_packets == 0 {
+        in_ack_event(cx, flags);
         if flags & flag::DSACKING_ACK != 0 {
             recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
             newly_delivered(cx, delivered, flags);
@@ -239,6 +234,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
 
     flags |= clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
     recovery::rack_update_reo_wnd(cx, &st.rate);
+    in_ack_event(cx, flags);
     if cx.tp.tlp_active {
         recovery::process_tlp_ack(cx, ack, flags);
     }
@@ -265,7 +261,19 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     AckResult::New
 }
 
-fn in_ack_event(cx: &mut Cx<'_>, ev: u32) {
+/// Tells the algorithm of the acknowledgement, when the retransmit queue has been cleaned and before losses are judged
+/// (tcp_in_ack_event of Linux 6.16 and later).
+pub(super) fn in_ack_event(cx: &mut Cx<'_>, flags: u32) {
+    let mut ev = 0;
+    if flags & flag::WIN_UPDATE != 0 {
+        ev |= ca_ack::WIN_UPDATE;
+    }
+    if flags & flag::SLOWPATH != 0 {
+        ev |= ca_ack::SLOWPATH;
+        if flags & flag::ECE != 0 {
+            ev |= ca_ack::ECE;
+        }
+    }
     cx.with_ca(|ca, cx| ca.in_ack_event(cx, ev));
 }
 
@@ -445,7 +453,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     let sample = AckSample {
         pkts_acked,
         rtt_us: st.rate.rtt_us,
-        in_flight: cx.tp.delivered.wrapping_sub(st.rate.prior_delivered),
+        in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(st.rate.prior_delivered)),
     };
     cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
     flags
@@ -481,7 +489,7 @@ fn may_raise_cwnd(cx: &Cx<'_>, flags: u32) -> bool {
 }
 
 /// Window and pacing rate after an acknowledgement (tcp_cong_control).
-fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flags: u32, rs: &RateSample) {
+pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flags: u32, rs: &RateSample) {
     if cx.with_ca(|ca, cx| ca.cong_control(cx, ack, flags, rs)).unwrap_or(false) {
         return;
     }

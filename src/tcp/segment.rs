@@ -422,16 +422,17 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
     }
 }
 
-/// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, or the device paces (sk_pacing_status).
+/// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the device
+/// paces (sk_pacing_status).
 #[inline]
 pub fn paces(cx: &Cx<'_>) -> bool {
-    cx.tp.departure_times || cx.sk.max_pacing_rate != u64::MAX
+    cx.tp.departure_times || cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX
 }
 
 /// Whether it holds packets back itself, having no device that does (tcp_needs_internal_pacing).
 #[inline]
 pub fn paces_itself(cx: &Cx<'_>) -> bool {
-    !cx.tp.departure_times && cx.sk.max_pacing_rate != u64::MAX
+    !cx.tp.departure_times && (cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX)
 }
 
 /// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Up to

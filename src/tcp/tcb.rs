@@ -390,6 +390,8 @@ pub struct TcpSock {
     pub ca: CongState,
     /// The algorithm was set by the program.
     pub ca_setsockopt: bool,
+    /// The algorithm counts on its packets being paced (SK_PACING_NEEDED).
+    pub ca_paces: bool,
     /// Reordering degree.
     pub reordering: u32,
     /// Times reordering was seen.
@@ -674,6 +676,7 @@ impl TcpSock {
             ca_state: CaState::Open,
             ca: CongState { ops: stack.cong.default_for(stack), algo: None },
             ca_setsockopt: false,
+            ca_paces: false,
             reordering,
             reord_seen: 0,
             rack: Rack { reo_wnd_steps: 1, ..Rack::default() },

@@ -67,7 +67,7 @@ fn may_undo(cx: &Cx<'_>) -> bool {
 }
 
 /// Restores window and threshold; `unmark`: nothing counts as lost any more (tcp_undo_cwnd_reduction).
-fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
+pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
     if unmark {
         for s in cx.tp.rtx_queue.iter_mut() {
             s.tcp.sacked &= !sacked::LOST;

@@ -12,10 +12,12 @@
 //! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
 //! | `sock_ops` | struct usk_sock_ops: hooks into TCP, header options |
 //! | `lists` | counters and sysctls that a table names |
+//! | `borrow` | congestion control for protocols other than TCP |
 //! | `own` | counters and sysctls of a protocol's own |
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
 
+pub mod borrow;
 pub mod ip;
 pub mod load;
 pub mod msg;

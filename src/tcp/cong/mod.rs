@@ -2,6 +2,7 @@
 //! increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c, struct
 //! tcp_congestion_ops.
 
+pub mod borrowed;
 pub mod cubic;
 pub mod reno;
 
@@ -32,7 +33,7 @@ pub struct AckSample {
     pub pkts_acked: u32,
     /// RTT of the sample, microseconds; -1: none.
     pub rtt_us: i64,
-    /// Segments in flight when the sampled one was sent.
+    /// Bytes in flight when the sampled segment was sent, by the segment size of now.
     pub in_flight: u32,
 }
 
@@ -139,15 +140,23 @@ impl CongRegistry {
         Ok(())
     }
 
-    /// Removes one; connections that use it keep it. ENOENT when there is none, EPERM for Reno, the fallback.
+    /// Removes one. ENOENT when there is none, EPERM for Reno, the fallback, EBUSY while it is in use: sockets that chose it, or
+    /// took it as the default, count, as does whoever keeps what `find` or `register` was given.
     pub fn unregister(&self, name: &str) -> Result<()> {
         if name == "reno" {
             return Err(Error::Perm);
         }
+        // Users are made from the list, under its lock: none can join while it is held.
         let mut list = self.list.write();
-        let n = list.len();
-        list.retain(|o| o.name() != name);
-        if list.len() == n { Err(Error::NoEnt) } else { Ok(()) }
+        let i = list.iter().position(|o| o.name() == name).ok_or(Error::NoEnt)?;
+        if list.get(i).is_some_and(|o| Arc::strong_count(o) > 1) {
+            return Err(Error::Busy);
+        }
+        let gone = list.remove(i);
+        // It may be code of a plug-in that ends with it: not under the lock.
+        drop(list);
+        drop(gone);
+        Ok(())
     }
 
     /// By name.

@@ -1,0 +1,325 @@
+//! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it is
+//! `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
+
+use super::owned::{guard, usk_owned_t};
+use super::{kernel, obj, obj_mut};
+use crate::ptr;
+use std::ffi::{c_char, c_int};
+use usersock::error::{Error, Result};
+use usersock::tcp::cong::borrowed::{Acked, Borrowed, Lender, Mark};
+
+/// One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to one sock, which
+/// is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The unit is the segment: what
+/// the protocol sends in one packet. In flight is what was sent and has neither been acknowledged nor declared lost; a packet sent
+/// again is a packet sent. Of one acknowledgement, in this order: usk_cong_recovered when with it all that was outstanding at the
+/// loss has arrived, usk_cong_loss for what it shows to be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says
+/// what may leave.
+#[allow(non_camel_case_types)]
+pub struct usk_cong_t {
+    inner: Borrowed,
+}
+
+/// What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb, and may be copied.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct usk_cong_mark_t {
+    opaque: [u64; 5],
+}
+
+/// usk_cong_ack_t.flags: what arrived lies behind a hole, and the hole is still there. The window does not grow by it.
+pub const USK_CONG_BEHIND_HOLE: u32 = 1;
+/// usk_cong_ack_t.flags: the acknowledgement echoes a congestion mark (RFC 3168).
+pub const USK_CONG_ECE: u32 = 2;
+
+/// What an acknowledgement says.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_cong_ack_t {
+    /// Segments in flight that it says have arrived.
+    pub segments: u32,
+    /// Segments that usk_cong_loss had declared lost, or usk_cong_rto, and that it says have arrived after all.
+    pub late: u32,
+    /// RTT of what was sent last of them, and sent once only (RFC 6298), microseconds; -1: none. 0 is a sample.
+    pub rtt_us: i64,
+    /// Mark of what was sent last of them; null: no delivery-rate sample.
+    pub mark: *const usk_cong_mark_t,
+    /// USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
+    pub flags: u32,
+}
+
+/// Where a borrowed algorithm stands. States are tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct usk_cong_info_t {
+    /// Name of the algorithm, ended by 0.
+    pub name: [c_char; 16],
+    /// Congestion window, segments.
+    pub cwnd: u32,
+    /// Slow-start threshold, segments.
+    pub ssthresh: u32,
+    /// Segments in flight.
+    pub in_flight: u32,
+    /// State.
+    pub ca_state: u32,
+    /// Smoothed RTT, microseconds; 0: none yet.
+    pub srtt_us: u32,
+    /// Its deviation, microseconds.
+    pub rttvar_us: u32,
+    /// Least RTT lately, microseconds; UINT32_MAX: none yet.
+    pub min_rtt_us: u32,
+    /// Retransmission timeout without backoff, microseconds.
+    pub rto_us: u32,
+    /// Segments delivered in total, modulo 2^32.
+    pub delivered: u32,
+    /// Segments declared lost in total, modulo 2^32.
+    pub lost: u32,
+    /// 1: the algorithm counts on packets being spaced by pacing_rate.
+    pub needs_pacing: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Pacing rate, bytes a second; UINT64_MAX: none.
+    pub pacing_rate: u64,
+    /// Delivery rate of the last good sample, bytes a second; 0: none.
+    pub delivery_rate: u64,
+}
+
+/// Runs `f` with the algorithm and its owned sock.
+///
+/// # Safety
+/// `o` is owned; `cong` is from usk_cong_new, not freed, and used by nobody else meanwhile.
+unsafe fn with<R>(
+    o: *mut usk_owned_t,
+    cong: *mut usk_cong_t,
+    f: impl FnOnce(&mut Borrowed, &mut Lender<'_>) -> Result<R>,
+) -> Result<R> {
+    // SAFETY: the caller vouches for both.
+    let (g, c) = unsafe { (guard(o)?, obj_mut(cong)?) };
+    f(&mut c.inner, &mut Lender::new(g))
+}
+
+/// Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
+/// initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be unregistered. Null:
+/// no algorithm of that name, or `mss` is 0.
+/// # Safety
+/// `o` is owned; `name` is null or a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_new(o: *mut usk_owned_t, name: *const c_char, mss: u32) -> *mut usk_cong_t {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        // SAFETY: a string by the caller's word.
+        let name = if name.is_null() { None } else { Some(unsafe { ptr::string(name) }?) };
+        let inner = Borrowed::new(&mut Lender::new(g), name, mss)?;
+        Ok(Box::into_raw(Box::new(usk_cong_t { inner })))
+    })
+}
+
+/// Ends it. Null is ignored.
+/// # Safety
+/// `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_free(o: *mut usk_owned_t, cong: *mut usk_cong_t) {
+    kernel(|| {
+        if !cong.is_null() {
+            // SAFETY: from Box::into_raw in usk_cong_new, freed once by the caller's word.
+            let c = unsafe { Box::from_raw(cong) };
+            // SAFETY: owned by the caller's word.
+            let g = unsafe { guard(o) }?;
+            c.inner.release(&mut Lender::new(g));
+        }
+        Ok(())
+    });
+}
+
+/// Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO the window
+/// starts over (RFC 2861). -EINVAL for null.
+/// # Safety
+/// `o` is owned, the sock that `cong` was made for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_quota(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.quota(l).min(c_int::MAX as u32) as c_int)) })
+}
+
+/// `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for usk_cong_acked.
+/// # Safety
+/// As usk_cong_quota; `mark` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_sent(
+    o: *mut usk_owned_t,
+    cong: *mut usk_cong_t,
+    n: u32,
+    again: c_int,
+    mark: *mut usk_cong_mark_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let m = unsafe { with(o, cong, |c, l| Ok(c.sent(l, n, again != 0))) }?;
+        if !mark.is_null() {
+            // SAFETY: writable by the caller's word; its alignment is the caller's.
+            unsafe { mark.write_unaligned(usk_cong_mark_t { opaque: m.to_words() }) };
+        }
+        Ok(0)
+    })
+}
+
+/// An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an rtt_us below -1.
+/// # Safety
+/// As usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_acked(
+    o: *mut usk_owned_t,
+    cong: *mut usk_cong_t,
+    ack: *const usk_cong_ack_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: readable by the caller's word.
+        let a = unsafe { obj(ack) }?;
+        if a.flags & !(USK_CONG_BEHIND_HOLE | USK_CONG_ECE) != 0 || a.rtt_us < -1 {
+            return Err(Error::Inval);
+        }
+        let mark = if a.mark.is_null() {
+            None
+        } else {
+            // SAFETY: readable by the caller's word, whatever its alignment.
+            Some(Mark::from_words(unsafe { a.mark.read_unaligned() }.opaque))
+        };
+        let acked = Acked {
+            segments: a.segments,
+            late: a.late,
+            rtt_us: u32::try_from(a.rtt_us.min(u32::MAX.into())).ok(),
+            mark,
+            behind_hole: a.flags & USK_CONG_BEHIND_HOLE != 0,
+            ece: a.flags & USK_CONG_ECE != 0,
+        };
+        // SAFETY: the caller vouches for both.
+        unsafe { with(o, cong, |c, l| Ok(c.acked(l, &acked))) }.map(|()| 0)
+    })
+}
+
+/// `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_loss(o: *mut usk_owned_t, cong: *mut usk_cong_t, n: u32) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.loss(l, n))) }.map(|()| 0))
+}
+
+/// All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_recovered(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.recovered(l))) }.map(|()| 0))
+}
+
+/// The retransmission timer expired: everything in flight is lost, the window is one segment.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_rto(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.rto(l))) }.map(|()| 0))
+}
+
+/// The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to undo.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_undo(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.undo(l).into())) })
+}
+
+/// The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_app_limited(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, _| Ok(c.app_limited())) }.map(|()| 0))
+}
+
+/// Payload bytes of a full segment from now on. -EINVAL: 0.
+/// # Safety
+/// As usk_cong_quota.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_set_mss(o: *mut usk_owned_t, cong: *mut usk_cong_t, mss: u32) -> c_int {
+    // SAFETY: the caller vouches for both.
+    kernel(|| unsafe { with(o, cong, |c, _| c.set_mss(mss)) }.map(|()| 0))
+}
+
+/// Congestion window, segments; 0 for null.
+/// # Safety
+/// `cong` is null or from usk_cong_new, its sock owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_cwnd(cong: *const usk_cong_t) -> u32 {
+    // SAFETY: from usk_cong_new by the caller's word.
+    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.cwnd()))
+}
+
+/// Slow-start threshold, segments; 0 for null.
+/// # Safety
+/// As usk_cong_cwnd.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_ssthresh(cong: *const usk_cong_t) -> u32 {
+    // SAFETY: from usk_cong_new by the caller's word.
+    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.ssthresh()))
+}
+
+/// Segments in flight; 0 for null.
+/// # Safety
+/// As usk_cong_cwnd.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_in_flight(cong: *const usk_cong_t) -> u32 {
+    // SAFETY: from usk_cong_new by the caller's word.
+    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.in_flight()))
+}
+
+/// Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
+/// # Safety
+/// As usk_cong_cwnd.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_rto_us(cong: *const usk_cong_t) -> u32 {
+    // SAFETY: from usk_cong_new by the caller's word.
+    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.rto_us()))
+}
+
+/// Fills `*info`.
+/// # Safety
+/// As usk_cong_cwnd; `info` is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_get_info(cong: *const usk_cong_t, info: *mut usk_cong_info_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (c, out) = unsafe { (obj(cong)?, obj_mut(info)?) };
+        let i = c.inner.info();
+        let mut name = [0; 16];
+        for (to, from) in name.iter_mut().zip(i.name.bytes().take(15)) {
+            *to = from as c_char;
+        }
+        *out = usk_cong_info_t {
+            name,
+            cwnd: i.cwnd,
+            ssthresh: i.ssthresh,
+            in_flight: i.in_flight,
+            ca_state: i.ca_state as u32,
+            srtt_us: i.srtt_us,
+            rttvar_us: i.rttvar_us,
+            min_rtt_us: i.min_rtt_us,
+            rto_us: i.rto_us,
+            delivered: i.delivered,
+            lost: i.lost,
+            needs_pacing: i.needs_pacing.into(),
+            reserved: 0,
+            pacing_rate: i.pacing_rate,
+            delivery_rate: i.delivery_rate,
+        };
+        Ok(0)
+    })
+}

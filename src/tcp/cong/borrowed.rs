@@ -1,0 +1,428 @@
+//! Congestion control for protocols that are not TCP: one algorithm of the registry with a window of its own, told what the
+//! protocol sends, what arrives and what is lost. The rules around the algorithm (when it may grow, proportional reduction,
+//! undo, restart after idleness, delivery-rate samples, RTT and RTO) are the ones TCP's connections obey, and the same code.
+//! Above: protocols. Below: `cong`, `prr`, `rate`, `rtt`, `output`.
+//!
+//! The unit is the segment: what the protocol sends in one packet. What is in flight is what was sent and has neither been
+//! acknowledged nor declared lost; a packet sent again is a packet sent. So, of one acknowledgement: [`Borrowed::recovered`]
+//! when with it all that was outstanding at the loss has arrived, [`Borrowed::loss`] for what it shows to be lost, then
+//! [`Borrowed::acked`] for what it says arrived; and then [`Borrowed::quota`] says what may leave.
+
+use super::super::ack::{self, flag};
+use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
+use super::super::{output, prr, rate, rtt, segment, undo};
+use super::*;
+use crate::env::Instant;
+use crate::sock::skb::{TcpCb, sacked};
+use crate::sock::{Sock, SockCommon, SockGuard};
+use crate::stack::Stack;
+
+/// The owned sock whose protocol borrows. Taken apart, so that the [`Borrowed`] may live in the sock's private state.
+pub struct Lender<'a> {
+    /// The stack.
+    pub stack: &'a Arc<Stack>,
+    /// The sock.
+    pub sock: &'a Arc<Sock>,
+    /// Its shared part: route, limits.
+    pub sk: &'a mut SockCommon,
+    /// Now.
+    pub now: Instant,
+}
+
+impl<'a> Lender<'a> {
+    /// Of an owned sock.
+    pub fn new<'g>(g: &'a mut SockGuard<'g>) -> Lender<'a>
+    where
+        'g: 'a,
+    {
+        let (stack, sock, now) = (g.stack, g.sock, g.now());
+        Lender { stack, sock, sk: &mut g.common, now }
+    }
+}
+
+/// What is noted on a packet when it leaves, for a delivery-rate sample when it arrives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    sent: Instant,
+    first_tx: Instant,
+    delivered_at: Instant,
+    delivered: u32,
+    delivered_ce: u32,
+    end_seq: SeqNum,
+    app_limited: bool,
+    again: bool,
+}
+
+impl Mark {
+    /// As plain numbers, for those who keep marks in memory of another kind.
+    pub fn to_words(self) -> [u64; 5] {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        [
+            self.sent.as_nanos(),
+            self.first_tx.as_nanos(),
+            self.delivered_at.as_nanos(),
+            pair(self.delivered, self.delivered_ce),
+            pair(self.end_seq.0, u32::from(self.app_limited) | u32::from(self.again) << 1),
+        ]
+    }
+
+    /// The reverse. Numbers that are no mark's give a mark that means nothing, and do no harm.
+    pub fn from_words([sent, first_tx, delivered_at, counts, rest]: [u64; 5]) -> Mark {
+        Mark {
+            sent: Instant::from_nanos(sent),
+            first_tx: Instant::from_nanos(first_tx),
+            delivered_at: Instant::from_nanos(delivered_at),
+            delivered: (counts >> 32) as u32,
+            delivered_ce: counts as u32,
+            end_seq: SeqNum((rest >> 32) as u32),
+            app_limited: rest & 1 != 0,
+            again: rest & 2 != 0,
+        }
+    }
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Acked {
+    /// Segments in flight that it says have arrived.
+    pub segments: u32,
+    /// Segments that [`Borrowed::loss`] had declared lost and that it says have arrived after all.
+    pub late: u32,
+    /// RTT of what was sent last of them, and sent once only (RFC 6298 §3), microseconds.
+    pub rtt_us: Option<u32>,
+    /// Mark of what was sent last of them: gives the delivery-rate sample.
+    pub mark: Option<Mark>,
+    /// What arrived lies behind a hole, and the hole is still there: the window does not grow by it, for it may be the first sign
+    /// of a loss (TCP's selective acknowledgement that does not advance snd_una).
+    pub behind_hole: bool,
+    /// It echoes a congestion mark (RFC 3168).
+    pub ece: bool,
+}
+
+/// Where a [`Borrowed`] stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The algorithm.
+    pub name: String,
+    /// State.
+    pub ca_state: CaState,
+    /// Window, segments.
+    pub cwnd: u32,
+    /// Slow-start threshold, segments.
+    pub ssthresh: u32,
+    /// In flight, segments.
+    pub in_flight: u32,
+    /// Smoothed RTT, microseconds; 0: none yet.
+    pub srtt_us: u32,
+    /// Its deviation, microseconds.
+    pub rttvar_us: u32,
+    /// Least RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX`: none yet.
+    pub min_rtt_us: u32,
+    /// Retransmission timeout (RFC 6298), backoff not counted, microseconds.
+    pub rto_us: u32,
+    /// Pacing rate, bytes a second.
+    pub pacing_rate: u64,
+    /// The algorithm counts on being paced.
+    pub needs_pacing: bool,
+    /// Segments delivered in total, modulo 2^32.
+    pub delivered: u32,
+    /// Segments declared lost in total, modulo 2^32.
+    pub lost: u32,
+    /// Delivery rate of the best recent sample, bytes a second; 0: none.
+    pub delivery_rate: u64,
+}
+
+/// One algorithm at work for a protocol that is not TCP. See the module's text.
+#[derive(Debug)]
+pub struct Borrowed {
+    /// The connection as algorithms see it; its queues stay empty.
+    tp: Box<TcpSock>,
+    /// `tp.lost` at the last acknowledgement.
+    lost_before: u32,
+}
+
+impl Borrowed {
+    /// Takes the algorithm of a name, None: the default of `net.ipv4.tcp_congestion_control`, and starts it with the initial
+    /// window. `mss`: payload bytes of a full segment. An algorithm that wants ECN has the sock's packets marked as capable;
+    /// reporting echoes is the protocol's part. ENOENT: no algorithm of that name; EINVAL: `mss` is 0.
+    pub fn new(l: &mut Lender<'_>, name: Option<&str>, mss: u32) -> Result<Borrowed> {
+        if mss == 0 {
+            return Err(Error::Inval);
+        }
+        let mut tp = Box::new(TcpSock::new(l.stack));
+        if let Some(name) = name {
+            tp.ca.ops = l.stack.cong.find(name).ok_or(Error::NoEnt)?;
+        }
+        tp.mss_cache = mss;
+        let now_ms = l.now.as_millis() as u32;
+        tp.lsndtime_ms = now_ms;
+        tp.snd_cwnd_stamp_ms = now_ms;
+        let mut b = Borrowed { tp, lost_before: 0 };
+        let mut cx = b.cx(l);
+        ack::init_metrics(&mut cx);
+        // No handshake was measured, and none failed: RFC 6298 §2.1.
+        if cx.tp.srtt_us == 0 {
+            cx.tp.rto_us = crate::tcp::tcb::TIMEOUT_INIT_US;
+        }
+        ack::set_initial_cwnd(&mut cx);
+        let ops = cx.tp.ca.ops.clone();
+        let algo = ops.start(&mut cx);
+        cx.tp.ca.algo = Some(algo);
+        if ops.needs_ecn() {
+            cx.sk.tos = (cx.sk.tos & !3) | 2;
+        }
+        Ok(b)
+    }
+
+    fn cx<'a>(&'a mut self, l: &'a mut Lender<'_>) -> Cx<'a> {
+        Cx { stack: l.stack, sock: l.sock, sk: l.sk, tp: &mut self.tp, now: l.now }
+    }
+
+    /// Ends the algorithm. A `Borrowed` that is dropped instead ends without telling it.
+    pub fn release(mut self, l: &mut Lender<'_>) {
+        cleanup(&mut self.cx(l));
+    }
+
+    /// Segments that may leave now. After idleness of an RTO the window starts over first (RFC 2861; asked before the first
+    /// packet of a burst leaves, so that it is in time).
+    pub fn quota(&mut self, l: &mut Lender<'_>) -> u32 {
+        output::slow_start_after_idle_check(&mut self.cx(l));
+        self.tp.snd_cwnd.saturating_sub(self.tp.packets_out)
+    }
+
+    /// A packet of `n` segments leaves, for the first time or (`again`) not. The mark is for [`Borrowed::acked`].
+    pub fn sent(&mut self, l: &mut Lender<'_>, n: u32, again: bool) -> Mark {
+        let mut cx = self.cx(l);
+        if n == 0 {
+            return Mark::default();
+        }
+        segment::event_data_sent(&mut cx);
+        let tp = &mut *cx.tp;
+        let mut cb = TcpCb { mstamp: cx.now, ..TcpCb::default() };
+        rate::rate_skb_sent(tp, &mut cb);
+        tp.packets_out = tp.packets_out.saturating_add(n);
+        tp.snd_nxt += n.wrapping_mul(tp.mss_cache);
+        tp.write_seq = tp.snd_nxt;
+        tp.data_segs_out = tp.data_segs_out.wrapping_add(n);
+        if output::in_cwnd_reduction(tp) {
+            tp.prr_out = tp.prr_out.saturating_add(n);
+        }
+        let limited = tp.packets_out >= tp.snd_cwnd;
+        let mark = Mark {
+            sent: cb.mstamp,
+            first_tx: cb.first_tx_mstamp,
+            delivered_at: cb.delivered_mstamp,
+            delivered: cb.delivered,
+            delivered_ce: cb.delivered_ce,
+            end_seq: tp.snd_nxt,
+            app_limited: cb.app_limited,
+            again,
+        };
+        if !again {
+            output::cwnd_validate(&mut cx, limited);
+        }
+        mark
+    }
+
+    /// The protocol has nothing more to send though it might: delivery-rate samples until what is in flight has arrived say
+    /// what the program gave, not what the path takes.
+    pub fn app_limited(&mut self) {
+        let tp = &mut *self.tp;
+        tp.app_limited = tp.delivered.wrapping_add(tp.packets_out).max(1);
+    }
+
+    fn una(tp: &TcpSock) -> SeqNum {
+        tp.snd_nxt - tp.packets_out.wrapping_mul(tp.mss_cache)
+    }
+
+    /// An acknowledgement: takes its RTT and rate samples, ends a reduction that ECN began, and opens or reduces the window.
+    pub fn acked(&mut self, l: &mut Lender<'_>, a: &Acked) {
+        let arrived = a.segments.min(self.tp.packets_out);
+        let delivered = arrived.saturating_add(a.late);
+        if delivered == 0 && !a.ece {
+            return;
+        }
+        let lost_before = std::mem::replace(&mut self.lost_before, self.tp.lost);
+        let mut cx = self.cx(l);
+        let tp = &mut *cx.tp;
+        let mut rs = RateSample { prior_in_flight: tp.packets_out, ..RateSample::default() };
+        tp.packets_out -= arrived;
+        tp.snd_una = Borrowed::una(tp);
+        ack::count_delivered(&mut cx, delivered, a.ece);
+        if let Some(m) = &a.mark {
+            let mut cb = TcpCb {
+                mstamp: m.sent,
+                first_tx_mstamp: m.first_tx,
+                delivered_mstamp: m.delivered_at,
+                delivered: m.delivered,
+                delivered_ce: m.delivered_ce,
+                end_seq: m.end_seq,
+                app_limited: m.app_limited,
+                sacked: if m.again { sacked::RETRANS } else { 0 },
+                ..TcpCb::default()
+            };
+            rate::rate_skb_delivered(cx.tp, &mut cb, &mut rs);
+        }
+        let mut flags = flag::WIN_UPDATE;
+        if delivered > 0 && !a.behind_hole {
+            flags |= flag::SND_UNA_ADVANCED | flag::DATA_ACKED;
+            cx.tp.retransmits = 0;
+        } else if delivered > 0 {
+            flags |= flag::DATA_SACKED;
+        }
+        if a.ece {
+            flags |= flag::ECE | flag::SLOWPATH;
+        }
+        let rtt = a.rtt_us.map_or(-1, i64::from);
+        rtt::ack_update_rtt(&mut cx, flags, rtt, -1, rtt, &mut rs);
+        let sample = AckSample {
+            pkts_acked: arrived,
+            rtt_us: rs.rtt_us,
+            in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(rs.prior_delivered)),
+        };
+        cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
+        ack::in_ack_event(&mut cx, flags);
+        if cx.tp.ca_state == CaState::Cwr && cx.tp.snd_una.after(cx.tp.high_seq) {
+            prr::end_cwnd_reduction(&mut cx);
+            set_ca_state(&mut cx, CaState::Open);
+        }
+        if a.ece {
+            prr::enter_cwr(&mut cx);
+        }
+        let lost = cx.tp.lost.wrapping_sub(lost_before);
+        rate::rate_gen(&mut cx, delivered, lost, false, &mut rs);
+        let ack = cx.tp.snd_una;
+        ack::cong_control(&mut cx, ack, delivered, flags, &rs);
+    }
+
+    /// `n` segments in flight are lost, as the protocol concludes from what arrived (RFC 5681 §3.2 and its kin): recovery begins,
+    /// unless one goes on already, which these then belong to.
+    pub fn loss(&mut self, l: &mut Lender<'_>, n: u32) {
+        let mut cx = self.cx(l);
+        let n = n.min(cx.tp.packets_out);
+        if n == 0 {
+            return;
+        }
+        if cx.tp.ca_state < CaState::Recovery {
+            // Before the loss is taken off what is in flight: as far as here, and no further, everything belongs to it.
+            cx.tp.prior_ssthresh = 0;
+            cx.tp.undo_valid = true;
+            if !output::in_cwnd_reduction(cx.tp) {
+                cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
+                prr::init_cwnd_reduction(&mut cx);
+            }
+            set_ca_state(&mut cx, CaState::Recovery);
+        }
+        let tp = &mut *cx.tp;
+        tp.packets_out -= n;
+        tp.lost = tp.lost.wrapping_add(n);
+        tp.snd_una = Borrowed::una(tp);
+        if tp.prr_out == 0 && tp.ca_state == CaState::Recovery {
+            // The fast retransmit leaves at once, whatever the window says; the acknowledgement in hand sets it anew.
+            tp.snd_cwnd = tp.snd_cwnd.max(tp.packets_out.saturating_add(1));
+        }
+    }
+
+    /// All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+    pub fn recovered(&mut self, l: &mut Lender<'_>) {
+        let mut cx = self.cx(l);
+        match cx.tp.ca_state {
+            CaState::Open | CaState::Disorder => return,
+            CaState::Recovery | CaState::Cwr => prr::end_cwnd_reduction(&mut cx),
+            CaState::Loss => {}
+        }
+        set_ca_state(&mut cx, CaState::Open);
+        cx.tp.undo_valid = false;
+    }
+
+    /// The retransmission timer expired: everything in flight is lost, the window is one segment, the threshold falls, once
+    /// (RFC 5681 §3.1 equation 4).
+    pub fn rto(&mut self, l: &mut Lender<'_>) {
+        let mut cx = self.cx(l);
+        if cx.tp.ca_state <= CaState::Disorder || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0) {
+            cx.tp.prior_ssthresh = output::current_ssthresh(cx.tp);
+            cx.tp.prior_cwnd = cx.tp.snd_cwnd;
+            cx.tp.snd_ssthresh = ssthresh(&mut cx);
+            ca_event(&mut cx, CaEvent::Loss);
+            cx.tp.undo_valid = true;
+        }
+        let tp = &mut *cx.tp;
+        tp.lost = tp.lost.wrapping_add(tp.packets_out);
+        tp.packets_out = 0;
+        tp.snd_una = Borrowed::una(tp);
+        set_cwnd(tp, 1);
+        tp.snd_cwnd_cnt = 0;
+        tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
+        set_ca_state(&mut cx, CaState::Loss);
+        cx.tp.high_seq = cx.tp.snd_nxt;
+        cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
+    }
+
+    /// The loss or timeout of this episode was none, everything had only been late: window and threshold are as before it. False,
+    /// and nothing done, outside an episode, and where congestion was echoed as well.
+    pub fn undo(&mut self, l: &mut Lender<'_>) -> bool {
+        let mut cx = self.cx(l);
+        if !cx.tp.undo_valid || cx.tp.prior_ssthresh == 0 || cx.tp.ca_state < CaState::Recovery {
+            return false;
+        }
+        undo::undo_cwnd_reduction(&mut cx, false);
+        cx.tp.retransmits = 0;
+        set_ca_state(&mut cx, CaState::Open);
+        true
+    }
+
+    /// Payload bytes of a full segment from now on: the path's MTU changed. EINVAL: 0.
+    pub fn set_mss(&mut self, mss: u32) -> Result<()> {
+        if mss == 0 {
+            return Err(Error::Inval);
+        }
+        self.tp.mss_cache = mss;
+        self.tp.snd_una = Borrowed::una(&self.tp);
+        Ok(())
+    }
+
+    /// Congestion window, segments.
+    pub fn cwnd(&self) -> u32 {
+        self.tp.snd_cwnd
+    }
+
+    /// Slow-start threshold, segments.
+    pub fn ssthresh(&self) -> u32 {
+        self.tp.snd_ssthresh
+    }
+
+    /// Segments in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.tp.packets_out
+    }
+
+    /// Retransmission timeout (RFC 6298), microseconds, without backoff.
+    pub fn rto_us(&self) -> u32 {
+        self.tp.rto_us
+    }
+
+    /// Everything that can be told.
+    pub fn info(&self) -> Info {
+        let tp = &*self.tp;
+        let rate = u64::from(tp.rate_delivered) * u64::from(tp.mss_cache) * 1_000_000;
+        Info {
+            name: tp.ca.ops.name().to_owned(),
+            ca_state: tp.ca_state,
+            cwnd: tp.snd_cwnd,
+            ssthresh: tp.snd_ssthresh,
+            in_flight: tp.packets_out,
+            srtt_us: tp.srtt_us >> 3,
+            rttvar_us: tp.rttvar_us >> 2,
+            min_rtt_us: rtt::min_rtt(tp),
+            rto_us: tp.rto_us,
+            pacing_rate: tp.pacing_rate,
+            needs_pacing: tp.ca_paces,
+            delivered: tp.delivered,
+            lost: tp.lost,
+            delivery_rate: rate.checked_div(tp.rate_interval_us.into()).unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
