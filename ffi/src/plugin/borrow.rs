@@ -93,11 +93,11 @@ pub struct usk_cong_info_t {
 unsafe fn with<R>(
     o: *mut usk_owned_t,
     cong: *mut usk_cong_t,
-    f: impl FnOnce(&mut Borrowed, &mut Lender<'_>) -> Result<R>,
+    f: impl FnOnce(&mut Borrowed, &mut Lender<'_>) -> R,
 ) -> Result<R> {
     // SAFETY: the caller vouches for both.
     let (g, c) = unsafe { (guard(o)?, obj_mut(cong)?) };
-    f(&mut c.inner, &mut Lender::new(g))
+    Ok(f(&mut c.inner, &mut Lender::new(g)))
 }
 
 /// Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn usk_cong_free(o: *mut usk_owned_t, cong: *mut usk_cong_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_quota(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.quota(l).min(c_int::MAX as u32) as c_int)) })
+    kernel(|| unsafe { with(o, cong, |c, l| c.quota(l).min(c_int::MAX as u32) as c_int) })
 }
 
 /// `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for usk_cong_acked.
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn usk_cong_sent(
 ) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let m = unsafe { with(o, cong, |c, l| Ok(c.sent(l, n, again != 0))) }?;
+        let m = unsafe { with(o, cong, |c, l| c.sent(l, n, again != 0)) }?;
         if !mark.is_null() {
             // SAFETY: writable by the caller's word; its alignment is the caller's.
             unsafe { mark.write_unaligned(usk_cong_mark_t { opaque: m.to_words() }) };
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn usk_cong_acked(
             ece: a.flags & USK_CONG_ECE != 0,
         };
         // SAFETY: the caller vouches for both.
-        unsafe { with(o, cong, |c, l| Ok(c.acked(l, &acked))) }.map(|()| 0)
+        unsafe { with(o, cong, |c, l| c.acked(l, &acked)) }.map(|()| 0)
     })
 }
 
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn usk_cong_acked(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_loss(o: *mut usk_owned_t, cong: *mut usk_cong_t, n: u32) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.loss(l, n))) }.map(|()| 0))
+    kernel(|| unsafe { with(o, cong, |c, l| c.loss(l, n)) }.map(|()| 0))
 }
 
 /// All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn usk_cong_loss(o: *mut usk_owned_t, cong: *mut usk_cong_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_recovered(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.recovered(l))) }.map(|()| 0))
+    kernel(|| unsafe { with(o, cong, |c, l| c.recovered(l)) }.map(|()| 0))
 }
 
 /// The retransmission timer expired: everything in flight is lost, the window is one segment.
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn usk_cong_recovered(o: *mut usk_owned_t, cong: *mut usk_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_rto(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.rto(l))) }.map(|()| 0))
+    kernel(|| unsafe { with(o, cong, |c, l| c.rto(l)) }.map(|()| 0))
 }
 
 /// The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to undo.
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn usk_cong_rto(o: *mut usk_owned_t, cong: *mut usk_cong_t
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_undo(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, l| Ok(c.undo(l).into())) })
+    kernel(|| unsafe { with(o, cong, |c, l| c.undo(l).into()) })
 }
 
 /// The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn usk_cong_undo(o: *mut usk_owned_t, cong: *mut usk_cong_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_app_limited(o: *mut usk_owned_t, cong: *mut usk_cong_t) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, _| Ok(c.app_limited())) }.map(|()| 0))
+    kernel(|| unsafe { with(o, cong, |c, _| c.app_limited()) }.map(|()| 0))
 }
 
 /// Payload bytes of a full segment from now on. -EINVAL: 0.
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn usk_cong_app_limited(o: *mut usk_owned_t, cong: *mut us
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_set_mss(o: *mut usk_owned_t, cong: *mut usk_cong_t, mss: u32) -> c_int {
     // SAFETY: the caller vouches for both.
-    kernel(|| unsafe { with(o, cong, |c, _| c.set_mss(mss)) }.map(|()| 0))
+    kernel(|| unsafe { with(o, cong, |c, _| c.set_mss(mss)) }?.map(|()| 0))
 }
 
 /// Congestion window, segments; 0 for null.
