@@ -26,6 +26,16 @@
 struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 
 /*
+ usk_cong_ack_t.flags: what arrived lies behind a hole, and the hole is still there. The window does not grow by it.
+ */
+#define USK_CONG_BEHIND_HOLE 1
+
+/*
+ usk_cong_ack_t.flags: the acknowledgement echoes a congestion mark (RFC 3168).
+ */
+#define USK_CONG_ECE 2
+
+/*
  Why a packet is dropped, for usk_drop: too short or malformed.
  */
 #define USK_DROP_HEADER 1
@@ -167,6 +177,16 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_FOREVER UINT64_MAX
 
 /*
+ One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to one sock, which
+ is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The unit is the segment: what
+ the protocol sends in one packet. In flight is what was sent and has neither been acknowledged nor declared lost; a packet sent
+ again is a packet sent. Of one acknowledgement, in this order: usk_cong_recovered when with it all that was outstanding at the
+ loss has arrived, usk_cong_loss for what it shows to be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says
+ what may leave.
+ */
+typedef struct usk_cong_t usk_cong_t;
+
+/*
  A hook's room in a header: write_hdr_opt's argument.
  */
 typedef struct usk_hdr_t usk_hdr_t;
@@ -232,6 +252,105 @@ typedef struct usk_stack_t usk_stack_t;
 typedef struct usk_owned_t {
   uint64_t opaque[4];
 } usk_owned_t;
+
+/*
+ What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb, and may be copied.
+ */
+typedef struct usk_cong_mark_t {
+  uint64_t opaque[5];
+} usk_cong_mark_t;
+
+/*
+ What an acknowledgement says.
+ */
+typedef struct usk_cong_ack_t {
+  /*
+   Segments in flight that it says have arrived.
+   */
+  uint32_t segments;
+  /*
+   Segments that usk_cong_loss had declared lost, or usk_cong_rto, and that it says have arrived after all.
+   */
+  uint32_t late;
+  /*
+   RTT of what was sent last of them, and sent once only (RFC 6298), microseconds; -1: none. 0 is a sample.
+   */
+  int64_t rtt_us;
+  /*
+   Mark of what was sent last of them; null: no delivery-rate sample.
+   */
+  const struct usk_cong_mark_t *mark;
+  /*
+   USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
+   */
+  uint32_t flags;
+} usk_cong_ack_t;
+
+/*
+ Where a borrowed algorithm stands. States are tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
+ */
+typedef struct usk_cong_info_t {
+  /*
+   Name of the algorithm, ended by 0.
+   */
+  char name[16];
+  /*
+   Congestion window, segments.
+   */
+  uint32_t cwnd;
+  /*
+   Slow-start threshold, segments.
+   */
+  uint32_t ssthresh;
+  /*
+   Segments in flight.
+   */
+  uint32_t in_flight;
+  /*
+   State.
+   */
+  uint32_t ca_state;
+  /*
+   Smoothed RTT, microseconds; 0: none yet.
+   */
+  uint32_t srtt_us;
+  /*
+   Its deviation, microseconds.
+   */
+  uint32_t rttvar_us;
+  /*
+   Least RTT lately, microseconds; UINT32_MAX: none yet.
+   */
+  uint32_t min_rtt_us;
+  /*
+   Retransmission timeout without backoff, microseconds.
+   */
+  uint32_t rto_us;
+  /*
+   Segments delivered in total, modulo 2^32.
+   */
+  uint32_t delivered;
+  /*
+   Segments declared lost in total, modulo 2^32.
+   */
+  uint32_t lost;
+  /*
+   1: the algorithm counts on packets being spaced by pacing_rate.
+   */
+  uint32_t needs_pacing;
+  /*
+   0.
+   */
+  uint32_t reserved;
+  /*
+   Pacing rate, bytes a second; UINT64_MAX: none.
+   */
+  uint64_t pacing_rate;
+  /*
+   Delivery rate of the last good sample, bytes a second; 0: none.
+   */
+  uint64_t delivery_rate;
+} usk_cong_info_t;
 
 /*
  An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
@@ -1073,6 +1192,135 @@ int usk_recvmmsg(int fd,
                  unsigned int count,
                  int flags,
                  struct timespec *timeout);
+
+/*
+ Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
+ initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be unregistered. Null:
+ no algorithm of that name, or `mss` is 0.
+ # Safety
+ `o` is owned; `name` is null or a string.
+ */
+struct usk_cong_t *usk_cong_new(struct usk_owned_t *o,
+                                const char *name,
+                                uint32_t mss);
+
+/*
+ Ends it. Null is ignored.
+ # Safety
+ `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
+ */
+void usk_cong_free(struct usk_owned_t *o,
+                   struct usk_cong_t *cong);
+
+/*
+ Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO the window
+ starts over (RFC 2861). -EINVAL for null.
+ # Safety
+ `o` is owned, the sock that `cong` was made for.
+ */
+int usk_cong_quota(struct usk_owned_t *o,
+                   struct usk_cong_t *cong);
+
+/*
+ `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for usk_cong_acked.
+ # Safety
+ As usk_cong_quota; `mark` is null or writable.
+ */
+int usk_cong_sent(struct usk_owned_t *o,
+                  struct usk_cong_t *cong,
+                  uint32_t n,
+                  int again,
+                  struct usk_cong_mark_t *mark);
+
+/*
+ An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an rtt_us below -1.
+ # Safety
+ As usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
+ */
+int usk_cong_acked(struct usk_owned_t *o,
+                   struct usk_cong_t *cong,
+                   const struct usk_cong_ack_t *ack);
+
+/*
+ `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_loss(struct usk_owned_t *o,
+                  struct usk_cong_t *cong,
+                  uint32_t n);
+
+/*
+ All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_recovered(struct usk_owned_t *o, struct usk_cong_t *cong);
+
+/*
+ The retransmission timer expired: everything in flight is lost, the window is one segment.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_rto(struct usk_owned_t *o, struct usk_cong_t *cong);
+
+/*
+ The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to undo.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_undo(struct usk_owned_t *o,
+                  struct usk_cong_t *cong);
+
+/*
+ The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_app_limited(struct usk_owned_t *o,
+                         struct usk_cong_t *cong);
+
+/*
+ Payload bytes of a full segment from now on. -EINVAL: 0.
+ # Safety
+ As usk_cong_quota.
+ */
+int usk_cong_set_mss(struct usk_owned_t *o, struct usk_cong_t *cong, uint32_t mss);
+
+/*
+ Congestion window, segments; 0 for null.
+ # Safety
+ `cong` is null or from usk_cong_new, its sock owned.
+ */
+uint32_t usk_cong_cwnd(const struct usk_cong_t *cong);
+
+/*
+ Slow-start threshold, segments; 0 for null.
+ # Safety
+ As usk_cong_cwnd.
+ */
+uint32_t usk_cong_ssthresh(const struct usk_cong_t *cong);
+
+/*
+ Segments in flight; 0 for null.
+ # Safety
+ As usk_cong_cwnd.
+ */
+uint32_t usk_cong_in_flight(const struct usk_cong_t *cong);
+
+/*
+ Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
+ # Safety
+ As usk_cong_cwnd.
+ */
+uint32_t usk_cong_rto_us(const struct usk_cong_t *cong);
+
+/*
+ Fills `*info`.
+ # Safety
+ As usk_cong_cwnd; `info` is writable.
+ */
+int usk_cong_get_info(const struct usk_cong_t *cong, struct usk_cong_info_t *info);
 
 /*
  Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
