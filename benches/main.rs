@@ -15,6 +15,7 @@ mod report;
 mod rpc;
 mod smol;
 mod space;
+mod tables;
 
 use bulk::Stream;
 use measure::{Bench, NOW, note_panics};
@@ -49,6 +50,7 @@ fn main() {
     memory::idle(&mut bench, &mut report);
     locks::lock(&mut bench, &mut report);
     locks::timers(&mut bench, &mut report);
+    tables::run(&mut bench, &mut report);
     datapath::run(&mut bench, &mut report);
     let readme = bench.readme;
     bench.finish();

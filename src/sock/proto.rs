@@ -32,6 +32,7 @@ pub struct SockRef<'a> {
 
 impl<'a> SockRef<'a> {
     /// `lock_sock`.
+    #[inline]
     pub fn lock(&self) -> SockGuard<'a> {
         self.sock.lock(self.stack)
     }

@@ -1,67 +1,132 @@
 //! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in that leaves an
 //! operation without releasing, by mistake or by a panic, is noticed here and the sock released; one that would wait for itself
 //! is told EDEADLK.
+//!
+//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it costs next
+//! to nothing on the data path.
 
 use super::sock::Handle;
-use std::cell::RefCell;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
 use usersock::sock::{Sock, SockGuard};
 
-/// A sock that was locked by usk_lock_sock: the guard, and the handle that it borrows from. Boxed, and so in one place.
-struct Slot {
-    /// Before `handle`, which it borrows from: dropped first.
-    guard: Option<SockGuard<'static>>,
-    handle: Option<Handle>,
+/// Operations within operations, and socks locked in them: more than any protocol has reason for.
+const MOST: usize = 24;
+
+/// What an entry is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An operation was lent it.
+    Lent,
+    /// usk_lock_sock locked it: the guard is in the entry.
+    Locked,
+    /// Not owned just now: the thread sleeps for it, and runs packets and timers of others meanwhile.
+    Asleep(bool),
+    /// Its guard is being dropped.
+    Releasing,
+    /// Released, below one that is not.
+    Gone,
 }
 
 struct Entry {
-    sock: *const Sock,
-    /// None: an operation was lent it.
-    slot: Option<Box<Slot>>,
-    /// Not owned just now: the thread sleeps for it, and runs packets and timers of others meanwhile.
-    asleep: bool,
+    sock: Cell<*const Sock>,
+    kind: Cell<Kind>,
+    /// Of what is locked: the guard, and the handle it borrows from.
+    guard: UnsafeCell<MaybeUninit<SockGuard<'static>>>,
+    handle: UnsafeCell<MaybeUninit<Handle>>,
 }
 
 struct Held {
-    entries: Vec<Entry>,
-    /// To use again. Boxes, since guards in use must not move when a vector grows.
-    #[allow(clippy::vec_box)]
-    spare: Vec<Box<Slot>>,
+    len: Cell<usize>,
+    entries: [Entry; MOST],
 }
 
 thread_local! {
-    static HELD: RefCell<Held> = const { RefCell::new(Held { entries: Vec::new(), spare: Vec::new() }) };
+    static HELD: Held = const {
+        Held {
+            len: Cell::new(0),
+            entries: [const {
+                Entry {
+                    sock: Cell::new(std::ptr::null()),
+                    kind: Cell::new(Kind::Gone),
+                    guard: UnsafeCell::new(MaybeUninit::uninit()),
+                    handle: UnsafeCell::new(MaybeUninit::uninit()),
+                }
+            }; MOST],
+        }
+    };
 }
 
-fn held<R>(f: impl FnOnce(&mut Held) -> R) -> R {
-    HELD.with(|h| f(&mut h.borrow_mut()))
+impl Held {
+    fn used(&self) -> &[Entry] {
+        &self.entries[..self.len.get().min(MOST)]
+    }
+
+    /// A new entry at the top. ENOLCK: there are too many.
+    fn push(&self, sock: *const Sock, kind: Kind) -> Result<&Entry> {
+        let entry = self.entries.get(self.len.get()).ok_or(Error::NoLck)?;
+        entry.sock.set(sock);
+        entry.kind.set(kind);
+        self.len.set(self.len.get() + 1);
+        Ok(entry)
+    }
+
+    /// Takes off what is released at the top.
+    fn trim(&self) {
+        while self.used().last().is_some_and(|e| e.kind.get() == Kind::Gone) {
+            self.len.set(self.len.get() - 1);
+        }
+    }
+
+    fn owns(&self, sock: *const Sock) -> bool {
+        self.used().iter().any(|e| e.sock.get() == sock && matches!(e.kind.get(), Kind::Lent | Kind::Locked))
+    }
+}
+
+impl Entry {
+    /// Drops the guard: packets and deferred work run here, which may lock and be lent other socks, above this entry.
+    fn release(&self) {
+        self.kind.set(Kind::Releasing);
+        // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is in use by
+        // this thread, the only one that has any.
+        unsafe { (*self.guard.get()).assume_init_drop() };
+        self.kind.set(Kind::Gone);
+    }
 }
 
 /// Whether this thread, somewhere below, owns the sock for a plug-in.
 #[inline]
 pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
-    let sock = Arc::as_ptr(sock);
-    held(|h| h.entries.iter().any(|e| e.sock == sock && !e.asleep))
+    HELD.with(|h| h.owns(Arc::as_ptr(sock)))
 }
 
 /// Whether it owns any.
 #[inline]
 pub(crate) fn any() -> bool {
-    held(|h| !h.entries.is_empty())
+    HELD.with(|h| h.len.get() > 0)
 }
 
 /// Runs `f`, in which the sock is given up and taken again.
 pub(super) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
-    let set = |asleep| {
+    let set = |from: fn(Kind) -> Kind| {
         let sock = Arc::as_ptr(sock);
-        held(|h| h.entries.iter_mut().filter(|e| e.sock == sock).for_each(|e| e.asleep = asleep));
+        HELD.with(|h| h.used().iter().filter(|e| e.sock.get() == sock).for_each(|e| e.kind.set(from(e.kind.get()))));
     };
-    set(true);
+    set(|kind| match kind {
+        Kind::Lent => Kind::Asleep(false),
+        Kind::Locked => Kind::Asleep(true),
+        other => other,
+    });
     let r = f();
-    set(false);
+    set(|kind| match kind {
+        Kind::Asleep(false) => Kind::Lent,
+        Kind::Asleep(true) => Kind::Locked,
+        other => other,
+    });
     r
 }
 
@@ -70,62 +135,71 @@ pub(super) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
 /// time (a shared object has its own), cannot be caught here: that run time ends the process.
 #[inline]
 pub(super) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
-    let depth = held(|h| {
-        let depth = h.entries.len();
-        if !lent.is_null() {
-            h.entries.push(Entry { sock: lent, slot: None, asleep: false });
-        }
-        depth
-    });
+    let depth = HELD.with(|h| {
+        let depth = h.len.get();
+        if lent.is_null() { Ok(depth) } else { h.push(lent, Kind::Lent).map(|_| depth) }
+    })?;
     let r = catch_unwind(AssertUnwindSafe(f));
-    let mut leaked = false;
-    while let Some(entry) = held(|h| if h.entries.len() > depth { h.entries.pop() } else { None }) {
-        if let Some(mut slot) = entry.slot {
-            leaked = true;
-            if let Some(guard) = slot.guard.take() {
-                guard.sock.broken.store(true, Ordering::Relaxed);
-                guard.sock.report_error(Error::Io);
-            }
-            recycle(slot);
-        }
-    }
+    let leaked = leave(depth);
     match r {
         Ok(r) if !leaked => Ok(r),
         _ => Err(Error::Io),
     }
 }
 
-/// Owns the sock behind a handle for the caller; waits for it. EDEADLK: this thread owns it already. The guard stays where the pointer
-/// says until [`unlock`].
+/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and broken.
+#[inline]
+fn leave(depth: usize) -> bool {
+    HELD.with(|h| {
+        let mut leaked = false;
+        while h.len.get() > depth {
+            let Some(top) = h.used().last() else { break };
+            // Asleep: a panic left usk_wait; the guard is there and has been taken back.
+            if matches!(top.kind.get(), Kind::Locked | Kind::Asleep(true)) {
+                leaked = true;
+                // SAFETY: as the kind says, there is a guard.
+                let sock = unsafe { (*top.guard.get()).assume_init_ref() }.sock;
+                sock.broken.store(true, Ordering::Relaxed);
+                sock.report_error(Error::Io);
+                top.release();
+            }
+            top.kind.set(Kind::Gone);
+            h.len.set(h.len.get() - 1);
+        }
+        leaked
+    })
+}
+
+/// Owns the sock behind a handle for the caller; waits for it. EDEADLK: this thread owns it already; ENOLCK: it owns too many. The guard
+/// stays where the pointer says until [`unlock`].
 /// # Safety
 /// The handle is valid until then.
+#[inline]
 pub(super) unsafe fn lock(handle: Handle) -> Result<*mut SockGuard<'static>> {
-    if owns(handle.sock()) {
-        return Err(Error::Deadlk);
-    }
-    let sock = Arc::as_ptr(handle.sock());
-    let mut slot = held(|h| h.spare.pop()).unwrap_or_else(|| Box::new(Slot { guard: None, handle: None }));
-    let handle: *const Handle = slot.handle.insert(handle);
-    // SAFETY: the handle is in the box, which does not move, and is dropped after the guard.
-    let handle: &'static Handle = unsafe { &*handle };
-    let guard: *mut SockGuard<'static> = slot.guard.insert(handle.sk().lock());
-    held(|h| h.entries.push(Entry { sock, slot: Some(slot), asleep: false }));
-    Ok(guard)
+    HELD.with(|h| {
+        let sock = Arc::as_ptr(handle.sock());
+        if h.owns(sock) {
+            return Err(Error::Deadlk);
+        }
+        let entry = h.push(sock, Kind::Gone)?;
+        // SAFETY: a new entry's places are free. What is written stays in place, in this thread's memory, until `unlock`: the guard
+        // may borrow from the handle beside it. Nothing runs on this thread while it waits for the sock.
+        unsafe {
+            let handle: &'static Handle = (*entry.handle.get()).write(handle);
+            let guard = std::ptr::from_mut((*entry.guard.get()).write(handle.sk().lock()));
+            entry.kind.set(Kind::Locked);
+            Ok(guard)
+        }
+    })
 }
 
 /// Releases what [`lock`] gave. EINVAL: it is not there, any more or on this thread.
+#[inline]
 pub(super) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
-    let guard_of = |e: &Entry| Some(std::ptr::from_ref(e.slot.as_ref()?.guard.as_ref()?));
-    let of = |e: &Entry| guard_of(e) == Some(guard.cast_const());
-    let entry = held(|h| h.entries.iter().rposition(of).map(|at| h.entries.remove(at)));
-    let mut slot = entry.and_then(|e| e.slot).ok_or(Error::Inval)?;
-    // Packets and deferred work run here: they may lock and be lent other socks.
-    drop(slot.guard.take());
-    recycle(slot);
-    Ok(())
-}
-
-fn recycle(mut slot: Box<Slot>) {
-    slot.handle = None;
-    held(|h| h.spare.push(slot));
+    HELD.with(|h| {
+        let of = |e: &&Entry| e.kind.get() == Kind::Locked && std::ptr::eq(e.guard.get().cast(), guard);
+        h.used().iter().rfind(of).ok_or(Error::Inval)?.release();
+        h.trim();
+        Ok(())
+    })
 }
