@@ -1356,6 +1356,15 @@ int usk_source(struct usk_owned_t *o,
 int usk_path_mtu(struct usk_owned_t *o);
 
 /*
+ A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP error whose
+ quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+ # Safety
+ `o` is owned.
+ */
+int usk_update_pmtu(struct usk_owned_t *o,
+                    uint32_t mtu);
+
+/*
  Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header, fragments where
  the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes `skb`, always. -ENOTCONN,
  -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's queue is full: a loss like any other).
@@ -1740,6 +1749,24 @@ struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
 size_t usk_receive_len(struct usk_owned_t *o);
 
 /*
+ Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
+ (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a smaller one
+ first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem, usk_rcvbuf).
+ # Safety
+ `o` is owned; `skb` is a packet.
+ */
+int usk_rmem_charge(struct usk_owned_t *o,
+                    struct usk_skb_t *skb);
+
+/*
+ The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the latest.
+ # Safety
+ `o` is owned; `skb` is a packet that was charged.
+ */
+int usk_rmem_uncharge(struct usk_owned_t *o,
+                      struct usk_skb_t *skb);
+
+/*
  Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
  -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
  # Safety
@@ -1866,6 +1893,14 @@ uint32_t usk_accept_len(struct usk_owned_t *listener, uint32_t *max);
  */
 int usk_listen_start(struct usk_owned_t *o,
                      uint32_t backlog);
+
+/*
+ Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the disconnect operation
+ (inet_csk_listen_stop). -EINVAL: it is not listening.
+ # Safety
+ `o` is owned.
+ */
+int usk_listen_stop(struct usk_owned_t *o);
 
 /*
  Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
@@ -2124,6 +2159,13 @@ int usk_error_report(struct usk_sock_t *sk,
  `sk` is valid.
  */
 int usk_sock_error(struct usk_sock_t *sk);
+
+/*
+ The pending error as a positive errno, which stays; 0: none. For the poll operation: POLLERR (sk->sk_err).
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_pending_error(struct usk_sock_t *sk);
 
 /*
  Wakes who waits for one of these events: poll(2)'s bits. Owned or not.

@@ -59,6 +59,7 @@ macro_rules! plugin_cases {
 plugin_cases! {
     expopt,
     hostile,
+    rdp,
     sock_ops,
     tiny,
 }

@@ -314,10 +314,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
         }
     }
     datagram::close(g);
-    // Listener, then child: the one order in which two socks are owned.
-    for child in orphans.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
-        child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
-    }
+    ports::close_all(stack, orphans);
 }
 
 impl Proto for Registration {

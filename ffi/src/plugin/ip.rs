@@ -65,6 +65,24 @@ pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
     })
 }
 
+/// A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP error whose
+/// quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int {
+    let updated = kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        route::update_pmtu(g.stack, peer.ip(), mtu, g.now());
+        g.common.dst = None;
+        Ok(0)
+    });
+    // SAFETY: the same promise.
+    if updated < 0 { updated } else { unsafe { usk_path_mtu(o) } }
+}
+
 fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }

@@ -413,6 +413,43 @@ pub unsafe extern "C" fn usk_receive_len(o: *mut usk_owned_t) -> usize {
     kernel(|| unsafe { guard(o) }.map(|g| g.common.receive_queue.len()))
 }
 
+/// Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
+/// (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a smaller one
+/// first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem, usk_rcvbuf).
+/// # Safety
+/// `o` is owned; `skb` is a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rmem_charge(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, skb) = unsafe { (guard(o)?, skb::get(skb)?) };
+        let (stack, sock) = (g.stack, g.sock);
+        if sock.rmem_alloc.load(Ordering::Relaxed) > sock.rcvbuf.load(Ordering::Relaxed) / 2 {
+            skb.shrink();
+        }
+        if !mem::schedule(stack, sock, &mut g.common, skb.truesize as i32, Kind::Recv) {
+            return Err(Error::NoBufs);
+        }
+        mem::charge_rmem(sock, &mut g.common, skb.truesize);
+        Ok(0)
+    })
+}
+
+/// The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the latest.
+/// # Safety
+/// `o` is owned; `skb` is a packet that was charged.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, skb) = unsafe { (guard(o)?, skb::get(skb)?) };
+        let sock = g.sock;
+        let held = u32::try_from(sock.rmem_alloc.load(Ordering::Relaxed)).unwrap_or(0);
+        mem::uncharge_rmem(sock, &mut g.common, skb.truesize.min(held));
+        Ok(0)
+    })
+}
+
 /// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
 /// -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
 /// # Safety

@@ -8,10 +8,16 @@ use super::sock::{self, Handle, usk_sock_t};
 use super::table::contain;
 use super::{kernel, obj, obj_mut};
 use std::ffi::c_int;
+use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::{self, PortEntry};
+use usersock::inet::{self, AcceptQueue, PortEntry};
+use usersock::sock::proto::SockRef;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
+use usersock::stack::Stack;
+
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
 
 /// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
 /// table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first.
@@ -178,6 +184,28 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
     })
 }
 
+/// Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the disconnect operation
+/// (inet_csk_listen_stop). -EINVAL: it is not listening.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        if g.sock.state() != LISTEN {
+            return Err(Error::Inval);
+        }
+        g.sock.state.store(CLOSE, std::sync::atomic::Ordering::Release);
+        let p = parts(g)?;
+        let (stack, queue) = (p.stack, p.private.accept.take());
+        p.common.ack_backlog = 0;
+        close_all(stack, queue);
+        g.sock.wait.wake(Events::ALL);
+        Ok(0)
+    })
+}
+
 /// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
 /// the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
 /// # Safety
@@ -206,10 +234,17 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
     }
 }
 
-pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<std::sync::Arc<Sock>> {
+pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
     let queue = p.private.accept.as_mut()?;
     let child = queue.pop();
     p.common.ack_backlog = queue.len() as u32;
     child
+}
+
+/// Closes connections that nobody accepted. The listener may be owned: listener, then child is the one order in which two socks are.
+pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
+    for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
+        child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
+    }
 }

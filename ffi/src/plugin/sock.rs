@@ -187,6 +187,15 @@ pub unsafe extern "C" fn usk_sock_error(sk: *mut usk_sock_t) -> c_int {
     kernel(|| unsafe { Handle::new(sk) }?.take_error().map(|()| 0))
 }
 
+/// The pending error as a positive errno, which stays; 0: none. For the poll operation: POLLERR (sk->sk_err).
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_pending_error(sk: *mut usk_sock_t) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.err.load(Ordering::Relaxed)))
+}
+
 /// Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
 /// # Safety
 /// `sk` is valid.

@@ -1,0 +1,633 @@
+/* RDP: reliable datagrams. Messages of any length, in order, each whole, over connections: SOCK_SEQPACKET on IP protocol 253 (RFC 3692),
+ * a plug-in of usersock. rdp_int.h says what is in which file, rdp.h has the options.
+ *
+ * A packet, all fields big-endian:
+ *
+ *    0                   1                   2                   3
+ *    0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+ *   +-------------------------------+-------------------------------+
+ *   |          source port          |       destination port        |
+ *   +-------------------------------+-------------------------------+
+ *   |                        sequence number                        |
+ *   +---------------------------------------------------------------+
+ *   |                     acknowledgement number                    |
+ *   +-------+-------+-+-+-+-+-+-+-+-+-------------------------------+
+ *   |  1    |  len  |H|P|E|B|R|F|A|S|           checksum            |
+ *   +-------+-------+-+-+-+-+-+-+-+-+-------------------------------+
+ *   |                            window                             |
+ *   +---------------------------------------------------------------+
+ *   |                          time stamp                           |
+ *   +---------------------------------------------------------------+
+ *   |                       time stamp echoed                       |
+ *   +---------------------------------------------------------------+
+ *   |  hello (with H, 12 bytes): own first sequence number,         |
+ *   |  longest message taken (32), largest payload taken (16), 0    |
+ *   +---------------------------------------------------------------+
+ *   |  SACK blocks: first sequence number, one past the last ...    |
+ *   +---------------------------------------------------------------+
+ *   |  payload ...                                                  |
+ *
+ * Version 1. len: the header in units of 4 bytes, 7 to 13. The checksum is TCP's, over the pseudo-header of IPv4 or IPv6, the header
+ * and the payload. What is left of the header after the fixed part and the hello is SACK blocks.
+ *
+ * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that a message of no bytes has a place too.
+ * B and E mark the first and the last packet of a message. A message in pieces may be cut anew when it is sent again.
+ *
+ * Connections. SYN carries a hello. The listener answers SYN ACK and keeps nothing: its sequence number is a cookie, a keyed hash of
+ * both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in every packet until it gets
+ * one without SYN: the first that reaches the listener makes the connection there. RST refuses what belongs to no connection, or ends
+ * one when its number is exactly the next. FIN ends one direction; who ends first keeps TIME-WAIT. A packet with P is answered at
+ * once: it is the probe of a shut window and of an idle peer.
+ *
+ * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight costs its payload
+ * and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer than the peer's hello says.
+ *
+ * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. */
+#include "rdp_int.h"
+
+/* ---- queues ---------------------------------------------------------------------------------------------------- */
+
+/* At the end for null. */
+void rdp_list_insert(struct rdp_list *l, struct rdp_seg *before_this, struct rdp_seg *g)
+{
+    g->next = before_this;
+    g->prev = before_this ? before_this->prev : l->last;
+    *(g->prev ? &g->prev->next : &l->first) = g;
+    *(before_this ? &before_this->prev : &l->last) = g;
+}
+
+void rdp_list_remove(struct rdp_list *l, struct rdp_seg *g)
+{
+    *(g->prev ? &g->prev->next : &l->first) = g->next;
+    *(g->next ? &g->next->prev : &l->last) = g->prev;
+    g->next = g->prev = NULL;
+}
+
+/* Of a send queue, or of a receive queue: uncharged, freed. */
+void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending)
+{
+    if (g->skb) {
+        if (sending)
+            usk_wmem_uncharge(s->o, g->skb);
+        else
+            usk_rmem_uncharge(s->o, g->skb);
+        usk_skb_free(g->skb);
+    }
+    free(g);
+}
+
+void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending)
+{
+    for (struct rdp_seg *g; (g = l->first);) {
+        rdp_list_remove(l, g);
+        rdp_seg_free(s, g, sending);
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+static struct rdp_world *world(struct rdp_sock *s)
+{
+    return usk_proto_user(s->proto);
+}
+
+/* The longest message taken from a peer: by the sysctl, and a quarter of SO_RCVBUF. */
+uint32_t rdp_max_message(struct rdp_sock *s)
+{
+    return (uint32_t)min64((uint64_t)setting(s, C_MAX_MESSAGE), (uint64_t)usk_rcvbuf(s->o) / 4);
+}
+
+void rdp_state(struct rdp_sock *s, int state)
+{
+    bool up = state == ESTABLISHED || state == CLOSE_WAIT;
+    if (up && !s->counted)
+        count(s, ESTAB_UP);
+    else if (!up && s->counted)
+        count(s, ESTAB_DOWN);
+    s->counted = up;
+    usk_set_state(s->o, state);
+}
+
+void rdp_established(struct rdp_sock *s)
+{
+    s->was = true;
+    s->last_rcv = now_of(s);
+    s->quick = 16;
+    rdp_set_mss(s);
+    rdp_state(s, ESTABLISHED);
+    rdp_keepalive_arm(s);
+    usk_wake(sk_of(s), WAKE_ALL);
+}
+
+static void flush_sending(struct rdp_sock *s)
+{
+    rdp_list_free(s, &s->out, true);
+    rdp_list_free(s, &s->ofo, false);
+    s->unsent = s->sent_first = s->sent_last = NULL;
+    s->packets_out = s->sacked_out = s->lost_out = s->retrans_out = s->cost_out = 0;
+    s->confirmed = true;
+    for (int t = 0; t < TIMERS; t++)
+        rdp_disarm(s, t);
+    if (s->in_tw)
+        atomic_fetch_sub(&world(s)->time_waits, 1);
+    s->in_tw = false;
+}
+
+/* The connection is over. What came and was not read stays for the program, if there is one; else the sock ends, and `s` with it. */
+void rdp_finish(struct rdp_sock *s)
+{
+    usk_owned_t *o = s->o;
+    flush_sending(s);
+    rdp_state(s, CLOSED);
+    if (usk_sock_flag(o, USK_FLAG_DEAD)) {
+        usk_done(o);
+        return;
+    }
+    usk_unhash(o);
+    s->bound = false;
+    usk_wake(usk_owned_sock(o), WAKE_ALL | POLLHUP);
+}
+
+/* Ends it at once: `err` is for the program, 0: none; `tell` the peer. */
+void rdp_abort(struct rdp_sock *s, int err, bool tell)
+{
+    if (tell)
+        rdp_send_rst(s);
+    if (s->counted)
+        count(s, ESTAB_RESETS);
+    if (err && !usk_sock_flag(s->o, USK_FLAG_DEAD))
+        usk_error_report(sk_of(s), err);
+    rdp_finish(s);
+}
+
+/* Both directions have ended, ours first: old packets of this connection must die before its ends are used again. */
+void rdp_time_wait(struct rdp_sock *s)
+{
+    int64_t wait = setting(s, C_TIME_WAIT);
+    if (wait == 0 || atomic_load(&world(s)->time_waits) >= setting(s, C_MAX_TW)) {
+        if (wait != 0)
+            count(s, TW_OVERFLOWS);
+        rdp_finish(s);
+        return;
+    }
+    flush_sending(s);
+    atomic_fetch_add(&world(s)->time_waits, 1);
+    s->in_tw = true;
+    rdp_state(s, TIME_WAIT);
+    rdp_arm(s, T_END, now_of(s) + (uint64_t)wait * 1000000);
+    usk_wake(sk_of(s), WAKE_ALL);
+}
+
+static int rdp_init(usk_owned_t *o)
+{
+    struct rdp_sock *s = rdp_of(o);
+    s->proto = usk_owned_proto(o);
+    s->rto = 1000000;
+    s->confirmed = true;
+    rdp_cong_init(s);
+    return 0;
+}
+
+static void rdp_destroy(usk_owned_t *o)
+{
+    struct rdp_sock *s = rdp_of(o);
+    flush_sending(s);
+    rdp_list_free(s, &s->in, false);
+    if (s->counted)
+        count(s, ESTAB_DOWN);
+    s->counted = false;
+}
+
+static bool group(const usk_addr_t *a)
+{
+    return a->family == AF_INET ? a->addr[0] >= 224 : a->addr[0] == 0xff;
+}
+
+/* Back to the first state of a sock that may connect or listen. */
+static void reset(struct rdp_sock *s)
+{
+    usk_owned_t *o = s->o;
+    flush_sending(s);
+    rdp_list_free(s, &s->in, false);
+    if (s->counted)
+        count(s, ESTAB_DOWN);
+    struct rdp_sock kept = *s;
+    memset(s, 0, sizeof *s);
+    s->o = o;
+    s->proto = kept.proto;
+    s->bound = kept.bound;
+    s->user_port = kept.user_port;
+    s->user_mss = kept.user_mss;
+    s->keepidle = kept.keepidle;
+    s->keepintvl = kept.keepintvl;
+    s->keepcnt = kept.keepcnt;
+    s->user_timeout = kept.user_timeout;
+    s->rto = 1000000;
+    s->confirmed = true;
+    rdp_cong_init(s);
+}
+
+static int bind_if_not(struct rdp_sock *s)
+{
+    if (s->bound)
+        return 0;
+    int r = usk_get_port(s->o, s->user_port);
+    s->bound = r == 0;
+    return r;
+}
+
+static int rdp_get_port(usk_owned_t *o, uint16_t port)
+{
+    struct rdp_sock *s = rdp_of(o);
+    int r = usk_get_port(o, port);
+    s->bound = r == 0;
+    s->user_port = r == 0 ? port : 0;
+    return r;
+}
+
+static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
+{
+    struct rdp_sock *s = rdp_of(o);
+    if (to->port == 0)
+        return -EADDRNOTAVAIL;
+    if (group(to))
+        return -ENETUNREACH;
+    reset(s);
+    int r = bind_if_not(s);
+    if (r < 0)
+        return r;
+    r = usk_route_connect(o, to);
+    if (r == 0)
+        r = usk_hash(o);
+    if (r < 0)
+        return r;
+    usk_proto_t *p = s->proto;
+    usk_random(p, &s->iss, sizeof s->iss);
+    s->snd_una = s->iss;
+    s->snd_nxt = s->write_seq = s->recover = s->iss + 1;
+    s->max_msg = rdp_max_message(s);
+    s->confirmed = false;
+    s->accepted = true;
+    rdp_state(s, SYN_SENT);
+    rdp_set_mss(s);
+    count(s, ACTIVE_OPENS);
+    rdp_send_syn(s, false);
+    rdp_rearm(s);
+    return 0;
+}
+
+static int rdp_disconnect(usk_owned_t *o)
+{
+    struct rdp_sock *s = rdp_of(o);
+    int state = usk_sock_state(usk_owned_sock(o));
+    if (state == LISTEN)
+        return usk_listen_stop(o);
+    if (state != CLOSED && state != SYN_SENT && state != TIME_WAIT)
+        rdp_send_rst(s);
+    bool bound = s->bound;
+    if (!bound)
+        usk_unhash(o);
+    reset(s);
+    usk_route_disconnect(o);
+    usk_wake(usk_owned_sock(o), WAKE_ALL);
+    return bound ? usk_hash(o) : 0;
+}
+
+static int rdp_listen(usk_owned_t *o, uint32_t backlog)
+{
+    struct rdp_sock *s = rdp_of(o);
+    if (usk_sock_state(usk_owned_sock(o)) != LISTEN)
+        reset(s);
+    int r = bind_if_not(s);
+    return r < 0 ? r : usk_listen_start(o, backlog);
+}
+
+static usk_sock_t *rdp_accept(usk_sock_t *sk, int nonblock, int *err)
+{
+    usk_sock_t *child = usk_accept_wait(sk, nonblock, err);
+    if (child) {
+        usk_owned_t o;
+        usk_lock_sock(child, &o);
+        rdp_of(&o)->accepted = true;
+        usk_release_sock(&o);
+    }
+    return child;
+}
+
+static void rdp_shutdown(usk_owned_t *o, int how)
+{
+    struct rdp_sock *s = rdp_of(o);
+    int state = state_of(s);
+    if (!(how & 2) || (state != ESTABLISHED && state != CLOSE_WAIT))
+        return;
+    rdp_state(s, state == ESTABLISHED ? FIN_WAIT1 : LAST_ACK);
+    rdp_queue_fin(s);
+}
+
+/* The last descriptor is closed, or the listener of a connection nobody took. What no program will read is lost, and the peer learns
+ * it by a reset; else the connection ends
+ * by itself, and with SO_LINGER the call waits for that. */
+static void rdp_close(usk_sock_t *sk, int flags)
+{
+    usk_owned_t o;
+    usk_lock_sock(sk, &o);
+    struct rdp_sock *s = rdp_of(&o);
+    int state = usk_sock_state(sk);
+    int64_t linger = usk_linger(&o);
+    bool unread = s->in.first || s->ofo.first || !s->accepted;
+    if (state == CLOSED || state == LISTEN || state == SYN_SENT) {
+        rdp_finish(s);
+        goto out;
+    }
+    if (unread || linger == 0 || s->in_tw) {
+        if (s->in_tw) {
+            rdp_list_free(s, &s->in, false);
+            goto out;
+        }
+        rdp_abort(s, 0, true);
+        goto out;
+    }
+    if (state == ESTABLISHED || state == CLOSE_WAIT) {
+        rdp_state(s, state == ESTABLISHED ? FIN_WAIT1 : LAST_ACK);
+        rdp_queue_fin(s);
+    } else if (state == FIN_WAIT2) {
+        rdp_arm(s, T_END, now_of(s) + (uint64_t)setting(s, C_FIN_TIMEOUT) * 1000000);
+    }
+    if (linger > 0 && !(flags & MSG_DONTWAIT)) {
+        uint64_t until = usk_owned_now(&o) + (uint64_t)linger;
+        for (;;) {
+            state = usk_sock_state(sk);
+            if (state != FIN_WAIT1 && state != CLOSING && state != LAST_ACK)
+                break;
+            if (usk_wait(&o, WAKE_ALL, until) < 0)
+                break;
+        }
+    }
+out:
+    usk_release_sock(&o);
+}
+
+static void rdp_keepalive(usk_owned_t *o, int on)
+{
+    struct rdp_sock *s = rdp_of(o);
+    (void)on;
+    s->keep_probes = 0;
+    rdp_keepalive_arm(s);
+}
+
+static int rdp_diag_destroy(usk_sock_t *sk, int err)
+{
+    usk_owned_t o;
+    int r = 0;
+    usk_lock_sock(sk, &o);
+    struct rdp_sock *s = rdp_of(&o);
+    int state = usk_sock_state(sk);
+    if (state == LISTEN)
+        r = usk_listen_stop(&o);
+    else if (state == CLOSED)
+        r = -ENOENT;
+    else
+        rdp_abort(s, err, state != SYN_SENT && state != TIME_WAIT);
+    usk_release_sock(&o);
+    return r;
+}
+
+/* ---- options --------------------------------------------------------------------------------------------------- */
+
+static int set_int(struct rdp_sock *s, int name, int v)
+{
+    int state = state_of(s);
+    switch (name) {
+    case RDP_MAXSEG:
+        if (v < MIN_MSS || v > MAX_MSS)
+            return -EINVAL;
+        if (state != CLOSED && state != LISTEN)
+            return -EISCONN;
+        s->user_mss = (uint32_t)v;
+        return 0;
+    case RDP_USER_TIMEOUT:
+        if (v < 0)
+            return -EINVAL;
+        s->user_timeout = v;
+        return 0;
+    case RDP_KEEPIDLE:
+    case RDP_KEEPINTVL:
+        if (v < 1 || v > 32767)
+            return -EINVAL;
+        *(name == RDP_KEEPIDLE ? &s->keepidle : &s->keepintvl) = v;
+        rdp_keepalive_arm(s);
+        return 0;
+    case RDP_KEEPCNT:
+        if (v < 1 || v > 127)
+            return -EINVAL;
+        s->keepcnt = v;
+        return 0;
+    }
+    return -ENOPROTOOPT;
+}
+
+static int rdp_setsockopt(usk_sock_t *sk, int level, int name, const void *value, size_t len)
+{
+    usk_owned_t o;
+    int r, v;
+    char text[32];
+    usk_lock_sock(sk, &o);
+    struct rdp_sock *s = rdp_of(&o);
+    if (level != IPPROTO_RDP) {
+        r = usk_ip_setsockopt(&o, level, name, value, len);
+    } else if (name == RDP_CONGESTION) {
+        size_t n = strnlen(value, len);
+        r = -EINVAL;
+        if (n > 0 && n < sizeof text) {
+            memcpy(text, value, n);
+            text[n] = 0;
+            r = rdp_cong_set(s, text) ? 0 : -ENOENT;
+        }
+    } else if (len < sizeof v) {
+        r = -EINVAL;
+    } else {
+        memcpy(&v, value, sizeof v);
+        r = set_int(s, name, v);
+    }
+    usk_release_sock(&o);
+    return r;
+}
+
+static void info(struct rdp_sock *s, struct rdp_info *i)
+{
+    *i = (struct rdp_info){
+        .state = (uint8_t)state_of(s), .recovery = (uint8_t)s->recovery, .backoff = (uint8_t)s->backoff,
+        .probes = (uint8_t)(s->probes + s->keep_probes), .rto_us = s->rto, .rtt_us = s->srtt, .rttvar_us = s->rttvar,
+        .min_rtt_us = s->min_rtt, .cwnd = s->cwnd, .ssthresh = s->ssthresh, .in_flight = rdp_pipe(s), .snd_wnd = s->snd_wnd,
+        .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out, .segs_in = s->segs_in, .bytes_out = s->bytes_out,
+        .bytes_in = s->bytes_in, .msgs_out = s->msgs_out, .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts,
+        .queued_msgs = s->whole,
+    };
+    for (struct rdp_seg *g = s->out.first; g; g = g->next)
+        i->unacked += g->len;
+}
+
+static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value, size_t len)
+{
+    usk_owned_t o;
+    ptrdiff_t r;
+    int v = 0;
+    struct rdp_info i;
+    const void *from = &v;
+    size_t size = sizeof v;
+    usk_lock_sock(sk, &o);
+    struct rdp_sock *s = rdp_of(&o);
+    if (level != IPPROTO_RDP) {
+        r = usk_ip_getsockopt(&o, level, name, value, len);
+        usk_release_sock(&o);
+        return r;
+    }
+    switch (name) {
+    case RDP_INFO:
+        info(s, &i);
+        from = &i;
+        size = sizeof i;
+        break;
+    case RDP_CONGESTION:
+        from = rdp_cong_name(s);
+        size = strlen(from) + 1;
+        break;
+    case RDP_MAXSEG: v = (int)(s->mss ? s->mss : s->user_mss ? s->user_mss : MAX_MSS); break;
+    case RDP_MAXMSG: v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)usk_sndbuf(&o) / 2) : rdp_max_message(s)); break;
+    case RDP_USER_TIMEOUT: v = s->user_timeout; break;
+    case RDP_KEEPIDLE: v = s->keepidle ? s->keepidle : (int)setting(s, C_KEEPIDLE); break;
+    case RDP_KEEPINTVL: v = s->keepintvl ? s->keepintvl : (int)setting(s, C_KEEPINTVL); break;
+    case RDP_KEEPCNT: v = s->keepcnt ? s->keepcnt : (int)setting(s, C_KEEPCNT); break;
+    default: size = 0;
+    }
+    /* As for tcp_info: as much as the program has room for. */
+    if (size > len)
+        size = len;
+    memcpy(value, from, size);
+    r = (ptrdiff_t)size;
+    if (name < RDP_INFO || name > RDP_KEEPCNT)
+        r = -ENOPROTOOPT;
+    usk_release_sock(&o);
+    return r;
+}
+
+/* ---- registration ---------------------------------------------------------------------------------------------- */
+
+static const char *const counters[] = {
+    [IN_SEGS] = "RdpInSegs", [OUT_SEGS] = "RdpOutSegs", [RETRANS_SEGS] = "RdpRetransSegs", [IN_ERRS] = "RdpInErrs",
+    [IN_CSUM_ERRS] = "RdpInCsumErrors", [OUT_RSTS] = "RdpOutRsts", [IN_RSTS] = "RdpInRsts", [ACTIVE_OPENS] = "RdpActiveOpens",
+    [PASSIVE_OPENS] = "RdpPassiveOpens", [ATTEMPT_FAILS] = "RdpAttemptFails", [ESTAB_RESETS] = "RdpEstabResets",
+    [ESTAB_UP] = "RdpEstabUp", [ESTAB_DOWN] = "RdpEstabDown", [TIMEOUTS] = "RdpTimeouts", [FAST_RECOVERIES] = "RdpFastRecoveries",
+    [IN_DUPS] = "RdpInDups", [OFO_QUEUED] = "RdpOfoQueued", [OFO_PRUNED] = "RdpOfoPruned", [RCV_FULL] = "RdpRcvFull",
+    [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
+    [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
+    [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
+    NULL,
+};
+
+static const usk_sysctl_t sysctls[] = {
+    [C_CONGESTION] = { "congestion", 0, 0, 0, "Congestion control of new connections: 0 reno." },
+    [C_RETRIES] = { "retries", 15, 1, 255, "Timeouts in a row before a connection is given up." },
+    [C_SYN_RETRIES] = { "syn_retries", 6, 1, 127, "The same of an attempt to connect." },
+    [C_RTO_MIN] = { "rto_min_ms", 200, 1, 60000, "Least retransmission timeout beyond the round trip, ms." },
+    [C_RTO_MAX] = { "rto_max_ms", 60000, 1000, 240000, "Greatest retransmission timeout, ms." },
+    [C_DELACK] = { "delack_ms", 25, 1, 500, "How long an acknowledgement may wait for company, ms." },
+    [C_TIME_WAIT] = { "time_wait_ms", 60000, 0, 600000, "TIME-WAIT, ms; 0: none." },
+    [C_MAX_TW] = { "max_time_waits", 8192, 0, 1000000, "Connections in TIME-WAIT; more end at once." },
+    [C_FIN_TIMEOUT] = { "fin_timeout_ms", 60000, 1, 600000, "How long a closed connection waits for the peer's FIN, ms." },
+    [C_MAX_MESSAGE] = { "max_message", 262144, 64, 1 << 28, "Longest message taken, bytes; and not over a quarter of SO_RCVBUF." },
+    [C_RMEM] = { "rmem_default", 1 << 20, 4096, 1 << 28, "SO_RCVBUF of a new socket, bytes." },
+    [C_WMEM] = { "wmem_default", 1 << 20, 4096, 1 << 28, "SO_SNDBUF of a new socket, bytes." },
+    [C_RST_RATE] = { "rst_per_sec", 1000, 0, 1000000, "Resets a second for packets without a connection." },
+    [C_KEEPIDLE] = { "keepalive_time", 7200, 1, 32767, "Seconds of silence before SO_KEEPALIVE asks." },
+    [C_KEEPINTVL] = { "keepalive_intvl", 75, 1, 32767, "Seconds between its questions." },
+    [C_KEEPCNT] = { "keepalive_probes", 9, 1, 127, "Questions without answer that end the connection." },
+    { 0 },
+};
+
+static int rmem(usk_proto_t *proto, int *sizes)
+{
+    sizes[0] = 4096;
+    sizes[1] = sizes[2] = (int)usk_proto_sysctl(proto, C_RMEM);
+    return 0;
+}
+
+static int wmem(usk_proto_t *proto, int *sizes)
+{
+    sizes[0] = 4096;
+    sizes[1] = sizes[2] = (int)usk_proto_sysctl(proto, C_WMEM);
+    return 0;
+}
+
+/* What registrations point to; freed with the code. */
+static struct kept {
+    struct kept *next;
+    struct rdp_world world;
+} *_Atomic worlds;
+static _Atomic int loaded;
+
+void usk_plugin_exit(usk_plugin_t *plugin)
+{
+    (void)plugin;
+    if (atomic_fetch_sub(&loaded, 1) > 1)
+        return;
+    for (struct kept *k = atomic_exchange(&worlds, NULL), *next; k; k = next) {
+        next = k->next;
+        free(k);
+    }
+}
+
+int usk_plugin_init(usk_plugin_t *plugin)
+{
+    static const usk_proto table = {
+        .version = USK_PROTO_VERSION,
+        .size = sizeof table,
+        .name = "RDP",
+        .socket_type = SOCK_SEQPACKET,
+        .protocol = IPPROTO_RDP,
+        .flags = USK_PROTO_V4 | USK_PROTO_V6 | USK_PROTO_DEFAULT | USK_PROTO_CONNECTIONS | USK_PROTO_NO_AUTOBIND,
+        .obj_size = sizeof(struct rdp_sock),
+        .max_header = MAX_HEADER,
+        .mib_names = counters,
+        .sysctls = sysctls,
+        .init = rdp_init,
+        .destroy = rdp_destroy,
+        .close = rdp_close,
+        .connect = rdp_connect,
+        .disconnect = rdp_disconnect,
+        .listen = rdp_listen,
+        .accept = rdp_accept,
+        .ioctl = rdp_ioctl,
+        .shutdown = rdp_shutdown,
+        .setsockopt = rdp_setsockopt,
+        .getsockopt = rdp_getsockopt,
+        .keepalive = rdp_keepalive,
+        .sendmsg = rdp_sendmsg,
+        .recvmsg = rdp_recvmsg,
+        .poll = rdp_poll,
+        .backlog_rcv = rdp_backlog_rcv,
+        .release_cb = rdp_release_cb,
+        .get_port = rdp_get_port,
+        .sysctl_wmem = wmem,
+        .sysctl_rmem = rmem,
+        .diag_destroy = rdp_diag_destroy,
+        .rcv = rdp_rcv,
+        .err = rdp_err,
+    };
+    struct kept *k = calloc(1, sizeof *k);
+    usk_proto_t *proto;
+    if (!k)
+        return -ENOMEM;
+    int r = usk_proto_register(plugin, &table, &k->world, &proto);
+    if (r < 0) {
+        free(k);
+        return r;
+    }
+    usk_random(proto, k->world.key, sizeof k->world.key);
+    k->next = atomic_load(&worlds);
+    while (!atomic_compare_exchange_weak(&worlds, &k->next, k))
+        ;
+    atomic_fetch_add(&loaded, 1);
+    return 0;
+}

@@ -1,0 +1,663 @@
+/* RDP: packets that come. Parsing, the listener with its cookies, each state's answer, data in and out of order, ICMP errors. Every
+ * packet that is dropped is counted, by a counter of ours and a drop reason of the stack's. */
+#include "rdp_int.h"
+
+static uint32_t get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
+static uint32_t get32(const uint8_t *p) { return get16(p) << 16 | get16(p + 2); }
+
+/* Reads the header of a packet. False: it is none of this version. After it every number is in its range; nothing is said of the
+ * checksum. */
+bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
+{
+    const uint8_t *p = usk_skb_header(skb, FIXED);
+    if (!p || p[12] >> 4 != VERSION)
+        return false;
+    size_t total = usk_skb_len(skb), len = (size_t)(p[12] & 15) * 4;
+    if (len < FIXED || len > MAX_HEADER || len > total || !(p = usk_skb_header(skb, len)))
+        return false;
+    memset(h, 0, sizeof *h);
+    h->from = (uint16_t)get16(p);
+    h->to = (uint16_t)get16(p + 2);
+    h->seq = get32(p + 4);
+    h->ack = get32(p + 8);
+    h->len = (uint8_t)len;
+    h->flags = p[13];
+    h->csum = (uint16_t)get16(p + 14);
+    h->window = get32(p + 16);
+    h->stamp = get32(p + 20);
+    h->echo = get32(p + 24);
+    const uint8_t *at = p + FIXED, *end = p + len;
+    if (h->from == 0 || h->to == 0)
+        return false;
+    if (h->flags & HEL) {
+        if (end - at < HELLO)
+            return false;
+        h->hello.isn = get32(at);
+        h->hello.max_msg = get32(at + 4);
+        h->hello.mss = (uint16_t)get16(at + 8);
+        at += HELLO;
+        if (h->hello.mss < MIN_MSS)
+            return false;
+    }
+    if ((end - at) % SACK != 0)
+        return false;
+    for (; at < end; at += SACK, h->sacks++) {
+        h->sack[h->sacks].start = get32(at);
+        h->sack[h->sacks].end = get32(at + 4);
+    }
+    /* What goes together: a message's bytes with nothing else; a SYN with a hello; a SYN, a FIN, a RST each alone. */
+    size_t payload = total - len;
+    bool data = payload > 0 || (h->flags & (BEG | END));
+    int alone = !!(h->flags & SYN) + !!(h->flags & FIN) + !!(h->flags & RST) + data;
+    if (alone > 1 || ((h->flags & SYN) && !(h->flags & HEL)))
+        return false;
+    /* The front of a message that is not its end has bytes; so has the middle. */
+    return !data || payload > 0 || (h->flags & END);
+}
+
+/* SipHash-2-4 of a few words (Aumasson, Bernstein): a keyed hash that nobody without the key can aim. */
+static uint64_t siphash(const uint64_t key[2], const uint64_t *word, int n)
+{
+    uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du;
+    uint64_t v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
+#define ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
+#define ROUND                                                                                                                      \
+    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, v0 += v3,              \
+     v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
+    for (int i = 0; i <= n; i++) {
+        uint64_t m = i < n ? word[i] : (uint64_t)(n * 8) << 56;
+        v3 ^= m;
+        ROUND;
+        ROUND;
+        v0 ^= m;
+    }
+    v2 ^= 0xff;
+    for (int i = 0; i < 4; i++)
+        ROUND;
+#undef ROUND
+#undef ROTATE
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+/* The listener's initial sequence number: what it would remember of a SYN, signed. Good for this tick and the next. */
+static uint32_t cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint64_t tick)
+{
+    struct rdp_world *w = usk_proto_user(s->proto);
+    uint64_t word[6] = { 0 };
+    memcpy(&word[0], local->addr, 16);
+    memcpy(&word[2], peer->addr, 16);
+    word[4] = (uint64_t)local->port << 48 | (uint64_t)peer->port << 32 | isn;
+    word[5] = tick;
+    return (uint32_t)siphash(w->key, word, 6);
+}
+
+static uint64_t tick_of(struct rdp_sock *s)
+{
+    return now_of(s) / 64000000000u;
+}
+
+static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
+{
+    usk_drop(s->proto, skb, reason);
+}
+
+/* ---- data ------------------------------------------------------------------------------------------------------ */
+
+static void ack_soon(struct rdp_sock *s)
+{
+    s->ack_pending++;
+    if (s->ack_pending >= 2 || s->quick > 0) {
+        if (s->quick > 0)
+            s->quick--;
+        rdp_send_ack(s, 0);
+    } else if (s->due[T_ACK] == 0) {
+        rdp_arm(s, T_ACK, now_of(s) + (uint64_t)setting(s, C_DELACK) * 1000000);
+    }
+}
+
+/* The peer's FIN has come in its turn. */
+static void fin_in(struct rdp_sock *s)
+{
+    s->fin_got = true;
+    s->rcv_nxt++;
+    switch (state_of(s)) {
+    case ESTABLISHED: rdp_state(s, CLOSE_WAIT); break;
+    case FIN_WAIT1: rdp_state(s, CLOSING); break;
+    case FIN_WAIT2:
+        rdp_send_ack(s, 0);
+        usk_wake(sk_of(s), WAKE_ALL);
+        rdp_time_wait(s);
+        return;
+    }
+    rdp_send_ack(s, 0);
+    usk_wake(sk_of(s), WAKE_IN | POLLRDHUP);
+}
+
+/* The next packet in order joins what the program reads. Takes `g`. False: the peer breaks the protocol, the connection is gone. */
+static bool append(struct rdp_sock *s, struct rdp_seg *g)
+{
+    if (before(g->seq, s->rcv_nxt)) {
+        /* Cut otherwise when it was sent again: the front is here already. */
+        uint32_t old = s->rcv_nxt - g->seq;
+        uint32_t pull = min32(old, g->len);
+        usk_skb_pull(g->skb, pull);
+        g->len -= pull;
+        g->seq = s->rcv_nxt;
+        g->flags &= (uint8_t)~BEG;
+    }
+    uint32_t len = (g->flags & BEG) ? g->len : s->cur_len + g->len;
+    bool misfit = (g->flags & FIN) ? s->mid : !!(g->flags & BEG) == s->mid || len > s->max_msg || len < g->len;
+    if (misfit) {
+        rdp_seg_free(s, g, false);
+        count(s, IN_ERRS);
+        rdp_abort(s, EPROTO, true);
+        return false;
+    }
+    if (g->flags & FIN) {
+        rdp_seg_free(s, g, false);
+        fin_in(s);
+        return state_of(s) != CLOSED;
+    }
+    s->rcv_nxt = g->end;
+    s->adv_left -= min32(s->adv_left, seg_cost(g));
+    s->in_mem += usk_skb_truesize(g->skb);
+    s->bytes_in += g->len;
+    s->cur_len = len;
+    s->mid = !(g->flags & END);
+    rdp_list_insert(&s->in, NULL, g);
+    if (g->flags & END) {
+        s->whole++;
+        s->msgs_in++;
+        count(s, IN_MSGS);
+        usk_wake(sk_of(s), WAKE_IN);
+    }
+    return true;
+}
+
+/* Whether the buffer takes a packet. What lies beyond holes gives way to what is next; and the message the program waits for may
+ * always be finished. */
+static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
+{
+    int64_t limit = usk_rcvbuf(s->o), size = usk_skb_truesize(skb);
+    if (usk_rmem(s->o) + size <= limit)
+        return true;
+    while (next && s->ofo.last && usk_rmem(s->o) + size > limit) {
+        struct rdp_seg *last = s->ofo.last;
+        rdp_list_remove(&s->ofo, last);
+        rdp_seg_free(s, last, false);
+        count(s, OFO_PRUNED);
+    }
+    return next && (s->whole == 0 || usk_rmem(s->o) + size <= limit);
+}
+
+/* Keeps a packet that is beyond a hole. Takes `g`. */
+static void keep_for_later(struct rdp_sock *s, struct rdp_seg *g)
+{
+    struct rdp_seg *after_this = s->ofo.last;
+    while (after_this && after(after_this->seq, g->seq))
+        after_this = after_this->prev;
+    if (after_this && !before(after_this->end, g->end)) {
+        count(s, IN_DUPS);
+        rdp_seg_free(s, g, false);
+        return;
+    }
+    struct rdp_seg *next = after_this ? after_this->next : s->ofo.first;
+    while (next && !after(next->end, g->end)) {
+        struct rdp_seg *gone = next;
+        next = next->next;
+        rdp_list_remove(&s->ofo, gone);
+        rdp_seg_free(s, gone, false);
+    }
+    s->ofo_recent = g->seq;
+    count(s, OFO_QUEUED);
+    rdp_list_insert(&s->ofo, next, g);
+}
+
+/* What of a packet takes sequence numbers. Takes `skb`, whose header is off. False: the connection is gone. */
+static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
+{
+    uint32_t len = (uint32_t)usk_skb_len(skb);
+    uint32_t end = h->seq + len + !!(h->flags & END) + !!(h->flags & FIN);
+    bool data = len > 0 || (h->flags & END);
+    if (end == h->seq) {
+        usk_skb_free(skb);
+        return true;
+    }
+    if (!after(end, s->rcv_nxt)) {
+        count(s, IN_DUPS);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_send_ack(s, 0);
+        return true;
+    }
+    if (data && usk_sock_flag(s->o, USK_FLAG_DEAD)) {
+        /* Nobody will read it: the peer learns that (RFC 1122 §4.2.2.13). */
+        discard(s, skb, USK_DROP_STATE);
+        rdp_abort(s, 0, true);
+        return false;
+    }
+    if (s->fin_got || after(end - !!(h->flags & FIN), s->edge)) {
+        count(s, BEYOND_WINDOW);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_challenge(s);
+        return true;
+    }
+    bool next = !after(h->seq, s->rcv_nxt);
+    struct rdp_seg *g = room_for(s, skb, next) ? calloc(1, sizeof *g) : NULL;
+    if (!g || usk_rmem_charge(s->o, skb) < 0) {
+        free(g);
+        count(s, RCV_FULL);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_send_ack(s, 0);
+        return true;
+    }
+    g->skb = skb;
+    g->seq = h->seq;
+    g->end = end;
+    g->len = len;
+    g->flags = h->flags & (BEG | END | FIN);
+    if (!next) {
+        keep_for_later(s, g);
+        rdp_send_ack(s, 0);
+        return true;
+    }
+    bool filled = s->ofo.first != NULL;
+    if (!append(s, g))
+        return false;
+    while ((g = s->ofo.first) && !after(g->seq, s->rcv_nxt)) {
+        rdp_list_remove(&s->ofo, g);
+        if (!after(g->end, s->rcv_nxt))
+            rdp_seg_free(s, g, false);
+        else if (!append(s, g))
+            return false;
+    }
+    if (filled)
+        rdp_send_ack(s, 0);
+    else if (data && state_of(s) != TIME_WAIT)
+        ack_soon(s);
+    return true;
+}
+
+/* ---- connections ----------------------------------------------------------------------------------------------- */
+
+static void hello(struct rdp_sock *s, const struct rdp_head *h)
+{
+    s->peer_max_msg = h->hello.max_msg;
+    s->peer_mss = min32(h->hello.mss, MAX_MSS);
+}
+
+/* Every packet but SYN and RST of a connection that both know of. Takes `skb`. */
+static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
+{
+    uint64_t now = now_of(s);
+    s->segs_in++;
+    if ((h->flags & SYN) || !(h->flags & ACK) || after(h->seq, s->edge + 1) || before(h->seq, s->rcv_nxt - (1u << 30))) {
+        if (!(h->flags & RST)) {
+            if (state_of(s) == TIME_WAIT && (h->flags & (SYN | ACK)) == SYN && (int32_t)(h->stamp - s->ts_recent) > 0) {
+                /* A new connection of the same ends, later than all of the old one (RFC 1122 §4.2.2.13): the listener gets the
+                 * next SYN. */
+                discard(s, skb, USK_DROP_STATE);
+                rdp_finish(s);
+                return;
+            }
+            bool again = (h->flags & (SYN | ACK)) == (SYN | ACK) && h->seq == s->irs;
+            discard(s, skb, USK_DROP_STATE);
+            /* The answer to our hello once more: ours to it was lost. */
+            if (again && !s->confirmed)
+                rdp_send_ack(s, PRB);
+            else
+                rdp_challenge(s);
+            return;
+        }
+    }
+    if (h->flags & RST) {
+        bool exact = h->seq == s->rcv_nxt;
+        count(s, IN_RSTS);
+        discard(s, skb, USK_DROP_STATE);
+        /* In TIME-WAIT it would only cut the wait short (RFC 1337). */
+        if (exact && state_of(s) != TIME_WAIT)
+            rdp_abort(s, state_of(s) == CLOSE_WAIT ? EPIPE : ECONNRESET, false);
+        else if (!exact && !before(h->seq, s->rcv_nxt) && !after(h->seq, s->edge))
+            rdp_challenge(s);
+        return;
+    }
+    /* From another turn of the sequence numbers (RFC 7323 §5); the memory is good for 20 minutes. */
+    if ((int32_t)(h->stamp - s->ts_recent) < 0 && now - s->ts_recent_at < 1200000000000u) {
+        count(s, OLD_STAMPS);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_challenge(s);
+        return;
+    }
+    if (after(h->ack, s->snd_nxt) || before(h->ack, s->snd_una - (1u << 30))) {
+        count(s, BAD_ACKS);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_challenge(s);
+        return;
+    }
+    if (!after(h->seq, s->last_ack_sent)) {
+        s->ts_recent = h->stamp;
+        s->ts_recent_at = now;
+    }
+    s->last_rcv = now;
+    s->keep_probes = 0;
+    if (!s->confirmed) {
+        /* It answers without SYN: it knows of us. */
+        s->confirmed = true;
+        rdp_set_mss(s);
+        if (s->packets_out == 0 && !s->unsent)
+            rdp_disarm(s, T_RTX);
+        s->backoff = 0;
+    }
+    rdp_ack(s, h);
+    if (s->fin_queued && s->snd_una == s->write_seq) {
+        switch (state_of(s)) {
+        case FIN_WAIT1:
+            rdp_state(s, FIN_WAIT2);
+            if (usk_sock_flag(s->o, USK_FLAG_DEAD))
+                rdp_arm(s, T_END, now + (uint64_t)setting(s, C_FIN_TIMEOUT) * 1000000);
+            usk_wake(sk_of(s), WAKE_ALL);
+            break;
+        case CLOSING:
+            usk_skb_free(skb);
+            rdp_time_wait(s);
+            return;
+        case LAST_ACK:
+            usk_skb_free(skb);
+            rdp_finish(s);
+            return;
+        }
+    }
+    bool asked = h->flags & PRB;
+    if (state_of(s) == TIME_WAIT) {
+        /* The peer did not get our last word: the wait begins again. */
+        if ((h->flags & FIN) || usk_skb_len(skb) > h->len) {
+            rdp_challenge(s);
+            rdp_arm(s, T_END, now + (uint64_t)setting(s, C_TIME_WAIT) * 1000000);
+        }
+        discard(s, skb, USK_DROP_STATE);
+        return;
+    }
+    usk_skb_pull(skb, h->len);
+    uint64_t sent = s->segs_out;
+    if (!data_in(s, h, skb) || state_of(s) == TIME_WAIT)
+        return;
+    rdp_push(s);
+    if (asked && s->segs_out == sent)
+        rdp_send_ack(s, 0);
+}
+
+static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
+{
+    bool ours = (h->flags & ACK) && h->ack == s->iss + 1;
+    s->segs_in++;
+    if (h->flags & RST) {
+        count(s, IN_RSTS);
+        discard(s, skb, USK_DROP_STATE);
+        if (ours) {
+            count(s, ATTEMPT_FAILS);
+            rdp_abort(s, ECONNREFUSED, false);
+        }
+        return;
+    }
+    if (((h->flags & ACK) && !ours) || !(h->flags & SYN)) {
+        /* Of an older connection between the same ends. */
+        usk_packet_info_t info = { 0 };
+        usk_peer(s->o, &info.src);
+        usk_local(s->o, &info.dst);
+        if ((h->flags & ACK) && !ours)
+            rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+        discard(s, skb, USK_DROP_STATE);
+        return;
+    }
+    usk_skb_free(skb);
+    hello(s, h);
+    s->irs = h->seq;
+    s->rcv_nxt = s->last_ack_sent = h->seq + 1;
+    s->edge = s->rcv_nxt;
+    s->ts_recent = h->stamp;
+    s->ts_recent_at = now_of(s);
+    if (!ours) {
+        /* Both called at once: each answers, and the answers connect. */
+        rdp_send_syn(s, true);
+        return;
+    }
+    s->snd_una = s->iss + 1;
+    s->snd_wnd = h->window;
+    if (s->backoff == 0)
+        rdp_rtt(s, rdp_stamp(s) - h->echo);
+    s->backoff = 0;
+    rdp_established(s);
+    rdp_send_ack(s, PRB);
+    rdp_rearm(s);
+    rdp_push(s);
+}
+
+/* A SYN is answered, and forgotten: the number of our answer is a cookie, and the caller repeats its hello until we know it. */
+static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_addr_t *peer, const usk_addr_t *local)
+{
+    uint32_t iss = cookie(s, local, peer, h->seq, tick_of(s));
+    uint32_t offer = rdp_offer(s);
+    struct rdp_head a = {
+        .from = h->to, .to = h->from, .seq = iss, .ack = h->seq + 1, .window = offer, .flags = SYN | ACK | HEL,
+        .len = FIXED + HELLO, .stamp = (uint32_t)(now_of(s) / 1000) + iss, .echo = h->stamp,
+        .hello = { .isn = iss, .max_msg = rdp_max_message(s), .mss = s->user_mss ? (uint16_t)s->user_mss : MAX_MSS },
+    };
+    usk_skb_t *skb = usk_skb_new();
+    uint8_t *p = usk_skb_push(skb, a.len);
+    if (!p) {
+        usk_skb_free(skb);
+        return;
+    }
+    rdp_put_head(p, &a);
+    uint32_t csum = usk_csum_fold(usk_csum(p, a.len, usk_csum_pseudo(local, peer, IPPROTO_RDP, a.len)));
+    p[14] = (uint8_t)(csum >> 8);
+    p[15] = (uint8_t)csum;
+    usk_packet_info_t info = { .src = *peer, .dst = *local };
+    count(s, OUT_SEGS);
+    usk_reply(s->proto, &info, skb);
+}
+
+/* A cookie comes back: the connection exists from here. Takes `skb`. */
+static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+{
+    uint32_t iss = h->ack - 1, isn = h->hello.isn;
+    uint64_t tick = tick_of(s);
+    /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
+    if (cookie(s, local, peer, isn, tick) != iss && (tick == 0 || cookie(s, local, peer, isn, tick - 1) != iss)) {
+        usk_packet_info_t info = { .src = *peer, .dst = *local };
+        count(s, BAD_COOKIES);
+        rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+        discard(s, skb, USK_DROP_STATE);
+        return;
+    }
+    usk_sock_t *child = usk_new_child(s->o);
+    if (!child) {
+        count(s, LISTEN_OVERFLOWS);
+        discard(s, skb, USK_DROP_STATE);
+        return;
+    }
+    usk_owned_t o;
+    usk_lock_sock(child, &o);
+    struct rdp_sock *c = rdp_of(&o);
+    c->user_mss = s->user_mss;
+    c->keepidle = s->keepidle;
+    c->keepintvl = s->keepintvl;
+    c->keepcnt = s->keepcnt;
+    c->user_timeout = s->user_timeout;
+    rdp_cong_set(c, rdp_cong_name(s));
+    c->iss = iss;
+    c->irs = isn;
+    c->snd_una = c->snd_nxt = c->write_seq = c->recover = iss + 1;
+    c->rcv_nxt = c->last_ack_sent = isn + 1;
+    c->max_msg = rdp_max_message(s);
+    c->adv = c->adv_left = rdp_offer(s);
+    c->edge = c->rcv_nxt + c->adv;
+    c->ts_recent = h->stamp;
+    c->ts_recent_at = now_of(c);
+    c->snd_wnd = h->window;
+    c->confirmed = true;
+    hello(c, h);
+    int r = usk_set_ends(&o, local, peer);
+    if (r == 0)
+        r = usk_route_connect(&o, peer);
+    if (r == 0)
+        r = usk_hash(&o);
+    if (r == 0) {
+        rdp_rtt(c, rdp_stamp(c) - h->echo);
+        rdp_established(c);
+        r = usk_accept_push(s->o, child);
+    }
+    if (r < 0) {
+        /* No memory of it stays; the caller sends its hello again. */
+        count(s, LISTEN_OVERFLOWS);
+        discard(s, skb, USK_DROP_STATE);
+        rdp_list_free(c, &c->in, false);
+        usk_done(&o);
+    } else {
+        count(s, PASSIVE_OPENS);
+        synchronized(c, h, skb);
+    }
+    usk_release_sock(&o);
+    usk_sock_put(child);
+}
+
+static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+{
+    uint32_t most = 0;
+    bool full = usk_accept_len(s->o, &most) > most;
+    bool call = (h->flags & (SYN | ACK | RST)) == SYN, answer = (h->flags & (ACK | HEL | SYN | RST)) == (ACK | HEL);
+    if ((call || answer) && full) {
+        count(s, LISTEN_OVERFLOWS);
+        discard(s, skb, USK_DROP_STATE);
+    } else if (call) {
+        listen_syn(s, h, peer, local);
+        usk_skb_free(skb);
+    } else if (answer) {
+        listen_ack(s, h, skb, peer, local);
+    } else {
+        usk_packet_info_t info = { .src = *peer, .dst = *local };
+        rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+        discard(s, skb, USK_DROP_NO_SOCKET);
+    }
+}
+
+/* ---- from IP --------------------------------------------------------------------------------------------------- */
+
+/* Both ends of a packet, on its way to its sock. */
+struct ends {
+    usk_addr_t peer, local;
+};
+_Static_assert(sizeof(struct ends) <= USK_SKB_CB, "the ends fit a packet's notes");
+
+void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+{
+    struct rdp_head h;
+    usk_proto_count(proto, IN_SEGS, 1);
+    if (info->not_unicast || !rdp_parse(skb, &h)) {
+        usk_proto_count(proto, IN_ERRS, 1);
+        usk_drop(proto, skb, USK_DROP_HEADER);
+        return;
+    }
+    size_t len = usk_skb_len(skb);
+    struct ends e = { .peer = info->src, .local = info->dst };
+    e.peer.port = h.from;
+    e.local.port = h.to;
+    uint32_t pseudo = usk_csum_pseudo(&e.peer, &e.local, IPPROTO_RDP, (uint32_t)len);
+    if (!usk_skb_csum_unnecessary(skb) && usk_csum_fold(usk_skb_csum(skb, 0, len, pseudo)) != 0) {
+        usk_proto_count(proto, IN_CSUM_ERRS, 1);
+        usk_drop(proto, skb, USK_DROP_CSUM);
+        return;
+    }
+    usk_sock_t *sk = usk_proto_lookup(proto, &e.local, &e.peer, info->ifindex);
+    if (!sk) {
+        rdp_reply_rst(proto, &h, len - h.len, info);
+        usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+        return;
+    }
+    memcpy(usk_skb_cb(skb), &e, sizeof e);
+    usk_deliver(sk, skb);
+    usk_sock_put(sk);
+}
+
+/* An ICMP error on its way to its sock: as a packet of version 0, which never comes from the wire (rdp_parse). */
+struct note {
+    uint8_t head[FIXED];
+    int error, fatal;
+    uint32_t seq, mtu;
+};
+
+void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e)
+{
+    const uint8_t *p = e->quoted;
+    if (e->quoted_len < 8)
+        return;
+    usk_addr_t local = e->src, peer = e->dst;
+    local.port = (uint16_t)get16(p);
+    peer.port = (uint16_t)get16(p + 2);
+    usk_sock_t *sk = usk_proto_lookup(proto, &local, &peer, e->ifindex);
+    if (!sk) {
+        usk_proto_count(proto, BAD_ICMPS, 1);
+        return;
+    }
+    struct note n = { .error = e->error, .fatal = e->fatal, .seq = get32(p + 4), .mtu = e->info };
+    usk_skb_t *skb = usk_skb_new();
+    usk_skb_append(skb, &n, sizeof n);
+    usk_deliver(sk, skb);
+    usk_sock_put(sk);
+}
+
+/* An ICMP error counts when it quotes what is in flight: who guesses it sees our packets (RFC 5927 §4.1). */
+static void icmp(struct rdp_sock *s, const struct note *n)
+{
+    bool calling = state_of(s) == SYN_SENT;
+    bool plausible = calling ? n->seq == s->iss : !before(n->seq, s->snd_una) && before(n->seq, s->snd_nxt);
+    if (state_of(s) == LISTEN || state_of(s) == CLOSED || !plausible) {
+        count(s, BAD_ICMPS);
+    } else if (n->error == EMSGSIZE) {
+        uint32_t mss = s->mss;
+        usk_update_pmtu(s->o, n->mtu);
+        rdp_set_mss(s);
+        if (s->mss >= mss || calling)
+            return;
+        /* What was too long did not arrive, and the path is not congested: again, shorter, without a smaller window. */
+        for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
+            if (g->len <= s->mss || (g->marks & SACKED))
+                continue;
+            s->lost_out += !(g->marks & LOST);
+            s->retrans_out -= !!(g->marks & RETRANS);
+            g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
+            rdp_off_flight(s, g);
+        }
+        rdp_push(s);
+    } else if (calling && n->fatal) {
+        count(s, ATTEMPT_FAILS);
+        rdp_abort(s, n->error, false);
+    } else {
+        s->soft_error = n->error;
+    }
+}
+
+void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
+{
+    struct rdp_sock *s = rdp_of(o);
+    struct rdp_head h;
+    if (!rdp_parse(skb, &h)) {
+        struct note n;
+        if (usk_skb_copy(skb, 0, &n, sizeof n) == sizeof n)
+            icmp(s, &n);
+        usk_skb_free(skb);
+        return;
+    }
+    struct ends e;
+    memcpy(&e, usk_skb_cb(skb), sizeof e);
+    switch (state_of(s)) {
+    case LISTEN: listening(s, &h, skb, &e.peer, &e.local); break;
+    case SYN_SENT: syn_sent(s, &h, skb); break;
+    case CLOSED: {
+        usk_packet_info_t info = { .src = e.peer, .dst = e.local };
+        rdp_reply_rst(s->proto, &h, usk_skb_len(skb) - h.len, &info);
+        discard(s, skb, USK_DROP_NO_SOCKET);
+        break;
+    }
+    default: synchronized(s, &h, skb);
+    }
+}

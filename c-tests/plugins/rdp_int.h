@@ -1,0 +1,215 @@
+/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come; rdp_out.c: packets
+ * that go, timers; rdp_loss.c: what an acknowledgement says about loss, round trips and the congestion window; rdp_msg.c: messages of
+ * the program. */
+#ifndef RDP_INT_H
+#define RDP_INT_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <usersock.h>
+#include "rdp.h"
+
+enum { VERSION = 1, FIXED = 28, HELLO = 12, SACK = 8, MAX_SACKS = 3, MAX_HEADER = FIXED + MAX_SACKS * SACK };
+
+/* Flags of a packet. */
+enum { SYN = 1, ACK = 2, FIN = 4, RST = 8, BEG = 16, END = 32, PRB = 64, HEL = 128 };
+
+/* What a packet costs of a window beside its payload: its bookkeeping at the receiver. */
+enum { COST = 640 };
+
+enum { MIN_MSS = 64, MAX_MSS = 65000, MIN_CWND = 2, INITIAL_CWND = 10 };
+
+/* States, by TCP's numbers. */
+enum {
+    ESTABLISHED = 1, SYN_SENT = 2, FIN_WAIT1 = 4, FIN_WAIT2 = 5, TIME_WAIT = 6, CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, LISTEN = 10,
+    CLOSING = 11,
+};
+
+/* Timers of a sock, which are also bits of release_cb. */
+enum { T_RTX, T_ACK, T_KEEP, T_END, T_RACK, TIMERS };
+
+enum {
+    IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS, ATTEMPT_FAILS, ESTAB_RESETS,
+    ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW, OLD_STAMPS, BAD_ACKS,
+    CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS, BAD_ICMPS, TW_OVERFLOWS, IN_MSGS, OUT_MSGS,
+};
+
+enum {
+    C_CONGESTION, C_RETRIES, C_SYN_RETRIES, C_RTO_MIN, C_RTO_MAX, C_DELACK, C_TIME_WAIT, C_MAX_TW, C_FIN_TIMEOUT, C_MAX_MESSAGE, C_RMEM,
+    C_WMEM, C_RST_RATE, C_KEEPIDLE, C_KEEPINTVL, C_KEEPCNT,
+};
+
+/* A packet's header as numbers. */
+struct rdp_head {
+    uint16_t from, to, csum;
+    uint32_t seq, ack, window, stamp, echo;
+    uint8_t flags, len; /* len: bytes of header, options included */
+    struct {
+        uint32_t isn, max_msg;
+        uint16_t mss;
+    } hello;
+    int sacks;
+    struct {
+        uint32_t start, end;
+    } sack[MAX_SACKS];
+};
+
+/* A packet in a queue of a sock. Sequence numbers count a byte of payload, an END, a SYN and a FIN as one each. */
+struct rdp_seg {
+    struct rdp_seg *next, *prev;   /* in the queue, by sequence */
+    struct rdp_seg *tnext, *tprev; /* in flight, by time of sending */
+    usk_skb_t *skb;                /* payload alone; null: none */
+    uint32_t seq, end, len, sum;   /* len: payload bytes; sum: their checksum, unfolded */
+    uint64_t sent;                 /* when last; ns */
+    uint8_t flags;                 /* of the packet: BEG, END, FIN */
+    uint8_t marks;                 /* of the scoreboard */
+};
+enum { SACKED = 1, LOST = 2, RETRANS = 4, EVER_RETRANS = 8 };
+
+struct rdp_list {
+    struct rdp_seg *first, *last;
+};
+
+struct rdp_sock {
+    usk_owned_t *o; /* the owner's, while a call runs: set at each entry */
+    usk_proto_t *proto;
+    bool bound, accepted, fin_queued, fin_got, counted, in_tw, confirmed, nospace, mid, was; /* was: connected, once; accepted: by a program; mid: `in` ends inside a message */
+    uint16_t user_port; /* bind(2)'s */
+
+    /* Sending: segs from first to before `unsent` are in flight. */
+    struct rdp_list out;
+    struct rdp_seg *unsent;
+    struct rdp_seg *sent_first, *sent_last; /* in flight and not sacked, by time of sending */
+    uint32_t iss, snd_una, snd_nxt, write_seq;
+    uint32_t snd_wnd, cost_out; /* the peer's window, and what is in flight of it */
+    uint32_t wnd_stamp;         /* of the packet that told it */
+    uint32_t peer_max_msg, mss, user_mss, peer_mss, pmtu;
+    uint32_t packets_out, sacked_out, lost_out, retrans_out;
+    uint32_t stamp_base;
+
+    /* Loss, round trips, congestion. */
+    uint32_t srtt, rttvar, rto, min_rtt; /* us */
+    uint64_t rack_sent, rack_rtt; /* ns: when the latest packet known to have arrived was sent, and its round trip */
+    uint32_t rack_end, recover;
+    int recovery; /* 0 open, 1 fast, 2 timeout */
+    uint32_t cwnd, cwnd_count, ssthresh;
+    bool cwnd_limited;
+    uint64_t last_send;
+    int backoff, probes, soft_error;
+    uint64_t unacked_since;
+
+    /* Receiving. */
+    struct rdp_list in, ofo; /* in order; beyond a hole */
+    uint32_t irs, rcv_nxt, last_ack_sent;
+    uint32_t edge, adv, adv_left; /* the window's right end; the last offer, and what is left of it */
+    uint32_t in_mem;              /* truesize of `in` */
+    uint32_t max_msg, cur_len; /* the longest message taken; bytes so far of the one at the end of `in` */
+    uint32_t whole;            /* messages in `in` that are complete */
+    uint32_t ofo_recent;       /* in the block to be told first */
+    uint32_t ts_recent;
+    uint64_t ts_recent_at;
+    int ack_pending, quick;
+
+    uint64_t due[TIMERS];
+    uint64_t last_rcv, challenge_at;
+    int challenges;
+    int keepidle, keepintvl, keepcnt, keep_probes, user_timeout; /* s, s, -, -, ms; 0: the sysctl's */
+    uint64_t segs_out, segs_in, bytes_out, bytes_in, msgs_out, msgs_in, retrans, timeouts;
+};
+
+/* Of a registration. */
+struct rdp_world {
+    uint64_t key[2]; /* for cookies */
+    _Atomic uint64_t rst_second;
+    _Atomic uint32_t rsts;
+    _Atomic int time_waits;
+};
+
+static inline bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
+static inline bool after(uint32_t a, uint32_t b) { return before(b, a); }
+static inline uint32_t min32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static inline uint32_t max32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+static inline uint64_t min64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint32_t seg_cost(const struct rdp_seg *g) { return g->len + COST; }
+
+static inline usk_sock_t *sk_of(struct rdp_sock *s) { return usk_owned_sock(s->o); }
+static inline uint64_t now_of(struct rdp_sock *s) { return usk_owned_now(s->o); }
+static inline int64_t setting(struct rdp_sock *s, int which) { return usk_proto_sysctl(s->proto, (uint32_t)which); }
+static inline void count(struct rdp_sock *s, int which) { usk_proto_count(s->proto, (uint32_t)which, 1); }
+static inline int state_of(struct rdp_sock *s) { return usk_sock_state(sk_of(s)); }
+
+/* The protocol's memory of an owned sock, with the owner noted. */
+static inline struct rdp_sock *rdp_of(usk_owned_t *o)
+{
+    struct rdp_sock *s = usk_private(o);
+    s->o = o;
+    return s;
+}
+
+/* rdp.c */
+enum { WAKE_IN = POLLIN | 0x40, WAKE_OUT = POLLOUT | 0x100, WAKE_ALL = 0x7fffffff };
+void rdp_state(struct rdp_sock *s, int state);
+void rdp_finish(struct rdp_sock *s);
+void rdp_abort(struct rdp_sock *s, int err, bool tell);
+void rdp_established(struct rdp_sock *s);
+void rdp_time_wait(struct rdp_sock *s);
+void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending);
+void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending);
+void rdp_list_insert(struct rdp_list *l, struct rdp_seg *before_this, struct rdp_seg *g);
+void rdp_list_remove(struct rdp_list *l, struct rdp_seg *g);
+void rdp_connection_init(struct rdp_sock *s);
+uint32_t rdp_max_message(struct rdp_sock *s);
+
+/* rdp_in.c */
+bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
+void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info);
+void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
+void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e);
+
+/* rdp_out.c */
+void rdp_put_head(uint8_t *p, const struct rdp_head *h);
+void rdp_push(struct rdp_sock *s);
+void rdp_send_syn(struct rdp_sock *s, bool with_ack);
+void rdp_send_ack(struct rdp_sock *s, int flags);
+void rdp_send_rst(struct rdp_sock *s);
+void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
+void rdp_challenge(struct rdp_sock *s);
+bool rdp_resend(struct rdp_sock *s);
+void rdp_rearm(struct rdp_sock *s);
+void rdp_arm(struct rdp_sock *s, int timer, uint64_t at);
+void rdp_disarm(struct rdp_sock *s, int timer);
+void rdp_keepalive_arm(struct rdp_sock *s);
+void rdp_release_cb(usk_owned_t *o, uint32_t bits);
+uint32_t rdp_offer(struct rdp_sock *s);
+void rdp_set_mss(struct rdp_sock *s);
+uint32_t rdp_stamp(struct rdp_sock *s);
+void rdp_queue_fin(struct rdp_sock *s);
+void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g);
+void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g);
+
+/* rdp_loss.c */
+void rdp_rtt(struct rdp_sock *s, uint32_t us);
+void rdp_ack(struct rdp_sock *s, const struct rdp_head *h);
+void rdp_rack_detect(struct rdp_sock *s);
+void rdp_timeout(struct rdp_sock *s);
+uint32_t rdp_pipe(const struct rdp_sock *s);
+bool rdp_cong_set(struct rdp_sock *s, const char *name);
+const char *rdp_cong_name(const struct rdp_sock *s);
+void rdp_cong_init(struct rdp_sock *s);
+
+/* rdp_msg.c */
+ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg);
+ptrdiff_t rdp_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg);
+uint32_t rdp_poll(usk_sock_t *sk);
+int rdp_ioctl(usk_sock_t *sk, unsigned long request, int *value);
+
+#endif

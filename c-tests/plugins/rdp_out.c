@@ -1,0 +1,554 @@
+/* RDP: packets that go. The write loop, acknowledgements, SYN and RST, and the timers that send again. */
+#include "rdp_int.h"
+
+void rdp_arm(struct rdp_sock *s, int timer, uint64_t at)
+{
+    s->due[timer] = at;
+    usk_timer_arm(s->o, (uint32_t)timer, at);
+}
+
+void rdp_disarm(struct rdp_sock *s, int timer)
+{
+    if (s->due[timer] != 0)
+        usk_timer_cancel(s->o, (uint32_t)timer);
+    s->due[timer] = 0;
+}
+
+/* Our clock as the packets carry it: microseconds from a random origin, which both the stateless listener and its child know. */
+uint32_t rdp_stamp(struct rdp_sock *s)
+{
+    return (uint32_t)(now_of(s) / 1000) + s->iss;
+}
+
+static void put16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    put16(p, v >> 16);
+    put16(p + 2, v & 0xffff);
+}
+
+/* Writes h->len bytes, checksum field zero. */
+void rdp_put_head(uint8_t *p, const struct rdp_head *h)
+{
+    put16(p, h->from);
+    put16(p + 2, h->to);
+    put32(p + 4, h->seq);
+    put32(p + 8, h->ack);
+    p[12] = (uint8_t)(VERSION << 4 | h->len / 4);
+    p[13] = h->flags;
+    put16(p + 14, 0);
+    put32(p + 16, h->window);
+    put32(p + 20, h->stamp);
+    put32(p + 24, h->echo);
+    uint8_t *at = p + FIXED;
+    if (h->flags & HEL) {
+        put32(at, h->hello.isn);
+        put32(at + 4, h->hello.max_msg);
+        put16(at + 8, h->hello.mss);
+        put16(at + 10, 0);
+        at += HELLO;
+    }
+    for (int i = 0; i < h->sacks; i++, at += SACK) {
+        put32(at, h->sack[i].start);
+        put32(at + 4, h->sack[i].end);
+    }
+}
+
+/* The window to offer: half of what SO_RCVBUF leaves, since a packet may take twice its cost in pages. Never less than what is left of
+ * the last offer; and while the program has no whole message to read, enough for the one that is coming. */
+uint32_t rdp_offer(struct rdp_sock *s)
+{
+    enum { LEAST = 2 * (1500 + COST) };
+    int64_t room = ((int64_t)usk_rcvbuf(s->o) - s->in_mem) / 2;
+    if (room < LEAST)
+        room = s->whole == 0 ? LEAST : 0;
+    return max32((uint32_t)room, s->adv_left);
+}
+
+/* What every packet of the connection says: ends, acknowledgement, window, times; and our hello until the peer is known to have it. */
+static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
+{
+    usk_addr_t local, peer;
+    usk_local(s->o, &local);
+    usk_peer(s->o, &peer);
+    memset(h, 0, sizeof *h);
+    h->from = local.port;
+    h->to = peer.port;
+    h->flags = (uint8_t)flags;
+    h->len = FIXED;
+    h->stamp = rdp_stamp(s);
+    if (!s->confirmed) {
+        h->flags |= HEL;
+        h->len += HELLO;
+        h->hello.isn = s->iss;
+        h->hello.max_msg = s->max_msg;
+        h->hello.mss = s->user_mss ? (uint16_t)s->user_mss : MAX_MSS;
+    }
+    if (flags & ACK) {
+        uint32_t offer = rdp_offer(s);
+        h->ack = s->rcv_nxt;
+        h->window = offer;
+        h->echo = s->ts_recent;
+        s->adv = s->adv_left = offer;
+        if (after(s->rcv_nxt + offer, s->edge))
+            s->edge = s->rcv_nxt + offer;
+        s->last_ack_sent = s->rcv_nxt;
+        s->ack_pending = 0;
+        rdp_disarm(s, T_ACK);
+    }
+}
+
+/* Blocks of what lies beyond holes, the one that grew last first (RFC 2018's order), at most `max`. */
+static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
+{
+    int n = 0;
+    uint32_t start = 0, end = 0;
+    for (struct rdp_seg *g = s->ofo.first; g; g = g->next) {
+        if (g == s->ofo.first || after(g->seq, end)) {
+            start = g->seq;
+            end = g->end;
+        } else if (after(g->end, end)) {
+            end = g->end;
+        }
+        if (g->next && !after(g->next->seq, end))
+            continue;
+        bool recent = !before(s->ofo_recent, start) && before(s->ofo_recent, end);
+        int at = n;
+        if (recent && max > 0) {
+            int keep = n < max ? n : max - 1;
+            memmove(&h->sack[1], &h->sack[0], (size_t)keep * sizeof h->sack[0]);
+            n = keep;
+            at = 0;
+        } else if (n >= max) {
+            continue;
+        }
+        h->sack[at].start = start;
+        h->sack[at].end = end;
+        n++;
+    }
+    h->sacks = n;
+    h->len = (uint8_t)(h->len + n * SACK);
+}
+
+/* Puts the header before the payload, sums both, sends. Takes `skb`. `sum`: the payload's. */
+static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint32_t payload, uint32_t sum)
+{
+    usk_addr_t local, peer;
+    usk_local(s->o, &local);
+    usk_peer(s->o, &peer);
+    uint8_t *p = usk_skb_push(skb, h->len);
+    if (!p) {
+        usk_skb_free(skb);
+        return -ENOBUFS;
+    }
+    rdp_put_head(p, h);
+    /* Two sums of 32 bits together: the carry goes round. */
+    uint64_t both = (uint64_t)usk_csum(p, h->len, sum) + usk_csum_pseudo(&local, &peer, IPPROTO_RDP, h->len + payload);
+    put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
+    s->segs_out++;
+    s->last_send = now_of(s);
+    count(s, OUT_SEGS);
+    return usk_xmit(s->o, skb);
+}
+
+void rdp_send_syn(struct rdp_sock *s, bool with_ack)
+{
+    struct rdp_head h;
+    fill(s, &h, with_ack ? SYN | ACK : SYN);
+    h.seq = s->iss;
+    h.window = rdp_offer(s);
+    transmit(s, usk_skb_new(), &h, 0, 0);
+}
+
+/* A packet without data; `flags`: PRB, to be answered at once. */
+void rdp_send_ack(struct rdp_sock *s, int flags)
+{
+    struct rdp_head h;
+    fill(s, &h, ACK | flags);
+    h.seq = s->snd_nxt;
+    add_sacks(s, &h, (MAX_HEADER - h.len) / SACK);
+    transmit(s, usk_skb_new(), &h, 0, 0);
+}
+
+void rdp_send_rst(struct rdp_sock *s)
+{
+    struct rdp_head h;
+    fill(s, &h, RST | ACK);
+    h.seq = s->snd_nxt;
+    count(s, OUT_RSTS);
+    transmit(s, usk_skb_new(), &h, 0, 0);
+}
+
+/* Says where we are to whoever sent something that does not fit; at most ten a second (RFC 5961). */
+void rdp_challenge(struct rdp_sock *s)
+{
+    uint64_t now = now_of(s);
+    if (now - s->challenge_at >= 1000000000u || s->challenge_at == 0) {
+        s->challenge_at = now;
+        s->challenges = 0;
+    }
+    if (s->challenges++ >= 10)
+        return;
+    count(s, CHALLENGE_ACKS);
+    rdp_send_ack(s, 0);
+}
+
+/* Refuses a packet that belongs to no connection, as RFC 9293 does it: from where it points to. Not in answer to a RST; at most
+ * net.rdp.rst_per_sec of them. */
+void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *in, size_t payload, const usk_packet_info_t *info)
+{
+    struct rdp_world *w = usk_proto_user(proto);
+    if (in->flags & RST)
+        return;
+    uint64_t second = usk_now(proto) / 1000000000u;
+    if (atomic_exchange(&w->rst_second, second) != second)
+        atomic_store(&w->rsts, 0);
+    if (atomic_fetch_add(&w->rsts, 1) >= usk_proto_sysctl(proto, C_RST_RATE))
+        return;
+    struct rdp_head h = { .from = in->to, .to = in->from, .flags = RST, .len = FIXED, .echo = in->stamp };
+    if (in->flags & ACK) {
+        h.seq = in->ack;
+    } else {
+        h.flags |= ACK;
+        h.ack = in->seq + (uint32_t)payload + !!(in->flags & SYN) + !!(in->flags & FIN) + !!(in->flags & END);
+    }
+    usk_skb_t *skb = usk_skb_new();
+    uint8_t *p = usk_skb_push(skb, FIXED);
+    if (!p) {
+        usk_skb_free(skb);
+        return;
+    }
+    rdp_put_head(p, &h);
+    put16(p + 14, usk_csum_fold(usk_csum(p, FIXED, usk_csum_pseudo(&info->dst, &info->src, IPPROTO_RDP, FIXED))));
+    usk_proto_count(proto, OUT_SEGS, 1);
+    usk_proto_count(proto, OUT_RSTS, 1);
+    usk_reply(proto, info, skb);
+}
+
+/* The largest payload of a packet: what the path, the peer and the program allow. */
+void rdp_set_mss(struct rdp_sock *s)
+{
+    int room = usk_path_mtu(s->o);
+    if (room > 0)
+        s->pmtu = (uint32_t)room;
+    uint32_t mss = s->pmtu > FIXED + HELLO + MIN_MSS ? s->pmtu - FIXED - HELLO : MIN_MSS;
+    mss = min32(mss, s->peer_mss ? s->peer_mss : MAX_MSS);
+    mss = min32(mss, s->user_mss ? s->user_mss : MAX_MSS);
+    s->mss = max32(mss, MIN_MSS);
+}
+
+/* In and out of the list by time of sending, which loss detection walks. */
+void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g)
+{
+    g->tnext = NULL;
+    g->tprev = s->sent_last;
+    *(s->sent_last ? &s->sent_last->tnext : &s->sent_first) = g;
+    s->sent_last = g;
+}
+
+void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g)
+{
+    if (!g->tprev && s->sent_first != g)
+        return;
+    *(g->tprev ? &g->tprev->tnext : &s->sent_first) = g->tnext;
+    *(g->tnext ? &g->tnext->tprev : &s->sent_last) = g->tprev;
+    g->tnext = g->tprev = NULL;
+}
+
+/* Cuts a packet after `n` bytes of payload; what is known of it holds for both. False: no memory, it stays whole. */
+static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
+{
+    struct rdp_seg *rest = calloc(1, sizeof *rest);
+    usk_skb_t *skb = rest ? usk_skb_share(g->skb) : NULL;
+    if (!skb || usk_wmem_charge(s->o, skb) < 0) {
+        usk_skb_free(skb);
+        free(rest);
+        return false;
+    }
+    *rest = *g;
+    rest->skb = skb;
+    rest->tnext = rest->tprev = NULL;
+    usk_skb_pull(skb, n);
+    usk_skb_trim(g->skb, n);
+    rest->seq = g->seq + n;
+    rest->len = g->len - n;
+    rest->flags &= (uint8_t)~BEG;
+    g->end = rest->seq;
+    g->len = n;
+    g->flags &= (uint8_t)~END;
+    g->sum = usk_skb_csum(g->skb, 0, n, 0);
+    rest->sum = usk_skb_csum(skb, 0, rest->len, 0);
+    bool sent = g != s->unsent && before(g->seq, s->snd_nxt);
+    rdp_list_insert(&s->out, g->next, rest);
+    if (sent) {
+        s->packets_out++;
+        s->cost_out += COST;
+        s->sacked_out += !!(g->marks & SACKED);
+        s->lost_out += !!(g->marks & LOST);
+        s->retrans_out += !!(g->marks & RETRANS);
+        if (g->tprev || s->sent_first == g) {
+            /* Right behind its first half: it was sent at the same time. */
+            rest->tprev = g;
+            rest->tnext = g->tnext;
+            *(g->tnext ? &g->tnext->tprev : &s->sent_last) = rest;
+            g->tnext = rest;
+        }
+    }
+    return true;
+}
+
+/* Sends a packet of the queue, for the first time or again. */
+static void send_seg(struct rdp_sock *s, struct rdp_seg *g)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        while (g->len > s->mss && split(s, g, s->mss))
+            count(s, PMTU_SPLITS);
+        struct rdp_head h;
+        fill(s, &h, ACK | g->flags);
+        h.seq = g->seq;
+        int room = (int)(s->pmtu - g->len) - h.len;
+        int sacks = (MAX_HEADER - h.len) / SACK;
+        if (room / SACK < sacks)
+            sacks = room < 0 ? 0 : room / SACK;
+        if (s->ofo.first)
+            add_sacks(s, &h, sacks);
+        /* Asked for where the peer's word is needed: it does not know of us yet, or we wait for its window. */
+        if (!s->confirmed)
+            h.flags |= PRB;
+        int r = transmit(s, g->skb ? usk_skb_share(g->skb) : usk_skb_new(), &h, g->len, g->sum);
+        g->sent = now_of(s);
+        if (r != -EMSGSIZE)
+            break;
+        /* The path has shrunk since: cut and send again. */
+        rdp_set_mss(s);
+    }
+    rdp_off_flight(s, g);
+    rdp_in_flight(s, g);
+}
+
+/* Sends the first packet thought lost that is not on its way again. False: there is none. */
+bool rdp_resend(struct rdp_sock *s)
+{
+    if (s->lost_out <= s->retrans_out)
+        return false;
+    for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
+        if ((g->marks & (LOST | RETRANS | SACKED)) != LOST)
+            continue;
+        send_seg(s, g);
+        g->marks |= RETRANS | EVER_RETRANS;
+        s->retrans_out++;
+        s->retrans++;
+        count(s, RETRANS_SEGS);
+        return true;
+    }
+    return false;
+}
+
+static void send_new(struct rdp_sock *s)
+{
+    struct rdp_seg *g = s->unsent;
+    if (s->packets_out == 0)
+        s->unacked_since = now_of(s);
+    send_seg(s, g);
+    /* After the cut: what was sent is g, what follows it is next. */
+    s->unsent = g->next;
+    s->snd_nxt = g->end;
+    s->packets_out++;
+    s->cost_out += seg_cost(g);
+    s->bytes_out += g->len;
+}
+
+/* The write loop: lost packets first, then new ones, as the congestion and the peer's window allow. */
+void rdp_push(struct rdp_sock *s)
+{
+    int state = state_of(s);
+    if (state == SYN_SENT || state == CLOSED || state == LISTEN || state == TIME_WAIT || state == FIN_WAIT2)
+        return;
+    /* What was idle for a timeout starts anew (RFC 5681 §4.1). */
+    if (s->packets_out == 0 && s->unsent && s->last_send && now_of(s) - s->last_send > (uint64_t)s->rto * 1000)
+        s->cwnd = min32(s->cwnd, INITIAL_CWND);
+    while (rdp_pipe(s) < s->cwnd && rdp_resend(s))
+        ;
+    s->cwnd_limited = false;
+    while (s->unsent) {
+        struct rdp_seg *g = s->unsent;
+        if (rdp_pipe(s) >= s->cwnd) {
+            s->cwnd_limited = true;
+            break;
+        }
+        uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
+        if (g->len > 0 || (g->flags & END))
+            if (s->cost_out + cost > s->snd_wnd)
+                break;
+        send_new(s);
+    }
+    if (s->due[T_RTX] == 0)
+        rdp_rearm(s);
+}
+
+/* (Re)starts the retransmission timer, or stops it: for what is in flight, else for the window to open, else for the peer to say that
+ * it knows of us. */
+void rdp_rearm(struct rdp_sock *s)
+{
+    bool wanted = state_of(s) == SYN_SENT || s->packets_out > 0 || s->unsent || !s->confirmed;
+    if (!wanted || state_of(s) == CLOSED || state_of(s) == TIME_WAIT) {
+        rdp_disarm(s, T_RTX);
+        return;
+    }
+    uint64_t most = (uint64_t)setting(s, C_RTO_MAX) * 1000000;
+    uint64_t wait = min64(((uint64_t)s->rto * 1000) << (s->backoff < 16 ? s->backoff : 16), most);
+    rdp_arm(s, T_RTX, now_of(s) + wait);
+}
+
+void rdp_queue_fin(struct rdp_sock *s)
+{
+    struct rdp_seg *g = s->fin_queued ? NULL : calloc(1, sizeof *g);
+    if (!g)
+        return;
+    s->fin_queued = true;
+    g->flags = FIN;
+    g->seq = s->write_seq;
+    g->end = ++s->write_seq;
+    rdp_list_insert(&s->out, NULL, g);
+    if (!s->unsent)
+        s->unsent = g;
+    rdp_push(s);
+}
+
+/* No answer for too long? Then the connection ends, and this answers true. */
+static bool gave_up(struct rdp_sock *s, int tries)
+{
+    int limit = (int)setting(s, state_of(s) == SYN_SENT ? C_SYN_RETRIES : C_RETRIES);
+    if (usk_sock_flag(s->o, USK_FLAG_DEAD) && limit > 8)
+        limit = 8;
+    bool late = s->user_timeout && state_of(s) != SYN_SENT && tries > 0 && s->unacked_since &&
+                now_of(s) - s->unacked_since >= (uint64_t)s->user_timeout * 1000000;
+    if (tries < limit && !late)
+        return false;
+    int err = s->soft_error ? s->soft_error : ETIMEDOUT;
+    if (state_of(s) == SYN_SENT)
+        count(s, ATTEMPT_FAILS);
+    rdp_abort(s, err, false);
+    return true;
+}
+
+/* The window is shut, or too small for the next packet: ask, or send what fits. */
+static void persist(struct rdp_sock *s)
+{
+    struct rdp_seg *g = s->unsent;
+    if (!s->unacked_since)
+        s->unacked_since = now_of(s);
+    if (gave_up(s, s->probes))
+        return;
+    s->probes++;
+    s->backoff++;
+    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) && split(s, g, s->snd_wnd - COST)) {
+        send_new(s);
+    } else {
+        count(s, ZERO_WINDOW_PROBES);
+        rdp_send_ack(s, PRB);
+    }
+    rdp_rearm(s);
+}
+
+static void retransmit_timer(struct rdp_sock *s)
+{
+    if (state_of(s) == SYN_SENT) {
+        if (gave_up(s, s->backoff))
+            return;
+        s->backoff++;
+        count(s, RETRANS_SEGS);
+        s->retrans++;
+        rdp_send_syn(s, false);
+    } else if (s->packets_out > 0) {
+        if (gave_up(s, s->backoff))
+            return;
+        s->backoff++;
+        s->timeouts++;
+        count(s, TIMEOUTS);
+        rdp_timeout(s);
+        rdp_set_mss(s);
+        rdp_push(s);
+    } else if (s->unsent) {
+        persist(s);
+        return;
+    } else if (!s->confirmed) {
+        if (gave_up(s, s->backoff))
+            return;
+        s->backoff++;
+        rdp_send_ack(s, PRB);
+    }
+    rdp_rearm(s);
+}
+
+static uint64_t keep_ns(struct rdp_sock *s, int own, int which)
+{
+    return (uint64_t)(own ? own : setting(s, which)) * 1000000000u;
+}
+
+void rdp_keepalive_arm(struct rdp_sock *s)
+{
+    int state = state_of(s);
+    if (!usk_sock_flag(s->o, USK_FLAG_KEEPOPEN) || (state != ESTABLISHED && state != CLOSE_WAIT)) {
+        rdp_disarm(s, T_KEEP);
+        return;
+    }
+    uint64_t idle = keep_ns(s, s->keepidle, C_KEEPIDLE);
+    rdp_arm(s, T_KEEP, s->keep_probes ? now_of(s) + keep_ns(s, s->keepintvl, C_KEEPINTVL) : s->last_rcv + idle);
+}
+
+static void keepalive_timer(struct rdp_sock *s)
+{
+    /* Data in flight has a timer of its own. */
+    if (now_of(s) - s->last_rcv < keep_ns(s, s->keepidle, C_KEEPIDLE) || s->packets_out > 0) {
+        s->keep_probes = 0;
+        if (s->packets_out > 0)
+            s->last_rcv = now_of(s);
+    } else if (s->keep_probes >= (s->keepcnt ? s->keepcnt : (int)setting(s, C_KEEPCNT))) {
+        rdp_abort(s, s->soft_error ? s->soft_error : ETIMEDOUT, true);
+        return;
+    } else {
+        s->keep_probes++;
+        count(s, KEEPALIVES);
+        rdp_send_ack(s, PRB);
+    }
+    rdp_keepalive_arm(s);
+}
+
+/* Timers that fired. One that was moved while the sock was owned is told here all the same: `due` says what holds. */
+void rdp_release_cb(usk_owned_t *o, uint32_t bits)
+{
+    struct rdp_sock *s = rdp_of(o);
+    for (int t = 0; t < TIMERS; t++) {
+        if (!(bits & 1u << t) || s->due[t] == 0)
+            continue;
+        if (s->due[t] > now_of(s)) {
+            rdp_arm(s, t, s->due[t]);
+            continue;
+        }
+        s->due[t] = 0;
+        switch (t) {
+        case T_RTX: retransmit_timer(s); break;
+        case T_ACK:
+            if (s->ack_pending)
+                rdp_send_ack(s, 0);
+            break;
+        case T_KEEP: keepalive_timer(s); break;
+        case T_END:
+            /* TIME-WAIT is over, or nobody ends a half-closed connection that no program has. */
+            rdp_finish(s);
+            return;
+        case T_RACK:
+            rdp_rack_detect(s);
+            rdp_push(s);
+            break;
+        }
+        if (state_of(s) == CLOSED)
+            return;
+    }
+}
