@@ -9,4 +9,6 @@ fn main() {
     if std::path::Path::new("../include/usersock.h").exists() {
         println!("cargo::rustc-cfg=has_usersock");
     }
+    // Plug-ins that a test loads into its own process find the calls of the C ABI in it.
+    println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic");
 }

@@ -1,0 +1,321 @@
+//! RDP, the protocol of `plugins/rdp*.c`, loaded into stacks of this process: messages of many sizes both ways at once over a bad
+//! simulated link in virtual time, every byte and every bound compared.
+//!
+//! `cargo test` moves a few MiB. `USERSOCK_FULL=1 cargo test --release --test plugin_world` moves 1 GiB each way over the link, and
+//! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that; the test says whether.
+#![cfg(has_usersock)]
+
+use std::fmt::Write as _;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use usersock::device::link::{Direction, LinkConfig};
+use usersock::error::Error;
+use usersock::inet::Socket;
+use usersock::sim::World;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::stack::Stack;
+use usersock_ffi::plugin::load;
+
+const SEQPACKET: i32 = libc::SOCK_SEQPACKET;
+const RDP: i32 = 253;
+const MIB: u64 = 1 << 20;
+/// Longer than any message here.
+const ROOM: usize = 300_000;
+
+/// Builds the plug-ins once, with their own Makefile; gives rdp.so.
+fn plugin() -> PathBuf {
+    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins-world");
+            std::fs::create_dir_all(&out).expect("output folder is made");
+            let made = Command::new("make")
+                .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
+                .arg(format!("OUT={}", out.display()))
+                .stdin(Stdio::null())
+                .output()
+                .expect("make starts");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            out.join("rdp.so")
+        })
+        .clone()
+}
+
+/// Fast, repeatable, without a short period.
+#[derive(Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x ^ (x >> 27)
+    }
+}
+
+/// The messages of one direction: both ends make the same ones.
+#[derive(Clone)]
+struct Messages {
+    random: Random,
+    left: u64,
+    count: u64,
+}
+
+impl Messages {
+    fn new(seed: u64, bytes: u64) -> Messages {
+        Messages { random: Random(seed), left: bytes, count: 0 }
+    }
+
+    /// The next message in `buf`; false when all are through.
+    fn next(&mut self, buf: &mut Vec<u8>) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        let r = self.random.next();
+        let len = match r % 16 {
+            0 => 0,
+            1..4 => r >> 32 & 0x1f,
+            4..10 => 1 + (r >> 32) % 3000,
+            10..15 => 1 + (r >> 32) % 30_000,
+            _ => 1 + (r >> 32) % 200_000,
+        };
+        let len = len.min(self.left) as usize;
+        self.left -= len as u64;
+        self.count += 1;
+        buf.resize(len.next_multiple_of(8), 0);
+        for word in buf.chunks_exact_mut(8) {
+            word.copy_from_slice(&self.random.next().to_le_bytes());
+        }
+        buf.truncate(len);
+        true
+    }
+}
+
+fn send(s: &Socket, bytes: &[u8], flags: i32) -> Result<usize, Error> {
+    s.sendmsg(&mut SendMsg::new(&[IoSlice::new(bytes)], flags | libc::MSG_NOSIGNAL))
+}
+
+/// A message's length, or None at the end.
+fn recv(s: &Socket, buf: &mut [u8], flags: i32) -> Result<Option<usize>, Error> {
+    let mut slices = [IoSliceMut::new(buf)];
+    let mut msg = RecvMsg::new(&mut slices, flags);
+    let n = s.recvmsg(&mut msg)?;
+    assert_eq!(msg.out_flags & libc::MSG_TRUNC, 0);
+    Ok((msg.out_flags & libc::MSG_EOR != 0).then_some(n))
+}
+
+/// One end of a connection: sends its messages, expects the other's.
+struct End {
+    socket: Socket,
+    out: Messages,
+    /// Made and not yet taken by the socket.
+    pending: Option<Vec<u8>>,
+    said_all: bool,
+    expected: Messages,
+    heard_all: bool,
+    buf: Vec<u8>,
+    want: Vec<u8>,
+}
+
+impl End {
+    fn new(socket: Socket, out: Messages, expected: Messages) -> End {
+        socket.set_nonblocking(true);
+        End {
+            socket,
+            out,
+            pending: None,
+            said_all: false,
+            expected,
+            heard_all: false,
+            buf: vec![0; ROOM],
+            want: Vec::new(),
+        }
+    }
+
+    /// Does what can be done now; true when that was anything.
+    fn turn(&mut self) -> bool {
+        let mut did = false;
+        while !self.said_all {
+            let message = match self.pending.take() {
+                Some(message) => message,
+                None => {
+                    let mut message = Vec::new();
+                    if !self.out.next(&mut message) {
+                        self.socket.shutdown(1).expect("shutdown");
+                        self.said_all = true;
+                        break;
+                    }
+                    message
+                }
+            };
+            match send(&self.socket, &message, 0) {
+                Ok(n) => assert_eq!(n, message.len()),
+                Err(Error::Again) => {
+                    self.pending = Some(message);
+                    break;
+                }
+                Err(e) => panic!("send: {e}"),
+            }
+            did = true;
+        }
+        while !self.heard_all {
+            match recv(&self.socket, &mut self.buf, 0) {
+                Ok(Some(n)) => {
+                    assert!(self.expected.next(&mut self.want), "a message too many");
+                    assert_eq!(n, self.want.len(), "message {}", self.expected.count);
+                    assert!(self.buf[..n] == self.want[..], "the bytes of message {}", self.expected.count);
+                }
+                Ok(None) => {
+                    assert_eq!(self.expected.left, 0, "the end came before the last message");
+                    self.heard_all = true;
+                }
+                Err(Error::Again) => break,
+                Err(e) => panic!("recv: {e}"),
+            }
+            did = true;
+        }
+        did
+    }
+
+    fn done(&self) -> bool {
+        self.said_all && self.heard_all
+    }
+}
+
+/// 2 % loss, 2 % reordering, 1 % duplication, 1 % corruption each way.
+fn bad_link() -> LinkConfig {
+    LinkConfig::both(Direction {
+        rate: 1_000_000_000,
+        delay: Duration::from_millis(5),
+        loss: 0.02,
+        reorder: 0.02,
+        duplicate: 0.01,
+        corrupt: 0.01,
+        ..Direction::default()
+    })
+}
+
+/// A counter of a stack; ours are not in the standard lists.
+fn counter(stack: &Stack, name: &str) -> u64 {
+    stack.mib.own.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
+}
+
+/// What a run was like: equal for equal seeds.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    packets: [u64; 2],
+    messages: [u64; 2],
+    took: Duration,
+    counters: String,
+}
+
+/// `bytes` each way over `link`; everything compared.
+fn transfer(seed: u64, v6: bool, bytes: u64, link: &LinkConfig, sysctls: &[(&str, &str)]) -> Report {
+    println!("seed {seed}");
+    let world = World::new(seed);
+    let [(a, ea), (b, eb)] = world.two(link).expect("two stacks");
+    for stack in [&a, &b] {
+        load::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+        for (name, value) in sysctls {
+            stack.sysctl_set(name, value).expect("sysctl");
+        }
+    }
+    let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let socket = |stack: &Arc<Stack>| Socket::new(stack, family, SEQPACKET, RDP).expect("socket");
+    let at = SocketAddr::new(if v6 { eb.v6.into() } else { eb.v4.into() }, 700);
+    let listener = socket(&b);
+    listener.bind(at).expect("bind");
+    listener.listen(1).expect("listen");
+    let client = socket(&a);
+    // Blocking calls step the world.
+    client.connect(Some(at)).expect("connect");
+    let (server, _) = listener.accept().expect("accept");
+    let forth = Messages::new(seed, bytes);
+    let back = Messages::new(!seed, bytes);
+    let mut ends = [End::new(client, forth.clone(), back.clone()), End::new(server, back, forth)];
+    let (mut last, mut stalled) = (world.now(), Duration::ZERO);
+    while !ends.iter().all(End::done) {
+        let did = ends.iter_mut().fold(false, |did, e| e.turn() | did);
+        if did {
+            (last, stalled) = (world.now(), Duration::ZERO);
+        }
+        assert!(
+            stalled < Duration::from_secs(600),
+            "nothing arrives any more: {:?}",
+            ends.map(|e| (e.out.count, e.expected.count))
+        );
+        world.step(world.now() + Duration::from_secs(60));
+        stalled = world.now() - last;
+    }
+    let messages = [ends[0].out.count, ends[1].out.count];
+    drop(ends);
+    drop(listener);
+    assert!(world.run_until_idle(world.now() + Duration::from_secs(600)), "connections end");
+    let mut counters = String::new();
+    for stack in [&a, &b] {
+        for (name, n) in stack.mib.own.list().into_iter().filter(|(_, n)| *n != 0) {
+            let _ = write!(counters, "{name} {n} ");
+        }
+        assert_eq!(counter(stack, "RdpEstabUp"), counter(stack, "RdpEstabDown"));
+        counters.push('|');
+    }
+    let report = Report {
+        packets: [ea.link.fate().sent, eb.link.fate().sent],
+        messages,
+        took: world.now() - usersock::env::Instant::ZERO,
+        counters,
+    };
+    println!("{report:?} {:?}", ea.link.fate());
+    report
+}
+
+fn full() -> bool {
+    std::env::var_os("USERSOCK_FULL").is_some()
+}
+
+#[test]
+fn messages_of_many_sizes_cross_a_bad_link_intact_in_both_directions() {
+    let (bytes, seeds) = if full() { (1024 * MIB, 1..2) } else { (2 * MIB, 1..6) };
+    for seed in seeds {
+        let start = std::time::Instant::now();
+        let r = transfer(seed, seed % 2 == 0, bytes, &bad_link(), &[]);
+        println!(
+            "{bytes} bytes each way: {} s of virtual time, {:?} of the machine's",
+            r.took.as_secs(),
+            start.elapsed()
+        );
+        let corrupt: Vec<&str> = r.counters.split("RdpInCsumErrors ").skip(1).collect();
+        assert_eq!(corrupt.len(), 2, "the checksum finds corruption at both ends: {}", r.counters);
+    }
+}
+
+#[test]
+fn a_seed_played_again_gives_the_same_packets() {
+    let run = || transfer(42, false, MIB, &bad_link(), &[]);
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn small_buffers_and_a_small_mtu_only_slow_it_down() {
+    let link = LinkConfig { mtu: 600, ..bad_link() };
+    // No message is longer than a quarter of the receive buffer: this one takes all that `Messages` makes.
+    let buffers = [("net.rdp.wmem_default", "400000"), ("net.rdp.rmem_default", "800000")];
+    transfer(7, false, MIB, &link, &buffers);
+}
+
+#[test]
+fn every_syn_lost_ends_in_a_timeout_and_nothing_is_left() {
+    let world = World::new(3);
+    let all_lost = LinkConfig::both(Direction { loss: 1.0, ..Direction::default() });
+    let [(a, _), (_b, eb)] = world.two(&all_lost).expect("two stacks");
+    load::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+    let s = Socket::new(&a, libc::AF_INET, SEQPACKET, RDP).expect("socket");
+    assert_eq!(s.connect(Some(SocketAddr::new(eb.v4.into(), 9))), Err(Error::TimedOut));
+    assert_eq!((counter(&a, "RdpAttemptFails"), counter(&a, "RdpRetransSegs")), (1, 6));
+    drop(s);
+    assert!(world.run_until_idle(world.now() + Duration::from_secs(1)));
+}
