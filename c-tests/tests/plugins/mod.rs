@@ -77,3 +77,18 @@ fn every_plugin_case_is_registered() {
     known.sort();
     assert_eq!(found, known);
 }
+
+/// What docs/plugins.md shows of a file, in blocks that begin with "```c FILE", stands in that file.
+#[test]
+fn the_guide_shows_the_code_as_it_is() {
+    let guide = std::fs::read_to_string(here().join("../docs/plugins.md")).expect("the guide");
+    let mut shown = 0;
+    for block in guide.split("\n```c ").skip(1) {
+        let (file, rest) = block.split_once('\n').expect("a block has lines");
+        let code = rest.split("\n```").next().expect("a block ends");
+        let source = std::fs::read_to_string(here().join("plugins").join(file)).expect("the file it names");
+        assert!(source.contains(code), "{file} has no\n{code}");
+        shown += 1;
+    }
+    assert!(shown >= 10, "only {shown} blocks found");
+}
