@@ -12,12 +12,15 @@
 //! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
 //! | `sock_ops` | struct usk_sock_ops: hooks into TCP, header options |
 //! | `lists` | counters and sysctls that a table names |
+//! | `cong`, `cong_tcp` | struct usk_cong_ops: congestion control of TCP's connections, and their numbers |
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `own` | counters and sysctls of a protocol's own |
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
 
 pub mod borrow;
+pub mod cong;
+pub mod cong_tcp;
 pub mod ip;
 pub mod load;
 pub mod msg;

@@ -65,15 +65,15 @@ pub trait CongAlgo: Send + Debug {
         cx.tp.snd_cwnd.max(cx.tp.prior_cwnd)
     }
     /// Least segments of a super-packet, None: default.
-    fn min_tso_segs(&self, cx: &Cx<'_>) -> Option<u32> {
+    fn min_tso_segs(&mut self, cx: &Cx<'_>) -> Option<u32> {
         None
     }
     /// Factor of the send buffer against the window, None: 2.
-    fn sndbuf_expand(&self, cx: &Cx<'_>) -> Option<u32> {
+    fn sndbuf_expand(&mut self, cx: &Cx<'_>) -> Option<u32> {
         None
     }
     /// INET_DIAG_* attribute and its bytes, for TCP_CC_INFO.
-    fn get_info(&self, cx: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
+    fn get_info(&mut self, cx: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
         None
     }
     /// The connection ends or changes its algorithm.

@@ -1,0 +1,503 @@
+//! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct tcp_congestion_ops. The Rust
+//! traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the connection's numbers as C sees them. What a
+//! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
+
+use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
+use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::table::{self, Table, contain};
+use super::{kernel, obj};
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use usersock::error::{Error, Result};
+use usersock::stack::Stack;
+use usersock::tcp::cong::{AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
+use usersock::wire::seq::SeqNum;
+
+/// `version` of struct usk_cong_ops.
+pub const USK_CONG_VERSION: u32 = 1;
+/// Most bytes of a connection's own memory (usk_cong_ops.priv_size).
+pub const USK_CONG_PRIV_MAX: u32 = 1024;
+/// Most bytes that usk_cong_ops.get_info may write.
+pub const USK_CONG_INFO_MAX: usize = 64;
+/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN).
+pub const USK_CONG_NEEDS_ECN: u32 = 1;
+
+/// Congestion states (enum tcp_ca_state): nothing amiss.
+pub const USK_CA_OPEN: u8 = 0;
+/// Something arrived out of order.
+pub const USK_CA_DISORDER: u8 = 1;
+/// Congestion without loss: the window is being reduced.
+pub const USK_CA_CWR: u8 = 2;
+/// Fast recovery.
+pub const USK_CA_RECOVERY: u8 = 3;
+/// After a retransmission timeout.
+pub const USK_CA_LOSS: u8 = 4;
+
+/// Events (enum tcp_ca_event): data leaves, and nothing was in flight.
+pub const USK_CA_EVENT_TX_START: c_int = 0;
+/// The window starts over after idleness.
+pub const USK_CA_EVENT_CWND_RESTART: c_int = 1;
+/// A reduction is complete.
+pub const USK_CA_EVENT_COMPLETE_CWR: c_int = 2;
+/// A retransmission timeout.
+pub const USK_CA_EVENT_LOSS: c_int = 3;
+/// A packet without congestion mark came (with USK_CONG_NEEDS_ECN).
+pub const USK_CA_EVENT_ECN_NO_CE: c_int = 4;
+/// A packet with one.
+pub const USK_CA_EVENT_ECN_IS_CE: c_int = 5;
+
+/// Flags of in_ack_event: the acknowledgement was not the predicted next one.
+pub const USK_CA_ACK_SLOWPATH: u32 = 1;
+/// It updated the window.
+pub const USK_CA_ACK_WIN_UPDATE: u32 = 2;
+/// It echoes congestion.
+pub const USK_CA_ACK_ECE: u32 = 4;
+
+/// What an acknowledgement tells pkts_acked (struct ack_sample).
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_ack_sample_t {
+    /// RTT of the sample, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// Segments acknowledged.
+    pub pkts_acked: u32,
+    /// Bytes in flight when the sampled segment was sent.
+    pub in_flight: u32,
+}
+
+/// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_rate_sample_t {
+    /// When the interval began, nanoseconds; 0: no sample.
+    pub prior_mstamp: u64,
+    /// Length of the interval, microseconds; -1: no sample.
+    pub interval_us: i64,
+    /// RTT of the acknowledgement, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// usk_tcp_t.delivered when the interval began.
+    pub prior_delivered: u32,
+    /// usk_tcp_t.delivered_ce then.
+    pub prior_delivered_ce: u32,
+    /// Segments delivered over the interval; -1: no sample.
+    pub delivered: i32,
+    /// Of them with a congestion mark.
+    pub delivered_ce: i32,
+    /// Send phase of the interval, microseconds.
+    pub snd_interval_us: u32,
+    /// Acknowledgement phase.
+    pub rcv_interval_us: u32,
+    /// Segments that this acknowledgement showed to be lost.
+    pub losses: i32,
+    /// Segments newly acknowledged or selectively acknowledged.
+    pub acked_sacked: u32,
+    /// Segments in flight before this acknowledgement.
+    pub prior_in_flight: u32,
+    /// End of the sequence of what was delivered last.
+    pub last_end_seq: u32,
+    /// 1: the program gave less than the path would have taken.
+    pub is_app_limited: u8,
+    /// 1: the sampled segment was a retransmission.
+    pub is_retrans: u8,
+    /// 1: the receiver probably waited with the acknowledgement.
+    pub is_ack_delayed: u8,
+    /// 0.
+    pub reserved: u8,
+}
+
+/// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
+/// it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
+/// either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_cong_ops {
+    /// USK_CONG_VERSION.
+    pub version: u32,
+    /// sizeof(struct usk_cong_ops).
+    pub size: u32,
+    /// 1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it. Copied.
+    pub name: *const c_char,
+    /// USK_CONG_NEEDS_ECN, or 0.
+    pub flags: u32,
+    /// Bytes of `priv_`, at most USK_CONG_PRIV_MAX.
+    pub priv_size: u32,
+    /// The connection begins, or takes this algorithm while it runs. Null: nothing.
+    pub init: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
+    /// The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
+    pub release: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
+    /// Answers the slow-start threshold after a loss, segments. Required.
+    pub ssthresh: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
+    /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is there.
+    pub cong_avoid:
+        Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, ack: u32, acked: u32)>,
+    /// After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and pacing_rate. `flags`
+    /// are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed, 0x400 snd_una advanced. Null:
+    /// those two do.
+    pub cong_control: Option<
+        unsafe extern "C-unwind" fn(
+            tp: *mut usk_tcp_t,
+            priv_: *mut c_void,
+            ack: u32,
+            flags: u32,
+            rs: *const usk_rate_sample_t,
+        ),
+    >,
+    /// Segments were acknowledged. Null: nothing.
+    pub pkts_acked:
+        Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, sample: *const usk_ack_sample_t)>,
+    /// An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
+    pub in_ack_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, flags: u32)>,
+    /// The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
+    pub set_state: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, state: u8)>,
+    /// USK_CA_EVENT_TX_START and its kin. Null: nothing.
+    pub cwnd_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, event: c_int)>,
+    /// Answers the window after a loss that was none, segments. Required.
+    pub undo_cwnd: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
+    /// Answers the least number of segments of a super-packet; what is written is ignored. Null: net.ipv4.tcp_min_tso_segs.
+    pub min_tso_segs: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
+    /// Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
+    pub sndbuf_expand: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
+    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written to `tp` is
+    /// ignored. Null: none.
+    pub get_info: Option<
+        unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
+    >,
+}
+
+// SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
+unsafe impl Table for usk_cong_ops {
+    const NAME: &'static str = "struct usk_cong_ops";
+    const VERSION: u32 = USK_CONG_VERSION;
+    const FIRST_SIZE: usize = size_of::<usk_cong_ops>();
+}
+
+/// A registered congestion control of one stack. Valid until usk_cong_unregister.
+#[allow(non_camel_case_types)]
+pub struct usk_cong_reg_t {
+    _opaque: [u8; 0],
+}
+
+/// The algorithm of a table.
+struct Ops {
+    table: usk_cong_ops,
+    name: String,
+    /// Keeps the code loaded as long as a connection has the algorithm.
+    _library: Option<Arc<Library>>,
+}
+
+// SAFETY: the table is read only, and its functions may be called from any thread by the plug-in's word.
+unsafe impl Send for Ops {}
+// SAFETY: as above.
+unsafe impl Sync for Ops {}
+
+/// What is behind a [`usk_cong_reg_t`]. Has no part in the algorithm itself, whose count says whether it is in use.
+struct Registration {
+    name: String,
+    plugin: Weak<Plugin>,
+}
+
+impl Item for Registration {
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        // The default of sockets to come, too, is a user, as in Linux.
+        let default = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
+        if default.trim() == self.name {
+            return Err(Error::Busy);
+        }
+        stack.cong.unregister(&self.name)
+    }
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+    fn plugin(&self) -> &Weak<Plugin> {
+        &self.plugin
+    }
+}
+
+/// What does not fit, as a line.
+fn check(t: &usk_cong_ops, name: &str) -> std::result::Result<(), String> {
+    let lacks = |what: &str| Err(format!("struct usk_cong_ops {name:?}: {what}"));
+    if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return lacks("a name is 1 to 15 printable characters");
+    }
+    if t.flags & !USK_CONG_NEEDS_ECN != 0 {
+        return lacks("unknown flags");
+    }
+    if t.priv_size > USK_CONG_PRIV_MAX {
+        return lacks("priv_size above 1024");
+    }
+    if t.ssthresh.is_none() {
+        return lacks("ssthresh is null");
+    }
+    if t.undo_cwnd.is_none() {
+        return lacks("undo_cwnd is null");
+    }
+    if t.cong_avoid.is_none() && t.cong_control.is_none() {
+        return lacks("cong_avoid and cong_control are null");
+    }
+    Ok(())
+}
+
+/// One connection's.
+struct Algo {
+    ops: Arc<Ops>,
+    /// In words of 16 bytes, for their alignment.
+    memory: Box<[u128]>,
+    /// A function unwound: the socket is broken, and Reno decides what little there is to decide.
+    failed: bool,
+    released: bool,
+    /// The numbers as the last function left them.
+    last: usk_tcp_t,
+}
+
+impl std::fmt::Debug for Algo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ops.name)
+    }
+}
+
+/// `Ops` as the registry has it.
+struct Entry(Arc<Ops>);
+
+impl CongOps for Entry {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+    fn needs_ecn(&self) -> bool {
+        self.0.table.flags & USK_CONG_NEEDS_ECN != 0
+    }
+    fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+        let words = (self.0.table.priv_size as usize).div_ceil(16);
+        let mut algo = Algo {
+            ops: self.0.clone(),
+            memory: vec![0; words].into_boxed_slice(),
+            failed: false,
+            released: false,
+            last: usk_tcp_t::default(),
+        };
+        if let Some(f) = self.0.table.init {
+            // SAFETY: the table's function, called as it says: the numbers and the memory live while it runs.
+            algo.run(cx, |tp, p| unsafe { f(tp, p) });
+        }
+        Box::new(algo)
+    }
+}
+
+impl Algo {
+    fn memory(&mut self) -> *mut c_void {
+        if self.memory.is_empty() { std::ptr::null_mut() } else { self.memory.as_mut_ptr().cast() }
+    }
+
+    /// Calls a function; None: it unwound, now or earlier.
+    fn call<R>(&mut self, cx: &Cx<'_>, f: impl FnOnce(*mut usk_tcp_t, *mut c_void) -> R) -> Option<R> {
+        if self.failed {
+            return None;
+        }
+        self.last = usk_tcp_t::of(cx);
+        let p = self.memory();
+        let tp = &raw mut self.last;
+        match contain(|| f(tp, p)) {
+            Ok(r) => Some(r),
+            Err(_) => {
+                self.fail(cx);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, cx: &Cx<'_>) {
+        self.failed = true;
+        cx.sock.broken.store(true, Ordering::Relaxed);
+        cx.sock.report_error(Error::Io);
+    }
+
+    /// The same; what it may write is taken over.
+    fn run<R>(&mut self, cx: &mut Cx<'_>, f: impl FnOnce(*mut usk_tcp_t, *mut c_void) -> R) -> Option<R> {
+        let r = self.call(cx, f)?;
+        self.last.write_back(cx);
+        Some(r)
+    }
+}
+
+// SAFETY of the calls below, each: the table's function, called as it says; numbers, memory and samples live while it runs.
+impl CongAlgo for Algo {
+    fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let f = self.ops.table.ssthresh;
+        // SAFETY: see above.
+        let r = f.and_then(|f| self.run(cx, |tp, p| unsafe { f(tp, p) }));
+        r.map_or_else(|| (cx.tp.snd_cwnd >> 1).max(2), |n| n.clamp(1, INFINITE_SSTHRESH))
+    }
+
+    fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
+        if let Some(f) = self.ops.table.cong_avoid {
+            // SAFETY: see above.
+            self.run(cx, |tp, p| unsafe { f(tp, p, ack.0, acked) });
+        }
+    }
+
+    fn cong_control(&mut self, cx: &mut Cx<'_>, ack: SeqNum, flag: u32, rs: &RateSample) -> bool {
+        let Some(f) = self.ops.table.cong_control else { return false };
+        let rs = cong_tcp::rate_sample(rs);
+        // SAFETY: see above.
+        self.run(cx, |tp, p| unsafe { f(tp, p, ack.0, flag, &rs) }).is_some()
+    }
+
+    fn has_cong_control(&self) -> bool {
+        self.ops.table.cong_control.is_some() && !self.failed
+    }
+
+    fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
+        if let Some(f) = self.ops.table.set_state {
+            // SAFETY: see above.
+            self.run(cx, |tp, p| unsafe { f(tp, p, new as u8) });
+        }
+    }
+
+    fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
+        let event = match event {
+            CaEvent::TxStart => USK_CA_EVENT_TX_START,
+            CaEvent::CwndRestart => USK_CA_EVENT_CWND_RESTART,
+            CaEvent::CompleteCwr => USK_CA_EVENT_COMPLETE_CWR,
+            CaEvent::Loss => USK_CA_EVENT_LOSS,
+            CaEvent::EcnNoCe => USK_CA_EVENT_ECN_NO_CE,
+            CaEvent::EcnIsCe => USK_CA_EVENT_ECN_IS_CE,
+        };
+        if let Some(f) = self.ops.table.cwnd_event {
+            // SAFETY: see above.
+            self.run(cx, |tp, p| unsafe { f(tp, p, event) });
+        }
+    }
+
+    fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {
+        if let Some(f) = self.ops.table.in_ack_event {
+            // SAFETY: see above.
+            self.run(cx, |tp, p| unsafe { f(tp, p, flags) });
+        }
+    }
+
+    fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {
+        if let Some(f) = self.ops.table.pkts_acked {
+            let AckSample { pkts_acked, rtt_us, in_flight } = *sample;
+            let s = usk_ack_sample_t { rtt_us, pkts_acked, in_flight };
+            // SAFETY: see above.
+            self.run(cx, |tp, p| unsafe { f(tp, p, &s) });
+        }
+    }
+
+    fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
+        let f = self.ops.table.undo_cwnd;
+        // SAFETY: see above.
+        let r = f.and_then(|f| self.run(cx, |tp, p| unsafe { f(tp, p) }));
+        r.map_or_else(|| cx.tp.snd_cwnd.max(cx.tp.prior_cwnd), |n| n.clamp(1, MAX_CWND))
+    }
+
+    fn min_tso_segs(&mut self, cx: &Cx<'_>) -> Option<u32> {
+        let f = self.ops.table.min_tso_segs?;
+        // SAFETY: see above.
+        self.call(cx, |tp, p| unsafe { f(tp, p) })
+    }
+
+    fn sndbuf_expand(&mut self, cx: &Cx<'_>) -> Option<u32> {
+        let f = self.ops.table.sndbuf_expand?;
+        // A buffer of a thousand windows is beyond any use, and within all arithmetic.
+        // SAFETY: see above.
+        self.call(cx, |tp, p| unsafe { f(tp, p) }).map(|n| n.clamp(1, 1024))
+    }
+
+    fn get_info(&mut self, cx: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
+        let f = self.ops.table.get_info?;
+        let mut bytes = [0u8; USK_CONG_INFO_MAX];
+        let to: *mut c_void = bytes.as_mut_ptr().cast();
+        // SAFETY: see above; the buffer is as long as it is told.
+        let n = self.call(cx, |tp, p| unsafe { f(tp, p, to, USK_CONG_INFO_MAX) })?;
+        let Some(written) = bytes.get(..n) else {
+            self.fail(cx);
+            return None;
+        };
+        (n > 0).then(|| (0, written.to_vec()))
+    }
+
+    fn release(&mut self, cx: &mut Cx<'_>) {
+        if let Some(f) = self.ops.table.release {
+            // SAFETY: see above.
+            self.call(cx, |tp, p| unsafe { f(tp, p) });
+        }
+        self.released = true;
+    }
+}
+
+impl Drop for Algo {
+    fn drop(&mut self) {
+        // The stack ended with the connection open: the last word has still to be said.
+        if let Some(f) = self.ops.table.release.filter(|_| !self.released && !self.failed) {
+            let p = self.memory();
+            let tp = &raw mut self.last;
+            // SAFETY: the table's function, called as it says: numbers and memory live while it runs. There is no socket to break.
+            let _ = contain(|| unsafe { f(tp, p) });
+        }
+    }
+}
+
+/// Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the default by
+/// net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and usk_config_error
+/// says why in a line: -EINVAL the table does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the
+/// name is taken.
+/// # Safety
+/// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_register(
+    plugin: *mut usk_plugin_t,
+    ops: *const usk_cong_ops,
+    out: *mut *mut usk_cong_reg_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let plugin = unsafe { Plugin::of(plugin) }?;
+        // SAFETY: the caller vouches for the table.
+        let table = unsafe { table::read(ops) }.map_err(load::refused)?;
+        if table.name.is_null() {
+            return Err(load::refused("struct usk_cong_ops: name is null".to_owned()));
+        }
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { CStr::from_ptr(table.name) }.to_string_lossy().into_owned();
+        check(&table, &name).map_err(load::refused)?;
+        let stack = plugin.stack()?;
+        let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
+        stack.cong.register(Arc::new(entry)).inspect_err(|e| {
+            load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
+        })?;
+        let reg = Arc::new(Registration { name, plugin: Arc::downgrade(&plugin) });
+        if !out.is_null() {
+            // SAFETY: writable by the caller's word.
+            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
+        }
+        plugin.registered(reg);
+        Ok(0)
+    })
+}
+
+/// Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is the default
+/// (net.ipv4.tcp_congestion_control).
+/// # Safety
+/// `cong` is registered, and not used after success.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_cong_unregister(cong: *mut usk_cong_reg_t) -> c_int {
+    kernel(|| {
+        // SAFETY: registered by the caller's word: the plug-in's list keeps it.
+        let reg = unsafe { obj(cong.cast::<Registration>().cast_const()) }?;
+        // Its own count for the time of the call: the list gives its one up.
+        // SAFETY: `reg` is in an Arc, see usk_cong_register.
+        let reg = unsafe {
+            Arc::increment_strong_count(std::ptr::from_ref(reg));
+            Arc::from_raw(std::ptr::from_ref(reg))
+        };
+        load::unregister(&*reg).map(|()| 0)
+    })
+}
+
+#[cfg(test)]
+mod tests;
