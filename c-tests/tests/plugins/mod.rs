@@ -57,6 +57,7 @@ macro_rules! plugin_cases {
 }
 
 plugin_cases! {
+    cong,
     expopt,
     hostile,
     rdp,

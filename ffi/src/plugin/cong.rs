@@ -133,8 +133,7 @@ pub struct usk_cong_ops {
     /// Answers the slow-start threshold after a loss, segments. Required.
     pub ssthresh: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
     /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is there.
-    pub cong_avoid:
-        Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, ack: u32, acked: u32)>,
+    pub cong_avoid: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, ack: u32, acked: u32)>,
     /// After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and pacing_rate. `flags`
     /// are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed, 0x400 snd_una advanced. Null:
     /// those two do.

@@ -239,12 +239,7 @@ pub unsafe extern "C-unwind" fn usk_tcp_reno_ssthresh(tp: *mut usk_tcp_t, _priv:
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn usk_tcp_reno_cong_avoid(
-    tp: *mut usk_tcp_t,
-    _priv: *mut c_void,
-    _ack: u32,
-    acked: u32,
-) {
+pub unsafe extern "C-unwind" fn usk_tcp_reno_cong_avoid(tp: *mut usk_tcp_t, _priv: *mut c_void, _ack: u32, acked: u32) {
     kernel(|| {
         // SAFETY: writable by the caller's word.
         let tp = unsafe { obj_mut(tp) }?;
