@@ -144,6 +144,13 @@ static void tables(usk_stack_t *stack)
     CHECK(usk_plugin_attach(stack, "hostile", NULL) == NULL);
     EQ(errno, EINVAL);
     ERR(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 254), EPROTONOSUPPORT);
+    /* A table of the first header, which ends before the operations that came later: those are null, whatever lies behind it. */
+    t = good(), t.size = offsetof(usk_proto, sendmsg_locked);
+    memset((char *)&t + t.size, 0xff, sizeof t - t.size);
+    usk_plugin_t *older = attach(stack, &t);
+    CHECK(older != NULL);
+    OK(usk_plugin_unload(older));
+    BAD(t.size = offsetof(usk_proto, sendmsg_locked) - 1, "at least");
     /* A table of a newer header, with nothing new in it, is taken; with something new it is not. */
     struct {
         usk_proto t;

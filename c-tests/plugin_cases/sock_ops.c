@@ -94,7 +94,8 @@ static void tables(void)
 
 /* ---- every event ---- */
 
-static int connects, listens, active, passive, states, rtts, timeouts_asked, windows_asked, ecn_asked, parsed, released, sizes;
+static int connects, listens, active, passive, states, rtts, timeouts_asked, windows_asked, ecn_asked, parsed, sizes;
+static _Atomic int released;
 static bool request_seen, syn_seen;
 static int last_new;
 
@@ -475,6 +476,8 @@ int main(void)
     released = 0;
     CHECK(attach(&t) != NULL);
     usk_stack_free(stack);
-    EQ(released, 1);
+    struct pollfd none = { .fd = -1 };
+    while (released == 0) /* another thread may be in the stack still */
+        OK(usk_poll(&none, 1, 1));
     return done();
 }

@@ -296,8 +296,12 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
 
 /// Kills the connection from outside (tcp_abort, SOCK_DESTROY): the peer gets a RST, the program `err`.
 pub fn abort(sk: SockRef<'_>, err: Error) -> Result<()> {
-    let mut g: SockGuard<'_> = sk.lock();
-    let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::OpNotSupp) };
+    abort_owned(&mut sk.lock(), err)
+}
+
+/// The body of [`abort`], for a sock that is owned.
+pub fn abort_owned(g: &mut SockGuard<'_>, err: Error) -> Result<()> {
+    let Some(mut cx) = Cx::new(g) else { return Err(Error::OpNotSupp) };
     let cx = &mut cx;
     if cx.state() == State::Close {
         return Err(Error::NoEnt);

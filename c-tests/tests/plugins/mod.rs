@@ -61,6 +61,8 @@ plugin_cases! {
     expopt,
     hostile,
     rdp,
+    rec_ulp,
+    rec_ulp_hostile,
     sock_ops,
     tiny,
 }

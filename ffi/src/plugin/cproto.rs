@@ -251,7 +251,7 @@ pub(super) fn broken(sock: &Sock) {
 }
 
 /// Runs an operation with the sock owned. EIO: it is broken, or is now.
-fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
+pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
     if g.sock.is_broken() {
         return Err(Error::Io);
     }
@@ -263,7 +263,7 @@ fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Res
 }
 
 /// As [`owned`], of one that answers 0 or a negative errno.
-fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
+pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
     let r = owned(g, f)?;
     if !(-4095..=0).contains(&r) {
         broken(g.sock);
@@ -272,18 +272,29 @@ fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int
 }
 
 /// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
-fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
+pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
     whole(sk)?;
-    let r = contain(|| f(lend(sk.sock)));
-    let good = |r: &i64| (-4095..0).contains(r) || usize::try_from(*r).is_ok_and(|n| n <= max);
-    match r {
-        Ok(r) if good(&r) => length(r, max),
-        _ => {
-            broken(sk.sock);
-            Err(Error::Io)
-        }
-    }
+    // What did not end as it should is no length either.
+    checked(sk.sock, contain(|| f(lend(sk.sock))).unwrap_or(i64::MIN), max)
 }
+
+/// A length up to `max`, or an errno; anything else breaks the sock.
+pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
+    if (-4095..0).contains(&r) || usize::try_from(r).is_ok_and(|n| n <= max) {
+        return length(r, max);
+    }
+    broken(sock);
+    Err(Error::Io)
+}
+
+/// The greatest length that a receive call may answer: what it copied, as the program would read memory that nobody wrote; with MSG_TRUNC
+/// the true length of a datagram, which may be any.
+pub(super) fn received(msg: &RecvMsg<'_, '_>) -> usize {
+    if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() - msg.remaining() }
+}
+
+/// What poll says of a sock that broke.
+pub(super) const ALL_EVENTS: Events = Events(Events::ERR.0 | Events::HUP.0 | Events::IN.0 | Events::OUT.0);
 
 /// Whether an earlier call broke the socket.
 fn whole(sk: SockRef<'_>) -> Result<()> {
@@ -465,15 +476,9 @@ impl Proto for Registration {
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.table.recvmsg else { return Err(Error::OpNotSupp) };
-        let max = if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() };
         // SAFETY: see `init`.
-        let n = unowned(sk, max, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
-        if msg.flags & libc::MSG_TRUNC == 0 && n > msg.capacity() - msg.remaining() {
-            // It says more than it copied: the program would read memory that nobody wrote.
-            broken(sk.sock);
-            return Err(Error::Io);
-        }
-        Ok(n)
+        let n = unowned(sk, isize::MAX as usize, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
+        checked(sk.sock, n as i64, received(msg))
     }
 
     fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
@@ -491,8 +496,31 @@ impl Proto for Registration {
             Ok(bits) => Events(bits),
             Err(_) => {
                 broken(sk.sock);
-                Events::ERR | Events::HUP | Events::IN | Events::OUT
+                ALL_EVENTS
             }
+        }
+    }
+
+    fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let Some(f) = self.table.sendmsg_locked else { return Err(Error::OpNotSupp) };
+        let max = msg.remaining();
+        // SAFETY: see `init`.
+        let r = owned(sk, |o| unsafe { f(o, lend_send(msg)) })?;
+        checked(sk.sock, r as i64, max)
+    }
+
+    fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        let Some(f) = self.table.recvmsg_locked else { return Err(Error::OpNotSupp) };
+        // SAFETY: see `init`.
+        let r = owned(sk, |o| unsafe { f(o, lend_recv(msg)) })?;
+        checked(sk.sock, r as i64, received(msg))
+    }
+
+    fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
+        match self.table.poll_locked {
+            // SAFETY: see `init`.
+            Some(f) => owned(sk, |o| unsafe { f(o) }).map_or(ALL_EVENTS, Events),
+            None => datagram_poll(sk),
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
 //! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
 //! | `sock_ops` | struct usk_sock_ops: hooks into TCP, header options |
+//! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
 //! | `lists` | counters and sysctls that a table names |
 //! | `cong`, `cong_tcp` | struct usk_cong_ops: congestion control of TCP's connections, and their numbers |
 //! | `borrow` | congestion control for protocols other than TCP |
@@ -18,6 +19,7 @@
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
 
+pub mod below;
 pub mod borrow;
 pub mod cong;
 pub mod cong_tcp;
@@ -31,6 +33,7 @@ pub mod proto;
 pub mod skb;
 pub mod sock;
 pub mod sock_ops;
+pub mod ulp;
 pub mod wait;
 
 mod cproto;

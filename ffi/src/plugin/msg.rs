@@ -35,7 +35,7 @@ pub(crate) unsafe fn send<'a>(m: *mut usk_sendmsg_t) -> Result<&'a mut SendMsg<'
 
 /// # Safety
 /// `m` is null or an operation's argument, while that runs.
-unsafe fn recv<'a>(m: *mut usk_recvmsg_t) -> Result<&'a mut RecvMsg<'a, 'a>> {
+pub(crate) unsafe fn recv<'a>(m: *mut usk_recvmsg_t) -> Result<&'a mut RecvMsg<'a, 'a>> {
     // SAFETY: by the caller's word; the lifetimes inside are those of the call.
     unsafe { m.cast::<RecvMsg<'a, 'a>>().as_mut() }.ok_or(Error::Inval)
 }

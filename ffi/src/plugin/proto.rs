@@ -241,13 +241,22 @@ pub struct usk_proto {
     >,
     /// An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
     pub err: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, error: *const usk_icmp_error_t)>,
+
+    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it. It may sleep in usk_wait unless MSG_DONTWAIT
+    /// is set. Process context, owned. Null: EOPNOTSUPP.
+    pub sendmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize>,
+    /// As recvmsg, in the same way. Null: EOPNOTSUPP.
+    pub recvmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize>,
+    /// As poll, on a sock that is owned; does not sleep. Null: as a null poll.
+    pub poll_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32>,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_proto {
     const NAME: &'static str = "struct usk_proto";
     const VERSION: u32 = USK_PROTO_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_proto>();
+    // What came later is at the end, from here.
+    const FIRST_SIZE: usize = std::mem::offset_of!(usk_proto, sendmsg_locked);
 }
 
 /// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a

@@ -1,0 +1,465 @@
+/* rec: a record layer over TCP, by setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). What TCP's 16-bit checksum and the hosts between
+ * let through, this finds: bytes travel in records with a CRC32C, numbered, so that none is changed, lost or put in twice unseen.
+ *
+ *     | length (32) | number (32) | CRC32C (32) | payload, 1 to 16384 bytes          all big-endian
+ *
+ * `length` is of the payload, `number` counts records from 0 where the layer was installed, the CRC is over both and the payload. The
+ * program sees a stream of bytes as before: records are no messages. It never sees a byte of a record that is not whole and good; a bad
+ * one breaks the connection: EBADMSG here, a reset there. An end inside a record is one too.
+ *
+ * Waiting is done here, with nothing half-done: TCP is asked with MSG_DONTWAIT only, and what it does not take is kept (`out`) and handed
+ * on when acknowledgements make room (backlog_rcv). A record under way is finished before the next begins. */
+#include "rec_ulp.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <usersock.h>
+
+enum { ESTABLISHED = 1, CLOSE_WAIT = 8, LISTENING = 10 };
+enum { READABLE = POLLIN | POLLRDNORM, WRITABLE = POLLOUT | POLLWRNORM, GONE = POLLERR | POLLHUP };
+
+enum { OUT_RECORDS, IN_RECORDS, BAD_RECORDS };
+static const char *const counters[] = { "RecOutRecords", "RecInRecords", "RecBadRecords", NULL };
+
+struct header {
+    uint32_t length, number, crc;
+};
+
+struct rec {
+    uint8_t *out, *in;      /* room for a record each; a listener has none */
+    uint32_t out_len, out_at; /* the record that is going out, and how much of it TCP has */
+    uint32_t in_len, in_at;   /* bytes of the record that is coming in; payload that the program has */
+    uint32_t out_number, in_number, max;
+    bool flushing;          /* TCP is being given bytes, and runs packets meanwhile: backlog_rcv keeps off */
+    bool whole;             /* the incoming record is all there, and good */
+    bool eof, shut_rd;
+    struct rec_stats stats;
+};
+
+/* ---- CRC32C (RFC 3720 appendix B.4), a byte at a time ---- */
+
+static uint32_t crc_table[256];
+
+static void crc_init(void)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int bit = 0; bit < 8; bit++)
+            c = c >> 1 ^ (c & 1 ? 0x82f63b78u : 0);
+        crc_table[i] = c;
+    }
+}
+
+static uint32_t crc32c(uint32_t crc, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    for (crc = ~crc; len--; p++)
+        crc = crc >> 8 ^ crc_table[(crc ^ *p) & 255];
+    return ~crc;
+}
+
+/* Of a record as it lies in a buffer: of all but the sum itself. */
+static uint32_t record_crc(const uint8_t *record, size_t payload)
+{
+    return crc32c(crc32c(0, record, offsetof(struct header, crc)), record + REC_HEADER, payload);
+}
+
+/* The connection's error, which TCP tells once, is not for this call: the program's next one hears of it. */
+static void put_back(usk_owned_t *o, int e)
+{
+    if (e < 0 && e != -EAGAIN && e != -EPIPE && e != -EBADMSG)
+        usk_error_report(usk_owned_sock(o), -e);
+}
+
+/* ---- sending ---- */
+
+/* Hands TCP what is left of the record. 0: all of it; -EAGAIN: TCP has no room. */
+static int flush(usk_owned_t *o, struct rec *r, int flags)
+{
+    if (r->flushing)
+        return -EAGAIN;
+    bool begun = r->out_at > 0;
+    int e = 0;
+    r->flushing = true;
+    while (e == 0 && r->out_at < r->out_len) {
+        ssize_t n = usk_below_send(o, r->out + r->out_at, r->out_len - r->out_at, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0)
+            e = (int)n;
+        else
+            r->out_at += n;
+    }
+    r->flushing = false;
+    if (e == 0 && r->out_len) {
+        r->stats.records_out++;
+        r->stats.bytes_out += r->out_len - REC_HEADER;
+        usk_ulp_count(o, OUT_RECORDS, 1);
+        r->out_len = r->out_at = 0;
+    } else if (e == -EAGAIN && !begun && r->out_at > 0) {
+        r->stats.partial_out++;
+    }
+    return e;
+}
+
+/* The same, room or not: nothing can follow. */
+static void force(usk_owned_t *o, struct rec *r)
+{
+    if (r->flushing || r->out_at == r->out_len)
+        return;
+    r->flushing = true;
+    ssize_t n = usk_below_force(o, r->out + r->out_at, r->out_len - r->out_at);
+    r->flushing = false;
+    if (n > 0)
+        r->out_at += n;
+    flush(o, r, 0); /* does the accounts; if memory was out, the peer finds a record cut short */
+}
+
+static void encode(struct rec *r, usk_sendmsg_t *msg, size_t payload)
+{
+    struct header h = { htonl(payload), htonl(r->out_number++), 0 };
+    usk_sendmsg_take(msg, r->out + REC_HEADER, payload);
+    memcpy(r->out, &h, sizeof h);
+    h.crc = htonl(record_crc(r->out, payload));
+    memcpy(r->out, &h, sizeof h);
+    r->out_len = REC_HEADER + payload;
+    r->out_at = 0;
+}
+
+static ssize_t rec_sendmsg(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
+{
+    struct rec *r = data;
+    int flags = usk_sendmsg_flags(msg);
+    ssize_t done = 0;
+    if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR))
+        return -EOPNOTSUPP; /* urgent bytes have no place in a record */
+    if (!r->out)
+        return usk_below_sendmsg(o, msg);
+    if (r->stats.bad)
+        return -EBADMSG;
+    uint64_t until = usk_sndtimeo(o, flags & MSG_DONTWAIT);
+    for (;;) {
+        size_t left = usk_sendmsg_len(msg);
+        int e = flush(o, r, left ? MSG_MORE : flags & MSG_MORE);
+        if (left == 0) { /* what TCP has no room for is ours to finish; a failure is the next call's */
+            if (done)
+                put_back(o, e);
+            return e == 0 || e == -EAGAIN || done ? done : e;
+        }
+        if (e == -EAGAIN)
+            e = usk_wait(o, POLLOUT, until);
+        else if (e == 0) {
+            size_t n = left < r->max ? left : r->max;
+            encode(r, msg, n);
+            done += n;
+        }
+        if (e)
+            return done ? done : e;
+    }
+}
+
+/* ---- receiving ---- */
+
+static int bad(usk_owned_t *o, struct rec *r)
+{
+    r->stats.bad = 1;
+    r->in_len = r->in_at = r->out_len = r->out_at = 0;
+    usk_ulp_count(o, BAD_RECORDS, 1);
+    usk_below_abort(o, EBADMSG);
+    return -EBADMSG;
+}
+
+/* Gets what there is of the incoming record. 1: it is whole and good; 0: the end, between two; -EAGAIN: more must come. */
+static int fill(usk_owned_t *o, struct rec *r)
+{
+    while (!r->whole) {
+        if (r->stats.bad)
+            return -EBADMSG;
+        if (r->eof)
+            return 0;
+        struct header h;
+        uint32_t want = REC_HEADER;
+        if (r->in_len >= REC_HEADER) {
+            memcpy(&h, r->in, sizeof h);
+            want += ntohl(h.length);
+        }
+        if (r->in_len < want) {
+            ssize_t n = usk_below_recv(o, r->in + r->in_len, want - r->in_len, MSG_DONTWAIT);
+            if (n < 0)
+                return (int)n;
+            if (n == 0 && r->in_len && !r->shut_rd)
+                return bad(o, r);
+            r->eof = n == 0;
+            r->in_len += n;
+        }
+        if (r->in_len == REC_HEADER) {
+            memcpy(&h, r->in, sizeof h);
+            uint32_t length = ntohl(h.length);
+            if (length == 0 || length > REC_MAX_PAYLOAD || ntohl(h.number) != r->in_number)
+                return bad(o, r);
+        } else if (r->in_len > REC_HEADER && r->in_len == want) {
+            if (ntohl(h.crc) != record_crc(r->in, want - REC_HEADER))
+                return bad(o, r);
+            r->whole = true;
+            r->in_number++;
+            r->stats.records_in++;
+            r->stats.bytes_in += want - REC_HEADER;
+            usk_ulp_count(o, IN_RECORDS, 1);
+        }
+    }
+    return 1;
+}
+
+static uint32_t unread(const struct rec *r)
+{
+    return r->whole ? r->in_len - REC_HEADER - r->in_at : 0;
+}
+
+static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
+{
+    struct rec *r = data;
+    int flags = usk_recvmsg_flags(msg);
+    if (!r->in || flags & MSG_ERRQUEUE)
+        return usk_below_recvmsg(o, msg);
+    if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_WAITALL | MSG_CMSG_CLOEXEC))
+        return -EOPNOTSUPP;
+    uint64_t until = usk_rcvtimeo(o, flags & MSG_DONTWAIT);
+    bool all = flags & MSG_WAITALL && !(flags & MSG_PEEK);
+    ssize_t done = 0;
+    for (;;) {
+        int e = fill(o, r);
+        if (e == 1) {
+            size_t n = usk_recvmsg_put(msg, r->in + REC_HEADER + r->in_at, unread(r));
+            done += n;
+            if (flags & MSG_PEEK)
+                return done;
+            r->in_at += n;
+            if (unread(r) == 0) {
+                r->in_len = r->in_at = 0;
+                r->whole = false;
+            }
+            if (usk_recvmsg_room(msg) == 0)
+                return done;
+            continue;
+        }
+        if (e == 0 || (done && !(all && e == -EAGAIN))) {
+            put_back(o, e);
+            return done;
+        }
+        if (e == -EAGAIN)
+            e = usk_wait(o, POLLIN, until);
+        else if (e == -EBADMSG)
+            usk_sock_error(usk_owned_sock(o)); /* told by this call */
+        if (e)
+            return done ? done : e;
+    }
+}
+
+/* ---- readiness ---- */
+
+/* Readable with a whole good record, at the end, or broken: not with bytes of a record that is still coming. Writable when the next
+ * record can begin. */
+static uint32_t rec_poll(usk_owned_t *o, void *data)
+{
+    struct rec *r = data;
+    uint32_t m = usk_below_poll(o);
+    if (!r->in)
+        return m;
+    if (!(m & POLLERR)) { /* the error is the program's to take */
+        if (m & POLLIN)
+            put_back(o, fill(o, r));
+        if (m & POLLOUT)
+            put_back(o, flush(o, r, 0));
+        m = usk_below_poll(o);
+    }
+    if (r->whole || r->eof || r->stats.bad || m & GONE)
+        m |= READABLE;
+    else
+        m &= ~(uint32_t)READABLE;
+    if (r->out_len && !(m & GONE))
+        m &= ~(uint32_t)WRITABLE;
+    return m;
+}
+
+static void rec_backlog_rcv(usk_owned_t *o, void *data, usk_skb_t *skb)
+{
+    struct rec *r = data;
+    usk_below_backlog_rcv(o, skb);
+    /* It may have acknowledged, and so made room. */
+    if (r->out_len && !(usk_below_poll(o) & GONE) && flush(o, r, 0) == 0)
+        usk_wake(usk_owned_sock(o), WRITABLE);
+}
+
+/* ---- ends ---- */
+
+static int start(usk_owned_t *o, struct rec *r)
+{
+    int state = usk_sock_state(usk_owned_sock(o));
+    r->max = REC_MAX_PAYLOAD;
+    if (state == LISTENING)
+        return 0; /* for its children */
+    r->out = malloc(REC_HEADER + REC_MAX_PAYLOAD);
+    r->in = malloc(REC_HEADER + REC_MAX_PAYLOAD);
+    if (r->out && r->in)
+        return 0;
+    free(r->out);
+    free(r->in);
+    return -ENOMEM;
+}
+
+static int rec_init(usk_owned_t *o, void *data)
+{
+    int state = usk_sock_state(usk_owned_sock(o));
+    return state == ESTABLISHED || state == CLOSE_WAIT || state == LISTENING ? start(o, data) : -ENOTCONN;
+}
+
+static int rec_clone(usk_owned_t *child, void *data, const void *parent)
+{
+    struct rec *r = data;
+    int e = start(child, r);
+    r->max = ((const struct rec *)parent)->max;
+    return e;
+}
+
+static void rec_release(void *data, void *user)
+{
+    (void)user;
+    struct rec *r = data;
+    free(r->out);
+    free(r->in);
+}
+
+static void rec_shutdown(usk_owned_t *o, void *data, int how)
+{
+    struct rec *r = data;
+    if (how & 1)
+        r->shut_rd = true;
+    if (how & 2)
+        force(o, r);
+}
+
+static void rec_close(usk_sock_t *sk, int flags)
+{
+    (void)flags;
+    usk_owned_t o;
+    if (usk_lock_sock(sk, &o) != 0)
+        return;
+    struct rec *r = usk_ulp_data(&o);
+    if (r && r->in) {
+        force(&o, r);
+        if (r->in_len)
+            usk_below_abort(&o, ECONNRESET); /* as TCP does when bytes are left that nobody read */
+    }
+    usk_release_sock(&o);
+}
+
+static int rec_may_remove(usk_owned_t *o, void *data)
+{
+    (void)o;
+    struct rec *r = data;
+    return r->in_len || r->out_len ? -EBUSY : 0;
+}
+
+/* ---- options ---- */
+
+static int rec_setsockopt(usk_sock_t *sk, int level, int name, const void *value, size_t len)
+{
+    if (level != SOL_REC)
+        return usk_below_setsockopt(sk, level, name, value, len);
+    int max;
+    if (name != REC_MAX)
+        return -ENOPROTOOPT;
+    if (len < sizeof max)
+        return -EINVAL;
+    memcpy(&max, value, sizeof max);
+    if (max < 1 || max > REC_MAX_PAYLOAD)
+        return -EINVAL;
+    usk_owned_t o;
+    int e = usk_lock_sock(sk, &o);
+    if (e)
+        return e;
+    struct rec *r = usk_ulp_data(&o);
+    if (r)
+        r->max = max;
+    usk_release_sock(&o);
+    return r ? 0 : -EINVAL;
+}
+
+static ssize_t rec_getsockopt(usk_sock_t *sk, int level, int name, void *value, size_t len)
+{
+    if (level != SOL_REC)
+        return usk_below_getsockopt(sk, level, name, value, len);
+    if (name != REC_STATS && name != REC_MAX)
+        return -ENOPROTOOPT;
+    usk_owned_t o;
+    int e = usk_lock_sock(sk, &o), max;
+    if (e)
+        return e;
+    struct rec *r = usk_ulp_data(&o);
+    struct rec_stats s = { 0 };
+    if (r) {
+        s = r->stats;
+        s.held_out = r->out_len - r->out_at;
+        s.held_in = r->whole ? unread(r) : r->in_len;
+        max = (int)r->max;
+    }
+    usk_release_sock(&o);
+    if (!r)
+        return -EINVAL;
+    size_t size = name == REC_MAX ? sizeof max : sizeof s;
+    if (len < size)
+        size = len;
+    memcpy(value, name == REC_MAX ? (void *)&max : &s, size);
+    return size;
+}
+
+static int rec_ioctl(usk_sock_t *sk, unsigned long request, int *value)
+{
+    int e = request == SIOCINQ ? 0 : usk_below_ioctl(sk, request, value);
+    if (e || (request != SIOCINQ && request != SIOCOUTQ))
+        return e;
+    usk_owned_t o;
+    e = usk_lock_sock(sk, &o);
+    if (e)
+        return e;
+    struct rec *r = usk_ulp_data(&o);
+    if (!r || !r->in) {
+        e = -EINVAL;
+    } else if (request == SIOCINQ) {
+        if (usk_below_poll(&o) & POLLIN && !(usk_below_poll(&o) & POLLERR))
+            fill(&o, r);
+        *value = (int)unread(r);
+    } else {
+        *value += (int)(r->out_len - r->out_at);
+    }
+    usk_release_sock(&o);
+    return e;
+}
+
+int usk_plugin_init(usk_plugin_t *plugin)
+{
+    static const usk_ulp_ops rec = {
+        .version = USK_ULP_VERSION,
+        .size = sizeof rec,
+        .name = "rec",
+        .data_size = sizeof(struct rec),
+        .mib_names = counters,
+        .init = rec_init,
+        .release = rec_release,
+        .clone = rec_clone,
+        .sendmsg = rec_sendmsg,
+        .recvmsg = rec_recvmsg,
+        .poll = rec_poll,
+        .close = rec_close,
+        .shutdown = rec_shutdown,
+        .setsockopt = rec_setsockopt,
+        .getsockopt = rec_getsockopt,
+        .ioctl = rec_ioctl,
+        .backlog_rcv = rec_backlog_rcv,
+        .may_remove = rec_may_remove,
+    };
+    crc_init();
+    return usk_ulp_register(plugin, &rec, NULL, NULL);
+}

@@ -1,0 +1,508 @@
+//! `struct usk_ulp_ops`: upper-layer protocols (TCP_ULP) in C. Above: the plug-in's functions. Below: `usersock::tcp::ulp`, which
+//! installs and removes, and `usersock::sock::layer`, whose operations this fills in; `below` has the calls that an upper layer makes.
+//! Linux: struct tcp_ulp_ops; tls.
+//!
+//! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the layer
+//! sleeps leaves it to that operation, and `release` runs when the last one returns.
+
+use super::cproto::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
+use super::kernel;
+use super::lists::{self, Lists};
+use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::msg::{lend_recv, lend_send, usk_recvmsg_t, usk_sendmsg_t};
+use super::owned::{guard, usk_owned_t};
+use super::proto::usk_sysctl_t;
+use super::skb::{self, usk_skb_t};
+use super::sock::usk_sock_t;
+use super::table::{self, Table, contain};
+use crate::boundary::boundary;
+use crate::fdtable;
+use std::any::Any;
+use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use usersock::error::{Error, Result};
+use usersock::sock::SockGuard;
+use usersock::sock::layer::Layer;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::proto::{Proto, SockRef};
+use usersock::sock::skb::Skb;
+use usersock::sock::wait::Events;
+use usersock::stack::Stack;
+use usersock::tcp::tcb::Cx;
+use usersock::tcp::ulp::{self, NAME_MAX, Ulp};
+
+/// A registered upper-layer protocol of one stack, for usk_ulp_unregister. Valid until then.
+#[allow(non_camel_case_types)]
+pub struct usk_ulp_t {
+    _opaque: [u8; 0],
+}
+
+/// `version` of struct usk_ulp_ops.
+pub const USK_ULP_VERSION: u32 = 1;
+
+/// Most bytes of a connection's own memory.
+const MAX_DATA_SIZE: u32 = 65_536;
+
+/// An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when registered;
+/// strings and lists too. A null operation is TCP's own.
+///
+/// `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release. Operations that
+/// get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer reaches what is below by the usk_below_
+/// calls. Operations may be called again from inside usk_below_send and usk_below_recv (packets that came meanwhile run there, through
+/// backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct usk_ulp_ops {
+    /// USK_ULP_VERSION.
+    pub version: u32,
+    /// sizeof(struct usk_ulp_ops). What a shorter table lacks is null.
+    pub size: u32,
+    /// 1 to 15 printable characters without dot, as TCP_ULP takes it; unique in a stack. Required.
+    pub name: *const c_char,
+    /// Bytes of memory for each connection, at most 65536.
+    pub data_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_ulp_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
+    /// Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then without, and release
+    /// is not called. Process context, owned. Null: succeeds.
+    pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+    /// The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what `data` points to,
+    /// not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a sock owned: nothing of a stack
+    /// may be called.
+    pub release: Option<unsafe extern "C-unwind" fn(data: *mut c_void, user: *mut c_void)>,
+    /// Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the child without.
+    /// Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2) EINVAL).
+    pub clone:
+        Option<unsafe extern "C-unwind" fn(child: *mut usk_owned_t, data: *mut c_void, parent: *const c_void) -> c_int>,
+    /// Sends: answers the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    pub sendmsg:
+        Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_sendmsg_t) -> isize>,
+    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    pub recvmsg:
+        Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_recvmsg_t) -> isize>,
+    /// poll(2)'s bits, what is true now; begins with usk_below_poll. Process context, owned; must not sleep.
+    pub poll: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> u32>,
+    /// The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not owned.
+    pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, flags: c_int)>,
+    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows. Process context, owned.
+    pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, how: c_int)>,
+    /// Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not owned.
+    pub setsockopt: Option<
+        unsafe extern "C-unwind" fn(
+            sk: *mut usk_sock_t,
+            level: c_int,
+            name: c_int,
+            value: *const c_void,
+            len: usize,
+        ) -> c_int,
+    >,
+    /// As setsockopt: writes at most `len` bytes, answers how many; the rest goes to usk_below_getsockopt.
+    pub getsockopt: Option<
+        unsafe extern "C-unwind" fn(
+            sk: *mut usk_sock_t,
+            level: c_int,
+            name: c_int,
+            value: *mut c_void,
+            len: usize,
+        ) -> isize,
+    >,
+    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context, not owned.
+    pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
+    /// A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to send, or data to look at.
+    /// Softirq, or process context from the backlog; owned; must not sleep.
+    pub backlog_rcv: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, skb: *mut usk_skb_t)>,
+    /// TCP's timers and deferred work have run. Either context, owned; must not sleep.
+    pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void)>,
+    /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and EBUSY, while an
+    /// operation of the layer sleeps. Process context, owned. Null: it may always go.
+    pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+}
+
+// SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
+unsafe impl Table for usk_ulp_ops {
+    const NAME: &'static str = "struct usk_ulp_ops";
+    const VERSION: u32 = USK_ULP_VERSION;
+    const FIRST_SIZE: usize = size_of::<usk_ulp_ops>();
+}
+
+/// A registered protocol.
+struct Registration {
+    table: usk_ulp_ops,
+    name: String,
+    stack: Weak<Stack>,
+    user: *mut c_void,
+    plugin: Weak<Plugin>,
+    lists: Lists,
+    /// Keeps the code loaded.
+    _library: Option<Arc<Library>>,
+}
+
+// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
+unsafe impl Send for Registration {}
+// SAFETY: as above.
+unsafe impl Sync for Registration {}
+
+impl Registration {
+    /// The count behind what a registry or a connection holds.
+    fn counted(&self) -> Arc<Registration> {
+        // SAFETY: every registration is made in an Arc (usk_ulp_register), and is held while it is called.
+        let held = ManuallyDrop::new(unsafe { Arc::from_raw(std::ptr::from_ref(self)) });
+        Arc::clone(&held)
+    }
+}
+
+impl Item for Registration {
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        stack.ulp.unregister(&self.name)?;
+        self.lists.forget(stack);
+        Ok(())
+    }
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+    fn plugin(&self) -> &Weak<Plugin> {
+        &self.plugin
+    }
+}
+
+/// What the protocol keeps of a connection.
+struct Conn {
+    reg: Arc<Registration>,
+    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside.
+    memory: *mut [u128],
+    /// `init` has succeeded: `release` is due.
+    began: AtomicBool,
+    /// Operations of the layer that run, or sleep.
+    running: AtomicU32,
+}
+
+// SAFETY: the memory is the plug-in's, which uses it as its operations allow: with the sock owned.
+unsafe impl Send for Conn {}
+// SAFETY: as above.
+unsafe impl Sync for Conn {}
+
+impl Conn {
+    fn new(reg: Arc<Registration>) -> Arc<Conn> {
+        let words = (reg.table.data_size as usize).div_ceil(16);
+        let memory = Box::into_raw(vec![0u128; words].into_boxed_slice());
+        Arc::new(Conn { reg, memory, began: AtomicBool::new(false), running: AtomicU32::new(0) })
+    }
+    fn data(&self) -> *mut c_void {
+        self.memory.cast()
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if let Some(f) = self.reg.table.release.filter(|_| *self.began.get_mut()) {
+            // What it did wrong nobody is left to hear.
+            // SAFETY: the table's function, called as it says; its memory lives.
+            let _ = contain(|| unsafe { f(self.data(), self.reg.user) });
+        }
+        // SAFETY: made by Box::into_raw, and nobody has it any more.
+        drop(unsafe { Box::from_raw(self.memory) });
+    }
+}
+
+/// An operation that runs: counted, and the memory held.
+struct Running(Arc<Conn>);
+
+impl Running {
+    fn begin(conn: &Arc<Conn>) -> Running {
+        conn.running.fetch_add(1, Ordering::Relaxed);
+        Running(conn.clone())
+    }
+    /// None: the protocol has gone from the connection, and what is below does the work.
+    fn of(g: &mut SockGuard<'_>) -> Option<Running> {
+        ulp::data_mut::<Arc<Conn>>(g).map(|c| Running::begin(c))
+    }
+    fn of_sock(sk: SockRef<'_>) -> Option<Running> {
+        Running::of(&mut sk.lock())
+    }
+    fn data(&self) -> *mut c_void {
+        self.0.data()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Registration {
+    /// Memory and layer, then the plug-in's own beginning.
+    fn begin(&self, sk: &mut SockGuard<'_>, first: impl FnOnce(*mut usk_owned_t, *mut c_void) -> c_int) -> Result<()> {
+        let reg = self.counted();
+        let conn = Conn::new(reg.clone());
+        ulp::set_data(sk, Box::new(conn.clone()))?;
+        ulp::set_layer(sk, Over(reg))?;
+        owned_status(sk, |o| first(o, conn.data()))?;
+        conn.began.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Ulp for Registration {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        // SAFETY: the table's function, called as it says; so are all below.
+        self.begin(sk, |o, data| self.table.init.map_or(0, |f| unsafe { f(o, data) }))
+    }
+    fn can_clone(&self) -> bool {
+        self.table.clone.is_some()
+    }
+    fn clone_to(&self, parent: Option<&(dyn Any + Send)>, child: &mut SockGuard<'_>) -> Result<()> {
+        let f = self.table.clone.ok_or(Error::OpNotSupp)?;
+        let parent = parent.and_then(|p| p.downcast_ref::<Arc<Conn>>()).ok_or(Error::Inval)?;
+        // SAFETY: see `init`.
+        self.begin(child, |o, data| unsafe { f(o, data, parent.data()) })
+    }
+    fn release(&self, _: &mut Cx<'_>, data: Option<Box<dyn Any + Send>>) {
+        // The plug-in's `release` runs when the last count goes: here, unless an operation sleeps.
+        drop(data);
+    }
+}
+
+/// The layer.
+struct Over(Arc<Registration>);
+
+impl Layer for Over {
+    fn sendmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let Some(f) = self.0.table.sendmsg else { return below.sendmsg_locked(g, msg) };
+        let Some(run) = Running::of(g) else { return below.sendmsg_locked(g, msg) };
+        let max = msg.remaining();
+        // SAFETY: see `Registration::init`.
+        let r = owned(g, |o| unsafe { f(o, run.data(), lend_send(msg)) })?;
+        checked(g.sock, r as i64, max)
+    }
+
+    fn recvmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        let Some(f) = self.0.table.recvmsg else { return below.recvmsg_locked(g, msg) };
+        let Some(run) = Running::of(g) else { return below.recvmsg_locked(g, msg) };
+        // SAFETY: see `Registration::init`.
+        let r = owned(g, |o| unsafe { f(o, run.data(), lend_recv(msg)) })?;
+        checked(g.sock, r as i64, received(msg))
+    }
+
+    fn poll_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>) -> Events {
+        let Some(f) = self.0.table.poll else { return below.poll_locked(g) };
+        let Some(run) = Running::of(g) else { return below.poll_locked(g) };
+        // SAFETY: see `Registration::init`.
+        owned(g, |o| unsafe { f(o, run.data()) }).map_or(ALL_EVENTS, Events)
+    }
+
+    fn close(&self, below: &dyn Proto, sk: SockRef<'_>, flags: i32) {
+        if let Some(f) = self.0.table.close
+            && let Some(_run) = Running::of_sock(sk)
+        {
+            // A failure has broken the sock, which is all there is to say.
+            // SAFETY: see `Registration::init`.
+            let _ = unowned(sk, 0, |s| {
+                // SAFETY: as above.
+                unsafe { f(s, flags) };
+                0
+            });
+        }
+        below.close(sk, flags);
+    }
+
+    fn shutdown(&self, below: &dyn Proto, g: &mut SockGuard<'_>, how: u8) {
+        if let Some(f) = self.0.table.shutdown
+            && let Some(run) = Running::of(g)
+        {
+            // A failure has broken the sock.
+            // SAFETY: see `Registration::init`.
+            let _ = owned(g, |o| unsafe { f(o, run.data(), how.into()) });
+        }
+        below.shutdown(g, how);
+    }
+
+    fn setsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        let Some(f) = self.0.table.setsockopt else { return below.setsockopt(sk, level, name, value) };
+        let Some(_run) = Running::of_sock(sk) else { return below.setsockopt(sk, level, name, value) };
+        // SAFETY: see `Registration::init`.
+        unowned(sk, 0, |s| unsafe { f(s, level, name, value.as_ptr().cast(), value.len()) }.into()).map(drop)
+    }
+
+    fn getsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        let Some(f) = self.0.table.getsockopt else { return below.getsockopt(sk, level, name, value) };
+        let Some(_run) = Running::of_sock(sk) else { return below.getsockopt(sk, level, name, value) };
+        let len = value.len();
+        // SAFETY: see `Registration::init`.
+        unowned(sk, len, |s| unsafe { f(s, level, name, value.as_mut_ptr().cast(), len) } as i64)
+    }
+
+    fn ioctl(&self, below: &dyn Proto, sk: SockRef<'_>, request: u64) -> Result<i32> {
+        let Some(f) = self.0.table.ioctl else { return below.ioctl(sk, request) };
+        let Some(_run) = Running::of_sock(sk) else { return below.ioctl(sk, request) };
+        let mut value = 0;
+        // SAFETY: see `Registration::init`.
+        unowned(sk, 0, |s| unsafe { f(s, request, &mut value) }.into())?;
+        Ok(value)
+    }
+
+    fn backlog_rcv(&self, below: &dyn Proto, g: &mut SockGuard<'_>, skb: Skb) {
+        let Some(f) = self.0.table.backlog_rcv.filter(|_| !g.sock.is_broken()) else {
+            return below.backlog_rcv(g, skb);
+        };
+        let Some(run) = Running::of(g) else { return below.backlog_rcv(g, skb) };
+        // A failure has broken the sock; the packet was the function's.
+        // SAFETY: see `Registration::init`.
+        let _ = owned(g, |o| unsafe { f(o, run.data(), skb::give(skb)) });
+    }
+
+    fn release_cb(&self, below: &dyn Proto, g: &mut SockGuard<'_>, bits: u32) {
+        below.release_cb(g, bits);
+        if let Some(f) = self.0.table.release_cb
+            && let Some(run) = Running::of(g)
+        {
+            // A failure has broken the sock.
+            // SAFETY: see `Registration::init`.
+            let _ = owned(g, |o| unsafe { f(o, run.data()) });
+        }
+    }
+
+    fn may_remove(&self, _: &dyn Proto, g: &mut SockGuard<'_>) -> Result<()> {
+        let Some(run) = Running::of(g) else { return Ok(()) };
+        if run.0.running.load(Ordering::Relaxed) > 1 {
+            return Err(Error::Busy);
+        }
+        let Some(f) = self.0.table.may_remove else { return Ok(()) };
+        // SAFETY: see `Registration::init`.
+        owned_status(g, |o| unsafe { f(o, run.data()) })
+    }
+}
+
+/// Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless null, gets the
+/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
+/// name, a counter or a sysctl is taken.
+/// # Safety
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_register(
+    plugin: *mut usk_plugin_t,
+    table: *const usk_ulp_ops,
+    user: *mut c_void,
+    out: *mut *mut usk_ulp_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let plugin = unsafe { Plugin::of(plugin) }?;
+        // SAFETY: the caller vouches for the table.
+        let table = unsafe { table::read(table) }.map_err(load::refused)?;
+        let what = usk_ulp_ops::NAME;
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { lists::text(table.name, what, "name") }?;
+        let lacks = |line: &str| Err(load::refused(format!("{what} {name:?}: {line}")));
+        if !lists::good_name(&name, NAME_MAX - 1) {
+            return lacks("a name is 1 to 15 printable characters without dot");
+        }
+        if table.flags != 0 {
+            return lacks("unknown flags");
+        }
+        if table.data_size > MAX_DATA_SIZE {
+            return lacks("data_size above 65536");
+        }
+        let stack = plugin.stack()?;
+        // SAFETY: ended lists by the caller's word.
+        let lists = unsafe { Lists::register(&stack, what, &name, table.mib_names, table.sysctls) }?;
+        let reg = Arc::new(Registration {
+            table,
+            name,
+            stack: Arc::downgrade(&stack),
+            user,
+            plugin: Arc::downgrade(&plugin),
+            lists,
+            _library: plugin.library(),
+        });
+        stack.ulp.register(reg.clone()).inspect_err(|e| {
+            reg.lists.forget(&stack);
+            load::refused(format!("{what} {:?}: {e}", reg.name));
+        })?;
+        plugin.registered(reg.clone());
+        if !out.is_null() {
+            // SAFETY: writable by the caller's word.
+            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
+        }
+        Ok(0)
+    })
+}
+
+/// Unregisters an upper-layer protocol. -EBUSY while a connection has it; -ENOENT when it was unregistered already.
+/// # Safety
+/// `ulp` is registered, and not used after success.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_unregister(ulp: *mut usk_ulp_t) -> c_int {
+    kernel(|| {
+        if ulp.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: a valid handle is the address in an Arc that the registry holds; the count is left alone.
+        let reg = ManuallyDrop::new(unsafe { Arc::from_raw(ulp.cast::<Registration>().cast_const()) });
+        load::unregister(&**reg).map(|()| 0)
+    })
+}
+
+/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
+/// bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
+    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
+}
+
+/// # Safety
+/// `o` is null or owned.
+unsafe fn conn_of<'a>(o: *mut usk_owned_t) -> Result<&'a mut Arc<Conn>> {
+    // SAFETY: owned by the caller's word.
+    ulp::data_mut::<Arc<Conn>>(unsafe { guard(o) }?).ok_or(Error::Inval)
+}
+
+/// The connection's memory, as operations get it; null: the protocol has gone from it.
+/// # Safety
+/// `o` is owned, a connection with an upper-layer protocol from C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_data(o: *mut usk_owned_t) -> *mut c_void {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { conn_of(o) }.map(|c| c.data()))
+}
+
+/// What was given to usk_ulp_register.
+/// # Safety
+/// As usk_ulp_data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_user(o: *mut usk_owned_t) -> *mut c_void {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { conn_of(o) }.map(|c| c.reg.user))
+}
+
+/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them, or the protocol has gone.
+/// # Safety
+/// As usk_ulp_data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_count(o: *mut usk_owned_t, index: u32, n: u64) -> c_int {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { conn_of(o) }?.reg.lists.count(index, n).map(|()| 0))
+}
+
+/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+/// # Safety
+/// As usk_ulp_data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_ulp_sysctl(o: *mut usk_owned_t, index: u32) -> i64 {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let reg = &unsafe { conn_of(o) }?.reg;
+        Ok(reg.stack.upgrade().and_then(|stack| reg.lists.sysctl(&stack, index)).unwrap_or(0))
+    })
+}
