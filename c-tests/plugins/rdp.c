@@ -42,7 +42,7 @@
  * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight costs its payload
  * and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer than the peer's hello says.
  *
- * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. */
+ * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's algorithms. */
 #include "rdp_int.h"
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
@@ -126,6 +126,7 @@ static void flush_sending(struct rdp_sock *s)
     s->unsent = s->sent_first = s->sent_last = NULL;
     s->packets_out = s->sacked_out = s->lost_out = s->retrans_out = s->cost_out = 0;
     s->confirmed = true;
+    rdp_cong_end(s);
     for (int t = 0; t < TIMERS; t++)
         rdp_disarm(s, t);
     if (s->in_tw)
@@ -184,7 +185,6 @@ static int rdp_init(usk_owned_t *o)
     s->proto = usk_owned_proto(o);
     s->rto = 1000000;
     s->confirmed = true;
-    rdp_cong_init(s);
     return 0;
 }
 
@@ -224,7 +224,7 @@ static void reset(struct rdp_sock *s)
     s->user_timeout = kept.user_timeout;
     s->rto = 1000000;
     s->confirmed = true;
-    rdp_cong_init(s);
+    memcpy(s->cong_name, kept.cong_name, sizeof s->cong_name);
 }
 
 static int bind_if_not(struct rdp_sock *s)
@@ -259,6 +259,8 @@ static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
     r = usk_route_connect(o, to);
     if (r == 0)
         r = usk_hash(o);
+    if (r == 0)
+        r = rdp_cong_begin(s);
     if (r < 0)
         return r;
     usk_proto_t *p = s->proto;
@@ -441,7 +443,7 @@ static int rdp_setsockopt(usk_sock_t *sk, int level, int name, const void *value
         if (n > 0 && n < sizeof text) {
             memcpy(text, value, n);
             text[n] = 0;
-            r = rdp_cong_set(s, text) ? 0 : -ENOENT;
+            r = rdp_cong_choose(s, text);
         }
     } else if (len < sizeof v) {
         r = -EINVAL;
@@ -455,10 +457,12 @@ static int rdp_setsockopt(usk_sock_t *sk, int level, int name, const void *value
 
 static void info(struct rdp_sock *s, struct rdp_info *i)
 {
+    usk_cong_info_t c;
+    rdp_cong_tell(s, &c);
     *i = (struct rdp_info){
         .state = (uint8_t)state_of(s), .recovery = (uint8_t)s->recovery, .backoff = (uint8_t)s->backoff,
         .probes = (uint8_t)(s->probes + s->keep_probes), .rto_us = s->rto, .rtt_us = s->srtt, .rttvar_us = s->rttvar,
-        .min_rtt_us = s->min_rtt, .cwnd = s->cwnd, .ssthresh = s->ssthresh, .in_flight = rdp_pipe(s), .snd_wnd = s->snd_wnd,
+        .min_rtt_us = s->min_rtt, .cwnd = c.cwnd, .ssthresh = c.ssthresh, .in_flight = rdp_pipe(s), .snd_wnd = s->snd_wnd,
         .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out, .segs_in = s->segs_in, .bytes_out = s->bytes_out,
         .bytes_in = s->bytes_in, .msgs_out = s->msgs_out, .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts,
         .queued_msgs = s->whole,
@@ -473,6 +477,7 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
     ptrdiff_t r;
     int v = 0;
     struct rdp_info i;
+    usk_cong_info_t c;
     const void *from = &v;
     size_t size = sizeof v;
     usk_lock_sock(sk, &o);
@@ -489,8 +494,9 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
         size = sizeof i;
         break;
     case RDP_CONGESTION:
-        from = rdp_cong_name(s);
-        size = strlen(from) + 1;
+        rdp_cong_tell(s, &c);
+        from = c.name;
+        size = strlen(c.name) + 1;
         break;
     case RDP_MAXSEG: v = (int)(s->mss ? s->mss : s->user_mss ? s->user_mss : MAX_MSS); break;
     case RDP_MAXMSG: v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)usk_sndbuf(&o) / 2) : rdp_max_message(s)); break;
@@ -527,7 +533,7 @@ static const char *const counters[] = {
 };
 
 static const usk_sysctl_t sysctls[] = {
-    [C_CONGESTION] = { "congestion", 0, 0, 0, "Congestion control of new connections: 0 reno." },
+    [C_CONGESTION] = { "congestion", 0, 0, 2, "Congestion control of new connections: 0 as net.ipv4.tcp_congestion_control says, 1 reno, 2 cubic." },
     [C_RETRIES] = { "retries", 15, 1, 255, "Timeouts in a row before a connection is given up." },
     [C_SYN_RETRIES] = { "syn_retries", 6, 1, 127, "The same of an attempt to connect." },
     [C_RTO_MIN] = { "rto_min_ms", 200, 1, 60000, "Least retransmission timeout beyond the round trip, ms." },

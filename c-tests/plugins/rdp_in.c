@@ -483,7 +483,7 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     c->keepintvl = s->keepintvl;
     c->keepcnt = s->keepcnt;
     c->user_timeout = s->user_timeout;
-    rdp_cong_set(c, rdp_cong_name(s));
+    memcpy(c->cong_name, s->cong_name, sizeof c->cong_name);
     c->iss = iss;
     c->irs = isn;
     c->snd_una = c->snd_nxt = c->write_seq = c->recover = iss + 1;
@@ -501,6 +501,8 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
         r = usk_route_connect(&o, peer);
     if (r == 0)
         r = usk_hash(&o);
+    if (r == 0)
+        r = rdp_cong_begin(c);
     if (r == 0) {
         rdp_rtt(c, rdp_stamp(c) - h->echo);
         rdp_established(c);
@@ -619,6 +621,7 @@ static void icmp(struct rdp_sock *s, const struct note *n)
         if (s->mss >= mss || calling)
             return;
         /* What was too long did not arrive, and the path is not congested: again, shorter, without a smaller window. */
+        uint32_t flying = rdp_pipe(s);
         for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
             if (g->len <= s->mss || (g->marks & SACKED))
                 continue;
@@ -626,6 +629,12 @@ static void icmp(struct rdp_sock *s, const struct note *n)
             s->retrans_out -= !!(g->marks & RETRANS);
             g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
             rdp_off_flight(s, g);
+        }
+        flying -= rdp_pipe(s);
+        if (flying > 0) {
+            usk_cong_loss(s->o, s->cong, flying);
+            if (s->recovery == 0 && usk_cong_undo(s->o, s->cong) < 1)
+                usk_cong_recovered(s->o, s->cong);
         }
         rdp_push(s);
     } else if (calling && n->fatal) {

@@ -26,7 +26,7 @@ enum { SYN = 1, ACK = 2, FIN = 4, RST = 8, BEG = 16, END = 32, PRB = 64, HEL = 1
 /* What a packet costs of a window beside its payload: its bookkeeping at the receiver. */
 enum { COST = 640 };
 
-enum { MIN_MSS = 64, MAX_MSS = 65000, MIN_CWND = 2, INITIAL_CWND = 10 };
+enum { MIN_MSS = 64, MAX_MSS = 65000 };
 
 /* States, by TCP's numbers. */
 enum {
@@ -72,6 +72,7 @@ struct rdp_seg {
     uint64_t sent;                 /* when last; ns */
     uint8_t flags;                 /* of the packet: BEG, END, FIN */
     uint8_t marks;                 /* of the scoreboard */
+    usk_cong_mark_t rate;          /* when last sent, for delivery rates */
 };
 enum { SACKED = 1, LOST = 2, RETRANS = 4, EVER_RETRANS = 8 };
 
@@ -101,9 +102,8 @@ struct rdp_sock {
     uint64_t rack_sent, rack_rtt; /* ns: when the latest packet known to have arrived was sent, and its round trip */
     uint32_t rack_end, recover;
     int recovery; /* 0 open, 1 fast, 2 timeout */
-    uint32_t cwnd, cwnd_count, ssthresh;
-    bool cwnd_limited;
-    uint64_t last_send;
+    usk_cong_t *cong; /* borrowed; null: no connection */
+    char cong_name[16]; /* chosen by the program; empty: by the sysctl */
     int backoff, probes, soft_error;
     uint64_t unacked_since;
 
@@ -202,9 +202,10 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h);
 void rdp_rack_detect(struct rdp_sock *s);
 void rdp_timeout(struct rdp_sock *s);
 uint32_t rdp_pipe(const struct rdp_sock *s);
-bool rdp_cong_set(struct rdp_sock *s, const char *name);
-const char *rdp_cong_name(const struct rdp_sock *s);
-void rdp_cong_init(struct rdp_sock *s);
+int rdp_cong_choose(struct rdp_sock *s, const char *name);
+int rdp_cong_begin(struct rdp_sock *s);
+void rdp_cong_end(struct rdp_sock *s);
+void rdp_cong_tell(struct rdp_sock *s, usk_cong_info_t *info);
 
 /* rdp_msg.c */
 ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg);

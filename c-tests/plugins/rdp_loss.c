@@ -1,5 +1,6 @@
 /* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK, RFC 8985: without the tail
- * probe, and with a fixed reordering window), recovery by what is in the pipe (RFC 6675), and the congestion window. */
+ * probe, and with a fixed reordering window), the congestion control borrowed from the stack's
+ * registry: the algorithms that TCP's connections have. */
 #include "rdp_int.h"
 
 void rdp_rtt(struct rdp_sock *s, uint32_t us)
@@ -37,10 +38,26 @@ static void unmark(struct rdp_sock *s, struct rdp_seg *g)
     rdp_off_flight(s, g);
 }
 
+/* What one acknowledgement says arrived. */
+struct tally {
+    uint32_t segments, late; /* in flight; thought lost, and not sent again */
+    const struct rdp_seg *latest; /* of them, sent last ... */
+    struct rdp_seg copy;
+    uint64_t once; /* ... and when that was sent, of those sent once only; 0: none */
+};
+
 /* A packet has arrived. The latest sent of those tells which others should have (RFC 8985 §6.2 step 2). */
-static void arrived(struct rdp_sock *s, const struct rdp_seg *g)
+static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
 {
     uint64_t rtt = now_of(s) - g->sent;
+    bool late = (g->marks & (LOST | RETRANS)) == LOST;
+    *(late ? &t->late : &t->segments) += 1;
+    if (!t->latest || g->sent >= t->copy.sent) {
+        t->copy = *g;
+        t->latest = &t->copy;
+    }
+    if (!(g->marks & EVER_RETRANS) && g->sent > t->once)
+        t->once = g->sent;
     /* Sooner than any round trip: it was the first copy that arrived. */
     if ((g->marks & EVER_RETRANS) && rtt < (uint64_t)s->min_rtt * 1000)
         return;
@@ -51,21 +68,11 @@ static void arrived(struct rdp_sock *s, const struct rdp_seg *g)
     }
 }
 
-static void enter_recovery(struct rdp_sock *s)
-{
-    s->recovery = 1;
-    s->recover = s->snd_nxt;
-    count(s, FAST_RECOVERIES);
-    s->ssthresh = max32(s->cwnd / 2, MIN_CWND);
-    s->cwnd = s->ssthresh;
-    s->cwnd_count = 0;
-}
-
 /* Marks lost what was sent a round trip and the reordering window before something that has arrived. What is not due yet gets a timer. */
 void rdp_rack_detect(struct rdp_sock *s)
 {
     uint64_t now = now_of(s), reorder = (uint64_t)max32(s->min_rtt / 4, 1000) * 1000;
-    bool lost = false;
+    uint32_t lost = 0;
     struct rdp_seg *next;
     rdp_disarm(s, T_RACK);
     for (struct rdp_seg *g = s->sent_first; g; g = next) {
@@ -85,40 +92,26 @@ void rdp_rack_detect(struct rdp_sock *s)
             s->lost_out++;
         g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
         rdp_off_flight(s, g);
-        lost = true;
+        lost++;
     }
-    if (lost && s->recovery == 0)
-        enter_recovery(s);
-}
-
-/* The window grows by what was delivered: doubling a round trip, then by one (RFC 5681 §3.1); not where the program, or the peer, is what
- * limits. */
-static void grow(struct rdp_sock *s, uint32_t delivered)
-{
-    if (!s->cwnd_limited)
+    if (lost == 0)
         return;
-    if (s->cwnd < s->ssthresh) {
-        uint32_t add = min32(delivered, s->ssthresh - s->cwnd);
-        s->cwnd += add;
-        delivered -= add;
+    if (s->recovery == 0) {
+        s->recovery = 1;
+        s->recover = s->snd_nxt;
+        count(s, FAST_RECOVERIES);
     }
-    s->cwnd_count += delivered;
-    if (s->cwnd_count >= s->cwnd) {
-        s->cwnd_count -= s->cwnd;
-        s->cwnd++;
-    }
+    usk_cong_loss(s->o, s->cong, lost);
 }
 
-static uint32_t cumulative(struct rdp_sock *s, uint32_t ack)
+static void cumulative(struct rdp_sock *s, uint32_t ack, struct tally *t)
 {
-    uint32_t n = 0;
     struct rdp_seg *g;
     while ((g = s->out.first) && g != s->unsent && !after(g->end, ack)) {
         if (g->marks & SACKED) {
             s->sacked_out--;
         } else {
-            arrived(s, g);
-            n++;
+            arrived(s, g, t);
         }
         unmark(s, g);
         s->packets_out--;
@@ -130,12 +123,10 @@ static uint32_t cumulative(struct rdp_sock *s, uint32_t ack)
         rdp_seg_free(s, g, true);
     }
     s->snd_una = ack;
-    return n;
 }
 
-static uint32_t selective(struct rdp_sock *s, const struct rdp_head *h)
+static void selective(struct rdp_sock *s, const struct rdp_head *h, struct tally *t)
 {
-    uint32_t n = 0;
     for (int i = 0; i < h->sacks; i++) {
         uint32_t start = h->sack[i].start, end = h->sack[i].end;
         if (!before(start, end) || before(start, s->snd_una) || after(end, s->snd_nxt))
@@ -143,21 +134,19 @@ static uint32_t selective(struct rdp_sock *s, const struct rdp_head *h)
         for (struct rdp_seg *g = s->out.first; g && g != s->unsent && before(g->seq, end); g = g->next) {
             if (before(g->seq, start) || after(g->end, end) || (g->marks & SACKED))
                 continue;
-            arrived(s, g);
+            arrived(s, g, t);
             unmark(s, g);
             g->marks |= SACKED;
             s->sacked_out++;
-            n++;
         }
     }
-    return n;
 }
 
 /* Processes the acknowledgement, the window and the SACK blocks of a packet whose ack is at most snd_nxt. The caller pushes. */
 void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
 {
     uint64_t now = now_of(s);
-    uint32_t delivered = 0;
+    struct tally t = { 0 };
     bool forward = after(h->ack, s->snd_una);
     if (before(h->ack, s->snd_una))
         return;
@@ -172,22 +161,26 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     if (s->packets_out == 0)
         s->unacked_since = 0;
     if (forward) {
-        delivered = cumulative(s, h->ack);
+        cumulative(s, h->ack, &t);
         s->backoff = 0;
         s->soft_error = 0;
         s->unacked_since = s->packets_out ? now : 0;
         rdp_rtt(s, rdp_stamp(s) - h->echo);
     }
-    delivered += selective(s, h);
+    selective(s, h, &t);
     if (s->recovery && !before(s->snd_una, s->recover) && forward) {
         /* All that was in flight when the loss was seen is there. */
         s->recovery = 0;
-        s->cwnd_count = 0;
-    } else if (delivered && s->recovery != 1) {
-        grow(s, delivered);
+        usk_cong_recovered(s->o, s->cong);
     }
-    if (delivered)
+    if (t.latest) {
         rdp_rack_detect(s);
+        usk_cong_ack_t a = {
+            .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1, .mark = &t.copy.rate,
+            .flags = forward ? 0 : USK_CONG_BEHIND_HOLE,
+        };
+        usk_cong_acked(s->o, s->cong, &a);
+    }
     if (forward)
         rdp_rearm(s);
     if (s->nospace && (int64_t)usk_wmem(s->o) * 3 < (int64_t)usk_sndbuf(s->o) * 2) {
@@ -201,14 +194,9 @@ void rdp_timeout(struct rdp_sock *s)
 {
     /* The peer may drop what it kept beyond a hole; that the first packet is among that shows it did (RFC 2018 §8). */
     bool reneged = s->out.first && (s->out.first->marks & SACKED);
-    if (s->recovery != 2) {
-        s->ssthresh = max32(rdp_pipe(s) / 2, MIN_CWND);
-        s->recovery = 2;
-    }
+    s->recovery = 2;
     s->recover = s->snd_nxt;
-    s->cwnd = 1;
-    s->cwnd_count = 0;
-    s->cwnd_limited = true;
+    usk_cong_rto(s->o, s->cong);
     s->lost_out = s->retrans_out = 0;
     for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
         if (g->marks & SACKED) {
@@ -223,20 +211,63 @@ void rdp_timeout(struct rdp_sock *s)
     rdp_disarm(s, T_RACK);
 }
 
-bool rdp_cong_set(struct rdp_sock *s, const char *name)
+/* An algorithm that paces is none for us: our packets leave when the window lets them. */
+static usk_cong_t *borrow(struct rdp_sock *s, const char *name, int *err)
 {
-    (void)s;
-    return strcmp(name, "reno") == 0;
+    usk_cong_t *c = usk_cong_new(s->o, name, s->mss ? s->mss : 1000);
+    usk_cong_info_t i;
+    *err = c ? 0 : -ENOENT;
+    if (c && (usk_cong_get_info(c, &i) < 0 || i.needs_pacing)) {
+        usk_cong_free(s->o, c);
+        *err = -EOPNOTSUPP;
+        c = NULL;
+    }
+    return c;
 }
 
-const char *rdp_cong_name(const struct rdp_sock *s)
+/* Takes the algorithm of this name, now if there is a connection. -ENOENT: there is none; -EOPNOTSUPP: it paces. */
+int rdp_cong_choose(struct rdp_sock *s, const char *name)
 {
-    (void)s;
-    return "reno";
+    int err;
+    usk_cong_t *c = strlen(name) < sizeof s->cong_name ? borrow(s, name, &err) : NULL;
+    if (!c)
+        return strlen(name) < sizeof s->cong_name ? err : -ENOENT;
+    strcpy(s->cong_name, name);
+    if (s->cong) {
+        usk_cong_free(s->o, s->cong);
+        s->cong = c;
+        usk_cong_sent(s->o, c, rdp_pipe(s), 0, NULL);
+        return 0;
+    }
+    usk_cong_free(s->o, c);
+    return 0;
 }
 
-void rdp_cong_init(struct rdp_sock *s)
+/* A connection begins: by the program's choice, or net.rdp.congestion's. */
+int rdp_cong_begin(struct rdp_sock *s)
 {
-    s->cwnd = INITIAL_CWND;
-    s->ssthresh = INT32_MAX;
+    static const char *const names[] = { NULL, "reno", "cubic" };
+    int err;
+    const char *name = s->cong_name[0] ? s->cong_name : names[setting(s, C_CONGESTION)];
+    s->cong = borrow(s, name, &err);
+    /* What was chosen has gone since, or TCP's default paces. */
+    if (!s->cong)
+        s->cong = borrow(s, "reno", &err);
+    return err;
+}
+
+void rdp_cong_end(struct rdp_sock *s)
+{
+    usk_cong_free(s->o, s->cong);
+    s->cong = NULL;
+}
+
+/* Of the algorithm at work, or the one that would be. */
+void rdp_cong_tell(struct rdp_sock *s, usk_cong_info_t *i)
+{
+    bool none = !s->cong && rdp_cong_begin(s) == 0;
+    memset(i, 0, sizeof *i);
+    usk_cong_get_info(s->cong, i);
+    if (none)
+        rdp_cong_end(s);
 }

@@ -151,7 +151,6 @@ static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint
     uint64_t both = (uint64_t)usk_csum(p, h->len, sum) + usk_csum_pseudo(&local, &peer, IPPROTO_RDP, h->len + payload);
     put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
     s->segs_out++;
-    s->last_send = now_of(s);
     count(s, OUT_SEGS);
     return usk_xmit(s->o, skb);
 }
@@ -239,7 +238,10 @@ void rdp_set_mss(struct rdp_sock *s)
     uint32_t mss = s->pmtu > FIXED + HELLO + MIN_MSS ? s->pmtu - FIXED - HELLO : MIN_MSS;
     mss = min32(mss, s->peer_mss ? s->peer_mss : MAX_MSS);
     mss = min32(mss, s->user_mss ? s->user_mss : MAX_MSS);
-    s->mss = max32(mss, MIN_MSS);
+    mss = max32(mss, MIN_MSS);
+    if (s->cong && mss != s->mss)
+        usk_cong_set_mss(s->o, s->cong, mss);
+    s->mss = mss;
 }
 
 /* In and out of the list by time of sending, which loss detection walks. */
@@ -303,7 +305,7 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
 }
 
 /* Sends a packet of the queue, for the first time or again. */
-static void send_seg(struct rdp_sock *s, struct rdp_seg *g)
+static void send_seg(struct rdp_sock *s, struct rdp_seg *g, bool again)
 {
     for (int tries = 0; tries < 2; tries++) {
         while (g->len > s->mss && split(s, g, s->mss))
@@ -320,6 +322,8 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g)
         /* Asked for where the peer's word is needed: it does not know of us yet, or we wait for its window. */
         if (!s->confirmed)
             h.flags |= PRB;
+        if (tries == 0)
+            usk_cong_sent(s->o, s->cong, 1, again, &g->rate);
         int r = transmit(s, g->skb ? usk_skb_share(g->skb) : usk_skb_new(), &h, g->len, g->sum);
         g->sent = now_of(s);
         if (r != -EMSGSIZE)
@@ -339,7 +343,7 @@ bool rdp_resend(struct rdp_sock *s)
     for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
         if ((g->marks & (LOST | RETRANS | SACKED)) != LOST)
             continue;
-        send_seg(s, g);
+        send_seg(s, g, true);
         g->marks |= RETRANS | EVER_RETRANS;
         s->retrans_out++;
         s->retrans++;
@@ -354,7 +358,7 @@ static void send_new(struct rdp_sock *s)
     struct rdp_seg *g = s->unsent;
     if (s->packets_out == 0)
         s->unacked_since = now_of(s);
-    send_seg(s, g);
+    send_seg(s, g, false);
     /* After the cut: what was sent is g, what follows it is next. */
     s->unsent = g->next;
     s->snd_nxt = g->end;
@@ -369,24 +373,21 @@ void rdp_push(struct rdp_sock *s)
     int state = state_of(s);
     if (state == SYN_SENT || state == CLOSED || state == LISTEN || state == TIME_WAIT || state == FIN_WAIT2)
         return;
-    /* What was idle for a timeout starts anew (RFC 5681 §4.1). */
-    if (s->packets_out == 0 && s->unsent && s->last_send && now_of(s) - s->last_send > (uint64_t)s->rto * 1000)
-        s->cwnd = min32(s->cwnd, INITIAL_CWND);
-    while (rdp_pipe(s) < s->cwnd && rdp_resend(s))
-        ;
-    s->cwnd_limited = false;
+    int quota = usk_cong_quota(s->o, s->cong);
+    while (quota > 0 && rdp_resend(s))
+        quota--;
     while (s->unsent) {
         struct rdp_seg *g = s->unsent;
-        if (rdp_pipe(s) >= s->cwnd) {
-            s->cwnd_limited = true;
+        if (quota-- <= 0)
             break;
-        }
         uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
         if (g->len > 0 || (g->flags & END))
             if (s->cost_out + cost > s->snd_wnd)
                 break;
         send_new(s);
     }
+    if (!s->unsent && quota > 0)
+        usk_cong_app_limited(s->o, s->cong);
     if (s->due[T_RTX] == 0)
         rdp_rearm(s);
 }
