@@ -1,8 +1,8 @@
 //! RDP, the protocol of `plugins/rdp*.c`, loaded into stacks of this process: messages of many sizes both ways at once over a bad
-//! simulated link in virtual time, every byte and every bound compared.
+//! simulated link in virtual time, every byte and every bound compared; and over two TUN devices, between two processes.
 //!
 //! `cargo test` moves a few MiB. `USERSOCK_FULL=1 cargo test --release --test plugin_world` moves 1 GiB each way over the link, and
-//! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that; the test says whether.
+//! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that, else by short queues; the test says which.
 #![cfg(has_usersock)]
 
 use std::fmt::Write as _;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use usersock::config;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::Error;
 use usersock::inet::Socket;
@@ -213,7 +214,7 @@ struct Report {
     counters: String,
 }
 
-/// `bytes` each way over `link`; everything compared.
+/// `bytes` each way over `link`; everything compared; and over two TUN devices, between two processes.
 fn transfer(seed: u64, v6: bool, bytes: u64, link: &LinkConfig, sysctls: &[(&str, &str)]) -> Report {
     println!("seed {seed}");
     let world = World::new(seed);
@@ -318,4 +319,122 @@ fn every_syn_lost_ends_in_a_timeout_and_nothing_is_left() {
     assert_eq!((counter(&a, "RdpAttemptFails"), counter(&a, "RdpRetransSegs")), (1, 6));
     drop(s);
     assert!(world.run_until_idle(world.now() + Duration::from_secs(1)));
+}
+
+/// Set inside the namespace; its value is the part that this process plays.
+const PART: &str = "USERSOCK_TEST_PART";
+const OVER_TUN: &str = "messages_cross_two_tun_devices_between_two_processes";
+
+fn ip(program: &str, args: &str) -> Result<(), String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let out = Command::new(program).args(args.split(' ')).env("PATH", path).output().map_err(|e| e.to_string())?;
+    if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()) }
+}
+
+/// A stack on TUN device `dev` with host 2 of 10.9.`net`.0/24; the kernel is host 1 and its router.
+fn stack_on_tun(dev: &str, net: u8) -> Arc<Stack> {
+    load::enable();
+    let text = format!("plugin={},tun={dev},addr=10.9.{net}.2/24,gw=10.9.{net}.1", plugin().display());
+    let stack = config::build(&text).unwrap_or_else(|e| panic!("{e}"));
+    ip("ip", &format!("addr add 10.9.{net}.1/24 dev {dev}")).expect("ip addr add");
+    stack
+}
+
+/// Sends all of `out` from a thread, and expects `expected`, with blocking calls.
+fn both_ways(socket: Socket, out: Messages, expected: Messages) {
+    let socket = Arc::new(socket);
+    let sender = {
+        let (socket, mut out) = (socket.clone(), out);
+        std::thread::spawn(move || {
+            let mut message = Vec::new();
+            while out.next(&mut message) {
+                assert_eq!(send(&socket, &message, 0), Ok(message.len()));
+            }
+            socket.shutdown(1).expect("shutdown");
+        })
+    };
+    let (mut expected, mut buf, mut want) = (expected, vec![0; ROOM], Vec::new());
+    while let Some(n) = recv(&socket, &mut buf, 0).expect("recv") {
+        assert!(expected.next(&mut want), "a message too many");
+        assert!(buf[..n] == want[..], "message {}", expected.count);
+    }
+    assert_eq!(expected.left, 0, "the end came before the last message");
+    sender.join().expect("the sender is well");
+}
+
+#[test]
+fn messages_cross_two_tun_devices_between_two_processes() {
+    let bytes = if full() { 1024 * MIB } else { 8 * MIB };
+    let (forth, back) = (Messages::new(1, bytes), Messages::new(2, bytes / 16));
+    let at: SocketAddr = "10.9.1.2:700".parse().expect("address");
+    let copy = |part: &str| {
+        let mut c = Command::new(std::env::current_exe().expect("own path"));
+        c.args(["--exact", OVER_TUN, "--nocapture", "--test-threads=1"]).env(PART, part).stdin(Stdio::null());
+        c
+    };
+    match std::env::var(PART).as_deref() {
+        Ok("server") => {
+            let stack = stack_on_tun("uskb", 1);
+            let listener = Socket::new(&stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
+            listener.bind(at).expect("bind");
+            listener.listen(1).expect("listen");
+            println!("\nlistening");
+            let (socket, _) = listener.accept().expect("accept");
+            both_ways(socket, back, forth);
+        }
+        Ok(_) => {
+            let stack = stack_on_tun("uska", 0);
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("the kernel forwards");
+            let mut server = copy("server").stdout(Stdio::piped()).spawn().expect("a second process");
+            let lines = std::io::BufReader::new(server.stdout.take().expect("its output"));
+            let mut lines = std::io::BufRead::lines(lines).map_while(Result::ok);
+            assert!(lines.any(|l| l == "listening"), "the server listens");
+            let loss = ["uska", "uskb"].map(|dev| ip("tc", &format!("qdisc add dev {dev} root netem loss 1%")));
+            match &loss {
+                [Ok(()), Ok(())] => println!("loss: 1 % each way, netem"),
+                e => {
+                    // A short queue in front of a stack loses what comes in bursts.
+                    for dev in ["uska", "uskb"] {
+                        ip("ip", &format!("link set dev {dev} txqueuelen 16")).expect("ip link");
+                    }
+                    println!("loss: by queues of 16 packets; netem: {e:?}");
+                }
+            }
+            let start = std::time::Instant::now();
+            let socket = Socket::new(&stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
+            socket.connect(Some(at)).expect("connect");
+            both_ways(socket, forth, back);
+            let took = start.elapsed();
+            // What the server says later may be many lines: it must not wait for a reader.
+            let rest: Vec<String> = lines.collect();
+            assert!(server.wait().expect("it ends").success(), "{rest:?}");
+            let retrans = counter(&stack, "RdpRetransSegs");
+            println!(
+                "{bytes} bytes, and {} back, over two TUN devices: {took:?}, {retrans} packets sent again",
+                bytes / 16
+            );
+            if loss.iter().all(Result::is_ok) {
+                assert!(retrans > 0, "loss makes work");
+            }
+        }
+        Err(_) => {
+            let permitted = |args: &[&str]| {
+                Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success())
+            };
+            let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
+            let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+            if !permitted(how) {
+                return println!("SKIP {OVER_TUN}: no network namespace can be made");
+            }
+            if let Err(error) = tun {
+                return println!("SKIP {OVER_TUN}: /dev/net/tun: {error}");
+            }
+            let inner = copy("client");
+            let mut c = Command::new("unshare");
+            c.args(how).arg(inner.get_program()).args(inner.get_args()).env(PART, "client").stdin(Stdio::null());
+            let out = c.output().expect("unshare starts");
+            print!("{}", String::from_utf8_lossy(&out.stdout));
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        }
+    }
 }

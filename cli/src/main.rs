@@ -86,6 +86,9 @@ struct Pipe {
     /// When the connection has ended, print the counters that are not zero to stderr
     #[arg(long)]
     counters: bool,
+    /// Socket type (stream, seqpacket, dgram) and IP protocol number of a protocol of the stack; 0: the type's own
+    #[arg(long, value_name = "TYPE[:PROTOCOL]", default_value = "stream")]
+    socket: pipe::Kind,
     /// IPv4 or [IPv6] address and port
     #[arg(value_name = "ADDRESS:PORT")]
     addr: SocketAddr,

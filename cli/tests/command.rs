@@ -58,6 +58,8 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["connect", "10.0.0.1"], "10.0.0.1"),
         (&["connect", "--loudly", "10.0.0.1:80"], "--loudly"),
         (&["fetch"], "fetch"),
+        (&["connect", "--socket", "tcp", "127.0.0.1:9"], "the type is stream"),
+        (&["connect", "--socket", "seqpacket:253", "127.0.0.1:9"], "--socket: "),
     ] {
         let out = usersock(args);
         let said = String::from_utf8(out.stderr).unwrap();

@@ -1,0 +1,87 @@
+//! `usersock connect` and `usersock listen` against each other: two commands, two TUN devices, the kernel's router between them, in a
+//! network namespace of the test's own. Skipped, and said, where that cannot be made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The plug-ins, built once by their own Makefile.
+fn plugins() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
+        fs::create_dir_all(&out).unwrap();
+        let mut make = Command::new("make");
+        make.args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/../c-tests/plugins")]);
+        let made = make.arg(format!("OUT={}", out.display())).stdin(Stdio::null()).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        out
+    })
+}
+
+/// $1 the command, $2 its options, $3 a folder with `question` and `answer`; leaves `asked` and `answered`. A device appears with its
+/// command: the kernel's end gets its address as soon as that is possible, and nothing is said before.
+const SCRIPT: &str = r#"
+set -e
+PATH=$PATH:/usr/sbin:/sbin
+cd "$3"
+echo 1 >/proc/sys/net/ipv4/ip_forward
+mkfifo said
+"$1" listen $2 --config tun=uskb,addr=10.9.1.2/24,gw=10.9.1.1 10.9.1.2:700 <answer >asked 2>said &
+exec 3<said
+read line <&3
+case $line in "listening on "*) ;; *) echo "$line" >&2; exit 1;; esac
+ip addr add 10.9.1.1/24 dev uskb
+(until ip addr add 10.9.0.1/24 dev uska 2>/dev/null; do :; done; cat question) |
+    "$1" connect $2 --config tun=uska,addr=10.9.0.2/24,gw=10.9.0.1 10.9.1.2:700 >answered
+cat <&3 >&2
+wait
+"#;
+
+/// Runs the two commands; the two files must arrive whole.
+fn talk(name: &str, options: &str, question: &[u8], answer: &[u8]) {
+    let permitted =
+        |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
+    let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
+    if !permitted(how) {
+        return println!("SKIP {name}: no network namespace can be made");
+    }
+    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        return println!("SKIP {name}: /dev/net/tun: {error}");
+    }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("question"), question).unwrap();
+    fs::write(dir.join("answer"), answer).unwrap();
+    let mut c = Command::new("unshare");
+    c.args(how).args(["sh", "-c", SCRIPT, "sh", env!("CARGO_BIN_EXE_usersock"), options]).arg(&dir);
+    let out = c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{name}: {said}");
+    assert!(said.contains("connection from 10.9.0.2:"), "{name}: {said}");
+    assert!(fs::read(dir.join("asked")).unwrap() == question, "{name}: what the listener got");
+    assert!(fs::read(dir.join("answered")).unwrap() == answer, "{name}: what the caller got");
+}
+
+fn bytes(len: u32) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+#[test]
+fn tcp_carries_both_directions_to_their_ends() {
+    talk("pipe-tcp", "", &bytes(1_000_000), &bytes(300_001));
+}
+
+#[test]
+fn a_plug_in_s_connections_carry_both_directions_to_their_ends() {
+    let options = format!("--plugin {}/rdp.so --socket seqpacket:253", plugins().display());
+    talk("pipe-rdp", &options, &bytes(1_000_000), &bytes(300_001));
+}
+
+#[test]
+fn a_plug_in_s_datagrams_end_with_an_empty_one() {
+    let options = format!("--plugin {}/tiny.so --socket dgram:254", plugins().display());
+    talk("pipe-tiny", &options, b"a question", b"and its answer");
+}
