@@ -1,0 +1,744 @@
+//! The skeleton of RDP (`c-tests/plugins/rdp*.c`) in Rust: reliable messages over connections, `SOCK_SEQPACKET` on IP protocol 253, made
+//! of the same parts of the library and of nothing private. `cargo run --example rdp_skeleton [SEED]` sends messages both ways over a
+//! simulated link that loses, doubles, reorders and damages packets, and says what happened.
+//!
+//! | here | in C |
+//! |---|---|
+//! | `Conn`, in `SockState::private` | `struct rdp_sock`, in `usk_private` |
+//! | `impl IpHandler`: `rcv` | `rdp_rcv` (rdp_in.c) |
+//! | `backlog_rcv`, `listening`, `arrive` | `rdp_backlog_rcv`, `listen_syn`, `listen_ack`, `synchronized` (rdp_in.c) |
+//! | `transmit`, `push`, `release_cb` | rdp_out.c |
+//! | `sendmsg`, `recvmsg`, `poll_locked` | rdp_msg.c |
+//! | `connect`, `listen`, `accept`, `shutdown`, `close` | rdp.c |
+//! | `PortTable`, `AcceptQueue`, `inet::accept` | `usk_get_port`, `usk_hash`, `usk_accept_push`, `usk_accept_wait` |
+//!
+//! The packet is the first 16 bytes of the C one: ports, sequence and acknowledgement number, flags, checksum. Numbers count bytes, and
+//! one each for SYN, FIN and the End of a message. A listener answers SYN with a cookie, as there. What a skeleton leaves out: the
+//! window is fixed (`WINDOW` packets), whatever is lost is sent again from there on (go-back-N) by a timer without estimation, and
+//! there are no resets, no TIME-WAIT, no options and no counters.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use usersock::counters::DropReason;
+use usersock::device::link::{Direction, LinkConfig};
+use usersock::error::{Error, Result};
+use usersock::hash::{Tuple, addr128};
+use usersock::inet::{self, AcceptQueue, PortEntry, PortTable, Socket};
+use usersock::ip::output::{self, IpTx};
+use usersock::ip::{IcmpError, PacketInfo, datagram, route};
+use usersock::sim::World;
+use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
+use usersock::sock::skb::{Skb, TxOwner};
+use usersock::sock::wait::Events;
+use usersock::sock::{Sock, SockGuard, flag, mem};
+use usersock::stack::{Stack, TimerSlot};
+use usersock::wire::checksum;
+
+const RDP: u8 = 253;
+const HEADER: usize = 16;
+// Flags of a packet.
+const SYN: u8 = 1;
+const ACK: u8 = 2;
+const FIN: u8 = 4;
+const BEG: u8 = 16;
+const END: u8 = 32;
+/// Payload bytes of a packet.
+const MSS: usize = 1400;
+/// Packets in flight, and half of what may be queued.
+const WINDOW: usize = 32;
+const TIMEOUT: Duration = Duration::from_millis(100);
+const TRIES: u32 = 12;
+// States by TCP's numbers: what the socket layer looks at.
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+const CLOSED: u8 = 7;
+const LISTEN: u8 = 10;
+
+fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+/// A header as numbers. On its way from `rcv` to `backlog_rcv` it is in the packet's notes.
+#[derive(Clone, Copy)]
+struct Head {
+    from: u16,
+    to: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+}
+
+impl Head {
+    /// None: too short, or of another version.
+    fn parse(skb: &mut Skb) -> Option<Head> {
+        let b: [u8; HEADER] = skb.may_pull(HEADER).then(|| skb.linear().first_chunk().copied())??;
+        let half = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
+        let word = |at: usize| u32::from(half(at)) << 16 | u32::from(half(at + 2));
+        (b[12] == 0x14).then(|| Head { from: half(0), to: half(2), seq: word(4), ack: word(8), flags: b[13] })
+    }
+
+    fn note(self, skb: &mut Skb) {
+        skb.cb[0] = u64::from(self.seq) << 32 | u64::from(self.ack);
+        skb.cb[1] = u64::from(self.flags) << 32 | u64::from(self.from) << 16 | u64::from(self.to);
+    }
+
+    fn noted(skb: &Skb) -> Head {
+        let [a, b, ..] = skb.cb;
+        Head { from: (b >> 16) as u16, to: b as u16, seq: (a >> 32) as u32, ack: a as u32, flags: (b >> 32) as u8 }
+    }
+
+    /// Puts the header in front of the payload, with the checksum over both and the pseudo-header.
+    fn write(self, skb: &mut Skb, src: IpAddr, dst: IpAddr) -> Result<()> {
+        let b = skb.push(HEADER).ok_or(Error::NoBufs)?;
+        for (at, v) in [(0, self.from), (2, self.to)] {
+            b[at..at + 2].copy_from_slice(&v.to_be_bytes());
+        }
+        for (at, v) in [(4, self.seq), (8, self.ack)] {
+            b[at..at + 4].copy_from_slice(&v.to_be_bytes());
+        }
+        (b[12], b[13]) = (0x14, self.flags);
+        let sum = checksum_of(skb, src, dst);
+        skb.head_mut()[14..16].copy_from_slice(&sum.to_be_bytes());
+        Ok(())
+    }
+}
+
+/// The checksum of a packet; of one that carries its own, 0 says it is right.
+fn checksum_of(skb: &Skb, src: IpAddr, dst: IpAddr) -> u16 {
+    let mut sum = checksum::Checksum::new(checksum::pseudo_header(src, dst, RDP, skb.len() as u32));
+    for piece in skb.slices() {
+        sum.push(piece);
+    }
+    checksum::finish(sum.partial())
+}
+
+/// A packet that waits for its acknowledgement.
+struct Seg {
+    seq: u32,
+    end: u32,
+    flags: u8,
+    payload: Skb,
+}
+
+/// The protocol's part of a sock.
+#[derive(Default)]
+struct Conn {
+    snd_una: u32,
+    /// One past the last number queued.
+    write_seq: u32,
+    rcv_nxt: u32,
+    /// The first `in_flight` of `queue` are sent.
+    queue: VecDeque<Seg>,
+    in_flight: usize,
+    tries: u32,
+    timer: TimerSlot,
+    /// The receive queue ends inside a message; whole messages in it.
+    inside: bool,
+    whole: usize,
+    fin_queued: bool,
+    fin_got: bool,
+    was_connected: bool,
+    resent: u64,
+    /// Of a listener.
+    accept: AcceptQueue,
+    /// In the port table by itself, or as a child on its listener's port.
+    bound: bool,
+    adopted: Option<(u16, (IpAddr, u16))>,
+}
+
+fn conn<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut Conn> {
+    g.private.downcast_mut().ok_or(Error::BadFd)
+}
+
+/// The protocol of one stack.
+#[derive(Default)]
+struct Rdp {
+    ports: PortTable,
+}
+
+impl Rdp {
+    fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::proto::RegisterError> {
+        let rdp = Arc::new(Rdp::default());
+        let key = |family| ProtoSwitch {
+            family,
+            ty: libc::SOCK_SEQPACKET,
+            protocol: RDP.into(),
+            default: true,
+            proto: rdp.clone(),
+        };
+        stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[RDP], rdp.clone())))
+    }
+
+    /// Sends one packet to the peer: header, route, IP. What goes wrong is a loss like any other.
+    fn transmit(&self, g: &mut SockGuard<'_>, flags: u8, seq: u32, payload: Skb) {
+        let _ = self.try_transmit(g, flags, seq, payload);
+    }
+
+    fn try_transmit(&self, g: &mut SockGuard<'_>, flags: u8, seq: u32, mut skb: Skb) -> Result<()> {
+        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let mut plan = datagram::plan(g, peer, &[], 0)?;
+        let head = Head { from: g.common.sport, to: peer.port(), seq, ack: conn(g)?.rcv_nxt, flags };
+        head.write(&mut skb, plan.src, peer.ip())?;
+        let df = plan.fit(g, 40 + skb.len())?;
+        skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+        let (src, dst, now) = (plan.src, peer.ip(), g.now());
+        let tx = IpTx { src, dst, protocol: RDP, tos: plan.tos, ttl: plan.ttl, df, flow_label: 0, now };
+        output::xmit(g.stack, &plan.dst, &tx, skb)
+    }
+
+    fn send_ack(&self, g: &mut SockGuard<'_>) {
+        let Ok(seq) = conn(g).map(|c| c.write_seq) else { return };
+        self.transmit(g, ACK, seq, Skb::new());
+    }
+
+    /// Sends packet `i` of the queue.
+    fn send_queued(&self, g: &mut SockGuard<'_>, i: usize) {
+        let Ok(c) = conn(g) else { return };
+        let Some(seg) = c.queue.get(i) else { return };
+        let (flags, seq, payload) = (seg.flags, seg.seq, seg.payload.share());
+        self.transmit(g, flags | if flags & SYN != 0 { 0 } else { ACK }, seq, payload);
+    }
+
+    /// Sends what the window allows, and sees that the timer runs while anything is in flight.
+    fn push(&self, g: &mut SockGuard<'_>) {
+        loop {
+            let Ok(c) = conn(g) else { return };
+            if c.in_flight >= WINDOW || c.in_flight >= c.queue.len() {
+                break;
+            }
+            c.in_flight += 1;
+            let i = c.in_flight - 1;
+            self.send_queued(g, i);
+        }
+        self.arm(g, false);
+    }
+
+    fn arm(&self, g: &mut SockGuard<'_>, again: bool) {
+        let (stack, sock, now) = (g.stack, g.sock, g.now());
+        let Ok(c) = conn(g) else { return };
+        if c.in_flight == 0 {
+            stack.timers.cancel(&mut c.timer);
+        } else if again || !c.timer.is_armed() {
+            stack.arm_sock(&mut c.timer, sock, 1, now + TIMEOUT * (1 << c.tries.min(6)));
+        }
+    }
+
+    fn enqueue(&self, g: &mut SockGuard<'_>, flags: u8, payload: Skb) {
+        let Ok(c) = conn(g) else { return };
+        let ends = u32::from(flags & (SYN | FIN | END) != 0);
+        let seq = c.write_seq;
+        c.write_seq = seq.wrapping_add(payload.len() as u32 + ends);
+        c.queue.push_back(Seg { seq, end: c.write_seq, flags, payload });
+    }
+
+    fn fin(&self, g: &mut SockGuard<'_>) {
+        if conn(g).is_ok_and(|c| !std::mem::replace(&mut c.fin_queued, true)) {
+            self.enqueue(g, FIN, Skb::new());
+            self.push(g);
+        }
+    }
+
+    /// Over: out of the tables, nothing is queued any more. What was received stays for the program, if there is one.
+    fn finish(&self, g: &mut SockGuard<'_>, error: Option<Error>) {
+        let (stack, sock) = (g.stack, g.sock);
+        self.unhash(g);
+        if let Ok(c) = conn(g) {
+            stack.timers.cancel(&mut c.timer);
+            c.queue.clear();
+            c.in_flight = 0;
+        }
+        sock.state.store(CLOSED, Ordering::Release);
+        if g.common.flag(flag::DEAD) {
+            return datagram::close(g);
+        }
+        if let Some(e) = error {
+            sock.report_error(e);
+        }
+        sock.wait.wake(Events::ALL);
+    }
+
+    /// The listener's first number, which says all it would have to remember of a SYN.
+    fn cookie(stack: &Stack, local: SocketAddr, peer: SocketAddr, isn: u32) -> u32 {
+        let t =
+            Tuple { saddr: addr128(local.ip()), sport: local.port(), daddr: addr128(peer.ip()), dport: peer.port() };
+        stack.keys.ehash(&t).wrapping_add(isn)
+    }
+
+    /// A listener answers SYN and forgets it; an answer to its cookie makes the connection.
+    fn listening(&self, g: &mut SockGuard<'_>, head: Head, info: PacketInfo, skb: Skb) {
+        let (stack, local) = (g.stack, SocketAddr::new(info.dst, head.to));
+        let peer = datagram::name_of(info.src, head.from, info.ifindex);
+        let full = g.common.ack_backlog > g.common.max_ack_backlog;
+        if full || head.flags & (SYN | ACK) == SYN | ACK {
+            return stack.mib.drop(DropReason::PluginRefused);
+        }
+        if head.flags & SYN != 0 {
+            let seq = Rdp::cookie(stack, local, peer, head.seq);
+            let answer = Head { from: head.to, to: head.from, seq, ack: head.seq.wrapping_add(1), flags: SYN | ACK };
+            let mut skb = Skb::new();
+            // A lost answer is asked for again.
+            let _ = answer.write(&mut skb, info.dst, info.src).and_then(|()| {
+                let dst = route::lookup(stack, info.src, Some(info.dst), 0)?;
+                let ttl = output::default_ttl(stack, &dst, info.src.is_ipv4());
+                let (src, to, now) = (info.dst, info.src, g.now());
+                let tx = IpTx { src, dst: to, protocol: RDP, tos: 0, ttl, df: false, flow_label: 0, now };
+                output::xmit(stack, &dst, &tx, skb)
+            });
+            return;
+        }
+        // Go-back-N: the first packet after the handshake has the number after the SYN's, or is of no use.
+        let isn = head.seq.wrapping_sub(1);
+        let iss = head.ack.wrapping_sub(1);
+        if head.flags & ACK == 0 || iss != Rdp::cookie(stack, local, peer, isn) {
+            return stack.mib.drop(DropReason::PluginRefused);
+        }
+        let child = g.sock.new_child(stack);
+        if self.begin(&child, stack, local, peer, (iss, isn), skb).is_err() {
+            return stack.mib.drop(DropReason::PluginRefused);
+        }
+        let max = g.common.max_ack_backlog;
+        let Ok(c) = conn(g) else { return };
+        // There is room: `full` said so, and the listener is owned since.
+        let _ = c.accept.push(child, max);
+        g.common.ack_backlog += 1;
+        g.sock.wait.wake(Events::IN);
+    }
+
+    /// Listener, then child: the one order in which two socks are owned.
+    fn begin(
+        &self,
+        child: &Arc<Sock>,
+        stack: &Arc<Stack>,
+        local: SocketAddr,
+        peer: SocketAddr,
+        (iss, isn): (u32, u32),
+        skb: Skb,
+    ) -> Result<()> {
+        let mut g = child.lock(stack);
+        self.init(&mut g)?;
+        (g.common.saddr, g.common.rcv_saddr, g.common.sport) = (local.ip(), local.ip(), local.port());
+        datagram::connect(&mut g, peer)?;
+        self.ports.adopt(PortEntry::of(&g, local.port()))?;
+        let c = conn(&mut g)?;
+        c.adopted = Some((local.port(), (peer.ip(), peer.port())));
+        (c.snd_una, c.write_seq, c.rcv_nxt) = (iss.wrapping_add(1), iss.wrapping_add(1), isn.wrapping_add(1));
+        c.was_connected = true;
+        let head = Head::noted(&skb);
+        self.arrive(&mut g, head, skb);
+        Ok(())
+    }
+
+    /// A packet of a connection.
+    fn arrive(&self, g: &mut SockGuard<'_>, head: Head, skb: Skb) {
+        let (stack, sock) = (g.stack, g.sock);
+        let Ok(c) = conn(g) else { return };
+        if sock.state() == SYN_SENT {
+            if head.flags & (SYN | ACK) != SYN | ACK || head.ack != c.write_seq {
+                return stack.mib.drop(DropReason::PluginRefused);
+            }
+            c.rcv_nxt = head.seq.wrapping_add(1);
+            c.was_connected = true;
+            sock.state.store(ESTABLISHED, Ordering::Release);
+            sock.wait.wake(Events::ALL);
+        } else if head.flags & SYN != 0 || head.flags & ACK == 0 || before(c.write_seq, head.ack) {
+            return stack.mib.drop(DropReason::PluginRefused);
+        }
+        // What is acknowledged leaves the queue.
+        let mut progress = false;
+        while c.in_flight > 0 && c.queue.front().is_some_and(|s| !before(head.ack, s.end)) {
+            c.queue.pop_front();
+            (c.in_flight, c.tries, progress) = (c.in_flight - 1, 0, true);
+        }
+        if progress {
+            c.snd_una = head.ack;
+            if c.queue.len() < 2 * WINDOW {
+                sock.wait.wake(Events::OUT);
+            }
+            self.arm(g, true);
+        }
+        let numbered = !skb.is_empty() || head.flags & (FIN | END | SYN) != 0;
+        if numbered && head.flags & SYN == 0 {
+            self.data(g, head, skb);
+        }
+        if numbered {
+            self.send_ack(g);
+        }
+        self.push(g);
+        let over = conn(g).is_ok_and(|c| c.fin_got && c.fin_queued && c.queue.is_empty());
+        if over {
+            self.finish(g, None);
+        }
+    }
+
+    /// In order it is queued for the program; all else comes again.
+    fn data(&self, g: &mut SockGuard<'_>, head: Head, skb: Skb) {
+        let stack = g.stack;
+        let len = skb.len() as u32;
+        let Ok(c) = conn(g) else { return };
+        let fits =
+            head.seq == c.rcv_nxt && !c.fin_got && (head.flags & FIN != 0 || (head.flags & BEG != 0) != c.inside);
+        if !fits {
+            return stack.mib.drop(DropReason::PluginRefused);
+        }
+        if head.flags & FIN != 0 {
+            c.fin_got = true;
+        } else if let Err(reason) = datagram::queue(g, skb) {
+            return stack.mib.drop(reason);
+        }
+        let Ok(c) = conn(g) else { return };
+        c.rcv_nxt = head.seq.wrapping_add(len + u32::from(head.flags & (FIN | END) != 0));
+        c.inside = head.flags & (FIN | END) == 0;
+        c.whole += usize::from(head.flags & END != 0);
+        g.sock.wait.wake(Events::IN | Events::RDHUP);
+    }
+}
+
+impl IpHandler for Rdp {
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        let Some(head) = Head::parse(&mut skb).filter(|_| !info.not_unicast) else {
+            return stack.mib.drop(DropReason::PktTooSmall);
+        };
+        if checksum_of(&skb, info.src, info.dst) != 0 {
+            return stack.mib.drop(DropReason::PluginCsum);
+        }
+        let found = self.ports.find(stack, (info.dst, head.to), (info.src, head.from), info.ifindex);
+        let Some(sock) = found else { return stack.mib.drop(DropReason::NoSocket) };
+        skb.pull(HEADER);
+        head.note(&mut skb);
+        skb.rx = Some(*info);
+        sock.deliver(stack, skb, info.now);
+    }
+
+    /// The timer finds out as well; RDP in C listens to it.
+    fn err(&self, _: &Arc<Stack>, _: &IcmpError<'_>) {}
+}
+
+impl Proto for Rdp {
+    fn name(&self) -> &str {
+        "RDP"
+    }
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        sk.private = Box::new(Conn::default());
+        Ok(())
+    }
+
+    fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
+        sk.common.sport = self.ports.get_port(sk, port)?;
+        conn(sk)?.bound = true;
+        Ok(())
+    }
+
+    fn unhash(&self, sk: &mut SockGuard<'_>) {
+        let (sock, port) = (sk.sock, sk.common.sport);
+        let Ok(c) = conn(sk) else { return };
+        if std::mem::take(&mut c.bound) {
+            self.ports.unbind(port, sock);
+        } else if let Some((port, peer)) = c.adopted.take() {
+            self.ports.unadopt(port, peer, sock);
+        }
+    }
+
+    fn connect(&self, sk: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
+        if !conn(sk)?.bound {
+            self.get_port(sk, 0)?;
+        }
+        datagram::connect(sk, to)?;
+        self.ports.rehash(PortEntry::of(sk, sk.common.sport));
+        let isn = sk.stack.entropy.next_u64() as u32;
+        let c = conn(sk)?;
+        (c.snd_una, c.write_seq) = (isn, isn);
+        sk.sock.state.store(SYN_SENT, Ordering::Release);
+        self.enqueue(sk, SYN, Skb::new());
+        self.push(sk);
+        Ok(())
+    }
+
+    fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        self.finish(sk, None);
+        datagram::disconnect(sk);
+        sk.private = Box::new(Conn::default());
+        Ok(())
+    }
+
+    fn listen(&self, sk: &mut SockGuard<'_>, backlog: u32) -> Result<()> {
+        if !conn(sk)?.bound {
+            self.get_port(sk, 0)?;
+        }
+        sk.common.max_ack_backlog = backlog;
+        sk.sock.state.store(LISTEN, Ordering::Release);
+        Ok(())
+    }
+
+    fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
+        inet::accept(sk, nonblock, |g| {
+            let child = conn(g).ok()?.accept.pop()?;
+            g.common.ack_backlog -= 1;
+            Some(child)
+        })
+    }
+
+    fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {
+        if how & 2 != 0 && sk.sock.state() == ESTABLISHED {
+            self.fin(sk);
+        }
+    }
+
+    fn close(&self, sk: SockRef<'_>, _: i32) {
+        let mut g = sk.lock();
+        g.common.set_flag(flag::DEAD, true);
+        if sk.sock.state() == ESTABLISHED {
+            return self.fin(&mut g);
+        }
+        let waiting = conn(&mut g).map(|c| std::mem::take(&mut c.accept));
+        self.finish(&mut g, None);
+        let mut waiting = waiting.unwrap_or_default();
+        while let Some(child) = waiting.pop() {
+            self.close(SockRef { stack: sk.stack, sock: &child }, 0);
+        }
+    }
+
+    fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+        let mut g = sk.lock();
+        let deadline = g.common.sndtimeo.map(|t| g.now() + t);
+        loop {
+            sk.sock.take_error()?;
+            let c = conn(&mut g)?;
+            let (room, was, closing) = (c.queue.len() < 2 * WINDOW, c.was_connected, c.fin_queued);
+            match sk.sock.state() {
+                _ if closing || sk.sock.send_shutdown() => return Err(Error::Pipe),
+                CLOSED | LISTEN => return Err(if was { Error::Pipe } else { Error::NotConn }),
+                ESTABLISHED if room => break,
+                _ if msg.dontwait() => return Err(Error::Again),
+                _ => g.sleep(Events::OUT, false, deadline)?,
+            }
+        }
+        // A message goes whole into the queue, however long.
+        let total = msg.remaining();
+        let mut flags = BEG;
+        loop {
+            let (mut payload, mut room) = (Skb::new(), MSS);
+            while room > 0 && msg.remaining() > 0 {
+                let piece = msg.chunk(room);
+                payload.append(piece, room);
+                room -= piece.len();
+                msg.advance(piece.len());
+            }
+            let last = msg.remaining() == 0;
+            self.enqueue(&mut g, flags | if last { END } else { 0 }, payload);
+            flags = 0;
+            if last {
+                break;
+            }
+        }
+        self.push(&mut g);
+        Ok(total)
+    }
+
+    fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        let mut g = sk.lock();
+        let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
+        loop {
+            let c = conn(&mut g)?;
+            let (ended, was) = (c.fin_got, c.was_connected);
+            if c.whole > 0 {
+                break;
+            }
+            sk.sock.take_error()?;
+            match sk.sock.state() {
+                _ if ended || sk.sock.rcv_shutdown() => return Ok(0),
+                CLOSED | LISTEN => return if was { Ok(0) } else { Err(Error::NotConn) },
+                _ if msg.dontwait() => return Err(Error::Again),
+                _ => g.sleep(Events::IN, false, deadline)?,
+            }
+        }
+        let (sock, mut total, mut copied, mut at) = (g.sock, 0, 0, 0);
+        let peek = msg.flags & libc::MSG_PEEK != 0;
+        while let Some(skb) = g.common.receive_queue.get(at) {
+            let (len, truesize, end) = (skb.len(), skb.truesize, Head::noted(skb).flags & END != 0);
+            total += len;
+            copied += msg.put_skb(skb, 0, len);
+            if peek {
+                at += 1;
+            } else {
+                g.common.receive_queue.pop_front();
+                mem::uncharge_rmem(sock, &mut g.common, truesize);
+            }
+            if end {
+                break;
+            }
+        }
+        if !peek {
+            conn(&mut g)?.whole -= 1;
+        }
+        msg.out_flags |= libc::MSG_EOR | if copied < total { libc::MSG_TRUNC } else { 0 };
+        Ok(if msg.flags & libc::MSG_TRUNC != 0 { total } else { copied })
+    }
+
+    fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
+        let (sock, children) = (sk.sock, sk.common.ack_backlog);
+        let Ok(c) = conn(sk) else { return Events::ERR };
+        let mut m = Events::NONE;
+        if sock.err.load(Ordering::Relaxed) != 0 {
+            m |= Events::ERR;
+        }
+        if c.whole > 0 || c.fin_got || children > 0 {
+            m |= Events::IN;
+        }
+        if c.fin_got {
+            m |= Events::RDHUP;
+        }
+        match sock.state() {
+            CLOSED => m | Events::OUT | Events::HUP,
+            ESTABLISHED if c.queue.len() < 2 * WINDOW => m | Events::OUT,
+            _ => m,
+        }
+    }
+
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+        let head = Head::noted(&skb);
+        match (sk.sock.state(), skb.rx) {
+            (LISTEN, Some(info)) => self.listening(sk, head, info, skb),
+            (ESTABLISHED | SYN_SENT, _) => self.arrive(sk, head, skb),
+            _ => sk.stack.mib.drop(DropReason::PluginRefused),
+        }
+    }
+
+    /// The timer: everything in flight again, from the first (go-back-N).
+    fn release_cb(&self, sk: &mut SockGuard<'_>, _: u32) {
+        let now = sk.now();
+        let Ok(c) = conn(sk) else { return };
+        // Moved while the sock was owned: another one comes.
+        if c.timer.at().is_none_or(|at| at > now) {
+            return;
+        }
+        c.timer.fired();
+        c.tries += 1;
+        let (n, tries) = (c.in_flight, c.tries);
+        c.resent += n as u64;
+        if tries > TRIES {
+            return self.finish(sk, Some(Error::TimedOut));
+        }
+        for i in 0..n {
+            self.send_queued(sk, i);
+        }
+        self.arm(sk, true);
+    }
+}
+
+/// What a run did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Messages that arrived whole and in order, each way.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Packets the link lost or damaged, both ways.
+    pub mishaps: u64,
+    /// Packets that were sent again.
+    pub resent: u64,
+    /// Virtual time it took.
+    pub took: Duration,
+}
+
+/// Message `i` of a direction.
+fn message(way: usize, i: usize) -> Vec<u8> {
+    (0..(i * i * 37) % 9000).map(|n| (n * 31 + i * 7 + way) as u8).collect()
+}
+
+fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>> {
+    let mut slices = [IoSliceMut::new(buf)];
+    let mut msg = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
+    let n = socket.recvmsg(&mut msg)?;
+    Ok((msg.out_flags & libc::MSG_EOR != 0).then_some(n))
+}
+
+/// `count` messages each way over a bad link, all compared. An error is a line.
+pub fn run(seed: u64, count: usize) -> std::result::Result<Outcome, String> {
+    let fail = |what: &'static str| move |e: Error| format!("seed {seed}: {what}: {e}");
+    let world = World::new(seed);
+    let bad = Direction {
+        delay: Duration::from_millis(5),
+        loss: 0.02,
+        reorder: 0.02,
+        duplicate: 0.01,
+        corrupt: 0.01,
+        ..Direction::default()
+    };
+    let [(a, ea), (b, eb)] = world.two(&LinkConfig::both(bad)).map_err(fail("world"))?;
+    for stack in [&a, &b] {
+        Rdp::register(stack).map_err(|e| e.to_string())?;
+    }
+    let socket = |stack| Socket::new(stack, libc::AF_INET, libc::SOCK_SEQPACKET, RDP.into()).map_err(fail("socket"));
+    let at = SocketAddr::new(eb.v4.into(), 7);
+    let listener = socket(&b)?;
+    listener.bind(at).and_then(|()| listener.listen(1)).map_err(fail("listen"))?;
+    let client = socket(&a)?;
+    // A blocking call of one stack steps the whole world.
+    client.connect(Some(at)).map_err(fail("connect"))?;
+    let (server, _) = listener.accept().map_err(fail("accept"))?;
+    let ends = [client, server];
+    let (mut sent, mut got, mut bytes, mut ended, mut buf) = ([0; 2], [0; 2], 0, [false; 2], vec![0; 10_000]);
+    while ended != [true; 2] {
+        for (me, end) in ends.iter().enumerate() {
+            while sent[me] < count {
+                match end.sendmsg(&mut SendMsg::new(&[IoSlice::new(&message(me, sent[me]))], libc::MSG_DONTWAIT)) {
+                    Ok(_) => sent[me] += 1,
+                    Err(Error::Again) => break,
+                    Err(e) => return Err(fail("send")(e)),
+                }
+                if sent[me] == count {
+                    end.shutdown(libc::SHUT_WR).map_err(fail("shutdown"))?;
+                }
+            }
+            while !ended[me] {
+                match receive(end, &mut buf) {
+                    Ok(Some(n)) if got[me] < count && buf[..n] == message(1 - me, got[me]) => {
+                        (got[me], bytes) = (got[me] + 1, bytes + n);
+                    }
+                    Ok(None) if got[me] == count => ended[me] = true,
+                    Ok(_) => return Err(format!("seed {seed}: not message {} of {count}", got[me])),
+                    Err(Error::Again) => break,
+                    Err(e) => return Err(fail("receive")(e)),
+                }
+            }
+        }
+        world.step(world.now() + Duration::from_secs(60));
+    }
+    let took = world.now() - usersock::env::Instant::ZERO;
+    let resent =
+        [(&a, &ends[0]), (&b, &ends[1])].map(|(stack, s)| conn(&mut s.sock().lock(stack)).map_or(0, |c| c.resent));
+    drop((ends, listener));
+    if !world.run_until_idle(world.now() + Duration::from_secs(600)) {
+        return Err(format!("seed {seed}: the connection does not end"));
+    }
+    for stack in [&a, &b] {
+        // No socket is left: or it would be in use.
+        stack.registry.unregister("RDP").map_err(|e| format!("seed {seed}: {e}"))?;
+    }
+    let mishaps = [ea, eb].iter().map(|e| e.link.fate().lost + e.link.fate().corrupted).sum();
+    Ok(Outcome { messages: count, bytes, mishaps, resent: resent.iter().sum(), took })
+}
+
+#[allow(dead_code, reason = "a test runs this file as a module")]
+fn main() {
+    let seed = std::env::args().nth(1).map_or(Ok(1), |s| s.parse());
+    match seed.map_err(|e| format!("SEED: {e}")).and_then(|seed| run(seed, 500)) {
+        Ok(o) => println!(
+            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or damaged, {} sent again",
+            o.messages, o.bytes, o.took, o.mishaps, o.resent
+        ),
+        Err(e) => {
+            eprintln!("{e}");
+            std::process::exit(1);
+        }
+    }
+}
