@@ -1058,7 +1058,7 @@ typedef struct usk_proto {
    */
   int (*bypass_getsockopt)(int level, int name);
   /*
-   SO_KEEPALIVE changed. Process context, owned. Null: nothing.
+   SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
    */
   void (*keepalive)(struct usk_owned_t *o, int on);
   /*

@@ -113,6 +113,7 @@ void rdp_established(struct rdp_sock *s)
     s->was = true;
     s->last_rcv = now_of(s);
     s->quick = 16;
+    s->keepalive = usk_sock_flag(s->o, USK_FLAG_KEEPOPEN);
     rdp_set_mss(s);
     rdp_state(s, ESTABLISHED);
     rdp_keepalive_arm(s);
@@ -261,10 +262,12 @@ static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
         r = usk_hash(o);
     if (r == 0)
         r = rdp_cong_begin(s);
-    if (r < 0)
+    if (r < 0) {
+        usk_route_disconnect(o);
+        usk_hash(o);
         return r;
-    usk_proto_t *p = s->proto;
-    usk_random(p, &s->iss, sizeof s->iss);
+    }
+    usk_random(s->proto, &s->iss, sizeof s->iss);
     s->snd_una = s->iss;
     s->snd_nxt = s->write_seq = s->recover = s->iss + 1;
     s->max_msg = rdp_max_message(s);
@@ -372,7 +375,8 @@ out:
 static void rdp_keepalive(usk_owned_t *o, int on)
 {
     struct rdp_sock *s = rdp_of(o);
-    (void)on;
+    /* The flag of SOL_SOCKET is set after this call. */
+    s->keepalive = on;
     s->keep_probes = 0;
     rdp_keepalive_arm(s);
 }

@@ -83,7 +83,11 @@ struct rdp_list {
 struct rdp_sock {
     usk_owned_t *o; /* the owner's, while a call runs: set at each entry */
     usk_proto_t *proto;
-    bool bound, accepted, fin_queued, fin_got, counted, in_tw, confirmed, nospace, mid, was; /* was: connected, once; accepted: by a program; mid: `in` ends inside a message */
+    bool bound, accepted, was;   /* has a port; a program has or had it; was connected, once */
+    bool keepalive, confirmed;   /* SO_KEEPALIVE; the peer knows of us */
+    bool fin_queued, fin_got;    /* ours is in `out`; the peer's has come in its turn */
+    bool counted, in_tw;         /* among the established; among those in TIME-WAIT */
+    bool nospace, mid;           /* somebody waits for room to send; `in` ends inside a message */
     uint16_t user_port; /* bind(2)'s */
 
     /* Sending: segs from first to before `unsent` are in flight. */

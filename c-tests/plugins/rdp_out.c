@@ -495,7 +495,7 @@ static uint64_t keep_ns(struct rdp_sock *s, int own, int which)
 void rdp_keepalive_arm(struct rdp_sock *s)
 {
     int state = state_of(s);
-    if (!usk_sock_flag(s->o, USK_FLAG_KEEPOPEN) || (state != ESTABLISHED && state != CLOSE_WAIT)) {
+    if (!s->keepalive || (state != ESTABLISHED && state != CLOSE_WAIT)) {
         rdp_disarm(s, T_KEEP);
         return;
     }

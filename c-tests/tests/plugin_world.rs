@@ -5,6 +5,9 @@
 //! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that, else by short queues; the test says which.
 #![cfg(has_usersock)]
 
+#[path = "plugin_world/wire.rs"]
+mod wire;
+
 use std::fmt::Write as _;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;

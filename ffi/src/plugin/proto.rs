@@ -190,7 +190,7 @@ pub struct usk_proto {
     >,
     /// Options whose value hooks must not touch: 1 (bpf_bypass_getsockopt). Null: none.
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
-    /// SO_KEEPALIVE changed. Process context, owned. Null: nothing.
+    /// SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
     /// Sends: answers the bytes taken. Process context, not owned. Required.
     pub sendmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> isize>,
