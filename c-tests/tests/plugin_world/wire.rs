@@ -437,3 +437,104 @@ fn messages_that_break_the_protocol_end_the_connection_alone() {
         assert_eq!(other.sock().state(), 1, "{case}");
     }
 }
+
+#[test]
+fn both_may_end_at_once() {
+    let scene = Scene::new(10);
+    let (mut me, socket) = scene.connection(100_000);
+    socket.shutdown(libc::SHUT_WR).expect("shutdown");
+    scene.settle();
+    let fin = scene.heard().pop().expect("a FIN");
+    // Ours, sent before theirs came: CLOSING, by TCP's number.
+    me.flags = ACK | FIN;
+    scene.say(&me);
+    assert_eq!((socket.sock().state(), scene.heard().pop().map(|p| p.ack)), (11, Some(me.seq + 1)));
+    assert_eq!(recv(&socket, &mut [0; 9], 0), Ok(None));
+    me = Packet { flags: ACK, seq: me.seq + 1, ack: fin.seq.wrapping_add(1), ..me };
+    scene.say(&me);
+    assert_eq!(socket.sock().state(), 6);
+    drop(socket);
+    scene.world.run_for(Duration::from_secs(61));
+    assert_eq!((scene.socks(), scene.count("RdpEstabUp"), scene.count("RdpEstabDown")), (0, 1, 1));
+}
+
+/// A socket of theirs that calls us, and its SYN.
+fn caller(scene: &Scene) -> (Socket, Packet) {
+    let socket = Socket::new(&scene.stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
+    socket.set_nonblocking(true);
+    assert_eq!(socket.connect(Some(SocketAddr::new(scene.us, 9))), Err(Error::InProgress));
+    scene.settle();
+    let syn = scene.heard().pop().expect("a SYN");
+    assert_eq!((syn.flags, syn.to), (SYN | HEL, 9));
+    (socket, syn)
+}
+
+#[test]
+fn a_caller_repeats_its_hello_until_it_is_known() {
+    let scene = Scene::new(11);
+    let (socket, syn) = caller(&scene);
+    let mut me = Packet {
+        from: 9,
+        to: syn.from,
+        seq: 500,
+        ack: syn.seq.wrapping_add(1),
+        flags: SYN | ACK | HEL,
+        window: 100_000,
+        stamp: 1,
+        echo: syn.stamp,
+        hello: [500, 65536, 1000 << 16],
+        ..Packet::default()
+    };
+    // Not for this call: refused, and nothing is made of it.
+    scene.say(&Packet { ack: syn.seq.wrapping_add(7), ..me.clone() });
+    assert_eq!(scene.heard().pop().map(|p| (p.flags, p.seq)), Some((RST, syn.seq.wrapping_add(7))));
+    scene.say(&Packet { ack: syn.seq.wrapping_add(7), flags: RST | ACK, ..me.clone() });
+    assert_eq!(socket.sock().state(), 2);
+    scene.say(&me);
+    assert_eq!(socket.connect(Some(SocketAddr::new(scene.us, 9))), Ok(()));
+    scene.world.run_for(Duration::from_secs(3));
+    let asked = scene.heard();
+    assert!(asked.len() > 2 && asked.iter().all(|p| p.flags == ACK | HEL | PRB && p.hello[0] == syn.seq), "{asked:?}");
+    assert_eq!(send(&socket, &[1; 2500], 0), Ok(2500));
+    scene.settle();
+    let data = scene.heard();
+    // Our hello takes 1000 bytes a packet, no more.
+    assert_eq!(data.iter().map(|p| p.payload.len()).collect::<Vec<_>>(), [1000, 1000, 500]);
+    assert!(data.iter().all(|p| p.flags & (HEL | PRB) == HEL | PRB));
+    me = Packet { flags: ACK, seq: 501, ack: data[2].seq.wrapping_add(501), ..me };
+    scene.say(&me);
+    assert_eq!(send(&socket, b"and on", 0), Ok(6));
+    scene.settle();
+    assert_eq!(scene.heard().pop().map(|p| p.flags), Some(ACK | BEG | END));
+    assert_eq!(send(&socket, &[0; 65537], 0), Err(Error::MsgSize), "longer than our hello says");
+}
+
+#[test]
+fn both_may_call_at_once() {
+    let scene = Scene::new(12);
+    let (socket, syn) = caller(&scene);
+    let mut me =
+        Packet { from: 9, to: syn.from, seq: 500, flags: SYN | HEL, window: 100_000, stamp: 1, ..Packet::default() };
+    me.hello = [500, 65536, 1400 << 16];
+    scene.say(&me);
+    assert_eq!(scene.heard().pop().map(|p| (p.flags, p.seq, p.ack)), Some((SYN | ACK | HEL, syn.seq, 501)));
+    scene.say(&Packet { flags: SYN | ACK | HEL, ack: syn.seq.wrapping_add(1), echo: syn.stamp, ..me });
+    assert_eq!((socket.sock().state(), scene.heard().pop().map(|p| p.ack)), (1, Some(501)));
+}
+
+#[test]
+fn a_refused_call_says_so_and_data_that_nobody_acknowledges_ends_by_the_user_s_timeout() {
+    let scene = Scene::new(13);
+    let (socket, syn) = caller(&scene);
+    scene.say(&Packet { from: 9, to: syn.from, ack: syn.seq.wrapping_add(1), flags: RST | ACK, ..Packet::default() });
+    assert_eq!(socket.connect(Some(SocketAddr::new(scene.us, 9))), Err(Error::ConnRefused));
+    let (_, socket) = scene.connection(100_000);
+    socket.setsockopt(RDP, 5, &5000i32.to_ne_bytes()).expect("RDP_USER_TIMEOUT");
+    assert_eq!(send(&socket, &[1; 100], 0), Ok(100));
+    scene.world.run_for(Duration::from_secs(4));
+    assert_eq!(socket.sock().state(), 1);
+    let times = scene.heard().iter().filter(|p| !p.payload.is_empty()).count() as u64;
+    assert_eq!((times, scene.count("RdpRetransSegs")), (scene.count("RdpTimeouts") + 1, times - 1));
+    scene.world.run_for(Duration::from_secs(6));
+    assert_eq!(recv(&socket, &mut [0; 9], 0), Err(Error::TimedOut));
+}
