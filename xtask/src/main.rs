@@ -59,6 +59,8 @@ enum Command {
     Test,
     /// Write include/usersock.h anew from the C ABI's source
     Header,
+    /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
+    Plot,
     /// curl downloads from a C web server on usersock across a TUN device, then a C client on usersock from python
     Demo(demo::Args),
     /// Build in release mode and install libusersock, its header, its pkg-config file and the usersock command
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Test => test::run(),
         Command::Header => header(),
+        Command::Plot => plot(),
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
         Command::Packetdrill(args) => packetdrill::run(&args),
@@ -137,6 +140,16 @@ fn header() -> Result<bool, Failure> {
     let status = cargo::cargo()
         .args(["test", "--quiet", "--package", "usersock-ffi", "--test", "header"])
         .env("USERSOCK_WRITE_HEADER", "1")
+        .status()
+        .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
+    Ok(status.success())
+}
+
+/// The test that compares the picture writes it when it is told to.
+fn plot() -> Result<bool, Failure> {
+    let status = cargo::cargo()
+        .args(["test", "--quiet", "--package", "usersock-c-tests", "--test", "westwood", "the_picture_is_current"])
+        .env("USERSOCK_WRITE_PLOT", "1")
         .status()
         .map_err(|e| Failure::Broken(format!("cannot run cargo: {e}")))?;
     Ok(status.success())
