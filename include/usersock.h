@@ -126,6 +126,21 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_CA_ACK_ECE 4
 
 /*
+ `version` of struct usk_device_ops.
+ */
+#define USK_DEVICE_VERSION 1
+
+/*
+ usk_device_info_t.link: IP datagrams without link header.
+ */
+#define USK_LINK_IP 0
+
+/*
+ usk_device_info_t.link: Ethernet frames.
+ */
+#define USK_LINK_ETHERNET 1
+
+/*
  Why a packet is dropped, for usk_drop: too short or malformed.
  */
 #define USK_DROP_HEADER 1
@@ -287,6 +302,11 @@ typedef struct usk_cong_reg_t usk_cong_reg_t;
 typedef struct usk_cong_t usk_cong_t;
 
 /*
+ A registered kind of device of one stack. Valid until usk_device_unregister.
+ */
+typedef struct usk_device_kind_t usk_device_kind_t;
+
+/*
  A hook's room in a header: write_hdr_opt's argument.
  */
 typedef struct usk_hdr_t usk_hdr_t;
@@ -322,6 +342,11 @@ typedef struct usk_recvmsg_t usk_recvmsg_t;
  A message to send: sendmsg's argument. Its bytes are taken from the front.
  */
 typedef struct usk_sendmsg_t usk_sendmsg_t;
+
+/*
+ Where recv puts its packets.
+ */
+typedef struct usk_sink_t usk_sink_t;
 
 /*
  A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is freed or given
@@ -795,6 +820,115 @@ typedef struct usk_cong_ops {
    */
   size_t (*get_info)(const struct usk_tcp_t *tp, void *priv_, void *info, size_t len);
 } usk_cong_ops;
+
+/*
+ How a device is wanted: open's argument.
+ */
+typedef struct usk_device_args_t {
+  /*
+   What follows KIND: in the configuration.
+   */
+  const char *argument;
+  /*
+   The interface's name.
+   */
+  const char *name;
+  /*
+   mtu=, bytes; 0: none was given. A device that cannot have it refuses.
+   */
+  uint32_t mtu;
+  /*
+   1: mac= was given, and is in `mac`.
+   */
+  uint8_t has_mac;
+  /*
+   The hardware address wanted.
+   */
+  uint8_t mac[6];
+  /*
+   0.
+   */
+  uint8_t reserved;
+} usk_device_args_t;
+
+/*
+ What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one queue. Checksums and
+ segmentation are done before a packet reaches the device.
+ */
+typedef struct usk_device_info_t {
+  /*
+   USK_LINK_IP or USK_LINK_ETHERNET.
+   */
+  uint32_t link;
+  /*
+   Largest IP datagram, bytes: 68 to 65535.
+   */
+  uint32_t mtu;
+  /*
+   Queue pairs: 1 to 256.
+   */
+  uint32_t queues;
+  /*
+   Hardware address of an Ethernet device.
+   */
+  uint8_t mac[6];
+  /*
+   0.
+   */
+  uint8_t reserved[2];
+} usk_device_info_t;
+
+/*
+ A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
+ and none may call sockets of the stack. A device lives as long as its stack.
+ */
+typedef struct usk_device_ops {
+  /*
+   USK_DEVICE_VERSION.
+   */
+  uint32_t version;
+  /*
+   sizeof(struct usk_device_ops).
+   */
+  uint32_t size;
+  /*
+   1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT. Copied.
+   */
+  const char *name;
+  /*
+   Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno; usk_device_refuse
+   can say why. Required.
+   */
+  int (*open)(const struct usk_device_args_t *args, struct usk_device_info_t *info, void **device);
+  /*
+   Ends a device: no other function of it runs any more. Null: nothing.
+   */
+  void (*close)(void *device);
+  /*
+   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno for the log of the
+   interface. Without a packet it answers 0 at once. `now` is the stack's time, nanoseconds. Required.
+   */
+  int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, struct usk_sink_t *sink);
+  /*
+   Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be kept is copied or
+   shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack keeps it and tries again when
+   poll_fd polls writable (without one: whenever the stack runs next); another negative errno: refused, dropped and counted. Required.
+   */
+  int (*xmit)(void *device, uint32_t queue, uint64_t now, struct usk_skb_t *skb);
+  /*
+   A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
+   packet waits in it. Null, or -1: a device in memory, see next_event and has_pending.
+   */
+  int (*poll_fd)(void *device, uint32_t queue);
+  /*
+   When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything. Null: that.
+   */
+  uint64_t (*next_event)(void *device, uint32_t queue);
+  /*
+   1: recv has something in memory now, so that the thread that sent it takes it before it returns. Null: 0.
+   */
+  int (*has_pending)(void *device, uint32_t queue);
+} usk_device_ops;
 
 /*
  An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
@@ -1531,7 +1665,7 @@ extern "C" {
 
 /*
  Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
- null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
+ null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw, route, pcap,
  plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
  given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
  # Safety
@@ -2032,6 +2166,49 @@ void usk_tcp_reno_cong_avoid(struct usk_tcp_t *tp, void *_priv, uint32_t _ack, u
  */
 uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
                                 void *_priv);
+
+/*
+ recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
+ than a link header, or larger than the MTU.
+ # Safety
+ `sink` is recv's argument; `skb` is the caller's, and not used afterwards.
+ */
+int usk_device_rx(struct usk_sink_t *sink,
+                  struct usk_skb_t *skb);
+
+/*
+ Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to answer.
+ # Safety
+ `line` is a string.
+ */
+int usk_device_refuse(const char *line);
+
+/*
+ Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and
+ usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
+ # Safety
+ `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
+ */
+int usk_device_register(struct usk_plugin_t *plugin,
+                        const struct usk_device_ops *ops,
+                        struct usk_device_kind_t **out);
+
+/*
+ Unregisters a kind of device. -EBUSY while the stack has a device of it, which is as long as the stack lives.
+ # Safety
+ `kind` is registered, and not used after success.
+ */
+int usk_device_unregister(struct usk_device_kind_t *kind);
+
+/*
+ Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init takes it, of the
+ keys device, mac, mtu, addr, gw, route and pcap: "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1
+ with errno EINVAL or what opening gave, and usk_config_error says why.
+ # Safety
+ `stack` is null or from usk_stack_new; `config` is a string.
+ */
+int usk_device_add(struct usk_stack_t *stack,
+                   const char *config);
 
 /*
  Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a

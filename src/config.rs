@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `tun` | name of a TUN device, made if it does not exist |
 //! | `packet` | name of an Ethernet interface on which the kernel owns no address |
-//! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff |
+//! | `device` | KIND:ARGUMENT, a device of a kind that a plug-in registered; the argument is the kind's to read, without comma |
+//! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff; on a `device` of Ethernet too, but `own` |
 //! | `queues` | queue pairs of a TUN device, 1 by default |
 //! | `mtu` | MTU in bytes |
 //! | `addr` | address/prefix length of the device (a host without length); may be repeated |
@@ -17,11 +18,12 @@
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
 //! | `sysctl.NAME` | value of a sysctl |
 //!
-//! Without `tun` or `packet` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
+//! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
 
-use crate::device::Device;
 use crate::device::packet::{Mac, Packet};
 use crate::device::tun::Tun;
+use crate::device::types::DeviceArgs;
+use crate::device::{Device, Link};
 use crate::driver::Lease;
 use crate::env::{OsEntropy, RealClock};
 use crate::error::Error;
@@ -29,6 +31,7 @@ use crate::ip::netdev::NetDev;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
 use crate::wire::addr::Cidr;
+use crate::wire::ether::MacAddr;
 use parking_lot::Mutex;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -67,6 +70,7 @@ enum DeviceSpec {
     Loopback,
     Tun(String),
     Packet(String),
+    Plugged { kind: String, argument: String },
 }
 
 /// A parsed configuration.
@@ -104,7 +108,7 @@ impl Config {
             let number = || value.parse().map_err(|_| bad(format!("{key}={value}: not a number in range")));
             let cidr = || value.parse::<Cidr>().map_err(|_| bad(format!("{key}={value}: not address/prefix")));
             match key {
-                "tun" | "packet" if c.device != DeviceSpec::Loopback => {
+                "tun" | "packet" | "device" if c.device != DeviceSpec::Loopback => {
                     return Err(bad(format!("{key}={value}: there is a device already")));
                 }
                 "tun" | "packet" if value.is_empty() || value.len() > 15 => {
@@ -112,6 +116,13 @@ impl Config {
                 }
                 "tun" => c.device = DeviceSpec::Tun(value.to_owned()),
                 "packet" => c.device = DeviceSpec::Packet(value.to_owned()),
+                "device" => {
+                    let (kind, argument) = value.split_once(':').unwrap_or((value, ""));
+                    if kind.is_empty() || kind.len() > 15 {
+                        return Err(bad(format!("{key}={value}: not KIND:ARGUMENT")));
+                    }
+                    c.device = DeviceSpec::Plugged { kind: kind.to_owned(), argument: argument.to_owned() };
+                }
                 "mac" => c.mac = Some(value.to_owned()),
                 "queues" => {
                     c.queues = number()?;
@@ -137,8 +148,8 @@ impl Config {
                 },
             }
         }
-        if c.mac.is_some() && !matches!(c.device, DeviceSpec::Packet(_)) {
-            return Err(bad("mac= needs packet=".to_owned()));
+        if c.mac.is_some() && !matches!(c.device, DeviceSpec::Packet(_) | DeviceSpec::Plugged { .. }) {
+            return Err(bad("mac= needs packet= or device=".to_owned()));
         }
         if c.queues != 1 && !matches!(c.device, DeviceSpec::Tun(_)) {
             return Err(bad("queues= needs tun=".to_owned()));
@@ -157,7 +168,7 @@ impl Config {
             }
         };
         Ok(match &self.device {
-            DeviceSpec::Loopback => None,
+            DeviceSpec::Loopback | DeviceSpec::Plugged { .. } => None,
             DeviceSpec::Tun(name) => {
                 let tun = Tun::open(name, self.queues, true).map_err(fail(format!("tun={name}")))?;
                 if let Some(mtu) = self.mtu {
@@ -178,6 +189,54 @@ impl Config {
                 Some(Arc::new(dev))
             }
         })
+    }
+
+    /// Opens the device that is of a plug-in's kind, if that is what is wanted.
+    fn open_plugged(&self, stack: &Arc<Stack>) -> Result<Option<Arc<dyn Device>>, ConfigError> {
+        let DeviceSpec::Plugged { kind, argument } = &self.device else { return Ok(None) };
+        let what = format!("device={kind}:{argument}");
+        let known = || match stack.device_kinds.names() {
+            names if names.is_empty() => "none is plugged in".to_owned(),
+            names => format!("there is {}", names.join(", ")),
+        };
+        let found = stack
+            .device_kinds
+            .find(kind)
+            .ok_or_else(|| bad(format!("{what}: no kind {kind:?} of device, {}", known())))?;
+        let mac = match self.mac.as_deref() {
+            None => None,
+            Some("random") => {
+                let [_, _, a, b, c, d, e, f] = stack.entropy.next_u64().to_be_bytes();
+                Some(MacAddr([a & !1 | 2, b, c, d, e, f]))
+            }
+            Some(m) => Some(m.parse().map_err(|_| bad(format!("mac={m}: not a hardware address for device=")))?),
+        };
+        let name = (0..).map(|n| format!("{}{n}", kind.get(..kind.len().min(10)).unwrap_or("dev")));
+        let name = name.into_iter().find(|n| stack.netdevs.by_name(n).is_none()).unwrap_or_default();
+        let args = DeviceArgs { argument, name: &name, mtu: self.mtu, mac };
+        let device = found.open(stack, &args).map_err(|(error, why)| ConfigError {
+            message: format!("{what}: {}", why.unwrap_or_else(|| error.to_string())),
+            error,
+        })?;
+        let caps = device.caps();
+        if let Some(mtu) = self.mtu.filter(|m| *m != caps.mtu) {
+            return Err(bad(format!("mtu={mtu}: this device has {}", caps.mtu)));
+        }
+        match (mac, caps.link) {
+            (Some(_), Link::Ip) => Err(bad("mac=: this device carries no hardware addresses".to_owned())),
+            (Some(want), Link::Ethernet(has)) if want != has => Err(bad(format!("mac={want}: this device has {has}"))),
+            _ => Ok(Some(device)),
+        }
+    }
+
+    /// Adds the device, with its addresses and routes, to a stack that is there: keys `device`, `mac`, `mtu`, `addr`, `gw`, `route` and
+    /// `pcap`. EINVAL for others.
+    pub fn add_to(&self, stack: &Arc<Stack>) -> Result<(), ConfigError> {
+        if !matches!(self.device, DeviceSpec::Plugged { .. }) || !self.plugins.is_empty() || !self.sysctls.is_empty() {
+            return Err(bad("a device is added by device=, mac=, mtu=, addr=, gw=, route= and pcap=".to_owned()));
+        }
+        let device = self.open_plugged(stack)?;
+        self.equip(stack, device)
     }
 
     /// Checks what does not need the device: that the sysctls exist and take these values.
@@ -211,6 +270,13 @@ impl Config {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         let device = self.open(&entropy)?;
         let stack = self.bare(entropy)?;
+        let device = if device.is_none() { self.open_plugged(&stack)? } else { device };
+        self.equip(&stack, device)?;
+        Ok(stack)
+    }
+
+    /// Gives a stack its device, and the device its addresses and routes. None: the loopback.
+    fn equip(&self, stack: &Arc<Stack>, device: Option<Arc<dyn Device>>) -> Result<(), ConfigError> {
         let dev: Arc<NetDev> = match device {
             Some(d) => stack.add_device(d).map_err(plain("device"))?,
             None => {
@@ -222,16 +288,16 @@ impl Config {
             }
         };
         if let Some(path) = &self.pcap {
-            crate::device::pcap::start(&dev, path, &stack).map_err(|e| ConfigError {
+            crate::device::pcap::start(&dev, path, stack).map_err(|e| ConfigError {
                 message: format!("pcap={}: {e}", path.display()),
                 error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io),
             })?;
         }
         for addr in &self.addrs {
-            route::add_address(&stack, &dev, *addr).map_err(plain(&format!("addr={addr}")))?;
+            route::add_address(stack, &dev, *addr).map_err(plain(&format!("addr={addr}")))?;
         }
         for dst in &self.routes {
-            route::add_route(&stack, RouteSpec::new(*dst).via_dev(&dev)).map_err(plain(&format!("route={dst}")))?;
+            route::add_route(stack, RouteSpec::new(*dst).via_dev(&dev)).map_err(plain(&format!("route={dst}")))?;
         }
         for gw in &self.gateways {
             let any = match gw {
@@ -240,9 +306,9 @@ impl Config {
             };
             let any = Cidr::new(any, 0).ok_or_else(|| bad("default route".to_owned()))?;
             let spec = RouteSpec::new(any).via(*gw).via_dev(&dev);
-            route::add_route(&stack, spec).map_err(plain(&format!("gw={gw}")))?;
+            route::add_route(stack, spec).map_err(plain(&format!("gw={gw}")))?;
         }
-        Ok(stack)
+        Ok(())
     }
 }
 
@@ -306,6 +372,9 @@ mod tests {
             ("tun=", "tun=: not an interface name"),
             ("tun=a,packet=b", "packet=b: there is a device already"),
             ("addr=10.0.0.1/33", "addr=10.0.0.1/33: not address/prefix"),
+            ("tun=a,device=udp:b", "device=udp:b: there is a device already"),
+            ("device=", "device=: not KIND:ARGUMENT"),
+            ("mac=random", "mac= needs packet= or device="),
             ("gw=10.0.0.1", "gw= needs a device"),
             ("mtu=67", "mtu=67: not 68 to 65535"),
             ("queues=2", "queues= needs tun="),
@@ -314,6 +383,15 @@ mod tests {
             let e = Config::parse(text).unwrap_err();
             assert_eq!((e.message.as_str(), e.error), (want, Error::Inval), "{text}");
         }
+    }
+
+    #[test]
+    fn a_kind_of_device_that_is_not_there_is_one_line() {
+        let e = build("device=udp:127.0.0.1:1/127.0.0.1:2").err().unwrap();
+        assert_eq!(
+            (e.message.as_str(), e.error),
+            ("device=udp:127.0.0.1:1/127.0.0.1:2: no kind \"udp\" of device, none is plugged in", Error::Inval)
+        );
     }
 
     #[test]

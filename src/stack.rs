@@ -180,6 +180,8 @@ pub struct Stack {
     pub inet: crate::inet::Tables,
     /// Congestion control algorithms.
     pub cong: crate::tcp::cong::CongRegistry,
+    /// Kinds of devices that are plugged in.
+    pub device_kinds: crate::device::types::DeviceKinds,
     /// Upper-layer protocols over TCP.
     pub ulp: crate::tcp::ulp::UlpRegistry,
     /// Hooks into TCP.
@@ -210,6 +212,7 @@ impl Stack {
             ip: ip::IpState::new(),
             inet: crate::inet::Tables::new(),
             cong: crate::tcp::cong::CongRegistry::new(),
+            device_kinds: Default::default(),
             ulp: Default::default(),
             sock_ops: Default::default(),
             timers: Timers::new(),

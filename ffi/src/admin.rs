@@ -63,7 +63,7 @@ pub(crate) unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
 }
 
 /// Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
-/// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, mac, queues, mtu, addr, gw, route, pcap,
+/// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw, route, pcap,
 /// plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
 /// given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
 /// # Safety

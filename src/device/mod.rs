@@ -10,6 +10,7 @@ pub mod loopback;
 pub mod packet;
 pub mod pcap;
 pub mod tun;
+pub mod types;
 mod vnet;
 
 use crate::env::Instant;

@@ -58,6 +58,7 @@ macro_rules! plugin_cases {
 
 plugin_cases! {
     cong,
+    device,
     expopt,
     hostile,
     rdp,

@@ -14,6 +14,7 @@
 //! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
 //! | `lists` | counters and sysctls that a table names |
 //! | `cong`, `cong_tcp` | struct usk_cong_ops: congestion control of TCP's connections, and their numbers |
+//! | `device` | struct usk_device_ops: kinds of devices |
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `own` | counters and sysctls of a protocol's own |
 //!
@@ -23,6 +24,7 @@ pub mod below;
 pub mod borrow;
 pub mod cong;
 pub mod cong_tcp;
+pub mod device;
 pub mod ip;
 pub mod load;
 pub mod msg;

@@ -1,0 +1,551 @@
+//! `struct usk_device_ops`: kinds of devices written in C, for `device=KIND:ARGUMENT` of a configuration and for usk_device_add. The
+//! Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers is checked; one that breaks its
+//! word is broken (it sends and receives nothing any more), and the stack goes on.
+
+use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::skb::{self, usk_skb_t};
+use super::table::{self, Table, contain, status};
+use super::{kernel, obj, obj_mut};
+use crate::admin::{self, noted, noted_line, usk_stack_t};
+use crate::boundary::boundary;
+use crate::ptr;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use usersock::config::Config;
+use usersock::device::types::{DeviceArgs, DeviceKind};
+use usersock::device::{Caps, DevStats, Device, Link, Xmit};
+use usersock::env::Instant;
+use usersock::error::{Error, Result};
+use usersock::sock::skb::Skb;
+use usersock::stack::Stack;
+use usersock::wire::ether::{HEADER_LEN, MacAddr};
+
+/// `version` of struct usk_device_ops.
+pub const USK_DEVICE_VERSION: u32 = 1;
+/// usk_device_info_t.link: IP datagrams without link header.
+pub const USK_LINK_IP: u32 = 0;
+/// usk_device_info_t.link: Ethernet frames.
+pub const USK_LINK_ETHERNET: u32 = 1;
+/// Most queue pairs of a device.
+const MAX_QUEUES: u32 = 256;
+
+/// How a device is wanted: open's argument.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_device_args_t {
+    /// What follows KIND: in the configuration.
+    pub argument: *const c_char,
+    /// The interface's name.
+    pub name: *const c_char,
+    /// mtu=, bytes; 0: none was given. A device that cannot have it refuses.
+    pub mtu: u32,
+    /// 1: mac= was given, and is in `mac`.
+    pub has_mac: u8,
+    /// The hardware address wanted.
+    pub mac: [u8; 6],
+    /// 0.
+    pub reserved: u8,
+}
+
+/// What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one queue. Checksums and
+/// segmentation are done before a packet reaches the device.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_device_info_t {
+    /// USK_LINK_IP or USK_LINK_ETHERNET.
+    pub link: u32,
+    /// Largest IP datagram, bytes: 68 to 65535.
+    pub mtu: u32,
+    /// Queue pairs: 1 to 256.
+    pub queues: u32,
+    /// Hardware address of an Ethernet device.
+    pub mac: [u8; 6],
+    /// 0.
+    pub reserved: [u8; 2],
+}
+
+/// Where recv puts its packets.
+#[allow(non_camel_case_types)]
+pub struct usk_sink_t {
+    _opaque: [u8; 0],
+}
+
+/// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
+/// and none may call sockets of the stack. A device lives as long as its stack.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_device_ops {
+    /// USK_DEVICE_VERSION.
+    pub version: u32,
+    /// sizeof(struct usk_device_ops).
+    pub size: u32,
+    /// 1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT. Copied.
+    pub name: *const c_char,
+    /// Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno; usk_device_refuse
+    /// can say why. Required.
+    pub open: Option<
+        unsafe extern "C-unwind" fn(
+            args: *const usk_device_args_t,
+            info: *mut usk_device_info_t,
+            device: *mut *mut c_void,
+        ) -> c_int,
+    >,
+    /// Ends a device: no other function of it runs any more. Null: nothing.
+    pub close: Option<unsafe extern "C-unwind" fn(device: *mut c_void)>,
+    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno for the log of the
+    /// interface. Without a packet it answers 0 at once. `now` is the stack's time, nanoseconds. Required.
+    pub recv: Option<
+        unsafe extern "C-unwind" fn(
+            device: *mut c_void,
+            queue: u32,
+            now: u64,
+            budget: usize,
+            sink: *mut usk_sink_t,
+        ) -> c_int,
+    >,
+    /// Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be kept is copied or
+    /// shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack keeps it and tries again when
+    /// poll_fd polls writable (without one: whenever the stack runs next); another negative errno: refused, dropped and counted. Required.
+    pub xmit:
+        Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32, now: u64, skb: *mut usk_skb_t) -> c_int>,
+    /// A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
+    /// packet waits in it. Null, or -1: a device in memory, see next_event and has_pending.
+    pub poll_fd: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
+    /// When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything. Null: that.
+    pub next_event: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> u64>,
+    /// 1: recv has something in memory now, so that the thread that sent it takes it before it returns. Null: 0.
+    pub has_pending: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
+}
+
+// SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
+unsafe impl Table for usk_device_ops {
+    const NAME: &'static str = "struct usk_device_ops";
+    const VERSION: u32 = USK_DEVICE_VERSION;
+    const FIRST_SIZE: usize = size_of::<usk_device_ops>();
+}
+
+/// A registered kind of device of one stack. Valid until usk_device_unregister.
+#[allow(non_camel_case_types)]
+pub struct usk_device_kind_t {
+    _opaque: [u8; 0],
+}
+
+/// The functions of a kind.
+struct Ops {
+    table: usk_device_ops,
+    name: String,
+    /// Keeps the code loaded as long as a device lives.
+    _library: Option<Arc<Library>>,
+}
+
+// SAFETY: the table is read only, and its functions may be called from any thread by the plug-in's word.
+unsafe impl Send for Ops {}
+// SAFETY: as above.
+unsafe impl Sync for Ops {}
+
+/// `Ops` as the registry has it.
+struct Kind {
+    ops: Arc<Ops>,
+    /// One more for each device that lives.
+    devices: Arc<()>,
+}
+
+/// What is behind a [`usk_device_kind_t`].
+struct Registration {
+    name: String,
+    devices: Arc<()>,
+    plugin: Weak<Plugin>,
+}
+
+impl Item for Registration {
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        // Ours and the registry's: the rest are devices.
+        if Arc::strong_count(&self.devices) > 2 {
+            return Err(Error::Busy);
+        }
+        stack.device_kinds.unregister(&self.name)
+    }
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+    fn plugin(&self) -> &Weak<Plugin> {
+        &self.plugin
+    }
+}
+
+#[derive(Default)]
+struct Stats {
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+    rx_dropped: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+    tx_dropped: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// A device of a C kind.
+struct CDevice {
+    ops: Arc<Ops>,
+    name: String,
+    device: *mut c_void,
+    caps: Caps,
+    /// By queue.
+    fds: Vec<Option<RawFd>>,
+    /// It broke its word.
+    broken: AtomicBool,
+    stats: Stats,
+    _lives: Arc<()>,
+}
+
+// SAFETY: `device` is the plug-in's, whose functions may be called from any thread by its word.
+unsafe impl Send for CDevice {}
+// SAFETY: as above.
+unsafe impl Sync for CDevice {}
+
+impl std::fmt::Debug for CDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.name, self.ops.name)
+    }
+}
+
+type Refusal = (Error, Option<String>);
+
+impl DeviceKind for Kind {
+    fn name(&self) -> &str {
+        &self.ops.name
+    }
+
+    fn open(&self, _: &Arc<Stack>, args: &DeviceArgs<'_>) -> std::result::Result<Arc<dyn Device>, Refusal> {
+        let plain = |error| (error, None);
+        let because = |error, why: &str| (error, Some(why.to_owned()));
+        let string = |s: &str| CString::new(s).map_err(|_| because(Error::Inval, "a NUL in it"));
+        let (argument, name) = (string(args.argument)?, string(args.name)?);
+        let asked = usk_device_args_t {
+            argument: argument.as_ptr(),
+            name: name.as_ptr(),
+            mtu: args.mtu.unwrap_or(0),
+            has_mac: args.mac.is_some().into(),
+            mac: args.mac.map_or([0; 6], |m| m.0),
+            reserved: 0,
+        };
+        let mut info = usk_device_info_t {
+            link: USK_LINK_IP,
+            mtu: args.mtu.unwrap_or(1500),
+            queues: 1,
+            mac: asked.mac,
+            reserved: [0; 2],
+        };
+        let mut device = std::ptr::null_mut();
+        let open = self.ops.table.open.ok_or_else(|| plain(Error::Inval))?;
+        admin::note("");
+        // SAFETY: the table's function, called as it says: arguments and results live while it runs.
+        let r = contain(|| unsafe { open(&asked, &mut info, &mut device) }).and_then(|r| status(r.into()));
+        r.map_err(|e| (e, Some(noted_line()).filter(|l| !l.is_empty())))?;
+        let mut dev = CDevice {
+            ops: self.ops.clone(),
+            name: args.name.to_owned(),
+            device,
+            caps: Caps::ip(info.mtu),
+            fds: Vec::new(),
+            broken: AtomicBool::new(false),
+            stats: Stats::default(),
+            _lives: self.devices.clone(),
+        };
+        // From here on `dev` closes what is open.
+        dev.caps.link = match info.link {
+            USK_LINK_IP => Link::Ip,
+            USK_LINK_ETHERNET if info.mac[0] & 1 == 0 && info.mac != [0; 6] => Link::Ethernet(MacAddr(info.mac)),
+            USK_LINK_ETHERNET => return Err(because(Error::Io, "the device's hardware address is none")),
+            _ => return Err(because(Error::Io, "the device's link is of no known kind")),
+        };
+        if !(68..=65_535).contains(&info.mtu) || !(1..=MAX_QUEUES).contains(&info.queues) {
+            return Err(because(Error::Io, "the device's MTU is not 68 to 65535, or its queues not 1 to 256"));
+        }
+        dev.caps.queues = info.queues as u16;
+        for queue in 0..info.queues {
+            let fd = match dev.ops.table.poll_fd {
+                // SAFETY: the table's function, called as it says.
+                Some(f) => contain(|| unsafe { f(dev.device, queue) }).map_err(plain)?,
+                None => -1,
+            };
+            // A descriptor that is none would make every wait return at once.
+            // SAFETY: F_GETFD looks at a number.
+            if fd < -1 || (fd >= 0 && unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0) {
+                return Err(because(Error::Io, "the device's poll_fd is no descriptor"));
+            }
+            dev.fds.push((fd >= 0).then_some(fd));
+        }
+        Ok(Arc::new(dev))
+    }
+}
+
+/// What is behind a [`usk_sink_t`].
+struct Sink<'a> {
+    dev: &'a CDevice,
+    now: Instant,
+    left: usize,
+    taken: usize,
+    to: &'a mut dyn FnMut(Skb),
+}
+
+impl Sink<'_> {
+    fn take(&mut self, mut skb: Skb) {
+        let stats = &self.dev.stats;
+        let (least, most) = match self.dev.caps.link {
+            Link::Ip => (1, self.dev.caps.mtu as usize),
+            Link::Ethernet(_) => (HEADER_LEN, HEADER_LEN + self.dev.caps.mtu as usize),
+        };
+        if self.left == 0 || !(least..=most).contains(&skb.len()) {
+            add(&stats.rx_dropped, 1);
+            return;
+        }
+        if skb.head_len() > 0 || skb.owner.is_some() || skb.gso_size != 0 || skb.rx.is_some() {
+            // One that was sent, or had headers put in front: what arrives is bytes, and nothing that was known of them.
+            skb = Skb::from_slice(&skb.to_vec());
+        }
+        skb.tstamp = self.now;
+        self.left -= 1;
+        self.taken += 1;
+        add(&stats.rx_packets, 1);
+        add(&stats.rx_bytes, skb.len());
+        (self.to)(skb);
+    }
+}
+
+impl CDevice {
+    fn fail(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    fn whole(&self) -> bool {
+        !self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Calls a function; None: the device is broken, or is now.
+    fn call<R>(&self, f: impl FnOnce(*mut c_void) -> R) -> Option<R> {
+        if !self.whole() {
+            return None;
+        }
+        let r = contain(|| f(self.device));
+        if r.is_err() {
+            self.fail();
+        }
+        r.ok()
+    }
+
+    /// The answer of a function: 0 or a negative errno. Anything else breaks the device.
+    fn checked(&self, r: c_int) -> Result<()> {
+        if !(-4095..=0).contains(&r) {
+            self.fail();
+        }
+        status(r.into())
+    }
+}
+
+fn to_io(e: Error) -> io::Error {
+    io::Error::from_raw_os_error(e.errno())
+}
+
+// SAFETY of the calls below, each: the table's function, called as it says; arguments live while it runs.
+impl Device for CDevice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn caps(&self) -> Caps {
+        self.caps
+    }
+
+    fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        let Some(f) = self.ops.table.recv else { return Ok(0) };
+        let mut s = Sink { dev: self, now, left: budget, taken: 0, to: sink };
+        let to: *mut usk_sink_t = (&raw mut s).cast();
+        // SAFETY: see above.
+        let r = self.call(|dev| unsafe { f(dev, queue.into(), now.as_nanos(), budget, to) });
+        match r.map(|r| self.checked(r)) {
+            Some(Err(e)) if s.taken == 0 => Err(to_io(e)),
+            _ => Ok(s.taken),
+        }
+    }
+
+    fn xmit(&self, queue: u16, now: Instant, mut skb: Skb) -> Xmit {
+        let len = skb.len();
+        let lent = skb::lend(&mut skb);
+        let f = self.ops.table.xmit;
+        // SAFETY: see above.
+        let r = f.and_then(|f| self.call(|dev| unsafe { f(dev, queue.into(), now.as_nanos(), lent) }));
+        match r.map_or(Err(Error::Io), |r| self.checked(r)) {
+            Ok(()) => {
+                add(&self.stats.tx_packets, 1);
+                add(&self.stats.tx_bytes, len);
+                Xmit::Sent
+            }
+            Err(Error::Again | Error::Busy) => Xmit::Busy(skb),
+            Err(e) => {
+                add(&self.stats.tx_dropped, 1);
+                Xmit::Dropped(to_io(e))
+            }
+        }
+    }
+
+    fn poll_fd(&self, queue: u16) -> Option<RawFd> {
+        // A broken device empties its descriptor no more.
+        self.fds.get(usize::from(queue)).copied().flatten().filter(|_| self.whole())
+    }
+
+    fn next_event(&self, queue: u16) -> Option<Instant> {
+        let f = self.ops.table.next_event?;
+        // SAFETY: see above.
+        let at = self.call(|dev| unsafe { f(dev, queue.into()) })?;
+        (at != u64::MAX).then(|| Instant::from_nanos(at))
+    }
+
+    fn has_pending(&self, queue: u16) -> bool {
+        let f = self.ops.table.has_pending;
+        // SAFETY: see above.
+        f.and_then(|f| self.call(|dev| unsafe { f(dev, queue.into()) })).is_some_and(|r| r != 0)
+    }
+
+    fn stats(&self) -> DevStats {
+        let s = &self.stats;
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        DevStats {
+            rx_packets: get(&s.rx_packets),
+            rx_bytes: get(&s.rx_bytes),
+            rx_dropped: get(&s.rx_dropped),
+            tx_packets: get(&s.tx_packets),
+            tx_bytes: get(&s.tx_bytes),
+            tx_dropped: get(&s.tx_dropped),
+        }
+    }
+}
+
+impl Drop for CDevice {
+    fn drop(&mut self) {
+        if let Some(f) = self.ops.table.close {
+            // SAFETY: the table's function, called as it says, once, and last. What unwinds out of it has nowhere to go.
+            let _ = contain(|| unsafe { f(self.device) });
+        }
+    }
+}
+
+/// recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
+/// than a link header, or larger than the MTU.
+/// # Safety
+/// `sink` is recv's argument; `skb` is the caller's, and not used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller gives the packet up.
+        let skb = unsafe { skb::take(skb) }?;
+        // SAFETY: recv's argument by the caller's word.
+        let s = unsafe { obj_mut(sink.cast::<Sink<'_>>()) }?;
+        let before = s.taken;
+        s.take(skb);
+        if s.taken > before { Ok(0) } else { Err(Error::NoBufs) }
+    })
+}
+
+/// Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to answer.
+/// # Safety
+/// `line` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
+    kernel(|| {
+        // SAFETY: a string by the caller's word.
+        let line = unsafe { ptr::string(line) }?;
+        Err(load::refused(line.to_owned()))
+    })
+}
+
+/// Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and
+/// usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
+/// # Safety
+/// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_device_register(
+    plugin: *mut usk_plugin_t,
+    ops: *const usk_device_ops,
+    out: *mut *mut usk_device_kind_t,
+) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let plugin = unsafe { Plugin::of(plugin) }?;
+        // SAFETY: the caller vouches for the table.
+        let table = unsafe { table::read(ops) }.map_err(load::refused)?;
+        if table.name.is_null() {
+            return Err(load::refused("struct usk_device_ops: name is null".to_owned()));
+        }
+        // SAFETY: a string by the caller's word.
+        let name = unsafe { CStr::from_ptr(table.name) }.to_string_lossy().into_owned();
+        for (what, there) in
+            [("open", table.open.is_some()), ("recv", table.recv.is_some()), ("xmit", table.xmit.is_some())]
+        {
+            if !there {
+                return Err(load::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
+            }
+        }
+        let stack = plugin.stack()?;
+        let devices = Arc::new(());
+        let ops = Arc::new(Ops { table, name: name.clone(), _library: plugin.library() });
+        stack.device_kinds.register(Arc::new(Kind { ops, devices: devices.clone() })).inspect_err(|e| {
+            let why = match e {
+                Error::Inval => {
+                    "a name is 1 to 15 printable characters without colon, comma and equals sign".to_owned()
+                }
+                e => e.to_string(),
+            };
+            load::refused(format!("struct usk_device_ops {name:?}: {why}"));
+        })?;
+        let reg = Arc::new(Registration { name, devices, plugin: Arc::downgrade(&plugin) });
+        if !out.is_null() {
+            // SAFETY: writable by the caller's word.
+            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
+        }
+        plugin.registered(reg);
+        Ok(0)
+    })
+}
+
+/// Unregisters a kind of device. -EBUSY while the stack has a device of it, which is as long as the stack lives.
+/// # Safety
+/// `kind` is registered, and not used after success.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> c_int {
+    kernel(|| {
+        // SAFETY: registered by the caller's word: the plug-in's list keeps it.
+        let reg = unsafe { obj(kind.cast::<Registration>().cast_const()) }?;
+        // Its own count for the time of the call: the list gives its one up.
+        // SAFETY: `reg` is in an Arc, see usk_device_register.
+        let reg = unsafe {
+            Arc::increment_strong_count(std::ptr::from_ref(reg));
+            Arc::from_raw(std::ptr::from_ref(reg))
+        };
+        load::unregister(&*reg).map(|()| 0)
+    })
+}
+
+/// Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init takes it, of the
+/// keys device, mac, mtu, addr, gw, route and pcap: "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1
+/// with errno EINVAL or what opening gave, and usk_config_error says why.
+/// # Safety
+/// `stack` is null or from usk_stack_new; `config` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_device_add(stack: *mut usk_stack_t, config: *const c_char) -> c_int {
+    boundary(|| {
+        // SAFETY: the caller vouches for both.
+        let (stack, config) = unsafe { (admin::stack_of(stack)?, ptr::string(config)?) };
+        Config::parse(config).and_then(|c| c.add_to(&stack)).map_err(noted)?;
+        Ok(0)
+    })
+}
