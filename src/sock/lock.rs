@@ -83,6 +83,8 @@ pub struct SockGuard<'a> {
     /// As `state`; falls after it, so that who is woken finds the sock free.
     owning: Option<Owning>,
     softirq: bool,
+    /// `sleep` has run softirq instead of sleeping; the next one sleeps.
+    pub(super) looked: bool,
 }
 
 impl SockLock {
@@ -111,7 +113,8 @@ impl Sock {
     #[inline]
     pub fn lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> SockGuard<'a> {
         let state = Some(self.lock.0.own());
-        SockGuard { stack, sock: self, now: Cell::new(None), state, owning: Some(Owning::begin()), softirq: false }
+        let owning = Some(Owning::begin());
+        SockGuard { stack, sock: self, now: Cell::new(None), state, owning, softirq: false, looked: false }
     }
 
     #[inline]
@@ -122,7 +125,7 @@ impl Sock {
         state: Owner<'a, SockState>,
     ) -> SockGuard<'a> {
         let (now, state) = (Cell::new(Some(now)), Some(state));
-        SockGuard { stack, sock: self, now, state, owning: Some(Owning::begin()), softirq: true }
+        SockGuard { stack, sock: self, now, state, owning: Some(Owning::begin()), softirq: true, looked: false }
     }
 
     /// Softirq context: runs the packet now, or leaves it in the owner's bounded backlog. Never sleeps.

@@ -227,14 +227,13 @@ impl SockGuard<'_> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
         }
-        if !self.in_softirq() && self.stack.any_pending() {
-            // What this call sent to this same machine may bring what it waits for: no need to queue for that.
+        if !std::mem::replace(&mut self.looked, true) && !self.in_softirq() && self.stack.any_pending() {
+            // What this call sent to this same machine may bring what it waits for: no need to queue for that. The sock was
+            // given up, so the caller has to look again before it may queue: until then nobody would wake it.
             let stack = self.stack;
-            self.unlocked(|| stack.run_pending())?;
-            if !stack.any_pending() {
-                return Ok(());
-            }
+            return self.unlocked(|| stack.run_pending());
         }
+        self.looked = false;
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());
         let (stack, sock) = (self.stack, self.sock);
@@ -258,6 +257,8 @@ impl SockGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{Caps, DevStats, Device, Xmit};
+    use crate::sock::skb::Skb;
     use std::sync::atomic::AtomicUsize;
 
     #[derive(Default)]
@@ -284,5 +285,43 @@ mod tests {
         q.remove(out);
         q.wake(Events::OUT);
         assert_eq!(counts(), [2, 1, 1, 0]);
+    }
+
+    /// Says that packets wait, and has none: as a queue looks while another thread receives from it.
+    #[derive(Debug)]
+    struct Busy;
+    impl Device for Busy {
+        fn name(&self) -> &str {
+            "busy0"
+        }
+        fn caps(&self) -> Caps {
+            Caps::ip(1500)
+        }
+        fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+            Ok(0)
+        }
+        fn xmit(&self, _: u16, _: Instant, _: Skb) -> Xmit {
+            Xmit::Sent
+        }
+        fn has_pending(&self, _: u16) -> bool {
+            true
+        }
+        fn stats(&self) -> DevStats {
+            DevStats::default()
+        }
+    }
+
+    #[test]
+    fn a_call_that_gave_the_sock_up_looks_again_before_it_sleeps() {
+        let stack = crate::config::build("").unwrap();
+        stack.add_device(Arc::new(Busy)).unwrap();
+        let socket = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+        let mut g = socket.sock().lock(&stack);
+        for _ in 0..2 {
+            let late = Some(stack.now() + Duration::from_secs(60));
+            assert_eq!(g.sleep(Events::IN, false, late), Ok(()), "it was not registered while others had the sock");
+            let soon = Some(stack.now() + Duration::from_millis(1));
+            assert_eq!(g.sleep(Events::IN, false, soon), Err(Error::Again), "it waits once it has looked");
+        }
     }
 }
