@@ -537,7 +537,7 @@ static const char *const counters[] = {
 };
 
 static const usk_sysctl_t sysctls[] = {
-    [C_CONGESTION] = { "congestion", 0, 0, 2, "Congestion control of new connections: 0 as net.ipv4.tcp_congestion_control says, 1 reno, 2 cubic." },
+    [C_CONGESTION] = { "congestion", 0, 0, 2, "New connections' congestion control: 0 net.ipv4.tcp_congestion_control's, 1 reno, 2 cubic." },
     [C_RETRIES] = { "retries", 15, 1, 255, "Timeouts in a row before a connection is given up." },
     [C_SYN_RETRIES] = { "syn_retries", 6, 1, 127, "The same of an attempt to connect." },
     [C_RTO_MIN] = { "rto_min_ms", 200, 1, 60000, "Least retransmission timeout beyond the round trip, ms." },
