@@ -954,6 +954,124 @@ typedef struct usk_addr_t {
 } usk_addr_t;
 
 /*
+ A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
+ */
+typedef struct usk_sock_view_t {
+  /*
+   Our end.
+   */
+  struct usk_addr_t local;
+  /*
+   The peer; port 0 when there is none.
+   */
+  struct usk_addr_t remote;
+  /*
+   State by Linux's numbers; 12 (NEW_SYN_RECV) for a request.
+   */
+  uint32_t state;
+  /*
+   1: a sock; 0: a request.
+   */
+  uint32_t is_fullsock;
+  /*
+   AF_INET or AF_INET6 of the socket; of a request, its listener's.
+   */
+  uint32_t family;
+  /*
+   Congestion window, segments.
+   */
+  uint32_t snd_cwnd;
+  /*
+   Slow-start threshold, segments.
+   */
+  uint32_t snd_ssthresh;
+  /*
+   Smoothed RTT, microseconds; 0 before a sample. (Linux shows it shifted left by 3.)
+   */
+  uint32_t srtt_us;
+  /*
+   Least RTT of the last tcp_min_rtt_wlen, microseconds; UINT32_MAX before a sample.
+   */
+  uint32_t rtt_min_us;
+  /*
+   MSS now, bytes.
+   */
+  uint32_t mss_cache;
+  /*
+   Next expected of the peer.
+   */
+  uint32_t rcv_nxt;
+  /*
+   Next to be sent.
+   */
+  uint32_t snd_nxt;
+  /*
+   First unacknowledged.
+   */
+  uint32_t snd_una;
+  /*
+   ECN state of the connection: bits of tcp_sock's ecn_flags.
+   */
+  uint32_t ecn_flags;
+  /*
+   Last rate sample: segments.
+   */
+  uint32_t rate_delivered;
+  /*
+   Last rate sample: microseconds.
+   */
+  uint32_t rate_interval_us;
+  /*
+   Segments sent and not acknowledged.
+   */
+  uint32_t packets_out;
+  /*
+   Retransmissions in flight.
+   */
+  uint32_t retrans_out;
+  /*
+   Retransmissions ever.
+   */
+  uint32_t total_retrans;
+  /*
+   Segments received.
+   */
+  uint32_t segs_in;
+  /*
+   Data segments received.
+   */
+  uint32_t data_segs_in;
+  /*
+   Segments sent.
+   */
+  uint32_t segs_out;
+  /*
+   Data segments sent.
+   */
+  uint32_t data_segs_out;
+  /*
+   Segments marked lost.
+   */
+  uint32_t lost_out;
+  /*
+   Segments selectively acknowledged.
+   */
+  uint32_t sacked_out;
+  /*
+   0.
+   */
+  uint32_t reserved;
+  /*
+   Payload bytes received.
+   */
+  uint64_t bytes_received;
+  /*
+   Payload bytes acknowledged.
+   */
+  uint64_t bytes_acked;
+} usk_sock_view_t;
+
+/*
  What IP knows of a packet, for rcv.
  */
 typedef struct usk_packet_info_t {
@@ -1438,124 +1556,6 @@ typedef struct usk_sock_ops {
    */
   void (*release)(void *user);
 } usk_sock_ops;
-
-/*
- A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
- */
-typedef struct usk_sock_view_t {
-  /*
-   Our end.
-   */
-  struct usk_addr_t local;
-  /*
-   The peer; port 0 when there is none.
-   */
-  struct usk_addr_t remote;
-  /*
-   State by Linux's numbers; 12 (NEW_SYN_RECV) for a request.
-   */
-  uint32_t state;
-  /*
-   1: a sock; 0: a request.
-   */
-  uint32_t is_fullsock;
-  /*
-   AF_INET or AF_INET6 of the socket; of a request, its listener's.
-   */
-  uint32_t family;
-  /*
-   Congestion window, segments.
-   */
-  uint32_t snd_cwnd;
-  /*
-   Slow-start threshold, segments.
-   */
-  uint32_t snd_ssthresh;
-  /*
-   Smoothed RTT, microseconds; 0 before a sample. (Linux shows it shifted left by 3.)
-   */
-  uint32_t srtt_us;
-  /*
-   Least RTT of the last tcp_min_rtt_wlen, microseconds; UINT32_MAX before a sample.
-   */
-  uint32_t rtt_min_us;
-  /*
-   MSS now, bytes.
-   */
-  uint32_t mss_cache;
-  /*
-   Next expected of the peer.
-   */
-  uint32_t rcv_nxt;
-  /*
-   Next to be sent.
-   */
-  uint32_t snd_nxt;
-  /*
-   First unacknowledged.
-   */
-  uint32_t snd_una;
-  /*
-   ECN state of the connection: bits of tcp_sock's ecn_flags.
-   */
-  uint32_t ecn_flags;
-  /*
-   Last rate sample: segments.
-   */
-  uint32_t rate_delivered;
-  /*
-   Last rate sample: microseconds.
-   */
-  uint32_t rate_interval_us;
-  /*
-   Segments sent and not acknowledged.
-   */
-  uint32_t packets_out;
-  /*
-   Retransmissions in flight.
-   */
-  uint32_t retrans_out;
-  /*
-   Retransmissions ever.
-   */
-  uint32_t total_retrans;
-  /*
-   Segments received.
-   */
-  uint32_t segs_in;
-  /*
-   Data segments received.
-   */
-  uint32_t data_segs_in;
-  /*
-   Segments sent.
-   */
-  uint32_t segs_out;
-  /*
-   Data segments sent.
-   */
-  uint32_t data_segs_out;
-  /*
-   Segments marked lost.
-   */
-  uint32_t lost_out;
-  /*
-   Segments selectively acknowledged.
-   */
-  uint32_t sacked_out;
-  /*
-   0.
-   */
-  uint32_t reserved;
-  /*
-   Payload bytes received.
-   */
-  uint64_t bytes_received;
-  /*
-   Payload bytes acknowledged.
-   */
-  uint64_t bytes_acked;
-} usk_sock_view_t;
 
 /*
  An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when registered;
@@ -2209,6 +2209,156 @@ int usk_device_unregister(struct usk_device_kind_t *kind);
  */
 int usk_device_add(struct usk_stack_t *stack,
                    const char *config);
+
+/*
+ Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know is zero.
+ # Safety
+ `h` is a hook's argument; `view` is writable for `size` bytes.
+ */
+int usk_hook_view(struct usk_hook_t *h,
+                  struct usk_sock_view_t *view,
+                  size_t size);
+
+/*
+ Time of the event, nanoseconds of the stack's clock.
+ # Safety
+ `h` is a hook's argument.
+ */
+uint64_t usk_hook_now(struct usk_hook_t *h);
+
+/*
+ The events this hook wants of this sock: bits of USK_CB_*.
+ # Safety
+ `h` is a hook's argument.
+ */
+uint32_t usk_hook_cb_flags(struct usk_hook_t *h);
+
+/*
+ Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL: a request, or an
+ unknown bit.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_cb_flags(struct usk_hook_t *h,
+                          uint32_t flags);
+
+/*
+ What this hook keeps on this sock; 0 until set.
+ # Safety
+ `h` is a hook's argument.
+ */
+uint64_t usk_hook_value(struct usk_hook_t *h);
+
+/*
+ Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_value(struct usk_hook_t *h,
+                       uint64_t value);
+
+/*
+ Initial congestion window, segments (TCP_BPF_IW). -EINVAL: 0, data was sent already, or a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_init_cwnd(struct usk_hook_t *h, uint32_t segs);
+
+/*
+ Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_snd_cwnd_clamp(struct usk_hook_t *h,
+                                uint32_t segs);
+
+/*
+ Least RTO, microseconds (TCP_BPF_RTO_MIN). -EINVAL: below 2 or above 200 ms, or a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_rto_min(struct usk_hook_t *h, uint32_t us);
+
+/*
+ Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_delack_max(struct usk_hook_t *h,
+                            uint32_t us);
+
+/*
+ Congestion control by name, as TCP_CONGESTION. -ENOENT: none of that name; -EINVAL: a request.
+ # Safety
+ `h` is a hook's argument; `name` is a string.
+ */
+int usk_hook_set_congestion(struct usk_hook_t *h, const char *name);
+
+/*
+ Name of the congestion control, NUL-terminated and cut to `len`; answers the length of the whole.
+ # Safety
+ `h` is a hook's argument; `buf` is writable for `len` bytes.
+ */
+ptrdiff_t usk_hook_congestion(struct usk_hook_t *h, char *buf, size_t len);
+
+/*
+ TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. -EINVAL: a request.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_set_save_syn(struct usk_hook_t *h,
+                          int on);
+
+/*
+ Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_count(struct usk_hook_t *h, uint32_t index, uint64_t n);
+
+/*
+ The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+ # Safety
+ `h` is a hook's argument.
+ */
+int64_t usk_hook_sysctl(struct usk_hook_t *h, uint32_t index);
+
+/*
+ Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the experiment's
+ number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind without length; -ENOSPC: more
+ than was reserved; -EEXIST: an option of this kind (and experiment) is in the header already (bpf_store_hdr_opt).
+ # Safety
+ `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
+ */
+int usk_hdr_store(struct usk_hdr_t *w,
+                  const void *option,
+                  size_t len);
+
+/*
+ Bytes still free of what the hook reserved.
+ # Safety
+ `w` is write_hdr_opt's argument.
+ */
+size_t usk_hdr_remaining(struct usk_hdr_t *w);
+
+/*
+ Option bytes that TCP itself wrote into this header; `*len` says how many.
+ # Safety
+ `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
+ */
+const void *usk_hdr_own(struct usk_hdr_t *w, size_t *len);
+
+/*
+ Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first that begins with
+ this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none (bpf_load_hdr_opt).
+ # Safety
+ `options` is readable for `len` bytes; `data_len` is writable.
+ */
+const void *usk_find_option(const void *options,
+                            size_t len,
+                            uint8_t kind,
+                            int exid,
+                            size_t *data_len);
 
 /*
  Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
@@ -3102,156 +3252,6 @@ int usk_sock_ops_register(struct usk_plugin_t *plugin,
  `ops` is registered, and not used after success.
  */
 int usk_sock_ops_unregister(struct usk_sock_ops_t *ops);
-
-/*
- Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know is zero.
- # Safety
- `h` is a hook's argument; `view` is writable for `size` bytes.
- */
-int usk_hook_view(struct usk_hook_t *h,
-                  struct usk_sock_view_t *view,
-                  size_t size);
-
-/*
- Time of the event, nanoseconds of the stack's clock.
- # Safety
- `h` is a hook's argument.
- */
-uint64_t usk_hook_now(struct usk_hook_t *h);
-
-/*
- The events this hook wants of this sock: bits of USK_CB_*.
- # Safety
- `h` is a hook's argument.
- */
-uint32_t usk_hook_cb_flags(struct usk_hook_t *h);
-
-/*
- Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL: a request, or an
- unknown bit.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_cb_flags(struct usk_hook_t *h,
-                          uint32_t flags);
-
-/*
- What this hook keeps on this sock; 0 until set.
- # Safety
- `h` is a hook's argument.
- */
-uint64_t usk_hook_value(struct usk_hook_t *h);
-
-/*
- Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_value(struct usk_hook_t *h,
-                       uint64_t value);
-
-/*
- Initial congestion window, segments (TCP_BPF_IW). -EINVAL: 0, data was sent already, or a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_init_cwnd(struct usk_hook_t *h, uint32_t segs);
-
-/*
- Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_snd_cwnd_clamp(struct usk_hook_t *h,
-                                uint32_t segs);
-
-/*
- Least RTO, microseconds (TCP_BPF_RTO_MIN). -EINVAL: below 2 or above 200 ms, or a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_rto_min(struct usk_hook_t *h, uint32_t us);
-
-/*
- Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_delack_max(struct usk_hook_t *h,
-                            uint32_t us);
-
-/*
- Congestion control by name, as TCP_CONGESTION. -ENOENT: none of that name; -EINVAL: a request.
- # Safety
- `h` is a hook's argument; `name` is a string.
- */
-int usk_hook_set_congestion(struct usk_hook_t *h, const char *name);
-
-/*
- Name of the congestion control, NUL-terminated and cut to `len`; answers the length of the whole.
- # Safety
- `h` is a hook's argument; `buf` is writable for `len` bytes.
- */
-ptrdiff_t usk_hook_congestion(struct usk_hook_t *h, char *buf, size_t len);
-
-/*
- TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. -EINVAL: a request.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_set_save_syn(struct usk_hook_t *h,
-                          int on);
-
-/*
- Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
- # Safety
- `h` is a hook's argument.
- */
-int usk_hook_count(struct usk_hook_t *h, uint32_t index, uint64_t n);
-
-/*
- The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
- # Safety
- `h` is a hook's argument.
- */
-int64_t usk_hook_sysctl(struct usk_hook_t *h, uint32_t index);
-
-/*
- Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the experiment's
- number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind without length; -ENOSPC: more
- than was reserved; -EEXIST: an option of this kind (and experiment) is in the header already (bpf_store_hdr_opt).
- # Safety
- `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
- */
-int usk_hdr_store(struct usk_hdr_t *w,
-                  const void *option,
-                  size_t len);
-
-/*
- Bytes still free of what the hook reserved.
- # Safety
- `w` is write_hdr_opt's argument.
- */
-size_t usk_hdr_remaining(struct usk_hdr_t *w);
-
-/*
- Option bytes that TCP itself wrote into this header; `*len` says how many.
- # Safety
- `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
- */
-const void *usk_hdr_own(struct usk_hdr_t *w, size_t *len);
-
-/*
- Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first that begins with
- this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none (bpf_load_hdr_opt).
- # Safety
- `options` is readable for `len` bytes; `data_len` is writable.
- */
-const void *usk_find_option(const void *options,
-                            size_t len,
-                            uint8_t kind,
-                            int exid,
-                            size_t *data_len);
 
 /*
  Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless null, gets the

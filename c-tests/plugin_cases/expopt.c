@@ -130,6 +130,22 @@ static void *send_bulk(void *fd)
     return NULL;
 }
 
+/* Connections and data, one after the other, until told to stop. */
+static _Atomic bool stop;
+static void *keep_talking(void *arg)
+{
+    int l = *(int *)arg, fd[2];
+    for (int n = 0; !stop || n < 5; n++) {
+        pair(l, PORT, fd);
+        for (int i = 0; i < 20; i++) {
+            say(fd[0], fd[1], "a question");
+            say(fd[1], fd[0], "and an answer");
+        }
+        close_pair(fd);
+    }
+    return NULL;
+}
+
 /* Runs tshark on the capture; gives how many lines it prints. -1: there is no tshark. */
 static int tshark(const char *file, const char *filter, const char *fields, char *first, size_t len)
 {
@@ -263,10 +279,20 @@ int main(int argc, char **argv)
     say(fd[0], fd[1], "still without");
     EQ(mib("ExpoptOut"), 0);
     close_pair(fd);
-    OK(usk_close(l));
-    OK(usk_close(old));
     OK(usk_close(raw));
     OK(usk_pcap_stop(stack));
+
+    /* It comes and goes while events run on another thread: one that runs keeps its code. */
+    pthread_t talker = spawn(keep_talking, &l);
+    for (int i = 0; i < 100; i++) {
+        OK(usk_plugin_unload(plugin));
+        plugin = usk_plugin_load(stack, so);
+        CHECK(plugin != NULL);
+    }
+    stop = true;
+    join(talker);
+    OK(usk_close(l));
+    OK(usk_close(old));
 
     /* Others read it as we mean it. */
     int found = tshark(capture, "tcp.flags.syn == 1 && tcp.options.experimental", "-T fields -e tcp.options.experimental.exid", shown,

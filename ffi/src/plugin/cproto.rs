@@ -721,3 +721,6 @@ impl IpHandler for Registration {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

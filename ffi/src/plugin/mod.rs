@@ -10,7 +10,7 @@
 //! | `skb`, `msg` | packets and the program's messages |
 //! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
 //! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
-//! | `sock_ops` | struct usk_sock_ops: hooks into TCP, header options |
+//! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and what one may call; header options |
 //! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
 //! | `lists` | counters and sysctls that a table names |
 //! | `cong`, `cong_tcp` | struct usk_cong_ops: congestion control of TCP's connections, and their numbers |
@@ -25,6 +25,7 @@ pub mod borrow;
 pub mod cong;
 pub mod cong_tcp;
 pub mod device;
+pub mod hook;
 pub mod ip;
 pub mod load;
 pub mod msg;

@@ -1,0 +1,113 @@
+//! A layer in Rust over a protocol from C: its calls come to the operations that are called owned.
+
+use super::*;
+use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
+use crate::plugin::load::{usk_plugin_attach, usk_plugin_t, usk_plugin_unload};
+use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
+use crate::plugin::skb::{usk_skb_free, usk_skb_t};
+use crate::plugin::sock::usk_sock_t;
+use std::ffi::CStr;
+use std::io::{IoSlice, IoSliceMut};
+use usersock::inet::Socket;
+use usersock::sock::layer::{Layer, Layered};
+
+unsafe extern "C-unwind" fn never_send(_: *mut usk_sock_t, _: *mut usk_sendmsg_t) -> isize {
+    -(libc::EXDEV as isize)
+}
+unsafe extern "C-unwind" fn never_recv(_: *mut usk_sock_t, _: *mut usk_recvmsg_t) -> isize {
+    -(libc::EXDEV as isize)
+}
+unsafe extern "C-unwind" fn drop_it(_: *mut usk_owned_t, skb: *mut usk_skb_t) {
+    // SAFETY: the packet is this operation's.
+    unsafe { usk_skb_free(skb) };
+}
+unsafe extern "C-unwind" fn agree(_: *mut usk_owned_t, _: c_int) -> c_int {
+    0
+}
+/// Takes all; four bytes are one too many.
+unsafe extern "C-unwind" fn send_owned(_: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize {
+    // SAFETY: the message is this operation's.
+    let n = unsafe { usk_sendmsg_len(msg) } as isize;
+    if n == 4 { 5 } else { n }
+}
+unsafe extern "C-unwind" fn recv_owned(_: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize {
+    // SAFETY: the message is this operation's.
+    unsafe { usk_recvmsg_put(msg, c"owned".as_ptr().cast(), 5) }
+}
+unsafe extern "C-unwind" fn poll_owned(_: *mut usk_owned_t) -> u32 {
+    libc::POLLPRI as u32
+}
+
+fn table(name: &'static CStr, protocol: c_int) -> usk_proto {
+    // SAFETY: all zero is the empty table.
+    let mut t: usk_proto = unsafe { std::mem::zeroed() };
+    t.version = USK_PROTO_VERSION;
+    t.size = size_of::<usk_proto>() as u32;
+    (t.name, t.socket_type, t.protocol, t.flags) = (name.as_ptr(), libc::SOCK_DGRAM, protocol, USK_PROTO_V4);
+    t.sendmsg = Some(never_send);
+    t.recvmsg = Some(never_recv);
+    t.backlog_rcv = Some(drop_it);
+    t.update_proto = Some(agree);
+    t
+}
+
+unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
+    let mut whole = table(c"WHOLE", 253);
+    whole.sendmsg_locked = Some(send_owned);
+    whole.recvmsg_locked = Some(recv_owned);
+    whole.poll_locked = Some(poll_owned);
+    let bare = table(c"BARE", 254);
+    // SAFETY: the plug-in is valid, the tables are whole.
+    unsafe {
+        usk_proto_register(plugin, &whole, std::ptr::null_mut(), std::ptr::null_mut())
+            + usk_proto_register(plugin, &bare, std::ptr::null_mut(), std::ptr::null_mut())
+    }
+}
+
+/// All of it is what lies below.
+struct Thin;
+impl Layer for Thin {}
+
+fn layered(stack: &Arc<Stack>, protocol: i32) -> Socket {
+    let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, protocol).unwrap();
+    let below = s.sock().proto().cloned();
+    s.sock().lock(stack).replace_proto(Arc::new(Layered::new(Thin, below))).unwrap();
+    s
+}
+
+fn send(s: &Socket, data: &[u8]) -> Result<usize> {
+    s.sendmsg(&mut SendMsg::new(&[IoSlice::new(data)], 0))
+}
+
+fn recv(s: &Socket) -> Result<Vec<u8>> {
+    let mut buf = vec![0; 16];
+    let n = s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut buf)], 0))?;
+    buf.truncate(n);
+    Ok(buf)
+}
+
+#[test]
+fn a_layer_over_a_protocol_from_c_works_through_its_owned_operations() {
+    // SAFETY: null is the loopback alone; the handles are given back below.
+    let (handle, stack) = unsafe {
+        let handle = usk_stack_new(std::ptr::null());
+        (handle, stack_of(handle).unwrap())
+    };
+    // SAFETY: the stack lives; the name is a string.
+    let plugin = unsafe { usk_plugin_attach(handle, c"test".as_ptr(), Some(init)) };
+    assert!(!plugin.is_null());
+    let (whole, bare) = (layered(&stack, 253), layered(&stack, 254));
+    assert_eq!((send(&whole, b"abc"), recv(&whole)), (Ok(3), Ok(b"owned".to_vec())));
+    assert_eq!(whole.poll(), Events::PRI);
+    assert_eq!((send(&bare, b"abc"), recv(&bare)), (Err(Error::OpNotSupp), Err(Error::OpNotSupp)));
+    assert_eq!(bare.poll().0 & Events::IN.0, 0, "null: what the queues say");
+    // More than was offered breaks it, and no other.
+    assert_eq!((send(&whole, b"abcd"), recv(&whole)), (Err(Error::Io), Err(Error::Io)));
+    assert_eq!(send(&bare, b"abcd"), Err(Error::OpNotSupp));
+    drop((whole, bare));
+    // SAFETY: valid, and not used afterwards.
+    unsafe {
+        assert_eq!(usk_plugin_unload(plugin), 0);
+        usk_stack_free(handle);
+    }
+}
