@@ -17,7 +17,7 @@ const BATCH: usize = 1000;
 
 /// Lock and release.
 pub fn lock(bench: &mut Bench, report: &mut Report) {
-    if !["lock/lock_sock_release_sock", "lock/clock_alone"].iter().any(|n| bench.wants(n)) {
+    if !bench.wants("lock/lock_sock_release_sock") {
         return;
     }
     let net = Ours::loopback();
@@ -27,11 +27,7 @@ pub fn lock(bench: &mut Bench, report: &mut Report) {
     };
     let (sock, stack) = (socket.sock(), &net.0);
     let ours = bench.simple("lock", "lock_sock_release_sock", 0, || drop(black_box(sock.lock(stack))));
-    let clock = bench.simple("lock", "clock_alone", 0, || stack.now());
     report.row(row("lock_sock + release_sock, uncontended", ours, Target::AtMost(50.0)));
-    if let (Some(ours), Some(clock)) = (ours, clock) {
-        report.note(format!("Of lock_sock's {ours:.1} ns, {clock:.1} ns are the reading of the clock."));
-    }
 }
 
 fn row(what: &str, ours: Option<f64>, target: Target) -> Row {
