@@ -130,7 +130,8 @@ fn through(args: &Pipe, stack: &Stack, socket: Socket) -> Result<(), Failure> {
     }
     drop(socket);
     if args.counters {
-        for (name, value) in stack.mib.iter().filter(|(_, value)| *value != 0) {
+        let linux = stack.mib.iter().map(|(name, value)| (name.to_owned(), value));
+        for (name, value) in linux.chain(stack.mib.own.list()).filter(|(_, value)| *value != 0) {
             eprintln!("{name:<32} {value}");
         }
         for (reason, count) in stack.mib.iter_drops().filter(|(_, count)| *count != 0) {

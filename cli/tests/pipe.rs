@@ -39,14 +39,16 @@ cat <&3 >&2
 wait
 "#;
 
-/// Runs the two commands; the two files must arrive whole.
-fn talk(name: &str, options: &str, question: &[u8], answer: &[u8]) {
+/// How a network namespace can be made here, if it can.
+fn namespace() -> Option<&'static [&'static str]> {
     let permitted =
         |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
-    let how: &[&str] = if permitted(&["-n"]) { &["-n"] } else { &["-r", "-n"] };
-    if !permitted(how) {
-        return println!("SKIP {name}: no network namespace can be made");
-    }
+    [&["-n"][..], &["-r", "-n"]].into_iter().find(|how| permitted(how))
+}
+
+/// Runs the two commands; the two files must arrive whole.
+fn talk(name: &str, options: &str, question: &[u8], answer: &[u8]) {
+    let Some(how) = namespace() else { return println!("SKIP {name}: no network namespace can be made") };
     if let Err(error) = fs::File::options().read(true).write(true).open("/dev/net/tun") {
         return println!("SKIP {name}: /dev/net/tun: {error}");
     }
@@ -84,4 +86,44 @@ fn a_plug_in_s_connections_carry_both_directions_to_their_ends() {
 fn a_plug_in_s_datagrams_end_with_an_empty_one() {
     let options = format!("--plugin {}/tiny.so --socket dgram:254", plugins().display());
     talk("pipe-tiny", &options, b"a question", b"and its answer");
+}
+
+/// What docs/plugins.md has its reader type in step 5: two stacks joined by UDP on the host's loopback, TINY between them.
+const GUIDE: &str = r#"
+set -e
+PATH=$PATH:/usr/sbin:/sbin
+cd "$2"
+ip link set lo up
+mkfifo said
+A=device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.0.0.1/24
+B=device=udp:127.0.0.1:7002/127.0.0.1:7001,addr=10.0.0.2/24
+"$1" listen --plugin ./udpdev.so --plugin ./tiny.so --config $A --socket dgram:254 10.0.0.1:9 </dev/null >heard 2>said &
+exec 3<said
+read line <&3
+echo "$line" >&2
+echo hello | "$1" connect --plugin ./udpdev.so --plugin ./tiny.so --config $B --socket dgram:254 --counters 10.0.0.1:9
+cat <&3 >&2
+wait
+"#;
+
+#[test]
+fn the_guide_s_commands_do_what_it_says() {
+    let Some(how) = namespace() else {
+        return println!("SKIP the_guide_s_commands_do_what_it_says: no network namespace can be made");
+    };
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
+    for file in ["udpdev.so", "tiny.so"] {
+        fs::copy(plugins().join(file), dir.join(file)).unwrap();
+    }
+    let mut c = Command::new("unshare");
+    c.args(how).args(["sh", "-c", GUIDE, "sh", env!("CARGO_BIN_EXE_usersock")]).arg(&dir);
+    let out = c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("listening on 10.0.0.1:9"), "{said}");
+    assert_eq!(fs::read_to_string(dir.join("heard")).unwrap(), "hello\n", "{said}");
+    let counters: Vec<&str> = said.lines().filter(|l| l.starts_with("Tiny")).collect();
+    // The line, and the empty datagram that ends it.
+    assert_eq!(counters, [format!("{:<32} 2", "TinyOutDatagrams")], "{said}");
 }
