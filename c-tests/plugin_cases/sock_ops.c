@@ -1,6 +1,7 @@
 /* struct usk_sock_ops: tables that do not fit, every event with its arguments, what a hook may set, wild answers, hooks that come and
  * go inside an event. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "../cases/common.h"
+#include <sched.h>
 
 static const usk_sock_ops *trying;
 static usk_sock_ops_t *last;
@@ -455,6 +456,8 @@ static void from_inside(void)
     pair(fd, l);
     EQ(inside, 2);
     EQ(late_events, 0);
+    while (released == 0) /* another thread may be about to leave an event */
+        sched_yield();
     EQ(released, 1);
     close_pair(fd);
     OK(usk_plugin_unload(p)); /* nothing is left to unregister */
