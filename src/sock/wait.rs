@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -73,16 +74,17 @@ thread_local! {
     static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
 }
 
-/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. Linux: wake_q.
+/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. It counts for
+/// the thread that made it, and so stays there. Linux: wake_q.
 #[derive(Debug)]
-pub(super) struct Owning(());
+pub(super) struct Owning(PhantomData<*const ()>);
 
 impl Owning {
     #[inline]
     pub(super) fn begin() -> Owning {
         // Without thread-locals (the thread ends) wake-ups are made at once.
         let _ = OWNED.try_with(|n| n.set(n.get() + 1));
-        Owning(())
+        Owning(PhantomData)
     }
 }
 

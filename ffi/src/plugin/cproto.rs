@@ -53,8 +53,9 @@ unsafe impl Sync for Registration {}
 /// The C protocol's part of a sock.
 pub(crate) struct Private {
     reg: Arc<Registration>,
-    /// In words of 16 bytes, for their alignment.
-    memory: Box<[u128]>,
+    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside, by pointers that it
+    /// keeps: a Box would claim to be the only way there.
+    memory: *mut [u128],
     timers: Vec<TimerSlot>,
     /// Bytes charged by usk_mem_charge.
     charged: i32,
@@ -69,6 +70,16 @@ pub(crate) struct Private {
     done: bool,
 }
 
+// SAFETY: the memory is the plug-in's, which uses it with the sock owned, whatever thread owns it.
+unsafe impl Send for Private {}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // SAFETY: made by Box::into_raw, freed once; the sock is gone, and with it whoever may use it.
+        drop(unsafe { Box::from_raw(self.memory) });
+    }
+}
+
 impl Private {
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.reg
@@ -77,7 +88,7 @@ impl Private {
         self.reg.handle()
     }
     pub(super) fn memory(&mut self) -> *mut c_void {
-        self.memory.as_mut_ptr().cast()
+        self.memory.cast()
     }
     /// The slot of a timer, made when first asked for. None: no such index.
     pub(super) fn timer(&mut self, index: u32) -> Option<&mut TimerSlot> {
@@ -343,7 +354,7 @@ impl Proto for Registration {
         let reg = unsafe { Registration::of(self.handle()) }?;
         sk.private = Box::new(Private {
             reg: Arc::clone(&reg),
-            memory: vec![0; (self.table.obj_size as usize).div_ceil(16)].into(),
+            memory: Box::into_raw(vec![0; (self.table.obj_size as usize).div_ceil(16)].into_boxed_slice()),
             timers: Vec::new(),
             charged: 0,
             accept: None,
@@ -606,7 +617,7 @@ impl Proto for Registration {
         let Some(f) = self.table.stream_memory_free else { return true };
         let Some(p) = sk.private.downcast_ref::<Private>() else { return true };
         // SAFETY: see `init`.
-        contain(|| unsafe { f(p.memory.as_ptr().cast(), wake.into()) }).unwrap_or(0) != 0
+        contain(|| unsafe { f(p.memory.cast_const().cast(), wake.into()) }).unwrap_or(0) != 0
     }
 
     fn sysctl_mem(&self, _: &Stack) -> Option<[i64; 3]> {
