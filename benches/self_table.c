@@ -1,5 +1,4 @@
 /* The protocol that benches/tables.rs has in Rust, through a C table: a datagram goes into the sender's own receive queue. */
-#include <errno.h>
 #include <usersock.h>
 
 static ssize_t self_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
@@ -7,23 +6,16 @@ static ssize_t self_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     size_t len = usk_sendmsg_len(msg);
     usk_owned_t o;
     usk_lock_sock(sk, &o);
-    usk_skb_t *skb = usk_skb_new();
-    usk_skb_append_msg(skb, msg, len);
-    int r = usk_receive_push(&o, skb);
+    int r = usk_receive_push(&o, usk_skb_from_msg(msg, len));
     usk_release_sock(&o);
     return r < 0 ? r : (ssize_t)len;
 }
 
 static ssize_t self_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
 {
-    ssize_t n = -EAGAIN;
     usk_owned_t o;
     usk_lock_sock(sk, &o);
-    usk_skb_t *skb = usk_receive_pop(&o);
-    if (skb) {
-        n = usk_recvmsg_put_skb(msg, skb, 0, usk_skb_len(skb));
-        usk_skb_free(skb);
-    }
+    ssize_t n = usk_receive_msg(&o, msg, 0);
     usk_release_sock(&o);
     return n;
 }

@@ -46,8 +46,9 @@ impl Proto for ToSelf {
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let mut g = sk.lock();
         let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
+        let n = datagram::copy(&skb, 0, skb.len(), msg);
         mem::uncharge_rmem(sk.sock, &mut g.common, skb.truesize);
-        Ok(msg.put_skb(&skb, 0, skb.len()))
+        Ok(n)
     }
     fn backlog_rcv(&self, _: &mut SockGuard<'_>, _: Skb) {}
 }

@@ -2780,6 +2780,17 @@ struct usk_skb_t *usk_receive_peek(struct usk_owned_t *o);
 struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
 
 /*
+ recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
+ protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and answers what recvmsg
+ does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+ # Safety
+ `o` is owned; `msg` is recvmsg's argument.
+ */
+ptrdiff_t usk_receive_msg(struct usk_owned_t *o,
+                          struct usk_recvmsg_t *msg,
+                          size_t offset);
+
+/*
  Packets in the receive queue.
  # Safety
  `o` is owned.
@@ -3060,6 +3071,13 @@ int usk_skb_append(struct usk_skb_t *skb, const void *data, size_t len);
  `skb` is a packet; `msg` is an operation's argument.
  */
 ptrdiff_t usk_skb_append_msg(struct usk_skb_t *skb, struct usk_sendmsg_t *msg, size_t len);
+
+/*
+ A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
+ # Safety
+ `msg` is an operation's argument.
+ */
+struct usk_skb_t *usk_skb_from_msg(struct usk_sendmsg_t *msg, size_t len);
 
 /*
  The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that

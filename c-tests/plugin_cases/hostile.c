@@ -253,6 +253,8 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
     EQ(usk_mem_charge(&o, -4096), 0);
     EQ(usk_sock_flag(&o, 99), -EINVAL);
     EQ(usk_receive_push(&o, NULL), -EINVAL);
+    EQ(usk_receive_push(&o, usk_skb_from_msg(NULL, 1)), -EINVAL);
+    EQ(usk_receive_msg(&o, NULL, 0), -EINVAL);
     CHECK(usk_receive_peek(&o) == NULL && usk_receive_pop(&o) == NULL);
     EQ(usk_xmit(&o, usk_skb_new()), -ENOTCONN);
     EQ(usk_xmit(&o, NULL), -EINVAL);

@@ -34,8 +34,7 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     if (r == 0)
         r = usk_source(&o, &to, &from);
     if (r == 0) {
-        usk_skb_t *skb = usk_skb_new();
-        usk_skb_append_msg(skb, msg, len);
+        usk_skb_t *skb = usk_skb_from_msg(msg, len);
         struct tiny_header h = { htons(from.port), htons(to.port), htons(HEADER + len), 0 };
         memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
         uint32_t sum = usk_csum_pseudo(&from, &to, TINY, HEADER + len);
@@ -70,16 +69,9 @@ static ssize_t tiny_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
         usk_addr_t from;
         memcpy(&from, usk_skb_cb(skb), sizeof from);
         usk_recvmsg_set_name(msg, &from);
-        size_t len = usk_skb_len(skb) - HEADER;
-        r = usk_recvmsg_put_skb(msg, skb, HEADER, len);
-        if ((size_t)r < len)
-            usk_recvmsg_set_flags(msg, MSG_TRUNC);
-        if (flags & MSG_TRUNC)
-            r = len;
-        if (!(flags & MSG_PEEK)) {
-            usk_skb_free(usk_receive_pop(&o));
+        r = usk_receive_msg(&o, msg, HEADER);
+        if (!(flags & MSG_PEEK))
             usk_proto_count(usk_owned_proto(&o), IN_DATAGRAMS, 1);
-        }
     }
     usk_release_sock(&o);
     return r;

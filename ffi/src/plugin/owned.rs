@@ -3,6 +3,7 @@
 
 use super::cproto::Private;
 use super::held;
+use super::msg::{self, usk_recvmsg_t};
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
 use super::sock::{Handle, lend, usk_sock_t};
@@ -15,6 +16,8 @@ use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::ip::datagram;
 use usersock::sock::mem::{self, Kind};
+use usersock::sock::msg::RecvMsg;
+use usersock::sock::skb::Skb;
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState, flag};
 use usersock::stack::Stack;
 
@@ -401,6 +404,31 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
         let sock = g.sock;
         mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
         Ok(skb::give(skb))
+    })
+}
+
+/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
+/// protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and answers what recvmsg
+/// does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+/// # Safety
+/// `o` is owned; `msg` is recvmsg's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t, offset: usize) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
+        let peek = msg.flags & libc::MSG_PEEK != 0;
+        let copy = |skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
+            datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize
+        };
+        if peek {
+            return g.common.receive_queue.front().map(|skb| copy(skb, msg)).ok_or(Error::Again);
+        }
+        let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
+        let n = copy(&skb, msg);
+        let sock = g.sock;
+        mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+        Ok(n)
     })
 }
 

@@ -5,6 +5,7 @@ use super::msg::{self, usk_sendmsg_t};
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
+use usersock::sock::msg::SendMsg;
 use usersock::sock::skb::{CB_WORDS, Csum, Skb, SkbInner};
 use usersock::wire::checksum;
 
@@ -172,16 +173,36 @@ pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_s
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (s, msg) = unsafe { (get(skb)?, msg::send(msg)?) };
-        let mut left = len.min(msg.remaining());
-        let taken = left;
-        while left > 0 {
-            let c = msg.chunk(left);
-            s.append(c, left);
-            left -= c.len();
-            msg.advance(c.len());
-        }
-        Ok(taken as isize)
+        Ok(append(s, msg, len) as isize)
     })
+}
+
+/// A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
+/// # Safety
+/// `msg` is an operation's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -> *mut usk_skb_t {
+    kernel(|| {
+        // SAFETY: an operation's argument by the caller's word.
+        let msg = unsafe { msg::send(msg) }?;
+        let mut skb = Skb::new();
+        append(&mut skb, msg, len);
+        Ok(give(skb))
+    })
+}
+
+/// Takes up to `len` bytes of a message into a packet; says how many.
+#[inline]
+fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
+    let mut left = len.min(msg.remaining());
+    let taken = left;
+    while left > 0 {
+        let c = msg.chunk(left);
+        skb.append(c, left);
+        left -= c.len();
+        msg.advance(c.len());
+    }
+    taken
 }
 
 /// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
