@@ -3,17 +3,16 @@
 //! measures round trips and throughput as well.
 #![allow(unsafe_code)]
 
-use parking_lot::Mutex;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, RawFd};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::packet::{Mac, Packet};
 use usersock::device::tun::Tun;
-use usersock::device::{Caps, DevStats, Device, Link, Xmit};
+use usersock::device::{Caps, Device, Link, Xmit};
 use usersock::driver::{Lease, Waiter, Woken};
 use usersock::env::{Instant, OsEntropy, RealClock};
 use usersock::ip::route;
@@ -331,146 +330,4 @@ fn a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin() {
         s.block(&w, Some(s.now() + Duration::from_millis(5)));
     }
     assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(5))), Woken::TimedOut);
-}
-
-/// A TUN device that wakes a thread at each UDP datagram, in place of a socket.
-#[derive(Debug)]
-struct Waking {
-    tun: Tun,
-    waiter: Mutex<Option<Arc<Waiter>>>,
-}
-
-impl Device for Waking {
-    fn name(&self) -> &str {
-        self.tun.name()
-    }
-    fn caps(&self) -> Caps {
-        self.tun.caps()
-    }
-    fn recv(&self, q: u16, now: Instant, budget: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        self.tun.recv(q, now, budget, &mut |s| {
-            if is_udp(&s, 0)
-                && let Some(w) = self.waiter.lock().as_ref()
-            {
-                w.wake();
-            }
-        })
-    }
-    fn xmit(&self, q: u16, now: Instant, skb: Skb) -> Xmit {
-        self.tun.xmit(q, now, skb)
-    }
-    fn poll_fd(&self, q: u16) -> Option<RawFd> {
-        self.tun.poll_fd(q)
-    }
-    fn stats(&self) -> DevStats {
-        self.tun.stats()
-    }
-}
-
-const ROUNDS: usize = 20_000;
-const FAR_END: &str = "USERSOCK_TEST_FAR_END";
-
-/// Starts a copy of this process in a second namespace, joined to this one by veth; it echoes at 10.7.0.2, on the port returned.
-fn start_far_end() -> (std::process::Child, u16) {
-    let mut child = Command::new("unshare")
-        .arg("-n")
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "measure_round_trips_and_receive_cost", "--nocapture", "--include-ignored"])
-        .env(FAR_END, "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|l| l.unwrap());
-    lines.by_ref().find(|l| l.contains("far end is there")).unwrap();
-    ip("link add near type veth peer name far");
-    ip(&format!("link set far netns {}", child.id()));
-    ip("addr add 10.7.0.1/24 dev near");
-    ip("link set near up");
-    writeln!(child.stdin.as_mut().unwrap(), "go").unwrap();
-    let port = lines.find_map(|l| l.strip_prefix("port ").map(|p| p.parse().unwrap())).unwrap();
-    (child, port)
-}
-
-fn far_end() {
-    println!("\nfar end is there");
-    io::stdin().lines().next().unwrap().unwrap();
-    ip("addr add 10.7.0.2/24 dev far");
-    ip("link set far up");
-    println!("port {}", echo_server("10.7.0.2"));
-    // Until the near end has done with us.
-    io::stdin().lines().for_each(drop);
-}
-
-fn echo_server(addr: &str) -> u16 {
-    let server = UdpSocket::bind((addr, 0)).unwrap();
-    let port = server.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let mut b = [0; 64];
-        while let Ok((n, from)) = server.recv_from(&mut b) {
-            server.send_to(&b[..n], from).unwrap();
-        }
-    });
-    port
-}
-
-fn median(mut one: impl FnMut()) -> (f64, f64) {
-    let mut t: Vec<u128> = (0..ROUNDS)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            one();
-            start.elapsed().as_nanos()
-        })
-        .collect();
-    t.sort_unstable();
-    (t[ROUNDS / 2] as f64 / 1000.0, t[ROUNDS * 99 / 100] as f64 / 1000.0)
-}
-
-#[test]
-#[ignore = "measures"]
-fn measure_round_trips_and_receive_cost() {
-    if !in_namespace("measure_round_trips_and_receive_cost", Needs::Tun) {
-        return;
-    }
-    if std::env::var_os(FAR_END).is_some() {
-        return far_end();
-    }
-    let (mut far, port) = start_far_end();
-    let socket = UdpSocket::bind("10.7.0.1:0").unwrap();
-    socket.connect(("10.7.0.2", port)).unwrap();
-    let (p50, p99) = median(|| {
-        socket.send(&[1]).unwrap();
-        socket.recv(&mut [0; 8]).unwrap();
-    });
-    far.kill().unwrap();
-    far.wait().unwrap();
-    println!("kernel to kernel over veth, 1-byte echo: p50 {p50:.1} us, p99 {p99:.1} us");
-    let t = tun(1);
-    let port = echo_server("10.9.0.1");
-    let dev = Arc::new(Waking { tun: t, waiter: Mutex::default() });
-    let s = stack();
-    s.sysctl_set("net.core.busy_poll", "0").unwrap();
-    let nd = s.add_device(dev.clone()).unwrap();
-    let w = Waiter::current();
-    *dev.waiter.lock() = Some(w.clone());
-    let trip = || {
-        w.take();
-        nd.xmit(&s, s.now(), datagram(port, &[1])).unwrap();
-        assert_eq!(s.block(&w, Some(s.now() + Duration::from_secs(5))), Woken::Event);
-    };
-    let (p50, p99) = median(trip);
-    println!("lease over TUN, 1-byte echo: p50 {p50:.1} us, p99 {p99:.1} us");
-    // The device alone: what the lease adds is the difference. Without the stack nobody else receives.
-    drop((nd, s));
-    let polled = || {
-        w.take();
-        assert!(matches!(dev.xmit(0, Instant::ZERO, datagram(port, &[1])), Xmit::Sent));
-        let fd = dev.poll_fd(0).unwrap();
-        while !w.is_woken() {
-            wait_readable(fd);
-            dev.recv(0, Instant::ZERO, 1, &mut |_| ()).unwrap();
-        }
-    };
-    let (q50, q99) = median(polled);
-    println!("the same by poll and readv alone: p50 {q50:.1} us, p99 {q99:.1} us");
 }

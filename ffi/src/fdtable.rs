@@ -28,7 +28,7 @@ struct Table {
 }
 
 static TABLE: OnceLock<Table> = OnceLock::new();
-static PLACEHOLDER: OnceLock<OwnedFd> = OnceLock::new();
+static NUMBER_KEEPER: OnceLock<OwnedFd> = OnceLock::new();
 
 fn table() -> &'static Table {
     TABLE.get_or_init(|| Table { shards: (0..SHARDS).map(|_| RwLock::default()).collect() })
@@ -39,8 +39,8 @@ fn shard(fd: RawFd) -> &'static RwLock<HashMap<RawFd, Desc>> {
 }
 
 /// The descriptor duplicates are made of; itself high, out of the program's way.
-fn placeholder() -> Result<RawFd> {
-    if let Some(fd) = PLACEHOLDER.get() {
+fn number_keeper() -> Result<RawFd> {
+    if let Some(fd) = NUMBER_KEEPER.get() {
         return Ok(fd.as_raw_fd());
     }
     // SAFETY: plain system calls; the results are owned at once.
@@ -52,14 +52,14 @@ fn placeholder() -> Result<RawFd> {
     // A limit below 512 leaves the low number.
     // SAFETY: `high` was just opened.
     let fd = if high >= 0 { unsafe { OwnedFd::from_raw_fd(high) } } else { low };
-    Ok(PLACEHOLDER.get_or_init(|| fd).as_raw_fd())
+    Ok(NUMBER_KEEPER.get_or_init(|| fd).as_raw_fd())
 }
 
 /// Reserves the lowest free number for a description. EMFILE when there is none.
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
     let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
     let base = match &desc {
-        Desc::Socket(_) => placeholder()?,
+        Desc::Socket(_) => number_keeper()?,
         Desc::Epoll(e) => e.kernel_fd(),
     };
     // SAFETY: duplicates a descriptor we own.
@@ -128,7 +128,7 @@ pub fn close(fd: RawFd) -> Result<()> {
 /// Puts `desc` under the number `to`, closing what was there (dup2).
 pub fn install_at(desc: Desc, to: RawFd, cloexec: bool) -> Result<RawFd> {
     let base = match &desc {
-        Desc::Socket(_) => placeholder()?,
+        Desc::Socket(_) => number_keeper()?,
         Desc::Epoll(e) => e.kernel_fd(),
     };
     // SAFETY: `base` is ours; the program asks to replace `to`.

@@ -298,7 +298,7 @@ pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void
             }
             libc::FIOCLEX | libc::FIONCLEX => {
                 let flag = if request == libc::FIOCLEX { libc::FD_CLOEXEC } else { 0 };
-                // SAFETY: sets a flag of the placeholder descriptor.
+                // SAFETY: sets a flag of the descriptor that keeps our number.
                 Ok(os(unsafe { libc::fcntl(fd, libc::F_SETFD, flag) } as isize)? as c_int)
             }
             _ => {

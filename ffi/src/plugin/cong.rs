@@ -3,9 +3,9 @@
 //! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
+use super::kernel;
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::table::{self, Table, contain};
-use super::{kernel, obj};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -470,11 +470,8 @@ pub unsafe extern "C" fn usk_cong_register(
             load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
         let reg = Arc::new(Registration { name, plugin: Arc::downgrade(&plugin) });
-        if !out.is_null() {
-            // SAFETY: writable by the caller's word.
-            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
-        }
-        plugin.registered(reg);
+        // SAFETY: the caller vouches for `out`.
+        unsafe { load::hand_out(&plugin, reg, out) };
         Ok(0)
     })
 }
@@ -486,15 +483,8 @@ pub unsafe extern "C" fn usk_cong_register(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_unregister(cong: *mut usk_cong_reg_t) -> c_int {
     kernel(|| {
-        // SAFETY: registered by the caller's word: the plug-in's list keeps it.
-        let reg = unsafe { obj(cong.cast::<Registration>().cast_const()) }?;
-        // Its own count for the time of the call: the list gives its one up.
-        // SAFETY: `reg` is in an Arc, see usk_cong_register.
-        let reg = unsafe {
-            Arc::increment_strong_count(std::ptr::from_ref(reg));
-            Arc::from_raw(std::ptr::from_ref(reg))
-        };
-        load::unregister(&*reg).map(|()| 0)
+        // SAFETY: registered by the caller's word.
+        unsafe { load::unregister::<Registration, _>(cong) }.map(|()| 0)
     })
 }
 

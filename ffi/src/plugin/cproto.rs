@@ -236,7 +236,6 @@ impl Registration {
             load::refused(e.to_string());
             e.error()
         })?;
-        plugin.registered(reg.clone());
         Ok(reg)
     }
 }
@@ -503,6 +502,7 @@ impl Proto for Registration {
 
     fn poll(&self, sk: SockRef<'_>) -> Events {
         let Some(f) = self.table.poll else { return datagram_poll(&sk.lock()) };
+        // SAFETY: see `init`.
         match whole(sk).and_then(|()| contain(|| unsafe { f(lend(sk.sock)) })) {
             Ok(bits) => Events(bits),
             Err(_) => {

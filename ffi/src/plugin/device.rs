@@ -5,7 +5,7 @@
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::skb::{self, usk_skb_t};
 use super::table::{self, Table, contain, status};
-use super::{kernel, obj, obj_mut};
+use super::{kernel, obj_mut};
 use crate::admin::{self, noted, noted_line, usk_stack_t};
 use crate::boundary::boundary;
 use crate::ptr;
@@ -508,11 +508,8 @@ pub unsafe extern "C" fn usk_device_register(
             load::refused(format!("struct usk_device_ops {name:?}: {why}"));
         })?;
         let reg = Arc::new(Registration { name, devices, plugin: Arc::downgrade(&plugin) });
-        if !out.is_null() {
-            // SAFETY: writable by the caller's word.
-            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
-        }
-        plugin.registered(reg);
+        // SAFETY: the caller vouches for `out`.
+        unsafe { load::hand_out(&plugin, reg, out) };
         Ok(0)
     })
 }
@@ -523,15 +520,8 @@ pub unsafe extern "C" fn usk_device_register(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> c_int {
     kernel(|| {
-        // SAFETY: registered by the caller's word: the plug-in's list keeps it.
-        let reg = unsafe { obj(kind.cast::<Registration>().cast_const()) }?;
-        // Its own count for the time of the call: the list gives its one up.
-        // SAFETY: `reg` is in an Arc, see usk_device_register.
-        let reg = unsafe {
-            Arc::increment_strong_count(std::ptr::from_ref(reg));
-            Arc::from_raw(std::ptr::from_ref(reg))
-        };
-        load::unregister(&*reg).map(|()| 0)
+        // SAFETY: registered by the caller's word.
+        unsafe { load::unregister::<Registration, _>(kind) }.map(|()| 0)
     })
 }
 

@@ -126,12 +126,19 @@ impl Plugin {
         self.items.lock().push(item);
     }
 
+    /// Takes a thing off the list. It is the caller's to drop: that may run code of the plug-in, which may call here.
+    fn take_off(&self, key: usize) -> Option<Arc<dyn Item>> {
+        let mut items = self.items.lock();
+        let at = items.iter().position(|i| i.key() == key)?;
+        Some(items.remove(at))
+    }
+
     /// Takes everything out again, the newest first. Stops at the first that is in use; what was out by then is out.
     fn unregister_all(&self, stack: &Arc<Stack>) -> Result<()> {
         loop {
             let Some(item) = self.items.lock().last().cloned() else { return Ok(()) };
             match item.unregister(stack) {
-                Ok(()) | Err(Error::NoEnt) => self.items.lock().retain(|i| i.key() != item.key()),
+                Ok(()) | Err(Error::NoEnt) => drop(self.take_off(item.key())),
                 Err(e) => return Err(e),
             }
         }
@@ -149,12 +156,35 @@ impl Drop for Plugin {
     }
 }
 
-/// Takes one thing out of its registry and off its plug-in's list.
-pub(crate) fn unregister(item: &dyn Item) -> Result<()> {
+/// Ends a registration: notes the thing with its plug-in, and gives the handle by which it is known, unless `out` is null.
+/// # Safety
+/// `out` is null or writable.
+pub(crate) unsafe fn hand_out<T: Item + 'static, H>(plugin: &Plugin, item: Arc<T>, out: *mut *mut H) {
+    let handle = Arc::as_ptr(&item).cast_mut().cast::<H>();
+    plugin.registered(item);
+    if !out.is_null() {
+        // SAFETY: writable by the caller's word.
+        unsafe { *out = handle };
+    }
+}
+
+/// Takes the thing behind a handle out of its registry and off its plug-in's list.
+/// # Safety
+/// `handle` is null, or from [`hand_out`] of a `T` that is registered.
+pub(crate) unsafe fn unregister<T: Item, H>(handle: *mut H) -> Result<()> {
+    let item = handle.cast::<T>().cast_const();
+    if item.is_null() {
+        return Err(Error::Inval);
+    }
+    // A count of our own: registry and list give theirs up meanwhile.
+    // SAFETY: the address in an Arc that the list holds, by the caller's word.
+    let item = unsafe {
+        Arc::increment_strong_count(item);
+        Arc::from_raw(item)
+    };
     let plugin = item.plugin().upgrade().ok_or(Error::NoEnt)?;
-    let stack = plugin.stack()?;
-    item.unregister(&stack)?;
-    plugin.items.lock().retain(|i| i.key() != item.key());
+    item.unregister(&plugin.stack()?)?;
+    drop(plugin.take_off(item.key()));
     Ok(())
 }
 

@@ -278,10 +278,8 @@ pub unsafe extern "C" fn usk_proto_register(
         let table = unsafe { table::read(table) }.map_err(load::refused)?;
         // SAFETY: the caller vouches for the table's strings and lists.
         let reg = unsafe { Registration::register(&plugin, table, user) }?;
-        if !out.is_null() {
-            // SAFETY: writable by the caller's word.
-            unsafe { *out = reg.handle() };
-        }
+        // SAFETY: the caller vouches for `out`.
+        unsafe { load::hand_out(&plugin, reg, out) };
         Ok(0)
     })
 }
@@ -293,7 +291,6 @@ pub unsafe extern "C" fn usk_proto_register(
 pub unsafe extern "C" fn usk_proto_unregister(proto: *mut usk_proto_t) -> c_int {
     kernel(|| {
         // SAFETY: registered by the caller's word.
-        let reg = unsafe { Registration::of(proto) }?;
-        load::unregister(&**reg).map(|()| 0)
+        unsafe { load::unregister::<Registration, _>(proto) }.map(|()| 0)
     })
 }

@@ -9,11 +9,10 @@ use super::proto::usk_sysctl_t;
 use super::table::{self, Table, contain};
 use super::{held, kernel};
 use std::ffi::{c_char, c_int, c_void};
-use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use usersock::error::{Error, Result};
+use usersock::error::Result;
 use usersock::stack::Stack;
 use usersock::tcp::sock_ops::{HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
 use usersock::tcp::state::State;
@@ -404,11 +403,8 @@ pub unsafe extern "C" fn usk_sock_ops_register(
             load::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         reg.taken.store(true, Ordering::Relaxed);
-        plugin.registered(reg.clone());
-        if !out.is_null() {
-            // SAFETY: writable by the caller's word.
-            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
-        }
+        // SAFETY: the caller vouches for `out`.
+        unsafe { load::hand_out(&plugin, reg, out) };
         Ok(0)
     })
 }
@@ -420,11 +416,7 @@ pub unsafe extern "C" fn usk_sock_ops_register(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sock_ops_unregister(ops: *mut usk_sock_ops_t) -> c_int {
     kernel(|| {
-        if ops.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: a valid handle is the address in an Arc that the registry holds; the count is left alone.
-        let reg = ManuallyDrop::new(unsafe { Arc::from_raw(ops.cast::<Registration>().cast_const()) });
-        load::unregister(&**reg).map(|()| 0)
+        // SAFETY: registered by the caller's word.
+        unsafe { load::unregister::<Registration, _>(ops) }.map(|()| 0)
     })
 }

@@ -430,11 +430,8 @@ pub unsafe extern "C" fn usk_ulp_register(
             reg.lists.forget(&stack);
             load::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
-        plugin.registered(reg.clone());
-        if !out.is_null() {
-            // SAFETY: writable by the caller's word.
-            unsafe { *out = Arc::as_ptr(&reg).cast_mut().cast() };
-        }
+        // SAFETY: the caller vouches for `out`.
+        unsafe { load::hand_out(&plugin, reg, out) };
         Ok(0)
     })
 }
@@ -445,12 +442,8 @@ pub unsafe extern "C" fn usk_ulp_register(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ulp_unregister(ulp: *mut usk_ulp_t) -> c_int {
     kernel(|| {
-        if ulp.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: a valid handle is the address in an Arc that the registry holds; the count is left alone.
-        let reg = ManuallyDrop::new(unsafe { Arc::from_raw(ulp.cast::<Registration>().cast_const()) });
-        load::unregister(&**reg).map(|()| 0)
+        // SAFETY: registered by the caller's word.
+        unsafe { load::unregister::<Registration, _>(ulp) }.map(|()| 0)
     })
 }
 
