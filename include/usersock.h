@@ -51,7 +51,8 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_CONG_INFO_MAX 64
 
 /*
- usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN).
+ usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn says, and are
+ ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
  */
 #define USK_CONG_NEEDS_ECN 1
 
@@ -737,7 +738,8 @@ typedef struct usk_ack_sample_t {
 /*
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
  it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
- either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions.
+ either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
+ answer EDEADLK for the sock). None is called before init, or after release.
  */
 typedef struct usk_cong_ops {
   /*
@@ -2169,9 +2171,10 @@ uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
 
 /*
  recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
- than a link header, or larger than the MTU.
+ than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on this thread, as in xmit, or
+ after recv returned.
  # Safety
- `sink` is recv's argument; `skb` is the caller's, and not used afterwards.
+ `skb` is the caller's, and not used afterwards.
  */
 int usk_device_rx(struct usk_sink_t *sink,
                   struct usk_skb_t *skb);

@@ -195,7 +195,6 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         flags |= flag::WIN_UPDATE;
         cx.stack.mib.inc(Mib::TcpExtTCPHPAcks);
     } else {
-        flags |= flag::SLOWPATH;
         if ack_seq != seg.end_seq {
             flags |= flag::DATA;
         } else {

@@ -252,9 +252,6 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
-    if let Some(c) = from.cold.as_ref().filter(|c| c.ca_name.is_some()) {
-        to.cold.get_or_insert_default().ca_name = c.ca_name.clone();
-    }
 }
 
 /// The rest of tcp_disconnect: a connection as new, but for the program's options, a port it bound, and sequence numbers, which

@@ -10,7 +10,7 @@ use super::state::State;
 use super::tcb::{Cx, XmitTimer, ack, ecn, nagle};
 use super::timer::{DELACK_MAX_MS, DELACK_MIN_MS, delack_arm, in_pingpong_mode, micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{rcvbuf, rtt, sock_ops, window};
+use super::{cong, rcvbuf, rtt, sock_ops, window};
 use crate::counters::Mib;
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
@@ -146,7 +146,10 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
 fn ecn_send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
     let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
     cx.tp.ecn_flags = 0;
-    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None) {
+    let needed = cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None);
+    // An algorithm that lives by marks wants them on the SYN, too.
+    cong::set_ecn_capable(cx.sk, needed);
+    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || needed {
         skb.tcp.flags |= ECN_SYN;
         cx.tp.ecn_flags = ecn::OK;
     }

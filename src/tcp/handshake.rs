@@ -12,7 +12,7 @@ use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
 use super::timewait::{in_window, oow_rate_limited, paws_reject};
-use super::{mtu, rcvbuf, rtt, set_state, timer, ulp, window};
+use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::counters::{DropReason, Mib};
 use crate::hash::Tuple;
 use crate::ip::{self, DstKind, IcmpError, PacketInfo};
@@ -237,9 +237,11 @@ fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
 fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let now = cx.now;
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
-    let (dst, v6) = (req.dst.clone(), req.daddr.is_ipv6());
+    let (dst, v6, ecn_ok, ends) = (req.dst.clone(), req.daddr.is_ipv6(), req.ecn_ok, Ends::of(req));
     let stack = cx.stack;
     let mss = mss_for(cx, &dst, v6);
+    // Who lives by marks wants them on the SYN-ACK, too.
+    let ect = ecn_ok && (cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends)));
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
@@ -260,7 +262,8 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     if req.ecn_ok {
         flags |= TcpFlags::ECE;
     }
-    let (tos, ttl) = (cx.sk.tos & !3, if v6 { cx.sk.hops } else { cx.sk.ttl });
+    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos } & !3 | if ect { 2 } else { 0 };
+    let ttl = if v6 { cx.sk.hops } else { cx.sk.ttl };
     let reply = Reply {
         src: req.saddr,
         dst: req.daddr,
@@ -278,7 +281,6 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         flow_label: 0,
     };
     if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
-        let ends = Ends::of(req);
         let syn = req.syn_options.clone().unwrap_or_default();
         let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: 0 };
         if let Some(more) = sock_ops::write_synack_options(cx, ends, &buf[..n], &seg) {
@@ -583,6 +585,10 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);
+    if !p.tp.ca_setsockopt {
+        // Not chosen, but the default when the listener was made: the child's is that of now (tcp_ca_openreq_child).
+        cong::assign(c);
+    }
     sock_ops::inherit(c.tp, p.tp, false);
 }
 

@@ -20,7 +20,7 @@ pub use super::window::select_initial_window;
 pub use super::xmit::{adjust_pcount, event_new_data_sent, fragment, set_tso_segs, write_xmit};
 
 use super::chrono::{Chrono, chrono_start, chrono_stop};
-use super::cong::CaEvent;
+use super::cong::{CaEvent, has_cong_control};
 use super::state::State;
 use super::tcb::{CaState, Cx, TcpSock, nagle};
 use super::timer::check_probe_timer;
@@ -280,13 +280,14 @@ pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
     cx.tp.snd_cwnd_used = 0;
 }
 
-/// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check).
+/// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check). Algorithms
+/// that set the window themselves judge idleness themselves.
 pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
     if !cx.stack.sysctl.tcp_slow_start_after_idle() || cx.tp.packets_out != 0 {
         return;
     }
     let idle = u64::from((cx.now.as_millis() as u32).wrapping_sub(cx.tp.lsndtime_ms)) * 1000;
-    if idle > u64::from(cx.tp.rto_us) {
+    if idle > u64::from(cx.tp.rto_us) && !has_cong_control(cx) {
         cwnd_restart(cx, idle);
     }
 }
@@ -322,7 +323,7 @@ pub fn cwnd_validate(cx: &mut Cx<'_>, limited: bool) {
     }
     tp.snd_cwnd_used = tp.snd_cwnd_used.max(tp.packets_out);
     let unused_us = u64::from(now.wrapping_sub(tp.snd_cwnd_stamp_ms)) * 1000;
-    if unused_us >= u64::from(tp.rto_us) && cx.stack.sysctl.tcp_slow_start_after_idle() {
+    if unused_us >= u64::from(tp.rto_us) && cx.stack.sysctl.tcp_slow_start_after_idle() && !has_cong_control(cx) {
         cwnd_application_limited(cx);
     }
     if cx.tp.write_queue.is_empty() && cx.tp.nospace && matches!(cx.state(), State::Established | State::CloseWait) {

@@ -279,8 +279,9 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         }
     }
 
-    let mut ecn_bits = 0;
+    let ecn_bits;
     let window = if is_syn {
+        ecn_bits = ECN_MASK & if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
         // The window of a SYN is never scaled (RFC 7323 §2.2).
         RawWindow(cx.tp.rcv_wnd.min(0xffff) as u16)
     } else {
@@ -442,11 +443,11 @@ fn pace(cx: &mut Cx<'_>, len: u64, prior: Instant) {
         return;
     }
     let rate = cx.tp.pacing_rate.min(cx.sk.max_pacing_rate);
-    // Before there is an RTT the initial window goes out in a burst.
-    if rate == u64::MAX || cx.tp.data_segs_out < super::tcb::INIT_CWND {
+    // Before there is an RTT the initial window goes out in a burst. A rate of 0 is none.
+    if rate == u64::MAX || rate == 0 || cx.tp.data_segs_out < super::tcb::INIT_CWND {
         return;
     }
-    let wait = (u128::from(len) * 1_000_000_000 / u128::from(rate.max(1))).min(u128::from(u64::MAX)) as u64;
+    let wait = (u128::from(len) * 1_000_000_000 / u128::from(rate)).min(u128::from(u64::MAX)) as u64;
     let credit = (cx.tp.wstamp - prior).as_nanos().min(u128::from(u64::MAX)) as u64;
     cx.tp.wstamp += Duration::from_nanos(wait - (wait / 2).min(credit));
 }

@@ -260,8 +260,6 @@ pub struct RateSample {
 /// Less used state, made when first needed.
 #[derive(Debug, Default)]
 pub struct Cold {
-    /// Congestion control chosen by TCP_CONGESTION before it could start.
-    pub ca_name: Option<Arc<str>>,
     /// The SYN that opened this connection, headers as TCP_SAVE_SYN asked for them.
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of that SYN, for a hook to see when the connection is open.

@@ -59,6 +59,7 @@ macro_rules! plugin_cases {
 plugin_cases! {
     cong,
     device,
+    ecn,
     expopt,
     hostile,
     rdp,

@@ -3,9 +3,9 @@
 //! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
-use super::kernel;
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::table::{self, Table, contain};
+use super::{held, kernel};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -21,7 +21,8 @@ pub const USK_CONG_VERSION: u32 = 1;
 pub const USK_CONG_PRIV_MAX: u32 = 1024;
 /// Most bytes that usk_cong_ops.get_info may write.
 pub const USK_CONG_INFO_MAX: usize = 64;
-/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN).
+/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn says, and are
+/// ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
 pub const USK_CONG_NEEDS_ECN: u32 = 1;
 
 /// Congestion states (enum tcp_ca_state): nothing amiss.
@@ -111,7 +112,8 @@ pub struct usk_rate_sample_t {
 
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
 /// it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
-/// either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions.
+/// either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
+/// answer EDEADLK for the sock). None is called before init, or after release.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -299,7 +301,8 @@ impl Algo {
         self.last = usk_tcp_t::of(cx);
         let p = self.memory();
         let tp = &raw mut self.last;
-        match contain(|| f(tp, p)) {
+        // The sock is owned: a call of the POSIX-shaped interface on it is told so, instead of waiting for itself.
+        match held::run(Arc::as_ptr(cx.sock), || f(tp, p)) {
             Ok(r) => Some(r),
             Err(_) => {
                 self.fail(cx);

@@ -8,10 +8,12 @@ use super::table::{self, Table, contain, status};
 use super::{kernel, obj_mut};
 use crate::admin::{self, noted, noted_line, usk_stack_t};
 use crate::boundary::boundary;
-use crate::ptr;
+use crate::ptr::string;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::RawFd;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use usersock::config::Config;
@@ -172,7 +174,7 @@ impl Item for Registration {
         stack.device_kinds.unregister(&self.name)
     }
     fn key(&self) -> usize {
-        std::ptr::from_ref(self) as usize
+        ptr::from_ref(self) as usize
     }
     fn plugin(&self) -> &Weak<Plugin> {
         &self.plugin
@@ -228,8 +230,8 @@ impl DeviceKind for Kind {
     fn open(&self, _: &Arc<Stack>, args: &DeviceArgs<'_>) -> std::result::Result<Arc<dyn Device>, Refusal> {
         let plain = |error| (error, None);
         let because = |error, why: &str| (error, Some(why.to_owned()));
-        let string = |s: &str| CString::new(s).map_err(|_| because(Error::Inval, "a NUL in it"));
-        let (argument, name) = (string(args.argument)?, string(args.name)?);
+        let text = |s: &str| CString::new(s).map_err(|_| because(Error::Inval, "a NUL in it"));
+        let (argument, name) = (text(args.argument)?, text(args.name)?);
         let asked = usk_device_args_t {
             argument: argument.as_ptr(),
             name: name.as_ptr(),
@@ -245,7 +247,7 @@ impl DeviceKind for Kind {
             mac: asked.mac,
             reserved: [0; 2],
         };
-        let mut device = std::ptr::null_mut();
+        let mut device = ptr::null_mut();
         let open = self.ops.table.open.ok_or_else(|| plain(Error::Inval))?;
         admin::note("");
         // SAFETY: the table's function, called as it says: arguments and results live while it runs.
@@ -287,6 +289,11 @@ impl DeviceKind for Kind {
         }
         Ok(Arc::new(dev))
     }
+}
+
+thread_local! {
+    /// The sink of the recv that runs on this thread, while no packet of it is on its way through the stack.
+    static SINK: Cell<*mut usk_sink_t> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// What is behind a [`usk_sink_t`].
@@ -370,8 +377,10 @@ impl Device for CDevice {
         let Some(f) = self.ops.table.recv else { return Ok(0) };
         let mut s = Sink { dev: self, now, left: budget, taken: 0, to: sink };
         let to: *mut usk_sink_t = (&raw mut s).cast();
+        let outer = SINK.replace(to);
         // SAFETY: see above.
         let r = self.call(|dev| unsafe { f(dev, queue.into(), now.as_nanos(), budget, to) });
+        SINK.set(outer);
         match r.map(|r| self.checked(r)) {
             Some(Err(e)) if s.taken == 0 => Err(to_io(e)),
             _ => Ok(s.taken),
@@ -440,19 +449,27 @@ impl Drop for CDevice {
 }
 
 /// recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
-/// than a link header, or larger than the MTU.
+/// than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on this thread, as in xmit, or
+/// after recv returned.
 /// # Safety
-/// `sink` is recv's argument; `skb` is the caller's, and not used afterwards.
+/// `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
         let skb = unsafe { skb::take(skb) }?;
-        // SAFETY: recv's argument by the caller's word.
+        if sink.is_null() || SINK.get() != sink {
+            return Err(Error::Inval);
+        }
+        // Not twice at once: the stack may send in answer to a packet, and the plug-in be called for that.
+        SINK.set(ptr::null_mut());
+        // SAFETY: what is in SINK is the sink of a recv further down this thread's stack, which waits, and nobody else has it now.
         let s = unsafe { obj_mut(sink.cast::<Sink<'_>>()) }?;
         let before = s.taken;
         s.take(skb);
-        if s.taken > before { Ok(0) } else { Err(Error::NoBufs) }
+        let taken = s.taken > before;
+        SINK.set(sink);
+        if taken { Ok(0) } else { Err(Error::NoBufs) }
     })
 }
 
@@ -463,7 +480,7 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
 pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
     kernel(|| {
         // SAFETY: a string by the caller's word.
-        let line = unsafe { ptr::string(line) }?;
+        let line = unsafe { string(line) }?;
         Err(load::refused(line.to_owned()))
     })
 }
@@ -534,7 +551,7 @@ pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> 
 pub unsafe extern "C" fn usk_device_add(stack: *mut usk_stack_t, config: *const c_char) -> c_int {
     boundary(|| {
         // SAFETY: the caller vouches for both.
-        let (stack, config) = unsafe { (admin::stack_of(stack)?, ptr::string(config)?) };
+        let (stack, config) = unsafe { (admin::stack_of(stack)?, string(config)?) };
         Config::parse(config).and_then(|c| c.add_to(&stack)).map_err(noted)?;
         Ok(0)
     })

@@ -169,7 +169,7 @@ impl Borrowed {
         let algo = ops.start(&mut cx);
         cx.tp.ca.algo = Some(algo);
         if ops.needs_ecn() {
-            cx.sk.tos = (cx.sk.tos & !3) | 2;
+            set_ecn_capable(cx.sk, true);
         }
         Ok(b)
     }

@@ -9,6 +9,7 @@ pub mod reno;
 use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use crate::error::{Error, Result};
+use crate::sock::SockCommon;
 use crate::wire::seq::SeqNum;
 use parking_lot::RwLock;
 use std::fmt::Debug;
@@ -185,10 +186,13 @@ impl Cx<'_> {
     /// Runs a method of the connection's algorithm; None before it has started.
     pub fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
+        let ops = Arc::as_ptr(&self.tp.ca.ops);
         let r = f(&mut *algo, self);
-        // The method may have replaced the algorithm (it called setsockopt through a hook): then its choice stays.
-        if self.tp.ca.algo.is_none() {
+        if std::ptr::addr_eq(ops, Arc::as_ptr(&self.tp.ca.ops)) {
             self.tp.ca.algo = Some(algo);
+        } else {
+            // The method chose another algorithm: its choice stays, and nobody has told this one that it is over.
+            algo.release(self);
         }
         Some(r)
     }
@@ -233,18 +237,22 @@ pub fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.stack.cong.default_for(cx.stack), algo: None };
 }
 
-/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN marks the sock's
-/// packets as capable.
+/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer agreed to it,
+/// marks all of the sock's packets as capable.
 pub fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
-    if ops.needs_ecn() {
-        cx.sk.tos = (cx.sk.tos & !3) | 2;
-    } else if cx.tp.ecn_flags & super::tcb::ecn::OK == 0 {
-        cx.sk.tos &= !3;
-    }
+    // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped but marked.
+    set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn_flags & super::tcb::ecn::OK != 0);
+}
+
+/// Whether the sock's packets say ECT(0) whatever they carry (INET_ECN_xmit, INET_ECN_dontxmit).
+pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
+    let bits = if capable { 2 } else { 0 };
+    sk.tos = sk.tos & !3 | bits;
+    sk.tclass = sk.tclass & !3 | bits;
 }
 
 /// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who holds the

@@ -1,7 +1,15 @@
+use super::ca_ack;
+use crate::env::Duration;
 use crate::error::Error;
-use crate::tcp::tcb::Cx;
-use crate::tcp::testing::Bench;
+use crate::sock::skb::Skb;
+use crate::tcp::tcb::{CaState, Cx, ecn};
+use crate::tcp::testing::{Bench, ISS};
+use crate::tcp::{ack, input, output};
+use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::tcp::{TcpFlags, TcpRepr};
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 #[test]
 fn slow_start_stops_at_the_threshold_and_hands_back_the_rest() {
@@ -64,4 +72,132 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
     c.with(|cx| super::set_congestion_control(cx, "reno")).unwrap();
     assert_eq!(cong.unregister("other"), Ok(()));
     assert_eq!((cong.unregister("other"), cong.unregister("reno")), (Err(Error::NoEnt), Err(Error::Perm)));
+}
+
+/// Holds its window, whatever happens; counts its ends.
+#[derive(Debug, Clone, Default)]
+struct Own {
+    ended: Arc<AtomicU32>,
+    /// Taken by in_ack_event.
+    replace: Option<&'static str>,
+    acks: Arc<Mutex<Vec<u32>>>,
+}
+
+impl super::CongAlgo for Own {
+    fn ssthresh(&mut self, _: &mut Cx<'_>) -> u32 {
+        7
+    }
+    fn cong_avoid(&mut self, _: &mut Cx<'_>, _: SeqNum, _: u32) {}
+    fn has_cong_control(&self) -> bool {
+        true
+    }
+    fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {
+        self.acks.lock().push(flags);
+        if let Some(name) = self.replace.take() {
+            super::set_congestion_control(cx, name).unwrap();
+        }
+    }
+    fn release(&mut self, _: &mut Cx<'_>) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl super::CongOps for Own {
+    fn name(&self) -> &str {
+        "own"
+    }
+    fn start(&self, _: &mut Cx<'_>) -> Box<dyn super::CongAlgo> {
+        Box::new(self.clone())
+    }
+}
+
+/// An established connection with it.
+fn with_own(own: &Own) -> Bench {
+    let b = Bench::established();
+    b.stack.cong.register(Arc::new(own.clone())).unwrap();
+    b.with(|cx| super::set_congestion_control(cx, "own")).unwrap();
+    b
+}
+
+#[test]
+fn idleness_leaves_the_window_to_an_algorithm_that_sets_it_itself() {
+    for (name, after_restart, after_decay) in [("own", 80, 80), ("reno", 10, 45)] {
+        let b = with_own(&Own::default());
+        b.with(|cx| {
+            super::set_congestion_control(cx, name).unwrap();
+            cx.tp.snd_cwnd = 80;
+        });
+        b.clock.advance(Duration::from_secs(60));
+        b.with(output::slow_start_after_idle_check);
+        assert_eq!(b.with(|cx| cx.tp.snd_cwnd), after_restart, "{name}");
+        // Little is sent for more than a timeout, though it may be more.
+        b.with(|cx| {
+            cx.tp.snd_cwnd = 80;
+            cx.tp.snd_ssthresh = 20;
+            output::cwnd_validate(cx, true);
+        });
+        b.clock.advance(Duration::from_secs(1));
+        b.with(|cx| {
+            cx.tp.is_cwnd_limited = false;
+            cx.tp.cwnd_usage_seq = cx.tp.snd_una + 1;
+            output::cwnd_validate(cx, false);
+        });
+        assert_eq!(b.with(|cx| cx.tp.snd_cwnd), after_decay, "{name}");
+    }
+}
+
+#[test]
+fn an_algorithm_replaced_from_inside_one_of_its_methods_is_released_once() {
+    for (to, gone) in [("reno", 1), ("own", 0)] {
+        let own = Own { replace: Some(to), ..Own::default() };
+        let b = with_own(&own);
+        b.with(|cx| ack::in_ack_event(cx, 0));
+        assert_eq!(b.with(|cx| cx.tp.ca.ops.name().to_owned()), to);
+        assert_eq!(own.ended.load(Ordering::Relaxed), gone);
+        b.with(|cx| {
+            assert!(cx.tp.ca.algo.is_some());
+            super::cleanup(cx);
+        });
+        assert_eq!(own.ended.load(Ordering::Relaxed), 1);
+    }
+}
+
+/// A segment without data and options.
+fn arrives(b: &Bench, acked: u32, flags: TcpFlags, window: u16) {
+    b.with(|cx| {
+        let (seq, ack) = (cx.tp.rcv_nxt, SeqNum(ISS) + acked);
+        let window = RawWindow(window);
+        let mut bytes = vec![0; 20];
+        TcpRepr { src_port: 2000, dst_port: 1000, seq, ack, flags, window, urgent: 0, options_len: 0 }.emit(&mut bytes);
+        let mut skb = Skb::from_slice(&bytes);
+        (skb.tcp.seq, skb.tcp.end_seq, skb.tcp.ack_seq, skb.tcp.flags) = (seq, seq, ack, flags.bits() as u8);
+        cx.now = cx.stack.now();
+        input::rcv_established(cx, skb);
+    });
+}
+
+#[test]
+fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
+    let own = Own::default();
+    let b = with_own(&own);
+    b.with(|cx| {
+        cx.tp.rx_opt.snd_wscale = 7;
+        cx.tp.snd_wl1 = cx.tp.rcv_nxt;
+        cx.tp.ecn_flags = ecn::OK;
+        input::fast_path_on(cx);
+    });
+    b.send(&[7; 6000], 0).unwrap();
+    let told = |acked, flags, window| {
+        arrives(&b, acked, flags, window);
+        std::mem::take(&mut *own.acks.lock())
+    };
+    assert_eq!(told(1460, TcpFlags::ACK, 8192), [ca_ack::WIN_UPDATE]);
+    // A duplicate with the predicted header takes the short way as well, and tells nothing new.
+    assert_eq!(told(1460, TcpFlags::ACK, 8192), [0]);
+    assert_eq!(told(1460, TcpFlags::ACK, 8000), [ca_ack::SLOWPATH]);
+    assert_eq!(told(2920, TcpFlags::ACK, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE]);
+    let echo = TcpFlags::ACK | TcpFlags::ECE;
+    assert_eq!(told(4380, echo, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE | ca_ack::ECE]);
+    // The threshold is the algorithm's, the window too.
+    assert_eq!(b.with(|cx| (cx.tp.ca_state, cx.tp.snd_ssthresh)), (CaState::Cwr, 7));
 }

@@ -555,7 +555,8 @@ fn answers_and_settings_take_effect() {
     assert!(th.has(TcpFlags::SYN | TcpFlags::ACK | TcpFlags::ECE), "the hook wants ECN");
     assert_eq!(th.window().0, 4 * 1460);
     let seq = th.seq().0.wrapping_add(1);
-    assert_eq!(hook.requests.load(Ordering::Relaxed), 3);
+    assert_eq!(answer[0][1] & 3, 2, "and marks, of its SYN-ACK as well");
+    assert_eq!(hook.requests.load(Ordering::Relaxed), 4);
     assert_eq!(h.wait(Duration::from_millis(299)).len(), 0);
     assert_eq!(h.wait(Duration::from_millis(2)).len(), 1, "the SYN-ACK again after 300 ms");
     assert_eq!(h.wait(Duration::from_millis(599)).len(), 1, "and after 600 more");
