@@ -8,8 +8,11 @@ fn main() {
     println!("cargo::rustc-link-arg-benches=-Wl,--export-dynamic");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("self_table.so");
     let compiler = cc::Build::new().include("../include").opt_level(2).pic(true).get_compiler();
-    let built =
-        compiler.to_command().args(["-Wall", "-Wextra", "-Werror", "-shared", "self_table.c", "-o"]).arg(&out).status();
+    let built = compiler
+        .to_command()
+        .args(["-fno-plt", "-Wall", "-Wextra", "-Werror", "-shared", "self_table.c", "-o"])
+        .arg(&out)
+        .status();
     assert!(built.is_ok_and(|s| s.success()), "self_table.c does not compile");
     println!("cargo::rustc-env=SELF_TABLE={}", out.display());
 }

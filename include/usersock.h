@@ -1316,11 +1316,13 @@ typedef struct usk_proto {
    */
   void (*keepalive)(struct usk_owned_t *o, int on);
   /*
-   Sends: answers the bytes taken. Process context, not owned. Required.
+   Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it; one of the two is
+   required.
    */
   ptrdiff_t (*sendmsg)(struct usk_sock_t *sk, struct usk_sendmsg_t *msg);
   /*
-   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned. Required.
+   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned.
+   Null: recvmsg_locked, with the sock owned for it; one of the two is required.
    */
   ptrdiff_t (*recvmsg)(struct usk_sock_t *sk, struct usk_recvmsg_t *msg);
   /*
@@ -1328,8 +1330,8 @@ typedef struct usk_proto {
    */
   ptrdiff_t (*sendpage)(struct usk_sock_t *sk, const void *data, size_t len, int flags);
   /*
-   poll(2)'s bits, what is true now. Process context, not owned. Null: readable while the receive queue holds something, an
-   error waits or the peer has ended, writable below the send buffer (datagram_poll).
+   poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the receive queue
+   holds something, an error waits or the peer has ended, writable below the send buffer (datagram_poll).
    */
   uint32_t (*poll)(struct usk_sock_t *sk);
   /*
@@ -1401,16 +1403,17 @@ typedef struct usk_proto {
    */
   void (*err)(struct usk_proto_t *proto, const struct usk_icmp_error_t *error);
   /*
-   As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it. It may sleep in usk_wait unless MSG_DONTWAIT
-   is set. Process context, owned. Null: EOPNOTSUPP.
+   As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null sendmsg: what a
+   protocol does that owns the sock from the first line to the last is simplest said, and done fastest, so. It may sleep in usk_wait
+   unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer gets EOPNOTSUPP.
    */
   ptrdiff_t (*sendmsg_locked)(struct usk_owned_t *o, struct usk_sendmsg_t *msg);
   /*
-   As recvmsg, in the same way. Null: EOPNOTSUPP.
+   As recvmsg, in the same way.
    */
   ptrdiff_t (*recvmsg_locked)(struct usk_owned_t *o, struct usk_recvmsg_t *msg);
   /*
-   As poll, on a sock that is owned; does not sleep. Null: as a null poll.
+   As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
    */
   uint32_t (*poll_locked)(struct usk_owned_t *o);
 } usk_proto;

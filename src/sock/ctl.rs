@@ -74,10 +74,16 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         Lock { inside: Owned::new(inside), monitor, packets: std::marker::PhantomData }
     }
 
+    /// Process context: owns the sock if nobody does and nobody waits for it.
+    #[inline]
+    pub fn own_free(&self) -> Option<Owner<'_, T, W>> {
+        self.inside.try_own()
+    }
+
     /// Process context: sleeps until nobody owns the sock.
     #[inline]
     pub fn own(&self) -> Owner<'_, T, W> {
-        self.inside.try_own().unwrap_or_else(|| self.own_slow())
+        self.own_free().unwrap_or_else(|| self.own_slow())
     }
 
     #[cold]

@@ -112,8 +112,18 @@ impl Sock {
     /// Process context: sleeps until nobody owns the sock.
     #[inline]
     pub fn lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> SockGuard<'a> {
-        let state = Some(self.lock.0.own());
-        let owning = Some(Owning::begin());
+        self.process(stack, self.lock.0.own())
+    }
+
+    /// [`Sock::lock`] of a sock that is free. None: somebody owns it, or waits for it.
+    #[inline]
+    pub fn try_lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> Option<SockGuard<'a>> {
+        self.lock.0.own_free().map(|owner| self.process(stack, owner))
+    }
+
+    #[inline]
+    fn process<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>, state: Owner<'a, SockState>) -> SockGuard<'a> {
+        let (state, owning) = (Some(state), Some(Owning::begin()));
         SockGuard { stack, sock: self, now: Cell::new(None), state, owning, softirq: false, looked: false }
     }
 
@@ -256,6 +266,7 @@ impl<'a> SockGuard<'a> {
     }
 
     /// Nothing here poisons: a panic while owning marks the sock broken instead, and frees its waiters.
+    #[cold]
     fn abandon(&mut self) {
         if let Some(owner) = self.state.take() {
             self.sock.broken.store(true, Ordering::Relaxed);
@@ -264,10 +275,59 @@ impl<'a> SockGuard<'a> {
         }
     }
 
+    /// Releases the sock when nothing waits for that, which is what dropping the guard does then; the guard is empty afterwards.
+    /// False: nothing is done.
+    #[inline]
+    pub fn try_release(&mut self) -> bool {
+        if std::thread::panicking() {
+            return false;
+        }
+        self.check();
+        match self.release_free() {
+            Ok(()) => true,
+            Err(owner) => {
+                self.state = Some(owner);
+                false
+            }
+        }
+    }
+
+    /// Err: there is something to do first.
+    #[inline]
+    fn release_free(&mut self) -> Result<(), Owner<'a, SockState>> {
+        if let Some(owner) = self.state.take() {
+            owner.try_release()?;
+            self.owning = None;
+        }
+        Ok(())
+    }
+
+    /// With debug assertions, each release looks at the protocol's invariants.
+    #[inline]
+    fn check(&mut self) {
+        #[cfg(debug_assertions)]
+        if self.state.is_some() {
+            let proto = self.sock.proto();
+            let check = || proto.check_invariants(self.sock, self);
+            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
+                self.abandon();
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
     /// Backlog, then deferred bits, until both are empty; then the sock is free.
     #[inline]
     fn settle(&mut self) {
-        while let Some(owner) = self.state.take() {
+        if let Err(owner) = self.release_free() {
+            self.settle_marked(owner);
+        }
+    }
+
+    #[cold]
+    fn settle_marked(&mut self, owner: Owner<'a, SockState>) {
+        let mut left = Some(owner);
+        while let Some(owner) = left {
             match self.sock.lock.0.settle(owner) {
                 Settle::Released => self.owning = None,
                 Settle::Deferred(owner, bits) => {
@@ -280,25 +340,19 @@ impl<'a> SockGuard<'a> {
                     self.drain_backlog();
                 }
             }
+            left = self.state.take();
         }
     }
 }
 
 impl Drop for SockGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.abandon();
             return;
         }
-        #[cfg(debug_assertions)]
-        {
-            let proto = self.sock.proto();
-            let check = || proto.check_invariants(self.sock, self);
-            if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
-                self.abandon();
-                std::panic::resume_unwind(panic);
-            }
-        }
+        self.check();
         self.settle();
     }
 }

@@ -68,9 +68,16 @@ pub trait Watch: Send + Sync {
 /// Wake-ups asked for by a thread that owns a sock.
 type WakeQueue = SmallVec<[(Arc<dyn Watch>, Events); 4]>;
 
-thread_local! {
+/// What a thread needs to know at each lock and release, in memory that needs no destructor: reaching it is an addition.
+struct Here {
     /// Socks this thread owns.
-    static OWNED: Cell<u32> = const { Cell::new(0) };
+    owned: Cell<u32>,
+    /// Whether `WAKES` has any.
+    wakes: Cell<bool>,
+}
+
+thread_local! {
+    static HERE: Here = const { Here { owned: Cell::new(0), wakes: Cell::new(false) } };
     static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
 }
 
@@ -82,8 +89,7 @@ pub(super) struct Owning(PhantomData<*const ()>);
 impl Owning {
     #[inline]
     pub(super) fn begin() -> Owning {
-        // Without thread-locals (the thread ends) wake-ups are made at once.
-        let _ = OWNED.try_with(|n| n.set(n.get() + 1));
+        HERE.with(|h| h.owned.set(h.owned.get() + 1));
         Owning(PhantomData)
     }
 }
@@ -91,30 +97,30 @@ impl Owning {
 impl Drop for Owning {
     #[inline]
     fn drop(&mut self) {
-        let last = OWNED.try_with(|n| {
-            n.set(n.get() - 1);
-            n.get() == 0
+        let due = HERE.with(|h| {
+            let left = h.owned.get() - 1;
+            h.owned.set(left);
+            left == 0 && h.wakes.get()
         });
-        if last == Ok(true) {
+        if due {
             make_wakes();
         }
     }
 }
 
-#[inline]
+#[inline(never)]
 fn make_wakes() {
-    let any = WAKES.try_with(|w| !w.borrow().is_empty());
-    if any == Ok(true) {
-        let wakes = WAKES.try_with(|w| std::mem::take(&mut *w.borrow_mut())).unwrap_or_default();
-        wakes.into_iter().for_each(|(target, events)| target.notify(events));
-    }
+    HERE.with(|h| h.wakes.set(false));
+    let wakes = WAKES.try_with(|w| std::mem::take(&mut *w.borrow_mut())).unwrap_or_default();
+    wakes.into_iter().for_each(|(target, events)| target.notify(events));
 }
 
-/// Tells a watcher, now or when this thread owns no sock.
+/// Tells a watcher, now or when this thread owns no sock. Where the queue is gone (the thread ends): now.
 fn tell(target: &Arc<dyn Watch>, events: Events) {
-    let owning = OWNED.try_with(|n| n.get() > 0) == Ok(true);
-    let later = owning && WAKES.try_with(|w| w.borrow_mut().push((target.clone(), events))).is_ok();
-    if !later {
+    let owning = HERE.with(|h| h.owned.get() > 0);
+    if owning && WAKES.try_with(|w| w.borrow_mut().push((target.clone(), events))).is_ok() {
+        HERE.with(|h| h.wakes.set(true));
+    } else {
         target.notify(events);
     }
 }

@@ -180,11 +180,11 @@ impl Registration {
         if table.max_header as usize > HEAD {
             return lacks("max_header above what a packet has room for");
         }
-        if table.sendmsg.is_none() {
-            return lacks("sendmsg is null");
+        if table.sendmsg.is_none() && table.sendmsg_locked.is_none() {
+            return lacks("sendmsg is null, and so is sendmsg_locked");
         }
-        if table.recvmsg.is_none() {
-            return lacks("recvmsg is null");
+        if table.recvmsg.is_none() && table.recvmsg_locked.is_none() {
+            return lacks("recvmsg is null, and so is recvmsg_locked");
         }
         if table.rcv.is_some() && table.backlog_rcv.is_none() {
             return lacks("rcv without backlog_rcv");
@@ -255,6 +255,7 @@ impl Item for Registration {
 }
 
 /// The function broke its word: the socket is broken.
+#[cold]
 pub(super) fn broken(sock: &Sock) {
     sock.broken.store(true, Ordering::Relaxed);
     sock.report_error(Error::Io);
@@ -289,12 +290,21 @@ pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk
 }
 
 /// A length up to `max`, or an errno; anything else breaks the sock.
+#[inline]
 pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
-    if (-4095..0).contains(&r) || usize::try_from(r).is_ok_and(|n| n <= max) {
-        return length(r, max);
+    match usize::try_from(r) {
+        Ok(n) if n <= max => Ok(n),
+        _ => Err(no_length(sock, r, max)),
     }
-    broken(sock);
-    Err(Error::Io)
+}
+
+/// The errno that an answer is; one that is none breaks the sock.
+#[inline(never)]
+fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
+    if !(-4095..0).contains(&r) {
+        broken(sock);
+    }
+    length(r, max).err().unwrap_or(Error::Io)
 }
 
 /// The greatest length that a receive call may answer: what it copied, as the program would read memory that nobody wrote; with MSG_TRUNC
@@ -478,14 +488,14 @@ impl Proto for Registration {
     }
 
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-        let Some(f) = self.table.sendmsg else { return Err(Error::OpNotSupp) };
+        let Some(f) = self.table.sendmsg else { return self.sendmsg_locked(&mut sk.lock(), msg) };
         let max = msg.remaining();
         // SAFETY: see `init`.
         unowned(sk, max, |s| unsafe { f(s, lend_send(msg)) } as i64)
     }
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-        let Some(f) = self.table.recvmsg else { return Err(Error::OpNotSupp) };
+        let Some(f) = self.table.recvmsg else { return self.recvmsg_locked(&mut sk.lock(), msg) };
         // SAFETY: see `init`.
         let n = unowned(sk, isize::MAX as usize, |s| unsafe { f(s, lend_recv(msg)) } as i64)?;
         checked(sk.sock, n as i64, received(msg))
@@ -501,7 +511,7 @@ impl Proto for Registration {
     }
 
     fn poll(&self, sk: SockRef<'_>) -> Events {
-        let Some(f) = self.table.poll else { return datagram_poll(&sk.lock()) };
+        let Some(f) = self.table.poll else { return self.poll_locked(&mut sk.lock()) };
         // SAFETY: see `init`.
         match whole(sk).and_then(|()| contain(|| unsafe { f(lend(sk.sock)) })) {
             Ok(bits) => Events(bits),

@@ -5,7 +5,7 @@
 //! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it costs next
 //! to nothing on the data path.
 
-use super::sock::Handle;
+use super::sock::{Handle, usk_sock_t};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,13 +66,10 @@ impl Held {
         &self.entries[..self.len.get().min(MOST)]
     }
 
-    /// A new entry at the top. ENOLCK: there are too many.
-    fn push(&self, sock: *const Sock, kind: Kind) -> Result<&Entry> {
-        let entry = self.entries.get(self.len.get()).ok_or(Error::NoLck)?;
-        entry.sock.set(sock);
-        entry.kind.set(kind);
-        self.len.set(self.len.get() + 1);
-        Ok(entry)
+    /// The entry at a depth, which need not be in use. ENOLCK: there are not so many.
+    #[inline]
+    fn at(&self, depth: usize) -> Result<&Entry> {
+        self.entries.get(depth).ok_or(Error::NoLck)
     }
 
     /// Takes off what is released at the top.
@@ -88,6 +85,22 @@ impl Held {
 }
 
 impl Entry {
+    /// The sock is locked: this is the next entry in use.
+    #[inline]
+    fn keep(&self, sk: *mut usk_sock_t, guard: SockGuard<'static>, held: &Held) -> *mut SockGuard<'static> {
+        // SAFETY: the entry is not in use yet, so nobody has a reference to what is there.
+        let guard = std::ptr::from_mut(unsafe { (*self.guard.get()).write(guard) });
+        self.sock.set(sk.cast::<Sock>().cast_const());
+        self.kind.set(Kind::Locked);
+        held.len.set(held.len.get() + 1);
+        guard
+    }
+
+    #[inline]
+    fn is_locked_by(&self, guard: *mut SockGuard<'static>) -> bool {
+        std::ptr::eq(self.guard.get().cast(), guard) && self.kind.get() == Kind::Locked
+    }
+
     /// Drops the guard: packets and deferred work run here, which may lock and be lent other socks, above this entry.
     fn release(&self) {
         self.kind.set(Kind::Releasing);
@@ -137,18 +150,32 @@ pub(super) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
 pub(super) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {
         let depth = h.len.get();
-        if lent.is_null() { Ok(depth) } else { h.push(lent, Kind::Lent).map(|_| depth) }
+        if !lent.is_null() {
+            let entry = h.at(depth)?;
+            entry.sock.set(lent);
+            entry.kind.set(Kind::Lent);
+            h.len.set(depth + 1);
+        }
+        Ok::<usize, Error>(depth)
     })?;
     let r = catch_unwind(AssertUnwindSafe(f));
-    let leaked = leave(depth);
+    let leaked = HELD.with(|h| {
+        if h.len.get() == depth + usize::from(!lent.is_null()) {
+            // As it should be: at most what it was lent.
+            h.len.set(depth);
+            return false;
+        }
+        leave(depth)
+    });
     match r {
         Ok(r) if !leaked => Ok(r),
-        _ => Err(Error::Io),
+        Ok(_) => Err(Error::Io),
+        Err(panic) => Err(super::panicked(panic)),
     }
 }
 
 /// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and broken.
-#[inline]
+#[cold]
 fn leave(depth: usize) -> bool {
     HELD.with(|h| {
         let mut leaked = false;
@@ -170,26 +197,39 @@ fn leave(depth: usize) -> bool {
     })
 }
 
-/// Owns the sock behind a handle for the caller; waits for it. EDEADLK: this thread owns it already; ENOLCK: it owns too many. The guard
+/// As [`lock`], where this thread owns nothing and nobody the sock, which is nearly always so. None: call that.
+/// # Safety
+/// As there.
+#[inline]
+pub(super) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'static>> {
+    HELD.with(|h| {
+        if h.len.get() != 0 {
+            return None;
+        }
+        let [entry, ..] = &h.entries;
+        // SAFETY: as in `lock`.
+        let handle: &'static Handle = unsafe { (*entry.handle.get()).write(Handle::new(sk).ok()?) };
+        let guard = handle.sock().try_lock(handle.stack())?;
+        Some(entry.keep(sk, guard, h))
+    })
+}
+
+/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too many. The guard
 /// stays where the pointer says until [`unlock`].
 /// # Safety
-/// The handle is valid until then.
-#[inline]
-pub(super) unsafe fn lock(handle: Handle) -> Result<*mut SockGuard<'static>> {
+/// `sk` is null, or valid until then.
+pub(super) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {
+    // SAFETY: by the caller's word.
+    let handle = unsafe { Handle::new(sk) }?;
     HELD.with(|h| {
-        let sock = Arc::as_ptr(handle.sock());
-        if h.owns(sock) {
+        if h.owns(Arc::as_ptr(handle.sock())) {
             return Err(Error::Deadlk);
         }
-        let entry = h.push(sock, Kind::Gone)?;
-        // SAFETY: a new entry's places are free. What is written stays in place, in this thread's memory, until `unlock`: the guard
+        let entry = h.at(h.len.get())?;
+        // SAFETY: an entry above the top is free. What is written stays in place, in this thread's memory, until `unlock`: the guard
         // may borrow from the handle beside it. Nothing runs on this thread while it waits for the sock.
-        unsafe {
-            let handle: &'static Handle = (*entry.handle.get()).write(handle);
-            let guard = std::ptr::from_mut((*entry.guard.get()).write(handle.sk().lock()));
-            entry.kind.set(Kind::Locked);
-            Ok(guard)
-        }
+        let handle: &'static Handle = unsafe { (*entry.handle.get()).write(handle) };
+        Ok(entry.keep(sk, handle.sk().lock(), h))
     })
 }
 
@@ -197,9 +237,25 @@ pub(super) unsafe fn lock(handle: Handle) -> Result<*mut SockGuard<'static>> {
 #[inline]
 pub(super) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
     HELD.with(|h| {
-        let of = |e: &&Entry| e.kind.get() == Kind::Locked && std::ptr::eq(e.guard.get().cast(), guard);
-        h.used().iter().rfind(of).ok_or(Error::Inval)?.release();
-        h.trim();
-        Ok(())
+        let [entry, ..] = &h.entries;
+        if h.len.get() == 1 && entry.is_locked_by(guard) {
+            // SAFETY: Locked: a guard is there, and no reference to it is in use by this thread, the only one that has any.
+            let free = unsafe { (*entry.guard.get()).assume_init_mut() };
+            entry.kind.set(Kind::Releasing);
+            if free.try_release() {
+                // The guard is empty now, and need not be dropped.
+                h.len.set(0);
+                return Ok(());
+            }
+            entry.kind.set(Kind::Locked);
+        }
+        unlock_slow(h, guard)
     })
+}
+
+#[inline(never)]
+fn unlock_slow(h: &Held, guard: *mut SockGuard<'static>) -> Result<()> {
+    h.used().iter().rfind(|e| e.is_locked_by(guard)).ok_or(Error::Inval)?.release();
+    h.trim();
+    Ok(())
 }

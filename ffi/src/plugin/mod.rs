@@ -44,6 +44,7 @@ pub(crate) mod held;
 mod lists;
 mod table;
 
+use std::any::Any;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use usersock::error::{Error, Result};
@@ -104,8 +105,15 @@ pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(v)) => v,
         Ok(Err(e)) => T::failed(e),
-        Err(_) => T::failed(Error::Io),
+        Err(panic) => T::failed(panicked(panic)),
     }
+}
+
+/// A caught panic's errno. Apart, so that calls in which nothing panics are short.
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    drop(panic);
+    Error::Io
 }
 
 /// What a plug-in's pointer points to. Plug-ins are part of the process as the kernel's modules are of the kernel: null is refused,

@@ -6,7 +6,7 @@ use super::held;
 use super::msg::{self, usk_recvmsg_t};
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
-use super::sock::{Handle, lend, usk_sock_t};
+use super::sock::{lend, usk_sock_t};
 use super::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -29,8 +29,9 @@ pub struct usk_owned_t {
     opaque: [u64; 4],
 }
 
-const LENT: u64 = 0x75736b_6c656e74;
-const LOCKED: u64 = 0x75736b_6c6f636b;
+/// What says that an argument is one; with [`LOCKED`], that usk_lock_sock filled it and not an operation's caller.
+const LENT: u64 = 0x75736b_6f776e64;
+const LOCKED: u64 = LENT | 1;
 
 /// What is in a [`usk_owned_t`].
 pub(crate) struct Owned {
@@ -51,12 +52,31 @@ impl Owned {
     }
 
     /// # Safety
-    /// `o` is writable; `h` is valid until the release.
-    pub(crate) unsafe fn lock(o: *mut usk_owned_t, h: Handle) -> Result<()> {
-        // SAFETY: the caller vouches for the handle.
-        let guard = unsafe { held::lock(h) }?;
-        // SAFETY: writable by the caller's word.
-        unsafe { o.cast::<Owned>().write(Owned { magic: LOCKED, guard }) };
+    /// `o` is null or writable; `sk` is null, or valid until the release.
+    #[inline]
+    pub(crate) unsafe fn lock(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
+        if o.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            match held::lock_free(sk) {
+                Some(guard) => o.cast::<Owned>().write(Owned { magic: LOCKED, guard }),
+                None => return Owned::lock_slow(o, sk),
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As `lock`; `o` is writable.
+    #[inline(never)]
+    unsafe fn lock_slow(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            let guard = held::lock(sk)?;
+            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
+        }
         Ok(())
     }
 
@@ -80,7 +100,7 @@ impl Owned {
 pub(crate) unsafe fn guard<'a>(o: *mut usk_owned_t) -> Result<&'a mut SockGuard<'static>> {
     // SAFETY: readable by the caller's word.
     let o = unsafe { o.cast::<Owned>().as_ref() }.ok_or(Error::Inval)?;
-    if o.magic != LENT && o.magic != LOCKED {
+    if o.magic | (LENT ^ LOCKED) != LOCKED {
         return Err(Error::Inval);
     }
     // SAFETY: the word says that the guard is alive; the sock is owned by this thread, which uses one reference at a time.

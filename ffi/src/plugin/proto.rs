@@ -192,16 +192,18 @@ pub struct usk_proto {
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
     /// SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
-    /// Sends: answers the bytes taken. Process context, not owned. Required.
+    /// Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it; one of the two is
+    /// required.
     pub sendmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned. Required.
+    /// Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned.
+    /// Null: recvmsg_locked, with the sock owned for it; one of the two is required.
     pub recvmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> isize>,
     /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through sendmsg.
     pub sendpage: Option<
         unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, data: *const c_void, len: usize, flags: c_int) -> isize,
     >,
-    /// poll(2)'s bits, what is true now. Process context, not owned. Null: readable while the receive queue holds something, an
-    /// error waits or the peer has ended, writable below the send buffer (datagram_poll).
+    /// poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the receive queue
+    /// holds something, an error waits or the peer has ended, writable below the send buffer (datagram_poll).
     pub poll: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t) -> u32>,
     /// A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the backlog;
     /// owned; must not sleep. Required with rcv.
@@ -242,12 +244,13 @@ pub struct usk_proto {
     /// An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
     pub err: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, error: *const usk_icmp_error_t)>,
 
-    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it. It may sleep in usk_wait unless MSG_DONTWAIT
-    /// is set. Process context, owned. Null: EOPNOTSUPP.
+    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null sendmsg: what a
+    /// protocol does that owns the sock from the first line to the last is simplest said, and done fastest, so. It may sleep in usk_wait
+    /// unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer gets EOPNOTSUPP.
     pub sendmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize>,
-    /// As recvmsg, in the same way. Null: EOPNOTSUPP.
+    /// As recvmsg, in the same way.
     pub recvmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize>,
-    /// As poll, on a sock that is owned; does not sleep. Null: as a null poll.
+    /// As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
     pub poll_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32>,
 }
 

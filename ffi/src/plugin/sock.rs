@@ -111,16 +111,8 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t) -> c_int {
-    kernel(|| {
-        if o.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: valid by the caller's word.
-        let h = unsafe { Handle::new(sk) }?;
-        // SAFETY: `o` is writable and `sk` outlives the ownership, both by the caller's word.
-        unsafe { Owned::lock(o, h) }?;
-        Ok(0)
-    })
+    // SAFETY: `o` is writable and `sk` outlives the ownership, both by the caller's word.
+    kernel(|| unsafe { Owned::lock(o, sk) }.map(|()| 0))
 }
 
 /// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.

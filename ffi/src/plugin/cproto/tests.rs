@@ -1,4 +1,4 @@
-//! A layer in Rust over a protocol from C: its calls come to the operations that are called owned.
+//! The operations that are called owned: for a layer in Rust over a protocol from C, and in place of those that are null.
 
 use super::*;
 use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
@@ -57,11 +57,14 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
     whole.recvmsg_locked = Some(recv_owned);
     whole.poll_locked = Some(poll_owned);
     let bare = table(c"BARE", 254);
-    // SAFETY: the plug-in is valid, the tables are whole.
-    unsafe {
-        usk_proto_register(plugin, &whole, std::ptr::null_mut(), std::ptr::null_mut())
-            + usk_proto_register(plugin, &bare, std::ptr::null_mut(), std::ptr::null_mut())
-    }
+    let mut owned = whole;
+    (owned.name, owned.protocol) = (c"OWNED".as_ptr(), 252);
+    (owned.sendmsg, owned.recvmsg, owned.poll) = (None, None, None);
+    [whole, bare, owned]
+        .iter()
+        // SAFETY: the plug-in is valid, the tables are whole.
+        .map(|t| unsafe { usk_proto_register(plugin, t, std::ptr::null_mut(), std::ptr::null_mut()) })
+        .sum()
 }
 
 /// All of it is what lies below.
@@ -86,28 +89,45 @@ fn recv(s: &Socket) -> Result<Vec<u8>> {
     Ok(buf)
 }
 
-#[test]
-fn a_layer_over_a_protocol_from_c_works_through_its_owned_operations() {
-    // SAFETY: null is the loopback alone; the handles are given back below.
-    let (handle, stack) = unsafe {
+/// A stack with the three protocols.
+fn with_plugin(f: impl FnOnce(&Arc<Stack>)) {
+    // SAFETY: null is the loopback alone; the handles are given back below. The name is a string.
+    let (handle, stack, plugin) = unsafe {
         let handle = usk_stack_new(std::ptr::null());
-        (handle, stack_of(handle).unwrap())
+        (handle, stack_of(handle).unwrap(), usk_plugin_attach(handle, c"test".as_ptr(), Some(init)))
     };
-    // SAFETY: the stack lives; the name is a string.
-    let plugin = unsafe { usk_plugin_attach(handle, c"test".as_ptr(), Some(init)) };
     assert!(!plugin.is_null());
-    let (whole, bare) = (layered(&stack, 253), layered(&stack, 254));
-    assert_eq!((send(&whole, b"abc"), recv(&whole)), (Ok(3), Ok(b"owned".to_vec())));
-    assert_eq!(whole.poll(), Events::PRI);
-    assert_eq!((send(&bare, b"abc"), recv(&bare)), (Err(Error::OpNotSupp), Err(Error::OpNotSupp)));
-    assert_eq!(bare.poll().0 & Events::IN.0, 0, "null: what the queues say");
-    // More than was offered breaks it, and no other.
-    assert_eq!((send(&whole, b"abcd"), recv(&whole)), (Err(Error::Io), Err(Error::Io)));
-    assert_eq!(send(&bare, b"abcd"), Err(Error::OpNotSupp));
-    drop((whole, bare));
+    f(&stack);
     // SAFETY: valid, and not used afterwards.
     unsafe {
         assert_eq!(usk_plugin_unload(plugin), 0);
         usk_stack_free(handle);
     }
+}
+
+#[test]
+fn a_layer_over_a_protocol_from_c_works_through_its_owned_operations() {
+    with_plugin(|stack| {
+        let (whole, bare) = (layered(stack, 253), layered(stack, 254));
+        assert_eq!((send(&whole, b"abc"), recv(&whole)), (Ok(3), Ok(b"owned".to_vec())));
+        assert_eq!(whole.poll(), Events::PRI);
+        assert_eq!((send(&bare, b"abc"), recv(&bare)), (Err(Error::OpNotSupp), Err(Error::OpNotSupp)));
+        assert_eq!(bare.poll().0 & Events::IN.0, 0, "null: what the queues say");
+        // More than was offered breaks it, and no other.
+        assert_eq!((send(&whole, b"abcd"), recv(&whole)), (Err(Error::Io), Err(Error::Io)));
+        assert_eq!(send(&bare, b"abcd"), Err(Error::OpNotSupp));
+    });
+}
+
+#[test]
+fn where_sendmsg_recvmsg_and_poll_are_null_the_sock_is_owned_for_the_others() {
+    with_plugin(|stack| {
+        let open = || Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 252).unwrap();
+        let s = open();
+        assert_eq!((send(&s, b"abc"), recv(&s), s.poll()), (Ok(3), Ok(b"owned".to_vec()), Events::PRI));
+        // Free in between, or this would not end.
+        drop(s.sock().lock(stack));
+        assert_eq!((send(&s, b"abcd"), recv(&s)), (Err(Error::Io), Err(Error::Io)));
+        assert_eq!(send(&open(), b"abc"), Ok(3));
+    });
 }
