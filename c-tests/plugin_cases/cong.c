@@ -323,6 +323,108 @@ static void wild(void)
     unloaded(plugin);
 }
 
+/* ---- numbers that make no sense ---- */
+
+static struct {
+    uint64_t rate;
+    uint32_t segs, expand, clamp;
+    int edeadlk, fd;
+} odd;
+
+static void odd_cong_control(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t flags, const usk_rate_sample_t *rs)
+{
+    (void)priv, (void)ack, (void)flags, (void)rs;
+    tp->needs_pacing = 1;
+    tp->pacing_rate = odd.rate;
+    tp->snd_cwnd = 100;
+    tp->snd_cwnd_clamp = odd.clamp;
+    /* Its own socket is owned: a call that would wait for it is refused instead. */
+    if (odd.fd >= 0) {
+        errno = 0;
+        odd.edeadlk += usk_setsockopt(odd.fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == -1 && errno == EDEADLK;
+        errno = 0;
+        odd.edeadlk += usk_send(odd.fd, "x", 1, MSG_DONTWAIT) == -1 && errno == EDEADLK;
+    }
+}
+static uint32_t odd_segs(const usk_tcp_t *tp, void *priv)
+{
+    (void)tp, (void)priv;
+    return odd.segs;
+}
+static uint32_t odd_expand(const usk_tcp_t *tp, void *priv)
+{
+    (void)tp, (void)priv;
+    return odd.expand;
+}
+
+static void numbers(void)
+{
+    static const struct {
+        uint64_t rate;
+        uint32_t segs, expand, clamp;
+        int cwnd;
+    } t[] = {
+        { 0, 0, 0, UINT32_MAX, 100 },
+        { UINT64_MAX, UINT32_MAX, UINT32_MAX, 0, 1 },
+        { UINT64_MAX - 1, 65536, 1, 50, 50 },
+    };
+    usk_cong_ops ops = ops_of("odd");
+    ops.cong_avoid = NULL;
+    ops.cong_control = odd_cong_control;
+    ops.min_tso_segs = odd_segs;
+    ops.sndbuf_expand = odd_expand;
+    usk_plugin_t *plugin = attach(&ops);
+    CHECK(plugin != NULL);
+    for (int i = 0; i < COUNT(t); i++) {
+        odd.rate = t[i].rate, odd.segs = t[i].segs, odd.expand = t[i].expand, odd.clamp = t[i].clamp, odd.fd = -1;
+        struct pair p = pair_with("odd");
+        CHECK(transfer(&p, 8));
+        EQ(cwnd_of(p.client), t[i].cwnd);
+        int sndbuf = get_int(p.client, SOL_SOCKET, SO_SNDBUF);
+        CHECK(sndbuf >= 4096 && sndbuf <= 4 << 20);
+        closed(&p);
+    }
+    struct pair p = pair_with("odd");
+    odd.fd = p.client;
+    CHECK(transfer(&p, 8));
+    CHECK(odd.edeadlk > 0 && odd.edeadlk % 2 == 0);
+    odd.fd = -1;
+    name_is(p.client, "odd");
+    closed(&p);
+    unloaded(plugin);
+}
+
+/* A listener's choice is its children's; where it chose nothing, they have the default of when they come to be. */
+static void children(void)
+{
+    static const char key[] = "net.ipv4.tcp_congestion_control";
+    usk_cong_ops ops = ops_of("family");
+    usk_plugin_t *plugin = attach(&ops);
+    CHECK(plugin != NULL);
+    for (int chosen = 0; chosen < 2; chosen++) {
+        struct addr a = at("127.0.0.1", 0);
+        int listener = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+        if (chosen)
+            OK(usk_setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, "family", 6));
+        OK(usk_bind(listener, &a.sa, a.len));
+        OK(usk_listen(listener, 1));
+        OK(usk_getsockname(listener, &a.sa, &a.len));
+        name_is(listener, chosen ? "family" : "cubic");
+        OK(usk_sysctl_set(stack, key, chosen ? "reno" : "family"));
+        struct pair p = { .listener = listener };
+        p.client = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+        OK(usk_connect(p.client, &a.sa, a.len));
+        p.server = (int)OK(usk_accept(listener, NULL, NULL));
+        name_is(p.server, "family");
+        name_is(p.client, chosen ? "reno" : "family");
+        name_is(listener, chosen ? "family" : "cubic");
+        CHECK(transfer(&p, 2));
+        closed(&p);
+        OK(usk_sysctl_set(stack, key, "cubic"));
+    }
+    unloaded(plugin);
+}
+
 static void control(void)
 {
     usk_cong_ops ops = ops_of("control");
@@ -394,6 +496,8 @@ int main(int argc, char **argv)
     lifecycle();
     wild();
     control();
+    numbers();
+    children();
     hostile_tables();
     usk_stack_free(stack);
     return done();

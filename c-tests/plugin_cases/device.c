@@ -129,20 +129,29 @@ static void udp_device(const char *dir)
 static struct {
     int opened, closed, xmits, busy;
     int xmit_says, recv_says, open_says, fd, queues, mtu, link;
-    int flood, oversize, echo_back, late;
+    int flood, oversize, echo_back;
     usk_skb_t *kept;
     int kept_n;
+    /* recv's argument, kept where it should not be; what to say through it in xmit; how often that was refused. */
+    usk_sink_t *sink;
+    int rx_in_xmit, refused;
+    /* Lengths of packets to receive, to a 0, and what usk_device_rx says of each. */
+    const struct length {
+        size_t len;
+        int says;
+    } *lengths;
 } d;
 
 static int mine_open(const usk_device_args_t *args, usk_device_info_t *info, void **device)
 {
-    (void)args;
     if (d.open_says)
         return d.open_says;
     d.opened++;
     info->queues = (uint32_t)d.queues;
     info->mtu = (uint32_t)d.mtu;
     info->link = (uint32_t)d.link;
+    if (args->has_mac)
+        EQ(memcmp(args->mac, info->mac, 6), 0);
     *device = &d;
     return 0;
 }
@@ -161,6 +170,14 @@ static int mine_poll_fd(void *device, uint32_t queue)
 static int mine_recv(void *device, uint32_t queue, uint64_t now, size_t budget, usk_sink_t *sink)
 {
     (void)device, (void)queue, (void)now;
+    d.sink = sink;
+    for (; d.lengths && d.lengths->len; d.lengths++) {
+        static char bytes[65536 + 14];
+        usk_skb_t *skb = usk_skb_new();
+        EQ(usk_skb_append(skb, bytes, d.lengths->len), 0);
+        EQ(usk_device_rx(sink, skb), d.lengths->says);
+    }
+    d.lengths = NULL;
     if (d.flood) {
         d.flood = 0;
         for (size_t i = 0; i < budget + 10; i++) {
@@ -194,6 +211,11 @@ static int mine_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *skb)
         d.busy--;
         return -EBUSY;
     }
+    if (d.rx_in_xmit) {
+        usk_skb_t *copy = usk_skb_new();
+        EQ(usk_skb_append(copy, "not an IP packet", 16), 0);
+        d.refused += usk_device_rx(d.sink, copy) == -EINVAL;
+    }
     if (d.echo_back && !d.kept) {
         d.kept = usk_skb_share(skb);
         d.kept_n++;
@@ -203,7 +225,7 @@ static int mine_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *skb)
 static int mine_pending(void *device, uint32_t queue)
 {
     (void)device, (void)queue;
-    return d.flood || d.oversize || d.kept;
+    return d.flood || d.oversize || d.kept || d.lengths;
 }
 
 static usk_device_ops mine(void)
@@ -358,6 +380,78 @@ static void hostile_devices(void)
     }
 }
 
+static void *rx_from_elsewhere(void *unused)
+{
+    (void)unused;
+    EQ(usk_device_rx(d.sink, usk_skb_new()), -EINVAL);
+    return NULL;
+}
+
+/* A sink is recv's, while it runs, on its thread: anywhere else it is refused. */
+static void sinks(void)
+{
+    usk_device_ops ops = mine();
+    ops.poll_fd = NULL; /* all in this thread: what is sent is received before the call returns */
+    usk_stack_t *stack = with_kind(&ops);
+    reset();
+    OK(usk_device_add(stack, "device=mine:x,addr=10.8.0.1/24"));
+    d.echo_back = 1;
+    EQ(say(stack), 5);
+    CHECK(d.sink != NULL);
+    d.echo_back = 0;
+    EQ(usk_device_rx(d.sink, usk_skb_new()), -EINVAL);
+    EQ(usk_device_rx(NULL, usk_skb_new()), -EINVAL);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, rx_from_elsewhere, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    d.rx_in_xmit = 1;
+    int before = d.xmits;
+    EQ(say(stack), 5);
+    EQ(d.refused, d.xmits - before);
+    /* A packet that the stack answers while recv hands it over: an echo request to us. */
+    static const unsigned char ping[] = { 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0x66, 0xcf, 10, 8, 0, 2, 10, 8, 0, 1,
+                                          8,    0, 0xf7, 0xff, 0, 0, 0, 0 };
+    d.kept = usk_skb_new();
+    EQ(usk_skb_append(d.kept, ping, sizeof ping), 0);
+    before = d.xmits, d.refused = 0;
+    EQ(say(stack), 5);
+    EQ(d.xmits, before + 2);
+    EQ(d.refused, 2);
+    d.rx_in_xmit = 0;
+    turn(stack);
+    usk_stack_free(stack);
+}
+
+/* What is too short for a header, or longer than the MTU, is not taken; the device goes on. */
+static void lengths(void)
+{
+    static const struct {
+        const char *config;
+        int link, mtu;
+        struct length l[8];
+    } t[] = {
+        { "device=mine:x", USK_LINK_IP, 68, { { 1, 0 }, { 19, 0 }, { 20, 0 }, { 68, 0 }, { 69, -ENOBUFS } } },
+        { "device=mine:x", USK_LINK_IP, 65535, { { 65535, 0 }, { 65536, -ENOBUFS } } },
+        { "device=mine:x,mac=02:00:00:00:00:09", USK_LINK_ETHERNET, 1500,
+          { { 1, -ENOBUFS }, { 13, -ENOBUFS }, { 14, 0 }, { 15, 0 }, { 1514, 0 }, { 1515, -ENOBUFS } } },
+        { "device=mine:x,mac=02:00:00:00:00:09", USK_LINK_ETHERNET, 65535, { { 65549, 0 }, { 65550, -ENOBUFS } } },
+    };
+    usk_device_ops ops = mine();
+    ops.poll_fd = NULL;
+    for (int i = 0; i < COUNT(t); i++) {
+        char config[128];
+        usk_stack_t *stack = with_kind(&ops);
+        reset();
+        d.link = t[i].link, d.mtu = t[i].mtu;
+        snprintf(config, sizeof config, "%s,addr=10.8.0.1/24", t[i].config);
+        OK(usk_device_add(stack, config));
+        d.lengths = t[i].l;
+        say(stack);
+        CHECK(d.lengths == NULL);
+        turn(stack);
+        usk_stack_free(stack);
+    }
+}
+
 static void refused(const char *want, int err, usk_device_ops ops)
 {
     usk_stack_t *stack = usk_stack_new("");
@@ -394,6 +488,8 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     udp_device(argv[1]);
     hostile_devices();
+    sinks();
+    lengths();
     hostile_tables();
     return done();
 }

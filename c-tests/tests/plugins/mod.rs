@@ -60,6 +60,7 @@ plugin_cases! {
     cong,
     device,
     ecn,
+    ether,
     expopt,
     hostile,
     rdp,
