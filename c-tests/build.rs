@@ -9,6 +9,10 @@ fn main() {
     if std::path::Path::new("../include/usersock.h").exists() {
         println!("cargo::rustc-cfg=has_usersock");
     }
+    // One plug-in is in Rust: a test builds it, with the compiler that this is built with.
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    println!("cargo::rustc-env=USERSOCK_RUSTC={rustc}");
+    println!("cargo::rerun-if-env-changed=RUSTC");
     // Plug-ins that a test loads into its own process find the calls of the C ABI in it.
     println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic");
 }

@@ -638,9 +638,9 @@ typedef struct usk_tcp_t {
    */
   uint32_t ecn_ok;
   /*
-   0.
+   0; usk_tcp_break sets it.
    */
-  uint32_t reserved;
+  uint32_t broken;
 } usk_tcp_t;
 
 /*
@@ -739,7 +739,8 @@ typedef struct usk_ack_sample_t {
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
  it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
  either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
- answer EDEADLK for the sock). None is called before init, or after release.
+ answer EDEADLK for the sock). None is called before init, or after release. No exception of C++ and no panic of a Rust shared
+ object may leave one: catch it and call usk_tcp_break.
  */
 typedef struct usk_cong_ops {
   /*
@@ -883,6 +884,11 @@ typedef struct usk_device_info_t {
 /*
  A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
  and none may call sockets of the stack. A device lives as long as its stack.
+
+ An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any more, what is
+ sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object may leave a function. What
+ catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which both refuse the device. next_event and has_pending
+ note it for recv and xmit, of which the next one called answers 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
  */
 typedef struct usk_device_ops {
   /*
@@ -1201,7 +1207,10 @@ typedef struct usk_icmp_error_t {
  locks by itself.
  Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
  offered, breaks the socket: EIO from then on. So does an operation that returns without releasing what it locked. The stack and other
- sockets go on. An exception of C++ must not leave an operation: it would end the process.
+ sockets go on.
+ No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the process. What catches one calls
+ usk_sock_break; what it has locked need not be released. The operations without a sock have none to break, and only catch: rcv and err
+ lose the packet (it is theirs to free), the others answer as if they were null.
  An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
  */
 typedef struct usk_proto {
@@ -1458,7 +1467,8 @@ typedef struct usk_hdr_seg_t {
 
  All are called in the order of registration with the sock owned, in packet, timer or process context: they must not sleep, and
  must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for it). Different socks' events run on different
- threads at once. Where one answer is wanted and several hooks give one, the last counts.
+ threads at once. Where one answer is wanted and several hooks give one, the last counts. No exception of C++ and no panic of a Rust
+ shared object may leave one: catch it and call usk_hook_break. In `release` there is nothing left to break: just catch it.
  Events of a connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A
  listener's children inherit its flags, and begin with the value 0.
  */
@@ -1569,7 +1579,8 @@ typedef struct usk_sock_ops {
  `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release. Operations that
  get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer reaches what is below by the usk_below_
  calls. Operations may be called again from inside usk_below_send and usk_below_recv (packets that came meanwhile run there, through
- backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them.
+ backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them. No exception of C++ and no panic of
+ a Rust shared object may leave one: catch it and call usk_sock_break; in `release`, just catch it.
  */
 typedef struct usk_ulp_ops {
   /*
@@ -2129,6 +2140,15 @@ int usk_cong_register(struct usk_plugin_t *plugin,
 int usk_cong_unregister(struct usk_cong_reg_t *cong);
 
 /*
+ Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
+ control. Calls answer EIO, none of its functions runs any more, and what this one answers or wrote does not count. 0, or
+ -EFAULT for null.
+ # Safety
+ `tp` is a congestion control's argument.
+ */
+int usk_tcp_break(const struct usk_tcp_t *tp);
+
+/*
  Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
  # Safety
  `tp` is a congestion control's argument.
@@ -2247,6 +2267,14 @@ uint32_t usk_hook_cb_flags(struct usk_hook_t *h);
  */
 int usk_hook_set_cb_flags(struct usk_hook_t *h,
                           uint32_t flags);
+
+/*
+ Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is called for it
+ any more. Of a request that is its listener. What the hook answers then does not count.
+ # Safety
+ `h` is a hook's argument.
+ */
+int usk_hook_break(struct usk_hook_t *h);
 
 /*
  What this hook keeps on this sock; 0 until set.
@@ -3216,6 +3244,21 @@ int usk_error_report(struct usk_sock_t *sk,
                      int err);
 
 /*
+ Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no exception of C++ and
+ no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more than once is as once.
+
+ From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and POLLOUT, who waits
+ is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
+ more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
+ nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
+ goes with its last handle. On a connection of TCP, under a layer: no function of a plug-in is called for it any more but the layer's
+ release; TCP ends it as usual when it is closed. Returns 0; -EINVAL for null.
+ # Safety
+ `sk` is valid.
+ */
+int usk_sock_break(struct usk_sock_t *sk);
+
+/*
  Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
  # Safety
  `sk` is valid.
@@ -3335,7 +3378,7 @@ int64_t usk_ulp_sysctl(struct usk_owned_t *o, uint32_t index);
 /*
  Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
  looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
- clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal.
+ clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken.
  # Safety
  `o` is owned.
  */

@@ -367,6 +367,14 @@ impl Sock {
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 
+    /// Breaks the sock: every call answers EIO from now on, and everybody who waits is told. Owned or not.
+    #[cold]
+    pub fn set_broken(&self) {
+        // Ordered before the look at who waits, as a sleeper is there before it looks at this.
+        self.broken.store(true, Ordering::SeqCst);
+        self.report_error(Error::Io);
+    }
+
     /// See `broken`.
     #[inline]
     pub fn is_broken(&self) -> bool {

@@ -229,8 +229,8 @@ impl Watch for Waiter {
 
 impl SockGuard<'_> {
     /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller tests its condition
-    /// again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a signal.
-    /// A deadline of None waits for ever.
+    /// again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a signal, `Io` when the sock
+    /// is broken. A deadline of None waits for ever.
     pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
@@ -245,6 +245,13 @@ impl SockGuard<'_> {
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());
         let (stack, sock) = (self.stack, self.sock);
+        // Nothing that is waited for comes to a broken sock. One may be broken without being owned: it is looked at where the
+        // wake-up would find us.
+        let broken = || sock.broken.load(Ordering::SeqCst);
+        if broken() {
+            sock.wait.remove(key);
+            return Err(Error::Io);
+        }
         let spin = Duration::from_micros(u64::from(self.common.busy_poll_us));
         let woken = self.unlocked(|| {
             if !spin.is_zero() {
@@ -254,6 +261,11 @@ impl SockGuard<'_> {
             stack.block(&waiter, deadline)
         });
         sock.wait.remove(key);
+        if broken() {
+            // A wake-up reaches one exclusive waiter, and here all have to go.
+            sock.wait.wake(Events::ALL);
+            return Err(Error::Io);
+        }
         match woken? {
             Woken::Event => Ok(()),
             Woken::TimedOut => Err(Error::Again),

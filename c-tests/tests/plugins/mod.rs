@@ -1,5 +1,6 @@
-//! Plug-ins in C: each `plugins/*.c` is built by the Makefile beside it, as out-of-tree ones are; each `plugin_cases/*.c` is a program
-//! that loads and uses them, plain and under AddressSanitizer. It gets the folder of the built plug-ins as its argument.
+//! Plug-ins in C, and one in Rust: what is in `plugins/` is built by the Makefile beside it, as out-of-tree ones are; each
+//! `plugin_cases/*.c` is a program that loads and uses them, plain and under AddressSanitizer (the C of them, and the program). It gets
+//! the folder of the built plug-ins as its argument.
 
 use crate::harness::ours::{library, link_shared};
 use crate::harness::{Sanitizer, cc_of, compile, compiler_name, judge, out_dir, sanitizer_env, skip};
@@ -21,6 +22,7 @@ fn plugins(sanitizer: Sanitizer) -> PathBuf {
     let mut make = Command::new("make");
     make.arg("--silent").arg("-C").arg(here().join("plugins")).arg(format!("OUT={}", out.display()));
     make.arg(format!("CC={}", compiler_name())).arg(format!("CFLAGS={flags}"));
+    make.arg(concat!("RUSTC=", env!("USERSOCK_RUSTC"))).env_remove("RUSTFLAGS");
     let built = make.stdin(Stdio::null()).output().expect("make starts");
     assert!(built.status.success(), "the plug-ins do not build:\n{}", String::from_utf8_lossy(&built.stderr));
     out
@@ -37,7 +39,8 @@ fn run(name: &str, sanitizer: Sanitizer) {
     link_shared(&mut cc, library());
     compile(cc, name, &exe);
     let mut command = Command::new(exe);
-    command.arg(plugins).env_remove("USERSOCK_CONFIG").stdin(Stdio::null());
+    // Panics of a plug-in in Rust are wanted here: a line of each is enough.
+    command.arg(plugins).env_remove("USERSOCK_CONFIG").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     sanitizer_env(&mut command);
     judge(name, command.output());
 }
@@ -62,6 +65,7 @@ plugin_cases! {
     ecn,
     ether,
     expopt,
+    fragile,
     hostile,
     rdp,
     rec_ulp,
@@ -84,12 +88,12 @@ fn every_plugin_case_is_registered() {
     assert_eq!(found, known);
 }
 
-/// What docs/plugins.md shows of a file, in blocks that begin with "```c FILE", stands in that file.
+/// What docs/plugins.md shows of a file, in blocks that begin with "```c FILE" or "```rust FILE", stands in that file.
 #[test]
 fn the_guide_shows_the_code_as_it_is() {
     let guide = std::fs::read_to_string(here().join("../docs/plugins.md")).expect("the guide");
     let mut shown = 0;
-    for block in guide.split("\n```c ").skip(1) {
+    for block in ["\n```c ", "\n```rust "].iter().flat_map(|begin| guide.split(begin).skip(1)) {
         let (file, rest) = block.split_once('\n').expect("a block has lines");
         let code = rest.split("\n```").next().expect("a block ends");
         let source = std::fs::read_to_string(here().join("plugins").join(file)).expect("the file it names");

@@ -7,7 +7,6 @@ use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::table::{self, Table, contain};
 use super::{held, kernel};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
@@ -113,7 +112,8 @@ pub struct usk_rate_sample_t {
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
 /// it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
 /// either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
-/// answer EDEADLK for the sock). None is called before init, or after release.
+/// answer EDEADLK for the sock). None is called before init, or after release. No exception of C++ and no panic of a Rust shared
+/// object may leave one: catch it and call usk_tcp_break.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -303,8 +303,8 @@ impl Algo {
         let tp = &raw mut self.last;
         // The sock is owned: a call of the POSIX-shaped interface on it is told so, instead of waiting for itself.
         match held::run(Arc::as_ptr(cx.sock), || f(tp, p)) {
-            Ok(r) => Some(r),
-            Err(_) => {
+            Ok(r) if self.last.broken == 0 => Some(r),
+            _ => {
                 self.fail(cx);
                 None
             }
@@ -313,8 +313,7 @@ impl Algo {
 
     fn fail(&mut self, cx: &Cx<'_>) {
         self.failed = true;
-        cx.sock.broken.store(true, Ordering::Relaxed);
-        cx.sock.report_error(Error::Io);
+        cx.sock.set_broken();
     }
 
     /// The same; what it may write is taken over.

@@ -93,8 +93,8 @@ pub struct usk_tcp_t {
     pub lsndtime: u32,
     /// 1: both ends agreed on ECN.
     pub ecn_ok: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 0; usk_tcp_break sets it.
+    pub broken: u32,
 }
 
 impl usk_tcp_t {
@@ -138,7 +138,7 @@ impl usk_tcp_t {
             snd_cwnd_stamp: tp.snd_cwnd_stamp_ms,
             lsndtime: tp.lsndtime_ms,
             ecn_ok: (tp.ecn_flags & ecn::OK != 0).into(),
-            reserved: 0,
+            broken: 0,
         }
     }
 
@@ -197,6 +197,18 @@ pub(crate) fn rate_sample(rs: &RateSample) -> usk_rate_sample_t {
         is_ack_delayed: rs.is_ack_delayed.into(),
         reserved: 0,
     }
+}
+
+/// Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
+/// control. Calls answer EIO, none of its functions runs any more, and what this one answers or wrote does not count. 0, or
+/// -EFAULT for null.
+/// # Safety
+/// `tp` is a congestion control's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_tcp_break(tp: *const usk_tcp_t) -> c_int {
+    // The functions that get it read-only break as well: behind every argument is memory that is the library's to write.
+    // SAFETY: writable as said.
+    kernel(|| unsafe { obj_mut(tp.cast_mut()) }.map(|tp| tp.broken = 1).map(|()| 0))
 }
 
 /// Whether slow start governs growth (tcp_in_slow_start): 1 or 0.

@@ -64,6 +64,8 @@ pub(crate) struct Private {
     pub(super) bound: bool,
     /// Made by usk_new_child.
     pub(super) child: bool,
+    /// No program has the sock, and no operation of a program's call runs: a child that is not accepted, or one that is closed.
+    pub(super) orphan: bool,
     /// In the port table under a listener's port: which, and to whom.
     pub(super) adopted: Option<(u16, (IpAddr, u16))>,
     /// `destroy` has run.
@@ -257,8 +259,21 @@ impl Item for Registration {
 /// The function broke its word: the socket is broken.
 #[cold]
 pub(super) fn broken(sock: &Sock) {
-    sock.broken.store(true, Ordering::Relaxed);
-    sock.report_error(Error::Io);
+    sock.set_broken();
+}
+
+/// Ends a sock that broke and that no program can close: one that is closed already, or a child that nobody accepted.
+pub(super) fn reap(g: &mut SockGuard<'_>) {
+    if g.sock.is_broken() && parts(g).is_ok_and(|p| p.private.orphan) {
+        finish(g);
+    }
+}
+
+/// Whether a program has the sock.
+fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
+    if let Ok(p) = parts(g) {
+        p.private.orphan = orphan;
+    }
 }
 
 /// Runs an operation with the sock owned. EIO: it is broken, or is now.
@@ -369,6 +384,7 @@ impl Proto for Registration {
             accept: None,
             bound: false,
             child: false,
+            orphan: false,
             adopted: None,
             done: false,
         });
@@ -392,10 +408,11 @@ impl Proto for Registration {
         let Some(f) = self.table.close else { return };
         // SAFETY: see `init`.
         if contain(|| unsafe { f(lend(sk.sock), flags) }).is_err() {
-            let mut g = sk.lock();
-            broken(g.sock);
-            finish(&mut g);
+            broken(sk.sock);
         }
+        let mut g = sk.lock();
+        set_orphan(&mut g, true);
+        reap(&mut g);
     }
 
     fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
@@ -442,6 +459,7 @@ impl Proto for Registration {
             broken(sk.sock);
             return Err(Error::Io);
         }
+        set_orphan(&mut child.lock(sk.stack), false);
         Ok(child)
     }
 
@@ -552,6 +570,7 @@ impl Proto for Registration {
         }
         // SAFETY: see `init`. A failure has broken the sock; the packet was the function's.
         let _ = owned(sk, |o| unsafe { f(o, skb::give(skb)) });
+        reap(sk);
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
@@ -565,6 +584,7 @@ impl Proto for Registration {
             // SAFETY: see `init`. A failure has broken the sock.
             let _ = owned(sk, |o| unsafe { f(o, bits) });
         }
+        reap(sk);
     }
 
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {

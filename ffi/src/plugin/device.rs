@@ -79,6 +79,11 @@ pub struct usk_sink_t {
 
 /// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
 /// and none may call sockets of the stack. A device lives as long as its stack.
+///
+/// An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any more, what is
+/// sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object may leave a function. What
+/// catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which both refuse the device. next_event and has_pending
+/// note it for recv and xmit, of which the next one called answers 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]

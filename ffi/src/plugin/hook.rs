@@ -200,6 +200,16 @@ pub unsafe extern "C" fn usk_hook_set_cb_flags(h: *mut usk_hook_t, flags: u32) -
     })
 }
 
+/// Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is called for it
+/// any more. Of a request that is its listener. What the hook answers then does not count.
+/// # Safety
+/// `h` is a hook's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_hook_break(h: *mut usk_hook_t) -> c_int {
+    // SAFETY: by the caller's word.
+    kernel(|| unsafe { hook(h) }.map(|cx| cx.sock().set_broken()).map(|()| 0))
+}
+
 /// What this hook keeps on this sock; 0 until set.
 /// # Safety
 /// `h` is a hook's argument.

@@ -126,7 +126,8 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
                 a.store(b.load(std::sync::atomic::Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
             child.proto().init(&mut c)?;
-            parts(&mut c)?.private.child = true;
+            let child = parts(&mut c)?.private;
+            (child.child, child.orphan) = (true, true);
         }
         Ok(sock::hold(g.stack, child))
     })

@@ -112,7 +112,10 @@ pub struct usk_sysctl_t {
 /// locks by itself.
 /// Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
 /// offered, breaks the socket: EIO from then on. So does an operation that returns without releasing what it locked. The stack and other
-/// sockets go on. An exception of C++ must not leave an operation: it would end the process.
+/// sockets go on.
+/// No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the process. What catches one calls
+/// usk_sock_break; what it has locked need not be released. The operations without a sock have none to break, and only catch: rcv and err
+/// lose the packet (it is theirs to free), the others answer as if they were null.
 /// An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]

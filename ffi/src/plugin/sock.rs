@@ -170,6 +170,31 @@ pub unsafe extern "C" fn usk_error_report(sk: *mut usk_sock_t, err: c_int) -> c_
     })
 }
 
+/// Asks for release_cb of a broken sock, which ends it if nobody else can. No timer's bit of TCP, whose socks this may be as well.
+const BROKEN_BIT: u32 = 1 << 31;
+
+/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no exception of C++ and
+/// no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more than once is as once.
+///
+/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and POLLOUT, who waits
+/// is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
+/// more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
+/// nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
+/// goes with its last handle. On a connection of TCP, under a layer: no function of a plug-in is called for it any more but the layer's
+/// release; TCP ends it as usual when it is closed. Returns 0; -EINVAL for null.
+/// # Safety
+/// `sk` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_sock_break(sk: *mut usk_sock_t) -> c_int {
+    kernel(|| {
+        // SAFETY: valid by the caller's word.
+        let h = unsafe { Handle::new(sk) }?;
+        h.set_broken();
+        h.sock().defer(h.stack(), BROKEN_BIT, h.stack().now());
+        Ok(0)
+    })
+}
+
 /// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
 /// # Safety
 /// `sk` is valid.

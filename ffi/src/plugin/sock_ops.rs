@@ -84,7 +84,8 @@ pub struct usk_hdr_seg_t {
 ///
 /// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not sleep, and
 /// must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for it). Different socks' events run on different
-/// threads at once. Where one answer is wanted and several hooks give one, the last counts.
+/// threads at once. Where one answer is wanted and several hooks give one, the last counts. No exception of C++ and no panic of a Rust
+/// shared object may leave one: catch it and call usk_hook_break. In `release` there is nothing left to break: just catch it.
 /// Events of a connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A
 /// listener's children inherit its flags, and begin with the value 0.
 #[allow(non_camel_case_types)]
@@ -232,7 +233,7 @@ impl Registration {
         if r.is_none() {
             broken(cx.sock());
         }
-        r
+        r.filter(|_| !cx.sock().is_broken())
     }
 }
 

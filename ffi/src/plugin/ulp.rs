@@ -51,7 +51,8 @@ const MAX_DATA_SIZE: u32 = 65_536;
 /// `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release. Operations that
 /// get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer reaches what is below by the usk_below_
 /// calls. Operations may be called again from inside usk_below_send and usk_below_recv (packets that came meanwhile run there, through
-/// backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them.
+/// backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them. No exception of C++ and no panic of
+/// a Rust shared object may leave one: catch it and call usk_sock_break; in `release`, just catch it.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]

@@ -12,7 +12,7 @@ pub const USK_FOREVER: u64 = u64::MAX;
 
 /// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
 /// looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
-/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal.
+/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
