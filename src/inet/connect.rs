@@ -90,6 +90,8 @@ impl Socket {
     }
 
     fn wait_for_connect(&self, g: &mut SockGuard<'_>, pending: Error) -> Result<()> {
+        // A hook may have broken the sock while the SYN was made.
+        self.whole()?;
         let waiting = |s: u8| s == SYN_SENT || s == SYN_RECV;
         if !waiting(self.sock.state()) {
             return Ok(());

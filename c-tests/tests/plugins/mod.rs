@@ -60,6 +60,7 @@ macro_rules! plugin_cases {
 }
 
 plugin_cases! {
+    breaks,
     cong,
     device,
     ecn,
