@@ -2141,8 +2141,8 @@ int usk_cong_unregister(struct usk_cong_reg_t *cong);
 
 /*
  Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
- control. Calls answer EIO, none of its functions runs any more, and what this one answers or wrote does not count. 0, or
- -EFAULT for null.
+ control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and what this one answers or wrote
+ does not count. Returns 0; -EFAULT for null.
  # Safety
  `tp` is a congestion control's argument.
  */
@@ -3251,8 +3251,8 @@ int usk_error_report(struct usk_sock_t *sk,
  is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
  more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
  nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
- goes with its last handle. On a connection of TCP, under a layer: no function of a plug-in is called for it any more but the layer's
- release; TCP ends it as usual when it is closed. Returns 0; -EINVAL for null.
+ goes with its last handle. On a connection of TCP, under a layer: no operation of the layer and no hook is called for it any more but the
+ layer's release; TCP itself goes on, and ends it as usual when it is closed. Returns 0; -EINVAL for null.
  # Safety
  `sk` is valid.
  */

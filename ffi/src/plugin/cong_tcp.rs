@@ -200,8 +200,8 @@ pub(crate) fn rate_sample(rs: &RateSample) -> usk_rate_sample_t {
 }
 
 /// Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
-/// control. Calls answer EIO, none of its functions runs any more, and what this one answers or wrote does not count. 0, or
-/// -EFAULT for null.
+/// control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and what this one answers or wrote
+/// does not count. Returns 0; -EFAULT for null.
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]

@@ -180,8 +180,8 @@ const BROKEN_BIT: u32 = 1 << 31;
 /// is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
 /// more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
 /// nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
-/// goes with its last handle. On a connection of TCP, under a layer: no function of a plug-in is called for it any more but the layer's
-/// release; TCP ends it as usual when it is closed. Returns 0; -EINVAL for null.
+/// goes with its last handle. On a connection of TCP, under a layer: no operation of the layer and no hook is called for it any more but the
+/// layer's release; TCP itself goes on, and ends it as usual when it is closed. Returns 0; -EINVAL for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
