@@ -39,7 +39,7 @@ fn plugin() -> PathBuf {
             std::fs::create_dir_all(&out).expect("output folder is made");
             let made = Command::new("make")
                 .args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/plugins")])
-                .arg(format!("OUT={}", out.display()))
+                .args([format!("OUT={}", out.display()), "RUSTC=".to_owned()])
                 .stdin(Stdio::null())
                 .output()
                 .expect("make starts");
