@@ -1,7 +1,6 @@
 /* Congestion control from C: chosen by name, counted in its use, held to its bounds, and broken alone. ARGV[1] is the folder of the
  * built plug-ins. */
-#include "../cases/common.h"
-#include <sched.h>
+#include "common.h"
 
 static usk_stack_t *stack;
 
@@ -172,15 +171,6 @@ static void closed(struct pair *p)
     OK(usk_close(p->server));
     OK(usk_close(p->client));
     OK(usk_close(p->listener));
-}
-
-/* A connection's end takes a few packets, which the stack's own thread may be about: until then its algorithm is in use. */
-static void unloaded(usk_plugin_t *plugin)
-{
-    int r;
-    while ((r = usk_plugin_unload(plugin)) == -1 && errno == EBUSY)
-        sched_yield();
-    EQ(r, 0);
 }
 
 static void name_is(int fd, const char *want)
@@ -442,18 +432,10 @@ static void control(void)
     unloaded(plugin);
 }
 
-static void refused(const char *want, int err, usk_cong_ops ops)
-{
-    CHECK(attach(&ops) == NULL);
-    EQ(errno, err);
-    if (!strstr(usk_config_error(), want))
-        printf("%s: %s\n", want, usk_config_error()), failures++;
-}
-
 static void hostile_tables(void)
 {
     usk_cong_ops ops;
-#define REFUSED(want, err, ...) (ops = ops_of("bad"), __VA_ARGS__, refused(want, err, ops))
+#define REFUSED(want, err, ...) (ops = ops_of("bad"), __VA_ARGS__, refused_with(attach(&ops), err, want))
     REFUSED("version 2", EINVAL, ops.version = 2);
     REFUSED("size 8", EINVAL, ops.size = 8);
     REFUSED("size 4000000000", EINVAL, ops.size = 4000000000u);

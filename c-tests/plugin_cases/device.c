@@ -1,6 +1,6 @@
 /* Devices from C: two stacks of one process joined by UDP datagrams of the host, a transfer both ways, and devices that break their
  * word. ARGV[1] is the folder of the built plug-ins. */
-#include "../cases/common.h"
+#include "common.h"
 
 /* ---- the device of plugins/udpdev.c ---- */
 
@@ -84,10 +84,7 @@ static void refused_config(const char *dir, const char *keys, const char *want, 
 {
     char config[900];
     snprintf(config, sizeof config, "plugin=%s/udpdev.so,%s", dir, keys);
-    CHECK(usk_stack_new(config) == NULL);
-    EQ(errno, err);
-    if (!strstr(usk_config_error(), want))
-        printf("%s: %s\n", keys, usk_config_error()), failures++;
+    refused_with(usk_stack_new(config), err, want);
 }
 
 static void udp_device(const char *dir)
@@ -456,10 +453,7 @@ static void refused(const char *want, int err, usk_device_ops ops)
 {
     usk_stack_t *stack = usk_stack_new("");
     trying = &ops;
-    CHECK(usk_plugin_attach(stack, "device", init_plugin) == NULL);
-    EQ(errno, err);
-    if (!strstr(usk_config_error(), want))
-        printf("%s: %s\n", want, usk_config_error()), failures++;
+    refused_with(usk_plugin_attach(stack, "device", init_plugin), err, want);
     usk_stack_free(stack);
 }
 

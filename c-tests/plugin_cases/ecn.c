@@ -1,6 +1,6 @@
 /* An algorithm from C that lives by congestion marks (USK_CONG_NEEDS_ECN), over a wire that marks and looks: which packets ask for ECN
  * and say that they can be marked, what the algorithm hears at both ends, and what becomes of it where the peer does not agree. */
-#include "../cases/common.h"
+#include "common.h"
 #include "wire.h"
 
 enum { BYTES = 1 << 20, ECE = 0x40, CWR = 0x80, SYN = 2 };

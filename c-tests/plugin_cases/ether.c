@@ -1,6 +1,6 @@
 /* Ethernet devices from C: neighbours are found by ARP and NDP over them, frames of every size pass, a capture holds what passed; and
  * IP devices with the least and the greatest MTU. */
-#include "../cases/common.h"
+#include "common.h"
 #include "wire.h"
 
 enum { ARP = 0x0806, IPV4 = 0x0800, IPV6 = 0x86dd };

@@ -1,6 +1,6 @@
 /* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and the stack that
  * goes on. The tables are this program's own, attached as a plug-in that is linked in. */
-#include "../cases/common.h"
+#include "common.h"
 
 static const usk_proto *trying;
 static int times, init_result;
@@ -66,14 +66,7 @@ static usk_proto good(void)
 
 static void refused(usk_stack_t *stack, const usk_proto *t, int error, const char *line)
 {
-    errno = 0;
-    CHECK(attach(stack, t) == NULL);
-    EQ(errno, error);
-    if (!strstr(usk_config_error(), line)) {
-        printf("line is %s, not %s\n", usk_config_error(), line);
-        failures++;
-    }
-    CHECK(strchr(usk_config_error(), '\n') == NULL);
+    refused_with(attach(stack, t), error, line);
     ERR(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 254), EPROTONOSUPPORT);
 }
 

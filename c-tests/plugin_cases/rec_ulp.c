@@ -1,6 +1,6 @@
 /* The record layer of plugins/rec_ulp.c: bulk in records of many sizes, readiness with a record that comes in pieces, records that are bad,
  * what is held when the program closes, removal. */
-#include "../cases/common.h"
+#include "common.h"
 #include "../plugins/rec_ulp.h"
 
 static usk_stack_t *stack;
@@ -429,12 +429,7 @@ int main(int argc, char **argv)
     no_room();
     removal(plugin);
     OK(usk_close(l));
-    /* The last connections are on their way out. */
-    struct pollfd none = { .fd = -1 };
-    while (usk_plugin_unload(plugin) != 0) {
-        EQ(errno, EBUSY);
-        OK(usk_poll(&none, 1, 1));
-    }
+    unloaded(plugin);
     usk_stack_free(stack);
     return done();
 }

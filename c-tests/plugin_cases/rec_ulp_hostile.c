@@ -1,6 +1,6 @@
 /* struct usk_ulp_ops: tables that do not fit, a table of nulls, layers that break their word, calls with nothing in hand, removal while a
  * call sleeps, a listener whose children fail. The tables are this program's own, attached as a plug-in that is linked in. */
-#include "../cases/common.h"
+#include "common.h"
 
 static const usk_ulp_ops *trying;
 static usk_ulp_t *last;
@@ -45,34 +45,13 @@ static void pair(int fd[2])
     fd[1] = (int)OK(usk_accept(l, NULL, NULL));
 }
 
-/* Its connections may be on their way out still. */
-static void unload(usk_plugin_t *p)
-{
-    struct pollfd none = { .fd = -1 };
-    while (usk_plugin_unload(p) != 0) {
-        EQ(errno, EBUSY);
-        OK(usk_poll(&none, 1, 1));
-    }
-}
-
 /* ---- tables ---- */
-
-static void refused(const usk_ulp_ops *t, int error, const char *line)
-{
-    errno = 0;
-    CHECK(attach(t) == NULL);
-    EQ(errno, error);
-    if (!strstr(usk_config_error(), line)) {
-        printf("line is %s, not %s\n", usk_config_error(), line);
-        failures++;
-    }
-}
 
 static void tables(void)
 {
     usk_ulp_ops t;
-    refused(NULL, EINVAL, "null");
-#define BAD(change, line) (t = good(), change, refused(&t, EINVAL, line))
+    refused_with(attach(NULL), EINVAL, "null");
+#define BAD(change, line) (t = good(), change, refused_with(attach(&t), EINVAL, line))
     BAD(t.version = 2, "version 2");
     BAD(t.size = 8, "size 8");
     BAD(t.name = NULL, "name is null");
@@ -89,7 +68,7 @@ static void tables(void)
     usk_plugin_t *p = attach(&t);
     CHECK(p != NULL);
     t.mib_names = fine;
-    refused(&t, EEXIST, "layer");
+    refused_with(attach(&t), EEXIST, "layer");
     uint64_t n;
     ERR(usk_mib_read(stack, "LayerA", &n), ENOENT);
     EQ(usk_ulp_unregister(last), 0);
@@ -105,7 +84,7 @@ static void tables(void)
     CHECK(p != NULL);
     OK(usk_plugin_unload(p));
     newer.future = &newer;
-    refused(&newer.t, EINVAL, "lacks");
+    refused_with(attach(&newer.t), EINVAL, "lacks");
     EQ(released, 0);
 }
 
@@ -135,7 +114,7 @@ static void nulls(void)
     EXPECT_EOF(fd[1]);
     OK(usk_close(fd[1]));
     OK(usk_close(fd[0]));
-    unload(p);
+    unloaded(p);
 }
 
 /* ---- broken words ---- */
@@ -208,7 +187,7 @@ static void broken(const usk_ulp_ops *t, void (*use)(int fd), int init_error)
         ERR(usk_recv(fd[0], &c, 1, MSG_DONTWAIT), EIO);
     }
     close_pair(fd);
-    unload(p);
+    unloaded(p);
     EQ(released, before + !init_error);
 }
 
@@ -282,7 +261,7 @@ static void words(void)
     send_all(fd[0], "plain", 5);
     EXPECT(fd[1], "plain");
     close_pair(fd);
-    unload(p);
+    unloaded(p);
     /* Left locked: released, broken, and closed all the same. */
     t = good(), t.close = lock_again;
     p = attach(&t);
@@ -290,7 +269,7 @@ static void words(void)
     pair(fd);
     OK(install(fd[0]));
     close_pair(fd);
-    unload(p);
+    unloaded(p);
     EQ(released, before + 1);
 }
 
@@ -346,7 +325,7 @@ static void nothing(void)
     OK(usk_ioctl(fd[0], SIOCINQ, &n));
     EQ(n, 0);
     close_pair(fd);
-    unload(p);
+    unloaded(p);
 }
 
 /* ---- removal while a call sleeps ---- */
@@ -399,7 +378,7 @@ static void busy(void)
     OK(usk_ulp_remove(fd[0]));
     EQ(released, before + 1);
     close_pair(fd);
-    unload(p);
+    unloaded(p);
 }
 
 /* ---- listeners ---- */
@@ -432,7 +411,7 @@ static void children(void)
     }
     EQ(clones, 2);
     OK(usk_ulp_remove(l));
-    unload(p);
+    unloaded(p);
 }
 
 int main(void)

@@ -4,9 +4,9 @@
 
 use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::table::{self, Table, contain};
-use super::{held, kernel};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use super::table::{Table, contain};
+use super::{held, kernel, lists};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
@@ -455,27 +455,18 @@ pub unsafe extern "C" fn usk_cong_register(
     ops: *const usk_cong_ops,
     out: *mut *mut usk_cong_reg_t,
 ) -> c_int {
-    kernel(|| {
-        // SAFETY: valid by the caller's word.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        // SAFETY: the caller vouches for the table.
-        let table = unsafe { table::read(ops) }.map_err(load::refused)?;
-        if table.name.is_null() {
-            return Err(load::refused("struct usk_cong_ops: name is null".to_owned()));
-        }
+    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_cong_ops| {
         // SAFETY: a string by the caller's word.
-        let name = unsafe { CStr::from_ptr(table.name) }.to_string_lossy().into_owned();
+        let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
         check(&table, &name).map_err(load::refused)?;
-        let stack = plugin.stack()?;
         let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
         stack.cong.register(Arc::new(entry)).inspect_err(|e| {
             load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
-        let reg = Arc::new(Registration { name, plugin: Arc::downgrade(&plugin) });
-        // SAFETY: the caller vouches for `out`.
-        unsafe { load::hand_out(&plugin, reg, out) };
-        Ok(0)
-    })
+        Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))
+    };
+    // SAFETY: the caller vouches for all three.
+    kernel(|| unsafe { load::register(plugin, ops, out, register) })
 }
 
 /// Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is the default

@@ -199,19 +199,19 @@ impl Registration {
     /// The table's strings and lists are ended, and its functions what they say.
     pub(crate) unsafe fn register(
         plugin: &Arc<Plugin>,
+        stack: &Arc<Stack>,
         table: usk_proto,
         user: *mut c_void,
     ) -> Result<Arc<Registration>> {
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, usk_proto::NAME, "name") }?;
         Registration::check(&table, &name).map_err(load::refused)?;
-        let stack = plugin.stack()?;
         // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(&stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
+        let lists = unsafe { Lists::register(stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
         let reg = Arc::new(Registration {
             table,
             name,
-            stack: Arc::downgrade(&stack),
+            stack: Arc::downgrade(stack),
             user,
             plugin: Arc::downgrade(plugin),
             library: plugin.library(),
@@ -234,7 +234,7 @@ impl Registration {
         let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
             table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
         stack.registry.register(&keys, handler).map_err(|e| {
-            reg.lists.forget(&stack);
+            reg.lists.forget(stack);
             load::refused(e.to_string());
             e.error()
         })?;

@@ -4,13 +4,13 @@
 
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::skb::{self, usk_skb_t};
-use super::table::{self, Table, contain, status};
-use super::{kernel, obj_mut};
+use super::table::{Table, contain, status};
+use super::{kernel, lists, obj_mut};
 use crate::admin::{self, noted, noted_line, usk_stack_t};
 use crate::boundary::boundary;
 use crate::ptr::string;
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -500,16 +500,9 @@ pub unsafe extern "C" fn usk_device_register(
     ops: *const usk_device_ops,
     out: *mut *mut usk_device_kind_t,
 ) -> c_int {
-    kernel(|| {
-        // SAFETY: valid by the caller's word.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        // SAFETY: the caller vouches for the table.
-        let table = unsafe { table::read(ops) }.map_err(load::refused)?;
-        if table.name.is_null() {
-            return Err(load::refused("struct usk_device_ops: name is null".to_owned()));
-        }
+    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_device_ops| {
         // SAFETY: a string by the caller's word.
-        let name = unsafe { CStr::from_ptr(table.name) }.to_string_lossy().into_owned();
+        let name = unsafe { lists::text(table.name, usk_device_ops::NAME, "name") }?;
         for (what, there) in
             [("open", table.open.is_some()), ("recv", table.recv.is_some()), ("xmit", table.xmit.is_some())]
         {
@@ -517,7 +510,6 @@ pub unsafe extern "C" fn usk_device_register(
                 return Err(load::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
             }
         }
-        let stack = plugin.stack()?;
         let devices = Arc::new(());
         let ops = Arc::new(Ops { table, name: name.clone(), _library: plugin.library() });
         stack.device_kinds.register(Arc::new(Kind { ops, devices: devices.clone() })).inspect_err(|e| {
@@ -529,11 +521,10 @@ pub unsafe extern "C" fn usk_device_register(
             };
             load::refused(format!("struct usk_device_ops {name:?}: {why}"));
         })?;
-        let reg = Arc::new(Registration { name, devices, plugin: Arc::downgrade(&plugin) });
-        // SAFETY: the caller vouches for `out`.
-        unsafe { load::hand_out(&plugin, reg, out) };
-        Ok(0)
-    })
+        Ok(Arc::new(Registration { name, devices, plugin: Arc::downgrade(plugin) }))
+    };
+    // SAFETY: the caller vouches for all three.
+    kernel(|| unsafe { load::register(plugin, ops, out, register) })
 }
 
 /// Unregisters a kind of device. -EBUSY while the stack has a device of it, which is as long as the stack lives.

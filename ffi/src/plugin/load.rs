@@ -2,7 +2,7 @@
 //! anything of it is in use. Linux: modules, try_module_get.
 
 use super::kernel;
-use super::table::{contain, status};
+use super::table::{self, Table, contain, status};
 use crate::admin::{self, note, usk_stack_t};
 use crate::boundary::boundary;
 use crate::ptr;
@@ -156,21 +156,34 @@ impl Drop for Plugin {
     }
 }
 
-/// Ends a registration: notes the thing with its plug-in, and gives the handle by which it is known, unless `out` is null.
+/// What every usk_..._register does: reads the table, has `f` check it and register it in the plug-in's stack, notes what that made with
+/// the plug-in, and gives the handle by which it is known, unless `out` is null. Answers 0, or an error and a line for
+/// usk_config_error.
 /// # Safety
-/// `out` is null or writable.
-pub(crate) unsafe fn hand_out<T: Item + 'static, H>(plugin: &Plugin, item: Arc<T>, out: *mut *mut H) {
+/// `plugin` is null or valid; `table` is null, or points to as many bytes as its size says; `out` is null or writable.
+pub(crate) unsafe fn register<T: Table, I: Item + 'static, H>(
+    plugin: *mut usk_plugin_t,
+    table: *const T,
+    out: *mut *mut H,
+    f: impl FnOnce(&Arc<Plugin>, &Arc<Stack>, T) -> Result<Arc<I>>,
+) -> Result<c_int> {
+    // SAFETY: valid by the caller's word.
+    let plugin = unsafe { Plugin::of(plugin) }?;
+    // SAFETY: the caller vouches for the table.
+    let table = unsafe { table::read(table) }.map_err(refused)?;
+    let item = f(&plugin, &plugin.stack()?, table)?;
     let handle = Arc::as_ptr(&item).cast_mut().cast::<H>();
     plugin.registered(item);
     if !out.is_null() {
         // SAFETY: writable by the caller's word.
         unsafe { *out = handle };
     }
+    Ok(0)
 }
 
 /// Takes the thing behind a handle out of its registry and off its plug-in's list.
 /// # Safety
-/// `handle` is null, or from [`hand_out`] of a `T` that is registered.
+/// `handle` is null, or from [`register`] of a `T` that is registered.
 pub(crate) unsafe fn unregister<T: Item, H>(handle: *mut H) -> Result<()> {
     let item = handle.cast::<T>().cast_const();
     if item.is_null() {

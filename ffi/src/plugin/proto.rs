@@ -3,12 +3,12 @@
 
 use super::cproto::Registration;
 use super::kernel;
-use super::load::{self, Plugin, usk_plugin_t};
+use super::load::{self, usk_plugin_t};
 use super::msg::{usk_recvmsg_t, usk_sendmsg_t};
 use super::owned::{usk_addr_t, usk_owned_t};
 use super::skb::usk_skb_t;
 use super::sock::usk_sock_t;
-use super::table::{self, Table};
+use super::table::Table;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 
 /// A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
@@ -277,16 +277,9 @@ pub unsafe extern "C" fn usk_proto_register(
     user: *mut c_void,
     out: *mut *mut usk_proto_t,
 ) -> c_int {
-    kernel(|| {
-        // SAFETY: valid by the caller's word.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        // SAFETY: the caller vouches for the table.
-        let table = unsafe { table::read(table) }.map_err(load::refused)?;
-        // SAFETY: the caller vouches for the table's strings and lists.
-        let reg = unsafe { Registration::register(&plugin, table, user) }?;
-        // SAFETY: the caller vouches for `out`.
-        unsafe { load::hand_out(&plugin, reg, out) };
-        Ok(0)
+    // SAFETY: the caller vouches for all three, and for the table's strings and lists.
+    kernel(|| unsafe {
+        load::register(plugin, table, out, |plugin, stack, table| Registration::register(plugin, stack, table, user))
     })
 }
 

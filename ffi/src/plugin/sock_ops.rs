@@ -6,7 +6,7 @@ use super::hook::{Hdr, Hook, LENT};
 use super::lists::{self, Lists};
 use super::load::{self, Item, Library, Plugin, usk_plugin_t};
 use super::proto::usk_sysctl_t;
-use super::table::{self, Table, contain};
+use super::table::{Table, contain};
 use super::{held, kernel};
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -371,11 +371,7 @@ pub unsafe extern "C" fn usk_sock_ops_register(
     user: *mut c_void,
     out: *mut *mut usk_sock_ops_t,
 ) -> c_int {
-    kernel(|| {
-        // SAFETY: valid by the caller's word.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        // SAFETY: the caller vouches for the table.
-        let table = unsafe { table::read(table) }.map_err(load::refused)?;
+    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_sock_ops| {
         let what = usk_sock_ops::NAME;
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, what, "name") }?;
@@ -386,28 +382,27 @@ pub unsafe extern "C" fn usk_sock_ops_register(
         if table.hdr_opt_len.is_some() != table.write_hdr_opt.is_some() {
             return Err(load::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
         }
-        let stack = plugin.stack()?;
         // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(&stack, what, &name, table.mib_names, table.sysctls) }?;
+        let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
         let reg = Arc::new(Registration {
             table,
             name,
-            stack: Arc::downgrade(&stack),
+            stack: Arc::downgrade(stack),
             user,
-            plugin: Arc::downgrade(&plugin),
+            plugin: Arc::downgrade(plugin),
             lists,
             taken: AtomicBool::new(false),
             _library: plugin.library(),
         });
         stack.sock_ops.register(reg.clone()).inspect_err(|e| {
-            reg.lists.forget(&stack);
+            reg.lists.forget(stack);
             load::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         reg.taken.store(true, Ordering::Relaxed);
-        // SAFETY: the caller vouches for `out`.
-        unsafe { load::hand_out(&plugin, reg, out) };
-        Ok(0)
-    })
+        Ok(reg)
+    };
+    // SAFETY: the caller vouches for all three.
+    kernel(|| unsafe { load::register(plugin, table, out, register) })
 }
 
 /// Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does, and after the last

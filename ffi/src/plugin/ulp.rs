@@ -14,7 +14,7 @@ use super::owned::{guard, usk_owned_t};
 use super::proto::usk_sysctl_t;
 use super::skb::{self, usk_skb_t};
 use super::sock::usk_sock_t;
-use super::table::{self, Table, contain};
+use super::table::{Table, contain};
 use crate::boundary::boundary;
 use crate::fdtable;
 use std::any::Any;
@@ -397,11 +397,7 @@ pub unsafe extern "C" fn usk_ulp_register(
     user: *mut c_void,
     out: *mut *mut usk_ulp_t,
 ) -> c_int {
-    kernel(|| {
-        // SAFETY: valid by the caller's word.
-        let plugin = unsafe { Plugin::of(plugin) }?;
-        // SAFETY: the caller vouches for the table.
-        let table = unsafe { table::read(table) }.map_err(load::refused)?;
+    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_ulp_ops| {
         let what = usk_ulp_ops::NAME;
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, what, "name") }?;
@@ -415,26 +411,25 @@ pub unsafe extern "C" fn usk_ulp_register(
         if table.data_size > MAX_DATA_SIZE {
             return lacks("data_size above 65536");
         }
-        let stack = plugin.stack()?;
         // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(&stack, what, &name, table.mib_names, table.sysctls) }?;
+        let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
         let reg = Arc::new(Registration {
             table,
             name,
-            stack: Arc::downgrade(&stack),
+            stack: Arc::downgrade(stack),
             user,
-            plugin: Arc::downgrade(&plugin),
+            plugin: Arc::downgrade(plugin),
             lists,
             _library: plugin.library(),
         });
         stack.ulp.register(reg.clone()).inspect_err(|e| {
-            reg.lists.forget(&stack);
+            reg.lists.forget(stack);
             load::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
-        // SAFETY: the caller vouches for `out`.
-        unsafe { load::hand_out(&plugin, reg, out) };
-        Ok(0)
-    })
+        Ok(reg)
+    };
+    // SAFETY: the caller vouches for all three.
+    kernel(|| unsafe { load::register(plugin, table, out, register) })
 }
 
 /// Unregisters an upper-layer protocol. -EBUSY while a connection has it; -ENOENT when it was unregistered already.

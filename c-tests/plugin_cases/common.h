@@ -1,0 +1,26 @@
+/* What the cases of plug-ins share, beside what all cases do. */
+#ifndef USERSOCK_PLUGIN_CASES_COMMON_H
+#define USERSOCK_PLUGIN_CASES_COMMON_H
+#include "../cases/common.h"
+#include <sched.h>
+
+/* Nothing was made: with this errno, and with one line that has `line` in it. */
+static UNUSED void refused_with(const void *made, int error, const char *line)
+{
+    CHECK(made == NULL);
+    EQ(errno, error);
+    if (!strstr(usk_config_error(), line))
+        complain(__FILE__, __LINE__, "usk_config_error()", usk_config_error(), line);
+    CHECK(strchr(usk_config_error(), '\n') == NULL);
+}
+
+/* Ends a plug-in. A connection's end takes a few packets, which the stack's own thread may be about: until then it is in use. */
+static UNUSED void unloaded(usk_plugin_t *plugin)
+{
+    struct pollfd none = { .fd = -1 };
+    while (usk_plugin_unload(plugin) != 0) {
+        EQ(errno, EBUSY);
+        OK(usk_poll(&none, 1, 1));
+    }
+}
+#endif
