@@ -90,7 +90,7 @@ pub fn current_ssthresh(tp: &TcpSock) -> u32 {
 /// Whether the congestion window limits sending, so that it may grow (RFC 7661's concern). In slow start a window of which
 /// half was used counts as limiting. Linux: tcp_is_cwnd_limited.
 pub fn is_cwnd_limited(tp: &TcpSock) -> bool {
-    tp.is_cwnd_limited || (in_slow_start(tp) && tp.snd_cwnd < 2 * tp.max_packets_out)
+    tp.is_cwnd_limited || (in_slow_start(tp) && tp.snd_cwnd < tp.max_packets_out.saturating_mul(2))
 }
 
 /// Unsent bytes in the send queue (tcp_notsent bytes of SIOCOUTQNSD).
@@ -298,7 +298,7 @@ fn cwnd_application_limited(cx: &mut Cx<'_>) {
         let used = cx.tp.snd_cwnd_used.max(init_cwnd(cx.sk.dst.as_ref()));
         if used < cx.tp.snd_cwnd {
             cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
-            cx.tp.snd_cwnd = ((cx.tp.snd_cwnd + used) >> 1).max(1);
+            cx.tp.snd_cwnd = cx.tp.snd_cwnd.midpoint(used).max(1);
         }
         cx.tp.snd_cwnd_used = 0;
     }

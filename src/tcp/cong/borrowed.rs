@@ -404,7 +404,7 @@ impl Borrowed {
     /// Everything that can be told.
     pub fn info(&self) -> Info {
         let tp = &*self.tp;
-        let rate = u64::from(tp.rate_delivered) * u64::from(tp.mss_cache) * 1_000_000;
+        let rate = (u64::from(tp.rate_delivered) * u64::from(tp.mss_cache)).saturating_mul(1_000_000);
         Info {
             name: tp.ca.ops.name().to_owned(),
             ca_state: tp.ca_state,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::env::Duration;
 use crate::sock::skb::Skb;
 use crate::tcp::input::rcv_established;
 use crate::tcp::testing::{Bench, ISS};
@@ -304,4 +305,52 @@ fn what_cannot_be_told_does_no_harm() {
         }
         r.release(l);
     });
+}
+
+/// Numbers as a protocol that is wrong, or means harm, would give them: small ones, and those at the ends.
+#[test]
+fn no_order_of_calls_and_no_number_panics() {
+    for (seed, name) in (1..=100u64).zip(["cubic", "reno"].into_iter().cycle()) {
+        let b = Bench::established();
+        let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = move || {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            let n = (x >> 16) as u32;
+            match x % 8 {
+                0 => u32::MAX - n % 3,
+                1 => 1 << (n % 32),
+                _ => n % 20,
+            }
+        };
+        let mut r = lent(&b, |l| Borrowed::new(l, Some(name), next().max(1))).unwrap();
+        let mut mark = Mark::default();
+        for step in 0..3000 {
+            let (what, n, m) = (next() % 11, next(), next());
+            lent(&b, |l| match what {
+                0 | 1 => mark = r.sent(l, n, m & 1 != 0),
+                2 | 3 => {
+                    let rtt_us = (m & 1 != 0).then_some(next());
+                    let mark = (m & 2 != 0).then_some(mark);
+                    let (behind_hole, ece) = (m & 4 != 0, m & 24 == 24);
+                    r.acked(l, &Acked { segments: n, late: next(), rtt_us, mark, behind_hole, ece });
+                }
+                4 => r.loss(l, n),
+                5 => r.recovered(l),
+                6 => r.rto(l),
+                7 => r.app_limited(),
+                8 => assert_eq!(r.set_mss(n).is_err(), n == 0),
+                9 => mark = Mark::from_words(std::array::from_fn(|_| u64::from(next()) << (next() % 33))),
+                _ => drop(r.undo(l)),
+            });
+            let quota = lent(&b, |l| r.quota(l));
+            let i = r.info();
+            assert!(i.cwnd >= 1 && i.ssthresh >= 1 && quota <= i.cwnd, "seed {seed}, step {step}: {i:?}");
+            if n.is_multiple_of(5) {
+                b.clock.advance(Duration::from_millis((n % 70_000).into()));
+            }
+        }
+        lent(&b, |l| r.release(l));
+    }
 }
