@@ -913,8 +913,8 @@ typedef struct usk_device_ops {
    */
   void (*close)(void *device);
   /*
-   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno for the log of the
-   interface. Without a packet it answers 0 at once. `now` is the stack's time, nanoseconds. Required.
+   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno: nothing more comes
+   just now, as for 0. Without a packet it answers at once. `now` is the stack's time, nanoseconds. Required.
    */
   int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, struct usk_sink_t *sink);
   /*
@@ -925,7 +925,8 @@ typedef struct usk_device_ops {
   int (*xmit)(void *device, uint32_t queue, uint64_t now, struct usk_skb_t *skb);
   /*
    A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
-   packet waits in it. Null, or -1: a device in memory, see next_event and has_pending.
+   packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
+   has failed (POLLERR, POLLHUP, POLLNVAL with nothing to receive) brings the interface down.
    */
   int (*poll_fd)(void *device, uint32_t queue);
   /*

@@ -318,7 +318,8 @@ static void wild(void)
 static struct {
     uint64_t rate;
     uint32_t segs, expand, clamp;
-    int edeadlk, fd;
+    int edeadlk, fd, ebusy, ops;
+    usk_plugin_t *plugin;
 } odd;
 
 static void odd_cong_control(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t flags, const usk_rate_sample_t *rs)
@@ -334,6 +335,11 @@ static void odd_cong_control(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t f
         odd.edeadlk += usk_setsockopt(odd.fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == -1 && errno == EDEADLK;
         errno = 0;
         odd.edeadlk += usk_send(odd.fd, "x", 1, MSG_DONTWAIT) == -1 && errno == EDEADLK;
+        /* Neither can it take itself away: it is in use. */
+        odd.ebusy += usk_cong_unregister(reg) == -EBUSY;
+        errno = 0;
+        odd.ebusy += usk_plugin_unload(odd.plugin) == -1 && errno == EBUSY;
+        odd.ops++;
     }
 }
 static uint32_t odd_segs(const usk_tcp_t *tp, void *priv)
@@ -375,9 +381,12 @@ static void numbers(void)
         closed(&p);
     }
     struct pair p = pair_with("odd");
+    odd.plugin = plugin;
     odd.fd = p.client;
     CHECK(transfer(&p, 8));
-    CHECK(odd.edeadlk > 0 && odd.edeadlk % 2 == 0);
+    CHECK(odd.ops > 0);
+    EQ(odd.edeadlk, 2 * odd.ops);
+    EQ(odd.ebusy, 2 * odd.ops);
     odd.fd = -1;
     name_is(p.client, "odd");
     closed(&p);

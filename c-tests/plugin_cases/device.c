@@ -377,6 +377,32 @@ static void hostile_devices(void)
     }
 }
 
+/* The link goes down: a descriptor that has failed brings its device down, nobody waits in it any more, and the rest goes on. */
+static void link_down(void)
+{
+    int pipe_fd[2];
+    usk_device_ops ops = mine();
+    usk_stack_t *stack = with_kind(&ops);
+    reset();
+    CHECK(pipe2(pipe_fd, O_NONBLOCK | O_CLOEXEC) == 0);
+    d.fd = pipe_fd[0];
+    d.recv_says = -EIO;
+    OK(usk_device_add(stack, "device=mine:x,addr=10.8.0.1/24"));
+    EQ(say(stack), 5);
+    CHECK(close(pipe_fd[1]) == 0);
+    struct pollfd none = { .fd = -1 };
+    while (say(stack) == 5)
+        OK(usk_poll(&none, 1, 1));
+    EQ(errno, ENETDOWN);
+    int before = d.xmits;
+    ERR(say(stack), ENETDOWN);
+    EQ(d.xmits, before);
+    turn(stack);
+    usk_stack_free(stack);
+    EQ(d.closed, 1);
+    close(pipe_fd[0]);
+}
+
 static void *rx_from_elsewhere(void *unused)
 {
     (void)unused;
@@ -482,6 +508,7 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     udp_device(argv[1]);
     hostile_devices();
+    link_down();
     sinks();
     lengths();
     hostile_tables();

@@ -105,8 +105,8 @@ pub struct usk_device_ops {
     >,
     /// Ends a device: no other function of it runs any more. Null: nothing.
     pub close: Option<unsafe extern "C-unwind" fn(device: *mut c_void)>,
-    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno for the log of the
-    /// interface. Without a packet it answers 0 at once. `now` is the stack's time, nanoseconds. Required.
+    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno: nothing more comes
+    /// just now, as for 0. Without a packet it answers at once. `now` is the stack's time, nanoseconds. Required.
     pub recv: Option<
         unsafe extern "C-unwind" fn(
             device: *mut c_void,
@@ -122,7 +122,8 @@ pub struct usk_device_ops {
     pub xmit:
         Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32, now: u64, skb: *mut usk_skb_t) -> c_int>,
     /// A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
-    /// packet waits in it. Null, or -1: a device in memory, see next_event and has_pending.
+    /// packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
+    /// has failed (POLLERR, POLLHUP, POLLNVAL with nothing to receive) brings the interface down.
     pub poll_fd: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
     /// When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything. Null: that.
     pub next_event: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> u64>,
