@@ -147,14 +147,14 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
     caps.scatter_gather |= skb.is_empty();
     let mss = usize::from(skb.gso_size);
     let cut = Cut { payload: skb, header, layout, mss, frag: 0, off: 0, done: 0, index: 0, caps };
-    Segments { one: None, cut: Some(Box::new(cut)) }
+    Segments { one: None, cut: Some(cut) }
 }
 
 /// Segments of a packet: see [`segment`].
 #[derive(Debug)]
 pub struct Segments {
     one: Option<Skb>,
-    cut: Option<Box<Cut>>,
+    cut: Option<Cut>,
 }
 
 impl Iterator for Segments {

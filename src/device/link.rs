@@ -11,6 +11,7 @@ use crate::sock::skb::{Csum, Skb, TxOwner};
 use crate::wire::checksum;
 use crate::wire::ether::{HEADER_LEN, MacAddr};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -201,6 +202,9 @@ struct Queued {
     owner: Option<TxOwner>,
 }
 
+/// Claims to be dropped where no lock is held: few at a time.
+type Owners = SmallVec<[TxOwner; 8]>;
+
 #[derive(Debug, Default)]
 struct WireState {
     queue: VecDeque<Queued>,
@@ -239,7 +243,7 @@ impl Wire {
     }
 
     /// Forgets packets that have left the queue by `now`, and says how many; their owners' claims are the caller's to drop.
-    fn depart(s: &mut WireState, now: Instant, done: &mut Vec<TxOwner>) -> usize {
+    fn depart(s: &mut WireState, now: Instant, done: &mut Owners) -> usize {
         let before = s.queue.len();
         while s.queue.front().is_some_and(|q| q.departs <= now) {
             if let Some(q) = s.queue.pop_front() {
@@ -254,7 +258,7 @@ impl Wire {
     /// (the rest of a packet that was cut on the way).
     fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
         let d = &self.direction;
-        let mut done = Vec::new();
+        let mut done = Owners::new();
         let mut guard = self.state.lock();
         let s = &mut *guard;
         Wire::depart(s, now, &mut done);
@@ -403,7 +407,7 @@ impl Device for LinkEnd {
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         // Completions of this end's own ring come with its receive interrupt, as they do on many a card.
-        let mut done = Vec::new();
+        let mut done = Owners::new();
         let departed = Wire::depart(&mut self.out.state.lock(), now, &mut done);
         let completed = if self.out.own_queue { departed.min(1) } else { 0 };
         drop(done);

@@ -4,13 +4,12 @@
 
 use super::gso::{self, Layout};
 use super::{DevStats, Xmit};
-use crate::sock::page::{Frag, Page};
+use crate::sock::page::{Frag, Page, PageRef};
 use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::sys::fd::{Fd, IOV_MAX};
 use crate::sys::netdev::VNET_HDR_LEN;
 use smallvec::SmallVec;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const F_NEEDS_CSUM: u8 = 1;
@@ -128,7 +127,7 @@ const COPYBREAK: usize = 256;
 /// Receive buffers of one queue: pages wait here until a packet is in them.
 #[derive(Debug)]
 pub(crate) struct RxBuf {
-    pages: [Arc<Page>; RX_PAGES.len()],
+    pages: [PageRef; RX_PAGES.len()],
     /// The packet's virtio-net header is read, too.
     vnet: bool,
 }
@@ -146,10 +145,10 @@ impl RxBuf {
             let mut bufs: SmallVec<[IoSliceMut<'_>; RX_PAGES.len() + 1]> = SmallVec::new();
             bufs.push(IoSliceMut::new(&mut hdr[..skip]));
             for (page, size) in self.pages.iter_mut().zip(RX_PAGES) {
-                if Arc::get_mut(page).is_none() {
+                if page.get_mut().is_none() {
                     *page = Page::alloc(size);
                 }
-                if let Some(p) = Arc::get_mut(page) {
+                if let Some(p) = page.get_mut() {
                     bufs.push(IoSliceMut::new(&mut p.bytes_mut()[..size]));
                 }
             }
@@ -300,7 +299,7 @@ mod tests {
         let mut at = 0;
         for (page, size) in buf.pages.iter_mut().zip(RX_PAGES) {
             let n = size.min(packet.len() - at);
-            Arc::get_mut(page).unwrap().bytes_mut()[..n].copy_from_slice(&packet[at..at + n]);
+            page.get_mut().unwrap().bytes_mut()[..n].copy_from_slice(&packet[at..at + n]);
             at += n;
         }
     }

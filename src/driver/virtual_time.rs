@@ -5,6 +5,7 @@ use super::{PollSet, Runner, Waiter, Woken};
 use crate::env::{Clock, Instant, VirtualClock};
 use crate::stack::Stack;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
@@ -40,7 +41,7 @@ impl Scheduler {
         self.stacks.lock().push(Arc::downgrade(stack));
     }
 
-    fn stacks(&self) -> Vec<Arc<Stack>> {
+    fn stacks(&self) -> SmallVec<[Arc<Stack>; 8]> {
         let mut list = self.stacks.lock();
         list.retain(|s| s.strong_count() > 0);
         list.iter().filter_map(Weak::upgrade).collect()

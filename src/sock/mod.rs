@@ -10,6 +10,7 @@ pub mod msg;
 pub mod page;
 #[cfg(test)]
 mod panic_test;
+mod pool;
 pub mod proto;
 pub mod skb;
 pub mod sockopt;

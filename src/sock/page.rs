@@ -1,11 +1,13 @@
 //! Payload pages: the memory that packets' bytes live in. Above: `skb` (fragments of pages), devices (receive buffers).
 //! A page is written while exactly one reference to it exists and is read-only afterwards: `Arc::get_mut` is the whole
-//! proof, so sharing payload between the retransmit queue, the device and a capture costs one reference count and no
-//! `unsafe`. Freed pages go to a per-thread cache and from there, in batches, to a pool that all threads share, so that
-//! the steady state of a transfer allocates nothing. Linux: page_frag and page_pool play this part.
+//! proof, so sharing payload between the retransmit queue, the device and a capture costs one reference count. Pages that are not
+//! needed any more are kept (`pool`), so that the steady state of a transfer allocates nothing. Linux: page_frag and page_pool play
+//! this part.
 
-use parking_lot::Mutex;
+use super::pool::{Local, Shared};
+use crate::sys::kept::{Keep, Kept};
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Sizes of pages in bytes, smallest first. 256 serves a small write or an acknowledgement, 2048 one Ethernet frame,
@@ -13,54 +15,82 @@ use std::sync::Arc;
 /// headers fits.
 pub const CLASSES: [usize; 4] = [256, 2048, 16 * 1024, 66 * 1024];
 
-/// Pages a thread keeps of each class before it gives half of them to the shared pool.
-const THREAD_CACHE: [usize; 4] = [256, 256, 64, 32];
-/// Pages the shared pool keeps of each class; above that they are freed.
-const SHARED_CACHE: [usize; 4] = [4096, 4096, 1024, 256];
-
-/// One page: a fixed-size byte buffer that returns to its pool when dropped.
+/// One page: a fixed-size byte buffer.
 #[derive(Debug)]
 pub struct Page {
     buf: Box<[u8]>,
     class: u8,
 }
 
-struct Cache([Vec<Box<[u8]>>; 4]);
+/// A reference to a page, which is used again when the last one goes. Cloning shares the page.
+#[derive(Debug)]
+pub struct PageRef(Kept<Arc<Page>>);
+
+/// Of each class, what all threads have, and then what each has.
+static SHARED: [Shared<Arc<Page>>; 4] = [Shared::new(4096), Shared::new(4096), Shared::new(1024), Shared::new(256)];
 
 thread_local! {
-    static LOCAL: RefCell<Cache> = const { RefCell::new(Cache([Vec::new(), Vec::new(), Vec::new(), Vec::new()])) };
+    static LOCAL: RefCell<[Local<Arc<Page>>; 4]> = const {
+        let [a, b, c, d] = &SHARED;
+        RefCell::new([Local::new(256, a), Local::new(256, b), Local::new(64, c), Local::new(32, d)])
+    };
 }
 
-static SHARED: [Mutex<Vec<Box<[u8]>>>; 4] =
-    [Mutex::new(Vec::new()), Mutex::new(Vec::new()), Mutex::new(Vec::new()), Mutex::new(Vec::new())];
-
-impl Drop for Cache {
-    /// A thread that ends leaves its pages to the others.
-    fn drop(&mut self) {
-        for (class, list) in self.0.iter_mut().enumerate() {
-            give_back(class, list, 0);
+impl Keep for Arc<Page> {
+    /// Kept when this is the only reference. Where two go at once, each seeing the other, the page is freed.
+    #[inline]
+    fn keep(mut self) {
+        if let Some(page) = Arc::get_mut(&mut self) {
+            let class = page.class as usize;
+            // A thread that is ending has no cache any more: the page is simply freed then.
+            let _ = LOCAL.try_with(|c| c.borrow_mut()[class].put(self));
         }
     }
 }
 
-fn give_back(class: usize, list: &mut Vec<Box<[u8]>>, keep: usize) {
-    let mut shared = SHARED[class].lock();
-    while list.len() > keep {
-        let Some(buf) = list.pop() else { break };
-        if shared.len() < SHARED_CACHE[class] {
-            shared.push(buf);
-        }
+impl PageRef {
+    /// Whether both are of the same page.
+    #[inline]
+    pub fn same(a: &PageRef, b: &PageRef) -> bool {
+        Arc::ptr_eq(&a.0, &b.0)
+    }
+
+    /// Whether there is another reference.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The page to write to, while nobody else can see it.
+    #[inline]
+    pub fn get_mut(&mut self) -> Option<&mut Page> {
+        Arc::get_mut(&mut self.0)
+    }
+}
+
+impl Clone for PageRef {
+    #[inline]
+    fn clone(&self) -> PageRef {
+        PageRef(Kept::new(Arc::clone(&self.0)))
+    }
+}
+
+impl Deref for PageRef {
+    type Target = Page;
+    #[inline]
+    fn deref(&self) -> &Page {
+        &self.0
     }
 }
 
 impl Page {
     /// A page of at least `want` bytes, or of the largest class when none is that large. Contents are unspecified bytes
     /// left over from earlier use (never uninitialised memory); writers say how much they filled by the fragment they make.
-    pub fn alloc(want: usize) -> Arc<Page> {
+    pub fn alloc(want: usize) -> PageRef {
         let class = CLASSES.iter().position(|&c| c >= want).unwrap_or(CLASSES.len() - 1);
-        let buf = LOCAL.try_with(|c| take(&mut c.borrow_mut().0[class], class)).ok().flatten();
-        let buf = buf.unwrap_or_else(|| vec![0u8; CLASSES[class]].into_boxed_slice());
-        Arc::new(Page { buf, class: class as u8 })
+        let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).ok().flatten();
+        PageRef(Kept::new(kept.unwrap_or_else(|| {
+            Arc::new(Page { buf: vec![0u8; CLASSES[class]].into_boxed_slice(), class: class as u8 })
+        })))
     }
 
     /// Size in bytes; what memory accounting charges for it.
@@ -75,36 +105,10 @@ impl Page {
         &self.buf
     }
 
-    /// The whole page, to write to. Reached through `Arc::get_mut`, so only while nobody else can see it.
+    /// The whole page, to write to. Reached through [`PageRef::get_mut`], so only while nobody else can see it.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf
-    }
-}
-
-fn take(local: &mut Vec<Box<[u8]>>, class: usize) -> Option<Box<[u8]>> {
-    if let Some(buf) = local.pop() {
-        return Some(buf);
-    }
-    let mut shared = SHARED[class].lock();
-    let batch = (THREAD_CACHE[class] / 2).min(shared.len());
-    let at = shared.len() - batch;
-    local.extend(shared.drain(at..));
-    local.pop()
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        let buf = std::mem::take(&mut self.buf);
-        let class = self.class as usize;
-        // A thread that is ending has no cache any more: the page is simply freed then.
-        let _ = LOCAL.try_with(|c| {
-            let list = &mut c.borrow_mut().0[class];
-            list.push(buf);
-            if list.len() > THREAD_CACHE[class] {
-                give_back(class, list, THREAD_CACHE[class] / 2);
-            }
-        });
     }
 }
 
@@ -112,7 +116,7 @@ impl Drop for Page {
 #[derive(Debug, Clone)]
 pub struct Frag {
     /// The page the bytes are in.
-    pub page: Arc<Page>,
+    pub page: PageRef,
     /// First byte's offset in the page.
     pub off: u32,
     /// Length in bytes.
@@ -131,7 +135,7 @@ impl Frag {
         data.chunks(CLASSES[CLASSES.len() - 1])
             .map(|chunk| {
                 let mut page = Page::alloc(chunk.len());
-                if let Some(p) = Arc::get_mut(&mut page) {
+                if let Some(p) = page.get_mut() {
                     p.bytes_mut()[..chunk.len()].copy_from_slice(chunk);
                 }
                 Frag { page, off: 0, len: chunk.len() as u32 }

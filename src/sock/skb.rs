@@ -3,11 +3,14 @@
 //! A received datagram starts with an empty head and everything in its first fragments; `pull` walks over the headers.
 //! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. Linux: struct sk_buff, skb_shared_info, tcp_skb_cb.
 
-use super::page::{CLASSES, Frag, Page};
+use super::page::{CLASSES, Frag, Page, PageRef};
+use super::pool::{Local, Shared};
 use crate::env::Instant;
 use crate::sock::Sock;
+use crate::sys::kept::{Keep, Kept};
 use crate::wire::seq::SeqNum;
 use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -153,7 +156,25 @@ impl Drop for TxOwner {
 
 /// A packet: see the module's text. Moves by pointer.
 #[derive(Debug)]
-pub struct Skb(Box<SkbInner>);
+pub struct Skb(Kept<Box<SkbInner>>);
+
+static SHARED: Shared<Box<SkbInner>> = Shared::new(4096);
+
+thread_local! {
+    static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
+}
+
+impl Keep for Box<SkbInner> {
+    /// What it refers to goes now; the rest is put in order when it is taken again.
+    #[inline]
+    fn keep(mut self) {
+        self.owner = None;
+        self.saved_header = None;
+        self.frags.clear();
+        // A thread that is ending keeps nothing.
+        let _ = LOCAL.try_with(|l| l.borrow_mut().put(self));
+    }
+}
 
 /// The fields of an [`Skb`].
 #[derive(Debug)]
@@ -223,40 +244,18 @@ impl Default for Skb {
 impl Skb {
     /// An empty packet with the whole head as header room.
     pub fn new() -> Skb {
-        Skb(Box::new(SkbInner {
-            head: [0; HEAD],
-            head_start: HEAD as u16,
-            head_end: HEAD as u16,
-            frags: SmallVec::new(),
-            len: 0,
-            truesize: SKB_OVERHEAD,
-            ifindex: 0,
-            l3: L3::V4,
-            link_multicast: false,
-            csum: Csum::None,
-            gso_size: 0,
-            gso_type: GsoType::None,
-            rx_segs: 1,
-            nh_len: 0,
-            tstamp: Instant::ZERO,
-            tx_time: Instant::ZERO,
-            hash: 0,
-            tcp: TcpCb::default(),
-            cb: [0; CB_WORDS],
-            rx: None,
-            owner: None,
-            saved_header: None,
-        }))
+        let kept = LOCAL.try_with(|l| l.borrow_mut().take()).ok().flatten();
+        Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
     }
 
     /// The packet as the pointer it is: for a queue that only knows pointers (the C API). [`Skb::from_box`] takes it back.
     pub fn into_box(self) -> Box<SkbInner> {
-        self.0
+        self.0.into_inner()
     }
 
     /// A packet from [`Skb::into_box`].
     pub fn from_box(inner: Box<SkbInner>) -> Skb {
-        Skb(inner)
+        Skb(Kept::new(inner))
     }
 
     /// A packet with a copy of `data` as its bytes.
@@ -304,6 +303,68 @@ impl Skb {
 }
 
 impl SkbInner {
+    fn empty() -> SkbInner {
+        SkbInner {
+            head: [0; HEAD],
+            head_start: HEAD as u16,
+            head_end: HEAD as u16,
+            frags: SmallVec::new(),
+            len: 0,
+            truesize: SKB_OVERHEAD,
+            ifindex: 0,
+            l3: L3::V4,
+            link_multicast: false,
+            csum: Csum::None,
+            gso_size: 0,
+            gso_type: GsoType::None,
+            rx_segs: 1,
+            nh_len: 0,
+            tstamp: Instant::ZERO,
+            tx_time: Instant::ZERO,
+            hash: 0,
+            tcp: TcpCb::default(),
+            cb: [0; CB_WORDS],
+            rx: None,
+            owner: None,
+            saved_header: None,
+        }
+    }
+
+    /// One that was kept, as new: all but the head's bytes, which are written before they are read, and the room that the fragments
+    /// had.
+    fn renewed(mut kept: Box<SkbInner>) -> Box<SkbInner> {
+        let SkbInner {
+            head: _,
+            head_start,
+            head_end,
+            frags: _,
+            len,
+            truesize,
+            ifindex,
+            l3,
+            link_multicast,
+            csum,
+            gso_size,
+            gso_type,
+            rx_segs,
+            nh_len,
+            tstamp,
+            tx_time,
+            hash,
+            tcp,
+            cb,
+            rx,
+            owner: _,
+            saved_header: _,
+        } = &mut *kept;
+        (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
+        (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
+        (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
+        (*tstamp, *tx_time, *hash) = (Instant::ZERO, Instant::ZERO, 0);
+        (*tcp, *cb, *rx) = (TcpCb::default(), [0; CB_WORDS], None);
+        kept
+    }
+
     /// Shares this packet's payload and copies its head: what goes to the device while the original waits for its
     /// acknowledgement (skb_clone). The owner is not inherited.
     pub fn share(&self) -> Skb {
@@ -456,7 +517,7 @@ impl SkbInner {
             return false;
         }
         let mut page = Page::alloc(n);
-        let Some(p) = Arc::get_mut(&mut page) else { return false };
+        let Some(p) = page.get_mut() else { return false };
         if p.size() < n {
             return false;
         }
@@ -513,7 +574,7 @@ impl SkbInner {
     pub fn push_frag(&mut self, frag: Frag) {
         self.len += frag.len;
         if let Some(last) = self.frags.last_mut()
-            && Arc::ptr_eq(&last.page, &frag.page)
+            && PageRef::same(&last.page, &frag.page)
             && last.off + last.len == frag.off
         {
             last.len += frag.len;
@@ -529,7 +590,7 @@ impl SkbInner {
         let before = self.truesize;
         let mut data = data;
         if let Some(last) = self.frags.last_mut()
-            && let Some(page) = Arc::get_mut(&mut last.page)
+            && let Some(page) = last.page.get_mut()
         {
             let at = (last.off + last.len) as usize;
             let n = data.len().min(page.size() - at);
@@ -541,7 +602,7 @@ impl SkbInner {
         let mut hint = hint.max(data.len());
         while !data.is_empty() {
             let mut page = Page::alloc(hint);
-            let Some(p) = Arc::get_mut(&mut page) else { break };
+            let Some(p) = page.get_mut() else { break };
             let n = data.len().min(p.size());
             p.bytes_mut()[..n].copy_from_slice(&data[..n]);
             data = &data[n..];
@@ -574,7 +635,7 @@ impl SkbInner {
         let n = self.data_len();
         let head = self.head_len();
         let mut page = Page::alloc(n);
-        let Some(p) = Arc::get_mut(&mut page) else { return };
+        let Some(p) = page.get_mut() else { return };
         self.copy_out(head, &mut p.bytes_mut()[..n]);
         self.frags.clear();
         self.frags.push(Frag { page, off: 0, len: n as u32 });

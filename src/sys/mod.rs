@@ -7,6 +7,7 @@
 pub mod fd;
 pub mod fork;
 pub mod futex;
+pub(crate) mod kept;
 pub(crate) mod mem;
 pub mod netdev;
 pub(crate) mod own;

@@ -1,0 +1,91 @@
+//! Things that are used again: what a thread keeps for itself, without a lock, and what threads hand each other, in batches, so that
+//! one which only makes and one which only frees are both served. Above: `page`, `skb`. Linux: the per-CPU caches of kmem_cache.
+
+use parking_lot::Mutex;
+
+/// What all threads have, at most `most`.
+pub(super) struct Shared<T> {
+    list: Mutex<Vec<T>>,
+    most: usize,
+}
+
+impl<T> Shared<T> {
+    pub const fn new(most: usize) -> Self {
+        Shared { list: Mutex::new(Vec::new()), most }
+    }
+}
+
+/// What a thread has, at most `most`; the rest goes to `shared`, and there it goes when the thread ends.
+pub(super) struct Local<T: 'static> {
+    list: Vec<T>,
+    most: usize,
+    shared: &'static Shared<T>,
+}
+
+impl<T> Local<T> {
+    pub const fn new(most: usize, shared: &'static Shared<T>) -> Self {
+        Local { list: Vec::new(), most, shared }
+    }
+
+    /// One that was used before. None: nobody has any.
+    #[inline]
+    pub fn take(&mut self) -> Option<T> {
+        if self.list.is_empty() {
+            self.fetch();
+        }
+        self.list.pop()
+    }
+
+    #[inline(never)]
+    fn fetch(&mut self) {
+        let mut shared = self.shared.list.lock();
+        let left = shared.len().saturating_sub(self.most / 2);
+        self.list.extend(shared.drain(left..));
+    }
+
+    /// One that is not needed any more.
+    #[inline]
+    pub fn put(&mut self, one: T) {
+        self.list.push(one);
+        if self.list.len() > self.most {
+            self.give_back(self.most / 2);
+        }
+    }
+
+    #[inline(never)]
+    fn give_back(&mut self, keep: usize) {
+        let mut shared = self.shared.list.lock();
+        let room = self.shared.most.saturating_sub(shared.len());
+        let mut going = self.list.drain(keep.min(self.list.len())..);
+        shared.extend(going.by_ref().take(room));
+        // What finds no room is freed without the lock.
+        drop(shared);
+    }
+}
+
+impl<T> Drop for Local<T> {
+    fn drop(&mut self) {
+        self.give_back(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_thread_frees_serves_another_and_the_bounds_hold() {
+        static SHARED: Shared<u32> = Shared::new(6);
+        let mut a = Local::new(4, &SHARED);
+        assert_eq!(a.take(), None);
+        (0..5).for_each(|n| a.put(n));
+        assert_eq!((a.list.len(), SHARED.list.lock().len()), (2, 3));
+        let mut b = Local::new(4, &SHARED);
+        assert_eq!(b.take(), Some(4));
+        assert_eq!((b.list.len(), SHARED.list.lock().len()), (1, 1), "half of what it may have");
+        (0..20).for_each(|n| b.put(n));
+        assert!(b.list.len() <= 4 && SHARED.list.lock().len() == 6);
+        drop(a);
+        assert_eq!(SHARED.list.lock().len(), 6);
+    }
+}

@@ -1,0 +1,82 @@
+//! A pointer whose end is not the end of what it points to: [`Keep`] gets it and may put it where the next one is taken from.
+//! Above: packets and their pages (`sock::skb`, `sock::page`). No system call is made here; what is unsafe is moving a field out of
+//! a value that is being dropped.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+
+/// What becomes of a pointer that is not needed any more.
+pub trait Keep: Sized {
+    /// Takes it. Runs in drops: it must not panic.
+    fn keep(self);
+}
+
+/// A pointer that ends in [`Keep::keep`].
+pub struct Kept<P: Keep>(ManuallyDrop<P>);
+
+impl<P: Keep> Kept<P> {
+    #[inline]
+    pub fn new(p: P) -> Self {
+        Kept(ManuallyDrop::new(p))
+    }
+
+    /// The pointer itself, which is not kept any more.
+    #[inline]
+    pub fn into_inner(self) -> P {
+        let mut me = ManuallyDrop::new(self);
+        // SAFETY: `me` is not dropped and not used again, so the pointer is moved out once.
+        unsafe { ManuallyDrop::take(&mut me.0) }
+    }
+}
+
+impl<P: Keep> Drop for Kept<P> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: a value is dropped once, and its field is not used afterwards.
+        unsafe { ManuallyDrop::take(&mut self.0) }.keep();
+    }
+}
+
+impl<P: Keep> Deref for Kept<P> {
+    type Target = P;
+    #[inline]
+    fn deref(&self) -> &P {
+        &self.0
+    }
+}
+
+impl<P: Keep> DerefMut for Kept<P> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut P {
+        &mut self.0
+    }
+}
+
+impl<P: Keep + fmt::Debug> fmt::Debug for Kept<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        P::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    thread_local!(static BACK: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) });
+    impl Keep for Box<u32> {
+        fn keep(self) {
+            BACK.with(|b| b.borrow_mut().push(*self));
+        }
+    }
+
+    #[test]
+    fn a_dropped_pointer_is_kept_and_one_taken_out_is_not() {
+        let mut a = Kept::new(Box::new(1));
+        **a += 1;
+        drop(a);
+        assert_eq!(*Kept::new(Box::new(3)).into_inner(), 3);
+        BACK.with(|b| assert_eq!(*b.borrow(), [2]));
+    }
+}
