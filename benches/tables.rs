@@ -116,9 +116,9 @@ fn compare(a: &Socket, b: &Socket) -> Compared {
 /// Both C tables against the Rust one.
 pub fn run(bench: &mut Bench, report: &mut Report) {
     let what = "a send and a receive through a C table, more than through the Rust one";
-    row(bench, report, "tables/c_minus_rust", what, |s| &s.locks);
-    let what = "the same through sendmsg_locked and recvmsg_locked";
     row(bench, report, "tables/c_owned_minus_rust", what, |s| &s.owned);
+    let what = "the same where the C operations call usk_lock_sock themselves";
+    row(bench, report, "tables/c_minus_rust", what, |s| &s.locks);
 }
 
 fn row(bench: &mut Bench, report: &mut Report, name: &str, what: &str, form: fn(&Sockets) -> &Socket) {

@@ -51,27 +51,29 @@ impl Owned {
         held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
     }
 
+    /// As `lock`, where nothing is in the way: see [`held::lock_free`]. False: call that.
+    /// # Safety
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn lock_free(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> bool {
+        if o.is_null() || sk.is_null() {
+            return false;
+        }
+        // SAFETY: the caller vouches for both.
+        unsafe {
+            let Some(guard) = held::lock_free(sk) else { return false };
+            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
+        }
+        true
+    }
+
     /// # Safety
     /// `o` is null or writable; `sk` is null, or valid until the release.
-    #[inline]
+    #[inline(never)]
     pub(crate) unsafe fn lock(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
         if o.is_null() {
             return Err(Error::Inval);
         }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            match held::lock_free(sk) {
-                Some(guard) => o.cast::<Owned>().write(Owned { magic: LOCKED, guard }),
-                None => return Owned::lock_slow(o, sk),
-            }
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// As `lock`; `o` is writable.
-    #[inline(never)]
-    unsafe fn lock_slow(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
         // SAFETY: the caller vouches for both.
         unsafe {
             let guard = held::lock(sk)?;

@@ -111,7 +111,12 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t) -> c_int {
+    // Nearly always the sock is free: that is done without a call, or anything that could panic.
     // SAFETY: `o` is writable and `sk` outlives the ownership, both by the caller's word.
+    if unsafe { Owned::lock_free(o, sk) } {
+        return 0;
+    }
+    // SAFETY: as above.
     kernel(|| unsafe { Owned::lock(o, sk) }.map(|()| 0))
 }
 
