@@ -70,7 +70,7 @@ fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
 }
 
 fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
-    ipv4::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info, cx.sk.tos);
+    ipv4::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info);
 }
 
 /// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
@@ -428,7 +428,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     if paws || tsecr_bad || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
         let mib = Mib::TcpExtTCPACKSkippedSynRecv;
         if !flags.contains(TcpFlags::RST) && !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) {
-            send_ack(stack, req, cx.sk, now);
+            send_ack(stack, req, skb.tcp.ip_dsfield, now);
         }
         let (mib, reason) = match (paws, tsecr_bad) {
             (true, _) => (Some(Mib::TcpExtPAWSEstab), DropReason::TcpPaws),
@@ -498,7 +498,7 @@ fn embryonic_reset(
 }
 
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
-fn send_ack(stack: &Arc<Stack>, req: &Request, sk: &SockCommon, now: crate::env::Instant) {
+fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: crate::env::Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
     ipv4::send_reply(
         stack,
@@ -512,7 +512,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, sk: &SockCommon, now: crate::env:
             flags: TcpFlags::ACK,
             window: (req.rcv_wnd.min(0xffff) >> req.rcv_wscale) as u16,
             ts,
-            tos: sk.tos & !3,
+            tos: dsfield & !3,
             ttl: -1,
             oif: req.oif,
             flow_label: 0,

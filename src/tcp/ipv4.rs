@@ -106,7 +106,6 @@ pub(super) fn send_reset(
     sport: u16,
     dport: u16,
     info: &PacketInfo,
-    tos: u8,
 ) {
     let flags = TcpFlags::from_bits(cb.flags.into());
     if flags.contains(TcpFlags::RST) {
@@ -127,7 +126,8 @@ pub(super) fn send_reset(
         flags,
         window: 0,
         ts: None,
-        tos: tos & !3,
+        // The refused segment's, without its ECN bits.
+        tos: cb.ip_dsfield & !3,
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
         flow_label: 0,
@@ -151,7 +151,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
         flow_label: 0,
         now,
     };
-    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info, sk.tos);
+    send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info);
 }
 
 fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
@@ -247,7 +247,7 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if let Some(l) = tables(stack).listener(stack, info, sport, dport) {
         return to_listener(stack, &l, skb, info);
     }
-    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info, info.tos);
+    send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
     stack.mib.drop(DropReason::NoSocket);
 }
 

@@ -1,6 +1,7 @@
 //! Whole connections over the loopback device, in virtual time and one thread.
 
 use crate::counters::Mib;
+use crate::device::pcap;
 use crate::driver::Parked;
 use crate::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::error::Error;
@@ -8,6 +9,9 @@ use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
+use crate::wire::tcp::TcpFlags;
+use parking_lot::Mutex;
+use pcap_file::pcap::PcapReader;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -151,6 +155,86 @@ fn a_mebibyte_each_way_arrives_whole_and_the_connection_ends_in_time_wait() {
             n.stack.registry.accounts("TCP").expect("accounts").orphans.load(std::sync::atomic::Ordering::Relaxed),
             0
         );
+    }
+}
+
+/// What a device carried, from the network header on.
+fn capture(net: &Net, f: impl FnOnce()) -> Vec<Vec<u8>> {
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (memory, lo) = (Memory::default(), net.stack.netdevs.by_index(1).expect("lo"));
+    pcap::start_to(&lo, Box::new(memory.clone()), net.clock.clone()).expect("capture");
+    f();
+    pcap::stop(&lo).expect("capture");
+    let bytes = memory.0.lock().clone();
+    let mut reader = PcapReader::new(&bytes[..]).expect("header");
+    let mut packets = Vec::new();
+    while let Some(p) = reader.next_packet() {
+        packets.push(p.expect("packet").data.into_owned());
+    }
+    packets
+}
+
+/// The traffic classes of the segments with a flag, of all those that `f` makes leave.
+fn classes(net: &Net, flag: TcpFlags, f: impl FnOnce()) -> Vec<u8> {
+    let of = |p: Vec<u8>| match p[0] >> 4 {
+        4 => (p[1], p[33]),
+        _ => (p[0] << 4 | p[1] >> 4, p[53]),
+    };
+    let with_flag = |(class, bits): (u8, u8)| TcpFlags::from_bits(bits.into()).contains(flag).then_some(class);
+    capture(net, f).into_iter().map(of).filter_map(with_flag).collect()
+}
+
+fn set_class(s: &Socket, ip: IpAddr, class: i32) {
+    let (level, name) = match ip {
+        IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+        IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+    };
+    s.setsockopt(level, name, &class.to_ne_bytes()).expect("traffic class");
+}
+
+#[test]
+fn a_refusal_has_the_traffic_class_of_what_it_refuses_and_a_time_wait_that_of_its_connection() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)] {
+        let net = net();
+        let closed = net.socket(if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+        set_class(&closed, ip, 0x28);
+        let refused = classes(&net, TcpFlags::RST, || {
+            assert_eq!(closed.connect(Some(SocketAddr::new(ip, 9))), Err(Error::InProgress));
+            net.run(Duration::from_millis(1));
+        });
+        assert_eq!(refused, [0x28], "{ip}: no socket");
+
+        // The server's side of a connection is gone: what its client still sends is refused.
+        let (_l, c, s) = net.pair(ip);
+        set_class(&c, ip, 0x48);
+        let orphaned = classes(&net, TcpFlags::RST, || {
+            s.shutdown(libc::SHUT_RD).expect("shutdown");
+            drop(s);
+            send(&c, b"unwanted").expect("send");
+            net.run(Duration::from_millis(1));
+        });
+        assert_eq!(orphaned, [0x48], "{ip}: an orphan");
+
+        let (_l, c, s) = net.pair(ip);
+        set_class(&c, ip, 0x68);
+        set_class(&s, ip, 0x88);
+        drop(c);
+        net.run(Duration::from_millis(1));
+        let last = classes(&net, TcpFlags::ACK, || {
+            drop(s);
+            net.run(Duration::from_millis(1));
+        });
+        assert_eq!(last, [0x88, 0x68], "{ip}: a FIN, and a record's acknowledgement");
     }
 }
 

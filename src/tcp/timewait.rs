@@ -153,7 +153,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         oif: cx.sk.bound_dev_if,
         flow_label: cx.sk.flow_label,
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
-        tos: cx.sk.tos,
+        tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         bound,
         inner: Mutex::new(Inner {
             substate: state,
@@ -373,7 +373,7 @@ pub(super) fn segment(
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::Rst => {
-            ipv4::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info, 0);
+            ipv4::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),
