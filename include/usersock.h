@@ -1201,7 +1201,8 @@ typedef struct usk_icmp_error_t {
 
 /*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
- registered; strings and lists too.
+ registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable is poll_locked; psock_update_sk_prot
+ is update_proto; bind_add and compat_ioctl serve the kernel alone.
 
  Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never sleeps.
  *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
@@ -1426,6 +1427,16 @@ typedef struct usk_proto {
    As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
    */
   uint32_t (*poll_locked)(struct usk_owned_t *o);
+  /*
+   bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned. Null:
+   usk_inet_bind.
+   */
+  int (*bind)(struct usk_owned_t *o, const struct usk_addr_t *addr);
+  /*
+   A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process context, not owned.
+   Null: nothing waits.
+   */
+  void (*splice_eof)(struct usk_sock_t *sk);
 } usk_proto;
 
 /*
@@ -2918,6 +2929,15 @@ int usk_done(struct usk_owned_t *o);
  */
 int usk_get_port(struct usk_owned_t *o,
                  uint16_t port);
+
+/*
+ Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that does more. `addr`
+ is of the sock's family. The port comes from get_port. -EINVAL: it is bound already; -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+ # Safety
+ `o` is owned; `addr` is readable.
+ */
+int usk_inet_bind(struct usk_owned_t *o,
+                  const struct usk_addr_t *addr);
 
 /*
  Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it

@@ -75,6 +75,18 @@ int main(void)
     CHECK(sent > 0);
     close_pair(fd);
 
+    /* A file is one datagram, sent whole, whether it ends as announced or sooner; and nothing comes behind it. */
+    udp_pair(AF_INET, fd);
+    for (size_t announced = 5; announced <= 100; announced += 95) {
+        off = SIZE - 5;
+        EQ(usk_sendfile(fd[0], f, &off, announced), 5);
+        await(fd[1], POLLIN);
+        EQ(usk_recv(fd[1], buf, sizeof buf, 0), 5);
+        CHECK(memcmp(buf, data + SIZE - 5, 5) == 0);
+        ERR(usk_recv(fd[1], buf, sizeof buf, MSG_DONTWAIT), EAGAIN);
+    }
+    close_pair(fd);
+
     /* splice: socket to pipe. */
     tcp_pair(AF_INET, fd);
     OK(pipe(p));

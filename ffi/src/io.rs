@@ -18,6 +18,11 @@ const DISCARD_MAX: usize = 1 << 20;
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
     let nosignal = msg.flags & libc::MSG_NOSIGNAL != 0;
     let r = s.sendmsg(msg);
+    signalled(s, r, nosignal)
+}
+
+/// What was sent; where the peer is gone, SIGPIPE before that is said.
+pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<usize> {
     if r == Err(Error::Pipe) && !nosignal && s.sock().proto().is_stream() {
         // SAFETY: sends a signal to this thread, as the kernel would.
         unsafe { libc::raise(libc::SIGPIPE) };

@@ -9,7 +9,7 @@ use std::io::IoSliceMut;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
-use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::msg::RecvMsg;
 
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
 const SPLICE_F_ALL: c_uint = 15;
@@ -17,8 +17,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// Sends `data`; what was taken before an error counts.
 fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
-    let iov = [std::io::IoSlice::new(data)];
-    crate::io::send_msg(s, &mut SendMsg::new(&iov, flags))
+    crate::io::signalled(s, s.sendpage(data, flags), false)
 }
 
 /// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null: the
@@ -57,7 +56,13 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
             let at = start + done as libc::off_t;
             // SAFETY: `buf` is writable for `want` bytes.
             let n = match os(unsafe { libc::pread(in_fd, buf.as_mut_ptr().cast(), want, at) }) {
-                Ok(0) => break Ok(()),
+                Ok(0) => {
+                    // A file shorter than `count`: there is no more.
+                    if done > 0 {
+                        s.splice_eof();
+                    }
+                    break Ok(());
+                }
                 Ok(n) => n as usize,
                 // Without an offset lseek has said so already.
                 Err(e) => break Err(e),
@@ -75,10 +80,6 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
         };
         if done == 0 {
             result?;
-        }
-        if done > 0 {
-            // A file shorter than `count` must not leave its end corked.
-            push(&s, &[], 0).ok();
         }
         let end = start + done as libc::off_t;
         // SAFETY: the caller vouches for `offset`.

@@ -2,17 +2,18 @@
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
 
 mod accept_queue;
+mod bind;
 mod connect;
 mod lookup_tables;
 mod port_table;
 
 pub use accept_queue::{AcceptQueue, accept};
+pub use bind::bind;
 pub use lookup_tables::Tables;
 pub use port_table::{PortEntry, PortTable};
 
 use crate::contain::contain;
 use crate::error::{Error, Result};
-use crate::ip;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{RegisterError, SockRef};
 use crate::sock::wait::Events;
@@ -154,75 +155,14 @@ impl Socket {
         r
     }
 
-    /// bind(2). Errors: EAFNOSUPPORT (address of another family), EINVAL (already bound, or v4-mapped on a v6-only
-    /// socket), EADDRNOTAVAIL (not an address of this stack), EADDRINUSE.
+    /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of [`bind`].
     pub fn bind(&self, addr: SocketAddr) -> Result<()> {
         self.whole()?;
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
             return Err(Error::AfNoSupport);
         }
         let mut g = self.sock.lock(&self.stack);
-        let local = unmap(addr);
-        if local.is_ipv4() && addr.is_ipv6() && g.common.flag(flag::V6ONLY) {
-            return Err(Error::Inval);
-        }
-        let mut ip = local.ip();
-        if ip.is_multicast() && ip.is_ipv6() && self.sock.ty == libc::SOCK_STREAM as u16 {
-            return Err(Error::Inval);
-        }
-        if let SocketAddr::V6(v6) = addr
-            && (v6.ip().segments()[0] & 0xffc0) == 0xfe80
-        {
-            // A link-local address needs its link (RFC 4007 §6).
-            let scope = if v6.scope_id() != 0 { v6.scope_id() } else { g.common.bound_dev_if };
-            if scope == 0 {
-                return Err(Error::Inval);
-            }
-            if g.common.bound_dev_if != 0 && g.common.bound_dev_if != scope {
-                return Err(Error::Inval);
-            }
-            g.common.bound_dev_if = scope;
-        }
-        let nonlocal = g.common.flag(flag::FREEBIND)
-            || g.common.flag(flag::TRANSPARENT)
-            || match ip {
-                IpAddr::V4(_) => self.stack.sysctl.ip_nonlocal_bind(),
-                IpAddr::V6(_) => self.stack.sysctl.ip6_nonlocal_bind(),
-            };
-        let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-        if !ip.is_unspecified() && !nonlocal && !is_group && !ip::route::is_local(&self.stack, ip) {
-            return Err(Error::AddrNotAvail);
-        }
-        if self.sock.state() != CLOSE || (g.common.sport != 0 && self.sock.ty != libc::SOCK_RAW as u16) {
-            return Err(Error::Inval);
-        }
-        if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {
-            // ::ffff:0.0.0.0 is any IPv4 address.
-            ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        }
-        let before = (g.common.rcv_saddr, g.common.saddr);
-        g.common.rcv_saddr = ip;
-        g.common.saddr = if is_group { unspecified(self.sock.family) } else { ip };
-        let proto = self.sock.proto();
-        // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
-        let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT);
-        if now
-            && self.sock.ty != libc::SOCK_RAW as u16
-            && let Err(e) = proto.get_port(&mut g, local.port())
-        {
-            (g.common.rcv_saddr, g.common.saddr) = before;
-            return Err(e);
-        }
-        if !ip.is_unspecified() {
-            g.common.set_flag(flag::BINDADDR_LOCK, true);
-        }
-        if local.port() != 0 {
-            g.common.set_flag(flag::BINDPORT_LOCK, true);
-        }
-        g.common.daddr = unspecified(self.sock.family);
-        g.common.dport = 0;
-        g.common.dst = None;
-        Ok(())
+        self.sock.proto().bind(&mut g, addr)
     }
 
     /// listen(2). Errors: EOPNOTSUPP (no connections in this protocol), EINVAL (connected), EADDRINUSE.
@@ -262,6 +202,31 @@ impl Socket {
         if let Some(name) = msg.name {
             msg.name = Some(self.check_family(name)?);
         }
+        self.autobind()?;
+        self.done(self.sock.proto().sendmsg(self.sk(), msg))
+    }
+
+    /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; answers how many were taken. `flags`: MSG_*.
+    pub fn sendpage(&self, bytes: &[u8], mut flags: i32) -> Result<usize> {
+        self.whole()?;
+        if self.nonblocking() {
+            flags |= libc::MSG_DONTWAIT;
+        }
+        self.autobind()?;
+        self.done(self.sock.proto().sendpage(self.sk(), bytes, flags))
+    }
+
+    /// The file ended after bytes that were sent with MSG_MORE: what waits for more goes now.
+    pub fn splice_eof(&self) {
+        if self.whole().is_ok() {
+            self.sock.proto().splice_eof(self.sk());
+            self.done(());
+        }
+    }
+
+    /// A port for a datagram socket that sends unbound (inet_autobind).
+    #[inline]
+    fn autobind(&self) -> Result<()> {
         let proto = self.sock.proto();
         if !proto.no_autobind() && !proto.is_stream() {
             let mut g = self.sock.lock(&self.stack);
@@ -269,7 +234,7 @@ impl Socket {
                 proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
             }
         }
-        self.done(proto.sendmsg(self.sk(), msg))
+        Ok(())
     }
 
     /// A name for a datagram: of this socket's family, v4-mapped allowed on IPv6.

@@ -141,6 +141,8 @@ passed_on! {
     fn poll_locked(sk: &mut SockGuard<'_>) -> Events;
     fn backlog_rcv(sk: &mut SockGuard<'_>, skb: Skb);
     fn release_cb(sk: &mut SockGuard<'_>, bits: u32);
+    fn splice_eof(sk: SockRef<'_>);
+    fn bind(sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()>;
     fn hash(sk: &mut SockGuard<'_>) -> Result<()>;
     fn unhash(sk: &mut SockGuard<'_>);
     fn get_port(sk: &mut SockGuard<'_>, port: u16) -> Result<()>;

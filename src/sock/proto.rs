@@ -133,10 +133,20 @@ pub trait Proto: Send + Sync + 'static {
     /// Receives; returns the bytes copied (or the true length with MSG_TRUNC). Process context, not owned.
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
 
-    /// Sends `len` bytes that already sit in page fragments (sendfile, splice; `sendpage`). Default: copies through `sendmsg`.
+    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Default: through `sendmsg`.
     fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
         let slices = [std::io::IoSlice::new(bytes)];
         self.sendmsg(sk, &mut SendMsg::new(&slices, flags))
+    }
+
+    /// A sendfile or splice ended with its file, after bytes that were said to have more behind them (MSG_MORE): what waits for
+    /// that goes now. Process context, not owned. Default: nothing.
+    fn splice_eof(&self, sk: SockRef<'_>) {}
+
+    /// bind(2), for a protocol whose sockets are bound in another way than by address and port. Process context, owned.
+    /// Default: [`crate::inet::bind`].
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        crate::inet::bind(sk, addr)
     }
 
     /// Readiness now, as poll(2) would say. Process context, not owned. Default: owns the sock for `poll_locked`.

@@ -131,6 +131,9 @@ impl Proto for Tcp {
         recvmsg::recvmsg(sk, msg)
     }
 
+    fn splice_eof(&self, sk: SockRef<'_>) {
+        sendmsg::splice_eof(sk);
+    }
     fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         sendmsg::sendmsg_locked(sk, msg)
     }

@@ -41,6 +41,17 @@ pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
 
+/// What MSG_MORE held back goes (tcp_splice_eof).
+pub fn splice_eof(sk: SockRef<'_>) {
+    let mut g = sk.lock();
+    let Some(cx) = &mut Cx::new(&mut g) else { return };
+    if !cx.tp.write_queue.is_empty() {
+        let (mss, size_goal) = send_mss(cx, 0);
+        let nonagle = cx.tp.nonagle;
+        push(cx, 0, mss, nonagle, size_goal);
+    }
+}
+
 /// When a wait of this call ends: None for never, the present for MSG_DONTWAIT (sock_sndtimeo).
 struct Patience {
     left: Option<Duration>,

@@ -149,6 +149,10 @@ impl Proto for Udp {
         Ok(put_int(value, n))
     }
 
+    fn splice_eof(&self, sk: SockRef<'_>) {
+        output::splice_eof(sk);
+    }
+
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         output::sendmsg(sk, msg)
     }

@@ -68,6 +68,17 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     Ok(len)
 }
 
+/// What MSG_MORE held back goes, unless a cork does (udp_splice_eof). Nobody is there to be told of an error.
+pub(super) fn splice_eof(sk: SockRef<'_>) {
+    let mut g = sk.lock();
+    let Ok(me) = private(&mut g) else { return };
+    if !me.cork
+        && let Some(pending) = me.pending.take()
+    {
+        let _ = send(&mut g, pending);
+    }
+}
+
 fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>) -> Result<SocketAddr> {
     match name {
         Some(to) if to.port() == 0 => Err(Error::Inval),

@@ -300,6 +300,30 @@ fn a_cork_joins_writes_into_one_datagram() {
 }
 
 #[test]
+fn a_file_is_one_datagram_whether_it_ends_as_announced_or_sooner() {
+    let b = Bench::on_ip();
+    let c = bound(&b, "10.0.0.1:0");
+    c.connect(Some("10.0.0.9:9".parse().unwrap())).unwrap();
+    let payloads = || -> Vec<Vec<u8>> {
+        let payload =
+            |p: &Vec<u8>| UdpHeader::parse(Ipv4Header::parse(p).unwrap().payload()).unwrap().payload().to_vec();
+        b.wire.take().iter().map(payload).collect()
+    };
+    assert_eq!((c.sendpage(b"one ", libc::MSG_MORE), c.sendpage(b"two", 0)), (Ok(4), Ok(3)));
+    assert_eq!(payloads(), [b"one two"]);
+    c.splice_eof();
+    assert!(b.wire.take().is_empty(), "nothing waited");
+    assert_eq!(c.sendpage(b"short", libc::MSG_MORE), Ok(5));
+    assert!(b.wire.take().is_empty());
+    c.splice_eof();
+    assert_eq!(payloads(), [b"short"]);
+    c.setsockopt(SOL_UDP, UDP_CORK, &1i32.to_ne_bytes()).unwrap();
+    assert_eq!(c.sendpage(b"corked", libc::MSG_MORE), Ok(6));
+    c.splice_eof();
+    assert!(b.wire.take().is_empty(), "a cork holds");
+}
+
+#[test]
 fn udp_segment_cuts_on_the_wire_and_gro_shows_it_whole_on_loopback() {
     let b = Bench::on_ip();
     let c = bound(&b, "10.0.0.1:0");

@@ -528,6 +528,21 @@ impl Proto for Registration {
         unowned(sk, bytes.len(), |s| unsafe { f(s, bytes.as_ptr().cast(), bytes.len(), flags) } as i64)
     }
 
+    fn splice_eof(&self, sk: SockRef<'_>) {
+        let Some(f) = self.table.splice_eof else { return };
+        // SAFETY: see `init`.
+        if whole(sk).is_ok() && contain(|| unsafe { f(lend(sk.sock)) }).is_err() {
+            broken(sk.sock);
+        }
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        let Some(f) = self.table.bind else { return usersock::inet::bind(sk, addr) };
+        let at = usk_addr_t::from(addr);
+        // SAFETY: see `init`.
+        owned_status(sk, |o| unsafe { f(o, &at) })
+    }
+
     fn poll(&self, sk: SockRef<'_>) -> Events {
         let Some(f) = self.table.poll else { return self.poll_locked(&mut sk.lock()) };
         // SAFETY: see `init`.

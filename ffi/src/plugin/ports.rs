@@ -29,6 +29,22 @@ pub unsafe extern "C" fn usk_get_port(o: *mut usk_owned_t, port: u16) -> c_int {
     kernel(|| get_port(unsafe { guard(o) }?, port).map(|()| 0))
 }
 
+/// Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that does more. `addr`
+/// is of the sock's family. The port comes from get_port. -EINVAL: it is bound already; -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+/// # Safety
+/// `o` is owned; `addr` is readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_inet_bind(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (g, addr) = unsafe { (guard(o)?, obj(addr)?.to_socket_addr()?) };
+        if addr.is_ipv6() != (g.sock.family == libc::AF_INET6 as u16) {
+            return Err(Error::AfNoSupport);
+        }
+        usersock::inet::bind(g, addr).map(|()| 0)
+    })
+}
+
 pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
     let reg = parts(g)?.private.registration().clone();
     let port = reg.ports.get_port(g, port)?;

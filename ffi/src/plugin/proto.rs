@@ -105,7 +105,8 @@ pub struct usk_sysctl_t {
 }
 
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
-/// registered; strings and lists too.
+/// registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable is poll_locked; psock_update_sk_prot
+/// is update_proto; bind_add and compat_ioctl serve the kernel alone.
 ///
 /// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never sleeps.
 /// *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
@@ -255,6 +256,12 @@ pub struct usk_proto {
     pub recvmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize>,
     /// As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
     pub poll_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32>,
+    /// bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned. Null:
+    /// usk_inet_bind.
+    pub bind: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int>,
+    /// A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process context, not owned.
+    /// Null: nothing waits.
+    pub splice_eof: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t)>,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.

@@ -90,6 +90,28 @@ fn nagle_more_and_cork_gather_small_writes() {
 }
 
 #[test]
+fn what_more_held_back_goes_when_the_file_ends() {
+    let b = Bench::established();
+    let end = || super::splice_eof(SockRef { stack: &b.stack, sock: &b.sock });
+    b.send(&[1; 50], libc::MSG_MORE).unwrap();
+    assert_eq!(b.shapes(), []);
+    end();
+    assert_eq!(b.shapes(), [shape(0, 50, "P.")]);
+    // Nothing waits; and Nagle's rule and a cork hold as ever.
+    end();
+    b.send(&[2; 50], libc::MSG_MORE).unwrap();
+    end();
+    assert_eq!(b.shapes(), []);
+    b.ack(50);
+    b.with(|cx| cx.tp.nonagle |= nagle::CORK);
+    end();
+    assert_eq!(b.shapes(), []);
+    b.with(|cx| cx.tp.nonagle &= !nagle::CORK);
+    end();
+    assert_eq!(b.shapes(), [shape(50, 50, "P.")]);
+}
+
+#[test]
 fn msg_eor_closes_a_segment() {
     let b = Bench::established();
     b.with(|cx| cx.tp.nonagle = nagle::CORK);

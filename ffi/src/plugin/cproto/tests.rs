@@ -4,10 +4,13 @@ use super::*;
 use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_t, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
+use crate::plugin::owned::usk_addr_t;
+use crate::plugin::ports::usk_inet_bind;
 use crate::plugin::skb::{usk_skb_free, usk_skb_t};
 use crate::plugin::sock::usk_sock_t;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::io::{IoSlice, IoSliceMut};
+use std::sync::Mutex;
 use usersock::inet::Socket;
 use usersock::sock::layer::{Layer, Layered};
 
@@ -38,6 +41,24 @@ unsafe extern "C-unwind" fn poll_owned(_: *mut usk_owned_t) -> u32 {
     libc::POLLPRI as u32
 }
 
+/// What the operations of a file's bytes were given, on the sock with the highest protocol.
+static PAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+unsafe extern "C-unwind" fn page(_: *mut usk_sock_t, data: *const c_void, len: usize, flags: c_int) -> isize {
+    // SAFETY: the operation's bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
+    PAGES.lock().unwrap().push(format!("{} {}", String::from_utf8_lossy(bytes), flags & libc::MSG_MORE != 0));
+    len as isize
+}
+unsafe extern "C-unwind" fn page_end(_: *mut usk_sock_t) {
+    PAGES.lock().unwrap().push("end".to_owned());
+}
+/// To even ports only, as address and port otherwise.
+unsafe extern "C-unwind" fn bind_even(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int {
+    // SAFETY: the operation's arguments.
+    unsafe { if (*addr).port % 2 == 1 { -libc::EDOM } else { usk_inet_bind(o, addr) } }
+}
+
 fn table(name: &'static CStr, protocol: c_int) -> usk_proto {
     // SAFETY: all zero is the empty table.
     let mut t: usk_proto = unsafe { std::mem::zeroed() };
@@ -60,7 +81,11 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
     let mut owned = whole;
     (owned.name, owned.protocol) = (c"OWNED".as_ptr(), 252);
     (owned.sendmsg, owned.recvmsg, owned.poll) = (None, None, None);
-    [whole, bare, owned]
+    let mut paged = table(c"PAGED", 251);
+    paged.sendpage = Some(page);
+    paged.splice_eof = Some(page_end);
+    paged.bind = Some(bind_even);
+    [whole, bare, owned, paged]
         .iter()
         // SAFETY: the plug-in is valid, the tables are whole.
         .map(|t| unsafe { usk_proto_register(plugin, t, std::ptr::null_mut(), std::ptr::null_mut()) })
@@ -129,5 +154,39 @@ fn where_sendmsg_recvmsg_and_poll_are_null_the_sock_is_owned_for_the_others() {
         drop(s.sock().lock(stack));
         assert_eq!((send(&s, b"abcd"), recv(&s)), (Err(Error::Io), Err(Error::Io)));
         assert_eq!(send(&open(), b"abc"), Ok(3));
+    });
+}
+
+#[test]
+fn a_file_s_bytes_come_to_sendpage_and_its_end_to_splice_eof() {
+    with_plugin(|stack| {
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
+        assert_eq!(s.sendpage(b"all", 0), Ok(3));
+        assert_eq!(s.sendpage(b"part", libc::MSG_MORE), Ok(4));
+        s.splice_eof();
+        assert_eq!(*PAGES.lock().unwrap(), ["all false", "part true", "end"]);
+        // Null: sendmsg, and nothing.
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 252).unwrap();
+        assert_eq!(s.sendpage(b"abc", libc::MSG_MORE), Ok(3));
+        s.splice_eof();
+        // Broken: neither.
+        assert_eq!((s.sendpage(b"abcd", 0), s.sendpage(b"abc", 0)), (Err(Error::Io), Err(Error::Io)));
+        s.splice_eof();
+    });
+}
+
+#[test]
+fn bind_is_the_protocol_s_where_it_has_one() {
+    with_plugin(|stack| {
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
+        let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(s.bind(at(4001)), Err(Error::Dom));
+        assert_eq!((s.bind(at(4000)), s.local_addr()), (Ok(()), at(4000)));
+        assert_eq!(s.bind(at(4002)), Err(Error::Inval), "bound already");
+        let other = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
+        assert_eq!(
+            (other.bind(at(4000)), other.bind(([9, 9, 9, 9], 0).into())),
+            (Err(Error::AddrInUse), Err(Error::AddrNotAvail))
+        );
     });
 }

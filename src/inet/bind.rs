@@ -1,0 +1,76 @@
+//! bind(2): which address and port a socket has. Above: [`super::Socket::bind`], and protocols whose own `bind` ends here.
+//! Below: the protocol's `get_port`. Linux: inet_bind, __inet6_bind.
+
+use super::{CLOSE, unmap, unspecified};
+use crate::error::{Error, Result};
+use crate::ip;
+use crate::sock::{SockGuard, flag};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process context,
+/// owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of this stack),
+/// EADDRINUSE.
+pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+    let (sock, stack) = (g.sock, g.stack);
+    let local = unmap(addr);
+    if local.is_ipv4() && addr.is_ipv6() && g.common.flag(flag::V6ONLY) {
+        return Err(Error::Inval);
+    }
+    let mut ip = local.ip();
+    if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
+        return Err(Error::Inval);
+    }
+    if let SocketAddr::V6(v6) = addr
+        && (v6.ip().segments()[0] & 0xffc0) == 0xfe80
+    {
+        // A link-local address needs its link (RFC 4007 §6).
+        let scope = if v6.scope_id() != 0 { v6.scope_id() } else { g.common.bound_dev_if };
+        if scope == 0 {
+            return Err(Error::Inval);
+        }
+        if g.common.bound_dev_if != 0 && g.common.bound_dev_if != scope {
+            return Err(Error::Inval);
+        }
+        g.common.bound_dev_if = scope;
+    }
+    let nonlocal = g.common.flag(flag::FREEBIND)
+        || g.common.flag(flag::TRANSPARENT)
+        || match ip {
+            IpAddr::V4(_) => stack.sysctl.ip_nonlocal_bind(),
+            IpAddr::V6(_) => stack.sysctl.ip6_nonlocal_bind(),
+        };
+    let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if !ip.is_unspecified() && !nonlocal && !is_group && !ip::route::is_local(stack, ip) {
+        return Err(Error::AddrNotAvail);
+    }
+    if sock.state() != CLOSE || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16) {
+        return Err(Error::Inval);
+    }
+    if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {
+        // ::ffff:0.0.0.0 is any IPv4 address.
+        ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    }
+    let before = (g.common.rcv_saddr, g.common.saddr);
+    g.common.rcv_saddr = ip;
+    g.common.saddr = if is_group { unspecified(sock.family) } else { ip };
+    let proto = sock.proto();
+    // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
+    let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT);
+    if now
+        && sock.ty != libc::SOCK_RAW as u16
+        && let Err(e) = proto.get_port(g, local.port())
+    {
+        (g.common.rcv_saddr, g.common.saddr) = before;
+        return Err(e);
+    }
+    if !ip.is_unspecified() {
+        g.common.set_flag(flag::BINDADDR_LOCK, true);
+    }
+    if local.port() != 0 {
+        g.common.set_flag(flag::BINDPORT_LOCK, true);
+    }
+    g.common.daddr = unspecified(sock.family);
+    g.common.dport = 0;
+    g.common.dst = None;
+    Ok(())
+}
