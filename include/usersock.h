@@ -1319,7 +1319,7 @@ typedef struct usk_proto {
    */
   ptrdiff_t (*getsockopt)(struct usk_sock_t *sk, int level, int name, void *value, size_t len);
   /*
-   Options whose value hooks must not touch: 1 (bpf_bypass_getsockopt). Null: none.
+   Options that go past a layer, straight to getsockopt here: 1 (bpf_bypass_getsockopt). Null: none.
    */
   int (*bypass_getsockopt)(int level, int name);
   /*
@@ -1367,7 +1367,7 @@ typedef struct usk_proto {
    */
   int (*get_port)(struct usk_owned_t *o, uint16_t port);
   /*
-   Gives the port back. Owned. Null: usk_unhash.
+   Gives the port back, when the sock ends with one. Owned. Null: usk_unhash.
    */
   void (*put_port)(struct usk_owned_t *o);
   /*
@@ -1384,7 +1384,8 @@ typedef struct usk_proto {
    */
   void (*leave_memory_pressure)(struct usk_proto_t *proto);
   /*
-   Whether more may be queued for sending, beyond the send buffer's own limit; `priv_` is usk_private's. Owned. Null: yes.
+   Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by poll where poll and
+   poll_locked are null. Owned. Null: yes.
    */
   int (*stream_memory_free)(const void *priv_, int wake);
   /*
@@ -1401,7 +1402,8 @@ typedef struct usk_proto {
    */
   int (*sysctl_rmem)(struct usk_proto_t *proto, int *sizes);
   /*
-   Ends the socket from outside with a positive errno (diag_destroy). Process context, not owned. Null: EOPNOTSUPP.
+   Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report), tell the peer, leave the
+   sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
    */
   int (*diag_destroy)(struct usk_sock_t *sk, int err);
   /*
@@ -3505,6 +3507,12 @@ int usk_connect(int fd,
  As shutdown(2). Errors: EBADF, EINVAL, ENOTCONN, ENOTSOCK.
  */
 int usk_shutdown(int fd, int how);
+
+/*
+ Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset; the descriptor
+ stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+ */
+int usk_destroy(int fd);
 
 /*
  As close(2), for any descriptor.

@@ -5,6 +5,7 @@
 //! stderr.
 
 mod pipe;
+mod protocols;
 mod settings;
 
 use clap::error::ErrorKind;
@@ -98,6 +99,8 @@ struct Pipe {
 enum Command {
     /// Print settings of a stack as sysctl(8) does; with NAME=VALUE, set first
     Sysctl(settings::Args),
+    /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
+    Protocols(On),
     /// Say whether a configuration string is right, without opening its device
     #[command(name = "check-config")]
     CheckConfig {
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Sysctl(args) => settings::run(&args),
+        Command::Protocols(on) => protocols::run(&on),
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
@@ -154,7 +158,8 @@ fn check(text: &str) -> Result<(), Failure> {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? sysctl, check-config, connect or listen (usersock --help explains them)".into();
+        return "which command? sysctl, protocols, check-config, connect or listen (usersock --help explains them)"
+            .into();
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();

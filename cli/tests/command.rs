@@ -39,6 +39,16 @@ fn the_environment_names_the_stack_when_no_option_does() {
 }
 
 #[test]
+fn protocols_are_listed_with_what_makes_them() {
+    let all = stdout(&["protocols"]);
+    let tcp: Vec<&str> = all.lines().find(|l| l.starts_with("TCP ")).unwrap().split_whitespace().collect();
+    assert_eq!(tcp.len(), all.lines().next().unwrap().split_whitespace().count() + 1, "two families: {all}");
+    assert_eq!(tcp[9..], ["no", "ipv4/stream:6", "ipv6/stream:6"]);
+    assert!(tcp[1].parse::<usize>().unwrap() > 500 && tcp[7] != "0", "{all}");
+    assert!(["UDP", "PING", "RAW"].iter().all(|name| all.lines().any(|l| l.starts_with(name))), "{all}");
+}
+
+#[test]
 fn a_right_configuration_is_silent() {
     assert_eq!(stdout(&["check-config", "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"]), "");
 }

@@ -138,6 +138,13 @@ pub extern "C" fn usk_shutdown(fd: c_int, how: c_int) -> c_int {
     boundary(|| fdtable::socket(fd)?.shutdown(how).map(|()| 0))
 }
 
+/// Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset; the descriptor
+/// stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_destroy(fd: c_int) -> c_int {
+    boundary(|| fdtable::socket(fd)?.destroy().map(|()| 0))
+}
+
 /// As close(2), for any descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_close(fd: c_int) -> c_int {

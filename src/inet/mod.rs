@@ -358,6 +358,14 @@ impl Socket {
         self.sock.proto().poll(self.sk())
     }
 
+    /// Ends the socket from outside, whoever uses it: its calls answer ECONNABORTED, a peer gets a reset (ss -K, SOCK_DESTROY).
+    /// Errors: EOPNOTSUPP, and ENOENT where it has ended already.
+    pub fn destroy(&self) -> Result<()> {
+        self.whole()?;
+        let r = self.sock.proto().diag_destroy(self.sk(), Error::ConnAborted);
+        self.done(r)
+    }
+
     /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing.
     pub fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {

@@ -62,6 +62,18 @@ macro_rules! passed_on {
                 self.sendmsg(below, sk, &mut SendMsg::new(&[IoSlice::new(bytes)], flags))
             }
 
+            /// [`Proto::getsockopt`]; not asked for what bypasses layers ([`Proto::bypass_getsockopt`]). Default: the protocol's below.
+            fn getsockopt(
+                &self,
+                below: &dyn Proto,
+                sk: SockRef<'_>,
+                level: i32,
+                name: i32,
+                value: &mut [u8],
+            ) -> Result<usize> {
+                below.getsockopt(sk, level, name, value)
+            }
+
             /// [`Proto::contained`]. Default: yes, though the protocol below may say no.
             fn contained(&self, below: &dyn Proto) -> bool {
                 let _ = below;
@@ -103,6 +115,13 @@ macro_rules! passed_on {
                 self.layer.poll(&*self.below, sk)
             }
 
+            fn getsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+                if self.below.bypass_getsockopt(level, name) {
+                    return self.below.getsockopt(sk, level, name, value);
+                }
+                self.layer.getsockopt(&*self.below, sk, level, name, value)
+            }
+
             fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
                 self.layer.sendpage(&*self.below, sk, bytes, flags)
             }
@@ -133,7 +152,6 @@ passed_on! {
     fn ioctl(sk: SockRef<'_>, request: u64) -> Result<i32>;
     fn shutdown(sk: &mut SockGuard<'_>, how: u8);
     fn setsockopt(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()>;
-    fn getsockopt(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize>;
     fn bypass_getsockopt(level: i32, name: i32) -> bool;
     fn keepalive(sk: &mut SockGuard<'_>, on: bool);
     fn sendmsg_locked(sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize>;

@@ -119,7 +119,7 @@ pub trait Proto: Send + Sync + 'static {
         Err(Error::NoProtoOpt)
     }
 
-    /// Options whose result hooks must not touch (`bpf_bypass_getsockopt`). Default: none.
+    /// Options that go past a layer, straight to the protocol (`bpf_bypass_getsockopt`): what is asked on the data path. Default: none.
     fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
         false
     }
@@ -255,7 +255,8 @@ pub trait Proto: Send + Sync + 'static {
     fn no_autobind(&self) -> bool {
         false
     }
-    /// Kills the socket from outside with `err` (`diag_destroy`, SOCK_DESTROY). Not owned. Default: EOPNOTSUPP.
+    /// Ends the socket from outside with `err` (`diag_destroy`, SOCK_DESTROY): [`crate::inet::Socket::destroy`]. Not owned.
+    /// Default: EOPNOTSUPP.
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
         Err(Error::OpNotSupp)
     }
@@ -356,6 +357,53 @@ pub struct Registered {
     keys: Vec<(i32, i32, i32, bool)>,
     numbers: Vec<u8>,
     users: Arc<AtomicUsize>,
+}
+
+/// A protocol as listings show it. Linux: a line of /proc/net/protocols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Its name.
+    pub name: String,
+    /// What socket(2) makes it of: family, type, protocol.
+    pub keys: Vec<(i32, i32, i32)>,
+    /// Bytes of one sock.
+    pub obj_size: usize,
+    /// Socks that exist.
+    pub sockets: i64,
+    /// Memory charged, pages of 4096 bytes.
+    pub pages: i64,
+    /// Under memory pressure.
+    pub pressure: bool,
+    /// Bytes of header room.
+    pub max_header: usize,
+    /// Bytes of a time-wait record; 0: none.
+    pub timewait_size: usize,
+    /// Bytes of a request record; 0: none.
+    pub request_size: usize,
+    /// See [`Proto::slab_flags`].
+    pub slab_flags: u32,
+    /// From a shared object.
+    pub plugin: bool,
+}
+
+impl Listing {
+    fn of(name: &str, r: &Registered) -> Listing {
+        let mut keys: Vec<_> = r.keys.iter().map(|&(family, ty, protocol, _)| (family, ty, protocol)).collect();
+        keys.sort_unstable();
+        Listing {
+            name: name.to_owned(),
+            keys,
+            obj_size: r.proto.obj_size(),
+            sockets: r.accounts.sockets.load(Ordering::Relaxed),
+            pages: r.accounts.pages.load(Ordering::Relaxed),
+            pressure: r.accounts.pressure.load(Ordering::Relaxed),
+            max_header: r.proto.max_header(),
+            timewait_size: r.proto.timewait_size(),
+            request_size: r.proto.request_size(),
+            slab_flags: r.proto.slab_flags(),
+            plugin: r.proto.owner().is_some(),
+        }
+    }
 }
 
 /// One reference of a sock to its registered protocol: unregistering while any exists is EBUSY.
@@ -531,12 +579,11 @@ impl Registry {
         self.inner.read().by_name.get(name).map(|r| r.accounts.clone())
     }
 
-    /// Names with socket counts, sorted: /proc/net/protocols' first columns.
-    pub fn list(&self) -> Vec<(String, i64)> {
+    /// All protocols by name: what /proc/net/protocols shows.
+    pub fn list(&self) -> Vec<Listing> {
         let inner = self.inner.read();
-        let mut v: Vec<_> =
-            inner.by_name.iter().map(|(n, r)| (n.clone(), r.accounts.sockets.load(Ordering::Relaxed))).collect();
-        v.sort();
-        v
+        let mut all: Vec<Listing> = inner.by_name.iter().map(|(name, r)| Listing::of(name, r)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 }

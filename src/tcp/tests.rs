@@ -283,6 +283,21 @@ fn closing_with_unread_data_resets_the_peer() {
 }
 
 #[test]
+fn a_connection_ended_from_outside_is_reset_and_its_calls_say_aborted() {
+    let net = net();
+    let (l, c, s) = net.pair(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_eq!(c.destroy(), Ok(()));
+    net.run(Duration::from_millis(1));
+    let mut buf = [0; 8];
+    assert_eq!((recv(&c, &mut buf), recv(&c, &mut buf)), (Err(Error::ConnAborted), Ok(0)));
+    assert_eq!(recv(&s, &mut buf), Err(Error::ConnReset));
+    assert_eq!(net.mib(Mib::TcpOutRsts), 1);
+    // A listener takes its queue with it.
+    assert_eq!(l.destroy(), Ok(()));
+    assert_eq!(l.accept().err(), Some(Error::Inval));
+}
+
+#[test]
 fn a_listener_that_closes_resets_what_nobody_accepted() {
     let n = net();
     let (l, at) = n.listener(LO, 4);

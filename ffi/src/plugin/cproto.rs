@@ -340,6 +340,9 @@ fn whole(sk: SockRef<'_>) -> Result<()> {
 pub(super) fn finish(g: &mut SockGuard<'_>) {
     // Out of the tables, whether the protocol keeps its own or not.
     g.sock.proto().unhash(g);
+    if g.common.sport != 0 {
+        g.sock.proto().put_port(g);
+    }
     let _ = ports::unhash(g);
     let Ok(p) = parts(g) else { return };
     if std::mem::replace(&mut p.private.done, true) {
@@ -574,7 +577,11 @@ impl Proto for Registration {
         match self.table.poll_locked {
             // SAFETY: see `init`.
             Some(f) => owned(sk, |o| unsafe { f(o) }).map_or(ALL_EVENTS, Events),
-            None => datagram_poll(sk),
+            None => {
+                let events = datagram_poll(sk);
+                let full = events.intersects(Events::OUT) && !self.stream_memory_free(sk, false);
+                if full { Events(events.0 & !Events::OUT.0) } else { events }
+            }
         }
     }
 

@@ -192,7 +192,7 @@ pub struct usk_proto {
             len: usize,
         ) -> isize,
     >,
-    /// Options whose value hooks must not touch: 1 (bpf_bypass_getsockopt). Null: none.
+    /// Options that go past a layer, straight to getsockopt here: 1 (bpf_bypass_getsockopt). Null: none.
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
     /// SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
@@ -220,7 +220,7 @@ pub struct usk_proto {
     pub unhash: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
     /// bind(2) to a port, 0: any. Owned. Null: usk_get_port.
     pub get_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, port: u16) -> c_int>,
-    /// Gives the port back. Owned. Null: usk_unhash.
+    /// Gives the port back, when the sock ends with one. Owned. Null: usk_unhash.
     pub put_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
     /// Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null: EOPNOTSUPP.
     pub update_proto: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, restore: c_int) -> c_int>,
@@ -229,7 +229,8 @@ pub struct usk_proto {
     pub enter_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
     /// See enter_memory_pressure.
     pub leave_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
-    /// Whether more may be queued for sending, beyond the send buffer's own limit; `priv_` is usk_private's. Owned. Null: yes.
+    /// Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by poll where poll and
+    /// poll_locked are null. Owned. Null: yes.
     pub stream_memory_free: Option<unsafe extern "C-unwind" fn(priv_: *const c_void, wake: c_int) -> c_int>,
     /// Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second, refusal above
     /// the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
@@ -238,7 +239,8 @@ pub struct usk_proto {
     pub sysctl_wmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
     /// The same of receive buffers (sysctl_rmem).
     pub sysctl_rmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
-    /// Ends the socket from outside with a positive errno (diag_destroy). Process context, not owned. Null: EOPNOTSUPP.
+    /// Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report), tell the peer, leave the
+    /// sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
     pub diag_destroy: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, err: c_int) -> c_int>,
     /// A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it; or usk_drop.
     /// The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.

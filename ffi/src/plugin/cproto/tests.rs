@@ -5,9 +5,9 @@ use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_t, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
 use crate::plugin::owned::usk_addr_t;
-use crate::plugin::ports::usk_inet_bind;
+use crate::plugin::ports::{usk_inet_bind, usk_unhash};
 use crate::plugin::skb::{usk_skb_free, usk_skb_t};
-use crate::plugin::sock::usk_sock_t;
+use crate::plugin::sock::{usk_error_report, usk_sock_t};
 use std::ffi::{CStr, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;
@@ -59,6 +59,38 @@ unsafe extern "C-unwind" fn bind_even(o: *mut usk_owned_t, addr: *const usk_addr
     unsafe { if (*addr).port % 2 == 1 { -libc::EDOM } else { usk_inet_bind(o, addr) } }
 }
 
+/// Calls of the operations below, on the protocol ASKED.
+static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn asked(what: String) {
+    ASKED.lock().unwrap().push(what);
+}
+unsafe extern "C-unwind" fn no_room(_: *const c_void, wake: c_int) -> c_int {
+    asked(format!("stream_memory_free {wake}"));
+    0
+}
+unsafe extern "C-unwind" fn give_port_back(o: *mut usk_owned_t) {
+    asked("put_port".to_owned());
+    // SAFETY: owned.
+    unsafe { usk_unhash(o) };
+}
+unsafe extern "C-unwind" fn end_it(sk: *mut usk_sock_t, err: c_int) -> c_int {
+    asked(format!("diag_destroy {err}"));
+    // SAFETY: the operation's sock.
+    unsafe { usk_error_report(sk, err) }
+}
+unsafe extern "C-unwind" fn option(_: *mut usk_sock_t, _: c_int, name: c_int, to: *mut c_void, len: usize) -> isize {
+    if len == 0 {
+        return 0;
+    }
+    // SAFETY: writable for len bytes.
+    unsafe { to.cast::<u8>().write(name as u8) };
+    1
+}
+unsafe extern "C-unwind" fn goes_past(_: c_int, name: c_int) -> c_int {
+    (name == 7).into()
+}
+
 fn table(name: &'static CStr, protocol: c_int) -> usk_proto {
     // SAFETY: all zero is the empty table.
     let mut t: usk_proto = unsafe { std::mem::zeroed() };
@@ -85,7 +117,14 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
     paged.sendpage = Some(page);
     paged.splice_eof = Some(page_end);
     paged.bind = Some(bind_even);
-    [whole, bare, owned, paged]
+    let mut asked = table(c"ASKED", 250);
+    (asked.obj_size, asked.max_header, asked.timewait_size, asked.request_size) = (4096, 96, 40, 24);
+    asked.stream_memory_free = Some(no_room);
+    asked.put_port = Some(give_port_back);
+    asked.diag_destroy = Some(end_it);
+    asked.getsockopt = Some(option);
+    asked.bypass_getsockopt = Some(goes_past);
+    [whole, bare, owned, paged, asked]
         .iter()
         // SAFETY: the plug-in is valid, the tables are whole.
         .map(|t| unsafe { usk_proto_register(plugin, t, std::ptr::null_mut(), std::ptr::null_mut()) })
@@ -188,5 +227,61 @@ fn bind_is_the_protocol_s_where_it_has_one() {
             (other.bind(at(4000)), other.bind(([9, 9, 9, 9], 0).into())),
             (Err(Error::AddrInUse), Err(Error::AddrNotAvail))
         );
+    });
+}
+
+#[test]
+fn each_operation_is_asked_where_its_text_says() {
+    /// Answers all options itself.
+    struct Greedy;
+    impl Layer for Greedy {
+        fn getsockopt(&self, _: &dyn Proto, _: SockRef<'_>, _: i32, _: i32, value: &mut [u8]) -> Result<usize> {
+            value[0] = 99;
+            Ok(1)
+        }
+    }
+    let heard = || std::mem::take(&mut *ASKED.lock().unwrap());
+    with_plugin(|stack| {
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 250).unwrap();
+        assert!(!s.poll().intersects(Events::OUT), "the protocol says there is no room");
+        assert_eq!(heard(), ["stream_memory_free 0"]);
+        s.bind(([127, 0, 0, 1], 4100).into()).unwrap();
+        assert_eq!(s.destroy(), Ok(()));
+        assert_eq!((recv(&s), heard()), (Err(Error::XDev), vec![format!("diag_destroy {}", libc::ECONNABORTED)]));
+        assert_eq!(s.sock().take_error(), Err(Error::ConnAborted));
+        drop(s);
+        assert_eq!(heard(), ["put_port"]);
+        let unbound = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 250).unwrap();
+        drop(unbound);
+        assert!(heard().is_empty(), "it had no port");
+
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
+        assert_eq!(s.destroy(), Err(Error::OpNotSupp));
+
+        let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 250).unwrap();
+        let below = s.sock().proto().cloned();
+        let layered = Layered::new(Greedy, below);
+        let option = |name| {
+            let mut value = [0];
+            let sk = SockRef { stack, sock: s.sock() };
+            assert_eq!(layered.getsockopt(sk, 999, name, &mut value), Ok(1));
+            value[0]
+        };
+        assert_eq!((option(6), option(7)), (99, 7), "7 goes past the layer");
+    });
+}
+
+#[test]
+fn a_listing_shows_what_the_tables_say() {
+    with_plugin(|stack| {
+        let held = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 250).unwrap();
+        let all = stack.registry.list();
+        let line = |name: &str| all.iter().find(|l| l.name == name).unwrap();
+        let asked = line("ASKED");
+        assert_eq!((asked.sockets, &asked.keys[..]), (1, &[(libc::AF_INET, libc::SOCK_DGRAM, 250)][..]));
+        assert_eq!((asked.max_header, asked.timewait_size, asked.request_size), (96, 40, 24));
+        assert!(asked.obj_size >= 4096 + size_of::<Sock>() && !asked.plugin, "its code is this program's");
+        assert!(line("TCP").timewait_size > 0 && all.windows(2).all(|w| w[0].name < w[1].name));
+        drop(held);
     });
 }

@@ -1,0 +1,60 @@
+//! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's.
+
+use crate::{Failure, On};
+use std::io::{self, Write};
+use usersock::sock::proto::Listing;
+
+/// Prints a line for each, below a line that names the columns.
+pub fn run(on: &On) -> Result<(), Failure> {
+    let stack = on.stack()?;
+    let mut out = io::stdout().lock();
+    let mut lines = vec![line(&COLUMNS.map(str::to_owned))];
+    lines.extend(stack.registry.list().iter().map(|l| line(&cells(l))));
+    for text in lines {
+        match writeln!(out, "{text}") {
+            // The reader has seen enough, as head(1).
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            other => other.map_err(|e| Failure::Broken(format!("standard output: {e}")))?,
+        }
+    }
+    Ok(())
+}
+
+/// Bytes, but for `memory`: pages of 4096.
+const COLUMNS: [&str; 11] =
+    ["protocol", "size", "sockets", "memory", "press", "maxhdr", "slab", "timewait", "request", "module", "socket"];
+
+fn cells(l: &Listing) -> [String; 11] {
+    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+    [
+        l.name.clone(),
+        l.obj_size.to_string(),
+        l.sockets.to_string(),
+        l.pages.to_string(),
+        yes(l.pressure),
+        l.max_header.to_string(),
+        format!("{:#x}", l.slab_flags),
+        l.timewait_size.to_string(),
+        l.request_size.to_string(),
+        yes(l.plugin),
+        l.keys.iter().map(|&(family, ty, protocol)| socket(family, ty, protocol)).collect::<Vec<_>>().join(" "),
+    ]
+}
+
+/// As ipv4/stream:6.
+fn socket(family: i32, ty: i32, protocol: i32) -> String {
+    let family = if family == libc::AF_INET { "ipv4" } else { "ipv6" };
+    match ty {
+        libc::SOCK_STREAM => format!("{family}/stream:{protocol}"),
+        libc::SOCK_DGRAM => format!("{family}/dgram:{protocol}"),
+        libc::SOCK_RAW => format!("{family}/raw:{protocol}"),
+        libc::SOCK_SEQPACKET => format!("{family}/seqpacket:{protocol}"),
+        _ => format!("{family}/{ty}:{protocol}"),
+    }
+}
+
+fn line(cells: &[String; 11]) -> String {
+    let [name, numbers @ .., socket] = cells;
+    let middle: String = numbers.iter().map(|cell| format!(" {cell:>8}")).collect();
+    format!("{name:<10}{middle}  {socket}")
+}
