@@ -641,6 +641,15 @@ typedef struct usk_tcp_t {
    0; usk_tcp_break sets it.
    */
   uint32_t broken;
+  /*
+   RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of struct usk_sock_ops);
+   0: none does. Linux's NV asks for it.
+   */
+  uint32_t base_rtt_us;
+  /*
+   0.
+   */
+  uint32_t reserved;
 } usk_tcp_t;
 
 /*
@@ -1521,7 +1530,7 @@ typedef struct usk_sock_ops {
    */
   int (*needs_ecn)(struct usk_hook_t *h, void *user);
   /*
-   RTT of the path without queues, microseconds, for a congestion control that asks; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
+   RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
    */
   uint32_t (*base_rtt)(struct usk_hook_t *h, void *user);
   /*

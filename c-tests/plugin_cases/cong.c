@@ -441,6 +441,56 @@ static void control(void)
     unloaded(plugin);
 }
 
+/* ---- a hook that knows the path ---- */
+
+static uint32_t base_rtt_at_init, base_rtt_later;
+
+static uint32_t know_the_path(usk_hook_t *h, void *user)
+{
+    (void)h, (void)user;
+    return 700;
+}
+static void note_base_rtt(usk_tcp_t *tp, void *priv)
+{
+    (void)priv;
+    base_rtt_at_init = tp->base_rtt_us;
+}
+static void note_it_again(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample)
+{
+    (void)priv, (void)sample;
+    base_rtt_later = tp->base_rtt_us;
+}
+static int init_with_hook(usk_plugin_t *plugin)
+{
+    static const usk_sock_ops hooks = {
+        .version = USK_SOCK_OPS_VERSION, .size = sizeof hooks, .name = "path", .base_rtt = know_the_path,
+    };
+    int r = usk_cong_register(plugin, trying, &reg);
+    return r < 0 ? r : usk_sock_ops_register(plugin, &hooks, NULL, NULL);
+}
+
+static void base_rtt(void)
+{
+    usk_cong_ops ops = ops_of("asks");
+    ops.init = note_base_rtt;
+    ops.pkts_acked = note_it_again;
+    usk_plugin_t *plugin = attach(&ops);
+    struct pair p = pair_with("asks");
+    CHECK(transfer(&p, 1));
+    EQ(base_rtt_at_init, 0);
+    closed(&p);
+    unloaded(plugin);
+    trying = &ops;
+    plugin = usk_plugin_attach(stack, "path", init_with_hook);
+    CHECK(plugin != NULL);
+    p = pair_with("asks");
+    CHECK(transfer(&p, 1));
+    EQ(base_rtt_at_init, 700);
+    EQ(base_rtt_later, 700);
+    closed(&p);
+    unloaded(plugin);
+}
+
 static void hostile_tables(void)
 {
     usk_cong_ops ops;
@@ -489,6 +539,7 @@ int main(int argc, char **argv)
     control();
     numbers();
     children();
+    base_rtt();
     hostile_tables();
     usk_stack_free(stack);
     return done();

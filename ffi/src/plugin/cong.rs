@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::tcp::cong::{AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::sock_ops;
 use usersock::tcp::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::wire::seq::SeqNum;
 
@@ -251,6 +252,7 @@ struct Algo {
     /// A function unwound: the socket is broken, and Reno decides what little there is to decide.
     failed: bool,
     released: bool,
+    base_rtt_us: u32,
     /// The numbers as the last function left them.
     last: usk_tcp_t,
 }
@@ -278,6 +280,7 @@ impl CongOps for Entry {
             memory: vec![0; words].into_boxed_slice(),
             failed: false,
             released: false,
+            base_rtt_us: sock_ops::base_rtt(cx).map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
             last: usk_tcp_t::default(),
         };
         if let Some(f) = self.0.table.init {
@@ -298,7 +301,7 @@ impl Algo {
         if self.failed {
             return None;
         }
-        self.last = usk_tcp_t::of(cx);
+        self.last = usk_tcp_t { base_rtt_us: self.base_rtt_us, ..usk_tcp_t::of(cx) };
         let p = self.memory();
         let tp = &raw mut self.last;
         // The sock is owned: a call of the POSIX-shaped interface on it is told so, instead of waiting for itself.

@@ -95,6 +95,11 @@ pub struct usk_tcp_t {
     pub ecn_ok: u32,
     /// 0; usk_tcp_break sets it.
     pub broken: u32,
+    /// RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of struct usk_sock_ops);
+    /// 0: none does. Linux's NV asks for it.
+    pub base_rtt_us: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 impl usk_tcp_t {
@@ -139,6 +144,8 @@ impl usk_tcp_t {
             lsndtime: tp.lsndtime_ms,
             ecn_ok: (tp.ecn_flags & ecn::OK != 0).into(),
             broken: 0,
+            base_rtt_us: 0,
+            reserved: 0,
         }
     }
 

@@ -110,7 +110,7 @@ pub struct usk_sock_ops {
     pub rwnd_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
     pub needs_ecn: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> c_int>,
-    /// RTT of the path without queues, microseconds, for a congestion control that asks; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
+    /// RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
     pub base_rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
     pub tcp_connect: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
