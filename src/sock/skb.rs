@@ -330,11 +330,11 @@ impl SkbInner {
         }
     }
 
-    /// One that was kept, as new: all but the head's bytes, which are written before they are read, and the room that the fragments
-    /// had.
+    /// One that was kept, as new but for the room that the fragments had. The head is zeroed, too: what `unpull` finds there must be
+    /// of this packet.
     fn renewed(mut kept: Box<SkbInner>) -> Box<SkbInner> {
         let SkbInner {
-            head: _,
+            head,
             head_start,
             head_end,
             frags: _,
@@ -357,6 +357,7 @@ impl SkbInner {
             owner: _,
             saved_header: _,
         } = &mut *kept;
+        *head = [0; HEAD];
         (*head_start, *head_end) = (HEAD as u16, HEAD as u16);
         (*len, *truesize, *ifindex, *l3, *link_multicast) = (0, SKB_OVERHEAD, 0, L3::V4, false);
         (*csum, *gso_size, *gso_type, *rx_segs, *nh_len) = (Csum::None, 0, GsoType::None, 1, 0);
@@ -661,6 +662,19 @@ mod tests {
         assert!(s.pull(28));
         assert_eq!(s.to_vec(), bytes(100));
         assert!(!s.pull(101));
+    }
+
+    #[test]
+    fn a_packet_used_again_knows_nothing_of_the_one_before() {
+        let mut s = Skb::from_slice(&bytes(100));
+        s.push(HEAD).unwrap().fill(7);
+        (s.ifindex, s.gso_size, s.tcp.seq, s.cb[5]) = (3, 1448, SeqNum(9), 1);
+        let address: *const SkbInner = &*s;
+        drop(s);
+        let mut s = Skb::new();
+        assert!(std::ptr::eq(address, &*s), "it is the same");
+        assert_eq!(format!("{:?}", *s), format!("{:?}", SkbInner::empty()));
+        assert!(s.unpull(HEAD) && s.linear().iter().all(|b| *b == 0));
     }
 
     #[test]
