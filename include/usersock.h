@@ -1578,7 +1578,7 @@ typedef struct usk_sock_ops {
   void (*parse_hdr_opt)(struct usk_hook_t *h, const void *options, size_t len, void *user);
   /*
    How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked without a segment,
-   to know how much data fits: what is answered then must be no less than what data segments get. With USK_CB_WRITE_HDR_OPT.
+   to know how much data fits: a full data segment has room for what is answered then, and no more. With USK_CB_WRITE_HDR_OPT.
    */
   int (*hdr_opt_len)(struct usk_hook_t *h, const struct usk_hdr_seg_t *seg, void *user);
   /*
@@ -1696,6 +1696,12 @@ typedef struct usk_ulp_ops {
    operation of the layer sleeps. Process context, owned. Null: it may always go.
    */
   int (*may_remove)(struct usk_owned_t *o, void *data);
+  /*
+   The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect, an attempt that
+   failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for the next one. 0, and TCP's
+   disconnect follows, or a negative errno, which refuses. Process context, owned. Null: nothing to forget.
+   */
+  int (*disconnect)(struct usk_owned_t *o, void *data);
 } usk_ulp_ops;
 
 #ifdef __cplusplus

@@ -403,6 +403,98 @@ static void removal(usk_plugin_t *plugin)
     OK(usk_ulp_remove(l));
 }
 
+/* ---- ends ---- */
+
+static void to_unspec(int fd)
+{
+    struct sockaddr none = { .sa_family = AF_UNSPEC };
+    OK(usk_connect(fd, &none, sizeof none));
+    so_error(fd); /* its own reset */
+}
+
+static void talk(int fd[2])
+{
+    send_all(fd[0], "one way", 7);
+    EXPECT(fd[1], "one way");
+    send_all(fd[1], "and the other", 13);
+    EXPECT(fd[0], "and the other");
+    close_pair(fd);
+}
+
+static void ends(void)
+{
+    int fd[2];
+    char c;
+    /* After the program's own end nothing is taken, not even nothing. */
+    pair(fd);
+    OK(install(fd[0]));
+    EQ(usk_send(fd[0], "", 0, 0), 0);
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+    ERR(usk_send(fd[0], "", 0, MSG_NOSIGNAL), EPIPE);
+    EQ(stats(fd[0]).held_out, 0);
+    EXPECT_EOF(fd[1]);
+    close_pair(fd);
+    /* A reset is told by the first call after it: to a sender with and without a record under way, and to a reader inside one. */
+    for (int full = 0; full < 2; full++) {
+        pair(fd);
+        OK(install(fd[0]));
+        if (full) {
+            OK(set_int(fd[0], SOL_SOCKET, SO_SNDBUF, 4096));
+            stuff(fd[0]);
+        } else {
+            send_all(fd[0], "unread", 6);
+            EQ(await(fd[1], POLLIN), POLLIN);
+        }
+        OK(usk_close(fd[1]));
+        EQ(await(fd[0], POLLHUP) & (POLLERR | POLLHUP), POLLERR | POLLHUP);
+        ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), ECONNRESET);
+        ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+        OK(usk_close(fd[0]));
+    }
+    pair(fd);
+    OK(install(fd[0]));
+    uint8_t r[64];
+    size_t n = record(r, 0, "cut short");
+    send_all(fd[1], r, n - 3);
+    await_held(fd[0], n - 3);
+    send_all(fd[0], "unread", 6);
+    EQ(await(fd[1], POLLIN), POLLIN);
+    OK(usk_close(fd[1]));
+    ERR(usk_recv(fd[0], &c, 1, 0), ECONNRESET);
+    ERR(usk_recv(fd[0], &c, 1, 0), EBADMSG);
+    OK(usk_close(fd[0]));
+    /* A socket that begins anew keeps the layer, and nothing of the old connection. */
+    struct addr a = sock_name(l);
+    pair(fd);
+    OK(install(fd[0]));
+    OK(install(fd[1]));
+    send_all(fd[0], "number 0", 8);
+    EXPECT(fd[1], "number 0");
+    OK(usk_ulp_remove(fd[1]));
+    send_all(fd[1], r, n - 3);
+    await_held(fd[0], n - 3);
+    OK(set_int(fd[0], SOL_SOCKET, SO_SNDBUF, 4096));
+    stuff(fd[0]);
+    set_nonblock(fd[0], false);
+    to_unspec(fd[0]);
+    EQ(stats(fd[0]).held_out + stats(fd[0]).held_in, 0);
+    OK(usk_close(fd[1]));
+    OK(usk_connect(fd[0], &a.sa, a.len));
+    fd[1] = (int)OK(usk_accept(l, NULL, NULL));
+    OK(install(fd[1]));
+    talk(fd);
+    /* So does one that listened. */
+    fd[0] = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    OK(usk_listen(fd[0], 1));
+    OK(install(fd[0]));
+    OK(usk_shutdown(fd[0], SHUT_RD));
+    OK(usk_connect(fd[0], &a.sa, a.len));
+    fd[1] = (int)OK(usk_accept(l, NULL, NULL));
+    OK(install(fd[1]));
+    talk(fd);
+}
+
 int main(int argc, char **argv)
 {
     begin("rec_ulp");
@@ -427,6 +519,7 @@ int main(int argc, char **argv)
     pieces();
     corruption();
     no_room();
+    ends();
     removal(plugin);
     OK(usk_close(l));
     unloaded(plugin);

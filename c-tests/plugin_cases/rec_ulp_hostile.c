@@ -159,6 +159,11 @@ static int wild_remove(usk_owned_t *o, void *data)
     (void)o, (void)data;
     return wild_int;
 }
+static int wild_disconnect(usk_owned_t *o, void *data)
+{
+    (void)o, (void)data;
+    return wild_int;
+}
 static void lock_again(usk_sock_t *sk, int flags)
 {
     (void)flags;
@@ -216,6 +221,15 @@ static void use_ioctl(int fd)
     int v;
     ERR(usk_ioctl(fd, SIOCINQ, &v), EIO);
 }
+static int to_unspec(int fd)
+{
+    struct sockaddr none = { .sa_family = AF_UNSPEC };
+    return usk_connect(fd, &none, sizeof none);
+}
+static void use_disconnect(int fd)
+{
+    ERR(to_unspec(fd), EIO);
+}
 static void use_remove(int fd)
 {
     ERR(usk_ulp_remove(fd), EIO);
@@ -243,6 +257,8 @@ static void words(void)
         broken(&t, use_ioctl, 0);
         t = good(), t.may_remove = wild_remove;
         broken(&t, use_remove, 0);
+        t = good(), t.disconnect = wild_disconnect;
+        broken(&t, use_disconnect, 0);
         t = good(), t.init = wild_init;
         broken(&t, NULL, EIO);
     }
@@ -262,6 +278,20 @@ static void words(void)
     EXPECT(fd[1], "plain");
     close_pair(fd);
     unloaded(p);
+    /* As does one that will not let go of its connection. */
+    t = good(), t.disconnect = wild_disconnect;
+    p = attach(&t);
+    CHECK(p != NULL);
+    pair(fd);
+    OK(install(fd[0]));
+    ERR(to_unspec(fd[0]), ENOMEM);
+    send_all(fd[0], "still", 5);
+    EXPECT(fd[1], "still");
+    wild_int = 0;
+    OK(to_unspec(fd[0]));
+    close_pair(fd);
+    unloaded(p);
+    before = released;
     /* Left locked: released, broken, and closed all the same. */
     t = good(), t.close = lock_again;
     p = attach(&t);

@@ -135,28 +135,33 @@ static ssize_t rec_sendmsg(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
     ssize_t done = 0;
     if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR))
         return -EOPNOTSUPP; /* urgent bytes have no place in a record */
-    if (!r->out)
+    if (!r->out || usk_sendmsg_len(msg) == 0) /* no bytes make no record, but TCP says whether there is a connection */
         return usk_below_sendmsg(o, msg);
     if (r->stats.bad)
         return -EBADMSG;
     uint64_t until = usk_sndtimeo(o, flags & MSG_DONTWAIT);
     for (;;) {
         size_t left = usk_sendmsg_len(msg);
-        int e = flush(o, r, left ? MSG_MORE : flags & MSG_MORE);
-        if (left == 0) { /* what TCP has no room for is ours to finish; a failure is the next call's */
+        int e = flush(o, r, left ? MSG_MORE : flags & (MSG_MORE | MSG_EOR));
+        if (e && e != -EAGAIN) {
+            if (done && r->out_at == 0) { /* of the last record TCP took nothing: it was never sent */
+                done -= r->out_len - REC_HEADER;
+                r->out_len = 0;
+                r->out_number--;
+            }
             if (done)
                 put_back(o, e);
-            return e == 0 || e == -EAGAIN || done ? done : e;
+            return done ? done : e;
         }
-        if (e == -EAGAIN)
-            e = usk_wait(o, POLLOUT, until);
-        else if (e == 0) {
+        if (left == 0)
+            return done; /* what TCP has no room for is ours to finish */
+        if (e == 0) {
             size_t n = left < r->max ? left : r->max;
             encode(r, msg, n);
             done += n;
-        }
-        if (e)
+        } else if ((e = usk_wait(o, POLLOUT, until)) != 0) {
             return done ? done : e;
+        }
     }
 }
 
@@ -294,32 +299,44 @@ static void rec_backlog_rcv(usk_owned_t *o, void *data, usk_skb_t *skb)
 
 /* ---- ends ---- */
 
-static int start(usk_owned_t *o, struct rec *r)
+static int start(struct rec *r, uint32_t max)
 {
-    int state = usk_sock_state(usk_owned_sock(o));
-    r->max = REC_MAX_PAYLOAD;
-    if (state == LISTENING)
-        return 0; /* for its children */
-    r->out = malloc(REC_HEADER + REC_MAX_PAYLOAD);
-    r->in = malloc(REC_HEADER + REC_MAX_PAYLOAD);
-    if (r->out && r->in)
-        return 0;
-    free(r->out);
-    free(r->in);
-    return -ENOMEM;
+    uint8_t *out = malloc(REC_HEADER + REC_MAX_PAYLOAD), *in = malloc(REC_HEADER + REC_MAX_PAYLOAD);
+    if (!out || !in) {
+        free(out);
+        free(in);
+        return -ENOMEM;
+    }
+    *r = (struct rec) { .out = out, .in = in, .max = max };
+    return 0;
 }
 
 static int rec_init(usk_owned_t *o, void *data)
 {
+    struct rec *r = data;
     int state = usk_sock_state(usk_owned_sock(o));
-    return state == ESTABLISHED || state == CLOSE_WAIT || state == LISTENING ? start(o, data) : -ENOTCONN;
+    if (state == ESTABLISHED || state == CLOSE_WAIT)
+        return start(r, REC_MAX_PAYLOAD);
+    r->max = REC_MAX_PAYLOAD;
+    return state == LISTENING ? 0 : -ENOTCONN; /* of a listener it is for the children */
 }
 
 static int rec_clone(usk_owned_t *child, void *data, const void *parent)
 {
-    struct rec *r = data;
-    int e = start(child, r);
-    r->max = ((const struct rec *)parent)->max;
+    (void)child;
+    return start(data, ((const struct rec *)parent)->max);
+}
+
+/* What is held belongs to no connection any more; the next one's records begin with number 0. */
+static int rec_disconnect(usk_owned_t *o, void *data)
+{
+    (void)o;
+    struct rec old = *(struct rec *)data;
+    int e = start(data, old.max);
+    if (e == 0) {
+        free(old.out);
+        free(old.in);
+    }
     return e;
 }
 
@@ -459,6 +476,7 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .ioctl = rec_ioctl,
         .backlog_rcv = rec_backlog_rcv,
         .may_remove = rec_may_remove,
+        .disconnect = rec_disconnect,
     };
     crc_init();
     return usk_ulp_register(plugin, &rec, NULL, NULL);

@@ -58,9 +58,9 @@ impl Socket {
         let proto = self.sock.proto();
         let mut g = self.sock.lock(&self.stack);
         let Some(addr) = addr else {
-            let r = proto.disconnect(&mut g);
+            proto.disconnect(&mut g)?;
             *self.state.lock() = SocketState::Unconnected;
-            return r;
+            return Ok(());
         };
         let state = *self.state.lock();
         let pending = match state {

@@ -127,13 +127,16 @@ macro_rules! passed_on {
             }
 
             fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
-                if !Arc::ptr_eq(other, &self.below) {
-                    return Err(Error::Inval);
+                // `other` is this layer itself when one above it comes or goes: then only what is below has a say.
+                if !std::ptr::addr_eq(Arc::as_ptr(other), self) {
+                    if !Arc::ptr_eq(other, &self.below) {
+                        return Err(Error::Inval);
+                    }
+                    if restore {
+                        self.layer.may_remove(&*self.below, sk)?;
+                    }
                 }
-                if restore {
-                    self.layer.may_remove(&*self.below, sk)?;
-                }
-                self.below.update_proto(sk, other, restore)
+                self.below.update_proto(sk, &self.below, restore)
             }
         }
     };

@@ -158,8 +158,10 @@ fn begin(
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
     cx.tp.cold.get_or_insert_default().ulp = Some(UlpState { ops: ops.clone(), hold, data: None, below: None });
     let r = f(&*ops, sk);
+    // If it slept, it may have been removed, and another put in its place.
     if r.is_err()
         && let Some(cx) = Cx::new(sk)
+        && of(cx.tp).is_some_and(|u| Arc::ptr_eq(&u.ops, &ops))
         && let Some(u) = take(cx.tp)
         && let Some(below) = u.below
     {

@@ -33,6 +33,9 @@ use usersock::stack::Stack;
 use usersock::tcp::tcb::Cx;
 use usersock::tcp::ulp::{self, NAME_MAX, Ulp};
 
+#[cfg(test)]
+mod tests;
+
 /// A registered upper-layer protocol of one stack, for usk_ulp_unregister. Valid until then.
 #[allow(non_camel_case_types)]
 pub struct usk_ulp_t {
@@ -125,13 +128,18 @@ pub struct usk_ulp_ops {
     /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and EBUSY, while an
     /// operation of the layer sleeps. Process context, owned. Null: it may always go.
     pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+    /// The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect, an attempt that
+    /// failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for the next one. 0, and TCP's
+    /// disconnect follows, or a negative errno, which refuses. Process context, owned. Null: nothing to forget.
+    pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_ulp_ops {
     const NAME: &'static str = "struct usk_ulp_ops";
     const VERSION: u32 = USK_ULP_VERSION;
-    const FIRST_SIZE: usize = size_of::<usk_ulp_ops>();
+    // `disconnect` came later.
+    const FIRST_SIZE: usize = std::mem::offset_of!(usk_ulp_ops, disconnect);
 }
 
 /// A registered protocol.
@@ -221,12 +229,13 @@ impl Running {
         conn.running.fetch_add(1, Ordering::Relaxed);
         Running(conn.clone())
     }
-    /// None: the protocol has gone from the connection, and what is below does the work.
-    fn of(g: &mut SockGuard<'_>) -> Option<Running> {
-        ulp::data_mut::<Arc<Conn>>(g).map(|c| Running::begin(c))
+    /// None: the protocol has gone from the connection, and what is below does the work. Another may have come since the call
+    /// began: its memory is not for functions of this one.
+    fn of(g: &mut SockGuard<'_>, reg: &Arc<Registration>) -> Option<Running> {
+        ulp::data_mut::<Arc<Conn>>(g).filter(|c| Arc::ptr_eq(&c.reg, reg)).map(|c| Running::begin(c))
     }
-    fn of_sock(sk: SockRef<'_>) -> Option<Running> {
-        Running::of(&mut sk.lock())
+    fn of_sock(sk: SockRef<'_>, reg: &Arc<Registration>) -> Option<Running> {
+        Running::of(&mut sk.lock(), reg)
     }
     fn data(&self) -> *mut c_void {
         self.0.data()
@@ -244,6 +253,8 @@ impl Registration {
     fn begin(&self, sk: &mut SockGuard<'_>, first: impl FnOnce(*mut usk_owned_t, *mut c_void) -> c_int) -> Result<()> {
         let reg = self.counted();
         let conn = Conn::new(reg.clone());
+        // Nobody takes it away while it begins.
+        let _run = Running::begin(&conn);
         ulp::set_data(sk, Box::new(conn.clone()))?;
         ulp::set_layer(sk, Over(reg))?;
         owned_status(sk, |o| first(o, conn.data()))?;
@@ -281,7 +292,7 @@ struct Over(Arc<Registration>);
 impl Layer for Over {
     fn sendmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let Some(f) = self.0.table.sendmsg else { return below.sendmsg_locked(g, msg) };
-        let Some(run) = Running::of(g) else { return below.sendmsg_locked(g, msg) };
+        let Some(run) = Running::of(g, &self.0) else { return below.sendmsg_locked(g, msg) };
         let max = msg.remaining();
         // SAFETY: see `Registration::init`.
         let r = owned(g, |o| unsafe { f(o, run.data(), lend_send(msg)) })?;
@@ -290,7 +301,7 @@ impl Layer for Over {
 
     fn recvmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.0.table.recvmsg else { return below.recvmsg_locked(g, msg) };
-        let Some(run) = Running::of(g) else { return below.recvmsg_locked(g, msg) };
+        let Some(run) = Running::of(g, &self.0) else { return below.recvmsg_locked(g, msg) };
         // SAFETY: see `Registration::init`.
         let r = owned(g, |o| unsafe { f(o, run.data(), lend_recv(msg)) })?;
         checked(g.sock, r as i64, received(msg))
@@ -298,14 +309,14 @@ impl Layer for Over {
 
     fn poll_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>) -> Events {
         let Some(f) = self.0.table.poll else { return below.poll_locked(g) };
-        let Some(run) = Running::of(g) else { return below.poll_locked(g) };
+        let Some(run) = Running::of(g, &self.0) else { return below.poll_locked(g) };
         // SAFETY: see `Registration::init`.
         owned(g, |o| unsafe { f(o, run.data()) }).map_or(ALL_EVENTS, Events)
     }
 
     fn close(&self, below: &dyn Proto, sk: SockRef<'_>, flags: i32) {
         if let Some(f) = self.0.table.close
-            && let Some(_run) = Running::of_sock(sk)
+            && let Some(_run) = Running::of_sock(sk, &self.0)
         {
             // A failure has broken the sock, which is all there is to say.
             // SAFETY: see `Registration::init`.
@@ -318,9 +329,20 @@ impl Layer for Over {
         below.close(sk, flags);
     }
 
+    fn disconnect(&self, below: &dyn Proto, g: &mut SockGuard<'_>) -> Result<()> {
+        if let Some(f) = self.0.table.disconnect
+            && !g.sock.is_broken()
+            && let Some(run) = Running::of(g, &self.0)
+        {
+            // SAFETY: see `Registration::init`.
+            owned_status(g, |o| unsafe { f(o, run.data()) })?;
+        }
+        below.disconnect(g)
+    }
+
     fn shutdown(&self, below: &dyn Proto, g: &mut SockGuard<'_>, how: u8) {
         if let Some(f) = self.0.table.shutdown
-            && let Some(run) = Running::of(g)
+            && let Some(run) = Running::of(g, &self.0)
         {
             // A failure has broken the sock.
             // SAFETY: see `Registration::init`.
@@ -331,14 +353,14 @@ impl Layer for Over {
 
     fn setsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
         let Some(f) = self.0.table.setsockopt else { return below.setsockopt(sk, level, name, value) };
-        let Some(_run) = Running::of_sock(sk) else { return below.setsockopt(sk, level, name, value) };
+        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.setsockopt(sk, level, name, value) };
         // SAFETY: see `Registration::init`.
         unowned(sk, 0, |s| unsafe { f(s, level, name, value.as_ptr().cast(), value.len()) }.into()).map(drop)
     }
 
     fn getsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         let Some(f) = self.0.table.getsockopt else { return below.getsockopt(sk, level, name, value) };
-        let Some(_run) = Running::of_sock(sk) else { return below.getsockopt(sk, level, name, value) };
+        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.getsockopt(sk, level, name, value) };
         let len = value.len();
         // SAFETY: see `Registration::init`.
         unowned(sk, len, |s| unsafe { f(s, level, name, value.as_mut_ptr().cast(), len) } as i64)
@@ -346,7 +368,7 @@ impl Layer for Over {
 
     fn ioctl(&self, below: &dyn Proto, sk: SockRef<'_>, request: u64) -> Result<i32> {
         let Some(f) = self.0.table.ioctl else { return below.ioctl(sk, request) };
-        let Some(_run) = Running::of_sock(sk) else { return below.ioctl(sk, request) };
+        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.ioctl(sk, request) };
         let mut value = 0;
         // SAFETY: see `Registration::init`.
         unowned(sk, 0, |s| unsafe { f(s, request, &mut value) }.into())?;
@@ -357,7 +379,7 @@ impl Layer for Over {
         let Some(f) = self.0.table.backlog_rcv.filter(|_| !g.sock.is_broken()) else {
             return below.backlog_rcv(g, skb);
         };
-        let Some(run) = Running::of(g) else { return below.backlog_rcv(g, skb) };
+        let Some(run) = Running::of(g, &self.0) else { return below.backlog_rcv(g, skb) };
         // A failure has broken the sock; the packet was the function's.
         // SAFETY: see `Registration::init`.
         let _ = owned(g, |o| unsafe { f(o, run.data(), skb::give(skb)) });
@@ -366,7 +388,7 @@ impl Layer for Over {
     fn release_cb(&self, below: &dyn Proto, g: &mut SockGuard<'_>, bits: u32) {
         below.release_cb(g, bits);
         if let Some(f) = self.0.table.release_cb
-            && let Some(run) = Running::of(g)
+            && let Some(run) = Running::of(g, &self.0)
         {
             // A failure has broken the sock.
             // SAFETY: see `Registration::init`.
@@ -375,7 +397,7 @@ impl Layer for Over {
     }
 
     fn may_remove(&self, _: &dyn Proto, g: &mut SockGuard<'_>) -> Result<()> {
-        let Some(run) = Running::of(g) else { return Ok(()) };
+        let Some(run) = Running::of(g, &self.0) else { return Ok(()) };
         if run.0.running.load(Ordering::Relaxed) > 1 {
             return Err(Error::Busy);
         }

@@ -410,3 +410,30 @@ fn children_are_without_unless_the_protocol_clones_itself() {
     n.run();
     assert_eq!(n.released(), 2);
 }
+
+/// All of it is what lies below.
+struct Thin;
+impl Layer for Thin {}
+
+#[test]
+fn layers_lie_on_layers_and_go_from_the_top() {
+    let n = net(false);
+    let tcp = n.client.sock().proto().cloned();
+    let thin: Arc<dyn Proto> = Arc::new(Layered::new(Thin, tcp.clone()));
+    n.client.sock().lock(n.client.stack()).replace_proto(thin.clone()).unwrap();
+    install(&n.client).unwrap();
+    install(&n.server).unwrap();
+    send(&n.client, b"through two").unwrap();
+    assert_eq!(recv(&n.server, 0).unwrap(), b"through two");
+    // The lower one cannot go while the other lies on it, nor can a layer come that is made for what is not uppermost.
+    let mut g = n.client.sock().lock(n.client.stack());
+    assert_eq!(g.restore_proto(tcp.clone()), Err(Error::Inval));
+    assert_eq!(g.replace_proto(Arc::new(Layered::new(Thin, tcp.clone()))), Err(Error::Inval));
+    drop(g);
+    n.client.remove_ulp().unwrap();
+    n.server.remove_ulp().unwrap();
+    assert!(Arc::ptr_eq(&n.client.sock().proto().cloned(), &thin));
+    n.client.sock().lock(n.client.stack()).restore_proto(tcp).unwrap();
+    send(&n.client, b"plain").unwrap();
+    assert_eq!(recv(&n.server, 0).unwrap(), b"plain");
+}
