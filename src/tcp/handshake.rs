@@ -21,7 +21,7 @@ use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::seq::{SeqNum, WindowShift};
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -194,11 +194,12 @@ fn init_rwin(cx: &mut Cx<'_>, dst: &ip::Dst, ends: Ends, ts: bool, wscale_ok: bo
     }
     let initrwnd = match sock_ops::rwnd_init(cx, Some(ends)) {
         0 => dst.initrwnd,
-        n => n,
+        n => {
+            // A hook may promise more than the buffer holds; a route may not.
+            full = full.max(n.saturating_mul(mss).min(i32::MAX as u32) as i32);
+            n
+        }
     };
-    if initrwnd != 0 {
-        full = full.max(initrwnd.saturating_mul(mss).min(i32::MAX as u32) as i32);
-    }
     let mss = mss.saturating_sub(if ts { 12 } else { 0 });
     window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, initrwnd)
 }
@@ -282,7 +283,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     };
     if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.syn_options.clone().unwrap_or_default();
-        let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: 0 };
+        let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
         if let Some(more) = sock_ops::write_synack_options(cx, ends, &buf[..n], &seg) {
             let end = n + more.bytes().len();
             buf[n..end].copy_from_slice(more.bytes());

@@ -476,7 +476,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             // An acknowledgement far in the past is a sign of forgery: judged before the data is taken (RFC 5961 §5.2).
             || seg.ack_seq.before(cx.tp.snd_una)
             || cx.tp.pred_flags == 0
-            || cx.tp.sock_ops_flags & sock_ops::cb::PARSE_ALL_HDR_OPT != 0
+            || sock_ops::wants_options(cx, o.saw_unknown)
         {
             break 'predicted;
         }

@@ -31,6 +31,12 @@ pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
     (mss - (i64::from(cx.tp.tcp_header_len) - HEADER_LEN as i64)).max(1) as u32
 }
 
+/// Most bytes of one packet's TCP header and payload: what the path's MTU and the peer's MSS allow (RFC 6691).
+pub fn max_segment(cx: &Cx<'_>) -> usize {
+    let by_path = cx.tp.pmtu_cookie.saturating_sub(net_header_len(cx));
+    by_path.min(u32::from(cx.tp.rx_opt.mss_clamp) + HEADER_LEN as u32) as usize
+}
+
 /// Path MTU that segments of `mss` bytes of payload need (tcp_mss_to_mtu).
 pub fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
     mss + u32::from(cx.tp.tcp_header_len) + net_header_len(cx)

@@ -352,8 +352,17 @@ fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, 
     }
     let mut own = [0; tcp::MAX_OPTIONS_LEN];
     options.emit(&mut own);
-    let seg = HdrSeg { flags: Some(flags), seq: out.tcp.seq, len: out.len(), segs, syn: &[], remaining: 0 };
-    sock_ops::write_options(cx, &own[..options.len()], &seg)
+    let own = &own[..options.len()];
+    let remaining = match out.len() {
+        0 => tcp::MAX_OPTIONS_LEN,
+        // A hook that wants more now than when it was asked how much data fits gets none: no packet is larger than the path's.
+        len => {
+            let payload = if segs > 1 { usize::from(out.tcp.gso_size) } else { len };
+            mtu::max_segment(cx).saturating_sub(tcp::HEADER_LEN + own.len() + payload) & !3
+        }
+    };
+    let seg = HdrSeg { flags: Some(flags), seq: out.tcp.seq, len: out.len(), segs, syn: &[], remaining };
+    sock_ops::write_options(cx, own, &seg)
 }
 
 /// Urgent data is on its way (tcp_urg_mode).

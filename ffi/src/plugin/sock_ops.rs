@@ -153,7 +153,7 @@ pub struct usk_sock_ops {
     pub parse_hdr_opt:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
     /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked without a segment,
-    /// to know how much data fits: what is answered then must be no less than what data segments get. With USK_CB_WRITE_HDR_OPT.
+    /// to know how much data fits: a full data segment has room for what is answered then, and no more. With USK_CB_WRITE_HDR_OPT.
     pub hdr_opt_len:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, user: *mut c_void) -> c_int>,
     /// Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.

@@ -31,7 +31,7 @@ pub struct HdrSeg<'p> {
 
 impl HdrSeg<'_> {
     pub(super) fn none() -> HdrSeg<'static> {
-        HdrSeg { flags: None, seq: SeqNum(0), len: 0, segs: 0, syn: &[], remaining: 0 }
+        HdrSeg { flags: None, seq: SeqNum(0), len: 0, segs: 0, syn: &[], remaining: MAX_OPTIONS_LEN }
     }
 }
 
@@ -63,10 +63,10 @@ impl Reserved {
     }
 }
 
-/// Asks hooks how much they want of what `used` bytes of options leave.
+/// Asks hooks how much they want of what `used` bytes of options leave, and `seg.remaining`.
 #[cold]
 pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: &HdrSeg<'_>) -> Reserved {
-    let mut left = MAX_OPTIONS_LEN.saturating_sub(used.next_multiple_of(4));
+    let mut left = MAX_OPTIONS_LEN.saturating_sub(used.next_multiple_of(4)).min(seg.remaining);
     let mut r = Reserved::default();
     each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
         let n = h.hdr_opt_len(sk, &HdrSeg { remaining: left, ..*seg });

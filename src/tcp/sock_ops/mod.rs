@@ -124,8 +124,8 @@ pub trait SockOps: Send + Sync + 'static {
     fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
     /// How many bytes of options to reserve in a segment, at most `seg.remaining`; more, or 1, gets none. Also asked without a
-    /// segment (`seg.flags` is None), to know how much data fits: what is then answered must be no less than what data
-    /// segments will get, or they grow beyond the path MTU. With [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
+    /// segment (`seg.flags` is None), to know how much data fits: a data segment gets what was answered then, or
+    /// more if it is short, but never grows beyond the path MTU. With [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
     fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
         0
     }
@@ -347,10 +347,22 @@ pub(super) fn rtt(cx: &mut Cx<'_>, sample_us: u32) {
     }
 }
 
+/// Flags that ask for a segment's options; `unknown`: TCP does not know all of them.
+#[inline]
+fn parse_flags(unknown: bool) -> u8 {
+    cb::PARSE_ALL_HDR_OPT | if unknown { cb::PARSE_UNKNOWN_HDR_OPT } else { 0 }
+}
+
+/// Whether hooks want to see a segment's options: then it does not take the short way.
+#[inline]
+pub(super) fn wants_options(cx: &Cx<'_>, unknown: bool) -> bool {
+    wants(cx, parse_flags(unknown))
+}
+
 /// An acceptable segment's options. `unknown`: TCP does not know all of them (bpf_skops_parse_hdr).
 #[inline]
 pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
-    let flags = cb::PARSE_ALL_HDR_OPT | if unknown { cb::PARSE_UNKNOWN_HDR_OPT } else { 0 };
+    let flags = parse_flags(unknown);
     if wants(cx, flags) && !matches!(cx.state(), State::SynRecv | State::SynSent | State::Listen) {
         each(cx, flags, None, |h, sk| h.parse_hdr_opt(sk, options));
     }

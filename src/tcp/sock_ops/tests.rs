@@ -4,6 +4,7 @@ use super::*;
 use crate::device::capture_test::Bench;
 use crate::device::link::{Direction, LinkConfig};
 use crate::inet::Socket;
+use crate::ip::route::{RouteSpec, add_route};
 use crate::sim::World;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::tcp::peer_test::{ACK, Conn, HERE, Host, ISS, PORT, SYN, SYN_OPTIONS, Seg, THERE};
@@ -275,6 +276,39 @@ fn a_super_packet_carries_the_option_in_each_of_its_segments() {
     assert!(hook.stored.lock().len() < 6, "written once a super-packet");
 }
 
+/// Says that it wants nothing when data is cut into segments, and then all there is.
+struct Greedy;
+
+impl SockOps for Greedy {
+    fn name(&self) -> &str {
+        "greedy"
+    }
+    fn listen(&self, sk: &mut HookCx<'_>) {
+        sk.set_cb_flags(cb::WRITE_HDR_OPT).unwrap();
+    }
+    fn hdr_opt_len(&self, _: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
+        if seg.flags.is_some() { seg.remaining } else { 0 }
+    }
+}
+
+#[test]
+fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer_takes() {
+    for (case, mss) in [("the path's MTU", 1460u16), ("the peer's MSS", 1000)] {
+        let b = Bench::on_ip();
+        b.stack.sock_ops.register(Arc::new(Greedy)).unwrap();
+        let h = Host::on(b, 8);
+        let mut offer = SYN_OPTIONS.to_vec();
+        offer[2..4].copy_from_slice(&mss.to_be_bytes());
+        let c = h.connect(4000, &offer);
+        c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
+        let full = usize::from(mss);
+        // In full segments there is no room, in one that is not quite full a little, in a short one as much as a header has.
+        assert_eq!(data(&h, &c, 2 * full), [(vec![], full), (vec![], full)], "{case}");
+        assert_eq!(data(&h, &c, 80), [(vec![1; 40], 80)], "{case}");
+        assert_eq!(data(&h, &c, full - 7), [(vec![1; 4], full - 7)], "{case}");
+    }
+}
+
 #[test]
 fn writes_that_are_malformed_or_do_not_fit_are_refused() {
     let exp4: &[u8] = &[254, 4, 0x55, 0x53];
@@ -340,6 +374,20 @@ fn flags_decide_which_options_are_shown() {
         assert!(want == 0 || parsed.iter().any(|o| find_option(o, 254, Some(0x5553)) == Some(&[0x55, 0x53])), "{case}");
         assert_eq!(c.recv(100), Ok(30), "{case}");
     }
+}
+
+#[test]
+fn an_unknown_option_behind_timestamps_is_shown_though_the_header_has_the_predicted_length() {
+    let hook = Arc::new(Probe::new(cb::PARSE_UNKNOWN_HDR_OPT));
+    let h = host(&hook);
+    let mut c = h.connect(4000, &[SYN_OPTIONS, &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]].concat());
+    let ts = [8, 10, 0, 0, 0, 1, 0, 0, 0, 0];
+    for options in [[&[1, 1][..], &ts].concat(), [&ts[..], &[200, 2]].concat()] {
+        h.put(&Seg { options, data: vec![1; 10], ..c.seg(ACK) });
+        c.seq = c.seq.wrapping_add(10);
+    }
+    assert_eq!(*hook.parsed.lock(), [[&ts[..], &[200, 2]].concat()]);
+    assert_eq!(c.recv(100), Ok(20));
 }
 
 #[test]
@@ -569,6 +617,26 @@ fn answers_and_settings_take_effect() {
     assert_eq!(seen, (30, 40, 40, 50_000, 20_000, "reno".to_owned()));
     let mut g = c.socket.sock().lock(&h.bench.stack);
     assert_eq!(base_rtt(&mut Cx::new(&mut g).unwrap()), Some(Duration::from_micros(700)));
+}
+
+#[test]
+fn a_hook_may_promise_a_first_window_beyond_the_buffer_and_a_route_may_not() {
+    for (case, hook, route, want) in [
+        ("nothing", None, 0, 64_240),
+        ("a hook", Some(100), 0, 65_535),
+        ("a route", None, 100, 64_240),
+        ("a small route", None, 3, 4380),
+    ] {
+        let b = Bench::on_ip();
+        let settings = Settings { timeout: None, rwnd: hook, ecn: false, requests: AtomicUsize::new(0) };
+        b.stack.sock_ops.register(Arc::new(settings)).unwrap();
+        let to = format!("{THERE}/32").parse().unwrap();
+        let peer = RouteSpec { initrwnd: route, ..RouteSpec::new(to).via_dev(&b.dev) };
+        add_route(&b.stack, peer).unwrap();
+        let h = Host::on(b, 8);
+        let answer = h.bench.inject(&syn(SYN_OPTIONS).bytes());
+        assert_eq!(TcpHeader::parse(&answer[0][20..]).unwrap().window().0, want, "{case}");
+    }
 }
 
 #[test]
