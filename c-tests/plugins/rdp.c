@@ -267,6 +267,9 @@ static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
         usk_hash(o);
         return r;
     }
+    usk_addr_t local;
+    usk_local(o, &local);
+    s->stamp_base = rdp_stamp_base(s, &local, to);
     usk_random(s->proto, &s->iss, sizeof s->iss);
     s->snd_una = s->iss;
     s->snd_nxt = s->write_seq = s->recover = s->iss + 1;
@@ -532,7 +535,7 @@ static const char *const counters[] = {
     [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
     [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
     [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
-    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
     NULL,
 };
 

@@ -91,6 +91,18 @@ static uint32_t cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_ad
     return (uint32_t)siphash(w->key, word, 6);
 }
 
+/* Where our stamps to a peer's end begin. A later connection of the same ends goes on where an older one was, which TIME-WAIT compares;
+ * others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
+uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer)
+{
+    struct rdp_world *w = usk_proto_user(s->proto);
+    uint64_t word[5] = { 0 };
+    memcpy(&word[0], local->addr, 16);
+    memcpy(&word[2], peer->addr, 16);
+    word[4] = (uint64_t)local->port << 16 | peer->port;
+    return (uint32_t)siphash(w->key, word, 5);
+}
+
 static uint64_t tick_of(struct rdp_sock *s)
 {
     return now_of(s) / 64000000000u;
@@ -120,6 +132,8 @@ static void fin_in(struct rdp_sock *s)
 {
     s->fin_got = true;
     s->rcv_nxt++;
+    /* Nothing comes after it, whatever a peer sent. */
+    rdp_list_free(s, &s->ofo, false);
     switch (state_of(s)) {
     case ESTABLISHED: rdp_state(s, CLOSE_WAIT); break;
     case FIN_WAIT1: rdp_state(s, CLOSING); break;
@@ -174,6 +188,43 @@ static bool append(struct rdp_sock *s, struct rdp_seg *g)
     return true;
 }
 
+/* All of `in` is one message that has not ended. In packets smaller than their bookkeeping it costs far more than it carries: then it is
+ * copied to one, so that it costs what its hello allows. */
+static void gather(struct rdp_sock *s)
+{
+    struct rdp_seg *first = s->in.first;
+    uint8_t piece[2048];
+    if (!first || !first->next || s->in_mem / 2 < s->cur_len + COST)
+        return;
+    usk_skb_t *all = usk_skb_new();
+    for (struct rdp_seg *g = first; g; g = g->next)
+        for (uint32_t at = 0; at < g->len;) {
+            ptrdiff_t n = usk_skb_copy(g->skb, at, piece, min32(sizeof piece, g->len - at));
+            if (n <= 0 || usk_skb_append(all, piece, (size_t)n) < 0) {
+                usk_skb_free(all);
+                return;
+            }
+            at += (uint32_t)n;
+        }
+    if (usk_rmem_charge(s->o, all) < 0) {
+        usk_skb_free(all);
+        return;
+    }
+    count(s, RCV_GATHERED);
+    uint32_t end = s->in.last->end;
+    while (first->next) {
+        struct rdp_seg *g = first->next;
+        rdp_list_remove(&s->in, g);
+        rdp_seg_free(s, g, false);
+    }
+    usk_rmem_uncharge(s->o, first->skb);
+    usk_skb_free(first->skb);
+    first->skb = all;
+    first->len = s->cur_len;
+    first->end = end;
+    s->in_mem = usk_skb_truesize(all);
+}
+
 /* Whether the buffer takes a packet. What lies beyond holes gives way to what is next; and the message the program waits for may
  * always be finished. */
 static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
@@ -187,6 +238,8 @@ static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
         rdp_seg_free(s, last, false);
         count(s, OFO_PRUNED);
     }
+    if (next && s->whole == 0 && usk_rmem(s->o) + size > limit)
+        gather(s);
     return next && (s->whole == 0 || usk_rmem(s->o) + size <= limit);
 }
 
@@ -289,8 +342,13 @@ static void hello(struct rdp_sock *s, const struct rdp_head *h)
 static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
 {
     uint64_t now = now_of(s);
+    size_t payload = usk_skb_len(skb) - h->len;
+    uint32_t end = h->seq + (uint32_t)payload + !!(h->flags & END) + !!(h->flags & FIN);
     s->segs_in++;
-    if ((h->flags & SYN) || !(h->flags & ACK) || after(h->seq, s->edge + 1) || before(h->seq, s->rcv_nxt - (1u << 30))) {
+    /* Acceptable is what touches the window, reckoned from what the peer knows of it (RFC 9293 §3.10.7.4): else whoever guesses one bit
+     * of our numbers could set ts_recent and the peer would be mute for as long as that holds. */
+    bool outside = after(h->seq, s->edge + 1) || before(end, s->last_ack_sent);
+    if ((h->flags & SYN) || !(h->flags & ACK) || outside) {
         if (!(h->flags & RST)) {
             if (state_of(s) == TIME_WAIT && (h->flags & (SYN | ACK)) == SYN && (int32_t)(h->stamp - s->ts_recent) > 0) {
                 /* A new connection of the same ends, later than all of the old one (RFC 1122 §4.2.2.13): the listener gets the
@@ -300,10 +358,14 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
                 return;
             }
             bool again = (h->flags & (SYN | ACK)) == (SYN | ACK) && h->seq == s->irs;
+            bool old = (h->flags & (SYN | ACK)) == ACK && end != h->seq && before(end, s->last_ack_sent);
+            count(s, old ? IN_DUPS : BEYOND_WINDOW);
             discard(s, skb, USK_DROP_STATE);
-            /* The answer to our hello once more: ours to it was lost. */
+            /* The answer to our hello once more, or old data: what we said to it was lost. */
             if (again && !s->confirmed)
                 rdp_send_ack(s, PRB);
+            else if (old && state_of(s) != TIME_WAIT)
+                rdp_send_ack(s, 0);
             else
                 rdp_challenge(s);
             return;
@@ -321,13 +383,16 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
         return;
     }
     /* From another turn of the sequence numbers (RFC 7323 §5); the memory is good for 20 minutes. */
-    if ((int32_t)(h->stamp - s->ts_recent) < 0 && now - s->ts_recent_at < 1200000000000u) {
+    if (now - s->ts_recent_at >= 1200000000000u) {
+        s->wnd_stamp = h->stamp;
+    } else if ((int32_t)(h->stamp - s->ts_recent) < 0) {
         count(s, OLD_STAMPS);
         discard(s, skb, USK_DROP_STATE);
         rdp_challenge(s);
         return;
     }
-    if (after(h->ack, s->snd_nxt) || before(h->ack, s->snd_una - (1u << 30))) {
+    /* RFC 5961 §5.2. */
+    if (after(h->ack, s->snd_nxt) || before(h->ack, s->snd_una - s->max_wnd)) {
         count(s, BAD_ACKS);
         discard(s, skb, USK_DROP_STATE);
         rdp_challenge(s);
@@ -369,7 +434,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
     bool asked = h->flags & PRB;
     if (state_of(s) == TIME_WAIT) {
         /* The peer did not get our last word: the wait begins again. */
-        if ((h->flags & FIN) || usk_skb_len(skb) > h->len) {
+        if ((h->flags & FIN) || payload > 0) {
             rdp_challenge(s);
             rdp_arm(s, T_END, now + (uint64_t)setting(s, C_TIME_WAIT) * 1000000);
         }
@@ -398,7 +463,9 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
         }
         return;
     }
-    if (((h->flags & ACK) && !ours) || !(h->flags & SYN)) {
+    /* Both called at once, and the answer to our call was lost: what comes next has the hello, too. */
+    bool known = ours && (h->flags & (SYN | HEL)) == HEL;
+    if (((h->flags & ACK) && !ours) || (!(h->flags & SYN) && !known)) {
         /* Of an older connection between the same ends. */
         usk_packet_info_t info = { 0 };
         usk_peer(s->o, &info.src);
@@ -408,24 +475,32 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
         discard(s, skb, USK_DROP_STATE);
         return;
     }
-    usk_skb_free(skb);
     hello(s, h);
-    s->irs = h->seq;
-    s->rcv_nxt = s->last_ack_sent = h->seq + 1;
-    s->edge = s->rcv_nxt;
+    s->irs = known ? h->hello.isn : h->seq;
+    /* Answering a call has offered a window already; another call is another beginning. */
+    if (s->rcv_nxt != s->irs + 1)
+        s->edge = s->irs + 1;
+    s->rcv_nxt = s->last_ack_sent = s->irs + 1;
     s->ts_recent = h->stamp;
     s->ts_recent_at = now_of(s);
     if (!ours) {
         /* Both called at once: each answers, and the answers connect. */
+        usk_skb_free(skb);
         rdp_send_syn(s, true);
         return;
     }
     s->snd_una = s->iss + 1;
-    s->snd_wnd = h->window;
+    s->snd_wnd = s->max_wnd = h->window;
+    s->wnd_stamp = h->stamp;
     if (s->backoff == 0)
         rdp_rtt(s, rdp_stamp(s) - h->echo);
     s->backoff = 0;
     rdp_established(s);
+    if (known) {
+        synchronized(s, h, skb);
+        return;
+    }
+    usk_skb_free(skb);
     rdp_send_ack(s, PRB);
     rdp_rearm(s);
     rdp_push(s);
@@ -438,7 +513,7 @@ static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_a
     uint32_t offer = rdp_offer(s);
     struct rdp_head a = {
         .from = h->to, .to = h->from, .seq = iss, .ack = h->seq + 1, .window = offer, .flags = SYN | ACK | HEL,
-        .len = FIXED + HELLO, .stamp = (uint32_t)(now_of(s) / 1000) + iss, .echo = h->stamp,
+        .len = FIXED + HELLO, .stamp = (uint32_t)(now_of(s) / 1000) + rdp_stamp_base(s, local, peer), .echo = h->stamp,
         .hello = { .isn = iss, .max_msg = rdp_max_message(s), .mss = s->user_mss ? (uint16_t)s->user_mss : MAX_MSS },
     };
     usk_skb_t *skb = usk_skb_new();
@@ -493,7 +568,9 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     c->edge = c->rcv_nxt + c->adv;
     c->ts_recent = h->stamp;
     c->ts_recent_at = now_of(c);
-    c->snd_wnd = h->window;
+    c->snd_wnd = c->max_wnd = h->window;
+    c->wnd_stamp = h->stamp;
+    c->stamp_base = rdp_stamp_base(s, local, peer);
     c->confirmed = true;
     hello(c, h);
     int r = usk_set_ends(&o, local, peer);

@@ -40,7 +40,7 @@ enum { T_RTX, T_ACK, T_KEEP, T_END, T_RACK, TIMERS };
 enum {
     IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS, ATTEMPT_FAILS, ESTAB_RESETS,
     ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW, OLD_STAMPS, BAD_ACKS,
-    CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS, BAD_ICMPS, TW_OVERFLOWS, IN_MSGS, OUT_MSGS,
+    CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS, BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, IN_MSGS, OUT_MSGS,
 };
 
 enum {
@@ -99,7 +99,8 @@ struct rdp_sock {
     uint32_t wnd_stamp;         /* of the packet that told it */
     uint32_t peer_max_msg, mss, user_mss, peer_mss, pmtu;
     uint32_t packets_out, sacked_out, lost_out, retrans_out;
-    uint32_t stamp_base;
+    uint32_t stamp_base; /* our stamps' origin, us: the same for the same two ends */
+    uint32_t max_wnd;    /* the widest window told */
 
     /* Loss, round trips, congestion. */
     uint32_t srtt, rttvar, rto, min_rtt; /* us */
@@ -175,6 +176,7 @@ uint32_t rdp_max_message(struct rdp_sock *s);
 
 /* rdp_in.c */
 bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
+uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer);
 void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info);
 void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
 void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e);

@@ -155,6 +155,7 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
         if (h->window > s->snd_wnd && s->packets_out == 0)
             s->backoff = 0;
         s->snd_wnd = h->window;
+        s->max_wnd = max32(s->max_wnd, h->window);
         s->wnd_stamp = h->stamp;
     }
     s->probes = 0;

@@ -14,10 +14,10 @@ void rdp_disarm(struct rdp_sock *s, int timer)
     s->due[timer] = 0;
 }
 
-/* Our clock as the packets carry it: microseconds from a random origin, which both the stateless listener and its child know. */
+/* Our clock as the packets carry it: microseconds from an origin that only we know (rdp_stamp_base). */
 uint32_t rdp_stamp(struct rdp_sock *s)
 {
-    return (uint32_t)(now_of(s) / 1000) + s->iss;
+    return (uint32_t)(now_of(s) / 1000) + s->stamp_base;
 }
 
 static void put16(uint8_t *p, uint32_t v)
@@ -374,6 +374,7 @@ void rdp_push(struct rdp_sock *s)
     if (state == SYN_SENT || state == CLOSED || state == LISTEN || state == TIME_WAIT || state == FIN_WAIT2)
         return;
     int quota = usk_cong_quota(s->o, s->cong);
+    bool idle = s->packets_out == 0;
     while (quota > 0 && rdp_resend(s))
         quota--;
     while (s->unsent) {
@@ -388,7 +389,8 @@ void rdp_push(struct rdp_sock *s)
     }
     if (!s->unsent && quota > 0)
         usk_cong_app_limited(s->o, s->cong);
-    if (s->due[T_RTX] == 0)
+    /* What the timer waited for while nothing was in flight, a shut window, may be a minute off. */
+    if (s->due[T_RTX] == 0 || (idle && s->packets_out > 0))
         rdp_rearm(s);
 }
 
@@ -408,9 +410,14 @@ void rdp_rearm(struct rdp_sock *s)
 
 void rdp_queue_fin(struct rdp_sock *s)
 {
-    struct rdp_seg *g = s->fin_queued ? NULL : calloc(1, sizeof *g);
-    if (!g)
+    if (s->fin_queued)
         return;
+    struct rdp_seg *g = calloc(1, sizeof *g);
+    if (!g) {
+        /* An end that cannot be told in its turn is told at once. */
+        rdp_abort(s, ENOBUFS, true);
+        return;
+    }
     s->fin_queued = true;
     g->flags = FIN;
     g->seq = s->write_seq;

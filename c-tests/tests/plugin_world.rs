@@ -5,6 +5,8 @@
 //! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that, else by short queues; the test says which.
 #![cfg(has_usersock)]
 
+#[path = "plugin_world/hostile.rs"]
+mod hostile;
 #[path = "plugin_world/wire.rs"]
 mod wire;
 

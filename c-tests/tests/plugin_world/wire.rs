@@ -16,30 +16,30 @@ use usersock::stack::Stack;
 use usersock::wire::checksum;
 use usersock_ffi::plugin::load;
 
-const SYN: u8 = 1;
-const ACK: u8 = 2;
-const FIN: u8 = 4;
-const RST: u8 = 8;
-const BEG: u8 = 16;
-const END: u8 = 32;
-const PRB: u8 = 64;
-const HEL: u8 = 128;
-const PORT: u16 = 700;
+pub(super) const SYN: u8 = 1;
+pub(super) const ACK: u8 = 2;
+pub(super) const FIN: u8 = 4;
+pub(super) const RST: u8 = 8;
+pub(super) const BEG: u8 = 16;
+pub(super) const END: u8 = 32;
+pub(super) const PRB: u8 = 64;
+pub(super) const HEL: u8 = 128;
+pub(super) const PORT: u16 = 700;
 
 /// A packet as rdp.c describes it.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Packet {
-    from: u16,
-    to: u16,
-    seq: u32,
-    ack: u32,
-    flags: u8,
-    window: u32,
-    stamp: u32,
-    echo: u32,
-    hello: [u32; 3],
-    sacks: Vec<[u32; 2]>,
-    payload: Vec<u8>,
+pub(super) struct Packet {
+    pub from: u16,
+    pub to: u16,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub window: u32,
+    pub stamp: u32,
+    pub echo: u32,
+    pub hello: [u32; 3],
+    pub sacks: Vec<[u32; 2]>,
+    pub payload: Vec<u8>,
 }
 
 impl Packet {
@@ -78,7 +78,7 @@ impl Packet {
         }
     }
 
-    fn numbers(&self) -> u32 {
+    pub fn numbers(&self) -> u32 {
         self.payload.len() as u32 + u32::from(self.flags & END != 0) + u32::from(self.flags & (SYN | FIN) != 0)
     }
 }
@@ -93,19 +93,19 @@ fn seal(b: &mut [u8], src: IpAddr, dst: IpAddr) {
 }
 
 /// A world with RDP on one stack, and a raw socket on the other.
-struct Scene {
-    world: World,
-    stack: Arc<Stack>,
+pub(super) struct Scene {
+    pub world: World,
+    pub stack: Arc<Stack>,
     /// Keeps the raw socket's stack.
     _far: Arc<Stack>,
     raw: Socket,
     icmp: Socket,
-    us: IpAddr,
-    them: IpAddr,
+    pub us: IpAddr,
+    pub them: IpAddr,
 }
 
 impl Scene {
-    fn new(seed: u64) -> Scene {
+    pub fn new(seed: u64) -> Scene {
         let world = World::new(seed);
         let [(far, ea), (stack, eb)] = world.two(&LinkConfig::default()).expect("two stacks");
         load::load(&stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
@@ -119,7 +119,7 @@ impl Scene {
         Scene { world, stack, _far: far, raw, icmp, us: ea.v4.into(), them: eb.v4.into() }
     }
 
-    fn listener(&self) -> Socket {
+    pub fn listener(&self) -> Socket {
         let s = Socket::new(&self.stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
         s.bind(SocketAddr::new(self.them, PORT)).expect("bind");
         s.listen(8).expect("listen");
@@ -132,17 +132,17 @@ impl Scene {
         self.settle();
     }
 
-    fn say(&self, p: &Packet) {
+    pub fn say(&self, p: &Packet) {
         self.raw_send(&p.bytes(self.us, self.them));
     }
 
     /// Lets what is on its way arrive, without moving time beyond a millisecond.
-    fn settle(&self) {
+    pub fn settle(&self) {
         self.world.run_for(Duration::from_millis(1));
     }
 
     /// What has come, oldest first.
-    fn heard(&self) -> Vec<Packet> {
+    pub fn heard(&self) -> Vec<Packet> {
         let mut all = Vec::new();
         let mut buf = [0; 2000];
         loop {
@@ -155,28 +155,26 @@ impl Scene {
         }
     }
 
-    fn count(&self, name: &str) -> u64 {
+    pub fn count(&self, name: &str) -> u64 {
         counter(&self.stack, name)
     }
 
     /// A connection of ours to their listener: what our next packet says, and their socket.
-    fn connection(&self, window: u32) -> (Packet, Socket) {
+    pub fn connection(&self, window: u32) -> (Packet, Socket) {
+        let hello = [1000, 65536, 1400 << 16];
+        self.connection_by(Packet { from: 9, window, stamp: 1, hello, ..Packet::default() })
+    }
+
+    /// The same, with our numbers of choice: port, window, stamp and hello of `syn`.
+    pub fn connection_by(&self, syn: Packet) -> (Packet, Socket) {
         let listener = self.listener();
-        let syn = Packet {
-            from: 9,
-            to: PORT,
-            seq: 1000,
-            flags: SYN | HEL,
-            window,
-            stamp: 1,
-            hello: [1000, 65536, 1400 << 16],
-            ..Packet::default()
-        };
+        let syn = Packet { to: PORT, seq: syn.hello[0], flags: SYN | HEL, ..syn };
+        let first = syn.seq.wrapping_add(1);
         self.say(&syn);
         let answer = self.heard().pop().expect("an answer");
-        assert_eq!((answer.flags, answer.ack), (SYN | ACK | HEL, 1001));
+        assert_eq!((answer.flags, answer.ack), (SYN | ACK | HEL, first));
         let mut me =
-            Packet { seq: 1001, ack: answer.seq.wrapping_add(1), flags: ACK | HEL | PRB, echo: answer.stamp, ..syn };
+            Packet { seq: first, ack: answer.seq.wrapping_add(1), flags: ACK | HEL | PRB, echo: answer.stamp, ..syn };
         self.say(&me);
         assert_eq!(self.heard().len(), 1, "the probe is answered");
         let (socket, _) = listener.accept().expect("a child");
@@ -185,8 +183,33 @@ impl Scene {
         (me, socket)
     }
 
+    /// Their packet from and to these ports, with this number, could not be delivered, says somebody: destination unreachable.
+    pub fn icmp_error(&self, code: u8, mtu: u16, ports: [u16; 2], seq: u32) {
+        let mut b = vec![3, code, 0, 0, 0, 0];
+        b.extend(mtu.to_be_bytes());
+        b.extend([0x45, 0, 5, 180, 0, 0, 0x40, 0, 64, RDP as u8, 0, 0]);
+        for a in [self.them, self.us] {
+            let IpAddr::V4(a) = a else { panic!("IPv4") };
+            b.extend(a.octets());
+        }
+        let sum = checksum::finish(checksum::sum(&b[8..28], 0));
+        b[18..20].copy_from_slice(&sum.to_be_bytes());
+        b.extend(ports.map(u16::to_be_bytes).concat());
+        b.extend(seq.to_be_bytes());
+        let sum = checksum::finish(checksum::sum(&b, 0));
+        b[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.icmp.sendmsg(&mut SendMsg::new(&[IoSlice::new(&b)], 0)).expect("ICMP");
+        self.settle();
+    }
+
+    /// What of what has come by now takes numbers.
+    pub fn heard_data(&self) -> Vec<Packet> {
+        self.settle();
+        self.heard().into_iter().filter(|p| p.numbers() > 0 && p.flags & SYN == 0).collect()
+    }
+
     /// Socks of RDP that exist.
-    fn socks(&self) -> i64 {
+    pub fn socks(&self) -> i64 {
         let s = Socket::new(&self.stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
         s.sock().accounts().sockets.load(Ordering::Relaxed) - 1
     }
@@ -372,26 +395,8 @@ fn a_report_of_a_narrow_path_counts_only_with_numbers_in_flight() {
     scene.settle();
     let data = scene.heard().pop().expect("data");
     assert_eq!(data.payload.len(), 1400);
-    let report = |seq: u32| {
-        let ip = |b: &mut Vec<u8>| {
-            b.extend([0x45, 0, 5, 180, 0, 0, 0x40, 0, 64, RDP as u8, 0, 0]);
-            for a in [scene.them, scene.us] {
-                let IpAddr::V4(a) = a else { panic!("IPv4") };
-                b.extend(a.octets());
-            }
-            let sum = checksum::finish(checksum::sum(&b[8..28], 0));
-            b[18..20].copy_from_slice(&sum.to_be_bytes());
-        };
-        // Fragmentation needed, next MTU 800.
-        let mut b = vec![3, 4, 0, 0, 0, 0, 800u16.to_be_bytes()[0], 800u16.to_be_bytes()[1]];
-        ip(&mut b);
-        b.extend([PORT.to_be_bytes(), me.from.to_be_bytes()].concat());
-        b.extend(seq.to_be_bytes());
-        let sum = checksum::finish(checksum::sum(&b, 0));
-        b[2..4].copy_from_slice(&sum.to_be_bytes());
-        scene.icmp.sendmsg(&mut SendMsg::new(&[IoSlice::new(&b)], 0)).expect("ICMP");
-        scene.settle();
-    };
+    // Fragmentation needed, next MTU 800.
+    let report = |seq| scene.icmp_error(4, 800, [PORT, me.from], seq);
     report(data.seq.wrapping_add(5000));
     assert_eq!((scene.count("RdpBadIcmps"), scene.heard().len()), (1, 0));
     report(data.seq);
@@ -459,7 +464,7 @@ fn both_may_end_at_once() {
 }
 
 /// A socket of theirs that calls us, and its SYN.
-fn caller(scene: &Scene) -> (Socket, Packet) {
+pub(super) fn caller(scene: &Scene) -> (Socket, Packet) {
     let socket = Socket::new(&scene.stack, libc::AF_INET, SEQPACKET, RDP).expect("socket");
     socket.set_nonblocking(true);
     assert_eq!(socket.connect(Some(SocketAddr::new(scene.us, 9))), Err(Error::InProgress));
