@@ -2433,7 +2433,8 @@ int usk_route_connect(struct usk_owned_t *o,
                       const struct usk_addr_t *to);
 
 /*
- Dissolves the association: no peer, state TCP_CLOSE (7). The port stays.
+ Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and the sock is
+ not bound any more (__udp_disconnect).
  # Safety
  `o` is owned.
  */
@@ -2543,7 +2544,8 @@ uint32_t usk_csum_fold(uint32_t sum);
 /*
  Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
  `int usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any, is called,
- with null, when it is unloaded. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
+ with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload, or by the last thread that
+ was in an operation then. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
  directory. Null with errno on failure, and usk_config_error says why in a line: ENOENT, EINVAL, or what the entry point answered.
  # Safety
  `stack` is null or from usk_stack_new; `file` is a string.
@@ -2740,7 +2742,8 @@ int usk_flush_backlog(struct usk_owned_t *o);
 
 /*
  Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
- succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10).
+ succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state; connections wait for accept(2)
+ (usk_listen_stop closes them); or the sock is finished.
  # Safety
  `o` is owned.
  */
@@ -2783,7 +2786,9 @@ int usk_local(struct usk_owned_t *o, struct usk_addr_t *addr);
 int usk_peer(struct usk_owned_t *o, struct usk_addr_t *addr);
 
 /*
- Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were.
+ Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were. -EINVAL: the
+ two are of different families, the peer has no port though the protocol has ports, or the sock is in the table under another
+ port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
  # Safety
  `o` is owned; both addresses are readable.
  */
@@ -2905,7 +2910,7 @@ int usk_mem_charge(struct usk_owned_t *o,
 
 /*
  Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
- soon as the owner lets go. -EINVAL: no such index.
+ soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
  # Safety
  `o` is owned.
  */
@@ -2932,7 +2937,9 @@ uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
 /*
  The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
  connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
- with the last handle.
+ with the last handle. No operation of the sock begins any more: packets that still come are dropped and counted. -EBUSY: a program
+ has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has accepted), which would go on to use what destroy
+ frees: set its state, and finish it in close. -EINVAL: the sock is another protocol's.
  # Safety
  `o` is owned.
  */
@@ -2940,7 +2947,8 @@ int usk_done(struct usk_owned_t *o);
 
 /*
  Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
- table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first.
+ table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first. -EADDRINUSE;
+ -EINVAL: it has a port, or is finished.
  # Safety
  `o` is owned.
  */
@@ -2958,7 +2966,8 @@ int usk_inet_bind(struct usk_owned_t *o,
 
 /*
  Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
- null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends.
+ null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL: a child without a peer,
+ or a sock that is finished.
  # Safety
  `o` is owned.
  */
@@ -2993,7 +3002,8 @@ struct usk_sock_t *usk_new_child(struct usk_owned_t *listener);
 
 /*
  Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
- full; the caller closes the child.
+ full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The caller ends the child
+ then (usk_done).
  # Safety
  `listener` is owned; `child` is valid.
  */
@@ -3009,6 +3019,7 @@ uint32_t usk_accept_len(struct usk_owned_t *listener, uint32_t *max);
 
 /*
  Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
+ -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
  # Safety
  `o` is owned.
  */
@@ -3131,7 +3142,7 @@ const void *usk_skb_header(struct usk_skb_t *skb, size_t n);
 ptrdiff_t usk_skb_copy(struct usk_skb_t *skb, size_t offset, void *to, size_t len);
 
 /*
- Appends a copy of `len` bytes. The packet's truesize grows.
+ Appends a copy of `len` bytes. The packet's truesize grows. -EMSGSIZE: it would pass 2^30.
  # Safety
  `skb` is a packet; `data` is readable for `len` bytes.
  */
@@ -3416,7 +3427,8 @@ int64_t usk_ulp_sysctl(struct usk_owned_t *o, uint32_t index);
 /*
  Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
  looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
- clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken.
+ clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken;
+ -EDEADLK in an operation for a packet or a timer, which nobody would wake.
  # Safety
  `o` is owned.
  */

@@ -246,6 +246,14 @@ static int rdp_get_port(usk_owned_t *o, uint16_t port)
     return r;
 }
 
+/* A port that bind(2) did not name goes with the association. */
+static void unconnect(usk_owned_t *o)
+{
+    struct rdp_sock *s = rdp_of(o);
+    usk_route_disconnect(o);
+    s->bound = s->bound && s->user_port;
+}
+
 static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
 {
     struct rdp_sock *s = rdp_of(o);
@@ -263,7 +271,7 @@ static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
     if (r == 0)
         r = rdp_cong_begin(s);
     if (r < 0) {
-        usk_route_disconnect(o);
+        unconnect(o);
         usk_hash(o);
         return r;
     }
@@ -292,13 +300,12 @@ static int rdp_disconnect(usk_owned_t *o)
         return usk_listen_stop(o);
     if (state != CLOSED && state != SYN_SENT && state != TIME_WAIT)
         rdp_send_rst(s);
-    bool bound = s->bound;
-    if (!bound)
+    if (!s->bound)
         usk_unhash(o);
     reset(s);
-    usk_route_disconnect(o);
+    unconnect(o);
     usk_wake(usk_owned_sock(o), WAKE_ALL);
-    return bound ? usk_hash(o) : 0;
+    return s->bound ? usk_hash(o) : 0;
 }
 
 static int rdp_listen(usk_owned_t *o, uint32_t backlog)

@@ -67,7 +67,9 @@ impl PortEntry {
     }
 
     fn conflicts(&self, o: &PortEntry) -> bool {
-        let shared = (self.reuse && o.reuse) || (self.reuseport && o.reuseport);
+        // Addresses may be used again, but not those a listener takes connections on.
+        let reusable = self.reuse && o.reuse && o.sock.state() != super::LISTEN;
+        let shared = reusable || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
         !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)
     }
@@ -124,6 +126,19 @@ impl Shard {
         Some(entry)
     }
 
+    /// Whether nobody else claims the port: one bound to it, or a connection on it whose listener may be gone (SO_REUSEADDR of both
+    /// lets a new listener have it).
+    fn is_free(&self, entry: &PortEntry) -> bool {
+        let bound = self.ports.get(&entry.port).is_some_and(|l| l.iter().any(|o| entry.conflicts(o)));
+        // Rare: nobody binds to the port of a listener that works.
+        let connected = || {
+            let of_port = self.connected.iter().filter(|(key, _)| key.0 == entry.port);
+            of_port.flat_map(|(_, list)| list).any(|o| entry.conflicts(o))
+        };
+        let claimed = bound || (self.adopted.contains_key(&entry.port) && connected());
+        !claimed
+    }
+
     fn insert(&mut self, entry: PortEntry) {
         let entry = Arc::new(entry);
         if let Some((ip, pport)) = entry.peer {
@@ -164,18 +179,19 @@ impl PortTable {
         Ok(port)
     }
 
-    /// Binds `entry` to its port if no other socket claims it. Connections that a former listener accepted claim it against
-    /// all without SO_REUSEADDR.
+    /// Binds `entry` to its port if no other socket claims it, nor a connection that a listener accepted.
     pub fn bind(&self, entry: PortEntry) -> bool {
         let mut shard = self.shard(entry.port).write();
-        if !entry.reuse && !entry.reuseport && shard.adopted.contains_key(&entry.port) {
-            return false;
+        let free = shard.is_free(&entry);
+        if free {
+            shard.insert(entry);
         }
-        if shard.ports.get(&entry.port).is_some_and(|l| l.iter().any(|o| entry.conflicts(o))) {
-            return false;
-        }
-        shard.insert(entry);
-        true
+        free
+    }
+
+    /// Whether no other socket claims the port of `entry`: of one that is bound, and is about to listen.
+    pub fn is_free(&self, entry: &PortEntry) -> bool {
+        self.shard(entry.port).read().is_free(entry)
     }
 
     /// Enters an accepted connection, which shares its listener's port. EADDRINUSE: there is one of the same ends; EINVAL: it

@@ -165,6 +165,7 @@ passed_on! {
     fn splice_eof(sk: SockRef<'_>);
     fn bind(sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()>;
     fn hash(sk: &mut SockGuard<'_>) -> Result<()>;
+    fn rehash(sk: &mut SockGuard<'_>);
     fn unhash(sk: &mut SockGuard<'_>);
     fn get_port(sk: &mut SockGuard<'_>, port: u16) -> Result<()>;
     fn put_port(sk: &mut SockGuard<'_>);

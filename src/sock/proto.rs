@@ -183,6 +183,10 @@ pub trait Proto: Send + Sync + 'static {
         Ok(())
     }
 
+    /// An option that look-ups go by (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be in the tables.
+    /// Owned. Default: nothing.
+    fn rehash(&self, sk: &mut SockGuard<'_>) {}
+
     /// Takes it out of them. Owned. Default: nothing.
     fn unhash(&self, sk: &mut SockGuard<'_>) {}
 

@@ -74,12 +74,16 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     let sysctl = &sk.stack.sysctl;
     match name {
         libc::SO_DEBUG => g.common.set_flag(flag::DEBUG, on),
-        libc::SO_REUSEADDR => g.common.set_flag(flag::REUSE, on),
+        libc::SO_REUSEADDR => {
+            g.common.set_flag(flag::REUSE, on);
+            sk.sock.proto().rehash(&mut g);
+        }
         libc::SO_REUSEPORT => {
             if on && sk.sock.ty == libc::SOCK_RAW as u16 {
                 return Err(Error::OpNotSupp);
             }
-            g.common.set_flag(flag::REUSEPORT, on)
+            g.common.set_flag(flag::REUSEPORT, on);
+            sk.sock.proto().rehash(&mut g);
         }
         libc::SO_DONTROUTE => {
             g.common.set_flag(flag::LOCALROUTE, on);
@@ -199,6 +203,7 @@ fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     g.common.bound_dev_if = ifindex;
     g.common.dst = None;
+    sk.sock.proto().rehash(&mut g);
     Ok(())
 }
 

@@ -173,6 +173,11 @@ impl Proto for Udp {
         Ok(())
     }
 
+    fn rehash(&self, sk: &mut SockGuard<'_>) {
+        // A sock without UDP's part is not in the table.
+        let _ = self.hash(sk);
+    }
+
     fn unhash(&self, sk: &mut SockGuard<'_>) {
         let port = sk.common.sport;
         if let Ok(me) = private(sk)

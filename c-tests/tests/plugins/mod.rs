@@ -60,6 +60,7 @@ macro_rules! plugin_cases {
 }
 
 plugin_cases! {
+    binding,
     breaks,
     cong,
     device,
@@ -68,6 +69,7 @@ plugin_cases! {
     expopt,
     fragile,
     hostile,
+    misuse,
     rdp,
     rec_ulp,
     rec_ulp_hostile,

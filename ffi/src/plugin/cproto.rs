@@ -10,6 +10,7 @@ use super::proto::*;
 use super::skb;
 use super::sock::{self, lend};
 use super::table::{Table, contain, length, status};
+use parking_lot::Mutex;
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -43,6 +44,8 @@ pub(crate) struct Registration {
     library: Option<Arc<Library>>,
     pub(super) ports: PortTable,
     pub(super) lists: Lists,
+    /// Unregistered: its name may be another's by now.
+    gone: Mutex<bool>,
 }
 
 // SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
@@ -60,8 +63,8 @@ pub(crate) struct Private {
     /// Bytes charged by usk_mem_charge.
     charged: i32,
     pub(super) accept: Option<Box<AcceptQueue>>,
-    /// In the port table under `common.sport`.
-    pub(super) bound: bool,
+    /// The port it is in the table under.
+    pub(super) bound: Option<u16>,
     /// Made by usk_new_child.
     pub(super) child: bool,
     /// No program has the sock, and no operation of a program's call runs: a child that is not accepted, or one that is closed.
@@ -70,6 +73,8 @@ pub(crate) struct Private {
     pub(super) adopted: Option<(u16, (IpAddr, u16))>,
     /// `destroy` has run.
     done: bool,
+    /// A packet's or a timer's operation runs: it may be in a thread of a program, but may not sleep there.
+    pub(super) bottom: bool,
 }
 
 // SAFETY: the memory is the plug-in's, which uses it with the sock owned, whatever thread owns it.
@@ -85,6 +90,10 @@ impl Drop for Private {
 impl Private {
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.reg
+    }
+    /// Whether it is finished: `destroy` has run.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
     }
     pub(super) fn proto(&self) -> *mut usk_proto_t {
         self.reg.handle()
@@ -147,6 +156,10 @@ impl Registration {
     }
     pub(crate) fn sysctl(&self, index: u32) -> Option<i64> {
         self.lists.sysctl(&*self.stack.upgrade()?, index)
+    }
+    /// Whether bind(2) takes ports.
+    pub(super) fn has_ports(&self) -> bool {
+        !self.flag(USK_PROTO_NO_PORTS)
     }
     fn flag(&self, bit: u32) -> bool {
         self.table.flags & bit != 0
@@ -217,6 +230,7 @@ impl Registration {
             library: plugin.library(),
             ports: PortTable::default(),
             lists,
+            gone: Mutex::new(false),
         });
         let key = |family| ProtoSwitch {
             family,
@@ -244,7 +258,12 @@ impl Registration {
 
 impl Item for Registration {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+        let mut gone = self.gone.lock();
+        if *gone {
+            return Err(Error::NoEnt);
+        }
         stack.registry.unregister(&self.name).map_err(|e| e.error())?;
+        *gone = true;
         self.lists.forget(stack);
         Ok(())
     }
@@ -286,6 +305,21 @@ pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -
         broken(g.sock);
     }
     r
+}
+
+/// Runs an operation for a packet or a timer, unless the sock is broken or finished. False: it did not begin.
+fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
+    let Ok(p) = parts(g) else { return false };
+    if p.sock.is_broken() || p.private.done {
+        return false;
+    }
+    let outer = std::mem::replace(&mut p.private.bottom, true);
+    // A failure has broken the sock.
+    let _ = owned(g, f);
+    if let Ok(p) = parts(g) {
+        p.private.bottom = outer;
+    }
+    true
 }
 
 /// As [`owned`], of one that answers 0 or a negative errno.
@@ -385,11 +419,12 @@ impl Proto for Registration {
             timers: Vec::new(),
             charged: 0,
             accept: None,
-            bound: false,
+            bound: None,
             child: false,
             orphan: false,
             adopted: None,
             done: false,
+            bottom: false,
         });
         let Some(f) = self.table.init else { return Ok(()) };
         // SAFETY: the table's function, called as it says; so are all below.
@@ -454,7 +489,10 @@ impl Proto for Registration {
             return Err(Error::Io);
         };
         if child.is_null() {
-            return Err(length(err.min(-1).into(), 0).err().unwrap_or(Error::Io));
+            if !(-4095..0).contains(&err) {
+                broken(sk.sock);
+            }
+            return Err(length(err.min(-1).into(), 0).err().filter(|_| err < 0).unwrap_or(Error::Io));
         }
         // SAFETY: the function answers a held sock, or null.
         let (_, child) = unsafe { sock::unhold(child) }?;
@@ -587,11 +625,10 @@ impl Proto for Registration {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
-        if sk.sock.is_broken() {
+        // SAFETY: see `init`. The packet is the function's.
+        if !bottom(sk, |o| unsafe { f(o, skb::give(skb)) }) {
             return sk.stack.mib.drop(DropReason::PluginRefused);
         }
-        // SAFETY: see `init`. A failure has broken the sock; the packet was the function's.
-        let _ = owned(sk, |o| unsafe { f(o, skb::give(skb)) });
         reap(sk);
     }
 
@@ -603,8 +640,8 @@ impl Proto for Registration {
             }
         }
         if let Some(f) = self.table.release_cb {
-            // SAFETY: see `init`. A failure has broken the sock.
-            let _ = owned(sk, |o| unsafe { f(o, bits) });
+            // SAFETY: see `init`.
+            bottom(sk, |o| unsafe { f(o, bits) });
         }
         reap(sk);
     }
@@ -614,6 +651,13 @@ impl Proto for Registration {
             // SAFETY: see `init`.
             Some(f) => owned_status(sk, |o| unsafe { f(o) }),
             None => ports::hash(sk),
+        }
+    }
+
+    fn rehash(&self, sk: &mut SockGuard<'_>) {
+        // Only where the stack's table has it: a protocol's own is its own to keep.
+        if parts(sk).is_ok_and(|p| p.private.bound.is_some()) {
+            let _ = ports::hash(sk);
         }
     }
 
@@ -721,7 +765,7 @@ impl Proto for Registration {
 
     fn check_invariants(&self, sock: &Sock, state: &SockState) {
         let Some(p) = state.private.downcast_ref::<Private>() else { return };
-        assert!(p.charged >= 0 && !(p.bound && p.adopted.is_some()), "{}", self.name);
+        assert!(p.charged >= 0 && !(p.bound.is_some() && p.adopted.is_some()), "{}", self.name);
         assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
         assert!(p.accept.is_none() || sock.state() == LISTEN || p.done || sock.is_broken(), "{}", self.name);
     }

@@ -2,7 +2,8 @@
 //! ip_setsockopt, csum_partial.
 
 use super::cproto::Registration;
-use super::owned::{guard, usk_addr_t, usk_owned_t};
+use super::owned::{guard, living, parts, peer, usk_addr_t, usk_owned_t};
+use super::ports;
 use super::proto::{usk_packet_info_t, usk_proto_t};
 use super::skb::{self, slice, slice_mut, usk_skb_t};
 use super::{kernel, obj, obj_mut};
@@ -10,8 +11,8 @@ use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::{datagram, route, sockopt};
-use usersock::sock::SockGuard;
-use usersock::sock::skb::{Skb, TxOwner};
+use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use usersock::sock::{SockGuard, flag};
 use usersock::wire::{checksum, ip, ipv6};
 
 /// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
@@ -23,17 +24,29 @@ pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_a
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, to) = unsafe { (guard(o)?, obj(to)?) };
+        living(g)?;
         datagram::connect(g, to.to_socket_addr()?).map(|()| 0)
     })
 }
 
-/// Dissolves the association: no peer, state TCP_CLOSE (7). The port stays.
+/// Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and the sock is
+/// not bound any more (__udp_disconnect).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { guard(o) }.map(|g| datagram::disconnect(g)).map(|()| 0))
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        parts(g)?;
+        datagram::disconnect(g);
+        // A raw socket's "port" is its protocol number.
+        if !g.common.flag(flag::BINDPORT_LOCK) && i32::from(g.sock.ty) != libc::SOCK_RAW {
+            ports::unhash(g)?;
+            g.common.sport = 0;
+        }
+        Ok(0)
+    })
 }
 
 /// Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH, -EACCES ...
@@ -59,7 +72,7 @@ pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
-        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let peer = peer(g)?;
         let plan = datagram::plan(g, peer, &[], 0)?;
         Ok(plan.dst.mtu as c_int - ip_header(peer.is_ipv4()) as c_int)
     })
@@ -74,7 +87,7 @@ pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int
     let updated = kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
-        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let peer = peer(g)?;
         route::update_pmtu(g.stack, peer.ip(), mtu, g.now());
         g.common.dst = None;
         Ok(0)
@@ -97,7 +110,7 @@ pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
         let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
-        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let peer = peer(g)?;
         send(g, skb, peer).map(|()| 0)
     })
 }
@@ -114,7 +127,13 @@ pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, t
     })
 }
 
+/// A packet as the protocol's own: one that came from a device, and goes back, has nothing left of what that said of it.
+fn outgoing(skb: &mut Skb) {
+    (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
+}
+
 fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result<()> {
+    outgoing(&mut skb);
     let mut plan = datagram::plan(g, to, &[], 0)?;
     let df = plan.fit(g, ip_header(to.is_ipv4()) + skb.len())?;
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
@@ -139,7 +158,8 @@ pub unsafe extern "C" fn usk_reply(
 ) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, obj(info)?) };
+        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, obj(info)?) };
+        outgoing(&mut skb);
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());
         if info.not_unicast != 0 || to.is_multicast() || to.is_unspecified() {

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
@@ -29,9 +29,14 @@ pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut us
 type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
 type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
-/// A loaded shared object; the last count unloads it.
+/// A loaded shared object; the last count unloads it, and has its exit function called before: whatever it registered, and every
+/// thread that ran its code by that, has a count.
 #[derive(Debug)]
-pub(crate) struct Library(*mut c_void);
+pub(crate) struct Library {
+    handle: *mut c_void,
+    /// Set once its entry point has succeeded.
+    exit: OnceLock<Exit>,
+}
 // SAFETY: a dlopen handle may be used from any thread.
 unsafe impl Send for Library {}
 // SAFETY: as above.
@@ -60,20 +65,29 @@ impl Library {
         }
         // SAFETY: a string; the object's constructors are the caller's business.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if handle.is_null() { Err(fail(format!("plugin={}: {}", path.display(), line()))) } else { Ok(Library(handle)) }
+        if handle.is_null() {
+            Err(fail(format!("plugin={}: {}", path.display(), line())))
+        } else {
+            Ok(Library { handle, exit: OnceLock::new() })
+        }
     }
 
     fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
         // SAFETY: the handle is open, the name a string.
-        let p = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        let p = unsafe { libc::dlsym(self.handle, name.as_ptr()) };
         (!p.is_null()).then_some(p)
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
+        if let Some(exit) = self.exit.get() {
+            // What unwinds out of it has nowhere to go.
+            // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an address by now.
+            let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
+        }
         // SAFETY: opened by `open`, closed once; whatever came from it held a count of this.
-        unsafe { libc::dlclose(self.0) };
+        unsafe { libc::dlclose(self.handle) };
     }
 }
 
@@ -91,9 +105,15 @@ pub(crate) trait Item: Send + Sync {
 pub(crate) struct Plugin {
     stack: Weak<Stack>,
     name: String,
-    items: Mutex<Vec<Arc<dyn Item>>>,
-    exit: Mutex<Option<Exit>>,
+    items: Mutex<Items>,
     library: Option<Arc<Library>>,
+}
+
+#[derive(Default)]
+struct Items {
+    list: Vec<Arc<dyn Item>>,
+    /// All is unregistered for good: nothing may follow.
+    ended: bool,
 }
 
 impl Plugin {
@@ -121,37 +141,38 @@ impl Plugin {
         self.library.clone()
     }
 
-    /// Notes what was registered, for unloading.
-    pub(crate) fn registered(&self, item: Arc<dyn Item>) {
-        self.items.lock().push(item);
+    /// Notes what was registered, for unloading. EINVAL: it has been unloaded meanwhile.
+    fn registered(&self, item: &Arc<dyn Item>) -> Result<()> {
+        let mut items = self.items.lock();
+        if items.ended {
+            return Err(Error::Inval);
+        }
+        items.list.push(item.clone());
+        Ok(())
     }
 
     /// Takes a thing off the list. It is the caller's to drop: that may run code of the plug-in, which may call here.
     fn take_off(&self, key: usize) -> Option<Arc<dyn Item>> {
-        let mut items = self.items.lock();
-        let at = items.iter().position(|i| i.key() == key)?;
-        Some(items.remove(at))
+        let list = &mut self.items.lock().list;
+        let at = list.iter().position(|i| i.key() == key)?;
+        Some(list.remove(at))
     }
 
-    /// Takes everything out again, the newest first. Stops at the first that is in use; what was out by then is out.
+    /// Takes everything out again, the newest first, and lets nothing follow. Stops at the first that is in use; what was out by then
+    /// is out.
     fn unregister_all(&self, stack: &Arc<Stack>) -> Result<()> {
         loop {
-            let Some(item) = self.items.lock().last().cloned() else { return Ok(()) };
+            let item = {
+                let mut items = self.items.lock();
+                let last = items.list.last().cloned();
+                items.ended = last.is_none();
+                last
+            };
+            let Some(item) = item else { return Ok(()) };
             match item.unregister(stack) {
                 Ok(()) | Err(Error::NoEnt) => drop(self.take_off(item.key())),
                 Err(e) => return Err(e),
             }
-        }
-    }
-}
-
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        if let Some(exit) = self.exit.lock().take() {
-            // What unwinds out of it has nowhere to go.
-            // SAFETY: the library is loaded as long as `self.library`; an exit function takes the handle, which is no more than
-            // an address by now.
-            let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
         }
     }
 }
@@ -171,9 +192,14 @@ pub(crate) unsafe fn register<T: Table, I: Item + 'static, H>(
     let plugin = unsafe { Plugin::of(plugin) }?;
     // SAFETY: the caller vouches for the table.
     let table = unsafe { table::read(table) }.map_err(refused)?;
-    let item = f(&plugin, &plugin.stack()?, table)?;
+    let stack = plugin.stack()?;
+    let item = f(&plugin, &stack, table)?;
     let handle = Arc::as_ptr(&item).cast_mut().cast::<H>();
-    plugin.registered(item);
+    let item: Arc<dyn Item> = item;
+    plugin.registered(&item).inspect_err(|_| {
+        // Nobody has the handle, so what is in use of it ends by itself.
+        let _ = item.unregister(&stack);
+    })?;
     if !out.is_null() {
         // SAFETY: writable by the caller's word.
         unsafe { *out = handle };
@@ -215,23 +241,22 @@ fn attach(
     library: Option<Arc<Library>>,
 ) -> std::result::Result<Arc<Plugin>, ConfigError> {
     note("");
-    let plugin = Arc::new(Plugin {
-        stack: Arc::downgrade(stack),
-        name,
-        items: Mutex::default(),
-        exit: Mutex::new(None),
-        library,
-    });
+    let plugin = Arc::new(Plugin { stack: Arc::downgrade(stack), name, items: Mutex::default(), library });
     // SAFETY: the entry point of the plug-in, by the caller's word; its argument lives while it runs.
     let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
     if let Err(error) = r {
-        // Nothing can be in use: no program has seen it.
-        let _ = plugin.unregister_all(stack);
+        // What is in use already, by the entry point itself or by a program that was quick, keeps the plug-in until the stack ends.
+        if plugin.unregister_all(stack).is_err() {
+            stack.plugins.lock().push(plugin.clone());
+        }
         let why = admin::noted_line();
         let why = if why.is_empty() { error.to_string() } else { why };
         return Err(ConfigError { message: format!("plugin={}: {why}", plugin.name), error });
     }
-    *plugin.exit.lock() = exit;
+    if let (Some(library), Some(exit)) = (&plugin.library, exit) {
+        // The library was opened for this plug-in: nobody has set it.
+        let _ = library.exit.set(exit);
+    }
     stack.plugins.lock().push(plugin.clone());
     Ok(plugin)
 }
@@ -264,7 +289,8 @@ pub fn enable() {
 
 /// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
 /// `int usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any, is called,
-/// with null, when it is unloaded. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
+/// with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload, or by the last thread that
+/// was in an operation then. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
 /// directory. Null with errno on failure, and usk_config_error says why in a line: ENOENT, EINVAL, or what the entry point answered.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.

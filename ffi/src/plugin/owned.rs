@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
+use usersock::inet::{AF_INET, unmap};
 use usersock::ip::datagram;
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
-use usersock::sock::skb::Skb;
+use usersock::sock::skb::{Skb, SkbInner};
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState, flag};
 use usersock::stack::Stack;
 
@@ -28,6 +29,8 @@ use usersock::stack::Stack;
 pub struct usk_owned_t {
     opaque: [u64; 4],
 }
+
+const LISTEN: u8 = 10;
 
 /// What says that an argument is one; with [`LOCKED`], that usk_lock_sock filled it and not an operation's caller.
 const LENT: u64 = 0x75736b_6f776e64;
@@ -123,6 +126,19 @@ pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
     let state: &'a mut SockState = &mut *g;
     let private = state.private.downcast_mut().ok_or(Error::Inval)?;
     Ok(Parts { stack, sock, common: &mut state.common, private })
+}
+
+/// As [`parts`], of a sock that is not finished: nothing may enter a table or a queue, or arm a timer, that nobody would take back.
+/// EINVAL: it is, or is another protocol's.
+pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
+    let p = parts(g)?;
+    if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
+}
+
+/// Whom a sock is connected to; of a protocol without ports, with port 0. ENOTCONN.
+pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
+    let c = &g.common;
+    if c.daddr.is_unspecified() { Err(Error::NotConn) } else { Ok(SocketAddr::new(c.daddr, c.dport)) }
 }
 
 /// As [`guard`], and then [`parts`].
@@ -235,7 +251,8 @@ pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
 }
 
 /// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
-/// succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10).
+/// succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state; connections wait for accept(2)
+/// (usk_listen_stop closes them); or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -243,7 +260,14 @@ pub unsafe extern "C" fn usk_set_state(o: *mut usk_owned_t, state: c_int) -> c_i
     kernel(|| {
         let state = u8::try_from(state).ok().filter(|s| (1..=12).contains(s)).ok_or(Error::Inval)?;
         // SAFETY: owned by the caller's word.
-        unsafe { guard(o) }?.sock.state.store(state, Ordering::Release);
+        let p = living(unsafe { guard(o) }?)?;
+        if state != LISTEN {
+            if p.private.accept.as_ref().is_some_and(|q| !q.is_empty()) {
+                return Err(Error::Inval);
+            }
+            p.private.accept = None;
+        }
+        p.sock.state.store(state, Ordering::Release);
         Ok(0)
     })
 }
@@ -324,13 +348,15 @@ pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) ->
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, to) = unsafe { (guard(o)?, obj_mut(addr)?) };
-        let peer = g.common.peer().ok_or(Error::NotConn)?;
+        let peer = peer(g)?;
         *to = datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if).into();
         Ok(0)
     })
 }
 
-/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were.
+/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were. -EINVAL: the
+/// two are of different families, the peer has no port though the protocol has ports, or the sock is in the table under another
+/// port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
 /// # Safety
 /// `o` is owned; both addresses are readable.
 #[unsafe(no_mangle)]
@@ -338,9 +364,14 @@ pub unsafe extern "C" fn usk_set_ends(o: *mut usk_owned_t, local: *const usk_add
     kernel(|| {
         // SAFETY: the caller vouches for all three.
         let (g, local, peer) = unsafe { (guard(o)?, obj(local)?, obj(peer)?) };
-        let (local, peer) = (local.to_socket_addr()?, peer.to_socket_addr()?);
-        if local.is_ipv4() != peer.is_ipv4() || peer.port() == 0 {
+        let (local, peer) = (unmap(local.to_socket_addr()?), unmap(peer.to_socket_addr()?));
+        let p = living(g)?.private;
+        let elsewhere = p.bound.or(p.adopted.map(|(port, _)| port)).is_some_and(|port| port != local.port());
+        if local.is_ipv4() != peer.is_ipv4() || elsewhere || (peer.port() == 0 && p.registration().has_ports()) {
             return Err(Error::Inval);
+        }
+        if g.sock.family == AF_INET && local.is_ipv6() {
+            return Err(Error::AfNoSupport);
         }
         let c = &mut g.common;
         (c.saddr, c.rcv_saddr, c.sport) = (local.ip(), local.ip(), local.port());
@@ -398,6 +429,7 @@ pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
         let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
+        parts(g)?;
         datagram::queue(g, skb).map(|()| 0).map_err(|reason| {
             g.stack.mib.drop(reason);
             Error::NoBufs
@@ -411,7 +443,11 @@ pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t {
     // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { guard(o) }.map(|g| g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), skb::lend)))
+    kernel(|| {
+        let g = unsafe { guard(o) }?;
+        parts(g)?;
+        Ok(g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), skb::lend))
+    })
 }
 
 /// Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.
@@ -422,11 +458,18 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
+        parts(g)?;
         let Some(skb) = g.common.receive_queue.pop_front() else { return Ok(std::ptr::null_mut()) };
-        let sock = g.sock;
-        mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+        uncharge_rmem(g, &skb);
         Ok(skb::give(skb))
     })
+}
+
+/// Uncharges what leaves a receive queue: not more than is charged, where somebody made it grow meanwhile.
+fn uncharge_rmem(g: &mut SockGuard<'_>, skb: &SkbInner) {
+    let sock = g.sock;
+    let held = u32::try_from(sock.rmem_alloc.load(Ordering::Relaxed)).unwrap_or(0);
+    mem::uncharge_rmem(sock, &mut g.common, skb.truesize.min(held));
 }
 
 /// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
@@ -439,6 +482,7 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
+        parts(g)?;
         let peek = msg.flags & libc::MSG_PEEK != 0;
         let copy = |skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
             datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize
@@ -448,8 +492,7 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
         }
         let skb = g.common.receive_queue.pop_front().ok_or(Error::Again)?;
         let n = copy(&skb, msg);
-        let sock = g.sock;
-        mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
+        uncharge_rmem(g, &skb);
         Ok(n)
     })
 }
@@ -493,9 +536,7 @@ pub unsafe extern "C" fn usk_rmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_sk
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, skb) = unsafe { (guard(o)?, skb::get(skb)?) };
-        let sock = g.sock;
-        let held = u32::try_from(sock.rmem_alloc.load(Ordering::Relaxed)).unwrap_or(0);
-        mem::uncharge_rmem(sock, &mut g.common, skb.truesize.min(held));
+        uncharge_rmem(g, skb);
         Ok(0)
     })
 }
@@ -548,14 +589,14 @@ pub unsafe extern "C" fn usk_mem_charge(o: *mut usk_owned_t, size: c_int) -> c_i
 }
 
 /// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
-/// soon as the owner lets go. -EINVAL: no such index.
+/// soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64) -> c_int {
     kernel(|| {
         // SAFETY: owned by the caller's word.
-        let p = parts(unsafe { guard(o) }?)?;
+        let p = living(unsafe { guard(o) }?)?;
         let slot = p.private.timer(index).ok_or(Error::Inval)?;
         p.stack.arm_sock(slot, p.sock, 1 << index, Instant::from_nanos(at));
         Ok(0)
@@ -587,11 +628,22 @@ pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
 
 /// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
 /// connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
-/// with the last handle.
+/// with the last handle. No operation of the sock begins any more: packets that still come are dropped and counted. -EBUSY: a program
+/// has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has accepted), which would go on to use what destroy
+/// frees: set its state, and finish it in close. -EINVAL: the sock is another protocol's.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
     // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { guard(o) }.map(super::cproto::finish).map(|()| 0))
+    kernel(|| {
+        let g = unsafe { guard(o) }?;
+        let dead = g.common.flag(flag::DEAD);
+        let p = parts(g)?.private;
+        if !dead && !p.orphan && !p.is_done() {
+            return Err(Error::Busy);
+        }
+        super::cproto::finish(g);
+        Ok(0)
+    })
 }

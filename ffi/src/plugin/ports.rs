@@ -2,7 +2,8 @@
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::cproto::Registration;
-use super::owned::{guard, parts, usk_addr_t, usk_owned_t};
+use super::held;
+use super::owned::{guard, living, parts, usk_addr_t, usk_owned_t};
 use super::proto::usk_proto_t;
 use super::sock::{self, Handle, usk_sock_t};
 use super::table::contain;
@@ -20,7 +21,8 @@ const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 
 /// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
-/// table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first.
+/// table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first. -EADDRINUSE;
+/// -EINVAL: it has a port, or is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -46,15 +48,20 @@ pub unsafe extern "C" fn usk_inet_bind(o: *mut usk_owned_t, addr: *const usk_add
 }
 
 pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
-    let reg = parts(g)?.private.registration().clone();
+    let p = living(g)?.private;
+    if p.bound.is_some() || p.adopted.is_some() {
+        return Err(Error::Inval);
+    }
+    let reg = p.registration().clone();
     let port = reg.ports.get_port(g, port)?;
     g.common.sport = port;
-    parts(g)?.private.bound = true;
+    parts(g)?.private.bound = Some(port);
     Ok(())
 }
 
 /// Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
-/// null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends.
+/// null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL: a child without a peer,
+/// or a sock that is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -64,12 +71,12 @@ pub unsafe extern "C" fn usk_hash(o: *mut usk_owned_t) -> c_int {
 }
 
 pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
-    let p = parts(g)?.private;
+    let p = living(g)?.private;
     let (reg, bound, child, adopted) = (p.registration().clone(), p.bound, p.child, p.adopted.is_some());
-    let entry = PortEntry::of(g, g.common.sport);
-    if bound {
-        reg.ports.rehash(entry);
+    if let Some(port) = bound {
+        reg.ports.rehash(PortEntry::of(g, port));
     } else if child && !adopted {
+        let entry = PortEntry::of(g, g.common.sport);
         let (port, peer) = (entry.port, entry.peer.ok_or(Error::Inval)?);
         reg.ports.adopt(entry)?;
         parts(g)?.private.adopted = Some((port, peer));
@@ -87,10 +94,9 @@ pub unsafe extern "C" fn usk_unhash(o: *mut usk_owned_t) -> c_int {
 }
 
 pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
-    let port = g.common.sport;
     let p = parts(g)?;
     let reg = p.private.registration().clone();
-    if std::mem::take(&mut p.private.bound) {
+    if let Some(port) = p.private.bound.take() {
         reg.ports.unbind(port, p.sock);
     } else if let Some((port, peer)) = p.private.adopted.take() {
         reg.ports.unadopt(port, peer, p.sock);
@@ -133,7 +139,7 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
         {
             let mut c = child.lock(g.stack);
             let (to, from) = (&mut c.common, &g.common);
-            to.flags = from.flags & !(flag::DEAD | flag::DONE);
+            to.flags = from.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
             (to.tos, to.tclass, to.ttl, to.hops) = (from.tos, from.tclass, from.ttl, from.hops);
             (to.pmtudisc, to.priority, to.mark) = (from.pmtudisc, from.priority, from.mark);
             (to.bound_dev_if, to.linger) = (from.bound_dev_if, from.linger);
@@ -150,7 +156,8 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
 }
 
 /// Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
-/// full; the caller closes the child.
+/// full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The caller ends the child
+/// then (usk_done).
 /// # Safety
 /// `listener` is owned; `child` is valid.
 #[unsafe(no_mangle)]
@@ -159,7 +166,12 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
         // SAFETY: the caller vouches for both.
         let (g, child) = unsafe { (guard(listener)?, Handle::new(child)?) };
         let max = g.common.max_ack_backlog;
-        let p = parts(g)?;
+        let listens = g.sock.state() == LISTEN;
+        let p = living(g)?;
+        let same = Arc::ptr_eq(&child.proto().cloned(), &p.sock.proto().cloned());
+        if !listens || !same || Arc::ptr_eq(child.sock(), p.sock) {
+            return Err(Error::Inval);
+        }
         let queue = p.private.accept.get_or_insert_default();
         queue.push(child.sock().clone(), max).map_err(|_| Error::NoBufs)?;
         p.common.ack_backlog = queue.len() as u32;
@@ -185,6 +197,7 @@ pub unsafe extern "C" fn usk_accept_len(listener: *mut usk_owned_t, max: *mut u3
 }
 
 /// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
+/// -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -192,11 +205,23 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
+        living(g)?;
         if g.common.sport == 0 {
             g.sock.proto().get_port(g, 0)?;
         }
+        let p = living(g)?.private;
+        let (reg, bound) = (p.registration().clone(), p.bound);
+        let before = g.sock.state.swap(LISTEN, std::sync::atomic::Ordering::AcqRel);
+        // Who shares the port by SO_REUSEADDR may hold it, but not listen on it as well. Both look after they say that they listen, so
+        // that at most one gets it.
+        if let Some(port) = bound
+            && before != LISTEN
+            && !reg.ports.is_free(&PortEntry::of(g, port))
+        {
+            g.sock.state.store(before, std::sync::atomic::Ordering::Release);
+            return Err(Error::AddrInUse);
+        }
         g.common.max_ack_backlog = backlog;
-        g.sock.state.store(10, std::sync::atomic::Ordering::Release);
         Ok(0)
     })
 }
@@ -253,8 +278,12 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
 
 pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
-    let queue = p.private.accept.as_mut()?;
-    let child = queue.pop();
+    let (stack, queue) = (p.stack, p.private.accept.as_mut()?);
+    // A child that is finished has no operations any more: nothing to give to a program. One that broke is: it says EIO. One that
+    // the caller owns just now it must not wait for.
+    let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
+    let finished = |c: &Arc<Sock>| whole(c) && parts(&mut c.lock(stack)).is_ok_and(|p| p.private.is_done());
+    let child = std::iter::from_fn(|| queue.pop()).find(|c| !finished(c));
     p.common.ack_backlog = queue.len() as u32;
     child
 }

@@ -152,7 +152,16 @@ pub unsafe extern "C" fn usk_skb_copy(skb: *mut usk_skb_t, offset: usize, to: *m
     })
 }
 
-/// Appends a copy of `len` bytes. The packet's truesize grows.
+/// Most bytes of memory that a packet may come to: a sock's accounts are ints.
+const MOST: usize = 1 << 30;
+
+/// Bytes that may be appended yet.
+fn room(skb: &SkbInner) -> usize {
+    // A page is at most as large again as what is appended at once, or the smallest.
+    (MOST.saturating_sub(skb.truesize as usize) / 2).saturating_sub(4096)
+}
+
+/// Appends a copy of `len` bytes. The packet's truesize grows. -EMSGSIZE: it would pass 2^30.
 /// # Safety
 /// `skb` is a packet; `data` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -160,6 +169,9 @@ pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (s, data) = unsafe { (get(skb)?, slice(data, len)?) };
+        if data.len() > room(s) {
+            return Err(Error::MsgSize);
+        }
         s.append(data, len);
         Ok(0)
     })
@@ -194,7 +206,7 @@ pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -
 /// Takes up to `len` bytes of a message into a packet; says how many.
 #[inline]
 fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
-    let mut left = len.min(msg.remaining());
+    let mut left = len.min(msg.remaining()).min(room(skb));
     let taken = left;
     while left > 0 {
         let c = msg.chunk(left);

@@ -2,9 +2,10 @@
 
 use super::held;
 use super::kernel;
-use super::owned::{guard, usk_owned_t};
+use super::owned::{guard, parts, usk_owned_t};
 use std::ffi::c_int;
 use usersock::env::Instant;
+use usersock::error::Error;
 use usersock::sock::wait::Events;
 
 /// No deadline: for usk_wait.
@@ -12,7 +13,8 @@ pub const USK_FOREVER: u64 = u64::MAX;
 
 /// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
 /// looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
-/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken.
+/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken;
+/// -EDEADLK in an operation for a packet or a timer, which nobody would wake.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -21,6 +23,9 @@ pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u6
         let deadline = (deadline != USK_FOREVER).then(|| Instant::from_nanos(deadline));
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
+        if g.in_softirq() || parts(g).is_ok_and(|p| p.private.bottom) {
+            return Err(Error::Deadlk);
+        }
         held::asleep(g.sock, || g.sleep(Events(events), false, deadline)).map(|()| 0)
     })
 }
