@@ -28,7 +28,9 @@
  *   |  payload ...                                                  |
  *
  * Version 1. len: the header in units of 4 bytes, 7 to 13. The checksum is TCP's, over the pseudo-header of IPv4 or IPv6, the header
- * and the payload. What is left of the header after the fixed part and the hello is SACK blocks.
+ * and the payload. What is left of the header after the fixed part and the hello is SACK blocks. A first block below the
+ * acknowledgement number tells what came twice (RFC 2883). Time stamps are microseconds, from an origin that is the same whenever the
+ * same two ends connect.
  *
  * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that a message of no bytes has a place too.
  * B and E mark the first and the last packet of a message. A message in pieces may be cut anew when it is sent again.
@@ -37,12 +39,16 @@
  * both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in every packet until it gets
  * one without SYN: the first that reaches the listener makes the connection there. RST refuses what belongs to no connection, or ends
  * one when its number is exactly the next. FIN ends one direction; who ends first keeps TIME-WAIT. A packet with P is answered at
- * once: it is the probe of a shut window and of an idle peer.
+ * once: it is the probe of a shut window, of an idle peer, and of a lost tail.
  *
  * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight costs its payload
  * and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer than the peer's hello says.
  *
- * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's algorithms. */
+ * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's algorithms.
+ * The tail of a burst has nothing behind it whose arrival would tell that it is lost: two round trips after the last packet, and what the
+ * peer may wait with its answer (net.rdp.delack_ms, taken to be the peer's, too) or the network may reorder, one more packet goes, a new one
+ * or the last again (tail-loss probe, RFC 8985 §7). Its answer leads to RACK; where the last packet itself was what was missing,
+ * the echoed stamp says so, and the window is reduced as for any loss. One probe at a time; the retransmission timer begins anew with it. */
 #include "rdp_int.h"
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
@@ -124,7 +130,8 @@ static void flush_sending(struct rdp_sock *s)
 {
     rdp_list_free(s, &s->out, true);
     rdp_list_free(s, &s->ofo, false);
-    s->unsent = s->sent_first = s->sent_last = NULL;
+    s->unsent = s->sent_first = s->sent_last = s->lost_hint = NULL;
+    s->probing = false;
     s->packets_out = s->sacked_out = s->lost_out = s->retrans_out = s->cost_out = 0;
     s->confirmed = true;
     rdp_cong_end(s);
@@ -542,7 +549,8 @@ static const char *const counters[] = {
     [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
     [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
     [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
-    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [LOSS_PROBES] = "RdpLossProbes",
+    [PROBE_RECOVERIES] = "RdpLossProbeRecoveries", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
     NULL,
 };
 

@@ -115,6 +115,13 @@ static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
 
 /* ---- data ------------------------------------------------------------------------------------------------------ */
 
+/* The next acknowledgement tells it (RFC 2883), so that who sent it again learns that there was no need to. */
+static void came_twice(struct rdp_sock *s, uint32_t start, uint32_t end)
+{
+    s->dup_start = start;
+    s->dup_end = end;
+}
+
 static void ack_soon(struct rdp_sock *s)
 {
     s->ack_pending++;
@@ -278,6 +285,7 @@ static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb
     }
     if (!after(end, s->rcv_nxt)) {
         count(s, IN_DUPS);
+        came_twice(s, h->seq, end);
         discard(s, skb, USK_DROP_STATE);
         rdp_send_ack(s, 0);
         return true;
@@ -360,6 +368,8 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
             bool again = (h->flags & (SYN | ACK)) == (SYN | ACK) && h->seq == s->irs;
             bool old = (h->flags & (SYN | ACK)) == ACK && end != h->seq && before(end, s->last_ack_sent);
             count(s, old ? IN_DUPS : BEYOND_WINDOW);
+            if (old)
+                came_twice(s, h->seq, end);
             discard(s, skb, USK_DROP_STATE);
             /* The answer to our hello once more, or old data: what we said to it was lost. */
             if (again && !s->confirmed)
@@ -702,10 +712,7 @@ static void icmp(struct rdp_sock *s, const struct note *n)
         for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
             if (g->len <= s->mss || (g->marks & SACKED))
                 continue;
-            s->lost_out += !(g->marks & LOST);
-            s->retrans_out -= !!(g->marks & RETRANS);
-            g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
-            rdp_off_flight(s, g);
+            rdp_mark_lost(s, g);
         }
         flying -= rdp_pipe(s);
         if (flying > 0) {

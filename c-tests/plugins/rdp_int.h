@@ -35,12 +35,13 @@ enum {
 };
 
 /* Timers of a sock, which are also bits of release_cb. */
-enum { T_RTX, T_ACK, T_KEEP, T_END, T_RACK, TIMERS };
+enum { T_RTX, T_ACK, T_KEEP, T_END, T_RACK, T_PTO, TIMERS };
 
 enum {
     IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS, ATTEMPT_FAILS, ESTAB_RESETS,
     ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW, OLD_STAMPS, BAD_ACKS,
-    CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS, BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, IN_MSGS, OUT_MSGS,
+    CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS,
+    BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, LOSS_PROBES, PROBE_RECOVERIES, IN_MSGS, OUT_MSGS,
 };
 
 enum {
@@ -94,6 +95,7 @@ struct rdp_sock {
     struct rdp_list out;
     struct rdp_seg *unsent;
     struct rdp_seg *sent_first, *sent_last; /* in flight and not sacked, by time of sending */
+    struct rdp_seg *lost_hint; /* no packet before it waits to be sent again; null: none does at all */
     uint32_t iss, snd_una, snd_nxt, write_seq;
     uint32_t snd_wnd, cost_out; /* the peer's window, and what is in flight of it */
     uint32_t wnd_stamp;         /* of the packet that told it */
@@ -107,6 +109,8 @@ struct rdp_sock {
     uint64_t rack_sent, rack_rtt; /* ns: when the latest packet known to have arrived was sent, and its round trip */
     uint32_t rack_end, recover;
     int recovery; /* 0 open, 1 fast, 2 timeout */
+    bool probing, probe_again;                  /* a loss probe is out; it was sent before */
+    uint32_t probe_high, probe_end, probe_stamp; /* snd_nxt after it; its own end, and its stamp */
     usk_cong_t *cong; /* borrowed; null: no connection */
     char cong_name[16]; /* chosen by the program; empty: by the sysctl */
     int backoff, probes, soft_error;
@@ -120,6 +124,7 @@ struct rdp_sock {
     uint32_t max_msg, cur_len; /* the longest message taken; bytes so far of the one at the end of `in` */
     uint32_t whole;            /* messages in `in` that are complete */
     uint32_t ofo_recent;       /* in the block to be told first */
+    uint32_t dup_start, dup_end; /* what came twice, to be told; the same: nothing */
     uint32_t ts_recent;
     uint64_t ts_recent_at;
     int ack_pending, quick;
@@ -189,7 +194,6 @@ void rdp_send_ack(struct rdp_sock *s, int flags);
 void rdp_send_rst(struct rdp_sock *s);
 void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
 void rdp_challenge(struct rdp_sock *s);
-bool rdp_resend(struct rdp_sock *s);
 void rdp_rearm(struct rdp_sock *s);
 void rdp_arm(struct rdp_sock *s, int timer, uint64_t at);
 void rdp_disarm(struct rdp_sock *s, int timer);
@@ -201,12 +205,14 @@ uint32_t rdp_stamp(struct rdp_sock *s);
 void rdp_queue_fin(struct rdp_sock *s);
 void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g);
 void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g);
+void rdp_mark_lost(struct rdp_sock *s, struct rdp_seg *g);
 
 /* rdp_loss.c */
 void rdp_rtt(struct rdp_sock *s, uint32_t us);
 void rdp_ack(struct rdp_sock *s, const struct rdp_head *h);
 void rdp_rack_detect(struct rdp_sock *s);
 void rdp_timeout(struct rdp_sock *s);
+uint64_t rdp_reorder_ns(const struct rdp_sock *s);
 uint32_t rdp_pipe(const struct rdp_sock *s);
 int rdp_cong_choose(struct rdp_sock *s, const char *name);
 int rdp_cong_begin(struct rdp_sock *s);

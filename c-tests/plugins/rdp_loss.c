@@ -1,6 +1,5 @@
-/* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK, RFC 8985: without the tail
- * probe, and with a fixed reordering window), the congestion control borrowed from the stack's
- * registry: the algorithms that TCP's connections have. */
+/* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK-TLP, RFC 8985, with a
+ * fixed reordering window), the congestion control borrowed from the stack's registry: the algorithms that TCP's connections have. */
 #include "rdp_int.h"
 
 void rdp_rtt(struct rdp_sock *s, uint32_t us)
@@ -58,8 +57,8 @@ static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
     }
     if (!(g->marks & EVER_RETRANS) && g->sent > t->once)
         t->once = g->sent;
-    /* Sooner than any round trip: it was the first copy that arrived. */
-    if ((g->marks & EVER_RETRANS) && rtt < (uint64_t)s->min_rtt * 1000)
+    /* Much sooner than any round trip: it was the first copy that arrived. A little sooner is a path that was never so quick. */
+    if ((g->marks & EVER_RETRANS) && rtt < (uint64_t)(s->min_rtt - s->min_rtt / 8) * 1000)
         return;
     if (g->sent > s->rack_sent || (g->sent == s->rack_sent && after(g->end, s->rack_end))) {
         s->rack_sent = g->sent;
@@ -68,10 +67,16 @@ static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
     }
 }
 
+/* What the network may put out of order. */
+uint64_t rdp_reorder_ns(const struct rdp_sock *s)
+{
+    return (uint64_t)max32(s->min_rtt / 4, 1000) * 1000;
+}
+
 /* Marks lost what was sent a round trip and the reordering window before something that has arrived. What is not due yet gets a timer. */
 void rdp_rack_detect(struct rdp_sock *s)
 {
-    uint64_t now = now_of(s), reorder = (uint64_t)max32(s->min_rtt / 4, 1000) * 1000;
+    uint64_t now = now_of(s), reorder = rdp_reorder_ns(s);
     uint32_t lost = 0;
     struct rdp_seg *next;
     rdp_disarm(s, T_RACK);
@@ -86,12 +91,7 @@ void rdp_rack_detect(struct rdp_sock *s)
             rdp_arm(s, T_RACK, due);
             break;
         }
-        if (g->marks & LOST)
-            s->retrans_out--;
-        else
-            s->lost_out++;
-        g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
-        rdp_off_flight(s, g);
+        rdp_mark_lost(s, g);
         lost++;
     }
     if (lost == 0)
@@ -99,6 +99,7 @@ void rdp_rack_detect(struct rdp_sock *s)
     if (s->recovery == 0) {
         s->recovery = 1;
         s->recover = s->snd_nxt;
+        s->probing = false;
         count(s, FAST_RECOVERIES);
     }
     usk_cong_loss(s->o, s->cong, lost);
@@ -119,6 +120,8 @@ static void cumulative(struct rdp_sock *s, uint32_t ack, struct tally *t)
         s->msgs_out += !!(g->flags & END);
         if (g->flags & END)
             count(s, OUT_MSGS);
+        if (g == s->lost_hint)
+            s->lost_hint = g->next;
         rdp_list_remove(&s->out, g);
         rdp_seg_free(s, g, true);
     }
@@ -140,6 +143,28 @@ static void selective(struct rdp_sock *s, const struct rdp_head *h, struct tally
             s->sacked_out++;
         }
     }
+}
+
+/* A loss probe that was sent again, is it answered, and was it needed (RFC 8985 §7.4)? It was not when the answer tells that it came
+ * twice. It was when the answer echoes it and does not tell that; and when later data is acknowledged without a word of it. Then
+ * what it repaired counts as a loss: the window is reduced, once. */
+static void probe_answered(struct rdp_sock *s, const struct rdp_head *h, struct tally *t)
+{
+    if (!s->probing || before(h->ack, s->probe_high))
+        return;
+    bool twice = h->sacks > 0 && before(h->sack[0].start, s->probe_end) && !before(h->sack[0].end, s->probe_end) &&
+                 !after(h->sack[0].end, h->ack);
+    bool echoed = (int32_t)(h->echo - s->probe_stamp) >= 0, later = after(h->ack, s->probe_high);
+    if (s->probe_again && !twice && !echoed && !later)
+        return;
+    s->probing = false;
+    if (!s->probe_again || twice || s->recovery != 0 || t->segments == 0)
+        return;
+    count(s, PROBE_RECOVERIES);
+    usk_cong_loss(s->o, s->cong, 1);
+    usk_cong_recovered(s->o, s->cong);
+    t->segments--;
+    t->late++;
 }
 
 /* Processes the acknowledgement, the window and the SACK blocks of a packet whose ack is at most snd_nxt. The caller pushes. */
@@ -174,16 +199,21 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
         s->recovery = 0;
         usk_cong_recovered(s->o, s->cong);
     }
-    if (t.latest) {
+    if (t.latest)
         rdp_rack_detect(s);
+    probe_answered(s, h, &t);
+    if (t.latest) {
         usk_cong_ack_t a = {
             .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1, .mark = &t.copy.rate,
             .flags = forward ? 0 : USK_CONG_BEHIND_HOLE,
         };
         usk_cong_acked(s->o, s->cong, &a);
     }
-    if (forward)
+    if (forward) {
+        /* The push that follows starts it anew. */
+        rdp_disarm(s, T_PTO);
         rdp_rearm(s);
+    }
     if (s->nospace && (int64_t)usk_wmem(s->o) * 3 < (int64_t)usk_sndbuf(s->o) * 2) {
         s->nospace = false;
         usk_wake(sk_of(s), WAKE_OUT);
@@ -209,7 +239,10 @@ void rdp_timeout(struct rdp_sock *s)
         g->marks = (uint8_t)(LOST | (g->marks & EVER_RETRANS));
         s->lost_out++;
     }
+    s->lost_hint = s->out.first;
+    s->probing = false;
     rdp_disarm(s, T_RACK);
+    rdp_disarm(s, T_PTO);
 }
 
 /* An algorithm that paces is none for us: our packets leave when the window lets them. */

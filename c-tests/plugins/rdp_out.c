@@ -103,10 +103,18 @@ static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
     }
 }
 
-/* Blocks of what lies beyond holes, the one that grew last first (RFC 2018's order), at most `max`. */
+/* What came twice, once; then blocks of what lies beyond holes, the one that grew last first (RFC 2018's order); at most `max`. */
 static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
 {
     int n = 0;
+    if (s->dup_start != s->dup_end && max > 0) {
+        h->sack[0].start = s->dup_start;
+        h->sack[0].end = s->dup_end;
+        s->dup_start = s->dup_end;
+        h->sacks = 1;
+    }
+    int first = h->sacks;
+    max -= first;
     uint32_t start = 0, end = 0;
     for (struct rdp_seg *g = s->ofo.first; g; g = g->next) {
         if (g == s->ofo.first || after(g->seq, end)) {
@@ -121,18 +129,18 @@ static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
         int at = n;
         if (recent && max > 0) {
             int keep = n < max ? n : max - 1;
-            memmove(&h->sack[1], &h->sack[0], (size_t)keep * sizeof h->sack[0]);
+            memmove(&h->sack[first + 1], &h->sack[first], (size_t)keep * sizeof h->sack[0]);
             n = keep;
             at = 0;
         } else if (n >= max) {
             continue;
         }
-        h->sack[at].start = start;
-        h->sack[at].end = end;
+        h->sack[first + at].start = start;
+        h->sack[first + at].end = end;
         n++;
     }
-    h->sacks = n;
-    h->len = (uint8_t)(h->len + n * SACK);
+    h->sacks = first + n;
+    h->len = (uint8_t)(h->len + h->sacks * SACK);
 }
 
 /* Puts the header before the payload, sums both, sends. Takes `skb`. `sum`: the payload's. */
@@ -253,6 +261,17 @@ void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g)
     s->sent_last = g;
 }
 
+/* A packet in flight counts as lost, and waits to be sent again. */
+void rdp_mark_lost(struct rdp_sock *s, struct rdp_seg *g)
+{
+    s->lost_out += !(g->marks & LOST);
+    s->retrans_out -= !!(g->marks & RETRANS);
+    g->marks = (uint8_t)((g->marks | LOST) & ~RETRANS);
+    rdp_off_flight(s, g);
+    if (!s->lost_hint || before(g->seq, s->lost_hint->seq))
+        s->lost_hint = g;
+}
+
 void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g)
 {
     if (!g->tprev && s->sent_first != g)
@@ -304,8 +323,11 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
     return true;
 }
 
-/* Sends a packet of the queue, for the first time or again. */
-static void send_seg(struct rdp_sock *s, struct rdp_seg *g, bool again)
+/* Sends a packet of the queue; `how`: AGAIN, PROBE. A probe that was sent before takes the place of its first copy in what the congestion
+ * control knows to be in flight, for nothing says that that is lost. */
+enum { AGAIN = 1, PROBE = 2 };
+
+static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
 {
     for (int tries = 0; tries < 2; tries++) {
         while (g->len > s->mss && split(s, g, s->mss))
@@ -319,11 +341,11 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, bool again)
             sacks = room < 0 ? 0 : room / SACK;
         if (s->ofo.first)
             add_sacks(s, &h, sacks);
-        /* Asked for where the peer's word is needed: it does not know of us yet, or we wait for its window. */
-        if (!s->confirmed)
+        /* Asked for where the peer's word is needed: it does not know of us yet, or nothing is heard of it. */
+        if (!s->confirmed || (how & PROBE))
             h.flags |= PRB;
-        if (tries == 0)
-            usk_cong_sent(s->o, s->cong, 1, again, &g->rate);
+        if (tries == 0 && how != (PROBE | AGAIN))
+            usk_cong_sent(s->o, s->cong, 1, how & AGAIN, &g->rate);
         int r = transmit(s, g->skb ? usk_skb_share(g->skb) : usk_skb_new(), &h, g->len, g->sum);
         g->sent = now_of(s);
         if (r != -EMSGSIZE)
@@ -335,36 +357,93 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, bool again)
     rdp_in_flight(s, g);
 }
 
-/* Sends the first packet thought lost that is not on its way again. False: there is none. */
-bool rdp_resend(struct rdp_sock *s)
+/* Sends the first packet thought lost that is not on its way again. False: there is none. All calls of a recovery together walk the
+ * queue once, and from a packet that is lost again (the role of retransmit_skb_hint). */
+static bool resend(struct rdp_sock *s)
 {
     if (s->lost_out <= s->retrans_out)
         return false;
-    for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
+    for (struct rdp_seg *g = s->lost_hint; g && g != s->unsent; g = g->next) {
         if ((g->marks & (LOST | RETRANS | SACKED)) != LOST)
             continue;
-        send_seg(s, g, true);
+        send_seg(s, g, AGAIN);
         g->marks |= RETRANS | EVER_RETRANS;
         s->retrans_out++;
         s->retrans++;
         count(s, RETRANS_SEGS);
+        s->lost_hint = g->next;
         return true;
     }
+    s->lost_hint = NULL;
     return false;
 }
 
-static void send_new(struct rdp_sock *s)
+static void send_new(struct rdp_sock *s, int how)
 {
     struct rdp_seg *g = s->unsent;
     if (s->packets_out == 0)
         s->unacked_since = now_of(s);
-    send_seg(s, g, false);
+    send_seg(s, g, how);
     /* After the cut: what was sent is g, what follows it is next. */
     s->unsent = g->next;
     s->snd_nxt = g->end;
     s->packets_out++;
     s->cost_out += seg_cost(g);
     s->bytes_out += g->len;
+}
+
+/* Whether the peer's window takes a packet. */
+static bool fits(const struct rdp_sock *s, const struct rdp_seg *g)
+{
+    uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
+    return (g->len == 0 && !(g->flags & END)) || s->cost_out + cost <= s->snd_wnd;
+}
+
+/* Whether a loss probe would tell what nothing else does: not where one is out, nor where RACK or the timer is at work. */
+static bool may_probe(const struct rdp_sock *s)
+{
+    return s->packets_out > 0 && s->sacked_out == 0 && s->lost_out == 0 && s->recovery == 0 && !s->probing;
+}
+
+/* (Re)starts the loss probe's timer, when data has left or room was made in flight, or stops it (RFC 8985 §7.2). `anew`: also if it runs.
+ * It goes off before the retransmission timer, or together with it, and then it is first. */
+static void probe_arm(struct rdp_sock *s, bool anew)
+{
+    if (!may_probe(s) || s->due[T_RTX] == 0) {
+        rdp_disarm(s, T_PTO);
+        return;
+    }
+    if (s->due[T_PTO] != 0 && !anew)
+        return;
+    uint64_t wait = s->srtt ? 2000 * (uint64_t)s->srtt : 1000000000;
+    wait += s->packets_out == 1 ? (uint64_t)setting(s, C_DELACK) * 1000000 : rdp_reorder_ns(s);
+    rdp_arm(s, T_PTO, min64(now_of(s) + wait, s->due[T_RTX]));
+}
+
+/* Nothing is heard of the last packets: one more, the congestion window notwithstanding, which the peer answers at once. False: what
+ * has come meanwhile needs none. */
+static bool loss_probe(struct rdp_sock *s)
+{
+    rdp_disarm(s, T_PTO);
+    if (!may_probe(s))
+        return false;
+    count(s, LOSS_PROBES);
+    s->probe_again = !s->unsent || !fits(s, s->unsent);
+    if (s->probe_again) {
+        struct rdp_seg *last = s->unsent ? s->unsent->prev : s->out.last;
+        send_seg(s, last, PROBE | AGAIN);
+        last->marks |= EVER_RETRANS;
+        s->probe_end = last->end;
+        s->retrans++;
+        count(s, RETRANS_SEGS);
+    } else {
+        send_new(s, PROBE);
+    }
+    s->probing = true;
+    s->probe_high = s->snd_nxt;
+    s->probe_stamp = rdp_stamp(s);
+    rdp_rearm(s);
+    return true;
 }
 
 /* The write loop: lost packets first, then new ones, as the congestion and the peer's window allow. */
@@ -375,23 +454,21 @@ void rdp_push(struct rdp_sock *s)
         return;
     int quota = usk_cong_quota(s->o, s->cong);
     bool idle = s->packets_out == 0;
-    while (quota > 0 && rdp_resend(s))
+    bool fresh = false;
+    while (quota > 0 && resend(s))
         quota--;
     while (s->unsent) {
-        struct rdp_seg *g = s->unsent;
-        if (quota-- <= 0)
+        if (quota-- <= 0 || !fits(s, s->unsent))
             break;
-        uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
-        if (g->len > 0 || (g->flags & END))
-            if (s->cost_out + cost > s->snd_wnd)
-                break;
-        send_new(s);
+        send_new(s, 0);
+        fresh = true;
     }
     if (!s->unsent && quota > 0)
         usk_cong_app_limited(s->o, s->cong);
     /* What the timer waited for while nothing was in flight, a shut window, may be a minute off. */
     if (s->due[T_RTX] == 0 || (idle && s->packets_out > 0))
         rdp_rearm(s);
+    probe_arm(s, fresh);
 }
 
 /* (Re)starts the retransmission timer, or stops it: for what is in flight, else for the window to open, else for the peer to say that
@@ -456,7 +533,7 @@ static void persist(struct rdp_sock *s)
     s->probes++;
     s->backoff++;
     if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) && split(s, g, s->snd_wnd - COST)) {
-        send_new(s);
+        send_new(s, 0);
     } else {
         count(s, ZERO_WINDOW_PROBES);
         rdp_send_ack(s, PRB);
@@ -539,6 +616,8 @@ void rdp_release_cb(usk_owned_t *o, uint32_t bits)
             rdp_arm(s, t, s->due[t]);
             continue;
         }
+        if (t == T_RTX && s->due[T_PTO] != 0 && s->due[T_PTO] <= now_of(s) && loss_probe(s))
+            continue;
         s->due[t] = 0;
         switch (t) {
         case T_RTX: retransmit_timer(s); break;
@@ -555,6 +634,7 @@ void rdp_release_cb(usk_owned_t *o, uint32_t bits)
             rdp_rack_detect(s);
             rdp_push(s);
             break;
+        case T_PTO: loss_probe(s); break;
         }
         if (state_of(s) == CLOSED)
             return;

@@ -7,6 +7,8 @@
 
 #[path = "plugin_world/hostile.rs"]
 mod hostile;
+#[path = "plugin_world/tail.rs"]
+mod tail;
 #[path = "plugin_world/wire.rs"]
 mod wire;
 
