@@ -8,7 +8,8 @@
  *                                                                    missed: how many of yours did not come here
  *
  * A retransmission counts as sent, a duplicate as received, so `sent` of the peer less what was received here is what the network lost.
- * Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes. All numbers are circles.
+ * Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes. Segments that a device cuts from one
+ * super-packet all tell the same `sent`: the first of them counts. All numbers are circles; kept are their last 16 bits.
  *
  * Only when both ends show the option in the handshake is it sent on data: a host that does not know it never sees the 12 bytes that it
  * costs. The numbers are counters of the stack (ExpoptInLost and kin below). net.expopt.enabled = 0 keeps new connections without.
@@ -53,7 +54,8 @@ struct ledger {
 
 /* What is kept of a connection. */
 struct known {
-    uint32_t seen;   /* data segments that had come when the last ledger was read */
+    uint16_t seen;   /* data segments that had come when the last ledger was read */
+    uint16_t sent;   /* the greatest that a ledger told */
     uint16_t missed; /* of the peer's, not come */
     uint16_t told;   /* of ours, as the peer said last */
 };
@@ -61,12 +63,12 @@ struct known {
 static struct known known(usk_hook_t *h)
 {
     uint64_t v = usk_hook_value(h);
-    return (struct known) { v, v >> 32, v >> 48 };
+    return (struct known) { v, v >> 16, v >> 32, v >> 48 };
 }
 
 static void set_known(usk_hook_t *h, struct known k)
 {
-    usk_hook_set_value(h, k.seen | (uint64_t)k.missed << 32 | (uint64_t)k.told << 48);
+    usk_hook_set_value(h, k.seen | (uint32_t)k.sent << 16 | (uint64_t)k.missed << 32 | (uint64_t)k.told << 48);
 }
 
 static int offers(const void *options, size_t len)
@@ -164,9 +166,15 @@ static void parse(usk_hook_t *h, const void *options, size_t len, void *user)
     usk_hook_count(h, IN, 1);
     usk_sock_view_t v;
     usk_hook_view(h, &v, sizeof v);
-    struct known k = known(h), now = { .seen = v.data_segs_in, .told = ntohs(told) };
+    struct known k = known(h), now = { .seen = (uint16_t)v.data_segs_in, .sent = k.sent, .told = ntohs(told) };
+    int16_t further = (int16_t)((uint16_t)ntohl(sent) - k.sent), missed = (int16_t)k.missed;
+    if (further > 0) {
+        now.sent = (uint16_t)ntohl(sent);
+        missed = (int16_t)(now.sent - k.seen);
+    } else if (further < 0) { /* from before: what was missed has come */
+        missed = (int16_t)(missed - (uint16_t)(now.seen - k.seen));
+    }
     /* Segments that the network doubled make this negative: nothing is missed then. */
-    int32_t missed = (int32_t)(ntohl(sent) - k.seen);
     now.missed = missed > 0 ? (uint16_t)missed : 0;
     count_way(h, k.missed, now.missed, IN_LOST, IN_LATE);
     count_way(h, k.told, now.told, OUT_LOST, OUT_LATE);
