@@ -307,12 +307,10 @@ pub fn abort_owned(g: &mut SockGuard<'_>, err: Error) -> Result<()> {
         set_state(cx, State::Close);
         listener::stop(cx);
     }
-    if !cx.sk.flag(flag::DEAD) {
-        if need_reset(cx.state()) {
-            output::send_active_reset(cx);
-        }
-        done_with_error(cx, err);
+    // An orphan too: without its queues no timer would ever end it.
+    if need_reset(cx.state()) {
+        output::send_active_reset(cx);
     }
-    output::write_queue_purge(cx);
+    done_with_error(cx, err);
     Ok(())
 }

@@ -3,6 +3,8 @@
 use super::peer_test::{ACK, Conn, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, sack};
 use super::state::State;
 use crate::env::Duration;
+use crate::error::Error;
+use crate::sock::proto::SockRef;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
@@ -264,4 +266,23 @@ fn sockstress_connections_left_with_a_closed_window_end_and_give_their_memory_ba
     // The peer stays away; probes back off and end.
     host.wait(Duration::from_secs(3600));
     assert_eq!(host.accounts(), (1, 0));
+}
+
+#[test]
+fn an_orphan_that_is_aborted_while_its_peer_takes_nothing_is_gone_at_once() {
+    let host = Host::new(5);
+    let before = host.accounts();
+    let c = host.connect(4000, SYN_OPTIONS);
+    host.put(&Seg { window: 0, ..c.seg(ACK) });
+    c.send(5000).unwrap();
+    let sock = c.socket.sock().clone();
+    drop(c);
+    host.wait(Duration::from_secs(3));
+    let sk = SockRef { stack: &host.bench.stack, sock: &sock };
+    assert_eq!(super::close::abort(sk, Error::ConnAborted), Ok(()));
+    assert_eq!(super::close::abort(sk, Error::ConnAborted), Err(Error::NoEnt));
+    drop(sock);
+    assert!(host.sent().iter().any(|out| out.flags & RST != 0));
+    assert_eq!(host.accounts(), before);
+    assert_eq!(host.wait(Duration::from_secs(300)), []);
 }
