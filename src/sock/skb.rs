@@ -164,6 +164,9 @@ thread_local! {
     static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
 }
 
+/// A packet with room for more fragments gives it back when it goes: a peer's many small segments must not stay behind as memory.
+const MAX_KEPT_FRAGS: usize = 32;
+
 impl Keep for Box<SkbInner> {
     /// What it refers to goes now; the rest is put in order when it is taken again.
     #[inline]
@@ -171,6 +174,9 @@ impl Keep for Box<SkbInner> {
         self.owner = None;
         self.saved_header = None;
         self.frags.clear();
+        if self.frags.capacity() > MAX_KEPT_FRAGS {
+            self.frags = SmallVec::new();
+        }
         // A thread that is ending keeps nothing.
         let _ = LOCAL.try_with(|l| l.borrow_mut().put(self));
     }
