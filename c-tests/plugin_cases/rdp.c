@@ -135,6 +135,81 @@ static void names_and_states(int family)
     OK(usk_close(l));
 }
 
+enum { EVERY = POLLIN | POLLOUT | POLLRDHUP };
+
+/* What poll(2) says in each state, of both ends of a connection on its way down. */
+static void readiness_of_every_state(void)
+{
+    struct addr a = local(AF_INET);
+    int l = rdp_listener(a, 4), c = rdp_socket(AF_INET), fd[2];
+    struct addr to = sock_name(l);
+    OK(usk_close(l));
+    /* Refused: there is nothing to wait for; when the error is told, it is a socket as new. */
+    ERR(usk_connect(c, &to.sa, to.len), ECONNREFUSED);
+    EQ(ready(c, EVERY), POLLOUT | POLLHUP);
+    set_nonblock(c, true);
+    ERR(usk_connect(c, &to.sa, to.len), EINPROGRESS);
+    await(c, POLLERR);
+    EQ(ready(c, EVERY), EVERY | POLLERR | POLLHUP);
+    EQ(so_error(c), ECONNREFUSED);
+    EQ(ready(c, EVERY), POLLOUT | POLLHUP);
+    OK(usk_close(c));
+    /* CLOSE_WAIT and FIN_WAIT2; with something to read, and without. */
+    rdp_pair(AF_INET, fd);
+    EQ(ready(fd[0], EVERY), POLLOUT);
+    EQ(usk_send(fd[0], "x", 1, 0), 1);
+    OK(usk_shutdown(fd[0], SHUT_WR));
+    EQ(await(fd[1], POLLRDHUP), POLLRDHUP);
+    EQ(ready(fd[1], EVERY), EVERY);
+    EQ(usk_recv(fd[1], copy, 9, 0), 1);
+    EQ(ready(fd[1], EVERY), EVERY);
+    EQ(ready(fd[0], EVERY), POLLOUT);
+    /* LAST_ACK, and over. */
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EQ(await(fd[0], POLLHUP) & POLLHUP, POLLHUP);
+    EQ(ready(fd[0], EVERY), EVERY | POLLHUP);
+    EQ(await(fd[1], POLLHUP) & POLLHUP, POLLHUP);
+    EQ(ready(fd[1], EVERY), EVERY | POLLHUP);
+    EQ(usk_recv(fd[0], copy, 9, 0), 0);
+    ERR(usk_send(fd[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+    close_pair(fd);
+    /* SHUT_RD: the end for a reader, at once. */
+    rdp_pair(AF_INET6, fd);
+    OK(usk_shutdown(fd[0], SHUT_RD));
+    EQ(ready(fd[0], EVERY), EVERY);
+    EQ(usk_recv(fd[0], copy, 9, 0), 0);
+    close_pair(fd);
+}
+
+/* A message must fit half of SO_SNDBUF; one in many packets is peeked at whole, and cut where the buffer ends. */
+static void long_messages_and_small_buffers(void)
+{
+    int fd[2], out;
+    rdp_pair(AF_INET, fd);
+    EQ(set_int(fd[0], SOL_SOCKET, SO_SNDBUF, 4096), 0);
+    int most = get_int(fd[0], IPPROTO_RDP, RDP_MAXMSG);
+    EQ(most, get_int(fd[0], SOL_SOCKET, SO_SNDBUF) / 2);
+    ERR(usk_send(fd[0], big, (size_t)most + 1, 0), EMSGSIZE);
+    for (int j = 0; j < most; j++)
+        big[j] = pattern(3, (uint64_t)j);
+    for (int i = 0; i < 20; i++) {
+        EQ(usk_send(fd[0], big, (size_t)most, 0), most);
+        EQ(usk_recv(fd[1], copy, sizeof copy, 0), most);
+    }
+    EQ(memcmp(big, copy, (size_t)most), 0);
+    EQ(usk_send(fd[1], big, 200000, 0), 200000);
+    EQ(usk_send(fd[1], "next", 4, 0), 4);
+    memset(copy, 0, sizeof copy);
+    EQ(receive(fd[0], copy, 150000, MSG_PEEK, &out), 150000);
+    EQ(out & (MSG_EOR | MSG_TRUNC), MSG_EOR | MSG_TRUNC);
+    EQ(memcmp(big, copy, 150000), 0);
+    EQ(receive(fd[0], copy, 1, MSG_PEEK | MSG_TRUNC, &out), 200000);
+    EQ(receive(fd[0], copy, 100, MSG_TRUNC, &out), 200000);
+    EQ(receive(fd[0], copy, 100, 0, &out), 4);
+    EQ(out & (MSG_EOR | MSG_TRUNC), MSG_EOR);
+    close_pair(fd);
+}
+
 static void refusals_and_resets(void)
 {
     struct addr a = local(AF_INET);
@@ -406,6 +481,8 @@ int main(int argc, char **argv)
     messages_keep_their_bounds(AF_INET6);
     names_and_states(AF_INET);
     names_and_states(AF_INET6);
+    readiness_of_every_state();
+    long_messages_and_small_buffers();
     refusals_and_resets();
     listener_ends_and_backlog();
     buffers_fill_and_open();

@@ -194,6 +194,7 @@ void rdp_send_ack(struct rdp_sock *s, int flags);
 void rdp_send_rst(struct rdp_sock *s);
 void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
 void rdp_challenge(struct rdp_sock *s);
+bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g);
 void rdp_rearm(struct rdp_sock *s);
 void rdp_arm(struct rdp_sock *s, int timer, uint64_t at);
 void rdp_disarm(struct rdp_sock *s, int timer);

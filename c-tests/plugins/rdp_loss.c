@@ -177,15 +177,16 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
         return;
     /* A window told earlier does not count (the role of SND.WL1). */
     if (forward || (int32_t)(h->stamp - s->wnd_stamp) >= 0) {
-        if (h->window > s->snd_wnd && s->packets_out == 0)
-            s->backoff = 0;
         s->snd_wnd = h->window;
         s->max_wnd = max32(s->max_wnd, h->window);
         s->wnd_stamp = h->stamp;
     }
     s->probes = 0;
-    if (s->packets_out == 0)
+    if (s->packets_out == 0 && (!s->unsent || rdp_fits(s, s->unsent))) {
+        /* Nothing waits for the peer: not for an acknowledgement, and not for a window. */
+        s->backoff = 0;
         s->unacked_since = 0;
+    }
     if (forward) {
         cumulative(s, h->ack, &t);
         s->backoff = 0;

@@ -177,7 +177,8 @@ uint32_t rdp_poll(usk_sock_t *sk)
     } else {
         if (state == CLOSED || down == 3)
             mask |= POLLHUP;
-        if ((down & 1) || (state == CLOSED && s->was))
+        /* A call that failed is nothing to wait for, either. */
+        if ((down & 1) || (state == CLOSED && (s->was || (mask & POLLERR))))
             mask |= WAKE_IN | POLLRDHUP;
         if (s->whole > 0)
             mask |= WAKE_IN;

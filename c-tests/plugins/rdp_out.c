@@ -393,7 +393,7 @@ static void send_new(struct rdp_sock *s, int how)
 }
 
 /* Whether the peer's window takes a packet. */
-static bool fits(const struct rdp_sock *s, const struct rdp_seg *g)
+bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g)
 {
     uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
     return (g->len == 0 && !(g->flags & END)) || s->cost_out + cost <= s->snd_wnd;
@@ -428,7 +428,7 @@ static bool loss_probe(struct rdp_sock *s)
     if (!may_probe(s))
         return false;
     count(s, LOSS_PROBES);
-    s->probe_again = !s->unsent || !fits(s, s->unsent);
+    s->probe_again = !s->unsent || !rdp_fits(s, s->unsent);
     if (s->probe_again) {
         struct rdp_seg *last = s->unsent ? s->unsent->prev : s->out.last;
         send_seg(s, last, PROBE | AGAIN);
@@ -458,7 +458,7 @@ void rdp_push(struct rdp_sock *s)
     while (quota > 0 && resend(s))
         quota--;
     while (s->unsent) {
-        if (quota-- <= 0 || !fits(s, s->unsent))
+        if (quota-- <= 0 || !rdp_fits(s, s->unsent))
             break;
         send_new(s, 0);
         fresh = true;
@@ -511,7 +511,7 @@ static bool gave_up(struct rdp_sock *s, int tries)
     int limit = (int)setting(s, state_of(s) == SYN_SENT ? C_SYN_RETRIES : C_RETRIES);
     if (usk_sock_flag(s->o, USK_FLAG_DEAD) && limit > 8)
         limit = 8;
-    bool late = s->user_timeout && state_of(s) != SYN_SENT && tries > 0 && s->unacked_since &&
+    bool late = s->user_timeout && state_of(s) != SYN_SENT && (tries > 0 || s->backoff > 0) && s->unacked_since &&
                 now_of(s) - s->unacked_since >= (uint64_t)s->user_timeout * 1000000;
     if (tries < limit && !late)
         return false;
@@ -522,13 +522,15 @@ static bool gave_up(struct rdp_sock *s, int tries)
     return true;
 }
 
-/* The window is shut, or too small for the next packet: ask, or send what fits. */
+/* The window is shut, or too small for the next packet: ask, or send what fits. A peer that answers may keep it shut for as long as a
+ * program waits, or RDP_USER_TIMEOUT; what nobody waits for goes after some questions, answered or not. */
 static void persist(struct rdp_sock *s)
 {
     struct rdp_seg *g = s->unsent;
+    bool orphan = usk_sock_flag(s->o, USK_FLAG_DEAD);
     if (!s->unacked_since)
         s->unacked_since = now_of(s);
-    if (gave_up(s, s->probes))
+    if (gave_up(s, orphan && s->backoff > s->probes ? s->backoff : s->probes))
         return;
     s->probes++;
     s->backoff++;
@@ -579,7 +581,7 @@ static uint64_t keep_ns(struct rdp_sock *s, int own, int which)
 void rdp_keepalive_arm(struct rdp_sock *s)
 {
     int state = state_of(s);
-    if (!s->keepalive || (state != ESTABLISHED && state != CLOSE_WAIT)) {
+    if (!s->keepalive || (state != ESTABLISHED && state != CLOSE_WAIT && state != FIN_WAIT2)) {
         rdp_disarm(s, T_KEEP);
         return;
     }

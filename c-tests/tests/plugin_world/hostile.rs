@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use usersock::device::link::LinkConfig;
+use usersock::env::Instant;
 use usersock::error::Error;
 use usersock::inet::Socket;
 use usersock::sim::World;
@@ -413,4 +414,56 @@ fn who_closes_with_data_queued_still_delivers_it_and_gives_up_on_a_dead_peer() {
         assert_eq!(scene.heard().pop().map(|p| p.flags), Some(RST | ACK));
         assert_eq!(scene.socks(), before - 1);
     }
+}
+
+/// Answers every question for `seconds`, with one window or the other.
+fn keep_shut(scene: &Scene, me: &Packet, seconds: u32, windows: [u32; 2]) {
+    for i in 0..seconds {
+        scene.world.run_for(Duration::from_secs(1));
+        if scene.heard().iter().any(|p| p.flags & PRB != 0) {
+            let stamp = (scene.world.now() - Instant::ZERO).as_millis() as u32;
+            scene.say(&Packet { window: windows[i as usize % 2], stamp, ..me.clone() });
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_answers_and_keeps_its_window_shut_is_waited_for_by_a_program_alone() {
+    // Shut, or opened by less than a packet each second time.
+    for windows in [[0, 0], [0, 1], [1, 700]] {
+        let scene = Scene::new(34);
+        let (me, socket) = scene.connection(0);
+        let before = scene.socks();
+        assert_eq!(send(&socket, &[5; 1000], 0), Ok(1000));
+        keep_shut(&scene, &me, 2000, windows);
+        assert_eq!((socket.sock().state(), scene.socks()), (1, before), "{windows:?}");
+        socket.close();
+        drop(socket);
+        keep_shut(&scene, &me, 600, windows);
+        assert_eq!(scene.socks(), before - 1, "{windows:?}");
+    }
+    let scene = Scene::new(35);
+    let (me, socket) = scene.connection(0);
+    own_timeout(&socket, 60_000);
+    assert_eq!(send(&socket, &[5; 1000], 0), Ok(1000));
+    keep_shut(&scene, &me, 50, [0, 0]);
+    assert_eq!(socket.sock().state(), 1);
+    keep_shut(&scene, &me, 70, [0, 0]);
+    assert_eq!(recv(&socket, &mut [0; 9], 0), Err(Error::TimedOut));
+}
+
+#[test]
+fn a_peer_that_falls_silent_after_our_end_is_asked_too() {
+    let scene = Scene::new(36);
+    let (me, socket) = scene.connection(100_000);
+    for (name, value) in [(6, 10i32), (7, 2), (8, 3)] {
+        socket.setsockopt(RDP, name, &value.to_ne_bytes()).expect("RDP_KEEP*");
+    }
+    socket.setsockopt(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1i32.to_ne_bytes()).expect("SO_KEEPALIVE");
+    socket.shutdown(libc::SHUT_WR).expect("shutdown");
+    let fin = scene.heard_data();
+    scene.say(&Packet { ack: fin[0].seq.wrapping_add(1), stamp: 2, ..me });
+    assert_eq!(socket.sock().state(), 5);
+    scene.world.run_for(Duration::from_secs(30));
+    assert_eq!(recv(&socket, &mut [0; 9], 0), Err(Error::TimedOut));
 }
