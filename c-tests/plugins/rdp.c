@@ -37,7 +37,8 @@
  *
  * Connections. SYN carries a hello. The listener answers SYN ACK and keeps nothing: its sequence number is a cookie, a keyed hash of
  * both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in every packet until it gets
- * one without SYN: the first that reaches the listener makes the connection there. RST refuses what belongs to no connection, or ends
+ * one without SYN: the first that reaches the listener makes the connection there, once: a copy that the network holds back is refused
+ * when the connection is over (of the last few thousand connections). RST refuses what belongs to no connection, or ends
  * one when its number is exactly the next. FIN ends one direction; who ends first keeps TIME-WAIT. A packet with P is answered at
  * once: it is the probe of a shut window, of an idle peer, and of a lost tail.
  *
@@ -549,7 +550,7 @@ static const char *const counters[] = {
     [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
     [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
     [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
-    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [LOSS_PROBES] = "RdpLossProbes",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [USED_COOKIES] = "RdpUsedCookies", [LOSS_PROBES] = "RdpLossProbes",
     [PROBE_RECOVERIES] = "RdpLossProbeRecoveries", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
     NULL,
 };

@@ -108,6 +108,20 @@ static uint64_t tick_of(struct rdp_sock *s)
     return now_of(s) / 64000000000u;
 }
 
+/* Each cookie makes one connection. Else a late copy of a caller's first packet, with the message that is in it, would make another when
+ * that one has ended, for as long as the cookie is good. What is remembered is bounded: many connections push one another out. */
+static _Atomic uint64_t *use_of(struct rdp_sock *s, uint32_t iss)
+{
+    struct rdp_world *w = usk_proto_user(s->proto);
+    return &w->used[iss % USED];
+}
+
+static bool was_used(struct rdp_sock *s, uint32_t iss)
+{
+    uint64_t use = atomic_load(use_of(s, iss));
+    return use != 0 && (uint32_t)use == iss && tick_of(s) + 1 - (use >> 32) <= 1;
+}
+
 static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
 {
     usk_drop(s->proto, skb, reason);
@@ -547,9 +561,10 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     uint32_t iss = h->ack - 1, isn = h->hello.isn;
     uint64_t tick = tick_of(s);
     /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
-    if (cookie(s, local, peer, isn, tick) != iss && (tick == 0 || cookie(s, local, peer, isn, tick - 1) != iss)) {
+    bool ours = cookie(s, local, peer, isn, tick) == iss || (tick > 0 && cookie(s, local, peer, isn, tick - 1) == iss);
+    if (!ours || was_used(s, iss)) {
         usk_packet_info_t info = { .src = *peer, .dst = *local };
-        count(s, BAD_COOKIES);
+        count(s, ours ? USED_COOKIES : BAD_COOKIES);
         rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
         discard(s, skb, USK_DROP_STATE);
         return;
@@ -603,6 +618,7 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
         usk_done(&o);
     } else {
         count(s, PASSIVE_OPENS);
+        atomic_store(use_of(s, iss), (tick + 1) << 32 | iss);
         synchronized(c, h, skb);
     }
     usk_release_sock(&o);

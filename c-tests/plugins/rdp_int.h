@@ -41,7 +41,7 @@ enum {
     IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS, ATTEMPT_FAILS, ESTAB_RESETS,
     ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW, OLD_STAMPS, BAD_ACKS,
     CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS,
-    BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, LOSS_PROBES, PROBE_RECOVERIES, IN_MSGS, OUT_MSGS,
+    BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, USED_COOKIES, LOSS_PROBES, PROBE_RECOVERIES, IN_MSGS, OUT_MSGS,
 };
 
 enum {
@@ -137,11 +137,13 @@ struct rdp_sock {
 };
 
 /* Of a registration. */
+enum { USED = 4096 };
 struct rdp_world {
     uint64_t key[2]; /* for cookies */
     _Atomic uint64_t rst_second;
     _Atomic uint32_t rsts;
     _Atomic int time_waits;
+    _Atomic uint64_t used[USED]; /* cookies that made a connection lately: tick and 1, number */
 };
 
 static inline bool before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }

@@ -467,3 +467,53 @@ fn a_peer_that_falls_silent_after_our_end_is_asked_too() {
     scene.world.run_for(Duration::from_secs(30));
     assert_eq!(recv(&socket, &mut [0; 9], 0), Err(Error::TimedOut));
 }
+
+#[test]
+fn a_late_copy_of_the_first_packet_makes_no_second_connection() {
+    let scene = Scene::new(37);
+    let listener = scene.listener();
+    let hello = [1000, 65536, 1400 << 16];
+    for round in 0..3u32 {
+        let from = 9 + round as u16;
+        let syn = Packet {
+            from,
+            to: PORT,
+            seq: 1000,
+            flags: SYN | HEL,
+            window: 100_000,
+            stamp: 1,
+            hello,
+            ..Packet::default()
+        };
+        scene.say(&syn);
+        let answer = scene.heard().pop().expect("an answer");
+        let first = Packet {
+            seq: 1001,
+            ack: answer.seq.wrapping_add(1),
+            flags: ACK | HEL | PRB | BEG | END,
+            payload: b"once".to_vec(),
+            ..syn
+        };
+        scene.say(&first);
+        let (socket, _) = listener.accept().expect("a child");
+        socket.set_nonblocking(true);
+        assert_eq!(recv(&socket, &mut [0; 9], 0), Ok(Some(4)));
+        let bye = Packet { seq: 1006, flags: ACK | FIN, payload: vec![], ..first.clone() };
+        scene.say(&bye);
+        assert_eq!(recv(&socket, &mut [0; 9], 0), Ok(None));
+        socket.close();
+        let fin = scene.heard_data().pop().expect("a FIN");
+        scene.say(&Packet { seq: 1007, ack: fin.seq.wrapping_add(1), flags: ACK, ..bye });
+        assert_eq!(socket.sock().state(), 7);
+        scene.world.run_for(Duration::from_secs(round.into()));
+        scene.say(&first);
+        assert_eq!(scene.heard().pop().map(|p| (p.flags, p.seq)), Some((RST, first.ack)));
+        assert_eq!((listener.accept().err(), scene.count("RdpUsedCookies")), (Some(Error::Again), round as u64 + 1));
+        // When the cookie is stale, as well.
+        scene.world.run_for(Duration::from_secs(130));
+        scene.say(&first);
+        assert_eq!((listener.accept().err(), scene.count("RdpBadCookies")), (Some(Error::Again), round as u64 + 1));
+        scene.heard();
+    }
+    assert_eq!(scene.count("RdpPassiveOpens"), 3);
+}

@@ -437,7 +437,8 @@ fn messages_that_break_the_protocol_end_the_connection_alone() {
         scene.say(&Packet { flags: ACK | flags, payload: vec![1; len], ..me.clone() });
         assert_eq!(scene.heard().pop().map(|p| p.flags & RST), Some(RST), "{case}");
         assert_eq!(recv(&socket, &mut [0; 9], 0), Err(Error::Proto), "{case}");
-        let (_, other) = Scene::connection(&scene, 1000);
+        let next = Packet { from: 10, window: 1000, stamp: 1, hello: me.hello, ..Packet::default() };
+        let (_, other) = scene.connection_by(next);
         assert_eq!(other.sock().state(), 1, "{case}");
     }
 }
