@@ -1,4 +1,4 @@
-/* RDP: packets that come. Parsing, the listener with its cookies, each state's answer, data in and out of order, ICMP errors. Every
+/* RDP: packets that come. Parsing, the listener, each state's answer, data in and out of order, ICMP errors. Every
  * packet that is dropped is counted, by a counter of ours and a drop reason of the stack's. */
 #include "rdp_int.h"
 
@@ -53,73 +53,6 @@ bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
         return false;
     /* The front of a message that is not its end has bytes; so has the middle. */
     return !data || payload > 0 || (h->flags & END);
-}
-
-/* SipHash-2-4 of a few words (Aumasson, Bernstein): a keyed hash that nobody without the key can aim. */
-static uint64_t siphash(const uint64_t key[2], const uint64_t *word, int n)
-{
-    uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du;
-    uint64_t v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
-#define ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
-#define ROUND                                                                                                                      \
-    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, v0 += v3,              \
-     v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
-    for (int i = 0; i <= n; i++) {
-        uint64_t m = i < n ? word[i] : (uint64_t)(n * 8) << 56;
-        v3 ^= m;
-        ROUND;
-        ROUND;
-        v0 ^= m;
-    }
-    v2 ^= 0xff;
-    for (int i = 0; i < 4; i++)
-        ROUND;
-#undef ROUND
-#undef ROTATE
-    return v0 ^ v1 ^ v2 ^ v3;
-}
-
-/* The listener's initial sequence number: what it would remember of a SYN, signed. Good for this tick and the next. */
-static uint32_t cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint64_t tick)
-{
-    struct rdp_world *w = usk_proto_user(s->proto);
-    uint64_t word[6] = { 0 };
-    memcpy(&word[0], local->addr, 16);
-    memcpy(&word[2], peer->addr, 16);
-    word[4] = (uint64_t)local->port << 48 | (uint64_t)peer->port << 32 | isn;
-    word[5] = tick;
-    return (uint32_t)siphash(w->key, word, 6);
-}
-
-/* Where our stamps to a peer's end begin. A later connection of the same ends goes on where an older one was, which TIME-WAIT compares;
- * others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
-uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer)
-{
-    struct rdp_world *w = usk_proto_user(s->proto);
-    uint64_t word[5] = { 0 };
-    memcpy(&word[0], local->addr, 16);
-    memcpy(&word[2], peer->addr, 16);
-    word[4] = (uint64_t)local->port << 16 | peer->port;
-    return (uint32_t)siphash(w->key, word, 5);
-}
-
-static uint64_t tick_of(struct rdp_sock *s)
-{
-    return now_of(s) / 64000000000u;
-}
-
-/* Each cookie makes one connection. Else a late copy of a caller's first packet, with the message that is in it, would make another when
- * that one has ended, for as long as the cookie is good. What is remembered is bounded: many connections push one another out. */
-static _Atomic uint64_t *use_of(struct rdp_sock *s, uint32_t iss)
-{
-    struct rdp_world *w = usk_proto_user(s->proto);
-    return &w->used[iss % USED];
-}
-
-static bool was_used(struct rdp_sock *s, uint32_t iss)
-{
-    uint64_t use = atomic_load(use_of(s, iss));
-    return use != 0 && (uint32_t)use == iss && tick_of(s) + 1 - (use >> 32) <= 1;
 }
 
 static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
@@ -533,7 +466,7 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
 /* A SYN is answered, and forgotten: the number of our answer is a cookie, and the caller repeats its hello until we know it. */
 static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_addr_t *peer, const usk_addr_t *local)
 {
-    uint32_t iss = cookie(s, local, peer, h->seq, tick_of(s));
+    uint32_t iss = rdp_cookie(s, local, peer, h->seq, 0);
     uint32_t offer = rdp_offer(s);
     struct rdp_head a = {
         .from = h->to, .to = h->from, .seq = iss, .ack = h->seq + 1, .window = offer, .flags = SYN | ACK | HEL,
@@ -559,10 +492,9 @@ static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_a
 static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
 {
     uint32_t iss = h->ack - 1, isn = h->hello.isn;
-    uint64_t tick = tick_of(s);
     /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
-    bool ours = cookie(s, local, peer, isn, tick) == iss || (tick > 0 && cookie(s, local, peer, isn, tick - 1) == iss);
-    if (!ours || was_used(s, iss)) {
+    bool ours = rdp_cookie(s, local, peer, isn, 0) == iss || rdp_cookie(s, local, peer, isn, 1) == iss;
+    if (!ours || rdp_cookie_used(s, iss)) {
         usk_packet_info_t info = { .src = *peer, .dst = *local };
         count(s, ours ? USED_COOKIES : BAD_COOKIES);
         rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
@@ -618,7 +550,7 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
         usk_done(&o);
     } else {
         count(s, PASSIVE_OPENS);
-        atomic_store(use_of(s, iss), (tick + 1) << 32 | iss);
+        rdp_cookie_use(s, iss);
         synchronized(c, h, skb);
     }
     usk_release_sock(&o);

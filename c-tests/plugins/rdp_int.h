@@ -1,6 +1,6 @@
-/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come; rdp_out.c: packets
- * that go, timers; rdp_loss.c: what an acknowledgement says about loss, round trips and the congestion window; rdp_msg.c: messages of
- * the program. */
+/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come; rdp_cookie.c: the
+ * listener's cookies; rdp_out.c: packets that go, timers; rdp_loss.c: what an acknowledgement says about loss, round trips and the
+ * congestion window; rdp_msg.c: messages of the program. */
 #ifndef RDP_INT_H
 #define RDP_INT_H
 #ifndef _GNU_SOURCE
@@ -183,10 +183,15 @@ uint32_t rdp_max_message(struct rdp_sock *s);
 
 /* rdp_in.c */
 bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
-uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer);
 void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info);
 void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
 void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e);
+
+/* rdp_cookie.c */
+uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago);
+bool rdp_cookie_used(struct rdp_sock *s, uint32_t iss);
+void rdp_cookie_use(struct rdp_sock *s, uint32_t iss);
+uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer);
 
 /* rdp_out.c */
 void rdp_put_head(uint8_t *p, const struct rdp_head *h);
