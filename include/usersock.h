@@ -1655,7 +1655,8 @@ typedef struct usk_ulp_ops {
    */
   ptrdiff_t (*sendmsg)(struct usk_owned_t *o, void *data, struct usk_sendmsg_t *msg);
   /*
-   Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+   Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set. SO_RCVLOWAT counts
+   the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is POLLIN.
    */
   ptrdiff_t (*recvmsg)(struct usk_owned_t *o, void *data, struct usk_recvmsg_t *msg);
   /*
@@ -3443,6 +3444,15 @@ int usk_wait(struct usk_owned_t *o,
  */
 uint64_t usk_rcvtimeo(struct usk_owned_t *o,
                       int dontwait);
+
+/*
+ Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
+ # Safety
+ `o` is owned.
+ */
+size_t usk_rcvlowat(struct usk_owned_t *o,
+                    int waitall,
+                    size_t len);
 
 /*
  When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.

@@ -208,6 +208,43 @@ static void pieces(void)
     close_pair(fd);
 }
 
+/* SO_RCVLOWAT counts the program's bytes: TCP tells of the few that complete a record all the same. */
+static void *receive_low(void *fd)
+{
+    char buf[200];
+    EQ(usk_recv(*(int *)fd, buf, sizeof buf, 0), 120);
+    return NULL;
+}
+
+static void lowat(void)
+{
+    static const char sixty[] = "sixty bytes of text, no more, no less, for a record to carry.";
+    int fd[2];
+    uint8_t r[200];
+    char buf[200];
+    pair(fd);
+    OK(install(fd[1]));
+    OK(set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 100));
+    size_t n = 0;
+    for (uint32_t i = 0; i < 2; i++)
+        n += record(r + n, i, sixty + 1);
+    send_all(fd[0], r, n - 7);
+    await_held(fd[1], 60);
+    EQ(usk_recv(fd[1], buf, sizeof buf, MSG_DONTWAIT), 60);
+    await_held(fd[1], REC_HEADER + 53);
+    send_all(fd[0], r + n - 7, 7);
+    EQ(await(fd[1], POLLIN), POLLIN);
+    EQ(usk_recv(fd[1], buf, 20, 0), 20);
+    EQ(usk_recv(fd[1], buf, 40, 0), 40);
+    pthread_t thread = spawn(receive_low, &fd[1]);
+    for (uint32_t i = 2; i < 4; i++) {
+        n = record(r, i, sixty + 1);
+        send_all(fd[0], r, n);
+    }
+    join(thread);
+    close_pair(fd);
+}
+
 /* ---- bad records ---- */
 
 static void corruption(void)
@@ -517,6 +554,7 @@ int main(int argc, char **argv)
     EQ(strcmp(list, "rec"), 0);
     bulk();
     pieces();
+    lowat();
     corruption();
     no_room();
     ends();

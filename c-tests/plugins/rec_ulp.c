@@ -231,8 +231,8 @@ static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
     if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_WAITALL | MSG_CMSG_CLOEXEC))
         return -EOPNOTSUPP;
     uint64_t until = usk_rcvtimeo(o, flags & MSG_DONTWAIT);
-    bool all = flags & MSG_WAITALL && !(flags & MSG_PEEK);
     ssize_t done = 0;
+    size_t target = usk_rcvlowat(o, flags & MSG_WAITALL, usk_recvmsg_room(msg));
     for (;;) {
         int e = fill(o, r);
         if (e == 1) {
@@ -249,7 +249,7 @@ static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
                 return done;
             continue;
         }
-        if (e == 0 || (done && !(all && e == -EAGAIN))) {
+        if (e == 0 || (done && (e != -EAGAIN || (size_t)done >= target))) {
             put_back(o, e);
             return done;
         }

@@ -4,7 +4,7 @@
 
 use super::state::State;
 use super::tcb::{Cx, ack};
-use super::{input, output, rcvbuf, window};
+use super::{input, output, rcvbuf, ulp, window};
 use crate::env::Instant;
 use crate::error::{Error, Result};
 use crate::sock::mem;
@@ -368,7 +368,7 @@ pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
 
 /// New data or the end has come: wakes readers whose SO_RCVLOWAT is met (tcp_data_ready). Either context.
 pub fn data_ready(cx: &mut Cx<'_>) {
-    if readable(cx, cx.sk.rcvlowat) || cx.sk.flag(flag::DONE) {
+    if readable(cx, ulp::rcvlowat(cx)) || cx.sk.flag(flag::DONE) {
         cx.sock.wait.wake(Events::IN);
     }
 }
@@ -392,7 +392,7 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         m |= Events::IN | Events::RDHUP;
     }
     if !matches!(state, State::SynSent | State::SynRecv) {
-        let mut target = cx.sk.rcvlowat.max(1);
+        let mut target = ulp::rcvlowat(&cx).max(1);
         if cx.tp.urg_data != 0 && cx.tp.urg_seq == cx.tp.copied_seq && !cx.sk.flag(flag::URGINLINE) {
             target = target.saturating_add(1);
         }

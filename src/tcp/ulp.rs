@@ -43,6 +43,12 @@ pub trait Ulp: Send + Sync + 'static {
         Err(Error::OpNotSupp)
     }
 
+    /// Whether what the program reads is not what TCP receives, so that SO_RCVLOWAT counts no bytes of TCP's: the layer hears of each
+    /// one, and does the waiting. Default: yes.
+    fn has_own_stream(&self) -> bool {
+        true
+    }
+
     /// Ends on a connection: it was removed, or the connection is destroyed; `data` is its state. Either context, owned.
     fn release(&self, sk: &mut Cx<'_>, data: Option<Box<dyn Any + Send>>) {}
 }
@@ -132,6 +138,13 @@ fn of_sock<'a>(sk: &'a mut SockGuard<'_>) -> Option<&'a mut UlpState> {
 /// Name of a connection's upper-layer protocol.
 pub(super) fn name(tp: &TcpSock) -> Option<&str> {
     of(tp).map(|u| u.ops.name())
+}
+
+/// SO_RCVLOWAT as far as TCP has to obey it: bytes below which nobody is told that there are some.
+#[inline]
+pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
+    let lowat = cx.sk.rcvlowat;
+    if lowat > 1 && of(cx.tp).is_some_and(|u| u.below.is_some() && u.ops.has_own_stream()) { 1 } else { lowat }
 }
 
 /// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not pass

@@ -89,7 +89,8 @@ pub struct usk_ulp_ops {
     /// Sends: answers the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
     pub sendmsg:
         Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set. SO_RCVLOWAT counts
+    /// the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is POLLIN.
     pub recvmsg:
         Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_recvmsg_t) -> isize>,
     /// poll(2)'s bits, what is true now; begins with usk_below_poll. Process context, owned; must not sleep.
@@ -279,6 +280,9 @@ impl Ulp for Registration {
         let parent = parent.and_then(|p| p.downcast_ref::<Arc<Conn>>()).ok_or(Error::Inval)?;
         // SAFETY: see `init`.
         self.begin(child, |o, data| unsafe { f(o, data, parent.data()) })
+    }
+    fn has_own_stream(&self) -> bool {
+        self.table.recvmsg.is_some()
     }
     fn release(&self, _: &mut Cx<'_>, data: Option<Box<dyn Any + Send>>) {
         // The plug-in's `release` runs when the last count goes: here, unless an operation sleeps.

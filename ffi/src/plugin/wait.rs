@@ -46,6 +46,19 @@ pub unsafe extern "C" fn usk_rcvtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u
     })
 }
 
+/// Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_rcvlowat(o: *mut usk_owned_t, waitall: c_int, len: usize) -> usize {
+    kernel(|| {
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        let lowat = usize::try_from(g.common.rcvlowat).unwrap_or(1);
+        Ok(if waitall != 0 { len } else { lowat.min(len) }.max(1))
+    })
+}
+
 /// When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.
 /// # Safety
 /// `o` is owned.
