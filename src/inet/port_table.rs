@@ -236,6 +236,15 @@ impl PortTable {
         }
     }
 
+    /// Takes all off: the stack has ended, and a table that is kept by its sockets would keep them.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            // What the last references free may look at the table: outside the lock.
+            let all = std::mem::take(&mut *shard.write());
+            drop(all);
+        }
+    }
+
     /// Takes a socket off its port.
     pub fn unbind(&self, port: u16, sock: &Arc<Sock>) {
         self.shard(port).write().remove(port, sock);

@@ -69,6 +69,7 @@ plugin_cases! {
     expopt,
     fragile,
     hostile,
+    loading,
     misuse,
     rdp,
     rec_ulp,

@@ -273,6 +273,10 @@ impl Item for Registration {
     fn plugin(&self) -> &Weak<Plugin> {
         &self.plugin
     }
+    fn stack_ended(&self) {
+        // A sock that said farewell when the stack ended is in the table, and holds it.
+        self.ports.clear();
+    }
 }
 
 /// The function broke its word: the socket is broken.

@@ -99,6 +99,8 @@ pub(crate) trait Item: Send + Sync {
     fn key(&self) -> usize;
     /// The plug-in it belongs to.
     fn plugin(&self) -> &Weak<Plugin>;
+    /// The stack has ended with it registered: lets go of what holds it in turn.
+    fn stack_ended(&self) {}
 }
 
 /// See [`usk_plugin_t`].
@@ -174,6 +176,14 @@ impl Plugin {
                 Err(e) => return Err(e),
             }
         }
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        // Nothing is on the list after usk_plugin_unload.
+        let items = std::mem::take(&mut self.items.get_mut().list);
+        items.iter().for_each(|i| i.stack_ended());
     }
 }
 
