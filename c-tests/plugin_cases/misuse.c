@@ -6,8 +6,7 @@ enum { NUMBER = 254 };
 enum scene { PORTS, ENDS, CHILDREN, ENDED_CHILD, PACKETS, GROWN, BOTTOM, BUSY };
 
 static usk_stack_t *stack;
-static usk_sock_t *held;
-static int destroyed, packets, deferred, child_state;
+static int destroyed, packets, deferred;
 static usk_proto_t *registered;
 
 static int count_init(usk_owned_t *o)
@@ -375,6 +374,39 @@ static usk_proto table(void)
     };
     return t;
 }
+/* ---- without ports: a peer is an address ---- */
+
+static int came;
+static int bare_connect(usk_owned_t *o, const usk_addr_t *to)
+{
+    usk_addr_t peer;
+    EQ(usk_peer(o, &peer), -ENOTCONN);
+    int r = usk_route_connect(o, to);
+    EQ(usk_peer(o, &peer), 0);
+    EQ(peer.port, 0);
+    EQ(usk_path_mtu(o), 65535 - 20);
+    return r;
+}
+static int bare_disconnect(usk_owned_t *o)
+{
+    usk_addr_t peer;
+    usk_route_disconnect(o);
+    EQ(usk_peer(o, &peer), -ENOTCONN);
+    return 0;
+}
+static ssize_t bare_send(usk_owned_t *o, usk_sendmsg_t *msg)
+{
+    size_t len = usk_sendmsg_len(msg);
+    int r = usk_xmit(o, usk_skb_from_msg(msg, len));
+    return r < 0 ? r : (ssize_t)len;
+}
+static void bare_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+{
+    came += (int)usk_skb_len(skb);
+    EQ(info->protocol, NUMBER);
+    usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+}
+
 static usk_proto now_registered;
 static usk_plugin_t *the_plugin;
 static int init_plugin(usk_plugin_t *plugin)
@@ -514,14 +546,33 @@ int main(void)
     ERR(usk_accept(l, NULL, NULL), EIO);
     OK(usk_close(l));
 
-    /* A sock that is held keeps the protocol, and the stack: they end with it. */
-    fd = opened();
+    unloaded(the_plugin);
+
+    now_registered = table();
+    now_registered.flags = USK_PROTO_V4 | USK_PROTO_NO_PORTS;
+    now_registered.socket_type = SOCK_DGRAM;
+    now_registered.connect = bare_connect;
+    now_registered.disconnect = bare_disconnect;
+    now_registered.sendmsg_locked = bare_send;
+    now_registered.rcv = bare_rcv;
+    begun();
+    fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, NUMBER));
+    struct addr home = at("127.0.0.1", 0);
+    struct sockaddr unspec = { .sa_family = AF_UNSPEC };
+    OK(usk_bind(fd, &home.sa, home.len));
+    EQ(port_of(sock_name(fd)), 0);
+    ERR(usk_send(fd, "x", 1, 0), ENOTCONN);
+    OK(usk_connect(fd, &home.sa, home.len));
+    EQ(usk_send(fd, "bare", 4, 0), 4);
+    EQ(came, 4);
+    OK(usk_connect(fd, &unspec, sizeof unspec));
+    ERR(usk_send(fd, "x", 1, 0), ENOTCONN);
     OK(usk_close(fd));
     unloaded(the_plugin);
+
     /* An entry point that failed has registered nothing. */
     CHECK(usk_plugin_attach(stack, "late", late_init) == NULL);
     EQ(errno, ENXIO);
     usk_stack_free(stack);
-    (void)held, (void)child_state;
     return done();
 }
