@@ -411,6 +411,115 @@ static void busy(void)
     unloaded(p);
 }
 
+/* ---- two layers that take turns on a connection that is in use ---- */
+
+enum { TURNS = 400 };
+static char whose[2]; /* what each finds in its memory */
+static _Atomic bool streaming;
+
+static void mine(usk_owned_t *o, void *data, int which)
+{
+    CHECK(*(char **)data == &whose[which]);
+    void *now = usk_ulp_data(o);
+    CHECK(now == data || now == NULL || *(char **)now != NULL);
+}
+#define TURN(i)                                                                         \
+    static int begin_##i(usk_owned_t *o, void *data)                                    \
+    {                                                                                   \
+        (void)o;                                                                        \
+        *(char **)data = &whose[i];                                                     \
+        return 0;                                                                       \
+    }                                                                                   \
+    static ssize_t send_##i(usk_owned_t *o, void *data, usk_sendmsg_t *msg)             \
+    {                                                                                   \
+        mine(o, data, i);                                                               \
+        ssize_t n = usk_below_sendmsg(o, msg);                                          \
+        CHECK(*(char **)data == &whose[i]);                                             \
+        return n;                                                                       \
+    }                                                                                   \
+    static ssize_t recv_##i(usk_owned_t *o, void *data, usk_recvmsg_t *msg)             \
+    {                                                                                   \
+        mine(o, data, i);                                                               \
+        ssize_t n = usk_below_recvmsg(o, msg);                                          \
+        CHECK(*(char **)data == &whose[i]);                                             \
+        return n;                                                                       \
+    }                                                                                   \
+    static uint32_t poll_##i(usk_owned_t *o, void *data)                                \
+    {                                                                                   \
+        mine(o, data, i);                                                               \
+        return usk_below_poll(o);                                                       \
+    }                                                                                   \
+    static void rcv_##i(usk_owned_t *o, void *data, usk_skb_t *skb)                     \
+    {                                                                                   \
+        mine(o, data, i);                                                               \
+        EQ(usk_below_backlog_rcv(o, skb), 0);                                           \
+    }
+TURN(0)
+TURN(1)
+
+static int both(usk_plugin_t *plugin)
+{
+    usk_ulp_ops a = good(), b = good();
+    a.name = "first", a.init = begin_0, a.sendmsg = send_0, a.recvmsg = recv_0, a.poll = poll_0, a.backlog_rcv = rcv_0;
+    b.name = "second", b.init = begin_1, b.sendmsg = send_1, b.recvmsg = recv_1, b.poll = poll_1, b.backlog_rcv = rcv_1;
+    int e = usk_ulp_register(plugin, &a, &cookie, NULL);
+    return e ? e : usk_ulp_register(plugin, &b, &cookie, NULL);
+}
+
+static void *send_stream(void *fd)
+{
+    static uint8_t buf[5000];
+    size_t at = 0;
+    do {
+        for (size_t i = 0; i < sizeof buf; i++)
+            buf[i] = pattern(3, at + i);
+        send_all(*(int *)fd, buf, sizeof buf);
+        at += sizeof buf;
+    } while (streaming);
+    OK(usk_shutdown(*(int *)fd, SHUT_WR));
+    return NULL;
+}
+
+static void *recv_stream(void *fd)
+{
+    static uint8_t buf[7000];
+    struct pollfd p = { .fd = *(int *)fd, .events = POLLIN };
+    size_t got = 0;
+    for (ssize_t n; (n = OK(usk_recv(p.fd, buf, sizeof buf, 0))) != 0; got += (size_t)n) {
+        for (ssize_t i = 0; i < n; i++)
+            CHECK(buf[i] == pattern(3, got + i));
+        OK(usk_poll(&p, 1, 0));
+    }
+    CHECK(got > 0);
+    return NULL;
+}
+
+static void turns(void)
+{
+    usk_plugin_t *p = usk_plugin_attach(stack, "turns", both);
+    CHECK(p != NULL);
+    int fd[2], installed = 0, before = released;
+    pair(fd);
+    streaming = true;
+    pthread_t sender = spawn(send_stream, &fd[0]), receiver = spawn(recv_stream, &fd[1]);
+    for (int i = 0; i < TURNS; i++) {
+        for (int end = 0; end < 2; end++) {
+            installed += OK(usk_setsockopt(fd[end], IPPROTO_TCP, TCP_ULP, i % 2 ? "first" : "second", i % 2 ? 5 : 6)) == 0;
+            while (usk_ulp_remove(fd[end]) != 0) { /* a call of it sleeps */
+                EQ(errno, EBUSY);
+                sched_yield();
+            }
+        }
+    }
+    streaming = false;
+    join(sender);
+    join(receiver);
+    EQ(installed, 2 * TURNS);
+    close_pair(fd);
+    unloaded(p);
+    EQ(released, before + installed);
+}
+
 /* ---- listeners ---- */
 
 static int clones, clone_error;
@@ -458,6 +567,7 @@ int main(void)
     words();
     nothing();
     busy();
+    turns();
     children();
     /* A stack that ends with connections that have layers lets them go. */
     usk_ulp_ops t = good();
