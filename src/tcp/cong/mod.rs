@@ -188,7 +188,7 @@ impl Cx<'_> {
         let mut algo = self.tp.ca.algo.take()?;
         let ops = Arc::as_ptr(&self.tp.ca.ops);
         let r = f(&mut *algo, self);
-        if std::ptr::addr_eq(ops, Arc::as_ptr(&self.tp.ca.ops)) {
+        if self.tp.ca.algo.is_none() && std::ptr::addr_eq(ops, Arc::as_ptr(&self.tp.ca.ops)) {
             self.tp.ca.algo = Some(algo);
         } else {
             // The method chose another algorithm: its choice stays, and nobody has told this one that it is over.

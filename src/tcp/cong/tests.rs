@@ -79,7 +79,7 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
 struct Own {
     ended: Arc<AtomicU32>,
     /// Taken by in_ack_event.
-    replace: Option<&'static str>,
+    replace: &'static [&'static str],
     acks: Arc<Mutex<Vec<u32>>>,
 }
 
@@ -93,7 +93,7 @@ impl super::CongAlgo for Own {
     }
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {
         self.acks.lock().push(flags);
-        if let Some(name) = self.replace.take() {
+        for name in std::mem::take(&mut self.replace) {
             super::set_congestion_control(cx, name).unwrap();
         }
     }
@@ -148,8 +148,10 @@ fn idleness_leaves_the_window_to_an_algorithm_that_sets_it_itself() {
 
 #[test]
 fn an_algorithm_replaced_from_inside_one_of_its_methods_is_released_once() {
-    for (to, gone) in [("reno", 1), ("own", 0)] {
-        let own = Own { replace: Some(to), ..Own::default() };
+    for (replace, to, gone, all) in
+        [(&["reno"][..], "reno", 1, 1), (&["own"], "own", 0, 1), (&["reno", "own"], "own", 1, 2)]
+    {
+        let own = Own { replace, ..Own::default() };
         let b = with_own(&own);
         b.with(|cx| ack::in_ack_event(cx, 0));
         assert_eq!(b.with(|cx| cx.tp.ca.ops.name().to_owned()), to);
@@ -158,7 +160,7 @@ fn an_algorithm_replaced_from_inside_one_of_its_methods_is_released_once() {
             assert!(cx.tp.ca.algo.is_some());
             super::cleanup(cx);
         });
-        assert_eq!(own.ended.load(Ordering::Relaxed), 1);
+        assert_eq!(own.ended.load(Ordering::Relaxed), all);
     }
 }
 
