@@ -195,7 +195,7 @@ static void children(usk_sock_t *sk, usk_owned_t *o)
     EQ(most, 1);
 }
 
-/* The first of two that wait ends: accept(2) gives the second. */
+/* The first of two that wait ends: accept(2) gives the second, once. */
 static void ended_child(usk_sock_t *sk, usk_owned_t *o)
 {
     usk_owned_t c;
@@ -206,6 +206,8 @@ static void ended_child(usk_sock_t *sk, usk_owned_t *o)
         EQ(usk_accept_push(o, child), 0);
         if (i == 0)
             EQ(usk_done(&c), 0);
+        else
+            EQ(usk_accept_push(o, child), 0); /* twice is accepted once */
         usk_release_sock(&c);
         usk_sock_put(child);
     }
@@ -517,6 +519,19 @@ int main(void)
     OK(usk_bind(l, &elsewhere.sa, elsewhere.len));
     OK(usk_close(fd));
     OK(usk_close(l));
+
+    /* A listener that goes closes what nobody has, and no more. */
+    int other = opened();
+    struct addr at_5002 = at("127.0.0.1", 5002);
+    OK(usk_bind(other, &at_5002.sa, at_5002.len));
+    destroyed = 0;
+    OK(set_int(other, NUMBER, ENDED_CHILD, 1));
+    int mine = (int)OK(usk_accept(other, NULL, NULL));
+    OK(usk_close(other));
+    EQ(destroyed, 2);
+    EQ(usk_send(mine, "here", 4, 0), 4);
+    OK(usk_close(mine));
+    EQ(destroyed, 3);
 
     /* SO_REUSEADDR shares a port, but not its connections: one listens (as TCP). */
     int one = opened(), two = opened();

@@ -443,7 +443,8 @@ impl Proto for Registration {
         {
             let mut g = sk.lock();
             g.common.set_flag(flag::DEAD, true);
-            if g.sock.is_broken() || self.table.close.is_none() {
+            let done = parts(&mut g).is_ok_and(|p| p.private.done);
+            if g.sock.is_broken() || done || self.table.close.is_none() {
                 return finish(&mut g);
             }
         }

@@ -1,7 +1,7 @@
 //! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
-use super::cproto::Registration;
+use super::cproto::{Private, Registration};
 use super::held;
 use super::owned::{guard, living, parts, usk_addr_t, usk_owned_t};
 use super::proto::usk_proto_t;
@@ -279,11 +279,12 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
 pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
     let (stack, queue) = (p.stack, p.private.accept.as_mut()?);
-    // A child that is finished has no operations any more: nothing to give to a program. One that broke is: it says EIO. One that
-    // the caller owns just now it must not wait for.
+    // A child that is finished has no operations any more, and one that was given twice is a program's already: nothing to give to
+    // another. One that broke is: it says EIO. One that the caller owns just now it must not wait for.
     let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
-    let finished = |c: &Arc<Sock>| whole(c) && parts(&mut c.lock(stack)).is_ok_and(|p| p.private.is_done());
-    let child = std::iter::from_fn(|| queue.pop()).find(|c| !finished(c));
+    let waits = |p: &Private| p.orphan && !p.is_done();
+    let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| waits(p.private));
+    let child = std::iter::from_fn(|| queue.pop()).find(|c| !gone(c));
     p.common.ack_backlog = queue.len() as u32;
     child
 }
@@ -291,6 +292,10 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
 /// Closes connections that nobody accepted. The listener may be owned: listener, then child is the one order in which two socks are.
 pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
     for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
+        // One that was given twice may be a program's.
+        if !parts(&mut child.lock(stack)).is_ok_and(|p| p.private.orphan) {
+            continue;
+        }
         child.proto().close(SockRef { stack, sock: &child }, libc::MSG_DONTWAIT);
     }
 }
