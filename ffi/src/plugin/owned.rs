@@ -135,6 +135,13 @@ pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> 
     if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
 }
 
+/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data path, so by number and
+/// not as [`parts`] does it.
+#[inline]
+fn own_queue(g: &SockGuard<'_>) -> Result<()> {
+    if i32::from(g.sock.protocol) == libc::IPPROTO_TCP { Err(Error::Inval) } else { Ok(()) }
+}
+
 /// Whom a sock is connected to; of a protocol without ports, with port 0. ENOTCONN.
 pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
     let c = &g.common;
@@ -429,7 +436,7 @@ pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
         let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
-        parts(g)?;
+        own_queue(g)?;
         datagram::queue(g, skb).map(|()| 0).map_err(|reason| {
             g.stack.mib.drop(reason);
             Error::NoBufs
@@ -445,7 +452,7 @@ pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t
     // SAFETY: owned by the caller's word.
     kernel(|| {
         let g = unsafe { guard(o) }?;
-        parts(g)?;
+        own_queue(g)?;
         Ok(g.common.receive_queue.front_mut().map_or(std::ptr::null_mut(), skb::lend))
     })
 }
@@ -458,7 +465,7 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
-        parts(g)?;
+        own_queue(g)?;
         let Some(skb) = g.common.receive_queue.pop_front() else { return Ok(std::ptr::null_mut()) };
         uncharge_rmem(g, &skb);
         Ok(skb::give(skb))
@@ -482,7 +489,7 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
-        parts(g)?;
+        own_queue(g)?;
         let peek = msg.flags & libc::MSG_PEEK != 0;
         let copy = |skb: &Skb, msg: &mut RecvMsg<'_, '_>| {
             datagram::copy(skb, offset, skb.len().saturating_sub(offset), msg) as isize

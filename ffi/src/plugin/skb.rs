@@ -156,6 +156,7 @@ pub unsafe extern "C" fn usk_skb_copy(skb: *mut usk_skb_t, offset: usize, to: *m
 const MOST: usize = 1 << 30;
 
 /// Bytes that may be appended yet.
+#[inline]
 fn room(skb: &SkbInner) -> usize {
     // A page is at most as large again as what is appended at once, or the smallest.
     (MOST.saturating_sub(skb.truesize as usize) / 2).saturating_sub(4096)
