@@ -159,6 +159,7 @@ unsafe extern "C" fn close(sk: *mut usk_sock_t, _flags: c_int) {
     contain(sk, || {
         let place = locked(sk, |o| *place_of(o));
         assert!(place != place::CLOSE, "in place {place}, as asked");
+        // SAFETY: owned here; the place is of this sock.
         locked(sk, |o| unsafe {
             panic_if(o, place::CLOSE_LOCKED);
             if place == place::FAREWELL { usk_timer_arm(o, 0, usk_owned_now(o) + 1_000_000) } else { usk_done(o) }
@@ -167,6 +168,7 @@ unsafe extern "C" fn close(sk: *mut usk_sock_t, _flags: c_int) {
 }
 
 unsafe extern "C" fn connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int {
+    // SAFETY: the operation's arguments: the sock is owned, the address readable.
     contain_owned(o, || unsafe {
         panic_if(o, place::CONNECT);
         match usk_route_connect(o, to) {
@@ -177,6 +179,7 @@ unsafe extern "C" fn connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_in
 }
 
 unsafe extern "C" fn get_port(o: *mut usk_owned_t, port: u16) -> c_int {
+    // SAFETY: the operation's argument: the sock is owned.
     contain_owned(o, || unsafe {
         panic_if(o, place::GET_PORT);
         usk_get_port(o, port)
@@ -189,6 +192,7 @@ unsafe extern "C" fn shutdown(o: *mut usk_owned_t, _how: c_int) {
 
 unsafe extern "C" fn ioctl(sk: *mut usk_sock_t, _request: c_ulong, value: *mut c_int) -> c_int {
     contain(sk, || {
+        // SAFETY: owned here; `value` is the operation's, writable.
         locked(sk, |o| unsafe {
             panic_if(o, place::IOCTL);
             *value = *place_of(o) as c_int;
@@ -204,6 +208,7 @@ unsafe extern "C" fn setsockopt(
     value: *const c_void,
     len: usize,
 ) -> c_int {
+    // SAFETY: the operation's sock, and `len` readable bytes at `value`; what asks for ownership gets it from `locked`.
     contain(sk, || unsafe {
         if level != PROTOCOL {
             return locked(sk, |o| usk_ip_setsockopt(o, level, name, value, len));
@@ -239,6 +244,7 @@ unsafe extern "C" fn getsockopt(
     len: usize,
 ) -> isize {
     contain(sk, || {
+        // SAFETY: owned here; `value` is the operation's, writable for `len` bytes.
         locked(sk, |o| unsafe {
             if level != PROTOCOL {
                 return usk_ip_getsockopt(o, level, name, value, len);
@@ -258,6 +264,7 @@ unsafe extern "C" fn poll(sk: *mut usk_sock_t) -> u32 {
     const OUT: u32 = 0x4;
     const ERR: u32 = 0x8;
     contain(sk, || {
+        // SAFETY: owned here; `sk` is the operation's sock.
         locked(sk, |o| unsafe {
             panic_if(o, place::POLL);
             let readable = !usk_receive_peek(o).is_null() || usk_sock_shutdown(sk) & 1 != 0;
@@ -271,6 +278,7 @@ unsafe extern "C" fn sendmsg(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> is
     contain(sk, || {
         let place = locked(sk, |o| *place_of(o));
         assert!(place != place::SENDMSG, "in place {place}, as asked");
+        // SAFETY: owned here; the message is the operation's.
         locked(sk, |o| match unsafe { send(o, sk, msg) } {
             Ok(len) => len as isize,
             Err(error) => error as isize,
@@ -285,6 +293,7 @@ fn ok(r: c_int) -> Result<(), c_int> {
 
 unsafe fn send(o: *mut usk_owned_t, sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> Result<usize, c_int> {
     panic_if(o, place::SENDMSG_LOCKED);
+    // SAFETY: the caller owns the sock and vouches for the message.
     unsafe {
         let len = usk_sendmsg_len(msg);
         if len > MAX_PAYLOAD {
@@ -317,6 +326,7 @@ unsafe extern "C" fn recvmsg(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> is
     const MSG_DONTWAIT: c_int = 0x40;
     const POLLIN: u32 = 1;
     contain(sk, || {
+        // SAFETY: owned here; the message is the operation's, and a packet is looked at while it is in the queue.
         locked(sk, |o| unsafe {
             let until = usk_rcvtimeo(o, usk_recvmsg_flags(msg) & MSG_DONTWAIT);
             loop {
@@ -361,6 +371,7 @@ unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *co
     const DROP_NO_SOCKET: c_int = 3;
     let packet = Packet(skb);
     // No sock yet: a panic costs the packet.
+    // SAFETY: the protocol and `info` are the operation's arguments, the packet is its own; header bytes are read before it changes.
     contain(null_mut(), || unsafe {
         panic_once(place::RCV);
         let (len, header) = (usk_skb_len(packet.0), usk_skb_header(packet.0, HEADER).cast::<[u16; 4]>());
@@ -389,6 +400,7 @@ unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *co
 /// The entry point. What it registers is a table that is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_plugin_init(plugin: *mut usk_plugin_t) -> c_int {
+    // SAFETY: the plug-in is the entry point's argument; the table and its strings are copied when they are registered.
     contain(null_mut(), || unsafe {
         let table = usk_proto {
             version: 1,
