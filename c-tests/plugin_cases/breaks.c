@@ -1,6 +1,6 @@
 /* What a catch in C or C++ calls: usk_sock_break, usk_hook_break, usk_tcp_break. From inside operations and from threads that own
  * nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a plug-in that is linked in. */
-#include "../cases/common.h"
+#include "common.h"
 
 static usk_stack_t *stack;
 static const usk_proto *a_proto;
@@ -92,16 +92,6 @@ static ssize_t wait_send(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
     (void)sk;
     return (ssize_t)usk_sendmsg_len(msg);
-}
-static void free_it(usk_owned_t *o, usk_skb_t *skb)
-{
-    (void)o;
-    usk_skb_free(skb);
-}
-static void rcv_free(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
-{
-    (void)proto, (void)info;
-    usk_skb_free(skb);
 }
 /* Of a listener: a connection, as a packet's would be, that breaks before or after it is given to accept(2). */
 static int make_child(usk_sock_t *sk, int level, int name, const void *value, size_t len)

@@ -23,4 +23,16 @@ static UNUSED void unloaded(usk_plugin_t *plugin)
         OK(usk_poll(&none, 1, 1));
     }
 }
+
+/* backlog_rcv and rcv of a protocol that wants no packets. */
+static UNUSED void free_it(usk_owned_t *o, usk_skb_t *skb)
+{
+    (void)o;
+    usk_skb_free(skb);
+}
+static UNUSED void rcv_free(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+{
+    (void)proto, (void)info;
+    usk_skb_free(skb);
+}
 #endif

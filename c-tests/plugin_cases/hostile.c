@@ -36,16 +36,6 @@ static ssize_t give_nothing(usk_sock_t *sk, usk_recvmsg_t *msg)
     (void)sk, (void)msg;
     return 0;
 }
-static void free_it(usk_owned_t *o, usk_skb_t *skb)
-{
-    (void)o;
-    usk_skb_free(skb);
-}
-static void rcv_free(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
-{
-    (void)proto, (void)info;
-    usk_skb_free(skb);
-}
 
 static usk_proto good(void)
 {
