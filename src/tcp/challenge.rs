@@ -1,5 +1,5 @@
 //! Answers to segments that are not acceptable, and their limits: duplicate acknowledgements, challenge acknowledgements
-//! (RFC 5961 §7), resets that end us. Above: `input`, `ack`. Linux: tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
+//! (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `handshake`. Linux: tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
 //!
 //! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A count that connections
 //! share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
@@ -10,24 +10,65 @@ use super::state::State;
 use super::tcb::Cx;
 use super::{close, output, sack};
 use crate::counters::Mib;
+use crate::env::Instant;
 use crate::error::Error;
+use crate::stack::Stack;
 use crate::wire::tcp::TcpFlags;
 
-/// Whether the last such answer was sent less than `tcp_invalid_ratelimit` ago; if not, now counts as its time
-/// (__tcp_oow_rate_limited).
-fn rate_limited(cx: &mut Cx<'_>, mib: Mib) -> bool {
-    let now = cx.now.as_millis() as u32;
-    if cx.tp.last_oow_ack_ms != 0 {
-        let elapsed = now.wrapping_sub(cx.tp.last_oow_ack_ms) as i32;
-        let limit = cx.stack.sysctl.tcp_invalid_ratelimit().as_millis() as i64;
-        if elapsed >= 0 && (elapsed as i64) < limit {
-            cx.stack.mib.inc(mib);
+/// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left less
+/// than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
+pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib) -> bool {
+    let now = now.as_millis() as u32;
+    if *last != 0 {
+        let elapsed = now.wrapping_sub(*last) as i32;
+        let limit = stack.sysctl.tcp_invalid_ratelimit().as_millis() as i64;
+        if elapsed >= 0 && i64::from(elapsed) < limit {
+            stack.mib.inc(mib);
             return true;
         }
     }
     // 0 says "never", so time 0 is noted as 1.
-    cx.tp.last_oow_ack_ms = now.max(1);
+    *last = now.max(1);
     false
+}
+
+/// Challenge ACKs that one connection may still send in this second, where `tcp_challenge_ack_limit` is set.
+#[derive(Debug, Clone, Copy)]
+pub struct ChallengeBudget {
+    left: u16,
+    second: u32,
+}
+
+impl ChallengeBudget {
+    /// Of a connection that has sent none. The stored second lies beyond any, so second 0 needs no case of its own.
+    pub const NEW: ChallengeBudget = ChallengeBudget { left: 0, second: u32::MAX };
+
+    /// Takes one challenge ACK from the budget; false: none is left in this second.
+    fn take(&mut self, stack: &Stack, now: Instant) -> bool {
+        let limit = stack.sysctl.tcp_challenge_ack_limit();
+        if limit == i32::MAX {
+            return true;
+        }
+        let second = now.as_secs() as u32;
+        if self.second != second {
+            let limit = limit.max(0) as u32;
+            let half = limit.div_ceil(2);
+            let random = if limit == 0 { 0 } else { stack.entropy.below(limit) };
+            *self = ChallengeBudget { left: (half.saturating_add(random)).min(u32::from(u16::MAX)) as u16, second };
+        }
+        let some = self.left != 0;
+        self.left -= u16::from(some);
+        some
+    }
+}
+
+/// Whether a challenge ACK may leave now (RFC 5961 §7): both limits, and the counter of those that leave.
+pub(super) fn may_challenge(stack: &Stack, now: Instant, last: &mut u32, budget: &mut ChallengeBudget) -> bool {
+    if rate_limited(stack, now, last, Mib::TcpExtTCPACKSkippedChallenge) || !budget.take(stack, now) {
+        return false;
+    }
+    stack.mib.inc(Mib::TcpExtTCPChallengeACK);
+    true
 }
 
 /// As Linux's tcp_oow_rate_limited: segments with data are never part of a loop of acknowledgements, so their answer is not
@@ -36,31 +77,15 @@ pub fn oow_rate_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
     if seg.seq != seg.end_seq && !seg.flags.contains(TcpFlags::SYN) {
         return false;
     }
-    rate_limited(cx, mib)
+    rate_limited(cx.stack, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
 }
 
 /// Sends a challenge ACK unless the limits forbid (RFC 5961 §7; tcp_send_challenge_ack).
 pub fn send_challenge_ack(cx: &mut Cx<'_>) {
-    if rate_limited(cx, Mib::TcpExtTCPACKSkippedChallenge) {
-        return;
+    let tp = &mut *cx.tp;
+    if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, &mut tp.challenge) {
+        output::send_ack(cx);
     }
-    let limit = cx.stack.sysctl.tcp_challenge_ack_limit();
-    if limit != i32::MAX {
-        let second = cx.now.as_secs() as u32;
-        // Second 0 needs no case of its own: the stored one starts beyond any.
-        if cx.tp.challenge.1 != second {
-            let limit = limit.max(0) as u32;
-            let half = limit.div_ceil(2);
-            let random = cx.stack.entropy.below(limit.max(1));
-            cx.tp.challenge = ((half.saturating_add(random)).min(u16::MAX as u32) as u16, second);
-        }
-        if cx.tp.challenge.0 == 0 {
-            return;
-        }
-        cx.tp.challenge.0 -= 1;
-    }
-    cx.stack.mib.inc(Mib::TcpExtTCPChallengeACK);
-    output::send_ack(cx);
 }
 
 /// Acknowledges a segment that is not acceptable; of data received before it also reports the duplicate (tcp_send_dupack).

@@ -3,6 +3,7 @@
 //! listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req,
 //! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
+use super::challenge::{ChallengeBudget, may_challenge};
 use super::connect::{default_mss, tables, ts_offset};
 use super::input::{self, Verdict};
 use super::ipv4::{self, Reply};
@@ -14,6 +15,7 @@ use super::tcb::{Cx, TcpSock, ecn};
 use super::timewait::{in_window, oow_rate_limited, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::counters::{DropReason, Mib};
+use crate::env::Instant;
 use crate::hash::Tuple;
 use crate::ip::{self, DstKind, IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -145,6 +147,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tsval: (0, 0),
         snt_synack: None,
         last_oow_ack_ms: 0,
+        challenge: ChallengeBudget::NEW,
         num_timeout: 0,
         num_retrans: 0,
         timeout_us,
@@ -385,65 +388,96 @@ pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &Icm
     }
 }
 
+/// What the timestamp option of a segment says to a request.
+struct Stamp {
+    /// TSval.
+    val: u32,
+    /// Older than what the peer has sent (PAWS, RFC 7323 §5.3).
+    paws: bool,
+    /// The echo of a timestamp that was never sent.
+    bad_echo: bool,
+}
+
+/// Reads the timestamp option of a segment for `req`; `age` is how long ago, in seconds, the request's own was noted at most.
+fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32, rst: bool) -> Option<Stamp> {
+    let (val, ecr) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0)?;
+    let (first, last) = req.tsval;
+    let bad_echo = ecr != 0 && req.tstamp_ok && last.wrapping_sub(first) < ecr.wrapping_sub(first);
+    let paws = paws_reject(req.ts_recent, secs.saturating_sub(age), val, secs, rst);
+    Some(Stamp { val, paws, bad_echo })
+}
+
+/// The SYN of a request again: our answer was lost. The timer starts afresh, so that it does not send a third.
+fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
+    let (stack, now) = (cx.stack, cx.now);
+    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
+    let (timeouts, first) = (req.num_timeout, req.timeout_us);
+    let mib = Mib::TcpExtTCPACKSkippedSynRecv;
+    if !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
+        let at = now + listener::req_timeout(cx, first, timeouts);
+        if let Some(l) = cx.tp.listener.as_mut() {
+            l.postpone(key, at);
+        }
+        listener::arm(cx);
+    }
+}
+
+/// A segment that PAWS or the window refuses: an ACK tells the peer where we are, a reset is only dropped (RFC 9293 §3.10.7.4,
+/// first check).
+fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
+    let mib = Mib::TcpExtTCPACKSkippedSynRecv;
+    if !rst && !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) {
+        send_ack(stack, req, skb.tcp.ip_dsfield, now);
+    }
+    stack.mib.drop(match stamp {
+        Some(Stamp { paws: true, .. }) => {
+            stack.mib.inc(Mib::TcpExtPAWSEstab);
+            DropReason::TcpPaws
+        }
+        Some(Stamp { bad_echo: true, .. }) => {
+            stack.mib.inc(Mib::TcpExtTSEcrRejected);
+            DropReason::TcpTsecr
+        }
+        _ => DropReason::TcpOverWindow,
+    });
+}
+
 /// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of what was
-/// never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED, in Linux's order: tcp_check_req.
+/// never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order: tcp_check_req. Nothing
+/// that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
     let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
     let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
     let raw_window = th.window().0;
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
-    let secs = now.as_secs() as u32;
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
     let stack = cx.stack;
     let req = cx.tp.listener.as_mut()?.get(key)?;
-    let mut tsval = None;
-    let (mut paws, mut tsecr_bad) = (false, false);
-    if let Some((val, ecr)) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0) {
-        tsval = Some(val);
-        if ecr != 0 && req.tstamp_ok {
-            // An echo of a timestamp that was never sent (TSEcrRejected).
-            let (first, last) = req.tsval;
-            tsecr_bad = last.wrapping_sub(first) < ecr.wrapping_sub(first);
-        }
-        paws = paws_reject(req.ts_recent, secs.saturating_sub(age), val, secs, flags.contains(TcpFlags::RST));
-    }
+    let rst = flags.contains(TcpFlags::RST);
+    let stamp = stamp_of(stack, req, &opt, age, now.as_secs() as u32, rst);
+    let paws = stamp.as_ref().is_some_and(|s| s.paws);
     let kind = flags.bits() & (TcpFlags::RST | TcpFlags::SYN | TcpFlags::ACK).bits();
     if seq == req.rcv_isn && kind == TcpFlags::SYN.bits() && !paws {
-        // The SYN again: our answer was lost. The timer starts afresh, so that it does not send a third.
-        let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-        if !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
-            let at = now + listener::req_timeout(cx, first, timeouts);
-            if let Some(l) = cx.tp.listener.as_mut() {
-                l.postpone(key, at);
-            }
-            listener::arm(cx);
-        }
+        repeated_syn(cx, key, &skb);
         return None;
     }
-    if flags.contains(TcpFlags::ACK) && skb.tcp.ack_seq != req.snt_isn + 1 {
+    if flags.contains(TcpFlags::ACK) && !rst && skb.tcp.ack_seq != req.snt_isn + 1 {
         return Some(skb);
     }
     let rcv_nxt = req.rcv_isn + 1;
-    if paws || tsecr_bad || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
-        let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-        if !flags.contains(TcpFlags::RST) && !oow_rate_limited(stack, &skb, now, &mut req.last_oow_ack_ms, mib) {
-            send_ack(stack, req, skb.tcp.ip_dsfield, now);
-        }
-        let (mib, reason) = match (paws, tsecr_bad) {
-            (true, _) => (Some(Mib::TcpExtPAWSEstab), DropReason::TcpPaws),
-            (_, true) => (Some(Mib::TcpExtTSEcrRejected), DropReason::TcpTsecr),
-            _ => (None, DropReason::TcpOverWindow),
-        };
-        if let Some(m) = mib {
-            stack.mib.inc(m);
-        }
-        stack.mib.drop(reason);
+    let bad_stamp = stamp.as_ref().is_some_and(|s| s.paws || s.bad_echo);
+    if bad_stamp || !in_window(seq, end, rcv_nxt, rcv_nxt + req.rcv_wnd.min(0xffff)) {
+        unacceptable(stack, req, &skb, rst, stamp.as_ref(), now);
         return None;
     }
-    if let Some(v) = tsval.filter(|_| !seq.after(rcv_nxt)) {
-        req.ts_recent = v;
+    if rst && seq != rcv_nxt {
+        if may_challenge(stack, now, &mut req.last_oow_ack_ms, &mut req.challenge) {
+            send_ack(stack, req, skb.tcp.ip_dsfield, now);
+        }
+        stack.mib.drop(DropReason::TcpReset);
+        return None;
     }
     if seq == req.rcv_isn {
         // The SYN part lies before the window.
@@ -465,19 +499,25 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     if listener::acceptq_is_full(cx) {
-        stack.mib.inc(Mib::TcpExtListenOverflows);
-        listendrop(cx, DropReason::TcpListenOverflow);
-        if !stack.sysctl.tcp_abort_on_overflow() {
-            if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
-                req.acked = true;
-            }
-            return None;
-        }
-        embryonic_reset(cx, key, &skb, info, sport, dport, flags);
+        overflow(cx, key, &skb, info, sport, dport, flags);
         return None;
     }
-    establish(cx, key, skb, info, raw_window);
+    // The peer's clock is noted with the child, which only a peer that knows our number gets.
+    let tsval = stamp.filter(|_| !seq.after(rcv_nxt)).map(|s| s.val);
+    establish(cx, key, skb, tsval, raw_window);
     None
+}
+
+/// No room for another connection that waits for accept: the request stays and the peer will send again, or it is reset where
+/// `tcp_abort_on_overflow` says so.
+fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16, flags: TcpFlags) {
+    cx.stack.mib.inc(Mib::TcpExtListenOverflows);
+    listendrop(cx, DropReason::TcpListenOverflow);
+    if cx.stack.sysctl.tcp_abort_on_overflow() {
+        embryonic_reset(cx, key, skb, info, sport, dport, flags);
+    } else if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
+        req.acked = true;
+    }
 }
 
 fn embryonic_reset(
@@ -499,7 +539,7 @@ fn embryonic_reset(
 }
 
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
-fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: crate::env::Instant) {
+fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
     ipv4::send_reply(
         stack,
@@ -522,11 +562,12 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: crate::env::Ins
 }
 
 /// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
-/// Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance, tcp_child_process.
-fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo, raw_window: u16) {
+/// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance, tcp_child_process.
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: u16) {
     let child = cx.sock.new_child(cx.stack);
     ulp::unlayered(&child, cx.tp);
-    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
+    let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
+    req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
         g.private = Box::new(TcpSock::new(parent.stack));
@@ -548,7 +589,6 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo, raw_win
     if hashed != Some(true) {
         return;
     }
-    let _ = info;
     if let Some(l) = cx.tp.listener.as_mut() {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;

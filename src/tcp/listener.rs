@@ -2,6 +2,7 @@
 //! Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here and never the other
 //! way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
+use super::challenge::ChallengeBudget;
 use super::connect::{self, tables};
 use super::lookup::{Entry, Holder, Ready};
 use super::state::State;
@@ -63,7 +64,10 @@ pub(super) struct Request {
     pub tsval: (u32, u32),
     /// When the first SYN-ACK left.
     pub snt_synack: Option<Instant>,
+    /// When a segment that was not acceptable was answered last, ms; 0: never.
     pub last_oow_ack_ms: u32,
+    /// Challenge ACKs that may still be sent in this second.
+    pub challenge: ChallengeBudget,
     /// Timeouts, and SYN-ACKs sent again.
     pub num_timeout: u8,
     pub num_retrans: u8,

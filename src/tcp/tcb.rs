@@ -2,6 +2,7 @@
 //! keep a connection. Names are Linux's (struct tcp_sock, inet_connection_sock); what an idle connection does not need is
 //! boxed and made when first used, so that one fits in about 1 KiB.
 
+use super::challenge::ChallengeBudget;
 use super::cong::CongState;
 use super::listener::Listener;
 use super::queue::SegQueue;
@@ -586,8 +587,8 @@ pub struct TcpSock {
     pub chrono_start: Instant,
     /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
     pub last_oow_ack_ms: u32,
-    /// Challenge ACKs sent in this second, and the second.
-    pub challenge: (u16, u32),
+    /// Challenge ACKs that may still be sent in this second.
+    pub challenge: ChallengeBudget,
     /// Acknowledgements compressed (compressed_ack), with the timer sharing delack's slot.
     pub compressed_ack: u8,
     /// Duplicate ACKs sent in the present episode.
@@ -769,7 +770,7 @@ impl TcpSock {
             chrono_type: 0,
             chrono_start: Instant::ZERO,
             last_oow_ack_ms: 0,
-            challenge: (0, u32::MAX),
+            challenge: ChallengeBudget::NEW,
             compressed_ack: 0,
             dup_ack_counter: 0,
             compressed_ack_rcv_nxt: z,

@@ -111,13 +111,7 @@ pub(super) fn oow_rate_limited(stack: &Stack, skb: &Skb, now: Instant, last: &mu
     if skb.tcp.seq != skb.tcp.end_seq && !syn {
         return false;
     }
-    let ms = now.as_millis() as u32;
-    if *last != 0 && u128::from(ms.wrapping_sub(*last)) < stack.sysctl.tcp_invalid_ratelimit().as_millis() {
-        stack.mib.inc(mib);
-        return true;
-    }
-    *last = ms.max(1);
-    false
+    super::challenge::rate_limited(stack, now, last, mib)
 }
 
 /// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2 lasts
