@@ -297,10 +297,13 @@ impl Stack {
             return 0;
         }
         let list = std::mem::take(&mut *self.tsq.lock());
-        let n = list.len();
+        let mut n = 0;
         for sock in list {
-            sock.tsq_flags.fetch_and(!tsq::QUEUED, Ordering::AcqRel);
-            sock.defer(self, crate::tcp::deferred::TSQ, now);
+            // Without the bit it waits for another completion (`Sock::tx_refused`), or was resumed by an earlier entry.
+            if sock.tsq_flags.fetch_and(!tsq::QUEUED, Ordering::AcqRel) & tsq::QUEUED != 0 {
+                sock.defer(self, crate::tcp::deferred::TSQ, now);
+                n += 1;
+            }
         }
         n
     }

@@ -436,6 +436,17 @@ impl Sock {
         }
     }
 
+    /// A packet was refused on its way to the device, and dropping it looked like a completion. While others of the sock are
+    /// still there that must not start it again: it would be refused again at once, without end. Their completion will.
+    pub(crate) fn tx_refused(&self) {
+        if self.tsq_flags.load(Ordering::Acquire) & tsq::QUEUED == 0 || self.wmem_alloc.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let _ = self.tsq_flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |f| {
+            (f & tsq::QUEUED != 0).then_some((f & !tsq::QUEUED) | tsq::THROTTLED)
+        });
+    }
+
     /// Bytes of memory the sock holds beside `size_of::<Sock>()`, without its packets: for the memory benchmark.
     pub fn heap_bytes(&self) -> usize {
         self.lock.heap_bytes() + self.wait.heap_bytes()

@@ -332,15 +332,23 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         // A pure acknowledgement is charged to nobody: its completion must not start a sender.
         out.owner = Some(TxOwner::new(cx.sock, out.truesize));
     }
+    let sent = to_ip(cx, out, ecn_bits);
+    if sent.is_err() {
+        cx.sock.tx_refused();
+    }
+    if sent == Err(Error::NoBufs) {
+        recovery::enter_cwr(cx);
+    }
+    sent
+}
 
+/// Hands a complete segment to IP, by the connection's route.
+fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
     let tx = ip_tx(cx, &dst, ecn_bits);
     let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
     cx.sk.dst = Some(dst);
-    if sent == Err(Error::NoBufs) {
-        recovery::enter_cwr(cx);
-    }
     sent
 }
 

@@ -220,3 +220,40 @@ fn a_device_that_keeps_departure_times_is_told_them() {
     // 1460 bytes at 1.46 MB/s take a millisecond.
     assert_eq!(after, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 2_000, 3_000]);
 }
+
+/// The head is thought lost and its first copy is still in the device, which takes nothing more: a packet that is refused is
+/// no completion. Taken for one, it is sent again and refused again for ever, in whatever call happens to run softirq.
+#[test]
+fn a_refused_packet_does_not_start_its_sender_again() {
+    for (name, refuse) in [
+        ("queue full", (|b| b.wire.full.store(true, Ordering::Relaxed)) as fn(&Bench)),
+        ("device down", |b| b.stack.netdevs.by_name("wire").unwrap().set_up(false)),
+    ] {
+        let b = Bench::established();
+        b.wire.hold.store(true, Ordering::Relaxed);
+        assert_eq!(b.send(&[7; 2 * 1_460], 0), Ok(2_920), "{name}");
+        b.with(|cx| {
+            fragment(cx, true, 0, 1_460, 1_460).unwrap();
+            cx.tp.ca_state = CaState::Recovery;
+            cx.tp.rtx_queue.get_mut(0).unwrap().tcp.sacked |= sacked::LOST;
+            cx.tp.lost_out = 1;
+        });
+        refuse(&b);
+        // A super-packet is refused, and a loss probe or the like that resends meets its own first copy.
+        b.send(&[8; 4 * 1_460], 0).unwrap();
+        b.with(tsq_handler);
+        // `poll` gives up after many rounds and says that there is more to do.
+        assert!(!b.stack.poll(b.clock_now()), "{name}: softirq finds no end");
+        let fails = b.stack.mib.get(Mib::TcpExtTCPRetransFail);
+        assert!(fails <= 2, "{name}: {fails}");
+        // The completion of what the device holds does start it, once it takes packets again.
+        if name == "queue full" {
+            b.wire.full.store(false, Ordering::Relaxed);
+            b.wire.hold.store(false, Ordering::Relaxed);
+            b.sent();
+            b.wire.release();
+            b.stack.poll(b.clock_now());
+            assert!(b.sent().len() >= 2, "{name}");
+        }
+    }
+}
