@@ -28,6 +28,7 @@ mod peer_test;
 pub mod probe;
 pub mod proto;
 pub mod prr;
+mod prune;
 pub mod queue;
 pub mod rack;
 pub mod rate;

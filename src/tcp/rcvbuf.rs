@@ -1,18 +1,16 @@
-//! Buffers: how much we offer to receive and how that grows with what arrives and is read; what happens when memory is short;
-//! when a sender may go on. Above: `reassembly`, `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux: tcp_init_buffer_space,
-//! tcp_grow_window, tcp_rcv_space_adjust, tcp_prune_queue, tcp_check_space.
+//! Buffers: how much we offer to receive and how that grows with what arrives and is read; when a sender may go on. Above:
+//! `reassembly`, `prune` (memory is short), `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux: tcp_init_buffer_space,
+//! tcp_grow_window, tcp_rcv_space_adjust, tcp_check_space.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
-use super::sack;
 use super::state::State;
 use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock, ack};
 use super::{output, window};
-use crate::counters::{DropReason, Mib};
 use crate::env::Instant;
 use crate::error::{Error, Result};
-use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{flag, mem};
 use crate::wire::tcp::TcpFlags;
@@ -25,11 +23,11 @@ const SEG_OVERHEAD: u32 = 320 + 320;
 /// Linux's struct sk_buff, bytes.
 const SKB_STRUCT: u32 = 256;
 
-fn rmem_alloc(cx: &Cx<'_>) -> i32 {
+pub(super) fn rmem_alloc(cx: &Cx<'_>) -> i32 {
     cx.sock.rmem_alloc.load(Ordering::Relaxed)
 }
 
-fn rcvbuf(cx: &Cx<'_>) -> i32 {
+pub(super) fn rcvbuf(cx: &Cx<'_>) -> i32 {
     cx.sock.rcvbuf.load(Ordering::Relaxed)
 }
 
@@ -325,196 +323,6 @@ pub fn rcv_rtt_measure_ts(cx: &mut Cx<'_>, seg: &Seg) {
             rcv_rtt_update(cx.tp, us.min(u32::MAX as i64) as u32, false);
         }
     }
-}
-
-// ---- Short of memory.
-
-/// Whether `len` more bytes may be taken now (tcp_can_ingest).
-fn can_ingest(cx: &Cx<'_>, len: usize) -> bool {
-    rmem_alloc(cx) as i64 + len as i64 <= rcvbuf(cx) as i64
-}
-
-fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
-    mem::schedule(cx.stack, cx.sock, cx.sk, size.min(i32::MAX as u32) as i32, mem::Kind::Recv)
-}
-
-/// Makes room for a packet, by collapsing and pruning if it must; false: there is none (tcp_try_rmem_schedule).
-pub fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
-    let size = skb.truesize;
-    if can_ingest(cx, skb.len()) && rmem_schedule(cx, size) {
-        return true;
-    }
-    if !prune_queue(cx, skb) {
-        return false;
-    }
-    while !rmem_schedule(cx, size) {
-        if !prune_ofo_queue(cx, skb) {
-            return false;
-        }
-    }
-    true
-}
-
-/// Gets below the buffer's limit by copying, then by dropping out-of-order data, latest first (tcp_prune_queue).
-fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
-    if rmem_alloc(cx) == 0 {
-        return false;
-    }
-    cx.stack.mib.inc(Mib::TcpExtPruneCalled);
-    let len = incoming.len();
-    if !can_ingest(cx, len) {
-        clamp_window(cx);
-    } else if under_memory_pressure(cx) {
-        adjust_rcv_ssthresh(cx);
-    }
-    if can_ingest(cx, len) {
-        return true;
-    }
-    collapse_ofo_queue(cx);
-    collapse_receive_queue(cx);
-    if can_ingest(cx, len) {
-        return true;
-    }
-    prune_ofo_queue(cx, incoming);
-    if can_ingest(cx, len) {
-        return true;
-    }
-    cx.stack.mib.inc(Mib::TcpExtRcvPruned);
-    // Overcommitted: the sender is to notice. Header prediction is off until there is room.
-    cx.tp.pred_flags = 0;
-    false
-}
-
-/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that needs the
-/// room. True when something went (tcp_prune_ofo_queue).
-fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
-    let mut goal = (rcvbuf(cx) >> 3) as i64;
-    let mut pruned = false;
-    while let Some(last) = cx.tp.ooo_queue.back() {
-        if incoming.tcp.seq.after(last.tcp.seq) {
-            break;
-        }
-        let Some(skb) = cx.tp.ooo_queue.pop_back() else { break };
-        pruned = true;
-        goal -= skb.truesize as i64;
-        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
-        cx.stack.mib.drop(DropReason::TcpOfoQueue);
-        if goal <= 0 || cx.tp.ooo_queue.is_empty() {
-            mem::reclaim(cx.sock, cx.sk);
-            if can_ingest(cx, incoming.len()) && !under_memory_pressure(cx) {
-                break;
-            }
-            goal = (rcvbuf(cx) >> 3) as i64;
-        }
-    }
-    if pruned {
-        cx.stack.mib.inc(Mib::TcpExtOfoPruned);
-        // What was reported is gone: reports start over, as a receiver may (RFC 2018 §8).
-        if sack::is_sack(cx.tp) {
-            sack::sack_reset(cx.tp);
-        }
-    }
-    pruned
-}
-
-/// Whether copying would save memory: twice as much is held as needed, or more.
-fn is_bloated(skb: &Skb) -> bool {
-    skb.truesize as usize > 2 * skb.len() + SKB_OVERHEAD as usize
-}
-
-/// Copies neighbours of a run of small packets together; the copies hold at most 16 KiB. Returns them, and how many packets
-/// went.
-fn collapse(run: Vec<Skb>) -> (Vec<Skb>, u64) {
-    let (mut out, mut gone): (Vec<Skb>, u64) = (Vec::new(), 0);
-    for skb in run {
-        let special = skb.is_empty() || skb.tcp.flags as u16 & (TcpFlags::SYN | TcpFlags::FIN).bits() != 0;
-        if let Some(prev) = out.last_mut()
-            && !special
-            && prev.tcp.flags as u16 & (TcpFlags::SYN | TcpFlags::FIN).bits() == 0
-            && !skb.tcp.seq.after(prev.tcp.end_seq)
-            && skb.tcp.end_seq.after(prev.tcp.end_seq)
-            && prev.len() + skb.len() <= 16 * 1024
-            && (is_bloated(&skb) || is_bloated(prev))
-        {
-            // Overlap is cut off the front of the later one.
-            let skip = prev.tcp.end_seq.since(skb.tcp.seq) as usize;
-            let mut bytes = vec![0u8; skb.len().saturating_sub(skip)];
-            skb.copy_out(skip, &mut bytes);
-            let room = 16 * 1024 - prev.len();
-            prev.append(&bytes, room);
-            prev.tcp.end_seq = skb.tcp.end_seq;
-            prev.tcp.flags |= skb.tcp.flags;
-            gone += 1;
-            continue;
-        }
-        let mut skb = skb;
-        if is_bloated(&skb) && !special {
-            skb.shrink();
-        }
-        out.push(skb);
-    }
-    (out, gone)
-}
-
-fn recharge(cx: &mut Cx<'_>, before: i64, after: i64) {
-    if after < before {
-        mem::uncharge_rmem(cx.sock, cx.sk, (before - after) as u32);
-    } else if after > before {
-        mem::charge_rmem(cx.sock, cx.sk, (after - before) as u32);
-    }
-}
-
-fn truesize<'a>(it: impl Iterator<Item = &'a Skb>) -> i64 {
-    it.map(|s| s.truesize as i64).sum()
-}
-
-/// Copies the receive queue together where that saves memory (tcp_collapse).
-fn collapse_receive_queue(cx: &mut Cx<'_>) {
-    let before = truesize(cx.sk.receive_queue.iter());
-    // What the program has begun to read keeps its place: the first packet's start may lie before copied_seq.
-    let (out, gone) = collapse(cx.sk.receive_queue.drain(..).collect());
-    cx.sk.receive_queue.extend(out);
-    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
-    let after = truesize(cx.sk.receive_queue.iter());
-    recharge(cx, before, after);
-}
-
-/// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so that a
-/// peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
-fn collapse_ofo_queue(cx: &mut Cx<'_>) {
-    let limit = (rcvbuf(cx) >> 3) as i64;
-    let before = truesize(cx.tp.ooo_queue.iter());
-    let all: Vec<Skb> = cx.tp.ooo_queue.drain().collect();
-    let (mut run, mut tiny, mut gone): (Vec<Skb>, i64, u64) = (Vec::new(), 0, 0);
-    let mut out: Vec<Skb> = Vec::with_capacity(all.len());
-    let mut flush = |run: &mut Vec<Skb>, out: &mut Vec<Skb>| {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
-        let size = truesize(run.iter());
-        let span = last.tcp.end_seq.since(first.tcp.seq);
-        if tiny > limit {
-            out.append(run);
-        } else if run.len() > 1 || span >= 4096 {
-            let (c, n) = collapse(std::mem::take(run));
-            gone += n;
-            out.extend(c);
-        } else {
-            tiny += size;
-            out.append(run);
-        }
-    };
-    for skb in all {
-        if run.last().is_some_and(|l| skb.tcp.seq.after(l.tcp.end_seq)) {
-            flush(&mut run, &mut out);
-        }
-        run.push(skb);
-    }
-    flush(&mut run, &mut out);
-    for s in out {
-        cx.tp.ooo_queue.push_back(s);
-    }
-    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
-    let after = truesize(cx.tp.ooo_queue.iter());
-    recharge(cx, before, after);
 }
 
 pub use super::recvmsg::data_ready;

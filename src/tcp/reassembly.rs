@@ -1,9 +1,10 @@
 //! Received data: in order to the receive queue, out of order to its own, until the hole is filled. Above: `input`.
-//! Below: `rcvbuf` (room), `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux: tcp_data_queue,
+//! Below: `prune` (room), `rcvbuf`, `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux: tcp_data_queue,
 //! tcp_data_queue_ofo, tcp_ofo_queue, tcp_fin.
 
 use super::input::{Seg, enter_quickack_mode, fast_path_check, incr_quickack, schedule_ack};
-use super::rcvbuf::{self, data_ready, try_rmem_schedule};
+use super::prune::try_rmem_schedule;
+use super::rcvbuf::{self, data_ready};
 use super::state::State;
 use super::tcb::{Cx, ack, ecn};
 use super::{close, cong, output, sack, timewait, window};

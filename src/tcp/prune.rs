@@ -1,0 +1,291 @@
+//! Receive memory is short: out-of-order and received data is copied together, then dropped from the end, until a packet fits.
+//! Above: `reassembly`, which asks for room. Below: `rcvbuf`, `sock::mem`. Linux: tcp_try_rmem_schedule, tcp_prune_queue,
+//! tcp_prune_ofo_queue, tcp_collapse, tcp_collapse_ofo_queue.
+
+use super::rcvbuf::{adjust_rcv_ssthresh, clamp_window, rcvbuf, rmem_alloc, under_memory_pressure};
+use super::tcb::{Cx, TcpSock};
+use super::{sack, window};
+use crate::counters::{DropReason, Mib};
+use crate::sock::mem;
+use crate::sock::page::CLASSES;
+use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::wire::seq::SeqNum;
+use crate::wire::tcp::TcpFlags;
+
+/// Bytes that packets which are copied together hold at most.
+const COPY_MAX: usize = CLASSES[2];
+
+/// Whether `len` more bytes may be taken now (tcp_can_ingest).
+fn can_ingest(cx: &Cx<'_>, len: usize) -> bool {
+    rmem_alloc(cx) as i64 + len as i64 <= rcvbuf(cx) as i64
+}
+
+fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
+    mem::schedule(cx.stack, cx.sock, cx.sk, size.min(i32::MAX as u32) as i32, mem::Kind::Recv)
+}
+
+/// Makes room for a packet, by collapsing and pruning if it must; false: there is none (tcp_try_rmem_schedule).
+pub fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
+    let size = skb.truesize;
+    if can_ingest(cx, skb.len()) && rmem_schedule(cx, size) {
+        return true;
+    }
+    if !prune_queue(cx, skb) {
+        return false;
+    }
+    while !rmem_schedule(cx, size) {
+        if !prune_ofo_queue(cx, skb) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Gets below the buffer's limit by copying, then by dropping out-of-order data, latest first (tcp_prune_queue).
+fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
+    if rmem_alloc(cx) == 0 {
+        return false;
+    }
+    cx.stack.mib.inc(Mib::TcpExtPruneCalled);
+    let len = incoming.len();
+    if !can_ingest(cx, len) {
+        clamp_window(cx);
+    } else if under_memory_pressure(cx) {
+        adjust_rcv_ssthresh(cx);
+    }
+    if can_ingest(cx, len) {
+        return true;
+    }
+    collapse_ofo_queue(cx);
+    collapse_receive_queue(cx);
+    if can_ingest(cx, len) {
+        return true;
+    }
+    prune_ofo_queue(cx, incoming);
+    if can_ingest(cx, len) {
+        return true;
+    }
+    cx.stack.mib.inc(Mib::TcpExtRcvPruned);
+    // Overcommitted: the sender is to notice. Header prediction is off until there is room.
+    cx.tp.pred_flags = 0;
+    false
+}
+
+/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that needs the
+/// room. True when something went (tcp_prune_ofo_queue).
+fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
+    let mut goal = (rcvbuf(cx) >> 3) as i64;
+    let mut pruned = false;
+    while let Some(last) = cx.tp.ooo_queue.back() {
+        if incoming.tcp.seq.after(last.tcp.seq) {
+            break;
+        }
+        let Some(skb) = cx.tp.ooo_queue.pop_back() else { break };
+        pruned = true;
+        goal -= skb.truesize as i64;
+        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
+        cx.stack.mib.drop(DropReason::TcpOfoQueue);
+        if goal <= 0 || cx.tp.ooo_queue.is_empty() {
+            mem::reclaim(cx.sock, cx.sk);
+            if can_ingest(cx, incoming.len()) && !under_memory_pressure(cx) {
+                break;
+            }
+            goal = (rcvbuf(cx) >> 3) as i64;
+        }
+    }
+    if pruned {
+        cx.stack.mib.inc(Mib::TcpExtOfoPruned);
+        // What was reported is gone: reports start over, as a receiver may (RFC 2018 §8).
+        if sack::is_sack(cx.tp) {
+            sack::sack_reset(cx.tp);
+        }
+    }
+    pruned
+}
+
+/// Whether a packet takes more memory than what usually arrives (the start condition of tcp_collapse).
+fn is_bloated(tp: &TcpSock, skb: &Skb) -> bool {
+    i64::from(window::win_from_space(tp, skb.truesize as i32)) > skb.len() as i64
+}
+
+/// SYN and FIN keep their packets: they end a run.
+fn is_special(skb: &Skb) -> bool {
+    skb.is_empty() || skb.tcp.flags & (TcpFlags::SYN | TcpFlags::FIN).bits() as u8 != 0
+}
+
+/// The page for the next of `left` bytes: together the pages leave as little unused as their sizes allow.
+fn page_for(left: usize) -> usize {
+    match left {
+        n if n <= CLASSES[0] => CLASSES[0],
+        n if n < CLASSES[2] => CLASSES[1],
+        _ => CLASSES[2],
+    }
+}
+
+/// Memory of one packet with `len` bytes copied tight.
+fn tight_truesize(len: usize) -> i64 {
+    let (mut left, mut sum) = (len, i64::from(SKB_OVERHEAD));
+    while left > 0 {
+        let page = page_for(left);
+        sum += page as i64;
+        left -= page.min(left);
+    }
+    sum
+}
+
+/// A run that is being copied into one packet, tight.
+struct Tight {
+    skb: Skb,
+    /// Bytes that the last page still gets.
+    room: usize,
+    /// Bytes that are still to come.
+    left: usize,
+}
+
+impl Tight {
+    /// For `len` bytes from `seq` on, with the notes of the run's first packet.
+    fn new(first: &Skb, seq: SeqNum, len: usize) -> Tight {
+        let mut skb = Skb::new();
+        (skb.tcp, skb.l3, skb.ifindex, skb.tstamp) = (first.tcp, first.l3, first.ifindex, first.tstamp);
+        (skb.tcp.seq, skb.tcp.end_seq, skb.rx_segs) = (seq, seq, 0);
+        Tight { skb, room: 0, left: len }
+    }
+
+    /// What `from` has behind the end of the copy; nothing when it is covered.
+    fn append(&mut self, from: &Skb) {
+        if !from.tcp.end_seq.after(self.skb.tcp.end_seq) {
+            return;
+        }
+        let mut skip = self.skb.tcp.end_seq.since(from.tcp.seq) as usize;
+        for slice in from.slices() {
+            let mut rest = slice.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(slice.len());
+            while !rest.is_empty() {
+                if self.room == 0 {
+                    self.room = page_for(self.left).min(self.left);
+                }
+                let n = rest.len().min(self.room);
+                self.skb.append(&rest[..n], self.room);
+                (self.room, self.left, rest) = (self.room - n, self.left - n, &rest[n..]);
+            }
+        }
+        let (to, tcp) = (&mut self.skb, &from.tcp);
+        to.tcp.end_seq = tcp.end_seq;
+        to.tcp.flags |= tcp.flags;
+        to.rx_segs = to.rx_segs.saturating_add(from.rx_segs);
+        if tcp.has_tstamp {
+            (to.tcp.has_tstamp, to.tstamp) = (true, from.tstamp);
+        }
+    }
+}
+
+/// Copies `run`, packets that follow each other or overlap, into one, from `start` on where that is later than its first byte.
+/// Left as it is where that would not save an eighth: then the next packet would have the same bytes copied again.
+fn copy_together(run: &mut Vec<Skb>, start: Option<SeqNum>, out: &mut Vec<Skb>, gone: &mut u64) {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
+    let seq = start.map_or(first.tcp.seq, |s| s.later(first.tcp.seq));
+    let len = last.tcp.end_seq.diff(seq).max(0) as usize;
+    let (before, after) = (truesize(run.iter()), tight_truesize(len));
+    if len == 0 || after > before - before / 8 {
+        return out.append(run);
+    }
+    let mut tight = Tight::new(first, seq, len);
+    for skb in run.drain(..) {
+        tight.append(&skb);
+        *gone += 1;
+    }
+    out.push(tight.skb);
+}
+
+/// Copies packets of a queue together from the first on that is bloated or overlaps the next. `start`: what lies before it was
+/// read. Returns the packets, which take no more memory than before, and how many were copied (tcp_collapse).
+fn collapse(tp: &TcpSock, queue: impl Iterator<Item = Skb>, start: Option<SeqNum>) -> (Vec<Skb>, u64) {
+    let (mut out, mut gone): (Vec<Skb>, u64) = (Vec::new(), 0);
+    let (mut run, mut held): (Vec<Skb>, usize) = (Vec::new(), 0);
+    for skb in queue {
+        if is_special(&skb) || held + skb.len() > COPY_MAX {
+            copy_together(&mut run, start, &mut out, &mut gone);
+            held = 0;
+        }
+        if is_special(&skb) {
+            out.push(skb);
+            continue;
+        }
+        let before = run.last().or(out.last());
+        let overlaps = before.is_some_and(|p| p.tcp.end_seq.after(skb.tcp.seq));
+        if run.is_empty() && !is_bloated(tp, &skb) {
+            if !overlaps || out.last().is_none_or(|p| is_special(p) || p.len() + skb.len() > COPY_MAX) {
+                out.push(skb);
+                continue;
+            }
+            run.extend(out.pop());
+            held = run[0].len();
+        }
+        held += skb.len();
+        run.push(skb);
+    }
+    copy_together(&mut run, start, &mut out, &mut gone);
+    (out, gone)
+}
+
+/// The queues take less memory than before: `before` and `after` in bytes.
+fn uncharge(cx: &mut Cx<'_>, before: i64, after: i64) {
+    debug_assert!(after <= before, "collapsing took memory: {before} to {after}");
+    mem::uncharge_rmem(cx.sock, cx.sk, (before - after).max(0) as u32);
+}
+
+fn truesize<'a>(it: impl Iterator<Item = &'a Skb>) -> i64 {
+    it.map(|s| i64::from(s.truesize)).sum()
+}
+
+/// Copies the receive queue together where that saves memory (tcp_collapse). What the program has read goes.
+fn collapse_receive_queue(cx: &mut Cx<'_>) {
+    let before = truesize(cx.sk.receive_queue.iter());
+    let (out, gone) = collapse(cx.tp, cx.sk.receive_queue.drain(..), Some(cx.tp.copied_seq));
+    cx.sk.receive_queue.extend(out);
+    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
+    let after = truesize(cx.sk.receive_queue.iter());
+    uncharge(cx, before, after);
+}
+
+/// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so that a
+/// peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
+fn collapse_ofo_queue(cx: &mut Cx<'_>) {
+    let limit = (rcvbuf(cx) >> 3) as i64;
+    let before = truesize(cx.tp.ooo_queue.iter());
+    let all: Vec<Skb> = cx.tp.ooo_queue.drain().collect();
+    let tp = &*cx.tp;
+    let (mut run, mut tiny, mut gone): (Vec<Skb>, i64, u64) = (Vec::new(), 0, 0);
+    let mut out: Vec<Skb> = Vec::with_capacity(all.len());
+    let mut flush = |run: &mut Vec<Skb>, out: &mut Vec<Skb>| {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
+        let size = truesize(run.iter());
+        let span = last.tcp.end_seq.since(first.tcp.seq);
+        if tiny > limit {
+            out.append(run);
+        } else if run.len() > 1 || span >= 4096 {
+            let (c, n) = collapse(tp, run.drain(..), None);
+            gone += n;
+            out.extend(c);
+        } else {
+            tiny += size;
+            out.append(run);
+        }
+    };
+    for skb in all {
+        if run.last().is_some_and(|l| skb.tcp.seq.after(l.tcp.end_seq)) {
+            flush(&mut run, &mut out);
+        }
+        run.push(skb);
+    }
+    flush(&mut run, &mut out);
+    for s in out {
+        cx.tp.ooo_queue.push_back(s);
+    }
+    cx.stack.mib.add(Mib::TcpExtTCPRcvCollapsed, gone);
+    let after = truesize(cx.tp.ooo_queue.iter());
+    uncharge(cx, before, after);
+}
+
+#[cfg(test)]
+mod tests;

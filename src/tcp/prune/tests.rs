@@ -1,0 +1,122 @@
+use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
+use super::*;
+use crate::env::{Entropy, SeededEntropy};
+use crate::sock::page::Frag;
+use crate::stack::Stack;
+use std::sync::atomic::Ordering;
+
+fn byte_at(seq: SeqNum) -> u8 {
+    (seq.0.wrapping_mul(2_654_435_761) >> 24) as u8
+}
+
+/// A received packet with bytes `seq..end`, in pages of the size of `pages`, or in the middle of larger ones.
+fn packet(seq: SeqNum, len: u32, page: usize, flags: TcpFlags) -> Skb {
+    let bytes: Vec<u8> = (0..len).map(|i| byte_at(seq + i)).collect();
+    let mut skb = Skb::new();
+    for part in bytes.chunks(page.min(1460)) {
+        let mut padded = vec![0; page.max(part.len())];
+        padded[..part.len()].copy_from_slice(part);
+        let mut frag: Frag = Frag::from_slice(&padded).remove(0);
+        frag.len = part.len() as u32;
+        skb.push_frag(frag);
+    }
+    skb.tcp.seq = seq;
+    skb.tcp.end_seq = seq + len + u32::from(flags.contains(TcpFlags::FIN));
+    skb.tcp.flags = flags.bits() as u8;
+    skb
+}
+
+fn real_truesize(skb: &Skb) -> i64 {
+    i64::from(SKB_OVERHEAD) + skb.frags().iter().map(|f| f.page.size() as i64).sum::<i64>()
+}
+
+/// What collapsing may not change: each byte stays at its number, packets stay in order, and none takes more memory.
+#[test]
+fn collapsing_keeps_every_byte_and_never_takes_memory() {
+    let stack = Stack::new(crate::stack::StackConfig {
+        clock: std::sync::Arc::new(crate::env::VirtualClock::new()),
+        entropy: std::sync::Arc::new(SeededEntropy::new(1)),
+        runner: std::sync::Arc::new(crate::driver::Parked::default()),
+    })
+    .unwrap();
+    for seed in 0..400u64 {
+        let random = SeededEntropy::new(seed);
+        let tp = TcpSock { scaling_ratio: 1 + random.below(255) as u8, ..TcpSock::new(&stack) };
+        let begin = SeqNum(0xffff_f000);
+        let (mut queue, mut seq): (Vec<Skb>, SeqNum) = (Vec::new(), begin);
+        for i in 0..1 + random.below(40) {
+            let page = CLASSES[random.below(4) as usize];
+            let len = 1 + random.below(if random.below(3) == 0 { 20_000 } else { 300 });
+            // A part of it was there already, as in the out-of-order queue.
+            let back = if i > 0 && random.below(4) == 0 { random.below(len.min(200)) } else { 0 };
+            // A packet ends after the one before it: what another covers is not kept.
+            let from = SeqNum(seq.0.wrapping_sub(back.min(seq.since(begin))));
+            queue.push(packet(from, len, page, TcpFlags::ACK));
+            seq = from + len;
+        }
+        if random.below(2) == 0 {
+            queue.push(packet(seq, random.below(50), 256, TcpFlags::ACK | TcpFlags::FIN));
+        }
+        let read = (random.below(3) == 0).then(|| begin + random.below(seq.since(begin) + 1));
+        let (before, end) = (truesize(queue.iter()), queue.last().unwrap().tcp.end_seq);
+        let count = queue.len() as u64;
+        let (out, gone) = collapse(&tp, queue.into_iter(), read);
+        assert!(truesize(out.iter()) <= before, "seed {seed}");
+        assert!(gone <= count && (gone == 0 || (out.len() as u64) <= count), "seed {seed}");
+        let mut next = read.unwrap_or(begin);
+        for skb in &out {
+            assert!(!skb.tcp.seq.after(next), "seed {seed}: a hole at {next:?}");
+            let fin = u32::from(skb.tcp.flags & 1);
+            assert_eq!(skb.tcp.end_seq.since(skb.tcp.seq), skb.len() as u32 + fin, "seed {seed}");
+            assert!(skb.to_vec().iter().enumerate().all(|(i, b)| *b == byte_at(skb.tcp.seq + i as u32)), "seed {seed}");
+            assert_eq!(i64::from(skb.truesize), real_truesize(skb), "seed {seed}");
+            next = next.later(skb.tcp.end_seq);
+        }
+        assert_eq!(next, end, "seed {seed}");
+    }
+}
+
+#[test]
+fn memory_of_a_tight_copy() {
+    let overhead = i64::from(SKB_OVERHEAD);
+    for (len, pages) in
+        [(0, 0), (1, 256), (256, 256), (257, 2048), (2048, 2048), (2049, 2304), (5000, 6144), (16_384, 16_384)]
+    {
+        assert_eq!(tight_truesize(len) - overhead, pages, "{len}");
+    }
+}
+
+/// A small SO_RCVBUF and a program that does not read: in-order segments of every size, each as long as the window lets the
+/// peer send, and one beyond. What is charged stays within the buffer and one packet; `invariants` looks at each release.
+#[test]
+fn a_small_buffer_bears_in_order_segments_of_any_size() {
+    for rcvbuf in [2_304u32, 4_608, 10_000, 65_536] {
+        for len in [1usize, 10, 100, 150, 250, 260, 500, 536, 1_000, 1_460] {
+            let host = Host::new(8);
+            host.listener.setsockopt(libc::SOL_SOCKET, libc::SO_RCVBUF, &(rcvbuf / 2).to_ne_bytes()).unwrap();
+            let mut c = host.connect(4000, SYN_OPTIONS);
+            let limit = c.socket.sock().rcvbuf.load(Ordering::Relaxed);
+            let mut taken = 0;
+            for round in 0..600 {
+                if round % 97 == 96 {
+                    taken += c.recv(1 + round).unwrap_or(0);
+                }
+                let before = c.tcb(|tp| tp.rcv_nxt);
+                host.put(&Seg {
+                    data: (0..len).map(|i| byte_at(SeqNum(c.seq) + i as u32)).collect(),
+                    ..c.seg(ACK | PSH)
+                });
+                let after = c.tcb(|tp| tp.rcv_nxt);
+                c.seq = c.seq.wrapping_add(after.since(before));
+                let rmem = c.socket.sock().rmem_alloc.load(Ordering::Relaxed);
+                // Header prediction uses up what is scheduled, to the end of a page of the account.
+                assert!(rmem <= limit + mem::QUANTUM + 2048 + SKB_OVERHEAD as i32, "rcvbuf {limit}, len {len}: {rmem}");
+            }
+            while let Ok(n) = c.recv(1 << 16) {
+                taken += n;
+            }
+            assert_eq!(taken as u32, c.seq.wrapping_sub(super::super::peer_test::ISS + 1), "rcvbuf {limit}, len {len}");
+            assert_eq!(c.socket.sock().rmem_alloc.load(Ordering::Relaxed), 0);
+        }
+    }
+}
