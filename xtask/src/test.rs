@@ -11,6 +11,17 @@ use std::time::Instant;
 
 use crate::{Failure, Outcome, cargo, netns, setup};
 
+/// The steps before the tests, by name, with cargo's arguments.
+const STEPS: [(&str, &[&str]); 4] = [
+    // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all platforms,
+    // of which a build downloads this one's only.
+    ("fetch", &["fetch", "--locked"]),
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    // Built apart, so that a failure to build is told from one to run.
+    ("build", &["test", "--workspace", "--no-run"]),
+];
+
 /// Sums over the `test result:` lines, and the tests that did not run.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct Tally {
@@ -50,12 +61,7 @@ pub fn run() -> Outcome {
     setup::tools();
     setup::rust_components();
     let mut report = Vec::new();
-    for (name, args) in [
-        ("format", &["fmt", "--all", "--check"][..]),
-        ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        // Built before the network is left behind: crates may have to be fetched.
-        ("build", &["test", "--workspace", "--no-run"]),
-    ] {
+    for (name, args) in STEPS {
         println!("== {name}: cargo {}", args.join(" "));
         let status = cargo::cargo().args(args).current_dir(cargo::root()).stdin(Stdio::null()).status()?;
         report.push((name, status.success()));
@@ -118,6 +124,12 @@ fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crates_of_every_platform_are_fetched_before_the_tests_leave_the_network() {
+        let (_, fetch) = STEPS.iter().find(|(name, _)| *name == "fetch").expect("a step of its own, which is reported");
+        assert_eq!(*fetch, ["fetch", "--locked"], "with --target it would fetch this platform's");
+    }
 
     #[test]
     fn results_are_summed_and_each_test_that_did_not_run_is_named() {
