@@ -6,6 +6,7 @@
 
 mod cargo;
 mod demo;
+mod fresh;
 mod install;
 mod netns;
 mod packetdrill;
@@ -56,7 +57,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Install what is missing, then check format and lints and run every test of the workspace
-    Test,
+    Test(test::Args),
     /// Write include/usersock.h anew from the C ABI's source
     Header,
     /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
@@ -113,7 +114,7 @@ fn main() -> ExitCode {
         Err(error) => return usage_error(&one_line(&error)),
     };
     let outcome = match cli.command {
-        Command::Test => test::run(),
+        Command::Test(args) => test::run(&args),
         Command::Header => header(),
         Command::Plot => plot(),
         Command::Demo(args) => demo::run(&args),
@@ -181,6 +182,8 @@ mod tests {
             (&["xtask"][..], "which command?"),
             (&["xtask", "dmeo"], "dmeo"),
             (&["xtask", "test", "--fast"], "--fast"),
+            (&["xtask", "test", "--fresh", "HEAD"], "HEAD"),
+            (&["xtask", "test", "--fresh=yes"], "--fresh"),
             (&["xtask", "install"], "--prefix"),
             (&["xtask", "packetdrill", "--jobs", "many", "d"], "many"),
             (&["xtask", "packetdrill", "--jobs", "0", "d"], "--jobs"),

@@ -13,6 +13,7 @@ struct Tool {
 /// Debian's package names.
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc" },
+    Tool { program: "git", package: "git" },
     Tool { program: "make", package: "make" },
     Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "curl", package: "curl" },
