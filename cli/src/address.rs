@@ -45,8 +45,8 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The addresses to try, at least one, in getaddrinfo(3)'s order. The resolver is the system's: it asks over the kernel's
-    /// sockets.
+    /// The addresses to try, at least one, in getaddrinfo(3)'s order. The resolver is the system's: it asks over the
+    /// kernel's sockets.
     pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>, Failure> {
         let (name, port) = match &self.host {
             Host::Numeric(addr) => return Ok(vec![*addr]),

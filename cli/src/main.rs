@@ -92,7 +92,7 @@ struct Pipe {
     /// Socket type (stream, seqpacket, dgram) and IP protocol number of a protocol of the stack; 0: the type's own
     #[arg(long, value_name = "TYPE[:PROTOCOL]", default_value = "stream")]
     socket: pipe::Kind,
-    /// IPv4 or [IPv6] address, or a name that the system resolves (getaddrinfo), and port
+    /// Address (of IPv6 in brackets) or name, which the system resolves (getaddrinfo), and port
     #[arg(value_name = "HOST:PORT")]
     addr: address::Address,
 }

@@ -1,5 +1,5 @@
-//! What the command prints. Writing never panics: a reader of standard output that has seen enough, as head(1), ends the
-//! command quietly, and standard error is written when it can be.
+//! What the command prints. Writing never panics: a reader of standard output that has seen enough, as head(1), ends
+//! the command quietly, and standard error is written when it can be.
 
 use crate::Failure;
 use std::fmt::Display;

@@ -157,7 +157,8 @@ fn through(args: &Pipe, stack: &Stack, socket: Socket) -> Result<(), Failure> {
             sent.and_then(|()| Ok(socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger)?))
         }
         Err(stop) => {
-            // A reset, where the protocol has one: the peer would wait for a process that is no more. Where not, it is silence.
+            // A reset, where the protocol has one: the peer would wait for a process that is no more. Where not, it is
+            // silence.
             let _ = socket.connect(None);
             Err(stop)
         }

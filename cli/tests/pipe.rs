@@ -149,8 +149,8 @@ fn readme() -> Vec<String> {
     section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// A listing as a reader types it: the next line only when a command in the background has said that it listens, and to the
-/// end of all. What is said on standard error goes to the file `said`, since a listener's must be read meanwhile.
+/// A listing as a reader types it: the next line only when a command in the background has said that it listens, and to
+/// the end of all. What is said on standard error goes to the file `said`, since a listener's must be read meanwhile.
 fn typed(listing: &str) -> String {
     let line = |line: &str| match line.strip_suffix(" &") {
         Some(command) => {

@@ -1,9 +1,11 @@
-//! `cargo xtask test --fresh`: what continuous integration would find, here. HEAD is cloned to a temporary directory and the
-//! clone's `.ci/run` runs with an empty CARGO_HOME and nothing built, so every crate is downloaded and every file compiled
-//! anew. Kept from this machine are the Rust toolchain (RUSTUP_HOME), the system's programs, and how a registry is reached:
-//! `config.toml` of the real CARGO_HOME, but only the tables of it that say so, and the variables that do.
+//! `cargo xtask test --fresh`: what continuous integration would find, here. HEAD is cloned to a temporary directory
+//! and the clone's `.ci/run` runs with an empty CARGO_HOME and nothing built, so every crate is downloaded and every
+//! file compiled anew. Kept from this machine are the Rust toolchain (RUSTUP_HOME), the system's programs, and how a
+//! registry is reached: `config.toml` of the real CARGO_HOME, but only the tables of it that say so, and the variables
+//! that do.
 //!
-//! The directory is removed at the end; when something failed it is kept and named, since what the tests left in it says why.
+//! The directory is removed at the end; when something failed it is kept and named, since what the tests left in it
+//! says why.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -24,15 +26,16 @@ const FOUND_ABOVE: [&str; 8] = [
     ".rustfmt.toml",
 ];
 
-/// Variables whose names begin so change a build or a test. cargo and rustup set many of them for what they run: this process.
+/// Variables whose names begin so change a build or a test. cargo and rustup set many of them for what they run: this
+/// process.
 const DROPPED_FAMILIES: [&str; 4] = ["CARGO", "RUST", "USERSOCK_", "PACKETDRILL_"];
 
 /// Of those families: how crates and toolchains are reached on this machine.
 const KEPT_FAMILIES: [&str; 6] =
     ["CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_", "CARGO_NET_GIT", "RUSTUP_"];
 
-/// The same by their whole names. RUSTUP_TOOLCHAIN: the clone finds its toolchain as any clone does. The middle ones go to
-/// `make` and the C compiler, the last are what git tells its hooks (git rev-parse --local-env-vars).
+/// The same by their whole names. RUSTUP_TOOLCHAIN: the clone finds its toolchain as any clone does. The middle ones go
+/// to `make` and the C compiler, the last are what git tells its hooks (git rev-parse --local-env-vars).
 const DROPPED: [&str; 19] = [
     "RUSTUP_TOOLCHAIN",
     "RUSTUP_TOOLCHAIN_SOURCE",
@@ -146,8 +149,8 @@ fn environment(vars: &[(OsString, OsString)], cargo_home: &Path) -> Vec<(OsStrin
     out
 }
 
-/// What cargo and rustup put into LD_LIBRARY_PATH of what they run: folders of the build that made this executable, and of
-/// the toolchain.
+/// What cargo and rustup put into LD_LIBRARY_PATH of what they run: folders of the build that made this executable, and
+/// of the toolchain.
 fn own_library_folders(vars: &[(OsString, OsString)]) -> Vec<PathBuf> {
     let profile = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     let cargo = vars.iter().find(|(name, _)| name == "CARGO").map(|(_, value)| PathBuf::from(value));

@@ -13,6 +13,7 @@ mod packetdrill;
 mod setup;
 mod test;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,7 +109,8 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp) => {
-            print!("{error}");
+            // A reader that has seen enough, as head(1), is no error.
+            let _ = write!(std::io::stdout(), "{error}");
             return ExitCode::SUCCESS;
         }
         Err(error) => return usage_error(&one_line(&error)),

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything that continuous integration checks, on one machine, from a fresh clone.
 //!
-//! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever they
-//! send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a line that
-//! begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the end.
-//! That `include/usersock.h` is current, and the C programs, are tests of the workspace like all others. With `--fresh` all
-//! this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
+//! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
+//! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
+//! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
+//! end. That `include/usersock.h` is current, and the C programs, are tests of the workspace like all others. With
+//! `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -15,16 +15,16 @@ use crate::{Failure, Outcome, cargo, fresh, netns, setup};
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run .ci/run of a clone of HEAD instead, in a temporary directory (TMPDIR), with an empty CARGO_HOME and nothing built.
-    /// The directory is removed at the end, but kept and named when something failed
+    /// Run .ci/run of a clone of HEAD instead, in a temporary directory (TMPDIR), with an empty CARGO_HOME and nothing
+    /// built. The directory is removed at the end, but kept and named when something failed
     #[arg(long)]
     fresh: bool,
 }
 
 /// The steps before the tests, by name, with cargo's arguments.
 const STEPS: [(&str, &[&str]); 4] = [
-    // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all platforms,
-    // of which a build downloads this one's only.
+    // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all
+    // platforms, of which a build downloads this one's only.
     ("fetch", &["fetch", "--locked"]),
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
