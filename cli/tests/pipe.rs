@@ -103,23 +103,24 @@ fn a_plug_in_s_datagrams_end_with_an_empty_one() {
     talk("pipe-tiny", &options, b"a question", b"and its answer");
 }
 
-/// What docs/plugins.md has its reader type in step 5: two stacks joined by UDP on the host's loopback, TINY between them.
-const GUIDE: &str = r#"
-set -e
-PATH=$PATH:/usr/sbin:/sbin
-cd "$2"
-ip link set lo up
-mkfifo said
-A=device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.0.0.1/24
-B=device=udp:127.0.0.1:7002/127.0.0.1:7001,addr=10.0.0.2/24
-"$1" listen --plugin ./udpdev.so --plugin ./tiny.so --config $A --socket dgram:254 10.0.0.1:9 </dev/null >heard 2>said &
-exec 3<said
-read line <&3
-echo "$line" >&2
-echo hello | "$1" connect --plugin ./udpdev.so --plugin ./tiny.so --config $B --socket dgram:254 --counters 10.0.0.1:9
-cat <&3 >&2
-wait
-"#;
+/// The folder of the command.
+fn bin() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap()
+}
+
+/// A script that finds the command by its name, as a reader does, in the folder $1.
+fn with_path(script: &str) -> String {
+    format!("PATH=$1:$PATH:/usr/sbin:/sbin\n{script}")
+}
+
+/// What docs/plugins.md has its reader type in step 5: two stacks joined by UDP on the host's loopback, TINY between them. Two
+/// assignments, `listen` and `connect`.
+fn guide() -> [String; 4] {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plugins.md")).unwrap();
+    let step = text.split("\n### ").find(|section| section.starts_with("5. Try it")).unwrap();
+    let lines: Vec<_> = step.lines().filter_map(|line| line.strip_prefix("    $ ")).map(str::to_owned).collect();
+    lines.try_into().expect("four lines to type")
+}
 
 #[test]
 fn the_guide_s_commands_do_what_it_says() {
@@ -130,8 +131,13 @@ fn the_guide_s_commands_do_what_it_says() {
     for file in ["udpdev.so", "tiny.so"] {
         fs::copy(plugins().join(file), dir.join(file)).unwrap();
     }
+    let [u, v, listen, connect] = guide();
+    let script = format!(
+        "ip link set lo up; mkfifo said\n{u}\n{v}\n{listen} </dev/null >heard 2>said &\n\
+         exec 3<said; read line <&3; echo \"$line\" >&2\necho hello | {connect}\ncat <&3 >&2; wait\n"
+    );
     let mut c = Command::new("unshare");
-    c.args(how).args(["sh", "-c", GUIDE, "sh", env!("CARGO_BIN_EXE_usersock")]).arg(&dir);
+    c.args(how).args(["sh", "-e", "-c", &with_path(&script), "sh"]).arg(bin()).current_dir(&dir);
     let out = c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && said.contains("listening on 10.0.0.1:9"), "{said}");
@@ -175,14 +181,13 @@ fn readme_s_commands_do_what_it_says() {
     fs::copy(plugins().join("tiny.so"), dir.join("tiny.so")).unwrap();
     let listings = readme();
     assert_eq!(listings.len(), 3, "{listings:?}");
-    let mut script = String::from("PATH=$1:$PATH:/usr/sbin:/sbin\n");
+    let mut script = String::new();
     for (n, listing) in listings.iter().enumerate() {
         // A subshell's background commands are its own to wait for.
         script += &format!("(\n{}) >printed{n} 2>errors{n}\n", typed(listing));
     }
-    let bin = Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap();
     let mut c = Command::new("unshare");
-    c.args(how).args(["sh", "-e", "-c", &script, "sh"]).arg(bin).current_dir(&dir);
+    c.args(how).args(["sh", "-e", "-c", &with_path(&script), "sh"]).arg(bin()).current_dir(&dir);
     c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").env_remove("http_proxy").env_remove("all_proxy");
     let out = c.output().unwrap();
     let file = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
