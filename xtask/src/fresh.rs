@@ -267,6 +267,27 @@ mod tests {
         assert!(registries_of("[build\n").is_err());
     }
 
+    #[test]
+    fn the_new_cargo_home_has_the_mirror_of_the_real_one_and_no_more() {
+        let dir = std::env::temp_dir().join(format!("usersock-home-test-{}", std::process::id()));
+        let real = dir.join("real");
+        fs::create_dir_all(real.join("registry")).unwrap();
+        fs::write(real.join("credentials.toml"), "[registry]\ntoken = 'secret'\n").unwrap();
+        let names = |home: &str, real: Option<&Path>| -> Vec<_> {
+            fill(&dir.join(home), real).unwrap();
+            fs::read_dir(dir.join(home)).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert!(names("none", None).is_empty());
+        assert!(names("without", Some(&real)).is_empty());
+        fs::write(real.join("config.toml"), "[build]\ntarget-dir = '/t'\n").unwrap();
+        assert!(names("unneeded", Some(&real)).is_empty());
+        fs::write(real.join("config.toml"), "[build]\ntarget-dir = '/t'\n[http]\nproxy = 'p:1'\n").unwrap();
+        assert_eq!(names("mirror", Some(&real)), ["config.toml"]);
+        let kept = fs::read_to_string(dir.join("mirror/config.toml")).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(kept.parse::<toml::Table>().unwrap(), "[http]\nproxy = 'p:1'".parse().unwrap());
+    }
+
     /// A work tree with this `.ci/run`, committed, and what it needs to be one; `None` where there is no git.
     fn work_tree(dir: &Path, script: &str) -> Option<Vec<(OsString, OsString)>> {
         let path = std::env::var("PATH").unwrap();
