@@ -2,10 +2,11 @@
 //!
 //! # The two walks
 //! `send()` reaches the wire through these files, one job each: `ffi/src/io.rs` (pointer to slice, error to errno) →
-//! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own the
-//! sock meanwhile) → `tcp/xmit.rs` (which segment, how long, now or later) → `tcp/segment.rs` (header bytes, through
-//! [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) → `ip/netdev.rs` (the device's queue; `ip/neigh.rs`
-//! where there is a link address to find) → `device/tun.rs` (one super-packet) → `sys/fd.rs` (`writev`).
+//! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
+//! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
+//! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
+//! `ip/neigh.rs` (the link address, where there is one to find) → `ip/netdev.rs` (the device's queue) → `device/tun.rs`
+//! (one super-packet) → `sys/fd.rs` (`writev`).
 //!
 //! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `ip/netdev.rs` → `ip/input.rs` (validate, reassemble,
 //! find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the owner) →
@@ -15,7 +16,7 @@
 //! # Modules
 //! | module | what it is |
 //! |---|---|
-//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it, nothing is global; `poll` is all of softirq |
+//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
 //! | [`inet`], [`net`] | socket calls to protocol slots; the Rust API in the manner of `std::net` |
 //! | [`sock`] | the sock, its lock and backlog, packets, memory accounts, [`sock::proto`]: the table every protocol fills |
 //! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols, registered as any other is |
@@ -25,7 +26,7 @@
 //! | [`sim`] | worlds in virtual time, and packet scripts |
 //! | [`wire`] | packet formats: views checked once, and emitters |
 //! | [`sysctl`], [`counters`], [`env`](mod@env), [`error`], [`hash`], [`wheel`], [`config`] | what all of them use |
-//! | [`sys`] | system calls: with `ffi/`, the only unsafe code |
+//! | [`sys`] | system calls: with `ffi/` and `plugin/` (of packetdrill), the only unsafe code |
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table. Never
@@ -33,10 +34,11 @@
 //! holder calls (`Watch::notify`) enters none.
 //!
 //! # Not implemented
-//! What Linux has and this version lacks answers as a kernel built without it: MSG_ZEROCOPY, TCP_REPAIR, TCP Fast Open, MTU
-//! probing, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, the metrics cache;
-//! IGMP and MLD reports, router advertisements, IP options in sent packets.
-//! A sysctl that governs one of them takes no value but its default or "off" (`sysctl`, `Support::Planned`).
+//! What Linux has and this version lacks answers as a kernel built without it. The greater things: MSG_ZEROCOPY,
+//! TCP_REPAIR, TCP Fast Open, MTU probing, TCP-MD5 and TCP-AO, SYN cookies, transmit timestamps, accurate ECN, the
+//! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl that governs what
+//! is lacking takes no value but its default and the one that does without (`sysctl`, `Support::Planned`); `usersock
+//! sysctl -ad` says which they are.
 pub mod config;
 mod contain;
 pub mod counters;

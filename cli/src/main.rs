@@ -4,13 +4,15 @@
 //! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. Errors are one line on
 //! stderr.
 
+mod address;
+mod out;
 mod pipe;
 mod protocols;
 mod settings;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use usersock::config::{self, Config, ConfigError};
@@ -90,9 +92,9 @@ struct Pipe {
     /// Socket type (stream, seqpacket, dgram) and IP protocol number of a protocol of the stack; 0: the type's own
     #[arg(long, value_name = "TYPE[:PROTOCOL]", default_value = "stream")]
     socket: pipe::Kind,
-    /// IPv4 or [IPv6] address and port
-    #[arg(value_name = "ADDRESS:PORT")]
-    addr: SocketAddr,
+    /// Address (of IPv6 in brackets) or name, which the system resolves (getaddrinfo), and port
+    #[arg(value_name = "HOST:PORT")]
+    addr: address::Address,
 }
 
 #[derive(Subcommand)]
@@ -121,31 +123,27 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            print!("{e}");
-            return ExitCode::SUCCESS;
+            return finish(out::print(|out| write!(out, "{e}")));
         }
-        Err(e) => return report(Failure::Usage(one_line(&e))),
+        Err(e) => return finish(Err(Failure::Usage(one_line(&e)))),
     };
-    let outcome = match cli.command {
+    finish(match cli.command {
         Command::Sysctl(args) => settings::run(&args),
         Command::Protocols(on) => protocols::run(&on),
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(failure),
-    }
+    })
 }
 
-/// One line on stderr, and the status that goes with it.
-fn report(failure: Failure) -> ExitCode {
-    let (message, status) = match failure {
-        Failure::Usage(m) => (m, 2),
-        Failure::Broken(m) => (m, 1),
+/// The exit status; of a failure also one line on stderr.
+fn finish(outcome: Result<(), Failure>) -> ExitCode {
+    let (message, status) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(m)) => (m, 2),
+        Err(Failure::Broken(m)) => (m, 1),
     };
-    eprintln!("usersock: {}", message.replace('\n', " "));
+    out::say(format_args!("usersock: {}", message.replace('\n', " ")));
     ExitCode::from(status)
 }
 

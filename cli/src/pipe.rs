@@ -3,6 +3,7 @@
 //! a connection of any protocol of the stack, a plug-in's too: what is read at once is a message. Datagrams have no end of their
 //! own: an empty one stands for it.
 
+use crate::out::say;
 use crate::{Failure, Pipe};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
@@ -47,32 +48,32 @@ impl FromStr for Kind {
 }
 
 impl Kind {
-    fn socket(self, args: &Pipe, stack: &Arc<Stack>) -> Result<Socket, Failure> {
-        let family = if args.addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    fn socket(self, stack: &Arc<Stack>, addr: SocketAddr) -> Result<Socket, Failure> {
+        let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         Socket::new(stack, family, self.ty, self.protocol).map_err(|e| Failure::Usage(format!("--socket: {e}")))
     }
 }
 
 /// Connects.
 pub fn connect(args: &Pipe) -> Result<(), Failure> {
+    let addrs = args.addr.resolve()?;
     let stack = args.on.stack()?;
-    let socket = args.socket.socket(args, &stack)?;
-    socket.connect(Some(args.addr)).map_err(|e| broken(args, e))?;
+    let socket = first_that(args, &stack, &addrs, |socket, addr| socket.connect(Some(addr)))?;
     through(args, &stack, socket)
 }
 
 /// Waits for one connection, or for a datagram, whose sender is then the peer.
 pub fn listen(args: &Pipe) -> Result<(), Failure> {
+    let addrs = args.addr.resolve()?;
     let stack = args.on.stack()?;
-    let socket = args.socket.socket(args, &stack)?;
-    let broken = |e| broken(args, e);
-    socket.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes()).map_err(broken)?;
-    socket.bind(args.addr).map_err(broken)?;
     let datagrams = args.socket.ty == libc::SOCK_DGRAM;
-    if !datagrams {
-        socket.listen(1).map_err(broken)?;
-    }
-    eprintln!("listening on {}", socket.local_addr());
+    let socket = first_that(args, &stack, &addrs, |socket, addr| {
+        socket.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32.to_ne_bytes())?;
+        socket.bind(addr)?;
+        if datagrams { Ok(()) } else { socket.listen(1) }
+    })?;
+    say(format_args!("listening on {}", socket.local_addr()));
+    let broken = |e| broken(args, e);
     let (socket, peer) = if datagrams {
         let peer = first_sender(&socket).map_err(broken)?;
         socket.connect(Some(peer)).map_err(broken)?;
@@ -85,8 +86,26 @@ pub fn listen(args: &Pipe) -> Result<(), Failure> {
             }
         }
     };
-    eprintln!("connection from {peer}");
+    say(format_args!("connection from {peer}"));
     through(args, &stack, socket)
+}
+
+/// A socket on the first of the addresses for which `prepare` succeeds; the last one's error when it does for none.
+fn first_that(
+    args: &Pipe,
+    stack: &Arc<Stack>,
+    addrs: &[SocketAddr],
+    prepare: impl Fn(&Socket, SocketAddr) -> Result<(), Error>,
+) -> Result<Socket, Failure> {
+    let mut failure = Failure::Broken(format!("{}: no address", args.addr));
+    for &addr in addrs {
+        let socket = args.socket.socket(stack, addr)?;
+        match prepare(&socket, addr) {
+            Ok(()) => return Ok(socket),
+            Err(e) => failure = broken(args, e),
+        }
+    }
+    Err(failure)
 }
 
 /// Who sent the first datagram, which stays in the queue.
@@ -104,52 +123,85 @@ fn first_sender(socket: &Socket) -> Result<SocketAddr, Error> {
 }
 
 fn broken(args: &Pipe, e: Error) -> Failure {
-    stopped(args, e.into())
+    Failure::Broken(format!("{}: {}", args.addr, io::Error::from(e)))
 }
 
-fn stopped(args: &Pipe, e: io::Error) -> Failure {
-    Failure::Broken(format!("{}: {e}", args.addr))
+/// Why a direction ended before its end.
+enum Stop {
+    /// The socket's error.
+    Connection(Error),
+    /// Standard input or output failed, or cannot take what came.
+    Terminal(String),
+    /// Nobody reads standard output any more, as behind head(1): no error, but the end of all.
+    Unread,
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Stop {
+        Stop::Connection(e)
+    }
 }
 
 fn through(args: &Pipe, stack: &Stack, socket: Socket) -> Result<(), Failure> {
     let (kind, socket) = (args.socket, Arc::new(socket));
     let sending = socket.clone();
-    // Not joined when the peer is done first and broke the connection: standard input may never end.
+    // Not joined when the receiving half stopped: standard input may never end.
     let sender = thread::spawn(move || send_all(&sending, kind, &mut io::stdin().lock()));
-    let received = receive_all(&socket, kind, &mut io::stdout().lock());
-    let sent = match received {
-        Ok(()) => sender.join().unwrap_or_else(|_| Err(io::Error::other("the sending thread failed"))),
-        Err(_) => Ok(()),
+    let outcome = match receive_all(&socket, kind, &mut io::stdout().lock()) {
+        Ok(()) => {
+            // The stack ends with this process: close waits until the peer has acknowledged our FIN.
+            let mut linger = [0; 8];
+            linger[..4].copy_from_slice(&1i32.to_ne_bytes());
+            linger[4..].copy_from_slice(&LINGER_SECONDS.to_ne_bytes());
+            let sent = sender.join().unwrap_or_else(|_| Err(Stop::Terminal("the sending thread failed".into())));
+            sent.and_then(|()| Ok(socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger)?))
+        }
+        Err(stop) => {
+            // A reset, where the protocol has one: the peer would wait for a process that is no more. Where not, it is
+            // silence.
+            let _ = socket.connect(None);
+            Err(stop)
+        }
     };
-    if received.is_ok() && sent.is_ok() {
-        // The stack ends with this process: close waits until the peer has acknowledged our FIN.
-        let mut linger = [0; 8];
-        linger[..4].copy_from_slice(&1i32.to_ne_bytes());
-        linger[4..].copy_from_slice(&LINGER_SECONDS.to_ne_bytes());
-        socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger).map_err(|e| broken(args, e))?;
-    }
     drop(socket);
     if args.counters {
-        let linux = stack.mib.iter().map(|(name, value)| (name.to_owned(), value));
-        for (name, value) in linux.chain(stack.mib.own.list()).filter(|(_, value)| *value != 0) {
-            eprintln!("{name:<32} {value}");
-        }
-        for (reason, count) in stack.mib.iter_drops().filter(|(_, count)| *count != 0) {
-            eprintln!("dropped: {:<23} {count}", reason.name());
-        }
+        counters(stack);
     }
-    received.and(sent).map_err(|e| stopped(args, e))
+    match outcome {
+        Ok(()) | Err(Stop::Unread) => Ok(()),
+        Err(Stop::Connection(e)) => Err(broken(args, e)),
+        Err(Stop::Terminal(message)) => Err(Failure::Broken(message)),
+    }
+}
+
+/// Of nstat's names those that count nothing: settings of RFC 4293 and RFC 4022, which nstat leaves out as well.
+const SETTINGS: [&str; 6] = ["IpForwarding", "IpDefaultTTL", "TcpRtoAlgorithm", "TcpRtoMin", "TcpRtoMax", "TcpMaxConn"];
+
+/// What the stack has counted, zeros left out.
+fn counters(stack: &Stack) {
+    let linux = stack.mib.iter().filter(|(name, _)| !SETTINGS.contains(name));
+    let linux = linux.map(|(name, value)| (name.to_owned(), value));
+    for (name, value) in linux.chain(stack.mib.own.list()).filter(|(_, value)| *value != 0) {
+        say(format_args!("{name:<32} {value}"));
+    }
+    for (reason, count) in stack.mib.iter_drops().filter(|(_, count)| *count != 0) {
+        say(format_args!("dropped: {:<23} {count}", reason.name()));
+    }
 }
 
 /// Until the end of the input, and then the end of our direction.
-fn send_all(socket: &Socket, kind: Kind, from: &mut impl Read) -> io::Result<()> {
+fn send_all(socket: &Socket, kind: Kind, from: &mut impl Read) -> Result<(), Stop> {
     let datagrams = kind.ty == libc::SOCK_DGRAM;
     let mut buf = vec![0; if datagrams { DATAGRAM } else { CHUNK }];
     loop {
         let piece = match from.read(&mut buf) {
             Ok(n) => &buf[..n],
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
+            Err(e) => {
+                // There is no more to send: the peer may end its direction as well, and then the error is told.
+                socket.shutdown(libc::SHUT_WR)?;
+                return Err(Stop::Terminal(format!("standard input: {e}")));
+            }
         };
         let mut rest = piece;
         while !rest.is_empty() || (piece.is_empty() && datagrams) {
@@ -169,7 +221,7 @@ fn send_all(socket: &Socket, kind: Kind, from: &mut impl Read) -> io::Result<()>
 }
 
 /// Until the end of the peer's direction; each piece goes out as it comes.
-fn receive_all(socket: &Socket, kind: Kind, to: &mut impl Write) -> io::Result<()> {
+fn receive_all(socket: &Socket, kind: Kind, to: &mut impl Write) -> Result<(), Stop> {
     let mut buf = vec![0; if kind.ty == libc::SOCK_STREAM { CHUNK } else { LONGEST }];
     loop {
         let mut slices = [IoSliceMut::new(&mut buf)];
@@ -179,14 +231,17 @@ fn receive_all(socket: &Socket, kind: Kind, to: &mut impl Write) -> io::Result<(
             r => r?,
         };
         if msg.out_flags & libc::MSG_TRUNC != 0 {
-            return Err(io::Error::other(format!("a message of more than {LONGEST} bytes")));
+            return Err(Stop::Terminal(format!("a message of more than {LONGEST} bytes")));
         }
         // A message of no bytes is not the end where messages have marks.
         if n == 0 && msg.out_flags & libc::MSG_EOR == 0 {
             return Ok(());
         }
-        to.write_all(&buf[..n])?;
-        to.flush()?;
+        match to.write_all(&buf[..n]).and_then(|()| to.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(Stop::Unread),
+            Err(e) => return Err(Stop::Terminal(format!("standard output: {e}"))),
+        }
     }
 }
 

@@ -1,23 +1,15 @@
 //! `usersock protocols`: the protocols of a stack, as /proc/net/protocols shows the kernel's.
 
-use crate::{Failure, On};
-use std::io::{self, Write};
+use crate::{Failure, On, out};
+use std::io::Write;
 use usersock::sock::proto::Listing;
 
 /// Prints a line for each, below a line that names the columns.
 pub fn run(on: &On) -> Result<(), Failure> {
     let stack = on.stack()?;
-    let mut out = io::stdout().lock();
     let mut lines = vec![line(&COLUMNS.map(str::to_owned))];
     lines.extend(stack.registry.list().iter().map(|l| line(&cells(l))));
-    for text in lines {
-        match writeln!(out, "{text}") {
-            // The reader has seen enough, as head(1).
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(|e| Failure::Broken(format!("standard output: {e}")))?,
-        }
-    }
-    Ok(())
+    out::print(|out| lines.iter().try_for_each(|text| writeln!(out, "{text}")))
 }
 
 /// Bytes, but for `memory`: pages of 4096.

@@ -1,6 +1,6 @@
 //! `usersock sysctl`: the settings of a stack, printed as sysctl(8) prints the kernel's.
 
-use crate::{Failure, On};
+use crate::{Failure, On, out};
 use std::io::{self, Write};
 use usersock::error::Error;
 use usersock::stack::Stack;
@@ -33,17 +33,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         names.push(name);
     }
-    let mut out = io::stdout().lock();
     let all = stack.sysctl.list();
-    let chosen = all.iter().filter(|_| args.all).chain(names.iter().filter_map(|n| all.iter().find(|l| l.name == *n)));
-    for listing in chosen {
-        match print(&mut out, listing, args.describe) {
-            // The reader has seen enough, as head(1).
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(|e| Failure::Broken(format!("standard output: {e}")))?,
-        }
-    }
-    Ok(())
+    let named = names.iter().filter_map(|name| all.iter().find(|l| l.name == *name));
+    let mut chosen = all.iter().filter(|_| args.all).chain(named);
+    out::print(|out| chosen.try_for_each(|listing| print(out, listing, args.describe)))
 }
 
 /// The name with dots, of a setting that exists.

@@ -1,6 +1,8 @@
 //! The command as a user meets it: what it prints, and its exit status.
 
-use std::process::{Command, Output};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn usersock(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_usersock")).args(args).env_remove("USERSOCK_CONFIG").output().unwrap()
@@ -66,6 +68,9 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["check-config", "sysctl.net.ipv4.tcp_sack=maybe"], "maybe"),
         (&["check-config", "sysctl.net.ipv4.no_such=1"], "no_such"),
         (&["connect", "10.0.0.1"], "10.0.0.1"),
+        (&["connect", "localhost"], "there is no port"),
+        (&["listen", "localhost:http"], "the port is a number"),
+        (&["listen", "::1:80"], "in brackets"),
         (&["connect", "--loudly", "10.0.0.1:80"], "--loudly"),
         (&["fetch"], "fetch"),
         (&["connect", "--socket", "tcp", "127.0.0.1:9"], "the type is stream"),
@@ -84,6 +89,10 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
 fn a_connection_that_nobody_takes_is_one_line_and_status_1() {
     for (args, errno) in [
         (&["connect", "127.0.0.1:9"], "Connection refused"),
+        (&["connect", "localhost:9"], "localhost:9: Connection refused"),
+        // No name has a part so long: the resolver asks nobody.
+        (&["connect", &format!("{}:9", "x".repeat(64))], "x:9: failed to lookup address information"),
+        (&["listen", &format!("{}:9", "x".repeat(64))], "x:9: failed to lookup address information"),
         (&["connect", "192.0.2.1:9"], "Network is unreachable"),
         (&["listen", "192.0.2.1:9"], "Cannot assign requested address"),
     ] {
@@ -92,4 +101,54 @@ fn a_connection_that_nobody_takes_is_one_line_and_status_1() {
         assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{args:?}: {said}");
         assert!(said.contains(errno), "{args:?}: {said}");
     }
+}
+
+/// The write end of a pipe that nobody reads.
+fn unread() -> Stdio {
+    io::pipe().unwrap().1.into()
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_command_quietly() {
+    for args in [&["--help"][..], &["--version"], &["sysctl", "--help"], &["sysctl", "-a"], &["protocols"]] {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        let child = c.args(args).env_remove("USERSOCK_CONFIG").stdout(unread()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!((out.status.code(), &*said), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn errors_keep_their_status_when_nobody_reads_them() {
+    for (args, status) in [(&["fetch"][..], 2), (&["connect", "127.0.0.1:9"], 1)] {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        let got = c.args(args).env_remove("USERSOCK_CONFIG").stderr(unread()).status().unwrap();
+        assert_eq!(got.code(), Some(status), "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_one_line_and_status_1() {
+    for args in [&["--help"][..], &["sysctl", "-a"], &["protocols"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        let child = c.args(args).env_remove("USERSOCK_CONFIG").stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let out = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!((out.status.code(), said.lines().count()), (Some(1), 1), "{args:?}: {said}");
+        assert!(said.starts_with("usersock: standard output: "), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn listen_takes_a_name() {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+    c.args(["listen", "localhost:700"]).env_remove("USERSOCK_CONFIG").stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut child = c.spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(["listening on [::1]:700\n", "listening on 127.0.0.1:700\n"].contains(&&*said), "{said}");
 }

@@ -6,12 +6,14 @@
 
 mod cargo;
 mod demo;
+mod fresh;
 mod install;
 mod netns;
 mod packetdrill;
 mod setup;
 mod test;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,7 +58,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Install what is missing, then check format and lints and run every test of the workspace
-    Test,
+    Test(test::Args),
     /// Write include/usersock.h anew from the C ABI's source
     Header,
     /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
@@ -107,13 +109,14 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp) => {
-            print!("{error}");
+            // A reader that has seen enough, as head(1), is no error.
+            let _ = write!(std::io::stdout(), "{error}");
             return ExitCode::SUCCESS;
         }
         Err(error) => return usage_error(&one_line(&error)),
     };
     let outcome = match cli.command {
-        Command::Test => test::run(),
+        Command::Test(args) => test::run(&args),
         Command::Header => header(),
         Command::Plot => plot(),
         Command::Demo(args) => demo::run(&args),
@@ -181,6 +184,8 @@ mod tests {
             (&["xtask"][..], "which command?"),
             (&["xtask", "dmeo"], "dmeo"),
             (&["xtask", "test", "--fast"], "--fast"),
+            (&["xtask", "test", "--fresh", "HEAD"], "HEAD"),
+            (&["xtask", "test", "--fresh=yes"], "--fresh"),
             (&["xtask", "install"], "--prefix"),
             (&["xtask", "packetdrill", "--jobs", "many", "d"], "many"),
             (&["xtask", "packetdrill", "--jobs", "0", "d"], "--jobs"),

@@ -13,11 +13,14 @@ struct Tool {
 /// Debian's package names.
 const TOOLS: &[Tool] = &[
     Tool { program: "cc", package: "gcc" },
+    Tool { program: "git", package: "git" },
+    Tool { program: "make", package: "make" },
     Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "curl", package: "curl" },
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
+    Tool { program: "unshare", package: "util-linux" },
     Tool { program: "sysctl", package: "procps" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "tshark", package: "tshark" },
@@ -105,6 +108,45 @@ fn retry(command: &mut Command) {
             Ok(status) if status.success() => return,
             Ok(status) => println!("set-up: {:?} ended with {status} (try {attempt} of 3)", command.get_program()),
             Err(error) => return println!("set-up: {:?}: {error}", command.get_program()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Where they come from: dpkg's essential packages, rustup, and apt itself.
+    const ALWAYS_THERE: [&str; 6] = ["sh", "env", "cargo", "rustc", "rustup", "apt-get"];
+
+    /// Adds the programs that the Rust files below `dir` call by name.
+    fn called(dir: &Path, programs: &mut Vec<(String, PathBuf)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                called(&path, programs);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(&path).unwrap();
+                // Cut here, so that this file does not find the pattern itself.
+                for rest in source.split(concat!("Command::", "new(\"")).skip(1) {
+                    let program = rest.split('"').next().unwrap().to_string();
+                    programs.push((program, path.clone()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn set_up_provides_every_program_that_is_called_by_name() {
+        let mut programs = Vec::new();
+        for dir in ["src", "tests", "benches", "c-tests", "cli", "ffi", "plugin", "xtask"] {
+            called(&crate::cargo::root().join(dir), &mut programs);
+        }
+        assert!(programs.len() > 10, "{programs:?}");
+        for (program, file) in programs {
+            let known = TOOLS.iter().any(|tool| tool.program == program) || ALWAYS_THERE.contains(&program.as_str());
+            assert!(known, "{} calls {program}, which set-up does not install", file.display());
         }
     }
 }

@@ -1,15 +1,36 @@
 //! `cargo xtask test`: everything that continuous integration checks, on one machine, from a fresh clone.
 //!
-//! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever they
-//! send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a line that
-//! begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the end.
-//! That `include/usersock.h` is current, and the C programs, are tests of the workspace like all others.
+//! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
+//! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
+//! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
+//! end. That `include/usersock.h` is current, and the C programs, are tests of the workspace like all others. With
+//! `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{Failure, Outcome, cargo, netns, setup};
+use crate::{Failure, Outcome, cargo, fresh, netns, setup};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run .ci/run of a clone of HEAD instead, in a temporary directory (TMPDIR), with an empty CARGO_HOME and nothing
+    /// built. The directory is removed at the end, but kept and named when something failed
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// The steps before the tests, by name, with cargo's arguments.
+const STEPS: [(&str, &[&str]); 4] = [
+    // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all
+    // platforms, of which a build downloads this one's only.
+    ("fetch", &["fetch", "--locked"]),
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    // Built apart, so that a failure to build is told from one to run.
+    ("build", &["test", "--workspace", "--no-run"]),
+];
 
 /// Sums over the `test result:` lines, and the tests that did not run.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -45,17 +66,15 @@ impl Tally {
 ///
 /// # Errors
 /// A step could not be started.
-pub fn run() -> Outcome {
+pub fn run(args: &Args) -> Outcome {
+    if args.fresh {
+        return fresh::run();
+    }
     let begin = Instant::now();
     setup::tools();
     setup::rust_components();
     let mut report = Vec::new();
-    for (name, args) in [
-        ("format", &["fmt", "--all", "--check"][..]),
-        ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-        // Built before the network is left behind: crates may have to be fetched.
-        ("build", &["test", "--workspace", "--no-run"]),
-    ] {
+    for (name, args) in STEPS {
         println!("== {name}: cargo {}", args.join(" "));
         let status = cargo::cargo().args(args).current_dir(cargo::root()).stdin(Stdio::null()).status()?;
         report.push((name, status.success()));
@@ -118,6 +137,12 @@ fn stream(command: &mut Command, tally: &mut Tally) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crates_of_every_platform_are_fetched_before_the_tests_leave_the_network() {
+        let (_, fetch) = STEPS.iter().find(|(name, _)| *name == "fetch").expect("a step of its own, which is reported");
+        assert_eq!(*fetch, ["fetch", "--locked"], "with --target it would fetch this platform's");
+    }
 
     #[test]
     fn results_are_summed_and_each_test_that_did_not_run_is_named() {
