@@ -4,6 +4,7 @@
 //! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A count that connections
 //! share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
 
+use super::control::send_ack_at;
 use super::input::{Seg, enter_quickack_mode};
 use super::reassembly::MAX_QUICKACKS;
 use super::state::State;
@@ -18,7 +19,8 @@ use crate::wire::tcp::TcpFlags;
 /// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left less
 /// than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
 pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib) -> bool {
-    let now = now.as_millis() as u32;
+    // 0 says "never", so time 0 is noted as 1.
+    let now = (now.as_millis() as u32).max(1);
     if *last != 0 {
         let elapsed = now.wrapping_sub(*last) as i32;
         let limit = stack.sysctl.tcp_invalid_ratelimit().as_millis() as i64;
@@ -27,8 +29,7 @@ pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib
             return true;
         }
     }
-    // 0 says "never", so time 0 is noted as 1.
-    *last = now.max(1);
+    *last = now;
     false
 }
 
@@ -89,6 +90,10 @@ pub fn send_challenge_ack(cx: &mut Cx<'_>) {
 }
 
 /// Acknowledges a segment that is not acceptable; of data received before it also reports the duplicate (tcp_send_dupack).
+///
+/// Departure: where the peer's window shrank below what was sent, `acceptable_seq` is the end of that window, as in Linux. A
+/// peer that opened it again, and took what was in flight, finds this too old; and if we think the same of what it sends, neither
+/// learns anything any more. Every second answer to an old segment has `snd_nxt`, which such a peer accepts.
 pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
@@ -98,7 +103,14 @@ pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
             sack::dsack_set(cx, seg.seq, end);
         }
     }
-    output::send_ack(cx);
+    let mut seq = output::acceptable_seq(cx);
+    if seg.end_seq.before(cx.tp.rcv_wup) {
+        cx.tp.dupack_at_nxt = !cx.tp.dupack_at_nxt;
+        if !cx.tp.dupack_at_nxt {
+            seq = cx.tp.snd_nxt;
+        }
+    }
+    send_ack_at(cx, seq, cx.tp.rcv_nxt);
 }
 
 /// A valid reset arrived: the connection ends with the error BSD gives in this state (RFC 9293 §3.10.7; tcp_reset).

@@ -101,8 +101,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.snd_up = tp.write_seq;
     tp.urg_mode = false;
     tp.snd_nxt = tp.write_seq;
-    tp.rcv_nxt = SeqNum(0);
-    tp.rcv_wup = tp.rcv_nxt;
+    window::begin(tp, SeqNum(0));
     tp.copied_seq = tp.rcv_nxt;
     tp.rto_us = rto;
     tp.retransmits = 0;
@@ -215,10 +214,16 @@ pub fn send_active_reset(cx: &mut Cx<'_>) {
 
 /// Sends an acknowledgement of `rcv_nxt` (__tcp_send_ack). Nothing in CLOSED.
 pub fn send_ack_seq(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
+    let seq = acceptable_seq(cx);
+    send_ack_at(cx, seq, rcv_nxt);
+}
+
+/// The same at a sequence number of the caller's choice.
+pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum, rcv_nxt: SeqNum) {
     if cx.state() == State::Close {
         return;
     }
-    let skb = nondata_skb(acceptable_seq(cx), ACK);
+    let skb = nondata_skb(seq, ACK);
     // One that gets lost in a full device is replaced by the next: as on the wire.
     let _ = transmit_bare(cx, skb, rcv_nxt);
 }

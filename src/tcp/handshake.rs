@@ -642,7 +642,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     let now_ms = c.now.as_millis() as u32;
     let tp = &mut *c.tp;
     let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
-    (tp.rcv_nxt, tp.rcv_wup, tp.copied_seq, tp.rcv_isn) = (rcv, rcv, rcv, req.rcv_isn);
+    (tp.copied_seq, tp.rcv_isn) = (rcv, req.rcv_isn);
     (tp.snd_una, tp.snd_nxt, tp.snd_up, tp.snd_sml) = (snd, snd, snd, snd);
     (tp.write_seq, tp.pushed_seq, tp.snt_isn) = (snd, snd, req.snt_isn);
     tp.snd_wl1 = req.rcv_isn;
@@ -651,6 +651,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.rx_opt.tstamp_ok = req.tstamp_ok;
     tp.rx_opt.sack_ok = req.sack_ok as u8;
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);
+    window::begin(tp, rcv);
     tp.rx_opt.wscale_ok = req.wscale_ok;
     if req.wscale_ok {
         (tp.rx_opt.snd_wscale, tp.rx_opt.rcv_wscale) = (req.snd_wscale, req.rcv_wscale);

@@ -181,7 +181,7 @@ pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         sack::dsack_set(cx, seg.seq, seg.end_seq);
         return out_of_window(cx, skb, DropReason::TcpOldData);
     }
-    if !seg.seq.before(cx.tp.rcv_nxt + rwnd) {
+    if !seg.seq.before(cx.tp.rcv_nxt + window::max_receive_window(cx.tp)) {
         return out_of_window(cx, skb, DropReason::TcpOverWindow);
     }
     if seg.seq.before(cx.tp.rcv_nxt) {

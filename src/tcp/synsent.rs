@@ -8,7 +8,7 @@ use super::rack::TIMEOUT_MIN_US;
 use super::state::State;
 use super::tcb::{Cx, XmitTimer, ack as pending, ecn};
 use super::urgent::urg;
-use super::{output, rcvbuf, timer, undo};
+use super::{output, rcvbuf, timer, undo, window};
 use crate::counters::{DropReason, Mib};
 use crate::env::{Duration, Instant};
 use crate::sock::flag as sflag;
@@ -99,8 +99,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     ack::ack(cx, &seg, flag::SLOWPATH);
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
-    tp.rcv_nxt = seg.seq + 1;
-    tp.rcv_wup = seg.seq + 1;
+    window::begin(tp, seg.seq + 1);
     tp.snd_wnd = seg.window as u32;
     tp.max_window = tp.max_window.max(tp.snd_wnd);
     if !tp.rx_opt.wscale_ok {
@@ -149,9 +148,8 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     input::set_header_len(cx);
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
-    tp.rcv_nxt = seg.seq + 1;
+    window::begin(tp, seg.seq + 1);
     tp.copied_seq = tp.rcv_nxt;
-    tp.rcv_wup = tp.rcv_nxt;
     tp.snd_wnd = seg.window as u32;
     tp.snd_wl1 = seg.seq;
     tp.max_window = tp.snd_wnd;

@@ -469,6 +469,9 @@ pub struct TcpSock {
     pub copied_seq: SeqNum,
     /// rcv_nxt when the window was last sent.
     pub rcv_wup: SeqNum,
+    /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was taken
+    /// back since.
+    pub rcv_mwnd_seq: SeqNum,
     /// Peer's initial sequence number.
     pub rcv_isn: SeqNum,
     /// Window offered, bytes, from rcv_wup.
@@ -587,6 +590,8 @@ pub struct TcpSock {
     pub chrono_start: Instant,
     /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
     pub last_oow_ack_ms: u32,
+    /// The next answer to an old segment has `snd_nxt` (`send_dupack`).
+    pub dupack_at_nxt: bool,
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
     /// Acknowledgements compressed (compressed_ack), with the timer sharing delack's slot.
@@ -713,6 +718,7 @@ impl TcpSock {
             rcv_nxt: z,
             copied_seq: z,
             rcv_wup: z,
+            rcv_mwnd_seq: z,
             rcv_isn: z,
             rcv_wnd: 0,
             rcv_ssthresh: 0,
@@ -770,6 +776,7 @@ impl TcpSock {
             chrono_type: 0,
             chrono_start: Instant::ZERO,
             last_oow_ack_ms: 0,
+            dupack_at_nxt: false,
             challenge: ChallengeBudget::NEW,
             compressed_ack: 0,
             dup_ack_counter: 0,

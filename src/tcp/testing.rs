@@ -184,8 +184,7 @@ impl Bench {
             tp.rx_opt.sack_ok = 1;
             tp.rx_opt.wscale_ok = true;
             tp.rx_opt.rcv_wscale = 7;
-            tp.rcv_nxt = SeqNum(5000);
-            tp.rcv_wup = tp.rcv_nxt;
+            super::window::begin(tp, SeqNum(5000));
             tp.copied_seq = tp.rcv_nxt;
             tp.snd_wnd = 1 << 20;
             tp.max_window = 1 << 20;

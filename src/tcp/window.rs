@@ -5,7 +5,7 @@
 use super::tcb::{Cx, TcpSock, ack};
 use crate::counters::Mib;
 use crate::stack::Stack;
-use crate::wire::seq::RawWindow;
+use crate::wire::seq::{RawWindow, SeqNum};
 use std::sync::atomic::Ordering;
 
 /// Largest window of a peer that takes the field as a signed number (MAX_TCP_WINDOW), bytes.
@@ -45,6 +45,25 @@ pub fn full_space(cx: &Cx<'_>) -> i32 {
 #[inline]
 pub fn receive_window(tp: &TcpSock) -> u32 {
     (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt).max(0) as u32
+}
+
+/// What the peer may still send of the widest window that it was ever offered, bytes (tcp_max_receive_window).
+#[inline]
+pub fn max_receive_window(tp: &TcpSock) -> u32 {
+    tp.rcv_mwnd_seq.diff(tp.rcv_nxt).max(0) as u32
+}
+
+/// The peer's numbers are known: a window of `rcv_wnd` bytes begins at `nxt`.
+pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
+    (tp.rcv_nxt, tp.rcv_wup) = (nxt, nxt);
+    tp.rcv_mwnd_seq = nxt + tp.rcv_wnd;
+}
+
+/// A window of `bytes` from `rcv_nxt` on is offered.
+fn offer(tp: &mut TcpSock, bytes: u32) {
+    tp.rcv_wnd = bytes;
+    tp.rcv_wup = tp.rcv_nxt;
+    tp.rcv_mwnd_seq = tp.rcv_mwnd_seq.later(tp.rcv_nxt + bytes);
 }
 
 /// `n` rounded up to a multiple of the power of two `unit`; saturates at the greatest multiple.
@@ -100,10 +119,10 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
 pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.pending & ack::NOMEM != 0 {
-        // A packet was just dropped for want of memory: say so, even at the price of the promise.
+        // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on the
+        // strength of it stays acceptable (`max_receive_window`).
         cx.tp.pred_flags = 0;
-        cx.tp.rcv_wnd = 0;
-        cx.tp.rcv_wup = cx.tp.rcv_nxt;
+        offer(cx.tp, 0);
         if old != 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
         }
@@ -118,8 +137,7 @@ pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
         }
         new = round_up(offered, 1 << wscale);
     }
-    cx.tp.rcv_wnd = new;
-    cx.tp.rcv_wup = cx.tp.rcv_nxt;
+    offer(cx.tp, new);
     let limit = if wscale == 0 && cx.stack.sysctl.tcp_workaround_signed_windows() {
         MAX_SIGNED_WINDOW
     } else {

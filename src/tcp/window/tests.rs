@@ -119,3 +119,59 @@ fn space_and_window_are_each_others_inverse() {
         }
     });
 }
+
+/// RFC 7323 §2.4: what the peer may have sent before it heard that the window was taken back stays acceptable.
+#[test]
+fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
+    use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
+    use crate::env::Duration;
+    let host = Host::new(8);
+    let mut c = host.connect(4000, SYN_OPTIONS);
+    host.put(&Seg { data: vec![1; 100], ..c.seg(ACK | PSH) });
+    c.seq = c.seq.wrapping_add(100);
+    c.send(1_000).unwrap();
+    let sent = host.wait(Duration::from_millis(100)).iter().map(|o| o.len).sum::<usize>();
+    let offered = {
+        let mut g = c.socket.sock().lock(c.socket.stack());
+        let mut cx = Cx::new(&mut g).unwrap();
+        let offered = receive_window(cx.tp);
+        cx.tp.ack.pending |= ack::NOMEM;
+        assert_eq!(select_window(&mut cx), RawWindow(0));
+        assert_eq!((receive_window(cx.tp), max_receive_window(cx.tp)), (0, offered));
+        offered
+    };
+    assert!(sent >= 1_000 && offered > 1_000, "{sent} {offered}");
+    // A pure acknowledgement behind all that the peer sent, which was dropped: it counts, and draws no answer.
+    let late = Seg { seq: c.seq.wrapping_add(offered), ack: c.ack.wrapping_add(1_000), ..c.seg(ACK) };
+    assert_eq!(host.put(&late), []);
+    assert_eq!(c.tcb(|tp| tp.snd_una.0), c.ack.wrapping_add(1_000));
+    // One byte further was never offered.
+    let beyond = Seg { seq: late.seq.wrapping_add(1), ..late };
+    assert_eq!(host.put(&beyond).len(), 1);
+}
+
+/// Both ends took their windows back, and took what was in flight after that: each finds the other's numbers too old. Every
+/// second answer has the number that such a peer accepts.
+#[test]
+fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
+    use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
+    use crate::env::Duration;
+    let host = Host::new(8);
+    let mut c = host.connect(4000, SYN_OPTIONS);
+    c.send(5_000).unwrap();
+    host.sent();
+    host.put(&Seg { data: vec![1; 100], ..c.seg(ACK | PSH) });
+    c.seq = c.seq.wrapping_add(100);
+    // A window of 128 bytes, where 5,000 were sent.
+    host.put(&Seg { window: 1, ..c.seg(ACK) });
+    host.wait(Duration::from_millis(50));
+    let old = Seg { seq: c.seq.wrapping_sub(100), window: 1, ..c.seg(ACK) };
+    let answers: Vec<u32> = (0..4)
+        .map(|_| {
+            host.bench.clock.advance(Duration::from_millis(600));
+            let out = host.put(&old);
+            out.iter().find(|o| o.len == 0).map(|o| o.seq.wrapping_sub(c.ack)).unwrap()
+        })
+        .collect();
+    assert_eq!(answers, [128, 5_000, 128, 5_000]);
+}
