@@ -6,6 +6,7 @@
 
 static struct {
     pthread_mutex_t lock;
+    pthread_cond_t closed;
     uint32_t link;
     /* Sees each packet that end `from` sends, under the lock, and may change it; false: it is lost. */
     bool (*tap)(int from, unsigned char *packet, size_t len);
@@ -13,7 +14,7 @@ static struct {
         int fd;
         usk_queue_t *in;
     } end[2];
-} wire = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} wire = { .lock = PTHREAD_MUTEX_INITIALIZER, .closed = PTHREAD_COND_INITIALIZER };
 
 static int wire_open(const usk_device_args_t *args, usk_device_info_t *info, void **device)
 {
@@ -28,6 +29,9 @@ static int wire_open(const usk_device_args_t *args, usk_device_info_t *info, voi
         info->mac[5] += (unsigned char)n;
     }
     pthread_mutex_lock(&wire.lock);
+    /* A stack that was freed ends when its own thread lets go of it: only then is the end closed. */
+    while (e->in)
+        pthread_cond_wait(&wire.closed, &wire.lock);
     e->in = usk_queue_new();
     e->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_unlock(&wire.lock);
@@ -43,6 +47,7 @@ static void wire_close(void *device)
     usk_queue_free(e->in);
     e->in = NULL;
     close(e->fd);
+    pthread_cond_broadcast(&wire.closed);
     pthread_mutex_unlock(&wire.lock);
 }
 
