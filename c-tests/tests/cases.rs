@@ -36,6 +36,7 @@ cases! {
     backlog,
     bulk,
     connect_nonblock,
+    descriptor_limit,
     dup_share,
     echo,
     epoll,

@@ -38,7 +38,18 @@ fn shard(fd: RawFd) -> &'static RwLock<HashMap<RawFd, Desc>> {
     &table().shards[fd as usize % SHARDS]
 }
 
-/// The descriptor duplicates are made of; itself high, out of the program's way.
+/// The lowest number that a descriptor of our own gets, where the limit allows it: the low ones are the program's.
+const OUT_OF_THE_WAY: RawFd = 512;
+
+/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it is.
+pub(crate) fn out_of_the_way(low: OwnedFd) -> OwnedFd {
+    // SAFETY: duplicates a descriptor we own.
+    let high = unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) };
+    // SAFETY: `high` was just opened.
+    if high >= 0 { unsafe { OwnedFd::from_raw_fd(high) } } else { low }
+}
+
+/// The descriptor duplicates are made of.
 fn number_keeper() -> Result<RawFd> {
     if let Some(fd) = NUMBER_KEEPER.get() {
         return Ok(fd.as_raw_fd());
@@ -46,29 +57,50 @@ fn number_keeper() -> Result<RawFd> {
     // SAFETY: plain system calls; the results are owned at once.
     let low = os(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) } as isize)? as RawFd;
     // SAFETY: `low` was just opened and belongs to nobody else.
-    let low = unsafe { OwnedFd::from_raw_fd(low) };
-    // SAFETY: duplicates a descriptor we own.
-    let high = unsafe { libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 512) };
-    // A limit below 512 leaves the low number.
-    // SAFETY: `high` was just opened.
-    let fd = if high >= 0 { unsafe { OwnedFd::from_raw_fd(high) } } else { low };
+    let fd = out_of_the_way(unsafe { OwnedFd::from_raw_fd(low) });
     Ok(NUMBER_KEEPER.get_or_init(|| fd).as_raw_fd())
 }
 
-/// Reserves the lowest free number for a description. EMFILE when there is none.
+/// A number that is taken and leads nowhere yet: whoever must not fail for want of a descriptor once it has something to lose
+/// takes the number first. Given back when dropped. Linux: get_unused_fd_flags, put_unused_fd.
+pub struct Number(RawFd);
+
+impl Number {
+    /// Takes the lowest free number for a socket. EMFILE when there is none.
+    pub fn reserve(cloexec: bool) -> Result<Number> {
+        Number::duplicate(number_keeper()?, cloexec, 0)
+    }
+
+    fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<Number> {
+        let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+        // SAFETY: duplicates a descriptor we own.
+        let fd = unsafe { libc::fcntl(base, cmd, at_least) };
+        if fd < 0 { Err(last_os()) } else { Ok(Number(fd)) }
+    }
+
+    /// Puts the description under the number; cannot fail. Linux: fd_install.
+    pub fn install(self, desc: Desc) -> RawFd {
+        let fd = self.0;
+        std::mem::forget(self);
+        shard(fd).write().insert(fd, desc);
+        fd
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        // SAFETY: the number was reserved here, and no program has been told of it.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// Puts a description under the lowest free number. EMFILE when there is none.
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
-    let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
     let base = match &desc {
         Desc::Socket(_) => number_keeper()?,
         Desc::Epoll(e) => e.kernel_fd(),
     };
-    // SAFETY: duplicates a descriptor we own.
-    let fd = unsafe { libc::fcntl(base, cmd, at_least) };
-    if fd < 0 {
-        return Err(last_os());
-    }
-    shard(fd).write().insert(fd, desc);
-    Ok(fd)
+    Ok(Number::duplicate(base, cloexec, at_least)?.install(desc))
 }
 
 /// The description behind a descriptor, if it is ours.
@@ -86,17 +118,28 @@ fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
-/// A socket of ours. EBADF for a closed descriptor, ENOTSOCK for any other.
-#[inline]
-pub fn socket(fd: RawFd) -> Result<Arc<Socket>> {
+/// The description behind a descriptor, or None for a descriptor of the kernel's. EBADF where nothing is open.
+pub fn opened(fd: RawFd) -> Result<Option<Desc>> {
     match get(fd) {
+        None if !is_open(fd) => Err(Error::BadF),
+        desc => Ok(desc),
+    }
+}
+
+/// The socket among descriptions. ENOTSOCK for any other.
+pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
+    match desc {
         // A plug-in that owns the sock would wait for itself.
         Some(Desc::Socket(s)) if held::owns(s.sock()) => Err(Error::Deadlk),
         Some(Desc::Socket(s)) => Ok(s),
-        Some(Desc::Epoll(_)) => Err(Error::NotSock),
-        None if is_open(fd) => Err(Error::NotSock),
-        None => Err(Error::BadF),
+        Some(Desc::Epoll(_)) | None => Err(Error::NotSock),
     }
+}
+
+/// A socket of ours. EBADF for a closed descriptor, ENOTSOCK for any other.
+#[inline]
+pub fn socket(fd: RawFd) -> Result<Arc<Socket>> {
+    as_socket(opened(fd)?)
 }
 
 /// An epoll set of ours. EBADF, or EINVAL for what is no epoll set.

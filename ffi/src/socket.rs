@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::boundary::{boundary, os};
-use crate::fdtable::{self, Desc};
+use crate::fdtable::{self, Desc, Number};
 use crate::ptr;
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
@@ -97,19 +97,18 @@ pub unsafe extern "C" fn usk_accept4(
     flags: c_int,
 ) -> c_int {
     boundary(|| {
+        let desc = fdtable::opened(fd)?;
         if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
             return Err(Error::Inval);
         }
-        let s = fdtable::socket(fd)?;
-        let (conn, peer) = s.accept()?;
+        // The number first: at the descriptor limit the connection stays in the queue, and nothing waits for one.
+        let number = Number::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
+        let (conn, peer) = fdtable::as_socket(desc)?.accept()?;
         conn.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
-        let new = fdtable::install(Desc::Socket(Arc::new(conn)), flags & libc::SOCK_CLOEXEC != 0, 0)?;
+        // The program gets no descriptor where its place for the address is bad: the connection ends, as in Linux.
         // SAFETY: the caller vouches for `addr` and `len`.
-        if let Err(e) = unsafe { ptr::put_sockaddr(Some(peer), addr, len) } {
-            fdtable::close(new)?;
-            return Err(e);
-        }
-        Ok(new)
+        unsafe { ptr::put_sockaddr(Some(peer), addr, len) }?;
+        Ok(number.install(Desc::Socket(Arc::new(conn))))
     })
 }
 
