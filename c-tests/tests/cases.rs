@@ -60,6 +60,7 @@ cases! {
     threads_share,
     timeouts,
     udp,
+    unspecified,
     urgent,
 }
 
