@@ -3629,12 +3629,12 @@ ptrdiff_t usk_sendfile(int out_fd,
  (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
  offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
  # Safety
- The offsets are null or point to loff_t.
+ The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
  */
 ptrdiff_t usk_splice(int fd_in,
-                     loff_t *off_in,
+                     int64_t *off_in,
                      int fd_out,
-                     loff_t *off_out,
+                     int64_t *off_out,
                      size_t len,
                      unsigned int flags);
 

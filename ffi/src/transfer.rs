@@ -98,13 +98,13 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
 /// (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
 /// offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
 /// # Safety
-/// The offsets are null or point to loff_t.
+/// The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_splice(
     fd_in: c_int,
-    off_in: *mut libc::loff_t,
+    off_in: *mut i64,
     fd_out: c_int,
-    off_out: *mut libc::loff_t,
+    off_out: *mut i64,
     len: usize,
     flags: c_uint,
 ) -> isize {
