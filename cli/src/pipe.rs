@@ -72,7 +72,7 @@ pub fn listen(args: &Pipe) -> Result<(), Failure> {
     if !datagrams {
         socket.listen(1).map_err(broken)?;
     }
-    eprintln!("listening on {}", socket.local_addr());
+    eprintln!("listening on {}", socket.local_addr().map_err(broken)?);
     let (socket, peer) = if datagrams {
         let peer = first_sender(&socket).map_err(broken)?;
         socket.connect(Some(peer)).map_err(broken)?;

@@ -157,8 +157,9 @@ pub extern "C" fn usk_close(fd: c_int) -> c_int {
 pub unsafe extern "C" fn usk_getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
     boundary(|| {
         let s = fdtable::socket(fd)?;
+        let own = s.local_addr()?;
         // SAFETY: the caller vouches for both.
-        unsafe { ptr::put_name(Some(s.local_addr()), addr, len) }?;
+        unsafe { ptr::put_name(Some(own), addr, len) }?;
         Ok(0)
     })
 }
@@ -276,10 +277,11 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
                 }
                 _ => Err(Error::Inval),
             },
-            Some(d @ Desc::Epoll(_)) if cmd == libc::F_DUPFD || cmd == libc::F_DUPFD_CLOEXEC => {
+            Some(d) if cmd == libc::F_DUPFD || cmd == libc::F_DUPFD_CLOEXEC => {
                 fdtable::install(d, cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
             }
-            _ => kernel(fd),
+            Some(Desc::Inherited(_)) if cmd != libc::F_GETFD && cmd != libc::F_SETFD => Err(Error::NetDown),
+            Some(_) | None => kernel(fd),
         }
     })
 }
@@ -291,9 +293,13 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     boundary(|| {
-        let Some(Desc::Socket(s)) = fdtable::get(fd) else {
+        let s = match fdtable::get(fd) {
+            Some(Desc::Socket(s)) => s,
+            Some(Desc::Inherited(_)) if request != libc::FIOCLEX && request != libc::FIONCLEX => {
+                return Err(Error::NetDown);
+            }
             // SAFETY: passes the program's own arguments to the kernel.
-            return Ok(os(unsafe { libc::ioctl(fd, request, arg) } as isize)? as c_int);
+            _ => return Ok(os(unsafe { libc::ioctl(fd, request, arg) } as isize)? as c_int),
         };
         match request {
             libc::FIONBIO => {

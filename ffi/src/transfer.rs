@@ -28,12 +28,12 @@ fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut libc::off_t, count: usize) -> isize {
     boundary(|| {
-        if let Some(Desc::Socket(_)) = fdtable::get(in_fd) {
-            return Err(Error::Inval);
-        }
-        let Some(Desc::Socket(s)) = fdtable::get(out_fd) else {
+        let s = match (fdtable::get(in_fd), fdtable::get(out_fd)) {
+            (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => return Err(Error::NetDown),
+            (Some(Desc::Socket(_)), _) => return Err(Error::Inval),
+            (_, Some(Desc::Socket(s))) => s,
             // SAFETY: passes the program's own arguments to the kernel.
-            return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) });
+            _ => return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) }),
         };
         if !offset.is_null() && !probe::writable(offset as usize, size_of::<libc::off_t>()) {
             return Err(Error::Fault);
@@ -109,6 +109,7 @@ pub unsafe extern "C" fn usk_splice(
     flags: c_uint,
 ) -> isize {
     boundary(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
+        (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => Err(Error::NetDown),
         (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len > 0 && flags & !SPLICE_F_ALL != 0 => {
             Err(Error::Inval)
         }
