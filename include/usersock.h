@@ -3,7 +3,9 @@
  * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call does what
  * the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls that take any
  * descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves the process, and the
- * kernel's serves. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
+ * kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited descriptor can be closed, which nobody
+ * notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and usk_socket or usk_init makes the child a stack of
+ * its own. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
  */
 
 #ifndef USERSOCK_H
@@ -3629,12 +3631,12 @@ ptrdiff_t usk_sendfile(int out_fd,
  (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
  offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
  # Safety
- The offsets are null or point to loff_t.
+ The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
  */
 ptrdiff_t usk_splice(int fd_in,
-                     loff_t *off_in,
+                     int64_t *off_in,
                      int fd_out,
-                     loff_t *off_out,
+                     int64_t *off_out,
                      size_t len,
                      unsigned int flags);
 

@@ -30,9 +30,10 @@ use crate::error::Error;
 use crate::ip::netdev::NetDev;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
+use crate::sys::fork::PerProcess;
+use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
 use crate::wire::ether::MacAddr;
-use parking_lot::Mutex;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -327,12 +328,13 @@ pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
     Config::parse(text)?.build()
 }
 
-static DEFAULT: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
+/// A child of fork has none until it makes one: a stack is its parent's alone.
+static DEFAULT: PerProcess<Mutex<Option<Arc<Stack>>>> = PerProcess::new(Mutex::default);
 
 /// The process's default stack, which the C ABI and the Rust API share: made at the first call from the environment variable
 /// `USERSOCK_CONFIG`; without it, the in-memory loopback alone. A configuration that is refused is an error each time.
 pub fn default_stack() -> Result<Arc<Stack>, ConfigError> {
-    let mut default = DEFAULT.lock();
+    let mut default = DEFAULT.get().lock();
     if let Some(stack) = default.as_ref() {
         return Ok(stack.clone());
     }
@@ -348,12 +350,12 @@ pub fn default_stack() -> Result<Arc<Stack>, ConfigError> {
 
 /// The default stack if there is one already.
 pub fn default_stack_if_any() -> Option<Arc<Stack>> {
-    DEFAULT.lock().clone()
+    DEFAULT.get().lock().clone()
 }
 
 /// Makes what `make` gives the default stack. EBUSY, and `make` not called, when there is one already.
 pub fn set_default_stack(make: impl FnOnce() -> Result<Arc<Stack>, ConfigError>) -> Result<(), ConfigError> {
-    let mut default = DEFAULT.lock();
+    let mut default = DEFAULT.get().lock();
     if default.is_some() {
         return Err(ConfigError { message: "there is a default stack already".to_owned(), error: Error::Busy });
     }

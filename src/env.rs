@@ -5,8 +5,8 @@
 pub use core::time::Duration;
 
 use crate::sys::fork;
+use crate::sys::lock::Mutex;
 use core::hash::Hasher;
-use parking_lot::Mutex;
 use siphasher::sip::SipHasher24;
 use std::fs::File;
 use std::io::Read;

@@ -2,7 +2,7 @@
 //! an interface's device (until a capture is wrapped around it). Reading the first value is one plain load, no lock and no count
 //! of references; after a replacement readers take a read lock. Above: `sock`, `ip::netdev`. Linux: rcu_dereference.
 
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;

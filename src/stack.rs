@@ -13,12 +13,13 @@ use crate::ip::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
+use crate::sys::fork;
+use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
 use crate::wheel::{TimerId, Wheel};
-use parking_lot::Mutex;
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Timer wheels of a stack: each thread arms in one of them, so that no lock is shared by all.
 const WHEELS: usize = crate::counters::SHARDS;
@@ -193,6 +194,10 @@ pub struct Stack {
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
+    /// The process that made it, by forks.
+    born: u32,
+    /// In a child of that process it never ends.
+    lasting: OnceLock<fork::Lasting>,
 }
 
 impl Stack {
@@ -220,7 +225,10 @@ impl Stack {
             runner,
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
+            born: fork::generation(),
+            lasting: OnceLock::new(),
         });
+        stack.lasting.get_or_init(|| fork::lasting(&stack));
         let weak = Arc::downgrade(&stack);
         stack.sysctl.set_reader(
             "net.ipv4.tcp_available_congestion_control",
@@ -234,6 +242,19 @@ impl Stack {
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         ip::netdev::add_loopback(&stack)?;
         Ok(stack)
+    }
+
+    /// Whether this process is a child, by fork(2), of the one that made the stack. A stack belongs to its process: in a child it
+    /// receives and sends nothing, its socks answer ENETDOWN and close in silence, and it never ends. The child makes its own.
+    #[inline]
+    pub fn is_inherited(&self) -> bool {
+        self.born != fork::generation()
+    }
+
+    /// ENETDOWN in a child of the stack's process.
+    #[inline]
+    pub fn here(&self) -> Result<()> {
+        if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
     }
 
     /// The stack's time now.
@@ -256,8 +277,7 @@ impl Stack {
 
     /// Blocks the calling thread: see [`Runner::block`]. First does what this thread has left for softirq.
     pub fn block(self: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
-        self.run_pending();
-        self.runner.block(self, waiter, deadline, &[])
+        self.block_with(waiter, deadline, &[])
     }
 
     /// As `block`, with descriptors of the kernel beside.
@@ -267,6 +287,9 @@ impl Stack {
         deadline: Option<Instant>,
         extra: &[(RawFd, i16)],
     ) -> Woken {
+        if self.is_inherited() {
+            return Woken::Interrupted;
+        }
         self.run_pending();
         self.runner.block(self, waiter, deadline, extra)
     }
@@ -324,7 +347,7 @@ impl Stack {
     /// Whether `run_pending` would do something.
     #[inline]
     pub(crate) fn any_pending(&self) -> bool {
-        self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)
+        (self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
     }
 
     /// Receives from all queues of all devices once, up to WEIGHT packets each; returns how many there were.
@@ -359,6 +382,9 @@ impl Stack {
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`. Returns
     /// whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
     pub fn poll(self: &Arc<Stack>, now: Instant) -> bool {
+        if self.is_inherited() {
+            return false;
+        }
         let mut any = false;
         for _ in 0..64 {
             let mut n = self.receive(now);

@@ -10,7 +10,7 @@ mod table;
 mod tests;
 
 use crate::error::{Error, Result};
-use parking_lot::{Mutex, RwLock};
+use crate::sys::lock::{Mutex, RwLock};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -36,6 +36,7 @@ cases! {
     backlog,
     bulk,
     connect_nonblock,
+    descriptor_limit,
     dup_share,
     echo,
     epoll,
@@ -59,18 +60,45 @@ cases! {
     threads_share,
     timeouts,
     udp,
+    unspecified,
     urgent,
 }
 
 /// Programs that are not cases: they take arguments and talk to another process.
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
-/// Cases about what only usersock has (set-up calls), so there is no oracle for them.
-const OURS_ONLY: &[&str] = &["setup"];
+/// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for them.
+const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "setup"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
-    use crate::harness::{Sanitizer, ours::run_on_usersock};
+    use crate::harness::{Sanitizer, ours::run_in_namespace, ours::run_on_usersock};
+
+    #[test]
+    fn fork() {
+        run_on_usersock("fork", Sanitizer::None);
+    }
+
+    #[test]
+    fn fork_asan() {
+        run_on_usersock("fork", Sanitizer::Address);
+    }
+
+    /// Without sanitizers: their own allocators have locks that a child of many threads inherits.
+    #[test]
+    fn fork_threads() {
+        run_on_usersock("fork_threads", Sanitizer::None);
+    }
+
+    #[test]
+    fn fork_tun() {
+        run_in_namespace("fork_tun", Sanitizer::None);
+    }
+
+    #[test]
+    fn fork_tun_asan() {
+        run_in_namespace("fork_tun", Sanitizer::Address);
+    }
 
     #[test]
     fn setup() {

@@ -72,8 +72,8 @@ pub fn listen(args: &Pipe) -> Result<(), Failure> {
         socket.bind(addr)?;
         if datagrams { Ok(()) } else { socket.listen(1) }
     })?;
-    say(format_args!("listening on {}", socket.local_addr()));
     let broken = |e| broken(args, e);
+    say(format_args!("listening on {}", socket.local_addr().map_err(broken)?));
     let (socket, peer) = if datagrams {
         let peer = first_sender(&socket).map_err(broken)?;
         socket.connect(Some(peer)).map_err(broken)?;

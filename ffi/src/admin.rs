@@ -52,12 +52,13 @@ pub fn set_default_stack(stack: Arc<Stack>) -> Result<()> {
     config::set_default_stack(|| Ok(stack)).map_err(noted)
 }
 
+/// ENETDOWN for the stack of a parent of this process.
 /// # Safety
 /// `stack` is null or from usk_stack_new and not freed.
 pub(crate) unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
     // SAFETY: the caller vouches for it.
     match unsafe { stack.as_ref() } {
-        Some(s) => Ok(s.0.clone()),
+        Some(s) => s.0.here().map(|()| s.0.clone()),
         None => default_stack(),
     }
 }

@@ -5,10 +5,9 @@
 use crate::boundary::{boundary, last_os, os};
 use crate::fdtable::{self, Desc};
 use crate::ptr;
-use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +16,8 @@ use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
+use usersock::sys::fd::Fd;
+use usersock::sys::lock::Mutex;
 
 /// Depth of epoll sets in epoll sets (EP_MAX_NESTS).
 const MAX_NESTS: usize = 5;
@@ -78,7 +79,7 @@ impl Item {
 
 /// An epoll set.
 pub struct Epoll {
-    kernel: OwnedFd,
+    kernel: Fd,
     items: Mutex<HashMap<RawFd, Arc<Item>>>,
     ready: Mutex<VecDeque<Arc<Item>>>,
     wait: WaitQueue,
@@ -101,8 +102,9 @@ impl Epoll {
     fn new(cloexec: bool) -> Result<Arc<Epoll>> {
         // SAFETY: a plain system call; the result is owned at once.
         let fd = os(unsafe { libc::epoll_create1(if cloexec { libc::EPOLL_CLOEXEC } else { 0 }) } as isize)?;
-        // SAFETY: `fd` was just opened.
-        let kernel = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        // The set outlives its descriptors where a call still waits in it, so it has one of its own; the low number is left to
+        // the program's.
+        let kernel = fdtable::out_of_the_way(Fd::own(fd as RawFd)?);
         Ok(Arc::new_cyclic(|me| Epoll {
             kernel,
             items: Mutex::default(),
@@ -116,7 +118,7 @@ impl Epoll {
 
     /// The kernel's epoll.
     pub fn kernel_fd(&self) -> RawFd {
-        self.kernel.as_raw_fd()
+        self.kernel.raw()
     }
     /// Who waits for this set to have something.
     pub fn wait_queue(&self) -> &WaitQueue {
@@ -199,6 +201,7 @@ impl Epoll {
                 }
                 Target::Epoll(Arc::downgrade(e))
             }
+            Desc::Inherited(_) => return Err(Error::NetDown),
         };
         let mut items = self.items.lock();
         // An entry whose description is gone, under a number used again, is no entry.
@@ -230,6 +233,7 @@ impl Epoll {
         let key = match &desc {
             Desc::Socket(s) => s.sock().wait.add(Events::ALL, exclusive, item.clone()),
             Desc::Epoll(e) => e.wait.add(Events::ALL, false, item.clone()),
+            Desc::Inherited(_) => return Err(Error::NetDown),
         };
         *item.key.lock() = Some(key);
         items.insert(fd, item.clone());
@@ -380,6 +384,9 @@ pub unsafe extern "C" fn usk_epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event:
             // SAFETY: passes the program's own arguments to the kernel.
             return os(unsafe { libc::epoll_ctl(ep.kernel_fd(), op, fd, event) } as isize).map(|r| r as c_int);
         };
+        if let Desc::Inherited(_) = desc {
+            return Err(Error::NetDown);
+        }
         match (op, ev) {
             (libc::EPOLL_CTL_ADD, Some(ev)) => ep.add(fd, desc, ev)?,
             (libc::EPOLL_CTL_MOD, Some(ev)) => {

@@ -94,8 +94,9 @@ pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) ->
     boundary(|| match fdtable::get(fd) {
         // SAFETY: the caller vouches for `buf` and `len`.
         Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
+        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        _ => os(unsafe { libc::write(fd, buf, len) }),
+        Some(Desc::Epoll(_)) | None => os(unsafe { libc::write(fd, buf, len) }),
     })
 }
 
@@ -115,8 +116,9 @@ pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c
             }
             send_slices(&s, &iov, 0)
         }
+        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        _ => os(unsafe { libc::writev(fd, iov, count) }),
+        Some(Desc::Epoll(_)) | None => os(unsafe { libc::writev(fd, iov, count) }),
     })
 }
 
@@ -130,8 +132,9 @@ pub unsafe extern "C" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> is
         Some(Desc::Socket(_)) if len == 0 => Ok(0),
         // SAFETY: the caller vouches for `buf` and `len`.
         Some(Desc::Socket(s)) => unsafe { recv_into(&s, buf, len, 0, &mut None) }.map(|n| n as isize),
+        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        _ => os(unsafe { libc::read(fd, buf, len) }),
+        Some(Desc::Epoll(_)) | None => os(unsafe { libc::read(fd, buf, len) }),
     })
 }
 
@@ -150,8 +153,9 @@ pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_
             }
             recv_slices(&s, &mut iov, 0)
         }
+        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        _ => os(unsafe { libc::readv(fd, iov, count) }),
+        Some(Desc::Epoll(_)) | None => os(unsafe { libc::readv(fd, iov, count) }),
     })
 }
 

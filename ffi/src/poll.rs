@@ -66,21 +66,43 @@ pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
 
 /// The whole of poll(2). `timeout`: None waits for ever.
 fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
-    let ours: Vec<(usize, Ours)> = fds
-        .iter()
-        .enumerate()
-        .filter_map(|(i, p)| match fdtable::get(p.fd)? {
-            Desc::Socket(s) => Some((i, Ours::Socket(s))),
-            Desc::Epoll(e) => Some((i, Ours::Epoll(e))),
-        })
-        .collect();
     // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
     let mut kernel: Vec<libc::pollfd> = fds.to_vec();
-    for (i, _) in &ours {
-        kernel[*i].fd = -1;
+    let mut ours: Vec<(usize, Ours)> = Vec::new();
+    let mut inherited: Vec<usize> = Vec::new();
+    for (i, k) in kernel.iter_mut().enumerate() {
+        match fdtable::get(k.fd) {
+            Some(Desc::Socket(s)) => ours.push((i, Ours::Socket(s))),
+            Some(Desc::Epoll(e)) => ours.push((i, Ours::Epoll(e))),
+            // Of a parent's, which is to say broken: nothing waits.
+            Some(Desc::Inherited(_)) => inherited.push(i),
+            None => continue,
+        }
+        k.fd = -1;
     }
     let has_kernel = kernel.iter().any(|p| p.fd >= 0);
     let stack = ours.iter().find_map(|(_, o)| o.stack());
+    let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd]| -> Result<c_int> {
+        if has_kernel {
+            // SAFETY: a slice of pollfd; does not wait.
+            os(unsafe { libc::poll(kernel.as_mut_ptr(), kernel.len() as u64, 0) } as isize)?;
+        }
+        for (f, k) in fds.iter_mut().zip(kernel.iter()) {
+            f.revents = if k.fd >= 0 { k.revents } else { 0 };
+        }
+        for (i, o) in &ours {
+            let f = &mut fds[*i];
+            let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
+            f.revents = (o.poll() & want).0 as c_short;
+        }
+        for i in &inherited {
+            fds[*i].revents = libc::POLLERR | libc::POLLHUP;
+        }
+        Ok(fds.iter().filter(|f| f.revents != 0).count() as c_int)
+    };
+    if !inherited.is_empty() {
+        return scan(fds, &mut kernel);
+    }
     let Some(stack) = stack else {
         // Nothing of ours that could wake: the kernel alone waits.
         let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
@@ -90,25 +112,6 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
             .map(|n| n as c_int);
     };
     let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
-    let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd]| -> Result<c_int> {
-        if has_kernel {
-            // SAFETY: a slice of pollfd; does not wait.
-            os(unsafe { libc::poll(kernel.as_mut_ptr(), kernel.len() as u64, 0) } as isize)?;
-        }
-        let mut n = 0;
-        for (f, k) in fds.iter_mut().zip(kernel.iter()) {
-            f.revents = if k.fd >= 0 { k.revents } else { 0 };
-            n += (f.revents != 0) as c_int;
-        }
-        for (i, o) in &ours {
-            let f = &mut fds[*i];
-            let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
-            let was = f.revents;
-            f.revents = (o.poll() & want).0 as c_short;
-            n += (f.revents != 0) as c_int - (was != 0) as c_int;
-        }
-        Ok(n)
-    };
     stack.run_pending();
     let n = scan(fds, &mut kernel)?;
     if n > 0 || timeout == Some(Duration::ZERO) {

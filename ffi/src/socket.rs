@@ -2,7 +2,7 @@
 
 use crate::admin;
 use crate::boundary::{boundary, os};
-use crate::fdtable::{self, Desc};
+use crate::fdtable::{self, Desc, Number};
 use crate::ptr;
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
@@ -97,19 +97,18 @@ pub unsafe extern "C" fn usk_accept4(
     flags: c_int,
 ) -> c_int {
     boundary(|| {
+        let desc = fdtable::opened(fd)?;
         if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
             return Err(Error::Inval);
         }
-        let s = fdtable::socket(fd)?;
-        let (conn, peer) = s.accept()?;
+        // The number first: at the descriptor limit the connection stays in the queue, and nothing waits for one.
+        let number = Number::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
+        let (conn, peer) = fdtable::as_socket(desc)?.accept()?;
         conn.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
-        let new = fdtable::install(Desc::Socket(Arc::new(conn)), flags & libc::SOCK_CLOEXEC != 0, 0)?;
+        // The program gets no descriptor where its place for the address is bad: the connection ends, as in Linux.
         // SAFETY: the caller vouches for `addr` and `len`.
-        if let Err(e) = unsafe { ptr::put_sockaddr(Some(peer), addr, len) } {
-            fdtable::close(new)?;
-            return Err(e);
-        }
-        Ok(new)
+        unsafe { ptr::put_sockaddr(Some(peer), addr, len) }?;
+        Ok(number.install(Desc::Socket(Arc::new(conn))))
     })
 }
 
@@ -158,8 +157,9 @@ pub extern "C" fn usk_close(fd: c_int) -> c_int {
 pub unsafe extern "C" fn usk_getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
     boundary(|| {
         let s = fdtable::socket(fd)?;
+        let own = s.local_addr()?;
         // SAFETY: the caller vouches for both.
-        unsafe { ptr::put_name(Some(s.local_addr()), addr, len) }?;
+        unsafe { ptr::put_name(Some(own), addr, len) }?;
         Ok(0)
     })
 }
@@ -277,10 +277,11 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
                 }
                 _ => Err(Error::Inval),
             },
-            Some(d @ Desc::Epoll(_)) if cmd == libc::F_DUPFD || cmd == libc::F_DUPFD_CLOEXEC => {
+            Some(d) if cmd == libc::F_DUPFD || cmd == libc::F_DUPFD_CLOEXEC => {
                 fdtable::install(d, cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
             }
-            _ => kernel(fd),
+            Some(Desc::Inherited(_)) if cmd != libc::F_GETFD && cmd != libc::F_SETFD => Err(Error::NetDown),
+            Some(_) | None => kernel(fd),
         }
     })
 }
@@ -292,9 +293,13 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     boundary(|| {
-        let Some(Desc::Socket(s)) = fdtable::get(fd) else {
+        let s = match fdtable::get(fd) {
+            Some(Desc::Socket(s)) => s,
+            Some(Desc::Inherited(_)) if request != libc::FIOCLEX && request != libc::FIONCLEX => {
+                return Err(Error::NetDown);
+            }
             // SAFETY: passes the program's own arguments to the kernel.
-            return Ok(os(unsafe { libc::ioctl(fd, request, arg) } as isize)? as c_int);
+            _ => return Ok(os(unsafe { libc::ioctl(fd, request, arg) } as isize)? as c_int),
         };
         match request {
             libc::FIONBIO => {

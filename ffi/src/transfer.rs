@@ -28,12 +28,12 @@ fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut libc::off_t, count: usize) -> isize {
     boundary(|| {
-        if let Some(Desc::Socket(_)) = fdtable::get(in_fd) {
-            return Err(Error::Inval);
-        }
-        let Some(Desc::Socket(s)) = fdtable::get(out_fd) else {
+        let s = match (fdtable::get(in_fd), fdtable::get(out_fd)) {
+            (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => return Err(Error::NetDown),
+            (Some(Desc::Socket(_)), _) => return Err(Error::Inval),
+            (_, Some(Desc::Socket(s))) => s,
             // SAFETY: passes the program's own arguments to the kernel.
-            return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) });
+            _ => return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) }),
         };
         if !offset.is_null() && !probe::writable(offset as usize, size_of::<libc::off_t>()) {
             return Err(Error::Fault);
@@ -98,17 +98,18 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
 /// (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
 /// offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
 /// # Safety
-/// The offsets are null or point to loff_t.
+/// The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_splice(
     fd_in: c_int,
-    off_in: *mut libc::loff_t,
+    off_in: *mut i64,
     fd_out: c_int,
-    off_out: *mut libc::loff_t,
+    off_out: *mut i64,
     len: usize,
     flags: c_uint,
 ) -> isize {
     boundary(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
+        (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => Err(Error::NetDown),
         (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len > 0 && flags & !SPLICE_F_ALL != 0 => {
             Err(Error::Inval)
         }

@@ -77,3 +77,88 @@ fn no_export_skips_its_gate() {
         assert!(delegates || infallible || gated, "{name} does not go through a gate");
     }
 }
+
+/// The words of a mode: a standard, and the features that a program asks the system's headers for.
+fn modes() -> Vec<Vec<&'static str>> {
+    let features: [&[&str]; 6] = [
+        &[],
+        &["-D_POSIX_C_SOURCE=200809L"],
+        &["-D_POSIX_C_SOURCE=200112L"],
+        &["-D_XOPEN_SOURCE=700"],
+        &["-D_DEFAULT_SOURCE"],
+        &["-D_GNU_SOURCE", "-DCOMPLETE_MMSGHDR"],
+    ];
+    let standards = ["-std=c99", "-std=c11", "-std=c17", "-std=gnu99", "-std=gnu11", "-std=gnu17"];
+    standards.iter().flat_map(|s| features.iter().map(|f| [&[*s], *f].concat())).collect()
+}
+
+/// A program that includes nothing else and needs every type that the header takes from the system.
+const PROGRAM: &str = r#"
+#include "usersock.h"
+int program(int fd);
+int program(int fd)
+{
+    struct sockaddr_storage a = {0};
+    socklen_t len = sizeof a;
+    char b[4] = {0};
+    struct iovec iov = {0};
+    struct msghdr m = {0};
+    struct pollfd p = {0};
+    struct epoll_event ev = {0};
+    struct timespec ts = {0};
+    struct timeval tv = {0};
+    static fd_set set;
+    static sigset_t mask;
+    int64_t at = 0;
+    off_t from = 0;
+    uint64_t count = 0;
+    ssize_t n = usk_recv(fd, b, (size_t)1, MSG_PEEK) + usk_writev(fd, &iov, 1) + usk_sendmsg(fd, &m, 0);
+    n += usk_splice(fd, &at, fd, &at, 1, 0) + usk_sendfile(fd, fd, &from, 1);
+    n += usk_ppoll(&p, 1, &ts, &mask) + usk_select(1, &set, &set, &set, &tv) + usk_epoll_pwait(fd, &ev, 1, 0, &mask);
+    n += usk_sendmmsg(fd, (struct mmsghdr *)0, 0, 0) + usk_accept(fd, (struct sockaddr *)&a, &len);
+    n += usk_mib_read((usk_stack_t *)0, "TcpInSegs", &count);
+#ifdef COMPLETE_MMSGHDR
+    struct mmsghdr mm = {0};
+    n += usk_recvmmsg(fd, &mm, 1, 0, &ts);
+#endif
+    return (int)n + usk_socket(AF_INET, SOCK_STREAM, 0);
+}
+"#;
+
+/// Compiles [`PROGRAM`] with each of `modes`. False where there is no such compiler.
+fn compiles(compiler: &str, name: &str, modes: &[Vec<&str>]) -> bool {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let source = dir.join(name);
+    std::fs::write(&source, PROGRAM).expect("the source is written");
+    for mode in modes {
+        let mut cc = std::process::Command::new(compiler);
+        cc.args(mode).args(["-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]);
+        cc.args(["-fsyntax-only", "-I"]).arg(root().join("include")).arg(&source);
+        let Ok(out) = cc.output() else { return false };
+        assert!(out.status.success(), "{compiler} {mode:?}:\n{}", String::from_utf8_lossy(&out.stderr));
+    }
+    true
+}
+
+/// Past the test runner's capture, where `cargo xtask test` counts it.
+fn skip(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "SKIP usersock.h in all modes: {why}");
+}
+
+#[test]
+fn the_header_compiles_by_itself_in_every_mode_of_c() {
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    if !compiles(&cc, "header.c", &modes()) {
+        skip("there is no C compiler");
+    }
+}
+
+#[test]
+fn the_header_compiles_by_itself_in_every_mode_of_cxx() {
+    let cxx = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
+    let modes: Vec<_> = ["-std=c++11", "-std=c++17", "-std=c++20", "-std=gnu++17"].map(|s| vec![s]).into();
+    if !compiles(&cxx, "header.cc", &modes) {
+        skip("there is no C++ compiler");
+    }
+}

@@ -3,8 +3,8 @@
 
 use super::{SHARDS, shard_index};
 use crate::error::{Error, Result};
+use crate::sys::lock::RwLock;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

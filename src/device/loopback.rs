@@ -4,7 +4,7 @@
 use super::{Caps, DevStats, Device, Link, Xmit};
 use crate::env::Instant;
 use crate::sock::skb::{Csum, SKB_OVERHEAD, Skb};
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;

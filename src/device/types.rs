@@ -4,8 +4,8 @@
 use super::Device;
 use crate::error::{Error, Result};
 use crate::stack::Stack;
+use crate::sys::lock::Mutex;
 use crate::wire::ether::MacAddr;
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How a device is wanted.

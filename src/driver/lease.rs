@@ -9,22 +9,20 @@
 //! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background thread is
 //! awake; so packets and timers wait at most two periods of the timer.
 //!
-//! After fork(2) only the calling thread exists in the child. The child gets lease state of its own and, at its first use,
-//! background threads of its own; but it shares the devices' descriptors with its parent, and each packet goes to one of the
-//! two. A child that does more than exec should make itself a new stack.
+//! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for it.
 
 use super::{PollSet, Runner, Slept, Waiter, Woken};
 use crate::env::{Duration, Instant};
 use crate::ip::netdev::NetDev;
 use crate::stack::Stack;
 use crate::sys::fd::{PollFd, TimerFd};
-use crate::sys::{fork, thread};
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
+use crate::sys::thread;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 /// How long a free lease stays free before the background thread takes it.
 const GRACE: Duration = Duration::from_millis(1);
@@ -32,21 +30,16 @@ const GRACE: Duration = Duration::from_millis(1);
 const WEIGHT: usize = 64;
 /// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the timer.
 const VAIN: u32 = 2;
-/// Processes of one fork chain that have lease state of their own; deeper ones share the last.
-const GENERATIONS: usize = 4;
 
 /// Queues a holder serves, with their devices.
 type Queues = SmallVec<[(Arc<NetDev>, u16); 4]>;
 
 /// Runner of real time: see the module's text.
 pub struct Lease {
-    queues: usize,
-    /// By how many forks lie between the making of this runner and the process.
-    shared: [OnceLock<Arc<Shared>>; GENERATIONS],
-    born: u32,
+    shared: Arc<Shared>,
 }
 
-/// What the threads of one process share.
+/// What its threads share.
 struct Shared {
     shards: Vec<Shard>,
     stop: AtomicBool,
@@ -79,31 +72,23 @@ impl Lease {
     /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked thread
     /// takes one of them, and a packet of its that arrives on another queue costs a wake-up.
     pub fn new(queues: u16) -> Lease {
-        Lease { queues: usize::from(queues.max(1)), shared: Default::default(), born: fork::generation() }
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        let age = fork::generation().wrapping_sub(self.born) as usize;
-        self.shared[age.min(GENERATIONS - 1)].get_or_init(|| {
-            let shard = |_| Shard {
-                state: Mutex::default(),
-                sleep_until: AtomicU64::new(0),
-                started: AtomicBool::new(false),
-                background: Arc::new(Waiter::new()),
-                timer: TimerFd::new().ok(),
-            };
-            Arc::new(Shared { shards: (0..self.queues).map(shard).collect(), stop: AtomicBool::new(false) })
-        })
+        let shard = |_| Shard {
+            state: Mutex::default(),
+            sleep_until: AtomicU64::new(0),
+            started: AtomicBool::new(false),
+            background: Arc::new(Waiter::new()),
+            timer: TimerFd::new().ok(),
+        };
+        let shards = (0..queues.max(1)).map(shard).collect();
+        Lease { shared: Arc::new(Shared { shards, stop: AtomicBool::new(false) }) }
     }
 }
 
 impl Drop for Lease {
     /// The stack is gone: its background threads end.
     fn drop(&mut self) {
-        for shared in self.shared.iter().filter_map(OnceLock::get) {
-            shared.stop.store(true, Ordering::SeqCst);
-            shared.shards.iter().for_each(|s| s.background.nudge());
-        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.shards.iter().for_each(|s| s.background.nudge());
     }
 }
 
@@ -127,11 +112,15 @@ impl Runner for Lease {
         if waiter.take() {
             return Woken::Event;
         }
-        let shared = self.shared();
+        let shared = &self.shared;
         shared.start(stack);
         let i = thread_number() % shared.shards.len();
         let shard = &shared.shards[i];
         loop {
+            if stack.is_inherited() {
+                // A signal handler forked in the middle of the wait.
+                return Woken::Interrupted;
+            }
             if shard.acquire(waiter) {
                 let mut urgent = true;
                 let woken = shard.hold(stack, i, shared.shards.len(), waiter, deadline, extra, &mut urgent);
@@ -166,7 +155,10 @@ impl Runner for Lease {
     }
 
     fn kick(&self, stack: &Arc<Stack>) {
-        let shared = self.shared();
+        if stack.is_inherited() {
+            return;
+        }
+        let shared = &self.shared;
         shared.start(stack);
         let mut asleep = None;
         let mut next = None;

@@ -4,7 +4,7 @@
 use super::{PollSet, Runner, Waiter, Woken};
 use crate::env::{Clock, Instant, VirtualClock};
 use crate::stack::Stack;
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};

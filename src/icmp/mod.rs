@@ -117,7 +117,8 @@ impl Proto for Ping {
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         if addr.is_ipv4() != self.v4 {
-            return Err(Error::AfNoSupport);
+            // A v4-mapped name has no route over IPv6.
+            return Err(if self.v4 { Error::AfNoSupport } else { Error::NetUnreach });
         }
         datagram::connect(sk, addr)
     }
@@ -146,11 +147,17 @@ impl Proto for Ping {
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let len = datagram::send_len(msg)?;
         let mut g = sk.lock();
+        match msg.name {
+            Some(to) if to.is_ipv4() && !self.v4 => return Err(Error::Inval),
+            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP (ping_v6_sendmsg).
+            Some(to) if !self.v4 && to.ip().is_unspecified() => return Err(Error::NetUnreach),
+            _ => {}
+        }
         let to = datagram::destination(&g, msg.name, self.v4)?;
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         let mut bytes = vec![0; len];
         msg.copy_to(&mut bytes);
-        self.finish(&g, &mut bytes, plan.src, to.ip())?;
+        self.finish(&g, &mut bytes, plan.src, plan.to.ip())?;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
         let protocol = if self.v4 {

@@ -3,7 +3,7 @@
 
 use crate::sock::Sock;
 use crate::stack::Stack;
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
         let (bytes, name) = recv(&s).unwrap();
         assert_eq!(name, Some(from.parse().unwrap()));
         assert_eq!((bytes[0], &bytes[6..]), (answer, &[0, 5, b'h', b'i'][..]));
-        assert_eq!(u16::from_be_bytes([bytes[4], bytes[5]]), s.local_addr().port());
+        assert_eq!(u16::from_be_bytes([bytes[4], bytes[5]]), s.local_addr().unwrap().port());
         assert_eq!(recv(&s), Err(Error::Again));
         assert_eq!(recv(&other).unwrap().0[7], 9);
         for bad in [&[request, 0, 0, 0, 0, 0, 0][..], &[answer, 0, 0, 0, 0, 0, 0, 0], &[request, 1, 0, 0, 0, 0, 0, 0]] {

@@ -29,7 +29,7 @@ impl Socket {
         let Some(addr) = addr else { return proto.disconnect(&mut g) };
         // A datagram socket of IPv6 takes a plain IPv4 name, too.
         let v4_on_v6 = addr.is_ipv4() && self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
-        let addr = if v4_on_v6 { addr } else { self.destination(addr)? };
+        let addr = if v4_on_v6 { addr } else { self.destination(&g, addr)? };
         proto.pre_connect(&mut g, addr)?;
         if g.common.sport == 0 {
             proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
@@ -37,9 +37,9 @@ impl Socket {
         proto.connect(&mut g, addr)
     }
 
-    /// The address to connect to: family checked, unmapped, the wildcard meaning this host (RFC 1122 §3.2.1.3 aside, as
-    /// BSD and Linux have it).
-    fn destination(&self, addr: SocketAddr) -> Result<SocketAddr> {
+    /// The address to connect to: family checked, unmapped. `::` is the loopback of the family that the socket is bound in
+    /// (tcp_v6_connect, ip6_datagram_connect); what 0.0.0.0 stands for, the route says.
+    fn destination(&self, g: &SockGuard<'_>, addr: SocketAddr) -> Result<SocketAddr> {
         if self.sock.family == AF_INET && addr.is_ipv6() {
             return Err(Error::AfNoSupport);
         }
@@ -48,8 +48,10 @@ impl Socket {
         }
         let a = super::unmap(addr);
         Ok(match a.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), a.port()),
-            IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), a.port()),
+            IpAddr::V6(ip) if ip.is_unspecified() && g.common.rcv_saddr.is_ipv4() => {
+                SocketAddr::new(Ipv4Addr::LOCALHOST.into(), a.port())
+            }
+            IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), a.port()),
             _ => a,
         })
     }
@@ -70,7 +72,7 @@ impl Socket {
                 if self.sock.state() != CLOSE {
                     return Err(Error::IsConn);
                 }
-                let addr = self.destination(addr)?;
+                let addr = self.destination(&g, addr)?;
                 proto.pre_connect(&mut g, addr)?;
                 proto.connect(&mut g, addr)?;
                 *self.state.lock() = SocketState::Connecting;

@@ -19,7 +19,7 @@ use crate::sock::proto::{RegisterError, SockRef};
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,9 +142,11 @@ impl Socket {
         self.nonblock.store(on, Ordering::Relaxed);
     }
 
-    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed.
+    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed. ENETDOWN: the stack is that
+    /// of a parent of this process.
     #[inline]
     fn whole(&self) -> Result<()> {
+        self.stack.here()?;
         if self.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
     }
 
@@ -302,15 +304,17 @@ impl Socket {
     }
 
     /// getsockname(2).
-    pub fn local_addr(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        self.stack.here()?;
         let g = self.sock.lock(&self.stack);
         let sk: &SockCommon = &g.common;
         let ip = if sk.saddr.is_unspecified() { sk.rcv_saddr } else { sk.saddr };
-        to_family(SocketAddr::new(ip, sk.sport), self.sock.family)
+        Ok(to_family(SocketAddr::new(ip, sk.sport), self.sock.family))
     }
 
     /// getpeername(2). ENOTCONN without a peer.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
+        self.stack.here()?;
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), CLOSE | 2);
         match g.common.peer() {
@@ -321,6 +325,7 @@ impl Socket {
 
     /// setsockopt(2). Unknown options: ENOPROTOOPT.
     pub fn setsockopt(&self, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        self.stack.here()?;
         let r = if level == libc::SOL_SOCKET {
             sockopt::set(self.sk(), name, value)
         } else {
@@ -332,6 +337,7 @@ impl Socket {
 
     /// getsockopt(2): writes at most `value.len()` bytes, returns how many.
     pub fn getsockopt(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+        self.stack.here()?;
         if level == libc::SOL_SOCKET {
             return sockopt::get(self.sk(), name, value);
         }
@@ -341,17 +347,22 @@ impl Socket {
 
     /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered bytes.
     pub fn remove_ulp(&self) -> Result<()> {
+        self.stack.here()?;
         let r = crate::tcp::ulp::remove(&mut self.sock.lock(&self.stack));
         self.done(r)
     }
 
     /// ioctl(2)'s socket requests that answer an int. ENOTTY for an unknown one.
     pub fn ioctl(&self, request: u64) -> Result<i32> {
+        self.stack.here()?;
         self.sock.proto().ioctl(self.sk(), request)
     }
 
     /// poll(2): what is true now, of all events.
     pub fn poll(&self) -> Events {
+        if self.stack.is_inherited() {
+            return Events::ERR | Events::HUP;
+        }
         if self.sock.is_broken() {
             return Events::ERR | Events::HUP | Events::IN | Events::OUT | Events::RDHUP;
         }
@@ -366,9 +377,15 @@ impl Socket {
         self.done(r)
     }
 
-    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing.
+    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing. In a child of the stack's process
+    /// nothing happens: the connection is the parent's.
     pub fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.stack.is_inherited() {
+            // The sock is not to end either: what its end does, the parent does.
+            std::mem::forget(self.sock.clone());
             return;
         }
         let nonblock = if self.nonblocking() { libc::MSG_DONTWAIT } else { 0 };

@@ -8,7 +8,7 @@ use crate::hash::{Tuple, addr128};
 use crate::ip::ports;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use crate::wire::addr::is_link_local_v6;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -214,9 +214,11 @@ pub fn send_len(msg: &SendMsg<'_>) -> Result<usize> {
     Ok(len)
 }
 
-/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, EDESTADDRREQ.
+/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, ENETUNREACH, EDESTADDRREQ.
 pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Result<SocketAddr> {
     match name {
+        // A v4-mapped name has no route over IPv6.
+        Some(to) if to.is_ipv4() && !v4 => Err(Error::NetUnreach),
         Some(to) if to.is_ipv4() != v4 => Err(Error::AfNoSupport),
         Some(to) => Ok(to),
         None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
@@ -231,7 +233,7 @@ pub struct Plan {
     pub dst: Arc<Dst>,
     /// Source address.
     pub src: IpAddr,
-    /// Destination.
+    /// Destination; this host's address where the call named the unspecified one.
     pub to: SocketAddr,
     /// TOS or traffic class.
     pub tos: u8,
@@ -246,8 +248,13 @@ pub struct Plan {
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data, port 0
 /// is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
 pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
-    let v4 = to.is_ipv4();
     let c = &g.common;
+    let mut to = to;
+    if to.is_ipv6() && to.ip().is_unspecified() && c.rcv_saddr.is_ipv4() {
+        // Of a socket bound to a v4-mapped address: the IPv4 loopback.
+        to.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let v4 = to.is_ipv4();
     if v4 && c.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
@@ -301,6 +308,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             _ => c.mc_index,
         };
     }
+    to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
     let cached = c.dst.as_ref().filter(|d| {
         d.generation == g.stack.ip.generation()
             && control.is_empty()
@@ -414,7 +422,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     if c.rcv_saddr.is_unspecified() {
         c.rcv_saddr = p.src;
     }
-    c.daddr = to.ip();
+    c.daddr = p.to.ip();
     c.dport = to.port();
     c.dst = Some(p.dst);
     if let SocketAddr::V6(a) = to

@@ -3,8 +3,8 @@
 //! link, as behind a switch that floods multicast. Linux: ip_mc_join_group, ip_check_mc_rcu, ipv6_chk_mcast_addr.
 
 use super::netdev::NetDev;
+use crate::sys::lock::RwLock;
 use crate::wire::addr::solicited_node;
-use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

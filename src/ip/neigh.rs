@@ -15,6 +15,7 @@ use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::sock::skb::{L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::sys::lock::RwLock;
 use crate::wire::addr::{is_unicast, solicited_node};
 use crate::wire::arp::{self, Arp, Operation};
 use crate::wire::ether::{self, MacAddr, ethertype};
@@ -22,7 +23,6 @@ use crate::wire::icmpv6::{Icmpv6Header, Message, ND_HOP_LIMIT, NdOptions, lladdr
 use crate::wire::ip::Ipv4Header;
 use crate::wire::ipv6::Ipv6Header;
 use crate::wire::{ParseError, icmp, icmpv6 as wire6};
-use parking_lot::RwLock;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;

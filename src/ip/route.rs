@@ -12,9 +12,9 @@ use crate::counters::Mib;
 use crate::env::Instant;
 use crate::error::{Error, Result};
 use crate::stack::{Stack, TimerCall, TimerSlot};
+use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::{Cidr, is_link_local_v6};
 use crate::wire::{ip, ipv6};
-use parking_lot::{Mutex, RwLock};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -402,13 +402,26 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
     Ok(found)
 }
 
-fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
-    // Connecting to the unspecified address means this machine (RFC 1122 §3.2.1.3, Linux).
-    let dst = match dst {
-        IpAddr::V4(a) if a.is_unspecified() => src.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        IpAddr::V6(a) if a.is_unspecified() => src.unwrap_or(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+/// What a destination stands for: the unspecified address means this host, as in BSD and Linux. Over IPv4 that is the address
+/// the packet comes from: `src`, else one of the interface `oif`, else 127.0.0.1 (ip_route_output_key_hash_rcu); over IPv6 it
+/// is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands for itself. A packet carries what is returned, never
+/// the unspecified address: its destination would drop it (RFC 1122 §3.2.1.3).
+pub fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
+    match dst {
+        IpAddr::V4(a) if a.is_unspecified() => {
+            let of_device = || {
+                let dev = stack.netdevs.by_index(oif)?;
+                dev.addrs().iter().map(|c| c.addr()).find(IpAddr::is_ipv4)
+            };
+            src.filter(|s| !s.is_unspecified()).or_else(of_device).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        }
+        IpAddr::V6(a) if a.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         _ => dst,
-    };
+    }
+}
+
+fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
+    let dst = this_host(stack, dst, src, oif);
     let bound = match oif {
         0 => None,
         i => Some(stack.netdevs.by_index(i).ok_or(Error::NoDev)?),

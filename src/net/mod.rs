@@ -156,7 +156,7 @@ macro_rules! shared_methods {
         }
         /// Address and port of this end.
         pub fn local_addr(&self) -> io::Result<SocketAddr> {
-            Ok(self.0.local_addr())
+            Ok(self.0.local_addr()?)
         }
         /// Another handle of the same socket; it is closed with the last of them.
         pub fn try_clone(&self) -> io::Result<Self> {

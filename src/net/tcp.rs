@@ -148,7 +148,9 @@ impl Write for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut d = f.debug_struct("TcpStream");
-        d.field("addr", &self.0.local_addr());
+        if let Ok(addr) = self.0.local_addr() {
+            d.field("addr", &addr);
+        }
         if let Ok(peer) = self.0.peer_addr() {
             d.field("peer", &peer);
         }
@@ -207,6 +209,10 @@ impl Iterator for Incoming<'_> {
 
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpListener").field("addr", &self.0.local_addr()).finish()
+        let mut d = f.debug_struct("TcpListener");
+        if let Ok(addr) = self.0.local_addr() {
+            d.field("addr", &addr);
+        }
+        d.finish()
     }
 }

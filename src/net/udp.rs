@@ -110,7 +110,9 @@ impl UdpSocket {
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut d = f.debug_struct("UdpSocket");
-        d.field("addr", &self.0.local_addr());
+        if let Ok(addr) = self.0.local_addr() {
+            d.field("addr", &addr);
+        }
         if let Ok(peer) = self.0.peer_addr() {
             d.field("peer", &peer);
         }

@@ -230,6 +230,7 @@ impl Proto for Raw {
         let mut g = sk.lock();
         let to = datagram::destination(&g, msg.name, self.v4)?;
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+        let to = plan.to;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
         let mut bytes = vec![0; len];
         msg.copy_to(&mut bytes);

@@ -5,7 +5,7 @@ use crate::ip::{IcmpError, PacketInfo};
 use crate::sock::Sock;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::ip::netdev::NetDev;
 use crate::ip::route;
 use crate::stack::{Stack, StackConfig};
+use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
-use parking_lot::Mutex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 

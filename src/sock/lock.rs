@@ -17,8 +17,8 @@ use crate::counters::{DropReason, Mib};
 use crate::env::Instant;
 use crate::error::Error;
 use crate::stack::Stack;
+use crate::sys::lock::{Condvar, Mutex};
 use crate::sys::own::Owner;
-use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Monitor<Ctl<Skb>> for Gathered {
             if let Some(r) = f(&mut ctl) {
                 return r;
             }
-            self.released.wait(&mut ctl);
+            ctl = self.released.wait(ctl);
         }
     }
 

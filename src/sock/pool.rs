@@ -1,28 +1,29 @@
 //! Things that are used again: what a thread keeps for itself, without a lock, and what threads hand each other, in batches, so that
 //! one which only makes and one which only frees are both served. Above: `page`, `skb`. Linux: the per-CPU caches of kmem_cache.
 
-use parking_lot::Mutex;
+use crate::sys::fork::PerProcess;
+use crate::sys::lock::Mutex;
 
 /// What all threads have, at most `most`.
-pub(super) struct Shared<T> {
-    list: Mutex<Vec<T>>,
+pub(super) struct Shared<T: 'static> {
+    list: PerProcess<Mutex<Vec<T>>>,
     most: usize,
 }
 
-impl<T> Shared<T> {
+impl<T: Send> Shared<T> {
     pub const fn new(most: usize) -> Self {
-        Shared { list: Mutex::new(Vec::new()), most }
+        Shared { list: PerProcess::new(|| Mutex::new(Vec::new())), most }
     }
 }
 
 /// What a thread has, at most `most`; the rest goes to `shared`, and there it goes when the thread ends.
-pub(super) struct Local<T: 'static> {
+pub(super) struct Local<T: Send + 'static> {
     list: Vec<T>,
     most: usize,
     shared: &'static Shared<T>,
 }
 
-impl<T> Local<T> {
+impl<T: Send> Local<T> {
     pub const fn new(most: usize, shared: &'static Shared<T>) -> Self {
         Local { list: Vec::new(), most, shared }
     }
@@ -38,7 +39,7 @@ impl<T> Local<T> {
 
     #[inline(never)]
     fn fetch(&mut self) {
-        let mut shared = self.shared.list.lock();
+        let mut shared = self.shared.list.get().lock();
         let left = shared.len().saturating_sub(self.most / 2);
         self.list.extend(shared.drain(left..));
     }
@@ -54,7 +55,7 @@ impl<T> Local<T> {
 
     #[inline(never)]
     fn give_back(&mut self, keep: usize) {
-        let mut shared = self.shared.list.lock();
+        let mut shared = self.shared.list.get().lock();
         let room = self.shared.most.saturating_sub(shared.len());
         let mut going = self.list.drain(keep.min(self.list.len())..);
         shared.extend(going.by_ref().take(room));
@@ -63,7 +64,7 @@ impl<T> Local<T> {
     }
 }
 
-impl<T> Drop for Local<T> {
+impl<T: Send> Drop for Local<T> {
     fn drop(&mut self) {
         self.give_back(0);
     }
@@ -79,13 +80,13 @@ mod tests {
         let mut a = Local::new(4, &SHARED);
         assert_eq!(a.take(), None);
         (0..5).for_each(|n| a.put(n));
-        assert_eq!((a.list.len(), SHARED.list.lock().len()), (2, 3));
+        assert_eq!((a.list.len(), SHARED.list.get().lock().len()), (2, 3));
         let mut b = Local::new(4, &SHARED);
         assert_eq!(b.take(), Some(4));
-        assert_eq!((b.list.len(), SHARED.list.lock().len()), (1, 1), "half of what it may have");
+        assert_eq!((b.list.len(), SHARED.list.get().lock().len()), (1, 1), "half of what it may have");
         (0..20).for_each(|n| b.put(n));
-        assert!(b.list.len() <= 4 && SHARED.list.lock().len() == 6);
+        assert!(b.list.len() <= 4 && SHARED.list.get().lock().len() == 6);
         drop(a);
-        assert_eq!(SHARED.list.lock().len(), 6);
+        assert_eq!(SHARED.list.get().lock().len(), 6);
     }
 }

@@ -14,7 +14,7 @@ use super::{Sock, SockGuard, SockState};
 use crate::error::{Error, Result};
 use crate::ip::{IcmpError, PacketInfo};
 use crate::stack::Stack;
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use super::SockGuard;
 use crate::driver::{Waiter, Woken};
 use crate::env::{Duration, Instant};
 use crate::error::{Error, Result};
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::fmt;

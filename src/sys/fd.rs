@@ -1,7 +1,7 @@
 //! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel.
 //! EINTR is handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
 
-use super::{check, retry};
+use super::{check, fork, retry};
 use crate::env::Duration;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
@@ -9,20 +9,37 @@ use std::os::fd::RawFd;
 /// Slices that one writev or readv takes (UIO_MAXIOV).
 pub const IOV_MAX: usize = 1024;
 
-/// A descriptor that is closed when dropped.
+/// A descriptor that is closed when dropped. A child of fork(2) has none of its parent's: there the number may be another's, so
+/// every call answers EBADF, and dropping it closes nothing.
 #[derive(Debug)]
-pub struct Fd(RawFd);
+pub struct Fd {
+    number: RawFd,
+    born: u32,
+}
 
 impl Fd {
     /// Takes ownership of `fd`. EBADF for a negative number.
-    pub(crate) fn own(fd: RawFd) -> io::Result<Fd> {
-        if fd < 0 { Err(io::Error::from_raw_os_error(libc::EBADF)) } else { Ok(Fd(fd)) }
+    pub fn own(fd: RawFd) -> io::Result<Fd> {
+        if fd < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let born = fork::generation();
+        fork::close_in_children(fd);
+        Ok(Fd { number: fd, born })
     }
 
-    /// The number, for `poll`. Valid while `self` lives.
+    /// The number, for `poll`; -1 in a child of the process that owns it. Valid while `self` lives.
     #[inline]
     pub fn raw(&self) -> RawFd {
-        self.0
+        if self.born == fork::generation() { self.number } else { -1 }
+    }
+
+    /// Gives the ownership up: children have the descriptor, too, and whoever asked closes it.
+    pub fn into_raw(self) -> RawFd {
+        let number = self.raw();
+        fork::keep_in_children(number);
+        std::mem::forget(self);
+        number
     }
 
     /// Opens `path` (which ends with a zero byte) for reading and writing, close-on-exec, with `flags` added.
@@ -37,7 +54,7 @@ impl Fd {
     #[inline]
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a slice that is ours to write for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_read, self.0, buf.as_mut_ptr(), buf.len()) })
+        retry(|| unsafe { libc::syscall(libc::SYS_read, self.raw(), buf.as_mut_ptr(), buf.len()) })
     }
 
     /// Reads one datagram scattered over `bufs`; bytes read. EAGAIN: nothing there.
@@ -45,37 +62,42 @@ impl Fd {
     pub fn readv(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let n = bufs.len().min(IOV_MAX);
         // SAFETY: IoSliceMut has the layout of iovec by its documentation; each is writable for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_readv, self.0, bufs.as_mut_ptr(), n) })
+        retry(|| unsafe { libc::syscall(libc::SYS_readv, self.raw(), bufs.as_mut_ptr(), n) })
     }
 
     /// Writes `buf`; bytes taken. EAGAIN: no room.
     #[inline]
     pub fn write(&self, buf: &[u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a readable slice that outlives the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_write, self.0, buf.as_ptr(), buf.len()) })
+        retry(|| unsafe { libc::syscall(libc::SYS_write, self.raw(), buf.as_ptr(), buf.len()) })
     }
 
     /// Writes one datagram gathered from `bufs`, at most [`IOV_MAX`] (EINVAL above); bytes taken. EAGAIN: no room.
     #[inline]
     pub fn writev(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: IoSlice has the layout of iovec by its documentation; each is readable for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_writev, self.0, bufs.as_ptr(), bufs.len()) })
+        retry(|| unsafe { libc::syscall(libc::SYS_writev, self.raw(), bufs.as_ptr(), bufs.len()) })
     }
 
     /// Makes reads and writes answer EAGAIN instead of waiting.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         // SAFETY: F_GETFL takes no pointer.
-        let flags = retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_GETFL, 0) })?;
+        let flags = retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.raw(), libc::F_GETFL, 0) })?;
         let flags = flags as i32 | libc::O_NONBLOCK;
         // SAFETY: F_SETFL takes a number, no pointer.
-        retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.0, libc::F_SETFL, flags) }).map(drop)
+        retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.raw(), libc::F_SETFL, flags) }).map(drop)
     }
 }
 
 impl Drop for Fd {
     fn drop(&mut self) {
+        if self.born != fork::generation() {
+            return;
+        }
+        // First out of the list: the number may be the program's the moment after it is closed.
+        fork::keep_in_children(self.number);
         // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no retry.
-        let _ = unsafe { libc::syscall(libc::SYS_close, self.0) };
+        let _ = unsafe { libc::syscall(libc::SYS_close, self.number) };
     }
 }
 

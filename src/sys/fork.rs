@@ -1,25 +1,221 @@
-//! Knowing that this process is a copy. Threads do not survive fork(2): what was started before must not be relied on after.
+//! Knowing that this process is a copy. A stack belongs to the process that made it: a child of fork(2) has none of its threads,
+//! shares its devices with the parent, and may have inherited any lock locked. So the child forgets: what it inherited it neither
+//! uses nor frees, and its own begins anew. All that is done at the fork itself is done with atomics and close(2): it takes no
+//! lock, so it may happen while other threads, or the forking thread itself, are anywhere in this library.
+//!
+//! What is not noticed: clone(2) and _Fork(3) without glibc's handlers. vfork(2) and posix_spawn(3) share the parent's memory
+//! until they exec, and need nothing: every descriptor of ours is closed then.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use super::numbers::Numbers;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// Descriptors of this library's own, which a child closes: a TUN queue read by two processes loses packets to each, and stays
+/// attached until both have closed it.
+static OWN: Numbers = Numbers::new();
+/// Things that never end in a child.
+static LASTING: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::SeqCst);
+    OWN.drain(|fd| {
+        // SAFETY: the child's copy of a descriptor that the library owns, and that nothing in the child uses: its `Fd` is of an
+        // earlier generation.
+        let _ = unsafe { libc::syscall(libc::SYS_close, fd) };
+    });
+    let mut at = LASTING.load(Ordering::Acquire);
+    // SAFETY: nodes are never freed.
+    while let Some(node) = unsafe { at.as_ref() } {
+        let value = node.value.load(Ordering::Acquire);
+        if !value.is_null() {
+            // SAFETY: `value` is what `lasting` was given, an Arc's; in a child no other thread runs that could end it.
+            unsafe { (node.keep)(value) };
+        }
+        at = node.next.load(Ordering::Acquire);
+    }
 }
 
 /// How many forks lie between the first call of this function and this process: a value remembered before a fork differs in
 /// the child. Costs one load; a system call to ask for the process id would cost a hundred times that in every wait.
 #[inline]
 pub fn generation() -> u32 {
-    static HOOK: Once = Once::new();
-    if !HOOK.is_completed() {
-        HOOK.call_once(|| {
-            // SAFETY: `in_child` only adds to an atomic, which is safe in a child of a process with many threads. It fails
-            // only for want of memory, and then forks go unnoticed, as without this module.
-            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        });
+    static HOOKED: AtomicBool = AtomicBool::new(false);
+    // Not a `Once`: a fork in the middle of it would have the child wait for a thread that is not there.
+    if !HOOKED.load(Ordering::Relaxed) && !HOOKED.swap(true, Ordering::SeqCst) {
+        // SAFETY: `in_child` takes no lock and allocates nothing, which is safe in a child of a process with many threads. It
+        // fails only for want of memory, and then forks go unnoticed, as without this module.
+        let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// A descriptor that children close.
+pub(super) fn close_in_children(fd: RawFd) {
+    OWN.insert(fd);
+}
+
+/// It is closed, or the program's from now on.
+pub(super) fn keep_in_children(fd: RawFd) {
+    OWN.remove(fd);
+}
+
+struct Node {
+    value: AtomicPtr<()>,
+    keep: unsafe fn(*const ()),
+    next: AtomicPtr<Node>,
+}
+
+/// While it lives, children have a count of the value that nobody gives back. It is a part of the value: it ends as the value does.
+#[derive(Debug)]
+pub(crate) struct Lasting(&'static AtomicPtr<()>);
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        self.0.store(ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// Keeps `value` from ever ending in a child of fork: what its end would do (write what is buffered, tell a peer, call a plug-in) is
+/// the parent's to do.
+pub(crate) fn lasting<T: Send + Sync + 'static>(value: &Arc<T>) -> Lasting {
+    unsafe fn keep<T>(value: *const ()) {
+        // SAFETY: an Arc's address, by the word of the one caller.
+        unsafe { Arc::increment_strong_count(value.cast::<T>()) }
+    }
+    let address = Arc::as_ptr(value).cast_mut().cast::<()>();
+    let mut at = &LASTING;
+    // A node is for one type: `keep` is not changed, so that a child reads a pair that belongs together.
+    // SAFETY: nodes are never freed.
+    while let Some(node) = unsafe { at.load(Ordering::Acquire).as_ref() } {
+        let fits = ptr::fn_addr_eq(node.keep, keep::<T> as unsafe fn(*const ()));
+        let free = || node.value.compare_exchange(ptr::null_mut(), address, Ordering::AcqRel, Ordering::Relaxed);
+        if fits && free().is_ok() {
+            return Lasting(&node.value);
+        }
+        at = &node.next;
+    }
+    let node = Node { value: AtomicPtr::new(address), keep: keep::<T>, next: AtomicPtr::new(ptr::null_mut()) };
+    let node: &'static mut Node = Box::leak(Box::new(node));
+    let node_ptr: *mut Node = node;
+    loop {
+        // The list only grows, at its end.
+        match at.compare_exchange(ptr::null_mut(), node_ptr, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: leaked above.
+            Ok(_) => return Lasting(unsafe { &(*node_ptr).value }),
+            // SAFETY: nodes are never freed.
+            Err(other) => at = unsafe { &(*other).next },
+        }
+    }
+}
+
+/// A static that a child of fork begins anew with: the parent's value may be locked, or half changed. The parent's stays in memory,
+/// reachable and unused.
+pub struct PerProcess<T: 'static> {
+    now: AtomicPtr<Of<T>>,
+    make: fn() -> T,
+}
+
+struct Of<T> {
+    generation: u32,
+    value: T,
+    /// The parent's; kept so that a leak checker finds what hangs from it.
+    _inherited: *mut Of<T>,
+}
+
+impl<T: Send + Sync + 'static> PerProcess<T> {
+    /// Made by `make` when first asked for. Two threads that ask at once may both make one; one of the two is dropped.
+    pub const fn new(make: fn() -> T) -> PerProcess<T> {
+        PerProcess { now: AtomicPtr::new(ptr::null_mut()), make }
+    }
+
+    /// This process's.
+    #[inline]
+    pub fn get(&'static self) -> &'static T {
+        let now = self.now.load(Ordering::Acquire);
+        // SAFETY: leaked by `renew`, never freed.
+        match unsafe { now.as_ref() } {
+            Some(of) if of.generation == generation() => &of.value,
+            _ => self.renew(now),
+        }
+    }
+
+    #[cold]
+    fn renew(&'static self, seen: *mut Of<T>) -> &'static T {
+        let new = Box::into_raw(Box::new(Of { generation: generation(), value: (self.make)(), _inherited: seen }));
+        match self.now.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: leaked: nobody frees it any more.
+            Ok(_) => unsafe { &(*new).value },
+            Err(other) => {
+                // SAFETY: nobody has seen this one.
+                drop(unsafe { Box::from_raw(new) });
+                // SAFETY: another thread of this process leaked it.
+                unsafe { &(*other).value }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_value_is_made_once_in_a_process() {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        static HERE: PerProcess<usize> = PerProcess::new(|| MADE.fetch_add(1, Ordering::SeqCst));
+        assert_eq!((HERE.get(), HERE.get()), (&0, &0));
+    }
+
+    /// What a forked child says with its exit status. It may do nothing but call `f`: other tests' threads are not there.
+    fn child(f: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child runs `f` and ends without unwinding or running what was registered for the end of the process.
+        match unsafe { libc::fork() } {
+            // SAFETY: as above.
+            0 => unsafe { libc::_exit(f()) },
+            pid => {
+                let mut status = 0;
+                // SAFETY: waits for the child made above; `status` is writable.
+                assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+                libc::WEXITSTATUS(status)
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_has_statics_of_its_own_and_keeps_what_lasts() {
+        static HERE: PerProcess<AtomicUsize> = PerProcess::new(|| AtomicUsize::new(5));
+        HERE.get().store(7, Ordering::SeqCst);
+        let before = generation();
+        let value = Arc::new(1u64);
+        let entry = lasting(&value);
+        let got = child(|| {
+            let renewed = HERE.get().load(Ordering::SeqCst) == 5;
+            let counted = Arc::strong_count(&value) == 2;
+            i32::from(renewed) | i32::from(counted) << 1 | i32::from(generation() != before) << 2
+        });
+        assert_eq!((got, HERE.get().load(Ordering::SeqCst), Arc::strong_count(&value)), (7, 7, 1));
+        drop(entry);
+        assert_eq!(child(|| Arc::strong_count(&value) as i32), 1);
+    }
+
+    #[test]
+    fn a_child_has_no_descriptor_of_the_library_and_never_closes_one_by_its_number() {
+        let fd = crate::sys::fd::EventFd::new().unwrap();
+        let raw = fd.raw();
+        let got = child(|| {
+            let mine = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+            let gone = !mine(raw) && fd.raw() == -1;
+            // The number is the child's own now.
+            // SAFETY: duplicates standard input onto a number that is free.
+            let taken = unsafe { libc::dup2(0, raw) } == raw;
+            fd.signal();
+            drop(fd);
+            i32::from(gone) | i32::from(taken && mine(raw)) << 1
+        });
+        assert_eq!(got, 3);
+    }
 }

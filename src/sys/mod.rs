@@ -8,8 +8,10 @@ pub mod fd;
 pub mod fork;
 pub mod futex;
 pub(crate) mod kept;
+pub mod lock;
 pub(crate) mod mem;
 pub mod netdev;
+pub mod numbers;
 pub(crate) mod own;
 pub mod thread;
 

@@ -36,7 +36,12 @@ pub(super) fn tables(stack: &Stack) -> &super::lookup::TcpTables {
 /// Starts a connection to `addr` (family checked, v4-mapped undone). Errors: ENETUNREACH, EADDRNOTAVAIL (no port left, or the
 /// 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
 pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
-    let peer = addr.ip();
+    let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
+    let peer = match bound {
+        // The families differ: refused below, whatever the address stands for.
+        Some(own) if own.is_ipv4() != addr.is_ipv4() => addr.ip(),
+        _ => ip::route::this_host(cx.stack, addr.ip(), bound, cx.sk.bound_dev_if),
+    };
     if cx.tp.bound.is_none() {
         // Left over from the last connection, for getsockname.
         cx.sk.sport = 0;
@@ -45,7 +50,6 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     if peer.is_ipv4() && cx.sock.family == crate::inet::AF_INET6 && cx.sk.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
-    let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
     if bound.is_some_and(|s| s.is_ipv4() != peer.is_ipv4()) {
         return Err(Error::NetUnreach);
     }

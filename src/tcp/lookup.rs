@@ -6,7 +6,7 @@ use crate::hash::{Tuple, addr128};
 use crate::ip::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
-use parking_lot::{Mutex, RwLock};
+use crate::sys::lock::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;

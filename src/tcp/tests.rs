@@ -9,8 +9,8 @@ use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
+use crate::sys::lock::Mutex;
 use crate::wire::tcp::TcpFlags;
-use parking_lot::Mutex;
 use pcap_file::pcap::PcapReader;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -59,7 +59,7 @@ impl Net {
         let l = self.socket(if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
         l.bind(SocketAddr::new(addr, 0)).expect("bind");
         l.listen(backlog).expect("listen");
-        let at = l.local_addr();
+        let at = l.local_addr().unwrap();
         (l, at)
     }
 
@@ -73,7 +73,7 @@ impl Net {
         self.run(Duration::from_millis(1));
         let (s, peer) = l.accept().expect("accept");
         s.set_nonblocking(true);
-        assert_eq!(peer, c.local_addr());
+        assert_eq!(peer, c.local_addr().unwrap());
         assert_eq!(c.peer_addr(), Ok(at));
         (l, c, s)
     }
@@ -334,9 +334,9 @@ fn a_disconnected_socket_connects_again() {
     assert_eq!(c.connect(None), Ok(()));
     n.run(Duration::from_millis(1));
     assert_eq!(recv(&s, &mut [0; 1]), Err(Error::ConnReset));
-    assert_eq!(c.connect(Some(l.local_addr())), Err(Error::InProgress));
+    assert_eq!(c.connect(Some(l.local_addr().unwrap())), Err(Error::InProgress));
     n.run(Duration::from_millis(1));
-    assert_eq!(c.connect(Some(l.local_addr())), Ok(()));
+    assert_eq!(c.connect(Some(l.local_addr().unwrap())), Ok(()));
     assert!(l.accept().is_ok());
 }
 
@@ -350,7 +350,7 @@ fn ports_of_connections_to_one_destination_are_distinct_and_not_a_plain_count() 
         let c = n.socket(libc::AF_INET);
         assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
         n.run(Duration::from_millis(1));
-        ports.push(c.local_addr().port());
+        ports.push(c.local_addr().unwrap().port());
         keep.push((c, l.accept().expect("accept").0));
     }
     let mut sorted = ports.clone();

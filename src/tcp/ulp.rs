@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::sock::layer::{Layer, Layered};
 use crate::sock::proto::Proto;
 use crate::sock::{Sock, SockGuard};
-use parking_lot::RwLock;
+use crate::sys::lock::RwLock;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -82,7 +82,6 @@ pub(super) fn splice_eof(sk: SockRef<'_>) {
 fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>) -> Result<SocketAddr> {
     match name {
         Some(to) if to.port() == 0 => Err(Error::Inval),
-        // An unspecified destination is this machine, as in `connect`.
         Some(to) => Ok(to),
         None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
         None => {

@@ -1,7 +1,6 @@
 //! One transfer over a simulated link: data both ways at once between a client and a server, each byte compared with what it
 //! should be, and a digest of every packet with its time.
 
-use parking_lot::Mutex;
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use usersock::inet::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
+use usersock::sys::lock::Mutex;
 
 /// No progress for this long is a stall: longer than any back-off between two tries.
 const STALLED: Duration = Duration::from_secs(1000);

@@ -1,7 +1,7 @@
 //! Runs a case on usersock: builds the library once, links it as a user's program would, gives each case its own
 //! process and so its own in-memory loopback. Compiled only when `include/usersock.h` exists. Beside: `mod.rs`.
 
-use super::{Sanitizer, cc_base, compile, judge, out_dir, sanitizer_env, skip};
+use super::{Sanitizer, cc_base, compile, judge, namespace, out_dir, sanitizer_env, skip};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -69,6 +69,24 @@ pub fn run_on_usersock(name: &str, sanitizer: Sanitizer) {
     }
     let mut command = Command::new(build_for_usersock(name, sanitizer));
     command.env_remove("USERSOCK_CONFIG").stdin(Stdio::null());
+    sanitizer_env(&mut command);
+    judge(name, command.output());
+}
+
+/// Runs `name`, which makes TUN devices, in a network namespace of its own.
+pub fn run_in_namespace(name: &str, sanitizer: Sanitizer) {
+    let what = format!("usersock {name} ({})", sanitizer.suffix());
+    if !sanitizer.works() {
+        return skip(&what, "the compiler has no such sanitizer");
+    }
+    let Some(prefix) = namespace() else {
+        return skip(&what, "no network namespace can be made");
+    };
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        return skip(&what, &format!("/dev/net/tun: {error}"));
+    }
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).arg(build_for_usersock(name, sanitizer)).stdin(Stdio::null());
     sanitizer_env(&mut command);
     judge(name, command.output());
 }

@@ -67,6 +67,7 @@ plugin_cases! {
     ecn,
     ether,
     expopt,
+    fork,
     fragile,
     hostile,
     loading,

@@ -10,7 +10,6 @@ use super::proto::*;
 use super::skb;
 use super::sock::{self, lend};
 use super::table::{Table, contain, length, status};
-use parking_lot::Mutex;
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -27,6 +26,7 @@ use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState, datagram_poll, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
+use usersock::sys::lock::Mutex;
 
 /// Most bytes of a sock's own memory.
 const MAX_OBJ_SIZE: u32 = 65_536;

@@ -6,7 +6,6 @@ use super::table::{self, Table, contain, status};
 use crate::admin::{self, note, usk_stack_t};
 use crate::boundary::boundary;
 use crate::ptr;
-use parking_lot::Mutex;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +14,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
+use usersock::sys::fork;
+use usersock::sys::lock::Mutex;
 
 /// A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
 #[allow(non_camel_case_types)]
@@ -36,6 +37,8 @@ pub(crate) struct Library {
     handle: *mut c_void,
     /// Set once its entry point has succeeded.
     exit: OnceLock<Exit>,
+    /// The process that loaded it, by forks.
+    born: u32,
 }
 // SAFETY: a dlopen handle may be used from any thread.
 unsafe impl Send for Library {}
@@ -68,7 +71,7 @@ impl Library {
         if handle.is_null() {
             Err(fail(format!("plugin={}: {}", path.display(), line())))
         } else {
-            Ok(Library { handle, exit: OnceLock::new() })
+            Ok(Library { handle, exit: OnceLock::new(), born: fork::generation() })
         }
     }
 
@@ -81,6 +84,10 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
+        if self.born != fork::generation() {
+            // In a child of fork its stack is the parent's, and so is its end.
+            return;
+        }
         if let Some(exit) = self.exit.get() {
             // What unwinds out of it has nowhere to go.
             // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an address by now.
@@ -133,9 +140,10 @@ impl Plugin {
         Arc::as_ptr(self).cast_mut().cast()
     }
 
-    /// The stack; EINVAL once it has ended.
+    /// The stack; EINVAL once it has ended, ENETDOWN where it is that of a parent of this process.
     pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
-        self.stack.upgrade().ok_or(Error::Inval)
+        let stack = self.stack.upgrade().ok_or(Error::Inval)?;
+        stack.here().map(|()| stack)
     }
 
     /// What keeps the plug-in's code loaded.

@@ -177,3 +177,26 @@ fn ipv6_sources_follow_rfc_6724() {
         assert_eq!(lookup(&b.stack, ip(dst), None, oif).unwrap().src, ip(want), "{dst}");
     }
 }
+
+#[test]
+fn the_unspecified_address_stands_for_this_host() {
+    let (b, second) = two_links();
+    for (dst, src, oif, want) in [
+        ("0.0.0.0", None, 0, "127.0.0.1"),
+        ("0.0.0.0", Some("0.0.0.0"), 0, "127.0.0.1"),
+        ("0.0.0.0", Some("127.0.0.9"), 0, "127.0.0.9"),
+        ("0.0.0.0", Some("10.0.0.1"), 0, "10.0.0.1"),
+        ("0.0.0.0", None, second.ifindex, "10.1.0.1"),
+        ("0.0.0.0", Some("10.0.0.1"), second.ifindex, "10.0.0.1"),
+        ("::", None, 0, "::1"),
+        ("::", Some("fd00::1"), 0, "::1"),
+    ] {
+        let src = src.map(ip);
+        assert_eq!(this_host(&b.stack, ip(dst), src, oif), ip(want), "{dst} from {src:?} by {oif}");
+        let d = lookup(&b.stack, ip(dst), src, oif).unwrap();
+        assert_eq!((d.kind, d.dev.ifindex), (DstKind::Local, 1), "{dst} from {src:?} by {oif}");
+    }
+    for other in ["10.0.0.9", "fd00::9", "127.0.0.5"] {
+        assert_eq!(this_host(&b.stack, ip(other), Some(ip("127.0.0.9")), 0), ip(other));
+    }
+}

@@ -4,7 +4,7 @@ use super::under_test::Fd;
 use crate::driver::Waiter;
 use crate::inet::Socket;
 use crate::sock::wait::{Events, Watch, WatchKey};
-use parking_lot::Mutex;
+use crate::sys::lock::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -17,8 +17,8 @@ use crate::sock::msg::{Control, RecvMsg, SendMsg};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
+use crate::sys::lock::{Condvar, Mutex};
 use crate::wire::addr::Cidr;
-use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::IpAddr;
@@ -116,7 +116,7 @@ impl Turn {
                 state.asleep = None;
                 self.changed.notify_all();
             }
-            self.changed.wait(&mut state);
+            state = self.changed.wait(state);
         }
     }
 }
@@ -140,7 +140,7 @@ impl Runner for Turns {
             state.asleep = Some((waiter.clone(), deadline));
             self.0.changed.notify_all();
             while state.asleep.is_some() && !state.quit {
-                self.0.changed.wait(&mut state);
+                state = self.0.changed.wait(state);
             }
         }
     }

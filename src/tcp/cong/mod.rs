@@ -10,8 +10,8 @@ use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use crate::error::{Error, Result};
 use crate::sock::SockCommon;
+use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
-use parking_lot::RwLock;
 use std::fmt::Debug;
 use std::sync::Arc;
 

@@ -2,12 +2,12 @@ use super::ca_ack;
 use crate::env::Duration;
 use crate::error::Error;
 use crate::sock::skb::Skb;
+use crate::sys::lock::Mutex;
 use crate::tcp::tcb::{CaState, Cx, ecn};
 use crate::tcp::testing::{Bench, ISS};
 use crate::tcp::{ack, input, output};
 use crate::wire::seq::{RawWindow, SeqNum};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -220,7 +220,7 @@ fn bind_is_the_protocol_s_where_it_has_one() {
         let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
         let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
         assert_eq!(s.bind(at(4001)), Err(Error::Dom));
-        assert_eq!((s.bind(at(4000)), s.local_addr()), (Ok(()), at(4000)));
+        assert_eq!((s.bind(at(4000)), s.local_addr()), (Ok(()), Ok(at(4000))));
         assert_eq!(s.bind(at(4002)), Err(Error::Inval), "bound already");
         let other = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 251).unwrap();
         assert_eq!(

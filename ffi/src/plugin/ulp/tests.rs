@@ -59,7 +59,7 @@ fn connection(stack: &Arc<Stack>) -> (Socket, Socket) {
     let (l, c) = (socket(), socket());
     l.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 7000))).unwrap();
     l.listen(1).unwrap();
-    c.connect(Some(l.local_addr())).unwrap();
+    c.connect(Some(l.local_addr().unwrap())).unwrap();
     let (s, _) = l.accept().unwrap();
     (c, s)
 }
