@@ -25,7 +25,8 @@
 //! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`sim`] | worlds in virtual time, and packet scripts |
 //! | [`wire`] | packet formats: views checked once, and emitters |
-//! | [`sysctl`], [`counters`], [`env`](mod@env), [`error`], [`hash`], [`wheel`], [`config`] | what all of them use |
+//! | [`config`] | a stack from a line of text |
+//! | [`sysctl`], [`counters`], [`base`] | what all of them use: settings, counters, clocks, errors, hashes, timer wheels |
 //! | [`sys`] | system calls: with `ffi/` and `plugin/` (of packetdrill), the only unsafe code |
 //!
 //! # Lock order
@@ -44,19 +45,15 @@
 //! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl that governs what
 //! is lacking takes no value but its default and the one that does without (`sysctl`, `Support::Planned`); `usersock
 //! sysctl -ad` says which they are.
+pub mod base;
 pub mod config;
-mod contain;
 pub mod counters;
 pub mod device;
 pub mod driver;
-pub mod env;
-pub mod error;
-pub mod hash;
 pub mod icmp;
 pub mod inet;
 pub mod ip;
 pub mod net;
-mod rarely;
 pub mod raw;
 pub mod sim;
 pub mod sock;
@@ -65,5 +62,6 @@ pub mod sys;
 pub mod sysctl;
 pub mod tcp;
 pub mod udp;
-pub mod wheel;
 pub mod wire;
+
+pub use base::{env, error, hash, wheel};

@@ -2,12 +2,13 @@
 //! memory accounts; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole of softirq: it
 //! receives from devices, runs timers and resumes senders. Who calls it, and when, is the `Runner`'s business.
 
+use crate::base::env::{Clock, Entropy, Instant};
+use crate::base::error::{Error, Result};
+use crate::base::hash::Keys;
+use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
 use crate::device::Device;
 use crate::driver::{Runner, Waiter, Woken};
-use crate::env::{Clock, Entropy, Instant};
-use crate::error::{Error, Result};
-use crate::hash::Keys;
 use crate::ip;
 use crate::ip::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
@@ -16,7 +17,6 @@ use crate::sock::tsq;
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
-use crate::wheel::{TimerId, Wheel};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -13,7 +13,7 @@ pub mod tun;
 pub mod types;
 mod vnet;
 
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::skb::Skb;
 use crate::wire::ether::MacAddr;
 use std::fmt::Debug;

@@ -3,7 +3,7 @@
 //! packets themselves go their way untouched. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
 
 use super::{Caps, DevStats, Device, Link, Xmit, gso};
-use crate::env::{Clock, Instant};
+use crate::base::env::{Clock, Instant};
 use crate::ip::netdev::NetDev;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;

@@ -12,7 +12,7 @@
 //! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for it.
 
 use super::{PollSet, Runner, Slept, Waiter, Woken};
-use crate::env::{Duration, Instant};
+use crate::base::env::{Duration, Instant};
 use crate::ip::netdev::NetDev;
 use crate::stack::Stack;
 use crate::sys::fd::{PollFd, TimerFd};

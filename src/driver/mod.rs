@@ -8,7 +8,7 @@ pub mod virtual_time;
 pub use lease::Lease;
 pub use virtual_time::{Parked, VirtualTime};
 
-use crate::env::{Duration, Instant};
+use crate::base::env::{Duration, Instant};
 use crate::stack::Stack;
 use crate::sys::fd::{EventFd, PollFd, poll};
 use crate::sys::{fork, futex};

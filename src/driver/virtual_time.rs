@@ -2,7 +2,7 @@
 //! has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below: `Stack::poll`.
 
 use super::{PollSet, Runner, Waiter, Woken};
-use crate::env::{Clock, Instant, VirtualClock};
+use crate::base::env::{Clock, Instant, VirtualClock};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;

@@ -10,8 +10,8 @@ mod tests;
 
 pub use table::Table;
 
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
 use crate::ip::{IcmpError, PacketInfo, datagram, icmp as icmp4, icmpv6, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};

@@ -1,7 +1,7 @@
 //! accept(2) for every protocol with connections: the wait, and a queue for protocols that are plugged in (TCP's listener
 //! keeps its own, among its requests). Above: `Proto::accept`. Linux: inet_csk_accept, inet_csk_reqsk_queue_add.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard};

@@ -2,7 +2,7 @@
 //! Below: the protocol's `get_port`. Linux: inet_bind, __inet6_bind.
 
 use super::{CLOSE, unmap, unspecified};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::ip;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -2,7 +2,7 @@
 //! `Proto::connect`. Linux: __inet_stream_connect, inet_dgram_connect, inet_wait_for_connect.
 
 use super::{AF_INET, CLOSE, Socket, SocketState};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -12,8 +12,8 @@ pub use bind::bind;
 pub use lookup_tables::Tables;
 pub use port_table::{PortEntry, PortTable};
 
-use crate::contain::contain;
-use crate::error::{Error, Result};
+use crate::base::contain::contain;
+use crate::base::error::{Error, Result};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{RegisterError, SockRef};
 use crate::sock::wait::Events;

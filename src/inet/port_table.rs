@@ -3,8 +3,8 @@
 //! needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged in (TCP has tables of its
 //! own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
-use crate::error::{Error, Result};
-use crate::hash::{Tuple, addr128};
+use crate::base::error::{Error, Result};
+use crate::base::hash::{Tuple, addr128};
 use crate::ip::ports;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;

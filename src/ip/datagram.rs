@@ -4,8 +4,8 @@
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{Dst, DstKind, IcmpError, route, sockopt};
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
 use crate::sock::errqueue::ErrEntry;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};

@@ -6,10 +6,10 @@
 
 use super::output::{IpTx, default_ttl, xmit};
 use super::{IcmpError, PacketInfo, icmpv6, route};
-use crate::contain::contain;
+use crate::base::contain::contain;
+use crate::base::env::{Duration, Instant};
+use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
-use crate::env::{Duration, Instant};
-use crate::error::Error;
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
 use crate::stack::Stack;

@@ -5,8 +5,8 @@
 use super::icmp::{Problem, deliver_error, sum_skb};
 use super::output::{IpTx, default_ttl, xmit};
 use super::{IcmpError, PacketInfo, neigh, route};
+use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
-use crate::error::Error;
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
 use crate::stack::Stack;
@@ -240,7 +240,7 @@ pub(super) fn send_nd(
     msg: &Message<'_>,
     (src, dst): (Ipv6Addr, Ipv6Addr),
     to: crate::wire::ether::MacAddr,
-    now: crate::env::Instant,
+    now: crate::base::env::Instant,
 ) {
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes, src, dst);

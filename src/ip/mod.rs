@@ -15,7 +15,7 @@ pub mod ports;
 pub mod route;
 pub mod sockopt;
 
-use crate::env::Instant;
+use crate::base::env::Instant;
 use netdev::NetDev;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct IcmpError<'p> {
     /// MTU of fragmentation-needed and packet-too-big; pointer of parameter-problem; else 0.
     pub info: u32,
     /// The errno the error stands for (icmp_err_convert), and whether it is fatal for a socket that asked for errors.
-    pub errno: crate::error::Error,
+    pub errno: crate::base::error::Error,
     /// Hard error: see `errno`.
     pub fatal: bool,
     /// Transport header and what followed, as much as was quoted: at least 8 bytes.

@@ -1,12 +1,12 @@
 //! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to IP input.
 //! Above: `output`, `neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, ReadMostly};
 use crate::counters::DropReason;
 use crate::device::gso::Gro;
 use crate::device::{Caps, Device, Xmit};
-use crate::env::Instant;
-use crate::error::{Error, Result};
-use crate::rarely::{Rarely, Read};
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
@@ -34,7 +34,7 @@ pub struct NetDev {
     /// Interface index, from 1.
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
-    device: Rarely<Arc<dyn Device>>,
+    device: ReadMostly<Arc<dyn Device>>,
     queues: Vec<Queue>,
     /// Up or down: a device that is down sends and receives nothing.
     up: AtomicBool,
@@ -112,7 +112,7 @@ impl NetDevs {
         let queues = device.caps().queues.max(1);
         let dev = Arc::new(NetDev {
             ifindex,
-            device: Rarely::new(device),
+            device: ReadMostly::new(device),
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),

@@ -8,9 +8,9 @@
 
 use super::netdev::NetDev;
 use super::{Dst, DstKind, RouteMetrics};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::{Error, Result};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::{Cidr, is_link_local_v6};

@@ -10,7 +10,7 @@
 
 use super::netdev::NetDev;
 use super::route;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::sockopt::{int, put};
 use crate::sock::{SockCommon, SockGuard, flag};
 use crate::stack::Stack;

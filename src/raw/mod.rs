@@ -9,8 +9,8 @@ mod tests;
 
 pub use table::Table;
 
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
 use crate::ip::output::xmit_with_header;
 use crate::ip::{IcmpError, datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};

@@ -16,10 +16,10 @@ pub mod skb;
 pub mod sockopt;
 pub mod wait;
 
-use crate::env::Instant;
-use crate::error::{Error, Result};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, ReadMostly};
 use crate::ip::Dst;
-use crate::rarely::{Rarely, Read};
 use crate::stack::{Stack, TimerSlot};
 use errqueue::ErrQueue;
 use lock::SockLock;
@@ -74,7 +74,7 @@ pub struct Sock {
     pub drops: AtomicU32,
     /// A panic happened while the sock was owned, or a plug-in broke its word: every call answers EIO.
     pub broken: AtomicBool,
-    proto: Rarely<Arc<dyn Proto>>,
+    proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
 }
@@ -323,7 +323,7 @@ impl Sock {
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
             broken: AtomicBool::new(false),
-            proto: Rarely::new(proto),
+            proto: ReadMostly::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
         })

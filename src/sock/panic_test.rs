@@ -4,7 +4,7 @@ use super::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
 use super::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
 use super::skb::Skb;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::inet::Socket;
 use crate::ip::{IcmpError, PacketInfo};
 use crate::sim::World;

@@ -11,7 +11,7 @@ use super::msg::{RecvMsg, SendMsg};
 use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::ip::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;

@@ -5,7 +5,7 @@
 
 use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::Sock;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::seq::SeqNum;

@@ -10,9 +10,9 @@ use super::reassembly::MAX_QUICKACKS;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, output, sack};
+use crate::base::env::Instant;
+use crate::base::error::Error;
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::Error;
 use crate::stack::Stack;
 use crate::wire::tcp::TcpFlags;
 

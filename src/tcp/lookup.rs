@@ -2,7 +2,7 @@
 //! (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux: net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;
-use crate::hash::{Tuple, addr128};
+use crate::base::hash::{Tuple, addr128};
 use crate::ip::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;

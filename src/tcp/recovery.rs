@@ -6,8 +6,8 @@ use super::ack::{self, Rexmit, flag};
 use super::cong::{self, CaEvent};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::{output, sack, timer, xmit};
+use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 

@@ -8,9 +8,9 @@ use super::retransmit::retransmit_skb;
 use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
 use super::{close, deferred, probe, recovery, rtt, segment, sock_ops, timewait, xmit};
+use crate::base::env::{Duration, Instant};
+use crate::base::error::Error;
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
-use crate::error::Error;
 use crate::sock::flag;
 use std::sync::atomic::Ordering;
 

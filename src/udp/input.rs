@@ -4,8 +4,8 @@
 //! In the receive queue a datagram keeps its UDP header in front, and its addresses in `Skb::rx`.
 
 use super::{UdpSock, private};
+use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::error::Result;
 use crate::ip::{IcmpError, PacketInfo, datagram, icmp};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::{IpHandler, SockRef};

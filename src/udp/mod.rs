@@ -7,7 +7,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::inet::PortEntry;
 use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};

@@ -1,8 +1,8 @@
 use super::*;
+use crate::base::env::{Duration, VirtualClock};
 use crate::device::gso::tests::{tcp4, tcp6, udp4};
 use crate::device::link::{LinkConfig, pair};
 use crate::device::loopback::Loopback;
-use crate::env::{Duration, VirtualClock};
 use crate::sock::skb::{Csum, GsoType};
 use pcap_file::pcap::PcapReader;
 
