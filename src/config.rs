@@ -22,12 +22,12 @@
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
+use crate::device::netdev::NetDev;
 use crate::device::packet::{Mac, Packet};
 use crate::device::tun::Tun;
 use crate::device::types::DeviceArgs;
 use crate::device::{Device, Link};
 use crate::driver::Lease;
-use crate::ip::netdev::NetDev;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
 use crate::sys::fork::PerProcess;

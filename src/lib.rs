@@ -5,10 +5,10 @@
 //! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
 //! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
 //! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
-//! `ip/neigh.rs` (the link address, where there is one to find) → `ip/netdev.rs` (the device's queue) → `device/tun.rs`
+//! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) → `device/tun.rs`
 //! (one super-packet) → `sys/fd.rs` (`writev`).
 //!
-//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `ip/netdev.rs` → `ip/input.rs` (validate, reassemble,
+//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate, reassemble,
 //! find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the owner) →
 //! `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that half is
 //! [`driver`]'s business: a thread about to block does it itself.

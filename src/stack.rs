@@ -8,9 +8,9 @@ use crate::base::hash::Keys;
 use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
 use crate::device::Device;
+use crate::device::netdev::{NetDev, NetDevs};
 use crate::driver::{Runner, Waiter, Woken};
 use crate::ip;
-use crate::ip::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
@@ -240,7 +240,7 @@ impl Stack {
             Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
         )?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
-        ip::netdev::add_loopback(&stack)?;
+        crate::device::netdev::add_loopback(&stack)?;
         Ok(stack)
     }
 

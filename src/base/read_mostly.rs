@@ -1,6 +1,6 @@
 //! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol takes over),
 //! an interface's device (until a capture is wrapped around it). Reading the first value is one plain load, no lock and no count
-//! of references; after a replacement readers take a read lock. Above: `sock`, `ip::netdev`. Linux: rcu_dereference.
+//! of references; after a replacement readers take a read lock. Above: `sock`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
 use std::fmt;

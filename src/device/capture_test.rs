@@ -2,8 +2,8 @@
 
 use super::{Caps, DevStats, Device, Link, Xmit};
 use crate::base::env::{Instant, SeededEntropy, VirtualClock};
+use crate::device::netdev::NetDev;
 use crate::driver::Parked;
-use crate::ip::netdev::NetDev;
 use crate::ip::route;
 use crate::sock::skb::Skb;
 use crate::stack::{Stack, StackConfig};

@@ -7,6 +7,7 @@ pub(crate) mod capture_test;
 pub mod gso;
 pub mod link;
 pub mod loopback;
+pub mod netdev;
 pub mod packet;
 pub mod pcap;
 pub mod tun;

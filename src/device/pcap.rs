@@ -4,7 +4,7 @@
 
 use super::{Caps, DevStats, Device, Link, Xmit, gso};
 use crate::base::env::{Clock, Instant};
-use crate::ip::netdev::NetDev;
+use crate::device::netdev::NetDev;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;

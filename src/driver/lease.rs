@@ -13,7 +13,7 @@
 
 use super::{PollSet, Runner, Slept, Waiter, Woken};
 use crate::base::env::{Duration, Instant};
-use crate::ip::netdev::NetDev;
+use crate::device::netdev::NetDev;
 use crate::stack::Stack;
 use crate::sys::fd::{PollFd, TimerFd};
 use crate::sys::lock::Mutex;

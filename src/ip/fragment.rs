@@ -9,9 +9,9 @@
 
 use super::PacketInfo;
 use super::icmp::{self, Problem};
-use super::netdev::NetDev;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
+use crate::device::netdev::NetDev;
 use crate::sock::skb::{Csum, L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;

@@ -236,7 +236,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
 /// Sends a neighbour discovery message: hop limit 255, straight to the link.
 pub(super) fn send_nd(
     stack: &Arc<Stack>,
-    dev: &Arc<super::netdev::NetDev>,
+    dev: &Arc<crate::device::netdev::NetDev>,
     msg: &Message<'_>,
     (src, dst): (Ipv6Addr, Ipv6Addr),
     to: crate::wire::ether::MacAddr,

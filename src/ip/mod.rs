@@ -9,14 +9,13 @@ pub mod ident;
 pub mod input;
 pub mod multicast;
 pub mod neigh;
-pub mod netdev;
 pub mod output;
 pub mod ports;
 pub mod route;
 pub mod sockopt;
 
 use crate::base::env::Instant;
-use netdev::NetDev;
+use crate::device::netdev::NetDev;
 use std::net::IpAddr;
 use std::sync::Arc;
 

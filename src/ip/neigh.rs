@@ -7,11 +7,11 @@
 //! Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
 
 use super::icmp::deliver_error;
-use super::netdev::NetDev;
 use super::{IcmpError, PacketInfo, icmpv6};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
+use crate::device::netdev::NetDev;
 use crate::device::{Caps, Link};
 use crate::sock::skb::{L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};

@@ -8,9 +8,9 @@
 //! IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data on Linux either.
 //! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
 
-use super::netdev::NetDev;
 use super::route;
 use crate::base::error::{Error, Result};
+use crate::device::netdev::NetDev;
 use crate::sock::sockopt::{int, put};
 use crate::sock::{SockCommon, SockGuard, flag};
 use crate::stack::Stack;

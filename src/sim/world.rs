@@ -5,9 +5,9 @@
 use crate::base::env::{Clock, Duration, Instant, SeededEntropy};
 use crate::base::error::{Error, Result};
 use crate::device::link::{LinkConfig, LinkEnd, pair};
+use crate::device::netdev::NetDev;
 use crate::driver::VirtualTime;
 use crate::driver::virtual_time::{Scheduler, Settled, Step};
-use crate::ip::netdev::NetDev;
 use crate::ip::route;
 use crate::stack::{Stack, StackConfig};
 use crate::sys::lock::Mutex;

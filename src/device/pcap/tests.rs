@@ -73,7 +73,7 @@ fn both_directions_are_written_as_on_a_wire_with_nanoseconds() {
 #[test]
 fn a_capture_starts_and_stops_on_a_device_that_runs() {
     let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new());
-    let devs = crate::ip::netdev::NetDevs::default();
+    let devs = crate::device::netdev::NetDevs::default();
     let dev = devs.add(Arc::new(Loopback::new())).unwrap();
     let pass = |dev: &NetDev| {
         assert!(matches!(dev.device().xmit(0, Instant::ZERO, Skb::from_slice(&udp4(9))), Xmit::Sent));
