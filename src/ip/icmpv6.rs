@@ -4,9 +4,10 @@
 
 use super::icmp::{Problem, deliver_error, sum_skb};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{IcmpError, PacketInfo, neigh, route};
+use super::{neigh, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
 use crate::stack::Stack;

@@ -5,12 +5,13 @@
 
 use super::icmp::{self, Problem};
 use super::route::Addressee;
-use super::{PacketInfo, fragment, neigh};
+use super::{fragment, neigh};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::Link;
 use crate::device::netdev::NetDev;
+use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;

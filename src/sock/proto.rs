@@ -12,7 +12,7 @@ use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
-use crate::ip::{IcmpError, PacketInfo};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;

@@ -9,7 +9,7 @@ use super::{connect, listener, output, set_state, sock_ops, timer, timewait, ulp
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::inet::unspecified;
+use crate::sock::addr::unspecified;
 use crate::sock::mem::{self, SOCK_MIN_SNDBUF};
 use crate::sock::proto::SockRef;
 use crate::sock::wait::Events;

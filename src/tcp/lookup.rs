@@ -3,7 +3,7 @@
 
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
-use crate::ip::PacketInfo;
+use crate::sock::packet::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};

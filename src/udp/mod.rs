@@ -8,7 +8,7 @@ mod output;
 mod tests;
 
 use crate::base::error::{Error, Result};
-use crate::inet::PortEntry;
+use crate::ip::port_table::PortEntry;
 use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};

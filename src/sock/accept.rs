@@ -3,13 +3,11 @@
 
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
+use crate::sock::state::LISTEN;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// State LISTEN by Linux's number.
-pub const LISTEN: u8 = 10;
 
 /// Finished connections of a listener, oldest first. How many may wait is the listener's `max_ack_backlog`.
 #[derive(Debug, Default)]
