@@ -64,4 +64,4 @@ pub mod tcp;
 pub mod udp;
 pub mod wire;
 
-pub use base::{env, error, hash, wheel};
+pub use base::{env, error, hash, waiter, wheel};

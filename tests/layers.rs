@@ -47,9 +47,9 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/ip/mod.rs", "ping"),
     ("src/ip/mod.rs", "raw"),
     ("src/sock/proto.rs", "inet"),
-    ("src/stack.rs", "inet"),
-    ("src/stack.rs", "ip"),
-    ("src/stack.rs", "tcp"),
+    ("src/stack/mod.rs", "inet"),
+    ("src/stack/mod.rs", "ip"),
+    ("src/stack/mod.rs", "tcp"),
 ];
 
 /// The layer of a module at the root, and the layers that it may name.

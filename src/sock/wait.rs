@@ -8,7 +8,7 @@
 use super::SockGuard;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
-use crate::driver::{Waiter, Woken};
+use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
