@@ -175,7 +175,8 @@ pub trait Proto: Send + Sync + 'static {
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
 
     /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as given
-    /// to `Sock::defer` and to timers. Either context, owned. Default: nothing.
+    /// to `Sock::defer` and to timers; a protocol that throttles its socks has bit 0 for their resumption
+    /// ([`tsq::DEFERRED`](super::tsq::DEFERRED)). Either context, owned. Default: nothing.
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {}
 
     /// Enters the sock into the lookup tables. Owned. Default: nothing.

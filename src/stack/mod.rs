@@ -232,16 +232,6 @@ impl Stack {
             lasting: OnceLock::new(),
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
-        let weak = Arc::downgrade(&stack);
-        stack.sysctl.set_reader(
-            "net.ipv4.tcp_available_congestion_control",
-            Arc::new(move || weak.upgrade().map(|s| s.cong.names()).unwrap_or_default()),
-        )?;
-        let weak = Arc::downgrade(&stack);
-        stack.sysctl.set_reader(
-            "net.ipv4.tcp_available_ulp",
-            Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
-        )?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         crate::device::netdev::add_loopback(&stack)?;
         Ok(stack)
@@ -327,7 +317,7 @@ impl Stack {
         for sock in list {
             // Without the bit it waits for another completion (`Sock::tx_refused`), or was resumed by an earlier entry.
             if sock.tsq_flags.fetch_and(!tsq::QUEUED, Ordering::AcqRel) & tsq::QUEUED != 0 {
-                sock.defer(self, crate::tcp::deferred::TSQ, now);
+                sock.defer(self, tsq::DEFERRED, now);
                 n += 1;
             }
         }
@@ -408,13 +398,5 @@ impl Stack {
         let timers = self.timers.next_deadline();
         let devices = self.netdevs.next_event();
         [timers, devices].into_iter().flatten().min()
-    }
-
-    /// Sets a sysctl by name. Errors: ENOENT, EINVAL, EACCES.
-    pub fn sysctl_set(&self, name: &str, value: &str) -> Result<()> {
-        if name.ends_with("tcp_congestion_control") && !self.cong.exists(value.trim()) {
-            return Err(Error::NoEnt);
-        }
-        self.sysctl.set(name, value)
     }
 }

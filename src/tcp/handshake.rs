@@ -53,7 +53,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     {
         // It waited in the backlog while its request became a connection.
         skb.rx = None;
-        child.deliver(cx.stack, skb, cx.now);
+        ipv4::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
     if flags.contains(TcpFlags::ACK) {

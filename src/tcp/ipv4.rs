@@ -8,6 +8,7 @@ use super::lookup::{Entry, tuple_of};
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, handshake, timewait};
+use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
@@ -18,7 +19,7 @@ use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{Csum, Skb, TcpCb};
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::checksum;
 use crate::wire::seq::{RawWindow, SeqNum};
@@ -228,7 +229,7 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     let tuple = tuple_of(info, sport, dport);
     match tables(stack).established(stack, &tuple) {
         Some(Entry::Sock(sock)) => {
-            sock.deliver(stack, skb, info.now);
+            add_backlog(stack, &sock, skb, info.now);
             return;
         }
         Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
@@ -254,10 +255,17 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     stack.mib.drop(DropReason::NoSocket);
 }
 
+/// Has the sock process the segment now, or leaves it to the owner. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
+pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
+    if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
+        stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
+    }
+}
+
 /// A listener needs the addresses too, and may have to keep the segment for later.
 fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
-    l.deliver(stack, skb, info.now);
+    add_backlog(stack, l, skb, info.now);
 }
 
 /// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in flight

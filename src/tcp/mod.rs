@@ -69,7 +69,7 @@ use tcb::Cx;
 /// Bits of work for `release_cb`: from timers, completions and ICMP (Linux: TCPF_*_DEFERRED).
 pub mod deferred {
     /// A device finished with packets of a throttled sock.
-    pub const TSQ: u32 = 1;
+    pub const TSQ: u32 = crate::sock::tsq::DEFERRED;
     /// Retransmit, probe, loss-probe or reordering timer.
     pub const WRITE_TIMER: u32 = 2;
     /// Delayed acknowledgement, or a compressed one.

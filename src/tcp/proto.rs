@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, SockState};
@@ -17,12 +17,13 @@ use crate::stack::Stack;
 use crate::wire::tcp::TcpHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// TCP over IPv4 and IPv6.
 #[derive(Debug)]
 pub struct Tcp;
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a value.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let proto: Arc<dyn Proto> = Arc::new(Tcp);
     let switch = |family| ProtoSwitch {
@@ -33,7 +34,31 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
         proto: proto.clone(),
     };
     let keys = [switch(libc::AF_INET), switch(libc::AF_INET6)];
-    stack.registry.register(&keys, Some((&[libc::IPPROTO_TCP as u8], Arc::new(Tcp))))
+    stack.registry.register(&keys, Some((&[libc::IPPROTO_TCP as u8], Arc::new(Tcp))))?;
+    sysctls(stack).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
+}
+
+/// Sysctls that list what is registered, and the one that takes only such a name. Linux: proc_tcp_available_congestion_control,
+/// proc_tcp_available_ulp, proc_tcp_congestion_control.
+fn sysctls(stack: &Arc<Stack>) -> Result<()> {
+    let weak = Arc::downgrade(stack);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_available_congestion_control",
+        Arc::new(move || weak.upgrade().map(|s| s.cong.names()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(stack);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_available_ulp",
+        Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(stack);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_congestion_control",
+        Arc::new(move |name| match weak.upgrade() {
+            Some(s) if s.cong.exists(name) => Ok(()),
+            _ => Err(Error::NoEnt),
+        }),
+    )
 }
 
 /// Counts a segment that reached its sock (tcp_segs_in).
@@ -193,6 +218,12 @@ impl Proto for Tcp {
         let Some(tp) = sk.private.downcast_ref::<TcpSock>() else { return true };
         let lowat = if tp.notsent_lowat != 0 { tp.notsent_lowat } else { u32::MAX };
         (tp.write_seq.since(tp.snd_nxt) << wake as u32) < lowat
+    }
+
+    fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        if !accounts.pressure.swap(true, Ordering::Relaxed) {
+            stack.mib.inc(Mib::TcpExtTCPMemoryPressures);
+        }
     }
 
     fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {

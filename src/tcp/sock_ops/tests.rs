@@ -196,7 +196,7 @@ fn an_experimental_option_travels_both_ways_on_every_kind_of_segment_and_the_byt
         let [(a, _), (b, eb)] = w.two(&config).unwrap();
         let hooks: [Arc<Numbered>; 2] = Default::default();
         for (stack, hook) in [&a, &b].into_iter().zip(&hooks) {
-            stack.sysctl_set("net.ipv4.tcp_sack", sack).unwrap();
+            stack.sysctl.set("net.ipv4.tcp_sack", sack).unwrap();
             stack.sock_ops.register(hook.clone()).unwrap();
         }
         let l = Socket::new(&b, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
@@ -394,7 +394,7 @@ fn an_unknown_option_behind_timestamps_is_shown_though_the_header_has_the_predic
 fn events_come_in_the_order_of_what_happened() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE | cb::RTT));
     let h = host(&hook);
-    h.bench.stack.sysctl_set("net.ipv4.tcp_early_retrans", "0").unwrap();
+    h.bench.stack.sysctl.set("net.ipv4.tcp_early_retrans", "0").unwrap();
     let mut c = h.connect(4000, SYN_OPTIONS);
     let srtt = c.tcb(|tp| tp.srtt_us >> 3);
     assert_eq!(
@@ -430,8 +430,8 @@ fn an_active_open_is_heard_of_from_its_first_syn_to_its_last_try() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE));
     let b = Bench::on_ip();
     b.stack.sock_ops.register(hook.clone()).unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_syn_retries", "1").unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_syn_linear_timeouts", "0").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_syn_retries", "1").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_syn_linear_timeouts", "0").unwrap();
     let s = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
     s.set_nonblocking(true);
     assert_eq!(s.connect(Some(SocketAddr::new(THERE.into(), PORT))), Err(Error::InProgress));
@@ -595,7 +595,7 @@ fn answers_and_settings_take_effect() {
         requests: AtomicUsize::new(0),
     });
     b.stack.sock_ops.register(hook.clone()).unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_ecn", "0").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_ecn", "0").unwrap();
     let h = Host::on(b, 8);
     let ecn = Seg { flags: SYN | 0xc0, ..syn(SYN_OPTIONS) };
     let answer = h.bench.inject(&ecn.bytes());

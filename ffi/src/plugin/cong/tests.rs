@@ -199,7 +199,7 @@ fn whatever_an_algorithm_writes_and_answers_no_byte_is_lost_and_nothing_panics()
             // SAFETY: made above.
             unsafe { admin::usk_stack_free(stack) };
             let name = if seed % 2 == 0 { "wild" } else { "wilder" };
-            s.sysctl_set("net.ipv4.tcp_congestion_control", name).unwrap();
+            s.sysctl.set("net.ipv4.tcp_congestion_control", name).unwrap();
         }
         let to = SocketAddr::new(eb.v4.into(), 80);
         let listener = Socket::new(&b, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
