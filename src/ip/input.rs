@@ -288,7 +288,7 @@ fn deliver_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Ad
     };
     stack.mib.inc(Mib::IpInDelivers);
     skb.pull(h.header_len);
-    hand_up(stack, &*handler, skb, &info);
+    hand_up(stack, &**handler, skb, &info);
 }
 
 /// To the protocol: a panic there costs the packet.
@@ -464,7 +464,7 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
             };
             stack.mib.inc(Mib::Ip6InDelivers);
             skb.pull(offset);
-            hand_up(stack, &*handler, skb, &info);
+            hand_up(stack, &**handler, skb, &info);
         }
         Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
         Walk::Refused(reason, problem) => {

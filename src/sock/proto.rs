@@ -12,6 +12,7 @@ use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, Slot};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -19,7 +20,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// A sock and its stack, not owned: what operations that lock by themselves are given.
 #[derive(Clone, Copy)]
@@ -353,7 +354,7 @@ impl std::fmt::Display for RegisterError {
 }
 impl std::error::Error for RegisterError {}
 
-/// A registered protocol: its table, accounts, and how many sockets hold it.
+/// A registered protocol: its table, and accounts, which count its sockets.
 pub struct Registered {
     /// The operations.
     pub proto: Arc<dyn Proto>,
@@ -361,7 +362,6 @@ pub struct Registered {
     pub accounts: Arc<ProtoAccounts>,
     keys: Vec<(i32, i32, i32, bool)>,
     numbers: Vec<u8>,
-    users: Arc<AtomicUsize>,
 }
 
 /// A protocol as listings show it. Linux: a line of /proc/net/protocols.
@@ -414,30 +414,26 @@ impl Listing {
 /// One reference of a sock to its registered protocol: unregistering while any exists is EBUSY.
 #[derive(Debug)]
 pub struct ProtoUse {
-    users: Arc<AtomicUsize>,
     /// The protocol's accounts.
     pub accounts: Arc<ProtoAccounts>,
 }
 
 impl ProtoUse {
     fn new(r: &Registered) -> ProtoUse {
-        r.users.fetch_add(1, Ordering::Relaxed);
         r.accounts.sockets.fetch_add(1, Ordering::Relaxed);
-        ProtoUse { users: r.users.clone(), accounts: r.accounts.clone() }
+        ProtoUse { accounts: r.accounts.clone() }
     }
 }
 
 impl Clone for ProtoUse {
     fn clone(&self) -> Self {
-        self.users.fetch_add(1, Ordering::Relaxed);
         self.accounts.sockets.fetch_add(1, Ordering::Relaxed);
-        ProtoUse { users: self.users.clone(), accounts: self.accounts.clone() }
+        ProtoUse { accounts: self.accounts.clone() }
     }
 }
 
 impl Drop for ProtoUse {
     fn drop(&mut self) {
-        self.users.fetch_sub(1, Ordering::Relaxed);
         self.accounts.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -450,14 +446,18 @@ pub struct Registry {
     handlers: Handlers,
 }
 
-/// The handlers of all IP protocol numbers.
-struct Handlers(RwLock<Box<HandlerArray>>);
-
-type HandlerArray = [Option<Arc<dyn IpHandler>>];
+/// The handlers of all IP protocol numbers. Linux: inet_protos, inet6_protos.
+struct Handlers(Box<[Slot<Arc<dyn IpHandler>>]>);
 
 impl Default for Handlers {
     fn default() -> Self {
-        Handlers(RwLock::new((0..256).map(|_| None).collect()))
+        Handlers((0..256).map(|_| Slot::default()).collect())
+    }
+}
+
+impl Handlers {
+    fn slot(&self, number: u8) -> &Slot<Arc<dyn IpHandler>> {
+        &self.0[usize::from(number)]
     }
 }
 
@@ -498,13 +498,13 @@ impl Registry {
             }
         }
         let numbers = handler.as_ref().map_or(&[][..], |h| h.0);
-        let mut handlers = self.handlers.0.write();
-        if let Some(&n) = numbers.iter().find(|&&n| handlers[usize::from(n)].is_some()) {
+        if let Some(&n) = numbers.iter().find(|&&n| self.handlers.slot(n).read().is_some()) {
             return Err(RegisterError::NumberTaken(n));
         }
         if let Some((numbers, h)) = &handler {
             for n in *numbers {
-                handlers[usize::from(*n)] = Some(h.clone());
+                // Code of a shared object must be gone when it is unloaded.
+                self.handlers.slot(*n).set(h.clone(), first.proto.owner().is_none());
             }
         }
         for k in keys {
@@ -520,7 +520,6 @@ impl Registry {
                 accounts: Arc::default(),
                 keys: keys.iter().map(|k| (k.family, k.ty, k.protocol, k.default)).collect(),
                 numbers: numbers.to_vec(),
-                users: Arc::default(),
             },
         );
         Ok(())
@@ -530,20 +529,32 @@ impl Registry {
     pub fn unregister(&self, name: &str) -> std::result::Result<(), RegisterError> {
         let mut inner = self.inner.write();
         let Some(r) = inner.by_name.get(name) else { return Err(RegisterError::Unknown) };
-        let users = r.users.load(Ordering::Relaxed);
+        let users = r.accounts.sockets.load(Ordering::Relaxed);
         if users > 0 {
-            return Err(RegisterError::InUse(users));
+            return Err(RegisterError::InUse(users as usize));
         }
         let Some(r) = inner.by_name.remove(name) else { return Err(RegisterError::Unknown) };
-        for (f, t, p, default) in r.keys {
-            inner.by_key.remove(&(f, t, p));
-            if default {
-                inner.defaults.remove(&(f, t));
+        for (f, t, p, default) in &r.keys {
+            inner.by_key.remove(&(*f, *t, *p));
+            if *default {
+                inner.defaults.remove(&(*f, *t));
             }
         }
-        for n in r.numbers {
-            self.handlers.0.write()[usize::from(n)] = None;
+        let handlers: Vec<_> = r.numbers.iter().map(|n| self.handlers.slot(*n).take()).collect();
+        // A plug-in's own code may run when the last reference goes: without the lock.
+        drop(inner);
+        drop((r, handlers));
+        Ok(())
+    }
+
+    /// Gives an IP protocol number a handler without a table of sockets, for as long as the stack lives: IP's own ICMP.
+    /// Linux: inet_add_protocol.
+    pub fn add_protocol(&self, number: u8, handler: Arc<dyn IpHandler>) -> std::result::Result<(), RegisterError> {
+        let _inner = self.inner.write();
+        if self.handlers.slot(number).read().is_some() {
+            return Err(RegisterError::NumberTaken(number));
         }
+        self.handlers.slot(number).set(handler, true);
         Ok(())
     }
 
@@ -573,10 +584,10 @@ impl Registry {
         })
     }
 
-    /// The handler of an IP protocol number.
+    /// The handler of an IP protocol number. No lock and no reference count but for those of shared objects.
     #[inline]
-    pub fn handler(&self, number: u8) -> Option<Arc<dyn IpHandler>> {
-        self.handlers.0.read()[usize::from(number)].clone()
+    pub fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
+        self.handlers.slot(number).read()
     }
 
     /// The accounts of a protocol.
