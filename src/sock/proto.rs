@@ -278,6 +278,11 @@ pub trait Proto: Send + Sync + 'static {
         true
     }
 
+    /// The stack ends: a protocol that keeps socks in tables of its own lets go of them, or they and the tables keep each other for
+    /// ever. No program has a socket any more, and nothing else of the stack runs. Default: nothing. Linux:
+    /// pernet_operations.exit.
+    fn net_exit(&self) {}
+
     /// Debug builds: what must hold whenever the sock is released.
     fn check_invariants(&self, sock: &Sock, state: &SockState) {}
 }
@@ -588,6 +593,13 @@ impl Registry {
     #[inline]
     pub fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
         self.handlers.slot(number).read()
+    }
+
+    /// See [`Proto::net_exit`].
+    pub(crate) fn net_exit(&self) {
+        let all: Vec<_> = self.inner.read().by_name.values().map(|r| r.proto.clone()).collect();
+        // What a protocol lets go of may look into the registry: without its lock.
+        all.iter().for_each(|p| p.net_exit());
     }
 
     /// The accounts of a protocol.

@@ -11,6 +11,7 @@ use crate::base::waiter::{Waiter, Woken};
 use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
 use crate::device::Device;
+use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::ip;
 use crate::sock::Sock;
@@ -232,8 +233,9 @@ impl Stack {
             lasting: OnceLock::new(),
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
+        stack.netdevs.add(Arc::new(Loopback::new()))?;
+        ip::init(&stack)?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
-        crate::device::netdev::add_loopback(&stack)?;
         Ok(stack)
     }
 
@@ -398,5 +400,12 @@ impl Stack {
         let timers = self.timers.next_deadline();
         let devices = self.netdevs.next_event();
         [timers, devices].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Stack {
+    /// Tables of protocols hold socks, socks hold their protocol: a circle of references that nobody else would undo.
+    fn drop(&mut self) {
+        self.registry.net_exit();
     }
 }
