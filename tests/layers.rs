@@ -36,7 +36,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("ffi/src/plugin/device.rs", "ffi-posix"),
     ("ffi/src/plugin/load.rs", "ffi-posix"),
     ("ffi/src/plugin/ulp.rs", "ffi-posix"),
-    ("src/inet/lookup_tables.rs", "tcp"),
     ("src/inet/mod.rs", "ping"),
     ("src/inet/mod.rs", "raw"),
     ("src/inet/mod.rs", "tcp"),
@@ -44,7 +43,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/sock/proto.rs", "inet"),
     ("src/stack/mod.rs", "inet"),
     ("src/stack/mod.rs", "ip"),
-    ("src/stack/mod.rs", "tcp"),
 ];
 
 /// The layer of a module at the root, and the layers that it may name.

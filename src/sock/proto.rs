@@ -56,7 +56,7 @@ pub struct ProtoAccounts {
 /// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of each
 /// default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
 #[allow(unused_variables)]
-pub trait Proto: Send + Sync + 'static {
+pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
     fn name(&self) -> &str;
 
@@ -600,6 +600,11 @@ impl Registry {
         let all: Vec<_> = self.inner.read().by_name.values().map(|r| r.proto.clone()).collect();
         // What a protocol lets go of may look into the registry: without its lock.
         all.iter().for_each(|p| p.net_exit());
+    }
+
+    /// The operations registered under a name.
+    pub fn proto(&self, name: &str) -> Option<Arc<dyn Proto>> {
+        self.inner.read().by_name.get(name).map(|r| r.proto.clone())
     }
 
     /// The accounts of a protocol.

@@ -181,16 +181,8 @@ pub struct Stack {
     pub netdevs: NetDevs,
     /// Routes, neighbours, fragments.
     pub ip: ip::IpState,
-    /// Lookup tables of connections, listeners and ports.
-    pub inet: crate::inet::Tables,
-    /// Congestion control algorithms.
-    pub cong: crate::tcp::cong::CongRegistry,
     /// Kinds of devices that are plugged in.
     pub device_kinds: crate::device::types::DeviceKinds,
-    /// Upper-layer protocols over TCP.
-    pub ulp: crate::tcp::ulp::UlpRegistry,
-    /// Hooks into TCP.
-    pub sock_ops: crate::tcp::sock_ops::SockOpsRegistry,
     /// Timers.
     pub timers: Timers,
     /// Plug-ins that were loaded; dropping one unloads it.
@@ -219,11 +211,7 @@ impl Stack {
             registry: Registry::default(),
             netdevs: NetDevs::default(),
             ip: ip::IpState::new(),
-            inet: crate::inet::Tables::new(),
-            cong: crate::tcp::cong::CongRegistry::new(),
             device_kinds: Default::default(),
-            ulp: Default::default(),
-            sock_ops: Default::default(),
             timers: Timers::new(),
             plugins: Mutex::default(),
             runner,

@@ -22,6 +22,7 @@ pub mod ipv4;
 pub mod listener;
 pub mod lookup;
 pub mod mtu;
+pub mod net;
 pub mod output;
 #[cfg(test)]
 mod peer_test;

@@ -66,10 +66,10 @@ fn a_function_that_unwinds_breaks_its_socket_and_no_other() {
     }
     world.run_for(Duration::from_secs(1));
     assert_eq!((send(&bad), send(&good)), (Err(Error::Io), Ok(1000)));
-    assert_eq!(a.cong.unregister("panics"), Err(Error::Busy));
+    assert_eq!(usersock::tcp::cong::unregister(&a, "panics"), Err(Error::Busy));
     drop(bad);
     world.run_for(Duration::from_secs(600));
-    assert_eq!((send(&good), a.cong.unregister("panics")), (Ok(1000), Ok(())));
+    assert_eq!((send(&good), usersock::tcp::cong::unregister(&a, "panics")), (Ok(1000), Ok(())));
 }
 
 /// Numbers of a wild algorithm: small ones and those at the ends, the same in every run of a seed.

@@ -43,7 +43,7 @@ impl Pair {
         b.with(|cx| {
             cx.tp.rx_opt.snd_wscale = 7;
             cx.tp.snd_wl1 = cx.tp.rcv_nxt;
-            cx.tp.ca.ops = cx.stack.cong.find(name).unwrap();
+            cx.tp.ca.ops = cx.tp.net.cong.find(name).unwrap();
             cong_start(cx);
             cx.sock.sndbuf.store(1 << 26, std::sync::atomic::Ordering::Relaxed);
         });
