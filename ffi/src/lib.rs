@@ -15,8 +15,9 @@
 //! has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that are not ours.
 //! There is no usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX).
 //! After fork a stack is the parent's alone. In the child, inherited descriptors can be closed, duplicated and marked
-//! close-on-exec, none of which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once, and every
-//! other call ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its own.
+//! close-on-exec, none of which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once,
+//! and every other call ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init
+//! makes a stack of its own.
 
 pub mod admin;
 pub mod boundary;
