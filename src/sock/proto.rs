@@ -215,7 +215,7 @@ pub trait Proto: Send + Sync + 'static {
         accounts.pressure.store(false, Ordering::Relaxed);
     }
     /// May more be queued for sending, beyond the send buffer's own limit? Default: yes.
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+    fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         true
     }
     /// Limits of memory in pages: below the first no pressure, above the second pressure, above the third refusal
