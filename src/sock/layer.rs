@@ -17,7 +17,7 @@ use super::proto::{Proto, ProtoAccounts, SockRef};
 use super::skb::Skb;
 use super::wait::Events;
 use super::{Sock, SockState};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use std::any::Any;
 use std::io::IoSlice;

@@ -5,7 +5,7 @@
 
 use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::Sock;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::seq::SeqNum;
@@ -228,7 +228,7 @@ pub struct SkbInner {
     /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a shared one.
     pub cb: [u64; CB_WORDS],
     /// Received: what IP input knew of the datagram.
-    pub rx: Option<crate::ip::PacketInfo>,
+    pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
     /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not

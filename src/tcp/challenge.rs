@@ -10,9 +10,9 @@ use super::reassembly::MAX_QUICKACKS;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, control, sack};
+use crate::base::env::Instant;
+use crate::base::error::Error;
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::Error;
 use crate::stack::Stack;
 
 /// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left less

@@ -8,11 +8,13 @@ use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
 use super::{close, control, listener, set_state};
+use crate::base::error::{Error, Result};
+use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
-use crate::error::{Error, Result};
-use crate::hash::{Tuple, addr128};
-use crate::inet::unspecified;
-use crate::ip::{self, DstKind};
+use crate::ip;
+use crate::sock::addr::AF_INET6;
+use crate::sock::addr::unspecified;
+use crate::sock::dst::DstKind;
 use crate::sock::flag;
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
@@ -47,7 +49,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         cx.sk.sport = 0;
     }
     scope(cx, addr)?;
-    if peer.is_ipv4() && cx.sock.family == crate::inet::AF_INET6 && cx.sk.flag(flag::V6ONLY) {
+    if peer.is_ipv4() && cx.sock.family == AF_INET6 && cx.sk.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
     if bound.is_some_and(|s| s.is_ipv4() != peer.is_ipv4()) {

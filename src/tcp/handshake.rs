@@ -14,10 +14,12 @@ use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
 use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
+use crate::base::env::Instant;
+use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
-use crate::env::Instant;
-use crate::hash::Tuple;
-use crate::ip::{self, DstKind, IcmpError, PacketInfo};
+use crate::ip;
+use crate::sock::dst::{Dst, DstKind};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
@@ -83,7 +85,7 @@ fn listendrop(cx: &Cx<'_>, reason: DropReason) {
 }
 
 /// MSS to announce on a route, bounded by TCP_MAXSEG.
-fn mss_for(cx: &Cx<'_>, req_dst: &ip::Dst, v6: bool) -> u16 {
+fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     let mss = mtu::default_advmss(cx.stack, req_dst, v6);
     match cx.tp.rx_opt.user_mss {
         0 => mss,
@@ -176,7 +178,7 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 }
 
 /// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
-fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst, ends: Ends) -> bool {
+fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &Dst, ends: Ends) -> bool {
     if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
         return false;
     }
@@ -188,7 +190,7 @@ fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst, ends
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
-fn init_rwin(cx: &mut Cx<'_>, dst: &ip::Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
     let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };

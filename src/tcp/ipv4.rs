@@ -9,11 +9,14 @@ use super::segment::flow_hash;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, handshake, timewait};
+use crate::base::error::Error;
+use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
-use crate::error::Error;
-use crate::hash::{Tuple, addr128};
+use crate::ip;
 use crate::ip::output::{IpTx, default_ttl, xmit};
-use crate::ip::{self, Dst, IcmpError, PacketInfo};
+use crate::sock::addr::to_family;
+use crate::sock::dst::Dst;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{Csum, Skb, TcpCb};
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, flag};
@@ -373,7 +376,7 @@ fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
     use crate::sock::msg::SockExtendedErr;
     let dport = icmp.quoted.get(2..4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let entry = ErrEntry {
-        addr: Some(crate::inet::to_family(std::net::SocketAddr::new(icmp.dst, dport), cx.sock.family)),
+        addr: Some(to_family(std::net::SocketAddr::new(icmp.dst, dport), cx.sock.family)),
         err: SockExtendedErr {
             errno: err.errno() as u32,
             // SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6.

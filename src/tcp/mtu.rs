@@ -7,7 +7,7 @@ use super::segment;
 use super::sock_ops;
 use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
-use crate::ip::Dst;
+use crate::sock::dst::Dst;
 use crate::stack::Stack;
 use crate::wire::tcp::HEADER_LEN;
 

@@ -16,9 +16,9 @@ use super::timer::{
     reset_xmit_timer, rto_delta,
 };
 use super::xmit::{event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::{Error, Result};
 
 /// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement; `urgent`: with
 /// a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).

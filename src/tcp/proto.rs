@@ -7,10 +7,10 @@ use super::timewait::TimeWait;
 use super::{
     close, connect, deferred, handshake, input, ioctl, ipv4, listener, output, recvmsg, sendmsg, sockopt, timer,
 };
+use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
-use crate::error::{Error, Result};
-use crate::ip::{IcmpError, PacketInfo};
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;

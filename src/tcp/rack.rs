@@ -4,8 +4,8 @@
 use super::recovery::{self, pcount};
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
 use super::{output, prr, rate, retransmit, rtt, timer};
+use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
 use crate::sock::skb::{TcpCb, sacked};
 use crate::wire::seq::SeqNum;
 

@@ -10,8 +10,8 @@ use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
 use super::{mtu, output, retransmit, sack, timer, xmit};
+use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 

@@ -5,8 +5,8 @@
 use super::state::State;
 use super::tcb::{Cx, ack};
 use super::{control, input, output, rcvbuf, ulp, window};
-use crate::env::Instant;
-use crate::error::{Error, Result};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;

@@ -9,8 +9,8 @@ use super::sock_ops;
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::error::{Error, Result};
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::tsq;
 use std::sync::atomic::Ordering;
@@ -191,9 +191,9 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
             cx.tp.retrans_out += n;
         }
     }
-    if cx.tp.retrans_stamp == crate::env::Instant::ZERO {
+    if cx.tp.retrans_stamp == crate::base::env::Instant::ZERO {
         // Zero means none: a segment sent at the very epoch is noted a nanosecond late.
-        cx.tp.retrans_stamp = stamp.max(crate::env::Instant::from_nanos(1));
+        cx.tp.retrans_stamp = stamp.max(crate::base::env::Instant::from_nanos(1));
     }
     cx.tp.undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);
     r

@@ -6,8 +6,8 @@ use super::ack::{AckSt, flag};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
 use super::{control, rack, recovery};
+use crate::base::env::Instant;
 use crate::counters::Mib;
-use crate::env::Instant;
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 

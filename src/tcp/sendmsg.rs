@@ -12,8 +12,8 @@ use super::output::{
 use super::rate;
 use super::state::State;
 use super::tcb::{Cx, nagle};
-use crate::env::Duration;
-use crate::error::{Error, Result};
+use crate::base::env::Duration;
+use crate::base::error::{Error, Result};
 use crate::sock::SockGuard;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};

@@ -8,7 +8,7 @@ use super::info;
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ack, nagle};
 use super::{cong, output, rcvbuf, recvmsg, rtt, timer, ulp};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
 use crate::sock::{SockGuard, flag};

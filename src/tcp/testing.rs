@@ -4,10 +4,10 @@
 use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::{chrono, sendmsg, set_state, timer};
+use crate::base::env::{Duration, Instant, SeededEntropy, VirtualClock};
+use crate::base::error::Result;
 use crate::device::{Caps, DevStats, Device, Xmit};
 use crate::driver::Parked;
-use crate::env::{Duration, Instant, SeededEntropy, VirtualClock};
-use crate::error::Result;
 use crate::ip::route::add_address;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, SockRef};

@@ -10,9 +10,9 @@ use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
 use super::timewait::TIMEWAIT_LEN;
 use super::{close, control, deferred, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
+use crate::base::env::{Duration, Instant};
+use crate::base::error::Error;
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
-use crate::error::Error;
 use crate::sock::flag;
 use std::sync::atomic::Ordering;
 

@@ -8,7 +8,7 @@ pub mod reno;
 
 use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::SockCommon;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;

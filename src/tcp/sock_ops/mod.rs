@@ -27,7 +27,7 @@ pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp_options::RawOptions;
