@@ -3392,12 +3392,6 @@ int usk_ulp_register(struct usk_plugin_t *plugin,
 int usk_ulp_unregister(struct usk_ulp_t *ulp);
 
 /*
- Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
- bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
- */
-int usk_ulp_remove(int fd);
-
-/*
  The connection's memory, as operations get it; null: the protocol has gone from it.
  # Safety
  `o` is owned, a connection with an upper-layer protocol from C.
@@ -3578,6 +3572,12 @@ int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
  `value` is writable for `*len` bytes, `len` points to a socklen_t.
  */
 int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+
+/*
+ Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
+ bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
+ */
+int usk_ulp_remove(int fd);
 
 /*
  As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.

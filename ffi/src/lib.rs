@@ -10,6 +10,10 @@
 //! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
 //! | `plugin` | protocols and more in C, at run time |
 //!
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` (descriptors), `note` (the line
+//! of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins), `stacks`. No call of a program names
+//! the plug-in side.
+//!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic becomes
 //! EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own; calls that POSIX
 //! has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that are not ours.
@@ -23,10 +27,15 @@ pub mod boundary;
 mod cmsg;
 pub mod epoll;
 pub mod fdtable;
+mod handle;
+mod held;
 pub mod io;
+pub mod loader;
+mod note;
 pub mod plugin;
 pub mod poll;
 mod probe;
 pub mod ptr;
 pub mod socket;
+pub mod stacks;
 pub mod transfer;

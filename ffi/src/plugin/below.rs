@@ -1,12 +1,12 @@
 //! What an upper-layer protocol calls: the operations of the protocol below it, on the same sock. Above: the plug-in, from an
 //! operation of struct usk_ulp_ops. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
 
-use super::held;
 use super::kernel;
 use super::msg::{recv, send, usk_recvmsg_t, usk_sendmsg_t};
 use super::owned::{guard, usk_owned_t};
 use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::sock::{Handle, usk_sock_t};
+use crate::handle::{Handle, usk_sock_t};
+use crate::held;
 use std::ffi::{c_int, c_ulong, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;

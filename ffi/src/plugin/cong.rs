@@ -3,9 +3,13 @@
 //! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::table::{Table, contain};
-use super::{held, kernel, lists};
+use super::load;
+use super::table::Table;
+use super::{kernel, lists};
+use crate::held;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
@@ -461,10 +465,10 @@ pub unsafe extern "C" fn usk_cong_register(
     let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_cong_ops| {
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
-        check(&table, &name).map_err(load::refused)?;
+        check(&table, &name).map_err(note::refused)?;
         let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
         stack.cong.register(Arc::new(entry)).inspect_err(|e| {
-            load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
+            note::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
         Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))
     };

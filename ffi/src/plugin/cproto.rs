@@ -2,14 +2,16 @@
 //! checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
 
 use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin};
 use super::msg::{lend_recv, lend_send};
 use super::owned::{Owned, parts, usk_addr_t, usk_owned_t};
 use super::ports;
 use super::proto::*;
 use super::skb;
-use super::sock::{self, lend};
-use super::table::{Table, contain, length, status};
+use super::table::Table;
+use crate::handle::{self, lend};
+use crate::held::{contain, length, status};
+use crate::loader::{Item, Library, Plugin};
+use crate::note;
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -218,7 +220,7 @@ impl Registration {
     ) -> Result<Arc<Registration>> {
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, usk_proto::NAME, "name") }?;
-        Registration::check(&table, &name).map_err(load::refused)?;
+        Registration::check(&table, &name).map_err(note::refused)?;
         // SAFETY: ended lists by the caller's word.
         let lists = unsafe { Lists::register(stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
         let reg = Arc::new(Registration {
@@ -249,7 +251,7 @@ impl Registration {
             table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
         stack.registry.register(&keys, handler).map_err(|e| {
             reg.lists.forget(stack);
-            load::refused(e.to_string());
+            note::refused(e.to_string());
             e.error()
         })?;
         Ok(reg)
@@ -336,7 +338,7 @@ pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_
 }
 
 /// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
-pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
+pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut handle::usk_sock_t) -> i64) -> Result<usize> {
     whole(sk)?;
     // What did not end as it should is no length either.
     checked(sk.sock, contain(|| f(lend(sk.sock))).unwrap_or(i64::MIN), max)
@@ -500,7 +502,7 @@ impl Proto for Registration {
             return Err(length(err.min(-1).into(), 0).err().filter(|_| err < 0).unwrap_or(Error::Io));
         }
         // SAFETY: the function answers a held sock, or null.
-        let (_, child) = unsafe { sock::unhold(child) }?;
+        let (_, child) = unsafe { handle::unhold(child) }?;
         if Arc::ptr_eq(&child, sk.sock) {
             broken(sk.sock);
             return Err(Error::Io);

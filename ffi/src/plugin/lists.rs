@@ -1,8 +1,8 @@
 //! Counters and sysctls that a table brings: lists ended by null. Above: `cproto`, `sock_ops`, `ulp`. Below: `usersock::counters`,
 //! `usersock::sysctl`.
 
-use super::load;
 use super::proto::usk_sysctl_t;
+use crate::note;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 use usersock::counters::OwnCounter;
@@ -18,11 +18,11 @@ const MAX_LIST: usize = 256;
 /// `p` is null or a string.
 pub(super) unsafe fn text(p: *const c_char, table: &str, what: &str) -> Result<String> {
     if p.is_null() {
-        return Err(load::refused(format!("{table}: {what} is null")));
+        return Err(note::refused(format!("{table}: {what} is null")));
     }
     // SAFETY: a string by the caller's word.
     let s = unsafe { CStr::from_ptr(p) }.to_str();
-    s.map(str::to_owned).map_err(|_| load::refused(format!("{table}: {what} is not UTF-8")))
+    s.map(str::to_owned).map_err(|_| note::refused(format!("{table}: {what} is not UTF-8")))
 }
 
 /// Whether a name is fit for tables, and for the names of sysctls.
@@ -71,11 +71,11 @@ impl Lists {
             // SAFETY: a string by the caller's word.
             let name = unsafe { text(p, table, "a counter's name") }?;
             let counter = stack.mib.own.register(&name).inspect_err(|e| {
-                load::refused(format!("{table}: counter {name:?}: {e}"));
+                note::refused(format!("{table}: counter {name:?}: {e}"));
             })?;
             self.counters.push(counter);
         }
-        Err(load::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
+        Err(note::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
     }
 
     /// # Safety
@@ -103,11 +103,11 @@ impl Lists {
                 help,
             };
             let id = stack.sysctl.register(&name, spec).inspect_err(|e| {
-                load::refused(format!("{table}: sysctl {name}: {e}"));
+                note::refused(format!("{table}: sysctl {name}: {e}"));
             })?;
             self.sysctls.push(id);
         }
-        Err(load::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
+        Err(note::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
     }
 
     /// Takes them out again. They may have gone already: then there is nothing to do.

@@ -3,13 +3,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `load` | usk_plugin_t: shared objects, entry point, what a plug-in has registered, unloading |
-//! | `table` | reading a table of an older or newer header; the gate for calls into a plug-in |
+//! | `load` | loading and unloading; registering and unregistering what a table describes |
+//! | `table` | reading a table of an older or newer header |
 //! | `proto`, `cproto` | struct usk_proto, and the protocol made of one |
 //! | `sock`, `owned`, `wait` | handles: usk_sock_t, usk_owned_t; ownership, addresses, queues, memory, timers, sleeping |
 //! | `skb`, `msg` | packets and the program's messages |
 //! | `ports`, `ip` | binding, look-up, connections; routes, output, checksums |
-//! | `held` | which socks a thread owns inside a plug-in: none is left owned, none waits for itself |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and what one may call; header options |
 //! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
 //! | `lists` | counters and sysctls that a table names |
@@ -17,6 +16,9 @@
 //! | `device` | struct usk_device_ops: kinds of devices |
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `own` | counters and sysctls of a protocol's own |
+//!
+//! Below, shared with the calls of programs: `loader` (shared objects, what a plug-in has registered), `handle` and `held` (socks
+//! in plug-ins' hands), `note`, `stacks`. Nothing there, and no call of a program, names this folder.
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
 
@@ -40,11 +42,10 @@ pub mod ulp;
 pub mod wait;
 
 mod cproto;
-pub(crate) mod held;
 mod lists;
 mod table;
 
-use std::any::Any;
+use crate::boundary::panicked;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use usersock::error::{Error, Result};
@@ -107,13 +108,6 @@ pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
         Ok(Err(e)) => T::failed(e),
         Err(panic) => T::failed(panicked(panic)),
     }
-}
-
-/// A caught panic's errno. Apart, so that calls in which nothing panics are short.
-#[cold]
-fn panicked(panic: Box<dyn Any + Send>) -> Error {
-    drop(panic);
-    Error::Io
 }
 
 /// What a plug-in's pointer points to. Plug-ins are part of the process as the kernel's modules are of the kernel: null is refused,

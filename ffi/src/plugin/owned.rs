@@ -2,12 +2,12 @@
 //! memory accounts, timers.
 
 use super::cproto::Private;
-use super::held;
 use super::msg::{self, usk_recvmsg_t};
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
-use super::sock::{lend, usk_sock_t};
 use super::{kernel, obj, obj_mut};
+use crate::handle::{lend, usk_sock_t};
+use crate::held;
 use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;

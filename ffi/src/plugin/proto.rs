@@ -3,12 +3,13 @@
 
 use super::cproto::Registration;
 use super::kernel;
-use super::load::{self, usk_plugin_t};
+use super::load;
 use super::msg::{usk_recvmsg_t, usk_sendmsg_t};
 use super::owned::{usk_addr_t, usk_owned_t};
 use super::skb::usk_skb_t;
-use super::sock::usk_sock_t;
 use super::table::Table;
+use crate::handle::usk_sock_t;
+use crate::loader::usk_plugin_t;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 
 /// A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until

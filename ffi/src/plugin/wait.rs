@@ -1,8 +1,8 @@
 //! Sleeping in a system call, and the timeouts that end it.
 
-use super::held;
 use super::kernel;
 use super::owned::{guard, parts, usk_owned_t};
+use crate::held;
 use std::ffi::c_int;
 use usersock::env::Instant;
 use usersock::error::Error;
