@@ -1,5 +1,5 @@
-//! `usk_sock_t`: the handle of a sock for plug-ins. The pointer is the sock's own address, so equal pointers are equal socks.
-//! Above: `held`, and the calls in `plugin`.
+//! `usk_sock_t`: the handle of a sock for plug-ins. The pointer is the sock's own address, so equal pointers are equal
+//! socks. Above: `held`, and the calls in `plugin`.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;

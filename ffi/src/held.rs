@@ -1,9 +1,10 @@
-//! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in that leaves an
-//! operation without releasing, by mistake or by a panic, is noticed here and the sock released; one that would wait for itself
-//! is told EDEADLK. With it, the gate for calls into a plug-in ([`run`], [`contain`]) and what their answers mean.
+//! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in
+//! that leaves an operation without releasing, by mistake or by a panic, is noticed here and the sock released; one
+//! that would wait for itself is told EDEADLK. With it, the gate for calls into a plug-in ([`run`], [`contain`]) and
+//! what their answers mean.
 //!
-//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it costs next
-//! to nothing on the data path.
+//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it
+//! costs next to nothing on the data path.
 
 use crate::boundary::panicked;
 use crate::handle::{Handle, usk_sock_t};
@@ -105,8 +106,8 @@ impl Entry {
     /// Drops the guard: packets and deferred work run here, which may lock and be lent other socks, above this entry.
     fn release(&self) {
         self.kind.set(Kind::Releasing);
-        // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is in use by
-        // this thread, the only one that has any.
+        // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is
+        // in use by this thread, the only one that has any.
         unsafe { (*self.guard.get()).assume_init_drop() };
         self.kind.set(Kind::Gone);
     }
@@ -144,10 +145,10 @@ pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
     r
 }
 
-/// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and did not release
-/// it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a panic of another Rust run
-/// time (a shared object has its own), cannot be caught here: what does not catch it itself, and then calls usk_sock_break, ends the
-/// process.
+/// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and
+/// did not release it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a
+/// panic of another Rust run time (a shared object has its own), cannot be caught here: what does not catch it itself,
+/// and then calls usk_sock_break, ends the process.
 #[inline]
 pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {
@@ -198,7 +199,8 @@ pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
     Err(errno.and_then(Error::try_from_errno).unwrap_or(Error::Io))
 }
 
-/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and broken.
+/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and
+/// broken.
 #[cold]
 fn leave(depth: usize) -> bool {
     HELD.with(|h| {
@@ -250,8 +252,9 @@ pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>
             return Err(Error::Deadlk);
         }
         let entry = h.at(h.len.get())?;
-        // SAFETY: an entry above the top is free. What is written stays in place, in this thread's memory, until `unlock`: the guard
-        // may borrow from the handle beside it. Nothing runs on this thread while it waits for the sock.
+        // SAFETY: an entry above the top is free. What is written stays in place, in this thread's memory, until
+        // `unlock`: the guard may borrow from the handle beside it. Nothing runs on this thread while it waits for the
+        // sock.
         let handle: &'static Handle = unsafe { (*entry.handle.get()).write(handle) };
         Ok(entry.keep(sk, handle.sk().lock(), h))
     })
@@ -263,7 +266,8 @@ pub(crate) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
     HELD.with(|h| {
         let [entry, ..] = &h.entries;
         if h.len.get() == 1 && entry.is_locked_by(guard) {
-            // SAFETY: Locked: a guard is there, and no reference to it is in use by this thread, the only one that has any.
+            // SAFETY: Locked: a guard is there, and no reference to it is in use by this thread, the only one that has
+            // any.
             let free = unsafe { (*entry.guard.get()).assume_init_mut() };
             entry.kind.set(Kind::Releasing);
             if free.try_release() {

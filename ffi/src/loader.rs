@@ -1,6 +1,6 @@
-//! Plug-ins: shared objects, or the program's own code, that register things in a stack. A plug-in's code stays loaded as long as
-//! anything of it is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load` (the calls).
-//! Linux: modules, try_module_get.
+//! Plug-ins: shared objects, or the program's own code, that register things in a stack. A plug-in's code stays loaded
+//! as long as anything of it is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load` (the
+//! calls). Linux: modules, try_module_get.
 
 use crate::held::{contain, status};
 use crate::note::{note, noted_line};
@@ -24,8 +24,8 @@ pub struct usk_plugin_t {
 pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
 pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
-/// A loaded shared object; the last count unloads it, and has its exit function called before: whatever it registered, and every
-/// thread that ran its code by that, has a count.
+/// A loaded shared object; the last count unloads it, and has its exit function called before: whatever it registered,
+/// and every thread that ran its code by that, has a count.
 #[derive(Debug)]
 pub(crate) struct Library {
     handle: *mut c_void,
@@ -84,7 +84,8 @@ impl Drop for Library {
         }
         if let Some(exit) = self.exit.get() {
             // What unwinds out of it has nowhere to go.
-            // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an address by now.
+            // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an
+            // address by now.
             let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
         }
         // SAFETY: opened by `open`, closed once; whatever came from it held a count of this.
@@ -162,8 +163,8 @@ impl Plugin {
         Some(list.remove(at))
     }
 
-    /// Takes everything out again, the newest first, and lets nothing follow. Stops at the first that is in use; what was out by then
-    /// is out.
+    /// Takes everything out again, the newest first, and lets nothing follow. Stops at the first that is in use; what
+    /// was out by then is out.
     pub(crate) fn unregister_all(&self, stack: &Arc<Stack>) -> Result<()> {
         loop {
             let item = {
@@ -202,7 +203,8 @@ pub(crate) fn attach(
     // SAFETY: the entry point of the plug-in, by the caller's word; its argument lives while it runs.
     let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
     if let Err(error) = r {
-        // What is in use already, by the entry point itself or by a program that was quick, keeps the plug-in until the stack ends.
+        // What is in use already, by the entry point itself or by a program that was quick, keeps the plug-in until the
+        // stack ends.
         if plugin.unregister_all(stack).is_err() {
             stack.plugins.lock().push(plugin.clone());
         }
@@ -239,8 +241,8 @@ pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<
     attach(stack, shown, init, exit, Some(Arc::new(library)))
 }
 
-/// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a stack, and
-/// by commands.
+/// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a
+/// stack, and by commands.
 pub fn enable() {
     config::set_plugin_loader(load);
 }

@@ -17,8 +17,8 @@ pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
     Box::into_raw(Box::new(usk_stack_t(stack)))
 }
 
-/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the in-memory
-/// loopback alone.
+/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the
+/// in-memory loopback alone.
 pub fn default_stack() -> Result<Arc<Stack>> {
     loader::enable();
     config::default_stack().map_err(noted)

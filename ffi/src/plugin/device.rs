@@ -2,10 +2,11 @@
 //! Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers is checked; one that breaks its
 //! word is broken (it sends and receives nothing any more), and the stack goes on.
 
+use super::gate::{kernel, obj_mut};
+use super::lists;
 use super::load;
 use super::skb::{self, usk_skb_t};
 use super::table::Table;
-use super::{kernel, lists, obj_mut};
 use crate::boundary::boundary;
 use crate::held::{contain, status};
 use crate::loader::{Item, Library, Plugin, usk_plugin_t};

@@ -1,7 +1,6 @@
-//! Counters and sysctls that a table brings: lists ended by null. Above: `cproto`, `sock_ops`, `ulp`. Below: `usersock::counters`,
-//! `usersock::sysctl`.
+//! Counters and sysctls that a table brings: lists ended by null. Above: `registration`, `sock_ops`, `ulp`. Below:
+//! `usersock::counters`, `usersock::sysctl`.
 
-use super::proto::usk_sysctl_t;
 use crate::note;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
@@ -12,6 +11,23 @@ use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
 
 /// Most counters, and most sysctls, of a table: a list without end is noticed.
 const MAX_LIST: usize = 256;
+
+/// A sysctl of a protocol's own: `net.NAME.` and the name, a number.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_sysctl_t {
+    /// Last part of the name; null ends the list.
+    pub name: *const c_char,
+    /// First value.
+    pub value: i64,
+    /// Least value.
+    pub min: i64,
+    /// Greatest value.
+    pub max: i64,
+    /// A sentence for listings, or null.
+    pub help: *const c_char,
+}
 
 /// A string of a table; the line that says what is wrong is kept for usk_config_error. `table` is the table's name.
 /// # Safety
@@ -38,7 +54,8 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for usk_config_error.
+    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for
+    /// usk_config_error.
     /// # Safety
     /// The lists are null or ended, by null and by a null name; their strings are strings.
     pub(super) unsafe fn register(

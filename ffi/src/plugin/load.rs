@@ -1,7 +1,7 @@
-//! The calls that load, attach and unload a plug-in (`crate::loader`), and what every usk_..._register and usk_..._unregister
-//! does with a table.
+//! The calls that load, attach and unload a plug-in (`crate::loader`), and what every usk_..._register and
+//! usk_..._unregister does with a table.
 
-use super::kernel;
+use super::gate::kernel;
 use super::table::{self, Table};
 use crate::boundary::boundary;
 use crate::loader::{Item, Plugin, attach, load_file, usk_plugin_t};
@@ -18,9 +18,9 @@ use usersock::stack::Stack;
 #[allow(non_camel_case_types)]
 pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut usk_plugin_t) -> c_int>;
 
-/// What every usk_..._register does: reads the table, has `f` check it and register it in the plug-in's stack, notes what that made with
-/// the plug-in, and gives the handle by which it is known, unless `out` is null. Answers 0, or an error and a line for
-/// usk_config_error.
+/// What every usk_..._register does: reads the table, has `f` check it and register it in the plug-in's stack, notes
+/// what that made with the plug-in, and gives the handle by which it is known, unless `out` is null. Answers 0, or an
+/// error and a line for usk_config_error.
 /// # Safety
 /// `plugin` is null or valid; `table` is null, or points to as many bytes as its size says; `out` is null or writable.
 pub(crate) unsafe fn register<T: Table, I: Item + 'static, H>(

@@ -1,10 +1,13 @@
 //! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
-use super::cproto::{Private, Registration};
-use super::owned::{guard, living, parts, usk_addr_t, usk_owned_t};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{guard, usk_owned_t};
+use super::private::Private;
+use super::private::{living, parts};
 use super::proto::usk_proto_t;
-use super::{kernel, obj, obj_mut};
+use super::registration::Registration;
 use crate::handle::{self, Handle, usk_sock_t};
 use crate::held;
 use crate::held::contain;

@@ -1,7 +1,7 @@
 //! Calls on a sock that is not owned: counts, owning and releasing, packets, errors, waking, state.
 
-use super::kernel;
-use super::owned::{Owned, usk_owned_t};
+use super::gate::kernel;
+use super::guard::{Owned, usk_owned_t};
 use super::skb::{self, usk_skb_t};
 use crate::handle::{Handle, hold, unhold, usk_sock_t};
 use std::ffi::c_int;

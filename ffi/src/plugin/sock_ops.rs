@@ -1,12 +1,10 @@
 //! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose trait
 //! this is the mirror of. Beside: `hook`, what an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct bpf_sock_ops.
 
-use super::cproto::broken;
-use super::hook::{Hdr, Hook, LENT};
-use super::kernel;
-use super::lists::{self, Lists};
+use super::call::broken;
+use super::gate::kernel;
+use super::lists::{self, Lists, usk_sysctl_t};
 use super::load;
-use super::proto::usk_sysctl_t;
 use super::table::Table;
 use crate::held;
 use crate::held::contain;
@@ -222,6 +220,22 @@ impl Item for Registration {
     fn plugin(&self) -> &Weak<Plugin> {
         &self.plugin
     }
+}
+
+/// What says that an argument is a running event's.
+pub(super) const LENT: u64 = 0x75736b_686f6f6b;
+
+/// What is behind a [`usk_hook_t`].
+pub(super) struct Hook {
+    pub(super) magic: u64,
+    pub(super) cx: *mut HookCx<'static>,
+    pub(super) reg: *const Registration,
+}
+
+/// What is behind a [`usk_hdr_t`].
+pub(super) struct Hdr {
+    pub(super) magic: u64,
+    pub(super) writer: *mut HdrWriter<'static>,
 }
 
 impl Registration {

@@ -1,7 +1,7 @@
 //! Tables of functions from C: read whole, whatever header they were compiled against.
 
-/// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the empty table
-/// (null functions, zero numbers).
+/// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the
+/// empty table (null functions, zero numbers).
 ///
 /// # Safety
 /// Both hold for the type.
@@ -14,8 +14,8 @@ pub(crate) unsafe trait Table: Copy {
     const FIRST_SIZE: usize;
 }
 
-/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what we know
-/// is null. The error is one line for a person.
+/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what
+/// we know is null. The error is one line for a person.
 ///
 /// # Safety
 /// `table` is null, or readable for the 8 bytes of its version and size and then for as many bytes as size says.
@@ -44,8 +44,8 @@ pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
         return Err(format!("{name}: size {size} uses operations that this library, with {}, lacks", size_of::<T>()));
     }
     let mut copy = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `known` is at most size_of::<T>() bytes, and the two do not overlap. All zero is valid for T, and so are the
-    // bytes of a T that the caller filled, by the trait's promise.
+    // SAFETY: `known` is at most size_of::<T>() bytes, and the two do not overlap. All zero is valid for T, and so are
+    // the bytes of a T that the caller filled, by the trait's promise.
     unsafe {
         std::ptr::copy_nonoverlapping(known.as_ptr(), copy.as_mut_ptr().cast::<u8>(), known.len());
         Ok(copy.assume_init())

@@ -5,13 +5,12 @@
 //! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the layer
 //! sleeps leaves it to that operation, and `release` runs when the last one returns.
 
-use super::cproto::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
-use super::kernel;
-use super::lists::{self, Lists};
+use super::call::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::lists::{self, Lists, usk_sysctl_t};
 use super::load;
 use super::msg::{lend_recv, lend_send, usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{guard, usk_owned_t};
-use super::proto::usk_sysctl_t;
 use super::skb::{self, usk_skb_t};
 use super::table::Table;
 use crate::handle::usk_sock_t;
