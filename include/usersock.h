@@ -3,9 +3,9 @@
  * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call does what
  * the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls that take any
  * descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves the process, and the
- * kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited descriptor can be closed, which nobody
- * notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and usk_socket or usk_init makes the child a stack of
- * its own. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
+ * kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited descriptor can be closed,
+ * which nobody notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and usk_socket or usk_init makes
+ * the child a stack of its own. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
  */
 
 #ifndef USERSOCK_H

@@ -102,8 +102,8 @@ impl Epoll {
     fn new(cloexec: bool) -> Result<Arc<Epoll>> {
         // SAFETY: a plain system call; the result is owned at once.
         let fd = os(unsafe { libc::epoll_create1(if cloexec { libc::EPOLL_CLOEXEC } else { 0 }) } as isize)?;
-        // The set outlives its descriptors where a call still waits in it, so it has one of its own; the low number is left to
-        // the program's.
+        // The set outlives its descriptors where a call still waits in it, so it has one of its own; the low number is
+        // left to the program's.
         let kernel = fdtable::out_of_the_way(Fd::own(fd as RawFd)?);
         Ok(Arc::new_cyclic(|me| Epoll {
             kernel,
