@@ -144,26 +144,6 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_LINK_ETHERNET 1
 
 /*
- Why a packet is dropped, for usk_drop: too short or malformed.
- */
-#define USK_DROP_HEADER 1
-
-/*
- Wrong checksum.
- */
-#define USK_DROP_CSUM 2
-
-/*
- No sock for it.
- */
-#define USK_DROP_NO_SOCKET 3
-
-/*
- The sock refuses it in its state, or it is a repetition.
- */
-#define USK_DROP_STATE 4
-
-/*
  Boolean options of SOL_SOCKET, for usk_sock_flag.
  */
 #define USK_FLAG_DEAD 0
@@ -228,6 +208,26 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
  usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own table.
  */
 #define USK_PROTO_NO_PORTS 32
+
+/*
+ Why a packet is dropped, for usk_drop: too short or malformed.
+ */
+#define USK_DROP_HEADER 1
+
+/*
+ Wrong checksum.
+ */
+#define USK_DROP_CSUM 2
+
+/*
+ No sock for it.
+ */
+#define USK_DROP_NO_SOCKET 3
+
+/*
+ The sock refuses it in its state, or it is a repetition.
+ */
+#define USK_DROP_STATE 4
 
 /*
  Bytes of a packet's notes (usk_skb_cb).
@@ -2612,6 +2612,20 @@ ptrdiff_t usk_sendmsg_take(struct usk_sendmsg_t *msg,
                            size_t len);
 
 /*
+ Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
+ # Safety
+ `skb` is a packet; `msg` is an operation's argument.
+ */
+ptrdiff_t usk_skb_append_msg(struct usk_skb_t *skb, struct usk_sendmsg_t *msg, size_t len);
+
+/*
+ A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
+ # Safety
+ `msg` is an operation's argument.
+ */
+struct usk_skb_t *usk_skb_from_msg(struct usk_sendmsg_t *msg, size_t len);
+
+/*
  Bytes of room left.
  # Safety
  `msg` is recvmsg's argument.
@@ -2656,50 +2670,6 @@ int usk_recvmsg_set_name(struct usk_recvmsg_t *msg, const struct usk_addr_t *add
  `msg` is recvmsg's argument.
  */
 int usk_recvmsg_set_flags(struct usk_recvmsg_t *msg, int flags);
-
-/*
- Counts `n` in counter `index` of the table's mib_names. An index beyond them is -EINVAL.
- # Safety
- `proto` is registered.
- */
-int usk_proto_count(struct usk_proto_t *proto, uint32_t index, uint64_t n);
-
-/*
- The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
- # Safety
- `proto` is registered.
- */
-int64_t usk_proto_sysctl(struct usk_proto_t *proto, uint32_t index);
-
-/*
- What was given to usk_proto_register.
- # Safety
- `proto` is registered.
- */
-void *usk_proto_user(struct usk_proto_t *proto);
-
-/*
- Nanoseconds of the stack's clock: monotonic, virtual where time is.
- # Safety
- `proto` is registered.
- */
-uint64_t usk_now(struct usk_proto_t *proto);
-
-/*
- Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded.
- # Safety
- `proto` is registered; `to` is writable for `len` bytes.
- */
-int usk_random(struct usk_proto_t *proto, void *to, size_t len);
-
-/*
- Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always.
- # Safety
- `proto` is registered; `skb` is the caller's, and not used afterwards.
- */
-int usk_drop(struct usk_proto_t *proto,
-             struct usk_skb_t *skb,
-             int reason);
 
 /*
  The sock of an owned one, to hand on; valid as long as the ownership.
@@ -3067,6 +3037,50 @@ int usk_proto_register(struct usk_plugin_t *plugin,
 int usk_proto_unregister(struct usk_proto_t *proto);
 
 /*
+ Counts `n` in counter `index` of the table's mib_names. An index beyond them is -EINVAL.
+ # Safety
+ `proto` is registered.
+ */
+int usk_proto_count(struct usk_proto_t *proto, uint32_t index, uint64_t n);
+
+/*
+ The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+ # Safety
+ `proto` is registered.
+ */
+int64_t usk_proto_sysctl(struct usk_proto_t *proto, uint32_t index);
+
+/*
+ What was given to usk_proto_register.
+ # Safety
+ `proto` is registered.
+ */
+void *usk_proto_user(struct usk_proto_t *proto);
+
+/*
+ Nanoseconds of the stack's clock: monotonic, virtual where time is.
+ # Safety
+ `proto` is registered.
+ */
+uint64_t usk_now(struct usk_proto_t *proto);
+
+/*
+ Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded.
+ # Safety
+ `proto` is registered; `to` is writable for `len` bytes.
+ */
+int usk_random(struct usk_proto_t *proto, void *to, size_t len);
+
+/*
+ Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always.
+ # Safety
+ `proto` is registered; `skb` is the caller's, and not used afterwards.
+ */
+int usk_drop(struct usk_proto_t *proto,
+             struct usk_skb_t *skb,
+             int reason);
+
+/*
  A new, empty packet (alloc_skb).
  */
 struct usk_skb_t *usk_skb_new(void);
@@ -3150,20 +3164,6 @@ ptrdiff_t usk_skb_copy(struct usk_skb_t *skb, size_t offset, void *to, size_t le
  `skb` is a packet; `data` is readable for `len` bytes.
  */
 int usk_skb_append(struct usk_skb_t *skb, const void *data, size_t len);
-
-/*
- Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
- # Safety
- `skb` is a packet; `msg` is an operation's argument.
- */
-ptrdiff_t usk_skb_append_msg(struct usk_skb_t *skb, struct usk_sendmsg_t *msg, size_t len);
-
-/*
- A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
- # Safety
- `msg` is an operation's argument.
- */
-struct usk_skb_t *usk_skb_from_msg(struct usk_sendmsg_t *msg, size_t len);
 
 /*
  The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
@@ -3392,12 +3392,6 @@ int usk_ulp_register(struct usk_plugin_t *plugin,
 int usk_ulp_unregister(struct usk_ulp_t *ulp);
 
 /*
- Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
- bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
- */
-int usk_ulp_remove(int fd);
-
-/*
  The connection's memory, as operations get it; null: the protocol has gone from it.
  # Safety
  `o` is owned, a connection with an upper-layer protocol from C.
@@ -3578,6 +3572,12 @@ int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
  `value` is writable for `*len` bytes, `len` points to a socklen_t.
  */
 int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+
+/*
+ Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
+ bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
+ */
+int usk_ulp_remove(int fd);
 
 /*
  As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.

@@ -313,7 +313,7 @@ impl Epoll {
                 let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_int);
                 return Ok(kernel_wait(out, ms)? as usize);
             }
-            return self.wait_on(&crate::admin::default_stack()?, out, timeout, &once);
+            return self.wait_on(&crate::stacks::default_stack()?, out, timeout, &once);
         };
         self.wait_on(&stack, out, timeout, &once)
     }

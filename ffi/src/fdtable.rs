@@ -7,7 +7,7 @@
 
 use crate::boundary::os;
 use crate::epoll::Epoll;
-use crate::plugin::held;
+use crate::held;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::os::fd::RawFd;

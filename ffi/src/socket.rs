@@ -1,9 +1,9 @@
 //! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options, dup, fcntl, ioctl, close.
 
-use crate::admin;
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc, Number};
 use crate::ptr;
+use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -39,7 +39,7 @@ pub(crate) fn socket_on(stack: &Arc<Stack>, domain: c_int, ty: c_int, protocol: 
 /// SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
-    boundary(|| socket_on(&admin::default_stack()?, domain, ty, protocol))
+    boundary(|| socket_on(&default_stack()?, domain, ty, protocol))
 }
 
 /// As bind(2). Errors: EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK.
@@ -202,6 +202,13 @@ pub unsafe extern "C" fn usk_getsockopt(
         *len = s.getsockopt(level, name, buf)? as libc::socklen_t;
         Ok(0)
     })
+}
+
+/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
+/// bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
+    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
 }
 
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.

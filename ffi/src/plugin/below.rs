@@ -1,12 +1,13 @@
 //! What an upper-layer protocol calls: the operations of the protocol below it, on the same sock. Above: the plug-in, from an
 //! operation of struct usk_ulp_ops. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
 
-use super::held;
-use super::kernel;
+use super::gate::kernel;
+use super::gate::{slice, slice_mut};
+use super::guard::{guard, usk_owned_t};
 use super::msg::{recv, send, usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{guard, usk_owned_t};
-use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::sock::{Handle, usk_sock_t};
+use super::skb::{self, usk_skb_t};
+use crate::handle::{Handle, usk_sock_t};
+use crate::held;
 use std::ffi::{c_int, c_ulong, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -214,7 +215,7 @@ pub unsafe extern "C" fn usk_below_getsockopt(
 pub unsafe extern "C" fn usk_below_ioctl(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let ((h, below), value) = unsafe { (unowned(sk)?, super::obj_mut(value)?) };
+        let ((h, below), value) = unsafe { (unowned(sk)?, super::gate::obj_mut(value)?) };
         *value = below.ioctl(h.sk(), request)?;
         Ok(0)
     })

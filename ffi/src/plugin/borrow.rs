@@ -1,8 +1,8 @@
 //! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it is
 //! `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
 
-use super::owned::{guard, usk_owned_t};
-use super::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{guard, usk_owned_t};
 use crate::ptr;
 use std::ffi::{c_char, c_int};
 use usersock::error::{Error, Result};

@@ -2,10 +2,15 @@
 //! traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the connection's numbers as C sees them. What a
 //! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
 
-use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::table::{Table, contain};
-use super::{held, kernel, lists};
+use super::cong_tcp::{self, MAX_CWND, usk_rate_sample_t, usk_tcp_t};
+use super::gate::kernel;
+use super::lists;
+use super::load;
+use super::table::Table;
+use crate::held;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
@@ -67,47 +72,6 @@ pub struct usk_ack_sample_t {
     pub pkts_acked: u32,
     /// Bytes in flight when the sampled segment was sent.
     pub in_flight: u32,
-}
-
-/// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct usk_rate_sample_t {
-    /// When the interval began, nanoseconds; 0: no sample.
-    pub prior_mstamp: u64,
-    /// Length of the interval, microseconds; -1: no sample.
-    pub interval_us: i64,
-    /// RTT of the acknowledgement, microseconds; -1: none.
-    pub rtt_us: i64,
-    /// usk_tcp_t.delivered when the interval began.
-    pub prior_delivered: u32,
-    /// usk_tcp_t.delivered_ce then.
-    pub prior_delivered_ce: u32,
-    /// Segments delivered over the interval; -1: no sample.
-    pub delivered: i32,
-    /// Of them with a congestion mark.
-    pub delivered_ce: i32,
-    /// Send phase of the interval, microseconds.
-    pub snd_interval_us: u32,
-    /// Acknowledgement phase.
-    pub rcv_interval_us: u32,
-    /// Segments that this acknowledgement showed to be lost.
-    pub losses: i32,
-    /// Segments newly acknowledged or selectively acknowledged.
-    pub acked_sacked: u32,
-    /// Segments in flight before this acknowledgement.
-    pub prior_in_flight: u32,
-    /// End of the sequence of what was delivered last.
-    pub last_end_seq: u32,
-    /// 1: the program gave less than the path would have taken.
-    pub is_app_limited: u8,
-    /// 1: the sampled segment was a retransmission.
-    pub is_retrans: u8,
-    /// 1: the receiver probably waited with the acknowledgement.
-    pub is_ack_delayed: u8,
-    /// 0.
-    pub reserved: u8,
 }
 
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
@@ -461,10 +425,10 @@ pub unsafe extern "C" fn usk_cong_register(
     let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_cong_ops| {
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
-        check(&table, &name).map_err(load::refused)?;
+        check(&table, &name).map_err(note::refused)?;
         let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
         stack.cong.register(Arc::new(entry)).inspect_err(|e| {
-            load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
+            note::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
         Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))
     };

@@ -1,8 +1,7 @@
 //! `usk_tcp_t`: a connection's numbers as congestion control from C sees them, what of them it may write, and the arithmetic that
 //! all algorithms share (slow start, additive increase, Reno). The Rust side is `usersock::tcp::tcb::TcpSock`.
 
-use super::cong::usk_rate_sample_t;
-use super::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use usersock::tcp::output;
 use usersock::tcp::rtt;
@@ -10,6 +9,47 @@ use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample, ecn};
 
 /// Largest window a plug-in can set, segments: 2^30, beyond any path and within all arithmetic.
 pub(crate) const MAX_CWND: u32 = 1 << 30;
+
+/// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_rate_sample_t {
+    /// When the interval began, nanoseconds; 0: no sample.
+    pub prior_mstamp: u64,
+    /// Length of the interval, microseconds; -1: no sample.
+    pub interval_us: i64,
+    /// RTT of the acknowledgement, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// usk_tcp_t.delivered when the interval began.
+    pub prior_delivered: u32,
+    /// usk_tcp_t.delivered_ce then.
+    pub prior_delivered_ce: u32,
+    /// Segments delivered over the interval; -1: no sample.
+    pub delivered: i32,
+    /// Of them with a congestion mark.
+    pub delivered_ce: i32,
+    /// Send phase of the interval, microseconds.
+    pub snd_interval_us: u32,
+    /// Acknowledgement phase.
+    pub rcv_interval_us: u32,
+    /// Segments that this acknowledgement showed to be lost.
+    pub losses: i32,
+    /// Segments newly acknowledged or selectively acknowledged.
+    pub acked_sacked: u32,
+    /// Segments in flight before this acknowledgement.
+    pub prior_in_flight: u32,
+    /// End of the sequence of what was delivered last.
+    pub last_end_seq: u32,
+    /// 1: the program gave less than the path would have taken.
+    pub is_app_limited: u8,
+    /// 1: the sampled segment was a retransmission.
+    pub is_retrans: u8,
+    /// 1: the receiver probably waited with the acknowledgement.
+    pub is_ack_delayed: u8,
+    /// 0.
+    pub reserved: u8,
+}
 
 /// A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken over when
 /// the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments unless said; more

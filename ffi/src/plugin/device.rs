@@ -2,13 +2,18 @@
 //! Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers is checked; one that breaks its
 //! word is broken (it sends and receives nothing any more), and the stack goes on.
 
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::gate::{kernel, obj_mut};
+use super::lists;
+use super::load;
 use super::skb::{self, usk_skb_t};
-use super::table::{Table, contain, status};
-use super::{kernel, lists, obj_mut};
-use crate::admin::{self, noted, noted_line, usk_stack_t};
+use super::table::Table;
 use crate::boundary::boundary;
+use crate::held::{contain, status};
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
+use crate::note::{note, noted, noted_line};
 use crate::ptr::string;
+use crate::stacks::{stack_of, usk_stack_t};
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
@@ -255,7 +260,7 @@ impl DeviceKind for Kind {
         };
         let mut device = ptr::null_mut();
         let open = self.ops.table.open.ok_or_else(|| plain(Error::Inval))?;
-        admin::note("");
+        note("");
         // SAFETY: the table's function, called as it says: arguments and results live while it runs.
         let r = contain(|| unsafe { open(&asked, &mut info, &mut device) }).and_then(|r| status(r.into()));
         r.map_err(|e| (e, Some(noted_line()).filter(|l| !l.is_empty())))?;
@@ -487,7 +492,7 @@ pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
     kernel(|| {
         // SAFETY: a string by the caller's word.
         let line = unsafe { string(line) }?;
-        Err(load::refused(line.to_owned()))
+        Err(note::refused(line.to_owned()))
     })
 }
 
@@ -508,7 +513,7 @@ pub unsafe extern "C" fn usk_device_register(
             [("open", table.open.is_some()), ("recv", table.recv.is_some()), ("xmit", table.xmit.is_some())]
         {
             if !there {
-                return Err(load::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
+                return Err(note::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
             }
         }
         let devices = Arc::new(());
@@ -520,7 +525,7 @@ pub unsafe extern "C" fn usk_device_register(
                 }
                 e => e.to_string(),
             };
-            load::refused(format!("struct usk_device_ops {name:?}: {why}"));
+            note::refused(format!("struct usk_device_ops {name:?}: {why}"));
         })?;
         Ok(Arc::new(Registration { name, devices, plugin: Arc::downgrade(plugin) }))
     };
@@ -548,7 +553,7 @@ pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> 
 pub unsafe extern "C" fn usk_device_add(stack: *mut usk_stack_t, config: *const c_char) -> c_int {
     boundary(|| {
         // SAFETY: the caller vouches for both.
-        let (stack, config) = unsafe { (admin::stack_of(stack)?, string(config)?) };
+        let (stack, config) = unsafe { (stack_of(stack)?, string(config)?) };
         Config::parse(config).and_then(|c| c.add_to(&stack)).map_err(noted)?;
         Ok(0)
     })

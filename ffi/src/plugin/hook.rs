@@ -2,10 +2,10 @@
 //! plug-in, from an event. Below: `usersock::tcp::sock_ops::HookCx`. Linux: bpf_setsockopt, bpf_sock_ops_cb_flags_set,
 //! bpf_store_hdr_opt, bpf_load_hdr_opt.
 
-use super::owned::usk_addr_t;
-use super::skb::{slice, slice_mut};
-use super::sock_ops::{Registration, usk_hdr_t, usk_hook_t};
-use super::{kernel, obj, obj_mut};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::gate::{slice, slice_mut};
+use super::sock_ops::{Hdr, Hook, LENT, Registration, usk_hdr_t, usk_hook_t};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::Duration;
 use usersock::error::{Error, Result};
@@ -107,21 +107,6 @@ impl From<SockView> for usk_sock_view_t {
             bytes_acked: v.bytes_acked,
         }
     }
-}
-
-pub(super) const LENT: u64 = 0x75736b_686f6f6b;
-
-/// What is behind a [`usk_hook_t`].
-pub(super) struct Hook {
-    pub(super) magic: u64,
-    pub(super) cx: *mut HookCx<'static>,
-    pub(super) reg: *const Registration,
-}
-
-/// What is behind a [`usk_hdr_t`].
-pub(super) struct Hdr {
-    pub(super) magic: u64,
-    pub(super) writer: *mut HdrWriter<'static>,
 }
 
 /// # Safety

@@ -1,12 +1,16 @@
 //! IP for a protocol from C: routes, output, options of the IP levels, checksums. Linux: ip_route_output, ip_queue_xmit,
 //! ip_setsockopt, csum_partial.
 
-use super::cproto::Registration;
-use super::owned::{guard, living, parts, peer, usk_addr_t, usk_owned_t};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::gate::{slice, slice_mut};
+use super::guard::{guard, usk_owned_t};
+use super::owned::peer;
 use super::ports;
+use super::private::{living, parts};
 use super::proto::{usk_packet_info_t, usk_proto_t};
-use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::{kernel, obj, obj_mut};
+use super::registration::Registration;
+use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::ip::output::{self, IpTx};

@@ -1,16 +1,17 @@
-//! `usk_owned_t`: the proof that a sock is owned, and what only its owner may touch: private memory, state, addresses, queues,
-//! memory accounts, timers.
+//! What only the owner of a sock may touch: private memory, state, addresses, queues, memory accounts, timers; and its end.
 
-use super::cproto::Private;
-use super::held;
+use super::addr::usk_addr_t;
+use super::call::broken;
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{Owned, guard, usk_owned_t};
 use super::msg::{self, usk_recvmsg_t};
+use super::ports;
+use super::private::{living, parts, private};
 use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
-use super::sock::{lend, usk_sock_t};
-use super::{kernel, obj, obj_mut};
+use crate::handle::{lend, usk_sock_t};
 use std::ffi::{c_int, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
@@ -19,121 +20,10 @@ use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::{Skb, SkbInner};
-use usersock::sock::{Sock, SockCommon, SockGuard, SockState, flag};
-use usersock::stack::Stack;
+use usersock::sock::{SockGuard, flag};
 
-/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
-/// usk_lock_sock in memory of their own. Not to be copied or moved.
-#[allow(non_camel_case_types)]
-#[repr(C)]
-pub struct usk_owned_t {
-    opaque: [u64; 4],
-}
-
+const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
-
-/// What says that an argument is one; with [`LOCKED`], that usk_lock_sock filled it and not an operation's caller.
-const LENT: u64 = 0x75736b_6f776e64;
-const LOCKED: u64 = LENT | 1;
-
-/// What is in a [`usk_owned_t`].
-pub(crate) struct Owned {
-    magic: u64,
-    guard: *mut SockGuard<'static>,
-}
-const _: () =
-    assert!(size_of::<Owned>() <= size_of::<usk_owned_t>() && align_of::<Owned>() <= align_of::<usk_owned_t>());
-
-impl Owned {
-    /// Runs an operation that is called owned: `f` gets the argument. EIO: it did not end as it should (`held::run`).
-    #[inline]
-    pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
-        let sock = Arc::as_ptr(g.sock);
-        let guard = std::ptr::from_mut(g).cast::<SockGuard<'static>>();
-        let mut o = Owned { magic: LENT, guard };
-        held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
-    }
-
-    /// As `lock`, where nothing is in the way: see [`held::lock_free`]. False: call that.
-    /// # Safety
-    /// As there.
-    #[inline]
-    pub(crate) unsafe fn lock_free(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> bool {
-        if o.is_null() || sk.is_null() {
-            return false;
-        }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let Some(guard) = held::lock_free(sk) else { return false };
-            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
-        }
-        true
-    }
-
-    /// # Safety
-    /// `o` is null or writable; `sk` is null, or valid until the release.
-    #[inline(never)]
-    pub(crate) unsafe fn lock(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
-        if o.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let guard = held::lock(sk)?;
-            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// `o` is null or readable.
-    pub(crate) unsafe fn release(o: *mut usk_owned_t) -> Result<()> {
-        // SAFETY: readable by the caller's word.
-        let o = unsafe { o.cast::<Owned>().as_mut() }.ok_or(Error::Inval)?;
-        if o.magic != LOCKED {
-            return Err(Error::Inval);
-        }
-        o.magic = 0;
-        held::unlock(o.guard)
-    }
-}
-
-/// The guard behind an argument.
-/// # Safety
-/// `o` is null, or was an operation's argument or filled by usk_lock_sock, and is readable.
-#[inline]
-pub(crate) unsafe fn guard<'a>(o: *mut usk_owned_t) -> Result<&'a mut SockGuard<'static>> {
-    // SAFETY: readable by the caller's word.
-    let o = unsafe { o.cast::<Owned>().as_ref() }.ok_or(Error::Inval)?;
-    if o.magic | (LENT ^ LOCKED) != LOCKED {
-        return Err(Error::Inval);
-    }
-    // SAFETY: the word says that the guard is alive; the sock is owned by this thread, which uses one reference at a time.
-    Ok(unsafe { &mut *o.guard })
-}
-
-/// The parts of an owned sock of a protocol from C.
-pub(crate) struct Parts<'a, 'g> {
-    pub stack: &'g Arc<Stack>,
-    pub sock: &'g Arc<Sock>,
-    pub common: &'a mut SockCommon,
-    pub private: &'a mut Private,
-}
-
-/// EINVAL when the sock is another protocol's.
-pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
-    let (stack, sock) = (g.stack, g.sock);
-    let state: &'a mut SockState = &mut *g;
-    let private = state.private.downcast_mut().ok_or(Error::Inval)?;
-    Ok(Parts { stack, sock, common: &mut state.common, private })
-}
-
-/// As [`parts`], of a sock that is not finished: nothing may enter a table or a queue, or arm a timer, that nobody would take back.
-/// EINVAL: it is, or is another protocol's.
-pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
-    let p = parts(g)?;
-    if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
-}
 
 /// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data path, so by number and
 /// not as [`parts`] does it.
@@ -146,61 +36,6 @@ fn own_queue(g: &SockGuard<'_>) -> Result<()> {
 pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
     let c = &g.common;
     if c.daddr.is_unspecified() { Err(Error::NotConn) } else { Ok(SocketAddr::new(c.daddr, c.dport)) }
-}
-
-/// As [`guard`], and then [`parts`].
-unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private> {
-    // SAFETY: passed on.
-    parts(unsafe { guard(o) }?).map(|p| p.private)
-}
-
-/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
-/// network order; `port` in host order; `scope_id` the interface of a link-local address.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct usk_addr_t {
-    /// AF_INET or AF_INET6.
-    pub family: u16,
-    /// Host order.
-    pub port: u16,
-    /// Interface of a link-local address, else 0.
-    pub scope_id: u32,
-    /// Network order; 4 bytes of an IPv4 address, the rest 0.
-    pub addr: [u8; 16],
-}
-
-impl From<SocketAddr> for usk_addr_t {
-    fn from(a: SocketAddr) -> usk_addr_t {
-        let mut addr = [0; 16];
-        let (family, scope_id) = match a {
-            SocketAddr::V4(v4) => {
-                addr[..4].copy_from_slice(&v4.ip().octets());
-                (libc::AF_INET, 0)
-            }
-            SocketAddr::V6(v6) => {
-                addr = v6.ip().octets();
-                (libc::AF_INET6, v6.scope_id())
-            }
-        };
-        usk_addr_t { family: family as u16, port: a.port(), scope_id, addr }
-    }
-}
-
-impl usk_addr_t {
-    pub(crate) fn of(ip: IpAddr, port: u16) -> usk_addr_t {
-        SocketAddr::new(ip, port).into()
-    }
-
-    /// EAFNOSUPPORT for another family.
-    pub(crate) fn to_socket_addr(self) -> Result<SocketAddr> {
-        let a = self.addr;
-        match i32::from(self.family) {
-            libc::AF_INET => Ok(SocketAddr::new(Ipv4Addr::new(a[0], a[1], a[2], a[3]).into(), self.port)),
-            libc::AF_INET6 => Ok(SocketAddrV6::new(Ipv6Addr::from(a), self.port, 0, self.scope_id).into()),
-            _ => Err(Error::AfNoSupport),
-        }
-    }
 }
 
 /// The sock of an owned one, to hand on; valid as long as the ownership.
@@ -650,7 +485,33 @@ pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
         if !dead && !p.orphan && !p.is_done() {
             return Err(Error::Busy);
         }
-        super::cproto::finish(g);
+        finish(g);
         Ok(0)
     })
+}
+
+/// See usk_done.
+pub(super) fn finish(g: &mut SockGuard<'_>) {
+    // Out of the tables, whether the protocol keeps its own or not.
+    g.sock.proto().unhash(g);
+    if g.common.sport != 0 {
+        g.sock.proto().put_port(g);
+    }
+    let _ = ports::unhash(g);
+    let Ok(p) = parts(g) else { return };
+    let (stack, sock) = (p.stack, p.sock);
+    if !p.private.end(stack, sock, p.common) {
+        return;
+    }
+    let (reg, orphans) = (p.private.registration().clone(), p.private.accept.take());
+    p.common.ack_backlog = 0;
+    sock.state.store(CLOSE, Ordering::Release);
+    if let Some(f) = reg.table.destroy {
+        // SAFETY: the table's function, called as it says.
+        if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
+            broken(g.sock);
+        }
+    }
+    datagram::close(g);
+    ports::close_all(stack, orphans);
 }

@@ -1,13 +1,16 @@
 //! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
-use super::cproto::{Private, Registration};
-use super::held;
-use super::owned::{guard, living, parts, usk_addr_t, usk_owned_t};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{guard, usk_owned_t};
+use super::private::Private;
+use super::private::{living, parts};
 use super::proto::usk_proto_t;
-use super::sock::{self, Handle, usk_sock_t};
-use super::table::contain;
-use super::{kernel, obj, obj_mut};
+use super::registration::Registration;
+use crate::handle::{self, Handle, usk_sock_t};
+use crate::held;
+use crate::held::contain;
 use std::ffi::c_int;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -122,7 +125,7 @@ pub unsafe extern "C" fn usk_proto_lookup(
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
         let found = reg.ports.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
-        Ok(found.map_or(std::ptr::null_mut(), |s| sock::hold(&stack, s)))
+        Ok(found.map_or(std::ptr::null_mut(), |s| handle::hold(&stack, s)))
     })
 }
 
@@ -152,7 +155,7 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
             let child = parts(&mut c)?.private;
             (child.child, child.orphan) = (true, true);
         }
-        Ok(sock::hold(g.stack, child))
+        Ok(handle::hold(g.stack, child))
     })
 }
 
@@ -263,7 +266,7 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
         // SAFETY: valid by the caller's word.
         let h = unsafe { Handle::new(sk) }?;
         let child = accept::accept(h.sk(), nonblock != 0, pop_child)?;
-        Ok(sock::hold(h.stack(), child))
+        Ok(handle::hold(h.stack(), child))
     });
     match r.and_then(|r| r) {
         Ok(child) => child,

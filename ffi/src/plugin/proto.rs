@@ -1,14 +1,13 @@
-//! `struct usk_proto`: the operations of a protocol, as C fills them in; registering and unregistering. The Rust trait that it
-//! mirrors is `usersock::sock::proto::Proto`.
+//! `struct usk_proto`: the operations of a protocol, as C fills them in. Above: `registration`, `cproto`. The Rust trait that it mirrors
+//! is `usersock::sock::proto::Proto`.
 
-use super::cproto::Registration;
-use super::kernel;
-use super::load::{self, usk_plugin_t};
+use super::addr::usk_addr_t;
+use super::guard::usk_owned_t;
+use super::lists::usk_sysctl_t;
 use super::msg::{usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{usk_addr_t, usk_owned_t};
 use super::skb::usk_skb_t;
-use super::sock::usk_sock_t;
 use super::table::Table;
+use crate::handle::usk_sock_t;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 
 /// A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
@@ -85,23 +84,6 @@ pub struct usk_icmp_error_t {
     pub quoted: *const c_void,
     /// How much.
     pub quoted_len: usize,
-}
-
-/// A sysctl of a protocol's own: `net.NAME.` and the name, a number.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct usk_sysctl_t {
-    /// Last part of the name; null ends the list.
-    pub name: *const c_char,
-    /// First value.
-    pub value: i64,
-    /// Least value.
-    pub min: i64,
-    /// Greatest value.
-    pub max: i64,
-    /// A sentence for listings, or null.
-    pub help: *const c_char,
 }
 
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
@@ -272,33 +254,4 @@ unsafe impl Table for usk_proto {
     const VERSION: u32 = USK_PROTO_VERSION;
     // What came later is at the end, from here.
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_proto, sendmsg_locked);
-}
-
-/// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a
-/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required operation, a
-/// name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is taken.
-/// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_register(
-    plugin: *mut usk_plugin_t,
-    table: *const usk_proto,
-    user: *mut c_void,
-    out: *mut *mut usk_proto_t,
-) -> c_int {
-    // SAFETY: the caller vouches for all three, and for the table's strings and lists.
-    kernel(|| unsafe {
-        load::register(plugin, table, out, |plugin, stack, table| Registration::register(plugin, stack, table, user))
-    })
-}
-
-/// Unregisters a protocol. -EBUSY while a socket of it exists; -ENOENT when it was already.
-/// # Safety
-/// `proto` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_unregister(proto: *mut usk_proto_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(proto) }.map(|()| 0)
-    })
 }

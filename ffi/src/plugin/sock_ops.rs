@@ -1,13 +1,15 @@
 //! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose trait
 //! this is the mirror of. Beside: `hook`, what an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct bpf_sock_ops.
 
-use super::cproto::broken;
-use super::hook::{Hdr, Hook, LENT};
-use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::proto::usk_sysctl_t;
-use super::table::{Table, contain};
-use super::{held, kernel};
+use super::call::broken;
+use super::gate::kernel;
+use super::lists::{self, Lists, usk_sysctl_t};
+use super::load;
+use super::table::Table;
+use crate::held;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -220,6 +222,22 @@ impl Item for Registration {
     }
 }
 
+/// What says that an argument is a running event's.
+pub(super) const LENT: u64 = 0x75736b_686f6f6b;
+
+/// What is behind a [`usk_hook_t`].
+pub(super) struct Hook {
+    pub(super) magic: u64,
+    pub(super) cx: *mut HookCx<'static>,
+    pub(super) reg: *const Registration,
+}
+
+/// What is behind a [`usk_hdr_t`].
+pub(super) struct Hdr {
+    pub(super) magic: u64,
+    pub(super) writer: *mut HdrWriter<'static>,
+}
+
 impl Registration {
     /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its word.
     #[inline]
@@ -377,10 +395,10 @@ pub unsafe extern "C" fn usk_sock_ops_register(
         let name = unsafe { lists::text(table.name, what, "name") }?;
         if !lists::good_name(&name, NAME_MAX) {
             let line = format!("{what} {name:?}: a name is 1 to {NAME_MAX} printable characters without dot");
-            return Err(load::refused(line));
+            return Err(note::refused(line));
         }
         if table.hdr_opt_len.is_some() != table.write_hdr_opt.is_some() {
-            return Err(load::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
+            return Err(note::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
         }
         // SAFETY: ended lists by the caller's word.
         let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
@@ -396,7 +414,7 @@ pub unsafe extern "C" fn usk_sock_ops_register(
         });
         stack.sock_ops.register(reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
-            load::refused(format!("{what} {:?}: {e}", reg.name));
+            note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         reg.taken.store(true, Ordering::Relaxed);
         Ok(reg)

@@ -5,18 +5,18 @@
 //! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the layer
 //! sleeps leaves it to that operation, and `release` runs when the last one returns.
 
-use super::cproto::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
-use super::kernel;
-use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::call::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::lists::{self, Lists, usk_sysctl_t};
+use super::load;
 use super::msg::{lend_recv, lend_send, usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{guard, usk_owned_t};
-use super::proto::usk_sysctl_t;
 use super::skb::{self, usk_skb_t};
-use super::sock::usk_sock_t;
-use super::table::{Table, contain};
-use crate::boundary::boundary;
-use crate::fdtable;
+use super::table::Table;
+use crate::handle::usk_sock_t;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::ManuallyDrop;
@@ -427,7 +427,7 @@ pub unsafe extern "C" fn usk_ulp_register(
         let what = usk_ulp_ops::NAME;
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, what, "name") }?;
-        let lacks = |line: &str| Err(load::refused(format!("{what} {name:?}: {line}")));
+        let lacks = |line: &str| Err(note::refused(format!("{what} {name:?}: {line}")));
         if !lists::good_name(&name, NAME_MAX - 1) {
             return lacks("a name is 1 to 15 printable characters without dot");
         }
@@ -450,7 +450,7 @@ pub unsafe extern "C" fn usk_ulp_register(
         });
         stack.ulp.register(reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
-            load::refused(format!("{what} {:?}: {e}", reg.name));
+            note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         Ok(reg)
     };
@@ -467,13 +467,6 @@ pub unsafe extern "C" fn usk_ulp_unregister(ulp: *mut usk_ulp_t) -> c_int {
         // SAFETY: registered by the caller's word.
         unsafe { load::unregister::<Registration, _>(ulp) }.map(|()| 0)
     })
-}
-
-/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
-/// bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
-#[unsafe(no_mangle)]
-pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
 }
 
 /// # Safety

@@ -1,8 +1,9 @@
 //! Sleeping in a system call, and the timeouts that end it.
 
-use super::held;
-use super::kernel;
-use super::owned::{guard, parts, usk_owned_t};
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::private::parts;
+use crate::held;
 use std::ffi::c_int;
 use usersock::env::Instant;
 use usersock::error::Error;
