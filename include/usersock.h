@@ -1,11 +1,12 @@
 /* usersock: TCP sockets in user space, as Linux does them. MIT OR Apache-2.0.
  *
- * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call does what
- * the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls that take any
- * descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves the process, and the
- * kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited descriptor can be closed,
- * which nobody notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and usk_socket or usk_init makes
- * the child a stack of its own. A program builds with: cc prog.c $(pkg-config --cflags --libs usersock)
+ * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call
+ * does what the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls
+ * that take any descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves
+ * the process, and the kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited
+ * descriptor can be closed, which nobody notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and
+ * usk_socket or usk_init makes the child a stack of its own. A program builds with: cc prog.c $(pkg-config --cflags
+ * --libs usersock)
  */
 
 #ifndef USERSOCK_H
@@ -53,8 +54,8 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_CONG_INFO_MAX 64
 
 /*
- usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn says, and are
- ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
+ usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn
+ says, and are ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
  */
 #define USK_CONG_NEEDS_ECN 1
 
@@ -194,8 +195,8 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_PROTO_DEFAULT 4
 
 /*
- usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and accept(2)
- are for it.
+ usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and
+ accept(2) are for it.
  */
 #define USK_PROTO_CONNECTIONS 8
 
@@ -205,7 +206,8 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 #define USK_PROTO_NO_AUTOBIND 16
 
 /*
- usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own table.
+ usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own
+ table.
  */
 #define USK_PROTO_NO_PORTS 32
 
@@ -295,12 +297,12 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 typedef struct usk_cong_reg_t usk_cong_reg_t;
 
 /*
- One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to one sock, which
- is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The unit is the segment: what
- the protocol sends in one packet. In flight is what was sent and has neither been acknowledged nor declared lost; a packet sent
- again is a packet sent. Of one acknowledgement, in this order: usk_cong_recovered when with it all that was outstanding at the
- loss has arrived, usk_cong_loss for what it shows to be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says
- what may leave.
+ One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
+ one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
+ unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
+ acknowledged nor declared lost; a packet sent again is a packet sent. Of one acknowledgement, in this order:
+ usk_cong_recovered when with it all that was outstanding at the loss has arrived, usk_cong_loss for what it shows to
+ be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says what may leave.
  */
 typedef struct usk_cong_t usk_cong_t;
 
@@ -315,8 +317,8 @@ typedef struct usk_device_kind_t usk_device_kind_t;
 typedef struct usk_hdr_t usk_hdr_t;
 
 /*
- The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock yet:
- it can be looked at, and what changes it answers -EINVAL.
+ The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which
+ is no sock yet: it can be looked at, and what changes it answers -EINVAL.
  */
 typedef struct usk_hook_t usk_hook_t;
 
@@ -352,8 +354,8 @@ typedef struct usk_sendmsg_t usk_sendmsg_t;
 typedef struct usk_sink_t usk_sink_t;
 
 /*
- A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is freed or given
- to a call that takes it.
+ A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is
+ freed or given to a call that takes it.
  */
 typedef struct usk_skb_t usk_skb_t;
 
@@ -379,15 +381,16 @@ typedef struct usk_stack_t usk_stack_t;
 typedef struct usk_ulp_t usk_ulp_t;
 
 /*
- An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
- usk_lock_sock in memory of their own. Not to be copied or moved.
+ An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one
+ with usk_lock_sock in memory of their own. Not to be copied or moved.
  */
 typedef struct usk_owned_t {
   uint64_t opaque[4];
 } usk_owned_t;
 
 /*
- What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb, and may be copied.
+ What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb,
+ and may be copied.
  */
 typedef struct usk_cong_mark_t {
   uint64_t opaque[5];
@@ -486,9 +489,9 @@ typedef struct usk_cong_info_t {
 } usk_cong_info_t;
 
 /*
- A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken over when
- the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments unless said; more
- numbers may follow in later versions.
+ A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken
+ over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
+ unless said; more numbers may follow in later versions.
  */
 typedef struct usk_tcp_t {
   /*
@@ -508,7 +511,8 @@ typedef struct usk_tcp_t {
    */
   uint32_t snd_cwnd_clamp;
   /*
-   May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they are not.
+   May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they
+   are not.
    */
   uint32_t app_limited;
   /*
@@ -516,7 +520,8 @@ typedef struct usk_tcp_t {
    */
   uint32_t needs_pacing;
   /*
-   May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each acknowledgement computes it.
+   May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each
+   acknowledgement computes it.
    */
   uint64_t pacing_rate;
   /*
@@ -644,8 +649,8 @@ typedef struct usk_tcp_t {
    */
   uint32_t broken;
   /*
-   RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of struct usk_sock_ops);
-   0: none does. Linux's NV asks for it.
+   RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
+   struct usk_sock_ops); 0: none does. Linux's NV asks for it.
    */
   uint32_t base_rtt_us;
   /*
@@ -747,11 +752,11 @@ typedef struct usk_ack_sample_t {
 } usk_ack_sample_t;
 
 /*
- Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
- it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
- either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
- answer EDEADLK for the sock). None is called before init, or after release. No exception of C++ and no panic of a Rust shared
- object may leave one: catch it and call usk_tcp_break.
+ Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
+ some of which it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
+ is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
+ functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
+ exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
  */
 typedef struct usk_cong_ops {
   /*
@@ -787,13 +792,14 @@ typedef struct usk_cong_ops {
    */
   uint32_t (*ssthresh)(struct usk_tcp_t *tp, void *priv_);
   /*
-   `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is there.
+   `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
+   there.
    */
   void (*cong_avoid)(struct usk_tcp_t *tp, void *priv_, uint32_t ack, uint32_t acked);
   /*
-   After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and pacing_rate. `flags`
-   are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed, 0x400 snd_una advanced. Null:
-   those two do.
+   After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
+   pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
+   0x400 snd_una advanced. Null: those two do.
    */
   void (*cong_control)(struct usk_tcp_t *tp,
                        void *priv_,
@@ -821,7 +827,8 @@ typedef struct usk_cong_ops {
    */
   uint32_t (*undo_cwnd)(struct usk_tcp_t *tp, void *priv_);
   /*
-   Answers the least number of segments of a super-packet; what is written is ignored. Null: net.ipv4.tcp_min_tso_segs.
+   Answers the least number of segments of a super-packet; what is written is ignored. Null:
+   net.ipv4.tcp_min_tso_segs.
    */
   uint32_t (*min_tso_segs)(const struct usk_tcp_t *tp, void *priv_);
   /*
@@ -829,8 +836,8 @@ typedef struct usk_cong_ops {
    */
   uint32_t (*sndbuf_expand)(const struct usk_tcp_t *tp, void *priv_);
   /*
-   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written to `tp` is
-   ignored. Null: none.
+   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+   to `tp` is ignored. Null: none.
    */
   size_t (*get_info)(const struct usk_tcp_t *tp, void *priv_, void *info, size_t len);
 } usk_cong_ops;
@@ -866,8 +873,8 @@ typedef struct usk_device_args_t {
 } usk_device_args_t;
 
 /*
- What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one queue. Checksums and
- segmentation are done before a packet reaches the device.
+ What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one
+ queue. Checksums and segmentation are done before a packet reaches the device.
  */
 typedef struct usk_device_info_t {
   /*
@@ -893,13 +900,14 @@ typedef struct usk_device_info_t {
 } usk_device_info_t;
 
 /*
- A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
- and none may call sockets of the stack. A device lives as long as its stack.
+ A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit.
+ None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
 
- An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any more, what is
- sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object may leave a function. What
- catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which both refuse the device. next_event and has_pending
- note it for recv and xmit, of which the next one called answers 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
+ An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any
+ more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object
+ may leave a function. What catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which
+ both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called answers
+ 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
  */
 typedef struct usk_device_ops {
   /*
@@ -915,8 +923,8 @@ typedef struct usk_device_ops {
    */
   const char *name;
   /*
-   Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno; usk_device_refuse
-   can say why. Required.
+   Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno;
+   usk_device_refuse can say why. Required.
    */
   int (*open)(const struct usk_device_args_t *args, struct usk_device_info_t *info, void **device);
   /*
@@ -924,24 +932,27 @@ typedef struct usk_device_ops {
    */
   void (*close)(void *device);
   /*
-   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno: nothing more comes
-   just now, as for 0. Without a packet it answers at once. `now` is the stack's time, nanoseconds. Required.
+   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno:
+   nothing more comes just now, as for 0. Without a packet it answers at once. `now` is the stack's time,
+   nanoseconds. Required.
    */
   int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, struct usk_sink_t *sink);
   /*
-   Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be kept is copied or
-   shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack keeps it and tries again when
-   poll_fd polls writable (without one: whenever the stack runs next); another negative errno: refused, dropped and counted. Required.
+   Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
+   kept is copied or shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
+   keeps it and tries again when poll_fd polls writable (without one: whenever the stack runs next); another
+   negative errno: refused, dropped and counted. Required.
    */
   int (*xmit)(void *device, uint32_t queue, uint64_t now, struct usk_skb_t *skb);
   /*
-   A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
-   packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
+   A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once.
+   Who waits for a packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
    has failed (POLLERR, POLLHUP, POLLNVAL with nothing to receive) brings the interface down.
    */
   int (*poll_fd)(void *device, uint32_t queue);
   /*
-   When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything. Null: that.
+   When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything.
+   Null: that.
    */
   uint64_t (*next_event)(void *device, uint32_t queue);
   /*
@@ -951,8 +962,8 @@ typedef struct usk_device_ops {
 } usk_device_ops;
 
 /*
- An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
- network order; `port` in host order; `scope_id` the interface of a link-local address.
+ An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both
+ in network order; `port` in host order; `scope_id` the interface of a link-local address.
  */
 typedef struct usk_addr_t {
   /*
@@ -1211,20 +1222,19 @@ typedef struct usk_icmp_error_t {
 } usk_icmp_error_t;
 
 /*
- A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
- registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable is poll_locked; psock_update_sk_prot
- is update_proto; bind_add and compat_ioctl serve the kernel alone.
+ A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
+ Copied when it is registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable
+ is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel alone.
 
- Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never sleeps.
- *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
- locks by itself.
- Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
- offered, breaks the socket: EIO from then on. So does an operation that returns without releasing what it locked. The stack and other
- sockets go on.
- No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the process. What catches one calls
- usk_sock_break; what it has locked need not be released. The operations without a sock have none to break, and only catch: rcv and err
- lose the packet (it is theirs to free), the others answer as if they were null.
- An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
+ Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
+ sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
+ and locks by itself. Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything
+ else, and a length beyond what was offered, breaks the socket: EIO from then on. So does an operation that returns
+ without releasing what it locked. The stack and other sockets go on. No exception of C++ and no panic of a Rust
+ shared object may leave an operation: it would end the process. What catches one calls usk_sock_break; what it has
+ locked need not be released. The operations without a sock have none to break, and only catch: rcv and err lose the
+ packet (it is theirs to free), the others answer as if they were null. An operation must not call the POSIX-shaped
+ calls (usk_send ...) on its own socket.
  */
 typedef struct usk_proto {
   /*
@@ -1272,7 +1282,8 @@ typedef struct usk_proto {
    */
   uint32_t slab_flags;
   /*
-   Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+   Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by
+   usk_mib_read.
    */
   const char *const *mib_names;
   /*
@@ -1284,12 +1295,14 @@ typedef struct usk_proto {
    */
   int (*init)(struct usk_owned_t *o);
   /*
-   Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null: nothing.
+   Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null:
+   nothing.
    */
   void (*destroy)(struct usk_owned_t *o);
   /*
-   The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's farewell,
-   with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null: unhash and usk_done.
+   The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's
+   farewell, with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null:
+   unhash and usk_done.
    */
   void (*close)(struct usk_sock_t *sk, int flags);
   /*
@@ -1309,8 +1322,8 @@ typedef struct usk_proto {
    */
   int (*listen)(struct usk_owned_t *o, uint32_t backlog);
   /*
-   Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`. usk_accept_wait is one.
-   Process context, not owned. Null: EOPNOTSUPP.
+   Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`.
+   usk_accept_wait is one. Process context, not owned. Null: EOPNOTSUPP.
    */
   struct usk_sock_t *(*accept)(struct usk_sock_t *sk, int nonblock, int *err);
   /*
@@ -1318,7 +1331,8 @@ typedef struct usk_proto {
    */
   int (*ioctl)(struct usk_sock_t *sk, unsigned long request, int *value);
   /*
-   shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null: nothing more.
+   shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null:
+   nothing more.
    */
   void (*shutdown)(struct usk_owned_t *o, int how);
   /*
@@ -1338,27 +1352,29 @@ typedef struct usk_proto {
    */
   void (*keepalive)(struct usk_owned_t *o, int on);
   /*
-   Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it; one of the two is
-   required.
+   Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
+   one of the two is required.
    */
   ptrdiff_t (*sendmsg)(struct usk_sock_t *sk, struct usk_sendmsg_t *msg);
   /*
-   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned.
-   Null: recvmsg_locked, with the sock owned for it; one of the two is required.
+   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
+   owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
    */
   ptrdiff_t (*recvmsg)(struct usk_sock_t *sk, struct usk_recvmsg_t *msg);
   /*
-   sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through sendmsg.
+   sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through
+   sendmsg.
    */
   ptrdiff_t (*sendpage)(struct usk_sock_t *sk, const void *data, size_t len, int flags);
   /*
-   poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the receive queue
-   holds something, an error waits or the peer has ended, writable below the send buffer (datagram_poll).
+   poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the
+   receive queue holds something, an error waits or the peer has ended, writable below the send buffer
+   (datagram_poll).
    */
   uint32_t (*poll)(struct usk_sock_t *sk);
   /*
-   A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the backlog;
-   owned; must not sleep. Required with rcv.
+   A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the
+   backlog; owned; must not sleep. Required with rcv.
    */
   void (*backlog_rcv)(struct usk_owned_t *o, struct usk_skb_t *skb);
   /*
@@ -1382,12 +1398,13 @@ typedef struct usk_proto {
    */
   void (*put_port)(struct usk_owned_t *o);
   /*
-   Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null: EOPNOTSUPP.
+   Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null:
+   EOPNOTSUPP.
    */
   int (*update_proto)(struct usk_owned_t *o, int restore);
   /*
-   The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is known. Null: nothing
-   beyond the accounts.
+   The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
+   known. Null: nothing beyond the accounts.
    */
   void (*enter_memory_pressure)(struct usk_proto_t *proto);
   /*
@@ -1395,13 +1412,13 @@ typedef struct usk_proto {
    */
   void (*leave_memory_pressure)(struct usk_proto_t *proto);
   /*
-   Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by poll where poll and
-   poll_locked are null. Owned. Null: yes.
+   Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by
+   poll where poll and poll_locked are null. Owned. Null: yes.
    */
   int (*stream_memory_free)(const void *priv_, int wake);
   /*
-   Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second, refusal above
-   the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
+   Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
+   refusal above the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
    */
   int (*sysctl_mem)(struct usk_proto_t *proto, int64_t *limits);
   /*
@@ -1413,13 +1430,13 @@ typedef struct usk_proto {
    */
   int (*sysctl_rmem)(struct usk_proto_t *proto, int *sizes);
   /*
-   Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report), tell the peer, leave the
-   sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
+   Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report),
+   tell the peer, leave the sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
    */
   int (*diag_destroy)(struct usk_sock_t *sk, int err);
   /*
-   A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it; or usk_drop.
-   The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
+   A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
+   or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
    */
   void (*rcv)(struct usk_proto_t *proto, struct usk_skb_t *skb, const struct usk_packet_info_t *info);
   /*
@@ -1427,9 +1444,10 @@ typedef struct usk_proto {
    */
   void (*err)(struct usk_proto_t *proto, const struct usk_icmp_error_t *error);
   /*
-   As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null sendmsg: what a
-   protocol does that owns the sock from the first line to the last is simplest said, and done fastest, so. It may sleep in usk_wait
-   unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer gets EOPNOTSUPP.
+   As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
+   sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
+   fastest, so. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer
+   gets EOPNOTSUPP.
    */
   ptrdiff_t (*sendmsg_locked)(struct usk_owned_t *o, struct usk_sendmsg_t *msg);
   /*
@@ -1441,13 +1459,13 @@ typedef struct usk_proto {
    */
   uint32_t (*poll_locked)(struct usk_owned_t *o);
   /*
-   bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned. Null:
-   usk_inet_bind.
+   bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned.
+   Null: usk_inet_bind.
    */
   int (*bind)(struct usk_owned_t *o, const struct usk_addr_t *addr);
   /*
-   A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process context, not owned.
-   Null: nothing waits.
+   A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process
+   context, not owned. Null: nothing waits.
    */
   void (*splice_eof)(struct usk_sock_t *sk);
 } usk_proto;
@@ -1487,15 +1505,16 @@ typedef struct usk_hdr_seg_t {
 } usk_hdr_seg_t;
 
 /*
- Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when registered; strings and
- lists too. `user` is what was given to usk_sock_ops_register.
+ Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when
+ registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
 
- All are called in the order of registration with the sock owned, in packet, timer or process context: they must not sleep, and
- must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for it). Different socks' events run on different
- threads at once. Where one answer is wanted and several hooks give one, the last counts. No exception of C++ and no panic of a Rust
- shared object may leave one: catch it and call usk_hook_break. In `release` there is nothing left to break: just catch it.
- Events of a connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A
- listener's children inherit its flags, and begin with the value 0.
+ All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
+ sleep, and must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for
+ it). Different socks' events run on different threads at once. Where one answer is wanted and several hooks give
+ one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one: catch it and call
+ usk_hook_break. In `release` there is nothing left to break: just catch it. Events of a connection's beginning come
+ always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A listener's children
+ inherit its flags, and begin with the value 0.
  */
 typedef struct usk_sock_ops {
   /*
@@ -1511,7 +1530,8 @@ typedef struct usk_sock_ops {
    */
   const char *name;
   /*
-   Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+   Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack,
+   read by usk_mib_read.
    */
   const char *const *mib_names;
   /*
@@ -1519,8 +1539,9 @@ typedef struct usk_sock_ops {
    */
   const struct usk_sysctl_t *sysctls;
   /*
-   RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends its first SYN, when
-   a listener gets one (of the request), and when a SYN's retries are counted (BPF_SOCK_OPS_TIMEOUT_INIT).
+   RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends
+   its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
+   (BPF_SOCK_OPS_TIMEOUT_INIT).
    */
   uint32_t (*timeout_init)(struct usk_hook_t *h, void *user);
   /*
@@ -1532,7 +1553,8 @@ typedef struct usk_sock_ops {
    */
   int (*needs_ecn)(struct usk_hook_t *h, void *user);
   /*
-   RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
+   RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
+   (BPF_SOCK_OPS_BASE_RTT).
    */
   uint32_t (*base_rtt)(struct usk_hook_t *h, void *user);
   /*
@@ -1544,8 +1566,8 @@ typedef struct usk_sock_ops {
    */
   void (*active_established)(struct usk_hook_t *h, const void *options, size_t len, void *user);
   /*
-   The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a simultaneous open
-   (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
+   The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
+   simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
    */
   void (*passive_established)(struct usk_hook_t *h,
                               const void *options,
@@ -1558,11 +1580,13 @@ typedef struct usk_sock_ops {
    */
   void (*listen)(struct usk_hook_t *h, void *user);
   /*
-   The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up. With USK_CB_RTO.
+   The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
+   With USK_CB_RTO.
    */
   void (*rto)(struct usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
   /*
-   `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With USK_CB_RETRANS.
+   `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
+   USK_CB_RETRANS.
    */
   void (*retrans)(struct usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
   /*
@@ -1579,8 +1603,9 @@ typedef struct usk_sock_ops {
    */
   void (*parse_hdr_opt)(struct usk_hook_t *h, const void *options, size_t len, void *user);
   /*
-   How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked without a segment,
-   to know how much data fits: a full data segment has room for what is answered then, and no more. With USK_CB_WRITE_HDR_OPT.
+   How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
+   without a segment, to know how much data fits: a full data segment has room for what is answered then, and no
+   more. With USK_CB_WRITE_HDR_OPT.
    */
   int (*hdr_opt_len)(struct usk_hook_t *h, const struct usk_hdr_seg_t *seg, void *user);
   /*
@@ -1591,21 +1616,22 @@ typedef struct usk_sock_ops {
                         struct usk_hdr_t *w,
                         void *user);
   /*
-   The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock owned: nothing of
-   a stack may be called.
+   The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
+   owned: nothing of a stack may be called.
    */
   void (*release)(void *user);
 } usk_sock_ops;
 
 /*
- An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when registered;
- strings and lists too. A null operation is TCP's own.
+ An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when
+ registered; strings and lists too. A null operation is TCP's own.
 
- `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release. Operations that
- get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer reaches what is below by the usk_below_
- calls. Operations may be called again from inside usk_below_send and usk_below_recv (packets that came meanwhile run there, through
- backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them. No exception of C++ and no panic of
- a Rust shared object may leave one: catch it and call usk_sock_break; in `release`, just catch it.
+ `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release.
+ Operations that get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer
+ reaches what is below by the usk_below_ calls. Operations may be called again from inside usk_below_send and
+ usk_below_recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another
+ thread's call): keep `data` whole across them. No exception of C++ and no panic of a Rust shared object may leave
+ one: catch it and call usk_sock_break; in `release`, just catch it.
  */
 typedef struct usk_ulp_ops {
   /*
@@ -1629,7 +1655,8 @@ typedef struct usk_ulp_ops {
    */
   uint32_t flags;
   /*
-   Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+   Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack,
+   read by usk_mib_read.
    */
   const char *const *mib_names;
   /*
@@ -1637,19 +1664,20 @@ typedef struct usk_ulp_ops {
    */
   const struct usk_sysctl_t *sysctls;
   /*
-   Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then without, and release
-   is not called. Process context, owned. Null: succeeds.
+   Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
+   without, and release is not called. Process context, owned. Null: succeeds.
    */
   int (*init)(struct usk_owned_t *o, void *data);
   /*
-   The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what `data` points to,
-   not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a sock owned: nothing of a stack
-   may be called.
+   The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
+   `data` points to, not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a
+   sock owned: nothing of a stack may be called.
    */
   void (*release)(void *data, void *user);
   /*
-   Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the child without.
-   Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2) EINVAL).
+   Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the
+   child without. Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2)
+   EINVAL).
    */
   int (*clone)(struct usk_owned_t *child, void *data, const void *parent);
   /*
@@ -1657,8 +1685,9 @@ typedef struct usk_ulp_ops {
    */
   ptrdiff_t (*sendmsg)(struct usk_owned_t *o, void *data, struct usk_sendmsg_t *msg);
   /*
-   Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set. SO_RCVLOWAT counts
-   the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is POLLIN.
+   Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+   SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
+   POLLIN.
    */
   ptrdiff_t (*recvmsg)(struct usk_owned_t *o, void *data, struct usk_recvmsg_t *msg);
   /*
@@ -1666,15 +1695,18 @@ typedef struct usk_ulp_ops {
    */
   uint32_t (*poll)(struct usk_owned_t *o, void *data);
   /*
-   The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not owned.
+   The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not
+   owned.
    */
   void (*close)(struct usk_sock_t *sk, int flags);
   /*
-   shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows. Process context, owned.
+   shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows.
+   Process context, owned.
    */
   void (*shutdown)(struct usk_owned_t *o, void *data, int how);
   /*
-   Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not owned.
+   Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not
+   owned.
    */
   int (*setsockopt)(struct usk_sock_t *sk, int level, int name, const void *value, size_t len);
   /*
@@ -1682,12 +1714,13 @@ typedef struct usk_ulp_ops {
    */
   ptrdiff_t (*getsockopt)(struct usk_sock_t *sk, int level, int name, void *value, size_t len);
   /*
-   SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context, not owned.
+   SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context,
+   not owned.
    */
   int (*ioctl)(struct usk_sock_t *sk, unsigned long request, int *value);
   /*
-   A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to send, or data to look at.
-   Softirq, or process context from the backlog; owned; must not sleep.
+   A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to
+   send, or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
    */
   void (*backlog_rcv)(struct usk_owned_t *o, void *data, struct usk_skb_t *skb);
   /*
@@ -1695,14 +1728,15 @@ typedef struct usk_ulp_ops {
    */
   void (*release_cb)(struct usk_owned_t *o, void *data);
   /*
-   usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and EBUSY, while an
-   operation of the layer sleeps. Process context, owned. Null: it may always go.
+   usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
+   EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
    */
   int (*may_remove)(struct usk_owned_t *o, void *data);
   /*
-   The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect, an attempt that
-   failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for the next one. 0, and TCP's
-   disconnect follows, or a negative errno, which refuses. Process context, owned. Null: nothing to forget.
+   The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
+   an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
+   the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
+   nothing to forget.
    */
   int (*disconnect)(struct usk_owned_t *o, void *data);
 } usk_ulp_ops;
@@ -1712,24 +1746,26 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
- null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw, route, pcap,
- plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
- given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
+ Makes the default stack from a configuration, such as
+ "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
+ USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw,
+ route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a
+ configuration is given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV
+ ...).
  # Safety
  `config` is null or a string.
  */
 int usk_init(const char *config);
 
 /*
- What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none. Valid
- until the thread's next such call.
+ What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none.
+ Valid until the thread's next such call.
  */
 const char *usk_config_error(void);
 
 /*
- Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno on
- failure.
+ Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno
+ on failure.
  # Safety
  `config` is null or a string.
  */
@@ -1750,8 +1786,8 @@ void usk_stack_free(struct usk_stack_t *stack);
 int usk_socket_on(struct usk_stack_t *stack, int domain, int ty, int protocol);
 
 /*
- Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
- whole value, or -1 with errno EFAULT or ENOENT.
+ Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length
+ of the whole value, or -1 with errno EFAULT or ENOENT.
  # Safety
  `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
  */
@@ -1761,8 +1797,8 @@ int usk_sysctl_get(struct usk_stack_t *stack,
                    size_t len);
 
 /*
- Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or EOPNOTSUPP (a
- value that turns on what this version does not have).
+ Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or
+ EOPNOTSUPP (a value that turns on what this version does not have).
  # Safety
  `stack` is null or from usk_stack_new; `name` and `value` are strings.
  */
@@ -1771,7 +1807,8 @@ int usk_sysctl_set(struct usk_stack_t *stack,
                    const char *value);
 
 /*
- Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or ENOENT.
+ Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or
+ ENOENT.
  # Safety
  `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
  */
@@ -1780,8 +1817,8 @@ int usk_mib_read(struct usk_stack_t *stack,
                  uint64_t *value);
 
 /*
- Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on. Returns
- 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+ Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on.
+ Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
  # Safety
  `stack` is null or from usk_stack_new; `file` is a string.
  */
@@ -1801,7 +1838,8 @@ int usk_pcap_stop(struct usk_stack_t *stack);
 int usk_epoll_create1(int flags);
 
 /*
- As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM.
+ As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT,
+ EPERM.
  # Safety
  `event` is null (EPOLL_CTL_DEL) or an epoll_event.
  */
@@ -1857,8 +1895,8 @@ ptrdiff_t usk_read(int fd, void *buf, size_t len);
 ptrdiff_t usk_readv(int fd, const struct iovec *iov, int count);
 
 /*
- As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN, ENOTSOCK,
- EOPNOTSUPP or EPIPE.
+ As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN,
+ ENOTSOCK, EOPNOTSUPP or EPIPE.
  # Safety
  `buf` is readable for `len` bytes.
  */
@@ -1924,7 +1962,8 @@ ptrdiff_t usk_recvfrom(int fd,
 ptrdiff_t usk_recvmsg(int fd, struct msghdr *hdr, int flags);
 
 /*
- As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in Linux.
+ As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in
+ Linux.
  # Safety
  `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
  */
@@ -1935,7 +1974,8 @@ int usk_recvmmsg(int fd,
                  struct timespec *timeout);
 
 /*
- Sends bytes: answers how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless `flags` have MSG_DONTWAIT.
+ Sends bytes: answers how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless `flags`
+ have MSG_DONTWAIT.
  # Safety
  `o` is owned; `data` is readable for `len` bytes.
  */
@@ -1963,7 +2003,8 @@ ptrdiff_t usk_below_force(struct usk_owned_t *o,
 ptrdiff_t usk_below_sendmsg(struct usk_owned_t *o, struct usk_sendmsg_t *msg);
 
 /*
- Receives bytes: answers how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have MSG_DONTWAIT.
+ Receives bytes: answers how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have
+ MSG_DONTWAIT.
  # Safety
  `o` is owned; `buf` is writable for `len` bytes.
  */
@@ -1994,7 +2035,8 @@ uint32_t usk_below_poll(struct usk_owned_t *o);
 int usk_below_backlog_rcv(struct usk_owned_t *o, struct usk_skb_t *skb);
 
 /*
- Ends the connection: a reset to the peer, `err` (positive) as the pending error (SO_ERROR), everybody awake. -ENOENT: it is closed.
+ Ends the connection: a reset to the peer, `err` (positive) as the pending error (SO_ERROR), everybody awake.
+ -ENOENT: it is closed.
  # Safety
  `o` is owned.
  */
@@ -2024,8 +2066,8 @@ int usk_below_ioctl(struct usk_sock_t *sk, unsigned long request, int *value);
 
 /*
  Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
- initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be unregistered. Null:
- no algorithm of that name, or `mss` is 0.
+ initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be
+ unregistered. Null: no algorithm of that name, or `mss` is 0.
  # Safety
  `o` is owned; `name` is null or a string.
  */
@@ -2042,8 +2084,8 @@ void usk_cong_free(struct usk_owned_t *o,
                    struct usk_cong_t *cong);
 
 /*
- Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO the window
- starts over (RFC 2861). -EINVAL for null.
+ Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
+ the window starts over (RFC 2861). -EINVAL for null.
  # Safety
  `o` is owned, the sock that `cong` was made for.
  */
@@ -2051,7 +2093,8 @@ int usk_cong_quota(struct usk_owned_t *o,
                    struct usk_cong_t *cong);
 
 /*
- `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for usk_cong_acked.
+ `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
+ usk_cong_acked.
  # Safety
  As usk_cong_quota; `mark` is null or writable.
  */
@@ -2062,7 +2105,8 @@ int usk_cong_sent(struct usk_owned_t *o,
                   struct usk_cong_mark_t *mark);
 
 /*
- An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an rtt_us below -1.
+ An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
+ rtt_us below -1.
  # Safety
  As usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
  */
@@ -2094,7 +2138,8 @@ int usk_cong_recovered(struct usk_owned_t *o, struct usk_cong_t *cong);
 int usk_cong_rto(struct usk_owned_t *o, struct usk_cong_t *cong);
 
 /*
- The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to undo.
+ The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
+ undo.
  # Safety
  As usk_cong_quota.
  */
@@ -2152,10 +2197,10 @@ uint32_t usk_cong_rto_us(const struct usk_cong_t *cong);
 int usk_cong_get_info(const struct usk_cong_t *cong, struct usk_cong_info_t *info);
 
 /*
- Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the default by
- net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and usk_config_error
- says why in a line: -EINVAL the table does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the
- name is taken.
+ Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
+ default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
+ errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
+ name, flags, priv_size), -EEXIST the name is taken.
  # Safety
  `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
  */
@@ -2164,17 +2209,17 @@ int usk_cong_register(struct usk_plugin_t *plugin,
                       struct usk_cong_reg_t **out);
 
 /*
- Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is the default
- (net.ipv4.tcp_congestion_control).
+ Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
+ the default (net.ipv4.tcp_congestion_control).
  # Safety
  `cong` is registered, and not used after success.
  */
 int usk_cong_unregister(struct usk_cong_reg_t *cong);
 
 /*
- Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
- control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and what this one answers or wrote
- does not count. Returns 0; -EFAULT for null.
+ Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
+ a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
+ what this one answers or wrote does not count. Returns 0; -EFAULT for null.
  # Safety
  `tp` is a congestion control's argument.
  */
@@ -2188,7 +2233,8 @@ int usk_tcp_break(const struct usk_tcp_t *tp);
 int usk_tcp_in_slow_start(const struct usk_tcp_t *tp);
 
 /*
- Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance (tcp_slow_start).
+ Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+ (tcp_slow_start).
  # Safety
  `tp` is a congestion control's argument.
  */
@@ -2225,9 +2271,9 @@ uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
                                 void *_priv);
 
 /*
- recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
- than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on this thread, as in xmit, or
- after recv returned.
+ recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget,
+ empty, shorter than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on
+ this thread, as in xmit, or after recv returned.
  # Safety
  `skb` is the caller's, and not used afterwards.
  */
@@ -2242,8 +2288,8 @@ int usk_device_rx(struct usk_sink_t *sink,
 int usk_device_refuse(const char *line);
 
 /*
- Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and
- usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
+ Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a
+ negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
  # Safety
  `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
  */
@@ -2259,9 +2305,10 @@ int usk_device_register(struct usk_plugin_t *plugin,
 int usk_device_unregister(struct usk_device_kind_t *kind);
 
 /*
- Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init takes it, of the
- keys device, mac, mtu, addr, gw, route and pcap: "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1
- with errno EINVAL or what opening gave, and usk_config_error says why.
+ Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init
+ takes it, of the keys device, mac, mtu, addr, gw, route and pcap:
+ "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1 with errno EINVAL or what opening
+ gave, and usk_config_error says why.
  # Safety
  `stack` is null or from usk_stack_new; `config` is a string.
  */
@@ -2269,7 +2316,8 @@ int usk_device_add(struct usk_stack_t *stack,
                    const char *config);
 
 /*
- Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know is zero.
+ Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
+ is zero.
  # Safety
  `h` is a hook's argument; `view` is writable for `size` bytes.
  */
@@ -2292,8 +2340,8 @@ uint64_t usk_hook_now(struct usk_hook_t *h);
 uint32_t usk_hook_cb_flags(struct usk_hook_t *h);
 
 /*
- Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL: a request, or an
- unknown bit.
+ Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL:
+ a request, or an unknown bit.
  # Safety
  `h` is a hook's argument.
  */
@@ -2301,8 +2349,8 @@ int usk_hook_set_cb_flags(struct usk_hook_t *h,
                           uint32_t flags);
 
 /*
- Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is called for it
- any more. Of a request that is its listener. What the hook answers then does not count.
+ Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is
+ called for it any more. Of a request that is its listener. What the hook answers then does not count.
  # Safety
  `h` is a hook's argument.
  */
@@ -2331,7 +2379,8 @@ int usk_hook_set_value(struct usk_hook_t *h,
 int usk_hook_set_init_cwnd(struct usk_hook_t *h, uint32_t segs);
 
 /*
- Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a request.
+ Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a
+ request.
  # Safety
  `h` is a hook's argument.
  */
@@ -2346,7 +2395,8 @@ int usk_hook_set_snd_cwnd_clamp(struct usk_hook_t *h,
 int usk_hook_set_rto_min(struct usk_hook_t *h, uint32_t us);
 
 /*
- Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a request.
+ Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a
+ request.
  # Safety
  `h` is a hook's argument.
  */
@@ -2390,9 +2440,10 @@ int usk_hook_count(struct usk_hook_t *h, uint32_t index, uint64_t n);
 int64_t usk_hook_sysctl(struct usk_hook_t *h, uint32_t index);
 
 /*
- Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the experiment's
- number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind without length; -ENOSPC: more
- than was reserved; -EEXIST: an option of this kind (and experiment) is in the header already (bpf_store_hdr_opt).
+ Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the
+ experiment's number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind
+ without length; -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and experiment) is in the header
+ already (bpf_store_hdr_opt).
  # Safety
  `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
  */
@@ -2415,8 +2466,9 @@ size_t usk_hdr_remaining(struct usk_hdr_t *w);
 const void *usk_hdr_own(struct usk_hdr_t *w, size_t *len);
 
 /*
- Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first that begins with
- this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none (bpf_load_hdr_opt).
+ Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first
+ that begins with this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none
+ (bpf_load_hdr_opt).
  # Safety
  `options` is readable for `len` bytes; `data_len` is writable.
  */
@@ -2427,8 +2479,9 @@ const void *usk_find_option(const void *options,
                             size_t *data_len);
 
 /*
- Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
- connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
+ Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
+ (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES
+ (broadcast), -EINVAL ...
  # Safety
  `o` is owned; `to` is readable.
  */
@@ -2436,15 +2489,16 @@ int usk_route_connect(struct usk_owned_t *o,
                       const struct usk_addr_t *to);
 
 /*
- Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and the sock is
- not bound any more (__udp_disconnect).
+ Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and
+ the sock is not bound any more (__udp_disconnect).
  # Safety
  `o` is owned.
  */
 int usk_route_disconnect(struct usk_owned_t *o);
 
 /*
- Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH, -EACCES ...
+ Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH,
+ -EACCES ...
  # Safety
  `o` is owned; `to` is readable; `from` is writable.
  */
@@ -2461,8 +2515,8 @@ int usk_source(struct usk_owned_t *o,
 int usk_path_mtu(struct usk_owned_t *o);
 
 /*
- A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP error whose
- quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+ A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP
+ error whose quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
  # Safety
  `o` is owned.
  */
@@ -2470,9 +2524,10 @@ int usk_update_pmtu(struct usk_owned_t *o,
                     uint32_t mtu);
 
 /*
- Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header, fragments where
- the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes `skb`, always. -ENOTCONN,
- -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's queue is full: a loss like any other).
+ Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
+ fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
+ `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
+ queue is full: a loss like any other).
  # Safety
  `o` is owned; `skb` is the caller's, and not used afterwards.
  */
@@ -2487,8 +2542,9 @@ int usk_xmit(struct usk_owned_t *o,
 int usk_xmit_to(struct usk_owned_t *o, struct usk_skb_t *skb, const struct usk_addr_t *to);
 
 /*
- Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that `info`
- describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet context.
+ Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
+ `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
+ context.
  # Safety
  `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
  */
@@ -2519,8 +2575,8 @@ ptrdiff_t usk_ip_getsockopt(struct usk_owned_t *o,
                             size_t len);
 
 /*
- The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed one after the
- other (csum_partial).
+ The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed
+ one after the other (csum_partial).
  # Safety
  `data` is readable for `len` bytes.
  */
@@ -2539,17 +2595,18 @@ uint32_t usk_csum_pseudo(const struct usk_addr_t *src,
                          uint32_t len);
 
 /*
- The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field included, folds
- to 0 is right (csum_fold).
+ The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field
+ included, folds to 0 is right (csum_fold).
  */
 uint32_t usk_csum_fold(uint32_t sum);
 
 /*
- Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
- `int usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any, is called,
- with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload, or by the last thread that
- was in an operation then. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
- directory. Null with errno on failure, and usk_config_error says why in a line: ENOENT, EINVAL, or what the entry point answered.
+ Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
+ usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any,
+ is called, with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload,
+ or by the last thread that was in an operation then. The same as plugin=FILE in a configuration. A name without
+ slash is looked for in the working directory. Null with errno on failure, and usk_config_error says why in a line:
+ ENOENT, EINVAL, or what the entry point answered.
  # Safety
  `stack` is null or from usk_stack_new; `file` is a string.
  */
@@ -2566,16 +2623,17 @@ struct usk_plugin_t *usk_plugin_attach(struct usk_stack_t *stack,
                                        usk_plugin_init_fn init);
 
 /*
- Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY while something
- of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the plug-in's own code.
+ Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY
+ while something of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the
+ plug-in's own code.
  # Safety
  `plugin` is valid, and not used after success.
  */
 int usk_plugin_unload(struct usk_plugin_t *plugin);
 
 /*
- The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps it keeps the
- stack from ending. Null: it has ended.
+ The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps
+ it keeps the stack from ending. Null: it has ended.
  # Safety
  `plugin` is valid.
  */
@@ -2647,8 +2705,8 @@ int usk_recvmsg_flags(struct usk_recvmsg_t *msg);
 ptrdiff_t usk_recvmsg_put(struct usk_recvmsg_t *msg, const void *data, size_t len);
 
 /*
- Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how many
- (skb_copy_datagram_msg).
+ Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how
+ many (skb_copy_datagram_msg).
  # Safety
  `msg` is recvmsg's argument; `skb` is a packet.
  */
@@ -2679,20 +2737,6 @@ int usk_recvmsg_set_flags(struct usk_recvmsg_t *msg, int flags);
 struct usk_sock_t *usk_owned_sock(struct usk_owned_t *o);
 
 /*
- The protocol the sock belongs to; null for one that is not from C.
- # Safety
- `o` is owned.
- */
-struct usk_proto_t *usk_owned_proto(struct usk_owned_t *o);
-
-/*
- The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the sock lives.
- # Safety
- `o` is owned.
- */
-void *usk_private(struct usk_owned_t *o);
-
-/*
  Time of the event being processed, nanoseconds of the stack's clock.
  # Safety
  `o` is owned.
@@ -2714,9 +2758,9 @@ int usk_in_softirq(struct usk_owned_t *o);
 int usk_flush_backlog(struct usk_owned_t *o);
 
 /*
- Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
- succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state; connections wait for accept(2)
- (usk_listen_stop closes them); or the sock is finished.
+ Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3),
+ and has succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state;
+ connections wait for accept(2) (usk_listen_stop closes them); or the sock is finished.
  # Safety
  `o` is owned.
  */
@@ -2759,9 +2803,9 @@ int usk_local(struct usk_owned_t *o, struct usk_addr_t *addr);
 int usk_peer(struct usk_owned_t *o, struct usk_addr_t *addr);
 
 /*
- Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were. -EINVAL: the
- two are of different families, the peer has no port though the protocol has ports, or the sock is in the table under another
- port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
+ Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
+ were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
+ in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
  # Safety
  `o` is owned; both addresses are readable.
  */
@@ -2798,8 +2842,9 @@ int usk_rmem(struct usk_owned_t *o);
 int usk_wmem(struct usk_owned_t *o);
 
 /*
- Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes `skb`, always.
- Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is then dropped and counted.
+ Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
+ `skb`, always. Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is
+ then dropped and counted.
  # Safety
  `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
  */
@@ -2821,9 +2866,9 @@ struct usk_skb_t *usk_receive_peek(struct usk_owned_t *o);
 struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
 
 /*
- recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
- protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and answers what recvmsg
- does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+ recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
+ is the protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and
+ answers what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
  # Safety
  `o` is owned; `msg` is recvmsg's argument.
  */
@@ -2840,8 +2885,9 @@ size_t usk_receive_len(struct usk_owned_t *o);
 
 /*
  Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
- (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a smaller one
- first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem, usk_rcvbuf).
+ (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a
+ smaller one first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem,
+ usk_rcvbuf).
  # Safety
  `o` is owned; `skb` is a packet.
  */
@@ -2849,7 +2895,8 @@ int usk_rmem_charge(struct usk_owned_t *o,
                     struct usk_skb_t *skb);
 
 /*
- The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the latest.
+ The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the
+ latest.
  # Safety
  `o` is owned; `skb` is a packet that was charged.
  */
@@ -2857,8 +2904,9 @@ int usk_rmem_uncharge(struct usk_owned_t *o,
                       struct usk_skb_t *skb);
 
 /*
- Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
- -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
+ Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule,
+ sk_wmem_queued_add). -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to
+ look at (usk_wmem, usk_sndbuf).
  # Safety
  `o` is owned; `skb` is a packet.
  */
@@ -2874,7 +2922,8 @@ int usk_wmem_uncharge(struct usk_owned_t *o,
                       struct usk_skb_t *skb);
 
 /*
- Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back. -ENOBUFS.
+ Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back.
+ -ENOBUFS.
  # Safety
  `o` is owned.
  */
@@ -2882,8 +2931,8 @@ int usk_mem_charge(struct usk_owned_t *o,
                    int size);
 
 /*
- Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
- soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
+ Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit
+ `index`, or as soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
  # Safety
  `o` is owned.
  */
@@ -2892,8 +2941,8 @@ int usk_timer_arm(struct usk_owned_t *o,
                   uint64_t at);
 
 /*
- Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb: compare
- the time there.
+ Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb:
+ compare the time there.
  # Safety
  `o` is owned.
  */
@@ -2908,20 +2957,21 @@ int usk_timer_cancel(struct usk_owned_t *o,
 uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
 
 /*
- The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
- connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
- with the last handle. No operation of the sock begins any more: packets that still come are dropped and counted. -EBUSY: a program
- has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has accepted), which would go on to use what destroy
- frees: set its state, and finish it in close. -EINVAL: the sock is another protocol's.
+ The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue,
+ resets connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock).
+ Its memory goes with the last handle. No operation of the sock begins any more: packets that still come are dropped
+ and counted. -EBUSY: a program has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has
+ accepted), which would go on to use what destroy frees: set its state, and finish it in close. -EINVAL: the sock is
+ another protocol's.
  # Safety
  `o` is owned.
  */
 int usk_done(struct usk_owned_t *o);
 
 /*
- Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
- table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first. -EADDRINUSE;
- -EINVAL: it has a port, or is finished.
+ Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port
+ does when the table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer
+ first. -EADDRINUSE; -EINVAL: it has a port, or is finished.
  # Safety
  `o` is owned.
  */
@@ -2929,8 +2979,9 @@ int usk_get_port(struct usk_owned_t *o,
                  uint16_t port);
 
 /*
- Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that does more. `addr`
- is of the sock's family. The port comes from get_port. -EINVAL: it is bound already; -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+ Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that
+ does more. `addr` is of the sock's family. The port comes from get_port. -EINVAL: it is bound already;
+ -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
  # Safety
  `o` is owned; `addr` is readable.
  */
@@ -2938,24 +2989,25 @@ int usk_inet_bind(struct usk_owned_t *o,
                   const struct usk_addr_t *addr);
 
 /*
- Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
- null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL: a child without a peer,
- or a sock that is finished.
+ Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table
+ leaves it null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL:
+ a child without a peer, or a sock that is finished.
  # Safety
  `o` is owned.
  */
 int usk_hash(struct usk_owned_t *o);
 
 /*
- Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them null.
+ Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them
+ null.
  # Safety
  `o` is owned.
  */
 int usk_unhash(struct usk_owned_t *o);
 
 /*
- The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening one. Null: none.
- Give it back with usk_sock_put. `ifindex`: the interface it came by.
+ The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
+ one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
  # Safety
  `proto` is registered; both addresses are readable.
  */
@@ -2965,18 +3017,18 @@ struct usk_sock_t *usk_proto_lookup(struct usk_proto_t *proto,
                                     uint32_t ifindex);
 
 /*
- A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the listener's IP
- level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and state, usk_hash it, release
- it, give it to usk_accept_push, then usk_sock_put.
+ A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the
+ listener's IP level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and
+ state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
  # Safety
  `listener` is owned.
  */
 struct usk_sock_t *usk_new_child(struct usk_owned_t *listener);
 
 /*
- Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
- full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The caller ends the child
- then (usk_done).
+ Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the
+ backlog is full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The
+ caller ends the child then (usk_done).
  # Safety
  `listener` is owned; `child` is valid.
  */
@@ -2991,8 +3043,8 @@ int usk_accept_push(struct usk_owned_t *listener,
 uint32_t usk_accept_len(struct usk_owned_t *listener, uint32_t *max);
 
 /*
- Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
- -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
+ Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
+ operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
  # Safety
  `o` is owned.
  */
@@ -3000,16 +3052,16 @@ int usk_listen_start(struct usk_owned_t *o,
                      uint32_t backlog);
 
 /*
- Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the disconnect operation
- (inet_csk_listen_stop). -EINVAL: it is not listening.
+ Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the
+ disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
  # Safety
  `o` is owned.
  */
 int usk_listen_stop(struct usk_owned_t *o);
 
 /*
- Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
- the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+ Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
+ table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
  # Safety
  `sk` is valid and not owned by the caller; `err` is writable.
  */
@@ -3018,11 +3070,28 @@ struct usk_sock_t *usk_accept_wait(struct usk_sock_t *sk,
                                    int *err);
 
 /*
- Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a
- negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required operation, a
- name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is taken.
+ The protocol the sock belongs to; null for one that is not from C.
  # Safety
- `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+ `o` is owned.
+ */
+struct usk_proto_t *usk_owned_proto(struct usk_owned_t *o);
+
+/*
+ The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
+ sock lives.
+ # Safety
+ `o` is owned.
+ */
+void *usk_private(struct usk_owned_t *o);
+
+/*
+ Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the
+ registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+ fit (version, size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or
+ sysctl is taken.
+ # Safety
+ `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+ or writable.
  */
 int usk_proto_register(struct usk_plugin_t *plugin,
                        const struct usk_proto *table,
@@ -3093,8 +3162,8 @@ struct usk_skb_t *usk_skb_new(void);
 void usk_skb_free(struct usk_skb_t *skb);
 
 /*
- A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the original waits
- for its acknowledgement. Its notes are zero.
+ A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the
+ original waits for its acknowledgement. Its notes are zero.
  # Safety
  `skb` is a packet.
  */
@@ -3122,8 +3191,8 @@ uint32_t usk_skb_truesize(struct usk_skb_t *skb);
 void *usk_skb_cb(struct usk_skb_t *skb);
 
 /*
- Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a new packet has
- 128 bytes, of which IP and the link want 76.
+ Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a
+ new packet has 128 bytes, of which IP and the link want 76.
  # Safety
  `skb` is a packet; the bytes are used before it is changed.
  */
@@ -3166,8 +3235,8 @@ ptrdiff_t usk_skb_copy(struct usk_skb_t *skb, size_t offset, void *to, size_t le
 int usk_skb_append(struct usk_skb_t *skb, const void *data, size_t len);
 
 /*
- The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
- are not there do not count.
+ The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold
+ (skb_checksum). Bytes that are not there do not count.
  # Safety
  `skb` is a packet.
  */
@@ -3177,7 +3246,8 @@ uint32_t usk_skb_csum(struct usk_skb_t *skb,
                       uint32_t sum);
 
 /*
- The checksum of this packet need not be looked at: it never left the machine, or the device did (CHECKSUM_UNNECESSARY).
+ The checksum of this packet need not be looked at: it never left the machine, or the device did
+ (CHECKSUM_UNNECESSARY).
  # Safety
  `skb` is a packet.
  */
@@ -3253,9 +3323,9 @@ struct usk_sock_t *usk_sock_hold(struct usk_sock_t *sk);
 void usk_sock_put(struct usk_sock_t *sk);
 
 /*
- Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
- the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
- usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
+ Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until
+ usk_release_sock, in the same thread. Process context; in packet and timer context only for a sock that no program
+ can own yet (a child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
  # Safety
  `sk` is valid until the release; `o` is writable, and not owned now.
  */
@@ -3263,16 +3333,17 @@ int usk_lock_sock(struct usk_sock_t *sk,
                   struct usk_owned_t *o);
 
 /*
- Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.
- Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released already.
+ Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through
+ release_cb. Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released
+ already.
  # Safety
  `o` is readable.
  */
 int usk_release_sock(struct usk_owned_t *o);
 
 /*
- Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets go. Takes
- `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
+ Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets
+ go. Takes `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
  # Safety
  `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
  */
@@ -3296,22 +3367,25 @@ int usk_error_report(struct usk_sock_t *sk,
                      int err);
 
 /*
- Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no exception of C++ and
- no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more than once is as once.
+ Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no
+ exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more
+ than once is as once.
 
- From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and POLLOUT, who waits
- is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
- more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
- nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
- goes with its last handle. On a connection of TCP, under a layer: no operation of the layer and no hook is called for it any more but the
- layer's release; TCP itself goes on, and ends it as usual when it is closed. Returns 0; -EINVAL for null.
+ From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and
+ POLLOUT, who waits is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation
+ of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
+ happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+ catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
+ layer: no operation of the layer and no hook is called for it any more but the layer's release; TCP itself goes on,
+ and ends it as usual when it is closed. Returns 0; -EINVAL for null.
  # Safety
  `sk` is valid.
  */
 int usk_sock_break(struct usk_sock_t *sk);
 
 /*
- Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
+ Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer
+ first.
  # Safety
  `sk` is valid.
  */
@@ -3353,11 +3427,12 @@ int usk_sock_shutdown(struct usk_sock_t *sk);
 int usk_sock_family(struct usk_sock_t *sk);
 
 /*
- Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration. Returns 0, or a
- negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name, a counter or a
- sysctl is taken.
+ Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration.
+ Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
+ name, a counter or a sysctl is taken.
  # Safety
- `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+ `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+ or writable.
  */
 int usk_sock_ops_register(struct usk_plugin_t *plugin,
                           const struct usk_sock_ops *table,
@@ -3365,19 +3440,20 @@ int usk_sock_ops_register(struct usk_plugin_t *plugin,
                           struct usk_sock_ops_t **out);
 
 /*
- Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does, and after the last
- `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
+ Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does,
+ and after the last `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
  # Safety
  `ops` is registered, and not used after success.
  */
 int usk_sock_ops_unregister(struct usk_sock_ops_t *ops);
 
 /*
- Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless null, gets the
- registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
- name, a counter or a sysctl is taken.
+ Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless
+ null, gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the
+ table does not fit, -EEXIST the name, a counter or a sysctl is taken.
  # Safety
- `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+ `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+ or writable.
  */
 int usk_ulp_register(struct usk_plugin_t *plugin,
                      const struct usk_ulp_ops *table,
@@ -3422,10 +3498,11 @@ int usk_ulp_count(struct usk_owned_t *o,
 int64_t usk_ulp_sysctl(struct usk_owned_t *o, uint32_t index);
 
 /*
- Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
- looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
- clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken;
- -EDEADLK in an operation for a packet or a timer, which nobody would wake.
+ Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again
+ (sk_wait_event). The caller looks at its condition again: wake-ups may be for somebody else. Process context.
+ `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed,
+ -EINTR on a signal, -EIO when the sock is broken; -EDEADLK in an operation for a packet or a timer, which nobody
+ would wake.
  # Safety
  `o` is owned.
  */
@@ -3488,7 +3565,8 @@ int usk_select(int count,
 
 /*
  As socket(2), on the default stack (made from USERSOCK_CONFIG at the first call). `type` may carry SOCK_NONBLOCK and
- SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
+ SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or
+ EPROTONOSUPPORT.
  */
 int usk_socket(int domain,
                int ty,
@@ -3516,8 +3594,8 @@ int usk_listen(int fd, int backlog);
 int usk_accept(int fd, struct sockaddr *addr, socklen_t *len);
 
 /*
- As accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC. Errors: EAGAIN, EBADF, ECONNABORTED, EFAULT, EINTR, EINVAL, EMFILE,
- ENOTSOCK, EOPNOTSUPP.
+ As accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC. Errors: EAGAIN, EBADF, ECONNABORTED, EFAULT, EINTR, EINVAL,
+ EMFILE, ENOTSOCK, EOPNOTSUPP.
  # Safety
  As `usk_accept`.
  */
@@ -3527,8 +3605,8 @@ int usk_accept4(int fd,
                 int flags);
 
 /*
- As connect(2). Errors: EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINPROGRESS,
- EINTR, EISCONN, ENETUNREACH, ENOTSOCK, ETIMEDOUT.
+ As connect(2). Errors: EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH,
+ EINPROGRESS, EINTR, EISCONN, ENETUNREACH, ENOTSOCK, ETIMEDOUT.
  # Safety
  `addr` is readable for `len` bytes.
  */
@@ -3542,8 +3620,8 @@ int usk_connect(int fd,
 int usk_shutdown(int fd, int how);
 
 /*
- Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset; the descriptor
- stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+ Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset;
+ the descriptor stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
  */
 int usk_destroy(int fd);
 
@@ -3574,8 +3652,9 @@ int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 
 /*
- Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
- bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
+ Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with
+ errno EBUSY (it holds bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL
+ (the socket has none), EBADF, ENOTSOCK.
  */
 int usk_ulp_remove(int fd);
 
@@ -3597,16 +3676,16 @@ int usk_dup(int fd);
 int usk_dup2(int fd, int to);
 
 /*
- As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets of
- usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
+ As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets
+ of usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
  */
 int usk_fcntl(int fd,
               int cmd,
               long arg);
 
 /*
- As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK,
- FIOCLEX, FIONCLEX; ENOTTY for others.
+ As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD,
+ SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
  # Safety
  `arg` is what the request says: an int pointer for those above.
  */
@@ -3615,9 +3694,9 @@ int usk_ioctl(int fd,
               void *arg);
 
 /*
- As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null: the
- file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one can
- pread), and those of send.
+ As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
+ the file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one
+ can pread), and those of send.
  # Safety
  `offset` is null or points to an off_t.
  */
@@ -3627,9 +3706,10 @@ ptrdiff_t usk_sendfile(int out_fd,
                        size_t count);
 
 /*
- As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors: EAGAIN
- (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
- offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
+ As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors:
+ EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the
+ socket), ESPIPE (an offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK
+ does, as in Linux.
  # Safety
  The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
  */
