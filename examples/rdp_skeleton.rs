@@ -10,7 +10,7 @@
 //! | `transmit`, `push`, `release_cb` | rdp_out.c |
 //! | `sendmsg`, `recvmsg`, `poll_locked` | rdp_msg.c |
 //! | `connect`, `listen`, `accept`, `shutdown`, `close` | rdp.c |
-//! | `PortTable`, `AcceptQueue`, `inet::accept` | `usk_get_port`, `usk_hash`, `usk_accept_push`, `usk_accept_wait` |
+//! | `PortTable`, `AcceptQueue`, `accept::accept` | `usk_get_port`, `usk_hash`, `usk_accept_push`, `usk_accept_wait` |
 //!
 //! The packet is the first 16 bytes of the C one: ports, sequence and acknowledgement number, flags, checksum. Numbers count bytes, and
 //! one each for SYN, FIN and the End of a message. A listener answers SYN with a cookie, as there. What a skeleton leaves out: the
@@ -27,11 +27,14 @@ use usersock::counters::DropReason;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::{Error, Result};
 use usersock::hash::{Tuple, addr128};
-use usersock::inet::{self, AcceptQueue, PortEntry, PortTable, Socket};
+use usersock::inet::Socket;
 use usersock::ip::output::{self, IpTx};
-use usersock::ip::{IcmpError, PacketInfo, datagram, route};
+use usersock::ip::port_table::{PortEntry, PortTable};
+use usersock::ip::{datagram, route};
 use usersock::sim::World;
+use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::{Skb, TxOwner};
 use usersock::sock::wait::Events;
@@ -479,7 +482,7 @@ impl Proto for Rdp {
     }
 
     fn accept(&self, sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
-        inet::accept(sk, nonblock, |g| {
+        accept::accept(sk, nonblock, |g| {
             let child = conn(g).ok()?.accept.pop()?;
             g.common.ack_backlog -= 1;
             Some(child)

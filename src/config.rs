@@ -20,14 +20,14 @@
 //!
 //! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
 
+use crate::base::env::{OsEntropy, RealClock};
+use crate::base::error::Error;
+use crate::device::netdev::NetDev;
 use crate::device::packet::{Mac, Packet};
 use crate::device::tun::Tun;
 use crate::device::types::DeviceArgs;
 use crate::device::{Device, Link};
 use crate::driver::Lease;
-use crate::env::{OsEntropy, RealClock};
-use crate::error::Error;
-use crate::ip::netdev::NetDev;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
 use crate::sys::fork::PerProcess;

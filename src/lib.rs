@@ -5,10 +5,10 @@
 //! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
 //! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
 //! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
-//! `ip/neigh.rs` (the link address, where there is one to find) → `ip/netdev.rs` (the device's queue) → `device/tun.rs`
+//! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) → `device/tun.rs`
 //! (one super-packet) → `sys/fd.rs` (`writev`).
 //!
-//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `ip/netdev.rs` → `ip/input.rs` (validate, reassemble,
+//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate, reassemble,
 //! find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the owner) →
 //! `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that half is
 //! [`driver`]'s business: a thread about to block does it itself.
@@ -25,7 +25,8 @@
 //! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`sim`] | worlds in virtual time, and packet scripts |
 //! | [`wire`] | packet formats: views checked once, and emitters |
-//! | [`sysctl`], [`counters`], [`env`](mod@env), [`error`], [`hash`], [`wheel`], [`config`] | what all of them use |
+//! | [`config`] | a stack from a line of text |
+//! | [`sysctl`], [`counters`], [`base`] | what all of them use: settings, counters, clocks, errors, hashes, timer wheels |
 //! | [`sys`] | system calls: with `ffi/` and `plugin/` (of packetdrill), the only unsafe code |
 //!
 //! # Lock order
@@ -44,19 +45,15 @@
 //! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl that governs what
 //! is lacking takes no value but its default and the one that does without (`sysctl`, `Support::Planned`); `usersock
 //! sysctl -ad` says which they are.
+pub mod base;
 pub mod config;
-mod contain;
 pub mod counters;
 pub mod device;
 pub mod driver;
-pub mod env;
-pub mod error;
-pub mod hash;
 pub mod icmp;
 pub mod inet;
 pub mod ip;
 pub mod net;
-mod rarely;
 pub mod raw;
 pub mod sim;
 pub mod sock;
@@ -65,5 +62,6 @@ pub mod sys;
 pub mod sysctl;
 pub mod tcp;
 pub mod udp;
-pub mod wheel;
 pub mod wire;
+
+pub use base::{env, error, hash, waiter, wheel};

@@ -11,13 +11,13 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use usersock::driver::{Waiter, Woken};
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
 use usersock::sys::fd::Fd;
 use usersock::sys::lock::Mutex;
+use usersock::waiter::{Waiter, Woken};
 
 /// Depth of epoll sets in epoll sets (EP_MAX_NESTS).
 const MAX_NESTS: usize = 5;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
+use usersock::sock::addr::AF_INET6;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
 /// Most bytes that one recv with MSG_TRUNC throws away when it has no place for them.
@@ -319,7 +320,7 @@ unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Resul
     } else {
         hdr.msg_namelen = 0;
     }
-    let v6 = s.sock().family == usersock::inet::AF_INET6;
+    let v6 = s.sock().family == AF_INET6;
     // SAFETY: the caller vouches for the control buffer.
     let buf =
         unsafe { ptr::bytes_mut(hdr.msg_control, if hdr.msg_control.is_null() { 0 } else { hdr.msg_controllen }) }?;

@@ -7,12 +7,12 @@ use crate::probe;
 use std::ffi::{c_int, c_short};
 use std::sync::Arc;
 use std::time::Duration;
-use usersock::driver::{Waiter, Woken};
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WaitQueue, WatchKey};
 use usersock::stack::Stack;
+use usersock::waiter::{Waiter, Woken};
 
 /// Something of ours that can be polled.
 #[derive(Clone)]

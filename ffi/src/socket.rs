@@ -9,6 +9,7 @@ use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
+use usersock::sock::addr::AF_INET6;
 use usersock::stack::Stack;
 
 /// Least length of an IPv6 address: one without scope.
@@ -52,7 +53,7 @@ pub unsafe extern "C" fn usk_bind(fd: c_int, addr: *const libc::sockaddr, len: l
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
-        if s.sock().family == usersock::inet::AF_INET6 && (len as usize) < SIN6_LEN_RFC2133 {
+        if s.sock().family == AF_INET6 && (len as usize) < SIN6_LEN_RFC2133 {
             return Err(Error::Inval);
         }
         let a = match a {
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn usk_connect(fd: c_int, addr: *const libc::sockaddr, len
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
-        let v6_stream = s.sock().family == usersock::inet::AF_INET6 && s.sock().proto().is_stream();
+        let v6_stream = s.sock().family == AF_INET6 && s.sock().proto().is_stream();
         if v6_stream && a.is_some() && (len as usize) < SIN6_LEN_RFC2133 {
             return Err(Error::Inval);
         }

@@ -7,8 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
-use usersock::inet::AF_INET6;
 use usersock::sock::Sock;
+use usersock::sock::addr::AF_INET6;
 use usersock::stack::Stack;
 use usersock::tcp::lookup::Entry;
 

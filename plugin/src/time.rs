@@ -15,9 +15,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::Duration as RealDuration;
-use usersock::driver::{Runner, Waiter, Woken};
 use usersock::env::{Clock, Instant, VirtualClock};
 use usersock::stack::Stack;
+use usersock::stack::runner::Runner;
+use usersock::waiter::{Waiter, Woken};
 
 /// How long the mover sleeps at most before it looks again whether the others are done; they notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);

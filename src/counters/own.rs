@@ -2,7 +2,7 @@
 //! counts without a look-up. Sharded as the others are, so that counting shares no line.
 
 use super::{SHARDS, shard_index};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sys::lock::RwLock;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::collections::BTreeMap;

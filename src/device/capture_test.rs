@@ -1,9 +1,9 @@
 //! A device for tests: records what is sent, receives what the test puts in. No time of its own, no loss.
 
 use super::{Caps, DevStats, Device, Link, Xmit};
+use crate::base::env::{Instant, SeededEntropy, VirtualClock};
+use crate::device::netdev::NetDev;
 use crate::driver::Parked;
-use crate::env::{Instant, SeededEntropy, VirtualClock};
-use crate::ip::netdev::NetDev;
 use crate::ip::route;
 use crate::sock::skb::Skb;
 use crate::stack::{Stack, StackConfig};

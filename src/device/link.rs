@@ -5,8 +5,8 @@
 
 use super::gso::{self, edit_front};
 use super::{Caps, DevStats, Device, Link, Xmit};
-use crate::env::{Duration, Entropy, Instant, SeededEntropy};
-use crate::error::{Error, Result};
+use crate::base::env::{Duration, Entropy, Instant, SeededEntropy};
+use crate::base::error::{Error, Result};
 use crate::sock::skb::{Csum, Skb, TxOwner};
 use crate::sys::lock::Mutex;
 use crate::wire::checksum;

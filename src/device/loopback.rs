@@ -2,7 +2,7 @@
 //! whole and checksums are not computed. Linux: drivers/net/loopback.c.
 
 use super::{Caps, DevStats, Device, Link, Xmit};
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::skb::{Csum, SKB_OVERHEAD, Skb};
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;

@@ -7,13 +7,14 @@ pub(crate) mod capture_test;
 pub mod gso;
 pub mod link;
 pub mod loopback;
+pub mod netdev;
 pub mod packet;
 pub mod pcap;
 pub mod tun;
 pub mod types;
 mod vnet;
 
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::skb::Skb;
 use crate::wire::ether::MacAddr;
 use std::fmt::Debug;

@@ -4,7 +4,7 @@
 
 use super::vnet::{self, RxBuf, Stats};
 use super::{Caps, DevStats, Device, Link, Xmit};
-use crate::env::{Entropy, Instant};
+use crate::base::env::{Entropy, Instant};
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
 use crate::sys::netdev;

@@ -3,8 +3,8 @@
 //! packets themselves go their way untouched. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
 
 use super::{Caps, DevStats, Device, Link, Xmit, gso};
-use crate::env::{Clock, Instant};
-use crate::ip::netdev::NetDev;
+use crate::base::env::{Clock, Instant};
+use crate::device::netdev::NetDev;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;

@@ -2,7 +2,7 @@
 //! register kinds. Below: the device that a kind makes.
 
 use super::Device;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
 use crate::wire::ether::MacAddr;

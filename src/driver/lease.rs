@@ -12,10 +12,11 @@
 //! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for
 //! it.
 
-use super::{PollSet, Runner, Slept, Waiter, Woken};
-use crate::env::{Duration, Instant};
-use crate::ip::netdev::NetDev;
-use crate::stack::Stack;
+use crate::base::env::{Duration, Instant};
+use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
+use crate::device::netdev::NetDev;
+use crate::stack::runner::Runner;
+use crate::stack::{Stack, WEIGHT};
 use crate::sys::fd::{PollFd, TimerFd};
 use crate::sys::lock::Mutex;
 use crate::sys::thread;
@@ -27,8 +28,6 @@ use std::sync::{Arc, Weak};
 
 /// How long a free lease stays free before the background thread takes it.
 const GRACE: Duration = Duration::from_millis(1);
-/// Packets taken from a queue in one turn (net.core.dev_weight).
-const WEIGHT: usize = 64;
 /// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the timer.
 const VAIN: u32 = 2;
 

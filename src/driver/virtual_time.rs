@@ -1,9 +1,10 @@
 //! Waiting in virtual time, where nobody waits: [`VirtualTime`] steps a simulation from event to event until the awaited one
 //! has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below: `Stack::poll`.
 
-use super::{PollSet, Runner, Waiter, Woken};
-use crate::env::{Clock, Instant, VirtualClock};
+use crate::base::env::{Clock, Instant, VirtualClock};
+use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::stack::Stack;
+use crate::stack::runner::Runner;
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::os::fd::RawFd;
@@ -160,9 +161,9 @@ impl Runner for Parked {
             }
             let mut fds: PollSet = extra.iter().map(|&(fd, e)| crate::sys::fd::PollFd::new(fd, e)).collect();
             match waiter.sleep(&mut fds, None) {
-                super::Slept::Ready => break Woken::Event,
-                super::Slept::Interrupted => break Woken::Interrupted,
-                super::Slept::Look | super::Slept::TimedOut => {}
+                Slept::Ready => break Woken::Event,
+                Slept::Interrupted => break Woken::Interrupted,
+                Slept::Look | Slept::TimedOut => {}
             }
         };
         if deadline.is_some() {

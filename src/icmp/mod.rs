@@ -10,10 +10,11 @@ mod tests;
 
 pub use table::Table;
 
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
-use crate::ip::{IcmpError, PacketInfo, datagram, icmp as icmp4, icmpv6, sockopt};
+use crate::ip::{datagram, icmp as icmp4, icmpv6, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockGuard, flag};

@@ -1,9 +1,10 @@
 //! bind(2): which address and port a socket has. Above: [`super::Socket::bind`], and protocols whose own `bind` ends here.
 //! Below: the protocol's `get_port`. Linux: inet_bind, __inet6_bind.
 
-use super::{CLOSE, unmap, unspecified};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::ip;
+use crate::sock::addr::{unmap, unspecified};
+use crate::sock::state::CLOSE;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

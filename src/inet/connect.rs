@@ -1,14 +1,13 @@
 //! connect(2): the socket's own state beside the connection's, and the wait for the handshake. Above: `Socket`. Below:
 //! `Proto::connect`. Linux: __inet_stream_connect, inet_dgram_connect, inet_wait_for_connect.
 
-use super::{AF_INET, CLOSE, Socket, SocketState};
-use crate::error::{Error, Result};
+use super::{Socket, SocketState};
+use crate::base::error::{Error, Result};
+use crate::sock::addr::AF_INET;
+use crate::sock::state::{CLOSE, SYN_RECV, SYN_SENT};
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-const SYN_SENT: u8 = 2;
-const SYN_RECV: u8 = 3;
 
 impl Socket {
     /// connect(2); None is an address of family AF_UNSPEC (dissolve the association). Errors: EISCONN, EALREADY,

@@ -1,36 +1,26 @@
 //! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
 
-mod accept_queue;
 mod bind;
 mod connect;
 mod lookup_tables;
-mod port_table;
 
-pub use accept_queue::{AcceptQueue, accept};
 pub use bind::bind;
 pub use lookup_tables::Tables;
-pub use port_table::{PortEntry, PortTable};
 
-use crate::contain::contain;
-use crate::error::{Error, Result};
+use crate::base::contain::contain;
+use crate::base::error::{Error, Result};
+use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{RegisterError, SockRef};
+use crate::sock::state::{CLOSE, LISTEN, SYN_SENT};
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// AF_INET as the sock stores it.
-pub const AF_INET: u16 = libc::AF_INET as u16;
-/// AF_INET6.
-pub const AF_INET6: u16 = libc::AF_INET6 as u16;
-
-const CLOSE: u8 = 7;
-use accept_queue::LISTEN;
 
 /// State of the socket as a whole (socket_state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,32 +51,6 @@ pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), Register
     crate::udp::register(stack)?;
     crate::icmp::register(stack)?;
     crate::raw::register(stack)
-}
-
-/// `a` without its v4-mapped disguise.
-pub fn unmap(a: SocketAddr) -> SocketAddr {
-    match a {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, v6.port())),
-            None => a,
-        },
-        SocketAddr::V4(_) => a,
-    }
-}
-
-/// `a` as a socket of `family` shows it: an AF_INET6 socket shows IPv4 ends v4-mapped.
-pub fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
-    match a {
-        SocketAddr::V4(v4) if family == AF_INET6 => {
-            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
-        }
-        _ => a,
-    }
-}
-
-/// The wildcard address of a family.
-pub fn unspecified(family: u16) -> IpAddr {
-    if family == AF_INET6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
 }
 
 impl Socket {
@@ -286,8 +250,8 @@ impl Socket {
                         *self.state.lock() = SocketState::Unconnected;
                     }
                 }
-                2 => {
-                    // SYN_SENT: the attempt ends.
+                SYN_SENT => {
+                    // The attempt ends.
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
                     proto.disconnect(&mut g)?;
                     *self.state.lock() = SocketState::Unconnected;
@@ -316,7 +280,7 @@ impl Socket {
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
-        let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), CLOSE | 2);
+        let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), CLOSE | SYN_SENT);
         match g.common.peer() {
             Some(p) if !stream_down => Ok(to_family(p, self.sock.family)),
             _ => Err(Error::NotConn),

@@ -3,12 +3,15 @@
 //! ip_cmsg_recv, ip_icmp_error, ip_local_error.
 
 use super::output::{IpTx, xmit, xmit_multicast};
-use super::{Dst, DstKind, IcmpError, route, sockopt};
+use super::{route, sockopt};
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
+use crate::sock::addr::unspecified;
+use crate::sock::dst::{Dst, DstKind};
 use crate::sock::errqueue::ErrEntry;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
+use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::wait::Events;
@@ -359,7 +362,7 @@ impl Plan {
         }
         let fits = len <= self.dst.mtu as usize;
         let never_cut = matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE)
-            || (!self.to.is_ipv4() && g.common.flag(sockopt::FLAG_DONTFRAG))
+            || (!self.to.is_ipv4() && g.common.flag(flag::DONTFRAG))
             || mode == libc::IP_PMTUDISC_INTERFACE;
         if !fits && never_cut {
             local_too_long(g, self.to, self.dst.mtu);
@@ -438,7 +441,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
 
 fn forget_source(g: &mut SockGuard<'_>) {
     if !g.common.flag(flag::BINDADDR_LOCK) {
-        let any = crate::inet::unspecified(g.sock.family);
+        let any = unspecified(g.sock.family);
         g.common.saddr = any;
         g.common.rcv_saddr = any;
     }
@@ -447,7 +450,7 @@ fn forget_source(g: &mut SockGuard<'_>) {
 /// Dissolves the association; the caller rehashes (__udp_disconnect).
 pub fn disconnect(g: &mut SockGuard<'_>) {
     g.sock.state.store(UNCONNECTED, Ordering::Release);
-    g.common.daddr = crate::inet::unspecified(g.sock.family);
+    g.common.daddr = unspecified(g.sock.family);
     g.common.dport = 0;
     g.common.dst = None;
     forget_source(g);

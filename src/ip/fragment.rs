@@ -7,11 +7,11 @@
 //! otherwise takes its whole datagram with it. Where Linux refuses new datagrams while memory is full, this evicts the
 //! oldest, so that a flood of fragments that never complete (FragmentSmack, CVE-2018-5391) does not stop others.
 
-use super::PacketInfo;
 use super::icmp::{self, Problem};
-use super::netdev::NetDev;
+use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
-use crate::env::Instant;
+use crate::device::netdev::NetDev;
+use crate::sock::packet::PacketInfo;
 use crate::sock::skb::{Csum, L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;

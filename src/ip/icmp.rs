@@ -5,11 +5,12 @@
 //! none, and anybody on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit};
-use super::{IcmpError, PacketInfo, icmpv6, route};
-use crate::contain::contain;
+use super::{icmpv6, route};
+use crate::base::contain::contain;
+use crate::base::env::{Duration, Instant};
+use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
-use crate::env::{Duration, Instant};
-use crate::error::Error;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
 use crate::stack::Stack;

@@ -4,9 +4,10 @@
 
 use super::icmp::{Problem, deliver_error, sum_skb};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{IcmpError, PacketInfo, neigh, route};
+use super::{neigh, route};
+use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
-use crate::error::Error;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
 use crate::stack::Stack;
@@ -236,11 +237,11 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
 /// Sends a neighbour discovery message: hop limit 255, straight to the link.
 pub(super) fn send_nd(
     stack: &Arc<Stack>,
-    dev: &Arc<super::netdev::NetDev>,
+    dev: &Arc<crate::device::netdev::NetDev>,
     msg: &Message<'_>,
     (src, dst): (Ipv6Addr, Ipv6Addr),
     to: crate::wire::ether::MacAddr,
-    now: crate::env::Instant,
+    now: crate::base::env::Instant,
 ) {
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes, src, dst);

@@ -3,8 +3,8 @@
 //! addresses and protocol, from a secret start and in random steps that grow with the time since the last use, so that
 //! nobody learns from one flow's numbers how much another sent (CVE-2020-36516).
 
-use crate::env::Instant;
-use crate::hash::addr128;
+use crate::base::env::Instant;
+use crate::base::hash::addr128;
 use crate::stack::Stack;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};

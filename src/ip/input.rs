@@ -4,13 +4,14 @@
 //! ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
 use super::icmp::{self, Problem};
-use super::netdev::NetDev;
 use super::route::Addressee;
-use super::{PacketInfo, fragment, neigh};
-use crate::contain::contain;
+use super::{fragment, neigh};
+use crate::base::contain::contain;
+use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::Link;
-use crate::env::Instant;
+use crate::device::netdev::NetDev;
+use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
@@ -31,7 +32,7 @@ pub fn receive(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
 
 /// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is answered
 /// here. None: nothing is left for IP.
-pub(super) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
+pub(crate) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     let dropped = |reason| {
         stack.mib.drop(reason);
         None
@@ -75,7 +76,7 @@ pub(super) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
 }
 
 /// IP's part: `skb` begins with its network header.
-pub(super) fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
+pub(crate) fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
     match skb.l3 {
         L3::V4 => receive_v4(stack, dev, skb, now),
         L3::V6 => receive_v6(stack, dev, skb, now),

@@ -2,7 +2,7 @@
 //! interface and counted, since several sockets may join it. Reports to routers (IGMP, MLD) are not sent: groups work on one
 //! link, as behind a switch that floods multicast. Linux: ip_mc_join_group, ip_check_mc_rcu, ipv6_chk_mcast_addr.
 
-use super::netdev::NetDev;
+use crate::device::netdev::NetDev;
 use crate::sys::lock::RwLock;
 use crate::wire::addr::solicited_node;
 use std::collections::HashMap;

@@ -7,12 +7,13 @@
 //! Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
 
 use super::icmp::deliver_error;
-use super::netdev::NetDev;
-use super::{IcmpError, PacketInfo, icmpv6};
+use super::icmpv6;
+use crate::base::env::{Duration, Instant};
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
+use crate::device::netdev::NetDev;
 use crate::device::{Caps, Link};
-use crate::env::{Duration, Instant};
-use crate::error::{Error, Result};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::RwLock;

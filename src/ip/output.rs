@@ -1,11 +1,11 @@
 //! IP output: from a transport's segment to the device. Above: `tcp::output`, UDP, ICMP, raw. Below: `neigh`, `netdev`.
 //! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
-use super::{Dst, DstKind};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::device::gso;
-use crate::env::Instant;
-use crate::error::{Error, Result};
+use crate::sock::dst::{Dst, DstKind};
 use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::stack::Stack;
 use crate::wire::ip::{self, Ipv4Repr};

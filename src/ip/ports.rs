@@ -59,7 +59,7 @@ fn search(
     None
 }
 
-/// A port for a connection whose [`crate::hash::Keys::port_offset`] is `offset`. None: every port is taken
+/// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. None: every port is taken
 /// (EADDRNOTAVAIL).
 pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
     let slot = &stack.ip.ports.table(stack)[offset as usize % ENTRIES];

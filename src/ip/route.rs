@@ -6,11 +6,11 @@
 //! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does not
 //! grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table `local`.
 
-use super::netdev::NetDev;
-use super::{Dst, DstKind, RouteMetrics};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::{Error, Result};
+use crate::device::netdev::NetDev;
+use crate::sock::dst::{Dst, DstKind, RouteMetrics};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::{Mutex, RwLock};
 use crate::wire::addr::{Cidr, is_link_local_v6};

@@ -8,29 +8,16 @@
 //! IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data on Linux either.
 //! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
 
-use super::netdev::NetDev;
 use super::route;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::device::netdev::NetDev;
+use crate::sock::dst::Dst;
+use crate::sock::packet::PacketInfo;
 use crate::sock::sockopt::{int, put};
-use crate::sock::{SockCommon, SockGuard, flag};
+use crate::sock::{SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-
-/// Don't fragment, of IPv6 sockets (IPV6_DONTFRAG): the flag bit that `sock::flag` leaves free.
-pub const FLAG_DONTFRAG: u32 = 1 << 31;
-
-/// Bits of `SockCommon::ip_flags`.
-#[allow(missing_docs)]
-pub mod ip_flag {
-    pub const RECVOPTS: u8 = 1 << 0;
-    pub const RETOPTS: u8 = 1 << 1;
-    pub const CHECKSUM: u8 = 1 << 2;
-    pub const MULTICAST_ALL: u8 = 1 << 3;
-    /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub const FLOWLABEL_SET: u8 = 1 << 4;
-    pub const FLOWLABEL: u8 = 1 << 5;
-}
 
 const IP_CHECKSUM: i32 = 23;
 const IP_MINTTL: i32 = 21;
@@ -143,7 +130,7 @@ fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
 
 /// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups that it
 /// joined itself (ip_mc_sf_allow).
-pub fn group_wanted(g: &SockGuard<'_>, info: &super::PacketInfo) -> bool {
+pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
     let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
     let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
     all || !info.dst.is_ipv4() || !info.dst.is_multicast() || joined()
@@ -328,7 +315,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             let value = if on { ip_flag::FLOWLABEL } else { 0 };
             g.common.ip_flags = g.common.ip_flags & !ip_flag::FLOWLABEL | ip_flag::FLOWLABEL_SET | value;
         }
-        IPV6_DONTFRAG => g.common.set_flag(FLAG_DONTFRAG, on),
+        IPV6_DONTFRAG => g.common.set_flag(flag::DONTFRAG, on),
         IPV6_MINHOPCOUNT => {
             if !(0..=255).contains(&val) {
                 return Err(Error::Inval);
@@ -420,7 +407,7 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
         libc::IPV6_MTU => path_mtu(g)?,
         IPV6_AUTOFLOWLABEL => wants_flow_label(g.stack, c) as i32,
-        IPV6_DONTFRAG => bit(FLAG_DONTFRAG),
+        IPV6_DONTFRAG => bit(flag::DONTFRAG),
         IPV6_MINHOPCOUNT => i32::from(c.min_ttl),
         IPV6_FREEBIND => bit(flag::FREEBIND),
         IPV6_TRANSPARENT => bit(flag::TRANSPARENT),
@@ -513,7 +500,7 @@ pub fn leave_all(g: &mut SockGuard<'_>) {
 }
 
 /// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).
-pub fn dont_fragment(g: &SockGuard<'_>, dst: &super::Dst) -> bool {
+pub fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
     match i32::from(g.common.pmtudisc) {
         libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
         libc::IP_PMTUDISC_WANT => !dst.mtu_locked,

@@ -2,7 +2,7 @@
 //! is reached through `socket()`.
 
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::inet::Socket;
 use crate::stack::Stack;
 use std::fmt;

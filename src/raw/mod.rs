@@ -9,11 +9,12 @@ mod tests;
 
 pub use table::Table;
 
+use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::error::{Error, Result};
 use crate::ip::output::xmit_with_header;
-use crate::ip::{IcmpError, datagram, sockopt};
+use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::{L3, Skb, TxOwner};
 use crate::sock::sockopt::{int, put, put_int};

@@ -1,8 +1,8 @@
 //! Which raw sockets want a packet. Above: `ip::input`, which gives each a copy before the packet's own protocol has it.
 //! Addresses and filters are judged under the sock's lock, in `backlog_rcv`. Linux: raw_v4_input, struct raw_hashinfo.
 
-use crate::ip::{IcmpError, PacketInfo};
 use crate::sock::Sock;
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;

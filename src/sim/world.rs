@@ -2,12 +2,12 @@
 //! and it is stepped by one thread, so that a run repeats to the byte. Above: tests, benches, programs that want their
 //! protocol tried. Below: `driver::virtual_time`, `device::link`.
 
+use crate::base::env::{Clock, Duration, Instant, SeededEntropy};
+use crate::base::error::{Error, Result};
 use crate::device::link::{LinkConfig, LinkEnd, pair};
+use crate::device::netdev::NetDev;
 use crate::driver::VirtualTime;
 use crate::driver::virtual_time::{Scheduler, Settled, Step};
-use crate::env::{Clock, Duration, Instant, SeededEntropy};
-use crate::error::{Error, Result};
-use crate::ip::netdev::NetDev;
 use crate::ip::route;
 use crate::stack::{Stack, StackConfig};
 use crate::sys::lock::Mutex;

@@ -3,7 +3,7 @@
 
 use super::msg::{Control, RecvMsg, SockExtendedErr};
 use super::{Sock, SockCommon};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 

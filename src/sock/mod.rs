@@ -1,12 +1,16 @@
 //! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
 //! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct inet_sock.
 
+pub mod accept;
+pub mod addr;
 mod ctl;
+pub mod dst;
 pub mod errqueue;
 pub mod layer;
 pub mod lock;
 pub mod mem;
 pub mod msg;
+pub mod packet;
 pub mod page;
 #[cfg(test)]
 mod panic_test;
@@ -14,13 +18,14 @@ mod pool;
 pub mod proto;
 pub mod skb;
 pub mod sockopt;
+pub mod state;
 pub mod wait;
 
-use crate::env::Instant;
-use crate::error::{Error, Result};
-use crate::ip::Dst;
-use crate::rarely::{Rarely, Read};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, ReadMostly};
 use crate::stack::{Stack, TimerSlot};
+use dst::Dst;
 use errqueue::ErrQueue;
 use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
@@ -74,7 +79,7 @@ pub struct Sock {
     pub drops: AtomicU32,
     /// A panic happened while the sock was owned, or a plug-in broke its word: every call answers EIO.
     pub broken: AtomicBool,
-    proto: Rarely<Arc<dyn Proto>>,
+    proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
     stack: Weak<Stack>,
 }
@@ -141,13 +146,27 @@ pub mod flag {
     pub const MULTICAST_LOOP: u32 = 1 << 28;
     pub const BIND_NO_PORT: u32 = 1 << 29;
     pub const QUEUE_SHRUNK: u32 = 1 << 30;
+    /// IPV6_DONTFRAG.
+    pub const DONTFRAG: u32 = 1 << 31;
+}
+
+/// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
+pub mod ip_flag {
+    #![allow(missing_docs)]
+    pub const RECVOPTS: u8 = 1 << 0;
+    pub const RETOPTS: u8 = 1 << 1;
+    pub const CHECKSUM: u8 = 1 << 2;
+    pub const MULTICAST_ALL: u8 = 1 << 3;
+    /// IPV6_AUTOFLOWLABEL was set, and to what.
+    pub const FLOWLABEL_SET: u8 = 1 << 4;
+    pub const FLOWLABEL: u8 = 1 << 5;
 }
 
 /// Under the sock's lock, for every protocol.
 pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
-    /// Bits of `ip::sockopt::ip_flag`: options of the IP levels for which [`flag`] has no bit.
+    /// Bits of [`ip_flag`].
     pub ip_flags: u8,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
@@ -232,7 +251,7 @@ impl SockCommon {
         };
         SockCommon {
             flags: flag::MULTICAST_LOOP,
-            ip_flags: crate::ip::sockopt::ip_flag::MULTICAST_ALL,
+            ip_flags: ip_flag::MULTICAST_ALL,
             rcv_saddr: any,
             saddr: any,
             daddr: any,
@@ -312,7 +331,7 @@ impl Sock {
             family,
             ty,
             protocol,
-            state: AtomicU8::new(7),
+            state: AtomicU8::new(state::CLOSE),
             shutdown: AtomicU8::new(0),
             tsq_flags: AtomicU8::new(0),
             err: AtomicI32::new(0),
@@ -323,7 +342,7 @@ impl Sock {
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
             broken: AtomicBool::new(false),
-            proto: Rarely::new(proto),
+            proto: ReadMostly::new(proto),
             proto_use,
             stack: Arc::downgrade(stack),
         })

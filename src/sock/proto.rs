@@ -11,8 +11,8 @@ use super::msg::{RecvMsg, SendMsg};
 use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
-use crate::error::{Error, Result};
-use crate::ip::{IcmpError, PacketInfo};
+use crate::base::error::{Error, Result};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;
@@ -215,7 +215,7 @@ pub trait Proto: Send + Sync + 'static {
         accounts.pressure.store(false, Ordering::Relaxed);
     }
     /// May more be queued for sending, beyond the send buffer's own limit? Default: yes.
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+    fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         true
     }
     /// Limits of memory in pages: below the first no pressure, above the second pressure, above the third refusal

@@ -5,7 +5,7 @@
 
 use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::Sock;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::seq::SeqNum;
@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 pub const HEAD: usize = 128;
 /// What one `Skb` costs beside its pages, in bytes: the part of `truesize` that is not payload.
 pub const SKB_OVERHEAD: u32 = 576;
+/// Fragments that a packet in TCP's queues has at most: as many as a device takes at once (MAX_SKB_FRAGS).
+pub const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
 pub const GSO_MAX_SIZE: u32 = 65_536;
 
@@ -129,6 +131,13 @@ pub struct TcpCb {
     pub delivered_mstamp: Instant,
 }
 
+impl TcpCb {
+    /// Sequence numbers it takes, and whether SYN is among them.
+    pub(crate) fn span(&self) -> (u32, bool) {
+        (self.end_seq.since(self.seq), self.flags & crate::wire::tcp::TcpFlags::SYN.bits() as u8 != 0)
+    }
+}
+
 /// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
 #[derive(Debug)]
 pub struct TxOwner {
@@ -219,7 +228,7 @@ pub struct SkbInner {
     /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a shared one.
     pub cb: [u64; CB_WORDS],
     /// Received: what IP input knew of the datagram.
-    pub rx: Option<crate::ip::PacketInfo>,
+    pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
     /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not

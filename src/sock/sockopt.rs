@@ -4,7 +4,7 @@
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
 use super::{SockGuard, flag};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

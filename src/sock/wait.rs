@@ -6,9 +6,9 @@
 //! Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.
 
 use super::SockGuard;
-use crate::driver::{Waiter, Woken};
-use crate::env::{Duration, Instant};
-use crate::error::{Error, Result};
+use crate::base::env::{Duration, Instant};
+use crate::base::error::{Error, Result};
+use crate::base::waiter::{Waiter, Woken};
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};

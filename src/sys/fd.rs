@@ -2,9 +2,9 @@
 //! EINTR is handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
 
 use super::{check, fork, retry};
-use crate::env::Duration;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Slices that one writev or readv takes (UIO_MAXIOV).
 pub const IOV_MAX: usize = 1024;

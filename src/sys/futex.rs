@@ -1,9 +1,9 @@
 //! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer with EINTR.
 
 use super::fd::timespec;
-use crate::env::Duration;
 use std::io;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

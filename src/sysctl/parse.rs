@@ -1,7 +1,7 @@
 //! Text to values and back, with the tolerance of /proc/sys: numbers in bases 8, 10 and 16 separated by blanks, port lists
 //! with ranges. Linux: proc_dointvec and its kin, proc_do_large_bitmap (kernel/sysctl.c).
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Longest number the kernel takes, sign included.
 const NUMBER_LEN: usize = 21;

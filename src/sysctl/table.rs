@@ -5,7 +5,7 @@
 //! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default, or the value that does without it, can be set.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
-use crate::env::Duration;
+use crate::base::env::Duration;
 use std::borrow::Cow;
 use std::sync::Arc;
 

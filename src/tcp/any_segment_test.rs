@@ -2,8 +2,8 @@
 
 use super::peer_test::{ACK, Conn, Host, ISS, SYN, SYN_OPTIONS, Seg, sack};
 use super::sock_ops::tests::Restless;
+use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
-use crate::env::Duration;
 use proptest::prelude::*;
 use std::sync::Arc;
 

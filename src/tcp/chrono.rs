@@ -3,7 +3,7 @@
 //! Linux: tcp_chrono_start, tcp_chrono_stop.
 
 use super::tcb::{Cx, TcpSock};
-use crate::env::Instant;
+use crate::base::env::Instant;
 
 /// What limits sending; a higher one takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,9 +11,9 @@ use super::tcb::{Cx, XmitTimer, ack, ecn, nagle};
 use super::timer::{DELACK_MAX_MS, DELACK_MIN_MS, delack_arm, in_pingpong_mode, micros, reset_xmit_timer};
 use super::xmit::queue_skb;
 use super::{cong, rcvbuf, rtt, sock_ops, window};
+use crate::base::env::{Duration, Instant};
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::env::{Duration, Instant};
-use crate::error::{Error, Result};
 use crate::sock::skb::Skb;
 use crate::sock::{flag, mem};
 use crate::wire::seq::SeqNum;
@@ -184,7 +184,7 @@ pub fn send_fin(cx: &mut Cx<'_>) {
         last.tcp.flags |= FIN;
         last.tcp.end_seq += 1;
         cx.tp.write_seq += 1;
-    } else if cx.sock.accounts().pressure.load(Ordering::Relaxed)
+    } else if rcvbuf::under_memory_pressure(cx)
         && let Some(last) = cx.tp.rtx_queue.back_mut()
     {
         // No memory for a packet of its own: it leaves with the next retransmission of the last one.

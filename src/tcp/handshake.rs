@@ -3,7 +3,7 @@
 //! listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req,
 //! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
-use super::challenge::{ChallengeBudget, may_challenge};
+use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, tables, ts_offset};
 use super::input::{self, Verdict};
 use super::ipv4::{self, Reply};
@@ -12,12 +12,14 @@ use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
-use super::timewait::{in_window, oow_rate_limited, paws_reject};
+use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
+use crate::base::env::Instant;
+use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
-use crate::env::Instant;
-use crate::hash::Tuple;
-use crate::ip::{self, DstKind, IcmpError, PacketInfo};
+use crate::ip;
+use crate::sock::dst::{Dst, DstKind};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
@@ -83,7 +85,7 @@ fn listendrop(cx: &Cx<'_>, reason: DropReason) {
 }
 
 /// MSS to announce on a route, bounded by TCP_MAXSEG.
-fn mss_for(cx: &Cx<'_>, req_dst: &ip::Dst, v6: bool) -> u16 {
+fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     let mss = mtu::default_advmss(cx.stack, req_dst, v6);
     match cx.tp.rx_opt.user_mss {
         0 => mss,
@@ -176,7 +178,7 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 }
 
 /// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
-fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst, ends: Ends) -> bool {
+fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &Dst, ends: Ends) -> bool {
     if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
         return false;
     }
@@ -188,7 +190,7 @@ fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &ip::Dst, ends
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
-fn init_rwin(cx: &mut Cx<'_>, dst: &ip::Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
     let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
@@ -413,7 +415,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-    if !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
+    let (len, syn) = skb.tcp.span();
+    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
         let at = now + listener::req_timeout(cx, first, timeouts);
         if let Some(l) = cx.tp.listener.as_mut() {
             l.postpone(key, at);
@@ -426,7 +429,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
 /// first check).
 fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-    if !rst && !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) {
+    let (len, syn) = skb.tcp.span();
+    if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
         send_ack(stack, req, skb.tcp.ip_dsfield, now);
     }
     stack.mib.drop(match stamp {

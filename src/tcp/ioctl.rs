@@ -4,7 +4,7 @@
 use super::recvmsg::URG_VALID;
 use super::state::State;
 use super::tcb::Cx;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::flag;
 use crate::sock::proto::SockRef;
 

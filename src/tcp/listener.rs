@@ -8,11 +8,11 @@ use super::lookup::{Entry, Holder, Ready};
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, set_state, sock_ops, ulp};
-use crate::env::{Duration, Instant};
-use crate::error::{Error, Result};
-use crate::hash::Tuple;
-use crate::ip::Dst;
+use crate::base::env::{Duration, Instant};
+use crate::base::error::{Error, Result};
+use crate::base::hash::Tuple;
 use crate::sock::Sock;
+use crate::sock::dst::Dst;
 use crate::sock::proto::SockRef;
 use crate::stack::TimerSlot;
 use crate::wire::seq::SeqNum;
@@ -227,7 +227,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
 /// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive timeout is
 /// over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
-    crate::inet::accept(sk, nonblock, |g| {
+    crate::sock::accept::accept(sk, nonblock, |g| {
         let cx = Cx::new(g)?;
         let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
         cx.sk.ack_backlog -= 1;

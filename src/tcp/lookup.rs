@@ -2,8 +2,8 @@
 //! (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux: net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;
-use crate::hash::{Tuple, addr128};
-use crate::ip::PacketInfo;
+use crate::base::hash::{Tuple, addr128};
+use crate::sock::packet::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};

@@ -7,7 +7,7 @@ use super::segment;
 use super::sock_ops;
 use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
-use crate::ip::Dst;
+use crate::sock::dst::Dst;
 use crate::stack::Stack;
 use crate::wire::tcp::HEADER_LEN;
 
@@ -35,11 +35,6 @@ pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
 pub fn max_segment(cx: &Cx<'_>) -> usize {
     let by_path = cx.tp.pmtu_cookie.saturating_sub(net_header_len(cx));
     by_path.min(u32::from(cx.tp.rx_opt.mss_clamp) + HEADER_LEN as u32) as usize
-}
-
-/// Path MTU that segments of `mss` bytes of payload need (tcp_mss_to_mtu).
-pub fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
-    mss + u32::from(cx.tp.tcp_header_len) + net_header_len(cx)
 }
 
 /// `size`, but no more than half of the largest window the peer ever offered: otherwise a small window would never let two

@@ -1,9 +1,9 @@
 //! A peer made by hand, for tests: it writes any segment to a stack on a recording device, and reads what the stack answers.
 
 use super::tcb::TcpSock;
+use crate::base::env::Duration;
+use crate::base::error::Result;
 use crate::device::capture_test::Bench;
-use crate::env::Duration;
-use crate::error::Result;
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::wire::ip::Ipv4Repr;

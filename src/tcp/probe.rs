@@ -4,9 +4,10 @@
 
 use super::control::nondata_skb;
 use super::mtu::current_mss;
-use super::output::{ACK, PSH, is_sack, wnd_end};
+use super::output::{ACK, PSH, wnd_end};
 use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
 use super::rtt;
+use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
 use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, XmitTimer, nagle};
@@ -15,9 +16,9 @@ use super::timer::{
     reset_xmit_timer, rto_delta,
 };
 use super::xmit::{event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::env::Instant;
-use crate::error::{Error, Result};
 
 /// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement; `urgent`: with
 /// a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).

@@ -3,7 +3,7 @@
 
 use super::rtt;
 use super::tcb::{Cx, RateSample, TcpSock};
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::skb::{SKB_OVERHEAD, TcpCb, sacked};
 use crate::wire::seq::SeqNum;
 use std::sync::atomic::Ordering;

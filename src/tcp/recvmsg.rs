@@ -1,12 +1,12 @@
-//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `output::send_ack` (window updates),
+//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `control::send_ack` (window updates),
 //! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093 (urgent data).
 //! Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
 
 use super::state::State;
 use super::tcb::{Cx, ack};
-use super::{input, output, rcvbuf, ulp, window};
-use crate::env::Instant;
-use crate::error::{Error, Result};
+use super::{control, input, output, rcvbuf, ulp, window};
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
@@ -339,7 +339,7 @@ pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
         }
     }
     if now {
-        output::send_ack(cx);
+        control::send_ack(cx);
     }
 }
 
@@ -358,7 +358,7 @@ pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
     if avail <= 0 {
         return false;
     }
-    if avail >= target || cx.sock.accounts().pressure.load(Ordering::Relaxed) {
+    if avail >= target || rcvbuf::under_memory_pressure(cx) {
         return true;
     }
     let rcvbuf = cx.sock.rcvbuf.load(Ordering::Relaxed);
@@ -419,5 +419,5 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
 pub fn stream_writable(cx: &Cx<'_>) -> bool {
     let queued = cx.sk.wmem_queued;
     let space = cx.sock.sndbuf.load(Ordering::Relaxed) - queued;
-    space >= queued >> 1 && output::stream_memory_free(cx, true)
+    space >= queued >> 1 && output::sk_stream_memory_free(cx, true)
 }

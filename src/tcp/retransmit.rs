@@ -8,10 +8,10 @@ use super::segment::{route, transmit_skb};
 use super::sock_ops;
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
-use super::xmit::{MAX_FRAGS, adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::error::{Error, Result};
-use crate::sock::skb::{Skb, sacked};
+use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::tsq;
 use std::sync::atomic::Ordering;
 
@@ -68,7 +68,7 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
             && to.tcp.gso_segs <= 1
             && next.tcp.gso_segs <= 1
             && next.tcp.sacked & sacked::SACKED_ACKED == 0
-            && to.frags().len() + next.frags().len() <= MAX_FRAGS
+            && to.frags().len() + next.frags().len() <= MAX_SKB_FRAGS
             && !next.tcp.end_seq.after(end);
         if !fits {
             return;
@@ -191,9 +191,9 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
             cx.tp.retrans_out += n;
         }
     }
-    if cx.tp.retrans_stamp == crate::env::Instant::ZERO {
+    if cx.tp.retrans_stamp == crate::base::env::Instant::ZERO {
         // Zero means none: a segment sent at the very epoch is noted a nanosecond late.
-        cx.tp.retrans_stamp = stamp.max(crate::env::Instant::from_nanos(1));
+        cx.tp.retrans_stamp = stamp.max(crate::base::env::Instant::from_nanos(1));
     }
     cx.tp.undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);
     r

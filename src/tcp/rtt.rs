@@ -5,7 +5,7 @@
 use super::ack::flag;
 use super::sock_ops;
 use super::tcb::{Cx, MinRtt, RateSample, TcpSock};
-use crate::env::Instant;
+use crate::base::env::Instant;
 
 /// RTO after a handshake that gave no sample, microseconds (RFC 6298 §5.7).
 pub const TIMEOUT_FALLBACK_US: u32 = 3_000_000;

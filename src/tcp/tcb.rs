@@ -8,7 +8,7 @@ use super::listener::Listener;
 use super::queue::SegQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::SeqNum;

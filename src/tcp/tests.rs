@@ -1,10 +1,10 @@
 //! Whole connections over the loopback device, in virtual time and one thread.
 
+use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
+use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::device::pcap;
 use crate::driver::Parked;
-use crate::env::{Clock, Duration, SeededEntropy, VirtualClock};
-use crate::error::Error;
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;

@@ -2,8 +2,8 @@
 
 use super::peer_test::{ACK, Conn, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, sack};
 use super::state::State;
-use crate::env::Duration;
-use crate::error::Error;
+use crate::base::env::Duration;
+use crate::base::error::Error;
 use crate::sock::proto::SockRef;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;

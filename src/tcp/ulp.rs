@@ -7,7 +7,7 @@
 
 use super::state::State;
 use super::tcb::{Cx, TcpSock};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::layer::{Layer, Layered};
 use crate::sock::proto::Proto;
 use crate::sock::{Sock, SockGuard};

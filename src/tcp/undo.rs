@@ -7,8 +7,8 @@ use super::rack::RECOVERY_THRESH;
 use super::recovery::try_keep_open;
 use super::sack;
 use super::tcb::{CaState, Cx, TcpSock};
+use crate::base::env::Instant;
 use crate::counters::Mib;
-use crate::env::Instant;
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 

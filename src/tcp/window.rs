@@ -2,6 +2,7 @@
 //! taking back what was offered. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below: nothing.
 //! Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
+use super::rcvbuf;
 use super::tcb::{Cx, TcpSock, ack};
 use crate::counters::Mib;
 use crate::stack::Stack;
@@ -89,7 +90,7 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     if free < full / 2 {
         // Memory gets short: no more acknowledgements than needed, and no promise beyond what small buffers bear.
         cx.tp.ack.quick = 0;
-        if cx.sock.accounts().pressure.load(Ordering::Relaxed) {
+        if rcvbuf::under_memory_pressure(cx) {
             cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * u32::from(cx.tp.advmss));
         }
         free &= !((1 << wscale) - 1);

@@ -4,10 +4,11 @@
 //! In the receive queue a datagram keeps its UDP header in front, and its addresses in `Skb::rx`.
 
 use super::{UdpSock, private};
+use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::error::Result;
-use crate::ip::{IcmpError, PacketInfo, datagram, icmp};
+use crate::ip::{datagram, icmp};
 use crate::sock::msg::{Control, RecvMsg};
+use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::{Delivered, Sock, SockGuard};

@@ -7,8 +7,8 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use crate::error::{Error, Result};
-use crate::inet::PortEntry;
+use crate::base::error::{Error, Result};
+use crate::ip::port_table::PortEntry;
 use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};

@@ -2,9 +2,9 @@
 //! Below: `ip::output`. Linux: udp_sendmsg, udp_push_pending_frames, udp_send_skb.
 
 use super::{input::HEADER, private};
+use crate::base::error::{Error, Result};
+use crate::base::hash::addr128;
 use crate::counters::Mib;
-use crate::error::{Error, Result};
-use crate::hash::addr128;
 use crate::ip::datagram::{self, CONNECTED, Plan};
 use crate::ip::sockopt::flow_label;
 use crate::sock::msg::SendMsg;
@@ -130,8 +130,12 @@ fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
         skb.gso_size = segment as u16;
         skb.gso_type = GsoType::Udp;
     }
-    let tuple =
-        crate::hash::Tuple { saddr: addr128(src), sport: g.common.sport, daddr: addr128(dst), dport: plan.to.port() };
+    let tuple = crate::base::hash::Tuple {
+        saddr: addr128(src),
+        sport: g.common.sport,
+        daddr: addr128(dst),
+        dport: plan.to.port(),
+    };
     skb.hash = g.stack.keys.ehash(&tuple);
     let flow_label = if v4 { 0 } else { flow_label(g.stack, &g.common, || skb.hash) };
     let sent = plan.xmit(g, skb, proto::UDP, flow_label, df);

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::{IcmpError, PacketInfo, datagram, sockopt};
+use usersock::ip::{datagram, sockopt};
 use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
 use usersock::sock::wait::Events;
@@ -265,7 +266,7 @@ impl Proto for Registration {
             Some(f) => owned(sk, |o| unsafe { f(o) }).map_or(ALL_EVENTS, Events),
             None => {
                 let events = datagram_poll(sk);
-                let full = events.intersects(Events::OUT) && !self.stream_memory_free(sk, false);
+                let full = events.intersects(Events::OUT) && !self.stream_memory_free(sk.stack, sk, false);
                 if full { Events(events.0 & !Events::OUT.0) } else { events }
             }
         }
@@ -355,7 +356,7 @@ impl Proto for Registration {
         }
     }
 
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+    fn stream_memory_free(&self, _: &Stack, sk: &SockState, wake: bool) -> bool {
         let Some(f) = self.table.stream_memory_free else { return true };
         let Some(p) = sk.private.downcast_ref::<Private>() else { return true };
         // SAFETY: see `init`.

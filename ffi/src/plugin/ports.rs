@@ -14,7 +14,8 @@ use crate::held::contain;
 use std::ffi::c_int;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::{self, AcceptQueue, PortEntry};
+use usersock::ip::port_table::PortEntry;
+use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::proto::SockRef;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
@@ -266,7 +267,7 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
     let r = contain(|| {
         // SAFETY: valid by the caller's word.
         let h = unsafe { Handle::new(sk) }?;
-        let child = inet::accept(h.sk(), nonblock != 0, pop_child)?;
+        let child = accept::accept(h.sk(), nonblock != 0, pop_child)?;
         Ok(handle::hold(h.stack(), child))
     });
     match r.and_then(|r| r) {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
-use usersock::inet::AcceptQueue;
+use usersock::sock::accept::AcceptQueue;
 use usersock::sock::{Sock, SockCommon, SockGuard, SockState, mem};
 use usersock::stack::{Stack, TimerSlot};
 

@@ -15,7 +15,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Weak};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::inet::PortTable;
+use usersock::ip::port_table::PortTable;
 use usersock::sock::proto::{IpHandler, ProtoSwitch};
 use usersock::sock::skb::HEAD;
 use usersock::stack::Stack;

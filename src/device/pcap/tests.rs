@@ -1,8 +1,8 @@
 use super::*;
+use crate::base::env::{Duration, VirtualClock};
 use crate::device::gso::tests::{tcp4, tcp6, udp4};
 use crate::device::link::{LinkConfig, pair};
 use crate::device::loopback::Loopback;
-use crate::env::{Duration, VirtualClock};
 use crate::sock::skb::{Csum, GsoType};
 use pcap_file::pcap::PcapReader;
 
@@ -73,7 +73,7 @@ fn both_directions_are_written_as_on_a_wire_with_nanoseconds() {
 #[test]
 fn a_capture_starts_and_stops_on_a_device_that_runs() {
     let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new());
-    let devs = crate::ip::netdev::NetDevs::default();
+    let devs = crate::device::netdev::NetDevs::default();
     let dev = devs.add(Arc::new(Loopback::new())).unwrap();
     let pass = |dev: &NetDev| {
         assert!(matches!(dev.device().xmit(0, Instant::ZERO, Skb::from_slice(&udp4(9))), Xmit::Sent));

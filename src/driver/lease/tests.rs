@@ -1,6 +1,6 @@
 use super::*;
+use crate::base::env::{OsEntropy, RealClock};
 use crate::device::{Caps, DevStats, Device, Xmit};
-use crate::env::{OsEntropy, RealClock};
 use crate::sock::skb::Skb;
 use crate::stack::{StackConfig, TimerCall, TimerSlot};
 use crate::sys::fd::EventFd;

@@ -1,6 +1,6 @@
 use super::*;
+use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
-use crate::env::Duration;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::{icmp as wire4, ipv6::Ipv6Repr};
 

@@ -287,7 +287,7 @@ proptest! {
                 }
             }
         }
-        b.advance(crate::env::Duration::from_secs(120));
+        b.advance(crate::base::env::Duration::from_secs(120));
         prop_assert_eq!((b.stack.ip.frags.usage(true), b.stack.ip.frags.usage(false)), ((0, 0), (0, 0)));
     }
 

@@ -1,6 +1,6 @@
 use super::*;
+use crate::base::env::Duration;
 use crate::device::capture_test::{Bench, Capture};
-use crate::env::Duration;
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()

@@ -1,7 +1,7 @@
 //! epoll(7) for scripts, over the socket layer's readiness alone. Above: `on_stack`. Below: `Socket::poll` and wait queues. The
 //! C ABI has an epoll of its own, which waits for the kernel's descriptors too; here there are none.
 use super::under_test::Fd;
-use crate::driver::Waiter;
+use crate::base::waiter::Waiter;
 use crate::inet::Socket;
 use crate::sock::wait::{Events, Watch, WatchKey};
 use crate::sys::lock::Mutex;

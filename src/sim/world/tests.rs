@@ -1,7 +1,7 @@
 use super::*;
+use crate::base::waiter::{Waiter, Woken};
 use crate::device::Device;
 use crate::device::link::Direction;
-use crate::driver::{Waiter, Woken};
 use crate::sock::skb::Skb;
 use crate::stack::{TimerCall, TimerSlot};
 use crate::wire::checksum;

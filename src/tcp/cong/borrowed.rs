@@ -12,7 +12,7 @@ use super::super::ack::{self, flag};
 use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
 use super::super::{output, prr, rate, rtt, segment, undo};
 use super::*;
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::Stack;

@@ -3,8 +3,8 @@
 //! Departure: the cube root is exact where Linux's is within 0.2 percent.
 
 use super::*;
+use crate::base::env::Instant;
 use crate::counters::Mib;
-use crate::env::Instant;
 use crate::sock::skb::GSO_MAX_SIZE;
 use crate::tcp::segment::paces;
 use crate::wire::seq::SeqNum;
@@ -341,7 +341,7 @@ mod tests {
                 c.hystart_reset(cx.now, cx.tp.snd_nxt + 1);
                 let start = cx.now;
                 for ms in 1..=60 {
-                    cx.now = start + crate::env::Duration::from_millis(ms);
+                    cx.now = start + crate::base::env::Duration::from_millis(ms);
                     c.hystart_update(cx, 100_000);
                 }
                 assert_eq!(c.found, want, "{max_pacing_rate}");

@@ -8,7 +8,7 @@ pub mod reno;
 
 use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::SockCommon;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
@@ -198,7 +198,7 @@ impl Cx<'_> {
     }
 }
 
-/// Still below the threshold: the window grows by what is acknowledged (RFC 5681 §3.1).
+/// Whether slow start governs growth: the window is below the threshold (RFC 5681 §3.1; tcp_in_slow_start).
 #[inline]
 pub fn in_slow_start(tp: &TcpSock) -> bool {
     tp.snd_cwnd < tp.snd_ssthresh

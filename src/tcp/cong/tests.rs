@@ -1,6 +1,6 @@
 use super::ca_ack;
-use crate::env::Duration;
-use crate::error::Error;
+use crate::base::env::Duration;
+use crate::base::error::Error;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
 use crate::tcp::tcb::{CaState, Cx, ecn};

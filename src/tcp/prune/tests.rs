@@ -1,6 +1,6 @@
 use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
 use super::*;
-use crate::env::{Entropy, SeededEntropy};
+use crate::base::env::{Entropy, SeededEntropy};
 use crate::sock::page::Frag;
 use crate::stack::Stack;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,7 @@ fn real_truesize(skb: &Skb) -> i64 {
 #[test]
 fn collapsing_keeps_every_byte_and_never_takes_memory() {
     let stack = Stack::new(crate::stack::StackConfig {
-        clock: std::sync::Arc::new(crate::env::VirtualClock::new()),
+        clock: std::sync::Arc::new(crate::base::env::VirtualClock::new()),
         entropy: std::sync::Arc::new(SeededEntropy::new(1)),
         runner: std::sync::Arc::new(crate::driver::Parked::default()),
     })

@@ -4,7 +4,7 @@
 
 use super::super::tcb::Cx;
 use super::{Ends, cb, each, has_option};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags};
 use crate::wire::tcp_options::{RawOptions, kind};

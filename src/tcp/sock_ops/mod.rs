@@ -27,7 +27,7 @@ pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp_options::RawOptions;
@@ -368,7 +368,7 @@ pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
     }
 }
 
-/// Bytes that hooks reserve in data segments beside `used` of TCP's own options (tcp_current_mss).
+/// Bytes that hooks reserve in data segments beside `used` of TCP's own options (tcp_current_mss's part for BPF).
 #[inline]
 pub(super) fn reserved(cx: &mut Cx<'_>, used: usize) -> usize {
     if wants(cx, cb::WRITE_HDR_OPT) { hdr::reserve(cx, None, used, &HdrSeg::none()).total() } else { 0 }

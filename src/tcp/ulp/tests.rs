@@ -1,9 +1,9 @@
 //! A layer that frames records over TCP, on connections between two stacks in virtual time.
 
 use super::*;
+use crate::base::env::Duration;
 use crate::counters::Mib;
 use crate::device::link::{Direction, LinkConfig};
-use crate::env::Duration;
 use crate::inet::Socket;
 use crate::sim::World;
 use crate::sock::msg::{RecvMsg, SendMsg};

@@ -124,7 +124,7 @@ fn space_and_window_are_each_others_inverse() {
 #[test]
 fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
     use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
-    use crate::env::Duration;
+    use crate::base::env::Duration;
     let host = Host::new(8);
     let mut c = host.connect(4000, SYN_OPTIONS);
     host.put(&Seg { data: vec![1; 100], ..c.seg(ACK | PSH) });
@@ -155,7 +155,7 @@ fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
 #[test]
 fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
     use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
-    use crate::env::Duration;
+    use crate::base::env::Duration;
     let host = Host::new(8);
     let mut c = host.connect(4000, SYN_OPTIONS);
     c.send(5_000).unwrap();

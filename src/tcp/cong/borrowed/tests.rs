@@ -1,5 +1,5 @@
 use super::*;
-use crate::env::Duration;
+use crate::base::env::Duration;
 use crate::sock::skb::Skb;
 use crate::tcp::input::rcv_established;
 use crate::tcp::testing::{Bench, ISS};

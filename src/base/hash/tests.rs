@@ -1,5 +1,5 @@
 use super::*;
-use crate::env::{Duration, OsEntropy, SeededEntropy};
+use crate::base::env::{Duration, OsEntropy, SeededEntropy};
 use std::collections::HashSet;
 
 const SAMPLES: u32 = 100_000;

@@ -1,6 +1,6 @@
 //! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol takes over),
 //! an interface's device (until a capture is wrapped around it). Reading the first value is one plain load, no lock and no count
-//! of references; after a replacement readers take a read lock. Above: `sock`, `ip::netdev`. Linux: rcu_dereference.
+//! of references; after a replacement readers take a read lock. Above: `sock`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 /// See the module's text. The first value lives as long as this does, so that who reads it needs no count.
-pub struct Rarely<T> {
+pub struct ReadMostly<T> {
     first: T,
     later: OnceLock<Box<RwLock<T>>>,
 }
@@ -21,10 +21,10 @@ pub enum Read<'a, T> {
     Later(T),
 }
 
-impl<T: Clone> Rarely<T> {
+impl<T: Clone> ReadMostly<T> {
     /// Begins with `first`.
-    pub fn new(first: T) -> Rarely<T> {
-        Rarely { first, later: OnceLock::new() }
+    pub fn new(first: T) -> ReadMostly<T> {
+        ReadMostly { first, later: OnceLock::new() }
     }
 
     /// The present value.
@@ -64,7 +64,7 @@ impl<T> Deref for Read<'_, T> {
     }
 }
 
-impl<T: Clone + fmt::Debug> fmt::Debug for Rarely<T> {
+impl<T: Clone + fmt::Debug> fmt::Debug for ReadMostly<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.read().fmt(f)
     }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_reader_keeps_what_it_read_and_the_next_one_sees_the_replacement() {
-        let r = Rarely::new(1);
+        let r = ReadMostly::new(1);
         let before = r.read();
         r.replace(|v| v + 1);
         let between = r.read();

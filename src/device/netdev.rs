@@ -1,12 +1,12 @@
 //! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to IP input.
-//! Above: `output`, `neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
+//! Above: `ip::output`, `ip::neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
+use crate::base::env::Instant;
+use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, ReadMostly};
 use crate::counters::DropReason;
 use crate::device::gso::Gro;
 use crate::device::{Caps, Device, Xmit};
-use crate::env::Instant;
-use crate::error::{Error, Result};
-use crate::rarely::{Rarely, Read};
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::sys::lock::{Mutex, RwLock};
@@ -34,7 +34,7 @@ pub struct NetDev {
     /// Interface index, from 1.
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
-    device: Rarely<Arc<dyn Device>>,
+    device: ReadMostly<Arc<dyn Device>>,
     queues: Vec<Queue>,
     /// Up or down: a device that is down sends and receives nothing.
     up: AtomicBool,
@@ -112,7 +112,7 @@ impl NetDevs {
         let queues = device.caps().queues.max(1);
         let dev = Arc::new(NetDev {
             ifindex,
-            device: Rarely::new(device),
+            device: ReadMostly::new(device),
             queues: (0..queues).map(|_| Queue::default()).collect(),
             up: AtomicBool::new(true),
             mtu: AtomicU32::new(0),
@@ -344,16 +344,16 @@ impl NetDev {
         let got = device.recv(queue, now, budget, &mut |mut skb| {
             skb.ifindex = ifindex;
             match &mut gro {
-                None => super::input::receive(stack, self, skb, now),
+                None => crate::ip::input::receive(stack, self, skb, now),
                 Some(gro) => {
-                    if let Some(skb) = super::input::link_input(stack, self, skb, now) {
-                        gro.receive(skb, &mut |skb| super::input::network_input(stack, self, skb, now));
+                    if let Some(skb) = crate::ip::input::link_input(stack, self, skb, now) {
+                        gro.receive(skb, &mut |skb| crate::ip::input::network_input(stack, self, skb, now));
                     }
                 }
             }
         });
         if let Some(mut gro) = gro {
-            gro.flush(&mut |skb| super::input::network_input(stack, self, skb, now));
+            gro.flush(&mut |skb| crate::ip::input::network_input(stack, self, skb, now));
         }
         // A device that fails is a device with nothing to say; its own statistics tell of it.
         got.unwrap_or(0)
@@ -364,6 +364,6 @@ impl NetDev {
 pub(crate) fn add_loopback(stack: &Arc<Stack>) -> Result<()> {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     let dev = stack.netdevs.add(Arc::new(crate::device::loopback::Loopback::new()))?;
-    super::route::add_address(stack, &dev, Cidr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).ok_or(Error::Inval)?)?;
-    super::route::add_address(stack, &dev, Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128).ok_or(Error::Inval)?)
+    crate::ip::route::add_address(stack, &dev, Cidr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).ok_or(Error::Inval)?)?;
+    crate::ip::route::add_address(stack, &dev, Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128).ok_or(Error::Inval)?)
 }

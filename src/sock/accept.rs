@@ -1,15 +1,13 @@
 //! accept(2) for every protocol with connections: the wait, and a queue for protocols that are plugged in (TCP's listener
 //! keeps its own, among its requests). Above: `Proto::accept`. Linux: inet_csk_accept, inet_csk_reqsk_queue_add.
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
+use crate::sock::state::LISTEN;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// State LISTEN by Linux's number.
-pub const LISTEN: u8 = 10;
 
 /// Finished connections of a listener, oldest first. How many may wait is the listener's `max_ack_backlog`.
 #[derive(Debug, Default)]

@@ -3,9 +3,10 @@
 //! needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged in (TCP has tables of its
 //! own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
-use crate::error::{Error, Result};
-use crate::hash::{Tuple, addr128};
-use crate::ip::ports;
+use super::ports;
+use crate::base::error::{Error, Result};
+use crate::base::hash::{Tuple, addr128};
+use crate::sock::state::LISTEN;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -68,7 +69,7 @@ impl PortEntry {
 
     fn conflicts(&self, o: &PortEntry) -> bool {
         // Addresses may be used again, but not those a listener takes connections on.
-        let reusable = self.reuse && o.reuse && o.sock.state() != super::LISTEN;
+        let reusable = self.reuse && o.reuse && o.sock.state() != LISTEN;
         let shared = reusable || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
         !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)

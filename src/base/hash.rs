@@ -5,7 +5,7 @@
 //! Each use has a key of its own, so that what one number tells says nothing of another. Numbers that leave the machine use
 //! SipHash-2-4; table places, which do not, the quicker SipHash-1-3.
 
-use crate::env::{Entropy, Instant};
+use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
 use core::net::IpAddr;
 use siphasher::sip::{SipHasher13, SipHasher24};

@@ -1,22 +1,25 @@
 //! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, routes, protocols, tables, timers and
 //! memory accounts; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole of softirq: it
-//! receives from devices, runs timers and resumes senders. Who calls it, and when, is the `Runner`'s business.
+//! receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s business.
 
+pub mod runner;
+
+use crate::base::env::{Clock, Entropy, Instant};
+use crate::base::error::{Error, Result};
+use crate::base::hash::Keys;
+use crate::base::waiter::{Waiter, Woken};
+use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
 use crate::device::Device;
-use crate::driver::{Runner, Waiter, Woken};
-use crate::env::{Clock, Entropy, Instant};
-use crate::error::{Error, Result};
-use crate::hash::Keys;
+use crate::device::netdev::{NetDev, NetDevs};
 use crate::ip;
-use crate::ip::netdev::{NetDev, NetDevs};
 use crate::sock::Sock;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
-use crate::wheel::{TimerId, Wheel};
+use runner::Runner;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 /// Timer wheels of a stack: each thread arms in one of them, so that no lock is shared by all.
 const WHEELS: usize = crate::counters::SHARDS;
 /// Packets taken from a device queue in one turn (net.core.dev_weight).
-const WEIGHT: usize = 64;
+pub(crate) const WEIGHT: usize = 64;
 
 /// What a timer does when it fires, in softirq context.
 pub enum TimerTarget {
@@ -240,7 +243,7 @@ impl Stack {
             Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
         )?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
-        ip::netdev::add_loopback(&stack)?;
+        crate::device::netdev::add_loopback(&stack)?;
         Ok(stack)
     }
 

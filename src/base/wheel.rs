@@ -13,7 +13,7 @@
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
-use crate::env::Instant;
+use crate::base::env::Instant;
 use crate::sys::mem;
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;

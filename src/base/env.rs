@@ -264,7 +264,7 @@ struct Pool {
 
 impl OsEntropy {
     /// Reads /dev/urandom. Fails with the errno of open(2) or read(2); without randomness a stack must not start.
-    pub fn new() -> crate::error::Result<OsEntropy> {
+    pub fn new() -> crate::base::error::Result<OsEntropy> {
         let mut bytes = Box::new([0; POOL]);
         let mut key = [0; 16];
         let mut source = File::open("/dev/urandom")?;

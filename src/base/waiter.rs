@@ -1,0 +1,238 @@
+//! A thread that waits, and what wakes it. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`), which sleep in
+//! it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
+
+use crate::sys::fd::{EventFd, PollFd, poll};
+use crate::sys::{fork, futex};
+use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// `Waiter::wake` was called (possibly before the wait).
+    Event,
+    /// The deadline passed.
+    TimedOut,
+    /// A signal was handled by this thread.
+    Interrupted,
+}
+
+/// `wake` was called.
+const WOKEN: u32 = 1;
+/// A runner wants the thread to look again: at its lease, or at the time it sleeps until.
+const NUDGED: u32 = 2;
+
+/// The thread is awake: the bits are enough.
+const RUNNING: u8 = 0;
+/// It sleeps on the futex of `bits`.
+const PARKED: u8 = 1;
+/// It sleeps in poll(2), with its eventfd among the descriptors.
+const POLLING: u8 = 2;
+
+/// Descriptors that a sleep also ends for.
+pub(crate) type PollSet = SmallVec<[PollFd; 8]>;
+
+/// One waiting thread: a flag that stays set until taken, so that no wake-up between registering and waiting is lost.
+/// Waking a thread that does not sleep costs no system call.
+#[derive(Debug)]
+pub struct Waiter {
+    bits: AtomicU32,
+    sleep: AtomicU8,
+    /// Made at the first sleep in poll(2). It lives as long as anybody can signal it.
+    eventfd: OnceLock<Option<EventFd>>,
+    /// The process it was made in: a child of fork must not share the eventfd.
+    generation: u32,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
+}
+
+/// How a sleep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slept {
+    /// Woken or nudged, or for no reason: look at the bits.
+    Look,
+    /// A descriptor of the set is ready.
+    Ready,
+    TimedOut,
+    Interrupted,
+}
+
+impl Waiter {
+    /// A waiter of this thread, reset. Reused between calls when nobody else still holds it.
+    pub fn current() -> Arc<Waiter> {
+        CURRENT
+            .try_with(|c| {
+                let mut c = c.borrow_mut();
+                match c.as_ref() {
+                    Some(w) if Arc::strong_count(w) == 1 && w.generation == fork::generation() => {
+                        w.bits.store(0, Ordering::Relaxed);
+                        w.clone()
+                    }
+                    _ => {
+                        let w = Arc::new(Waiter::new());
+                        *c = Some(w.clone());
+                        w
+                    }
+                }
+            })
+            .unwrap_or_else(|_| Arc::new(Waiter::new()))
+    }
+
+    /// A waiter of a thread that a runner starts for itself; others take [`Waiter::current`].
+    pub(crate) fn new() -> Waiter {
+        Waiter {
+            bits: AtomicU32::new(0),
+            sleep: AtomicU8::new(RUNNING),
+            eventfd: OnceLock::new(),
+            generation: fork::generation(),
+        }
+    }
+
+    /// Ends the wait, or the next one.
+    pub fn wake(&self) {
+        self.signal(WOKEN);
+    }
+
+    /// Runner only: makes the thread look again without ending its wait.
+    pub(crate) fn nudge(&self) {
+        self.signal(NUDGED);
+    }
+
+    fn signal(&self, bit: u32) {
+        // The sleeper writes `sleep`, then reads `bits`; here it is the other way round: one of the two sees the other.
+        if self.bits.fetch_or(bit, Ordering::SeqCst) & bit == 0 {
+            match self.sleep.load(Ordering::SeqCst) {
+                PARKED => futex::wake_one(&self.bits),
+                POLLING => {
+                    if let Some(Some(e)) = self.eventfd.get() {
+                        e.signal();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether `wake` was called since the last `take`.
+    pub fn is_woken(&self) -> bool {
+        self.bits.load(Ordering::SeqCst) & WOKEN != 0
+    }
+
+    /// Reads and clears the flag.
+    pub fn take(&self) -> bool {
+        self.bits.fetch_and(!WOKEN, Ordering::SeqCst) & WOKEN != 0
+    }
+
+    pub(crate) fn take_nudge(&self) -> bool {
+        self.bits.fetch_and(!NUDGED, Ordering::SeqCst) & NUDGED != 0
+    }
+
+    /// Sleeps until woken, nudged, a descriptor of `fds` is ready, `timeout` is over or a signal was handled. Only the
+    /// waiter's own thread calls it. `fds` is left with the eventfd behind the caller's own.
+    pub(crate) fn sleep(&self, fds: &mut PollSet, timeout: Option<Duration>) -> Slept {
+        if fds.is_empty() {
+            self.sleep.store(PARKED, Ordering::SeqCst);
+            let slept = match self.bits.load(Ordering::SeqCst) {
+                0 => match futex::wait(&self.bits, 0, timeout) {
+                    futex::Futex::Look => Slept::Look,
+                    futex::Futex::TimedOut => Slept::TimedOut,
+                    futex::Futex::Interrupted => Slept::Interrupted,
+                },
+                _ => Slept::Look,
+            };
+            self.sleep.store(RUNNING, Ordering::SeqCst);
+            return slept;
+        }
+        let eventfd = self.eventfd.get_or_init(|| EventFd::new().ok());
+        let mut timeout = timeout;
+        match eventfd {
+            Some(e) => fds.push(PollFd::new(e.raw(), libc::POLLIN)),
+            // Out of descriptors: nobody can end the poll, so it looks by itself a hundred times a second.
+            None => timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(10))),
+        }
+        self.sleep.store(POLLING, Ordering::SeqCst);
+        let polled = match self.bits.load(Ordering::SeqCst) {
+            0 => poll(fds, timeout),
+            _ => poll(fds, Some(Duration::ZERO)),
+        };
+        self.sleep.store(RUNNING, Ordering::SeqCst);
+        match polled {
+            Ok(0) if eventfd.is_some() => Slept::TimedOut,
+            Ok(n) => {
+                let signalled = eventfd.as_ref().is_some_and(|e| {
+                    let hit = fds.last().is_some_and(|p| p.revents() != 0);
+                    hit && e.drain()
+                });
+                if n > usize::from(signalled) { Slept::Ready } else { Slept::Look }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Slept::Interrupted,
+            // A bad descriptor shows in revents; what is left (EINVAL, ENOMEM) must not become a busy loop.
+            Err(_) => {
+                futex::wait(&self.bits, 0, Some(Duration::from_millis(1)));
+                Slept::Look
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_before_the_sleep_is_not_lost_in_either_kind_of_sleep() {
+        let w = Waiter::new();
+        let e = EventFd::new().unwrap();
+        w.wake();
+        assert_eq!(w.sleep(&mut PollSet::new(), None), Slept::Look);
+        assert!(w.take() && !w.is_woken());
+        w.wake();
+        let mut fds = PollSet::from_elem(PollFd::new(e.raw(), libc::POLLIN), 1);
+        assert_ne!(w.sleep(&mut fds, None), Slept::Ready);
+        assert!(w.take());
+    }
+
+    #[test]
+    fn another_thread_ends_either_kind_of_sleep() {
+        let e = EventFd::new().unwrap();
+        for polling in [false, true] {
+            let w = Arc::new(Waiter::new());
+            std::thread::scope(|s| {
+                s.spawn(|| w.wake());
+                while !w.take() {
+                    let mut fds = PollSet::new();
+                    if polling {
+                        fds.push(PollFd::new(e.raw(), libc::POLLIN));
+                    }
+                    w.sleep(&mut fds, None);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_ready_descriptor_and_a_timeout_end_a_sleep() {
+        let w = Waiter::new();
+        let e = EventFd::new().unwrap();
+        let mut fds = PollSet::from_elem(PollFd::new(e.raw(), libc::POLLIN), 1);
+        assert_eq!(w.sleep(&mut fds, Some(Duration::from_nanos(1))), Slept::TimedOut);
+        e.signal();
+        let mut fds = PollSet::from_elem(PollFd::new(e.raw(), libc::POLLIN), 1);
+        assert_eq!(w.sleep(&mut fds, None), Slept::Ready);
+        assert_eq!(w.sleep(&mut PollSet::new(), Some(Duration::from_nanos(1))), Slept::TimedOut);
+    }
+
+    #[test]
+    fn a_nudge_makes_look_but_is_no_event() {
+        let w = Waiter::new();
+        w.nudge();
+        assert_eq!(w.sleep(&mut PollSet::new(), None), Slept::Look);
+        assert!(!w.is_woken());
+        assert!(w.take_nudge() && !w.take_nudge());
+    }
+}

@@ -1,0 +1,35 @@
+//! Families of addresses, and IPv4 addresses on AF_INET6 sockets, which show them v4-mapped. Above: everything that shows an
+//! address to a program or takes one. Linux: ipv6_addr_set_v4mapped, ipv6_mapped_addr_any.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// AF_INET as the sock stores it.
+pub const AF_INET: u16 = libc::AF_INET as u16;
+/// AF_INET6.
+pub const AF_INET6: u16 = libc::AF_INET6 as u16;
+
+/// `a` without its v4-mapped disguise.
+pub fn unmap(a: SocketAddr) -> SocketAddr {
+    match a {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, v6.port())),
+            None => a,
+        },
+        SocketAddr::V4(_) => a,
+    }
+}
+
+/// `a` as a socket of `family` shows it: an AF_INET6 socket shows IPv4 ends v4-mapped.
+pub fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
+    match a {
+        SocketAddr::V4(v4) if family == AF_INET6 => {
+            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+        }
+        _ => a,
+    }
+}
+
+/// The wildcard address of a family.
+pub fn unspecified(family: u16) -> IpAddr {
+    if family == AF_INET6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+}

@@ -1,0 +1,74 @@
+//! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct dst_entry,
+//! struct rtable.
+
+use crate::device::netdev::NetDev;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Kind of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DstKind {
+    /// One host reached over a device.
+    Unicast,
+    /// This stack itself.
+    Local,
+    /// All hosts of a link.
+    Broadcast,
+    /// A group.
+    Multicast,
+}
+
+/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells when the
+/// tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
+#[derive(Debug, Clone)]
+pub struct Dst {
+    /// Out by.
+    pub dev: Arc<NetDev>,
+    /// Next hop; None: the destination itself.
+    pub gateway: Option<IpAddr>,
+    /// Source address the route prefers.
+    pub src: IpAddr,
+    /// Kind of the destination.
+    pub kind: DstKind,
+    /// The table generation it was made in.
+    pub generation: u64,
+    /// Path MTU in bytes, from the route, the device or ICMP.
+    pub mtu: u32,
+    /// The route's MTU is locked: ICMP does not lower it (RTAX_MTU with lock), and DF is not set.
+    pub mtu_locked: bool,
+    /// RTAX_ADVMSS; 0: from the MTU.
+    pub advmss: u32,
+    /// RTAX_INITCWND in segments; 0: default.
+    pub initcwnd: u32,
+    /// RTAX_INITRWND in segments; 0: default.
+    pub initrwnd: u32,
+    /// RTAX_WINDOW: clamp of the advertised window in bytes; 0: none.
+    pub window: u32,
+    /// RTAX_RTO_MIN in microseconds; 0: default.
+    pub rto_min_us: u32,
+    /// RTAX_QUICKACK.
+    pub quickack: bool,
+    /// RTAX_FEATURES has ECN.
+    pub feature_ecn: bool,
+    /// RTAX_CC_ALGO.
+    pub congctl: Option<Arc<str>>,
+    /// RTAX_HOPLIMIT; 0: default.
+    pub hoplimit: u8,
+    /// RTAX_RTT / RTAX_RTTVAR / RTAX_SSTHRESH / RTAX_CWND (with lock) / RTAX_REORDERING where given.
+    pub metrics: RouteMetrics,
+}
+
+/// TCP's metrics of a route (`ip route ... rtt`, `ssthresh`, `cwnd lock`, `reordering`); 0: not given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteMetrics {
+    /// Initial smoothed RTT, microseconds.
+    pub rtt_us: u32,
+    /// Initial mean deviation, microseconds.
+    pub rttvar_us: u32,
+    /// Initial slow-start threshold, segments.
+    pub ssthresh: u32,
+    /// Upper bound of the congestion window, segments (locked cwnd).
+    pub cwnd_lock: u32,
+    /// Initial reordering degree.
+    pub reordering: u32,
+}

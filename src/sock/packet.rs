@@ -1,0 +1,59 @@
+//! What IP tells a protocol of a packet that arrived: its addresses and header fields, or the ICMP error that quotes one of ours.
+//! Above: `IpHandler`, packets in a receive queue. Filled by: `ip::input`, `ip::icmp`. Linux: the arguments of
+//! net_protocol.handler and net_protocol.err_handler, struct inet_skb_parm.
+
+use crate::base::env::Instant;
+use crate::base::error::Error;
+use std::net::IpAddr;
+
+/// What IP input knows of a datagram, for the protocol that gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketInfo {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// IP protocol number (the upper layer's, after extension headers).
+    pub protocol: u8,
+    /// TOS or traffic class; ECN in the low two bits.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Interface it came in by.
+    pub ifindex: u32,
+    /// The destination is a broadcast or multicast address, or the link said so.
+    pub not_unicast: bool,
+    /// IPv6 flow label.
+    pub flow_label: u32,
+    /// Time of the softirq run.
+    pub now: Instant,
+}
+
+/// An ICMP error that quotes a packet of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct IcmpError<'p> {
+    /// Who reports.
+    pub reporter: IpAddr,
+    /// Source of the quoted packet (ours).
+    pub src: IpAddr,
+    /// Its destination.
+    pub dst: IpAddr,
+    /// IP protocol number quoted.
+    pub protocol: u8,
+    /// ICMP type as on the wire, of the family of `src`.
+    pub ty: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// MTU of fragmentation-needed and packet-too-big; pointer of parameter-problem; else 0.
+    pub info: u32,
+    /// The errno the error stands for (icmp_err_convert), and whether it is fatal for a socket that asked for errors.
+    pub errno: Error,
+    /// Hard error: see `errno`.
+    pub fatal: bool,
+    /// Transport header and what followed, as much as was quoted: at least 8 bytes.
+    pub quoted: &'p [u8],
+    /// Interface it came in by.
+    pub ifindex: u32,
+    /// Time of the softirq run.
+    pub now: Instant,
+}

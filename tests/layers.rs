@@ -1,0 +1,143 @@
+//! Each layer names only what stands below it (DESIGN.md section 2). Reads the paths that begin with `crate`, `super` or `usersock`
+//! in `use` and in code under src/ and ffi/src/, test code left out, and holds them against `LAYERS`. A layer's own files may
+//! name each other, as Linux's tcp_*.c do; src/lib.rs and ffi/src/lib.rs name all.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A layer, the modules at the crate's root that are it, and the layers that it may name.
+const LAYERS: &[(&str, &str, &str)] = &[
+    ("sys", "sys", ""),
+    ("base", "base", "sys"),
+    ("wire", "wire", "base sys"),
+    ("counters", "counters", "base sys"),
+    ("sysctl", "sysctl", "counters base sys"),
+    ("core", "stack sock device driver", "wire sysctl counters base sys"),
+    ("ip", "ip", "core wire sysctl counters base sys"),
+    ("tcp", "tcp", "ip core wire sysctl counters base sys"),
+    ("udp", "udp", "ip core wire sysctl counters base sys"),
+    ("ping", "icmp", "ip core wire sysctl counters base sys"),
+    ("raw", "raw", "ip core wire sysctl counters base sys"),
+    ("inet", "inet", "ip core wire sysctl counters base sys"),
+    ("standard", "standard", "inet tcp udp ping raw ip core"),
+    ("config", "config", "standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
+    ("net", "net", "config standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
+    ("sim", "sim", "config net standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
+    // The C edge: what both sides stand on, the calls for programs, and those for plug-ins. Neither side names the other.
+    ("ffi-edge", "boundary cmsg handle held loader note probe ptr stacks", ""),
+    ("ffi-posix", "admin epoll fdtable io poll socket transfer", "ffi-edge"),
+    ("ffi-plugin", "plugin", "ffi-edge"),
+];
+
+/// Today's exceptions: a file, and the layer that it names though it may not.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("src/device/netdev.rs", "ip"),
+    ("src/inet/lookup_tables.rs", "tcp"),
+    ("src/inet/mod.rs", "ping"),
+    ("src/inet/mod.rs", "raw"),
+    ("src/inet/mod.rs", "tcp"),
+    ("src/inet/mod.rs", "udp"),
+    ("src/ip/icmp.rs", "ping"),
+    ("src/ip/icmpv6.rs", "ping"),
+    ("src/ip/mod.rs", "ping"),
+    ("src/ip/mod.rs", "raw"),
+    ("src/sock/proto.rs", "inet"),
+    ("src/stack/mod.rs", "inet"),
+    ("src/stack/mod.rs", "ip"),
+    ("src/stack/mod.rs", "tcp"),
+];
+
+/// The layer of a module at the root, and the layers that it may name.
+fn layer(module: &str) -> Option<(&'static str, &'static str)> {
+    let found = LAYERS.iter().find(|(_, modules, _)| modules.split(' ').any(|m| m == module));
+    found.map(|&(layer, _, may)| (layer, may))
+}
+
+/// Without comments and without the items under `#[cfg(test)]`, which end where rustfmt ends them: at their own indentation.
+fn code(text: &str) -> String {
+    let mut out = String::new();
+    let mut test = None;
+    for line in text.lines() {
+        let line = line.split("//").next().unwrap_or("");
+        let indent = line.len() - line.trim_start().len();
+        match test {
+            _ if line.trim().starts_with("#[cfg(test)]") => test = Some(indent),
+            Some(at) if indent > at || line.trim_start().starts_with("#[") => {}
+            Some(_) if line.ends_with(['}', ';', ',']) => test = None,
+            Some(_) => {}
+            None => out.extend([line.trim(), " "]),
+        }
+    }
+    out
+}
+
+/// The modules at the crate's root that `path` names, as seen from the module `at`: `a::{b, c::{d}}` is a tree of them.
+fn roots(path: &str, at: &[&str], out: &mut BTreeSet<String>) {
+    let (at, path) = match (path.strip_prefix("super::"), path.strip_prefix("self::")) {
+        (Some(rest), _) => return roots(rest, &at[..at.len().saturating_sub(1)], out),
+        (_, Some(rest)) => (at, rest),
+        _ => (at, path),
+    };
+    if let Some(list) = path.strip_prefix('{') {
+        let (mut depth, mut start) = (0, 0);
+        for (i, c) in list.char_indices() {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            if depth < 0 || depth == 0 && c == ',' {
+                roots(list[start..i].trim(), at, out);
+                start = i + 1;
+            }
+            if depth < 0 {
+                return;
+            }
+        }
+    } else if at.is_empty() {
+        let name = path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+        out.extend((!name.is_empty()).then(|| name.to_string()));
+    }
+}
+
+/// Adds to `found` what `dir` names upward, as (file, layer).
+fn walk(root: &Path, dir: &Path, found: &mut BTreeSet<(String, String)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
+        let modules = name.split_once("src/").unwrap().1.trim_end_matches(".rs").trim_end_matches("/mod");
+        let modules: Vec<&str> = modules.split('/').collect();
+        if modules.iter().any(|m| ["tests", "testing", "lib"].contains(m) || m.ends_with("_test")) {
+            continue;
+        }
+        if path.is_dir() {
+            walk(root, &path, found);
+            continue;
+        }
+        let text = code(&std::fs::read_to_string(&path).unwrap());
+        let mut named = BTreeSet::new();
+        for (head, at) in [("crate::", &[][..]), ("super::", &modules[..modules.len() - 1])] {
+            for (i, _) in text.match_indices(head) {
+                if !text[..i].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
+                    roots(&text[i + head.len()..], at, &mut named);
+                }
+            }
+        }
+        let (own, may) = layer(modules[0]).unwrap_or_else(|| panic!("{name} stands in no layer: add it to LAYERS"));
+        // What no layer knows is an item that an inline module calls `super::item`.
+        for (to, _) in named.iter().filter_map(|m| layer(m)) {
+            if to != own && !may.split(' ').any(|m| m == to) {
+                found.insert((name.clone(), to.to_string()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_layer_names_only_what_stands_below_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeSet::new();
+    walk(root, &root.join("src"), &mut found);
+    walk(root, &root.join("ffi/src"), &mut found);
+    let listed: BTreeSet<_> = EXCEPTIONS.iter().map(|&(file, to)| (file.to_string(), to.to_string())).collect();
+    let upward: Vec<_> = found.difference(&listed).map(|(file, to)| format!("(\"{file}\", \"{to}\"),")).collect();
+    assert!(upward.is_empty(), "files that name a layer above their own:\n{}", upward.join("\n"));
+    let idle: Vec<_> = listed.difference(&found).collect();
+    assert!(idle.is_empty(), "EXCEPTIONS that are no longer needed: {idle:?}");
+}
