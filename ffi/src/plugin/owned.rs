@@ -20,10 +20,8 @@ use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::{Skb, SkbInner};
+use usersock::sock::state::{CLOSE, LISTEN};
 use usersock::sock::{SockGuard, flag};
-
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
 
 /// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data
 /// path, so by number and not as [`parts`] does it.

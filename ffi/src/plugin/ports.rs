@@ -17,12 +17,10 @@ use usersock::error::{Error, Result};
 use usersock::ip::port_table::PortEntry;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::proto::SockRef;
+use usersock::sock::state::{CLOSE, LISTEN};
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
 use usersock::stack::Stack;
-
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
 
 /// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port
 /// does when the table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer
