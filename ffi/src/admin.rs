@@ -10,10 +10,12 @@ use usersock::config;
 use usersock::device::pcap;
 use usersock::error::Error;
 
-/// Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
-/// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw, route, pcap,
-/// plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
-/// given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
+/// Makes the default stack from a configuration, such as
+/// "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
+/// USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw,
+/// route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a
+/// configuration is given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV
+/// ...).
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
@@ -30,15 +32,15 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
     })
 }
 
-/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none. Valid
-/// until the thread's next such call.
+/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none.
+/// Valid until the thread's next such call.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_config_error() -> *const c_char {
     note::last()
 }
 
-/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno on
-/// failure.
+/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno
+/// on failure.
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
@@ -74,8 +76,8 @@ pub unsafe extern "C" fn usk_socket_on(stack: *mut usk_stack_t, domain: c_int, t
     boundary(|| crate::socket::socket_on(&unsafe { stack_of(stack) }?, domain, ty, protocol))
 }
 
-/// Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
-/// whole value, or -1 with errno EFAULT or ENOENT.
+/// Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length
+/// of the whole value, or -1 with errno EFAULT or ENOENT.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -98,8 +100,8 @@ pub unsafe extern "C" fn usk_sysctl_get(
     })
 }
 
-/// Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or EOPNOTSUPP (a
-/// value that turns on what this version does not have).
+/// Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or
+/// EOPNOTSUPP (a value that turns on what this version does not have).
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` and `value` are strings.
 #[unsafe(no_mangle)]
@@ -112,7 +114,8 @@ pub unsafe extern "C" fn usk_sysctl_set(stack: *mut usk_stack_t, name: *const c_
     })
 }
 
-/// Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or ENOENT.
+/// Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or
+/// ENOENT.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
 #[unsafe(no_mangle)]
@@ -125,8 +128,8 @@ pub unsafe extern "C" fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_ch
     })
 }
 
-/// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on. Returns
-/// 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+/// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on.
+/// Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]

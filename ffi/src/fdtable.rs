@@ -1,6 +1,7 @@
-//! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one unconnected
-//! AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below FD_SETSIZE as long as
-//! the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is shared by all descriptors.
+//! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one
+//! unconnected AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below
+//! FD_SETSIZE as long as the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is
+//! shared by all descriptors.
 //!
 //! A child of fork(2) begins with an empty table, and knows of the numbers it inherited only that they were its
 //! parent's.

@@ -240,8 +240,8 @@ pub(crate) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'st
     })
 }
 
-/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too many. The guard
-/// stays where the pointer says until [`unlock`].
+/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too
+/// many. The guard stays where the pointer says until [`unlock`].
 /// # Safety
 /// `sk` is null, or valid until then.
 pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {

@@ -1,4 +1,5 @@
-//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`.
+//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and what
+//! plug-ins are made of, in `include/usersock/*.h`.
 //!
 //! | file | calls |
 //! |---|---|

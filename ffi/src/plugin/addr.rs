@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use usersock::error::{Error, Result};
 
-/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
-/// network order; `port` in host order; `scope_id` the interface of a link-local address.
+/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both
+/// in network order; `port` in host order; `scope_id` the interface of a link-local address.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -25,11 +25,10 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
+use usersock::sock::state::LISTEN;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, SockState, datagram_poll, flag, mem};
 use usersock::stack::Stack;
-
-const LISTEN: u8 = 10;
 
 /// Ends a sock that broke and that no program can close: one that is closed already, or a child that nobody accepted.
 pub(super) fn reap(g: &mut SockGuard<'_>) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::sock::SockGuard;
 
-/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
-/// usk_lock_sock in memory of their own. Not to be copied or moved.
+/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one
+/// with usk_lock_sock in memory of their own. Not to be copied or moved.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 pub struct usk_owned_t {

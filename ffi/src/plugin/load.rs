@@ -68,11 +68,12 @@ pub(crate) unsafe fn unregister<T: Item, H>(handle: *mut H) -> Result<()> {
     Ok(())
 }
 
-/// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
-/// `int usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any, is called,
-/// with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload, or by the last thread that
-/// was in an operation then. The same as plugin=FILE in a configuration. A name without slash is looked for in the working
-/// directory. Null with errno on failure, and usk_config_error says why in a line: ENOENT, EINVAL, or what the entry point answered.
+/// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
+/// usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any,
+/// is called, with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload,
+/// or by the last thread that was in an operation then. The same as plugin=FILE in a configuration. A name without
+/// slash is looked for in the working directory. Null with errno on failure, and usk_config_error says why in a line:
+/// ENOENT, EINVAL, or what the entry point answered.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]
@@ -101,8 +102,9 @@ pub unsafe extern "C" fn usk_plugin_attach(
     })
 }
 
-/// Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY while something
-/// of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the plug-in's own code.
+/// Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY
+/// while something of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the
+/// plug-in's own code.
 /// # Safety
 /// `plugin` is valid, and not used after success.
 #[unsafe(no_mangle)]
@@ -118,8 +120,8 @@ pub unsafe extern "C" fn usk_plugin_unload(plugin: *mut usk_plugin_t) -> c_int {
     })
 }
 
-/// The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps it keeps the
-/// stack from ending. Null: it has ended.
+/// The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps
+/// it keeps the stack from ending. Null: it has ended.
 /// # Safety
 /// `plugin` is valid.
 #[unsafe(no_mangle)]

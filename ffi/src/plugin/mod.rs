@@ -13,7 +13,7 @@
 //! | `proto` | struct usk_proto |
 //! | `registration` | usk_proto_t: what is registered, its counters and sysctls; clock, randomness, drops |
 //! | `private` | what a protocol from C has in each of its socks |
-//! | `ports`, `owned`, `wait` | binding, look-up, connections; what only a sock's owner may touch, and its end; sleeping |
+//! | `ports`, `owned`, `wait` | binding, look-up, connections; what only a sock's owner may touch, its end; sleeping |
 //! | `ip` | routes, output, checksums |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
@@ -41,6 +41,7 @@ pub mod load;
 pub mod msg;
 pub mod owned;
 pub mod ports;
+pub mod private;
 pub mod proto;
 pub mod registration;
 pub mod skb;
@@ -53,5 +54,4 @@ mod call;
 mod cproto;
 mod gate;
 mod lists;
-mod private;
 mod table;

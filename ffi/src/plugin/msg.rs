@@ -155,8 +155,8 @@ pub unsafe extern "C" fn usk_recvmsg_put(msg: *mut usk_recvmsg_t, data: *const c
     })
 }
 
-/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how many
-/// (skb_copy_datagram_msg).
+/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how
+/// many (skb_copy_datagram_msg).
 /// # Safety
 /// `msg` is recvmsg's argument; `skb` is a packet.
 #[unsafe(no_mangle)]

@@ -1,4 +1,5 @@
-//! What only the owner of a sock may touch: private memory, state, addresses, queues, memory accounts, timers; and its end.
+//! What only the owner of a sock may touch: private memory, state, addresses, queues, memory accounts, timers; and its
+//! end.
 
 use super::addr::usk_addr_t;
 use super::call::broken;
@@ -7,10 +8,9 @@ use super::guard::{Owned, guard, usk_owned_t};
 use super::msg::{self, usk_recvmsg_t};
 use super::ports;
 use super::private::{living, parts, private};
-use super::proto::usk_proto_t;
 use super::skb::{self, usk_skb_t};
 use crate::handle::{lend, usk_sock_t};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
@@ -20,13 +20,11 @@ use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::{Skb, SkbInner};
+use usersock::sock::state::{CLOSE, LISTEN};
 use usersock::sock::{SockGuard, flag};
 
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
-
-/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data path, so by number and
-/// not as [`parts`] does it.
+/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data
+/// path, so by number and not as [`parts`] does it.
 #[inline]
 fn own_queue(g: &SockGuard<'_>) -> Result<()> {
     if i32::from(g.sock.protocol) == libc::IPPROTO_TCP { Err(Error::Inval) } else { Ok(()) }
@@ -45,24 +43,6 @@ pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
 pub unsafe extern "C" fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t {
     // SAFETY: owned by the caller's word.
     kernel(|| unsafe { guard(o) }.map(|g| lend(g.sock)))
-}
-
-/// The protocol the sock belongs to; null for one that is not from C.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
-}
-
-/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the sock lives.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { private(o) }.map(|p| p.memory()))
 }
 
 /// Time of the event being processed, nanoseconds of the stack's clock.
@@ -92,9 +72,9 @@ pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { guard(o) }.map(|g| g.flush_backlog().into()))
 }
 
-/// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
-/// succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state; connections wait for accept(2)
-/// (usk_listen_stop closes them); or the sock is finished.
+/// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3),
+/// and has succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state;
+/// connections wait for accept(2) (usk_listen_stop closes them); or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -196,9 +176,9 @@ pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) ->
     })
 }
 
-/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were. -EINVAL: the
-/// two are of different families, the peer has no port though the protocol has ports, or the sock is in the table under another
-/// port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
+/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
+/// were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
+/// in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
 /// # Safety
 /// `o` is owned; both addresses are readable.
 #[unsafe(no_mangle)]
@@ -262,8 +242,9 @@ pub unsafe extern "C" fn usk_wmem(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { guard(o) }.map(|g| g.common.wmem_queued))
 }
 
-/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes `skb`, always.
-/// Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is then dropped and counted.
+/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
+/// `skb`, always. Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is
+/// then dropped and counted.
 /// # Safety
 /// `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -314,9 +295,9 @@ fn uncharge_rmem(g: &mut SockGuard<'_>, skb: &SkbInner) {
     mem::uncharge_rmem(sock, &mut g.common, skb.truesize.min(held));
 }
 
-/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
-/// protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and answers what recvmsg
-/// does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
+/// is the protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and
+/// answers what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -349,8 +330,9 @@ pub unsafe extern "C" fn usk_receive_len(o: *mut usk_owned_t) -> usize {
 }
 
 /// Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
-/// (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a smaller one
-/// first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem, usk_rcvbuf).
+/// (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a
+/// smaller one first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem,
+/// usk_rcvbuf).
 /// # Safety
 /// `o` is owned; `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -370,7 +352,8 @@ pub unsafe extern "C" fn usk_rmem_charge(o: *mut usk_owned_t, skb: *mut usk_skb_
     })
 }
 
-/// The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the latest.
+/// The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the
+/// latest.
 /// # Safety
 /// `o` is owned; `skb` is a packet that was charged.
 #[unsafe(no_mangle)]
@@ -383,8 +366,9 @@ pub unsafe extern "C" fn usk_rmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_sk
     })
 }
 
-/// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
-/// -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
+/// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule,
+/// sk_wmem_queued_add). -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to
+/// look at (usk_wmem, usk_sndbuf).
 /// # Safety
 /// `o` is owned; `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -418,7 +402,8 @@ pub unsafe extern "C" fn usk_wmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_sk
     })
 }
 
-/// Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back. -ENOBUFS.
+/// Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back.
+/// -ENOBUFS.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -430,8 +415,8 @@ pub unsafe extern "C" fn usk_mem_charge(o: *mut usk_owned_t, size: c_int) -> c_i
     })
 }
 
-/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
-/// soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
+/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit
+/// `index`, or as soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -445,8 +430,8 @@ pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64)
     })
 }
 
-/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb: compare
-/// the time there.
+/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb:
+/// compare the time there.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -468,11 +453,12 @@ pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
     kernel(|| Ok(unsafe { private(o) }?.timer(index).and_then(|t| t.at()).map_or(0, |t| t.as_nanos())))
 }
 
-/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
-/// connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
-/// with the last handle. No operation of the sock begins any more: packets that still come are dropped and counted. -EBUSY: a program
-/// has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has accepted), which would go on to use what destroy
-/// frees: set its state, and finish it in close. -EINVAL: the sock is another protocol's.
+/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue,
+/// resets connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock).
+/// Its memory goes with the last handle. No operation of the sock begins any more: packets that still come are dropped
+/// and counted. -EBUSY: a program has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has
+/// accepted), which would go on to use what destroy frees: set its state, and finish it in close. -EINVAL: the sock is
+/// another protocol's.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]

@@ -1,6 +1,7 @@
 //! What a protocol from C has in each of its socks, and the way there from an owned one. Above: `ports`, `owned`,
 //! `cproto`.
 
+use super::gate::kernel;
 use super::guard::{guard, usk_owned_t};
 use super::proto::usk_proto_t;
 use super::registration::Registration;
@@ -154,4 +155,23 @@ pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> 
 pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private> {
     // SAFETY: passed on.
     parts(unsafe { guard(o) }?).map(|p| p.private)
+}
+
+/// The protocol the sock belongs to; null for one that is not from C.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
+}
+
+/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
+/// sock lives.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.memory()))
 }

@@ -193,11 +193,13 @@ impl Item for Registration {
     }
 }
 
-/// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a
-/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required operation, a
-/// name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is taken.
+/// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the
+/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+/// fit (version, size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or
+/// sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_proto_register(
     plugin: *mut usk_plugin_t,

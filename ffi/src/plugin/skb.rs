@@ -7,8 +7,8 @@ use usersock::error::{Error, Result};
 use usersock::sock::skb::{CB_WORDS, Csum, Skb, SkbInner};
 use usersock::wire::checksum;
 
-/// A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is freed or given
-/// to a call that takes it.
+/// A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is
+/// freed or given to a call that takes it.
 #[allow(non_camel_case_types)]
 pub struct usk_skb_t {
     _opaque: [u8; 0],
@@ -61,8 +61,8 @@ pub unsafe extern "C" fn usk_skb_free(skb: *mut usk_skb_t) {
     kernel(|| unsafe { take(skb) }.map(drop));
 }
 
-/// A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the original waits
-/// for its acknowledgement. Its notes are zero.
+/// A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the
+/// original waits for its acknowledgement. Its notes are zero.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -98,8 +98,8 @@ pub unsafe extern "C" fn usk_skb_cb(skb: *mut usk_skb_t) -> *mut c_void {
     kernel(|| unsafe { get(skb) }.map(|s| s.cb.as_mut_ptr().cast()))
 }
 
-/// Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a new packet has
-/// 128 bytes, of which IP and the link want 76.
+/// Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a
+/// new packet has 128 bytes, of which IP and the link want 76.
 /// # Safety
 /// `skb` is a packet; the bytes are used before it is changed.
 #[unsafe(no_mangle)]
@@ -176,8 +176,8 @@ pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void
     })
 }
 
-/// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
-/// are not there do not count.
+/// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold
+/// (skb_checksum). Bytes that are not there do not count.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -199,7 +199,8 @@ pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: u
     })
 }
 
-/// The checksum of this packet need not be looked at: it never left the machine, or the device did (CHECKSUM_UNNECESSARY).
+/// The checksum of this packet need not be looked at: it never left the machine, or the device did
+/// (CHECKSUM_UNNECESSARY).
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]

@@ -33,9 +33,9 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
     });
 }
 
-/// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
-/// the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
-/// usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
+/// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until
+/// usk_release_sock, in the same thread. Process context; in packet and timer context only for a sock that no program
+/// can own yet (a child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
 /// # Safety
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]
@@ -49,8 +49,9 @@ pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t)
     kernel(|| unsafe { Owned::lock(o, sk) }.map(|()| 0))
 }
 
-/// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.
-/// Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released already.
+/// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through
+/// release_cb. Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released
+/// already.
 /// # Safety
 /// `o` is readable.
 #[unsafe(no_mangle)]
@@ -59,8 +60,8 @@ pub unsafe extern "C" fn usk_release_sock(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { Owned::release(o) }.map(|()| 0))
 }
 
-/// Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets go. Takes
-/// `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
+/// Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets
+/// go. Takes `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
 /// # Safety
 /// `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -104,18 +105,21 @@ pub unsafe extern "C" fn usk_error_report(sk: *mut usk_sock_t, err: c_int) -> c_
     })
 }
 
-/// Asks for release_cb of a broken sock, which ends it if nobody else can. No timer's bit of TCP, whose socks this may be as well.
+/// Asks for release_cb of a broken sock, which ends it if nobody else can. No timer's bit of TCP, whose socks this may
+/// be as well.
 const BROKEN_BIT: u32 = 1 << 31;
 
-/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no exception of C++ and
-/// no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more than once is as once.
+/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no
+/// exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more
+/// than once is as once.
 ///
-/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and POLLOUT, who waits
-/// is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
-/// more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
-/// nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
-/// goes with its last handle. On a connection of TCP, under a layer: no operation of the layer and no hook is called for it any more but the
-/// layer's release; TCP itself goes on, and ends it as usual when it is closed. Returns 0; -EINVAL for null.
+/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and
+/// POLLOUT, who waits is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation
+/// of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
+/// happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
+/// layer: no operation of the layer and no hook is called for it any more but the layer's release; TCP itself goes on,
+/// and ends it as usual when it is closed. Returns 0; -EINVAL for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
@@ -129,7 +133,8 @@ pub unsafe extern "C" fn usk_sock_break(sk: *mut usk_sock_t) -> c_int {
     })
 }
 
-/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
+/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer
+/// first.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
