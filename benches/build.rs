@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=self_table.c");
-    println!("cargo::rerun-if-changed=../include/usersock.h");
+    println!("cargo::rerun-if-changed=../include");
     println!("cargo::rustc-link-arg-benches=-Wl,--export-dynamic");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("self_table.so");
     let compiler = cc::Build::new().include("../include").opt_level(2).pic(true).get_compiler();

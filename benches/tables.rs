@@ -79,7 +79,7 @@ struct Sockets {
 
 fn sockets() -> std::result::Result<Sockets, String> {
     let stack = usersock::config::build("").map_err(|e| e.to_string())?;
-    usersock_ffi::plugin::load::load(&stack, Path::new(env!("SELF_TABLE"))).map_err(|e| e.to_string())?;
+    usersock_ffi::loader::load(&stack, Path::new(env!("SELF_TABLE"))).map_err(|e| e.to_string())?;
     let proto = Arc::new(ToSelf);
     let key = ProtoSwitch { family: libc::AF_INET, ty: libc::SOCK_DGRAM, protocol: 254, default: false, proto };
     stack.registry.register(&[key], None).map_err(|e| e.to_string())?;

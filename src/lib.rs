@@ -35,9 +35,9 @@
 //! holder calls (`Watch::notify`) enters none.
 //!
 //! # fork(2)
-//! A stack belongs to the process that made it ([`stack::Stack::is_inherited`]): in a child its socks answer ENETDOWN and close in
-//! silence, its devices are not open, and it never ends. What is static is made anew there ([`sys::fork`]). Locks are
-//! [`sys::lock`]'s, which know of no other thread than those that wait for them.
+//! A stack belongs to the process that made it ([`stack::Stack::is_inherited`]): in a child its socks answer ENETDOWN
+//! and close in silence, its devices are not open, and it never ends. What is static is made anew there
+//! ([`sys::fork`]). Locks are [`sys::lock`]'s, which know of no other thread than those that wait for them.
 //!
 //! # Not implemented
 //! What Linux has and this version lacks answers as a kernel built without it. The greater things: MSG_ZEROCOPY,

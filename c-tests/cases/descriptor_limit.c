@@ -1,5 +1,5 @@
-/* At the descriptor limit: every call that makes a descriptor answers EMFILE, in its place among the other errors, and loses
- * nothing; what can fail after a connection was taken. */
+/* At the descriptor limit: every call that makes a descriptor answers EMFILE, in its place among the other errors, and
+ * loses nothing; what can fail after a connection was taken. */
 #include "common.h"
 
 static struct rlimit before;

@@ -1,5 +1,6 @@
-/* fork(2): a stack is the parent's alone. In the child inherited descriptors answer ENETDOWN, closing them tells nobody, and a stack
- * of its own works; the parent's connections go on. There is no oracle: on the kernel a child shares its parent's sockets. */
+/* fork(2): a stack is the parent's alone. In the child inherited descriptors answer ENETDOWN, closing them tells
+ * nobody, and a stack of its own works; the parent's connections go on. There is no oracle: on the kernel a child
+ * shares its parent's sockets. */
 #include "common.h"
 #include <sys/wait.h>
 

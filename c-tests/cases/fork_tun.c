@@ -1,5 +1,5 @@
-/* fork(2) with the kernel as the peer, across a TUN device: a child that closes its copies, or calls what it likes, ends nothing and
- * takes no packet from the parent. Runs in a network namespace of its own; makes the device uskf. */
+/* fork(2) with the kernel as the peer, across a TUN device: a child that closes its copies, or calls what it likes,
+ * ends nothing and takes no packet from the parent. Runs in a network namespace of its own; makes the device uskf. */
 #include "common.h"
 #include <sys/wait.h>
 

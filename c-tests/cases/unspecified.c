@@ -1,5 +1,5 @@
-/* 0.0.0.0, :: and ::ffff:0.0.0.0 as a destination are this host: for UDP, TCP, raw and ping sockets, in a call's name and in
- * connect. The source a socket is bound to is kept, and is over IPv4 the destination too. */
+/* 0.0.0.0, :: and ::ffff:0.0.0.0 as a destination are this host: for UDP, TCP, raw and ping sockets, in a call's name
+ * and in connect. The source a socket is bound to is kept, and is over IPv4 the destination too. */
 #include "common.h"
 
 static const char *text(struct addr a, char out[INET6_ADDRSTRLEN])
@@ -155,8 +155,8 @@ static void portless(int type, int protocol, const char *own, const char *to_tex
     for (int connects = 0; connects < 2; connects++) {
         unsigned char echo[8] = {to.sa.sa_family == AF_INET ? 8 : 128, 0, 0, 0, 0, 0, 0, 1}, b[128];
         char label[120];
-        snprintf(label, sizeof label, "type %d protocol %d %s -> %s, %s", type, protocol, own ? own : "unbound", to_text,
-                 connects ? "connect" : "sendto");
+        snprintf(label, sizeof label, "type %d protocol %d %s -> %s, %s", type, protocol, own ? own : "unbound",
+                 to_text, connects ? "connect" : "sendto");
         int u = from_address(own, to_text, type, protocol);
         if (!connects && want_sendto) {
             ERR(usk_sendto(u, echo, sizeof echo, 0, &to.sa, to.len), want_sendto);

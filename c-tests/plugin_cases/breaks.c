@@ -1,6 +1,9 @@
 /* What a catch in C or C++ calls: usk_sock_break, usk_hook_break, usk_tcp_break. From inside operations and from threads that own
  * nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
+#include <usersock/cong.h>
+#include <usersock/hooks.h>
+#include <usersock/ulp.h>
 
 static usk_stack_t *stack;
 static const usk_proto *a_proto;

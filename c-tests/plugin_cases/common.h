@@ -3,6 +3,7 @@
 #define USERSOCK_PLUGIN_CASES_COMMON_H
 #include "../cases/common.h"
 #include <sched.h>
+#include <usersock/proto.h>
 
 /* Nothing was made: with this errno, and with one line that has `line` in it. */
 static UNUSED void refused_with(const void *made, int error, const char *line)

@@ -1,6 +1,7 @@
 /* Devices from C: two stacks of one process joined by UDP datagrams of the host, a transfer both ways, and devices that break their
  * word. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
+#include <usersock/device.h>
 
 /* ---- the device of plugins/udpdev.c ---- */
 

@@ -2,6 +2,7 @@
  * and say that they can be marked, what the algorithm hears at both ends, and what becomes of it where the peer does not agree. */
 #include "common.h"
 #include "wire.h"
+#include <usersock/cong.h>
 
 enum { BYTES = 1 << 20, ECE = 0x40, CWR = 0x80, SYN = 2 };
 

@@ -1,5 +1,6 @@
 /* The experimental option of plugins/expopt.c: offered, agreed, declined, forged, captured; looked at on the wire by a raw socket. */
 #include "../cases/common.h"
+#include <usersock/core.h>
 #include <netinet/ip.h>
 
 enum { KIND = 254, EXID = 0x5553, OLD_PORT = 7001, PORT = 7002 };

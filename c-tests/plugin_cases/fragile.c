@@ -1,6 +1,7 @@
 /* Panics of a plug-in in Rust that is a shared object of its own (plugins/fragile.rs): in each kind of context one breaks its socket, and
  * neither the protocol's others, nor TCP, nor the unloading. ARGV[1] is the folder of the built plug-ins. */
 #include "../cases/common.h"
+#include <usersock/core.h>
 
 enum { FRAGILE = 254, PANIC_IN = 1 };
 /* Where to panic: fragile.rs says more. */

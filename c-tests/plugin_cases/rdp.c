@@ -1,6 +1,7 @@
 /* RDP (plugins/rdp*.c) as a program sees it, over the in-memory loopback: connections, messages and their bounds, readiness, ends of
  * every kind, options, counters, unloading. ARGV[1] is the folder of the built plug-ins. */
 #include "../cases/common.h"
+#include <usersock/core.h>
 #include "../plugins/rdp.h"
 
 static usk_stack_t *stack;

@@ -1,6 +1,7 @@
 /* struct usk_sock_ops: tables that do not fit, every event with its arguments, what a hook may set, wild answers, hooks that come and
  * go inside an event. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
+#include <usersock/hooks.h>
 
 static const usk_sock_ops *trying;
 static usk_sock_ops_t *last;

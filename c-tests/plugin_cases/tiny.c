@@ -1,5 +1,6 @@
 /* A protocol from a shared object: loaded, refused, used, counted, unloaded. ARGV[1] is the folder of the built plug-ins. */
 #include "../cases/common.h"
+#include <usersock/core.h>
 
 static usk_plugin_t *load(usk_stack_t *stack, const char *dir, const char *name)
 {

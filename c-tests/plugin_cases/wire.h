@@ -3,6 +3,7 @@
 #ifndef USERSOCK_PLUGIN_CASES_WIRE_H
 #define USERSOCK_PLUGIN_CASES_WIRE_H
 #include <sys/eventfd.h>
+#include <usersock/device.h>
 
 static struct {
     pthread_mutex_t lock;

@@ -17,7 +17,7 @@
  * All that is kept of a connection fits the 64 bits that a hook has on each sock: nothing to allocate, nothing to free. */
 #include <arpa/inet.h>
 #include <string.h>
-#include <usersock.h>
+#include <usersock/hooks.h>
 
 enum { KIND = 254, EXID = 0x5553, OFFER = 4, LEDGER = 10 };
 enum { FLAG_SYN = 2 };

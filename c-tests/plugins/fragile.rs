@@ -1,7 +1,7 @@
 //! FRAGILE: a plug-in in Rust that is a shared object of its own, and what it does about panics. Datagrams with ports and a checksum over
 //! IP protocol 254 (RFC 3692), the packets of tiny.c; an option of its own makes an operation panic, each kind in its context.
 //!
-//! It declares what it uses of `usersock.h`, and needs nothing but rustc: `rustc --edition 2024 --crate-type cdylib fragile.rs`. Its
+//! It declares what it uses of `usersock/proto.h`, and needs nothing but rustc: `rustc --edition 2024 --crate-type cdylib fragile.rs`. Its
 //! run time is its own, so a panic must end in the operation it began in: `contain` is that end, and can be copied. Above: the stack,
 //! through `struct usk_proto`. Below: IP, by the `usk_` calls.
 

@@ -1,4 +1,4 @@
-//! What fragile.rs uses of `usersock.h`, by the names there; the header says what each does. Of the operations that the table leaves null
+//! What fragile.rs uses of `usersock/proto.h`, by the names there; the header says what each does. Of the operations that the table leaves null
 //! no more is said than that.
 #![allow(non_camel_case_types)]
 

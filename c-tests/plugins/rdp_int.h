@@ -15,7 +15,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <usersock.h>
+#include <usersock/cong.h>
+#include <usersock/proto.h>
 #include "rdp.h"
 
 enum { VERSION = 1, FIXED = 28, HELLO = 12, SACK = 8, MAX_SACKS = 3, MAX_HEADER = FIXED + MAX_SACKS * SACK };

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <usersock.h>
+#include <usersock/ulp.h>
 
 enum { ESTABLISHED = 1, CLOSE_WAIT = 8, LISTENING = 10 };
 enum { READABLE = POLLIN | POLLRDNORM, WRITABLE = POLLOUT | POLLWRNORM, GONE = POLLERR | POLLHUP };

@@ -8,7 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
-#include <usersock.h>
+#include <usersock/proto.h>
 
 struct tiny_header {
     uint16_t from, to, len, sum;

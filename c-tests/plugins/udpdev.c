@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <usersock.h>
+#include <usersock/device.h>
 
 struct udpdev {
     int fd;

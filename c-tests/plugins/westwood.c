@@ -7,7 +7,7 @@
  * acknowledgements, which made the first Westwood too greedy); then the filter  bwe = 7/8 bwe + 1/8 b_k.
  */
 #include <string.h>
-#include <usersock.h>
+#include <usersock/cong.h>
 
 struct westwood {
     uint64_t bwe;            /* bandwidth, segments in 2^20 seconds */

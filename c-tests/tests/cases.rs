@@ -67,7 +67,8 @@ cases! {
 /// Programs that are not cases: they take arguments and talk to another process.
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
-/// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for them.
+/// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for
+/// them.
 const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "setup"];
 
 #[cfg(has_usersock)]

@@ -13,7 +13,7 @@ use usersock::inet::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 const BYTES: usize = 3 << 20;
 
@@ -31,7 +31,7 @@ fn load_into(stacks: [&Arc<Stack>; 2]) {
         .expect("make starts");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     for stack in stacks {
-        load::load(stack, &so).unwrap_or_else(|e| panic!("{e}"));
+        loader::load(stack, &so).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 

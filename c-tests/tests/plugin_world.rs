@@ -26,7 +26,7 @@ use usersock::inet::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 const SEQPACKET: i32 = libc::SOCK_SEQPACKET;
 const RDP: i32 = 253;
@@ -227,7 +227,7 @@ fn transfer(seed: u64, v6: bool, bytes: u64, link: &LinkConfig, sysctls: &[(&str
     let world = World::new(seed);
     let [(a, ea), (b, eb)] = world.two(link).expect("two stacks");
     for stack in [&a, &b] {
-        load::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+        loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
         for (name, value) in sysctls {
             stack.sysctl.set(name, value).expect("sysctl");
         }
@@ -320,7 +320,7 @@ fn every_syn_lost_ends_in_a_timeout_and_nothing_is_left() {
     let world = World::new(3);
     let all_lost = LinkConfig::both(Direction { loss: 1.0, ..Direction::default() });
     let [(a, _), (_b, eb)] = world.two(&all_lost).expect("two stacks");
-    load::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+    loader::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
     let s = Socket::new(&a, libc::AF_INET, SEQPACKET, RDP).expect("socket");
     assert_eq!(s.connect(Some(SocketAddr::new(eb.v4.into(), 9))), Err(Error::TimedOut));
     assert_eq!((counter(&a, "RdpAttemptFails"), counter(&a, "RdpRetransSegs")), (1, 6));
@@ -340,7 +340,7 @@ fn ip(program: &str, args: &str) -> Result<(), String> {
 
 /// A stack on TUN device `dev` with host 2 of 10.9.`net`.0/24; the kernel is host 1 and its router.
 fn stack_on_tun(dev: &str, net: u8) -> Arc<Stack> {
-    load::enable();
+    loader::enable();
     let text = format!("plugin={},tun={dev},addr=10.9.{net}.2/24,gw=10.9.{net}.1", plugin().display());
     let stack = config::build(&text).unwrap_or_else(|e| panic!("{e}"));
     ip("ip", &format!("addr add 10.9.{net}.1/24 dev {dev}")).expect("ip addr add");

@@ -17,7 +17,7 @@ use usersock::inet::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 /// 10 Mbit/s, 50 ms each way (a path that 84 segments fill), a queue of 60 packets, and one packet of 200 lost as radio loses it.
 const RATE: u64 = 10_000_000;
@@ -89,7 +89,7 @@ fn run(algorithm: &str, seed: u64) -> Run {
     println!("{algorithm}, seed {seed}");
     let world = World::new(seed);
     let [(a, _), (b, eb)] = world.two(&link()).expect("two stacks");
-    load::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+    loader::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
     let at = SocketAddr::new(eb.v4.into(), 80);
     let (listener, client) = (stream(&b), stream(&a));
     listener.bind(at).expect("bind");

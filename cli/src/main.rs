@@ -119,7 +119,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    usersock_ffi::plugin::load::enable();
+    usersock_ffi::loader::enable();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

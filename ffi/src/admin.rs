@@ -1,72 +1,21 @@
 //! Stacks from C: the default one, further ones side by side, their sysctls, counters and captures.
 
 use crate::boundary::boundary;
-use crate::{plugin, ptr};
-use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int};
+use crate::note::{self, noted};
+use crate::stacks::{default_stack, give_stack, stack_of, usk_stack_t};
+use crate::{loader, ptr};
+use std::ffi::{c_char, c_int};
 use std::path::Path;
-use std::sync::Arc;
-use usersock::config::{self, ConfigError};
+use usersock::config;
 use usersock::device::pcap;
-use usersock::error::{Error, Result};
-use usersock::stack::Stack;
+use usersock::error::Error;
 
-/// A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
-#[allow(non_camel_case_types)]
-pub struct usk_stack_t(Arc<Stack>);
-
-thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::default();
-}
-
-/// Keeps a line for usk_config_error.
-pub(crate) fn note(line: &str) {
-    let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
-    LAST_ERROR.with(|l| *l.borrow_mut() = text);
-}
-
-/// The line kept last.
-pub(crate) fn noted_line() -> String {
-    LAST_ERROR.with(|l| l.borrow().to_string_lossy().into_owned())
-}
-
-pub(crate) fn noted(e: ConfigError) -> Error {
-    note(&e.message);
-    e.error
-}
-
-/// A stack for a C program to keep.
-pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
-    Box::into_raw(Box::new(usk_stack_t(stack)))
-}
-
-/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the in-memory
-/// loopback alone.
-pub fn default_stack() -> Result<Arc<Stack>> {
-    plugin::load::enable();
-    config::default_stack().map_err(noted)
-}
-
-/// Makes `stack` the default one: for embedders such as the packetdrill plug-in. EBUSY when there is one.
-pub fn set_default_stack(stack: Arc<Stack>) -> Result<()> {
-    config::set_default_stack(|| Ok(stack)).map_err(noted)
-}
-
-/// ENETDOWN for the stack of a parent of this process.
-/// # Safety
-/// `stack` is null or from usk_stack_new and not freed.
-pub(crate) unsafe fn stack_of(stack: *mut usk_stack_t) -> Result<Arc<Stack>> {
-    // SAFETY: the caller vouches for it.
-    match unsafe { stack.as_ref() } {
-        Some(s) => s.0.here().map(|()| s.0.clone()),
-        None => default_stack(),
-    }
-}
-
-/// Makes the default stack from a configuration, such as "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1";
-/// null takes it from the environment variable USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw, route, pcap,
-/// plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a configuration is
-/// given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV ...).
+/// Makes the default stack from a configuration, such as
+/// "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
+/// USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw,
+/// route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a
+/// configuration is given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV
+/// ...).
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
@@ -77,21 +26,21 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
         }
         // SAFETY: not null, a string by the caller's word.
         let text = unsafe { ptr::string(config) }?;
-        plugin::load::enable();
+        loader::enable();
         config::set_default_stack(|| config::build(text)).map_err(noted)?;
         Ok(0)
     })
 }
 
-/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none. Valid
-/// until the thread's next such call.
+/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none.
+/// Valid until the thread's next such call.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_config_error() -> *const c_char {
-    LAST_ERROR.with(|l| l.borrow().as_ptr())
+    note::last()
 }
 
-/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno on
-/// failure.
+/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno
+/// on failure.
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
@@ -99,7 +48,7 @@ pub unsafe extern "C" fn usk_stack_new(config: *const c_char) -> *mut usk_stack_
     boundary(|| {
         // SAFETY: a string by the caller's word.
         let text = if config.is_null() { "" } else { unsafe { ptr::string(config) }? };
-        plugin::load::enable();
+        loader::enable();
         config::build(text).map(give_stack).map_err(noted)
     })
 }
@@ -127,8 +76,8 @@ pub unsafe extern "C" fn usk_socket_on(stack: *mut usk_stack_t, domain: c_int, t
     boundary(|| crate::socket::socket_on(&unsafe { stack_of(stack) }?, domain, ty, protocol))
 }
 
-/// Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length of the
-/// whole value, or -1 with errno EFAULT or ENOENT.
+/// Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length
+/// of the whole value, or -1 with errno EFAULT or ENOENT.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -151,8 +100,8 @@ pub unsafe extern "C" fn usk_sysctl_get(
     })
 }
 
-/// Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or EOPNOTSUPP (a
-/// value that turns on what this version does not have).
+/// Sets a sysctl. Returns 0, or -1 with errno EACCES (read only), EINVAL (bad value), ENOENT (no such name) or
+/// EOPNOTSUPP (a value that turns on what this version does not have).
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` and `value` are strings.
 #[unsafe(no_mangle)]
@@ -165,7 +114,8 @@ pub unsafe extern "C" fn usk_sysctl_set(stack: *mut usk_stack_t, name: *const c_
     })
 }
 
-/// Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or ENOENT.
+/// Reads a MIB counter by nstat's name ("TcpRetransSegs", "TcpExtTCPTimeouts"). Returns 0, or -1 with errno EFAULT or
+/// ENOENT.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
 #[unsafe(no_mangle)]
@@ -178,8 +128,8 @@ pub unsafe extern "C" fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_ch
     })
 }
 
-/// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on. Returns
-/// 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+/// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on.
+/// Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]

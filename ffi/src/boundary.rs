@@ -1,5 +1,6 @@
 //! The one gate of all exports: errors to errno, panics to EIO.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use usersock::error::{Error, Result};
 
@@ -42,11 +43,18 @@ pub fn boundary<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
             set_errno(e.errno());
             T::FAILED
         }
-        Err(_) => {
-            set_errno(libc::EIO);
+        Err(panic) => {
+            set_errno(panicked(panic).errno());
             T::FAILED
         }
     }
+}
+
+/// A caught panic's errno. Apart, so that calls in which nothing panics are short.
+#[cold]
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    drop(panic);
+    Error::Io
 }
 
 /// The error a system call of the kernel just left in errno.

@@ -1,6 +1,6 @@
-//! epoll. The descriptor is a real epoll of the kernel, into which the kernel's descriptors go directly; ours are watched
-//! here. A wait looks at both and sleeps in both at once. Keyed by number and description, as in Linux: closing the last
-//! duplicate removes the entry. Linux: fs/eventpoll.c.
+//! epoll. The descriptor is a real epoll of the kernel, into which the kernel's descriptors go directly; ours are
+//! watched here. A wait looks at both and sleeps in both at once. Keyed by number and description, as in Linux: closing
+//! the last duplicate removes the entry. Linux: fs/eventpoll.c.
 
 use crate::boundary::{boundary, last_os, os};
 use crate::fdtable::{self, Desc};
@@ -32,7 +32,8 @@ enum Target {
 
 struct Item {
     target: Target,
-    /// Wanted events, `ALWAYS` among them, with EPOLLET, EPOLLONESHOT and kin; only these are left after a one-shot fired.
+    /// Wanted events, `ALWAYS` among them, with EPOLLET, EPOLLONESHOT and kin; only these are left after a one-shot
+    /// fired.
     events: AtomicU32,
     data: AtomicU64,
     queued: AtomicBool,
@@ -102,8 +103,8 @@ impl Epoll {
     fn new(cloexec: bool) -> Result<Arc<Epoll>> {
         // SAFETY: a plain system call; the result is owned at once.
         let fd = os(unsafe { libc::epoll_create1(if cloexec { libc::EPOLL_CLOEXEC } else { 0 }) } as isize)?;
-        // The set outlives its descriptors where a call still waits in it, so it has one of its own; the low number is left to
-        // the program's.
+        // The set outlives its descriptors where a call still waits in it, so it has one of its own; the low number is
+        // left to the program's.
         let kernel = fdtable::out_of_the_way(Fd::own(fd as RawFd)?);
         Ok(Arc::new_cyclic(|me| Epoll {
             kernel,
@@ -307,13 +308,13 @@ impl Epoll {
             Ok(n + kernel_wait(&mut out[n..], 0)? as usize)
         };
         let Some(stack) = self.stack() else {
-            // Nothing of ours yet; but a socket may be added while we wait, so the wait is ours too as soon as there is a
-            // default stack. Without any the kernel alone can wake.
+            // Nothing of ours yet; but a socket may be added while we wait, so the wait is ours too as soon as there is
+            // a default stack. Without any the kernel alone can wake.
             if usersock::config::default_stack_if_any().is_none() {
                 let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_int);
                 return Ok(kernel_wait(out, ms)? as usize);
             }
-            return self.wait_on(&crate::admin::default_stack()?, out, timeout, &once);
+            return self.wait_on(&crate::stacks::default_stack()?, out, timeout, &once);
         };
         self.wait_on(&stack, out, timeout, &once)
     }
@@ -362,7 +363,8 @@ pub extern "C" fn usk_epoll_create1(flags: c_int) -> c_int {
     })
 }
 
-/// As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT, EPERM.
+/// As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT,
+/// EPERM.
 /// # Safety
 /// `event` is null (EPOLL_CTL_DEL) or an epoll_event.
 #[unsafe(no_mangle)]

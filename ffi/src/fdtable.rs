@@ -1,12 +1,14 @@
-//! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one unconnected
-//! AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below FD_SETSIZE as long as
-//! the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is shared by all descriptors.
+//! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one
+//! unconnected AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below
+//! FD_SETSIZE as long as the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is
+//! shared by all descriptors.
 //!
-//! A child of fork(2) begins with an empty table, and knows of the numbers it inherited only that they were its parent's.
+//! A child of fork(2) begins with an empty table, and knows of the numbers it inherited only that they were its
+//! parent's.
 
 use crate::boundary::os;
 use crate::epoll::Epoll;
-use crate::plugin::held;
+use crate::held;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -27,8 +29,8 @@ pub enum Desc {
     Socket(Arc<Socket>),
     /// An epoll set; its descriptor is a real epoll of the kernel.
     Epoll(Arc<Epoll>),
-    /// What was the parent's when this process was forked off it, under this number here. It can be closed and duplicated, has
-    /// POLLERR and POLLHUP, and is ENETDOWN to everything else.
+    /// What was the parent's when this process was forked off it, under this number here. It can be closed and
+    /// duplicated, has POLLERR and POLLHUP, and is ENETDOWN to everything else.
     Inherited(RawFd),
 }
 
@@ -60,7 +62,8 @@ fn remove(fd: RawFd) -> Option<Desc> {
 /// The lowest number that a descriptor of our own gets, where the limit allows it: the low ones are the program's.
 const OUT_OF_THE_WAY: RawFd = 512;
 
-/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it is.
+/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it
+/// is.
 pub(crate) fn out_of_the_way(low: Fd) -> Fd {
     // SAFETY: duplicates a descriptor we own.
     let high = unsafe { libc::fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) };
@@ -87,8 +90,9 @@ fn base(desc: &Desc) -> Result<RawFd> {
     }
 }
 
-/// A number that is taken and leads nowhere yet: whoever must not fail for want of a descriptor once it has something to lose
-/// takes the number first. Given back when dropped; a child of fork does not have it. Linux: get_unused_fd_flags, put_unused_fd.
+/// A number that is taken and leads nowhere yet: whoever must not fail for want of a descriptor once it has something
+/// to lose takes the number first. Given back when dropped; a child of fork does not have it. Linux:
+/// get_unused_fd_flags, put_unused_fd.
 pub struct Number(Fd);
 
 impl Number {
@@ -130,8 +134,8 @@ pub fn get(fd: RawFd) -> Option<Desc> {
     }
 }
 
-/// What a number that was the parent's leads to now. Children close everything before they begin their own work, and not all by
-/// usk_close: the number may be a file's since.
+/// What a number that was the parent's leads to now. Children close everything before they begin their own work, and
+/// not all by usk_close: the number may be a file's since.
 #[cold]
 fn inherited(fd: RawFd) -> Option<Desc> {
     // SAFETY: an all-zero stat is valid, and fstat fills it.

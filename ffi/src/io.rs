@@ -50,8 +50,8 @@ unsafe fn to_send<'a>(s: &Socket, buf: *const c_void, len: usize) -> Result<&'a 
     })
 }
 
-/// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes then,
-/// a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no place at all.
+/// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes
+/// then, a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no place at all.
 /// # Safety
 /// `buf` is writable for `len` bytes, or EFAULT is the answer.
 unsafe fn recv_into(
@@ -160,8 +160,8 @@ pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_
     })
 }
 
-/// As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN, ENOTSOCK,
-/// EOPNOTSUPP or EPIPE.
+/// As send(2). Returns the bytes accepted, or -1 with errno EAGAIN, EBADF, ECONNRESET, EFAULT, EINTR, ENOTCONN,
+/// ENOTSOCK, EOPNOTSUPP or EPIPE.
 /// # Safety
 /// `buf` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -343,7 +343,8 @@ pub unsafe extern "C" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c
     })
 }
 
-/// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in Linux.
+/// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in
+/// Linux.
 /// # Safety
 /// `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
 #[unsafe(no_mangle)]

@@ -1,4 +1,5 @@
-//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`.
+//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and what
+//! plug-ins are made of, in `include/usersock/*.h`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -10,23 +11,33 @@
 //! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic becomes
-//! EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own; calls that POSIX
-//! has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that are not ours.
-//! There is no usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX).
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` (descriptors),
+//! `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins),
+//! `stacks`. No call of a program names the plug-in side.
+//!
+//! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
+//! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
+//! calls that POSIX has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that
+//! are not ours. There is no usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX).
 //! After fork a stack is the parent's alone. In the child, inherited descriptors can be closed, duplicated and marked
-//! close-on-exec, none of which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once, and every
-//! other call ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its own.
+//! close-on-exec, none of which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once,
+//! and every other call ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init
+//! makes a stack of its own.
 
 pub mod admin;
 pub mod boundary;
 mod cmsg;
 pub mod epoll;
 pub mod fdtable;
+mod handle;
+mod held;
 pub mod io;
+pub mod loader;
+mod note;
 pub mod plugin;
 pub mod poll;
 mod probe;
 pub mod ptr;
 pub mod socket;
+pub mod stacks;
 pub mod transfer;

@@ -173,8 +173,8 @@ unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a
     Ok(unsafe { std::slice::from_raw_parts_mut(fds, count as usize) })
 }
 
-/// A thread's signal mask, replaced while the value lives (ppoll, pselect, epoll_pwait). The kernel swaps it atomically with
-/// the wait; here a signal that is unblocked ends the wait because the wait is a system call of this thread.
+/// A thread's signal mask, replaced while the value lives (ppoll, pselect, epoll_pwait). The kernel swaps it atomically
+/// with the wait; here a signal that is unblocked ends the wait because the wait is a system call of this thread.
 pub(crate) struct Masked(Option<libc::sigset_t>);
 
 impl Masked {

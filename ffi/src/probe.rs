@@ -1,10 +1,11 @@
 //! Whether a program's pointer leads anywhere: bad ones are EFAULT, as from the kernel, and not the end of the process.
 //! Above: `ptr`, which asks before it makes a slice. Linux: access_ok, and the fault fix-ups of copy_from_user.
 //!
-//! Addresses in the first page and in the kernel's half cost a comparison. Of others the first and the last page are looked
-//! at, once a thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether it could.
-//! Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs no call. What is
-//! not noticed is memory that goes bad after it was good, or in the middle, and all of it on kernels before 5.14.
+//! Addresses in the first page and in the kernel's half cost a comparison. Of others the first and the last page are
+//! looked at, once a thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether
+//! it could. Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs
+//! no call. What is not noticed is memory that goes bad after it was good, or in the middle, and all of it on kernels
+//! before 5.14.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -25,8 +26,8 @@ thread_local! {
 /// The kernel knows MADV_POPULATE_*.
 static POPULATES: AtomicBool = AtomicBool::new(true);
 
-/// Whether the range lies, wholly or in part, where no program has memory: such an address is refused before anything else
-/// is looked at (access_ok).
+/// Whether the range lies, wholly or in part, where no program has memory: such an address is refused before anything
+/// else is looked at (access_ok).
 pub fn foreign(at: usize, len: usize) -> bool {
     at.checked_add(len).is_none_or(|end| end > usize::MAX / 2)
 }

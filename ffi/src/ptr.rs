@@ -1,5 +1,5 @@
-//! Checked pointers: from what a C program passes to slices, addresses and values. Bad ones are EFAULT, as far as `probe`
-//! sees it.
+//! Checked pointers: from what a C program passes to slices, addresses and values. Bad ones are EFAULT, as far as
+//! `probe` sees it.
 
 use crate::probe;
 use std::ffi::{CStr, c_char, c_void};
@@ -10,7 +10,8 @@ use usersock::error::{Error, Result};
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
 
-/// Bytes to read from. A bad pointer with a length is EFAULT; a length above MAX_RW_COUNT is cut to it, as the kernel does.
+/// Bytes to read from. A bad pointer with a length is EFAULT; a length above MAX_RW_COUNT is cut to it, as the kernel
+/// does.
 /// # Safety
 /// `buf` is null or readable for `len` bytes while `'a` lasts.
 pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
@@ -73,8 +74,8 @@ pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
     unsafe { CStr::from_ptr(p) }.to_str().map_err(|_| Error::Inval)
 }
 
-/// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above SSIZE_MAX,
-/// EFAULT for a null base with a length.
+/// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above
+/// SSIZE_MAX, EFAULT for a null base with a length.
 unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a [libc::iovec]> {
     if count > 1024 {
         return Err(Error::Inval);
@@ -120,7 +121,8 @@ pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result
     list.iter().map(|v| unsafe { bytes_mut(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
 }
 
-/// A socket address from C; None for AF_UNSPEC. EINVAL for a short one, EAFNOSUPPORT for another family, EFAULT for null.
+/// A socket address from C; None for AF_UNSPEC. EINVAL for a short one, EAFNOSUPPORT for another family, EFAULT for
+/// null.
 /// # Safety
 /// `addr` is null or readable for `len` bytes.
 pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<Option<SocketAddr>> {

@@ -1,9 +1,10 @@
-//! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options, dup, fcntl, ioctl, close.
+//! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options, dup, fcntl, ioctl,
+//! close.
 
-use crate::admin;
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc, Number};
 use crate::ptr;
+use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -36,10 +37,11 @@ pub(crate) fn socket_on(stack: &Arc<Stack>, domain: c_int, ty: c_int, protocol: 
 }
 
 /// As socket(2), on the default stack (made from USERSOCK_CONFIG at the first call). `type` may carry SOCK_NONBLOCK and
-/// SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
+/// SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or
+/// EPROTONOSUPPORT.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
-    boundary(|| socket_on(&admin::default_stack()?, domain, ty, protocol))
+    boundary(|| socket_on(&default_stack()?, domain, ty, protocol))
 }
 
 /// As bind(2). Errors: EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK.
@@ -86,8 +88,8 @@ pub unsafe extern "C" fn usk_accept(fd: c_int, addr: *mut libc::sockaddr, len: *
     unsafe { usk_accept4(fd, addr, len, 0) }
 }
 
-/// As accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC. Errors: EAGAIN, EBADF, ECONNABORTED, EFAULT, EINTR, EINVAL, EMFILE,
-/// ENOTSOCK, EOPNOTSUPP.
+/// As accept4(2) with SOCK_NONBLOCK and SOCK_CLOEXEC. Errors: EAGAIN, EBADF, ECONNABORTED, EFAULT, EINTR, EINVAL,
+/// EMFILE, ENOTSOCK, EOPNOTSUPP.
 /// # Safety
 /// As `usk_accept`.
 #[unsafe(no_mangle)]
@@ -113,8 +115,8 @@ pub unsafe extern "C" fn usk_accept4(
     })
 }
 
-/// As connect(2). Errors: EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINPROGRESS,
-/// EINTR, EISCONN, ENETUNREACH, ENOTSOCK, ETIMEDOUT.
+/// As connect(2). Errors: EADDRNOTAVAIL, EAFNOSUPPORT, EALREADY, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH,
+/// EINPROGRESS, EINTR, EISCONN, ENETUNREACH, ENOTSOCK, ETIMEDOUT.
 /// # Safety
 /// `addr` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -138,8 +140,8 @@ pub extern "C" fn usk_shutdown(fd: c_int, how: c_int) -> c_int {
     boundary(|| fdtable::socket(fd)?.shutdown(how).map(|()| 0))
 }
 
-/// Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset; the descriptor
-/// stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+/// Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset;
+/// the descriptor stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_destroy(fd: c_int) -> c_int {
     boundary(|| fdtable::socket(fd)?.destroy().map(|()| 0))
@@ -204,6 +206,14 @@ pub unsafe extern "C" fn usk_getsockopt(
     })
 }
 
+/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with
+/// errno EBUSY (it holds bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL
+/// (the socket has none), EBADF, ENOTSOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
+    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
+}
+
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
 /// # Safety
 /// `value` is readable for `len` bytes.
@@ -254,8 +264,8 @@ pub extern "C" fn usk_dup2(fd: c_int, to: c_int) -> c_int {
     })
 }
 
-/// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets of
-/// usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
+/// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets
+/// of usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
     boundary(|| {
@@ -287,8 +297,8 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
     })
 }
 
-/// As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK,
-/// FIOCLEX, FIONCLEX; ENOTTY for others.
+/// As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD,
+/// SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
 /// # Safety
 /// `arg` is what the request says: an int pointer for those above.
 #[unsafe(no_mangle)]

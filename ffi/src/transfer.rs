@@ -1,5 +1,5 @@
-//! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or file.
-//! Reads a file with pread, so that nobody who shares it sees its offset move.
+//! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or
+//! file. Reads a file with pread, so that nobody who shares it sees its offset move.
 
 use crate::boundary::{boundary, os};
 use crate::fdtable::{self, Desc};
@@ -20,9 +20,9 @@ fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
     crate::io::signalled(s, s.sendpage(data, flags), false)
 }
 
-/// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null: the
-/// file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one can
-/// pread), and those of send.
+/// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
+/// the file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one
+/// can pread), and those of send.
 /// # Safety
 /// `offset` is null or points to an off_t.
 #[unsafe(no_mangle)]
@@ -94,9 +94,10 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
     })
 }
 
-/// As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors: EAGAIN
-/// (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the socket), ESPIPE (an
-/// offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK does, as in Linux.
+/// As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors:
+/// EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the
+/// socket), ESPIPE (an offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK
+/// does, as in Linux.
 /// # Safety
 /// The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
 #[unsafe(no_mangle)]

@@ -1,22 +1,108 @@
-//! include/usersock.h is what cbindgen makes of the source now; every export is declared there, documented, and goes through
-//! `boundary`. `USERSOCK_WRITE_HEADER=1` writes the file instead of comparing.
+//! The headers in include/ are what cbindgen makes of the source now: `usersock.h` for programs, `usersock/*.h` for
+//! plug-ins ([`HEADERS`] says what is in which). Every export is declared in one of them, documented, and goes through
+//! `boundary`. `USERSOCK_WRITE_HEADER=1` writes the files instead of comparing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+/// A header, what it includes, the source files whose items it declares, and what it is for.
+struct Header {
+    name: &'static str,
+    includes: &'static [&'static str],
+    sources: &'static [&'static str],
+    about: &'static str,
 }
 
-fn sources() -> String {
+/// `usersock.h`'s own text is in cbindgen.toml.
+const HEADERS: [Header; 7] = [
+    Header {
+        name: "usersock.h",
+        includes: &[],
+        sources: &["admin", "epoll", "io", "poll", "socket", "stacks", "transfer"],
+        about: "",
+    },
+    Header {
+        name: "usersock/core.h",
+        includes: &["../usersock.h"],
+        sources: &[
+            "handle",
+            "loader",
+            "plugin/addr",
+            "plugin/guard",
+            "plugin/lists",
+            "plugin/load",
+            "plugin/msg",
+            "plugin/owned",
+            "plugin/skb",
+            "plugin/sock",
+            "plugin/wait",
+        ],
+        about: "what all of them stand on: loading, socks, packets, messages, addresses. The calls answer as functions \
+                in the kernel do: 0 or more, or a negative errno; a pointer, or null. Each kind of plug-in has a \
+                header beside this one, which includes it.",
+    },
+    Header {
+        name: "usersock/proto.h",
+        includes: &["core.h"],
+        sources: &["plugin/ip", "plugin/ports", "plugin/private", "plugin/proto", "plugin/registration"],
+        about: "transport protocols, struct usk_proto.",
+    },
+    Header {
+        name: "usersock/cong.h",
+        includes: &["core.h"],
+        sources: &["plugin/borrow", "plugin/cong", "plugin/cong_tcp"],
+        about: "congestion control: struct usk_cong_ops for TCP's connections, and the library's algorithms for \
+                other protocols.",
+    },
+    Header {
+        name: "usersock/ulp.h",
+        includes: &["core.h"],
+        sources: &["plugin/below", "plugin/ulp"],
+        about: "upper-layer protocols (TCP_ULP), struct usk_ulp_ops, and the protocol below.",
+    },
+    Header {
+        name: "usersock/hooks.h",
+        includes: &["core.h"],
+        sources: &["plugin/hook", "plugin/sock_ops"],
+        about: "hooks into TCP, struct usk_sock_ops: header options, RTT, retransmissions, states.",
+    },
+    Header {
+        name: "usersock/device.h",
+        includes: &["core.h"],
+        sources: &["plugin/device"],
+        about: "kinds of devices, struct usk_device_ops.",
+    },
+];
+
+fn include() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../include")
+}
+
+/// The source files by their names in [`HEADERS`].
+fn sources() -> BTreeMap<String, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files: Vec<_> = [src.clone(), src.join("plugin")]
-        .iter()
-        .flat_map(|dir| std::fs::read_dir(dir).expect("the source is readable"))
+    ["", "plugin"]
+        .into_iter()
+        .flat_map(|dir| std::fs::read_dir(src.join(dir)).expect("the source is readable"))
         .map(|e| e.expect("an entry").path())
         .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .collect();
-    files.sort();
-    files.iter().map(|p| std::fs::read_to_string(p).expect("a source file")).collect()
+        .map(|p| {
+            let name = p.strip_prefix(&src).expect("below src").with_extension("").display().to_string();
+            (name, std::fs::read_to_string(&p).expect("a source file"))
+        })
+        .collect()
+}
+
+/// Names of C that a source file gives: of functions, types and constants.
+fn items(source: &str) -> Vec<String> {
+    source
+        .lines()
+        .filter(|line| line.starts_with("pub "))
+        .filter_map(|line| ["fn ", "struct ", "type ", "const "].iter().find_map(|kind| line.split_once(kind)))
+        .map(|(_, rest)| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(rest).to_owned())
+        .filter(|name| name.starts_with("usk_") || name.starts_with("USK_"))
+        .collect()
 }
 
 /// Each export with the text from its attribute to its end.
@@ -32,50 +118,145 @@ fn exports(source: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn generated() -> String {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let config = cbindgen::Config::from_file(dir.join("cbindgen.toml")).expect("cbindgen.toml parses");
-    let mut out = Vec::new();
-    cbindgen::Builder::new().with_crate(dir).with_config(config).generate().expect("cbindgen").write(&mut out);
-    String::from_utf8(out).expect("UTF-8")
+/// A text in lines of at most 120 columns, each after `before`.
+fn wrapped(text: &str, before: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is one");
+        if !line.is_empty() && before.len() + line.len() + 1 + word.len() > 120 {
+            lines.push(word.to_owned());
+        } else {
+            *line += if line.is_empty() { "" } else { " " };
+            *line += word;
+        }
+    }
+    lines.iter().map(|line| format!("{before}{line}\n")).collect()
+}
+
+/// What is Rust's in a text of cbindgen's becomes C's: a section on safety is a sentence, and a name that is a word of
+/// Rust or unused there is C's own.
+fn c_text(rust: &str) -> String {
+    let mut out = String::new();
+    let mut lines = rust.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == "# Safety" {
+            let mut promise = String::from("Requires:");
+            for line in lines.by_ref().take_while(|line| line.trim() != "*/") {
+                promise += &format!(" {}", line.trim());
+            }
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let first = promise.chars().nth("Requires: ".len()).map(|c| c.to_lowercase().to_string());
+            promise.replace_range("Requires: ".len().."Requires: ".len() + 1, &first.unwrap_or_default());
+            out += &format!("{}{indent}*/\n", wrapped(&promise, indent));
+        } else {
+            out += &format!("{line}\n");
+        }
+    }
+    let mut text = String::new();
+    for word in out.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_') {
+        let name = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_');
+        text += match name {
+            "ty" => "type",
+            "priv_" | "_priv" => "priv",
+            "_ack" => "ack",
+            other => other,
+        };
+        text += &word[name.len()..];
+    }
+    text
+}
+
+/// All headers, in the order of [`HEADERS`].
+fn generated() -> &'static [String] {
+    static TEXTS: OnceLock<Vec<String>> = OnceLock::new();
+    TEXTS.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = sources();
+        HEADERS
+            .iter()
+            .map(|header| {
+                let mut config = cbindgen::Config::from_file(dir.join("cbindgen.toml")).expect("cbindgen.toml parses");
+                let others = sources.iter().filter(|(name, _)| !header.sources.contains(&name.as_str()));
+                config.export.exclude = others.flat_map(|(_, source)| items(source)).collect();
+                // Types that no call of the same header takes are there as well.
+                config.export.include = header.sources.iter().flat_map(|name| items(&sources[*name])).collect();
+                if !header.includes.is_empty() {
+                    config.include_guard = Some(header.name.to_uppercase().replace(['/', '.'], "_"));
+                    let licence = "MIT OR Apache-2.0.";
+                    let about = wrapped(&format!("usersock for plug-ins: {} {licence}", header.about), " * ");
+                    config.header = Some(format!("/{} */", about.trim().trim_start_matches(' ')));
+                    config.sys_includes.clear();
+                    config.after_includes = None;
+                    config.includes = header.includes.iter().map(|s| s.to_string()).collect();
+                }
+                let mut out = Vec::new();
+                cbindgen::Builder::new()
+                    .with_crate(dir)
+                    .with_config(config)
+                    .generate()
+                    .expect("cbindgen")
+                    .write(&mut out);
+                c_text(&String::from_utf8(out).expect("UTF-8"))
+            })
+            .collect()
+    })
 }
 
 #[test]
-fn the_checked_in_header_is_current() {
-    let path = root().join("include/usersock.h");
-    let fresh = generated();
-    if std::env::var_os("USERSOCK_WRITE_HEADER").is_some() {
-        std::fs::write(&path, &fresh).expect("include/ is writable");
+fn the_checked_in_headers_are_current() {
+    for (header, fresh) in HEADERS.iter().zip(generated()) {
+        let path = include().join(header.name);
+        if std::env::var_os("USERSOCK_WRITE_HEADER").is_some() {
+            std::fs::create_dir_all(path.parent().expect("in include/")).expect("include/ is writable");
+            std::fs::write(&path, fresh).expect("include/ is writable");
+        }
+        let have = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(have == *fresh, "include/{} is stale: run `cargo xtask header`", header.name);
     }
-    let have = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(have == fresh, "include/usersock.h is stale: run `cargo xtask header`");
+}
+
+#[test]
+fn every_source_of_c_names_is_in_one_header() {
+    for (name, source) in sources() {
+        let in_headers = HEADERS.iter().filter(|h| h.sources.contains(&name.as_str())).count();
+        assert_eq!(in_headers, usize::from(!items(&source).is_empty()), "{name}");
+    }
 }
 
 #[test]
 fn every_export_is_declared_and_documented() {
-    let header = generated();
-    let source = sources();
-    let all = exports(&source);
-    assert!(all.len() > 40, "only {} exports found", all.len());
-    for (name, _) in all {
-        assert!(name.starts_with("usk_"), "{name}");
-        let at = header.find(&format!("{name}(")).unwrap_or_else(|| panic!("{name} is not declared"));
-        let line = header[..at].rfind("\n\n").unwrap_or(0);
-        assert!(header[line..at].contains("*/"), "{name} is not documented");
+    let sources = sources();
+    let mut count = 0;
+    for (header, text) in HEADERS.iter().zip(generated()) {
+        for (name, _) in header.sources.iter().flat_map(|s| exports(&sources[*s])) {
+            count += 1;
+            assert!(name.starts_with("usk_"), "{name}");
+            let at = text.find(&format!("{name}(")).unwrap_or_else(|| panic!("{name} is not declared"));
+            let line = text[..at].rfind("\n\n").unwrap_or(0);
+            assert!(text[line..at].contains("*/"), "{name} is not documented");
+        }
     }
+    assert_eq!(count, sources.values().flat_map(|s| exports(s)).count());
 }
 
 #[test]
 fn no_export_skips_its_gate() {
-    for (name, body) in exports(&sources()) {
+    for (name, body) in sources().values().flat_map(|s| exports(s)) {
         // A call that is another with fixed arguments goes through the other's; a getter of a pointer cannot fail.
         let delegates = ["usk_accept", "usk_epoll_wait", "usk_queue_push", "usk_queue_pop"].contains(&name.as_str());
         let infallible = ["usk_config_error"].contains(&name.as_str());
-        // Programs' calls go through `boundary`, those of plug-ins through `kernel`; an operation lent to tables is called by
-        // either, and contains itself.
+        // Programs' calls go through `boundary`, those of plug-ins through `kernel`; an operation lent to tables is
+        // called by either, and contains itself.
         let gated = ["boundary(", "kernel(", "contain("].iter().any(|gate| body.contains(gate));
         assert!(delegates || infallible || gated, "{name} does not go through a gate");
     }
+}
+
+#[test]
+fn the_text_is_c() {
+    let rust = "/*\n A.\n # Safety\n As usk_x; `b`\n is c.\n */\nvoid f(int ty, void *priv_, void *_priv);";
+    let c = "/*\n A.\n Requires: as usk_x; `b` is c.\n */\nvoid f(int type, void *priv, void *priv);\n";
+    assert_eq!(c_text(rust), c);
 }
 
 /// The words of a mode: a standard, and the features that a program asks the system's headers for.
@@ -125,15 +306,15 @@ int program(int fd)
 }
 "#;
 
-/// Compiles [`PROGRAM`] with each of `modes`. False where there is no such compiler.
-fn compiles(compiler: &str, name: &str, modes: &[Vec<&str>]) -> bool {
+/// Compiles a program with each of `modes`. False where there is no such compiler.
+fn compiles(compiler: &str, name: &str, program: &str, modes: &[Vec<&str>]) -> bool {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let source = dir.join(name);
-    std::fs::write(&source, PROGRAM).expect("the source is written");
+    std::fs::write(&source, program).expect("the source is written");
     for mode in modes {
         let mut cc = std::process::Command::new(compiler);
         cc.args(mode).args(["-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]);
-        cc.args(["-fsyntax-only", "-I"]).arg(root().join("include")).arg(&source);
+        cc.args(["-fsyntax-only", "-I"]).arg(include()).arg(&source);
         let Ok(out) = cc.output() else { return false };
         assert!(out.status.success(), "{compiler} {mode:?}:\n{}", String::from_utf8_lossy(&out.stderr));
     }
@@ -143,13 +324,13 @@ fn compiles(compiler: &str, name: &str, modes: &[Vec<&str>]) -> bool {
 /// Past the test runner's capture, where `cargo xtask test` counts it.
 fn skip(why: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "SKIP usersock.h in all modes: {why}");
+    let _ = writeln!(std::io::stdout(), "SKIP headers in all modes: {why}");
 }
 
 #[test]
 fn the_header_compiles_by_itself_in_every_mode_of_c() {
     let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
-    if !compiles(&cc, "header.c", &modes()) {
+    if !compiles(&cc, "header.c", PROGRAM, &modes()) {
         skip("there is no C compiler");
     }
 }
@@ -158,7 +339,32 @@ fn the_header_compiles_by_itself_in_every_mode_of_c() {
 fn the_header_compiles_by_itself_in_every_mode_of_cxx() {
     let cxx = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
     let modes: Vec<_> = ["-std=c++11", "-std=c++17", "-std=c++20", "-std=gnu++17"].map(|s| vec![s]).into();
-    if !compiles(&cxx, "header.cc", &modes) {
+    if !compiles(&cxx, "header.cc", PROGRAM, &modes) {
         skip("there is no C++ compiler");
+    }
+}
+
+/// Each header is complete in itself, and they go together in any order: with a table of each kind, all are used.
+#[test]
+fn the_headers_of_plug_ins_compile_by_themselves_and_together() {
+    let includes = |headers: &[&Header]| headers.iter().map(|h| format!("#include <{}>\n", h.name)).collect::<String>();
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".into());
+    let cxx = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
+    let all: Vec<_> = HEADERS.iter().rev().collect();
+    let tables = "\nint tables(void);\nint tables(void)\n{\n    return (int)(sizeof(usk_proto) + sizeof(usk_cong_ops) \
+                  + sizeof(usk_ulp_ops) + sizeof(usk_sock_ops) + sizeof(usk_device_ops));\n}\n";
+    let together = ("together".to_owned(), includes(&all) + tables);
+    let alone = HEADERS.iter().map(|h| {
+        let name = h.name.trim_end_matches(".h").replace('/', "_");
+        let use_it = format!("int {name}(void);\nint {name}(void) {{ return 0; }}\n");
+        (name, includes(&[h]) + &use_it)
+    });
+    let c: Vec<_> = ["-std=c99", "-std=gnu17"].map(|s| vec![s]).into();
+    let cpp: Vec<_> = ["-std=c++11", "-std=gnu++17"].map(|s| vec![s]).into();
+    for (name, program) in alone.chain([together]) {
+        if !compiles(&cc, &format!("{name}.c"), &program, &c) || !compiles(&cxx, &format!("{name}.cc"), &program, &cpp)
+        {
+            return skip("there is no C or no C++ compiler");
+        }
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use time::VirtualTime;
 use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
 use usersock::stack::{Stack, StackConfig};
-use usersock_ffi::{admin, boundary};
+use usersock_ffi::{boundary, stacks};
 
 /// Virtual time at the start: a machine that has been up for a while, at a whole tick of every clock the stack derives.
 const UPTIME: Duration = Duration::from_secs(1000);
@@ -67,7 +67,7 @@ impl Instance {
             StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(SEED)), runner: time.clone() };
         let stack = Stack::new(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
         let namespace = Namespace::new(&stack)?;
-        admin::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
+        stacks::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
         let spinning = AtomicBool::new(false);
         let instance = Instance { stack, virtual_clock: clock, time, namespace, spinning };
         INSTANCE.set(instance).map_err(|_| "the plug-in was started twice".into())

@@ -9,7 +9,8 @@
 //! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background thread is
 //! awake; so packets and timers wait at most two periods of the timer.
 //!
-//! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for it.
+//! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for
+//! it.
 
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};

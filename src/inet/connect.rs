@@ -36,8 +36,8 @@ impl Socket {
         proto.connect(&mut g, addr)
     }
 
-    /// The address to connect to: family checked, unmapped. `::` is the loopback of the family that the socket is bound in
-    /// (tcp_v6_connect, ip6_datagram_connect); what 0.0.0.0 stands for, the route says.
+    /// The address to connect to: family checked, unmapped. `::` is the loopback of the family that the socket is bound
+    /// in (tcp_v6_connect, ip6_datagram_connect); what 0.0.0.0 stands for, the route says.
     fn destination(&self, g: &SockGuard<'_>, addr: SocketAddr) -> Result<SocketAddr> {
         if self.sock.family == AF_INET && addr.is_ipv6() {
             return Err(Error::AfNoSupport);

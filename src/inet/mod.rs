@@ -104,8 +104,8 @@ impl Socket {
         self.nonblock.store(on, Ordering::Relaxed);
     }
 
-    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed. ENETDOWN: the stack is that
-    /// of a parent of this process.
+    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed. ENETDOWN: the
+    /// stack is that of a parent of this process.
     #[inline]
     fn whole(&self) -> Result<()> {
         self.stack.here()?;
@@ -339,8 +339,8 @@ impl Socket {
         self.done(r)
     }
 
-    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing. In a child of the stack's process
-    /// nothing happens: the connection is the parent's.
+    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing. In a child of the stack's
+    /// process nothing happens: the connection is the parent's.
     pub fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;

@@ -217,7 +217,8 @@ pub fn send_len(msg: &SendMsg<'_>) -> Result<usize> {
     Ok(len)
 }
 
-/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, ENETUNREACH, EDESTADDRREQ.
+/// Where a datagram without ports goes: the call's name, or the socket's peer. Errors: EAFNOSUPPORT, ENETUNREACH,
+/// EDESTADDRREQ.
 pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Result<SocketAddr> {
     match name {
         // A v4-mapped name has no route over IPv6.

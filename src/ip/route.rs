@@ -402,10 +402,11 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
     Ok(found)
 }
 
-/// What a destination stands for: the unspecified address means this host, as in BSD and Linux. Over IPv4 that is the address
-/// the packet comes from: `src`, else one of the interface `oif`, else 127.0.0.1 (ip_route_output_key_hash_rcu); over IPv6 it
-/// is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands for itself. A packet carries what is returned, never
-/// the unspecified address: its destination would drop it (RFC 1122 §3.2.1.3).
+/// What a destination stands for: the unspecified address means this host, as in BSD and Linux. Over IPv4 that is the
+/// address the packet comes from: `src`, else one of the interface `oif`, else 127.0.0.1
+/// (ip_route_output_key_hash_rcu); over IPv6 it is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands
+/// for itself. A packet carries what is returned, never the unspecified address: its destination would drop it
+/// (RFC 1122 §3.2.1.3).
 pub fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
     match dst {
         IpAddr::V4(a) if a.is_unspecified() => {

@@ -171,7 +171,7 @@ passed_on! {
     fn put_port(sk: &mut SockGuard<'_>);
     fn enter_memory_pressure(stack: &Stack, accounts: &ProtoAccounts);
     fn leave_memory_pressure(stack: &Stack, accounts: &ProtoAccounts);
-    fn stream_memory_free(sk: &SockState, wake: bool) -> bool;
+    fn stream_memory_free(stack: &Stack, sk: &SockState, wake: bool) -> bool;
     fn sysctl_mem(stack: &Stack) -> Option<[i64; 3]>;
     fn sysctl_wmem(stack: &Stack) -> [i32; 3];
     fn sysctl_rmem(stack: &Stack) -> [i32; 3];

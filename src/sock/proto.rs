@@ -217,7 +217,7 @@ pub trait Proto: Any + Send + Sync {
         accounts.pressure.store(false, Ordering::Relaxed);
     }
     /// May more be queued for sending, beyond the send buffer's own limit? Default: yes.
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+    fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         true
     }
     /// Limits of memory in pages: below the first no pressure, above the second pressure, above the third refusal

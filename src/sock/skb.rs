@@ -19,6 +19,8 @@ use std::sync::atomic::Ordering;
 pub const HEAD: usize = 128;
 /// What one `Skb` costs beside its pages, in bytes: the part of `truesize` that is not payload.
 pub const SKB_OVERHEAD: u32 = 576;
+/// Fragments that a packet in TCP's queues has at most: as many as a device takes at once (MAX_SKB_FRAGS).
+pub const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
 pub const GSO_MAX_SIZE: u32 = 65_536;
 
@@ -127,6 +129,13 @@ pub struct TcpCb {
     pub first_tx_mstamp: Instant,
     /// When `delivered` was reached.
     pub delivered_mstamp: Instant,
+}
+
+impl TcpCb {
+    /// Sequence numbers it takes, and whether SYN is among them.
+    pub(crate) fn span(&self) -> (u32, bool) {
+        (self.end_seq.since(self.seq), self.flags & crate::wire::tcp::TcpFlags::SYN.bits() as u8 != 0)
+    }
 }
 
 /// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).

@@ -227,8 +227,9 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Whether this process is a child, by fork(2), of the one that made the stack. A stack belongs to its process: in a child it
-    /// receives and sends nothing, its socks answer ENETDOWN and close in silence, and it never ends. The child makes its own.
+    /// Whether this process is a child, by fork(2), of the one that made the stack. A stack belongs to its process: in
+    /// a child it receives and sends nothing, its socks answer ENETDOWN and close in silence, and it never ends. The
+    /// child makes its own.
     #[inline]
     pub fn is_inherited(&self) -> bool {
         self.born != fork::generation()

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// Slices that one writev or readv takes (UIO_MAXIOV).
 pub const IOV_MAX: usize = 1024;
 
-/// A descriptor that is closed when dropped. A child of fork(2) has none of its parent's: there the number may be another's, so
-/// every call answers EBADF, and dropping it closes nothing.
+/// A descriptor that is closed when dropped. A child of fork(2) has none of its parent's: there the number may be
+/// another's, so every call answers EBADF, and dropping it closes nothing.
 #[derive(Debug)]
 pub struct Fd {
     number: RawFd,

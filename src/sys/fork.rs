@@ -1,10 +1,11 @@
-//! Knowing that this process is a copy. A stack belongs to the process that made it: a child of fork(2) has none of its threads,
-//! shares its devices with the parent, and may have inherited any lock locked. So the child forgets: what it inherited it neither
-//! uses nor frees, and its own begins anew. All that is done at the fork itself is done with atomics and close(2): it takes no
-//! lock, so it may happen while other threads, or the forking thread itself, are anywhere in this library.
+//! Knowing that this process is a copy. A stack belongs to the process that made it: a child of fork(2) has none of its
+//! threads, shares its devices with the parent, and may have inherited any lock locked. So the child forgets: what it
+//! inherited it neither uses nor frees, and its own begins anew. All that is done at the fork itself is done with
+//! atomics and close(2): it takes no lock, so it may happen while other threads, or the forking thread itself, are
+//! anywhere in this library.
 //!
-//! What is not noticed: clone(2) and _Fork(3) without glibc's handlers. vfork(2) and posix_spawn(3) share the parent's memory
-//! until they exec, and need nothing: every descriptor of ours is closed then.
+//! What is not noticed: clone(2) and _Fork(3) without glibc's handlers. vfork(2) and posix_spawn(3) share the parent's
+//! memory until they exec, and need nothing: the library's own descriptors are closed then.
 
 use super::numbers::Numbers;
 use std::os::fd::RawFd;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-/// Descriptors of this library's own, which a child closes: a TUN queue read by two processes loses packets to each, and stays
-/// attached until both have closed it.
+/// Descriptors of this library's own, which a child closes: a TUN queue read by two processes loses packets to each,
+/// and stays attached until both have closed it.
 static OWN: Numbers = Numbers::new();
 /// Things that never end in a child.
 static LASTING: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
@@ -22,8 +23,8 @@ static LASTING: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::SeqCst);
     OWN.drain(|fd| {
-        // SAFETY: the child's copy of a descriptor that the library owns, and that nothing in the child uses: its `Fd` is of an
-        // earlier generation.
+        // SAFETY: the child's copy of a descriptor that the library owns, and that nothing in the child uses: its `Fd`
+        // is of an earlier generation.
         let _ = unsafe { libc::syscall(libc::SYS_close, fd) };
     });
     let mut at = LASTING.load(Ordering::Acquire);
@@ -45,8 +46,8 @@ pub fn generation() -> u32 {
     static HOOKED: AtomicBool = AtomicBool::new(false);
     // Not a `Once`: a fork in the middle of it would have the child wait for a thread that is not there.
     if !HOOKED.load(Ordering::Relaxed) && !HOOKED.swap(true, Ordering::SeqCst) {
-        // SAFETY: `in_child` takes no lock and allocates nothing, which is safe in a child of a process with many threads. It
-        // fails only for want of memory, and then forks go unnoticed, as without this module.
+        // SAFETY: `in_child` takes no lock and allocates nothing, which is safe in a child of a process with many
+        // threads. It fails only for want of memory, and then forks go unnoticed, as without this module.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
     GENERATION.load(Ordering::Relaxed)
@@ -68,7 +69,8 @@ struct Node {
     next: AtomicPtr<Node>,
 }
 
-/// While it lives, children have a count of the value that nobody gives back. It is a part of the value: it ends as the value does.
+/// While it lives, children have a count of the value that nobody gives back. It is a part of the value: it ends as the
+/// value does.
 #[derive(Debug)]
 pub(crate) struct Lasting(&'static AtomicPtr<()>);
 
@@ -78,8 +80,8 @@ impl Drop for Lasting {
     }
 }
 
-/// Keeps `value` from ever ending in a child of fork: what its end would do (write what is buffered, tell a peer, call a plug-in) is
-/// the parent's to do.
+/// Keeps `value` from ever ending in a child of fork: what its end would do (write what is buffered, tell a peer, call
+/// a plug-in) is the parent's to do.
 pub(crate) fn lasting<T: Send + Sync + 'static>(value: &Arc<T>) -> Lasting {
     unsafe fn keep<T>(value: *const ()) {
         // SAFETY: an Arc's address, by the word of the one caller.
@@ -111,8 +113,8 @@ pub(crate) fn lasting<T: Send + Sync + 'static>(value: &Arc<T>) -> Lasting {
     }
 }
 
-/// A static that a child of fork begins anew with: the parent's value may be locked, or half changed. The parent's stays in memory,
-/// reachable and unused.
+/// A static that a child of fork begins anew with: the parent's value may be locked, or half changed. The parent's
+/// stays in memory, reachable and unused.
 pub struct PerProcess<T: 'static> {
     now: AtomicPtr<Of<T>>,
     make: fn() -> T,
@@ -170,9 +172,11 @@ mod tests {
         assert_eq!((HERE.get(), HERE.get()), (&0, &0));
     }
 
-    /// What a forked child says with its exit status. It may do nothing but call `f`: other tests' threads are not there.
+    /// What a forked child says with its exit status. It may do nothing but call `f`: other tests' threads are not
+    /// there.
     fn child(f: impl FnOnce() -> i32) -> i32 {
-        // SAFETY: the child runs `f` and ends without unwinding or running what was registered for the end of the process.
+        // SAFETY: the child runs `f` and ends without unwinding or running what was registered for the end of the
+        // process.
         match unsafe { libc::fork() } {
             // SAFETY: as above.
             0 => unsafe { libc::_exit(f()) },

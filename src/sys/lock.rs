@@ -1,7 +1,8 @@
-//! Mutex, RwLock and Condvar that are words of memory and nothing more. Used by all of the crate, and by `ffi`. Those of std under
-//! other names: a panic poisons nothing (what a panic leaves behind is `sock`'s to say), as parking_lot has it. Not
-//! parking_lot's own, because its sleeping threads stand in one table of the process: a child of fork(2) inherits that table, with
-//! buckets locked and with entries of threads that are not there, and its new stacks would stop at them.
+//! Mutex, RwLock and Condvar that are words of memory and nothing more. Used by all of the crate, and by `ffi`. Those
+//! of std under other names: a panic poisons nothing (what a panic leaves behind is `sock`'s to say), as parking_lot
+//! has it. Not parking_lot's own, because its sleeping threads stand in one table of the process: a child of fork(2)
+//! inherits that table, with buckets locked and with entries of threads that are not there, and its new stacks would
+//! stop at them.
 
 use std::sync::{self, PoisonError, TryLockError};
 

@@ -1,5 +1,5 @@
-//! A set of descriptor numbers that can be read at any moment, also by a child of fork(2) whose parent was changing it: every number
-//! is one bit, and there is no lock. Above: `fork`, and the descriptors of the C ABI.
+//! A set of descriptor numbers that can be read at any moment, also by a child of fork(2) whose parent was changing it:
+//! every number is one bit, and there is no lock. Above: `fork`, and the descriptors of the C ABI.
 
 use std::os::fd::RawFd;
 use std::ptr;

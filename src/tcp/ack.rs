@@ -5,7 +5,7 @@
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, RateSample, XmitTimer, ecn};
-use super::{chrono, output, probe, rate, recovery, rtt, sack, timer};
+use super::{chrono, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
@@ -132,7 +132,7 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
             }
             if nwin > cx.tp.max_window {
                 cx.tp.max_window = nwin;
-                output::sync_mss(cx, cx.tp.pmtu_cookie);
+                mtu::sync_mss(cx, cx.tp.pmtu_cookie);
             }
         }
     }
@@ -232,7 +232,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     }
 
     flags |= clean_rtx_queue(cx, prior_fack, prior_snd_una, &mut st, flags & flag::ECE != 0);
-    recovery::rack_update_reo_wnd(cx, &st.rate);
+    rack::rack_update_reo_wnd(cx, &st.rate);
     in_ack_event(cx, flags);
     if cx.tp.tlp_active {
         recovery::process_tlp_ack(cx, ack, flags);
@@ -357,8 +357,8 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
             cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
         } else if is_sack {
             count_delivered(cx, pcount, ece);
-            if !recovery::spurious_retrans(cx.tp, &cb) {
-                recovery::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
+            if !rack::spurious_retrans(cx.tp, &cb) {
+                rack::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
             }
         }
         if bits & sacked::LOST != 0 {
@@ -492,8 +492,8 @@ pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flag
     if cx.with_ca(|ca, cx| ca.cong_control(cx, ack, flags, rs)).unwrap_or(false) {
         return;
     }
-    if recovery::in_cwnd_reduction(cx.tp) {
-        recovery::cwnd_reduction(cx, acked_sacked, rs.losses.max(0) as u32, flags);
+    if output::in_cwnd_reduction(cx.tp) {
+        prr::cwnd_reduction(cx, acked_sacked, rs.losses.max(0) as u32, flags);
     } else if may_raise_cwnd(cx, flags) {
         cx.with_ca(|ca, cx| ca.cong_avoid(cx, ack, acked_sacked));
         cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
@@ -507,14 +507,14 @@ fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
         return;
     }
     if rexmit == Rexmit::New {
-        let mss = output::current_mss(cx);
+        let mss = mtu::current_mss(cx);
         output::push_pending_frames(cx, mss, super::tcb::nagle::OFF);
         if cx.tp.snd_nxt.after(cx.tp.high_seq) {
             return;
         }
         cx.tp.frto = false;
     }
-    output::xmit_retransmit_queue(cx);
+    retransmit::xmit_retransmit_queue(cx);
 }
 
 /// Rate at which the window would leave in one RTT, times a factor, bytes a second: sizes super-packets, and paces where
@@ -541,7 +541,8 @@ pub fn rto(cx: &Cx<'_>) -> Duration {
     Duration::from_micros(cx.tp.rto_us as u64)
 }
 
-/// The send threshold after starting: cwnd of a fresh connection (tcp_init_cwnd).
+/// The window a connection begins with, and returns to after idling, segments: the route's, else 10, within its clamp
+/// (RFC 6928; tcp_init_cwnd).
 pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };

@@ -9,12 +9,11 @@ use super::input::{Seg, enter_quickack_mode};
 use super::reassembly::MAX_QUICKACKS;
 use super::state::State;
 use super::tcb::Cx;
-use super::{close, output, sack};
+use super::{close, control, sack};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::stack::Stack;
-use crate::wire::tcp::TcpFlags;
 
 /// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left less
 /// than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
@@ -72,20 +71,17 @@ pub(super) fn may_challenge(stack: &Stack, now: Instant, last: &mut u32, budget:
     true
 }
 
-/// As Linux's tcp_oow_rate_limited: segments with data are never part of a loop of acknowledgements, so their answer is not
-/// limited.
-pub fn oow_rate_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
-    if seg.seq != seg.end_seq && !seg.flags.contains(TcpFlags::SYN) {
-        return false;
-    }
-    rate_limited(cx.stack, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
+/// The same for a segment that is out of the window and takes `len` sequence numbers: one with data is never part of a loop of
+/// acknowledgements, so its answer is not limited (tcp_oow_rate_limited).
+pub(super) fn oow_rate_limited(stack: &Stack, len: u32, syn: bool, now: Instant, last: &mut u32, mib: Mib) -> bool {
+    (len == 0 || syn) && rate_limited(stack, now, last, mib)
 }
 
 /// Sends a challenge ACK unless the limits forbid (RFC 5961 §7; tcp_send_challenge_ack).
 pub fn send_challenge_ack(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, &mut tp.challenge) {
-        output::send_ack(cx);
+        control::send_ack(cx);
     }
 }
 
@@ -103,7 +99,7 @@ pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
             sack::dsack_set(cx, seg.seq, end);
         }
     }
-    let mut seq = output::acceptable_seq(cx);
+    let mut seq = control::acceptable_seq(cx);
     if seg.end_seq.before(cx.tp.rcv_wup) {
         cx.tp.dupack_at_nxt = !cx.tp.dupack_at_nxt;
         if !cx.tp.dupack_at_nxt {

@@ -2,10 +2,11 @@
 //! `timewait`, `lookup`. RFC 9293 §3.10.4 to §3.10.5, RFC 1122 §4.2.2.13 (half-duplex close). Linux: __tcp_close, tcp_shutdown,
 //! tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
 
+use super::reassembly::purge_ooo;
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
-use super::{connect, listener, output, set_state, sock_ops, timer, timewait, ulp};
+use super::{connect, control, listener, output, set_state, sock_ops, timer, timewait, ulp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -83,13 +84,13 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
     if unread {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnClose);
         set_state(cx, State::Close);
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
     } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.is_zero() {
         // Nothing can be wrong with an abort that the sock does not survive anyway.
         let _ = connect::disconnect(cx);
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
     } else if close_state(cx) {
-        output::send_fin(cx);
+        control::send_fin(cx);
     }
     true
 }
@@ -118,7 +119,7 @@ fn settle_orphan(cx: &mut Cx<'_>) {
     if cx.state() == State::FinWait2 {
         if cx.tp.linger2_ms < 0 {
             set_state(cx, State::Close);
-            output::send_active_reset(cx);
+            control::send_active_reset(cx);
             cx.stack.mib.inc(Mib::TcpExtTCPAbortOnLinger);
         } else {
             let time = fin_time(cx);
@@ -132,7 +133,7 @@ fn settle_orphan(cx: &mut Cx<'_>) {
     }
     if cx.state() != State::Close && check_oom(cx, 0) {
         set_state(cx, State::Close);
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnMemory);
     }
     if cx.state() == State::Close {
@@ -167,7 +168,7 @@ pub fn shutdown(cx: &mut Cx<'_>, how: u8) {
     }
     let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::SynRecv, State::CloseWait]);
     if open && close_state(cx) {
-        output::send_fin(cx);
+        control::send_fin(cx);
     }
 }
 
@@ -218,13 +219,6 @@ pub fn destroy(cx: &mut Cx<'_>) {
     if cx.sk.flag(flag::DEAD) {
         cx.sock.accounts().orphans.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn purge_ooo(cx: &mut Cx<'_>) {
-    while let Some(skb) = cx.tp.ooo_queue.pop_front() {
-        mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
-    }
-    cx.tp.ooo_queue.shrink();
 }
 
 fn release_ca(cx: &mut Cx<'_>) {
@@ -309,7 +303,7 @@ pub fn abort_owned(g: &mut SockGuard<'_>, err: Error) -> Result<()> {
     }
     // An orphan too: without its queues no timer would ever end it.
     if need_reset(cx.state()) {
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
     }
     done_with_error(cx, err);
     Ok(())

@@ -1,5 +1,5 @@
 //! Active open: route, source address, port, initial numbers. Also bind's choice of a port, and the tables a sock enters and
-//! leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `output::connect`. Called in process context with
+//! leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `control::connect`. Called in process context with
 //! the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191 (time-wait ports).
 //! Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
@@ -7,7 +7,7 @@ use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
-use super::{close, listener, output, set_state};
+use super::{close, control, listener, set_state};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
@@ -86,7 +86,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
         }
         cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
-        output::connect(cx)
+        control::connect(cx)
     });
     if r.is_err() {
         // The tables and a chosen port are given back with the state.
@@ -243,7 +243,7 @@ pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
             0
         }
         s if close::need_reset(s) || (unsent && matches!(s, State::Closing | State::LastAck)) => {
-            output::send_active_reset(cx);
+            control::send_active_reset(cx);
             libc::ECONNRESET
         }
         State::SynSent => libc::ECONNRESET,

@@ -184,7 +184,7 @@ pub fn send_fin(cx: &mut Cx<'_>) {
         last.tcp.flags |= FIN;
         last.tcp.end_seq += 1;
         cx.tp.write_seq += 1;
-    } else if cx.sock.accounts().pressure.load(Ordering::Relaxed)
+    } else if rcvbuf::under_memory_pressure(cx)
         && let Some(last) = cx.tp.rtx_queue.back_mut()
     {
         // No memory for a packet of its own: it leaves with the next retransmission of the last one.

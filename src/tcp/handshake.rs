@@ -3,7 +3,7 @@
 //! listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req,
 //! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
-use super::challenge::{ChallengeBudget, may_challenge};
+use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, ts_offset};
 use super::input::{self, Verdict};
 use super::ipv4::{self, Reply};
@@ -12,7 +12,7 @@ use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
-use super::timewait::{in_window, oow_rate_limited, paws_reject};
+use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::base::env::Instant;
 use crate::base::hash::Tuple;
@@ -415,7 +415,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-    if !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
+    let (len, syn) = skb.tcp.span();
+    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
         let at = now + listener::req_timeout(cx, first, timeouts);
         if let Some(l) = cx.tp.listener.as_mut() {
             l.postpone(key, at);
@@ -428,7 +429,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
 /// first check).
 fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
-    if !rst && !oow_rate_limited(stack, skb, now, &mut req.last_oow_ack_ms, mib) {
+    let (len, syn) = skb.tcp.span();
+    if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
         send_ack(stack, req, skb.tcp.ip_dsfield, now);
     }
     stack.mib.drop(match stamp {

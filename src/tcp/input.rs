@@ -3,13 +3,17 @@
 //! `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established, tcp_rcv_state_process.
 
 use super::ack::{self, AckResult, flag, may_update_window};
+use super::challenge::reset;
 use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
-use super::reassembly::{self, ATO_MIN_MS, DataRecv, MAX_QUICKACKS, data_queue};
+use super::reassembly::{self, DataRecv, MAX_QUICKACKS, data_queue};
 use super::sock_ops::{self, Opened};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ack as pending};
+use super::timer::ATO_MIN_MS;
+use super::timer::in_pingpong_mode;
+use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
-use super::{close, cong, mtu, output, rcvbuf, rtt, sack, synsent, timer, timewait, undo, window};
+use super::{close, cong, control, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
@@ -20,17 +24,13 @@ use crate::wire::tcp::{TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
 
-pub use super::challenge::reset;
-pub use super::reassembly::fin;
-
 /// Header bytes of a segment with nothing but aligned timestamps.
 const HEADER_WITH_TS: u16 = 32;
 /// Bytes of aligned timestamps.
 const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
-/// How long a TIME-WAIT lasts; longer FIN_WAIT2 times are spent as a full sock (TCP_TIMEWAIT_LEN).
-const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+
 /// Duplicate acknowledgements that make a peer retransmit (TCP_FASTRETRANS_THRESH; RFC 5681 §3.2).
 const FASTRETRANS_THRESH: u8 = 3;
 /// A compressed acknowledgement waits for this part of the round trip at most: a twentieth.
@@ -277,8 +277,6 @@ pub fn enter_pingpong_mode(cx: &mut Cx<'_>) {
     cx.tp.ack.pingpong = pingpong_thresh(cx);
 }
 
-pub use super::timer::in_pingpong_mode;
-
 /// Whether every segment is acknowledged at once (tcp_in_quickack_mode).
 pub fn in_quickack_mode(cx: &Cx<'_>) -> bool {
     cx.sk.dst.as_ref().is_some_and(|d| d.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
@@ -292,9 +290,9 @@ fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
         || in_quickack_mode(cx)
         || cx.tp.ack.pending & pending::NOW != 0;
     if now {
-        output::send_ack(cx);
+        control::send_ack(cx);
     } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
-        output::send_delayed_ack(cx);
+        control::send_delayed_ack(cx);
     } else {
         ack_out_of_order(cx);
     }
@@ -302,11 +300,11 @@ fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
 
 /// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer retransmit;
 /// later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a round trip
-/// (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: __tcp_ack_snd_check.
+/// (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: the second half of __tcp_ack_snd_check.
 fn ack_out_of_order(cx: &mut Cx<'_>) {
     let sysctl = &cx.stack.sysctl;
     if !sack::is_sack(cx.tp) || i32::from(cx.tp.compressed_ack) >= sysctl.tcp_comp_sack_nr() {
-        return output::send_ack(cx);
+        return control::send_ack(cx);
     }
     let tp = &mut *cx.tp;
     if tp.compressed_ack_rcv_nxt != tp.rcv_nxt {
@@ -315,7 +313,7 @@ fn ack_out_of_order(cx: &mut Cx<'_>) {
     }
     if tp.dup_ack_counter < FASTRETRANS_THRESH {
         tp.dup_ack_counter += 1;
-        return output::send_ack(cx);
+        return control::send_ack(cx);
     }
     tp.compressed_ack += 1;
     if tp.compressed_ack > 1 {
@@ -385,6 +383,12 @@ fn reset_is_exact(cx: &Cx<'_>, seg: &Seg) -> bool {
     }
 }
 
+/// Whether the answer to this segment of the connection is withheld.
+fn out_of_window_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
+    let (len, syn) = (seg.end_seq.since(seg.seq), seg.flags.contains(TcpFlags::SYN));
+    oow_rate_limited(cx.stack, len, syn, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
+}
+
 fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool) -> DropReason {
     if syn_inerr {
         cx.stack.mib.inc(Mib::TcpInErrs);
@@ -413,7 +417,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
             return Err(reason);
         }
         cx.stack.mib.inc(Mib::TcpExtPAWSEstab);
-        if !oow_rate_limited(cx, seg, Mib::TcpExtTCPACKSkippedPAWS) {
+        if !out_of_window_limited(cx, seg, Mib::TcpExtTCPACKSkippedPAWS) {
             send_dupack(cx, seg);
         }
         return Err(reason);
@@ -426,7 +430,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
             if reason != DropReason::TcpOldSequence {
                 cx.stack.mib.inc(Mib::TcpExtBeyondWindow);
             }
-            if !oow_rate_limited(cx, seg, Mib::TcpExtTCPACKSkippedSeq) {
+            if !out_of_window_limited(cx, seg, Mib::TcpExtTCPACKSkippedSeq) {
                 send_dupack(cx, seg);
             }
         } else if reset_check(cx, seg) {
@@ -536,7 +540,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if check_ack {
             ack_snd_check_always(cx, false);
         }
-        rcvbuf::data_ready(cx);
+        recvmsg::data_ready(cx);
         return;
     }
 
@@ -700,7 +704,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     if cx.sock.shutdown.load(Ordering::Relaxed) & SEND_SHUTDOWN != 0 {
         // The program is done sending already: FIN (tcp_shutdown).
         super::set_state(cx, State::FinWait1);
-        output::send_fin(cx);
+        control::send_fin(cx);
     }
     None
 }

@@ -5,6 +5,7 @@
 
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
+use super::segment::flow_hash;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, handshake, timewait};
@@ -13,7 +14,7 @@ use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
 use crate::ip;
-use crate::ip::output::{IpTx, xmit};
+use crate::ip::output::{IpTx, default_ttl, xmit};
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -49,17 +50,6 @@ pub(super) struct Reply {
     pub flow_label: u32,
 }
 
-/// TTL or hop limit of packets without a sock.
-pub(super) fn default_ttl(stack: &Stack, dst: &Dst, to: IpAddr) -> u8 {
-    if dst.hoplimit != 0 {
-        return dst.hoplimit;
-    }
-    match to {
-        IpAddr::V4(_) => stack.sysctl.ip_default_ttl() as u8,
-        IpAddr::V6(_) => stack.sysctl.ip6_hop_limit() as u8,
-    }
-}
-
 /// Builds a header with `options` and a complete checksum; header fields as in `r`.
 pub(super) fn build(r: &Reply, options: &[u8]) -> Option<Skb> {
     let mut skb = Skb::new();
@@ -89,13 +79,12 @@ pub(super) fn transmit(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply, mut skb: S
         dst: r.dst,
         protocol: libc::IPPROTO_TCP as u8,
         tos: r.tos,
-        ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst) },
+        ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst.is_ipv4()) },
         df: !dst.mtu_locked && stack.sysctl.ip_no_pmtu_disc() == 0,
         flow_label: r.flow_label,
         now: stack.now(),
     };
-    let t = Tuple { saddr: addr128(r.src), sport: r.sport, daddr: addr128(r.dst), dport: r.dport };
-    skb.hash = stack.keys.ehash(&t);
+    skb.hash = flow_hash(r.sport, r.dport);
     xmit(stack, dst, &tx, skb).is_ok()
 }
 

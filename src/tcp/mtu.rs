@@ -37,11 +37,6 @@ pub fn max_segment(cx: &Cx<'_>) -> usize {
     by_path.min(u32::from(cx.tp.rx_opt.mss_clamp) + HEADER_LEN as u32) as usize
 }
 
-/// Path MTU that segments of `mss` bytes of payload need (tcp_mss_to_mtu).
-pub fn mss_to_mtu(cx: &Cx<'_>, mss: u32) -> u32 {
-    mss + u32::from(cx.tp.tcp_header_len) + net_header_len(cx)
-}
-
 /// `size`, but no more than half of the largest window the peer ever offered: otherwise a small window would never let two
 /// segments out, and the peer would delay its acknowledgement of one (RFC 9293 §3.8.6.2.1). Linux: tcp_bound_to_half_wnd.
 pub fn bound_to_half_wnd(tp: &TcpSock, size: u32) -> u32 {

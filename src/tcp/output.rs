@@ -1,33 +1,20 @@
 //! TCP output: what may leave now, and pushing it out. Above: `sendmsg` (new bytes), `ack` (window opened), `timer`.
-//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. The other parts of
-//! output are reached through this module too. Linux: net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c.
+//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. Linux: net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c.
 //! RFC 9293 §3.7.4 (Nagle), RFC 9293 §3.8.6.2.1 (sender silly window), RFC 5681 §3.1, RFC 2861 (idle).
 
-pub use super::control::{
-    acceptable_seq, connect, connect_init, send_ack, send_ack_seq, send_active_reset, send_delayed_ack, send_fin,
-    send_synack,
-};
-pub use super::mtu::{
-    advertise_mss, bound_to_half_wnd, current_mss, default_advmss, gso_limits, mss_to_mtu, mtu_reduced, mtu_to_mss,
-    send_mss, sync_mss,
-};
-pub use super::retransmit::{retransmit_skb, retransmit_skb_quiet, xmit_retransmit_queue};
-pub use super::segment::{
-    Options, build_segment, established_options, event_data_sent, init_cwnd, make_synack_options, put_header, route,
-    send_without_sock, tcp_ts, transmit_bare, transmit_skb, ts_at, urg_mode,
-};
-pub use super::window::select_initial_window;
-pub use super::xmit::{adjust_pcount, event_new_data_sent, fragment, set_tso_segs, write_xmit};
-
+use super::ack::init_cwnd;
 use super::chrono::{Chrono, chrono_start, chrono_stop};
-use super::cong::{CaEvent, has_cong_control};
+use super::cong::{CaEvent, has_cong_control, in_slow_start};
+use super::mtu::current_mss;
 use super::state::State;
 use super::tcb::{CaState, Cx, TcpSock, nagle};
 use super::timer::check_probe_timer;
+use super::xmit::write_xmit;
 use crate::counters::Mib;
 use crate::sock::mem;
 use crate::sock::skb::{SKB_OVERHEAD, Skb};
 use crate::sock::tsq;
+use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
@@ -63,22 +50,10 @@ pub fn wnd_end(tp: &TcpSock) -> SeqNum {
     tp.snd_una + tp.snd_wnd
 }
 
-/// Whether SACK was agreed on this connection.
-#[inline]
-pub fn is_sack(tp: &TcpSock) -> bool {
-    tp.rx_opt.sack_ok & 1 != 0
-}
-
 /// Whether the window is being reduced at the moment (tcp_in_cwnd_reduction).
 #[inline]
 pub fn in_cwnd_reduction(tp: &TcpSock) -> bool {
     matches!(tp.ca_state, CaState::Cwr | CaState::Recovery)
-}
-
-/// Whether slow start governs growth (tcp_in_slow_start).
-#[inline]
-pub fn in_slow_start(tp: &TcpSock) -> bool {
-    tp.snd_cwnd < tp.snd_ssthresh
 }
 
 /// The threshold to remember when the window shrinks without a loss: no lower than three quarters of what was in use
@@ -99,19 +74,19 @@ pub fn notsent_bytes(tp: &TcpSock) -> u32 {
     tp.write_seq.since(tp.snd_nxt)
 }
 
-/// Whether unsent bytes stay below TCP_NOTSENT_LOWAT; with `wake`, below half of it, so that a woken writer finds room for
-/// more than a byte (tcp_stream_memory_free).
-pub fn notsent_ok(cx: &Cx<'_>, wake: bool) -> bool {
-    let lowat = match cx.tp.notsent_lowat {
-        0 => cx.stack.sysctl.tcp_notsent_lowat(),
+/// Whether unsent bytes stay below TCP_NOTSENT_LOWAT or the sysctl; with `wake`, below half of it, so that a woken writer finds
+/// room for more than a byte (tcp_stream_memory_free).
+pub fn stream_memory_free(stack: &Stack, tp: &TcpSock, wake: bool) -> bool {
+    let lowat = match tp.notsent_lowat {
+        0 => stack.sysctl.tcp_notsent_lowat(),
         n => n,
     };
-    u64::from(notsent_bytes(cx.tp)) << u8::from(wake) < u64::from(lowat)
+    u64::from(notsent_bytes(tp)) << u8::from(wake) < u64::from(lowat)
 }
 
 /// Whether more may be queued for sending (sk_stream_memory_free).
-pub fn stream_memory_free(cx: &Cx<'_>, wake: bool) -> bool {
-    cx.sk.wmem_queued < cx.sock.sndbuf.load(Ordering::Relaxed) && notsent_ok(cx, wake)
+pub fn sk_stream_memory_free(cx: &Cx<'_>, wake: bool) -> bool {
+    cx.sk.wmem_queued < cx.sock.sndbuf.load(Ordering::Relaxed) && stream_memory_free(cx.stack, cx.tp, wake)
 }
 
 /// Appends to the unsent queue (tcp_add_write_queue_tail). Its memory must be charged already.
@@ -268,7 +243,7 @@ pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
     let rto = u64::from(cx.tp.rto_us.max(1));
     cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::CwndRestart));
     cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
-    let floor = init_cwnd(cx.sk.dst.as_ref()).min(cx.tp.snd_cwnd);
+    let floor = init_cwnd(cx).min(cx.tp.snd_cwnd);
     let mut cwnd = cx.tp.snd_cwnd;
     let mut left = idle_us.saturating_sub(rto);
     while left > 0 && cwnd > floor {
@@ -295,7 +270,7 @@ pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
 /// The window was not used for an RTO: half way down to what was (RFC 2861 §3.2). Linux: tcp_cwnd_application_limited.
 fn cwnd_application_limited(cx: &mut Cx<'_>) {
     if cx.tp.ca_state == CaState::Open && !cx.tp.nospace {
-        let used = cx.tp.snd_cwnd_used.max(init_cwnd(cx.sk.dst.as_ref()));
+        let used = cx.tp.snd_cwnd_used.max(init_cwnd(cx));
         if used < cx.tp.snd_cwnd {
             cx.tp.snd_ssthresh = current_ssthresh(cx.tp);
             cx.tp.snd_cwnd = cx.tp.snd_cwnd.midpoint(used).max(1);

@@ -4,9 +4,10 @@
 
 use super::control::nondata_skb;
 use super::mtu::current_mss;
-use super::output::{ACK, PSH, is_sack, wnd_end};
+use super::output::{ACK, PSH, wnd_end};
 use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
 use super::rtt;
+use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
 use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, XmitTimer, nagle};

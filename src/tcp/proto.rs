@@ -5,7 +5,9 @@ use super::net::TcpNet;
 use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
-use super::{close, connect, deferred, handshake, input, ioctl, ipv4, listener, recvmsg, sendmsg, sockopt, timer};
+use super::{
+    close, connect, deferred, handshake, input, ioctl, ipv4, listener, output, recvmsg, sendmsg, sockopt, timer,
+};
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -221,10 +223,8 @@ impl Proto for Tcp {
         }
     }
 
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
-        let Some(tp) = sk.private.downcast_ref::<TcpSock>() else { return true };
-        let lowat = if tp.notsent_lowat != 0 { tp.notsent_lowat } else { u32::MAX };
-        (tp.write_seq.since(tp.snd_nxt) << wake as u32) < lowat
+    fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
+        sk.private.downcast_ref().is_none_or(|tp| output::stream_memory_free(stack, tp, wake))
     }
 
     fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {

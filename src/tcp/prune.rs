@@ -238,7 +238,7 @@ fn truesize<'a>(it: impl Iterator<Item = &'a Skb>) -> i64 {
     it.map(|s| i64::from(s.truesize)).sum()
 }
 
-/// Copies the receive queue together where that saves memory (tcp_collapse). What the program has read goes.
+/// Copies the receive queue together where that saves memory; what the program has read goes.
 fn collapse_receive_queue(cx: &mut Cx<'_>) {
     let before = truesize(cx.sk.receive_queue.iter());
     let (out, gone) = collapse(cx.tp, cx.sk.receive_queue.drain(..), Some(cx.tp.copied_seq));

@@ -3,7 +3,7 @@
 
 use super::recovery::{self, pcount};
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
-use super::{output, rate, rtt, timer};
+use super::{output, prr, rate, retransmit, rtt, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::{TcpCb, sacked};
@@ -117,10 +117,10 @@ pub fn rack_reo_timeout(cx: &mut Cx<'_>) {
             recovery::enter_recovery(cx, false);
             if !super::cong::has_cong_control(cx) {
                 let lost = cx.tp.lost.wrapping_sub(lost);
-                recovery::cwnd_reduction(cx, 1, lost, 0);
+                prr::cwnd_reduction(cx, 1, lost, 0);
             }
         }
-        output::xmit_retransmit_queue(cx);
+        retransmit::xmit_retransmit_queue(cx);
     }
     if cx.tp.pending != XmitTimer::Retrans {
         timer::rearm_rto(cx);

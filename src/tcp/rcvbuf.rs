@@ -78,7 +78,7 @@ pub fn new_space(cx: &mut Cx<'_>) {
 /// Wakes writers who were turned away, when a third of the send buffer is free (sk_stream_write_space).
 pub fn write_space(cx: &mut Cx<'_>) {
     let free = cx.sock.sndbuf.load(Ordering::Relaxed).saturating_sub(cx.sk.wmem_queued);
-    if cx.tp.nospace && free >= cx.sk.wmem_queued >> 1 && output::stream_memory_free(cx, true) {
+    if cx.tp.nospace && free >= cx.sk.wmem_queued >> 1 && output::sk_stream_memory_free(cx, true) {
         cx.tp.nospace = false;
         cx.sock.wait.wake(Events::OUT);
     }
@@ -181,7 +181,7 @@ pub fn clamp_window(cx: &mut Cx<'_>) {
 }
 
 /// TCP_WINDOW_CLAMP, and the clamp that follows the buffer (tcp_set_window_clamp). EINVAL: 0 on a sock that is not closed.
-pub fn set_window_clamp(cx: &mut Cx<'_>, val: u32) -> Result<()> {
+pub fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     if val == 0 {
         if cx.state() != State::Close {
             return Err(Error::Inval);
@@ -189,10 +189,9 @@ pub fn set_window_clamp(cx: &mut Cx<'_>, val: u32) -> Result<()> {
         cx.tp.window_clamp = 0;
         return Ok(());
     }
-    let new = val.max(mem::SOCK_MIN_RCVBUF as u32 / 2);
+    let new = val.max(mem::SOCK_MIN_RCVBUF / 2) as u32;
     let tp = &mut *cx.tp;
-    let old = tp.window_clamp;
-    tp.window_clamp = new;
+    let old = std::mem::replace(&mut tp.window_clamp, new);
     if new < old {
         tp.rcv_ssthresh = tp.rcv_ssthresh.min(new);
     } else if new > old {
@@ -254,7 +253,7 @@ pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
             let ratio = (((skb.len() as u64) << 8) / skb.truesize as u64).clamp(1, 255) as u8;
             let old = std::mem::replace(&mut cx.tp.scaling_ratio, ratio);
             if old != ratio {
-                let clamp = window::win_from_space(cx.tp, rcvbuf(cx)).max(1) as u32;
+                let clamp = window::win_from_space(cx.tp, rcvbuf(cx)).max(1);
                 // A clamp that is not zero is always accepted.
                 let _ = set_window_clamp(cx, clamp);
                 cx.tp.rcvq_space = cx.tp.rcvq_space.min(cx.tp.window_clamp);
@@ -324,5 +323,3 @@ pub fn rcv_rtt_measure_ts(cx: &mut Cx<'_>, seg: &Seg) {
         }
     }
 }
-
-pub use super::recvmsg::data_ready;

@@ -4,13 +4,15 @@
 
 use super::input::{Seg, enter_quickack_mode, fast_path_check, incr_quickack, schedule_ack};
 use super::prune::try_rmem_schedule;
-use super::rcvbuf::{self, data_ready};
+use super::rcvbuf::{self};
+use super::recvmsg::data_ready;
 use super::state::State;
 use super::tcb::{Cx, ack, ecn};
-use super::{close, cong, output, sack, timewait, window};
+use super::timer::ATO_MIN_MS;
+use super::{close, cong, control, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
-use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
 use crate::wire::seq::SeqNum;
@@ -19,10 +21,6 @@ use std::sync::atomic::Ordering;
 
 /// Quick acknowledgements after something unusual (TCP_MAX_QUICKACKS).
 pub const MAX_QUICKACKS: u32 = 16;
-/// Least delay of an acknowledgement, milliseconds (TCP_ATO_MIN).
-pub const ATO_MIN_MS: u32 = 40;
-/// Fragments of one packet after coalescing, at most (MAX_SKB_FRAGS).
-const MAX_FRAGS: usize = 17;
 
 const FIN: u8 = TcpFlags::FIN.bits() as u8;
 
@@ -45,7 +43,7 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     if from.tcp.seq != to.tcp.end_seq
         || from.head_len() != 0
         || to.tcp.flags & FIN != 0
-        || to.frags().len() + from.frags().len() > MAX_FRAGS
+        || to.frags().len() + from.frags().len() > MAX_SKB_FRAGS
     {
         return None;
     }
@@ -420,11 +418,11 @@ pub fn fin(cx: &mut Cx<'_>) {
         }
         State::FinWait1 => {
             // Both close at once.
-            output::send_ack(cx);
+            control::send_ack(cx);
             super::set_state(cx, State::Closing);
         }
         State::FinWait2 => {
-            output::send_ack(cx);
+            control::send_ack(cx);
             timewait::time_wait(cx, State::TimeWait, Duration::ZERO);
         }
         // Sent again: acknowledged again.

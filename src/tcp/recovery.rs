@@ -4,19 +4,16 @@
 
 use super::ack::{self, Rexmit, flag};
 use super::cong::{self, CaEvent};
+use super::output::in_cwnd_reduction;
+use super::prr::{end_cwnd_reduction, enter_cwr, init_cwnd_reduction};
+use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
-use super::{output, sack, timer, xmit};
+use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
+use super::{mtu, output, retransmit, sack, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
-
-pub use super::output::in_cwnd_reduction;
-pub use super::prr::{cwnd_reduction, end_cwnd_reduction, enter_cwr, init_cwnd_reduction};
-pub use super::rack::{
-    mark_skb_lost, rack_advance, rack_mark_lost, rack_reo_timeout, rack_update_reo_wnd, spurious_retrans,
-};
-pub use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
 
 /// Cuts skb `i` of the retransmit queue at `len` bytes; None: no memory, or not possible.
 pub fn fragment_rtx(cx: &mut Cx<'_>, i: usize, len: u32, mss: u32) -> Option<()> {
@@ -371,7 +368,7 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
 
 /// The path MTU fell: what is in flight and too large is lost, without any congestion (RFC 1191 §6.4; tcp_simple_retransmit).
 pub fn simple_retransmit(cx: &mut Cx<'_>) {
-    let mss = output::current_mss(cx) as usize;
+    let mss = mtu::current_mss(cx) as usize;
     for i in 0..cx.tp.rtx_queue.len() {
         let too_large = cx.tp.rtx_queue.get(i).is_some_and(|s| {
             let seg = if s.tcp.gso_segs > 1 { s.tcp.gso_size as usize } else { s.len() };
@@ -394,7 +391,7 @@ pub fn simple_retransmit(cx: &mut Cx<'_>) {
         cx.tp.undo_valid = false;
         cong::set_ca_state(cx, CaState::Loss);
     }
-    output::xmit_retransmit_queue(cx);
+    retransmit::xmit_retransmit_queue(cx);
 }
 
 /// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): when the probe repaired a

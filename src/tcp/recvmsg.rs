@@ -1,10 +1,10 @@
-//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `output::send_ack` (window updates),
+//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `control::send_ack` (window updates),
 //! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093 (urgent data).
 //! Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
 
 use super::state::State;
 use super::tcb::{Cx, ack};
-use super::{input, output, rcvbuf, ulp, window};
+use super::{control, input, output, rcvbuf, ulp, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::mem;
@@ -320,7 +320,7 @@ fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
 }
 
 /// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that has at least
-/// doubled. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
+/// doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
 pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     let a = cx.tp.ack;
     let mut now = false;
@@ -333,13 +333,16 @@ pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     }
     if copied > 0 && !now && !cx.sock.rcv_shutdown() {
         let offered = window::receive_window(cx.tp);
-        if offered.saturating_mul(2) <= cx.tp.window_clamp {
+        // No window is larger than the clamp.
+        let most = cx.tp.window_clamp;
+        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
             let new = window::new_window(cx);
-            now = new != 0 && new >= offered.saturating_mul(2);
+            let doubled = new != 0 && new >= offered.saturating_mul(2);
+            now = doubled || window::ends_silence(cx.tp, offered, new);
         }
     }
     if now {
-        output::send_ack(cx);
+        control::send_ack(cx);
     }
 }
 
@@ -358,7 +361,7 @@ pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
     if avail <= 0 {
         return false;
     }
-    if avail >= target || cx.sock.accounts().pressure.load(Ordering::Relaxed) {
+    if avail >= target || rcvbuf::under_memory_pressure(cx) {
         return true;
     }
     let rcvbuf = cx.sock.rcvbuf.load(Ordering::Relaxed);
@@ -419,5 +422,5 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
 pub fn stream_writable(cx: &Cx<'_>) -> bool {
     let queued = cx.sk.wmem_queued;
     let space = cx.sock.sndbuf.load(Ordering::Relaxed) - queued;
-    space >= queued >> 1 && output::stream_memory_free(cx, true)
+    space >= queued >> 1 && output::sk_stream_memory_free(cx, true)
 }

@@ -8,10 +8,10 @@ use super::segment::{route, transmit_skb};
 use super::sock_ops;
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
-use super::xmit::{MAX_FRAGS, adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::sock::skb::{Skb, sacked};
+use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::tsq;
 use std::sync::atomic::Ordering;
 
@@ -68,7 +68,7 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
             && to.tcp.gso_segs <= 1
             && next.tcp.gso_segs <= 1
             && next.tcp.sacked & sacked::SACKED_ACKED == 0
-            && to.frags().len() + next.frags().len() <= MAX_FRAGS
+            && to.frags().len() + next.frags().len() <= MAX_SKB_FRAGS
             && !next.tcp.end_seq.after(end);
         if !fits {
             return;

@@ -5,7 +5,7 @@
 use super::ack::{AckSt, flag};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
-use super::{output, recovery};
+use super::{control, rack, recovery};
 use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -145,7 +145,7 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
     // About to be dropped from the queue: nothing to account.
     if end.after(tp.snd_una) {
         if bits & sacked::SACKED_ACKED == 0 {
-            recovery::rack_advance(tp, now, bits, end, cb.mstamp);
+            rack::rack_advance(tp, now, bits, end, cb.mstamp);
             if bits & sacked::SACKED_RETRANS != 0 {
                 // Not marked lost: the retransmission is still believed to be in flight.
                 if bits & sacked::LOST != 0 {
@@ -500,7 +500,7 @@ pub fn compress_send_ack(cx: &mut Cx<'_>) {
     // One of them leaves now, and was not compressed.
     cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(cx.tp.compressed_ack - 1));
     cx.tp.compressed_ack = 0;
-    output::send_ack(cx);
+    control::send_ack(cx);
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use super::cong::CaEvent;
 use super::lookup::tuple_of_sock;
 use super::mtu;
 use super::output;
+use super::prr;
 use super::rate;
-use super::recovery;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::{Cx, ecn};
 use super::timer::{ATO_MIN_MS, inc_pingpong};
@@ -21,13 +21,11 @@ use crate::ip::output::{IpTx, default_ttl};
 use crate::ip::sockopt::flow_label;
 use crate::sock::dst::Dst;
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
-use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// ECN codepoint ECT(0) in a TOS byte (RFC 3168 §5).
 const ECT_0: u8 = 2;
@@ -95,27 +93,14 @@ pub fn put_header(
     Ok(())
 }
 
-/// A segment without payload and without a sock: resets and acknowledgements for what has no connection, SYN-ACKs.
-pub fn build_segment(src: IpAddr, dst: IpAddr, repr: TcpRepr, options: &Options) -> Result<Skb> {
-    let mut skb = Skb::new();
-    skb.hash = flow_hash(repr.src_port, repr.dst_port);
-    put_header(&mut skb, src, dst, repr, options, &[])?;
-    Ok(skb)
-}
-
-/// The device queue of a connection: the same for all its packets, so that none overtakes another.
+/// What the device queue of a connection is chosen by: the same for all its packets, with or without a sock, so that none
+/// overtakes another (sk_txhash).
 #[inline]
-fn flow_hash(sport: u16, dport: u16) -> u32 {
+pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
     (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
-/// Our timestamp clock now: milliseconds plus the connection's random offset (RFC 7323 §5.4).
-#[inline]
-pub fn tcp_ts(cx: &Cx<'_>) -> u32 {
-    ts_at(cx, cx.now)
-}
-
-/// The same for the moment a segment left.
+/// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset (RFC 7323 §5.4).
 #[inline]
 pub fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
     (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)
@@ -150,22 +135,6 @@ fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
         timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
         window_scale: sysctl.tcp_window_scaling().then(|| WindowShift::clamp(cx.tp.rx_opt.rcv_wscale)),
-        ..SynOptions::default()
-    }
-}
-
-/// Options of a listener's SYN-ACK: what the peer offered and we agree to. `timestamps`: (TSval, TSecr) when agreed.
-pub fn make_synack_options(
-    mss: u16,
-    timestamps: Option<(u32, u32)>,
-    sack_ok: bool,
-    rcv_wscale: Option<u8>,
-) -> SynOptions {
-    SynOptions {
-        mss: Some(mss),
-        timestamps,
-        sack_permitted: sack_ok,
-        window_scale: rcv_wscale.map(WindowShift::clamp),
         ..SynOptions::default()
     }
 }
@@ -338,7 +307,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         cx.sock.tx_refused();
     }
     if sent == Err(Error::NoBufs) {
-        recovery::enter_cwr(cx);
+        prr::enter_cwr(cx);
     }
     sent
 }
@@ -468,27 +437,4 @@ fn pace(cx: &mut Cx<'_>, len: u64, prior: Instant) {
     let wait = (u128::from(len) * 1_000_000_000 / u128::from(rate)).min(u128::from(u64::MAX)) as u64;
     let credit = (cx.tp.wstamp - prior).as_nanos().min(u128::from(u64::MAX)) as u64;
     cx.tp.wstamp += Duration::from_nanos(wait - (wait / 2).min(credit));
-}
-
-/// The slow-start window of a route, segments (tcp_init_cwnd).
-pub fn init_cwnd(dst: Option<&Arc<Dst>>) -> u32 {
-    match dst.map_or(0, |d| d.initcwnd) {
-        0 => super::tcb::INIT_CWND,
-        n => n,
-    }
-}
-
-/// Sends a segment that was made by [`build_segment`] for a peer without a sock. `tos` with its ECN bits.
-pub fn send_without_sock(stack: &Arc<Stack>, dst: &Arc<Dst>, src: IpAddr, to: IpAddr, tos: u8, skb: Skb) -> Result<()> {
-    let tx = IpTx {
-        src,
-        dst: to,
-        protocol: proto::TCP,
-        tos,
-        ttl: default_ttl(stack, dst, to.is_ipv4()),
-        df: true,
-        flow_label: 0,
-        now: stack.now(),
-    };
-    ip::output::xmit(stack, dst, &tx, skb)
 }

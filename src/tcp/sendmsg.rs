@@ -7,19 +7,18 @@ use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
 use super::output::{
     self, ACK, PSH, add_write_queue_tail, adjust_wmem, charge_wmem, forced_push, mark_push, push, push_one,
-    push_pending_frames, slow_start_after_idle_check, stream_memory_free,
+    push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::rate;
 use super::state::State;
 use super::tcb::{Cx, nagle};
-use super::xmit::MAX_FRAGS;
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::sock::SockGuard;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
-use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::wait::Events;
 use std::sync::atomic::Ordering;
 
@@ -107,7 +106,7 @@ fn broken(g: &SockGuard<'_>) -> bool {
 
 fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
     let cx = Cx::new(&mut *g).ok_or(Error::Io)?;
-    Ok(stream_memory_free(&cx, false))
+    Ok(sk_stream_memory_free(&cx, false))
 }
 
 /// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
@@ -212,14 +211,14 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
         Some(s) if !s.tcp.eor => (size_goal as usize).saturating_sub(s.len()),
         _ => 0,
     };
-    let full = |cx: &Cx<'_>| cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_FRAGS);
+    let full = |cx: &Cx<'_>| cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_SKB_FRAGS);
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
     if room(&cx) == 0 || full(&cx) {
         if room(&cx) > 0 && full(&cx) {
             // As many fragments as a packet may have: it is full, short as it is.
             mark_push(cx.tp);
         }
-        if !stream_memory_free(&cx, false) {
+        if !sk_stream_memory_free(&cx, false) {
             return Ok(Step::NoSpace);
         }
         if *since_flush >= FLUSH_EVERY {

@@ -7,7 +7,7 @@
 use super::info;
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ack, nagle};
-use super::{cong, output, recvmsg, rtt, timer, ulp};
+use super::{cong, output, rcvbuf, recvmsg, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -54,8 +54,6 @@ const MAX_KEEP_SECS: i32 = 32_767;
 const MAX_COUNT: i32 = 127;
 /// Greatest TCP_LINGER2, seconds (TCP_FIN_TIMEOUT_MAX).
 const MAX_LINGER2: i32 = 120;
-/// Least window that can be clamped to (SOCK_MIN_RCVBUF / 2), bytes.
-const MIN_CLAMP: u32 = 1152;
 /// Bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US, µs: a timer tick and TCP_RTO_MIN.
 const TICK_US: i32 = 1_000;
 const RTO_MIN_US: i32 = 200_000;
@@ -149,7 +147,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
             let max = cx.stack.sysctl.tcp_rto_max_ms().as_secs() as i32;
             cx.tp.defer_accept = secs_to_retrans(val, 1, max);
         }
-        opt::WINDOW_CLAMP => set_window_clamp(cx, val)?,
+        opt::WINDOW_CLAMP => rcvbuf::set_window_clamp(cx, val)?,
         opt::QUICKACK => {
             if !on {
                 cx.tp.ack.pingpong = cx.stack.sysctl.tcp_pingpong_thresh().min(255) as u8;
@@ -188,30 +186,6 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::RTO_MIN_US => cx.tp.rto_min_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
         opt::DELACK_MAX_US => cx.tp.delack_max_us = within(val, TICK_US..=RTO_MIN_US)? as u32,
         _ => return Err(Error::NoProtoOpt),
-    }
-    Ok(())
-}
-
-/// Bounds the window; 0 takes the bound away, which only a closed sock can (tcp_set_window_clamp).
-fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
-    if val == 0 {
-        if cx.state() != State::Close {
-            return Err(Error::Inval);
-        }
-        cx.tp.window_clamp = 0;
-        return Ok(());
-    }
-    let old = cx.tp.window_clamp;
-    let new = (val as u32).max(MIN_CLAMP);
-    if new == old {
-        return Ok(());
-    }
-    cx.tp.window_clamp = new;
-    let offered = cx.tp.rcv_wnd.min(new);
-    if new < old {
-        cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(new).max(offered.min(cx.tp.rcv_ssthresh));
-    } else {
-        cx.tp.rcv_ssthresh = new.min(cx.tp.rcv_wnd).max(cx.tp.rcv_ssthresh);
     }
     Ok(())
 }

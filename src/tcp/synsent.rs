@@ -8,7 +8,7 @@ use super::rack::TIMEOUT_MIN_US;
 use super::state::State;
 use super::tcb::{Cx, XmitTimer, ack as pending, ecn};
 use super::urgent::urg;
-use super::{output, rcvbuf, timer, undo, window};
+use super::{control, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -122,7 +122,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
     // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
-    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || input::in_pingpong_mode(cx) {
+    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || timer::in_pingpong_mode(cx) {
         input::schedule_ack(cx);
         input::quickack_max(cx);
         let at = cx.now + Duration::from_millis(timer::DELACK_MAX_MS);
@@ -131,7 +131,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
         drop(skb);
         return Verdict::Ok;
     }
-    output::send_ack(cx);
+    control::send_ack(cx);
     urg(cx, &seg, &skb);
     drop(skb);
     input::data_snd_check(cx);
@@ -160,5 +160,5 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     input::sync_mss(cx);
     rcvbuf::initialize_rcv_mss(cx);
     // Lost, it is sent again by the retransmission timer.
-    let _ = output::send_synack(cx);
+    let _ = control::send_synack(cx);
 }

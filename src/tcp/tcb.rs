@@ -473,6 +473,8 @@ pub struct TcpSock {
     /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was taken
     /// back since.
     pub rcv_mwnd_seq: SeqNum,
+    /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
+    pub max_rcv_wnd: u32,
     /// Peer's initial sequence number.
     pub rcv_isn: SeqNum,
     /// Window offered, bytes, from rcv_wup.
@@ -723,6 +725,7 @@ impl TcpSock {
             copied_seq: z,
             rcv_wup: z,
             rcv_mwnd_seq: z,
+            max_rcv_wnd: 0,
             rcv_isn: z,
             rcv_wnd: 0,
             rcv_ssthresh: 0,

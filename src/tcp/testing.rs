@@ -177,7 +177,7 @@ impl Bench {
     pub fn established() -> Bench {
         let b = Bench::new();
         b.with(|cx| {
-            super::output::connect_init(cx);
+            super::control::connect_init(cx);
             set_state(cx, State::Established);
             let tp = &mut *cx.tp;
             tp.tcp_header_len = 20;
@@ -196,7 +196,7 @@ impl Bench {
             tp.rcv_tstamp_ms = now;
             tp.ack.lrcvtime_ms = now;
             cx.sock.sndbuf.store(1 << 20, Ordering::Relaxed);
-            super::output::sync_mss(cx, 1500);
+            super::mtu::sync_mss(cx, 1500);
         });
         b
     }

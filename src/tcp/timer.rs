@@ -3,11 +3,13 @@
 //! always owns the sock. Above: `mod` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux: tcp_timer.c,
 //! inet_connection_sock.c. RFC 6298 (RTO), RFC 1122 §4.2.3.5 (R1, R2), §4.2.3.6 (keepalive), RFC 6069 (ICMP and backoff).
 
-use super::output::{self, is_sack};
+use super::output;
 use super::retransmit::retransmit_skb;
+use super::sack::is_sack;
 use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
-use super::{close, deferred, probe, recovery, rtt, segment, sock_ops, timewait, xmit};
+use super::timewait::TIMEWAIT_LEN;
+use super::{close, control, deferred, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::Mib;
@@ -24,8 +26,7 @@ pub const DELACK_MAX_MS: u64 = 200;
 pub const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Least timeout worth arming (TCP_TIMEOUT_MIN).
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(2);
-/// Time in TIME-WAIT (TCP_TIMEWAIT_LEN).
-pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+
 /// Base of the model of exponential backoff (TCP_RTO_MIN).
 const RTO_MIN: Duration = Duration::from_millis(200);
 /// Retries that a thin stream makes without backing off (TCP_THIN_LINEAR_RETRIES).
@@ -224,7 +225,7 @@ fn out_of_resources(cx: &mut Cx<'_>, mut do_reset: bool) -> bool {
         do_reset = true;
     }
     if do_reset {
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
     }
     close::done(cx);
     cx.stack.mib.inc(Mib::TcpExtTCPAbortOnMemory);
@@ -462,7 +463,7 @@ pub fn write_timer(cx: &mut Cx<'_>) {
     }
     cx.tp.retransmit_timer.fired();
     match cx.tp.pending {
-        XmitTimer::ReoTimeout => recovery::rack_reo_timeout(cx),
+        XmitTimer::ReoTimeout => rack::rack_reo_timeout(cx),
         XmitTimer::LossProbe => probe::send_loss_probe(cx),
         XmitTimer::Retrans => {
             cx.tp.pending = XmitTimer::None;
@@ -489,7 +490,7 @@ pub fn delack_timer(cx: &mut Cx<'_>) {
     if cx.tp.compressed_ack != 0 {
         // The acknowledgement sent now is one of those that were held back.
         cx.tp.compressed_ack -= 1;
-        output::send_ack(cx);
+        control::send_ack(cx);
         return;
     }
     if cx.tp.ack.pending & ack::TIMER == 0 {
@@ -504,7 +505,7 @@ pub fn delack_timer(cx: &mut Cx<'_>) {
         } else {
             cx.tp.ack.ato_ms = (cx.tp.ack.ato_ms << 1).min(cx.tp.rto_us / 1000);
         }
-        output::send_ack(cx);
+        control::send_ack(cx);
         cx.stack.mib.inc(Mib::TcpExtDelayedACKs);
     }
 }
@@ -591,7 +592,7 @@ pub fn keepalive_timer(cx: &mut Cx<'_>) {
                 return;
             }
         }
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
         close::done(cx);
         return;
     }
@@ -609,7 +610,7 @@ pub fn keepalive_timer(cx: &mut Cx<'_>) {
                 None => u32::from(cx.tp.probes_out) >= keepalive_probes(cx),
             };
             if over {
-                output::send_active_reset(cx);
+                control::send_active_reset(cx);
                 write_err(cx);
                 return;
             }

@@ -2,6 +2,7 @@
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned, but for
 //! `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
+use super::challenge::oow_rate_limited;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::state::State;
@@ -104,16 +105,6 @@ pub(super) fn paws_reject(recent: u32, stamp: u32, tsval: u32, now_secs: u32, rs
 /// RFC 9293 §3.4's acceptance test on a whole segment (tcp_in_window).
 pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> bool {
     seq == lo || (end.after(lo) && seq.before(hi)) || (seq == hi && seq == end)
-}
-
-/// Whether an answer to an unacceptable segment is withheld: one in `tcp_invalid_ratelimit` for segments without payload
-/// (tcp_oow_rate_limited). `last` is the time of the last answer in ms, 0: never.
-pub(super) fn oow_rate_limited(stack: &Stack, skb: &Skb, now: Instant, last: &mut u32, mib: Mib) -> bool {
-    let syn = skb.tcp.flags & TcpFlags::SYN.bits() as u8 != 0;
-    if skb.tcp.seq != skb.tcp.end_seq && !syn {
-        return false;
-    }
-    super::challenge::rate_limited(stack, now, last, mib)
 }
 
 /// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2 lasts
@@ -330,7 +321,9 @@ impl TimeWait {
     }
 
     fn oow(stack: &Stack, skb: &Skb, now: Instant, i: &mut Inner, mib: Mib) -> Verdict {
-        if oow_rate_limited(stack, skb, now, &mut i.last_oow_ack_ms, mib) { Verdict::Done } else { Verdict::Ack }
+        let (len, syn) = skb.tcp.span();
+        let limited = oow_rate_limited(stack, len, syn, now, &mut i.last_oow_ack_ms, mib);
+        if limited { Verdict::Done } else { Verdict::Ack }
     }
 
     /// Acknowledges with the record's numbers (tcp_v4_timewait_ack).

@@ -6,22 +6,21 @@ use super::chrono::{Chrono, chrono_start, chrono_stop};
 use super::deferred;
 use super::mtu::gso_limits;
 use super::output::{
-    FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, is_sack, packets_in_flight, wnd_end,
+    FIN, PSH, add_write_queue_tail, adjust_wmem, cwnd_validate, in_cwnd_reduction, packets_in_flight, wnd_end,
 };
 use super::probe::schedule_loss_probe;
 use super::rcvbuf;
+use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
 use super::timer::rearm_rto;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
-use crate::sock::skb::{GSO_MAX_SIZE, SKB_OVERHEAD, Skb, sacked};
+use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb, sacked};
 use crate::sock::tsq;
 use crate::stack::TimerSlot;
 use std::sync::atomic::{Ordering, fence};
 
-/// Fragments one queued packet may have (MAX_SKB_FRAGS).
-pub(super) const MAX_FRAGS: usize = 17;
 /// Shift of the pacing rate: a super-packet carries what the rate sends in about a millisecond (sk_pacing_shift).
 const PACING_SHIFT: u32 = 10;
 /// Segments that deferral waits for when tcp_tso_win_divisor is 0 (tcp_max_tso_deferred_mss).
@@ -280,7 +279,7 @@ fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
     }
     let Some(next) = cx.tp.write_queue.front_mut() else { return };
     let n = (next.len() as u32).min(amount);
-    if n == 0 || skb.frags().len() + next.frags().len() > MAX_FRAGS {
+    if n == 0 || skb.frags().len() + next.frags().len() > MAX_SKB_FRAGS {
         return;
     }
     let before = skb.truesize as i32 + next.truesize as i32;

@@ -18,13 +18,23 @@ pub fn run(prefix: &Path) -> Outcome {
     let command = cargo::build_release("usersock-cli", &[])?;
     let native_libs = library.native_libs.as_deref().unwrap_or_default();
     let pc = pc_file(text, env!("CARGO_PKG_VERSION"), native_libs);
-    for (from, to) in [
-        (library.with_extension("so")?.clone(), "lib/libusersock.so"),
-        (library.with_extension("a")?.clone(), "lib/libusersock.a"),
-        (cargo::root().join("include/usersock.h"), "include/usersock.h"),
-        (command.with_extension("")?.clone(), "bin/usersock"),
-    ] {
-        put(&prefix.join(to), |temporary| fs::copy(&from, temporary).map(|_| ()))
+    let mut files = vec![
+        (library.with_extension("so")?.clone(), "lib/libusersock.so".to_owned()),
+        (library.with_extension("a")?.clone(), "lib/libusersock.a".to_owned()),
+        (command.with_extension("")?.clone(), "bin/usersock".to_owned()),
+    ];
+    // usersock.h for programs, usersock/*.h for plug-ins.
+    for dir in ["include", "include/usersock"] {
+        for entry in fs::read_dir(cargo::root().join(dir))? {
+            let from = entry?.path();
+            if let Some(name) = from.file_name().filter(|_| from.extension().is_some_and(|ext| ext == "h")) {
+                let to = format!("{dir}/{}", name.display());
+                files.push((from, to));
+            }
+        }
+    }
+    for (from, to) in files {
+        put(&prefix.join(&to), |temporary| fs::copy(&from, temporary).map(|_| ()))
             .map_err(|error| broken(format!("{} from {}: {error}", to, from.display())))?;
     }
     put(&prefix.join("lib/pkgconfig/usersock.pc"), |temporary| fs::write(temporary, &pc))?;

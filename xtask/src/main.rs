@@ -59,13 +59,13 @@ struct Cli {
 enum Command {
     /// Install what is missing, then check format and lints and run every test of the workspace
     Test(test::Args),
-    /// Write include/usersock.h anew from the C ABI's source
+    /// Write the headers in include/ anew from the C ABI's source
     Header,
     /// Draw docs/images/westwood-cubic.svg anew: the window of a congestion control in C against CUBIC's
     Plot,
     /// curl downloads from a C web server on usersock across a TUN device, then a C client on usersock from python
     Demo(demo::Args),
-    /// Build in release mode and install libusersock, its header, its pkg-config file and the usersock command
+    /// Build in release mode and install libusersock, its headers, its pkg-config file and the usersock command
     Install {
         /// Where to install: DIR/lib, DIR/include, DIR/lib/pkgconfig, DIR/bin
         #[arg(long, value_name = "DIR")]
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The test that compares the header writes it when it is told to.
+/// The test that compares the headers writes them when it is told to.
 fn header() -> Result<bool, Failure> {
     let status = cargo::cargo()
         .args(["test", "--quiet", "--package", "usersock-ffi", "--test", "header"])

@@ -12,7 +12,7 @@ use usersock::env::Instant;
 use usersock::error::Error;
 use usersock::inet::Socket;
 use usersock::sim::World;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 fn own_timeout(socket: &Socket, ms: i32) {
     socket.setsockopt(RDP, 5, &ms.to_ne_bytes()).expect("RDP_USER_TIMEOUT");
@@ -168,7 +168,7 @@ fn the_same_ends_connect_again_though_time_wait_is_not_over() {
     let world = World::new(26);
     let [(a, ea), (b, eb)] = world.two(&LinkConfig::default()).expect("two stacks");
     for stack in [&a, &b] {
-        load::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+        loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
     }
     let (from, to) = (SocketAddr::new(ea.v4.into(), 701), SocketAddr::new(eb.v4.into(), PORT));
     let listener = Socket::new(&b, libc::AF_INET, SEQPACKET, RDP).expect("socket");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::inet::Socket;
 use usersock::sim::World;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 /// Sends `n` messages of 1000 bytes; tells what leaves of them.
 fn burst(scene: &Scene, socket: &Socket, n: usize) -> Vec<Packet> {
@@ -170,7 +170,7 @@ fn a_queue_that_overflows_at_the_end_of_a_burst_costs_no_timeout() {
             Direction { rate: 20_000_000, delay: Duration::from_millis(10), queue_packets: 6, ..Direction::default() };
         let [(a, _), (b, eb)] = world.two(&LinkConfig::both(slow)).expect("two stacks");
         for stack in [&a, &b] {
-            load::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+            loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
         }
         let to = SocketAddr::new(eb.v4.into(), PORT);
         let listener = Socket::new(&b, libc::AF_INET, SEQPACKET, RDP).expect("socket");

@@ -14,7 +14,7 @@ use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 use usersock::wire::checksum;
-use usersock_ffi::plugin::load;
+use usersock_ffi::loader;
 
 pub(super) const SYN: u8 = 1;
 pub(super) const ACK: u8 = 2;
@@ -108,7 +108,7 @@ impl Scene {
     pub fn new(seed: u64) -> Scene {
         let world = World::new(seed);
         let [(far, ea), (stack, eb)] = world.two(&LinkConfig::default()).expect("two stacks");
-        load::load(&stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
+        loader::load(&stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
         let raw = |protocol| {
             let s = Socket::new(&far, libc::AF_INET, libc::SOCK_RAW, protocol).expect("raw socket");
             s.connect(Some(SocketAddr::new(eb.v4.into(), 0))).expect("connect");

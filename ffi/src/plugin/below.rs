@@ -1,12 +1,13 @@
-//! What an upper-layer protocol calls: the operations of the protocol below it, on the same sock. Above: the plug-in, from an
-//! operation of struct usk_ulp_ops. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
+//! What an upper-layer protocol calls: the operations of the protocol below it, on the same sock. Above: the plug-in,
+//! from an operation of struct usk_ulp_ops. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
 
-use super::held;
-use super::kernel;
+use super::gate::kernel;
+use super::gate::{slice, slice_mut};
+use super::guard::{guard, usk_owned_t};
 use super::msg::{recv, send, usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{guard, usk_owned_t};
-use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::sock::{Handle, usk_sock_t};
+use super::skb::{self, usk_skb_t};
+use crate::handle::{Handle, usk_sock_t};
+use crate::held;
 use std::ffi::{c_int, c_ulong, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
@@ -33,7 +34,8 @@ fn waiting<R>(g: &mut SockGuard<'static>, flags: c_int, f: impl FnOnce(&mut Sock
     if flags & libc::MSG_DONTWAIT != 0 { f(g) } else { held::asleep(sock, || f(g)) }
 }
 
-/// Sends bytes: answers how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless `flags` have MSG_DONTWAIT.
+/// Sends bytes: answers how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless `flags`
+/// have MSG_DONTWAIT.
 /// # Safety
 /// `o` is owned; `data` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -62,8 +64,8 @@ pub unsafe extern "C" fn usk_below_force(o: *mut usk_owned_t, data: *const c_voi
         let sock = g.sock;
         let slices = [IoSlice::new(data)];
         let mut msg = SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        // Limit and shutdown are the owner's to change. In shutdown(2) the program has been refused more already, but the FIN is
-        // not out; when it is, the state refuses.
+        // Limit and shutdown are the owner's to change. In shutdown(2) the program has been refused more already, but
+        // the FIN is not out; when it is, the state refuses.
         let limit = sock.sndbuf.swap(i32::MAX, Ordering::Relaxed);
         let down = sock.shutdown.fetch_and(!SEND_SHUTDOWN, Ordering::Relaxed) & SEND_SHUTDOWN;
         let r = below.sendmsg_locked(g, &mut msg);
@@ -89,7 +91,8 @@ pub unsafe extern "C" fn usk_below_sendmsg(o: *mut usk_owned_t, msg: *mut usk_se
     })
 }
 
-/// Receives bytes: answers how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have MSG_DONTWAIT.
+/// Receives bytes: answers how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have
+/// MSG_DONTWAIT.
 /// # Safety
 /// `o` is owned; `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -144,7 +147,8 @@ pub unsafe extern "C" fn usk_below_backlog_rcv(o: *mut usk_owned_t, skb: *mut us
     })
 }
 
-/// Ends the connection: a reset to the peer, `err` (positive) as the pending error (SO_ERROR), everybody awake. -ENOENT: it is closed.
+/// Ends the connection: a reset to the peer, `err` (positive) as the pending error (SO_ERROR), everybody awake.
+/// -ENOENT: it is closed.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -214,7 +218,7 @@ pub unsafe extern "C" fn usk_below_getsockopt(
 pub unsafe extern "C" fn usk_below_ioctl(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let ((h, below), value) = unsafe { (unowned(sk)?, super::obj_mut(value)?) };
+        let ((h, below), value) = unsafe { (unowned(sk)?, super::gate::obj_mut(value)?) };
         *value = below.ioctl(h.sk(), request)?;
         Ok(0)
     })

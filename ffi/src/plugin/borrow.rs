@@ -1,25 +1,26 @@
-//! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it is
-//! `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
+//! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it
+//! is `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
 
-use super::owned::{guard, usk_owned_t};
-use super::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{guard, usk_owned_t};
 use crate::ptr;
 use std::ffi::{c_char, c_int};
 use usersock::error::{Error, Result};
 use usersock::tcp::cong::borrowed::{Acked, Borrowed, Lender, Mark};
 
-/// One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to one sock, which
-/// is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The unit is the segment: what
-/// the protocol sends in one packet. In flight is what was sent and has neither been acknowledged nor declared lost; a packet sent
-/// again is a packet sent. Of one acknowledgement, in this order: usk_cong_recovered when with it all that was outstanding at the
-/// loss has arrived, usk_cong_loss for what it shows to be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says
-/// what may leave.
+/// One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
+/// one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
+/// unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
+/// acknowledged nor declared lost; a packet sent again is a packet sent. Of one acknowledgement, in this order:
+/// usk_cong_recovered when with it all that was outstanding at the loss has arrived, usk_cong_loss for what it shows to
+/// be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says what may leave.
 #[allow(non_camel_case_types)]
 pub struct usk_cong_t {
     inner: Borrowed,
 }
 
-/// What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb, and may be copied.
+/// What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb,
+/// and may be copied.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -101,8 +102,8 @@ unsafe fn with<R>(
 }
 
 /// Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
-/// initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be unregistered. Null:
-/// no algorithm of that name, or `mss` is 0.
+/// initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be
+/// unregistered. Null: no algorithm of that name, or `mss` is 0.
 /// # Safety
 /// `o` is owned; `name` is null or a string.
 #[unsafe(no_mangle)]
@@ -134,8 +135,8 @@ pub unsafe extern "C" fn usk_cong_free(o: *mut usk_owned_t, cong: *mut usk_cong_
     });
 }
 
-/// Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO the window
-/// starts over (RFC 2861). -EINVAL for null.
+/// Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
+/// the window starts over (RFC 2861). -EINVAL for null.
 /// # Safety
 /// `o` is owned, the sock that `cong` was made for.
 #[unsafe(no_mangle)]
@@ -144,7 +145,8 @@ pub unsafe extern "C" fn usk_cong_quota(o: *mut usk_owned_t, cong: *mut usk_cong
     kernel(|| unsafe { with(o, cong, |c, l| c.quota(l).min(c_int::MAX as u32) as c_int) })
 }
 
-/// `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for usk_cong_acked.
+/// `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
+/// usk_cong_acked.
 /// # Safety
 /// As usk_cong_quota; `mark` is null or writable.
 #[unsafe(no_mangle)]
@@ -166,7 +168,8 @@ pub unsafe extern "C" fn usk_cong_sent(
     })
 }
 
-/// An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an rtt_us below -1.
+/// An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
+/// rtt_us below -1.
 /// # Safety
 /// As usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
 #[unsafe(no_mangle)]
@@ -227,7 +230,8 @@ pub unsafe extern "C" fn usk_cong_rto(o: *mut usk_owned_t, cong: *mut usk_cong_t
     kernel(|| unsafe { with(o, cong, |c, l| c.rto(l)) }.map(|()| 0))
 }
 
-/// The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to undo.
+/// The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
+/// undo.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]

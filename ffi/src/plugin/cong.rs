@@ -1,11 +1,17 @@
-//! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct tcp_congestion_ops. The Rust
-//! traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the connection's numbers as C sees them. What a
-//! function writes and answers is held to sane bounds; one that unwinds breaks its socket and is not called for it again.
+//! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct
+//! tcp_congestion_ops. The Rust traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the
+//! connection's numbers as C sees them. What a function writes and answers is held to sane bounds; one that unwinds
+//! breaks its socket and is not called for it again.
 
-use super::cong_tcp::{self, MAX_CWND, usk_tcp_t};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::table::{Table, contain};
-use super::{held, kernel, lists};
+use super::cong_tcp::{self, MAX_CWND, usk_rate_sample_t, usk_tcp_t};
+use super::gate::kernel;
+use super::lists;
+use super::load;
+use super::table::Table;
+use crate::held;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
@@ -21,8 +27,8 @@ pub const USK_CONG_VERSION: u32 = 1;
 pub const USK_CONG_PRIV_MAX: u32 = 1024;
 /// Most bytes that usk_cong_ops.get_info may write.
 pub const USK_CONG_INFO_MAX: usize = 64;
-/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn says, and are
-/// ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
+/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn
+/// says, and are ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
 pub const USK_CONG_NEEDS_ECN: u32 = 1;
 
 /// Congestion states (enum tcp_ca_state): nothing amiss.
@@ -69,52 +75,11 @@ pub struct usk_ack_sample_t {
     pub in_flight: u32,
 }
 
-/// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct usk_rate_sample_t {
-    /// When the interval began, nanoseconds; 0: no sample.
-    pub prior_mstamp: u64,
-    /// Length of the interval, microseconds; -1: no sample.
-    pub interval_us: i64,
-    /// RTT of the acknowledgement, microseconds; -1: none.
-    pub rtt_us: i64,
-    /// usk_tcp_t.delivered when the interval began.
-    pub prior_delivered: u32,
-    /// usk_tcp_t.delivered_ce then.
-    pub prior_delivered_ce: u32,
-    /// Segments delivered over the interval; -1: no sample.
-    pub delivered: i32,
-    /// Of them with a congestion mark.
-    pub delivered_ce: i32,
-    /// Send phase of the interval, microseconds.
-    pub snd_interval_us: u32,
-    /// Acknowledgement phase.
-    pub rcv_interval_us: u32,
-    /// Segments that this acknowledgement showed to be lost.
-    pub losses: i32,
-    /// Segments newly acknowledged or selectively acknowledged.
-    pub acked_sacked: u32,
-    /// Segments in flight before this acknowledgement.
-    pub prior_in_flight: u32,
-    /// End of the sequence of what was delivered last.
-    pub last_end_seq: u32,
-    /// 1: the program gave less than the path would have taken.
-    pub is_app_limited: u8,
-    /// 1: the sampled segment was a retransmission.
-    pub is_retrans: u8,
-    /// 1: the receiver probably waited with the acknowledgement.
-    pub is_ack_delayed: u8,
-    /// 0.
-    pub reserved: u8,
-}
-
-/// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers, some of which
-/// it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size is 0. Functions run in
-/// either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_ functions (the POSIX-shaped ones
-/// answer EDEADLK for the sock). None is called before init, or after release. No exception of C++ and no panic of a Rust shared
-/// object may leave one: catch it and call usk_tcp_break.
+/// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
+/// some of which it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
+/// is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
+/// functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
+/// exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -135,11 +100,12 @@ pub struct usk_cong_ops {
     pub release: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
     /// Answers the slow-start threshold after a loss, segments. Required.
     pub ssthresh: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is there.
+    /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
+    /// there.
     pub cong_avoid: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, ack: u32, acked: u32)>,
-    /// After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and pacing_rate. `flags`
-    /// are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed, 0x400 snd_una advanced. Null:
-    /// those two do.
+    /// After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
+    /// pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
+    /// 0x400 snd_una advanced. Null: those two do.
     pub cong_control: Option<
         unsafe extern "C-unwind" fn(
             tp: *mut usk_tcp_t,
@@ -160,12 +126,13 @@ pub struct usk_cong_ops {
     pub cwnd_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, event: c_int)>,
     /// Answers the window after a loss that was none, segments. Required.
     pub undo_cwnd: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// Answers the least number of segments of a super-packet; what is written is ignored. Null: net.ipv4.tcp_min_tso_segs.
+    /// Answers the least number of segments of a super-packet; what is written is ignored. Null:
+    /// net.ipv4.tcp_min_tso_segs.
     pub min_tso_segs: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
     /// Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
     pub sndbuf_expand: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written to `tp` is
-    /// ignored. Null: none.
+    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+    /// to `tp` is ignored. Null: none.
     pub get_info: Option<
         unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
     >,
@@ -327,7 +294,8 @@ impl Algo {
     }
 }
 
-// SAFETY of the calls below, each: the table's function, called as it says; numbers, memory and samples live while it runs.
+// SAFETY of the calls below, each: the table's function, called as it says; numbers, memory and samples live while it
+// runs.
 impl CongAlgo for Algo {
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let f = self.ops.table.ssthresh;
@@ -440,16 +408,17 @@ impl Drop for Algo {
         if let Some(f) = self.ops.table.release.filter(|_| !self.released && !self.failed) {
             let p = self.memory();
             let tp = &raw mut self.last;
-            // SAFETY: the table's function, called as it says: numbers and memory live while it runs. There is no socket to break.
+            // SAFETY: the table's function, called as it says: numbers and memory live while it runs. There is no
+            // socket to break.
             let _ = contain(|| unsafe { f(tp, p) });
         }
     }
 }
 
-/// Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the default by
-/// net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and usk_config_error
-/// says why in a line: -EINVAL the table does not fit (version, size, a required function, name, flags, priv_size), -EEXIST the
-/// name is taken.
+/// Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
+/// default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
+/// errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
+/// name, flags, priv_size), -EEXIST the name is taken.
 /// # Safety
 /// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
 #[unsafe(no_mangle)]
@@ -461,10 +430,10 @@ pub unsafe extern "C" fn usk_cong_register(
     let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_cong_ops| {
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
-        check(&table, &name).map_err(load::refused)?;
+        check(&table, &name).map_err(note::refused)?;
         let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
         cong::register(stack, Arc::new(entry)).inspect_err(|e| {
-            load::refused(format!("struct usk_cong_ops {name:?}: {e}"));
+            note::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
         Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))
     };
@@ -472,8 +441,8 @@ pub unsafe extern "C" fn usk_cong_register(
     kernel(|| unsafe { load::register(plugin, ops, out, register) })
 }
 
-/// Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is the default
-/// (net.ipv4.tcp_congestion_control).
+/// Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
+/// the default (net.ipv4.tcp_congestion_control).
 /// # Safety
 /// `cong` is registered, and not used after success.
 #[unsafe(no_mangle)]

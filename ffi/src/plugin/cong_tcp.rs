@@ -1,8 +1,8 @@
-//! `usk_tcp_t`: a connection's numbers as congestion control from C sees them, what of them it may write, and the arithmetic that
-//! all algorithms share (slow start, additive increase, Reno). The Rust side is `usersock::tcp::tcb::TcpSock`.
+//! `usk_tcp_t`: a connection's numbers as congestion control from C sees them, what of them it may write, and the
+//! arithmetic that all algorithms share (slow start, additive increase, Reno). The Rust side is
+//! `usersock::tcp::tcb::TcpSock`.
 
-use super::cong::usk_rate_sample_t;
-use super::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use usersock::tcp::output;
 use usersock::tcp::rtt;
@@ -11,9 +11,50 @@ use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample, ecn};
 /// Largest window a plug-in can set, segments: 2^30, beyond any path and within all arithmetic.
 pub(crate) const MAX_CWND: u32 = 1 << 30;
 
-/// A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken over when
-/// the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments unless said; more
-/// numbers may follow in later versions.
+/// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_rate_sample_t {
+    /// When the interval began, nanoseconds; 0: no sample.
+    pub prior_mstamp: u64,
+    /// Length of the interval, microseconds; -1: no sample.
+    pub interval_us: i64,
+    /// RTT of the acknowledgement, microseconds; -1: none.
+    pub rtt_us: i64,
+    /// usk_tcp_t.delivered when the interval began.
+    pub prior_delivered: u32,
+    /// usk_tcp_t.delivered_ce then.
+    pub prior_delivered_ce: u32,
+    /// Segments delivered over the interval; -1: no sample.
+    pub delivered: i32,
+    /// Of them with a congestion mark.
+    pub delivered_ce: i32,
+    /// Send phase of the interval, microseconds.
+    pub snd_interval_us: u32,
+    /// Acknowledgement phase.
+    pub rcv_interval_us: u32,
+    /// Segments that this acknowledgement showed to be lost.
+    pub losses: i32,
+    /// Segments newly acknowledged or selectively acknowledged.
+    pub acked_sacked: u32,
+    /// Segments in flight before this acknowledgement.
+    pub prior_in_flight: u32,
+    /// End of the sequence of what was delivered last.
+    pub last_end_seq: u32,
+    /// 1: the program gave less than the path would have taken.
+    pub is_app_limited: u8,
+    /// 1: the sampled segment was a retransmission.
+    pub is_retrans: u8,
+    /// 1: the receiver probably waited with the acknowledgement.
+    pub is_ack_delayed: u8,
+    /// 0.
+    pub reserved: u8,
+}
+
+/// A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken
+/// over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
+/// unless said; more numbers may follow in later versions.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -26,11 +67,13 @@ pub struct usk_tcp_t {
     pub snd_ssthresh: u32,
     /// May be written: upper bound of the window. At least 1.
     pub snd_cwnd_clamp: u32,
-    /// May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they are not.
+    /// May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they
+    /// are not.
     pub app_limited: u32,
     /// May be written: 1: packets are to be spaced by pacing_rate (SK_PACING_NEEDED); once set it stays.
     pub needs_pacing: u32,
-    /// May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each acknowledgement computes it.
+    /// May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each
+    /// acknowledgement computes it.
     pub pacing_rate: u64,
 
     /// Now, nanoseconds of the stack's clock.
@@ -95,8 +138,8 @@ pub struct usk_tcp_t {
     pub ecn_ok: u32,
     /// 0; usk_tcp_break sets it.
     pub broken: u32,
-    /// RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of struct usk_sock_ops);
-    /// 0: none does. Linux's NV asks for it.
+    /// RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
+    /// struct usk_sock_ops); 0: none does. Linux's NV asks for it.
     pub base_rtt_us: u32,
     /// 0.
     pub reserved: u32,
@@ -206,14 +249,15 @@ pub(crate) fn rate_sample(rs: &RateSample) -> usk_rate_sample_t {
     }
 }
 
-/// Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of a congestion
-/// control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and what this one answers or wrote
-/// does not count. Returns 0; -EFAULT for null.
+/// Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
+/// a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
+/// what this one answers or wrote does not count. Returns 0; -EFAULT for null.
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_tcp_break(tp: *const usk_tcp_t) -> c_int {
-    // The functions that get it read-only break as well: behind every argument is memory that is the library's to write.
+    // The functions that get it read-only break as well: behind every argument is memory that is the library's to
+    // write.
     // SAFETY: writable as said.
     kernel(|| unsafe { obj_mut(tp.cast_mut()) }.map(|tp| tp.broken = 1).map(|()| 0))
 }
@@ -227,7 +271,8 @@ pub unsafe extern "C" fn usk_tcp_in_slow_start(tp: *const usk_tcp_t) -> c_int {
     kernel(|| unsafe { obj(tp) }.map(|tp| (tp.snd_cwnd < tp.snd_ssthresh).into()))
 }
 
-/// Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance (tcp_slow_start).
+/// Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+/// (tcp_slow_start).
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]

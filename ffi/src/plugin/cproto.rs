@@ -1,291 +1,34 @@
-//! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. What a function answers is
-//! checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
+//! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. What a function
+//! answers is checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
 
-use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin};
+use super::addr::usk_addr_t;
+use super::call::{ALL_EVENTS, broken, checked, owned, owned_status, received, unowned, whole};
+use super::guard::usk_owned_t;
 use super::msg::{lend_recv, lend_send};
-use super::owned::{Owned, parts, usk_addr_t, usk_owned_t};
+use super::owned::finish;
 use super::ports;
+use super::private::{Private, parts};
 use super::proto::*;
+use super::registration::Registration;
 use super::skb;
-use super::sock::{self, lend};
-use super::table::{Table, contain, length, status};
+use crate::handle::{self, lend};
+use crate::held::{contain, length};
 use std::any::Any;
-use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
+use std::ffi::c_int;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::port_table::PortTable;
 use usersock::ip::{datagram, sockopt};
-use usersock::sock::accept::AcceptQueue;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
-use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, SockRef};
+use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
+use usersock::sock::state::LISTEN;
 use usersock::sock::wait::Events;
-use usersock::sock::{Sock, SockCommon, SockGuard, SockState, datagram_poll, flag, mem};
-use usersock::stack::{Stack, TimerSlot};
-use usersock::sys::lock::Mutex;
-
-/// Most bytes of a sock's own memory.
-const MAX_OBJ_SIZE: u32 = 65_536;
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
-
-/// A registered C protocol.
-pub(crate) struct Registration {
-    table: usk_proto,
-    name: String,
-    stack: Weak<Stack>,
-    user: *mut c_void,
-    plugin: Weak<Plugin>,
-    /// Keeps the code loaded.
-    library: Option<Arc<Library>>,
-    pub(super) ports: PortTable,
-    pub(super) lists: Lists,
-    /// Unregistered: its name may be another's by now.
-    gone: Mutex<bool>,
-}
-
-// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
-unsafe impl Send for Registration {}
-// SAFETY: as above.
-unsafe impl Sync for Registration {}
-
-/// The C protocol's part of a sock.
-pub(crate) struct Private {
-    reg: Arc<Registration>,
-    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside, by pointers that it
-    /// keeps: a Box would claim to be the only way there.
-    memory: *mut [u128],
-    timers: Vec<TimerSlot>,
-    /// Bytes charged by usk_mem_charge.
-    charged: i32,
-    pub(super) accept: Option<Box<AcceptQueue>>,
-    /// The port it is in the table under.
-    pub(super) bound: Option<u16>,
-    /// Made by usk_new_child.
-    pub(super) child: bool,
-    /// No program has the sock, and no operation of a program's call runs: a child that is not accepted, or one that is closed.
-    pub(super) orphan: bool,
-    /// In the port table under a listener's port: which, and to whom.
-    pub(super) adopted: Option<(u16, (IpAddr, u16))>,
-    /// `destroy` has run.
-    done: bool,
-    /// A packet's or a timer's operation runs: it may be in a thread of a program, but may not sleep there.
-    pub(super) bottom: bool,
-}
-
-// SAFETY: the memory is the plug-in's, which uses it with the sock owned, whatever thread owns it.
-unsafe impl Send for Private {}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // SAFETY: made by Box::into_raw, freed once; the sock is gone, and with it whoever may use it.
-        drop(unsafe { Box::from_raw(self.memory) });
-    }
-}
-
-impl Private {
-    pub(super) fn registration(&self) -> &Arc<Registration> {
-        &self.reg
-    }
-    /// Whether it is finished: `destroy` has run.
-    pub(super) fn is_done(&self) -> bool {
-        self.done
-    }
-    pub(super) fn proto(&self) -> *mut usk_proto_t {
-        self.reg.handle()
-    }
-    pub(super) fn memory(&mut self) -> *mut c_void {
-        self.memory.cast()
-    }
-    /// The slot of a timer, made when first asked for. None: no such index.
-    pub(super) fn timer(&mut self, index: u32) -> Option<&mut TimerSlot> {
-        let index = usize::try_from(index).ok().filter(|i| *i < 32)?;
-        while self.timers.len() <= index {
-            self.timers.push(TimerSlot::default());
-        }
-        self.timers.get_mut(index)
-    }
-    pub(super) fn charge(
-        &mut self,
-        stack: &Arc<Stack>,
-        sock: &Arc<Sock>,
-        sk: &mut SockCommon,
-        size: i32,
-    ) -> Result<()> {
-        let charged = self.charged.checked_add(size).filter(|n| *n >= 0).ok_or(Error::Inval)?;
-        if size > 0 {
-            if !mem::schedule(stack, sock, sk, size, mem::Kind::Send) {
-                return Err(Error::NoBufs);
-            }
-            mem::charge(sk, size);
-        } else {
-            mem::uncharge(sock, sk, -size);
-        }
-        self.charged = charged;
-        Ok(())
-    }
-}
-
-impl Registration {
-    /// # Safety
-    /// `p` is null, or registered.
-    pub(crate) unsafe fn of(p: *mut usk_proto_t) -> Result<ManuallyDrop<Arc<Registration>>> {
-        if p.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: a valid handle is the address in an Arc that the registry or a sock holds; the count is left alone.
-        Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Registration>().cast_const()) }))
-    }
-
-    pub(crate) fn handle(&self) -> *mut usk_proto_t {
-        std::ptr::from_ref(self).cast_mut().cast()
-    }
-    /// EINVAL once the stack has ended.
-    pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
-        self.stack.upgrade().ok_or(Error::Inval)
-    }
-    pub(crate) fn user(&self) -> *mut c_void {
-        self.user
-    }
-    pub(crate) fn number(&self) -> u8 {
-        self.table.protocol as u8
-    }
-    pub(crate) fn sysctl(&self, index: u32) -> Option<i64> {
-        self.lists.sysctl(&*self.stack.upgrade()?, index)
-    }
-    /// Whether bind(2) takes ports.
-    pub(super) fn has_ports(&self) -> bool {
-        !self.flag(USK_PROTO_NO_PORTS)
-    }
-    fn flag(&self, bit: u32) -> bool {
-        self.table.flags & bit != 0
-    }
-
-    /// What does not fit, as a line.
-    fn check(table: &usk_proto, name: &str) -> std::result::Result<(), String> {
-        let lacks = |what: &str| Err(format!("struct usk_proto {name:?}: {what}"));
-        let all = USK_PROTO_V4
-            | USK_PROTO_V6
-            | USK_PROTO_DEFAULT
-            | USK_PROTO_CONNECTIONS
-            | USK_PROTO_NO_AUTOBIND
-            | USK_PROTO_NO_PORTS;
-        if !lists::good_name(name, 31) {
-            return lacks("a name is 1 to 31 printable characters without dot");
-        }
-        if table.flags & !all != 0 {
-            return lacks("unknown flags");
-        }
-        if table.flags & (USK_PROTO_V4 | USK_PROTO_V6) == 0 {
-            return lacks("neither USK_PROTO_V4 nor USK_PROTO_V6");
-        }
-        if !(1..=10).contains(&table.socket_type) {
-            return lacks("socket_type is not a socket's");
-        }
-        if !(1..=255).contains(&table.protocol) {
-            return lacks("protocol is not 1 to 255");
-        }
-        if table.obj_size > MAX_OBJ_SIZE {
-            return lacks("obj_size above 65536");
-        }
-        if table.max_header as usize > HEAD {
-            return lacks("max_header above what a packet has room for");
-        }
-        if table.sendmsg.is_none() && table.sendmsg_locked.is_none() {
-            return lacks("sendmsg is null, and so is sendmsg_locked");
-        }
-        if table.recvmsg.is_none() && table.recvmsg_locked.is_none() {
-            return lacks("recvmsg is null, and so is recvmsg_locked");
-        }
-        if table.rcv.is_some() && table.backlog_rcv.is_none() {
-            return lacks("rcv without backlog_rcv");
-        }
-        Ok(())
-    }
-
-    /// Registers a table: all of it, or nothing. The line that says why not is kept for usk_config_error.
-    /// # Safety
-    /// The table's strings and lists are ended, and its functions what they say.
-    pub(crate) unsafe fn register(
-        plugin: &Arc<Plugin>,
-        stack: &Arc<Stack>,
-        table: usk_proto,
-        user: *mut c_void,
-    ) -> Result<Arc<Registration>> {
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, usk_proto::NAME, "name") }?;
-        Registration::check(&table, &name).map_err(load::refused)?;
-        // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
-        let reg = Arc::new(Registration {
-            table,
-            name,
-            stack: Arc::downgrade(stack),
-            user,
-            plugin: Arc::downgrade(plugin),
-            library: plugin.library(),
-            ports: PortTable::default(),
-            lists,
-            gone: Mutex::new(false),
-        });
-        let key = |family| ProtoSwitch {
-            family,
-            ty: table.socket_type,
-            protocol: table.protocol,
-            default: table.flags & USK_PROTO_DEFAULT != 0,
-            proto: reg.clone(),
-        };
-        let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
-            .into_iter()
-            .filter(|(bit, _)| table.flags & bit != 0)
-            .map(|(_, family)| key(family))
-            .collect();
-        let number = [table.protocol as u8];
-        let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
-            table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
-        stack.registry.register(&keys, handler).map_err(|e| {
-            reg.lists.forget(stack);
-            load::refused(e.to_string());
-            e.error()
-        })?;
-        Ok(reg)
-    }
-}
-
-impl Item for Registration {
-    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        let mut gone = self.gone.lock();
-        if *gone {
-            return Err(Error::NoEnt);
-        }
-        stack.registry.unregister(&self.name).map_err(|e| e.error())?;
-        *gone = true;
-        self.lists.forget(stack);
-        Ok(())
-    }
-    fn key(&self) -> usize {
-        self.handle() as usize
-    }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
-    }
-    fn stack_ended(&self) {
-        // A sock that said farewell when the stack ended is in the table, and holds it.
-        self.ports.clear();
-    }
-}
-
-/// The function broke its word: the socket is broken.
-#[cold]
-pub(super) fn broken(sock: &Sock) {
-    sock.set_broken();
-}
+use usersock::sock::{Sock, SockGuard, SockState, datagram_poll, flag, mem};
+use usersock::stack::Stack;
 
 /// Ends a sock that broke and that no program can close: one that is closed already, or a child that nobody accepted.
 pub(super) fn reap(g: &mut SockGuard<'_>) {
@@ -301,22 +44,10 @@ fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
     }
 }
 
-/// Runs an operation with the sock owned. EIO: it is broken, or is now.
-pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
-    if g.sock.is_broken() {
-        return Err(Error::Io);
-    }
-    let r = Owned::lend(g, f);
-    if r.is_err() {
-        broken(g.sock);
-    }
-    r
-}
-
 /// Runs an operation for a packet or a timer, unless the sock is broken or finished. False: it did not begin.
 fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
     let Ok(p) = parts(g) else { return false };
-    if p.sock.is_broken() || p.private.done {
+    if p.sock.is_broken() || p.private.is_done() {
         return false;
     }
     let outer = std::mem::replace(&mut p.private.bottom, true);
@@ -326,84 +57,6 @@ fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
         p.private.bottom = outer;
     }
     true
-}
-
-/// As [`owned`], of one that answers 0 or a negative errno.
-pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
-    let r = owned(g, f)?;
-    if !(-4095..=0).contains(&r) {
-        broken(g.sock);
-    }
-    status(r.into())
-}
-
-/// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
-pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut sock::usk_sock_t) -> i64) -> Result<usize> {
-    whole(sk)?;
-    // What did not end as it should is no length either.
-    checked(sk.sock, contain(|| f(lend(sk.sock))).unwrap_or(i64::MIN), max)
-}
-
-/// A length up to `max`, or an errno; anything else breaks the sock.
-#[inline]
-pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
-    match usize::try_from(r) {
-        Ok(n) if n <= max => Ok(n),
-        _ => Err(no_length(sock, r, max)),
-    }
-}
-
-/// The errno that an answer is; one that is none breaks the sock.
-#[inline(never)]
-fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
-    if !(-4095..0).contains(&r) {
-        broken(sock);
-    }
-    length(r, max).err().unwrap_or(Error::Io)
-}
-
-/// The greatest length that a receive call may answer: what it copied, as the program would read memory that nobody wrote; with MSG_TRUNC
-/// the true length of a datagram, which may be any.
-pub(super) fn received(msg: &RecvMsg<'_, '_>) -> usize {
-    if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() - msg.remaining() }
-}
-
-/// What poll says of a sock that broke.
-pub(super) const ALL_EVENTS: Events = Events(Events::ERR.0 | Events::HUP.0 | Events::IN.0 | Events::OUT.0);
-
-/// Whether an earlier call broke the socket.
-fn whole(sk: SockRef<'_>) -> Result<()> {
-    if sk.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
-}
-
-/// See usk_done.
-pub(super) fn finish(g: &mut SockGuard<'_>) {
-    // Out of the tables, whether the protocol keeps its own or not.
-    g.sock.proto().unhash(g);
-    if g.common.sport != 0 {
-        g.sock.proto().put_port(g);
-    }
-    let _ = ports::unhash(g);
-    let Ok(p) = parts(g) else { return };
-    if std::mem::replace(&mut p.private.done, true) {
-        return;
-    }
-    let (stack, sock, charged) = (p.stack, p.sock, std::mem::take(&mut p.private.charged));
-    for t in &mut p.private.timers {
-        stack.timers.cancel(t);
-    }
-    mem::uncharge(sock, p.common, charged);
-    let (reg, orphans) = (p.private.reg.clone(), p.private.accept.take());
-    p.common.ack_backlog = 0;
-    sock.state.store(CLOSE, Ordering::Release);
-    if let Some(f) = reg.table.destroy {
-        // SAFETY: the table's function, called as it says.
-        if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
-            broken(g.sock);
-        }
-    }
-    datagram::close(g);
-    ports::close_all(stack, orphans);
 }
 
 impl Proto for Registration {
@@ -419,19 +72,7 @@ impl Proto for Registration {
         // The registry or another sock holds the registration: the handle is valid.
         // SAFETY: as said.
         let reg = unsafe { Registration::of(self.handle()) }?;
-        sk.private = Box::new(Private {
-            reg: Arc::clone(&reg),
-            memory: Box::into_raw(vec![0; (self.table.obj_size as usize).div_ceil(16)].into_boxed_slice()),
-            timers: Vec::new(),
-            charged: 0,
-            accept: None,
-            bound: None,
-            child: false,
-            orphan: false,
-            adopted: None,
-            done: false,
-            bottom: false,
-        });
+        sk.private = Box::new(Private::new(Arc::clone(&reg)));
         let Some(f) = self.table.init else { return Ok(()) };
         // SAFETY: the table's function, called as it says; so are all below.
         owned_status(sk, |o| unsafe { f(o) }).inspect_err(|_| finish(sk))
@@ -445,7 +86,7 @@ impl Proto for Registration {
         {
             let mut g = sk.lock();
             g.common.set_flag(flag::DEAD, true);
-            let done = parts(&mut g).is_ok_and(|p| p.private.done);
+            let done = parts(&mut g).is_ok_and(|p| p.private.is_done());
             if g.sock.is_broken() || done || self.table.close.is_none() {
                 return finish(&mut g);
             }
@@ -502,7 +143,7 @@ impl Proto for Registration {
             return Err(length(err.min(-1).into(), 0).err().filter(|_| err < 0).unwrap_or(Error::Io));
         }
         // SAFETY: the function answers a held sock, or null.
-        let (_, child) = unsafe { sock::unhold(child) }?;
+        let (_, child) = unsafe { handle::unhold(child) }?;
         if Arc::ptr_eq(&child, sk.sock) {
             broken(sk.sock);
             return Err(Error::Io);
@@ -624,7 +265,7 @@ impl Proto for Registration {
             Some(f) => owned(sk, |o| unsafe { f(o) }).map_or(ALL_EVENTS, Events),
             None => {
                 let events = datagram_poll(sk);
-                let full = events.intersects(Events::OUT) && !self.stream_memory_free(sk, false);
+                let full = events.intersects(Events::OUT) && !self.stream_memory_free(sk.stack, sk, false);
                 if full { Events(events.0 & !Events::OUT.0) } else { events }
             }
         }
@@ -642,9 +283,7 @@ impl Proto for Registration {
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
         let now = sk.now();
         if let Ok(p) = parts(sk) {
-            for t in p.private.timers.iter_mut().filter(|t| t.at().is_some_and(|at| at <= now)) {
-                t.fired();
-            }
+            p.private.timers_fired(now);
         }
         if let Some(f) = self.table.release_cb {
             // SAFETY: see `init`.
@@ -716,11 +355,11 @@ impl Proto for Registration {
         }
     }
 
-    fn stream_memory_free(&self, sk: &SockState, wake: bool) -> bool {
+    fn stream_memory_free(&self, _: &Stack, sk: &SockState, wake: bool) -> bool {
         let Some(f) = self.table.stream_memory_free else { return true };
         let Some(p) = sk.private.downcast_ref::<Private>() else { return true };
         // SAFETY: see `init`.
-        contain(|| unsafe { f(p.memory.cast_const().cast(), wake.into()) }).unwrap_or(0) != 0
+        contain(|| unsafe { f(p.memory().cast_const(), wake.into()) }).unwrap_or(0) != 0
     }
 
     fn sysctl_mem(&self, _: &Stack) -> Option<[i64; 3]> {
@@ -774,7 +413,7 @@ impl Proto for Registration {
         let Some(p) = state.private.downcast_ref::<Private>() else { return };
         assert!(p.charged >= 0 && !(p.bound.is_some() && p.adopted.is_some()), "{}", self.name);
         assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
-        assert!(p.accept.is_none() || sock.state() == LISTEN || p.done || sock.is_broken(), "{}", self.name);
+        assert!(p.accept.is_none() || sock.state() == LISTEN || p.is_done() || sock.is_broken(), "{}", self.name);
     }
 }
 

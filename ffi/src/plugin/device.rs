@@ -1,14 +1,19 @@
-//! `struct usk_device_ops`: kinds of devices written in C, for `device=KIND:ARGUMENT` of a configuration and for usk_device_add. The
-//! Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers is checked; one that breaks its
-//! word is broken (it sends and receives nothing any more), and the stack goes on.
+//! `struct usk_device_ops`: kinds of devices written in C, for `device=KIND:ARGUMENT` of a configuration and for
+//! usk_device_add. The Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers
+//! is checked; one that breaks its word is broken (it sends and receives nothing any more), and the stack goes on.
 
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::gate::{kernel, obj_mut};
+use super::lists;
+use super::load;
 use super::skb::{self, usk_skb_t};
-use super::table::{Table, contain, status};
-use super::{kernel, lists, obj_mut};
-use crate::admin::{self, noted, noted_line, usk_stack_t};
+use super::table::Table;
 use crate::boundary::boundary;
+use crate::held::{contain, status};
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
+use crate::note::{note, noted, noted_line};
 use crate::ptr::string;
+use crate::stacks::{stack_of, usk_stack_t};
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
@@ -53,8 +58,8 @@ pub struct usk_device_args_t {
     pub reserved: u8,
 }
 
-/// What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one queue. Checksums and
-/// segmentation are done before a packet reaches the device.
+/// What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one
+/// queue. Checksums and segmentation are done before a packet reaches the device.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -77,13 +82,14 @@ pub struct usk_sink_t {
     _opaque: [u8; 0],
 }
 
-/// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit. None may sleep,
-/// and none may call sockets of the stack. A device lives as long as its stack.
+/// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit.
+/// None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
 ///
-/// An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any more, what is
-/// sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object may leave a function. What
-/// catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which both refuse the device. next_event and has_pending
-/// note it for recv and xmit, of which the next one called answers 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
+/// An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any
+/// more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object
+/// may leave a function. What catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which
+/// both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called answers
+/// 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -94,8 +100,8 @@ pub struct usk_device_ops {
     pub size: u32,
     /// 1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT. Copied.
     pub name: *const c_char,
-    /// Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno; usk_device_refuse
-    /// can say why. Required.
+    /// Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno;
+    /// usk_device_refuse can say why. Required.
     pub open: Option<
         unsafe extern "C-unwind" fn(
             args: *const usk_device_args_t,
@@ -105,8 +111,9 @@ pub struct usk_device_ops {
     >,
     /// Ends a device: no other function of it runs any more. Null: nothing.
     pub close: Option<unsafe extern "C-unwind" fn(device: *mut c_void)>,
-    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno: nothing more comes
-    /// just now, as for 0. Without a packet it answers at once. `now` is the stack's time, nanoseconds. Required.
+    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno:
+    /// nothing more comes just now, as for 0. Without a packet it answers at once. `now` is the stack's time,
+    /// nanoseconds. Required.
     pub recv: Option<
         unsafe extern "C-unwind" fn(
             device: *mut c_void,
@@ -116,16 +123,18 @@ pub struct usk_device_ops {
             sink: *mut usk_sink_t,
         ) -> c_int,
     >,
-    /// Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be kept is copied or
-    /// shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack keeps it and tries again when
-    /// poll_fd polls writable (without one: whenever the stack runs next); another negative errno: refused, dropped and counted. Required.
+    /// Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
+    /// kept is copied or shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
+    /// keeps it and tries again when poll_fd polls writable (without one: whenever the stack runs next); another
+    /// negative errno: refused, dropped and counted. Required.
     pub xmit:
         Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32, now: u64, skb: *mut usk_skb_t) -> c_int>,
-    /// A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once. Who waits for a
-    /// packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
+    /// A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once.
+    /// Who waits for a packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
     /// has failed (POLLERR, POLLHUP, POLLNVAL with nothing to receive) brings the interface down.
     pub poll_fd: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
-    /// When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything. Null: that.
+    /// When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything.
+    /// Null: that.
     pub next_event: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> u64>,
     /// 1: recv has something in memory now, so that the thread that sent it takes it before it returns. Null: 0.
     pub has_pending: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
@@ -255,7 +264,7 @@ impl DeviceKind for Kind {
         };
         let mut device = ptr::null_mut();
         let open = self.ops.table.open.ok_or_else(|| plain(Error::Inval))?;
-        admin::note("");
+        note("");
         // SAFETY: the table's function, called as it says: arguments and results live while it runs.
         let r = contain(|| unsafe { open(&asked, &mut info, &mut device) }).and_then(|r| status(r.into()));
         r.map_err(|e| (e, Some(noted_line()).filter(|l| !l.is_empty())))?;
@@ -323,7 +332,8 @@ impl Sink<'_> {
             return;
         }
         if skb.head_len() > 0 || skb.owner.is_some() || skb.gso_size != 0 || skb.rx.is_some() {
-            // One that was sent, or had headers put in front: what arrives is bytes, and nothing that was known of them.
+            // One that was sent, or had headers put in front: what arrives is bytes, and nothing that was known of
+            // them.
             skb = Skb::from_slice(&skb.to_vec());
         }
         skb.tstamp = self.now;
@@ -448,15 +458,16 @@ impl Device for CDevice {
 impl Drop for CDevice {
     fn drop(&mut self) {
         if let Some(f) = self.ops.table.close {
-            // SAFETY: the table's function, called as it says, once, and last. What unwinds out of it has nowhere to go.
+            // SAFETY: the table's function, called as it says, once, and last. What unwinds out of it has nowhere to
+            // go.
             let _ = contain(|| unsafe { f(self.device) });
         }
     }
 }
 
-/// recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget, empty, shorter
-/// than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on this thread, as in xmit, or
-/// after recv returned.
+/// recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget,
+/// empty, shorter than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on
+/// this thread, as in xmit, or after recv returned.
 /// # Safety
 /// `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -469,7 +480,8 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
         }
         // Not twice at once: the stack may send in answer to a packet, and the plug-in be called for that.
         SINK.set(ptr::null_mut());
-        // SAFETY: what is in SINK is the sink of a recv further down this thread's stack, which waits, and nobody else has it now.
+        // SAFETY: what is in SINK is the sink of a recv further down this thread's stack, which waits, and nobody else
+        // has it now.
         let s = unsafe { obj_mut(sink.cast::<Sink<'_>>()) }?;
         let before = s.taken;
         s.take(skb);
@@ -487,12 +499,12 @@ pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
     kernel(|| {
         // SAFETY: a string by the caller's word.
         let line = unsafe { string(line) }?;
-        Err(load::refused(line.to_owned()))
+        Err(note::refused(line.to_owned()))
     })
 }
 
-/// Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a negative errno, and
-/// usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
+/// Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a
+/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
 /// # Safety
 /// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
 #[unsafe(no_mangle)]
@@ -508,7 +520,7 @@ pub unsafe extern "C" fn usk_device_register(
             [("open", table.open.is_some()), ("recv", table.recv.is_some()), ("xmit", table.xmit.is_some())]
         {
             if !there {
-                return Err(load::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
+                return Err(note::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
             }
         }
         let devices = Arc::new(());
@@ -520,7 +532,7 @@ pub unsafe extern "C" fn usk_device_register(
                 }
                 e => e.to_string(),
             };
-            load::refused(format!("struct usk_device_ops {name:?}: {why}"));
+            note::refused(format!("struct usk_device_ops {name:?}: {why}"));
         })?;
         Ok(Arc::new(Registration { name, devices, plugin: Arc::downgrade(plugin) }))
     };
@@ -539,16 +551,17 @@ pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> 
     })
 }
 
-/// Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init takes it, of the
-/// keys device, mac, mtu, addr, gw, route and pcap: "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1
-/// with errno EINVAL or what opening gave, and usk_config_error says why.
+/// Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init
+/// takes it, of the keys device, mac, mtu, addr, gw, route and pcap:
+/// "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1 with errno EINVAL or what opening
+/// gave, and usk_config_error says why.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `config` is a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_add(stack: *mut usk_stack_t, config: *const c_char) -> c_int {
     boundary(|| {
         // SAFETY: the caller vouches for both.
-        let (stack, config) = unsafe { (admin::stack_of(stack)?, string(config)?) };
+        let (stack, config) = unsafe { (stack_of(stack)?, string(config)?) };
         Config::parse(config).and_then(|c| c.add_to(&stack)).map_err(noted)?;
         Ok(0)
     })

@@ -1,11 +1,11 @@
-//! What a hook of struct usk_sock_ops calls: looks at the connection, sets what may be set, reads and writes header options. Above: the
-//! plug-in, from an event. Below: `usersock::tcp::sock_ops::HookCx`. Linux: bpf_setsockopt, bpf_sock_ops_cb_flags_set,
-//! bpf_store_hdr_opt, bpf_load_hdr_opt.
+//! What a hook of struct usk_sock_ops calls: looks at the connection, sets what may be set, reads and writes header
+//! options. Above: the plug-in, from an event. Below: `usersock::tcp::sock_ops::HookCx`. Linux: bpf_setsockopt,
+//! bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
-use super::owned::usk_addr_t;
-use super::skb::{slice, slice_mut};
-use super::sock_ops::{Registration, usk_hdr_t, usk_hook_t};
-use super::{kernel, obj, obj_mut};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::gate::{slice, slice_mut};
+use super::sock_ops::{Hdr, Hook, LENT, Registration, usk_hdr_t, usk_hook_t};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::time::Duration;
 use usersock::error::{Error, Result};
@@ -109,21 +109,6 @@ impl From<SockView> for usk_sock_view_t {
     }
 }
 
-pub(super) const LENT: u64 = 0x75736b_686f6f6b;
-
-/// What is behind a [`usk_hook_t`].
-pub(super) struct Hook {
-    pub(super) magic: u64,
-    pub(super) cx: *mut HookCx<'static>,
-    pub(super) reg: *const Registration,
-}
-
-/// What is behind a [`usk_hdr_t`].
-pub(super) struct Hdr {
-    pub(super) magic: u64,
-    pub(super) writer: *mut HdrWriter<'static>,
-}
-
 /// # Safety
 /// `h` is null or a running hook's argument.
 unsafe fn hook<'a>(h: *mut usk_hook_t) -> Result<&'a mut HookCx<'static>> {
@@ -151,7 +136,8 @@ unsafe fn hdr<'a>(w: *mut usk_hdr_t) -> Result<&'a mut HdrWriter<'static>> {
     Ok(unsafe { &mut *w.writer })
 }
 
-/// Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know is zero.
+/// Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
+/// is zero.
 /// # Safety
 /// `h` is a hook's argument; `view` is writable for `size` bytes.
 #[unsafe(no_mangle)]
@@ -187,8 +173,8 @@ pub unsafe extern "C" fn usk_hook_cb_flags(h: *mut usk_hook_t) -> u32 {
     kernel(|| unsafe { hook(h) }.map(|cx| cx.cb_flags().into()))
 }
 
-/// Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL: a request, or an
-/// unknown bit.
+/// Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL:
+/// a request, or an unknown bit.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
@@ -200,8 +186,8 @@ pub unsafe extern "C" fn usk_hook_set_cb_flags(h: *mut usk_hook_t, flags: u32) -
     })
 }
 
-/// Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is called for it
-/// any more. Of a request that is its listener. What the hook answers then does not count.
+/// Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is
+/// called for it any more. Of a request that is its listener. What the hook answers then does not count.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
@@ -237,7 +223,8 @@ pub unsafe extern "C" fn usk_hook_set_init_cwnd(h: *mut usk_hook_t, segs: u32) -
     kernel(|| unsafe { hook(h) }?.set_init_cwnd(segs).map(|()| 0))
 }
 
-/// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a request.
+/// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a
+/// request.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
@@ -255,7 +242,8 @@ pub unsafe extern "C" fn usk_hook_set_rto_min(h: *mut usk_hook_t, us: u32) -> c_
     kernel(|| unsafe { hook(h) }?.set_rto_min(Duration::from_micros(us.into())).map(|()| 0))
 }
 
-/// Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a request.
+/// Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a
+/// request.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
@@ -326,9 +314,10 @@ pub unsafe extern "C" fn usk_hook_sysctl(h: *mut usk_hook_t, index: u32) -> i64 
     })
 }
 
-/// Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the experiment's
-/// number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind without length; -ENOSPC: more
-/// than was reserved; -EEXIST: an option of this kind (and experiment) is in the header already (bpf_store_hdr_opt).
+/// Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the
+/// experiment's number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind
+/// without length; -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and experiment) is in the header
+/// already (bpf_store_hdr_opt).
 /// # Safety
 /// `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -362,8 +351,9 @@ pub unsafe extern "C" fn usk_hdr_own(w: *mut usk_hdr_t, len: *mut usize) -> *con
     })
 }
 
-/// Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first that begins with
-/// this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none (bpf_load_hdr_opt).
+/// Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first
+/// that begins with this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none
+/// (bpf_load_hdr_opt).
 /// # Safety
 /// `options` is readable for `len` bytes; `data_len` is writable.
 #[unsafe(no_mangle)]

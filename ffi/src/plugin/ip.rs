@@ -1,12 +1,16 @@
-//! IP for a protocol from C: routes, output, options of the IP levels, checksums. Linux: ip_route_output, ip_queue_xmit,
-//! ip_setsockopt, csum_partial.
+//! IP for a protocol from C: routes, output, options of the IP levels, checksums. Linux: ip_route_output,
+//! ip_queue_xmit, ip_setsockopt, csum_partial.
 
-use super::cproto::Registration;
-use super::owned::{guard, living, parts, peer, usk_addr_t, usk_owned_t};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::gate::{slice, slice_mut};
+use super::guard::{guard, usk_owned_t};
+use super::owned::peer;
 use super::ports;
+use super::private::{living, parts};
 use super::proto::{usk_packet_info_t, usk_proto_t};
-use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::{kernel, obj, obj_mut};
+use super::registration::Registration;
+use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::ip::output::{self, IpTx};
@@ -15,8 +19,9 @@ use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use usersock::sock::{SockGuard, flag};
 use usersock::wire::{checksum, ip, ipv6};
 
-/// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED (1), as of a
-/// connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
+/// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
+/// (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES
+/// (broadcast), -EINVAL ...
 /// # Safety
 /// `o` is owned; `to` is readable.
 #[unsafe(no_mangle)]
@@ -29,8 +34,8 @@ pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_a
     })
 }
 
-/// Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and the sock is
-/// not bound any more (__udp_disconnect).
+/// Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and
+/// the sock is not bound any more (__udp_disconnect).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -49,7 +54,8 @@ pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH, -EACCES ...
+/// Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH,
+/// -EACCES ...
 /// # Safety
 /// `o` is owned; `to` is readable; `from` is writable.
 #[unsafe(no_mangle)]
@@ -78,8 +84,8 @@ pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP error whose
-/// quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+/// A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP
+/// error whose quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -100,9 +106,10 @@ fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }
 
-/// Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header, fragments where
-/// the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes `skb`, always. -ENOTCONN,
-/// -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's queue is full: a loss like any other).
+/// Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
+/// fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
+/// `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
+/// queue is full: a loss like any other).
 /// # Safety
 /// `o` is owned; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -127,7 +134,8 @@ pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, t
     })
 }
 
-/// A packet as the protocol's own: one that came from a device, and goes back, has nothing left of what that said of it.
+/// A packet as the protocol's own: one that came from a device, and goes back, has nothing left of what that said of
+/// it.
 fn outgoing(skb: &mut Skb) {
     (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
 }
@@ -146,8 +154,9 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
     }
 }
 
-/// Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that `info`
-/// describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet context.
+/// Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
+/// `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
+/// context.
 /// # Safety
 /// `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -218,8 +227,8 @@ pub unsafe extern "C" fn usk_ip_getsockopt(
     })
 }
 
-/// The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed one after the
-/// other (csum_partial).
+/// The ones-complement sum (RFC 1071) of bytes, added to `sum`: for usk_csum_fold. Pieces of even length can be summed
+/// one after the other (csum_partial).
 /// # Safety
 /// `data` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -245,8 +254,8 @@ pub unsafe extern "C" fn usk_csum_pseudo(
     })
 }
 
-/// The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field included, folds
-/// to 0 is right (csum_fold).
+/// The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field
+/// included, folds to 0 is right (csum_fold).
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_csum_fold(sum: u32) -> u32 {
     kernel(|| Ok(u32::from(checksum::finish(sum))))

@@ -1,8 +1,7 @@
-//! Counters and sysctls that a table brings: lists ended by null. Above: `cproto`, `sock_ops`, `ulp`. Below: `usersock::counters`,
-//! `usersock::sysctl`.
+//! Counters and sysctls that a table brings: lists ended by null. Above: `registration`, `sock_ops`, `ulp`. Below:
+//! `usersock::counters`, `usersock::sysctl`.
 
-use super::load;
-use super::proto::usk_sysctl_t;
+use crate::note;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 use usersock::counters::OwnCounter;
@@ -13,16 +12,33 @@ use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
 /// Most counters, and most sysctls, of a table: a list without end is noticed.
 const MAX_LIST: usize = 256;
 
+/// A sysctl of a protocol's own: `net.NAME.` and the name, a number.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_sysctl_t {
+    /// Last part of the name; null ends the list.
+    pub name: *const c_char,
+    /// First value.
+    pub value: i64,
+    /// Least value.
+    pub min: i64,
+    /// Greatest value.
+    pub max: i64,
+    /// A sentence for listings, or null.
+    pub help: *const c_char,
+}
+
 /// A string of a table; the line that says what is wrong is kept for usk_config_error. `table` is the table's name.
 /// # Safety
 /// `p` is null or a string.
 pub(super) unsafe fn text(p: *const c_char, table: &str, what: &str) -> Result<String> {
     if p.is_null() {
-        return Err(load::refused(format!("{table}: {what} is null")));
+        return Err(note::refused(format!("{table}: {what} is null")));
     }
     // SAFETY: a string by the caller's word.
     let s = unsafe { CStr::from_ptr(p) }.to_str();
-    s.map(str::to_owned).map_err(|_| load::refused(format!("{table}: {what} is not UTF-8")))
+    s.map(str::to_owned).map_err(|_| note::refused(format!("{table}: {what} is not UTF-8")))
 }
 
 /// Whether a name is fit for tables, and for the names of sysctls.
@@ -38,7 +54,8 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for usk_config_error.
+    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for
+    /// usk_config_error.
     /// # Safety
     /// The lists are null or ended, by null and by a null name; their strings are strings.
     pub(super) unsafe fn register(
@@ -71,11 +88,11 @@ impl Lists {
             // SAFETY: a string by the caller's word.
             let name = unsafe { text(p, table, "a counter's name") }?;
             let counter = stack.mib.own.register(&name).inspect_err(|e| {
-                load::refused(format!("{table}: counter {name:?}: {e}"));
+                note::refused(format!("{table}: counter {name:?}: {e}"));
             })?;
             self.counters.push(counter);
         }
-        Err(load::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
+        Err(note::refused(format!("{table}: more than {MAX_LIST} counters, or no null at their end")))
     }
 
     /// # Safety
@@ -103,11 +120,11 @@ impl Lists {
                 help,
             };
             let id = stack.sysctl.register(&name, spec).inspect_err(|e| {
-                load::refused(format!("{table}: sysctl {name}: {e}"));
+                note::refused(format!("{table}: sysctl {name}: {e}"));
             })?;
             self.sysctls.push(id);
         }
-        Err(load::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
+        Err(note::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
     }
 
     /// Takes them out again. They may have gone already: then there is nothing to do.

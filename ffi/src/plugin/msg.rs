@@ -1,11 +1,13 @@
 //! The program's messages: what sendmsg takes from, and what recvmsg fills. Linux: struct msghdr with its iov_iter.
 
-use super::owned::usk_addr_t;
-use super::skb::{self, slice, slice_mut, usk_skb_t};
-use super::{kernel, obj, obj_mut};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::gate::{slice, slice_mut};
+use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
 use usersock::sock::msg::{RecvMsg, SendMsg};
+use usersock::sock::skb::{Skb, SkbInner};
 
 /// A message to send: sendmsg's argument. Its bytes are taken from the front.
 #[allow(non_camel_case_types)]
@@ -83,6 +85,46 @@ pub unsafe extern "C" fn usk_sendmsg_take(msg: *mut usk_sendmsg_t, to: *mut c_vo
     })
 }
 
+/// Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
+/// # Safety
+/// `skb` is a packet; `msg` is an operation's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_sendmsg_t, len: usize) -> isize {
+    kernel(|| {
+        // SAFETY: the caller vouches for both.
+        let (s, msg) = unsafe { (skb::get(skb)?, send(msg)?) };
+        Ok(append(s, msg, len) as isize)
+    })
+}
+
+/// A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
+/// # Safety
+/// `msg` is an operation's argument.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -> *mut usk_skb_t {
+    kernel(|| {
+        // SAFETY: an operation's argument by the caller's word.
+        let msg = unsafe { send(msg) }?;
+        let mut skb = Skb::new();
+        append(&mut skb, msg, len);
+        Ok(skb::give(skb))
+    })
+}
+
+/// Takes up to `len` bytes of a message into a packet; says how many.
+#[inline]
+fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
+    let mut left = len.min(msg.remaining()).min(skb::room(skb));
+    let taken = left;
+    while left > 0 {
+        let c = msg.chunk(left);
+        skb.append(c, left);
+        left -= c.len();
+        msg.advance(c.len());
+    }
+    taken
+}
+
 /// Bytes of room left.
 /// # Safety
 /// `msg` is recvmsg's argument.
@@ -113,8 +155,8 @@ pub unsafe extern "C" fn usk_recvmsg_put(msg: *mut usk_recvmsg_t, data: *const c
     })
 }
 
-/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how many
-/// (skb_copy_datagram_msg).
+/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how
+/// many (skb_copy_datagram_msg).
 /// # Safety
 /// `msg` is recvmsg's argument; `skb` is a packet.
 #[unsafe(no_mangle)]

@@ -1,16 +1,17 @@
-//! `usk_owned_t`: the proof that a sock is owned, and what only its owner may touch: private memory, state, addresses, queues,
-//! memory accounts, timers.
+//! What only the owner of a sock may touch: private memory, state, addresses, queues, memory accounts, timers; and its
+//! end.
 
-use super::cproto::Private;
-use super::held;
+use super::addr::usk_addr_t;
+use super::call::broken;
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{Owned, guard, usk_owned_t};
 use super::msg::{self, usk_recvmsg_t};
-use super::proto::usk_proto_t;
+use super::ports;
+use super::private::{living, parts, private};
 use super::skb::{self, usk_skb_t};
-use super::sock::{lend, usk_sock_t};
-use super::{kernel, obj, obj_mut};
-use std::ffi::{c_int, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
+use crate::handle::{lend, usk_sock_t};
+use std::ffi::c_int;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
@@ -19,124 +20,11 @@ use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::{Skb, SkbInner};
-use usersock::sock::{Sock, SockCommon, SockGuard, SockState, flag};
-use usersock::stack::Stack;
+use usersock::sock::state::{CLOSE, LISTEN};
+use usersock::sock::{SockGuard, flag};
 
-/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one with
-/// usk_lock_sock in memory of their own. Not to be copied or moved.
-#[allow(non_camel_case_types)]
-#[repr(C)]
-pub struct usk_owned_t {
-    opaque: [u64; 4],
-}
-
-const LISTEN: u8 = 10;
-
-/// What says that an argument is one; with [`LOCKED`], that usk_lock_sock filled it and not an operation's caller.
-const LENT: u64 = 0x75736b_6f776e64;
-const LOCKED: u64 = LENT | 1;
-
-/// What is in a [`usk_owned_t`].
-pub(crate) struct Owned {
-    magic: u64,
-    guard: *mut SockGuard<'static>,
-}
-const _: () =
-    assert!(size_of::<Owned>() <= size_of::<usk_owned_t>() && align_of::<Owned>() <= align_of::<usk_owned_t>());
-
-impl Owned {
-    /// Runs an operation that is called owned: `f` gets the argument. EIO: it did not end as it should (`held::run`).
-    #[inline]
-    pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
-        let sock = Arc::as_ptr(g.sock);
-        let guard = std::ptr::from_mut(g).cast::<SockGuard<'static>>();
-        let mut o = Owned { magic: LENT, guard };
-        held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
-    }
-
-    /// As `lock`, where nothing is in the way: see [`held::lock_free`]. False: call that.
-    /// # Safety
-    /// As there.
-    #[inline]
-    pub(crate) unsafe fn lock_free(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> bool {
-        if o.is_null() || sk.is_null() {
-            return false;
-        }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let Some(guard) = held::lock_free(sk) else { return false };
-            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
-        }
-        true
-    }
-
-    /// # Safety
-    /// `o` is null or writable; `sk` is null, or valid until the release.
-    #[inline(never)]
-    pub(crate) unsafe fn lock(o: *mut usk_owned_t, sk: *mut usk_sock_t) -> Result<()> {
-        if o.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: the caller vouches for both.
-        unsafe {
-            let guard = held::lock(sk)?;
-            o.cast::<Owned>().write(Owned { magic: LOCKED, guard });
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// `o` is null or readable.
-    pub(crate) unsafe fn release(o: *mut usk_owned_t) -> Result<()> {
-        // SAFETY: readable by the caller's word.
-        let o = unsafe { o.cast::<Owned>().as_mut() }.ok_or(Error::Inval)?;
-        if o.magic != LOCKED {
-            return Err(Error::Inval);
-        }
-        o.magic = 0;
-        held::unlock(o.guard)
-    }
-}
-
-/// The guard behind an argument.
-/// # Safety
-/// `o` is null, or was an operation's argument or filled by usk_lock_sock, and is readable.
-#[inline]
-pub(crate) unsafe fn guard<'a>(o: *mut usk_owned_t) -> Result<&'a mut SockGuard<'static>> {
-    // SAFETY: readable by the caller's word.
-    let o = unsafe { o.cast::<Owned>().as_ref() }.ok_or(Error::Inval)?;
-    if o.magic | (LENT ^ LOCKED) != LOCKED {
-        return Err(Error::Inval);
-    }
-    // SAFETY: the word says that the guard is alive; the sock is owned by this thread, which uses one reference at a time.
-    Ok(unsafe { &mut *o.guard })
-}
-
-/// The parts of an owned sock of a protocol from C.
-pub(crate) struct Parts<'a, 'g> {
-    pub stack: &'g Arc<Stack>,
-    pub sock: &'g Arc<Sock>,
-    pub common: &'a mut SockCommon,
-    pub private: &'a mut Private,
-}
-
-/// EINVAL when the sock is another protocol's.
-pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
-    let (stack, sock) = (g.stack, g.sock);
-    let state: &'a mut SockState = &mut *g;
-    let private = state.private.downcast_mut().ok_or(Error::Inval)?;
-    Ok(Parts { stack, sock, common: &mut state.common, private })
-}
-
-/// As [`parts`], of a sock that is not finished: nothing may enter a table or a queue, or arm a timer, that nobody would take back.
-/// EINVAL: it is, or is another protocol's.
-pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
-    let p = parts(g)?;
-    if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
-}
-
-/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data path, so by number and
-/// not as [`parts`] does it.
+/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data
+/// path, so by number and not as [`parts`] does it.
 #[inline]
 fn own_queue(g: &SockGuard<'_>) -> Result<()> {
     if i32::from(g.sock.protocol) == libc::IPPROTO_TCP { Err(Error::Inval) } else { Ok(()) }
@@ -148,61 +36,6 @@ pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
     if c.daddr.is_unspecified() { Err(Error::NotConn) } else { Ok(SocketAddr::new(c.daddr, c.dport)) }
 }
 
-/// As [`guard`], and then [`parts`].
-unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private> {
-    // SAFETY: passed on.
-    parts(unsafe { guard(o) }?).map(|p| p.private)
-}
-
-/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both in
-/// network order; `port` in host order; `scope_id` the interface of a link-local address.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct usk_addr_t {
-    /// AF_INET or AF_INET6.
-    pub family: u16,
-    /// Host order.
-    pub port: u16,
-    /// Interface of a link-local address, else 0.
-    pub scope_id: u32,
-    /// Network order; 4 bytes of an IPv4 address, the rest 0.
-    pub addr: [u8; 16],
-}
-
-impl From<SocketAddr> for usk_addr_t {
-    fn from(a: SocketAddr) -> usk_addr_t {
-        let mut addr = [0; 16];
-        let (family, scope_id) = match a {
-            SocketAddr::V4(v4) => {
-                addr[..4].copy_from_slice(&v4.ip().octets());
-                (libc::AF_INET, 0)
-            }
-            SocketAddr::V6(v6) => {
-                addr = v6.ip().octets();
-                (libc::AF_INET6, v6.scope_id())
-            }
-        };
-        usk_addr_t { family: family as u16, port: a.port(), scope_id, addr }
-    }
-}
-
-impl usk_addr_t {
-    pub(crate) fn of(ip: IpAddr, port: u16) -> usk_addr_t {
-        SocketAddr::new(ip, port).into()
-    }
-
-    /// EAFNOSUPPORT for another family.
-    pub(crate) fn to_socket_addr(self) -> Result<SocketAddr> {
-        let a = self.addr;
-        match i32::from(self.family) {
-            libc::AF_INET => Ok(SocketAddr::new(Ipv4Addr::new(a[0], a[1], a[2], a[3]).into(), self.port)),
-            libc::AF_INET6 => Ok(SocketAddrV6::new(Ipv6Addr::from(a), self.port, 0, self.scope_id).into()),
-            _ => Err(Error::AfNoSupport),
-        }
-    }
-}
-
 /// The sock of an owned one, to hand on; valid as long as the ownership.
 /// # Safety
 /// `o` is owned.
@@ -210,24 +43,6 @@ impl usk_addr_t {
 pub unsafe extern "C" fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t {
     // SAFETY: owned by the caller's word.
     kernel(|| unsafe { guard(o) }.map(|g| lend(g.sock)))
-}
-
-/// The protocol the sock belongs to; null for one that is not from C.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
-}
-
-/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the sock lives.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { private(o) }.map(|p| p.memory()))
 }
 
 /// Time of the event being processed, nanoseconds of the stack's clock.
@@ -257,9 +72,9 @@ pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { guard(o) }.map(|g| g.flush_backlog().into()))
 }
 
-/// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3), and has
-/// succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state; connections wait for accept(2)
-/// (usk_listen_stop closes them); or the sock is finished.
+/// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3),
+/// and has succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state;
+/// connections wait for accept(2) (usk_listen_stop closes them); or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -361,9 +176,9 @@ pub unsafe extern "C" fn usk_peer(o: *mut usk_owned_t, addr: *mut usk_addr_t) ->
     })
 }
 
-/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source were. -EINVAL: the
-/// two are of different families, the peer has no port though the protocol has ports, or the sock is in the table under another
-/// port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
+/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
+/// were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
+/// in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
 /// # Safety
 /// `o` is owned; both addresses are readable.
 #[unsafe(no_mangle)]
@@ -427,8 +242,9 @@ pub unsafe extern "C" fn usk_wmem(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { guard(o) }.map(|g| g.common.wmem_queued))
 }
 
-/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes `skb`, always.
-/// Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is then dropped and counted.
+/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
+/// `skb`, always. Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is
+/// then dropped and counted.
 /// # Safety
 /// `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -479,9 +295,9 @@ fn uncharge_rmem(g: &mut SockGuard<'_>, skb: &SkbInner) {
     mem::uncharge_rmem(sock, &mut g.common, skb.truesize.min(held));
 }
 
-/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before is the
-/// protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and answers what recvmsg
-/// does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
+/// is the protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and
+/// answers what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -514,8 +330,9 @@ pub unsafe extern "C" fn usk_receive_len(o: *mut usk_owned_t) -> usize {
 }
 
 /// Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
-/// (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a smaller one
-/// first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem, usk_rcvbuf).
+/// (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a
+/// smaller one first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem,
+/// usk_rcvbuf).
 /// # Safety
 /// `o` is owned; `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -535,7 +352,8 @@ pub unsafe extern "C" fn usk_rmem_charge(o: *mut usk_owned_t, skb: *mut usk_skb_
     })
 }
 
-/// The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the latest.
+/// The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the
+/// latest.
 /// # Safety
 /// `o` is owned; `skb` is a packet that was charged.
 #[unsafe(no_mangle)]
@@ -548,8 +366,9 @@ pub unsafe extern "C" fn usk_rmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_sk
     })
 }
 
-/// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule, sk_wmem_queued_add).
-/// -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to look at (usk_wmem, usk_sndbuf).
+/// Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule,
+/// sk_wmem_queued_add). -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to
+/// look at (usk_wmem, usk_sndbuf).
 /// # Safety
 /// `o` is owned; `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -583,7 +402,8 @@ pub unsafe extern "C" fn usk_wmem_uncharge(o: *mut usk_owned_t, skb: *mut usk_sk
     })
 }
 
-/// Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back. -ENOBUFS.
+/// Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back.
+/// -ENOBUFS.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -595,8 +415,8 @@ pub unsafe extern "C" fn usk_mem_charge(o: *mut usk_owned_t, size: c_int) -> c_i
     })
 }
 
-/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit `index`, or as
-/// soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
+/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit
+/// `index`, or as soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -610,8 +430,8 @@ pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64)
     })
 }
 
-/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb: compare
-/// the time there.
+/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb:
+/// compare the time there.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -633,11 +453,12 @@ pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
     kernel(|| Ok(unsafe { private(o) }?.timer(index).and_then(|t| t.at()).map_or(0, |t| t.as_nanos())))
 }
 
-/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue, resets
-/// connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock). Its memory goes
-/// with the last handle. No operation of the sock begins any more: packets that still come are dropped and counted. -EBUSY: a program
-/// has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has accepted), which would go on to use what destroy
-/// frees: set its state, and finish it in close. -EINVAL: the sock is another protocol's.
+/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue,
+/// resets connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock).
+/// Its memory goes with the last handle. No operation of the sock begins any more: packets that still come are dropped
+/// and counted. -EBUSY: a program has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has
+/// accepted), which would go on to use what destroy frees: set its state, and finish it in close. -EINVAL: the sock is
+/// another protocol's.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -650,7 +471,33 @@ pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
         if !dead && !p.orphan && !p.is_done() {
             return Err(Error::Busy);
         }
-        super::cproto::finish(g);
+        finish(g);
         Ok(0)
     })
+}
+
+/// See usk_done.
+pub(super) fn finish(g: &mut SockGuard<'_>) {
+    // Out of the tables, whether the protocol keeps its own or not.
+    g.sock.proto().unhash(g);
+    if g.common.sport != 0 {
+        g.sock.proto().put_port(g);
+    }
+    let _ = ports::unhash(g);
+    let Ok(p) = parts(g) else { return };
+    let (stack, sock) = (p.stack, p.sock);
+    if !p.private.end(stack, sock, p.common) {
+        return;
+    }
+    let (reg, orphans) = (p.private.registration().clone(), p.private.accept.take());
+    p.common.ack_backlog = 0;
+    sock.state.store(CLOSE, Ordering::Release);
+    if let Some(f) = reg.table.destroy {
+        // SAFETY: the table's function, called as it says.
+        if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
+            broken(g.sock);
+        }
+    }
+    datagram::close(g);
+    ports::close_all(stack, orphans);
 }

@@ -1,29 +1,30 @@
 //! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
-use super::cproto::{Private, Registration};
-use super::held;
-use super::owned::{guard, living, parts, usk_addr_t, usk_owned_t};
+use super::addr::usk_addr_t;
+use super::gate::{kernel, obj, obj_mut};
+use super::guard::{guard, usk_owned_t};
+use super::private::Private;
+use super::private::{living, parts};
 use super::proto::usk_proto_t;
-use super::sock::{self, Handle, usk_sock_t};
-use super::table::contain;
-use super::{kernel, obj, obj_mut};
+use super::registration::Registration;
+use crate::handle::{self, Handle, usk_sock_t};
+use crate::held;
+use crate::held::contain;
 use std::ffi::c_int;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::ip::port_table::PortEntry;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::proto::SockRef;
+use usersock::sock::state::{CLOSE, LISTEN};
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
 use usersock::stack::Stack;
 
-const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
-
-/// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port does when the
-/// table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer first. -EADDRINUSE;
-/// -EINVAL: it has a port, or is finished.
+/// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port
+/// does when the table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer
+/// first. -EADDRINUSE; -EINVAL: it has a port, or is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -32,8 +33,9 @@ pub unsafe extern "C" fn usk_get_port(o: *mut usk_owned_t, port: u16) -> c_int {
     kernel(|| get_port(unsafe { guard(o) }?, port).map(|()| 0))
 }
 
-/// Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that does more. `addr`
-/// is of the sock's family. The port comes from get_port. -EINVAL: it is bound already; -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+/// Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that
+/// does more. `addr` is of the sock's family. The port comes from get_port. -EINVAL: it is bound already;
+/// -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
 /// # Safety
 /// `o` is owned; `addr` is readable.
 #[unsafe(no_mangle)]
@@ -60,9 +62,9 @@ pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table leaves it
-/// null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL: a child without a peer,
-/// or a sock that is finished.
+/// Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table
+/// leaves it null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL:
+/// a child without a peer, or a sock that is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -85,7 +87,8 @@ pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them null.
+/// Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them
+/// null.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -105,8 +108,8 @@ pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening one. Null: none.
-/// Give it back with usk_sock_put. `ifindex`: the interface it came by.
+/// The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
+/// one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
 /// # Safety
 /// `proto` is registered; both addresses are readable.
 #[unsafe(no_mangle)]
@@ -122,13 +125,13 @@ pub unsafe extern "C" fn usk_proto_lookup(
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
         let found = reg.ports.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
-        Ok(found.map_or(std::ptr::null_mut(), |s| sock::hold(&stack, s)))
+        Ok(found.map_or(std::ptr::null_mut(), |s| handle::hold(&stack, s)))
     })
 }
 
-/// A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the listener's IP
-/// level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and state, usk_hash it, release
-/// it, give it to usk_accept_push, then usk_sock_put.
+/// A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the
+/// listener's IP level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and
+/// state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
 /// # Safety
 /// `listener` is owned.
 #[unsafe(no_mangle)]
@@ -152,13 +155,13 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
             let child = parts(&mut c)?.private;
             (child.child, child.orphan) = (true, true);
         }
-        Ok(sock::hold(g.stack, child))
+        Ok(handle::hold(g.stack, child))
     })
 }
 
-/// Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the backlog is
-/// full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The caller ends the child
-/// then (usk_done).
+/// Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the
+/// backlog is full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The
+/// caller ends the child then (usk_done).
 /// # Safety
 /// `listener` is owned; `child` is valid.
 #[unsafe(no_mangle)]
@@ -197,8 +200,8 @@ pub unsafe extern "C" fn usk_accept_len(listener: *mut usk_owned_t, max: *mut u3
     })
 }
 
-/// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen operation.
-/// -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
+/// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
+/// operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -213,8 +216,8 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
         let p = living(g)?.private;
         let (reg, bound) = (p.registration().clone(), p.bound);
         let before = g.sock.state.swap(LISTEN, std::sync::atomic::Ordering::AcqRel);
-        // Who shares the port by SO_REUSEADDR may hold it, but not listen on it as well. Both look after they say that they listen, so
-        // that at most one gets it.
+        // Who shares the port by SO_REUSEADDR may hold it, but not listen on it as well. Both look after they say that
+        // they listen, so that at most one gets it.
         if let Some(port) = bound
             && before != LISTEN
             && !reg.ports.is_free(&PortEntry::of(g, port))
@@ -227,8 +230,8 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
     })
 }
 
-/// Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the disconnect operation
-/// (inet_csk_listen_stop). -EINVAL: it is not listening.
+/// Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the
+/// disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -249,8 +252,8 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a table; returns
-/// the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
+/// table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
 /// # Safety
 /// `sk` is valid and not owned by the caller; `err` is writable.
 #[unsafe(no_mangle)]
@@ -263,7 +266,7 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
         // SAFETY: valid by the caller's word.
         let h = unsafe { Handle::new(sk) }?;
         let child = accept::accept(h.sk(), nonblock != 0, pop_child)?;
-        Ok(sock::hold(h.stack(), child))
+        Ok(handle::hold(h.stack(), child))
     });
     match r.and_then(|r| r) {
         Ok(child) => child,
@@ -280,8 +283,8 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
 pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
     let (stack, queue) = (p.stack, p.private.accept.as_mut()?);
-    // A child that is finished has no operations any more, and one that was given twice is a program's already: nothing to give to
-    // another. One that broke is: it says EIO. One that the caller owns just now it must not wait for.
+    // A child that is finished has no operations any more, and one that was given twice is a program's already: nothing
+    // to give to another. One that broke is: it says EIO. One that the caller owns just now it must not wait for.
     let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
     let waits = |p: &Private| p.orphan && !p.is_done();
     let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| waits(p.private));
@@ -290,7 +293,8 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     child
 }
 
-/// Closes connections that nobody accepted. The listener may be owned: listener, then child is the one order in which two socks are.
+/// Closes connections that nobody accepted. The listener may be owned: listener, then child is the one order in which
+/// two socks are.
 pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
     for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
         // One that was given twice may be a program's.

@@ -1,14 +1,13 @@
-//! `struct usk_proto`: the operations of a protocol, as C fills them in; registering and unregistering. The Rust trait that it
-//! mirrors is `usersock::sock::proto::Proto`.
+//! `struct usk_proto`: the operations of a protocol, as C fills them in. Above: `registration`, `cproto`. The Rust
+//! trait that it mirrors is `usersock::sock::proto::Proto`.
 
-use super::cproto::Registration;
-use super::kernel;
-use super::load::{self, usk_plugin_t};
+use super::addr::usk_addr_t;
+use super::guard::usk_owned_t;
+use super::lists::usk_sysctl_t;
 use super::msg::{usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{usk_addr_t, usk_owned_t};
 use super::skb::usk_skb_t;
-use super::sock::usk_sock_t;
 use super::table::Table;
+use crate::handle::usk_sock_t;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 
 /// A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
@@ -27,12 +26,13 @@ pub const USK_PROTO_V4: u32 = 1;
 pub const USK_PROTO_V6: u32 = 2;
 /// usk_proto.flags: socket(2) with this type and protocol 0 means this protocol.
 pub const USK_PROTO_DEFAULT: u32 = 4;
-/// usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and accept(2)
-/// are for it.
+/// usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and
+/// accept(2) are for it.
 pub const USK_PROTO_CONNECTIONS: u32 = 8;
 /// usk_proto.flags: sending does not bind a socket that is not bound (no_autobind).
 pub const USK_PROTO_NO_AUTOBIND: u32 = 16;
-/// usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own table.
+/// usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own
+/// table.
 pub const USK_PROTO_NO_PORTS: u32 = 32;
 
 /// What IP knows of a packet, for rcv.
@@ -87,37 +87,19 @@ pub struct usk_icmp_error_t {
     pub quoted_len: usize,
 }
 
-/// A sysctl of a protocol's own: `net.NAME.` and the name, a number.
-#[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub struct usk_sysctl_t {
-    /// Last part of the name; null ends the list.
-    pub name: *const c_char,
-    /// First value.
-    pub value: i64,
-    /// Least value.
-    pub min: i64,
-    /// Greatest value.
-    pub max: i64,
-    /// A sentence for listings, or null.
-    pub help: *const c_char,
-}
-
-/// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number. Copied when it is
-/// registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable is poll_locked; psock_update_sk_prot
-/// is update_proto; bind_add and compat_ioctl serve the kernel alone.
+/// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
+/// Copied when it is registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable
+/// is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel alone.
 ///
-/// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never sleeps.
-/// *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t and
-/// locks by itself.
-/// Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything else, and a length beyond what was
-/// offered, breaks the socket: EIO from then on. So does an operation that returns without releasing what it locked. The stack and other
-/// sockets go on.
-/// No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the process. What catches one calls
-/// usk_sock_break; what it has locked need not be released. The operations without a sock have none to break, and only catch: rcv and err
-/// lose the packet (it is theirs to free), the others answer as if they were null.
-/// An operation must not call the POSIX-shaped calls (usk_send ...) on its own socket.
+/// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
+/// sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
+/// and locks by itself. Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything
+/// else, and a length beyond what was offered, breaks the socket: EIO from then on. So does an operation that returns
+/// without releasing what it locked. The stack and other sockets go on. No exception of C++ and no panic of a Rust
+/// shared object may leave an operation: it would end the process. What catches one calls usk_sock_break; what it has
+/// locked need not be released. The operations without a sock have none to break, and only catch: rcv and err lose the
+/// packet (it is theirs to free), the others answer as if they were null. An operation must not call the POSIX-shaped
+/// calls (usk_send ...) on its own socket.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -144,17 +126,20 @@ pub struct usk_proto {
     pub request_size: u32,
     /// For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
     pub slab_flags: u32,
-    /// Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+    /// Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by
+    /// usk_mib_read.
     pub mib_names: *const *const c_char,
     /// Sysctls of its own, ended by one with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
     /// A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
     pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
-    /// Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null: nothing.
+    /// Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null:
+    /// nothing.
     pub destroy: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
-    /// The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's farewell,
-    /// with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null: unhash and usk_done.
+    /// The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's
+    /// farewell, with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null:
+    /// unhash and usk_done.
     pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, flags: c_int)>,
     /// A look at the address before connect. Process context, owned. Null: accepted.
     pub pre_connect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int>,
@@ -164,13 +149,14 @@ pub struct usk_proto {
     pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
     /// Starts listening (usk_listen_start), or changes the backlog. Process context, owned. Null: EOPNOTSUPP.
     pub listen: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, backlog: u32) -> c_int>,
-    /// Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`. usk_accept_wait is one.
-    /// Process context, not owned. Null: EOPNOTSUPP.
+    /// Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`.
+    /// usk_accept_wait is one. Process context, not owned. Null: EOPNOTSUPP.
     pub accept:
         Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, nonblock: c_int, err: *mut c_int) -> *mut usk_sock_t>,
     /// SIOCINQ, SIOCOUTQ and its own requests, answering an int in `*value`. Process context, not owned. Null: ENOTTY.
     pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
-    /// shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null: nothing more.
+    /// shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null:
+    /// nothing more.
     pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, how: c_int)>,
     /// Options of levels other than SOL_SOCKET. Process context, not owned. Null: those of the IP levels.
     pub setsockopt: Option<
@@ -196,21 +182,23 @@ pub struct usk_proto {
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
     /// SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
-    /// Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it; one of the two is
-    /// required.
+    /// Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
+    /// one of the two is required.
     pub sendmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not owned.
-    /// Null: recvmsg_locked, with the sock owned for it; one of the two is required.
+    /// Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
+    /// owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
     pub recvmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> isize>,
-    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through sendmsg.
+    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through
+    /// sendmsg.
     pub sendpage: Option<
         unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, data: *const c_void, len: usize, flags: c_int) -> isize,
     >,
-    /// poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the receive queue
-    /// holds something, an error waits or the peer has ended, writable below the send buffer (datagram_poll).
+    /// poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the
+    /// receive queue holds something, an error waits or the peer has ended, writable below the send buffer
+    /// (datagram_poll).
     pub poll: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t) -> u32>,
-    /// A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the backlog;
-    /// owned; must not sleep. Required with rcv.
+    /// A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the
+    /// backlog; owned; must not sleep. Required with rcv.
     pub backlog_rcv: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, skb: *mut usk_skb_t)>,
     /// Timers that fired (bit n: timer n), and what usk_defer asked for. Either context, owned. Null: nothing.
     pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, bits: u32)>,
@@ -222,47 +210,49 @@ pub struct usk_proto {
     pub get_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, port: u16) -> c_int>,
     /// Gives the port back, when the sock ends with one. Owned. Null: usk_unhash.
     pub put_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
-    /// Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null: EOPNOTSUPP.
+    /// Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null:
+    /// EOPNOTSUPP.
     pub update_proto: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, restore: c_int) -> c_int>,
-    /// The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is known. Null: nothing
-    /// beyond the accounts.
+    /// The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
+    /// known. Null: nothing beyond the accounts.
     pub enter_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
     /// See enter_memory_pressure.
     pub leave_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
-    /// Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by poll where poll and
-    /// poll_locked are null. Owned. Null: yes.
+    /// Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by
+    /// poll where poll and poll_locked are null. Owned. Null: yes.
     pub stream_memory_free: Option<unsafe extern "C-unwind" fn(priv_: *const c_void, wake: c_int) -> c_int>,
-    /// Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second, refusal above
-    /// the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
+    /// Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
+    /// refusal above the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
     pub sysctl_mem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, limits: *mut i64) -> c_int>,
     /// Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
     pub sysctl_wmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
     /// The same of receive buffers (sysctl_rmem).
     pub sysctl_rmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
-    /// Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report), tell the peer, leave the
-    /// sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
+    /// Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report),
+    /// tell the peer, leave the sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
     pub diag_destroy: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, err: c_int) -> c_int>,
-    /// A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it; or usk_drop.
-    /// The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
+    /// A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
+    /// or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
     pub rcv: Option<
         unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t),
     >,
     /// An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
     pub err: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, error: *const usk_icmp_error_t)>,
 
-    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null sendmsg: what a
-    /// protocol does that owns the sock from the first line to the last is simplest said, and done fastest, so. It may sleep in usk_wait
-    /// unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer gets EOPNOTSUPP.
+    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
+    /// sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
+    /// fastest, so. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer
+    /// gets EOPNOTSUPP.
     pub sendmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize>,
     /// As recvmsg, in the same way.
     pub recvmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize>,
     /// As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
     pub poll_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32>,
-    /// bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned. Null:
-    /// usk_inet_bind.
+    /// bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned.
+    /// Null: usk_inet_bind.
     pub bind: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int>,
-    /// A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process context, not owned.
-    /// Null: nothing waits.
+    /// A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process
+    /// context, not owned. Null: nothing waits.
     pub splice_eof: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t)>,
 }
 
@@ -272,33 +262,4 @@ unsafe impl Table for usk_proto {
     const VERSION: u32 = USK_PROTO_VERSION;
     // What came later is at the end, from here.
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_proto, sendmsg_locked);
-}
-
-/// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the registration. Returns 0, or a
-/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required operation, a
-/// name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is taken.
-/// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_register(
-    plugin: *mut usk_plugin_t,
-    table: *const usk_proto,
-    user: *mut c_void,
-    out: *mut *mut usk_proto_t,
-) -> c_int {
-    // SAFETY: the caller vouches for all three, and for the table's strings and lists.
-    kernel(|| unsafe {
-        load::register(plugin, table, out, |plugin, stack, table| Registration::register(plugin, stack, table, user))
-    })
-}
-
-/// Unregisters a protocol. -EBUSY while a socket of it exists; -ENOENT when it was already.
-/// # Safety
-/// `proto` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_unregister(proto: *mut usk_proto_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(proto) }.map(|()| 0)
-    })
 }

@@ -1,16 +1,14 @@
 //! Packets: `usk_skb_t`, one packet, and `usk_queue_t`, a queue of them. Linux: struct sk_buff, struct sk_buff_head.
 
-use super::kernel;
-use super::msg::{self, usk_sendmsg_t};
+use super::gate::{kernel, slice, slice_mut};
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
-use usersock::sock::msg::SendMsg;
 use usersock::sock::skb::{CB_WORDS, Csum, Skb, SkbInner};
 use usersock::wire::checksum;
 
-/// A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is freed or given
-/// to a call that takes it.
+/// A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is
+/// freed or given to a call that takes it.
 #[allow(non_camel_case_types)]
 pub struct usk_skb_t {
     _opaque: [u8; 0],
@@ -63,8 +61,8 @@ pub unsafe extern "C" fn usk_skb_free(skb: *mut usk_skb_t) {
     kernel(|| unsafe { take(skb) }.map(drop));
 }
 
-/// A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the original waits
-/// for its acknowledgement. Its notes are zero.
+/// A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the
+/// original waits for its acknowledgement. Its notes are zero.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -100,8 +98,8 @@ pub unsafe extern "C" fn usk_skb_cb(skb: *mut usk_skb_t) -> *mut c_void {
     kernel(|| unsafe { get(skb) }.map(|s| s.cb.as_mut_ptr().cast()))
 }
 
-/// Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a new packet has
-/// 128 bytes, of which IP and the link want 76.
+/// Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a
+/// new packet has 128 bytes, of which IP and the link want 76.
 /// # Safety
 /// `skb` is a packet; the bytes are used before it is changed.
 #[unsafe(no_mangle)]
@@ -157,7 +155,7 @@ const MOST: usize = 1 << 30;
 
 /// Bytes that may be appended yet.
 #[inline]
-fn room(skb: &SkbInner) -> usize {
+pub(super) fn room(skb: &SkbInner) -> usize {
     // A page is at most as large again as what is appended at once, or the smallest.
     (MOST.saturating_sub(skb.truesize as usize) / 2).saturating_sub(4096)
 }
@@ -178,48 +176,8 @@ pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void
     })
 }
 
-/// Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
-/// # Safety
-/// `skb` is a packet; `msg` is an operation's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_sendmsg_t, len: usize) -> isize {
-    kernel(|| {
-        // SAFETY: the caller vouches for both.
-        let (s, msg) = unsafe { (get(skb)?, msg::send(msg)?) };
-        Ok(append(s, msg, len) as isize)
-    })
-}
-
-/// A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
-/// # Safety
-/// `msg` is an operation's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -> *mut usk_skb_t {
-    kernel(|| {
-        // SAFETY: an operation's argument by the caller's word.
-        let msg = unsafe { msg::send(msg) }?;
-        let mut skb = Skb::new();
-        append(&mut skb, msg, len);
-        Ok(give(skb))
-    })
-}
-
-/// Takes up to `len` bytes of a message into a packet; says how many.
-#[inline]
-fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
-    let mut left = len.min(msg.remaining()).min(room(skb));
-    let taken = left;
-    while left > 0 {
-        let c = msg.chunk(left);
-        skb.append(c, left);
-        left -= c.len();
-        msg.advance(c.len());
-    }
-    taken
-}
-
-/// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold (skb_checksum). Bytes that
-/// are not there do not count.
+/// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold
+/// (skb_checksum). Bytes that are not there do not count.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -241,7 +199,8 @@ pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: u
     })
 }
 
-/// The checksum of this packet need not be looked at: it never left the machine, or the device did (CHECKSUM_UNNECESSARY).
+/// The checksum of this packet need not be looked at: it never left the machine, or the device did
+/// (CHECKSUM_UNNECESSARY).
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
@@ -345,30 +304,4 @@ pub unsafe extern "C" fn usk_queue_remove(q: *mut usk_queue_t, at: usize) -> *mu
 pub unsafe extern "C" fn usk_queue_pop(q: *mut usk_queue_t) -> *mut usk_skb_t {
     // SAFETY: the same promise.
     unsafe { usk_queue_remove(q, 0) }
-}
-
-/// # Safety
-/// `p` is null or readable for `len` bytes.
-pub(crate) unsafe fn slice<'a>(p: *const c_void, len: usize) -> Result<&'a [u8]> {
-    if len == 0 {
-        return Ok(&[]);
-    }
-    if p.is_null() || len > isize::MAX as usize {
-        return Err(Error::Fault);
-    }
-    // SAFETY: not null, readable by the caller's word.
-    Ok(unsafe { std::slice::from_raw_parts(p.cast(), len) })
-}
-
-/// # Safety
-/// `p` is null or writable for `len` bytes.
-pub(crate) unsafe fn slice_mut<'a>(p: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
-    if len == 0 {
-        return Ok(&mut []);
-    }
-    if p.is_null() || len > isize::MAX as usize {
-        return Err(Error::Fault);
-    }
-    // SAFETY: not null, writable by the caller's word.
-    Ok(unsafe { std::slice::from_raw_parts_mut(p.cast(), len) })
 }

@@ -1,85 +1,14 @@
-//! `usk_sock_t`: a sock that is not owned. The pointer is the sock's own address, so equal pointers are equal socks.
+//! Calls on a sock that is not owned: counts, owning and releasing, packets, errors, waking, state.
 
-use super::kernel;
-use super::owned::{Owned, usk_owned_t};
+use super::gate::kernel;
+use super::guard::{Owned, usk_owned_t};
 use super::skb::{self, usk_skb_t};
+use crate::handle::{Handle, hold, unhold, usk_sock_t};
 use std::ffi::c_int;
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use usersock::error::{Error, Result};
-use usersock::sock::proto::SockRef;
+use usersock::error::Error;
+use usersock::sock::Delivered;
 use usersock::sock::wait::Events;
-use usersock::sock::{Delivered, Sock};
-use usersock::stack::Stack;
-
-/// A sock, not owned. What an operation is given is valid until it returns; what usk_sock_hold, usk_proto_lookup or
-/// usk_new_child gave until usk_sock_put, and while it is held its stack lives too. Pointers to one sock are equal.
-#[allow(non_camel_case_types)]
-pub struct usk_sock_t {
-    _opaque: [u8; 0],
-}
-
-/// A sock and its stack behind a handle, without a count of their own: both live while the handle is valid.
-pub(crate) struct Handle {
-    stack: ManuallyDrop<Arc<Stack>>,
-    sock: ManuallyDrop<Arc<Sock>>,
-}
-
-impl Handle {
-    /// # Safety
-    /// `sk` is a valid handle, and stays one as long as the result is used.
-    pub(crate) unsafe fn new(sk: *mut usk_sock_t) -> Result<Handle> {
-        if sk.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: a valid handle is an Arc's pointer whose count somebody holds; ManuallyDrop leaves the count alone.
-        let sock = unsafe { ManuallyDrop::new(Arc::from_raw(sk.cast::<Sock>().cast_const())) };
-        // A valid handle keeps the stack alive: either a call of the stack is running or `hold` counted it.
-        let stack = sock.stack().as_ptr();
-        // SAFETY: as said, the stack is alive; ManuallyDrop leaves the count alone.
-        let stack = unsafe { ManuallyDrop::new(Arc::from_raw(stack)) };
-        Ok(Handle { stack, sock })
-    }
-
-    pub(crate) fn stack(&self) -> &Arc<Stack> {
-        &self.stack
-    }
-    pub(crate) fn sock(&self) -> &Arc<Sock> {
-        &self.sock
-    }
-    pub(crate) fn sk(&self) -> SockRef<'_> {
-        SockRef { stack: &self.stack, sock: &self.sock }
-    }
-}
-
-impl Deref for Handle {
-    type Target = Sock;
-    fn deref(&self) -> &Sock {
-        &self.sock
-    }
-}
-
-/// The handle of a sock, for the length of a call.
-pub(crate) fn lend(sock: &Arc<Sock>) -> *mut usk_sock_t {
-    Arc::as_ptr(sock).cast_mut().cast()
-}
-
-/// A handle that is held: one count of the sock, one of its stack.
-pub(crate) fn hold(stack: &Arc<Stack>, sock: Arc<Sock>) -> *mut usk_sock_t {
-    std::mem::forget(stack.clone());
-    Arc::into_raw(sock).cast_mut().cast()
-}
-
-/// Takes a held handle's counts back.
-/// # Safety
-/// `sk` is held, and given up by this.
-pub(crate) unsafe fn unhold(sk: *mut usk_sock_t) -> Result<(Arc<Stack>, Arc<Sock>)> {
-    // SAFETY: held, so valid.
-    let h = unsafe { Handle::new(sk) }?;
-    Ok((ManuallyDrop::into_inner(h.stack), ManuallyDrop::into_inner(h.sock)))
-}
 
 /// Keeps a sock beyond the operation that was given it (sock_hold). Returns `sk`.
 /// # Safety
@@ -104,9 +33,9 @@ pub unsafe extern "C" fn usk_sock_put(sk: *mut usk_sock_t) {
     });
 }
 
-/// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until usk_release_sock, in
-/// the same thread. Process context; in packet and timer context only for a sock that no program can own yet (a child from
-/// usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
+/// Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until
+/// usk_release_sock, in the same thread. Process context; in packet and timer context only for a sock that no program
+/// can own yet (a child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
 /// # Safety
 /// `sk` is valid until the release; `o` is writable, and not owned now.
 #[unsafe(no_mangle)]
@@ -120,8 +49,9 @@ pub unsafe extern "C" fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t)
     kernel(|| unsafe { Owned::lock(o, sk) }.map(|()| 0))
 }
 
-/// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through release_cb.
-/// Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released already.
+/// Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through
+/// release_cb. Only for what usk_lock_sock filled: -EINVAL for an operation's own argument, and for what is released
+/// already.
 /// # Safety
 /// `o` is readable.
 #[unsafe(no_mangle)]
@@ -130,8 +60,8 @@ pub unsafe extern "C" fn usk_release_sock(o: *mut usk_owned_t) -> c_int {
     kernel(|| unsafe { Owned::release(o) }.map(|()| 0))
 }
 
-/// Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets go. Takes
-/// `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
+/// Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets
+/// go. Takes `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
 /// # Safety
 /// `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -175,18 +105,21 @@ pub unsafe extern "C" fn usk_error_report(sk: *mut usk_sock_t, err: c_int) -> c_
     })
 }
 
-/// Asks for release_cb of a broken sock, which ends it if nobody else can. No timer's bit of TCP, whose socks this may be as well.
+/// Asks for release_cb of a broken sock, which ends it if nobody else can. No timer's bit of TCP, whose socks this may
+/// be as well.
 const BROKEN_BIT: u32 = 1 << 31;
 
-/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no exception of C++ and
-/// no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more than once is as once.
+/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no
+/// exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more
+/// than once is as once.
 ///
-/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and POLLOUT, who waits
-/// is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation of the sock begins any
-/// more but destroy, which runs when the last descriptor is closed: at once where that has happened, or where the sock is a child that
-/// nobody has accepted. What usk_lock_sock locked in the operation that catches is released when that returns. The sock's memory
-/// goes with its last handle. On a connection of TCP, under a layer: no operation of the layer and no hook is called for it any more but the
-/// layer's release; TCP itself goes on, and ends it as usual when it is closed. Returns 0; -EINVAL for null.
+/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and
+/// POLLOUT, who waits is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation
+/// of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
+/// happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
+/// layer: no operation of the layer and no hook is called for it any more but the layer's release; TCP itself goes on,
+/// and ends it as usual when it is closed. Returns 0; -EINVAL for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
@@ -200,7 +133,8 @@ pub unsafe extern "C" fn usk_sock_break(sk: *mut usk_sock_t) -> c_int {
     })
 }
 
-/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer first.
+/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer
+/// first.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]

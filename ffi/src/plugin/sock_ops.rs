@@ -1,13 +1,16 @@
-//! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose trait
-//! this is the mirror of. Beside: `hook`, what an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct bpf_sock_ops.
+//! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose
+//! trait this is the mirror of. Beside: `hook`, what an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct
+//! bpf_sock_ops.
 
-use super::cproto::broken;
-use super::hook::{Hdr, Hook, LENT};
-use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
-use super::proto::usk_sysctl_t;
-use super::table::{Table, contain};
-use super::{held, kernel};
+use super::call::broken;
+use super::gate::kernel;
+use super::lists::{self, Lists, usk_sysctl_t};
+use super::load;
+use super::table::Table;
+use crate::held;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -24,8 +27,8 @@ pub struct usk_sock_ops_t {
     _opaque: [u8; 0],
 }
 
-/// The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock yet:
-/// it can be looked at, and what changes it answers -EINVAL.
+/// The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which
+/// is no sock yet: it can be looked at, and what changes it answers -EINVAL.
 #[allow(non_camel_case_types)]
 pub struct usk_hook_t {
     _opaque: [u8; 0],
@@ -79,15 +82,16 @@ pub struct usk_hdr_seg_t {
     pub syn_len: usize,
 }
 
-/// Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when registered; strings and
-/// lists too. `user` is what was given to usk_sock_ops_register.
+/// Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when
+/// registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
 ///
-/// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not sleep, and
-/// must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for it). Different socks' events run on different
-/// threads at once. Where one answer is wanted and several hooks give one, the last counts. No exception of C++ and no panic of a Rust
-/// shared object may leave one: catch it and call usk_hook_break. In `release` there is nothing left to break: just catch it.
-/// Events of a connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A
-/// listener's children inherit its flags, and begin with the value 0.
+/// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
+/// sleep, and must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for
+/// it). Different socks' events run on different threads at once. Where one answer is wanted and several hooks give
+/// one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one: catch it and call
+/// usk_hook_break. In `release` there is nothing left to break: just catch it. Events of a connection's beginning come
+/// always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A listener's children
+/// inherit its flags, and begin with the value 0.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -98,27 +102,30 @@ pub struct usk_sock_ops {
     pub size: u32,
     /// 1 to 31 printable characters without dot, unique among a stack's hooks. Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+    /// Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack,
+    /// read by usk_mib_read.
     pub mib_names: *const *const c_char,
     /// Sysctls of its own (usk_hook_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends its first SYN, when
-    /// a listener gets one (of the request), and when a SYN's retries are counted (BPF_SOCK_OPS_TIMEOUT_INIT).
+    /// RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends
+    /// its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
+    /// (BPF_SOCK_OPS_TIMEOUT_INIT).
     pub timeout_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
     pub rwnd_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
     pub needs_ecn: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> c_int>,
-    /// RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown (BPF_SOCK_OPS_BASE_RTT).
+    /// RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
+    /// (BPF_SOCK_OPS_BASE_RTT).
     pub base_rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
     pub tcp_connect: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
     /// The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
     pub active_established:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
-    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a simultaneous open
-    /// (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
+    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
+    /// simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
     pub passive_established: Option<
         unsafe extern "C-unwind" fn(
             h: *mut usk_hook_t,
@@ -131,7 +138,8 @@ pub struct usk_sock_ops {
     >,
     /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
     pub listen: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
-    /// The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up. With USK_CB_RTO.
+    /// The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
+    /// With USK_CB_RTO.
     pub rto: Option<
         unsafe extern "C-unwind" fn(
             h: *mut usk_hook_t,
@@ -141,7 +149,8 @@ pub struct usk_sock_ops {
             user: *mut c_void,
         ),
     >,
-    /// `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With USK_CB_RETRANS.
+    /// `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
+    /// USK_CB_RETRANS.
     pub retrans:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seq: u32, segs: u32, err: c_int, user: *mut c_void)>,
     /// The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
@@ -152,8 +161,9 @@ pub struct usk_sock_ops {
     /// USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
     pub parse_hdr_opt:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
-    /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked without a segment,
-    /// to know how much data fits: a full data segment has room for what is answered then, and no more. With USK_CB_WRITE_HDR_OPT.
+    /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
+    /// without a segment, to know how much data fits: a full data segment has room for what is answered then, and no
+    /// more. With USK_CB_WRITE_HDR_OPT.
     pub hdr_opt_len:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, user: *mut c_void) -> c_int>,
     /// Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
@@ -165,8 +175,8 @@ pub struct usk_sock_ops {
             user: *mut c_void,
         ),
     >,
-    /// The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock owned: nothing of
-    /// a stack may be called.
+    /// The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
+    /// owned: nothing of a stack may be called.
     pub release: Option<unsafe extern "C-unwind" fn(user: *mut c_void)>,
 }
 
@@ -220,8 +230,25 @@ impl Item for Registration {
     }
 }
 
+/// What says that an argument is a running event's.
+pub(super) const LENT: u64 = 0x75736b_686f6f6b;
+
+/// What is behind a [`usk_hook_t`].
+pub(super) struct Hook {
+    pub(super) magic: u64,
+    pub(super) cx: *mut HookCx<'static>,
+    pub(super) reg: *const Registration,
+}
+
+/// What is behind a [`usk_hdr_t`].
+pub(super) struct Hdr {
+    pub(super) magic: u64,
+    pub(super) writer: *mut HdrWriter<'static>,
+}
+
 impl Registration {
-    /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its word.
+    /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its
+    /// word.
     #[inline]
     fn event<R>(&self, cx: &mut HookCx<'_>, f: impl FnOnce(*mut usk_hook_t, *mut c_void) -> R) -> Option<R> {
         if cx.sock().is_broken() {
@@ -262,7 +289,8 @@ fn us_of(d: Duration) -> u32 {
     u32::try_from(d.as_micros()).unwrap_or(u32::MAX)
 }
 
-// SAFETY of all calls below: they are the table's functions, called as it says, with arguments that live as long as the call.
+// SAFETY of all calls below: they are the table's functions, called as it says, with arguments that live as long as the
+// call.
 impl SockOps for Registration {
     fn name(&self) -> &str {
         &self.name
@@ -359,11 +387,12 @@ impl SockOps for Registration {
     }
 }
 
-/// Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration. Returns 0, or a
-/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name, a counter or a
-/// sysctl is taken.
+/// Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration.
+/// Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
+/// name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sock_ops_register(
     plugin: *mut usk_plugin_t,
@@ -377,10 +406,10 @@ pub unsafe extern "C" fn usk_sock_ops_register(
         let name = unsafe { lists::text(table.name, what, "name") }?;
         if !lists::good_name(&name, NAME_MAX) {
             let line = format!("{what} {name:?}: a name is 1 to {NAME_MAX} printable characters without dot");
-            return Err(load::refused(line));
+            return Err(note::refused(line));
         }
         if table.hdr_opt_len.is_some() != table.write_hdr_opt.is_some() {
-            return Err(load::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
+            return Err(note::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
         }
         // SAFETY: ended lists by the caller's word.
         let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
@@ -396,7 +425,7 @@ pub unsafe extern "C" fn usk_sock_ops_register(
         });
         sock_ops::register(stack, reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
-            load::refused(format!("{what} {:?}: {e}", reg.name));
+            note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         reg.taken.store(true, Ordering::Relaxed);
         Ok(reg)
@@ -405,8 +434,8 @@ pub unsafe extern "C" fn usk_sock_ops_register(
     kernel(|| unsafe { load::register(plugin, table, out, register) })
 }
 
-/// Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does, and after the last
-/// `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
+/// Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does,
+/// and after the last `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
 /// # Safety
 /// `ops` is registered, and not used after success.
 #[unsafe(no_mangle)]

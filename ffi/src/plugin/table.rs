@@ -1,10 +1,7 @@
-//! Tables of functions from C: read whole whatever header they were compiled against, and called through one gate.
+//! Tables of functions from C: read whole, whatever header they were compiled against.
 
-use super::held;
-use usersock::error::{Error, Result};
-
-/// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the empty table
-/// (null functions, zero numbers).
+/// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the
+/// empty table (null functions, zero numbers).
 ///
 /// # Safety
 /// Both hold for the type.
@@ -17,8 +14,8 @@ pub(crate) unsafe trait Table: Copy {
     const FIRST_SIZE: usize;
 }
 
-/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what we know
-/// is null. The error is one line for a person.
+/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what
+/// we know is null. The error is one line for a person.
 ///
 /// # Safety
 /// `table` is null, or readable for the 8 bytes of its version and size and then for as many bytes as size says.
@@ -47,34 +44,12 @@ pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
         return Err(format!("{name}: size {size} uses operations that this library, with {}, lacks", size_of::<T>()));
     }
     let mut copy = std::mem::MaybeUninit::<T>::zeroed();
-    // SAFETY: `known` is at most size_of::<T>() bytes, and the two do not overlap. All zero is valid for T, and so are the
-    // bytes of a T that the caller filled, by the trait's promise.
+    // SAFETY: `known` is at most size_of::<T>() bytes, and the two do not overlap. All zero is valid for T, and so are
+    // the bytes of a T that the caller filled, by the trait's promise.
     unsafe {
         std::ptr::copy_nonoverlapping(known.as_ptr(), copy.as_mut_ptr().cast::<u8>(), known.len());
         Ok(copy.assume_init())
     }
-}
-
-/// Runs a function of a plug-in that is lent no sock. EIO: it did not end as it should (`held::run`).
-#[inline]
-pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R> {
-    held::run(std::ptr::null(), f)
-}
-
-/// What a function that answers 0 or a negative errno said. A number that is no errno is a broken plug-in: EIO.
-#[inline]
-pub(crate) fn status(r: i64) -> Result<()> {
-    if r == 0 { Ok(()) } else { length(r, 0).map(drop) }
-}
-
-/// What a function that answers a length or a negative errno said. A length above `max` is a broken plug-in: EIO.
-#[inline]
-pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
-    if r >= 0 {
-        return usize::try_from(r).ok().filter(|n| *n <= max).ok_or(Error::Io);
-    }
-    let errno = r.checked_neg().and_then(|e| i32::try_from(e).ok());
-    Err(errno.and_then(Error::try_from_errno).unwrap_or(Error::Io))
 }
 
 #[cfg(test)]
@@ -120,16 +95,5 @@ mod tests {
         }
         // SAFETY: null is allowed.
         assert_eq!(unsafe { read::<Now>(std::ptr::null()) }, Err("struct now: null".to_owned()));
-    }
-
-    #[test]
-    fn returns_that_mean_nothing_are_eio() {
-        assert_eq!((length(5, 5), length(6, 5)), (Ok(5), Err(Error::Io)));
-        assert_eq!(
-            (length(-11, 5), length(-99_999, 5), length(i64::MIN, 5)),
-            (Err(Error::Again), Err(Error::Io), Err(Error::Io))
-        );
-        assert_eq!((status(0), status(1), status(-22)), (Ok(()), Err(Error::Io), Err(Error::Inval)));
-        assert_eq!(contain(|| -> i32 { panic!("on purpose") }), Err(Error::Io));
     }
 }

@@ -1,22 +1,22 @@
-//! `struct usk_ulp_ops`: upper-layer protocols (TCP_ULP) in C. Above: the plug-in's functions. Below: `usersock::tcp::ulp`, which
-//! installs and removes, and `usersock::sock::layer`, whose operations this fills in; `below` has the calls that an upper layer makes.
-//! Linux: struct tcp_ulp_ops; tls.
+//! `struct usk_ulp_ops`: upper-layer protocols (TCP_ULP) in C. Above: the plug-in's functions. Below:
+//! `usersock::tcp::ulp`, which installs and removes, and `usersock::sock::layer`, whose operations this fills in;
+//! `below` has the calls that an upper layer makes. Linux: struct tcp_ulp_ops; tls.
 //!
-//! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the layer
-//! sleeps leaves it to that operation, and `release` runs when the last one returns.
+//! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the
+//! layer sleeps leaves it to that operation, and `release` runs when the last one returns.
 
-use super::cproto::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
-use super::kernel;
-use super::lists::{self, Lists};
-use super::load::{self, Item, Library, Plugin, usk_plugin_t};
+use super::call::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::lists::{self, Lists, usk_sysctl_t};
+use super::load;
 use super::msg::{lend_recv, lend_send, usk_recvmsg_t, usk_sendmsg_t};
-use super::owned::{guard, usk_owned_t};
-use super::proto::usk_sysctl_t;
 use super::skb::{self, usk_skb_t};
-use super::sock::usk_sock_t;
-use super::table::{Table, contain};
-use crate::boundary::boundary;
-use crate::fdtable;
+use super::table::Table;
+use crate::handle::usk_sock_t;
+use crate::held::contain;
+use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::note;
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::mem::ManuallyDrop;
@@ -48,14 +48,15 @@ pub const USK_ULP_VERSION: u32 = 1;
 /// Most bytes of a connection's own memory.
 const MAX_DATA_SIZE: u32 = 65_536;
 
-/// An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when registered;
-/// strings and lists too. A null operation is TCP's own.
+/// An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when
+/// registered; strings and lists too. A null operation is TCP's own.
 ///
-/// `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release. Operations that
-/// get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer reaches what is below by the usk_below_
-/// calls. Operations may be called again from inside usk_below_send and usk_below_recv (packets that came meanwhile run there, through
-/// backlog_rcv) and while usk_wait sleeps (another thread's call): keep `data` whole across them. No exception of C++ and no panic of
-/// a Rust shared object may leave one: catch it and call usk_sock_break; in `release`, just catch it.
+/// `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release.
+/// Operations that get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer
+/// reaches what is below by the usk_below_ calls. Operations may be called again from inside usk_below_send and
+/// usk_below_recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another
+/// thread's call): keep `data` whole across them. No exception of C++ and no panic of a Rust shared object may leave
+/// one: catch it and call usk_sock_break; in `release`, just catch it.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -70,36 +71,42 @@ pub struct usk_ulp_ops {
     pub data_size: u32,
     /// 0.
     pub flags: u32,
-    /// Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack, read by usk_mib_read.
+    /// Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack,
+    /// read by usk_mib_read.
     pub mib_names: *const *const c_char,
     /// Sysctls of its own (usk_ulp_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then without, and release
-    /// is not called. Process context, owned. Null: succeeds.
+    /// Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
+    /// without, and release is not called. Process context, owned. Null: succeeds.
     pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
-    /// The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what `data` points to,
-    /// not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a sock owned: nothing of a stack
-    /// may be called.
+    /// The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
+    /// `data` points to, not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a
+    /// sock owned: nothing of a stack may be called.
     pub release: Option<unsafe extern "C-unwind" fn(data: *mut c_void, user: *mut c_void)>,
-    /// Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the child without.
-    /// Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2) EINVAL).
+    /// Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the
+    /// child without. Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2)
+    /// EINVAL).
     pub clone:
         Option<unsafe extern "C-unwind" fn(child: *mut usk_owned_t, data: *mut c_void, parent: *const c_void) -> c_int>,
     /// Sends: answers the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
     pub sendmsg:
         Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set. SO_RCVLOWAT counts
-    /// the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is POLLIN.
+    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    /// SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
+    /// POLLIN.
     pub recvmsg:
         Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_recvmsg_t) -> isize>,
     /// poll(2)'s bits, what is true now; begins with usk_below_poll. Process context, owned; must not sleep.
     pub poll: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> u32>,
-    /// The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not owned.
+    /// The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not
+    /// owned.
     pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, flags: c_int)>,
-    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows. Process context, owned.
+    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows.
+    /// Process context, owned.
     pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, how: c_int)>,
-    /// Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not owned.
+    /// Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not
+    /// owned.
     pub setsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
@@ -119,19 +126,21 @@ pub struct usk_ulp_ops {
             len: usize,
         ) -> isize,
     >,
-    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context, not owned.
+    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context,
+    /// not owned.
     pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
-    /// A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to send, or data to look at.
-    /// Softirq, or process context from the backlog; owned; must not sleep.
+    /// A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to
+    /// send, or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
     pub backlog_rcv: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, skb: *mut usk_skb_t)>,
     /// TCP's timers and deferred work have run. Either context, owned; must not sleep.
     pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void)>,
-    /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and EBUSY, while an
-    /// operation of the layer sleeps. Process context, owned. Null: it may always go.
+    /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
+    /// EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
     pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
-    /// The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect, an attempt that
-    /// failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for the next one. 0, and TCP's
-    /// disconnect follows, or a negative errno, which refuses. Process context, owned. Null: nothing to forget.
+    /// The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
+    /// an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
+    /// the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
+    /// nothing to forget.
     pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
 }
 
@@ -230,8 +239,8 @@ impl Running {
         conn.running.fetch_add(1, Ordering::Relaxed);
         Running(conn.clone())
     }
-    /// None: the protocol has gone from the connection, and what is below does the work. Another may have come since the call
-    /// began: its memory is not for functions of this one.
+    /// None: the protocol has gone from the connection, and what is below does the work. Another may have come since
+    /// the call began: its memory is not for functions of this one.
     fn of(g: &mut SockGuard<'_>, reg: &Arc<Registration>) -> Option<Running> {
         ulp::data_mut::<Arc<Conn>>(g).filter(|c| Arc::ptr_eq(&c.reg, reg)).map(|c| Running::begin(c))
     }
@@ -411,11 +420,12 @@ impl Layer for Over {
     }
 }
 
-/// Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless null, gets the
-/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
-/// name, a counter or a sysctl is taken.
+/// Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless
+/// null, gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the
+/// table does not fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ulp_register(
     plugin: *mut usk_plugin_t,
@@ -427,7 +437,7 @@ pub unsafe extern "C" fn usk_ulp_register(
         let what = usk_ulp_ops::NAME;
         // SAFETY: a string by the caller's word.
         let name = unsafe { lists::text(table.name, what, "name") }?;
-        let lacks = |line: &str| Err(load::refused(format!("{what} {name:?}: {line}")));
+        let lacks = |line: &str| Err(note::refused(format!("{what} {name:?}: {line}")));
         if !lists::good_name(&name, NAME_MAX - 1) {
             return lacks("a name is 1 to 15 printable characters without dot");
         }
@@ -450,7 +460,7 @@ pub unsafe extern "C" fn usk_ulp_register(
         });
         ulp::register(stack, reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
-            load::refused(format!("{what} {:?}: {e}", reg.name));
+            note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;
         Ok(reg)
     };
@@ -467,13 +477,6 @@ pub unsafe extern "C" fn usk_ulp_unregister(ulp: *mut usk_ulp_t) -> c_int {
         // SAFETY: registered by the caller's word.
         unsafe { load::unregister::<Registration, _>(ulp) }.map(|()| 0)
     })
-}
-
-/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with errno EBUSY (it holds
-/// bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL (the socket has none), EBADF, ENOTSOCK.
-#[unsafe(no_mangle)]
-pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
 }
 
 /// # Safety

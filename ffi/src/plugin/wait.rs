@@ -1,8 +1,9 @@
 //! Sleeping in a system call, and the timeouts that end it.
 
-use super::held;
-use super::kernel;
-use super::owned::{guard, parts, usk_owned_t};
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::private::parts;
+use crate::held;
 use std::ffi::c_int;
 use usersock::env::Instant;
 use usersock::error::Error;
@@ -11,10 +12,11 @@ use usersock::sock::wait::Events;
 /// No deadline: for usk_wait.
 pub const USK_FOREVER: u64 = u64::MAX;
 
-/// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again (sk_wait_event). The caller
-/// looks at its condition again: wake-ups may be for somebody else. Process context. `deadline`: nanoseconds of the stack's
-/// clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed, -EINTR on a signal, -EIO when the sock is broken;
-/// -EDEADLK in an operation for a packet or a timer, which nobody would wake.
+/// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again
+/// (sk_wait_event). The caller looks at its condition again: wake-ups may be for somebody else. Process context.
+/// `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed,
+/// -EINTR on a signal, -EIO when the sock is broken; -EDEADLK in an operation for a packet or a timer, which nobody
+/// would wake.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]

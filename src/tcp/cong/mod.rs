@@ -212,7 +212,7 @@ impl Cx<'_> {
     }
 }
 
-/// Still below the threshold: the window grows by what is acknowledged (RFC 5681 §3.1).
+/// Whether slow start governs growth: the window is below the threshold (RFC 5681 §3.1; tcp_in_slow_start).
 #[inline]
 pub fn in_slow_start(tp: &TcpSock) -> bool {
     tp.snd_cwnd < tp.snd_ssthresh

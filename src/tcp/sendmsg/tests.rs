@@ -1,5 +1,6 @@
 use super::super::output;
 use super::super::testing::{Bench, ISS};
+use super::super::{control, mtu, retransmit};
 use super::super::{set_state, tcb::XmitTimer};
 use super::*;
 use crate::counters::Mib;
@@ -237,15 +238,15 @@ fn a_fin_rides_on_the_last_unsent_segment_and_a_reset_is_acceptable() {
     b.sent();
     b.with(|cx| {
         set_state(cx, State::FinWait1);
-        output::send_fin(cx);
+        control::send_fin(cx);
     });
     assert_eq!(b.shapes(), [shape(100, 50, "FP.")]);
     b.with(|cx| {
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
         // The window shrank below what is in flight: the reset goes to its end.
         cx.tp.rx_opt.wscale_ok = false;
         cx.tp.snd_wnd = 20;
-        output::send_active_reset(cx);
+        control::send_active_reset(cx);
     });
     assert_eq!(b.shapes(), [shape(151, 0, "R."), shape(20, 0, "R.")]);
     assert_eq!(b.stack.mib.get(Mib::TcpOutRsts), 2);
@@ -256,7 +257,7 @@ fn a_syn_offers_what_the_sysctls_allow_and_crosses_into_a_syn_ack() {
     let b = Bench::new();
     b.with(|cx| {
         set_state(cx, State::SynSent);
-        output::connect(cx).unwrap();
+        control::connect(cx).unwrap();
         assert_eq!((cx.tp.snd_una, cx.tp.snd_nxt), (SeqNum(ISS), SeqNum(ISS) + 1));
     });
     let out = b.sent();
@@ -266,7 +267,7 @@ fn a_syn_offers_what_the_sysctls_allow_and_crosses_into_a_syn_ack() {
     b.with(|cx| {
         set_state(cx, State::SynRecv);
         cx.tp.rcv_nxt = SeqNum(78);
-        output::send_synack(cx).unwrap();
+        control::send_synack(cx).unwrap();
     });
     let out = b.sent();
     assert_eq!((out[0].flags.to_string().as_str(), out[0].ack, out[0].seq), ("S.", 78, 0));
@@ -289,10 +290,10 @@ fn an_arrived_pmtu_cuts_what_is_resent() {
     b.send(&[1; 1_460], 0).unwrap();
     b.sent();
     b.with(|cx| {
-        output::sync_mss(cx, 1_000);
+        mtu::sync_mss(cx, 1_000);
         cx.tp.pmtu_cookie = 1_500;
         assert_eq!(cx.tp.mss_cache, 960);
-        output::retransmit_skb(cx, 0, 1).unwrap();
+        retransmit::retransmit_skb(cx, 0, 1).unwrap();
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (2, 2));
     });
     assert_eq!(b.shapes(), [shape(0, 960, ".")]);

@@ -381,7 +381,7 @@ pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
     }
 }
 
-/// Bytes that hooks reserve in data segments beside `used` of TCP's own options (tcp_current_mss).
+/// Bytes that hooks reserve in data segments beside `used` of TCP's own options (tcp_current_mss's part for BPF).
 #[inline]
 pub(super) fn reserved(cx: &mut Cx<'_>, used: usize) -> usize {
     if wants(cx, cb::WRITE_HDR_OPT) { hdr::reserve(cx, None, used, &HdrSeg::none()).total() } else { 0 }

@@ -41,7 +41,7 @@ fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
     let b = Bench::new();
     b.with(|cx| {
         super::super::set_state(cx, State::SynSent);
-        output::connect(cx).unwrap();
+        control::connect(cx).unwrap();
     });
     let got = intervals(&b, 100);
     assert_eq!(got, [1_000, 1_000, 1_000, 1_000, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000]);
@@ -114,7 +114,7 @@ fn a_delayed_acknowledgement_leaves_after_its_timeout_unless_data_takes_it() {
     let want_ack = |cx: &mut Cx<'_>| {
         cx.tp.rcv_nxt += 100;
         cx.tp.ack.ato_ms = ATO_MIN_MS;
-        output::send_delayed_ack(cx);
+        control::send_delayed_ack(cx);
     };
     b.with(want_ack);
     assert!(b.sent().is_empty());

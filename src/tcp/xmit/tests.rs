@@ -1,4 +1,4 @@
-use super::super::output;
+use super::super::retransmit;
 use super::super::testing::{Bench, ISS};
 use super::*;
 use crate::wire::seq::SeqNum;
@@ -153,13 +153,13 @@ fn what_is_lost_is_resent_in_order_within_the_window_and_marked() {
         }
         cx.tp.lost_out = n;
         cx.tp.snd_cwnd = 3;
-        output::xmit_retransmit_queue(cx);
+        retransmit::xmit_retransmit_queue(cx);
         check_counts(cx);
         assert_eq!((cx.tp.retrans_out, cx.tp.prr_out, cx.tp.total_retrans), (3, 3, 3));
         assert_eq!(cx.stack.mib.get(Mib::TcpRetransSegs), 3);
         assert_eq!(cx.stack.mib.get(Mib::TcpExtTCPFastRetrans), 3);
         // Nothing more fits the window; nothing is sent twice.
-        output::xmit_retransmit_queue(cx);
+        retransmit::xmit_retransmit_queue(cx);
         assert_eq!(cx.tp.retrans_out, 3);
     });
     let total: usize = b.sent().iter().map(|o| o.data.len()).sum();
@@ -175,7 +175,7 @@ fn small_segments_are_merged_when_resent() {
     }
     assert_eq!(b.shapes().len(), 4);
     b.with(|cx| {
-        assert_eq!(output::retransmit_skb(cx, 0, 1), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, 0, 1), Ok(()));
         check_counts(cx);
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (1, 1));
     });
@@ -185,7 +185,7 @@ fn small_segments_are_merged_when_resent() {
         b.send(&[1; 100], 0).unwrap();
     }
     b.sent();
-    b.with(|cx| output::retransmit_skb(cx, 1, 1).unwrap());
+    b.with(|cx| retransmit::retransmit_skb(cx, 1, 1).unwrap());
     assert_eq!(b.shapes(), [(400, 100, "P.".to_string())]);
 }
 
@@ -196,8 +196,8 @@ fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
     b.with(|cx| {
         fragment(cx, true, 0, 1_460, 1_460).unwrap();
         cx.tp.snd_wnd = 0;
-        assert_eq!(output::retransmit_skb(cx, 1, 1), Err(Error::Again));
-        assert_eq!(output::retransmit_skb(cx, 0, 1), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, 1, 1), Err(Error::Again));
+        assert_eq!(retransmit::retransmit_skb(cx, 0, 1), Ok(()));
     });
 }
 

@@ -48,7 +48,7 @@ fn send(s: &Socket) -> Result<usize> {
 fn a_function_that_unwinds_breaks_its_socket_and_no_other() {
     let world = World::new(1);
     let [(a, _), (b, eb)] = world.two(&LinkConfig::default()).unwrap();
-    let stack = admin::give_stack(a.clone());
+    let stack = crate::stacks::give_stack(a.clone());
     // SAFETY: a stack of ours, a string, an entry point.
     assert!(!unsafe { usk_plugin_attach(stack, c"panics".as_ptr(), Some(init)) }.is_null());
     // SAFETY: made above.
@@ -193,7 +193,7 @@ fn whatever_an_algorithm_writes_and_answers_no_byte_is_lost_and_nothing_panics()
         };
         let [(a, _), (b, eb)] = world.two(&LinkConfig::both(bad)).unwrap();
         for s in [&a, &b] {
-            let stack = admin::give_stack(s.clone());
+            let stack = crate::stacks::give_stack(s.clone());
             // SAFETY: a stack of ours, a string, an entry point.
             assert!(!unsafe { usk_plugin_attach(stack, c"wild".as_ptr(), Some(init_wild)) }.is_null());
             // SAFETY: made above.

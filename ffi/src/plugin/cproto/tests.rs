@@ -1,13 +1,17 @@
 //! The operations that are called owned: for a layer in Rust over a protocol from C, and in place of those that are null.
 
 use super::*;
-use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
-use crate::plugin::load::{usk_plugin_attach, usk_plugin_t, usk_plugin_unload};
+use crate::admin::{usk_stack_free, usk_stack_new};
+use crate::handle::usk_sock_t;
+use crate::loader::usk_plugin_t;
+use crate::plugin::addr::usk_addr_t;
+use crate::plugin::load::{usk_plugin_attach, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
-use crate::plugin::owned::usk_addr_t;
 use crate::plugin::ports::{usk_inet_bind, usk_unhash};
+use crate::plugin::registration::usk_proto_register;
 use crate::plugin::skb::{usk_skb_free, usk_skb_t};
-use crate::plugin::sock::{usk_error_report, usk_sock_t};
+use crate::plugin::sock::usk_error_report;
+use crate::stacks::stack_of;
 use std::ffi::{CStr, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;

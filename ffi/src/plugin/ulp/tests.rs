@@ -1,9 +1,10 @@
 //! Calls that began under one protocol and go on under another, which threads bring about.
 
 use super::*;
-use crate::admin::{stack_of, usk_stack_free, usk_stack_new};
+use crate::admin::{usk_stack_free, usk_stack_new};
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_t, usk_sendmsg_t};
+use crate::stacks::stack_of;
 use std::ffi::CStr;
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};

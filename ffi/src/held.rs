@@ -1,11 +1,13 @@
-//! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in that leaves an
-//! operation without releasing, by mistake or by a panic, is noticed here and the sock released; one that would wait for itself
-//! is told EDEADLK.
+//! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in
+//! that leaves an operation without releasing, by mistake or by a panic, is noticed here and the sock released; one
+//! that would wait for itself is told EDEADLK. With it, the gate for calls into a plug-in ([`run`], [`contain`]) and
+//! what their answers mean.
 //!
-//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it costs next
-//! to nothing on the data path.
+//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it
+//! costs next to nothing on the data path.
 
-use super::sock::{Handle, usk_sock_t};
+use crate::boundary::panicked;
+use crate::handle::{Handle, usk_sock_t};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -104,8 +106,8 @@ impl Entry {
     /// Drops the guard: packets and deferred work run here, which may lock and be lent other socks, above this entry.
     fn release(&self) {
         self.kind.set(Kind::Releasing);
-        // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is in use by
-        // this thread, the only one that has any.
+        // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is
+        // in use by this thread, the only one that has any.
         unsafe { (*self.guard.get()).assume_init_drop() };
         self.kind.set(Kind::Gone);
     }
@@ -124,7 +126,7 @@ pub(crate) fn any() -> bool {
 }
 
 /// Runs `f`, in which the sock is given up and taken again.
-pub(super) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
+pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
     let set = |from: fn(Kind) -> Kind| {
         let sock = Arc::as_ptr(sock);
         HELD.with(|h| h.used().iter().filter(|e| e.sock.get() == sock).for_each(|e| e.kind.set(from(e.kind.get()))));
@@ -143,12 +145,12 @@ pub(super) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
     r
 }
 
-/// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and did not release
-/// it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a panic of another Rust run
-/// time (a shared object has its own), cannot be caught here: what does not catch it itself, and then calls usk_sock_break, ends the
-/// process.
+/// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and
+/// did not release it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a
+/// panic of another Rust run time (a shared object has its own), cannot be caught here: what does not catch it itself,
+/// and then calls usk_sock_break, ends the process.
 #[inline]
-pub(super) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
+pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {
         let depth = h.len.get();
         if !lent.is_null() {
@@ -171,11 +173,34 @@ pub(super) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     match r {
         Ok(r) if !leaked => Ok(r),
         Ok(_) => Err(Error::Io),
-        Err(panic) => Err(super::panicked(panic)),
+        Err(panic) => Err(panicked(panic)),
     }
 }
 
-/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and broken.
+/// Runs a function of a plug-in that is lent no sock. EIO: it did not end as it should (`run`).
+#[inline]
+pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R> {
+    run(std::ptr::null(), f)
+}
+
+/// What a function that answers 0 or a negative errno said. A number that is no errno is a broken plug-in: EIO.
+#[inline]
+pub(crate) fn status(r: i64) -> Result<()> {
+    if r == 0 { Ok(()) } else { length(r, 0).map(drop) }
+}
+
+/// What a function that answers a length or a negative errno said. A length above `max` is a broken plug-in: EIO.
+#[inline]
+pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
+    if r >= 0 {
+        return usize::try_from(r).ok().filter(|n| *n <= max).ok_or(Error::Io);
+    }
+    let errno = r.checked_neg().and_then(|e| i32::try_from(e).ok());
+    Err(errno.and_then(Error::try_from_errno).unwrap_or(Error::Io))
+}
+
+/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and
+/// broken.
 #[cold]
 fn leave(depth: usize) -> bool {
     HELD.with(|h| {
@@ -202,7 +227,7 @@ fn leave(depth: usize) -> bool {
 /// # Safety
 /// As there.
 #[inline]
-pub(super) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'static>> {
+pub(crate) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'static>> {
     HELD.with(|h| {
         if h.len.get() != 0 {
             return None;
@@ -215,11 +240,11 @@ pub(super) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'st
     })
 }
 
-/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too many. The guard
-/// stays where the pointer says until [`unlock`].
+/// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too
+/// many. The guard stays where the pointer says until [`unlock`].
 /// # Safety
 /// `sk` is null, or valid until then.
-pub(super) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {
+pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {
     // SAFETY: by the caller's word.
     let handle = unsafe { Handle::new(sk) }?;
     HELD.with(|h| {
@@ -227,8 +252,9 @@ pub(super) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>
             return Err(Error::Deadlk);
         }
         let entry = h.at(h.len.get())?;
-        // SAFETY: an entry above the top is free. What is written stays in place, in this thread's memory, until `unlock`: the guard
-        // may borrow from the handle beside it. Nothing runs on this thread while it waits for the sock.
+        // SAFETY: an entry above the top is free. What is written stays in place, in this thread's memory, until
+        // `unlock`: the guard may borrow from the handle beside it. Nothing runs on this thread while it waits for the
+        // sock.
         let handle: &'static Handle = unsafe { (*entry.handle.get()).write(handle) };
         Ok(entry.keep(sk, handle.sk().lock(), h))
     })
@@ -236,11 +262,12 @@ pub(super) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>
 
 /// Releases what [`lock`] gave. EINVAL: it is not there, any more or on this thread.
 #[inline]
-pub(super) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
+pub(crate) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
     HELD.with(|h| {
         let [entry, ..] = &h.entries;
         if h.len.get() == 1 && entry.is_locked_by(guard) {
-            // SAFETY: Locked: a guard is there, and no reference to it is in use by this thread, the only one that has any.
+            // SAFETY: Locked: a guard is there, and no reference to it is in use by this thread, the only one that has
+            // any.
             let free = unsafe { (*entry.guard.get()).assume_init_mut() };
             entry.kind.set(Kind::Releasing);
             if free.try_release() {
@@ -259,4 +286,20 @@ fn unlock_slow(h: &Held, guard: *mut SockGuard<'static>) -> Result<()> {
     h.used().iter().rfind(|e| e.is_locked_by(guard)).ok_or(Error::Inval)?.release();
     h.trim();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_that_mean_nothing_are_eio() {
+        assert_eq!((length(5, 5), length(6, 5)), (Ok(5), Err(Error::Io)));
+        assert_eq!(
+            (length(-11, 5), length(-99_999, 5), length(i64::MIN, 5)),
+            (Err(Error::Again), Err(Error::Io), Err(Error::Io))
+        );
+        assert_eq!((status(0), status(1), status(-22)), (Ok(()), Err(Error::Io), Err(Error::Inval)));
+        assert_eq!(contain(|| -> i32 { panic!("on purpose") }), Err(Error::Io));
+    }
 }

@@ -1,0 +1,248 @@
+//! Plug-ins: shared objects, or the program's own code, that register things in a stack. A plug-in's code stays loaded
+//! as long as anything of it is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load` (the
+//! calls). Linux: modules, try_module_get.
+
+use crate::held::{contain, status};
+use crate::note::{note, noted_line};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock, Weak};
+use usersock::config::{self, ConfigError};
+use usersock::error::{Error, Result};
+use usersock::stack::Stack;
+use usersock::sys::fork;
+use usersock::sys::lock::Mutex;
+
+/// A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
+#[allow(non_camel_case_types)]
+pub struct usk_plugin_t {
+    _opaque: [u8; 0],
+}
+
+pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
+pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
+
+/// A loaded shared object; the last count unloads it, and has its exit function called before: whatever it registered,
+/// and every thread that ran its code by that, has a count.
+#[derive(Debug)]
+pub(crate) struct Library {
+    handle: *mut c_void,
+    /// Set once its entry point has succeeded.
+    exit: OnceLock<Exit>,
+    /// The process that loaded it, by forks.
+    born: u32,
+}
+// SAFETY: a dlopen handle may be used from any thread.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
+
+impl Library {
+    fn open(path: &Path) -> std::result::Result<Library, ConfigError> {
+        let line = || {
+            // SAFETY: dlerror gives null or a string valid until this thread's next dl call.
+            let text = unsafe { libc::dlerror() };
+            // SAFETY: as above.
+            let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned());
+            text.unwrap_or_else(|| "cannot be loaded".to_owned())
+        };
+        let fail = |message| ConfigError { message, error: Error::Inval };
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail("plugin: a name with NUL".to_owned()))?;
+        // Without a slash dlopen would search the library path: a plug-in is a file.
+        let name = if name.as_bytes().contains(&b'/') {
+            name
+        } else {
+            CString::new([b"./", name.as_bytes()].concat()).unwrap_or(name)
+        };
+        if !path.exists() {
+            let message = format!("plugin={}: no such file", path.display());
+            return Err(ConfigError { message, error: Error::NoEnt });
+        }
+        // SAFETY: a string; the object's constructors are the caller's business.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        if handle.is_null() {
+            Err(fail(format!("plugin={}: {}", path.display(), line())))
+        } else {
+            Ok(Library { handle, exit: OnceLock::new(), born: fork::generation() })
+        }
+    }
+
+    fn symbol(&self, name: &CStr) -> Option<*mut c_void> {
+        // SAFETY: the handle is open, the name a string.
+        let p = unsafe { libc::dlsym(self.handle, name.as_ptr()) };
+        (!p.is_null()).then_some(p)
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        if self.born != fork::generation() {
+            // In a child of fork its stack is the parent's, and so is its end.
+            return;
+        }
+        if let Some(exit) = self.exit.get() {
+            // What unwinds out of it has nowhere to go.
+            // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an
+            // address by now.
+            let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
+        }
+        // SAFETY: opened by `open`, closed once; whatever came from it held a count of this.
+        unsafe { libc::dlclose(self.handle) };
+    }
+}
+
+/// Something a plug-in registered.
+pub(crate) trait Item: Send + Sync {
+    /// Takes it out of its registry. EBUSY while it is in use, ENOENT when it is not there any more.
+    fn unregister(&self, stack: &Arc<Stack>) -> Result<()>;
+    /// Its address, by which it is found again.
+    fn key(&self) -> usize;
+    /// The plug-in it belongs to.
+    fn plugin(&self) -> &Weak<Plugin>;
+    /// The stack has ended with it registered: lets go of what holds it in turn.
+    fn stack_ended(&self) {}
+}
+
+/// See [`usk_plugin_t`].
+pub(crate) struct Plugin {
+    stack: Weak<Stack>,
+    name: String,
+    items: Mutex<Items>,
+    library: Option<Arc<Library>>,
+}
+
+#[derive(Default)]
+struct Items {
+    list: Vec<Arc<dyn Item>>,
+    /// All is unregistered for good: nothing may follow.
+    ended: bool,
+}
+
+impl Plugin {
+    /// # Safety
+    /// `p` is null or valid.
+    pub(crate) unsafe fn of(p: *mut usk_plugin_t) -> Result<ManuallyDrop<Arc<Plugin>>> {
+        if p.is_null() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: a valid handle is the address in an Arc that the stack holds; the count is left alone.
+        Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Plugin>().cast_const()) }))
+    }
+
+    pub(crate) fn handle(self: &Arc<Plugin>) -> *mut usk_plugin_t {
+        Arc::as_ptr(self).cast_mut().cast()
+    }
+
+    /// The stack; EINVAL once it has ended, ENETDOWN where it is that of a parent of this process.
+    pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
+        let stack = self.stack.upgrade().ok_or(Error::Inval)?;
+        stack.here().map(|()| stack)
+    }
+
+    /// What keeps the plug-in's code loaded.
+    pub(crate) fn library(&self) -> Option<Arc<Library>> {
+        self.library.clone()
+    }
+
+    /// Notes what was registered, for unloading. EINVAL: it has been unloaded meanwhile.
+    pub(crate) fn registered(&self, item: &Arc<dyn Item>) -> Result<()> {
+        let mut items = self.items.lock();
+        if items.ended {
+            return Err(Error::Inval);
+        }
+        items.list.push(item.clone());
+        Ok(())
+    }
+
+    /// Takes a thing off the list. It is the caller's to drop: that may run code of the plug-in, which may call here.
+    pub(crate) fn take_off(&self, key: usize) -> Option<Arc<dyn Item>> {
+        let list = &mut self.items.lock().list;
+        let at = list.iter().position(|i| i.key() == key)?;
+        Some(list.remove(at))
+    }
+
+    /// Takes everything out again, the newest first, and lets nothing follow. Stops at the first that is in use; what
+    /// was out by then is out.
+    pub(crate) fn unregister_all(&self, stack: &Arc<Stack>) -> Result<()> {
+        loop {
+            let item = {
+                let mut items = self.items.lock();
+                let last = items.list.last().cloned();
+                items.ended = last.is_none();
+                last
+            };
+            let Some(item) = item else { return Ok(()) };
+            match item.unregister(stack) {
+                Ok(()) | Err(Error::NoEnt) => drop(self.take_off(item.key())),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        // Nothing is on the list after usk_plugin_unload.
+        let items = std::mem::take(&mut self.items.get_mut().list);
+        items.iter().for_each(|i| i.stack_ended());
+    }
+}
+
+/// Runs an entry point, which registers what it has in the stack: all stays, or nothing.
+pub(crate) fn attach(
+    stack: &Arc<Stack>,
+    name: String,
+    init: Init,
+    exit: Option<Exit>,
+    library: Option<Arc<Library>>,
+) -> std::result::Result<Arc<Plugin>, ConfigError> {
+    note("");
+    let plugin = Arc::new(Plugin { stack: Arc::downgrade(stack), name, items: Mutex::default(), library });
+    // SAFETY: the entry point of the plug-in, by the caller's word; its argument lives while it runs.
+    let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
+    if let Err(error) = r {
+        // What is in use already, by the entry point itself or by a program that was quick, keeps the plug-in until the
+        // stack ends.
+        if plugin.unregister_all(stack).is_err() {
+            stack.plugins.lock().push(plugin.clone());
+        }
+        let why = noted_line();
+        let why = if why.is_empty() { error.to_string() } else { why };
+        return Err(ConfigError { message: format!("plugin={}: {why}", plugin.name), error });
+    }
+    if let (Some(library), Some(exit)) = (&plugin.library, exit) {
+        // The library was opened for this plug-in: nobody has set it.
+        let _ = library.exit.set(exit);
+    }
+    stack.plugins.lock().push(plugin.clone());
+    Ok(plugin)
+}
+
+/// Loads a shared object into a stack. The error is one line.
+pub fn load(stack: &Arc<Stack>, path: &Path) -> std::result::Result<(), ConfigError> {
+    load_file(stack, path).map(drop)
+}
+
+/// As [`load`], with the plug-in that it made.
+pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<Arc<Plugin>, ConfigError> {
+    let library = Library::open(path)?;
+    let shown = path.display().to_string();
+    let Some(init) = library.symbol(c"usk_plugin_init") else {
+        let message = format!("plugin={shown}: no entry point usk_plugin_init");
+        return Err(ConfigError { message, error: Error::Inval });
+    };
+    // SAFETY: the name is reserved for functions of this type.
+    let init = unsafe { std::mem::transmute::<*mut c_void, Init>(init) };
+    let exit = library.symbol(c"usk_plugin_exit");
+    // SAFETY: as above.
+    let exit = exit.map(|p| unsafe { std::mem::transmute::<*mut c_void, Exit>(p) });
+    attach(stack, shown, init, exit, Some(Arc::new(library)))
+}
+
+/// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a
+/// stack, and by commands.
+pub fn enable() {
+    config::set_plugin_loader(load);
+}

@@ -1,0 +1,39 @@
+//! The line that usk_config_error gives: why this thread's last configuration, stack or registration was refused.
+//! Above: all that refuse one, of programs and of plug-ins.
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char};
+use usersock::config::ConfigError;
+use usersock::error::Error;
+
+thread_local! {
+    static LAST_ERROR: RefCell<CString> = RefCell::default();
+}
+
+/// Keeps a line for usk_config_error.
+pub(crate) fn note(line: &str) {
+    let text = CString::new(line.replace('\0', " ")).unwrap_or_default();
+    LAST_ERROR.with(|l| *l.borrow_mut() = text);
+}
+
+/// The line as C gets it; valid until the thread's next [`note`].
+pub(crate) fn last() -> *const c_char {
+    LAST_ERROR.with(|l| l.borrow().as_ptr())
+}
+
+/// The line kept last.
+pub(crate) fn noted_line() -> String {
+    LAST_ERROR.with(|l| l.borrow().to_string_lossy().into_owned())
+}
+
+/// Keeps the error's line; what is left is its errno.
+pub(crate) fn noted(e: ConfigError) -> Error {
+    note(&e.message);
+    e.error
+}
+
+/// A table was refused: the line is for usk_config_error.
+pub(crate) fn refused(line: String) -> Error {
+    note(&line);
+    Error::Inval
+}

@@ -1,0 +1,78 @@
+//! Calling an operation of a C table with a sock: what it answers is checked, and one that breaks its word breaks its
+//! socket. Above: `cproto`, `ulp`, `sock_ops`. Below: `held::run`.
+
+use super::guard::{Owned, usk_owned_t};
+use crate::handle::{lend, usk_sock_t};
+use crate::held::{contain, length, status};
+use std::ffi::c_int;
+use usersock::error::{Error, Result};
+use usersock::sock::msg::RecvMsg;
+use usersock::sock::proto::SockRef;
+use usersock::sock::wait::Events;
+use usersock::sock::{Sock, SockGuard};
+
+/// The function broke its word: the socket is broken.
+#[cold]
+pub(super) fn broken(sock: &Sock) {
+    sock.set_broken();
+}
+
+/// Runs an operation with the sock owned. EIO: it is broken, or is now.
+pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
+    if g.sock.is_broken() {
+        return Err(Error::Io);
+    }
+    let r = Owned::lend(g, f);
+    if r.is_err() {
+        broken(g.sock);
+    }
+    r
+}
+
+/// As [`owned`], of one that answers 0 or a negative errno.
+pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
+    let r = owned(g, f)?;
+    if !(-4095..=0).contains(&r) {
+        broken(g.sock);
+    }
+    status(r.into())
+}
+
+/// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
+pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut usk_sock_t) -> i64) -> Result<usize> {
+    whole(sk)?;
+    // What did not end as it should is no length either.
+    checked(sk.sock, contain(|| f(lend(sk.sock))).unwrap_or(i64::MIN), max)
+}
+
+/// A length up to `max`, or an errno; anything else breaks the sock.
+#[inline]
+pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
+    match usize::try_from(r) {
+        Ok(n) if n <= max => Ok(n),
+        _ => Err(no_length(sock, r, max)),
+    }
+}
+
+/// The errno that an answer is; one that is none breaks the sock.
+#[inline(never)]
+fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
+    if !(-4095..0).contains(&r) {
+        broken(sock);
+    }
+    length(r, max).err().unwrap_or(Error::Io)
+}
+
+/// The greatest length that a receive call may answer: what it copied, as the program would read memory that nobody
+/// wrote; with MSG_TRUNC the true length of a datagram, which may be any.
+pub(super) fn received(msg: &RecvMsg<'_, '_>) -> usize {
+    if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() - msg.remaining() }
+}
+
+/// What poll says of a sock that broke.
+pub(super) const ALL_EVENTS: Events = Events(Events::ERR.0 | Events::HUP.0 | Events::IN.0 | Events::OUT.0);
+
+/// Whether an earlier call broke the socket.
+pub(super) fn whole(sk: SockRef<'_>) -> Result<()> {
+    if sk.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
+}

@@ -1,0 +1,177 @@
+//! What a protocol from C has in each of its socks, and the way there from an owned one. Above: `ports`, `owned`,
+//! `cproto`.
+
+use super::gate::kernel;
+use super::guard::{guard, usk_owned_t};
+use super::proto::usk_proto_t;
+use super::registration::Registration;
+use std::ffi::c_void;
+use std::net::IpAddr;
+use std::sync::Arc;
+use usersock::env::Instant;
+use usersock::error::{Error, Result};
+use usersock::sock::accept::AcceptQueue;
+use usersock::sock::{Sock, SockCommon, SockGuard, SockState, mem};
+use usersock::stack::{Stack, TimerSlot};
+
+/// The C protocol's part of a sock.
+pub(crate) struct Private {
+    reg: Arc<Registration>,
+    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside, by
+    /// pointers that it keeps: a Box would claim to be the only way there.
+    memory: *mut [u128],
+    timers: Vec<TimerSlot>,
+    /// Bytes charged by usk_mem_charge.
+    pub(super) charged: i32,
+    pub(super) accept: Option<Box<AcceptQueue>>,
+    /// The port it is in the table under.
+    pub(super) bound: Option<u16>,
+    /// Made by usk_new_child.
+    pub(super) child: bool,
+    /// No program has the sock, and no operation of a program's call runs: a child that is not accepted, or one that is
+    /// closed.
+    pub(super) orphan: bool,
+    /// In the port table under a listener's port: which, and to whom.
+    pub(super) adopted: Option<(u16, (IpAddr, u16))>,
+    /// `destroy` has run.
+    done: bool,
+    /// A packet's or a timer's operation runs: it may be in a thread of a program, but may not sleep there.
+    pub(super) bottom: bool,
+}
+
+// SAFETY: the memory is the plug-in's, which uses it with the sock owned, whatever thread owns it.
+unsafe impl Send for Private {}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // SAFETY: made by Box::into_raw, freed once; the sock is gone, and with it whoever may use it.
+        drop(unsafe { Box::from_raw(self.memory) });
+    }
+}
+
+impl Private {
+    /// Before init: memory of zeroes, and nothing else.
+    pub(super) fn new(reg: Arc<Registration>) -> Private {
+        let words = (reg.table.obj_size as usize).div_ceil(16);
+        Private {
+            reg,
+            memory: Box::into_raw(vec![0; words].into_boxed_slice()),
+            timers: Vec::new(),
+            charged: 0,
+            accept: None,
+            bound: None,
+            child: false,
+            orphan: false,
+            adopted: None,
+            done: false,
+            bottom: false,
+        }
+    }
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.reg
+    }
+    /// Whether it is finished: `destroy` has run.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+    pub(super) fn proto(&self) -> *mut usk_proto_t {
+        self.reg.handle()
+    }
+    pub(super) fn memory(&self) -> *mut c_void {
+        self.memory.cast()
+    }
+    /// The slot of a timer, made when first asked for. None: no such index.
+    pub(super) fn timer(&mut self, index: u32) -> Option<&mut TimerSlot> {
+        let index = usize::try_from(index).ok().filter(|i| *i < 32)?;
+        while self.timers.len() <= index {
+            self.timers.push(TimerSlot::default());
+        }
+        self.timers.get_mut(index)
+    }
+    /// Of the timers, those whose time has come are armed no more.
+    pub(super) fn timers_fired(&mut self, now: Instant) {
+        for t in self.timers.iter_mut().filter(|t| t.at().is_some_and(|at| at <= now)) {
+            t.fired();
+        }
+    }
+    /// Nothing may begin any more: cancels the timers, gives back what is charged. False: that has happened.
+    pub(super) fn end(&mut self, stack: &Stack, sock: &Sock, sk: &mut SockCommon) -> bool {
+        if std::mem::replace(&mut self.done, true) {
+            return false;
+        }
+        for t in &mut self.timers {
+            stack.timers.cancel(t);
+        }
+        mem::uncharge(sock, sk, std::mem::take(&mut self.charged));
+        true
+    }
+    pub(super) fn charge(
+        &mut self,
+        stack: &Arc<Stack>,
+        sock: &Arc<Sock>,
+        sk: &mut SockCommon,
+        size: i32,
+    ) -> Result<()> {
+        let charged = self.charged.checked_add(size).filter(|n| *n >= 0).ok_or(Error::Inval)?;
+        if size > 0 {
+            if !mem::schedule(stack, sock, sk, size, mem::Kind::Send) {
+                return Err(Error::NoBufs);
+            }
+            mem::charge(sk, size);
+        } else {
+            mem::uncharge(sock, sk, -size);
+        }
+        self.charged = charged;
+        Ok(())
+    }
+}
+
+/// The parts of an owned sock of a protocol from C.
+pub(crate) struct Parts<'a, 'g> {
+    pub stack: &'g Arc<Stack>,
+    pub sock: &'g Arc<Sock>,
+    pub common: &'a mut SockCommon,
+    pub private: &'a mut Private,
+}
+
+/// EINVAL when the sock is another protocol's.
+pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
+    let (stack, sock) = (g.stack, g.sock);
+    let state: &'a mut SockState = &mut *g;
+    let private = state.private.downcast_mut().ok_or(Error::Inval)?;
+    Ok(Parts { stack, sock, common: &mut state.common, private })
+}
+
+/// As [`parts`], of a sock that is not finished: nothing may enter a table or a queue, or arm a timer, that nobody
+/// would take back. EINVAL: it is, or is another protocol's.
+pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
+    let p = parts(g)?;
+    if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
+}
+
+/// As [`guard`], and then [`parts`].
+/// # Safety
+/// As [`guard`].
+pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private> {
+    // SAFETY: passed on.
+    parts(unsafe { guard(o) }?).map(|p| p.private)
+}
+
+/// The protocol the sock belongs to; null for one that is not from C.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
+}
+
+/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
+/// sock lives.
+/// # Safety
+/// `o` is owned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
+    // SAFETY: owned by the caller's word.
+    kernel(|| unsafe { private(o) }.map(|p| p.memory()))
+}

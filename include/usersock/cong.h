@@ -1,0 +1,771 @@
+/* usersock for plug-ins: congestion control: struct usk_cong_ops for TCP's connections, and the library's algorithms
+ * for other protocols. MIT OR Apache-2.0. */
+
+#ifndef USERSOCK_CONG_H
+#define USERSOCK_CONG_H
+
+/* Written by cbindgen from ffi/src; a test compares. Change the Rust source, then run: cargo xtask header */
+
+#include "core.h"
+
+/*
+ usk_cong_ack_t.flags: what arrived lies behind a hole, and the hole is still there. The window does not grow by it.
+ */
+#define USK_CONG_BEHIND_HOLE 1
+
+/*
+ usk_cong_ack_t.flags: the acknowledgement echoes a congestion mark (RFC 3168).
+ */
+#define USK_CONG_ECE 2
+
+/*
+ `version` of struct usk_cong_ops.
+ */
+#define USK_CONG_VERSION 1
+
+/*
+ Most bytes of a connection's own memory (usk_cong_ops.priv_size).
+ */
+#define USK_CONG_PRIV_MAX 1024
+
+/*
+ Most bytes that usk_cong_ops.get_info may write.
+ */
+#define USK_CONG_INFO_MAX 64
+
+/*
+ usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn
+ says, and are ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
+ */
+#define USK_CONG_NEEDS_ECN 1
+
+/*
+ Congestion states (enum tcp_ca_state): nothing amiss.
+ */
+#define USK_CA_OPEN 0
+
+/*
+ Something arrived out of order.
+ */
+#define USK_CA_DISORDER 1
+
+/*
+ Congestion without loss: the window is being reduced.
+ */
+#define USK_CA_CWR 2
+
+/*
+ Fast recovery.
+ */
+#define USK_CA_RECOVERY 3
+
+/*
+ After a retransmission timeout.
+ */
+#define USK_CA_LOSS 4
+
+/*
+ Events (enum tcp_ca_event): data leaves, and nothing was in flight.
+ */
+#define USK_CA_EVENT_TX_START 0
+
+/*
+ The window starts over after idleness.
+ */
+#define USK_CA_EVENT_CWND_RESTART 1
+
+/*
+ A reduction is complete.
+ */
+#define USK_CA_EVENT_COMPLETE_CWR 2
+
+/*
+ A retransmission timeout.
+ */
+#define USK_CA_EVENT_LOSS 3
+
+/*
+ A packet without congestion mark came (with USK_CONG_NEEDS_ECN).
+ */
+#define USK_CA_EVENT_ECN_NO_CE 4
+
+/*
+ A packet with one.
+ */
+#define USK_CA_EVENT_ECN_IS_CE 5
+
+/*
+ Flags of in_ack_event: the acknowledgement was not the predicted next one.
+ */
+#define USK_CA_ACK_SLOWPATH 1
+
+/*
+ It updated the window.
+ */
+#define USK_CA_ACK_WIN_UPDATE 2
+
+/*
+ It echoes congestion.
+ */
+#define USK_CA_ACK_ECE 4
+
+/*
+ A registered congestion control of one stack. Valid until usk_cong_unregister.
+ */
+typedef struct usk_cong_reg_t usk_cong_reg_t;
+
+/*
+ One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
+ one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
+ unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
+ acknowledged nor declared lost; a packet sent again is a packet sent. Of one acknowledgement, in this order:
+ usk_cong_recovered when with it all that was outstanding at the loss has arrived, usk_cong_loss for what it shows to
+ be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says what may leave.
+ */
+typedef struct usk_cong_t usk_cong_t;
+
+/*
+ What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb,
+ and may be copied.
+ */
+typedef struct usk_cong_mark_t {
+  uint64_t opaque[5];
+} usk_cong_mark_t;
+
+/*
+ What an acknowledgement says.
+ */
+typedef struct usk_cong_ack_t {
+  /*
+   Segments in flight that it says have arrived.
+   */
+  uint32_t segments;
+  /*
+   Segments that usk_cong_loss had declared lost, or usk_cong_rto, and that it says have arrived after all.
+   */
+  uint32_t late;
+  /*
+   RTT of what was sent last of them, and sent once only (RFC 6298), microseconds; -1: none. 0 is a sample.
+   */
+  int64_t rtt_us;
+  /*
+   Mark of what was sent last of them; null: no delivery-rate sample.
+   */
+  const struct usk_cong_mark_t *mark;
+  /*
+   USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
+   */
+  uint32_t flags;
+} usk_cong_ack_t;
+
+/*
+ Where a borrowed algorithm stands. States are tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
+ */
+typedef struct usk_cong_info_t {
+  /*
+   Name of the algorithm, ended by 0.
+   */
+  char name[16];
+  /*
+   Congestion window, segments.
+   */
+  uint32_t cwnd;
+  /*
+   Slow-start threshold, segments.
+   */
+  uint32_t ssthresh;
+  /*
+   Segments in flight.
+   */
+  uint32_t in_flight;
+  /*
+   State.
+   */
+  uint32_t ca_state;
+  /*
+   Smoothed RTT, microseconds; 0: none yet.
+   */
+  uint32_t srtt_us;
+  /*
+   Its deviation, microseconds.
+   */
+  uint32_t rttvar_us;
+  /*
+   Least RTT lately, microseconds; UINT32_MAX: none yet.
+   */
+  uint32_t min_rtt_us;
+  /*
+   Retransmission timeout without backoff, microseconds.
+   */
+  uint32_t rto_us;
+  /*
+   Segments delivered in total, modulo 2^32.
+   */
+  uint32_t delivered;
+  /*
+   Segments declared lost in total, modulo 2^32.
+   */
+  uint32_t lost;
+  /*
+   1: the algorithm counts on packets being spaced by pacing_rate.
+   */
+  uint32_t needs_pacing;
+  /*
+   0.
+   */
+  uint32_t reserved;
+  /*
+   Pacing rate, bytes a second; UINT64_MAX: none.
+   */
+  uint64_t pacing_rate;
+  /*
+   Delivery rate of the last good sample, bytes a second; 0: none.
+   */
+  uint64_t delivery_rate;
+} usk_cong_info_t;
+
+/*
+ A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken
+ over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
+ unless said; more numbers may follow in later versions.
+ */
+typedef struct usk_tcp_t {
+  /*
+   May be written: congestion window. At least 1, at most snd_cwnd_clamp.
+   */
+  uint32_t snd_cwnd;
+  /*
+   May be written: segments acknowledged since the last increase.
+   */
+  uint32_t snd_cwnd_cnt;
+  /*
+   May be written: slow-start threshold. At least 1; 0x7fffffff: none yet.
+   */
+  uint32_t snd_ssthresh;
+  /*
+   May be written: upper bound of the window. At least 1.
+   */
+  uint32_t snd_cwnd_clamp;
+  /*
+   May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they
+   are not.
+   */
+  uint32_t app_limited;
+  /*
+   May be written: 1: packets are to be spaced by pacing_rate (SK_PACING_NEEDED); once set it stays.
+   */
+  uint32_t needs_pacing;
+  /*
+   May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each
+   acknowledgement computes it.
+   */
+  uint64_t pacing_rate;
+  /*
+   Now, nanoseconds of the stack's clock.
+   */
+  uint64_t now;
+  /*
+   SO_MAX_PACING_RATE, bytes a second.
+   */
+  uint64_t max_pacing_rate;
+  /*
+   When `delivered` was reached, nanoseconds.
+   */
+  uint64_t delivered_mstamp;
+  /*
+   Window and threshold before the reduction, for undo_cwnd; 0: none.
+   */
+  uint32_t prior_cwnd;
+  /*
+   See prior_cwnd.
+   */
+  uint32_t prior_ssthresh;
+  /*
+   USK_CA_OPEN ...
+   */
+  uint32_t ca_state;
+  /*
+   Whether the window limited sending lately, so that it may grow (tcp_is_cwnd_limited).
+   */
+  uint32_t is_cwnd_limited;
+  /*
+   Smoothed RTT, microseconds times 8; 0: none yet.
+   */
+  uint32_t srtt_us;
+  /*
+   Its mean deviation, microseconds times 4.
+   */
+  uint32_t mdev_us;
+  /*
+   Least RTT lately, microseconds; UINT32_MAX: none yet.
+   */
+  uint32_t min_rtt_us;
+  /*
+   Retransmission timeout, microseconds.
+   */
+  uint32_t rto_us;
+  /*
+   Payload bytes of a full segment.
+   */
+  uint32_t mss_cache;
+  /*
+   Sent and not acknowledged.
+   */
+  uint32_t packets_out;
+  /*
+   Of them: selectively acknowledged.
+   */
+  uint32_t sacked_out;
+  /*
+   Of them: thought lost.
+   */
+  uint32_t lost_out;
+  /*
+   Sent again and in flight.
+   */
+  uint32_t retrans_out;
+  /*
+   packets_out - sacked_out - lost_out + retrans_out (tcp_packets_in_flight).
+   */
+  uint32_t in_flight;
+  /*
+   Delivered in total, modulo 2^32.
+   */
+  uint32_t delivered;
+  /*
+   Of them with a congestion mark.
+   */
+  uint32_t delivered_ce;
+  /*
+   Thought lost in total, modulo 2^32.
+   */
+  uint32_t lost;
+  /*
+   Delivered and sent since the reduction began.
+   */
+  uint32_t prr_delivered;
+  /*
+   See prr_delivered.
+   */
+  uint32_t prr_out;
+  /*
+   Degree of reordering.
+   */
+  uint32_t reordering;
+  /*
+   First sequence number not acknowledged.
+   */
+  uint32_t snd_una;
+  /*
+   Next one to send.
+   */
+  uint32_t snd_nxt;
+  /*
+   End of what the program has written.
+   */
+  uint32_t write_seq;
+  /*
+   End of what was outstanding when recovery began.
+   */
+  uint32_t high_seq;
+  /*
+   When the window last changed, milliseconds of the stack's clock modulo 2^32.
+   */
+  uint32_t snd_cwnd_stamp;
+  /*
+   When data was last sent, the same.
+   */
+  uint32_t lsndtime;
+  /*
+   1: both ends agreed on ECN.
+   */
+  uint32_t ecn_ok;
+  /*
+   0; usk_tcp_break sets it.
+   */
+  uint32_t broken;
+  /*
+   RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
+   struct usk_sock_ops); 0: none does. Linux's NV asks for it.
+   */
+  uint32_t base_rtt_us;
+  /*
+   0.
+   */
+  uint32_t reserved;
+} usk_tcp_t;
+
+/*
+ Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
+ */
+typedef struct usk_rate_sample_t {
+  /*
+   When the interval began, nanoseconds; 0: no sample.
+   */
+  uint64_t prior_mstamp;
+  /*
+   Length of the interval, microseconds; -1: no sample.
+   */
+  int64_t interval_us;
+  /*
+   RTT of the acknowledgement, microseconds; -1: none.
+   */
+  int64_t rtt_us;
+  /*
+   usk_tcp_t.delivered when the interval began.
+   */
+  uint32_t prior_delivered;
+  /*
+   usk_tcp_t.delivered_ce then.
+   */
+  uint32_t prior_delivered_ce;
+  /*
+   Segments delivered over the interval; -1: no sample.
+   */
+  int32_t delivered;
+  /*
+   Of them with a congestion mark.
+   */
+  int32_t delivered_ce;
+  /*
+   Send phase of the interval, microseconds.
+   */
+  uint32_t snd_interval_us;
+  /*
+   Acknowledgement phase.
+   */
+  uint32_t rcv_interval_us;
+  /*
+   Segments that this acknowledgement showed to be lost.
+   */
+  int32_t losses;
+  /*
+   Segments newly acknowledged or selectively acknowledged.
+   */
+  uint32_t acked_sacked;
+  /*
+   Segments in flight before this acknowledgement.
+   */
+  uint32_t prior_in_flight;
+  /*
+   End of the sequence of what was delivered last.
+   */
+  uint32_t last_end_seq;
+  /*
+   1: the program gave less than the path would have taken.
+   */
+  uint8_t is_app_limited;
+  /*
+   1: the sampled segment was a retransmission.
+   */
+  uint8_t is_retrans;
+  /*
+   1: the receiver probably waited with the acknowledgement.
+   */
+  uint8_t is_ack_delayed;
+  /*
+   0.
+   */
+  uint8_t reserved;
+} usk_rate_sample_t;
+
+/*
+ What an acknowledgement tells pkts_acked (struct ack_sample).
+ */
+typedef struct usk_ack_sample_t {
+  /*
+   RTT of the sample, microseconds; -1: none.
+   */
+  int64_t rtt_us;
+  /*
+   Segments acknowledged.
+   */
+  uint32_t pkts_acked;
+  /*
+   Bytes in flight when the sampled segment was sent.
+   */
+  uint32_t in_flight;
+} usk_ack_sample_t;
+
+/*
+ Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
+ some of which it may write, and `priv`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
+ is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
+ functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
+ exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
+ */
+typedef struct usk_cong_ops {
+  /*
+   USK_CONG_VERSION.
+   */
+  uint32_t version;
+  /*
+   sizeof(struct usk_cong_ops).
+   */
+  uint32_t size;
+  /*
+   1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it. Copied.
+   */
+  const char *name;
+  /*
+   USK_CONG_NEEDS_ECN, or 0.
+   */
+  uint32_t flags;
+  /*
+   Bytes of `priv`, at most USK_CONG_PRIV_MAX.
+   */
+  uint32_t priv_size;
+  /*
+   The connection begins, or takes this algorithm while it runs. Null: nothing.
+   */
+  void (*init)(struct usk_tcp_t *tp, void *priv);
+  /*
+   The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
+   */
+  void (*release)(struct usk_tcp_t *tp, void *priv);
+  /*
+   Answers the slow-start threshold after a loss, segments. Required.
+   */
+  uint32_t (*ssthresh)(struct usk_tcp_t *tp, void *priv);
+  /*
+   `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
+   there.
+   */
+  void (*cong_avoid)(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+  /*
+   After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
+   pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
+   0x400 snd_una advanced. Null: those two do.
+   */
+  void (*cong_control)(struct usk_tcp_t *tp,
+                       void *priv,
+                       uint32_t ack,
+                       uint32_t flags,
+                       const struct usk_rate_sample_t *rs);
+  /*
+   Segments were acknowledged. Null: nothing.
+   */
+  void (*pkts_acked)(struct usk_tcp_t *tp, void *priv, const struct usk_ack_sample_t *sample);
+  /*
+   An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
+   */
+  void (*in_ack_event)(struct usk_tcp_t *tp, void *priv, uint32_t flags);
+  /*
+   The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
+   */
+  void (*set_state)(struct usk_tcp_t *tp, void *priv, uint8_t state);
+  /*
+   USK_CA_EVENT_TX_START and its kin. Null: nothing.
+   */
+  void (*cwnd_event)(struct usk_tcp_t *tp, void *priv, int event);
+  /*
+   Answers the window after a loss that was none, segments. Required.
+   */
+  uint32_t (*undo_cwnd)(struct usk_tcp_t *tp, void *priv);
+  /*
+   Answers the least number of segments of a super-packet; what is written is ignored. Null:
+   net.ipv4.tcp_min_tso_segs.
+   */
+  uint32_t (*min_tso_segs)(const struct usk_tcp_t *tp, void *priv);
+  /*
+   Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
+   */
+  uint32_t (*sndbuf_expand)(const struct usk_tcp_t *tp, void *priv);
+  /*
+   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+   to `tp` is ignored. Null: none.
+   */
+  size_t (*get_info)(const struct usk_tcp_t *tp, void *priv, void *info, size_t len);
+} usk_cong_ops;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
+ initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be
+ unregistered. Null: no algorithm of that name, or `mss` is 0.
+ Requires: `o` is owned; `name` is null or a string.
+ */
+struct usk_cong_t *usk_cong_new(usk_owned_t *o,
+                                const char *name,
+                                uint32_t mss);
+
+/*
+ Ends it. Null is ignored.
+ Requires: `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
+ */
+void usk_cong_free(usk_owned_t *o,
+                   struct usk_cong_t *cong);
+
+/*
+ Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
+ the window starts over (RFC 2861). -EINVAL for null.
+ Requires: `o` is owned, the sock that `cong` was made for.
+ */
+int usk_cong_quota(usk_owned_t *o,
+                   struct usk_cong_t *cong);
+
+/*
+ `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
+ usk_cong_acked.
+ Requires: as usk_cong_quota; `mark` is null or writable.
+ */
+int usk_cong_sent(usk_owned_t *o,
+                  struct usk_cong_t *cong,
+                  uint32_t n,
+                  int again,
+                  struct usk_cong_mark_t *mark);
+
+/*
+ An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
+ rtt_us below -1.
+ Requires: as usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
+ */
+int usk_cong_acked(usk_owned_t *o,
+                   struct usk_cong_t *cong,
+                   const struct usk_cong_ack_t *ack);
+
+/*
+ `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_loss(usk_owned_t *o,
+                  struct usk_cong_t *cong,
+                  uint32_t n);
+
+/*
+ All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_recovered(usk_owned_t *o, struct usk_cong_t *cong);
+
+/*
+ The retransmission timer expired: everything in flight is lost, the window is one segment.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_rto(usk_owned_t *o, struct usk_cong_t *cong);
+
+/*
+ The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
+ undo.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_undo(usk_owned_t *o,
+                  struct usk_cong_t *cong);
+
+/*
+ The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_app_limited(usk_owned_t *o,
+                         struct usk_cong_t *cong);
+
+/*
+ Payload bytes of a full segment from now on. -EINVAL: 0.
+ Requires: as usk_cong_quota.
+ */
+int usk_cong_set_mss(usk_owned_t *o, struct usk_cong_t *cong, uint32_t mss);
+
+/*
+ Congestion window, segments; 0 for null.
+ Requires: `cong` is null or from usk_cong_new, its sock owned.
+ */
+uint32_t usk_cong_cwnd(const struct usk_cong_t *cong);
+
+/*
+ Slow-start threshold, segments; 0 for null.
+ Requires: as usk_cong_cwnd.
+ */
+uint32_t usk_cong_ssthresh(const struct usk_cong_t *cong);
+
+/*
+ Segments in flight; 0 for null.
+ Requires: as usk_cong_cwnd.
+ */
+uint32_t usk_cong_in_flight(const struct usk_cong_t *cong);
+
+/*
+ Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
+ Requires: as usk_cong_cwnd.
+ */
+uint32_t usk_cong_rto_us(const struct usk_cong_t *cong);
+
+/*
+ Fills `*info`.
+ Requires: as usk_cong_cwnd; `info` is writable.
+ */
+int usk_cong_get_info(const struct usk_cong_t *cong, struct usk_cong_info_t *info);
+
+/*
+ Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
+ default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
+ errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
+ name, flags, priv_size), -EEXIST the name is taken.
+ Requires: `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or
+ writable.
+ */
+int usk_cong_register(usk_plugin_t *plugin,
+                      const struct usk_cong_ops *ops,
+                      struct usk_cong_reg_t **out);
+
+/*
+ Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
+ the default (net.ipv4.tcp_congestion_control).
+ Requires: `cong` is registered, and not used after success.
+ */
+int usk_cong_unregister(struct usk_cong_reg_t *cong);
+
+/*
+ Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
+ a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
+ what this one answers or wrote does not count. Returns 0; -EFAULT for null.
+ Requires: `tp` is a congestion control's argument.
+ */
+int usk_tcp_break(const struct usk_tcp_t *tp);
+
+/*
+ Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
+ Requires: `tp` is a congestion control's argument.
+ */
+int usk_tcp_in_slow_start(const struct usk_tcp_t *tp);
+
+/*
+ Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+ (tcp_slow_start).
+ Requires: `tp` is a congestion control's argument.
+ */
+uint32_t usk_tcp_slow_start(struct usk_tcp_t *tp,
+                            uint32_t acked);
+
+/*
+ Additive increase: one segment for every `w` acknowledged (tcp_cong_avoid_ai).
+ Requires: `tp` is a congestion control's argument.
+ */
+void usk_tcp_cong_avoid_ai(struct usk_tcp_t *tp, uint32_t w, uint32_t acked);
+
+/*
+ Reno's threshold: half of the window, at least 2. Fits usk_cong_ops.ssthresh.
+ Requires: `tp` is a congestion control's argument.
+ */
+uint32_t usk_tcp_reno_ssthresh(struct usk_tcp_t *tp, void *priv);
+
+/*
+ Reno's growth (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
+ Requires: `tp` is a congestion control's argument.
+ */
+void usk_tcp_reno_cong_avoid(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+
+/*
+ The window after a loss that was none: what it was before, if that is more. Fits usk_cong_ops.undo_cwnd.
+ Requires: `tp` is a congestion control's argument.
+ */
+uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
+                                void *priv);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* USERSOCK_CONG_H */
