@@ -35,7 +35,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/inet/mod.rs", "raw"),
     ("src/inet/mod.rs", "tcp"),
     ("src/inet/mod.rs", "udp"),
-    ("src/sock/proto.rs", "inet"),
     ("src/stack/mod.rs", "inet"),
     ("src/stack/mod.rs", "ip"),
 ];

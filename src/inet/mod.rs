@@ -1,10 +1,7 @@
 //! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
 
-mod bind;
 mod connect;
-
-pub use bind::bind;
 
 use crate::base::contain::contain;
 use crate::base::error::{Error, Result};
@@ -119,7 +116,7 @@ impl Socket {
         r
     }
 
-    /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of [`bind`].
+    /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of the protocol (`ip::bind`).
     pub fn bind(&self, addr: SocketAddr) -> Result<()> {
         self.whole()?;
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
@@ -310,7 +307,7 @@ impl Socket {
     /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered bytes.
     pub fn remove_ulp(&self) -> Result<()> {
         self.stack.here()?;
-        let r = crate::tcp::ulp::remove(&mut self.sock.lock(&self.stack));
+        let r = self.sock.proto().remove_ulp(&mut self.sock.lock(&self.stack));
         self.done(r)
     }
 

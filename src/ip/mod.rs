@@ -1,6 +1,7 @@
 //! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ICMP, raw. Below: devices.
 //! Input: `input` → `fragment` → protocol handler; output: `route` → `output` → `neigh` → `netdev`. Linux: net/ipv4, net/ipv6.
 
+pub mod bind;
 pub mod datagram;
 pub mod fragment;
 pub mod icmp;

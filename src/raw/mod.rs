@@ -12,7 +12,7 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
-use crate::ip::{datagram, net, sockopt};
+use crate::ip::{bind, datagram, net, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -151,6 +151,10 @@ impl Proto for Raw {
         let mut g = sk.lock();
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
