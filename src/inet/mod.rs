@@ -7,7 +7,7 @@ use crate::base::contain::contain;
 use crate::base::error::{Error, Result};
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::proto::{RegisterError, SockRef};
+use crate::sock::proto::SockRef;
 use crate::sock::state::{CLOSE, LISTEN, SYN_SENT};
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
@@ -38,14 +38,6 @@ impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Socket({:?}, state {})", self.sock.proto(), self.sock.state())
     }
-}
-
-/// Registers TCP, UDP, ICMP and raw sockets: through the registry, as any plug-in would.
-pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    crate::tcp::proto::register(stack)?;
-    crate::udp::register(stack)?;
-    crate::icmp::register(stack)?;
-    crate::raw::register(stack)
 }
 
 impl Socket {

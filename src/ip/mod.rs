@@ -74,7 +74,7 @@ pub fn net(stack: &Stack) -> &Ip {
 }
 
 /// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a network
-/// layer. Linux: inet_init, inet6_init.
+/// layer. Linux: inet_init without its protocols, and inetdev_event, which gives `lo` its address.
 pub fn init(stack: &Arc<Stack>) -> Result<()> {
     let ip = stack.network::<Ip>().clone().downcast::<Ip>().map_err(|_| Error::Busy)?;
     stack.netdevs.add_pack(ip)?;

@@ -200,8 +200,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with the standard protocols registered and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and
-    /// ::1/128).
+    /// A stack without protocols and without a network layer; its one device is `lo` (index 1), without addresses.
+    /// [`standard::stack`](crate::standard::stack) makes one with all that programs expect.
     pub fn new(config: StackConfig) -> Result<Arc<Stack>> {
         let StackConfig { clock, entropy, runner } = config;
         let keys = Keys::new(&*entropy);
@@ -226,8 +226,6 @@ impl Stack {
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
         stack.netdevs.add(Arc::new(Loopback::new()))?;
-        crate::ip::init(&stack)?;
-        crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         Ok(stack)
     }
 
