@@ -66,7 +66,7 @@ fn what_was_offered_is_never_taken_back() {
 fn a_peer_that_did_not_scale_gets_at_most_64_kib_and_32_with_the_workaround() {
     let b = Bench::established();
     for (workaround, want) in [("0", 65_535), ("1", 32_767)] {
-        b.stack.sysctl_set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
+        b.stack.sysctl.set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
         let w = b.with(|cx| {
             cx.tp.rx_opt.rcv_wscale = 0;
             cx.sock.rcvbuf.store(1 << 20, Ordering::Relaxed);
