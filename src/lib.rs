@@ -58,6 +58,7 @@ pub mod raw;
 pub mod sim;
 pub mod sock;
 pub mod stack;
+pub mod standard;
 pub mod sys;
 pub mod sysctl;
 pub mod tcp;

@@ -13,7 +13,7 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
-use crate::ip::{datagram, icmp as icmp4, icmpv6, sockopt};
+use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -39,7 +39,7 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
         let key = ProtoSwitch { family, ty: libc::SOCK_DGRAM, protocol, default: false, proto };
         stack.registry.register(&[key], None)?;
     }
-    stack.ip.ping.set(table);
+    net(stack).ping.set(table);
     Ok(())
 }
 
@@ -117,6 +117,10 @@ impl Proto for Ping {
         let mut g = sk.lock();
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {

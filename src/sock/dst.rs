@@ -2,6 +2,7 @@
 //! struct rtable.
 
 use crate::device::netdev::NetDev;
+use crate::stack::Stack;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -56,6 +57,14 @@ pub struct Dst {
     pub hoplimit: u8,
     /// RTAX_RTT / RTAX_RTTVAR / RTAX_SSTHRESH / RTAX_CWND (with lock) / RTAX_REORDERING where given.
     pub metrics: RouteMetrics,
+}
+
+impl Dst {
+    /// Whether the route tables are still as they were when it was made. Linux: dst_check.
+    #[inline]
+    pub fn check(&self, stack: &Stack) -> bool {
+        self.generation == stack.rt_genid()
+    }
 }
 
 /// TCP's metrics of a route (`ip route ... rtt`, `ssthresh`, `cwnd lock`, `reordering`); 0: not given.

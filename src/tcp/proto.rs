@@ -10,6 +10,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
+use crate::ip::bind;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
@@ -110,6 +111,10 @@ impl Proto for Tcp {
     fn close(&self, sk: SockRef<'_>, _flags: i32) {
         // O_NONBLOCK does not shorten SO_LINGER, as on Linux.
         close::close(sk);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
@@ -225,6 +230,10 @@ impl Proto for Tcp {
 
     fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         sk.private.downcast_ref().is_none_or(|tp| output::stream_memory_free(stack, tp, wake))
+    }
+
+    fn remove_ulp(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        super::ulp::remove(sk)
     }
 
     fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {

@@ -14,6 +14,7 @@ use crate::sock::proto::{Proto, ProtoSwitch, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockGuard};
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
 use crate::wire::seq::SeqNum;
@@ -148,7 +149,7 @@ impl Bench {
     pub fn new() -> Bench {
         let clock = Arc::new(VirtualClock::new());
         clock.set(Instant::from_secs(100));
-        let stack = Stack::new(StackConfig {
+        let stack = standard::stack(StackConfig {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(1)),
             runner: Arc::new(Parked::default()),

@@ -9,7 +9,7 @@ mod tests;
 
 use crate::base::error::{Error, Result};
 use crate::ip::port_table::{PortEntry, PortTable};
-use crate::ip::{datagram, sockopt};
+use crate::ip::{bind, datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
@@ -90,6 +90,10 @@ impl Proto for Udp {
         }
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {

@@ -18,6 +18,7 @@ use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::stack::runner::Runner;
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::lock::{Condvar, Mutex};
 use crate::wire::addr::Cidr;
 use std::collections::{HashMap, VecDeque};
@@ -187,7 +188,7 @@ impl OnStack {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
         let turn = Arc::new(Turn::default());
-        let stack = Stack::new(StackConfig {
+        let stack = standard::stack(StackConfig {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             runner: Arc::new(Turns(turn.clone())),
