@@ -84,7 +84,7 @@ fn loopback(bench: &mut Bench, report: &mut Report) {
         report.note(format!("The kernel keeps its own port range: {e}."));
     }
     let ours = Ours::loopback();
-    ours.0.sysctl_set("net.ipv4.ip_local_port_range", range).expect("a valid range");
+    ours.0.sysctl.set("net.ipv4.ip_local_port_range", range).expect("a valid range");
     let ip = "127.0.0.1";
 
     let group = "loopback_bulk";

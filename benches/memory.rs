@@ -28,7 +28,7 @@ pub fn idle(bench: &mut Bench, report: &mut Report) {
 /// Bytes of an end.
 fn measure() -> f64 {
     let net = Ours::loopback();
-    net.0.sysctl_set("net.ipv4.ip_local_port_range", "1024 65535").expect("a valid range");
+    net.0.sysctl.set("net.ipv4.ip_local_port_range", "1024 65535").expect("a valid range");
     let listeners: Vec<_> = (0..LISTENERS).map(|_| net.listen("127.0.0.1")).collect();
     let mut ends = Vec::with_capacity(2 * CONNECTIONS);
     let ((), bytes, _) = alloc::counted(|| {

@@ -261,7 +261,7 @@ impl Config {
             load(&stack, file)?;
         }
         for (name, value) in &self.sysctls {
-            stack.sysctl_set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
+            stack.sysctl.set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
         }
         Ok(stack)
     }

@@ -229,7 +229,7 @@ fn transfer(seed: u64, v6: bool, bytes: u64, link: &LinkConfig, sysctls: &[(&str
     for stack in [&a, &b] {
         loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));
         for (name, value) in sysctls {
-            stack.sysctl_set(name, value).expect("sysctl");
+            stack.sysctl.set(name, value).expect("sysctl");
         }
     }
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };

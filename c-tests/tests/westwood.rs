@@ -130,7 +130,7 @@ fn run(algorithm: &str, seed: u64) -> Run {
     let mut cc_info = vec![0; 64];
     let n = client.getsockopt(libc::IPPROTO_TCP, libc::TCP_CC_INFO, &mut cc_info).expect("TCP_CC_INFO");
     cc_info.truncate(n);
-    assert_eq!(a.cong.unregister("westwood").is_err(), algorithm == "westwood", "in use");
+    assert_eq!(usersock::tcp::cong::unregister(&a, "westwood").is_err(), algorithm == "westwood", "in use");
     println!("{} Mbit/s", got as f64 * 8.0 / SPAN.as_secs_f64() / 1e6);
     Run { windows, bytes: got, cc_info }
 }

@@ -49,7 +49,7 @@ fn find(stack: &Stack, name: &str) -> Result<String, Failure> {
 }
 
 fn set(stack: &Stack, name: &str, value: &str) -> Result<(), Failure> {
-    stack.sysctl_set(name, value).map_err(|e| {
+    stack.sysctl.set(name, value).map_err(|e| {
         Failure::Usage(match e {
             Error::Inval => format!("{name} does not take the value {value:?}"),
             Error::Acces => format!("{name} cannot be set"),

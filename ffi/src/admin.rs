@@ -109,7 +109,7 @@ pub unsafe extern "C" fn usk_sysctl_set(stack: *mut usk_stack_t, name: *const c_
     boundary(|| {
         // SAFETY: the caller vouches for all three.
         let (stack, name, value) = unsafe { (stack_of(stack)?, ptr::string(name)?, ptr::string(value)?) };
-        stack.sysctl_set(name, value)?;
+        stack.sysctl.set(name, value)?;
         Ok(0)
     })
 }

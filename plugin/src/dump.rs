@@ -11,6 +11,7 @@ use usersock::sock::Sock;
 use usersock::sock::addr::AF_INET6;
 use usersock::stack::Stack;
 use usersock::tcp::lookup::Entry;
+use usersock::tcp::net;
 
 /// Headings of the two tables, as the kernel prints them.
 const HEAD4: &str =
@@ -39,8 +40,13 @@ fn put(dir: &Path, name: &str, text: &str) -> io::Result<()> {
 }
 
 fn tables(stack: &Arc<Stack>) -> [String; 2] {
-    let mut socks: Vec<Arc<Sock>> = stack.inet.tcp.listeners_all().into_iter().map(|(_, sock)| sock).collect();
-    for (_, entry) in stack.inet.tcp.established_all() {
+    // Without TCP the files have their first line only.
+    let (listeners, others) = match net::of(stack) {
+        Ok(tcp) => (tcp.hashinfo.listeners_all(), tcp.hashinfo.established_all()),
+        Err(_) => Default::default(),
+    };
+    let mut socks: Vec<Arc<Sock>> = listeners.into_iter().map(|(_, sock)| sock).collect();
+    for (_, entry) in others {
         if let Entry::Sock(sock) = entry {
             socks.push(sock);
         }

@@ -86,7 +86,7 @@ impl Namespace {
             }
             // What is not implemented, a congestion control not known here and a value out of our range leave the old one:
             // a script that needs it fails by its packets.
-            let _ = self.stack.sysctl_set(&entry.name, text);
+            let _ = self.stack.sysctl.set(&entry.name, text);
         }
     }
 

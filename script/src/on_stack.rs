@@ -322,7 +322,7 @@ impl UnderTest for OnStack {
     }
 
     fn sysctl(&mut self, name: &str, value: &str) -> std::result::Result<(), String> {
-        self.kernel.stack.sysctl_set(name, value).map_err(|error| error.name().to_owned())
+        self.kernel.stack.sysctl.set(name, value).map_err(|error| error.name().to_owned())
     }
 }
 

@@ -1,5 +1,14 @@
-//! What everything stands on: clocks and randomness (`env`), errors (`error`), keyed hashes (`hash`), timer wheels (`wheel`),
-//! threads that wait (`waiter`), values that are read often and replaced rarely (`read_mostly`), containment of panics (`contain`). Below: `sys`.
+//! What everything stands on. Below: `sys`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `contain` | a panic in packet or timer context ends a socket, not the thread |
+//! | `env` | clocks and random numbers, handed in |
+//! | `error` | errors, each an errno |
+//! | `hash` | keyed hashes of addresses and ports, initial sequence numbers |
+//! | `read_mostly` | values that every packet reads and that are replaced rarely |
+//! | `waiter` | a thread that waits, and what wakes it |
+//! | `wheel` | the timer wheel |
 
 pub(crate) mod contain;
 pub mod env;

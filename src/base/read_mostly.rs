@@ -1,6 +1,7 @@
 //! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol takes over),
-//! an interface's device (until a capture is wrapped around it). Reading the first value is one plain load, no lock and no count
-//! of references; after a replacement readers take a read lock. Above: `sock`, `device::netdev`. Linux: rcu_dereference.
+//! an interface's device (until a capture is wrapped around it), the handler of an IP protocol number ([`Slot`], which begins
+//! empty). Reading the first value is a plain load, no lock and no count of references; after a replacement readers take a read
+//! lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
 use std::fmt;
@@ -43,6 +44,51 @@ impl<T: Clone> ReadMostly<T> {
     }
 }
 
+/// A place that is empty at first, is filled once as a rule, and may be emptied. A value that is `pinned` is read by a plain load and
+/// lives as long as the slot, taken out or not; another is read under a lock, and is gone when it was taken out.
+pub struct Slot<T> {
+    first: OnceLock<T>,
+    later: OnceLock<Box<RwLock<Option<T>>>>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot { first: OnceLock::new(), later: OnceLock::new() }
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    /// What is there now.
+    #[inline]
+    pub fn read(&self) -> Option<Read<'_, T>> {
+        match self.later.get() {
+            None => self.first.get().map(Read::First),
+            Some(later) => later.read().clone().map(Read::Later),
+        }
+    }
+
+    /// Fills it, whatever was there. A value that comes after another was taken out is not pinned. One caller at a time.
+    pub fn set(&self, value: T, pinned: bool) {
+        let value = if pinned && self.later.get().is_none() {
+            match self.first.set(value) {
+                Ok(()) => return,
+                Err(value) => value,
+            }
+        } else {
+            value
+        };
+        let before = self.later.get_or_init(Box::default).write().replace(value);
+        drop(before);
+    }
+
+    /// Empties it. What was there is returned, for the caller to drop where that may run another's code.
+    pub fn take(&self) -> Option<T> {
+        let before = self.read().map(Read::cloned);
+        self.later.get_or_init(Box::default).write().take();
+        before
+    }
+}
+
 impl<T: Clone> Read<'_, T> {
     /// A copy of one's own.
     pub fn cloned(self) -> T {
@@ -79,6 +125,7 @@ impl<T: fmt::Debug> fmt::Debug for Read<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn a_reader_keeps_what_it_read_and_the_next_one_sees_the_replacement() {
@@ -88,5 +135,23 @@ mod tests {
         let between = r.read();
         r.replace(|v| v + 1);
         assert_eq!((*before, *between, *r.read(), r.read().cloned()), (1, 2, 3, 3));
+    }
+
+    #[test]
+    fn a_slot_shows_what_was_put_there_last_and_lets_go_of_what_is_not_pinned() {
+        for pinned in [true, false] {
+            let (a, b) = (Arc::new(1), Arc::new(2));
+            let slot = Slot::default();
+            let now = |s: &Slot<Arc<i32>>| s.read().map(|v| **v);
+            assert_eq!(now(&slot), None);
+            slot.set(a.clone(), pinned);
+            assert_eq!((now(&slot), matches!(slot.read(), Some(Read::First(_)))), (Some(1), pinned));
+            assert_eq!(slot.take(), Some(a.clone()));
+            assert_eq!((now(&slot), Arc::strong_count(&a)), (None, 1 + usize::from(pinned)));
+            slot.set(b.clone(), pinned);
+            assert_eq!(now(&slot), Some(2));
+            assert_eq!(slot.take(), Some(b.clone()));
+            assert_eq!((now(&slot), Arc::strong_count(&b)), (None, 1));
+        }
     }
 }

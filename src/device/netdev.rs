@@ -1,5 +1,5 @@
-//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to IP input.
-//! Above: `ip::output`, `ip::neigh`. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
+//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the network layer.
+//! Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's [`PacketType`]. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -48,9 +48,23 @@ pub struct NetDev {
     addrs: RwLock<Vec<Cidr>>,
 }
 
+/// The network layer, which packets of all devices go to. Linux: struct packet_type.
+pub trait PacketType: Send + Sync {
+    /// Runs on up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there were. It is
+    /// called once a turn, so that no packet costs an indirect call for it.
+    fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
+}
+
+impl std::fmt::Debug for dyn PacketType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PacketType")
+    }
+}
+
 /// The devices of a stack: a chain that only grows, so that each packet can walk it without a lock.
 #[derive(Debug, Default)]
 pub struct NetDevs {
+    pack: OnceLock<Arc<dyn PacketType>>,
     first: OnceLock<Box<Link>>,
     /// Held while a device is added.
     adding: Mutex<()>,
@@ -102,6 +116,11 @@ impl Drop for TurnGuard<'_> {
 }
 
 impl NetDevs {
+    /// Gives the stack its network layer, for as long as it lives. EBUSY: it has one. Linux: dev_add_pack.
+    pub fn add_pack(&self, network: Arc<dyn PacketType>) -> Result<()> {
+        self.pack.set(network).map_err(|_| Error::Busy)
+    }
+
     /// Adds a device under the next index. EEXIST: its name is taken.
     pub fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
         let _adding = self.adding.lock();
@@ -321,14 +340,27 @@ impl NetDev {
         self.queues.iter().map(|q| q.tx_len.load(Ordering::Acquire)).sum()
     }
 
-    /// Receives packets of a queue, `budget` at a time, and runs IP input on each. 0 also when another thread is at it: that
-    /// thread looks again before it leaves, so a packet that a device in memory got meanwhile is not left.
+    /// Receives packets of a queue, `budget` at a time, and has the network protocol run on each; without one they are dropped. 0
+    /// also when another thread is at it: that thread looks again before it leaves, so a packet that a device in memory got
+    /// meanwhile is not left. Linux: napi_poll, __netif_receive_skb.
     pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         let Some(turn) = q.turn.take() else { return 0 };
         let mut total = 0;
         loop {
-            total += self.receive_once(stack, queue, now, budget);
+            total += match stack.netdevs.pack.get() {
+                Some(network) => network.rcv(stack, self, queue, now, budget),
+                None => self.recv_queue(
+                    queue,
+                    now,
+                    budget,
+                    |_| {
+                        stack.mib.drop(DropReason::UnhandledProto);
+                        None
+                    },
+                    |_| {},
+                ),
+            };
             if turn.finish() {
                 // Free since `finish`: nothing is left to do, and another may have taken it.
                 std::mem::forget(turn);
@@ -337,33 +369,32 @@ impl NetDev {
         }
     }
 
-    fn receive_once(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
+    /// Takes up to `budget` packets off a queue: `link` gets each, takes its link header off and says whether it goes on, and `net`
+    /// gets those that do, coalesced where the device wants that (napi_gro_receive). Returns how many there were. For a
+    /// [`PacketType`], in whose code the two are compiled.
+    pub fn recv_queue(
+        &self,
+        queue: u16,
+        now: Instant,
+        budget: usize,
+        mut link: impl FnMut(Skb) -> Option<Skb>,
+        mut net: impl FnMut(Skb),
+    ) -> usize {
         let device = self.device();
         let ifindex = self.ifindex;
         let mut gro = self.gro.load(Ordering::Relaxed).then(Gro::default);
         let got = device.recv(queue, now, budget, &mut |mut skb| {
             skb.ifindex = ifindex;
+            let Some(skb) = link(skb) else { return };
             match &mut gro {
-                None => crate::ip::input::receive(stack, self, skb, now),
-                Some(gro) => {
-                    if let Some(skb) = crate::ip::input::link_input(stack, self, skb, now) {
-                        gro.receive(skb, &mut |skb| crate::ip::input::network_input(stack, self, skb, now));
-                    }
-                }
+                None => net(skb),
+                Some(gro) => gro.receive(skb, &mut net),
             }
         });
         if let Some(mut gro) = gro {
-            gro.flush(&mut |skb| crate::ip::input::network_input(stack, self, skb, now));
+            gro.flush(&mut net);
         }
         // A device that fails is a device with nothing to say; its own statistics tell of it.
         got.unwrap_or(0)
     }
-}
-
-/// Makes `lo`: 127.0.0.1/8 and ::1/128.
-pub(crate) fn add_loopback(stack: &Arc<Stack>) -> Result<()> {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    let dev = stack.netdevs.add(Arc::new(crate::device::loopback::Loopback::new()))?;
-    crate::ip::route::add_address(stack, &dev, Cidr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8).ok_or(Error::Inval)?)?;
-    crate::ip::route::add_address(stack, &dev, Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128).ok_or(Error::Inval)?)
 }

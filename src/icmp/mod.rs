@@ -1,6 +1,6 @@
 //! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included; the
 //! socket's port takes the place of the identifier, and the checksum is filled in; it gets the answers that carry it.
-//! Above: the socket layer. Below: `ip::icmp`, `ip::icmpv6`. Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
+//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
 //!
 //! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
 
@@ -8,14 +8,15 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::Table;
+use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
+use crate::ip::slots::PingRcv;
 use crate::ip::{datagram, icmp as icmp4, icmpv6, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
@@ -23,53 +24,55 @@ use crate::wire::{icmp, icmpv6 as wire6, proto};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The table of operations, of one family.
-#[derive(Debug)]
+/// The table of operations, of one family, and the sockets of both.
 struct Ping {
     v4: bool,
+    table: Arc<Table>,
 }
 
-/// Registers "PING" and "PINGv6" with the handlers of ICMP and ICMPv6.
+/// Registers "PING" and "PINGv6", and takes IP's slot for echo replies.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    let families: [(bool, i32, i32, Arc<dyn IpHandler>); 2] = [
-        (true, libc::AF_INET, libc::IPPROTO_ICMP, Arc::new(icmp4::Icmp)),
-        (false, libc::AF_INET6, libc::IPPROTO_ICMPV6, Arc::new(icmpv6::Icmpv6)),
-    ];
-    for (v4, family, protocol, handler) in families {
-        let proto = Arc::new(Ping { v4 });
+    let table = Arc::new(Table::default());
+    let families = [(true, libc::AF_INET, libc::IPPROTO_ICMP), (false, libc::AF_INET6, libc::IPPROTO_ICMPV6)];
+    for (v4, family, protocol) in families {
+        let proto = Arc::new(Ping { v4, table: table.clone() });
         let key = ProtoSwitch { family, ty: libc::SOCK_DGRAM, protocol, default: false, proto };
-        stack.registry.register(&[key], Some((&[protocol as u8], handler)))?;
+        stack.registry.register(&[key], None)?;
     }
+    stack.ip.ping.set(table);
     Ok(())
 }
 
-/// An echo reply, header included, for the socket with its identifier; dropped where there is none.
-pub(crate) fn receive(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    if !skb.may_pull(icmp::HEADER_LEN) {
-        return stack.mib.drop(DropReason::IcmpMalformed);
+/// What IP has for ping sockets.
+impl PingRcv for Table {
+    /// For the socket with the reply's identifier; dropped where there is none.
+    fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+        if !skb.may_pull(icmp::HEADER_LEN) {
+            return stack.mib.drop(DropReason::IcmpMalformed);
+        }
+        let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
+        let Some(sock) = self.find(info.dst.is_ipv4(), id) else {
+            return stack.mib.drop(DropReason::NoSocket);
+        };
+        skb.rx = Some(*info);
+        sock.deliver(stack, skb, info.now);
     }
-    let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
-    let Some(sock) = stack.ip.ping.find(info.dst.is_ipv4(), id) else {
-        return stack.mib.drop(DropReason::NoSocket);
-    };
-    skb.rx = Some(*info);
-    sock.deliver(stack, skb, info.now);
-}
 
-/// An error about an echo request: to the socket that sent it.
-pub(crate) fn error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
-    let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
-    let id = match e.quoted {
-        [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
-        // Not ours: what we answered or advertised ourselves is nobody's business.
-        _ => return stack.mib.drop(DropReason::IcmpImplausible),
-    };
-    let Some(sock) = stack.ip.ping.find(e.src.is_ipv4(), id) else {
-        return stack.mib.drop(DropReason::IcmpImplausible);
-    };
-    let to = datagram::name_of(e.dst, 0, e.ifindex);
-    if sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, e.quoted)).is_none() && e.fatal {
-        report_unowned(&sock, e);
+    /// About an echo request: to the socket that sent it.
+    fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
+        let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
+        let id = match e.quoted {
+            [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
+            // Not ours: what we answered or advertised ourselves is nobody's business.
+            _ => return stack.mib.drop(DropReason::IcmpImplausible),
+        };
+        let Some(sock) = self.find(e.src.is_ipv4(), id) else {
+            return stack.mib.drop(DropReason::IcmpImplausible);
+        };
+        let to = datagram::name_of(e.dst, 0, e.ifindex);
+        if sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, e.quoted)).is_none() && e.fatal {
+            report_unowned(&sock, e);
+        }
     }
 }
 
@@ -190,11 +193,11 @@ impl Proto for Ping {
     }
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {
-        sk.stack.ip.ping.remove(self.v4, sk.common.sport, sk.sock);
+        self.table.remove(self.v4, sk.common.sport, sk.sock);
     }
 
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
-        let table = &sk.stack.ip.ping;
+        let table = &self.table;
         sk.common.sport = match port {
             0 => table.insert_any(sk.stack, self.v4, sk.sock).ok_or(Error::AddrInUse)?,
             id if table.insert(self.v4, id, sk.sock) => id,
@@ -206,6 +209,10 @@ impl Proto for Ping {
     fn put_port(&self, sk: &mut SockGuard<'_>) {
         self.unhash(sk);
         sk.common.sport = 0;
+    }
+
+    fn net_exit(&self) {
+        self.table.clear();
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

@@ -1,5 +1,5 @@
 //! Ping sockets by identifier: the identifier of an echo request is the socket's port. Addresses are judged under the
-//! sock's lock. Above: `ip::icmp`. Linux: struct ping_table, ping_lookup.
+//! sock's lock. Above: `Ping`, and `ip::icmp` through the slot. Linux: struct ping_table, ping_lookup.
 
 use crate::sock::Sock;
 use crate::stack::Stack;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Ping sockets of both families: an identifier belongs to one socket of a family.
 #[derive(Default)]
-pub struct Table {
+pub(super) struct Table {
     socks: RwLock<HashMap<(bool, u16), Arc<Sock>>>,
 }
 
@@ -40,6 +40,13 @@ impl Table {
         if socks.get(&(v4, id)).is_some_and(|s| Arc::ptr_eq(s, sock)) {
             socks.remove(&(v4, id));
         }
+    }
+
+    /// Lets go of all.
+    pub(super) fn clear(&self) {
+        let all = std::mem::take(&mut *self.socks.write());
+        // What falls may look at the table: without its lock.
+        drop(all);
     }
 
     /// Who has an identifier.

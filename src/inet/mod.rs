@@ -3,10 +3,8 @@
 
 mod bind;
 mod connect;
-mod lookup_tables;
 
 pub use bind::bind;
-pub use lookup_tables::Tables;
 
 use crate::base::contain::contain;
 use crate::base::error::{Error, Result};

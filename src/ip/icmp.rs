@@ -338,7 +338,7 @@ impl IpHandler for Icmp {
             kind::ECHO if !stack.sysctl.icmp_echo_ignore_all() => echo(stack, skb, info),
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
-            kind::ECHO_REPLY => crate::icmp::receive(stack, skb, info),
+            kind::ECHO_REPLY => stack.ip.ping.deliver(stack, skb, info),
             kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}
@@ -346,7 +346,7 @@ impl IpHandler for Icmp {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        crate::icmp::error(stack, icmp);
+        stack.ip.ping.error(stack, icmp);
     }
 }
 

@@ -158,7 +158,7 @@ impl IpHandler for Icmpv6 {
         count_in(stack, ty);
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
-            kind::ECHO_REPLY => crate::icmp::receive(stack, skb, info),
+            kind::ECHO_REPLY => stack.ip.ping.deliver(stack, skb, info),
             kind::UNREACHABLE | kind::PACKET_TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
                 error(stack, &skb, info);
             }
@@ -170,7 +170,7 @@ impl IpHandler for Icmpv6 {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        crate::icmp::error(stack, icmp);
+        stack.ip.ping.error(stack, icmp);
     }
 }
 

@@ -1,5 +1,5 @@
 //! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above: the
-//! protocols' `IpHandler`s and raw sockets. Below: `netdev`. Softirq context, no sock owned. Every way out but delivery
+//! protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no sock owned. Every way out but delivery
 //! names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver, ip_route_input_slow; ip6_rcv_core,
 //! ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
@@ -10,7 +10,7 @@ use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::Link;
-use crate::device::netdev::NetDev;
+use crate::device::netdev::{NetDev, PacketType};
 use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{L3, Skb};
@@ -23,16 +23,19 @@ use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// A packet arrived on `dev`: the entry of softirq.
-pub fn receive(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
-    if let Some(skb) = link_input(stack, dev, skb, now) {
-        network_input(stack, dev, skb, now);
+/// The network layer of a stack's devices.
+pub(super) struct Ip;
+
+impl PacketType for Ip {
+    fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize {
+        let link = |skb| link_input(stack, dev, skb, now);
+        dev.recv_queue(queue, now, budget, link, |skb| network_input(stack, dev, skb, now))
     }
 }
 
 /// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is answered
 /// here. None: nothing is left for IP.
-pub(crate) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
+fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     let dropped = |reason| {
         stack.mib.drop(reason);
         None
@@ -76,7 +79,7 @@ pub(crate) fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
 }
 
 /// IP's part: `skb` begins with its network header.
-pub(crate) fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
+fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
     match skb.l3 {
         L3::V4 => receive_v4(stack, dev, skb, now),
         L3::V6 => receive_v6(stack, dev, skb, now),
@@ -288,7 +291,7 @@ fn deliver_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Ad
     };
     stack.mib.inc(Mib::IpInDelivers);
     skb.pull(h.header_len);
-    hand_up(stack, &*handler, skb, &info);
+    hand_up(stack, &**handler, skb, &info);
 }
 
 /// To the protocol: a panic there costs the packet.
@@ -464,7 +467,7 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
             };
             stack.mib.inc(Mib::Ip6InDelivers);
             skb.pull(offset);
-            hand_up(stack, &*handler, skb, &info);
+            hand_up(stack, &**handler, skb, &info);
         }
         Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
         Walk::Refused(reason, problem) => {

@@ -13,9 +13,17 @@ pub mod output;
 pub mod port_table;
 pub mod ports;
 pub mod route;
+pub mod slots;
 pub mod sockopt;
 
-/// What IP keeps for a stack: routes, neighbours, fragments, groups, limits, and the tables of the protocols beside TCP.
+use crate::base::error::{Error, Result};
+use crate::stack::Stack;
+use crate::wire::addr::Cidr;
+use crate::wire::proto;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// What IP keeps for a stack: routes, neighbours, fragments, groups, limits, and slots for raw and ping sockets.
 pub struct IpState {
     /// Routes, addresses and path MTUs.
     pub routes: route::Routes,
@@ -31,12 +39,10 @@ pub struct IpState {
     pub limits: icmp::Limits,
     /// Counters of port choice.
     pub ports: ports::Ports,
-    /// UDP sockets.
-    pub udp: port_table::PortTable,
-    /// Raw sockets.
-    pub raw: crate::raw::Table,
-    /// Ping sockets.
-    pub ping: crate::icmp::Table,
+    /// Who gets copies of all packets: raw sockets.
+    pub raw: slots::RawSlot,
+    /// Who gets echo replies: ping sockets.
+    pub ping: slots::PingSlot,
 }
 
 impl IpState {
@@ -50,9 +56,8 @@ impl IpState {
             idents: ident::Idents::new(),
             limits: icmp::Limits::default(),
             ports: ports::Ports::default(),
-            udp: port_table::PortTable::default(),
-            raw: crate::raw::Table::default(),
-            ping: crate::icmp::Table::default(),
+            raw: slots::RawSlot::default(),
+            ping: slots::PingSlot::default(),
         }
     }
 
@@ -67,4 +72,18 @@ impl Default for IpState {
     fn default() -> Self {
         IpState::new()
     }
+}
+
+/// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a network
+/// layer. Linux: inet_init, inet6_init.
+pub fn init(stack: &Arc<Stack>) -> Result<()> {
+    stack.netdevs.add_pack(Arc::new(input::Ip))?;
+    stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
+    stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
+    for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {
+        for (addr, prefix) in [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)] {
+            route::add_address(stack, lo, Cidr::new(addr, prefix).ok_or(Error::Inval)?)?;
+        }
+    }
+    Ok(())
 }

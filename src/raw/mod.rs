@@ -7,7 +7,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::Table;
+use table::Table;
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
@@ -45,20 +45,22 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut RawSock> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
-/// The table of operations, of one family.
-#[derive(Debug)]
+/// The table of operations, of one family, and the sockets of both.
 struct Raw {
     v4: bool,
+    table: Arc<Table>,
 }
 
-/// Registers "RAW" and "RAWv6" for every protocol number.
+/// Registers "RAW" and "RAWv6" for every protocol number, and takes IP's slot for copies of packets.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
+    let table = Arc::new(Table::default());
     for (v4, family) in [(true, libc::AF_INET), (false, libc::AF_INET6)] {
-        let proto = Arc::new(Raw { v4 });
+        let proto = Arc::new(Raw { v4, table: table.clone() });
         stack
             .registry
             .register(&[ProtoSwitch { family, ty: libc::SOCK_RAW, protocol: 0, default: false, proto }], None)?;
     }
+    stack.ip.raw.set(table);
     Ok(())
 }
 
@@ -296,13 +298,17 @@ impl Proto for Raw {
     /// Called when the socket is made: a raw socket receives at once. IPPROTO_RAW only sends.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if sk.sock.protocol < libc::IPPROTO_RAW as u16 {
-            sk.stack.ip.raw.insert(self.v4, sk.sock.protocol as u8, sk.sock);
+            self.table.insert(&sk.stack.ip.raw, self.v4, sk.sock.protocol as u8, sk.sock);
         }
         Ok(())
     }
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {
-        sk.stack.ip.raw.remove(self.v4, sk.sock.protocol as u8, sk.sock);
+        self.table.remove(&sk.stack.ip.raw, self.v4, sk.sock.protocol as u8, sk.sock);
+    }
+
+    fn net_exit(&self) {
+        self.table.clear();
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

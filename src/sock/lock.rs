@@ -15,7 +15,7 @@ use super::{Sock, SockState};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::base::error::Error;
-use crate::counters::{DropReason, Mib};
+use crate::counters::DropReason;
 use crate::stack::Stack;
 use crate::sys::lock::{Condvar, Mutex};
 use crate::sys::own::Owner;
@@ -65,7 +65,7 @@ pub enum Delivered {
     Processed,
     /// A system call owns the sock; it will run the packet.
     Queued,
-    /// The backlog is full; counted as `TcpExtTCPBacklogDrop`.
+    /// The backlog is full. The drop is counted; what the protocol counts besides is for the caller (tcp_add_backlog).
     Dropped(DropReason),
 }
 
@@ -160,9 +160,6 @@ impl Sock {
             Arrival::Full(skb) => {
                 drop(skb);
                 self.drops.fetch_add(1, Ordering::Relaxed);
-                if self.protocol == libc::IPPROTO_TCP as u16 {
-                    stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
-                }
                 stack.mib.drop(DropReason::SocketBacklog);
                 Delivered::Dropped(DropReason::SocketBacklog)
             }

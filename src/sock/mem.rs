@@ -4,7 +4,6 @@
 
 use super::proto::ProtoAccounts;
 use super::{Sock, SockCommon, flag};
-use crate::counters::Mib;
 use crate::stack::Stack;
 use std::sync::atomic::Ordering;
 
@@ -38,7 +37,6 @@ fn raise(stack: &Stack, sock: &Sock, sk: &SockCommon, pages: i32, kind: Kind) ->
     }
     if total > mid && !acc.pressure.load(Ordering::Relaxed) {
         proto.enter_memory_pressure(stack, acc);
-        stack.mib.inc(Mib::TcpExtTCPMemoryPressures);
     }
     let granted = total <= high && {
         let min = match kind {

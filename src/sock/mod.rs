@@ -90,6 +90,9 @@ pub mod tsq {
     pub const THROTTLED: u8 = 1;
     /// On the stack's list of socks to resume.
     pub const QUEUED: u8 = 2;
+    /// What a resumed sock is given to do: the one bit of `Sock::defer` that is not the protocol's own (TCP_TSQ_DEFERRED). Only a
+    /// sock whose protocol sets `THROTTLED` gets it.
+    pub const DEFERRED: u32 = 1;
 }
 
 impl std::fmt::Debug for dyn Proto {

@@ -12,6 +12,7 @@ use super::skb::{HEAD, Skb};
 use super::wait::Events;
 use super::{Sock, SockGuard, SockState};
 use crate::base::error::{Error, Result};
+use crate::base::read_mostly::{Read, Slot};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -19,7 +20,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// A sock and its stack, not owned: what operations that lock by themselves are given.
 #[derive(Clone, Copy)]
@@ -55,7 +56,7 @@ pub struct ProtoAccounts {
 /// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of each
 /// default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
 #[allow(unused_variables)]
-pub trait Proto: Send + Sync + 'static {
+pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
     fn name(&self) -> &str;
 
@@ -175,7 +176,8 @@ pub trait Proto: Send + Sync + 'static {
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
 
     /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as given
-    /// to `Sock::defer` and to timers. Either context, owned. Default: nothing.
+    /// to `Sock::defer` and to timers; a protocol that throttles its socks has bit 0 for their resumption
+    /// ([`tsq::DEFERRED`](super::tsq::DEFERRED)). Either context, owned. Default: nothing.
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {}
 
     /// Enters the sock into the lookup tables. Owned. Default: nothing.
@@ -276,6 +278,11 @@ pub trait Proto: Send + Sync + 'static {
         true
     }
 
+    /// The stack ends: a protocol that keeps socks in tables of its own lets go of them, or they and the tables keep each other for
+    /// ever. No program has a socket any more, and nothing else of the stack runs. Default: nothing. Linux:
+    /// pernet_operations.exit.
+    fn net_exit(&self) {}
+
     /// Debug builds: what must hold whenever the sock is released.
     fn check_invariants(&self, sock: &Sock, state: &SockState) {}
 }
@@ -352,7 +359,7 @@ impl std::fmt::Display for RegisterError {
 }
 impl std::error::Error for RegisterError {}
 
-/// A registered protocol: its table, accounts, and how many sockets hold it.
+/// A registered protocol: its table, and accounts, which count its sockets.
 pub struct Registered {
     /// The operations.
     pub proto: Arc<dyn Proto>,
@@ -360,7 +367,6 @@ pub struct Registered {
     pub accounts: Arc<ProtoAccounts>,
     keys: Vec<(i32, i32, i32, bool)>,
     numbers: Vec<u8>,
-    users: Arc<AtomicUsize>,
 }
 
 /// A protocol as listings show it. Linux: a line of /proc/net/protocols.
@@ -413,30 +419,26 @@ impl Listing {
 /// One reference of a sock to its registered protocol: unregistering while any exists is EBUSY.
 #[derive(Debug)]
 pub struct ProtoUse {
-    users: Arc<AtomicUsize>,
     /// The protocol's accounts.
     pub accounts: Arc<ProtoAccounts>,
 }
 
 impl ProtoUse {
     fn new(r: &Registered) -> ProtoUse {
-        r.users.fetch_add(1, Ordering::Relaxed);
         r.accounts.sockets.fetch_add(1, Ordering::Relaxed);
-        ProtoUse { users: r.users.clone(), accounts: r.accounts.clone() }
+        ProtoUse { accounts: r.accounts.clone() }
     }
 }
 
 impl Clone for ProtoUse {
     fn clone(&self) -> Self {
-        self.users.fetch_add(1, Ordering::Relaxed);
         self.accounts.sockets.fetch_add(1, Ordering::Relaxed);
-        ProtoUse { users: self.users.clone(), accounts: self.accounts.clone() }
+        ProtoUse { accounts: self.accounts.clone() }
     }
 }
 
 impl Drop for ProtoUse {
     fn drop(&mut self) {
-        self.users.fetch_sub(1, Ordering::Relaxed);
         self.accounts.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -449,14 +451,18 @@ pub struct Registry {
     handlers: Handlers,
 }
 
-/// The handlers of all IP protocol numbers.
-struct Handlers(RwLock<Box<HandlerArray>>);
-
-type HandlerArray = [Option<Arc<dyn IpHandler>>];
+/// The handlers of all IP protocol numbers. Linux: inet_protos, inet6_protos.
+struct Handlers(Box<[Slot<Arc<dyn IpHandler>>]>);
 
 impl Default for Handlers {
     fn default() -> Self {
-        Handlers(RwLock::new((0..256).map(|_| None).collect()))
+        Handlers((0..256).map(|_| Slot::default()).collect())
+    }
+}
+
+impl Handlers {
+    fn slot(&self, number: u8) -> &Slot<Arc<dyn IpHandler>> {
+        &self.0[usize::from(number)]
     }
 }
 
@@ -497,13 +503,13 @@ impl Registry {
             }
         }
         let numbers = handler.as_ref().map_or(&[][..], |h| h.0);
-        let mut handlers = self.handlers.0.write();
-        if let Some(&n) = numbers.iter().find(|&&n| handlers[usize::from(n)].is_some()) {
+        if let Some(&n) = numbers.iter().find(|&&n| self.handlers.slot(n).read().is_some()) {
             return Err(RegisterError::NumberTaken(n));
         }
         if let Some((numbers, h)) = &handler {
             for n in *numbers {
-                handlers[usize::from(*n)] = Some(h.clone());
+                // Code of a shared object must be gone when it is unloaded.
+                self.handlers.slot(*n).set(h.clone(), first.proto.owner().is_none());
             }
         }
         for k in keys {
@@ -519,7 +525,6 @@ impl Registry {
                 accounts: Arc::default(),
                 keys: keys.iter().map(|k| (k.family, k.ty, k.protocol, k.default)).collect(),
                 numbers: numbers.to_vec(),
-                users: Arc::default(),
             },
         );
         Ok(())
@@ -529,20 +534,32 @@ impl Registry {
     pub fn unregister(&self, name: &str) -> std::result::Result<(), RegisterError> {
         let mut inner = self.inner.write();
         let Some(r) = inner.by_name.get(name) else { return Err(RegisterError::Unknown) };
-        let users = r.users.load(Ordering::Relaxed);
+        let users = r.accounts.sockets.load(Ordering::Relaxed);
         if users > 0 {
-            return Err(RegisterError::InUse(users));
+            return Err(RegisterError::InUse(users as usize));
         }
         let Some(r) = inner.by_name.remove(name) else { return Err(RegisterError::Unknown) };
-        for (f, t, p, default) in r.keys {
-            inner.by_key.remove(&(f, t, p));
-            if default {
-                inner.defaults.remove(&(f, t));
+        for (f, t, p, default) in &r.keys {
+            inner.by_key.remove(&(*f, *t, *p));
+            if *default {
+                inner.defaults.remove(&(*f, *t));
             }
         }
-        for n in r.numbers {
-            self.handlers.0.write()[usize::from(n)] = None;
+        let handlers: Vec<_> = r.numbers.iter().map(|n| self.handlers.slot(*n).take()).collect();
+        // A plug-in's own code may run when the last reference goes: without the lock.
+        drop(inner);
+        drop((r, handlers));
+        Ok(())
+    }
+
+    /// Gives an IP protocol number a handler without a table of sockets, for as long as the stack lives: IP's own ICMP.
+    /// Linux: inet_add_protocol.
+    pub fn add_protocol(&self, number: u8, handler: Arc<dyn IpHandler>) -> std::result::Result<(), RegisterError> {
+        let _inner = self.inner.write();
+        if self.handlers.slot(number).read().is_some() {
+            return Err(RegisterError::NumberTaken(number));
         }
+        self.handlers.slot(number).set(handler, true);
         Ok(())
     }
 
@@ -572,10 +589,22 @@ impl Registry {
         })
     }
 
-    /// The handler of an IP protocol number.
+    /// The handler of an IP protocol number. No lock and no reference count but for those of shared objects.
     #[inline]
-    pub fn handler(&self, number: u8) -> Option<Arc<dyn IpHandler>> {
-        self.handlers.0.read()[usize::from(number)].clone()
+    pub fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
+        self.handlers.slot(number).read()
+    }
+
+    /// See [`Proto::net_exit`].
+    pub(crate) fn net_exit(&self) {
+        let all: Vec<_> = self.inner.read().by_name.values().map(|r| r.proto.clone()).collect();
+        // What a protocol lets go of may look into the registry: without its lock.
+        all.iter().for_each(|p| p.net_exit());
+    }
+
+    /// The operations registered under a name.
+    pub fn proto(&self, name: &str) -> Option<Arc<dyn Proto>> {
+        self.inner.read().by_name.get(name).map(|r| r.proto.clone())
     }
 
     /// The accounts of a protocol.

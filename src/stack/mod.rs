@@ -11,6 +11,7 @@ use crate::base::waiter::{Waiter, Woken};
 use crate::base::wheel::{TimerId, Wheel};
 use crate::counters::Counters;
 use crate::device::Device;
+use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
 use crate::ip;
 use crate::sock::Sock;
@@ -180,16 +181,8 @@ pub struct Stack {
     pub netdevs: NetDevs,
     /// Routes, neighbours, fragments.
     pub ip: ip::IpState,
-    /// Lookup tables of connections, listeners and ports.
-    pub inet: crate::inet::Tables,
-    /// Congestion control algorithms.
-    pub cong: crate::tcp::cong::CongRegistry,
     /// Kinds of devices that are plugged in.
     pub device_kinds: crate::device::types::DeviceKinds,
-    /// Upper-layer protocols over TCP.
-    pub ulp: crate::tcp::ulp::UlpRegistry,
-    /// Hooks into TCP.
-    pub sock_ops: crate::tcp::sock_ops::SockOpsRegistry,
     /// Timers.
     pub timers: Timers,
     /// Plug-ins that were loaded; dropping one unloads it.
@@ -218,11 +211,7 @@ impl Stack {
             registry: Registry::default(),
             netdevs: NetDevs::default(),
             ip: ip::IpState::new(),
-            inet: crate::inet::Tables::new(),
-            cong: crate::tcp::cong::CongRegistry::new(),
             device_kinds: Default::default(),
-            ulp: Default::default(),
-            sock_ops: Default::default(),
             timers: Timers::new(),
             plugins: Mutex::default(),
             runner,
@@ -232,18 +221,9 @@ impl Stack {
             lasting: OnceLock::new(),
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
-        let weak = Arc::downgrade(&stack);
-        stack.sysctl.set_reader(
-            "net.ipv4.tcp_available_congestion_control",
-            Arc::new(move || weak.upgrade().map(|s| s.cong.names()).unwrap_or_default()),
-        )?;
-        let weak = Arc::downgrade(&stack);
-        stack.sysctl.set_reader(
-            "net.ipv4.tcp_available_ulp",
-            Arc::new(move || weak.upgrade().map(|s| s.ulp.names()).unwrap_or_default()),
-        )?;
+        stack.netdevs.add(Arc::new(Loopback::new()))?;
+        ip::init(&stack)?;
         crate::inet::register_standard(&stack).map_err(|e| e.error())?;
-        crate::device::netdev::add_loopback(&stack)?;
         Ok(stack)
     }
 
@@ -328,7 +308,7 @@ impl Stack {
         for sock in list {
             // Without the bit it waits for another completion (`Sock::tx_refused`), or was resumed by an earlier entry.
             if sock.tsq_flags.fetch_and(!tsq::QUEUED, Ordering::AcqRel) & tsq::QUEUED != 0 {
-                sock.defer(self, crate::tcp::deferred::TSQ, now);
+                sock.defer(self, tsq::DEFERRED, now);
                 n += 1;
             }
         }
@@ -410,12 +390,11 @@ impl Stack {
         let devices = self.netdevs.next_event();
         [timers, devices].into_iter().flatten().min()
     }
+}
 
-    /// Sets a sysctl by name. Errors: ENOENT, EINVAL, EACCES.
-    pub fn sysctl_set(&self, name: &str, value: &str) -> Result<()> {
-        if name.ends_with("tcp_congestion_control") && !self.cong.exists(value.trim()) {
-            return Err(Error::NoEnt);
-        }
-        self.sysctl.set(name, value)
+impl Drop for Stack {
+    /// Tables of protocols hold socks, socks hold their protocol: a circle of references that nobody else would undo.
+    fn drop(&mut self) {
+        self.registry.net_exit();
     }
 }

@@ -139,7 +139,7 @@ proptest! {
     ) {
         let bench = Bench::on_ip();
         if restless {
-            bench.stack.sock_ops.register(Arc::new(Restless::default())).unwrap();
+            crate::tcp::sock_ops::register(&bench.stack, Arc::new(Restless::default())).unwrap();
         }
         let host = Host::on(bench, 5);
         let c = host.connect(4000, syn);

@@ -257,7 +257,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     purge_ooo(cx);
     release_ca(cx);
     let seq = cx.tp.write_seq + cx.tp.max_window.wrapping_add(2);
-    let mut new = TcpSock::new(cx.stack);
+    let mut new = TcpSock::new(&cx.tp.net, cx.stack);
     copy_options(&mut new, cx.tp);
     sock_ops::inherit(&mut new, cx.tp, true);
     ulp::keep(&mut new, cx.tp);

@@ -30,11 +30,6 @@ pub(super) fn default_mss(peer: IpAddr) -> u16 {
     if peer.is_ipv6() { MSS_DEFAULT_V6 } else { MSS_DEFAULT }
 }
 
-/// The tables of TCP.
-pub(super) fn tables(stack: &Stack) -> &super::lookup::TcpTables {
-    &stack.inet.tcp
-}
-
 /// Starts a connection to `addr` (family checked, v4-mapped undone). Errors: ENETUNREACH, EADDRNOTAVAIL (no port left, or the
 /// 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
 pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
@@ -140,15 +135,16 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let stack = cx.stack;
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
+    let net = cx.tp.net.clone();
     let free = |port| {
-        let Some(bound) = tables(stack).bind_for_connect(port, holder) else { return false };
+        let Some(bound) = net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
             cx.tp.bound = Some(bound);
             return true;
         }
         cx.sk.sport = 0;
-        tables(stack).unbind(bound);
+        net.hashinfo.unbind(bound);
         false
     };
     let range = stack.sysctl.ip_local_port_range();
@@ -161,7 +157,7 @@ fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     let mut old: Option<Arc<TimeWait>> = None;
     let (stack, tp, now) = (cx.stack, &mut *cx.tp, cx.now);
     let loopback = cx.sk.saddr.is_loopback() || cx.sk.daddr.is_loopback();
-    let done = tables(stack).insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
+    let done = tp.net.hashinfo.insert(stack, &tuple, Entry::Sock(cx.sock.clone()), |e| {
         let Entry::TimeWait(tw) = e else { return false };
         let Some(taken) = tw.reusable(stack, now, loopback, bound) else { return false };
         tp.write_seq = taken.write_seq;
@@ -182,7 +178,7 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
     let holder = Holder::of(cx.sk, false, false);
     let bound = match port {
         0 => open_port(cx, holder),
-        p => tables(cx.stack).bind(p, holder),
+        p => cx.tp.net.hashinfo.bind(p, holder),
     };
     let bound = bound.ok_or(Error::AddrInUse)?;
     cx.sk.sport = bound.port;
@@ -201,7 +197,7 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let mut bound = None;
     for range in lower.into_iter().chain([(low, high)]) {
         ip::ports::for_bind(stack, range, |p| {
-            bound = tables(stack).bind_unshared(p, holder);
+            bound = cx.tp.net.hashinfo.bind_unshared(p, holder);
             bound.is_some()
         });
         if bound.is_some() {
@@ -214,7 +210,7 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
 pub fn put_port(cx: &mut Cx<'_>) {
     if let Some(b) = cx.tp.bound.take() {
-        tables(cx.stack).unbind(b);
+        cx.tp.net.hashinfo.unbind(b);
     }
 }
 
@@ -222,11 +218,11 @@ pub fn put_port(cx: &mut Cx<'_>) {
 pub fn unhash(cx: &mut Cx<'_>) {
     match cx.state() {
         State::Close => {}
-        State::Listen => tables(cx.stack).unlisten(cx.sock, cx.sk.sport),
+        State::Listen => cx.tp.net.hashinfo.unlisten(cx.sock, cx.sk.sport),
         _ => {
             let tuple = tuple_of_sock(cx.sk);
             let mine = |e: &Entry| matches!(e, Entry::Sock(s) if Arc::ptr_eq(s, cx.sock));
-            let gone = tables(cx.stack).remove(cx.stack, &tuple, mine);
+            let gone = cx.tp.net.hashinfo.remove(cx.stack, &tuple, mine);
             drop(gone);
         }
     }

@@ -4,7 +4,7 @@
 //! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
-use super::connect::{default_mss, tables, ts_offset};
+use super::connect::{default_mss, ts_offset};
 use super::input::{self, Verdict};
 use super::ipv4::{self, Reply};
 use super::listener::{self, ReqKey, Request};
@@ -49,11 +49,11 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
             None => return,
         }
     } else if !flags.contains(TcpFlags::SYN)
-        && let Some(Entry::Sock(child)) = tables(cx.stack).established(cx.stack, &tuple)
+        && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
     {
         // It waited in the backlog while its request became a connection.
         skb.rx = None;
-        child.deliver(cx.stack, skb, cx.now);
+        ipv4::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
     if flags.contains(TcpFlags::ACK) {
@@ -154,12 +154,12 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         num_retrans: 0,
         timeout_us,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
-        syn_options: cx.stack.sock_ops.any().then(|| th.option_bytes().into()),
+        syn_options: cx.tp.net.sock_ops.any().then(|| th.option_bytes().into()),
         deadline: Default::default(),
         dst,
     });
     let entry = Entry::Request(cx.sock.clone());
-    if !tables(cx.stack).insert(cx.stack, &key.tuple, entry, |_| false) {
+    if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
         // A connection of this 4-tuple came into being meanwhile: the SYN is of its past.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
@@ -317,7 +317,7 @@ fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
 fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener.as_mut()?.remove(key)?;
     let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
-    drop(tables(cx.stack).remove(cx.stack, &key.tuple, mine));
+    drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     Some(req)
 }
 
@@ -574,16 +574,16 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_wi
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
     let parent: &Cx<'_> = cx;
     let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private = Box::new(TcpSock::new(parent.stack));
+        g.private = Box::new(TcpSock::new(&parent.tp.net, parent.stack));
         let Some(mut c) = Cx::new(g) else { return false };
         let c = &mut c;
         inherit(c, parent);
         create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
-        if !tables(c.stack).insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
+        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
             return false;
         }
-        c.tp.bound = Some(tables(c.stack).bind_again(child_bound(c.sk)));
+        c.tp.bound = Some(c.tp.net.hashinfo.bind_again(child_bound(c.sk)));
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
         ulp::clone_to(g, parent.tp);
         let Some(mut c) = Cx::new(g) else { return false };

@@ -3,12 +3,13 @@
 //! Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux: tcp_v4_rcv,
 //! tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
-use super::connect::tables;
 use super::lookup::{Entry, tuple_of};
+use super::net::TcpNet;
 use super::segment::flow_hash;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, handshake, timewait};
+use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::{DropReason, Mib};
@@ -19,7 +20,7 @@ use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{Csum, Skb, TcpCb};
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::checksum;
 use crate::wire::seq::{RawWindow, SeqNum};
@@ -192,7 +193,7 @@ fn fill_cb(skb: &mut Skb, info: &PacketInfo) -> Option<(u16, u16)> {
 }
 
 /// A segment arrives (IpHandler::rcv).
-pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if info.not_unicast || skb.link_multicast {
         // TCP has one peer: nothing is answered (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
         return stack.mib.drop(DropReason::OtherHost);
@@ -215,9 +216,9 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
     let tuple = tuple_of(info, sport, dport);
-    match tables(stack).established(stack, &tuple) {
+    match net.hashinfo.established(stack, &tuple) {
         Some(Entry::Sock(sock)) => {
-            sock.deliver(stack, skb, info.now);
+            add_backlog(stack, &sock, skb, info.now);
             return;
         }
         Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
@@ -227,7 +228,7 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
                 timewait::segment(stack, &tw, &skb, &th, info)
             };
             let Some(isn) = isn else { return };
-            if let Some(l) = tables(stack).listener(stack, info, sport, dport) {
+            if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
                 timewait::kill(stack, &tw);
                 skb.tcp.in_flight = isn.0;
                 return to_listener(stack, &l, skb, info);
@@ -236,28 +237,35 @@ pub fn rcv(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         }
         None => {}
     }
-    if let Some(l) = tables(stack).listener(stack, info, sport, dport) {
+    if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
         return to_listener(stack, &l, skb, info);
     }
     send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
     stack.mib.drop(DropReason::NoSocket);
 }
 
+/// Has the sock process the segment now, or leaves it to the owner. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
+pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
+    if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
+        stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
+    }
+}
+
 /// A listener needs the addresses too, and may have to keep the segment for later.
 fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
-    l.deliver(stack, skb, info.now);
+    add_backlog(stack, l, skb, info.now);
 }
 
 /// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in flight
 /// (RFC 5927 §4.1).
-pub fn err(stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+pub fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let Some(q) = icmp.quoted.get(..8) else { return };
     let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);
     let (sport, dport) = (word(0), word(2));
     let seq = SeqNum(u32::from_be_bytes([q[4], q[5], q[6], q[7]]));
     let tuple = Tuple { saddr: addr128(icmp.src), sport, daddr: addr128(icmp.dst), dport };
-    match tables(stack).established(stack, &tuple) {
+    match net.hashinfo.established(stack, &tuple) {
         None => {
             let mib = if icmp.src.is_ipv4() { Mib::IcmpInErrors } else { Mib::Icmp6InErrors };
             stack.mib.inc(mib);
@@ -269,7 +277,7 @@ pub fn err(stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
                 stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
             }
         }
-        Some(Entry::Sock(sock)) => sock_err(stack, &sock, seq, icmp),
+        Some(Entry::Sock(sock)) => sock_err(net, stack, &sock, seq, icmp),
     }
 }
 
@@ -281,14 +289,14 @@ pub(super) fn is_mtu(icmp: &IcmpError<'_>) -> bool {
     }
 }
 
-fn sock_err(stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icmp: &IcmpError<'_>) {
+fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icmp: &IcmpError<'_>) {
     let ran = sock.try_own(stack, icmp.now, |g| owned_err(g, seq, icmp));
     if ran.is_some() {
         return;
     }
     if is_mtu(icmp) {
         // Whoever owns the sock takes the new MTU over when it lets go; the number waits in the tables until then.
-        stack.inet.tcp.note_mtu(sock, seq, icmp.info);
+        net.hashinfo.note_mtu(sock, seq, icmp.info);
         sock.defer(stack, deferred::MTU_REDUCED, icmp.now);
     } else {
         stack.mib.inc(Mib::TcpExtLockDroppedIcmps);
@@ -297,7 +305,7 @@ fn sock_err(stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icmp: &IcmpError<
 
 /// Takes over what ICMP said of the path's MTU while the sock was owned.
 pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
-    for (seq, mtu) in cx.stack.inet.tcp.take_mtu(cx.sock) {
+    for (seq, mtu) in cx.tp.net.hashinfo.take_mtu(cx.sock) {
         mtu_err(cx, seq, mtu);
     }
 }

@@ -3,7 +3,7 @@
 //! way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
 use super::challenge::ChallengeBudget;
-use super::connect::{self, tables};
+use super::connect::{self};
 use super::lookup::{Entry, Holder, Ready};
 use super::state::State;
 use super::tcb::Cx;
@@ -192,14 +192,14 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
         connect::get_port(cx, 0)?;
     }
     let holder = Holder::of(cx.sk, true, false);
-    let bound = cx.tp.bound.and_then(|b| tables(cx.stack).rebind(b, holder)).ok_or(Error::AddrInUse)?;
+    let bound = cx.tp.bound.and_then(|b| cx.tp.net.hashinfo.rebind(b, holder)).ok_or(Error::AddrInUse)?;
     cx.tp.bound = Some(bound);
     cx.sk.ack_backlog = 0;
     cx.sk.dst = None;
     cx.tp.ack = Default::default();
     cx.tp.listener = Some(Box::default());
     set_state(cx, State::Listen);
-    tables(cx.stack).listen(cx.sock, cx.sk);
+    cx.tp.net.hashinfo.listen(cx.sock, cx.sk);
     sock_ops::listen(cx);
     Ok(())
 }
@@ -210,7 +210,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut l.timer);
     for key in l.deadlines.values() {
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
-        drop(tables(cx.stack).remove(cx.stack, &key.tuple, mine));
+        drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
     }
     for child in l.accept {
         let mut g = child.lock(cx.stack);

@@ -216,6 +216,18 @@ impl TcpTables {
         if map.get(&key).is_some_and(which) { map.remove(&key) } else { None }
     }
 
+    /// Lets go of every sock: the stack ends.
+    pub(super) fn clear(&self) {
+        // What falls may look at the tables: without a shard's lock.
+        for shard in &self.ehash {
+            drop(std::mem::take(&mut *shard.lock()));
+        }
+        for shard in &self.lhash {
+            drop(std::mem::take(&mut *shard.write()));
+        }
+        drop(std::mem::take(&mut *self.mtu_news.lock()));
+    }
+
     /// Number of entries, and heap bytes of the table: for listings and the memory benchmark.
     pub fn established_len(&self) -> (usize, usize) {
         self.ehash.iter().fold((0, 0), |(n, b), s| {

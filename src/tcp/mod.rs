@@ -22,6 +22,7 @@ pub mod ipv4;
 pub mod listener;
 pub mod lookup;
 pub mod mtu;
+pub mod net;
 pub mod output;
 #[cfg(test)]
 mod peer_test;
@@ -69,7 +70,7 @@ use tcb::Cx;
 /// Bits of work for `release_cb`: from timers, completions and ICMP (Linux: TCPF_*_DEFERRED).
 pub mod deferred {
     /// A device finished with packets of a throttled sock.
-    pub const TSQ: u32 = 1;
+    pub const TSQ: u32 = crate::sock::tsq::DEFERRED;
     /// Retransmit, probe, loss-probe or reordering timer.
     pub const WRITE_TIMER: u32 = 2;
     /// Delayed acknowledgement, or a compressed one.

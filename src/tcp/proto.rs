@@ -1,6 +1,7 @@
 //! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which know TCP
 //! by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
+use super::net::TcpNet;
 use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
@@ -11,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::proto::{IpHandler, Proto, ProtoSwitch, RegisterError, SockRef};
+use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, SockState};
@@ -19,14 +20,16 @@ use crate::stack::Stack;
 use crate::wire::tcp::TcpHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-/// TCP over IPv4 and IPv6.
-#[derive(Debug)]
-pub struct Tcp;
+/// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for the stack.
+#[derive(Debug, Default)]
+pub struct Tcp(Arc<TcpNet>);
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a value.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    let proto: Arc<dyn Proto> = Arc::new(Tcp);
+    let tcp = Arc::new(Tcp::default());
+    let proto: Arc<dyn Proto> = tcp.clone();
     let switch = |family| ProtoSwitch {
         family,
         ty: libc::SOCK_STREAM,
@@ -35,7 +38,31 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
         proto: proto.clone(),
     };
     let keys = [switch(libc::AF_INET), switch(libc::AF_INET6)];
-    stack.registry.register(&keys, Some((&[libc::IPPROTO_TCP as u8], Arc::new(Tcp))))
+    stack.registry.register(&keys, Some((&[libc::IPPROTO_TCP as u8], tcp.clone())))?;
+    sysctls(stack, &tcp.0).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
+}
+
+/// Sysctls that list what is registered, and the one that takes only such a name. Linux: proc_tcp_available_congestion_control,
+/// proc_tcp_available_ulp, proc_tcp_congestion_control.
+fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_available_congestion_control",
+        Arc::new(move || weak.upgrade().map(|net| net.cong.names()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_available_ulp",
+        Arc::new(move || weak.upgrade().map(|net| net.ulp.names()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_congestion_control",
+        Arc::new(move |name| match weak.upgrade() {
+            Some(net) if net.cong.exists(name) => Ok(()),
+            _ => Err(Error::NoEnt),
+        }),
+    )
 }
 
 /// Counts a segment that reached its sock (tcp_segs_in).
@@ -49,6 +76,11 @@ pub(super) fn count_in(cx: &mut Cx<'_>, skb: &Skb) {
 }
 
 impl Tcp {
+    /// What TCP keeps for the stack.
+    pub(super) fn net(&self) -> &Arc<TcpNet> {
+        &self.0
+    }
+
     fn cx<'a, 'g: 'a>(sk: &'a mut SockGuard<'g>) -> Result<Cx<'a>> {
         // A sock whose private part is not TCP's was never initialised by this table.
         Cx::new(sk).ok_or(Error::Inval)
@@ -65,7 +97,7 @@ impl Proto for Tcp {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        sk.private = Box::new(TcpSock::new(sk.stack));
+        sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
         Ok(())
     }
 
@@ -195,6 +227,12 @@ impl Proto for Tcp {
         sk.private.downcast_ref().is_none_or(|tp| output::stream_memory_free(stack, tp, wake))
     }
 
+    fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        if !accounts.pressure.swap(true, Ordering::Relaxed) {
+            stack.mib.inc(Mib::TcpExtTCPMemoryPressures);
+        }
+    }
+
     fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {
         Some(stack.sysctl.tcp_mem().map(|n| n.min(i64::MAX as u64) as i64))
     }
@@ -229,6 +267,10 @@ impl Proto for Tcp {
 
     fn is_stream(&self) -> bool {
         true
+    }
+
+    fn net_exit(&self) {
+        self.0.hashinfo.clear();
     }
 
     fn check_invariants(&self, sock: &Sock, state: &SockState) {
@@ -266,9 +308,9 @@ impl IpHandler for Tcp {
     }
 
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
-        ipv4::rcv(stack, skb, info);
+        ipv4::rcv(&self.0, stack, skb, info);
     }
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        ipv4::err(stack, icmp);
+        ipv4::err(&self.0, stack, icmp);
     }
 }

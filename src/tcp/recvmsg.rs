@@ -320,7 +320,7 @@ fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
 }
 
 /// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that has at least
-/// doubled. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
+/// doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
 pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     let a = cx.tp.ack;
     let mut now = false;
@@ -333,9 +333,12 @@ pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     }
     if copied > 0 && !now && !cx.sock.rcv_shutdown() {
         let offered = window::receive_window(cx.tp);
-        if offered.saturating_mul(2) <= cx.tp.window_clamp {
+        // No window is larger than the clamp.
+        let most = cx.tp.window_clamp;
+        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
             let new = window::new_window(cx);
-            now = new != 0 && new >= offered.saturating_mul(2);
+            let doubled = new != 0 && new >= offered.saturating_mul(2);
+            now = doubled || window::ends_silence(cx.tp, offered, new);
         }
     }
     if now {

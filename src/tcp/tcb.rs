@@ -5,6 +5,7 @@
 use super::challenge::ChallengeBudget;
 use super::cong::CongState;
 use super::listener::Listener;
+use super::net::TcpNet;
 use super::queue::SegQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
@@ -472,6 +473,8 @@ pub struct TcpSock {
     /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was taken
     /// back since.
     pub rcv_mwnd_seq: SeqNum,
+    /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
+    pub max_rcv_wnd: u32,
     /// Peer's initial sequence number.
     pub rcv_isn: SeqNum,
     /// Window offered, bytes, from rcv_wup.
@@ -601,6 +604,8 @@ pub struct TcpSock {
     /// rcv_nxt when compression began.
     pub compressed_ack_rcv_nxt: SeqNum,
 
+    /// What TCP keeps for the stack: tables and registries.
+    pub net: Arc<TcpNet>,
     /// Hold on the local port.
     pub bound: Option<super::lookup::Bound>,
     /// A listener's queues.
@@ -620,10 +625,11 @@ pub const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
     /// A closed connection with the stack's defaults (tcp_init_sock).
-    pub fn new(stack: &Stack) -> TcpSock {
+    pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
         let z = SeqNum(0);
         let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
         TcpSock {
+            net: net.clone(),
             snd_una: z,
             snd_nxt: z,
             write_seq: z,
@@ -678,7 +684,7 @@ impl TcpSock {
             prr_delivered: 0,
             prr_out: 0,
             ca_state: CaState::Open,
-            ca: CongState { ops: stack.cong.default_for(stack), algo: None },
+            ca: CongState { ops: net.cong.default_for(stack), algo: None },
             ca_setsockopt: false,
             ca_paces: false,
             reordering,
@@ -719,6 +725,7 @@ impl TcpSock {
             copied_seq: z,
             rcv_wup: z,
             rcv_mwnd_seq: z,
+            max_rcv_wnd: 0,
             rcv_isn: z,
             rcv_wnd: 0,
             rcv_ssthresh: 0,

@@ -33,7 +33,7 @@ impl Proto for Bare {
         "BENCH"
     }
     fn init(&self, g: &mut SockGuard<'_>) -> Result<()> {
-        let tp = TcpSock::new(g.stack);
+        let tp = TcpSock::new(&super::net::of(g.stack)?, g.stack);
         g.private = Box::new(tp);
         Ok(())
     }

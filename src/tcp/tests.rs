@@ -145,7 +145,7 @@ fn a_mebibyte_each_way_arrives_whole_and_the_connection_ends_in_time_wait() {
         assert_eq!(recv(&c, &mut buf), Ok(0));
         c.close();
         n.run(Duration::from_millis(1));
-        let waiting = |n: &Net| n.stack.inet.tcp.established_len().0;
+        let waiting = |n: &Net| super::net::of(&n.stack).unwrap().hashinfo.established_len().0;
         assert_eq!(waiting(&n), 1, "{addr}: the side that closed first waits");
         n.run(Duration::from_secs(61));
         assert_eq!(waiting(&n), 0);
@@ -279,7 +279,7 @@ fn closing_with_unread_data_resets_the_peer() {
     n.run(Duration::from_millis(1));
     assert_eq!(recv(&c, &mut [0; 10]), Err(Error::ConnReset));
     assert_eq!(n.mib(Mib::TcpExtTCPAbortOnClose), 1);
-    assert_eq!(n.stack.inet.tcp.established_len().0, 0);
+    assert_eq!(super::net::of(&n.stack).unwrap().hashinfo.established_len().0, 0);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_listener_that_closes_resets_what_nobody_accepted() {
     l.close();
     n.run(Duration::from_millis(1));
     assert_eq!(recv(&c, &mut [0; 10]), Err(Error::ConnReset));
-    assert_eq!(n.stack.inet.tcp.established_len().0, 0);
+    assert_eq!(super::net::of(&n.stack).unwrap().hashinfo.established_len().0, 0);
     let again = n.socket(libc::AF_INET);
     assert_eq!(again.bind(at), Ok(()));
 }

@@ -143,8 +143,8 @@ fn blind_data_rfc_5961_data_with_a_foreign_acknowledgement_is_not_taken() {
 fn challenge_ack_side_channel_cve_2016_5696_one_connections_limit_is_not_anothers() {
     let host = Host::new(8);
     let (a, b) = (host.connect(4000, SYN_OPTIONS), host.connect(4001, SYN_OPTIONS));
-    host.bench.stack.sysctl_set("net.ipv4.tcp_challenge_ack_limit", "4").unwrap();
-    host.bench.stack.sysctl_set("net.ipv4.tcp_invalid_ratelimit", "0").unwrap();
+    host.bench.stack.sysctl.set("net.ipv4.tcp_challenge_ack_limit", "4").unwrap();
+    host.bench.stack.sysctl.set("net.ipv4.tcp_invalid_ratelimit", "0").unwrap();
     let probe = |c: &Conn| host.put(&Seg { seq: c.seq.wrapping_add(10), ..c.seg(RST) }).len();
     let answers: usize = (0..100).map(|_| probe(&a)).sum();
     assert!((1..=8).contains(&answers), "{answers}");

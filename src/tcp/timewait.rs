@@ -3,8 +3,8 @@
 //! `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
 use super::challenge::oow_rate_limited;
-use super::connect::tables;
 use super::lookup::{Bound, Entry, tuple_of_sock};
+use super::net::TcpNet;
 use super::state::State;
 use super::tcb::Cx;
 use super::{close, ipv4, window};
@@ -51,6 +51,8 @@ struct Inner {
 /// A connection in TIME-WAIT or orphaned FIN-WAIT-2.
 #[derive(Debug)]
 pub struct TimeWait {
+    /// Whose tables it is in (tw_dr).
+    net: Arc<TcpNet>,
     tuple: Tuple,
     saddr: IpAddr,
     daddr: IpAddr,
@@ -108,7 +110,7 @@ pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> boo
 /// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2 lasts
 /// (TIME_WAIT lasts its 60 s). Above `tcp_max_tw_buckets` the connection is just forgotten. Linux: `tcp_time_wait`.
 pub fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
-    let t = tables(cx.stack);
+    let t = &cx.tp.net.hashinfo;
     let limit = i64::from(cx.stack.sysctl.tcp_max_tw_buckets());
     if t.tw_count.fetch_add(1, Ordering::Relaxed) >= limit {
         t.tw_count.fetch_sub(1, Ordering::Relaxed);
@@ -126,10 +128,11 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     // The port's holder goes over; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
-        true => cx.tp.bound.map(|b| tables(cx.stack).bind_again(b)),
+        true => cx.tp.bound.map(|b| cx.tp.net.hashinfo.bind_again(b)),
         false => cx.tp.bound.take(),
     };
     let tw = Arc::new(TimeWait {
+        net: cx.tp.net.clone(),
         tuple,
         saddr: cx.sk.saddr,
         daddr: cx.sk.daddr,
@@ -153,7 +156,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         }),
     });
     tw.arm(cx.stack, &mut tw.inner.lock(), cx.now + timeo);
-    tables(cx.stack).insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
+    cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
 }
 
 /// A record leaves: timer, port. Its place in the table is the caller's. Linux: inet_twsk_deschedule_put's rest.
@@ -167,15 +170,15 @@ pub(super) fn forget(stack: &Stack, tw: &Arc<TimeWait>) {
         stack.timers.cancel(&mut i.timer);
     }
     if let Some(b) = tw.bound {
-        tables(stack).unbind(b);
+        tw.net.hashinfo.unbind(b);
     }
-    tables(stack).tw_count.fetch_sub(1, Ordering::Relaxed);
+    tw.net.hashinfo.tw_count.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Takes a record out of the table and forgets it.
 pub(super) fn kill(stack: &Stack, tw: &Arc<TimeWait>) {
     let mine = |e: &Entry| matches!(e, Entry::TimeWait(t) if Arc::ptr_eq(t, tw));
-    let gone = tables(stack).remove(stack, &tw.tuple, mine);
+    let gone = tw.net.hashinfo.remove(stack, &tw.tuple, mine);
     forget(stack, tw);
     drop(gone);
 }

@@ -5,12 +5,14 @@
 //! What an upper-layer protocol keeps of a connection is made when it is installed and lies in the connection's less used part:
 //! a connection without one pays nothing. Listeners pass theirs on only where [`Ulp::can_clone`] says so.
 
+use super::net;
 use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use crate::base::error::{Error, Result};
 use crate::sock::layer::{Layer, Layered};
 use crate::sock::proto::Proto;
 use crate::sock::{Sock, SockGuard};
+use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::any::Any;
 use std::sync::Arc;
@@ -112,6 +114,17 @@ impl UlpRegistry {
     }
 }
 
+/// Adds an upper-layer protocol to a stack's TCP: see [`UlpRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
+/// Linux: tcp_register_ulp.
+pub fn register(stack: &Stack, ops: Arc<dyn Ulp>) -> Result<()> {
+    net::of(stack)?.ulp.register(ops)
+}
+
+/// Removes it: see [`UlpRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn Ulp>> {
+    net::of(stack)?.ulp.unregister(name)
+}
+
 /// A connection's upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
 pub(super) struct UlpState {
     ops: Arc<dyn Ulp>,
@@ -150,8 +163,8 @@ pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
 /// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not pass
 /// on to children; and what `init` says. Linux: tcp_set_ulp.
 pub fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
-    let (ops, hold) = sk.stack.ulp.find(name).ok_or(Error::NoEnt)?;
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
+    let (ops, hold) = cx.tp.net.ulp.find(name).ok_or(Error::NoEnt)?;
     if of(cx.tp).is_some() {
         return Err(Error::Exist);
     }

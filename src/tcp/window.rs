@@ -58,6 +58,15 @@ pub fn max_receive_window(tp: &TcpSock) -> u32 {
 pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
     (tp.rcv_nxt, tp.rcv_wup) = (nxt, nxt);
     tp.rcv_mwnd_seq = nxt + tp.rcv_wnd;
+    tp.max_rcv_wnd = tp.rcv_wnd;
+}
+
+/// Whether `new` bytes of window get a peer going that `offered` leaves waiting: it sends no less than half of the largest window
+/// it ever saw (RFC 9293 §3.8.6.2.1), and a buffer that holds less than it did, for the peer's segments are bloated, may never
+/// offer that much by the rules of whole segments and doubling. Departure: Linux leaves it to the peer's probes, a window each RTO.
+pub fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
+    let half = tp.max_rcv_wnd / 2;
+    offered < half && new >= half
 }
 
 /// A window of `bytes` from `rcv_nxt` on is offered.
@@ -65,6 +74,7 @@ fn offer(tp: &mut TcpSock, bytes: u32) {
     tp.rcv_wnd = bytes;
     tp.rcv_wup = tp.rcv_nxt;
     tp.rcv_mwnd_seq = tp.rcv_mwnd_seq.later(tp.rcv_nxt + bytes);
+    tp.max_rcv_wnd = tp.max_rcv_wnd.max(bytes);
 }
 
 /// `n` rounded up to a multiple of the power of two `unit`; saturates at the greatest multiple.
@@ -108,7 +118,7 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     let window = cx.tp.rcv_wnd;
     if i64::from(window) <= i64::from(free) - i64::from(mss) || window > free {
         free - free.checked_rem(mss).unwrap_or(0)
-    } else if mss == full && free > window.saturating_add(full / 2) {
+    } else if (mss == full && free > window.saturating_add(full / 2)) || ends_silence(cx.tp, window, free) {
         free
     } else {
         window

@@ -3,7 +3,7 @@
 //!
 //! In the receive queue a datagram keeps its UDP header in front, and its addresses in `Skb::rx`.
 
-use super::{UdpSock, private};
+use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
 use crate::ip::{datagram, icmp};
@@ -18,10 +18,6 @@ use std::sync::Arc;
 
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
-
-/// Receives datagrams from IP.
-#[derive(Debug)]
-pub(super) struct Handler;
 
 /// Source and destination port; `may_pull(8)` came before.
 fn ports(front: &[u8]) -> (u16, u16) {
@@ -52,7 +48,7 @@ fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
     checksum::is_valid(c.partial())
 }
 
-impl IpHandler for Handler {
+impl IpHandler for Udp {
     fn contained(&self) -> bool {
         false
     }
@@ -77,7 +73,7 @@ impl IpHandler for Handler {
             return bad(stack, v4, DropReason::UdpCsum);
         }
         let peer = (info.src, sport);
-        let table = &stack.ip.udp;
+        let table = &self.table;
         if info.dst.is_multicast() || (info.not_unicast && stack.ip.routes.is_broadcast(info.dst)) {
             let all = table.find_all(info.dst, dport, peer, info.ifindex);
             if all.is_empty() {
@@ -107,7 +103,7 @@ impl IpHandler for Handler {
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
         let (sport, dport) = ports(e.quoted);
         // Our packet: from our `sport` to their `dport`; the socket is the one that an answer would reach.
-        let found = stack.ip.udp.find(stack, (e.src, sport), (e.dst, dport), e.ifindex);
+        let found = self.table.find(stack, (e.src, sport), (e.dst, dport), e.ifindex);
         let Some(sock) = found else {
             count(stack, e.src.is_ipv4(), (Mib::IcmpInErrors, Mib::Icmp6InErrors));
             return stack.mib.drop(DropReason::IcmpImplausible);

@@ -8,7 +8,7 @@ mod output;
 mod tests;
 
 use crate::base::error::{Error, Result};
-use crate::ip::port_table::PortEntry;
+use crate::ip::port_table::{PortEntry, PortTable};
 use crate::ip::{datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -48,13 +48,15 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
-/// The table of operations.
-#[derive(Debug)]
-pub struct Udp;
+/// The table of operations, the handler of UDP's IP protocol number, and the sockets. Linux: udp_prot, udp_protocol, udp_table.
+#[derive(Default)]
+struct Udp {
+    table: PortTable,
+}
 
 /// Registers UDP for both families and its IP protocol number.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    let proto: Arc<dyn Proto> = Arc::new(Udp);
+    let proto = Arc::new(Udp::default());
     let key = |family| ProtoSwitch {
         family,
         ty: libc::SOCK_DGRAM,
@@ -62,8 +64,8 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
         default: true,
         proto: proto.clone(),
     };
-    let handler = Arc::new(input::Handler);
-    stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[libc::IPPROTO_UDP as u8], handler)))
+    let keys = [key(libc::AF_INET), key(libc::AF_INET6)];
+    stack.registry.register(&keys, Some((&[libc::IPPROTO_UDP as u8], proto.clone())))
 }
 
 impl Proto for Udp {
@@ -168,7 +170,7 @@ impl Proto for Udp {
     /// Brings the table up to date with the socket's addresses.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if private(sk)?.bound {
-            sk.stack.ip.udp.rehash(PortEntry::of(sk, sk.common.sport));
+            self.table.rehash(PortEntry::of(sk, sk.common.sport));
         }
         Ok(())
     }
@@ -183,12 +185,12 @@ impl Proto for Udp {
         if let Ok(me) = private(sk)
             && std::mem::take(&mut me.bound)
         {
-            sk.stack.ip.udp.unbind(port, sk.sock);
+            self.table.unbind(port, sk.sock);
         }
     }
 
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
-        let port = sk.stack.ip.udp.get_port(sk, port)?;
+        let port = self.table.get_port(sk, port)?;
         sk.common.sport = port;
         private(sk)?.bound = true;
         Ok(())
@@ -211,6 +213,10 @@ impl Proto for Udp {
     fn sysctl_rmem(&self, stack: &Stack) -> [i32; 3] {
         let d = stack.sysctl.rmem_default();
         [stack.sysctl.udp_rmem_min(), d, d]
+    }
+
+    fn net_exit(&self) {
+        self.table.clear();
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

@@ -245,8 +245,8 @@ pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
     let world = World::new(case.seed);
     let [(a, ea), (b, eb)] = world.two(&case.link).unwrap();
     for (name, value) in &case.sysctls {
-        a.sysctl_set(name, value).unwrap();
-        b.sysctl_set(name, value).unwrap();
+        a.sysctl.set(name, value).unwrap();
+        b.sysctl.set(name, value).unwrap();
     }
     let digest = Arc::new(Mutex::new(Digest::default()));
     pcap::start_to(&ea.dev, Box::new(Tap { digest: digest.clone(), file }), a.clock.clone()).unwrap();

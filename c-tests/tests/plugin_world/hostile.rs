@@ -114,7 +114,7 @@ fn data_behind_a_window_that_was_shut_for_long_has_a_timer_of_its_own() {
 #[test]
 fn a_message_in_the_smallest_pieces_costs_no_more_than_the_buffer() {
     let scene = Scene::new(24);
-    scene.stack.sysctl_set("net.rdp.rmem_default", "65536").expect("sysctl");
+    scene.stack.sysctl.set("net.rdp.rmem_default", "65536").expect("sysctl");
     let (mut me, socket) = scene.connection(100_000);
     // The longest that is taken: a quarter of the buffer.
     let (len, mut most) = (16_384u32, 0);

@@ -432,7 +432,7 @@ fn who_ends_first_keeps_time_wait_and_answers_the_last_fin_again() {
 fn messages_that_break_the_protocol_end_the_connection_alone() {
     for (case, flags, len) in [("a middle without a front", 0u8, 10usize), ("longer than the hello says", BEG, 1200)] {
         let scene = Scene::new(9);
-        scene.stack.sysctl_set("net.rdp.max_message", "1000").expect("sysctl");
+        scene.stack.sysctl.set("net.rdp.max_message", "1000").expect("sysctl");
         let (me, socket) = scene.connection(100_000);
         scene.say(&Packet { flags: ACK | flags, payload: vec![1; len], ..me.clone() });
         assert_eq!(scene.heard().pop().map(|p| p.flags & RST), Some(RST), "{case}");

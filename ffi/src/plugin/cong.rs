@@ -16,7 +16,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
-use usersock::tcp::cong::{AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
 use usersock::tcp::sock_ops;
 use usersock::tcp::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::wire::seq::SeqNum;
@@ -177,7 +177,7 @@ impl Item for Registration {
         if default.trim() == self.name {
             return Err(Error::Busy);
         }
-        stack.cong.unregister(&self.name)
+        cong::unregister(stack, &self.name)
     }
     fn key(&self) -> usize {
         std::ptr::from_ref(self) as usize
@@ -432,7 +432,7 @@ pub unsafe extern "C" fn usk_cong_register(
         let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
         check(&table, &name).map_err(note::refused)?;
         let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
-        stack.cong.register(Arc::new(entry)).inspect_err(|e| {
+        cong::register(stack, Arc::new(entry)).inspect_err(|e| {
             note::refused(format!("struct usk_cong_ops {name:?}: {e}"));
         })?;
         Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use usersock::error::Result;
 use usersock::stack::Stack;
-use usersock::tcp::sock_ops::{HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
+use usersock::tcp::sock_ops::{self, HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
 use usersock::tcp::state::State;
 use usersock::wire::seq::SeqNum;
 
@@ -218,7 +218,7 @@ impl Drop for Registration {
 
 impl Item for Registration {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        stack.sock_ops.unregister(&self.name)?;
+        sock_ops::unregister(stack, &self.name)?;
         self.lists.forget(stack);
         Ok(())
     }
@@ -423,7 +423,7 @@ pub unsafe extern "C" fn usk_sock_ops_register(
             taken: AtomicBool::new(false),
             _library: plugin.library(),
         });
-        stack.sock_ops.register(reg.clone()).inspect_err(|e| {
+        sock_ops::register(stack, reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
             note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;

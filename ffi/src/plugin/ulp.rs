@@ -180,7 +180,7 @@ impl Registration {
 
 impl Item for Registration {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        stack.ulp.unregister(&self.name)?;
+        ulp::unregister(stack, &self.name)?;
         self.lists.forget(stack);
         Ok(())
     }
@@ -458,7 +458,7 @@ pub unsafe extern "C" fn usk_ulp_register(
             lists,
             _library: plugin.library(),
         });
-        stack.ulp.register(reg.clone()).inspect_err(|e| {
+        ulp::register(stack, reg.clone()).inspect_err(|e| {
             reg.lists.forget(stack);
             note::refused(format!("{what} {:?}: {e}", reg.name));
         })?;

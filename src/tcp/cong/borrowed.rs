@@ -16,6 +16,7 @@ use crate::base::env::Instant;
 use crate::sock::skb::{TcpCb, sacked};
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::Stack;
+use crate::tcp::net;
 
 /// The owned sock whose protocol borrows. Taken apart, so that the [`Borrowed`] may live in the sock's private state.
 pub struct Lender<'a> {
@@ -149,9 +150,10 @@ impl Borrowed {
         if mss == 0 {
             return Err(Error::Inval);
         }
-        let mut tp = Box::new(TcpSock::new(l.stack));
+        let net = net::of(l.stack)?;
+        let mut tp = Box::new(TcpSock::new(&net, l.stack));
         if let Some(name) = name {
-            tp.ca.ops = l.stack.cong.find(name).ok_or(Error::NoEnt)?;
+            tp.ca.ops = net.cong.find(name).ok_or(Error::NoEnt)?;
         }
         tp.mss_cache = mss;
         let now_ms = l.now.as_millis() as u32;

@@ -6,10 +6,12 @@ pub mod borrowed;
 pub mod cubic;
 pub mod reno;
 
+use super::net;
 use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use crate::base::error::{Error, Result};
 use crate::sock::SockCommon;
+use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
 use std::fmt::Debug;
@@ -120,13 +122,14 @@ pub struct CongRegistry {
     list: RwLock<Vec<Arc<dyn CongOps>>>,
 }
 
-impl CongRegistry {
+impl Default for CongRegistry {
     /// With Reno and CUBIC.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> CongRegistry {
+    fn default() -> CongRegistry {
         CongRegistry { list: RwLock::new(vec![Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)]) }
     }
+}
 
+impl CongRegistry {
     /// Adds an algorithm. EINVAL for a bad name, EEXIST for a taken one.
     pub fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
         let n = ops.name();
@@ -177,9 +180,20 @@ impl CongRegistry {
     }
 
     /// The algorithm of new sockets; Reno where the sysctl's is gone.
-    pub fn default_for(&self, stack: &crate::stack::Stack) -> Arc<dyn CongOps> {
+    pub fn default_for(&self, stack: &Stack) -> Arc<dyn CongOps> {
         self.find(&stack.sysctl.tcp_congestion_control()).unwrap_or_else(|| Arc::new(reno::RenoOps))
     }
+}
+
+/// Adds an algorithm to a stack's TCP: see [`CongRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
+/// Linux: tcp_register_congestion_control.
+pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
+    net::of(stack)?.cong.register(ops)
+}
+
+/// Removes it: see [`CongRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
+    net::of(stack)?.cong.unregister(name)
 }
 
 impl Cx<'_> {
@@ -234,7 +248,7 @@ pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
 
 /// Takes the default algorithm of the stack (tcp_assign_congestion_control).
 pub fn assign(cx: &mut Cx<'_>) {
-    cx.tp.ca = CongState { ops: cx.stack.cong.default_for(cx.stack), algo: None };
+    cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
 /// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer agreed to it,
@@ -258,7 +272,7 @@ pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
 /// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who holds the
 /// stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
 pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
-    let ops = cx.stack.cong.find(name).ok_or(Error::NoEnt)?;
+    let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
     if cx.tp.ca.ops.name() == ops.name() {
         return Ok(());

@@ -63,7 +63,8 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
         }
     }
     let c = Bench::new();
-    let cong = &c.stack.cong;
+    let net = crate::tcp::net::of(&c.stack).unwrap();
+    let cong = &net.cong;
     assert_eq!(cong.register(Arc::new(Other)), Ok(()));
     assert_eq!(cong.register(Arc::new(Other)), Err(Error::Exist));
     assert_eq!(cong.names(), "other reno cubic");
@@ -114,7 +115,7 @@ impl super::CongOps for Own {
 /// An established connection with it.
 fn with_own(own: &Own) -> Bench {
     let b = Bench::established();
-    b.stack.cong.register(Arc::new(own.clone())).unwrap();
+    super::register(&b.stack, Arc::new(own.clone())).unwrap();
     b.with(|cx| super::set_congestion_control(cx, "own")).unwrap();
     b
 }

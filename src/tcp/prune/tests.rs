@@ -41,7 +41,10 @@ fn collapsing_keeps_every_byte_and_never_takes_memory() {
     .unwrap();
     for seed in 0..400u64 {
         let random = SeededEntropy::new(seed);
-        let tp = TcpSock { scaling_ratio: 1 + random.below(255) as u8, ..TcpSock::new(&stack) };
+        let tp = TcpSock {
+            scaling_ratio: 1 + random.below(255) as u8,
+            ..TcpSock::new(&crate::tcp::net::of(&stack).unwrap(), &stack)
+        };
         let begin = SeqNum(0xffff_f000);
         let (mut queue, mut seq): (Vec<Skb>, SeqNum) = (Vec::new(), begin);
         for i in 0..1 + random.below(40) {

@@ -156,7 +156,7 @@ fn autocorking_waits_for_the_device_and_the_completion_pushes() {
 #[test]
 fn small_queues_stop_at_the_limit_and_go_on_at_completion() {
     let b = Bench::established();
-    b.stack.sysctl_set("net.ipv4.tcp_limit_output_bytes", "100000").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_limit_output_bytes", "100000").unwrap();
     b.with(|cx| cx.tp.snd_cwnd = 10_000);
     b.wire.hold.store(true, Ordering::Relaxed);
     b.send(&vec![1; 500_000], 0).unwrap();

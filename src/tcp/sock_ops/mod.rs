@@ -24,10 +24,12 @@ pub(super) use ctx::inherit;
 pub use ctx::{HookCx, SockView};
 pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
 
+use super::net;
 use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
 use crate::base::error::{Error, Result};
+use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp_options::RawOptions;
@@ -200,6 +202,17 @@ impl SockOpsRegistry {
     }
 }
 
+/// Adds hooks to a stack's TCP: see [`SockOpsRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
+/// Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root cgroup.
+pub fn register(stack: &Stack, ops: Arc<dyn SockOps>) -> Result<()> {
+    net::of(stack)?.sock_ops.register(ops)
+}
+
+/// Removes it: see [`SockOpsRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn SockOps>> {
+    net::of(stack)?.sock_ops.unregister(name)
+}
+
 /// What a sock keeps of a hook.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookSlot {
@@ -226,7 +239,7 @@ impl Ends {
 /// Calls `f` for every hook, or for those that have one of `flags` set on this sock. For a request `cx` is the listener, whose
 /// flags count.
 fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
-    let hooks = cx.stack.sock_ops.snapshot();
+    let hooks = cx.tp.net.sock_ops.snapshot();
     let mut called = false;
     for hook in hooks.iter() {
         if flags == 0 || ctx::flags_of(cx.tp, hook.id) & flags != 0 {
@@ -248,7 +261,7 @@ fn wants(cx: &Cx<'_>, flags: u8) -> bool {
 /// First RTO of a SYN, or of a request's SYN-ACK, microseconds (tcp_timeout_init).
 pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut us = TIMEOUT_INIT_US;
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         let max = tcp_rtt::rto_max_us(cx);
         each(cx, 0, request, |h, sk| {
             if let Some(t) = h.timeout_init(sk).filter(|t| !t.is_zero()) {
@@ -262,7 +275,7 @@ pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
 /// First window in segments, 0 for no wish (tcp_rwnd_init_bpf).
 pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut segs = 0;
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         each(cx, 0, request, |h, sk| segs = h.rwnd_init(sk).unwrap_or(segs));
     }
     segs
@@ -271,7 +284,7 @@ pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
 /// Whether a hook wants ECN (tcp_bpf_ca_needs_ecn's other half).
 pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
     let mut needs = false;
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         each(cx, 0, request, |h, sk| needs |= h.needs_ecn(sk));
     }
     needs
@@ -280,20 +293,20 @@ pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
 /// The RTT that a path has without queues, if a hook knows; for congestion control, as Linux's NV asks.
 pub fn base_rtt(cx: &mut Cx<'_>) -> Option<Duration> {
     let mut rtt = None;
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         each(cx, 0, None, |h, sk| rtt = h.base_rtt(sk).or(rtt));
     }
     rtt
 }
 
 pub(super) fn tcp_connect(cx: &mut Cx<'_>) {
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         each(cx, 0, None, |h, sk| h.tcp_connect(sk));
     }
 }
 
 pub(super) fn listen(cx: &mut Cx<'_>) {
-    if cx.stack.sock_ops.any() {
+    if cx.tp.net.sock_ops.any() {
         each(cx, 0, None, |h, sk| h.listen(sk));
     }
 }
@@ -307,7 +320,7 @@ pub(super) enum Opened {
 
 /// The connection may carry data; `options` are those of the segment that says so (bpf_skops_established).
 pub(super) fn established(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
-    if !cx.stack.sock_ops.any() {
+    if !cx.tp.net.sock_ops.any() {
         return;
     }
     let syn = cx.tp.cold.as_mut().and_then(|c| c.syn_options.take()).unwrap_or_default();

@@ -99,7 +99,7 @@ impl SockOps for Probe {
 
 fn host(hook: &Arc<Probe>) -> Host {
     let bench = Bench::on_ip();
-    bench.stack.sock_ops.register(hook.clone()).unwrap();
+    super::register(&bench.stack, hook.clone()).unwrap();
     Host::on(bench, 8)
 }
 
@@ -196,8 +196,8 @@ fn an_experimental_option_travels_both_ways_on_every_kind_of_segment_and_the_byt
         let [(a, _), (b, eb)] = w.two(&config).unwrap();
         let hooks: [Arc<Numbered>; 2] = Default::default();
         for (stack, hook) in [&a, &b].into_iter().zip(&hooks) {
-            stack.sysctl_set("net.ipv4.tcp_sack", sack).unwrap();
-            stack.sock_ops.register(hook.clone()).unwrap();
+            stack.sysctl.set("net.ipv4.tcp_sack", sack).unwrap();
+            super::register(stack, hook.clone()).unwrap();
         }
         let l = Socket::new(&b, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         l.bind(SocketAddr::new(eb.v4.into(), 80)).unwrap();
@@ -295,7 +295,7 @@ impl SockOps for Greedy {
 fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer_takes() {
     for (case, mss) in [("the path's MTU", 1460u16), ("the peer's MSS", 1000)] {
         let b = Bench::on_ip();
-        b.stack.sock_ops.register(Arc::new(Greedy)).unwrap();
+        super::register(&b.stack, Arc::new(Greedy)).unwrap();
         let h = Host::on(b, 8);
         let mut offer = SYN_OPTIONS.to_vec();
         offer[2..4].copy_from_slice(&mss.to_be_bytes());
@@ -394,7 +394,7 @@ fn an_unknown_option_behind_timestamps_is_shown_though_the_header_has_the_predic
 fn events_come_in_the_order_of_what_happened() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE | cb::RTT));
     let h = host(&hook);
-    h.bench.stack.sysctl_set("net.ipv4.tcp_early_retrans", "0").unwrap();
+    h.bench.stack.sysctl.set("net.ipv4.tcp_early_retrans", "0").unwrap();
     let mut c = h.connect(4000, SYN_OPTIONS);
     let srtt = c.tcb(|tp| tp.srtt_us >> 3);
     assert_eq!(
@@ -429,9 +429,9 @@ fn events_come_in_the_order_of_what_happened() {
 fn an_active_open_is_heard_of_from_its_first_syn_to_its_last_try() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE));
     let b = Bench::on_ip();
-    b.stack.sock_ops.register(hook.clone()).unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_syn_retries", "1").unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_syn_linear_timeouts", "0").unwrap();
+    super::register(&b.stack, hook.clone()).unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_syn_retries", "1").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_syn_linear_timeouts", "0").unwrap();
     let s = Socket::new(&b.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
     s.set_nonblocking(true);
     assert_eq!(s.connect(Some(SocketAddr::new(THERE.into(), PORT))), Err(Error::InProgress));
@@ -594,8 +594,8 @@ fn answers_and_settings_take_effect() {
         ecn: true,
         requests: AtomicUsize::new(0),
     });
-    b.stack.sock_ops.register(hook.clone()).unwrap();
-    b.stack.sysctl_set("net.ipv4.tcp_ecn", "0").unwrap();
+    super::register(&b.stack, hook.clone()).unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_ecn", "0").unwrap();
     let h = Host::on(b, 8);
     let ecn = Seg { flags: SYN | 0xc0, ..syn(SYN_OPTIONS) };
     let answer = h.bench.inject(&ecn.bytes());
@@ -629,7 +629,7 @@ fn a_hook_may_promise_a_first_window_beyond_the_buffer_and_a_route_may_not() {
     ] {
         let b = Bench::on_ip();
         let settings = Settings { timeout: None, rwnd: hook, ecn: false, requests: AtomicUsize::new(0) };
-        b.stack.sock_ops.register(Arc::new(settings)).unwrap();
+        super::register(&b.stack, Arc::new(settings)).unwrap();
         let to = format!("{THERE}/32").parse().unwrap();
         let peer = RouteSpec { initrwnd: route, ..RouteSpec::new(to).via_dev(&b.dev) };
         add_route(&b.stack, peer).unwrap();
@@ -644,7 +644,7 @@ fn a_hook_that_asks_for_nothing_changes_no_byte() {
     let run = |hook: Option<Arc<dyn SockOps>>| {
         let b = Bench::on_ip();
         if let Some(hook) = hook {
-            b.stack.sock_ops.register(hook).unwrap();
+            super::register(&b.stack, hook).unwrap();
         }
         let h = Host::on(b, 8);
         let mut all = h.bench.inject(&syn(SYN_OPTIONS).bytes());
@@ -665,7 +665,8 @@ fn a_hook_that_asks_for_nothing_changes_no_byte() {
 #[test]
 fn hooks_have_names_and_leave_when_told() {
     let b = Bench::on_ip();
-    let r = &b.stack.sock_ops;
+    let net = crate::tcp::net::of(&b.stack).unwrap();
+    let r = &net.sock_ops;
     assert!(!r.any());
     let probe = |name| Arc::new(Probe { name, ..Probe::new(0) });
     assert_eq!(r.register(probe("")), Err(Error::Inval));
@@ -687,11 +688,11 @@ fn what_a_hook_that_left_had_asked_for_is_forgotten() {
     let c = h.connect(4000, SYN_OPTIONS);
     c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
     assert_eq!(data(&h, &c, 5)[0].0.len(), 8);
-    h.bench.stack.sock_ops.unregister("probe").unwrap();
+    super::unregister(&h.bench.stack, "probe").unwrap();
     assert_eq!(data(&h, &c, 5)[0].0.len(), 0);
     assert_eq!(c.tcb(|tp| tp.sock_ops_flags), 0);
     // Another of the same name does not get its flags.
-    h.bench.stack.sock_ops.register(Probe::writing(0, 6, &[OURS])).unwrap();
+    super::register(&h.bench.stack, Probe::writing(0, 6, &[OURS])).unwrap();
     assert_eq!(data(&h, &c, 5)[0].0.len(), 0);
 }
 
@@ -703,8 +704,8 @@ fn two_hooks_share_a_header_in_order_of_registration_and_neither_writes_into_the
         name: "second",
         ..Arc::into_inner(Probe::writing(0, 4, &[&[200, 2], &[202, 4, 7, 7]])).unwrap()
     });
-    b.stack.sock_ops.register(first.clone()).unwrap();
-    b.stack.sock_ops.register(second.clone()).unwrap();
+    super::register(&b.stack, first.clone()).unwrap();
+    super::register(&b.stack, second.clone()).unwrap();
     let h = Host::on(b, 8);
     let c = h.connect(4000, SYN_OPTIONS);
     first.stored.lock().clear();
@@ -722,7 +723,7 @@ impl SockOps for Leaver {
         "leaver"
     }
     fn rwnd_init(&self, sk: &mut HookCx<'_>) -> Option<u32> {
-        let me = sk.stack().sock_ops.unregister("leaver").unwrap();
+        let me = super::unregister(sk.stack(), "leaver").unwrap();
         assert!(Arc::strong_count(&me) > 1, "the event that runs holds it");
         self.0.fetch_add(1, Ordering::Relaxed);
         None
@@ -736,7 +737,7 @@ impl SockOps for Leaver {
 fn a_hook_may_leave_from_inside_an_event_and_hears_of_none_that_begins_later() {
     let b = Bench::on_ip();
     let leaver = Arc::new(Leaver(AtomicUsize::new(0)));
-    b.stack.sock_ops.register(leaver.clone()).unwrap();
+    super::register(&b.stack, leaver.clone()).unwrap();
     let h = Host::on(b, 8);
     h.connect(4000, SYN_OPTIONS);
     assert_eq!(leaver.0.load(Ordering::Relaxed), 1);

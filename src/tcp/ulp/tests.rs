@@ -193,7 +193,7 @@ fn net(clone: bool) -> Net {
     let [(a, _), (stack, end)] = world.two(&link).unwrap();
     let ulp = Arc::new(Records { name: "records", clone, released: AtomicUsize::new(0) });
     for s in [&a, &stack] {
-        s.ulp.register(ulp.clone()).unwrap();
+        super::register(s, ulp.clone()).unwrap();
     }
     let at = SocketAddr::new(end.v4.into(), 80);
     let listener = Socket::new(&stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
@@ -378,18 +378,22 @@ fn what_is_in_use_stays_registered_until_its_last_connection_is_destroyed() {
         ("records", Err(Error::Exist)),
         ("fifteen-letters", Ok(())),
     ] {
-        assert_eq!(n.stack.ulp.register(set(name)), want, "{name}");
+        assert_eq!(super::register(&n.stack, set(name)), want, "{name}");
     }
     assert_eq!(n.stack.sysctl.get("net.ipv4.tcp_available_ulp").unwrap(), "fifteen-letters records");
-    assert_eq!(n.stack.ulp.unregister("nosuch").err(), Some(Error::NoEnt));
-    assert!(n.stack.ulp.unregister("fifteen-letters").is_ok());
+    assert_eq!(super::unregister(&n.stack, "nosuch").err(), Some(Error::NoEnt));
+    assert!(super::unregister(&n.stack, "fifteen-letters").is_ok());
     install(&n.server).unwrap();
-    assert_eq!(n.stack.ulp.unregister("records").err(), Some(Error::Busy));
+    assert_eq!(super::unregister(&n.stack, "records").err(), Some(Error::Busy));
     n.server.close();
-    assert_eq!(n.stack.ulp.unregister("records").err(), Some(Error::Busy), "it waits for its FIN's acknowledgement");
+    assert_eq!(
+        super::unregister(&n.stack, "records").err(),
+        Some(Error::Busy),
+        "it waits for its FIN's acknowledgement"
+    );
     n.run();
     assert_eq!(n.released(), 1);
-    assert!(n.stack.ulp.unregister("records").is_ok());
+    assert!(super::unregister(&n.stack, "records").is_ok());
     assert_eq!(install(&n.listener), Err(Error::NoEnt));
 }
 

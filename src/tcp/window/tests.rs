@@ -66,7 +66,7 @@ fn what_was_offered_is_never_taken_back() {
 fn a_peer_that_did_not_scale_gets_at_most_64_kib_and_32_with_the_workaround() {
     let b = Bench::established();
     for (workaround, want) in [("0", 65_535), ("1", 32_767)] {
-        b.stack.sysctl_set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
+        b.stack.sysctl.set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
         let w = b.with(|cx| {
             cx.tp.rx_opt.rcv_wscale = 0;
             cx.sock.rcvbuf.store(1 << 20, Ordering::Relaxed);
@@ -174,4 +174,34 @@ fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
         })
         .collect();
     assert_eq!(answers, [128, 5_000, 128, 5_000]);
+}
+
+/// The buffer offered 59,580 bytes once and holds 53,760 now: the peer cuts its segments to 29,790 bytes and sends none into a
+/// window of 27,012, to which whole segments of the size of its probes hold us.
+#[test]
+fn a_window_below_half_of_the_largest_is_opened_when_it_can_be() {
+    use super::super::recvmsg::cleanup_rbuf;
+    for (offered, largest, free, want, tells) in [
+        (27_012, 59_580, 53_760, 53_760, true),
+        // The peer has nothing against this one.
+        (29_790, 59_580, 53_760, 29_790, false),
+        // Nor would more help.
+        (27_012, 59_580, 29_000, 27_012, false),
+        (27_012, 53_760, 53_760, 27_012, false),
+    ] {
+        let b = Bench::established();
+        b.with(|cx| {
+            cx.tp.rx_opt.rcv_wscale = 0;
+            cx.tp.scaling_ratio = 128;
+            (cx.tp.rcv_wnd, cx.tp.max_rcv_wnd) = (offered, largest);
+            (cx.tp.window_clamp, cx.tp.rcv_ssthresh) = (53_760, 1 << 20);
+            cx.sock.rcvbuf.store(2 * 53_760, Ordering::Relaxed);
+            cx.sock.rmem_alloc.store(2 * (53_760 - free), Ordering::Relaxed);
+            cx.tp.ack.rcv_mss = 27_012;
+            assert_eq!(new_window(cx), want, "{offered} {largest} {free}");
+            cleanup_rbuf(cx, 1);
+            cx.sock.rmem_alloc.store(0, Ordering::Relaxed);
+        });
+        assert_eq!(b.sent().len(), usize::from(tells), "{offered} {largest} {free}");
+    }
 }

@@ -180,7 +180,7 @@ fn small_segments_are_merged_when_resent() {
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (1, 1));
     });
     assert_eq!(b.shapes(), [(0, 400, "P.".to_string())]);
-    b.stack.sysctl_set("net.ipv4.tcp_retrans_collapse", "0").unwrap();
+    b.stack.sysctl.set("net.ipv4.tcp_retrans_collapse", "0").unwrap();
     for _ in 0..2 {
         b.send(&[1; 100], 0).unwrap();
     }

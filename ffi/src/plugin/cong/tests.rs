@@ -66,10 +66,10 @@ fn a_function_that_unwinds_breaks_its_socket_and_no_other() {
     }
     world.run_for(Duration::from_secs(1));
     assert_eq!((send(&bad), send(&good)), (Err(Error::Io), Ok(1000)));
-    assert_eq!(a.cong.unregister("panics"), Err(Error::Busy));
+    assert_eq!(usersock::tcp::cong::unregister(&a, "panics"), Err(Error::Busy));
     drop(bad);
     world.run_for(Duration::from_secs(600));
-    assert_eq!((send(&good), a.cong.unregister("panics")), (Ok(1000), Ok(())));
+    assert_eq!((send(&good), usersock::tcp::cong::unregister(&a, "panics")), (Ok(1000), Ok(())));
 }
 
 /// Numbers of a wild algorithm: small ones and those at the ends, the same in every run of a seed.
@@ -199,7 +199,7 @@ fn whatever_an_algorithm_writes_and_answers_no_byte_is_lost_and_nothing_panics()
             // SAFETY: made above.
             unsafe { admin::usk_stack_free(stack) };
             let name = if seed % 2 == 0 { "wild" } else { "wilder" };
-            s.sysctl_set("net.ipv4.tcp_congestion_control", name).unwrap();
+            s.sysctl.set("net.ipv4.tcp_congestion_control", name).unwrap();
         }
         let to = SocketAddr::new(eb.v4.into(), 80);
         let listener = Socket::new(&b, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();

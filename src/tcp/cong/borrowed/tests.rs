@@ -39,11 +39,11 @@ struct Seen {
 impl Pair {
     fn new(name: &str) -> Pair {
         let b = Bench::established();
-        b.stack.sysctl_set("net.ipv4.tcp_early_retrans", "0").unwrap();
+        b.stack.sysctl.set("net.ipv4.tcp_early_retrans", "0").unwrap();
         b.with(|cx| {
             cx.tp.rx_opt.snd_wscale = 7;
             cx.tp.snd_wl1 = cx.tp.rcv_nxt;
-            cx.tp.ca.ops = cx.stack.cong.find(name).unwrap();
+            cx.tp.ca.ops = cx.tp.net.cong.find(name).unwrap();
             cong_start(cx);
             cx.sock.sndbuf.store(1 << 26, std::sync::atomic::Ordering::Relaxed);
         });

@@ -1,0 +1,40 @@
+//! What TCP keeps for a stack: its tables, and the registries of what users add to it. Owned by the value that is registered as
+//! TCP's protocol and packet handler; a sock and a time-wait record hold it too, so that no packet has to look for it. Above:
+//! everything in TCP that enters the tables; `cong::register` and its kin. Linux: tcp_hashinfo, the net->ipv4.tcp_* members.
+
+use super::cong::CongRegistry;
+use super::lookup::TcpTables;
+use super::proto::Tcp;
+use super::sock_ops::SockOpsRegistry;
+use super::ulp::UlpRegistry;
+use crate::base::error::{Error, Result};
+use crate::stack::Stack;
+use std::any::Any;
+use std::sync::Arc;
+
+/// See the module's text.
+#[derive(Default)]
+pub struct TcpNet {
+    /// Connections, listeners and ports.
+    pub hashinfo: TcpTables,
+    /// Congestion control algorithms.
+    pub cong: CongRegistry,
+    /// Upper-layer protocols.
+    pub ulp: UlpRegistry,
+    /// Hooks.
+    pub sock_ops: SockOpsRegistry,
+}
+
+impl std::fmt::Debug for TcpNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TcpNet")
+    }
+}
+
+/// What TCP keeps for `stack`, looked up by TCP's name: for registrations and listings, not for packets. ENOPROTOOPT: the stack has
+/// no TCP.
+pub fn of(stack: &Stack) -> Result<Arc<TcpNet>> {
+    let proto = stack.registry.proto("TCP").ok_or(Error::NoProtoOpt)?;
+    let tcp = (&*proto as &dyn Any).downcast_ref::<Tcp>().ok_or(Error::NoProtoOpt)?;
+    Ok(tcp.net().clone())
+}
