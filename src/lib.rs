@@ -23,7 +23,7 @@
 //! | [`ip`] | input, output, routes, neighbours, fragments, ICMP |
 //! | [`device`] | loopback, TUN, raw socket, simulated link, capture, software segmentation |
 //! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
-//! | [`sim`] | worlds in virtual time, and packet scripts |
+//! | [`sim`] | worlds in virtual time (packet scripts are the crate in `script/`) |
 //! | [`wire`] | packet formats: views checked once, and emitters |
 //! | [`config`] | a stack from a line of text |
 //! | [`sysctl`], [`counters`], [`base`] | what all of them use: settings, counters, clocks, errors, hashes, timer wheels |
