@@ -1,5 +1,5 @@
-//! The standard set of protocols: the one file that names them all. Above: whoever makes a stack and has no set of its own
-//! (`config`, `sim`). Below: each protocol's `register`. Linux: inet_init.
+//! The standard set of protocols: the one file that names them all. Above: whoever makes a stack and has no set of its
+//! own (`config`, `sim`). Below: each protocol's `register`. Linux: inet_init.
 
 use crate::base::error::Result;
 use crate::sock::proto::RegisterError;
@@ -18,8 +18,8 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     raw::register(stack)
 }
 
-/// A stack with IP, the standard protocols and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and ::1/128). A stack with
-/// less is made of [`Stack::new`], [`ip::init`] and what it is to have.
+/// A stack with IP, the standard protocols and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and ::1/128). A
+/// stack with less is made of [`Stack::new`], [`ip::init`] and what it is to have.
 ///
 /// # Errors
 /// None that a new stack can give.

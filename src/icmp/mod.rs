@@ -1,6 +1,7 @@
 //! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included; the
 //! socket's port takes the place of the identifier, and the checksum is filled in; it gets the answers that carry it.
-//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
+//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c,
+//! net/ipv6/ping.c; icmp(7).
 //!
 //! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
 

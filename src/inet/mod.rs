@@ -1,5 +1,6 @@
 //! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
+//! In `connect`: connect(2) and its wait.
 
 mod connect;
 

@@ -1,7 +1,7 @@
-//! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above: the
-//! protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no sock owned. Every way out but delivery
-//! names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver, ip_route_input_slow; ip6_rcv_core,
-//! ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
+//! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above:
+//! the protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no
+//! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
+//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
 use super::icmp::{self, Problem};
 use super::route::Addressee;

@@ -1,5 +1,23 @@
-//! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ICMP, raw. Below: devices.
-//! Input: `input` → `fragment` → protocol handler; output: `route` → `output` → `neigh` → `netdev`. Linux: net/ipv4, net/ipv6.
+//! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ping, raw. Below: devices. Linux:
+//! net/ipv4, net/ipv6. Input: `device::netdev` → `input` → `fragment` → protocol handler; output: `route` → `output` →
+//! `neigh` → `device::netdev`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bind` | bind(2) for protocols with addresses and ports |
+//! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `fragment` | reassembly |
+//! | `icmp`, `icmpv6` | errors sent and received, echo |
+//! | `ident` | identifications |
+//! | `input` | from a device to the protocol's handler |
+//! | `multicast` | which groups this stack listens to |
+//! | `neigh` | ARP and neighbour discovery |
+//! | `output` | from a transport to the device |
+//! | `port_table` | sockets by port, for UDP and what is plugged in |
+//! | `ports` | choice of local ports |
+//! | `route` | routes, addresses, path MTUs |
+//! | `slots` | where raw and ping sockets are plugged in |
+//! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
 pub mod bind;
 pub mod datagram;
@@ -63,8 +81,8 @@ impl Default for Ip {
     }
 }
 
-/// What IP keeps for `stack`. Input does not ask for each packet: it is `Ip`'s own code. Without [`init`] nothing is there, and no
-/// destination has a route. Linux: net->ipv4, net->ipv6.
+/// What IP keeps for `stack`. Input does not ask for each packet: it is `Ip`'s own code. Without [`init`] nothing is
+/// there, and no destination has a route. Linux: net->ipv4, net->ipv6.
 #[inline]
 pub fn net(stack: &Stack) -> &Ip {
     match stack.network::<Ip>().downcast_ref() {
@@ -73,8 +91,8 @@ pub fn net(stack: &Stack) -> &Ip {
     }
 }
 
-/// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a network
-/// layer. Linux: inet_init without its protocols, and inetdev_event, which gives `lo` its address.
+/// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a
+/// network layer. Linux: inet_init without its protocols, and inetdev_event, which gives `lo` its address.
 pub fn init(stack: &Arc<Stack>) -> Result<()> {
     let ip = stack.network::<Ip>().clone().downcast::<Ip>().map_err(|_| Error::Busy)?;
     stack.netdevs.add_pack(ip)?;

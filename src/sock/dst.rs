@@ -1,5 +1,5 @@
-//! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct dst_entry,
-//! struct rtable.
+//! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct
+//! dst_entry, struct rtable.
 
 use crate::device::netdev::NetDev;
 use crate::stack::Stack;
@@ -19,8 +19,8 @@ pub enum DstKind {
     Multicast,
 }
 
-/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells when the
-/// tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
+/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells
+/// when the tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
 #[derive(Debug, Clone)]
 pub struct Dst {
     /// Out by.

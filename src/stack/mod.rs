@@ -1,6 +1,7 @@
-//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, routes, protocols, tables, timers and
-//! memory accounts; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole of softirq: it
-//! receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s business.
+//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, timers and the registry of protocols,
+//! which keep the rest themselves; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole
+//! of softirq: it receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s
+//! business.
 
 pub mod runner;
 
@@ -181,8 +182,8 @@ pub struct Stack {
     pub netdevs: NetDevs,
     /// What the network layer keeps for the stack, made when it is first asked for. Linux: net_generic.
     network: OnceLock<Arc<dyn Any + Send + Sync>>,
-    /// Number of the route tables' present state: a cached [`Dst`](crate::sock::dst::Dst) of another must be looked up again. Apart
-    /// from the tables, because every packet that is sent asks (rt_genid).
+    /// Number of the route tables' present state: a cached [`Dst`](crate::sock::dst::Dst) of another must be looked up
+    /// again. Apart from the tables, because every packet that is sent asks (rt_genid).
     rt_genid: AtomicU64,
     /// Kinds of devices that are plugged in.
     pub device_kinds: crate::device::types::DeviceKinds,
@@ -255,8 +256,8 @@ impl Stack {
         self.rt_genid.load(Ordering::Acquire)
     }
 
-    /// Something that routes depend on has changed (a table, an interface's MTU, up or down): cached destinations of all socks are
-    /// looked up again. Linux: rt_genid_bump_all, rt_cache_flush.
+    /// Something that routes depend on has changed (a table, an interface's MTU, up or down): cached destinations of
+    /// all socks are looked up again. Linux: rt_genid_bump_all, rt_cache_flush.
     pub fn rt_genid_bump(&self) {
         self.rt_genid.fetch_add(1, Ordering::AcqRel);
     }

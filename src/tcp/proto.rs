@@ -23,11 +23,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for the stack.
+/// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for
+/// the stack.
 #[derive(Debug, Default)]
 pub struct Tcp(Arc<TcpNet>);
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a value.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a
+/// value.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let tcp = Arc::new(Tcp::default());
     let proto: Arc<dyn Proto> = tcp.clone();
@@ -43,8 +45,8 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     sysctls(stack, &tcp.0).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
 }
 
-/// Sysctls that list what is registered, and the one that takes only such a name. Linux: proc_tcp_available_congestion_control,
-/// proc_tcp_available_ulp, proc_tcp_congestion_control.
+/// Sysctls that list what is registered, and the one that takes only such a name. Linux:
+/// proc_tcp_available_congestion_control, proc_tcp_available_ulp, proc_tcp_congestion_control.
 fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     let weak = Arc::downgrade(net);
     stack.sysctl.set_reader(

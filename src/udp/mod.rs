@@ -48,7 +48,8 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
-/// The table of operations, the handler of UDP's IP protocol number, and the sockets. Linux: udp_prot, udp_protocol, udp_table.
+/// The table of operations, the handler of UDP's IP protocol number, and the sockets. Linux: udp_prot, udp_protocol,
+/// udp_table.
 #[derive(Default)]
 struct Udp {
     table: PortTable,
