@@ -20,30 +20,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-<<<<<<< ours
-//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
-//! | [`inet`], [`net`] | socket calls to protocol slots; the Rust API in the manner of `std::net` |
-//! | [`sock`] | the sock, its lock and backlog, packets, memory accounts, [`sock::proto`]: the table every protocol fills |
-//! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols, registered as any other is |
-//! | [`ip`] | input, output, routes, neighbours, fragments, ICMP |
-//! | [`device`] | loopback, TUN, raw socket, simulated link, capture, software segmentation |
-//! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`sim`] | worlds in virtual time (packet scripts are the crate in `script/`) |
-//! | [`wire`] | packet formats: views checked once, and emitters |
-||||||| base
-//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
-//! | [`inet`], [`net`] | socket calls to protocol slots; the Rust API in the manner of `std::net` |
-//! | [`sock`] | the sock, its lock and backlog, packets, memory accounts, [`sock::proto`]: the table every protocol fills |
-//! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols, registered as any other is |
-//! | [`ip`] | input, output, routes, neighbours, fragments, ICMP |
-//! | [`device`] | loopback, TUN, raw socket, simulated link, capture, software segmentation |
-//! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
-//! | [`sim`] | worlds in virtual time, and packet scripts |
-//! | [`wire`] | packet formats: views checked once, and emitters |
-=======
-//! | [`sim`] | worlds in virtual time, and packet scripts |
 //! | [`net`] | the Rust API in the manner of `std::net` |
->>>>>>> theirs
 //! | [`config`] | a stack from a line of text |
 //! | [`standard`] | the one file that names all protocols: registers the standard set |
 //! | [`inet`] | the socket: its calls to protocol slots, and the state checks of each |
