@@ -20,7 +20,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`sim`] | worlds in virtual time, and packet scripts |
+//! | [`sim`] | worlds in virtual time (packet scripts are the crate in `script/`) |
 //! | [`net`] | the Rust API in the manner of `std::net` |
 //! | [`config`] | a stack from a line of text |
 //! | [`standard`] | the one file that names all protocols: registers the standard set |

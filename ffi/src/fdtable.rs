@@ -7,7 +7,7 @@
 //! parent's.
 
 use crate::boundary::os;
-use crate::epoll::Epoll;
+use crate::eventpoll::{Epoll, Pollable};
 use crate::held;
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -32,6 +32,17 @@ pub enum Desc {
     /// What was the parent's when this process was forked off it, under this number here. It can be closed and
     /// duplicated, has POLLERR and POLLHUP, and is ENETDOWN to everything else.
     Inherited(RawFd),
+}
+
+impl Desc {
+    /// As something to wait for. ENETDOWN for what is inherited.
+    pub(crate) fn pollable(&self) -> Result<Pollable> {
+        match self {
+            Desc::Socket(s) => Ok(Pollable::Socket(s.clone())),
+            Desc::Epoll(e) => Ok(Pollable::Epoll(e.clone())),
+            Desc::Inherited(_) => Err(Error::NetDown),
+        }
+    }
 }
 
 type Shard = RwLock<HashMap<RawFd, Desc>>;

@@ -11,9 +11,9 @@
 //! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` (descriptors),
-//! `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins),
-//! `stacks`. No call of a program names the plug-in side.
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` and `eventpoll`
+//! (descriptors, epoll sets), `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands),
+//! `loader` (plug-ins), `stacks`. No call of a program names the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
@@ -28,6 +28,7 @@ pub mod admin;
 pub mod boundary;
 mod cmsg;
 pub mod epoll;
+mod eventpoll;
 pub mod fdtable;
 mod handle;
 mod held;

@@ -2,6 +2,7 @@
 //! `driver` says (in the device's own descriptor, when it holds the lease), with the kernel's descriptors beside.
 
 use crate::boundary::{boundary, os};
+use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
 use crate::probe;
 use std::ffi::{c_int, c_short};
@@ -10,40 +11,11 @@ use std::time::Duration;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
-use usersock::sock::wait::{Events, WaitQueue, WatchKey};
-use usersock::stack::Stack;
+use usersock::sock::wait::{Events, WatchKey};
 use usersock::waiter::{Waiter, Woken};
 
-/// Something of ours that can be polled.
-#[derive(Clone)]
-enum Ours {
-    Socket(Arc<Socket>),
-    Epoll(Arc<crate::epoll::Epoll>),
-}
-
-impl Ours {
-    fn queue(&self) -> &WaitQueue {
-        match self {
-            Ours::Socket(s) => &s.sock().wait,
-            Ours::Epoll(e) => e.wait_queue(),
-        }
-    }
-    fn poll(&self) -> Events {
-        match self {
-            Ours::Socket(s) => s.poll(),
-            Ours::Epoll(e) => e.poll(),
-        }
-    }
-    fn stack(&self) -> Option<Arc<Stack>> {
-        match self {
-            Ours::Socket(s) => Some(s.stack().clone()),
-            Ours::Epoll(e) => e.stack(),
-        }
-    }
-}
-
 /// A watch on a queue that ends with its scope.
-struct Watching<'a>(&'a Ours, WatchKey);
+struct Watching<'a>(&'a Pollable, WatchKey);
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.0.queue().remove(self.1);
@@ -52,7 +24,7 @@ impl Drop for Watching<'_> {
 
 /// Waits until a socket has one of `events`.
 pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
-    let ours = Ours::Socket(s.clone());
+    let ours = Pollable::Socket(s.clone());
     let waiter = Waiter::current();
     let key = ours.queue().add(events, false, waiter.clone());
     let _watch = Watching(&ours, key);
@@ -68,12 +40,12 @@ pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
 fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
     // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
     let mut kernel: Vec<libc::pollfd> = fds.to_vec();
-    let mut ours: Vec<(usize, Ours)> = Vec::new();
+    let mut ours: Vec<(usize, Pollable)> = Vec::new();
     let mut inherited: Vec<usize> = Vec::new();
     for (i, k) in kernel.iter_mut().enumerate() {
         match fdtable::get(k.fd) {
-            Some(Desc::Socket(s)) => ours.push((i, Ours::Socket(s))),
-            Some(Desc::Epoll(e)) => ours.push((i, Ours::Epoll(e))),
+            Some(Desc::Socket(s)) => ours.push((i, Pollable::Socket(s))),
+            Some(Desc::Epoll(e)) => ours.push((i, Pollable::Epoll(e))),
             // Of a parent's, which is to say broken: nothing waits.
             Some(Desc::Inherited(_)) => inherited.push(i),
             None => continue,

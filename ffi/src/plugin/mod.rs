@@ -22,9 +22,9 @@
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `device` | struct usk_device_ops: kinds of devices |
 //!
-//! A file names only files above it in this list, and those that programs' calls stand on too: `boundary`, `ptr`,
-//! `loader` (shared objects, what a plug-in has registered), `handle` and `held` (socks in plug-ins' hands), `note`,
-//! `stacks`. Nothing there, and no call of a program, names this folder.
+//! A file names only files above it in this list (a test holds it to that), and those that programs' calls stand on
+//! too: `boundary`, `ptr`, `loader` (shared objects, what a plug-in has registered), `handle` and `held` (socks in
+//! plug-ins' hands), `note`, `stacks`. Nothing there, and no call of a program, names this folder.
 //!
 //! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
 

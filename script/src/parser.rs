@@ -1,11 +1,12 @@
-//! Events and their times. Above: [`parse`], the one entry. Below: `packets`, `expr` and `code` for what happens in an event.
-use super::ast::{Action, Command, Direction, Event, Micros, Script, ScriptOption, SystemCall, When};
-use super::code::Code;
-use super::cursor::{Cursor, Pos, Read, ScriptError, is_word};
+//! Events and their times. Above: [`parse`], the one entry. Below: `packets`, `expr` and `code` for what happens in an
+//! event.
+use crate::ast::{Action, Command, Direction, Event, Micros, Script, ScriptOption, SystemCall, When};
+use crate::code::Code;
+use crate::cursor::{Cursor, Pos, Read, ScriptError, is_word};
 
 /// Names that stand for something else: packetdrill's `-D NAME=value` and `--define=NAME=value`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Defines(Vec<(String, String)>);
+pub(crate) struct Defines(Vec<(String, String)>);
 
 impl Defines {
     /// What `name` stands for, as written: a number, a word, or a text in quotes or backticks.
@@ -19,8 +20,8 @@ impl Defines {
     }
 }
 
-/// Reads a script. `defines` are names given from outside, as by packetdrill's `-D`; the script's own `--define` lines come after
-/// them. Total: any text gives a script, or the place and reason why it is none.
+/// Reads a script. `defines` are names given from outside, as by packetdrill's `-D`; the script's own `--define` lines
+/// come after them. Total: any text gives a script, or the place and reason why it is none.
 pub fn parse(text: &str, defines: &[(&str, &str)]) -> Result<Script, ScriptError> {
     let mut cursor = Cursor::new(text, Pos { line: 1, column: 1 });
     let mut script = Script::default();
@@ -55,7 +56,8 @@ pub fn parse(text: &str, defines: &[(&str, &str)]) -> Result<Script, ScriptError
     Ok(script)
 }
 
-/// `name=value` or `name`, after the dashes. A value is one word of any characters, a text in quotes, or `NAME=` and either.
+/// `name=value` or `name`, after the dashes. A value is one word of any characters, a text in quotes, or `NAME=` and
+/// either.
 fn option(cursor: &mut Cursor<'_>) -> Read<ScriptOption> {
     let pos = cursor.pos();
     let name = cursor.word("the name of an option")?.to_owned();
@@ -156,10 +158,10 @@ fn end_time(cursor: &mut Cursor<'_>) -> Read<Option<Micros>> {
 fn action(cursor: &mut Cursor<'_>, names: &Defines, end: Option<Micros>) -> Read<Action> {
     cursor.skip()?;
     if cursor.eat("<")? {
-        return Ok(Action::Packet(super::packets::packet(cursor, names, Direction::Inbound)?));
+        return Ok(Action::Packet(crate::packets::packet(cursor, names, Direction::Inbound)?));
     }
     if cursor.eat(">")? {
-        return Ok(Action::Packet(super::packets::packet(cursor, names, Direction::Outbound)?));
+        return Ok(Action::Packet(crate::packets::packet(cursor, names, Direction::Outbound)?));
     }
     if cursor.eat("%{")? {
         let pos = cursor.pos();
@@ -180,13 +182,13 @@ fn system_call(cursor: &mut Cursor<'_>, names: &Defines, end: Option<Micros>) ->
     let pos = cursor.pos();
     let name = cursor.word("the name of a system call")?.to_owned();
     cursor.expect("(")?;
-    let args = super::expr::list(cursor, names, ")")?;
+    let args = crate::expr::list(cursor, names, ")")?;
     let mut call = SystemCall { pos, end, name, args, result: None, errno: None };
     if !cursor.eat("=")? {
         return Ok(call);
     }
-    call.result = match super::expr::expression(cursor, names)? {
-        super::ast::Expr::Ellipsis => None,
+    call.result = match crate::expr::expression(cursor, names)? {
+        crate::ast::Expr::Ellipsis => None,
         value => Some(value),
     };
     let word = cursor.peek_word()?;

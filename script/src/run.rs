@@ -1,22 +1,24 @@
-//! Plays a script in virtual time. Above: tests. Below: [`UnderTest`], which is asked for nothing but calls, packets and time.
+//! Plays a script in virtual time. Above: tests. Below: [`UnderTest`], which is asked for nothing but calls, packets
+//! and time.
 //!
-//! Events happen in order. Before one that acts (a packet that arrives, a call, a command, a block of code) time moves to its moment;
-//! one that expects a packet moves time until that packet leaves. Packets of the connection that left and that no event expected fail
-//! the script, at the latest at its end; packets of other connections are noted and passed over, as packetdrill does.
-use super::ast::{Action, Body, Command, Direction, Event, IpInfo, Micros, Packet, Script, Segment, SystemCall, When};
-use super::binding::{self, Binder, Fds};
-use super::code::{Code, Names};
-use super::commands::{self, Step};
-use super::connection::{Connection, Stage, arrow, compare, compare_ip, ip_fields, pattern};
-use super::cursor::Pos;
-use super::packet::{self, Seen, SeenBody, TcpSegment};
-use super::setup::Setup;
-use super::under_test::{Call, CallId, Outcome, Reply, UnderTest};
-use super::{info, symbols};
-use crate::wire::{proto, tcp};
+//! Events happen in order. Before one that acts (a packet that arrives, a call, a command, a block of code) time moves
+//! to its moment; one that expects a packet moves time until that packet leaves. Packets of the connection that left
+//! and that no event expected fail the script, at the latest at its end; packets of other connections are noted and
+//! passed over, as packetdrill does.
+use crate::ast::{Action, Body, Command, Direction, Event, IpInfo, Micros, Packet, Script, Segment, SystemCall, When};
+use crate::binding::{self, Binder, Fds};
+use crate::code::{Code, Names};
+use crate::commands::{self, Step};
+use crate::connection::{Connection, Stage, arrow, compare, compare_ip, ip_fields, pattern};
+use crate::cursor::Pos;
+use crate::packet::{self, Seen, SeenBody, TcpSegment};
+use crate::setup::Setup;
+use crate::under_test::{Call, CallId, Outcome, Reply, UnderTest};
+use crate::{info, symbols};
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
+use usersock::wire::{proto, tcp};
 
 /// How long after its moment an expected packet is still waited for, so that a late one can be shown.
 const PATIENCE: Micros = 2_000_000;
@@ -242,7 +244,7 @@ impl<'s> Runner<'s> {
     fn inbound(&mut self, packet: &Packet, pos: Pos) -> Play<()> {
         let setup = self.setup;
         let fail = |why: String| (pos, why);
-        let syn = matches!(&packet.body, Body::Tcp(s) if s.flags.is_some_and(|f| f.has(super::ast::TcpFlags::SYN)));
+        let syn = matches!(&packet.body, Body::Tcp(s) if s.flags.is_some_and(|f| f.has(crate::ast::TcpFlags::SYN)));
         let opens = match self.current() {
             None => true,
             Some(connection) => connection.stage == Stage::Listening && matches!(packet.body, Body::Tcp(_)),
@@ -333,8 +335,8 @@ impl<'s> Runner<'s> {
         Ok(at)
     }
 
-    /// Joins segments to the length that the script wants, where a stack has cut finer than the script writes. All but the last
-    /// have the same size, as what is cut for one window has.
+    /// Joins segments to the length that the script wants, where a stack has cut finer than the script writes. All but
+    /// the last have the same size, as what is cut for one window has.
     fn gather(&mut self, wanted: &Segment, seen: &mut Seen, mut at: Micros, limit: Micros, pos: Pos) -> Play<Micros> {
         let len = wanted.seq.map_or(0, |(_, len)| usize::from(len));
         let SeenBody::Tcp(first) = &mut seen.body else { return Ok(at) };
@@ -371,7 +373,7 @@ impl<'s> Runner<'s> {
                 {
                     return Err("ports differ".into());
                 }
-                let actual = connection.to_script(Some(wanted), live);
+                let actual = connection.in_script_numbers(Some(wanted), live);
                 compare(setup, tolerance, wanted, &actual)?;
                 let first = u64::from(actual.seq).wrapping_sub(1);
                 let expected = |i: usize| pattern(first.wrapping_add(i as u64));
@@ -402,7 +404,7 @@ impl<'s> Runner<'s> {
         match &seen.body {
             SeenBody::Tcp(live) => {
                 let mapped = match self.current() {
-                    Some(connection) => connection.to_script(wanted, live),
+                    Some(connection) => connection.in_script_numbers(wanted, live),
                     None => live.clone(),
                 };
                 mapped.to_string()
@@ -600,7 +602,7 @@ fn describe(packet: &Packet) -> String {
     match &packet.body {
         Body::Tcp(segment) => {
             let (seq, len) = segment.seq.unwrap_or((0, 0));
-            let flags = segment.flags.unwrap_or(super::ast::TcpFlags { bits: 0x10, ..Default::default() });
+            let flags = segment.flags.unwrap_or(crate::ast::TcpFlags { bits: 0x10, ..Default::default() });
             let mut text = TcpSegment {
                 seq,
                 ack: segment.ack.unwrap_or(0),
@@ -615,7 +617,7 @@ fn describe(packet: &Packet) -> String {
             if segment.window.is_none() {
                 text = text.replacen(" win 0", "", 1);
             }
-            if segment.options != super::ast::Options::These(Vec::new()) {
+            if segment.options != crate::ast::Options::These(Vec::new()) {
                 text += &format!(" {}", segment.options);
             }
             tos + &text

@@ -1,21 +1,23 @@
-//! Arguments of system calls. Above: `parser`. Structures are read as they are written, name by name; `binding` in the runner gives
-//! them their meaning, so that a structure nobody has heard of is an error of the call that takes it, with its name.
-use super::ast::{Expr, Field};
-use super::cursor::{Cursor, Number, Read, is_word};
-use super::parser::Defines;
+//! Arguments of system calls. Above: `parser`. Structures are read as they are written, name by name; `binding` in the
+//! runner gives them their meaning, so that a structure nobody has heard of is an error of the call that takes it, with
+//! its name.
+use crate::ast::{Expr, Field};
+use crate::cursor::{Cursor, Number, Read, is_word};
+use crate::parser::Defines;
 
-/// How deep lists, structures and sums may nest. Scripts need four; the bound keeps a hostile text from exhausting the stack.
+/// How deep lists, structures and sums may nest. Scripts need four; the bound keeps a hostile text from exhausting the
+/// stack.
 const MAX_DEPTH: u32 = 32;
 /// How many symbols one sum may have; a number has 64 bits.
 const MAX_FLAGS: u32 = 64;
 
 /// Expressions separated by commas, up to and including `close`.
-pub(super) fn list(cursor: &mut Cursor<'_>, names: &Defines, close: &str) -> Read<Vec<Expr>> {
+pub(crate) fn list(cursor: &mut Cursor<'_>, names: &Defines, close: &str) -> Read<Vec<Expr>> {
     list_at(cursor, names, close, 0)
 }
 
 /// One expression.
-pub(super) fn expression(cursor: &mut Cursor<'_>, names: &Defines) -> Read<Expr> {
+pub(crate) fn expression(cursor: &mut Cursor<'_>, names: &Defines) -> Read<Expr> {
     sum(cursor, names, 0)
 }
 

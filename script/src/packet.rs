@@ -1,8 +1,9 @@
-//! Bytes of packets that arrive, and a view of packets that left. Above: `run` and `connection`, which map numbers. Below: `wire`.
-use super::ast::{Options, TcpFlags, TcpOption};
-use crate::wire::{checksum, ip, proto, seq, tcp, tcp_options};
+//! Bytes of packets that arrive, and a view of packets that left. Above: `run` and `connection`, which map numbers.
+//! Below: `wire`.
+use crate::ast::{Options, TcpFlags, TcpOption};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use usersock::wire::{checksum, ip, proto, seq, tcp, tcp_options};
 
 /// TTL of packets that arrive; what packetdrill sends.
 const TTL: u8 = 255;

@@ -1,11 +1,12 @@
-//! System calls as a script writes them, turned into [`Call`]s, and their outcomes compared with what the script expects. Above:
-//! `run`. What a call takes and what it gives back stand side by side here: an out-value (`[expr]`, `{...}`) is checked by the same
-//! rows that read it. A call, structure or symbol that is not known is an error of the script, by its name.
-use super::ast::{Expr, Field, SystemCall};
-use super::connection::pattern;
-use super::setup::Setup;
-use super::symbols;
-use super::under_test::{Call, ControlMessage, Fd, Outcome, Reply};
+//! System calls as a script writes them, turned into [`Call`]s, and their outcomes compared with what the script
+//! expects. Above: `run`. What a call takes and what it gives back stand side by side here: an out-value (`[expr]`,
+//! `{...}`) is checked by the same rows that read it. A call, structure or symbol that is not known is an error of the
+//! script, by its name.
+use crate::ast::{Expr, Field, SystemCall};
+use crate::connection::pattern;
+use crate::setup::Setup;
+use crate::symbols;
+use crate::under_test::{Call, ControlMessage, Fd, Outcome, Reply};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -253,7 +254,8 @@ fn control_message(expr: &Expr) -> Bound<ControlMessage> {
     Ok(ControlMessage { level: int(member(fields, "cmsg_level")?)?, kind: int(member(fields, "cmsg_type")?)?, data })
 }
 
-/// The bytes of a socket option's value: an int, a string, `struct linger`, or `struct timeval` as `{tv_sec=, tv_usec=}`.
+/// The bytes of a socket option's value: an int, a string, `struct linger`, or `struct timeval` as `{tv_sec=,
+/// tv_usec=}`.
 fn option_value(expr: &Expr) -> Bound<Vec<u8>> {
     match expr {
         Expr::List(list) if list.len() == 1 => option_value(&list[0]),
@@ -277,7 +279,8 @@ fn value_len(expr: &Expr) -> usize {
     option_value(expr).map_or(4, |bytes| bytes.len())
 }
 
-/// Compares an outcome with what the script expects. A new descriptor is noted in `fds`. The text names the first difference.
+/// Compares an outcome with what the script expects. A new descriptor is noted in `fds`. The text names the first
+/// difference.
 pub fn check(call: &SystemCall, bound: &Call, outcome: &Outcome, fds: &mut Fds) -> Bound<()> {
     let got = match outcome {
         Ok((value, _)) => value.to_string(),

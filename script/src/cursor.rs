@@ -1,6 +1,7 @@
-//! Characters of a script with their positions: blanks, comments, words, numbers, strings. Below `parser` and its siblings. Which
-//! characters belong together depends on where one stands (`1:1001` is a sequence range in a packet and half an IPv6 address in an
-//! option), so there is no token stream: each grammar rule asks the cursor for what it expects.
+//! Characters of a script with their positions: blanks, comments, words, numbers, strings. Below `parser` and its
+//! siblings. Which characters belong together depends on where one stands (`1:1001` is a sequence range in a packet and
+//! half an IPv6 address in an option), so there is no token stream: each grammar rule asks the cursor for what it
+//! expects.
 use std::fmt;
 
 /// A place in a script; both count from 1. Columns count characters.
@@ -36,11 +37,11 @@ impl fmt::Display for ScriptError {
 impl std::error::Error for ScriptError {}
 
 /// Result of reading a part of a script.
-pub(super) type Read<T> = Result<T, ScriptError>;
+pub(crate) type Read<T> = Result<T, ScriptError>;
 
 /// A number as written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     /// Digits, or `0x` and hexadecimal digits.
     Int(i64),
     /// Digits with a point, kept in millionths.
@@ -49,7 +50,7 @@ pub(super) enum Number {
 
 /// A reading position in a script's text.
 #[derive(Clone)]
-pub(super) struct Cursor<'t> {
+pub(crate) struct Cursor<'t> {
     text: &'t str,
     at: usize,
     line: u32,
@@ -288,6 +289,6 @@ impl<'t> Cursor<'t> {
 }
 
 /// Whether a character belongs to a word.
-pub(super) fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }

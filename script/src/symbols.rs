@@ -1,6 +1,6 @@
-//! Names of constants in scripts: socket options, flags, errnos and TCP states, by Linux's names and numbers. Above: the runner's
-//! reading of arguments, and code blocks. What `libc` does not name is given here from the public headers (`linux/tcp.h`,
-//! `linux/sockios.h`, `linux/errqueue.h`).
+//! Names of constants in scripts: socket options, flags, errnos and TCP states, by Linux's names and numbers. Above:
+//! the runner's reading of arguments, and code blocks. What `libc` does not name is given here from the public headers
+//! (`linux/tcp.h`, `linux/sockios.h`, `linux/errqueue.h`).
 
 /// The number a name stands for, if it is one of those that scripts may use.
 pub fn value(name: &str) -> Option<i64> {

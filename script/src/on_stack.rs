@@ -1,26 +1,12 @@
-//! A [`Stack`] as what a script is played against: a device in memory, a clock that the script moves, and one thread for calls that
-//! may block. Above: `run`. Below: the socket layer and `Stack::poll`.
+//! A [`Stack`] as what a script is played against: a device in memory, a clock that the script moves, and one thread
+//! for calls that may block. Above: `run`. Below: the socket layer and `Stack::poll`.
 //!
-//! Only one thread ever runs: a call that may block is made by the worker, and the player waits until it has returned or sleeps
-//! ([`Turn`]). So a run is the same each time, though calls block as they do in real time.
-use super::ast::Micros;
-use super::epoll::Epoll;
-use super::setup::Setup;
-use super::under_test::{Call, CallId, ControlMessage, Fd, Outcome, Reply, UnderTest};
-use crate::base::env::{Clock, Instant, SeededEntropy, VirtualClock};
-use crate::base::error::{Error, Result};
-use crate::base::waiter::{Waiter, Woken};
-use crate::device::{Caps, DevStats, Device, Xmit};
-use crate::inet::Socket;
-use crate::ip;
-use crate::sock::msg::{Control, RecvMsg, SendMsg};
-use crate::sock::skb::Skb;
-use crate::sock::wait::Events;
-use crate::stack::runner::Runner;
-use crate::stack::{Stack, StackConfig};
-use crate::standard;
-use crate::sys::lock::{Condvar, Mutex};
-use crate::wire::addr::Cidr;
+//! Only one thread ever runs: a call that may block is made by the worker, and the player waits until it has returned
+//! or sleeps (`Turn`). So a run is the same each time, though calls block as they do in real time.
+use crate::ast::Micros;
+use crate::epoll::Epoll;
+use crate::setup::Setup;
+use crate::under_test::{Call, CallId, ControlMessage, Fd, Outcome, Reply, UnderTest};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::IpAddr;
@@ -30,14 +16,28 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
+use usersock::device::{Caps, DevStats, Device, Xmit};
+use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
+use usersock::error::{Error, Result};
+use usersock::inet::Socket;
+use usersock::ip;
+use usersock::sock::msg::{Control, RecvMsg, SendMsg};
+use usersock::sock::skb::Skb;
+use usersock::sock::wait::Events;
+use usersock::stack::runner::Runner;
+use usersock::stack::{Stack, StackConfig};
+use usersock::standard;
+use usersock::sys::lock::{Condvar, Mutex};
+use usersock::waiter::{Waiter, Woken};
+use usersock::wire::addr::Cidr;
 
 /// The stack's time when a script starts: a machine that has been up for a while, so that no clock reads zero.
 const EPOCH: Instant = Instant::from_secs(1000);
 /// First descriptor given; none that a script would write by accident.
 const FIRST_FD: Fd = 1000;
 
-/// The device: packets that the script lets arrive, and those that left. One packet at a time, no offloads: what leaves is what is on
-/// a wire.
+/// The device: packets that the script lets arrive, and those that left. One packet at a time, no offloads: what leaves
+/// is what is on a wire.
 #[derive(Debug)]
 struct Wire {
     mtu: u32,
@@ -152,7 +152,7 @@ impl Runner for Turns {
 
 /// What a descriptor stands for.
 #[derive(Clone)]
-pub(super) enum File {
+pub(crate) enum File {
     Socket(Arc<Socket>),
     Epoll(Arc<Epoll>),
 }
@@ -182,8 +182,8 @@ fn instant(micros: Micros) -> Instant {
 }
 
 impl OnStack {
-    /// A fresh stack with the addresses and the MTU of `setup`. The other side is reached over the device directly. `seed` decides
-    /// whatever is random in it.
+    /// A fresh stack with the addresses and the MTU of `setup`. The other side is reached over the device directly.
+    /// `seed` decides whatever is random in it.
     pub fn new(setup: &Setup, seed: u64) -> Result<OnStack> {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
@@ -521,7 +521,8 @@ impl Kernel {
     }
 }
 
-/// Ancillary data as a script writes it. What scripts cannot write has no type here, so that it matches nothing they expect.
+/// Ancillary data as a script writes it. What scripts cannot write has no type here, so that it matches nothing they
+/// expect.
 fn shown(control: Control) -> ControlMessage {
     let int = |level, kind, value: i32| ControlMessage { level, kind, data: value.to_ne_bytes().to_vec() };
     match control {
@@ -535,8 +536,8 @@ fn shown(control: Control) -> ControlMessage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::setup::Variant;
     use super::*;
+    use crate::setup::Variant;
 
     fn fresh() -> OnStack {
         OnStack::new(&Setup::new(Variant::Ipv4), 1).expect("a stack")

@@ -1,8 +1,8 @@
-//! Packet descriptions. Above: `parser`, which has taken the `<` or `>`. The terse form of this project's scripts (`> 1:1001`,
-//! `< ack 1 sack 1001:2001`) is read here too; what it leaves out stays out, and the runner fills it in.
-use super::ast::{Body, Direction, Icmp, IpInfo, Options, Packet, Ports, Quoted, Segment, TcpFlags, TcpOption, Tos};
-use super::cursor::{Cursor, Read};
-use super::parser::Defines;
+//! Packet descriptions. Above: `parser`, which has taken the `<` or `>`. The terse form of this project's scripts (`>
+//! 1:1001`, `< ack 1 sack 1001:2001`) is read here too; what it leaves out stays out, and the runner fills it in.
+use crate::ast::{Body, Direction, Icmp, IpInfo, Options, Packet, Ports, Quoted, Segment, TcpFlags, TcpOption, Tos};
+use crate::cursor::{Cursor, Read};
+use crate::parser::Defines;
 
 const U8: i64 = u8::MAX as i64;
 const U16: i64 = u16::MAX as i64;
@@ -14,7 +14,7 @@ const OPTION_WORDS: [&str; 12] =
     ["nop", "eol", "mss", "wscale", "sackOK", "sack", "TS", "md5", "FO", "FOEXP", "ECN", "ACCECN"];
 
 /// A packet, after its direction.
-pub(super) fn packet(cursor: &mut Cursor<'_>, names: &Defines, direction: Direction) -> Read<Packet> {
+pub(crate) fn packet(cursor: &mut Cursor<'_>, names: &Defines, direction: Direction) -> Read<Packet> {
     let word = cursor.peek_word()?;
     if matches!(word, "ipv4" | "ipv6" | "gre" | "GREv0" | "mpls") {
         return cursor.error(format!("encapsulation in {word} is not supported"));

@@ -1,6 +1,7 @@
-//! What a script is played against. Above: `run`. Below: an adapter over a stack; the trait is small so that a protocol of another
-//! make, or a recorded trace, can stand in. Time is script time in microseconds from the start, and moves only when told.
-use super::ast::Micros;
+//! What a script is played against. Above: `run`. Below: an adapter over a stack; the trait is small so that a protocol
+//! of another make, or a recorded trace, can stand in. Time is script time in microseconds from the start, and moves
+//! only when told.
+use crate::ast::Micros;
 use std::net::SocketAddr;
 
 /// A descriptor as the thing under test numbers it.
@@ -144,8 +145,8 @@ pub trait UnderTest {
     /// Microseconds since the start.
     fn now(&self) -> Micros;
 
-    /// Moves time to the next moment at which there is something to do, at most to `limit`, and does it. Called until `now()` is
-    /// `limit`; it must move time, or have done something.
+    /// Moves time to the next moment at which there is something to do, at most to `limit`, and does it. Called until
+    /// `now()` is `limit`; it must move time, or have done something.
     fn advance(&mut self, limit: Micros);
 
     /// Hands over an IP packet that arrives now, and does what follows from it.

@@ -1,7 +1,7 @@
-//! What a packet script says, as data. Above: `parser` builds it. Below: `run` plays it. Nothing here knows of a stack; numbers are
-//! the script's own (relative sequence numbers, script time), not those on the wire.
-use super::code::Code;
-use super::cursor::Pos;
+//! What a packet script says, as data. Above: `parser` builds it. Below: `run` plays it. Nothing here knows of a stack;
+//! numbers are the script's own (relative sequence numbers, script time), not those on the wire.
+use crate::code::Code;
+use crate::cursor::Pos;
 
 /// A point or span of script time, in microseconds.
 pub type Micros = i64;
@@ -139,8 +139,8 @@ pub enum Body {
     Icmp(Icmp),
 }
 
-/// A TCP segment. What is `None` was not written: on arrival it is filled in from the connection, on leaving it is not compared
-/// (the exceptions that packetdrill makes are named at each field).
+/// A TCP segment. What is `None` was not written: on arrival it is filled in from the connection, on leaving it is not
+/// compared (the exceptions that packetdrill makes are named at each field).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Ports, where named.
@@ -151,8 +151,8 @@ pub struct Segment {
     pub seq: Option<(u32, u16)>,
     /// Acknowledgement; absent outside the terse form it is 0, as in packetdrill.
     pub ack: Option<u32>,
-    /// Window as carried, unscaled. On arrival 0 is sent where none is written (packetdrill's own default), in the terse form the
-    /// last one written.
+    /// Window as carried, unscaled. On arrival 0 is sent where none is written (packetdrill's own default), in the
+    /// terse form the last one written.
     pub window: Option<u16>,
     /// Urgent pointer; 0 where not written.
     pub urgent: u16,
@@ -306,7 +306,8 @@ pub struct SystemCall {
     pub errno: Option<String>,
 }
 
-/// An argument of a system call. Structures are kept as they were written; the call that takes one gives it its meaning.
+/// An argument of a system call. Structures are kept as they were written; the call that takes one gives it its
+/// meaning.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// `...`.

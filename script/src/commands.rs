@@ -1,10 +1,10 @@
-//! Backtick commands: the little of the shell that scripts use to set up a stack, done on the stack under test and on nothing else.
-//! No process is started. Above: `run`.
+//! Backtick commands: the little of the shell that scripts use to set up a stack, done on the stack under test and on
+//! nothing else. No process is started. Above: `run`.
 //!
-//! Understood: `sysctl [-q] [-w] name=value...` (quotes, `$((1024*1024))`), `sleep SECONDS`, `true`, `:`; a path that ends in `.sh`,
-//! which is read beside the script and interpreted the same way; comments, `;`, `&&`, line ends, redirections to /dev/null. Anything
-//! else is an error of the script.
-use super::ast::Micros;
+//! Understood: `sysctl [-q] [-w] name=value...` (quotes, `$((1024*1024))`), `sleep SECONDS`, `true`, `:`; a path that
+//! ends in `.sh`, which is read beside the script and interpreted the same way; comments, `;`, `&&`, line ends,
+//! redirections to /dev/null. Anything else is an error of the script.
+use crate::ast::Micros;
 use std::path::Path;
 
 /// How deep `.sh` files may call each other.

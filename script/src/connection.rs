@@ -1,15 +1,15 @@
 //! The connection a script is about: its ports, and how the script's numbers map to those on the wire. Above: `run`.
 //!
-//! A script counts sequence numbers from each side's initial one (which it writes in its SYNs, usually as 0), and writes timestamps
-//! of its own. The stack under test chooses its initial number and timestamps, so both are learnt from what it sends. The other side
-//! is the script itself: its numbers are live as they are written.
-use super::ast::{Direction, Icmp, Options, Quoted, Segment, TcpFlags, TcpOption, Tos};
-use super::packet::{self, IpFields, Seen, SeenBody, TcpSegment};
-use super::setup::Setup;
-use super::under_test::Fd;
-use crate::wire::{proto, tcp};
+//! A script counts sequence numbers from each side's initial one (which it writes in its SYNs, usually as 0), and
+//! writes timestamps of its own. The stack under test chooses its initial number and timestamps, so both are learnt
+//! from what it sends. The other side is the script itself: its numbers are live as they are written.
+use crate::ast::{Direction, Icmp, Options, Quoted, Segment, TcpFlags, TcpOption, Tos};
+use crate::packet::{self, IpFields, Seen, SeenBody, TcpSegment};
+use crate::setup::Setup;
+use crate::under_test::Fd;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use usersock::wire::{proto, tcp};
 
 /// How far a connection has come, as far as the mapping needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub struct Connection {
     timestamps: HashMap<u32, u32>,
     /// The first of these.
     first_timestamp: Option<(u32, u32)>,
-    /// What the terse form leaves out: the next sequence number to arrive, and the last acknowledgement and window that did.
+    /// What the terse form leaves out: the next sequence number to arrive, and the last acknowledgement and window that
+    /// did.
     next: u32,
     last_ack: u32,
     last_window: u16,
@@ -63,8 +64,8 @@ pub struct Connection {
     pub received: u64,
 }
 
-/// The byte at `offset` of any stream that a script does not spell out. Differs between neighbours, and between places 256 apart,
-/// so that a lost, repeated or misplaced byte shows.
+/// The byte at `offset` of any stream that a script does not spell out. Differs between neighbours, and between places
+/// 256 apart, so that a lost, repeated or misplaced byte shows.
 pub fn pattern(offset: u64) -> u8 {
     offset.wrapping_add(3 * (offset >> 8)).wrapping_add(5 * (offset >> 16)) as u8
 }
@@ -93,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// What to add to a number of ours in the script to have the one on the wire. SYNs carry the initial number itself, all others
-    /// count from it.
+    /// What to add to a number of ours in the script to have the one on the wire. SYNs carry the initial number itself,
+    /// all others count from it.
     fn local_offset(&self, syn: bool) -> u32 {
         let (script, live) = self.local_isn;
         if syn { live.wrapping_sub(script) } else { live }
@@ -251,8 +252,9 @@ impl Connection {
         }
     }
 
-    /// A live segment in the script's numbers. Timestamps are kept, so that later `ecr`s can name them: `wanted` has the script's.
-    pub fn to_script(&mut self, wanted: Option<&Segment>, live: &TcpSegment) -> TcpSegment {
+    /// A live segment in the script's numbers. Timestamps are kept, so that later `ecr`s can name them: `wanted` has
+    /// the script's.
+    pub fn in_script_numbers(&mut self, wanted: Option<&Segment>, live: &TcpSegment) -> TcpSegment {
         let mut segment = live.clone();
         let syn = live.flags.contains(tcp::TcpFlags::SYN);
         segment.seq = live.seq.wrapping_sub(self.local_offset(syn));
@@ -291,7 +293,8 @@ impl Connection {
     }
 }
 
-/// Compares a segment that left, in the script's numbers, with the one the script wants; the text names the first difference.
+/// Compares a segment that left, in the script's numbers, with the one the script wants; the text names the first
+/// difference.
 pub fn compare(setup: &Setup, tolerance: i64, wanted: &Segment, actual: &TcpSegment) -> Result<(), String> {
     fn same<T: PartialEq + std::fmt::Display>(what: &str, wanted: T, actual: T) -> Result<(), String> {
         if wanted == actual { Ok(()) } else { Err(format!("{what}: expected {wanted}, actual {actual}")) }
@@ -339,7 +342,7 @@ pub fn compare(setup: &Setup, tolerance: i64, wanted: &Segment, actual: &TcpSegm
 }
 
 /// Compares the IP fields a script names with those of a packet that left.
-pub fn compare_ip(wanted: &super::ast::IpInfo, seen: &Seen) -> Result<(), String> {
+pub fn compare_ip(wanted: &crate::ast::IpInfo, seen: &Seen) -> Result<(), String> {
     let ecn = seen.tos & 3;
     let ok = match wanted.tos {
         None => true,
@@ -360,7 +363,7 @@ pub fn compare_ip(wanted: &super::ast::IpInfo, seen: &Seen) -> Result<(), String
 }
 
 /// The IP fields of a packet that arrives.
-pub fn ip_fields(info: &super::ast::IpInfo) -> IpFields {
+pub fn ip_fields(info: &crate::ast::IpInfo) -> IpFields {
     let tos = match info.tos {
         Some(Tos::Ecn(bits)) => bits,
         Some(Tos::Octet(tos)) => tos,

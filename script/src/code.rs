@@ -1,10 +1,12 @@
-//! The assertions between `%{` and `}%`. Above: `parser` reads a block, the runner evaluates it over the fields of `tcp_info`.
+//! The assertions between `%{` and `}%`. Above: `parser` reads a block, the runner evaluates it over the fields of
+//! `tcp_info`.
 //!
-//! packetdrill hands such blocks to Python. What scripts need of it is small and is what is understood here, with Python's meaning:
-//! `assert condition, message`, `print(...)`, `name = value` and `name += value` (also `-=`, `*=`), comparisons and chains of them
-//! (`1 <= x <= 3`), `and or not`, `+ - * // %`, `& | ^ ~ << >>`, parentheses, whole numbers, strings and `'..%d..' % values`.
-//! Names assigned in one block are known in the later ones. Anything else is an error of the script, at its line and column.
-use super::cursor::{Cursor, Number, Pos, Read, ScriptError, is_word};
+//! packetdrill hands such blocks to Python. What scripts need of it is small and is what is understood here, with
+//! Python's meaning: `assert condition, message`, `print(...)`, `name = value` and `name += value` (also `-=`, `*=`),
+//! comparisons and chains of them (`1 <= x <= 3`), `and or not`, `+ - * // %`, `& | ^ ~ << >>`, parentheses, whole
+//! numbers, strings and `'..%d..' % values`. Names assigned in one block are known in the later ones. Anything else is
+//! an error of the script, at its line and column.
+use crate::cursor::{Cursor, Number, Pos, Read, ScriptError, is_word};
 use std::collections::HashMap;
 
 /// A block of statements.
@@ -62,8 +64,8 @@ const MAX_DEPTH: u32 = 64;
 /// How many operators one statement may have, for the same reason.
 const MAX_OPERATORS: u32 = 250;
 
-/// Operators of two operands, weakest first; each row binds tighter than the one before. Comparisons and `not` stand between `and`
-/// and `|` and are read by rules of their own.
+/// Operators of two operands, weakest first; each row binds tighter than the one before. Comparisons and `not` stand
+/// between `and` and `|` and are read by rules of their own.
 const LEVELS: [&[&str]; 6] = [&["|"], &["^"], &["&"], &["<<", ">>"], &["+", "-"], &["*", "//", "%"]];
 const COMPARISONS: [&str; 6] = ["==", "!=", "<=", ">=", "<", ">"];
 
@@ -90,8 +92,8 @@ impl Code {
         }
     }
 
-    /// Runs the block. `names` are read and, by assignments, written. Gives what `print` printed, or the first assertion that does
-    /// not hold (or cannot be evaluated) with its place.
+    /// Runs the block. `names` are read and, by assignments, written. Gives what `print` printed, or the first
+    /// assertion that does not hold (or cannot be evaluated) with its place.
     pub fn run(&self, names: &mut Names) -> Result<Vec<String>, ScriptError> {
         let mut printed = Vec::new();
         for statement in &self.0 {
@@ -139,7 +141,8 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// Passes blanks, continued lines (a backslash at the end) and, with `lines` or inside parentheses, line ends; and comments.
+    /// Passes blanks, continued lines (a backslash at the end) and, with `lines` or inside parentheses, line ends; and
+    /// comments.
     fn blank(&mut self, lines: bool) -> Read<()> {
         loop {
             self.cursor.take_while(|c| c.is_whitespace() && (lines || c != '\n'));

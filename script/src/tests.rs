@@ -1,7 +1,7 @@
 //! What the language means, row by row, and that no text at all makes the parser panic.
-use super::ast::*;
-use super::code::Names;
-use super::{Pos, parse};
+use crate::ast::*;
+use crate::code::Names;
+use crate::{Pos, parse};
 use proptest::prelude::*;
 
 fn one(text: &str) -> Event {
@@ -231,10 +231,10 @@ fn assertions_have_pythons_meaning() {
         ("assert cwnd == 10, cwnd;\\\n assert cwnd > 3", true),
         ("assert 0x10 == 16, '%x of %s' % (cwnd, 'x')", true),
     ] {
-        let code = super::code::Code::parse(text, Pos { line: 1, column: 1 }).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let code = crate::code::Code::parse(text, Pos { line: 1, column: 1 }).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(code.run(&mut names).is_ok(), holds, "{text}");
     }
-    let code = super::code::Code::parse("\nassert cwnd < 10, 'cwnd=%d' % cwnd", Pos { line: 3, column: 9 }).unwrap();
+    let code = crate::code::Code::parse("\nassert cwnd < 10, 'cwnd=%d' % cwnd", Pos { line: 3, column: 9 }).unwrap();
     assert_eq!(code.run(&mut names).unwrap_err().to_string(), "4:1: assertion failed: cwnd < 10: cwnd=10");
 }
 
@@ -243,12 +243,12 @@ fn code_that_is_not_understood_is_an_error_and_never_ignored() {
     for text in
         ["import os", "x / 2 == 3", "assert f(1)", "x", "assert 1.5 > 1", "for x in y: z", "assert (1", "x = [1]"]
     {
-        assert!(super::code::Code::parse(text, Pos { line: 1, column: 1 }).is_err(), "{text}");
+        assert!(crate::code::Code::parse(text, Pos { line: 1, column: 1 }).is_err(), "{text}");
     }
     for text in
         ["assert unknown == 1", "x = 1 // 0", "assert 'a' < 1", "x = 1 << 200", "x = '%d' % (1, 2)", "x = 'text'"]
     {
-        let code = super::code::Code::parse(text, Pos { line: 1, column: 1 }).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let code = crate::code::Code::parse(text, Pos { line: 1, column: 1 }).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert!(code.run(&mut Names::new()).is_err(), "{text}");
     }
 }
@@ -256,11 +256,11 @@ fn code_that_is_not_understood_is_an_error_and_never_ignored() {
 #[test]
 fn deep_nesting_is_refused_before_the_stack_ends() {
     let deep = "(".repeat(100_000);
-    assert!(super::code::Code::parse(&format!("assert {deep}"), Pos { line: 1, column: 1 }).is_err());
+    assert!(crate::code::Code::parse(&format!("assert {deep}"), Pos { line: 1, column: 1 }).is_err());
     for open in ["[", "{", "f(", "a=", "{a="] {
         assert!(parse(&format!("+0 f({}", open.repeat(100_000)), &[]).is_err());
     }
-    assert!(super::code::Code::parse(&format!("assert {}", "not -".repeat(100_000)), Pos::default()).is_err());
+    assert!(crate::code::Code::parse(&format!("assert {}", "not -".repeat(100_000)), Pos::default()).is_err());
     assert!(parse(&format!("+0 f({}1)", "1|".repeat(100_000)), &[]).is_err());
 }
 

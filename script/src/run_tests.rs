@@ -1,14 +1,14 @@
-//! The player against a stand-in that answers each packet and call from a table, so that what it lets pass and what it refuses is seen
-//! apart from any stack.
-use super::ast::{Micros, TcpOption};
-use super::connection::pattern;
-use super::packet::{Seen, SeenBody, TcpSegment, ip_packet, tcp_bytes};
-use super::setup::{Setup, Variant};
-use super::under_test::{Call, CallId, Outcome, Reply, UnderTest};
-use super::{parse, run};
-use crate::wire::{proto, tcp::TcpFlags};
+//! The player against a stand-in that answers each packet and call from a table, so that what it lets pass and what it
+//! refuses is seen apart from any stack.
+use crate::ast::{Micros, TcpOption};
+use crate::connection::pattern;
+use crate::packet::{Seen, SeenBody, TcpSegment, ip_packet, tcp_bytes};
+use crate::setup::{Setup, Variant};
+use crate::under_test::{Call, CallId, Outcome, Reply, UnderTest};
+use crate::{parse, run};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
+use usersock::wire::{proto, tcp::TcpFlags};
 
 /// Initial sequence number and timestamp of the stand-in.
 const ISN: u32 = 0xffff_fff0;

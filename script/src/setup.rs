@@ -1,7 +1,8 @@
-//! Addresses, sizes and tolerances of a run: defaults, the script's `--name=value` lines, and the three variants in which
-//! packetdrill's own tests are run. Above: `run` and whoever makes the stack under test, which takes MTU and addresses from here.
-use super::ast::{Micros, Script};
-use super::cursor::ScriptError;
+//! Addresses, sizes and tolerances of a run: defaults, the script's `--name=value` lines, and the three variants in
+//! which packetdrill's own tests are run. Above: `run` and whoever makes the stack under test, which takes MTU and
+//! addresses from here.
+use crate::ast::{Micros, Script};
+use crate::cursor::ScriptError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

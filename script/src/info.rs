@@ -1,6 +1,6 @@
-//! `struct tcp_info` as names for code blocks. Above: `run`. The layout is the public header's (`linux/tcp.h`): new fields are only
-//! ever added at the end, so a shorter structure simply has fewer names.
-use super::code::Names;
+//! `struct tcp_info` as names for code blocks. Above: `run`. The layout is the public header's (`linux/tcp.h`): new
+//! fields are only ever added at the end, so a shorter structure simply has fewer names.
+use crate::code::Names;
 
 /// Fields of 8 bits at the start, and the bit fields packed into the two octets after them.
 const OCTETS: [&str; 6] =

@@ -1,10 +1,11 @@
-//! Every packet script of `tests/packetdrill/`, in each of the three address variants, as a test of its own in virtual time.
-//! `cargo test --test packetdrill recovery` plays what has `recovery` in its name. `PACKETDRILL_SCRIPTS` names another folder or
-//! file to play instead; `PACKETDRILL_SEED` the seed of what is random (default 1); `PACKETDRILL_LOG` shows all that happened.
+//! Every packet script of `tests/packetdrill/`, in each of the three address variants, as a test of its own in virtual
+//! time. `cargo test --test packetdrill recovery` plays what has `recovery` in its name. `PACKETDRILL_SCRIPTS` names
+//! another folder or file to play instead, as seen from the project's root; `PACKETDRILL_SEED` the seed of what is
+//! random (default 1); `PACKETDRILL_LOG` shows all that happened.
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
-use usersock::sim::script::on_stack::OnStack;
-use usersock::sim::script::{Setup, Variant, parse, run};
+use usersock_script::on_stack::OnStack;
+use usersock_script::{Setup, Variant, parse, run};
 
 fn scripts(under: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     if under.is_file() {
@@ -41,8 +42,8 @@ fn play(path: &Path, variant: Variant, seed: u64) -> Result<(), Failed> {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packetdrill");
-    let root = std::env::var_os("PACKETDRILL_SCRIPTS").map_or(own, PathBuf::from);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    let root = project.join(std::env::var_os("PACKETDRILL_SCRIPTS").unwrap_or("tests/packetdrill".into()));
     let seed = std::env::var("PACKETDRILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut found = Vec::new();
     if let Err(error) = scripts(&root, &mut found) {

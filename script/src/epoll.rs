@@ -1,12 +1,12 @@
-//! epoll(7) for scripts, over the socket layer's readiness alone. Above: `on_stack`. Below: `Socket::poll` and wait queues. The
-//! C ABI has an epoll of its own, which waits for the kernel's descriptors too; here there are none.
-use super::under_test::Fd;
-use crate::base::waiter::Waiter;
-use crate::inet::Socket;
-use crate::sock::wait::{Events, Watch, WatchKey};
-use crate::sys::lock::Mutex;
+//! epoll(7) for scripts, over the socket layer's readiness alone. Above: `on_stack`. Below: `Socket::poll` and wait
+//! queues. The C ABI has an epoll of its own, which waits for the kernel's descriptors too; here there are none.
+use crate::under_test::Fd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use usersock::inet::Socket;
+use usersock::sock::wait::{Events, Watch, WatchKey};
+use usersock::sys::lock::Mutex;
+use usersock::waiter::Waiter;
 
 /// Events that are reported though nobody asked.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
@@ -53,7 +53,7 @@ impl Item {
 }
 
 /// A set of sockets to wait for.
-pub(super) struct Epoll(Mutex<Vec<Item>>);
+pub(crate) struct Epoll(Mutex<Vec<Item>>);
 
 impl Epoll {
     /// An empty set.
@@ -87,7 +87,8 @@ impl Epoll {
         }
     }
 
-    /// What is ready now, at most `most`. Edges that are given are given once; an item that is one shot is silent afterwards.
+    /// What is ready now, at most `most`. Edges that are given are given once; an item that is one shot is silent
+    /// afterwards.
     pub fn ready(&self, most: usize) -> Vec<(u32, u64)> {
         let mut events = Vec::new();
         for item in self.0.lock().iter_mut() {
@@ -112,7 +113,8 @@ impl Epoll {
         events
     }
 
-    /// Wakes `waiter` at the next event of any item; one that came since [`ready`](Epoll::ready) looked wakes it at once.
+    /// Wakes `waiter` at the next event of any item; one that came since [`ready`](Epoll::ready) looked wakes it at
+    /// once.
     pub fn wake_when_ready(&self, waiter: &Arc<Waiter>) {
         for item in self.0.lock().iter() {
             *item.signal.sleeper.lock() = Some(waiter.clone());
