@@ -449,6 +449,10 @@ impl Proto for Rdp {
             self.ports.unadopt(port, peer, sock);
         }
     }
+    fn net_exit(&self) {
+        // The table keeps socks, and socks this table of operations: a circle that nobody else undoes.
+        self.ports.clear();
+    }
 
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         bind::bind(sk, addr)

@@ -2,6 +2,7 @@
 //! §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985 recovery: `ack`,
 //! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
 //! What users add: algorithms to `cong`, hooks to `sock_ops`, layers on top to `ulp`.
+//! What TCP keeps for a stack, tables and those registries: `net`, held by the value that `proto` registers.
 //! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
 
 pub mod ack;
