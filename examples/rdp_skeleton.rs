@@ -30,7 +30,7 @@ use usersock::hash::{Tuple, addr128};
 use usersock::inet::Socket;
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::port_table::{PortEntry, PortTable};
-use usersock::ip::{datagram, route};
+use usersock::ip::{bind, datagram, route};
 use usersock::sim::World;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::msg::{RecvMsg, SendMsg};
@@ -450,6 +450,9 @@ impl Proto for Rdp {
         }
     }
 
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
+    }
     fn connect(&self, sk: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
         if !conn(sk)?.bound {
             self.get_port(sk, 0)?;

@@ -30,6 +30,7 @@ use crate::device::{Device, Link};
 use crate::driver::Lease;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
@@ -248,7 +249,7 @@ impl Config {
 
     /// A stack without device, its sysctls set.
     fn bare(&self, entropy: Arc<OsEntropy>) -> Result<Arc<Stack>, ConfigError> {
-        let stack = Stack::new(StackConfig {
+        let stack = standard::stack(StackConfig {
             clock: Arc::new(RealClock::new()),
             entropy,
             runner: Arc::new(Lease::new(self.queues)),

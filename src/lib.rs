@@ -5,28 +5,34 @@
 //! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
 //! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
 //! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
-//! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) → `device/tun.rs`
-//! (one super-packet) → `sys/fd.rs` (`writev`).
+//! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) →
+//! `device/tun.rs` (one super-packet) → `sys/fd.rs` (`writev`).
 //!
-//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate, reassemble,
-//! find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the owner) →
-//! `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that half is
-//! [`driver`]'s business: a thread about to block does it itself.
+//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate,
+//! reassemble, find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the
+//! owner) → `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that
+//! half is [`driver`]'s business: a thread about to block does it itself.
 //!
-//! # Modules
+//! # Layers
+//! Each names only what stands below it; `tests/layers.rs` holds the imports against the same table. [`stack`],
+//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; [`tcp`], [`udp`], [`icmp`],
+//! [`raw`] and [`inet`] stand side by side on [`ip`] and do not name each other.
+//!
 //! | module | what it is |
 //! |---|---|
-//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
-//! | [`inet`], [`net`] | socket calls to protocol slots; the Rust API in the manner of `std::net` |
-//! | [`sock`] | the sock, its lock and backlog, packets, memory accounts, [`sock::proto`]: the table every protocol fills |
-//! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols, registered as any other is |
-//! | [`ip`] | input, output, routes, neighbours, fragments, ICMP |
-//! | [`device`] | loopback, TUN, raw socket, simulated link, capture, software segmentation |
-//! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`sim`] | worlds in virtual time (packet scripts are the crate in `script/`) |
-//! | [`wire`] | packet formats: views checked once, and emitters |
+//! | [`net`] | the Rust API in the manner of `std::net` |
 //! | [`config`] | a stack from a line of text |
-//! | [`sysctl`], [`counters`], [`base`] | what all of them use: settings, counters, clocks, errors, hashes, timer wheels |
+//! | [`standard`] | the one file that names all protocols: registers the standard set |
+//! | [`inet`] | the socket: its calls to protocol slots, and the state checks of each |
+//! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols (`icmp`: ping sockets), registered as any other is |
+//! | [`ip`] | input, output, routes, neighbours, fragments, ICMP; ports and bind(2) |
+//! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
+//! | [`device`] | loopback, TUN, raw socket, simulated link, capture; [`device::netdev`]: a device in a stack |
+//! | [`sock`] | the sock, its lock and backlog, packets, memory; [`sock::proto`]: the table every protocol fills |
+//! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
+//! | [`wire`] | packet formats: views checked once, and emitters |
+//! | [`sysctl`], [`counters`], [`base`] | what all use: settings, counters, clocks, errors, hashes, timer wheels |
 //! | [`sys`] | system calls: with `ffi/` and `plugin/` (of packetdrill), the only unsafe code |
 //!
 //! # Lock order
@@ -58,6 +64,7 @@ pub mod raw;
 pub mod sim;
 pub mod sock;
 pub mod stack;
+pub mod standard;
 pub mod sys;
 pub mod sysctl;
 pub mod tcp;

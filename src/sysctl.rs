@@ -2,7 +2,7 @@
 //! /proc/sys does; read on the data path through getters, one relaxed load each. Linux: /proc/sys/net, kernel/sysctl.c.
 //!
 //! Honest: a sysctl whose feature does not exist yet ([`Support::Planned`]) refuses every value but its default with
-//! EOPNOTSUPP, but the one that asks to do without it ([`WITHOUT`]). One that Linux itself ignores ([`Support::Legacy`]) is kept and has no effect, as there.
+//! EOPNOTSUPP, but the one that asks to do without it (`WITHOUT`). One that Linux itself ignores ([`Support::Legacy`]) is kept and has no effect, as there.
 
 mod parse;
 mod table;

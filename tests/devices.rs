@@ -18,6 +18,7 @@ use usersock::env::{Instant, OsEntropy, RealClock};
 use usersock::ip::route;
 use usersock::sock::skb::{Csum, GsoType, Skb};
 use usersock::stack::{Stack, StackConfig};
+use usersock::standard;
 use usersock::sys::netdev;
 use usersock::waiter::{Waiter, Woken};
 use usersock::wire::addr::Cidr;
@@ -286,7 +287,7 @@ fn frames_cross_a_raw_socket_each_way_under_any_hardware_address() {
 fn stack() -> Arc<Stack> {
     let runner = Arc::new(Lease::new(1));
     let entropy = Arc::new(OsEntropy::new().unwrap());
-    Stack::new(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner }).unwrap()
+    standard::stack(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner }).unwrap()
 }
 
 #[test]

@@ -27,6 +27,7 @@ use std::time::Duration;
 use time::VirtualTime;
 use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
 use usersock::stack::{Stack, StackConfig};
+use usersock::standard;
 use usersock_ffi::{boundary, stacks};
 
 /// Virtual time at the start: a machine that has been up for a while, at a whole tick of every clock the stack derives.
@@ -65,7 +66,7 @@ impl Instance {
         let time = Arc::new(VirtualTime::new(clock.clone()));
         let config =
             StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(SEED)), runner: time.clone() };
-        let stack = Stack::new(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
+        let stack = standard::stack(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
         let namespace = Namespace::new(&stack)?;
         stacks::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;
         let spinning = AtomicBool::new(false);

@@ -98,7 +98,7 @@ impl Namespace {
         self.wire.set_gso(tun.gso()?);
         if applied.mtu != mtu {
             self.dev.set_mtu(mtu).map_err(refused("MTU"))?;
-            self.stack.ip.routes.flush();
+            self.stack.rt_genid_bump();
             applied.mtu = mtu;
         }
         let addresses = netlink::addresses(ifindex)?;

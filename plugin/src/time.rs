@@ -267,12 +267,13 @@ mod tests {
     use std::time::Duration;
     use usersock::env::SeededEntropy;
     use usersock::stack::StackConfig;
+    use usersock::standard;
 
     fn world() -> (Arc<VirtualTime>, Arc<Stack>) {
         let clock = Arc::new(VirtualClock::new());
         let time = Arc::new(VirtualTime::new(clock.clone()));
         let entropy = Arc::new(SeededEntropy::new(1));
-        let stack = Stack::new(StackConfig { clock, entropy, runner: time.clone() }).unwrap();
+        let stack = standard::stack(StackConfig { clock, entropy, runner: time.clone() }).unwrap();
         (time, stack)
     }
 

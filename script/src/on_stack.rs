@@ -26,6 +26,7 @@ use usersock::sock::skb::Skb;
 use usersock::sock::wait::Events;
 use usersock::stack::runner::Runner;
 use usersock::stack::{Stack, StackConfig};
+use usersock::standard;
 use usersock::sys::lock::{Condvar, Mutex};
 use usersock::waiter::{Waiter, Woken};
 use usersock::wire::addr::Cidr;
@@ -187,7 +188,7 @@ impl OnStack {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
         let turn = Arc::new(Turn::default());
-        let stack = Stack::new(StackConfig {
+        let stack = standard::stack(StackConfig {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             runner: Arc::new(Turns(turn.clone())),

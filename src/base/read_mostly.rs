@@ -1,7 +1,7 @@
-//! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol takes over),
-//! an interface's device (until a capture is wrapped around it), the handler of an IP protocol number ([`Slot`], which begins
-//! empty). Reading the first value is a plain load, no lock and no count of references; after a replacement readers take a read
-//! lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
+//! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol
+//! takes over), an interface's device (until a capture is wrapped around it), the handler of an IP protocol number
+//! ([`Slot`], which begins empty). Reading the first value is a plain load, no lock and no count of references; after a
+//! replacement readers take a read lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
 use std::fmt;
@@ -44,8 +44,9 @@ impl<T: Clone> ReadMostly<T> {
     }
 }
 
-/// A place that is empty at first, is filled once as a rule, and may be emptied. A value that is `pinned` is read by a plain load and
-/// lives as long as the slot, taken out or not; another is read under a lock, and is gone when it was taken out.
+/// A place that is empty at first, is filled once as a rule, and may be emptied. A value that is `pinned` is read by a
+/// plain load and lives as long as the slot, taken out or not; another is read under a lock, and is gone when it was
+/// taken out.
 pub struct Slot<T> {
     first: OnceLock<T>,
     later: OnceLock<Box<RwLock<Option<T>>>>,
@@ -67,7 +68,8 @@ impl<T: Clone> Slot<T> {
         }
     }
 
-    /// Fills it, whatever was there. A value that comes after another was taken out is not pinned. One caller at a time.
+    /// Fills it, whatever was there. A value that comes after another was taken out is not pinned. One caller at a
+    /// time.
     pub fn set(&self, value: T, pinned: bool) {
         let value = if pinned && self.later.get().is_none() {
             match self.first.set(value) {

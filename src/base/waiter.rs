@@ -1,5 +1,5 @@
-//! A thread that waits, and what wakes it. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`), which sleep in
-//! it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
+//! A thread that waits, and what wakes it. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`),
+//! which sleep in it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
 
 use crate::sys::fd::{EventFd, PollFd, poll};
 use crate::sys::{fork, futex};

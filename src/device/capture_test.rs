@@ -7,6 +7,7 @@ use crate::driver::Parked;
 use crate::ip::route;
 use crate::sock::skb::Skb;
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::lock::Mutex;
 use crate::wire::ether::MacAddr;
 use std::collections::VecDeque;
@@ -99,7 +100,7 @@ impl Bench {
             entropy: Arc::new(SeededEntropy::new(1)),
             runner: Arc::new(Parked::default()),
         };
-        let stack = Stack::new(config).unwrap();
+        let stack = standard::stack(config).unwrap();
         let dev = stack.add_device(wire.clone()).unwrap();
         for a in addrs {
             route::add_address(&stack, &dev, a.parse().unwrap()).unwrap();

@@ -1,6 +1,18 @@
-//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `softirq` (receive). An
+//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `Stack::poll` (receive). An
 //! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
 //! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
+//!
+//! | file | what |
+//! |---|---|
+//! | `gso` | segmentation and coalescing in software, for devices that do not do it |
+//! | `link` | a simulated link |
+//! | `loopback` | `lo` |
+//! | `netdev` | a device as part of a stack |
+//! | `packet` | AF_PACKET |
+//! | `pcap` | capture, around any device |
+//! | `tun` | TUN |
+//! | `types` | kinds of devices that are plugged in |
+//! | `vnet` | the virtio-net header, for `tun` and `packet` |
 
 #[cfg(test)]
 pub(crate) mod capture_test;
@@ -53,7 +65,7 @@ pub struct Caps {
     pub gso_max_segs: u16,
     /// Packets sent here arrive at this stack again (loopback): checksums need not be computed or checked.
     pub loopback: bool,
-    /// Holds each packet back until its [`tx_time`](crate::sock::skb::Skb::tx_time), as Linux's qdisc `fq` does: TCP then says
+    /// Holds each packet back until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does: TCP then says
     /// when, and needs no timer of its own to pace.
     pub departure_times: bool,
 }

@@ -1,5 +1,6 @@
-//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the network layer.
-//! Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's [`PacketType`]. Below: `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
+//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the
+//! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's [`PacketType`]. Below:
+//! `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -50,8 +51,8 @@ pub struct NetDev {
 
 /// The network layer, which packets of all devices go to. Linux: struct packet_type.
 pub trait PacketType: Send + Sync {
-    /// Runs on up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there were. It is
-    /// called once a turn, so that no packet costs an indirect call for it.
+    /// Runs on up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
+    /// were. It is called once a turn, so that no packet costs an indirect call for it.
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
 }
 
@@ -340,9 +341,9 @@ impl NetDev {
         self.queues.iter().map(|q| q.tx_len.load(Ordering::Acquire)).sum()
     }
 
-    /// Receives packets of a queue, `budget` at a time, and has the network protocol run on each; without one they are dropped. 0
-    /// also when another thread is at it: that thread looks again before it leaves, so a packet that a device in memory got
-    /// meanwhile is not left. Linux: napi_poll, __netif_receive_skb.
+    /// Receives packets of a queue, `budget` at a time, and has the network protocol run on each; without one they are
+    /// dropped. 0 also when another thread is at it: that thread looks again before it leaves, so a packet that a
+    /// device in memory got meanwhile is not left. Linux: napi_poll, __netif_receive_skb.
     pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         let Some(turn) = q.turn.take() else { return 0 };
@@ -369,9 +370,9 @@ impl NetDev {
         }
     }
 
-    /// Takes up to `budget` packets off a queue: `link` gets each, takes its link header off and says whether it goes on, and `net`
-    /// gets those that do, coalesced where the device wants that (napi_gro_receive). Returns how many there were. For a
-    /// [`PacketType`], in whose code the two are compiled.
+    /// Takes up to `budget` packets off a queue: `link` gets each, takes its link header off and says whether it goes
+    /// on, and `net` gets those that do, coalesced where the device wants that (napi_gro_receive). Returns how many
+    /// there were. For a [`PacketType`], in whose code the two are compiled.
     pub fn recv_queue(
         &self,
         queue: u16,

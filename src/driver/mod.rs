@@ -1,5 +1,5 @@
-//! Who runs softirq, and how a thread waits: the [`Runner`](crate::stack::runner::Runner)s. One is chosen with the stack. Above:
-//! blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below: `Stack::poll`.
+//! Who runs softirq, and how a thread waits: the [`Runner`](crate::stack::runner::Runner)s. One is chosen with the
+//! stack. Above: blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below: `Stack::poll`.
 //!
 //! | file | runner |
 //! |---|---|

@@ -1,6 +1,7 @@
 //! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included; the
 //! socket's port takes the place of the identifier, and the checksum is filled in; it gets the answers that carry it.
-//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
+//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c,
+//! net/ipv6/ping.c; icmp(7).
 //!
 //! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
 
@@ -13,7 +14,7 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
-use crate::ip::{datagram, icmp as icmp4, icmpv6, sockopt};
+use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -39,7 +40,7 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
         let key = ProtoSwitch { family, ty: libc::SOCK_DGRAM, protocol, default: false, proto };
         stack.registry.register(&[key], None)?;
     }
-    stack.ip.ping.set(table);
+    net(stack).ping.set(table);
     Ok(())
 }
 
@@ -117,6 +118,10 @@ impl Proto for Ping {
         let mut g = sk.lock();
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {

@@ -1,16 +1,14 @@
 //! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
 //! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
+//! In `connect`: connect(2) and its wait.
 
-mod bind;
 mod connect;
-
-pub use bind::bind;
 
 use crate::base::contain::contain;
 use crate::base::error::{Error, Result};
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
-use crate::sock::proto::{RegisterError, SockRef};
+use crate::sock::proto::SockRef;
 use crate::sock::state::{CLOSE, LISTEN, SYN_SENT};
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
@@ -41,14 +39,6 @@ impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Socket({:?}, state {})", self.sock.proto(), self.sock.state())
     }
-}
-
-/// Registers TCP, UDP, ICMP and raw sockets: through the registry, as any plug-in would.
-pub fn register_standard(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    crate::tcp::proto::register(stack)?;
-    crate::udp::register(stack)?;
-    crate::icmp::register(stack)?;
-    crate::raw::register(stack)
 }
 
 impl Socket {
@@ -119,7 +109,7 @@ impl Socket {
         r
     }
 
-    /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of [`bind`].
+    /// bind(2). Errors: EAFNOSUPPORT (address of another family), and those of the protocol (`ip::bind`).
     pub fn bind(&self, addr: SocketAddr) -> Result<()> {
         self.whole()?;
         if addr.is_ipv6() != (self.sock.family == AF_INET6) {
@@ -310,7 +300,7 @@ impl Socket {
     /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered bytes.
     pub fn remove_ulp(&self) -> Result<()> {
         self.stack.here()?;
-        let r = crate::tcp::ulp::remove(&mut self.sock.lock(&self.stack));
+        let r = self.sock.proto().remove_ulp(&mut self.sock.lock(&self.stack));
         self.done(r)
     }
 

@@ -313,12 +313,10 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         };
     }
     to.set_ip(route::this_host(g.stack, to.ip(), src, oif));
-    let cached = c.dst.as_ref().filter(|d| {
-        d.generation == g.stack.ip.generation()
-            && control.is_empty()
-            && g.sock.state() == CONNECTED
-            && c.daddr == to.ip()
-    });
+    let cached = c
+        .dst
+        .as_ref()
+        .filter(|d| d.check(g.stack) && control.is_empty() && g.sock.state() == CONNECTED && c.daddr == to.ip());
     let dst = match cached {
         Some(d) => d.clone(),
         None => route::lookup(g.stack, to.ip(), src, oif)?,

@@ -8,6 +8,7 @@
 //! oldest, so that a flood of fragments that never complete (FragmentSmack, CVE-2018-5391) does not stop others.
 
 use super::icmp::{self, Problem};
+use super::net;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetDev;
@@ -281,8 +282,8 @@ struct Expire {
 impl TimerCall for Expire {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
         let (table, mibs) = match self.key.src {
-            IpAddr::V4(_) => (&stack.ip.frags.v4, V4),
-            IpAddr::V6(_) => (&stack.ip.frags.v6, V6),
+            IpAddr::V4(_) => (&net(stack).frags.v4, V4),
+            IpAddr::V6(_) => (&net(stack).frags.v6, V6),
         };
         let gone = {
             let mut t = table.lock();
@@ -348,7 +349,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
         tos: h.tos(),
         ttl: h.ttl(),
         ifindex: dev.ifindex,
-        not_unicast: skb.link_multicast || !stack.ip.routes.is_local(key.dst),
+        not_unicast: skb.link_multicast || !net(stack).routes.is_local(key.dst),
         flow_label: 0,
         now,
     };
@@ -356,7 +357,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let ecn = h.ecn();
     if offset + len > ip::MAX_DATAGRAM - header_len {
         // The ping of death: no datagram is that long.
-        stack.ip.frags.v4.lock().forget(stack, &key);
+        net(stack).frags.v4.lock().forget(stack, &key);
         dropped(stack, &V4, DropReason::PktTooBig, true);
         return None;
     }
@@ -364,7 +365,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     skb.pull(header_len);
     skb.trim(len);
     let part = Part { start: offset as u32, end: (offset + len) as u32, last: !more, ecn, headers, payload: skb };
-    let outcome = stack.ip.frags.v4.lock().add(stack, key, part, now);
+    let outcome = net(stack).frags.v4.lock().add(stack, key, part, now);
     let mut whole = finish(stack, &V4, outcome)?;
     let ce = whole.ecn();
     let (Some((mut header, _)), Some(ce)) = (whole.first.take(), ce) else {
@@ -456,7 +457,7 @@ pub(super) fn receive_v6(
             skb
         },
     };
-    let outcome = stack.ip.frags.v6.lock().add(stack, key, part, now);
+    let outcome = net(stack).frags.v6.lock().add(stack, key, part, now);
     let mut whole = finish(stack, &V6, outcome)?;
     let ce = whole.ecn();
     let (Some((mut header, _)), Some(ce)) = (whole.first.take(), ce) else {

@@ -5,7 +5,7 @@
 //! none, and anybody on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit};
-use super::{icmpv6, route};
+use super::{icmpv6, net, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
@@ -201,7 +201,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         Problem::NoPort => (kind::UNREACHABLE, unreachable::PORT, [0; 4]),
         Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
     };
-    if info.not_unicast || !addr::is_unicast(info.src) || stack.ip.routes.is_broadcast(info.src) {
+    if info.not_unicast || !addr::is_unicast(info.src) || net(stack).routes.is_broadcast(info.src) {
         return;
     }
     let header_len = match Ipv4Header::parse_quoted(skb.linear()) {
@@ -219,8 +219,8 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         }
     }
     // Loopback addresses have no limits, as on Linux.
-    let limited = stack.sysctl.icmp_ratemask() >> ty & 1 == 1 && !stack.ip.routes.is_local(info.src);
-    if !stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+    let limited = stack.sysctl.icmp_ratemask() >> ty & 1 == 1 && !net(stack).routes.is_local(info.src);
+    if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
         return;
     }
     let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN)];
@@ -338,7 +338,7 @@ impl IpHandler for Icmp {
             kind::ECHO if !stack.sysctl.icmp_echo_ignore_all() => echo(stack, skb, info),
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
-            kind::ECHO_REPLY => stack.ip.ping.deliver(stack, skb, info),
+            kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}
@@ -346,7 +346,7 @@ impl IpHandler for Icmp {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        stack.ip.ping.error(stack, icmp);
+        net(stack).ping.error(stack, icmp);
     }
 }
 
@@ -365,7 +365,7 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     let Some(h) = out.push(icmp::HEADER_LEN) else { return };
     h.copy_from_slice(&head);
     let limited = stack.sysctl.icmp_ratemask() & 1 == 1;
-    if stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+    if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
         reply_v4(stack, out, info, info.tos, kind::ECHO_REPLY);
     }
 }
@@ -383,7 +383,7 @@ fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     b[16..20].copy_from_slice(&ms.to_be_bytes());
     icmp::fill_checksum(&mut b);
     let limited = stack.sysctl.icmp_ratemask() >> kind::TIMESTAMP_REPLY & 1 == 1;
-    if stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
+    if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
         reply_v4(stack, Skb::from_slice(&b), info, info.tos, kind::TIMESTAMP_REPLY);
     }
 }
@@ -443,7 +443,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
     // It must quote a packet that this stack can have sent, and that was not the later part of a datagram.
-    if !stack.ip.routes.is_local(src) || q.ip.frag_offset() != 0 || stack.ip.routes.is_broadcast(dst) {
+    if !net(stack).routes.is_local(src) || q.ip.frag_offset() != 0 || net(stack).routes.is_broadcast(dst) {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(ty, code);
@@ -466,7 +466,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
 
 /// To raw sockets and to the protocol of the quoted packet (icmp_socket_deliver).
 pub(super) fn deliver_error(stack: &Arc<Stack>, e: &IcmpError<'_>) {
-    let raw = stack.ip.raw.error(stack, e);
+    let raw = net(stack).raw.error(stack, e);
     match stack.registry.handler(e.protocol) {
         Some(h) => {
             if contain(h.contained(), || h.err(stack, e)) {

@@ -4,7 +4,7 @@
 
 use super::icmp::{Problem, deliver_error, sum_skb};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{neigh, route};
+use super::{neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -48,8 +48,8 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
         Problem::NoPort => Message::Unreachable { code: unreachable::PORT, quoted },
         Problem::Reassembly => Message::TimeExceeded { code: time_exceeded::REASSEMBLY, quoted },
     };
-    let limited = !stack.ip.routes.is_local(info.src);
-    if !stack.ip.limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
+    let limited = !net(stack).routes.is_local(info.src);
+    if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp6_ratelimit(), limited, info.now) {
         return;
     }
     reply(stack, &msg, info, 0);
@@ -158,7 +158,7 @@ impl IpHandler for Icmpv6 {
         count_in(stack, ty);
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
-            kind::ECHO_REPLY => stack.ip.ping.deliver(stack, skb, info),
+            kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
             kind::UNREACHABLE | kind::PACKET_TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
                 error(stack, &skb, info);
             }
@@ -170,7 +170,7 @@ impl IpHandler for Icmpv6 {
     }
 
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        stack.ip.ping.error(stack, icmp);
+        net(stack).ping.error(stack, icmp);
     }
 }
 
@@ -213,7 +213,7 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
     let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     let src = IpAddr::V6(q.ip.src());
     let later_part = q.upper.fragment.is_some_and(|f| f.offset != 0);
-    if !stack.ip.routes.is_local(src) || later_part || info.not_unicast {
+    if !net(stack).routes.is_local(src) || later_part || info.not_unicast {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(h.kind(), h.code());

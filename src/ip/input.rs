@@ -1,11 +1,11 @@
-//! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above: the
-//! protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no sock owned. Every way out but delivery
-//! names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver, ip_route_input_slow; ip6_rcv_core,
-//! ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
+//! IP input: validates a datagram, decides whether it is for this stack, reassembles, hands it to its protocol. Above:
+//! the protocols' `IpHandler`s and raw sockets. Below: `device::netdev`, whose packet type this is. Softirq context, no
+//! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
+//! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
 use super::icmp::{self, Problem};
 use super::route::Addressee;
-use super::{fragment, neigh};
+use super::{Ip, fragment, neigh};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
@@ -23,13 +23,10 @@ use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// The network layer of a stack's devices.
-pub(super) struct Ip;
-
 impl PacketType for Ip {
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize {
         let link = |skb| link_input(stack, dev, skb, now);
-        dev.recv_queue(queue, now, budget, link, |skb| network_input(stack, dev, skb, now))
+        dev.recv_queue(queue, now, budget, link, |skb| network_input(self, stack, dev, skb, now))
     }
 }
 
@@ -79,10 +76,10 @@ fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
 }
 
 /// IP's part: `skb` begins with its network header.
-fn network_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
+fn network_input(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: Skb, now: Instant) {
     match skb.l3 {
-        L3::V4 => receive_v4(stack, dev, skb, now),
-        L3::V6 => receive_v6(stack, dev, skb, now),
+        L3::V4 => receive_v4(net, stack, dev, skb, now),
+        L3::V6 => receive_v6(net, stack, dev, skb, now),
     }
 }
 
@@ -131,7 +128,7 @@ fn bad_header_v4(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
-fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
     stack.mib.inc(Mib::IpInReceives);
     stack.mib.add(Mib::IpExtInOctets, skb.len() as u64);
     if !skb.may_pull(ip::HEADER_LEN) {
@@ -164,23 +161,23 @@ fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
     }
     skb.trim(total);
     skb.nh_len = h.header_len as u16;
-    let Some(to) = addressee_v4(stack, dev, &skb, h) else { return };
+    let Some(to) = addressee_v4(net, stack, dev, &skb, h) else { return };
     if h.header_len > ip::HEADER_LEN && !options_v4(stack, &mut skb, h, to, dev, now) {
         return;
     }
     if !h.is_fragment {
-        return deliver_v4(stack, dev, skb, h, to, now);
+        return deliver_v4(net, stack, dev, skb, h, to, now);
     }
     let Some(skb) = fragment::receive_v4(stack, dev, skb, now) else { return };
     let again = match Ipv4Header::parse_quoted(skb.linear()) {
         Ok(h) => V4::from(&h),
         Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
     };
-    deliver_v4(stack, dev, skb, again, to, now);
+    deliver_v4(net, stack, dev, skb, again, to, now);
 }
 
 /// Whose packet this is, or None when it is dropped. Linux: ip_route_input_slow.
-fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
+fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
     let loopback = dev.caps().loopback;
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
     match martian_v4(h.src, h.dst, loopback) {
@@ -196,7 +193,7 @@ fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Opti
         }
         None => {}
     }
-    let verdict = stack.ip.routes.input(src, dst, dev.ifindex);
+    let verdict = net.routes.input(stack, src, dst, dev.ifindex);
     // LAND and its kin: nobody else sends from our addresses, nor from a broadcast address (fib_validate_source).
     if !loopback && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
@@ -215,11 +212,11 @@ fn addressee_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Opti
             stack.mib.add(Mib::IpExtInBcastOctets, octets);
         }
         // A directed broadcast that was looped back comes by the loopback device.
-        Addressee::Other if loopback && stack.ip.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
+        Addressee::Other if loopback && net.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
         Addressee::Multicast => {
             stack.mib.inc(Mib::IpExtInMcastPkts);
             stack.mib.add(Mib::IpExtInMcastOctets, octets);
-            if !stack.ip.groups.accepts(dev, dst) {
+            if !net.groups.accepts(dev, dst) {
                 stack.mib.drop(DropReason::OtherHost);
                 return None;
             }
@@ -277,10 +274,10 @@ fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> Packe
     }
 }
 
-fn deliver_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
+fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V4, to: Addressee, now: Instant) {
     let info = info_v4(&skb, h, to, dev.ifindex, now);
     skb.rx = Some(info);
-    let raw = stack.ip.raw.deliver(stack, &skb, &info);
+    let raw = net.raw.deliver(stack, &skb, &info);
     let Some(handler) = stack.registry.handler(h.protocol) else {
         if raw {
             return stack.mib.inc(Mib::IpInDelivers);
@@ -318,7 +315,7 @@ fn bad_header_v6(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
-fn receive_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
+fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) {
     stack.mib.inc(Mib::Ip6InReceives);
     stack.mib.add(Mib::Ip6InOctets, skb.len() as u64);
     if !skb.may_pull(ipv6::HEADER_LEN) {
@@ -363,13 +360,13 @@ fn receive_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
     }
     skb.trim(total);
     skb.nh_len = ipv6::HEADER_LEN as u16;
-    let Some(to) = addressee_v6(stack, dev, &skb, h) else { return };
-    deliver_v6(stack, dev, skb, h, to, now);
+    let Some(to) = addressee_v6(net, stack, dev, &skb, h) else { return };
+    deliver_v6(net, stack, dev, skb, h, to, now);
 }
 
-fn addressee_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
+fn addressee_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
     let dst = IpAddr::V6(h.dst);
-    let verdict = stack.ip.routes.input(IpAddr::V6(h.src), dst, dev.ifindex);
+    let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
     if !dev.caps().loopback && !h.src.is_unspecified() && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
@@ -380,7 +377,7 @@ fn addressee_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Opti
         Addressee::Multicast => {
             stack.mib.inc(Mib::Ip6InMcastPkts);
             stack.mib.add(Mib::Ip6InMcastOctets, skb.len() as u64);
-            if !stack.ip.groups.accepts(dev, dst) {
+            if !net.groups.accepts(dev, dst) {
                 stack.mib.drop(DropReason::OtherHost);
                 return None;
             }
@@ -418,7 +415,7 @@ enum Walk {
     Refused(DropReason, Option<Problem>),
 }
 
-fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
+fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
     let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
     let mut reassembled = false;
     if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
@@ -455,7 +452,7 @@ fn deliver_v6(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Ad
                     return stack.mib.drop(DropReason::Ipv6NdiscFrag);
                 }
             }
-            let raw = stack.ip.raw.deliver(stack, &skb, &info);
+            let raw = net.raw.deliver(stack, &skb, &info);
             let Some(handler) = stack.registry.handler(protocol) else {
                 if raw || protocol == proto::NO_NEXT {
                     return stack.mib.inc(Mib::Ip6InDelivers);

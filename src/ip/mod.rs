@@ -1,6 +1,25 @@
-//! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ICMP, raw. Below: devices.
-//! Input: `input` → `fragment` → protocol handler; output: `route` → `output` → `neigh` → `netdev`. Linux: net/ipv4, net/ipv6.
+//! IP: what the transports hand packets to and get them from. Above: TCP, UDP, ping, raw. Below: devices. Linux:
+//! net/ipv4, net/ipv6. Input: `device::netdev` → `input` → `fragment` → protocol handler; output: `route` → `output` →
+//! `neigh` → `device::netdev`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bind` | bind(2) for protocols with addresses and ports |
+//! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `fragment` | reassembly |
+//! | `icmp`, `icmpv6` | errors sent and received, echo |
+//! | `ident` | identifications |
+//! | `input` | from a device to the protocol's handler |
+//! | `multicast` | which groups this stack listens to |
+//! | `neigh` | ARP and neighbour discovery |
+//! | `output` | from a transport to the device |
+//! | `port_table` | sockets by port, for UDP and what is plugged in |
+//! | `ports` | choice of local ports |
+//! | `route` | routes, addresses, path MTUs |
+//! | `slots` | where raw and ping sockets are plugged in |
+//! | `sockopt` | SOL_IP and SOL_IPV6 options |
 
+pub mod bind;
 pub mod datagram;
 pub mod fragment;
 pub mod icmp;
@@ -24,7 +43,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// What IP keeps for a stack: routes, neighbours, fragments, groups, limits, and slots for raw and ping sockets.
-pub struct IpState {
+pub struct Ip {
     /// Routes, addresses and path MTUs.
     pub routes: route::Routes,
     /// Neighbours of Ethernet devices.
@@ -45,10 +64,10 @@ pub struct IpState {
     pub ping: slots::PingSlot,
 }
 
-impl IpState {
+impl Default for Ip {
     /// Nothing known yet.
-    pub fn new() -> IpState {
-        IpState {
+    fn default() -> Ip {
+        Ip {
             routes: route::Routes::new(),
             neigh: neigh::Neighbours::default(),
             frags: fragment::Fragments::default(),
@@ -60,24 +79,23 @@ impl IpState {
             ping: slots::PingSlot::default(),
         }
     }
+}
 
-    /// The route table's generation: a `Dst` of another must be looked up again.
-    #[inline]
-    pub fn generation(&self) -> u64 {
-        self.routes.generation()
+/// What IP keeps for `stack`. Input does not ask for each packet: it is `Ip`'s own code. Without [`init`] nothing is
+/// there, and no destination has a route. Linux: net->ipv4, net->ipv6.
+#[inline]
+pub fn net(stack: &Stack) -> &Ip {
+    match stack.network::<Ip>().downcast_ref() {
+        Some(ip) => ip,
+        None => unreachable!("IP is the only network layer"),
     }
 }
 
-impl Default for IpState {
-    fn default() -> Self {
-        IpState::new()
-    }
-}
-
-/// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a network
-/// layer. Linux: inet_init, inet6_init.
+/// Gives a stack IP: input from its devices, ICMP, and the addresses of `lo`, 127.0.0.1/8 and ::1/128. EBUSY: it has a
+/// network layer. Linux: inet_init without its protocols, and inetdev_event, which gives `lo` its address.
 pub fn init(stack: &Arc<Stack>) -> Result<()> {
-    stack.netdevs.add_pack(Arc::new(input::Ip))?;
+    let ip = stack.network::<Ip>().clone().downcast::<Ip>().map_err(|_| Error::Busy)?;
+    stack.netdevs.add_pack(ip)?;
     stack.registry.add_protocol(proto::ICMP, Arc::new(icmp::Icmp)).map_err(|e| e.error())?;
     stack.registry.add_protocol(proto::ICMPV6, Arc::new(icmpv6::Icmpv6)).map_err(|e| e.error())?;
     for lo in stack.netdevs.iter().filter(|d| d.caps().loopback) {

@@ -8,6 +8,7 @@
 
 use super::icmp::deliver_error;
 use super::icmpv6;
+use super::net;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
@@ -151,13 +152,13 @@ fn output_ethernet(
     now: Instant,
 ) -> Result<()> {
     let group =
-        MacAddr::for_group(next_hop).or_else(|| stack.ip.routes.is_broadcast(next_hop).then_some(MacAddr::BROADCAST));
+        MacAddr::for_group(next_hop).or_else(|| net(stack).routes.is_broadcast(next_hop).then_some(MacAddr::BROADCAST));
     if let Some(mac) = group {
         return frame(stack, dev, own, mac, skb, now);
     }
     let key = (dev.ifindex, next_hop);
     {
-        let table = stack.ip.neigh.table.read();
+        let table = net(stack).neigh.table.read();
         if let Some(e) = table.get(&key)
             && match e.state {
                 State::Permanent | State::Delay | State::Probe => true,
@@ -177,7 +178,7 @@ fn output_ethernet(
 /// The slow half of sending: the entry is not there, not answered or not lately confirmed.
 fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<()> {
     let p = params(stack, key.1.is_ipv4());
-    let mut table = stack.ip.neigh.table.write();
+    let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&key) && !make_room(&mut table, stack, &p, key, now) {
         drop(table);
         stack.mib.drop(DropReason::NeighCreateFail);
@@ -353,7 +354,7 @@ impl TimerCall for Timer {
         let key = self.0;
         let Some(dev) = stack.netdevs.by_index(key.0) else { return };
         let p = params(stack, key.1.is_ipv4());
-        let mut table = stack.ip.neigh.table.write();
+        let mut table = net(stack).neigh.table.write();
         let Some(e) = table.get_mut(&key) else { return };
         e.timer.fired();
         let ask = match e.state {
@@ -444,7 +445,7 @@ struct News {
 fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     let Link::Ethernet(own) = dev.caps().link else { return };
     let p = params(stack, news.key.1.is_ipv4());
-    let mut table = stack.ip.neigh.table.write();
+    let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&news.key) {
         if !news.create {
             return;
@@ -496,7 +497,7 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
 
 /// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861 §7.3.1).
 pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
-    let mut table = stack.ip.neigh.table.write();
+    let mut table = net(stack).neigh.table.write();
     if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))
         && matches!(e.state, State::Reachable | State::Stale | State::Delay | State::Probe)
     {
@@ -513,7 +514,7 @@ pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: Mac
     }
     let key = (dev.ifindex, ip);
     update(stack, dev, News { key, mac, solicited: false, create: true, replace: true }, now);
-    if let Some(e) = stack.ip.neigh.table.write().get_mut(&key) {
+    if let Some(e) = net(stack).neigh.table.write().get_mut(&key) {
         stack.timers.cancel(&mut e.timer);
         e.mac = mac;
         e.state = State::Permanent;
@@ -523,7 +524,7 @@ pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: Mac
 
 /// Forgets a neighbour; packets that wait for it are dropped. ENOENT: not known.
 pub fn remove(stack: &Arc<Stack>, dev: &NetDev, ip: IpAddr) -> Result<()> {
-    let mut e = stack.ip.neigh.table.write().remove(&(dev.ifindex, ip)).ok_or(Error::NoEnt)?;
+    let mut e = net(stack).neigh.table.write().remove(&(dev.ifindex, ip)).ok_or(Error::NoEnt)?;
     stack.timers.cancel(&mut e.timer);
     for _ in e.queue {
         stack.mib.drop(DropReason::NeighDead);
@@ -533,7 +534,7 @@ pub fn remove(stack: &Arc<Stack>, dev: &NetDev, ip: IpAddr) -> Result<()> {
 
 /// All neighbours, by interface and address.
 pub fn list(stack: &Stack, now: Instant) -> Vec<Neighbour> {
-    let table = stack.ip.neigh.table.read();
+    let table = net(stack).neigh.table.read();
     let state = |e: &Entry| match e.state {
         State::Reachable if e.reachable_until <= now => State::Stale,
         s => s,
@@ -554,7 +555,7 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
         _ => return stack.mib.drop(DropReason::ArpMalformed),
     };
     let (sender, target) = (IpAddr::V4(msg.sender_ip), IpAddr::V4(msg.target_ip));
-    let for_us = stack.ip.routes.is_local(target) && !msg.target_ip.is_loopback();
+    let for_us = net(stack).routes.is_local(target) && !msg.target_ip.is_loopback();
     if msg.sender_ip.is_unspecified() {
         // Somebody probes whether an address is free (RFC 5227 §2.1.1): ours is not.
         if msg.operation == Operation::Request && for_us {
@@ -563,7 +564,7 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
         return;
     }
     // Somebody claims an address of ours: not believed, since nobody but us has it.
-    if stack.ip.routes.is_local(sender) {
+    if net(stack).routes.is_local(sender) {
         return stack.mib.drop(DropReason::IpLocalSource);
     }
     let key = (dev.ifindex, sender);
@@ -574,7 +575,7 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
     }
     let gratuitous = sender == target;
     let locked = {
-        let table = stack.ip.neigh.table.read();
+        let table = net(stack).neigh.table.read();
         let settled = |e: &&Entry| e.state != State::Incomplete;
         table.get(&key).filter(settled).is_some_and(|e| e.updated + stack.sysctl.neigh_locktime() > now)
     };
@@ -618,7 +619,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             let Ok(options) = NdOptions::parse(&option) else { return };
             let to = if probing { Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) } else { src };
             let known =
-                || stack.ip.neigh.table.read().get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac);
+                || net(stack).neigh.table.read().get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac);
             let to_mac = MacAddr::for_group(IpAddr::V6(to)).or(mac).or_else(known);
             let Some(to_mac) = to_mac else {
                 // It did not say where it is: it is asked, and asks again.
@@ -637,12 +638,12 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             if solicited && dst.is_multicast() {
                 return stack.mib.drop(DropReason::Ipv6NdiscBadOptions);
             }
-            if stack.ip.routes.is_local(IpAddr::V6(target)) {
+            if net(stack).routes.is_local(IpAddr::V6(target)) {
                 return stack.mib.drop(DropReason::IpLocalSource);
             }
             let key = (dev.ifindex, IpAddr::V6(target));
             let known = {
-                let table = stack.ip.neigh.table.read();
+                let table = net(stack).neigh.table.read();
                 table.get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac)
             };
             let Some(mac) = options.target_lladdr().filter(|m| m.is_unicast()).or(known) else { return };

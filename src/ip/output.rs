@@ -1,6 +1,7 @@
 //! IP output: from a transport's segment to the device. Above: `tcp::output`, UDP, ICMP, raw. Below: `neigh`, `netdev`.
 //! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
+use super::net;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -89,7 +90,7 @@ fn send_v4(
         stack.mib.inc(Mib::IpFragFails);
         return Err(Error::MsgSize);
     }
-    let id = if tx.df { 0 } else { stack.ip.idents.next(stack, tx.src, tx.dst, tx.protocol, now) as u16 };
+    let id = if tx.df { 0 } else { net(stack).idents.next(stack, tx.src, tx.dst, tx.protocol, now) as u16 };
     let repr = Ipv4Repr {
         src,
         dst: to,
@@ -279,7 +280,7 @@ fn fragment_v6(
     let owner = skb.owner.take();
     let bytes = skb.to_vec();
     // RFC 7739 §5: unpredictable; never 0, which some middleboxes take for "not set".
-    let id = stack.ip.idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, now).max(1);
+    let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, now).max(1);
     let mut offset = 0;
     let mut pieces: Vec<Skb> = Vec::new();
     for piece in bytes.chunks(room) {

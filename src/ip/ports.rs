@@ -6,6 +6,7 @@
 //! another gets. The table has 65,536 entries and moves by random amounts (CVE-2022-1012, CVE-2022-32296). Ports of the
 //! parity of the range's lower end are tried first, which leaves the others to `bind`, as on Linux.
 
+use super::net;
 use crate::stack::Stack;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,7 +63,7 @@ fn search(
 /// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. None: every port is taken
 /// (EADDRNOTAVAIL).
 pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
-    let slot = &stack.ip.ports.table(stack)[offset as usize % ENTRIES];
+    let slot = &net(stack).ports.table(stack)[offset as usize % ENTRIES];
     let start = slot.load(Ordering::Relaxed).wrapping_add((offset >> 32) as u32);
     let (port, mut steps) = search(stack, range, start, false, free)?;
     // Now and then a random leap, so that counting connections does not give the place away.

@@ -6,6 +6,7 @@
 //! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does not
 //! grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table `local`.
 
+use super::net;
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -224,7 +225,6 @@ type CacheKey = (IpAddr, Option<IpAddr>, u32);
 pub struct Routes {
     /// Tells this table from any other of the process, for what a thread remembers of it.
     id: u64,
-    generation: AtomicU64,
     inner: RwLock<Inner>,
     cache: Vec<Mutex<HashMap<CacheKey, Arc<Dst>>>>,
     exceptions: Mutex<Exceptions>,
@@ -272,23 +272,10 @@ impl Routes {
     pub(super) fn new() -> Routes {
         Routes {
             id: TABLES.fetch_add(1, Ordering::Relaxed),
-            generation: AtomicU64::new(1),
             inner: RwLock::default(),
             cache: (0..SHARDS).map(|_| Mutex::default()).collect(),
             exceptions: Mutex::default(),
         }
-    }
-
-    /// Number of the tables' present state: a `Dst` of another generation must be looked up again.
-    #[inline]
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// Says that something which routes depend on has changed (an interface's MTU, up or down): cached destinations of all
-    /// socks are looked up again. Linux: rt_cache_flush.
-    pub fn flush(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Dst>>> {
@@ -302,8 +289,8 @@ impl Routes {
 
     /// What the addresses of a packet that arrived by interface `ifindex` are. Asked for each packet: the answer is remembered
     /// by the thread until the tables change.
-    pub fn input(&self, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
-        let key = (self.id, self.generation(), src, dst, ifindex);
+    pub fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
+        let key = (self.id, stack.rt_genid(), src, dst, ifindex);
         let low = |ip: IpAddr| match ip {
             IpAddr::V4(a) => u32::from(a),
             IpAddr::V6(a) => u128::from(a) as u32,
@@ -373,7 +360,7 @@ impl Routes {
 
 /// Whether packets to this address are delivered here: bind(2)'s question.
 pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
-    stack.ip.routes.is_local(ip)
+    net(stack).routes.is_local(ip)
 }
 
 /// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:
@@ -381,10 +368,10 @@ pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
 /// source shows as the unspecified address). Fast when asked before in the same generation. Linux:
 /// ip_route_output_key, ip6_route_output.
 pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
-    let routes = &stack.ip.routes;
+    let routes = &net(stack).routes;
     let src = src.filter(|s| !s.is_unspecified());
     let key = (dst, src, oif);
-    let generation = routes.generation();
+    let generation = stack.rt_genid();
     if let Some(d) = routes.shard(&key).lock().get(&key)
         && d.generation == generation
     {
@@ -430,7 +417,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     if bound.as_ref().is_some_and(|d| !d.is_up()) {
         return Err(Error::NetUnreach);
     }
-    let inner = stack.ip.routes.inner.read();
+    let inner = net(stack).routes.inner.read();
     if let Some(r) = inner.local.find(dst, |_| true) {
         let lo = stack.netdevs.by_index(1).ok_or(Error::NetUnreach)?;
         let preferred = r.src.unwrap_or(dst);
@@ -498,7 +485,7 @@ fn make(
     let max = if dst.is_ipv4() { MAX_MTU.0 } else { MAX_MTU.1 };
     let mut mtu = if r.mtu != 0 { r.mtu } else { dev.caps().mtu }.min(max);
     let mut mtu_locked = r.mtu_lock;
-    if !mtu_locked && let Some(e) = stack.ip.routes.exceptions.lock().map.get(&dst) {
+    if !mtu_locked && let Some(e) = net(stack).routes.exceptions.lock().map.get(&dst) {
         mtu = mtu.min(e.mtu);
         mtu_locked = e.locked;
     }
@@ -636,7 +623,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
     }
     dev.push_addr(addr)?;
     {
-        let mut inner = stack.ip.routes.inner.write();
+        let mut inner = net(stack).routes.inner.write();
         let host = Cidr::host(addr.addr());
         let local =
             |dst| RouteSpec { kind: RouteKind::Local, src: Some(addr.addr()), ..RouteSpec::new(dst).via_dev(dev) };
@@ -663,7 +650,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
             IpAddr::V6(_) => {}
         }
     }
-    stack.ip.routes.flush();
+    stack.rt_genid_bump();
     Ok(())
 }
 
@@ -676,7 +663,7 @@ pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
         let left = dev.addrs();
         let elsewhere = stack.netdevs.snapshot().iter().any(|d| d.addrs().iter().any(|a| a.addr() == addr.addr()));
         let keeps_net = left.iter().any(|a| a.trunc() == addr.trunc());
-        let mut inner = stack.ip.routes.inner.write();
+        let mut inner = net(stack).routes.inner.write();
         let of_dev = |r: &RouteSpec| r.dev.as_ref().is_some_and(|d| d.ifindex == dev.ifindex);
         if !elsewhere {
             inner.local.remove(|r| r.src == Some(addr.addr()));
@@ -694,7 +681,7 @@ pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
             }
         }
     }
-    stack.ip.routes.flush();
+    stack.rt_genid_bump();
     Ok(())
 }
 
@@ -711,14 +698,14 @@ pub fn replace_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
 
 fn put_route(stack: &Arc<Stack>, mut spec: RouteSpec, replace: bool) -> Result<()> {
     let v4 = spec.dst.addr().is_ipv4();
-    if spec.src.is_some_and(|s| s.is_ipv4() != v4 || !stack.ip.routes.is_local(s)) {
+    if spec.src.is_some_and(|s| s.is_ipv4() != v4 || !net(stack).routes.is_local(s)) {
         return Err(Error::Inval);
     }
     if let Some(gw) = spec.gateway {
-        if gw.is_ipv4() != v4 || gw.is_multicast() || gw.is_unspecified() || stack.ip.routes.is_local(gw) {
+        if gw.is_ipv4() != v4 || gw.is_multicast() || gw.is_unspecified() || net(stack).routes.is_local(gw) {
             return Err(Error::Inval);
         }
-        let inner = stack.ip.routes.inner.read();
+        let inner = net(stack).routes.inner.read();
         let hop = inner.table(gw).find(gw, |r| {
             r.gateway.is_none() && r.kind == RouteKind::Unicast && (spec.dev.is_none() || same_dev(&r.dev, &spec.dev))
         });
@@ -737,14 +724,14 @@ fn put_route(stack: &Arc<Stack>, mut spec: RouteSpec, replace: bool) -> Result<(
         spec.metric = METRIC_V6.0;
     }
     {
-        let mut inner = stack.ip.routes.inner.write();
+        let mut inner = net(stack).routes.inner.write();
         if spec.kind == RouteKind::Local {
             inner.local.insert(spec, replace)?;
         } else {
             inner.table_mut(spec.dst.addr()).insert(spec, replace)?;
         }
     }
-    stack.ip.routes.flush();
+    stack.rt_genid_bump();
     Ok(())
 }
 
@@ -752,7 +739,7 @@ fn put_route(stack: &Arc<Stack>, mut spec: RouteSpec, replace: bool) -> Result<(
 pub fn del_route(stack: &Arc<Stack>, dst: Cidr, gateway: Option<IpAddr>, ifindex: u32) -> Result<()> {
     let dst = dst.trunc();
     {
-        let mut inner = stack.ip.routes.inner.write();
+        let mut inner = net(stack).routes.inner.write();
         let mut done = false;
         let n = inner.table_mut(dst.addr()).remove(|r| {
             let hit = !done
@@ -766,7 +753,7 @@ pub fn del_route(stack: &Arc<Stack>, dst: Cidr, gateway: Option<IpAddr>, ifindex
             return Err(Error::Srch);
         }
     }
-    stack.ip.routes.flush();
+    stack.rt_genid_bump();
     Ok(())
 }
 
@@ -797,7 +784,7 @@ pub fn update_pmtu(stack: &Arc<Stack>, dst: IpAddr, mtu: u32, now: Instant) -> O
         }
     }
     {
-        let mut ex = stack.ip.routes.exceptions.lock();
+        let mut ex = net(stack).routes.exceptions.lock();
         if ex.map.len() >= MAX_EXCEPTIONS
             && !ex.map.contains_key(&dst)
             && let Some(oldest) = ex.map.iter().min_by_key(|e| e.1.expires).map(|e| *e.0)
@@ -808,7 +795,7 @@ pub fn update_pmtu(stack: &Arc<Stack>, dst: IpAddr, mtu: u32, now: Instant) -> O
         let at = ex.timer.at().filter(|_| ex.timer.is_armed()).map_or(entry.expires, |t| t.min(entry.expires));
         stack.arm_call(&mut ex.timer, Arc::new(Expire), at);
     }
-    stack.ip.routes.flush();
+    stack.rt_genid_bump();
     Some(entry.mtu)
 }
 
@@ -818,7 +805,7 @@ struct Expire;
 impl TimerCall for Expire {
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant) {
         let gone = {
-            let mut ex = stack.ip.routes.exceptions.lock();
+            let mut ex = net(stack).routes.exceptions.lock();
             ex.timer.fired();
             let before = ex.map.len();
             ex.map.retain(|_, e| e.expires > now);
@@ -828,7 +815,7 @@ impl TimerCall for Expire {
             before != ex.map.len()
         };
         if gone {
-            stack.ip.routes.flush();
+            stack.rt_genid_bump();
         }
     }
 }

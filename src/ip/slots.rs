@@ -1,6 +1,6 @@
-//! What IP hands to protocols above beside an IP protocol number's own handler: copies for raw sockets, and echo replies and
-//! errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither. Linux: raw_local_deliver,
-//! raw_icmp_error; ping_rcv, ping_err.
+//! What IP hands to protocols above beside an IP protocol number's own handler: copies for raw sockets, and echo
+//! replies and errors for ping sockets. Those protocols fill a slot when they are registered; IP names neither. Linux:
+//! raw_local_deliver, raw_icmp_error; ping_rcv, ping_err.
 
 use crate::base::read_mostly::Slot;
 use crate::counters::DropReason;
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Raw sockets. Softirq context.
 pub trait RawRcv: Send + Sync {
-    /// Gives a copy of `skb`, which begins with its IP header, to each raw socket of its protocol. True: there is one, so
-    /// that an unknown protocol is not answered with an error.
+    /// Gives a copy of `skb`, which begins with its IP header, to each raw socket of its protocol. True: there is one,
+    /// so that an unknown protocol is not answered with an error.
     fn rcv(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool;
     /// An ICMP error about a packet of this protocol. True: a raw socket may have sent it.
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) -> bool;

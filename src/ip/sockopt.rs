@@ -8,6 +8,7 @@
 //! IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data on Linux either.
 //! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
 
+use super::net;
 use super::route;
 use crate::base::error::{Error, Result};
 use crate::device::netdev::NetDev;
@@ -479,7 +480,7 @@ fn join(g: &mut SockGuard<'_>, group: IpAddr, ifindex: u32) -> Result<()> {
         return Err(Error::NoBufs);
     }
     list.push((ifindex, group));
-    g.stack.ip.groups.join(ifindex, group);
+    net(g.stack).groups.join(ifindex, group);
     Ok(())
 }
 
@@ -488,14 +489,14 @@ fn leave(g: &mut SockGuard<'_>, group: IpAddr, ifindex: Option<u32>) -> Result<(
     let hit = |m: &(u32, IpAddr)| m.1 == group && ifindex.is_none_or(|i| i == m.0);
     let at = list.iter().position(hit).ok_or(Error::AddrNotAvail)?;
     let (ifindex, group) = list.swap_remove(at);
-    g.stack.ip.groups.leave(ifindex, group);
+    net(g.stack).groups.leave(ifindex, group);
     Ok(())
 }
 
 /// The socket closes: it leaves all its groups (ip_mc_drop_socket).
 pub fn leave_all(g: &mut SockGuard<'_>) {
     for (ifindex, group) in g.common.multicast.take().into_iter().flat_map(|l| *l) {
-        g.stack.ip.groups.leave(ifindex, group);
+        net(g.stack).groups.leave(ifindex, group);
     }
 }
 

@@ -12,7 +12,7 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
-use crate::ip::{datagram, sockopt};
+use crate::ip::{bind, datagram, net, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -60,7 +60,7 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
             .registry
             .register(&[ProtoSwitch { family, ty: libc::SOCK_RAW, protocol: 0, default: false, proto }], None)?;
     }
-    stack.ip.raw.set(table);
+    net(stack).raw.set(table);
     Ok(())
 }
 
@@ -93,7 +93,7 @@ impl Raw {
             bytes[12..16].copy_from_slice(&own.octets());
         }
         if bytes[4..6] == [0, 0] {
-            let id = g.stack.ip.idents.next(g.stack, src, to, bytes[9], g.now()) as u16;
+            let id = net(g.stack).idents.next(g.stack, src, to, bytes[9], g.now()) as u16;
             bytes[4..6].copy_from_slice(&id.to_be_bytes());
         }
         ip::fill_checksum(&mut bytes[..header_len]);
@@ -151,6 +151,10 @@ impl Proto for Raw {
         let mut g = sk.lock();
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
@@ -298,13 +302,13 @@ impl Proto for Raw {
     /// Called when the socket is made: a raw socket receives at once. IPPROTO_RAW only sends.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if sk.sock.protocol < libc::IPPROTO_RAW as u16 {
-            self.table.insert(&sk.stack.ip.raw, self.v4, sk.sock.protocol as u8, sk.sock);
+            self.table.insert(&net(sk.stack).raw, self.v4, sk.sock.protocol as u8, sk.sock);
         }
         Ok(())
     }
 
     fn unhash(&self, sk: &mut SockGuard<'_>) {
-        self.table.remove(&sk.stack.ip.raw, self.v4, sk.sock.protocol as u8, sk.sock);
+        self.table.remove(&net(sk.stack).raw, self.v4, sk.sock.protocol as u8, sk.sock);
     }
 
     fn net_exit(&self) {

@@ -1,5 +1,6 @@
-//! Which raw sockets want a packet. Above: `ip::input`, through the slot: each gets a copy before the packet's own protocol has it.
-//! Addresses and filters are judged under the sock's lock, in `backlog_rcv`. Linux: raw_v4_input, struct raw_hashinfo.
+//! Which raw sockets want a packet. Above: `ip::input`, through the slot: each gets a copy before the packet's own
+//! protocol has it. Addresses and filters are judged under the sock's lock, in `backlog_rcv`. Linux: raw_v4_input,
+//! struct raw_hashinfo.
 
 use crate::ip::slots::{RawRcv, RawSlot};
 use crate::sock::Sock;

@@ -10,6 +10,7 @@ use crate::driver::VirtualTime;
 use crate::driver::virtual_time::{Scheduler, Settled, Step};
 use crate::ip::route;
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -61,7 +62,7 @@ impl World {
     pub fn stack(&self) -> Result<Arc<Stack>> {
         let mut inner = self.inner.lock();
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(inner.stacks.len() as u64);
-        let stack = Stack::new(StackConfig {
+        let stack = standard::stack(StackConfig {
             clock: self.scheduler.clock().clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             runner: Arc::new(VirtualTime::new(self.scheduler.clone())),

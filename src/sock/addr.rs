@@ -1,5 +1,5 @@
-//! Families of addresses, and IPv4 addresses on AF_INET6 sockets, which show them v4-mapped. Above: everything that shows an
-//! address to a program or takes one. Linux: ipv6_addr_set_v4mapped, ipv6_mapped_addr_any.
+//! Families of addresses, and IPv4 addresses on AF_INET6 sockets, which show them v4-mapped. Above: everything that
+//! shows an address to a program or takes one. Linux: ipv6_addr_set_v4mapped, ipv6_mapped_addr_any.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 

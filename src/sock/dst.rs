@@ -1,7 +1,8 @@
-//! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct dst_entry,
-//! struct rtable.
+//! A resolved route, as socks cache it. Above: `SockCommon::dst`, and what sends. Made by: `ip::route`. Linux: struct
+//! dst_entry, struct rtable.
 
 use crate::device::netdev::NetDev;
+use crate::stack::Stack;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ pub enum DstKind {
     Multicast,
 }
 
-/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells when the
-/// tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
+/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells
+/// when the tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
 #[derive(Debug, Clone)]
 pub struct Dst {
     /// Out by.
@@ -56,6 +57,14 @@ pub struct Dst {
     pub hoplimit: u8,
     /// RTAX_RTT / RTAX_RTTVAR / RTAX_SSTHRESH / RTAX_CWND (with lock) / RTAX_REORDERING where given.
     pub metrics: RouteMetrics,
+}
+
+impl Dst {
+    /// Whether the route tables are still as they were when it was made. Linux: dst_check.
+    #[inline]
+    pub fn check(&self, stack: &Stack) -> bool {
+        self.generation == stack.rt_genid()
+    }
 }
 
 /// TCP's metrics of a route (`ip route ... rtt`, `ssthresh`, `cwnd lock`, `reordering`); 0: not given.

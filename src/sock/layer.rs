@@ -164,6 +164,7 @@ passed_on! {
     fn release_cb(sk: &mut SockGuard<'_>, bits: u32);
     fn splice_eof(sk: SockRef<'_>);
     fn bind(sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()>;
+    fn remove_ulp(sk: &mut SockGuard<'_>) -> Result<()>;
     fn hash(sk: &mut SockGuard<'_>) -> Result<()>;
     fn rehash(sk: &mut SockGuard<'_>);
     fn unhash(sk: &mut SockGuard<'_>);

@@ -1,5 +1,22 @@
 //! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
 //! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct inet_sock.
+//!
+//! | file | what |
+//! |---|---|
+//! | `accept` | accept(2), and the queue of connections |
+//! | `addr` | families, and v4-mapped addresses |
+//! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
+//! | `dst` | a resolved route |
+//! | `errqueue` | the error queue |
+//! | `layer` | a protocol on top of another |
+//! | `mem` | memory accounts |
+//! | `msg` | what a send or receive call carries |
+//! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
+//! | `page`, `pool`, `skb` | packets, the pages of their payload, and what is used again |
+//! | `proto` | the table of operations, and the registry |
+//! | `sockopt` | SOL_SOCKET options |
+//! | `state` | states by Linux's numbers |
+//! | `wait` | sleeping and readiness |
 
 pub mod accept;
 pub mod addr;
@@ -90,8 +107,8 @@ pub mod tsq {
     pub const THROTTLED: u8 = 1;
     /// On the stack's list of socks to resume.
     pub const QUEUED: u8 = 2;
-    /// What a resumed sock is given to do: the one bit of `Sock::defer` that is not the protocol's own (TCP_TSQ_DEFERRED). Only a
-    /// sock whose protocol sets `THROTTLED` gets it.
+    /// What a resumed sock is given to do: the one bit of `Sock::defer` that is not the protocol's own
+    /// (TCP_TSQ_DEFERRED). Only a sock whose protocol sets `THROTTLED` gets it.
     pub const DEFERRED: u32 = 1;
 }
 

@@ -1,6 +1,6 @@
-//! What IP tells a protocol of a packet that arrived: its addresses and header fields, or the ICMP error that quotes one of ours.
-//! Above: `IpHandler`, packets in a receive queue. Filled by: `ip::input`, `ip::icmp`. Linux: the arguments of
-//! net_protocol.handler and net_protocol.err_handler, struct inet_skb_parm.
+//! What IP tells a protocol of a packet that arrived: its addresses and header fields, or the ICMP error that quotes
+//! one of ours. Above: `IpHandler`, packets in a receive queue. Filled by: `ip::input`, `ip::icmp`. Linux: the
+//! arguments of net_protocol.handler and net_protocol.err_handler, struct inet_skb_parm.
 
 use crate::base::env::Instant;
 use crate::base::error::Error;

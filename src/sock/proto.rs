@@ -144,10 +144,10 @@ pub trait Proto: Any + Send + Sync {
     /// that goes now. Process context, not owned. Default: nothing.
     fn splice_eof(&self, sk: SockRef<'_>) {}
 
-    /// bind(2), for a protocol whose sockets are bound in another way than by address and port. Process context, owned.
-    /// Default: [`crate::inet::bind`].
+    /// bind(2). A protocol whose sockets are bound by address and port has `ip::bind::bind` do it, which calls
+    /// `get_port`. Process context, owned. Default: EOPNOTSUPP.
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
-        crate::inet::bind(sk, addr)
+        Err(Error::OpNotSupp)
     }
 
     /// Readiness now, as poll(2) would say. Process context, not owned. Default: owns the sock for `poll_locked`.
@@ -206,6 +206,12 @@ pub trait Proto: Any + Send + Sync {
     /// refuses with EOPNOTSUPP.
     fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
         Err(Error::OpNotSupp)
+    }
+
+    /// Takes the upper-layer protocol off that TCP_ULP put on. EBUSY: it holds bytes that were not delivered. Process
+    /// context, owned. Default: EINVAL, as without one.
+    fn remove_ulp(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        Err(Error::Inval)
     }
 
     /// Memory pressure begins (`enter_memory_pressure`). Default: sets the flag of the accounts.
@@ -278,9 +284,9 @@ pub trait Proto: Any + Send + Sync {
         true
     }
 
-    /// The stack ends: a protocol that keeps socks in tables of its own lets go of them, or they and the tables keep each other for
-    /// ever. No program has a socket any more, and nothing else of the stack runs. Default: nothing. Linux:
-    /// pernet_operations.exit.
+    /// The stack ends: a protocol that keeps socks in tables of its own lets go of them, or they and the tables keep
+    /// each other for ever. No program has a socket any more, and nothing else of the stack runs. Default: nothing.
+    /// Linux: pernet_operations.exit.
     fn net_exit(&self) {}
 
     /// Debug builds: what must hold whenever the sock is released.

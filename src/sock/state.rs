@@ -1,5 +1,5 @@
-//! States of a sock by Linux's numbers (include/net/tcp_states.h), as far as code beside TCP knows them. A protocol that is not TCP
-//! uses ESTABLISHED for connected and CLOSE for not connected, as Linux does.
+//! States of a sock by Linux's numbers (include/net/tcp_states.h), as far as code beside TCP knows them. A protocol
+//! that is not TCP uses ESTABLISHED for connected and CLOSE for not connected, as Linux does.
 
 #![allow(missing_docs)]
 

@@ -1,6 +1,6 @@
 //! Sleeping and readiness. A sock's [`WaitQueue`] holds who waits for it: threads in a blocking call ([`Waiter`]) and
 //! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by another.
-//! Who is woken is told when the waker owns no sock any more ([`Owning`]): otherwise a woken thread, on another processor within
+//! Who is woken is told when the waker owns no sock any more (`Owning`): otherwise a woken thread, on another processor within
 //! a microsecond, would find the sock still owned and sleep again.
 //! Above: blocking calls of the protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits.
 //! Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.

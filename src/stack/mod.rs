@@ -1,6 +1,7 @@
-//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, routes, protocols, tables, timers and
-//! memory accounts; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole of softirq: it
-//! receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s business.
+//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, timers and the registry of protocols,
+//! which keep the rest themselves; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole
+//! of softirq: it receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s
+//! business.
 
 pub mod runner;
 
@@ -13,7 +14,6 @@ use crate::counters::Counters;
 use crate::device::Device;
 use crate::device::loopback::Loopback;
 use crate::device::netdev::{NetDev, NetDevs};
-use crate::ip;
 use crate::sock::Sock;
 use crate::sock::proto::Registry;
 use crate::sock::tsq;
@@ -21,6 +21,7 @@ use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
 use runner::Runner;
+use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -179,14 +180,17 @@ pub struct Stack {
     pub registry: Registry,
     /// Network devices.
     pub netdevs: NetDevs,
-    /// Routes, neighbours, fragments.
-    pub ip: ip::IpState,
+    /// What the network layer keeps for the stack, made when it is first asked for. Linux: net_generic.
+    network: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// Number of the route tables' present state: a cached [`Dst`](crate::sock::dst::Dst) of another must be looked up
+    /// again. Apart from the tables, because every packet that is sent asks (rt_genid).
+    rt_genid: AtomicU64,
     /// Kinds of devices that are plugged in.
     pub device_kinds: crate::device::types::DeviceKinds,
     /// Timers.
     pub timers: Timers,
     /// Plug-ins that were loaded; dropping one unloads it.
-    pub plugins: Mutex<Vec<Arc<dyn std::any::Any + Send + Sync>>>,
+    pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
@@ -197,8 +201,8 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with the standard protocols registered and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and
-    /// ::1/128).
+    /// A stack without protocols and without a network layer; its one device is `lo` (index 1), without addresses.
+    /// [`standard::stack`](crate::standard::stack) makes one with all that programs expect.
     pub fn new(config: StackConfig) -> Result<Arc<Stack>> {
         let StackConfig { clock, entropy, runner } = config;
         let keys = Keys::new(&*entropy);
@@ -210,7 +214,8 @@ impl Stack {
             keys,
             registry: Registry::default(),
             netdevs: NetDevs::default(),
-            ip: ip::IpState::new(),
+            network: OnceLock::new(),
+            rt_genid: AtomicU64::new(1),
             device_kinds: Default::default(),
             timers: Timers::new(),
             plugins: Mutex::default(),
@@ -222,8 +227,6 @@ impl Stack {
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
         stack.netdevs.add(Arc::new(Loopback::new()))?;
-        ip::init(&stack)?;
-        crate::inet::register_standard(&stack).map_err(|e| e.error())?;
         Ok(stack)
     }
 
@@ -239,6 +242,24 @@ impl Stack {
     #[inline]
     pub fn here(&self) -> Result<()> {
         if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
+    }
+
+    /// What the network layer, whose type is `T`, keeps for the stack. There is one network layer: IP.
+    #[inline]
+    pub(crate) fn network<T: Any + Send + Sync + Default>(&self) -> &Arc<dyn Any + Send + Sync> {
+        self.network.get_or_init(|| Arc::new(T::default()))
+    }
+
+    /// See [`Dst::check`](crate::sock::dst::Dst::check).
+    #[inline]
+    pub fn rt_genid(&self) -> u64 {
+        self.rt_genid.load(Ordering::Acquire)
+    }
+
+    /// Something that routes depend on has changed (a table, an interface's MTU, up or down): cached destinations of
+    /// all socks are looked up again. Linux: rt_genid_bump_all, rt_cache_flush.
+    pub fn rt_genid_bump(&self) {
+        self.rt_genid.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The stack's time now.

@@ -3,7 +3,7 @@
 //! tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
 
 use super::reassembly::purge_ooo;
-use super::state::State;
+use super::state::{Event, State};
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, listener, output, set_state, sock_ops, timer, timewait, ulp};
@@ -26,14 +26,11 @@ pub(super) fn need_reset(s: State) -> bool {
 
 /// The state that closing our half leads to, and whether a FIN must be sent (tcp_close_state). RFC 9293 Figure 5.
 fn close_state(cx: &mut Cx<'_>) -> bool {
-    let (next, fin) = match cx.state() {
-        State::Established | State::SynRecv => (State::FinWait1, true),
-        State::CloseWait => (State::LastAck, true),
-        s @ (State::FinWait1 | State::FinWait2 | State::Closing | State::LastAck) => (s, false),
-        _ => (State::Close, false),
-    };
+    let old = cx.state();
+    // Closed already: nothing moves.
+    let next = old.next(Event::Close).unwrap_or(old);
     set_state(cx, next);
-    fin
+    next != old && next.is_one_of(&[State::FinWait1, State::LastAck])
 }
 
 /// close(2) of the last descriptor: unread data makes it a reset (RFC 1122 §4.2.2.13), SO_LINGER with zero too; else a FIN goes

@@ -85,10 +85,11 @@ pub mod deferred {
     pub const SYNACK_TIMER: u32 = 64;
 }
 
-/// Moves the connection to a state and keeps the counters that go with it (tcp_set_state): CurrEstab, EstabResets; a closed
+/// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it (tcp_set_state): CurrEstab, EstabResets; a closed
 /// connection leaves the tables.
 pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let old = cx.state();
+    debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");
     sock_ops::state(cx, old, new);
     match new {
         State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),

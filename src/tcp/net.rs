@@ -1,6 +1,7 @@
-//! What TCP keeps for a stack: its tables, and the registries of what users add to it. Owned by the value that is registered as
-//! TCP's protocol and packet handler; a sock and a time-wait record hold it too, so that no packet has to look for it. Above:
-//! everything in TCP that enters the tables; `cong::register` and its kin. Linux: tcp_hashinfo, the net->ipv4.tcp_* members.
+//! What TCP keeps for a stack: its tables, and the registries of what users add to it. Owned by the value that is
+//! registered as TCP's protocol and packet handler; a sock and a time-wait record hold it too, so that no packet has to
+//! look for it. Above: everything in TCP that enters the tables; `cong::register` and its kin. Linux: tcp_hashinfo, the
+//! net->ipv4.tcp_* members.
 
 use super::cong::CongRegistry;
 use super::lookup::TcpTables;
@@ -31,8 +32,8 @@ impl std::fmt::Debug for TcpNet {
     }
 }
 
-/// What TCP keeps for `stack`, looked up by TCP's name: for registrations and listings, not for packets. ENOPROTOOPT: the stack has
-/// no TCP.
+/// What TCP keeps for `stack`, looked up by TCP's name: for registrations and listings, not for packets. ENOPROTOOPT:
+/// the stack has no TCP.
 pub fn of(stack: &Stack) -> Result<Arc<TcpNet>> {
     let proto = stack.registry.proto("TCP").ok_or(Error::NoProtoOpt)?;
     let tcp = (&*proto as &dyn Any).downcast_ref::<Tcp>().ok_or(Error::NoProtoOpt)?;

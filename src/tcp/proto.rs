@@ -10,6 +10,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
+use crate::ip::bind;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
@@ -22,11 +23,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for the stack.
+/// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for
+/// the stack.
 #[derive(Debug, Default)]
 pub struct Tcp(Arc<TcpNet>);
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a value.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a
+/// value.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let tcp = Arc::new(Tcp::default());
     let proto: Arc<dyn Proto> = tcp.clone();
@@ -42,8 +45,8 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     sysctls(stack, &tcp.0).map_err(|_| RegisterError::Incomplete("a sysctl of TCP"))
 }
 
-/// Sysctls that list what is registered, and the one that takes only such a name. Linux: proc_tcp_available_congestion_control,
-/// proc_tcp_available_ulp, proc_tcp_congestion_control.
+/// Sysctls that list what is registered, and the one that takes only such a name. Linux:
+/// proc_tcp_available_congestion_control, proc_tcp_available_ulp, proc_tcp_congestion_control.
 fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
     let weak = Arc::downgrade(net);
     stack.sysctl.set_reader(
@@ -110,6 +113,10 @@ impl Proto for Tcp {
     fn close(&self, sk: SockRef<'_>, _flags: i32) {
         // O_NONBLOCK does not shorten SO_LINGER, as on Linux.
         close::close(sk);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
@@ -225,6 +232,10 @@ impl Proto for Tcp {
 
     fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         sk.private.downcast_ref().is_none_or(|tp| output::stream_memory_free(stack, tp, wake))
+    }
+
+    fn remove_ulp(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        super::ulp::remove(sk)
     }
 
     fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {

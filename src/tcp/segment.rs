@@ -148,7 +148,7 @@ pub fn reset_dst(cx: &mut Cx<'_>) {
 /// Forgets the cached route when the tables have changed since it was made (__sk_dst_check).
 #[inline]
 pub fn check_dst(cx: &mut Cx<'_>) {
-    if cx.sk.dst.as_ref().is_some_and(|d| d.generation != cx.stack.ip.routes.generation()) {
+    if cx.sk.dst.as_ref().is_some_and(|d| !d.check(cx.stack)) {
         reset_dst(cx);
     }
 }

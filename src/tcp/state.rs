@@ -36,6 +36,30 @@ pub enum Event {
     FinAndAckOfFinArrive,
     TwoMslPassed,
     Reset,
+    /// Linux's own: the last ACK of a handshake has made a sock of a request (tcp_create_openreq_child).
+    RequestBecomesSock,
+    /// Linux's own: the sock is done with. It was aborted, timed out or disconnected, or a time-wait record has taken its place,
+    /// which goes through the rest of the figure (tcp_done, tcp_time_wait).
+    Done,
+}
+
+impl Event {
+    /// All of them.
+    const ALL: [Event; 13] = [
+        Event::PassiveOpen,
+        Event::ActiveOpen,
+        Event::SynArrives,
+        Event::SynAckArrives,
+        Event::AckOfSynArrives,
+        Event::Close,
+        Event::FinArrives,
+        Event::AckOfFinArrives,
+        Event::FinAndAckOfFinArrive,
+        Event::TwoMslPassed,
+        Event::Reset,
+        Event::RequestBecomesSock,
+        Event::Done,
+    ];
 }
 
 impl State {
@@ -117,11 +141,44 @@ impl State {
             (S::CloseWait, E::Close) => Some(S::LastAck),
             (S::LastAck, E::AckOfFinArrives) => Some(S::Close),
             (S::TimeWait, E::TwoMslPassed) => Some(S::Close),
-            (_, E::Reset) => match self {
-                S::Listen | S::Close => None,
-                _ => Some(S::Close),
-            },
+            (S::Listen | S::Close, E::Reset) => None,
+            (_, E::Reset) => Some(S::Close),
+            (S::Close, E::RequestBecomesSock) => Some(S::SynRecv),
+            (S::Close, E::Done) => None,
+            (_, E::Done) => Some(S::Close),
             _ => None,
         }
+    }
+
+    /// Whether some event leads from here to `to`, or nothing moves.
+    pub(crate) fn leads_to(self, to: State) -> bool {
+        self == to || Event::ALL.iter().any(|e| self.next(*e) == Some(to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every state against every event, as `state/figure_5.txt` has it: a moved arrow shows in review.
+    #[test]
+    fn arrows_are_those_of_figure_5() {
+        let mut table = String::new();
+        for state in State::ALL {
+            for event in Event::ALL {
+                if let Some(next) = state.next(event) {
+                    table += &format!("{state:?} -- {event:?} -> {next:?}\n");
+                }
+            }
+        }
+        assert_eq!(table, include_str!("state/figure_5.txt"), "the table is now:\n{table}");
+    }
+
+    #[test]
+    fn a_number_is_its_state() {
+        for state in State::ALL {
+            assert_eq!(State::from_u8(state as u8), state);
+        }
+        assert_eq!([State::from_u8(0), State::from_u8(13)], [State::Close; 2]);
     }
 }

@@ -9,6 +9,7 @@ use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
+use crate::standard;
 use crate::sys::lock::Mutex;
 use crate::wire::tcp::TcpFlags;
 use pcap_file::pcap::PcapReader;
@@ -31,7 +32,7 @@ fn net() -> Net {
         entropy: Arc::new(SeededEntropy::new(SEED)),
         runner: Arc::new(Parked::default()),
     };
-    Net { stack: Stack::new(config).expect("a stack"), clock }
+    Net { stack: standard::stack(config).expect("a stack"), clock }
 }
 
 impl Net {

@@ -6,7 +6,7 @@
 use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
 use crate::counters::{DropReason, Mib};
-use crate::ip::{datagram, icmp};
+use crate::ip::{datagram, icmp, net};
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
@@ -74,7 +74,7 @@ impl IpHandler for Udp {
         }
         let peer = (info.src, sport);
         let table = &self.table;
-        if info.dst.is_multicast() || (info.not_unicast && stack.ip.routes.is_broadcast(info.dst)) {
+        if info.dst.is_multicast() || (info.not_unicast && net(stack).routes.is_broadcast(info.dst)) {
             let all = table.find_all(info.dst, dport, peer, info.ifindex);
             if all.is_empty() {
                 count(stack, v4, (Mib::UdpIgnoredMulti, Mib::Udp6IgnoredMulti));

@@ -1,5 +1,5 @@
 //! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file the
-//! table of operations, binding and options; [`input`] receives, [`output`] sends. Linux:
+//! table of operations, binding and options; `input` receives, `output` sends. Linux:
 //! net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c.
 
 mod input;
@@ -9,7 +9,7 @@ mod tests;
 
 use crate::base::error::{Error, Result};
 use crate::ip::port_table::{PortEntry, PortTable};
-use crate::ip::{datagram, sockopt};
+use crate::ip::{bind, datagram, sockopt};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
@@ -48,7 +48,8 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
-/// The table of operations, the handler of UDP's IP protocol number, and the sockets. Linux: udp_prot, udp_protocol, udp_table.
+/// The table of operations, the handler of UDP's IP protocol number, and the sockets. Linux: udp_prot, udp_protocol,
+/// udp_table.
 #[derive(Default)]
 struct Udp {
     table: PortTable,
@@ -90,6 +91,10 @@ impl Proto for Udp {
         }
         self.unhash(&mut g);
         datagram::close(&mut g);
+    }
+
+    fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        bind::bind(sk, addr)
     }
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {

@@ -2,6 +2,7 @@ use super::*;
 use crate::counters::{DropReason, Mib};
 use crate::device::capture_test::Bench;
 use crate::inet::Socket;
+use crate::ip;
 use crate::sock::msg::Control;
 use crate::wire::ip::{Ipv4Header, Ipv4Repr};
 use crate::wire::udp::{self, UdpHeader};
@@ -277,7 +278,7 @@ fn a_long_datagram_is_cut_and_comes_together_again() {
     }
     assert_eq!(peer.stack.mib.get(Mib::IpReasmOKs), 1);
     assert_eq!(peer.stack.mib.get(Mib::Ip6ReasmOKs), 1);
-    assert_eq!((peer.stack.ip.frags.usage(true), peer.stack.ip.frags.usage(false)), ((0, 0), (0, 0)));
+    assert_eq!((ip::net(&peer.stack).frags.usage(true), ip::net(&peer.stack).frags.usage(false)), ((0, 0), (0, 0)));
 }
 
 #[test]

@@ -22,12 +22,14 @@ pub struct Args {
 }
 
 /// The steps before the tests, by name, with cargo's arguments.
-const STEPS: [(&str, &[&str]); 4] = [
+const STEPS: [(&str, &[&str]); 5] = [
     // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all
     // platforms, of which a build downloads this one's only.
     ("fetch", &["fetch", "--locked"]),
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    // Warnings are errors here, too: see RUSTDOCFLAGS below.
+    ("doc", &["doc", "--workspace", "--no-deps"]),
     // Built apart, so that a failure to build is told from one to run.
     ("build", &["test", "--workspace", "--no-run"]),
 ];
@@ -76,7 +78,9 @@ pub fn run(args: &Args) -> Outcome {
     let mut report = Vec::new();
     for (name, args) in STEPS {
         println!("== {name}: cargo {}", args.join(" "));
-        let status = cargo::cargo().args(args).current_dir(cargo::root()).stdin(Stdio::null()).status()?;
+        let mut command = cargo::cargo();
+        command.args(args).env("RUSTDOCFLAGS", "-D warnings").current_dir(cargo::root()).stdin(Stdio::null());
+        let status = command.status()?;
         report.push((name, status.success()));
     }
     let mut tally = Tally::default();

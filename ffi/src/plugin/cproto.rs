@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::{datagram, sockopt};
+use usersock::ip::{bind, datagram, sockopt};
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
@@ -226,7 +226,7 @@ impl Proto for Registration {
     }
 
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
-        let Some(f) = self.table.bind else { return usersock::inet::bind(sk, addr) };
+        let Some(f) = self.table.bind else { return bind::bind(sk, addr) };
         let at = usk_addr_t::from(addr);
         // SAFETY: see `init`.
         owned_status(sk, |o| unsafe { f(o, &at) })

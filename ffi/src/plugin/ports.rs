@@ -46,7 +46,7 @@ pub unsafe extern "C" fn usk_inet_bind(o: *mut usk_owned_t, addr: *const usk_add
         if addr.is_ipv6() != (g.sock.family == libc::AF_INET6 as u16) {
             return Err(Error::AfNoSupport);
         }
-        usersock::inet::bind(g, addr).map(|()| 0)
+        usersock::ip::bind::bind(g, addr).map(|()| 0)
     })
 }
 

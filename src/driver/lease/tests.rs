@@ -3,6 +3,7 @@ use crate::base::env::{OsEntropy, RealClock};
 use crate::device::{Caps, DevStats, Device, Xmit};
 use crate::sock::skb::Skb;
 use crate::stack::{StackConfig, TimerCall, TimerSlot};
+use crate::standard;
 use crate::sys::fd::EventFd;
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -60,7 +61,7 @@ fn stack(queues: u16) -> Arc<Stack> {
         entropy: Arc::new(OsEntropy::new().unwrap()),
         runner: Arc::new(Lease::new(queues)),
     };
-    Stack::new(config).unwrap()
+    standard::stack(config).unwrap()
 }
 
 fn named<T: Send + 'static>(name: &str, f: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {

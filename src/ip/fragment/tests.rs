@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
+use crate::ip::net;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::{icmp as wire4, ipv6::Ipv6Repr};
 
@@ -74,7 +75,7 @@ fn an_overlap_takes_the_whole_datagram_with_it() {
         let (offset, len, more) = second;
         b.inject(&part(A, 7, offset, &whole[offset..offset + len], more));
         assert_eq!(b.stack.mib.get(Mib::IpExtReasmOverlaps), 1, "{case}");
-        assert_eq!(b.stack.ip.frags.usage(true), (0, 0), "{case}");
+        assert_eq!(net(&b.stack).frags.usage(true), (0, 0), "{case}");
     }
 }
 
@@ -91,7 +92,7 @@ fn contradictions_are_refused() {
             b.inject(&part(A, 7, offset, &vec![0; len], more));
         }
         assert_eq!(b.stack.mib.get(Mib::IpReasmFails), 1, "{case}");
-        assert_eq!(b.stack.ip.frags.usage(true), (0, 0), "{case}");
+        assert_eq!(net(&b.stack).frags.usage(true), (0, 0), "{case}");
     }
 }
 
@@ -101,7 +102,7 @@ fn after_its_time_a_datagram_is_given_up_and_who_sent_its_beginning_is_told() {
     let whole = echo(1000);
     b.inject(&part(A, 7, 0, &whole[..512], true));
     b.inject(&part("10.0.0.8", 7, 512, &whole[512..], false));
-    assert_eq!(b.stack.ip.frags.usage(true).1, 2);
+    assert_eq!(net(&b.stack).frags.usage(true).1, 2);
     assert!(b.advance(Duration::from_millis(29_999)).is_empty());
     let sent = b.advance(Duration::from_millis(2));
     assert_eq!(sent.len(), 1, "only the one whose first part came");
@@ -111,7 +112,7 @@ fn after_its_time_a_datagram_is_given_up_and_who_sent_its_beginning_is_told() {
     assert!(matches!(m.message(), wire4::Message::TimeExceeded { code: 1, .. }));
     assert_eq!(b.stack.mib.get(Mib::IpReasmTimeout), 2);
     assert_eq!(b.stack.mib.drops(DropReason::FragReasmTimeout), 2);
-    assert_eq!(b.stack.ip.frags.usage(true), (0, 0));
+    assert_eq!(net(&b.stack).frags.usage(true), (0, 0));
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn a_flood_of_parts_without_end_is_bounded_and_others_still_come_through() {
     for i in 0..20_000u32 {
         let src = format!("10.0.0.{}", 20 + i % 200);
         b.inject(&part(&src, i as u16, 8 * (i as usize % 1000), &[0; 8], true));
-        worst = worst.max(b.stack.ip.frags.usage(true).0);
+        worst = worst.max(net(&b.stack).frags.usage(true).0);
     }
     assert!(worst <= 262_144, "{worst}");
     let p = parts(&whole, 1024);
@@ -140,7 +141,7 @@ fn many_tiny_parts_of_one_datagram_are_bounded_too() {
     b.stack.sysctl.set("net.ipv4.ipfrag_high_thresh", "262144").unwrap();
     for i in (0..8000).filter(|i| i % 2 == 1) {
         b.inject(&part(A, 7, 8 * i, &[0; 8], true));
-        assert!(b.stack.ip.frags.usage(true).0 <= 262_144);
+        assert!(net(&b.stack).frags.usage(true).0 <= 262_144);
     }
 }
 
@@ -194,7 +195,7 @@ fn ipv6_fragments_obey_rfc_8200_and_rfc_5722() {
             b.inject(&part6(1, offset, &vec![0; len], more));
         }
         assert_eq!(b.stack.mib.get(Mib::Ip6ReasmFails), fails, "{case}: {:?}", b.stack.mib);
-        assert_eq!(b.stack.ip.frags.usage(false).1, usize::from(fails == 0), "{case}");
+        assert_eq!(net(&b.stack).frags.usage(false).1, usize::from(fails == 0), "{case}");
     }
     // An atomic fragment is a packet like any other (RFC 6946), even beside a datagram of its id.
     let b = Bench::on_ip();
@@ -204,7 +205,7 @@ fn ipv6_fragments_obey_rfc_8200_and_rfc_5722() {
     crate::wire::udp::fill_checksum(&mut udp, "fd00::9".parse().unwrap(), "fd00::1".parse().unwrap());
     b.inject(&part6(1, 0, &udp, false));
     assert_eq!(b.stack.mib.get(Mib::Udp6NoPorts), 1);
-    assert_eq!(b.stack.ip.frags.usage(false).1, 1);
+    assert_eq!(net(&b.stack).frags.usage(false).1, 1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::device::capture_test::{Bench, Capture};
+use crate::ip::net;
 use crate::wire::checksum;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::ipv6::Ipv6Repr;
@@ -288,7 +289,7 @@ proptest! {
             }
         }
         b.advance(crate::base::env::Duration::from_secs(120));
-        prop_assert_eq!((b.stack.ip.frags.usage(true), b.stack.ip.frags.usage(false)), ((0, 0), (0, 0)));
+        prop_assert_eq!((net(&b.stack).frags.usage(true), net(&b.stack).frags.usage(false)), ((0, 0), (0, 0)));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
 use super::*;
 use crate::base::env::{Entropy, SeededEntropy};
 use crate::sock::page::Frag;
-use crate::stack::Stack;
+use crate::standard;
 use std::sync::atomic::Ordering;
 
 fn byte_at(seq: SeqNum) -> u8 {
@@ -33,7 +33,7 @@ fn real_truesize(skb: &Skb) -> i64 {
 /// What collapsing may not change: each byte stays at its number, packets stay in order, and none takes more memory.
 #[test]
 fn collapsing_keeps_every_byte_and_never_takes_memory() {
-    let stack = Stack::new(crate::stack::StackConfig {
+    let stack = standard::stack(crate::stack::StackConfig {
         clock: std::sync::Arc::new(crate::base::env::VirtualClock::new()),
         entropy: std::sync::Arc::new(SeededEntropy::new(1)),
         runner: std::sync::Arc::new(crate::driver::Parked::default()),

@@ -1,7 +1,7 @@
 use super::super::output;
-use super::super::testing::{Bench, ISS};
+use super::super::tcb::XmitTimer;
+use super::super::testing::{Bench, ISS, be_in};
 use super::super::{control, mtu, retransmit};
-use super::super::{set_state, tcb::XmitTimer};
 use super::*;
 use crate::counters::Mib;
 use crate::wire::seq::SeqNum;
@@ -199,7 +199,7 @@ fn what_a_send_answers_in_each_state() {
         ("reset and shut down", State::Established, libc::ECONNRESET, true, Err(Error::ConnReset)),
     ] {
         let b = Bench::established();
-        b.with(|cx| set_state(cx, state));
+        b.with(|cx| be_in(cx, state));
         b.sock.err.store(err, Ordering::Relaxed);
         if shut {
             b.sock.shutdown.fetch_or(crate::sock::SEND_SHUTDOWN, Ordering::Relaxed);
@@ -237,7 +237,7 @@ fn a_fin_rides_on_the_last_unsent_segment_and_a_reset_is_acceptable() {
     b.send(&[2; 50], 0).unwrap();
     b.sent();
     b.with(|cx| {
-        set_state(cx, State::FinWait1);
+        be_in(cx, State::FinWait1);
         control::send_fin(cx);
     });
     assert_eq!(b.shapes(), [shape(100, 50, "FP.")]);
@@ -256,7 +256,7 @@ fn a_fin_rides_on_the_last_unsent_segment_and_a_reset_is_acceptable() {
 fn a_syn_offers_what_the_sysctls_allow_and_crosses_into_a_syn_ack() {
     let b = Bench::new();
     b.with(|cx| {
-        set_state(cx, State::SynSent);
+        be_in(cx, State::SynSent);
         control::connect(cx).unwrap();
         assert_eq!((cx.tp.snd_una, cx.tp.snd_nxt), (SeqNum(ISS), SeqNum(ISS) + 1));
     });
@@ -265,7 +265,7 @@ fn a_syn_offers_what_the_sysctls_allow_and_crosses_into_a_syn_ack() {
     assert!(out[0].options.starts_with("mss 1460,sackOK,TS val "), "{}", out[0].options);
     assert!(out[0].options.ends_with("ecr 0,nop,wscale 10"), "{}", out[0].options);
     b.with(|cx| {
-        set_state(cx, State::SynRecv);
+        be_in(cx, State::SynRecv);
         cx.tp.rcv_nxt = SeqNum(78);
         control::send_synack(cx).unwrap();
     });

@@ -1,4 +1,4 @@
-use super::super::testing::{Bench, ISS};
+use super::super::testing::{Bench, ISS, be_in};
 use super::*;
 use crate::wire::seq::SeqNum;
 
@@ -40,7 +40,7 @@ fn the_rto_doubles_to_its_maximum_and_the_connection_ends_after_r2() {
 fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
     let b = Bench::new();
     b.with(|cx| {
-        super::super::set_state(cx, State::SynSent);
+        be_in(cx, State::SynSent);
         control::connect(cx).unwrap();
     });
     let got = intervals(&b, 100);

@@ -1,8 +1,8 @@
-//! bind(2): which address and port a socket has. Above: [`super::Socket::bind`], and protocols whose own `bind` ends here.
+//! bind(2): which address and port a socket has. Above: `Proto::bind` of protocols with addresses and ports.
 //! Below: the protocol's `get_port`. Linux: inet_bind, __inet6_bind.
 
+use super::route;
 use crate::base::error::{Error, Result};
-use crate::ip;
 use crate::sock::addr::{unmap, unspecified};
 use crate::sock::state::CLOSE;
 use crate::sock::{SockGuard, flag};
@@ -41,7 +41,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
             IpAddr::V6(_) => stack.sysctl.ip6_nonlocal_bind(),
         };
     let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if !ip.is_unspecified() && !nonlocal && !is_group && !ip::route::is_local(stack, ip) {
+    if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);
     }
     if sock.state() != CLOSE || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16) {
