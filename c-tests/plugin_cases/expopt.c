@@ -212,6 +212,9 @@ int main(int argc, char **argv)
     say(fd[1], fd[0], "five are missing");
     EQ(mib("ExpoptOutLost"), 5);
     for (int i = 1; i <= 5; i++) {
+        /* Acknowledged at once: on a busy machine a delayed acknowledgement may come after a retransmission, which
+         * would be counted as well. */
+        OK(set_int(fd[1], IPPROTO_TCP, TCP_QUICKACK, 1));
         say(fd[0], fd[1], "one of them");
         EQ(mib("ExpoptInLate"), i);
     }
