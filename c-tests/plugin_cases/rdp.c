@@ -465,8 +465,8 @@ static void options(void)
     EQ(i.bytes_in, 2);
     EQ(i.msgs_in, 1);
     EQ(i.unacked, 0);
-    /* A machine that is busy for longer than rto_us makes the window begin anew. */
-    CHECK(i.cwnd >= 10 || i.timeouts > 0);
+    /* On a busy machine packets are sent again, and the window is smaller then. */
+    CHECK(i.cwnd >= 10 || i.retrans > 0);
     CHECK(i.rtt_us > 0 && i.rto_us >= 200000 && i.segs_out > 50 && i.snd_wnd > 10000);
     ERR(set_int(s, IPPROTO_RDP, RDP_MAXSEG, 1000), EISCONN);
     len = 1;
