@@ -301,6 +301,19 @@ static void listener_ends_and_backlog(void)
     OK(usk_close(l));
 }
 
+/* Sends messages of 1000 bytes, each with its number's pattern, until one is refused; that one's number. */
+static int send_until_full(int fd, int n)
+{
+    for (;; n++) {
+        for (int j = 0; j < 1000; j++)
+            big[j] = pattern((uint64_t)n, (uint64_t)j);
+        if (usk_send(fd, big, 1000, 0) != 1000)
+            break;
+    }
+    EQ(errno, EAGAIN);
+    return n;
+}
+
 static void buffers_fill_and_open(void)
 {
     int fd[2], n = 0, back = 0;
@@ -311,25 +324,13 @@ static void buffers_fill_and_open(void)
     OK(usk_epoll_ctl(ep, EPOLL_CTL_ADD, fd[0], &ev));
     EQ(usk_epoll_wait(ep, &ev, 1, 0), 1);
     EQ(usk_epoll_wait(ep, &ev, 1, 0), 0);
-    for (;; n++) {
-        for (int j = 0; j < 1000; j++)
-            big[j] = pattern((uint64_t)n, (uint64_t)j);
-        if (usk_send(fd[0], big, 1000, 0) != 1000)
-            break;
-    }
-    EQ(errno, EAGAIN);
+    n = send_until_full(fd[0], n);
     CHECK(n > 100);
     /* What is on its way makes room when it is acknowledged: full is when for a while nothing happens. */
     struct timeval soon = { 0, 50000 };
     set_nonblock(fd[0], false);
     OK(usk_setsockopt(fd[0], SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof soon));
-    for (;; n++) {
-        for (int j = 0; j < 1000; j++)
-            big[j] = pattern((uint64_t)n, (uint64_t)j);
-        if (usk_send(fd[0], big, 1000, 0) != 1000)
-            break;
-    }
-    EQ(errno, EAGAIN);
+    n = send_until_full(fd[0], n);
     EQ(ready(fd[0], POLLOUT), 0);
     for (; back < n; back++) {
         EQ(usk_recv(fd[1], copy, 2000, 0), 1000);

@@ -211,6 +211,7 @@ mod tests {
         let fd = crate::sys::fd::EventFd::new().unwrap();
         let raw = fd.raw();
         let got = child(|| {
+            // SAFETY: F_GETFD takes a number, no pointer.
             let mine = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
             let gone = !mine(raw) && fd.raw() == -1;
             // The number is the child's own now.
