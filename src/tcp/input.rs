@@ -344,8 +344,8 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 
 /// Whether a segment lies in the window (RFC 9293 §3.10.7.4, first; tcp_sequence): in the widest that was ever offered, for the
 /// peer may not have seen it shrink (RFC 7323 §2.4). Two ends that took their windows back at once would otherwise refuse each
-/// other's acknowledgements for ever. Departure: Linux does so since after 6.18 only. One that ends beyond it is taken when the
-/// receive queue is empty.
+/// other's acknowledgements for ever. Departure, a guess that was not played on the kernel: Linux 6.18 looks at the window offered
+/// last, later ones at the widest. One that ends beyond it is taken when the receive queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);

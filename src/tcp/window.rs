@@ -63,7 +63,8 @@ pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
 
 /// Whether `new` bytes of window get a peer going that `offered` leaves waiting: it sends no less than half of the largest window
 /// it ever saw (RFC 9293 §3.8.6.2.1), and a buffer that holds less than it did, for the peer's segments are bloated, may never
-/// offer that much by the rules of whole segments and doubling. Departure: Linux leaves it to the peer's probes, a window each RTO.
+/// offer that much by the rules of whole segments and doubling. Departure, a guess that was not played on the kernel: Linux leaves
+/// it to the peer's probes, a window each RTO.
 pub fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
     let half = tp.max_rcv_wnd / 2;
     offered < half && new >= half
