@@ -26,7 +26,7 @@ use crate::device::netdev::NetDev;
 use crate::device::packet::{Mac, Packet};
 use crate::device::tun::Tun;
 use crate::device::types::DeviceArgs;
-use crate::device::{Device, Link};
+use crate::device::{Device, LinkType};
 use crate::driver::Lease;
 use crate::ip::route::{self, RouteSpec};
 use crate::stack::{Stack, StackConfig};
@@ -225,8 +225,10 @@ impl Config {
             return Err(bad(format!("mtu={mtu}: this device has {}", caps.mtu)));
         }
         match (mac, caps.link) {
-            (Some(_), Link::Ip) => Err(bad("mac=: this device carries no hardware addresses".to_owned())),
-            (Some(want), Link::Ethernet(has)) if want != has => Err(bad(format!("mac={want}: this device has {has}"))),
+            (Some(_), LinkType::Ip) => Err(bad("mac=: this device carries no hardware addresses".to_owned())),
+            (Some(want), LinkType::Ethernet(has)) if want != has => {
+                Err(bad(format!("mac={want}: this device has {has}")))
+            }
             _ => Ok(Some(device)),
         }
     }

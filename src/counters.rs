@@ -7,13 +7,13 @@
 
 mod drop_reason;
 mod mib;
-mod own;
+mod named;
 #[cfg(test)]
 mod tests;
 
 pub use drop_reason::DropReason;
 pub use mib::{Group, Mib};
-pub use own::{OwnCounter, OwnCounters};
+pub use named::{NamedCounter, NamedCounters};
 
 use core::cell::Cell;
 use core::fmt::Write;
@@ -95,7 +95,7 @@ pub struct Counters {
     /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
     /// Those of plugged-in protocols.
-    pub own: OwnCounters,
+    pub named: NamedCounters,
 }
 
 impl Counters {
@@ -106,7 +106,7 @@ impl Counters {
         let counters = Counters {
             shards: (0..SHARDS).map(zero).collect(),
             icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
-            own: OwnCounters::default(),
+            named: NamedCounters::default(),
         };
         counters.set(Mib::IpForwarding, 2);
         counters.set(Mib::IpDefaultTTL, 64);
@@ -194,7 +194,7 @@ impl Counters {
         if let Some(mib) = Mib::from_name(name) {
             return Some(self.get(mib));
         }
-        if let Some(n) = self.own.get(name) {
+        if let Some(n) = self.named.get(name) {
             return Some(n);
         }
         ICMP_TYPE_NAMES.iter().find_map(|&(prefix, family, direction)| {

@@ -9,13 +9,13 @@
 //! `device/tun.rs` (one super-packet) → `sys/fd.rs` (`writev`).
 //!
 //! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate,
-//! reassemble, find the protocol) → `tcp/ipv4.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the
+//! reassemble, find the protocol) → `tcp/rcv.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the
 //! owner) → `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that
 //! half is [`driver`]'s business: a thread about to block does it itself.
 //!
 //! # Layers
 //! Each names only what stands below it; `tests/layers.rs` holds the imports against the same table. [`stack`],
-//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; [`tcp`], [`udp`], [`icmp`],
+//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; [`tcp`], [`udp`], [`ping`],
 //! [`raw`] and [`inet`] stand side by side on [`ip`] and do not name each other.
 //!
 //! | module | what it is |
@@ -25,7 +25,7 @@
 //! | [`config`] | a stack from a line of text |
 //! | [`standard`] | the one file that names all protocols: registers the standard set |
 //! | [`inet`] | the socket: its calls to protocol slots, and the state checks of each |
-//! | [`tcp`], [`udp`], [`icmp`], [`raw`] | the protocols (`icmp`: ping sockets), registered as any other is |
+//! | [`tcp`], [`udp`], [`ping`], [`raw`] | the protocols (`ping`: ICMP echo sockets), registered as any other is |
 //! | [`ip`] | input, output, routes, neighbours, fragments, ICMP; ports and bind(2) |
 //! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`device`] | loopback, TUN, raw socket, simulated link, capture; [`device::netdev`]: a device in a stack |
@@ -33,7 +33,7 @@
 //! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
 //! | [`wire`] | packet formats: views checked once, and emitters |
 //! | [`sysctl`], [`counters`], [`base`] | what all use: settings, counters, clocks, errors, hashes, timer wheels |
-//! | [`sys`] | system calls: with `ffi/` and `plugin/` (of packetdrill), the only unsafe code |
+//! | [`sys`] | system calls: with `ffi/` and `packetdrill/`, the only unsafe code |
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table. Never
@@ -56,10 +56,10 @@ pub mod config;
 pub mod counters;
 pub mod device;
 pub mod driver;
-pub mod icmp;
 pub mod inet;
 pub mod ip;
 pub mod net;
+pub mod ping;
 pub mod raw;
 pub mod sim;
 pub mod sock;

@@ -4,7 +4,7 @@
 use crate::base::error::Result;
 use crate::sock::proto::RegisterError;
 use crate::stack::{Stack, StackConfig};
-use crate::{icmp, ip, raw, tcp, udp};
+use crate::{ip, ping, raw, tcp, udp};
 use std::sync::Arc;
 
 /// Registers TCP, UDP, ping and raw sockets: through the registry, as any plug-in would.
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     tcp::proto::register(stack)?;
     udp::register(stack)?;
-    icmp::register(stack)?;
+    ping::register(stack)?;
     raw::register(stack)
 }
 

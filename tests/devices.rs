@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::packet::{Mac, Packet};
 use usersock::device::tun::Tun;
-use usersock::device::{Caps, Device, Link, Xmit};
+use usersock::device::{Caps, Device, LinkType, Xmit};
 use usersock::driver::Lease;
 use usersock::env::{Instant, OsEntropy, RealClock};
 use usersock::ip::route;
@@ -141,7 +141,7 @@ fn a_datagram_crosses_tun_each_way_with_checksums_left_to_the_other_side() {
     }
     let t = tun(1);
     let caps = t.caps();
-    assert_eq!((caps.link, caps.mtu, caps.queues, caps.tso), (Link::Ip, 1500, 1, true));
+    assert_eq!((caps.link, caps.mtu, caps.queues, caps.tso), (LinkType::Ip, 1500, 1, true));
     let kernel = UdpSocket::bind("10.9.0.1:0").unwrap();
     kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let payload = pattern(1400);
@@ -263,7 +263,10 @@ fn frames_cross_a_raw_socket_each_way_under_any_hardware_address() {
     for mac in [Mac::Interface, Mac::Random(&entropy), Mac::Given(MacAddr([2, 0, 0, 0, 0, 9]))] {
         let dev = Packet::open("v1", mac).unwrap();
         ip(&format!("neigh replace 10.9.0.2 lladdr {} dev v0", dev.mac()));
-        assert_eq!(dev.caps(), Caps { link: Link::Ethernet(dev.mac()), tx_csum: true, tso: true, ..Caps::ip(1500) });
+        assert_eq!(
+            dev.caps(),
+            Caps { link: LinkType::Ethernet(dev.mac()), tx_csum: true, tso: true, ..Caps::ip(1500) }
+        );
         let payload = pattern(1400);
         let mut skb = datagram(kernel.local_addr().unwrap().port(), &payload);
         let frame: Vec<u8> = [theirs.0, dev.mac().0].concat().into_iter().chain([8, 0]).collect();

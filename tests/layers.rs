@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("ip", "ip", "core wire sysctl counters base sys"),
     ("tcp", "tcp", "ip core wire sysctl counters base sys"),
     ("udp", "udp", "ip core wire sysctl counters base sys"),
-    ("ping", "icmp", "ip core wire sysctl counters base sys"),
+    ("ping", "ping", "ip core wire sysctl counters base sys"),
     ("raw", "raw", "ip core wire sysctl counters base sys"),
     ("inet", "inet", "ip core wire sysctl counters base sys"),
     ("standard", "standard", "tcp udp ping raw ip core wire sysctl counters base sys"),

@@ -49,7 +49,7 @@ fn recv(s: &Socket, buf: &mut [u8]) -> usize {
 
 /// A counter of the option's.
 fn counter(stack: &Stack, name: &str) -> u64 {
-    stack.mib.own.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
+    stack.mib.named.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn bad_link() -> LinkConfig {
 
 /// A counter of a stack; ours are not in the standard lists.
 fn counter(stack: &Stack, name: &str) -> u64 {
-    stack.mib.own.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
+    stack.mib.named.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
 }
 
 /// What a run was like: equal for equal seeds.
@@ -265,7 +265,7 @@ fn transfer(seed: u64, v6: bool, bytes: u64, link: &LinkConfig, sysctls: &[(&str
     assert!(world.run_until_idle(world.now() + Duration::from_secs(600)), "connections end");
     let mut counters = String::new();
     for stack in [&a, &b] {
-        for (name, n) in stack.mib.own.list().into_iter().filter(|(_, n)| *n != 0) {
+        for (name, n) in stack.mib.named.list().into_iter().filter(|(_, n)| *n != 0) {
             let _ = write!(counters, "{name} {n} ");
         }
         assert_eq!(counter(stack, "RdpEstabUp"), counter(stack, "RdpEstabDown"));

@@ -181,7 +181,7 @@ const SETTINGS: [&str; 6] = ["IpForwarding", "IpDefaultTTL", "TcpRtoAlgorithm", 
 fn counters(stack: &Stack) {
     let linux = stack.mib.iter().filter(|(name, _)| !SETTINGS.contains(name));
     let linux = linux.map(|(name, value)| (name.to_owned(), value));
-    for (name, value) in linux.chain(stack.mib.own.list()).filter(|(_, value)| *value != 0) {
+    for (name, value) in linux.chain(stack.mib.named.list()).filter(|(_, value)| *value != 0) {
         say(format_args!("{name:<32} {value}"));
     }
     for (reason, count) in stack.mib.iter_drops().filter(|(_, count)| *count != 0) {

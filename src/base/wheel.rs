@@ -63,7 +63,7 @@ struct Node<T> {
 /// A node's neighbours in its slot's list. Apart from the nodes, so that they are dense: unlinking among a million
 /// timers writes to two strangers, which then are likely in the cache.
 #[derive(Clone, Copy)]
-struct Link {
+struct Neighbours {
     /// Links the free nodes too.
     next: u32,
     prev: u32,
@@ -76,7 +76,7 @@ type Soon = (u64, u64, u32);
 /// a logarithm of the timers in the same tick.
 pub struct Wheel<T> {
     nodes: Vec<Node<T>>,
-    links: Vec<Link>,
+    neighbours: Vec<Neighbours>,
     free: u32,
     len: usize,
     /// The present tick; timers of this and earlier ticks are in `due` and `late`.
@@ -117,7 +117,7 @@ impl<T> Wheel<T> {
     pub fn with_capacity(timers: usize) -> Wheel<T> {
         Wheel {
             nodes: Vec::with_capacity(timers),
-            links: Vec::with_capacity(timers),
+            neighbours: Vec::with_capacity(timers),
             free: NIL,
             len: 0,
             tick: 0,
@@ -147,7 +147,7 @@ impl<T> Wheel<T> {
 
     /// Bytes that a pending timer takes, value included.
     pub const fn bytes_per_timer() -> usize {
-        size_of::<Node<T>>() + size_of::<Link>()
+        size_of::<Node<T>>() + size_of::<Neighbours>()
     }
 
     /// Arms a timer that fires at `at`; at the next expiry when that is past.
@@ -172,13 +172,13 @@ impl<T> Wheel<T> {
             // A node takes at least 32 bytes: memory ends long before the numbers do.
             let index = self.nodes.len() as u32;
             grow(&mut self.nodes);
-            grow(&mut self.links);
+            grow(&mut self.neighbours);
             self.nodes.push(Node { at, seq, generation: 0, place: FREE, value: Some(value) });
-            self.links.push(Link { next: NIL, prev: NIL });
+            self.neighbours.push(Neighbours { next: NIL, prev: NIL });
             index
         } else {
             let node = &mut self.nodes[index as usize];
-            self.free = self.links[index as usize].next;
+            self.free = self.neighbours[index as usize].next;
             (node.at, node.seq, node.value) = (at, seq, Some(value));
             index
         };
@@ -342,9 +342,9 @@ impl<T> Wheel<T> {
         let node = &mut self.nodes[index as usize];
         node.place = slot as u16;
         let head = core::mem::replace(&mut self.heads[slot], index);
-        self.links[index as usize] = Link { next: head, prev: NIL };
+        self.neighbours[index as usize] = Neighbours { next: head, prev: NIL };
         if head != NIL {
-            self.links[head as usize].prev = index;
+            self.neighbours[head as usize].prev = index;
         }
         if *occupied & bit == 0 {
             *occupied |= bit;
@@ -356,12 +356,12 @@ impl<T> Wheel<T> {
 
     fn unlink(&mut self, index: u32, place: u16) {
         let slot = usize::from(place);
-        let Link { next, prev } = self.links[index as usize];
+        let Neighbours { next, prev } = self.neighbours[index as usize];
         if next != NIL {
-            self.links[next as usize].prev = prev;
+            self.neighbours[next as usize].prev = prev;
         }
         if prev != NIL {
-            self.links[prev as usize].next = next;
+            self.neighbours[prev as usize].next = next;
             return;
         }
         self.heads[slot] = next;
@@ -378,7 +378,7 @@ impl<T> Wheel<T> {
         let node = &mut self.nodes[index as usize];
         node.place = FREE;
         node.generation = node.generation.wrapping_add(1);
-        self.links[index as usize].next = self.free;
+        self.neighbours[index as usize].next = self.free;
         self.free = index;
         self.len -= 1;
         node.value.take()
@@ -387,7 +387,7 @@ impl<T> Wheel<T> {
     /// An empty node has left its slot's list.
     fn free_empty(&mut self, index: u32) {
         self.nodes[index as usize].place = FREE;
-        self.links[index as usize].next = self.free;
+        self.neighbours[index as usize].next = self.free;
         self.free = index;
         self.empty -= 1;
     }
@@ -517,7 +517,7 @@ impl<T> Wheel<T> {
     /// Puts the timers of a slot that time has entered where they belong now.
     fn move_down(&mut self, mut index: u32) {
         while index != NIL {
-            let next = self.links[index as usize].next;
+            let next = self.neighbours[index as usize].next;
             let node = &mut self.nodes[index as usize];
             if node.value.is_none() {
                 self.free_empty(index);

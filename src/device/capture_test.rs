@@ -1,6 +1,6 @@
 //! A device for tests: records what is sent, receives what the test puts in. No time of its own, no loss.
 
-use super::{Caps, DevStats, Device, Link, Xmit};
+use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::{Instant, SeededEntropy, VirtualClock};
 use crate::device::netdev::NetDev;
 use crate::driver::Parked;
@@ -32,7 +32,7 @@ impl Capture {
 
     /// An Ethernet device.
     pub fn ethernet(name: &'static str, mac: MacAddr) -> Arc<Capture> {
-        Capture::with_caps(name, Caps { link: Link::Ethernet(mac), ..Caps::ip(1500) })
+        Capture::with_caps(name, Caps { link: LinkType::Ethernet(mac), ..Caps::ip(1500) })
     }
 
     /// One that says this of itself.

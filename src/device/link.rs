@@ -4,7 +4,7 @@
 //! Linux: tc-netem and tc-tbf on a veth pair.
 
 use super::gso::{self, edit_front};
-use super::{Caps, DevStats, Device, Link, Xmit};
+use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::{Duration, Entropy, Instant, SeededEntropy};
 use crate::base::error::{Error, Result};
 use crate::sock::skb::{Csum, Skb, TxOwner};
@@ -134,7 +134,8 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
     let macs = SeededEntropy::new(seed.wrapping_add(0x3ac));
     let end = |name: &str, out: &Arc<Wire>, into: &Arc<Wire>| {
         let [_, _, a, b, c, d, e, f] = macs.next_u64().to_be_bytes();
-        let link = if config.ethernet { Link::Ethernet(MacAddr([a & !1 | 2, b, c, d, e, f])) } else { Link::Ip };
+        let link =
+            if config.ethernet { LinkType::Ethernet(MacAddr([a & !1 | 2, b, c, d, e, f])) } else { LinkType::Ip };
         let caps =
             Caps { link, tx_csum: config.offload, tso: config.offload, uso: config.offload, ..Caps::ip(config.mtu) };
         let (out, into) = (out.clone(), into.clone());

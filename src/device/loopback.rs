@@ -1,7 +1,7 @@
 //! The loopback device: what is sent arrives at the same stack, by pointer. Needs no privileges. Super-packets pass
 //! whole and checksums are not computed. Linux: drivers/net/loopback.c.
 
-use super::{Caps, DevStats, Device, Link, Xmit};
+use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::Instant;
 use crate::sock::skb::{Csum, SKB_OVERHEAD, Skb};
 use crate::sys::lock::Mutex;
@@ -39,7 +39,7 @@ impl Device for Loopback {
 
     fn caps(&self) -> Caps {
         Caps {
-            link: Link::Ip,
+            link: LinkType::Ip,
             mtu: 65_536,
             queues: 1,
             tx_csum: true,

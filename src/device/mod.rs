@@ -35,7 +35,7 @@ use std::os::fd::RawFd;
 
 /// What travels over a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkType {
     /// IP datagrams without a link header (TUN, loopback).
     Ip,
     /// Ethernet frames; the address is the device's own. ARP and NDP resolve neighbours.
@@ -46,7 +46,7 @@ pub enum Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
     /// Frame kind.
-    pub link: Link,
+    pub link: LinkType,
     /// Largest IP datagram in bytes.
     pub mtu: u32,
     /// Number of receive/transmit queue pairs, at least 1.
@@ -74,7 +74,7 @@ impl Caps {
     /// A device that carries IP datagrams of up to `mtu` bytes and does nothing else.
     pub const fn ip(mtu: u32) -> Caps {
         Caps {
-            link: Link::Ip,
+            link: LinkType::Ip,
             mtu,
             queues: 1,
             tx_csum: false,
@@ -125,7 +125,7 @@ pub trait Device: Send + Sync + Debug {
     /// Receives up to `budget` packets of `queue` into `sink`, in order, and returns how many there were. `Ok(0)`: none
     /// waiting. `now` is the stack's time; a simulated device hands out what has arrived by then. Received skbs have an
     /// empty head; `csum`, `gso_size`, `gso_type`, `rx_segs` are set as the device knows them, `tstamp` to `now`. For
-    /// `Link::Ethernet` the frame's link header is the packet's first 14 bytes.
+    /// `LinkType::Ethernet` the frame's link header is the packet's first 14 bytes.
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize>;
 
     /// Sends one packet (a super-packet only as far as `caps` allow), with its link header in front.

@@ -66,15 +66,15 @@ impl std::fmt::Debug for dyn PacketType {
 #[derive(Debug, Default)]
 pub struct NetDevs {
     pack: OnceLock<Arc<dyn PacketType>>,
-    first: OnceLock<Box<Link>>,
+    first: OnceLock<Box<Node>>,
     /// Held while a device is added.
     adding: Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Link {
+struct Node {
     dev: Arc<NetDev>,
-    next: OnceLock<Box<Link>>,
+    next: OnceLock<Box<Node>>,
 }
 
 /// One thread at a time receives from a queue. A thread that finds another at it leaves a note, and the other looks at the queue
@@ -145,7 +145,7 @@ impl NetDevs {
             end = &link.next;
         }
         // Nobody else adds meanwhile: the end is unset.
-        end.get_or_init(|| Box::new(Link { dev: dev.clone(), next: OnceLock::new() }));
+        end.get_or_init(|| Box::new(Node { dev: dev.clone(), next: OnceLock::new() }));
         Ok(dev)
     }
 

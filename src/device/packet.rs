@@ -3,7 +3,7 @@
 //! pass in both directions, as veth hands them over. Linux's other end: net/packet/af_packet.c.
 
 use super::vnet::{self, RxBuf, Stats};
-use super::{Caps, DevStats, Device, Link, Xmit};
+use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::{Entropy, Instant};
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
@@ -77,7 +77,7 @@ impl Device for Packet {
     fn caps(&self) -> Caps {
         let offload = self.socket.vnet_hdr;
         Caps {
-            link: Link::Ethernet(self.mac),
+            link: LinkType::Ethernet(self.mac),
             tx_csum: offload,
             tso: offload,
             ..Caps::ip(self.mtu.load(Ordering::Relaxed))

@@ -2,7 +2,7 @@
 //! device completes are complete in the file, super-packets are cut, so that tshark finds nothing to complain of; the
 //! packets themselves go their way untouched. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
 
-use super::{Caps, DevStats, Device, Link, Xmit, gso};
+use super::{Caps, DevStats, Device, LinkType, Xmit, gso};
 use crate::base::env::{Clock, Instant};
 use crate::device::netdev::NetDev;
 use crate::sock::skb::Skb;
@@ -60,8 +60,8 @@ impl Pcap {
     /// sink.
     pub fn new(inner: Arc<dyn Device>, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<Pcap> {
         let (datalink, l2) = match inner.caps().link {
-            Link::Ip => (DataLink::RAW, 0),
-            Link::Ethernet(_) => (DataLink::ETHERNET, ether::HEADER_LEN),
+            LinkType::Ip => (DataLink::RAW, 0),
+            LinkType::Ethernet(_) => (DataLink::ETHERNET, ether::HEADER_LEN),
         };
         // In this machine's byte order, as libpcap writes it: readers know it by the first number.
         let endianness = if cfg!(target_endian = "big") { Endianness::Big } else { Endianness::Little };

@@ -3,7 +3,7 @@
 //! checksums are left to the kernel in both directions. Linux's other end: drivers/net/tun.c.
 
 use super::vnet::{self, RxBuf, Stats};
-use super::{Caps, DevStats, Device, Link, Xmit};
+use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::Instant;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
@@ -65,7 +65,7 @@ impl Device for Tun {
 
     fn caps(&self) -> Caps {
         Caps {
-            link: Link::Ip,
+            link: LinkType::Ip,
             queues: self.queues.len() as u16,
             tx_csum: true,
             tso: true,

@@ -9,7 +9,7 @@ use super::{Ip, fragment, neigh};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
-use crate::device::Link;
+use crate::device::LinkType;
 use crate::device::netdev::{NetDev, PacketType};
 use crate::sock::packet::PacketInfo;
 use crate::sock::proto::IpHandler;
@@ -37,7 +37,7 @@ fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant)
         stack.mib.drop(reason);
         None
     };
-    if let Link::Ethernet(mac) = dev.caps().link {
+    if let LinkType::Ethernet(mac) = dev.caps().link {
         if !skb.may_pull(ether::HEADER_LEN) {
             return dropped(DropReason::HdrTrunc);
         }

@@ -13,7 +13,7 @@ use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::device::netdev::NetDev;
-use crate::device::{Caps, Link};
+use crate::device::{Caps, LinkType};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{L3, Skb};
 use crate::stack::{Stack, TimerCall, TimerSlot};
@@ -138,8 +138,8 @@ pub fn output(
     now: Instant,
 ) -> Result<()> {
     match caps.link {
-        Link::Ip => dev.xmit(stack, now, skb),
-        Link::Ethernet(own) => output_ethernet(stack, dev, next_hop, skb, own, now),
+        LinkType::Ip => dev.xmit(stack, now, skb),
+        LinkType::Ethernet(own) => output_ethernet(stack, dev, next_hop, skb, own, now),
     }
 }
 
@@ -295,8 +295,8 @@ fn frame(stack: &Stack, dev: &NetDev, own: MacAddr, to: MacAddr, mut skb: Skb, n
 /// Sends a packet to a hardware address that is known; on a link without such addresses as it is.
 pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now: Instant) -> Result<()> {
     match dev.caps().link {
-        Link::Ip => dev.xmit(stack, now, skb),
-        Link::Ethernet(own) => frame(stack, dev, own, to, skb, now),
+        LinkType::Ip => dev.xmit(stack, now, skb),
+        LinkType::Ethernet(own) => frame(stack, dev, own, to, skb, now),
     }
 }
 
@@ -309,7 +309,7 @@ fn solicit(
     asker: Option<IpAddr>,
     now: Instant,
 ) {
-    let Link::Ethernet(own) = dev.caps().link else { return };
+    let LinkType::Ethernet(own) = dev.caps().link else { return };
     let addrs = dev.addrs();
     let on_dev = asker.filter(|a| addrs.iter().any(|c| c.addr() == *a));
     match target {
@@ -443,7 +443,7 @@ struct News {
 }
 
 fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
-    let Link::Ethernet(own) = dev.caps().link else { return };
+    let LinkType::Ethernet(own) = dev.caps().link else { return };
     let p = params(stack, news.key.1.is_ipv4());
     let mut table = net(stack).neigh.table.write();
     if !table.contains_key(&news.key) {
@@ -588,7 +588,7 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
 /// A neighbour solicitation or advertisement whose checksum is right. Linux: ndisc_rcv, ndisc_recv_ns, ndisc_recv_na.
 pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv6Addr, dst: Ipv6Addr) {
     let Some(dev) = stack.netdevs.by_index(info.ifindex) else { return };
-    let Link::Ethernet(own) = dev.caps().link else { return };
+    let LinkType::Ethernet(own) = dev.caps().link else { return };
     if info.ttl != ND_HOP_LIMIT {
         return stack.mib.drop(DropReason::Ipv6NdiscHopLimit);
     }

@@ -611,7 +611,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
         return Err(Error::Inval);
     }
     let loopback = dev.caps().loopback;
-    if let (IpAddr::V6(a), crate::device::Link::Ethernet(mac)) = (addr.addr(), dev.caps().link)
+    if let (IpAddr::V6(a), crate::device::LinkType::Ethernet(mac)) = (addr.addr(), dev.caps().link)
         && !is_link_local_v6(a)
         && !dev.addrs().iter().any(|c| matches!(c.addr(), IpAddr::V6(x) if is_link_local_v6(x)))
     {

@@ -1,11 +1,11 @@
 //! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it goes. One word says
-//! whether the inside is owned (`sys::own`); taking a free sock and giving it back are one atomic operation each. Everything
+//! whether the inside is owned (`sys::owner`); taking a free sock and giving it back are one atomic operation each. Everything
 //! that makes it more complicated (packets and timers that met an owner, threads that wait for one) is in [`Ctl`], under a
 //! monitor, and marks the word: then the owner cannot go without looking. Written once over the word and the monitor, so that
 //! the model checker (`tests`, loom) tries every interleaving of the very code that `lock` runs.
 //! Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
 
-use crate::sys::own::{Owned, Owner, Word};
+use crate::sys::owner::{Owned, Owner, Word};
 use std::collections::VecDeque;
 
 /// What a mark stands for; `P` is a packet.

@@ -18,7 +18,7 @@ use crate::base::error::Error;
 use crate::counters::DropReason;
 use crate::stack::Stack;
 use crate::sys::lock::{Condvar, Mutex};
-use crate::sys::own::Owner;
+use crate::sys::owner::Owner;
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

@@ -12,7 +12,7 @@ pub mod lock;
 pub(crate) mod mem;
 pub mod netdev;
 pub mod numbers;
-pub(crate) mod own;
+pub(crate) mod owner;
 pub mod thread;
 
 use std::io;

@@ -1,5 +1,5 @@
 //! Segments that carry no data of the program: the SYN that opens, the FIN that closes, resets and acknowledgements.
-//! Above: `ipv4` (connect), `close`, `input`, `timer`, `recvmsg`. Below: `xmit`, `segment`. Linux: tcp_connect,
+//! Above: `rcv` (connect), `close`, `input`, `timer`, `recvmsg`. Below: `xmit`, `segment`. Linux: tcp_connect,
 //! tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_delayed_ack, tcp_send_synack.
 //! RFC 9293 §3.5, §3.6; RFC 1122 §4.2.3.2 (delayed acknowledgements).
 
@@ -257,7 +257,7 @@ pub fn send_delayed_ack(cx: &mut Cx<'_>) {
             most = Duration::from_millis(DELACK_MAX_MS);
         }
         if tp.srtt_us != 0 {
-            // The path is faster than that: so is our patience.
+            // The path is faster than that: so is our timeo.
             most = most.min(micros(tp.srtt_us >> 3).max(least));
         }
         ato = ato.min(most);

@@ -6,9 +6,9 @@
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, ts_offset};
 use super::input::{self, Verdict};
-use super::ipv4::{self, Reply};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
+use super::rcv::{self, Reply};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
 use super::tcb::{Cx, TcpSock, ecn};
@@ -53,7 +53,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     {
         // It waited in the backlog while its request became a connection.
         skb.rx = None;
-        ipv4::add_backlog(cx.stack, &child, skb, cx.now);
+        rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
     }
     if flags.contains(TcpFlags::ACK) {
@@ -74,7 +74,7 @@ fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
 }
 
 fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
-    ipv4::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info);
+    rcv::send_reset(cx.stack, &skb.tcp, info.src, info.dst, sport, dport, info);
 }
 
 /// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
@@ -295,9 +295,9 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
             n = end;
         }
     }
-    let Some(skb) = ipv4::build(&reply, &buf[..n]) else { return false };
+    let Some(skb) = rcv::build(&reply, &buf[..n]) else { return false };
     stack.mib.inc(Mib::TcpOutSegs);
-    ipv4::transmit(stack, &dst, &reply, skb)
+    rcv::transmit(stack, &dst, &reply, skb)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
@@ -545,7 +545,7 @@ fn embryonic_reset(
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
 fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
-    ipv4::send_reply(
+    rcv::send_reply(
         stack,
         &Reply {
             src: req.saddr,
@@ -605,7 +605,7 @@ fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     let cb = skb.tcp;
     super::proto::count_in(c, &skb);
     if let Verdict::Reset(reason) = input::rcv_state_process(c, skb) {
-        ipv4::reset_from_sock(c, &cb);
+        rcv::reset_from_sock(c, &cb);
         c.stack.mib.drop(reason);
     }
 }

@@ -1,4 +1,4 @@
-//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above: `ipv4`
+//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above: `rcv`
 //! (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux: net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;

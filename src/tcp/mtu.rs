@@ -1,5 +1,5 @@
 //! Segment sizes: path MTU to MSS and back, what a super-packet may hold, and what happens when ICMP lowers the path MTU.
-//! Above: `sendmsg`, `xmit`, `ipv4` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
+//! Above: `sendmsg`, `xmit`, `rcv` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
 //! tcp_v4_mtu_reduced. RFC 9293 §3.7, RFC 1191. Not here: probing for a larger MTU (RFC 4821).
 
 use super::recovery;

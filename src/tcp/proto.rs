@@ -6,7 +6,7 @@ use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, ipv4, listener, output, recvmsg, sendmsg, sockopt, timer,
+    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, recvmsg, sendmsg, sockopt, timer,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -200,7 +200,7 @@ impl Proto for Tcp {
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         if bits & deferred::MTU_REDUCED != 0 {
-            ipv4::mtu_deferred(&mut cx);
+            rcv::mtu_deferred(&mut cx);
         }
         if bits & deferred::SYNACK_TIMER != 0 {
             handshake::synack_timer(&mut cx);
@@ -308,7 +308,7 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
     }
     let cb = skb.tcp;
     if let input::Verdict::Reset(reason) = input::rcv_state_process(cx, skb) {
-        ipv4::reset_from_sock(cx, &cb);
+        rcv::reset_from_sock(cx, &cb);
         cx.stack.mib.drop(reason);
     }
 }
@@ -319,9 +319,9 @@ impl IpHandler for Tcp {
     }
 
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
-        ipv4::rcv(&self.0, stack, skb, info);
+        rcv::rcv(&self.0, stack, skb, info);
     }
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
-        ipv4::err(&self.0, stack, icmp);
+        rcv::err(&self.0, stack, icmp);
     }
 }

@@ -1,5 +1,5 @@
 //! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above: `xmit`
-//! (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `ipv4` (segments without a sock). Below: `ip::output`.
+//! (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `rcv` (segments without a sock). Below: `ip::output`.
 //! Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 

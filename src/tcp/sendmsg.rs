@@ -52,13 +52,13 @@ pub fn splice_eof(sk: SockRef<'_>) {
 }
 
 /// When a wait of this call ends: None for never, the present for MSG_DONTWAIT (sock_sndtimeo).
-struct Patience {
+struct Timeo {
     left: Option<Duration>,
 }
 
-impl Patience {
-    fn of(g: &SockGuard<'_>, dontwait: bool) -> Patience {
-        Patience { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
+impl Timeo {
+    fn of(g: &SockGuard<'_>, dontwait: bool) -> Timeo {
+        Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
     }
 
     /// Sleeps; what it took is taken off. EAGAIN when there was no time left, EINTR.
@@ -89,18 +89,18 @@ fn state(g: &SockGuard<'_>) -> State {
 
 /// Waits until the handshake is done (sk_stream_wait_connect). EPIPE in a state that leads to no connection, the pending
 /// error, EAGAIN, EINTR.
-fn wait_connect(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
+fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     loop {
         g.sock.take_error()?;
         match state(g) {
             State::Established | State::CloseWait => return Ok(()),
-            State::SynSent | State::SynRecv => patience.sleep(g)?,
+            State::SynSent | State::SynRecv => timeo.sleep(g)?,
             _ => return Err(Error::Pipe),
         }
     }
 }
 
-fn broken(g: &SockGuard<'_>) -> bool {
+fn send_error(g: &SockGuard<'_>) -> bool {
     g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown()
 }
 
@@ -110,29 +110,29 @@ fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
 }
 
 /// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
-fn wait_memory(g: &mut SockGuard<'_>, patience: &mut Patience) -> Result<()> {
+fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     // Room but no memory: the protocol's limit refused. Wait a moment, random so that not all come back at once.
     if memory_free(g)? {
         let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
-        if broken(g) {
+        if send_error(g) {
             return Err(Error::Pipe);
         }
-        let mut short = Patience { left: Some(patience.left.map_or(nap, |l| l.min(nap))) };
+        let mut short = Timeo { left: Some(timeo.left.map_or(nap, |l| l.min(nap))) };
         short.sleep(g)?;
-        if let Some(left) = &mut patience.left {
+        if let Some(left) = &mut timeo.left {
             *left = left.saturating_sub(nap);
         }
-        return if broken(g) { Err(Error::Pipe) } else { Ok(()) };
+        return if send_error(g) { Err(Error::Pipe) } else { Ok(()) };
     }
     loop {
         cx!(g).tp.nospace = true;
-        if broken(g) {
+        if send_error(g) {
             return Err(Error::Pipe);
         }
         if memory_free(g)? {
             return Ok(());
         }
-        patience.sleep(g)?;
+        timeo.sleep(g)?;
     }
 }
 
@@ -269,16 +269,16 @@ pub fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<us
     if flags & MSG_FASTOPEN != 0 {
         return Err(Error::OpNotSupp);
     }
-    let mut patience = Patience::of(g, msg.dontwait());
+    let mut timeo = Timeo::of(g, msg.dontwait());
     rate::check_app_limited(cx!(g));
     if !matches!(state(g), State::Established | State::CloseWait)
-        && let Err(e) = wait_connect(g, &mut patience)
+        && let Err(e) = wait_connect(g, &mut timeo)
     {
         return Err(failed(cx!(g), e));
     }
     check_control(&msg.control)?;
     let mut copied = 0;
-    let r = queue_all(g, msg, &mut flags, &mut patience, &mut copied);
+    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied);
     let cx = cx!(g);
     let (mss, size_goal) = match r {
         Ok(sizes) => sizes,
@@ -302,13 +302,13 @@ fn queue_all(
     g: &mut SockGuard<'_>,
     msg: &mut SendMsg<'_>,
     flags: &mut i32,
-    patience: &mut Patience,
+    timeo: &mut Timeo,
     copied: &mut usize,
 ) -> Result<(u32, u32)> {
     let mut since_flush = 0;
     'restart: loop {
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
-        if broken(g) {
+        if send_error(g) {
             return Err(Error::Pipe);
         }
         while msg.remaining() > 0 {
@@ -320,7 +320,7 @@ fn queue_all(
                     if *copied > 0 {
                         push(cx, *flags & !libc::MSG_MORE, mss, nagle::PUSH, size_goal);
                     }
-                    wait_memory(g, patience)?;
+                    wait_memory(g, timeo)?;
                     (mss, size_goal) = send_mss(cx!(g), *flags);
                 }
                 Step::Copied(n) => {

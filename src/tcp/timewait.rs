@@ -1,4 +1,4 @@
-//! TIME-WAIT, and FIN-WAIT-2 without a program: a record of a few numbers in the sock's place. Above: `ipv4` (segments),
+//! TIME-WAIT, and FIN-WAIT-2 without a program: a record of a few numbers in the sock's place. Above: `rcv` (segments),
 //! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned, but for
 //! `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
@@ -7,7 +7,7 @@ use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::state::State;
 use super::tcb::Cx;
-use super::{close, ipv4, window};
+use super::{close, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
@@ -330,7 +330,7 @@ impl TimeWait {
     pub(super) fn send_ack(&self, stack: &Arc<Stack>, now: Instant) {
         let i = self.inner.lock();
         let ts = (i.ts_recent_stamp != 0).then(|| ((now.as_millis() as u32).wrapping_add(self.ts_offset), i.ts_recent));
-        let reply = ipv4::Reply {
+        let reply = rcv::Reply {
             src: self.saddr,
             dst: self.daddr,
             sport: self.tuple.sport,
@@ -346,7 +346,7 @@ impl TimeWait {
             flow_label: self.flow_label,
         };
         drop(i);
-        ipv4::send_reply(stack, &reply);
+        rcv::send_reply(stack, &reply);
     }
 }
 
@@ -363,7 +363,7 @@ pub(super) fn segment(
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::Rst => {
-            ipv4::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info);
+            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn set_up_provides_every_program_that_is_called_by_name() {
         let mut programs = Vec::new();
-        for dir in ["src", "tests", "benches", "c-tests", "cli", "ffi", "plugin", "xtask"] {
+        for dir in ["src", "tests", "benches", "c-tests", "cli", "ffi", "packetdrill", "xtask"] {
             called(&crate::cargo::root().join(dir), &mut programs);
         }
         assert!(programs.len() > 10, "{programs:?}");

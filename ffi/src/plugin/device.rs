@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use usersock::config::Config;
 use usersock::device::types::{DeviceArgs, DeviceKind};
-use usersock::device::{Caps, DevStats, Device, Link, Xmit};
+use usersock::device::{Caps, DevStats, Device, LinkType, Xmit};
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::sock::skb::Skb;
@@ -280,8 +280,8 @@ impl DeviceKind for Kind {
         };
         // From here on `dev` closes what is open.
         dev.caps.link = match info.link {
-            USK_LINK_IP => Link::Ip,
-            USK_LINK_ETHERNET if info.mac[0] & 1 == 0 && info.mac != [0; 6] => Link::Ethernet(MacAddr(info.mac)),
+            USK_LINK_IP => LinkType::Ip,
+            USK_LINK_ETHERNET if info.mac[0] & 1 == 0 && info.mac != [0; 6] => LinkType::Ethernet(MacAddr(info.mac)),
             USK_LINK_ETHERNET => return Err(because(Error::Io, "the device's hardware address is none")),
             _ => return Err(because(Error::Io, "the device's link is of no known kind")),
         };
@@ -324,8 +324,8 @@ impl Sink<'_> {
     fn take(&mut self, mut skb: Skb) {
         let stats = &self.dev.stats;
         let (least, most) = match self.dev.caps.link {
-            Link::Ip => (1, self.dev.caps.mtu as usize),
-            Link::Ethernet(_) => (HEADER_LEN, HEADER_LEN + self.dev.caps.mtu as usize),
+            LinkType::Ip => (1, self.dev.caps.mtu as usize),
+            LinkType::Ethernet(_) => (HEADER_LEN, HEADER_LEN + self.dev.caps.mtu as usize),
         };
         if self.left == 0 || !(least..=most).contains(&skb.len()) {
             add(&stats.rx_dropped, 1);

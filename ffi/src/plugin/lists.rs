@@ -4,7 +4,7 @@
 use crate::note;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
-use usersock::counters::OwnCounter;
+use usersock::counters::NamedCounter;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
@@ -49,7 +49,7 @@ pub(super) fn good_name(name: &str, max: usize) -> bool {
 /// What was registered.
 #[derive(Default)]
 pub(super) struct Lists {
-    counters: Vec<Arc<OwnCounter>>,
+    counters: Vec<Arc<NamedCounter>>,
     sysctls: Vec<SysctlId>,
 }
 
@@ -87,7 +87,7 @@ impl Lists {
             }
             // SAFETY: a string by the caller's word.
             let name = unsafe { text(p, table, "a counter's name") }?;
-            let counter = stack.mib.own.register(&name).inspect_err(|e| {
+            let counter = stack.mib.named.register(&name).inspect_err(|e| {
                 note::refused(format!("{table}: counter {name:?}: {e}"));
             })?;
             self.counters.push(counter);
@@ -130,7 +130,7 @@ impl Lists {
     /// Takes them out again. They may have gone already: then there is nothing to do.
     pub(super) fn forget(&self, stack: &Stack) {
         for c in &self.counters {
-            let _ = stack.mib.own.unregister(c.name());
+            let _ = stack.mib.named.unregister(c.name());
         }
         for id in &self.sysctls {
             let _ = stack.sysctl.unregister(*id);

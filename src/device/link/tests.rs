@@ -230,7 +230,9 @@ fn what_cannot_be_is_refused() {
 #[test]
 fn ethernet_ends_have_addresses_of_their_own_and_frames_their_header() {
     let (a, b) = pair(["a", "b"], &LinkConfig { ethernet: true, ..LinkConfig::default() }, 1).unwrap();
-    let (Link::Ethernet(ma), Link::Ethernet(mb)) = (a.caps().link, b.caps().link) else { panic!("not Ethernet") };
+    let (LinkType::Ethernet(ma), LinkType::Ethernet(mb)) = (a.caps().link, b.caps().link) else {
+        panic!("not Ethernet")
+    };
     assert!(ma.is_unicast() && mb.is_unicast() && ma != mb);
     let mut frame = [0xff; 6].to_vec();
     frame.extend(ma.0);

@@ -150,7 +150,7 @@ impl VirtualTime {
         }
     }
 
-    /// When something happens next: an event of the stack or the end of a blocked thread's patience.
+    /// When something happens next: an event of the stack or the end of a blocked thread's timeo.
     fn next_event(&self, stack: &Stack) -> Option<Instant> {
         let deadline = self.state.lock().blocked.iter().filter_map(|b| b.deadline).min();
         [stack.next_event(), deadline].into_iter().flatten().min()

@@ -1,4 +1,4 @@
-//! Counters of plugged-in protocols, by names of their own beside Linux's. Above: a protocol, which keeps the [`OwnCounter`] and
+//! Counters of plugged-in protocols, by names of their own beside Linux's. Above: a protocol, which keeps the [`NamedCounter`] and
 //! counts without a look-up. Sharded as the others are, so that counting shares no line.
 
 use super::{SHARDS, shard_index};
@@ -14,12 +14,12 @@ struct Cell(AtomicU64);
 
 /// One counter.
 #[derive(Debug)]
-pub struct OwnCounter {
+pub struct NamedCounter {
     name: String,
     cells: [Cell; SHARDS],
 }
 
-impl OwnCounter {
+impl NamedCounter {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -37,12 +37,12 @@ impl OwnCounter {
 
 /// Those that are registered in a stack.
 #[derive(Debug, Default)]
-pub struct OwnCounters(RwLock<BTreeMap<String, Arc<OwnCounter>>>);
+pub struct NamedCounters(RwLock<BTreeMap<String, Arc<NamedCounter>>>);
 
-impl OwnCounters {
+impl NamedCounters {
     /// A new counter at zero. EINVAL: not 1 to 63 letters and digits, the first a letter; EEXIST: the name is taken, by one of
     /// Linux's or by another's.
-    pub fn register(&self, name: &str) -> Result<Arc<OwnCounter>> {
+    pub fn register(&self, name: &str) -> Result<Arc<NamedCounter>> {
         let letters =
             name.bytes().all(|b| b.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_alphabetic());
         if !letters || name.len() > 63 {
@@ -52,7 +52,7 @@ impl OwnCounters {
         if super::Mib::from_name(name).is_some() || map.contains_key(name) {
             return Err(Error::Exist);
         }
-        let counter = Arc::new(OwnCounter { name: name.to_owned(), cells: Default::default() });
+        let counter = Arc::new(NamedCounter { name: name.to_owned(), cells: Default::default() });
         map.insert(name.to_owned(), counter.clone());
         Ok(counter)
     }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_values_found_until_unregistered() {
-        let own = OwnCounters::default();
+        let own = NamedCounters::default();
         for bad in ["", "9Lives", "Rdp Retrans", "Rdp.Retrans", &"R".repeat(64)] {
             assert_eq!(own.register(bad).unwrap_err(), Error::Inval, "{bad:?}");
         }
