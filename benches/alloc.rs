@@ -1,5 +1,5 @@
-//! The global allocator of this program: the system's, with a count of the bytes and calls while a measurement wants it.
-//! Off, it costs a load of a flag that nobody writes.
+//! The global allocator of this program: the system's, with a count of the bytes and calls while a measurement wants
+//! it. Off, it costs a load of a flag that nobody writes.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,8 +1,9 @@
 //! How usersock performs beside the kernel's TCP and beside smoltcp, measured in one run and printed as one table.
 //!
 //! `cargo bench` measures everything in a few minutes; `cargo bench -- FILTER` only what has FILTER in its name;
-//! `cargo bench -- --readme` also puts the table into README.md. All of it happens in a network namespace of its own, which needs root or user
-//! namespaces, and for TUN a readable /dev/net/tun; what cannot be measured says so below the table.
+//! `cargo bench -- --readme` also puts the table into README.md. All of it happens in a network namespace of its own,
+//! which needs root or user namespaces, and for TUN a readable /dev/net/tun; what cannot be measured says so below the
+//! table.
 
 mod alloc;
 mod bulk;

@@ -1,4 +1,5 @@
-/* The protocol that benches/tables.rs has in Rust, through a C table: a datagram goes into the sender's own receive queue. */
+/* The protocol that benches/tables.rs has in Rust, through a C table: a datagram goes into the sender's own receive
+ * queue. */
 #include <usersock/proto.h>
 
 static ssize_t self_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)

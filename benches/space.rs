@@ -10,8 +10,8 @@ use std::thread;
 /// Address of this side of the veth pair, and of the other.
 pub const VETH: (&str, &str) = ("10.99.1.1", "10.99.1.2");
 
-/// Moves this process, which has no other thread yet, into a namespace of its own with a loopback device. Without root, a
-/// user namespace too.
+/// Moves this process, which has no other thread yet, into a namespace of its own with a loopback device. Without root,
+/// a user namespace too.
 pub fn enter() -> Result<(), String> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let mut flags = CloneFlags::CLONE_NEWNET;

@@ -1,6 +1,7 @@
-//! The skeleton of RDP (`c-tests/plugins/rdp*.c`) in Rust: reliable messages over connections, `SOCK_SEQPACKET` on IP protocol 253, made
-//! of the same parts of the library and of nothing private. `cargo run --example rdp_skeleton [SEED]` sends messages both ways over a
-//! simulated link that loses, doubles, reorders and damages packets, and says what happened.
+//! The skeleton of RDP (`c-tests/plugins/rdp*.c`) in Rust: reliable messages over connections, `SOCK_SEQPACKET` on IP
+//! protocol 253, made of the same parts of the library and of nothing private.
+//! `cargo run --example rdp_skeleton [SEED]` sends messages both ways over a simulated link that loses, doubles,
+//! reorders and damages packets, and says what happened.
 //!
 //! | here | in C |
 //! |---|---|
@@ -12,10 +13,10 @@
 //! | `connect`, `listen`, `accept`, `shutdown`, `close` | rdp.c |
 //! | `PortTable`, `AcceptQueue`, `accept::accept` | `usk_get_port`, `usk_hash`, `usk_accept_push`, `usk_accept_wait` |
 //!
-//! The packet is the first 16 bytes of the C one: ports, sequence and acknowledgement number, flags, checksum. Numbers count bytes, and
-//! one each for SYN, FIN and the End of a message. A listener answers SYN with a cookie, as there. What a skeleton leaves out: the
-//! window is fixed (`WINDOW` packets), whatever is lost is sent again from there on (go-back-N) by a timer without estimation, and
-//! there are no resets, no TIME-WAIT, no options and no counters.
+//! The packet is the first 16 bytes of the C one: ports, sequence and acknowledgement number, flags, checksum. Numbers
+//! count bytes, and one each for SYN, FIN and the End of a message. A listener answers SYN with a cookie, as there.
+//! What a skeleton leaves out: the window is fixed (`WINDOW` packets), whatever is lost is sent again from there on
+//! (go-back-N) by a timer without estimation, and there are no resets, no TIME-WAIT, no options and no counters.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};

@@ -62,8 +62,8 @@ const char *usk_config_error(void);
 struct usk_stack_t *usk_stack_new(const char *config);
 
 /*
- Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go of
- it, which may be a moment after the call. Null is ignored.
+ Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go
+ of it, which may be a moment after the call. Null is ignored.
  Requires: `stack` is null or from usk_stack_new and not freed.
  */
 void usk_stack_free(struct usk_stack_t *stack);

@@ -18,7 +18,8 @@
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
 //! | `sysctl.NAME` | value of a sysctl |
 //!
-//! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
+//! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the
+//! stack has the in-memory loopback alone; `addr` then adds addresses to it.
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
@@ -233,8 +234,8 @@ impl Config {
         }
     }
 
-    /// Adds the device, with its addresses and routes, to a stack that is there: keys `device`, `mac`, `mtu`, `addr`, `gw`, `route` and
-    /// `pcap`. EINVAL for others.
+    /// Adds the device, with its addresses and routes, to a stack that is there: keys `device`, `mac`, `mtu`, `addr`,
+    /// `gw`, `route` and `pcap`. EINVAL for others.
     pub fn add_to(&self, stack: &Arc<Stack>) -> Result<(), ConfigError> {
         if !matches!(self.device, DeviceSpec::Plugged { .. }) || !self.plugins.is_empty() || !self.sysctls.is_empty() {
             return Err(bad("a device is added by device=, mac=, mtu=, addr=, gw=, route= and pcap=".to_owned()));
@@ -334,8 +335,9 @@ pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
 /// A child of fork has none until it makes one: a stack is its parent's alone.
 static DEFAULT: PerProcess<Mutex<Option<Arc<Stack>>>> = PerProcess::new(Mutex::default);
 
-/// The process's default stack, which the C ABI and the Rust API share: made at the first call from the environment variable
-/// `USERSOCK_CONFIG`; without it, the in-memory loopback alone. A configuration that is refused is an error each time.
+/// The process's default stack, which the C ABI and the Rust API share: made at the first call from the environment
+/// variable `USERSOCK_CONFIG`; without it, the in-memory loopback alone. A configuration that is refused is an error
+/// each time.
 pub fn default_stack() -> Result<Arc<Stack>, ConfigError> {
     let mut default = DEFAULT.get().lock();
     if let Some(stack) = default.as_ref() {

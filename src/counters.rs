@@ -1,9 +1,10 @@
 //! What a stack counts: MIB counters by Linux's names and a counter for each reason to drop a packet. Counted by all of
-//! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU, /proc/net/{snmp,netstat,snmp6}.
+//! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU,
+//! /proc/net/{snmp,netstat,snmp6}.
 //!
-//! Counting is one plain addition to a line of the thread's own; threads beyond the first [`SHARDS`] - 1 share the last copy,
-//! with an atomic one. Reading sums the shards. A sum taken while
-//! others count is a value between before and after, as on Linux.
+//! Counting is one plain addition to a line of the thread's own; threads beyond the first [`SHARDS`] - 1 share the last
+//! copy, with an atomic one. Reading sums the shards. A sum taken while others count is a value between before and
+//! after, as on Linux.
 
 mod drop_reason;
 mod mib;
@@ -33,8 +34,8 @@ struct Shard {
     drops: [AtomicU64; REASONS],
 }
 
-/// Shards that a thread has for itself, a bit each. Numbering is by process, not by stack: a thread's shard is the same in all
-/// stacks.
+/// Shards that a thread has for itself, a bit each. Numbering is by process, not by stack: a thread's shard is the same
+/// in all stacks.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 /// A thread's hold on a shard, given back when the thread ends.
@@ -99,7 +100,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counters at zero; the four constants of RFC 4022 and the IP ones of RFC 4293 as Linux prints them (a host that does not forward).
+    /// Counters at zero; the four constants of RFC 4022 and the IP ones of RFC 4293 as Linux prints them (a host that
+    /// does not forward).
     pub fn new() -> Counters {
         let zero =
             |_| Shard { mibs: [const { AtomicU64::new(0) }; MIBS], drops: [const { AtomicU64::new(0) }; REASONS] };
@@ -130,7 +132,8 @@ impl Counters {
         count(shard, &self.shards[shard % SHARDS].mibs[mib as usize], n);
     }
 
-    /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be "negative".
+    /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be
+    /// "negative".
     #[inline]
     pub fn dec(&self, mib: Mib) {
         self.add(mib, 1u64.wrapping_neg());
@@ -188,8 +191,8 @@ impl Counters {
         Mib::ALL.iter().map(|&mib| (mib.name(), self.get(mib)))
     }
 
-    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) and those of plugged-in
-    /// protocols included.
+    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) and those of
+    /// plugged-in protocols included.
     pub fn get_by_name(&self, name: &str) -> Option<u64> {
         if let Some(mib) = Mib::from_name(name) {
             return Some(self.get(mib));

@@ -36,9 +36,9 @@
 //! | [`sys`] | system calls: with `ffi/` and `packetdrill/`, the only unsafe code |
 //!
 //! # Lock order
-//! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table. Never
-//! two sock states, but listener then child. A leaf lock is never held while a sock is entered, and code that a leaf lock's
-//! holder calls (`Watch::notify`) enters none.
+//! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table.
+//! Never two sock states, but listener then child. A leaf lock is never held while a sock is entered, and code that a
+//! leaf lock's holder calls (`Watch::notify`) enters none.
 //!
 //! # fork(2)
 //! A stack belongs to the process that made it ([`stack::Stack::is_inherited`]): in a child its socks answer ENETDOWN

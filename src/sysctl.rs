@@ -1,8 +1,10 @@
-//! The knobs of a stack, by Linux's names: typed, bounded, with Linux's defaults. Set by programs and tests through text as
-//! /proc/sys does; read on the data path through getters, one relaxed load each. Linux: /proc/sys/net, kernel/sysctl.c.
+//! The knobs of a stack, by Linux's names: typed, bounded, with Linux's defaults. Set by programs and tests through
+//! text as /proc/sys does; read on the data path through getters, one relaxed load each. Linux: /proc/sys/net,
+//! kernel/sysctl.c.
 //!
 //! Honest: a sysctl whose feature does not exist yet ([`Support::Planned`]) refuses every value but its default with
-//! EOPNOTSUPP, but the one that asks to do without it (`WITHOUT`). One that Linux itself ignores ([`Support::Legacy`]) is kept and has no effect, as there.
+//! EOPNOTSUPP, but the one that asks to do without it (`WITHOUT`). One that Linux itself ignores ([`Support::Legacy`])
+//! is kept and has no effect, as there.
 
 mod parse;
 mod table;
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use table::{Row, TABLE};
 
-/// Planned features that Linux has on by default, and the value that switches them off: that is how this stack behaves, so
-/// asking for it is granted.
+/// Planned features that Linux has on by default, and the value that switches them off: that is how this stack behaves,
+/// so asking for it is granted.
 const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.tcp_syncookies", "0"),
     ("net.ipv4.tcp_fastopen", "0"),
@@ -128,8 +130,8 @@ pub struct Listing {
     pub help: String,
 }
 
-/// Judges a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must not
-/// call [`Sysctls::set`] itself.
+/// Judges a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must
+/// not call [`Sysctls::set`] itself.
 pub type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
 /// Computes the text that `get` returns, for values that live elsewhere.
 pub type Reader = Arc<dyn Fn() -> String + Send + Sync>;
@@ -276,7 +278,8 @@ impl Value {
     }
 }
 
-/// `net/ipv4/tcp_sack`, `/proc/sys/net/ipv4/tcp_sack` and `net.ipv4.tcp_sack` are one name; this is its spelling with dots.
+/// `net/ipv4/tcp_sack`, `/proc/sys/net/ipv4/tcp_sack` and `net.ipv4.tcp_sack` are one name; this is its spelling with
+/// dots.
 fn dotted(name: &str) -> String {
     name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".")
 }
@@ -365,15 +368,15 @@ impl Sysctls {
         }
     }
 
-    /// The first number of a sysctl by id: what a plug-in reads of its own on its data path. ENOENT when unregistered or
-    /// not a number. Takes a read lock for registered ones; keep the result where that is too dear, until
+    /// The first number of a sysctl by id: what a plug-in reads of its own on its data path. ENOENT when unregistered
+    /// or not a number. Takes a read lock for registered ones; keep the result where that is too dear, until
     /// [`Sysctls::generation`] grows.
     pub fn get_number(&self, id: SysctlId) -> Result<i128> {
         self.with(id, |def, value| def.kind.range().map(|_| value.numbers(&def.kind)[0]))?.ok_or(Error::NoEnt)
     }
 
-    /// Sets a value from text, as a write to /proc/sys: ENOENT for an unknown name, EACCES for a read-only one, EINVAL for a
-    /// bad value, what the validator says, EOPNOTSUPP for another value than the default of a planned one.
+    /// Sets a value from text, as a write to /proc/sys: ENOENT for an unknown name, EACCES for a read-only one, EINVAL
+    /// for a bad value, what the validator says, EOPNOTSUPP for another value than the default of a planned one.
     pub fn set(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, false)
@@ -486,8 +489,8 @@ impl Sysctls {
         Ok(())
     }
 
-    /// Adds a sysctl of a plug-in. EEXIST when the name is taken; EINVAL for a name that is empty, has blanks or empty parts,
-    /// for bounds that 64 bits (32 for a pair) do not hold, or when the default is not a value of the type.
+    /// Adds a sysctl of a plug-in. EEXIST when the name is taken; EINVAL for a name that is empty, has blanks or empty
+    /// parts, for bounds that 64 bits (32 for a pair) do not hold, or when the default is not a value of the type.
     pub fn register(&self, name: &str, spec: SysctlSpec) -> Result<SysctlId> {
         let name = dotted(name);
         let part = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_graphic());

@@ -1,6 +1,6 @@
-//! Devices of the kernel against the kernel: TUN and raw sockets, each test in a network namespace that it makes itself. Where
-//! namespaces are not permitted a test says so and counts as skipped. `cargo test --test devices -- --ignored --nocapture`
-//! measures round trips and throughput as well.
+//! Devices of the kernel against the kernel: TUN and raw sockets, each test in a network namespace that it makes
+//! itself. Where namespaces are not permitted a test says so and counts as skipped.
+//! `cargo test --test devices -- --ignored --nocapture` measures round trips and throughput as well.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -34,8 +34,8 @@ enum Needs {
     Tun,
 }
 
-/// Runs the test `name` of this file in a user and network namespace of its own: true inside, where the test goes on; false
-/// outside, when the copy has passed, or when it cannot be run here, which it says.
+/// Runs the test `name` of this file in a user and network namespace of its own: true inside, where the test goes on;
+/// false outside, when the copy has passed, or when it cannot be run here, which it says.
 fn in_namespace(name: &str, needs: Needs) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;

@@ -1,9 +1,9 @@
-//! Transfers over a link that loses nothing, where the receivers run out of memory: small MTUs make small packets, of which a
-//! buffer holds less than the window promised. Whatever is dropped for want of room, both ends must find each other again.
-//! Virtual time; each case is named by its numbers, and a failure prints them.
+//! Transfers over a link that loses nothing, where the receivers run out of memory: small MTUs make small packets, of
+//! which a buffer holds less than the window promised. Whatever is dropped for want of room, both ends must find each
+//! other again. Virtual time; each case is named by its numbers, and a failure prints them.
 //!
-//! `cargo test` plays some hundred cases, `USERSOCK_FULL=1 cargo test --release --test lossless` 5,000; `USERSOCK_CASE=N` plays one,
-//! and `USERSOCK_PCAP=FILE` beside it captures the client's end.
+//! `cargo test` plays some hundred cases, `USERSOCK_FULL=1 cargo test --release --test lossless` 5,000;
+//! `USERSOCK_CASE=N` plays one, and `USERSOCK_PCAP=FILE` beside it captures the client's end.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! One definition per Linux function: no two functions of `src/tcp` say that they are the same one. A function says so by the last
-//! thing in brackets of a sentence, `(tcp_name)` or `(RFC 9293 §3.1; tcp_name)`, or by `Linux: tcp_name.`; what only mentions a
-//! name ("the start of tcp_collapse", "tcp_v4_do_rcv's LISTEN") says nothing.
+//! One definition per Linux function: no two functions of `src/tcp` say that they are the same one. A function says so
+//! by the last thing in brackets of a sentence, `(tcp_name)` or `(RFC 9293 §3.1; tcp_name)`, or by `Linux: tcp_name.`;
+//! what only mentions a name ("the start of tcp_collapse", "tcp_v4_do_rcv's LISTEN") says nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! What DESIGN promises of the steady state: a connection that has been sending for a while allocates nothing, neither the sender's
-//! side nor the receiver's, nor what lies between. Virtual time, so all of it runs on the one thread that is counted.
+//! What DESIGN promises of the steady state: a connection that has been sending for a while allocates nothing, neither
+//! the sender's side nor the receiver's, nor what lies between. Virtual time, so all of it runs on the one thread that
+//! is counted.
 
 use allocation_counter::measure;
 use std::io::{IoSlice, IoSliceMut};

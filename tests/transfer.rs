@@ -1,9 +1,9 @@
-//! Two stacks and a bad link between them, in virtual time: bulk data both ways at once, each byte compared, and the same
-//! packets at the same times whenever a seed is played again. A connection that stops making progress fails by the clock of
-//! the simulation, never by that of the machine.
+//! Two stacks and a bad link between them, in virtual time: bulk data both ways at once, each byte compared, and the
+//! same packets at the same times whenever a seed is played again. A connection that stops making progress fails by the
+//! clock of the simulation, never by that of the machine.
 //!
-//! `cargo test` moves 1 MiB each way a seed. `USERSOCK_FULL=1 cargo test --release --test transfer` moves 1 GiB each way for each of
-//! 20 seeds (`USERSOCK_SEEDS=3..5` for some of them).
+//! `cargo test` moves 1 MiB each way a seed. `USERSOCK_FULL=1 cargo test --release --test transfer` moves 1 GiB each
+//! way for each of 20 seeds (`USERSOCK_SEEDS=3..5` for some of them).
 
 mod common;
 
@@ -158,8 +158,8 @@ fn a_link_that_loses_every_fifth_packet_loses_no_byte() {
     }
 }
 
-/// The ISN of either end is put just before each point where a comparison of sequence numbers could go wrong: it is a hash of
-/// the connection plus a clock, so that the world waits for the moment at which it has the wanted value.
+/// The ISN of either end is put just before each point where a comparison of sequence numbers could go wrong: it is a
+/// hash of the connection plus a clock, so that the world waits for the moment at which it has the wanted value.
 #[test]
 fn every_byte_arrives_across_each_edge_of_the_sequence_space() {
     for edge in [0u32, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {

@@ -124,8 +124,8 @@ static UNUSED void err_at(const char *file, int line, const char *expr, long r, 
 #define EQ(got, want) eq_at(__FILE__, __LINE__, #got, (long long)(got), (long long)(want))
 #define ERR(expr, e) (errno = 0, err_at(__FILE__, __LINE__, #expr, (long)(expr), (e)))
 
-/* A case that hangs is ended by SIGALRM, so that it reads as a failure of that case. Not a timing assertion: long enough for
- * a busy machine and a sanitizer. */
+/* A case that hangs is ended by SIGALRM, so that it reads as a failure of that case. Not a timing assertion: long
+ * enough for a busy machine and a sanitizer. */
 #ifndef CASE_ALARM_SECONDS
 #define CASE_ALARM_SECONDS 300
 #endif

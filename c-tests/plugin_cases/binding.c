@@ -1,5 +1,5 @@
-/* Names of sockets of a protocol from C: TINY gets ports, conflicts, peers and refusals from the stack as UDP does, so each row is asked of
- * both. ARGV[1] is the folder of the built plug-ins. */
+/* Names of sockets of a protocol from C: TINY gets ports, conflicts, peers and refusals from the stack as UDP does, so
+ * each row is asked of both. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 
 static usk_stack_t *stack;
@@ -184,7 +184,8 @@ static void peers(void)
     EQ(usk_sendto(b, "to c", 4, 0, &named.sa, named.len), 4);
     expect_from(c, b, "to c");
     OK(usk_close(c));
-    /* An IPv6 socket speaks IPv4 by mapped names, unless it is told not to; a plain one it takes as well, but not on an IPv4 socket. */
+    /* An IPv6 socket speaks IPv4 by mapped names, unless it is told not to; a plain one it takes as well, but not on an
+     * IPv4 socket. */
     int six = sock(AF_INET6), only = sock(AF_INET6);
     struct addr mapped = at("::ffff:127.0.0.1", port_of(at_a));
     OK(set_int(only, IPPROTO_IPV6, IPV6_V6ONLY, 1));

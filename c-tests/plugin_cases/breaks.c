@@ -1,5 +1,6 @@
-/* What a catch in C or C++ calls: usk_sock_break, usk_hook_break, usk_tcp_break. From inside operations and from threads that own
- * nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a plug-in that is linked in. */
+/* What a catch in C or C++ calls: usk_sock_break, usk_hook_break, usk_tcp_break. From inside operations and from
+ * threads that own nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a
+ * plug-in that is linked in. */
 #include "common.h"
 #include <usersock/cong.h>
 #include <usersock/hooks.h>

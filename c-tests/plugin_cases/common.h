@@ -15,7 +15,8 @@ static UNUSED void refused_with(const void *made, int error, const char *line)
     CHECK(strchr(usk_config_error(), '\n') == NULL);
 }
 
-/* Ends a plug-in. A connection's end takes a few packets, which the stack's own thread may be about: until then it is in use. */
+/* Ends a plug-in. A connection's end takes a few packets, which the stack's own thread may be about: until then it is
+ * in use. */
 static UNUSED void unloaded(usk_plugin_t *plugin)
 {
     struct pollfd none = { .fd = -1 };

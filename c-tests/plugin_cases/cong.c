@@ -1,5 +1,5 @@
-/* Congestion control from C: chosen by name, counted in its use, held to its bounds, and broken alone. ARGV[1] is the folder of the
- * built plug-ins. */
+/* Congestion control from C: chosen by name, counted in its use, held to its bounds, and broken alone. ARGV[1] is the
+ * folder of the built plug-ins. */
 #include "common.h"
 #include <usersock/cong.h>
 #include <usersock/hooks.h>

@@ -1,5 +1,5 @@
-/* Devices from C: two stacks of one process joined by UDP datagrams of the host, a transfer both ways, and devices that break their
- * word. ARGV[1] is the folder of the built plug-ins. */
+/* Devices from C: two stacks of one process joined by UDP datagrams of the host, a transfer both ways, and devices that
+ * break their word. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 #include <usersock/device.h>
 
@@ -290,7 +290,8 @@ static void turn(usk_stack_t *stack)
     OK(usk_close(fd));
 }
 
-/* Waits until the device was given `n` packets: a full queue is tried again whenever the stack runs, by who waits or by itself. */
+/* Waits until the device was given `n` packets: a full queue is tried again whenever the stack runs, by who waits or by
+ * itself. */
 static void xmits_reach(usk_stack_t *stack, int n)
 {
     int fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 0));
@@ -385,7 +386,8 @@ static void hostile_devices(void)
     }
 }
 
-/* The link goes down: a descriptor that has failed brings its device down, nobody waits in it any more, and the rest goes on. */
+/* The link goes down: a descriptor that has failed brings its device down, nobody waits in it any more, and the rest
+ * goes on. */
 static void link_down(void)
 {
     int pipe_fd[2];

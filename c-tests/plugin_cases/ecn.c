@@ -1,5 +1,6 @@
-/* An algorithm from C that lives by congestion marks (USK_CONG_NEEDS_ECN), over a wire that marks and looks: which packets ask for ECN
- * and say that they can be marked, what the algorithm hears at both ends, and what becomes of it where the peer does not agree. */
+/* An algorithm from C that lives by congestion marks (USK_CONG_NEEDS_ECN), over a wire that marks and looks: which
+ * packets ask for ECN and say that they can be marked, what the algorithm hears at both ends, and what becomes of it
+ * where the peer does not agree. */
 #include "common.h"
 #include "wire.h"
 #include <usersock/cong.h>
@@ -166,7 +167,8 @@ static void *read_all(void *listener)
     return NULL;
 }
 
-/* A mebibyte from end 0 to end 1, whose listener has `peer` as its algorithm; gives the sender's threshold at the end. */
+/* A mebibyte from end 0 to end 1, whose listener has `peer` as its algorithm; gives the sender's threshold at the
+ * end. */
 static uint32_t run(usk_stack_t *a, usk_stack_t *b, const char *to, const char *peer)
 {
     static char bytes[BYTES];
@@ -213,7 +215,8 @@ static void agreed(usk_stack_t *a, usk_stack_t *b, const char *to)
     EQ(seen[0].data_ect, seen[0].data), EQ(seen[0].pure_ect, seen[0].pure);
     EQ(seen[1].data_ect, seen[1].data), EQ(seen[1].pure_ect, seen[1].pure);
     EQ(told.ecn_ok, 1);
-    /* The receiver's algorithm heard of marks, the sender's of their echoes; it was asked once a reduction, and the peer told. */
+    /* The receiver's algorithm heard of marks, the sender's of their echoes; it was asked once a reduction, and the
+     * peer told. */
     CHECK(seen[0].marked >= BYTES / 1460 / 50);
     CHECK(told.ce > 0 && told.ce <= seen[0].marked);
     CHECK(told.no_ce > 0);
@@ -225,7 +228,8 @@ static void agreed(usk_stack_t *a, usk_stack_t *b, const char *to)
     CHECK(told.delivered_ce > 0);
 }
 
-/* The peer's algorithm does not need ECN, and a question from a packet that is capable itself is not for others (RFC 3168 §6.1.1). */
+/* The peer's algorithm does not need ECN, and a question from a packet that is capable itself is not for others (RFC
+ * 3168 §6.1.1). */
 static void not_agreed(usk_stack_t *a, usk_stack_t *b, const char *to)
 {
     run(a, b, to, "reno");

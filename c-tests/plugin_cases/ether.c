@@ -1,5 +1,5 @@
-/* Ethernet devices from C: neighbours are found by ARP and NDP over them, frames of every size pass, a capture holds what passed; and
- * IP devices with the least and the greatest MTU. */
+/* Ethernet devices from C: neighbours are found by ARP and NDP over them, frames of every size pass, a capture holds
+ * what passed; and IP devices with the least and the greatest MTU. */
 #include "common.h"
 #include "wire.h"
 
@@ -156,7 +156,8 @@ static void ethernet(const char *dir)
     memset(&seen, 0, sizeof seen);
 }
 
-/* The least MTU of IPv4 (RFC 791 §3.2), the least that net.ipv4.tcp_min_snd_mss leaves room for a segment in, and the greatest there is. */
+/* The least MTU of IPv4 (RFC 791 §3.2), the least that net.ipv4.tcp_min_snd_mss leaves room for a segment in, and the
+ * greatest there is. */
 static void mtus(void)
 {
     wire.link = USK_LINK_IP;

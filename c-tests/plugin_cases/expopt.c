@@ -1,4 +1,5 @@
-/* The experimental option of plugins/expopt.c: offered, agreed, declined, forged, captured; looked at on the wire by a raw socket. */
+/* The experimental option of plugins/expopt.c: offered, agreed, declined, forged, captured; looked at on the wire by a
+ * raw socket. */
 #include "../cases/common.h"
 #include <usersock/core.h>
 #include <netinet/ip.h>

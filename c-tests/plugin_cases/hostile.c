@@ -1,5 +1,5 @@
-/* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and the stack that
- * goes on. The tables are this program's own, attached as a plug-in that is linked in. */
+/* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and
+ * the stack that goes on. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
 
 static const usk_proto *trying;
@@ -127,7 +127,8 @@ static void tables(usk_stack_t *stack)
     CHECK(usk_plugin_attach(stack, "hostile", NULL) == NULL);
     EQ(errno, EINVAL);
     ERR(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 254), EPROTONOSUPPORT);
-    /* A table of the first header, which ends before the operations that came later: those are null, whatever lies behind it. */
+    /* A table of the first header, which ends before the operations that came later: those are null, whatever lies
+     * behind it. */
     t = good(), t.size = offsetof(usk_proto, sendmsg_locked);
     memset((char *)&t + t.size, 0xff, sizeof t - t.size);
     usk_plugin_t *older = attach(stack, &t);

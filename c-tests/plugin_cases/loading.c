@@ -1,5 +1,6 @@
-/* Loading and unloading while others are at it: threads that open sockets of a protocol and packets that come for it, an entry point that
- * fails when something of it is in use, socks that outlive their stack. ARGV[1] is the folder of the built plug-ins. */
+/* Loading and unloading while others are at it: threads that open sockets of a protocol and packets that come for it,
+ * an entry point that fails when something of it is in use, socks that outlive their stack. ARGV[1] is the folder of
+ * the built plug-ins. */
 #include "common.h"
 
 enum { TINY = 254, ROUNDS = 150 };

@@ -1,5 +1,6 @@
-/* Calls of a plug-in that come at the wrong time, twice, or with too much: each is refused, and nothing is left in a table, a queue or an
- * account. The scenes run in setsockopt of the program's own protocol: a sock, process context, nothing owned. */
+/* Calls of a plug-in that come at the wrong time, twice, or with too much: each is refused, and nothing is left in a
+ * table, a queue or an account. The scenes run in setsockopt of the program's own protocol: a sock, process context,
+ * nothing owned. */
 #include "common.h"
 
 enum { NUMBER = 254 };

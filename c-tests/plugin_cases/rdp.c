@@ -1,5 +1,5 @@
-/* RDP (plugins/rdp*.c) as a program sees it, over the in-memory loopback: connections, messages and their bounds, readiness, ends of
- * every kind, options, counters, unloading. ARGV[1] is the folder of the built plug-ins. */
+/* RDP (plugins/rdp*.c) as a program sees it, over the in-memory loopback: connections, messages and their bounds,
+ * readiness, ends of every kind, options, counters, unloading. ARGV[1] is the folder of the built plug-ins. */
 #include "../cases/common.h"
 #include <usersock/core.h>
 #include "../plugins/rdp.h"

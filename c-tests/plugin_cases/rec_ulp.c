@@ -1,5 +1,5 @@
-/* The record layer of plugins/rec_ulp.c: bulk in records of many sizes, readiness with a record that comes in pieces, records that are bad,
- * what is held when the program closes, removal. */
+/* The record layer of plugins/rec_ulp.c: bulk in records of many sizes, readiness with a record that comes in pieces,
+ * records that are bad, what is held when the program closes, removal. */
 #include "common.h"
 #include "../plugins/rec_ulp.h"
 
@@ -472,7 +472,8 @@ static void ends(void)
     EQ(stats(fd[0]).held_out, 0);
     EXPECT_EOF(fd[1]);
     close_pair(fd);
-    /* A reset is told by the first call after it: to a sender with and without a record under way, and to a reader inside one. */
+    /* A reset is told by the first call after it: to a sender with and without a record under way, and to a reader
+     * inside one. */
     for (int full = 0; full < 2; full++) {
         pair(fd);
         OK(install(fd[0]));

@@ -1,5 +1,6 @@
-/* struct usk_ulp_ops: tables that do not fit, a table of nulls, layers that break their word, calls with nothing in hand, removal while a
- * call sleeps, a listener whose children fail. The tables are this program's own, attached as a plug-in that is linked in. */
+/* struct usk_ulp_ops: tables that do not fit, a table of nulls, layers that break their word, calls with nothing in
+ * hand, removal while a call sleeps, a listener whose children fail. The tables are this program's own, attached as a
+ * plug-in that is linked in. */
 #include "common.h"
 #include <usersock/ulp.h>
 

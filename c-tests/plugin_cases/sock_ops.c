@@ -1,5 +1,5 @@
-/* struct usk_sock_ops: tables that do not fit, every event with its arguments, what a hook may set, wild answers, hooks that come and
- * go inside an event. The tables are this program's own, attached as a plug-in that is linked in. */
+/* struct usk_sock_ops: tables that do not fit, every event with its arguments, what a hook may set, wild answers, hooks
+ * that come and go inside an event. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
 #include <usersock/hooks.h>
 

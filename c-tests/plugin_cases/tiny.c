@@ -1,4 +1,5 @@
-/* A protocol from a shared object: loaded, refused, used, counted, unloaded. ARGV[1] is the folder of the built plug-ins. */
+/* A protocol from a shared object: loaded, refused, used, counted, unloaded. ARGV[1] is the folder of the built
+ * plug-ins. */
 #include "../cases/common.h"
 #include <usersock/core.h>
 

@@ -1,5 +1,5 @@
-/* A wire between two stacks of one process, as a kind of device: device=wire:0 is one end, device=wire:1 the other. What passes can be
- * looked at, changed and lost. Include after common.h. */
+/* A wire between two stacks of one process, as a kind of device: device=wire:0 is one end, device=wire:1 the other.
+ * What passes can be looked at, changed and lost. Include after common.h. */
 #ifndef USERSOCK_PLUGIN_CASES_WIRE_H
 #define USERSOCK_PLUGIN_CASES_WIRE_H
 #include <sys/eventfd.h>

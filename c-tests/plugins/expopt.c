@@ -1,20 +1,24 @@
 /* expopt: an experimental TCP option (RFC 6994) that tells each end how many of its data segments arrive: a ledger.
  *
- * TCP's sender knows what it retransmitted, which is not what was lost (the timer may have been early, the acknowledgement lost), and
- * the receiver knows nothing of what never came. With this option both ends know the loss of both directions, to the segment:
+ * TCP's sender knows what it retransmitted, which is not what was lost (the timer may have been early, the
+ * acknowledgement lost), and the receiver knows nothing of what never came. With this option both ends know the loss of
+ * both directions, to the segment:
  *
  *     SYN, SYN-ACK     | 254 |  4 | ExID |                           I can / so can I
  *     data segments    | 254 | 10 | ExID | sent (32) | missed (16) | sent: my data segments before this one;
  *                                                                    missed: how many of yours did not come here
  *
- * A retransmission counts as sent, a duplicate as received, so `sent` of the peer less what was received here is what the network lost.
- * Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes. Segments that a device cuts from one
- * super-packet all tell the same `sent`: the first of them counts. All numbers are circles; kept are their last 16 bits.
+ * A retransmission counts as sent, a duplicate as received, so `sent` of the peer less what was received here is what
+ * the network lost. Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes.
+ * Segments that a device cuts from one super-packet all tell the same `sent`: the first of them counts. All numbers are
+ * circles; kept are their last 16 bits.
  *
- * Only when both ends show the option in the handshake is it sent on data: a host that does not know it never sees the 12 bytes that it
- * costs. The numbers are counters of the stack (ExpoptInLost and kin below). net.expopt.enabled = 0 keeps new connections without.
+ * Only when both ends show the option in the handshake is it sent on data: a host that does not know it never sees the
+ * 12 bytes that it costs. The numbers are counters of the stack (ExpoptInLost and kin below). net.expopt.enabled = 0
+ * keeps new connections without.
  *
- * All that is kept of a connection fits the 64 bits that a hook has on each sock: nothing to allocate, nothing to free. */
+ * All that is kept of a connection fits the 64 bits that a hook has on each sock: nothing to allocate, nothing to
+ * free. */
 #include <arpa/inet.h>
 #include <string.h>
 #include <usersock/hooks.h>
@@ -100,7 +104,8 @@ static void active(usk_hook_t *h, const void *options, size_t len, void *user)
     agree(h, offers(options, len));
 }
 
-/* The SYN tells; in a simultaneous open there is none, and the SYN-ACK does. A SYN that a cookie stands for is forgotten: no option. */
+/* The SYN tells; in a simultaneous open there is none, and the SYN-ACK does. A SYN that a cookie stands for is
+ * forgotten: no option. */
 static void passive(usk_hook_t *h, const void *options, size_t len, const void *syn, size_t syn_len, void *user)
 {
     (void)user;

@@ -1,9 +1,11 @@
-//! FRAGILE: a plug-in in Rust that is a shared object of its own, and what it does about panics. Datagrams with ports and a checksum over
-//! IP protocol 254 (RFC 3692), the packets of tiny.c; an option of its own makes an operation panic, each kind in its context.
+//! FRAGILE: a plug-in in Rust that is a shared object of its own, and what it does about panics. Datagrams with ports
+//! and a checksum over IP protocol 254 (RFC 3692), the packets of tiny.c; an option of its own makes an operation
+//! panic, each kind in its context.
 //!
-//! It declares what it uses of `usersock/proto.h`, and needs nothing but rustc: `rustc --edition 2024 --crate-type cdylib fragile.rs`. Its
-//! run time is its own, so a panic must end in the operation it began in: `contain` is that end, and can be copied. Above: the stack,
-//! through `struct usk_proto`. Below: IP, by the `usk_` calls.
+//! It declares what it uses of `usersock/proto.h`, and needs nothing but rustc:
+//! `rustc --edition 2024 --crate-type cdylib fragile.rs`. Its run time is its own, so a panic must end in the operation
+//! it began in: `contain` is that end, and can be copied. Above: the stack, through `struct usk_proto`. Below: IP, by
+//! the `usk_` calls.
 
 mod fragile_usersock;
 
@@ -31,8 +33,8 @@ impl Broken for u32 {
     const BROKEN: u32 = 0x1 | 0x4 | 0x8 | 0x10;
 }
 
-/// Runs an operation. A panic ends here, and breaks the operation's socket: `sk`, or null where there is none. What the operation
-/// has locked stays so: the stack releases it when the operation returns.
+/// Runs an operation. A panic ends here, and breaks the operation's socket: `sk`, or null where there is none. What the
+/// operation has locked stays so: the stack releases it when the operation returns.
 fn contain<R: Broken>(sk: *mut usk_sock_t, operation: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
         // SAFETY: a sock that the operation was given. Null is refused, and nothing is broken.
@@ -370,8 +372,8 @@ unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *co
     const DROP_CSUM: c_int = 2;
     const DROP_NO_SOCKET: c_int = 3;
     let packet = Packet(skb);
-    // No sock yet: a panic costs the packet.
-    // SAFETY: the protocol and `info` are the operation's arguments, the packet is its own; header bytes are read before it changes.
+    // No sock yet: a panic costs the packet. SAFETY: the protocol and `info` are the operation's arguments, the packet
+    // is its own; header bytes are read before it changes.
     contain(null_mut(), || unsafe {
         panic_once(place::RCV);
         let (len, header) = (usk_skb_len(packet.0), usk_skb_header(packet.0, HEADER).cast::<[u16; 4]>());

@@ -1,5 +1,5 @@
-//! What fragile.rs uses of `usersock/proto.h`, by the names there; the header says what each does. Of the operations that the table leaves null
-//! no more is said than that.
+//! What fragile.rs uses of `usersock/proto.h`, by the names there; the header says what each does. Of the operations
+//! that the table leaves null no more is said than that.
 #![allow(non_camel_case_types)]
 
 use std::ffi::{c_char, c_int, c_ulong, c_void};

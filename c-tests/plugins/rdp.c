@@ -1,5 +1,5 @@
-/* RDP: reliable datagrams. Messages of any length, in order, each whole, over connections: SOCK_SEQPACKET on IP protocol 253 (RFC 3692),
- * a plug-in of usersock. rdp_int.h says what is in which file, rdp.h has the options.
+/* RDP: reliable datagrams. Messages of any length, in order, each whole, over connections: SOCK_SEQPACKET on IP
+ * protocol 253 (RFC 3692), a plug-in of usersock. rdp_int.h says what is in which file, rdp.h has the options.
  *
  * A packet, all fields big-endian:
  *
@@ -27,29 +27,33 @@
  *   +---------------------------------------------------------------+
  *   |  payload ...                                                  |
  *
- * Version 1. len: the header in units of 4 bytes, 7 to 13. The checksum is TCP's, over the pseudo-header of IPv4 or IPv6, the header
- * and the payload. What is left of the header after the fixed part and the hello is SACK blocks. A first block below the
- * acknowledgement number tells what came twice (RFC 2883). Time stamps are microseconds, from an origin that is the same whenever the
- * same two ends connect.
+ * Version 1. len: the header in units of 4 bytes, 7 to 13. The checksum is TCP's, over the pseudo-header of IPv4 or
+ * IPv6, the header and the payload. What is left of the header after the fixed part and the hello is SACK blocks. A
+ * first block below the acknowledgement number tells what came twice (RFC 2883). Time stamps are microseconds, from an
+ * origin that is the same whenever the same two ends connect.
  *
- * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that a message of no bytes has a place too.
- * B and E mark the first and the last packet of a message. A message in pieces may be cut anew when it is sent again.
+ * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that a message of no bytes has
+ * a place too. B and E mark the first and the last packet of a message. A message in pieces may be cut anew when it is
+ * sent again.
  *
- * Connections. SYN carries a hello. The listener answers SYN ACK and keeps nothing: its sequence number is a cookie, a keyed hash of
- * both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in every packet until it gets
- * one without SYN: the first that reaches the listener makes the connection there, once: a copy that the network holds back is refused
- * when the connection is over (of the last few thousand connections). RST refuses what belongs to no connection, or ends
- * one when its number is exactly the next. FIN ends one direction; who ends first keeps TIME-WAIT. A packet with P is answered at
- * once: it is the probe of a shut window, of an idle peer, and of a lost tail.
+ * Connections. SYN carries a hello. The listener answers SYN ACK and keeps nothing: its sequence number is a cookie, a
+ * keyed hash of both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in
+ * every packet until it gets one without SYN: the first that reaches the listener makes the connection there, once: a
+ * copy that the network holds back is refused when the connection is over (of the last few thousand connections). RST
+ * refuses what belongs to no connection, or ends one when its number is exactly the next. FIN ends one direction; who
+ * ends first keeps TIME-WAIT. A packet with P is answered at once: it is the probe of a shut window, of an idle peer,
+ * and of a lost tail.
  *
- * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight costs its payload
- * and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer than the peer's hello says.
+ * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight
+ * costs its payload and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer
+ * than the peer's hello says.
  *
- * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's algorithms.
- * The tail of a burst has nothing behind it whose arrival would tell that it is lost: two round trips after the last packet, and what the
- * peer may wait with its answer (net.rdp.delack_ms, taken to be the peer's, too) or the network may reorder, one more packet goes, a new one
- * or the last again (tail-loss probe, RFC 8985 §7). Its answer leads to RACK; where the last packet itself was what was missing,
- * the echoed stamp says so, and the window is reduced as for any loss. One probe at a time; the retransmission timer begins anew with it. */
+ * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's
+ * algorithms. The tail of a burst has nothing behind it whose arrival would tell that it is lost: two round trips after
+ * the last packet, and what the peer may wait with its answer (net.rdp.delack_ms, taken to be the peer's, too) or the
+ * network may reorder, one more packet goes, a new one or the last again (tail-loss probe, RFC 8985 §7). Its answer
+ * leads to RACK; where the last packet itself was what was missing, the echoed stamp says so, and the window is reduced
+ * as for any loss. One probe at a time; the retransmission timer begins anew with it. */
 #include "rdp_int.h"
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
@@ -143,7 +147,8 @@ static void flush_sending(struct rdp_sock *s)
     s->in_tw = false;
 }
 
-/* The connection is over. What came and was not read stays for the program, if there is one; else the sock ends, and `s` with it. */
+/* The connection is over. What came and was not read stays for the program, if there is one; else the sock ends, and
+ * `s` with it. */
 void rdp_finish(struct rdp_sock *s)
 {
     usk_owned_t *o = s->o;
@@ -347,9 +352,8 @@ static void rdp_shutdown(usk_owned_t *o, int how)
     rdp_queue_fin(s);
 }
 
-/* The last descriptor is closed, or the listener of a connection nobody took. What no program will read is lost, and the peer learns
- * it by a reset; else the connection ends
- * by itself, and with SO_LINGER the call waits for that. */
+/* The last descriptor is closed, or the listener of a connection nobody took. What no program will read is lost, and
+ * the peer learns it by a reset; else the connection ends by itself, and with SO_LINGER the call waits for that. */
 static void rdp_close(usk_sock_t *sk, int flags)
 {
     usk_owned_t o;

@@ -1,5 +1,5 @@
-/* RDP's numbers: what a program needs for its socket options, and below the line what the protocol's files share. The protocol is
- * described in rdp.c. */
+/* RDP's numbers: what a program needs for its socket options, and below the line what the protocol's files share. The
+ * protocol is described in rdp.c. */
 #ifndef RDP_H
 #define RDP_H
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* RDP: numbers that are hashes. The listener's cookies, which make a connection without memory of its SYN, and the origin of our stamps. */
+/* RDP: numbers that are hashes. The listener's cookies, which make a connection without memory of its SYN, and the
+ * origin of our stamps. */
 #include "rdp_int.h"
 
 /* SipHash-2-4 of a few words (Aumasson, Bernstein): a keyed hash that nobody without the key can aim. */
@@ -30,8 +31,8 @@ static uint64_t tick_of(struct rdp_sock *s)
     return now_of(s) / 64000000000u;
 }
 
-/* The listener's initial sequence number in answer to a SYN: what it would remember of that, signed. Of this tick of 64 s, or of one `ago`;
- * good in its tick and the next. */
+/* The listener's initial sequence number in answer to a SYN: what it would remember of that, signed. Of this tick of 64
+ * s, or of one `ago`; good in its tick and the next. */
 uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago)
 {
     struct rdp_world *w = usk_proto_user(s->proto);
@@ -44,8 +45,8 @@ uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_
     return (uint32_t)siphash(w->key, word, 6);
 }
 
-/* Where our stamps to a peer's end begin. A later connection of the same ends goes on where an older one was, which TIME-WAIT compares;
- * others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
+/* Where our stamps to a peer's end begin. A later connection of the same ends goes on where an older one was, which
+ * TIME-WAIT compares; others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
 uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer)
 {
     struct rdp_world *w = usk_proto_user(s->proto);
@@ -56,8 +57,9 @@ uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_a
     return (uint32_t)siphash(w->key, word, 5);
 }
 
-/* Each cookie makes one connection. Else a late copy of a caller's first packet, with the message that is in it, would make another when
- * that one has ended, for as long as the cookie is good. What is remembered is bounded: many connections push one another out. */
+/* Each cookie makes one connection. Else a late copy of a caller's first packet, with the message that is in it, would
+ * make another when that one has ended, for as long as the cookie is good. What is remembered is bounded: many
+ * connections push one another out. */
 static _Atomic uint64_t *use_of(struct rdp_sock *s, uint32_t iss)
 {
     struct rdp_world *w = usk_proto_user(s->proto);

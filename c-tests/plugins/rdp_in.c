@@ -5,8 +5,8 @@
 static uint32_t get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static uint32_t get32(const uint8_t *p) { return get16(p) << 16 | get16(p + 2); }
 
-/* Reads the header of a packet. False: it is none of this version. After it every number is in its range; nothing is said of the
- * checksum. */
+/* Reads the header of a packet. False: it is none of this version. After it every number is in its range; nothing is
+ * said of the checksum. */
 bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
 {
     const uint8_t *p = usk_skb_header(skb, FIXED);
@@ -101,7 +101,8 @@ static void fin_in(struct rdp_sock *s)
     usk_wake(sk_of(s), WAKE_IN | POLLRDHUP);
 }
 
-/* The next packet in order joins what the program reads. Takes `g`. False: the peer breaks the protocol, the connection is gone. */
+/* The next packet in order joins what the program reads. Takes `g`. False: the peer breaks the protocol, the connection
+ * is gone. */
 static bool append(struct rdp_sock *s, struct rdp_seg *g)
 {
     if (before(g->seq, s->rcv_nxt)) {
@@ -142,8 +143,8 @@ static bool append(struct rdp_sock *s, struct rdp_seg *g)
     return true;
 }
 
-/* All of `in` is one message that has not ended. In packets smaller than their bookkeeping it costs far more than it carries: then it is
- * copied to one, so that it costs what its hello allows. */
+/* All of `in` is one message that has not ended. In packets smaller than their bookkeeping it costs far more than it
+ * carries: then it is copied to one, so that it costs what its hello allows. */
 static void gather(struct rdp_sock *s)
 {
     struct rdp_seg *first = s->in.first;
@@ -179,8 +180,8 @@ static void gather(struct rdp_sock *s)
     s->in_mem = usk_skb_truesize(all);
 }
 
-/* Whether the buffer takes a packet. What lies beyond holes gives way to what is next; and the message the program waits for may
- * always be finished. */
+/* Whether the buffer takes a packet. What lies beyond holes gives way to what is next; and the message the program
+ * waits for may always be finished. */
 static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
 {
     int64_t limit = usk_rcvbuf(s->o), size = usk_skb_truesize(skb);
@@ -300,14 +301,14 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
     size_t payload = usk_skb_len(skb) - h->len;
     uint32_t end = h->seq + (uint32_t)payload + !!(h->flags & END) + !!(h->flags & FIN);
     s->segs_in++;
-    /* Acceptable is what touches the window, reckoned from what the peer knows of it (RFC 9293 §3.10.7.4): else whoever guesses one bit
-     * of our numbers could set ts_recent and the peer would be mute for as long as that holds. */
+    /* Acceptable is what touches the window, reckoned from what the peer knows of it (RFC 9293 §3.10.7.4): else whoever
+     * guesses one bit of our numbers could set ts_recent and the peer would be mute for as long as that holds. */
     bool outside = after(h->seq, s->edge + 1) || before(end, s->last_ack_sent);
     if ((h->flags & SYN) || !(h->flags & ACK) || outside) {
         if (!(h->flags & RST)) {
             if (state_of(s) == TIME_WAIT && (h->flags & (SYN | ACK)) == SYN && (int32_t)(h->stamp - s->ts_recent) > 0) {
-                /* A new connection of the same ends, later than all of the old one (RFC 1122 §4.2.2.13): the listener gets the
-                 * next SYN. */
+                /* A new connection of the same ends, later than all of the old one (RFC 1122 §4.2.2.13): the listener
+                 * gets the next SYN. */
                 discard(s, skb, USK_DROP_STATE);
                 rdp_finish(s);
                 return;
@@ -463,7 +464,8 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
     rdp_push(s);
 }
 
-/* A SYN is answered, and forgotten: the number of our answer is a cookie, and the caller repeats its hello until we know it. */
+/* A SYN is answered, and forgotten: the number of our answer is a cookie, and the caller repeats its hello until we
+ * know it. */
 static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_addr_t *peer, const usk_addr_t *local)
 {
     uint32_t iss = rdp_cookie(s, local, peer, h->seq, 0);

@@ -1,6 +1,6 @@
-/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come; rdp_cookie.c: the
- * listener's cookies; rdp_out.c: packets that go, timers; rdp_loss.c: what an acknowledgement says about loss, round trips and the
- * congestion window; rdp_msg.c: messages of the program. */
+/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come;
+ * rdp_cookie.c: the listener's cookies; rdp_out.c: packets that go, timers; rdp_loss.c: what an acknowledgement says
+ * about loss, round trips and the congestion window; rdp_msg.c: messages of the program. */
 #ifndef RDP_INT_H
 #define RDP_INT_H
 #ifndef _GNU_SOURCE

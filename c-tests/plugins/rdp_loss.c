@@ -1,5 +1,6 @@
-/* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK-TLP, RFC 8985, with a
- * fixed reordering window), the congestion control borrowed from the stack's registry: the algorithms that TCP's connections have. */
+/* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK-TLP, RFC
+ * 8985, with a fixed reordering window), the congestion control borrowed from the stack's registry: the algorithms that
+ * TCP's connections have. */
 #include "rdp_int.h"
 
 void rdp_rtt(struct rdp_sock *s, uint32_t us)
@@ -57,7 +58,8 @@ static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
     }
     if (!(g->marks & EVER_RETRANS) && g->sent > t->once)
         t->once = g->sent;
-    /* Much sooner than any round trip: it was the first copy that arrived. A little sooner is a path that was never so quick. */
+    /* Much sooner than any round trip: it was the first copy that arrived. A little sooner is a path that was never so
+     * quick. */
     if ((g->marks & EVER_RETRANS) && rtt < (uint64_t)(s->min_rtt - s->min_rtt / 8) * 1000)
         return;
     if (g->sent > s->rack_sent || (g->sent == s->rack_sent && after(g->end, s->rack_end))) {
@@ -73,7 +75,8 @@ uint64_t rdp_reorder_ns(const struct rdp_sock *s)
     return (uint64_t)max32(s->min_rtt / 4, 1000) * 1000;
 }
 
-/* Marks lost what was sent a round trip and the reordering window before something that has arrived. What is not due yet gets a timer. */
+/* Marks lost what was sent a round trip and the reordering window before something that has arrived. What is not due
+ * yet gets a timer. */
 void rdp_rack_detect(struct rdp_sock *s)
 {
     uint64_t now = now_of(s), reorder = rdp_reorder_ns(s);
@@ -145,9 +148,9 @@ static void selective(struct rdp_sock *s, const struct rdp_head *h, struct tally
     }
 }
 
-/* A loss probe that was sent again, is it answered, and was it needed (RFC 8985 §7.4)? It was not when the answer tells that it came
- * twice. It was when the answer echoes it and does not tell that; and when later data is acknowledged without a word of it. Then
- * what it repaired counts as a loss: the window is reduced, once. */
+/* A loss probe that was sent again, is it answered, and was it needed (RFC 8985 §7.4)? It was not when the answer tells
+ * that it came twice. It was when the answer echoes it and does not tell that; and when later data is acknowledged
+ * without a word of it. Then what it repaired counts as a loss: the window is reduced, once. */
 static void probe_answered(struct rdp_sock *s, const struct rdp_head *h, struct tally *t)
 {
     if (!s->probing || before(h->ack, s->probe_high))
@@ -167,7 +170,8 @@ static void probe_answered(struct rdp_sock *s, const struct rdp_head *h, struct 
     t->late++;
 }
 
-/* Processes the acknowledgement, the window and the SACK blocks of a packet whose ack is at most snd_nxt. The caller pushes. */
+/* Processes the acknowledgement, the window and the SACK blocks of a packet whose ack is at most snd_nxt. The caller
+ * pushes. */
 void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
 {
     uint64_t now = now_of(s);

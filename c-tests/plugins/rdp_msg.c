@@ -62,8 +62,8 @@ static struct rdp_seg *packets(struct rdp_sock *s, usk_sendmsg_t *msg, size_t le
     return first;
 }
 
-/* send(2): a message is taken whole. A name is ignored, as POSIX has it for connections. -EMSGSIZE: longer than the peer takes, or than
- * half of SO_SNDBUF. */
+/* send(2): a message is taken whole. A name is ignored, as POSIX has it for connections. -EMSGSIZE: longer than the
+ * peer takes, or than half of SO_SNDBUF. */
 ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
     size_t len = usk_sendmsg_len(msg);

@@ -59,8 +59,9 @@ void rdp_put_head(uint8_t *p, const struct rdp_head *h)
     }
 }
 
-/* The window to offer: half of what SO_RCVBUF leaves, since a packet may take twice its cost in pages. Never less than what is left of
- * the last offer; and while the program has no whole message to read, enough for the one that is coming. */
+/* The window to offer: half of what SO_RCVBUF leaves, since a packet may take twice its cost in pages. Never less than
+ * what is left of the last offer; and while the program has no whole message to read, enough for the one that is
+ * coming. */
 uint32_t rdp_offer(struct rdp_sock *s)
 {
     enum { LEAST = 2 * (1500 + COST) };
@@ -70,7 +71,8 @@ uint32_t rdp_offer(struct rdp_sock *s)
     return max32((uint32_t)room, s->adv_left);
 }
 
-/* What every packet of the connection says: ends, acknowledgement, window, times; and our hello until the peer is known to have it. */
+/* What every packet of the connection says: ends, acknowledgement, window, times; and our hello until the peer is known
+ * to have it. */
 static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
 {
     usk_addr_t local, peer;
@@ -103,7 +105,8 @@ static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
     }
 }
 
-/* What came twice, once; then blocks of what lies beyond holes, the one that grew last first (RFC 2018's order); at most `max`. */
+/* What came twice, once; then blocks of what lies beyond holes, the one that grew last first (RFC 2018's order); at
+ * most `max`. */
 static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
 {
     int n = 0;
@@ -205,8 +208,8 @@ void rdp_challenge(struct rdp_sock *s)
     rdp_send_ack(s, 0);
 }
 
-/* Refuses a packet that belongs to no connection, as RFC 9293 does it: from where it points to. Not in answer to a RST; at most
- * net.rdp.rst_per_sec of them. */
+/* Refuses a packet that belongs to no connection, as RFC 9293 does it: from where it points to. Not in answer to a RST;
+ * at most net.rdp.rst_per_sec of them. */
 void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *in, size_t payload, const usk_packet_info_t *info)
 {
     struct rdp_world *w = usk_proto_user(proto);
@@ -323,8 +326,8 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
     return true;
 }
 
-/* Sends a packet of the queue; `how`: AGAIN, PROBE. A probe that was sent before takes the place of its first copy in what the congestion
- * control knows to be in flight, for nothing says that that is lost. */
+/* Sends a packet of the queue; `how`: AGAIN, PROBE. A probe that was sent before takes the place of its first copy in
+ * what the congestion control knows to be in flight, for nothing says that that is lost. */
 enum { AGAIN = 1, PROBE = 2 };
 
 static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
@@ -357,8 +360,8 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
     rdp_in_flight(s, g);
 }
 
-/* Sends the first packet thought lost that is not on its way again. False: there is none. All calls of a recovery together walk the
- * queue once, and from a packet that is lost again (the role of retransmit_skb_hint). */
+/* Sends the first packet thought lost that is not on its way again. False: there is none. All calls of a recovery
+ * together walk the queue once, and from a packet that is lost again (the role of retransmit_skb_hint). */
 static bool resend(struct rdp_sock *s)
 {
     if (s->lost_out <= s->retrans_out)
@@ -399,14 +402,15 @@ bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g)
     return (g->len == 0 && !(g->flags & END)) || s->cost_out + cost <= s->snd_wnd;
 }
 
-/* Whether a loss probe would tell what nothing else does: not where one is out, nor where RACK or the timer is at work. */
+/* Whether a loss probe would tell what nothing else does: not where one is out, nor where RACK or the timer is at
+ * work. */
 static bool may_probe(const struct rdp_sock *s)
 {
     return s->packets_out > 0 && s->sacked_out == 0 && s->lost_out == 0 && s->recovery == 0 && !s->probing;
 }
 
-/* (Re)starts the loss probe's timer, when data has left or room was made in flight, or stops it (RFC 8985 §7.2). `anew`: also if it runs.
- * It goes off before the retransmission timer, or together with it, and then it is first. */
+/* (Re)starts the loss probe's timer, when data has left or room was made in flight, or stops it (RFC 8985 §7.2).
+ * `anew`: also if it runs. It goes off before the retransmission timer, or together with it, and then it is first. */
 static void probe_arm(struct rdp_sock *s, bool anew)
 {
     if (!may_probe(s) || s->due[T_RTX] == 0) {
@@ -420,8 +424,8 @@ static void probe_arm(struct rdp_sock *s, bool anew)
     rdp_arm(s, T_PTO, min64(now_of(s) + wait, s->due[T_RTX]));
 }
 
-/* Nothing is heard of the last packets: one more, the congestion window notwithstanding, which the peer answers at once. False: what
- * has come meanwhile needs none. */
+/* Nothing is heard of the last packets: one more, the congestion window notwithstanding, which the peer answers at
+ * once. False: what has come meanwhile needs none. */
 static bool loss_probe(struct rdp_sock *s)
 {
     rdp_disarm(s, T_PTO);
@@ -471,8 +475,8 @@ void rdp_push(struct rdp_sock *s)
     probe_arm(s, fresh);
 }
 
-/* (Re)starts the retransmission timer, or stops it: for what is in flight, else for the window to open, else for the peer to say that
- * it knows of us. */
+/* (Re)starts the retransmission timer, or stops it: for what is in flight, else for the window to open, else for the
+ * peer to say that it knows of us. */
 void rdp_rearm(struct rdp_sock *s)
 {
     bool wanted = state_of(s) == SYN_SENT || s->packets_out > 0 || s->unsent || !s->confirmed;
@@ -522,8 +526,9 @@ static bool gave_up(struct rdp_sock *s, int tries)
     return true;
 }
 
-/* The window is shut, or too small for the next packet: ask, or send what fits. A peer that answers may keep it shut for as long as a
- * program waits, or RDP_USER_TIMEOUT; what nobody waits for goes after some questions, answered or not. */
+/* The window is shut, or too small for the next packet: ask, or send what fits. A peer that answers may keep it shut
+ * for as long as a program waits, or RDP_USER_TIMEOUT; what nobody waits for goes after some questions, answered or
+ * not. */
 static void persist(struct rdp_sock *s)
 {
     struct rdp_seg *g = s->unsent;

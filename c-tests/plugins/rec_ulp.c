@@ -1,14 +1,17 @@
-/* rec: a record layer over TCP, by setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). What TCP's 16-bit checksum and the hosts between
- * let through, this finds: bytes travel in records with a CRC32C, numbered, so that none is changed, lost or put in twice unseen.
+/* rec: a record layer over TCP, by setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). What TCP's 16-bit checksum and the
+ * hosts between let through, this finds: bytes travel in records with a CRC32C, numbered, so that none is changed, lost
+ * or put in twice unseen.
  *
  *     | length (32) | number (32) | CRC32C (32) | payload, 1 to 16384 bytes          all big-endian
  *
- * `length` is of the payload, `number` counts records from 0 where the layer was installed, the CRC is over both and the payload. The
- * program sees a stream of bytes as before: records are no messages. It never sees a byte of a record that is not whole and good; a bad
- * one breaks the connection: EBADMSG here, a reset there. An end inside a record is one too.
+ * `length` is of the payload, `number` counts records from 0 where the layer was installed, the CRC is over both and
+ * the payload. The program sees a stream of bytes as before: records are no messages. It never sees a byte of a record
+ * that is not whole and good; a bad one breaks the connection: EBADMSG here, a reset there. An end inside a record is
+ * one too.
  *
- * Waiting is done here, with nothing half-done: TCP is asked with MSG_DONTWAIT only, and what it does not take is kept (`out`) and handed
- * on when acknowledgements make room (backlog_rcv). A record under way is finished before the next begins. */
+ * Waiting is done here, with nothing half-done: TCP is asked with MSG_DONTWAIT only, and what it does not take is kept
+ * (`out`) and handed on when acknowledgements make room (backlog_rcv). A record under way is finished before the next
+ * begins. */
 #include "rec_ulp.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -176,7 +179,8 @@ static int bad(usk_owned_t *o, struct rec *r)
     return -EBADMSG;
 }
 
-/* Gets what there is of the incoming record. 1: it is whole and good; 0: the end, between two; -EAGAIN: more must come. */
+/* Gets what there is of the incoming record. 1: it is whole and good; 0: the end, between two; -EAGAIN: more must
+ * come. */
 static int fill(usk_owned_t *o, struct rec *r)
 {
     while (!r->whole) {
@@ -264,8 +268,8 @@ static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
 
 /* ---- readiness ---- */
 
-/* Readable with a whole good record, at the end, or broken: not with bytes of a record that is still coming. Writable when the next
- * record can begin. */
+/* Readable with a whole good record, at the end, or broken: not with bytes of a record that is still coming. Writable
+ * when the next record can begin. */
 static uint32_t rec_poll(usk_owned_t *o, void *data)
 {
     struct rec *r = data;

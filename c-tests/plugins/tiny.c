@@ -1,10 +1,10 @@
-/* TINY: the smallest protocol worth the name, and where docs/plugins.md starts. Datagrams with ports and a checksum over IP
- * protocol 254 (RFC 3692): UDP in all but its number. Everything that is null in the table is what the stack does by itself:
- * binding, look-up, readiness, closing, options of the IP level.
+/* TINY: the smallest protocol worth the name, and where docs/plugins.md starts. Datagrams with ports and a checksum
+ * over IP protocol 254 (RFC 3692): UDP in all but its number. Everything that is null in the table is what the stack
+ * does by itself: binding, look-up, readiness, closing, options of the IP level.
  *
- *   0      2      4      6      8
- *   | from | to   | len  | sum  | payload ...        all big-endian; len counts the header, sum as UDP's (never 0 = none)
- */
+ *   0 2 4 6 8 | from | to | len | sum | payload ... all big-endian; len counts the header, sum as UDP's (never 0 =
+ *   none)
+ * / */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
@@ -49,7 +49,8 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     return r < 0 ? r : (ssize_t)len;
 }
 
-/* recv(2), recvfrom(2): waits for a datagram in the receive queue. Its header is still in front, its sender in the notes. */
+/* recv(2), recvfrom(2): waits for a datagram in the receive queue. Its header is still in front, its sender in the
+ * notes. */
 static ssize_t tiny_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
 {
     int flags = usk_recvmsg_flags(msg);

@@ -1,10 +1,10 @@
-/* UDPDEV: a device that carries IP packets over a UDP socket of the host, one datagram a packet: a tunnel between two stacks in
- * two processes, or on two machines, without any privilege.
+/* UDPDEV: a device that carries IP packets over a UDP socket of the host, one datagram a packet: a tunnel between two
+ * stacks in two processes, or on two machines, without any privilege.
  *
  *   device=udp:LOCAL/REMOTE     such as device=udp:127.0.0.1:7001/127.0.0.1:7002, addresses of IPv4
  *
  * Only datagrams from REMOTE are taken. The MTU is 1472, what a datagram of an Ethernet carries; mtu= asks for another.
- */
+ * / */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,11 +1,10 @@
-/* WESTWOOD: TCP Westwood+ (Mascolo, Grieco: "Performance evaluation of Westwood+ TCP", Performance Evaluation 55, 2004). The
- * sender measures the bandwidth that acknowledgements show it to have. After a loss the threshold is what that bandwidth fills
- * of the path, bandwidth times least RTT, where Reno would halve whatever the window was: so losses that are no congestion, as of
- * radio links, cost less. Growth is Reno's.
+/* WESTWOOD: TCP Westwood+ (Mascolo, Grieco: "Performance evaluation of Westwood+ TCP", Performance Evaluation 55,
+ * 2004). The sender measures the bandwidth that acknowledgements show it to have. After a loss the threshold is what
+ * that bandwidth fills of the path, bandwidth times least RTT, where Reno would halve whatever the window was: so
+ * losses that are no congestion, as of radio links, cost less. Growth is Reno's.
  *
- * The estimate: b_k = segments delivered / time, over at least one RTT and 50 ms (a shorter time would see the bunching of
- * acknowledgements, which made the first Westwood too greedy); then the filter  bwe = 7/8 bwe + 1/8 b_k.
- */
+ * The estimate: b_k = segments delivered / time, over at least one RTT and 50 ms (a shorter time would see the bunching
+ * of acknowledgements, which made the first Westwood too greedy); then the filter bwe = 7/8 bwe + 1/8 b_k. / */
 #include <string.h>
 #include <usersock/cong.h>
 

@@ -1,5 +1,5 @@
-//! The experimental TCP option of `plugins/expopt.c` on a link that loses packets, in virtual time: what both ends say is lost is compared
-//! with what the link lost.
+//! The experimental TCP option of `plugins/expopt.c` on a link that loses packets, in virtual time: what both ends say
+//! is lost is compared with what the link lost.
 #![cfg(has_usersock)]
 
 use std::io::{IoSlice, IoSliceMut};

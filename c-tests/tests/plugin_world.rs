@@ -1,8 +1,10 @@
-//! RDP, the protocol of `plugins/rdp*.c`, loaded into stacks of this process: messages of many sizes both ways at once over a bad
-//! simulated link in virtual time, every byte and every bound compared; and over two TUN devices, between two processes.
+//! RDP, the protocol of `plugins/rdp*.c`, loaded into stacks of this process: messages of many sizes both ways at once
+//! over a bad simulated link in virtual time, every byte and every bound compared; and over two TUN devices, between
+//! two processes.
 //!
-//! `cargo test` moves a few MiB. `USERSOCK_FULL=1 cargo test --release --test plugin_world` moves 1 GiB each way over the link, and
-//! 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that, else by short queues; the test says which.
+//! `cargo test` moves a few MiB. `USERSOCK_FULL=1 cargo test --release --test plugin_world` moves 1 GiB each way over
+//! the link, and 1 GiB over TUN. Loss over TUN is made by netem in the kernel where it has that, else by short queues;
+//! the test says which.
 #![cfg(has_usersock)]
 
 #[path = "plugin_world/hostile.rs"]

@@ -1,5 +1,6 @@
-//! TCP Westwood+, the plug-in `plugins/westwood.c`, against CUBIC: each sends over the same rate-limited link that loses packets
-//! without being congested, in virtual time and from the same seed; every byte is compared, and both windows are drawn.
+//! TCP Westwood+, the plug-in `plugins/westwood.c`, against CUBIC: each sends over the same rate-limited link that
+//! loses packets without being congested, in virtual time and from the same seed; every byte is compared, and both
+//! windows are drawn.
 //!
 //! The picture is docs/images/westwood-cubic.svg, which a test compares; `cargo xtask plot` writes it anew.
 #![cfg(has_usersock)]
@@ -19,7 +20,8 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 use usersock_ffi::loader;
 
-/// 10 Mbit/s, 50 ms each way (a path that 84 segments fill), a queue of 60 packets, and one packet of 200 lost as radio loses it.
+/// 10 Mbit/s, 50 ms each way (a path that 84 segments fill), a queue of 60 packets, and one packet of 200 lost as radio
+/// loses it.
 const RATE: u64 = 10_000_000;
 const SEED: u64 = 1;
 const SPAN: Duration = Duration::from_secs(60);

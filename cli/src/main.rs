@@ -1,8 +1,8 @@
-//! The `usersock` command: a stack from a configuration string, to look at its settings and to try a connection by hand. Below:
-//! `usersock::config`, `usersock::net`; nothing here that a program could not do.
+//! The `usersock` command: a stack from a configuration string, to look at its settings and to try a connection by
+//! hand. Below: `usersock::config`, `usersock::net`; nothing here that a program could not do.
 //!
-//! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. Errors are one line on
-//! stderr.
+//! Exit status: 0; 1 when something outside failed (a device, a connection); 2 for wrong arguments. Errors are one line
+//! on stderr.
 
 mod address;
 mod out;
@@ -48,8 +48,8 @@ struct Cli {
 /// Which stack.
 #[derive(Args)]
 struct On {
-    /// The stack, as tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1; without it the environment variable USERSOCK_CONFIG, without that
-    /// the in-memory loopback
+    /// The stack, as tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1; without it the environment variable USERSOCK_CONFIG,
+    /// without that the in-memory loopback
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
     /// A plug-in to load into the stack, before the configuration's own; may be repeated

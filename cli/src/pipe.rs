@@ -1,7 +1,7 @@
-//! `usersock connect` and `usersock listen`: one connection on the terminal's two streams, in the manner of nc(1). The end of
-//! standard input is our FIN, the peer's FIN the end of standard output; the command ends when both are through. With `--socket` it is
-//! a connection of any protocol of the stack, a plug-in's too: what is read at once is a message. Datagrams have no end of their
-//! own: an empty one stands for it.
+//! `usersock connect` and `usersock listen`: one connection on the terminal's two streams, in the manner of nc(1). The
+//! end of standard input is our FIN, the peer's FIN the end of standard output; the command ends when both are through.
+//! With `--socket` it is a connection of any protocol of the stack, a plug-in's too: what is read at once is a message.
+//! Datagrams have no end of their own: an empty one stands for it.
 
 use crate::out::say;
 use crate::{Failure, Pipe};

@@ -1,6 +1,6 @@
-//! `usersock connect` and `usersock listen` against each other: two commands, two TUN devices, the kernel's router between them, in a
-//! network namespace of the test's own. Skipped, and said, where that cannot be made. The commands that README.md and
-//! docs/plugins.md have their readers type run here as well.
+//! `usersock connect` and `usersock listen` against each other: two commands, two TUN devices, the kernel's router
+//! between them, in a network namespace of the test's own. Skipped, and said, where that cannot be made. The commands
+//! that README.md and docs/plugins.md have their readers type run here as well.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ fn plugins() -> &'static Path {
     })
 }
 
-/// $1 the command, $2 its options, $3 a folder with `question` and `answer`; leaves `asked` and `answered`. A device appears with its
-/// command: the kernel's end gets its address as soon as that is possible, and nothing is said before.
+/// $1 the command, $2 its options, $3 a folder with `question` and `answer`; leaves `asked` and `answered`. A device
+/// appears with its command: the kernel's end gets its address as soon as that is possible, and nothing is said before.
 const SCRIPT: &str = r#"
 set -e
 PATH=$PATH:/usr/sbin:/sbin
@@ -113,8 +113,8 @@ fn with_path(script: &str) -> String {
     format!("PATH=$1:$PATH:/usr/sbin:/sbin\n{script}")
 }
 
-/// What docs/plugins.md has its reader type in step 5: two stacks joined by UDP on the host's loopback, TINY between them. Two
-/// assignments, `listen` and `connect`.
+/// What docs/plugins.md has its reader type in step 5: two stacks joined by UDP on the host's loopback, TINY between
+/// them. Two assignments, `listen` and `connect`.
 fn guide() -> [String; 4] {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plugins.md")).unwrap();
     let step = text.split("\n### ").find(|section| section.starts_with("5. Try it")).unwrap();

@@ -53,8 +53,8 @@ pub unsafe extern "C" fn usk_stack_new(config: *const c_char) -> *mut usk_stack_
     })
 }
 
-/// Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go of
-/// it, which may be a moment after the call. Null is ignored.
+/// Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go
+/// of it, which may be a moment after the call. Null is ignored.
 /// # Safety
 /// `stack` is null or from usk_stack_new and not freed.
 #[unsafe(no_mangle)]

@@ -1,6 +1,6 @@
-//! The device under packetdrill: what the stack sends waits here with its time until packetdrill sniffs it; what packetdrill
-//! injects arrives from here. It stands for a `tun0` seen from the kernel's side: super-packets leave uncut when the
-//! namespace's `tun0` has generic segmentation offload. Above: `ip`. Below: nothing.
+//! The device under packetdrill: what the stack sends waits here with its time until packetdrill sniffs it; what
+//! packetdrill injects arrives from here. It stands for a `tun0` seen from the kernel's side: super-packets leave uncut
+//! when the namespace's `tun0` has generic segmentation offload. Above: `ip`. Below: nothing.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -44,7 +44,8 @@ pub struct Wire {
 }
 
 impl Queues {
-    /// The packet leaves. The caller drops it without holding these queues: that is its completion, which the sock hears of.
+    /// The packet leaves. The caller drops it without holding these queues: that is its completion, which the sock
+    /// hears of.
     fn depart(&mut self, now: Instant, skb: &Skb) {
         let bytes = skb.to_vec();
         self.stats.tx_packets += 1;

@@ -1,5 +1,6 @@
-//! What a script's commands may read of the stack: its counters (`DIR/mib`, for nstat) and its TCP sockets (`DIR/net_tcp`,
-//! `DIR/net_tcp6`, as /proc/net/tcp and /proc/net/tcp6 show them). Written before each command. Above: `preload`.
+//! What a script's commands may read of the stack: its counters (`DIR/mib`, for nstat) and its TCP sockets
+//! (`DIR/net_tcp`, `DIR/net_tcp6`, as /proc/net/tcp and /proc/net/tcp6 show them). Written before each command. Above:
+//! `preload`.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,6 +1,6 @@
-//! What packetdrill calls: its `packetdrill_interface`, a table of functions in the order packetdrill's C header gives, and
-//! `packetdrill_interface_init`, by which it has the table filled. The socket calls are those of the C ABI, on the stack of
-//! `Instance`; time and packets are `time`'s and `device`'s. Above: packetdrill.
+//! What packetdrill calls: its `packetdrill_interface`, a table of functions in the order packetdrill's C header gives,
+//! and `packetdrill_interface_init`, by which it has the table filled. The socket calls are those of the C ABI, on the
+//! stack of `Instance`; time and packets are `time`'s and `device`'s. Above: packetdrill.
 
 use crate::{Instance, instance};
 use std::ffi::{c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void};
@@ -12,8 +12,9 @@ type Addr = *const libc::sockaddr;
 type AddrMut = *mut libc::sockaddr;
 type Len = *mut libc::socklen_t;
 
-/// Declares the table as packetdrill lays it out, and the functions that fill it, each around its body: `call` for what a
-/// program would call and for packets, `clock` for time. `userdata` is not needed: a process has one stack under test.
+/// Declares the table as packetdrill lays it out, and the functions that fill it, each around its body: `call` for what
+/// a program would call and for packets, `clock` for time. `userdata` is not needed: a process has one stack under
+/// test.
 macro_rules! interface {
     ($($(#[$doc:meta])* $kind:ident fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block)*) => {
         /// packetdrill's `struct packetdrill_interface`.

@@ -1,6 +1,6 @@
-//! usersock as a plug-in of Google's packetdrill, for its `--so_filename` interface, and the same library preloaded into it
-//! (`LD_PRELOAD`). packetdrill plays its scripts against a stack in its own process, in virtual time. The contract with the
-//! runner and with its stand-ins for tools is in `xtask/src/packetdrill.rs`.
+//! usersock as a plug-in of Google's packetdrill, for its `--so_filename` interface, and the same library preloaded
+//! into it (`LD_PRELOAD`). packetdrill plays its scripts against a stack in its own process, in virtual time. The
+//! contract with the runner and with its stand-ins for tools is in `xtask/src/packetdrill.rs`.
 //!
 //! | file | role |
 //! |---|---|
@@ -58,8 +58,8 @@ struct Instance {
 }
 
 impl Instance {
-    /// Makes the stack from the namespace. Errors: it was made before; the namespace has no `tun0`; the stack refuses what
-    /// the namespace has.
+    /// Makes the stack from the namespace. Errors: it was made before; the namespace has no `tun0`; the stack refuses
+    /// what the namespace has.
     fn start() -> Result<(), String> {
         let clock = Arc::new(VirtualClock::new());
         clock.advance(UPTIME);
@@ -93,8 +93,8 @@ impl Instance {
         result
     }
 
-    /// Reads the clock. A thread that waits for an event asks for the time again and again: each time after the first moves
-    /// it. The first reading after a call of the second thread is that call's end.
+    /// Reads the clock. A thread that waits for an event asks for the time again and again: each time after the first
+    /// moves it. The first reading after a call of the second thread is that call's end.
     fn tell(&self) -> i64 {
         if !self.time.is_mover() {
             let micros = self.micros_of(self.virtual_clock.now());

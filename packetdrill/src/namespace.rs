@@ -1,7 +1,7 @@
 //! The stack's configuration is its namespace's: sysctls from /proc/sys, addresses, routes, MTU and offloads from the
-//! kernel's `tun0`, the queueing discipline and requests from the run's private directory. Read when the stack is made and
-//! after each command of a script. Above: `interface`, `preload`. Below: `netlink`. The contract with the tools that write
-//! what is read here is in `xtask/src/packetdrill.rs`.
+//! kernel's `tun0`, the queueing discipline and requests from the run's private directory. Read when the stack is made
+//! and after each command of a script. Above: `interface`, `preload`. Below: `netlink`. The contract with the tools
+//! that write what is read here is in `xtask/src/packetdrill.rs`.
 
 use crate::device::{Qdisc, Wire};
 use crate::netlink::{self, Interface, Route};
@@ -64,8 +64,8 @@ impl Namespace {
         self.dir.as_ref()
     }
 
-    /// Makes the stack what the namespace is now. What the stack does not implement is left at its default; what it refuses
-    /// otherwise is an error.
+    /// Makes the stack what the namespace is now. What the stack does not implement is left at its default; what it
+    /// refuses otherwise is an error.
     pub fn read(&self) -> Result<(), String> {
         self.read_sysctls();
         self.read_interface().map_err(|error| format!("{TUN}: {error}"))?;
@@ -84,8 +84,8 @@ impl Namespace {
             if text == entry.value {
                 continue;
             }
-            // What is not implemented, a congestion control not known here and a value out of our range leave the old one:
-            // a script that needs it fails by its packets.
+            // What is not implemented, a congestion control not known here and a value out of our range leave the old
+            // one: a script that needs it fails by its packets.
             let _ = self.stack.sysctl.set(&entry.name, text);
         }
     }

@@ -223,7 +223,8 @@ fn dump(request: u16, family: i32, wanted: u16, mut each: impl FnMut(&[u8])) -> 
     }
     // SAFETY: just opened, owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    // struct nlmsghdr and a zeroed struct rtmsg, which is at least as long as struct ifaddrmsg; both begin with the family.
+    // struct nlmsghdr and a zeroed struct rtmsg, which is at least as long as struct ifaddrmsg; both begin with the
+    // family.
     let mut message = [0u8; NLMSG_HDRLEN + 12];
     let len = message.len() as u32;
     message[..4].copy_from_slice(&len.to_ne_bytes());

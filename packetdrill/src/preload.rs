@@ -1,7 +1,7 @@
 //! The library preloaded into packetdrill: libc functions that packetdrill calls by itself and that concern the stack.
-//! `getsockopt` (the data of a script's code blocks) and `sendfile` on descriptors of ours are answered here; `system` (the
-//! commands of a script) is wrapped so that the commands see the stack and the stack sees what they changed. Everything else
-//! goes to the next definition, libc's own.
+//! `getsockopt` (the data of a script's code blocks) and `sendfile` on descriptors of ours are answered here; `system`
+//! (the commands of a script) is wrapped so that the commands see the stack and the stack sees what they changed.
+//! Everything else goes to the next definition, libc's own.
 
 use crate::instance;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -17,13 +17,13 @@ static AT_LOAD: extern "C" fn() = at_load;
 
 /// The shells and tools that a script starts must not carry the library.
 extern "C" fn at_load() {
-    // SAFETY: runs before the program's `main` or inside dlopen on packetdrill's main thread, while no other thread of it
-    // reads the environment.
+    // SAFETY: runs before the program's `main` or inside dlopen on packetdrill's main thread, while no other thread of
+    // it reads the environment.
     unsafe { libc::unsetenv(c"LD_PRELOAD".as_ptr()) };
 }
 
-/// The next definition of a libc function behind this library. Ends the process when there is none, which cannot be with
-/// libc loaded.
+/// The next definition of a libc function behind this library. Ends the process when there is none, which cannot be
+/// with libc loaded.
 fn next(name: &CStr) -> *mut c_void {
     // SAFETY: `name` is a string; RTLD_NEXT is meant for this use.
     let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
@@ -91,8 +91,8 @@ pub unsafe extern "C" fn sendfile(out: c_int, from: c_int, offset: *mut libc::of
     }
 }
 
-/// times(2), whose result packetdrill watches for ten ticks to begin its script in the middle of one. Virtual time has its
-/// ticks where the plug-in puts them, so each call sees the next one.
+/// times(2), whose result packetdrill watches for ten ticks to begin its script in the middle of one. Virtual time has
+/// its ticks where the plug-in puts them, so each call sees the next one.
 /// # Safety
 /// As times(2).
 #[unsafe(no_mangle)]
@@ -107,8 +107,8 @@ pub unsafe extern "C" fn times(buf: *mut libc::tms) -> libc::clock_t {
     }
 }
 
-/// system(3): shows the command the stack before it, and the stack what the command changed after it. -1 with errno EIO,
-/// and a message, when either fails.
+/// system(3): shows the command the stack before it, and the stack what the command changed after it. -1 with errno
+/// EIO, and a message, when either fails.
 /// # Safety
 /// As system(3).
 #[unsafe(no_mangle)]

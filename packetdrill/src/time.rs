@@ -1,12 +1,12 @@
-//! Virtual time for packetdrill: a stack whose clock only moves when packetdrill moves it, and whose blocking calls, which
-//! come from packetdrill's second thread, sleep for real until virtual time brings them their event. Above: `interface`.
-//! Below: `Stack::poll`.
+//! Virtual time for packetdrill: a stack whose clock only moves when packetdrill moves it, and whose blocking calls,
+//! which come from packetdrill's second thread, sleep for real until virtual time brings them their event. Above:
+//! `interface`. Below: `Stack::poll`.
 //!
 //! Time is moved by the main thread; and by the second one while it waits for the moment to begin a blocking call, for
-//! packetdrill's main thread sleeps until it has begun. Who moves it never goes on, neither to the next event nor back into
-//! packetdrill, while another thread is in the middle of a call, but waits until each has blocked again or has finished and
-//! read the clock, which is the first thing packetdrill's second thread does after a call. So a script gives the same
-//! packets at the same times in every run.
+//! packetdrill's main thread sleeps until it has begun. Who moves it never goes on, neither to the next event nor back
+//! into packetdrill, while another thread is in the middle of a call, but waits until each has blocked again or has
+//! finished and read the clock, which is the first thing packetdrill's second thread does after a call. So a script
+//! gives the same packets at the same times in every run.
 
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
@@ -136,8 +136,8 @@ impl VirtualTime {
         }
     }
 
-    /// Mover, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait for the
-    /// next one, as a real sleep would.
+    /// Mover, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait
+    /// for the next one, as a real sleep would.
     pub fn settle(&self) {
         let tids = std::mem::take(&mut self.state.lock().finishing);
         let limit = std::time::Instant::now() + SETTLE;

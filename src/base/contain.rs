@@ -1,6 +1,6 @@
-//! What a panic in packet or timer context ends: the socket it happened in, not the thread that serves every socket. Above:
-//! `sock::lock`, `ip::input`, `stack`, wherever softirq calls a protocol. In debug builds a panic of the stack's own protocols goes
-//! on: it is a fault of ours, and a test is to hear of it.
+//! What a panic in packet or timer context ends: the socket it happened in, not the thread that serves every socket.
+//! Above: `sock::lock`, `ip::input`, `stack`, wherever softirq calls a protocol. In debug builds a panic of the stack's
+//! own protocols goes on: it is a fault of ours, and a test is to hear of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -1,5 +1,5 @@
-//! What the stack is handed and never fetches: time and randomness. Above: everything that asks `now` or draws a number.
-//! Below: std's monotonic clock and /dev/urandom in service, a number and a seed in tests and simulations.
+//! What the stack is handed and never fetches: time and randomness. Above: everything that asks `now` or draws a
+//! number. Below: std's monotonic clock and /dev/urandom in service, a number and a seed in tests and simulations.
 //! Linux: ktime_get(), ktime_get_real(), get_random_bytes().
 
 pub use core::time::Duration;
@@ -243,11 +243,12 @@ pub trait Entropy: Send + Sync {
 /// Bytes that one read of /dev/urandom fetches: enough for 64 keys, so that a port choice costs no system call.
 const POOL: usize = 1024;
 
-/// The system's random numbers, from /dev/urandom through a buffer. A byte is handed out once and wiped from the buffer.
-/// After fork(2) the child throws the inherited buffer away, so that parent and child never share an ISN.
+/// The system's random numbers, from /dev/urandom through a buffer. A byte is handed out once and wiped from the
+/// buffer. After fork(2) the child throws the inherited buffer away, so that parent and child never share an ISN.
 ///
-/// No descriptor is kept: a daemon that closes all of its descriptors would leave ours pointing at another file. Should a
-/// later opening fail (EMFILE, chroot), numbers come from a keyed generator seeded when the system's source still answered.
+/// No descriptor is kept: a daemon that closes all of its descriptors would leave ours pointing at another file. Should
+/// a later opening fail (EMFILE, chroot), numbers come from a keyed generator seeded when the system's source still
+/// answered.
 pub struct OsEntropy {
     pool: Mutex<Pool>,
 }
@@ -324,8 +325,8 @@ impl core::fmt::Debug for OsEntropy {
     }
 }
 
-/// Numbers that follow from a seed: the same seed gives the same sequence on every machine. Never for service: anyone who
-/// knows the seed knows the ports and the ISNs. SplitMix64 (Steele, Lea, Flood 2014), one atomic add a number.
+/// Numbers that follow from a seed: the same seed gives the same sequence on every machine. Never for service: anyone
+/// who knows the seed knows the ports and the ISNs. SplitMix64 (Steele, Lea, Flood 2014), one atomic add a number.
 #[derive(Debug)]
 pub struct SeededEntropy {
     state: AtomicU64,

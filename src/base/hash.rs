@@ -1,17 +1,18 @@
-//! Keyed hashes: numbers that a stranger must not predict (ISN, timestamp offset, port, IP identification) and places in
-//! tables that a stranger must not choose. Above: handshake, port choice, socket and fragment tables. Below: SipHash.
-//! Linux: net/core/secure_seq.c, inet_ehashfn. RFC 6528 (ISNs), RFC 6056 §3.3.4 (ports), RFC 7323 §5.4 (timestamps).
+//! Keyed hashes: numbers that a stranger must not predict (ISN, timestamp offset, port, IP identification) and places
+//! in tables that a stranger must not choose. Above: handshake, port choice, socket and fragment tables. Below:
+//! SipHash. Linux: net/core/secure_seq.c, inet_ehashfn. RFC 6528 (ISNs), RFC 6056 §3.3.4 (ports), RFC 7323 §5.4
+//! (timestamps).
 //!
-//! Each use has a key of its own, so that what one number tells says nothing of another. Numbers that leave the machine use
-//! SipHash-2-4; table places, which do not, the quicker SipHash-1-3.
+//! Each use has a key of its own, so that what one number tells says nothing of another. Numbers that leave the machine
+//! use SipHash-2-4; table places, which do not, the quicker SipHash-1-3.
 
 use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
 use core::net::IpAddr;
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-/// An address as 128 bits in network order of significance; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the families do not
-/// collide.
+/// An address as 128 bits in network order of significance; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the families
+/// do not collide.
 pub fn addr128(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -55,17 +56,17 @@ impl Keys {
         Keys { isn: key(), ts: key(), port: key(), ident: key(), table: key() }
     }
 
-    /// Initial sequence number of a connection that starts now (RFC 6528 §3): a secret place for each 4-tuple, and from there
-    /// a clock. As in Linux the clock ticks each 64 ns (the RFC's: 4 us), so that a connection of up to 125 Mbit/s on average
-    /// has not run past the ISN of its next incarnation; it goes round in 275 s.
+    /// Initial sequence number of a connection that starts now (RFC 6528 §3): a secret place for each 4-tuple, and from
+    /// there a clock. As in Linux the clock ticks each 64 ns (the RFC's: 4 us), so that a connection of up to 125
+    /// Mbit/s on average has not run past the ISN of its next incarnation; it goes round in 275 s.
     pub fn isn(&self, now: Instant, t: &Tuple) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.isn);
         tuple(&mut hasher, t);
         (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
-    /// What is added to the timestamp clock towards this peer (RFC 7323 §5.4): one offset for a pair of addresses, since a
-    /// time-wait socket's peer compares the timestamps of successive connections. Added modulo 2^32.
+    /// What is added to the timestamp clock towards this peer (RFC 7323 §5.4): one offset for a pair of addresses,
+    /// since a time-wait socket's peer compares the timestamps of successive connections. Added modulo 2^32.
     pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.ts);
         hasher.write_u128(saddr);
@@ -83,8 +84,8 @@ impl Keys {
         hasher.finish()
     }
 
-    /// First IP identification towards this destination and protocol, and the entry of its counter in a table: identifications
-    /// of one flow tell nothing of another (RFC 7739 §5.3).
+    /// First IP identification towards this destination and protocol, and the entry of its counter in a table:
+    /// identifications of one flow tell nothing of another (RFC 7739 §5.3).
     pub fn ip_ident(&self, saddr: u128, daddr: u128, protocol: u8) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.ident);
         hasher.write_u128(saddr);
@@ -101,8 +102,8 @@ impl Keys {
         fold(sip13(&self.table, words))
     }
 
-    /// Place of anything else in a table, by the bytes that identify it. `table` tells tables apart, so that bytes that collide
-    /// in one do not in the next.
+    /// Place of anything else in a table, by the bytes that identify it. `table` tells tables apart, so that bytes that
+    /// collide in one do not in the next.
     pub fn table_hash(&self, table: u8, bytes: &[u8]) -> u32 {
         let mut hasher = SipHasher13::new_with_key(&self.table);
         hasher.write_u8(table);
@@ -124,8 +125,8 @@ fn tuple(hasher: &mut impl Hasher, t: &Tuple) {
     hasher.write_u32(u32::from(t.sport) << 16 | u32::from(t.dport));
 }
 
-/// SipHash-1-3 of some words, first byte first: what [`SipHasher13`] makes of the same bytes, without the bookkeeping of bytes
-/// that come one by one. Each packet costs several.
+/// SipHash-1-3 of some words, first byte first: what [`SipHasher13`] makes of the same bytes, without the bookkeeping
+/// of bytes that come one by one. Each packet costs several.
 #[inline]
 fn sip13<const N: usize>(key: &Key, words: [u64; N]) -> u64 {
     let [k0, k1] = [0, 8].map(|i| u64::from_le_bytes(std::array::from_fn(|j| key[i + j])));

@@ -1,15 +1,15 @@
-//! A hierarchical timing wheel: the timers of a stack's sockets. Above: TCP's timers, reassembly, neighbours; the poll loop asks
-//! for the next deadline and for what expired. Below: nothing; it is told the time and never reads a clock.
+//! A hierarchical timing wheel: the timers of a stack's sockets. Above: TCP's timers, reassembly, neighbours; the poll
+//! loop asks for the next deadline and for what expired. Below: nothing; it is told the time and never reads a clock.
 //! Linux: kernel/time/timer.c, which is coarser the further a timer is off; this one is exact to the nanosecond.
 //!
-//! Eight levels of 64 slots; a slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and so on
-//! to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the present one, so
-//! that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most seven times.
-//! Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that gives the exact order.
-//! A cancelled timer's node stays in its slot's list, empty, for the next timer that comes there: taking it out would write to
-//! two strangers, which among a million timers are not in the cache. Time clears away what nobody used again; and when more
-//! nodes are empty than used, they are taken out at once.
-//! Timers of the slot that comes next move down a few at a time beforehand, so that entering it does not take long.
+//! Eight levels of 64 slots; a slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and
+//! so on to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the
+//! present one, so that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves
+//! at most seven times. Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that
+//! gives the exact order. A cancelled timer's node stays in its slot's list, empty, for the next timer that comes
+//! there: taking it out would write to two strangers, which among a million timers are not in the cache. Time clears
+//! away what nobody used again; and when more nodes are empty than used, they are taken out at once. Timers of the slot
+//! that comes next move down a few at a time beforehand, so that entering it does not take long.
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
@@ -40,8 +40,8 @@ const EMPTY_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 /// `Node::place` of a node without timer, in no list but that of the free ones.
 const FREE: u16 = SOON + 1;
 
-/// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take 2^32
-/// timers in the same node for a stale name to fit again.
+/// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take
+/// 2^32 timers in the same node for a stale name to fit again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimerId {
     index: u32,
@@ -69,11 +69,12 @@ struct Neighbours {
     prev: u32,
 }
 
-/// A timer of the present tick: deadline, order of arming, node. Stale when the timer has been cancelled or re-armed since.
+/// A timer of the present tick: deadline, order of arming, node. Stale when the timer has been cancelled or re-armed
+/// since.
 type Soon = (u64, u64, u32);
 
-/// Timers of type `T` (what to do when it fires). All operations but expiry are O(1); expiry is amortised O(1) per timer, with
-/// a logarithm of the timers in the same tick.
+/// Timers of type `T` (what to do when it fires). All operations but expiry are O(1); expiry is amortised O(1) per
+/// timer, with a logarithm of the timers in the same tick.
 pub struct Wheel<T> {
     nodes: Vec<Node<T>>,
     neighbours: Vec<Neighbours>,
@@ -202,8 +203,8 @@ impl<T> Wheel<T> {
             self.unlink(index, place);
             self.insert(index);
         } else {
-            // A postponed timer, as a retransmission timer is with each ACK, stays in its list: when time gets there it is
-            // put where it then belongs. Within its tick it may have come nearer.
+            // A postponed timer, as a retransmission timer is with each ACK, stays in its list: when time gets there it
+            // is put where it then belongs. Within its tick it may have come nearer.
             self.lower(usize::from(place), at);
             if let Some(above) = self.staged_from(usize::from(place)) {
                 self.lower(above, at);
@@ -244,8 +245,8 @@ impl<T> Wheel<T> {
     }
 
     /// A moment by which to look again: never after the earliest deadline, and exactly it unless the timer that was the
-    /// earliest of its slot was cancelled or postponed. After [`Wheel::pop_expired`] said `None` for `now` it is after `now`,
-    /// so that waiting for it makes progress. `None` without timers.
+    /// earliest of its slot was cancelled or postponed. After [`Wheel::pop_expired`] said `None` for `now` it is after
+    /// `now`, so that waiting for it makes progress. `None` without timers.
     pub fn next_deadline(&self) -> Option<Instant> {
         if let Some((at, ..)) = self.first_soon() {
             return Some(Instant::from_nanos(at));
@@ -255,8 +256,8 @@ impl<T> Wheel<T> {
         Some(Instant::from_nanos(self.earliest[self.slot(level, digit)]))
     }
 
-    /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming; with its deadline.
-    /// `now` earlier than before is fine and fires nothing early.
+    /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming; with its
+    /// deadline. `now` earlier than before is fine and fires nothing early.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(Instant, T)> {
         let now = now.as_nanos();
         loop {
@@ -433,16 +434,17 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The slot with the earliest timers of later ticks: lower levels come first, and within a level lower digits, since
-    /// slots that time has passed are empty.
+    /// The slot with the earliest timers of later ticks: lower levels come first, and within a level lower digits,
+    /// since slots that time has passed are empty.
     fn first_slot(&self) -> Option<(usize, usize)> {
         let slots = |level: &usize| self.occupied[usize::from(self.bank[*level])][*level];
         let level = (0..LEVELS).find(|level| slots(level) != 0)?;
         Some((level, slots(&level).trailing_zeros() as usize))
     }
 
-    /// Moves some timers of each level's next slot down before time enters it, so that a slot with a million of them does not
-    /// hold everything up at that moment. They go to the other bank of the level below, which comes into use on entry.
+    /// Moves some timers of each level's next slot down before time enters it, so that a slot with a million of them
+    /// does not hold everything up at that moment. They go to the other bank of the level below, which comes into use
+    /// on entry.
     fn stage(&mut self) {
         for level in 1..LEVELS {
             let shift = SLOT_BITS * level as u32;
@@ -484,8 +486,8 @@ impl<T> Wheel<T> {
         core::mem::replace(&mut self.heads[slot], NIL)
     }
 
-    /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns whether
-    /// it got into one. The present tick has no timers left.
+    /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns
+    /// whether it got into one. The present tick has no timers left.
     fn advance(&mut self, to: u64) -> bool {
         if to <= self.tick {
             return false;
@@ -532,8 +534,8 @@ impl<T> Wheel<T> {
     }
 }
 
-/// Makes room for one more. A large table moves to new memory for which large pages are asked: among a million timers most
-/// of what an operation costs is finding the page.
+/// Makes room for one more. A large table moves to new memory for which large pages are asked: among a million timers
+/// most of what an operation costs is finding the page.
 #[inline]
 fn grow<V>(table: &mut Vec<V>) {
     if table.len() == table.capacity() {

@@ -1,10 +1,12 @@
 //! The names of all counters, as nstat(8) prints them and Linux 6.18 orders them in /proc/net/snmp, netstat and snmp6.
-//! UDP-Lite, MPTCP and the per-type ICMP counters (numbers, not names: see [`Counters::icmp_in`](super::Counters::icmp_in))
-//! are not in the enum. Linux: snmp.h, net/ipv4/proc.c, net/ipv6/proc.c.
+//! UDP-Lite, MPTCP and the per-type ICMP counters (numbers, not names: see
+//! [`Counters::icmp_in`](super::Counters::icmp_in)) are not in the enum. Linux: snmp.h, net/ipv4/proc.c,
+//! net/ipv6/proc.c.
 
 macro_rules! mibs {
     ($($group:ident { $($mib:ident,)* })*) => {
-        /// A counter, by the name nstat(8) gives it; what each counts is in Linux's Documentation/networking/snmp_counter.rst.
+        /// A counter, by the name nstat(8) gives it; what each counts is in Linux's
+        /// Documentation/networking/snmp_counter.rst.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
         pub enum Mib {

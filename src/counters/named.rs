@@ -1,5 +1,5 @@
-//! Counters of plugged-in protocols, by names of their own beside Linux's. Above: a protocol, which keeps the [`NamedCounter`] and
-//! counts without a look-up. Sharded as the others are, so that counting shares no line.
+//! Counters of plugged-in protocols, by names of their own beside Linux's. Above: a protocol, which keeps the
+//! [`NamedCounter`] and counts without a look-up. Sharded as the others are, so that counting shares no line.
 
 use super::{SHARDS, shard_index};
 use crate::base::error::{Error, Result};
@@ -40,8 +40,8 @@ impl NamedCounter {
 pub struct NamedCounters(RwLock<BTreeMap<String, Arc<NamedCounter>>>);
 
 impl NamedCounters {
-    /// A new counter at zero. EINVAL: not 1 to 63 letters and digits, the first a letter; EEXIST: the name is taken, by one of
-    /// Linux's or by another's.
+    /// A new counter at zero. EINVAL: not 1 to 63 letters and digits, the first a letter; EEXIST: the name is taken, by
+    /// one of Linux's or by another's.
     pub fn register(&self, name: &str) -> Result<Arc<NamedCounter>> {
         let letters =
             name.bytes().all(|b| b.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_alphabetic());

@@ -1,6 +1,6 @@
-//! Segmentation and checksum completion in software, for devices that do not do it; coalescing of what they receive is in
-//! [`gro`]. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which put wire packets where no hardware does.
-//! Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
+//! Segmentation and checksum completion in software, for devices that do not do it; coalescing of what they receive is
+//! in [`gro`]. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which put wire packets where no hardware
+//! does. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
 
 use super::Caps;
 use crate::sock::page::Frag;
@@ -38,8 +38,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a whole TCP or
-    /// UDP datagram (another protocol, a fragment, malformed), or the headers do not lie within `front`.
+    /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a whole TCP
+    /// or UDP datagram (another protocol, a fragment, malformed), or the headers do not lie within `front`.
     pub fn find(front: &[u8], nh: usize) -> Option<Layout> {
         let ip = front.get(nh..)?;
         let (v6, proto, th, end) = match ip.first()? >> 4 {
@@ -89,8 +89,8 @@ impl Layout {
     }
 }
 
-/// Whether software has to do something with `skb` (which starts with the network header) before a device with `caps` takes
-/// it: cut it, complete its checksum or copy it together.
+/// Whether software has to do something with `skb` (which starts with the network header) before a device with `caps`
+/// takes it: cut it, complete its checksum or copy it together.
 #[inline]
 pub fn needed(caps: &Caps, skb: &Skb) -> bool {
     must_cut(caps, skb, 0)
@@ -108,10 +108,10 @@ fn must_cut(caps: &Caps, skb: &Skb, l2: usize) -> bool {
         || skb.data_len() > usize::from(caps.gso_max_segs) * usize::from(skb.gso_size)
 }
 
-/// Makes of `skb`, which starts with the network header, what a device with `caps` takes: segments of `gso_size` payload
-/// bytes with headers fixed (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in the first only) and
-/// complete checksums, or the packet itself with its checksum complete. A super-packet whose headers cannot be found gives
-/// nothing. The claim of the sending sock stays with the last segment. Payload is shared, not copied.
+/// Makes of `skb`, which starts with the network header, what a device with `caps` takes: segments of `gso_size`
+/// payload bytes with headers fixed (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in the first
+/// only) and complete checksums, or the packet itself with its checksum complete. A super-packet whose headers cannot
+/// be found gives nothing. The claim of the sending sock stays with the last segment. Payload is shared, not copied.
 pub fn segment(skb: Skb, caps: &Caps) -> Segments {
     segment_at(skb, caps, 0)
 }
@@ -346,8 +346,8 @@ pub(crate) fn complete_checksum_at(skb: &mut Skb, l2: usize) -> bool {
     true
 }
 
-/// Lets `f` change the first `n` bytes. Bytes in pages, which may be shared, are first copied to the head. False when the
-/// packet is shorter or the head has no room.
+/// Lets `f` change the first `n` bytes. Bytes in pages, which may be shared, are first copied to the head. False when
+/// the packet is shorter or the head has no room.
 pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> bool {
     if skb.head_len() < n {
         let mut front = [0; HEAD];
@@ -374,8 +374,8 @@ pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> 
     true
 }
 
-/// Calls `f` with each packet as it would be on a wire: super-packets cut, checksums that a device or the memory path left
-/// open completed. `l2`: bytes of link header. The packet itself is untouched.
+/// Calls `f` with each packet as it would be on a wire: super-packets cut, checksums that a device or the memory path
+/// left open completed. `l2`: bytes of link header. The packet itself is untouched.
 pub(crate) fn wire_frames(skb: &Skb, l2: usize, f: &mut dyn FnMut(&[u8])) {
     let mut copy = skb.share();
     if copy.gso_type != GsoType::None && copy.gso_size > 0 {

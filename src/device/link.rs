@@ -1,7 +1,7 @@
-//! A simulated link: a pair of devices joined by a wire with a rate, a delay, a queue and every misfortune a network has,
-//! per direction. It has no time of its own and no thread: packets come out when the clock that its stacks share says so,
-//! and the same seed gives the same fate to the same packets. Above: `ip::output`, the poll loop; `sim::World` makes them.
-//! Linux: tc-netem and tc-tbf on a veth pair.
+//! A simulated link: a pair of devices joined by a wire with a rate, a delay, a queue and every misfortune a network
+//! has, per direction. It has no time of its own and no thread: packets come out when the clock that its stacks share
+//! says so, and the same seed gives the same fate to the same packets. Above: `ip::output`, the poll loop; `sim::World`
+//! makes them. Linux: tc-netem and tc-tbf on a veth pair.
 
 use super::gso::{self, edit_front};
 use super::{Caps, DevStats, Device, LinkType, Xmit};
@@ -112,8 +112,8 @@ impl LinkConfig {
     }
 }
 
-/// Makes the two ends of a link, named `names`. EINVAL: a probability outside 0..=1, an MTU outside 68..=65535, or corruption
-/// together with `offload`.
+/// Makes the two ends of a link, named `names`. EINVAL: a probability outside 0..=1, an MTU outside 68..=65535, or
+/// corruption together with `offload`.
 pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<LinkEnd>, Arc<LinkEnd>)> {
     let corrupts = config.forth.corrupt > 0.0 || config.back.corrupt > 0.0;
     let valid = config.forth.valid() && config.back.valid() && (68..=65_535).contains(&config.mtu);
@@ -231,7 +231,8 @@ struct Wire {
 }
 
 impl Wire {
-    /// Draws a chance. No draw where there is nothing to decide, so that a link's fate does not depend on settings it lacks.
+    /// Draws a chance. No draw where there is nothing to decide, so that a link's fate does not depend on settings it
+    /// lacks.
     fn chance(&self, p: f64) -> bool {
         p > 0.0 && f64::from(self.random.next_u32()) < p * 4_294_967_296.0
     }
@@ -243,7 +244,8 @@ impl Wire {
         }
     }
 
-    /// Forgets packets that have left the queue by `now`, and says how many; their owners' claims are the caller's to drop.
+    /// Forgets packets that have left the queue by `now`, and says how many; their owners' claims are the caller's to
+    /// drop.
     fn depart(s: &mut WireState, now: Instant, done: &mut Owners) -> usize {
         let before = s.queue.len();
         while s.queue.front().is_some_and(|q| q.departs <= now) {
@@ -255,8 +257,8 @@ impl Wire {
         before - s.queue.len()
     }
 
-    /// Puts a packet on the wire. It comes back where the queue is full and the sender's own, unless it is to be squeezed in
-    /// (the rest of a packet that was cut on the way).
+    /// Puts a packet on the wire. It comes back where the queue is full and the sender's own, unless it is to be
+    /// squeezed in (the rest of a packet that was cut on the way).
     fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
         let d = &self.direction;
         let mut done = Owners::new();

@@ -70,8 +70,9 @@ impl Device for Loopback {
     }
 
     fn xmit(&self, _: u16, _: Instant, mut skb: Skb) -> Xmit {
-        // The sender's claim ends here. The receiver is charged for what it gets, not for what room the sender's pages have
-        // beside: a window made of that would be too small for the sender's segments, and each would wait for a probe.
+        // The sender's claim ends here. The receiver is charged for what it gets, not for what room the sender's pages
+        // have beside: a window made of that would be too small for the sender's segments, and each would wait for a
+        // probe.
         skb.owner = None;
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {

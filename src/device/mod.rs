@@ -65,8 +65,8 @@ pub struct Caps {
     pub gso_max_segs: u16,
     /// Packets sent here arrive at this stack again (loopback): checksums need not be computed or checked.
     pub loopback: bool,
-    /// Holds each packet back until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does: TCP then says
-    /// when, and needs no timer of its own to pace.
+    /// Holds each packet back until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does:
+    /// TCP then says when, and needs no timer of its own to pace.
     pub departure_times: bool,
 }
 

@@ -77,8 +77,8 @@ struct Node {
     next: OnceLock<Box<Node>>,
 }
 
-/// One thread at a time receives from a queue. A thread that finds another at it leaves a note, and the other looks at the queue
-/// again before it goes: so what was sent before the note was left is received, and nobody waits.
+/// One thread at a time receives from a queue. A thread that finds another at it leaves a note, and the other looks at
+/// the queue again before it goes: so what was sent before the note was left is received, and nobody waits.
 #[derive(Debug, Default)]
 struct Turn(AtomicU8);
 
@@ -236,8 +236,8 @@ impl NetDev {
         self.gso_max_size.store(bytes, Ordering::Relaxed);
     }
 
-    /// Coalesces received TCP segments in software, a batch at a time. Off at first, as for a TUN device of Linux: it changes
-    /// how often a receiver acknowledges. For devices that hand over single segments at a high rate.
+    /// Coalesces received TCP segments in software, a batch at a time. Off at first, as for a TUN device of Linux: it
+    /// changes how often a receiver acknowledges. For devices that hand over single segments at a high rate.
     pub fn set_gro(&self, on: bool) {
         self.gro.store(on, Ordering::Relaxed);
     }

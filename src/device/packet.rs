@@ -1,6 +1,6 @@
 //! Ethernet frames over a raw socket (AF_PACKET) on an interface of the kernel, which must own no address there. Above:
-//! `ip::output` through `neigh`, the poll loop. Below: `vnet`, `sys`. With PACKET_VNET_HDR, super-packets and open checksums
-//! pass in both directions, as veth hands them over. Linux's other end: net/packet/af_packet.c.
+//! `ip::output` through `neigh`, the poll loop. Below: `vnet`, `sys`. With PACKET_VNET_HDR, super-packets and open
+//! checksums pass in both directions, as veth hands them over. Linux's other end: net/packet/af_packet.c.
 
 use super::vnet::{self, RxBuf, Stats};
 use super::{Caps, DevStats, Device, LinkType, Xmit};

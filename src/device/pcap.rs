@@ -1,5 +1,5 @@
-//! Capture: wraps any device and writes what passes to a nanosecond pcap file, as it would be on a wire. Checksums that a
-//! device completes are complete in the file, super-packets are cut, so that tshark finds nothing to complain of; the
+//! Capture: wraps any device and writes what passes to a nanosecond pcap file, as it would be on a wire. Checksums that
+//! a device completes are complete in the file, super-packets are cut, so that tshark finds nothing to complain of; the
 //! packets themselves go their way untouched. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
 
 use super::{Caps, DevStats, Device, LinkType, Xmit, gso};
@@ -56,8 +56,8 @@ fn to_io(e: PcapError) -> io::Error {
 }
 
 impl Pcap {
-    /// Wraps `inner`, writing to `sink`. `clock` is the stack's: it gives the packets' wall-clock times. Errors: those of the
-    /// sink.
+    /// Wraps `inner`, writing to `sink`. `clock` is the stack's: it gives the packets' wall-clock times. Errors: those
+    /// of the sink.
     pub fn new(inner: Arc<dyn Device>, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<Pcap> {
         let (datalink, l2) = match inner.caps().link {
             LinkType::Ip => (DataLink::RAW, 0),
@@ -72,8 +72,9 @@ impl Pcap {
         Ok(Pcap { inner, out: Mutex::new(Some(Output(writer))), clock, l2, frames, lost, failed: Mutex::default() })
     }
 
-    /// Ends the capture and writes what is buffered: the file is complete when this returns. The device lets everything pass
-    /// from then on. Errors of the last write, or the one that had ended the capture before; a second call does nothing.
+    /// Ends the capture and writes what is buffered: the file is complete when this returns. The device lets everything
+    /// pass from then on. Errors of the last write, or the one that had ended the capture before; a second call does
+    /// nothing.
     pub fn finish(&self) -> io::Result<()> {
         if let Some(e) = self.failed.lock().take() {
             return Err(e);

@@ -1,5 +1,5 @@
-//! Kinds of devices that are plugged in: what `device=KIND:ARGUMENT` of a configuration opens. Above: `config`, plug-ins that
-//! register kinds. Below: the device that a kind makes.
+//! Kinds of devices that are plugged in: what `device=KIND:ARGUMENT` of a configuration opens. Above: `config`,
+//! plug-ins that register kinds. Below: the device that a kind makes.
 
 use super::Device;
 use crate::base::error::{Error, Result};

@@ -1,6 +1,7 @@
-//! What TUN devices and raw sockets share: the virtio-net header before each packet, receive buffers, and the gathered write.
-//! Above: `tun`, `packet`. Below: `sys::fd`. Virtio 1.2 §5.1.6 (struct virtio_net_hdr, here in the machine's byte order as
-//! both kinds of descriptor have it by default); include/linux/virtio_net.h has the checks a kernel makes.
+//! What TUN devices and raw sockets share: the virtio-net header before each packet, receive buffers, and the gathered
+//! write. Above: `tun`, `packet`. Below: `sys::fd`. Virtio 1.2 §5.1.6 (struct virtio_net_hdr, here in the machine's
+//! byte order as both kinds of descriptor have it by default); include/linux/virtio_net.h has the checks a kernel
+//! makes.
 
 use super::gso::{self, Layout};
 use super::{DevStats, Xmit};
@@ -120,8 +121,8 @@ impl VnetHdr {
 /// Sizes of the pages a packet is received into, in order: an ordinary packet takes the first alone, the largest
 /// super-packet all of them. Together they hold 65,535 bytes and a link header.
 const RX_PAGES: [usize; 5] = [2048, 16_384, 16_384, 16_384, 16_384];
-/// Up to this size a packet, or the rest of one in its last page, is copied to a page of its own size: it costs less than the
-/// memory a large page would hold while the bytes wait to be read.
+/// Up to this size a packet, or the rest of one in its last page, is copied to a page of its own size: it costs less
+/// than the memory a large page would hold while the bytes wait to be read.
 const COPYBREAK: usize = 256;
 
 /// Receive buffers of one queue: pages wait here until a packet is in them.

@@ -1,13 +1,14 @@
-//! The driver lease: real time. Whoever holds the lease of a queue waits in the devices' own descriptors and runs softirq;
-//! a thread that is about to block takes it, so that the packet it waits for costs no wake-up of another thread. While no
-//! thread of the program waits, a background thread holds it. Above: blocking calls. Below: `Stack::poll_queues`, poll(2).
+//! The driver lease: real time. Whoever holds the lease of a queue waits in the devices' own descriptors and runs
+//! softirq; a thread that is about to block takes it, so that the packet it waits for costs no wake-up of another
+//! thread. While no thread of the program waits, a background thread holds it. Above: blocking calls. Below:
+//! `Stack::poll_queues`, poll(2).
 //!
-//! A request-reply loop blocks and returns thousands of times a second. So the background thread does not take over when
-//! a thread returns: that thread arms a timer of 1 ms, once, and the background thread looks when it fires. If the lease was
-//! used meanwhile, it waits again; if not, it takes it, and gives it up when a thread blocks and asks.
+//! A request-reply loop blocks and returns thousands of times a second. So the background thread does not take over
+//! when a thread returns: that thread arms a timer of 1 ms, once, and the background thread looks when it fires. If the
+//! lease was used meanwhile, it waits again; if not, it takes it, and gives it up when a thread blocks and asks.
 //!
-//! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background thread is
-//! awake; so packets and timers wait at most two periods of the timer.
+//! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background
+//! thread is awake; so packets and timers wait at most two periods of the timer.
 //!
 //! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for
 //! it.
@@ -28,7 +29,8 @@ use std::sync::{Arc, Weak};
 
 /// How long a free lease stays free before the background thread takes it.
 const GRACE: Duration = Duration::from_millis(1);
-/// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the timer.
+/// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the
+/// timer.
 const VAIN: u32 = 2;
 
 /// Queues a holder serves, with their devices.
@@ -69,8 +71,8 @@ struct State {
 }
 
 impl Lease {
-    /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked thread
-    /// takes one of them, and a packet of its that arrives on another queue costs a wake-up.
+    /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked
+    /// thread takes one of them, and a packet of its that arrives on another queue costs a wake-up.
     pub fn new(queues: u16) -> Lease {
         let shard = |_| Shard {
             state: Mutex::default(),
@@ -164,8 +166,8 @@ impl Runner for Lease {
         let mut next = None;
         for shard in &shared.shards {
             match shard.sleep_until.load(Ordering::SeqCst) {
-                // Awake: looks at the deadlines before it sleeps. Free: the timer sees to it. Nothing to do in the usual case
-                // of one lease, but with several, a free one must not hide that all holders sleep too long.
+                // Awake: looks at the deadlines before it sleeps. Free: the timer sees to it. Nothing to do in the
+                // usual case of one lease, but with several, a free one must not hide that all holders sleep too long.
                 0 => {
                     if shared.shards.len() == 1 || shard.state.lock().holder.is_some() {
                         return;
@@ -278,8 +280,8 @@ impl Shard {
     }
 
     /// The holder's wait is over: another blocked thread takes the lease, or later the background thread. Not `urgent`
-    /// where whoever sends serves all devices: the next look of the background thread is soon enough for timers, and waking
-    /// another thread for them would cost each exchange between two threads two changes of context.
+    /// where whoever sends serves all devices: the next look of the background thread is soon enough for timers, and
+    /// waking another thread for them would cost each exchange between two threads two changes of context.
     fn release(&self, urgent: bool) {
         let mut s = self.state.lock();
         s.holder = None;
@@ -339,8 +341,8 @@ impl Shard {
         }
     }
 
-    /// The work of a thread of the program that holds the lease, until its wait is over. `urgent` comes back false when there
-    /// is no device but such in memory whose packets arrive at once.
+    /// The work of a thread of the program that holds the lease, until its wait is over. `urgent` comes back false when
+    /// there is no device but such in memory whose packets arrive at once.
     #[allow(clippy::too_many_arguments)] // what the thread waits for, and where
     fn hold(
         &self,
@@ -459,8 +461,8 @@ impl Shard {
         Some(slept)
     }
 
-    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one the thread waits
-    /// for, and a further read would only find the queue empty.
+    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one the thread
+    /// waits for, and a further read would only find the queue empty.
     fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd], waiter: &Waiter) {
         let fd_queues = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_some());
         let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
@@ -477,8 +479,8 @@ impl Shard {
 /// Poll events of a descriptor that has failed.
 const FAILED: i16 = libc::POLLERR | libc::POLLNVAL | libc::POLLHUP;
 
-/// A raw socket reports once that its interface went down; a TUN device that was deleted reports it for ever, and waiting on
-/// it would spin. What still fails after its error was read is brought down (ip link shows it so, too).
+/// A raw socket reports once that its interface went down; a TUN device that was deleted reports it for ever, and
+/// waiting on it would spin. What still fails after its error was read is brought down (ip link shows it so, too).
 fn take_down_failed(queues: &Queues) {
     for (dev, q) in queues {
         let Some(fd) = dev.device().poll_fd(*q) else { continue };

@@ -1,5 +1,6 @@
-//! Waiting in virtual time, where nobody waits: [`VirtualTime`] steps a simulation from event to event until the awaited one
-//! has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below: `Stack::poll`.
+//! Waiting in virtual time, where nobody waits: [`VirtualTime`] steps a simulation from event to event until the
+//! awaited one has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below:
+//! `Stack::poll`.
 
 use crate::base::env::{Clock, Instant, VirtualClock};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
@@ -15,8 +16,8 @@ use std::sync::{Arc, Weak};
 pub struct Scheduler {
     clock: Arc<VirtualClock>,
     stacks: Mutex<Vec<Weak<Stack>>>,
-    /// Held by the thread that steps. The simulation is meant for one thread; with several it stays sound, but the order of
-    /// their steps is the operating system's and no longer repeatable.
+    /// Held by the thread that steps. The simulation is meant for one thread; with several it stays sound, but the
+    /// order of their steps is the operating system's and no longer repeatable.
     turn: Mutex<()>,
 }
 
@@ -90,9 +91,10 @@ pub enum Settled {
     Until(Option<Instant>),
 }
 
-/// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until it is over. When no event is left
-/// and the call has no deadline, nothing could ever end it: it is then interrupted (EINTR), which shows a test that waits for
-/// what it has not caused. Descriptors of the kernel have no place in virtual time and do not end a wait.
+/// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until it is over. When no event is
+/// left and the call has no deadline, nothing could ever end it: it is then interrupted (EINTR), which shows a test
+/// that waits for what it has not caused. Descriptors of the kernel have no place in virtual time and do not end a
+/// wait.
 pub struct VirtualTime(Arc<Scheduler>);
 
 impl VirtualTime {
@@ -120,8 +122,8 @@ impl Runner for VirtualTime {
     fn kick(&self, _: &Arc<Stack>) {}
 }
 
-/// Virtual time driven from outside (a packet script, the packetdrill plug-in): a blocked thread parks until it is woken;
-/// whoever owns the clock polls the stack, and calls [`Parked::clock_moved`] when it has moved the clock.
+/// Virtual time driven from outside (a packet script, the packetdrill plug-in): a blocked thread parks until it is
+/// woken; whoever owns the clock polls the stack, and calls [`Parked::clock_moved`] when it has moved the clock.
 #[derive(Debug, Default)]
 pub struct Parked {
     /// Threads that wait with a deadline.

@@ -1,6 +1,6 @@
-//! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API. Below:
-//! the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c.
-//! In `connect`: connect(2) and its wait.
+//! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API.
+//! Below: the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c,
+//! net/ipv6/af_inet6.c. In `connect`: connect(2) and its wait.
 
 mod connect;
 
@@ -297,7 +297,8 @@ impl Socket {
         self.sock.proto().getsockopt(self.sk(), level, name, value)
     }
 
-    /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered bytes.
+    /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered
+    /// bytes.
     pub fn remove_ulp(&self) -> Result<()> {
         self.stack.here()?;
         let r = self.sock.proto().remove_ulp(&mut self.sock.lock(&self.stack));
@@ -321,8 +322,8 @@ impl Socket {
         self.sock.proto().poll(self.sk())
     }
 
-    /// Ends the socket from outside, whoever uses it: its calls answer ECONNABORTED, a peer gets a reset (ss -K, SOCK_DESTROY).
-    /// Errors: EOPNOTSUPP, and ENOENT where it has ended already.
+    /// Ends the socket from outside, whoever uses it: its calls answer ECONNABORTED, a peer gets a reset (ss -K,
+    /// SOCK_DESTROY). Errors: EOPNOTSUPP, and ENOENT where it has ended already.
     pub fn destroy(&self) -> Result<()> {
         self.whole()?;
         let r = self.sock.proto().diag_destroy(self.sk(), Error::ConnAborted);

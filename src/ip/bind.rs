@@ -8,9 +8,9 @@ use crate::sock::state::CLOSE;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process context,
-/// owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of this stack),
-/// EADDRINUSE.
+/// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process
+/// context, owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of
+/// this stack), EADDRINUSE.
 pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     let (sock, stack) = (g.sock, g.stack);
     let local = unmap(addr);

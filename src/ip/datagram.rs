@@ -31,8 +31,8 @@ const ORIGIN_LOCAL: u8 = 1;
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
 
-/// Puts a packet into the receive queue and wakes readers. Refused, and for the caller to count: `SocketRcvbuff`, `ProtoMem`,
-/// or `SocketClose` after close.
+/// Puts a packet into the receive queue and wakes readers. Refused, and for the caller to count: `SocketRcvbuff`,
+/// `ProtoMem`, or `SocketClose` after close.
 pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), DropReason> {
     let (stack, sock) = (g.stack, g.sock);
     if g.common.flag(flag::DEAD) {
@@ -101,8 +101,8 @@ pub fn recv(
     Ok(n)
 }
 
-/// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of recvmsg:
-/// what was copied, or with MSG_TRUNC given what there is.
+/// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of
+/// recvmsg: what was copied, or with MSG_TRUNC given what there is.
 pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
     let n = msg.put_skb(skb, from, len);
     if n < len {
@@ -119,7 +119,8 @@ pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     })
 }
 
-/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes on their way out. ENOTTY: any other request.
+/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes on their way out. ENOTTY: any other
+/// request.
 pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
     match request {
         libc::FIONREAD => {
@@ -161,9 +162,9 @@ pub fn name_of(ip: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
     }
 }
 
-/// What an ICMP error does to the socket that sent the packet: it is queued where the socket asks for that (IP_RECVERR), and
-/// becomes SO_ERROR if it is queued, or is hard and the socket connected. `to`: where the packet went; `payload`: what is
-/// left of its data. Learns path MTUs. Linux: __udp4_lib_err, ping_err, raw_err.
+/// What an ICMP error does to the socket that sent the packet: it is queued where the socket asks for that
+/// (IP_RECVERR), and becomes SO_ERROR if it is queued, or is hard and the socket connected. `to`: where the packet
+/// went; `payload`: what is left of its data. Learns path MTUs. Linux: __udp4_lib_err, ping_err, raw_err.
 pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payload: &[u8]) {
     let v4 = e.src.is_ipv4();
     let mut fatal = e.fatal;
@@ -249,8 +250,8 @@ pub struct Plan {
     pub segment: Option<u16>,
 }
 
-/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data, port 0
-/// is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
+/// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
+/// port 0 is the caller's), ENETUNREACH, EACCES (broadcast without SO_BROADCAST), and what the route says.
 pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i32) -> Result<Plan> {
     let c = &g.common;
     let mut to = to;
@@ -346,8 +347,8 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
 }
 
 impl Plan {
-    /// The MTU that counts by the socket's IP_MTU_DISCOVER, and whether DF is set on a datagram of `len` bytes, IP header
-    /// included. EMSGSIZE, queued with the MTU: too long, and not to be cut (__ip_append_data, ip6_append_data).
+    /// The MTU that counts by the socket's IP_MTU_DISCOVER, and whether DF is set on a datagram of `len` bytes, IP
+    /// header included. EMSGSIZE, queued with the MTU: too long, and not to be cut (__ip_append_data, ip6_append_data).
     pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
         let mode = i32::from(g.common.pmtudisc);
         let ignores_path =
@@ -372,8 +373,8 @@ impl Plan {
         })
     }
 
-    /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what [`Plan::fit`]
-    /// said. Errors: those of IP output.
+    /// Hands a datagram to IP; until the device has finished with it, it is charged to the socket. `df`: what
+    /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
         let dst = self.to.ip();
@@ -405,8 +406,9 @@ pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
     }
 }
 
-/// Connects a datagram socket: route, addresses, state. The caller rehashes. Errors: EAFNOSUPPORT is the socket layer's;
-/// EINVAL, ENETUNREACH, EACCES, and what the route says. Linux: __ip4_datagram_connect, __ip6_datagram_connect.
+/// Connects a datagram socket: route, addresses, state. The caller rehashes. Errors: EAFNOSUPPORT is the socket
+/// layer's; EINVAL, ENETUNREACH, EACCES, and what the route says. Linux: __ip4_datagram_connect,
+/// __ip6_datagram_connect.
 pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     g.common.dst = None;
     if g.sock.state() == CONNECTED {

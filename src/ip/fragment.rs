@@ -1,11 +1,12 @@
-//! Reassembly of IPv4 and IPv6 datagrams. Above: `input`, which gets the whole datagram back. Below: nothing but timers.
-//! Linux: net/ipv4/ip_fragment.c, net/ipv6/reassembly.c, inet_fragment.c. RFC 791 §3.2, RFC 8200 §4.5, RFC 5722 (overlaps),
-//! RFC 3168 §5.3 (ECN).
+//! Reassembly of IPv4 and IPv6 datagrams. Above: `input`, which gets the whole datagram back. Below: nothing but
+//! timers. Linux: net/ipv4/ip_fragment.c, net/ipv6/reassembly.c, inet_fragment.c. RFC 791 §3.2, RFC 8200 §4.5, RFC 5722
+//! (overlaps), RFC 3168 §5.3 (ECN).
 //!
-//! Bounds: bytes held (`ipfrag_high_thresh`, `ip6frag_high_thresh`), time (`ipfrag_time`, `ip6frag_time`), and the distance
-//! between fragments of one source (`ipfrag_max_dist`). A fragment that repeats what is there is dropped; one that overlaps
-//! otherwise takes its whole datagram with it. Where Linux refuses new datagrams while memory is full, this evicts the
-//! oldest, so that a flood of fragments that never complete (FragmentSmack, CVE-2018-5391) does not stop others.
+//! Bounds: bytes held (`ipfrag_high_thresh`, `ip6frag_high_thresh`), time (`ipfrag_time`, `ip6frag_time`), and the
+//! distance between fragments of one source (`ipfrag_max_dist`). A fragment that repeats what is there is dropped; one
+//! that overlaps otherwise takes its whole datagram with it. Where Linux refuses new datagrams while memory is full,
+//! this evicts the oldest, so that a flood of fragments that never complete (FragmentSmack, CVE-2018-5391) does not
+//! stop others.
 
 use super::icmp::{self, Problem};
 use super::net;
@@ -265,7 +266,8 @@ impl Queue {
         false
     }
 
-    /// ECN of the whole (RFC 3168 §5.3): None where fragments contradict each other; Some(true): congestion experienced.
+    /// ECN of the whole (RFC 3168 §5.3): None where fragments contradict each other; Some(true): congestion
+    /// experienced.
     fn ecn(&self) -> Option<bool> {
         let has = |e: Ecn| self.ecn & 1 << (e as u8) != 0;
         let capable = has(Ecn::Ect0) || has(Ecn::Ect1);
@@ -321,8 +323,8 @@ fn dropped(stack: &Stack, mibs: &Mibs, reason: DropReason, fatal: bool) {
     stack.mib.drop(reason);
 }
 
-/// Takes a fragment that begins with its IPv4 header; returns the datagram when it is whole, with the first fragment's header
-/// made that of the datagram.
+/// Takes a fragment that begins with its IPv4 header; returns the datagram when it is whole, with the first fragment's
+/// header made that of the datagram.
 pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     stack.mib.inc(V4.requests);
     let Ok(h) = Ipv4Header::parse_quoted(skb.linear()) else {
@@ -390,8 +392,8 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     Some(out)
 }
 
-/// Takes a fragment that begins with its IPv6 header, whose fragment header starts at `offset` and was named by the byte at
-/// `named_at`; returns the packet when it is whole, without the fragment header.
+/// Takes a fragment that begins with its IPv6 header, whose fragment header starts at `offset` and was named by the
+/// byte at `named_at`; returns the packet when it is whole, without the fragment header.
 pub(super) fn receive_v6(
     stack: &Arc<Stack>,
     dev: &Arc<NetDev>,
@@ -427,7 +429,8 @@ pub(super) fn receive_v6(
         icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: pointer as u32 });
         None
     };
-    // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past 65535.
+    // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past
+    // 65535.
     if f.more && !len.is_multiple_of(8) {
         return refuse(&mut skb, 4);
     }

@@ -1,8 +1,8 @@
-//! ICMP for IPv4, and what both families share: which errors may be sent and how often, and what errors received mean to
-//! sockets. Above: `input` (refused packets), UDP (no such port), ping and raw sockets. Below: `output`. Linux:
-//! net/ipv4/icmp.c. RFC 792, RFC 1122 §3.2.2, RFC 5927 (what an error must show before a socket believes it; the transports
-//! check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with one gateway needs
-//! none, and anybody on the link can forge them (accept_redirects is 0).
+//! ICMP for IPv4, and what both families share: which errors may be sent and how often, and what errors received mean
+//! to sockets. Above: `input` (refused packets), UDP (no such port), ping and raw sockets. Below: `output`. Linux:
+//! net/ipv4/icmp.c. RFC 792, RFC 1122 §3.2.2, RFC 5927 (what an error must show before a socket believes it; the
+//! transports check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with
+//! one gateway needs none, and anybody on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit};
 use super::{icmpv6, net, route};
@@ -23,7 +23,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Destinations whose error rate is remembered; above that all are forgotten, which lets through one error more to each.
+/// Destinations whose error rate is remembered; above that all are forgotten, which lets through one error more to
+/// each.
 const MAX_HOSTS: usize = 4096;
 /// Errors a destination may get in a burst (XRLIM_BURST_FACTOR).
 const BURST: u32 = 6;
@@ -63,8 +64,8 @@ pub struct Limits {
 
 impl Limits {
     /// Whether a limited message may go out at all (icmp_global_allow): `net.ipv4.icmp_msgs_per_sec` with bursts of
-    /// `icmp_msgs_burst`. Each takes one to three credits at random, so that who counts our errors cannot learn who else got
-    /// some (CVE-2020-25705).
+    /// `icmp_msgs_burst`. Each takes one to three credits at random, so that who counts our errors cannot learn who
+    /// else got some (CVE-2020-25705).
     fn global(&self, stack: &Stack, now: Instant) -> bool {
         let rate = stack.sysctl.icmp_msgs_per_sec().max(0) as u64;
         let burst = stack.sysctl.icmp_msgs_burst().max(0) as u32;
@@ -128,8 +129,9 @@ impl Limits {
     }
 }
 
-/// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error, about what
-/// was not sent to one host or by one host, about a fragment but the first (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
+/// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error,
+/// about what was not sent to one host or by one host, about a fragment but the first (RFC 1122 §3.2.2, RFC 4443 §2.4
+/// (e)).
 pub fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
     match info.dst {
         IpAddr::V4(_) => send_v4(stack, skb, info, problem),
@@ -324,8 +326,8 @@ impl IpHandler for Icmp {
             return bad(stack, DropReason::IcmpMalformed);
         }
         if info.not_unicast {
-            // RFC 1122 §3.2.2.6, §3.2.2.8: such an echo or timestamp request may be ignored, and is by default. Errors and
-            // answers to a group make no sense.
+            // RFC 1122 §3.2.2.6, §3.2.2.8: such an echo or timestamp request may be ignored, and is by default. Errors
+            // and answers to a group make no sense.
             let request = matches!(ty, kind::ECHO | kind::TIMESTAMP);
             if request && stack.sysctl.icmp_echo_ignore_broadcasts() {
                 return bad(stack, DropReason::InvalidProto);

@@ -163,8 +163,8 @@ impl IpHandler for Icmpv6 {
                 error(stack, &skb, info);
             }
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
-            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are for the upper
-            // layer, which has nothing to say about them.
+            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are for the
+            // upper layer, which has nothing to say about them.
             _ => {}
         }
     }

@@ -30,8 +30,8 @@ impl PacketType for Ip {
     }
 }
 
-/// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is answered
-/// here. None: nothing is left for IP.
+/// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is
+/// answered here. None: nothing is left for IP.
 fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     let dropped = |reason| {
         stack.mib.drop(reason);
@@ -231,8 +231,8 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
     Some(to)
 }
 
-/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), the rest is
-/// ignored. False: dropped. Linux: ip_rcv_options, ip_options_compile.
+/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), the
+/// rest is ignored. False: dropped. Linux: ip_rcv_options, ip_options_compile.
 fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
     let mut bad = None;
     let mut source_route = false;
@@ -494,7 +494,8 @@ fn walk_extensions(stack: &Stack, payload: &[u8], h: V6, to: Addressee) -> Walk 
                 let limits = (stack.sysctl.max_dst_opts_number(), stack.sysctl.max_dst_opts_length());
                 options_v6(o, ext.offset() - offset, limits, to)
             }
-            // With no segment left the header is history (RFC 8200 §4.4); type 0 is refused by the same rule (RFC 5095).
+            // With no segment left the header is history (RFC 8200 §4.4); type 0 is refused by the same rule (RFC
+            // 5095).
             Some(Ok(Extension::Routing(r))) if r.segments_left() > 0 => {
                 Some((DropReason::IpInHdr, Some(Problem::Parameter { pointer: r.offset as u32 + 2 })))
             }
@@ -520,8 +521,8 @@ fn payload_next(payload: &[u8], first: u8, named_at: usize) -> u8 {
     }
 }
 
-/// Options of one header. Unknown ones do what their top bits say (RFC 8200 §4.2); a jumbo payload is refused, since no link
-/// here carries one. Linux: ip6_parse_tlv.
+/// Options of one header. Unknown ones do what their top bits say (RFC 8200 §4.2); a jumbo payload is refused, since no
+/// link here carries one. Linux: ip6_parse_tlv.
 fn options_v6(
     options: Ipv6Options<'_>,
     len: usize,

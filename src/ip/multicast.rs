@@ -1,6 +1,7 @@
 //! Which groups this stack listens to. Above: socket options (joins), `input` (is this for us). A group is joined on an
-//! interface and counted, since several sockets may join it. Reports to routers (IGMP, MLD) are not sent: groups work on one
-//! link, as behind a switch that floods multicast. Linux: ip_mc_join_group, ip_check_mc_rcu, ipv6_chk_mcast_addr.
+//! interface and counted, since several sockets may join it. Reports to routers (IGMP, MLD) are not sent: groups work
+//! on one link, as behind a switch that floods multicast. Linux: ip_mc_join_group, ip_check_mc_rcu,
+//! ipv6_chk_mcast_addr.
 
 use crate::device::netdev::NetDev;
 use crate::sys::lock::RwLock;
@@ -31,8 +32,9 @@ impl Groups {
         }
     }
 
-    /// Whether packets to a group that arrive by `dev` are for this stack: the all-nodes groups, the solicited-node groups of
-    /// its addresses, and what sockets joined. What the loopback device brings was sent here and counts on any interface.
+    /// Whether packets to a group that arrive by `dev` are for this stack: the all-nodes groups, the solicited-node
+    /// groups of its addresses, and what sockets joined. What the loopback device brings was sent here and counts on
+    /// any interface.
     pub fn accepts(&self, dev: &NetDev, group: IpAddr) -> bool {
         const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         const ALL_NODES_HERE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);

@@ -1,10 +1,10 @@
 //! Neighbours: which hardware address is behind a next hop on an Ethernet link. ARP (RFC 826) and neighbour discovery
-//! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP and NDP.
-//! Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
+//! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP
+//! and NDP. Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
 //!
-//! Entries are made by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited messages
-//! may refresh an entry, never make one. No duplicate address detection: addresses are configured by who runs the stack.
-//! Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
+//! Entries are made by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
+//! messages may refresh an entry, never make one. No duplicate address detection: addresses are configured by who runs
+//! the stack. Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
 
 use super::icmp::deliver_error;
 use super::icmpv6;
@@ -126,8 +126,8 @@ fn params(stack: &Stack, v4: bool) -> Params {
     }
 }
 
-/// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown neighbour
-/// waits, and Ok is returned. Errors: as [`NetDev::xmit`]; ENOBUFS also when the table is full.
+/// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown
+/// neighbour waits, and Ok is returned. Errors: as [`NetDev::xmit`]; ENOBUFS also when the table is full.
 #[inline]
 pub fn output(
     stack: &Arc<Stack>,
@@ -390,7 +390,8 @@ impl TimerCall for Timer {
     }
 }
 
-/// Tells the sender of a packet that its next hop does not answer, as if a router had (arp_error_report, ndisc_error_report).
+/// Tells the sender of a packet that its next hop does not answer, as if a router had (arp_error_report,
+/// ndisc_error_report).
 fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) {
     let n = skb.len().min(wire6::MAX_ERROR_LEN);
     if !skb.may_pull(n) {
@@ -495,7 +496,8 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     }
 }
 
-/// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861 §7.3.1).
+/// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861
+/// §7.3.1).
 pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
     let mut table = net(stack).neigh.table.write();
     if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))

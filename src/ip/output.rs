@@ -46,14 +46,15 @@ pub fn default_ttl(stack: &Stack, dst: &Dst, v4: bool) -> u8 {
 }
 
 /// Puts the IP header in front and sends. `skb` starts with the transport header; its checksum is complete or
-/// `Csum::Partial` with `start` relative to the transport header (made relative to the network header here). Super-packets
-/// are cut in software where the device cannot. A broadcast is also delivered here. Errors: ENOBUFS local congestion (the
-/// device's queue is full), EMSGSIZE, ENETDOWN, EAFNOSUPPORT for addresses of two families.
+/// `Csum::Partial` with `start` relative to the transport header (made relative to the network header here).
+/// Super-packets are cut in software where the device cannot. A broadcast is also delivered here. Errors: ENOBUFS local
+/// congestion (the device's queue is full), EMSGSIZE, ENETDOWN, EAFNOSUPPORT for addresses of two families.
 pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<()> {
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
-/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). With TTL 0 nothing leaves the machine.
+/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). With TTL 0 nothing leaves the
+/// machine.
 pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
     send(stack, dst, tx, skb, looped)
 }

@@ -1,7 +1,7 @@
-//! Which socket of a protocol with ports a packet is for. Sharded by local port; in a shard, sockets by port, and connected
-//! ones by both ends, so that a server with many connected sockets on one port finds each at once. Entries carry what matching
-//! needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged in (TCP has tables of its
-//! own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
+//! Which socket of a protocol with ports a packet is for. Sharded by local port; in a shard, sockets by port, and
+//! connected ones by both ends, so that a server with many connected sockets on one port finds each at once. Entries
+//! carry what matching needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged
+//! in (TCP has tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
 use super::ports;
 use crate::base::error::{Error, Result};
@@ -127,8 +127,8 @@ impl Shard {
         Some(entry)
     }
 
-    /// Whether nobody else claims the port: one bound to it, or a connection on it whose listener may be gone (SO_REUSEADDR of both
-    /// lets a new listener have it).
+    /// Whether nobody else claims the port: one bound to it, or a connection on it whose listener may be gone
+    /// (SO_REUSEADDR of both lets a new listener have it).
     fn is_free(&self, entry: &PortEntry) -> bool {
         let bound = self.ports.get(&entry.port).is_some_and(|l| l.iter().any(|o| entry.conflicts(o)));
         // Rare: nobody binds to the port of a listener that works.
@@ -195,8 +195,8 @@ impl PortTable {
         self.shard(entry.port).read().is_free(entry)
     }
 
-    /// Enters an accepted connection, which shares its listener's port. EADDRINUSE: there is one of the same ends; EINVAL: it
-    /// has no peer.
+    /// Enters an accepted connection, which shares its listener's port. EADDRINUSE: there is one of the same ends;
+    /// EINVAL: it has no peer.
     pub fn adopt(&self, entry: PortEntry) -> Result<()> {
         let (ip, pport) = entry.peer.ok_or(Error::Inval)?;
         let (port, key) = (entry.port, (entry.port, ip, pport));
@@ -251,8 +251,8 @@ impl PortTable {
         self.shard(port).write().remove(port, sock);
     }
 
-    /// The socket for a datagram to one host: of the best fitting ones the newest, or within a SO_REUSEPORT group the one that
-    /// the flow's hash chooses.
+    /// The socket for a datagram to one host: of the best fitting ones the newest, or within a SO_REUSEPORT group the
+    /// one that the flow's hash chooses.
     pub fn find(
         &self,
         stack: &Stack,

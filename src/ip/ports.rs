@@ -1,5 +1,6 @@
-//! Choice of local ports that strangers cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and UDP, whose
-//! tables say through a closure whether a port will do. Linux: __inet_hash_connect, inet_csk_find_open_port, udp_lib_get_port.
+//! Choice of local ports that strangers cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and
+//! UDP, whose tables say through a closure whether a port will do. Linux: __inet_hash_connect, inet_csk_find_open_port,
+//! udp_lib_get_port.
 //!
 //! For `connect` this is RFC 6056's double-hash selection: a keyed hash of the destination gives a place in a table of
 //! counters and an offset, so that one destination's ports follow each other while nobody learns from them what ports
@@ -75,8 +76,8 @@ pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnM
     Some(port)
 }
 
-/// A port for `bind` to port 0: from a random start, odd places first, which `for_connect` leaves free the longest. None:
-/// every port is taken (EADDRINUSE).
+/// A port for `bind` to port 0: from a random start, odd places first, which `for_connect` leaves free the longest.
+/// None: every port is taken (EADDRINUSE).
 pub fn for_bind(stack: &Stack, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
     search(stack, range, stack.entropy.next_u32(), true, free).map(|p| p.0)
 }

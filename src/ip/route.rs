@@ -1,10 +1,11 @@
-//! Routes: longest prefix match for both families, local and broadcast addresses, source address selection, learned path
-//! MTUs, and a cache of resolved destinations. Above: transports (which keep the `Arc<Dst>` and compare its generation),
-//! `output`, `input` (is this address ours). Below: `netdev`. Linux: net/ipv4/{route,fib_semantics}.c, net/ipv6/{route,
-//! addrconf}.c; RFC 1122 §3.3.1, RFC 6724 (source selection), RFC 1191, RFC 8201 (path MTU).
+//! Routes: longest prefix match for both families, local and broadcast addresses, source address selection, learned
+//! path MTUs, and a cache of resolved destinations. Above: transports (which keep the `Arc<Dst>` and compare its
+//! generation), `output`, `input` (is this address ours). Below: `netdev`. Linux: net/ipv4/{route,fib_semantics}.c,
+//! net/ipv6/{route, addrconf}.c; RFC 1122 §3.3.1, RFC 6724 (source selection), RFC 1191, RFC 8201 (path MTU).
 //!
-//! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does not
-//! grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table `local`.
+//! One table a family is searched by prefix length, longest first, one hash lookup a length that occurs: the cost does
+//! not grow with the number of routes. Before it stands the table of local and broadcast prefixes, as Linux's table
+//! `local`.
 
 use super::net;
 use crate::base::env::Instant;
@@ -257,8 +258,8 @@ pub struct Input {
 /// Route tables made so far.
 static TABLES: AtomicU64 = AtomicU64::new(1);
 
-/// Address pairs whose [`Input`] a thread remembers: one packet's are mostly those of the packets before it. Linux's early demux
-/// saves the same lookup.
+/// Address pairs whose [`Input`] a thread remembers: one packet's are mostly those of the packets before it. Linux's
+/// early demux saves the same lookup.
 const REMEMBERED: usize = 16;
 
 /// Table, its generation, source, destination, interface.
@@ -287,8 +288,8 @@ impl Routes {
         &self.cache[(low ^ low >> 8 ^ low >> 16) as usize % SHARDS]
     }
 
-    /// What the addresses of a packet that arrived by interface `ifindex` are. Asked for each packet: the answer is remembered
-    /// by the thread until the tables change.
+    /// What the addresses of a packet that arrived by interface `ifindex` are. Asked for each packet: the answer is
+    /// remembered by the thread until the tables change.
     pub fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
         let key = (self.id, stack.rt_genid(), src, dst, ifindex);
         let low = |ip: IpAddr| match ip {
@@ -364,8 +365,8 @@ pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
 }
 
 /// The route to `dst`. `src`: the address the socket is bound to; `oif`: interface it is bound to, 0 for any. Errors:
-/// ENETUNREACH without a route, EHOSTUNREACH, EACCES, EINVAL by routes that say so, ENETDOWN, EADDRNOTAVAIL never (an unset
-/// source shows as the unspecified address). Fast when asked before in the same generation. Linux:
+/// ENETUNREACH without a route, EHOSTUNREACH, EACCES, EINVAL by routes that say so, ENETDOWN, EADDRNOTAVAIL never (an
+/// unset source shows as the unspecified address). Fast when asked before in the same generation. Linux:
 /// ip_route_output_key, ip6_route_output.
 pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
     let routes = &net(stack).routes;
@@ -550,8 +551,9 @@ fn label_v6(ip: Ipv6Addr) -> u8 {
     }
 }
 
-/// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next hop's
-/// network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 5, 6 and 8.
+/// The address of ours that packets to `dst` by `dev` come from. IPv4 (inet_select_addr): of the device, in the next
+/// hop's network if there is one, else the device's first, else any interface's. IPv6: RFC 6724 §5 rules 1, 2, 5, 6 and
+/// 8.
 fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr) -> Option<IpAddr> {
     match dst {
         IpAddr::V4(_) => {
@@ -598,10 +600,10 @@ fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr
     }
 }
 
-/// Adds an address to an interface, with the routes that come with it: the address itself is local; its network is on the
-/// link; the directed broadcast address is one. On the loopback device an IPv4 network is local as a whole. The first IPv6
-/// address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address detection).
-/// Errors: EEXIST; EINVAL for an address that cannot be a host's.
+/// Adds an address to an interface, with the routes that come with it: the address itself is local; its network is on
+/// the link; the directed broadcast address is one. On the loopback device an IPv4 network is local as a whole. The
+/// first IPv6 address of an Ethernet device brings its link-local address with it (RFC 4862 §5.3; no duplicate address
+/// detection). Errors: EEXIST; EINVAL for an address that cannot be a host's.
 pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
     let bad = match addr.addr() {
         IpAddr::V4(a) => a.is_multicast() || a.is_broadcast() || a.is_unspecified(),
@@ -654,7 +656,8 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
     Ok(())
 }
 
-/// Removes an address and the routes that came with it, as far as no other address keeps them. EADDRNOTAVAIL: not there.
+/// Removes an address and the routes that came with it, as far as no other address keeps them. EADDRNOTAVAIL: not
+/// there.
 pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<()> {
     if !dev.remove_addr(&addr) {
         return Err(Error::AddrNotAvail);
@@ -685,8 +688,8 @@ pub fn del_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
     Ok(())
 }
 
-/// Adds a route. Errors: EEXIST for the same prefix, metric, device and next hop; EINVAL for mixed families, a gateway of
-/// ours, or neither device nor gateway; ENETUNREACH when no route on a link reaches the gateway.
+/// Adds a route. Errors: EEXIST for the same prefix, metric, device and next hop; EINVAL for mixed families, a gateway
+/// of ours, or neither device nor gateway; ENETUNREACH when no route on a link reaches the gateway.
 pub fn add_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
     put_route(stack, spec, false)
 }

@@ -2,11 +2,12 @@
 //! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
 //! ipv6_sockglue.c); ip(7), ipv6(7).
 //!
-//! A socket of both families has one set of most options: what IP_RECVTTL and IPV6_RECVHOPLIMIT ask for, for instance, is
-//! one bit, and packets of either family then carry it. Not here, and refused with ENOPROTOOPT as on a kernel without them:
-//! IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers, flow-label leases.
-//! IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data on Linux either.
-//! IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to sockets is not there.
+//! A socket of both families has one set of most options: what IP_RECVTTL and IPV6_RECVHOPLIMIT ask for, for instance,
+//! is one bit, and packets of either family then carry it. Not here, and refused with ENOPROTOOPT as on a kernel
+//! without them: IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers,
+//! flow-label leases. IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data
+//! on Linux either. IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to
+//! sockets is not there.
 
 use super::net;
 use super::route;
@@ -52,8 +53,8 @@ fn is_v6(g: &SockGuard<'_>) -> bool {
     g.sock.family == libc::AF_INET6 as u16
 }
 
-/// setsockopt(2) at level SOL_IP or SOL_IPV6. Errors: ENOPROTOOPT for an unknown option or level, EINVAL for a length or
-/// value out of range, and by option EPERM, EPROTO, ENODEV, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS.
+/// setsockopt(2) at level SOL_IP or SOL_IPV6. Errors: ENOPROTOOPT for an unknown option or level, EINVAL for a length
+/// or value out of range, and by option EPERM, EPROTO, ENODEV, EADDRINUSE, EADDRNOTAVAIL, ENOBUFS.
 pub fn set(g: &mut SockGuard<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     match level {
         libc::SOL_IP if is_v6(g) && is_raw(g) => Err(Error::NoProtoOpt),
@@ -63,8 +64,8 @@ pub fn set(g: &mut SockGuard<'_>, level: i32, name: i32, value: &[u8]) -> Result
     }
 }
 
-/// getsockopt(2) at level SOL_IP or SOL_IPV6: writes at most `value.len()` bytes and returns how many. Errors: ENOPROTOOPT,
-/// ENOTCONN (IP_MTU without a route).
+/// getsockopt(2) at level SOL_IP or SOL_IPV6: writes at most `value.len()` bytes and returns how many. Errors:
+/// ENOPROTOOPT, ENOTCONN (IP_MTU without a route).
 pub fn get(g: &SockGuard<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
     match level {
         libc::SOL_IP if is_v6(g) && is_raw(g) => Err(Error::NoProtoOpt),
@@ -129,8 +130,8 @@ fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
     }
 }
 
-/// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups that it
-/// joined itself (ip_mc_sf_allow).
+/// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups
+/// that it joined itself (ip_mc_sf_allow).
 pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
     let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
     let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
@@ -248,7 +249,8 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
         let dev = group_device(g.stack, group, Ipv4Addr::UNSPECIFIED, ifindex)?;
         return join(g, group, dev.ifindex);
     }
-    // An int is wanted, and a shorter value is wrong for nearly all; Linux reads 0 from nothing and EINVALs where it minds.
+    // An int is wanted, and a shorter value is wrong for nearly all; Linux reads 0 from nothing and EINVALs where it
+    // minds.
     let val = int(value)?;
     let on = val != 0;
     match name {

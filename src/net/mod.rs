@@ -1,13 +1,13 @@
-//! TCP and UDP for Rust programs, in the manner of `std::net`: the same names, the same meanings, `io::Error` with Linux's
-//! errno. Above: programs. Below: `inet::Socket`. Linux: none; the C ABI beside it is `ffi`.
+//! TCP and UDP for Rust programs, in the manner of `std::net`: the same names, the same meanings, `io::Error` with
+//! Linux's errno. Above: programs. Below: `inet::Socket`. Linux: none; the C ABI beside it is `ffi`.
 //!
 //! Each constructor exists twice: `bind_on(&stack, ..)` and `connect_on(&stack, ..)` use the stack they are given;
-//! `bind(..)` and `connect(..)` use the process's [`default_stack`]. Names of hosts are resolved by the system's resolver,
-//! through the kernel's network, as `std::net::ToSocketAddrs` does it.
+//! `bind(..)` and `connect(..)` use the process's [`default_stack`]. Names of hosts are resolved by the system's
+//! resolver, through the kernel's network, as `std::net::ToSocketAddrs` does it.
 //!
-//! Differences from `std::net`: no SIGPIPE is ever raised; a socket is no file descriptor, so there is no `AsRawFd`, and what
-//! has no method here is reached through `socket()`; a clone shares `O_NONBLOCK` and the timeouts with its original, as
-//! dup(2) has it.
+//! Differences from `std::net`: no SIGPIPE is ever raised; a socket is no file descriptor, so there is no `AsRawFd`,
+//! and what has no method here is reached through `socket()`; a clone shares `O_NONBLOCK` and the timeouts with its
+//! original, as dup(2) has it.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -51,8 +51,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The process's default stack: made at the first call from the environment variable `USERSOCK_CONFIG` (the text that
-/// [`config::build`] takes); without it, the in-memory loopback alone. A configuration that is refused is an error each time,
-/// of kind `InvalidInput` where the text is wrong, with a message that says what.
+/// [`config::build`] takes); without it, the in-memory loopback alone. A configuration that is refused is an error each
+/// time, of kind `InvalidInput` where the text is wrong, with a message that says what.
 pub fn default_stack() -> io::Result<Arc<Stack>> {
     config::default_stack().map_err(|e| io::Error::new(io::Error::from(e.error).kind(), e))
 }
@@ -186,8 +186,8 @@ use shared_methods;
 /// Timeouts, for the kinds that read and write.
 macro_rules! timeout_methods {
     () => {
-        /// How long a read may wait (`SO_RCVTIMEO`); then it fails with `WouldBlock`. None: for ever. A zero duration is
-        /// `InvalidInput`.
+        /// How long a read may wait (`SO_RCVTIMEO`); then it fails with `WouldBlock`. None: for ever. A zero duration
+        /// is `InvalidInput`.
         pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
             super::set_timeout(&self.0, libc::SO_RCVTIMEO, timeout)
         }

@@ -1,5 +1,5 @@
-//! TCP listeners and streams. Above: programs. Below: `inet::Socket`. Not here: what `std::net` does not have either; that
-//! is reached through `socket()`.
+//! TCP listeners and streams. Above: programs. Below: `inet::Socket`. Not here: what `std::net` does not have either;
+//! that is reached through `socket()`.
 
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Connections that may wait for accept, as `std::net` asks for.
 const BACKLOG: i32 = 128;
 
-/// A connection. Reads and writes through `&TcpStream` too, so that two threads can share it. Dropping the last handle closes
-/// it: what was written is still delivered, unless bytes of the peer are left unread (then the peer gets a RST,
+/// A connection. Reads and writes through `&TcpStream` too, so that two threads can share it. Dropping the last handle
+/// closes it: what was written is still delivered, unless bytes of the peer are left unread (then the peer gets a RST,
 /// RFC 2525 §2.17).
 pub struct TcpStream(Arc<Socket>);
 
@@ -27,8 +27,8 @@ pub struct TcpListener(Arc<Socket>);
 pub struct Incoming<'a>(&'a TcpListener);
 
 impl TcpStream {
-    /// Connects on the default stack to the first of `addrs` that answers. Errors: ECONNREFUSED, ETIMEDOUT, ENETUNREACH,
-    /// EADDRNOTAVAIL (no port left), and what [`super::default_stack`] says.
+    /// Connects on the default stack to the first of `addrs` that answers. Errors: ECONNREFUSED, ETIMEDOUT,
+    /// ENETUNREACH, EADDRNOTAVAIL (no port left), and what [`super::default_stack`] says.
     pub fn connect(addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
         TcpStream::connect_on(&super::default_stack()?, addrs)
     }
@@ -159,8 +159,8 @@ impl fmt::Debug for TcpStream {
 }
 
 impl TcpListener {
-    /// Listens on the default stack at the first of `addrs` that can be bound; port 0 takes a free one. `SO_REUSEADDR` is
-    /// set first, as std does. Errors: EADDRINUSE, EADDRNOTAVAIL, and what [`super::default_stack`] says.
+    /// Listens on the default stack at the first of `addrs` that can be bound; port 0 takes a free one. `SO_REUSEADDR`
+    /// is set first, as std does. Errors: EADDRINUSE, EADDRNOTAVAIL, and what [`super::default_stack`] says.
     pub fn bind(addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::bind_on(&super::default_stack()?, addrs)
     }

@@ -52,8 +52,8 @@ impl UdpSocket {
     shared_methods!();
     timeout_methods!();
 
-    /// Sends a datagram to the first of `addrs`. Errors: EMSGSIZE, EDESTADDRREQ, ENETUNREACH, and pending ones of earlier
-    /// datagrams (ECONNREFUSED on a connected socket).
+    /// Sends a datagram to the first of `addrs`. Errors: EMSGSIZE, EDESTADDRREQ, ENETUNREACH, and pending ones of
+    /// earlier datagrams (ECONNREFUSED on a connected socket).
     pub fn send_to(&self, buf: &[u8], addrs: impl ToSocketAddrs) -> io::Result<usize> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to");
         let addr = addrs.to_socket_addrs()?.next().ok_or_else(none)?;

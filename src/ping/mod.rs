@@ -84,7 +84,8 @@ fn report_unowned(sock: &Arc<Sock>, e: &IcmpError<'_>) {
 }
 
 impl Ping {
-    /// The message with the socket's identifier and the checksum. EINVAL for what is not an echo request (ping_common_sendmsg).
+    /// The message with the socket's identifier and the checksum. EINVAL for what is not an echo request
+    /// (ping_common_sendmsg).
     fn finish(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, dst: IpAddr) -> Result<()> {
         let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
         if bytes.len() < icmp::HEADER_LEN || bytes[0] != echo || bytes[1] != 0 {

@@ -1,7 +1,7 @@
-//! Raw sockets: IP datagrams of any protocol, in and out (raw(7)). Above: the socket layer. Below: `ip`, which gives each
-//! matching socket a copy of what arrives. Over IPv4 a program receives the IP header and may send its own (IP_HDRINCL;
-//! always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it sees what follows the extension headers.
-//! Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is asked for: the program owns its stack.
+//! Raw sockets: IP datagrams of any protocol, in and out (raw(7)). Above: the socket layer. Below: `ip`, which gives
+//! each matching socket a copy of what arrives. Over IPv4 a program receives the IP header and may send its own
+//! (IP_HDRINCL; always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it sees what follows the extension
+//! headers. Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is asked for: the program owns its stack.
 
 mod table;
 #[cfg(test)]
@@ -80,8 +80,8 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
 }
 
 impl Raw {
-    /// The header a program wrote, completed as raw(7) says: total length and checksum always, source and identification
-    /// where they are 0. EINVAL for one that is not there or of another length.
+    /// The header a program wrote, completed as raw(7) says: total length and checksum always, source and
+    /// identification where they are 0. EINVAL for one that is not there or of another length.
     fn complete_header(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, to: IpAddr) -> Result<()> {
         let header_len = usize::from(bytes.first().ok_or(Error::Inval)? & 15) * 4;
         if bytes.len() < ip::HEADER_LEN || header_len < ip::HEADER_LEN || header_len > bytes.len() {

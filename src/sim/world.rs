@@ -1,6 +1,6 @@
-//! A world in virtual time: stacks that share a clock, and links between them. Everything random in it comes from one seed,
-//! and it is stepped by one thread, so that a run repeats to the byte. Above: tests, benches, programs that want their
-//! protocol tried. Below: `driver::virtual_time`, `device::link`.
+//! A world in virtual time: stacks that share a clock, and links between them. Everything random in it comes from one
+//! seed, and it is stepped by one thread, so that a run repeats to the byte. Above: tests, benches, programs that want
+//! their protocol tried. Below: `driver::virtual_time`, `device::link`.
 
 use crate::base::env::{Clock, Duration, Instant, SeededEntropy};
 use crate::base::error::{Error, Result};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// See the module's text. A blocking call of one of its stacks steps the whole world until it is over; see [`VirtualTime`]
-/// for what ends a wait that nothing can end.
+/// See the module's text. A blocking call of one of its stacks steps the whole world until it is over; see
+/// [`VirtualTime`] for what ends a wait that nothing can end.
 pub struct World {
     scheduler: Arc<Scheduler>,
     seed: u64,
@@ -80,7 +80,8 @@ impl World {
     }
 
     /// Joins two stacks by link number n, counted from 1: the ends get the addresses 10.n.0.1/24 and 10.n.0.2/24,
-    /// fd00:n::1/64 and fd00:n::2/64, and devices named `sim<n>`. EINVAL for a bad configuration, ENOSPC after 255 links.
+    /// fd00:n::1/64 and fd00:n::2/64, and devices named `sim<n>`. EINVAL for a bad configuration, ENOSPC after 255
+    /// links.
     pub fn link(&self, a: &Arc<Stack>, b: &Arc<Stack>, config: &LinkConfig) -> Result<[End; 2]> {
         let n = {
             let mut inner = self.inner.lock();
@@ -112,8 +113,8 @@ impl World {
         while self.step(until) != Step::Limit {}
     }
 
-    /// One step: what is due now, or else the clock moves to the next event, but not beyond `limit`. For programs that act
-    /// between the events.
+    /// One step: what is due now, or else the clock moves to the next event, but not beyond `limit`. For programs that
+    /// act between the events.
     pub fn step(&self, limit: Instant) -> Step {
         self.scheduler.step(Some(limit))
     }

@@ -1,5 +1,6 @@
-//! accept(2) for every protocol with connections: the wait, and a queue for protocols that are plugged in (TCP's listener
-//! keeps its own, among its requests). Above: `Proto::accept`. Linux: inet_csk_accept, inet_csk_reqsk_queue_add.
+//! accept(2) for every protocol with connections: the wait, and a queue for protocols that are plugged in (TCP's
+//! listener keeps its own, among its requests). Above: `Proto::accept`. Linux: inet_csk_accept,
+//! inet_csk_reqsk_queue_add.
 
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
@@ -22,8 +23,8 @@ impl AcceptQueue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// Adds a finished connection; the caller wakes the listener (`Events::IN`). Gives it back when more wait than `max`
-    /// (sk_acceptq_is_full: one more than the backlog may wait).
+    /// Adds a finished connection; the caller wakes the listener (`Events::IN`). Gives it back when more wait than
+    /// `max` (sk_acceptq_is_full: one more than the backlog may wait).
     pub fn push(&mut self, child: Arc<Sock>, max: u32) -> std::result::Result<(), Arc<Sock>> {
         if self.0.len() > max as usize {
             return Err(child);
@@ -37,8 +38,8 @@ impl AcceptQueue {
     }
 }
 
-/// Takes a finished connection with `pop`, or waits for one. Process context. EINVAL: not listening; EAGAIN: none, and not
-/// waiting or the receive timeout is over; EINTR.
+/// Takes a finished connection with `pop`, or waits for one. Process context. EINVAL: not listening; EAGAIN: none, and
+/// not waiting or the receive timeout is over; EINTR.
 pub fn accept(
     sk: SockRef<'_>,
     nonblock: bool,

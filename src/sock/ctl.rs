@@ -1,9 +1,9 @@
-//! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it goes. One word says
-//! whether the inside is owned (`sys::owner`); taking a free sock and giving it back are one atomic operation each. Everything
-//! that makes it more complicated (packets and timers that met an owner, threads that wait for one) is in [`Ctl`], under a
-//! monitor, and marks the word: then the owner cannot go without looking. Written once over the word and the monitor, so that
-//! the model checker (`tests`, loom) tries every interleaving of the very code that `lock` runs.
-//! Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
+//! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it goes. One
+//! word says whether the inside is owned (`sys::owner`); taking a free sock and giving it back are one atomic operation
+//! each. Everything that makes it more complicated (packets and timers that met an owner, threads that wait for one) is
+//! in [`Ctl`], under a monitor, and marks the word: then the owner cannot go without looking. Written once over the
+//! word and the monitor, so that the model checker (`tests`, loom) tries every interleaving of the very code that
+//! `lock` runs. Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
 
 use crate::sys::owner::{Owned, Owner, Word};
 use std::collections::VecDeque;
@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 pub(super) struct Ctl<P> {
     /// Threads that sleep until the sock is free.
     waiters: u16,
-    /// A waiter was woken in vain, since another took the sock first: the next to own it in process context is one of those
-    /// who wait, so that a thread which locks again and again starves nobody.
+    /// A waiter was woken in vain, since another took the sock first: the next to own it in process context is one of
+    /// those who wait, so that a thread which locks again and again starves nobody.
     reserved: bool,
     /// Work left for `release_cb`: bits do not overflow, however often a timer fires.
     deferred: u32,
-    /// Bytes in `backlog`, and in what the owner took from it since it was last empty: so a flood that keeps pace with the
-    /// owner meets the limit, and the owner comes to an end.
+    /// Bytes in `backlog`, and in what the owner took from it since it was last empty: so a flood that keeps pace with
+    /// the owner meets the limit, and the owner comes to an end.
     bytes: u32,
     backlog: VecDeque<P>,
 }
@@ -198,7 +198,8 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         Settle::Released
     }
 
-    /// Gives the sock up; true when a waiter is to be woken. While anybody waits the mark stays, so that each release looks.
+    /// Gives the sock up; true when a waiter is to be woken. While anybody waits the mark stays, so that each release
+    /// looks.
     fn let_go(&self, ctl: &mut Ctl<P>, owner: Owner<'_, T, W>) -> bool {
         ctl.bytes = 0;
         owner.release(ctl.waiters > 0);

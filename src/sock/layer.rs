@@ -1,15 +1,17 @@
-//! A protocol on top of another, on the same sock: `Layered` is a table of operations that passes each to the protocol below,
-//! but for those that a [`Layer`] does differently. Above: the socket layer, which calls it as any table. Below: the protocol
-//! that was there before. Linux: struct proto copied and changed by psock_update_sk_prot and by TCP_ULP's tls.
+//! A protocol on top of another, on the same sock: `Layered` is a table of operations that passes each to the protocol
+//! below, but for those that a [`Layer`] does differently. Above: the socket layer, which calls it as any table. Below:
+//! the protocol that was there before. Linux: struct proto copied and changed by psock_update_sk_prot and by TCP_ULP's
+//! tls.
 //!
 //! # How bytes go
 //! A layer that changes what is sent or received overrides [`Layer::sendmsg_locked`], [`Layer::recvmsg_locked`] and
-//! [`Layer::poll_locked`], which are called with the sock owned, and calls the same operations of the protocol below. All other
-//! ways in lead through these three: `sendmsg`, `recvmsg`, `poll` and `sendpage`. A layer that must wait calls below with
-//! MSG_DONTWAIT and sleeps by itself (`SockGuard::sleep`), so that its own state is whole whenever the sock is given up.
-//! One that holds bytes for which there was no room sends them when [`Layer::backlog_rcv`] of the protocol below has run: what
-//! came may have been the acknowledgement that made room. A layer's operations may be called again from inside its calls below
-//! that send (`SockGuard::flush_backlog`), so it does not keep half-changed state across them either.
+//! [`Layer::poll_locked`], which are called with the sock owned, and calls the same operations of the protocol below.
+//! All other ways in lead through these three: `sendmsg`, `recvmsg`, `poll` and `sendpage`. A layer that must wait
+//! calls below with MSG_DONTWAIT and sleeps by itself (`SockGuard::sleep`), so that its own state is whole whenever the
+//! sock is given up. One that holds bytes for which there was no room sends them when [`Layer::backlog_rcv`] of the
+//! protocol below has run: what came may have been the acknowledgement that made room. A layer's operations may be
+//! called again from inside its calls below that send (`SockGuard::flush_backlog`), so it does not keep half-changed
+//! state across them either.
 
 use super::lock::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
@@ -27,8 +29,8 @@ use std::sync::Arc;
 /// Makes both sides of an operation that is passed on: the default in `Layer`, and the slot in `Layered`'s table.
 macro_rules! passed_on {
     ($( fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?; )*) => {
-        /// What a layer does differently. Each operation is given the protocol below, and by default leaves the work to it; what
-        /// each is for, in which context it is called and whether the sock is owned is said at [`Proto`].
+        /// What a layer does differently. Each operation is given the protocol below, and by default leaves the work to
+        /// it; what each is for, in which context it is called and whether the sock is owned is said at [`Proto`].
         pub trait Layer: Send + Sync + 'static {
             $(
                 #[doc = concat!("[`Proto::", stringify!($name), "`]. Default: what the protocol below does.")]
@@ -62,7 +64,8 @@ macro_rules! passed_on {
                 self.sendmsg(below, sk, &mut SendMsg::new(&[IoSlice::new(bytes)], flags))
             }
 
-            /// [`Proto::getsockopt`]; not asked for what bypasses layers ([`Proto::bypass_getsockopt`]). Default: the protocol's below.
+            /// [`Proto::getsockopt`]; not asked for what bypasses layers ([`Proto::bypass_getsockopt`]). Default: the
+            /// protocol's below.
             fn getsockopt(
                 &self,
                 below: &dyn Proto,
@@ -80,8 +83,8 @@ macro_rules! passed_on {
                 true
             }
 
-            /// Whether the layer may be taken away now: EBUSY while it holds bytes that are neither with the program nor with
-            /// the protocol below. Process context, owned. Default: yes.
+            /// Whether the layer may be taken away now: EBUSY while it holds bytes that are neither with the program
+            /// nor with the protocol below. Process context, owned. Default: yes.
             fn may_remove(&self, below: &dyn Proto, sk: &mut SockGuard<'_>) -> Result<()> {
                 let _ = (below, sk);
                 Ok(())
@@ -211,8 +214,8 @@ impl<L: Layer> Layered<L> {
 }
 
 impl SockGuard<'_> {
-    /// Puts `new` in the place of the sock's operations, if both agree ([`Proto::update_proto`]). EOPNOTSUPP: the protocol cannot
-    /// be layered; EINVAL: `new` is not made for what is there.
+    /// Puts `new` in the place of the sock's operations, if both agree ([`Proto::update_proto`]). EOPNOTSUPP: the
+    /// protocol cannot be layered; EINVAL: `new` is not made for what is there.
     pub fn replace_proto(&mut self, new: Arc<dyn Proto>) -> Result<()> {
         let old = self.sock.proto().cloned();
         new.update_proto(self, &old, false)?;
@@ -220,8 +223,8 @@ impl SockGuard<'_> {
         Ok(())
     }
 
-    /// Takes the uppermost layer away, under which `below` comes to light. EBUSY: the layer holds bytes; EINVAL: `below` is not
-    /// what it lies on.
+    /// Takes the uppermost layer away, under which `below` comes to light. EBUSY: the layer holds bytes; EINVAL:
+    /// `below` is not what it lies on.
     pub fn restore_proto(&mut self, below: Arc<dyn Proto>) -> Result<()> {
         let old = self.sock.proto().cloned();
         old.update_proto(self, &below, true)?;

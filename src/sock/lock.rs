@@ -1,11 +1,11 @@
-//! `lock_sock` and the backlog: who may touch a sock's inside, and what happens to packets and timers meanwhile. One word says
-//! whether the inside is owned; packets, deferred bits and waiting threads that meet an owner gather under a mutex of their
-//! own and mark the word, so that the owner cannot go without looking. Uncontended, `lock` and release are one atomic operation
-//! each. Above: protocols, system calls, packet input, timers. Below: `ctl`, where the decisions are and are model-checked.
-//! Linux: net/core/sock.c lock_sock_nested, release_sock, __release_sock.
+//! `lock_sock` and the backlog: who may touch a sock's inside, and what happens to packets and timers meanwhile. One
+//! word says whether the inside is owned; packets, deferred bits and waiting threads that meet an owner gather under a
+//! mutex of their own and mark the word, so that the owner cannot go without looking. Uncontended, `lock` and release
+//! are one atomic operation each. Above: protocols, system calls, packet input, timers. Below: `ctl`, where the
+//! decisions are and are model-checked. Linux: net/core/sock.c lock_sock_nested, release_sock, __release_sock.
 //!
-//! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never two
-//! sock states, but listener then child. A leaf lock is never held while a sock is entered.
+//! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never
+//! two sock states, but listener then child. A leaf lock is never held while a sock is entered.
 
 use super::ctl::{Arrival, Ctl, Lock, Monitor, Settle};
 use super::proto::Proto;
@@ -24,7 +24,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in tcp_add_backlog).
+/// Headroom of the backlog above rcvbuf + sndbuf, in bytes: one more super-packet (Linux adds 64 KiB in
+/// tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
 
 /// What gathers while a sock is owned, and who waits for it.
@@ -247,8 +248,8 @@ impl<'a> SockGuard<'a> {
         any
     }
 
-    /// Gives the sock up while `f` runs, then takes it again: how a system call sleeps. The backlog and deferred work run
-    /// before. Process context only; in softirq context it answers EWOULDBLOCK's place: `f` does not run.
+    /// Gives the sock up while `f` runs, then takes it again: how a system call sleeps. The backlog and deferred work
+    /// run before. Process context only; in softirq context it answers EWOULDBLOCK's place: `f` does not run.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Error> {
         if self.softirq {
             debug_assert!(false, "softirq must not sleep");
@@ -272,8 +273,8 @@ impl<'a> SockGuard<'a> {
         }
     }
 
-    /// Releases the sock when nothing waits for that, which is what dropping the guard does then; the guard is empty afterwards.
-    /// False: nothing is done.
+    /// Releases the sock when nothing waits for that, which is what dropping the guard does then; the guard is empty
+    /// afterwards. False: nothing is done.
     #[inline]
     pub fn try_release(&mut self) -> bool {
         if std::thread::panicking() {

@@ -1,5 +1,6 @@
 //! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
-//! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct inet_sock.
+//! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct
+//! inet_sock.
 //!
 //! | file | what |
 //! |---|---|
@@ -475,8 +476,9 @@ impl Sock {
         }
     }
 
-    /// A packet was refused on its way to the device, and dropping it looked like a completion. While others of the sock are
-    /// still there that must not start it again: it would be refused again at once, without end. Their completion will.
+    /// A packet was refused on its way to the device, and dropping it looked like a completion. While others of the
+    /// sock are still there that must not start it again: it would be refused again at once, without end. Their
+    /// completion will.
     pub(crate) fn tx_refused(&self) {
         if self.tsq_flags.load(Ordering::Acquire) & tsq::QUEUED == 0 || self.wmem_alloc.load(Ordering::Acquire) == 0 {
             return;

@@ -1,8 +1,8 @@
 //! Payload pages: the memory that packets' bytes live in. Above: `skb` (fragments of pages), devices (receive buffers).
 //! A page is written while exactly one reference to it exists and is read-only afterwards: `Arc::get_mut` is the whole
-//! proof, so sharing payload between the retransmit queue, the device and a capture costs one reference count. Pages that are not
-//! needed any more are kept (`pool`), so that the steady state of a transfer allocates nothing. Linux: page_frag and page_pool play
-//! this part.
+//! proof, so sharing payload between the retransmit queue, the device and a capture costs one reference count. Pages
+//! that are not needed any more are kept (`pool`), so that the steady state of a transfer allocates nothing. Linux:
+//! page_frag and page_pool play this part.
 
 use super::pool::{Local, Shared};
 use crate::sys::kept::{Keep, Kept};
@@ -84,7 +84,8 @@ impl Deref for PageRef {
 
 impl Page {
     /// A page of at least `want` bytes, or of the largest class when none is that large. Contents are unspecified bytes
-    /// left over from earlier use (never uninitialised memory); writers say how much they filled by the fragment they make.
+    /// left over from earlier use (never uninitialised memory); writers say how much they filled by the fragment they
+    /// make.
     pub fn alloc(want: usize) -> PageRef {
         let class = CLASSES.iter().position(|&c| c >= want).unwrap_or(CLASSES.len() - 1);
         let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).ok().flatten();

@@ -1,5 +1,6 @@
-//! Things that are used again: what a thread keeps for itself, without a lock, and what threads hand each other, in batches, so that
-//! one which only makes and one which only frees are both served. Above: `page`, `skb`. Linux: the per-CPU caches of kmem_cache.
+//! Things that are used again: what a thread keeps for itself, without a lock, and what threads hand each other, in
+//! batches, so that one which only makes and one which only frees are both served. Above: `page`, `skb`. Linux: the
+//! per-CPU caches of kmem_cache.
 
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;

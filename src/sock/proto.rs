@@ -1,11 +1,11 @@
-//! The protocol table and its registry. Above: the socket layer (`inet`), which calls these operations. Below: TCP, UDP,
-//! ICMP, raw sockets and whatever a user plugs in, in Rust or through the C mirror of this trait. Nothing else in the stack
-//! knows a protocol by name. Linux: struct proto (include/net/sock.h), proto_register, inet_register_protosw,
+//! The protocol table and its registry. Above: the socket layer (`inet`), which calls these operations. Below: TCP,
+//! UDP, ICMP, raw sockets and whatever a user plugs in, in Rust or through the C mirror of this trait. Nothing else in
+//! the stack knows a protocol by name. Linux: struct proto (include/net/sock.h), proto_register, inet_register_protosw,
 //! inet_add_protocol.
 //!
-//! Contexts. *Process*: a thread in a system call; may sleep through `SockGuard::sleep`. *Softirq*: packet and timer work;
-//! never sleeps. Each operation says which it is called in, and whether the sock is already owned (a `SockGuard` is
-//! passed) or not (a [`SockRef`] is, and the operation locks by itself, as in Linux).
+//! Contexts. *Process*: a thread in a system call; may sleep through `SockGuard::sleep`. *Softirq*: packet and timer
+//! work; never sleeps. Each operation says which it is called in, and whether the sock is already owned (a `SockGuard`
+//! is passed) or not (a [`SockRef`] is, and the operation locks by itself, as in Linux).
 
 use super::msg::{RecvMsg, SendMsg};
 use super::skb::{HEAD, Skb};
@@ -53,8 +53,8 @@ pub struct ProtoAccounts {
     pub pressure: AtomicBool,
 }
 
-/// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of each
-/// default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
+/// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of
+/// each default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
 #[allow(unused_variables)]
 pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
@@ -65,7 +65,8 @@ pub trait Proto: Any + Send + Sync {
         None
     }
 
-    /// A new sock exists; fills in `private` and per-socket defaults. Process context (softirq for a child), sock owned.
+    /// A new sock exists; fills in `private` and per-socket defaults. Process context (softirq for a child), sock
+    /// owned.
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()>;
 
     /// Last work on a sock that is closed and leaves the tables: frees what `init` made. Either context, owned.
@@ -100,8 +101,8 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::OpNotSupp)
     }
 
-    /// SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and the protocol's own requests, answering an int. Process context, not
-    /// owned. Default: ENOTTY (Linux: ENOIOCTLCMD).
+    /// SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and the protocol's own requests, answering an int. Process context,
+    /// not owned. Default: ENOTTY (Linux: ENOIOCTLCMD).
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         Err(Error::NoTty)
     }
@@ -120,7 +121,8 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::NoProtoOpt)
     }
 
-    /// Options that go past a layer, straight to the protocol (`bpf_bypass_getsockopt`): what is asked on the data path. Default: none.
+    /// Options that go past a layer, straight to the protocol (`bpf_bypass_getsockopt`): what is asked on the data
+    /// path. Default: none.
     fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
         false
     }
@@ -134,14 +136,15 @@ pub trait Proto: Any + Send + Sync {
     /// Receives; returns the bytes copied (or the true length with MSG_TRUNC). Process context, not owned.
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
 
-    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Default: through `sendmsg`.
+    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Default: through
+    /// `sendmsg`.
     fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
         let slices = [std::io::IoSlice::new(bytes)];
         self.sendmsg(sk, &mut SendMsg::new(&slices, flags))
     }
 
-    /// A sendfile or splice ended with its file, after bytes that were said to have more behind them (MSG_MORE): what waits for
-    /// that goes now. Process context, not owned. Default: nothing.
+    /// A sendfile or splice ended with its file, after bytes that were said to have more behind them (MSG_MORE): what
+    /// waits for that goes now. Process context, not owned. Default: nothing.
     fn splice_eof(&self, sk: SockRef<'_>) {}
 
     /// bind(2). A protocol whose sockets are bound by address and port has `ip::bind::bind` do it, which calls
@@ -155,8 +158,8 @@ pub trait Proto: Any + Send + Sync {
         self.poll_locked(&mut sk.lock())
     }
 
-    /// As `sendmsg`, on a sock that is owned: for a layer, which works while it owns it (sendmsg_locked). It may sleep, and
-    /// gives the sock up meanwhile, unless MSG_DONTWAIT is set. Process context, owned. Default: EOPNOTSUPP.
+    /// As `sendmsg`, on a sock that is owned: for a layer, which works while it owns it (sendmsg_locked). It may sleep,
+    /// and gives the sock up meanwhile, unless MSG_DONTWAIT is set. Process context, owned. Default: EOPNOTSUPP.
     fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         Err(Error::OpNotSupp)
     }
@@ -166,8 +169,8 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::OpNotSupp)
     }
 
-    /// As `poll`, on a sock that is owned; does not sleep. Default: readable when the receive queue holds something or an error
-    /// waits, writable while write memory is below the send buffer (datagram_poll).
+    /// As `poll`, on a sock that is owned; does not sleep. Default: readable when the receive queue holds something or
+    /// an error waits, writable while write memory is below the send buffer (datagram_poll).
     fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         super::datagram_poll(sk)
     }
@@ -175,8 +178,8 @@ pub trait Proto: Any + Send + Sync {
     /// Processes one packet. Softirq context, or process context from the backlog; owned. Must not sleep.
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
 
-    /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as given
-    /// to `Sock::defer` and to timers; a protocol that throttles its socks has bit 0 for their resumption
+    /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as
+    /// given to `Sock::defer` and to timers; a protocol that throttles its socks has bit 0 for their resumption
     /// ([`tsq::DEFERRED`](super::tsq::DEFERRED)). Either context, owned. Default: nothing.
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {}
 
@@ -185,8 +188,8 @@ pub trait Proto: Any + Send + Sync {
         Ok(())
     }
 
-    /// An option that look-ups go by (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be in the tables.
-    /// Owned. Default: nothing.
+    /// An option that look-ups go by (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be in
+    /// the tables. Owned. Default: nothing.
     fn rehash(&self, sk: &mut SockGuard<'_>) {}
 
     /// Takes it out of them. Owned. Default: nothing.
@@ -201,9 +204,9 @@ pub trait Proto: Any + Send + Sync {
     /// Gives the local port back. Owned. Default: nothing. (inet_put_port)
     fn put_port(&self, sk: &mut SockGuard<'_>) {}
 
-    /// Whether this table may come in the place of `other` on a live sock or, with `restore`, go and leave it to `other`
-    /// (`psock_update_sk_prot`). A layer asks the protocol below, which is `other` then. Process context, owned. Default:
-    /// refuses with EOPNOTSUPP.
+    /// Whether this table may come in the place of `other` on a live sock or, with `restore`, go and leave it to
+    /// `other` (`psock_update_sk_prot`). A layer asks the protocol below, which is `other` then. Process context,
+    /// owned. Default: refuses with EOPNOTSUPP.
     fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
         Err(Error::OpNotSupp)
     }
@@ -250,8 +253,8 @@ pub trait Proto: Any + Send + Sync {
     fn obj_size(&self) -> usize {
         size_of::<Sock>()
     }
-    /// Whether a lookup may race with the sock's end, so that what it finds must be checked again (SLAB_TYPESAFE_BY_RCU's
-    /// role). References are counted here, so the default is false.
+    /// Whether a lookup may race with the sock's end, so that what it finds must be checked again
+    /// (SLAB_TYPESAFE_BY_RCU's role). References are counted here, so the default is false.
     fn slab_flags(&self) -> u32 {
         0
     }
@@ -267,8 +270,8 @@ pub trait Proto: Any + Send + Sync {
     fn no_autobind(&self) -> bool {
         false
     }
-    /// Ends the socket from outside with `err` (`diag_destroy`, SOCK_DESTROY): [`crate::inet::Socket::destroy`]. Not owned.
-    /// Default: EOPNOTSUPP.
+    /// Ends the socket from outside with `err` (`diag_destroy`, SOCK_DESTROY): [`crate::inet::Socket::destroy`]. Not
+    /// owned. Default: EOPNOTSUPP.
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
         Err(Error::OpNotSupp)
     }
@@ -278,8 +281,9 @@ pub trait Proto: Any + Send + Sync {
         false
     }
 
-    /// Whether a panic in packet or timer context is contained in debug builds too: the socket is broken (EIO), the stack goes on.
-    /// In release builds it always is. The stack's own protocols say no: there it is a fault that tests are to hear of.
+    /// Whether a panic in packet or timer context is contained in debug builds too: the socket is broken (EIO), the
+    /// stack goes on. In release builds it always is. The stack's own protocols say no: there it is a fault that tests
+    /// are to hear of.
     fn contained(&self) -> bool {
         true
     }
@@ -570,7 +574,8 @@ impl Registry {
     }
 
     /// What socket(2) makes of a triple, with its IP protocol number. Errors: EAFNOSUPPORT for an unknown family,
-    /// ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a protocol out of range.
+    /// ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a protocol out of
+    /// range.
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
         if !(0..=libc::IPPROTO_MPTCP).contains(&protocol) {
             return Err(Error::Inval);

@@ -1,7 +1,8 @@
 //! Packet buffers. An [`Skb`] is a small linear head, where headers are built in front of data, and payload in shared
-//! page fragments. Above: the protocols' queues. Below: devices, which send `slices()` and make received ones.
-//! A received datagram starts with an empty head and everything in its first fragments; `pull` walks over the headers.
-//! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. Linux: struct sk_buff, skb_shared_info, tcp_skb_cb.
+//! page fragments. Above: the protocols' queues. Below: devices, which send `slices()` and make received ones. A
+//! received datagram starts with an empty head and everything in its first fragments; `pull` walks over the headers.
+//! One `Skb` may stand for many segments (`gso_size`), up to 64 KiB. Linux: struct sk_buff, skb_shared_info,
+//! tcp_skb_cb.
 
 use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
@@ -35,9 +36,9 @@ pub enum Csum {
     None,
     /// Verified by the device or never left this machine (CHECKSUM_UNNECESSARY).
     Unnecessary,
-    /// The field holds the sum of the pseudo-header; who puts the packet on a real wire completes it (CHECKSUM_PARTIAL).
-    /// `start` is where summing begins and `offset` the field's distance from there, both in bytes; `start` counts from
-    /// the first byte of the network header.
+    /// The field holds the sum of the pseudo-header; who puts the packet on a real wire completes it
+    /// (CHECKSUM_PARTIAL). `start` is where summing begins and `offset` the field's distance from there, both in bytes;
+    /// `start` counts from the first byte of the network header.
     Partial {
         /// First summed byte.
         start: u16,
@@ -138,7 +139,8 @@ impl TcpCb {
     }
 }
 
-/// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
+/// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree,
+/// sock_wfree).
 #[derive(Debug)]
 pub struct TxOwner {
     sock: Arc<Sock>,
@@ -173,7 +175,8 @@ thread_local! {
     static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
 }
 
-/// A packet with room for more fragments gives it back when it goes: a peer's many small segments must not stay behind as memory.
+/// A packet with room for more fragments gives it back when it goes: a peer's many small segments must not stay behind
+/// as memory.
 const MAX_KEPT_FRAGS: usize = 32;
 
 impl Keep for Box<SkbInner> {
@@ -225,7 +228,8 @@ pub struct SkbInner {
     pub hash: u32,
     /// TCP's notes.
     pub tcp: TcpCb,
-    /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a shared one.
+    /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a
+    /// shared one.
     pub cb: [u64; CB_WORDS],
     /// Received: what IP input knew of the datagram.
     pub rx: Option<super::packet::PacketInfo>,
@@ -263,7 +267,8 @@ impl Skb {
         Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
     }
 
-    /// The packet as the pointer it is: for a queue that only knows pointers (the C API). [`Skb::from_box`] takes it back.
+    /// The packet as the pointer it is: for a queue that only knows pointers (the C API). [`Skb::from_box`] takes it
+    /// back.
     pub fn into_box(self) -> Box<SkbInner> {
         self.0.into_inner()
     }
@@ -282,8 +287,8 @@ impl Skb {
         skb
     }
 
-    /// Cuts the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares pages. The
-    /// head must be empty (a queued segment, not a built one). Notes in `tcp` are copied, for the caller to adjust.
+    /// Cuts the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares pages.
+    /// The head must be empty (a queued segment, not a built one). Notes in `tcp` are copied, for the caller to adjust.
     pub fn split_off(&mut self, at: usize) -> Skb {
         debug_assert_eq!(self.head_start, self.head_end);
         let mut rest = Skb::new();
@@ -345,8 +350,8 @@ impl SkbInner {
         }
     }
 
-    /// One that was kept, as new but for the room that the fragments had. The head is zeroed, too: what `unpull` finds there must be
-    /// of this packet.
+    /// One that was kept, as new but for the room that the fragments had. The head is zeroed, too: what `unpull` finds
+    /// there must be of this packet.
     fn renewed(mut kept: Box<SkbInner>) -> Box<SkbInner> {
         let SkbInner {
             head,
@@ -468,8 +473,9 @@ impl SkbInner {
         true
     }
 
-    /// Takes the `n` bytes before the front back, as if they had not been pulled. False, and nothing done, when nothing was
-    /// ever that far in front. What was not pulled just before may be other bytes: the caller looks at what it gets.
+    /// Takes the `n` bytes before the front back, as if they had not been pulled. False, and nothing done, when nothing
+    /// was ever that far in front. What was not pulled just before may be other bytes: the caller looks at what it
+    /// gets.
     pub fn unpull(&mut self, n: usize) -> bool {
         let in_head = self.head_start < self.head_end || self.frags.first().is_none_or(|f| (f.off as usize) < n);
         if in_head {

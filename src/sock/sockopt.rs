@@ -26,8 +26,8 @@ pub fn put_int(value: &mut [u8], n: i32) -> usize {
     put(value, &n.to_ne_bytes())
 }
 
-/// A struct timeval as a timeout: None for zero (for ever). EDOM outside 0..1000000 microseconds; a negative time is zero
-/// wait in Linux, which a microsecond stands for here.
+/// A struct timeval as a timeout: None for zero (for ever). EDOM outside 0..1000000 microseconds; a negative time is
+/// zero wait in Linux, which a microsecond stands for here.
 fn timeout(value: &[u8]) -> Result<Option<Duration>> {
     let b = value.get(..16).ok_or(Error::Inval)?;
     let word = |i: usize| i64::from_ne_bytes(b[i..i + 8].try_into().unwrap_or_default());
@@ -63,7 +63,8 @@ const SO_RCVBUFFORCE: i32 = 33;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
 
-/// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read only).
+/// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read
+/// only).
 pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_BINDTODEVICE {
         return bind_to_device(sk, value);
@@ -172,8 +173,8 @@ fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
     g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
 }
 
-/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it, or bounds it when the
-/// program chose its size (tcp_set_rcvlowat).
+/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it, or bounds it when
+/// the program chose its size (tcp_set_rcvlowat).
 fn bound_rcvlowat(g: &mut SockGuard<'_>) {
     if !g.sock.proto().is_stream() {
         return;
@@ -291,7 +292,8 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
             if value.len() < 8 {
                 return Err(Error::Inval);
             }
-            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out of it.
+            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out
+            // of it.
             let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
             let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
             let cookie = (hi as u64) << 32 | lo as u64;

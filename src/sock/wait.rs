@@ -1,9 +1,9 @@
 //! Sleeping and readiness. A sock's [`WaitQueue`] holds who waits for it: threads in a blocking call ([`Waiter`]) and
-//! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by another.
-//! Who is woken is told when the waker owns no sock any more (`Owning`): otherwise a woken thread, on another processor within
-//! a microsecond, would find the sock still owned and sleep again.
-//! Above: blocking calls of the protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits.
-//! Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.
+//! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by
+//! another. Who is woken is told when the waker owns no sock any more (`Owning`): otherwise a woken thread, on another
+//! processor within a microsecond, would find the sock still owned and sleep again. Above: blocking calls of the
+//! protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits. Linux: struct socket_wq, sk_wait_event,
+//! sock_def_readable, sk_stream_write_space.
 
 use super::SockGuard;
 use crate::base::env::{Duration, Instant};
@@ -59,7 +59,8 @@ impl BitAnd for Events {
     }
 }
 
-/// Told of readiness changes of a sock. Called in either context, possibly with the sock owned: it must not enter a sock.
+/// Told of readiness changes of a sock. Called in either context, possibly with the sock owned: it must not enter a
+/// sock.
 pub trait Watch: Send + Sync {
     /// `events` may have become true (an edge; the watcher asks `poll` for the level).
     fn notify(&self, events: Events);
@@ -68,7 +69,8 @@ pub trait Watch: Send + Sync {
 /// Wake-ups asked for by a thread that owns a sock.
 type WakeQueue = SmallVec<[(Arc<dyn Watch>, Events); 4]>;
 
-/// What a thread needs to know at each lock and release, in memory that needs no destructor: reaching it is an addition.
+/// What a thread needs to know at each lock and release, in memory that needs no destructor: reaching it is an
+/// addition.
 struct Here {
     /// Socks this thread owns.
     owned: Cell<u32>,
@@ -81,8 +83,8 @@ thread_local! {
     static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
 }
 
-/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. It counts for
-/// the thread that made it, and so stays there. Linux: wake_q.
+/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. It
+/// counts for the thread that made it, and so stays there. Linux: wake_q.
 #[derive(Debug)]
 pub(super) struct Owning(PhantomData<*const ()>);
 
@@ -228,16 +230,16 @@ impl Watch for Waiter {
 }
 
 impl SockGuard<'_> {
-    /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller tests its condition
-    /// again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a signal, `Io` when the sock
-    /// is broken. A deadline of None waits for ever.
+    /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller tests its
+    /// condition again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a
+    /// signal, `Io` when the sock is broken. A deadline of None waits for ever.
     pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
         }
         if !std::mem::replace(&mut self.looked, true) && !self.in_softirq() && self.stack.any_pending() {
-            // What this call sent to this same machine may bring what it waits for: no need to queue for that. The sock was
-            // given up, so the caller has to look again before it may queue: until then nobody would wake it.
+            // What this call sent to this same machine may bring what it waits for: no need to queue for that. The sock
+            // was given up, so the caller has to look again before it may queue: until then nobody would wake it.
             let stack = self.stack;
             return self.unlocked(|| stack.run_pending());
         }
@@ -245,8 +247,8 @@ impl SockGuard<'_> {
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());
         let (stack, sock) = (self.stack, self.sock);
-        // Nothing that is waited for comes to a broken sock. One may be broken without being owned: it is looked at where the
-        // wake-up would find us.
+        // Nothing that is waited for comes to a broken sock. One may be broken without being owned: it is looked at
+        // where the wake-up would find us.
         let broken = || sock.broken.load(Ordering::SeqCst);
         if broken() {
             sock.wait.remove(key);

@@ -336,8 +336,8 @@ impl Stack {
         n
     }
 
-    /// After a system call: works off what this thread's packets caused in memory (loopback deliveries, completions), as
-    /// Linux runs softirq when bottom halves are enabled again. No sock may be owned by the caller.
+    /// After a system call: works off what this thread's packets caused in memory (loopback deliveries, completions),
+    /// as Linux runs softirq when bottom halves are enabled again. No sock may be owned by the caller.
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
         while self.any_pending() {
@@ -371,8 +371,8 @@ impl Stack {
         dev.receive(self, queue, now, WEIGHT)
     }
 
-    /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets once,
-    /// runs timers, resumes senders, retries full device queues. Returns how much there was.
+    /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets
+    /// once, runs timers, resumes senders, retries full device queues. Returns how much there was.
     pub fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
         let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         n += self.timers.expire(self, now);
@@ -384,8 +384,8 @@ impl Stack {
         n
     }
 
-    /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`. Returns
-    /// whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
+    /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`.
+    /// Returns whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
     pub fn poll(self: &Arc<Stack>, now: Instant) -> bool {
         if self.is_inherited() {
             return false;

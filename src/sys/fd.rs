@@ -1,5 +1,5 @@
-//! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel.
-//! EINTR is handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
+//! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
+//! handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
 
 use super::{check, fork, retry};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -96,7 +96,8 @@ impl Drop for Fd {
         }
         // First out of the list: the number may be the program's the moment after it is closed.
         fork::keep_in_children(self.number);
-        // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no retry.
+        // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no
+        // retry.
         let _ = unsafe { libc::syscall(libc::SYS_close, self.number) };
     }
 }
@@ -124,7 +125,8 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
     let ts = timeout.map(timespec);
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
     let no_mask = std::ptr::null::<libc::sigset_t>();
-    // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask changes none.
+    // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask changes
+    // none.
     check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) })
 }
 

@@ -39,8 +39,9 @@ extern "C" fn in_child() {
     }
 }
 
-/// How many forks lie between the first call of this function and this process: a value remembered before a fork differs in
-/// the child. Costs one load; a system call to ask for the process id would cost a hundred times that in every wait.
+/// How many forks lie between the first call of this function and this process: a value remembered before a fork
+/// differs in the child. Costs one load; a system call to ask for the process id would cost a hundred times that in
+/// every wait.
 #[inline]
 pub fn generation() -> u32 {
     static HOOKED: AtomicBool = AtomicBool::new(false);

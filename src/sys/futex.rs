@@ -1,4 +1,5 @@
-//! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer with EINTR.
+//! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer
+//! with EINTR.
 
 use super::fd::timespec;
 use std::io;
@@ -16,8 +17,8 @@ pub enum Futex {
     Interrupted,
 }
 
-/// One wait is at most this long: only a wait with a timeout ends at every handled signal (without one the kernel goes on
-/// waiting after a handler installed with SA_RESTART).
+/// One wait is at most this long: only a wait with a timeout ends at every handled signal (without one the kernel goes
+/// on waiting after a handler installed with SA_RESTART).
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Sleeps while `word` is `expected`.

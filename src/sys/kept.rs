@@ -1,6 +1,6 @@
-//! A pointer whose end is not the end of what it points to: [`Keep`] gets it and may put it where the next one is taken from.
-//! Above: packets and their pages (`sock::skb`, `sock::page`). No system call is made here; what is unsafe is moving a field out of
-//! a value that is being dropped.
+//! A pointer whose end is not the end of what it points to: [`Keep`] gets it and may put it where the next one is taken
+//! from. Above: packets and their pages (`sock::skb`, `sock::page`). No system call is made here; what is unsafe is
+//! moving a field out of a value that is being dropped.
 
 use std::fmt;
 use std::mem::ManuallyDrop;

@@ -1,7 +1,8 @@
 //! The library's only unsafe code: the edge to the kernel. Above: devices (`tun`, `packet`) and the runner (`driver`).
-//! The rule: one system call to an `unsafe` block, each with the reason why *this* call is sound; no pointer, no length and no
-//! raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls go through `syscall(2)` and not
-//! through libc's functions of the same name, so that a shim that replaces those (our own) cannot catch its own stack.
+//! The rule: one system call to an `unsafe` block, each with the reason why *this* call is sound; no pointer, no length
+//! and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls go through
+//! `syscall(2)` and not through libc's functions of the same name, so that a shim that replaces those (our own) cannot
+//! catch its own stack.
 #![allow(unsafe_code)]
 
 pub mod fd;

@@ -1,6 +1,6 @@
 //! Opening TUN devices and raw sockets, and the settings of an interface. Above: `device::tun`, `device::packet`.
-//! Structures of the kernel are built and read as byte arrays at their documented offsets (struct ifreq: 16 bytes of name,
-//! then a union of 24). Linux: drivers/net/tun.c, net/packet/af_packet.c, netdevice(7), packet(7).
+//! Structures of the kernel are built and read as byte arrays at their documented offsets (struct ifreq: 16 bytes of
+//! name, then a union of 24). Linux: drivers/net/tun.c, net/packet/af_packet.c, netdevice(7), packet(7).
 
 use super::fd::Fd;
 use super::retry;
@@ -68,10 +68,11 @@ pub struct TunQueue {
     pub uso: bool,
 }
 
-/// Opens a queue of TUN device `name`, creating the device if it does not exist: datagrams without a protocol word, behind a
-/// virtio-net header of [`VNET_HDR_LEN`] bytes, with checksum and segmentation offload in both directions. `name` may be
-/// empty or hold `%d`. A device that exists without queues (`ip tuntap add` without multi_queue) is opened as such.
-/// Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: not a TUN device.
+/// Opens a queue of TUN device `name`, creating the device if it does not exist: datagrams without a protocol word,
+/// behind a virtio-net header of [`VNET_HDR_LEN`] bytes, with checksum and segmentation offload in both directions.
+/// `name` may be empty or hold `%d`. A device that exists without queues (`ip tuntap add` without multi_queue) is
+/// opened as such. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: not a TUN
+/// device.
 pub fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     let base = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
     let attach = |flags: i16| -> io::Result<(Fd, IfReq)> {
@@ -169,8 +170,9 @@ pub struct PacketSocket {
     pub vnet_hdr: bool,
 }
 
-/// Lets the socket see only what is for station `mac` or a group and has no VLAN tag (the kernel takes the tag out of the
-/// frame, so that it would pass for an untagged one; a VLAN is an interface of its own). Classic BPF, see packet(7).
+/// Lets the socket see only what is for station `mac` or a group and has no VLAN tag (the kernel takes the tag out of
+/// the frame, so that it would pass for an untagged one; a VLAN is an interface of its own). Classic BPF, see
+/// packet(7).
 fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
     let [a, b, c, d, e, f] = mac;
     let (high, low) = (u32::from_be_bytes([a, b, c, d]), u32::from(u16::from_be_bytes([e, f])));
@@ -192,12 +194,14 @@ fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
     let fprog = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>();
     let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
-    // SAFETY: `fprog` is a sock_fprog whose filter points to `len` instructions; both outlive the call, which copies them.
+    // SAFETY: `fprog` is a sock_fprog whose filter points to `len` instructions; both outlive the call, which copies
+    // them.
     retry(|| unsafe { libc::syscall(libc::SYS_setsockopt, fd.raw(), level, option, &raw const fprog, size) }).map(drop)
 }
 
-/// Opens a raw socket for the frames of interface `name` that are for station `mac` or a group; its own transmissions are
-/// not handed back. `promiscuous`: `mac` is not the interface's own. Errors: EPERM without CAP_NET_RAW, ENODEV, ENETDOWN.
+/// Opens a raw socket for the frames of interface `name` that are for station `mac` or a group; its own transmissions
+/// are not handed back. `promiscuous`: `mac` is not the interface's own. Errors: EPERM without CAP_NET_RAW, ENODEV,
+/// ENETDOWN.
 pub fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Result<PacketSocket> {
     let ifindex = index(name)? as i32;
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;

@@ -1,7 +1,7 @@
-//! A value with one owner at a time, and one word that says so: the ground of `lock_sock`. Above: `sock::ctl`, which decides who
-//! waits and what an owner has to do before it goes. No system call is made here; what is unsafe is that the word, and not a
-//! reference, vouches for the one `&mut`. Taking a free value and giving it back are one atomic operation each, which is why
-//! this is not a flag beside a mutex. Linux: struct socket_lock_t's `owned`.
+//! A value with one owner at a time, and one word that says so: the ground of `lock_sock`. Above: `sock::ctl`, which
+//! decides who waits and what an owner has to do before it goes. No system call is made here; what is unsafe is that
+//! the word, and not a reference, vouches for the one `&mut`. Taking a free value and giving it back are one atomic
+//! operation each, which is why this is not a flag beside a mutex. Linux: struct socket_lock_t's `owned`.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -50,12 +50,12 @@ pub struct Owned<T, W = AtomicU32> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through the one `Owner` only, so sharing an `Owned` hands the value from thread to thread and
-// never to two of them at once: `T: Send` is what that asks for. The word's exchanges order the accesses.
+// SAFETY: the value is reached through the one `Owner` only, so sharing an `Owned` hands the value from thread to
+// thread and never to two of them at once: `T: Send` is what that asks for. The word's exchanges order the accesses.
 unsafe impl<T: Send, W: Sync> Sync for Owned<T, W> {}
 
-/// Ownership of the value. It must be given back (`try_release`, `release`); one that is forgotten leaves the value owned for
-/// ever. `'a` and the marker make it as sendable and as shareable as the `&mut T` it stands for.
+/// Ownership of the value. It must be given back (`try_release`, `release`); one that is forgotten leaves the value
+/// owned for ever. `'a` and the marker make it as sendable and as shareable as the `&mut T` it stands for.
 #[derive(Debug)]
 pub struct Owner<'a, T, W: Word = AtomicU32> {
     owned: &'a Owned<T, W>,
@@ -78,8 +78,8 @@ impl<T, W: Word> Owned<T, W> {
         self.word.exchange(0, OWNED).ok().map(|_| self.owner())
     }
 
-    /// Takes the value when it is free, marked or not (the mark stays); otherwise marks it, so that its owner's `try_release`
-    /// fails.
+    /// Takes the value when it is free, marked or not (the mark stays); otherwise marks it, so that its owner's
+    /// `try_release` fails.
     pub fn own_or_mark(&self) -> Option<Owner<'_, T, W>> {
         let mut seen = self.word.peek();
         loop {
@@ -110,8 +110,8 @@ impl<'a, T, W: Word> Owner<'a, T, W> {
         self.owned.word.exchange(OWNED, 0).map(|_| ()).map_err(|_| self)
     }
 
-    /// Gives the value back whatever the mark says, and leaves it marked or not. The caller keeps `own_or_mark` away meanwhile
-    /// (by the lock under which it is called): a mark set during the call would be lost.
+    /// Gives the value back whatever the mark says, and leaves it marked or not. The caller keeps `own_or_mark` away
+    /// meanwhile (by the lock under which it is called): a mark set during the call would be lost.
     pub fn release(self, marked: bool) {
         self.owned.word.publish(if marked { MARKED } else { 0 });
     }
@@ -121,8 +121,8 @@ impl<T, W: Word> Deref for Owner<'_, T, W> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: an `Owner` exists only between the exchange that set OWNED and the operation that clears it, both of which
-        // make or consume it; so it is the only one, and it is borrowed here.
+        // SAFETY: an `Owner` exists only between the exchange that set OWNED and the operation that clears it, both of
+        // which make or consume it; so it is the only one, and it is borrowed here.
         unsafe { &*self.owned.value.get() }
     }
 }

@@ -1,7 +1,7 @@
 //! What a thread of ours asks of the kernel for itself.
 
-/// Blocks all signals in this thread: they belong to the program's own threads, and a background thread of a library must
-/// not run their handlers. Synchronous ones (SIGSEGV and its kin) are delivered all the same.
+/// Blocks all signals in this thread: they belong to the program's own threads, and a background thread of a library
+/// must not run their handlers. Synchronous ones (SIGSEGV and its kin) are delivered all the same.
 pub fn block_signals() {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset writes the whole set it is given.

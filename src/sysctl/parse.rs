@@ -1,5 +1,5 @@
-//! Text to values and back, with the tolerance of /proc/sys: numbers in bases 8, 10 and 16 separated by blanks, port lists
-//! with ranges. Linux: proc_dointvec and its kin, proc_do_large_bitmap (kernel/sysctl.c).
+//! Text to values and back, with the tolerance of /proc/sys: numbers in bases 8, 10 and 16 separated by blanks, port
+//! lists with ranges. Linux: proc_dointvec and its kin, proc_do_large_bitmap (kernel/sysctl.c).
 
 use crate::base::error::{Error, Result};
 
@@ -50,8 +50,8 @@ fn number(word: &str) -> Option<i128> {
 /// Ports as a bit each; 8 KiB.
 pub(super) type PortSet = [u64; 1024];
 
-/// Reads `8080,10000-10010`. Blanks at the ends and empty entries between commas are fine, as on Linux; anything else is
-/// EINVAL, as is a range that runs backwards. No port at all empties the set.
+/// Reads `8080,10000-10010`. Blanks at the ends and empty entries between commas are fine, as on Linux; anything else
+/// is EINVAL, as is a range that runs backwards. No port at all empties the set.
 pub(super) fn ports(text: &str) -> Result<Box<PortSet>> {
     let mut set = Box::new([0; 1024]);
     for item in text.trim_matches(|c: char| c.is_ascii() && blank(c as u8)).split(',').filter(|item| !item.is_empty()) {

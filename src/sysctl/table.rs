@@ -1,8 +1,10 @@
-//! One row per sysctl that a stack has from the start: getter, name, type with range, default, support, mode, meaning. The
-//! rows make the table that get, set and list walk, and the getters of the data path. Names, ranges and defaults are those
-//! of Linux 6.18 (ranges as observed in a fresh namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
+//! One row per sysctl that a stack has from the start: getter, name, type with range, default, support, mode, meaning.
+//! The rows make the table that get, set and list walk, and the getters of the data path. Names, ranges and defaults
+//! are those of Linux 6.18 (ranges as observed in a fresh namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c,
+//! sysctl_net_ipv6.c.
 //!
-//! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default, or the value that does without it, can be set.
+//! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default, or the value
+//! that does without it, can be set.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::base::env::Duration;
@@ -38,7 +40,8 @@ macro_rules! kind {
     };
 }
 
-/// What a getter returns, and how it reads the cells. Times that Linux lets be negative read as zero: they are over at once.
+/// What a getter returns, and how it reads the cells. Times that Linux lets be negative read as zero: they are over at
+/// once.
 #[rustfmt::skip]
 macro_rules! getter {
     ($(#[$doc:meta])* $get:ident flag) => { $(#[$doc])* #[inline] pub fn $get(&self) -> bool { self.number(Row::$get as usize) != 0 } };
@@ -82,7 +85,8 @@ macro_rules! sysctls {
             $(getter! { #[doc = concat!("`", $name, "`: ", $doc)] $get $ty })*
         }
 
-        /// The getters' names with their rows' names and support, for the test that every live sysctl is read by someone.
+        /// The getters' names with their rows' names and support, for the test that every live sysctl is read by
+        /// someone.
         #[cfg(test)]
         pub(super) const GETTERS: &[(&str, &str, Support)] = &[$((stringify!($get), $name, Support::$support),)*];
     };

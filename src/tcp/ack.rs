@@ -1,6 +1,6 @@
 //! What an acknowledgement does: checks it, takes the window, frees what it covers, measures, finds losses, adjusts the
-//! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`, `output`.
-//! RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
+//! congestion window, and sends again what must be. Above: `input`. Below: `sack`, `recovery`, `rtt`, `rate`, `cong`,
+//! `output`. RFC 9293 §3.10.7.4 (fifth), RFC 5961 §5, RFC 3168 §6.1.2. Linux: tcp_ack, tcp_clean_rtx_queue.
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
@@ -101,8 +101,8 @@ pub fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
     }
 }
 
-/// Whether the window of this acknowledgement is news (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window of the same
-/// segment number counts, so that a window can close.
+/// Whether the window of this acknowledgement is news (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window of the
+/// same segment number counts, so that a window can close.
 #[inline]
 pub fn may_update_window(cx: &Cx<'_>, ack: SeqNum, ack_seq: SeqNum, nwin: u32) -> bool {
     let tp = &*cx.tp;
@@ -517,8 +517,8 @@ fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
     retransmit::xmit_retransmit_queue(cx);
 }
 
-/// Rate at which the window would leave in one RTT, times a factor, bytes a second: sizes super-packets, and paces where
-/// pacing is on (tcp_update_pacing_rate).
+/// Rate at which the window would leave in one RTT, times a factor, bytes a second: sizes super-packets, and paces
+/// where pacing is on (tcp_update_pacing_rate).
 pub fn update_pacing_rate(cx: &mut Cx<'_>) {
     let tp = &*cx.tp;
     let ratio = if tp.snd_cwnd < tp.snd_ssthresh / 2 {
@@ -561,8 +561,8 @@ pub fn ecn_queue_cwr(cx: &mut Cx<'_>) {
     }
 }
 
-/// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where the
-/// handshake gave no sample.
+/// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where
+/// the handshake gave no sample.
 pub fn init_metrics(cx: &mut Cx<'_>) {
     let m = cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default();
     if m.cwnd_lock != 0 {
@@ -586,8 +586,8 @@ pub fn init_metrics(cx: &mut Cx<'_>) {
     }
 }
 
-/// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1), and not
-/// spuriously.
+/// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1),
+/// and not spuriously.
 pub fn set_initial_cwnd(cx: &mut Cx<'_>) {
     let cwnd = if cx.tp.total_retrans > 1 && cx.tp.undo_valid { 1 } else { init_cwnd(cx) };
     cong::set_cwnd(cx.tp, cwnd);

@@ -1,4 +1,5 @@
-//! Any segment in any state, with a hook that does whatever it can or without: no panic, and what `invariants` says holds at each release, which debug builds check.
+//! Any segment in any state, with a hook that does whatever it can or without: no panic, and what `invariants` says
+//! holds at each release, which debug builds check.
 
 use super::peer_test::{ACK, Conn, Host, ISS, SYN, SYN_OPTIONS, Seg, sack};
 use super::sock_ops::tests::Restless;

@@ -1,8 +1,9 @@
-//! Answers to segments that are not acceptable, and their limits: duplicate acknowledgements, challenge acknowledgements
-//! (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `handshake`. Linux: tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
+//! Answers to segments that are not acceptable, and their limits: duplicate acknowledgements, challenge
+//! acknowledgements (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `handshake`. Linux:
+//! tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
 //!
-//! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A count that connections
-//! share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
+//! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A count that
+//! connections share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
 
 use super::control::send_ack_at;
 use super::input::{Seg, enter_quickack_mode};
@@ -15,8 +16,8 @@ use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::stack::Stack;
 
-/// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left less
-/// than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
+/// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left
+/// less than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
 pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib) -> bool {
     // 0 says "never", so time 0 is noted as 1.
     let now = (now.as_millis() as u32).max(1);
@@ -71,8 +72,8 @@ pub(super) fn may_challenge(stack: &Stack, now: Instant, last: &mut u32, budget:
     true
 }
 
-/// The same for a segment that is out of the window and takes `len` sequence numbers: one with data is never part of a loop of
-/// acknowledgements, so its answer is not limited (tcp_oow_rate_limited).
+/// The same for a segment that is out of the window and takes `len` sequence numbers: one with data is never part of a
+/// loop of acknowledgements, so its answer is not limited (tcp_oow_rate_limited).
 pub(super) fn oow_rate_limited(stack: &Stack, len: u32, syn: bool, now: Instant, last: &mut u32, mib: Mib) -> bool {
     (len == 0 || syn) && rate_limited(stack, now, last, mib)
 }
@@ -85,11 +86,13 @@ pub fn send_challenge_ack(cx: &mut Cx<'_>) {
     }
 }
 
-/// Acknowledges a segment that is not acceptable; of data received before it also reports the duplicate (tcp_send_dupack).
+/// Acknowledges a segment that is not acceptable; of data received before it also reports the duplicate
+/// (tcp_send_dupack).
 ///
-/// Departure: where the peer's window shrank below what was sent, `acceptable_seq` is the end of that window, as in Linux. A
-/// peer that opened it again, and took what was in flight, finds this too old; and if we think the same of what it sends, neither
-/// learns anything any more. Every second answer to an old segment has `snd_nxt`, which such a peer accepts.
+/// Departure: where the peer's window shrank below what was sent, `acceptable_seq` is the end of that window, as in
+/// Linux. A peer that opened it again, and took what was in flight, finds this too old; and if we think the same of
+/// what it sends, neither learns anything any more. Every second answer to an old segment has `snd_nxt`, which such a
+/// peer accepts.
 pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);

@@ -1,6 +1,6 @@
-//! Closing: close, shutdown, abort, orphans, and the end of a sock. Above: `proto`, `input`, `timer`. Below: `output` (FIN, RST),
-//! `timewait`, `lookup`. RFC 9293 §3.10.4 to §3.10.5, RFC 1122 §4.2.2.13 (half-duplex close). Linux: __tcp_close, tcp_shutdown,
-//! tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
+//! Closing: close, shutdown, abort, orphans, and the end of a sock. Above: `proto`, `input`, `timer`. Below: `output`
+//! (FIN, RST), `timewait`, `lookup`. RFC 9293 §3.10.4 to §3.10.5, RFC 1122 §4.2.2.13 (half-duplex close). Linux:
+//! __tcp_close, tcp_shutdown, tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
 
 use super::reassembly::purge_ooo;
 use super::state::{Event, State};
@@ -33,8 +33,8 @@ fn close_state(cx: &mut Cx<'_>) -> bool {
     next != old && next.is_one_of(&[State::FinWait1, State::LastAck])
 }
 
-/// close(2) of the last descriptor: unread data makes it a reset (RFC 1122 §4.2.2.13), SO_LINGER with zero too; else a FIN goes
-/// out, and the sock lives on without a program until the peer agrees. Waits as SO_LINGER says.
+/// close(2) of the last descriptor: unread data makes it a reset (RFC 1122 §4.2.2.13), SO_LINGER with zero too; else a
+/// FIN goes out, and the sock lives on without a program until the peer agrees. Waits as SO_LINGER says.
 pub fn close(sk: SockRef<'_>) {
     let mut g = sk.lock();
     sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
@@ -147,8 +147,8 @@ pub fn fin_time(cx: &Cx<'_>) -> Duration {
     set.max(Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2)
 }
 
-/// Whether this sock must go for want of memory: orphans, each counting 2^`shift`, exceed `tcp_max_orphans`, or all of TCP exceeds
-/// `tcp_mem` and this one has its part in it. Linux: tcp_check_oom.
+/// Whether this sock must go for want of memory: orphans, each counting 2^`shift`, exceed `tcp_max_orphans`, or all of
+/// TCP exceeds `tcp_mem` and this one has its part in it. Linux: tcp_check_oom.
 pub fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
     let acc = cx.sock.accounts();
     let orphans = acc.orphans.load(Ordering::Relaxed).max(0) << shift.min(8);
@@ -245,8 +245,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.reordering = from.reordering;
 }
 
-/// The rest of tcp_disconnect: a connection as new, but for the program's options, a port it bound, and sequence numbers, which
-/// start beyond what the old connection may still have in the network.
+/// The rest of tcp_disconnect: a connection as new, but for the program's options, a port it bound, and sequence
+/// numbers, which start beyond what the old connection may still have in the network.
 pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     timer::clear_xmit_timers(cx);
     purge_receive(cx);

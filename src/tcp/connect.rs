@@ -1,7 +1,7 @@
-//! Active open: route, source address, port, initial numbers. Also bind's choice of a port, and the tables a sock enters and
-//! leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `control::connect`. Called in process context with
-//! the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191 (time-wait ports).
-//! Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
+//! Active open: route, source address, port, initial numbers. Also bind's choice of a port, and the tables a sock
+//! enters and leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `control::connect`. Called in
+//! process context with the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191 (time-wait
+//! ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::state::State;
@@ -30,8 +30,8 @@ pub(super) fn default_mss(peer: IpAddr) -> u16 {
     if peer.is_ipv6() { MSS_DEFAULT_V6 } else { MSS_DEFAULT }
 }
 
-/// Starts a connection to `addr` (family checked, v4-mapped undone). Errors: ENETUNREACH, EADDRNOTAVAIL (no port left, or the
-/// 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
+/// Starts a connection to `addr` (family checked, v4-mapped undone). Errors: ENETUNREACH, EADDRNOTAVAIL (no port left,
+/// or the 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
 pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
     let peer = match bound {
@@ -151,7 +151,8 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     ip::ports::for_connect(stack, secret, range, free).map(|_| ()).ok_or(Error::AddrNotAvail)
 }
 
-/// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the port.
+/// Enters the sock's 4-tuple, taking a time-wait record's place where that is safe. `bound`: the program chose the
+/// port.
 fn try_tuple(cx: &mut Cx<'_>, bound: bool) -> bool {
     let tuple = tuple_of_sock(cx.sk);
     let mut old: Option<Arc<TimeWait>> = None;
@@ -186,8 +187,8 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which leaves the
-/// upper one to socks that need a port of their own.
+/// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which
+/// leaves the upper one to socks that need a port of their own.
 fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let stack = cx.stack;
     let (low, high) = stack.sysctl.ip_local_port_range();

@@ -31,8 +31,8 @@ pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
     skb
 }
 
-/// The sequence number of a segment without data: `snd_nxt`, unless the peer shrank its window below that; then the end of
-/// the window, for it drops what lies beyond (RFC 9293 §3.10.7.4). Rounding by the window scale is no shrinking.
+/// The sequence number of a segment without data: `snd_nxt`, unless the peer shrank its window below that; then the end
+/// of the window, for it drops what lies beyond (RFC 9293 §3.10.7.4). Rounding by the window scale is no shrinking.
 /// Linux: tcp_acceptable_seq.
 pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
     let tp = &*cx.tp;
@@ -177,8 +177,8 @@ pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
     sent
 }
 
-/// Queues our FIN, on the last unsent segment if there is one, and pushes everything out (tcp_send_fin). Never fails: its
-/// memory is taken whatever the limits say, since a FIN is what frees the rest.
+/// Queues our FIN, on the last unsent segment if there is one, and pushes everything out (tcp_send_fin). Never fails:
+/// its memory is taken whatever the limits say, since a FIN is what frees the rest.
 pub fn send_fin(cx: &mut Cx<'_>) {
     if let Some(last) = cx.tp.write_queue.back_mut() {
         last.tcp.flags |= FIN;
@@ -234,8 +234,8 @@ pub fn send_ack(cx: &mut Cx<'_>) {
     send_ack_seq(cx, cx.tp.rcv_nxt);
 }
 
-/// The longest that an acknowledgement of this connection is delayed: always below the least RTO that the peer is likely
-/// to use (tcp_delack_max).
+/// The longest that an acknowledgement of this connection is delayed: always below the least RTO that the peer is
+/// likely to use (tcp_delack_max).
 fn delack_max(cx: &Cx<'_>) -> Duration {
     let own = match cx.tp.delack_max_us {
         0 => Duration::from_millis(DELACK_MAX_MS),

@@ -1,7 +1,7 @@
-//! Passive open: SYN to request, request to connection. Above: `proto` (segments for a listener). Below: `listener`, `lookup`,
-//! `input` (which runs the child's first segment). The listener is owned; a child is owned inside it. Softirq context, or the
-//! listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux: tcp_conn_request, tcp_check_req,
-//! tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
+//! Passive open: SYN to request, request to connection. Above: `proto` (segments for a listener). Below: `listener`,
+//! `lookup`, `input` (which runs the child's first segment). The listener is owned; a child is owned inside it. Softirq
+//! context, or the listener's backlog. RFC 9293 §3.10.7.2 and §3.10.7.4, RFC 7323, RFC 3168 §6.1.1. Linux:
+//! tcp_conn_request, tcp_check_req, tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, ts_offset};
@@ -31,7 +31,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A segment for a listener: of one of its requests, or to open a new one. Linux: tcp_v4_do_rcv's LISTEN, tcp_check_req.
+/// A segment for a listener: of one of its requests, or to open a new one. Linux: tcp_v4_do_rcv's LISTEN,
+/// tcp_check_req.
 pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return drop_skb(cx, DropReason::PktTooSmall) };
@@ -93,7 +94,8 @@ fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     }
 }
 
-/// A SYN for a new connection: agrees on options, remembers a request and answers with a SYN-ACK. Linux: tcp_conn_request.
+/// A SYN for a new connection: agrees on options, remembers a request and answers with a SYN-ACK. Linux:
+/// tcp_conn_request.
 fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);
@@ -209,8 +211,8 @@ fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) 
     window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, initrwnd)
 }
 
-/// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away, so the
-/// fields it does not pass on (identification, options) are zero here.
+/// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away,
+/// so the fields it does not pass on (identification, options) are zero here.
 fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
     let total = skb.len();
     let tcp_len = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
@@ -239,7 +241,8 @@ fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
     v.into_boxed_slice()
 }
 
-/// Sends a request's SYN-ACK, the first or again. False: IP did not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
+/// Sends a request's SYN-ACK, the first or again. False: IP did not take it. Linux: tcp_make_synack,
+/// tcp_v4_send_synack.
 fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let now = cx.now;
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
@@ -321,8 +324,8 @@ fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     Some(req)
 }
 
-/// The SYN-ACK timer: sends again what is due, gives up what was sent often enough. A queue more than half full forgets old
-/// requests sooner, as long as young ones are the fewer. Linux: reqsk_timer_handler.
+/// The SYN-ACK timer: sends again what is due, gives up what was sent often enough. A queue more than half full forgets
+/// old requests sooner, as long as young ones are the fewer. Linux: reqsk_timer_handler.
 pub fn synack_timer(cx: &mut Cx<'_>) {
     listener::timer_fired(cx);
     while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
@@ -371,7 +374,8 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     }
 }
 
-/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it, and says that the peer cannot be reached, ends the request.
+/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it, and says that the peer cannot be reached, ends the
+/// request.
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
     let key = ReqKey { hash: cx.stack.keys.ehash(tuple), tuple: *tuple };
@@ -400,7 +404,8 @@ struct Stamp {
     bad_echo: bool,
 }
 
-/// Reads the timestamp option of a segment for `req`; `age` is how long ago, in seconds, the request's own was noted at most.
+/// Reads the timestamp option of a segment for `req`; `age` is how long ago, in seconds, the request's own was noted at
+/// most.
 fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32, rst: bool) -> Option<Stamp> {
     let (val, ecr) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0)?;
     let (first, last) = req.tsval;
@@ -425,8 +430,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     }
 }
 
-/// A segment that PAWS or the window refuses: an ACK tells the peer where we are, a reset is only dropped (RFC 9293 §3.10.7.4,
-/// first check).
+/// A segment that PAWS or the window refuses: an ACK tells the peer where we are, a reset is only dropped (RFC 9293
+/// §3.10.7.4, first check).
 fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
@@ -446,9 +451,9 @@ fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, sta
     });
 }
 
-/// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of what was
-/// never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order: tcp_check_req. Nothing
-/// that a forger can send without knowing our sequence number ends or changes the request.
+/// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of
+/// what was never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order:
+/// tcp_check_req. Nothing that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
     let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
@@ -512,8 +517,8 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     None
 }
 
-/// No room for another connection that waits for accept: the request stays and the peer will send again, or it is reset where
-/// `tcp_abort_on_overflow` says so.
+/// No room for another connection that waits for accept: the request stays and the peer will send again, or it is reset
+/// where `tcp_abort_on_overflow` says so.
 fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16, flags: TcpFlags) {
     cx.stack.mib.inc(Mib::TcpExtListenOverflows);
     listendrop(cx, DropReason::TcpListenOverflow);
@@ -566,7 +571,8 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
 }
 
 /// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
-/// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance, tcp_child_process.
+/// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
+/// tcp_child_process.
 fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: u16) {
     let child = cx.sock.new_child(cx.stack);
     ulp::unlayered(&child, cx.tp);
@@ -610,8 +616,8 @@ fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     }
 }
 
-/// A child's hold on the listener's port: of its own address, and not that of a listener, so that the port can be listened on
-/// again while connections of the last listener live (SO_REUSEADDR).
+/// A child's hold on the listener's port: of its own address, and not that of a listener, so that the port can be
+/// listened on again while connections of the last listener live (SO_REUSEADDR).
 fn child_bound(sk: &SockCommon) -> Bound {
     Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
 }

@@ -1,4 +1,5 @@
-//! `struct tcp_info`, bit for bit as Linux 6.18 fills it. Above: `sockopt`. Linux: tcp_get_info, include/uapi/linux/tcp.h.
+//! `struct tcp_info`, bit for bit as Linux 6.18 fills it. Above: `sockopt`. Linux: tcp_get_info,
+//! include/uapi/linux/tcp.h.
 
 use super::chrono;
 use super::state::State;

@@ -1,6 +1,7 @@
-//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN; before it the
-//! short cut for what is expected (header prediction). Above: `rcv`, which found the sock. Below: `ack`, `reassembly`,
-//! `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established, tcp_rcv_state_process.
+//! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
+//! before it the short cut for what is expected (header prediction). Above: `rcv`, which found the sock. Below: `ack`,
+//! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
+//! tcp_rcv_state_process.
 
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
@@ -193,7 +194,8 @@ pub fn paws_check(cx: &Cx<'_>, window: i32) -> bool {
     age >= PAWS_24DAYS as i32 || r.ts_recent == 0
 }
 
-/// TS.Recent advances with segments at the left edge of what was last acknowledged (RFC 7323 §4.3; tcp_replace_ts_recent).
+/// TS.Recent advances with segments at the left edge of what was last acknowledged (RFC 7323 §4.3;
+/// tcp_replace_ts_recent).
 #[inline]
 pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) {
     if cx.tp.rx_opt.saw_tstamp && !seq.after(cx.tp.rcv_wup) && paws_check(cx, 0) {
@@ -201,7 +203,8 @@ pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) {
     }
 }
 
-/// Judges a segment that PAWS rejects; None: an acknowledgement out of order within reason, accepted (tcp_disordered_ack_check).
+/// Judges a segment that PAWS rejects; None: an acknowledgement out of order within reason, accepted
+/// (tcp_disordered_ack_check).
 fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     let tp = &*cx.tp;
     let paws = Some(DropReason::TcpPaws);
@@ -282,7 +285,8 @@ pub fn in_quickack_mode(cx: &Cx<'_>) -> bool {
     cx.sk.dst.as_ref().is_some_and(|d| d.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
 }
 
-/// Acknowledges now or later: RFC 9293 §3.8.6.3, every second full segment and a window that moves (__tcp_ack_snd_check).
+/// Acknowledges now or later: RFC 9293 §3.8.6.3, every second full segment and a window that moves
+/// (__tcp_ack_snd_check).
 fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
     let unacked = cx.tp.rcv_nxt.since(cx.tp.rcv_wup);
     let now = (unacked > cx.tp.ack.rcv_mss as u32
@@ -298,9 +302,10 @@ fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
     }
 }
 
-/// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer retransmit;
-/// later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a round trip
-/// (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: the second half of __tcp_ack_snd_check.
+/// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer
+/// retransmit; later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a
+/// round trip (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: the second
+/// half of __tcp_ack_snd_check.
 fn ack_out_of_order(cx: &mut Cx<'_>) {
     let sysctl = &cx.stack.sysctl;
     if !sack::is_sack(cx.tp) || i32::from(cx.tp.compressed_ack) >= sysctl.tcp_comp_sack_nr() {
@@ -342,10 +347,11 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 
 // ---- Validation.
 
-/// Whether a segment lies in the window (RFC 9293 §3.10.7.4, first; tcp_sequence): in the widest that was ever offered, for the
-/// peer may not have seen it shrink (RFC 7323 §2.4). Two ends that took their windows back at once would otherwise refuse each
-/// other's acknowledgements for ever. Departure, a guess that was not played on the kernel: Linux 6.18 looks at the window offered
-/// last, later ones at the widest. One that ends beyond it is taken when the receive queue is empty.
+/// Whether a segment lies in the window (RFC 9293 §3.10.7.4, first; tcp_sequence): in the widest that was ever offered,
+/// for the peer may not have seen it shrink (RFC 7323 §2.4). Two ends that took their windows back at once would
+/// otherwise refuse each other's acknowledgements for ever. Departure, a guess that was not played on the kernel: Linux
+/// 6.18 looks at the window offered last, later ones at the widest. One that ends beyond it is taken when the receive
+/// queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);
@@ -362,8 +368,8 @@ fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     None
 }
 
-/// A reset one before what is expected is valid after the peer's FIN, which some stacks leave out of its sequence number
-/// (tcp_reset_check).
+/// A reset one before what is expected is valid after the peer's FIN, which some stacks leave out of its sequence
+/// number (tcp_reset_check).
 fn reset_check(cx: &Cx<'_>, seg: &Seg) -> bool {
     seg.seq == cx.tp.rcv_nxt - 1 && cx.state().is_one_of(&[State::CloseWait, State::LastAck, State::Closing])
 }
@@ -398,8 +404,8 @@ fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool) -> DropReason {
     DropReason::TcpInvalidSyn
 }
 
-/// PAWS, sequence, RST, SYN: what must hold before a segment may do anything. Err: it has been dealt with and is to be dropped
-/// for this reason (tcp_validate_incoming).
+/// PAWS, sequence, RST, SYN: what must hold before a segment may do anything. Err: it has been dealt with and is to be
+/// dropped for this reason (tcp_validate_incoming).
 fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool) -> Result<(), DropReason> {
     let (rst, syn) = (seg.flags.contains(TcpFlags::RST), seg.flags.contains(TcpFlags::SYN));
     parse_estab_options(cx.tp, o);
@@ -465,8 +471,8 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 
 // ---- The two ways in.
 
-/// A segment for an established connection (tcp_rcv_established). The predicted kinds, pure acknowledgements and in-order data,
-/// take the short way; all else the long one.
+/// A segment for an established connection (tcp_rcv_established). The predicted kinds, pure acknowledgements and
+/// in-order data, take the short way; all else the long one.
 pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     let Some((seg, o)) = Seg::of(&skb) else {
         cx.stack.mib.inc(Mib::TcpInErrs);
@@ -567,8 +573,8 @@ fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
     ack_snd_check(cx);
 }
 
-/// The peer has reduced its window: no more echo; of data, an acknowledgement at once, for that window may be one segment
-/// (RFC 3168 §6.1.3; tcp_ecn_accept_cwr).
+/// The peer has reduced its window: no more echo; of data, an acknowledgement at once, for that window may be one
+/// segment (RFC 3168 §6.1.3; tcp_ecn_accept_cwr).
 fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.flags.contains(TcpFlags::CWR) {
         cx.tp.ecn_flags &= !super::tcb::ecn::DEMAND_CWR;
@@ -578,8 +584,8 @@ fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
     }
 }
 
-/// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the segment
-/// is gone either way.
+/// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the
+/// segment is gone either way.
 pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     let Some((seg, o)) = Seg::of(&skb) else {
         cx.stack.mib.inc(Mib::TcpInErrs);

@@ -1,6 +1,6 @@
-//! What holds of a connection whenever its sock is released: the one gate through which debug builds see every path of TCP.
-//! Above: `proto` (`check_invariants`), which the sock's lock calls. Below: nothing. Linux: tcp_verify_left_out and the WARN_ONs
-//! spread over tcp_input.c and stream.c.
+//! What holds of a connection whenever its sock is released: the one gate through which debug builds see every path of
+//! TCP. Above: `proto` (`check_invariants`), which the sock's lock calls. Below: nothing. Linux: tcp_verify_left_out
+//! and the WARN_ONs spread over tcp_input.c and stream.c.
 
 use super::queue::SegQueue;
 use super::state::State;

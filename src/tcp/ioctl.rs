@@ -1,5 +1,5 @@
-//! ioctl(2) of TCP: bytes to read, bytes not acknowledged, bytes not sent, urgent mark. Above: `proto`. Linux: tcp_ioctl,
-//! tcp_inq.
+//! ioctl(2) of TCP: bytes to read, bytes not acknowledged, bytes not sent, urgent mark. Above: `proto`. Linux:
+//! tcp_ioctl, tcp_inq.
 
 use super::recvmsg::URG_VALID;
 use super::state::State;

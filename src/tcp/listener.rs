@@ -1,6 +1,6 @@
-//! The listener: requests whose SYN-ACK is out, connections that wait for accept. Above: `proto` (listen, accept), `handshake`.
-//! Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here and never the other
-//! way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
+//! The listener: requests whose SYN-ACK is out, connections that wait for accept. Above: `proto` (listen, accept),
+//! `handshake`. Below: `lookup`, the timer wheel. All of it is under the listener's lock; a child is entered from here
+//! and never the other way. RFC 9293 §3.10.1. Linux: inet_connection_sock.c, request_sock.c.
 
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
@@ -180,8 +180,8 @@ pub(super) fn acceptq_is_full(cx: &Cx<'_>) -> bool {
     cx.sk.ack_backlog > cx.sk.max_ack_backlog
 }
 
-/// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks that do not
-/// share it.
+/// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks
+/// that do not share it.
 pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     cx.sk.max_ack_backlog = backlog;
     if cx.state() == State::Listen {
@@ -204,7 +204,8 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     Ok(())
 }
 
-/// Ends listening: requests are forgotten, connections that nobody accepted are reset (inet_csk_listen_stop). Process context.
+/// Ends listening: requests are forgotten, connections that nobody accepted are reset (inet_csk_listen_stop). Process
+/// context.
 pub(super) fn stop(cx: &mut Cx<'_>) {
     let Some(mut l) = cx.tp.listener.take() else { return };
     cx.stack.timers.cancel(&mut l.timer);
@@ -224,8 +225,8 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     cx.sk.ack_backlog = 0;
 }
 
-/// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive timeout is
-/// over; EINTR.
+/// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive
+/// timeout is over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
     crate::sock::accept::accept(sk, nonblock, |g| {
         let cx = Cx::new(g)?;

@@ -1,5 +1,6 @@
-//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above: `rcv`
-//! (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux: net/ipv4/inet_hashtables.c.
+//! Where TCP's socks are found: connections by 4-tuple (ehash), listeners by port (lhash), bound ports (bhash). Above:
+//! `rcv` (segments), `bind`, `listen`, `connect`. Sharded: no lock is shared by all connections. Linux:
+//! net/ipv4/inet_hashtables.c.
 
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
@@ -121,8 +122,8 @@ impl Holder {
         }
     }
 
-    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does not
-    /// listen, such as the connections of one that is closed.
+    /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does
+    /// not listen, such as the connections of one that is closed.
     fn conflicts(&self, o: &Holder) -> bool {
         if !self.overlaps(o) {
             return false;

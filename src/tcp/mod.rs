@@ -1,9 +1,9 @@
-//! TCP. Which RFC section is in which file: RFC 9293 §3.10 event processing: `handshake` (SYN), `input` (segments), `close`;
-//! §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985 recovery: `ack`,
-//! `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
-//! What users add: algorithms to `cong`, hooks to `sock_ops`, layers on top to `ulp`.
-//! What TCP keeps for a stack, tables and those registries: `net`, held by the value that `proto` registers.
-//! Above: the socket layer. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
+//! TCP. Which RFC section is in which file: RFC 9293 §3.10 event processing: `handshake` (SYN), `input` (segments),
+//! `close`; §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985
+//! recovery: `ack`, `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
+//! What users add: algorithms to `cong`, hooks to `sock_ops`, layers on top to `ulp`. What TCP keeps for a stack,
+//! tables and those registries: `net`, held by the value that `proto` registers. Above: the socket layer. Below:
+//! `ip::output`. Linux: net/ipv4/tcp*.c.
 
 pub mod ack;
 #[cfg(test)]
@@ -86,8 +86,8 @@ pub mod deferred {
     pub const SYNACK_TIMER: u32 = 64;
 }
 
-/// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it (tcp_set_state): CurrEstab, EstabResets; a closed
-/// connection leaves the tables.
+/// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it
+/// (tcp_set_state): CurrEstab, EstabResets; a closed connection leaves the tables.
 pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let old = cx.state();
     debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");

@@ -1,5 +1,5 @@
-//! Segment sizes: path MTU to MSS and back, what a super-packet may hold, and what happens when ICMP lowers the path MTU.
-//! Above: `sendmsg`, `xmit`, `rcv` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
+//! Segment sizes: path MTU to MSS and back, what a super-packet may hold, and what happens when ICMP lowers the path
+//! MTU. Above: `sendmsg`, `xmit`, `rcv` (ICMP). Below: routes. Linux: tcp_sync_mss, tcp_current_mss, tcp_send_mss,
 //! tcp_v4_mtu_reduced. RFC 9293 §3.7, RFC 1191. Not here: probing for a larger MTU (RFC 4821).
 
 use super::recovery;
@@ -37,8 +37,9 @@ pub fn max_segment(cx: &Cx<'_>) -> usize {
     by_path.min(u32::from(cx.tp.rx_opt.mss_clamp) + HEADER_LEN as u32) as usize
 }
 
-/// `size`, but no more than half of the largest window the peer ever offered: otherwise a small window would never let two
-/// segments out, and the peer would delay its acknowledgement of one (RFC 9293 §3.8.6.2.1). Linux: tcp_bound_to_half_wnd.
+/// `size`, but no more than half of the largest window the peer ever offered: otherwise a small window would never let
+/// two segments out, and the peer would delay its acknowledgement of one (RFC 9293 §3.8.6.2.1). Linux:
+/// tcp_bound_to_half_wnd.
 pub fn bound_to_half_wnd(tp: &TcpSock, size: u32) -> u32 {
     let cutoff = if tp.max_window > u32::from(MSS_DEFAULT) { tp.max_window >> 1 } else { tp.max_window };
     if cutoff != 0 && size > cutoff {
@@ -56,8 +57,8 @@ pub fn sync_mss(cx: &mut Cx<'_>, pmtu: u32) -> u32 {
     mss
 }
 
-/// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the route, less the SACK blocks that are due
-/// and what hooks write (tcp_current_mss).
+/// Payload bytes of a segment sent now: `mss_cache`, brought up to date with the route, less the SACK blocks that are
+/// due and what hooks write (tcp_current_mss).
 pub fn current_mss(cx: &mut Cx<'_>) -> u32 {
     let mut mss = cx.tp.mss_cache;
     segment::check_dst(cx);

@@ -1,6 +1,7 @@
 //! TCP output: what may leave now, and pushing it out. Above: `sendmsg` (new bytes), `ack` (window opened), `timer`.
-//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. Linux: net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c.
-//! RFC 9293 §3.7.4 (Nagle), RFC 9293 §3.8.6.2.1 (sender silly window), RFC 5681 §3.1, RFC 2861 (idle).
+//! Below: `xmit` (the write loop), `segment` (one segment). Called with the sock owned; never blocks. Linux:
+//! net/ipv4/tcp_output.c; tcp_push and tcp_stream_* of tcp.c. RFC 9293 §3.7.4 (Nagle), RFC 9293 §3.8.6.2.1 (sender
+//! silly window), RFC 5681 §3.1, RFC 2861 (idle).
 
 use super::ack::init_cwnd;
 use super::chrono::{Chrono, chrono_start, chrono_stop};
@@ -62,8 +63,8 @@ pub fn current_ssthresh(tp: &TcpSock) -> u32 {
     if in_cwnd_reduction(tp) { tp.snd_ssthresh } else { tp.snd_ssthresh.max((tp.snd_cwnd >> 1) + (tp.snd_cwnd >> 2)) }
 }
 
-/// Whether the congestion window limits sending, so that it may grow (RFC 7661's concern). In slow start a window of which
-/// half was used counts as limiting. Linux: tcp_is_cwnd_limited.
+/// Whether the congestion window limits sending, so that it may grow (RFC 7661's concern). In slow start a window of
+/// which half was used counts as limiting. Linux: tcp_is_cwnd_limited.
 pub fn is_cwnd_limited(tp: &TcpSock) -> bool {
     tp.is_cwnd_limited || (in_slow_start(tp) && tp.snd_cwnd < tp.max_packets_out.saturating_mul(2))
 }
@@ -74,8 +75,8 @@ pub fn notsent_bytes(tp: &TcpSock) -> u32 {
     tp.write_seq.since(tp.snd_nxt)
 }
 
-/// Whether unsent bytes stay below TCP_NOTSENT_LOWAT or the sysctl; with `wake`, below half of it, so that a woken writer finds
-/// room for more than a byte (tcp_stream_memory_free).
+/// Whether unsent bytes stay below TCP_NOTSENT_LOWAT or the sysctl; with `wake`, below half of it, so that a woken
+/// writer finds room for more than a byte (tcp_stream_memory_free).
 pub fn stream_memory_free(stack: &Stack, tp: &TcpSock, wake: bool) -> bool {
     let lowat = match tp.notsent_lowat {
         0 => stack.sysctl.tcp_notsent_lowat(),
@@ -124,9 +125,9 @@ pub fn wmem_free_skb(cx: &mut Cx<'_>, skb: Skb) {
     drop(skb);
 }
 
-/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: they leave it, and the send buffer with
-/// them, so that a writer need not wait for the end of a super-packet. False, and nothing done, when it has fewer
-/// (tcp_trim_head).
+/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: they leave it, and the send
+/// buffer with them, so that a writer need not wait for the end of a super-packet. False, and nothing done, when it has
+/// fewer (tcp_trim_head).
 pub(super) fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) -> bool {
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return false };
     if !skb.pull(n as usize) {
@@ -255,8 +256,8 @@ pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
     cx.tp.snd_cwnd_used = 0;
 }
 
-/// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check). Algorithms
-/// that set the window themselves judge idleness themselves.
+/// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check).
+/// Algorithms that set the window themselves judge idleness themselves.
 pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
     if !cx.stack.sysctl.tcp_slow_start_after_idle() || cx.tp.packets_out != 0 {
         return;

@@ -1,4 +1,5 @@
-//! A peer made by hand, for tests: it writes any segment to a stack on a recording device, and reads what the stack answers.
+//! A peer made by hand, for tests: it writes any segment to a stack on a recording device, and reads what the stack
+//! answers.
 
 use super::tcb::TcpSock;
 use crate::base::env::Duration;

@@ -20,16 +20,16 @@ use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 
-/// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement; `urgent`: with
-/// a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).
+/// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement;
+/// `urgent`: with a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).
 fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     let seq = if urgent { cx.tp.snd_una } else { cx.tp.snd_una - 1 };
     cx.stack.mib.inc(mib);
     transmit_bare(cx, nondata_skb(seq, ACK), cx.tp.rcv_nxt)
 }
 
-/// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as `mib`.
-/// Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN (tcp_write_wakeup).
+/// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as
+/// `mib`. Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN (tcp_write_wakeup).
 pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
     if cx.state() == State::Close {
         return Err(Error::NotConn);
@@ -120,8 +120,8 @@ pub fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
     true
 }
 
-/// Sends a loss probe: new data where there is some, else the last segment again, so that its acknowledgement shows what is
-/// missing (tcp_send_loss_probe).
+/// Sends a loss probe: new data where there is some, else the last segment again, so that its acknowledgement shows
+/// what is missing (tcp_send_loss_probe).
 pub fn send_loss_probe(cx: &mut Cx<'_>) {
     if try_loss_probe(cx) {
         cx.tp.tlp_high_seq = cx.tp.snd_nxt;

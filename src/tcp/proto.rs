@@ -1,5 +1,5 @@
-//! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which know TCP
-//! by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
+//! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which
+//! know TCP by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
 use super::net::TcpNet;
 use super::state::State;

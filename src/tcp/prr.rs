@@ -1,5 +1,6 @@
-//! Reducing the window: proportional rate reduction in Recovery and CWR (RFC 6937, and its successor's slow-start bound), so that
-//! sending goes on through the reduction. Above: `ack`, `recovery`, `output`. Linux: tcp_cwnd_reduction.
+//! Reducing the window: proportional rate reduction in Recovery and CWR (RFC 6937, and its successor's slow-start
+//! bound), so that sending goes on through the reduction. Above: `ack`, `recovery`, `output`. Linux:
+//! tcp_cwnd_reduction.
 
 use super::ack::{ecn_queue_cwr, flag};
 use super::cong::{self, CaEvent};
@@ -19,9 +20,9 @@ pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
     ecn_queue_cwr(cx);
 }
 
-/// Sets the window for this acknowledgement: what is in flight, plus what PRR allows. Above the threshold in proportion to
-/// what is delivered; below it slow start's catching up, by one more segment when progress is sure and nothing new is lost
-/// (tcp_cwnd_reduction).
+/// Sets the window for this acknowledgement: what is in flight, plus what PRR allows. Above the threshold in proportion
+/// to what is delivered; below it slow start's catching up, by one more segment when progress is sure and nothing new
+/// is lost (tcp_cwnd_reduction).
 pub fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32, flags: u32) {
     let in_flight = output::packets_in_flight(cx.tp);
     let tp = &mut *cx.tp;

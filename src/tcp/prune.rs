@@ -1,6 +1,6 @@
-//! Receive memory is short: out-of-order and received data is copied together, then dropped from the end, until a packet fits.
-//! Above: `reassembly`, which asks for room. Below: `rcvbuf`, `sock::mem`. Linux: tcp_try_rmem_schedule, tcp_prune_queue,
-//! tcp_prune_ofo_queue, tcp_collapse, tcp_collapse_ofo_queue.
+//! Receive memory is short: out-of-order and received data is copied together, then dropped from the end, until a
+//! packet fits. Above: `reassembly`, which asks for room. Below: `rcvbuf`, `sock::mem`. Linux: tcp_try_rmem_schedule,
+//! tcp_prune_queue, tcp_prune_ofo_queue, tcp_collapse, tcp_collapse_ofo_queue.
 
 use super::rcvbuf::{adjust_rcv_ssthresh, clamp_window, rcvbuf, rmem_alloc, under_memory_pressure};
 use super::tcb::{Cx, TcpSock};
@@ -71,8 +71,8 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     false
 }
 
-/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that needs the
-/// room. True when something went (tcp_prune_ofo_queue).
+/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that
+/// needs the room. True when something went (tcp_prune_ofo_queue).
 fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     let mut goal = (rcvbuf(cx) >> 3) as i64;
     let mut pruned = false;
@@ -179,8 +179,9 @@ impl Tight {
     }
 }
 
-/// Copies `run`, packets that follow each other or overlap, into one, from `start` on where that is later than its first byte.
-/// Left as it is where that would not save an eighth: then the next packet would have the same bytes copied again.
+/// Copies `run`, packets that follow each other or overlap, into one, from `start` on where that is later than its
+/// first byte. Left as it is where that would not save an eighth: then the next packet would have the same bytes copied
+/// again.
 fn copy_together(run: &mut Vec<Skb>, start: Option<SeqNum>, out: &mut Vec<Skb>, gone: &mut u64) {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
     let seq = start.map_or(first.tcp.seq, |s| s.later(first.tcp.seq));
@@ -197,8 +198,8 @@ fn copy_together(run: &mut Vec<Skb>, start: Option<SeqNum>, out: &mut Vec<Skb>, 
     out.push(tight.skb);
 }
 
-/// Copies packets of a queue together from the first on that is bloated or overlaps the next. `start`: what lies before it was
-/// read. Returns the packets, which take no more memory than before, and how many were copied (tcp_collapse).
+/// Copies packets of a queue together from the first on that is bloated or overlaps the next. `start`: what lies before
+/// it was read. Returns the packets, which take no more memory than before, and how many were copied (tcp_collapse).
 fn collapse(tp: &TcpSock, queue: impl Iterator<Item = Skb>, start: Option<SeqNum>) -> (Vec<Skb>, u64) {
     let (mut out, mut gone): (Vec<Skb>, u64) = (Vec::new(), 0);
     let (mut run, mut held): (Vec<Skb>, usize) = (Vec::new(), 0);
@@ -248,8 +249,8 @@ fn collapse_receive_queue(cx: &mut Cx<'_>) {
     uncharge(cx, before, after);
 }
 
-/// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so that a
-/// peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
+/// The same for out-of-order data. Runs that are tiny are left alone once they add up to an eighth of the buffer, so
+/// that a peer of many tiny holes cannot make us copy them again and again (CVE-2018-5390; tcp_collapse_ofo_queue).
 fn collapse_ofo_queue(cx: &mut Cx<'_>) {
     let limit = (rcvbuf(cx) >> 3) as i64;
     let before = truesize(cx.tp.ooo_queue.iter());

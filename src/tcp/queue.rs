@@ -1,6 +1,6 @@
-//! Queues of segments ordered by sequence number: unsent (`write`), sent and unacknowledged (`rtx`), out of order (`ooo`).
-//! An skb is one pointer here, so that finding is a binary search and inserting in the middle moves little memory.
-//! Above: output, ack, sack, reassembly. Linux: sk_write_queue, tcp_rtx_queue, out_of_order_queue.
+//! Queues of segments ordered by sequence number: unsent (`write`), sent and unacknowledged (`rtx`), out of order
+//! (`ooo`). An skb is one pointer here, so that finding is a binary search and inserting in the middle moves little
+//! memory. Above: output, ack, sack, reassembly. Linux: sk_write_queue, tcp_rtx_queue, out_of_order_queue.
 
 use crate::sock::skb::Skb;
 use crate::wire::seq::SeqNum;

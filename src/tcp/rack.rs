@@ -1,5 +1,5 @@
-//! RACK (RFC 8985): a segment is lost when one sent sufficiently later was delivered. Above: `recovery`, `timer`. Linux:
-//! net/ipv4/tcp_recovery.c, tcp_mark_skb_lost.
+//! RACK (RFC 8985): a segment is lost when one sent sufficiently later was delivered. Above: `recovery`, `timer`.
+//! Linux: net/ipv4/tcp_recovery.c, tcp_mark_skb_lost.
 
 use super::recovery::{self, pcount};
 use super::tcb::{CaState, Cx, RateSample, TcpSock, XmitTimer};
@@ -18,8 +18,8 @@ const NO_DUPTHRESH: i32 = 4;
 /// Least time a timer is set for, microseconds (TCP_TIMEOUT_MIN_US).
 pub const TIMEOUT_MIN_US: u64 = 2_000;
 
-/// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). A retransmission delivered faster than
-/// any RTT is the original's acknowledgement.
+/// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). A retransmission delivered faster
+/// than any RTT is the original's acknowledgement.
 #[inline]
 pub fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
     let rtt = (now - xmit).as_micros().min(u32::MAX as u128) as u32;
@@ -60,8 +60,9 @@ pub(super) fn skb_timeout(cx: &Cx<'_>, i: usize, reo_wnd: u32) -> i64 {
     cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - (cx.now - s.tcp.mstamp).as_micros().min(i64::MAX as u128) as i64
 }
 
-/// Marks what is lost; returns microseconds until more may be (0: nothing waits; tcp_rack_detect_loss). Walks the queue in
-/// sequence order: beyond a segment sent only once, and after the latest delivered, all others were sent later still.
+/// Marks what is lost; returns microseconds until more may be (0: nothing waits; tcp_rack_detect_loss). Walks the queue
+/// in sequence order: beyond a segment sent only once, and after the latest delivered, all others were sent later
+/// still.
 fn detect_loss(cx: &mut Cx<'_>) -> u64 {
     let mut wait = 0u64;
     let reo_wnd = reo_wnd(cx);

@@ -14,8 +14,8 @@ pub fn sent_after(t1: Instant, t2: Instant, seq1: SeqNum, seq2: SeqNum) -> bool 
     t1 > t2 || (t1 == t2 && seq1.after(seq2))
 }
 
-/// A segment is being sent: notes on it where delivery stands. `skb.tcp.mstamp` is its send time. With nothing in flight an
-/// interval starts with it (tcp_rate_skb_sent).
+/// A segment is being sent: notes on it where delivery stands. `skb.tcp.mstamp` is its send time. With nothing in
+/// flight an interval starts with it (tcp_rate_skb_sent).
 #[inline]
 pub fn rate_skb_sent(tp: &mut TcpSock, cb: &mut TcpCb) {
     if tp.packets_out == 0 {
@@ -29,8 +29,8 @@ pub fn rate_skb_sent(tp: &mut TcpSock, cb: &mut TcpCb) {
     cb.app_limited = tp.app_limited != 0;
 }
 
-/// A segment was acknowledged or selectively acknowledged: the most recently sent of an acknowledgement gives the sample
-/// (tcp_rate_skb_delivered).
+/// A segment was acknowledged or selectively acknowledged: the most recently sent of an acknowledgement gives the
+/// sample (tcp_rate_skb_delivered).
 #[inline]
 pub fn rate_skb_delivered(tp: &mut TcpSock, cb: &mut TcpCb, rs: &mut RateSample) {
     if cb.delivered_mstamp == Instant::ZERO {

@@ -1,7 +1,7 @@
-//! TCP's entry from IP, for both families: checks a segment, finds whose it is, hands it over; answers what belongs to nobody;
-//! turns ICMP errors into what the connection should know. Above: `ip::input`. Below: `lookup`, `sock::lock`, `timewait`.
-//! Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux: tcp_v4_rcv,
-//! tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
+//! TCP's entry from IP, for both families: checks a segment, finds whose it is, hands it over; answers what belongs to
+//! nobody; turns ICMP errors into what the connection should know. Above: `ip::input`. Below: `lookup`, `sock::lock`,
+//! `timewait`. Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux:
+//! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
@@ -88,8 +88,9 @@ pub(super) fn transmit(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply, mut skb: S
     xmit(stack, dst, &tx, skb).is_ok()
 }
 
-/// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its number, else it
-/// acknowledges the segment. `src` to `dst`, `sport` to `dport` are the segment's. Linux: tcp_v4_send_reset.
+/// Resets the sender of a segment, unless it is a RST itself (RFC 9293 §3.10.7.1): with an ACK the RST takes its
+/// number, else it acknowledges the segment. `src` to `dst`, `sport` to `dport` are the segment's. Linux:
+/// tcp_v4_send_reset.
 #[allow(clippy::too_many_arguments)] // the two ends, and what was said
 pub(super) fn send_reset(
     stack: &Arc<Stack>,
@@ -257,8 +258,8 @@ fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInf
     add_backlog(stack, l, skb, info.now);
 }
 
-/// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in flight
-/// (RFC 5927 §4.1).
+/// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in
+/// flight (RFC 5927 §4.1).
 pub fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let Some(q) = icmp.quoted.get(..8) else { return };
     let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);

@@ -1,6 +1,6 @@
-//! Buffers: how much we offer to receive and how that grows with what arrives and is read; when a sender may go on. Above:
-//! `reassembly`, `prune` (memory is short), `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux: tcp_init_buffer_space,
-//! tcp_grow_window, tcp_rcv_space_adjust, tcp_check_space.
+//! Buffers: how much we offer to receive and how that grows with what arrives and is read; when a sender may go on.
+//! Above: `reassembly`, `prune` (memory is short), `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux:
+//! tcp_init_buffer_space, tcp_grow_window, tcp_rcv_space_adjust, tcp_check_space.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
@@ -18,7 +18,8 @@ use std::sync::atomic::Ordering;
 
 /// Least MSS, for estimates of the peer's (TCP_MIN_MSS).
 const MIN_MSS: u32 = 88;
-/// Header room and bookkeeping that Linux charges beside a segment's payload, bytes: MAX_TCP_HEADER and skb_shared_info.
+/// Header room and bookkeeping that Linux charges beside a segment's payload, bytes: MAX_TCP_HEADER and
+/// skb_shared_info.
 const SEG_OVERHEAD: u32 = 320 + 320;
 /// Linux's struct sk_buff, bytes.
 const SKB_STRUCT: u32 = 256;
@@ -43,8 +44,8 @@ fn memory_is_ample(cx: &Cx<'_>) -> bool {
 
 // ---- Sending: how large the send buffer is, who is woken.
 
-/// Grows the send buffer to twice what the congestion window needs (tcp_sndbuf_expand). Sized as Linux sizes a segment, so that
-/// programs see the same SO_SNDBUF.
+/// Grows the send buffer to twice what the congestion window needs (tcp_sndbuf_expand). Sized as Linux sizes a segment,
+/// so that programs see the same SO_SNDBUF.
 fn sndbuf_expand(cx: &mut Cx<'_>) {
     let tp = &*cx.tp;
     let per_mss = (tp.rx_opt.mss_clamp as u32).max(tp.mss_cache).min(1 << 20) + SEG_OVERHEAD;
@@ -180,7 +181,8 @@ pub fn clamp_window(cx: &mut Cx<'_>) {
     }
 }
 
-/// TCP_WINDOW_CLAMP, and the clamp that follows the buffer (tcp_set_window_clamp). EINVAL: 0 on a sock that is not closed.
+/// TCP_WINDOW_CLAMP, and the clamp that follows the buffer (tcp_set_window_clamp). EINVAL: 0 on a sock that is not
+/// closed.
 pub fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     if val == 0 {
         if cx.state() != State::Close {
@@ -265,7 +267,8 @@ pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
         }
         return;
     }
-    // Short: only a second one of the same size, without PSH or large enough to be no trickle, counts as the peer's MSS.
+    // Short: only a second one of the same size, without PSH or large enough to be no trickle, counts as the peer's
+    // MSS.
     len += seg.header_len as u32;
     let remnant = seg.flags.intersects(TcpFlags::FIN | TcpFlags::URG | TcpFlags::SYN | TcpFlags::PSH);
     if len >= MSS_DEFAULT as u32 + 20 || (len >= MIN_MSS + 20 && !remnant) {

@@ -1,6 +1,6 @@
 //! Received data: in order to the receive queue, out of order to its own, until the hole is filled. Above: `input`.
-//! Below: `prune` (room), `rcvbuf`, `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux: tcp_data_queue,
-//! tcp_data_queue_ofo, tcp_ofo_queue, tcp_fin.
+//! Below: `prune` (room), `rcvbuf`, `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux:
+//! tcp_data_queue, tcp_data_queue_ofo, tcp_ofo_queue, tcp_fin.
 
 use super::input::{Seg, enter_quickack_mode, fast_path_check, incr_quickack, schedule_ack};
 use super::prune::try_rmem_schedule;
@@ -37,8 +37,8 @@ fn rcv_nxt_update(cx: &mut Cx<'_>, seq: SeqNum) {
     cx.tp.rcv_nxt = seq;
 }
 
-/// Appends `from`'s bytes to `to` when they follow and the result is not too scattered; returns the growth of truesize. What
-/// moved is gone from `from` (tcp_try_coalesce).
+/// Appends `from`'s bytes to `to` when they follow and the result is not too scattered; returns the growth of truesize.
+/// What moved is gone from `from` (tcp_try_coalesce).
 fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     if from.tcp.seq != to.tcp.end_seq
         || from.head_len() != 0
@@ -47,7 +47,8 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     {
         return None;
     }
-    // A sender of this same stack was charged by bytes and not by pages: no more is taken than was scheduled for the packet.
+    // A sender of this same stack was charged by bytes and not by pages: no more is taken than was scheduled for the
+    // packet.
     let (before, share) = (to.truesize, from.truesize.saturating_sub(SKB_OVERHEAD));
     let grown = to.append_frags(from).min(share);
     to.truesize = before + grown;
@@ -109,7 +110,8 @@ fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
     }
 }
 
-/// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements (tcp_event_data_recv).
+/// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements
+/// (tcp_event_data_recv).
 pub struct DataRecv {
     len: usize,
     truesize: u32,
@@ -297,8 +299,8 @@ fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
     }
 }
 
-/// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps stay and
-/// are sorted out when the hole is filled.
+/// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps
+/// stay and are sorted out when the hole is filled.
 fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     data_ecn_check(cx, seg);
     if !try_rmem_schedule(cx, &skb) {
@@ -440,7 +442,8 @@ pub fn fin(cx: &mut Cx<'_>) {
     }
 }
 
-/// A segment with data reached a sock whose reader is gone: nobody will ever read it (RFC 9293 §3.10.7.4; TCPAbortOnData).
+/// A segment with data reached a sock whose reader is gone: nobody will ever read it (RFC 9293 §3.10.7.4;
+/// TCPAbortOnData).
 pub fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
     cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
     close::done(cx);

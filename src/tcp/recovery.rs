@@ -1,6 +1,7 @@
-//! Loss recovery: the states Open, Disorder, CWR, Recovery and Loss, and what moves between them; F-RTO and loss probes. Which
-//! segments are lost is `rack`'s to say, how fast they leave `prr`'s, what is taken back `undo`'s. Above: `ack`, `timer`.
-//! Below: `output`. RFC 5681, RFC 6582 (without SACK), RFC 6675, RFC 5682 (F-RTO). Linux: tcp_fastretrans_alert, tcp_enter_loss.
+//! Loss recovery: the states Open, Disorder, CWR, Recovery and Loss, and what moves between them; F-RTO and loss
+//! probes. Which segments are lost is `rack`'s to say, how fast they leave `prr`'s, what is taken back `undo`'s. Above:
+//! `ack`, `timer`. Below: `output`. RFC 5681, RFC 6582 (without SACK), RFC 6675, RFC 5682 (F-RTO). Linux:
+//! tcp_fastretrans_alert, tcp_enter_loss.
 
 use super::ack::{self, Rexmit, flag};
 use super::cong::{self, CaEvent};
@@ -132,8 +133,8 @@ fn try_to_open(cx: &mut Cx<'_>, flags: u32) {
     }
 }
 
-/// The peer took back what it had reported: waits a little for it to come to its senses, then the timer starts over (RFC 2018
-/// §8; tcp_check_sack_reneging).
+/// The peer took back what it had reported: waits a little for it to come to its senses, then the timer starts over
+/// (RFC 2018 §8; tcp_check_sack_reneging).
 fn check_sack_reneging(cx: &mut Cx<'_>, flags: &mut u32) -> bool {
     if *flags & flag::SACK_RENEGING == 0 || *flags & flag::SND_UNA_ADVANCED == 0 {
         return false;
@@ -309,8 +310,8 @@ fn update_rto_time(cx: &mut Cx<'_>) {
     }
 }
 
-/// Marks everything lost after a timeout, but what RACK thinks may still arrive; forgets selective acknowledgements when the
-/// peer took them back (tcp_timeout_mark_lost).
+/// Marks everything lost after a timeout, but what RACK thinks may still arrive; forgets selective acknowledgements
+/// when the peer took them back (tcp_timeout_mark_lost).
 fn timeout_mark_lost(cx: &mut Cx<'_>) {
     let reneg = cx.tp.rtx_queue.front().is_some_and(|s| s.tcp.sacked & sacked::SACKED_ACKED != 0);
     let is_sack = sack::is_sack(cx.tp);
@@ -334,8 +335,8 @@ fn timeout_mark_lost(cx: &mut Cx<'_>) {
     clear_retrans_hints(cx.tp);
 }
 
-/// The retransmission timer expired: window of one segment, everything lost (RFC 5681 §3.1 equation 4, RFC 5682 §3.1 step 1;
-/// tcp_enter_loss). The caller then sends the first segment again.
+/// The retransmission timer expired: window of one segment, everything lost (RFC 5681 §3.1 equation 4, RFC 5682 §3.1
+/// step 1; tcp_enter_loss). The caller then sends the first segment again.
 pub fn enter_loss(cx: &mut Cx<'_>) {
     let new_recovery = cx.tp.ca_state < CaState::Recovery;
     timeout_mark_lost(cx);
@@ -366,7 +367,8 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
     cx.tp.frto = cx.stack.sysctl.tcp_frto() != 0 && (new_recovery || cx.tp.retransmits != 0);
 }
 
-/// The path MTU fell: what is in flight and too large is lost, without any congestion (RFC 1191 §6.4; tcp_simple_retransmit).
+/// The path MTU fell: what is in flight and too large is lost, without any congestion (RFC 1191 §6.4;
+/// tcp_simple_retransmit).
 pub fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
     for i in 0..cx.tp.rtx_queue.len() {
@@ -394,8 +396,8 @@ pub fn simple_retransmit(cx: &mut Cx<'_>) {
     retransmit::xmit_retransmit_queue(cx);
 }
 
-/// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): when the probe repaired a
-/// loss that nobody else noticed, the window is reduced as for any loss.
+/// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): when the probe
+/// repaired a loss that nobody else noticed, the window is reduced as for any loss.
 pub fn process_tlp_ack(cx: &mut Cx<'_>, ack: SeqNum, flags: u32) {
     if ack.before(cx.tp.tlp_high_seq) {
         return;

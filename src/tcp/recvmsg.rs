@@ -1,6 +1,6 @@
 //! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `control::send_ack` (window updates),
-//! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093 (urgent data).
-//! Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
+//! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093
+//! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
 
 use super::state::State;
 use super::tcb::{Cx, ack};
@@ -52,7 +52,8 @@ struct Recv {
     stamp: Option<Instant>,
 }
 
-/// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the connection's.
+/// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the
+/// connection's.
 pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     recvmsg_locked(&mut sk.lock(), msg)
 }
@@ -319,8 +320,8 @@ fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     Err(Error::Again)
 }
 
-/// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that has at least
-/// doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
+/// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that
+/// has at least doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
 pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
     let a = cx.tp.ack;
     let mut now = false;
@@ -354,8 +355,8 @@ fn inq_hint(cx: &Cx<'_>) -> i32 {
     }
 }
 
-/// Whether a reader that wants `target` bytes has something to do (tcp_epollin_ready): so many bytes, or fewer when the buffer or
-/// the window is all but full, since then no more would come.
+/// Whether a reader that wants `target` bytes has something to do (tcp_epollin_ready): so many bytes, or fewer when the
+/// buffer or the window is all but full, since then no more would come.
 pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
     let avail = cx.tp.rcv_nxt.diff(cx.tp.copied_seq);
     if avail <= 0 {

@@ -1,6 +1,7 @@
-//! Sending again: one segment of the retransmit queue, cut or merged to the present MSS, and the loop that resends what is
-//! marked lost. Above: `recovery`, `timer`, `probe`. Below: `segment`. Linux: __tcp_retransmit_skb, tcp_retransmit_skb,
-//! tcp_xmit_retransmit_queue, tcp_retrans_try_collapse. RFC 9293 §3.8.1, RFC 6675 §5, RFC 6937 (quota).
+//! Sending again: one segment of the retransmit queue, cut or merged to the present MSS, and the loop that resends what
+//! is marked lost. Above: `recovery`, `timer`, `probe`. Below: `segment`. Linux: __tcp_retransmit_skb,
+//! tcp_retransmit_skb, tcp_xmit_retransmit_queue, tcp_retrans_try_collapse. RFC 9293 §3.8.1, RFC 6675 §5, RFC 6937
+//! (quota).
 
 use super::mtu::current_mss;
 use super::output::{self, ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
@@ -15,8 +16,9 @@ use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::tsq;
 use std::sync::atomic::Ordering;
 
-/// Whether the first copy of this packet has not left the machine yet: then sending it again helps nobody. Judged by what
-/// the device holds of this sock, in order: the packet and all that was sent after it. Linux: skb_still_in_host_queue.
+/// Whether the first copy of this packet has not left the machine yet: then sending it again helps nobody. Judged by
+/// what the device holds of this sock, in order: the packet and all that was sent after it. Linux:
+/// skb_still_in_host_queue.
 pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
     let Some(skb) = cx.tp.rtx_queue.get(skb_at) else { return false };
     let behind = if skb.tcp.sacked & sacked::EVER_RETRANS != 0 {
@@ -53,8 +55,8 @@ fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
     }
 }
 
-/// Fills a small packet at `i` with those behind it, to `space` bytes: what was written in small pieces is resent in one
-/// (tcp_retrans_try_collapse).
+/// Fills a small packet at `i` with those behind it, to `space` bytes: what was written in small pieces is resent in
+/// one (tcp_retrans_try_collapse).
 fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
     if !cx.stack.sysctl.tcp_retrans_collapse() {
         return;
@@ -94,10 +96,10 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
     }
 }
 
-/// Sends the packet at position `i` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is at
-/// `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY the first
-/// copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion; ENOMEM.
-/// Linux: __tcp_retransmit_skb.
+/// Sends the packet at position `i` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is
+/// at `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY
+/// the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion;
+/// ENOMEM. Linux: __tcp_retransmit_skb.
 pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
@@ -184,7 +186,8 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     let n = u32::from(skb.tcp.gso_segs.max(1));
     let stamp = skb.tcp.mstamp;
     if r.is_ok() {
-        // One whose first copy is still believed to be in flight (its loss mark was undone, then the timer came) counts once.
+        // One whose first copy is still believed to be in flight (its loss mark was undone, then the timer came) counts
+        // once.
         let counted = skb.tcp.sacked & sacked::SACKED_RETRANS != 0;
         skb.tcp.sacked |= sacked::SACKED_RETRANS | sacked::EVER_RETRANS;
         if !counted {
@@ -199,8 +202,8 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     r
 }
 
-/// Resends what is marked lost, in order, as far as the congestion window (which PRR governs in recovery) allows. New data
-/// goes after it, through `write_xmit`. Linux: tcp_xmit_retransmit_queue.
+/// Resends what is marked lost, in order, as far as the congestion window (which PRR governs in recovery) allows. New
+/// data goes after it, through `write_xmit`. Linux: tcp_xmit_retransmit_queue.
 pub fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 {
         return;

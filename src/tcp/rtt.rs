@@ -1,6 +1,7 @@
-//! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake.
-//! RFC 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a falling RTT
-//! does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt, win_minmax.c.
+//! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake. RFC
+//! 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a falling
+//! RTT does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt,
+//! win_minmax.c.
 
 use super::ack::flag;
 use super::sock_ops;
@@ -93,8 +94,8 @@ pub fn rtt_tsopt_us(cx: &Cx<'_>, min_ticks: u32) -> i64 {
     delta.max(min_ticks) as i64 * 1000
 }
 
-/// Takes what an acknowledgement tells of the RTT, Karn's rule applied by the caller (-1: no such sample). Returns whether
-/// there was a sample (tcp_ack_update_rtt).
+/// Takes what an acknowledgement tells of the RTT, Karn's rule applied by the caller (-1: no such sample). Returns
+/// whether there was a sample (tcp_ack_update_rtt).
 pub fn ack_update_rtt(
     cx: &mut Cx<'_>,
     flags: u32,
@@ -124,8 +125,8 @@ pub fn ack_update_rtt(
     true
 }
 
-/// RTT of the handshake on the passive side, from the SYN-ACK's only transmission at `sent`; None when it was sent again
-/// (tcp_synack_rtt_meas).
+/// RTT of the handshake on the passive side, from the SYN-ACK's only transmission at `sent`; None when it was sent
+/// again (tcp_synack_rtt_meas).
 pub fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
     let rtt = sent.map_or(-1, |t| (cx.now - t).as_micros() as i64);
     let mut rs = RateSample::default();
@@ -178,7 +179,8 @@ mod tests {
     use super::*;
     use crate::tcp::testing::Bench;
 
-    /// Rows: sample, then srtt/8, mdev/4, rttvar, RTO in microseconds, by hand from RFC 6298 §2 and the changes the file names.
+    /// Rows: sample, then srtt/8, mdev/4, rttvar, RTO in microseconds, by hand from RFC 6298 §2 and the changes the
+    /// file names.
     #[test]
     fn estimator_follows_the_table() {
         let c = Bench::new();

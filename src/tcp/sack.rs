@@ -1,6 +1,6 @@
-//! Selective acknowledgements, both directions: the scoreboard that the peer's blocks mark in the retransmit queue, and the
-//! blocks that we report of our out-of-order queue. Above: `ack`, `reassembly`. RFC 2018, RFC 2883 (DSACK), RFC 6675 (what a
-//! block means). Linux: tcp_sacktag_write_queue, tcp_sack_new_ofo_skb, tcp_dsack_set.
+//! Selective acknowledgements, both directions: the scoreboard that the peer's blocks mark in the retransmit queue, and
+//! the blocks that we report of our out-of-order queue. Above: `ack`, `reassembly`. RFC 2018, RFC 2883 (DSACK), RFC
+//! 6675 (what a block means). Linux: tcp_sacktag_write_queue, tcp_sack_new_ofo_skb, tcp_dsack_set.
 
 use super::ack::{AckSt, flag};
 use super::input::Seg;
@@ -32,8 +32,8 @@ pub fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
 
 // ---- The peer's blocks.
 
-/// Whether a block can be true (tcp_is_sackblock_valid). A DSACK may lie below `snd_una`, but not below what this recovery sent
-/// again.
+/// Whether a block can be true (tcp_is_sackblock_valid). A DSACK may lie below `snd_una`, but not below what this
+/// recovery sent again.
 fn is_block_valid(tp: &TcpSock, is_dsack: bool, start: SeqNum, end: SeqNum) -> bool {
     if end.after(tp.snd_nxt) || !start.before(end) || !start.before(tp.snd_nxt) {
         return false;
@@ -197,8 +197,8 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
     }
 }
 
-/// Whether the block covers skb `i`; a super-packet is cut where the block begins or ends, at segment boundaries. None: it
-/// could not be cut (tcp_match_skb_to_sack).
+/// Whether the block covers skb `i`; a super-packet is cut where the block begins or ends, at segment boundaries. None:
+/// it could not be cut (tcp_match_skb_to_sack).
 fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bool> {
     let skb = cx.tp.rtx_queue.get(i)?;
     let cb = skb.tcp;
@@ -235,8 +235,8 @@ fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bo
     Some(from_start)
 }
 
-/// Marks what one block covers, from position `i` on; returns where it stopped (tcp_sacktag_walk). `next_dup` is a duplicate
-/// block that starts inside.
+/// Marks what one block covers, from position `i` on; returns where it stopped (tcp_sacktag_walk). `next_dup` is a
+/// duplicate block that starts inside.
 fn walk(
     cx: &mut Cx<'_>,
     st: &mut AckSt,
@@ -438,7 +438,8 @@ pub fn dsack_clear(tp: &mut TcpSock) {
 
 /// Out-of-order data `[seq, end)` was queued: its block becomes the first (RFC 2018 §4; tcp_sack_new_ofo_skb).
 pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
-    // More blocks than two change with this segment: an acknowledgement that was held back must tell of the old state first.
+    // More blocks than two change with this segment: an acknowledgement that was held back must tell of the old state
+    // first.
     let n = (cx.tp.num_sacks as usize).min(NUM_SACKS);
     let blocks = &mut sack_state(cx.tp).selective_acks;
     let hit = blocks[..n].iter_mut().position(|b| extend(b, seq, end));

@@ -1,6 +1,6 @@
-//! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above: `xmit`
-//! (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `rcv` (segments without a sock). Below: `ip::output`.
-//! Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
+//! Building and sending one segment: options, header, ECN, window, route; and what a sent segment changes. Above:
+//! `xmit` (data), `control` (SYN, FIN, RST, ACK), `probe`, `handshake` and `rcv` (segments without a sock). Below:
+//! `ip::output`. Payload is never copied: what leaves is a shared copy of the queued packet with a head of its own.
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
@@ -70,8 +70,8 @@ impl Options {
 }
 
 /// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
-/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS when the head has no room (it always has for a packet
-/// made with `Skb::new`).
+/// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS
+/// when the head has no room (it always has for a packet made with `Skb::new`).
 pub fn put_header(
     skb: &mut Skb,
     src: IpAddr,
@@ -93,14 +93,15 @@ pub fn put_header(
     Ok(())
 }
 
-/// What the device queue of a connection is chosen by: the same for all its packets, with or without a sock, so that none
-/// overtakes another (sk_txhash).
+/// What the device queue of a connection is chosen by: the same for all its packets, with or without a sock, so that
+/// none overtakes another (sk_txhash).
 #[inline]
 pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
     (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
-/// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset (RFC 7323 §5.4).
+/// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset (RFC 7323
+/// §5.4).
 #[inline]
 pub fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
     (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)
@@ -188,8 +189,8 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
 }
 
 /// Sends one segment of a queue: `skb` has no header and stays for retransmission; a copy that shares its pages leaves.
-/// Stamps it and takes the rate sample when the device took it. Errors: ENOBUFS: local congestion (the window was reduced
-/// for it); otherwise the route's or IP's.
+/// Stamps it and takes the rate sample when the device took it. Errors: ENOBUFS: local congestion (the window was
+/// reduced for it); otherwise the route's or IP's.
 pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
@@ -333,7 +334,8 @@ fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, 
     let own = &own[..options.len()];
     let remaining = match out.len() {
         0 => tcp::MAX_OPTIONS_LEN,
-        // A hook that wants more now than when it was asked how much data fits gets none: no packet is larger than the path's.
+        // A hook that wants more now than when it was asked how much data fits gets none: no packet is larger than the
+        // path's.
         len => {
             let payload = if segs > 1 { usize::from(out.tcp.gso_size) } else { len };
             mtu::max_segment(cx).saturating_sub(tcp::HEADER_LEN + own.len() + payload) & !3
@@ -410,8 +412,8 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
     }
 }
 
-/// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the device
-/// paces (sk_pacing_status).
+/// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the
+/// device paces (sk_pacing_status).
 #[inline]
 pub fn paces(cx: &Cx<'_>) -> bool {
     cx.tp.departure_times || cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX

@@ -1,7 +1,7 @@
-//! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for what is
-//! pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging). Process context;
-//! owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked, sk_stream_wait_memory,
-//! sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, zero copy, repair.
+//! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for
+//! what is pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging).
+//! Process context; owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked,
+//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, zero copy, repair.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
@@ -34,8 +34,8 @@ macro_rules! cx {
     };
 }
 
-/// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending error,
-/// EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
+/// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
+/// error, EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
 pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
@@ -87,8 +87,8 @@ fn state(g: &SockGuard<'_>) -> State {
     State::from_u8(g.sock.state())
 }
 
-/// Waits until the handshake is done (sk_stream_wait_connect). EPIPE in a state that leads to no connection, the pending
-/// error, EAGAIN, EINTR.
+/// Waits until the handshake is done (sk_stream_wait_connect). EPIPE in a state that leads to no connection, the
+/// pending error, EAGAIN, EINTR.
 fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     loop {
         g.sock.take_error()?;
@@ -136,8 +136,8 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     }
 }
 
-/// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose feature
-/// is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM).
+/// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
+/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM).
 fn check_control(control: &[Control]) -> Result<()> {
     for c in control {
         match c {
@@ -160,8 +160,8 @@ fn wmem_schedule(cx: &mut Cx<'_>, size: i32) -> bool {
     mem::schedule(cx.stack, cx.sock, cx.sk, size, Kind::Send)
 }
 
-/// A new packet at the end of the unsent queue (tcp_stream_alloc_skb, tcp_skb_entail). False: no memory. The first packet
-/// of an idle connection is always granted.
+/// A new packet at the end of the unsent queue (tcp_stream_alloc_skb, tcp_skb_entail). False: no memory. The first
+/// packet of an idle connection is always granted.
 fn entail(cx: &mut Cx<'_>) -> bool {
     let size = SKB_OVERHEAD as i32;
     if cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty() {
@@ -242,8 +242,8 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     if chunk.is_empty() {
         return Ok(Step::Copied(0));
     }
-    // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number of
-    // its pages stays small.
+    // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number
+    // of its pages stays small.
     let hint = want.max(have.min(room));
     if !wmem_schedule(cx, chunk.len() as i32) {
         return Ok(Step::NoSpace);
@@ -252,8 +252,8 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let (before, truesize) = (skb.len(), skb.truesize);
     skb.append(chunk, hint);
     let n = skb.len() - before;
-    // The send buffer counts bytes, not the pages they are in, as Linux does, whose sockets share theirs: SO_SNDBUF lets a
-    // program write as much as there.
+    // The send buffer counts bytes, not the pages they are in, as Linux does, whose sockets share theirs: SO_SNDBUF
+    // lets a program write as much as there.
     skb.truesize = truesize + n as u32;
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
@@ -350,8 +350,8 @@ fn queue_all(
     }
 }
 
-/// The error of a call that took nothing (sk_stream_error): a broken pipe shows the pending error first. A writer that found
-/// no room though both queues are empty wakes who waits for room, for nothing else will.
+/// The error of a call that took nothing (sk_stream_error): a broken pipe shows the pending error first. A writer that
+/// found no room though both queues are empty wakes who waits for room, for nothing else will.
 fn failed(cx: &mut Cx<'_>, err: Error) -> Error {
     if err == Error::Again && cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty() {
         cx.tp.nospace = false;

@@ -1,8 +1,8 @@
-//! Options of IPPROTO_TCP; those of IP levels go to `ip::sockopt`. Above: `proto`. Ranges, units and errors are those of Linux
-//! 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
+//! Options of IPPROTO_TCP; those of IP levels go to `ip::sockopt`. Above: `proto`. Ranges, units and errors are those
+//! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
-//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin, TCP_FASTOPEN and
-//! kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
+//! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin,
+//! TCP_FASTOPEN and kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
 use super::info;
 use super::state::State;
@@ -77,7 +77,8 @@ pub fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     set_int(&mut cx, name, val)
 }
 
-/// A name as an option has it, up to a NUL or `max` - 1 bytes. EINVAL: no byte at all; ENOENT: nothing can have that name.
+/// A name as an option has it, up to a NUL or `max` - 1 bytes. EINVAL: no byte at all; ENOENT: nothing can have that
+/// name.
 fn option_name(value: &[u8], max: usize) -> Result<&str> {
     if value.is_empty() {
         return Err(Error::Inval);

@@ -38,8 +38,8 @@ pub enum Event {
     Reset,
     /// Linux's own: the last ACK of a handshake has made a sock of a request (tcp_create_openreq_child).
     RequestBecomesSock,
-    /// Linux's own: the sock is done with. It was aborted, timed out or disconnected, or a time-wait record has taken its place,
-    /// which goes through the rest of the figure (tcp_done, tcp_time_wait).
+    /// Linux's own: the sock is done with. It was aborted, timed out or disconnected, or a time-wait record has taken
+    /// its place, which goes through the rest of the figure (tcp_done, tcp_time_wait).
     Done,
 }
 

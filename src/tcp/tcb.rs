@@ -1,6 +1,6 @@
-//! The connection: send and receive variables of RFC 9293 §3.3.1 and all that loss recovery, congestion control and timing
-//! keep a connection. Names are Linux's (struct tcp_sock, inet_connection_sock); what an idle connection does not need is
-//! boxed and made when first used, so that one fits in about 1 KiB.
+//! The connection: send and receive variables of RFC 9293 §3.3.1 and all that loss recovery, congestion control and
+//! timing keep a connection. Names are Linux's (struct tcp_sock, inet_connection_sock); what an idle connection does
+//! not need is boxed and made when first used, so that one fits in about 1 KiB.
 
 use super::challenge::ChallengeBudget;
 use super::cong::CongState;
@@ -15,7 +15,8 @@ use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::SeqNum;
 use std::sync::Arc;
 
-/// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed apart.
+/// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
+/// apart.
 pub struct Cx<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
@@ -272,7 +273,8 @@ pub struct Cold {
     pub(super) ulp: Option<UlpState>,
 }
 
-/// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless said.
+/// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless
+/// said.
 #[derive(Debug)]
 pub struct TcpSock {
     // Send.
@@ -470,8 +472,8 @@ pub struct TcpSock {
     pub copied_seq: SeqNum,
     /// rcv_nxt when the window was last sent.
     pub rcv_wup: SeqNum,
-    /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was taken
-    /// back since.
+    /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was
+    /// taken back since.
     pub rcv_mwnd_seq: SeqNum,
     /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
     pub max_rcv_wnd: u32,

@@ -1,5 +1,6 @@
-//! A bench for the tests of this directory: one connection on a stack in virtual time, and a device that keeps what it is
-//! given. The protocol is registered under a number of its own, so that only the file under test decides what happens.
+//! A bench for the tests of this directory: one connection on a stack in virtual time, and a device that keeps what it
+//! is given. The protocol is registered under a number of its own, so that only the file under test decides what
+//! happens.
 
 use super::state::State;
 use super::tcb::{Cx, TcpSock};

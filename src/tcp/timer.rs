@@ -1,7 +1,8 @@
 //! Timers of a connection: retransmission, zero-window probe, loss probe and reordering share one slot; delayed
-//! acknowledgement and keepalive (with FIN_WAIT2) have their own. Timers fire as bits of `release_cb`, so that a handler
-//! always owns the sock. Above: `mod` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux: tcp_timer.c,
-//! inet_connection_sock.c. RFC 6298 (RTO), RFC 1122 §4.2.3.5 (R1, R2), §4.2.3.6 (keepalive), RFC 6069 (ICMP and backoff).
+//! acknowledgement and keepalive (with FIN_WAIT2) have their own. Timers fire as bits of `release_cb`, so that a
+//! handler always owns the sock. Above: `mod` (release_cb). Below: `retransmit`, `probe`, `recovery`. Linux:
+//! tcp_timer.c, inet_connection_sock.c. RFC 6298 (RTO), RFC 1122 §4.2.3.5 (R1, R2), §4.2.3.6 (keepalive), RFC 6069
+//! (ICMP and backoff).
 
 use super::output;
 use super::retransmit::retransmit_skb;
@@ -59,8 +60,8 @@ pub fn inc_pingpong(tp: &mut TcpSock) {
     tp.ack.pingpong = tp.ack.pingpong.saturating_add(1);
 }
 
-/// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment pacing
-/// lets the next packet go. Linux: tcp_reset_xmit_timer.
+/// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment
+/// pacing lets the next packet go. Linux: tcp_reset_xmit_timer.
 pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
     if pace_delay && segment::paces(cx) {
         when += cx.tp.wstamp - cx.now;
@@ -70,7 +71,8 @@ pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pa
     cx.stack.arm_sock(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at);
 }
 
-/// The shared slot has nothing to do. The timer itself may run on: it finds nothing pending (inet_csk_clear_xmit_timer).
+/// The shared slot has nothing to do. The timer itself may run on: it finds nothing pending
+/// (inet_csk_clear_xmit_timer).
 #[inline]
 pub fn clear_xmit_timer(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
@@ -86,8 +88,8 @@ pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.sk.timer);
 }
 
-/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`. Compressed acknowledgements share the
-/// slot and keep an earlier time: what leaves then serves both.
+/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`. Compressed acknowledgements share
+/// the slot and keep an earlier time: what leaves then serves both.
 #[inline]
 pub fn delack_arm(cx: &mut Cx<'_>, mut at: Instant) {
     if cx.tp.compressed_ack != 0
@@ -98,8 +100,8 @@ pub fn delack_arm(cx: &mut Cx<'_>, mut at: Instant) {
     cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
 }
 
-/// Arms the timer of compressed acknowledgements, the first of which was just held back; it shares the slot of the delayed
-/// one and leaves it an earlier time. Linux, with a timer for each: compressed_ack_timer.
+/// Arms the timer of compressed acknowledgements, the first of which was just held back; it shares the slot of the
+/// delayed one and leaves it an earlier time. Linux, with a timer for each: compressed_ack_timer.
 pub fn compressed_ack_arm(cx: &mut Cx<'_>, mut at: Instant) {
     if cx.tp.ack.pending & ack::TIMER != 0
         && let Some(armed) = cx.tp.delack_timer.at()
@@ -118,8 +120,8 @@ pub fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
     (left > Duration::ZERO).then_some(left)
 }
 
-/// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or a
-/// reordering timeout it counts from when the first segment was sent. Linux: tcp_rearm_rto.
+/// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or
+/// a reordering timeout it counts from when the first segment was sent. Linux: tcp_rearm_rto.
 pub fn rearm_rto(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 {
         return clear_xmit_timer(cx);
@@ -183,8 +185,9 @@ fn model_timeout(max: Duration, boundary: u32, base: Duration) -> Duration {
     if boundary <= linear { doubled(boundary) } else { doubled(linear) + max.saturating_mul(boundary - linear) }
 }
 
-/// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout` where
-/// that is given (retransmits_timed_out). Time and not their number counts: a sleeping machine does not age connections.
+/// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout`
+/// where that is given (retransmits_timed_out). Time and not their number counts: a sleeping machine does not age
+/// connections.
 pub fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
     if cx.tp.retransmits == 0 {
         return false;
@@ -393,8 +396,8 @@ fn back_off(cx: &mut Cx<'_>) {
     }
 }
 
-/// ICMP says that host or network of our segment at `seq` cannot be reached: the last doubling of the RTO is taken back,
-/// for the timeout was no congestion (RFC 6069 §3). Linux: tcp_ld_RTO_revert.
+/// ICMP says that host or network of our segment at `seq` cannot be reached: the last doubling of the RTO is taken
+/// back, for the timeout was no congestion (RFC 6069 §3). Linux: tcp_ld_RTO_revert.
 pub fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
     if seq != cx.tp.snd_una || cx.tp.retransmits == 0 || cx.tp.backoff == 0 {
         return;
@@ -420,8 +423,8 @@ pub fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
     }
 }
 
-/// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever (RFC 1122 §4.2.2.17),
-/// unless TCP_USER_TIMEOUT or being an orphan says otherwise.
+/// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever (RFC 1122
+/// §4.2.2.17), unless TCP_USER_TIMEOUT or being an orphan says otherwise.
 pub fn probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
         cx.tp.probes_out = 0;
@@ -571,8 +574,8 @@ pub fn set_keepalive(cx: &mut Cx<'_>, on: bool) {
     }
 }
 
-/// The keepalive timer fired: an orphan's FIN_WAIT2 is over, or the peer is silent and gets a probe (tcp_keepalive_timer;
-/// RFC 1122 §4.2.3.6).
+/// The keepalive timer fired: an orphan's FIN_WAIT2 is over, or the peer is silent and gets a probe
+/// (tcp_keepalive_timer; RFC 1122 §4.2.3.6).
 pub fn keepalive_timer(cx: &mut Cx<'_>) {
     cx.refresh_clock();
     if cx.sk.timer.at().is_some_and(|at| at > cx.now) {

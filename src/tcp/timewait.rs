@@ -1,6 +1,6 @@
 //! TIME-WAIT, and FIN-WAIT-2 without a program: a record of a few numbers in the sock's place. Above: `rcv` (segments),
-//! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned, but for
-//! `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
+//! `input` and `close` (which put connections here). Below: `lookup`, the timer wheel. Softirq context, no sock owned,
+//! but for `time_wait`. RFC 9293 §3.6.1, RFC 1337, RFC 6191. Linux: net/ipv4/tcp_minisocks.c, inet_timewait_sock.c.
 
 use super::challenge::oow_rate_limited;
 use super::lookup::{Bound, Entry, tuple_of_sock};
@@ -22,11 +22,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2 MSL.
+/// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2
+/// MSL.
 pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
 /// A timestamp older than this says nothing any more (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
 const PAWS_24DAYS: u32 = 24 * 24 * 3600;
-/// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them (TCP_PAWS_MSL).
+/// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
+/// (TCP_PAWS_MSL).
 const PAWS_WINDOW: i32 = 1;
 const PAWS_MSL: u32 = 60;
 
@@ -107,8 +109,9 @@ pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> boo
     seq == lo || (end.after(lo) && seq.before(hi)) || (seq == hi && seq == end)
 }
 
-/// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2 lasts
-/// (TIME_WAIT lasts its 60 s). Above `tcp_max_tw_buckets` the connection is just forgotten. Linux: `tcp_time_wait`.
+/// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2
+/// lasts (TIME_WAIT lasts its 60 s). Above `tcp_max_tw_buckets` the connection is just forgotten. Linux:
+/// `tcp_time_wait`.
 pub fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let t = &cx.tp.net.hashinfo;
     let limit = i64::from(cx.stack.sysctl.tcp_max_tw_buckets());
@@ -240,7 +243,8 @@ impl TimeWait {
         Some(Taken { write_seq, ts_recent: i.ts_recent, ts_recent_stamp: i.ts_recent_stamp })
     }
 
-    /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux: tcp_timewait_state_process.
+    /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux:
+    /// tcp_timewait_state_process.
     pub(super) fn process(
         self: &Arc<Self>,
         stack: &Arc<Stack>,
@@ -350,8 +354,8 @@ impl TimeWait {
     }
 }
 
-/// A segment for a record: runs it, answers, and says which ISN a new connection begins with, when the segment is a SYN that
-/// may open one.
+/// A segment for a record: runs it, answers, and says which ISN a new connection begins with, when the segment is a SYN
+/// that may open one.
 pub(super) fn segment(
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,

@@ -1,9 +1,10 @@
-//! Upper-layer protocols (TCP_ULP): code that is put on top of a connection by name, changes what its operations do, and goes
-//! with it. Above: `sockopt`, `inet` (removal), and who registers, in Rust or through the C mirror. Below: `sock::layer`, which
-//! passes on what a layer leaves alone. Linux: tcp_ulp.c, struct tcp_ulp_ops; tls is its best known.
+//! Upper-layer protocols (TCP_ULP): code that is put on top of a connection by name, changes what its operations do,
+//! and goes with it. Above: `sockopt`, `inet` (removal), and who registers, in Rust or through the C mirror. Below:
+//! `sock::layer`, which passes on what a layer leaves alone. Linux: tcp_ulp.c, struct tcp_ulp_ops; tls is its best
+//! known.
 //!
-//! What an upper-layer protocol keeps of a connection is made when it is installed and lies in the connection's less used part:
-//! a connection without one pays nothing. Listeners pass theirs on only where [`Ulp::can_clone`] says so.
+//! What an upper-layer protocol keeps of a connection is made when it is installed and lies in the connection's less
+//! used part: a connection without one pays nothing. Listeners pass theirs on only where [`Ulp::can_clone`] says so.
 
 use super::net;
 use super::state::State;
@@ -30,8 +31,8 @@ pub trait Ulp: Send + Sync + 'static {
     /// Name of 1 to 15 bytes, as TCP_ULP takes it.
     fn name(&self) -> &str;
 
-    /// Begins on a connection: looks at it, keeps its state by [`set_data`], puts its layer in by [`set_layer`]. An error is that of
-    /// setsockopt(2); what was set is then undone, without `release`. Process context, sock owned.
+    /// Begins on a connection: looks at it, keeps its state by [`set_data`], puts its layer in by [`set_layer`]. An
+    /// error is that of setsockopt(2); what was set is then undone, without `release`. Process context, sock owned.
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()>;
 
     /// Whether listeners may have it, whose children then get it by `clone_to`. Default: no.
@@ -39,19 +40,20 @@ pub trait Ulp: Send + Sync + 'static {
         false
     }
 
-    /// Begins on a child of a listener that has this protocol, whose state is `parent`; as `init`. A child for which this
-    /// fails is without. Either context, child owned.
+    /// Begins on a child of a listener that has this protocol, whose state is `parent`; as `init`. A child for which
+    /// this fails is without. Either context, child owned.
     fn clone_to(&self, parent: Option<&(dyn Any + Send)>, child: &mut SockGuard<'_>) -> Result<()> {
         Err(Error::OpNotSupp)
     }
 
-    /// Whether what the program reads is not what TCP receives, so that SO_RCVLOWAT counts no bytes of TCP's: the layer hears of each
-    /// one, and does the waiting. Default: yes.
+    /// Whether what the program reads is not what TCP receives, so that SO_RCVLOWAT counts no bytes of TCP's: the layer
+    /// hears of each one, and does the waiting. Default: yes.
     fn has_own_stream(&self) -> bool {
         true
     }
 
-    /// Ends on a connection: it was removed, or the connection is destroyed; `data` is its state. Either context, owned.
+    /// Ends on a connection: it was removed, or the connection is destroyed; `data` is its state. Either context,
+    /// owned.
     fn release(&self, sk: &mut Cx<'_>, data: Option<Box<dyn Any + Send>>) {}
 }
 
@@ -160,8 +162,8 @@ pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
     if lowat > 1 && of(cx.tp).is_some_and(|u| u.below.is_some() && u.ops.has_own_stream()) { 1 } else { lowat }
 }
 
-/// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not pass
-/// on to children; and what `init` says. Linux: tcp_set_ulp.
+/// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not
+/// pass on to children; and what `init` says. Linux: tcp_set_ulp.
 pub fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
     let (ops, hold) = cx.tp.net.ulp.find(name).ok_or(Error::NoEnt)?;
@@ -200,14 +202,15 @@ fn take(tp: &mut TcpSock) -> Option<UlpState> {
     tp.cold.as_mut()?.ulp.take()
 }
 
-/// Keeps the state of the connection's upper-layer protocol (icsk_ulp_data); what was there is dropped. EINVAL: it has none.
+/// Keeps the state of the connection's upper-layer protocol (icsk_ulp_data); what was there is dropped. EINVAL: it has
+/// none.
 pub fn set_data(sk: &mut SockGuard<'_>, data: Box<dyn Any + Send>) -> Result<()> {
     of_sock(sk).ok_or(Error::Inval)?.data = Some(data);
     Ok(())
 }
 
-/// That state; None when there is none, or it is no `T`. It goes when the protocol is removed, so a layer's call that finds it
-/// gone leaves the work to the protocol below.
+/// That state; None when there is none, or it is no `T`. It goes when the protocol is removed, so a layer's call that
+/// finds it gone leaves the work to the protocol below.
 pub fn data_mut<'a, T: 'static>(sk: &'a mut SockGuard<'_>) -> Option<&'a mut T> {
     of_sock(sk)?.data.as_mut()?.downcast_mut()
 }
@@ -217,8 +220,8 @@ pub fn below(sk: &mut SockGuard<'_>) -> Option<Arc<dyn Proto>> {
     of_sock(sk)?.below.clone()
 }
 
-/// Puts the protocol's layer on the connection. EINVAL: the connection has no upper-layer protocol; EEXIST: it has its layer
-/// already; EOPNOTSUPP: what is below allows none.
+/// Puts the protocol's layer on the connection. EINVAL: the connection has no upper-layer protocol; EEXIST: it has its
+/// layer already; EOPNOTSUPP: what is below allows none.
 pub fn set_layer<L: Layer>(sk: &mut SockGuard<'_>, layer: L) -> Result<()> {
     if of_sock(sk).ok_or(Error::Inval)?.below.is_some() {
         return Err(Error::Exist);
@@ -229,7 +232,8 @@ pub fn set_layer<L: Layer>(sk: &mut SockGuard<'_>, layer: L) -> Result<()> {
     Ok(())
 }
 
-/// Takes the upper-layer protocol off a connection. EINVAL: there is none; EBUSY: its layer holds bytes that were not delivered.
+/// Takes the upper-layer protocol off a connection. EINVAL: there is none; EBUSY: its layer holds bytes that were not
+/// delivered.
 pub fn remove(sk: &mut SockGuard<'_>) -> Result<()> {
     of_sock(sk).ok_or(Error::Inval)?;
     if let Some(below) = below(sk) {

@@ -1,5 +1,5 @@
-//! Taking a window reduction back when it shows that nothing was lost: by timestamps (Eifel, RFC 3522), by DSACK, by F-RTO.
-//! Above: `recovery`. Linux: tcp_undo_cwnd_reduction and those that call it.
+//! Taking a window reduction back when it shows that nothing was lost: by timestamps (Eifel, RFC 3522), by DSACK, by
+//! F-RTO. Above: `recovery`. Linux: tcp_undo_cwnd_reduction and those that call it.
 
 use super::ack::ecn_withdraw_cwr;
 use super::cong;
@@ -36,8 +36,8 @@ pub fn clear_retrans_hints(tp: &mut TcpSock) {
     tp.retransmit_hint = None;
 }
 
-/// From here on a reduction can be undone. Retransmissions already in flight, a probe's too, may still cause DSACKs; -1 stands
-/// for none, because 0 would mean that all of them have been answered (tcp_init_undo).
+/// From here on a reduction can be undone. Retransmissions already in flight, a probe's too, may still cause DSACKs; -1
+/// stands for none, because 0 would mean that all of them have been answered (tcp_init_undo).
 pub fn init_undo(tp: &mut TcpSock) {
     tp.undo_marker = tp.snd_una;
     tp.undo_valid = true;
@@ -54,8 +54,8 @@ fn packet_delayed(cx: &Cx<'_>) -> bool {
     if tp.retrans_stamp != Instant::ZERO {
         return ecr_before(tp, tp.retrans_stamp);
     }
-    // No retransmission has left yet, so it cannot be what was acknowledged, but for two cases that clear the stamp early:
-    // without SACK at the end of recovery, and the SYN's acknowledgement.
+    // No retransmission has left yet, so it cannot be what was acknowledged, but for two cases that clear the stamp
+    // early: without SACK at the end of recovery, and the SYN's acknowledgement.
     if !sack::is_sack(tp) && !tp.snd_una.before(tp.high_seq) {
         return false;
     }
@@ -89,8 +89,8 @@ pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
     cx.tp.rack.advanced = true;
 }
 
-/// Without SACK the state is held until something above `high_seq` is acknowledged, or old duplicates would start another fast
-/// retransmit (RFC 6582 §3.2 step 1; tcp_is_non_sack_preventing_reopen).
+/// Without SACK the state is held until something above `high_seq` is acknowledged, or old duplicates would start
+/// another fast retransmit (RFC 6582 §3.2 step 1; tcp_is_non_sack_preventing_reopen).
 fn non_sack_preventing_reopen(cx: &mut Cx<'_>) -> bool {
     if cx.tp.snd_una == cx.tp.high_seq && !sack::is_sack(cx.tp) {
         retrans_stamp_cleanup(cx.tp);
@@ -99,8 +99,8 @@ fn non_sack_preventing_reopen(cx: &mut Cx<'_>) -> bool {
     false
 }
 
-/// Everything up to `high_seq` is acknowledged: back to Open, with the old window if nothing was lost. True: the state stays
-/// (tcp_try_undo_recovery).
+/// Everything up to `high_seq` is acknowledged: back to Open, with the old window if nothing was lost. True: the state
+/// stays (tcp_try_undo_recovery).
 pub fn try_undo_recovery(cx: &mut Cx<'_>) -> bool {
     if may_undo(cx) {
         let loss = cx.tp.ca_state == CaState::Loss;
@@ -128,7 +128,8 @@ pub fn try_undo_dsack(cx: &mut Cx<'_>) -> bool {
     true
 }
 
-/// In Recovery: a partial acknowledgement of delayed data. True: wait for the retransmissions in flight (tcp_try_undo_partial).
+/// In Recovery: a partial acknowledgement of delayed data. True: wait for the retransmissions in flight
+/// (tcp_try_undo_partial).
 pub fn try_undo_partial(cx: &mut Cx<'_>, prior_snd_una: SeqNum) -> bool {
     if !cx.tp.undo_valid || !packet_delayed(cx) {
         return false;

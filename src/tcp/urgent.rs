@@ -1,4 +1,5 @@
-//! Urgent data, as Linux understands it: one byte out of band (RFC 6093). Above: `input`. Linux: tcp_check_urg, tcp_urg.
+//! Urgent data, as Linux understands it: one byte out of band (RFC 6093). Above: `input`. Linux: tcp_check_urg,
+//! tcp_urg.
 
 use super::input::Seg;
 use super::tcb::Cx;
@@ -30,7 +31,8 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
     }
     // SIGURG's place: who watches for it is woken. POLLPRI follows when the byte is here.
     cx.sock.wait.wake(Events::PRI);
-    // The reader stands at an older urgent byte that was not read in line: it is passed over, for it will never be read.
+    // The reader stands at an older urgent byte that was not read in line: it is passed over, for it will never be
+    // read.
     if cx.tp.urg_seq == cx.tp.copied_seq
         && cx.tp.urg_data != 0
         && !cx.sk.flag(flag::URGINLINE)

@@ -1,6 +1,6 @@
-//! The window to advertise: free buffer space turned into bytes the peer may send, without silly windows and without ever
-//! taking back what was offered. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below: nothing.
-//! Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
+//! The window to advertise: free buffer space turned into bytes the peer may send, without silly windows and without
+//! ever taking back what was offered. Above: `segment` (each segment carries one), `recvmsg` (may it open now). Below:
+//! nothing. Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
 use super::rcvbuf;
 use super::tcb::{Cx, TcpSock, ack};
@@ -61,10 +61,10 @@ pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
     tp.max_rcv_wnd = tp.rcv_wnd;
 }
 
-/// Whether `new` bytes of window get a peer going that `offered` leaves waiting: it sends no less than half of the largest window
-/// it ever saw (RFC 9293 §3.8.6.2.1), and a buffer that holds less than it did, for the peer's segments are bloated, may never
-/// offer that much by the rules of whole segments and doubling. Departure, a guess that was not played on the kernel: Linux leaves
-/// it to the peer's probes, a window each RTO.
+/// Whether `new` bytes of window get a peer going that `offered` leaves waiting: it sends no less than half of the
+/// largest window it ever saw (RFC 9293 §3.8.6.2.1), and a buffer that holds less than it did, for the peer's segments
+/// are bloated, may never offer that much by the rules of whole segments and doubling. Departure, a guess that was not
+/// played on the kernel: Linux leaves it to the peer's probes, a window each RTO.
 pub fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
     let half = tp.max_rcv_wnd / 2;
     offered < half && new >= half
@@ -84,8 +84,8 @@ fn round_up(n: u32, unit: u32) -> u32 {
     n.saturating_add(unit - 1) & !(unit - 1)
 }
 
-/// The window we would like to offer now, in bytes before scaling, a multiple of the scale unit. It may be less than what
-/// is still offered: [`select_window`] keeps that promise (RFC 9293 §3.8.6). Linux: `__tcp_select_window`.
+/// The window we would like to offer now, in bytes before scaling, a multiple of the scale unit. It may be less than
+/// what is still offered: [`select_window`] keeps that promise (RFC 9293 §3.8.6). Linux: `__tcp_select_window`.
 pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     let mut mss = i32::from(cx.tp.ack.rcv_mss);
     let mut free = space(cx);
@@ -131,8 +131,8 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
 pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.pending & ack::NOMEM != 0 {
-        // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on the
-        // strength of it stays acceptable (`max_receive_window`).
+        // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on
+        // the strength of it stays acceptable (`max_receive_window`).
         cx.tp.pred_flags = 0;
         offer(cx.tp, 0);
         if old != 0 {
@@ -167,8 +167,8 @@ pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     RawWindow(raw as u16)
 }
 
-/// The window a connection begins with: (rcv_wnd, window_clamp, wscale). `space`: buffer as window, bytes; `mss`: what a
-/// full segment carries, bytes; `clamp`: bound on the window, 0 for none; `wscale_ok`: the option may be sent;
+/// The window a connection begins with: (rcv_wnd, window_clamp, wscale). `space`: buffer as window, bytes; `mss`: what
+/// a full segment carries, bytes; `clamp`: bound on the window, 0 for none; `wscale_ok`: the option may be sent;
 /// `init_rcv_wnd`: the route's bound in segments, 0 for none. Linux: `tcp_select_initial_window`.
 pub fn select_initial_window(
     stack: &Stack,

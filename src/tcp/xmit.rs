@@ -1,6 +1,6 @@
-//! The write loop: takes unsent segments while pacing, congestion window, peer's window, Nagle and the device queue allow,
-//! cuts them to size and sends them. Above: `output` (push), `timer`, `probe`. Below: `segment`. Called with the sock
-//! owned; never blocks. Linux: tcp_write_xmit and what it asks. RFC 9293 §3.7.4, RFC 5681 §3.1.
+//! The write loop: takes unsent segments while pacing, congestion window, peer's window, Nagle and the device queue
+//! allow, cuts them to size and sends them. Above: `output` (push), `timer`, `probe`. Below: `segment`. Called with the
+//! sock owned; never blocks. Linux: tcp_write_xmit and what it asks. RFC 9293 §3.7.4, RFC 5681 §3.1.
 
 use super::chrono::{Chrono, chrono_start, chrono_stop};
 use super::deferred;
@@ -63,8 +63,8 @@ fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, m
     segs.max(least).min(max_segs).min(max_size / mss.max(1)).max(1)
 }
 
-/// How many segments the congestion window lets go now; at most half of the window in one super-packet, so that the clock
-/// of acknowledgements keeps ticking (tcp_cwnd_test).
+/// How many segments the congestion window lets go now; at most half of the window in one super-packet, so that the
+/// clock of acknowledgements keeps ticking (tcp_cwnd_test).
 fn cwnd_test(tp: &TcpSock) -> u32 {
     let in_flight = packets_in_flight(tp);
     if in_flight >= tp.snd_cwnd {
@@ -98,8 +98,8 @@ fn nagle_test(cx: &Cx<'_>, skb: &Skb, mss: u32, nonagle: u8) -> bool {
         || !nagle_check(cx.tp, (skb.len() as u32) < mss, nonagle)
 }
 
-/// Whether to wait for an acknowledgement that will make a fuller super-packet possible (tcp_tso_should_defer). `last`: no
-/// packet is queued behind this one. Says in `cwnd`, `rwnd` what limits.
+/// Whether to wait for an acknowledgement that will make a fuller super-packet possible (tcp_tso_should_defer). `last`:
+/// no packet is queued behind this one. Says in `cwnd`, `rwnd` what limits.
 fn tso_should_defer(
     cx: &Cx<'_>,
     skb: &Skb,
@@ -172,8 +172,8 @@ fn mss_split_point(tp: &TcpSock, skb: &Skb, mss: u32, last: bool, max_segs: u32,
     if nagle_check(tp, partial != 0, nonagle) { needed - partial } else { needed }
 }
 
-/// Whether so much of this sock waits in a device that more would only make the queue longer (TCP small queues); then the
-/// completion continues. `factor`: doublings of the limit. Linux: tcp_small_queue_check.
+/// Whether so much of this sock waits in a device that more would only make the queue longer (TCP small queues); then
+/// the completion continues. `factor`: doublings of the limit. Linux: tcp_small_queue_check.
 pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32) -> bool {
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
     let mut limit = u64::from(2 * skb_truesize).max(rate >> PACING_SHIFT);
@@ -242,9 +242,9 @@ pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
     }
 }
 
-/// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest is at
-/// `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has blown the queue up far beyond the
-/// send buffer (CVE-2019-11478). Linux: tcp_fragment.
+/// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest
+/// is at `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has blown the queue up far
+/// beyond the send buffer (CVE-2019-11478). Linux: tcp_fragment.
 pub fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
     let n = if rtx { cx.tp.rtx_queue.len() } else { cx.tp.write_queue.len() };
     let limit = i64::from(cx.sock.sndbuf.load(Ordering::Relaxed)) + 2 * i64::from(GSO_MAX_SIZE + SKB_OVERHEAD);
@@ -271,8 +271,8 @@ pub fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Res
     Ok(())
 }
 
-/// Moves up to `amount` bytes of the next unsent packet into `skb`, the one about to leave, so that a super-packet goes out
-/// full (tcp_grow_skb).
+/// Moves up to `amount` bytes of the next unsent packet into `skb`, the one about to leave, so that a super-packet goes
+/// out full (tcp_grow_skb).
 fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
     if skb.tcp.eor || skb.tcp.flags & FIN != 0 {
         return;

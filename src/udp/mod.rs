@@ -1,6 +1,6 @@
-//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file the
-//! table of operations, binding and options; `input` receives, `output` sends. Linux:
-//! net/ipv4/udp.c, net/ipv6/udp.c, udp_offload.c.
+//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file
+//! the table of operations, binding and options; `input` receives, `output` sends. Linux: net/ipv4/udp.c,
+//! net/ipv6/udp.c, udp_offload.c.
 
 mod input;
 mod output;

@@ -26,8 +26,8 @@ pub(super) struct Pending {
 }
 
 /// sendmsg(2): returns the length of the datagram, all of which is taken. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
-/// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what the
-/// route says.
+/// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what
+/// the route says.
 pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let len = datagram::send_len(msg)?;
     let mut g = sk.lock();

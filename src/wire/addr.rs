@@ -1,5 +1,6 @@
-//! Addresses: prefixes, v4-mapped conversion, and the predicates by which a stack refuses addresses that cannot be a source
-//! or a destination. Above: routes, `ip::input`, `inet`, neighbours. Linux: net/addrconf.h, ip_route_input_slow (martians).
+//! Addresses: prefixes, v4-mapped conversion, and the predicates by which a stack refuses addresses that cannot be a
+//! source or a destination. Above: routes, `ip::input`, `inet`, neighbours. Linux: net/addrconf.h, ip_route_input_slow
+//! (martians).
 
 use super::ParseError;
 use core::fmt;
@@ -44,7 +45,8 @@ impl Cidr {
         self.prefix
     }
 
-    /// Whether the first `prefix` bits of `ip` are those of the address; an address of the other family never is inside.
+    /// Whether the first `prefix` bits of `ip` are those of the address; an address of the other family never is
+    /// inside.
     #[inline]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.addr, ip) {
@@ -121,7 +123,8 @@ impl FromStr for Cidr {
     }
 }
 
-/// The IPv4 address inside `::ffff:a.b.c.d`, if it is one; unlike `Ipv6Addr::to_ipv4` no other form counts (RFC 4291 §2.5.5.2).
+/// The IPv4 address inside `::ffff:a.b.c.d`, if it is one; unlike `Ipv6Addr::to_ipv4` no other form counts (RFC 4291
+/// §2.5.5.2).
 #[inline]
 pub fn unmap(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     ip.to_ipv4_mapped()
@@ -154,8 +157,8 @@ pub const fn is_class_e(ip: Ipv4Addr) -> bool {
     ip.octets()[0] >= 240 && !ip.is_broadcast()
 }
 
-/// Whether an address can name one host from outside: not unspecified, multicast or limited broadcast. TCP neither sends to
-/// nor answers any other (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
+/// Whether an address can name one host from outside: not unspecified, multicast or limited broadcast. TCP neither
+/// sends to nor answers any other (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
 #[inline]
 pub fn is_unicast(ip: IpAddr) -> bool {
     match ip {
@@ -176,9 +179,9 @@ pub enum Martian {
     Destination,
 }
 
-/// Whether an IPv4 packet's addresses are impossible on a link (`loopback`: it came from the loopback device, where 127/8 is
-/// right). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts need the routes and are
-/// not seen here. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
+/// Whether an IPv4 packet's addresses are impossible on a link (`loopback`: it came from the loopback device, where
+/// 127/8 is right). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts need
+/// the routes and are not seen here. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
 #[inline]
 pub fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.is_broadcast() {
@@ -199,10 +202,10 @@ pub fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martia
     None
 }
 
-/// The same for IPv6: source multicast; either end v4-mapped; destination unspecified, or multicast of reserved scope, or of
-/// interface-local scope or `::1` off the loopback device, where the source `::1` is wrong too. The unspecified source is
-/// allowed: duplicate address detection uses it. Linux: ip6_rcv_core (which lets a v4-mapped destination fail for want of a
-/// route); RFC 4291 §2.5.3, RFC 4291 §2.7.
+/// The same for IPv6: source multicast; either end v4-mapped; destination unspecified, or multicast of reserved scope,
+/// or of interface-local scope or `::1` off the loopback device, where the source `::1` is wrong too. The unspecified
+/// source is allowed: duplicate address detection uses it. Linux: ip6_rcv_core (which lets a v4-mapped destination fail
+/// for want of a route); RFC 4291 §2.5.3, RFC 4291 §2.7.
 #[inline]
 pub fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.to_ipv4_mapped().is_some() {

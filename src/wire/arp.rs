@@ -1,5 +1,5 @@
-//! ARP for IPv4 over Ethernet (RFC 826). Above: the neighbour table. Linux: arp_rcv, arp_create. Whether a message is believed
-//! is the neighbour table's to decide; here only what cannot be ARP between Ethernet hosts is refused.
+//! ARP for IPv4 over Ethernet (RFC 826). Above: the neighbour table. Linux: arp_rcv, arp_create. Whether a message is
+//! believed is the neighbour table's to decide; here only what cannot be ARP between Ethernet hosts is refused.
 
 use super::ether::{MacAddr, ethertype};
 use super::{ParseError, be16};
@@ -37,9 +37,9 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// `Truncated`: fewer than 28 bytes; `BadField`: not Ethernet and IPv4 with their lengths 6 and 4; `Unsupported`: neither
-    /// request nor reply; `BadField` also for a target that is loopback or multicast, which nobody can ask for (Linux drops
-    /// them too).
+    /// `Truncated`: fewer than 28 bytes; `BadField`: not Ethernet and IPv4 with their lengths 6 and 4; `Unsupported`:
+    /// neither request nor reply; `BadField` also for a target that is loopback or multicast, which nobody can ask for
+    /// (Linux drops them too).
     pub fn parse(bytes: &[u8]) -> Result<Arp, ParseError> {
         let b: &[u8; LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         if (be16(b, 0), be16(b, 2), b[4], b[5]) != (ETHERNET, ethertype::IPV4, 6, 4) {

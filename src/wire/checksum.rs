@@ -1,21 +1,21 @@
-//! The Internet checksum: ones-complement sums (RFC 1071), pseudo-headers, incremental update (RFC 1624).
-//! Above: every header with a checksum, and the devices that finish a partial one. Linux: lib/checksum.c, net/checksum.h.
+//! The Internet checksum: ones-complement sums (RFC 1071), pseudo-headers, incremental update (RFC 1624). Above: every
+//! header with a checksum, and the devices that finish a partial one. Linux: lib/checksum.c, net/checksum.h.
 //!
-//! A *partial* is a `u32` holding a ones-complement sum of big-endian 16-bit words, not complemented; partials of pieces
-//! that each start at an even offset may be added with [`add`]. [`fold`] brings one to 16 bits, [`finish`] complements it,
-//! and only the latter goes into a header. [`Checksum`] sums pieces of odd lengths.
+//! A *partial* is a `u32` holding a ones-complement sum of big-endian 16-bit words, not complemented; partials of
+//! pieces that each start at an even offset may be added with [`add`]. [`fold`] brings one to 16 bits, [`finish`]
+//! complements it, and only the latter goes into a header. [`Checksum`] sums pieces of odd lengths.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes taken in one step of the wide loop: eight independent 64-bit lanes, which the compiler turns into vector adds.
 const BLOCK: usize = 64;
 
-/// Blocks after which the lanes are drained: far below the 2^32 additions of 32-bit words that a 64-bit lane can hold, so
-/// that the lanes cannot overflow for any slice.
+/// Blocks after which the lanes are drained: far below the 2^32 additions of 32-bit words that a 64-bit lane can hold,
+/// so that the lanes cannot overflow for any slice.
 const BLOCKS_PER_DRAIN: usize = 1 << 16;
 
-/// Ones-complement sum of `data` added to `initial`, folded to at most 16 bits. An odd last byte is the high half of a word
-/// whose low half is zero, so only the last piece of several may be odd (see [`Checksum`] otherwise).
+/// Ones-complement sum of `data` added to `initial`, folded to at most 16 bits. An odd last byte is the high half of a
+/// word whose low half is zero, so only the last piece of several may be odd (see [`Checksum`] otherwise).
 #[inline]
 pub fn sum(data: &[u8], initial: u32) -> u32 {
     // Words are added in host order and the result turned once: RFC 1071 §2 (B), the sum does not care.
@@ -93,7 +93,8 @@ pub const fn sub(a: u32, b: u32) -> u32 {
     add(a, !b)
 }
 
-/// The partial of a piece that starts at an odd offset, made fit to be added to pieces at even ones. Linux: csum_block_add.
+/// The partial of a piece that starts at an odd offset, made fit to be added to pieces at even ones. Linux:
+/// csum_block_add.
 #[inline]
 pub const fn swap(partial: u32) -> u32 {
     fold(partial).swap_bytes() as u32

@@ -1,5 +1,5 @@
-//! Ethernet II frames. Above: the AF_PACKET device, `arp`, neighbours. RFC 894 (IPv4), RFC 2464 (IPv6). A frame with an 802.1Q
-//! tag is refused: a VLAN is a device of its own. Linux: struct ethhdr, eth_type_trans.
+//! Ethernet II frames. Above: the AF_PACKET device, `arp`, neighbours. RFC 894 (IPv4), RFC 2464 (IPv6). A frame with an
+//! 802.1Q tag is refused: a VLAN is a device of its own. Linux: struct ethhdr, eth_type_trans.
 
 use super::ParseError;
 use core::fmt;

@@ -1,6 +1,6 @@
-//! ICMP for IPv4: view, message, quoted datagram, emitter. Above: `ip::input` (errors to sockets), `icmp` (ping), `ip::output`
-//! (errors we send). RFC 792, RFC 1122 §3.2.2, RFC 1191 (next-hop MTU). Not here: which errors to believe and which to send.
-//! Linux: struct icmphdr, icmp_rcv.
+//! ICMP for IPv4: view, message, quoted datagram, emitter. Above: `ip::input` (errors to sockets), `icmp` (ping),
+//! `ip::output` (errors we send). RFC 792, RFC 1122 §3.2.2, RFC 1191 (next-hop MTU). Not here: which errors to believe
+//! and which to send. Linux: struct icmphdr, icmp_rcv.
 
 use super::ip::Ipv4Header;
 use super::seq::SeqNum;
@@ -240,8 +240,8 @@ pub const fn is_error_kind(kind: u8) -> bool {
     )
 }
 
-/// The datagram an error is about: its IP header, and at least the 8 bytes after it (RFC 792). Written by whoever sent the
-/// error, so none of it is to be believed before it is held against a socket.
+/// The datagram an error is about: its IP header, and at least the 8 bytes after it (RFC 792). Written by whoever sent
+/// the error, so none of it is to be believed before it is held against a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'p> {
     /// Its IP header; `payload` is what is left of the transport.
@@ -341,7 +341,8 @@ pub fn fill_checksum(message: &mut [u8]) {
     message[2..4].copy_from_slice(&c.to_be_bytes());
 }
 
-/// How many bytes of a datagram of `len` to quote in an error that goes out behind an IP header of `ip_header_len` bytes.
+/// How many bytes of a datagram of `len` to quote in an error that goes out behind an IP header of `ip_header_len`
+/// bytes.
 #[inline]
 pub const fn quote_len(len: usize, ip_header_len: usize) -> usize {
     let room = MAX_ERROR_LEN.saturating_sub(ip_header_len + HEADER_LEN);

@@ -1,6 +1,6 @@
-//! ICMPv6 and neighbour discovery: view, message, quoted packet, options, emitter. Above: `ip::input`, `icmp`, neighbours.
-//! RFC 4443 (errors, echo), RFC 4861 (neighbour discovery), RFC 8106 is skipped over. Not here: which messages to believe.
-//! Linux: struct icmp6hdr, icmpv6_rcv, ndisc.c.
+//! ICMPv6 and neighbour discovery: view, message, quoted packet, options, emitter. Above: `ip::input`, `icmp`,
+//! neighbours. RFC 4443 (errors, echo), RFC 4861 (neighbour discovery), RFC 8106 is skipped over. Not here: which
+//! messages to believe. Linux: struct icmp6hdr, icmpv6_rcv, ndisc.c.
 
 use super::ether::MacAddr;
 use super::ipv6::{BadExtension, Ipv6Header, Upper};
@@ -234,7 +234,8 @@ impl<'p> Icmpv6Header<'p> {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// Whether it is an error, to which no error may be sent (RFC 4443 §2.4 (e)); redirects count (RFC 4443 §2.4 (e.2)).
+    /// Whether it is an error, to which no error may be sent (RFC 4443 §2.4 (e)); redirects count (RFC 4443 §2.4
+    /// (e.2)).
     #[inline]
     pub fn is_error(&self) -> bool {
         self.kind() < 128 || self.kind() == kind::REDIRECT
@@ -246,9 +247,10 @@ impl<'p> Icmpv6Header<'p> {
         (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&self.kind())
     }
 
-    /// What it says. Errors and echo always succeed. Of neighbour discovery is refused what RFC 4861 §6.1, §7.1 and §8.1 refuse
-    /// by the message alone: too short (`Truncated`), code not 0 or a multicast target (`BadField`), an option of length 0 or
-    /// beyond the end (`BadOption`). The hop limit is in the IPv6 header and the caller's to check.
+    /// What it says. Errors and echo always succeed. Of neighbour discovery is refused what RFC 4861 §6.1, §7.1 and
+    /// §8.1 refuse by the message alone: too short (`Truncated`), code not 0 or a multicast target (`BadField`), an
+    /// option of length 0 or beyond the end (`BadOption`). The hop limit is in the IPv6 header and the caller's to
+    /// check.
     pub fn message(&self) -> Result<Message<'p>, ParseError> {
         let b = self.bytes;
         let (code, data) = (self.code(), self.payload());
@@ -364,7 +366,8 @@ impl<'p> NdOptions<'p> {
     /// No options.
     pub const EMPTY: NdOptions<'static> = NdOptions { bytes: &[] };
 
-    /// `BadOption` when one has length 0 or runs past the end (RFC 4861 §6.1.1 and its like). At most one step in 8 bytes.
+    /// `BadOption` when one has length 0 or runs past the end (RFC 4861 §6.1.1 and its like). At most one step in 8
+    /// bytes.
     pub fn parse(bytes: &'p [u8]) -> Result<NdOptions<'p>, ParseError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -446,15 +449,15 @@ impl<'p> Iterator for NdOptionIter<'p> {
 /// Bytes of a link-layer address option.
 pub const LLADDR_OPTION_LEN: usize = 8;
 
-/// A link-layer address option of `kind` ([`nd_option::SOURCE_LLADDR`] or [`nd_option::TARGET_LLADDR`]) as bytes, to be given to
-/// [`NdOptions::parse`].
+/// A link-layer address option of `kind` ([`nd_option::SOURCE_LLADDR`] or [`nd_option::TARGET_LLADDR`]) as bytes, to be
+/// given to [`NdOptions::parse`].
 pub const fn lladdr_option(kind: u8, mac: MacAddr) -> [u8; LLADDR_OPTION_LEN] {
     let [a, b, c, d, e, f] = mac.0;
     [kind, 1, a, b, c, d, e, f]
 }
 
-/// The packet an error is about. Written by whoever sent the error, so none of it is to be believed before it is held against a
-/// socket.
+/// The packet an error is about. Written by whoever sent the error, so none of it is to be believed before it is held
+/// against a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'p> {
     /// Its IPv6 header.
@@ -464,8 +467,8 @@ pub struct Quoted<'p> {
 }
 
 impl<'p> Quoted<'p> {
-    /// As [`Ipv6Header::parse_quoted`]; besides `BadExtension` when the quote ends inside an extension header, and `Truncated`
-    /// with fewer than 8 bytes of transport.
+    /// As [`Ipv6Header::parse_quoted`]; besides `BadExtension` when the quote ends inside an extension header, and
+    /// `Truncated` with fewer than 8 bytes of transport.
     #[inline]
     pub fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
         let ip = Ipv6Header::parse_quoted(bytes)?;

@@ -1,5 +1,6 @@
-//! IPv4 header: view, options, emitter. Above: `ip::input`, `ip::output`, fragments, devices. RFC 791, RFC 6864 (identification),
-//! RFC 3168 (the ECN bits). Not here: routing, reassembly, and the decision what to answer. Linux: struct iphdr, ip_rcv.
+//! IPv4 header: view, options, emitter. Above: `ip::input`, `ip::output`, fragments, devices. RFC 791, RFC 6864
+//! (identification), RFC 3168 (the ECN bits). Not here: routing, reassembly, and the decision what to answer. Linux:
+//! struct iphdr, ip_rcv.
 
 use super::{ParseError, be16, checksum};
 use core::fmt;
@@ -35,8 +36,8 @@ struct Fixed {
     dst: [u8; 4],
 }
 
-/// An IPv4 datagram in place. `parse` has checked that 20 <= 4 * IHL <= total length <= bytes present; link padding after
-/// the total length is cut off.
+/// An IPv4 datagram in place. `parse` has checked that 20 <= 4 * IHL <= total length <= bytes present; link padding
+/// after the total length is cut off.
 #[derive(Clone, Copy)]
 pub struct Ipv4Header<'p> {
     fixed: &'p Fixed,
@@ -46,8 +47,8 @@ pub struct Ipv4Header<'p> {
 
 impl<'p> Ipv4Header<'p> {
     /// Refuses what `ip_rcv` does, in its order: short header (`Truncated`), version (`BadVersion`), IHL below 5
-    /// (`BadHeaderLen`), header beyond the bytes or total length beyond them (`Truncated`), total length below the header
-    /// (`BadTotalLen`). The checksum is [`Ipv4Header::checksum_ok`]'s.
+    /// (`BadHeaderLen`), header beyond the bytes or total length beyond them (`Truncated`), total length below the
+    /// header (`BadTotalLen`). The checksum is [`Ipv4Header::checksum_ok`]'s.
     #[inline]
     pub fn parse(bytes: &'p [u8]) -> Result<Ipv4Header<'p>, ParseError> {
         let h = Self::parse_quoted(bytes)?;
@@ -61,8 +62,8 @@ impl<'p> Ipv4Header<'p> {
         Ok(Ipv4Header { payload: &bytes[h.header.len()..total], ..h })
     }
 
-    /// As `parse` for a datagram quoted in an ICMP error, of which only the beginning is there: the total length is not held
-    /// against the bytes, `payload` is whatever follows the header.
+    /// As `parse` for a datagram quoted in an ICMP error, of which only the beginning is there: the total length is not
+    /// held against the bytes, `payload` is whatever follows the header.
     #[inline]
     pub fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv4Header<'p>, ParseError> {
         let (fixed, _) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
@@ -346,8 +347,8 @@ pub struct Ipv4Repr {
     pub more_fragments: bool,
     /// Offset of the payload in the datagram, in bytes; the low three bits are ignored.
     pub frag_offset: usize,
-    /// Bytes that follow the header. When they make the datagram longer than 65535 the length field is written as 0, which
-    /// only a device that cuts super-packets may see. Linux: iph_set_totlen.
+    /// Bytes that follow the header. When they make the datagram longer than 65535 the length field is written as 0,
+    /// which only a device that cuts super-packets may see. Linux: iph_set_totlen.
     pub payload_len: usize,
 }
 

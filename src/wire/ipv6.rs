@@ -1,5 +1,6 @@
-//! IPv6 header, extension headers, fragment header: views, walker, emitters. Above: `ip::input`, `ip::output`, fragments,
-//! devices. RFC 8200. Not here: what an extension header makes the stack do. Linux: struct ipv6hdr, ipv6_rcv, exthdrs.c.
+//! IPv6 header, extension headers, fragment header: views, walker, emitters. Above: `ip::input`, `ip::output`,
+//! fragments, devices. RFC 8200. Not here: what an extension header makes the stack do. Linux: struct ipv6hdr,
+//! ipv6_rcv, exthdrs.c.
 
 use super::ip::Ecn;
 use super::{ParseError, be16, be32, proto};
@@ -36,8 +37,8 @@ pub struct Ipv6Header<'p> {
 }
 
 impl<'p> Ipv6Header<'p> {
-    /// `Truncated`: fewer than 40 bytes, or than the payload length says; `BadVersion`. A jumbogram (payload length 0 with a
-    /// hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
+    /// `Truncated`: fewer than 40 bytes, or than the payload length says; `BadVersion`. A jumbogram (payload length 0
+    /// with a hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
     #[inline]
     pub fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let h = Self::parse_quoted(bytes)?;
@@ -45,7 +46,8 @@ impl<'p> Ipv6Header<'p> {
         Ok(Ipv6Header { payload, ..h })
     }
 
-    /// As `parse` for a packet quoted in an ICMPv6 error, of which only the beginning is there: `payload` is whatever follows.
+    /// As `parse` for a packet quoted in an ICMPv6 error, of which only the beginning is there: `payload` is whatever
+    /// follows.
     #[inline]
     pub fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let (fixed, payload) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
@@ -172,8 +174,9 @@ pub struct Upper<'p> {
     pub fragment: Option<FragmentHeader>,
 }
 
-/// Walks extension headers. It stops behind a fragment header that is not atomic (RFC 6946), because what follows belongs to
-/// the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes ends after n / 8 steps.
+/// Walks extension headers. It stops behind a fragment header that is not atomic (RFC 6946), because what follows
+/// belongs to the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes ends after
+/// n / 8 steps.
 #[derive(Clone, Debug)]
 pub struct Extensions<'p> {
     next: u8,
@@ -382,8 +385,8 @@ impl Ipv6Option<'_> {
     }
 }
 
-/// Walks the options of a hop-by-hop or destination header; at most one step a byte. As Linux it refuses padding of more than
-/// 7 bytes in a row and PadN with non-zero bytes, which only serve to hide data or to waste time.
+/// Walks the options of a hop-by-hop or destination header; at most one step a byte. As Linux it refuses padding of
+/// more than 7 bytes in a row and PadN with non-zero bytes, which only serve to hide data or to waste time.
 #[derive(Clone, Copy)]
 pub struct Ipv6Options<'p> {
     bytes: &'p [u8],

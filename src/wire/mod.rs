@@ -1,18 +1,18 @@
-//! Packet formats: bytes in, views out; values in, bytes out. Above: `ip`, `tcp`, `udp`, `icmp`, `device`. Below: nothing,
-//! this module knows no other of the crate, allocates nothing on the data path and holds no state.
+//! Packet formats: bytes in, views out; values in, bytes out. Above: `ip`, `tcp`, `udp`, `icmp`, `device`. Below:
+//! nothing, this module knows no other of the crate, allocates nothing on the data path and holds no state.
 //!
 //! How the three shapes fit together:
 //!
-//! - A **view** (`TcpHeader<'p>`, `Ipv4Header<'p>`, ...) borrows the packet. `parse` checks every length the format states
-//!   against the bytes that are there, once; after that no getter can fail or panic, whatever the bytes say. Views are
-//!   `Copy`, two or three words, and hand out what follows the header as `payload()`.
+//! - A **view** (`TcpHeader<'p>`, `Ipv4Header<'p>`, ...) borrows the packet. `parse` checks every length the format
+//!   states against the bytes that are there, once; after that no getter can fail or panic, whatever the bytes say.
+//!   Views are `Copy`, two or three words, and hand out what follows the header as `payload()`.
 //! - A **value** (`TcpOptions`, `SackBlocks`, `MacAddr`, ...) owns what it says and may outlive the packet.
-//! - A **repr** (`Ipv4Repr`, `TcpRepr`, `SynOptions`, ...) is what is to be written: `len()` says how many bytes it takes,
-//!   `emit` writes them to the front of a buffer and returns that number.
+//! - A **repr** (`Ipv4Repr`, `TcpRepr`, `SynOptions`, ...) is what is to be written: `len()` says how many bytes it
+//!   takes, `emit` writes them to the front of a buffer and returns that number.
 //!
 //! Which calls may fail: `parse` returns [`ParseError`], whose variant is the reason a counter is bumped for. Iterators
-//! over options and extension headers end, at the latest, with the last byte. `emit` panics only when its buffer is shorter
-//! than `len()`, which is the caller's mistake and never the peer's.
+//! over options and extension headers end, at the latest, with the last byte. `emit` panics only when its buffer is
+//! shorter than `len()`, which is the caller's mistake and never the peer's.
 //!
 //! Checksums are not part of `parse`: a device may have checked them already. Every view has a method that does.
 //!
@@ -34,7 +34,8 @@ pub mod udp;
 #[cfg(test)]
 mod tests;
 
-/// How property tests run here: the same cases every time, unless `PROPTEST_RNG_SEED` asks for others, and no files written.
+/// How property tests run here: the same cases every time, unless `PROPTEST_RNG_SEED` asks for others, and no files
+/// written.
 #[cfg(test)]
 pub(crate) fn cases() -> proptest::test_runner::Config {
     use proptest::test_runner::{Config, RngSeed};
@@ -128,7 +129,8 @@ pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
     }
 }
 
-/// Source and destination port at the front of a TCP or UDP header that an ICMP error quotes; `None` for other protocols.
+/// Source and destination port at the front of a TCP or UDP header that an ICMP error quotes; `None` for other
+/// protocols.
 #[inline]
 pub(crate) fn quoted_ports(protocol: u8, header: &[u8]) -> Option<(u16, u16)> {
     matches!(protocol, proto::TCP | proto::UDP).then(|| (be16(header, 0), be16(header, 2)))

@@ -1,5 +1,6 @@
 //! Sequence numbers, windows and segment sizes as types, so that a raw 16-bit window cannot be taken for bytes nor two
-//! sequence numbers be compared with `<`. Used by everything in `tcp`. Linux: before(), after(), between() in net/tcp.h.
+//! sequence numbers be compared with `<`. Used by everything in `tcp`. Linux: before(), after(), between() in
+//! net/tcp.h.
 
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub, SubAssign};

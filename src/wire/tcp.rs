@@ -1,5 +1,6 @@
 //! TCP header: flags, view, emitter, checksums with and without offload. Above: `tcp::ipv4`, `tcp::ipv6`, `tcp::input`,
-//! `tcp::output`, devices that cut and join segments. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct tcphdr.
+//! `tcp::output`, devices that cut and join segments. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct
+//! tcphdr.
 
 use super::seq::{RawWindow, SeqNum};
 use super::tcp_options::{RawOptions, TcpOptions};
@@ -170,8 +171,8 @@ pub struct TcpHeader<'p> {
 }
 
 impl<'p> TcpHeader<'p> {
-    /// `segment` is exactly what IP carried: header, options, payload. `Truncated`: fewer than 20 bytes, or than the data
-    /// offset says; `BadHeaderLen`: data offset below 5. The checksum is [`TcpHeader::checksum_ok`]'s.
+    /// `segment` is exactly what IP carried: header, options, payload. `Truncated`: fewer than 20 bytes, or than the
+    /// data offset says; `BadHeaderLen`: data offset below 5. The checksum is [`TcpHeader::checksum_ok`]'s.
     #[inline]
     pub fn parse(segment: &'p [u8]) -> Result<TcpHeader<'p>, ParseError> {
         let (fixed, rest) = Fixed::ref_from_prefix(segment).map_err(|_| ParseError::Truncated)?;
@@ -426,8 +427,8 @@ pub fn fill_checksum(segment: &mut [u8], src: IpAddr, dst: IpAddr) {
     fill_checksum_split(segment, 0, pseudo);
 }
 
-/// As [`fill_checksum`] when the payload lies elsewhere: `header` is header and options, `payload` the partial sum of the
-/// payload's pieces, `pseudo` the pseudo-header's partial for the whole length. Linux: tcp_v4_check with skb->csum.
+/// As [`fill_checksum`] when the payload lies elsewhere: `header` is header and options, `payload` the partial sum of
+/// the payload's pieces, `pseudo` the pseudo-header's partial for the whole length. Linux: tcp_v4_check with skb->csum.
 ///
 /// # Panics
 /// When `header` is shorter than 20 bytes.
@@ -438,9 +439,9 @@ pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
     set_checksum(header, checksum::finish(s));
 }
 
-/// Leaves in the field the pseudo-header's sum, not complemented: the device adds the rest from the first byte of the TCP
-/// header on and complements (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, `csum_offset` = [`CHECKSUM_OFFSET`]). `len` is the whole
-/// segment's, super-packets included. Linux: CHECKSUM_PARTIAL, __tcp_v4_send_check.
+/// Leaves in the field the pseudo-header's sum, not complemented: the device adds the rest from the first byte of the
+/// TCP header on and complements (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, `csum_offset` = [`CHECKSUM_OFFSET`]). `len` is the
+/// whole segment's, super-packets included. Linux: CHECKSUM_PARTIAL, __tcp_v4_send_check.
 ///
 /// # Panics
 /// When `header` is shorter than 20 bytes.
@@ -449,8 +450,8 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
     set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::TCP, len)));
 }
 
-/// Does what a device does with a segment left by [`fill_partial_checksum`]: the field holds the pseudo-header's sum, the
-/// result is the full checksum.
+/// Does what a device does with a segment left by [`fill_partial_checksum`]: the field holds the pseudo-header's sum,
+/// the result is the full checksum.
 ///
 /// # Panics
 /// When `segment` is shorter than 20 bytes.
@@ -469,8 +470,8 @@ pub fn set_seq(header: &mut [u8], seq: SeqNum) {
     header[4..8].copy_from_slice(&seq.0.to_be_bytes());
 }
 
-/// Rewrites the control bits, keeping data offset and reserved bits: of a super-packet only the last piece carries FIN and PSH,
-/// only the first CWR. The checksum is left to be made again.
+/// Rewrites the control bits, keeping data offset and reserved bits: of a super-packet only the last piece carries FIN
+/// and PSH, only the first CWR. The checksum is left to be made again.
 ///
 /// # Panics
 /// When `header` is shorter than 14 bytes.

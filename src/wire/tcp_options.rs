@@ -1,10 +1,10 @@
-//! TCP options: reading them all, reading the one that every data segment carries, writing the handshake, data and reset
-//! sets. Above: `tcp::input`, `tcp::handshake`, `tcp::output`. RFC 9293 §3.2, RFC 7323 (window scale, timestamps), RFC 2018
-//! (SACK), RFC 7413 (Fast Open), RFC 2385 (MD5). Linux: tcp_parse_options, tcp_options_write.
+//! TCP options: reading them all, reading the one that every data segment carries, writing the handshake, data and
+//! reset sets. Above: `tcp::input`, `tcp::handshake`, `tcp::output`. RFC 9293 §3.2, RFC 7323 (window scale,
+//! timestamps), RFC 2018 (SACK), RFC 7413 (Fast Open), RFC 2385 (MD5). Linux: tcp_parse_options, tcp_options_write.
 //!
-//! Reading follows Linux: an option with length 0 or 1, or one that runs past the header, ends the reading and what was read
-//! stands; an option of a known kind with a wrong length is skipped; of two of a kind the later counts. Whether an option is
-//! allowed in this segment (MSS only on a SYN, SACK only when agreed) is the caller's to decide.
+//! Reading follows Linux: an option with length 0 or 1, or one that runs past the header, ends the reading and what was
+//! read stands; an option of a known kind with a wrong length is skipped; of two of a kind the later counts. Whether an
+//! option is allowed in this segment (MSS only on a SYN, SACK only when agreed) is the caller's to decide.
 
 use super::seq::{SeqNum, WindowShift};
 use super::{be16, be32};
@@ -352,8 +352,8 @@ fn cookie_len_ok(n: usize) -> bool {
     n == 0 || (n.is_multiple_of(2) && (FASTOPEN_COOKIE_MIN..=FASTOPEN_COOKIE_MAX).contains(&n))
 }
 
-/// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None` for
-/// anything else, which then needs [`TcpOptions::parse`]. Linux: tcp_parse_aligned_timestamp.
+/// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None`
+/// for anything else, which then needs [`TcpOptions::parse`]. Linux: tcp_parse_aligned_timestamp.
 #[inline]
 pub fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
     let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
@@ -396,8 +396,8 @@ impl FastOpenCookie {
     }
 }
 
-/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted in place of their NOPs), or
-/// SACK permitted alone, window scale, Fast Open.
+/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted in place of their
+/// NOPs), or SACK permitted alone, window scale, Fast Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SynOptions {
     /// MD5 signature.
@@ -467,9 +467,9 @@ impl SynOptions {
     }
 }
 
-/// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, NOP NOP SACK. A reset
-/// carries at most the MD5 signature, an acknowledgement for a time-wait or request sock MD5 and timestamps: both are this
-/// with the rest left empty.
+/// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, NOP NOP SACK. A
+/// reset carries at most the MD5 signature, an acknowledgement for a time-wait or request sock MD5 and timestamps: both
+/// are this with the rest left empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct EstablishedOptions {
     /// MD5 signature.
@@ -499,7 +499,8 @@ impl EstablishedOptions {
         self.sack.len().min(self.sack_room())
     }
 
-    /// Bytes `emit` writes: a multiple of four, at most 40. Blocks beyond [`EstablishedOptions::sack_room`] are left out.
+    /// Bytes `emit` writes: a multiple of four, at most 40. Blocks beyond [`EstablishedOptions::sack_room`] are left
+    /// out.
     #[inline]
     pub fn len(&self) -> usize {
         match self.sack_count() {

@@ -1,5 +1,5 @@
-//! UDP header: view and emitter (RFC 768, RFC 8200 §8.1 for the checksum over IPv6). Above: `udp`. Linux: struct udphdr,
-//! __udp4_lib_rcv.
+//! UDP header: view and emitter (RFC 768, RFC 8200 §8.1 for the checksum over IPv6). Above: `udp`. Linux: struct
+//! udphdr, __udp4_lib_rcv.
 
 use super::{ParseError, checksum, proto};
 use core::fmt;
@@ -29,8 +29,8 @@ pub struct UdpHeader<'p> {
 }
 
 impl<'p> UdpHeader<'p> {
-    /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a jumbogram
-    /// (RFC 2675) is refused with the latter.
+    /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a
+    /// jumbogram (RFC 2675) is refused with the latter.
     #[inline]
     pub fn parse(datagram: &'p [u8]) -> Result<UdpHeader<'p>, ParseError> {
         let (fixed, rest) = Fixed::ref_from_prefix(datagram).map_err(|_| ParseError::Truncated)?;
@@ -75,7 +75,8 @@ impl<'p> UdpHeader<'p> {
         self.payload
     }
 
-    /// Whether the checksum is right. A field of 0 means none was made: right over IPv4, wrong over IPv6 (RFC 8200 §8.1).
+    /// Whether the checksum is right. A field of 0 means none was made: right over IPv4, wrong over IPv6 (RFC 8200
+    /// §8.1).
     #[inline]
     pub fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
         if self.fixed.checksum.get() == 0 {
@@ -92,8 +93,8 @@ impl fmt::Debug for UdpHeader<'_> {
     }
 }
 
-/// Writes a header for `payload_len` bytes with a zero checksum; returns 8. A length over 65535 (a super-packet for a device
-/// that cuts it) is written as 0.
+/// Writes a header for `payload_len` bytes with a zero checksum; returns 8. A length over 65535 (a super-packet for a
+/// device that cuts it) is written as 0.
 ///
 /// # Panics
 /// When `buf` is shorter than 8 bytes.
@@ -119,7 +120,8 @@ pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
     fill_checksum_split(datagram, 0, pseudo);
 }
 
-/// As [`fill_checksum`] when the payload lies elsewhere: `payload` is its pieces' partial sum, `pseudo` the pseudo-header's.
+/// As [`fill_checksum`] when the payload lies elsewhere: `payload` is its pieces' partial sum, `pseudo` the
+/// pseudo-header's.
 ///
 /// # Panics
 /// When `header` is shorter than 8 bytes.
@@ -130,7 +132,8 @@ pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
     set_checksum(header, if c == 0 { 0xffff } else { c });
 }
 
-/// Leaves the pseudo-header's sum in the field for a device that adds the rest: see [`super::tcp::fill_partial_checksum`].
+/// Leaves the pseudo-header's sum in the field for a device that adds the rest: see
+/// [`super::tcp::fill_partial_checksum`].
 ///
 /// # Panics
 /// When `header` is shorter than 8 bytes.

@@ -1,5 +1,5 @@
-//! One transfer over a simulated link: data both ways at once between a client and a server, each byte compared with what it
-//! should be, and a digest of every packet with its time.
+//! One transfer over a simulated link: data both ways at once between a client and a server, each byte compared with
+//! what it should be, and a digest of every packet with its time.
 
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -234,8 +234,8 @@ fn in_use(stack: &Arc<Stack>) -> (i64, i64) {
     (acc.pages.load(std::sync::atomic::Ordering::Relaxed), sockets)
 }
 
-/// Runs a transfer to its end and everything after it until both stacks are at rest. Panics at a wrong byte, an error, a stall,
-/// or memory that stays behind.
+/// Runs a transfer to its end and everything after it until both stacks are at rest. Panics at a wrong byte, an error,
+/// a stall, or memory that stays behind.
 pub fn run(case: &Case) -> Report {
     run_capturing(case, None)
 }

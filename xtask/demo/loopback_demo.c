@@ -1,7 +1,8 @@
 /*
- * loopback_demo FILE OUTFILE: sends FILE through one TCP connection over usersock's in-memory loopback to OUTFILE, server
- * and client in one process, and prints what TCP_INFO tells about the sending end. The demo's last way: it needs no
- * device, no namespace and no privilege. Exit status 0 when all bytes were written; comparing them is the caller's part.
+ * loopback_demo FILE OUTFILE: sends FILE through one TCP connection over usersock's in-memory loopback to OUTFILE,
+ * server and client in one process, and prints what TCP_INFO tells about the sending end. The demo's last way: it needs
+ * no device, no namespace and no privilege. Exit status 0 when all bytes were written; comparing them is the caller's
+ * part.
  */
 #include "program.h"
 

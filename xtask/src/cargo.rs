@@ -44,7 +44,8 @@ pub fn c_library_package() -> Result<String, Failure> {
 /// What a build made.
 pub struct Built {
     files: Vec<PathBuf>,
-    /// Linker flags a program needs beside the static library (`-lpthread ...`), when the build was asked to print them.
+    /// Linker flags a program needs beside the static library (`-lpthread ...`), when the build was asked to print
+    /// them.
     pub native_libs: Option<String>,
 }
 

@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: an unmodified curl, on the kernel's TCP, downloads a file from a C web server on usersock; then a C
-//! client on usersock downloads it from python's http.server. Both directions cross a device inside a network namespace
-//! that the demo makes and that disappears with it.
+//! `cargo xtask demo`: an unmodified curl, on the kernel's TCP, downloads a file from a C web server on usersock; then
+//! a C client on usersock downloads it from python's http.server. Both directions cross a device inside a network
+//! namespace that the demo makes and that disappears with it.
 //!
 //! Three ways, the first that works here (or the one named by `--via`):
 //! - `tun`: kernel 10.0.0.1, usersock 10.0.0.2 behind a TUN device; as root, or rootless in a user namespace.
@@ -95,8 +95,8 @@ impl Via {
     }
 }
 
-/// The hidden command that tells, by one word on stdout, the best device that a namespace entered by `how` can have, and on
-/// stderr, in a line, why it is not a better one. `only`: the one device that is asked for.
+/// The hidden command that tells, by one word on stdout, the best device that a namespace entered by `how` can have,
+/// and on stderr, in a line, why it is not a better one. `only`: the one device that is asked for.
 ///
 /// # Errors
 /// No namespace can be made, or the device asked for is refused.
@@ -236,8 +236,8 @@ impl Guard {
         command.stdin(Stdio::null()).spawn().map(Guard).map_err(|error| broken(format!("{name}: {error}")))
     }
 
-    /// Reads the program's piped standard output up to a line that begins with `word`, and passes on what it reads. False
-    /// when the output ended without one.
+    /// Reads the program's piped standard output up to a line that begins with `word`, and passes on what it reads.
+    /// False when the output ended without one.
     fn says(&mut self, word: &str) -> Outcome {
         let stdout = self.0.stdout.as_mut().ok_or_else(|| broken("the program's output is not piped"))?;
         for line in BufReader::new(stdout).lines() {

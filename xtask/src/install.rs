@@ -1,4 +1,5 @@
-//! `cargo xtask install --prefix DIR`: what a C program needs to build and run against usersock, where pkg-config finds it.
+//! `cargo xtask install --prefix DIR`: what a C program needs to build and run against usersock, where pkg-config finds
+//! it.
 
 use std::fs;
 use std::path::Path;

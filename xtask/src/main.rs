@@ -1,8 +1,8 @@
-//! `cargo xtask`: set-up, tests, demo, installation and the packetdrill runner. It stands beside the stack, never inside
-//! it: everything here is done through the files and programs that a user would use, too.
+//! `cargo xtask`: set-up, tests, demo, installation and the packetdrill runner. It stands beside the stack, never
+//! inside it: everything here is done through the files and programs that a user would use, too.
 //!
-//! A command returns `Ok(true)` (all well: exit status 0), `Ok(false)` (it ran and found failures: 1) or an error. An error
-//! of usage is one line on stderr and exit status 2, any other error is one line and 1.
+//! A command returns `Ok(true)` (all well: exit status 0), `Ok(false)` (it ran and found failures: 1) or an error. An
+//! error of usage is one line on stderr and exit status 2, any other error is one line and 1.
 
 mod cargo;
 mod demo;

@@ -1,5 +1,5 @@
-//! Network namespaces: entering one, as root or without privileges (a user namespace), and the `ip` calls that furnish it.
-//! Everything the project sends on a network it sends inside one of these; it disappears with its last process.
+//! Network namespaces: entering one, as root or without privileges (a user namespace), and the `ip` calls that furnish
+//! it. Everything the project sends on a network it sends inside one of these; it disappears with its last process.
 
 use std::fs;
 use std::io::Write;

@@ -1,13 +1,14 @@
 //! `cargo xtask packetdrill`: Google's packetdrill, given by `--bin`, runs scripts against usersock through the plug-in
-//! `libusersock_packetdrill.so` (or, with `--kernel`, against the kernel). Each script runs in the variants and with the
-//! arguments that packetdrill's own `run_all.py` gives it; each run has a network namespace of its own and a private
-//! directory. `inside` is the part in the namespace, `stand_in` the tools that must act on the stack under test.
+//! `libusersock_packetdrill.so` (or, with `--kernel`, against the kernel). Each script runs in the variants and with
+//! the arguments that packetdrill's own `run_all.py` gives it; each run has a network namespace of its own and a
+//! private directory. `inside` is the part in the namespace, `stand_in` the tools that must act on the stack under
+//! test.
 //!
 //! # Contract between the runner, the plug-in and the stand-ins
 //!
-//! The runner starts packetdrill with `--so_filename=PLUGIN`, `LD_PRELOAD=PLUGIN` and `USERSOCK_PD_DIR=DIR`, an absolute
-//! path of a directory that belongs to this run alone. The commands of a script are run by packetdrill through system(3), in
-//! the same process as the plug-in, which therefore interposes `system`:
+//! The runner starts packetdrill with `--so_filename=PLUGIN`, `LD_PRELOAD=PLUGIN` and `USERSOCK_PD_DIR=DIR`, an
+//! absolute path of a directory that belongs to this run alone. The commands of a script are run by packetdrill through
+//! system(3), in the same process as the plug-in, which therefore interposes `system`:
 //!
 //! - **Once, when it is loaded**, it removes `LD_PRELOAD` from the environment: shells and tools must not carry it.
 //! - **Before** each call it writes to `DIR` (to a temporary name, then renamed):
@@ -15,11 +16,14 @@
 //!   - `net_tcp`, `net_tcp6`: the stack's sockets as `/proc/net/tcp` and `/proc/net/tcp6` would show them.
 //! - **After** each call it reads again:
 //!   - the sysctls, from `/proc/sys/net/ipv4/*`, `/proc/sys/net/ipv6/*` and `/proc/sys/net/core/*` of its namespace;
-//!   - the parameters of CUBIC, from `/sys/module/tcp_cubic/parameters/*` (in the run's mount namespace these are private
+//!   - the parameters of CUBIC, from `/sys/module/tcp_cubic/parameters/*` (in the run's mount namespace these are
+//!     private
 //!     copies with the kernel's values, so a script that writes them does not change the machine);
-//!   - the MTU and the offloads of `tun0` (what `ethtool -k` calls generic-segmentation-offload decides whether the stack
+//!   - the MTU and the offloads of `tun0` (what `ethtool -k` calls generic-segmentation-offload decides whether the
+//!     stack
 //!     may build super-packets, as NETIF_F_GSO does for a kernel socket: tun0 has no TSO of its own without an owner);
-//!   - the routes to the remote address with their metrics (netlink, or the text of `ip route`; `ip -j route` leaves out
+//!   - the routes to the remote address with their metrics (netlink, or the text of `ip route`; `ip -j route` leaves
+//!     out
 //!     that an mtu is locked): `mtu` and its lock, `advmss`, `initcwnd`, `initrwnd`, `quickack`, `rto_min`, `congctl`,
 //!     `features ecn`, `fastopen_no_cookie`;
 //!   - `DIR/qdisc`, one line, the root queueing discipline of `tun0`: `pfifo` (as when the file is missing),
@@ -27,8 +31,9 @@
 //!   - `DIR/requests`, a line each, obeyed in order and then deleted: `tcp_metrics flush` (forget what is cached by
 //!     destination: Fast Open cookies, ssthresh, RTT).
 //!
-//! Before packetdrill starts, the namespace has `lo` up and a `tun0` with the address, prefix, MTU and route that packetdrill
-//! gives its own device in kernel mode. Nothing reads or writes that device: packets go through the plug-in.
+//! Before packetdrill starts, the namespace has `lo` up and a `tun0` with the address, prefix, MTU and route that
+//! packetdrill gives its own device in kernel mode. Nothing reads or writes that device: packets go through the
+//! plug-in.
 //!
 //! # What the scripts call, and who answers
 //!

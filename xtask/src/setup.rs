@@ -54,8 +54,8 @@ fn missing() -> Vec<&'static str> {
     packages
 }
 
-/// Installs what is missing when that is possible, and otherwise says so in one line. Returns whether nothing is missing
-/// now; the caller goes on either way, and what needs a missing program skips itself.
+/// Installs what is missing when that is possible, and otherwise says so in one line. Returns whether nothing is
+/// missing now; the caller goes on either way, and what needs a missing program skips itself.
 pub fn tools() -> bool {
     let wanted = missing();
     if wanted.is_empty() {

@@ -90,8 +90,8 @@ fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }
 
-/// Says that a test checked nothing, by a line that begins with SKIP, which `cargo xtask test` counts. Written to stdout
-/// itself: a passing test's captured output is not shown, and a skip must be.
+/// Says that a test checked nothing, by a line that begins with SKIP, which `cargo xtask test` counts. Written to
+/// stdout itself: a passing test's captured output is not shown, and a skip must be.
 pub fn skip(what: &str, why: &str) {
     let _ = writeln!(std::io::stdout(), "SKIP {what}: {why}");
 }

@@ -1,5 +1,5 @@
-//! RDP against guessers, liars and bad luck: packets that almost fit, messages made to cost memory, numbers that wrap, ends at bad moments.
-//! With the peer of `wire`, in virtual time.
+//! RDP against guessers, liars and bad luck: packets that almost fit, messages made to cost memory, numbers that wrap,
+//! ends at bad moments. With the peer of `wire`, in virtual time.
 
 use super::wire::*;
 use super::{RDP, SEQPACKET, plugin, recv, send};

@@ -1,5 +1,6 @@
-//! RDP's repair of what is lost at the end of a burst, and of what is lost again: the tail-loss probe (RFC 8985 §7), reports of what came
-//! twice (RFC 2883), and the walk over lost packets. With the peer of `wire`, and between two stacks, in virtual time.
+//! RDP's repair of what is lost at the end of a burst, and of what is lost again: the tail-loss probe (RFC 8985 §7),
+//! reports of what came twice (RFC 2883), and the walk over lost packets. With the peer of `wire`, and between two
+//! stacks, in virtual time.
 
 use super::wire::*;
 use super::{RDP, SEQPACKET, counter, plugin, recv, send};
@@ -57,8 +58,8 @@ fn a_lost_tail_of_two_is_found_by_a_probe_and_not_by_the_timer() {
     assert!(ssthresh(&socket) < 10);
 }
 
-/// The answer to a probe of the last packet alone: what it echoes, whether it tells that the packet came twice, and whether that told
-/// of a loss.
+/// The answer to a probe of the last packet alone: what it echoes, whether it tells that the packet came twice, and
+/// whether that told of a loss.
 #[test]
 fn a_probe_that_repairs_counts_as_a_loss_and_one_for_nothing_does_not() {
     for (case, echoes_probe, twice, repaired) in [
@@ -121,7 +122,8 @@ fn what_is_lost_again_is_sent_again_without_the_timer() {
     let (me, socket) = scene.connection(100_000);
     let data = burst(&scene, &socket, 8);
     let at = |i: usize| data[i].seq;
-    // 0 to 4 are missing. Of what is sent again only the last arrives each time, which shows that the others are lost once more.
+    // 0 to 4 are missing. Of what is sent again only the last arrives each time, which shows that the others are lost
+    // once more.
     let mut me = Packet { sacks: vec![[at(5), end(&data[7])]], stamp: 2, echo: data[7].stamp, ..me };
     let mut missing = vec![0, 1, 2, 3, 4];
     while !missing.is_empty() {

@@ -1,5 +1,5 @@
-//! RDP against a peer that is not one: packets written by hand through a raw socket of another stack, in virtual time. What an attacker
-//! sends, and what a peer does that no program can make ours do.
+//! RDP against a peer that is not one: packets written by hand through a raw socket of another stack, in virtual time.
+//! What an attacker sends, and what a peer does that no program can make ours do.
 
 use super::{RDP, Random, SEQPACKET, counter, plugin, recv, send};
 use std::io::{IoSlice, IoSliceMut};
@@ -183,7 +183,8 @@ impl Scene {
         (me, socket)
     }
 
-    /// Their packet from and to these ports, with this number, could not be delivered, says somebody: destination unreachable.
+    /// Their packet from and to these ports, with this number, could not be delivered, says somebody: destination
+    /// unreachable.
     pub fn icmp_error(&self, code: u8, mtu: u16, ports: [u16; 2], seq: u32) {
         let mut b = vec![3, code, 0, 0, 0, 0];
         b.extend(mtu.to_be_bytes());

@@ -1,6 +1,6 @@
-//! Plug-ins in C, and one in Rust: what is in `plugins/` is built by the Makefile beside it, as out-of-tree ones are; each
-//! `plugin_cases/*.c` is a program that loads and uses them, plain and under AddressSanitizer (the C of them, and the program). It gets
-//! the folder of the built plug-ins as its argument.
+//! Plug-ins in C, and one in Rust: what is in `plugins/` is built by the Makefile beside it, as out-of-tree ones are;
+//! each `plugin_cases/*.c` is a program that loads and uses them, plain and under AddressSanitizer (the C of them, and
+//! the program). It gets the folder of the built plug-ins as its argument.
 
 use crate::harness::ours::{library, link_shared};
 use crate::harness::{Sanitizer, cc_of, compile, compiler_name, judge, out_dir, sanitizer_env, skip};

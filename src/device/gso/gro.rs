@@ -1,5 +1,5 @@
-//! Generic receive offload: consecutive TCP segments of a flow that arrive in one batch become one super-packet, so that
-//! the stack above runs once for all of them. Above: `ip::input`. Below: devices that do not coalesce themselves.
+//! Generic receive offload: consecutive TCP segments of a flow that arrive in one batch become one super-packet, so
+//! that the stack above runs once for all of them. Above: `ip::input`. Below: devices that do not coalesce themselves.
 //! Linux's rules: net/ipv4/tcp_offload.c (tcp_gro_receive), af_inet.c (inet_gro_receive).
 
 use super::{FIN, Layout, PSH, TCP, edit_front};
@@ -42,8 +42,8 @@ struct Seen {
 }
 
 impl Gro {
-    /// Takes a packet that starts with the network header. Hands to `out` what cannot grow further, in the order of each
-    /// flow. Segments whose checksum is wrong are handed on as they are, for the protocol to count.
+    /// Takes a packet that starts with the network header. Hands to `out` what cannot grow further, in the order of
+    /// each flow. Segments whose checksum is wrong are handed on as they are, for the protocol to count.
     pub fn receive(&mut self, mut skb: Skb, out: &mut dyn FnMut(Skb)) {
         // A packet the device has coalesced is passed on behind what is held of its flow.
         let Some(seen) = look(&mut skb) else { return out(skb) };

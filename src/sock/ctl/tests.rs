@@ -115,8 +115,8 @@ impl Model {
     }
 }
 
-/// With three threads, at most two preemptions: all of those are tried in seconds. With three preemptions, and the first two
-/// tests that use this without a bound, it takes minutes; they have passed so, too.
+/// With three threads, at most two preemptions: all of those are tried in seconds. With three preemptions, and the
+/// first two tests that use this without a bound, it takes minutes; they have passed so, too.
 fn check(f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);

@@ -1,12 +1,13 @@
-//! Congestion control for protocols that are not TCP: one algorithm of the registry with a window of its own, told what the
-//! protocol sends, what arrives and what is lost. The rules around the algorithm (when it may grow, proportional reduction,
-//! undo, restart after idleness, delivery-rate samples, RTT and RTO) are the ones TCP's connections obey, and the same code.
-//! Above: protocols. Below: `cong`, `prr`, `rate`, `rtt`, `output`.
+//! Congestion control for protocols that are not TCP: one algorithm of the registry with a window of its own, told what
+//! the protocol sends, what arrives and what is lost. The rules around the algorithm (when it may grow, proportional
+//! reduction, undo, restart after idleness, delivery-rate samples, RTT and RTO) are the ones TCP's connections obey,
+//! and the same code. Above: protocols. Below: `cong`, `prr`, `rate`, `rtt`, `output`.
 //!
-//! The unit is the segment: what the protocol sends in one packet. What is in flight is what was sent and has neither been
-//! acknowledged nor declared lost; a packet sent again is a packet sent. So, of one acknowledgement: [`Borrowed::recovered`]
-//! when with it all that was outstanding at the loss has arrived, [`Borrowed::loss`] for what it shows to be lost, then
-//! [`Borrowed::acked`] for what it says arrived; and then [`Borrowed::quota`] says what may leave.
+//! The unit is the segment: what the protocol sends in one packet. What is in flight is what was sent and has neither
+//! been acknowledged nor declared lost; a packet sent again is a packet sent. So, of one acknowledgement:
+//! [`Borrowed::recovered`] when with it all that was outstanding at the loss has arrived, [`Borrowed::loss`] for what
+//! it shows to be lost, then [`Borrowed::acked`] for what it says arrived; and then [`Borrowed::quota`] says what may
+//! leave.
 
 use super::super::ack::{self, flag};
 use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
@@ -93,8 +94,8 @@ pub struct Acked {
     pub rtt_us: Option<u32>,
     /// Mark of what was sent last of them: gives the delivery-rate sample.
     pub mark: Option<Mark>,
-    /// What arrived lies behind a hole, and the hole is still there: the window does not grow by it, for it may be the first sign
-    /// of a loss (TCP's selective acknowledgement that does not advance snd_una).
+    /// What arrived lies behind a hole, and the hole is still there: the window does not grow by it, for it may be the
+    /// first sign of a loss (TCP's selective acknowledgement that does not advance snd_una).
     pub behind_hole: bool,
     /// It echoes a congestion mark (RFC 3168).
     pub ece: bool,
@@ -143,9 +144,10 @@ pub struct Borrowed {
 }
 
 impl Borrowed {
-    /// Takes the algorithm of a name, None: the default of `net.ipv4.tcp_congestion_control`, and starts it with the initial
-    /// window. `mss`: payload bytes of a full segment. An algorithm that wants ECN has the sock's packets marked as capable;
-    /// reporting echoes is the protocol's part. ENOENT: no algorithm of that name; EINVAL: `mss` is 0.
+    /// Takes the algorithm of a name, None: the default of `net.ipv4.tcp_congestion_control`, and starts it with the
+    /// initial window. `mss`: payload bytes of a full segment. An algorithm that wants ECN has the sock's packets
+    /// marked as capable; reporting echoes is the protocol's part. ENOENT: no algorithm of that name; EINVAL: `mss` is
+    /// 0.
     pub fn new(l: &mut Lender<'_>, name: Option<&str>, mss: u32) -> Result<Borrowed> {
         if mss == 0 {
             return Err(Error::Inval);
@@ -185,8 +187,8 @@ impl Borrowed {
         cleanup(&mut self.cx(l));
     }
 
-    /// Segments that may leave now. After idleness of an RTO the window starts over first (RFC 2861; asked before the first
-    /// packet of a burst leaves, so that it is in time).
+    /// Segments that may leave now. After idleness of an RTO the window starts over first (RFC 2861; asked before the
+    /// first packet of a burst leaves, so that it is in time).
     pub fn quota(&mut self, l: &mut Lender<'_>) -> u32 {
         output::slow_start_after_idle_check(&mut self.cx(l));
         self.tp.snd_cwnd.saturating_sub(self.tp.packets_out)
@@ -226,8 +228,8 @@ impl Borrowed {
         mark
     }
 
-    /// The protocol has nothing more to send though it might: delivery-rate samples until what is in flight has arrived say
-    /// what the program gave, not what the path takes.
+    /// The protocol has nothing more to send though it might: delivery-rate samples until what is in flight has arrived
+    /// say what the program gave, not what the path takes.
     pub fn app_limited(&mut self) {
         let tp = &mut *self.tp;
         tp.app_limited = tp.delivered.wrapping_add(tp.packets_out).max(1);
@@ -237,7 +239,8 @@ impl Borrowed {
         tp.snd_nxt - tp.packets_out.wrapping_mul(tp.mss_cache)
     }
 
-    /// An acknowledgement: takes its RTT and rate samples, ends a reduction that ECN began, and opens or reduces the window.
+    /// An acknowledgement: takes its RTT and rate samples, ends a reduction that ECN began, and opens or reduces the
+    /// window.
     pub fn acked(&mut self, l: &mut Lender<'_>, a: &Acked) {
         let arrived = a.segments.min(self.tp.packets_out);
         let delivered = arrived.saturating_add(a.late);
@@ -297,8 +300,8 @@ impl Borrowed {
         ack::cong_control(&mut cx, ack, delivered, flags, &rs);
     }
 
-    /// `n` segments in flight are lost, as the protocol concludes from what arrived (RFC 5681 §3.2 and its kin): recovery begins,
-    /// unless one goes on already, which these then belong to.
+    /// `n` segments in flight are lost, as the protocol concludes from what arrived (RFC 5681 §3.2 and its kin):
+    /// recovery begins, unless one goes on already, which these then belong to.
     pub fn loss(&mut self, l: &mut Lender<'_>, n: u32) {
         let mut cx = self.cx(l);
         let n = n.min(cx.tp.packets_out);
@@ -337,8 +340,8 @@ impl Borrowed {
         cx.tp.undo_valid = false;
     }
 
-    /// The retransmission timer expired: everything in flight is lost, the window is one segment, the threshold falls, once
-    /// (RFC 5681 §3.1 equation 4).
+    /// The retransmission timer expired: everything in flight is lost, the window is one segment, the threshold falls,
+    /// once (RFC 5681 §3.1 equation 4).
     pub fn rto(&mut self, l: &mut Lender<'_>) {
         let mut cx = self.cx(l);
         if cx.tp.ca_state <= CaState::Disorder || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0) {
@@ -360,8 +363,8 @@ impl Borrowed {
         cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
     }
 
-    /// The loss or timeout of this episode was none, everything had only been late: window and threshold are as before it. False,
-    /// and nothing done, outside an episode, and where congestion was echoed as well.
+    /// The loss or timeout of this episode was none, everything had only been late: window and threshold are as before
+    /// it. False, and nothing done, outside an episode, and where congestion was echoed as well.
     pub fn undo(&mut self, l: &mut Lender<'_>) -> bool {
         let mut cx = self.cx(l);
         if !cx.tp.undo_valid || cx.tp.prior_ssthresh == 0 || cx.tp.ca_state < CaState::Recovery {

@@ -1,5 +1,5 @@
-//! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since the last
-//! reduction, never below what Reno would reach. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c.
+//! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since
+//! the last reduction, never below what Reno would reach. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c.
 //! Departure: the cube root is exact where Linux's is within 0.2 percent.
 
 use super::*;
@@ -19,7 +19,8 @@ const HZ_BITS: u32 = 10;
 const CUBE_RTT_SCALE: u64 = 410;
 /// Windows times this, under the cube root, give K in units of 2^-10 s.
 const CUBE_FACTOR: u64 = (1 << (10 + 3 * HZ_BITS)) / CUBE_RTT_SCALE;
-/// Segments acknowledged per segment of growth of the Reno estimate over the window, times 8: (1 + beta) / 3 (1 - beta).
+/// Segments acknowledged per segment of growth of the Reno estimate over the window, times 8: (1 + beta) / 3 (1 -
+/// beta).
 const RENO_SCALE: u32 = 8 * (BETA_SCALE + BETA) / 3 / (BETA_SCALE - BETA);
 
 /// HyStart does not act below this window, segments.
@@ -184,7 +185,8 @@ impl Cubic {
         let now = cx.now.as_micros() as u32;
         if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
             self.last_ack_us = now;
-            // Without pacing a whole window arrives in half an RTT when it fills the path; pacing may spread it over an RTT.
+            // Without pacing a whole window arrives in half an RTT when it fills the path; pacing may spread it over an
+            // RTT.
             let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate));
             let threshold = if paces(cx) { threshold } else { threshold >> 1 };
             if now.wrapping_sub(self.round_start_us) as i32 > threshold as i32 {
@@ -290,7 +292,8 @@ mod tests {
         assert_eq!(cube_root(u64::MAX), 2_642_245);
     }
 
-    /// After a reduction from 100 to 70, K = cbrt(30 / 0.4) = 4.217 s (RFC 9438 §4.2), and the curve is back at 100 there.
+    /// After a reduction from 100 to 70, K = cbrt(30 / 0.4) = 4.217 s (RFC 9438 §4.2), and the curve is back at 100
+    /// there.
     #[test]
     fn the_window_returns_to_its_last_maximum_after_k_seconds() {
         let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };

@@ -1,6 +1,6 @@
-//! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start, additive
-//! increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c, struct
-//! tcp_congestion_ops.
+//! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start,
+//! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
+//! struct tcp_congestion_ops.
 
 pub mod borrowed;
 pub mod cubic;
@@ -144,8 +144,8 @@ impl CongRegistry {
         Ok(())
     }
 
-    /// Removes one. ENOENT when there is none, EPERM for Reno, the fallback, EBUSY while it is in use: sockets that chose it, or
-    /// took it as the default, count, as does whoever keeps what `find` or `register` was given.
+    /// Removes one. ENOENT when there is none, EPERM for Reno, the fallback, EBUSY while it is in use: sockets that
+    /// chose it, or took it as the default, count, as does whoever keeps what `find` or `register` was given.
     pub fn unregister(&self, name: &str) -> Result<()> {
         if name == "reno" {
             return Err(Error::Perm);
@@ -228,8 +228,8 @@ pub fn slow_start(cx: &mut Cx<'_>, acked: u32) -> u32 {
     acked.saturating_sub(used)
 }
 
-/// Additive increase: one segment for every `w` acknowledged. Credit left from a larger `w` gives one segment at once, so that
-/// a `w` that shrinks does not release a burst. Linux: tcp_cong_avoid_ai.
+/// Additive increase: one segment for every `w` acknowledged. Credit left from a larger `w` gives one segment at once,
+/// so that a `w` that shrinks does not release a burst. Linux: tcp_cong_avoid_ai.
 pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
     let w = w.max(1);
     let tp = &mut *cx.tp;
@@ -251,14 +251,15 @@ pub fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
-/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer agreed to it,
-/// marks all of the sock's packets as capable.
+/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
+/// agreed to it, marks all of the sock's packets as capable.
 pub fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
-    // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped but marked.
+    // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped
+    // but marked.
     set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn_flags & super::tcb::ecn::OK != 0);
 }
 
@@ -269,8 +270,8 @@ pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
     sk.tclass = sk.tclass & !3 | bits;
 }
 
-/// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who holds the
-/// stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
+/// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who
+/// holds the stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
 pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;

@@ -89,8 +89,9 @@ fn memory_of_a_tight_copy() {
     }
 }
 
-/// A small SO_RCVBUF and a program that does not read: in-order segments of every size, each as long as the window lets the
-/// peer send, and one beyond. What is charged stays within the buffer and one packet; `invariants` looks at each release.
+/// A small SO_RCVBUF and a program that does not read: in-order segments of every size, each as long as the window lets
+/// the peer send, and one beyond. What is charged stays within the buffer and one packet; `invariants` looks at each
+/// release.
 #[test]
 fn a_small_buffer_bears_in_order_segments_of_any_size() {
     for rcvbuf in [2_304u32, 4_608, 10_000, 65_536] {

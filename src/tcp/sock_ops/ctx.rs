@@ -1,5 +1,5 @@
-//! What a hook is given of a connection: a view of its numbers, and what it may set. Above: hooks. Below: the connection, owned.
-//! Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
+//! What a hook is given of a connection: a view of its numbers, and what it may set. Above: hooks. Below: the
+//! connection, owned. Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
 
 use super::super::cong;
 use super::super::state::State;
@@ -76,7 +76,8 @@ pub struct SockView {
     pub bytes_acked: u64,
 }
 
-/// The sock of an event, owned; for some events of a listener a request, which is no sock yet and can only be looked at.
+/// The sock of an event, owned; for some events of a listener a request, which is no sock yet and can only be looked
+/// at.
 pub struct HookCx<'c> {
     cx: Cx<'c>,
     id: u64,
@@ -104,7 +105,8 @@ pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
     refresh(tp);
 }
 
-/// What passes to another connection: a listener's child takes the flags, a sock that begins anew (`values`) everything.
+/// What passes to another connection: a listener's child takes the flags, a sock that begins anew (`values`)
+/// everything.
 pub(in super::super) fn inherit(to: &mut TcpSock, from: &TcpSock, values: bool) {
     if slots(from).is_empty() {
         return;
@@ -227,8 +229,8 @@ impl HookCx<'_> {
         flags_of(self.cx.tp, self.id)
     }
 
-    /// Sets them. A listener's are inherited by its children, and [`cb::WRITE_HDR_OPT`] on it writes its SYN-ACKs. EINVAL: a
-    /// request, or an unknown bit.
+    /// Sets them. A listener's are inherited by its children, and [`cb::WRITE_HDR_OPT`] on it writes its SYN-ACKs.
+    /// EINVAL: a request, or an unknown bit.
     pub fn set_cb_flags(&mut self, flags: u8) -> Result<()> {
         if flags & !cb::ALL != 0 {
             return Err(Error::Inval);
@@ -298,8 +300,8 @@ impl HookCx<'_> {
         self.cx.tp.ca.ops.name().to_owned()
     }
 
-    /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown to
-    /// `passive_established` either way.)
+    /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown
+    /// to `passive_established` either way.)
     pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
         self.full()?.save_syn = u8::from(on);
         Ok(())

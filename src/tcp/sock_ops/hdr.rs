@@ -1,6 +1,6 @@
-//! Header options of hooks: how much room they take, and writing into it. Above: `segment`, `handshake`, `mtu`. The bytes come
-//! behind TCP's own options, padded with NOPs to a word. RFC 6994 (experimental options). Linux: bpf_skops_hdr_opt_len,
-//! bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
+//! Header options of hooks: how much room they take, and writing into it. Above: `segment`, `handshake`, `mtu`. The
+//! bytes come behind TCP's own options, padded with NOPs to a word. RFC 6994 (experimental options). Linux:
+//! bpf_skops_hdr_opt_len, bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::super::tcb::Cx;
 use super::{Ends, cb, each, has_option};
@@ -116,10 +116,10 @@ impl HdrWriter<'_> {
         self.own
     }
 
-    /// Appends one option: kind, length, data; for the experimental kinds 253 and 254 the data begins with the experiment's
-    /// number (RFC 6994 §3). Bytes beyond the option's length are not taken. EINVAL: not well formed, or a kind without
-    /// length; ENOSPC: more than was reserved; EEXIST: an option of this kind (and experiment) is in the header already, of
-    /// TCP or of a hook.
+    /// Appends one option: kind, length, data; for the experimental kinds 253 and 254 the data begins with the
+    /// experiment's number (RFC 6994 §3). Bytes beyond the option's length are not taken. EINVAL: not well formed, or a
+    /// kind without length; ENOSPC: more than was reserved; EEXIST: an option of this kind (and experiment) is in the
+    /// header already, of TCP or of a hook.
     pub fn store(&mut self, option: &[u8]) -> Result<()> {
         let &[kind, len, ..] = option else { return Err(Error::Inval) };
         let len = usize::from(len);
@@ -140,8 +140,8 @@ impl HdrWriter<'_> {
     }
 }
 
-/// Data of the first option of a kind in option bytes; with `exid`, of the first that begins with this experiment number
-/// (RFC 6994 §3.1), which is part of what is returned.
+/// Data of the first option of a kind in option bytes; with `exid`, of the first that begins with this experiment
+/// number (RFC 6994 §3.1), which is part of what is returned.
 pub fn find_option(options: &[u8], kind: u8, exid: Option<u16>) -> Option<&[u8]> {
     RawOptions::new(options)
         .find(|o| o.kind == kind && exid.is_none_or(|x| o.data.starts_with(&x.to_be_bytes())))

@@ -1,18 +1,19 @@
-//! Hooks into TCP: code that a user registers hears of a connection's events, sets what Linux lets a BPF program set, and writes
-//! and reads header options. Above: whoever registers, in Rust or through the C mirror. Below: the places of TCP that call
-//! the functions here, where Linux calls its programs: `control` (connect), `handshake`, `input` (established, options),
-//! `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states).
-//! Linux: BPF_PROG_TYPE_SOCK_OPS, tcp_call_bpf, bpf_skops_*.
+//! Hooks into TCP: code that a user registers hears of a connection's events, sets what Linux lets a BPF program set,
+//! and writes and reads header options. Above: whoever registers, in Rust or through the C mirror. Below: the places of
+//! TCP that call the functions here, where Linux calls its programs: `control` (connect), `handshake`, `input`
+//! (established, options), `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states). Linux:
+//! BPF_PROG_TYPE_SOCK_OPS, tcp_call_bpf, bpf_skops_*.
 //!
 //! # What it costs
-//! Events of a connection's beginning are sent when any hook is registered: one relaxed load each time otherwise. The others are
-//! sent to a hook that asked for them on that sock by [`HookCx::set_cb_flags`]: one byte of the connection is looked at.
+//! Events of a connection's beginning are sent when any hook is registered: one relaxed load each time otherwise. The
+//! others are sent to a hook that asked for them on that sock by [`HookCx::set_cb_flags`]: one byte of the connection
+//! is looked at.
 //!
 //! # Rules
-//! Hooks are called in the order of their registration, with the sock owned, in either context: they must not sleep, and must
-//! not call into the sock by any other way than the [`HookCx`] they are given. Where one answer is wanted and several hooks
-//! give one, the last counts, as with several BPF programs. Flags are a hook's own on each sock, and a listener's children
-//! inherit them; [`HookCx::value`] begins at 0 on a child.
+//! Hooks are called in the order of their registration, with the sock owned, in either context: they must not sleep,
+//! and must not call into the sock by any other way than the [`HookCx`] they are given. Where one answer is wanted and
+//! several hooks give one, the last counts, as with several BPF programs. Flags are a hook's own on each sock, and a
+//! listener's children inherit them; [`HookCx::value`] begins at 0 on a child.
 
 mod ctx;
 mod hdr;
@@ -48,7 +49,8 @@ pub mod cb {
     pub const STATE: u8 = 4;
     /// [`super::SockOps::rtt`].
     pub const RTT: u8 = 8;
-    /// [`super::SockOps::parse_hdr_opt`] of every segment. The short way of expected segments is closed for such a sock.
+    /// [`super::SockOps::parse_hdr_opt`] of every segment. The short way of expected segments is closed for such a
+    /// sock.
     pub const PARSE_ALL_HDR_OPT: u8 = 16;
     /// [`super::SockOps::parse_hdr_opt`] of segments with an option that TCP does not know.
     pub const PARSE_UNKNOWN_HDR_OPT: u8 = 32;
@@ -61,15 +63,16 @@ pub mod cb {
 /// Longest name of a hook, bytes.
 pub const NAME_MAX: usize = 31;
 
-/// A hook's operations, one an event; what is left out does nothing, or leaves the answer to others. The text of each says when
-/// it is called; rules that hold for all are in the module's text.
+/// A hook's operations, one an event; what is left out does nothing, or leaves the answer to others. The text of each
+/// says when it is called; rules that hold for all are in the module's text.
 #[allow(unused_variables)]
 pub trait SockOps: Send + Sync + 'static {
     /// Unique in a stack, 1 to 31 bytes.
     fn name(&self) -> &str;
 
-    /// RTO of a SYN or SYN-ACK not answered yet; None: the default, a second. Asked when a connection sends its first SYN, when a
-    /// listener gets one (`sk` is then a request), and when a SYN's retries are counted (BPF_SOCK_OPS_TIMEOUT_INIT).
+    /// RTO of a SYN or SYN-ACK not answered yet; None: the default, a second. Asked when a connection sends its first
+    /// SYN, when a listener gets one (`sk` is then a request), and when a SYN's retries are counted
+    /// (BPF_SOCK_OPS_TIMEOUT_INIT).
     fn timeout_init(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
         None
     }
@@ -97,37 +100,38 @@ pub trait SockOps: Send + Sync + 'static {
     /// (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
     fn active_established(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
-    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, empty for a simultaneous
-    /// open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
+    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, empty for a
+    /// simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
     fn passive_established(&self, sk: &mut HookCx<'_>, options: &[u8], syn: &[u8]) {}
 
     /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
     fn listen(&self, sk: &mut HookCx<'_>) {}
 
-    /// The retransmission timer fired: retransmissions so far, the RTO that ended, and whether the connection gives up. With
-    /// [`cb::RTO`] (BPF_SOCK_OPS_RTO_CB).
+    /// The retransmission timer fired: retransmissions so far, the RTO that ended, and whether the connection gives up.
+    /// With [`cb::RTO`] (BPF_SOCK_OPS_RTO_CB).
     fn rto(&self, sk: &mut HookCx<'_>, retransmits: u32, rto: Duration, expired: bool) {}
 
     /// `segs` segments from `seq` on were sent again; `sent` is what the device said. With [`cb::RETRANS`]
     /// (BPF_SOCK_OPS_RETRANS_CB).
     fn retrans(&self, sk: &mut HookCx<'_>, seq: SeqNum, segs: u32, sent: Result<()>) {}
 
-    /// The connection is about to leave `old` for `new`. Not for a request that becomes a connection, nor for listen(2). With
-    /// [`cb::STATE`] (BPF_SOCK_OPS_STATE_CB).
+    /// The connection is about to leave `old` for `new`. Not for a request that becomes a connection, nor for
+    /// listen(2). With [`cb::STATE`] (BPF_SOCK_OPS_STATE_CB).
     fn state(&self, sk: &mut HookCx<'_>, old: State, new: State) {}
 
-    /// A round trip is over: its last sample and the smoothed RTT, both in microseconds. Once a round trip, not once a sample,
-    /// as in Linux. With [`cb::RTT`] (BPF_SOCK_OPS_RTT_CB).
+    /// A round trip is over: its last sample and the smoothed RTT, both in microseconds. Once a round trip, not once a
+    /// sample, as in Linux. With [`cb::RTT`] (BPF_SOCK_OPS_RTT_CB).
     fn rtt(&self, sk: &mut HookCx<'_>, sample_us: u32, srtt_us: u32) {}
 
-    /// A segment came that is acceptable; `options` are its option bytes. Not in SYN-SENT, SYN-RECEIVED and LISTEN: see the
-    /// `established` events. With [`cb::PARSE_ALL_HDR_OPT`], or [`cb::PARSE_UNKNOWN_HDR_OPT`]
+    /// A segment came that is acceptable; `options` are its option bytes. Not in SYN-SENT, SYN-RECEIVED and LISTEN: see
+    /// the `established` events. With [`cb::PARSE_ALL_HDR_OPT`], or [`cb::PARSE_UNKNOWN_HDR_OPT`]
     /// (BPF_SOCK_OPS_PARSE_HDR_OPT_CB).
     fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
-    /// How many bytes of options to reserve in a segment, at most `seg.remaining`; more, or 1, gets none. Also asked without a
-    /// segment (`seg.flags` is None), to know how much data fits: a data segment gets what was answered then, or
-    /// more if it is short, but never grows beyond the path MTU. With [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
+    /// How many bytes of options to reserve in a segment, at most `seg.remaining`; more, or 1, gets none. Also asked
+    /// without a segment (`seg.flags` is None), to know how much data fits: a data segment gets what was answered then,
+    /// or more if it is short, but never grows beyond the path MTU. With [`cb::WRITE_HDR_OPT`]
+    /// (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
     fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
         0
     }
@@ -176,8 +180,8 @@ impl SockOpsRegistry {
         Ok(())
     }
 
-    /// Takes a hook out: no event that begins later reaches it. One that is running still holds it, so whoever frees what the
-    /// hook's code needs does so when the last clone of what is returned here goes. ENOENT: none of that name.
+    /// Takes a hook out: no event that begins later reaches it. One that is running still holds it, so whoever frees
+    /// what the hook's code needs does so when the last clone of what is returned here goes. ENOENT: none of that name.
     pub fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
         let mut list = self.list.write();
         let Some(gone) = list.hooks.iter().find(|h| h.ops.name() == name).cloned() else { return Err(Error::NoEnt) };
@@ -236,8 +240,8 @@ impl Ends {
     }
 }
 
-/// Calls `f` for every hook, or for those that have one of `flags` set on this sock. For a request `cx` is the listener, whose
-/// flags count.
+/// Calls `f` for every hook, or for those that have one of `flags` set on this sock. For a request `cx` is the
+/// listener, whose flags count.
 fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
     let hooks = cx.tp.net.sock_ops.snapshot();
     let mut called = false;

@@ -1,4 +1,5 @@
-//! Hooks on whole connections: between two stacks over a lossy link, and against a peer whose segments are made by hand.
+//! Hooks on whole connections: between two stacks over a lossy link, and against a peer whose segments are made by
+//! hand.
 
 use super::*;
 use crate::device::capture_test::Bench;
@@ -302,7 +303,8 @@ fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer
         let c = h.connect(4000, &offer);
         c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
         let full = usize::from(mss);
-        // In full segments there is no room, in one that is not quite full a little, in a short one as much as a header has.
+        // In full segments there is no room, in one that is not quite full a little, in a short one as much as a header
+        // has.
         assert_eq!(data(&h, &c, 2 * full), [(vec![], full), (vec![], full)], "{case}");
         assert_eq!(data(&h, &c, 80), [(vec![1; 40], 80)], "{case}");
         assert_eq!(data(&h, &c, full - 7), [(vec![1; 4], full - 7)], "{case}");

@@ -150,8 +150,8 @@ fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
     assert_eq!(host.put(&beyond).len(), 1);
 }
 
-/// Both ends took their windows back, and took what was in flight after that: each finds the other's numbers too old. Every
-/// second answer has the number that such a peer accepts.
+/// Both ends took their windows back, and took what was in flight after that: each finds the other's numbers too old.
+/// Every second answer has the number that such a peer accepts.
 #[test]
 fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
     use super::super::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
@@ -176,8 +176,8 @@ fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
     assert_eq!(answers, [128, 5_000, 128, 5_000]);
 }
 
-/// The buffer offered 59,580 bytes once and holds 53,760 now: the peer cuts its segments to 29,790 bytes and sends none into a
-/// window of 27,012, to which whole segments of the size of its probes hold us.
+/// The buffer offered 59,580 bytes once and holds 53,760 now: the peer cuts its segments to 29,790 bytes and sends none
+/// into a window of 27,012, to which whole segments of the size of its probes hold us.
 #[test]
 fn a_window_below_half_of_the_largest_is_opened_when_it_can_be() {
     use super::super::recvmsg::cleanup_rbuf;

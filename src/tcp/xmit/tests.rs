@@ -201,7 +201,8 @@ fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
     });
 }
 
-/// 10 segments leave at once; from the tenth on each packet is told to leave when the rate allows, without waiting here.
+/// 10 segments leave at once; from the tenth on each packet is told to leave when the rate allows, without waiting
+/// here.
 #[test]
 fn a_device_that_keeps_departure_times_is_told_them() {
     let b = Bench::established();
@@ -221,8 +222,9 @@ fn a_device_that_keeps_departure_times_is_told_them() {
     assert_eq!(after, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1_000, 2_000, 3_000]);
 }
 
-/// The head is thought lost and its first copy is still in the device, which takes nothing more: a packet that is refused is
-/// no completion. Taken for one, it is sent again and refused again for ever, in whatever call happens to run softirq.
+/// The head is thought lost and its first copy is still in the device, which takes nothing more: a packet that is
+/// refused is no completion. Taken for one, it is sent again and refused again for ever, in whatever call happens to
+/// run softirq.
 #[test]
 fn a_refused_packet_does_not_start_its_sender_again() {
     for (name, refuse) in [

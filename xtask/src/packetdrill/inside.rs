@@ -1,4 +1,5 @@
-//! The part of a run inside its namespace: furnishes the namespace as packetdrill does in kernel mode, then becomes packetdrill.
+//! The part of a run inside its namespace: furnishes the namespace as packetdrill does in kernel mode, then becomes
+//! packetdrill.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -114,9 +115,9 @@ fn private_cubic(dir: &Path) -> Result<(), Failure> {
     netns::bind(&copies, Path::new(CUBIC))
 }
 
-/// A plain file in the place of the sysctl. In any namespace but the first the kernel takes only algorithms that it lets
-/// everyone use, often reno alone, and begins with what the machine has; the stack under test has its own list, and begins
-/// with cubic, Linux's default.
+/// A plain file in the place of the sysctl. In any namespace but the first the kernel takes only algorithms that it
+/// lets everyone use, often reno alone, and begins with what the machine has; the stack under test has its own list,
+/// and begins with cubic, Linux's default.
 fn private_congestion_control(dir: &Path) -> Result<(), Failure> {
     let copy = dir.join("tcp_congestion_control");
     fs::write(&copy, "cubic\n")?;

@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 use super::{DIR_VARIABLE, RunResult, Script, Setting, Variant, stand_in};
 use crate::{Failure, broken, netns};
 
-/// All results, in the order of the scripts. The variants of a script run one after another: scripts name files in /tmp.
+/// All results, in the order of the scripts. The variants of a script run one after another: scripts name files in
+/// /tmp.
 pub fn run_all(setting: &Setting, scripts: Vec<Script>, jobs: usize, verbose: bool) -> Vec<RunResult> {
     let queue = Mutex::new(scripts.into_iter().enumerate().collect::<VecDeque<_>>());
     let results = Mutex::new(Vec::new());
@@ -72,8 +73,8 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
     RunResult { name: script.name.clone(), variant, pass, seconds, error, output }
 }
 
-/// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line that
-/// speaks of an error (a packet that differs is printed after it), else the last line.
+/// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line
+/// that speaks of an error (a packet that differs is printed after it), else the last line.
 fn telling_line(output: &str) -> Option<&str> {
     let last = |wanted: fn(&str) -> bool| output.lines().map(str::trim).rev().find(|line| wanted(line));
     last(|line| line.starts_with("AssertionError"))

@@ -1,6 +1,6 @@
 //! Stand-ins for tools that scripts call and that must act on the stack under test. They are symbolic links to this
-//! executable, first in the PATH of a run; the contract is in the parent module. What a stand-in does not answer itself, the
-//! real tool of the same name answers.
+//! executable, first in the PATH of a run; the contract is in the parent module. What a stand-in does not answer
+//! itself, the real tool of the same name answers.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -154,8 +154,8 @@ fn tc(args: &[String], current: Option<&str>) -> Answer {
     }
 }
 
-/// Counters of the stack that changed since the last call. Options: `-a` totals, `-z` zeros too, `-s` do not remember this
-/// call, `-r` forget earlier calls, `-n` print nothing. Patterns are names with `*` at the end at most.
+/// Counters of the stack that changed since the last call. Options: `-a` totals, `-z` zeros too, `-s` do not remember
+/// this call, `-r` forget earlier calls, `-n` print nothing. Patterns are names with `*` at the end at most.
 fn nstat(args: &[String], dir: &Path) -> Answer {
     let (mut options, mut patterns) = (String::new(), Vec::new());
     for arg in args {

@@ -1,4 +1,5 @@
-//! The operations that are called owned: for a layer in Rust over a protocol from C, and in place of those that are null.
+//! The operations that are called owned: for a layer in Rust over a protocol from C, and in place of those that are
+//! null.
 
 use super::*;
 use crate::admin::{usk_stack_free, usk_stack_new};

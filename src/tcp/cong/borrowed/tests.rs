@@ -67,8 +67,8 @@ impl Pair {
         })
     }
 
-    /// Tells the borrowed algorithm what happened to the connection since; `last`: the segment sent last of those that arrived.
-    /// `again`: which segments a retransmission of now carries.
+    /// Tells the borrowed algorithm what happened to the connection since; `last`: the segment sent last of those that
+    /// arrived. `again`: which segments a retransmission of now carries.
     fn follow(&mut self, last: Option<u32>, again: &[u32]) {
         let (was, is) = (self.seen, self.look());
         self.seen = is;
