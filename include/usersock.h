@@ -1,8 +1,8 @@
 /* usersock: TCP sockets in user space, as Linux does them. MIT OR Apache-2.0.
  *
  * POSIX-shaped calls with the prefix usk_. Structures, constants and errno are the system's own headers'. Each call
- * does what the manual page of its namesake says, with the errors named there; descriptors are real ones, and calls
- * that take any descriptor pass the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves
+ * does what the manual page of its namesake says, with the errors named there; descriptors are real ones, and
+ * every call passes the kernel's on to the kernel. There is no usk_socketpair: such a pair never leaves
  * the process, and the kernel's serves. After fork(2) a stack is the parent's alone: in the child an inherited
  * descriptor can be closed, which nobody notices, poll(2) says POLLERR | POLLHUP of it, other calls ENETDOWN, and
  * usk_socket or usk_init makes the child a stack of its own. A program builds with: cc prog.c $(pkg-config --cflags
@@ -268,9 +268,9 @@ int usk_select(int count,
                struct timeval *timeout);
 
 /*
- As socket(2), on the default stack (made from USERSOCK_CONFIG at the first call). `type` may carry SOCK_NONBLOCK and
- SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or
- EPROTONOSUPPORT.
+ As socket(2): AF_INET and AF_INET6 on the default stack (made from USERSOCK_CONFIG at the first call), other
+ families of the kernel. `type` may carry SOCK_NONBLOCK and SOCK_CLOEXEC. Returns a descriptor, or -1 with errno
+ EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
  */
 int usk_socket(int domain,
                int type,
@@ -367,9 +367,23 @@ int usk_setsockopt(int fd, int level, int name, const void *value, socklen_t len
 int usk_dup(int fd);
 
 /*
- As dup2(2), for any descriptors.
+ As dup2(2), for any descriptors. EBUSY also where another thread is just given the number `to`.
  */
 int usk_dup2(int fd, int to);
+
+/*
+ As dup3(2), for any descriptors: dup2 with O_CLOEXEC in `flags`. EINVAL for other flags, and where both numbers are
+ the same.
+ */
+int usk_dup3(int fd,
+             int to,
+             int flags);
+
+/*
+ Whether a descriptor is one of usersock's: a socket or an epoll set, or one inherited from a parent. Returns 1 or 0;
+ 0 too for a number under which nothing is open.
+ */
+int usk_is_ours(int fd);
 
 /*
  As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets

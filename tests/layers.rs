@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("sim", "sim", "config net standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     // The C edge: what both sides stand on, the calls for programs, and those for plug-ins. Neither side names the
     // other.
-    ("ffi-edge", "boundary cmsg handle held loader note probe ptr stacks", ""),
+    ("ffi-edge", "boundary cancel cmsg handle held kernel loader note probe ptr stacks", ""),
     ("ffi-posix", "admin epoll eventpoll fdtable io poll socket transfer", "ffi-edge"),
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
@@ -93,6 +93,9 @@ fn walk(root: &Path, dir: &Path, found: &mut BTreeSet<(String, String)>) {
         }
         if path.is_dir() {
             walk(root, &path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|e| e != "rs") {
             continue;
         }
         let text = code(&std::fs::read_to_string(&path).unwrap());

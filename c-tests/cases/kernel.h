@@ -194,6 +194,11 @@ KERNEL_FN int usk_dup2(int fd, int to)
     return fd == to ? (syscall(SYS_fcntl, fd, F_GETFD, 0) < 0 ? -1 : to) : (int)syscall(SYS_dup3, fd, to, 0);
 }
 
+KERNEL_FN int usk_dup3(int fd, int to, int flags)
+{
+    return (int)syscall(SYS_dup3, fd, to, flags);
+}
+
 KERNEL_FN ssize_t usk_sendfile(int out, int in, off_t *offset, size_t n)
 {
     return syscall(SYS_sendfile, out, in, offset, n);

@@ -19,6 +19,20 @@ fn int(d: &[u8]) -> Result<i32> {
     Ok(i32::from_ne_bytes(d.get(..4).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?))
 }
 
+/// The descriptors that a message passes on (SCM_RIGHTS). Ends at the first control message that is not well formed.
+pub fn rights(mut buf: &[u8]) -> Vec<i32> {
+    let mut out = Vec::new();
+    while let Some((head, _)) = buf.split_at_checked(HEADER) {
+        let len = usize::from_ne_bytes(head[..8].try_into().unwrap_or_default());
+        let Some(data) = buf.get(HEADER..len) else { break };
+        if (int(&head[8..]), int(&head[12..])) == (Ok(libc::SOL_SOCKET), Ok(libc::SCM_RIGHTS)) {
+            out.extend(data.chunks_exact(4).filter_map(|d| int(d).ok()));
+        }
+        buf = buf.get(align(len)..).unwrap_or_default();
+    }
+    out
+}
+
 /// Parses msg_control of a send. EINVAL for a malformed buffer or contents (SEED: a bad control message is EINVAL).
 pub fn parse(mut buf: &[u8]) -> Result<Vec<Control>> {
     let mut out = Vec::new();

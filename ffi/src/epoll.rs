@@ -1,27 +1,27 @@
 //! epoll_create1, epoll_ctl, epoll_wait, epoll_pwait. The descriptor of a set is a real epoll of the kernel. Below:
 //! `eventpoll`.
 
-use crate::boundary::{boundary, last_os, os};
+use crate::boundary::boundary;
+use crate::cancel::blocking;
 use crate::eventpoll::Epoll;
 use crate::fdtable::{self, Desc};
-use crate::ptr;
-use std::ffi::c_int;
-use std::os::fd::RawFd;
+use crate::{kernel, ptr};
+use std::ffi::{c_int, c_long};
 use std::time::Duration;
 use usersock::error::Error;
 use usersock::sys::fd::Fd;
 
 /// As epoll_create1(2).
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_epoll_create1(flags: c_int) -> c_int {
+pub extern "C-unwind" fn usk_epoll_create1(flags: c_int) -> c_int {
     boundary(|| {
         if flags & !libc::EPOLL_CLOEXEC != 0 {
             return Err(Error::Inval);
         }
-        // SAFETY: a plain system call; the result is owned at once.
-        let fd = os(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)?;
+        // SAFETY: a number.
+        let fd = unsafe { kernel::call(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as c_long]) }?;
         // Of the set's own descriptor: the low numbers are left to the program's.
-        let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(fd as RawFd)?));
+        let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(fd as c_int)?));
         fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
     })
 }
@@ -31,7 +31,12 @@ pub extern "C" fn usk_epoll_create1(flags: c_int) -> c_int {
 /// # Safety
 /// `event` is null (EPOLL_CTL_DEL) or an epoll_event.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut libc::epoll_event) -> c_int {
+pub unsafe extern "C-unwind" fn usk_epoll_ctl(
+    epfd: c_int,
+    op: c_int,
+    fd: c_int,
+    event: *mut libc::epoll_event,
+) -> c_int {
     boundary(|| {
         // SAFETY: the caller vouches for `event`.
         let ev = match op {
@@ -40,14 +45,14 @@ pub unsafe extern "C" fn usk_epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event:
             _ => Some(unsafe { ptr::value(event) }?),
         };
         let desc = fdtable::get(fd);
-        // SAFETY: F_GETFD only reads flags.
-        if desc.is_none() && unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-            return Err(last_os());
+        if desc.is_none() {
+            kernel::fcntl(fd, libc::F_GETFD, 0)?;
         }
         let ep = fdtable::epoll(epfd)?;
         let Some(desc) = desc else {
+            let args = [ep.kernel_fd() as c_long, op as c_long, fd as c_long, event as c_long];
             // SAFETY: passes the program's own arguments to the kernel.
-            return os(unsafe { libc::epoll_ctl(ep.kernel_fd(), op, fd, event) } as isize).map(|r| r as c_int);
+            return unsafe { kernel::call(libc::SYS_epoll_ctl, args) }.map(|r| r as c_int);
         };
         let what = desc.pollable()?;
         match (op, ev) {
@@ -64,7 +69,7 @@ pub unsafe extern "C" fn usk_epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event:
 /// # Safety
 /// `events` is writable for `max` epoll_events.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_epoll_wait(
+pub unsafe extern "C-unwind" fn usk_epoll_wait(
     epfd: c_int,
     events: *mut libc::epoll_event,
     max: c_int,
@@ -78,14 +83,14 @@ pub unsafe extern "C" fn usk_epoll_wait(
 /// # Safety
 /// As `usk_epoll_wait`; `mask` is null or a sigset_t.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_epoll_pwait(
+pub unsafe extern "C-unwind" fn usk_epoll_pwait(
     epfd: c_int,
     events: *mut libc::epoll_event,
     max: c_int,
     timeout_ms: c_int,
     mask: *const libc::sigset_t,
 ) -> c_int {
-    boundary(|| {
+    blocking(|| {
         if max <= 0 || max as usize > i32::MAX as usize / size_of::<libc::epoll_event>() {
             return Err(Error::Inval);
         }

@@ -6,11 +6,10 @@
 //! A child of fork(2) begins with an empty table, and knows of the numbers it inherited only that they were its
 //! parent's.
 
-use crate::boundary::os;
 use crate::eventpoll::{Epoll, Pollable};
 use crate::held;
-use std::collections::HashMap;
-use std::ffi::c_int;
+use crate::kernel;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -51,6 +50,9 @@ static TABLE: PerProcess<Vec<Shard>> = PerProcess::new(|| (0..SHARDS).map(|_| Rw
 /// Every number in the table; in a child of fork also those that were in its parent's.
 static OURS: Numbers = Numbers::new();
 static NUMBER_KEEPER: PerProcess<Mutex<Option<Fd>>> = PerProcess::new(Mutex::default);
+/// Held while a number changes hands, in the kernel and here together, so that it has one owner at every moment; in it
+/// the numbers that are taken and lead nowhere yet. Linux: files_struct.file_lock, open_fds.
+static RESERVED: PerProcess<Mutex<HashSet<RawFd>>> = PerProcess::new(Mutex::default);
 
 fn shard(fd: RawFd) -> &'static Shard {
     &TABLE.get()[fd as usize % SHARDS]
@@ -76,9 +78,8 @@ const OUT_OF_THE_WAY: RawFd = 512;
 /// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it
 /// is.
 pub(crate) fn out_of_the_way(low: Fd) -> Fd {
-    // SAFETY: duplicates a descriptor we own.
-    let high = unsafe { libc::fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY) };
-    Fd::own(high).unwrap_or(low)
+    let high = kernel::fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+    high.ok().and_then(|fd| Fd::own(fd).ok()).unwrap_or(low)
 }
 
 /// The descriptor duplicates are made of.
@@ -87,9 +88,8 @@ fn number_keeper() -> Result<RawFd> {
     if let Some(fd) = &*keeper {
         return Ok(fd.raw());
     }
-    // SAFETY: a plain system call; the result is owned at once.
-    let low = os(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) } as isize)?;
-    Ok(keeper.insert(out_of_the_way(Fd::own(low as RawFd)?)).raw())
+    let low = kernel::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)?;
+    Ok(keeper.insert(out_of_the_way(Fd::own(low)?)).raw())
 }
 
 /// What the number of a description is a duplicate of.
@@ -104,7 +104,7 @@ fn base(desc: &Desc) -> Result<RawFd> {
 /// A number that is taken and leads nowhere yet: whoever must not fail for want of a descriptor once it has something
 /// to lose takes the number first. Given back when dropped; a child of fork does not have it. Linux:
 /// get_unused_fd_flags, put_unused_fd.
-pub struct Number(Fd);
+pub struct Number(Option<Fd>);
 
 impl Number {
     /// Takes the lowest free number for a socket. EMFILE when there is none.
@@ -114,16 +114,29 @@ impl Number {
 
     fn duplicate(base: RawFd, cloexec: bool, at_least: RawFd) -> Result<Number> {
         let cmd = if cloexec { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
-        // SAFETY: duplicates a descriptor we own.
-        let fd = os(unsafe { libc::fcntl(base, cmd, at_least) } as isize)?;
-        Ok(Number(Fd::own(fd as RawFd)?))
+        let mut reserved = RESERVED.get().lock();
+        let fd = kernel::fcntl(base, cmd, at_least)?;
+        reserved.insert(fd);
+        Ok(Number(Some(Fd::own(fd)?)))
     }
 
     /// Puts the description under the number; cannot fail. Linux: fd_install.
-    pub fn install(self, desc: Desc) -> RawFd {
-        let fd = self.0.into_raw();
+    pub fn install(mut self, desc: Desc) -> RawFd {
+        let fd = self.0.take().map_or(-1, Fd::into_raw);
+        let mut reserved = RESERVED.get().lock();
         insert(fd, desc);
+        reserved.remove(&fd);
         fd
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.take() {
+            let mut reserved = RESERVED.get().lock();
+            reserved.remove(&fd.raw());
+            drop(fd);
+        }
     }
 }
 
@@ -153,17 +166,11 @@ fn inherited(fd: RawFd) -> Option<Desc> {
     let mut st: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `st` is writable.
     let open = unsafe { libc::fstat(fd, &mut st) } == 0;
-    let (mut family, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
     // An epoll set has no type of file; a socket's number is a socket's of AF_UNIX.
     let ours = open
         && match st.st_mode & libc::S_IFMT {
             0 => true,
-            libc::S_IFSOCK => {
-                let (level, name) = (libc::SOL_SOCKET, libc::SO_DOMAIN);
-                // SAFETY: `family` and `len` are writable.
-                let r = unsafe { libc::getsockopt(fd, level, name, (&raw mut family).cast(), &raw mut len) };
-                r == 0 && family == libc::AF_UNIX
-            }
+            libc::S_IFSOCK => kernel::domain(fd) == Ok(libc::AF_UNIX),
             _ => false,
         };
     if !ours {
@@ -174,8 +181,7 @@ fn inherited(fd: RawFd) -> Option<Desc> {
 
 /// Whether the kernel knows the descriptor.
 fn is_open(fd: RawFd) -> bool {
-    // SAFETY: F_GETFD only reads flags.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    kernel::fcntl(fd, libc::F_GETFD, 0).is_ok()
 }
 
 /// The description behind a descriptor, or None for a descriptor of the kernel's. EBADF where nothing is open.
@@ -197,9 +203,19 @@ pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
     }
 }
 
-/// A socket of ours. EBADF for a closed descriptor, ENOTSOCK for any other.
+/// The socket of ours behind a descriptor; None for what the kernel has to answer for, closed ones among them.
+/// ENETDOWN for what is inherited.
 #[inline]
-pub fn socket(fd: RawFd) -> Result<Arc<Socket>> {
+pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
+    match get(fd) {
+        None | Some(Desc::Epoll(_)) => Ok(None),
+        desc => as_socket(desc).map(Some),
+    }
+}
+
+/// The socket of ours behind a descriptor, for calls that the kernel does not have. EBADF, ENETDOWN; ENOTSOCK for
+/// anything else.
+pub fn ours(fd: RawFd) -> Result<Arc<Socket>> {
     as_socket(opened(fd)?)
 }
 
@@ -222,26 +238,63 @@ pub fn close(fd: RawFd) -> Result<()> {
     {
         return Err(Error::Deadlk);
     }
-    // Out of the table first: once the kernel has the number back, another thread may get it.
-    let desc = if fd >= 0 { remove(fd) } else { None };
-    // SAFETY: the program asks to close this very number.
-    os(unsafe { libc::close(fd) } as isize)?;
+    let desc = {
+        let reserved = RESERVED.get().lock();
+        if reserved.contains(&fd) {
+            return Err(Error::BadF);
+        }
+        match if fd >= 0 { remove(fd) } else { None } {
+            // What keeps a number of ours ends at once.
+            Some(desc) => kernel::close(fd).map(|()| desc)?,
+            None => {
+                drop(reserved);
+                return close_kernels(fd);
+            }
+        }
+    };
     drop(desc);
     Ok(())
 }
 
-/// Puts `desc` under the number `to`, closing what was there (dup2).
-pub fn install_at(desc: Desc, to: RawFd, cloexec: bool) -> Result<RawFd> {
-    let base = base(&desc)?;
-    // SAFETY: `base` is ours; the program asks to replace `to`.
-    os(unsafe { libc::dup3(base, to, if cloexec { libc::O_CLOEXEC } else { 0 }) } as isize)?;
-    drop(insert(to, desc));
-    Ok(to)
+/// Closes a descriptor of the kernel's, which may take its time.
+fn close_kernels(fd: RawFd) -> Result<()> {
+    let closed = kernel::close(fd);
+    if fd >= 0 && shard(fd).read().contains_key(&fd) {
+        // Another thread put one of ours there meanwhile, and that may be what was closed.
+        let reserved = RESERVED.get().lock();
+        let gone = kernel::domain(fd) != Ok(libc::AF_UNIX) && !matches!(get(fd), Some(Desc::Epoll(_)));
+        let desc = if gone { remove(fd) } else { None };
+        drop(reserved);
+        drop(desc);
+    }
+    closed
 }
 
-/// Forgets whatever of ours was under `to` (a kernel descriptor was put there by dup2).
-pub fn forget(to: RawFd) {
-    if to >= 0 {
-        drop(remove(to));
+/// Puts `desc` under the number `to`, closing what was there (dup2). EBUSY for a number that another thread is just
+/// given.
+pub fn install_at(desc: Desc, to: RawFd, cloexec: bool) -> Result<RawFd> {
+    let base = base(&desc)?;
+    replace(base, to, cloexec, Some(desc))
+}
+
+/// Puts a duplicate of the kernel's descriptor `from` under the number `to`, closing what was there (dup2, dup3). EBUSY
+/// as for [`install_at`].
+pub fn duplicate_at(from: RawFd, to: RawFd, cloexec: bool) -> Result<RawFd> {
+    replace(from, to, cloexec, None)
+}
+
+fn replace(from: RawFd, to: RawFd, cloexec: bool, desc: Option<Desc>) -> Result<RawFd> {
+    let reserved = RESERVED.get().lock();
+    if reserved.contains(&to) {
+        return Err(Error::Busy);
     }
+    kernel::dup3(from, to, if cloexec { libc::O_CLOEXEC } else { 0 })?;
+    let old = match desc {
+        Some(desc) => insert(to, desc),
+        None => remove(to),
+    };
+    drop(reserved);
+    // The last descriptor of a socket may linger.
+    drop(old);
+    Ok(to)
 }

@@ -1,10 +1,10 @@
 //! Sending and receiving: pointer to slice, error to errno, nothing else. EPIPE raises SIGPIPE on a stream, as send(2)
 //! says, unless MSG_NOSIGNAL is given.
 
-use crate::boundary::{boundary, os};
-use crate::fdtable::{self, Desc};
-use crate::{cmsg, probe, ptr};
-use std::ffi::{c_int, c_uint, c_void};
+use crate::cancel::blocking;
+use crate::fdtable;
+use crate::{cmsg, kernel, probe, ptr};
+use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -91,13 +91,12 @@ unsafe fn recv_into(
 /// # Safety
 /// `buf` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
-    boundary(|| match fdtable::get(fd) {
+pub unsafe extern "C-unwind" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
+    blocking(|| match fdtable::socket(fd)? {
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
-        Some(Desc::Inherited(_)) => Err(Error::NetDown),
+        Some(s) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
         // SAFETY: passes the program's own arguments to the kernel.
-        Some(Desc::Epoll(_)) | None => os(unsafe { libc::write(fd, buf, len) }),
+        None => unsafe { kernel::wait(libc::SYS_write, [fd as c_long, buf as c_long, len as c_long]) },
     })
 }
 
@@ -105,9 +104,9 @@ pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) ->
 /// # Safety
 /// `iov` is `count` iovecs, each readable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
-    boundary(|| match fdtable::get(fd) {
-        Some(Desc::Socket(s)) => {
+pub unsafe extern "C-unwind" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    blocking(|| match fdtable::socket(fd)? {
+        Some(s) => {
             let count = usize::try_from(count).map_err(|_| Error::Inval)?;
             // SAFETY: the caller vouches for the iovecs.
             let iov = unsafe { ptr::io_slices(iov, count) }?;
@@ -117,9 +116,8 @@ pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c
             }
             send_slices(&s, &iov, 0)
         }
-        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        Some(Desc::Epoll(_)) | None => os(unsafe { libc::writev(fd, iov, count) }),
+        None => unsafe { kernel::wait(libc::SYS_writev, [fd as c_long, iov as c_long, count as c_long]) },
     })
 }
 
@@ -127,15 +125,14 @@ pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c
 /// # Safety
 /// `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
-    boundary(|| match fdtable::get(fd) {
+pub unsafe extern "C-unwind" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
+    blocking(|| match fdtable::socket(fd)? {
         // read(2) of nothing is nothing; recv(2) of nothing may wait.
-        Some(Desc::Socket(_)) if len == 0 => Ok(0),
+        Some(_) if len == 0 => Ok(0),
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(Desc::Socket(s)) => unsafe { recv_into(&s, buf, len, 0, &mut None) }.map(|n| n as isize),
-        Some(Desc::Inherited(_)) => Err(Error::NetDown),
+        Some(s) => unsafe { recv_into(&s, buf, len, 0, &mut None) }.map(|n| n as isize),
         // SAFETY: passes the program's own arguments to the kernel.
-        Some(Desc::Epoll(_)) | None => os(unsafe { libc::read(fd, buf, len) }),
+        None => unsafe { kernel::wait(libc::SYS_read, [fd as c_long, buf as c_long, len as c_long]) },
     })
 }
 
@@ -143,9 +140,9 @@ pub unsafe extern "C" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> is
 /// # Safety
 /// `iov` is `count` iovecs, each writable, none overlapping.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
-    boundary(|| match fdtable::get(fd) {
-        Some(Desc::Socket(s)) => {
+pub unsafe extern "C-unwind" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize {
+    blocking(|| match fdtable::socket(fd)? {
+        Some(s) => {
             let count = usize::try_from(count).map_err(|_| Error::Inval)?;
             // SAFETY: the caller vouches for the iovecs.
             let mut iov = unsafe { ptr::io_slices_mut(iov, count) }?;
@@ -154,9 +151,8 @@ pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_
             }
             recv_slices(&s, &mut iov, 0)
         }
-        Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
-        Some(Desc::Epoll(_)) | None => os(unsafe { libc::readv(fd, iov, count) }),
+        None => unsafe { kernel::wait(libc::SYS_readv, [fd as c_long, iov as c_long, count as c_long]) },
     })
 }
 
@@ -165,9 +161,14 @@ pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_
 /// # Safety
 /// `buf` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::wait(libc::SYS_sendto, [fd as c_long, buf as c_long, len as c_long, flags as c_long, 0, 0])
+            };
+        };
         // SAFETY: the caller vouches for `buf` and `len`.
         send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], flags)
     })
@@ -177,7 +178,7 @@ pub unsafe extern "C" fn usk_send(fd: c_int, buf: *const c_void, len: usize, fla
 /// # Safety
 /// `buf` is readable for `len` bytes, `addr` is null or readable for `alen`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sendto(
+pub unsafe extern "C-unwind" fn usk_sendto(
     fd: c_int,
     buf: *const c_void,
     len: usize,
@@ -185,8 +186,16 @@ pub unsafe extern "C" fn usk_sendto(
     addr: *const libc::sockaddr,
     alen: libc::socklen_t,
 ) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::wait(
+                    libc::SYS_sendto,
+                    [fd as c_long, buf as c_long, len as c_long, flags as c_long, addr as c_long, alen as c_long],
+                )
+            };
+        };
         // SAFETY: the caller vouches for `buf` and `len`.
         let iov = [IoSlice::new(unsafe { to_send(&s, buf, len) }?)];
         let mut msg = SendMsg::new(&iov, flags);
@@ -236,13 +245,36 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
     send_msg(s, &mut msg)
 }
 
+/// Another process would get the stand-in that keeps a number of ours, and no socket: EINVAL for a message of the
+/// kernel's sockets that passes such a number on. What is wrong with the message otherwise is the kernel's to say.
+/// # Safety
+/// `hdr` is null or a msghdr whose control data is readable.
+unsafe fn passes_ours_on(hdr: *const libc::msghdr) -> Result<()> {
+    // SAFETY: the caller vouches for `hdr`.
+    let Ok(hdr) = (unsafe { ptr::value(hdr) }) else { return Ok(()) };
+    if hdr.msg_control.is_null() || hdr.msg_controllen == 0 {
+        return Ok(());
+    }
+    // SAFETY: the caller vouches for the control data.
+    let Ok(control) = (unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }) else { return Ok(()) };
+    match cmsg::rights(control).into_iter().any(|fd| fdtable::get(fd).is_some()) {
+        true => Err(Error::Inval),
+        false => Ok(()),
+    }
+}
+
 /// As sendmsg(2). Also EMSGSIZE for more than 1024 iovecs.
 /// # Safety
 /// `hdr` points to a msghdr whose parts are readable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: the caller vouches for `hdr`.
+            unsafe { passes_ours_on(hdr) }?;
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::wait(libc::SYS_sendmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
+        };
         // SAFETY: the caller vouches for `hdr`.
         unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) }.map(|n| n as isize)
     })
@@ -252,9 +284,19 @@ pub unsafe extern "C" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr, flags:
 /// # Safety
 /// `vec` is `count` mmsghdrs, each as sendmsg(2) wants it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            for i in 0..count.min(1024) as usize {
+                // SAFETY: the caller vouches for `count` entries; what is wrong with them is the kernel's to say.
+                let Ok(m) = (unsafe { ptr::value(vec.wrapping_add(i)) }) else { break };
+                // SAFETY: the caller vouches for each message.
+                unsafe { passes_ours_on(&raw const m.msg_hdr) }?;
+            }
+            let args = [fd as c_long, vec as c_long, count as c_long, flags as c_long];
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::wait(libc::SYS_sendmmsg, args) }.map(|n| n as c_int);
+        };
         let count = count.min(1024) as usize;
         for i in 0..count {
             // SAFETY: the caller vouches for `count` entries.
@@ -275,9 +317,14 @@ pub unsafe extern "C" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count:
 /// # Safety
 /// `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_recv(fd: c_int, buf: *mut c_void, len: usize, flags: c_int) -> isize {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::wait(libc::SYS_recvfrom, [fd as c_long, buf as c_long, len as c_long, flags as c_long, 0, 0])
+            };
+        };
         // SAFETY: the caller vouches for `buf` and `len`.
         unsafe { recv_into(&s, buf, len, flags, &mut None) }.map(|n| n as isize)
     })
@@ -287,7 +334,7 @@ pub unsafe extern "C" fn usk_recv(fd: c_int, buf: *mut c_void, len: usize, flags
 /// # Safety
 /// `buf` is writable for `len` bytes; `addr` is null or writable for `*alen`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_recvfrom(
+pub unsafe extern "C-unwind" fn usk_recvfrom(
     fd: c_int,
     buf: *mut c_void,
     len: usize,
@@ -295,8 +342,16 @@ pub unsafe extern "C" fn usk_recvfrom(
     addr: *mut libc::sockaddr,
     alen: *mut libc::socklen_t,
 ) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::wait(
+                    libc::SYS_recvfrom,
+                    [fd as c_long, buf as c_long, len as c_long, flags as c_long, addr as c_long, alen as c_long],
+                )
+            };
+        };
         let mut name = None;
         // SAFETY: the caller vouches for `buf` and `len`.
         let n = unsafe { recv_into(&s, buf, len, flags, &mut name) }?;
@@ -335,9 +390,12 @@ unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Resul
 /// # Safety
 /// `hdr` points to a msghdr whose parts are writable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::wait(libc::SYS_recvmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
+        };
         // SAFETY: the caller vouches for `hdr`.
         unsafe { recvmsg_one(&s, ptr::value_mut(hdr)?, flags) }.map(|n| n as isize)
     })
@@ -348,15 +406,24 @@ pub unsafe extern "C" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c
 /// # Safety
 /// `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_recvmmsg(
+pub unsafe extern "C-unwind" fn usk_recvmmsg(
     fd: c_int,
     vec: *mut libc::mmsghdr,
     count: c_uint,
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::wait(
+                    libc::SYS_recvmmsg,
+                    [fd as c_long, vec as c_long, count as c_long, flags as c_long, timeout as c_long],
+                )
+            }
+            .map(|n| n as c_int);
+        };
         let limit = if timeout.is_null() {
             None
         } else {

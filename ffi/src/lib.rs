@@ -13,19 +13,20 @@
 //!
 //! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` and `eventpoll`
 //! (descriptors, epoll sets), `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands),
-//! `loader` (plug-ins), `stacks`. No call of a program names the plug-in side.
+//! `loader` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a
+//! program names the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
-//! calls that POSIX has for any descriptor (read, write, close, fcntl, dup, poll ...) pass on to the kernel those that
-//! are not ours. There is no usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX).
-//! After fork a stack is the parent's alone. In the child, inherited descriptors can be closed, duplicated and marked
-//! close-on-exec, none of which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once,
-//! and every other call ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init
-//! makes a stack of its own.
+//! every call passes on to the kernel those that are not ours, and usk_socket the families that are not. There is no
+//! usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX). After fork a stack is the
+//! parent's alone. In the child, inherited descriptors can be closed, duplicated and marked close-on-exec, none of
+//! which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once, and every other call
+//! ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its own.
 
 pub mod admin;
 pub mod boundary;
+mod cancel;
 mod cmsg;
 pub mod epoll;
 mod eventpoll;
@@ -33,6 +34,7 @@ pub mod fdtable;
 mod handle;
 mod held;
 pub mod io;
+mod kernel;
 pub mod loader;
 mod note;
 pub mod plugin;

@@ -1,11 +1,11 @@
 //! poll, ppoll, select over descriptors of the kernel and ours together, without busy waiting: the thread waits where
 //! `driver` says (in the device's own descriptor, when it holds the lease), with the kernel's descriptors beside.
 
-use crate::boundary::{boundary, os};
+use crate::cancel::blocking;
 use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
-use crate::probe;
-use std::ffi::{c_int, c_short};
+use crate::{kernel, probe};
+use std::ffi::{c_int, c_long, c_short};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::env::Instant;
@@ -36,6 +36,15 @@ pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
     Ok(())
 }
 
+/// poll(2) of descriptors of the kernel's alone.
+fn poll_kernels(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
+    let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
+    let tsp = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, tsp as c_long, 0, 8];
+    // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec; there is no signal mask.
+    unsafe { kernel::wait(libc::SYS_ppoll, args) }.map(|n| n as c_int)
+}
+
 /// The whole of poll(2). `timeout`: None waits for ever.
 fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
     // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
@@ -56,8 +65,7 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
     let stack = ours.iter().find_map(|(_, o)| o.stack());
     let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd]| -> Result<c_int> {
         if has_kernel {
-            // SAFETY: a slice of pollfd; does not wait.
-            os(unsafe { libc::poll(kernel.as_mut_ptr(), kernel.len() as u64, 0) } as isize)?;
+            poll_kernels(kernel, Some(Duration::ZERO))?;
         }
         for (f, k) in fds.iter_mut().zip(kernel.iter()) {
             f.revents = if k.fd >= 0 { k.revents } else { 0 };
@@ -77,11 +85,7 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
     }
     let Some(stack) = stack else {
         // Nothing of ours that could wake: the kernel alone waits.
-        let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
-        let tsp = ts.as_ref().map_or(std::ptr::null(), |t| t as *const _);
-        // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec, no signal mask.
-        return os(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as u64, tsp, std::ptr::null()) } as isize)
-            .map(|n| n as c_int);
+        return poll_kernels(fds, timeout);
     };
     let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
     stack.run_pending();
@@ -114,8 +118,8 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
 /// # Safety
 /// `fds` is `count` pollfds.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout_ms: c_int) -> c_int {
-    boundary(|| {
+pub unsafe extern "C-unwind" fn usk_poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout_ms: c_int) -> c_int {
+    blocking(|| {
         // SAFETY: the caller vouches for `fds` and `count`.
         let fds = unsafe { pollfds(fds, count) }?;
         poll_fds(fds, u64::try_from(timeout_ms).ok().map(Duration::from_millis))
@@ -192,13 +196,13 @@ unsafe fn timespec(ts: *const libc::timespec) -> Result<Option<Duration>> {
 /// # Safety
 /// `fds` is `count` pollfds; `timeout` and `mask` are null or valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ppoll(
+pub unsafe extern "C-unwind" fn usk_ppoll(
     fds: *mut libc::pollfd,
     count: libc::nfds_t,
     timeout: *const libc::timespec,
     mask: *const libc::sigset_t,
 ) -> c_int {
-    boundary(|| {
+    blocking(|| {
         // SAFETY: the caller vouches for all three.
         let (fds, timeout, _masked) = unsafe { (pollfds(fds, count)?, timespec(timeout)?, Masked::new(mask)) };
         poll_fds(fds, timeout)
@@ -213,14 +217,14 @@ const POLLEX_SET: c_short = libc::POLLPRI;
 /// # Safety
 /// The sets are null or fd_sets that cover `count` descriptors; `timeout` is null or a timeval.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_select(
+pub unsafe extern "C-unwind" fn usk_select(
     count: c_int,
     read: *mut libc::fd_set,
     write: *mut libc::fd_set,
     except: *mut libc::fd_set,
     timeout: *mut libc::timeval,
 ) -> c_int {
-    boundary(|| {
+    blocking(|| {
         let count = usize::try_from(count).map_err(|_| Error::Inval)?.min(libc::FD_SETSIZE);
         let sets = [(read, POLLIN_SET), (write, POLLOUT_SET), (except, POLLEX_SET)];
         for (set, _) in sets {

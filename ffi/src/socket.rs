@@ -1,8 +1,10 @@
 //! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options, dup, fcntl, ioctl,
 //! close.
 
-use crate::boundary::{boundary, os};
+use crate::boundary::boundary;
+use crate::cancel::blocking;
 use crate::fdtable::{self, Desc, Number};
+use crate::kernel;
 use crate::ptr;
 use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_ulong, c_void};
@@ -36,21 +38,28 @@ pub(crate) fn socket_on(stack: &Arc<Stack>, domain: c_int, ty: c_int, protocol: 
     fdtable::install(Desc::Socket(Arc::new(s)), flags & libc::SOCK_CLOEXEC != 0, 0)
 }
 
-/// As socket(2), on the default stack (made from USERSOCK_CONFIG at the first call). `type` may carry SOCK_NONBLOCK and
-/// SOCK_CLOEXEC. Returns a descriptor, or -1 with errno EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or
-/// EPROTONOSUPPORT.
+/// As socket(2): AF_INET and AF_INET6 on the default stack (made from USERSOCK_CONFIG at the first call), other
+/// families of the kernel. `type` may carry SOCK_NONBLOCK and SOCK_CLOEXEC. Returns a descriptor, or -1 with errno
+/// EAFNOSUPPORT, EINVAL, EMFILE, ENFILE, ENOBUFS or EPROTONOSUPPORT.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
-    boundary(|| socket_on(&default_stack()?, domain, ty, protocol))
+pub extern "C-unwind" fn usk_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
+    boundary(|| match domain {
+        libc::AF_INET | libc::AF_INET6 => socket_on(&default_stack()?, domain, ty, protocol),
+        _ => kernel::socket(domain, ty, protocol),
+    })
 }
 
 /// As bind(2). Errors: EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EBADF, EFAULT, EINVAL, ENOTSOCK.
 /// # Safety
 /// `addr` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_bind(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
+pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
     boundary(|| {
-        let s = fdtable::socket(fd)?;
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::call(libc::SYS_bind, [fd as c_long, addr as c_long, len as c_long]) }
+                .map(|r| r as c_int);
+        };
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
         if s.sock().family == AF_INET6 && (len as usize) < SIN6_LEN_RFC2133 {
@@ -75,15 +84,21 @@ pub unsafe extern "C" fn usk_bind(fd: c_int, addr: *const libc::sockaddr, len: l
 
 /// As listen(2). Errors: EADDRINUSE, EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_listen(fd: c_int, backlog: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.listen(backlog).map(|()| 0))
+pub extern "C-unwind" fn usk_listen(fd: c_int, backlog: c_int) -> c_int {
+    boundary(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::call(libc::SYS_listen, [fd as c_long, backlog as c_long]) }.map(|r| r as c_int);
+        };
+        s.listen(backlog).map(|()| 0)
+    })
 }
 
 /// As accept(2): accept4 without flags.
 /// # Safety
 /// `addr` is null or writable for `*len` bytes, `len` then points to a socklen_t.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_accept(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
+pub unsafe extern "C-unwind" fn usk_accept(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
     // SAFETY: the same promises.
     unsafe { usk_accept4(fd, addr, len, 0) }
 }
@@ -93,20 +108,24 @@ pub unsafe extern "C" fn usk_accept(fd: c_int, addr: *mut libc::sockaddr, len: *
 /// # Safety
 /// As `usk_accept`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_accept4(
+pub unsafe extern "C-unwind" fn usk_accept4(
     fd: c_int,
     addr: *mut libc::sockaddr,
     len: *mut libc::socklen_t,
     flags: c_int,
 ) -> c_int {
-    boundary(|| {
-        let desc = fdtable::opened(fd)?;
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            let args = [fd as c_long, addr as c_long, len as c_long, flags as c_long];
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::wait(libc::SYS_accept4, args) }.map(|fd| fd as c_int);
+        };
         if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
             return Err(Error::Inval);
         }
         // The number first: at the descriptor limit the connection stays in the queue, and nothing waits for one.
         let number = Number::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
-        let (conn, peer) = fdtable::as_socket(desc)?.accept()?;
+        let (conn, peer) = s.accept()?;
         conn.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
         // The program gets no descriptor where its place for the address is bad: the connection ends, as in Linux.
         // SAFETY: the caller vouches for `addr` and `len`.
@@ -120,9 +139,13 @@ pub unsafe extern "C" fn usk_accept4(
 /// # Safety
 /// `addr` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
-    boundary(|| {
-        let s = fdtable::socket(fd)?;
+pub unsafe extern "C-unwind" fn usk_connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
+    blocking(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::wait(libc::SYS_connect, [fd as c_long, addr as c_long, len as c_long]) }
+                .map(|r| r as c_int);
+        };
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = unsafe { ptr::sockaddr(addr, len) }?;
         let v6_stream = s.sock().family == AF_INET6 && s.sock().proto().is_stream();
@@ -136,30 +159,44 @@ pub unsafe extern "C" fn usk_connect(fd: c_int, addr: *const libc::sockaddr, len
 
 /// As shutdown(2). Errors: EBADF, EINVAL, ENOTCONN, ENOTSOCK.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_shutdown(fd: c_int, how: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.shutdown(how).map(|()| 0))
+pub extern "C-unwind" fn usk_shutdown(fd: c_int, how: c_int) -> c_int {
+    boundary(|| {
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::call(libc::SYS_shutdown, [fd as c_long, how as c_long]) }.map(|r| r as c_int);
+        };
+        s.shutdown(how).map(|()| 0)
+    })
 }
 
 /// Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset;
 /// the descriptor stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_destroy(fd: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.destroy().map(|()| 0))
+pub extern "C-unwind" fn usk_destroy(fd: c_int) -> c_int {
+    boundary(|| fdtable::ours(fd)?.destroy().map(|()| 0))
 }
 
 /// As close(2), for any descriptor.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_close(fd: c_int) -> c_int {
-    boundary(|| fdtable::close(fd).map(|()| 0))
+pub extern "C-unwind" fn usk_close(fd: c_int) -> c_int {
+    blocking(|| fdtable::close(fd).map(|()| 0))
 }
 
 /// As getsockname(2). Errors: EBADF, EFAULT, EINVAL, ENOTSOCK.
 /// # Safety
 /// `addr` is writable for `*len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
+pub unsafe extern "C-unwind" fn usk_getsockname(
+    fd: c_int,
+    addr: *mut libc::sockaddr,
+    len: *mut libc::socklen_t,
+) -> c_int {
     boundary(|| {
-        let s = fdtable::socket(fd)?;
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::call(libc::SYS_getsockname, [fd as c_long, addr as c_long, len as c_long]) }
+                .map(|r| r as c_int);
+        };
         let own = s.local_addr()?;
         // SAFETY: the caller vouches for both.
         unsafe { ptr::put_name(Some(own), addr, len) }?;
@@ -171,9 +208,17 @@ pub unsafe extern "C" fn usk_getsockname(fd: c_int, addr: *mut libc::sockaddr, l
 /// # Safety
 /// `addr` is writable for `*len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_getpeername(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int {
+pub unsafe extern "C-unwind" fn usk_getpeername(
+    fd: c_int,
+    addr: *mut libc::sockaddr,
+    len: *mut libc::socklen_t,
+) -> c_int {
     boundary(|| {
-        let s = fdtable::socket(fd)?;
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe { kernel::call(libc::SYS_getpeername, [fd as c_long, addr as c_long, len as c_long]) }
+                .map(|r| r as c_int);
+        };
         let peer = s.peer_addr()?;
         // SAFETY: the caller vouches for both.
         unsafe { ptr::put_name(Some(peer), addr, len) }?;
@@ -185,7 +230,7 @@ pub unsafe extern "C" fn usk_getpeername(fd: c_int, addr: *mut libc::sockaddr, l
 /// # Safety
 /// `value` is writable for `*len` bytes, `len` points to a socklen_t.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_getsockopt(
+pub unsafe extern "C-unwind" fn usk_getsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -193,7 +238,16 @@ pub unsafe extern "C" fn usk_getsockopt(
     len: *mut libc::socklen_t,
 ) -> c_int {
     boundary(|| {
-        let s = fdtable::socket(fd)?;
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::call(
+                    libc::SYS_getsockopt,
+                    [fd as c_long, level as c_long, name as c_long, value as c_long, len as c_long],
+                )
+            }
+            .map(|r| r as c_int);
+        };
         // SAFETY: the caller vouches for `len`.
         let len = unsafe { ptr::value_mut(len) }?;
         if (*len as i32) < 0 {
@@ -210,15 +264,15 @@ pub unsafe extern "C" fn usk_getsockopt(
 /// errno EBUSY (it holds bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL
 /// (the socket has none), EBADF, ENOTSOCK.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_ulp_remove(fd: c_int) -> c_int {
-    boundary(|| fdtable::socket(fd)?.remove_ulp().map(|()| 0))
+pub extern "C-unwind" fn usk_ulp_remove(fd: c_int) -> c_int {
+    boundary(|| fdtable::ours(fd)?.remove_ulp().map(|()| 0))
 }
 
 /// As setsockopt(2). Errors: EBADF, EDOM, EFAULT, EINVAL, ENOPROTOOPT, ENOTSOCK.
 /// # Safety
 /// `value` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_setsockopt(
+pub unsafe extern "C-unwind" fn usk_setsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -226,7 +280,16 @@ pub unsafe extern "C" fn usk_setsockopt(
     len: libc::socklen_t,
 ) -> c_int {
     boundary(|| {
-        let s = fdtable::socket(fd)?;
+        let Some(s) = fdtable::socket(fd)? else {
+            // SAFETY: passes the program's own arguments to the kernel.
+            return unsafe {
+                kernel::call(
+                    libc::SYS_setsockopt,
+                    [fd as c_long, level as c_long, name as c_long, value as c_long, len as c_long],
+                )
+            }
+            .map(|r| r as c_int);
+        };
         if (len as i32) < 0 {
             return Err(Error::Inval);
         }
@@ -239,38 +302,58 @@ pub unsafe extern "C" fn usk_setsockopt(
 
 /// As dup(2), for any descriptor.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_dup(fd: c_int) -> c_int {
+pub extern "C-unwind" fn usk_dup(fd: c_int) -> c_int {
     boundary(|| match fdtable::get(fd) {
         Some(d) => fdtable::install(d, false, 0),
-        // SAFETY: a plain system call on the program's own descriptor.
-        None => Ok(os(unsafe { libc::dup(fd) } as isize)? as c_int),
+        // SAFETY: a number.
+        None => unsafe { kernel::call(libc::SYS_dup, [fd as c_long]) }.map(|r| r as c_int),
     })
 }
 
-/// As dup2(2), for any descriptors.
+/// As dup2(2), for any descriptors. EBUSY also where another thread is just given the number `to`.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_dup2(fd: c_int, to: c_int) -> c_int {
+pub extern "C-unwind" fn usk_dup2(fd: c_int, to: c_int) -> c_int {
     boundary(|| match fdtable::get(fd) {
         Some(_) if fd == to => Ok(to),
+        // Says whether it is open.
+        None if fd == to => kernel::fcntl(fd, libc::F_GETFD, 0).map(|_| to),
         Some(d) => fdtable::install_at(d, to, false),
-        None => {
-            // SAFETY: as in `usk_dup`.
-            let r = os(unsafe { libc::dup2(fd, to) } as isize)? as c_int;
-            if fd != to {
-                fdtable::forget(to);
-            }
-            Ok(r)
+        None => fdtable::duplicate_at(fd, to, false),
+    })
+}
+
+/// As dup3(2), for any descriptors: dup2 with O_CLOEXEC in `flags`. EINVAL for other flags, and where both numbers are
+/// the same.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn usk_dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
+    boundary(|| {
+        if flags & !libc::O_CLOEXEC != 0 || fd == to {
+            return Err(Error::Inval);
+        }
+        let cloexec = flags & libc::O_CLOEXEC != 0;
+        match fdtable::get(fd) {
+            Some(d) => fdtable::install_at(d, to, cloexec),
+            None => fdtable::duplicate_at(fd, to, cloexec),
         }
     })
+}
+
+/// Whether a descriptor is one of usersock's: a socket or an epoll set, or one inherited from a parent. Returns 1 or 0;
+/// 0 too for a number under which nothing is open.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn usk_is_ours(fd: c_int) -> c_int {
+    boundary(|| Ok(c_int::from(fdtable::get(fd).is_some())))
 }
 
 /// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets
 /// of usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
 #[unsafe(no_mangle)]
-pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
-    boundary(|| {
+pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
+    blocking(|| {
+        let args = [fd as c_long, cmd as c_long, arg];
+        // F_SETLKW and F_OFD_SETLKW wait.
         // SAFETY: passes the program's own arguments to the kernel.
-        let kernel = |fd: c_int| os(unsafe { libc::fcntl(fd, cmd, arg) } as isize).map(|r| r as c_int);
+        let kernel = || unsafe { kernel::wait(libc::SYS_fcntl, args) }.map(|r| r as c_int);
         match fdtable::get(fd) {
             Some(Desc::Socket(s)) => match cmd {
                 libc::F_GETFL => Ok(libc::O_RDWR | if s.nonblocking() { libc::O_NONBLOCK } else { 0 }),
@@ -282,7 +365,7 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
                     s.set_nonblocking(arg as c_int & libc::O_NONBLOCK != 0);
                     Ok(0)
                 }
-                libc::F_GETFD | libc::F_SETFD => kernel(fd),
+                libc::F_GETFD | libc::F_SETFD => kernel(),
                 libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
                     fdtable::install(Desc::Socket(s), cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
                 }
@@ -292,7 +375,7 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
                 fdtable::install(d, cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
             }
             Some(Desc::Inherited(_)) if cmd != libc::F_GETFD && cmd != libc::F_SETFD => Err(Error::NetDown),
-            Some(_) | None => kernel(fd),
+            Some(_) | None => kernel(),
         }
     })
 }
@@ -302,15 +385,18 @@ pub extern "C" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
 /// # Safety
 /// `arg` is what the request says: an int pointer for those above.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
+pub unsafe extern "C-unwind" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     boundary(|| {
         let s = match fdtable::get(fd) {
             Some(Desc::Socket(s)) => s,
             Some(Desc::Inherited(_)) if request != libc::FIOCLEX && request != libc::FIONCLEX => {
                 return Err(Error::NetDown);
             }
-            // SAFETY: passes the program's own arguments to the kernel.
-            _ => return Ok(os(unsafe { libc::ioctl(fd, request, arg) } as isize)? as c_int),
+            _ => {
+                let args = [fd as c_long, request as c_long, arg as c_long];
+                // SAFETY: passes the program's own arguments to the kernel.
+                return unsafe { kernel::call(libc::SYS_ioctl, args) }.map(|r| r as c_int);
+            }
         };
         match request {
             libc::FIONBIO => {
@@ -321,8 +407,7 @@ pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void
             }
             libc::FIOCLEX | libc::FIONCLEX => {
                 let flag = if request == libc::FIOCLEX { libc::FD_CLOEXEC } else { 0 };
-                // SAFETY: sets a flag of the descriptor that keeps our number.
-                Ok(os(unsafe { libc::fcntl(fd, libc::F_SETFD, flag) } as isize)? as c_int)
+                kernel::fcntl(fd, libc::F_SETFD, flag)
             }
             _ => {
                 let n = s.ioctl(request)?;

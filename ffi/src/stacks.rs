@@ -1,8 +1,8 @@
 //! The stacks of the C ABI: the handle of one, and the default stack. Above: all calls that take a stack.
 //! Below: `loader`, so that a configuration can name plug-ins.
 
-use crate::loader;
 use crate::note::noted;
+use crate::{cancel, loader};
 use std::sync::Arc;
 use usersock::config;
 use usersock::error::Result;
@@ -14,6 +14,7 @@ pub struct usk_stack_t(Arc<Stack>);
 
 /// A stack for a C program to keep.
 pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
+    cancel::enable();
     Box::into_raw(Box::new(usk_stack_t(stack)))
 }
 
@@ -21,6 +22,7 @@ pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
 /// in-memory loopback alone.
 pub fn default_stack() -> Result<Arc<Stack>> {
     loader::enable();
+    cancel::enable();
     config::default_stack().map_err(noted)
 }
 

@@ -1,10 +1,10 @@
 //! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or
 //! file. Reads a file with pread, so that nobody who shares it sees its offset move.
 
-use crate::boundary::{boundary, os};
+use crate::cancel::blocking;
 use crate::fdtable::{self, Desc};
-use crate::probe;
-use std::ffi::{c_int, c_uint};
+use crate::{kernel, probe};
+use std::ffi::{c_int, c_long, c_uint};
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -26,14 +26,22 @@ fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
 /// # Safety
 /// `offset` is null or points to an off_t.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut libc::off_t, count: usize) -> isize {
-    boundary(|| {
+pub unsafe extern "C-unwind" fn usk_sendfile(
+    out_fd: c_int,
+    in_fd: c_int,
+    offset: *mut libc::off_t,
+    count: usize,
+) -> isize {
+    blocking(|| {
         let s = match (fdtable::get(in_fd), fdtable::get(out_fd)) {
             (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => return Err(Error::NetDown),
             (Some(Desc::Socket(_)), _) => return Err(Error::Inval),
             (_, Some(Desc::Socket(s))) => s,
-            // SAFETY: passes the program's own arguments to the kernel.
-            _ => return os(unsafe { libc::sendfile(out_fd, in_fd, offset, count) }),
+            _ => {
+                let args = [out_fd as c_long, in_fd as c_long, offset as c_long, count as c_long];
+                // SAFETY: passes the program's own arguments to the kernel.
+                return unsafe { kernel::wait(libc::SYS_sendfile, args) };
+            }
         };
         if !offset.is_null() && !probe::writable(offset as usize, size_of::<libc::off_t>()) {
             return Err(Error::Fault);
@@ -42,9 +50,7 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
         let start = match unsafe { offset.as_ref() } {
             Some(&o) if o < 0 => return Err(Error::Inval),
             Some(&o) => o,
-            // SAFETY: asks the kernel for the file's position.
-            None => os(unsafe { libc::lseek(in_fd, 0, libc::SEEK_CUR) } as isize)
-                .map_err(|e| if e == Error::SPipe { Error::Inval } else { e })? as libc::off_t,
+            None => seek(in_fd, 0, libc::SEEK_CUR).map_err(|e| if e == Error::SPipe { Error::Inval } else { e })?,
         };
         let mut buf = vec![0u8; CHUNK.min(count.max(1))];
         let mut done = 0usize;
@@ -54,8 +60,9 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
                 break Ok(());
             }
             let at = start + done as libc::off_t;
+            let args = [in_fd as c_long, buf.as_mut_ptr() as c_long, want as c_long, at];
             // SAFETY: `buf` is writable for `want` bytes.
-            let n = match os(unsafe { libc::pread(in_fd, buf.as_mut_ptr().cast(), want, at) }) {
+            let n = match unsafe { kernel::wait(libc::SYS_pread64, args) } {
                 Ok(0) => {
                     // A file shorter than `count`: there is no more.
                     if done > 0 {
@@ -86,8 +93,7 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
         match unsafe { offset.as_mut() } {
             Some(o) => *o = end,
             None => {
-                // SAFETY: moves the file's position, as sendfile without offset does.
-                os(unsafe { libc::lseek(in_fd, end, libc::SEEK_SET) } as isize)?;
+                seek(in_fd, end, libc::SEEK_SET)?;
             }
         }
         Ok(done as isize)
@@ -101,7 +107,7 @@ pub unsafe extern "C" fn usk_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut 
 /// # Safety
 /// The offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_splice(
+pub unsafe extern "C-unwind" fn usk_splice(
     fd_in: c_int,
     off_in: *mut i64,
     fd_out: c_int,
@@ -109,7 +115,7 @@ pub unsafe extern "C" fn usk_splice(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    boundary(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
+    blocking(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
         (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => Err(Error::NetDown),
         (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len > 0 && flags & !SPLICE_F_ALL != 0 => {
             Err(Error::Inval)
@@ -133,26 +139,46 @@ pub unsafe extern "C" fn usk_splice(
             }
             to_socket(fd_in, &s, len, flags)
         }
-        // SAFETY: passes the program's own arguments to the kernel.
-        _ => os(unsafe { libc::splice(fd_in, off_in, fd_out, off_out, len, flags) }),
+        _ => {
+            let [from, to] = [off_in as c_long, off_out as c_long];
+            let args = [fd_in as c_long, from, fd_out as c_long, to, len as c_long, flags as c_long];
+            // SAFETY: passes the program's own arguments to the kernel.
+            unsafe { kernel::wait(libc::SYS_splice, args) }
+        }
     })
 }
+
+/// lseek(2).
+fn seek(fd: c_int, at: libc::off_t, whence: c_int) -> Result<libc::off_t> {
+    // SAFETY: three numbers.
+    unsafe { kernel::call(libc::SYS_lseek, [fd as c_long, at, whence as c_long]) }.map(|at| at as libc::off_t)
+}
+
+/// Waits until a descriptor of the kernel's has one of `events`; for no longer than `timeout`, which null leaves open.
+/// Whether it has.
+fn ready(fd: c_int, events: libc::c_short, timeout: Option<libc::timespec>) -> Result<bool> {
+    let mut p = libc::pollfd { fd, events, revents: 0 };
+    let ts = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    // SAFETY: one pollfd; `ts` is null or a timespec, there is no signal mask.
+    unsafe { kernel::wait(libc::SYS_ppoll, [&raw mut p as c_long, 1, ts as c_long, 0, 8]) }.map(|n| n > 0)
+}
+
+const AT_ONCE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
 
 fn require_pipe(fd: c_int) -> Result<()> {
     // SAFETY: an all-zero stat is valid, and fstat fills it.
     let mut st: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `st` is writable.
-    os(unsafe { libc::fstat(fd, &mut st) } as isize)?;
+    crate::boundary::os(unsafe { libc::fstat(fd, &mut st) } as isize)?;
     if st.st_mode & libc::S_IFMT == libc::S_IFIFO { Ok(()) } else { Err(Error::Inval) }
 }
 
 /// Room in a pipe right now, bytes.
 fn pipe_room(fd: c_int) -> Result<usize> {
-    // SAFETY: asks for the pipe's size.
-    let size = os(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) } as isize)? as usize;
+    let size = kernel::fcntl(fd, libc::F_GETPIPE_SZ, 0)? as usize;
     let mut used: c_int = 0;
     // SAFETY: FIONREAD writes an int.
-    os(unsafe { libc::ioctl(fd, libc::FIONREAD, &mut used) } as isize)?;
+    unsafe { kernel::call(libc::SYS_ioctl, [fd as c_long, libc::FIONREAD as c_long, &raw mut used as c_long]) }?;
     Ok(size.saturating_sub(used as usize))
 }
 
@@ -164,14 +190,11 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
     let mut room = pipe_room(pipe)?;
     if room == 0 {
-        // SAFETY: reads the descriptor's flags.
-        let fl = os(unsafe { libc::fcntl(pipe, libc::F_GETFL) } as isize)? as c_int;
+        let fl = kernel::fcntl(pipe, libc::F_GETFL, 0)?;
         if nonblock || fl & libc::O_NONBLOCK != 0 {
             return Err(Error::Again);
         }
-        let mut p = libc::pollfd { fd: pipe, events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one pollfd.
-        os(unsafe { libc::poll(&mut p, 1, -1) } as isize)?;
+        ready(pipe, libc::POLLOUT, None)?;
         room = pipe_room(pipe)?.max(1);
     }
     // Looked at first and taken after it is in the pipe: what the pipe does not take stays in the socket.
@@ -185,7 +208,8 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
         return Ok(0);
     }
     // SAFETY: `buf` is readable for `n` bytes.
-    let wrote = os(unsafe { libc::write(pipe, buf.as_ptr().cast(), n) })? as usize;
+    let wrote =
+        unsafe { kernel::wait(libc::SYS_write, [pipe as c_long, buf.as_ptr() as c_long, n as c_long]) }? as usize;
     let mut taken = 0;
     while taken < wrote {
         let room = &mut buf[..wrote - taken];
@@ -208,15 +232,14 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
         if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
             return Err(Error::Again);
         }
-        let mut p = libc::pollfd { fd: pipe, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd.
-        if os(unsafe { libc::poll(&mut p, 1, 0) } as isize)? == 0 {
+        if !ready(pipe, libc::POLLIN, Some(AT_ONCE))? {
             return Err(Error::Again);
         }
     }
     let mut buf = vec![0u8; len.min(CHUNK)];
+    let args = [pipe as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
     // SAFETY: `buf` is writable for its length.
-    let n = os(unsafe { libc::read(pipe, buf.as_mut_ptr().cast(), buf.len()) })? as usize;
+    let n = unsafe { kernel::wait(libc::SYS_read, args) }? as usize;
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
     let mut sent = 0;
     while sent < n {

@@ -2,6 +2,7 @@
 //! which sleep in it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
 
 use crate::sys::fd::{EventFd, PollFd, poll};
+use crate::sys::signal::Hold;
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -16,7 +17,7 @@ pub enum Woken {
     Event,
     /// The deadline passed.
     TimedOut,
-    /// A signal was handled by this thread.
+    /// A signal was handled by this thread, or it is cancelled (`sys::cancel`).
     Interrupted,
 }
 
@@ -135,26 +136,19 @@ impl Waiter {
     /// Sleeps until woken, nudged, a descriptor of `fds` is ready, `timeout` is over or a signal was handled. Only the
     /// waiter's own thread calls it. `fds` is left with the eventfd behind the caller's own.
     pub(crate) fn sleep(&self, fds: &mut PollSet, timeout: Option<Duration>) -> Slept {
-        if fds.is_empty() {
-            self.sleep.store(PARKED, Ordering::SeqCst);
-            let slept = match self.bits.load(Ordering::SeqCst) {
-                0 => match futex::wait(&self.bits, 0, timeout) {
-                    futex::Futex::Look => Slept::Look,
-                    futex::Futex::TimedOut => Slept::TimedOut,
-                    futex::Futex::Interrupted => Slept::Interrupted,
-                },
-                _ => Slept::Look,
-            };
-            self.sleep.store(RUNNING, Ordering::SeqCst);
-            return slept;
+        let hold = Hold::new();
+        if fds.is_empty() && hold.is_none() {
+            return self.park(timeout);
         }
         let eventfd = self.eventfd.get_or_init(|| EventFd::new().ok());
         let mut timeout = timeout;
+        let own = fds.len();
         match eventfd {
             Some(e) => fds.push(PollFd::new(e.raw(), libc::POLLIN)),
             // Out of descriptors: nobody can end the poll, so it looks by itself a hundred times a second.
             None => timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(10))),
         }
+        fds.extend(hold.as_ref().map(Hold::poll_fd));
         self.sleep.store(POLLING, Ordering::SeqCst);
         let polled = match self.bits.load(Ordering::SeqCst) {
             0 => poll(fds, timeout),
@@ -163,12 +157,17 @@ impl Waiter {
         self.sleep.store(RUNNING, Ordering::SeqCst);
         match polled {
             Ok(0) if eventfd.is_some() => Slept::TimedOut,
-            Ok(n) => {
-                let signalled = eventfd.as_ref().is_some_and(|e| {
-                    let hit = fds.last().is_some_and(|p| p.revents() != 0);
-                    hit && e.drain()
-                });
-                if n > usize::from(signalled) { Slept::Ready } else { Slept::Look }
+            Ok(_) => {
+                let ready = |p: &PollFd| p.revents() != 0;
+                if let Some(e) = eventfd.as_ref().filter(|_| ready(&fds[own])) {
+                    e.drain();
+                }
+                let signal = hold.as_ref().filter(|_| fds.last().is_some_and(ready)).is_some_and(Hold::look);
+                match fds[..own].iter().any(ready) {
+                    _ if signal => Slept::Interrupted,
+                    true => Slept::Ready,
+                    false => Slept::Look,
+                }
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Slept::Interrupted,
             // A bad descriptor shows in revents; what is left (EINVAL, ENOMEM) must not become a busy loop.
@@ -177,6 +176,21 @@ impl Waiter {
                 Slept::Look
             }
         }
+    }
+
+    /// Sleeps on the futex of `bits`.
+    fn park(&self, timeout: Option<Duration>) -> Slept {
+        self.sleep.store(PARKED, Ordering::SeqCst);
+        let slept = match self.bits.load(Ordering::SeqCst) {
+            0 => match futex::wait(&self.bits, 0, timeout) {
+                futex::Futex::Look => Slept::Look,
+                futex::Futex::TimedOut => Slept::TimedOut,
+                futex::Futex::Interrupted => Slept::Interrupted,
+            },
+            _ => Slept::Look,
+        };
+        self.sleep.store(RUNNING, Ordering::SeqCst);
+        slept
     }
 }
 

@@ -15,7 +15,7 @@ impl Socket {
     pub fn connect(&self, addr: Option<SocketAddr>) -> Result<()> {
         self.whole()?;
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
-            self.connect_stream(addr)
+            self.restarting(|c| c.sndtimeo, || self.connect_stream(addr))
         } else {
             self.connect_dgram(addr)
         };

@@ -5,6 +5,7 @@
 mod connect;
 
 use crate::base::contain::contain;
+use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -14,6 +15,7 @@ use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
 use crate::sys::lock::Mutex;
+use crate::sys::signal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,6 +104,25 @@ impl Socket {
         if self.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
     }
 
+    /// Begins a call anew that a signal interrupted before it did anything, where the kernel would: no timeout is set
+    /// on the socket, and the handlers have SA_RESTART (sock_intr_errno).
+    fn restarting<R>(
+        &self,
+        timeo: fn(&SockCommon) -> Option<Duration>,
+        mut call: impl FnMut() -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let r = call();
+            if !matches!(r, Err(Error::Intr)) {
+                return r;
+            }
+            let waits_for_ever = timeo(&self.sock.lock(&self.stack).common).is_none();
+            if !(waits_for_ever && signal::restarts()) {
+                return r;
+            }
+        }
+    }
+
     /// After every call: softirq work this call caused, then the result.
     #[inline]
     fn done<R>(&self, r: R) -> R {
@@ -138,7 +159,7 @@ impl Socket {
     /// O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
         self.whole()?;
-        let sock = self.sock.proto().accept(self.sk(), self.nonblocking());
+        let sock = self.restarting(|c| c.rcvtimeo, || self.sock.proto().accept(self.sk(), self.nonblocking()));
         let sock = self.done(sock)?;
         let peer = sock.lock(&self.stack).common.peer();
         let peer = peer.unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
@@ -157,7 +178,7 @@ impl Socket {
             msg.name = Some(self.check_family(name)?);
         }
         self.autobind()?;
-        self.done(self.sock.proto().sendmsg(self.sk(), msg))
+        self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
     }
 
     /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; answers how many were taken. `flags`: MSG_*.
@@ -167,7 +188,7 @@ impl Socket {
             flags |= libc::MSG_DONTWAIT;
         }
         self.autobind()?;
-        self.done(self.sock.proto().sendpage(self.sk(), bytes, flags))
+        self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendpage(self.sk(), bytes, flags)))
     }
 
     /// The file ended after bytes that were sent with MSG_MORE: what waits for more goes now.
@@ -205,7 +226,7 @@ impl Socket {
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
-        let r = self.sock.proto().recvmsg(self.sk(), msg);
+        let r = self.restarting(|c| c.rcvtimeo, || self.sock.proto().recvmsg(self.sk(), msg));
         msg.name = msg.name.map(|n| to_family(n, self.sock.family));
         self.done(r)
     }

@@ -1,7 +1,8 @@
 //! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
 //! handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
 
-use super::{check, fork, retry};
+use super::{cancel, check, fork, retry};
+use std::ffi::c_long;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -120,14 +121,19 @@ impl PollFd {
 }
 
 /// Waits until one of `fds` is ready; how many are. None waits for ever, zero only looks. EINTR is reported as
-/// `ErrorKind::Interrupted`, and the wait is then over.
+/// `ErrorKind::Interrupted`, and the wait is then over: a signal was handled, or the thread is cancelled.
 pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
     let ts = timeout.map(timespec);
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
     let no_mask = std::ptr::null::<libc::sigset_t>();
-    // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask changes
-    // none.
-    check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) })
+    if timeout == Some(Duration::ZERO) {
+        // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask
+        // changes none.
+        return check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
+    }
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, no_mask as c_long, 8, 0];
+    // SAFETY: as above.
+    check(unsafe { cancel::syscall(libc::SYS_ppoll, args) })
 }
 
 /// As the kernel writes a time span.

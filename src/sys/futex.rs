@@ -1,7 +1,9 @@
 //! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer
 //! with EINTR.
 
+use super::cancel;
 use super::fd::timespec;
+use std::ffi::c_long;
 use std::io;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -13,7 +15,7 @@ pub enum Futex {
     Look,
     /// The time is over.
     TimedOut,
-    /// This thread handled a signal.
+    /// This thread handled a signal, or is cancelled.
     Interrupted,
 }
 
@@ -26,8 +28,9 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex
     let capped = timeout.is_none_or(|t| t > LONGEST);
     let ts = timespec(timeout.unwrap_or(LONGEST).min(LONGEST));
     let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let args = [word.as_ptr() as c_long, op as c_long, expected as c_long, &raw const ts as c_long, 0, 0];
     // SAFETY: `word` is an aligned 32-bit word and `ts` a timespec; both outlive the call, which only reads them.
-    let r = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, expected, &raw const ts) };
+    let r = unsafe { cancel::syscall(libc::SYS_futex, args) };
     if r == 0 {
         return Futex::Look;
     }

@@ -5,6 +5,7 @@
 //! catch its own stack.
 #![allow(unsafe_code)]
 
+pub mod cancel;
 pub mod fd;
 pub mod fork;
 pub mod futex;
@@ -14,6 +15,7 @@ pub(crate) mod mem;
 pub mod netdev;
 pub mod numbers;
 pub(crate) mod owner;
+pub mod signal;
 pub mod thread;
 
 use std::io;

@@ -1,0 +1,68 @@
+//! Calls of the program's that go to the kernel, and what this side asks of it: as system calls, not through the C
+//! library's functions of the same name, which a shim may have replaced, and of which those that wait are cancellation
+//! points. Below: `cancel` for the ones that wait.
+
+use crate::boundary::os;
+use crate::cancel;
+use std::ffi::{c_int, c_long};
+use std::os::fd::RawFd;
+use usersock::error::Result;
+
+/// Arguments of a system call, which has six.
+fn six<const N: usize>(args: [c_long; N]) -> [c_long; 6] {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&args);
+    all
+}
+
+/// A system call that does not wait.
+/// # Safety
+/// As the system call with these arguments.
+pub(crate) unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<isize> {
+    let [a, b, c, d, e, f] = six(args);
+    // SAFETY: passed on.
+    os(unsafe { libc::syscall(number, a, b, c, d, e, f) } as isize)
+}
+
+/// A system call that may wait: a cancellation point, and so for exports that go through `cancel::blocking`.
+/// # Safety
+/// As the system call with these arguments.
+pub(crate) unsafe fn wait<const N: usize>(number: c_long, args: [c_long; N]) -> Result<isize> {
+    // SAFETY: passed on.
+    unsafe { cancel::kernel(number, six(args)) }
+}
+
+/// socket(2).
+pub(crate) fn socket(domain: c_int, ty: c_int, protocol: c_int) -> Result<RawFd> {
+    let args = [domain as c_long, ty as c_long, protocol as c_long];
+    // SAFETY: three numbers.
+    unsafe { call(libc::SYS_socket, args) }.map(|fd| fd as RawFd)
+}
+
+/// fcntl(2), for the commands whose argument is a number.
+pub(crate) fn fcntl(fd: RawFd, cmd: c_int, arg: c_int) -> Result<c_int> {
+    // SAFETY: three numbers.
+    unsafe { call(libc::SYS_fcntl, [fd as c_long, cmd as c_long, arg as c_long]) }.map(|r| r as c_int)
+}
+
+/// dup3(2).
+pub(crate) fn dup3(from: RawFd, to: RawFd, flags: c_int) -> Result<()> {
+    // SAFETY: three numbers; the program asks to replace `to`.
+    unsafe { call(libc::SYS_dup3, [from as c_long, to as c_long, flags as c_long]) }.map(drop)
+}
+
+/// close(2).
+pub(crate) fn close(fd: RawFd) -> Result<()> {
+    // SAFETY: a number, which the program asks to close.
+    unsafe { call(libc::SYS_close, [fd as c_long]) }.map(drop)
+}
+
+/// The address family of a socket of the kernel's. ENOTSOCK, EBADF.
+pub(crate) fn domain(fd: RawFd) -> Result<c_int> {
+    let (mut family, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
+    let (level, name) = (libc::SOL_SOCKET as c_long, libc::SO_DOMAIN as c_long);
+    let args = [fd as c_long, level, name, &raw mut family as c_long, &raw mut len as c_long];
+    // SAFETY: `family` and `len` are writable.
+    unsafe { call(libc::SYS_getsockopt, args) }?;
+    Ok(family)
+}

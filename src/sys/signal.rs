@@ -1,0 +1,141 @@
+//! Whether a call that a signal interrupted begins anew (SA_RESTART, signal(7)). The kernel decides that for its own
+//! system calls; a wait of ours is a poll(2), which is never restarted and does not say which handler ran. Where all of
+//! a process's handlers agree, as they do in most, looking at them answers it. Where they do not, waits that may be
+//! restarted hold the signals back ([`Hold`]) until it is known which ones they are. Above: `inet` (restarts),
+//! `base::waiter` (waits).
+
+use super::fd::{Fd, PollFd};
+use super::retry;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One past the last signal (_NSIG).
+const SIGNALS: i32 = 65;
+/// Bytes of the kernel's sigset_t.
+const SET_BYTES: usize = 8;
+
+/// Some handlers have SA_RESTART and some do not. It stays: a wrong yes costs a few system calls a wait.
+static MIXED: AtomicBool = AtomicBool::new(false);
+/// The handlers were looked at, as they are at the first wait of a process and whenever a signal has ended one.
+static LOOKED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// What a wait that held signals back found out of those that ended it: whether all handlers have SA_RESTART.
+    static FOUND: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// What SA_RESTART says of a signal's handler; None where no handler runs.
+fn restarts_after(signal: i32) -> Option<bool> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action changes nothing, and `action` is writable. It fails for the C library's own signals.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: an all-zero sigaction is valid, and sigaction(2) has filled it.
+    let action = unsafe { action.assume_init() };
+    let none = [libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction);
+    (!none).then_some(action.sa_flags & libc::SA_RESTART != 0)
+}
+
+/// Whether a call that a signal has just interrupted is to begin anew: every handler that may have run has SA_RESTART.
+/// Linux: ERESTARTSYS, handle_signal.
+pub fn restarts() -> bool {
+    if super::cancel::cancelled() {
+        return false;
+    }
+    if let Some(found) = FOUND.try_with(Cell::take).unwrap_or(None) {
+        return found;
+    }
+    // Of both kinds since the last look: this once it is not known which of them it was. EINTR is what a program with
+    // such a handler has to expect; to wait on could be to wait for ever.
+    look_at_handlers()
+}
+
+/// Whether all handlers have SA_RESTART; notes it where only some have it.
+#[cold]
+fn look_at_handlers() -> bool {
+    let (mut some, mut all) = (false, true);
+    for restart in (1..SIGNALS).filter_map(restarts_after) {
+        some |= restart;
+        all &= restart;
+    }
+    if some && !all {
+        MIXED.store(true, Ordering::Relaxed);
+    }
+    all
+}
+
+/// The kernel's form of a set of signals: signal n is bit n - 1.
+type Set = u64;
+
+fn change_mask(how: i32, set: Set) -> Option<Set> {
+    let mut old: Set = 0;
+    let (new, old_at) = (&raw const set, &raw mut old);
+    // SAFETY: both point to 8 bytes, which is what the last argument says.
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old_at, SET_BYTES) };
+    (r == 0).then_some(old)
+}
+
+/// This thread's signals, held back while it waits, with a descriptor that polls readable when one comes. Dropped, they
+/// are delivered.
+pub(crate) struct Hold {
+    mask: Set,
+    fd: Fd,
+}
+
+impl Hold {
+    /// None where nothing has to be found out, which is usual, or where it cannot be.
+    pub(crate) fn new() -> Option<Hold> {
+        if !LOOKED.load(Ordering::Relaxed) && !LOOKED.swap(true, Ordering::Relaxed) {
+            look_at_handlers();
+        }
+        if !MIXED.load(Ordering::Relaxed) {
+            return None;
+        }
+        let _ = FOUND.try_with(Cell::take);
+        // Without the C library's own: cancellation is one.
+        let mut all: Set = !0;
+        for signal in (1..SIGNALS).filter(|s| (32..34).contains(s)) {
+            all &= !(1 << (signal - 1));
+        }
+        let mask = change_mask(libc::SIG_BLOCK, all)?;
+        let (wanted, flags) = (all & !mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        // SAFETY: `wanted` is a set of 8 bytes, as the third argument says.
+        let fd = retry(|| unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const wanted, SET_BYTES, flags) });
+        match fd.and_then(|fd| Fd::own(fd as RawFd)) {
+            Ok(fd) => Some(Hold { mask, fd }),
+            Err(_) => {
+                change_mask(libc::SIG_SETMASK, mask);
+                None
+            }
+        }
+    }
+
+    /// Readable when a signal has come.
+    pub(crate) fn poll_fd(&self) -> PollFd {
+        PollFd::new(self.fd.raw(), libc::POLLIN)
+    }
+
+    /// Whether a handler is about to run; what they say of SA_RESTART is noted for [`restarts`].
+    pub(crate) fn look(&self) -> bool {
+        let mut pending: Set = 0;
+        // SAFETY: `pending` has the 8 bytes that the second argument says.
+        let _ = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_BYTES) };
+        let due = (1..SIGNALS).filter(|s| pending & !self.mask & (1 << (s - 1)) != 0);
+        let mut handlers = due.filter_map(restarts_after).peekable();
+        if handlers.peek().is_none() {
+            return false;
+        }
+        let all = handlers.all(|restart| restart);
+        let _ = FOUND.try_with(|f| f.set(Some(all)));
+        true
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        change_mask(libc::SIG_SETMASK, self.mask);
+    }
+}
