@@ -62,6 +62,7 @@ cases! {
     dup_share,
     echo,
     epoll,
+    epoll_nested,
     errno_io,
     errno_socket,
     fault_unmapped,

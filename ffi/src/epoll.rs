@@ -18,10 +18,9 @@ pub extern "C-unwind" fn usk_epoll_create1(flags: c_int) -> c_int {
         if flags & !libc::EPOLL_CLOEXEC != 0 {
             return Err(Error::Inval);
         }
-        // SAFETY: a number.
-        let fd = unsafe { kernel::call(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as c_long]) }?;
+        let fd = kernel::epoll_create()?;
         // Of the set's own descriptor: the low numbers are left to the program's.
-        let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(fd as c_int)?));
+        let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(fd)?));
         fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
     })
 }

@@ -1,21 +1,23 @@
 //! Epoll sets: what is in one, and what of it is ready. Over an epoll of the kernel, into which the kernel's
-//! descriptors go directly; ours are watched here. A wait looks at both and sleeps in both at once. Keyed by number and
-//! description, as in Linux: closing the last duplicate removes the entry. Above: `epoll`, the calls. Linux:
-//! fs/eventpoll.c.
+//! descriptors go directly; ours are watched here. A wait looks at both and sleeps in both at once. Of a set in another
+//! set, what is ready of ours is seen here too, and for what is ready of the kernel's the outer set has a second epoll
+//! of the kernel ([`Epoll::nested`]). Keyed by number and description, as in Linux: closing the last duplicate removes
+//! the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
 
-use crate::boundary::os;
 use crate::stacks::default_stack;
+use crate::{fdtable, kernel};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
-use usersock::sys::fd::Fd;
+use usersock::sys::fd::{Fd, PollFd, poll};
+use usersock::sys::fork::PerProcess;
 use usersock::sys::lock::Mutex;
 use usersock::waiter::{Waiter, Woken};
 
@@ -39,6 +41,13 @@ impl Pollable {
             Pollable::Epoll(e) => e.poll(),
         }
     }
+    /// Where the description lies: its identity while it lives.
+    fn address(&self) -> usize {
+        match self {
+            Pollable::Socket(s) => Arc::as_ptr(s) as usize,
+            Pollable::Epoll(e) => Arc::as_ptr(e) as usize,
+        }
+    }
     pub(crate) fn stack(&self) -> Option<Arc<Stack>> {
         match self {
             Pollable::Socket(s) => Some(s.stack().clone()),
@@ -51,7 +60,16 @@ impl Pollable {
 const MAX_NESTS: usize = 5;
 /// What is told whatever mask was asked for.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+/// What is not an event.
 const PRIVATE_BITS: u32 = (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
+
+/// Held while a set is put into another, so that two threads cannot close a circle together (epnested_mutex).
+static NESTING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);
+/// Least number of entries at which a set is searched for those whose description is gone.
+const SWEEP_MIN: usize = 32;
+
+/// Number and address of the description, which stays as long as an entry remembers it.
+type Key = (RawFd, usize);
 
 enum Target {
     Socket(Weak<Socket>),
@@ -72,20 +90,58 @@ struct Item {
 
 impl Watch for Item {
     fn notify(&self, events: Events) {
-        if Epoll::wanted(self).intersects(events)
+        if self.wanted().intersects(events)
             && let (Some(ep), Some(me)) = (self.owner.upgrade(), self.me.upgrade())
         {
             ep.queue(me);
         }
     }
+
+    /// With EPOLLEXCLUSIVE an event is served where a thread waits for it (ep_poll_callback's `ewake`).
+    fn serves(&self, events: Events) -> bool {
+        self.wanted().intersects(events) && self.owner.upgrade().is_some_and(|ep| ep.wait.has_interest(Events::IN))
+    }
+}
+
+impl Target {
+    fn of(what: &Pollable) -> Target {
+        match what {
+            Pollable::Socket(s) => Target::Socket(Arc::downgrade(s)),
+            Pollable::Epoll(e) => Target::Epoll(Arc::downgrade(e)),
+        }
+    }
+    /// The description is still open.
+    fn lives(&self) -> bool {
+        match self {
+            Target::Socket(s) => s.strong_count() > 0,
+            Target::Epoll(e) => e.strong_count() > 0,
+        }
+    }
 }
 
 impl Item {
+    fn wanted(&self) -> Events {
+        Events(self.events.load(Ordering::SeqCst) & !PRIVATE_BITS)
+    }
+
     fn level(&self) -> Events {
         match &self.target {
             Target::Socket(s) => s.upgrade().map_or(Events::NONE, |s| s.poll()),
             Target::Epoll(e) => e.upgrade().map_or(Events::NONE, |e| e.poll()),
         }
+    }
+
+    /// The set that it is, if it is one.
+    fn inner(&self) -> Option<Arc<Epoll>> {
+        match &self.target {
+            Target::Epoll(e) => e.upgrade(),
+            Target::Socket(_) => None,
+        }
+    }
+
+    /// Names it in the kernel's epoll of nested sets.
+    fn id(&self) -> u64 {
+        self as *const Item as u64
     }
 
     fn unwatch(&self) {
@@ -106,10 +162,22 @@ impl Item {
     }
 }
 
+#[derive(Default)]
+struct Items {
+    by_key: HashMap<Key, Arc<Item>>,
+    /// Those of them that are sets.
+    sets: Vec<Arc<Item>>,
+    /// Number of entries at which to look for dead ones: so few times that an addition costs the same in any set.
+    sweep_at: usize,
+}
+
 /// An epoll set.
 pub struct Epoll {
     kernel: Fd,
-    items: Mutex<HashMap<RawFd, Arc<Item>>>,
+    /// An epoll of the kernel's in which are, of each set in this one, its `kernel` and its `nested`: says when
+    /// something of the kernel's is ready in there. Only sets that are or have an inner one have it.
+    nested: OnceLock<Fd>,
+    items: Mutex<Items>,
     ready: Mutex<VecDeque<Arc<Item>>>,
     /// Those that wait for this set to have something.
     wait: WaitQueue,
@@ -122,7 +190,7 @@ pub struct Epoll {
 
 impl Drop for Epoll {
     fn drop(&mut self) {
-        for item in self.items.get_mut().values() {
+        for item in self.items.get_mut().by_key.values() {
             item.unwatch();
         }
     }
@@ -134,6 +202,7 @@ impl Epoll {
     pub(crate) fn new(kernel: Fd) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
             kernel,
+            nested: OnceLock::new(),
             items: Mutex::default(),
             ready: Mutex::default(),
             wait: WaitQueue::default(),
@@ -159,12 +228,17 @@ impl Epoll {
         self.wait.wake(Events::IN);
     }
 
+    /// The kernel's descriptors that are readable when something of the kernel's is ready in this set or in one in it.
+    pub(crate) fn kernel_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
+        [Some(&self.kernel), self.nested.get()].into_iter().flatten().map(Fd::raw)
+    }
+
     /// Readiness of the set itself: readable when something in it is ready.
     pub fn poll(&self) -> Events {
         let ours = {
             let mut ready = self.ready.lock();
             ready.retain(|i| {
-                let keep = i.level().intersects(Self::wanted(i));
+                let keep = i.level().intersects(i.wanted());
                 if !keep {
                     i.queued.store(false, Ordering::SeqCst);
                 }
@@ -172,14 +246,11 @@ impl Epoll {
             });
             !ready.is_empty()
         };
-        let mut p = libc::pollfd { fd: self.kernel_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd; does not wait.
-        let mut kernel = || unsafe { libc::poll(&mut p, 1, 0) } > 0;
-        if ours || kernel() { Events::IN } else { Events::NONE }
-    }
-
-    fn wanted(item: &Item) -> Events {
-        Events(item.events.load(Ordering::SeqCst) & !PRIVATE_BITS)
+        let kernels = || {
+            let mut fds: Vec<PollFd> = self.kernel_fds().map(|fd| PollFd::new(fd, libc::POLLIN)).collect();
+            poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
+        };
+        if ours || kernels() { Events::IN } else { Events::NONE }
     }
 
     /// Whether `other` is in this set, or in a set in it.
@@ -190,11 +261,9 @@ impl Epoll {
         if depth >= MAX_NESTS {
             return Err(Error::Loop);
         }
-        for item in self.items.lock().values() {
-            if let Target::Epoll(e) = &item.target
-                && let Some(e) = e.upgrade()
-                && e.contains(other, depth + 1)?
-            {
+        let inner: Vec<Arc<Epoll>> = self.items.lock().sets.iter().filter_map(|i| i.inner()).collect();
+        for e in inner {
+            if e.contains(other, depth + 1)? {
                 return Ok(true);
             }
         }
@@ -208,43 +277,26 @@ impl Epoll {
         if exclusive && (ev.events & !ok != 0 || ev.events & libc::EPOLLONESHOT as u32 != 0) {
             return Err(Error::Inval);
         }
-        let target = match what {
+        let mut nesting = None;
+        match what {
             Pollable::Socket(s) => {
                 self.stack.lock().get_or_insert_with(|| s.stack().clone());
-                Target::Socket(Arc::downgrade(s))
             }
             Pollable::Epoll(e) => {
                 if exclusive || std::ptr::eq(&**e, self) {
                     return Err(Error::Inval);
                 }
+                nesting = Some(NESTING.get().lock());
                 if e.contains(self, 1)? {
                     return Err(Error::Loop);
                 }
                 if let Some(s) = e.stack() {
                     self.stack.lock().get_or_insert(s);
                 }
-                Target::Epoll(Arc::downgrade(e))
             }
-        };
-        let mut items = self.items.lock();
-        // An entry whose description is gone, under a number used again, is no entry.
-        items.retain(|_, i| match &i.target {
-            Target::Socket(s) => s.strong_count() > 0,
-            Target::Epoll(e) => e.strong_count() > 0,
-        });
-        if let Some(old) = items.get(&fd) {
-            let same = match (&old.target, &target) {
-                (Target::Socket(a), Target::Socket(b)) => a.ptr_eq(b),
-                (Target::Epoll(a), Target::Epoll(b)) => a.ptr_eq(b),
-                _ => false,
-            };
-            if same {
-                return Err(Error::Exist);
-            }
-            old.unwatch();
         }
         let item = Arc::new_cyclic(|me| Item {
-            target,
+            target: Target::of(what),
             events: AtomicU32::new(ev.events | ALWAYS),
             data: AtomicU64::new(ev.u64),
             queued: AtomicBool::new(false),
@@ -252,19 +304,68 @@ impl Epoll {
             me: me.clone(),
             key: Mutex::new(None),
         });
+        let mut items = self.items.lock();
+        if items.by_key.contains_key(&(fd, what.address())) {
+            return Err(Error::Exist);
+        }
+        if let Pollable::Epoll(inner) = what {
+            self.nest(libc::EPOLL_CTL_ADD, inner, &item)?;
+            items.sets.push(item.clone());
+        }
         // Everything is watched, the mask is applied at the notification: EPOLL_CTL_MOD then needs no new watch.
         *item.key.lock() = Some(what.queue().add(Events::ALL, exclusive, item.clone()));
-        items.insert(fd, item.clone());
+        if items.by_key.len() >= items.sweep_at {
+            items.by_key.retain(|_, i| i.target.lives());
+            items.sets.retain(|i| i.target.lives());
+            items.sweep_at = (2 * items.by_key.len()).max(SWEEP_MIN);
+        }
+        items.by_key.insert((fd, what.address()), item.clone());
         drop(items);
+        drop(nesting);
         self.look(item);
+        Ok(())
+    }
+
+    /// The epoll of nested sets.
+    fn nested(&self) -> Result<RawFd> {
+        if let Some(fd) = self.nested.get() {
+            return Ok(fd.raw());
+        }
+        let fd = fdtable::out_of_the_way(Fd::own(kernel::epoll_create()?)?);
+        Ok(self.nested.get_or_init(|| fd).raw())
+    }
+
+    /// Has the kernel watch what is the kernel's of a set in this one, as the entry says.
+    fn nest(&self, op: c_int, inner: &Epoll, item: &Item) -> Result<()> {
+        let outer = self.nested()?;
+        let how = item.events.load(Ordering::SeqCst) & (libc::EPOLLIN | libc::EPOLLET | libc::EPOLLONESHOT) as u32;
+        let mut event = libc::epoll_event { events: how, u64: item.id() };
+        for fd in [inner.kernel_fd(), inner.nested()?] {
+            kernel::epoll_ctl(outer, op, fd, &mut event)?;
+        }
         Ok(())
     }
 
     /// Queues an item that is ready now (after ADD and MOD).
     fn look(&self, item: Arc<Item>) {
-        if item.level().intersects(Self::wanted(&item)) {
+        if item.level().intersects(item.wanted()) {
             self.queue(item);
         }
+    }
+
+    /// Queues the entries of sets in this one in which something of the kernel's is ready.
+    fn look_at_nested(&self) -> Result<()> {
+        let Some(nested) = self.nested.get() else { return Ok(()) };
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+        let n = kernel::epoll_wait(nested.raw(), &mut events, Some(Duration::ZERO))?;
+        for event in &events[..n] {
+            let id = event.u64;
+            let item = self.items.lock().sets.iter().find(|i| i.id() == id).cloned();
+            if let Some(item) = item {
+                self.look(item);
+            }
+        }
+        Ok(())
     }
 
     /// EPOLL_CTL_MOD. Errors: EINVAL, ENOENT.
@@ -275,28 +376,31 @@ impl Epoll {
         }
         item.data.store(ev.u64, Ordering::SeqCst);
         item.events.store(ev.events | ALWAYS, Ordering::SeqCst);
+        if let Some(inner) = item.inner() {
+            self.nest(libc::EPOLL_CTL_MOD, &inner, &item)?;
+        }
         self.look(item);
         Ok(())
     }
 
     /// EPOLL_CTL_DEL. ENOENT.
     pub(crate) fn delete(&self, fd: RawFd, what: &Pollable) -> Result<()> {
-        let item = self.find(fd, what)?;
-        self.items.lock().remove(&fd);
+        let item = {
+            let mut items = self.items.lock();
+            let item = items.by_key.remove(&(fd, what.address())).ok_or(Error::NoEnt)?;
+            items.sets.retain(|i| !Arc::ptr_eq(i, &item));
+            item
+        };
         item.events.store(0, Ordering::SeqCst);
+        if let Some(inner) = item.inner() {
+            self.nest(libc::EPOLL_CTL_DEL, &inner, &item)?;
+        }
         item.unwatch();
         Ok(())
     }
 
     fn find(&self, fd: RawFd, what: &Pollable) -> Result<Arc<Item>> {
-        let items = self.items.lock();
-        let item = items.get(&fd).ok_or(Error::NoEnt)?;
-        let same = match (&item.target, what) {
-            (Target::Socket(a), Pollable::Socket(b)) => std::ptr::eq(a.as_ptr(), Arc::as_ptr(b)),
-            (Target::Epoll(a), Pollable::Epoll(b)) => std::ptr::eq(a.as_ptr(), Arc::as_ptr(b)),
-            _ => false,
-        };
-        if same { Ok(item.clone()) } else { Err(Error::NoEnt) }
+        self.items.lock().by_key.get(&(fd, what.address())).cloned().ok_or(Error::NoEnt)
     }
 
     /// Ready items of ours into `out`; level-triggered ones stay queued.
@@ -310,7 +414,7 @@ impl Epoll {
             // Cleared before the level is read: a change after that queues it anew.
             item.queued.store(false, Ordering::SeqCst);
             let events = item.events.load(Ordering::SeqCst);
-            let got = item.level() & Self::wanted(&item);
+            let got = item.level() & item.wanted();
             if got.is_empty() {
                 continue;
             }
@@ -332,27 +436,34 @@ impl Epoll {
     /// Waits until something in it is ready, or for as long as `timeout` says (None: for ever): how many there are in
     /// `out`.
     pub(crate) fn wait(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
-        let kernel_wait = |out: &mut [libc::epoll_event], ms: c_int| {
-            if out.is_empty() {
-                return Ok(0);
-            }
-            // SAFETY: `out` is a slice of epoll_event.
-            os(unsafe { libc::epoll_wait(self.kernel_fd(), out.as_mut_ptr(), out.len() as c_int, ms) } as isize)
+        let r = self.wait_for_any(out, timeout);
+        // What is there still is for another thread that waits here (ep_done_scan); so is the event that woke this one
+        // when a signal came with it.
+        if r != Ok(0) && !self.ready.lock().is_empty() {
+            self.wait.wake(Events::IN);
+        }
+        r
+    }
+
+    fn wait_for_any(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
+        let kernels = |out: &mut [libc::epoll_event], limit: Option<Duration>| match out {
+            [] => Ok(0),
+            out => kernel::epoll_wait(self.kernel_fd(), out, limit),
         };
         let once = |out: &mut [libc::epoll_event]| -> Result<usize> {
+            self.look_at_nested()?;
             if self.kernel_first.fetch_xor(true, Ordering::Relaxed) {
-                let n = kernel_wait(out, 0)? as usize;
+                let n = kernels(out, Some(Duration::ZERO))?;
                 return Ok(n + self.collect(&mut out[n..]));
             }
             let n = self.collect(out);
-            Ok(n + kernel_wait(&mut out[n..], 0)? as usize)
+            Ok(n + kernels(&mut out[n..], Some(Duration::ZERO))?)
         };
         let Some(stack) = self.stack() else {
             // Nothing of ours yet; but a socket may be added while we wait, so the wait is ours too as soon as there is
             // a default stack. Without any the kernel alone can wake.
-            if usersock::config::default_stack_if_any().is_none() {
-                let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_int);
-                return Ok(kernel_wait(out, ms)? as usize);
+            if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() {
+                return kernels(out, timeout);
             }
             return self.wait_on(&default_stack()?, out, timeout, &once);
         };
@@ -373,8 +484,9 @@ impl Epoll {
         }
         let deadline = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();
-        let key = self.wait.add(Events::IN, false, waiter.clone());
-        let extra = [(self.kernel_fd(), libc::POLLIN)];
+        // An event is for one thread, as in Linux; it wakes the next where more is left.
+        let key = self.wait.add(Events::IN, true, waiter.clone());
+        let extra: Vec<(RawFd, i16)> = self.kernel_fds().map(|fd| (fd, libc::POLLIN)).collect();
         let r = loop {
             match once(out) {
                 Ok(0) => {}

@@ -6,6 +6,7 @@ use crate::boundary::os;
 use crate::cancel;
 use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
+use std::time::Duration;
 use usersock::error::Result;
 
 /// Arguments of a system call, which has six.
@@ -55,6 +56,27 @@ pub(crate) fn dup3(from: RawFd, to: RawFd, flags: c_int) -> Result<()> {
 pub(crate) fn close(fd: RawFd) -> Result<()> {
     // SAFETY: a number, which the program asks to close.
     unsafe { call(libc::SYS_close, [fd as c_long]) }.map(drop)
+}
+
+/// epoll_create1(2) with EPOLL_CLOEXEC.
+pub(crate) fn epoll_create() -> Result<RawFd> {
+    // SAFETY: a number.
+    unsafe { call(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as c_long]) }.map(|fd| fd as RawFd)
+}
+
+/// epoll_ctl(2).
+pub(crate) fn epoll_ctl(set: RawFd, op: c_int, fd: RawFd, event: &mut libc::epoll_event) -> Result<()> {
+    let args = [set as c_long, op as c_long, fd as c_long, &raw mut *event as c_long];
+    // SAFETY: `event` is an epoll_event.
+    unsafe { call(libc::SYS_epoll_ctl, args) }.map(drop)
+}
+
+/// epoll_wait(2); `timeout` None is for ever.
+pub(crate) fn epoll_wait(set: RawFd, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
+    let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_long);
+    let args = [set as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, ms, 0, 8];
+    // SAFETY: `out` is a slice of epoll_event; there is no signal mask.
+    unsafe { wait(libc::SYS_epoll_pwait, args) }.map(|n| n as usize)
 }
 
 /// The address family of a socket of the kernel's. ENOTSOCK, EBADF.

@@ -4,6 +4,7 @@
 use crate::cancel::blocking;
 use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
+use crate::stacks::default_stack;
 use crate::{kernel, probe};
 use std::ffi::{c_int, c_long, c_short};
 use std::sync::Arc;
@@ -62,7 +63,11 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
         k.fd = -1;
     }
     let has_kernel = kernel.iter().any(|p| p.fd >= 0);
-    let stack = ours.iter().find_map(|(_, o)| o.stack());
+    let stack = match ours.iter().find_map(|(_, o)| o.stack()) {
+        // Epoll sets without a socket of ours, which may get one while this waits.
+        None if !ours.is_empty() => Some(default_stack()?),
+        stack => stack,
+    };
     let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd]| -> Result<c_int> {
         if has_kernel {
             poll_kernels(kernel, Some(Duration::ZERO))?;
@@ -98,7 +103,12 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
         .iter()
         .map(|(i, o)| Watching(o, o.queue().add(Events(fds[*i].events as u16 as u32), false, waiter.clone())))
         .collect();
-    let extra: Vec<(c_int, c_short)> = kernel.iter().filter(|p| p.fd >= 0).map(|p| (p.fd, p.events)).collect();
+    let mut extra: Vec<(c_int, c_short)> = kernel.iter().filter(|p| p.fd >= 0).map(|p| (p.fd, p.events)).collect();
+    for (i, o) in &ours {
+        if let (Pollable::Epoll(set), true) = (o, fds[*i].events & POLLIN_SET != 0) {
+            extra.extend(set.kernel_fds().map(|fd| (fd, libc::POLLIN)));
+        }
+    }
     let r = loop {
         let n = scan(fds, &mut kernel)?;
         if n > 0 {

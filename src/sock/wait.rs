@@ -64,6 +64,11 @@ impl BitAnd for Events {
 pub trait Watch: Send + Sync {
     /// `events` may have become true (an edge; the watcher asks `poll` for the level).
     fn notify(&self, events: Events);
+
+    /// Of an exclusive watcher: whether it makes use of `events` now, so that no other has to be told.
+    fn serves(&self, _events: Events) -> bool {
+        true
+    }
 }
 
 /// Wake-ups asked for by a thread that owns a sock.
@@ -118,11 +123,13 @@ fn make_wakes() {
 }
 
 /// Tells a watcher, now or when this thread owns no sock. Where the queue is gone (the thread ends): now.
-fn tell(target: &Arc<dyn Watch>, events: Events) {
+fn tell(target: Arc<dyn Watch>, events: Events) {
     let owning = HERE.with(|h| h.owned.get() > 0);
-    if owning && WAKES.try_with(|w| w.borrow_mut().push((target.clone(), events))).is_ok() {
+    let mut target = Some(target);
+    let queue = |w: &RefCell<WakeQueue>| w.borrow_mut().extend(target.take().map(|t| (t, events)));
+    if owning && WAKES.try_with(queue).is_ok() {
         HERE.with(|h| h.wakes.set(true));
-    } else {
+    } else if let Some(target) = target {
         target.notify(events);
     }
 }
@@ -190,8 +197,9 @@ impl WaitQueue {
         self.interest.load(Ordering::SeqCst) & events.0 != 0
     }
 
-    /// Wakes who waits for one of `events`: all ordinary entries and one exclusive one, which moves to the end of the
-    /// line so that the next event goes to another.
+    /// Wakes what waits for one of `events`: all ordinary entries, the newest first, then exclusive ones up to the first
+    /// that serves the event; that one moves to the end of the line, so that the next event goes to another. Linux:
+    /// __wake_up_common, with the order of add_wait_queue.
     #[inline]
     pub fn wake(&self, events: Events) {
         if self.has_interest(events) {
@@ -199,19 +207,36 @@ impl WaitQueue {
         }
     }
 
+    /// The watchers are called with the queue unlocked: what one lets go of may be the last of an epoll set, which then
+    /// leaves the queue.
     fn wake_slow(&self, events: Events) {
-        let mut guard = self.list.lock();
-        let Some(list) = guard.as_mut() else { return };
-        let mut served = None;
-        for (i, e) in list.entries.iter().enumerate() {
-            if e.mask.intersects(events) && !(e.exclusive && served.is_some()) {
-                tell(&e.target, events);
-                if e.exclusive {
-                    served = Some(i);
+        let (mut all, mut exclusive) = (SmallVec::<[Arc<dyn Watch>; 4]>::new(), SmallVec::<[_; 4]>::new());
+        if let Some(list) = self.list.lock().as_ref() {
+            for e in list.entries.iter().filter(|e| e.mask.intersects(events)) {
+                match e.exclusive {
+                    true => exclusive.push((e.key, e.target.clone())),
+                    false => all.push(e.target.clone()),
                 }
             }
         }
-        if let Some(i) = served {
+        all.into_iter().rev().for_each(|target| tell(target, events));
+        for (i, (key, target)) in exclusive.iter().enumerate() {
+            tell(target.clone(), events);
+            if target.serves(events) {
+                // Alone, it stays where it is.
+                if i + 1 < exclusive.len() {
+                    self.rotate(*key);
+                }
+                break;
+            }
+        }
+    }
+
+    /// Moves an entry to the end of the line.
+    fn rotate(&self, key: u64) {
+        if let Some(list) = self.list.lock().as_mut()
+            && let Some(i) = list.entries.iter().position(|e| e.key == key)
+        {
             let e = list.entries.remove(i);
             list.entries.push(e);
         }
