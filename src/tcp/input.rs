@@ -6,12 +6,11 @@
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
 use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
-use super::reassembly::{self, DataRecv, MAX_QUICKACKS, data_queue};
+use super::delack::{ack_snd_check, ack_snd_check_always};
+use super::reassembly::{self, DataRecv, data_queue};
 use super::sock_ops::{self, Opened};
 use super::state::State;
-use super::tcb::{Cx, TcpSock, ack as pending};
-use super::timer::ATO_MIN_MS;
-use super::timer::in_pingpong_mode;
+use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{close, cong, control, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window};
@@ -32,10 +31,6 @@ const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 
-/// Duplicate acknowledgements that make a peer retransmit (TCP_FASTRETRANS_THRESH; RFC 5681 §3.2).
-const FASTRETRANS_THRESH: u8 = 3;
-/// A compressed acknowledgement waits for this part of the round trip at most: a twentieth.
-const COMP_SACK_RTT_SHARE: u64 = 20;
 /// Age at which TS.Recent is believed no more, seconds (RFC 7323 §5.5).
 const PAWS_24DAYS: u32 = 24 * 24 * 60 * 60;
 
@@ -245,100 +240,6 @@ pub fn fast_path_check(cx: &mut Cx<'_>) {
     }
 }
 
-// ---- Acknowledgements to send.
-
-/// An acknowledgement is due, at once or later (inet_csk_schedule_ack).
-#[inline]
-pub fn schedule_ack(cx: &mut Cx<'_>) {
-    cx.tp.ack.pending |= pending::SCHED;
-}
-
-/// The next acknowledgements go out at once: as many as half a window of segments, at most `max` (tcp_incr_quickack).
-pub fn incr_quickack(cx: &mut Cx<'_>, max: u32) {
-    let mss = (cx.tp.ack.rcv_mss as u32).max(1);
-    let n = match cx.tp.rcv_wnd / (2 * mss) {
-        0 => 2,
-        n => n,
-    };
-    let n = n.min(max).min(u8::MAX as u32) as u8;
-    cx.tp.ack.quick = cx.tp.ack.quick.max(n);
-}
-
-/// Quick acknowledgements from now on, as after trouble (tcp_enter_quickack_mode).
-pub fn enter_quickack_mode(cx: &mut Cx<'_>, max: u32) {
-    incr_quickack(cx, max);
-    cx.tp.ack.pingpong = 0;
-    cx.tp.ack.ato_ms = ATO_MIN_MS;
-}
-
-fn pingpong_thresh(cx: &Cx<'_>) -> u8 {
-    cx.stack.sysctl.tcp_pingpong_thresh().clamp(1, 255) as u8
-}
-
-/// The session is interactive: acknowledgements wait for replies (inet_csk_enter_pingpong_mode).
-pub fn enter_pingpong_mode(cx: &mut Cx<'_>) {
-    cx.tp.ack.pingpong = pingpong_thresh(cx);
-}
-
-/// Whether every segment is acknowledged at once (tcp_in_quickack_mode).
-pub fn in_quickack_mode(cx: &Cx<'_>) -> bool {
-    cx.sk.dst.as_ref().is_some_and(|d| d.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
-}
-
-/// Acknowledges now or later: RFC 9293 §3.8.6.3, every second full segment and a window that moves
-/// (__tcp_ack_snd_check).
-fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
-    let unacked = cx.tp.rcv_nxt.since(cx.tp.rcv_wup);
-    let now = (unacked > cx.tp.ack.rcv_mss as u32
-        && ((cx.tp.rcv_nxt.diff(cx.tp.copied_seq) < cx.sk.rcvlowat) || window::new_window(cx) >= cx.tp.rcv_wnd))
-        || in_quickack_mode(cx)
-        || cx.tp.ack.pending & pending::NOW != 0;
-    if now {
-        control::send_ack(cx);
-    } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
-        control::send_delayed_ack(cx);
-    } else {
-        ack_out_of_order(cx);
-    }
-}
-
-/// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer
-/// retransmit; later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a
-/// round trip (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: the second
-/// half of __tcp_ack_snd_check.
-fn ack_out_of_order(cx: &mut Cx<'_>) {
-    let sysctl = &cx.stack.sysctl;
-    if !sack::is_sack(cx.tp) || i32::from(cx.tp.compressed_ack) >= sysctl.tcp_comp_sack_nr() {
-        return control::send_ack(cx);
-    }
-    let tp = &mut *cx.tp;
-    if tp.compressed_ack_rcv_nxt != tp.rcv_nxt {
-        tp.compressed_ack_rcv_nxt = tp.rcv_nxt;
-        tp.dup_ack_counter = 0;
-    }
-    if tp.dup_ack_counter < FASTRETRANS_THRESH {
-        tp.dup_ack_counter += 1;
-        return control::send_ack(cx);
-    }
-    tp.compressed_ack += 1;
-    if tp.compressed_ack > 1 {
-        // The timer runs since the first.
-        return;
-    }
-    // Both estimates are in eighths of a microsecond.
-    let rtt = if tp.srtt_us != 0 { tp.srtt_us.min(tp.rcv_rtt_us) } else { tp.rcv_rtt_us };
-    let share = Duration::from_nanos(u64::from(rtt) * 1000 / 8 / COMP_SACK_RTT_SHARE);
-    let at = cx.now + sysctl.tcp_comp_sack_delay_ns().min(share) + sysctl.tcp_comp_sack_slack_ns();
-    timer::compressed_ack_arm(cx, at);
-}
-
-/// After a segment: sends the acknowledgement that is due (tcp_ack_snd_check).
-pub fn ack_snd_check(cx: &mut Cx<'_>) {
-    if cx.tp.ack.pending & pending::SCHED != 0 {
-        ack_snd_check_always(cx, true);
-    }
-}
-
 /// After a segment: sends what the window now allows, wakes writers (tcp_data_snd_check).
 pub fn data_snd_check(cx: &mut Cx<'_>) {
     output::push_pending(cx);
@@ -539,7 +440,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             ack::ack(cx, &seg, flag::DATA);
             data_snd_check(cx);
             // The acknowledgement may have ridden on data just sent.
-            check_ack = cx.tp.ack.pending & pending::SCHED != 0;
+            check_ack = cx.tp.ack.is_scheduled();
         } else {
             cx.tp.snd_wl1 = seg.seq;
         }
@@ -579,7 +480,7 @@ fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.flags.contains(TcpFlags::CWR) {
         cx.tp.ecn_flags &= !super::tcb::ecn::DEMAND_CWR;
         if seg.seq != seg.end_seq {
-            cx.tp.ack.pending |= pending::NOW;
+            cx.tp.ack.ack_now();
         }
     }
 }
@@ -788,9 +689,4 @@ pub(super) fn take_ts_from_advmss(cx: &mut Cx<'_>) {
 /// After the handshake's options: the MSS we send by.
 pub(super) fn sync_mss(cx: &mut Cx<'_>) {
     mtu::sync_mss(cx, cx.tp.pmtu_cookie);
-}
-
-/// Quick acknowledgements of a whole window (for the end of a handshake).
-pub(super) fn quickack_max(cx: &mut Cx<'_>) {
-    enter_quickack_mode(cx, MAX_QUICKACKS);
 }

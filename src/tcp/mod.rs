@@ -14,6 +14,7 @@ pub mod close;
 pub mod cong;
 pub mod connect;
 pub mod control;
+mod delack;
 pub mod handshake;
 pub mod info;
 pub mod input;

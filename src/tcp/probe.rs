@@ -25,7 +25,7 @@ use crate::counters::Mib;
 fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     let seq = if urgent { cx.tp.snd_una } else { cx.tp.snd_una - 1 };
     cx.stack.mib.inc(mib);
-    transmit_bare(cx, nondata_skb(seq, ACK), cx.tp.rcv_nxt)
+    transmit_bare(cx, nondata_skb(seq, ACK))
 }
 
 /// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as

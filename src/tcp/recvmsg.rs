@@ -1,10 +1,11 @@
-//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `control::send_ack` (window updates),
+//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `delack` (what a read acknowledges),
 //! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093
-//! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
+//! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_data_ready, tcp_poll.
 
+use super::delack::cleanup_rbuf;
 use super::state::State;
-use super::tcb::{Cx, ack};
-use super::{control, input, output, rcvbuf, ulp, window};
+use super::tcb::Cx;
+use super::{input, output, rcvbuf, ulp, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::mem;
@@ -318,33 +319,6 @@ fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         return Ok(0);
     }
     Err(Error::Again)
-}
-
-/// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that
-/// has at least doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
-pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
-    let a = cx.tp.ack;
-    let mut now = false;
-    if a.pending & ack::SCHED != 0 {
-        let pingpong = i32::from(a.pingpong) >= cx.stack.sysctl.tcp_pingpong_thresh();
-        let emptied = copied > 0
-            && (a.pending & ack::PUSHED2 != 0 || (a.pending & ack::PUSHED != 0 && !pingpong))
-            && cx.sock.rmem_alloc.load(Ordering::Relaxed) == 0;
-        now = cx.tp.rcv_nxt.since(cx.tp.rcv_wup) > u32::from(a.rcv_mss) || emptied;
-    }
-    if copied > 0 && !now && !cx.sock.rcv_shutdown() {
-        let offered = window::receive_window(cx.tp);
-        // No window is larger than the clamp.
-        let most = cx.tp.window_clamp;
-        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
-            let new = window::new_window(cx);
-            let doubled = new != 0 && new >= offered.saturating_mul(2);
-            now = doubled || window::ends_silence(cx.tp, offered, new);
-        }
-    }
-    if now {
-        control::send_ack(cx);
-    }
 }
 
 /// Bytes for TCP_INQ: what is left to read; 1 when only the end is (tcp_inq_hint).

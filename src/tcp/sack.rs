@@ -5,7 +5,7 @@
 use super::ack::{AckSt, flag};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
-use super::{control, rack, recovery};
+use super::{delack, rack, recovery};
 use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -444,7 +444,7 @@ pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     let blocks = &mut sack_state(cx.tp).selective_acks;
     let hit = blocks[..n].iter_mut().position(|b| extend(b, seq, end));
     if hit.unwrap_or(n) >= 2 {
-        compress_send_ack(cx);
+        delack::compress_send_ack(cx);
     }
     let tp = &mut *cx.tp;
     let blocks = &mut sack_state(tp).selective_acks;
@@ -491,17 +491,6 @@ pub fn sack_remove(tp: &mut TcpSock) {
         }
     }
     tp.num_sacks = keep as u8;
-}
-
-/// Sends an acknowledgement that compression held back (tcp_sack_compress_send_ack).
-pub fn compress_send_ack(cx: &mut Cx<'_>) {
-    if cx.tp.compressed_ack == 0 {
-        return;
-    }
-    // One of them leaves now, and was not compressed.
-    cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(cx.tp.compressed_ack - 1));
-    cx.tp.compressed_ack = 0;
-    control::send_ack(cx);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
+use super::delack;
 use super::lookup::tuple_of_sock;
 use super::mtu;
 use super::output;
@@ -11,7 +12,6 @@ use super::prr;
 use super::rate;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::{Cx, ecn};
-use super::timer::{ATO_MIN_MS, inc_pingpong};
 use super::window;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
@@ -196,17 +196,17 @@ pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     skb.tcp.mstamp = cx.tp.wstamp;
     skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
     let out = skb.share();
-    send(cx, out, cx.tp.rcv_nxt)?;
+    send(cx, out)?;
     pace(cx, skb.len() as u64, prior);
     rate::rate_skb_sent(cx.tp, &mut skb.tcp);
     Ok(())
 }
 
-/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe. `rcv_nxt`: what it acknowledges.
-pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb, rcv_nxt: SeqNum) -> Result<()> {
+/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.
+pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
     advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
-    send(cx, skb, rcv_nxt)
+    send(cx, skb)
 }
 
 /// Departure times never go back, whatever the clock was when this packet's event began. Returns the time before.
@@ -218,7 +218,7 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 }
 
 /// Header, then IP; and all that a sent segment changes in the connection.
-fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
+fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     let cb = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(cb.gso_segs.max(1));
@@ -265,7 +265,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         src_port: cx.sk.sport,
         dst_port: cx.sk.dport,
         seq: cb.seq,
-        ack: if flags.contains(TcpFlags::ACK) { rcv_nxt } else { SeqNum(0) },
+        ack: if flags.contains(TcpFlags::ACK) { cx.tp.rcv_nxt } else { SeqNum(0) },
         flags,
         window,
         urgent,
@@ -276,7 +276,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
     put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
 
     if flags.contains(TcpFlags::ACK) {
-        event_ack_sent(cx, rcv_nxt);
+        delack::event_ack_sent(cx);
     }
     if payload > 0 {
         event_data_sent(cx);
@@ -374,31 +374,6 @@ fn ecn_send(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags) ->
     bits
 }
 
-/// An acknowledgement left: what was delayed is done (tcp_event_ack_sent).
-fn event_ack_sent(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
-    let tp = &mut *cx.tp;
-    if tp.compressed_ack != 0 {
-        cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(tp.compressed_ack));
-        tp.compressed_ack = 0;
-    }
-    if rcv_nxt != tp.rcv_nxt {
-        // It acknowledged less than there is (a keepalive's answer, a duplicate on purpose).
-        return;
-    }
-    if tp.ack.quick > 0 {
-        let acked = u8::from(tp.ack.pending & super::tcb::ack::SCHED != 0);
-        if acked >= tp.ack.quick {
-            tp.ack.quick = 0;
-            tp.ack.ato_ms = ATO_MIN_MS;
-        } else {
-            tp.ack.quick -= acked;
-        }
-    }
-    // The timer itself may run on: it finds nothing pending.
-    tp.ack.pending = 0;
-    tp.ack.retry = 0;
-}
-
 /// Data is leaving: congestion control learns of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
 pub fn event_data_sent(cx: &mut Cx<'_>) {
@@ -407,9 +382,7 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
         cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
     }
     cx.tp.lsndtime_ms = now;
-    if now.wrapping_sub(cx.tp.ack.lrcvtime_ms) < cx.tp.ack.ato_ms {
-        inc_pingpong(cx.tp);
-    }
+    delack::data_sent(cx.tp, now);
 }
 
 /// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the

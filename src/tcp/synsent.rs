@@ -6,9 +6,9 @@ use super::challenge::reset;
 use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::state::State;
-use super::tcb::{Cx, XmitTimer, ack as pending, ecn};
+use super::tcb::{Cx, XmitTimer, ecn};
 use super::urgent::urg;
-use super::{control, rcvbuf, timer, undo, window};
+use super::{control, delack, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -122,12 +122,8 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
     // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
-    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || timer::in_pingpong_mode(cx) {
-        input::schedule_ack(cx);
-        input::quickack_max(cx);
-        let at = cx.now + Duration::from_millis(timer::DELACK_MAX_MS);
-        cx.tp.ack.pending |= pending::TIMER;
-        timer::delack_arm(cx, at);
+    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
+        delack::delay_handshake_ack(cx);
         drop(skb);
         return Verdict::Ok;
     }

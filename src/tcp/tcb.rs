@@ -4,6 +4,7 @@
 
 use super::challenge::ChallengeBudget;
 use super::cong::CongState;
+use super::delack::AckState;
 use super::listener::Listener;
 use super::net::TcpNet;
 use super::queue::SegQueue;
@@ -105,38 +106,6 @@ pub enum XmitTimer {
     Probe0 = 3,
     LossProbe = 5,
     ReoTimeout = 6,
-}
-
-/// Delayed-acknowledgement state bits (ICSK_ACK_*).
-pub mod ack {
-    #![allow(missing_docs)]
-    pub const SCHED: u8 = 1;
-    pub const TIMER: u8 = 2;
-    pub const PUSHED: u8 = 4;
-    pub const PUSHED2: u8 = 8;
-    pub const NOW: u8 = 16;
-    pub const NOMEM: u8 = 32;
-}
-
-/// icsk_ack: delayed acknowledgements.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct AckState {
-    /// Bits of [`ack`].
-    pub pending: u8,
-    /// Quick acknowledgements left.
-    pub quick: u8,
-    /// Interactive session: acknowledgements ride on replies (0..=3, counts).
-    pub pingpong: u8,
-    /// Unsuccessful tries (retry).
-    pub retry: u8,
-    /// Delay in milliseconds now (ato).
-    pub ato_ms: u32,
-    /// When the last data segment came (lrcvtime), ms.
-    pub lrcvtime_ms: u32,
-    /// Size of the last incoming segment.
-    pub last_seg_size: u16,
-    /// Estimate of the peer's segment size (rcv_mss).
-    pub rcv_mss: u16,
 }
 
 /// Options of the last received segment and what was agreed (struct tcp_options_received).
@@ -458,8 +427,6 @@ pub struct TcpSock {
     pub tsoffset: u32,
     /// Retransmit, probe, loss-probe and reordering timer.
     pub retransmit_timer: TimerSlot,
-    /// Delayed acknowledgement.
-    pub delack_timer: TimerSlot,
     /// Pacing.
     pub pacing_timer: TimerSlot,
     /// Earliest departure of the next packet (tcp_wstamp_ns).
@@ -499,7 +466,7 @@ pub struct TcpSock {
     pub urg_seq: SeqNum,
     /// Whether we are in urgent mode sending (`snd_up` valid).
     pub urg_mode: bool,
-    /// Delayed acknowledgements.
+    /// Delayed, quick and compressed acknowledgements.
     pub ack: AckState,
     /// Options received.
     pub rx_opt: RxOpt,
@@ -599,12 +566,6 @@ pub struct TcpSock {
     pub dupack_at_nxt: bool,
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
-    /// Acknowledgements compressed (compressed_ack), with the timer sharing delack's slot.
-    pub compressed_ack: u8,
-    /// Duplicate ACKs sent in the present episode.
-    pub dup_ack_counter: u8,
-    /// rcv_nxt when compression began.
-    pub compressed_ack_rcv_nxt: SeqNum,
 
     /// What TCP keeps for the stack: tables and registries.
     pub net: Arc<TcpNet>,
@@ -720,7 +681,6 @@ impl TcpSock {
             rcv_tstamp_ms: 0,
             tsoffset: 0,
             retransmit_timer: TimerSlot::default(),
-            delack_timer: TimerSlot::default(),
             pacing_timer: TimerSlot::default(),
             wstamp: Instant::ZERO,
             rcv_nxt: z,
@@ -739,7 +699,7 @@ impl TcpSock {
             urg_data: 0,
             urg_seq: z,
             urg_mode: false,
-            ack: AckState { ato_ms: 0, ..AckState::default() },
+            ack: AckState::default(),
             rx_opt: RxOpt::default(),
             rcv_rtt_us: 0,
             rcv_rtt_seq: z,
@@ -787,9 +747,6 @@ impl TcpSock {
             last_oow_ack_ms: 0,
             dupack_at_nxt: false,
             challenge: ChallengeBudget::NEW,
-            compressed_ack: 0,
-            dup_ack_counter: 0,
-            compressed_ack_rcv_nxt: z,
             bound: None,
             listener: None,
             cold: None,

@@ -3,7 +3,7 @@
 //! nothing. Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
 use super::rcvbuf;
-use super::tcb::{Cx, TcpSock, ack};
+use super::tcb::{Cx, TcpSock};
 use crate::counters::Mib;
 use crate::stack::Stack;
 use crate::wire::seq::{RawWindow, SeqNum};
@@ -130,7 +130,7 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
 /// `tcp_select_window`.
 pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
-    if cx.tp.ack.pending & ack::NOMEM != 0 {
+    if cx.tp.ack.is_out_of_memory() {
         // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on
         // the strength of it stays acceptable (`max_receive_window`).
         cx.tp.pred_flags = 0;

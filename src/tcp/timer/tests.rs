@@ -109,28 +109,6 @@ fn keepalive_probes_an_idle_peer_and_gives_up_with_a_reset() {
 }
 
 #[test]
-fn a_delayed_acknowledgement_leaves_after_its_timeout_unless_data_takes_it() {
-    let b = Bench::established();
-    let want_ack = |cx: &mut Cx<'_>| {
-        cx.tp.rcv_nxt += 100;
-        cx.tp.ack.ato_ms = ATO_MIN_MS;
-        control::send_delayed_ack(cx);
-    };
-    b.with(want_ack);
-    assert!(b.sent().is_empty());
-    assert_eq!(b.step(), Some(40));
-    assert_eq!(b.sent().iter().map(|o| o.ack).collect::<Vec<_>>(), [5_100]);
-    assert_eq!(b.stack.mib.get(Mib::TcpExtDelayedACKs), 1);
-    b.with(want_ack);
-    b.send(&[1; 10], 0).unwrap();
-    assert_eq!(b.sent().iter().map(|o| o.ack).collect::<Vec<_>>(), [5_200]);
-    b.ack(10);
-    b.advance(100);
-    assert!(b.sent().is_empty());
-    assert_eq!(b.stack.mib.get(Mib::TcpExtDelayedACKs), 1);
-}
-
-#[test]
 fn a_loss_probe_resends_the_tail_after_two_round_trips() {
     let b = Bench::established();
     b.with(|cx| {

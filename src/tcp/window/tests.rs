@@ -135,7 +135,7 @@ fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
         let mut g = c.socket.sock().lock(c.socket.stack());
         let mut cx = Cx::new(&mut g).unwrap();
         let offered = receive_window(cx.tp);
-        cx.tp.ack.pending |= ack::NOMEM;
+        cx.tp.ack.pending |= crate::tcp::delack::pending::NOMEM;
         assert_eq!(select_window(&mut cx), RawWindow(0));
         assert_eq!((receive_window(cx.tp), max_receive_window(cx.tp)), (0, offered));
         offered
@@ -180,7 +180,7 @@ fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
 /// into a window of 27,012, to which whole segments of the size of its probes hold us.
 #[test]
 fn a_window_below_half_of_the_largest_is_opened_when_it_can_be() {
-    use super::super::recvmsg::cleanup_rbuf;
+    use super::super::delack::cleanup_rbuf;
     for (offered, largest, free, want, tells) in [
         (27_012, 59_580, 53_760, 53_760, true),
         // The peer has nothing against this one.
