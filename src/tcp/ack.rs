@@ -4,8 +4,8 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
-use super::tcb::{CaState, Cx, RateSample, XmitTimer, ecn};
-use super::{chrono, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
+use super::tcb::{CaState, Cx, RateSample, XmitTimer};
+use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
@@ -204,7 +204,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
             flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, &mut st);
         }
-        if seg.flags.contains(TcpFlags::ECE) && !seg.flags.contains(TcpFlags::SYN) && cx.tp.ecn_flags & ecn::OK != 0 {
+        if ecn::rcv_ecn_echo(cx.tp.ecn, seg) {
             flags |= flag::ECE;
         }
         if st.sack_delivered > 0 {
@@ -547,18 +547,6 @@ pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
-}
-
-/// Withdraws a promise to tell the peer of a reduced window (tcp_ecn_withdraw_cwr).
-pub fn ecn_withdraw_cwr(cx: &mut Cx<'_>) {
-    cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
-}
-
-/// Promises it (tcp_ecn_queue_cwr).
-pub fn ecn_queue_cwr(cx: &mut Cx<'_>) {
-    if cx.tp.ecn_flags & ecn::OK != 0 {
-        cx.tp.ecn_flags |= ecn::QUEUE_CWR;
-    }
 }
 
 /// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where

@@ -4,13 +4,13 @@
 //! Not here: when an acknowledgement leaves (`delack`).
 
 use super::mtu::{current_mss, default_advmss, sync_mss};
-use super::output::{ACK, ECN_SYN, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
+use super::output::{ACK, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
 use super::segment::{route, transmit_bare, transmit_skb};
 use super::state::State;
-use super::tcb::{Cx, XmitTimer, ecn, nagle};
+use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, rcvbuf, sock_ops, window};
+use super::{ecn, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -119,7 +119,7 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     let mut skb = nondata_skb(cx.tp.write_seq, SYN);
-    ecn_send_syn(cx, &mut skb);
+    ecn::send_syn(cx, &mut skb);
     let truesize = skb.truesize as i32;
     mem::force(cx.sock, cx.sk, truesize);
     charge_wmem(cx, truesize);
@@ -141,33 +141,17 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether our SYN asks for ECN (RFC 3168 §6.1.1): by sysctl, route or algorithm (tcp_ecn_send_syn).
-fn ecn_send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
-    let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
-    cx.tp.ecn_flags = 0;
-    let needed = cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None);
-    // An algorithm that lives by marks wants them on the SYN, too.
-    cong::set_ecn_capable(cx.sk, needed);
-    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || needed {
-        skb.tcp.flags |= ECN_SYN;
-        cx.tp.ecn_flags = ecn::OK;
-    }
-}
-
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let is_ok = cx.tp.ecn_flags & ecn::OK != 0;
+    let ecn = cx.tp.ecn;
     let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
     if slot.tcp.flags & ACK == 0 {
         slot.tcp.flags |= ACK;
-        slot.tcp.flags &= !ECN_SYN;
-        if is_ok {
-            slot.tcp.flags |= ECN_SYN & crate::wire::tcp::TcpFlags::ECE.bits() as u8;
-        }
+        ecn::send_synack(ecn, slot);
     }
     let mut skb = std::mem::take(slot);
     let sent = transmit_skb(cx, &mut skb);

@@ -5,13 +5,14 @@
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, ts_offset};
+use super::ecn::{self, EcnFlags};
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::state::State;
-use super::tcb::{Cx, TcpSock, ecn};
+use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::base::env::Instant;
@@ -142,7 +143,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
-        ecn_ok: wants_ecn(cx, &skb, &th, &dst, ends),
+        ecn_ok: ecn::create_request(cx, &skb, &th, &dst, ends),
         acked: false,
         snd_wscale: wscale.map_or(0, |s| WindowShift::clamp(s).get()),
         rcv_wscale: if wscale.is_some() { rcv_wscale } else { 0 },
@@ -177,18 +178,6 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
 fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
     let link_local = matches!(info.src, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80);
     if sk.bound_dev_if == 0 && link_local { info.ifindex } else { sk.bound_dev_if }
-}
-
-/// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
-fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &Dst, ends: Ends) -> bool {
-    if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
-        return false;
-    }
-    let ect = skb.tcp.ip_dsfield & 3 != 0;
-    // AE or another reserved bit beside them is a question we do not answer (RFC 9768): then plain ECN is agreed.
-    let reserved = th.reserved() != 0 || th.has(TcpFlags::AE);
-    let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.feature_ecn;
-    ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends))
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
@@ -249,8 +238,8 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let (dst, v6, ecn_ok, ends) = (req.dst.clone(), req.daddr.is_ipv6(), req.ecn_ok, Ends::of(req));
     let stack = cx.stack;
     let mss = mss_for(cx, &dst, v6);
-    // Who lives by marks wants them on the SYN-ACK, too.
-    let ect = ecn_ok && (cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends)));
+    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
+    let codepoint = ecn::make_synack(cx, ecn_ok, ends, &mut flags);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
@@ -267,11 +256,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     };
     let mut buf = [0u8; 40];
     let mut n = opt.emit(&mut buf);
-    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    if req.ecn_ok {
-        flags |= TcpFlags::ECE;
-    }
-    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos } & !3 | if ect { 2 } else { 0 };
+    let tos = ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint);
     let ttl = if v6 { cx.sk.hops } else { cx.sk.ttl };
     let reply = Reply {
         src: req.saddr,
@@ -687,7 +672,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
     }
     tp.rx_opt.mss_clamp = req.mss;
-    tp.ecn_flags = if req.ecn_ok { ecn::OK } else { 0 };
+    tp.ecn = EcnFlags::new(req.ecn_ok);
     if let Some(syn) = &req.saved_syn {
         tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
     }

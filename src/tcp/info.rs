@@ -3,7 +3,7 @@
 
 use super::chrono;
 use super::state::State;
-use super::tcb::{Cx, TcpSock, ecn};
+use super::tcb::{Cx, TcpSock};
 use super::{output, rtt};
 
 /// Bytes of `struct tcp_info` in Linux 6.18. A program built against an older header asks for fewer and gets the front.
@@ -58,8 +58,8 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
         (tp.rx_opt.tstamp_ok, OPT_TIMESTAMPS),
         (tp.rx_opt.sack_ok != 0, OPT_SACK),
         (tp.rx_opt.wscale_ok, OPT_WSCALE),
-        (tp.ecn_flags & ecn::OK != 0, OPT_ECN),
-        (tp.ecn_flags & ecn::SEEN != 0, OPT_ECN_SEEN),
+        (tp.ecn.is_ok(), OPT_ECN),
+        (tp.ecn.is_seen(), OPT_ECN_SEEN),
     ] {
         if set {
             options |= bit;

@@ -13,7 +13,9 @@ use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
-use super::{close, cong, control, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window};
+use super::{
+    close, cong, control, ecn, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
@@ -467,22 +469,11 @@ fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
         return drop_seg(cx, skb, reason);
     }
     rcvbuf::rcv_rtt_measure_ts(cx, &seg);
-    accept_cwr(cx, &seg);
+    ecn::accept_cwr(cx, &seg);
     urg(cx, &seg, &skb);
     data_queue(cx, &seg, skb);
     data_snd_check(cx);
     ack_snd_check(cx);
-}
-
-/// The peer has reduced its window: no more echo; of data, an acknowledgement at once, for that window may be one
-/// segment (RFC 3168 §6.1.3; tcp_ecn_accept_cwr).
-fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
-    if seg.flags.contains(TcpFlags::CWR) {
-        cx.tp.ecn_flags &= !super::tcb::ecn::DEMAND_CWR;
-        if seg.seq != seg.end_seq {
-            cx.tp.ack.ack_now();
-        }
-    }
 }
 
 /// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the
@@ -526,7 +517,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
             return Verdict::Ok;
         }
     }
-    accept_cwr(cx, &seg);
+    ecn::accept_cwr(cx, &seg);
 
     match cx.state() {
         State::SynRecv => {

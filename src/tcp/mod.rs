@@ -15,6 +15,7 @@ pub mod cong;
 pub mod connect;
 pub mod control;
 mod delack;
+mod ecn;
 pub mod handshake;
 pub mod info;
 pub mod input;

@@ -30,8 +30,6 @@ pub(super) const FIN: u8 = TcpFlags::FIN.bits() as u8;
 pub(super) const SYN: u8 = TcpFlags::SYN.bits() as u8;
 /// RST.
 pub(super) const RST: u8 = TcpFlags::RST.bits() as u8;
-/// ECE and CWR: what asks for ECN in a SYN.
-pub(super) const ECN_SYN: u8 = (TcpFlags::ECE.bits() | TcpFlags::CWR.bits()) as u8;
 
 /// Segments that have left the network as far as we know: selectively acknowledged or lost (tcp_left_out).
 #[inline]

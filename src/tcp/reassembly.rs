@@ -7,8 +7,8 @@ use super::input::{Seg, fast_path_check};
 use super::prune::try_rmem_schedule;
 use super::recvmsg::data_ready;
 use super::state::State;
-use super::tcb::{Cx, ecn};
-use super::{close, cong, control, rcvbuf, sack, timewait, window};
+use super::tcb::Cx;
+use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
@@ -75,37 +75,6 @@ pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     cx.sk.receive_queue.push_back(skb);
 }
 
-/// ECN marks of a data segment (RFC 3168 §6.1.3; tcp_data_ecn_check).
-fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
-    if cx.tp.ecn_flags & ecn::OK == 0 {
-        return;
-    }
-    match seg.dsfield & 3 {
-        0 => {
-            // Not capable after capable ones: probably a retransmission, and the peer in trouble.
-            if cx.tp.ecn_flags & ecn::SEEN != 0 {
-                enter_quickack_mode(cx, 2);
-            }
-        }
-        3 => {
-            if cx.tp.ca.ops.needs_ecn() {
-                cong::ca_event(cx, cong::CaEvent::EcnIsCe);
-            }
-            if cx.tp.ecn_flags & ecn::DEMAND_CWR == 0 {
-                enter_quickack_mode(cx, 2);
-                cx.tp.ecn_flags |= ecn::DEMAND_CWR;
-            }
-            cx.tp.ecn_flags |= ecn::SEEN;
-        }
-        _ => {
-            if cx.tp.ca.ops.needs_ecn() {
-                cong::ca_event(cx, cong::CaEvent::EcnNoCe);
-            }
-            cx.tp.ecn_flags |= ecn::SEEN;
-        }
-    }
-}
-
 /// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements
 /// (tcp_event_data_recv).
 pub struct DataRecv {
@@ -125,7 +94,7 @@ impl DataRecv {
     pub fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
         delack::measure_ato(cx);
-        data_ecn_check(cx, seg);
+        ecn::data_ecn_check(cx, seg);
         if self.len >= 128 {
             rcvbuf::grow_window(cx, self.len as u32, self.truesize);
         }
@@ -279,7 +248,7 @@ fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
 /// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps
 /// stay and are sorted out when the hole is filled.
 fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
-    data_ecn_check(cx, seg);
+    ecn::data_ecn_check(cx, seg);
     if !try_rmem_schedule(cx, &skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPOFODrop);
         cx.sock.wait.wake(Events::IN);

@@ -4,15 +4,10 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
-use super::delack;
 use super::lookup::tuple_of_sock;
-use super::mtu;
-use super::output;
-use super::prr;
-use super::rate;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
-use super::tcb::{Cx, ecn};
-use super::window;
+use super::tcb::Cx;
+use super::{delack, ecn, mtu, output, prr, rate, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -26,11 +21,6 @@ use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
 use std::net::IpAddr;
-
-/// ECN codepoint ECT(0) in a TOS byte (RFC 3168 §5).
-const ECT_0: u8 = 2;
-/// ECN bits of a TOS byte.
-const ECN_MASK: u8 = 3;
 
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
@@ -165,8 +155,8 @@ pub fn route(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the IP header of this connection's packets says; `ecn`: the ECN bits of this packet.
-pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
+/// What the IP header of this connection's packets says; `codepoint`: the ECN bits of this packet.
+pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
     let sk = &*cx.sk;
     let v4 = sk.daddr.is_ipv4();
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
@@ -177,7 +167,7 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
         src: sk.saddr,
         dst: sk.daddr,
         protocol: proto::TCP,
-        tos: tos & !ECN_MASK | ecn,
+        tos: ecn::with_codepoint(tos, codepoint),
         ttl,
         df: df || !v4,
         flow_label: match v4 {
@@ -252,12 +242,12 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
 
     let ecn_bits;
     let window = if is_syn {
-        ecn_bits = ECN_MASK & if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
+        ecn_bits = ecn::syn_codepoint(cx.sk);
         // The window of a SYN is never scaled (RFC 7323 §2.2).
         RawWindow(cx.tp.rcv_wnd.min(0xffff) as u16)
     } else {
         let w = window::select_window(cx);
-        ecn_bits = ecn_send(cx, cb.seq, payload, &mut flags);
+        ecn_bits = ecn::send(cx, cb.seq, payload, &mut flags);
         w
     };
 
@@ -349,29 +339,6 @@ fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, 
 #[inline]
 pub fn urg_mode(cx: &Cx<'_>) -> bool {
     cx.tp.urg_mode && cx.tp.snd_up.after(cx.tp.snd_una)
-}
-
-/// ECN of a segment that is no SYN (tcp_ecn_send): header flags, and the codepoint for the IP header. Only new data is
-/// ECN-capable (RFC 3168 §6.1.4, §6.1.5).
-fn ecn_send(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags) -> u8 {
-    if cx.tp.ecn_flags & ecn::OK == 0 {
-        return 0;
-    }
-    let mut bits = 0;
-    if payload > 0 && !seq.before(cx.tp.snd_nxt) {
-        bits = ECT_0;
-        if cx.tp.ecn_flags & ecn::QUEUE_CWR != 0 {
-            cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
-            flags.insert(TcpFlags::CWR);
-        }
-    } else if cx.tp.ca.ops.needs_ecn() {
-        // Algorithms that live by marks (DCTCP) want them on all packets.
-        bits = ECT_0;
-    }
-    if cx.tp.ecn_flags & ecn::DEMAND_CWR != 0 {
-        flags.insert(TcpFlags::ECE);
-    }
-    bits
 }
 
 /// Data is leaving: congestion control learns of the end of idleness; a reply soon after a request makes the session

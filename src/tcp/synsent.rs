@@ -6,9 +6,9 @@ use super::challenge::reset;
 use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::state::State;
-use super::tcb::{Cx, XmitTimer, ecn};
+use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, delack, rcvbuf, timer, undo, window};
+use super::{control, delack, ecn, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -89,10 +89,7 @@ pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdi
 
 /// The SYN-ACK: established.
 fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
-    // ECN is agreed by ECE alone (RFC 3168 §6.1.1).
-    if cx.tp.ecn_flags & ecn::OK != 0 && (!seg.flags.contains(TcpFlags::ECE) || seg.flags.contains(TcpFlags::CWR)) {
-        cx.tp.ecn_flags &= !ecn::OK;
-    }
+    ecn::rcv_synack(cx, &seg);
     cx.tp.snd_wl1 = seg.seq;
     undo::try_undo_spurious_syn(cx);
     // The options of a SYN-ACK hold no SACK blocks worth reading; its acknowledgement frees our SYN.
@@ -149,10 +146,7 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     tp.snd_wnd = seg.window as u32;
     tp.snd_wl1 = seg.seq;
     tp.max_window = tp.snd_wnd;
-    // The other side must have asked for ECN with both bits.
-    if tp.ecn_flags & ecn::OK != 0 && !(seg.flags.contains(TcpFlags::ECE) && seg.flags.contains(TcpFlags::CWR)) {
-        tp.ecn_flags &= !ecn::OK;
-    }
+    ecn::rcv_syn(cx, &seg);
     input::sync_mss(cx);
     rcvbuf::initialize_rcv_mss(cx);
     // Lost, it is sent again by the retransmission timer.

@@ -5,6 +5,7 @@
 use super::challenge::ChallengeBudget;
 use super::cong::CongState;
 use super::delack::AckState;
+use super::ecn::EcnFlags;
 use super::listener::Listener;
 use super::net::TcpNet;
 use super::queue::SegQueue;
@@ -84,15 +85,6 @@ pub enum CaState {
     Cwr = 2,
     Recovery = 3,
     Loss = 4,
-}
-
-/// ECN bits of `TcpSock::ecn_flags`.
-pub mod ecn {
-    #![allow(missing_docs)]
-    pub const OK: u8 = 1;
-    pub const QUEUE_CWR: u8 = 2;
-    pub const DEMAND_CWR: u8 = 4;
-    pub const SEEN: u8 = 8;
 }
 
 /// Which timer the retransmit timer slot is armed as (ICSK_TIME_*).
@@ -490,8 +482,8 @@ pub struct TcpSock {
     pub num_sacks: u8,
 
     // Options and limits.
-    /// Bits of [`ecn`].
-    pub ecn_flags: u8,
+    /// Explicit congestion notification.
+    pub ecn: EcnFlags,
     /// TCP_SYNCNT; 0: sysctl.
     pub syn_retries: u8,
     /// TCP_KEEPCNT; 0: sysctl.
@@ -710,7 +702,7 @@ impl TcpSock {
             rcvq_time: Instant::ZERO,
             sack: None,
             num_sacks: 0,
-            ecn_flags: 0,
+            ecn: EcnFlags::default(),
             syn_retries: 0,
             keepalive_probes: 0,
             keepalive_time_ms: 0,
