@@ -249,7 +249,7 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => return Ok(put_timeout(value, c.sndtimeo)),
         libc::SO_RCVLOWAT => c.rcvlowat,
         libc::SO_SNDLOWAT => 1,
-        libc::SO_ACCEPTCONN => (sock.state() == 10) as i32,
+        libc::SO_ACCEPTCONN => (sock.state() == crate::sock::state::State::Listen) as i32,
         libc::SO_MARK => c.mark as i32,
         libc::SO_RXQ_OVFL => bit(flag::RXQ_OVFL),
         libc::SO_BINDTODEVICE => {

@@ -9,6 +9,7 @@ use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransm
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
+use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 
@@ -503,7 +504,7 @@ pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flag
 
 /// Sends what recovery asks for (tcp_xmit_recovery).
 fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
-    if rexmit == Rexmit::None || cx.state() == super::state::State::SynSent {
+    if rexmit == Rexmit::None || cx.state() == State::SynSent {
         return;
     }
     if rexmit == Rexmit::New {

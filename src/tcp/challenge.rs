@@ -8,12 +8,12 @@
 use super::control::send_ack_at;
 use super::delack::{MAX_QUICKACKS, enter_quickack_mode};
 use super::input::Seg;
-use super::state::State;
 use super::tcb::Cx;
 use super::{close, control, sack};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::counters::Mib;
+use crate::sock::state::State;
 use crate::stack::Stack;
 
 /// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left

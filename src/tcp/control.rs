@@ -6,7 +6,6 @@
 use super::mtu::{current_mss, default_advmss, sync_mss};
 use super::output::{ACK, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
 use super::segment::{route, transmit_bare, transmit_skb};
-use super::state::State;
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
@@ -15,6 +14,7 @@ use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::{flag, mem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::HEADER_LEN;
@@ -37,9 +37,7 @@ pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
 pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
     let tp = &*cx.tp;
     let end = wnd_end(tp);
-    if !end.before(tp.snd_nxt)
-        || (tp.rx_opt.wscale_ok && tp.snd_nxt.since(end) < 1 << tp.rx_opt.rcv_wscale.min(window::MAX_WSCALE))
-    {
+    if !end.before(tp.snd_nxt) || (tp.rx_opt.wscale_ok && tp.snd_nxt.since(end) < tp.rx_opt.rcv_wscale.unit()) {
         tp.snd_nxt
     } else {
         end

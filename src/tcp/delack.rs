@@ -5,12 +5,12 @@
 //! of segments that are not acceptable (`challenge`). Linux: inet_connection_sock.icsk_ack, tcp_input.c, tcp_output.c.
 
 use super::control::send_ack;
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timer::micros;
 use super::{deferred, rtt, sack, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
+use crate::sock::state::State;
 use crate::stack::TimerSlot;
 use crate::wire::seq::SeqNum;
 use std::sync::atomic::Ordering;

@@ -11,7 +11,6 @@ use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
@@ -22,10 +21,11 @@ use crate::ip;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
-use crate::wire::seq::{SeqNum, WindowShift};
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
 use std::net::IpAddr;
@@ -145,8 +145,8 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         wscale_ok: wscale.is_some(),
         ecn_ok: ecn::create_request(cx, &skb, &th, &dst, ends),
         acked: false,
-        snd_wscale: wscale.map_or(0, |s| WindowShift::clamp(s).get()),
-        rcv_wscale: if wscale.is_some() { rcv_wscale } else { 0 },
+        snd_wscale: wscale.map_or(WindowShift::NONE, WindowShift::clamp),
+        rcv_wscale,
         rcv_wnd,
         window_clamp,
         tsval: (0, 0),
@@ -181,7 +181,7 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 }
 
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
-fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, WindowShift) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
     let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
@@ -251,7 +251,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
-        window_scale: req.wscale_ok.then(|| WindowShift::clamp(req.rcv_wscale)),
+        window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         ..SynOptions::default()
     };
     let mut buf = [0u8; 40];
@@ -267,7 +267,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         ack: req.rcv_isn + 1,
         flags,
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
-        window: req.rcv_wnd.min(0xffff) as u16,
+        window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
         ts: None,
         tos,
         ttl,
@@ -443,7 +443,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
     let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
     let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
-    let raw_window = th.window().0;
+    let raw_window = th.window();
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
@@ -545,7 +545,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
             seq: req.snt_isn + 1,
             ack: req.rcv_isn + 1,
             flags: TcpFlags::ACK,
-            window: (req.rcv_wnd.min(0xffff) >> req.rcv_wscale) as u16,
+            window: RawWindow(req.rcv_wnd.min(0xffff) as u16 >> req.rcv_wscale.get()),
             ts,
             tos: dsfield & !3,
             ttl: -1,
@@ -558,7 +558,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
 /// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
 /// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
 /// tcp_child_process.
-fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: u16) {
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: RawWindow) {
     let child = cx.sock.new_child(cx.stack);
     ulp::unlayered(&child, cx.tp);
     let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
@@ -629,7 +629,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
 }
 
 /// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: u16) {
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
@@ -653,7 +653,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     } else {
         tp.window_clamp = tp.window_clamp.min(65_535);
     }
-    tp.snd_wnd = u32::from(raw_window) << tp.rx_opt.snd_wscale;
+    tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
     tp.tcp_header_len = 20;

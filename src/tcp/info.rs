@@ -2,9 +2,9 @@
 //! include/uapi/linux/tcp.h.
 
 use super::chrono;
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::{output, rtt};
+use crate::sock::state::State;
 
 /// Bytes of `struct tcp_info` in Linux 6.18. A program built against an older header asks for fewer and gets the front.
 pub const TCP_INFO_LEN: usize = 280;
@@ -66,7 +66,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
         }
     }
     let shifts = match tp.rx_opt.wscale_ok {
-        true => tp.rx_opt.snd_wscale & 15 | tp.rx_opt.rcv_wscale << 4,
+        true => tp.rx_opt.snd_wscale.get() | tp.rx_opt.rcv_wscale.get() << 4,
         false => 0,
     };
     let head = [

@@ -9,7 +9,6 @@ use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
 use super::delack::{ack_snd_check, ack_snd_check_always};
 use super::reassembly::{self, DataRecv, data_queue};
 use super::sock_ops::{self, Opened};
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
@@ -19,9 +18,10 @@ use super::{
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ pub struct Seg {
     /// Control bits.
     pub flags: TcpFlags,
     /// Window as carried.
-    pub window: u16,
+    pub window: RawWindow,
     /// Urgent pointer.
     pub urgent: u16,
     /// Bytes of TCP header.
@@ -84,7 +84,7 @@ impl Seg {
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
             flags: th.flags(),
-            window: th.window().0,
+            window: th.window(),
             urgent: th.urgent(),
             header_len: th.header_len(),
             flag_word: th.flag_word(),
@@ -98,8 +98,8 @@ impl Seg {
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
     #[inline]
     pub fn scaled_window(&self, tp: &TcpSock) -> u32 {
-        let shift = if self.flags.contains(TcpFlags::SYN) { 0 } else { tp.rx_opt.snd_wscale.min(14) };
-        (self.window as u32) << shift
+        let syn = self.flags.contains(TcpFlags::SYN);
+        self.window.scale(if syn { WindowShift::NONE } else { tp.rx_opt.snd_wscale })
     }
 
     /// Option bytes, of the packet that this was read from while its header is in place; empty otherwise.
@@ -153,7 +153,7 @@ pub fn parse_syn_options(cx: &mut Cx<'_>, syn: bool, o: &TcpOptions) {
         }
         if let (Some(shift), true) = (o.window_scale, wscale_on) {
             r.wscale_ok = true;
-            r.snd_wscale = shift.min(14);
+            r.snd_wscale = WindowShift::clamp(shift);
         }
         if o.sack_permitted && sack_on {
             r.sack_ok = sack::SACK_SEEN;
@@ -227,7 +227,7 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
 /// Predicts the next header: same length and window, ACK alone (tcp_fast_path_on).
 pub fn fast_path_on(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
-    let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.min(14);
+    let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.get();
     tp.pred_flags = (tp.tcp_header_len as u32) << 26 | (TcpFlags::ACK.bits() as u32) << 16 | win;
 }
 
@@ -590,7 +590,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
         cx.sock.wait.wake(Events::OUT);
     }
     cx.tp.snd_una = seg.ack_seq;
-    cx.tp.snd_wnd = (seg.window as u32) << cx.tp.rx_opt.snd_wscale.min(14);
+    cx.tp.snd_wnd = seg.window.scale(cx.tp.rx_opt.snd_wscale);
     cx.tp.snd_wl1 = seg.seq;
     if !cong::has_cong_control(cx) {
         ack::update_pacing_rate(cx);
@@ -660,7 +660,7 @@ pub(super) fn finish_connect(cx: &mut Cx<'_>, options: &[u8]) {
         let when = timer::keepalive_time_when(cx);
         timer::reset_keepalive_timer(cx, when);
     }
-    if cx.tp.rx_opt.snd_wscale == 0 {
+    if cx.tp.rx_opt.snd_wscale == WindowShift::NONE {
         fast_path_on(cx);
     } else {
         cx.tp.pred_flags = 0;

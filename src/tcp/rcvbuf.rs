@@ -5,12 +5,12 @@
 use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
-use super::state::State;
 use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock};
 use super::{output, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{flag, mem};
 use crate::wire::tcp::TcpFlags;

@@ -3,7 +3,6 @@
 //! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_data_ready, tcp_poll.
 
 use super::delack::cleanup_rbuf;
-use super::state::State;
 use super::tcb::Cx;
 use super::{input, output, rcvbuf, ulp, window};
 use crate::base::env::Instant;
@@ -12,6 +11,7 @@ use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
@@ -65,7 +65,7 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return g.common.recv_error(sock, msg);
     }
-    if sock.state() == State::Listen as u8 {
+    if sock.state() == State::Listen {
         return Err(Error::NotConn);
     }
     if msg.flags & libc::MSG_OOB != 0 {
@@ -112,7 +112,7 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
         }
         first = r.len == 0;
         let down = sock.rcv_shutdown();
-        let closed = sock.state() == State::Close as u8;
+        let closed = sock.state() == State::Close;
         let err = sock.err.load(Ordering::Relaxed) != 0;
         if r.copied > 0 {
             if !wait || err || closed || down {

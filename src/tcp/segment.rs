@@ -125,7 +125,7 @@ fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
         mss: Some(mss),
         timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
-        window_scale: sysctl.tcp_window_scaling().then(|| WindowShift::clamp(cx.tp.rx_opt.rcv_wscale)),
+        window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
         ..SynOptions::default()
     }
 }
@@ -244,7 +244,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     let window = if is_syn {
         ecn_bits = ecn::syn_codepoint(cx.sk);
         // The window of a SYN is never scaled (RFC 7323 §2.2).
-        RawWindow(cx.tp.rcv_wnd.min(0xffff) as u16)
+        RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE)
     } else {
         let w = window::select_window(cx);
         ecn_bits = ecn::send(cx, cb.seq, payload, &mut flags);

@@ -5,12 +5,12 @@
 //! TCP_FASTOPEN and kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
 use super::info;
-use super::state::State;
 use super::tcb::{Cx, TcpSock, nagle};
 use super::{cong, delack, output, rcvbuf, recvmsg, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
+use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 

@@ -5,7 +5,6 @@ use super::ack::{self, flag};
 use super::challenge::reset;
 use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
-use super::state::State;
 use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
 use super::{control, delack, ecn, rcvbuf, timer, undo, window};
@@ -13,8 +12,9 @@ use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::TcpOptions;
 
@@ -24,7 +24,7 @@ fn undo_options(cx: &mut Cx<'_>, saved_clamp: u16) {
     r.tstamp_ok = false;
     r.sack_ok = 0;
     r.wscale_ok = false;
-    r.snd_wscale = 0;
+    r.snd_wscale = WindowShift::NONE;
     r.mss_clamp = saved_clamp;
 }
 
@@ -97,11 +97,11 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
     window::begin(tp, seg.seq + 1);
-    tp.snd_wnd = seg.window as u32;
+    tp.snd_wnd = seg.window.scale(WindowShift::NONE);
     tp.max_window = tp.max_window.max(tp.snd_wnd);
     if !tp.rx_opt.wscale_ok {
-        tp.rx_opt.snd_wscale = 0;
-        tp.rx_opt.rcv_wscale = 0;
+        tp.rx_opt.snd_wscale = WindowShift::NONE;
+        tp.rx_opt.rcv_wscale = WindowShift::NONE;
         tp.window_clamp = tp.window_clamp.min(65_535);
     }
     if tp.rx_opt.saw_tstamp {
@@ -143,7 +143,7 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     tp.rcv_isn = seg.seq;
     window::begin(tp, seg.seq + 1);
     tp.copied_seq = tp.rcv_nxt;
-    tp.snd_wnd = seg.window as u32;
+    tp.snd_wnd = seg.window.scale(WindowShift::NONE);
     tp.snd_wl1 = seg.seq;
     tp.max_window = tp.snd_wnd;
     ecn::rcv_syn(cx, &seg);

@@ -14,7 +14,7 @@ use super::ulp::UlpState;
 use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use std::sync::Arc;
 
 /// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
@@ -59,8 +59,8 @@ impl<'a> Cx<'a> {
 
     /// Connection state.
     #[inline]
-    pub fn state(&self) -> super::state::State {
-        super::state::State::from_u8(self.sock.state())
+    pub fn state(&self) -> crate::sock::state::State {
+        self.sock.state()
     }
 }
 
@@ -122,9 +122,9 @@ pub struct RxOpt {
     /// SACK agreed (bit 0); the peer may send DSACK (bit 2, seen).
     pub sack_ok: u8,
     /// Shift of windows we receive.
-    pub snd_wscale: u8,
+    pub snd_wscale: WindowShift,
     /// Shift of windows we send.
-    pub rcv_wscale: u8,
+    pub rcv_wscale: WindowShift,
     /// SACK blocks in the segment in hand.
     pub num_sacks: u8,
     /// The user's MSS (TCP_MAXSEG), 0: none.

@@ -7,7 +7,6 @@
 use super::output;
 use super::retransmit::retransmit_skb;
 use super::sack::is_sack;
-use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
 use super::{close, control, deferred, delack, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
@@ -15,6 +14,7 @@ use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::flag;
+use crate::sock::state::State;
 use std::sync::atomic::Ordering;
 
 /// Time after which something that found no room in this machine is tried again (TCP_RESOURCE_PROBE_INTERVAL).

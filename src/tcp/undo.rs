@@ -57,7 +57,7 @@ fn packet_delayed(cx: &Cx<'_>) -> bool {
     if !sack::is_sack(tp) && !tp.snd_una.before(tp.high_seq) {
         return false;
     }
-    cx.state() != super::state::State::SynSent
+    cx.state() != crate::sock::state::State::SynSent
 }
 
 fn may_undo(cx: &Cx<'_>) -> bool {

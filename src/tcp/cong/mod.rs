@@ -6,10 +6,10 @@ pub mod borrowed;
 pub mod cubic;
 pub mod reno;
 
-use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use super::{ecn, net};
 use crate::base::error::{Error, Result};
+use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;

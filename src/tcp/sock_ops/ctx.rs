@@ -2,13 +2,13 @@
 //! connection, owned. Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
 
 use super::super::cong;
-use super::super::state::State;
 use super::super::tcb::{Cx, TcpSock};
 use super::super::{rtt, timer};
 use super::{Ends, HookSlot, cb};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::Sock;
+use crate::sock::state::State;
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
