@@ -38,6 +38,7 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::{Skb, TxOwner};
+use usersock::sock::state::State;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
@@ -57,11 +58,6 @@ const MSS: usize = 1400;
 const WINDOW: usize = 32;
 const TIMEOUT: Duration = Duration::from_millis(100);
 const TRIES: u32 = 12;
-// States by TCP's numbers: what the socket layer looks at.
-const ESTABLISHED: u8 = 1;
-const SYN_SENT: u8 = 2;
-const CLOSED: u8 = 7;
-const LISTEN: u8 = 10;
 
 fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
@@ -256,7 +252,7 @@ impl Rdp {
             c.queue.clear();
             c.in_flight = 0;
         }
-        sock.state.store(CLOSED, Ordering::Release);
+        sock.set_state(State::Close);
         if g.common.flag(flag::DEAD) {
             return datagram::close(g);
         }
@@ -341,13 +337,13 @@ impl Rdp {
     fn arrive(&self, g: &mut SockGuard<'_>, head: Head, skb: Skb) {
         let (stack, sock) = (g.stack, g.sock);
         let Ok(c) = conn(g) else { return };
-        if sock.state() == SYN_SENT {
+        if sock.state() == State::SynSent {
             if head.flags & (SYN | ACK) != SYN | ACK || head.ack != c.write_seq {
                 return stack.mib.drop(DropReason::PluginRefused);
             }
             c.rcv_nxt = head.seq.wrapping_add(1);
             c.was_connected = true;
-            sock.state.store(ESTABLISHED, Ordering::Release);
+            sock.set_state(State::Established);
             sock.wait.wake(Events::ALL);
         } else if head.flags & SYN != 0 || head.flags & ACK == 0 || before(c.write_seq, head.ack) {
             return stack.mib.drop(DropReason::PluginRefused);
@@ -467,7 +463,7 @@ impl Proto for Rdp {
         let isn = sk.stack.entropy.next_u64() as u32;
         let c = conn(sk)?;
         (c.snd_una, c.write_seq) = (isn, isn);
-        sk.sock.state.store(SYN_SENT, Ordering::Release);
+        sk.sock.set_state(State::SynSent);
         self.enqueue(sk, SYN, Skb::new());
         self.push(sk);
         Ok(())
@@ -485,7 +481,7 @@ impl Proto for Rdp {
             self.get_port(sk, 0)?;
         }
         sk.common.max_ack_backlog = backlog;
-        sk.sock.state.store(LISTEN, Ordering::Release);
+        sk.sock.set_state(State::Listen);
         Ok(())
     }
 
@@ -498,7 +494,7 @@ impl Proto for Rdp {
     }
 
     fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {
-        if how & 2 != 0 && sk.sock.state() == ESTABLISHED {
+        if how & 2 != 0 && sk.sock.state() == State::Established {
             self.fin(sk);
         }
     }
@@ -506,7 +502,7 @@ impl Proto for Rdp {
     fn close(&self, sk: SockRef<'_>, _: i32) {
         let mut g = sk.lock();
         g.common.set_flag(flag::DEAD, true);
-        if sk.sock.state() == ESTABLISHED {
+        if sk.sock.state() == State::Established {
             return self.fin(&mut g);
         }
         let waiting = conn(&mut g).map(|c| std::mem::take(&mut c.accept));
@@ -526,8 +522,8 @@ impl Proto for Rdp {
             let (room, was, closing) = (c.queue.len() < 2 * WINDOW, c.was_connected, c.fin_queued);
             match sk.sock.state() {
                 _ if closing || sk.sock.send_shutdown() => return Err(Error::Pipe),
-                CLOSED | LISTEN => return Err(if was { Error::Pipe } else { Error::NotConn }),
-                ESTABLISHED if room => break,
+                State::Close | State::Listen => return Err(if was { Error::Pipe } else { Error::NotConn }),
+                State::Established if room => break,
                 _ if msg.dontwait() => return Err(Error::Again),
                 _ => g.sleep(Events::OUT, false, deadline)?,
             }
@@ -566,7 +562,7 @@ impl Proto for Rdp {
             sk.sock.take_error()?;
             match sk.sock.state() {
                 _ if ended || sk.sock.rcv_shutdown() => return Ok(0),
-                CLOSED | LISTEN => return if was { Ok(0) } else { Err(Error::NotConn) },
+                State::Close | State::Listen => return if was { Ok(0) } else { Err(Error::NotConn) },
                 _ if msg.dontwait() => return Err(Error::Again),
                 _ => g.sleep(Events::IN, false, deadline)?,
             }
@@ -608,8 +604,8 @@ impl Proto for Rdp {
             m |= Events::RDHUP;
         }
         match sock.state() {
-            CLOSED => m | Events::OUT | Events::HUP,
-            ESTABLISHED if c.queue.len() < 2 * WINDOW => m | Events::OUT,
+            State::Close => m | Events::OUT | Events::HUP,
+            State::Established if c.queue.len() < 2 * WINDOW => m | Events::OUT,
             _ => m,
         }
     }
@@ -617,8 +613,8 @@ impl Proto for Rdp {
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let head = Head::noted(&skb);
         match (sk.sock.state(), skb.rx) {
-            (LISTEN, Some(info)) => self.listening(sk, head, info, skb),
-            (ESTABLISHED | SYN_SENT, _) => self.arrive(sk, head, skb),
+            (State::Listen, Some(info)) => self.listening(sk, head, info, skb),
+            (State::Established | State::SynSent, _) => self.arrive(sk, head, skb),
             _ => sk.stack.mib.drop(DropReason::PluginRefused),
         }
     }

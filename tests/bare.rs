@@ -13,6 +13,7 @@ use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::{Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::Skb;
+use usersock::sock::state::State;
 use usersock::sock::{Sock, SockGuard};
 use usersock::stack::{Stack, StackConfig};
 use usersock::tcp::cong;
@@ -165,7 +166,7 @@ fn a_stack_that_ends_lets_go_of_the_socks_in_its_protocols_tables() {
         client.proto().connect(&mut g, "127.0.0.1:5000".parse().unwrap()).unwrap();
     }
     world.run_for(std::time::Duration::from_millis(1));
-    assert_eq!(client.state(), 1, "established");
+    assert_eq!(client.state(), State::Established);
     socks.extend([listener, client]);
     let left: Vec<Weak<Sock>> = socks.iter().map(Arc::downgrade).collect();
     drop(socks);

@@ -60,7 +60,7 @@ fn tables(stack: &Arc<Stack>) -> [String; 2] {
             let sk = &sock.lock(stack).common;
             ((sk.rcv_saddr, sk.sport), (sk.daddr, sk.dport))
         };
-        let line = line(lines[v6], v6 == 1, local, remote, sock.state());
+        let line = line(lines[v6], v6 == 1, local, remote, sock.state() as u8);
         lines[v6] += 1;
         texts[v6].push_str(&line);
     }

@@ -4,7 +4,7 @@
 use super::{Socket, SocketState};
 use crate::base::error::{Error, Result};
 use crate::sock::addr::AF_INET;
-use crate::sock::state::{CLOSE, SYN_RECV, SYN_SENT};
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -68,7 +68,7 @@ impl Socket {
             SocketState::Connected => return Err(Error::IsConn),
             SocketState::Connecting => Error::Already,
             SocketState::Unconnected => {
-                if self.sock.state() != CLOSE {
+                if self.sock.state() != State::Close {
                     return Err(Error::IsConn);
                 }
                 let addr = self.destination(&g, addr)?;
@@ -79,7 +79,7 @@ impl Socket {
             }
         };
         self.wait_for_connect(&mut g, pending)?;
-        if self.sock.state() == CLOSE {
+        if self.sock.state() == State::Close {
             *self.state.lock() = SocketState::Unconnected;
             let err = self.sock.take_error().err().unwrap_or(Error::ConnAborted);
             // Failing to disconnect leaves nothing to undo: the connection is closed already.
@@ -93,7 +93,7 @@ impl Socket {
     fn wait_for_connect(&self, g: &mut SockGuard<'_>, pending: Error) -> Result<()> {
         // A hook may have broken the sock while the SYN was made.
         self.whole()?;
-        let waiting = |s: u8| s == SYN_SENT || s == SYN_RECV;
+        let waiting = |s: State| matches!(s, State::SynSent | State::SynRecv);
         if !waiting(self.sock.state()) {
             return Ok(());
         }

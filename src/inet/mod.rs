@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::SockRef;
-use crate::sock::state::{CLOSE, LISTEN, SYN_SENT};
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
@@ -39,7 +39,7 @@ pub struct Socket {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Socket({:?}, state {})", self.sock.proto(), self.sock.state())
+        write!(f, "Socket({:?}, {:?})", self.sock.proto(), self.sock.state())
     }
 }
 
@@ -149,7 +149,8 @@ impl Socket {
             return Err(Error::OpNotSupp);
         }
         let mut g = self.sock.lock(&self.stack);
-        if *self.state.lock() != SocketState::Unconnected || !matches!(self.sock.state(), CLOSE | LISTEN) {
+        if *self.state.lock() != SocketState::Unconnected || !matches!(self.sock.state(), State::Close | State::Listen)
+        {
             return Err(Error::Inval);
         }
         self.sock.proto().listen(&mut g, backlog)
@@ -246,20 +247,20 @@ impl Socket {
             let mut r = Ok(());
             match self.sock.state() {
                 // A datagram socket without peer reports ENOTCONN but is shut down all the same, as in Linux.
-                CLOSE => {
+                State::Close => {
                     r = Err(Error::NotConn);
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
                     if !proto.is_stream() {
                         proto.shutdown(&mut g, bits);
                     }
                 }
-                LISTEN => {
+                State::Listen => {
                     if bits & RCV_SHUTDOWN != 0 {
                         proto.disconnect(&mut g)?;
                         *self.state.lock() = SocketState::Unconnected;
                     }
                 }
-                SYN_SENT => {
+                State::SynSent => {
                     // The attempt ends.
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
                     proto.disconnect(&mut g)?;
@@ -289,7 +290,7 @@ impl Socket {
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
-        let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), CLOSE | SYN_SENT);
+        let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
         match g.common.peer() {
             Some(p) if !stream_down => Ok(to_family(p, self.sock.family)),
             _ => Err(Error::NotConn),

@@ -4,7 +4,7 @@
 use super::route;
 use crate::base::error::{Error, Result};
 use crate::sock::addr::{unmap, unspecified};
-use crate::sock::state::CLOSE;
+use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -44,7 +44,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);
     }
-    if sock.state() != CLOSE || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16) {
+    if sock.state() != State::Close || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16) {
         return Err(Error::Inval);
     }
     if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {

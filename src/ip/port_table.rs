@@ -6,7 +6,7 @@
 use super::ports;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
-use crate::sock::state::LISTEN;
+use crate::sock::state::State;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
@@ -69,7 +69,7 @@ impl PortEntry {
 
     fn conflicts(&self, o: &PortEntry) -> bool {
         // Addresses may be used again, but not those a listener takes connections on.
-        let reusable = self.reuse && o.reuse && o.sock.state() != LISTEN;
+        let reusable = self.reuse && o.reuse && o.sock.state() != State::Listen;
         let shared = reusable || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
         !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)

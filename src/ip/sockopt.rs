@@ -138,6 +138,54 @@ pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
     all || !info.dst.is_ipv4() || !info.dst.is_multicast() || joined()
 }
 
+/// IP_ADD_MEMBERSHIP and IP_DROP_MEMBERSHIP.
+fn membership_v4(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
+    if is_stream(g) {
+        return Err(Error::Proto);
+    }
+    let (group, addr, ifindex) = mreq_v4(value)?;
+    if !group.is_multicast() {
+        return Err(Error::Inval);
+    }
+    let group = IpAddr::V4(group);
+    let dev = group_device(g.stack, group, addr, ifindex);
+    if add { join(g, group, dev?.ifindex) } else { leave(g, group, dev.ok().map(|d| d.ifindex)) }
+}
+
+/// IPV6_ADD_MEMBERSHIP and IPV6_DROP_MEMBERSHIP.
+fn membership_v6(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
+    if is_stream(g) {
+        return Err(Error::Proto);
+    }
+    let b = value.get(..20).ok_or(Error::Inval)?;
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&b[..16]);
+    let (group, ifindex) = (Ipv6Addr::from(octets), int(&b[16..])? as u32);
+    if !group.is_multicast() {
+        return Err(Error::Inval);
+    }
+    let group = IpAddr::V6(group);
+    if !add {
+        return leave(g, group, (ifindex != 0).then_some(ifindex));
+    }
+    let dev = group_device(g.stack, group, Ipv4Addr::UNSPECIFIED, ifindex)?;
+    join(g, group, dev.ifindex)
+}
+
+/// IPV6_MULTICAST_IF: the interface index, 0 for the route's.
+fn multicast_if_v6(g: &SockGuard<'_>, val: i32) -> Result<u32> {
+    if is_stream(g) {
+        return Err(Error::NoProtoOpt);
+    }
+    if val != 0 {
+        g.stack.netdevs.by_index(val as u32).ok_or(Error::NoDev)?;
+        if g.common.bound_dev_if != 0 && g.common.bound_dev_if != val as u32 {
+            return Err(Error::Inval);
+        }
+    }
+    Ok(val as u32)
+}
+
 fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     let val = int_or_byte(value);
     let on = val != 0;
@@ -210,20 +258,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.mc_index = multicast_if_v4(g, value)?;
         }
         libc::IP_ADD_MEMBERSHIP | libc::IP_DROP_MEMBERSHIP => {
-            if is_stream(g) {
-                return Err(Error::Proto);
-            }
-            let (group, addr, ifindex) = mreq_v4(value)?;
-            if !group.is_multicast() {
-                return Err(Error::Inval);
-            }
-            let group = IpAddr::V4(group);
-            if name == libc::IP_DROP_MEMBERSHIP {
-                let dev = group_device(g.stack, group, addr, ifindex);
-                return leave(g, group, dev.ok().map(|d| d.ifindex));
-            }
-            let dev = group_device(g.stack, group, addr, ifindex)?;
-            join(g, group, dev.ifindex)?;
+            return membership_v4(g, name == libc::IP_ADD_MEMBERSHIP, value);
         }
         _ => return Err(Error::NoProtoOpt),
     }
@@ -232,22 +267,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
 
 fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
-        if is_stream(g) {
-            return Err(Error::Proto);
-        }
-        let b = value.get(..20).ok_or(Error::Inval)?;
-        let mut octets = [0; 16];
-        octets.copy_from_slice(&b[..16]);
-        let (group, ifindex) = (Ipv6Addr::from(octets), int(&b[16..])? as u32);
-        if !group.is_multicast() {
-            return Err(Error::Inval);
-        }
-        let group = IpAddr::V6(group);
-        if name == libc::IPV6_DROP_MEMBERSHIP {
-            return leave(g, group, (ifindex != 0).then_some(ifindex));
-        }
-        let dev = group_device(g.stack, group, Ipv4Addr::UNSPECIFIED, ifindex)?;
-        return join(g, group, dev.ifindex);
+        return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
     }
     // An int is wanted, and a shorter value is wrong for nearly all; Linux reads 0 from nothing and EINVALs where it
     // minds.
@@ -282,18 +302,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.set_flag(flag::MULTICAST_LOOP, on);
         }
-        libc::IPV6_MULTICAST_IF => {
-            if is_stream(g) {
-                return Err(Error::NoProtoOpt);
-            }
-            if val != 0 {
-                g.stack.netdevs.by_index(val as u32).ok_or(Error::NoDev)?;
-                if g.common.bound_dev_if != 0 && g.common.bound_dev_if != val as u32 {
-                    return Err(Error::Inval);
-                }
-            }
-            g.common.mc_index = val as u32;
-        }
+        libc::IPV6_MULTICAST_IF => g.common.mc_index = multicast_if_v6(g, val)?,
         libc::IPV6_RECVPKTINFO => g.common.set_flag(flag::PKTINFO, on),
         libc::IPV6_RECVHOPLIMIT => g.common.set_flag(flag::RECVTTL, on),
         libc::IPV6_RECVTCLASS => g.common.set_flag(flag::RECVTOS, on),

@@ -4,7 +4,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
-use crate::sock::state::LISTEN;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard};
 use std::collections::VecDeque;
@@ -48,7 +48,7 @@ pub fn accept(
     let mut g = sk.lock();
     let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
     loop {
-        if sk.sock.state() != LISTEN {
+        if sk.sock.state() != State::Listen {
             return Err(Error::Inval);
         }
         if let Some(child) = pop(&mut g) {

@@ -16,7 +16,7 @@
 //! | `page`, `pool`, `skb` | packets, the pages of their payload, and what is used again |
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
-//! | `state` | states by Linux's numbers |
+//! | `state` | the states |
 //! | `wait` | sleeping and readiness |
 
 pub mod accept;
@@ -49,6 +49,7 @@ use lock::SockLock;
 pub use lock::{Delivered, SockGuard};
 use proto::{Proto, ProtoAccounts, ProtoUse};
 use skb::Skb;
+use state::State;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -75,8 +76,8 @@ pub struct Sock {
     pub ty: u16,
     /// IP protocol number.
     pub protocol: u16,
-    /// Connection state by Linux's numbers (TCP_ESTABLISHED 1 ... TCP_CLOSE 7); written by the owner only.
-    pub state: AtomicU8,
+    /// Number of the [`State`]; written by the owner only.
+    state: AtomicU8,
     /// RCV_SHUTDOWN, SEND_SHUTDOWN; written by the owner only.
     pub shutdown: AtomicU8,
     /// Transmit throttling: bits of [`tsq`].
@@ -352,7 +353,7 @@ impl Sock {
             family,
             ty,
             protocol,
-            state: AtomicU8::new(state::CLOSE),
+            state: AtomicU8::new(State::Close as u8),
             shutdown: AtomicU8::new(0),
             tsq_flags: AtomicU8::new(0),
             err: AtomicI32::new(0),
@@ -436,10 +437,22 @@ impl Sock {
         }
     }
 
-    /// Connection state by Linux's number.
+    /// Connection state (sk_state).
     #[inline]
-    pub fn state(&self) -> u8 {
-        self.state.load(Ordering::Relaxed)
+    pub fn state(&self) -> State {
+        State::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Changes the state, which only the owner does. Who reads the new one without the lock also sees what was written
+    /// before it (inet_sk_state_store).
+    #[inline]
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// The same, ordered before the reads that follow as well; returns the state before.
+    pub fn swap_state(&self, state: State) -> State {
+        State::from_u8(self.state.swap(state as u8, Ordering::AcqRel))
     }
 
     /// Whether SHUT_RD was done.

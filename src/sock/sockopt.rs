@@ -3,7 +3,7 @@
 
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{SockGuard, flag};
+use super::{SockCommon, SockGuard, flag};
 use crate::base::error::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -133,14 +133,7 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
-        SO_MAX_PACING_RATE => {
-            let rate = match value.get(..8).and_then(|b| b.try_into().ok()) {
-                Some(b) => u64::from_ne_bytes(b),
-                None if val == -1 => u64::MAX,
-                None => val as u32 as u64,
-            };
-            g.common.max_pacing_rate = rate;
-        }
+        SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
         SO_BUSY_POLL => {
             if val < 0 {
@@ -158,6 +151,15 @@ pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// SO_MAX_PACING_RATE, bytes a second: 64 bits, or 32 of which all ones are no limit.
+fn pacing_rate(val: i32, value: &[u8]) -> u64 {
+    match value.get(..8).and_then(|b| b.try_into().ok()) {
+        Some(b) => u64::from_ne_bytes(b),
+        None if val == -1 => u64::MAX,
+        None => u64::from(val as u32),
+    }
 }
 
 fn set_sndbuf(g: &mut SockGuard<'_>, val: i32) {
@@ -208,10 +210,67 @@ fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// The options whose value is not an int; None: another one.
+fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Option<Result<usize>> {
+    let sock = sk.sock;
+    Some(Ok(match name {
+        libc::SO_LINGER => {
+            let mut b = [0u8; 8];
+            b[..4].copy_from_slice(&i32::from(c.flag(flag::LINGER)).to_ne_bytes());
+            b[4..].copy_from_slice(&(c.linger.as_secs() as i32).to_ne_bytes());
+            put(value, &b)
+        }
+        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),
+        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo),
+        libc::SO_BINDTODEVICE => match sk.stack.netdevs.by_index(c.bound_dev_if) {
+            None => 0,
+            Some(dev) => {
+                let mut bytes = dev.device().name().as_bytes().to_vec();
+                bytes.push(0);
+                if value.len() < bytes.len() {
+                    return Some(Err(Error::Inval));
+                }
+                put(value, &bytes)
+            }
+        },
+        // Into fewer bytes it goes as an int.
+        SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
+        SO_MEMINFO => {
+            // SK_MEMINFO_*, in the order of linux/sock_diag.h.
+            let words = [
+                sock.rmem_alloc.load(Ordering::Relaxed) as u32,
+                sock.rcvbuf.load(Ordering::Relaxed) as u32,
+                sock.wmem_alloc.load(Ordering::Relaxed),
+                sock.sndbuf.load(Ordering::Relaxed) as u32,
+                c.forward_alloc as u32,
+                c.wmem_queued as u32,
+                c.omem_alloc as u32,
+                sock.lock.backlog_bytes(),
+                sock.drops.load(Ordering::Relaxed),
+            ];
+            put(value, &words.map(u32::to_ne_bytes).concat())
+        }
+        SO_COOKIE => {
+            if value.len() < 8 {
+                return Some(Err(Error::Inval));
+            }
+            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out
+            // of it.
+            let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
+            let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
+            put(value, &(u64::from(hi) << 32 | u64::from(lo)).to_ne_bytes())
+        }
+        _ => return None,
+    }))
+}
+
 /// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for what Linux does not know either.
 pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let g = sk.lock();
     let c = &g.common;
+    if let Some(done) = get_bytes(sk, c, name, value) {
+        return done;
+    }
     let sock = sk.sock;
     let bit = |b: u32| c.flag(b) as i32;
     let n = match name {
@@ -237,68 +296,19 @@ pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::SO_OOBINLINE => bit(flag::URGINLINE),
         libc::SO_NO_CHECK => bit(flag::NO_CHECK_TX),
         libc::SO_PRIORITY => c.priority as i32,
-        libc::SO_LINGER => {
-            let mut b = [0u8; 8];
-            b[..4].copy_from_slice(&bit(flag::LINGER).to_ne_bytes());
-            b[4..].copy_from_slice(&(c.linger.as_secs() as i32).to_ne_bytes());
-            return Ok(put(value, &b));
-        }
         libc::SO_TIMESTAMP => bit(flag::TIMESTAMP),
         libc::SO_TIMESTAMPNS => bit(flag::TIMESTAMPNS),
-        libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => return Ok(put_timeout(value, c.rcvtimeo)),
-        libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => return Ok(put_timeout(value, c.sndtimeo)),
         libc::SO_RCVLOWAT => c.rcvlowat,
         libc::SO_SNDLOWAT => 1,
-        libc::SO_ACCEPTCONN => (sock.state() == 10) as i32,
+        libc::SO_ACCEPTCONN => (sock.state() == super::state::State::Listen) as i32,
         libc::SO_MARK => c.mark as i32,
         libc::SO_RXQ_OVFL => bit(flag::RXQ_OVFL),
-        libc::SO_BINDTODEVICE => {
-            let dev = sk.stack.netdevs.by_index(c.bound_dev_if);
-            let Some(dev) = dev else { return Ok(0) };
-            let mut bytes = dev.device().name().as_bytes().to_vec();
-            bytes.push(0);
-            if value.len() < bytes.len() {
-                return Err(Error::Inval);
-            }
-            return Ok(put(value, &bytes));
-        }
-        SO_MAX_PACING_RATE => {
-            if value.len() >= 8 {
-                return Ok(put(value, &c.max_pacing_rate.to_ne_bytes()));
-            }
-            c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32
-        }
+        SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => 0,
         libc::SO_PEEK_OFF if sock.proto().is_stream() => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
-        SO_MEMINFO => {
-            // SK_MEMINFO_*, in the order of linux/sock_diag.h.
-            let words = [
-                sock.rmem_alloc.load(Ordering::Relaxed) as u32,
-                sock.rcvbuf.load(Ordering::Relaxed) as u32,
-                sock.wmem_alloc.load(Ordering::Relaxed),
-                sock.sndbuf.load(Ordering::Relaxed) as u32,
-                c.forward_alloc as u32,
-                c.wmem_queued as u32,
-                c.omem_alloc as u32,
-                sock.lock.backlog_bytes(),
-                sock.drops.load(Ordering::Relaxed),
-            ];
-            return Ok(put(value, &words.map(u32::to_ne_bytes).concat()));
-        }
-        SO_COOKIE => {
-            if value.len() < 8 {
-                return Err(Error::Inval);
-            }
-            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out
-            // of it.
-            let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
-            let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
-            let cookie = (hi as u64) << 32 | lo as u64;
-            return Ok(put(value, &cookie.to_ne_bytes()));
-        }
         _ => return Err(Error::NoProtoOpt),
     };
     Ok(put_int(value, n))

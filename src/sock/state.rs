@@ -1,9 +1,89 @@
-//! States of a sock by Linux's numbers (include/net/tcp_states.h), as far as code beside TCP knows them. A protocol
-//! that is not TCP uses ESTABLISHED for connected and CLOSE for not connected, as Linux does.
+//! States of a sock. The numbers are Linux's (include/net/tcp_states.h), as programs see them in `tcp_info` and plug-ins
+//! set them. A protocol that is not TCP is ESTABLISHED when connected and CLOSE when not, as in Linux. Not here: what
+//! leads from one to another, which is the protocol's (`tcp::state`).
 
-#![allow(missing_docs)]
+/// RFC 9293 §3.3.2, and Linux's additions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum State {
+    Established = 1,
+    SynSent = 2,
+    SynRecv = 3,
+    FinWait1 = 4,
+    FinWait2 = 5,
+    TimeWait = 6,
+    Close = 7,
+    CloseWait = 8,
+    LastAck = 9,
+    Listen = 10,
+    Closing = 11,
+    /// A request sock: SYN-ACK sent, nothing else allocated yet.
+    NewSynRecv = 12,
+}
 
-pub const SYN_SENT: u8 = 2;
-pub const SYN_RECV: u8 = 3;
-pub const CLOSE: u8 = 7;
-pub const LISTEN: u8 = 10;
+impl State {
+    /// All states.
+    pub const ALL: [State; 12] = [
+        State::Established,
+        State::SynSent,
+        State::SynRecv,
+        State::FinWait1,
+        State::FinWait2,
+        State::TimeWait,
+        State::Close,
+        State::CloseWait,
+        State::LastAck,
+        State::Listen,
+        State::Closing,
+        State::NewSynRecv,
+    ];
+
+    /// By Linux's number; `Close` for a number that is none.
+    pub const fn from_u8(n: u8) -> State {
+        match n {
+            1 => State::Established,
+            2 => State::SynSent,
+            3 => State::SynRecv,
+            4 => State::FinWait1,
+            5 => State::FinWait2,
+            6 => State::TimeWait,
+            8 => State::CloseWait,
+            9 => State::LastAck,
+            10 => State::Listen,
+            11 => State::Closing,
+            12 => State::NewSynRecv,
+            _ => State::Close,
+        }
+    }
+
+    /// Bit of the state in a set (TCPF_*).
+    pub const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+
+    /// Whether the state is one of `states`.
+    pub const fn is_one_of(self, states: &[State]) -> bool {
+        let mut i = 0;
+        while i < states.len() {
+            if states[i] as u8 == self as u8 {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_its_state() {
+        for state in State::ALL {
+            assert_eq!(State::from_u8(state as u8), state);
+        }
+        assert_eq!([State::from_u8(0), State::from_u8(13)], [State::Close; 2]);
+    }
+}

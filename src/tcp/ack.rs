@@ -4,11 +4,12 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
-use super::tcb::{CaState, Cx, RateSample, XmitTimer, ecn};
-use super::{chrono, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
+use super::tcb::{CaState, Cx, RateSample, XmitTimer};
+use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::sacked;
+use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 
@@ -152,22 +153,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     let mut rexmit = Rexmit::None;
 
     if ack.before(prior_snd_una) {
-        // RFC 5961 §5.2, with what was acknowledged so far as another bound: blind injection must hit a window.
-        let max_window = (cx.tp.max_window as u64).min(cx.tp.bytes_acked) as u32;
-        if ack.before(prior_snd_una - max_window) {
-            if flags & flag::NO_CHALLENGE_ACK == 0 {
-                super::challenge::send_challenge_ack(cx);
-            }
-            return AckResult::Bad(DropReason::TcpTooOldAck);
-        }
-        if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
-            flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, &mut st);
-            count_delivered(cx, st.sack_delivered, false);
-            recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
-            newly_delivered(cx, delivered, flags);
-            xmit_recovery(cx, rexmit);
-        }
-        return AckResult::Old;
+        return old_ack(cx, seg, flags, &mut st);
     }
     if ack.after(cx.tp.snd_nxt) {
         // RFC 9293 §3.10.7.4: answered, and dropped; within the limits of RFC 5961 §7.
@@ -195,21 +181,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         flags |= flag::WIN_UPDATE;
         cx.stack.mib.inc(Mib::TcpExtTCPHPAcks);
     } else {
-        if ack_seq != seg.end_seq {
-            flags |= flag::DATA;
-        } else {
-            cx.stack.mib.inc(Mib::TcpExtTCPPureAcks);
-        }
-        flags |= ack_update_window(cx, seg, ack, ack_seq);
-        if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
-            flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, &mut st);
-        }
-        if seg.flags.contains(TcpFlags::ECE) && !seg.flags.contains(TcpFlags::SYN) && cx.tp.ecn_flags & ecn::OK != 0 {
-            flags |= flag::ECE;
-        }
-        if st.sack_delivered > 0 {
-            count_delivered(cx, st.sack_delivered, flags & flag::ECE != 0);
-        }
+        flags |= slow_path(cx, seg, prior_snd_una, &mut st);
     }
 
     // Whatever was wrong with the path is over: the peer has answered.
@@ -218,16 +190,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     cx.tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
 
     if prior_packets == 0 {
-        in_ack_event(cx, flags);
-        if flags & flag::DSACKING_ACK != 0 {
-            recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
-            newly_delivered(cx, delivered, flags);
-        }
-        // Nothing is in flight: the acknowledgement may have opened a zero window.
-        ack_probe(cx);
-        if cx.tp.tlp_active {
-            recovery::process_tlp_ack(cx, ack, flags);
-        }
+        ack_of_nothing(cx, ack, prior_snd_una, delivered, flags);
         return AckResult::New;
     }
 
@@ -258,6 +221,67 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     cong_control(cx, ack, delivered, flags, &st.rate);
     xmit_recovery(cx, rexmit);
     AckResult::New
+}
+
+/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news. Too far below, it is
+/// answered and dropped (RFC 5961 §5.2).
+#[cold]
+fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
+    let prior_snd_una = cx.tp.snd_una;
+    // What was acknowledged so far is another bound: blind injection must hit a window.
+    let max_window = u64::from(cx.tp.max_window).min(cx.tp.bytes_acked) as u32;
+    if seg.ack_seq.before(prior_snd_una - max_window) {
+        if flags & flag::NO_CHALLENGE_ACK == 0 {
+            super::challenge::send_challenge_ack(cx);
+        }
+        return AckResult::Bad(DropReason::TcpTooOldAck);
+    }
+    if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
+        let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
+        flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
+        count_delivered(cx, st.sack_delivered, false);
+        recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
+        newly_delivered(cx, delivered, flags);
+        xmit_recovery(cx, rexmit);
+    }
+    AckResult::Old
+}
+
+/// What header prediction leaves out: the window, SACK blocks and the ECN echo. Returns the flags they add.
+#[inline]
+fn slow_path(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> u32 {
+    let mut flags = 0;
+    if seg.seq != seg.end_seq {
+        flags |= flag::DATA;
+    } else {
+        cx.stack.mib.inc(Mib::TcpExtTCPPureAcks);
+    }
+    flags |= ack_update_window(cx, seg, seg.ack_seq, seg.seq);
+    if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
+        flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
+    }
+    if ecn::rcv_ecn_echo(cx.tp.ecn, seg) {
+        flags |= flag::ECE;
+    }
+    if st.sack_delivered > 0 {
+        count_delivered(cx, st.sack_delivered, flags & flag::ECE != 0);
+    }
+    flags
+}
+
+/// Nothing was in flight (no_queue of tcp_ack): the acknowledgement may have opened a zero window.
+fn ack_of_nothing(cx: &mut Cx<'_>, ack: SeqNum, prior_snd_una: SeqNum, delivered: u32, mut flags: u32) {
+    in_ack_event(cx, flags);
+    if flags & flag::DSACKING_ACK != 0 {
+        // Nothing is in flight that could be sent again.
+        let mut rexmit = Rexmit::None;
+        recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
+        newly_delivered(cx, delivered, flags);
+    }
+    ack_probe(cx);
+    if cx.tp.tlp_active {
+        recovery::process_tlp_ack(cx, ack, flags);
+    }
 }
 
 /// Tells the algorithm of the acknowledgement, when the retransmit queue has been cleaned and before losses are judged
@@ -309,84 +333,33 @@ fn tso_acked(cx: &mut Cx<'_>) -> u32 {
     before - after as u32
 }
 
+/// What taking acknowledged segments off the retransmit queue has told so far.
+struct Cleaned {
+    /// Bits of [`flag`].
+    flags: u32,
+    /// Send times of the first and the last segment that was sent only once; zero: none.
+    first_ackt: Instant,
+    last_ackt: Instant,
+    /// Lowest sequence number of those.
+    reord: SeqNum,
+    /// Segments.
+    pkts_acked: u32,
+    /// The last one was acknowledged whole.
+    fully_acked: bool,
+}
+
 /// Takes acknowledged segments off the retransmit queue and samples them; returns flags to add (tcp_clean_rtx_queue).
 fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, st: &mut AckSt, ece: bool) -> u32 {
-    let mut flags = 0;
-    let (mut first_ackt, mut last_ackt) = (Instant::ZERO, Instant::ZERO);
+    let mut c = Cleaned {
+        flags: 0,
+        first_ackt: Instant::ZERO,
+        last_ackt: Instant::ZERO,
+        reord: cx.tp.snd_nxt,
+        pkts_acked: 0,
+        fully_acked: true,
+    };
     let prior_sacked = cx.tp.sacked_out;
-    let mut reord = cx.tp.snd_nxt;
-    let mut pkts_acked = 0u32;
-    let mut fully_acked = true;
-    let is_sack = sack::is_sack(cx.tp);
-
-    while let Some(skb) = cx.tp.rtx_queue.front() {
-        let start_seq = skb.tcp.seq;
-        let bits = skb.tcp.sacked;
-        let mut pcount = skb.tcp.gso_segs.max(1) as u32;
-        if skb.tcp.end_seq.after(cx.tp.snd_una) {
-            if pcount == 1 || !cx.tp.snd_una.after(start_seq) {
-                break;
-            }
-            pcount = tso_acked(cx);
-            if pcount == 0 {
-                break;
-            }
-            fully_acked = false;
-        }
-        let Some(skb) = cx.tp.rtx_queue.front() else { break };
-        let mut cb = skb.tcp;
-
-        if bits & sacked::RETRANS != 0 {
-            if bits & sacked::SACKED_RETRANS != 0 {
-                cx.tp.retrans_out = cx.tp.retrans_out.saturating_sub(pcount);
-            }
-            flags |= flag::RETRANS_DATA_ACKED;
-        } else if bits & sacked::SACKED_ACKED == 0 {
-            last_ackt = cb.mstamp;
-            if first_ackt == Instant::ZERO {
-                first_ackt = last_ackt;
-            }
-            if start_seq.before(reord) {
-                reord = start_seq;
-            }
-            if !cb.end_seq.after(cx.tp.high_seq) {
-                flags |= flag::ORIG_SACK_ACKED;
-            }
-        }
-        if bits & sacked::SACKED_ACKED != 0 {
-            cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
-        } else if is_sack {
-            count_delivered(cx, pcount, ece);
-            if !rack::spurious_retrans(cx.tp, &cb) {
-                rack::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
-            }
-        }
-        if bits & sacked::LOST != 0 {
-            cx.tp.lost_out = cx.tp.lost_out.saturating_sub(pcount);
-        }
-        cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
-        pkts_acked += pcount;
-        rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
-        if let Some(skb) = cx.tp.rtx_queue.front_mut() {
-            skb.tcp = cb;
-        }
-        // The SYN is queued like data, but proves nothing about the path's capacity.
-        if cb.flags as u16 & TcpFlags::SYN.bits() == 0 {
-            flags |= flag::DATA_ACKED;
-        } else {
-            flags |= flag::SYN_ACKED;
-            cx.tp.retrans_stamp = Instant::ZERO;
-        }
-        if !fully_acked {
-            break;
-        }
-        if cx.tp.retransmit_hint == Some(start_seq) {
-            cx.tp.retransmit_hint = None;
-        }
-        if let Some(skb) = cx.tp.rtx_queue.pop_front() {
-            output::wmem_free_skb(cx, skb);
-        }
-    }
+    while clean_head(cx, &mut c, st, ece) {}
     // A hint below what is left points at nothing.
     if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
         cx.tp.retransmit_hint = None;
@@ -402,60 +375,139 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         cx.tp.snd_up = cx.tp.snd_una;
     }
     if head.is_some_and(|(bits, _)| bits & sacked::SACKED_ACKED != 0) {
-        flags |= flag::SACK_RENEGING;
+        c.flags |= flag::SACK_RENEGING;
     }
 
     let (mut seq_rtt, mut ca_rtt, mut sack_rtt) = (-1i64, -1i64, -1i64);
     let since = |t: Instant, now: Instant| (now - t).as_micros() as i64;
-    if first_ackt != Instant::ZERO && flags & flag::RETRANS_DATA_ACKED == 0 {
-        seq_rtt = since(first_ackt, cx.now);
-        ca_rtt = since(last_ackt, cx.now);
+    if c.first_ackt != Instant::ZERO && c.flags & flag::RETRANS_DATA_ACKED == 0 {
+        seq_rtt = since(c.first_ackt, cx.now);
+        ca_rtt = since(c.last_ackt, cx.now);
         // One small segment alone, acknowledged alone: the receiver may have waited.
-        if pkts_acked == 1
-            && fully_acked
+        if c.pkts_acked == 1
+            && c.fully_acked
             && prior_sacked == 0
             && cx.tp.snd_una.since(prior_snd_una) < cx.tp.mss_cache
             && st.rate.prior_delivered.wrapping_add(1) == cx.tp.delivered
-            && flags & (flag::CA_ALERT | flag::SYN_ACKED) == 0
+            && c.flags & (flag::CA_ALERT | flag::SYN_ACKED) == 0
         {
-            flags |= flag::ACK_MAYBE_DELAYED;
+            c.flags |= flag::ACK_MAYBE_DELAYED;
         }
     }
     if st.first_sackt != Instant::ZERO {
         sack_rtt = since(st.first_sackt, cx.now);
         ca_rtt = since(st.last_sackt, cx.now);
     }
-    let rtt_update = rtt::ack_update_rtt(cx, flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
+    let rtt_update = rtt::ack_update_rtt(cx, c.flags, seq_rtt, sack_rtt, ca_rtt, &mut st.rate);
 
-    if flags & flag::ACKED != 0 {
-        flags |= flag::SET_XMIT_TIMER;
-        if is_sack {
-            // A hole that was never sent again got filled: reordering.
-            if reord.before(prior_fack) {
-                sack::check_sack_reordering(cx, reord, false);
-            }
-        } else {
-            recovery::remove_reno_sacks(cx, pkts_acked, ece);
-            // Without SACK progress of originals and of retransmissions cannot be told apart.
-            if flags & flag::RETRANS_DATA_ACKED != 0 {
-                flags &= !flag::ORIG_SACK_ACKED;
-            }
-        }
+    if c.flags & flag::ACKED != 0 {
+        after_progress(cx, &mut c, prior_fack, ece);
     } else if let Some((_, mstamp)) = head
         && rtt_update
         && sack_rtt >= 0
         && sack_rtt > since(mstamp, cx.now)
     {
         // The head was sent after what the sample measured: its timer starts with it.
-        flags |= flag::SET_XMIT_TIMER;
+        c.flags |= flag::SET_XMIT_TIMER;
     }
     let sample = AckSample {
-        pkts_acked,
+        pkts_acked: c.pkts_acked,
         rtt_us: st.rate.rtt_us,
         in_flight: cx.tp.mss_cache.wrapping_mul(cx.tp.delivered.wrapping_sub(st.rate.prior_delivered)),
     };
     cx.with_ca(|ca, cx| ca.pkts_acked(cx, &sample));
-    flags
+    c.flags
+}
+
+/// Takes the head off the retransmit queue if it is acknowledged, or cuts off what is. True: the next may be, too.
+#[inline]
+fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bool {
+    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
+    let start_seq = skb.tcp.seq;
+    let bits = skb.tcp.sacked;
+    let mut pcount = skb.tcp.gso_segs.max(1) as u32;
+    if skb.tcp.end_seq.after(cx.tp.snd_una) {
+        if pcount == 1 || !cx.tp.snd_una.after(start_seq) {
+            return false;
+        }
+        pcount = tso_acked(cx);
+        if pcount == 0 {
+            return false;
+        }
+        c.fully_acked = false;
+    }
+    let Some(skb) = cx.tp.rtx_queue.front() else { return false };
+    let mut cb = skb.tcp;
+
+    if bits & sacked::RETRANS != 0 {
+        if bits & sacked::SACKED_RETRANS != 0 {
+            cx.tp.retrans_out = cx.tp.retrans_out.saturating_sub(pcount);
+        }
+        c.flags |= flag::RETRANS_DATA_ACKED;
+    } else if bits & sacked::SACKED_ACKED == 0 {
+        c.last_ackt = cb.mstamp;
+        if c.first_ackt == Instant::ZERO {
+            c.first_ackt = c.last_ackt;
+        }
+        if start_seq.before(c.reord) {
+            c.reord = start_seq;
+        }
+        if !cb.end_seq.after(cx.tp.high_seq) {
+            c.flags |= flag::ORIG_SACK_ACKED;
+        }
+    }
+    if bits & sacked::SACKED_ACKED != 0 {
+        cx.tp.sacked_out = cx.tp.sacked_out.saturating_sub(pcount);
+    } else if sack::is_sack(cx.tp) {
+        count_delivered(cx, pcount, ece);
+        if !rack::spurious_retrans(cx.tp, &cb) {
+            rack::rack_advance(cx.tp, cx.now, bits, cb.end_seq, cb.mstamp);
+        }
+    }
+    if bits & sacked::LOST != 0 {
+        cx.tp.lost_out = cx.tp.lost_out.saturating_sub(pcount);
+    }
+    cx.tp.packets_out = cx.tp.packets_out.saturating_sub(pcount);
+    c.pkts_acked += pcount;
+    rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
+    if let Some(skb) = cx.tp.rtx_queue.front_mut() {
+        skb.tcp = cb;
+    }
+    // The SYN is queued like data, but proves nothing about the path's capacity.
+    if cb.flags as u16 & TcpFlags::SYN.bits() == 0 {
+        c.flags |= flag::DATA_ACKED;
+    } else {
+        c.flags |= flag::SYN_ACKED;
+        cx.tp.retrans_stamp = Instant::ZERO;
+    }
+    if !c.fully_acked {
+        return false;
+    }
+    if cx.tp.retransmit_hint == Some(start_seq) {
+        cx.tp.retransmit_hint = None;
+    }
+    if let Some(skb) = cx.tp.rtx_queue.pop_front() {
+        output::wmem_free_skb(cx, skb);
+    }
+    true
+}
+
+/// Data or the SYN was acknowledged: the timer starts anew, and what arrived in which order is judged.
+#[inline]
+fn after_progress(cx: &mut Cx<'_>, c: &mut Cleaned, prior_fack: SeqNum, ece: bool) {
+    c.flags |= flag::SET_XMIT_TIMER;
+    if sack::is_sack(cx.tp) {
+        // A hole that was never sent again got filled: reordering.
+        if c.reord.before(prior_fack) {
+            sack::check_sack_reordering(cx, c.reord, false);
+        }
+    } else {
+        recovery::remove_reno_sacks(cx, c.pkts_acked, ece);
+        // Without SACK progress of originals and of retransmissions cannot be told apart.
+        if c.flags & flag::RETRANS_DATA_ACKED != 0 {
+            c.flags &= !flag::ORIG_SACK_ACKED;
+        }
+    }
 }
 
 /// The window opened, or did not: stops the zero-window probes or sets the next (tcp_ack_probe).
@@ -503,7 +555,7 @@ pub(super) fn cong_control(cx: &mut Cx<'_>, ack: SeqNum, acked_sacked: u32, flag
 
 /// Sends what recovery asks for (tcp_xmit_recovery).
 fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
-    if rexmit == Rexmit::None || cx.state() == super::state::State::SynSent {
+    if rexmit == Rexmit::None || cx.state() == State::SynSent {
         return;
     }
     if rexmit == Rexmit::New {
@@ -547,18 +599,6 @@ pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
-}
-
-/// Withdraws a promise to tell the peer of a reduced window (tcp_ecn_withdraw_cwr).
-pub fn ecn_withdraw_cwr(cx: &mut Cx<'_>) {
-    cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
-}
-
-/// Promises it (tcp_ecn_queue_cwr).
-pub fn ecn_queue_cwr(cx: &mut Cx<'_>) {
-    if cx.tp.ecn_flags & ecn::OK != 0 {
-        cx.tp.ecn_flags |= ecn::QUEUE_CWR;
-    }
 }
 
 /// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where

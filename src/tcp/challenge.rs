@@ -6,14 +6,14 @@
 //! connections share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
 
 use super::control::send_ack_at;
-use super::input::{Seg, enter_quickack_mode};
-use super::reassembly::MAX_QUICKACKS;
-use super::state::State;
+use super::delack::{MAX_QUICKACKS, enter_quickack_mode};
+use super::input::Seg;
 use super::tcb::Cx;
 use super::{close, control, sack};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::counters::Mib;
+use crate::sock::state::State;
 use crate::stack::Stack;
 
 /// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left
@@ -109,7 +109,7 @@ pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
             seq = cx.tp.snd_nxt;
         }
     }
-    send_ack_at(cx, seq, cx.tp.rcv_nxt);
+    send_ack_at(cx, seq);
 }
 
 /// A valid reset arrived: the connection ends with the error BSD gives in this state (RFC 9293 §3.10.7; tcp_reset).

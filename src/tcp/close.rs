@@ -3,7 +3,7 @@
 //! __tcp_close, tcp_shutdown, tcp_done, inet_csk_destroy_sock, tcp_abort, tcp_check_oom.
 
 use super::reassembly::purge_ooo;
-use super::state::{Event, State};
+use super::state::Event;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::{connect, control, listener, output, set_state, sock_ops, timer, timewait, ulp};
@@ -13,6 +13,7 @@ use crate::counters::Mib;
 use crate::sock::addr::unspecified;
 use crate::sock::mem::{self, SOCK_MIN_SNDBUF};
 use crate::sock::proto::SockRef;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag};
 use crate::wire::seq::SeqNum;
@@ -45,7 +46,7 @@ pub fn close(sk: SockRef<'_>) {
     }
     if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
         let deadline = g.now() + time;
-        while State::from_u8(sk.sock.state()).is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
+        while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The time is over, or a signal came: the connection goes on by itself.
             if g.sleep(Events::ALL, false, Some(deadline)).is_err() {
                 break;
@@ -58,7 +59,7 @@ pub fn close(sk: SockRef<'_>) {
         orphan(&mut cx);
     }
     g.flush_backlog();
-    if before != State::Close as u8 && sk.sock.state() == State::Close as u8 {
+    if before != State::Close && sk.sock.state() == State::Close {
         // A segment of the backlog ended it, and that destroyed the sock.
         return;
     }

@@ -4,7 +4,6 @@
 //! ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
-use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
 use super::{close, control, listener, set_state};
@@ -16,6 +15,7 @@ use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unspecified;
 use crate::sock::dst::DstKind;
 use crate::sock::flag;
+use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use std::net::{IpAddr, SocketAddr};

@@ -1,20 +1,20 @@
 //! Segments that carry no data of the program: the SYN that opens, the FIN that closes, resets and acknowledgements.
 //! Above: `rcv` (connect), `close`, `input`, `timer`, `recvmsg`. Below: `xmit`, `segment`. Linux: tcp_connect,
-//! tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_delayed_ack, tcp_send_synack.
-//! RFC 9293 §3.5, §3.6; RFC 1122 §4.2.3.2 (delayed acknowledgements).
+//! tcp_connect_init, tcp_send_fin, tcp_send_active_reset, tcp_send_ack, tcp_send_synack. RFC 9293 §3.5, §3.6.
+//! Not here: when an acknowledgement leaves (`delack`).
 
 use super::mtu::{current_mss, default_advmss, sync_mss};
-use super::output::{ACK, ECN_SYN, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
+use super::output::{ACK, FIN, RST, SYN, charge_wmem, push_pending_frames, wnd_end, write_queue_purge};
 use super::segment::{route, transmit_bare, transmit_skb};
-use super::state::State;
-use super::tcb::{Cx, XmitTimer, ack, ecn, nagle};
-use super::timer::{DELACK_MAX_MS, DELACK_MIN_MS, delack_arm, in_pingpong_mode, micros, reset_xmit_timer};
+use super::tcb::{Cx, XmitTimer, nagle};
+use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, rcvbuf, rtt, sock_ops, window};
-use crate::base::env::{Duration, Instant};
+use super::{ecn, rcvbuf, sock_ops, window};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::{flag, mem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::HEADER_LEN;
@@ -37,9 +37,7 @@ pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
 pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
     let tp = &*cx.tp;
     let end = wnd_end(tp);
-    if !end.before(tp.snd_nxt)
-        || (tp.rx_opt.wscale_ok && tp.snd_nxt.since(end) < 1 << tp.rx_opt.rcv_wscale.min(window::MAX_WSCALE))
-    {
+    if !end.before(tp.snd_nxt) || (tp.rx_opt.wscale_ok && tp.snd_nxt.since(end) < tp.rx_opt.rcv_wscale.unit()) {
         tp.snd_nxt
     } else {
         end
@@ -119,7 +117,7 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     let mut skb = nondata_skb(cx.tp.write_seq, SYN);
-    ecn_send_syn(cx, &mut skb);
+    ecn::send_syn(cx, &mut skb);
     let truesize = skb.truesize as i32;
     mem::force(cx.sock, cx.sk, truesize);
     charge_wmem(cx, truesize);
@@ -141,33 +139,17 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether our SYN asks for ECN (RFC 3168 §6.1.1): by sysctl, route or algorithm (tcp_ecn_send_syn).
-fn ecn_send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
-    let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
-    cx.tp.ecn_flags = 0;
-    let needed = cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None);
-    // An algorithm that lives by marks wants them on the SYN, too.
-    cong::set_ecn_capable(cx.sk, needed);
-    if cx.stack.sysctl.tcp_ecn() == 1 || by_route || needed {
-        skb.tcp.flags |= ECN_SYN;
-        cx.tp.ecn_flags = ecn::OK;
-    }
-}
-
 /// A SYN crossed ours: answers with a SYN-ACK that is our SYN with an ACK (simultaneous open, RFC 9293 §3.5, Figure 7).
 /// EFAULT when the head of the retransmit queue is no SYN. Linux: tcp_send_synack.
 pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
-    let is_ok = cx.tp.ecn_flags & ecn::OK != 0;
+    let ecn = cx.tp.ecn;
     let Some(slot) = cx.tp.rtx_queue.front_mut() else { return Err(Error::Fault) };
     if slot.tcp.flags & SYN == 0 {
         return Err(Error::Fault);
     }
     if slot.tcp.flags & ACK == 0 {
         slot.tcp.flags |= ACK;
-        slot.tcp.flags &= !ECN_SYN;
-        if is_ok {
-            slot.tcp.flags |= ECN_SYN & crate::wire::tcp::TcpFlags::ECE.bits() as u8;
-        }
+        ecn::send_synack(ecn, slot);
     }
     let mut skb = std::mem::take(slot);
     let sent = transmit_skb(cx, &mut skb);
@@ -207,72 +189,24 @@ pub fn send_active_reset(cx: &mut Cx<'_>) {
     cx.stack.mib.inc(Mib::TcpOutRsts);
     cx.refresh_clock();
     let skb = nondata_skb(acceptable_seq(cx), ACK | RST);
-    if transmit_bare(cx, skb, cx.tp.rcv_nxt).is_err() {
+    if transmit_bare(cx, skb).is_err() {
         cx.stack.mib.inc(Mib::TcpExtTCPAbortFailed);
     }
 }
 
-/// Sends an acknowledgement of `rcv_nxt` (__tcp_send_ack). Nothing in CLOSED.
-pub fn send_ack_seq(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
-    let seq = acceptable_seq(cx);
-    send_ack_at(cx, seq, rcv_nxt);
-}
-
-/// The same at a sequence number of the caller's choice.
-pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum, rcv_nxt: SeqNum) {
+/// Sends an acknowledgement of `rcv_nxt` whose sequence number is `seq` (__tcp_send_ack). Nothing in CLOSED.
+pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
     if cx.state() == State::Close {
         return;
     }
     let skb = nondata_skb(seq, ACK);
     // One that gets lost in a full device is replaced by the next: as on the wire.
-    let _ = transmit_bare(cx, skb, rcv_nxt);
+    let _ = transmit_bare(cx, skb);
 }
 
 /// Acknowledges what was received (tcp_send_ack).
 #[inline]
 pub fn send_ack(cx: &mut Cx<'_>) {
-    send_ack_seq(cx, cx.tp.rcv_nxt);
-}
-
-/// The longest that an acknowledgement of this connection is delayed: always below the least RTO that the peer is
-/// likely to use (tcp_delack_max).
-fn delack_max(cx: &Cx<'_>) -> Duration {
-    let own = match cx.tp.delack_max_us {
-        0 => Duration::from_millis(DELACK_MAX_MS),
-        us => micros(us),
-    };
-    let by_rto = micros(rtt::rto_min_us(cx).max(2000) - 1000);
-    own.min(by_rto)
-}
-
-/// Schedules an acknowledgement for when data has not carried it by then; sends it now if an earlier one is about to
-/// (tcp_send_delayed_ack).
-pub fn send_delayed_ack(cx: &mut Cx<'_>) {
-    let tp = &*cx.tp;
-    let mut ato = Duration::from_millis(u64::from(tp.ack.ato_ms));
-    let least = Duration::from_millis(DELACK_MIN_MS);
-    if ato > least {
-        let mut most = Duration::from_millis(500);
-        if in_pingpong_mode(cx) || tp.ack.pending & ack::PUSHED != 0 {
-            most = Duration::from_millis(DELACK_MAX_MS);
-        }
-        if tp.srtt_us != 0 {
-            // The path is faster than that: so is our timeo.
-            most = most.min(micros(tp.srtt_us >> 3).max(least));
-        }
-        ato = ato.min(most);
-    }
-    ato = ato.min(delack_max(cx));
-    let mut at = cx.now + ato;
-    if tp.ack.pending & ack::TIMER != 0
-        && let Some(armed) = tp.delack_timer.at()
-    {
-        if armed <= cx.now + ato / 4 {
-            send_ack(cx);
-            return;
-        }
-        at = at.min(armed);
-    }
-    cx.tp.ack.pending |= ack::SCHED | ack::TIMER;
-    delack_arm(cx, at);
+    let seq = acceptable_seq(cx);
+    send_ack_at(cx, seq);
 }

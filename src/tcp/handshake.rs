@@ -5,13 +5,13 @@
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{default_mss, ts_offset};
+use super::ecn::{self, EcnFlags};
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
-use super::state::State;
-use super::tcb::{Cx, TcpSock, ecn};
+use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::base::env::Instant;
@@ -21,10 +21,11 @@ use crate::ip;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
-use crate::wire::seq::{SeqNum, WindowShift};
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
 use std::net::IpAddr;
@@ -142,10 +143,10 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
-        ecn_ok: wants_ecn(cx, &skb, &th, &dst, ends),
+        ecn_ok: ecn::create_request(cx, &skb, &th, &dst, ends),
         acked: false,
-        snd_wscale: wscale.map_or(0, |s| WindowShift::clamp(s).get()),
-        rcv_wscale: if wscale.is_some() { rcv_wscale } else { 0 },
+        snd_wscale: wscale.map_or(WindowShift::NONE, WindowShift::clamp),
+        rcv_wscale,
         rcv_wnd,
         window_clamp,
         tsval: (0, 0),
@@ -179,20 +180,8 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
     if sk.bound_dev_if == 0 && link_local { info.ifindex } else { sk.bound_dev_if }
 }
 
-/// RFC 3168 §6.1.1: the SYN asks with ECE and CWR, itself not ECN-capable, and we are willing.
-fn wants_ecn(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &Dst, ends: Ends) -> bool {
-    if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
-        return false;
-    }
-    let ect = skb.tcp.ip_dsfield & 3 != 0;
-    // AE or another reserved bit beside them is a question we do not answer (RFC 9768): then plain ECN is agreed.
-    let reserved = th.reserved() != 0 || th.has(TcpFlags::AE);
-    let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.feature_ecn;
-    ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends))
-}
-
 /// First window, its bound and its scale (tcp_openreq_init_rwin).
-fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, u8) {
+fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, WindowShift) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
     let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
@@ -249,8 +238,8 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let (dst, v6, ecn_ok, ends) = (req.dst.clone(), req.daddr.is_ipv6(), req.ecn_ok, Ends::of(req));
     let stack = cx.stack;
     let mss = mss_for(cx, &dst, v6);
-    // Who lives by marks wants them on the SYN-ACK, too.
-    let ect = ecn_ok && (cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends)));
+    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
+    let codepoint = ecn::make_synack(cx, ecn_ok, ends, &mut flags);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
@@ -262,16 +251,12 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
-        window_scale: req.wscale_ok.then(|| WindowShift::clamp(req.rcv_wscale)),
+        window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         ..SynOptions::default()
     };
     let mut buf = [0u8; 40];
     let mut n = opt.emit(&mut buf);
-    let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    if req.ecn_ok {
-        flags |= TcpFlags::ECE;
-    }
-    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos } & !3 | if ect { 2 } else { 0 };
+    let tos = ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint);
     let ttl = if v6 { cx.sk.hops } else { cx.sk.ttl };
     let reply = Reply {
         src: req.saddr,
@@ -282,7 +267,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         ack: req.rcv_isn + 1,
         flags,
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
-        window: req.rcv_wnd.min(0xffff) as u16,
+        window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
         ts: None,
         tos,
         ttl,
@@ -458,7 +443,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
     let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
     let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
-    let raw_window = th.window().0;
+    let raw_window = th.window();
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
@@ -560,7 +545,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
             seq: req.snt_isn + 1,
             ack: req.rcv_isn + 1,
             flags: TcpFlags::ACK,
-            window: (req.rcv_wnd.min(0xffff) >> req.rcv_wscale) as u16,
+            window: RawWindow(req.rcv_wnd.min(0xffff) as u16 >> req.rcv_wscale.get()),
             ts,
             tos: dsfield & !3,
             ttl: -1,
@@ -573,7 +558,7 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
 /// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
 /// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
 /// tcp_child_process.
-fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: u16) {
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: RawWindow) {
     let child = cx.sock.new_child(cx.stack);
     ulp::unlayered(&child, cx.tp);
     let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
@@ -644,7 +629,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
 }
 
 /// The child's numbers, from the request and the segment that completes it. `len` is the segment's with its header.
-fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: u16) {
+fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw_window: RawWindow) {
     let sk = &mut *c.sk;
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
@@ -668,7 +653,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     } else {
         tp.window_clamp = tp.window_clamp.min(65_535);
     }
-    tp.snd_wnd = u32::from(raw_window) << tp.rx_opt.snd_wscale;
+    tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
     tp.tcp_header_len = 20;
@@ -687,7 +672,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
     }
     tp.rx_opt.mss_clamp = req.mss;
-    tp.ecn_flags = if req.ecn_ok { ecn::OK } else { 0 };
+    tp.ecn = EcnFlags::new(req.ecn_ok);
     if let Some(syn) = &req.saved_syn {
         tp.cold.get_or_insert_default().saved_syn = Some(syn.clone());
     }

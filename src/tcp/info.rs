@@ -2,9 +2,9 @@
 //! include/uapi/linux/tcp.h.
 
 use super::chrono;
-use super::state::State;
-use super::tcb::{Cx, TcpSock, ecn};
+use super::tcb::{Cx, TcpSock};
 use super::{output, rtt};
+use crate::sock::state::State;
 
 /// Bytes of `struct tcp_info` in Linux 6.18. A program built against an older header asks for fewer and gets the front.
 pub const TCP_INFO_LEN: usize = 280;
@@ -45,6 +45,42 @@ fn delivery_rate(tp: &TcpSock) -> u64 {
     u64::from(tp.rate_delivered) * u64::from(tp.mss_cache) * 1_000_000 / u64::from(tp.rate_interval_us)
 }
 
+/// tcpi_options and the octet of the two window shifts.
+fn agreed_options(tp: &TcpSock) -> (u8, u8) {
+    let mut options = 0;
+    for (set, bit) in [
+        (tp.rx_opt.tstamp_ok, OPT_TIMESTAMPS),
+        (tp.rx_opt.sack_ok != 0, OPT_SACK),
+        (tp.rx_opt.wscale_ok, OPT_WSCALE),
+        (tp.ecn.is_ok(), OPT_ECN),
+        (tp.ecn.is_seen(), OPT_ECN_SEEN),
+    ] {
+        if set {
+            options |= bit;
+        }
+    }
+    let shifts = match tp.rx_opt.wscale_ok {
+        true => tp.rx_opt.snd_wscale.get() | tp.rx_opt.rcv_wscale.get() << 4,
+        false => 0,
+    };
+    (options, shifts)
+}
+
+/// What a listener reports: its queues, in the places of unacked and sacked, and what its children begin with.
+fn listener_info(cx: &Cx<'_>, mut o: Out, pacing: u64) -> [u8; TCP_INFO_LEN] {
+    o.at = 24;
+    o.u32(cx.sk.ack_backlog);
+    o.u32(cx.sk.max_ack_backlog);
+    o.at = 80;
+    o.u32(cx.tp.snd_cwnd);
+    o.at = 88;
+    o.u32(cx.tp.reordering);
+    o.at = 104;
+    o.u64(pacing);
+    o.u64(cx.sk.max_pacing_rate);
+    o.buf
+}
+
 /// The structure for the connection now.
 pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     let tp = &*cx.tp;
@@ -53,22 +89,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     let now_ms = cx.now.as_millis() as u32;
     let ms_since = |t: u32| now_ms.wrapping_sub(t);
     let mut o = Out { buf: [0; TCP_INFO_LEN], at: 0 };
-    let mut options = 0;
-    for (set, bit) in [
-        (tp.rx_opt.tstamp_ok, OPT_TIMESTAMPS),
-        (tp.rx_opt.sack_ok != 0, OPT_SACK),
-        (tp.rx_opt.wscale_ok, OPT_WSCALE),
-        (tp.ecn_flags & ecn::OK != 0, OPT_ECN),
-        (tp.ecn_flags & ecn::SEEN != 0, OPT_ECN_SEEN),
-    ] {
-        if set {
-            options |= bit;
-        }
-    }
-    let shifts = match tp.rx_opt.wscale_ok {
-        true => tp.rx_opt.snd_wscale & 15 | tp.rx_opt.rcv_wscale << 4,
-        false => 0,
-    };
+    let (options, shifts) = agreed_options(tp);
     let head = [
         state as u8,
         if listen { 0 } else { tp.ca_state as u8 },
@@ -82,19 +103,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
     o.put(&head);
     let pacing = if tp.pacing_rate == u64::MAX { u64::MAX } else { tp.pacing_rate.min(cx.sk.max_pacing_rate) };
     if listen {
-        // A listener reports only its queues, in the places of unacked and sacked.
-        o.at = 24;
-        o.u32(cx.sk.ack_backlog);
-        o.u32(cx.sk.max_ack_backlog);
-        // snd_cwnd and reordering are what its children begin with.
-        o.at = 80;
-        o.u32(tp.snd_cwnd);
-        o.at = 88;
-        o.u32(tp.reordering);
-        o.at = 104;
-        o.u64(pacing);
-        o.u64(cx.sk.max_pacing_rate);
-        return o.buf;
+        return listener_info(cx, o, pacing);
     }
     o.u32(tp.rto_us);
     o.u32(tp.ack.ato_ms.saturating_mul(1000));

@@ -6,21 +6,22 @@
 use super::ack::{self, AckResult, flag, may_update_window};
 use super::challenge::reset;
 use super::challenge::{oow_rate_limited, send_challenge_ack, send_dupack};
-use super::reassembly::{self, DataRecv, MAX_QUICKACKS, data_queue};
+use super::delack::{ack_snd_check, ack_snd_check_always};
+use super::reassembly::{self, DataRecv, data_queue};
 use super::sock_ops::{self, Opened};
-use super::state::State;
-use super::tcb::{Cx, TcpSock, ack as pending};
-use super::timer::ATO_MIN_MS;
-use super::timer::in_pingpong_mode;
+use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
-use super::{close, cong, control, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window};
+use super::{
+    close, cong, control, ecn, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpHeader};
 use crate::wire::tcp_options::{SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
@@ -32,10 +33,6 @@ const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 
-/// Duplicate acknowledgements that make a peer retransmit (TCP_FASTRETRANS_THRESH; RFC 5681 §3.2).
-const FASTRETRANS_THRESH: u8 = 3;
-/// A compressed acknowledgement waits for this part of the round trip at most: a twentieth.
-const COMP_SACK_RTT_SHARE: u64 = 20;
 /// Age at which TS.Recent is believed no more, seconds (RFC 7323 §5.5).
 const PAWS_24DAYS: u32 = 24 * 24 * 60 * 60;
 
@@ -60,7 +57,7 @@ pub struct Seg {
     /// Control bits.
     pub flags: TcpFlags,
     /// Window as carried.
-    pub window: u16,
+    pub window: RawWindow,
     /// Urgent pointer.
     pub urgent: u16,
     /// Bytes of TCP header.
@@ -87,7 +84,7 @@ impl Seg {
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
             flags: th.flags(),
-            window: th.window().0,
+            window: th.window(),
             urgent: th.urgent(),
             header_len: th.header_len(),
             flag_word: th.flag_word(),
@@ -101,8 +98,8 @@ impl Seg {
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
     #[inline]
     pub fn scaled_window(&self, tp: &TcpSock) -> u32 {
-        let shift = if self.flags.contains(TcpFlags::SYN) { 0 } else { tp.rx_opt.snd_wscale.min(14) };
-        (self.window as u32) << shift
+        let syn = self.flags.contains(TcpFlags::SYN);
+        self.window.scale(if syn { WindowShift::NONE } else { tp.rx_opt.snd_wscale })
     }
 
     /// Option bytes, of the packet that this was read from while its header is in place; empty otherwise.
@@ -156,7 +153,7 @@ pub fn parse_syn_options(cx: &mut Cx<'_>, syn: bool, o: &TcpOptions) {
         }
         if let (Some(shift), true) = (o.window_scale, wscale_on) {
             r.wscale_ok = true;
-            r.snd_wscale = shift.min(14);
+            r.snd_wscale = WindowShift::clamp(shift);
         }
         if o.sack_permitted && sack_on {
             r.sack_ok = sack::SACK_SEEN;
@@ -230,7 +227,7 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
 /// Predicts the next header: same length and window, ACK alone (tcp_fast_path_on).
 pub fn fast_path_on(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
-    let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.min(14);
+    let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.get();
     tp.pred_flags = (tp.tcp_header_len as u32) << 26 | (TcpFlags::ACK.bits() as u32) << 16 | win;
 }
 
@@ -242,100 +239,6 @@ pub fn fast_path_check(cx: &mut Cx<'_>) {
         && cx.tp.urg_data == 0
     {
         fast_path_on(cx);
-    }
-}
-
-// ---- Acknowledgements to send.
-
-/// An acknowledgement is due, at once or later (inet_csk_schedule_ack).
-#[inline]
-pub fn schedule_ack(cx: &mut Cx<'_>) {
-    cx.tp.ack.pending |= pending::SCHED;
-}
-
-/// The next acknowledgements go out at once: as many as half a window of segments, at most `max` (tcp_incr_quickack).
-pub fn incr_quickack(cx: &mut Cx<'_>, max: u32) {
-    let mss = (cx.tp.ack.rcv_mss as u32).max(1);
-    let n = match cx.tp.rcv_wnd / (2 * mss) {
-        0 => 2,
-        n => n,
-    };
-    let n = n.min(max).min(u8::MAX as u32) as u8;
-    cx.tp.ack.quick = cx.tp.ack.quick.max(n);
-}
-
-/// Quick acknowledgements from now on, as after trouble (tcp_enter_quickack_mode).
-pub fn enter_quickack_mode(cx: &mut Cx<'_>, max: u32) {
-    incr_quickack(cx, max);
-    cx.tp.ack.pingpong = 0;
-    cx.tp.ack.ato_ms = ATO_MIN_MS;
-}
-
-fn pingpong_thresh(cx: &Cx<'_>) -> u8 {
-    cx.stack.sysctl.tcp_pingpong_thresh().clamp(1, 255) as u8
-}
-
-/// The session is interactive: acknowledgements wait for replies (inet_csk_enter_pingpong_mode).
-pub fn enter_pingpong_mode(cx: &mut Cx<'_>) {
-    cx.tp.ack.pingpong = pingpong_thresh(cx);
-}
-
-/// Whether every segment is acknowledged at once (tcp_in_quickack_mode).
-pub fn in_quickack_mode(cx: &Cx<'_>) -> bool {
-    cx.sk.dst.as_ref().is_some_and(|d| d.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
-}
-
-/// Acknowledges now or later: RFC 9293 §3.8.6.3, every second full segment and a window that moves
-/// (__tcp_ack_snd_check).
-fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
-    let unacked = cx.tp.rcv_nxt.since(cx.tp.rcv_wup);
-    let now = (unacked > cx.tp.ack.rcv_mss as u32
-        && ((cx.tp.rcv_nxt.diff(cx.tp.copied_seq) < cx.sk.rcvlowat) || window::new_window(cx) >= cx.tp.rcv_wnd))
-        || in_quickack_mode(cx)
-        || cx.tp.ack.pending & pending::NOW != 0;
-    if now {
-        control::send_ack(cx);
-    } else if !ofo_possible || cx.tp.ooo_queue.is_empty() {
-        control::send_delayed_ack(cx);
-    } else {
-        ack_out_of_order(cx);
-    }
-}
-
-/// Data waits behind a hole. Each segment draws a duplicate at once (RFC 5681 §4.2), as many as make the peer
-/// retransmit; later ones only repeat in part what SACK will tell once more, and some are held back for a fraction of a
-/// round trip (`net.ipv4.tcp_comp_sack_*`). Without SACK their number is all the peer has to count. Linux: the second
-/// half of __tcp_ack_snd_check.
-fn ack_out_of_order(cx: &mut Cx<'_>) {
-    let sysctl = &cx.stack.sysctl;
-    if !sack::is_sack(cx.tp) || i32::from(cx.tp.compressed_ack) >= sysctl.tcp_comp_sack_nr() {
-        return control::send_ack(cx);
-    }
-    let tp = &mut *cx.tp;
-    if tp.compressed_ack_rcv_nxt != tp.rcv_nxt {
-        tp.compressed_ack_rcv_nxt = tp.rcv_nxt;
-        tp.dup_ack_counter = 0;
-    }
-    if tp.dup_ack_counter < FASTRETRANS_THRESH {
-        tp.dup_ack_counter += 1;
-        return control::send_ack(cx);
-    }
-    tp.compressed_ack += 1;
-    if tp.compressed_ack > 1 {
-        // The timer runs since the first.
-        return;
-    }
-    // Both estimates are in eighths of a microsecond.
-    let rtt = if tp.srtt_us != 0 { tp.srtt_us.min(tp.rcv_rtt_us) } else { tp.rcv_rtt_us };
-    let share = Duration::from_nanos(u64::from(rtt) * 1000 / 8 / COMP_SACK_RTT_SHARE);
-    let at = cx.now + sysctl.tcp_comp_sack_delay_ns().min(share) + sysctl.tcp_comp_sack_slack_ns();
-    timer::compressed_ack_arm(cx, at);
-}
-
-/// After a segment: sends the acknowledgement that is due (tcp_ack_snd_check).
-pub fn ack_snd_check(cx: &mut Cx<'_>) {
-    if cx.tp.ack.pending & pending::SCHED != 0 {
-        ack_snd_check_always(cx, true);
     }
 }
 
@@ -539,7 +442,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             ack::ack(cx, &seg, flag::DATA);
             data_snd_check(cx);
             // The acknowledgement may have ridden on data just sent.
-            check_ack = cx.tp.ack.pending & pending::SCHED != 0;
+            check_ack = cx.tp.ack.is_scheduled();
         } else {
             cx.tp.snd_wl1 = seg.seq;
         }
@@ -566,22 +469,11 @@ fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
         return drop_seg(cx, skb, reason);
     }
     rcvbuf::rcv_rtt_measure_ts(cx, &seg);
-    accept_cwr(cx, &seg);
+    ecn::accept_cwr(cx, &seg);
     urg(cx, &seg, &skb);
     data_queue(cx, &seg, skb);
     data_snd_check(cx);
     ack_snd_check(cx);
-}
-
-/// The peer has reduced its window: no more echo; of data, an acknowledgement at once, for that window may be one
-/// segment (RFC 3168 §6.1.3; tcp_ecn_accept_cwr).
-fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
-    if seg.flags.contains(TcpFlags::CWR) {
-        cx.tp.ecn_flags &= !super::tcb::ecn::DEMAND_CWR;
-        if seg.seq != seg.end_seq {
-            cx.tp.ack.pending |= pending::NOW;
-        }
-    }
 }
 
 /// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the
@@ -625,7 +517,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
             return Verdict::Ok;
         }
     }
-    accept_cwr(cx, &seg);
+    ecn::accept_cwr(cx, &seg);
 
     match cx.state() {
         State::SynRecv => {
@@ -698,7 +590,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
         cx.sock.wait.wake(Events::OUT);
     }
     cx.tp.snd_una = seg.ack_seq;
-    cx.tp.snd_wnd = (seg.window as u32) << cx.tp.rx_opt.snd_wscale.min(14);
+    cx.tp.snd_wnd = seg.window.scale(cx.tp.rx_opt.snd_wscale);
     cx.tp.snd_wl1 = seg.seq;
     if !cong::has_cong_control(cx) {
         ack::update_pacing_rate(cx);
@@ -768,7 +660,7 @@ pub(super) fn finish_connect(cx: &mut Cx<'_>, options: &[u8]) {
         let when = timer::keepalive_time_when(cx);
         timer::reset_keepalive_timer(cx, when);
     }
-    if cx.tp.rx_opt.snd_wscale == 0 {
+    if cx.tp.rx_opt.snd_wscale == WindowShift::NONE {
         fast_path_on(cx);
     } else {
         cx.tp.pred_flags = 0;
@@ -788,9 +680,4 @@ pub(super) fn take_ts_from_advmss(cx: &mut Cx<'_>) {
 /// After the handshake's options: the MSS we send by.
 pub(super) fn sync_mss(cx: &mut Cx<'_>) {
     mtu::sync_mss(cx, cx.tp.pmtu_cookie);
-}
-
-/// Quick acknowledgements of a whole window (for the end of a handshake).
-pub(super) fn quickack_max(cx: &mut Cx<'_>) {
-    enter_quickack_mode(cx, MAX_QUICKACKS);
 }

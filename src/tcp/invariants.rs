@@ -3,9 +3,9 @@
 //! and the WARN_ONs spread over tcp_input.c and stream.c.
 
 use super::queue::SegQueue;
-use super::state::State;
 use super::tcb::TcpSock;
 use crate::sock::skb::{Skb, sacked};
+use crate::sock::state::State;
 use crate::sock::{Sock, SockState, flag};
 use std::sync::atomic::Ordering;
 
@@ -79,7 +79,7 @@ pub fn check(sock: &Sock, st: &SockState, tp: &TcpSock) {
     assert_eq!(i64::from(queued), sends, "wmem_queued");
     let received = truesize(sk.receive_queue.iter()) + truesize(tp.ooo_queue.iter());
     assert_eq!(i64::from(rmem), received, "rmem_alloc");
-    if State::from_u8(sock.state()) == State::Close {
+    if sock.state() == State::Close {
         // What a connection that is over has counted stays as it was, for TCP_INFO.
         return;
     }

@@ -2,11 +2,11 @@
 //! tcp_ioctl, tcp_inq.
 
 use super::recvmsg::URG_VALID;
-use super::state::State;
 use super::tcb::Cx;
 use crate::base::error::{Error, Result};
 use crate::sock::flag;
 use crate::sock::proto::SockRef;
+use crate::sock::state::State;
 
 /// FIONREAD: bytes that can be read (tcp(7)).
 pub const SIOCINQ: u64 = 0x541b;

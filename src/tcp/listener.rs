@@ -5,7 +5,6 @@
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::lookup::{Entry, Holder, Ready};
-use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
@@ -14,8 +13,9 @@ use crate::base::hash::Tuple;
 use crate::sock::Sock;
 use crate::sock::dst::Dst;
 use crate::sock::proto::SockRef;
+use crate::sock::state::State;
 use crate::stack::TimerSlot;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::IpAddr;
@@ -56,8 +56,8 @@ pub(super) struct Request {
     pub ecn_ok: bool,
     /// An ACK came that could not make a connection yet.
     pub acked: bool,
-    pub snd_wscale: u8,
-    pub rcv_wscale: u8,
+    pub snd_wscale: WindowShift,
+    pub rcv_wscale: WindowShift,
     pub rcv_wnd: u32,
     pub window_clamp: u32,
     /// First and last timestamp sent.

@@ -14,6 +14,8 @@ pub mod close;
 pub mod cong;
 pub mod connect;
 pub mod control;
+mod delack;
+mod ecn;
 pub mod handshake;
 pub mod info;
 pub mod input;
@@ -64,8 +66,7 @@ pub mod xmit;
 mod tests;
 
 use crate::counters::Mib;
-use state::State;
-use std::sync::atomic::Ordering;
+use crate::sock::state::State;
 use tcb::Cx;
 
 /// Bits of work for `release_cb`: from timers, completions and ICMP (Linux: TCPF_*_DEFERRED).
@@ -111,5 +112,5 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
             connect::put_port(cx);
         }
     }
-    cx.sock.state.store(new as u8, Ordering::Release);
+    cx.sock.set_state(new);
 }

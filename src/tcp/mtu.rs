@@ -5,9 +5,9 @@
 use super::recovery;
 use super::segment;
 use super::sock_ops;
-use super::state::State;
 use super::tcb::{Cx, MSS_DEFAULT, TcpSock};
 use crate::sock::dst::Dst;
+use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::wire::tcp::HEADER_LEN;
 

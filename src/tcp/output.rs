@@ -7,13 +7,13 @@ use super::ack::init_cwnd;
 use super::chrono::{Chrono, chrono_start, chrono_stop};
 use super::cong::{CaEvent, has_cong_control, in_slow_start};
 use super::mtu::current_mss;
-use super::state::State;
 use super::tcb::{CaState, Cx, TcpSock, nagle};
 use super::timer::check_probe_timer;
-use super::xmit::write_xmit;
+use super::xmit::{Push, write_xmit};
 use crate::counters::Mib;
 use crate::sock::mem;
 use crate::sock::skb::{SKB_OVERHEAD, Skb};
+use crate::sock::state::State;
 use crate::sock::tsq;
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
@@ -30,8 +30,6 @@ pub(super) const FIN: u8 = TcpFlags::FIN.bits() as u8;
 pub(super) const SYN: u8 = TcpFlags::SYN.bits() as u8;
 /// RST.
 pub(super) const RST: u8 = TcpFlags::RST.bits() as u8;
-/// ECE and CWR: what asks for ECN in a SYN.
-pub(super) const ECN_SYN: u8 = (TcpFlags::ECE.bits() | TcpFlags::CWR.bits()) as u8;
 
 /// Segments that have left the network as far as we know: selectively acknowledged or lost (tcp_left_out).
 #[inline]
@@ -214,7 +212,7 @@ pub fn push(cx: &mut Cx<'_>, flags: i32, mss: u32, mut nonagle: u8, size_goal: u
 
 /// Sends the head of the unsent queue and no more, whatever Nagle says (tcp_push_one).
 pub fn push_one(cx: &mut Cx<'_>, mss: u32) {
-    write_xmit(cx, mss, nagle::PUSH, 1);
+    write_xmit(cx, mss, nagle::PUSH, Push::One);
 }
 
 /// Sends what may be sent; when nothing is in flight and yet something waits, a timer must ask the peer for window
@@ -223,7 +221,7 @@ pub fn push_pending_frames(cx: &mut Cx<'_>, mss: u32, nonagle: u8) {
     if cx.state() == State::Close {
         return;
     }
-    if write_xmit(cx, mss, nonagle, 0) {
+    if write_xmit(cx, mss, nonagle, Push::All) {
         check_probe_timer(cx);
     }
 }

@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::device::capture_test::Bench;
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::state::State;
 use crate::wire::ip::Ipv4Repr;
 use crate::wire::tcp::{TcpFlags, TcpHeader, fill_checksum};
 use std::io::{IoSlice, IoSliceMut};
@@ -185,7 +186,7 @@ impl Conn {
         f(g.private.downcast_ref::<TcpSock>().unwrap())
     }
 
-    pub fn state(&self) -> u8 {
+    pub fn state(&self) -> State {
         self.socket.sock().state()
     }
 

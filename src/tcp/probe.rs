@@ -9,23 +9,23 @@ use super::retransmit::{retransmit_skb_quiet, still_in_host_queue};
 use super::rtt;
 use super::sack::is_sack;
 use super::segment::{transmit_bare, transmit_skb, urg_mode};
-use super::state::State;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, XmitTimer, nagle};
 use super::timer::{
     RESOURCE_PROBE_INTERVAL, TIMEOUT_MIN, clamp_probe0_to_user_timeout, micros, probe0_when, rearm_rto,
     reset_xmit_timer, rto_delta,
 };
-use super::xmit::{event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
+use super::xmit::{Push, event_new_data_sent, fragment, set_tso_segs, snd_wnd_test, write_xmit};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
+use crate::sock::state::State;
 
 /// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement;
 /// `urgent`: with a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).
 fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     let seq = if urgent { cx.tp.snd_una } else { cx.tp.snd_una - 1 };
     cx.stack.mib.inc(mib);
-    transmit_bare(cx, nondata_skb(seq, ACK), cx.tp.rcv_nxt)
+    transmit_bare(cx, nondata_skb(seq, ACK))
 }
 
 /// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as
@@ -142,7 +142,7 @@ fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
     let mss = current_mss(cx);
     if cx.tp.write_queue.front().is_some_and(|skb| snd_wnd_test(cx.tp, skb, mss)) {
         let before = cx.tp.packets_out;
-        write_xmit(cx, mss, nagle::OFF, 2);
+        write_xmit(cx, mss, nagle::OFF, Push::LossProbe);
         return cx.tp.packets_out > before;
     }
     let Some(mut last) = cx.tp.rtx_queue.len().checked_sub(1) else { return false };

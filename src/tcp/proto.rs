@@ -2,7 +2,6 @@
 //! know TCP by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
 use super::net::TcpNet;
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
@@ -15,6 +14,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, SockState};
 use crate::stack::Stack;

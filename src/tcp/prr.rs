@@ -2,10 +2,10 @@
 //! bound), so that sending goes on through the reduction. Above: `ack`, `recovery`, `output`. Linux:
 //! tcp_cwnd_reduction.
 
-use super::ack::{ecn_queue_cwr, flag};
+use super::ack::flag;
 use super::cong::{self, CaEvent};
-use super::output;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH};
+use super::{ecn, output};
 
 /// Notes where a reduction starts, and asks the algorithm for the new threshold (tcp_init_cwnd_reduction).
 pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
@@ -17,7 +17,7 @@ pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
     tp.prr_delivered = 0;
     tp.prr_out = 0;
     cx.tp.snd_ssthresh = cong::ssthresh(cx);
-    ecn_queue_cwr(cx);
+    ecn::queue_cwr(cx);
 }
 
 /// Sets the window for this acknowledgement: what is in flight, plus what PRR allows. Above the threshold in proportion

@@ -6,7 +6,6 @@
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
 use super::segment::flow_hash;
-use super::state::State;
 use super::tcb::Cx;
 use super::{close, deferred, handshake, timewait};
 use crate::base::env::Instant;
@@ -19,6 +18,7 @@ use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::{Csum, Skb, TcpCb};
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
@@ -40,7 +40,7 @@ pub(super) struct Reply {
     pub ack: SeqNum,
     pub flags: TcpFlags,
     /// As it stands in the header.
-    pub window: u16,
+    pub window: RawWindow,
     pub ts: Option<(u32, u32)>,
     pub tos: u8,
     /// TTL or hop limit; -1: the route's or the sysctl's.
@@ -55,7 +55,7 @@ pub(super) fn build(r: &Reply, options: &[u8]) -> Option<Skb> {
     let mut skb = Skb::new();
     let len = HEADER_LEN + options.len();
     let h = skb.push(len)?;
-    tcp::emit_header(h, r.sport, r.dport, r.seq, r.ack, r.flags, RawWindow(r.window), 0, options.len());
+    tcp::emit_header(h, r.sport, r.dport, r.seq, r.ack, r.flags, r.window, 0, options.len());
     h[HEADER_LEN..].copy_from_slice(options);
     tcp::fill_checksum(h, r.src, r.dst);
     Some(skb)
@@ -118,7 +118,7 @@ pub(super) fn send_reset(
         seq,
         ack,
         flags,
-        window: 0,
+        window: RawWindow(0),
         ts: None,
         // The refused segment's, without its ECN bits.
         tos: cb.ip_dsfield & !3,

@@ -5,12 +5,12 @@
 use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
-use super::state::State;
-use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock, ack};
+use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock};
 use super::{output, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{flag, mem};
 use crate::wire::tcp::TcpFlags;
@@ -263,7 +263,7 @@ pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
         }
         cx.tp.ack.rcv_mss = len.min(cx.tp.advmss as u32).min(u16::MAX as u32) as u16;
         if seg.flags.contains(TcpFlags::PSH) {
-            cx.tp.ack.pending |= ack::PUSHED;
+            cx.tp.ack.pushed();
         }
         return;
     }
@@ -279,10 +279,7 @@ pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
             return;
         }
     }
-    if cx.tp.ack.pending & ack::PUSHED != 0 {
-        cx.tp.ack.pending |= ack::PUSHED2;
-    }
-    cx.tp.ack.pending |= ack::PUSHED;
+    cx.tp.ack.pushed_short();
 }
 
 fn rcv_rtt_update(tp: &mut TcpSock, sample_us: u32, win_dep: bool) {

@@ -2,25 +2,21 @@
 //! Below: `prune` (room), `rcvbuf`, `sack` (what is reported). RFC 9293 §3.10.7.4 (seventh, eighth). Linux:
 //! tcp_data_queue, tcp_data_queue_ofo, tcp_ofo_queue, tcp_fin.
 
-use super::input::{Seg, enter_quickack_mode, fast_path_check, incr_quickack, schedule_ack};
+use super::delack::{self, MAX_QUICKACKS, enter_quickack_mode};
+use super::input::{Seg, fast_path_check};
 use super::prune::try_rmem_schedule;
-use super::rcvbuf::{self};
 use super::recvmsg::data_ready;
-use super::state::State;
-use super::tcb::{Cx, ack, ecn};
-use super::timer::ATO_MIN_MS;
-use super::{close, cong, control, sack, timewait, window};
+use super::tcb::Cx;
+use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-/// Quick acknowledgements after something unusual (TCP_MAX_QUICKACKS).
-pub const MAX_QUICKACKS: u32 = 16;
 
 const FIN: u8 = TcpFlags::FIN.bits() as u8;
 
@@ -79,37 +75,6 @@ pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     cx.sk.receive_queue.push_back(skb);
 }
 
-/// ECN marks of a data segment (RFC 3168 §6.1.3; tcp_data_ecn_check).
-fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
-    if cx.tp.ecn_flags & ecn::OK == 0 {
-        return;
-    }
-    match seg.dsfield & 3 {
-        0 => {
-            // Not capable after capable ones: probably a retransmission, and the peer in trouble.
-            if cx.tp.ecn_flags & ecn::SEEN != 0 {
-                enter_quickack_mode(cx, 2);
-            }
-        }
-        3 => {
-            if cx.tp.ca.ops.needs_ecn() {
-                cong::ca_event(cx, cong::CaEvent::EcnIsCe);
-            }
-            if cx.tp.ecn_flags & ecn::DEMAND_CWR == 0 {
-                enter_quickack_mode(cx, 2);
-                cx.tp.ecn_flags |= ecn::DEMAND_CWR;
-            }
-            cx.tp.ecn_flags |= ecn::SEEN;
-        }
-        _ => {
-            if cx.tp.ca.ops.needs_ecn() {
-                cong::ca_event(cx, cong::CaEvent::EcnNoCe);
-            }
-            cx.tp.ecn_flags |= ecn::SEEN;
-        }
-    }
-}
-
 /// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements
 /// (tcp_event_data_recv).
 pub struct DataRecv {
@@ -120,7 +85,7 @@ pub struct DataRecv {
 impl DataRecv {
     /// Takes the sizes of a packet before it is queued, and learns the segment size from it.
     pub fn note(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> DataRecv {
-        schedule_ack(cx);
+        cx.tp.ack.schedule();
         rcvbuf::measure_rcv_mss(cx, seg, skb);
         DataRecv { len: skb.len(), truesize: skb.truesize }
     }
@@ -128,26 +93,8 @@ impl DataRecv {
     /// After it was queued.
     pub fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
-        let now = cx.now.as_millis() as u32;
-        let rto_ms = cx.tp.rto_us / 1000;
-        if cx.tp.ack.ato_ms == 0 {
-            // The first data: the delayed-acknowledgement engine starts with quick ones, for the peer's slow start.
-            incr_quickack(cx, MAX_QUICKACKS);
-            cx.tp.ack.ato_ms = ATO_MIN_MS;
-        } else {
-            let m = now.wrapping_sub(cx.tp.ack.lrcvtime_ms);
-            let ato = cx.tp.ack.ato_ms;
-            if m <= ATO_MIN_MS / 2 {
-                cx.tp.ack.ato_ms = (ato >> 1) + ATO_MIN_MS / 2;
-            } else if m < ato {
-                cx.tp.ack.ato_ms = ((ato >> 1) + m).min(rto_ms);
-            } else if m > rto_ms {
-                // After such a gap the peer's window is small again.
-                incr_quickack(cx, MAX_QUICKACKS);
-            }
-        }
-        cx.tp.ack.lrcvtime_ms = now;
-        data_ecn_check(cx, seg);
+        delack::measure_ato(cx);
+        ecn::data_ecn_check(cx, seg);
         if self.len >= 128 {
             rcvbuf::grow_window(cx, self.len as u32, self.truesize);
         }
@@ -198,14 +145,13 @@ pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
 
 fn out_of_window(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
     enter_quickack_mode(cx, MAX_QUICKACKS);
-    schedule_ack(cx);
+    cx.tp.ack.schedule();
     drop_skb(cx, skb, reason);
 }
 
 fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
     if !try_rmem_schedule(cx, &skb) {
-        cx.tp.ack.pending |= ack::NOMEM | ack::NOW;
-        schedule_ack(cx);
+        cx.tp.ack.out_of_memory();
         cx.sock.wait.wake(Events::IN);
         if !cx.sk.receive_queue.is_empty() && !skb.is_empty() {
             cx.stack.mib.inc(Mib::TcpExtTCPRcvQDrop);
@@ -227,7 +173,7 @@ fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
         ofo_queue(cx);
         // RFC 5681 §4.2: at once when a gap is filled.
         if cx.tp.ooo_queue.is_empty() {
-            cx.tp.ack.pending |= ack::NOW;
+            cx.tp.ack.ack_now();
         }
     }
     if cx.tp.num_sacks != 0 {
@@ -302,7 +248,7 @@ fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
 /// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps
 /// stay and are sorted out when the hole is filled.
 fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
-    data_ecn_check(cx, seg);
+    ecn::data_ecn_check(cx, seg);
     if !try_rmem_schedule(cx, &skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPOFODrop);
         cx.sock.wait.wake(Events::IN);
@@ -310,7 +256,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     }
     rcvbuf::measure_rcv_mss(cx, seg, &skb);
     cx.tp.pred_flags = 0;
-    schedule_ack(cx);
+    cx.tp.ack.schedule();
     cx.tp.rcv_ooopack = cx.tp.rcv_ooopack.saturating_add(skb.rx_segs.max(1) as u32);
     cx.stack.mib.inc(Mib::TcpExtTCPOFOQueue);
     let (seq, end_seq) = (seg.seq, seg.end_seq);
@@ -409,14 +355,14 @@ pub fn purge_ooo(cx: &mut Cx<'_>) {
 
 /// The peer's FIN is in order (RFC 9293 §3.10.7.4, eighth; tcp_fin).
 pub fn fin(cx: &mut Cx<'_>) {
-    schedule_ack(cx);
+    cx.tp.ack.schedule();
     let was = cx.sock.shutdown.fetch_or(RCV_SHUTDOWN, Ordering::Relaxed);
     let both = was | RCV_SHUTDOWN == RCV_SHUTDOWN | SEND_SHUTDOWN;
     cx.sk.set_flag(flag::DONE, true);
     match cx.state() {
         State::SynRecv | State::Established => {
             super::set_state(cx, State::CloseWait);
-            super::input::enter_pingpong_mode(cx);
+            delack::enter_pingpong_mode(cx);
         }
         State::FinWait1 => {
             // Both close at once.
@@ -451,4 +397,4 @@ pub fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ use super::prr::{end_cwnd_reduction, enter_cwr, init_cwnd_reduction};
 use super::rack::{mark_skb_lost, rack_mark_lost};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer};
 use super::undo::{any_retrans_done, clear_retrans_hints, init_undo, retrans_stamp_cleanup};
-use super::{mtu, output, retransmit, sack, timer, xmit};
+use super::{ecn, mtu, output, retransmit, sack, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -363,7 +363,7 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
     cong::set_ca_state(cx, CaState::Loss);
     cx.tp.high_seq = cx.tp.snd_nxt;
     cx.tp.tlp_active = false;
-    ack::ecn_queue_cwr(cx);
+    ecn::queue_cwr(cx);
     cx.tp.frto = cx.stack.sysctl.tcp_frto() != 0 && (new_recovery || cx.tp.retransmits != 0);
 }
 

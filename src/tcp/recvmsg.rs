@@ -1,16 +1,17 @@
-//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `control::send_ack` (window updates),
+//! Receiving: bytes from the receive queue to the program. Above: `proto`. Below: `delack` (what a read acknowledges),
 //! `rcvbuf` (buffer tuning). Process context; what softirq needs of it is `data_ready`. RFC 9293 §3.10.3, RFC 6093
-//! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_cleanup_rbuf, tcp_data_ready, tcp_poll.
+//! (urgent data). Linux: tcp_recvmsg_locked, tcp_recv_urg, tcp_data_ready, tcp_poll.
 
-use super::state::State;
-use super::tcb::{Cx, ack};
-use super::{control, input, output, rcvbuf, ulp, window};
+use super::delack::cleanup_rbuf;
+use super::tcb::Cx;
+use super::{input, output, rcvbuf, ulp, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
@@ -45,10 +46,16 @@ struct Recv {
     copied: usize,
     /// Room of the program that is left, bytes; with MSG_TRUNC nothing is written to it.
     len: usize,
-    /// Next byte, and whether it is only looked at.
+    /// Bytes that end the wait.
+    target: usize,
+    /// Next byte.
     seq: SeqNum,
+    /// MSG_PEEK: bytes are only looked at, from `peek_at` bytes behind the first on.
     peek: bool,
+    peek_at: u32,
+    /// MSG_TRUNC: bytes are dropped.
     trunc: bool,
+    /// When the last packet taken from arrived.
     stamp: Option<Instant>,
 }
 
@@ -64,32 +71,17 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return g.common.recv_error(sock, msg);
     }
-    if sock.state() == State::Listen as u8 {
+    if sock.state() == State::Listen {
         return Err(Error::NotConn);
     }
     if msg.flags & libc::MSG_OOB != 0 {
         let Some(mut cx) = Cx::new(&mut *g) else { return Err(Error::NotConn) };
         return urgent(&mut cx, msg);
     }
+    let mut r = Recv::new(g, msg);
     let mut wait = !msg.dontwait();
     let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
-    let len = msg.remaining();
-    let lowat = g.common.rcvlowat.max(0) as usize;
-    let target = if msg.flags & libc::MSG_WAITALL != 0 { len } else { lowat.min(len) }.max(1);
-    let mut r = Recv {
-        copied: 0,
-        len,
-        seq: SeqNum(0),
-        peek: msg.flags & libc::MSG_PEEK != 0,
-        trunc: msg.flags & libc::MSG_TRUNC != 0,
-        stamp: None,
-    };
     let mut failed = None;
-    // SO_PEEK_OFF: a look begins further on.
-    let peek_at = if r.peek { g.common.peek_off.max(0) as u32 } else { 0 };
-    if let Some(cx) = Cx::new(&mut *g) {
-        r.seq = cx.tp.copied_seq + peek_at;
-    }
     let mut first = true;
     // A receive of nothing waits for the first byte all the same; read(2) of nothing does not come here.
     while std::mem::take(&mut first) || r.len > 0 {
@@ -102,39 +94,18 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
             Step::End | Step::Urgent => break,
             Step::Empty => {}
         }
-        let flushed = r.copied >= target && g.flush_backlog();
-        if flushed {
-            continue;
-        }
-        if r.copied >= target {
+        if r.copied >= r.target {
+            if g.flush_backlog() {
+                continue;
+            }
             break;
         }
         first = r.len == 0;
-        let down = sock.rcv_shutdown();
-        let closed = sock.state() == State::Close as u8;
-        let err = sock.err.load(Ordering::Relaxed) != 0;
-        if r.copied > 0 {
-            if !wait || err || closed || down {
-                break;
-            }
-        } else {
-            if g.common.flag(flag::DONE) {
-                break;
-            }
-            if err {
-                failed = sock.take_error().err();
-                break;
-            }
-            if down {
-                break;
-            }
-            if closed {
-                // Never connected, or the end was reported already.
-                failed = Some(Error::NotConn);
-                break;
-            }
-            if !wait {
-                failed = Some(Error::Again);
+        match r.may_wait(g, wait) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(e) => {
+                failed = Some(e);
                 break;
             }
         }
@@ -143,39 +114,16 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
         }
         match g.sleep(Events::IN, false, deadline) {
             Ok(()) => {}
-            // Time is up: one last look at what came meanwhile.
+            // The timeout is over: one last look at what came meanwhile.
             Err(Error::Again) => wait = false,
             Err(e) => {
                 failed = Some(e);
                 break;
             }
         }
-        if r.peek
-            && let Some(cx) = Cx::new(&mut *g)
-            && r.seq - r.copied as u32 - peek_at != cx.tp.copied_seq
-        {
-            // Another thread has read what was looked at: the look goes on where the queue now begins.
-            r.seq = cx.tp.copied_seq + peek_at;
-        }
+        r.follow(g);
     }
-    let mut inq = None;
-    if let Some(mut cx) = Cx::new(&mut *g) {
-        cleanup_rbuf(&mut cx, r.copied);
-        if cx.tp.recvmsg_inq {
-            inq = Some(inq_hint(&cx));
-        }
-    }
-    if let Some(e) = failed.filter(|_| r.copied == 0) {
-        return Err(e);
-    }
-    let common = &g.common;
-    if let Some(at) = r.stamp {
-        timestamps(g.stack, common, at, g.now(), msg);
-    }
-    if let Some(n) = inq {
-        msg.control.push(Control::Inq(n));
-    }
-    Ok(r.copied)
+    r.finish(g, msg, failed)
 }
 
 /// Receive timestamps, as SO_TIMESTAMP or SO_TIMESTAMPNS ask.
@@ -189,6 +137,80 @@ fn timestamps(stack: &Stack, common: &SockCommon, at: Instant, now: Instant, msg
 }
 
 impl Recv {
+    /// A receive that has not taken anything yet.
+    fn new(g: &mut SockGuard<'_>, msg: &RecvMsg<'_, '_>) -> Recv {
+        let len = msg.remaining();
+        let lowat = g.common.rcvlowat.max(0) as usize;
+        let peek = msg.flags & libc::MSG_PEEK != 0;
+        // SO_PEEK_OFF: a look begins further on.
+        let peek_at = if peek { g.common.peek_off.max(0) as u32 } else { 0 };
+        Recv {
+            copied: 0,
+            len,
+            target: if msg.flags & libc::MSG_WAITALL != 0 { len } else { lowat.min(len) }.max(1),
+            seq: Cx::new(g).map_or(SeqNum(0), |cx| cx.tp.copied_seq + peek_at),
+            peek,
+            peek_at,
+            trunc: msg.flags & libc::MSG_TRUNC != 0,
+            stamp: None,
+        }
+    }
+
+    /// Less than wanted is there. Whether the call waits for more, or ends with what it has; Err: it fails.
+    fn may_wait(&self, g: &SockGuard<'_>, wait: bool) -> Result<bool> {
+        let sock = g.sock;
+        let closed = sock.state() == State::Close;
+        let err = sock.err.load(Ordering::Relaxed) != 0;
+        if self.copied > 0 {
+            return Ok(wait && !err && !closed && !sock.rcv_shutdown());
+        }
+        if g.common.flag(flag::DONE) {
+            return Ok(false);
+        }
+        if err {
+            return sock.take_error().map(|()| false);
+        }
+        if sock.rcv_shutdown() {
+            return Ok(false);
+        }
+        if closed {
+            // Never connected, or the end was reported already.
+            return Err(Error::NotConn);
+        }
+        if wait { Ok(true) } else { Err(Error::Again) }
+    }
+
+    /// After a sleep: where another thread has read what was looked at, the look goes on where the queue now begins.
+    fn follow(&mut self, g: &mut SockGuard<'_>) {
+        if self.peek
+            && let Some(cx) = Cx::new(g)
+            && self.seq - self.copied as u32 - self.peek_at != cx.tp.copied_seq
+        {
+            self.seq = cx.tp.copied_seq + self.peek_at;
+        }
+    }
+
+    /// The end of the call: acknowledges what was read, and adds the control messages.
+    fn finish(&self, g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>, failed: Option<Error>) -> Result<usize> {
+        let mut inq = None;
+        if let Some(mut cx) = Cx::new(&mut *g) {
+            cleanup_rbuf(&mut cx, self.copied);
+            if cx.tp.recvmsg_inq {
+                inq = Some(inq_hint(&cx));
+            }
+        }
+        if let Some(e) = failed.filter(|_| self.copied == 0) {
+            return Err(e);
+        }
+        if let Some(at) = self.stamp {
+            timestamps(g.stack, &g.common, at, g.now(), msg);
+        }
+        if let Some(n) = inq {
+            msg.control.push(Control::Inq(n));
+        }
+        Ok(self.copied)
+    }
+
     /// Takes from the first packet that holds the next byte.
     fn step(&mut self, cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Step {
         if !self.peek {
@@ -318,33 +340,6 @@ fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         return Ok(0);
     }
     Err(Error::Again)
-}
-
-/// After a read of `copied` bytes: acknowledges at once what was waiting for it, and tells the peer of a window that
-/// has at least doubled, or that the peer's silence ends with. Linux: __tcp_cleanup_rbuf. RFC 9293 §3.8.6.2.2.
-pub fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
-    let a = cx.tp.ack;
-    let mut now = false;
-    if a.pending & ack::SCHED != 0 {
-        let pingpong = i32::from(a.pingpong) >= cx.stack.sysctl.tcp_pingpong_thresh();
-        let emptied = copied > 0
-            && (a.pending & ack::PUSHED2 != 0 || (a.pending & ack::PUSHED != 0 && !pingpong))
-            && cx.sock.rmem_alloc.load(Ordering::Relaxed) == 0;
-        now = cx.tp.rcv_nxt.since(cx.tp.rcv_wup) > u32::from(a.rcv_mss) || emptied;
-    }
-    if copied > 0 && !now && !cx.sock.rcv_shutdown() {
-        let offered = window::receive_window(cx.tp);
-        // No window is larger than the clamp.
-        let most = cx.tp.window_clamp;
-        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
-            let new = window::new_window(cx);
-            let doubled = new != 0 && new >= offered.saturating_mul(2);
-            now = doubled || window::ends_silence(cx.tp, offered, new);
-        }
-    }
-    if now {
-        control::send_ack(cx);
-    }
 }
 
 /// Bytes for TCP_INQ: what is left to read; 1 when only the end is (tcp_inq_hint).

@@ -4,12 +4,12 @@
 //! (quota).
 
 use super::mtu::current_mss;
-use super::output::{self, ACK, ECN_SYN, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
+use super::output::{self, SYN, adjust_wmem, in_cwnd_reduction, packets_in_flight, wnd_end};
 use super::segment::{route, transmit_skb};
-use super::sock_ops;
 use super::tcb::{CaState, Cx, XmitTimer};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::{adjust_pcount, fragment, pacing_check, set_tso_segs, small_queue_check, tso_segs};
+use super::{ecn, sock_ops};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
@@ -151,12 +151,8 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
             try_collapse(cx, i, avail.min(mss));
         }
     }
-    let fallback = cx.stack.sysctl.tcp_ecn_fallback();
     let Some(slot) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
-    if fallback && slot.tcp.flags & (SYN | ACK | ECN_SYN) == SYN | ECN_SYN {
-        // Somebody on the way may drop a SYN that asks for ECN (RFC 3168 §6.1.1.1).
-        slot.tcp.flags &= !ECN_SYN;
-    }
+    ecn::clear_syn(cx.stack, slot);
     let n = u32::from(slot.tcp.gso_segs.max(1));
     let (is_syn, bytes, seq) = (slot.tcp.flags & SYN != 0, slot.len() as u64, slot.tcp.seq);
     cx.stack.mib.add(Mib::TcpRetransSegs, u64::from(n));

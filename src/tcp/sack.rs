@@ -5,7 +5,7 @@
 use super::ack::{AckSt, flag};
 use super::input::Seg;
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
-use super::{control, rack, recovery};
+use super::{delack, rack, recovery};
 use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -271,6 +271,78 @@ fn walk(
     i
 }
 
+/// The valid blocks of a segment, in order of sequence.
+#[derive(Default)]
+struct Blocks {
+    sorted: [SackBlock; NUM_SACKS],
+    n: usize,
+    /// Which of them is the duplicate (RFC 2883), if one is.
+    dup: Option<usize>,
+}
+
+impl Blocks {
+    fn as_slice(&self) -> &[SackBlock] {
+        &self.sorted[..self.n]
+    }
+
+    /// Reads the blocks of a segment, counts the invalid ones. `found_dup`: the first is a duplicate.
+    fn read(cx: &Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, found_dup: bool) -> Blocks {
+        let mut b = Blocks { dup: found_dup.then_some(0), ..Blocks::default() };
+        for (i, &(start, end)) in seg.sack.as_slice().iter().enumerate() {
+            let dup = i == 0 && found_dup;
+            let valid = is_block_valid(cx.tp, dup, start, end);
+            if !valid {
+                let mib = if dup {
+                    if cx.tp.undo_valid { Mib::TcpExtTCPDSACKIgnoredOld } else { Mib::TcpExtTCPDSACKIgnoredNoUndo }
+                } else if seg.ack_seq != cx.tp.snd_una && !end.after(cx.tp.snd_una) {
+                    // An old acknowledgement that was overtaken.
+                    continue;
+                } else {
+                    Mib::TcpExtTCPSACKDiscard
+                };
+                cx.stack.mib.inc(mib);
+            }
+            if valid && end.after(prior_snd_una) {
+                b.sorted[b.n] = SackBlock { start, end };
+                b.n += 1;
+            } else if i == 0 {
+                b.dup = None;
+            }
+        }
+        b.sort();
+        b
+    }
+
+    /// In order of sequence, remembering which was the duplicate: at most four, so by insertion.
+    fn sort(&mut self) {
+        for i in 1..self.n {
+            let mut j = i;
+            while j > 0 && self.sorted[j - 1].start.after(self.sorted[j].start) {
+                self.sorted.swap(j - 1, j);
+                self.dup = match self.dup {
+                    Some(d) if d == j => Some(j - 1),
+                    Some(d) if d == j - 1 => Some(j),
+                    other => other,
+                };
+                j -= 1;
+            }
+        }
+    }
+
+    /// Those that are no duplicate, for the next acknowledgement to skip what they mark.
+    fn to_cache(&self) -> [SackBlock; NUM_SACKS] {
+        let mut cache = [SackBlock::default(); NUM_SACKS];
+        let mut k = 0;
+        for (i, b) in self.as_slice().iter().enumerate() {
+            if self.dup != Some(i) {
+                cache[k] = *b;
+                k += 1;
+            }
+        }
+        cache
+    }
+}
+
 /// Marks the retransmit queue by the blocks of a segment; returns the flags it adds (tcp_sacktag_write_queue).
 pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> u32 {
     st.flag = 0;
@@ -286,99 +358,55 @@ pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st
     if cx.tp.packets_out == 0 {
         return st.flag;
     }
-
-    let mut used = [SackBlock::default(); NUM_SACKS];
-    let (mut n, mut first) = (0, if found_dup { Some(0usize) } else { None });
-    for (i, &(start, end)) in seg.sack.as_slice().iter().enumerate() {
-        let dup = i == 0 && found_dup;
-        if !is_block_valid(cx.tp, dup, start, end) {
-            let mib = if dup {
-                if cx.tp.undo_valid { Mib::TcpExtTCPDSACKIgnoredOld } else { Mib::TcpExtTCPDSACKIgnoredNoUndo }
-            } else if seg.ack_seq != cx.tp.snd_una && !end.after(cx.tp.snd_una) {
-                // An old acknowledgement that was overtaken.
-                continue;
-            } else {
-                Mib::TcpExtTCPSACKDiscard
-            };
-            cx.stack.mib.inc(mib);
-            if i == 0 {
-                first = None;
-            }
-            continue;
-        }
-        if !end.after(prior_snd_una) {
-            if i == 0 {
-                first = None;
-            }
-            continue;
-        }
-        used[n] = SackBlock { start, end };
-        n += 1;
-    }
-    let used = &mut used[..n];
-    // In order of sequence, remembering which was the duplicate: at most four, so by insertion.
-    for i in 1..n {
-        let mut j = i;
-        while j > 0 && used[j - 1].start.after(used[j].start) {
-            used.swap(j - 1, j);
-            first = first.map(|f| {
-                if f == j {
-                    j - 1
-                } else if f == j - 1 {
-                    j
-                } else {
-                    f
-                }
-            });
-            j -= 1;
-        }
-    }
-
+    let blocks = Blocks::read(cx, seg, prior_snd_una, found_dup);
     // What an earlier acknowledgement has marked need not be walked again, except for a duplicate's sake.
     let cache = match &cx.tp.sack {
         Some(s) if cx.tp.sacked_out != 0 => s.recv_sack_cache,
         _ => [SackBlock::default(); NUM_SACKS],
     };
+    let used = blocks.as_slice();
     for (i, &block) in used.iter().enumerate() {
-        let dup = first == Some(i);
-        let next_dup = if first == Some(i + 1) { used.get(i + 1).copied() } else { None };
-        let mut at = block.start;
-        if !dup {
-            for c in cache.iter().filter(|c| c.start != c.end) {
-                if !at.before(block.end) || !c.start.before(block.end) || !c.end.after(at) {
-                    continue;
-                }
-                if at.before(c.start) {
-                    let piece = SackBlock { start: at, end: c.start };
-                    let from = cx.tp.rtx_queue.find(at);
-                    walk(cx, st, from, next_dup, piece, false);
-                }
-                if let Some(d) = next_dup {
-                    let from = cx.tp.rtx_queue.find(d.start);
-                    walk(cx, st, from, None, d, true);
-                }
-                at = at.later(c.end.earlier(block.end));
-            }
-        }
+        let dup = blocks.dup == Some(i);
+        let next_dup = if blocks.dup == Some(i + 1) { used.get(i + 1).copied() } else { None };
+        let at = if dup { block.start } else { walk_outside_cache(cx, st, &cache, next_dup, block) };
         if at.before(block.end) {
             let from = cx.tp.rtx_queue.find(at);
             walk(cx, st, from, next_dup, SackBlock { start: at, end: block.end }, dup);
         }
     }
-    let mut new_cache = [SackBlock::default(); NUM_SACKS];
-    let mut k = 0;
-    for (i, b) in used.iter().enumerate() {
-        if first != Some(i) {
-            new_cache[k] = *b;
-            k += 1;
-        }
-    }
-    sack_state(cx.tp).recv_sack_cache = new_cache;
+    sack_state(cx.tp).recv_sack_cache = blocks.to_cache();
 
     if cx.tp.ca_state != CaState::Loss || cx.tp.undo_valid {
         check_sack_reordering(cx, st.reord, false);
     }
     st.flag
+}
+
+/// Marks what of `block` lies before and between the blocks of the cache; returns where the rest of it begins.
+fn walk_outside_cache(
+    cx: &mut Cx<'_>,
+    st: &mut AckSt,
+    cache: &[SackBlock; NUM_SACKS],
+    next_dup: Option<SackBlock>,
+    block: SackBlock,
+) -> SeqNum {
+    let mut at = block.start;
+    for c in cache.iter().filter(|c| c.start != c.end) {
+        if !at.before(block.end) || !c.start.before(block.end) || !c.end.after(at) {
+            continue;
+        }
+        if at.before(c.start) {
+            let piece = SackBlock { start: at, end: c.start };
+            let from = cx.tp.rtx_queue.find(at);
+            walk(cx, st, from, next_dup, piece, false);
+        }
+        if let Some(d) = next_dup {
+            let from = cx.tp.rtx_queue.find(d.start);
+            walk(cx, st, from, None, d, true);
+        }
+        at = at.later(c.end.earlier(block.end));
+    }
+    at
 }
 
 // ---- Our blocks.
@@ -444,7 +472,7 @@ pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     let blocks = &mut sack_state(cx.tp).selective_acks;
     let hit = blocks[..n].iter_mut().position(|b| extend(b, seq, end));
     if hit.unwrap_or(n) >= 2 {
-        compress_send_ack(cx);
+        delack::compress_send_ack(cx);
     }
     let tp = &mut *cx.tp;
     let blocks = &mut sack_state(tp).selective_acks;
@@ -491,17 +519,6 @@ pub fn sack_remove(tp: &mut TcpSock) {
         }
     }
     tp.num_sacks = keep as u8;
-}
-
-/// Sends an acknowledgement that compression held back (tcp_sack_compress_send_ack).
-pub fn compress_send_ack(cx: &mut Cx<'_>) {
-    if cx.tp.compressed_ack == 0 {
-        return;
-    }
-    // One of them leaves now, and was not compressed.
-    cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(cx.tp.compressed_ack - 1));
-    cx.tp.compressed_ack = 0;
-    control::send_ack(cx);
 }
 
 #[cfg(test)]

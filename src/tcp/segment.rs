@@ -5,14 +5,9 @@
 
 use super::cong::CaEvent;
 use super::lookup::tuple_of_sock;
-use super::mtu;
-use super::output;
-use super::prr;
-use super::rate;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
-use super::tcb::{Cx, ecn};
-use super::timer::{ATO_MIN_MS, inc_pingpong};
-use super::window;
+use super::tcb::Cx;
+use super::{delack, ecn, mtu, output, prr, rate, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -26,11 +21,6 @@ use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
 use std::net::IpAddr;
-
-/// ECN codepoint ECT(0) in a TOS byte (RFC 3168 §5).
-const ECT_0: u8 = 2;
-/// ECN bits of a TOS byte.
-const ECN_MASK: u8 = 3;
 
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +125,7 @@ fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
         mss: Some(mss),
         timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
-        window_scale: sysctl.tcp_window_scaling().then(|| WindowShift::clamp(cx.tp.rx_opt.rcv_wscale)),
+        window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
         ..SynOptions::default()
     }
 }
@@ -165,8 +155,8 @@ pub fn route(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the IP header of this connection's packets says; `ecn`: the ECN bits of this packet.
-pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
+/// What the IP header of this connection's packets says; `codepoint`: the ECN bits of this packet.
+pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
     let sk = &*cx.sk;
     let v4 = sk.daddr.is_ipv4();
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
@@ -177,7 +167,7 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, ecn: u8) -> IpTx {
         src: sk.saddr,
         dst: sk.daddr,
         protocol: proto::TCP,
-        tos: tos & !ECN_MASK | ecn,
+        tos: ecn::with_codepoint(tos, codepoint),
         ttl,
         df: df || !v4,
         flow_label: match v4 {
@@ -196,17 +186,17 @@ pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     skb.tcp.mstamp = cx.tp.wstamp;
     skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
     let out = skb.share();
-    send(cx, out, cx.tp.rcv_nxt)?;
+    send(cx, out)?;
     pace(cx, skb.len() as u64, prior);
     rate::rate_skb_sent(cx.tp, &mut skb.tcp);
     Ok(())
 }
 
-/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe. `rcv_nxt`: what it acknowledges.
-pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb, rcv_nxt: SeqNum) -> Result<()> {
+/// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.
+pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
     advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
-    send(cx, skb, rcv_nxt)
+    send(cx, skb)
 }
 
 /// Departure times never go back, whatever the clock was when this packet's event began. Returns the time before.
@@ -218,7 +208,7 @@ fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
 }
 
 /// Header, then IP; and all that a sent segment changes in the connection.
-fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
+fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     let cb = out.tcp;
     let payload = out.len() as u64;
     let segs = u32::from(cb.gso_segs.max(1));
@@ -252,12 +242,12 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
 
     let ecn_bits;
     let window = if is_syn {
-        ecn_bits = ECN_MASK & if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass };
+        ecn_bits = ecn::syn_codepoint(cx.sk);
         // The window of a SYN is never scaled (RFC 7323 §2.2).
-        RawWindow(cx.tp.rcv_wnd.min(0xffff) as u16)
+        RawWindow::from_bytes(cx.tp.rcv_wnd, WindowShift::NONE)
     } else {
         let w = window::select_window(cx);
-        ecn_bits = ecn_send(cx, cb.seq, payload, &mut flags);
+        ecn_bits = ecn::send(cx, cb.seq, payload, &mut flags);
         w
     };
 
@@ -265,7 +255,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
         src_port: cx.sk.sport,
         dst_port: cx.sk.dport,
         seq: cb.seq,
-        ack: if flags.contains(TcpFlags::ACK) { rcv_nxt } else { SeqNum(0) },
+        ack: if flags.contains(TcpFlags::ACK) { cx.tp.rcv_nxt } else { SeqNum(0) },
         flags,
         window,
         urgent,
@@ -276,7 +266,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, rcv_nxt: SeqNum) -> Result<()> {
     put_header(&mut out, cx.sk.saddr, cx.sk.daddr, repr, &options, more)?;
 
     if flags.contains(TcpFlags::ACK) {
-        event_ack_sent(cx, rcv_nxt);
+        delack::event_ack_sent(cx);
     }
     if payload > 0 {
         event_data_sent(cx);
@@ -351,54 +341,6 @@ pub fn urg_mode(cx: &Cx<'_>) -> bool {
     cx.tp.urg_mode && cx.tp.snd_up.after(cx.tp.snd_una)
 }
 
-/// ECN of a segment that is no SYN (tcp_ecn_send): header flags, and the codepoint for the IP header. Only new data is
-/// ECN-capable (RFC 3168 §6.1.4, §6.1.5).
-fn ecn_send(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags) -> u8 {
-    if cx.tp.ecn_flags & ecn::OK == 0 {
-        return 0;
-    }
-    let mut bits = 0;
-    if payload > 0 && !seq.before(cx.tp.snd_nxt) {
-        bits = ECT_0;
-        if cx.tp.ecn_flags & ecn::QUEUE_CWR != 0 {
-            cx.tp.ecn_flags &= !ecn::QUEUE_CWR;
-            flags.insert(TcpFlags::CWR);
-        }
-    } else if cx.tp.ca.ops.needs_ecn() {
-        // Algorithms that live by marks (DCTCP) want them on all packets.
-        bits = ECT_0;
-    }
-    if cx.tp.ecn_flags & ecn::DEMAND_CWR != 0 {
-        flags.insert(TcpFlags::ECE);
-    }
-    bits
-}
-
-/// An acknowledgement left: what was delayed is done (tcp_event_ack_sent).
-fn event_ack_sent(cx: &mut Cx<'_>, rcv_nxt: SeqNum) {
-    let tp = &mut *cx.tp;
-    if tp.compressed_ack != 0 {
-        cx.stack.mib.add(Mib::TcpExtTCPAckCompressed, u64::from(tp.compressed_ack));
-        tp.compressed_ack = 0;
-    }
-    if rcv_nxt != tp.rcv_nxt {
-        // It acknowledged less than there is (a keepalive's answer, a duplicate on purpose).
-        return;
-    }
-    if tp.ack.quick > 0 {
-        let acked = u8::from(tp.ack.pending & super::tcb::ack::SCHED != 0);
-        if acked >= tp.ack.quick {
-            tp.ack.quick = 0;
-            tp.ack.ato_ms = ATO_MIN_MS;
-        } else {
-            tp.ack.quick -= acked;
-        }
-    }
-    // The timer itself may run on: it finds nothing pending.
-    tp.ack.pending = 0;
-    tp.ack.retry = 0;
-}
-
 /// Data is leaving: congestion control learns of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
 pub fn event_data_sent(cx: &mut Cx<'_>) {
@@ -407,9 +349,7 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
         cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
     }
     cx.tp.lsndtime_ms = now;
-    if now.wrapping_sub(cx.tp.ack.lrcvtime_ms) < cx.tp.ack.ato_ms {
-        inc_pingpong(cx.tp);
-    }
+    delack::data_sent(cx.tp, now);
 }
 
 /// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the

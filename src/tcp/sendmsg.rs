@@ -10,7 +10,6 @@ use super::output::{
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
 use super::rate;
-use super::state::State;
 use super::tcb::{Cx, nagle};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
@@ -19,6 +18,7 @@ use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
+use crate::sock::state::State;
 use crate::sock::wait::Events;
 use std::sync::atomic::Ordering;
 
@@ -84,7 +84,7 @@ impl Timeo {
 }
 
 fn state(g: &SockGuard<'_>) -> State {
-    State::from_u8(g.sock.state())
+    g.sock.state()
 }
 
 /// Waits until the handshake is done (sk_stream_wait_connect). EPIPE in a state that leads to no connection, the

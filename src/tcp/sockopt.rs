@@ -5,12 +5,12 @@
 //! TCP_FASTOPEN and kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
 use super::info;
-use super::state::State;
-use super::tcb::{Cx, TcpSock, ack, nagle};
-use super::{cong, output, rcvbuf, recvmsg, rtt, timer, ulp};
+use super::tcb::{Cx, TcpSock, nagle};
+use super::{cong, delack, output, rcvbuf, recvmsg, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
+use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 
@@ -149,22 +149,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
             cx.tp.defer_accept = secs_to_retrans(val, 1, max);
         }
         opt::WINDOW_CLAMP => rcvbuf::set_window_clamp(cx, val)?,
-        opt::QUICKACK => {
-            if !on {
-                cx.tp.ack.pingpong = cx.stack.sysctl.tcp_pingpong_thresh().min(255) as u8;
-            } else {
-                cx.tp.ack.pingpong = 0;
-                let open = matches!(cx.state(), State::Established | State::CloseWait);
-                if open && cx.tp.ack.pending & ack::SCHED != 0 {
-                    cx.tp.ack.pending |= ack::PUSHED;
-                    recvmsg::cleanup_rbuf(cx, 1);
-                    if val & 1 == 0 {
-                        // An even number: only this once.
-                        cx.tp.ack.pingpong = cx.stack.sysctl.tcp_pingpong_thresh().min(255) as u8;
-                    }
-                }
-            }
-        }
+        opt::QUICKACK => delack::set_quickack(cx, val),
         opt::THIN_LINEAR_TIMEOUTS => cx.tp.thin_lto = within(val, 0..=1)? == 1,
         // Without effect since Linux 4.15, where RACK took over; the range is still checked.
         opt::THIN_DUPACK => {
@@ -285,7 +270,7 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::LINGER2 => secs_or(tp.linger2_ms as u32, sysctl.tcp_fin_timeout()),
         opt::DEFER_ACCEPT => retrans_to_secs(tp.defer_accept, 1, sysctl.tcp_rto_max_ms().as_secs() as i32),
         opt::WINDOW_CLAMP => tp.window_clamp as i32,
-        opt::QUICKACK => (i32::from(tp.ack.pingpong) < sysctl.tcp_pingpong_thresh()) as i32,
+        opt::QUICKACK => i32::from(!delack::in_pingpong_mode(cx)),
         opt::THIN_LINEAR_TIMEOUTS => tp.thin_lto as i32,
         opt::THIN_DUPACK => 0,
         opt::USER_TIMEOUT => tp.user_timeout_ms as i32,

@@ -1,25 +1,6 @@
-//! Connection states and the arrows of RFC 9293 Figure 5. Numbers are Linux's (tcp_states.h), as programs see them in
-//! `tcp_info`. Used by all of `tcp`; knows nothing of it.
+//! The arrows of RFC 9293 Figure 5 between the states of a connection. Used by all of `tcp`; knows nothing of it.
 
-/// RFC 9293 §3.3.2, and Linux's additions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum State {
-    Established = 1,
-    SynSent = 2,
-    SynRecv = 3,
-    FinWait1 = 4,
-    FinWait2 = 5,
-    TimeWait = 6,
-    Close = 7,
-    CloseWait = 8,
-    LastAck = 9,
-    Listen = 10,
-    Closing = 11,
-    /// A request sock: SYN-ACK sent, nothing else allocated yet.
-    NewSynRecv = 12,
-}
+use crate::sock::state::State;
 
 /// What moves a connection between states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,57 +44,6 @@ impl Event {
 }
 
 impl State {
-    /// All states.
-    pub const ALL: [State; 12] = [
-        State::Established,
-        State::SynSent,
-        State::SynRecv,
-        State::FinWait1,
-        State::FinWait2,
-        State::TimeWait,
-        State::Close,
-        State::CloseWait,
-        State::LastAck,
-        State::Listen,
-        State::Closing,
-        State::NewSynRecv,
-    ];
-
-    /// By Linux's number; `Close` for a number that is none.
-    pub const fn from_u8(n: u8) -> State {
-        match n {
-            1 => State::Established,
-            2 => State::SynSent,
-            3 => State::SynRecv,
-            4 => State::FinWait1,
-            5 => State::FinWait2,
-            6 => State::TimeWait,
-            8 => State::CloseWait,
-            9 => State::LastAck,
-            10 => State::Listen,
-            11 => State::Closing,
-            12 => State::NewSynRecv,
-            _ => State::Close,
-        }
-    }
-
-    /// Bit of the state in a set (TCPF_*).
-    pub const fn bit(self) -> u32 {
-        1 << self as u8
-    }
-
-    /// Whether the state is one of `states`.
-    pub const fn is_one_of(self, states: &[State]) -> bool {
-        let mut i = 0;
-        while i < states.len() {
-            if states[i] as u8 == self as u8 {
-                return true;
-            }
-            i += 1;
-        }
-        false
-    }
-
     /// RFC 9293 Figure 5, one row an arrow; None: illegal in this state. A passive connection passes through
     /// `NewSynRecv` (its request sock) where the figure says SYN-RECEIVED.
     pub const fn next(self, event: Event) -> Option<State> {
@@ -172,13 +102,5 @@ mod tests {
             }
         }
         assert_eq!(table, include_str!("state/figure_5.txt"), "the table is now:\n{table}");
-    }
-
-    #[test]
-    fn a_number_is_its_state() {
-        for state in State::ALL {
-            assert_eq!(State::from_u8(state as u8), state);
-        }
-        assert_eq!([State::from_u8(0), State::from_u8(13)], [State::Close; 2]);
     }
 }

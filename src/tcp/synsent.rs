@@ -5,16 +5,16 @@ use super::ack::{self, flag};
 use super::challenge::reset;
 use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
-use super::state::State;
-use super::tcb::{Cx, XmitTimer, ack as pending, ecn};
+use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, rcvbuf, timer, undo, window};
+use super::{control, delack, ecn, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::TcpOptions;
 
@@ -24,7 +24,7 @@ fn undo_options(cx: &mut Cx<'_>, saved_clamp: u16) {
     r.tstamp_ok = false;
     r.sack_ok = 0;
     r.wscale_ok = false;
-    r.snd_wscale = 0;
+    r.snd_wscale = WindowShift::NONE;
     r.mss_clamp = saved_clamp;
 }
 
@@ -89,10 +89,7 @@ pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdi
 
 /// The SYN-ACK: established.
 fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
-    // ECN is agreed by ECE alone (RFC 3168 §6.1.1).
-    if cx.tp.ecn_flags & ecn::OK != 0 && (!seg.flags.contains(TcpFlags::ECE) || seg.flags.contains(TcpFlags::CWR)) {
-        cx.tp.ecn_flags &= !ecn::OK;
-    }
+    ecn::rcv_synack(cx, &seg);
     cx.tp.snd_wl1 = seg.seq;
     undo::try_undo_spurious_syn(cx);
     // The options of a SYN-ACK hold no SACK blocks worth reading; its acknowledgement frees our SYN.
@@ -100,11 +97,11 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
     window::begin(tp, seg.seq + 1);
-    tp.snd_wnd = seg.window as u32;
+    tp.snd_wnd = seg.window.scale(WindowShift::NONE);
     tp.max_window = tp.max_window.max(tp.snd_wnd);
     if !tp.rx_opt.wscale_ok {
-        tp.rx_opt.snd_wscale = 0;
-        tp.rx_opt.rcv_wscale = 0;
+        tp.rx_opt.snd_wscale = WindowShift::NONE;
+        tp.rx_opt.rcv_wscale = WindowShift::NONE;
         tp.window_clamp = tp.window_clamp.min(65_535);
     }
     if tp.rx_opt.saw_tstamp {
@@ -122,12 +119,8 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
     // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
-    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || timer::in_pingpong_mode(cx) {
-        input::schedule_ack(cx);
-        input::quickack_max(cx);
-        let at = cx.now + Duration::from_millis(timer::DELACK_MAX_MS);
-        cx.tp.ack.pending |= pending::TIMER;
-        timer::delack_arm(cx, at);
+    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
+        delack::delay_handshake_ack(cx);
         drop(skb);
         return Verdict::Ok;
     }
@@ -150,13 +143,10 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     tp.rcv_isn = seg.seq;
     window::begin(tp, seg.seq + 1);
     tp.copied_seq = tp.rcv_nxt;
-    tp.snd_wnd = seg.window as u32;
+    tp.snd_wnd = seg.window.scale(WindowShift::NONE);
     tp.snd_wl1 = seg.seq;
     tp.max_window = tp.snd_wnd;
-    // The other side must have asked for ECN with both bits.
-    if tp.ecn_flags & ecn::OK != 0 && !(seg.flags.contains(TcpFlags::ECE) && seg.flags.contains(TcpFlags::CWR)) {
-        tp.ecn_flags &= !ecn::OK;
-    }
+    ecn::rcv_syn(cx, &seg);
     input::sync_mss(cx);
     rcvbuf::initialize_rcv_mss(cx);
     // Lost, it is sent again by the retransmission timer.

@@ -4,6 +4,8 @@
 
 use super::challenge::ChallengeBudget;
 use super::cong::CongState;
+use super::delack::AckState;
+use super::ecn::EcnFlags;
 use super::listener::Listener;
 use super::net::TcpNet;
 use super::queue::SegQueue;
@@ -12,7 +14,7 @@ use super::ulp::UlpState;
 use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use std::sync::Arc;
 
 /// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
@@ -57,8 +59,8 @@ impl<'a> Cx<'a> {
 
     /// Connection state.
     #[inline]
-    pub fn state(&self) -> super::state::State {
-        super::state::State::from_u8(self.sock.state())
+    pub fn state(&self) -> crate::sock::state::State {
+        self.sock.state()
     }
 }
 
@@ -85,15 +87,6 @@ pub enum CaState {
     Loss = 4,
 }
 
-/// ECN bits of `TcpSock::ecn_flags`.
-pub mod ecn {
-    #![allow(missing_docs)]
-    pub const OK: u8 = 1;
-    pub const QUEUE_CWR: u8 = 2;
-    pub const DEMAND_CWR: u8 = 4;
-    pub const SEEN: u8 = 8;
-}
-
 /// Which timer the retransmit timer slot is armed as (ICSK_TIME_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -105,38 +98,6 @@ pub enum XmitTimer {
     Probe0 = 3,
     LossProbe = 5,
     ReoTimeout = 6,
-}
-
-/// Delayed-acknowledgement state bits (ICSK_ACK_*).
-pub mod ack {
-    #![allow(missing_docs)]
-    pub const SCHED: u8 = 1;
-    pub const TIMER: u8 = 2;
-    pub const PUSHED: u8 = 4;
-    pub const PUSHED2: u8 = 8;
-    pub const NOW: u8 = 16;
-    pub const NOMEM: u8 = 32;
-}
-
-/// icsk_ack: delayed acknowledgements.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct AckState {
-    /// Bits of [`ack`].
-    pub pending: u8,
-    /// Quick acknowledgements left.
-    pub quick: u8,
-    /// Interactive session: acknowledgements ride on replies (0..=3, counts).
-    pub pingpong: u8,
-    /// Unsuccessful tries (retry).
-    pub retry: u8,
-    /// Delay in milliseconds now (ato).
-    pub ato_ms: u32,
-    /// When the last data segment came (lrcvtime), ms.
-    pub lrcvtime_ms: u32,
-    /// Size of the last incoming segment.
-    pub last_seg_size: u16,
-    /// Estimate of the peer's segment size (rcv_mss).
-    pub rcv_mss: u16,
 }
 
 /// Options of the last received segment and what was agreed (struct tcp_options_received).
@@ -161,9 +122,9 @@ pub struct RxOpt {
     /// SACK agreed (bit 0); the peer may send DSACK (bit 2, seen).
     pub sack_ok: u8,
     /// Shift of windows we receive.
-    pub snd_wscale: u8,
+    pub snd_wscale: WindowShift,
     /// Shift of windows we send.
-    pub rcv_wscale: u8,
+    pub rcv_wscale: WindowShift,
     /// SACK blocks in the segment in hand.
     pub num_sacks: u8,
     /// The user's MSS (TCP_MAXSEG), 0: none.
@@ -458,8 +419,6 @@ pub struct TcpSock {
     pub tsoffset: u32,
     /// Retransmit, probe, loss-probe and reordering timer.
     pub retransmit_timer: TimerSlot,
-    /// Delayed acknowledgement.
-    pub delack_timer: TimerSlot,
     /// Pacing.
     pub pacing_timer: TimerSlot,
     /// Earliest departure of the next packet (tcp_wstamp_ns).
@@ -499,7 +458,7 @@ pub struct TcpSock {
     pub urg_seq: SeqNum,
     /// Whether we are in urgent mode sending (`snd_up` valid).
     pub urg_mode: bool,
-    /// Delayed acknowledgements.
+    /// Delayed, quick and compressed acknowledgements.
     pub ack: AckState,
     /// Options received.
     pub rx_opt: RxOpt,
@@ -523,8 +482,8 @@ pub struct TcpSock {
     pub num_sacks: u8,
 
     // Options and limits.
-    /// Bits of [`ecn`].
-    pub ecn_flags: u8,
+    /// Explicit congestion notification.
+    pub ecn: EcnFlags,
     /// TCP_SYNCNT; 0: sysctl.
     pub syn_retries: u8,
     /// TCP_KEEPCNT; 0: sysctl.
@@ -599,12 +558,6 @@ pub struct TcpSock {
     pub dupack_at_nxt: bool,
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
-    /// Acknowledgements compressed (compressed_ack), with the timer sharing delack's slot.
-    pub compressed_ack: u8,
-    /// Duplicate ACKs sent in the present episode.
-    pub dup_ack_counter: u8,
-    /// rcv_nxt when compression began.
-    pub compressed_ack_rcv_nxt: SeqNum,
 
     /// What TCP keeps for the stack: tables and registries.
     pub net: Arc<TcpNet>,
@@ -720,7 +673,6 @@ impl TcpSock {
             rcv_tstamp_ms: 0,
             tsoffset: 0,
             retransmit_timer: TimerSlot::default(),
-            delack_timer: TimerSlot::default(),
             pacing_timer: TimerSlot::default(),
             wstamp: Instant::ZERO,
             rcv_nxt: z,
@@ -739,7 +691,7 @@ impl TcpSock {
             urg_data: 0,
             urg_seq: z,
             urg_mode: false,
-            ack: AckState { ato_ms: 0, ..AckState::default() },
+            ack: AckState::default(),
             rx_opt: RxOpt::default(),
             rcv_rtt_us: 0,
             rcv_rtt_seq: z,
@@ -750,7 +702,7 @@ impl TcpSock {
             rcvq_time: Instant::ZERO,
             sack: None,
             num_sacks: 0,
-            ecn_flags: 0,
+            ecn: EcnFlags::default(),
             syn_retries: 0,
             keepalive_probes: 0,
             keepalive_time_ms: 0,
@@ -787,9 +739,6 @@ impl TcpSock {
             last_oow_ack_ms: 0,
             dupack_at_nxt: false,
             challenge: ChallengeBudget::NEW,
-            compressed_ack: 0,
-            dup_ack_counter: 0,
-            compressed_ack_rcv_nxt: z,
             bound: None,
             listener: None,
             cold: None,

@@ -2,7 +2,6 @@
 //! is given. The protocol is registered under a number of its own, so that only the file under test decides what
 //! happens.
 
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use super::{chrono, sendmsg, timer};
 use crate::base::env::{Duration, Instant, SeededEntropy, VirtualClock};
@@ -13,12 +12,13 @@ use crate::ip::route::add_address;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, SockRef};
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::sock::{Sock, SockGuard};
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::lock::Mutex;
 use crate::wire::addr::Cidr;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpHeader};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
@@ -137,7 +137,7 @@ pub struct Bench {
 
 /// Puts a connection into a state that no arrow may lead to from its own.
 pub fn be_in(cx: &mut Cx<'_>, state: State) {
-    cx.sock.state.store(state as u8, Ordering::Release);
+    cx.sock.set_state(state);
     if state == State::Established {
         cx.stack.mib.inc(crate::counters::Mib::TcpCurrEstab);
     }
@@ -193,7 +193,7 @@ impl Bench {
             tp.tcp_header_len = 20;
             tp.rx_opt.sack_ok = 1;
             tp.rx_opt.wscale_ok = true;
-            tp.rx_opt.rcv_wscale = 7;
+            tp.rx_opt.rcv_wscale = WindowShift::clamp(7);
             super::window::begin(tp, SeqNum(5000));
             tp.copied_seq = tp.rcv_nxt;
             tp.snd_wnd = 1 << 20;

@@ -1,14 +1,12 @@
 //! Known classes of attack on TCP, one test each or more, named by the class.
 
 use super::peer_test::{ACK, Conn, HERE, Host, ISS, PSH, RST, SYN, SYN_OPTIONS, Seg, sack};
-use super::state::State;
 use crate::base::env::Duration;
 use crate::base::error::Error;
 use crate::sock::proto::SockRef;
+use crate::sock::state::State;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
-
-const ESTABLISHED: u8 = State::Established as u8;
 
 fn host_and_conn(options: &[u8]) -> (Host, Conn) {
     let host = Host::new(128);
@@ -21,7 +19,7 @@ fn acknowledges_all_and_goes_on(host: &Host, c: &Conn) {
     let nxt = c.tcb(|tp| tp.snd_nxt.0);
     host.put(&Seg { ack: nxt, ..c.seg(ACK) });
     assert_eq!(c.tcb(|tp| (tp.snd_una.0, tp.rtx_queue.front().map(|s| s.tcp.seq.0))).0, nxt);
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
 }
 
 #[test]
@@ -102,7 +100,7 @@ fn segment_smack_cve_2018_5390_every_second_byte_fills_no_more_than_the_buffer()
             got += n;
         }
     }
-    assert_eq!((got, c.state()), (10_000, ESTABLISHED));
+    assert_eq!((got, c.state()), (10_000, State::Established));
 }
 
 #[test]
@@ -110,11 +108,11 @@ fn blind_rst_cve_2004_0230_only_the_exact_sequence_number_resets() {
     let (host, c) = host_and_conn(SYN_OPTIONS);
     let out = host.put(&Seg { seq: c.seq.wrapping_add(1000), ..c.seg(RST) });
     assert_eq!((out.len(), out[0].flags, out[0].ack), (1, ACK, c.seq), "a challenge");
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
     assert!(host.put(&Seg { seq: c.seq.wrapping_sub(1), ..c.seg(RST) }).is_empty(), "outside the window");
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
     assert!(host.put(&c.seg(RST)).is_empty());
-    assert_eq!(c.state(), State::Close as u8);
+    assert_eq!(c.state(), State::Close);
 }
 
 #[test]
@@ -122,7 +120,7 @@ fn blind_syn_rfc_5961_a_syn_in_the_window_draws_a_challenge_and_nothing_else() {
     let (host, c) = host_and_conn(SYN_OPTIONS);
     let out = host.put(&Seg { seq: c.seq.wrapping_add(10), ..c.seg(SYN) });
     assert_eq!((out.len(), out[0].flags, out[0].ack), (1, ACK, c.seq));
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
 }
 
 #[test]
@@ -198,7 +196,7 @@ fn shrinking_window_a_retracted_edge_neither_underflows_nor_stalls_for_ever() {
     host.put(&Seg { ack: c.ack.wrapping_add(1460), window: 1, ..c.seg(ACK) });
     host.put(&Seg { ack: c.ack.wrapping_add(2920), window: 0, ..c.seg(ACK) });
     host.wait(Duration::from_secs(30));
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
     // It opens: everything is sent to the end.
     for _ in 0..200 {
         let nxt = c.tcb(|tp| tp.snd_nxt.0);
@@ -248,7 +246,7 @@ fn syn_flood_memory_is_flat_and_a_real_client_connects_when_it_is_over() {
     host.wait(Duration::from_secs(200));
     assert_eq!(requests(), 0);
     let c = host.connect(4000, SYN_OPTIONS);
-    assert_eq!(c.state(), ESTABLISHED);
+    assert_eq!(c.state(), State::Established);
 }
 
 #[test]

@@ -7,22 +7,16 @@
 use super::output;
 use super::retransmit::retransmit_skb;
 use super::sack::is_sack;
-use super::state::State;
-use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer, ack};
+use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
-use super::{close, control, deferred, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
+use super::{close, control, deferred, delack, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::flag;
+use crate::sock::state::State;
 use std::sync::atomic::Ordering;
 
-/// Shortest delayed-acknowledgement timeout in milliseconds (TCP_ATO_MIN, TCP_DELACK_MIN).
-pub const ATO_MIN_MS: u32 = 40;
-/// See [`ATO_MIN_MS`].
-pub const DELACK_MIN_MS: u64 = 40;
-/// Longest delay of an acknowledgement, milliseconds (TCP_DELACK_MAX; RFC 1122 §4.2.3.2 asks for less than 500).
-pub const DELACK_MAX_MS: u64 = 200;
 /// Time after which something that found no room in this machine is tried again (TCP_RESOURCE_PROBE_INTERVAL).
 pub const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Least timeout worth arming (TCP_TIMEOUT_MIN).
@@ -48,18 +42,6 @@ pub fn rto_max(cx: &Cx<'_>) -> Duration {
     }
 }
 
-/// Whether the session is interactive, so that acknowledgements wait for replies (inet_csk_in_pingpong_mode).
-#[inline]
-pub fn in_pingpong_mode(cx: &Cx<'_>) -> bool {
-    i32::from(cx.tp.ack.pingpong) >= cx.stack.sysctl.tcp_pingpong_thresh()
-}
-
-/// A reply followed a request (inet_csk_inc_pingpong_cnt).
-#[inline]
-pub fn inc_pingpong(tp: &mut TcpSock) {
-    tp.ack.pingpong = tp.ack.pingpong.saturating_add(1);
-}
-
 /// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment
 /// pacing lets the next packet go. Linux: tcp_reset_xmit_timer.
 pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
@@ -81,34 +63,10 @@ pub fn clear_xmit_timer(cx: &mut Cx<'_>) {
 /// Stops every timer of the connection for good, so that none keeps the sock alive (inet_csk_clear_xmit_timers).
 pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
-    cx.tp.ack.pending = 0;
+    delack::cancel(cx);
     cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
-    cx.stack.timers.cancel(&mut cx.tp.delack_timer);
     cx.stack.timers.cancel(&mut cx.tp.pacing_timer);
     cx.stack.timers.cancel(&mut cx.sk.timer);
-}
-
-/// Arms the delayed-acknowledgement timer; the caller sets the bits in `ack.pending`. Compressed acknowledgements share
-/// the slot and keep an earlier time: what leaves then serves both.
-#[inline]
-pub fn delack_arm(cx: &mut Cx<'_>, mut at: Instant) {
-    if cx.tp.compressed_ack != 0
-        && let Some(armed) = cx.tp.delack_timer.at()
-    {
-        at = at.min(armed);
-    }
-    cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
-}
-
-/// Arms the timer of compressed acknowledgements, the first of which was just held back; it shares the slot of the
-/// delayed one and leaves it an earlier time. Linux, with a timer for each: compressed_ack_timer.
-pub fn compressed_ack_arm(cx: &mut Cx<'_>, mut at: Instant) {
-    if cx.tp.ack.pending & ack::TIMER != 0
-        && let Some(armed) = cx.tp.delack_timer.at()
-    {
-        at = at.min(armed);
-    }
-    cx.stack.arm_sock(&mut cx.tp.delack_timer, cx.sock, deferred::DELACK_TIMER, at);
 }
 
 /// Time until the RTO of the first unacknowledged segment, counted from when it was sent; None when that is over
@@ -480,39 +438,6 @@ pub fn write_timer(cx: &mut Cx<'_>) {
     }
 }
 
-/// An acknowledgement has waited long enough (tcp_delack_timer_handler, tcp_compressed_ack_kick).
-pub fn delack_timer(cx: &mut Cx<'_>) {
-    if matches!(cx.state(), State::Close | State::Listen) {
-        return;
-    }
-    cx.refresh_clock();
-    if cx.tp.delack_timer.at().is_some_and(|at| at > cx.now) {
-        return;
-    }
-    cx.tp.delack_timer.fired();
-    if cx.tp.compressed_ack != 0 {
-        // The acknowledgement sent now is one of those that were held back.
-        cx.tp.compressed_ack -= 1;
-        control::send_ack(cx);
-        return;
-    }
-    if cx.tp.ack.pending & ack::TIMER == 0 {
-        return;
-    }
-    cx.tp.ack.pending &= !ack::TIMER;
-    if cx.tp.ack.pending & ack::SCHED != 0 {
-        if in_pingpong_mode(cx) {
-            // No reply came to carry it: the session is not that interactive.
-            cx.tp.ack.pingpong = 0;
-            cx.tp.ack.ato_ms = ATO_MIN_MS;
-        } else {
-            cx.tp.ack.ato_ms = (cx.tp.ack.ato_ms << 1).min(cx.tp.rto_us / 1000);
-        }
-        control::send_ack(cx);
-        cx.stack.mib.inc(Mib::TcpExtDelayedACKs);
-    }
-}
-
 /// Idle time before the first keepalive probe.
 pub fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
     match cx.tp.keepalive_time_ms {
@@ -642,7 +567,7 @@ pub fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
         write_timer(cx);
     }
     if bits & deferred::DELACK_TIMER != 0 {
-        delack_timer(cx);
+        delack::delack_timer(cx);
     }
     if bits & deferred::KEEPALIVE_TIMER != 0 {
         keepalive_timer(cx);

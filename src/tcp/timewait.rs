@@ -5,7 +5,6 @@
 use super::challenge::oow_rate_limited;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
-use super::state::State;
 use super::tcb::Cx;
 use super::{close, rcv, window};
 use crate::base::env::{Duration, Instant};
@@ -14,9 +13,10 @@ use crate::counters::Mib;
 use crate::sock::flag;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
+use crate::sock::state::State;
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpHeader};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub struct TimeWait {
     ts_offset: u32,
     oif: u32,
     flow_label: u32,
-    rcv_wscale: u8,
+    rcv_wscale: WindowShift,
     tos: u8,
     bound: Option<Bound>,
     inner: Mutex<Inner>,
@@ -342,7 +342,7 @@ impl TimeWait {
             seq: self.snd_nxt,
             ack: i.rcv_nxt,
             flags: TcpFlags::ACK,
-            window: (i.rcv_wnd >> self.rcv_wscale).min(0xffff) as u16,
+            window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
             ts,
             tos: self.tos & !3,
             ttl: -1,

@@ -7,11 +7,11 @@
 //! used part: a connection without one pays nothing. Listeners pass theirs on only where [`Ulp::can_clone`] says so.
 
 use super::net;
-use super::state::State;
 use super::tcb::{Cx, TcpSock};
 use crate::base::error::{Error, Result};
 use crate::sock::layer::{Layer, Layered};
 use crate::sock::proto::Proto;
+use crate::sock::state::State;
 use crate::sock::{Sock, SockGuard};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;

@@ -1,12 +1,10 @@
 //! Taking a window reduction back when it shows that nothing was lost: by timestamps (Eifel, RFC 3522), by DSACK, by
 //! F-RTO. Above: `recovery`. Linux: tcp_undo_cwnd_reduction and those that call it.
 
-use super::ack::ecn_withdraw_cwr;
-use super::cong;
 use super::rack::RECOVERY_THRESH;
 use super::recovery::try_keep_open;
-use super::sack;
 use super::tcb::{CaState, Cx, TcpSock};
+use super::{cong, ecn, sack};
 use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
@@ -59,7 +57,7 @@ fn packet_delayed(cx: &Cx<'_>) -> bool {
     if !sack::is_sack(tp) && !tp.snd_una.before(tp.high_seq) {
         return false;
     }
-    cx.state() != super::state::State::SynSent
+    cx.state() != crate::sock::state::State::SynSent
 }
 
 fn may_undo(cx: &Cx<'_>) -> bool {
@@ -80,7 +78,7 @@ pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
         cong::set_cwnd(cx.tp, cwnd);
         if cx.tp.prior_ssthresh > cx.tp.snd_ssthresh {
             cx.tp.snd_ssthresh = cx.tp.prior_ssthresh;
-            ecn_withdraw_cwr(cx);
+            ecn::withdraw_cwr(cx);
         }
     }
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;

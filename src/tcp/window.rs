@@ -3,16 +3,14 @@
 //! nothing. Linux: __tcp_select_window, tcp_select_window, tcp_select_initial_window. RFC 9293 §3.8.6, RFC 7323 §2.
 
 use super::rcvbuf;
-use super::tcb::{Cx, TcpSock, ack};
+use super::tcb::{Cx, TcpSock};
 use crate::counters::Mib;
 use crate::stack::Stack;
-use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use std::sync::atomic::Ordering;
 
 /// Largest window of a peer that takes the field as a signed number (MAX_TCP_WINDOW), bytes.
 const MAX_SIGNED_WINDOW: u32 = 32_767;
-/// Largest scale (RFC 7323 §2.3).
-pub const MAX_WSCALE: u8 = 14;
 
 /// Bytes of window that `space` bytes of buffer memory make, by the measured share of payload in memory
 /// (tcp_win_from_space).
@@ -97,23 +95,23 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
             return 0;
         }
     }
-    let wscale = u32::from(cx.tp.rx_opt.rcv_wscale.min(MAX_WSCALE));
+    let wscale = cx.tp.rx_opt.rcv_wscale;
     if free < full / 2 {
         // Memory gets short: no more acknowledgements than needed, and no promise beyond what small buffers bear.
         cx.tp.ack.quick = 0;
         if rcvbuf::under_memory_pressure(cx) {
             cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * u32::from(cx.tp.advmss));
         }
-        free &= !((1 << wscale) - 1);
+        free &= !(wscale.unit() as i32 - 1);
         // A window of less than a segment, or of next to nothing, would be a silly one (RFC 9293 §3.8.6.2.2).
         if free < allowed >> 4 || free < mss {
             return 0;
         }
     }
     let free = (free.max(0) as u32).min(cx.tp.rcv_ssthresh);
-    if wscale > 0 {
+    if wscale != WindowShift::NONE {
         // Rounded up, or rounding down would hide the last unit of a window for ever.
-        return round_up(free, 1 << wscale);
+        return round_up(free, wscale.unit());
     }
     let (mss, full) = (mss.max(0) as u32, full.max(0) as u32);
     let window = cx.tp.rcv_wnd;
@@ -130,7 +128,7 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
 /// `tcp_select_window`.
 pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
-    if cx.tp.ack.pending & ack::NOMEM != 0 {
+    if cx.tp.ack.is_out_of_memory() {
         // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on
         // the strength of it stays acceptable (`max_receive_window`).
         cx.tp.pred_flags = 0;
@@ -140,23 +138,19 @@ pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
         }
         return RawWindow(0);
     }
-    let wscale = u32::from(cx.tp.rx_opt.rcv_wscale.min(MAX_WSCALE));
+    let wscale = cx.tp.rx_opt.rcv_wscale;
     let offered = receive_window(cx.tp);
     let mut new = new_window(cx);
     if new < offered {
         if new == 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPWantZeroWindowAdv);
         }
-        new = round_up(offered, 1 << wscale);
+        new = round_up(offered, wscale.unit());
     }
     offer(cx.tp, new);
-    let limit = if wscale == 0 && cx.stack.sysctl.tcp_workaround_signed_windows() {
-        MAX_SIGNED_WINDOW
-    } else {
-        0xffff << wscale
-    };
-    let raw = new.min(limit) >> wscale;
-    if raw == 0 {
+    let signed = wscale == WindowShift::NONE && cx.stack.sysctl.tcp_workaround_signed_windows();
+    let raw = RawWindow::from_bytes(if signed { new.min(MAX_SIGNED_WINDOW) } else { new }, wscale);
+    if raw == RawWindow(0) {
         cx.tp.pred_flags = 0;
         if old != 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
@@ -164,7 +158,7 @@ pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     } else if old == 0 {
         cx.stack.mib.inc(Mib::TcpExtTCPFromZeroWindowAdv);
     }
-    RawWindow(raw as u16)
+    raw
 }
 
 /// The window a connection begins with: (rcv_wnd, window_clamp, wscale). `space`: buffer as window, bytes; `mss`: what
@@ -177,8 +171,8 @@ pub fn select_initial_window(
     clamp: u32,
     wscale_ok: bool,
     init_rcv_wnd: u32,
-) -> (u32, u32, u8) {
-    let clamp = if clamp == 0 { 0xffff << MAX_WSCALE } else { clamp };
+) -> (u32, u32, WindowShift) {
+    let clamp = if clamp == 0 { RawWindow(0xffff).scale(WindowShift::MAX) } else { clamp };
     let mut space = (space.max(0) as u32).min(clamp);
     // Whole segments only: the peer's sender would not use the rest (RFC 9293 §3.8.6.2.1).
     if mss > 0 && space > mss {
@@ -188,14 +182,14 @@ pub fn select_initial_window(
     if init_rcv_wnd != 0 {
         rcv_wnd = rcv_wnd.min(init_rcv_wnd.saturating_mul(mss));
     }
-    let mut wscale = 0u8;
+    let mut wscale = WindowShift::NONE;
     if wscale_ok {
         // The scale is fixed now, so it is made for the largest buffer that there may ever be.
         let largest =
             space.max(stack.sysctl.tcp_rmem()[2].max(0) as u32).max(stack.sysctl.rmem_max() as u32).min(clamp);
-        wscale = (largest.checked_ilog2().unwrap_or(0).saturating_sub(15) as u8).min(MAX_WSCALE);
+        wscale = WindowShift::clamp(largest.checked_ilog2().unwrap_or(0).saturating_sub(15) as u8);
     }
-    (rcv_wnd, clamp.min(0xffff << wscale), wscale)
+    (rcv_wnd, clamp.min(RawWindow(0xffff).scale(wscale)), wscale)
 }
 
 #[cfg(test)]

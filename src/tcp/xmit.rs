@@ -336,13 +336,25 @@ struct Limits {
     rwnd: bool,
 }
 
+/// How much [`write_xmit`] sends (its push_one in Linux).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Push {
+    /// All that may be sent.
+    All,
+    /// One packet.
+    One,
+    /// One packet as a loss probe, whatever the congestion window says (RFC 8985 §7.3).
+    LossProbe,
+}
+
+/// Sends the head of the unsent queue if it may leave.
 fn send_head(
     cx: &mut Cx<'_>,
     mut skb: Skb,
     mss: u32,
     max_segs: u32,
     nonagle: u8,
-    push_one: i32,
+    push: Push,
     limits: &mut Limits,
 ) -> Head {
     if pacing_check(cx) {
@@ -350,7 +362,7 @@ fn send_head(
     }
     let mut quota = cwnd_test(cx.tp);
     if quota == 0 {
-        if push_one != 2 {
+        if push != Push::LossProbe {
             return Head::Stays(skb);
         }
         // A loss probe goes out whatever the window says (RFC 8985 §7.3).
@@ -373,7 +385,7 @@ fn send_head(
             return Head::Stays(skb);
         }
     } else {
-        if push_one == 0 && tso_should_defer(cx, &skb, mss, last, max_segs, &mut limits.cwnd, &mut limits.rwnd) {
+        if push == Push::All && tso_should_defer(cx, &skb, mss, last, max_segs, &mut limits.cwnd, &mut limits.rwnd) {
             return Head::Stays(skb);
         }
         if !urg_mode(cx) {
@@ -409,22 +421,21 @@ fn send_head(
     Head::Sent(segs)
 }
 
-/// Sends from the unsent queue what may be sent. `push_one`: 0 all, 1 one packet, 2 one packet as a loss probe. True:
-/// nothing is in flight and yet something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
-pub fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push_one: i32) -> bool {
+/// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
+pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> bool {
     cx.refresh_clock();
     let max_segs = tso_segs(cx, mss);
     let mut sent = 0;
     let mut limits = Limits::default();
     while let Some(skb) = cx.tp.write_queue.pop_front() {
-        match send_head(cx, skb, mss, max_segs, nonagle, push_one, &mut limits) {
+        match send_head(cx, skb, mss, max_segs, nonagle, push, &mut limits) {
             Head::Sent(segs) => sent += segs,
             Head::Stays(skb) => {
                 cx.tp.write_queue.push_front(skb);
                 break;
             }
         }
-        if push_one != 0 {
+        if push != Push::All {
             break;
         }
     }
@@ -442,7 +453,7 @@ pub fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push_one: i32) -> bool
         if in_cwnd_reduction(cx.tp) {
             cx.tp.prr_out += sent;
         }
-        if push_one != 2 {
+        if push != Push::LossProbe {
             schedule_loss_probe(cx, false);
         }
         return false;
@@ -452,7 +463,7 @@ pub fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push_one: i32) -> bool
 
 /// The device is done with packets of ours, or pacing's time has come: send on (tcp_tsq_handler).
 pub fn tsq_handler(cx: &mut Cx<'_>) {
-    use super::state::State as S;
+    use crate::sock::state::State as S;
     if !cx.state().is_one_of(&[S::Established, S::FinWait1, S::Closing, S::CloseWait, S::LastAck]) {
         return;
     }
@@ -462,7 +473,7 @@ pub fn tsq_handler(cx: &mut Cx<'_>) {
     }
     let mss = super::mtu::current_mss(cx);
     let nonagle = cx.tp.nonagle;
-    write_xmit(cx, mss, nonagle, 0);
+    write_xmit(cx, mss, nonagle, Push::All);
 }
 
 /// Queues a packet that takes sequence space and has no payload (tcp_queue_skb).

@@ -199,6 +199,12 @@ impl WindowShift {
         if shift <= 14 { WindowShift(shift) } else { WindowShift::MAX }
     }
 
+    /// Bytes that one unit of the window field stands for.
+    #[inline]
+    pub const fn unit(self) -> u32 {
+        1 << self.0
+    }
+
     /// The shift count, 0..=14.
     #[inline]
     pub const fn get(self) -> u8 {

@@ -374,7 +374,7 @@ fn state(p: &Peer) -> String {
     let tp = g.private.downcast_ref::<usersock::tcp::tcb::TcpSock>().unwrap();
     let queues = (tp.write_queue.len(), tp.rtx_queue.len(), tp.ooo_queue.len(), g.common.receive_queue.len());
     format!(
-        "sent {}/{} got {}/{}; state {} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} retrans {} \
+        "sent {}/{} got {}/{}; state {:?} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} retrans {} \
          rto {} backoff {} pending {:?} at {:?}; rcv_nxt {:?} rcv_wnd {} rcvbuf {:?} rmem {:?}; queues (write, rtx, ooo, rcv) {queues:?}",
         p.sent,
         p.to_send,

@@ -6,7 +6,7 @@ use super::gate::{kernel, obj, obj_mut};
 use std::ffi::{c_int, c_void};
 use usersock::tcp::output;
 use usersock::tcp::rtt;
-use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample, ecn};
+use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample};
 
 /// Largest window a plug-in can set, segments: 2^30, beyond any path and within all arithmetic.
 pub(crate) const MAX_CWND: u32 = 1 << 30;
@@ -185,7 +185,7 @@ impl usk_tcp_t {
             high_seq: tp.high_seq.0,
             snd_cwnd_stamp: tp.snd_cwnd_stamp_ms,
             lsndtime: tp.lsndtime_ms,
-            ecn_ok: (tp.ecn_flags & ecn::OK != 0).into(),
+            ecn_ok: tp.ecn.is_ok().into(),
             broken: 0,
             base_rtt_us: 0,
             reserved: 0,

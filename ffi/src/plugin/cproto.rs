@@ -25,7 +25,7 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
 use usersock::sock::skb::{HEAD, Skb};
-use usersock::sock::state::LISTEN;
+use usersock::sock::state::State;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, SockState, datagram_poll, flag, mem};
 use usersock::stack::Stack;
@@ -413,7 +413,11 @@ impl Proto for Registration {
         let Some(p) = state.private.downcast_ref::<Private>() else { return };
         assert!(p.charged >= 0 && !(p.bound.is_some() && p.adopted.is_some()), "{}", self.name);
         assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
-        assert!(p.accept.is_none() || sock.state() == LISTEN || p.is_done() || sock.is_broken(), "{}", self.name);
+        assert!(
+            p.accept.is_none() || sock.state() == State::Listen || p.is_done() || sock.is_broken(),
+            "{}",
+            self.name
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::msg::RecvMsg;
 use usersock::sock::skb::{Skb, SkbInner};
-use usersock::sock::state::{CLOSE, LISTEN};
+use usersock::sock::state::State;
 use usersock::sock::{SockGuard, flag};
 
 /// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data
@@ -80,16 +80,17 @@ pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_set_state(o: *mut usk_owned_t, state: c_int) -> c_int {
     kernel(|| {
-        let state = u8::try_from(state).ok().filter(|s| (1..=12).contains(s)).ok_or(Error::Inval)?;
+        let state =
+            u8::try_from(state).ok().filter(|s| (1..=12).contains(s)).map(State::from_u8).ok_or(Error::Inval)?;
         // SAFETY: owned by the caller's word.
         let p = living(unsafe { guard(o) }?)?;
-        if state != LISTEN {
+        if state != State::Listen {
             if p.private.accept.as_ref().is_some_and(|q| !q.is_empty()) {
                 return Err(Error::Inval);
             }
             p.private.accept = None;
         }
-        p.sock.state.store(state, Ordering::Release);
+        p.sock.set_state(state);
         Ok(0)
     })
 }
@@ -491,7 +492,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     }
     let (reg, orphans) = (p.private.registration().clone(), p.private.accept.take());
     p.common.ack_backlog = 0;
-    sock.state.store(CLOSE, Ordering::Release);
+    sock.set_state(State::Close);
     if let Some(f) = reg.table.destroy {
         // SAFETY: the table's function, called as it says.
         if Owned::lend(g, |o| unsafe { f(o) }).is_err() {

@@ -17,7 +17,7 @@ use usersock::error::{Error, Result};
 use usersock::ip::port_table::PortEntry;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::proto::SockRef;
-use usersock::sock::state::{CLOSE, LISTEN};
+use usersock::sock::state::State;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
 use usersock::stack::Stack;
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
         // SAFETY: the caller vouches for both.
         let (g, child) = unsafe { (guard(listener)?, Handle::new(child)?) };
         let max = g.common.max_ack_backlog;
-        let listens = g.sock.state() == LISTEN;
+        let listens = g.sock.state() == State::Listen;
         let p = living(g)?;
         let same = Arc::ptr_eq(&child.proto().cloned(), &p.sock.proto().cloned());
         if !listens || !same || Arc::ptr_eq(child.sock(), p.sock) {
@@ -215,14 +215,14 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
         }
         let p = living(g)?.private;
         let (reg, bound) = (p.registration().clone(), p.bound);
-        let before = g.sock.state.swap(LISTEN, std::sync::atomic::Ordering::AcqRel);
+        let before = g.sock.swap_state(State::Listen);
         // Who shares the port by SO_REUSEADDR may hold it, but not listen on it as well. Both look after they say that
         // they listen, so that at most one gets it.
         if let Some(port) = bound
-            && before != LISTEN
+            && before != State::Listen
             && !reg.ports.is_free(&PortEntry::of(g, port))
         {
-            g.sock.state.store(before, std::sync::atomic::Ordering::Release);
+            g.sock.set_state(before);
             return Err(Error::AddrInUse);
         }
         g.common.max_ack_backlog = backlog;
@@ -239,10 +239,10 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
-        if g.sock.state() != LISTEN {
+        if g.sock.state() != State::Listen {
             return Err(Error::Inval);
         }
-        g.sock.state.store(CLOSE, std::sync::atomic::Ordering::Release);
+        g.sock.set_state(State::Close);
         let p = parts(g)?;
         let (stack, queue) = (p.stack, p.private.accept.take());
         p.common.ack_backlog = 0;

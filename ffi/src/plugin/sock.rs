@@ -167,7 +167,7 @@ pub unsafe extern "C" fn usk_wake(sk: *mut usk_sock_t, events: u32) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sock_state(sk: *mut usk_sock_t) -> c_int {
     // SAFETY: valid by the caller's word.
-    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.state().into()))
+    kernel(|| unsafe { Handle::new(sk) }.map(|h| (h.state() as u8).into()))
 }
 
 /// What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).

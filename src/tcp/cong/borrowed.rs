@@ -10,6 +10,7 @@
 //! leave.
 
 use super::super::ack::{self, flag};
+use super::super::ecn::set_ecn_capable;
 use super::super::tcb::{CaState, Cx, RateSample, TcpSock};
 use super::super::{output, prr, rate, rtt, segment, undo};
 use super::*;

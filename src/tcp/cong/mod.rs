@@ -6,11 +6,10 @@ pub mod borrowed;
 pub mod cubic;
 pub mod reno;
 
-use super::net;
-use super::state::State;
 use super::tcb::{CaState, Cx, RateSample, TcpSock};
+use super::{ecn, net};
 use crate::base::error::{Error, Result};
-use crate::sock::SockCommon;
+use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
@@ -260,14 +259,7 @@ pub fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.ca.algo = Some(algo);
     // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped
     // but marked.
-    set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn_flags & super::tcb::ecn::OK != 0);
-}
-
-/// Whether the sock's packets say ECT(0) whatever they carry (INET_ECN_xmit, INET_ECN_dontxmit).
-pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
-    let bits = if capable { 2 } else { 0 };
-    sk.tos = sk.tos & !3 | bits;
-    sk.tclass = sk.tclass & !3 | bits;
+    ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 
 /// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who

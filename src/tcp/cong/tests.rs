@@ -3,10 +3,11 @@ use crate::base::env::Duration;
 use crate::base::error::Error;
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
-use crate::tcp::tcb::{CaState, Cx, ecn};
+use crate::tcp::ecn::EcnFlags;
+use crate::tcp::tcb::{CaState, Cx};
 use crate::tcp::testing::{Bench, ISS};
 use crate::tcp::{ack, input, output};
-use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -184,9 +185,9 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
     let own = Own::default();
     let b = with_own(&own);
     b.with(|cx| {
-        cx.tp.rx_opt.snd_wscale = 7;
+        cx.tp.rx_opt.snd_wscale = WindowShift::clamp(7);
         cx.tp.snd_wl1 = cx.tp.rcv_nxt;
-        cx.tp.ecn_flags = ecn::OK;
+        cx.tp.ecn = EcnFlags::new(true);
         input::fast_path_on(cx);
     });
     b.send(&[7; 6000], 0).unwrap();

@@ -7,7 +7,7 @@ use crate::wire::tcp::TcpRepr;
 const BASE: u32 = 5000;
 
 /// Bytes `from..to` of the stream, byte n being n % 251, counted from the first byte expected.
-fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
+pub(in crate::tcp) fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
     b.with(|cx| {
         let mut bytes = vec![0; 20];
         let ack = cx.tp.snd_una;
@@ -32,7 +32,7 @@ fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
     });
 }
 
-fn receiver() -> Bench {
+pub(in crate::tcp) fn receiver() -> Bench {
     let b = Bench::established();
     b.with(|cx| {
         cx.tp.rcv_wnd = 60_000;
@@ -133,82 +133,6 @@ fn tiny_out_of_order_segments_cannot_hold_more_than_the_buffer() {
         assert!(cx.stack.mib.get(Mib::TcpExtOfoPruned) > 0);
     });
     assert!(charged(&b));
-}
-
-/// One that knows its peer's segments of 1000 bytes and whose window does not grow: nothing else calls for quick
-/// acknowledgements.
-fn settled_receiver() -> Bench {
-    let b = receiver();
-    b.with(|cx| {
-        cx.tp.ack.rcv_mss = 1000;
-        cx.tp.window_clamp = cx.tp.rcv_ssthresh;
-    });
-    b
-}
-
-/// The counter is of those that never left; the timer's own acknowledgement is not among them.
-#[test]
-fn compressed_acknowledgements_are_counted_and_one_leaves_for_all() {
-    let b = settled_receiver();
-    for i in 1..=8 {
-        data(&b, i * 1000, (i + 1) * 1000, TcpFlags::NONE);
-    }
-    assert_eq!(b.sent().len(), 3);
-    let slack = b.stack.sysctl.tcp_comp_sack_slack_ns();
-    let before = b.clock_now();
-    assert!(b.step().is_some());
-    // No round trip was measured, so only the slack passes.
-    assert_eq!(b.clock_now() - before, slack);
-    let out = b.sent();
-    assert_eq!((out.len(), out[0].options.as_str()), (1, "nop,nop,sack 6000:14000"));
-    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPAckCompressed), 4);
-    // Data of our own carries the next, which is one less to send; the timer then finds nothing.
-    data(&b, 9000, 10_000, TcpFlags::NONE);
-    data(&b, 10_000, 11_000, TcpFlags::NONE);
-    b.send(b"reply", 0).unwrap();
-    let out = b.sent();
-    assert_eq!((out.len(), out[0].options.as_str()), (1, "nop,nop,sack 6000:16000"));
-    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPAckCompressed), 6);
-    b.advance(1);
-    assert_eq!(b.sent().len(), 0);
-}
-
-/// As every timer: a system call that owns the sock is not interrupted, and does its work when it lets go.
-#[test]
-fn the_timer_of_compressed_acknowledgements_waits_for_the_owner() {
-    let b = settled_receiver();
-    for i in 1..=5 {
-        data(&b, i * 1000, (i + 1) * 1000, TcpFlags::NONE);
-    }
-    assert_eq!(b.sent().len(), 3);
-    let owner = b.sock.lock(&b.stack);
-    b.advance(10);
-    assert_eq!(b.sent().len(), 0);
-    drop(owner);
-    assert_eq!(b.sent().len(), 1);
-    assert_eq!(b.stack.mib.get(Mib::TcpExtTCPAckCompressed), 1);
-}
-
-#[test]
-fn a_delayed_acknowledgement_and_compressed_ones_leave_at_the_earlier_time() {
-    for (delack_us, want_us) in [(40_000, 5_100), (1_000, 1_000)] {
-        let b = settled_receiver();
-        b.stack.sysctl.set("net.ipv4.tcp_comp_sack_delay_ns", "9000000").unwrap();
-        // 100 ms, of which a twentieth is 5 ms.
-        b.with(|cx| cx.tp.rcv_rtt_us = 100_000 << 3);
-        for i in 1..=3 {
-            data(&b, i * 1000, (i + 1) * 1000, TcpFlags::NONE);
-        }
-        let now = b.clock_now();
-        b.with(|cx| {
-            cx.tp.ack.pending |= ack::SCHED | ack::TIMER;
-            crate::tcp::timer::delack_arm(cx, now + Duration::from_micros(delack_us));
-        });
-        data(&b, 4000, 5000, TcpFlags::NONE);
-        assert_eq!(b.sent().len(), 3);
-        b.step();
-        assert_eq!((b.clock_now() - now, b.sent().len()), (Duration::from_micros(want_us), 1));
-    }
 }
 
 #[test]

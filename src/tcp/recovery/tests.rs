@@ -41,7 +41,7 @@ fn ten_out(sack: bool) -> Bench {
     b.with(|cx| {
         cx.tp.rx_opt.sack_ok = sack as u8;
         // Makes the window of `acknowledge` the one that stands already.
-        cx.tp.rx_opt.snd_wscale = 7;
+        cx.tp.rx_opt.snd_wscale = crate::wire::seq::WindowShift::clamp(7);
         cx.tp.snd_wl1 = cx.tp.rcv_nxt;
         cong::init_congestion_control(cx);
     });

@@ -2,13 +2,13 @@
 //! connection, owned. Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
 
 use super::super::cong;
-use super::super::state::State;
 use super::super::tcb::{Cx, TcpSock};
 use super::super::{rtt, timer};
 use super::{Ends, HookSlot, cb};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::Sock;
+use crate::sock::state::State;
 use crate::stack::Stack;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct SockView {
     pub snd_nxt: u32,
     /// First unacknowledged.
     pub snd_una: u32,
-    /// Bits of `tcb::ecn`.
+    /// Bits of tcp_sock's ecn_flags (TCP_ECN_*).
     pub ecn_flags: u8,
     /// Last rate sample: segments.
     pub rate_delivered: u32,
@@ -192,7 +192,7 @@ impl HookCx<'_> {
             rcv_nxt: tp.rcv_nxt.0,
             snd_nxt: tp.snd_nxt.0,
             snd_una: tp.snd_una.0,
-            ecn_flags: tp.ecn_flags,
+            ecn_flags: tp.ecn.bits(),
             rate_delivered: tp.rate_delivered,
             rate_interval_us: tp.rate_interval_us,
             packets_out: tp.packets_out,

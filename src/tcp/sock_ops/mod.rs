@@ -26,10 +26,10 @@ pub use ctx::{HookCx, SockView};
 pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
 
 use super::net;
-use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
 use crate::base::error::{Error, Result};
+use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;

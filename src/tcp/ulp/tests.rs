@@ -49,7 +49,7 @@ impl Ulp for Records {
         self.name
     }
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        let open = matches!(sk.sock.state(), 1 | 8) || self.clone;
+        let open = matches!(sk.sock.state(), State::Established | State::CloseWait) || self.clone;
         set_data(sk, Box::new(Rec::default()))?;
         set_layer(sk, RecordLayer)?;
         assert_eq!(set_layer(sk, RecordLayer), Err(Error::Exist));

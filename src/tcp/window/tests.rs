@@ -1,6 +1,6 @@
 use super::super::testing::Bench;
 use super::*;
-use crate::wire::seq::SeqNum;
+use crate::wire::seq::{SeqNum, WindowShift};
 
 #[test]
 fn window_offered_for_each_state_of_the_buffer() {
@@ -27,7 +27,7 @@ fn window_offered_for_each_state_of_the_buffer() {
             cx.tp.window_clamp = clamp;
             cx.tp.rcv_ssthresh = ssthresh;
             cx.tp.ack.rcv_mss = mss;
-            cx.tp.rx_opt.rcv_wscale = wscale;
+            cx.tp.rx_opt.rcv_wscale = WindowShift::clamp(wscale);
             cx.tp.rcv_wnd = rcv_wnd;
             cx.tp.ack.quick = 5;
             let w = new_window(cx);
@@ -68,7 +68,7 @@ fn a_peer_that_did_not_scale_gets_at_most_64_kib_and_32_with_the_workaround() {
     for (workaround, want) in [("0", 65_535), ("1", 32_767)] {
         b.stack.sysctl.set("net.ipv4.tcp_workaround_signed_windows", workaround).unwrap();
         let w = b.with(|cx| {
-            cx.tp.rx_opt.rcv_wscale = 0;
+            cx.tp.rx_opt.rcv_wscale = WindowShift::NONE;
             cx.sock.rcvbuf.store(1 << 20, Ordering::Relaxed);
             cx.tp.rcv_ssthresh = 1 << 20;
             cx.tp.window_clamp = 1 << 20;
@@ -97,7 +97,8 @@ fn initial_window_scale_and_clamp() {
         ("a clamp bounds window and scale", 65_536, 1460, 32_768, true, 0, (32_120, 32_768, 0)),
         ("initrwnd of the route", 65_536, 1460, 0, true, 10, (14_600, 0xffff << 10, 10)),
     ] {
-        assert_eq!(select_initial_window(&b.stack, space, mss, clamp, wscale_ok, init), want, "{case}");
+        let (wnd, clamp, wscale) = select_initial_window(&b.stack, space, mss, clamp, wscale_ok, init);
+        assert_eq!((wnd, clamp, wscale.get()), want, "{case}");
     }
 }
 
@@ -135,7 +136,7 @@ fn a_window_taken_back_for_want_of_memory_still_covers_what_was_offered() {
         let mut g = c.socket.sock().lock(c.socket.stack());
         let mut cx = Cx::new(&mut g).unwrap();
         let offered = receive_window(cx.tp);
-        cx.tp.ack.pending |= ack::NOMEM;
+        cx.tp.ack.pending |= crate::tcp::delack::pending::NOMEM;
         assert_eq!(select_window(&mut cx), RawWindow(0));
         assert_eq!((receive_window(cx.tp), max_receive_window(cx.tp)), (0, offered));
         offered
@@ -180,7 +181,7 @@ fn answers_to_old_segments_try_the_windows_end_and_what_was_sent_in_turn() {
 /// into a window of 27,012, to which whole segments of the size of its probes hold us.
 #[test]
 fn a_window_below_half_of_the_largest_is_opened_when_it_can_be() {
-    use super::super::recvmsg::cleanup_rbuf;
+    use super::super::delack::cleanup_rbuf;
     for (offered, largest, free, want, tells) in [
         (27_012, 59_580, 53_760, 53_760, true),
         // The peer has nothing against this one.
@@ -191,7 +192,7 @@ fn a_window_below_half_of_the_largest_is_opened_when_it_can_be() {
     ] {
         let b = Bench::established();
         b.with(|cx| {
-            cx.tp.rx_opt.rcv_wscale = 0;
+            cx.tp.rx_opt.rcv_wscale = WindowShift::NONE;
             cx.tp.scaling_ratio = 128;
             (cx.tp.rcv_wnd, cx.tp.max_rcv_wnd) = (offered, largest);
             (cx.tp.window_clamp, cx.tp.rcv_ssthresh) = (53_760, 1 << 20);

@@ -3,7 +3,7 @@ use crate::base::env::Duration;
 use crate::sock::skb::Skb;
 use crate::tcp::input::rcv_established;
 use crate::tcp::testing::{Bench, ISS};
-use crate::wire::seq::RawWindow;
+use crate::wire::seq::{RawWindow, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SackBlocks};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ impl Pair {
         let b = Bench::established();
         b.stack.sysctl.set("net.ipv4.tcp_early_retrans", "0").unwrap();
         b.with(|cx| {
-            cx.tp.rx_opt.snd_wscale = 7;
+            cx.tp.rx_opt.snd_wscale = WindowShift::clamp(7);
             cx.tp.snd_wl1 = cx.tp.rcv_nxt;
             cx.tp.ca.ops = cx.tp.net.cong.find(name).unwrap();
             cong_start(cx);
