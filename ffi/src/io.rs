@@ -13,9 +13,6 @@ use usersock::inet::Socket;
 use usersock::sock::addr::AF_INET6;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
-/// Most bytes that one recv with MSG_TRUNC throws away when it has no place for them.
-const DISCARD_MAX: usize = 1 << 20;
-
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
     let nosignal = msg.flags & libc::MSG_NOSIGNAL != 0;
     let r = s.sendmsg(msg);
@@ -32,22 +29,11 @@ pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<
 }
 
 fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
-    send_msg(s, &mut SendMsg::new(iov, flags)).map(|n| n as isize)
+    send_msg(s, &mut SendMsg::new(iov, flags).probed(probe::readable_bytes)).map(|n| n as isize)
 }
 
 fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
-    s.recvmsg(&mut RecvMsg::new(iov, flags)).map(|n| n as isize)
-}
-
-/// Bytes to send. A datagram longer than any can be is refused before its bytes are looked at, as in Linux.
-/// # Safety
-/// `buf` is readable for `len` bytes, or EFAULT is the answer.
-unsafe fn to_send<'a>(s: &Socket, buf: *const c_void, len: usize) -> Result<&'a [u8]> {
-    // SAFETY: passed on.
-    unsafe { ptr::bytes(buf, len) }.map_err(|e| match len {
-        65_536.. if !s.sock().proto().is_stream() => Error::MsgSize,
-        _ => e,
-    })
+    s.recvmsg(&mut RecvMsg::new(iov, flags).probed(probe::writable_bytes)).map(|n| n as isize)
 }
 
 /// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes
@@ -61,30 +47,12 @@ unsafe fn recv_into(
     flags: c_int,
     name: &mut Option<SocketAddr>,
 ) -> Result<usize> {
-    let mut receive = |bytes: &mut [u8], flags: c_int| {
-        let mut iov = [IoSliceMut::new(bytes)];
-        let mut msg = RecvMsg::new(&mut iov, flags);
-        let r = s.recvmsg(&mut msg);
-        *name = msg.name;
-        r
-    };
     // SAFETY: the caller vouches for `buf` and `len`.
-    match unsafe { ptr::bytes_mut(buf, len) } {
-        Ok(bytes) => receive(bytes, flags),
-        Err(_) if probe::foreign(buf as usize, len) => Err(Error::Fault),
-        Err(_) => {
-            let stream = s.sock().proto().is_stream();
-            let special = flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) != 0;
-            if stream && !special && flags & libc::MSG_TRUNC != 0 {
-                return receive(&mut vec![0; len.min(DISCARD_MAX)], flags);
-            }
-            let look = if stream { libc::MSG_PEEK } else { 0 };
-            match receive(&mut [0], flags & !(libc::MSG_WAITALL | libc::MSG_TRUNC) | look)? {
-                0 => Ok(0),
-                _ => Err(Error::Fault),
-            }
-        }
-    }
+    let mut iov = [IoSliceMut::new(unsafe { ptr::to_write(buf, len) }?)];
+    let mut msg = RecvMsg::new(&mut iov, flags).probed(probe::writable_bytes);
+    let r = s.recvmsg(&mut msg);
+    *name = msg.name;
+    r
 }
 
 /// As write(2), for any descriptor.
@@ -94,7 +62,7 @@ unsafe fn recv_into(
 pub unsafe extern "C-unwind" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
     blocking(|| match fdtable::socket(fd)? {
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(s) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
+        Some(s) => send_slices(&s, &[IoSlice::new(unsafe { ptr::to_read(buf, len) }?)], 0),
         // SAFETY: passes the program's own arguments to the kernel.
         None => unsafe { kernel::wait(libc::SYS_write, [fd as c_long, buf as c_long, len as c_long]) },
     })
@@ -170,7 +138,7 @@ pub unsafe extern "C-unwind" fn usk_send(fd: c_int, buf: *const c_void, len: usi
             };
         };
         // SAFETY: the caller vouches for `buf` and `len`.
-        send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], flags)
+        send_slices(&s, &[IoSlice::new(unsafe { ptr::to_read(buf, len) }?)], flags)
     })
 }
 
@@ -197,8 +165,8 @@ pub unsafe extern "C-unwind" fn usk_sendto(
             };
         };
         // SAFETY: the caller vouches for `buf` and `len`.
-        let iov = [IoSlice::new(unsafe { to_send(&s, buf, len) }?)];
-        let mut msg = SendMsg::new(&iov, flags);
+        let iov = [IoSlice::new(unsafe { ptr::to_read(buf, len) }?)];
+        let mut msg = SendMsg::new(&iov, flags).probed(probe::readable_bytes);
         if !addr.is_null() {
             if alen as usize > size_of::<libc::sockaddr_storage>() {
                 return Err(Error::Inval);
@@ -225,7 +193,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
     // SAFETY: the caller vouches for the iovecs.
     let iov = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) };
     let iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
-    let mut msg = SendMsg::new(&iov, flags);
+    let mut msg = SendMsg::new(&iov, flags).probed(probe::readable_bytes);
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
     }
@@ -367,7 +335,7 @@ unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Resul
     // SAFETY: the caller vouches for the iovecs.
     let iov = unsafe { ptr::io_slices_mut(hdr.msg_iov, hdr.msg_iovlen) };
     let mut iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
-    let mut msg = RecvMsg::new(&mut iov, flags);
+    let mut msg = RecvMsg::new(&mut iov, flags).probed(probe::writable_bytes);
     let n = s.recvmsg(&mut msg)?;
     if !hdr.msg_name.is_null() {
         // SAFETY: the caller vouches for the name and its length.

@@ -1,11 +1,11 @@
 //! Whether a program's pointer leads anywhere: bad ones are EFAULT, as from the kernel, and not the end of the process.
 //! Above: `ptr`, which asks before it makes a slice. Linux: access_ok, and the fault fix-ups of copy_from_user.
 //!
-//! Addresses in the first page and in the kernel's half cost a comparison. Of others the first and the last page are
-//! looked at, once a thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether
-//! it could. Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs
-//! no call. What is not noticed is memory that goes bad after it was good, or in the middle, and all of it on kernels
-//! before 5.14.
+//! Addresses in the first page and in the kernel's half cost a comparison. Of others each page is looked at, once a
+//! thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether it could. Buffers
+//! are looked at when bytes are copied, and only where they are, so that what a call does not use may be bad, as in
+//! Linux. Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs no
+//! call. What is not noticed is memory that goes bad after it was good, and all of it on kernels before 5.14.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of the smallest page there is; larger ones are looked at once for each of these.
 const PAGE: usize = 4096;
-/// Pages a thread remembers.
-const SLOTS: usize = 128;
+/// Pages a thread remembers: as many as a large buffer has.
+const SLOTS: usize = 1024;
 /// Distance above the stack pointer within which an address is a frame of the callers.
 const FRAMES: usize = 256 * 1024;
 
@@ -32,74 +32,96 @@ pub fn foreign(at: usize, len: usize) -> bool {
     at.checked_add(len).is_none_or(|end| end > usize::MAX / 2)
 }
 
-/// Whether `len` bytes can be read, as far as is looked.
+/// Whether `len` bytes can be read.
 #[inline]
 pub fn readable(at: usize, len: usize) -> bool {
-    usable(at, len, false)
+    usable(at, len, false) == len && at >= PAGE
 }
 
 /// Whether the first byte of a place for up to `len` bytes can be written: how much of it will be is not known yet.
 #[inline]
 pub fn writable(at: usize, len: usize) -> bool {
-    !foreign(at, len) && usable(at, len.min(1), true)
+    !foreign(at, len) && at >= PAGE && usable(at, len.min(1), true) == len.min(1)
+}
+
+/// How many of `len` bytes can be read, from the first on.
+#[inline]
+pub fn readable_bytes(at: usize, len: usize) -> usize {
+    usable(at, len, false)
+}
+
+/// How many of `len` bytes can be written, from the first on.
+#[inline]
+pub fn writable_bytes(at: usize, len: usize) -> usize {
+    usable(at, len, true)
 }
 
 #[inline]
-fn usable(at: usize, len: usize, write: bool) -> bool {
+fn usable(at: usize, len: usize, write: bool) -> usize {
     if at < PAGE || foreign(at, len) {
-        return false;
+        return 0;
     }
     let here = 0u8;
-    if at.wrapping_sub(&raw const here as usize) < FRAMES {
-        return true;
+    let above = at.wrapping_sub(&raw const here as usize);
+    if above < FRAMES && len < FRAMES {
+        return len;
     }
-    let (first, last) = (at / PAGE, (at + len.saturating_sub(1)) / PAGE);
-    page(first, write) && (last == first || page(last, write))
+    let (first, end) = (at / PAGE, (at + len.max(1) - 1) / PAGE + 1);
+    match (first..end).find(|page| !known(*page, write)) {
+        None => len,
+        Some(unknown) => match look(unknown, end, write) {
+            bad if bad == end => len,
+            bad if bad == first => 0,
+            bad => bad * PAGE - at,
+        },
+    }
 }
 
+/// Whether this thread has seen the page good.
 #[inline]
-fn page(number: usize, write: bool) -> bool {
+fn known(number: usize, write: bool) -> bool {
     let known = GOOD.try_with(|good| {
         let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
         // SAFETY: within the array, which only this thread reaches and of which no reference exists.
         unsafe { *slot }
     });
-    match known {
-        Ok(k) if k >> 1 == number && (k & 1 == 1 || !write) => true,
-        _ => look(number, write),
-    }
+    known.is_ok_and(|k| k >> 1 == number && (k & 1 == 1 || !write))
 }
 
+/// The first bad page of `from..end`; `end`: there is none.
 #[cold]
-fn look(number: usize, write: bool) -> bool {
+fn look(from: usize, end: usize, write: bool) -> usize {
     if !POPULATES.load(Ordering::Relaxed) {
-        return true;
+        return end;
     }
-    let at = number * PAGE;
-    if !populate(at as *mut c_void, write) {
+    let bad = if populate(from, end, write) {
+        end
+    } else {
         // A kernel that does not know the advice says the same EINVAL; it says so of good memory, too.
         let mut known_good = 0u8;
-        let mine = (&raw mut known_good as usize / PAGE * PAGE) as *mut c_void;
-        if populate(mine, true) {
-            return false;
+        let mine = &raw mut known_good as usize / PAGE;
+        if !populate(mine, mine + 1, true) {
+            POPULATES.store(false, Ordering::Relaxed);
+            return end;
         }
-        POPULATES.store(false, Ordering::Relaxed);
-        return true;
+        (from..end).find(|page| !populate(*page, page + 1, write)).unwrap_or(end)
+    };
+    for number in (from..bad).rev().take(SLOTS) {
+        // Not remembered by a thread that is ending.
+        let _ = GOOD.try_with(|good| {
+            let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
+            // SAFETY: as in `known`.
+            unsafe { *slot = number << 1 | usize::from(write) }
+        });
     }
-    // Not remembered by a thread that is ending.
-    let _ = GOOD.try_with(|good| {
-        let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
-        // SAFETY: as in `page`.
-        unsafe { *slot = number << 1 | usize::from(write) }
-    });
-    true
+    bad
 }
 
-fn populate(page: *mut c_void, write: bool) -> bool {
+fn populate(from: usize, end: usize, write: bool) -> bool {
     let advice = if write { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
     loop {
         // SAFETY: this advice changes no byte; it brings pages in as an access would, and fails where that would fault.
-        if unsafe { libc::madvise(page, PAGE, advice) } == 0 {
+        if unsafe { libc::madvise((from * PAGE) as *mut c_void, (end - from) * PAGE, advice) } == 0 {
             return true;
         }
         match crate::boundary::errno() {
@@ -127,7 +149,7 @@ mod tests {
     fn pages_without_access_are_told_from_good_ones() {
         let (none, read) = (map(libc::PROT_NONE), map(libc::PROT_READ));
         let both = map(libc::PROT_READ | libc::PROT_WRITE);
-        if !populate(both as *mut c_void, true) {
+        if !populate(both / PAGE, both / PAGE + 1, true) {
             eprintln!("skipped: a kernel without MADV_POPULATE_WRITE");
             return;
         }

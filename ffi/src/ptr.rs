@@ -5,6 +5,7 @@ use crate::probe;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ptr::NonNull;
 use usersock::error::{Error, Result};
 
 /// Most bytes one call transfers (MAX_RW_COUNT).
@@ -75,7 +76,7 @@ pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
 }
 
 /// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above
-/// SSIZE_MAX, EFAULT for a null base with a length.
+/// SSIZE_MAX.
 unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a [libc::iovec]> {
     if count > 1024 {
         return Err(Error::Inval);
@@ -93,32 +94,56 @@ unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a 
         if v.iov_len > isize::MAX as usize {
             return Err(Error::Inval);
         }
-        if v.iov_base.is_null() && v.iov_len > 0 {
-            return Err(Error::Fault);
-        }
         total = total.checked_add(v.iov_len).ok_or(Error::Inval)?;
     }
     Ok(list)
 }
 
-/// Buffers to read from.
+/// The buffer of a send, which is looked at when bytes are copied (`SendMsg::probed`). EFAULT where no program has
+/// memory; what no slice can be made of, null, is an address that faults when it is looked at.
 /// # Safety
-/// `iov` is null or `count` iovecs, each readable, while `'a` lasts.
+/// `buf` is readable for `len` bytes while `'a` lasts, as far as `probe` says so.
+pub unsafe fn to_read<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
+    let len = len.min(MAX_RW_COUNT);
+    if probe::foreign(buf as usize, len) {
+        return Err(Error::Fault);
+    }
+    let buf = if buf.is_null() { NonNull::dangling().as_ptr() } else { buf.cast_mut().cast::<u8>() };
+    // SAFETY: not null, and read only where `probe` finds it good.
+    Ok(unsafe { std::slice::from_raw_parts(buf, len) })
+}
+
+/// The buffer of a receive, as [`to_read`] (`RecvMsg::probed`).
+/// # Safety
+/// `buf` is writable for `len` bytes while `'a` lasts, as far as `probe` says so, and nobody else uses them.
+pub unsafe fn to_write<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
+    let len = len.min(MAX_RW_COUNT);
+    if probe::foreign(buf as usize, len) {
+        return Err(Error::Fault);
+    }
+    let buf = if buf.is_null() { NonNull::dangling().as_ptr() } else { buf.cast::<u8>() };
+    // SAFETY: not null, and written only where `probe` finds it good; exclusively ours by the caller's word.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buf, len) })
+}
+
+/// Buffers to read from, as [`to_read`].
+/// # Safety
+/// `iov` is null or `count` iovecs, each as for [`to_read`].
 pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSlice<'a>>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: each buffer is readable by the caller's word; `bytes` refuses null.
-    list.iter().map(|v| unsafe { bytes(v.iov_base, v.iov_len) }.map(IoSlice::new)).collect()
+    // SAFETY: by the caller's word.
+    list.iter().map(|v| unsafe { to_read(v.iov_base, v.iov_len) }.map(IoSlice::new)).collect()
 }
 
-/// Buffers to write to.
+/// Buffers to write to, as [`to_write`].
 /// # Safety
-/// `iov` is null or `count` iovecs, each writable and not overlapping, while `'a` lasts.
+/// `iov` is null or `count` iovecs, each as for [`to_write`] and not overlapping.
 pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSliceMut<'a>>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: each buffer is writable by the caller's word; `bytes_mut` refuses null.
-    list.iter().map(|v| unsafe { bytes_mut(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
+    // SAFETY: by the caller's word.
+    list.iter().map(|v| unsafe { to_write(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
 }
 
 /// A socket address from C; None for AF_UNSPEC. EINVAL for a short one, EAFNOSUPPORT for another family, EFAULT for

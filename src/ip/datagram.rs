@@ -94,7 +94,8 @@ pub fn recv(
     } else {
         mem::uncharge_rmem(sock, &mut g.common, truesize);
     }
-    Ok(n)
+    // The datagram is lost, as in Linux.
+    if msg.faulted() { Err(Error::Fault) } else { Ok(n) }
 }
 
 /// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of

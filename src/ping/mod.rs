@@ -167,7 +167,9 @@ impl Proto for Ping {
         let to = datagram::destination(&g, msg.name, self.v4)?;
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         let mut bytes = vec![0; len];
-        msg.copy_to(&mut bytes);
+        if msg.copy_to(&mut bytes) < len {
+            return Err(Error::Fault);
+        }
         self.finish(&g, &mut bytes, plan.src, plan.to.ip())?;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;

@@ -241,7 +241,9 @@ impl Proto for Raw {
         let to = plan.to;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
         let mut bytes = vec![0; len];
-        msg.copy_to(&mut bytes);
+        if msg.copy_to(&mut bytes) < len {
+            return Err(Error::Fault);
+        }
         if g.common.flag(flag::HDRINCL) {
             // A header of one's own is never cut (raw_send_hdrinc).
             if len > plan.dst.mtu as usize {

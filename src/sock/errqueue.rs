@@ -59,6 +59,9 @@ impl SockCommon {
         let next = q.0.front().filter(|n| n.err.origin == 2 || n.err.origin == 3).map_or(0, |n| n.err.errno as i32);
         sock.err.store(next, std::sync::atomic::Ordering::Relaxed);
         let n = msg.put(&e.payload);
+        if msg.faulted() {
+            return Err(Error::Fault);
+        }
         if n < e.payload.len() {
             msg.out_flags |= libc::MSG_TRUNC;
         }

@@ -4,12 +4,22 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
+/// How many bytes at an address can be used before the first that would fault: at most as many as are asked for. What
+/// memory a program named is looked at when it is copied, as the kernel does, and not before.
+pub type Probe = fn(at: usize, len: usize) -> usize;
+
+fn all_good(_at: usize, len: usize) -> usize {
+    len
+}
+
 /// A message to send: consumed from the front as bytes are taken.
 pub struct SendMsg<'a> {
     slices: &'a [IoSlice<'a>],
     index: usize,
     offset: usize,
     remaining: usize,
+    probe: Probe,
+    faulted: bool,
     /// Destination (msg_name), if given.
     pub name: Option<SocketAddr>,
     /// MSG_* bits.
@@ -85,7 +95,21 @@ impl<'a> SendMsg<'a> {
     /// A message of these slices, with no name and no control data.
     pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
         let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
-        SendMsg { slices, index: 0, offset: 0, remaining, name: None, flags, control: Vec::new() }
+        let (probe, control) = (all_good as Probe, Vec::new());
+        SendMsg { slices, index: 0, offset: 0, remaining, probe, faulted: false, name: None, flags, control }
+    }
+
+    /// Asks `probe` of all memory before it is read: for slices that came as addresses from elsewhere.
+    #[must_use]
+    pub fn probed(mut self, probe: Probe) -> SendMsg<'a> {
+        self.probe = probe;
+        self
+    }
+
+    /// The next byte cannot be read: EFAULT where nothing was taken.
+    #[inline]
+    pub fn faulted(&self) -> bool {
+        self.faulted
     }
 
     /// Bytes not yet taken.
@@ -94,14 +118,17 @@ impl<'a> SendMsg<'a> {
         self.remaining
     }
 
-    /// The next contiguous bytes, at most `max`; empty when all are taken. Does not take them.
+    /// The next contiguous bytes, at most `max`; empty when all are taken or the next one faults. Does not take them.
     #[inline]
     pub fn chunk(&mut self, max: usize) -> &'a [u8] {
         while let Some(s) = self.slices.get(self.index) {
             if self.offset < s.len() {
                 let s: &'a [u8] = s;
                 let end = s.len().min(self.offset.saturating_add(max));
-                return &s[self.offset..end];
+                let s = &s[self.offset..end];
+                let good = (self.probe)(s.as_ptr() as usize, s.len());
+                self.faulted = good == 0;
+                return &s[..good];
             }
             self.index += 1;
             self.offset = 0;
@@ -117,7 +144,7 @@ impl<'a> SendMsg<'a> {
         self.remaining -= n;
     }
 
-    /// Takes up to `to.len()` bytes into `to`; returns how many.
+    /// Takes up to `to.len()` bytes into `to`; returns how many. Fewer than there are: `faulted`.
     pub fn copy_to(&mut self, to: &mut [u8]) -> usize {
         let mut done = 0;
         while done < to.len() {
@@ -145,6 +172,8 @@ pub struct RecvMsg<'a, 'b> {
     offset: usize,
     remaining: usize,
     capacity: usize,
+    probe: Probe,
+    faulted: bool,
     /// MSG_* bits of the call.
     pub flags: i32,
     /// Ends before TCP's urgent byte, even with nothing read, where a receive would pass over it: as splice(2) reads.
@@ -167,12 +196,27 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
             offset: 0,
             remaining,
             capacity: remaining,
+            probe: all_good,
+            faulted: false,
             flags,
             before_urgent: false,
             name: None,
             control: Vec::new(),
             out_flags: 0,
         }
+    }
+
+    /// Asks `probe` of all memory before it is written: for slices that came as addresses from elsewhere.
+    #[must_use]
+    pub fn probed(mut self, probe: Probe) -> RecvMsg<'a, 'b> {
+        self.probe = probe;
+        self
+    }
+
+    /// A byte could not be written: EFAULT where nothing was put before.
+    #[inline]
+    pub fn faulted(&self) -> bool {
+        self.faulted
     }
 
     /// Bytes of room left.
@@ -186,7 +230,7 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
         self.capacity
     }
 
-    /// Copies as much of `data` as there is room for; returns how much.
+    /// Copies as much of `data` as there is room for; returns how much. Less than that: `faulted`.
     #[inline]
     pub fn put(&mut self, data: &[u8]) -> usize {
         let mut done = 0;
@@ -198,9 +242,14 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
                 continue;
             }
             let n = (s.len() - self.offset).min(data.len() - done);
-            s[self.offset..self.offset + n].copy_from_slice(&data[done..done + n]);
-            self.offset += n;
-            done += n;
+            let good = (self.probe)(s.as_ptr() as usize + self.offset, n);
+            s[self.offset..self.offset + good].copy_from_slice(&data[done..done + good]);
+            self.offset += good;
+            done += good;
+            if good < n {
+                self.faulted = true;
+                break;
+            }
         }
         self.remaining -= done;
         done

@@ -39,6 +39,8 @@ enum Step {
     Urgent,
     /// Nothing (more) is there.
     Empty,
+    /// The program's memory could not be written.
+    Fault,
 }
 
 /// A receive in progress.
@@ -92,6 +94,10 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
         match step {
             Step::Taken => continue,
             Step::End | Step::Urgent => break,
+            Step::Fault => {
+                failed = Some(Error::Fault);
+                break;
+            }
             Step::Empty => {}
         }
         if r.copied >= r.target {
@@ -257,6 +263,10 @@ impl Recv {
                 && let Some(skb) = cx.sk.receive_queue.get(at)
             {
                 used = msg.put_skb(skb, offset, used);
+                if msg.faulted() {
+                    // Of this packet nothing counts as read.
+                    return Step::Fault;
+                }
             }
             if cx.sk.peek_off >= 0 {
                 let by = used.min(i32::MAX as usize) as i32;

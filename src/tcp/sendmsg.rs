@@ -240,7 +240,7 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let want = left.min(room);
     let chunk = msg.chunk(want);
     if chunk.is_empty() {
-        return Ok(Step::Copied(0));
+        return if msg.faulted() { Err(Error::Fault) } else { Ok(Step::Copied(0)) };
     }
     // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number
     // of its pages stays small.

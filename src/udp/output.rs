@@ -57,6 +57,9 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     }
     while msg.remaining() > 0 {
         let c = msg.chunk(usize::MAX);
+        if c.is_empty() {
+            return Err(Error::Fault);
+        }
         payload.append(c, msg.remaining());
         msg.advance(c.len());
     }

@@ -81,7 +81,8 @@ pub unsafe extern "C" fn usk_sendmsg_take(msg: *mut usk_sendmsg_t, to: *mut c_vo
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (m, to) = unsafe { (send(msg)?, slice_mut(to, len)?) };
-        Ok(m.copy_to(to) as isize)
+        let taken = m.copy_to(to);
+        if taken == 0 && m.faulted() { Err(Error::Fault) } else { Ok(taken as isize) }
     })
 }
 
@@ -93,7 +94,8 @@ pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_s
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (s, msg) = unsafe { (skb::get(skb)?, send(msg)?) };
-        Ok(append(s, msg, len) as isize)
+        let taken = append(s, msg, len);
+        if taken == 0 && msg.faulted() { Err(Error::Fault) } else { Ok(taken as isize) }
     })
 }
 
@@ -107,7 +109,7 @@ pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -
         let msg = unsafe { send(msg) }?;
         let mut skb = Skb::new();
         append(&mut skb, msg, len);
-        Ok(skb::give(skb))
+        if msg.faulted() { Err(Error::Fault) } else { Ok(skb::give(skb)) }
     })
 }
 
@@ -115,14 +117,17 @@ pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -
 #[inline]
 fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
     let mut left = len.min(msg.remaining()).min(skb::room(skb));
-    let taken = left;
+    let wanted = left;
     while left > 0 {
         let c = msg.chunk(left);
+        if c.is_empty() {
+            break;
+        }
         skb.append(c, left);
         left -= c.len();
         msg.advance(c.len());
     }
-    taken
+    wanted - left
 }
 
 /// Bytes of room left.
@@ -151,7 +156,8 @@ pub unsafe extern "C" fn usk_recvmsg_put(msg: *mut usk_recvmsg_t, data: *const c
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (m, data) = unsafe { (recv(msg)?, slice(data, len)?) };
-        Ok(m.put(data) as isize)
+        let n = m.put(data);
+        if m.faulted() { Err(Error::Fault) } else { Ok(n as isize) }
     })
 }
 
@@ -169,7 +175,8 @@ pub unsafe extern "C" fn usk_recvmsg_put_skb(
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (m, skb) = unsafe { (recv(msg)?, skb::get(skb)?) };
-        Ok(m.put_skb(skb, offset, len) as isize)
+        let n = m.put_skb(skb, offset, len);
+        if m.faulted() { Err(Error::Fault) } else { Ok(n as isize) }
     })
 }
 
