@@ -57,6 +57,7 @@ cases! {
     any_descriptor,
     backlog,
     bulk,
+    close_elsewhere,
     connect_nonblock,
     descriptor_limit,
     dup_share,

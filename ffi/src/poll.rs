@@ -13,6 +13,7 @@ use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WatchKey};
+use usersock::sys::fd::Fd;
 use usersock::waiter::{Waiter, Woken};
 
 /// A watch on a queue that ends with its scope.
@@ -27,8 +28,7 @@ impl Drop for Watching<'_> {
 pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
     let ours = Pollable::Socket(s.clone());
     let waiter = Waiter::current();
-    let key = ours.queue().add(events, false, waiter.clone());
-    let _watch = Watching(&ours, key);
+    let _watch = watch(&ours, events, &waiter);
     while !ours.poll().intersects(events | Events::ERR | Events::HUP) {
         if s.stack().block(&waiter, None) == Woken::Interrupted {
             return Err(Error::Intr);
@@ -46,39 +46,69 @@ fn poll_kernels(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c
     unsafe { kernel::wait(libc::SYS_ppoll, args) }.map(|n| n as c_int)
 }
 
+/// What poll(2) answers.
+struct Polled {
+    /// How many descriptors have events.
+    ready: c_int,
+    /// The numbers were looked up a second time, after a sleep.
+    slept: bool,
+}
+
+/// One of ours among the descriptors of a poll.
+struct Ours {
+    /// Its place in the list.
+    at: usize,
+    what: Pollable,
+}
+
+/// Looks the numbers up again, as the kernel does after each sleep: one that was closed meanwhile is the kernel's to
+/// answer for (POLLNVAL), or what it leads to now. `kernel`: the list as the kernel is asked.
+fn look_again(fds: &[libc::pollfd], kernel: &mut [libc::pollfd], ours: &mut Vec<Ours>) {
+    ours.retain_mut(|o| match fdtable::get(fds[o.at].fd).map(|desc| desc.pollable()) {
+        Some(Ok(now)) => {
+            o.what = now;
+            true
+        }
+        _ => {
+            kernel[o.at].fd = fds[o.at].fd;
+            false
+        }
+    });
+}
+
 /// The whole of poll(2). `timeout`: None waits for ever.
-fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
+fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
+    let at_once = |ready| Polled { ready, slept: false };
     // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
     let mut kernel: Vec<libc::pollfd> = fds.to_vec();
-    let mut ours: Vec<(usize, Pollable)> = Vec::new();
+    let mut ours: Vec<Ours> = Vec::new();
     let mut inherited: Vec<usize> = Vec::new();
     for (i, k) in kernel.iter_mut().enumerate() {
         match fdtable::get(k.fd) {
-            Some(Desc::Socket(s)) => ours.push((i, Pollable::Socket(s))),
-            Some(Desc::Epoll(e)) => ours.push((i, Pollable::Epoll(e))),
+            Some(Desc::Socket(s)) => ours.push(Ours { at: i, what: Pollable::Socket(s) }),
+            Some(Desc::Epoll(e)) => ours.push(Ours { at: i, what: Pollable::Epoll(e) }),
             // Of a parent's, which is to say broken: nothing waits.
             Some(Desc::Inherited(_)) => inherited.push(i),
             None => continue,
         }
         k.fd = -1;
     }
-    let has_kernel = kernel.iter().any(|p| p.fd >= 0);
-    let stack = match ours.iter().find_map(|(_, o)| o.stack()) {
+    let stack = match ours.iter().find_map(|o| o.what.stack()) {
         // Epoll sets without a socket of ours, which may get one while this waits.
         None if !ours.is_empty() => Some(default_stack()?),
         stack => stack,
     };
-    let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd]| -> Result<c_int> {
-        if has_kernel {
+    let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd], ours: &[Ours]| -> Result<c_int> {
+        if kernel.iter().any(|p| p.fd >= 0) {
             poll_kernels(kernel, Some(Duration::ZERO))?;
         }
         for (f, k) in fds.iter_mut().zip(kernel.iter()) {
             f.revents = if k.fd >= 0 { k.revents } else { 0 };
         }
-        for (i, o) in &ours {
-            let f = &mut fds[*i];
+        for o in ours {
+            let f = &mut fds[o.at];
             let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
-            f.revents = (o.poll() & want).0 as c_short;
+            f.revents = (o.what.poll() & want).0 as c_short;
         }
         for i in &inherited {
             fds[*i].revents = libc::POLLERR | libc::POLLHUP;
@@ -86,42 +116,48 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int
         Ok(fds.iter().filter(|f| f.revents != 0).count() as c_int)
     };
     if !inherited.is_empty() {
-        return scan(fds, &mut kernel);
+        return scan(fds, &mut kernel, &ours).map(at_once);
     }
     let Some(stack) = stack else {
         // Nothing of ours that could wake: the kernel alone waits.
-        return poll_kernels(fds, timeout);
+        return poll_kernels(fds, timeout).map(at_once);
     };
     let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
     stack.run_pending();
-    let n = scan(fds, &mut kernel)?;
+    let n = scan(fds, &mut kernel, &ours)?;
     if n > 0 || timeout == Some(Duration::ZERO) {
-        return Ok(n);
+        return Ok(at_once(n));
     }
     let waiter = Waiter::current();
-    let watches: Vec<Watching<'_>> = ours
-        .iter()
-        .map(|(i, o)| Watching(o, o.queue().add(Events(fds[*i].events as u16 as u32), false, waiter.clone())))
-        .collect();
+    // Of what was there at the call, whatever becomes of the numbers.
+    let watched: Vec<Pollable> = ours.iter().map(|o| o.what.clone()).collect();
+    let watch = |(o, what): (&Ours, _)| watch(what, Events(fds[o.at].events as u16 as u32), &waiter);
+    let watches: Vec<Watching<'_>> = ours.iter().zip(&watched).map(watch).collect();
     let mut extra: Vec<(c_int, c_short)> = kernel.iter().filter(|p| p.fd >= 0).map(|p| (p.fd, p.events)).collect();
-    for (i, o) in &ours {
-        if let (Pollable::Epoll(set), true) = (o, fds[*i].events & POLLIN_SET != 0) {
+    for o in &ours {
+        if let (Pollable::Epoll(set), true) = (&o.what, fds[o.at].events & POLLIN_SET != 0) {
             extra.extend(set.kernel_fds().map(|fd| (fd, libc::POLLIN)));
         }
     }
+    let mut woken = Woken::Event;
     let r = loop {
-        let n = scan(fds, &mut kernel)?;
-        if n > 0 {
-            break Ok(n);
+        let n = scan(fds, &mut kernel, &ours)?;
+        if n > 0 || woken == Woken::TimedOut {
+            break Ok(Polled { ready: n, slept: true });
         }
-        match stack.block_with(&waiter, deadline, &extra) {
-            Woken::Event => {}
-            Woken::TimedOut => break scan(fds, &mut kernel),
-            Woken::Interrupted => break Err(Error::Intr),
+        woken = stack.block_with(&waiter, deadline, &extra);
+        if woken == Woken::Interrupted {
+            break Err(Error::Intr);
         }
+        look_again(fds, &mut kernel, &mut ours);
     };
     drop(watches);
     r
+}
+
+/// Has `waiter` told of events until the watch ends.
+fn watch<'a>(what: &'a Pollable, events: Events, waiter: &Arc<Waiter>) -> Watching<'a> {
+    Watching(what, what.queue().add(events, false, waiter.clone()))
 }
 
 /// As poll(2), for any descriptors together. Errors: EFAULT, EINTR, EINVAL.
@@ -132,7 +168,7 @@ pub unsafe extern "C-unwind" fn usk_poll(fds: *mut libc::pollfd, count: libc::nf
     blocking(|| {
         // SAFETY: the caller vouches for `fds` and `count`.
         let fds = unsafe { pollfds(fds, count) }?;
-        poll_fds(fds, u64::try_from(timeout_ms).ok().map(Duration::from_millis))
+        poll_fds(fds, u64::try_from(timeout_ms).ok().map(Duration::from_millis)).map(|p| p.ready)
     })
 }
 
@@ -215,13 +251,30 @@ pub unsafe extern "C-unwind" fn usk_ppoll(
     blocking(|| {
         // SAFETY: the caller vouches for all three.
         let (fds, timeout, _masked) = unsafe { (pollfds(fds, count)?, timespec(timeout)?, Masked::new(mask)) };
-        poll_fds(fds, timeout)
+        poll_fds(fds, timeout).map(|p| p.ready)
     })
 }
 
-const POLLIN_SET: c_short = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR;
-const POLLOUT_SET: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR;
-const POLLEX_SET: c_short = libc::POLLPRI;
+const POLLIN_SET: c_short =
+    libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+const POLLOUT_SET: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR | libc::POLLNVAL;
+const POLLEX_SET: c_short = libc::POLLPRI | libc::POLLNVAL;
+/// What is answered whether it was asked for or not.
+const ALWAYS: c_short = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+
+/// How many numbers the kernel's table of this process's descriptors has room for: select(2) looks at no others. Linux:
+/// max_fds, FDSize in proc(5).
+fn table_size() -> Result<c_int> {
+    let path = c"/proc/self/status";
+    let args = [libc::AT_FDCWD as c_long, path.as_ptr() as c_long, libc::O_CLOEXEC as c_long, 0];
+    // SAFETY: `path` is a string.
+    let file = Fd::own(unsafe { kernel::call(libc::SYS_openat, args) }? as c_int)?;
+    let mut text = [0; 4096];
+    let n = file.read(&mut text)?;
+    let text = String::from_utf8_lossy(&text[..n]);
+    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse().ok());
+    size.ok_or(Error::BadF)
+}
 
 /// As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EINTR, EINVAL.
 /// # Safety
@@ -251,7 +304,7 @@ pub unsafe extern "C-unwind" fn usk_select(
             for (set, bits) in sets {
                 // SAFETY: `set` is not null here, and `fd` is below FD_SETSIZE.
                 if !set.is_null() && unsafe { libc::FD_ISSET(fd as c_int, set) } {
-                    events |= bits & !(libc::POLLHUP | libc::POLLERR);
+                    events |= bits & !ALWAYS;
                 }
             }
             if events != 0 {
@@ -265,9 +318,18 @@ pub unsafe extern "C-unwind" fn usk_select(
             Some(t) => Some(Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)),
         };
         let start = std::time::Instant::now();
-        poll_fds(&mut fds, limit)?;
-        if fds.iter().any(|p| p.revents & libc::POLLNVAL != 0) {
-            return Err(Error::BadF);
+        let closed = |fds: &[libc::pollfd]| fds.iter().any(|p| p.revents & libc::POLLNVAL != 0);
+        let mut polled = poll_fds(&mut fds, limit)?;
+        if !polled.slept && closed(&fds) {
+            let size = table_size()?;
+            fds.retain(|p| p.fd < size);
+            if closed(&fds) {
+                return Err(Error::BadF);
+            }
+            polled = poll_fds(&mut fds, limit)?;
+            if !polled.slept && closed(&fds) {
+                return Err(Error::BadF);
+            }
         }
         let mut n = 0;
         for p in &fds {
