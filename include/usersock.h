@@ -122,6 +122,11 @@ int usk_pcap_stop(struct usk_stack_t *stack);
 int usk_epoll_create1(int flags);
 
 /*
+ As epoll_create(2): a set, whatever positive size is hinted at. Errors: EINVAL, EMFILE.
+ */
+int usk_epoll_create(int size);
+
+/*
  As epoll_ctl(2), for descriptors of the kernel and ours. Errors: EBADF, EEXIST, EFAULT, EINVAL, ELOOP, ENOENT,
  EPERM.
  Requires: `event` is null (EPOLL_CTL_DEL) or an epoll_event.
@@ -138,6 +143,16 @@ int usk_epoll_ctl(int epfd,
 int usk_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms);
 
 /*
+ As epoll_pwait2(2): epoll_pwait with a timeout in nanoseconds; null waits for ever.
+ Requires: as `usk_epoll_wait`; `timeout` is null or a timespec, `mask` null or a sigset_t.
+ */
+int usk_epoll_pwait2(int epfd,
+                     struct epoll_event *events,
+                     int max,
+                     const struct timespec *timeout,
+                     const sigset_t *mask);
+
+/*
  As epoll_pwait(2).
  Requires: as `usk_epoll_wait`; `mask` is null or a sigset_t.
  */
@@ -146,6 +161,24 @@ int usk_epoll_pwait(int epfd,
                     int max,
                     int timeout_ms,
                     const sigset_t *mask);
+
+/*
+ As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
+ sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN,
+ F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
+ */
+int usk_fcntl(int fd,
+              int cmd,
+              ...);
+
+/*
+ As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIOASYNC, FIOSETOWN (SIOCSPGRP), FIOGETOWN
+ (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
+ Requires: `arg` is what the request says: an int pointer for those above.
+ */
+int usk_ioctl(int fd,
+              unsigned long request,
+              ...);
 
 /*
  As write(2), for any descriptor.
@@ -258,14 +291,25 @@ int usk_ppoll(struct pollfd *fds,
               const sigset_t *mask);
 
 /*
- As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EINTR, EINVAL.
- Requires: the sets are null or fd_sets that cover `count` descriptors; `timeout` is null or a timeval.
+ As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EFAULT, EINTR, EINVAL.
+ Requires: the sets are null or cover `count` descriptors; `timeout` is null or a timeval.
  */
 int usk_select(int count,
                fd_set *read,
                fd_set *write,
                fd_set *except,
                struct timeval *timeout);
+
+/*
+ As pselect(2): the signal mask is replaced for as long as it waits, and `timeout` stays as it is. Errors: as select.
+ Requires: as `usk_select`; `timeout` is null or a timespec, `mask` null or a sigset_t.
+ */
+int usk_pselect(int count,
+                fd_set *read,
+                fd_set *write,
+                fd_set *except,
+                const struct timespec *timeout,
+                const sigset_t *mask);
 
 /*
  As socket(2): AF_INET and AF_INET6 on the default stack (made from USERSOCK_CONFIG at the first call), other
@@ -384,23 +428,6 @@ int usk_dup3(int fd,
  0 too for a number under which nothing is open.
  */
 int usk_is_ours(int fd);
-
-/*
- As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets
- of usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
- */
-int usk_fcntl(int fd,
-              int cmd,
-              long arg);
-
-/*
- As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD,
- SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
- Requires: `arg` is what the request says: an int pointer for those above.
- */
-int usk_ioctl(int fd,
-              unsigned long request,
-              void *arg);
 
 /*
  As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:

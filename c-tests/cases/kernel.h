@@ -184,6 +184,32 @@ KERNEL_FN int usk_epoll_wait(int epfd, struct epoll_event *events, int max, int 
     return (int)syscall(SYS_epoll_pwait, epfd, events, max, timeout_ms, NULL, (size_t)8);
 }
 
+KERNEL_FN int usk_pselect(int n, fd_set *in, fd_set *out, fd_set *ex, const struct timespec *timeout,
+                          const sigset_t *mask)
+{
+    struct timespec copy = timeout ? *timeout : (struct timespec){0};
+    struct {
+        const sigset_t *mask;
+        size_t size;
+    } with = {mask, 8};
+    return (int)syscall(SYS_pselect6, n, in, out, ex, timeout ? &copy : NULL, &with);
+}
+
+KERNEL_FN int usk_epoll_create(int size)
+{
+    if (size <= 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_create1, 0);
+}
+
+KERNEL_FN int usk_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+                               const sigset_t *mask)
+{
+    return (int)syscall(SYS_epoll_pwait2, epfd, events, max, timeout, mask, (size_t)8);
+}
+
 KERNEL_FN int usk_dup(int fd)
 {
     return (int)syscall(SYS_dup, fd);

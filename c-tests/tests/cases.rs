@@ -79,6 +79,7 @@ cases! {
     reuse,
     sendfile_splice,
     shutdown_rules,
+    sigio,
     sockopt,
     tcp_info,
     threads_share,

@@ -1,4 +1,4 @@
-//! epoll_create1, epoll_ctl, epoll_wait, epoll_pwait. The descriptor of a set is a real epoll of the kernel. Below:
+//! epoll_create, epoll_ctl, epoll_wait and their variants. The descriptor of a set is a real epoll of the kernel. Below:
 //! `eventpoll`.
 
 use crate::boundary::boundary;
@@ -8,20 +8,30 @@ use crate::fdtable::{self, Desc};
 use crate::{kernel, ptr};
 use std::ffi::{c_int, c_long};
 use std::time::Duration;
-use usersock::error::Error;
+use usersock::error::{Error, Result};
 use usersock::sys::fd::Fd;
 
 /// As epoll_create1(2).
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_epoll_create1(flags: c_int) -> c_int {
-    boundary(|| {
-        if flags & !libc::EPOLL_CLOEXEC != 0 {
-            return Err(Error::Inval);
-        }
-        let fd = kernel::epoll_create()?;
-        // Of the set's own descriptor: the low numbers are left to the program's.
-        let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(fd)?));
-        fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
+    boundary(|| new_set(flags))
+}
+
+fn new_set(flags: c_int) -> Result<c_int> {
+    if flags & !libc::EPOLL_CLOEXEC != 0 {
+        return Err(Error::Inval);
+    }
+    // Of the set's own descriptor: the low numbers are left to the program's.
+    let ep = Epoll::new(fdtable::out_of_the_way(Fd::own(kernel::epoll_create()?)?));
+    fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
+}
+
+/// As epoll_create(2): a set, whatever positive size is hinted at. Errors: EINVAL, EMFILE.
+#[unsafe(no_mangle)]
+pub extern "C" fn usk_epoll_create(size: c_int) -> c_int {
+    boundary(|| match size {
+        1.. => new_set(0),
+        _ => Err(Error::Inval),
     })
 }
 
@@ -78,6 +88,23 @@ pub unsafe extern "C-unwind" fn usk_epoll_wait(
     unsafe { usk_epoll_pwait(epfd, events, max, timeout_ms, std::ptr::null()) }
 }
 
+/// As epoll_pwait2(2): epoll_pwait with a timeout in nanoseconds; null waits for ever.
+/// # Safety
+/// As `usk_epoll_wait`; `timeout` is null or a timespec, `mask` null or a sigset_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_epoll_pwait2(
+    epfd: c_int,
+    events: *mut libc::epoll_event,
+    max: c_int,
+    timeout: *const libc::timespec,
+    mask: *const libc::sigset_t,
+) -> c_int {
+    blocking(|| {
+        // SAFETY: the caller vouches for all of it.
+        unsafe { epoll_wait(epfd, events, max, crate::poll::timespec(timeout)?, mask) }
+    })
+}
+
 /// As epoll_pwait(2).
 /// # Safety
 /// As `usk_epoll_wait`; `mask` is null or a sigset_t.
@@ -89,18 +116,30 @@ pub unsafe extern "C-unwind" fn usk_epoll_pwait(
     timeout_ms: c_int,
     mask: *const libc::sigset_t,
 ) -> c_int {
-    blocking(|| {
-        if max <= 0 || max as usize > i32::MAX as usize / size_of::<libc::epoll_event>() {
-            return Err(Error::Inval);
-        }
-        if !crate::probe::writable(events as usize, max as usize * size_of::<libc::epoll_event>()) {
-            return Err(Error::Fault);
-        }
-        let ep = fdtable::epoll(epfd)?;
-        // SAFETY: not null, writable for `max` entries by the caller's word.
-        let out = unsafe { std::slice::from_raw_parts_mut(events, max as usize) };
-        // SAFETY: the caller vouches for `mask`.
-        let _masked = unsafe { crate::poll::Masked::new(mask) };
-        ep.wait(out, u64::try_from(timeout_ms).ok().map(Duration::from_millis)).map(|n| n as c_int)
-    })
+    let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+    // SAFETY: the caller vouches for all of it.
+    blocking(|| unsafe { epoll_wait(epfd, events, max, timeout, mask) })
+}
+
+/// # Safety
+/// As `usk_epoll_pwait`.
+unsafe fn epoll_wait(
+    epfd: c_int,
+    events: *mut libc::epoll_event,
+    max: c_int,
+    timeout: Option<Duration>,
+    mask: *const libc::sigset_t,
+) -> Result<c_int> {
+    if max <= 0 || max as usize > i32::MAX as usize / size_of::<libc::epoll_event>() {
+        return Err(Error::Inval);
+    }
+    if !crate::probe::writable(events as usize, max as usize * size_of::<libc::epoll_event>()) {
+        return Err(Error::Fault);
+    }
+    let ep = fdtable::epoll(epfd)?;
+    // SAFETY: not null, writable for `max` entries by the caller's word.
+    let out = unsafe { std::slice::from_raw_parts_mut(events, max as usize) };
+    // SAFETY: the caller vouches for `mask`.
+    let _masked = unsafe { crate::poll::masked(mask) }?;
+    ep.wait(out, timeout).map(|n| n as c_int)
 }

@@ -4,6 +4,7 @@
 //! of the kernel ([`Epoll::nested`]). Keyed by number and description, as in Linux: closing the last duplicate removes
 //! the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
 
+use crate::poll::signal_due;
 use crate::stacks::default_stack;
 use crate::{fdtable, kernel};
 use std::collections::{HashMap, VecDeque};
@@ -479,8 +480,11 @@ impl Epoll {
     ) -> Result<usize> {
         stack.run_pending();
         let n = once(out)?;
-        if n > 0 || timeout == Some(Duration::ZERO) {
+        if n > 0 {
             return Ok(n);
+        }
+        if timeout == Some(Duration::ZERO) {
+            return signal_due().map(|()| 0);
         }
         let deadline = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();

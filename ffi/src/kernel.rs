@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Result;
+use usersock::sys::signal::{SET_BYTES, Set, sleep_mask};
 
 /// Arguments of a system call, which has six.
 fn six<const N: usize>(args: [c_long; N]) -> [c_long; 6] {
@@ -74,8 +75,10 @@ pub(crate) fn epoll_ctl(set: RawFd, op: c_int, fd: RawFd, event: &mut libc::epol
 /// epoll_wait(2); `timeout` None is for ever.
 pub(crate) fn epoll_wait(set: RawFd, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
     let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_long);
-    let args = [set as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, ms, 0, 8];
-    // SAFETY: `out` is a slice of epoll_event; there is no signal mask.
+    let mask = sleep_mask().filter(|_| ms != 0);
+    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
+    let args = [set as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, ms, mask_at, SET_BYTES as c_long];
+    // SAFETY: `out` is a slice of epoll_event, the mask null or of the size that is said.
     unsafe { wait(libc::SYS_epoll_pwait, args) }.map(|n| n as usize)
 }
 

@@ -4,17 +4,18 @@
 //! | file | calls |
 //! |---|---|
 //! | `admin` | usk_init, usk_stack_new, usk_stack_free, sysctl, MIB, capture |
-//! | `socket` | socket, bind, listen, accept, connect, shutdown, close, options, names, dup, fcntl, ioctl |
+//! | `socket` | socket, bind, listen, accept, connect, shutdown, close, options, names, dup |
+//! | `fcntl` | fcntl, ioctl |
 //! | `io` | read, write, send, recv and their vector and message forms |
 //! | `transfer` | sendfile, splice |
-//! | `poll` | poll, ppoll, select |
-//! | `epoll` | epoll_create1, epoll_ctl, epoll_wait |
+//! | `poll`, `select` | poll, ppoll; select, pselect |
+//! | `epoll` | epoll_create, epoll_ctl, epoll_wait and their variants |
 //! | `plugin` | protocols and more in C, at run time |
 //!
 //! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` and `eventpoll`
-//! (descriptors, epoll sets), `note` (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands),
-//! `loader` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a
-//! program names the plug-in side.
+//! (descriptors, epoll sets), `sigio` (signal-driven I/O), `note` (the line of usk_config_error), `handle` and `held`
+//! (socks in plug-ins' hands), `loader` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the
+//! kernel). No call of a program names the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
@@ -30,6 +31,7 @@ mod cancel;
 mod cmsg;
 pub mod epoll;
 mod eventpoll;
+pub mod fcntl;
 pub mod fdtable;
 mod handle;
 mod held;
@@ -41,6 +43,8 @@ pub mod plugin;
 pub mod poll;
 mod probe;
 pub mod ptr;
+pub mod select;
+mod sigio;
 pub mod socket;
 pub mod stacks;
 pub mod transfer;

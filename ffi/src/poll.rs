@@ -1,11 +1,11 @@
-//! poll, ppoll, select over descriptors of the kernel and ours together, without busy waiting: the thread waits where
+//! poll, ppoll over descriptors of the kernel and ours together, without busy waiting: the thread waits where
 //! `driver` says (in the device's own descriptor, when it holds the lease), with the kernel's descriptors beside.
 
 use crate::cancel::blocking;
 use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
 use crate::stacks::default_stack;
-use crate::{kernel, probe};
+use crate::{kernel, probe, ptr};
 use std::ffi::{c_int, c_long, c_short};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
 use usersock::sock::wait::{Events, WatchKey};
-use usersock::sys::fd::Fd;
+use usersock::sys::signal::{SET_BYTES, Set, SleepMask, sleep_mask};
 use usersock::waiter::{Waiter, Woken};
 
 /// A watch on a queue that ends with its scope.
@@ -41,17 +41,24 @@ pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
 fn poll_kernels(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
     let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
     let tsp = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, tsp as c_long, 0, 8];
-    // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec; there is no signal mask.
+    let mask = sleep_mask();
+    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, tsp as c_long, mask_at, SET_BYTES as c_long];
+    // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec, the mask null or of the size that is said.
     unsafe { kernel::wait(libc::SYS_ppoll, args) }.map(|n| n as c_int)
 }
 
+/// EINTR where a signal is due that the mask of the call lets through: so ends a call that does not wait, too.
+pub(crate) fn signal_due() -> Result<()> {
+    if sleep_mask().is_some() { poll_kernels(&mut [], Some(Duration::ZERO)).map(drop) } else { Ok(()) }
+}
+
 /// What poll(2) answers.
-struct Polled {
+pub(crate) struct Polled {
     /// How many descriptors have events.
-    ready: c_int,
+    pub(crate) ready: c_int,
     /// The numbers were looked up a second time, after a sleep.
-    slept: bool,
+    pub(crate) slept: bool,
 }
 
 /// One of ours among the descriptors of a poll.
@@ -77,7 +84,7 @@ fn look_again(fds: &[libc::pollfd], kernel: &mut [libc::pollfd], ours: &mut Vec<
 }
 
 /// The whole of poll(2). `timeout`: None waits for ever.
-fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
+pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
     let at_once = |ready| Polled { ready, slept: false };
     // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
     let mut kernel: Vec<libc::pollfd> = fds.to_vec();
@@ -125,8 +132,11 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polle
     let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
     stack.run_pending();
     let n = scan(fds, &mut kernel, &ours)?;
-    if n > 0 || timeout == Some(Duration::ZERO) {
+    if n > 0 {
         return Ok(at_once(n));
+    }
+    if timeout == Some(Duration::ZERO) {
+        return signal_due().map(|()| at_once(0));
     }
     let waiter = Waiter::current();
     // Of what was there at the call, whatever becomes of the numbers.
@@ -135,7 +145,7 @@ fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polle
     let watches: Vec<Watching<'_>> = ours.iter().zip(&watched).map(watch).collect();
     let mut extra: Vec<(c_int, c_short)> = kernel.iter().filter(|p| p.fd >= 0).map(|p| (p.fd, p.events)).collect();
     for o in &ours {
-        if let (Pollable::Epoll(set), true) = (&o.what, fds[o.at].events & POLLIN_SET != 0) {
+        if let (Pollable::Epoll(set), true) = (&o.what, fds[o.at].events & libc::POLLIN != 0) {
             extra.extend(set.kernel_fds().map(|fd| (fd, libc::POLLIN)));
         }
     }
@@ -195,38 +205,22 @@ unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a
     Ok(unsafe { std::slice::from_raw_parts_mut(fds, count as usize) })
 }
 
-/// A thread's signal mask, replaced while the value lives (ppoll, pselect, epoll_pwait). The kernel swaps it atomically
-/// with the wait; here a signal that is unblocked ends the wait because the wait is a system call of this thread.
-pub(crate) struct Masked(Option<libc::sigset_t>);
-
-impl Masked {
-    /// # Safety
-    /// `mask` is null or a sigset_t.
-    pub(crate) unsafe fn new(mask: *const libc::sigset_t) -> Masked {
-        if mask.is_null() {
-            return Masked(None);
-        }
-        // SAFETY: an all-zero sigset_t is valid storage.
-        let mut old: libc::sigset_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `mask` by the caller's word, `old` is writable.
-        let r = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &mut old) };
-        Masked((r == 0).then_some(old))
+/// The mask of ppoll, pselect, epoll_pwait, in force while the value lives. EFAULT.
+/// # Safety
+/// `mask` is null or a sigset_t.
+pub(crate) unsafe fn masked(mask: *const libc::sigset_t) -> Result<SleepMask> {
+    if mask.is_null() {
+        return Ok(SleepMask::new(None));
     }
-}
-
-impl Drop for Masked {
-    fn drop(&mut self) {
-        if let Some(old) = &self.0 {
-            // SAFETY: restores the mask that was in force.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old, std::ptr::null_mut()) };
-        }
-    }
+    // The kernel's set is the first word of libc's.
+    // SAFETY: the caller vouches for `mask`.
+    unsafe { ptr::value(mask.cast::<Set>()) }.map(|mask| SleepMask::new(Some(*mask)))
 }
 
 /// A timespec as a wait; None for null. EINVAL outside its range.
 /// # Safety
 /// `ts` is null or a timespec.
-unsafe fn timespec(ts: *const libc::timespec) -> Result<Option<Duration>> {
+pub(crate) unsafe fn timespec(ts: *const libc::timespec) -> Result<Option<Duration>> {
     if !ts.is_null() && !probe::readable(ts as usize, size_of::<libc::timespec>()) {
         return Err(Error::Fault);
     }
@@ -250,107 +244,7 @@ pub unsafe extern "C-unwind" fn usk_ppoll(
 ) -> c_int {
     blocking(|| {
         // SAFETY: the caller vouches for all three.
-        let (fds, timeout, _masked) = unsafe { (pollfds(fds, count)?, timespec(timeout)?, Masked::new(mask)) };
+        let (fds, timeout, _masked) = unsafe { (pollfds(fds, count)?, timespec(timeout)?, masked(mask)?) };
         poll_fds(fds, timeout).map(|p| p.ready)
-    })
-}
-
-const POLLIN_SET: c_short =
-    libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
-const POLLOUT_SET: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR | libc::POLLNVAL;
-const POLLEX_SET: c_short = libc::POLLPRI | libc::POLLNVAL;
-/// What is answered whether it was asked for or not.
-const ALWAYS: c_short = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
-
-/// How many numbers the kernel's table of this process's descriptors has room for: select(2) looks at no others. Linux:
-/// max_fds, FDSize in proc(5).
-fn table_size() -> Result<c_int> {
-    let path = c"/proc/self/status";
-    let args = [libc::AT_FDCWD as c_long, path.as_ptr() as c_long, libc::O_CLOEXEC as c_long, 0];
-    // SAFETY: `path` is a string.
-    let file = Fd::own(unsafe { kernel::call(libc::SYS_openat, args) }? as c_int)?;
-    let mut text = [0; 4096];
-    let n = file.read(&mut text)?;
-    let text = String::from_utf8_lossy(&text[..n]);
-    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse().ok());
-    size.ok_or(Error::BadF)
-}
-
-/// As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EINTR, EINVAL.
-/// # Safety
-/// The sets are null or fd_sets that cover `count` descriptors; `timeout` is null or a timeval.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn usk_select(
-    count: c_int,
-    read: *mut libc::fd_set,
-    write: *mut libc::fd_set,
-    except: *mut libc::fd_set,
-    timeout: *mut libc::timeval,
-) -> c_int {
-    blocking(|| {
-        let count = usize::try_from(count).map_err(|_| Error::Inval)?.min(libc::FD_SETSIZE);
-        let sets = [(read, POLLIN_SET), (write, POLLOUT_SET), (except, POLLEX_SET)];
-        for (set, _) in sets {
-            if count > 0 && !set.is_null() && !probe::writable(set as usize, count.div_ceil(8)) {
-                return Err(Error::Fault);
-            }
-        }
-        if !timeout.is_null() && !probe::readable(timeout as usize, size_of::<libc::timeval>()) {
-            return Err(Error::Fault);
-        }
-        let mut fds = Vec::new();
-        for fd in 0..count {
-            let mut events = 0;
-            for (set, bits) in sets {
-                // SAFETY: `set` is not null here, and `fd` is below FD_SETSIZE.
-                if !set.is_null() && unsafe { libc::FD_ISSET(fd as c_int, set) } {
-                    events |= bits & !ALWAYS;
-                }
-            }
-            if events != 0 {
-                fds.push(libc::pollfd { fd: fd as c_int, events, revents: 0 });
-            }
-        }
-        // SAFETY: the caller vouches for `timeout`.
-        let limit = match unsafe { timeout.as_ref() } {
-            None => None,
-            Some(t) if t.tv_sec < 0 || t.tv_usec < 0 => return Err(Error::Inval),
-            Some(t) => Some(Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)),
-        };
-        let start = std::time::Instant::now();
-        let closed = |fds: &[libc::pollfd]| fds.iter().any(|p| p.revents & libc::POLLNVAL != 0);
-        let mut polled = poll_fds(&mut fds, limit)?;
-        if !polled.slept && closed(&fds) {
-            let size = table_size()?;
-            fds.retain(|p| p.fd < size);
-            if closed(&fds) {
-                return Err(Error::BadF);
-            }
-            polled = poll_fds(&mut fds, limit)?;
-            if !polled.slept && closed(&fds) {
-                return Err(Error::BadF);
-            }
-        }
-        let mut n = 0;
-        for p in &fds {
-            for (set, bits) in sets {
-                // SAFETY: as above.
-                if !set.is_null() && unsafe { libc::FD_ISSET(p.fd, set) } {
-                    if p.revents & bits != 0 {
-                        n += 1;
-                    } else {
-                        // SAFETY: as above.
-                        unsafe { libc::FD_CLR(p.fd, set) };
-                    }
-                }
-            }
-        }
-        // SAFETY: the caller vouches for `timeout`.
-        if let (Some(t), Some(limit)) = (unsafe { timeout.as_mut() }, limit) {
-            let left = limit.saturating_sub(start.elapsed());
-            t.tv_sec = left.as_secs() as i64;
-            t.tv_usec = left.subsec_micros() as i64;
-        }
-        Ok(n)
     })
 }

@@ -1,5 +1,5 @@
-//! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options, dup, fcntl, ioctl,
-//! close.
+//! Sockets from birth to close: socket, bind, listen, accept, connect, shutdown, names, options,
+//! dup, close.
 
 use crate::boundary::boundary;
 use crate::cancel::blocking;
@@ -7,7 +7,7 @@ use crate::fdtable::{self, Desc, Number};
 use crate::kernel;
 use crate::ptr;
 use crate::stacks::default_stack;
-use std::ffi::{c_int, c_long, c_ulong, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::inet::Socket;
@@ -343,78 +343,4 @@ pub extern "C-unwind" fn usk_dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_is_ours(fd: c_int) -> c_int {
     boundary(|| Ok(c_int::from(fdtable::get(fd).is_some())))
-}
-
-/// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, 0 where it takes none. On sockets
-/// of usersock: F_GETFL, F_SETFL (O_NONBLOCK), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC; EINVAL for others.
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
-    blocking(|| {
-        let args = [fd as c_long, cmd as c_long, arg];
-        // F_SETLKW and F_OFD_SETLKW wait.
-        // SAFETY: passes the program's own arguments to the kernel.
-        let kernel = || unsafe { kernel::wait(libc::SYS_fcntl, args) }.map(|r| r as c_int);
-        match fdtable::get(fd) {
-            Some(Desc::Socket(s)) => match cmd {
-                libc::F_GETFL => Ok(libc::O_RDWR | if s.nonblocking() { libc::O_NONBLOCK } else { 0 }),
-                libc::F_SETFL => {
-                    // O_ASYNC would need SIGIO, which usersock does not send.
-                    if arg as c_int & libc::O_ASYNC != 0 {
-                        return Err(Error::Inval);
-                    }
-                    s.set_nonblocking(arg as c_int & libc::O_NONBLOCK != 0);
-                    Ok(0)
-                }
-                libc::F_GETFD | libc::F_SETFD => kernel(),
-                libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
-                    fdtable::install(Desc::Socket(s), cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
-                }
-                _ => Err(Error::Inval),
-            },
-            Some(d) if cmd == libc::F_DUPFD || cmd == libc::F_DUPFD_CLOEXEC => {
-                fdtable::install(d, cmd == libc::F_DUPFD_CLOEXEC, arg as c_int)
-            }
-            Some(Desc::Inherited(_)) if cmd != libc::F_GETFD && cmd != libc::F_SETFD => Err(Error::NetDown),
-            Some(_) | None => kernel(),
-        }
-    })
-}
-
-/// As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD,
-/// SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
-/// # Safety
-/// `arg` is what the request says: an int pointer for those above.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
-    boundary(|| {
-        let s = match fdtable::get(fd) {
-            Some(Desc::Socket(s)) => s,
-            Some(Desc::Inherited(_)) if request != libc::FIOCLEX && request != libc::FIONCLEX => {
-                return Err(Error::NetDown);
-            }
-            _ => {
-                let args = [fd as c_long, request as c_long, arg as c_long];
-                // SAFETY: passes the program's own arguments to the kernel.
-                return unsafe { kernel::call(libc::SYS_ioctl, args) }.map(|r| r as c_int);
-            }
-        };
-        match request {
-            libc::FIONBIO => {
-                // SAFETY: FIONBIO's argument is an int by the caller's word.
-                let on = *unsafe { ptr::value(arg.cast::<c_int>()) }?;
-                s.set_nonblocking(on != 0);
-                Ok(0)
-            }
-            libc::FIOCLEX | libc::FIONCLEX => {
-                let flag = if request == libc::FIOCLEX { libc::FD_CLOEXEC } else { 0 };
-                kernel::fcntl(fd, libc::F_SETFD, flag)
-            }
-            _ => {
-                let n = s.ioctl(request)?;
-                // SAFETY: the requests that answer an int take an int pointer.
-                *unsafe { ptr::value_mut(arg.cast::<c_int>()) }? = n;
-                Ok(0)
-            }
-        }
-    })
 }

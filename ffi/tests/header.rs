@@ -19,7 +19,7 @@ const HEADERS: [Header; 7] = [
     Header {
         name: "usersock.h",
         includes: &[],
-        sources: &["admin", "epoll", "io", "poll", "socket", "stacks", "transfer"],
+        sources: &["admin", "epoll", "fcntl", "io", "poll", "select", "socket", "stacks", "transfer"],
         about: "",
     },
     Header {
@@ -163,7 +163,23 @@ fn c_text(rust: &str) -> String {
         };
         text += &word[name.len()..];
     }
-    text
+    variadic(&text)
+}
+
+/// The two calls whose last argument depends on another are variadic to C, as POSIX has them. Rust has no variadic
+/// definitions on stable; on the ABIs of Linux an integer or pointer comes in the same place either way.
+fn variadic(text: &str) -> String {
+    let mut out = text.to_owned();
+    for name in ["int usk_fcntl(", "int usk_ioctl("] {
+        if let Some(at) = out.find(name)
+            && let Some(end) = out[at..].find(");")
+            && let Some(last) = out[at..at + end].rfind(',')
+        {
+            let indent = out[at + last + 1..at + end].find(|c: char| !c.is_whitespace()).unwrap_or(0);
+            out.replace_range(at + last + 1 + indent..at + end, "...");
+        }
+    }
+    out
 }
 
 /// All headers, in the order of [`HEADERS`].
@@ -257,6 +273,7 @@ fn the_text_is_c() {
     let rust = "/*\n A.\n # Safety\n As usk_x; `b`\n is c.\n */\nvoid f(int ty, void *priv_, void *_priv);";
     let c = "/*\n A.\n Requires: as usk_x; `b` is c.\n */\nvoid f(int type, void *priv, void *priv);\n";
     assert_eq!(c_text(rust), c);
+    assert_eq!(c_text("int usk_fcntl(int fd, int cmd, long arg);\n"), "int usk_fcntl(int fd, int cmd, ...);\n");
 }
 
 /// The words of a mode: a standard, and the features that a program asks the system's headers for.

@@ -6,7 +6,7 @@ use crate::{Instance, instance};
 use std::ffi::{c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void};
 use std::ptr::null_mut;
 use std::time::Duration;
-use usersock_ffi::{boundary, epoll, io, poll, ptr, socket, transfer};
+use usersock_ffi::{boundary, epoll, fcntl, io, poll, ptr, socket, transfer};
 
 type Addr = *const libc::sockaddr;
 type AddrMut = *mut libc::sockaddr;
@@ -63,9 +63,9 @@ interface! {
     }
     call fn sendmsg(fd: c_int, msg: *const libc::msghdr, flags: c_int) -> isize { io::usk_sendmsg(fd, msg, flags) }
     /// Variadic in C. On Linux's calling conventions a variable integer or pointer is passed as a fixed one would be.
-    call fn fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int { socket::usk_fcntl(fd, cmd, arg) }
+    call fn fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int { fcntl::usk_fcntl(fd, cmd, arg) }
     /// As `fcntl`.
-    call fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int { socket::usk_ioctl(fd, request, arg) }
+    call fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int { fcntl::usk_ioctl(fd, request, arg) }
     call fn close(fd: c_int) -> c_int { socket::usk_close(fd) }
     call fn shutdown(fd: c_int, how: c_int) -> c_int { socket::usk_shutdown(fd, how) }
     call fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: Len) -> c_int {

@@ -2,7 +2,7 @@
 //! which sleep in it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
 
 use crate::sys::fd::{EventFd, PollFd, poll};
-use crate::sys::signal::Hold;
+use crate::sys::signal::{Hold, sleep_mask};
 use crate::sys::{fork, futex};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -137,7 +137,7 @@ impl Waiter {
     /// waiter's own thread calls it. `fds` is left with the eventfd behind the caller's own.
     pub(crate) fn sleep(&self, fds: &mut PollSet, timeout: Option<Duration>) -> Slept {
         let hold = Hold::new();
-        if fds.is_empty() && hold.is_none() {
+        if fds.is_empty() && hold.is_none() && sleep_mask().is_none() {
             return self.park(timeout);
         }
         let eventfd = self.eventfd.get_or_init(|| EventFd::new().ok());

@@ -1,6 +1,7 @@
 //! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
 //! handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
 
+use super::signal::{SET_BYTES, Set, sleep_mask};
 use super::{cancel, check, fork, retry};
 use std::ffi::c_long;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -131,8 +132,10 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
         // changes none.
         return check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
     }
-    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, no_mask as c_long, 8, 0];
-    // SAFETY: as above.
+    let mask = sleep_mask();
+    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, mask_at, SET_BYTES as c_long, 0];
+    // SAFETY: as above, with a mask of the size that is said.
     check(unsafe { cancel::syscall(libc::SYS_ppoll, args) })
 }
 

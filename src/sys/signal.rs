@@ -13,8 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One past the last signal (_NSIG).
 const SIGNALS: i32 = 65;
-/// Bytes of the kernel's sigset_t.
-const SET_BYTES: usize = 8;
 
 /// Some handlers have SA_RESTART and some do not. It stays: a wrong yes costs a few system calls a wait.
 static MIXED: AtomicBool = AtomicBool::new(false);
@@ -24,6 +22,40 @@ static LOOKED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// What a wait that held signals back found out of those that ended it: whether all handlers have SA_RESTART.
     static FOUND: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+thread_local! {
+    /// The mask while this thread sleeps, in place of its own (ppoll, pselect, epoll_pwait).
+    static SLEEP_MASK: Cell<Option<Set>> = const { Cell::new(None) };
+}
+
+/// The kernel's form of a set of signals: signal n is bit n - 1.
+pub type Set = u64;
+
+/// Bytes of it.
+pub const SET_BYTES: usize = size_of::<Set>();
+
+/// The mask that replaces the thread's own in each sleep, together with it; None where there is none.
+pub fn sleep_mask() -> Option<Set> {
+    SLEEP_MASK.try_with(Cell::get).unwrap_or(None)
+}
+
+/// Replaces the signal mask of this thread's sleeps while it lives. The kernel swaps the masks and sleeps in one step,
+/// so that a signal which only the sleep lets through ends it, whenever it came.
+#[derive(Debug)]
+pub struct SleepMask(Option<Set>);
+
+impl SleepMask {
+    /// `mask` None: the thread's own stays in force.
+    pub fn new(mask: Option<Set>) -> SleepMask {
+        SleepMask(SLEEP_MASK.try_with(|m| m.replace(mask)).unwrap_or(None))
+    }
+}
+
+impl Drop for SleepMask {
+    fn drop(&mut self) {
+        let _ = SLEEP_MASK.try_with(|m| m.set(self.0));
+    }
 }
 
 /// What SA_RESTART says of a signal's handler; None where no handler runs.
@@ -67,9 +99,6 @@ fn look_at_handlers() -> bool {
     all
 }
 
-/// The kernel's form of a set of signals: signal n is bit n - 1.
-type Set = u64;
-
 fn change_mask(how: i32, set: Set) -> Option<Set> {
     let mut old: Set = 0;
     let (new, old_at) = (&raw const set, &raw mut old);
@@ -91,7 +120,8 @@ impl Hold {
         if !LOOKED.load(Ordering::Relaxed) && !LOOKED.swap(true, Ordering::Relaxed) {
             look_at_handlers();
         }
-        if !MIXED.load(Ordering::Relaxed) {
+        // Calls that replace the mask are never restarted.
+        if !MIXED.load(Ordering::Relaxed) || sleep_mask().is_some() {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);

@@ -1,0 +1,169 @@
+//! select and pselect: sets of descriptors as bits, over `poll`. Linux: fs/select.c.
+
+use crate::cancel::blocking;
+use crate::poll::{masked, poll_fds, timespec};
+use crate::{kernel, probe};
+use std::ffi::{c_int, c_long, c_short, c_ulong};
+use std::time::{Duration, Instant};
+use usersock::error::{Error, Result};
+use usersock::sys::fd::Fd;
+
+const POLLIN_SET: c_short =
+    libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+const POLLOUT_SET: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR | libc::POLLNVAL;
+const POLLEX_SET: c_short = libc::POLLPRI | libc::POLLNVAL;
+/// What is answered whether it was asked for or not.
+const ALWAYS: c_short = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+const WORD: usize = c_ulong::BITS as usize;
+
+/// How many numbers the kernel's table of this process's descriptors has room for: select(2) looks at no others. Linux:
+/// max_fds, FDSize in proc(5).
+fn table_size() -> Result<usize> {
+    let path = c"/proc/self/status";
+    let args = [libc::AT_FDCWD as c_long, path.as_ptr() as c_long, libc::O_CLOEXEC as c_long, 0];
+    // SAFETY: `path` is a string.
+    let file = Fd::own(unsafe { kernel::call(libc::SYS_openat, args) }? as c_int)?;
+    let mut text = [0; 4096];
+    let n = file.read(&mut text)?;
+    let text = String::from_utf8_lossy(&text[..n]);
+    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:")?.trim().parse().ok());
+    size.ok_or(Error::BadF)
+}
+
+/// A set of the program's: null, or words of bits, of which there may be more than an fd_set has.
+#[derive(Clone, Copy)]
+struct Set {
+    words: *mut c_ulong,
+    /// The events that a bit stands for.
+    bits: c_short,
+}
+
+impl Set {
+    /// EFAULT where the words cannot be written.
+    fn new(at: *mut libc::fd_set, bits: c_short, count: usize) -> Result<Set> {
+        let bytes = count.div_ceil(WORD) * size_of::<c_ulong>();
+        match at.is_null() || probe::writable_bytes(at as usize, bytes) == bytes {
+            true => Ok(Set { words: at.cast(), bits }),
+            false => Err(Error::Fault),
+        }
+    }
+
+    /// # Safety
+    /// `fd` is below the count that the set was made with, and its words are the program's by its word.
+    unsafe fn has(self, fd: usize) -> bool {
+        // SAFETY: not null, and within the words that `new` found good.
+        !self.words.is_null() && unsafe { *self.words.add(fd / WORD) } & 1 << (fd % WORD) != 0
+    }
+
+    /// # Safety
+    /// As for `has`, which was true.
+    unsafe fn clear(self, fd: usize) {
+        // SAFETY: as in `has`.
+        unsafe { *self.words.add(fd / WORD) &= !(1 << (fd % WORD)) };
+    }
+}
+
+/// The whole of select(2): how many bits are set in the sets that come back.
+/// # Safety
+/// The sets are null or cover `count` descriptors.
+unsafe fn select(count: c_int, sets: [*mut libc::fd_set; 3], limit: Option<Duration>) -> Result<c_int> {
+    let mut count = usize::try_from(count).map_err(|_| Error::Inval)?;
+    if count > libc::FD_SETSIZE {
+        count = count.min(table_size()?);
+    }
+    let [read, write, except] = sets;
+    let sets = [
+        Set::new(read, POLLIN_SET, count)?,
+        Set::new(write, POLLOUT_SET, count)?,
+        Set::new(except, POLLEX_SET, count)?,
+    ];
+    let mut fds = Vec::new();
+    for fd in 0..count {
+        // SAFETY: `fd` is below `count`.
+        let asked = sets.iter().filter(|set| unsafe { set.has(fd) });
+        let events = asked.fold(0, |events, set| events | set.bits & !ALWAYS);
+        if events != 0 {
+            fds.push(libc::pollfd { fd: fd as c_int, events, revents: 0 });
+        }
+    }
+    let closed = |fds: &[libc::pollfd]| fds.iter().any(|p| p.revents & libc::POLLNVAL != 0);
+    let mut polled = poll_fds(&mut fds, limit)?;
+    if !polled.slept && closed(&fds) {
+        let size = table_size()?;
+        fds.retain(|p| (p.fd as usize) < size);
+        if closed(&fds) {
+            return Err(Error::BadF);
+        }
+        polled = poll_fds(&mut fds, limit)?;
+        if !polled.slept && closed(&fds) {
+            return Err(Error::BadF);
+        }
+    }
+    let mut n = 0;
+    for p in &fds {
+        for set in sets {
+            // SAFETY: `p.fd` was below `count`.
+            match unsafe { set.has(p.fd as usize) } {
+                true if p.revents & set.bits != 0 => n += 1,
+                // SAFETY: as above.
+                true => unsafe { set.clear(p.fd as usize) },
+                false => {}
+            }
+        }
+    }
+    Ok(n)
+}
+
+/// As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EFAULT, EINTR, EINVAL.
+/// # Safety
+/// The sets are null or cover `count` descriptors; `timeout` is null or a timeval.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_select(
+    count: c_int,
+    read: *mut libc::fd_set,
+    write: *mut libc::fd_set,
+    except: *mut libc::fd_set,
+    timeout: *mut libc::timeval,
+) -> c_int {
+    blocking(|| {
+        if !timeout.is_null() && !probe::readable(timeout as usize, size_of::<libc::timeval>()) {
+            return Err(Error::Fault);
+        }
+        // SAFETY: the caller vouches for `timeout`.
+        let limit = match unsafe { timeout.as_ref() } {
+            None => None,
+            Some(t) if t.tv_sec < 0 || t.tv_usec < 0 => return Err(Error::Inval),
+            Some(t) => Some(Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)),
+        };
+        let start = Instant::now();
+        // SAFETY: the caller vouches for the sets.
+        let r = unsafe { select(count, [read, write, except], limit) };
+        // SAFETY: the caller vouches for `timeout`.
+        if let (Some(t), Some(limit)) = (unsafe { timeout.as_mut() }, limit) {
+            let left = limit.saturating_sub(start.elapsed());
+            t.tv_sec = left.as_secs() as i64;
+            t.tv_usec = left.subsec_micros() as i64;
+        }
+        r
+    })
+}
+
+/// As pselect(2): the signal mask is replaced for as long as it waits, and `timeout` stays as it is. Errors: as select.
+/// # Safety
+/// As `usk_select`; `timeout` is null or a timespec, `mask` null or a sigset_t.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn usk_pselect(
+    count: c_int,
+    read: *mut libc::fd_set,
+    write: *mut libc::fd_set,
+    except: *mut libc::fd_set,
+    timeout: *const libc::timespec,
+    mask: *const libc::sigset_t,
+) -> c_int {
+    blocking(|| {
+        // SAFETY: the caller vouches for both.
+        let (limit, _masked) = unsafe { (timespec(timeout)?, masked(mask)?) };
+        // SAFETY: the caller vouches for the sets.
+        unsafe { select(count, [read, write, except], limit) }
+    })
+}
