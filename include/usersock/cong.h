@@ -110,11 +110,6 @@
 #define USK_CA_ACK_ECE 4
 
 /*
- A registered congestion control of one stack. Valid until usk_cong_unregister.
- */
-typedef struct usk_cong_reg_t usk_cong_reg_t;
-
-/*
  One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
  one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
  unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
@@ -381,18 +376,18 @@ typedef struct usk_tcp_t {
    */
   uint32_t ecn_ok;
   /*
-   0; usk_tcp_break sets it.
-   */
-  uint32_t broken;
-  /*
    RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
    struct usk_sock_ops); 0: none does. Linux's NV asks for it.
    */
   uint32_t base_rtt_us;
   /*
-   0.
+   The connection's sock, for usk_break; null when the stack has ended (in release alone).
    */
-  uint32_t reserved;
+  usk_sock_t *sk;
+  /*
+   The registration, for usk_count, usk_sysctl and usk_user.
+   */
+  usk_reg_t *reg;
 } usk_tcp_t;
 
 /*
@@ -491,8 +486,9 @@ typedef struct usk_ack_sample_t {
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
  some of which it may write, and `priv`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
  is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
- functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
- exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
+ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped ones return EDEADLK for the sock). None
+ is called before init, or after release. No exception of C++ and no panic of a Rust shared object may leave one:
+ catch it and call usk_break(tp->sk).
  */
 typedef struct usk_cong_ops {
   /*
@@ -500,13 +496,23 @@ typedef struct usk_cong_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_cong_ops).
+   sizeof(struct usk_cong_ops). What a shorter table lacks is null.
    */
   uint32_t size;
   /*
-   1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it. Copied.
+   1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it; unique in a stack.
+   Required.
    */
   const char *name;
+  /*
+   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+   by usk_mib_read.
+   */
+  const char *const *mib_names;
+  /*
+   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   */
+  const usk_sysctl_t *sysctls;
   /*
    USK_CONG_NEEDS_ECN, or 0.
    */
@@ -524,7 +530,7 @@ typedef struct usk_cong_ops {
    */
   void (*release)(struct usk_tcp_t *tp, void *priv);
   /*
-   Answers the slow-start threshold after a loss, segments. Required.
+   Returns the slow-start threshold after a loss, segments. Required.
    */
   uint32_t (*ssthresh)(struct usk_tcp_t *tp, void *priv);
   /*
@@ -559,20 +565,20 @@ typedef struct usk_cong_ops {
    */
   void (*cwnd_event)(struct usk_tcp_t *tp, void *priv, int event);
   /*
-   Answers the window after a loss that was none, segments. Required.
+   Returns the window after a loss that was none, segments. Required.
    */
   uint32_t (*undo_cwnd)(struct usk_tcp_t *tp, void *priv);
   /*
-   Answers the least number of segments of a super-packet; what is written is ignored. Null:
+   Returns the least number of segments of a super-packet; what is written is ignored. Null:
    net.ipv4.tcp_min_tso_segs.
    */
   uint32_t (*min_tso_segs)(const struct usk_tcp_t *tp, void *priv);
   /*
-   Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
+   Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
    */
   uint32_t (*sndbuf_expand)(const struct usk_tcp_t *tp, void *priv);
   /*
-   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
    to `tp` is ignored. Null: none.
    */
   size_t (*get_info)(const struct usk_tcp_t *tp, void *priv, void *info, size_t len);
@@ -669,61 +675,26 @@ int usk_cong_app_limited(usk_owned_t *o,
 int usk_cong_set_mss(usk_owned_t *o, struct usk_cong_t *cong, uint32_t mss);
 
 /*
- Congestion window, segments; 0 for null.
- Requires: `cong` is null or from usk_cong_new, its sock owned.
+ Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
+ zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
+ Requires: `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
  */
-uint32_t usk_cong_cwnd(const struct usk_cong_t *cong);
-
-/*
- Slow-start threshold, segments; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_ssthresh(const struct usk_cong_t *cong);
-
-/*
- Segments in flight; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_in_flight(const struct usk_cong_t *cong);
-
-/*
- Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_rto_us(const struct usk_cong_t *cong);
-
-/*
- Fills `*info`.
- Requires: as usk_cong_cwnd; `info` is writable.
- */
-int usk_cong_get_info(const struct usk_cong_t *cong, struct usk_cong_info_t *info);
+ptrdiff_t usk_cong_info(const struct usk_cong_t *cong,
+                        struct usk_cong_info_t *info,
+                        size_t size);
 
 /*
  Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
- default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
- errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
- name, flags, priv_size), -EEXIST the name is taken.
- Requires: `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or
- writable.
+ default by net.ipv4.tcp_congestion_control. `user` is for usk_user; `*out`, unless null, gets the registration.
+ Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
+ size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
+ is null or writable.
  */
 int usk_cong_register(usk_plugin_t *plugin,
-                      const struct usk_cong_ops *ops,
-                      struct usk_cong_reg_t **out);
-
-/*
- Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
- the default (net.ipv4.tcp_congestion_control).
- Requires: `cong` is registered, and not used after success.
- */
-int usk_cong_unregister(struct usk_cong_reg_t *cong);
-
-/*
- Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
- a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
- what this one answers or wrote does not count. Returns 0; -EFAULT for null.
- Requires: `tp` is a congestion control's argument.
- */
-int usk_tcp_break(const struct usk_tcp_t *tp);
+                      const struct usk_cong_ops *table,
+                      void *user,
+                      usk_reg_t **out);
 
 /*
  Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
@@ -732,7 +703,7 @@ int usk_tcp_break(const struct usk_tcp_t *tp);
 int usk_tcp_in_slow_start(const struct usk_tcp_t *tp);
 
 /*
- Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+ Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
  (tcp_slow_start).
  Requires: `tp` is a congestion control's argument.
  */

@@ -10,34 +10,69 @@
 #include "../usersock.h"
 
 /*
- Boolean options of SOL_SOCKET, for usk_sock_flag.
+ usk_sock_info_t.flags: no program has the sock: the last descriptor is closed (SOCK_DEAD).
  */
-#define USK_FLAG_DEAD 0
+#define USK_FLAG_DEAD 1
 
 /*
- SO_KEEPALIVE.
+ usk_sock_info_t.flags: SO_KEEPALIVE.
  */
-#define USK_FLAG_KEEPOPEN 1
+#define USK_FLAG_KEEPOPEN 2
 
 /*
- SO_LINGER.
+ usk_sock_info_t.flags: SO_LINGER.
  */
-#define USK_FLAG_LINGER 2
+#define USK_FLAG_LINGER 4
 
 /*
- SO_BROADCAST.
+ usk_sock_info_t.flags: SO_BROADCAST.
  */
-#define USK_FLAG_BROADCAST 3
+#define USK_FLAG_BROADCAST 8
 
 /*
- SO_REUSEADDR.
+ usk_sock_info_t.flags: SO_REUSEADDR.
  */
-#define USK_FLAG_REUSE 4
+#define USK_FLAG_REUSE 16
 
 /*
- SO_REUSEPORT.
+ usk_sock_info_t.flags: SO_REUSEPORT.
  */
-#define USK_FLAG_REUSEPORT 5
+#define USK_FLAG_REUSEPORT 32
+
+/*
+ usk_sock_info_t.flags: this is packet or timer context, where nothing may sleep (in_softirq).
+ */
+#define USK_FLAG_SOFTIRQ 64
+
+/*
+ A direction, for usk_charge, usk_uncharge, usk_charged and usk_timeo: what is received; SO_RCVBUF, SO_RCVTIMEO.
+ */
+#define USK_RECV 0
+
+/*
+ The other direction: what is sent; SO_SNDBUF, SO_SNDTIMEO.
+ */
+#define USK_SEND 1
+
+/*
+ Why a packet is dropped, for usk_drop: too short or malformed.
+ */
+#define USK_DROP_HEADER 1
+
+/*
+ For usk_drop: wrong checksum.
+ */
+#define USK_DROP_CSUM 2
+
+/*
+ For usk_drop: there is no sock for it.
+ */
+#define USK_DROP_NO_SOCKET 3
+
+/*
+ For usk_drop: the sock refuses it in its state, or it is a repetition.
+ */
+#define USK_DROP_STATE 4
 
 /*
  Bytes of a packet's notes (usk_skb_cb).
@@ -65,6 +100,13 @@ typedef struct usk_queue_t usk_queue_t;
 typedef struct usk_recvmsg_t usk_recvmsg_t;
 
 /*
+ What a plug-in has registered in one stack: a protocol, a layer, a congestion control, hooks, a kind of device. The
+ usk_..._register calls give it, and the functions of the table get it. Valid until usk_unregister has succeeded, and
+ in a function of the table until that returns.
+ */
+typedef struct usk_reg_t usk_reg_t;
+
+/*
  A message to send: sendmsg's argument. Its bytes are taken from the front.
  */
 typedef struct usk_sendmsg_t usk_sendmsg_t;
@@ -82,9 +124,12 @@ typedef struct usk_skb_t usk_skb_t;
 typedef struct usk_sock_t usk_sock_t;
 
 /*
- The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
+ An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one
+ with usk_lock_sock in memory of their own. Not to be copied or moved.
  */
-typedef int (*usk_plugin_init_fn)(struct usk_plugin_t *plugin);
+typedef struct usk_owned_t {
+  uint64_t opaque[4];
+} usk_owned_t;
 
 /*
  An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both
@@ -110,15 +155,98 @@ typedef struct usk_addr_t {
 } usk_addr_t;
 
 /*
- An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one
- with usk_lock_sock in memory of their own. Not to be copied or moved.
+ A sock as it is now: what usk_sock_info fills in.
  */
-typedef struct usk_owned_t {
-  uint64_t opaque[4];
-} usk_owned_t;
+typedef struct usk_sock_info_t {
+  /*
+   Our end: the address packets leave from, or the one bound to; port 0: not bound.
+   */
+  struct usk_addr_t local;
+  /*
+   The peer; family 0: there is none.
+   */
+  struct usk_addr_t peer;
+  /*
+   AF_INET or AF_INET6, as socket(2) was called.
+   */
+  uint32_t family;
+  /*
+   SOCK_STREAM ..., as socket(2) was called.
+   */
+  uint32_t type;
+  /*
+   IP protocol number.
+   */
+  uint32_t protocol;
+  /*
+   State by Linux's numbers: TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10 (sk_state).
+   */
+  uint32_t state;
+  /*
+   What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).
+   */
+  uint32_t shutdown;
+  /*
+   USK_FLAG_*.
+   */
+  uint32_t flags;
+  /*
+   The pending error as a positive errno; 0: none (sk_err). It stays: usk_sock_error takes it.
+   */
+  int error;
+  /*
+   Interface the sock is bound to (SO_BINDTODEVICE); 0: none.
+   */
+  uint32_t ifindex;
+  /*
+   SO_RCVBUF, bytes of truesize.
+   */
+  int rcvbuf;
+  /*
+   SO_SNDBUF, bytes of truesize.
+   */
+  int sndbuf;
+  /*
+   Bytes charged to the receive buffer (sk_rmem_alloc): usk_charged.
+   */
+  int rmem;
+  /*
+   Bytes charged to the send buffer (sk_wmem_queued): usk_charged.
+   */
+  int wmem;
+  /*
+   Packets in the receive queue.
+   */
+  uint32_t receive_len;
+  /*
+   Of a listener: connections that wait for accept(2).
+   */
+  uint32_t ack_backlog;
+  /*
+   Of a listener: how many may, listen(2)'s backlog; more is full.
+   */
+  uint32_t max_ack_backlog;
+  /*
+   SO_RCVLOWAT, bytes.
+   */
+  int rcvlowat;
+  /*
+   SO_LINGER's time, nanoseconds; -1: it is not set.
+   */
+  int64_t linger;
+  /*
+   Time of the event being processed, nanoseconds of the stack's clock: usk_owned_now.
+   */
+  uint64_t now;
+} usk_sock_info_t;
 
 /*
- A sysctl of a protocol's own: `net.NAME.` and the name, a number.
+ The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
+ */
+typedef int (*usk_plugin_init_fn)(struct usk_plugin_t *plugin);
+
+/*
+ A sysctl of a table's own, a number: net.NAME. and `name`, where NAME is the table's, in lower case.
  */
 typedef struct usk_sysctl_t {
   /*
@@ -148,12 +276,41 @@ extern "C" {
 #endif // __cplusplus
 
 /*
+ Fills `*info` with what the sock is. `size` is sizeof(usk_sock_info_t): a program that was compiled against an older
+ header gets what it knows, and for a newer one what the library does not know is zero. Returns how many bytes it
+ knows. Either context; of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
+ Requires: `o` is owned; `info` is writable for `size` bytes.
+ */
+ptrdiff_t usk_sock_info(struct usk_owned_t *o,
+                        struct usk_sock_info_t *info,
+                        size_t size);
+
+/*
+ Both ends, as usk_sock_info has them: what a packet's checksum needs. Null for what is not wanted. Returns 0;
+ -ENOTCONN: the peer is wanted, and there is none. Either context.
+ Requires: `o` is owned; `local` and `peer` are null or writable.
+ */
+int usk_ends(struct usk_owned_t *o,
+             struct usk_addr_t *local,
+             struct usk_addr_t *peer);
+
+/*
+ Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
+ were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
+ in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends. Either context.
+ Requires: `o` is owned; both addresses are readable.
+ */
+int usk_set_ends(struct usk_owned_t *o,
+                 const struct usk_addr_t *local,
+                 const struct usk_addr_t *peer);
+
+/*
  Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
  usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any,
  is called, with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload,
  or by the last thread that was in an operation then. The same as plugin=FILE in a configuration. A name without
  slash is looked for in the working directory. Null with errno on failure, and usk_config_error says why in a line:
- ENOENT, EINVAL, or what the entry point answered.
+ ENOENT, EINVAL, or what the entry point returned.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
 struct usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
@@ -181,6 +338,42 @@ int usk_plugin_unload(struct usk_plugin_t *plugin);
  Requires: `plugin` is valid.
  */
 usk_stack_t *usk_plugin_stack(struct usk_plugin_t *plugin);
+
+/*
+ Charges the sock, and its protocol's memory, with a packet that enters a queue of the protocol's own (its truesize;
+ `skb` null: none) and with `bytes` that are in no packet. `dir`: USK_RECV for a receive queue (sk_rmem_schedule,
+ skb_set_owner_r; usk_receive_push does it for the sock's own), where past half of SO_RCVBUF a packet whose bytes sit
+ in a larger page is copied to a smaller one first; USK_SEND for a send queue (sk_wmem_schedule, sk_wmem_queued_add).
+ Returns 0; -ENOBUFS: the protocol's limit refuses, and nothing is charged: drop, or wait for memory. Whether
+ SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). Either context. What is charged is given
+ back by usk_uncharge, at the latest in destroy.
+ Requires: `o` is owned; `skb` is null or a packet.
+ */
+int usk_charge(struct usk_owned_t *o,
+               int dir,
+               struct usk_skb_t *skb,
+               size_t bytes);
+
+/*
+ Gives back what usk_charge has charged, with the same arguments: the packet leaves the queue, with the truesize it
+ was charged with (not grown meanwhile). Never more than is charged. Either context. Returns 0; -EINVAL: no such
+ direction.
+ Requires: `o` is owned; `skb` is null, or a packet that was charged.
+ */
+int usk_uncharge(struct usk_owned_t *o,
+                 int dir,
+                 struct usk_skb_t *skb,
+                 size_t bytes);
+
+/*
+ Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): truesize of packets, and other bytes of
+ usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while less is
+ charged. Either context. -EINVAL: no such direction.
+ Requires: `o` is owned; `limit` is null or writable.
+ */
+int usk_charged(struct usk_owned_t *o,
+                int dir,
+                int *limit);
 
 /*
  Bytes not yet taken.
@@ -273,12 +466,6 @@ struct usk_sock_t *usk_owned_sock(struct usk_owned_t *o);
 uint64_t usk_owned_now(struct usk_owned_t *o);
 
 /*
- Whether this is packet or timer context, where nothing may sleep.
- Requires: `o` is owned.
- */
-int usk_in_softirq(struct usk_owned_t *o);
-
-/*
  Runs the backlog now, in the middle of a long call (sk_flush_backlog). 1: there was something.
  Requires: `o` is owned.
  */
@@ -298,64 +485,6 @@ int usk_set_state(struct usk_owned_t *o,
  Requires: `o` is owned.
  */
 int usk_set_shutdown(struct usk_owned_t *o, int bits);
-
-/*
- Whether an option or state of USK_FLAG_* is set (sock_flag).
- Requires: `o` is owned.
- */
-int usk_sock_flag(struct usk_owned_t *o, int which);
-
-/*
- SO_LINGER's time in nanoseconds, if it is set; -1 otherwise.
- Requires: `o` is owned.
- */
-int64_t usk_linger(struct usk_owned_t *o);
-
-/*
- The local end: the address packets leave from, or the one bound to; port 0: not bound.
- Requires: `o` is owned; `addr` is writable.
- */
-int usk_local(struct usk_owned_t *o, struct usk_addr_t *addr);
-
-/*
- The peer. -ENOTCONN without one.
- Requires: `o` is owned; `addr` is writable.
- */
-int usk_peer(struct usk_owned_t *o, struct usk_addr_t *addr);
-
-/*
- Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
- were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
- in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
- Requires: `o` is owned; both addresses are readable.
- */
-int usk_set_ends(struct usk_owned_t *o,
-                 const struct usk_addr_t *local,
-                 const struct usk_addr_t *peer);
-
-/*
- SO_RCVBUF, bytes of truesize.
- Requires: `o` is owned.
- */
-int usk_rcvbuf(struct usk_owned_t *o);
-
-/*
- SO_SNDBUF, bytes of truesize.
- Requires: `o` is owned.
- */
-int usk_sndbuf(struct usk_owned_t *o);
-
-/*
- Bytes of truesize in the receive queue (sk_rmem_alloc).
- Requires: `o` is owned.
- */
-int usk_rmem(struct usk_owned_t *o);
-
-/*
- Bytes of truesize in the send queues (sk_wmem_queued), as usk_wmem_charge and usk_wmem_uncharge count them.
- Requires: `o` is owned.
- */
-int usk_wmem(struct usk_owned_t *o);
 
 /*
  Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
@@ -381,60 +510,12 @@ struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
 /*
  recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
  is the protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and
- answers what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+ returns what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
  Requires: `o` is owned; `msg` is recvmsg's argument.
  */
 ptrdiff_t usk_receive_msg(struct usk_owned_t *o,
                           struct usk_recvmsg_t *msg,
                           size_t offset);
-
-/*
- Packets in the receive queue.
- Requires: `o` is owned.
- */
-size_t usk_receive_len(struct usk_owned_t *o);
-
-/*
- Charges a packet that enters a receive queue of the protocol's own, as usk_receive_push does with the sock's
- (sk_rmem_schedule, skb_set_owner_r). Past half of SO_RCVBUF a packet whose bytes sit in a larger page is copied to a
- smaller one first. -ENOBUFS: the protocol's limit refuses. SO_RCVBUF is the caller's to look at (usk_rmem,
- usk_rcvbuf).
- Requires: `o` is owned; `skb` is a packet.
- */
-int usk_rmem_charge(struct usk_owned_t *o,
-                    struct usk_skb_t *skb);
-
-/*
- The packet leaves that queue. Give it with the truesize it was charged with: not grown meanwhile. By destroy at the
- latest.
- Requires: `o` is owned; `skb` is a packet that was charged.
- */
-int usk_rmem_uncharge(struct usk_owned_t *o,
-                      struct usk_skb_t *skb);
-
-/*
- Charges a packet that enters a send queue to the sock and to the protocol's memory (sk_wmem_schedule,
- sk_wmem_queued_add). -ENOBUFS: the protocol's limit refuses; wait for memory, or drop. SO_SNDBUF is the caller's to
- look at (usk_wmem, usk_sndbuf).
- Requires: `o` is owned; `skb` is a packet.
- */
-int usk_wmem_charge(struct usk_owned_t *o,
-                    struct usk_skb_t *skb);
-
-/*
- The packet leaves the send queue. Give it with the truesize it was charged with: not grown meanwhile.
- Requires: `o` is owned; `skb` is a packet that was charged.
- */
-int usk_wmem_uncharge(struct usk_owned_t *o,
-                      struct usk_skb_t *skb);
-
-/*
- Charges `size` bytes that are not in a packet to the protocol's memory (sk_mem_charge); negative gives them back.
- -ENOBUFS.
- Requires: `o` is owned.
- */
-int usk_mem_charge(struct usk_owned_t *o,
-                   int size);
 
 /*
  Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit
@@ -469,6 +550,63 @@ uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
  Requires: `o` is owned.
  */
 int usk_done(struct usk_owned_t *o);
+
+/*
+ Unregisters what a usk_..._register call registered, in any context but that of its own functions; hooks also from a
+ hook. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol exists, a
+ connection has the layer or the congestion control, the congestion control is the default
+ (net.ipv4.tcp_congestion_control), the stack has a device of the kind, which is as long as it lives; -ENOENT when it
+ was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release`
+ is called after it.
+ Requires: `reg` is registered, and not used after success.
+ */
+int usk_unregister(struct usk_reg_t *reg);
+
+/*
+ Counts `n` in counter `index` of the table's mib_names. Any context, owned or not. -EINVAL: an index beyond them.
+ Requires: `reg` is valid.
+ */
+int usk_count(struct usk_reg_t *reg,
+              uint32_t index,
+              uint64_t n);
+
+/*
+ The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them, and once the stack has
+ ended. Any context, owned or not.
+ Requires: `reg` is valid.
+ */
+int64_t usk_sysctl(struct usk_reg_t *reg,
+                   uint32_t index);
+
+/*
+ The pointer that the usk_..._register call was given: what the plug-in keeps of this stack. Any context.
+ Requires: `reg` is valid.
+ */
+void *usk_user(struct usk_reg_t *reg);
+
+/*
+ Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended. Any context.
+ Requires: `reg` is valid.
+ */
+uint64_t usk_now(struct usk_reg_t *reg);
+
+/*
+ Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Any context.
+ Returns 0; -EFAULT: `buf` is null; -EINVAL: the stack has ended.
+ Requires: `reg` is valid; `buf` is writable for `len` bytes.
+ */
+int usk_random(struct usk_reg_t *reg,
+               void *buf,
+               size_t len);
+
+/*
+ Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Any context.
+ Returns 0; -EINVAL: no such reason.
+ Requires: `reg` is valid; `skb` is the caller's, and not used afterwards.
+ */
+int usk_drop(struct usk_reg_t *reg,
+             struct usk_skb_t *skb,
+             int reason);
 
 /*
  A new, empty packet (alloc_skb).
@@ -661,33 +799,28 @@ int usk_error_report(struct usk_sock_t *sk,
                      int err);
 
 /*
- Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no
- exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more
- than once is as once.
+ Breaks the socket, as the stack does when an operation returns what it must not: for the catch around an operation,
+ out of which no exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from
+ any thread that holds it; more than once is as once. A hook into TCP gives `h->sk`, a congestion control `tp->sk`.
 
- From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and
- POLLOUT, who waits is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation
+ From then on every call that concerns the protocol returns EIO, poll says POLLERR and POLLHUP beside POLLIN and
+ POLLOUT, who waits is woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No operation
  of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
  happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
  catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
- layer: no operation of the layer and no hook is called for it any more but the layer's release; TCP itself goes on,
- and ends it as usual when it is closed. Returns 0; -EINVAL for null.
+ layer or not: no operation of the layer, no hook and no function of a congestion control that called this is called
+ for it any more, but the layer's release; what the hook or the function returns or has written does not count; TCP
+ itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL for null.
  Requires: `sk` is valid.
  */
-int usk_sock_break(struct usk_sock_t *sk);
+int usk_break(struct usk_sock_t *sk);
 
 /*
- Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer
+ Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg return
  first.
  Requires: `sk` is valid.
  */
 int usk_sock_error(struct usk_sock_t *sk);
-
-/*
- The pending error as a positive errno, which stays; 0: none. For the poll operation: POLLERR (sk->sk_err).
- Requires: `sk` is valid.
- */
-int usk_sock_pending_error(struct usk_sock_t *sk);
 
 /*
  Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
@@ -708,12 +841,6 @@ int usk_sock_state(struct usk_sock_t *sk);
 int usk_sock_shutdown(struct usk_sock_t *sk);
 
 /*
- AF_INET or AF_INET6.
- Requires: `sk` is valid.
- */
-int usk_sock_family(struct usk_sock_t *sk);
-
-/*
  Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again
  (sk_wait_event). The caller looks at its condition again: wake-ups may be for somebody else. Process context.
  `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed,
@@ -726,13 +853,6 @@ int usk_wait(struct usk_owned_t *o,
              uint64_t deadline);
 
 /*
- When a receive must give up by SO_RCVTIMEO, as usk_wait takes it (sock_rcvtimeo); `dontwait`: now, that is 0.
- Requires: `o` is owned.
- */
-uint64_t usk_rcvtimeo(struct usk_owned_t *o,
-                      int dontwait);
-
-/*
  Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
  Requires: `o` is owned.
  */
@@ -741,11 +861,13 @@ size_t usk_rcvlowat(struct usk_owned_t *o,
                     size_t len);
 
 /*
- When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.
+ When a call must give up by SO_RCVTIMEO (`dir` USK_RECV) or SO_SNDTIMEO (USK_SEND), as usk_wait takes it
+ (sock_rcvtimeo, sock_sndtimeo); `dontwait`: now, that is 0.
  Requires: `o` is owned.
  */
-uint64_t usk_sndtimeo(struct usk_owned_t *o,
-                      int dontwait);
+uint64_t usk_timeo(struct usk_owned_t *o,
+                   int dir,
+                   int dontwait);
 
 #ifdef __cplusplus
 }  // extern "C"

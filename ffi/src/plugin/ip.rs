@@ -5,11 +5,11 @@ use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut};
 use super::gate::{slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
-use super::owned::peer;
+use super::info::peer;
 use super::ports;
 use super::private::{living, parts};
-use super::proto::{usk_packet_info_t, usk_proto_t};
-use super::registration::Registration;
+use super::proto::{ProtoReg, usk_packet_info_t};
+use super::registration::usk_reg_t;
 use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
@@ -158,16 +158,12 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
 /// `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
 /// context.
 /// # Safety
-/// `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
+/// `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_reply(
-    proto: *mut usk_proto_t,
-    info: *const usk_packet_info_t,
-    skb: *mut usk_skb_t,
-) -> c_int {
+pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, obj(info)?) };
+        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, ProtoReg::of(reg)?, obj(info)?) };
         outgoing(&mut skb);
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());
