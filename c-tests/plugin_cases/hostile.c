@@ -249,11 +249,11 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
     EQ(usk_receive_push(&o, usk_skb_from_msg(NULL, 1)), -EINVAL);
     EQ(usk_receive_msg(&o, NULL, 0), -EINVAL);
     CHECK(usk_receive_peek(&o) == NULL && usk_receive_pop(&o) == NULL);
-    EQ(usk_xmit(&o, usk_skb_new()), -ENOTCONN);
-    EQ(usk_xmit(&o, NULL), -EINVAL);
-    EQ(usk_xmit_to(&o, usk_skb_new(), NULL), -EFAULT);
+    EQ(usk_xmit(&o, usk_skb_new(), NULL), -ENOTCONN);
+    EQ(usk_xmit(&o, NULL, NULL), -EINVAL);
+    EQ(usk_xmit(NULL, usk_skb_new(), NULL), -EINVAL);
     usk_addr_t odd = { .family = 77 };
-    EQ(usk_xmit_to(&o, usk_skb_new(), &odd), -EAFNOSUPPORT);
+    EQ(usk_xmit(&o, usk_skb_new(), &odd), -EAFNOSUPPORT);
     EQ(usk_set_ends(&o, &odd, &odd), -EAFNOSUPPORT);
     EQ(usk_route_connect(&o, NULL), -EFAULT);
     EQ(usk_error_report(sk, 0), -EINVAL);

@@ -465,7 +465,7 @@ static int bare_disconnect(usk_owned_t *o)
 static ssize_t bare_send(usk_owned_t *o, usk_sendmsg_t *msg)
 {
     size_t len = usk_sendmsg_len(msg);
-    int r = usk_xmit(o, usk_skb_from_msg(msg, len));
+    int r = usk_xmit(o, usk_skb_from_msg(msg, len), NULL);
     return r < 0 ? r : (ssize_t)len;
 }
 static void bare_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)

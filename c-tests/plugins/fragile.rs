@@ -321,7 +321,7 @@ unsafe fn send(o: *mut usk_owned_t, sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t
         header[3] = (usk_csum_fold(usk_skb_csum(packet.0, 0, total, sum)) as u16).to_be();
         usk_skb_pull(packet.0, HEADER);
         usk_skb_push(packet.0, HEADER).cast::<[u16; 4]>().write_unaligned(header);
-        ok(usk_xmit_to(o, packet.give(), &to))?;
+        ok(usk_xmit(o, packet.give(), &to))?;
         Ok(len)
     }
 }

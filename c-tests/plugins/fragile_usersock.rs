@@ -149,7 +149,7 @@ unsafe extern "C" {
     pub fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t, offset: usize) -> isize;
     pub fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int;
     pub fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, from: *mut usk_addr_t) -> c_int;
-    pub fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
+    pub fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;
     pub fn usk_ip_getsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *mut c_void, len: usize) -> isize;

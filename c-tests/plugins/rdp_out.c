@@ -163,7 +163,7 @@ static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint
     put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
     s->segs_out++;
     count(s, OUT_SEGS);
-    return usk_xmit(s->o, skb);
+    return usk_xmit(s->o, skb, NULL);
 }
 
 void rdp_send_syn(struct rdp_sock *s, bool with_ack)

@@ -41,7 +41,7 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
         h.sum = htons(usk_csum_fold(usk_skb_csum(skb, 0, HEADER + len, sum)));
         usk_skb_pull(skb, HEADER);
         memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
-        r = usk_xmit_to(&o, skb, &to);
+        r = usk_xmit(&o, skb, &to);
         if (r == 0)
             usk_count(usk_owned_reg(&o), OUT_DATAGRAMS, 1);
     }

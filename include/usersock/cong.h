@@ -146,7 +146,7 @@ typedef struct usk_cong_ack_t {
   /*
    Mark of what was sent last of them; null: no delivery-rate sample.
    */
-  const struct usk_cong_mark_t *mark;
+  const usk_cong_mark_t *mark;
   /*
    USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
    */
@@ -524,64 +524,64 @@ typedef struct usk_cong_ops {
   /*
    The connection begins, or takes this algorithm while it runs. Null: nothing.
    */
-  void (*init)(struct usk_tcp_t *tp, void *priv);
+  void (*init)(usk_tcp_t *tp, void *priv);
   /*
    The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
    */
-  void (*release)(struct usk_tcp_t *tp, void *priv);
+  void (*release)(usk_tcp_t *tp, void *priv);
   /*
    Returns the slow-start threshold after a loss, segments. Required.
    */
-  uint32_t (*ssthresh)(struct usk_tcp_t *tp, void *priv);
+  uint32_t (*ssthresh)(usk_tcp_t *tp, void *priv);
   /*
    `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
    there.
    */
-  void (*cong_avoid)(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+  void (*cong_avoid)(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
   /*
    After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
    pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
    0x400 snd_una advanced. Null: those two do.
    */
-  void (*cong_control)(struct usk_tcp_t *tp,
+  void (*cong_control)(usk_tcp_t *tp,
                        void *priv,
                        uint32_t ack,
                        uint32_t flags,
-                       const struct usk_rate_sample_t *rs);
+                       const usk_rate_sample_t *rs);
   /*
    Segments were acknowledged. Null: nothing.
    */
-  void (*pkts_acked)(struct usk_tcp_t *tp, void *priv, const struct usk_ack_sample_t *sample);
+  void (*pkts_acked)(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample);
   /*
    An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
    */
-  void (*in_ack_event)(struct usk_tcp_t *tp, void *priv, uint32_t flags);
+  void (*in_ack_event)(usk_tcp_t *tp, void *priv, uint32_t flags);
   /*
    The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
    */
-  void (*set_state)(struct usk_tcp_t *tp, void *priv, uint8_t state);
+  void (*set_state)(usk_tcp_t *tp, void *priv, uint8_t state);
   /*
    USK_CA_EVENT_TX_START and its kin. Null: nothing.
    */
-  void (*cwnd_event)(struct usk_tcp_t *tp, void *priv, int event);
+  void (*cwnd_event)(usk_tcp_t *tp, void *priv, int event);
   /*
    Returns the window after a loss that was none, segments. Required.
    */
-  uint32_t (*undo_cwnd)(struct usk_tcp_t *tp, void *priv);
+  uint32_t (*undo_cwnd)(usk_tcp_t *tp, void *priv);
   /*
    Returns the least number of segments of a super-packet; what is written is ignored. Null:
    net.ipv4.tcp_min_tso_segs.
    */
-  uint32_t (*min_tso_segs)(const struct usk_tcp_t *tp, void *priv);
+  uint32_t (*min_tso_segs)(const usk_tcp_t *tp, void *priv);
   /*
    Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
    */
-  uint32_t (*sndbuf_expand)(const struct usk_tcp_t *tp, void *priv);
+  uint32_t (*sndbuf_expand)(const usk_tcp_t *tp, void *priv);
   /*
    For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
    to `tp` is ignored. Null: none.
    */
-  size_t (*get_info)(const struct usk_tcp_t *tp, void *priv, void *info, size_t len);
+  size_t (*get_info)(const usk_tcp_t *tp, void *priv, void *info, size_t len);
 } usk_cong_ops;
 
 #ifdef __cplusplus
@@ -594,16 +594,16 @@ extern "C" {
  unregistered. Null: no algorithm of that name, or `mss` is 0.
  Requires: `o` is owned; `name` is null or a string.
  */
-struct usk_cong_t *usk_cong_new(usk_owned_t *o,
-                                const char *name,
-                                uint32_t mss);
+usk_cong_t *usk_cong_new(usk_owned_t *o,
+                         const char *name,
+                         uint32_t mss);
 
 /*
  Ends it. Null is ignored.
  Requires: `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
  */
 void usk_cong_free(usk_owned_t *o,
-                   struct usk_cong_t *cong);
+                   usk_cong_t *cong);
 
 /*
  Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
@@ -611,7 +611,7 @@ void usk_cong_free(usk_owned_t *o,
  Requires: `o` is owned, the sock that `cong` was made for.
  */
 int usk_cong_quota(usk_owned_t *o,
-                   struct usk_cong_t *cong);
+                   usk_cong_t *cong);
 
 /*
  `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
@@ -619,10 +619,10 @@ int usk_cong_quota(usk_owned_t *o,
  Requires: as usk_cong_quota; `mark` is null or writable.
  */
 int usk_cong_sent(usk_owned_t *o,
-                  struct usk_cong_t *cong,
+                  usk_cong_t *cong,
                   uint32_t n,
                   int again,
-                  struct usk_cong_mark_t *mark);
+                  usk_cong_mark_t *mark);
 
 /*
  An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
@@ -630,28 +630,28 @@ int usk_cong_sent(usk_owned_t *o,
  Requires: as usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
  */
 int usk_cong_acked(usk_owned_t *o,
-                   struct usk_cong_t *cong,
-                   const struct usk_cong_ack_t *ack);
+                   usk_cong_t *cong,
+                   const usk_cong_ack_t *ack);
 
 /*
  `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
  Requires: as usk_cong_quota.
  */
 int usk_cong_loss(usk_owned_t *o,
-                  struct usk_cong_t *cong,
+                  usk_cong_t *cong,
                   uint32_t n);
 
 /*
  All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
  Requires: as usk_cong_quota.
  */
-int usk_cong_recovered(usk_owned_t *o, struct usk_cong_t *cong);
+int usk_cong_recovered(usk_owned_t *o, usk_cong_t *cong);
 
 /*
  The retransmission timer expired: everything in flight is lost, the window is one segment.
  Requires: as usk_cong_quota.
  */
-int usk_cong_rto(usk_owned_t *o, struct usk_cong_t *cong);
+int usk_cong_rto(usk_owned_t *o, usk_cong_t *cong);
 
 /*
  The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
@@ -659,28 +659,28 @@ int usk_cong_rto(usk_owned_t *o, struct usk_cong_t *cong);
  Requires: as usk_cong_quota.
  */
 int usk_cong_undo(usk_owned_t *o,
-                  struct usk_cong_t *cong);
+                  usk_cong_t *cong);
 
 /*
  The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
  Requires: as usk_cong_quota.
  */
 int usk_cong_app_limited(usk_owned_t *o,
-                         struct usk_cong_t *cong);
+                         usk_cong_t *cong);
 
 /*
  Payload bytes of a full segment from now on. -EINVAL: 0.
  Requires: as usk_cong_quota.
  */
-int usk_cong_set_mss(usk_owned_t *o, struct usk_cong_t *cong, uint32_t mss);
+int usk_cong_set_mss(usk_owned_t *o, usk_cong_t *cong, uint32_t mss);
 
 /*
  Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
  zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
  Requires: `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
  */
-ptrdiff_t usk_cong_info(const struct usk_cong_t *cong,
-                        struct usk_cong_info_t *info,
+ptrdiff_t usk_cong_info(const usk_cong_t *cong,
+                        usk_cong_info_t *info,
                         size_t size);
 
 /*
@@ -700,39 +700,39 @@ int usk_cong_register(usk_plugin_t *plugin,
  Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
  Requires: `tp` is a congestion control's argument.
  */
-int usk_tcp_in_slow_start(const struct usk_tcp_t *tp);
+int usk_tcp_in_slow_start(const usk_tcp_t *tp);
 
 /*
  Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
  (tcp_slow_start).
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_slow_start(struct usk_tcp_t *tp,
+uint32_t usk_tcp_slow_start(usk_tcp_t *tp,
                             uint32_t acked);
 
 /*
  Additive increase: one segment for every `w` acknowledged (tcp_cong_avoid_ai).
  Requires: `tp` is a congestion control's argument.
  */
-void usk_tcp_cong_avoid_ai(struct usk_tcp_t *tp, uint32_t w, uint32_t acked);
+void usk_tcp_cong_avoid_ai(usk_tcp_t *tp, uint32_t w, uint32_t acked);
 
 /*
  Reno's threshold: half of the window, at least 2. Fits usk_cong_ops.ssthresh.
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_reno_ssthresh(struct usk_tcp_t *tp, void *priv);
+uint32_t usk_tcp_reno_ssthresh(usk_tcp_t *tp, void *priv);
 
 /*
  Reno's growth (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
  Requires: `tp` is a congestion control's argument.
  */
-void usk_tcp_reno_cong_avoid(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+void usk_tcp_reno_cong_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
 
 /*
  The window after a loss that was none: what it was before, if that is more. Fits usk_cong_ops.undo_cwnd.
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
+uint32_t usk_tcp_reno_undo_cwnd(usk_tcp_t *tp,
                                 void *priv);
 
 #ifdef __cplusplus

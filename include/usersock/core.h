@@ -1,6 +1,20 @@
-/* usersock for plug-ins: what all of them stand on: loading, socks, packets, messages, addresses. The calls answer as
- * functions in the kernel do: 0 or more, or a negative errno; a pointer, or null. Each kind of plug-in has a header
- * beside this one, which includes it. MIT OR Apache-2.0. */
+/* usersock for plug-ins: what all of them stand on: loading, registrations, socks, packets, messages, addresses. Each
+ * kind of plug-in has a header beside this one, which includes it. docs/plugins.md is the guide.
+ *
+ * Return values are those of functions in the kernel: an int or a length is 0 or more, or a negative errno; a pointer
+ * is null on failure. Null where it is not allowed is -EINVAL or -EFAULT; other pointers are believed, as the kernel
+ * believes its modules: what follows Requires: says what they must be. Only usk_plugin_load, usk_plugin_attach,
+ * usk_plugin_unload and usk_device_add, which are for programs, return -1 or null with errno.
+ *
+ * Units: times are nanoseconds of the stack's clock, sizes are bytes, ports are in host order, addresses in network
+ * order.
+ *
+ * Contexts: process context is a thread in a system call, which may sleep; softirq is packet and timer work, which may
+ * not. A call can be made in both, unless it says process context: that one may sleep. A call that takes usk_owned_t is
+ * for the owner of the sock; one that takes usk_sock_t can be made without owning it.
+ *
+ * Ownership: a call that takes a packet has it from then on, on failure too. A sock that a call gives held is given
+ * back by usk_sock_put. Strings and tables are the caller's again when the call returns. MIT OR Apache-2.0. */
 
 #ifndef USERSOCK_CORE_H
 #define USERSOCK_CORE_H
@@ -161,11 +175,11 @@ typedef struct usk_sock_info_t {
   /*
    Our end: the address packets leave from, or the one bound to; port 0: not bound.
    */
-  struct usk_addr_t local;
+  usk_addr_t local;
   /*
    The peer; family 0: there is none.
    */
-  struct usk_addr_t peer;
+  usk_addr_t peer;
   /*
    AF_INET or AF_INET6, as socket(2) was called.
    */
@@ -243,7 +257,7 @@ typedef struct usk_sock_info_t {
 /*
  The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
  */
-typedef int (*usk_plugin_init_fn)(struct usk_plugin_t *plugin);
+typedef int (*usk_plugin_init_fn)(usk_plugin_t *plugin);
 
 /*
  A sysctl of a table's own, a number: net.NAME. and `name`, where NAME is the table's, in lower case.
@@ -278,31 +292,31 @@ extern "C" {
 /*
  Fills `*info` with what the sock is. `size` is sizeof(usk_sock_info_t): a program that was compiled against an older
  header gets what it knows, and for a newer one what the library does not know is zero. Returns how many bytes it
- knows. Either context; of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
+ knows. Of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
  Requires: `o` is owned; `info` is writable for `size` bytes.
  */
-ptrdiff_t usk_sock_info(struct usk_owned_t *o,
-                        struct usk_sock_info_t *info,
+ptrdiff_t usk_sock_info(usk_owned_t *o,
+                        usk_sock_info_t *info,
                         size_t size);
 
 /*
  Both ends, as usk_sock_info has them: what a packet's checksum needs. Null for what is not wanted. Returns 0;
- -ENOTCONN: the peer is wanted, and there is none. Either context.
+ -ENOTCONN: the peer is wanted, and there is none.
  Requires: `o` is owned; `local` and `peer` are null or writable.
  */
-int usk_ends(struct usk_owned_t *o,
-             struct usk_addr_t *local,
-             struct usk_addr_t *peer);
+int usk_ends(usk_owned_t *o,
+             usk_addr_t *local,
+             usk_addr_t *peer);
 
 /*
  Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
  were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
- in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends. Either context.
+ in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
  Requires: `o` is owned; both addresses are readable.
  */
-int usk_set_ends(struct usk_owned_t *o,
-                 const struct usk_addr_t *local,
-                 const struct usk_addr_t *peer);
+int usk_set_ends(usk_owned_t *o,
+                 const usk_addr_t *local,
+                 const usk_addr_t *peer);
 
 /*
  Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
@@ -313,16 +327,16 @@ int usk_set_ends(struct usk_owned_t *o,
  ENOENT, EINVAL, or what the entry point returned.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
-struct usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
-                                     const char *file);
+usk_plugin_t *usk_plugin_load(usk_stack_t *stack,
+                              const char *file);
 
 /*
  As usk_plugin_load, of code that is linked to the program: calls `init`. `name` is for messages.
  Requires: `stack` is null or from usk_stack_new; `name` is a string; `init` is an entry point.
  */
-struct usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,
-                                       const char *name,
-                                       usk_plugin_init_fn init);
+usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,
+                                const char *name,
+                                usk_plugin_init_fn init);
 
 /*
  Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY
@@ -330,14 +344,14 @@ struct usk_plugin_t *usk_plugin_attach(usk_stack_t *stack,
  plug-in's own code.
  Requires: `plugin` is valid, and not used after success.
  */
-int usk_plugin_unload(struct usk_plugin_t *plugin);
+int usk_plugin_unload(usk_plugin_t *plugin);
 
 /*
  The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps
  it keeps the stack from ending. Null: it has ended.
  Requires: `plugin` is valid.
  */
-usk_stack_t *usk_plugin_stack(struct usk_plugin_t *plugin);
+usk_stack_t *usk_plugin_stack(usk_plugin_t *plugin);
 
 /*
  Charges the sock, and its protocol's memory, with a packet that enters a queue of the protocol's own (its truesize;
@@ -345,33 +359,32 @@ usk_stack_t *usk_plugin_stack(struct usk_plugin_t *plugin);
  skb_set_owner_r; usk_receive_push does it for the sock's own), where past half of SO_RCVBUF a packet whose bytes sit
  in a larger page is copied to a smaller one first; USK_SEND for a send queue (sk_wmem_schedule, sk_wmem_queued_add).
  Returns 0; -ENOBUFS: the protocol's limit refuses, and nothing is charged: drop, or wait for memory. Whether
- SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). Either context. What is charged is given
- back by usk_uncharge, at the latest in destroy.
+ SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). What is charged is given back by
+ usk_uncharge, at the latest in destroy.
  Requires: `o` is owned; `skb` is null or a packet.
  */
-int usk_charge(struct usk_owned_t *o,
+int usk_charge(usk_owned_t *o,
                int dir,
-               struct usk_skb_t *skb,
+               usk_skb_t *skb,
                size_t bytes);
 
 /*
  Gives back what usk_charge has charged, with the same arguments: the packet leaves the queue, with the truesize it
- was charged with (not grown meanwhile). Never more than is charged. Either context. Returns 0; -EINVAL: no such
- direction.
+ was charged with (not grown meanwhile). Never more than is charged. Returns 0; -EINVAL: no such direction.
  Requires: `o` is owned; `skb` is null, or a packet that was charged.
  */
-int usk_uncharge(struct usk_owned_t *o,
+int usk_uncharge(usk_owned_t *o,
                  int dir,
-                 struct usk_skb_t *skb,
+                 usk_skb_t *skb,
                  size_t bytes);
 
 /*
  Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): truesize of packets, and other bytes of
  usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while less is
- charged. Either context. -EINVAL: no such direction.
+ charged. -EINVAL: no such direction.
  Requires: `o` is owned; `limit` is null or writable.
  */
-int usk_charged(struct usk_owned_t *o,
+int usk_charged(usk_owned_t *o,
                 int dir,
                 int *limit);
 
@@ -379,25 +392,25 @@ int usk_charged(struct usk_owned_t *o,
  Bytes not yet taken.
  Requires: `msg` is sendmsg's argument.
  */
-size_t usk_sendmsg_len(struct usk_sendmsg_t *msg);
+size_t usk_sendmsg_len(usk_sendmsg_t *msg);
 
 /*
  MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
  Requires: `msg` is sendmsg's argument.
  */
-int usk_sendmsg_flags(struct usk_sendmsg_t *msg);
+int usk_sendmsg_flags(usk_sendmsg_t *msg);
 
 /*
  The destination the call names (msg_name). -ENOENT: none.
  Requires: `msg` is sendmsg's argument; `addr` is writable.
  */
-int usk_sendmsg_name(struct usk_sendmsg_t *msg, struct usk_addr_t *addr);
+int usk_sendmsg_name(usk_sendmsg_t *msg, usk_addr_t *addr);
 
 /*
  Takes up to `len` bytes into `to`; returns how many (copy_from_iter). usk_skb_append_msg takes them into a packet.
  Requires: `msg` is sendmsg's argument; `to` is writable for `len` bytes.
  */
-ptrdiff_t usk_sendmsg_take(struct usk_sendmsg_t *msg,
+ptrdiff_t usk_sendmsg_take(usk_sendmsg_t *msg,
                            void *to,
                            size_t len);
 
@@ -405,39 +418,39 @@ ptrdiff_t usk_sendmsg_take(struct usk_sendmsg_t *msg,
  Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
  Requires: `skb` is a packet; `msg` is an operation's argument.
  */
-ptrdiff_t usk_skb_append_msg(struct usk_skb_t *skb, struct usk_sendmsg_t *msg, size_t len);
+ptrdiff_t usk_skb_append_msg(usk_skb_t *skb, usk_sendmsg_t *msg, size_t len);
 
 /*
  A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
  Requires: `msg` is an operation's argument.
  */
-struct usk_skb_t *usk_skb_from_msg(struct usk_sendmsg_t *msg, size_t len);
+usk_skb_t *usk_skb_from_msg(usk_sendmsg_t *msg, size_t len);
 
 /*
  Bytes of room left.
  Requires: `msg` is recvmsg's argument.
  */
-size_t usk_recvmsg_room(struct usk_recvmsg_t *msg);
+size_t usk_recvmsg_room(usk_recvmsg_t *msg);
 
 /*
  MSG_* bits of the call; MSG_DONTWAIT also for a descriptor with O_NONBLOCK.
  Requires: `msg` is recvmsg's argument.
  */
-int usk_recvmsg_flags(struct usk_recvmsg_t *msg);
+int usk_recvmsg_flags(usk_recvmsg_t *msg);
 
 /*
  Copies bytes to the program, as far as there is room; returns how many (copy_to_iter).
  Requires: `msg` is recvmsg's argument; `data` is readable for `len` bytes.
  */
-ptrdiff_t usk_recvmsg_put(struct usk_recvmsg_t *msg, const void *data, size_t len);
+ptrdiff_t usk_recvmsg_put(usk_recvmsg_t *msg, const void *data, size_t len);
 
 /*
  Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how
  many (skb_copy_datagram_msg).
  Requires: `msg` is recvmsg's argument; `skb` is a packet.
  */
-ptrdiff_t usk_recvmsg_put_skb(struct usk_recvmsg_t *msg,
-                              struct usk_skb_t *skb,
+ptrdiff_t usk_recvmsg_put_skb(usk_recvmsg_t *msg,
+                              usk_skb_t *skb,
                               size_t offset,
                               size_t len);
 
@@ -445,31 +458,31 @@ ptrdiff_t usk_recvmsg_put_skb(struct usk_recvmsg_t *msg,
  Says who sent it (msg_name).
  Requires: `msg` is recvmsg's argument; `addr` is readable.
  */
-int usk_recvmsg_set_name(struct usk_recvmsg_t *msg, const struct usk_addr_t *addr);
+int usk_recvmsg_set_name(usk_recvmsg_t *msg, const usk_addr_t *addr);
 
 /*
  Adds MSG_* bits to hand back (MSG_EOR, MSG_TRUNC): msg_flags.
  Requires: `msg` is recvmsg's argument.
  */
-int usk_recvmsg_set_flags(struct usk_recvmsg_t *msg, int flags);
+int usk_recvmsg_set_flags(usk_recvmsg_t *msg, int flags);
 
 /*
  The sock of an owned one, to hand on; valid as long as the ownership.
  Requires: `o` is owned.
  */
-struct usk_sock_t *usk_owned_sock(struct usk_owned_t *o);
+usk_sock_t *usk_owned_sock(usk_owned_t *o);
 
 /*
  Time of the event being processed, nanoseconds of the stack's clock.
  Requires: `o` is owned.
  */
-uint64_t usk_owned_now(struct usk_owned_t *o);
+uint64_t usk_owned_now(usk_owned_t *o);
 
 /*
  Runs the backlog now, in the middle of a long call (sk_flush_backlog). 1: there was something.
  Requires: `o` is owned.
  */
-int usk_flush_backlog(struct usk_owned_t *o);
+int usk_flush_backlog(usk_owned_t *o);
 
 /*
  Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3),
@@ -477,14 +490,14 @@ int usk_flush_backlog(struct usk_owned_t *o);
  connections wait for accept(2) (usk_listen_stop closes them); or the sock is finished.
  Requires: `o` is owned.
  */
-int usk_set_state(struct usk_owned_t *o,
+int usk_set_state(usk_owned_t *o,
                   int state);
 
 /*
  Adds to what shutdown(2) has ended: bit 0 receiving (the peer's end), bit 1 sending.
  Requires: `o` is owned.
  */
-int usk_set_shutdown(struct usk_owned_t *o, int bits);
+int usk_set_shutdown(usk_owned_t *o, int bits);
 
 /*
  Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
@@ -492,20 +505,20 @@ int usk_set_shutdown(struct usk_owned_t *o, int bits);
  then dropped and counted.
  Requires: `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
  */
-int usk_receive_push(struct usk_owned_t *o,
-                     struct usk_skb_t *skb);
+int usk_receive_push(usk_owned_t *o,
+                     usk_skb_t *skb);
 
 /*
  The next packet of the receive queue, which stays there; null: none.
  Requires: `o` is owned; the packet is used while it is, and before the queue changes.
  */
-struct usk_skb_t *usk_receive_peek(struct usk_owned_t *o);
+usk_skb_t *usk_receive_peek(usk_owned_t *o);
 
 /*
  Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.
  Requires: `o` is owned.
  */
-struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
+usk_skb_t *usk_receive_pop(usk_owned_t *o);
 
 /*
  recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
@@ -513,8 +526,8 @@ struct usk_skb_t *usk_receive_pop(struct usk_owned_t *o);
  returns what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
  Requires: `o` is owned; `msg` is recvmsg's argument.
  */
-ptrdiff_t usk_receive_msg(struct usk_owned_t *o,
-                          struct usk_recvmsg_t *msg,
+ptrdiff_t usk_receive_msg(usk_owned_t *o,
+                          usk_recvmsg_t *msg,
                           size_t offset);
 
 /*
@@ -522,7 +535,7 @@ ptrdiff_t usk_receive_msg(struct usk_owned_t *o,
  `index`, or as soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
  Requires: `o` is owned.
  */
-int usk_timer_arm(struct usk_owned_t *o,
+int usk_timer_arm(usk_owned_t *o,
                   uint32_t index,
                   uint64_t at);
 
@@ -531,14 +544,14 @@ int usk_timer_arm(struct usk_owned_t *o,
  compare the time there.
  Requires: `o` is owned.
  */
-int usk_timer_cancel(struct usk_owned_t *o,
+int usk_timer_cancel(usk_owned_t *o,
                      uint32_t index);
 
 /*
  When timer `index` fires, nanoseconds of the stack's clock; 0: not armed, or it has fired.
  Requires: `o` is owned.
  */
-uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
+uint64_t usk_timer_at(usk_owned_t *o, uint32_t index);
 
 /*
  The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue,
@@ -549,7 +562,7 @@ uint64_t usk_timer_at(struct usk_owned_t *o, uint32_t index);
  another protocol's.
  Requires: `o` is owned.
  */
-int usk_done(struct usk_owned_t *o);
+int usk_done(usk_owned_t *o);
 
 /*
  Unregisters what a usk_..._register call registered, in any context but that of its own functions; hooks also from a
@@ -560,134 +573,132 @@ int usk_done(struct usk_owned_t *o);
  is called after it.
  Requires: `reg` is registered, and not used after success.
  */
-int usk_unregister(struct usk_reg_t *reg);
+int usk_unregister(usk_reg_t *reg);
 
 /*
- Counts `n` in counter `index` of the table's mib_names. Any context, owned or not. -EINVAL: an index beyond them.
+ Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
  Requires: `reg` is valid.
  */
-int usk_count(struct usk_reg_t *reg,
-              uint32_t index,
-              uint64_t n);
+int usk_count(usk_reg_t *reg, uint32_t index, uint64_t n);
 
 /*
  The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them, and once the stack has
- ended. Any context, owned or not.
+ ended.
  Requires: `reg` is valid.
  */
-int64_t usk_sysctl(struct usk_reg_t *reg,
+int64_t usk_sysctl(usk_reg_t *reg,
                    uint32_t index);
 
 /*
- The pointer that the usk_..._register call was given: what the plug-in keeps of this stack. Any context.
+ The pointer that the usk_..._register call was given: what the plug-in keeps of this stack.
  Requires: `reg` is valid.
  */
-void *usk_user(struct usk_reg_t *reg);
+void *usk_user(usk_reg_t *reg);
 
 /*
- Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended. Any context.
+ Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended.
  Requires: `reg` is valid.
  */
-uint64_t usk_now(struct usk_reg_t *reg);
+uint64_t usk_now(usk_reg_t *reg);
 
 /*
- Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Any context.
- Returns 0; -EFAULT: `buf` is null; -EINVAL: the stack has ended.
+ Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Returns 0;
+ -EFAULT: `buf` is null; -EINVAL: the stack has ended.
  Requires: `reg` is valid; `buf` is writable for `len` bytes.
  */
-int usk_random(struct usk_reg_t *reg,
+int usk_random(usk_reg_t *reg,
                void *buf,
                size_t len);
 
 /*
- Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Any context.
- Returns 0; -EINVAL: no such reason.
+ Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Returns 0;
+ -EINVAL: no such reason.
  Requires: `reg` is valid; `skb` is the caller's, and not used afterwards.
  */
-int usk_drop(struct usk_reg_t *reg,
-             struct usk_skb_t *skb,
+int usk_drop(usk_reg_t *reg,
+             usk_skb_t *skb,
              int reason);
 
 /*
  A new, empty packet (alloc_skb).
  */
-struct usk_skb_t *usk_skb_new(void);
+usk_skb_t *usk_skb_new(void);
 
 /*
  Frees a packet (kfree_skb). Null is ignored.
  Requires: `skb` is null or the caller's, and not used afterwards.
  */
-void usk_skb_free(struct usk_skb_t *skb);
+void usk_skb_free(usk_skb_t *skb);
 
 /*
  A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the
  original waits for its acknowledgement. Its notes are zero.
  Requires: `skb` is a packet.
  */
-struct usk_skb_t *usk_skb_share(struct usk_skb_t *skb);
+usk_skb_t *usk_skb_share(usk_skb_t *skb);
 
 /*
  Bytes in the packet, headers that are pushed and not yet pulled included.
  Requires: `skb` is a packet.
  */
-size_t usk_skb_len(struct usk_skb_t *skb);
+size_t usk_skb_len(usk_skb_t *skb);
 
 /*
  Bytes of memory the packet is charged with (truesize).
  Requires: `skb` is a packet.
  */
-uint32_t usk_skb_truesize(struct usk_skb_t *skb);
+uint32_t usk_skb_truesize(usk_skb_t *skb);
 
 /*
  The notes a protocol keeps on a packet: USK_SKB_CB bytes aligned to 8, zero at first (sk_buff.cb).
  Requires: `skb` is a packet.
  */
-void *usk_skb_cb(struct usk_skb_t *skb);
+void *usk_skb_cb(usk_skb_t *skb);
 
 /*
  Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a
  new packet has 128 bytes, of which IP and the link want 76.
  Requires: `skb` is a packet; the bytes are used before it is changed.
  */
-void *usk_skb_push(struct usk_skb_t *skb,
+void *usk_skb_push(usk_skb_t *skb,
                    size_t n);
 
 /*
  Forgets the first `n` bytes (skb_pull). -EINVAL: there are fewer, nothing is done.
  Requires: `skb` is a packet.
  */
-int usk_skb_pull(struct usk_skb_t *skb, size_t n);
+int usk_skb_pull(usk_skb_t *skb, size_t n);
 
 /*
  Shortens the packet to `n` bytes (skb_trim); no effect when it is not longer.
  Requires: `skb` is a packet.
  */
-int usk_skb_trim(struct usk_skb_t *skb, size_t n);
+int usk_skb_trim(usk_skb_t *skb, size_t n);
 
 /*
  The first `n` bytes in one piece (pskb_may_pull), to read; null when the packet is shorter.
  Requires: `skb` is a packet; the bytes are used before it is changed.
  */
-const void *usk_skb_header(struct usk_skb_t *skb, size_t n);
+const void *usk_skb_header(usk_skb_t *skb, size_t n);
 
 /*
  Copies bytes from `offset` on out of the packet; returns how many there were (skb_copy_bits).
  Requires: `skb` is a packet; `to` is writable for `len` bytes.
  */
-ptrdiff_t usk_skb_copy(struct usk_skb_t *skb, size_t offset, void *to, size_t len);
+ptrdiff_t usk_skb_copy(usk_skb_t *skb, size_t offset, void *to, size_t len);
 
 /*
  Appends a copy of `len` bytes. The packet's truesize grows. -EMSGSIZE: it would pass 2^30.
  Requires: `skb` is a packet; `data` is readable for `len` bytes.
  */
-int usk_skb_append(struct usk_skb_t *skb, const void *data, size_t len);
+int usk_skb_append(usk_skb_t *skb, const void *data, size_t len);
 
 /*
  The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold
  (skb_checksum). Bytes that are not there do not count.
  Requires: `skb` is a packet.
  */
-uint32_t usk_skb_csum(struct usk_skb_t *skb,
+uint32_t usk_skb_csum(usk_skb_t *skb,
                       size_t offset,
                       size_t len,
                       uint32_t sum);
@@ -697,67 +708,67 @@ uint32_t usk_skb_csum(struct usk_skb_t *skb,
  (CHECKSUM_UNNECESSARY).
  Requires: `skb` is a packet.
  */
-int usk_skb_csum_unnecessary(struct usk_skb_t *skb);
+int usk_skb_csum_unnecessary(usk_skb_t *skb);
 
 /*
  An empty queue (skb_queue_head_init).
  */
-struct usk_queue_t *usk_queue_new(void);
+usk_queue_t *usk_queue_new(void);
 
 /*
  Frees a queue and the packets in it (skb_queue_purge). Null is ignored.
  Requires: `q` is null or from usk_queue_new, and not used afterwards.
  */
-void usk_queue_free(struct usk_queue_t *q);
+void usk_queue_free(usk_queue_t *q);
 
 /*
  Packets in the queue.
  Requires: `q` is a queue.
  */
-size_t usk_queue_len(struct usk_queue_t *q);
+size_t usk_queue_len(usk_queue_t *q);
 
 /*
  Puts a packet before place `at` (0: the front); beyond the end is the end. Takes `skb`, always.
  Requires: `q` is a queue; `skb` is the caller's, and not used afterwards but through the queue.
  */
-int usk_queue_insert(struct usk_queue_t *q, size_t at, struct usk_skb_t *skb);
+int usk_queue_insert(usk_queue_t *q, size_t at, usk_skb_t *skb);
 
 /*
  Puts a packet at the end (skb_queue_tail). Takes `skb`, always.
  Requires: as usk_queue_insert.
  */
-int usk_queue_push(struct usk_queue_t *q, struct usk_skb_t *skb);
+int usk_queue_push(usk_queue_t *q, usk_skb_t *skb);
 
 /*
  The packet at place `at`, which stays there; null: there are not that many (skb_peek).
  Requires: `q` is a queue; the packet is used before the queue changes.
  */
-struct usk_skb_t *usk_queue_peek(struct usk_queue_t *q, size_t at);
+usk_skb_t *usk_queue_peek(usk_queue_t *q, size_t at);
 
 /*
  Takes the packet at place `at` out; the caller's to free. Null: there are not that many (__skb_unlink).
  Requires: `q` is a queue.
  */
-struct usk_skb_t *usk_queue_remove(struct usk_queue_t *q,
-                                   size_t at);
+usk_skb_t *usk_queue_remove(usk_queue_t *q,
+                            size_t at);
 
 /*
  Takes the first packet out (skb_dequeue); null: none.
  Requires: `q` is a queue.
  */
-struct usk_skb_t *usk_queue_pop(struct usk_queue_t *q);
+usk_skb_t *usk_queue_pop(usk_queue_t *q);
 
 /*
  Keeps a sock beyond the operation that was given it (sock_hold). Returns `sk`.
  Requires: `sk` is valid.
  */
-struct usk_sock_t *usk_sock_hold(struct usk_sock_t *sk);
+usk_sock_t *usk_sock_hold(usk_sock_t *sk);
 
 /*
  Gives a held sock back (sock_put). Null is ignored. Not while it is owned by the caller.
  Requires: `sk` is null or held, and not used afterwards.
  */
-void usk_sock_put(struct usk_sock_t *sk);
+void usk_sock_put(usk_sock_t *sk);
 
 /*
  Sleeps until nobody owns the sock, then owns it (lock_sock). Fills `*o`, which stays where it is until
@@ -765,8 +776,8 @@ void usk_sock_put(struct usk_sock_t *sk);
  can own yet (a child from usk_new_child). Returns 0; -EDEADLK when this thread owns it already, -EINVAL for null.
  Requires: `sk` is valid until the release; `o` is writable, and not owned now.
  */
-int usk_lock_sock(struct usk_sock_t *sk,
-                  struct usk_owned_t *o);
+int usk_lock_sock(usk_sock_t *sk,
+                  usk_owned_t *o);
 
 /*
  Gives the sock up (release_sock): packets that came meanwhile run through backlog_rcv, then deferred work through
@@ -774,28 +785,28 @@ int usk_lock_sock(struct usk_sock_t *sk,
  already.
  Requires: `o` is readable.
  */
-int usk_release_sock(struct usk_owned_t *o);
+int usk_release_sock(usk_owned_t *o);
 
 /*
  Gives a packet to a sock from packet context: backlog_rcv runs now, or when the system call that owns the sock lets
  go. Takes `skb`, always. Returns 0, or -ENOBUFS when the backlog was full and the packet dropped and counted.
  Requires: `sk` is valid; `skb` is a packet of the caller's, and not used afterwards.
  */
-int usk_deliver(struct usk_sock_t *sk,
-                struct usk_skb_t *skb);
+int usk_deliver(usk_sock_t *sk,
+                usk_skb_t *skb);
 
 /*
  Asks for release_cb with these bits: now, or when the owner lets go. From any thread that does not own the sock.
  Requires: `sk` is valid.
  */
-int usk_defer(struct usk_sock_t *sk,
+int usk_defer(usk_sock_t *sk,
               uint32_t bits);
 
 /*
  Sets the pending error (SO_ERROR) and wakes everybody (sk_error_report). `err` is a positive errno. Owned or not.
  Requires: `sk` is valid.
  */
-int usk_error_report(struct usk_sock_t *sk,
+int usk_error_report(usk_sock_t *sk,
                      int err);
 
 /*
@@ -807,38 +818,38 @@ int usk_error_report(struct usk_sock_t *sk,
  POLLOUT, who waits is woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No operation
  of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
  happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
- catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
- layer or not: no operation of the layer, no hook and no function of a congestion control that called this is called
- for it any more, but the layer's release; what the hook or the function returns or has written does not count; TCP
- itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL for null.
+ catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP no
+ operation of its layer but release, no hook, and no function of the congestion control that called this runs for it
+ any more, and what the hook or the function returns or has written does not count; TCP itself goes on, and ends the
+ connection as usual when it is closed. Returns 0; -EINVAL for null.
  Requires: `sk` is valid.
  */
-int usk_break(struct usk_sock_t *sk);
+int usk_break(usk_sock_t *sk);
 
 /*
  Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg return
  first.
  Requires: `sk` is valid.
  */
-int usk_sock_error(struct usk_sock_t *sk);
+int usk_sock_error(usk_sock_t *sk);
 
 /*
  Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
  Requires: `sk` is valid.
  */
-int usk_wake(struct usk_sock_t *sk, uint32_t events);
+int usk_wake(usk_sock_t *sk, uint32_t events);
 
 /*
  The state, by Linux's numbers (TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10): sk_state.
  Requires: `sk` is valid.
  */
-int usk_sock_state(struct usk_sock_t *sk);
+int usk_sock_state(usk_sock_t *sk);
 
 /*
  What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).
  Requires: `sk` is valid.
  */
-int usk_sock_shutdown(struct usk_sock_t *sk);
+int usk_sock_shutdown(usk_sock_t *sk);
 
 /*
  Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again
@@ -848,7 +859,7 @@ int usk_sock_shutdown(struct usk_sock_t *sk);
  would wake.
  Requires: `o` is owned.
  */
-int usk_wait(struct usk_owned_t *o,
+int usk_wait(usk_owned_t *o,
              uint32_t events,
              uint64_t deadline);
 
@@ -856,7 +867,7 @@ int usk_wait(struct usk_owned_t *o,
  Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
  Requires: `o` is owned.
  */
-size_t usk_rcvlowat(struct usk_owned_t *o,
+size_t usk_rcvlowat(usk_owned_t *o,
                     int waitall,
                     size_t len);
 
@@ -865,7 +876,7 @@ size_t usk_rcvlowat(struct usk_owned_t *o,
  (sock_rcvtimeo, sock_sndtimeo); `dontwait`: now, that is 0.
  Requires: `o` is owned.
  */
-uint64_t usk_timeo(struct usk_owned_t *o,
+uint64_t usk_timeo(usk_owned_t *o,
                    int dir,
                    int dontwait);
 

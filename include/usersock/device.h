@@ -125,7 +125,7 @@ typedef struct usk_device_ops {
    Makes a device: fills `*info` and `*device`, which the other functions get. Returns 0 or a negative errno;
    usk_device_refuse can say why. Required.
    */
-  int (*open)(const struct usk_device_args_t *args, struct usk_device_info_t *info, void **device);
+  int (*open)(const usk_device_args_t *args, usk_device_info_t *info, void **device);
   /*
    Ends a device: no other function of it runs any more. Null: nothing.
    */
@@ -135,7 +135,7 @@ typedef struct usk_device_ops {
    nothing more comes just now, as for 0. Without a packet it returns at once. `now` is the stack's time,
    nanoseconds. Required.
    */
-  int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, struct usk_sink_t *sink);
+  int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, usk_sink_t *sink);
   /*
    Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
    kept is copied or shared (usk_skb_share). Returns 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
@@ -170,7 +170,7 @@ extern "C" {
  this thread, as in xmit, or after recv returned.
  Requires: `skb` is the caller's, and not used afterwards.
  */
-int usk_device_rx(struct usk_sink_t *sink,
+int usk_device_rx(usk_sink_t *sink,
                   usk_skb_t *skb);
 
 /*

@@ -298,33 +298,33 @@ typedef struct usk_sock_ops {
    its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
    (BPF_SOCK_OPS_TIMEOUT_INIT).
    */
-  uint32_t (*timeout_init)(struct usk_hook_t *h, void *user);
+  uint32_t (*timeout_init)(usk_hook_t *h, void *user);
   /*
    First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
    */
-  uint32_t (*rwnd_init)(struct usk_hook_t *h, void *user);
+  uint32_t (*rwnd_init)(usk_hook_t *h, void *user);
   /*
    Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
    */
-  int (*needs_ecn)(struct usk_hook_t *h, void *user);
+  int (*needs_ecn)(usk_hook_t *h, void *user);
   /*
    RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
    (BPF_SOCK_OPS_BASE_RTT).
    */
-  uint32_t (*base_rtt)(struct usk_hook_t *h, void *user);
+  uint32_t (*base_rtt)(usk_hook_t *h, void *user);
   /*
    An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
    */
-  void (*tcp_connect)(struct usk_hook_t *h, void *user);
+  void (*tcp_connect)(usk_hook_t *h, void *user);
   /*
    The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
    */
-  void (*active_established)(struct usk_hook_t *h, const void *options, size_t len, void *user);
+  void (*active_established)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
    The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
    simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
    */
-  void (*passive_established)(struct usk_hook_t *h,
+  void (*passive_established)(usk_hook_t *h,
                               const void *options,
                               size_t len,
                               const void *syn,
@@ -333,42 +333,42 @@ typedef struct usk_sock_ops {
   /*
    The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
    */
-  void (*listen)(struct usk_hook_t *h, void *user);
+  void (*listen)(usk_hook_t *h, void *user);
   /*
    The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
    With USK_CB_RTO.
    */
-  void (*rto)(struct usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
+  void (*rto)(usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
   /*
    `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
    USK_CB_RETRANS.
    */
-  void (*retrans)(struct usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
+  void (*retrans)(usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
   /*
    The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
    */
-  void (*state)(struct usk_hook_t *h, int old, int now, void *user);
+  void (*state)(usk_hook_t *h, int old, int now, void *user);
   /*
    A round trip is over: its last sample and the smoothed RTT, microseconds. With USK_CB_RTT.
    */
-  void (*rtt)(struct usk_hook_t *h, uint32_t sample_us, uint32_t srtt_us, void *user);
+  void (*rtt)(usk_hook_t *h, uint32_t sample_us, uint32_t srtt_us, void *user);
   /*
    An acceptable segment came; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
    USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
    */
-  void (*parse_hdr_opt)(struct usk_hook_t *h, const void *options, size_t len, void *user);
+  void (*parse_hdr_opt)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
    How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
    without a segment, to know how much data fits: a full data segment has room for what is returned then, and no
    more. With USK_CB_WRITE_HDR_OPT.
    */
-  int (*hdr_opt_len)(struct usk_hook_t *h, const struct usk_hdr_seg_t *seg, void *user);
+  int (*hdr_opt_len)(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user);
   /*
    Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
    */
-  void (*write_hdr_opt)(struct usk_hook_t *h,
-                        const struct usk_hdr_seg_t *seg,
-                        struct usk_hdr_t *w,
+  void (*write_hdr_opt)(usk_hook_t *h,
+                        const usk_hdr_seg_t *seg,
+                        usk_hdr_t *w,
                         void *user);
   /*
    The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
@@ -386,8 +386,8 @@ extern "C" {
  is zero. Returns how many bytes it knows.
  Requires: `h` is a hook's argument; `view` is writable for `size` bytes.
  */
-ptrdiff_t usk_hook_view(struct usk_hook_t *h,
-                        struct usk_sock_view_t *view,
+ptrdiff_t usk_hook_view(usk_hook_t *h,
+                        usk_sock_view_t *view,
                         size_t size);
 
 /*
@@ -396,20 +396,20 @@ ptrdiff_t usk_hook_view(struct usk_hook_t *h,
  unknown bit.
  Requires: `h` is a hook's argument.
  */
-int usk_hook_set_cb_flags(struct usk_hook_t *h,
+int usk_hook_set_cb_flags(usk_hook_t *h,
                           uint32_t flags);
 
 /*
  What this hook keeps on this sock; 0 until set.
  Requires: `h` is a hook's argument.
  */
-uint64_t usk_hook_value(struct usk_hook_t *h);
+uint64_t usk_hook_value(usk_hook_t *h);
 
 /*
  Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
  Requires: `h` is a hook's argument.
  */
-int usk_hook_set_value(struct usk_hook_t *h,
+int usk_hook_set_value(usk_hook_t *h,
                        uint64_t value);
 
 /*
@@ -419,7 +419,7 @@ int usk_hook_set_value(struct usk_hook_t *h,
  was sent; -ENOENT: no congestion control of that name.
  Requires: `h` is a hook's argument; `value` is readable for `len` bytes.
  */
-int usk_hook_setsockopt(struct usk_hook_t *h,
+int usk_hook_setsockopt(usk_hook_t *h,
                         int level,
                         int name,
                         const void *value,
@@ -432,7 +432,7 @@ int usk_hook_setsockopt(struct usk_hook_t *h,
  already (bpf_store_hdr_opt).
  Requires: `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
  */
-int usk_hdr_store(struct usk_hdr_t *w,
+int usk_hdr_store(usk_hdr_t *w,
                   const void *option,
                   size_t len);
 
@@ -440,13 +440,13 @@ int usk_hdr_store(struct usk_hdr_t *w,
  Bytes still free of what the hook reserved.
  Requires: `w` is write_hdr_opt's argument.
  */
-size_t usk_hdr_remaining(struct usk_hdr_t *w);
+size_t usk_hdr_remaining(usk_hdr_t *w);
 
 /*
  Option bytes that TCP itself wrote into this header; `*len` says how many.
  Requires: `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
  */
-const void *usk_hdr_own(struct usk_hdr_t *w, size_t *len);
+const void *usk_hdr_own(usk_hdr_t *w, size_t *len);
 
 /*
  Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first

@@ -349,11 +349,11 @@ typedef struct usk_proto {
    A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
    or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
    */
-  void (*rcv)(usk_reg_t *reg, usk_skb_t *skb, const struct usk_packet_info_t *info);
+  void (*rcv)(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
   /*
    An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
    */
-  void (*err)(usk_reg_t *reg, const struct usk_icmp_error_t *error);
+  void (*err)(usk_reg_t *reg, const usk_icmp_error_t *error);
   /*
    As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
    sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
@@ -426,20 +426,15 @@ int usk_update_pmtu(usk_owned_t *o,
                     uint32_t mtu);
 
 /*
- Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
- fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
- `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
- queue is full: a loss like any other).
- Requires: `o` is owned; `skb` is the caller's, and not used afterwards.
+ Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
+ is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
+ while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
+ not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
+ Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
  */
 int usk_xmit(usk_owned_t *o,
-             usk_skb_t *skb);
-
-/*
- As usk_xmit, to an address.
- Requires: as usk_xmit; `to` is readable.
- */
-int usk_xmit_to(usk_owned_t *o, usk_skb_t *skb, const usk_addr_t *to);
+             usk_skb_t *skb,
+             const usk_addr_t *to);
 
 /*
  Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
@@ -448,7 +443,7 @@ int usk_xmit_to(usk_owned_t *o, usk_skb_t *skb, const usk_addr_t *to);
  Requires: `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
  */
 int usk_reply(usk_reg_t *reg,
-              const struct usk_packet_info_t *info,
+              const usk_packet_info_t *info,
               usk_skb_t *skb);
 
 /*
@@ -581,7 +576,7 @@ usk_sock_t *usk_accept_wait(usk_sock_t *sk,
 
 /*
  The registration of the protocol that the sock belongs to, for usk_count and its kin; null for a protocol that is
- not from C. Either context.
+ not from C.
  Requires: `o` is owned.
  */
 usk_reg_t *usk_owned_reg(usk_owned_t *o);

@@ -149,48 +149,48 @@ typedef struct usk_ulp_ops {
    Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
    without, and release is not called. Process context, owned. Null: succeeds.
    */
-  int (*init)(usk_owned_t *o, const struct usk_ulp_t *ulp);
+  int (*init)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
    The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
    `ulp->data` points to, not `ulp->data` itself. Any context, perhaps with a sock owned: nothing of a stack may be
    called but usk_user and usk_count.
    */
-  void (*release)(const struct usk_ulp_t *ulp);
+  void (*release)(const usk_ulp_t *ulp);
   /*
    Begins on the child of a listener that has the protocol; `parent` is the listener's. An error leaves the child
    without. Either context, owned. Null: listeners cannot have it (TCP_ULP returns ENOTCONN, listen(2) EINVAL).
    */
-  int (*clone)(usk_owned_t *child, const struct usk_ulp_t *ulp, const struct usk_ulp_t *parent);
+  int (*clone)(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *parent);
   /*
    Sends: returns the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
    */
-  ptrdiff_t (*sendmsg)(usk_owned_t *o, const struct usk_ulp_t *ulp, usk_sendmsg_t *msg);
+  ptrdiff_t (*sendmsg)(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg);
   /*
    Receives: returns the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
    SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
    POLLIN.
    */
-  ptrdiff_t (*recvmsg)(usk_owned_t *o, const struct usk_ulp_t *ulp, usk_recvmsg_t *msg);
+  ptrdiff_t (*recvmsg)(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg);
   /*
    poll(2)'s bits, what is true now; begins with below->poll. Process context, owned; must not sleep.
    */
-  uint32_t (*poll)(usk_owned_t *o, const struct usk_ulp_t *ulp);
+  uint32_t (*poll)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
    The last descriptor is closed: hands what it holds to below->force. TCP's close follows. Process context, not
    owned.
    */
-  void (*close)(usk_sock_t *sk, const struct usk_ulp_t *ulp, int flags);
+  void (*close)(usk_sock_t *sk, const usk_ulp_t *ulp, int flags);
   /*
    shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to below->force. TCP's shutdown follows.
    Process context, owned.
    */
-  void (*shutdown)(usk_owned_t *o, const struct usk_ulp_t *ulp, int how);
+  void (*shutdown)(usk_owned_t *o, const usk_ulp_t *ulp, int how);
   /*
    Options of levels other than SOL_SOCKET; what is not its own goes to below->setsockopt. Process context, not
    owned.
    */
   int (*setsockopt)(usk_sock_t *sk,
-                    const struct usk_ulp_t *ulp,
+                    const usk_ulp_t *ulp,
                     int level,
                     int name,
                     const void *value,
@@ -199,7 +199,7 @@ typedef struct usk_ulp_ops {
    As setsockopt: writes at most `len` bytes, returns how many; the rest goes to below->getsockopt.
    */
   ptrdiff_t (*getsockopt)(usk_sock_t *sk,
-                          const struct usk_ulp_t *ulp,
+                          const usk_ulp_t *ulp,
                           int level,
                           int name,
                           void *value,
@@ -208,28 +208,28 @@ typedef struct usk_ulp_ops {
    SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to below->ioctl. Process context, not
    owned.
    */
-  int (*ioctl)(usk_sock_t *sk, const struct usk_ulp_t *ulp, unsigned long request, int *value);
+  int (*ioctl)(usk_sock_t *sk, const usk_ulp_t *ulp, unsigned long request, int *value);
   /*
    A segment for the connection: below->backlog_rcv, once, or usk_skb_free; afterwards there may be room to send,
    or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
    */
-  void (*backlog_rcv)(usk_owned_t *o, const struct usk_ulp_t *ulp, usk_skb_t *skb);
+  void (*backlog_rcv)(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb);
   /*
    TCP's timers and deferred work have run. Either context, owned; must not sleep.
    */
-  void (*release_cb)(usk_owned_t *o, const struct usk_ulp_t *ulp);
+  void (*release_cb)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
    usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
    EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
    */
-  int (*may_remove)(usk_owned_t *o, const struct usk_ulp_t *ulp);
+  int (*may_remove)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
    The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
    an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
    the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
    nothing to forget.
    */
-  int (*disconnect)(usk_owned_t *o, const struct usk_ulp_t *ulp);
+  int (*disconnect)(usk_owned_t *o, const usk_ulp_t *ulp);
 } usk_ulp_ops;
 
 #ifdef __cplusplus

@@ -114,7 +114,7 @@ fn flags(g: &SockGuard<'_>) -> u32 {
 
 /// Fills `*info` with what the sock is. `size` is sizeof(usk_sock_info_t): a program that was compiled against an older
 /// header gets what it knows, and for a newer one what the library does not know is zero. Returns how many bytes it
-/// knows. Either context; of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
+/// knows. Of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
 /// # Safety
 /// `o` is owned; `info` is writable for `size` bytes.
 #[unsafe(no_mangle)]
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_
 }
 
 /// Both ends, as usk_sock_info has them: what a packet's checksum needs. Null for what is not wanted. Returns 0;
-/// -ENOTCONN: the peer is wanted, and there is none. Either context.
+/// -ENOTCONN: the peer is wanted, and there is none.
 /// # Safety
 /// `o` is owned; `local` and `peer` are null or writable.
 #[unsafe(no_mangle)]
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, p
 
 /// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
 /// were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
-/// in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends. Either context.
+/// in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
 /// # Safety
 /// `o` is owned; both addresses are readable.
 #[unsafe(no_mangle)]

@@ -106,31 +106,19 @@ fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }
 
-/// Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
-/// fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
-/// `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
-/// queue is full: a loss like any other).
+/// Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
+/// is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
+/// while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
+/// not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
 /// # Safety
-/// `o` is owned; `skb` is the caller's, and not used afterwards.
+/// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
-    kernel(|| {
-        // SAFETY: the caller gives the packet up, and owns the sock.
-        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
-        let peer = peer(g)?;
-        send(g, skb, peer).map(|()| 0)
-    })
-}
-
-/// As usk_xmit, to an address.
-/// # Safety
-/// As usk_xmit; `to` is readable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
+pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, obj(to)?) };
-        send(g, skb, to.to_socket_addr()?).map(|()| 0)
+        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, to.as_ref()) };
+        let to = to.map_or_else(|| peer(g), |to| to.to_socket_addr())?;
+        send(g, skb, to).map(|()| 0)
     })
 }
 

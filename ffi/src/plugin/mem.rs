@@ -46,8 +46,8 @@ impl Dir {
 /// skb_set_owner_r; usk_receive_push does it for the sock's own), where past half of SO_RCVBUF a packet whose bytes sit
 /// in a larger page is copied to a smaller one first; USK_SEND for a send queue (sk_wmem_schedule, sk_wmem_queued_add).
 /// Returns 0; -ENOBUFS: the protocol's limit refuses, and nothing is charged: drop, or wait for memory. Whether
-/// SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). Either context. What is charged is given
-/// back by usk_uncharge, at the latest in destroy.
+/// SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). What is charged is given back by
+/// usk_uncharge, at the latest in destroy.
 /// # Safety
 /// `o` is owned; `skb` is null or a packet.
 #[unsafe(no_mangle)]
@@ -79,8 +79,7 @@ pub unsafe extern "C" fn usk_charge(o: *mut usk_owned_t, dir: c_int, skb: *mut u
 }
 
 /// Gives back what usk_charge has charged, with the same arguments: the packet leaves the queue, with the truesize it
-/// was charged with (not grown meanwhile). Never more than is charged. Either context. Returns 0; -EINVAL: no such
-/// direction.
+/// was charged with (not grown meanwhile). Never more than is charged. Returns 0; -EINVAL: no such direction.
 /// # Safety
 /// `o` is owned; `skb` is null, or a packet that was charged.
 #[unsafe(no_mangle)]
@@ -96,7 +95,7 @@ pub unsafe extern "C" fn usk_uncharge(o: *mut usk_owned_t, dir: c_int, skb: *mut
 
 /// Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): truesize of packets, and other bytes of
 /// usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while less is
-/// charged. Either context. -EINVAL: no such direction.
+/// charged. -EINVAL: no such direction.
 /// # Safety
 /// `o` is owned; `limit` is null or writable.
 #[unsafe(no_mangle)]

@@ -132,7 +132,7 @@ pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private>
 }
 
 /// The registration of the protocol that the sock belongs to, for usk_count and its kin; null for a protocol that is
-/// not from C. Either context.
+/// not from C.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]

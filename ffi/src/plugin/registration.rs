@@ -241,7 +241,7 @@ pub unsafe extern "C" fn usk_unregister(reg: *mut usk_reg_t) -> c_int {
     })
 }
 
-/// Counts `n` in counter `index` of the table's mib_names. Any context, owned or not. -EINVAL: an index beyond them.
+/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
@@ -251,7 +251,7 @@ pub unsafe extern "C" fn usk_count(reg: *mut usk_reg_t, index: u32, n: u64) -> c
 }
 
 /// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them, and once the stack has
-/// ended. Any context, owned or not.
+/// ended.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn usk_sysctl(reg: *mut usk_reg_t, index: u32) -> i64 {
     kernel(|| Ok(unsafe { Reg::of(reg) }?.sysctl(index).unwrap_or(0)))
 }
 
-/// The pointer that the usk_..._register call was given: what the plug-in keeps of this stack. Any context.
+/// The pointer that the usk_..._register call was given: what the plug-in keeps of this stack.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
@@ -269,7 +269,7 @@ pub unsafe extern "C" fn usk_user(reg: *mut usk_reg_t) -> *mut c_void {
     kernel(|| unsafe { Reg::of(reg) }.map(|r| r.user))
 }
 
-/// Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended. Any context.
+/// Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
@@ -278,8 +278,8 @@ pub unsafe extern "C" fn usk_now(reg: *mut usk_reg_t) -> u64 {
     kernel(|| Ok(unsafe { Reg::of(reg) }?.stack()?.now().as_nanos()))
 }
 
-/// Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Any context.
-/// Returns 0; -EFAULT: `buf` is null; -EINVAL: the stack has ended.
+/// Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Returns 0;
+/// -EFAULT: `buf` is null; -EINVAL: the stack has ended.
 /// # Safety
 /// `reg` is valid; `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -301,8 +301,8 @@ pub const USK_DROP_NO_SOCKET: c_int = 3;
 /// For usk_drop: the sock refuses it in its state, or it is a repetition.
 pub const USK_DROP_STATE: c_int = 4;
 
-/// Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Any context.
-/// Returns 0; -EINVAL: no such reason.
+/// Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Returns 0;
+/// -EINVAL: no such reason.
 /// # Safety
 /// `reg` is valid; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]

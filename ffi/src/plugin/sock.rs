@@ -117,10 +117,10 @@ const BROKEN_BIT: u32 = 1 << 31;
 /// POLLOUT, who waits is woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No operation
 /// of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
 /// happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
-/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
-/// layer or not: no operation of the layer, no hook and no function of a congestion control that called this is called
-/// for it any more, but the layer's release; what the hook or the function returns or has written does not count; TCP
-/// itself goes on, and ends the connection as usual when it is closed. Returns 0; -EINVAL for null.
+/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP no
+/// operation of its layer but release, no hook, and no function of the congestion control that called this runs for it
+/// any more, and what the hook or the function returns or has written does not count; TCP itself goes on, and ends the
+/// connection as usual when it is closed. Returns 0; -EINVAL for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
