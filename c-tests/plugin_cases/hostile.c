@@ -1,6 +1,7 @@
 /* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and
  * the stack that goes on. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
+#include <usersock/cong.h>
 
 static const usk_proto *trying;
 static int times, init_result;
@@ -219,6 +220,25 @@ static int reentrant_connect(usk_owned_t *o, const usk_addr_t *to)
     EQ(usk_unregister(usk_owned_reg(o)), -EBUSY);
     return 0;
 }
+/* A borrowed algorithm, asked by a caller of this header, of a newer one and of an older one. */
+static void borrowed(usk_owned_t *o)
+{
+    struct {
+        usk_cong_info_t i;
+        uint64_t future;
+    } newer = { .future = 7 };
+    usk_cong_t *c = usk_cong_new(o, "reno", 1000);
+    CHECK(c != NULL);
+    EQ(usk_cong_info(c, &newer.i, sizeof newer), sizeof newer.i);
+    EQ(newer.future, 0);
+    CHECK(strcmp(newer.i.name, "reno") == 0 && newer.i.cwnd > 0 && newer.i.rto_us > 0);
+    memset(&newer, 0xee, sizeof newer);
+    EQ(usk_cong_info(c, &newer.i, offsetof(usk_cong_info_t, cwnd)), offsetof(usk_cong_info_t, cwnd));
+    CHECK(strcmp(newer.i.name, "reno") == 0 && newer.i.cwnd == 0xeeeeeeee);
+    EQ(usk_cong_info(c, NULL, 8), -EFAULT);
+    EQ(usk_cong_info(NULL, &newer.i, 8), -EFAULT);
+    usk_cong_free(o, c);
+}
 /* Every call with null and out-of-range arguments. */
 static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
@@ -245,6 +265,7 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
     EQ(usk_sock_info(&o, NULL, 8), -EFAULT);
     EQ(usk_sock_info(NULL, NULL, 0), -EINVAL);
     EQ(usk_timeo(&o, 9, 0), 0);
+    borrowed(&o);
     EQ(usk_receive_push(&o, NULL), -EINVAL);
     EQ(usk_receive_push(&o, usk_skb_from_msg(NULL, 1)), -EINVAL);
     EQ(usk_receive_msg(&o, NULL, 0), -EINVAL);
