@@ -561,7 +561,7 @@ typedef struct usk_cong_ops {
    */
   void (*set_state)(usk_tcp_t *tp, void *priv, uint8_t state);
   /*
-   USK_CA_EVENT_TX_START and its kin. Null: nothing.
+   One of USK_CA_EVENT_*. Null: nothing.
    */
   void (*cwnd_event)(usk_tcp_t *tp, void *priv, int event);
   /*

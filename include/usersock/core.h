@@ -565,9 +565,9 @@ uint64_t usk_timer_at(usk_owned_t *o, uint32_t index);
 int usk_done(usk_owned_t *o);
 
 /*
- Unregisters what a usk_..._register call registered, in any context but that of its own functions; hooks also from a
- hook. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol exists, a
- connection has the layer or the congestion control, the congestion control is the default
+ Unregisters what a usk_..._register call registered. Process context, and not from its own functions; hooks from a
+ hook as well. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol
+ exists, a connection has the layer or the congestion control, the congestion control is the default
  (net.ipv4.tcp_congestion_control), the stack has a device of the kind, which is as long as it lives; -ENOENT when it
  was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release`
  is called after it.
@@ -815,9 +815,9 @@ int usk_error_report(usk_sock_t *sk,
  any thread that holds it; more than once is as once. A hook into TCP gives `h->sk`, a congestion control `tp->sk`.
 
  From then on every call that concerns the protocol returns EIO, poll says POLLERR and POLLHUP beside POLLIN and
- POLLOUT, who waits is woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No operation
- of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
- happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+ POLLOUT, all that wait are woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No
+ operation of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that
+ has happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
  catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP no
  operation of its layer but release, no hook, and no function of the congestion control that called this runs for it
  any more, and what the hook or the function returns or has written does not count; TCP itself goes on, and ends the
@@ -834,7 +834,7 @@ int usk_break(usk_sock_t *sk);
 int usk_sock_error(usk_sock_t *sk);
 
 /*
- Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
+ Wakes the threads that wait for one of these events: poll(2)'s bits. Owned or not.
  Requires: `sk` is valid.
  */
 int usk_wake(usk_sock_t *sk, uint32_t events);

@@ -134,18 +134,22 @@ typedef struct usk_icmp_error_t {
 
 /*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
- Copied when it is registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable
- is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel alone.
+ Copied when it is registered; strings and lists too. Of the kernel's operations, rehash is hash, called again;
+ sock_is_readable is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel
+ alone.
 
  Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
  sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
- and locks by itself. Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno;
- anything else, and a length beyond what was offered, breaks the socket: EIO from then on. So does an operation that
- returns without releasing what it locked. The stack and other sockets go on. No exception of C++ and no panic of a
- Rust shared object may leave an operation: it would end the process. What catches one calls usk_break; what it has
- locked need not be released. The operations without a sock have none to break, and only catch: rcv and err lose the
- packet (it is theirs to free), the others return as if they were null. An operation must not call the POSIX-shaped
- calls (usk_send ...) on its own socket.
+ and locks by itself. An operation must not make the POSIX-shaped calls (usk_send ...) on its own socket.
+
+ Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Anything else, and a
+ length beyond what was offered, breaks the socket, which then returns EIO until it is closed; so does an operation
+ that returns without releasing what it locked. The stack and other sockets go on.
+
+ Exceptions. No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the
+ process. What catches one calls usk_break; what it has locked need not be released. The operations without a sock
+ have none to break, and only catch: rcv and err lose the packet (it is theirs to free), the others return as if they
+ were null.
  */
 typedef struct usk_proto {
   /*
@@ -566,8 +570,9 @@ int usk_listen_start(usk_owned_t *o,
 int usk_listen_stop(usk_owned_t *o);
 
 /*
- Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
- table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+ Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+ accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
+ -EINVAL not listening, -EAGAIN, -EINTR.
  Requires: `sk` is valid and not owned by the caller; `err` is writable.
  */
 usk_sock_t *usk_accept_wait(usk_sock_t *sk,
@@ -575,7 +580,7 @@ usk_sock_t *usk_accept_wait(usk_sock_t *sk,
                             int *err);
 
 /*
- The registration of the protocol that the sock belongs to, for usk_count and its kin; null for a protocol that is
+ The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
  not from C.
  Requires: `o` is owned.
  */

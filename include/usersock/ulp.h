@@ -35,8 +35,8 @@ typedef struct usk_below_ops {
    */
   uint32_t size;
   /*
-   Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless
-   `flags` have MSG_DONTWAIT, or in softirq. Owned.
+   Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room in
+   process context, unless `flags` have MSG_DONTWAIT. Owned.
    */
   ptrdiff_t (*send)(usk_owned_t *o, const void *data, size_t len, int flags);
   /*
@@ -50,8 +50,8 @@ typedef struct usk_below_ops {
    */
   ptrdiff_t (*sendmsg)(usk_owned_t *o, usk_sendmsg_t *msg);
   /*
-   Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have
-   MSG_DONTWAIT, or in softirq. Owned.
+   Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits in process
+   context, unless `flags` have MSG_DONTWAIT. Owned.
    */
   ptrdiff_t (*recv)(usk_owned_t *o, void *buf, size_t len, int flags);
   /*

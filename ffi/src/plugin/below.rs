@@ -33,8 +33,8 @@ pub struct usk_below_ops {
     pub version: u32,
     /// sizeof(struct usk_below_ops) of the library.
     pub size: u32,
-    /// Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless
-    /// `flags` have MSG_DONTWAIT, or in softirq. Owned.
+    /// Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room in
+    /// process context, unless `flags` have MSG_DONTWAIT. Owned.
     pub send: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize, flags: c_int) -> isize,
     /// As send with MSG_DONTWAIT, beyond SO_SNDBUF if need be: for what a layer holds when the program shuts down or
     /// closes, in whose operations it is still taken. Less than `len` is taken only when the protocol's memory is out.
@@ -42,8 +42,8 @@ pub struct usk_below_ops {
     pub force: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize) -> isize,
     /// Sends the program's message, or what is left of it, unchanged. Owned.
     pub sendmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize,
-    /// Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have
-    /// MSG_DONTWAIT, or in softirq. Owned.
+    /// Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits in process
+    /// context, unless `flags` have MSG_DONTWAIT. Owned.
     pub recv: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, buf: *mut c_void, len: usize, flags: c_int) -> isize,
     /// Receives into the program's message, unchanged. Owned.
     pub recvmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize,

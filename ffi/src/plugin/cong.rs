@@ -1,6 +1,6 @@
 //! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct
 //! tcp_congestion_ops. The Rust traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the
-//! connection's numbers as C sees them. What a function writes and answers is held to sane bounds; one that unwinds
+//! connection's numbers as C sees them. What a function writes and returns is held to sane bounds; one that unwinds
 //! breaks its socket and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_rate_sample_t, usk_tcp_t};
@@ -132,7 +132,7 @@ pub struct usk_cong_ops {
     pub in_ack_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, flags: u32)>,
     /// The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
     pub set_state: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, state: u8)>,
-    /// USK_CA_EVENT_TX_START and its kin. Null: nothing.
+    /// One of USK_CA_EVENT_*. Null: nothing.
     pub cwnd_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, event: c_int)>,
     /// Returns the window after a loss that was none, segments. Required.
     pub undo_cwnd: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,

@@ -236,8 +236,9 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
-/// table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+/// accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
+/// -EINVAL not listening, -EAGAIN, -EINTR.
 /// # Safety
 /// `sk` is valid and not owned by the caller; `err` is writable.
 #[unsafe(no_mangle)]

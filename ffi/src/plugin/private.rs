@@ -131,7 +131,7 @@ pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private>
     parts(unsafe { guard(o) }?).map(|p| p.private)
 }
 
-/// The registration of the protocol that the sock belongs to, for usk_count and its kin; null for a protocol that is
+/// The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
 /// not from C.
 /// # Safety
 /// `o` is owned.

@@ -219,9 +219,9 @@ pub(super) unsafe fn register<T: Registered>(
     Ok(0)
 }
 
-/// Unregisters what a usk_..._register call registered, in any context but that of its own functions; hooks also from a
-/// hook. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol exists, a
-/// connection has the layer or the congestion control, the congestion control is the default
+/// Unregisters what a usk_..._register call registered. Process context, and not from its own functions; hooks from a
+/// hook as well. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol
+/// exists, a connection has the layer or the congestion control, the congestion control is the default
 /// (net.ipv4.tcp_congestion_control), the stack has a device of the kind, which is as long as it lives; -ENOENT when it
 /// was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release`
 /// is called after it.

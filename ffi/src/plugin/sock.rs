@@ -114,9 +114,9 @@ const BROKEN_BIT: u32 = 1 << 31;
 /// any thread that holds it; more than once is as once. A hook into TCP gives `h->sk`, a congestion control `tp->sk`.
 ///
 /// From then on every call that concerns the protocol returns EIO, poll says POLLERR and POLLHUP beside POLLIN and
-/// POLLOUT, who waits is woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No operation
-/// of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
-/// happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+/// POLLOUT, all that wait are woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No
+/// operation of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that
+/// has happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
 /// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP no
 /// operation of its layer but release, no hook, and no function of the congestion control that called this runs for it
 /// any more, and what the hook or the function returns or has written does not count; TCP itself goes on, and ends the
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn usk_sock_error(sk: *mut usk_sock_t) -> c_int {
     kernel(|| unsafe { Handle::new(sk) }?.take_error().map(|()| 0))
 }
 
-/// Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
+/// Wakes the threads that wait for one of these events: poll(2)'s bits. Owned or not.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
