@@ -59,27 +59,27 @@ const char *usk_config_error(void);
  on failure.
  Requires: `config` is null or a string.
  */
-struct usk_stack_t *usk_stack_new(const char *config);
+usk_stack_t *usk_stack_new(const char *config);
 
 /*
  Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go
  of it, which may be a moment after the call. Null is ignored.
  Requires: `stack` is null or from usk_stack_new and not freed.
  */
-void usk_stack_free(struct usk_stack_t *stack);
+void usk_stack_free(usk_stack_t *stack);
 
 /*
  As usk_socket, on a given stack.
  Requires: `stack` is null or from usk_stack_new.
  */
-int usk_socket_on(struct usk_stack_t *stack, int domain, int type, int protocol);
+int usk_socket_on(usk_stack_t *stack, int domain, int type, int protocol);
 
 /*
  Reads a sysctl by Linux's name ("net.ipv4.tcp_sack") into `buf`, NUL-terminated and cut to `len`. Returns the length
  of the whole value, or -1 with errno EFAULT or ENOENT.
  Requires: `stack` is null or from usk_stack_new; `name` is a string; `buf` is writable for `len` bytes.
  */
-int usk_sysctl_get(struct usk_stack_t *stack,
+int usk_sysctl_get(usk_stack_t *stack,
                    const char *name,
                    char *buf,
                    size_t len);
@@ -89,7 +89,7 @@ int usk_sysctl_get(struct usk_stack_t *stack,
  EOPNOTSUPP (a value that turns on what this version does not have).
  Requires: `stack` is null or from usk_stack_new; `name` and `value` are strings.
  */
-int usk_sysctl_set(struct usk_stack_t *stack,
+int usk_sysctl_set(usk_stack_t *stack,
                    const char *name,
                    const char *value);
 
@@ -98,7 +98,7 @@ int usk_sysctl_set(struct usk_stack_t *stack,
  ENOENT.
  Requires: `stack` is null or from usk_stack_new; `name` is a string; `value` points to a uint64_t.
  */
-int usk_mib_read(struct usk_stack_t *stack,
+int usk_mib_read(usk_stack_t *stack,
                  const char *name,
                  uint64_t *value);
 
@@ -107,14 +107,14 @@ int usk_mib_read(struct usk_stack_t *stack,
  Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
-int usk_pcap_start(struct usk_stack_t *stack,
+int usk_pcap_start(usk_stack_t *stack,
                    const char *file);
 
 /*
  Ends the capture and completes its file. Returns 0, or -1 with errno EINVAL (none runs) or the error of writing it.
  Requires: `stack` is null or from usk_stack_new.
  */
-int usk_pcap_stop(struct usk_stack_t *stack);
+int usk_pcap_stop(usk_stack_t *stack);
 
 /*
  As epoll_create1(2).

@@ -1,4 +1,4 @@
-/* What a catch in C or C++ calls: usk_sock_break, usk_hook_break, usk_tcp_break. From inside operations and from
+/* What a catch in C or C++ calls: usk_break. From inside operations and from
  * threads that own nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a
  * plug-in that is linked in. */
 #include "common.h"
@@ -22,7 +22,7 @@ static int init_plugin(usk_plugin_t *plugin)
     if (a_hook)
         r = usk_sock_ops_register(plugin, a_hook, NULL, NULL);
     if (a_cong)
-        r = usk_cong_register(plugin, a_cong, NULL);
+        r = usk_cong_register(plugin, a_cong, NULL, NULL);
     return r;
 }
 
@@ -104,7 +104,7 @@ static int make_child(usk_sock_t *sk, int level, int name, const void *value, si
     usk_addr_t local, remote = { .family = AF_INET, .port = 77, .addr = { 127, 0, 0, 1 } };
     (void)level, (void)name, (void)value, (void)len;
     usk_lock_sock(sk, &listener);
-    EQ(usk_local(&listener, &local), 0);
+    EQ(usk_ends(&listener, &local, NULL), 0);
     child = usk_new_child(&listener);
     CHECK(child != NULL);
     usk_lock_sock(child, &o);
@@ -113,13 +113,13 @@ static int make_child(usk_sock_t *sk, int level, int name, const void *value, si
     EQ(usk_hash(&o), 0);
     /* As the packet that breaks it would: nothing ends while it is owned. */
     if (!child_pushed) {
-        EQ(usk_sock_break(child), 0);
+        EQ(usk_break(child), 0);
         EQ(destroyed, 0);
     }
     usk_release_sock(&o);
     if (child_pushed)
         EQ(usk_accept_push(&listener, child), 0);
-    usk_sock_t *found = usk_proto_lookup(usk_owned_proto(&listener), &local, &remote, 0);
+    usk_sock_t *found = usk_proto_lookup(usk_owned_reg(&listener), &local, &remote, 0);
     EQ(found == child, child_pushed);
     usk_sock_put(found);
     usk_sock_put(child);
@@ -169,7 +169,7 @@ static void *sleep_accept(void *fd)
 }
 static void *break_it(void *sk)
 {
-    EQ(usk_sock_break(sk), 0);
+    EQ(usk_break(sk), 0);
     return NULL;
 }
 
@@ -182,7 +182,7 @@ static int sleepy_socket(void)
 static void sleepers(void)
 {
     static void *(*const calls[])(void *) = { sleep_recv, sleep_connect, sleep_accept };
-    EQ(usk_sock_break(NULL), -EINVAL);
+    EQ(usk_break(NULL), -EINVAL);
     for (int i = 0; i < COUNT(calls); i++) {
         int fd = sleepy_socket();
         pthread_t threads[3];
@@ -197,11 +197,11 @@ static void sleepers(void)
         join(spawn(break_it, held));
         for (int t = 0; t < n; t++)
             join(threads[t]);
-        EQ(usk_sock_break(held), 0); /* twice is as once */
+        EQ(usk_break(held), 0); /* twice is as once */
         destroyed = 0;
         ends_broken(fd);
         EQ(destroyed, 1);
-        EQ(usk_sock_break(held), 0); /* after its end too */
+        EQ(usk_break(held), 0); /* after its end too */
         EQ(destroyed, 1);
     }
 }
@@ -220,14 +220,14 @@ static void children(void)
     ERR(usk_accept(l, NULL, NULL), EAGAIN);
     child_pushed = 1;
     OK(set_int(l, NUMBER, 1, 1));
-    EQ(usk_sock_break(held), 0); /* the child's: its init came last */
+    EQ(usk_break(held), 0); /* the child's: its init came last */
     int fd = (int)OK(usk_accept(l, NULL, NULL));
     ends_broken(fd);
     EQ(destroyed, 2);
     /* Accepted first, it stays until it is closed. */
     OK(set_int(l, NUMBER, 1, 1));
     fd = (int)OK(usk_accept(l, NULL, NULL));
-    EQ(usk_sock_break(held), 0);
+    EQ(usk_break(held), 0);
     EQ(destroyed, 2);
     ends_broken(fd);
     EQ(destroyed, 3);
@@ -280,21 +280,20 @@ static void break_connect(usk_hook_t *h, void *user)
 {
     want_options(h, user);
     if (due()) {
-        EQ(usk_hook_break(h), 0);
-        EQ(usk_hook_break(NULL), -EINVAL);
+        EQ(usk_break(h->sk), 0);
     }
 }
 static void break_passive(usk_hook_t *h, const void *options, size_t len, const void *syn, size_t syn_len, void *user)
 {
     (void)options, (void)len, (void)syn, (void)syn_len, (void)user;
     if (due())
-        EQ(usk_hook_break(h), 0);
+        EQ(usk_break(h->sk), 0);
 }
 static int break_len(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user)
 {
     (void)seg, (void)user;
     if (due())
-        EQ(usk_hook_break(h), 0);
+        EQ(usk_break(h->sk), 0);
     return 4;
 }
 static void no_options(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, void *user)
@@ -353,15 +352,14 @@ static void break_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked)
     usk_tcp_reno_cong_avoid(tp, priv, ack, acked);
     if (due()) {
         tp->snd_cwnd = 0;
-        EQ(usk_tcp_break(tp), 0);
-        EQ(usk_tcp_break(NULL), -EFAULT);
+        EQ(usk_break(tp->sk), 0);
     }
 }
 static uint32_t break_segs(const usk_tcp_t *tp, void *priv)
 {
     (void)priv;
     if (due())
-        EQ(usk_tcp_break(tp), 0);
+        EQ(usk_break(tp->sk), 0);
     return 2;
 }
 static size_t break_info(const usk_tcp_t *tp, void *priv, void *info, size_t len)
@@ -369,7 +367,7 @@ static size_t break_info(const usk_tcp_t *tp, void *priv, void *info, size_t len
     (void)priv, (void)len;
     memcpy(info, "lie", 3);
     if (due())
-        EQ(usk_tcp_break(tp), 0);
+        EQ(usk_break(tp->sk), 0);
     return 3;
 }
 
@@ -418,53 +416,53 @@ static void control(void)
 /* ---- layers ---- */
 
 static _Atomic int released;
-static int layer_init(usk_owned_t *o, void *data)
+static int layer_init(usk_owned_t *o, const usk_ulp_t *ulp)
 {
-    (void)data;
+    (void)ulp;
     if (due())
-        EQ(usk_sock_break(usk_owned_sock(o)), 0);
+        EQ(usk_break(usk_owned_sock(o)), 0);
     return said ? -EIO : 0;
 }
-static void layer_release(void *data, void *user)
+static void layer_release(const usk_ulp_t *ulp)
 {
-    (void)data, (void)user;
+    (void)ulp;
     released++;
 }
-static ssize_t layer_send(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
+static ssize_t layer_send(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg)
 {
-    (void)data, (void)msg;
+    (void)ulp, (void)msg;
     EQ(due(), true);
-    EQ(usk_sock_break(usk_owned_sock(o)), 0);
+    EQ(usk_break(usk_owned_sock(o)), 0);
     return -EIO;
 }
-static int layer_set(usk_sock_t *sk, int level, int name, const void *value, size_t len)
+static int layer_set(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, const void *value, size_t len)
 {
     usk_owned_t o;
     if (!due())
-        return usk_below_setsockopt(sk, level, name, value, len);
+        return ulp->below->setsockopt(sk, level, name, value, len);
     /* Thrown with the sock locked, caught where nobody can unlock it. */
     EQ(usk_lock_sock(sk, &o), 0);
-    EQ(usk_sock_break(sk), 0);
+    EQ(usk_break(sk), 0);
     return -EIO;
 }
-static void layer_rcv(usk_owned_t *o, void *data, usk_skb_t *skb)
+static void layer_rcv(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb)
 {
-    (void)data;
     if (due())
-        EQ(usk_sock_break(usk_owned_sock(o)), 0);
-    usk_below_backlog_rcv(o, skb);
+        EQ(usk_break(usk_owned_sock(o)), 0);
+    ulp->below->backlog_rcv(o, skb);
 }
-static void layer_close(usk_sock_t *sk, int flags)
+static void layer_close(usk_sock_t *sk, const usk_ulp_t *ulp, int flags)
 {
-    (void)flags;
+    (void)ulp, (void)flags;
     if (due())
-        EQ(usk_sock_break(sk), 0);
+        EQ(usk_break(sk), 0);
 }
 
 static void layers(void)
 {
     for (int i = 0; i < 5; i++) {
-        usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "breaks", .data_size = 8, .release = layer_release };
+        usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "breaks", .data_size = 8,
+            .release = layer_release };
         int fd[2];
         a_layer = &t;
         t.init = i == 0 ? layer_init : NULL;

@@ -32,9 +32,9 @@ static UNUSED void free_it(usk_owned_t *o, usk_skb_t *skb)
     (void)o;
     usk_skb_free(skb);
 }
-static UNUSED void rcv_free(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+static UNUSED void rcv_free(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
-    (void)proto, (void)info;
+    (void)reg, (void)info;
     usk_skb_free(skb);
 }
 #endif

@@ -14,7 +14,7 @@ static struct {
     int priv_is_clean;
 } calls;
 static uint32_t wild_cwnd;
-static usk_cong_reg_t *reg;
+static usk_reg_t *reg;
 
 struct priv {
     uint64_t word[16];
@@ -53,6 +53,12 @@ static void count_cong_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t a
     tp->snd_una = 77;
     tp->packets_out = 0;
     tp->mss_cache = 0;
+    /* What the registration has: a counter and a sysctl, or nothing. */
+    usk_count(tp->reg, 0, (uint64_t)usk_sysctl(tp->reg, 0));
+    CHECK(tp->reg == reg && usk_user(tp->reg) == &calls);
+    EQ(usk_count(tp->reg, 1, 1), -EINVAL);
+    tp->reg = NULL;
+    tp->sk = NULL;
 }
 static void count_pkts_acked(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample)
 {
@@ -113,7 +119,7 @@ static const usk_cong_ops *trying;
 
 static int init_plugin(usk_plugin_t *plugin)
 {
-    return usk_cong_register(plugin, trying, &reg);
+    return usk_cong_register(plugin, trying, &calls, &reg);
 }
 static usk_plugin_t *attach(const usk_cong_ops *ops)
 {
@@ -210,6 +216,8 @@ static void westwood(const char *dir)
     EQ(errno, EEXIST);
     CHECK(strstr(usk_config_error(), "westwood"));
 
+    ERR(usk_sysctl_set(stack, "net.westwood.min_interval_us", "999"), EINVAL);
+    OK(usk_sysctl_set(stack, "net.westwood.min_interval_us", "1000"));
     struct pair p = pair_with("westwood");
     name_is(p.client, "westwood");
     name_is(p.server, "cubic");
@@ -246,7 +254,11 @@ static void westwood(const char *dir)
 /* Every function is called when it should be, and the memory is the connection's own. */
 static void lifecycle(void)
 {
+    static const char *const counters[] = { "CountedAvoids", NULL };
+    static const usk_sysctl_t sysctls[] = { { "step", 3, 0, 9, NULL }, { 0 } };
     usk_cong_ops ops = ops_of("counted");
+    ops.mib_names = counters;
+    ops.sysctls = sysctls;
     usk_plugin_t *plugin = attach(&ops);
     CHECK(plugin != NULL);
     memset(&calls, 0, sizeof calls);
@@ -255,7 +267,10 @@ static void lifecycle(void)
     EQ(calls.init, 1);
     EQ(calls.priv_is_clean, 1);
     CHECK(transfer(&p, 40));
+    uint64_t n;
     CHECK(calls.cong_avoid > 0);
+    OK(usk_mib_read(stack, "CountedAvoids", &n));
+    EQ(n, 3 * (uint64_t)calls.cong_avoid);
     CHECK(calls.pkts_acked > 0);
     CHECK(calls.in_ack_event > 0);
     CHECK(calls.cwnd_event > 0);
@@ -264,7 +279,7 @@ static void lifecycle(void)
     OK(usk_getsockopt(p.client, IPPROTO_TCP, TCP_CC_INFO, info, &len));
     EQ(len, 12);
     CHECK(strcmp(info, "information") == 0);
-    EQ(usk_cong_unregister(reg), -EBUSY);
+    EQ(usk_unregister(reg), -EBUSY);
     /* Away and back again: released, and begun anew. */
     OK(usk_setsockopt(p.client, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
     EQ(calls.release, 1);
@@ -273,10 +288,12 @@ static void lifecycle(void)
     CHECK(transfer(&p, 4));
     closed(&p);
     int r;
-    while ((r = usk_cong_unregister(reg)) == -EBUSY)
+    while ((r = usk_unregister(reg)) == -EBUSY)
         sched_yield();
     EQ(r, 0);
     EQ(calls.release, 2);
+    ERR(usk_mib_read(stack, "CountedAvoids", &n), ENOENT);
+    ERR(usk_sysctl_set(stack, "net.counted.step", "4"), ENOENT);
     available_is("reno cubic");
     unloaded(plugin);
 }
@@ -338,7 +355,7 @@ static void odd_cong_control(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t f
         errno = 0;
         odd.edeadlk += usk_send(odd.fd, "x", 1, MSG_DONTWAIT) == -1 && errno == EDEADLK;
         /* Neither can it take itself away: it is in use. */
-        odd.ebusy += usk_cong_unregister(reg) == -EBUSY;
+        odd.ebusy += usk_unregister(reg) == -EBUSY;
         errno = 0;
         odd.ebusy += usk_plugin_unload(odd.plugin) == -1 && errno == EBUSY;
         odd.ops++;
@@ -467,7 +484,7 @@ static int init_with_hook(usk_plugin_t *plugin)
     static const usk_sock_ops hooks = {
         .version = USK_SOCK_OPS_VERSION, .size = sizeof hooks, .name = "path", .base_rtt = know_the_path,
     };
-    int r = usk_cong_register(plugin, trying, &reg);
+    int r = usk_cong_register(plugin, trying, &calls, &reg);
     return r < 0 ? r : usk_sock_ops_register(plugin, &hooks, NULL, NULL);
 }
 
@@ -513,7 +530,7 @@ static void hostile_tables(void)
     trying = NULL;
     CHECK(usk_plugin_attach(stack, "cong", init_plugin) == NULL);
     EQ(errno, EINVAL);
-    EQ(usk_cong_unregister(NULL), -EINVAL);
+    EQ(usk_unregister(NULL), -EINVAL);
     /* A newer table whose additions are not used is as good as one of today. */
     struct {
         usk_cong_ops ops;

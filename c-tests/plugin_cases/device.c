@@ -92,7 +92,8 @@ static void udp_device(const char *dir)
 {
     char config[900], path[512];
     int pa = free_port(), pb = free_port();
-    snprintf(config, sizeof config, "plugin=%s/udpdev.so,device=udp:127.0.0.1:%d/127.0.0.1:%d,addr=10.9.0.1/24", dir, pa, pb);
+    snprintf(config, sizeof config, "plugin=%s/udpdev.so,device=udp:127.0.0.1:%d/127.0.0.1:%d,addr=10.9.0.1/24", dir,
+             pa, pb);
     usk_stack_t *a = usk_stack_new(config);
     if (!a)
         printf("%s\n", usk_config_error());
@@ -110,8 +111,20 @@ static void udp_device(const char *dir)
     /* The local port is taken. */
     ERR(usk_device_add(b, config), EADDRINUSE);
     ERR(usk_device_add(b, "addr=10.0.0.1/24"), EINVAL);
-    usk_stack_free(a);
+    /* With the other end gone, what is sent is refused there: a counter of the kind. */
     usk_stack_free(b);
+    uint64_t n = 0;
+    int s = (int)OK(usk_socket_on(a, AF_INET, SOCK_DGRAM, 0));
+    struct addr to = at("10.9.0.2", 9);
+    struct pollfd none = { .fd = -1 };
+    for (int i = 0; n == 0 && i < 5000; i++) {
+        OK(usk_sendto(s, "x", 1, 0, &to.sa, to.len));
+        OK(usk_mib_read(a, "UdpdevRefused", &n));
+        OK(usk_poll(&none, 1, 1));
+    }
+    CHECK(n > 0);
+    OK(usk_close(s));
+    usk_stack_free(a);
 
     refused_config(dir, "device=udp:here", "device=udp:here: not LOCAL:PORT/REMOTE:PORT of IPv4", EINVAL);
     refused_config(dir, "device=udp:127.0.0.1:0/127.0.0.1:1", "not LOCAL:PORT", EINVAL);
@@ -243,11 +256,11 @@ static usk_device_ops mine(void)
 }
 
 static const usk_device_ops *trying;
-static usk_device_kind_t *kind;
+static usk_reg_t *kind;
 
 static int init_plugin(usk_plugin_t *plugin)
 {
-    return usk_device_register(plugin, trying, &kind);
+    return usk_device_register(plugin, trying, NULL, &kind);
 }
 
 static void reset(void)
@@ -331,7 +344,7 @@ static void hostile_devices(void)
         d.open_says = bad[i].says, d.fd = bad[i].fd, d.queues = bad[i].queues, d.mtu = bad[i].mtu, d.link = bad[i].link;
         ERR(usk_device_add(stack, add), bad[i].want);
         EQ(d.closed, d.opened);
-        EQ(usk_device_unregister(kind), 0);
+        EQ(usk_unregister(kind), 0);
         usk_stack_free(stack);
     }
 
@@ -341,7 +354,7 @@ static void hostile_devices(void)
     d.fd = socket(AF_INET, SOCK_DGRAM, 0); /* polls writable: a full queue is tried again */
     int host_fd = d.fd;
     OK(usk_device_add(stack, add));
-    EQ(usk_device_unregister(kind), -EBUSY);
+    EQ(usk_unregister(kind), -EBUSY);
     EQ(say(stack), 5);
     EQ(d.xmits, 1);
     d.flood = d.oversize = 1;

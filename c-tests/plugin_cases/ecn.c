@@ -134,8 +134,8 @@ static const usk_cong_ops marks = {
 static int init_plugin(usk_plugin_t *plugin)
 {
     usk_device_ops kind = wire_kind();
-    int r = usk_device_register(plugin, &kind, NULL);
-    return r ? r : usk_cong_register(plugin, &marks, NULL);
+    int r = usk_device_register(plugin, &kind, NULL, NULL);
+    return r ? r : usk_cong_register(plugin, &marks, NULL, NULL);
 }
 
 static usk_stack_t *stack_at(int end)

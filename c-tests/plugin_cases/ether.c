@@ -27,7 +27,7 @@ static bool look(int from, unsigned char *p, size_t len)
 static int init_plugin(usk_plugin_t *plugin)
 {
     usk_device_ops kind = wire_kind();
-    return usk_device_register(plugin, &kind, NULL);
+    return usk_device_register(plugin, &kind, NULL, NULL);
 }
 
 static usk_stack_t *stack_with(const char *more, int end)

@@ -1,10 +1,11 @@
 /* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and
  * the stack that goes on. The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
+#include <usersock/cong.h>
 
 static const usk_proto *trying;
 static int times, init_result;
-static usk_proto_t *last;
+static usk_reg_t *last;
 
 static int init_plugin(usk_plugin_t *plugin)
 {
@@ -89,7 +90,8 @@ static void tables(usk_stack_t *stack)
     refused(stack, &t, EEXIST, "registered already");
     t = good(), t.socket_type = SOCK_SEQPACKET, t.protocol = IPPROTO_TCP;
     refused(stack, &t, EEXIST, "handler");
-    static const char *const twice[] = { "HostileA", "HostileA", NULL }, *const bad[] = { "HostileA", "no blanks", NULL };
+    static const char *const twice[] = { "HostileA", "HostileA", NULL },
+        *const bad[] = { "HostileA", "no blanks", NULL };
     static const char *const linux_has[] = { "TcpInSegs", NULL };
     t = good(), t.mib_names = twice;
     refused(stack, &t, EEXIST, "HostileA");
@@ -215,8 +217,27 @@ static int reentrant_connect(usk_owned_t *o, const usk_addr_t *to)
     usk_owned_t again;
     EQ(usk_lock_sock(usk_owned_sock(o), &again), -EDEADLK);
     EQ(usk_release_sock(o), -EINVAL); /* lent, not locked */
-    EQ(usk_proto_unregister(usk_owned_proto(o)), -EBUSY);
+    EQ(usk_unregister(usk_owned_reg(o)), -EBUSY);
     return 0;
+}
+/* A borrowed algorithm, asked by a caller of this header, of a newer one and of an older one. */
+static void borrowed(usk_owned_t *o)
+{
+    struct {
+        usk_cong_info_t i;
+        uint64_t future;
+    } newer = { .future = 7 };
+    usk_cong_t *c = usk_cong_new(o, "reno", 1000);
+    CHECK(c != NULL);
+    EQ(usk_cong_info(c, &newer.i, sizeof newer), sizeof newer.i);
+    EQ(newer.future, 0);
+    CHECK(strcmp(newer.i.name, "reno") == 0 && newer.i.cwnd > 0 && newer.i.rto_us > 0);
+    memset(&newer, 0xee, sizeof newer);
+    EQ(usk_cong_info(c, &newer.i, offsetof(usk_cong_info_t, cwnd)), offsetof(usk_cong_info_t, cwnd));
+    CHECK(strcmp(newer.i.name, "reno") == 0 && newer.i.cwnd == 0xeeeeeeee);
+    EQ(usk_cong_info(c, NULL, 8), -EFAULT);
+    EQ(usk_cong_info(NULL, &newer.i, 8), -EFAULT);
+    usk_cong_free(o, c);
 }
 /* Every call with null and out-of-range arguments. */
 static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
@@ -225,26 +246,35 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
     EQ(usk_lock_sock(NULL, &o), -EINVAL);
     EQ(usk_lock_sock(sk, NULL), -EINVAL);
     EQ(usk_lock_sock(sk, &o), 0);
-    EQ(usk_peer(&o, NULL), -EFAULT);
-    EQ(usk_local(NULL, NULL), -EINVAL);
+    EQ(usk_ends(&o, NULL, NULL), 0);
+    EQ(usk_ends(NULL, NULL, NULL), -EINVAL);
     EQ(usk_set_state(&o, 0), -EINVAL);
     EQ(usk_set_state(&o, 99), -EINVAL);
     EQ(usk_timer_arm(&o, 32, 1), -EINVAL);
     EQ(usk_timer_cancel(&o, 32), -EINVAL);
     EQ(usk_timer_at(&o, 32), 0);
-    EQ(usk_mem_charge(&o, -1), -EINVAL);
-    EQ(usk_mem_charge(&o, 4096), 0);
-    EQ(usk_mem_charge(&o, -4096), 0);
-    EQ(usk_sock_flag(&o, 99), -EINVAL);
+    EQ(usk_charge(NULL, USK_SEND, NULL, 1), -EINVAL);
+    EQ(usk_charge(&o, 2, NULL, 1), -EINVAL);
+    EQ(usk_charge(&o, USK_SEND, NULL, SIZE_MAX), -ENOBUFS);
+    EQ(usk_charge(&o, USK_RECV, NULL, 4096), 0);
+    EQ(usk_charge(&o, USK_RECV, NULL, INT32_MAX - 4095), -ENOBUFS);
+    EQ(usk_charged(&o, USK_RECV, NULL), 4096);
+    EQ(usk_uncharge(&o, -1, NULL, 4096), -EINVAL);
+    EQ(usk_uncharge(&o, USK_RECV, NULL, 4096), 0);
+    EQ(usk_charged(&o, 3, NULL), -EINVAL);
+    EQ(usk_sock_info(&o, NULL, 8), -EFAULT);
+    EQ(usk_sock_info(NULL, NULL, 0), -EINVAL);
+    EQ(usk_timeo(&o, 9, 0), 0);
+    borrowed(&o);
     EQ(usk_receive_push(&o, NULL), -EINVAL);
     EQ(usk_receive_push(&o, usk_skb_from_msg(NULL, 1)), -EINVAL);
     EQ(usk_receive_msg(&o, NULL, 0), -EINVAL);
     CHECK(usk_receive_peek(&o) == NULL && usk_receive_pop(&o) == NULL);
-    EQ(usk_xmit(&o, usk_skb_new()), -ENOTCONN);
-    EQ(usk_xmit(&o, NULL), -EINVAL);
-    EQ(usk_xmit_to(&o, usk_skb_new(), NULL), -EFAULT);
+    EQ(usk_xmit(&o, usk_skb_new(), NULL), -ENOTCONN);
+    EQ(usk_xmit(&o, NULL, NULL), -EINVAL);
+    EQ(usk_xmit(NULL, usk_skb_new(), NULL), -EINVAL);
     usk_addr_t odd = { .family = 77 };
-    EQ(usk_xmit_to(&o, usk_skb_new(), &odd), -EAFNOSUPPORT);
+    EQ(usk_xmit(&o, usk_skb_new(), &odd), -EAFNOSUPPORT);
     EQ(usk_set_ends(&o, &odd, &odd), -EAFNOSUPPORT);
     EQ(usk_route_connect(&o, NULL), -EFAULT);
     EQ(usk_error_report(sk, 0), -EINVAL);
@@ -264,13 +294,13 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
     usk_queue_free(NULL);
     usk_skb_free(NULL);
     usk_sock_put(NULL);
-    EQ(usk_proto_count(usk_owned_proto(&o), 99, 1), -EINVAL);
-    EQ(usk_proto_count(NULL, 0, 1), -EINVAL);
-    EQ(usk_proto_sysctl(usk_owned_proto(&o), 99), 0);
-    EQ(usk_drop(usk_owned_proto(&o), usk_skb_new(), 99), -EINVAL);
-    CHECK(usk_proto_lookup(usk_owned_proto(&o), &odd, &odd, 0) == NULL);
+    EQ(usk_count(usk_owned_reg(&o), 99, 1), -EINVAL);
+    EQ(usk_count(NULL, 0, 1), -EINVAL);
+    EQ(usk_sysctl(usk_owned_reg(&o), 99), 0);
+    EQ(usk_drop(usk_owned_reg(&o), usk_skb_new(), 99), -EINVAL);
+    CHECK(usk_proto_lookup(usk_owned_reg(&o), &odd, &odd, 0) == NULL);
     EQ(usk_proto_register(NULL, trying, NULL, NULL), -EINVAL);
-    EQ(usk_proto_unregister(NULL), -EINVAL);
+    EQ(usk_unregister(NULL), -EINVAL);
     char buf[8];
     EQ(usk_sendmsg_take(msg, buf, sizeof buf), 2);
     EQ(usk_sendmsg_take(msg, NULL, 5), -EFAULT);
@@ -369,12 +399,12 @@ static void operations(usk_stack_t *stack)
 /* ---- unregistering from inside ---- */
 
 static int seen;
-static void rcv_unregister(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+static void rcv_unregister(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
     (void)info;
     seen++;
-    EQ(usk_drop(proto, skb, USK_DROP_STATE), 0);
-    EQ(usk_proto_unregister(proto), 0);
+    EQ(usk_drop(reg, skb, USK_DROP_STATE), 0);
+    EQ(usk_unregister(reg), 0);
 }
 
 static void unregister_in_a_callback(usk_stack_t *stack)
@@ -404,7 +434,8 @@ int main(void)
     unregister_in_a_callback(stack);
     /* The stack is whole: TCP works. */
     struct addr a = at("127.0.0.1", 7);
-    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)), c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)),
+        c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
     OK(usk_bind(l, &a.sa, a.len));
     OK(usk_listen(l, 1));
     OK(usk_connect(c, &a.sa, a.len));

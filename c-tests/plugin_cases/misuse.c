@@ -4,11 +4,11 @@
 #include "common.h"
 
 enum { NUMBER = 254 };
-enum scene { PORTS, ENDS, CHILDREN, ENDED_CHILD, PACKETS, GROWN, BOTTOM, BUSY };
+enum scene { PORTS, ENDS, CHILDREN, ENDED_CHILD, PACKETS, GROWN, INFO, BOTTOM, BUSY };
 
 static usk_stack_t *stack;
 static int destroyed, packets, deferred;
-static usk_proto_t *registered;
+static usk_reg_t *registered;
 
 static int count_init(usk_owned_t *o)
 {
@@ -63,10 +63,10 @@ static void close_it(usk_sock_t *sk, int flags)
     EQ(usk_defer(sk, 1), 0);
     usk_release_sock(&o);
 }
-static void rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+static void rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
     (void)info;
-    usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+    usk_drop(reg, skb, USK_DROP_NO_SOCKET);
 }
 static ssize_t give_msg(usk_owned_t *o, usk_recvmsg_t *msg)
 {
@@ -101,7 +101,7 @@ static void ports(usk_sock_t *sk, usk_owned_t *o)
     EQ(usk_get_port(o, 5001), -EINVAL);
     EQ(usk_get_port(o, 0), -EINVAL);
     EQ(usk_hash(o), 0);
-    EQ(usk_local(o, &a), 0);
+    EQ(usk_ends(o, &a, NULL), 0);
     EQ(a.port, 5000);
     usk_sock_t *found = usk_proto_lookup(registered, &loopback, &from, 1);
     CHECK(found == sk);
@@ -132,10 +132,9 @@ static void ends(usk_sock_t *sk, usk_owned_t *o)
     EQ(usk_set_ends(o, &loopback, &p), -EINVAL);
     p.port = 77;
     EQ(usk_set_ends(o, &mapped, &p), 0); /* one address in two forms */
-    EQ(usk_local(o, &l), 0);
+    EQ(usk_ends(o, &l, &p), 0);
     EQ(l.family, AF_INET);
-    EQ(usk_peer(o, &l), 0);
-    EQ(l.port, 77);
+    EQ(p.port, 77);
     (void)sk;
 }
 
@@ -191,9 +190,10 @@ static void children(usk_sock_t *sk, usk_owned_t *o)
     usk_release_sock(&c);
     usk_sock_put(child);
     EQ(usk_set_state(o, TCP_CLOSE), -EINVAL); /* two wait */
-    uint32_t most = 0;
-    EQ(usk_accept_len(o, &most), 2);
-    EQ(most, 1);
+    usk_sock_info_t info;
+    EQ(usk_sock_info(o, &info, sizeof info), sizeof info);
+    EQ(info.ack_backlog, 2);
+    EQ(info.max_ack_backlog, 1);
 }
 
 /* The first of two that wait ends: accept(2) gives the second, once. */
@@ -286,22 +286,84 @@ static void grown(usk_sock_t *sk, usk_owned_t *o)
         EQ(usk_skb_append(skb, "abc", 3), 0);
         EQ(usk_receive_push(o, skb), 0);
     }
-    int before = usk_rmem(o);
-    CHECK(before > 0);
+    int limit = 0, before = usk_charged(o, USK_RECV, &limit);
+    CHECK(before > 0 && limit > before);
     char page[4000] = "";
     EQ(usk_skb_append(usk_receive_peek(o), page, sizeof page), 0);
-    EQ(usk_rmem(o), before);
+    EQ(usk_charged(o, USK_RECV, NULL), before);
     for (int i = 0; i < 3; i++) {
         usk_skb_free(usk_receive_pop(o));
-        CHECK(usk_rmem(o) >= 0);
+        CHECK(usk_charged(o, USK_RECV, NULL) >= 0);
     }
-    EQ(usk_rmem(o), 0);
+    EQ(usk_charged(o, USK_RECV, NULL), 0);
     usk_skb_t *skb = usk_skb_new();
-    EQ(usk_rmem_uncharge(o, skb), 0);
-    EQ(usk_wmem_uncharge(o, skb), 0);
-    EQ(usk_rmem(o), 0);
-    EQ(usk_wmem(o), 0);
+    EQ(usk_uncharge(o, USK_RECV, skb, 0), 0);
+    EQ(usk_uncharge(o, USK_SEND, skb, 0), 0);
+    EQ(usk_charged(o, USK_RECV, NULL), 0);
+    EQ(usk_charged(o, USK_SEND, NULL), 0);
+    /* A packet and what is kept beside it are one charge. */
+    EQ(usk_skb_append(skb, "abc", 3), 0);
+    int size = (int)usk_skb_truesize(skb);
+    for (int dir = USK_RECV; dir <= USK_SEND; dir++) {
+        EQ(usk_charge(o, dir, skb, 1000), 0);
+        EQ(usk_charged(o, dir, NULL), size + 1000);
+        EQ(usk_charged(o, !dir, NULL), 0);
+        EQ(usk_uncharge(o, dir, skb, 0), 0);
+        EQ(usk_uncharge(o, dir, NULL, 5000), 0);
+        EQ(usk_charged(o, dir, NULL), 0);
+    }
     usk_skb_free(skb);
+}
+
+/* What a sock is, told to a caller of this header, of an older one and of a newer one. */
+static void info(usk_sock_t *sk, usk_owned_t *o)
+{
+    struct {
+        usk_sock_info_t i;
+        uint64_t future;
+    } newer = { .future = 5 };
+    usk_addr_t p = loopback;
+    int limit;
+    EQ(usk_sock_info(o, &newer.i, sizeof newer), sizeof newer.i);
+    EQ(newer.future, 0);
+    EQ(newer.i.family, AF_INET);
+    EQ(newer.i.type, SOCK_SEQPACKET);
+    EQ(newer.i.protocol, NUMBER);
+    EQ(newer.i.state, TCP_CLOSE);
+    EQ(newer.i.local.port, 0);
+    EQ(newer.i.peer.family, 0);
+    EQ(newer.i.flags, 0);
+    EQ(newer.i.linger, -1);
+    EQ(newer.i.now, usk_owned_now(o));
+    p.port = 77;
+    EQ(usk_get_port(o, 5000), 0);
+    EQ(usk_set_ends(o, &loopback, &p), 0);
+    EQ(usk_set_state(o, TCP_ESTABLISHED), 0);
+    EQ(usk_set_shutdown(o, 1), 0);
+    EQ(usk_error_report(sk, ECONNRESET), 0);
+    EQ(usk_receive_push(o, usk_skb_new()), 0);
+    EQ(usk_charge(o, USK_SEND, NULL, 123), 0);
+    usk_sock_info_t i;
+    EQ(usk_sock_info(o, &i, sizeof i), sizeof i);
+    EQ(memcmp(&i.peer, &p, sizeof p), 0);
+    EQ(i.local.port, 5000);
+    EQ(i.state, TCP_ESTABLISHED);
+    EQ(i.shutdown, 1);
+    EQ(i.error, ECONNRESET);
+    EQ(i.receive_len, 1);
+    EQ(i.rmem, usk_charged(o, USK_RECV, &limit));
+    EQ(i.rcvbuf, limit);
+    EQ(i.wmem, 123);
+    CHECK(i.sndbuf > 0 && i.rcvlowat == 1);
+    EQ(usk_uncharge(o, USK_SEND, NULL, 123), 0);
+    EQ(usk_sock_error(sk), -ECONNRESET);
+    usk_skb_free(usk_receive_pop(o));
+    /* Older: nothing is written beyond what it has. */
+    memset(&i, 0xee, sizeof i);
+    EQ(usk_sock_info(o, &i, offsetof(usk_sock_info_t, type)), offsetof(usk_sock_info_t, type));
+    EQ(i.family, AF_INET);
+    EQ(i.type, 0xeeeeeeee);
+    EQ(usk_sock_info(o, &i, 0), 0);
 }
 
 static void bottom_halves(usk_sock_t *sk, usk_owned_t *o)
@@ -341,6 +403,9 @@ static int scene(usk_sock_t *sk, int level, int name, const void *value, size_t 
         break;
     case GROWN:
         grown(sk, &o);
+        break;
+    case INFO:
+        info(sk, &o);
         break;
     case BOTTOM:
         bottom_halves(sk, &o);
@@ -383,9 +448,9 @@ static int came;
 static int bare_connect(usk_owned_t *o, const usk_addr_t *to)
 {
     usk_addr_t peer;
-    EQ(usk_peer(o, &peer), -ENOTCONN);
+    EQ(usk_ends(o, NULL, &peer), -ENOTCONN);
     int r = usk_route_connect(o, to);
-    EQ(usk_peer(o, &peer), 0);
+    EQ(usk_ends(o, NULL, &peer), 0);
     EQ(peer.port, 0);
     EQ(usk_path_mtu(o), 65535 - 20);
     return r;
@@ -394,20 +459,20 @@ static int bare_disconnect(usk_owned_t *o)
 {
     usk_addr_t peer;
     usk_route_disconnect(o);
-    EQ(usk_peer(o, &peer), -ENOTCONN);
+    EQ(usk_ends(o, NULL, &peer), -ENOTCONN);
     return 0;
 }
 static ssize_t bare_send(usk_owned_t *o, usk_sendmsg_t *msg)
 {
     size_t len = usk_sendmsg_len(msg);
-    int r = usk_xmit(o, usk_skb_from_msg(msg, len));
+    int r = usk_xmit(o, usk_skb_from_msg(msg, len), NULL);
     return r < 0 ? r : (ssize_t)len;
 }
-static void bare_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+static void bare_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
     came += (int)usk_skb_len(skb);
     EQ(info->protocol, NUMBER);
-    usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+    usk_drop(reg, skb, USK_DROP_NO_SOCKET);
 }
 
 static usk_proto now_registered;
@@ -458,6 +523,8 @@ int main(void)
     OK(usk_close(played(ENDS)));
     OK(usk_close(played(PACKETS)));
     fd = played(GROWN);
+    OK(usk_close(fd));
+    fd = played(INFO);
     OK(usk_close(fd));
     fd = played(BOTTOM);
     EQ(packets, 1);

@@ -2,10 +2,11 @@
  * hand, removal while a call sleeps, a listener whose children fail. The tables are this program's own, attached as a
  * plug-in that is linked in. */
 #include "common.h"
+#include <usersock/proto.h>
 #include <usersock/ulp.h>
 
 static const usk_ulp_ops *trying;
-static usk_ulp_t *last;
+static usk_reg_t *last;
 static int cookie, l;
 static _Atomic int released;
 static usk_stack_t *stack;
@@ -21,16 +22,17 @@ static usk_plugin_t *attach(const usk_ulp_ops *table)
     return usk_plugin_attach(stack, "layers", init_plugin);
 }
 
-static void count_release(void *data, void *user)
+static void count_release(const usk_ulp_t *ulp)
 {
-    CHECK(data != NULL);
-    CHECK(user == &cookie);
+    CHECK(ulp->data != NULL);
+    CHECK(usk_user(ulp->reg) == &cookie);
     released++;
 }
 
 static usk_ulp_ops good(void)
 {
-    usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "layer", .data_size = 40, .release = count_release };
+    usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "layer", .data_size = 40,
+        .release = count_release };
     return t;
 }
 
@@ -73,10 +75,10 @@ static void tables(void)
     refused_with(attach(&t), EEXIST, "layer");
     uint64_t n;
     ERR(usk_mib_read(stack, "LayerA", &n), ENOENT);
-    EQ(usk_ulp_unregister(last), 0);
+    EQ(usk_unregister(last), 0);
     OK(usk_plugin_unload(p));
     EQ(usk_ulp_register(NULL, &t, NULL, NULL), -EINVAL);
-    EQ(usk_ulp_unregister(NULL), -EINVAL);
+    EQ(usk_unregister(NULL), -EINVAL);
     struct {
         usk_ulp_ops t;
         void *future;
@@ -103,7 +105,7 @@ static void nulls(void)
     OK(install(fd[0]));
     ERR(install(fd[0]), EEXIST);
     ERR(install(l), ENOTCONN);
-    EQ(usk_ulp_unregister(last), -EBUSY);
+    EQ(usk_unregister(last), -EBUSY);
     send_all(fd[0], "there", 5);
     EXPECT(fd[1], "there");
     send_all(fd[1], "back", 4);
@@ -123,56 +125,56 @@ static void nulls(void)
 
 static ssize_t wild_len;
 static int wild_int;
-static ssize_t wild_send(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
+static ssize_t wild_send(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg)
 {
-    (void)o, (void)data, (void)msg;
+    (void)o, (void)ulp, (void)msg;
     return wild_len;
 }
-static ssize_t wild_recv(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
+static ssize_t wild_recv(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg)
 {
-    (void)o, (void)data, (void)msg;
+    (void)o, (void)ulp, (void)msg;
     return wild_len; /* and has copied nothing */
 }
-static int wild_set(usk_sock_t *sk, int level, int name, const void *value, size_t len)
+static int wild_set(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, const void *value, size_t len)
 {
-    (void)sk, (void)level, (void)name, (void)value, (void)len;
+    (void)sk, (void)ulp, (void)level, (void)name, (void)value, (void)len;
     return wild_int;
 }
-static ssize_t wild_get(usk_sock_t *sk, int level, int name, void *value, size_t len)
+static ssize_t wild_get(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, void *value, size_t len)
 {
-    (void)sk, (void)level, (void)name, (void)value;
+    (void)sk, (void)ulp, (void)level, (void)name, (void)value;
     return (ssize_t)len + 1;
 }
-static int wild_ioctl(usk_sock_t *sk, unsigned long request, int *value)
+static int wild_ioctl(usk_sock_t *sk, const usk_ulp_t *ulp, unsigned long request, int *value)
 {
-    (void)sk, (void)request, (void)value;
+    (void)sk, (void)ulp, (void)request, (void)value;
     return wild_int;
 }
-static int wild_init(usk_owned_t *o, void *data)
+static int wild_init(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     (void)o;
     for (int i = 0; i < 40; i++)
-        CHECK(((char *)data)[i] == 0);
-    CHECK((uintptr_t)data % 16 == 0);
+        CHECK(((char *)ulp->data)[i] == 0);
+    CHECK((uintptr_t)ulp->data % 16 == 0);
     return wild_int;
 }
-static int wild_remove(usk_owned_t *o, void *data)
+static int wild_remove(usk_owned_t *o, const usk_ulp_t *ulp)
 {
-    (void)o, (void)data;
+    (void)o, (void)ulp;
     return wild_int;
 }
-static int wild_disconnect(usk_owned_t *o, void *data)
+static int wild_disconnect(usk_owned_t *o, const usk_ulp_t *ulp)
 {
-    (void)o, (void)data;
+    (void)o, (void)ulp;
     return wild_int;
 }
-static void lock_again(usk_sock_t *sk, int flags)
+static void lock_again(usk_sock_t *sk, const usk_ulp_t *ulp, int flags)
 {
     (void)flags;
     usk_owned_t o, again;
     EQ(usk_lock_sock(sk, &o), 0);
     EQ(usk_lock_sock(sk, &again), -EDEADLK);
-    EQ(usk_below_setsockopt(sk, 6, 1, &o, 4), -EDEADLK);
+    EQ(ulp->below->setsockopt(sk, 6, 1, &o, 4), -EDEADLK);
     /* and forgets to release */
 }
 
@@ -307,39 +309,46 @@ static void words(void)
 
 /* ---- nothing in hand ---- */
 
-static ssize_t null_send(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
+static ssize_t null_send(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg)
 {
     char buf[8];
     int v;
-    CHECK(usk_ulp_data(o) == data && usk_ulp_user(o) == &cookie);
-    CHECK(usk_ulp_data(NULL) == NULL);
-    EQ(usk_ulp_count(o, 0, 1), -EINVAL);
-    EQ(usk_ulp_count(NULL, 0, 1), -EINVAL);
-    EQ(usk_ulp_sysctl(o, 7), 0);
-    EQ(usk_below_send(NULL, "x", 1, 0), -EINVAL);
-    EQ(usk_below_send(o, NULL, 1, 0), -EFAULT);
-    EQ(usk_below_force(o, NULL, 1), -EFAULT);
-    EQ(usk_below_recv(o, NULL, 1, 0), -EFAULT);
-    EQ(usk_below_recv(o, buf, sizeof buf, MSG_DONTWAIT), -EAGAIN);
-    EQ(usk_below_sendmsg(o, NULL), -EINVAL);
-    EQ(usk_below_recvmsg(o, NULL), -EINVAL);
-    EQ(usk_below_poll(NULL), 0);
-    EQ(usk_below_backlog_rcv(o, NULL), -EINVAL);
-    EQ(usk_below_abort(o, 0), -EINVAL);
-    EQ(usk_below_abort(o, 99999), -EINVAL);
-    EQ(usk_below_setsockopt(NULL, 6, 1, &v, 4), -EINVAL);
-    EQ(usk_below_getsockopt(usk_owned_sock(o), 6, 1, &v, 4), -EDEADLK);
-    EQ(usk_below_ioctl(usk_owned_sock(o), SIOCINQ, &v), -EDEADLK);
+    const usk_below_ops *below = ulp->below;
+    CHECK(usk_user(ulp->reg) == &cookie && ulp->reg == last);
+    CHECK(usk_user(NULL) == NULL);
+    EQ(below->version, USK_BELOW_VERSION);
+    EQ(below->size, sizeof *below);
+    EQ(usk_count(ulp->reg, 0, 1), -EINVAL);
+    EQ(usk_count(NULL, 0, 1), -EINVAL);
+    EQ(usk_sysctl(ulp->reg, 7), 0);
+    CHECK(usk_owned_reg(o) == NULL); /* nor is it a protocol's, for which a protocol's calls ask */
+    usk_addr_t odd = { .family = AF_INET };
+    CHECK(usk_proto_lookup(ulp->reg, &odd, &odd, 0) == NULL);
+    EQ(usk_reply(ulp->reg, &(usk_packet_info_t) { .src = odd, .dst = odd }, usk_skb_new()), -EINVAL);
+    EQ(below->send(NULL, "x", 1, 0), -EINVAL);
+    EQ(below->send(o, NULL, 1, 0), -EFAULT);
+    EQ(below->force(o, NULL, 1), -EFAULT);
+    EQ(below->recv(o, NULL, 1, 0), -EFAULT);
+    EQ(below->recv(o, buf, sizeof buf, MSG_DONTWAIT), -EAGAIN);
+    EQ(below->sendmsg(o, NULL), -EINVAL);
+    EQ(below->recvmsg(o, NULL), -EINVAL);
+    EQ(below->poll(NULL), 0);
+    EQ(below->backlog_rcv(o, NULL), -EINVAL);
+    EQ(below->abort(o, 0), -EINVAL);
+    EQ(below->abort(o, 99999), -EINVAL);
+    EQ(below->setsockopt(NULL, 6, 1, &v, 4), -EINVAL);
+    EQ(below->getsockopt(usk_owned_sock(o), 6, 1, &v, 4), -EDEADLK);
+    EQ(below->ioctl(usk_owned_sock(o), SIOCINQ, &v), -EDEADLK);
     EQ(usk_private(o) == NULL, 1); /* not a sock of a protocol from C */
     EQ(usk_timer_arm(o, 0, 1), -EINVAL);
-    return usk_below_sendmsg(o, msg);
+    return below->sendmsg(o, msg);
 }
-static int null_ioctl(usk_sock_t *sk, unsigned long request, int *value)
+static int null_ioctl(usk_sock_t *sk, const usk_ulp_t *ulp, unsigned long request, int *value)
 {
-    EQ(usk_below_ioctl(sk, request, NULL), -EFAULT);
-    EQ(usk_below_getsockopt(sk, 6, 1, NULL, 4), -EFAULT);
-    EQ(usk_below_setsockopt(sk, 6, 1, NULL, 4), -EFAULT);
-    return usk_below_ioctl(sk, request, value);
+    EQ(ulp->below->ioctl(sk, request, NULL), -EFAULT);
+    EQ(ulp->below->getsockopt(sk, 6, 1, NULL, 4), -EFAULT);
+    EQ(ulp->below->setsockopt(sk, 6, 1, NULL, 4), -EFAULT);
+    return ulp->below->ioctl(sk, request, value);
 }
 
 static void nothing(void)
@@ -366,17 +375,16 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static bool asleep;
 
-static ssize_t sleeping_recv(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
+static ssize_t sleeping_recv(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg)
 {
     char c;
     ssize_t n;
-    while ((n = usk_below_recv(o, &c, 1, MSG_DONTWAIT)) == -EAGAIN) {
+    while ((n = ulp->below->recv(o, &c, 1, MSG_DONTWAIT)) == -EAGAIN) {
         pthread_mutex_lock(&mutex);
         asleep = true; /* when the sock can be had */
         pthread_cond_signal(&cond);
         pthread_mutex_unlock(&mutex);
         EQ(usk_wait(o, POLLIN, USK_FOREVER), 0);
-        CHECK(usk_ulp_data(o) == data);
     }
     return n == 1 ? usk_recvmsg_put(msg, &c, 1) : n;
 }
@@ -419,42 +427,40 @@ enum { TURNS = 400 };
 static char whose[2]; /* what each finds in its memory */
 static _Atomic bool streaming;
 
-static void mine(usk_owned_t *o, void *data, int which)
+static void mine(const usk_ulp_t *ulp, int which)
 {
-    CHECK(*(char **)data == &whose[which]);
-    void *now = usk_ulp_data(o);
-    CHECK(now == data || now == NULL || *(char **)now != NULL);
+    CHECK(*(char **)ulp->data == &whose[which]);
 }
-#define TURN(i)                                                                         \
-    static int begin_##i(usk_owned_t *o, void *data)                                    \
-    {                                                                                   \
-        (void)o;                                                                        \
-        *(char **)data = &whose[i];                                                     \
-        return 0;                                                                       \
-    }                                                                                   \
-    static ssize_t send_##i(usk_owned_t *o, void *data, usk_sendmsg_t *msg)             \
-    {                                                                                   \
-        mine(o, data, i);                                                               \
-        ssize_t n = usk_below_sendmsg(o, msg);                                          \
-        CHECK(*(char **)data == &whose[i]);                                             \
-        return n;                                                                       \
-    }                                                                                   \
-    static ssize_t recv_##i(usk_owned_t *o, void *data, usk_recvmsg_t *msg)             \
-    {                                                                                   \
-        mine(o, data, i);                                                               \
-        ssize_t n = usk_below_recvmsg(o, msg);                                          \
-        CHECK(*(char **)data == &whose[i]);                                             \
-        return n;                                                                       \
-    }                                                                                   \
-    static uint32_t poll_##i(usk_owned_t *o, void *data)                                \
-    {                                                                                   \
-        mine(o, data, i);                                                               \
-        return usk_below_poll(o);                                                       \
-    }                                                                                   \
-    static void rcv_##i(usk_owned_t *o, void *data, usk_skb_t *skb)                     \
-    {                                                                                   \
-        mine(o, data, i);                                                               \
-        EQ(usk_below_backlog_rcv(o, skb), 0);                                           \
+#define TURN(i)                                                                       \
+    static int begin_##i(usk_owned_t *o, const usk_ulp_t *ulp)                        \
+    {                                                                                 \
+        (void)o;                                                                      \
+        *(char **)ulp->data = &whose[i];                                              \
+        return 0;                                                                     \
+    }                                                                                 \
+    static ssize_t send_##i(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg) \
+    {                                                                                 \
+        mine(ulp, i);                                                                 \
+        ssize_t n = ulp->below->sendmsg(o, msg);                                      \
+        CHECK(*(char **)ulp->data == &whose[i]);                                      \
+        return n;                                                                     \
+    }                                                                                 \
+    static ssize_t recv_##i(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg) \
+    {                                                                                 \
+        mine(ulp, i);                                                                 \
+        ssize_t n = ulp->below->recvmsg(o, msg);                                      \
+        CHECK(*(char **)ulp->data == &whose[i]);                                      \
+        return n;                                                                     \
+    }                                                                                 \
+    static uint32_t poll_##i(usk_owned_t *o, const usk_ulp_t *ulp)                    \
+    {                                                                                 \
+        mine(ulp, i);                                                                 \
+        return ulp->below->poll(o);                                                   \
+    }                                                                                 \
+    static void rcv_##i(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb)         \
+    {                                                                                 \
+        mine(ulp, i);                                                                 \
+        EQ(ulp->below->backlog_rcv(o, skb), 0);                                       \
     }
 TURN(0)
 TURN(1)
@@ -506,7 +512,8 @@ static void turns(void)
     pthread_t sender = spawn(send_stream, &fd[0]), receiver = spawn(recv_stream, &fd[1]);
     for (int i = 0; i < TURNS; i++) {
         for (int end = 0; end < 2; end++) {
-            installed += OK(usk_setsockopt(fd[end], IPPROTO_TCP, TCP_ULP, i % 2 ? "first" : "second", i % 2 ? 5 : 6)) == 0;
+            const char *name = i % 2 ? "first" : "second";
+            installed += OK(usk_setsockopt(fd[end], IPPROTO_TCP, TCP_ULP, name, (socklen_t)strlen(name))) == 0;
             while (usk_ulp_remove(fd[end]) != 0) { /* a call of it sleeps */
                 EQ(errno, EBUSY);
                 sched_yield();
@@ -525,9 +532,10 @@ static void turns(void)
 /* ---- listeners ---- */
 
 static int clones, clone_error;
-static int some_clone(usk_owned_t *child, void *data, const void *parent)
+static int some_clone(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *parent)
 {
-    CHECK(data != NULL && parent != NULL && data != parent && usk_ulp_data(child) == data);
+    (void)child;
+    CHECK(ulp->data != NULL && parent->data != NULL && ulp->data != parent->data && ulp->reg == parent->reg);
     clones++;
     return clone_error;
 }

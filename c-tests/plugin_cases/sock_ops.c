@@ -4,7 +4,7 @@
 #include <usersock/hooks.h>
 
 static const usk_sock_ops *trying;
-static usk_sock_ops_t *last;
+static usk_reg_t *last;
 static int cookie;
 static usk_stack_t *stack;
 
@@ -79,7 +79,7 @@ static void tables(void)
     ERR(usk_mib_read(stack, "HooksA", &n), ENOENT);
     OK(usk_plugin_unload(p));
     EQ(usk_sock_ops_register(NULL, &t, NULL, NULL), -EINVAL);
-    EQ(usk_sock_ops_unregister(NULL), -EINVAL);
+    EQ(usk_unregister(NULL), -EINVAL);
 }
 
 /* ---- every event ---- */
@@ -89,20 +89,36 @@ static _Atomic int released;
 static bool request_seen, syn_seen;
 static int last_new;
 
+static usk_sock_view_t view_of(usk_hook_t *h)
+{
+    usk_sock_view_t v;
+    EQ(usk_hook_view(h, &v, sizeof v), sizeof v);
+    return v;
+}
+
+static int set(usk_hook_t *h, int name, int value)
+{
+    return usk_hook_setsockopt(h, IPPROTO_TCP, name, &value, sizeof value);
+}
+
+static int set_congestion(usk_hook_t *h, const char *name)
+{
+    return usk_hook_setsockopt(h, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
+}
+
 static void set_all(usk_hook_t *h)
 {
     EQ(usk_hook_set_cb_flags(h, 128), -EINVAL);
     EQ(usk_hook_set_cb_flags(h, 256), -EINVAL);
     EQ(usk_hook_set_cb_flags(h, 127), 0);
-    EQ(usk_hook_cb_flags(h), 127);
+    EQ(view_of(h).cb_flags, 127);
 }
 
 static uint32_t timeout_init(usk_hook_t *h, void *user)
 {
     CHECK(user == &cookie);
     timeouts_asked++;
-    usk_sock_view_t v;
-    EQ(usk_hook_view(h, &v, sizeof v), 0);
+    usk_sock_view_t v = view_of(h);
     if (!v.is_fullsock) {
         /* A request is looked at, not touched. */
         request_seen = true;
@@ -111,12 +127,12 @@ static uint32_t timeout_init(usk_hook_t *h, void *user)
         EQ(usk_hook_set_value(h, 1), -EINVAL);
         EQ(usk_hook_value(h), 0);
         EQ(usk_hook_set_cb_flags(h, 1), -EINVAL);
-        EQ(usk_hook_set_init_cwnd(h, 4), -EINVAL);
-        EQ(usk_hook_set_snd_cwnd_clamp(h, 4), -EINVAL);
-        EQ(usk_hook_set_rto_min(h, 100000), -EINVAL);
-        EQ(usk_hook_set_delack_max(h, 100000), -EINVAL);
-        EQ(usk_hook_set_congestion(h, "reno"), -EINVAL);
-        EQ(usk_hook_set_save_syn(h, 1), -EINVAL);
+        EQ(set(h, USK_TCP_BPF_IW, 4), -EINVAL);
+        EQ(set(h, USK_TCP_BPF_SNDCWND_CLAMP, 4), -EINVAL);
+        EQ(set(h, USK_TCP_BPF_RTO_MIN, 100000), -EINVAL);
+        EQ(set(h, USK_TCP_BPF_DELACK_MAX, 100000), -EINVAL);
+        EQ(set_congestion(h, "reno"), -EINVAL);
+        EQ(set(h, TCP_SAVE_SYN, 1), -EINVAL);
     }
     return 0;
 }
@@ -138,28 +154,29 @@ static void tcp_connect(usk_hook_t *h, void *user)
     connects++;
     set_all(h);
     EQ(usk_hook_set_value(h, 77), 0);
-    EQ(usk_hook_set_init_cwnd(h, 0), -EINVAL);
-    EQ(usk_hook_set_init_cwnd(h, 4), 0);
-    EQ(usk_hook_set_snd_cwnd_clamp(h, 0), -EINVAL);
-    EQ(usk_hook_set_snd_cwnd_clamp(h, 64), 0);
-    EQ(usk_hook_set_rto_min(h, 1), -EINVAL);
-    EQ(usk_hook_set_rto_min(h, 300000), -EINVAL);
-    EQ(usk_hook_set_rto_min(h, 50000), 0);
-    EQ(usk_hook_set_delack_max(h, 1), -EINVAL);
-    EQ(usk_hook_set_delack_max(h, 10000), 0);
-    EQ(usk_hook_set_congestion(h, "no such"), -ENOENT);
-    EQ(usk_hook_set_congestion(h, NULL), -EFAULT);
-    EQ(usk_hook_set_congestion(h, "reno"), 0);
-    char name[3];
-    EQ(usk_hook_congestion(h, name, sizeof name), 4);
-    EQ(strcmp(name, "re"), 0);
-    EQ(usk_hook_congestion(h, NULL, 0), 4);
+    EQ(set(h, USK_TCP_BPF_IW, 0), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_IW, 4), 0);
+    EQ(set(h, USK_TCP_BPF_SNDCWND_CLAMP, 0), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_SNDCWND_CLAMP, 64), 0);
+    EQ(set(h, USK_TCP_BPF_RTO_MIN, 1), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_RTO_MIN, 300000), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_RTO_MIN, 50000), 0);
+    EQ(set(h, USK_TCP_BPF_DELACK_MAX, 1), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_DELACK_MAX, 10000), 0);
+    EQ(set_congestion(h, "no such"), -ENOENT);
+    EQ(usk_hook_setsockopt(h, IPPROTO_TCP, TCP_CONGESTION, NULL, 4), -EFAULT);
+    EQ(set_congestion(h, "reno"), 0);
+    EQ(strcmp(view_of(h).congestion, "reno"), 0);
+    EQ(set(h, TCP_NODELAY, 1), -EINVAL);
+    EQ(set(h, USK_TCP_BPF_IW, -1), -EINVAL);
+    EQ(usk_hook_setsockopt(h, SOL_SOCKET, USK_TCP_BPF_IW, "four", 4), -EINVAL);
+    EQ(usk_hook_setsockopt(h, IPPROTO_TCP, USK_TCP_BPF_IW, "four", 3), -EINVAL);
     /* Views of older and newer headers. */
     struct {
         usk_sock_view_t v;
         uint64_t future;
     } newer = { .future = 5 };
-    EQ(usk_hook_view(h, &newer.v, sizeof newer), 0);
+    EQ(usk_hook_view(h, &newer.v, sizeof newer), sizeof newer.v);
     EQ(newer.future, 0);
     EQ(newer.v.snd_cwnd, 4);
     EQ(newer.v.snd_ssthresh, 64);
@@ -170,18 +187,21 @@ static void tcp_connect(usk_hook_t *h, void *user)
     EQ(usk_hook_view(h, &newer.v, 0), 0);
     EQ(newer.v.local.port, 9999);
     EQ(usk_hook_view(h, NULL, 8), -EFAULT);
-    CHECK(usk_hook_now(h) > 0);
-    EQ(usk_hook_count(h, 0, 3), 0);
-    EQ(usk_hook_count(h, 1, 3), -EINVAL);
-    EQ(usk_hook_sysctl(h, 0), 5);
-    EQ(usk_hook_sysctl(h, 1), 0);
+    EQ(usk_hook_view(h, &newer.v, offsetof(usk_sock_view_t, remote)), offsetof(usk_sock_view_t, remote));
+    CHECK(newer.v.local.port != 9999);
+    CHECK(h->now > 0 && h->now <= usk_now(h->reg));
+    CHECK(usk_user(h->reg) == user && h->reg == last);
+    EQ(usk_count(h->reg, 0, 3), 0);
+    EQ(usk_count(h->reg, 1, 3), -EINVAL);
+    EQ(usk_sysctl(h->reg, 0), 5);
+    EQ(usk_sysctl(h->reg, 1), 0);
 }
 static void on_listen(usk_hook_t *h, void *user)
 {
     (void)user;
     listens++;
     set_all(h);
-    EQ(usk_hook_set_save_syn(h, 1), 0);
+    EQ(set(h, TCP_SAVE_SYN, 1), 0);
 }
 static void on_active(usk_hook_t *h, const void *options, size_t len, void *user)
 {
@@ -204,15 +224,14 @@ static void on_passive(usk_hook_t *h, const void *options, size_t len, const voi
     size_t n;
     syn_seen = usk_find_option(syn, syn_len, 2, -1, &n) != NULL;
     /* A child has its listener's flags, and a value of its own. */
-    EQ(usk_hook_cb_flags(h), 127);
+    EQ(view_of(h).cb_flags, 127);
     EQ(usk_hook_value(h), 0);
 }
 static void on_state(usk_hook_t *h, int old, int now, void *user)
 {
     (void)user;
     states++;
-    usk_sock_view_t v;
-    EQ(usk_hook_view(h, &v, sizeof v), 0);
+    usk_sock_view_t v = view_of(h);
     EQ(v.state, old);
     CHECK(now >= 1 && now <= 12 && now != old);
     last_new = now;
@@ -240,7 +259,8 @@ static int on_len(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user)
 static void on_write(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, void *user)
 {
     (void)h, (void)user;
-    static const uint8_t nop[2] = { 1, 1 }, short_exp[3] = { 253, 3, 0 }, lies[4] = { 200, 9, 0, 0 }, six[6] = { 201, 6, 1, 2, 3, 4 };
+    static const uint8_t nop[2] = { 1, 1 }, short_exp[3] = { 253, 3, 0 }, lies[4] = { 200, 9, 0, 0 },
+        six[6] = { 201, 6, 1, 2, 3, 4 };
     static const uint8_t three[3] = { 202, 3, 1 };
     EQ(seg->remaining, 8);
     EQ(usk_hdr_remaining(w), 8);
@@ -398,14 +418,15 @@ static void reenter(usk_hook_t *h, void *user)
     /* Null, and what is no hook. */
     EQ(usk_hook_set_value(NULL, 1), -EINVAL);
     EQ(usk_hook_view(NULL, NULL, 0), -EINVAL);
-    EQ(usk_hook_count(NULL, 0, 1), -EINVAL);
+    EQ(usk_count(NULL, 0, 1), -EINVAL);
+    EQ(usk_hook_setsockopt(NULL, IPPROTO_TCP, TCP_SAVE_SYN, NULL, 0), -EINVAL);
     EQ(usk_hdr_store(NULL, "", 0), -EINVAL);
 }
 static void leave(usk_hook_t *h, void *user)
 {
     (void)user;
     inside++;
-    EQ(usk_sock_ops_unregister(last), 0);
+    EQ(usk_unregister(last), 0);
     /* The event goes on, with what it was lent. */
     EQ(usk_hook_set_value(h, 5), 0);
     EQ(usk_hook_value(h), 5);

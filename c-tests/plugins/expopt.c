@@ -86,15 +86,17 @@ static int offers(const void *options, size_t len)
 static void offer(usk_hook_t *h, void *user)
 {
     (void)user;
-    usk_hook_set_cb_flags(h, usk_hook_sysctl(h, 0) ? USK_CB_WRITE_HDR_OPT : 0);
+    usk_hook_set_cb_flags(h, usk_sysctl(h->reg, 0) ? USK_CB_WRITE_HDR_OPT : 0);
 }
 
 /* Both have spoken. `theirs` is whether the peer showed the option. */
 static void agree(usk_hook_t *h, int theirs)
 {
-    if (!(usk_hook_cb_flags(h) & USK_CB_WRITE_HDR_OPT))
+    usk_sock_view_t v;
+    usk_hook_view(h, &v, sizeof v);
+    if (!(v.cb_flags & USK_CB_WRITE_HDR_OPT))
         return; /* and we did not */
-    usk_hook_count(h, theirs ? AGREED : DECLINED, 1);
+    usk_count(h->reg, theirs ? AGREED : DECLINED, 1);
     usk_hook_set_cb_flags(h, theirs ? USK_CB_WRITE_HDR_OPT | USK_CB_PARSE_UNKNOWN_HDR_OPT : 0);
 }
 
@@ -133,14 +135,14 @@ static void write_opt(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, voi
     if (seg->flags & FLAG_SYN) {
         struct offer o = { KIND, OFFER, htons(EXID) };
         if (usk_hdr_store(w, &o, sizeof o) == 0)
-            usk_hook_count(h, OFFERED, 1);
+            usk_count(h->reg, OFFERED, 1);
         return;
     }
     usk_sock_view_t v;
     usk_hook_view(h, &v, sizeof v);
     struct ledger l = { KIND, LEDGER, htons(EXID), htonl(v.data_segs_out), htons(known(h).missed) };
     if (usk_hdr_store(w, &l, sizeof l) == 0)
-        usk_hook_count(h, OUT, 1);
+        usk_count(h->reg, OUT, 1);
 }
 
 /* ---- receiving ---- */
@@ -150,7 +152,7 @@ static void count_way(usk_hook_t *h, uint16_t before, uint16_t now, int forwards
 {
     int16_t d = (int16_t)(uint16_t)(now - before);
     if (d != 0)
-        usk_hook_count(h, d > 0 ? forwards : backwards, d > 0 ? d : -d);
+        usk_count(h->reg, d > 0 ? forwards : backwards, d > 0 ? d : -d);
 }
 
 static void parse(usk_hook_t *h, const void *options, size_t len, void *user)
@@ -161,14 +163,14 @@ static void parse(usk_hook_t *h, const void *options, size_t len, void *user)
     if (!data)
         return; /* another experiment's */
     if (n != LEDGER - 2) {
-        usk_hook_count(h, ERRORS, 1);
+        usk_count(h->reg, ERRORS, 1);
         return;
     }
     uint32_t sent;
     uint16_t told;
     memcpy(&sent, data + 2, sizeof sent);
     memcpy(&told, data + 6, sizeof told);
-    usk_hook_count(h, IN, 1);
+    usk_count(h->reg, IN, 1);
     usk_sock_view_t v;
     usk_hook_view(h, &v, sizeof v);
     struct known k = known(h), now = { .seen = (uint16_t)v.data_segs_in, .sent = k.sent, .told = ntohs(told) };

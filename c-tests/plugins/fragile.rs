@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What an operation answers when it panicked.
+/// What an operation returns when it panicked.
 trait Broken {
     const BROKEN: Self;
 }
@@ -38,7 +38,7 @@ impl Broken for u32 {
 fn contain<R: Broken>(sk: *mut usk_sock_t, operation: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|_| {
         // SAFETY: a sock that the operation was given. Null is refused, and nothing is broken.
-        unsafe { usk_sock_break(sk) };
+        unsafe { usk_break(sk) };
         R::BROKEN
     })
 }
@@ -269,8 +269,10 @@ unsafe extern "C" fn poll(sk: *mut usk_sock_t) -> u32 {
         // SAFETY: owned here; `sk` is the operation's sock.
         locked(sk, |o| unsafe {
             panic_if(o, place::POLL);
-            let readable = !usk_receive_peek(o).is_null() || usk_sock_shutdown(sk) & 1 != 0;
-            let failed = usk_sock_pending_error(sk) != 0;
+            let mut info = usk_sock_info_t::default();
+            usk_sock_info(o, &mut info, size_of_val(&info));
+            let readable = !usk_receive_peek(o).is_null() || info.shutdown & 1 != 0;
+            let failed = info.error != 0;
             OUT | if readable { IN } else { 0 } | if failed { ERR | IN } else { 0 }
         })
     })
@@ -303,7 +305,7 @@ unsafe fn send(o: *mut usk_owned_t, sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t
         }
         ok(usk_sock_error(sk))?;
         let (mut to, mut from) = (usk_addr_t::default(), usk_addr_t::default());
-        if usk_sendmsg_name(msg, &mut to) != 0 && usk_peer(o, &mut to) != 0 {
+        if usk_sendmsg_name(msg, &mut to) != 0 && usk_ends(o, null_mut(), &mut to) != 0 {
             return Err(-EDESTADDRREQ);
         }
         ok(usk_source(o, &to, &mut from))?;
@@ -319,7 +321,7 @@ unsafe fn send(o: *mut usk_owned_t, sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t
         header[3] = (usk_csum_fold(usk_skb_csum(packet.0, 0, total, sum)) as u16).to_be();
         usk_skb_pull(packet.0, HEADER);
         usk_skb_push(packet.0, HEADER).cast::<[u16; 4]>().write_unaligned(header);
-        ok(usk_xmit_to(o, packet.give(), &to))?;
+        ok(usk_xmit(o, packet.give(), &to))?;
         Ok(len)
     }
 }
@@ -327,10 +329,11 @@ unsafe fn send(o: *mut usk_owned_t, sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t
 unsafe extern "C" fn recvmsg(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> isize {
     const MSG_DONTWAIT: c_int = 0x40;
     const POLLIN: u32 = 1;
+    const RECV: c_int = 0;
     contain(sk, || {
         // SAFETY: owned here; the message is the operation's, and a packet is looked at while it is in the queue.
         locked(sk, |o| unsafe {
-            let until = usk_rcvtimeo(o, usk_recvmsg_flags(msg) & MSG_DONTWAIT);
+            let until = usk_timeo(o, RECV, usk_recvmsg_flags(msg) & MSG_DONTWAIT);
             loop {
                 let skb = usk_receive_peek(o);
                 if !skb.is_null() {
@@ -367,7 +370,7 @@ unsafe extern "C" fn release_cb(o: *mut usk_owned_t, _bits: u32) {
     })
 }
 
-unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
+unsafe extern "C" fn rcv(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t) {
     const DROP_HEADER: c_int = 1;
     const DROP_CSUM: c_int = 2;
     const DROP_NO_SOCKET: c_int = 3;
@@ -378,7 +381,7 @@ unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *co
         panic_once(place::RCV);
         let (len, header) = (usk_skb_len(packet.0), usk_skb_header(packet.0, HEADER).cast::<[u16; 4]>());
         if header.is_null() || usize::from(u16::from_be(header.read_unaligned()[2])) != len {
-            usk_drop(proto, packet.give(), DROP_HEADER);
+            usk_drop(reg, packet.give(), DROP_HEADER);
             return;
         }
         let header = header.read_unaligned();
@@ -386,12 +389,12 @@ unsafe extern "C" fn rcv(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *co
         let to = usk_addr_t { port: u16::from_be(header[1]), ..(*info).dst };
         let sum = usk_csum_pseudo(&from, &to, PROTOCOL as u8, len as u32);
         if usk_csum_fold(usk_skb_csum(packet.0, 0, len, sum)) != 0 {
-            usk_drop(proto, packet.give(), DROP_CSUM);
+            usk_drop(reg, packet.give(), DROP_CSUM);
             return;
         }
-        let sock = Held(usk_proto_lookup(proto, &to, &from, (*info).ifindex));
+        let sock = Held(usk_proto_lookup(reg, &to, &from, (*info).ifindex));
         if sock.0.is_null() {
-            usk_drop(proto, packet.give(), DROP_NO_SOCKET);
+            usk_drop(reg, packet.give(), DROP_NO_SOCKET);
             return;
         }
         usk_skb_cb(packet.0).cast::<usk_addr_t>().write_unaligned(from);

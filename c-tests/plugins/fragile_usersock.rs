@@ -12,7 +12,7 @@ pub const EMSGSIZE: c_int = 90;
 pub const ENOPROTOOPT: c_int = 92;
 
 pub enum usk_plugin_t {}
-pub enum usk_proto_t {}
+pub enum usk_reg_t {}
 pub enum usk_sock_t {}
 pub enum usk_skb_t {}
 pub enum usk_sendmsg_t {}
@@ -42,6 +42,21 @@ pub struct usk_packet_info_t {
     pub now: u64,
 }
 
+/// The first members of it: the size that usk_sock_info is given says so.
+#[repr(C)]
+#[derive(Default)]
+pub struct usk_sock_info_t {
+    pub local: usk_addr_t,
+    pub peer: usk_addr_t,
+    pub family: u32,
+    pub socket_type: u32,
+    pub protocol: u32,
+    pub state: u32,
+    pub shutdown: u32,
+    pub flags: u32,
+    pub error: c_int,
+}
+
 /// An operation that this leaves null.
 pub type Null = Option<unsafe extern "C" fn()>;
 
@@ -51,6 +66,8 @@ pub struct usk_proto {
     pub version: u32,
     pub size: u32,
     pub name: *const c_char,
+    pub mib_names: *const *const c_char,
+    pub sysctls: *const c_void,
     pub socket_type: c_int,
     pub protocol: c_int,
     pub flags: u32,
@@ -59,8 +76,6 @@ pub struct usk_proto {
     pub timewait_size: u32,
     pub request_size: u32,
     pub slab_flags: u32,
-    pub mib_names: *const *const c_char,
-    pub sysctls: *const c_void,
     pub init: Option<unsafe extern "C" fn(*mut usk_owned_t) -> c_int>,
     pub destroy: Option<unsafe extern "C" fn(*mut usk_owned_t)>,
     pub close: Option<unsafe extern "C" fn(*mut usk_sock_t, c_int)>,
@@ -93,7 +108,7 @@ pub struct usk_proto {
     pub sysctl_wmem: Null,
     pub sysctl_rmem: Null,
     pub diag_destroy: Null,
-    pub rcv: Option<unsafe extern "C" fn(*mut usk_proto_t, *mut usk_skb_t, *const usk_packet_info_t)>,
+    pub rcv: Option<unsafe extern "C" fn(*mut usk_reg_t, *mut usk_skb_t, *const usk_packet_info_t)>,
     pub err: Null,
 }
 
@@ -102,39 +117,39 @@ unsafe extern "C" {
         plugin: *mut usk_plugin_t,
         table: *const usk_proto,
         user: *mut c_void,
-        out: *mut *mut usk_proto_t,
+        out: *mut *mut usk_reg_t,
     ) -> c_int;
     pub fn usk_proto_lookup(
-        proto: *mut usk_proto_t,
+        reg: *mut usk_reg_t,
         local: *const usk_addr_t,
         remote: *const usk_addr_t,
         ifindex: u32,
     ) -> *mut usk_sock_t;
-    pub fn usk_sock_break(sk: *mut usk_sock_t) -> c_int;
+    pub fn usk_break(sk: *mut usk_sock_t) -> c_int;
     pub fn usk_sock_put(sk: *mut usk_sock_t);
     pub fn usk_lock_sock(sk: *mut usk_sock_t, o: *mut usk_owned_t) -> c_int;
     pub fn usk_release_sock(o: *mut usk_owned_t) -> c_int;
     pub fn usk_deliver(sk: *mut usk_sock_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_defer(sk: *mut usk_sock_t, bits: u32) -> c_int;
     pub fn usk_sock_error(sk: *mut usk_sock_t) -> c_int;
-    pub fn usk_sock_pending_error(sk: *mut usk_sock_t) -> c_int;
     pub fn usk_sock_shutdown(sk: *mut usk_sock_t) -> c_int;
     pub fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t;
+    pub fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_info_t, size: usize) -> isize;
     pub fn usk_owned_now(o: *mut usk_owned_t) -> u64;
     pub fn usk_private(o: *mut usk_owned_t) -> *mut c_void;
     pub fn usk_done(o: *mut usk_owned_t) -> c_int;
-    pub fn usk_peer(o: *mut usk_owned_t, to: *mut usk_addr_t) -> c_int;
+    pub fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, peer: *mut usk_addr_t) -> c_int;
     pub fn usk_get_port(o: *mut usk_owned_t, port: u16) -> c_int;
     pub fn usk_hash(o: *mut usk_owned_t) -> c_int;
     pub fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64) -> c_int;
     pub fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u64) -> c_int;
-    pub fn usk_rcvtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u64;
+    pub fn usk_timeo(o: *mut usk_owned_t, dir: c_int, dontwait: c_int) -> u64;
     pub fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int;
     pub fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t;
     pub fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t, offset: usize) -> isize;
     pub fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int;
     pub fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, from: *mut usk_addr_t) -> c_int;
-    pub fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
+    pub fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int;
     pub fn usk_ip_setsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *const c_void, len: usize)
     -> c_int;
     pub fn usk_ip_getsockopt(o: *mut usk_owned_t, level: c_int, name: c_int, value: *mut c_void, len: usize) -> isize;
@@ -152,5 +167,5 @@ unsafe extern "C" {
     pub fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: usize, sum: u32) -> u32;
     pub fn usk_csum_pseudo(from: *const usk_addr_t, to: *const usk_addr_t, protocol: u8, len: u32) -> u32;
     pub fn usk_csum_fold(sum: u32) -> u32;
-    pub fn usk_drop(proto: *mut usk_proto_t, skb: *mut usk_skb_t, reason: c_int) -> c_int;
+    pub fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reason: c_int) -> c_int;
 }

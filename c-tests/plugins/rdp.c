@@ -79,9 +79,9 @@ void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending)
 {
     if (g->skb) {
         if (sending)
-            usk_wmem_uncharge(s->o, g->skb);
+            usk_uncharge(s->o, USK_SEND, g->skb, 0);
         else
-            usk_rmem_uncharge(s->o, g->skb);
+            usk_uncharge(s->o, USK_RECV, g->skb, 0);
         usk_skb_free(g->skb);
     }
     free(g);
@@ -99,13 +99,13 @@ void rdp_list_free(struct rdp_sock *s, struct rdp_list *l, bool sending)
 
 static struct rdp_world *world(struct rdp_sock *s)
 {
-    return usk_proto_user(s->proto);
+    return usk_user(s->reg);
 }
 
 /* The longest message taken from a peer: by the sysctl, and a quarter of SO_RCVBUF. */
 uint32_t rdp_max_message(struct rdp_sock *s)
 {
-    return (uint32_t)min64((uint64_t)setting(s, C_MAX_MESSAGE), (uint64_t)usk_rcvbuf(s->o) / 4);
+    return (uint32_t)min64((uint64_t)setting(s, C_MAX_MESSAGE), (uint64_t)info_of(s).rcvbuf / 4);
 }
 
 void rdp_state(struct rdp_sock *s, int state)
@@ -124,7 +124,7 @@ void rdp_established(struct rdp_sock *s)
     s->was = true;
     s->last_rcv = now_of(s);
     s->quick = 16;
-    s->keepalive = usk_sock_flag(s->o, USK_FLAG_KEEPOPEN);
+    s->keepalive = info_of(s).flags & USK_FLAG_KEEPOPEN;
     rdp_set_mss(s);
     rdp_state(s, ESTABLISHED);
     rdp_keepalive_arm(s);
@@ -154,7 +154,7 @@ void rdp_finish(struct rdp_sock *s)
     usk_owned_t *o = s->o;
     flush_sending(s);
     rdp_state(s, CLOSED);
-    if (usk_sock_flag(o, USK_FLAG_DEAD)) {
+    if (s->orphan) {
         usk_done(o);
         return;
     }
@@ -170,7 +170,7 @@ void rdp_abort(struct rdp_sock *s, int err, bool tell)
         rdp_send_rst(s);
     if (s->counted)
         count(s, ESTAB_RESETS);
-    if (err && !usk_sock_flag(s->o, USK_FLAG_DEAD))
+    if (err && !s->orphan)
         usk_error_report(sk_of(s), err);
     rdp_finish(s);
 }
@@ -196,7 +196,7 @@ void rdp_time_wait(struct rdp_sock *s)
 static int rdp_init(usk_owned_t *o)
 {
     struct rdp_sock *s = rdp_of(o);
-    s->proto = usk_owned_proto(o);
+    s->reg = usk_owned_reg(o);
     s->rto = 1000000;
     s->confirmed = true;
     return 0;
@@ -228,7 +228,7 @@ static void reset(struct rdp_sock *s)
     struct rdp_sock kept = *s;
     memset(s, 0, sizeof *s);
     s->o = o;
-    s->proto = kept.proto;
+    s->reg = kept.reg;
     s->bound = kept.bound;
     s->user_port = kept.user_port;
     s->user_mss = kept.user_mss;
@@ -289,9 +289,9 @@ static int rdp_connect(usk_owned_t *o, const usk_addr_t *to)
         return r;
     }
     usk_addr_t local;
-    usk_local(o, &local);
+    usk_ends(o, &local, NULL);
     s->stamp_base = rdp_stamp_base(s, &local, to);
-    usk_random(s->proto, &s->iss, sizeof s->iss);
+    usk_random(s->reg, &s->iss, sizeof s->iss);
     s->snd_una = s->iss;
     s->snd_nxt = s->write_seq = s->recover = s->iss + 1;
     s->max_msg = rdp_max_message(s);
@@ -360,7 +360,8 @@ static void rdp_close(usk_sock_t *sk, int flags)
     usk_lock_sock(sk, &o);
     struct rdp_sock *s = rdp_of(&o);
     int state = usk_sock_state(sk);
-    int64_t linger = usk_linger(&o);
+    int64_t linger = info_of(s).linger;
+    s->orphan = true;
     bool unread = s->in.first || s->ofo.first || !s->accepted;
     if (state == CLOSED || state == LISTEN || state == SYN_SENT) {
         rdp_finish(s);
@@ -488,9 +489,10 @@ static void info(struct rdp_sock *s, struct rdp_info *i)
     *i = (struct rdp_info){
         .state = (uint8_t)state_of(s), .recovery = (uint8_t)s->recovery, .backoff = (uint8_t)s->backoff,
         .probes = (uint8_t)(s->probes + s->keep_probes), .rto_us = s->rto, .rtt_us = s->srtt, .rttvar_us = s->rttvar,
-        .min_rtt_us = s->min_rtt, .cwnd = c.cwnd, .ssthresh = c.ssthresh, .in_flight = rdp_pipe(s), .snd_wnd = s->snd_wnd,
-        .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out, .segs_in = s->segs_in, .bytes_out = s->bytes_out,
-        .bytes_in = s->bytes_in, .msgs_out = s->msgs_out, .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts,
+        .min_rtt_us = s->min_rtt, .cwnd = c.cwnd, .ssthresh = c.ssthresh, .in_flight = rdp_pipe(s),
+        .snd_wnd = s->snd_wnd, .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out,
+        .segs_in = s->segs_in, .bytes_out = s->bytes_out, .bytes_in = s->bytes_in, .msgs_out = s->msgs_out,
+        .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts,
         .queued_msgs = s->whole,
     };
     for (struct rdp_seg *g = s->out.first; g; g = g->next)
@@ -525,7 +527,9 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
         size = strlen(c.name) + 1;
         break;
     case RDP_MAXSEG: v = (int)(s->mss ? s->mss : s->user_mss ? s->user_mss : MAX_MSS); break;
-    case RDP_MAXMSG: v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)usk_sndbuf(&o) / 2) : rdp_max_message(s)); break;
+    case RDP_MAXMSG:
+        v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)info_of(s).sndbuf / 2) : rdp_max_message(s));
+        break;
     case RDP_USER_TIMEOUT: v = s->user_timeout; break;
     case RDP_KEEPIDLE: v = s->keepidle ? s->keepidle : (int)setting(s, C_KEEPIDLE); break;
     case RDP_KEEPINTVL: v = s->keepintvl ? s->keepintvl : (int)setting(s, C_KEEPINTVL); break;
@@ -547,20 +551,24 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
 
 static const char *const counters[] = {
     [IN_SEGS] = "RdpInSegs", [OUT_SEGS] = "RdpOutSegs", [RETRANS_SEGS] = "RdpRetransSegs", [IN_ERRS] = "RdpInErrs",
-    [IN_CSUM_ERRS] = "RdpInCsumErrors", [OUT_RSTS] = "RdpOutRsts", [IN_RSTS] = "RdpInRsts", [ACTIVE_OPENS] = "RdpActiveOpens",
+    [IN_CSUM_ERRS] = "RdpInCsumErrors", [OUT_RSTS] = "RdpOutRsts", [IN_RSTS] = "RdpInRsts",
+    [ACTIVE_OPENS] = "RdpActiveOpens",
     [PASSIVE_OPENS] = "RdpPassiveOpens", [ATTEMPT_FAILS] = "RdpAttemptFails", [ESTAB_RESETS] = "RdpEstabResets",
-    [ESTAB_UP] = "RdpEstabUp", [ESTAB_DOWN] = "RdpEstabDown", [TIMEOUTS] = "RdpTimeouts", [FAST_RECOVERIES] = "RdpFastRecoveries",
+    [ESTAB_UP] = "RdpEstabUp", [ESTAB_DOWN] = "RdpEstabDown", [TIMEOUTS] = "RdpTimeouts",
+    [FAST_RECOVERIES] = "RdpFastRecoveries",
     [IN_DUPS] = "RdpInDups", [OFO_QUEUED] = "RdpOfoQueued", [OFO_PRUNED] = "RdpOfoPruned", [RCV_FULL] = "RdpRcvFull",
     [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
     [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
     [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
-    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [USED_COOKIES] = "RdpUsedCookies", [LOSS_PROBES] = "RdpLossProbes",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered",
+    [USED_COOKIES] = "RdpUsedCookies", [LOSS_PROBES] = "RdpLossProbes",
     [PROBE_RECOVERIES] = "RdpLossProbeRecoveries", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
     NULL,
 };
 
 static const usk_sysctl_t sysctls[] = {
-    [C_CONGESTION] = { "congestion", 0, 0, 2, "New connections' congestion control: 0 net.ipv4.tcp_congestion_control's, 1 reno, 2 cubic." },
+    [C_CONGESTION] = { "congestion", 0, 0, 2,
+        "New connections' congestion control: 0 net.ipv4.tcp_congestion_control's, 1 reno, 2 cubic." },
     [C_RETRIES] = { "retries", 15, 1, 255, "Timeouts in a row before a connection is given up." },
     [C_SYN_RETRIES] = { "syn_retries", 6, 1, 127, "The same of an attempt to connect." },
     [C_RTO_MIN] = { "rto_min_ms", 200, 1, 60000, "Least retransmission timeout beyond the round trip, ms." },
@@ -568,8 +576,10 @@ static const usk_sysctl_t sysctls[] = {
     [C_DELACK] = { "delack_ms", 25, 1, 500, "How long an acknowledgement may wait for company, ms." },
     [C_TIME_WAIT] = { "time_wait_ms", 60000, 0, 600000, "TIME-WAIT, ms; 0: none." },
     [C_MAX_TW] = { "max_time_waits", 8192, 0, 1000000, "Connections in TIME-WAIT; more end at once." },
-    [C_FIN_TIMEOUT] = { "fin_timeout_ms", 60000, 1, 600000, "How long a closed connection waits for the peer's FIN, ms." },
-    [C_MAX_MESSAGE] = { "max_message", 262144, 64, 1 << 28, "Longest message taken, bytes; and not over a quarter of SO_RCVBUF." },
+    [C_FIN_TIMEOUT] = { "fin_timeout_ms", 60000, 1, 600000,
+        "How long a closed connection waits for the peer's FIN, ms." },
+    [C_MAX_MESSAGE] = { "max_message", 262144, 64, 1 << 28,
+        "Longest message taken, bytes; and not over a quarter of SO_RCVBUF." },
     [C_RMEM] = { "rmem_default", 1 << 20, 4096, 1 << 28, "SO_RCVBUF of a new socket, bytes." },
     [C_WMEM] = { "wmem_default", 1 << 20, 4096, 1 << 28, "SO_SNDBUF of a new socket, bytes." },
     [C_RST_RATE] = { "rst_per_sec", 1000, 0, 1000000, "Resets a second for packets without a connection." },
@@ -579,17 +589,17 @@ static const usk_sysctl_t sysctls[] = {
     { 0 },
 };
 
-static int rmem(usk_proto_t *proto, int *sizes)
+static int rmem(usk_reg_t *reg, int *sizes)
 {
     sizes[0] = 4096;
-    sizes[1] = sizes[2] = (int)usk_proto_sysctl(proto, C_RMEM);
+    sizes[1] = sizes[2] = (int)usk_sysctl(reg, C_RMEM);
     return 0;
 }
 
-static int wmem(usk_proto_t *proto, int *sizes)
+static int wmem(usk_reg_t *reg, int *sizes)
 {
     sizes[0] = 4096;
-    sizes[1] = sizes[2] = (int)usk_proto_sysctl(proto, C_WMEM);
+    sizes[1] = sizes[2] = (int)usk_sysctl(reg, C_WMEM);
     return 0;
 }
 
@@ -649,15 +659,15 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .err = rdp_err,
     };
     struct kept *k = calloc(1, sizeof *k);
-    usk_proto_t *proto;
+    usk_reg_t *reg;
     if (!k)
         return -ENOMEM;
-    int r = usk_proto_register(plugin, &table, &k->world, &proto);
+    int r = usk_proto_register(plugin, &table, &k->world, &reg);
     if (r < 0) {
         free(k);
         return r;
     }
-    usk_random(proto, k->world.key, sizeof k->world.key);
+    usk_random(reg, k->world.key, sizeof k->world.key);
     k->next = atomic_load(&worlds);
     while (!atomic_compare_exchange_weak(&worlds, &k->next, k))
         ;

@@ -8,9 +8,9 @@ static uint64_t siphash(const uint64_t key[2], const uint64_t *word, int n)
     uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du;
     uint64_t v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
 #define ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
-#define ROUND                                                                                                                      \
-    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, v0 += v3,              \
-     v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
+#define ROUND                                                                                               \
+    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, \
+     v0 += v3, v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
     for (int i = 0; i <= n; i++) {
         uint64_t m = i < n ? word[i] : (uint64_t)(n * 8) << 56;
         v3 ^= m;
@@ -35,7 +35,7 @@ static uint64_t tick_of(struct rdp_sock *s)
  * s, or of one `ago`; good in its tick and the next. */
 uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago)
 {
-    struct rdp_world *w = usk_proto_user(s->proto);
+    struct rdp_world *w = usk_user(s->reg);
     uint64_t word[6] = { 0 };
     memcpy(&word[0], local->addr, 16);
     memcpy(&word[2], peer->addr, 16);
@@ -49,7 +49,7 @@ uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_
  * TIME-WAIT compares; others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
 uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer)
 {
-    struct rdp_world *w = usk_proto_user(s->proto);
+    struct rdp_world *w = usk_user(s->reg);
     uint64_t word[5] = { 0 };
     memcpy(&word[0], local->addr, 16);
     memcpy(&word[2], peer->addr, 16);
@@ -62,7 +62,7 @@ uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_a
  * connections push one another out. */
 static _Atomic uint64_t *use_of(struct rdp_sock *s, uint32_t iss)
 {
-    struct rdp_world *w = usk_proto_user(s->proto);
+    struct rdp_world *w = usk_user(s->reg);
     return &w->used[iss % USED];
 }
 

@@ -57,7 +57,7 @@ bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
 
 static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
 {
-    usk_drop(s->proto, skb, reason);
+    usk_drop(s->reg, skb, reason);
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------ */
@@ -161,7 +161,7 @@ static void gather(struct rdp_sock *s)
             }
             at += (uint32_t)n;
         }
-    if (usk_rmem_charge(s->o, all) < 0) {
+    if (usk_charge(s->o, USK_RECV, all, 0) < 0) {
         usk_skb_free(all);
         return;
     }
@@ -172,7 +172,7 @@ static void gather(struct rdp_sock *s)
         rdp_list_remove(&s->in, g);
         rdp_seg_free(s, g, false);
     }
-    usk_rmem_uncharge(s->o, first->skb);
+    usk_uncharge(s->o, USK_RECV, first->skb, 0);
     usk_skb_free(first->skb);
     first->skb = all;
     first->len = s->cur_len;
@@ -184,18 +184,19 @@ static void gather(struct rdp_sock *s)
  * waits for may always be finished. */
 static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
 {
-    int64_t limit = usk_rcvbuf(s->o), size = usk_skb_truesize(skb);
-    if (usk_rmem(s->o) + size <= limit)
+    int limit;
+    int64_t size = usk_skb_truesize(skb);
+    if (usk_charged(s->o, USK_RECV, &limit) + size <= limit)
         return true;
-    while (next && s->ofo.last && usk_rmem(s->o) + size > limit) {
+    while (next && s->ofo.last && usk_charged(s->o, USK_RECV, NULL) + size > limit) {
         struct rdp_seg *last = s->ofo.last;
         rdp_list_remove(&s->ofo, last);
         rdp_seg_free(s, last, false);
         count(s, OFO_PRUNED);
     }
-    if (next && s->whole == 0 && usk_rmem(s->o) + size > limit)
+    if (next && s->whole == 0 && usk_charged(s->o, USK_RECV, NULL) + size > limit)
         gather(s);
-    return next && (s->whole == 0 || usk_rmem(s->o) + size <= limit);
+    return next && (s->whole == 0 || usk_charged(s->o, USK_RECV, NULL) + size <= limit);
 }
 
 /* Keeps a packet that is beyond a hole. Takes `g`. */
@@ -238,7 +239,7 @@ static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb
         rdp_send_ack(s, 0);
         return true;
     }
-    if (data && usk_sock_flag(s->o, USK_FLAG_DEAD)) {
+    if (data && s->orphan) {
         /* Nobody will read it: the peer learns that (RFC 1122 §4.2.2.13). */
         discard(s, skb, USK_DROP_STATE);
         rdp_abort(s, 0, true);
@@ -252,7 +253,7 @@ static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb
     }
     bool next = !after(h->seq, s->rcv_nxt);
     struct rdp_seg *g = room_for(s, skb, next) ? calloc(1, sizeof *g) : NULL;
-    if (!g || usk_rmem_charge(s->o, skb) < 0) {
+    if (!g || usk_charge(s->o, USK_RECV, skb, 0) < 0) {
         free(g);
         count(s, RCV_FULL);
         discard(s, skb, USK_DROP_STATE);
@@ -375,7 +376,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
         switch (state_of(s)) {
         case FIN_WAIT1:
             rdp_state(s, FIN_WAIT2);
-            if (usk_sock_flag(s->o, USK_FLAG_DEAD))
+            if (s->orphan)
                 rdp_arm(s, T_END, now + (uint64_t)setting(s, C_FIN_TIMEOUT) * 1000000);
             usk_wake(sk_of(s), WAKE_ALL);
             break;
@@ -426,10 +427,9 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
     if (((h->flags & ACK) && !ours) || (!(h->flags & SYN) && !known)) {
         /* Of an older connection between the same ends. */
         usk_packet_info_t info = { 0 };
-        usk_peer(s->o, &info.src);
-        usk_local(s->o, &info.dst);
+        usk_ends(s->o, &info.dst, &info.src);
         if ((h->flags & ACK) && !ours)
-            rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+            rdp_reply_rst(s->reg, h, usk_skb_len(skb) - h->len, &info);
         discard(s, skb, USK_DROP_STATE);
         return;
     }
@@ -487,11 +487,12 @@ static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_a
     p[15] = (uint8_t)csum;
     usk_packet_info_t info = { .src = *peer, .dst = *local };
     count(s, OUT_SEGS);
-    usk_reply(s->proto, &info, skb);
+    usk_reply(s->reg, &info, skb);
 }
 
 /* A cookie comes back: the connection exists from here. Takes `skb`. */
-static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer,
+                       const usk_addr_t *local)
 {
     uint32_t iss = h->ack - 1, isn = h->hello.isn;
     /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
@@ -499,7 +500,7 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     if (!ours || rdp_cookie_used(s, iss)) {
         usk_packet_info_t info = { .src = *peer, .dst = *local };
         count(s, ours ? USED_COOKIES : BAD_COOKIES);
-        rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+        rdp_reply_rst(s->reg, h, usk_skb_len(skb) - h->len, &info);
         discard(s, skb, USK_DROP_STATE);
         return;
     }
@@ -559,10 +560,11 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     usk_sock_put(child);
 }
 
-static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer,
+                      const usk_addr_t *local)
 {
-    uint32_t most = 0;
-    bool full = usk_accept_len(s->o, &most) > most;
+    usk_sock_info_t about = info_of(s);
+    bool full = about.ack_backlog > about.max_ack_backlog;
     bool call = (h->flags & (SYN | ACK | RST)) == SYN, answer = (h->flags & (ACK | HEL | SYN | RST)) == (ACK | HEL);
     if ((call || answer) && full) {
         count(s, LISTEN_OVERFLOWS);
@@ -574,7 +576,7 @@ static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *s
         listen_ack(s, h, skb, peer, local);
     } else {
         usk_packet_info_t info = { .src = *peer, .dst = *local };
-        rdp_reply_rst(s->proto, h, usk_skb_len(skb) - h->len, &info);
+        rdp_reply_rst(s->reg, h, usk_skb_len(skb) - h->len, &info);
         discard(s, skb, USK_DROP_NO_SOCKET);
     }
 }
@@ -587,13 +589,13 @@ struct ends {
 };
 _Static_assert(sizeof(struct ends) <= USK_SKB_CB, "the ends fit a packet's notes");
 
-void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+void rdp_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
     struct rdp_head h;
-    usk_proto_count(proto, IN_SEGS, 1);
+    usk_count(reg, IN_SEGS, 1);
     if (info->not_unicast || !rdp_parse(skb, &h)) {
-        usk_proto_count(proto, IN_ERRS, 1);
-        usk_drop(proto, skb, USK_DROP_HEADER);
+        usk_count(reg, IN_ERRS, 1);
+        usk_drop(reg, skb, USK_DROP_HEADER);
         return;
     }
     size_t len = usk_skb_len(skb);
@@ -602,14 +604,14 @@ void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
     e.local.port = h.to;
     uint32_t pseudo = usk_csum_pseudo(&e.peer, &e.local, IPPROTO_RDP, (uint32_t)len);
     if (!usk_skb_csum_unnecessary(skb) && usk_csum_fold(usk_skb_csum(skb, 0, len, pseudo)) != 0) {
-        usk_proto_count(proto, IN_CSUM_ERRS, 1);
-        usk_drop(proto, skb, USK_DROP_CSUM);
+        usk_count(reg, IN_CSUM_ERRS, 1);
+        usk_drop(reg, skb, USK_DROP_CSUM);
         return;
     }
-    usk_sock_t *sk = usk_proto_lookup(proto, &e.local, &e.peer, info->ifindex);
+    usk_sock_t *sk = usk_proto_lookup(reg, &e.local, &e.peer, info->ifindex);
     if (!sk) {
-        rdp_reply_rst(proto, &h, len - h.len, info);
-        usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+        rdp_reply_rst(reg, &h, len - h.len, info);
+        usk_drop(reg, skb, USK_DROP_NO_SOCKET);
         return;
     }
     memcpy(usk_skb_cb(skb), &e, sizeof e);
@@ -624,7 +626,7 @@ struct note {
     uint32_t seq, mtu;
 };
 
-void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e)
+void rdp_err(usk_reg_t *reg, const usk_icmp_error_t *e)
 {
     const uint8_t *p = e->quoted;
     if (e->quoted_len < 8)
@@ -632,9 +634,9 @@ void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e)
     usk_addr_t local = e->src, peer = e->dst;
     local.port = (uint16_t)get16(p);
     peer.port = (uint16_t)get16(p + 2);
-    usk_sock_t *sk = usk_proto_lookup(proto, &local, &peer, e->ifindex);
+    usk_sock_t *sk = usk_proto_lookup(reg, &local, &peer, e->ifindex);
     if (!sk) {
-        usk_proto_count(proto, BAD_ICMPS, 1);
+        usk_count(reg, BAD_ICMPS, 1);
         return;
     }
     struct note n = { .error = e->error, .fatal = e->fatal, .seq = get32(p + 4), .mtu = e->info };
@@ -697,7 +699,7 @@ void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
     case SYN_SENT: syn_sent(s, &h, skb); break;
     case CLOSED: {
         usk_packet_info_t info = { .src = e.peer, .dst = e.local };
-        rdp_reply_rst(s->proto, &h, usk_skb_len(skb) - h.len, &info);
+        rdp_reply_rst(s->reg, &h, usk_skb_len(skb) - h.len, &info);
         discard(s, skb, USK_DROP_NO_SOCKET);
         break;
     }

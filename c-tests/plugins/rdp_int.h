@@ -31,7 +31,8 @@ enum { MIN_MSS = 64, MAX_MSS = 65000 };
 
 /* States, by TCP's numbers. */
 enum {
-    ESTABLISHED = 1, SYN_SENT = 2, FIN_WAIT1 = 4, FIN_WAIT2 = 5, TIME_WAIT = 6, CLOSED = 7, CLOSE_WAIT = 8, LAST_ACK = 9, LISTEN = 10,
+    ESTABLISHED = 1, SYN_SENT = 2, FIN_WAIT1 = 4, FIN_WAIT2 = 5, TIME_WAIT = 6, CLOSED = 7, CLOSE_WAIT = 8,
+    LAST_ACK = 9, LISTEN = 10,
     CLOSING = 11,
 };
 
@@ -39,14 +40,17 @@ enum {
 enum { T_RTX, T_ACK, T_KEEP, T_END, T_RACK, T_PTO, TIMERS };
 
 enum {
-    IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS, ATTEMPT_FAILS, ESTAB_RESETS,
-    ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW, OLD_STAMPS, BAD_ACKS,
+    IN_SEGS, OUT_SEGS, RETRANS_SEGS, IN_ERRS, IN_CSUM_ERRS, OUT_RSTS, IN_RSTS, ACTIVE_OPENS, PASSIVE_OPENS,
+    ATTEMPT_FAILS, ESTAB_RESETS,
+    ESTAB_UP, ESTAB_DOWN, TIMEOUTS, FAST_RECOVERIES, IN_DUPS, OFO_QUEUED, OFO_PRUNED, RCV_FULL, BEYOND_WINDOW,
+    OLD_STAMPS, BAD_ACKS,
     CHALLENGE_ACKS, LISTEN_OVERFLOWS, BAD_COOKIES, KEEPALIVES, ZERO_WINDOW_PROBES, PMTU_SPLITS,
     BAD_ICMPS, TW_OVERFLOWS, RCV_GATHERED, USED_COOKIES, LOSS_PROBES, PROBE_RECOVERIES, IN_MSGS, OUT_MSGS,
 };
 
 enum {
-    C_CONGESTION, C_RETRIES, C_SYN_RETRIES, C_RTO_MIN, C_RTO_MAX, C_DELACK, C_TIME_WAIT, C_MAX_TW, C_FIN_TIMEOUT, C_MAX_MESSAGE, C_RMEM,
+    C_CONGESTION, C_RETRIES, C_SYN_RETRIES, C_RTO_MIN, C_RTO_MAX, C_DELACK, C_TIME_WAIT, C_MAX_TW, C_FIN_TIMEOUT,
+    C_MAX_MESSAGE, C_RMEM,
     C_WMEM, C_RST_RATE, C_KEEPIDLE, C_KEEPINTVL, C_KEEPCNT,
 };
 
@@ -84,8 +88,9 @@ struct rdp_list {
 
 struct rdp_sock {
     usk_owned_t *o; /* the owner's, while a call runs: set at each entry */
-    usk_proto_t *proto;
+    usk_reg_t *reg;
     bool bound, accepted, was;   /* has a port; a program has or had it; was connected, once */
+    bool orphan;                 /* closed: no program has it any more */
     bool keepalive, confirmed;   /* SO_KEEPALIVE; the peer knows of us */
     bool fin_queued, fin_got;    /* ours is in `out`; the peer's has come in its turn */
     bool counted, in_tw;         /* among the established; among those in TIME-WAIT */
@@ -156,9 +161,17 @@ static inline uint32_t seg_cost(const struct rdp_seg *g) { return g->len + COST;
 
 static inline usk_sock_t *sk_of(struct rdp_sock *s) { return usk_owned_sock(s->o); }
 static inline uint64_t now_of(struct rdp_sock *s) { return usk_owned_now(s->o); }
-static inline int64_t setting(struct rdp_sock *s, int which) { return usk_proto_sysctl(s->proto, (uint32_t)which); }
-static inline void count(struct rdp_sock *s, int which) { usk_proto_count(s->proto, (uint32_t)which, 1); }
+static inline int64_t setting(struct rdp_sock *s, int which) { return usk_sysctl(s->reg, (uint32_t)which); }
+static inline void count(struct rdp_sock *s, int which) { usk_count(s->reg, (uint32_t)which, 1); }
 static inline int state_of(struct rdp_sock *s) { return usk_sock_state(sk_of(s)); }
+
+/* All that the stack knows of the sock: where a call is rare. */
+static inline usk_sock_info_t info_of(struct rdp_sock *s)
+{
+    usk_sock_info_t i;
+    usk_sock_info(s->o, &i, sizeof i);
+    return i;
+}
 
 /* The protocol's memory of an owned sock, with the owner noted. */
 static inline struct rdp_sock *rdp_of(usk_owned_t *o)
@@ -184,9 +197,9 @@ uint32_t rdp_max_message(struct rdp_sock *s);
 
 /* rdp_in.c */
 bool rdp_parse(usk_skb_t *skb, struct rdp_head *h);
-void rdp_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info);
+void rdp_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
 void rdp_backlog_rcv(usk_owned_t *o, usk_skb_t *skb);
-void rdp_err(usk_proto_t *proto, const usk_icmp_error_t *e);
+void rdp_err(usk_reg_t *reg, const usk_icmp_error_t *e);
 
 /* rdp_cookie.c */
 uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago);
@@ -200,7 +213,7 @@ void rdp_push(struct rdp_sock *s);
 void rdp_send_syn(struct rdp_sock *s, bool with_ack);
 void rdp_send_ack(struct rdp_sock *s, int flags);
 void rdp_send_rst(struct rdp_sock *s);
-void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
+void rdp_reply_rst(usk_reg_t *reg, const struct rdp_head *h, size_t payload, const usk_packet_info_t *info);
 void rdp_challenge(struct rdp_sock *s);
 bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g);
 void rdp_rearm(struct rdp_sock *s);

@@ -209,7 +209,8 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     probe_answered(s, h, &t);
     if (t.latest) {
         usk_cong_ack_t a = {
-            .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1, .mark = &t.copy.rate,
+            .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1,
+            .mark = &t.copy.rate,
             .flags = forward ? 0 : USK_CONG_BEHIND_HOLE,
         };
         usk_cong_acked(s->o, s->cong, &a);
@@ -219,7 +220,8 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
         rdp_disarm(s, T_PTO);
         rdp_rearm(s);
     }
-    if (s->nospace && (int64_t)usk_wmem(s->o) * 3 < (int64_t)usk_sndbuf(s->o) * 2) {
+    int limit;
+    if (s->nospace && (int64_t)usk_charged(s->o, USK_SEND, &limit) * 3 < (int64_t)limit * 2) {
         s->nospace = false;
         usk_wake(sk_of(s), WAKE_OUT);
     }
@@ -256,7 +258,7 @@ static usk_cong_t *borrow(struct rdp_sock *s, const char *name, int *err)
     usk_cong_t *c = usk_cong_new(s->o, name, s->mss ? s->mss : 1000);
     usk_cong_info_t i;
     *err = c ? 0 : -ENOENT;
-    if (c && (usk_cong_get_info(c, &i) < 0 || i.needs_pacing)) {
+    if (c && (usk_cong_info(c, &i, sizeof i) < 0 || i.needs_pacing)) {
         usk_cong_free(s->o, c);
         *err = -EOPNOTSUPP;
         c = NULL;
@@ -306,7 +308,7 @@ void rdp_cong_tell(struct rdp_sock *s, usk_cong_info_t *i)
 {
     bool none = !s->cong && rdp_cong_begin(s) == 0;
     memset(i, 0, sizeof *i);
-    usk_cong_get_info(s->cong, i);
+    usk_cong_info(s->cong, i, sizeof *i);
     if (none)
         rdp_cong_end(s);
 }

@@ -7,14 +7,14 @@
 static int may_send(struct rdp_sock *s, usk_owned_t *o, uint64_t until)
 {
     for (;;) {
-        int state = usk_sock_state(sk_of(s)), r = usk_sock_error(sk_of(s));
+        int state = usk_sock_state(sk_of(s)), r = usk_sock_error(sk_of(s)), limit;
         if (r < 0)
             return r;
         if ((usk_sock_shutdown(sk_of(s)) & 2) || s->fin_queued)
             return -EPIPE;
         if (state == CLOSED || state == LISTEN)
             return s->was ? -EPIPE : -ENOTCONN;
-        if (state != SYN_SENT && usk_wmem(o) < usk_sndbuf(o))
+        if (state != SYN_SENT && usk_charged(o, USK_SEND, &limit) < limit)
             return 0;
         s->nospace = true;
         r = usk_wait(o, WAKE_OUT, until);
@@ -35,7 +35,7 @@ static struct rdp_seg *packets(struct rdp_sock *s, usk_sendmsg_t *msg, size_t le
         struct rdp_seg *g = calloc(1, sizeof *g);
         usk_skb_t *skb = g ? usk_skb_new() : NULL;
         uint32_t n = (uint32_t)(left < s->mss ? left : s->mss);
-        if (!skb || usk_skb_append_msg(skb, msg, n) != (ptrdiff_t)n || usk_wmem_charge(s->o, skb) < 0) {
+        if (!skb || usk_skb_append_msg(skb, msg, n) != (ptrdiff_t)n || usk_charge(s->o, USK_SEND, skb, 0) < 0) {
             usk_skb_free(skb);
             free(g);
             for (; first; first = g) {
@@ -73,8 +73,8 @@ ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     usk_owned_t o;
     usk_lock_sock(sk, &o);
     struct rdp_sock *s = rdp_of(&o);
-    int r = may_send(s, &o, usk_sndtimeo(&o, flags & MSG_DONTWAIT));
-    if (r == 0 && (len > s->peer_max_msg || len > (size_t)usk_sndbuf(&o) / 2))
+    int r = may_send(s, &o, usk_timeo(&o, USK_SEND, flags & MSG_DONTWAIT));
+    if (r == 0 && (len > s->peer_max_msg || len > (size_t)info_of(s).sndbuf / 2))
         r = -EMSGSIZE;
     if (r == 0) {
         rdp_set_mss(s);
@@ -104,7 +104,7 @@ static ptrdiff_t take(struct rdp_sock *s, usk_recvmsg_t *msg, int flags)
             break;
     }
     usk_addr_t peer;
-    if (usk_peer(s->o, &peer) == 0)
+    if (usk_ends(s->o, NULL, &peer) == 0)
         usk_recvmsg_set_name(msg, &peer);
     usk_recvmsg_set_flags(msg, MSG_EOR | (copied < total ? MSG_TRUNC : 0));
     if (!(flags & MSG_PEEK)) {
@@ -121,7 +121,9 @@ static ptrdiff_t take(struct rdp_sock *s, usk_recvmsg_t *msg, int flags)
         uint32_t offer = rdp_offer(s);
         int state = state_of(s);
         bool open = state == ESTABLISHED || state == FIN_WAIT1 || state == FIN_WAIT2;
-        if (open && !s->fin_got && offer - s->adv_left >= min32(2 * (1500 + COST), (uint32_t)usk_rcvbuf(s->o) / 4) &&
+        int limit;
+        usk_charged(s->o, USK_RECV, &limit);
+        if (open && !s->fin_got && offer - s->adv_left >= min32(2 * (1500 + COST), (uint32_t)limit / 4) &&
             s->adv_left < offer / 2)
             rdp_send_ack(s, 0);
     }
@@ -140,7 +142,7 @@ ptrdiff_t rdp_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
     usk_owned_t o;
     usk_lock_sock(sk, &o);
     struct rdp_sock *s = rdp_of(&o);
-    uint64_t until = usk_rcvtimeo(&o, flags & MSG_DONTWAIT);
+    uint64_t until = usk_timeo(&o, USK_RECV, flags & MSG_DONTWAIT);
     ptrdiff_t r = 0;
     while (s->whole == 0) {
         int state = usk_sock_state(sk);
@@ -168,11 +170,12 @@ uint32_t rdp_poll(usk_sock_t *sk)
     usk_owned_t o;
     usk_lock_sock(sk, &o);
     struct rdp_sock *s = rdp_of(&o);
-    int state = usk_sock_state(sk), down = usk_sock_shutdown(sk) | (s->fin_got ? 1 : 0) | (s->fin_queued ? 2 : 0);
-    if (usk_sock_pending_error(sk))
+    usk_sock_info_t about = info_of(s);
+    int state = (int)about.state, down = (int)about.shutdown | (s->fin_got ? 1 : 0) | (s->fin_queued ? 2 : 0);
+    if (about.error)
         mask |= POLLERR;
     if (state == LISTEN) {
-        if (usk_accept_len(&o, NULL) > 0)
+        if (about.ack_backlog > 0)
             mask |= WAKE_IN;
     } else {
         if (state == CLOSED || down == 3)
@@ -183,7 +186,7 @@ uint32_t rdp_poll(usk_sock_t *sk)
         if (s->whole > 0)
             mask |= WAKE_IN;
         if (state != SYN_SENT) {
-            if ((down & 2) || state == CLOSED || (int64_t)usk_wmem(&o) * 3 < (int64_t)usk_sndbuf(&o) * 2)
+            if ((down & 2) || state == CLOSED || (int64_t)about.wmem * 3 < (int64_t)about.sndbuf * 2)
                 mask |= WAKE_OUT;
             else
                 s->nospace = true;

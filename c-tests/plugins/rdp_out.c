@@ -65,7 +65,9 @@ void rdp_put_head(uint8_t *p, const struct rdp_head *h)
 uint32_t rdp_offer(struct rdp_sock *s)
 {
     enum { LEAST = 2 * (1500 + COST) };
-    int64_t room = ((int64_t)usk_rcvbuf(s->o) - s->in_mem) / 2;
+    int limit;
+    usk_charged(s->o, USK_RECV, &limit);
+    int64_t room = ((int64_t)limit - s->in_mem) / 2;
     if (room < LEAST)
         room = s->whole == 0 ? LEAST : 0;
     return max32((uint32_t)room, s->adv_left);
@@ -76,8 +78,7 @@ uint32_t rdp_offer(struct rdp_sock *s)
 static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
 {
     usk_addr_t local, peer;
-    usk_local(s->o, &local);
-    usk_peer(s->o, &peer);
+    usk_ends(s->o, &local, &peer);
     memset(h, 0, sizeof *h);
     h->from = local.port;
     h->to = peer.port;
@@ -150,8 +151,7 @@ static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
 static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint32_t payload, uint32_t sum)
 {
     usk_addr_t local, peer;
-    usk_local(s->o, &local);
-    usk_peer(s->o, &peer);
+    usk_ends(s->o, &local, &peer);
     uint8_t *p = usk_skb_push(skb, h->len);
     if (!p) {
         usk_skb_free(skb);
@@ -163,7 +163,7 @@ static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint
     put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
     s->segs_out++;
     count(s, OUT_SEGS);
-    return usk_xmit(s->o, skb);
+    return usk_xmit(s->o, skb, NULL);
 }
 
 void rdp_send_syn(struct rdp_sock *s, bool with_ack)
@@ -210,15 +210,15 @@ void rdp_challenge(struct rdp_sock *s)
 
 /* Refuses a packet that belongs to no connection, as RFC 9293 does it: from where it points to. Not in answer to a RST;
  * at most net.rdp.rst_per_sec of them. */
-void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *in, size_t payload, const usk_packet_info_t *info)
+void rdp_reply_rst(usk_reg_t *reg, const struct rdp_head *in, size_t payload, const usk_packet_info_t *info)
 {
-    struct rdp_world *w = usk_proto_user(proto);
+    struct rdp_world *w = usk_user(reg);
     if (in->flags & RST)
         return;
-    uint64_t second = usk_now(proto) / 1000000000u;
+    uint64_t second = usk_now(reg) / 1000000000u;
     if (atomic_exchange(&w->rst_second, second) != second)
         atomic_store(&w->rsts, 0);
-    if (atomic_fetch_add(&w->rsts, 1) >= usk_proto_sysctl(proto, C_RST_RATE))
+    if (atomic_fetch_add(&w->rsts, 1) >= usk_sysctl(reg, C_RST_RATE))
         return;
     struct rdp_head h = { .from = in->to, .to = in->from, .flags = RST, .len = FIXED, .echo = in->stamp };
     if (in->flags & ACK) {
@@ -235,9 +235,9 @@ void rdp_reply_rst(usk_proto_t *proto, const struct rdp_head *in, size_t payload
     }
     rdp_put_head(p, &h);
     put16(p + 14, usk_csum_fold(usk_csum(p, FIXED, usk_csum_pseudo(&info->dst, &info->src, IPPROTO_RDP, FIXED))));
-    usk_proto_count(proto, OUT_SEGS, 1);
-    usk_proto_count(proto, OUT_RSTS, 1);
-    usk_reply(proto, info, skb);
+    usk_count(reg, OUT_SEGS, 1);
+    usk_count(reg, OUT_RSTS, 1);
+    usk_reply(reg, info, skb);
 }
 
 /* The largest payload of a packet: what the path, the peer and the program allow. */
@@ -289,7 +289,7 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
 {
     struct rdp_seg *rest = calloc(1, sizeof *rest);
     usk_skb_t *skb = rest ? usk_skb_share(g->skb) : NULL;
-    if (!skb || usk_wmem_charge(s->o, skb) < 0) {
+    if (!skb || usk_charge(s->o, USK_SEND, skb, 0) < 0) {
         usk_skb_free(skb);
         free(rest);
         return false;
@@ -513,7 +513,7 @@ void rdp_queue_fin(struct rdp_sock *s)
 static bool gave_up(struct rdp_sock *s, int tries)
 {
     int limit = (int)setting(s, state_of(s) == SYN_SENT ? C_SYN_RETRIES : C_RETRIES);
-    if (usk_sock_flag(s->o, USK_FLAG_DEAD) && limit > 8)
+    if (s->orphan && limit > 8)
         limit = 8;
     bool late = s->user_timeout && state_of(s) != SYN_SENT && (tries > 0 || s->backoff > 0) && s->unacked_since &&
                 now_of(s) - s->unacked_since >= (uint64_t)s->user_timeout * 1000000;
@@ -532,14 +532,14 @@ static bool gave_up(struct rdp_sock *s, int tries)
 static void persist(struct rdp_sock *s)
 {
     struct rdp_seg *g = s->unsent;
-    bool orphan = usk_sock_flag(s->o, USK_FLAG_DEAD);
     if (!s->unacked_since)
         s->unacked_since = now_of(s);
-    if (gave_up(s, orphan && s->backoff > s->probes ? s->backoff : s->probes))
+    if (gave_up(s, s->orphan && s->backoff > s->probes ? s->backoff : s->probes))
         return;
     s->probes++;
     s->backoff++;
-    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) && split(s, g, s->snd_wnd - COST)) {
+    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) &&
+        split(s, g, s->snd_wnd - COST)) {
         send_new(s, 0);
     } else {
         count(s, ZERO_WINDOW_PROBES);

@@ -81,15 +81,17 @@ static void put_back(usk_owned_t *o, int e)
 /* ---- sending ---- */
 
 /* Hands TCP what is left of the record. 0: all of it; -EAGAIN: TCP has no room. */
-static int flush(usk_owned_t *o, struct rec *r, int flags)
+static int flush(usk_owned_t *o, const usk_ulp_t *ulp, int flags)
 {
+    struct rec *r = ulp->data;
     if (r->flushing)
         return -EAGAIN;
     bool begun = r->out_at > 0;
     int e = 0;
     r->flushing = true;
     while (e == 0 && r->out_at < r->out_len) {
-        ssize_t n = usk_below_send(o, r->out + r->out_at, r->out_len - r->out_at, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = ulp->below->send(o, r->out + r->out_at, r->out_len - r->out_at,
+                                     flags | MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0)
             e = (int)n;
         else
@@ -99,7 +101,7 @@ static int flush(usk_owned_t *o, struct rec *r, int flags)
     if (e == 0 && r->out_len) {
         r->stats.records_out++;
         r->stats.bytes_out += r->out_len - REC_HEADER;
-        usk_ulp_count(o, OUT_RECORDS, 1);
+        usk_count(ulp->reg, OUT_RECORDS, 1);
         r->out_len = r->out_at = 0;
     } else if (e == -EAGAIN && !begun && r->out_at > 0) {
         r->stats.partial_out++;
@@ -108,16 +110,17 @@ static int flush(usk_owned_t *o, struct rec *r, int flags)
 }
 
 /* The same, room or not: nothing can follow. */
-static void force(usk_owned_t *o, struct rec *r)
+static void force(usk_owned_t *o, const usk_ulp_t *ulp)
 {
+    struct rec *r = ulp->data;
     if (r->flushing || r->out_at == r->out_len)
         return;
     r->flushing = true;
-    ssize_t n = usk_below_force(o, r->out + r->out_at, r->out_len - r->out_at);
+    ssize_t n = ulp->below->force(o, r->out + r->out_at, r->out_len - r->out_at);
     r->flushing = false;
     if (n > 0)
         r->out_at += n;
-    flush(o, r, 0); /* does the accounts; if memory was out, the peer finds a record cut short */
+    flush(o, ulp, 0); /* does the accounts; if memory was out, the peer finds a record cut short */
 }
 
 static void encode(struct rec *r, usk_sendmsg_t *msg, size_t payload)
@@ -131,21 +134,21 @@ static void encode(struct rec *r, usk_sendmsg_t *msg, size_t payload)
     r->out_at = 0;
 }
 
-static ssize_t rec_sendmsg(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
+static ssize_t rec_sendmsg(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg)
 {
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     int flags = usk_sendmsg_flags(msg);
     ssize_t done = 0;
     if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR))
         return -EOPNOTSUPP; /* urgent bytes have no place in a record */
     if (!r->out || usk_sendmsg_len(msg) == 0) /* no bytes make no record, but TCP says whether there is a connection */
-        return usk_below_sendmsg(o, msg);
+        return ulp->below->sendmsg(o, msg);
     if (r->stats.bad)
         return -EBADMSG;
-    uint64_t until = usk_sndtimeo(o, flags & MSG_DONTWAIT);
+    uint64_t until = usk_timeo(o, USK_SEND, flags & MSG_DONTWAIT);
     for (;;) {
         size_t left = usk_sendmsg_len(msg);
-        int e = flush(o, r, left ? MSG_MORE : flags & (MSG_MORE | MSG_EOR));
+        int e = flush(o, ulp, left ? MSG_MORE : flags & (MSG_MORE | MSG_EOR));
         if (e && e != -EAGAIN) {
             if (done && r->out_at == 0) { /* of the last record TCP took nothing: it was never sent */
                 done -= r->out_len - REC_HEADER;
@@ -170,19 +173,21 @@ static ssize_t rec_sendmsg(usk_owned_t *o, void *data, usk_sendmsg_t *msg)
 
 /* ---- receiving ---- */
 
-static int bad(usk_owned_t *o, struct rec *r)
+static int bad(usk_owned_t *o, const usk_ulp_t *ulp)
 {
+    struct rec *r = ulp->data;
     r->stats.bad = 1;
     r->in_len = r->in_at = r->out_len = r->out_at = 0;
-    usk_ulp_count(o, BAD_RECORDS, 1);
-    usk_below_abort(o, EBADMSG);
+    usk_count(ulp->reg, BAD_RECORDS, 1);
+    ulp->below->abort(o, EBADMSG);
     return -EBADMSG;
 }
 
 /* Gets what there is of the incoming record. 1: it is whole and good; 0: the end, between two; -EAGAIN: more must
  * come. */
-static int fill(usk_owned_t *o, struct rec *r)
+static int fill(usk_owned_t *o, const usk_ulp_t *ulp)
 {
+    struct rec *r = ulp->data;
     while (!r->whole) {
         if (r->stats.bad)
             return -EBADMSG;
@@ -195,11 +200,11 @@ static int fill(usk_owned_t *o, struct rec *r)
             want += ntohl(h.length);
         }
         if (r->in_len < want) {
-            ssize_t n = usk_below_recv(o, r->in + r->in_len, want - r->in_len, MSG_DONTWAIT);
+            ssize_t n = ulp->below->recv(o, r->in + r->in_len, want - r->in_len, MSG_DONTWAIT);
             if (n < 0)
                 return (int)n;
             if (n == 0 && r->in_len && !r->shut_rd)
-                return bad(o, r);
+                return bad(o, ulp);
             r->eof = n == 0;
             r->in_len += n;
         }
@@ -207,15 +212,15 @@ static int fill(usk_owned_t *o, struct rec *r)
             memcpy(&h, r->in, sizeof h);
             uint32_t length = ntohl(h.length);
             if (length == 0 || length > REC_MAX_PAYLOAD || ntohl(h.number) != r->in_number)
-                return bad(o, r);
+                return bad(o, ulp);
         } else if (r->in_len > REC_HEADER && r->in_len == want) {
             if (ntohl(h.crc) != record_crc(r->in, want - REC_HEADER))
-                return bad(o, r);
+                return bad(o, ulp);
             r->whole = true;
             r->in_number++;
             r->stats.records_in++;
             r->stats.bytes_in += want - REC_HEADER;
-            usk_ulp_count(o, IN_RECORDS, 1);
+            usk_count(ulp->reg, IN_RECORDS, 1);
         }
     }
     return 1;
@@ -226,19 +231,19 @@ static uint32_t unread(const struct rec *r)
     return r->whole ? r->in_len - REC_HEADER - r->in_at : 0;
 }
 
-static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
+static ssize_t rec_recvmsg(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg)
 {
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     int flags = usk_recvmsg_flags(msg);
     if (!r->in || flags & MSG_ERRQUEUE)
-        return usk_below_recvmsg(o, msg);
+        return ulp->below->recvmsg(o, msg);
     if (flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_WAITALL | MSG_CMSG_CLOEXEC))
         return -EOPNOTSUPP;
-    uint64_t until = usk_rcvtimeo(o, flags & MSG_DONTWAIT);
+    uint64_t until = usk_timeo(o, USK_RECV, flags & MSG_DONTWAIT);
     ssize_t done = 0;
     size_t target = usk_rcvlowat(o, flags & MSG_WAITALL, usk_recvmsg_room(msg));
     for (;;) {
-        int e = fill(o, r);
+        int e = fill(o, ulp);
         if (e == 1) {
             size_t n = usk_recvmsg_put(msg, r->in + REC_HEADER + r->in_at, unread(r));
             done += n;
@@ -270,18 +275,18 @@ static ssize_t rec_recvmsg(usk_owned_t *o, void *data, usk_recvmsg_t *msg)
 
 /* Readable with a whole good record, at the end, or broken: not with bytes of a record that is still coming. Writable
  * when the next record can begin. */
-static uint32_t rec_poll(usk_owned_t *o, void *data)
+static uint32_t rec_poll(usk_owned_t *o, const usk_ulp_t *ulp)
 {
-    struct rec *r = data;
-    uint32_t m = usk_below_poll(o);
+    struct rec *r = ulp->data;
+    uint32_t m = ulp->below->poll(o);
     if (!r->in)
         return m;
     if (!(m & POLLERR)) { /* the error is the program's to take */
         if (m & POLLIN)
-            put_back(o, fill(o, r));
+            put_back(o, fill(o, ulp));
         if (m & POLLOUT)
-            put_back(o, flush(o, r, 0));
-        m = usk_below_poll(o);
+            put_back(o, flush(o, ulp, 0));
+        m = ulp->below->poll(o);
     }
     if (r->whole || r->eof || r->stats.bad || m & GONE)
         m |= READABLE;
@@ -292,12 +297,12 @@ static uint32_t rec_poll(usk_owned_t *o, void *data)
     return m;
 }
 
-static void rec_backlog_rcv(usk_owned_t *o, void *data, usk_skb_t *skb)
+static void rec_backlog_rcv(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb)
 {
-    struct rec *r = data;
-    usk_below_backlog_rcv(o, skb);
+    struct rec *r = ulp->data;
+    ulp->below->backlog_rcv(o, skb);
     /* It may have acknowledged, and so made room. */
-    if (r->out_len && !(usk_below_poll(o) & GONE) && flush(o, r, 0) == 0)
+    if (r->out_len && !(ulp->below->poll(o) & GONE) && flush(o, ulp, 0) == 0)
         usk_wake(usk_owned_sock(o), WRITABLE);
 }
 
@@ -315,9 +320,9 @@ static int start(struct rec *r, uint32_t max)
     return 0;
 }
 
-static int rec_init(usk_owned_t *o, void *data)
+static int rec_init(usk_owned_t *o, const usk_ulp_t *ulp)
 {
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     int state = usk_sock_state(usk_owned_sock(o));
     if (state == ESTABLISHED || state == CLOSE_WAIT)
         return start(r, REC_MAX_PAYLOAD);
@@ -325,18 +330,18 @@ static int rec_init(usk_owned_t *o, void *data)
     return state == LISTENING ? 0 : -ENOTCONN; /* of a listener it is for the children */
 }
 
-static int rec_clone(usk_owned_t *child, void *data, const void *parent)
+static int rec_clone(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *parent)
 {
     (void)child;
-    return start(data, ((const struct rec *)parent)->max);
+    return start(ulp->data, ((const struct rec *)parent->data)->max);
 }
 
 /* What is held belongs to no connection any more; the next one's records begin with number 0. */
-static int rec_disconnect(usk_owned_t *o, void *data)
+static int rec_disconnect(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     (void)o;
-    struct rec old = *(struct rec *)data;
-    int e = start(data, old.max);
+    struct rec old = *(struct rec *)ulp->data;
+    int e = start(ulp->data, old.max);
     if (e == 0) {
         free(old.out);
         free(old.in);
@@ -344,51 +349,50 @@ static int rec_disconnect(usk_owned_t *o, void *data)
     return e;
 }
 
-static void rec_release(void *data, void *user)
+static void rec_release(const usk_ulp_t *ulp)
 {
-    (void)user;
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     free(r->out);
     free(r->in);
 }
 
-static void rec_shutdown(usk_owned_t *o, void *data, int how)
+static void rec_shutdown(usk_owned_t *o, const usk_ulp_t *ulp, int how)
 {
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     if (how & 1)
         r->shut_rd = true;
     if (how & 2)
-        force(o, r);
+        force(o, ulp);
 }
 
-static void rec_close(usk_sock_t *sk, int flags)
+static void rec_close(usk_sock_t *sk, const usk_ulp_t *ulp, int flags)
 {
     (void)flags;
+    struct rec *r = ulp->data;
     usk_owned_t o;
     if (usk_lock_sock(sk, &o) != 0)
         return;
-    struct rec *r = usk_ulp_data(&o);
-    if (r && r->in) {
-        force(&o, r);
+    if (r->in) {
+        force(&o, ulp);
         if (r->in_len)
-            usk_below_abort(&o, ECONNRESET); /* as TCP does when bytes are left that nobody read */
+            ulp->below->abort(&o, ECONNRESET); /* as TCP does when bytes are left that nobody read */
     }
     usk_release_sock(&o);
 }
 
-static int rec_may_remove(usk_owned_t *o, void *data)
+static int rec_may_remove(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     (void)o;
-    struct rec *r = data;
+    struct rec *r = ulp->data;
     return r->in_len || r->out_len ? -EBUSY : 0;
 }
 
 /* ---- options ---- */
 
-static int rec_setsockopt(usk_sock_t *sk, int level, int name, const void *value, size_t len)
+static int rec_setsockopt(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, const void *value, size_t len)
 {
     if (level != SOL_REC)
-        return usk_below_setsockopt(sk, level, name, value, len);
+        return ulp->below->setsockopt(sk, level, name, value, len);
     int max;
     if (name != REC_MAX)
         return -ENOPROTOOPT;
@@ -401,34 +405,27 @@ static int rec_setsockopt(usk_sock_t *sk, int level, int name, const void *value
     int e = usk_lock_sock(sk, &o);
     if (e)
         return e;
-    struct rec *r = usk_ulp_data(&o);
-    if (r)
-        r->max = max;
+    ((struct rec *)ulp->data)->max = max;
     usk_release_sock(&o);
-    return r ? 0 : -EINVAL;
+    return 0;
 }
 
-static ssize_t rec_getsockopt(usk_sock_t *sk, int level, int name, void *value, size_t len)
+static ssize_t rec_getsockopt(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, void *value, size_t len)
 {
     if (level != SOL_REC)
-        return usk_below_getsockopt(sk, level, name, value, len);
+        return ulp->below->getsockopt(sk, level, name, value, len);
     if (name != REC_STATS && name != REC_MAX)
         return -ENOPROTOOPT;
+    const struct rec *r = ulp->data;
     usk_owned_t o;
-    int e = usk_lock_sock(sk, &o), max;
+    int e = usk_lock_sock(sk, &o);
     if (e)
         return e;
-    struct rec *r = usk_ulp_data(&o);
-    struct rec_stats s = { 0 };
-    if (r) {
-        s = r->stats;
-        s.held_out = r->out_len - r->out_at;
-        s.held_in = r->whole ? unread(r) : r->in_len;
-        max = (int)r->max;
-    }
+    int max = (int)r->max;
+    struct rec_stats s = r->stats;
+    s.held_out = r->out_len - r->out_at;
+    s.held_in = r->whole ? unread(r) : r->in_len;
     usk_release_sock(&o);
-    if (!r)
-        return -EINVAL;
     size_t size = name == REC_MAX ? sizeof max : sizeof s;
     if (len < size)
         size = len;
@@ -436,21 +433,21 @@ static ssize_t rec_getsockopt(usk_sock_t *sk, int level, int name, void *value, 
     return size;
 }
 
-static int rec_ioctl(usk_sock_t *sk, unsigned long request, int *value)
+static int rec_ioctl(usk_sock_t *sk, const usk_ulp_t *ulp, unsigned long request, int *value)
 {
-    int e = request == SIOCINQ ? 0 : usk_below_ioctl(sk, request, value);
+    int e = request == SIOCINQ ? 0 : ulp->below->ioctl(sk, request, value);
     if (e || (request != SIOCINQ && request != SIOCOUTQ))
         return e;
+    const struct rec *r = ulp->data;
     usk_owned_t o;
     e = usk_lock_sock(sk, &o);
     if (e)
         return e;
-    struct rec *r = usk_ulp_data(&o);
-    if (!r || !r->in) {
+    if (!r->in) {
         e = -EINVAL;
     } else if (request == SIOCINQ) {
-        if (usk_below_poll(&o) & POLLIN && !(usk_below_poll(&o) & POLLERR))
-            fill(&o, r);
+        if (ulp->below->poll(&o) & POLLIN && !(ulp->below->poll(&o) & POLLERR))
+            fill(&o, ulp);
         *value = (int)unread(r);
     } else {
         *value += (int)(r->out_len - r->out_at);

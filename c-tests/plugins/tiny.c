@@ -28,7 +28,7 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
         return -EMSGSIZE;
     usk_lock_sock(sk, &o);
     int r = usk_sock_error(sk);
-    if (r == 0 && usk_sendmsg_name(msg, &to) != 0 && usk_peer(&o, &to) != 0)
+    if (r == 0 && usk_sendmsg_name(msg, &to) != 0 && usk_ends(&o, NULL, &to) != 0)
         r = -EDESTADDRREQ;
     /* The source address is in the checksum: the route says which it is. */
     if (r == 0)
@@ -41,9 +41,9 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
         h.sum = htons(usk_csum_fold(usk_skb_csum(skb, 0, HEADER + len, sum)));
         usk_skb_pull(skb, HEADER);
         memcpy(usk_skb_push(skb, HEADER), &h, HEADER);
-        r = usk_xmit_to(&o, skb, &to);
+        r = usk_xmit(&o, skb, &to);
         if (r == 0)
-            usk_proto_count(usk_owned_proto(&o), OUT_DATAGRAMS, 1);
+            usk_count(usk_owned_reg(&o), OUT_DATAGRAMS, 1);
     }
     usk_release_sock(&o);
     return r < 0 ? r : (ssize_t)len;
@@ -57,7 +57,7 @@ static ssize_t tiny_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
     usk_owned_t o;
     ssize_t r = 0;
     usk_lock_sock(sk, &o);
-    uint64_t until = usk_rcvtimeo(&o, flags & MSG_DONTWAIT);
+    uint64_t until = usk_timeo(&o, USK_RECV, flags & MSG_DONTWAIT);
     usk_skb_t *skb;
     while (!(skb = usk_receive_peek(&o)) && r == 0) {
         r = usk_sock_error(sk);
@@ -72,7 +72,7 @@ static ssize_t tiny_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
         usk_recvmsg_set_name(msg, &from);
         r = usk_receive_msg(&o, msg, HEADER);
         if (!(flags & MSG_PEEK))
-            usk_proto_count(usk_owned_proto(&o), IN_DATAGRAMS, 1);
+            usk_count(usk_owned_reg(&o), IN_DATAGRAMS, 1);
     }
     usk_release_sock(&o);
     return r;
@@ -91,26 +91,26 @@ static int tiny_disconnect(usk_owned_t *o)
 }
 
 /* A packet of protocol 254 has come: verify, find its sock, deliver. No sock is owned here. */
-static void tiny_rcv(usk_proto_t *proto, usk_skb_t *skb, const usk_packet_info_t *info)
+static void tiny_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info)
 {
     const struct tiny_header *h = usk_skb_header(skb, HEADER);
     size_t len = usk_skb_len(skb);
     if (!h || ntohs(h->len) != len) {
-        usk_proto_count(proto, IN_ERRORS, 1);
-        usk_drop(proto, skb, USK_DROP_HEADER);
+        usk_count(reg, IN_ERRORS, 1);
+        usk_drop(reg, skb, USK_DROP_HEADER);
         return;
     }
     usk_addr_t from = info->src, to = info->dst;
     from.port = ntohs(h->from);
     to.port = ntohs(h->to);
     if (usk_csum_fold(usk_skb_csum(skb, 0, len, usk_csum_pseudo(&from, &to, TINY, len))) != 0) {
-        usk_proto_count(proto, IN_ERRORS, 1);
-        usk_drop(proto, skb, USK_DROP_CSUM);
+        usk_count(reg, IN_ERRORS, 1);
+        usk_drop(reg, skb, USK_DROP_CSUM);
         return;
     }
-    usk_sock_t *sk = usk_proto_lookup(proto, &to, &from, info->ifindex);
+    usk_sock_t *sk = usk_proto_lookup(reg, &to, &from, info->ifindex);
     if (!sk) {
-        usk_drop(proto, skb, USK_DROP_NO_SOCKET);
+        usk_drop(reg, skb, USK_DROP_NO_SOCKET);
         return;
     }
     memcpy(usk_skb_cb(skb), &from, sizeof from);

@@ -20,6 +20,14 @@
 struct udpdev {
     int fd;
     uint32_t mtu;
+    usk_reg_t *reg;
+};
+
+enum { REFUSED, TOO_LONG };
+static const char *const counters[] = {
+    "UdpdevRefused", /* ICMP errors to what was sent: nobody listens at REMOTE */
+    "UdpdevTooLong", /* packets longer than the MTU */
+    NULL,
 };
 
 enum { DEFAULT_MTU = 1472, MAX_DATAGRAM = 65507 };
@@ -69,6 +77,7 @@ static int udpdev_open(const usk_device_args_t *args, usk_device_info_t *info, v
         return -ENOMEM;
     }
     u->fd = fd;
+    u->reg = args->reg;
     u->mtu = args->mtu ? args->mtu : DEFAULT_MTU;
     info->mtu = u->mtu;
     *device = u;
@@ -92,6 +101,8 @@ static int udpdev_recv(void *device, uint32_t queue, uint64_t now, size_t budget
         ssize_t len = recv(u->fd, buf, sizeof buf, 0);
         if (len < 0) {
             /* ECONNREFUSED: an ICMP error to what was sent while nobody listened there. */
+            if (errno == ECONNREFUSED)
+                usk_count(u->reg, REFUSED, 1);
             if (errno == EINTR || errno == ECONNREFUSED)
                 continue;
             return errno == EAGAIN ? 0 : -errno;
@@ -111,12 +122,18 @@ static int udpdev_xmit(void *device, uint32_t queue, uint64_t now, usk_skb_t *sk
     char buf[MAX_DATAGRAM];
     (void)queue, (void)now;
     size_t len = usk_skb_len(skb);
-    if (len > u->mtu)
+    if (len > u->mtu) {
+        usk_count(u->reg, TOO_LONG, 1);
         return -EMSGSIZE;
+    }
     usk_skb_copy(skb, 0, buf, len);
-    for (int tries = 0; send(u->fd, buf, len, MSG_NOSIGNAL) < 0; tries++)
-        if ((errno != EINTR && errno != ECONNREFUSED) || tries == 3)
-            return -errno;
+    for (int tries = 0; send(u->fd, buf, len, MSG_NOSIGNAL) < 0; tries++) {
+        int e = errno;
+        if (e == ECONNREFUSED)
+            usk_count(u->reg, REFUSED, 1);
+        if ((e != EINTR && e != ECONNREFUSED) || tries == 3)
+            return -e;
+    }
     return 0;
 }
 
@@ -132,11 +149,12 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .version = USK_DEVICE_VERSION,
         .size = sizeof ops,
         .name = "udp",
+        .mib_names = counters,
         .open = udpdev_open,
         .close = udpdev_close,
         .recv = udpdev_recv,
         .xmit = udpdev_xmit,
         .poll_fd = udpdev_poll_fd,
     };
-    return usk_device_register(plugin, &ops, NULL);
+    return usk_device_register(plugin, &ops, NULL, NULL);
 }

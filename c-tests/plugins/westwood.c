@@ -24,7 +24,11 @@ struct westwood_info {
     uint32_t rtt_min_us;
 };
 
-enum { MIN_INTERVAL_US = 50000 };
+static const char *const counters[] = { "WestwoodThresholds", NULL }; /* set by the estimate, not as Reno does */
+static const usk_sysctl_t sysctls[] = {
+    { "min_interval_us", 50000, 1000, 1000000, "Shortest time over which the bandwidth is measured, microseconds." },
+    { 0 },
+};
 
 static void westwood_pkts_acked(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample)
 {
@@ -50,7 +54,7 @@ static void westwood_in_ack_event(usk_tcp_t *tp, void *priv, uint32_t flags)
         return;
     }
     uint64_t took_us = (tp->now - w->since) / 1000;
-    if (took_us < MIN_INTERVAL_US || took_us < w->rtt)
+    if (took_us < (uint64_t)usk_sysctl(tp->reg, 0) || took_us < w->rtt)
         return;
     uint64_t sample = ((uint64_t)(tp->delivered - w->delivered) * 1000000 << 20) / took_us;
     w->bwe = w->bwe ? w->bwe - w->bwe / 8 + sample / 8 : sample;
@@ -68,8 +72,10 @@ static uint32_t westwood_bdp(const struct westwood *w)
 static uint32_t westwood_ssthresh(usk_tcp_t *tp, void *priv)
 {
     const struct westwood *w = priv;
-    /* Before there is an estimate, Reno. */
-    return w->bwe && w->rtt_min ? westwood_bdp(w) : usk_tcp_reno_ssthresh(tp, NULL);
+    if (!w->bwe || !w->rtt_min)
+        return usk_tcp_reno_ssthresh(tp, NULL); /* there is no estimate yet */
+    usk_count(tp->reg, 0, 1);
+    return westwood_bdp(w);
 }
 
 static void westwood_set_state(usk_tcp_t *tp, void *priv, uint8_t state)
@@ -106,6 +112,8 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .version = USK_CONG_VERSION,
         .size = sizeof ops,
         .name = "westwood",
+        .mib_names = counters,
+        .sysctls = sysctls,
         .priv_size = sizeof(struct westwood),
         .ssthresh = westwood_ssthresh,
         .cong_avoid = usk_tcp_reno_cong_avoid,
@@ -116,5 +124,5 @@ int usk_plugin_init(usk_plugin_t *plugin)
         .cwnd_event = westwood_cwnd_event,
         .get_info = westwood_get_info,
     };
-    return usk_cong_register(plugin, &ops, NULL);
+    return usk_cong_register(plugin, &ops, NULL, NULL);
 }

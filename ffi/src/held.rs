@@ -148,7 +148,7 @@ pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
 /// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and
 /// did not release it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a
 /// panic of another Rust run time (a shared object has its own), cannot be caught here: what does not catch it itself,
-/// and then calls usk_sock_break, ends the process.
+/// and then calls usk_break, ends the process.
 #[inline]
 pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {

@@ -99,8 +99,6 @@ pub(crate) trait Item: Send + Sync {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()>;
     /// Its address, by which it is found again.
     fn key(&self) -> usize;
-    /// The plug-in it belongs to.
-    fn plugin(&self) -> &Weak<Plugin>;
     /// The stack has ended with it registered: lets go of what holds it in turn.
     fn stack_ended(&self) {}
 }
@@ -154,6 +152,11 @@ impl Plugin {
         }
         items.list.push(item.clone());
         Ok(())
+    }
+
+    /// A thing on the list.
+    pub(crate) fn find(&self, key: usize) -> Option<Arc<dyn Item>> {
+        self.items.lock().list.iter().find(|i| i.key() == key).cloned()
     }
 
     /// Takes a thing off the list. It is the caller's to drop: that may run code of the plug-in, which may call here.

@@ -30,22 +30,23 @@ const HEADERS: [Header; 7] = [
             "loader",
             "plugin/addr",
             "plugin/guard",
+            "plugin/info",
             "plugin/lists",
             "plugin/load",
+            "plugin/mem",
             "plugin/msg",
             "plugin/owned",
+            "plugin/registration",
             "plugin/skb",
             "plugin/sock",
             "plugin/wait",
         ],
-        about: "what all of them stand on: loading, socks, packets, messages, addresses. The calls answer as functions \
-                in the kernel do: 0 or more, or a negative errno; a pointer, or null. Each kind of plug-in has a \
-                header beside this one, which includes it.",
+        about: CONVENTIONS,
     },
     Header {
         name: "usersock/proto.h",
         includes: &["core.h"],
-        sources: &["plugin/ip", "plugin/ports", "plugin/private", "plugin/proto", "plugin/registration"],
+        sources: &["plugin/ip", "plugin/ports", "plugin/private", "plugin/proto"],
         about: "transport protocols, struct usk_proto.",
     },
     Header {
@@ -59,7 +60,7 @@ const HEADERS: [Header; 7] = [
         name: "usersock/ulp.h",
         includes: &["core.h"],
         sources: &["plugin/below", "plugin/ulp"],
-        about: "upper-layer protocols (TCP_ULP), struct usk_ulp_ops, and the protocol below.",
+        about: "upper-layer protocols (TCP_ULP), struct usk_ulp_ops, and the protocol below, struct usk_below_ops.",
     },
     Header {
         name: "usersock/hooks.h",
@@ -74,6 +75,22 @@ const HEADERS: [Header; 7] = [
         about: "kinds of devices, struct usk_device_ops.",
     },
 ];
+
+/// What holds of all calls of plug-ins, a paragraph a line.
+const CONVENTIONS: &str =
+    "what all of them stand on: loading, registrations, socks, packets, messages, addresses. Each kind of plug-in has \
+     a header beside this one, which includes it. docs/plugins.md is the guide.
+     Return values are those of functions in the kernel: an int or a length is 0 or more, or a negative errno; a \
+     pointer is null on failure. Null where it is not allowed is -EINVAL or -EFAULT; other pointers are believed, as \
+     the kernel believes its modules: what follows Requires: says what they must be. Only usk_plugin_load, \
+     usk_plugin_attach, usk_plugin_unload and usk_device_add, which are for programs, return -1 or null with errno.
+     Units: times are nanoseconds of the stack's clock, sizes are bytes, ports are in host order, addresses in network \
+     order.
+     Contexts: process context is a thread in a system call, which may sleep; softirq is packet and timer work, which \
+     may not. A call can be made in both, unless it says process context: that one may sleep. A call that takes \
+     usk_owned_t is for the owner of the sock; one that takes usk_sock_t can be made without owning it.
+     Ownership: a call that takes a packet has it from then on, on failure too. A sock that a call gives held is given \
+     back by usk_sock_put. Strings and tables are the caller's again when the call returns.";
 
 fn include() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../include")
@@ -133,6 +150,37 @@ fn wrapped(text: &str, before: &str) -> String {
     lines.iter().map(|line| format!("{before}{line}\n")).collect()
 }
 
+/// Types by their typedef names, where cbindgen writes the tags of some: `struct usk_skb_t *` becomes `usk_skb_t *`.
+fn typedef_names(text: &str) -> String {
+    let mut out = String::new();
+    // Columns that a declaration's further lines move to the left, as its first has.
+    let mut moved = 0;
+    for line in text.lines() {
+        if line.starts_with("typedef struct") {
+            out += &format!("{line}\n");
+            continue;
+        }
+        let mut new = String::new();
+        let mut rest = line.strip_prefix(&" ".repeat(moved)).unwrap_or(line);
+        while let Some(at) = rest.find("struct usk_") {
+            let name = rest[at + "struct ".len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let is_typedef = name.is_some_and(|name| name.ends_with("_t"));
+            let end = at + if is_typedef { 0 } else { "struct ".len() };
+            new += &rest[..end];
+            rest = &rest[at + "struct ".len()..];
+        }
+        new += rest;
+        if line.starts_with("struct usk_") {
+            moved = line.len() - line.trim_start_matches("struct ").len();
+        }
+        if line.ends_with(';') || line.is_empty() {
+            moved = 0;
+        }
+        out += &format!("{new}\n");
+    }
+    out
+}
+
 /// What is Rust's in a text of cbindgen's becomes C's: a section on safety is a sentence, and a name that is a word of
 /// Rust or unused there is C's own.
 fn c_text(rust: &str) -> String {
@@ -152,6 +200,7 @@ fn c_text(rust: &str) -> String {
             out += &format!("{line}\n");
         }
     }
+    let out = typedef_names(&out);
     let mut text = String::new();
     for word in out.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_') {
         let name = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_');
@@ -199,8 +248,9 @@ fn generated() -> &'static [String] {
                 if !header.includes.is_empty() {
                     config.include_guard = Some(header.name.to_uppercase().replace(['/', '.'], "_"));
                     let licence = "MIT OR Apache-2.0.";
-                    let about = wrapped(&format!("usersock for plug-ins: {} {licence}", header.about), " * ");
-                    config.header = Some(format!("/{} */", about.trim().trim_start_matches(' ')));
+                    let about = format!("usersock for plug-ins: {} {licence}", header.about);
+                    let paragraphs: Vec<_> = about.lines().map(|line| wrapped(line, " * ")).collect();
+                    config.header = Some(format!("/{} */", paragraphs.join(" *\n").trim()));
                     config.sys_includes.clear();
                     config.after_includes = None;
                     config.includes = header.includes.iter().map(|s| s.to_string()).collect();
@@ -268,12 +318,39 @@ fn no_export_skips_its_gate() {
     }
 }
 
+/// Functions that a table hands out are called as exports are.
+#[test]
+fn no_function_of_a_table_skips_its_gate() {
+    let below = &sources()["plugin/below"];
+    let functions: Vec<_> = below.split("\nunsafe extern \"C-unwind\" fn ").skip(1).collect();
+    for body in &functions {
+        let body = body.split("\n}\n").next().unwrap_or(body);
+        assert!(body.contains("kernel("), "{body} does not go through a gate");
+    }
+    let table = below.split("static BELOW").nth(1).and_then(|t| t.split("};").next()).expect("the table");
+    let members = table.lines().filter(|line| line.trim().ends_with(',') && !line.contains(':')).count();
+    assert_eq!(functions.len(), members);
+}
+
+#[test]
+fn no_word_of_rust_is_in_a_header() {
+    for (header, text) in HEADERS.iter().zip(generated()) {
+        for word in ["# Safety", "priv_,", "priv_)", "priv_`", "::", "Option<", "repr(C)", "&mut", " ty;", " ty,"] {
+            assert!(!text.contains(word), "{} has {word:?}", header.name);
+        }
+    }
+}
+
 #[test]
 fn the_text_is_c() {
     let rust = "/*\n A.\n # Safety\n As usk_x; `b`\n is c.\n */\nvoid f(int ty, void *priv_, void *_priv);";
     let c = "/*\n A.\n Requires: as usk_x; `b` is c.\n */\nvoid f(int type, void *priv, void *priv);\n";
     assert_eq!(c_text(rust), c);
     assert_eq!(c_text("int usk_fcntl(int fd, int cmd, long arg);\n"), "int usk_fcntl(int fd, int cmd, ...);\n");
+    let tags =
+        "struct usk_skb_t *f(struct usk_proto *p,\n                    struct usk_skb_t *s);\ntypedef struct usk_a_t {";
+    let names = "usk_skb_t *f(struct usk_proto *p,\n             usk_skb_t *s);\ntypedef struct usk_a_t {\n";
+    assert_eq!(c_text(tags), names);
 }
 
 /// The words of a mode: a standard, and the features that a program asks the system's headers for.

@@ -110,11 +110,6 @@
 #define USK_CA_ACK_ECE 4
 
 /*
- A registered congestion control of one stack. Valid until usk_cong_unregister.
- */
-typedef struct usk_cong_reg_t usk_cong_reg_t;
-
-/*
  One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
  one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
  unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
@@ -151,7 +146,7 @@ typedef struct usk_cong_ack_t {
   /*
    Mark of what was sent last of them; null: no delivery-rate sample.
    */
-  const struct usk_cong_mark_t *mark;
+  const usk_cong_mark_t *mark;
   /*
    USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
    */
@@ -381,18 +376,18 @@ typedef struct usk_tcp_t {
    */
   uint32_t ecn_ok;
   /*
-   0; usk_tcp_break sets it.
-   */
-  uint32_t broken;
-  /*
    RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
    struct usk_sock_ops); 0: none does. Linux's NV asks for it.
    */
   uint32_t base_rtt_us;
   /*
-   0.
+   The connection's sock, for usk_break; null when the stack has ended (in release alone).
    */
-  uint32_t reserved;
+  usk_sock_t *sk;
+  /*
+   The registration, for usk_count, usk_sysctl and usk_user.
+   */
+  usk_reg_t *reg;
 } usk_tcp_t;
 
 /*
@@ -491,8 +486,9 @@ typedef struct usk_ack_sample_t {
  Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
  some of which it may write, and `priv`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
  is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
- functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
- exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
+ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped ones return EDEADLK for the sock). None
+ is called before init, or after release. No exception of C++ and no panic of a Rust shared object may leave one:
+ catch it and call usk_break(tp->sk).
  */
 typedef struct usk_cong_ops {
   /*
@@ -500,13 +496,23 @@ typedef struct usk_cong_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_cong_ops).
+   sizeof(struct usk_cong_ops). What a shorter table lacks is null.
    */
   uint32_t size;
   /*
-   1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it. Copied.
+   1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it; unique in a stack.
+   Required.
    */
   const char *name;
+  /*
+   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+   by usk_mib_read.
+   */
+  const char *const *mib_names;
+  /*
+   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   */
+  const usk_sysctl_t *sysctls;
   /*
    USK_CONG_NEEDS_ECN, or 0.
    */
@@ -518,64 +524,64 @@ typedef struct usk_cong_ops {
   /*
    The connection begins, or takes this algorithm while it runs. Null: nothing.
    */
-  void (*init)(struct usk_tcp_t *tp, void *priv);
+  void (*init)(usk_tcp_t *tp, void *priv);
   /*
    The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
    */
-  void (*release)(struct usk_tcp_t *tp, void *priv);
+  void (*release)(usk_tcp_t *tp, void *priv);
   /*
-   Answers the slow-start threshold after a loss, segments. Required.
+   Returns the slow-start threshold after a loss, segments. Required.
    */
-  uint32_t (*ssthresh)(struct usk_tcp_t *tp, void *priv);
+  uint32_t (*ssthresh)(usk_tcp_t *tp, void *priv);
   /*
    `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
    there.
    */
-  void (*cong_avoid)(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+  void (*cong_avoid)(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
   /*
    After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
    pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
    0x400 snd_una advanced. Null: those two do.
    */
-  void (*cong_control)(struct usk_tcp_t *tp,
+  void (*cong_control)(usk_tcp_t *tp,
                        void *priv,
                        uint32_t ack,
                        uint32_t flags,
-                       const struct usk_rate_sample_t *rs);
+                       const usk_rate_sample_t *rs);
   /*
    Segments were acknowledged. Null: nothing.
    */
-  void (*pkts_acked)(struct usk_tcp_t *tp, void *priv, const struct usk_ack_sample_t *sample);
+  void (*pkts_acked)(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample);
   /*
    An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
    */
-  void (*in_ack_event)(struct usk_tcp_t *tp, void *priv, uint32_t flags);
+  void (*in_ack_event)(usk_tcp_t *tp, void *priv, uint32_t flags);
   /*
    The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
    */
-  void (*set_state)(struct usk_tcp_t *tp, void *priv, uint8_t state);
+  void (*set_state)(usk_tcp_t *tp, void *priv, uint8_t state);
   /*
-   USK_CA_EVENT_TX_START and its kin. Null: nothing.
+   One of USK_CA_EVENT_*. Null: nothing.
    */
-  void (*cwnd_event)(struct usk_tcp_t *tp, void *priv, int event);
+  void (*cwnd_event)(usk_tcp_t *tp, void *priv, int event);
   /*
-   Answers the window after a loss that was none, segments. Required.
+   Returns the window after a loss that was none, segments. Required.
    */
-  uint32_t (*undo_cwnd)(struct usk_tcp_t *tp, void *priv);
+  uint32_t (*undo_cwnd)(usk_tcp_t *tp, void *priv);
   /*
-   Answers the least number of segments of a super-packet; what is written is ignored. Null:
+   Returns the least number of segments of a super-packet; what is written is ignored. Null:
    net.ipv4.tcp_min_tso_segs.
    */
-  uint32_t (*min_tso_segs)(const struct usk_tcp_t *tp, void *priv);
+  uint32_t (*min_tso_segs)(const usk_tcp_t *tp, void *priv);
   /*
-   Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
+   Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
    */
-  uint32_t (*sndbuf_expand)(const struct usk_tcp_t *tp, void *priv);
+  uint32_t (*sndbuf_expand)(const usk_tcp_t *tp, void *priv);
   /*
-   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
    to `tp` is ignored. Null: none.
    */
-  size_t (*get_info)(const struct usk_tcp_t *tp, void *priv, void *info, size_t len);
+  size_t (*get_info)(const usk_tcp_t *tp, void *priv, void *info, size_t len);
 } usk_cong_ops;
 
 #ifdef __cplusplus
@@ -588,16 +594,16 @@ extern "C" {
  unregistered. Null: no algorithm of that name, or `mss` is 0.
  Requires: `o` is owned; `name` is null or a string.
  */
-struct usk_cong_t *usk_cong_new(usk_owned_t *o,
-                                const char *name,
-                                uint32_t mss);
+usk_cong_t *usk_cong_new(usk_owned_t *o,
+                         const char *name,
+                         uint32_t mss);
 
 /*
  Ends it. Null is ignored.
  Requires: `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
  */
 void usk_cong_free(usk_owned_t *o,
-                   struct usk_cong_t *cong);
+                   usk_cong_t *cong);
 
 /*
  Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
@@ -605,7 +611,7 @@ void usk_cong_free(usk_owned_t *o,
  Requires: `o` is owned, the sock that `cong` was made for.
  */
 int usk_cong_quota(usk_owned_t *o,
-                   struct usk_cong_t *cong);
+                   usk_cong_t *cong);
 
 /*
  `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
@@ -613,10 +619,10 @@ int usk_cong_quota(usk_owned_t *o,
  Requires: as usk_cong_quota; `mark` is null or writable.
  */
 int usk_cong_sent(usk_owned_t *o,
-                  struct usk_cong_t *cong,
+                  usk_cong_t *cong,
                   uint32_t n,
                   int again,
-                  struct usk_cong_mark_t *mark);
+                  usk_cong_mark_t *mark);
 
 /*
  An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
@@ -624,28 +630,28 @@ int usk_cong_sent(usk_owned_t *o,
  Requires: as usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
  */
 int usk_cong_acked(usk_owned_t *o,
-                   struct usk_cong_t *cong,
-                   const struct usk_cong_ack_t *ack);
+                   usk_cong_t *cong,
+                   const usk_cong_ack_t *ack);
 
 /*
  `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
  Requires: as usk_cong_quota.
  */
 int usk_cong_loss(usk_owned_t *o,
-                  struct usk_cong_t *cong,
+                  usk_cong_t *cong,
                   uint32_t n);
 
 /*
  All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
  Requires: as usk_cong_quota.
  */
-int usk_cong_recovered(usk_owned_t *o, struct usk_cong_t *cong);
+int usk_cong_recovered(usk_owned_t *o, usk_cong_t *cong);
 
 /*
  The retransmission timer expired: everything in flight is lost, the window is one segment.
  Requires: as usk_cong_quota.
  */
-int usk_cong_rto(usk_owned_t *o, struct usk_cong_t *cong);
+int usk_cong_rto(usk_owned_t *o, usk_cong_t *cong);
 
 /*
  The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
@@ -653,115 +659,80 @@ int usk_cong_rto(usk_owned_t *o, struct usk_cong_t *cong);
  Requires: as usk_cong_quota.
  */
 int usk_cong_undo(usk_owned_t *o,
-                  struct usk_cong_t *cong);
+                  usk_cong_t *cong);
 
 /*
  The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
  Requires: as usk_cong_quota.
  */
 int usk_cong_app_limited(usk_owned_t *o,
-                         struct usk_cong_t *cong);
+                         usk_cong_t *cong);
 
 /*
  Payload bytes of a full segment from now on. -EINVAL: 0.
  Requires: as usk_cong_quota.
  */
-int usk_cong_set_mss(usk_owned_t *o, struct usk_cong_t *cong, uint32_t mss);
+int usk_cong_set_mss(usk_owned_t *o, usk_cong_t *cong, uint32_t mss);
 
 /*
- Congestion window, segments; 0 for null.
- Requires: `cong` is null or from usk_cong_new, its sock owned.
+ Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
+ zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
+ Requires: `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
  */
-uint32_t usk_cong_cwnd(const struct usk_cong_t *cong);
-
-/*
- Slow-start threshold, segments; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_ssthresh(const struct usk_cong_t *cong);
-
-/*
- Segments in flight; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_in_flight(const struct usk_cong_t *cong);
-
-/*
- Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
- Requires: as usk_cong_cwnd.
- */
-uint32_t usk_cong_rto_us(const struct usk_cong_t *cong);
-
-/*
- Fills `*info`.
- Requires: as usk_cong_cwnd; `info` is writable.
- */
-int usk_cong_get_info(const struct usk_cong_t *cong, struct usk_cong_info_t *info);
+ptrdiff_t usk_cong_info(const usk_cong_t *cong,
+                        usk_cong_info_t *info,
+                        size_t size);
 
 /*
  Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
- default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
- errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
- name, flags, priv_size), -EEXIST the name is taken.
- Requires: `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or
- writable.
+ default by net.ipv4.tcp_congestion_control. `user` is for usk_user; `*out`, unless null, gets the registration.
+ Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
+ size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
+ is null or writable.
  */
 int usk_cong_register(usk_plugin_t *plugin,
-                      const struct usk_cong_ops *ops,
-                      struct usk_cong_reg_t **out);
-
-/*
- Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
- the default (net.ipv4.tcp_congestion_control).
- Requires: `cong` is registered, and not used after success.
- */
-int usk_cong_unregister(struct usk_cong_reg_t *cong);
-
-/*
- Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
- a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
- what this one answers or wrote does not count. Returns 0; -EFAULT for null.
- Requires: `tp` is a congestion control's argument.
- */
-int usk_tcp_break(const struct usk_tcp_t *tp);
+                      const struct usk_cong_ops *table,
+                      void *user,
+                      usk_reg_t **out);
 
 /*
  Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
  Requires: `tp` is a congestion control's argument.
  */
-int usk_tcp_in_slow_start(const struct usk_tcp_t *tp);
+int usk_tcp_in_slow_start(const usk_tcp_t *tp);
 
 /*
- Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+ Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
  (tcp_slow_start).
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_slow_start(struct usk_tcp_t *tp,
+uint32_t usk_tcp_slow_start(usk_tcp_t *tp,
                             uint32_t acked);
 
 /*
  Additive increase: one segment for every `w` acknowledged (tcp_cong_avoid_ai).
  Requires: `tp` is a congestion control's argument.
  */
-void usk_tcp_cong_avoid_ai(struct usk_tcp_t *tp, uint32_t w, uint32_t acked);
+void usk_tcp_cong_avoid_ai(usk_tcp_t *tp, uint32_t w, uint32_t acked);
 
 /*
  Reno's threshold: half of the window, at least 2. Fits usk_cong_ops.ssthresh.
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_reno_ssthresh(struct usk_tcp_t *tp, void *priv);
+uint32_t usk_tcp_reno_ssthresh(usk_tcp_t *tp, void *priv);
 
 /*
  Reno's growth (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
  Requires: `tp` is a congestion control's argument.
  */
-void usk_tcp_reno_cong_avoid(struct usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
+void usk_tcp_reno_cong_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
 
 /*
  The window after a loss that was none: what it was before, if that is more. Fits usk_cong_ops.undo_cwnd.
  Requires: `tp` is a congestion control's argument.
  */
-uint32_t usk_tcp_reno_undo_cwnd(struct usk_tcp_t *tp,
+uint32_t usk_tcp_reno_undo_cwnd(usk_tcp_t *tp,
                                 void *priv);
 
 #ifdef __cplusplus

@@ -23,11 +23,6 @@
 #define USK_LINK_ETHERNET 1
 
 /*
- A registered kind of device of one stack. Valid until usk_device_unregister.
- */
-typedef struct usk_device_kind_t usk_device_kind_t;
-
-/*
  Where recv puts its packets.
  */
 typedef struct usk_sink_t usk_sink_t;
@@ -60,6 +55,10 @@ typedef struct usk_device_args_t {
    0.
    */
   uint8_t reserved;
+  /*
+   The registration, for usk_count, usk_sysctl and usk_user: valid as long as the device.
+   */
+  usk_reg_t *reg;
 } usk_device_args_t;
 
 /*
@@ -93,11 +92,11 @@ typedef struct usk_device_info_t {
  A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit.
  None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
 
- An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any
- more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object
- may leave a function. What catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which
- both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called answers
- 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
+ A return value above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called
+ any more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared
+ object may leave a function. What catches one returns 1 in recv and xmit, -2 in poll_fd, a negative errno in open,
+ which both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called
+ returns 1, and return UINT64_MAX and 1. In close there is nothing left to break.
  */
 typedef struct usk_device_ops {
   /*
@@ -105,31 +104,41 @@ typedef struct usk_device_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_device_ops).
+   sizeof(struct usk_device_ops). What a shorter table lacks is null.
    */
   uint32_t size;
   /*
-   1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT. Copied.
+   1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT; unique in a
+   stack. Required.
    */
   const char *name;
   /*
-   Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno;
+   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+   by usk_mib_read.
+   */
+  const char *const *mib_names;
+  /*
+   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   */
+  const usk_sysctl_t *sysctls;
+  /*
+   Makes a device: fills `*info` and `*device`, which the other functions get. Returns 0 or a negative errno;
    usk_device_refuse can say why. Required.
    */
-  int (*open)(const struct usk_device_args_t *args, struct usk_device_info_t *info, void **device);
+  int (*open)(const usk_device_args_t *args, usk_device_info_t *info, void **device);
   /*
    Ends a device: no other function of it runs any more. Null: nothing.
    */
   void (*close)(void *device);
   /*
-   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno:
-   nothing more comes just now, as for 0. Without a packet it answers at once. `now` is the stack's time,
+   Hands over up to `budget` packets that have arrived, each by usk_device_rx, and returns 0, or a negative errno:
+   nothing more comes just now, as for 0. Without a packet it returns at once. `now` is the stack's time,
    nanoseconds. Required.
    */
-  int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, struct usk_sink_t *sink);
+  int (*recv)(void *device, uint32_t queue, uint64_t now, size_t budget, usk_sink_t *sink);
   /*
    Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
-   kept is copied or shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
+   kept is copied or shared (usk_skb_share). Returns 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
    keeps it and tries again when poll_fd polls writable (without one: whenever the stack runs next); another
    negative errno: refused, dropped and counted. Required.
    */
@@ -161,30 +170,26 @@ extern "C" {
  this thread, as in xmit, or after recv returned.
  Requires: `skb` is the caller's, and not used afterwards.
  */
-int usk_device_rx(struct usk_sink_t *sink,
+int usk_device_rx(usk_sink_t *sink,
                   usk_skb_t *skb);
 
 /*
- Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to answer.
+ Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to return.
  Requires: `line` is a string.
  */
 int usk_device_refuse(const char *line);
 
 /*
- Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a
- negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
- Requires: `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or
- writable.
+ Registers a kind of device in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the
+ registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+ fit, -EEXIST the name, a counter or a sysctl is taken.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
+ is null or writable.
  */
 int usk_device_register(usk_plugin_t *plugin,
-                        const struct usk_device_ops *ops,
-                        struct usk_device_kind_t **out);
-
-/*
- Unregisters a kind of device. -EBUSY while the stack has a device of it, which is as long as the stack lives.
- Requires: `kind` is registered, and not used after success.
- */
-int usk_device_unregister(struct usk_device_kind_t *kind);
+                        const struct usk_device_ops *table,
+                        void *user,
+                        usk_reg_t **out);
 
 /*
  Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init

@@ -9,6 +9,28 @@
 #include "core.h"
 
 /*
+ For usk_hook_setsockopt: an int, the initial congestion window, segments (TCP_BPF_IW).
+ */
+#define USK_TCP_BPF_IW 1001
+
+/*
+ For usk_hook_setsockopt: an int, the greatest congestion window, segments; the threshold is set to it too
+ (TCP_BPF_SNDCWND_CLAMP).
+ */
+#define USK_TCP_BPF_SNDCWND_CLAMP 1002
+
+/*
+ For usk_hook_setsockopt: an int, the longest delay of an acknowledgement, microseconds, up to 200000
+ (TCP_BPF_DELACK_MAX).
+ */
+#define USK_TCP_BPF_DELACK_MAX 1003
+
+/*
+ For usk_hook_setsockopt: an int, the least RTO, microseconds, up to 200000 (TCP_BPF_RTO_MIN).
+ */
+#define USK_TCP_BPF_RTO_MIN 1004
+
+/*
  `version` of struct usk_sock_ops.
  */
 #define USK_SOCK_OPS_VERSION 1
@@ -59,15 +81,27 @@
 typedef struct usk_hdr_t usk_hdr_t;
 
 /*
- The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which
- is no sock yet: it can be looked at, and what changes it answers -EINVAL.
+ An event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock
+ yet: it can be looked at, and what changes it returns -EINVAL.
  */
-typedef struct usk_hook_t usk_hook_t;
-
-/*
- A registration of hooks, for usk_sock_ops_unregister. Valid until then.
- */
-typedef struct usk_sock_ops_t usk_sock_ops_t;
+typedef struct usk_hook_t {
+  /*
+   The sock, for usk_break; of a request that is its listener.
+   */
+  usk_sock_t *sk;
+  /*
+   The registration, for usk_count and usk_sysctl.
+   */
+  usk_reg_t *reg;
+  /*
+   Time of the event, nanoseconds of the stack's clock.
+   */
+  uint64_t now;
+  /*
+   The library's.
+   */
+  void *opaque[2];
+} usk_hook_t;
 
 /*
  A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
@@ -174,9 +208,9 @@ typedef struct usk_sock_view_t {
    */
   uint32_t sacked_out;
   /*
-   0.
+   The events this hook wants of this sock: bits of USK_CB_*.
    */
-  uint32_t reserved;
+  uint32_t cb_flags;
   /*
    Payload bytes received.
    */
@@ -185,6 +219,10 @@ typedef struct usk_sock_view_t {
    Payload bytes acknowledged.
    */
   uint64_t bytes_acked;
+  /*
+   Name of the congestion control, ended by 0.
+   */
+  char congestion[16];
 } usk_sock_view_t;
 
 /*
@@ -226,12 +264,12 @@ typedef struct usk_hdr_seg_t {
  registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
 
  All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
- sleep, and must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for
- it). Different socks' events run on different threads at once. Where one answer is wanted and several hooks give
- one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one: catch it and call
- usk_hook_break. In `release` there is nothing left to break: just catch it. Events of a connection's beginning come
- always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A listener's children
- inherit its flags, and begin with the value 0.
+ sleep, and must not use the sock by any other way than usk_break and the usk_hook_ calls (the POSIX-shaped ones
+ return EDEADLK for it). Different socks' events run on different threads at once. Where one answer is wanted and
+ several hooks give one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one:
+ catch it and call usk_break(h->sk). In `release` there is nothing left to break: just catch it. Events of a
+ connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags.
+ A listener's children inherit its flags, and begin with the value 0.
  */
 typedef struct usk_sock_ops {
   /*
@@ -247,12 +285,12 @@ typedef struct usk_sock_ops {
    */
   const char *name;
   /*
-   Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack,
+   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack,
    read by usk_mib_read.
    */
   const char *const *mib_names;
   /*
-   Sysctls of its own (usk_hook_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
+   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
    */
   const usk_sysctl_t *sysctls;
   /*
@@ -260,33 +298,33 @@ typedef struct usk_sock_ops {
    its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
    (BPF_SOCK_OPS_TIMEOUT_INIT).
    */
-  uint32_t (*timeout_init)(struct usk_hook_t *h, void *user);
+  uint32_t (*timeout_init)(usk_hook_t *h, void *user);
   /*
    First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
    */
-  uint32_t (*rwnd_init)(struct usk_hook_t *h, void *user);
+  uint32_t (*rwnd_init)(usk_hook_t *h, void *user);
   /*
    Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
    */
-  int (*needs_ecn)(struct usk_hook_t *h, void *user);
+  int (*needs_ecn)(usk_hook_t *h, void *user);
   /*
    RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
    (BPF_SOCK_OPS_BASE_RTT).
    */
-  uint32_t (*base_rtt)(struct usk_hook_t *h, void *user);
+  uint32_t (*base_rtt)(usk_hook_t *h, void *user);
   /*
    An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
    */
-  void (*tcp_connect)(struct usk_hook_t *h, void *user);
+  void (*tcp_connect)(usk_hook_t *h, void *user);
   /*
    The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
    */
-  void (*active_established)(struct usk_hook_t *h, const void *options, size_t len, void *user);
+  void (*active_established)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
    The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
    simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
    */
-  void (*passive_established)(struct usk_hook_t *h,
+  void (*passive_established)(usk_hook_t *h,
                               const void *options,
                               size_t len,
                               const void *syn,
@@ -295,42 +333,42 @@ typedef struct usk_sock_ops {
   /*
    The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
    */
-  void (*listen)(struct usk_hook_t *h, void *user);
+  void (*listen)(usk_hook_t *h, void *user);
   /*
    The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
    With USK_CB_RTO.
    */
-  void (*rto)(struct usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
+  void (*rto)(usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
   /*
    `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
    USK_CB_RETRANS.
    */
-  void (*retrans)(struct usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
+  void (*retrans)(usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
   /*
    The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
    */
-  void (*state)(struct usk_hook_t *h, int old, int now, void *user);
+  void (*state)(usk_hook_t *h, int old, int now, void *user);
   /*
    A round trip is over: its last sample and the smoothed RTT, microseconds. With USK_CB_RTT.
    */
-  void (*rtt)(struct usk_hook_t *h, uint32_t sample_us, uint32_t srtt_us, void *user);
+  void (*rtt)(usk_hook_t *h, uint32_t sample_us, uint32_t srtt_us, void *user);
   /*
    An acceptable segment came; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
    USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
    */
-  void (*parse_hdr_opt)(struct usk_hook_t *h, const void *options, size_t len, void *user);
+  void (*parse_hdr_opt)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
    How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
-   without a segment, to know how much data fits: a full data segment has room for what is answered then, and no
+   without a segment, to know how much data fits: a full data segment has room for what is returned then, and no
    more. With USK_CB_WRITE_HDR_OPT.
    */
-  int (*hdr_opt_len)(struct usk_hook_t *h, const struct usk_hdr_seg_t *seg, void *user);
+  int (*hdr_opt_len)(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user);
   /*
    Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
    */
-  void (*write_hdr_opt)(struct usk_hook_t *h,
-                        const struct usk_hdr_seg_t *seg,
-                        struct usk_hdr_t *w,
+  void (*write_hdr_opt)(usk_hook_t *h,
+                        const usk_hdr_seg_t *seg,
+                        usk_hdr_t *w,
                         void *user);
   /*
    The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
@@ -345,111 +383,47 @@ extern "C" {
 
 /*
  Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
- is zero.
+ is zero. Returns how many bytes it knows.
  Requires: `h` is a hook's argument; `view` is writable for `size` bytes.
  */
-int usk_hook_view(struct usk_hook_t *h,
-                  struct usk_sock_view_t *view,
-                  size_t size);
+ptrdiff_t usk_hook_view(usk_hook_t *h,
+                        usk_sock_view_t *view,
+                        size_t size);
 
 /*
- Time of the event, nanoseconds of the stack's clock.
+ Sets the events this hook wants of this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). A listener's are
+ inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. Returns 0; -EINVAL: a request, or an
+ unknown bit.
  Requires: `h` is a hook's argument.
  */
-uint64_t usk_hook_now(struct usk_hook_t *h);
-
-/*
- The events this hook wants of this sock: bits of USK_CB_*.
- Requires: `h` is a hook's argument.
- */
-uint32_t usk_hook_cb_flags(struct usk_hook_t *h);
-
-/*
- Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL:
- a request, or an unknown bit.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_set_cb_flags(struct usk_hook_t *h,
+int usk_hook_set_cb_flags(usk_hook_t *h,
                           uint32_t flags);
-
-/*
- Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is
- called for it any more. Of a request that is its listener. What the hook answers then does not count.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_break(struct usk_hook_t *h);
 
 /*
  What this hook keeps on this sock; 0 until set.
  Requires: `h` is a hook's argument.
  */
-uint64_t usk_hook_value(struct usk_hook_t *h);
+uint64_t usk_hook_value(usk_hook_t *h);
 
 /*
  Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
  Requires: `h` is a hook's argument.
  */
-int usk_hook_set_value(struct usk_hook_t *h,
+int usk_hook_set_value(usk_hook_t *h,
                        uint64_t value);
 
 /*
- Initial congestion window, segments (TCP_BPF_IW). -EINVAL: 0, data was sent already, or a request.
- Requires: `h` is a hook's argument.
+ Sets an option of the event's connection (bpf_setsockopt). `level` is IPPROTO_TCP; `name` is one of USK_TCP_BPF_*,
+ TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, of a listener: its children keep their SYN for TCP_SAVED_SYN).
+ Returns 0; -EINVAL: a request, another option, a value or a length that does not fit, an initial window after data
+ was sent; -ENOENT: no congestion control of that name.
+ Requires: `h` is a hook's argument; `value` is readable for `len` bytes.
  */
-int usk_hook_set_init_cwnd(struct usk_hook_t *h, uint32_t segs);
-
-/*
- Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a
- request.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_set_snd_cwnd_clamp(struct usk_hook_t *h,
-                                uint32_t segs);
-
-/*
- Least RTO, microseconds (TCP_BPF_RTO_MIN). -EINVAL: below 2 or above 200 ms, or a request.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_set_rto_min(struct usk_hook_t *h, uint32_t us);
-
-/*
- Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a
- request.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_set_delack_max(struct usk_hook_t *h,
-                            uint32_t us);
-
-/*
- Congestion control by name, as TCP_CONGESTION. -ENOENT: none of that name; -EINVAL: a request.
- Requires: `h` is a hook's argument; `name` is a string.
- */
-int usk_hook_set_congestion(struct usk_hook_t *h, const char *name);
-
-/*
- Name of the congestion control, NUL-terminated and cut to `len`; answers the length of the whole.
- Requires: `h` is a hook's argument; `buf` is writable for `len` bytes.
- */
-ptrdiff_t usk_hook_congestion(struct usk_hook_t *h, char *buf, size_t len);
-
-/*
- TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. -EINVAL: a request.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_set_save_syn(struct usk_hook_t *h,
-                          int on);
-
-/*
- Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
- Requires: `h` is a hook's argument.
- */
-int usk_hook_count(struct usk_hook_t *h, uint32_t index, uint64_t n);
-
-/*
- The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
- Requires: `h` is a hook's argument.
- */
-int64_t usk_hook_sysctl(struct usk_hook_t *h, uint32_t index);
+int usk_hook_setsockopt(usk_hook_t *h,
+                        int level,
+                        int name,
+                        const void *value,
+                        size_t len);
 
 /*
  Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the
@@ -458,7 +432,7 @@ int64_t usk_hook_sysctl(struct usk_hook_t *h, uint32_t index);
  already (bpf_store_hdr_opt).
  Requires: `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
  */
-int usk_hdr_store(struct usk_hdr_t *w,
+int usk_hdr_store(usk_hdr_t *w,
                   const void *option,
                   size_t len);
 
@@ -466,13 +440,13 @@ int usk_hdr_store(struct usk_hdr_t *w,
  Bytes still free of what the hook reserved.
  Requires: `w` is write_hdr_opt's argument.
  */
-size_t usk_hdr_remaining(struct usk_hdr_t *w);
+size_t usk_hdr_remaining(usk_hdr_t *w);
 
 /*
  Option bytes that TCP itself wrote into this header; `*len` says how many.
  Requires: `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
  */
-const void *usk_hdr_own(struct usk_hdr_t *w, size_t *len);
+const void *usk_hdr_own(usk_hdr_t *w, size_t *len);
 
 /*
  Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first
@@ -487,23 +461,16 @@ const void *usk_find_option(const void *options,
                             size_t *data_len);
 
 /*
- Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration.
- Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
- name, a counter or a sysctl is taken.
+ Registers hooks in the plug-in's stack, behind those that are there. `user` is what they get; `*out`, unless null,
+ gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
+ does not fit, -EEXIST the name, a counter or a sysctl is taken.
  Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
  is null or writable.
  */
 int usk_sock_ops_register(usk_plugin_t *plugin,
                           const struct usk_sock_ops *table,
                           void *user,
-                          struct usk_sock_ops_t **out);
-
-/*
- Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does,
- and after the last `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
- Requires: `ops` is registered, and not used after success.
- */
-int usk_sock_ops_unregister(struct usk_sock_ops_t *ops);
+                          usk_reg_t **out);
 
 #ifdef __cplusplus
 }  // extern "C"

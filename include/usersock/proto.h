@@ -45,32 +45,6 @@
 #define USK_PROTO_NO_PORTS 32
 
 /*
- Why a packet is dropped, for usk_drop: too short or malformed.
- */
-#define USK_DROP_HEADER 1
-
-/*
- Wrong checksum.
- */
-#define USK_DROP_CSUM 2
-
-/*
- No sock for it.
- */
-#define USK_DROP_NO_SOCKET 3
-
-/*
- The sock refuses it in its state, or it is a repetition.
- */
-#define USK_DROP_STATE 4
-
-/*
- A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
- usk_proto_unregister.
- */
-typedef struct usk_proto_t usk_proto_t;
-
-/*
  What IP knows of a packet, for rcv.
  */
 typedef struct usk_packet_info_t {
@@ -160,18 +134,22 @@ typedef struct usk_icmp_error_t {
 
 /*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
- Copied when it is registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable
- is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel alone.
+ Copied when it is registered; strings and lists too. Of the kernel's operations, rehash is hash, called again;
+ sock_is_readable is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel
+ alone.
 
  Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
  sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
- and locks by itself. Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything
- else, and a length beyond what was offered, breaks the socket: EIO from then on. So does an operation that returns
- without releasing what it locked. The stack and other sockets go on. No exception of C++ and no panic of a Rust
- shared object may leave an operation: it would end the process. What catches one calls usk_sock_break; what it has
- locked need not be released. The operations without a sock have none to break, and only catch: rcv and err lose the
- packet (it is theirs to free), the others answer as if they were null. An operation must not call the POSIX-shaped
- calls (usk_send ...) on its own socket.
+ and locks by itself. An operation must not make the POSIX-shaped calls (usk_send ...) on its own socket.
+
+ Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Anything else, and a
+ length beyond what was offered, breaks the socket, which then returns EIO until it is closed; so does an operation
+ that returns without releasing what it locked. The stack and other sockets go on.
+
+ Exceptions. No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the
+ process. What catches one calls usk_break; what it has locked need not be released. The operations without a sock
+ have none to break, and only catch: rcv and err lose the packet (it is theirs to free), the others return as if they
+ were null.
  */
 typedef struct usk_proto {
   /*
@@ -186,6 +164,15 @@ typedef struct usk_proto {
    1 to 31 bytes, unique in a stack; in listings, and (in lower case) in the names of sysctls. Required.
    */
   const char *name;
+  /*
+   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+   by usk_mib_read.
+   */
+  const char *const *mib_names;
+  /*
+   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   */
+  const usk_sysctl_t *sysctls;
   /*
    SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, what socket(2) is called with.
    */
@@ -218,15 +205,6 @@ typedef struct usk_proto {
    For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
    */
   uint32_t slab_flags;
-  /*
-   Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by
-   usk_mib_read.
-   */
-  const char *const *mib_names;
-  /*
-   Sysctls of its own, ended by one with a null name; null: none.
-   */
-  const usk_sysctl_t *sysctls;
   /*
    A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
    */
@@ -264,7 +242,7 @@ typedef struct usk_proto {
    */
   usk_sock_t *(*accept)(usk_sock_t *sk, int nonblock, int *err);
   /*
-   SIOCINQ, SIOCOUTQ and its own requests, answering an int in `*value`. Process context, not owned. Null: ENOTTY.
+   SIOCINQ, SIOCOUTQ and its own requests, returning an int in `*value`. Process context, not owned. Null: ENOTTY.
    */
   int (*ioctl)(usk_sock_t *sk, unsigned long request, int *value);
   /*
@@ -277,7 +255,7 @@ typedef struct usk_proto {
    */
   int (*setsockopt)(usk_sock_t *sk, int level, int name, const void *value, size_t len);
   /*
-   As setsockopt: writes at most `len` bytes, answers how many.
+   As setsockopt: writes at most `len` bytes, returns how many.
    */
   ptrdiff_t (*getsockopt)(usk_sock_t *sk, int level, int name, void *value, size_t len);
   /*
@@ -285,16 +263,16 @@ typedef struct usk_proto {
    */
   int (*bypass_getsockopt)(int level, int name);
   /*
-   SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
+   SO_KEEPALIVE is set to `on`; usk_sock_info tells what it was before. Process context, owned. Null: nothing.
    */
   void (*keepalive)(usk_owned_t *o, int on);
   /*
-   Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
+   Sends: returns the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
    one of the two is required.
    */
   ptrdiff_t (*sendmsg)(usk_sock_t *sk, usk_sendmsg_t *msg);
   /*
-   Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
+   Receives: returns the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
    owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
    */
   ptrdiff_t (*recvmsg)(usk_sock_t *sk, usk_recvmsg_t *msg);
@@ -343,11 +321,11 @@ typedef struct usk_proto {
    The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
    known. Null: nothing beyond the accounts.
    */
-  void (*enter_memory_pressure)(struct usk_proto_t *proto);
+  void (*enter_memory_pressure)(usk_reg_t *reg);
   /*
    See enter_memory_pressure.
    */
-  void (*leave_memory_pressure)(struct usk_proto_t *proto);
+  void (*leave_memory_pressure)(usk_reg_t *reg);
   /*
    Whether more may be queued for sending, beside the send buffer's own limit; `priv` is usk_private's. Asked by
    poll where poll and poll_locked are null. Owned. Null: yes.
@@ -355,17 +333,17 @@ typedef struct usk_proto {
   int (*stream_memory_free)(const void *priv, int wake);
   /*
    Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
-   refusal above the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
+   refusal above the third (sysctl_mem). Any context. Null, or a return value other than 0: none.
    */
-  int (*sysctl_mem)(struct usk_proto_t *proto, int64_t *limits);
+  int (*sysctl_mem)(usk_reg_t *reg, int64_t *limits);
   /*
    Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
    */
-  int (*sysctl_wmem)(struct usk_proto_t *proto, int *sizes);
+  int (*sysctl_wmem)(usk_reg_t *reg, int *sizes);
   /*
    The same of receive buffers (sysctl_rmem).
    */
-  int (*sysctl_rmem)(struct usk_proto_t *proto, int *sizes);
+  int (*sysctl_rmem)(usk_reg_t *reg, int *sizes);
   /*
    Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report),
    tell the peer, leave the sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
@@ -375,11 +353,11 @@ typedef struct usk_proto {
    A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
    or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
    */
-  void (*rcv)(struct usk_proto_t *proto, usk_skb_t *skb, const struct usk_packet_info_t *info);
+  void (*rcv)(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
   /*
    An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
    */
-  void (*err)(struct usk_proto_t *proto, const struct usk_icmp_error_t *error);
+  void (*err)(usk_reg_t *reg, const usk_icmp_error_t *error);
   /*
    As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
    sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
@@ -452,29 +430,24 @@ int usk_update_pmtu(usk_owned_t *o,
                     uint32_t mtu);
 
 /*
- Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
- fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
- `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
- queue is full: a loss like any other).
- Requires: `o` is owned; `skb` is the caller's, and not used afterwards.
+ Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
+ is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
+ while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
+ not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
+ Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
  */
 int usk_xmit(usk_owned_t *o,
-             usk_skb_t *skb);
-
-/*
- As usk_xmit, to an address.
- Requires: as usk_xmit; `to` is readable.
- */
-int usk_xmit_to(usk_owned_t *o, usk_skb_t *skb, const usk_addr_t *to);
+             usk_skb_t *skb,
+             const usk_addr_t *to);
 
 /*
  Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
  `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
  context.
- Requires: `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
+ Requires: `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
  */
-int usk_reply(struct usk_proto_t *proto,
-              const struct usk_packet_info_t *info,
+int usk_reply(usk_reg_t *reg,
+              const usk_packet_info_t *info,
               usk_skb_t *skb);
 
 /*
@@ -557,9 +530,9 @@ int usk_unhash(usk_owned_t *o);
 /*
  The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
  one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
- Requires: `proto` is registered; both addresses are readable.
+ Requires: `reg` is a registered protocol; both addresses are readable.
  */
-usk_sock_t *usk_proto_lookup(struct usk_proto_t *proto,
+usk_sock_t *usk_proto_lookup(usk_reg_t *reg,
                              const usk_addr_t *local,
                              const usk_addr_t *remote,
                              uint32_t ifindex);
@@ -582,12 +555,6 @@ int usk_accept_push(usk_owned_t *listener,
                     usk_sock_t *child);
 
 /*
- Connections that wait for accept(2), and how many may (listen(2)'s backlog): more is full.
- Requires: `listener` is owned; `max` is writable or null.
- */
-uint32_t usk_accept_len(usk_owned_t *listener, uint32_t *max);
-
-/*
  Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
  operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
  Requires: `o` is owned.
@@ -603,8 +570,9 @@ int usk_listen_start(usk_owned_t *o,
 int usk_listen_stop(usk_owned_t *o);
 
 /*
- Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
- table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+ Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+ accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
+ -EINVAL not listening, -EAGAIN, -EINTR.
  Requires: `sk` is valid and not owned by the caller; `err` is writable.
  */
 usk_sock_t *usk_accept_wait(usk_sock_t *sk,
@@ -612,10 +580,11 @@ usk_sock_t *usk_accept_wait(usk_sock_t *sk,
                             int *err);
 
 /*
- The protocol the sock belongs to; null for one that is not from C.
+ The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
+ not from C.
  Requires: `o` is owned.
  */
-struct usk_proto_t *usk_owned_proto(usk_owned_t *o);
+usk_reg_t *usk_owned_reg(usk_owned_t *o);
 
 /*
  The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
@@ -625,61 +594,17 @@ struct usk_proto_t *usk_owned_proto(usk_owned_t *o);
 void *usk_private(usk_owned_t *o);
 
 /*
- Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the
- registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
- fit (version, size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or
- sysctl is taken.
+ Registers a protocol in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the registration.
+ Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
+ size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is
+ taken.
  Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
  is null or writable.
  */
 int usk_proto_register(usk_plugin_t *plugin,
                        const struct usk_proto *table,
                        void *user,
-                       struct usk_proto_t **out);
-
-/*
- Unregisters a protocol. -EBUSY while a socket of it exists; -ENOENT when it was already.
- Requires: `proto` is registered, and not used after success.
- */
-int usk_proto_unregister(struct usk_proto_t *proto);
-
-/*
- Counts `n` in counter `index` of the table's mib_names. An index beyond them is -EINVAL.
- Requires: `proto` is registered.
- */
-int usk_proto_count(struct usk_proto_t *proto, uint32_t index, uint64_t n);
-
-/*
- The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
- Requires: `proto` is registered.
- */
-int64_t usk_proto_sysctl(struct usk_proto_t *proto, uint32_t index);
-
-/*
- What was given to usk_proto_register.
- Requires: `proto` is registered.
- */
-void *usk_proto_user(struct usk_proto_t *proto);
-
-/*
- Nanoseconds of the stack's clock: monotonic, virtual where time is.
- Requires: `proto` is registered.
- */
-uint64_t usk_now(struct usk_proto_t *proto);
-
-/*
- Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded.
- Requires: `proto` is registered; `to` is writable for `len` bytes.
- */
-int usk_random(struct usk_proto_t *proto, void *to, size_t len);
-
-/*
- Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always.
- Requires: `proto` is registered; `skb` is the caller's, and not used afterwards.
- */
-int usk_drop(struct usk_proto_t *proto,
-             usk_skb_t *skb,
-             int reason);
+                       usk_reg_t **out);
 
 #ifdef __cplusplus
 }  // extern "C"

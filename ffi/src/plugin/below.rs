@@ -1,10 +1,9 @@
-//! What an upper-layer protocol calls: the operations of the protocol below it, on the same sock. Above: the plug-in,
-//! from an operation of struct usk_ulp_ops. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
+//! `struct usk_below_ops`: the operations of the protocol below a layer, which the layer calls on the same sock. Above:
+//! `ulp`, which hands it to layers. Below: TCP. Linux: sk_psock's saved proto, tls_context's sk_proto.
 
-use super::gate::kernel;
-use super::gate::{slice, slice_mut};
+use super::gate::{kernel, obj_mut, slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
-use super::msg::{recv, send, usk_recvmsg_t, usk_sendmsg_t};
+use super::msg::{self, usk_recvmsg_t, usk_sendmsg_t};
 use super::skb::{self, usk_skb_t};
 use crate::handle::{Handle, usk_sock_t};
 use crate::held;
@@ -17,6 +16,82 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::Proto;
 use usersock::sock::{SEND_SHUTDOWN, SockGuard};
 use usersock::tcp::{self, ulp};
+
+/// `version` of struct usk_below_ops.
+pub const USK_BELOW_VERSION: u32 = 1;
+
+/// The operations of the protocol below a layer: `ulp->below`, the same in every operation of every layer of the
+/// library. They are for the layer's own operations, on their sock. None is null. Of a newer library the table may be
+/// longer than here: `size` says how much of it there is. Those that take usk_owned_t keep the sock owned; where they
+/// wait they give it up meanwhile, and operations of the layer may run. All return a negative errno on failure: -EINVAL
+/// where there is no layer any more.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_below_ops {
+    /// USK_BELOW_VERSION.
+    pub version: u32,
+    /// sizeof(struct usk_below_ops) of the library.
+    pub size: u32,
+    /// Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room in
+    /// process context, unless `flags` have MSG_DONTWAIT. Owned.
+    pub send: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize, flags: c_int) -> isize,
+    /// As send with MSG_DONTWAIT, beyond SO_SNDBUF if need be: for what a layer holds when the program shuts down or
+    /// closes, in whose operations it is still taken. Less than `len` is taken only when the protocol's memory is out.
+    /// Owned.
+    pub force: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize) -> isize,
+    /// Sends the program's message, or what is left of it, unchanged. Owned.
+    pub sendmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize,
+    /// Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits in process
+    /// context, unless `flags` have MSG_DONTWAIT. Owned.
+    pub recv: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, buf: *mut c_void, len: usize, flags: c_int) -> isize,
+    /// Receives into the program's message, unchanged. Owned.
+    pub recvmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize,
+    /// poll(2)'s bits of the protocol below. One that is told "not writable" wakes when that changes. Owned.
+    pub poll: unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32,
+    /// Gives a segment to the protocol below: what backlog_rcv was given. Takes `skb`, always. Owned.
+    pub backlog_rcv: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int,
+    /// Ends the connection: a reset to the peer, `err` (a positive errno) as the pending error (SO_ERROR), everybody
+    /// awake. -ENOENT: it is closed. Owned.
+    pub abort: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, err: c_int) -> c_int,
+    /// setsockopt(2) of the protocol below. Not owned: -EDEADLK where the caller owns the sock.
+    pub setsockopt: unsafe extern "C-unwind" fn(
+        sk: *mut usk_sock_t,
+        level: c_int,
+        name: c_int,
+        value: *const c_void,
+        len: usize,
+    ) -> c_int,
+    /// getsockopt(2) of the protocol below: writes at most `len` bytes, returns how many. Not owned, as setsockopt.
+    pub getsockopt: unsafe extern "C-unwind" fn(
+        sk: *mut usk_sock_t,
+        level: c_int,
+        name: c_int,
+        value: *mut c_void,
+        len: usize,
+    ) -> isize,
+    /// ioctl(2)'s socket requests of the protocol below, an int in `*value`. Not owned, as setsockopt.
+    pub ioctl: unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int,
+}
+
+/// The table that every layer gets: what is below a sock is found by the sock.
+pub(super) static BELOW: usk_below_ops = usk_below_ops {
+    version: USK_BELOW_VERSION,
+    size: size_of::<usk_below_ops>() as u32,
+    send,
+    force,
+    sendmsg,
+    recv,
+    recvmsg,
+    poll,
+    backlog_rcv,
+    abort,
+    setsockopt,
+    getsockopt,
+    ioctl,
+};
+
+// What each function does, and what its arguments are, the table says.
 
 /// EINVAL: no upper-layer protocol, and so nothing below it.
 fn below(g: &mut SockGuard<'_>) -> Result<Arc<dyn Proto>> {
@@ -34,12 +109,7 @@ fn waiting<R>(g: &mut SockGuard<'static>, flags: c_int, f: impl FnOnce(&mut Sock
     if flags & libc::MSG_DONTWAIT != 0 { f(g) } else { held::asleep(sock, || f(g)) }
 }
 
-/// Sends bytes: answers how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room unless `flags`
-/// have MSG_DONTWAIT.
-/// # Safety
-/// `o` is owned; `data` is readable for `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_send(o: *mut usk_owned_t, data: *const c_void, len: usize, flags: c_int) -> isize {
+unsafe extern "C-unwind" fn send(o: *mut usk_owned_t, data: *const c_void, len: usize, flags: c_int) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, data) = unsafe { (guard(o)?, slice(data, len)?) };
@@ -50,13 +120,7 @@ pub unsafe extern "C" fn usk_below_send(o: *mut usk_owned_t, data: *const c_void
     })
 }
 
-/// As usk_below_send with MSG_DONTWAIT, beyond SO_SNDBUF if need be: for what a layer holds when the program shuts
-/// down or closes, in whose operations it is still taken.
-/// Less than `len` is taken only when the protocol's memory is out.
-/// # Safety
-/// As usk_below_send.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_force(o: *mut usk_owned_t, data: *const c_void, len: usize) -> isize {
+unsafe extern "C-unwind" fn force(o: *mut usk_owned_t, data: *const c_void, len: usize) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, data) = unsafe { (guard(o)?, slice(data, len)?) };
@@ -76,14 +140,10 @@ pub unsafe extern "C" fn usk_below_force(o: *mut usk_owned_t, data: *const c_voi
     })
 }
 
-/// Sends the program's message, or what is left of it, unchanged.
-/// # Safety
-/// `o` is owned; `msg` is sendmsg's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_sendmsg(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize {
+unsafe extern "C-unwind" fn sendmsg(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (g, msg) = unsafe { (guard(o)?, send(msg)?) };
+        let (g, msg) = unsafe { (guard(o)?, msg::send(msg)?) };
         let below = below(g)?;
         let flags = may_wait(g, msg.flags);
         msg.flags = flags;
@@ -91,12 +151,7 @@ pub unsafe extern "C" fn usk_below_sendmsg(o: *mut usk_owned_t, msg: *mut usk_se
     })
 }
 
-/// Receives bytes: answers how many, 0 at the end, -EAGAIN, or the connection's error. Waits unless `flags` have
-/// MSG_DONTWAIT.
-/// # Safety
-/// `o` is owned; `buf` is writable for `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_recv(o: *mut usk_owned_t, buf: *mut c_void, len: usize, flags: c_int) -> isize {
+unsafe extern "C-unwind" fn recv(o: *mut usk_owned_t, buf: *mut c_void, len: usize, flags: c_int) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
         let (g, buf) = unsafe { (guard(o)?, slice_mut(buf, len)?) };
@@ -107,14 +162,10 @@ pub unsafe extern "C" fn usk_below_recv(o: *mut usk_owned_t, buf: *mut c_void, l
     })
 }
 
-/// Receives into the program's message, unchanged.
-/// # Safety
-/// `o` is owned; `msg` is recvmsg's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_recvmsg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize {
+unsafe extern "C-unwind" fn recvmsg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (g, msg) = unsafe { (guard(o)?, recv(msg)?) };
+        let (g, msg) = unsafe { (guard(o)?, msg::recv(msg)?) };
         let below = below(g)?;
         let flags = may_wait(g, msg.flags);
         msg.flags = flags;
@@ -122,11 +173,7 @@ pub unsafe extern "C" fn usk_below_recvmsg(o: *mut usk_owned_t, msg: *mut usk_re
     })
 }
 
-/// poll(2)'s bits of the protocol below. One that is told "not writable" wakes when that changes.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_poll(o: *mut usk_owned_t) -> u32 {
+unsafe extern "C-unwind" fn poll(o: *mut usk_owned_t) -> u32 {
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
@@ -134,11 +181,7 @@ pub unsafe extern "C" fn usk_below_poll(o: *mut usk_owned_t) -> u32 {
     })
 }
 
-/// Gives a segment to the protocol below: what backlog_rcv was given. Takes `skb`, always.
-/// # Safety
-/// `o` is owned; `skb` is the caller's, and not used afterwards.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_backlog_rcv(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
+unsafe extern "C-unwind" fn backlog_rcv(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and owns the sock.
         let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
@@ -147,12 +190,7 @@ pub unsafe extern "C" fn usk_below_backlog_rcv(o: *mut usk_owned_t, skb: *mut us
     })
 }
 
-/// Ends the connection: a reset to the peer, `err` (positive) as the pending error (SO_ERROR), everybody awake.
-/// -ENOENT: it is closed.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_abort(o: *mut usk_owned_t, err: c_int) -> c_int {
+unsafe extern "C-unwind" fn abort(o: *mut usk_owned_t, err: c_int) -> c_int {
     kernel(|| {
         let err = Error::try_from_errno(err).ok_or(Error::Inval)?;
         // SAFETY: owned by the caller's word.
@@ -175,11 +213,7 @@ unsafe fn unowned(sk: *mut usk_sock_t) -> Result<(Handle, Arc<dyn Proto>)> {
     Ok((h, below))
 }
 
-/// setsockopt(2) of the protocol below. -EDEADLK: the caller owns the sock.
-/// # Safety
-/// `sk` is valid; `value` is readable for `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_setsockopt(
+unsafe extern "C-unwind" fn setsockopt(
     sk: *mut usk_sock_t,
     level: c_int,
     name: c_int,
@@ -193,11 +227,7 @@ pub unsafe extern "C" fn usk_below_setsockopt(
     })
 }
 
-/// getsockopt(2) of the protocol below: answers the length. -EDEADLK: the caller owns the sock.
-/// # Safety
-/// `sk` is valid; `value` is writable for `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_getsockopt(
+unsafe extern "C-unwind" fn getsockopt(
     sk: *mut usk_sock_t,
     level: c_int,
     name: c_int,
@@ -211,14 +241,10 @@ pub unsafe extern "C" fn usk_below_getsockopt(
     })
 }
 
-/// ioctl(2)'s socket requests of the protocol below. -EDEADLK: the caller owns the sock.
-/// # Safety
-/// `sk` is valid; `value` is writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_below_ioctl(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int {
+unsafe extern "C-unwind" fn ioctl(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let ((h, below), value) = unsafe { (unowned(sk)?, super::gate::obj_mut(value)?) };
+        let ((h, below), value) = unsafe { (unowned(sk)?, obj_mut(value)?) };
         *value = below.ioctl(h.sk(), request)?;
         Ok(0)
     })

@@ -3,6 +3,7 @@
 
 use super::gate::{kernel, obj, obj_mut};
 use super::guard::{guard, usk_owned_t};
+use super::table::{Info, fill};
 use crate::ptr;
 use std::ffi::{c_char, c_int};
 use usersock::error::{Error, Result};
@@ -86,6 +87,10 @@ pub struct usk_cong_info_t {
     /// Delivery rate of the last good sample, bytes a second; 0: none.
     pub delivery_rate: u64,
 }
+
+// SAFETY: the sizes of its members, each aligned where the one before ends, are all of it.
+unsafe impl Info for usk_cong_info_t {}
+const _: () = assert!(size_of::<usk_cong_info_t>() == 16 + 12 * 4 + 2 * 8);
 
 /// Runs `f` with the algorithm and its owned sock.
 ///
@@ -258,56 +263,20 @@ pub unsafe extern "C" fn usk_cong_set_mss(o: *mut usk_owned_t, cong: *mut usk_co
     kernel(|| unsafe { with(o, cong, |c, _| c.set_mss(mss)) }?.map(|()| 0))
 }
 
-/// Congestion window, segments; 0 for null.
+/// Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
+/// zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
 /// # Safety
-/// `cong` is null or from usk_cong_new, its sock owned.
+/// `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_cwnd(cong: *const usk_cong_t) -> u32 {
-    // SAFETY: from usk_cong_new by the caller's word.
-    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.cwnd()))
-}
-
-/// Slow-start threshold, segments; 0 for null.
-/// # Safety
-/// As usk_cong_cwnd.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_ssthresh(cong: *const usk_cong_t) -> u32 {
-    // SAFETY: from usk_cong_new by the caller's word.
-    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.ssthresh()))
-}
-
-/// Segments in flight; 0 for null.
-/// # Safety
-/// As usk_cong_cwnd.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_in_flight(cong: *const usk_cong_t) -> u32 {
-    // SAFETY: from usk_cong_new by the caller's word.
-    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.in_flight()))
-}
-
-/// Retransmission timeout (RFC 6298) by the RTT samples of usk_cong_acked, without backoff, microseconds; 0 for null.
-/// # Safety
-/// As usk_cong_cwnd.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_rto_us(cong: *const usk_cong_t) -> u32 {
-    // SAFETY: from usk_cong_new by the caller's word.
-    kernel(|| unsafe { obj(cong) }.map(|c| c.inner.rto_us()))
-}
-
-/// Fills `*info`.
-/// # Safety
-/// As usk_cong_cwnd; `info` is writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_get_info(cong: *const usk_cong_t, info: *mut usk_cong_info_t) -> c_int {
+pub unsafe extern "C" fn usk_cong_info(cong: *const usk_cong_t, info: *mut usk_cong_info_t, size: usize) -> isize {
     kernel(|| {
-        // SAFETY: the caller vouches for both.
-        let (c, out) = unsafe { (obj(cong)?, obj_mut(info)?) };
-        let i = c.inner.info();
+        // SAFETY: from usk_cong_new by the caller's word.
+        let i = unsafe { obj(cong) }?.inner.info();
         let mut name = [0; 16];
         for (to, from) in name.iter_mut().zip(i.name.bytes().take(15)) {
             *to = from as c_char;
         }
-        *out = usk_cong_info_t {
+        let value = usk_cong_info_t {
             name,
             cwnd: i.cwnd,
             ssthresh: i.ssthresh,
@@ -324,6 +293,7 @@ pub unsafe extern "C" fn usk_cong_get_info(cong: *const usk_cong_t, info: *mut u
             pacing_rate: i.pacing_rate,
             delivery_rate: i.delivery_rate,
         };
-        Ok(0)
+        // SAFETY: writable by the caller's word.
+        unsafe { fill(info, size, &value) }.map(|n| n as isize)
     })
 }

@@ -29,7 +29,7 @@ pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -
     r
 }
 
-/// As [`owned`], of one that answers 0 or a negative errno.
+/// As [`owned`], of one that returns 0 or a negative errno.
 pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
     let r = owned(g, f)?;
     if !(-4095..=0).contains(&r) {
@@ -38,7 +38,7 @@ pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_
     status(r.into())
 }
 
-/// Runs an operation that locks by itself and answers a length up to `max`. EIO: it is broken, or is now.
+/// Runs an operation that locks by itself and returns a length up to `max`. EIO: it is broken, or is now.
 pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut usk_sock_t) -> i64) -> Result<usize> {
     whole(sk)?;
     // What did not end as it should is no length either.
@@ -63,7 +63,7 @@ fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
     length(r, max).err().unwrap_or(Error::Io)
 }
 
-/// The greatest length that a receive call may answer: what it copied, as the program would read memory that nobody
+/// The greatest length that a receive call may return: what it copied, as the program would read memory that nobody
 /// wrote; with MSG_TRUNC the true length of a datagram, which may be any.
 pub(super) fn received(msg: &RecvMsg<'_, '_>) -> usize {
     if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() - msg.remaining() }

@@ -1,19 +1,21 @@
 //! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct
 //! tcp_congestion_ops. The Rust traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the
-//! connection's numbers as C sees them. What a function writes and answers is held to sane bounds; one that unwinds
+//! connection's numbers as C sees them. What a function writes and returns is held to sane bounds; one that unwinds
 //! breaks its socket and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_rate_sample_t, usk_tcp_t};
 use super::gate::kernel;
-use super::lists;
-use super::load;
+use super::lists::usk_sysctl_t;
+use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::table::Table;
+use crate::handle::lend;
 use crate::held;
 use crate::held::contain;
-use crate::loader::{Item, Library, Plugin, usk_plugin_t};
-use crate::note;
+use crate::loader::usk_plugin_t;
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::{Arc, Weak};
+use std::mem::offset_of;
+use std::ptr;
+use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
@@ -78,18 +80,26 @@ pub struct usk_ack_sample_t {
 /// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
 /// some of which it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
 /// is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
-/// functions (the POSIX-shaped ones answer EDEADLK for the sock). None is called before init, or after release. No
-/// exception of C++ and no panic of a Rust shared object may leave one: catch it and call usk_tcp_break.
+/// functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped ones return EDEADLK for the sock). None
+/// is called before init, or after release. No exception of C++ and no panic of a Rust shared object may leave one:
+/// catch it and call usk_break(tp->sk).
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_cong_ops {
     /// USK_CONG_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_cong_ops).
+    /// sizeof(struct usk_cong_ops). What a shorter table lacks is null.
     pub size: u32,
-    /// 1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it. Copied.
+    /// 1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it; unique in a stack.
+    /// Required.
     pub name: *const c_char,
+    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+    /// by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
     /// USK_CONG_NEEDS_ECN, or 0.
     pub flags: u32,
     /// Bytes of `priv_`, at most USK_CONG_PRIV_MAX.
@@ -98,7 +108,7 @@ pub struct usk_cong_ops {
     pub init: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
     /// The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
     pub release: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
-    /// Answers the slow-start threshold after a loss, segments. Required.
+    /// Returns the slow-start threshold after a loss, segments. Required.
     pub ssthresh: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
     /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
     /// there.
@@ -122,16 +132,16 @@ pub struct usk_cong_ops {
     pub in_ack_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, flags: u32)>,
     /// The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
     pub set_state: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, state: u8)>,
-    /// USK_CA_EVENT_TX_START and its kin. Null: nothing.
+    /// One of USK_CA_EVENT_*. Null: nothing.
     pub cwnd_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, event: c_int)>,
-    /// Answers the window after a loss that was none, segments. Required.
+    /// Returns the window after a loss that was none, segments. Required.
     pub undo_cwnd: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// Answers the least number of segments of a super-packet; what is written is ignored. Null:
+    /// Returns the least number of segments of a super-packet; what is written is ignored. Null:
     /// net.ipv4.tcp_min_tso_segs.
     pub min_tso_segs: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// Answers how many windows the send buffer should hold; what is written is ignored. Null: 2.
+    /// Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
     pub sndbuf_expand: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and answers how many; what is written
+    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
     /// to `tp` is ignored. Null: none.
     pub get_info: Option<
         unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
@@ -145,75 +155,58 @@ unsafe impl Table for usk_cong_ops {
     const FIRST_SIZE: usize = size_of::<usk_cong_ops>();
 }
 
-/// A registered congestion control of one stack. Valid until usk_cong_unregister.
-#[allow(non_camel_case_types)]
-pub struct usk_cong_reg_t {
-    _opaque: [u8; 0],
-}
+const _: () = assert!(begins_with_head(
+    offset_of!(usk_cong_ops, name),
+    offset_of!(usk_cong_ops, mib_names),
+    offset_of!(usk_cong_ops, sysctls)
+));
 
-/// The algorithm of a table.
-struct Ops {
-    table: usk_cong_ops,
-    name: String,
-    /// Keeps the code loaded as long as a connection has the algorithm.
-    _library: Option<Arc<Library>>,
-}
+type CongReg = Registration<usk_cong_ops>;
 
-// SAFETY: the table is read only, and its functions may be called from any thread by the plug-in's word.
-unsafe impl Send for Ops {}
-// SAFETY: as above.
-unsafe impl Sync for Ops {}
+// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+unsafe impl Registered for usk_cong_ops {
+    type Own = ();
 
-/// What is behind a [`usk_cong_reg_t`]. Has no part in the algorithm itself, whose count says whether it is in use.
-struct Registration {
-    name: String,
-    plugin: Weak<Plugin>,
-}
+    fn check(&self, name: &str) -> std::result::Result<(), String> {
+        let lacks = |what: &str| Err(what.to_owned());
+        if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return lacks("a name is 1 to 15 printable characters");
+        }
+        if self.flags & !USK_CONG_NEEDS_ECN != 0 {
+            return lacks("unknown flags");
+        }
+        if self.priv_size > USK_CONG_PRIV_MAX {
+            return lacks("priv_size above 1024");
+        }
+        if self.ssthresh.is_none() {
+            return lacks("ssthresh is null");
+        }
+        if self.undo_cwnd.is_none() {
+            return lacks("undo_cwnd is null");
+        }
+        if self.cong_avoid.is_none() && self.cong_control.is_none() {
+            return lacks("cong_avoid and cong_control are null");
+        }
+        Ok(())
+    }
 
-impl Item for Registration {
-    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
+    fn enter(reg: &Arc<CongReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
+        cong::register(stack, Arc::new(Entry(reg.clone()))).map_err(|e| (e, e.to_string()))
+    }
+
+    fn leave(reg: &CongReg, stack: &Arc<Stack>) -> Result<()> {
         // The default of sockets to come, too, is a user, as in Linux.
         let default = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
-        if default.trim() == self.name {
+        if default.trim() == reg.name {
             return Err(Error::Busy);
         }
-        cong::unregister(stack, &self.name)
+        cong::unregister(stack, &reg.name)
     }
-    fn key(&self) -> usize {
-        std::ptr::from_ref(self) as usize
-    }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
-    }
-}
-
-/// What does not fit, as a line.
-fn check(t: &usk_cong_ops, name: &str) -> std::result::Result<(), String> {
-    let lacks = |what: &str| Err(format!("struct usk_cong_ops {name:?}: {what}"));
-    if name.is_empty() || name.len() > 15 || !name.bytes().all(|b| b.is_ascii_graphic()) {
-        return lacks("a name is 1 to 15 printable characters");
-    }
-    if t.flags & !USK_CONG_NEEDS_ECN != 0 {
-        return lacks("unknown flags");
-    }
-    if t.priv_size > USK_CONG_PRIV_MAX {
-        return lacks("priv_size above 1024");
-    }
-    if t.ssthresh.is_none() {
-        return lacks("ssthresh is null");
-    }
-    if t.undo_cwnd.is_none() {
-        return lacks("undo_cwnd is null");
-    }
-    if t.cong_avoid.is_none() && t.cong_control.is_none() {
-        return lacks("cong_avoid and cong_control are null");
-    }
-    Ok(())
 }
 
 /// One connection's.
 struct Algo {
-    ops: Arc<Ops>,
+    reg: Arc<CongReg>,
     /// In words of 16 bytes, for their alignment.
     memory: Box<[u128]>,
     /// A function unwound: the socket is broken, and Reno decides what little there is to decide.
@@ -226,12 +219,16 @@ struct Algo {
 
 impl std::fmt::Debug for Algo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.ops.name)
+        write!(f, "{}", self.reg.name)
     }
 }
 
-/// `Ops` as the registry has it.
-struct Entry(Arc<Ops>);
+// SAFETY: what the last numbers point to is used by the plug-in alone, in calls, whatever thread makes them.
+unsafe impl Send for Algo {}
+
+/// A registration as the registry has it, whose count says whether the algorithm is in use: the plug-in's list, too,
+/// has a count of the registration.
+struct Entry(Arc<CongReg>);
 
 impl CongOps for Entry {
     fn name(&self) -> &str {
@@ -243,7 +240,7 @@ impl CongOps for Entry {
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo> {
         let words = (self.0.table.priv_size as usize).div_ceil(16);
         let mut algo = Algo {
-            ops: self.0.clone(),
+            reg: self.0.clone(),
             memory: vec![0; words].into_boxed_slice(),
             failed: false,
             released: false,
@@ -268,12 +265,15 @@ impl Algo {
         if self.failed {
             return None;
         }
-        self.last = usk_tcp_t { base_rtt_us: self.base_rtt_us, ..usk_tcp_t::of(cx) };
+        let (sk, reg) = (lend(cx.sock), self.reg.handle());
+        self.last = usk_tcp_t { base_rtt_us: self.base_rtt_us, sk, reg, ..usk_tcp_t::of(cx) };
         let p = self.memory();
         let tp = &raw mut self.last;
+        let whole = !cx.sock.is_broken();
         // The sock is owned: a call of the POSIX-shaped interface on it is told so, instead of waiting for itself.
         match held::run(Arc::as_ptr(cx.sock), || f(tp, p)) {
-            Ok(r) if self.last.broken == 0 => Some(r),
+            // One that a hook broke has still to hear of its end.
+            Ok(r) if !whole || !cx.sock.is_broken() => Some(r),
             _ => {
                 self.fail(cx);
                 None
@@ -298,32 +298,32 @@ impl Algo {
 // runs.
 impl CongAlgo for Algo {
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
-        let f = self.ops.table.ssthresh;
+        let f = self.reg.table.ssthresh;
         // SAFETY: see above.
         let r = f.and_then(|f| self.run(cx, |tp, p| unsafe { f(tp, p) }));
         r.map_or_else(|| (cx.tp.snd_cwnd >> 1).max(2), |n| n.clamp(1, INFINITE_SSTHRESH))
     }
 
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32) {
-        if let Some(f) = self.ops.table.cong_avoid {
+        if let Some(f) = self.reg.table.cong_avoid {
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, ack.0, acked) });
         }
     }
 
     fn cong_control(&mut self, cx: &mut Cx<'_>, ack: SeqNum, flag: u32, rs: &RateSample) -> bool {
-        let Some(f) = self.ops.table.cong_control else { return false };
+        let Some(f) = self.reg.table.cong_control else { return false };
         let rs = cong_tcp::rate_sample(rs);
         // SAFETY: see above.
         self.run(cx, |tp, p| unsafe { f(tp, p, ack.0, flag, &rs) }).is_some()
     }
 
     fn has_cong_control(&self) -> bool {
-        self.ops.table.cong_control.is_some() && !self.failed
+        self.reg.table.cong_control.is_some() && !self.failed
     }
 
     fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {
-        if let Some(f) = self.ops.table.set_state {
+        if let Some(f) = self.reg.table.set_state {
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, new as u8) });
         }
@@ -338,21 +338,21 @@ impl CongAlgo for Algo {
             CaEvent::EcnNoCe => USK_CA_EVENT_ECN_NO_CE,
             CaEvent::EcnIsCe => USK_CA_EVENT_ECN_IS_CE,
         };
-        if let Some(f) = self.ops.table.cwnd_event {
+        if let Some(f) = self.reg.table.cwnd_event {
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, event) });
         }
     }
 
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {
-        if let Some(f) = self.ops.table.in_ack_event {
+        if let Some(f) = self.reg.table.in_ack_event {
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, flags) });
         }
     }
 
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {
-        if let Some(f) = self.ops.table.pkts_acked {
+        if let Some(f) = self.reg.table.pkts_acked {
             let AckSample { pkts_acked, rtt_us, in_flight } = *sample;
             let s = usk_ack_sample_t { rtt_us, pkts_acked, in_flight };
             // SAFETY: see above.
@@ -361,27 +361,27 @@ impl CongAlgo for Algo {
     }
 
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
-        let f = self.ops.table.undo_cwnd;
+        let f = self.reg.table.undo_cwnd;
         // SAFETY: see above.
         let r = f.and_then(|f| self.run(cx, |tp, p| unsafe { f(tp, p) }));
         r.map_or_else(|| cx.tp.snd_cwnd.max(cx.tp.prior_cwnd), |n| n.clamp(1, MAX_CWND))
     }
 
     fn min_tso_segs(&mut self, cx: &Cx<'_>) -> Option<u32> {
-        let f = self.ops.table.min_tso_segs?;
+        let f = self.reg.table.min_tso_segs?;
         // SAFETY: see above.
         self.call(cx, |tp, p| unsafe { f(tp, p) })
     }
 
     fn sndbuf_expand(&mut self, cx: &Cx<'_>) -> Option<u32> {
-        let f = self.ops.table.sndbuf_expand?;
+        let f = self.reg.table.sndbuf_expand?;
         // A buffer of a thousand windows is beyond any use, and within all arithmetic.
         // SAFETY: see above.
         self.call(cx, |tp, p| unsafe { f(tp, p) }).map(|n| n.clamp(1, 1024))
     }
 
     fn get_info(&mut self, cx: &Cx<'_>) -> Option<(i32, Vec<u8>)> {
-        let f = self.ops.table.get_info?;
+        let f = self.reg.table.get_info?;
         let mut bytes = [0u8; USK_CONG_INFO_MAX];
         let to: *mut c_void = bytes.as_mut_ptr().cast();
         // SAFETY: see above; the buffer is as long as it is told.
@@ -394,7 +394,7 @@ impl CongAlgo for Algo {
     }
 
     fn release(&mut self, cx: &mut Cx<'_>) {
-        if let Some(f) = self.ops.table.release {
+        if let Some(f) = self.reg.table.release {
             // SAFETY: see above.
             self.call(cx, |tp, p| unsafe { f(tp, p) });
         }
@@ -405,52 +405,33 @@ impl CongAlgo for Algo {
 impl Drop for Algo {
     fn drop(&mut self) {
         // The stack ended with the connection open: the last word has still to be said.
-        if let Some(f) = self.ops.table.release.filter(|_| !self.released && !self.failed) {
+        if let Some(f) = self.reg.table.release.filter(|_| !self.released && !self.failed) {
             let p = self.memory();
+            // There is no socket to break.
+            self.last.sk = ptr::null_mut();
             let tp = &raw mut self.last;
-            // SAFETY: the table's function, called as it says: numbers and memory live while it runs. There is no
-            // socket to break.
+            // SAFETY: the table's function, called as it says: numbers and memory live while it runs.
             let _ = contain(|| unsafe { f(tp, p) });
         }
     }
 }
 
 /// Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
-/// default by net.ipv4.tcp_congestion_control. `*out`, unless null, gets the registration. Returns 0, or a negative
-/// errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version, size, a required function,
-/// name, flags, priv_size), -EEXIST the name is taken.
+/// default by net.ipv4.tcp_congestion_control. `user` is for usk_user; `*out`, unless null, gets the registration.
+/// Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
+/// size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_register(
     plugin: *mut usk_plugin_t,
-    ops: *const usk_cong_ops,
-    out: *mut *mut usk_cong_reg_t,
+    table: *const usk_cong_ops,
+    user: *mut c_void,
+    out: *mut *mut usk_reg_t,
 ) -> c_int {
-    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_cong_ops| {
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, usk_cong_ops::NAME, "name") }?;
-        check(&table, &name).map_err(note::refused)?;
-        let entry = Entry(Arc::new(Ops { table, name: name.clone(), _library: plugin.library() }));
-        cong::register(stack, Arc::new(entry)).inspect_err(|e| {
-            note::refused(format!("struct usk_cong_ops {name:?}: {e}"));
-        })?;
-        Ok(Arc::new(Registration { name, plugin: Arc::downgrade(plugin) }))
-    };
-    // SAFETY: the caller vouches for all three.
-    kernel(|| unsafe { load::register(plugin, ops, out, register) })
-}
-
-/// Unregisters a congestion control. -EBUSY while a socket has chosen it, or took it as the default, and while it is
-/// the default (net.ipv4.tcp_congestion_control).
-/// # Safety
-/// `cong` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_cong_unregister(cong: *mut usk_cong_reg_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(cong) }.map(|()| 0)
-    })
+    // SAFETY: the caller vouches for plug-in, table and `out`.
+    kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! `usersock::tcp::tcb::TcpSock`.
 
 use super::gate::{kernel, obj, obj_mut};
+use super::registration::usk_reg_t;
+use crate::handle::usk_sock_t;
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use usersock::tcp::output;
 use usersock::tcp::rtt;
 use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample};
@@ -56,7 +59,7 @@ pub struct usk_rate_sample_t {
 /// over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
 /// unless said; more numbers may follow in later versions.
 #[allow(non_camel_case_types)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_tcp_t {
     /// May be written: congestion window. At least 1, at most snd_cwnd_clamp.
@@ -136,13 +139,20 @@ pub struct usk_tcp_t {
     pub lsndtime: u32,
     /// 1: both ends agreed on ECN.
     pub ecn_ok: u32,
-    /// 0; usk_tcp_break sets it.
-    pub broken: u32,
     /// RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
     /// struct usk_sock_ops); 0: none does. Linux's NV asks for it.
     pub base_rtt_us: u32,
-    /// 0.
-    pub reserved: u32,
+    /// The connection's sock, for usk_break; null when the stack has ended (in release alone).
+    pub sk: *mut usk_sock_t,
+    /// The registration, for usk_count, usk_sysctl and usk_user.
+    pub reg: *mut usk_reg_t,
+}
+
+impl Default for usk_tcp_t {
+    fn default() -> usk_tcp_t {
+        // SAFETY: numbers and pointers: zero is valid for all of them.
+        unsafe { std::mem::zeroed() }
+    }
 }
 
 impl usk_tcp_t {
@@ -186,9 +196,9 @@ impl usk_tcp_t {
             snd_cwnd_stamp: tp.snd_cwnd_stamp_ms,
             lsndtime: tp.lsndtime_ms,
             ecn_ok: tp.ecn.is_ok().into(),
-            broken: 0,
             base_rtt_us: 0,
-            reserved: 0,
+            sk: ptr::null_mut(),
+            reg: ptr::null_mut(),
         }
     }
 
@@ -249,19 +259,6 @@ pub(crate) fn rate_sample(rs: &RateSample) -> usk_rate_sample_t {
     }
 }
 
-/// Breaks the connection's socket when the function returns, as usk_sock_break does: for the catch around a function of
-/// a congestion control. Calls answer EIO, none of its functions runs for the connection any more, release neither, and
-/// what this one answers or wrote does not count. Returns 0; -EFAULT for null.
-/// # Safety
-/// `tp` is a congestion control's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_tcp_break(tp: *const usk_tcp_t) -> c_int {
-    // The functions that get it read-only break as well: behind every argument is memory that is the library's to
-    // write.
-    // SAFETY: writable as said.
-    kernel(|| unsafe { obj_mut(tp.cast_mut()) }.map(|tp| tp.broken = 1).map(|()| 0))
-}
-
 /// Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
 /// # Safety
 /// `tp` is a congestion control's argument.
@@ -271,7 +268,7 @@ pub unsafe extern "C" fn usk_tcp_in_slow_start(tp: *const usk_tcp_t) -> c_int {
     kernel(|| unsafe { obj(tp) }.map(|tp| (tp.snd_cwnd < tp.snd_ssthresh).into()))
 }
 
-/// Slow start for `acked` segments, up to the threshold; answers the segments left over for congestion avoidance
+/// Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
 /// (tcp_slow_start).
 /// # Safety
 /// `tp` is a congestion control's argument.

@@ -9,7 +9,6 @@ use super::owned::finish;
 use super::ports;
 use super::private::{Private, parts};
 use super::proto::*;
-use super::registration::Registration;
 use super::skb;
 use crate::handle::{self, lend};
 use crate::held::{contain, length};
@@ -59,7 +58,7 @@ fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
     true
 }
 
-impl Proto for Registration {
+impl Proto for ProtoReg {
     fn name(&self) -> &str {
         &self.name
     }
@@ -69,10 +68,7 @@ impl Proto for Registration {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        // The registry or another sock holds the registration: the handle is valid.
-        // SAFETY: as said.
-        let reg = unsafe { Registration::of(self.handle()) }?;
-        sk.private = Box::new(Private::new(Arc::clone(&reg)));
+        sk.private = Box::new(Private::new(self.counted()));
         let Some(f) = self.table.init else { return Ok(()) };
         // SAFETY: the table's function, called as it says; so are all below.
         owned_status(sk, |o| unsafe { f(o) }).inspect_err(|_| finish(sk))
@@ -411,7 +407,7 @@ impl Proto for Registration {
 
     fn check_invariants(&self, sock: &Sock, state: &SockState) {
         let Some(p) = state.private.downcast_ref::<Private>() else { return };
-        assert!(p.charged >= 0 && !(p.bound.is_some() && p.adopted.is_some()), "{}", self.name);
+        assert!(!(p.bound.is_some() && p.adopted.is_some()), "{}", self.name);
         assert!(state.common.wmem_queued >= 0 && sock.rmem_alloc.load(Ordering::Relaxed) >= 0, "{}", self.name);
         assert!(
             p.accept.is_none() || sock.state() == State::Listen || p.is_done() || sock.is_broken(),
@@ -437,7 +433,7 @@ fn addr_of(ip: IpAddr, ifindex: u32) -> usk_addr_t {
     datagram::name_of(ip, 0, ifindex).into()
 }
 
-impl IpHandler for Registration {
+impl IpHandler for ProtoReg {
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         let Some(f) = self.table.rcv else { return stack.mib.drop(DropReason::IpNoProto) };
         skb.rx = Some(*info);

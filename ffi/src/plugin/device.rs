@@ -3,13 +3,13 @@
 //! is checked; one that breaks its word is broken (it sends and receives nothing any more), and the stack goes on.
 
 use super::gate::{kernel, obj_mut};
-use super::lists;
-use super::load;
+use super::lists::usk_sysctl_t;
+use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::skb::{self, usk_skb_t};
 use super::table::Table;
 use crate::boundary::boundary;
 use crate::held::{contain, status};
-use crate::loader::{Item, Library, Plugin, usk_plugin_t};
+use crate::loader::usk_plugin_t;
 use crate::note;
 use crate::note::{note, noted, noted_line};
 use crate::ptr::string;
@@ -17,10 +17,11 @@ use crate::stacks::{stack_of, usk_stack_t};
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use usersock::config::Config;
 use usersock::device::types::{DeviceArgs, DeviceKind};
 use usersock::device::{Caps, DevStats, Device, LinkType, Xmit};
@@ -56,6 +57,8 @@ pub struct usk_device_args_t {
     pub mac: [u8; 6],
     /// 0.
     pub reserved: u8,
+    /// The registration, for usk_count, usk_sysctl and usk_user: valid as long as the device.
+    pub reg: *mut usk_reg_t,
 }
 
 /// What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one
@@ -85,22 +88,29 @@ pub struct usk_sink_t {
 /// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit.
 /// None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
 ///
-/// An answer above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called any
-/// more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared object
-/// may leave a function. What catches one answers 1 in recv and xmit, -2 in poll_fd, a negative errno in open, which
-/// both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called answers
-/// 1, and answer UINT64_MAX and 1. In close there is nothing left to break.
+/// A return value above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called
+/// any more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared
+/// object may leave a function. What catches one returns 1 in recv and xmit, -2 in poll_fd, a negative errno in open,
+/// which both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called
+/// returns 1, and return UINT64_MAX and 1. In close there is nothing left to break.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_device_ops {
     /// USK_DEVICE_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_device_ops).
+    /// sizeof(struct usk_device_ops). What a shorter table lacks is null.
     pub size: u32,
-    /// 1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT. Copied.
+    /// 1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT; unique in a
+    /// stack. Required.
     pub name: *const c_char,
-    /// Makes a device: fills `*info` and `*device`, which the other functions get. Answers 0 or a negative errno;
+    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+    /// by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
+    /// Makes a device: fills `*info` and `*device`, which the other functions get. Returns 0 or a negative errno;
     /// usk_device_refuse can say why. Required.
     pub open: Option<
         unsafe extern "C-unwind" fn(
@@ -111,8 +121,8 @@ pub struct usk_device_ops {
     >,
     /// Ends a device: no other function of it runs any more. Null: nothing.
     pub close: Option<unsafe extern "C-unwind" fn(device: *mut c_void)>,
-    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and answers 0, or a negative errno:
-    /// nothing more comes just now, as for 0. Without a packet it answers at once. `now` is the stack's time,
+    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and returns 0, or a negative errno:
+    /// nothing more comes just now, as for 0. Without a packet it returns at once. `now` is the stack's time,
     /// nanoseconds. Required.
     pub recv: Option<
         unsafe extern "C-unwind" fn(
@@ -124,7 +134,7 @@ pub struct usk_device_ops {
         ) -> c_int,
     >,
     /// Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
-    /// kept is copied or shared (usk_skb_share). Answers 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
+    /// kept is copied or shared (usk_skb_share). Returns 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
     /// keeps it and tries again when poll_fd polls writable (without one: whenever the stack runs next); another
     /// negative errno: refused, dropped and counted. Required.
     pub xmit:
@@ -147,54 +157,50 @@ unsafe impl Table for usk_device_ops {
     const FIRST_SIZE: usize = size_of::<usk_device_ops>();
 }
 
-/// A registered kind of device of one stack. Valid until usk_device_unregister.
-#[allow(non_camel_case_types)]
-pub struct usk_device_kind_t {
-    _opaque: [u8; 0],
-}
+const _: () = assert!(begins_with_head(
+    offset_of!(usk_device_ops, name),
+    offset_of!(usk_device_ops, mib_names),
+    offset_of!(usk_device_ops, sysctls)
+));
 
-/// The functions of a kind.
-struct Ops {
-    table: usk_device_ops,
-    name: String,
-    /// Keeps the code loaded as long as a device lives.
-    _library: Option<Arc<Library>>,
-}
+type KindReg = Registration<usk_device_ops>;
 
-// SAFETY: the table is read only, and its functions may be called from any thread by the plug-in's word.
-unsafe impl Send for Ops {}
-// SAFETY: as above.
-unsafe impl Sync for Ops {}
+/// One more for each device of the kind that lives.
+#[derive(Default)]
+pub(crate) struct Devices(Arc<()>);
 
-/// `Ops` as the registry has it.
-struct Kind {
-    ops: Arc<Ops>,
-    /// One more for each device that lives.
-    devices: Arc<()>,
-}
+// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+unsafe impl Registered for usk_device_ops {
+    type Own = Devices;
 
-/// What is behind a [`usk_device_kind_t`].
-struct Registration {
-    name: String,
-    devices: Arc<()>,
-    plugin: Weak<Plugin>,
-}
+    fn check(&self, _: &str) -> std::result::Result<(), String> {
+        let required = [("open", self.open.is_some()), ("recv", self.recv.is_some()), ("xmit", self.xmit.is_some())];
+        match required.iter().find(|(_, there)| !there) {
+            Some((what, _)) => Err(format!("{what} is null")),
+            None => Ok(()),
+        }
+    }
 
-impl Item for Registration {
-    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        // Ours and the registry's: the rest are devices.
-        if Arc::strong_count(&self.devices) > 2 {
+    fn enter(reg: &Arc<KindReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
+        stack.device_kinds.register(Arc::new(Kind(reg.clone()))).map_err(|e| match e {
+            Error::Inval => {
+                (e, "a name is 1 to 15 printable characters without colon, comma and equals sign".to_owned())
+            }
+            e => (e, e.to_string()),
+        })
+    }
+
+    fn leave(reg: &KindReg, stack: &Arc<Stack>) -> Result<()> {
+        // The registration's own: the rest are devices.
+        if Arc::strong_count(&reg.own.0) > 1 {
             return Err(Error::Busy);
         }
-        stack.device_kinds.unregister(&self.name)
-    }
-    fn key(&self) -> usize {
-        ptr::from_ref(self) as usize
-    }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
+        stack.device_kinds.unregister(&reg.name)
     }
 }
+
+/// A registration as the registry has it.
+struct Kind(Arc<KindReg>);
 
 #[derive(Default)]
 struct Stats {
@@ -212,7 +218,7 @@ fn add(counter: &AtomicU64, n: usize) {
 
 /// A device of a C kind.
 struct CDevice {
-    ops: Arc<Ops>,
+    reg: Arc<KindReg>,
     name: String,
     device: *mut c_void,
     caps: Caps,
@@ -231,7 +237,7 @@ unsafe impl Sync for CDevice {}
 
 impl std::fmt::Debug for CDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.name, self.ops.name)
+        write!(f, "{} ({})", self.name, self.reg.name)
     }
 }
 
@@ -239,7 +245,7 @@ type Refusal = (Error, Option<String>);
 
 impl DeviceKind for Kind {
     fn name(&self) -> &str {
-        &self.ops.name
+        &self.0.name
     }
 
     fn open(&self, _: &Arc<Stack>, args: &DeviceArgs<'_>) -> std::result::Result<Arc<dyn Device>, Refusal> {
@@ -254,6 +260,7 @@ impl DeviceKind for Kind {
             has_mac: args.mac.is_some().into(),
             mac: args.mac.map_or([0; 6], |m| m.0),
             reserved: 0,
+            reg: self.0.handle(),
         };
         let mut info = usk_device_info_t {
             link: USK_LINK_IP,
@@ -263,20 +270,20 @@ impl DeviceKind for Kind {
             reserved: [0; 2],
         };
         let mut device = ptr::null_mut();
-        let open = self.ops.table.open.ok_or_else(|| plain(Error::Inval))?;
+        let open = self.0.table.open.ok_or_else(|| plain(Error::Inval))?;
         note("");
         // SAFETY: the table's function, called as it says: arguments and results live while it runs.
         let r = contain(|| unsafe { open(&asked, &mut info, &mut device) }).and_then(|r| status(r.into()));
         r.map_err(|e| (e, Some(noted_line()).filter(|l| !l.is_empty())))?;
         let mut dev = CDevice {
-            ops: self.ops.clone(),
+            reg: self.0.clone(),
             name: args.name.to_owned(),
             device,
             caps: Caps::ip(info.mtu),
             fds: Vec::new(),
             broken: AtomicBool::new(false),
             stats: Stats::default(),
-            _lives: self.devices.clone(),
+            _lives: self.0.own.0.clone(),
         };
         // From here on `dev` closes what is open.
         dev.caps.link = match info.link {
@@ -290,7 +297,7 @@ impl DeviceKind for Kind {
         }
         dev.caps.queues = info.queues as u16;
         for queue in 0..info.queues {
-            let fd = match dev.ops.table.poll_fd {
+            let fd = match dev.reg.table.poll_fd {
                 // SAFETY: the table's function, called as it says.
                 Some(f) => contain(|| unsafe { f(dev.device, queue) }).map_err(plain)?,
                 None => -1,
@@ -390,7 +397,7 @@ impl Device for CDevice {
     }
 
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        let Some(f) = self.ops.table.recv else { return Ok(0) };
+        let Some(f) = self.reg.table.recv else { return Ok(0) };
         let mut s = Sink { dev: self, now, left: budget, taken: 0, to: sink };
         let to: *mut usk_sink_t = (&raw mut s).cast();
         let outer = SINK.replace(to);
@@ -406,7 +413,7 @@ impl Device for CDevice {
     fn xmit(&self, queue: u16, now: Instant, mut skb: Skb) -> Xmit {
         let len = skb.len();
         let lent = skb::lend(&mut skb);
-        let f = self.ops.table.xmit;
+        let f = self.reg.table.xmit;
         // SAFETY: see above.
         let r = f.and_then(|f| self.call(|dev| unsafe { f(dev, queue.into(), now.as_nanos(), lent) }));
         match r.map_or(Err(Error::Io), |r| self.checked(r)) {
@@ -429,14 +436,14 @@ impl Device for CDevice {
     }
 
     fn next_event(&self, queue: u16) -> Option<Instant> {
-        let f = self.ops.table.next_event?;
+        let f = self.reg.table.next_event?;
         // SAFETY: see above.
         let at = self.call(|dev| unsafe { f(dev, queue.into()) })?;
         (at != u64::MAX).then(|| Instant::from_nanos(at))
     }
 
     fn has_pending(&self, queue: u16) -> bool {
-        let f = self.ops.table.has_pending;
+        let f = self.reg.table.has_pending;
         // SAFETY: see above.
         f.and_then(|f| self.call(|dev| unsafe { f(dev, queue.into()) })).is_some_and(|r| r != 0)
     }
@@ -457,7 +464,7 @@ impl Device for CDevice {
 
 impl Drop for CDevice {
     fn drop(&mut self) {
-        if let Some(f) = self.ops.table.close {
+        if let Some(f) = self.reg.table.close {
             // SAFETY: the table's function, called as it says, once, and last. What unwinds out of it has nowhere to
             // go.
             let _ = contain(|| unsafe { f(self.device) });
@@ -491,7 +498,7 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
     })
 }
 
-/// Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to answer.
+/// Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to return.
 /// # Safety
 /// `line` is a string.
 #[unsafe(no_mangle)]
@@ -503,52 +510,21 @@ pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
     })
 }
 
-/// Registers a kind of device in the plug-in's stack. `*out`, unless null, gets the registration. Returns 0, or a
-/// negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the name is taken.
+/// Registers a kind of device in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the
+/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+/// fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `ops` points to as many bytes as its size says, its name is a string; `out` is null or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_register(
     plugin: *mut usk_plugin_t,
-    ops: *const usk_device_ops,
-    out: *mut *mut usk_device_kind_t,
+    table: *const usk_device_ops,
+    user: *mut c_void,
+    out: *mut *mut usk_reg_t,
 ) -> c_int {
-    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_device_ops| {
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, usk_device_ops::NAME, "name") }?;
-        for (what, there) in
-            [("open", table.open.is_some()), ("recv", table.recv.is_some()), ("xmit", table.xmit.is_some())]
-        {
-            if !there {
-                return Err(note::refused(format!("struct usk_device_ops {name:?}: {what} is null")));
-            }
-        }
-        let devices = Arc::new(());
-        let ops = Arc::new(Ops { table, name: name.clone(), _library: plugin.library() });
-        stack.device_kinds.register(Arc::new(Kind { ops, devices: devices.clone() })).inspect_err(|e| {
-            let why = match e {
-                Error::Inval => {
-                    "a name is 1 to 15 printable characters without colon, comma and equals sign".to_owned()
-                }
-                e => e.to_string(),
-            };
-            note::refused(format!("struct usk_device_ops {name:?}: {why}"));
-        })?;
-        Ok(Arc::new(Registration { name, devices, plugin: Arc::downgrade(plugin) }))
-    };
-    // SAFETY: the caller vouches for all three.
-    kernel(|| unsafe { load::register(plugin, ops, out, register) })
-}
-
-/// Unregisters a kind of device. -EBUSY while the stack has a device of it, which is as long as the stack lives.
-/// # Safety
-/// `kind` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_device_unregister(kind: *mut usk_device_kind_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(kind) }.map(|()| 0)
-    })
+    // SAFETY: the caller vouches for plug-in, table and `out`.
+    kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }
 
 /// Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init

@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use usersock::error::{Error, Result};
 
-/// What a call of a plug-in answers: its value, or an errno told in its own way.
+/// What a call of a plug-in returns: its value, or an errno told in its own way.
 pub(crate) trait KernelValue {
     /// The answer that says `e`.
     fn failed(e: Error) -> Self;

@@ -3,13 +3,13 @@
 //! bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::addr::usk_addr_t;
-use super::gate::{kernel, obj, obj_mut};
-use super::gate::{slice, slice_mut};
-use super::sock_ops::{Hdr, Hook, LENT, Registration, usk_hdr_t, usk_hook_t};
-use std::ffi::{CStr, c_char, c_int, c_void};
+use super::gate::{kernel, obj_mut, slice};
+use super::sock_ops::{Hdr, mark, usk_hdr_t, usk_hook_t};
+use super::table::{Info, fill};
+use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::tcp::sock_ops::{HdrWriter, HookCx, SockView, find_option};
+use usersock::tcp::sock_ops::{HdrWriter, HookCx, find_option};
 
 /// A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
 #[allow(non_camel_case_types)]
@@ -66,16 +66,27 @@ pub struct usk_sock_view_t {
     pub lost_out: u32,
     /// Segments selectively acknowledged.
     pub sacked_out: u32,
-    /// 0.
-    pub reserved: u32,
+    /// The events this hook wants of this sock: bits of USK_CB_*.
+    pub cb_flags: u32,
     /// Payload bytes received.
     pub bytes_received: u64,
     /// Payload bytes acknowledged.
     pub bytes_acked: u64,
+    /// Name of the congestion control, ended by 0.
+    pub congestion: [c_char; 16],
 }
 
-impl From<SockView> for usk_sock_view_t {
-    fn from(v: SockView) -> usk_sock_view_t {
+// SAFETY: the sizes of its members, each aligned where the one before ends, are all of it.
+unsafe impl Info for usk_sock_view_t {}
+const _: () = assert!(size_of::<usk_sock_view_t>() == 2 * size_of::<usk_addr_t>() + 24 * 4 + 2 * 8 + 16);
+
+impl usk_sock_view_t {
+    fn of(cx: &HookCx<'_>) -> usk_sock_view_t {
+        let v = cx.view();
+        let mut congestion = [0; 16];
+        for (to, from) in congestion.iter_mut().zip(cx.congestion().bytes().take(15)) {
+            *to = from as c_char;
+        }
         usk_sock_view_t {
             local: v.local.into(),
             remote: v.remote.into(),
@@ -102,79 +113,40 @@ impl From<SockView> for usk_sock_view_t {
             data_segs_out: v.data_segs_out,
             lost_out: v.lost_out,
             sacked_out: v.sacked_out,
-            reserved: 0,
+            cb_flags: cx.cb_flags().into(),
             bytes_received: v.bytes_received,
             bytes_acked: v.bytes_acked,
+            congestion,
         }
     }
-}
-
-/// # Safety
-/// `h` is null or a running hook's argument.
-unsafe fn hook<'a>(h: *mut usk_hook_t) -> Result<&'a mut HookCx<'static>> {
-    // SAFETY: readable by the caller's word.
-    let h = unsafe { h.cast::<Hook>().as_ref() }.filter(|h| h.magic == LENT).ok_or(Error::Inval)?;
-    // SAFETY: the event that lent it runs on this thread, which uses one reference at a time.
-    Ok(unsafe { &mut *h.cx })
-}
-
-/// # Safety
-/// As [`hook`].
-unsafe fn registration<'a>(h: *mut usk_hook_t) -> Result<&'a Registration> {
-    // SAFETY: readable by the caller's word.
-    let h = unsafe { h.cast::<Hook>().as_ref() }.filter(|h| h.magic == LENT).ok_or(Error::Inval)?;
-    // SAFETY: the event that lent it holds the registration.
-    Ok(unsafe { &*h.reg })
 }
 
 /// # Safety
 /// `w` is null or a running hook's argument.
 unsafe fn hdr<'a>(w: *mut usk_hdr_t) -> Result<&'a mut HdrWriter<'static>> {
     // SAFETY: readable by the caller's word.
-    let w = unsafe { w.cast::<Hdr>().as_ref() }.filter(|w| w.magic == LENT).ok_or(Error::Inval)?;
-    // SAFETY: as in `hook`.
+    let w = unsafe { w.cast::<Hdr>().as_ref() }.filter(|w| w.lent == mark()).ok_or(Error::Inval)?;
+    // SAFETY: as in `usk_hook_t::cx`.
     Ok(unsafe { &mut *w.writer })
 }
 
 /// Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
-/// is zero.
+/// is zero. Returns how many bytes it knows.
 /// # Safety
 /// `h` is a hook's argument; `view` is writable for `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_view(h: *mut usk_hook_t, view: *mut usk_sock_view_t, size: usize) -> c_int {
+pub unsafe extern "C" fn usk_hook_view(h: *mut usk_hook_t, view: *mut usk_sock_view_t, size: usize) -> isize {
     kernel(|| {
-        // SAFETY: the caller vouches for both.
-        let (cx, to) = unsafe { (hook(h)?, slice_mut(view.cast(), size)?) };
-        let v = usk_sock_view_t::from(cx.view());
-        // SAFETY: repr(C) without padding (a test compares the sizes), alive as long as it is read.
-        let from = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&v).cast::<u8>(), size_of_val(&v)) };
-        let n = from.len().min(to.len());
-        to[..n].copy_from_slice(&from[..n]);
-        to[n..].fill(0);
-        Ok(0)
+        // SAFETY: by the caller's word.
+        let v = usk_sock_view_t::of(unsafe { usk_hook_t::cx(h) }?);
+        // SAFETY: writable by the caller's word.
+        unsafe { fill(view, size, &v) }.map(|n| n as isize)
     })
 }
 
-/// Time of the event, nanoseconds of the stack's clock.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_now(h: *mut usk_hook_t) -> u64 {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }.map(|cx| cx.now().as_nanos()))
-}
-
-/// The events this hook wants of this sock: bits of USK_CB_*.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_cb_flags(h: *mut usk_hook_t) -> u32 {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }.map(|cx| cx.cb_flags().into()))
-}
-
-/// Sets them. A listener's are inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. -EINVAL:
-/// a request, or an unknown bit.
+/// Sets the events this hook wants of this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). A listener's are
+/// inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. Returns 0; -EINVAL: a request, or an
+/// unknown bit.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
@@ -182,18 +154,8 @@ pub unsafe extern "C" fn usk_hook_set_cb_flags(h: *mut usk_hook_t, flags: u32) -
     kernel(|| {
         let flags = u8::try_from(flags).map_err(|_| Error::Inval)?;
         // SAFETY: by the caller's word.
-        unsafe { hook(h) }?.set_cb_flags(flags).map(|()| 0)
+        unsafe { usk_hook_t::cx(h) }?.set_cb_flags(flags).map(|()| 0)
     })
-}
-
-/// Breaks the event's socket as usk_sock_break does, for the catch around a hook: calls answer EIO, and no hook is
-/// called for it any more. Of a request that is its listener. What the hook answers then does not count.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_break(h: *mut usk_hook_t) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }.map(|cx| cx.sock().set_broken()).map(|()| 0))
 }
 
 /// What this hook keeps on this sock; 0 until set.
@@ -202,7 +164,7 @@ pub unsafe extern "C" fn usk_hook_break(h: *mut usk_hook_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_value(h: *mut usk_hook_t) -> u64 {
     // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }.map(|cx| cx.value()))
+    kernel(|| unsafe { usk_hook_t::cx(h) }.map(|cx| cx.value()))
 }
 
 /// Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
@@ -211,106 +173,56 @@ pub unsafe extern "C" fn usk_hook_value(h: *mut usk_hook_t) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_set_value(h: *mut usk_hook_t, value: u64) -> c_int {
     // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_value(value).map(|()| 0))
+    kernel(|| unsafe { usk_hook_t::cx(h) }?.set_value(value).map(|()| 0))
 }
 
-/// Initial congestion window, segments (TCP_BPF_IW). -EINVAL: 0, data was sent already, or a request.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_init_cwnd(h: *mut usk_hook_t, segs: u32) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_init_cwnd(segs).map(|()| 0))
-}
+/// For usk_hook_setsockopt: an int, the initial congestion window, segments (TCP_BPF_IW).
+pub const USK_TCP_BPF_IW: c_int = 1001;
+/// For usk_hook_setsockopt: an int, the greatest congestion window, segments; the threshold is set to it too
+/// (TCP_BPF_SNDCWND_CLAMP).
+pub const USK_TCP_BPF_SNDCWND_CLAMP: c_int = 1002;
+/// For usk_hook_setsockopt: an int, the longest delay of an acknowledgement, microseconds, up to 200000
+/// (TCP_BPF_DELACK_MAX).
+pub const USK_TCP_BPF_DELACK_MAX: c_int = 1003;
+/// For usk_hook_setsockopt: an int, the least RTO, microseconds, up to 200000 (TCP_BPF_RTO_MIN).
+pub const USK_TCP_BPF_RTO_MIN: c_int = 1004;
 
-/// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). -EINVAL: 0, or a
-/// request.
+/// Sets an option of the event's connection (bpf_setsockopt). `level` is IPPROTO_TCP; `name` is one of USK_TCP_BPF_*,
+/// TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, of a listener: its children keep their SYN for TCP_SAVED_SYN).
+/// Returns 0; -EINVAL: a request, another option, a value or a length that does not fit, an initial window after data
+/// was sent; -ENOENT: no congestion control of that name.
 /// # Safety
-/// `h` is a hook's argument.
+/// `h` is a hook's argument; `value` is readable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_snd_cwnd_clamp(h: *mut usk_hook_t, segs: u32) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_snd_cwnd_clamp(segs).map(|()| 0))
-}
-
-/// Least RTO, microseconds (TCP_BPF_RTO_MIN). -EINVAL: below 2 or above 200 ms, or a request.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_rto_min(h: *mut usk_hook_t, us: u32) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_rto_min(Duration::from_micros(us.into())).map(|()| 0))
-}
-
-/// Longest delay of an acknowledgement, microseconds (TCP_BPF_DELACK_MAX). -EINVAL: below 2 or above 200 ms, or a
-/// request.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_delack_max(h: *mut usk_hook_t, us: u32) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_delack_max(Duration::from_micros(us.into())).map(|()| 0))
-}
-
-/// Congestion control by name, as TCP_CONGESTION. -ENOENT: none of that name; -EINVAL: a request.
-/// # Safety
-/// `h` is a hook's argument; `name` is a string.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_congestion(h: *mut usk_hook_t, name: *const c_char) -> c_int {
-    kernel(|| {
-        // SAFETY: by the caller's word.
-        let (cx, _) = unsafe { (hook(h)?, obj(name)?) };
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { CStr::from_ptr(name) }.to_str().map_err(|_| Error::NoEnt)?;
-        cx.set_congestion(name).map(|()| 0)
-    })
-}
-
-/// Name of the congestion control, NUL-terminated and cut to `len`; answers the length of the whole.
-/// # Safety
-/// `h` is a hook's argument; `buf` is writable for `len` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_congestion(h: *mut usk_hook_t, buf: *mut c_char, len: usize) -> isize {
+pub unsafe extern "C" fn usk_hook_setsockopt(
+    h: *mut usk_hook_t,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: usize,
+) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (cx, to) = unsafe { (hook(h)?, slice_mut(buf.cast(), len)?) };
-        let name = cx.congestion();
-        if let Some(room) = to.len().checked_sub(1) {
-            let n = name.len().min(room);
-            to[..n].copy_from_slice(&name.as_bytes()[..n]);
-            to[n] = 0;
+        let (cx, value) = unsafe { (usk_hook_t::cx(h)?, slice(value, len)?) };
+        if level != libc::IPPROTO_TCP {
+            return Err(Error::Inval);
         }
-        Ok(name.len() as isize)
-    })
-}
-
-/// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. -EINVAL: a request.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_set_save_syn(h: *mut usk_hook_t, on: c_int) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { hook(h) }?.set_save_syn(on != 0).map(|()| 0))
-}
-
-/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_count(h: *mut usk_hook_t, index: u32, n: u64) -> c_int {
-    // SAFETY: by the caller's word.
-    kernel(|| unsafe { registration(h) }?.lists.count(index, n).map(|()| 0))
-}
-
-/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
-/// # Safety
-/// `h` is a hook's argument.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_hook_sysctl(h: *mut usk_hook_t, index: u32) -> i64 {
-    kernel(|| {
-        // SAFETY: by the caller's word.
-        let reg = unsafe { registration(h) }?;
-        Ok(reg.stack.upgrade().and_then(|stack| reg.lists.sysctl(&stack, index)).unwrap_or(0))
+        if name == libc::TCP_CONGESTION {
+            let text = value.split(|b| *b == 0).next().unwrap_or_default();
+            let text = std::str::from_utf8(text).map_err(|_| Error::NoEnt)?;
+            return cx.set_congestion(text).map(|()| 0);
+        }
+        let value = i32::from_ne_bytes(value.try_into().map_err(|_| Error::Inval)?);
+        let n = u32::try_from(value).map_err(|_| Error::Inval)?;
+        match name {
+            USK_TCP_BPF_IW => cx.set_init_cwnd(n),
+            USK_TCP_BPF_SNDCWND_CLAMP => cx.set_snd_cwnd_clamp(n),
+            USK_TCP_BPF_DELACK_MAX => cx.set_delack_max(Duration::from_micros(n.into())),
+            USK_TCP_BPF_RTO_MIN => cx.set_rto_min(Duration::from_micros(n.into())),
+            libc::TCP_SAVE_SYN => cx.set_save_syn(n != 0),
+            _ => Err(Error::Inval),
+        }
+        .map(|()| 0)
     })
 }
 
@@ -373,14 +285,4 @@ pub unsafe extern "C" fn usk_find_option(
         *data_len = data.len();
         Ok(data.as_ptr().cast())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_view_has_no_padding_that_would_be_read_uninitialized() {
-        assert_eq!(size_of::<usk_sock_view_t>(), 2 * size_of::<usk_addr_t>() + 24 * 4 + 2 * 8);
-    }
 }

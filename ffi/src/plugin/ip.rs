@@ -5,11 +5,11 @@ use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut};
 use super::gate::{slice, slice_mut};
 use super::guard::{guard, usk_owned_t};
-use super::owned::peer;
+use super::info::peer;
 use super::ports;
 use super::private::{living, parts};
-use super::proto::{usk_packet_info_t, usk_proto_t};
-use super::registration::Registration;
+use super::proto::{ProtoReg, usk_packet_info_t};
+use super::registration::usk_reg_t;
 use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
@@ -106,31 +106,19 @@ fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }
 
-/// Sends a packet, which begins with the protocol's header, its checksum complete, to the peer: route, IP header,
-/// fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged while a device has it. Takes
-/// `skb`, always. -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and not to be cut), -ENOBUFS (the device's
-/// queue is full: a loss like any other).
+/// Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
+/// is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
+/// while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
+/// not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
 /// # Safety
-/// `o` is owned; `skb` is the caller's, and not used afterwards.
+/// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int {
-    kernel(|| {
-        // SAFETY: the caller gives the packet up, and owns the sock.
-        let (skb, g) = unsafe { (skb::take(skb)?, guard(o)?) };
-        let peer = peer(g)?;
-        send(g, skb, peer).map(|()| 0)
-    })
-}
-
-/// As usk_xmit, to an address.
-/// # Safety
-/// As usk_xmit; `to` is readable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_xmit_to(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
+pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: *const usk_addr_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, obj(to)?) };
-        send(g, skb, to.to_socket_addr()?).map(|()| 0)
+        let (skb, g, to) = unsafe { (skb::take(skb)?, guard(o)?, to.as_ref()) };
+        let to = to.map_or_else(|| peer(g), |to| to.to_socket_addr())?;
+        send(g, skb, to).map(|()| 0)
     })
 }
 
@@ -158,16 +146,12 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
 /// `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
 /// context.
 /// # Safety
-/// `proto` is registered; `info` is readable; `skb` is the caller's, and not used afterwards.
+/// `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_reply(
-    proto: *mut usk_proto_t,
-    info: *const usk_packet_info_t,
-    skb: *mut usk_skb_t,
-) -> c_int {
+pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_info_t, skb: *mut usk_skb_t) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up, and vouches for the rest.
-        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, Registration::of(proto)?, obj(info)?) };
+        let (mut skb, reg, info) = unsafe { (skb::take(skb)?, ProtoReg::of(reg)?, obj(info)?) };
         outgoing(&mut skb);
         let stack = reg.stack()?;
         let (to, from) = (info.src.to_socket_addr()?.ip(), info.dst.to_socket_addr()?.ip());

@@ -1,4 +1,4 @@
-//! Counters and sysctls that a table brings: lists ended by null. Above: `registration`, `sock_ops`, `ulp`. Below:
+//! Counters and sysctls that a table brings: lists ended by null. Above: `registration`. Below:
 //! `usersock::counters`, `usersock::sysctl`.
 
 use crate::note;
@@ -12,7 +12,7 @@ use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
 /// Most counters, and most sysctls, of a table: a list without end is noticed.
 const MAX_LIST: usize = 256;
 
-/// A sysctl of a protocol's own: `net.NAME.` and the name, a number.
+/// A sysctl of a table's own, a number: net.NAME. and `name`, where NAME is the table's, in lower case.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]

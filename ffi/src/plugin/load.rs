@@ -1,79 +1,26 @@
-//! The calls that load, attach and unload a plug-in (`crate::loader`), and what every usk_..._register and
-//! usk_..._unregister does with a table.
+//! The calls that load, attach and unload a plug-in. Below: `crate::loader`.
 
 use super::gate::kernel;
-use super::table::{self, Table};
 use crate::boundary::boundary;
-use crate::loader::{Item, Plugin, attach, load_file, usk_plugin_t};
-use crate::note::{noted, refused};
+use crate::loader::{Plugin, attach, load_file, usk_plugin_t};
+use crate::note::noted;
 use crate::ptr;
 use crate::stacks::{give_stack, stack_of, usk_stack_t};
 use std::ffi::{c_char, c_int};
 use std::path::Path;
 use std::sync::Arc;
-use usersock::error::{Error, Result};
-use usersock::stack::Stack;
+use usersock::error::Error;
 
 /// The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
 #[allow(non_camel_case_types)]
 pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut usk_plugin_t) -> c_int>;
-
-/// What every usk_..._register does: reads the table, has `f` check it and register it in the plug-in's stack, notes
-/// what that made with the plug-in, and gives the handle by which it is known, unless `out` is null. Answers 0, or an
-/// error and a line for usk_config_error.
-/// # Safety
-/// `plugin` is null or valid; `table` is null, or points to as many bytes as its size says; `out` is null or writable.
-pub(crate) unsafe fn register<T: Table, I: Item + 'static, H>(
-    plugin: *mut usk_plugin_t,
-    table: *const T,
-    out: *mut *mut H,
-    f: impl FnOnce(&Arc<Plugin>, &Arc<Stack>, T) -> Result<Arc<I>>,
-) -> Result<c_int> {
-    // SAFETY: valid by the caller's word.
-    let plugin = unsafe { Plugin::of(plugin) }?;
-    // SAFETY: the caller vouches for the table.
-    let table = unsafe { table::read(table) }.map_err(refused)?;
-    let stack = plugin.stack()?;
-    let item = f(&plugin, &stack, table)?;
-    let handle = Arc::as_ptr(&item).cast_mut().cast::<H>();
-    let item: Arc<dyn Item> = item;
-    plugin.registered(&item).inspect_err(|_| {
-        // Nobody has the handle, so what is in use of it ends by itself.
-        let _ = item.unregister(&stack);
-    })?;
-    if !out.is_null() {
-        // SAFETY: writable by the caller's word.
-        unsafe { *out = handle };
-    }
-    Ok(0)
-}
-
-/// Takes the thing behind a handle out of its registry and off its plug-in's list.
-/// # Safety
-/// `handle` is null, or from [`register`] of a `T` that is registered.
-pub(crate) unsafe fn unregister<T: Item, H>(handle: *mut H) -> Result<()> {
-    let item = handle.cast::<T>().cast_const();
-    if item.is_null() {
-        return Err(Error::Inval);
-    }
-    // A count of our own: registry and list give theirs up meanwhile.
-    // SAFETY: the address in an Arc that the list holds, by the caller's word.
-    let item = unsafe {
-        Arc::increment_strong_count(item);
-        Arc::from_raw(item)
-    };
-    let plugin = item.plugin().upgrade().ok_or(Error::NoEnt)?;
-    item.unregister(&plugin.stack()?)?;
-    drop(plugin.take_off(item.key()));
-    Ok(())
-}
 
 /// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
 /// usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any,
 /// is called, with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload,
 /// or by the last thread that was in an operation then. The same as plugin=FILE in a configuration. A name without
 /// slash is looked for in the working directory. Null with errno on failure, and usk_config_error says why in a line:
-/// ENOENT, EINVAL, or what the entry point answered.
+/// ENOENT, EINVAL, or what the entry point returned.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]

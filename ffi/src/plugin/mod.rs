@@ -4,19 +4,20 @@
 //! | file | what |
 //! |---|---|
 //! | `gate` | the gate of these calls; what their pointers point to |
-//! | `table`, `lists` | reading a table of an older or newer header; counters and sysctls that it names |
-//! | `load` | loading and unloading; registering and unregistering what a table describes |
+//! | `table`, `lists` | structs of an older or newer header, read and filled in; counters and sysctls of a table |
+//! | `load` | loading and unloading |
 //! | `addr` | usk_addr_t |
 //! | `skb`, `msg` | packets and the program's messages |
+//! | `registration` | usk_reg_t: what is registered, its counters and sysctls; clock, randomness, drops |
 //! | `guard`, `sock` | usk_owned_t: the proof that a sock is owned; calls on one that is not (usk_sock_t) |
 //! | `call` | calling an operation that gets a sock |
-//! | `proto` | struct usk_proto |
-//! | `registration` | usk_proto_t: what is registered, its counters and sysctls; clock, randomness, drops |
+//! | `proto` | struct usk_proto and its registration |
 //! | `private` | what a protocol from C has in each of its socks |
+//! | `mem`, `info` | what a sock is charged with; what it is: usk_sock_info |
 //! | `ports`, `owned`, `wait` | binding, look-up, connections; what only a sock's owner may touch, its end; sleeping |
 //! | `ip` | routes, output, checksums |
 //! | `cproto` | the protocol made of a struct usk_proto |
-//! | `ulp`, `below` | struct usk_ulp_ops: upper-layer protocols, and what one calls of the protocol below |
+//! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
 //! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and what one may call; header options |
 //! | `cong_tcp`, `cong` | a connection's numbers, and struct usk_cong_ops: congestion control of TCP |
 //! | `borrow` | congestion control for protocols other than TCP |
@@ -36,8 +37,10 @@ pub mod cong_tcp;
 pub mod device;
 pub mod guard;
 pub mod hook;
+pub mod info;
 pub mod ip;
 pub mod load;
+pub mod mem;
 pub mod msg;
 pub mod owned;
 pub mod ports;

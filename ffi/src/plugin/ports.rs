@@ -2,12 +2,12 @@
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::addr::usk_addr_t;
-use super::gate::{kernel, obj, obj_mut};
+use super::gate::{kernel, obj};
 use super::guard::{guard, usk_owned_t};
 use super::private::Private;
 use super::private::{living, parts};
-use super::proto::usk_proto_t;
-use super::registration::Registration;
+use super::proto::ProtoReg;
+use super::registration::usk_reg_t;
 use crate::handle::{self, Handle, usk_sock_t};
 use crate::held;
 use crate::held::contain;
@@ -56,7 +56,7 @@ pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
         return Err(Error::Inval);
     }
     let reg = p.registration().clone();
-    let port = reg.ports.get_port(g, port)?;
+    let port = reg.own.0.get_port(g, port)?;
     g.common.sport = port;
     parts(g)?.private.bound = Some(port);
     Ok(())
@@ -77,11 +77,11 @@ pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
     let p = living(g)?.private;
     let (reg, bound, child, adopted) = (p.registration().clone(), p.bound, p.child, p.adopted.is_some());
     if let Some(port) = bound {
-        reg.ports.rehash(PortEntry::of(g, port));
+        reg.own.0.rehash(PortEntry::of(g, port));
     } else if child && !adopted {
         let entry = PortEntry::of(g, g.common.sport);
         let (port, peer) = (entry.port, entry.peer.ok_or(Error::Inval)?);
-        reg.ports.adopt(entry)?;
+        reg.own.0.adopt(entry)?;
         parts(g)?.private.adopted = Some((port, peer));
     }
     Ok(())
@@ -101,9 +101,9 @@ pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
     let p = parts(g)?;
     let reg = p.private.registration().clone();
     if let Some(port) = p.private.bound.take() {
-        reg.ports.unbind(port, p.sock);
+        reg.own.0.unbind(port, p.sock);
     } else if let Some((port, peer)) = p.private.adopted.take() {
-        reg.ports.unadopt(port, peer, p.sock);
+        reg.own.0.unadopt(port, peer, p.sock);
     }
     Ok(())
 }
@@ -111,20 +111,20 @@ pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
 /// The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
 /// one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
 /// # Safety
-/// `proto` is registered; both addresses are readable.
+/// `reg` is a registered protocol; both addresses are readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_proto_lookup(
-    proto: *mut usk_proto_t,
+    reg: *mut usk_reg_t,
     local: *const usk_addr_t,
     remote: *const usk_addr_t,
     ifindex: u32,
 ) -> *mut usk_sock_t {
     kernel(|| {
         // SAFETY: the caller vouches for all three.
-        let (reg, local, remote) = unsafe { (Registration::of(proto)?, obj(local)?, obj(remote)?) };
+        let (reg, local, remote) = unsafe { (ProtoReg::of(reg)?, obj(local)?, obj(remote)?) };
         let stack = reg.stack()?;
         let (local, remote) = (local.to_socket_addr()?, remote.to_socket_addr()?);
-        let found = reg.ports.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
+        let found = reg.own.0.find(&stack, (local.ip(), local.port()), (remote.ip(), remote.port()), ifindex);
         Ok(found.map_or(std::ptr::null_mut(), |s| handle::hold(&stack, s)))
     })
 }
@@ -184,22 +184,6 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
     })
 }
 
-/// Connections that wait for accept(2), and how many may (listen(2)'s backlog): more is full.
-/// # Safety
-/// `listener` is owned; `max` is writable or null.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_accept_len(listener: *mut usk_owned_t, max: *mut u32) -> u32 {
-    kernel(|| {
-        // SAFETY: the caller vouches for both.
-        let g = unsafe { guard(listener) }?;
-        if !max.is_null() {
-            // SAFETY: writable by the caller's word.
-            *unsafe { obj_mut(max) }? = g.common.max_ack_backlog;
-        }
-        Ok(g.common.ack_backlog)
-    })
-}
-
 /// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
 /// operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
 /// # Safety
@@ -220,7 +204,7 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
         // they listen, so that at most one gets it.
         if let Some(port) = bound
             && before != State::Listen
-            && !reg.ports.is_free(&PortEntry::of(g, port))
+            && !reg.own.0.is_free(&PortEntry::of(g, port))
         {
             g.sock.set_state(before);
             return Err(Error::AddrInUse);
@@ -252,8 +236,9 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept). For the accept operation of a
-/// table; returns the child held, or null with the negative errno in `*err`: -EINVAL not listening, -EAGAIN, -EINTR.
+/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+/// accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
+/// -EINVAL not listening, -EAGAIN, -EINTR.
 /// # Safety
 /// `sk` is valid and not owned by the caller; `err` is writable.
 #[unsafe(no_mangle)]

@@ -3,26 +3,24 @@
 
 use super::gate::kernel;
 use super::guard::{guard, usk_owned_t};
-use super::proto::usk_proto_t;
-use super::registration::Registration;
+use super::proto::ProtoReg;
+use super::registration::usk_reg_t;
 use std::ffi::c_void;
 use std::net::IpAddr;
 use std::sync::Arc;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
 use usersock::sock::accept::AcceptQueue;
-use usersock::sock::{Sock, SockCommon, SockGuard, SockState, mem};
+use usersock::sock::{Sock, SockCommon, SockGuard, SockState};
 use usersock::stack::{Stack, TimerSlot};
 
 /// The C protocol's part of a sock.
 pub(crate) struct Private {
-    reg: Arc<Registration>,
+    reg: Arc<ProtoReg>,
     /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside, by
     /// pointers that it keeps: a Box would claim to be the only way there.
     memory: *mut [u128],
     timers: Vec<TimerSlot>,
-    /// Bytes charged by usk_mem_charge.
-    pub(super) charged: i32,
     pub(super) accept: Option<Box<AcceptQueue>>,
     /// The port it is in the table under.
     pub(super) bound: Option<u16>,
@@ -51,13 +49,12 @@ impl Drop for Private {
 
 impl Private {
     /// Before init: memory of zeroes, and nothing else.
-    pub(super) fn new(reg: Arc<Registration>) -> Private {
+    pub(super) fn new(reg: Arc<ProtoReg>) -> Private {
         let words = (reg.table.obj_size as usize).div_ceil(16);
         Private {
             reg,
             memory: Box::into_raw(vec![0; words].into_boxed_slice()),
             timers: Vec::new(),
-            charged: 0,
             accept: None,
             bound: None,
             child: false,
@@ -67,15 +64,12 @@ impl Private {
             bottom: false,
         }
     }
-    pub(super) fn registration(&self) -> &Arc<Registration> {
+    pub(super) fn registration(&self) -> &Arc<ProtoReg> {
         &self.reg
     }
     /// Whether it is finished: `destroy` has run.
     pub(super) fn is_done(&self) -> bool {
         self.done
-    }
-    pub(super) fn proto(&self) -> *mut usk_proto_t {
-        self.reg.handle()
     }
     pub(super) fn memory(&self) -> *mut c_void {
         self.memory.cast()
@@ -94,35 +88,15 @@ impl Private {
             t.fired();
         }
     }
-    /// Nothing may begin any more: cancels the timers, gives back what is charged. False: that has happened.
-    pub(super) fn end(&mut self, stack: &Stack, sock: &Sock, sk: &mut SockCommon) -> bool {
+    /// Nothing may begin any more: cancels the timers. False: that has happened.
+    pub(super) fn end(&mut self, stack: &Stack) -> bool {
         if std::mem::replace(&mut self.done, true) {
             return false;
         }
         for t in &mut self.timers {
             stack.timers.cancel(t);
         }
-        mem::uncharge(sock, sk, std::mem::take(&mut self.charged));
         true
-    }
-    pub(super) fn charge(
-        &mut self,
-        stack: &Arc<Stack>,
-        sock: &Arc<Sock>,
-        sk: &mut SockCommon,
-        size: i32,
-    ) -> Result<()> {
-        let charged = self.charged.checked_add(size).filter(|n| *n >= 0).ok_or(Error::Inval)?;
-        if size > 0 {
-            if !mem::schedule(stack, sock, sk, size, mem::Kind::Send) {
-                return Err(Error::NoBufs);
-            }
-            mem::charge(sk, size);
-        } else {
-            mem::uncharge(sock, sk, -size);
-        }
-        self.charged = charged;
-        Ok(())
     }
 }
 
@@ -157,13 +131,14 @@ pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private>
     parts(unsafe { guard(o) }?).map(|p| p.private)
 }
 
-/// The protocol the sock belongs to; null for one that is not from C.
+/// The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
+/// not from C.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_owned_proto(o: *mut usk_owned_t) -> *mut usk_proto_t {
+pub unsafe extern "C" fn usk_owned_reg(o: *mut usk_owned_t) -> *mut usk_reg_t {
     // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { private(o) }.map(|p| p.proto()))
+    kernel(|| unsafe { private(o) }.map(|p| p.reg.handle()))
 }
 
 /// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the

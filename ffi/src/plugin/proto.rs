@@ -1,21 +1,25 @@
-//! `struct usk_proto`: the operations of a protocol, as C fills them in. Above: `registration`, `cproto`. The Rust
-//! trait that it mirrors is `usersock::sock::proto::Proto`.
+//! `struct usk_proto`: the operations of a protocol, as C fills them in, and its registration. Above: `cproto`, whose
+//! `Proto` it becomes. The Rust trait that it mirrors is `usersock::sock::proto::Proto`. Linux: proto_register,
+//! inet_register_protosw, inet_add_protocol.
 
 use super::addr::usk_addr_t;
+use super::gate::kernel;
 use super::guard::usk_owned_t;
-use super::lists::usk_sysctl_t;
+use super::lists::{self, usk_sysctl_t};
 use super::msg::{usk_recvmsg_t, usk_sendmsg_t};
+use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::skb::usk_skb_t;
 use super::table::Table;
 use crate::handle::usk_sock_t;
+use crate::loader::usk_plugin_t;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
-
-/// A registered protocol of one stack: what its operations are given, and what usk_proto_register answers. Valid until
-/// usk_proto_unregister.
-#[allow(non_camel_case_types)]
-pub struct usk_proto_t {
-    _opaque: [u8; 0],
-}
+use std::mem::offset_of;
+use std::sync::Arc;
+use usersock::error::{Error, Result};
+use usersock::ip::port_table::PortTable;
+use usersock::sock::proto::{IpHandler, ProtoSwitch};
+use usersock::sock::skb::HEAD;
+use usersock::stack::Stack;
 
 /// `version` of struct usk_proto.
 pub const USK_PROTO_VERSION: u32 = 1;
@@ -88,18 +92,22 @@ pub struct usk_icmp_error_t {
 }
 
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
-/// Copied when it is registered; strings and lists too. Of the kernel's, rehash is hash, called again; sock_is_readable
-/// is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel alone.
+/// Copied when it is registered; strings and lists too. Of the kernel's operations, rehash is hash, called again;
+/// sock_is_readable is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel
+/// alone.
 ///
 /// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
 /// sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
-/// and locks by itself. Answers. An int is 0 or a negative errno, a length is 0 or more or a negative errno; anything
-/// else, and a length beyond what was offered, breaks the socket: EIO from then on. So does an operation that returns
-/// without releasing what it locked. The stack and other sockets go on. No exception of C++ and no panic of a Rust
-/// shared object may leave an operation: it would end the process. What catches one calls usk_sock_break; what it has
-/// locked need not be released. The operations without a sock have none to break, and only catch: rcv and err lose the
-/// packet (it is theirs to free), the others answer as if they were null. An operation must not call the POSIX-shaped
-/// calls (usk_send ...) on its own socket.
+/// and locks by itself. An operation must not make the POSIX-shaped calls (usk_send ...) on its own socket.
+///
+/// Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Anything else, and a
+/// length beyond what was offered, breaks the socket, which then returns EIO until it is closed; so does an operation
+/// that returns without releasing what it locked. The stack and other sockets go on.
+///
+/// Exceptions. No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the
+/// process. What catches one calls usk_break; what it has locked need not be released. The operations without a sock
+/// have none to break, and only catch: rcv and err lose the packet (it is theirs to free), the others return as if they
+/// were null.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -110,6 +118,12 @@ pub struct usk_proto {
     pub size: u32,
     /// 1 to 31 bytes, unique in a stack; in listings, and (in lower case) in the names of sysctls. Required.
     pub name: *const c_char,
+    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+    /// by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
     /// SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, what socket(2) is called with.
     pub socket_type: c_int,
     /// IP protocol number, 1 to 255.
@@ -126,11 +140,6 @@ pub struct usk_proto {
     pub request_size: u32,
     /// For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
     pub slab_flags: u32,
-    /// Names of counters of its own, ended by null; null: none. Letters and digits, unique in a stack, read by
-    /// usk_mib_read.
-    pub mib_names: *const *const c_char,
-    /// Sysctls of its own, ended by one with a null name; null: none.
-    pub sysctls: *const usk_sysctl_t,
 
     /// A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
     pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
@@ -153,7 +162,7 @@ pub struct usk_proto {
     /// usk_accept_wait is one. Process context, not owned. Null: EOPNOTSUPP.
     pub accept:
         Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, nonblock: c_int, err: *mut c_int) -> *mut usk_sock_t>,
-    /// SIOCINQ, SIOCOUTQ and its own requests, answering an int in `*value`. Process context, not owned. Null: ENOTTY.
+    /// SIOCINQ, SIOCOUTQ and its own requests, returning an int in `*value`. Process context, not owned. Null: ENOTTY.
     pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
     /// shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null:
     /// nothing more.
@@ -168,7 +177,7 @@ pub struct usk_proto {
             len: usize,
         ) -> c_int,
     >,
-    /// As setsockopt: writes at most `len` bytes, answers how many.
+    /// As setsockopt: writes at most `len` bytes, returns how many.
     pub getsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
@@ -180,12 +189,12 @@ pub struct usk_proto {
     >,
     /// Options that go past a layer, straight to getsockopt here: 1 (bpf_bypass_getsockopt). Null: none.
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
-    /// SO_KEEPALIVE is set to `on`; usk_sock_flag tells what it was before. Process context, owned. Null: nothing.
+    /// SO_KEEPALIVE is set to `on`; usk_sock_info tells what it was before. Process context, owned. Null: nothing.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
-    /// Sends: answers the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
+    /// Sends: returns the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
     /// one of the two is required.
     pub sendmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
+    /// Receives: returns the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
     /// owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
     pub recvmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> isize>,
     /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through
@@ -215,29 +224,28 @@ pub struct usk_proto {
     pub update_proto: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, restore: c_int) -> c_int>,
     /// The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
     /// known. Null: nothing beyond the accounts.
-    pub enter_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
+    pub enter_memory_pressure: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
     /// See enter_memory_pressure.
-    pub leave_memory_pressure: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t)>,
+    pub leave_memory_pressure: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
     /// Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by
     /// poll where poll and poll_locked are null. Owned. Null: yes.
     pub stream_memory_free: Option<unsafe extern "C-unwind" fn(priv_: *const c_void, wake: c_int) -> c_int>,
     /// Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
-    /// refusal above the third (sysctl_mem). Any context. Null, or an answer other than 0: none.
-    pub sysctl_mem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, limits: *mut i64) -> c_int>,
+    /// refusal above the third (sysctl_mem). Any context. Null, or a return value other than 0: none.
+    pub sysctl_mem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, limits: *mut i64) -> c_int>,
     /// Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
-    pub sysctl_wmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
+    pub sysctl_wmem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, sizes: *mut c_int) -> c_int>,
     /// The same of receive buffers (sysctl_rmem).
-    pub sysctl_rmem: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, sizes: *mut c_int) -> c_int>,
+    pub sysctl_rmem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, sizes: *mut c_int) -> c_int>,
     /// Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report),
     /// tell the peer, leave the sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
     pub diag_destroy: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, err: c_int) -> c_int>,
     /// A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
     /// or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
-    pub rcv: Option<
-        unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t),
-    >,
+    pub rcv:
+        Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t)>,
     /// An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
-    pub err: Option<unsafe extern "C-unwind" fn(proto: *mut usk_proto_t, error: *const usk_icmp_error_t)>,
+    pub err: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, error: *const usk_icmp_error_t)>,
 
     /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
     /// sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
@@ -262,4 +270,125 @@ unsafe impl Table for usk_proto {
     const VERSION: u32 = USK_PROTO_VERSION;
     // What came later is at the end, from here.
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_proto, sendmsg_locked);
+}
+const _: () = assert!(begins_with_head(
+    offset_of!(usk_proto, name),
+    offset_of!(usk_proto, mib_names),
+    offset_of!(usk_proto, sysctls)
+));
+
+/// Most bytes of a sock's own memory.
+const MAX_OBJ_SIZE: u32 = 65_536;
+
+/// A registered protocol.
+pub(super) type ProtoReg = Registration<usk_proto>;
+
+impl ProtoReg {
+    pub(super) fn number(&self) -> u8 {
+        self.table.protocol as u8
+    }
+    pub(super) fn flag(&self, bit: u32) -> bool {
+        self.table.flags & bit != 0
+    }
+    /// Whether bind(2) takes ports.
+    pub(super) fn has_ports(&self) -> bool {
+        !self.flag(USK_PROTO_NO_PORTS)
+    }
+}
+
+/// What a registered protocol has beside its table: the ports that its socks are bound to.
+#[derive(Default)]
+pub(crate) struct Ports(pub(super) PortTable);
+
+// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+unsafe impl Registered for usk_proto {
+    type Own = Ports;
+
+    fn check(&self, name: &str) -> std::result::Result<(), String> {
+        let lacks = |what: &str| Err(what.to_owned());
+        let all = USK_PROTO_V4
+            | USK_PROTO_V6
+            | USK_PROTO_DEFAULT
+            | USK_PROTO_CONNECTIONS
+            | USK_PROTO_NO_AUTOBIND
+            | USK_PROTO_NO_PORTS;
+        if !lists::good_name(name, 31) {
+            return lacks("a name is 1 to 31 printable characters without dot");
+        }
+        if self.flags & !all != 0 {
+            return lacks("unknown flags");
+        }
+        if self.flags & (USK_PROTO_V4 | USK_PROTO_V6) == 0 {
+            return lacks("neither USK_PROTO_V4 nor USK_PROTO_V6");
+        }
+        if !(1..=10).contains(&self.socket_type) {
+            return lacks("socket_type is not a socket's");
+        }
+        if !(1..=255).contains(&self.protocol) {
+            return lacks("protocol is not 1 to 255");
+        }
+        if self.obj_size > MAX_OBJ_SIZE {
+            return lacks("obj_size above 65536");
+        }
+        if self.max_header as usize > HEAD {
+            return lacks("max_header above what a packet has room for");
+        }
+        if self.sendmsg.is_none() && self.sendmsg_locked.is_none() {
+            return lacks("sendmsg is null, and so is sendmsg_locked");
+        }
+        if self.recvmsg.is_none() && self.recvmsg_locked.is_none() {
+            return lacks("recvmsg is null, and so is recvmsg_locked");
+        }
+        if self.rcv.is_some() && self.backlog_rcv.is_none() {
+            return lacks("rcv without backlog_rcv");
+        }
+        Ok(())
+    }
+
+    fn enter(reg: &Arc<ProtoReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
+        let table = &reg.table;
+        let key = |family| ProtoSwitch {
+            family,
+            ty: table.socket_type,
+            protocol: table.protocol,
+            default: reg.flag(USK_PROTO_DEFAULT),
+            proto: reg.clone(),
+        };
+        let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
+            .into_iter()
+            .filter(|(bit, _)| reg.flag(*bit))
+            .map(|(_, family)| key(family))
+            .collect();
+        let number = [reg.number()];
+        let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
+            table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
+        stack.registry.register(&keys, handler).map_err(|e| (e.error(), e.to_string()))
+    }
+
+    fn leave(reg: &ProtoReg, stack: &Arc<Stack>) -> Result<()> {
+        stack.registry.unregister(&reg.name).map_err(|e| e.error())
+    }
+
+    fn stack_ended(reg: &ProtoReg) {
+        // A sock that said farewell when the stack ended is in the table, and holds it.
+        reg.own.0.clear();
+    }
+}
+
+/// Registers a protocol in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the registration.
+/// Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
+/// size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is
+/// taken.
+/// # Safety
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
+/// or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_proto_register(
+    plugin: *mut usk_plugin_t,
+    table: *const usk_proto,
+    user: *mut c_void,
+    out: *mut *mut usk_reg_t,
+) -> c_int {
+    // SAFETY: the caller vouches for plug-in, table and `out`.
+    kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }

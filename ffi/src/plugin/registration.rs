@@ -1,182 +1,160 @@
-//! A registered protocol from C: what is behind a `usk_proto_t`. Above: `private` and `ports`, which a sock of it has,
-//! and `cproto`, which makes it a `Proto`. With the calls that concern no sock: counters and sysctls of its own, clock,
-//! randomness, drops. Linux: proto_register, inet_register_protosw, inet_add_protocol.
+//! What a plug-in has registered: a table in a stack. It is one thing whatever the table is of, with one handle in C,
+//! `usk_reg_t`: counters, sysctls, the plug-in's pointer, the stack's clock and randomness, and its end. Above:
+//! `cproto`, `ulp`, `sock_ops`, `cong`, `device`, each of which says by [`Registered`] what its table is to the stack.
+//! Linux: proto_register, tcp_register_ulp, tcp_register_congestion_control; struct module.
 
 use super::gate::{kernel, slice_mut};
-use super::lists::{self, Lists};
-use super::load;
-use super::proto::*;
+use super::lists::{self, Lists, usk_sysctl_t};
 use super::skb::{self, usk_skb_t};
-use super::table::Table;
+use super::table::{self, Table};
 use crate::loader::{Item, Library, Plugin, usk_plugin_t};
 use crate::note;
-use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
+use std::any::TypeId;
+use std::ffi::{c_char, c_int, c_void};
+use std::mem::{ManuallyDrop, offset_of};
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
-use usersock::ip::port_table::PortTable;
-use usersock::sock::proto::{IpHandler, ProtoSwitch};
-use usersock::sock::skb::HEAD;
 use usersock::stack::Stack;
 use usersock::sys::lock::Mutex;
 
-/// Most bytes of a sock's own memory.
-const MAX_OBJ_SIZE: u32 = 65_536;
+/// What a plug-in has registered in one stack: a protocol, a layer, a congestion control, hooks, a kind of device. The
+/// usk_..._register calls give it, and the functions of the table get it. Valid until usk_unregister has succeeded, and
+/// in a function of the table until that returns.
+#[allow(non_camel_case_types)]
+pub struct usk_reg_t {
+    _opaque: [u8; 0],
+}
 
-/// A registered C protocol.
-pub(crate) struct Registration {
-    pub(super) table: usk_proto,
+/// What every table that can be registered begins with.
+#[repr(C)]
+struct Head {
+    version: u32,
+    size: u32,
+    name: *const c_char,
+    mib_names: *const *const c_char,
+    sysctls: *const usk_sysctl_t,
+}
+
+/// Whether a table begins so, by the places of its members.
+pub(super) const fn begins_with_head(name: usize, mib_names: usize, sysctls: usize) -> bool {
+    name == offset_of!(Head, name) && mib_names == offset_of!(Head, mib_names) && sysctls == offset_of!(Head, sysctls)
+}
+
+/// A table that can be registered: what it is to the stack.
+///
+/// # Safety
+/// The type begins with the members of [`Head`] (`begins_with_head`), and its functions may be called from any thread.
+pub(super) unsafe trait Registered: Table + 'static {
+    /// What the registration has beside the table.
+    type Own: Default + Send + Sync;
+
+    /// What does not fit, as a line. `name` is the table's.
+    fn check(&self, name: &str) -> std::result::Result<(), String>;
+    /// Puts it where the stack finds it. With an error, what is wrong, as a line.
+    fn enter(reg: &Arc<Registration<Self>>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)>;
+    /// Takes it out again. EBUSY while it is in use.
+    fn leave(reg: &Registration<Self>, stack: &Arc<Stack>) -> Result<()>;
+    /// The stack has ended with it registered: lets go of what holds it in turn.
+    fn stack_ended(_: &Registration<Self>) {}
+    /// Nobody has it any more.
+    fn last(_: &mut Registration<Self>) {}
+}
+
+/// What is behind a [`usk_reg_t`], whatever its table is.
+pub(super) struct Reg {
+    /// The table's type.
+    table: TypeId,
     pub(super) name: String,
     stack: Weak<Stack>,
     user: *mut c_void,
     plugin: Weak<Plugin>,
-    /// Keeps the code loaded.
-    pub(super) library: Option<Arc<Library>>,
-    pub(super) ports: PortTable,
-    pub(super) lists: Lists,
+    lists: Lists,
     /// Unregistered: its name may be another's by now.
     gone: Mutex<bool>,
 }
 
-// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
-unsafe impl Send for Registration {}
+/// A registered table. A handle is its address, and so that of the [`Reg`] in front.
+#[repr(C)]
+pub(super) struct Registration<T: Registered> {
+    reg: Reg,
+    pub(super) table: T,
+    pub(super) own: T::Own,
+    /// Keeps the code loaded. Falls last.
+    pub(super) library: Option<Arc<Library>>,
+}
+
+// SAFETY: the table is read only, its functions are any thread's to call by the trait's promise; `user` is the
+// plug-in's, which has it in them.
+unsafe impl<T: Registered> Send for Registration<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Registration {}
+unsafe impl<T: Registered> Sync for Registration<T> {}
 
-impl Registration {
-    /// # Safety
-    /// `p` is null, or registered.
-    pub(crate) unsafe fn of(p: *mut usk_proto_t) -> Result<ManuallyDrop<Arc<Registration>>> {
-        if p.is_null() {
-            return Err(Error::Inval);
-        }
-        // SAFETY: a valid handle is the address in an Arc that the registry or a sock holds; the count is left alone.
-        Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Registration>().cast_const()) }))
-    }
-
-    pub(crate) fn handle(&self) -> *mut usk_proto_t {
-        std::ptr::from_ref(self).cast_mut().cast()
-    }
-    /// EINVAL once the stack has ended.
-    pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
-        self.stack.upgrade().ok_or(Error::Inval)
-    }
-    pub(crate) fn user(&self) -> *mut c_void {
-        self.user
-    }
-    pub(crate) fn number(&self) -> u8 {
-        self.table.protocol as u8
-    }
-    pub(crate) fn sysctl(&self, index: u32) -> Option<i64> {
-        self.lists.sysctl(&*self.stack.upgrade()?, index)
-    }
-    /// Whether bind(2) takes ports.
-    pub(super) fn has_ports(&self) -> bool {
-        !self.flag(USK_PROTO_NO_PORTS)
-    }
-    pub(super) fn flag(&self, bit: u32) -> bool {
-        self.table.flags & bit != 0
-    }
-
-    /// What does not fit, as a line.
-    fn check(table: &usk_proto, name: &str) -> std::result::Result<(), String> {
-        let lacks = |what: &str| Err(format!("struct usk_proto {name:?}: {what}"));
-        let all = USK_PROTO_V4
-            | USK_PROTO_V6
-            | USK_PROTO_DEFAULT
-            | USK_PROTO_CONNECTIONS
-            | USK_PROTO_NO_AUTOBIND
-            | USK_PROTO_NO_PORTS;
-        if !lists::good_name(name, 31) {
-            return lacks("a name is 1 to 31 printable characters without dot");
-        }
-        if table.flags & !all != 0 {
-            return lacks("unknown flags");
-        }
-        if table.flags & (USK_PROTO_V4 | USK_PROTO_V6) == 0 {
-            return lacks("neither USK_PROTO_V4 nor USK_PROTO_V6");
-        }
-        if !(1..=10).contains(&table.socket_type) {
-            return lacks("socket_type is not a socket's");
-        }
-        if !(1..=255).contains(&table.protocol) {
-            return lacks("protocol is not 1 to 255");
-        }
-        if table.obj_size > MAX_OBJ_SIZE {
-            return lacks("obj_size above 65536");
-        }
-        if table.max_header as usize > HEAD {
-            return lacks("max_header above what a packet has room for");
-        }
-        if table.sendmsg.is_none() && table.sendmsg_locked.is_none() {
-            return lacks("sendmsg is null, and so is sendmsg_locked");
-        }
-        if table.recvmsg.is_none() && table.recvmsg_locked.is_none() {
-            return lacks("recvmsg is null, and so is recvmsg_locked");
-        }
-        if table.rcv.is_some() && table.backlog_rcv.is_none() {
-            return lacks("rcv without backlog_rcv");
-        }
-        Ok(())
-    }
-
-    /// Registers a table: all of it, or nothing. The line that says why not is kept for usk_config_error.
-    /// # Safety
-    /// The table's strings and lists are ended, and its functions what they say.
-    pub(crate) unsafe fn register(
-        plugin: &Arc<Plugin>,
-        stack: &Arc<Stack>,
-        table: usk_proto,
-        user: *mut c_void,
-    ) -> Result<Arc<Registration>> {
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, usk_proto::NAME, "name") }?;
-        Registration::check(&table, &name).map_err(note::refused)?;
-        // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(stack, usk_proto::NAME, &name, table.mib_names, table.sysctls) }?;
-        let reg = Arc::new(Registration {
-            table,
-            name,
-            stack: Arc::downgrade(stack),
-            user,
-            plugin: Arc::downgrade(plugin),
-            library: plugin.library(),
-            ports: PortTable::default(),
-            lists,
-            gone: Mutex::new(false),
-        });
-        let key = |family| ProtoSwitch {
-            family,
-            ty: table.socket_type,
-            protocol: table.protocol,
-            default: table.flags & USK_PROTO_DEFAULT != 0,
-            proto: reg.clone(),
-        };
-        let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
-            .into_iter()
-            .filter(|(bit, _)| table.flags & bit != 0)
-            .map(|(_, family)| key(family))
-            .collect();
-        let number = [table.protocol as u8];
-        let handler: Option<(&[u8], Arc<dyn IpHandler>)> =
-            table.rcv.is_some().then(|| (&number[..], reg.clone() as Arc<dyn IpHandler>));
-        stack.registry.register(&keys, handler).map_err(|e| {
-            reg.lists.forget(stack);
-            note::refused(e.to_string());
-            e.error()
-        })?;
-        Ok(reg)
+impl<T: Registered> Deref for Registration<T> {
+    type Target = Reg;
+    fn deref(&self) -> &Reg {
+        &self.reg
     }
 }
 
-impl Item for Registration {
+impl Reg {
+    /// # Safety
+    /// `p` is null, or valid as long as the result is used.
+    unsafe fn of<'a>(p: *mut usk_reg_t) -> Result<&'a Reg> {
+        // SAFETY: a valid handle is the address of one.
+        unsafe { p.cast::<Reg>().as_ref() }.ok_or(Error::Inval)
+    }
+    /// EINVAL once the stack has ended.
+    pub(super) fn stack(&self) -> Result<Arc<Stack>> {
+        self.stack.upgrade().ok_or(Error::Inval)
+    }
+    pub(super) fn user(&self) -> *mut c_void {
+        self.user
+    }
+    fn sysctl(&self, index: u32) -> Option<i64> {
+        self.lists.sysctl(&*self.stack.upgrade()?, index)
+    }
+}
+
+impl<T: Registered> Registration<T> {
+    /// EINVAL: null, or a registration of another kind of table.
+    /// # Safety
+    /// `p` is null, or valid.
+    pub(super) unsafe fn of(p: *mut usk_reg_t) -> Result<ManuallyDrop<Arc<Registration<T>>>> {
+        // SAFETY: valid by the caller's word.
+        if unsafe { Reg::of(p) }?.table != TypeId::of::<T>() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: the address in an Arc that the plug-in, a registry or a sock holds; the count is left alone.
+        Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Registration<T>>().cast_const()) }))
+    }
+    /// The handle, for as long as the registration is there.
+    #[inline]
+    pub(super) fn handle(&self) -> *mut usk_reg_t {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+    /// A count of what a registry, a sock or a call holds.
+    pub(super) fn counted(&self) -> Arc<Registration<T>> {
+        // SAFETY: every registration is made in an Arc (`register`), and is held while it is called.
+        let held = ManuallyDrop::new(unsafe { Arc::from_raw(std::ptr::from_ref(self)) });
+        Arc::clone(&held)
+    }
+}
+
+impl<T: Registered> Drop for Registration<T> {
+    fn drop(&mut self) {
+        T::last(self);
+    }
+}
+
+impl<T: Registered> Item for Registration<T> {
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
         let mut gone = self.gone.lock();
         if *gone {
             return Err(Error::NoEnt);
         }
-        stack.registry.unregister(&self.name).map_err(|e| e.error())?;
+        T::leave(self, stack)?;
         *gone = true;
         self.lists.forget(stack);
         Ok(())
@@ -184,114 +162,151 @@ impl Item for Registration {
     fn key(&self) -> usize {
         self.handle() as usize
     }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
-    }
     fn stack_ended(&self) {
-        // A sock that said farewell when the stack ended is in the table, and holds it.
-        self.ports.clear();
+        T::stack_ended(self);
     }
 }
 
-/// Registers a protocol in the plug-in's stack. `user` is for usk_proto_user; `*out`, unless null, gets the
-/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
-/// fit (version, size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or
-/// sysctl is taken.
+/// What every usk_..._register does: reads the table, checks it, registers it in the plug-in's stack with its counters
+/// and sysctls, notes it with the plug-in, and gives the handle, unless `out` is null. All of it is done, or nothing.
+/// Returns 0, or an error and a line for usk_config_error.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_register(
+/// `plugin` is null or valid; `table` is null, or points to as many bytes as its size says, its strings and lists are
+/// ended; `out` is null or writable.
+pub(super) unsafe fn register<T: Registered>(
     plugin: *mut usk_plugin_t,
-    table: *const usk_proto,
+    table: *const T,
     user: *mut c_void,
-    out: *mut *mut usk_proto_t,
-) -> c_int {
-    // SAFETY: the caller vouches for all three, and for the table's strings and lists.
-    kernel(|| unsafe {
-        load::register(plugin, table, out, |plugin, stack, table| Registration::register(plugin, stack, table, user))
-    })
+    out: *mut *mut usk_reg_t,
+) -> Result<c_int> {
+    // SAFETY: valid by the caller's word.
+    let plugin = unsafe { Plugin::of(plugin) }?;
+    // SAFETY: the caller vouches for the table.
+    let table = unsafe { table::read(table) }.map_err(note::refused)?;
+    let stack = plugin.stack()?;
+    // SAFETY: the type begins with those members by the trait's promise.
+    let head = unsafe { &*std::ptr::from_ref(&table).cast::<Head>() };
+    // SAFETY: a string by the caller's word.
+    let name = unsafe { lists::text(head.name, T::NAME, "name") }?;
+    let line = |why: &str| format!("{} {name:?}: {why}", T::NAME);
+    table.check(&name).map_err(|why| note::refused(line(&why)))?;
+    // SAFETY: ended lists by the caller's word.
+    let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls) }?;
+    let reg = Reg {
+        table: TypeId::of::<T>(),
+        name: name.clone(),
+        stack: Arc::downgrade(&stack),
+        user,
+        plugin: Arc::downgrade(&plugin),
+        lists,
+        gone: Mutex::new(false),
+    };
+    let reg = Arc::new(Registration { reg, table, own: T::Own::default(), library: plugin.library() });
+    T::enter(&reg, &stack).map_err(|(error, why)| {
+        reg.lists.forget(&stack);
+        note::refused(line(&why));
+        error
+    })?;
+    let item: Arc<dyn Item> = reg.clone();
+    plugin.registered(&item).inspect_err(|_| {
+        // Nobody has the handle, so what is in use of it ends by itself.
+        let _ = item.unregister(&stack);
+    })?;
+    if !out.is_null() {
+        // SAFETY: writable by the caller's word.
+        unsafe { *out = reg.handle() };
+    }
+    Ok(0)
 }
 
-/// Unregisters a protocol. -EBUSY while a socket of it exists; -ENOENT when it was already.
+/// Unregisters what a usk_..._register call registered. Process context, and not from its own functions; hooks from a
+/// hook as well. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol
+/// exists, a connection has the layer or the congestion control, the congestion control is the default
+/// (net.ipv4.tcp_congestion_control), the stack has a device of the kind, which is as long as it lives; -ENOENT when it
+/// was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release`
+/// is called after it.
 /// # Safety
-/// `proto` is registered, and not used after success.
+/// `reg` is registered, and not used after success.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_unregister(proto: *mut usk_proto_t) -> c_int {
+pub unsafe extern "C" fn usk_unregister(reg: *mut usk_reg_t) -> c_int {
     kernel(|| {
+        let key = reg as usize;
         // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(proto) }.map(|()| 0)
+        let plugin = unsafe { Reg::of(reg) }?.plugin.upgrade().ok_or(Error::NoEnt)?;
+        // A count of our own: registry and list give theirs up meanwhile.
+        let item = plugin.find(key).ok_or(Error::NoEnt)?;
+        item.unregister(&plugin.stack()?)?;
+        drop(plugin.take_off(key));
+        Ok(0)
     })
 }
 
-/// Counts `n` in counter `index` of the table's mib_names. An index beyond them is -EINVAL.
+/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
 /// # Safety
-/// `proto` is registered.
+/// `reg` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_count(proto: *mut usk_proto_t, index: u32, n: u64) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { Registration::of(proto) }?.lists.count(index, n).map(|()| 0)
-    })
+pub unsafe extern "C" fn usk_count(reg: *mut usk_reg_t, index: u32, n: u64) -> c_int {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Reg::of(reg) }?.lists.count(index, n).map(|()| 0))
 }
 
-/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
+/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them, and once the stack has
+/// ended.
 /// # Safety
-/// `proto` is registered.
+/// `reg` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_sysctl(proto: *mut usk_proto_t, index: u32) -> i64 {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        let reg = unsafe { Registration::of(proto) }?;
-        Ok(reg.sysctl(index).unwrap_or(0))
-    })
+pub unsafe extern "C" fn usk_sysctl(reg: *mut usk_reg_t, index: u32) -> i64 {
+    // SAFETY: valid by the caller's word.
+    kernel(|| Ok(unsafe { Reg::of(reg) }?.sysctl(index).unwrap_or(0)))
 }
 
-/// What was given to usk_proto_register.
+/// The pointer that the usk_..._register call was given: what the plug-in keeps of this stack.
 /// # Safety
-/// `proto` is registered.
+/// `reg` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_proto_user(proto: *mut usk_proto_t) -> *mut c_void {
-    // SAFETY: registered by the caller's word.
-    kernel(|| unsafe { Registration::of(proto) }.map(|r| r.user()))
+pub unsafe extern "C" fn usk_user(reg: *mut usk_reg_t) -> *mut c_void {
+    // SAFETY: valid by the caller's word.
+    kernel(|| unsafe { Reg::of(reg) }.map(|r| r.user))
 }
 
-/// Nanoseconds of the stack's clock: monotonic, virtual where time is.
+/// Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended.
 /// # Safety
-/// `proto` is registered.
+/// `reg` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_now(proto: *mut usk_proto_t) -> u64 {
-    // SAFETY: registered by the caller's word.
-    kernel(|| Ok(unsafe { Registration::of(proto) }?.stack()?.now().as_nanos()))
+pub unsafe extern "C" fn usk_now(reg: *mut usk_reg_t) -> u64 {
+    // SAFETY: valid by the caller's word.
+    kernel(|| Ok(unsafe { Reg::of(reg) }?.stack()?.now().as_nanos()))
 }
 
-/// Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded.
+/// Fills memory with the stack's random bytes: unpredictable, or repeatable where the stack is seeded. Returns 0;
+/// -EFAULT: `buf` is null; -EINVAL: the stack has ended.
 /// # Safety
-/// `proto` is registered; `to` is writable for `len` bytes.
+/// `reg` is valid; `buf` is writable for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_random(proto: *mut usk_proto_t, to: *mut c_void, len: usize) -> c_int {
+pub unsafe extern "C" fn usk_random(reg: *mut usk_reg_t, buf: *mut c_void, len: usize) -> c_int {
     kernel(|| {
         // SAFETY: the caller vouches for both.
-        let (reg, to) = unsafe { (Registration::of(proto)?, slice_mut(to, len)?) };
-        reg.stack()?.entropy.fill(to);
+        let (reg, buf) = unsafe { (Reg::of(reg)?, slice_mut(buf, len)?) };
+        reg.stack()?.entropy.fill(buf);
         Ok(0)
     })
 }
 
 /// Why a packet is dropped, for usk_drop: too short or malformed.
 pub const USK_DROP_HEADER: c_int = 1;
-/// Wrong checksum.
+/// For usk_drop: wrong checksum.
 pub const USK_DROP_CSUM: c_int = 2;
-/// No sock for it.
+/// For usk_drop: there is no sock for it.
 pub const USK_DROP_NO_SOCKET: c_int = 3;
-/// The sock refuses it in its state, or it is a repetition.
+/// For usk_drop: the sock refuses it in its state, or it is a repetition.
 pub const USK_DROP_STATE: c_int = 4;
 
-/// Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always.
+/// Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Returns 0;
+/// -EINVAL: no such reason.
 /// # Safety
-/// `proto` is registered; `skb` is the caller's, and not used afterwards.
+/// `reg` is valid; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_drop(proto: *mut usk_proto_t, skb: *mut usk_skb_t, reason: c_int) -> c_int {
+pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reason: c_int) -> c_int {
     kernel(|| {
         // SAFETY: the caller gives the packet up.
         let skb = unsafe { skb::take(skb) }?;
@@ -302,8 +317,8 @@ pub unsafe extern "C" fn usk_drop(proto: *mut usk_proto_t, skb: *mut usk_skb_t, 
             USK_DROP_STATE => DropReason::PluginRefused,
             _ => return Err(Error::Inval),
         };
-        // SAFETY: registered by the caller's word.
-        unsafe { Registration::of(proto) }?.stack()?.mib.drop(reason);
+        // SAFETY: valid by the caller's word.
+        unsafe { Reg::of(reg) }?.stack()?.mib.drop(reason);
         drop(skb);
         Ok(0)
     })

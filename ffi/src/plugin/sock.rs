@@ -109,21 +109,22 @@ pub unsafe extern "C" fn usk_error_report(sk: *mut usk_sock_t, err: c_int) -> c_
 /// be as well.
 const BROKEN_BIT: u32 = 1 << 31;
 
-/// Breaks the socket, as an operation does that breaks its word: for the catch around an operation, out of which no
-/// exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from any thread; more
-/// than once is as once.
+/// Breaks the socket, as the stack does when an operation returns what it must not: for the catch around an operation,
+/// out of which no exception of C++ and no panic of a Rust shared object may come. Owned or not, in any context, from
+/// any thread that holds it; more than once is as once. A hook into TCP gives `h->sk`, a congestion control `tp->sk`.
 ///
-/// From then on every call that concerns the protocol answers EIO, poll says POLLERR and POLLHUP beside POLLIN and
-/// POLLOUT, who waits is woken, usk_wait answers -EIO, and packets for the sock are dropped and counted. No operation
-/// of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that has
-/// happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
-/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP, under a
-/// layer: no operation of the layer and no hook is called for it any more but the layer's release; TCP itself goes on,
-/// and ends it as usual when it is closed. Returns 0; -EINVAL for null.
+/// From then on every call that concerns the protocol returns EIO, poll says POLLERR and POLLHUP beside POLLIN and
+/// POLLOUT, all that wait are woken, usk_wait returns -EIO, and packets for the sock are dropped and counted. No
+/// operation of the sock begins any more but destroy, which runs when the last descriptor is closed: at once where that
+/// has happened, or where the sock is a child that nobody has accepted. What usk_lock_sock locked in the operation that
+/// catches is released when that returns. The sock's memory goes with its last handle. On a connection of TCP no
+/// operation of its layer but release, no hook, and no function of the congestion control that called this runs for it
+/// any more, and what the hook or the function returns or has written does not count; TCP itself goes on, and ends the
+/// connection as usual when it is closed. Returns 0; -EINVAL for null.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sock_break(sk: *mut usk_sock_t) -> c_int {
+pub unsafe extern "C" fn usk_break(sk: *mut usk_sock_t) -> c_int {
     kernel(|| {
         // SAFETY: valid by the caller's word.
         let h = unsafe { Handle::new(sk) }?;
@@ -133,7 +134,7 @@ pub unsafe extern "C" fn usk_sock_break(sk: *mut usk_sock_t) -> c_int {
     })
 }
 
-/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg answer
+/// Takes the pending error away (sock_error): 0, or it as a negative errno, once. What sendmsg and recvmsg return
 /// first.
 /// # Safety
 /// `sk` is valid.
@@ -143,16 +144,7 @@ pub unsafe extern "C" fn usk_sock_error(sk: *mut usk_sock_t) -> c_int {
     kernel(|| unsafe { Handle::new(sk) }?.take_error().map(|()| 0))
 }
 
-/// The pending error as a positive errno, which stays; 0: none. For the poll operation: POLLERR (sk->sk_err).
-/// # Safety
-/// `sk` is valid.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sock_pending_error(sk: *mut usk_sock_t) -> c_int {
-    // SAFETY: valid by the caller's word.
-    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.err.load(Ordering::Relaxed)))
-}
-
-/// Wakes who waits for one of these events: poll(2)'s bits. Owned or not.
+/// Wakes the threads that wait for one of these events: poll(2)'s bits. Owned or not.
 /// # Safety
 /// `sk` is valid.
 #[unsafe(no_mangle)]
@@ -177,13 +169,4 @@ pub unsafe extern "C" fn usk_sock_state(sk: *mut usk_sock_t) -> c_int {
 pub unsafe extern "C" fn usk_sock_shutdown(sk: *mut usk_sock_t) -> c_int {
     // SAFETY: valid by the caller's word.
     kernel(|| unsafe { Handle::new(sk) }.map(|h| h.shutdown.load(Ordering::Relaxed).into()))
-}
-
-/// AF_INET or AF_INET6.
-/// # Safety
-/// `sk` is valid.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sock_family(sk: *mut usk_sock_t) -> c_int {
-    // SAFETY: valid by the caller's word.
-    kernel(|| unsafe { Handle::new(sk) }.map(|h| h.family.into()))
 }

@@ -4,34 +4,51 @@
 
 use super::call::broken;
 use super::gate::kernel;
-use super::lists::{self, Lists, usk_sysctl_t};
-use super::load;
+use super::lists::{self, usk_sysctl_t};
+use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::table::Table;
+use crate::handle::{lend, usk_sock_t};
 use crate::held;
 use crate::held::contain;
-use crate::loader::{Item, Library, Plugin, usk_plugin_t};
-use crate::note;
+use crate::loader::usk_plugin_t;
 use std::ffi::{c_char, c_int, c_void};
+use std::mem::offset_of;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
-use usersock::error::Result;
+use usersock::error::{Error, Result};
 use usersock::sock::state::State;
 use usersock::stack::Stack;
 use usersock::tcp::sock_ops::{self, HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
 use usersock::wire::seq::SeqNum;
 
-/// A registration of hooks, for usk_sock_ops_unregister. Valid until then.
+/// An event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock
+/// yet: it can be looked at, and what changes it returns -EINVAL.
 #[allow(non_camel_case_types)]
-pub struct usk_sock_ops_t {
-    _opaque: [u8; 0],
+#[repr(C)]
+pub struct usk_hook_t {
+    /// The sock, for usk_break; of a request that is its listener.
+    pub sk: *mut usk_sock_t,
+    /// The registration, for usk_count and usk_sysctl.
+    pub reg: *mut usk_reg_t,
+    /// Time of the event, nanoseconds of the stack's clock.
+    pub now: u64,
+    /// The library's.
+    opaque: [*mut c_void; 2],
 }
 
-/// The sock of an event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which
-/// is no sock yet: it can be looked at, and what changes it answers -EINVAL.
-#[allow(non_camel_case_types)]
-pub struct usk_hook_t {
-    _opaque: [u8; 0],
+impl usk_hook_t {
+    /// # Safety
+    /// `h` is null or a running hook's argument.
+    pub(super) unsafe fn cx<'a>(h: *mut usk_hook_t) -> Result<&'a mut HookCx<'static>> {
+        // SAFETY: readable by the caller's word.
+        let [lent, cx] = unsafe { h.as_ref() }.ok_or(Error::Inval)?.opaque;
+        if lent != mark() {
+            return Err(Error::Inval);
+        }
+        // SAFETY: the event that lent it runs on this thread, which uses one reference at a time.
+        Ok(unsafe { &mut *cx.cast() })
+    }
 }
 
 /// A hook's room in a header: write_hdr_opt's argument.
@@ -86,12 +103,12 @@ pub struct usk_hdr_seg_t {
 /// registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
 ///
 /// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
-/// sleep, and must not use the sock by any other way than the usk_hook_ calls (the POSIX-shaped ones answer EDEADLK for
-/// it). Different socks' events run on different threads at once. Where one answer is wanted and several hooks give
-/// one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one: catch it and call
-/// usk_hook_break. In `release` there is nothing left to break: just catch it. Events of a connection's beginning come
-/// always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags. A listener's children
-/// inherit its flags, and begin with the value 0.
+/// sleep, and must not use the sock by any other way than usk_break and the usk_hook_ calls (the POSIX-shaped ones
+/// return EDEADLK for it). Different socks' events run on different threads at once. Where one answer is wanted and
+/// several hooks give one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one:
+/// catch it and call usk_break(h->sk). In `release` there is nothing left to break: just catch it. Events of a
+/// connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags.
+/// A listener's children inherit its flags, and begin with the value 0.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -102,10 +119,10 @@ pub struct usk_sock_ops {
     pub size: u32,
     /// 1 to 31 printable characters without dot, unique among a stack's hooks. Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_hook_count), ended by null; null: none. Letters and digits, unique in a stack,
+    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack,
     /// read by usk_mib_read.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_hook_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
+    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
     /// RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends
@@ -162,7 +179,7 @@ pub struct usk_sock_ops {
     pub parse_hdr_opt:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
     /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
-    /// without a segment, to know how much data fits: a full data segment has room for what is answered then, and no
+    /// without a segment, to know how much data fits: a full data segment has room for what is returned then, and no
     /// more. With USK_CB_WRITE_HDR_OPT.
     pub hdr_opt_len:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, user: *mut c_void) -> c_int>,
@@ -187,66 +204,64 @@ unsafe impl Table for usk_sock_ops {
     const FIRST_SIZE: usize = size_of::<usk_sock_ops>();
 }
 
-/// Registered hooks.
-pub(super) struct Registration {
-    table: usk_sock_ops,
-    name: String,
-    pub(super) stack: Weak<Stack>,
-    user: *mut c_void,
-    plugin: Weak<Plugin>,
-    pub(super) lists: Lists,
-    /// The registry took it: `release` is due when it goes.
-    taken: AtomicBool,
-    /// Keeps the code loaded. Falls last, after `release`.
-    _library: Option<Arc<Library>>,
-}
+const _: () = assert!(begins_with_head(
+    offset_of!(usk_sock_ops, name),
+    offset_of!(usk_sock_ops, mib_names),
+    offset_of!(usk_sock_ops, sysctls)
+));
 
-// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
-unsafe impl Send for Registration {}
-// SAFETY: as above.
-unsafe impl Sync for Registration {}
+pub(super) type HooksReg = Registration<usk_sock_ops>;
 
-impl Drop for Registration {
-    fn drop(&mut self) {
-        if let Some(f) = self.table.release.filter(|_| *self.taken.get_mut()) {
+/// The registry took the hooks: `release` is due when they go.
+#[derive(Default)]
+pub(crate) struct Taken(AtomicBool);
+
+// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+unsafe impl Registered for usk_sock_ops {
+    type Own = Taken;
+
+    fn check(&self, name: &str) -> std::result::Result<(), String> {
+        if !lists::good_name(name, NAME_MAX) {
+            return Err(format!("a name is 1 to {NAME_MAX} printable characters without dot"));
+        }
+        if self.hdr_opt_len.is_some() != self.write_hdr_opt.is_some() {
+            return Err("hdr_opt_len and write_hdr_opt go together".to_owned());
+        }
+        Ok(())
+    }
+
+    fn enter(reg: &Arc<HooksReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
+        sock_ops::register(stack, reg.clone()).map_err(|e| (e, e.to_string()))?;
+        reg.own.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn leave(reg: &HooksReg, stack: &Arc<Stack>) -> Result<()> {
+        sock_ops::unregister(stack, &reg.name).map(drop)
+    }
+
+    fn last(reg: &mut HooksReg) {
+        if let Some(f) = reg.table.release.filter(|_| *reg.own.0.get_mut()) {
             // What it did wrong nobody is left to hear.
             // SAFETY: the table's function, called as it says.
-            let _ = contain(|| unsafe { f(self.user) });
+            let _ = contain(|| unsafe { f(reg.user()) });
         }
     }
 }
 
-impl Item for Registration {
-    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        sock_ops::unregister(stack, &self.name)?;
-        self.lists.forget(stack);
-        Ok(())
-    }
-    fn key(&self) -> usize {
-        std::ptr::from_ref(self) as usize
-    }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
-    }
-}
-
-/// What says that an argument is a running event's.
-pub(super) const LENT: u64 = 0x75736b_686f6f6b;
-
-/// What is behind a [`usk_hook_t`].
-pub(super) struct Hook {
-    pub(super) magic: u64,
-    pub(super) cx: *mut HookCx<'static>,
-    pub(super) reg: *const Registration,
+/// What says that an argument is a running event's: an address that nobody else has.
+pub(super) fn mark() -> *mut c_void {
+    static LENT: u8 = 0;
+    (&raw const LENT).cast_mut().cast()
 }
 
 /// What is behind a [`usk_hdr_t`].
 pub(super) struct Hdr {
-    pub(super) magic: u64,
+    pub(super) lent: *mut c_void,
     pub(super) writer: *mut HdrWriter<'static>,
 }
 
-impl Registration {
+impl HooksReg {
     /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its
     /// word.
     #[inline]
@@ -255,8 +270,10 @@ impl Registration {
             return None;
         }
         let sock = Arc::as_ptr(cx.sock());
-        let mut hook = Hook { magic: LENT, cx: std::ptr::from_mut(cx).cast(), reg: self };
-        let r = held::run(sock, || f(std::ptr::from_mut(&mut hook).cast(), self.user)).ok();
+        let (sk, reg, now) = (lend(cx.sock()), self.handle(), cx.now().as_nanos());
+        let opaque = [mark(), std::ptr::from_mut(cx).cast()];
+        let mut hook = usk_hook_t { sk, reg, now, opaque };
+        let r = held::run(sock, || f(&raw mut hook, self.user())).ok();
         if r.is_none() {
             broken(cx.sock());
         }
@@ -291,7 +308,7 @@ fn us_of(d: Duration) -> u32 {
 
 // SAFETY of all calls below: they are the table's functions, called as it says, with arguments that live as long as the
 // call.
-impl SockOps for Registration {
+impl SockOps for HooksReg {
     fn name(&self) -> &str {
         &self.name
     }
@@ -381,15 +398,15 @@ impl SockOps for Registration {
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {
         let Some(f) = self.table.write_hdr_opt else { return };
         let seg = seg_of(seg);
-        let mut w = Hdr { magic: LENT, writer: std::ptr::from_mut(out).cast() };
+        let mut w = Hdr { lent: mark(), writer: std::ptr::from_mut(out).cast() };
         // SAFETY: see above.
         self.event(sk, |h, user| unsafe { f(h, &seg, std::ptr::from_mut(&mut w).cast(), user) });
     }
 }
 
-/// Registers hooks in the plug-in's stack, behind those that are there. `*out`, unless null, gets the registration.
-/// Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit, -EEXIST the
-/// name, a counter or a sysctl is taken.
+/// Registers hooks in the plug-in's stack, behind those that are there. `user` is what they get; `*out`, unless null,
+/// gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
+/// does not fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
 /// or writable.
@@ -398,50 +415,8 @@ pub unsafe extern "C" fn usk_sock_ops_register(
     plugin: *mut usk_plugin_t,
     table: *const usk_sock_ops,
     user: *mut c_void,
-    out: *mut *mut usk_sock_ops_t,
+    out: *mut *mut usk_reg_t,
 ) -> c_int {
-    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_sock_ops| {
-        let what = usk_sock_ops::NAME;
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, what, "name") }?;
-        if !lists::good_name(&name, NAME_MAX) {
-            let line = format!("{what} {name:?}: a name is 1 to {NAME_MAX} printable characters without dot");
-            return Err(note::refused(line));
-        }
-        if table.hdr_opt_len.is_some() != table.write_hdr_opt.is_some() {
-            return Err(note::refused(format!("{what} {name:?}: hdr_opt_len and write_hdr_opt go together")));
-        }
-        // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
-        let reg = Arc::new(Registration {
-            table,
-            name,
-            stack: Arc::downgrade(stack),
-            user,
-            plugin: Arc::downgrade(plugin),
-            lists,
-            taken: AtomicBool::new(false),
-            _library: plugin.library(),
-        });
-        sock_ops::register(stack, reg.clone()).inspect_err(|e| {
-            reg.lists.forget(stack);
-            note::refused(format!("{what} {:?}: {e}", reg.name));
-        })?;
-        reg.taken.store(true, Ordering::Relaxed);
-        Ok(reg)
-    };
-    // SAFETY: the caller vouches for all three.
-    kernel(|| unsafe { load::register(plugin, table, out, register) })
-}
-
-/// Unregisters hooks: no event that begins later reaches them. One that is running now on another thread still does,
-/// and after the last `release` is called. Can be called from a hook. -ENOENT when it was unregistered already.
-/// # Safety
-/// `ops` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sock_ops_unregister(ops: *mut usk_sock_ops_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(ops) }.map(|()| 0)
-    })
+    // SAFETY: the caller vouches for plug-in, table and `out`.
+    kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }

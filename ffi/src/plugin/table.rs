@@ -1,4 +1,8 @@
-//! Tables of functions from C: read whole, whatever header they were compiled against.
+//! Structs whose size only the caller knows, because it may be compiled against an older or a newer header: tables of
+//! functions, which are read ([`read`]), and information, which is filled in ([`fill`]).
+
+use super::gate::slice_mut;
+use usersock::error::Result;
 
 /// A `repr(C)` table that begins with `uint32_t version` and `uint32_t size`, and for which all-zero bytes are the
 /// empty table (null functions, zero numbers).
@@ -19,7 +23,7 @@ pub(crate) unsafe trait Table: Copy {
 ///
 /// # Safety
 /// `table` is null, or readable for the 8 bytes of its version and size and then for as many bytes as size says.
-pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, String> {
+pub(super) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, String> {
     let name = T::NAME;
     if table.is_null() {
         return Err(format!("{name}: null"));
@@ -52,9 +56,53 @@ pub(crate) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
     }
 }
 
+/// A `repr(C)` struct without padding, that calls of plug-ins fill in. New members are added at its end.
+///
+/// # Safety
+/// It has no padding, which would be read uninitialized.
+pub(super) unsafe trait Info: Copy {}
+
+/// Copies `value` to a caller whose own struct has `size` bytes: of an older, shorter one all members are filled; of a
+/// newer, longer one those that we know, and the others are zero. Returns how many bytes hold what we know.
+///
+/// # Safety
+/// `to` is null or writable for `size` bytes.
+pub(super) unsafe fn fill<T: Info>(to: *mut T, size: usize, value: &T) -> Result<usize> {
+    // SAFETY: writable by the caller's word.
+    let to = unsafe { slice_mut(to.cast(), size) }?;
+    // SAFETY: without padding by the trait's promise, alive as long as it is read.
+    let from = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) };
+    let known = from.len().min(to.len());
+    to[..known].copy_from_slice(&from[..known]);
+    to[known..].fill(0);
+    Ok(known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use usersock::error::Error;
+
+    // SAFETY: plain numbers, each aligned where the one before ends.
+    unsafe impl Info for Now {}
+
+    #[test]
+    fn older_and_newer_callers_get_what_they_and_we_know() {
+        let value = Now { version: 1, size: 2, a: 5, b: 6 };
+        let mut words = [u64::MAX; 4];
+        let mut ask = |size| {
+            words = [u64::MAX; 4];
+            // SAFETY: as many bytes as there are, at most.
+            let r = unsafe { fill(words.as_mut_ptr().cast::<Now>(), size, &value) };
+            (r, words)
+        };
+        assert_eq!(ask(24), (Ok(24), [head(1, 2), 5, 6, u64::MAX]));
+        assert_eq!(ask(16), (Ok(16), [head(1, 2), 5, u64::MAX, u64::MAX]), "older: nothing beyond its end");
+        assert_eq!(ask(32), (Ok(24), [head(1, 2), 5, 6, 0]), "newer: zero");
+        assert_eq!(ask(0).0, Ok(0));
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { fill(std::ptr::null_mut(), 24, &value) }, Err(Error::Fault));
+    }
 
     #[derive(Debug, Clone, Copy, PartialEq)]
     #[repr(C)]

@@ -1,27 +1,27 @@
 //! `struct usk_ulp_ops`: upper-layer protocols (TCP_ULP) in C. Above: the plug-in's functions. Below:
 //! `usersock::tcp::ulp`, which installs and removes, and `usersock::sock::layer`, whose operations this fills in;
-//! `below` has the calls that an upper layer makes. Linux: struct tcp_ulp_ops; tls.
+//! `below` has the table of the protocol below. Linux: struct tcp_ulp_ops; tls.
 //!
 //! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the
 //! layer sleeps leaves it to that operation, and `release` runs when the last one returns.
 
+use super::below::{BELOW, usk_below_ops};
 use super::call::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
 use super::gate::kernel;
-use super::guard::{guard, usk_owned_t};
-use super::lists::{self, Lists, usk_sysctl_t};
-use super::load;
+use super::guard::usk_owned_t;
+use super::lists::{self, usk_sysctl_t};
 use super::msg::{lend_recv, lend_send, usk_recvmsg_t, usk_sendmsg_t};
+use super::registration::{self, Registered, Registration, begins_with_head, usk_reg_t};
 use super::skb::{self, usk_skb_t};
 use super::table::Table;
 use crate::handle::usk_sock_t;
 use crate::held::contain;
-use crate::loader::{Item, Library, Plugin, usk_plugin_t};
-use crate::note;
+use crate::loader::usk_plugin_t;
 use std::any::Any;
 use std::ffi::{c_char, c_int, c_ulong, c_void};
-use std::mem::ManuallyDrop;
+use std::mem::offset_of;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::sock::SockGuard;
 use usersock::sock::layer::Layer;
@@ -36,27 +36,35 @@ use usersock::tcp::ulp::{self, NAME_MAX, Ulp};
 #[cfg(test)]
 mod tests;
 
-/// A registered upper-layer protocol of one stack, for usk_ulp_unregister. Valid until then.
-#[allow(non_camel_case_types)]
-pub struct usk_ulp_t {
-    _opaque: [u8; 0],
-}
-
 /// `version` of struct usk_ulp_ops.
 pub const USK_ULP_VERSION: u32 = 1;
 
 /// Most bytes of a connection's own memory.
 const MAX_DATA_SIZE: u32 = 65_536;
 
+/// A layer on one connection: what its operations get, at the same address until `release` returns. Of a newer library
+/// it may be longer than here.
+#[allow(non_camel_case_types)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct usk_ulp_t {
+    /// The connection's memory: data_size bytes, zero at first, aligned to 16. The layer's to read and write with the
+    /// sock owned.
+    pub data: *mut c_void,
+    /// The registration, for usk_count, usk_sysctl and usk_user.
+    pub reg: *mut usk_reg_t,
+    /// The operations of the protocol below.
+    pub below: *const usk_below_ops,
+}
+
 /// An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when
 /// registered; strings and lists too. A null operation is TCP's own.
 ///
-/// `data` is the connection's memory: data_size bytes, zero at first, aligned to 16, at the same address until release.
-/// Operations that get usk_owned_t are called owned, with the contexts and answers of struct usk_proto; the layer
-/// reaches what is below by the usk_below_ calls. Operations may be called again from inside usk_below_send and
-/// usk_below_recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another
-/// thread's call): keep `data` whole across them. No exception of C++ and no panic of a Rust shared object may leave
-/// one: catch it and call usk_sock_break; in `release`, just catch it.
+/// Operations that get usk_owned_t are called with the sock owned; contexts and return values are those of struct
+/// usk_proto. The layer reaches TCP by `ulp->below`. Operations may be called again from inside below->send and
+/// below->recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another thread's
+/// call): keep `ulp->data` whole across them. No exception of C++ and no panic of a Rust shared object may leave one:
+/// catch it and call usk_break; in `release`, just catch it.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -67,81 +75,94 @@ pub struct usk_ulp_ops {
     pub size: u32,
     /// 1 to 15 printable characters without dot, as TCP_ULP takes it; unique in a stack. Required.
     pub name: *const c_char,
-    /// Bytes of memory for each connection, at most 65536.
+    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
+    /// by usk_mib_read.
+    pub mib_names: *const *const c_char,
+    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    pub sysctls: *const usk_sysctl_t,
+
+    /// Bytes of memory for each connection (usk_ulp_t.data), at most 65536.
     pub data_size: u32,
     /// 0.
     pub flags: u32,
-    /// Names of counters of its own (usk_ulp_count), ended by null; null: none. Letters and digits, unique in a stack,
-    /// read by usk_mib_read.
-    pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_ulp_sysctl), `net.NAME.` and their names, ended by one with a null name; null: none.
-    pub sysctls: *const usk_sysctl_t,
 
     /// Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
     /// without, and release is not called. Process context, owned. Null: succeeds.
-    pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+    pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
     /// The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
-    /// `data` points to, not `data` itself. `user` is what was given to usk_ulp_register. Any context, perhaps with a
-    /// sock owned: nothing of a stack may be called.
-    pub release: Option<unsafe extern "C-unwind" fn(data: *mut c_void, user: *mut c_void)>,
-    /// Begins on the child of a listener that has the protocol; `parent` is the listener's memory. An error leaves the
-    /// child without. Either context, owned. Null: listeners cannot have it (TCP_ULP answers ENOTCONN, listen(2)
-    /// EINVAL).
-    pub clone:
-        Option<unsafe extern "C-unwind" fn(child: *mut usk_owned_t, data: *mut c_void, parent: *const c_void) -> c_int>,
-    /// Sends: answers the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
-    pub sendmsg:
-        Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_sendmsg_t) -> isize>,
-    /// Receives: answers the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    /// `ulp->data` points to, not `ulp->data` itself. Any context, perhaps with a sock owned: nothing of a stack may be
+    /// called but usk_user and usk_count.
+    pub release: Option<unsafe extern "C-unwind" fn(ulp: *const usk_ulp_t)>,
+    /// Begins on the child of a listener that has the protocol; `parent` is the listener's. An error leaves the child
+    /// without. Either context, owned. Null: listeners cannot have it (TCP_ULP returns ENOTCONN, listen(2) EINVAL).
+    pub clone: Option<
+        unsafe extern "C-unwind" fn(child: *mut usk_owned_t, ulp: *const usk_ulp_t, parent: *const usk_ulp_t) -> c_int,
+    >,
+    /// Sends: returns the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    pub sendmsg: Option<
+        unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, msg: *mut usk_sendmsg_t) -> isize,
+    >,
+    /// Receives: returns the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
     /// SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
     /// POLLIN.
-    pub recvmsg:
-        Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, msg: *mut usk_recvmsg_t) -> isize>,
-    /// poll(2)'s bits, what is true now; begins with usk_below_poll. Process context, owned; must not sleep.
-    pub poll: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> u32>,
-    /// The last descriptor is closed: hands what it holds to usk_below_force. TCP's close follows. Process context, not
+    pub recvmsg: Option<
+        unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, msg: *mut usk_recvmsg_t) -> isize,
+    >,
+    /// poll(2)'s bits, what is true now; begins with below->poll. Process context, owned; must not sleep.
+    pub poll: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> u32>,
+    /// The last descriptor is closed: hands what it holds to below->force. TCP's close follows. Process context, not
     /// owned.
-    pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, flags: c_int)>,
-    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to usk_below_force. TCP's shutdown follows.
+    pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, ulp: *const usk_ulp_t, flags: c_int)>,
+    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to below->force. TCP's shutdown follows.
     /// Process context, owned.
-    pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, how: c_int)>,
-    /// Options of levels other than SOL_SOCKET; what is not its own goes to usk_below_setsockopt. Process context, not
+    pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, how: c_int)>,
+    /// Options of levels other than SOL_SOCKET; what is not its own goes to below->setsockopt. Process context, not
     /// owned.
     pub setsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
+            ulp: *const usk_ulp_t,
             level: c_int,
             name: c_int,
             value: *const c_void,
             len: usize,
         ) -> c_int,
     >,
-    /// As setsockopt: writes at most `len` bytes, answers how many; the rest goes to usk_below_getsockopt.
+    /// As setsockopt: writes at most `len` bytes, returns how many; the rest goes to below->getsockopt.
     pub getsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
+            ulp: *const usk_ulp_t,
             level: c_int,
             name: c_int,
             value: *mut c_void,
             len: usize,
         ) -> isize,
     >,
-    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to usk_below_ioctl. Process context,
-    /// not owned.
-    pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
-    /// A segment for the connection: usk_below_backlog_rcv, once, or usk_skb_free; afterwards there may be room to
-    /// send, or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
-    pub backlog_rcv: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void, skb: *mut usk_skb_t)>,
+    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to below->ioctl. Process context, not
+    /// owned.
+    pub ioctl: Option<
+        unsafe extern "C-unwind" fn(
+            sk: *mut usk_sock_t,
+            ulp: *const usk_ulp_t,
+            request: c_ulong,
+            value: *mut c_int,
+        ) -> c_int,
+    >,
+    /// A segment for the connection: below->backlog_rcv, once, or usk_skb_free; afterwards there may be room to send,
+    /// or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
+    pub backlog_rcv:
+        Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, skb: *mut usk_skb_t)>,
     /// TCP's timers and deferred work have run. Either context, owned; must not sleep.
-    pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void)>,
+    pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t)>,
     /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
     /// EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
-    pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+    pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
     /// The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
     /// an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
     /// the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
     /// nothing to forget.
-    pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *mut c_void) -> c_int>,
+    pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
 }
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
@@ -152,51 +173,48 @@ unsafe impl Table for usk_ulp_ops {
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_ulp_ops, disconnect);
 }
 
-/// A registered protocol.
-struct Registration {
-    table: usk_ulp_ops,
-    name: String,
-    stack: Weak<Stack>,
-    user: *mut c_void,
-    plugin: Weak<Plugin>,
-    lists: Lists,
-    /// Keeps the code loaded.
-    _library: Option<Arc<Library>>,
-}
+const _: () = assert!(begins_with_head(
+    offset_of!(usk_ulp_ops, name),
+    offset_of!(usk_ulp_ops, mib_names),
+    offset_of!(usk_ulp_ops, sysctls)
+));
 
-// SAFETY: the table is read only; `user` is the plug-in's, which says that its functions may be called from any thread.
-unsafe impl Send for Registration {}
-// SAFETY: as above.
-unsafe impl Sync for Registration {}
+type UlpReg = Registration<usk_ulp_ops>;
 
-impl Registration {
-    /// The count behind what a registry or a connection holds.
-    fn counted(&self) -> Arc<Registration> {
-        // SAFETY: every registration is made in an Arc (usk_ulp_register), and is held while it is called.
-        let held = ManuallyDrop::new(unsafe { Arc::from_raw(std::ptr::from_ref(self)) });
-        Arc::clone(&held)
-    }
-}
+// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+unsafe impl Registered for usk_ulp_ops {
+    type Own = ();
 
-impl Item for Registration {
-    fn unregister(&self, stack: &Arc<Stack>) -> Result<()> {
-        ulp::unregister(stack, &self.name)?;
-        self.lists.forget(stack);
+    fn check(&self, name: &str) -> std::result::Result<(), String> {
+        let lacks = |what: &str| Err(what.to_owned());
+        if !lists::good_name(name, NAME_MAX - 1) {
+            return lacks("a name is 1 to 15 printable characters without dot");
+        }
+        if self.flags != 0 {
+            return lacks("unknown flags");
+        }
+        if self.data_size > MAX_DATA_SIZE {
+            return lacks("data_size above 65536");
+        }
         Ok(())
     }
-    fn key(&self) -> usize {
-        std::ptr::from_ref(self) as usize
+
+    fn enter(reg: &Arc<UlpReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
+        ulp::register(stack, reg.clone()).map_err(|e| (e, e.to_string()))
     }
-    fn plugin(&self) -> &Weak<Plugin> {
-        &self.plugin
+
+    fn leave(reg: &UlpReg, stack: &Arc<Stack>) -> Result<()> {
+        ulp::unregister(stack, &reg.name).map(drop)
     }
 }
 
 /// What the protocol keeps of a connection.
 struct Conn {
-    reg: Arc<Registration>,
+    reg: Arc<UlpReg>,
     /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside.
     memory: *mut [u128],
+    /// What the operations get.
+    lent: usk_ulp_t,
     /// `init` has succeeded: `release` is due.
     began: AtomicBool,
     /// Operations of the layer that run, or sleep.
@@ -209,13 +227,14 @@ unsafe impl Send for Conn {}
 unsafe impl Sync for Conn {}
 
 impl Conn {
-    fn new(reg: Arc<Registration>) -> Arc<Conn> {
+    fn new(reg: Arc<UlpReg>) -> Arc<Conn> {
         let words = (reg.table.data_size as usize).div_ceil(16);
         let memory = Box::into_raw(vec![0u128; words].into_boxed_slice());
-        Arc::new(Conn { reg, memory, began: AtomicBool::new(false), running: AtomicU32::new(0) })
+        let lent = usk_ulp_t { data: memory.cast(), reg: reg.handle(), below: &BELOW };
+        Arc::new(Conn { reg, memory, lent, began: AtomicBool::new(false), running: AtomicU32::new(0) })
     }
-    fn data(&self) -> *mut c_void {
-        self.memory.cast()
+    fn lent(&self) -> *const usk_ulp_t {
+        &self.lent
     }
 }
 
@@ -224,7 +243,7 @@ impl Drop for Conn {
         if let Some(f) = self.reg.table.release.filter(|_| *self.began.get_mut()) {
             // What it did wrong nobody is left to hear.
             // SAFETY: the table's function, called as it says; its memory lives.
-            let _ = contain(|| unsafe { f(self.data(), self.reg.user) });
+            let _ = contain(|| unsafe { f(self.lent()) });
         }
         // SAFETY: made by Box::into_raw, and nobody has it any more.
         drop(unsafe { Box::from_raw(self.memory) });
@@ -241,14 +260,14 @@ impl Running {
     }
     /// None: the protocol has gone from the connection, and what is below does the work. Another may have come since
     /// the call began: its memory is not for functions of this one.
-    fn of(g: &mut SockGuard<'_>, reg: &Arc<Registration>) -> Option<Running> {
+    fn of(g: &mut SockGuard<'_>, reg: &Arc<UlpReg>) -> Option<Running> {
         ulp::data_mut::<Arc<Conn>>(g).filter(|c| Arc::ptr_eq(&c.reg, reg)).map(|c| Running::begin(c))
     }
-    fn of_sock(sk: SockRef<'_>, reg: &Arc<Registration>) -> Option<Running> {
+    fn of_sock(sk: SockRef<'_>, reg: &Arc<UlpReg>) -> Option<Running> {
         Running::of(&mut sk.lock(), reg)
     }
-    fn data(&self) -> *mut c_void {
-        self.0.data()
+    fn lent(&self) -> *const usk_ulp_t {
+        self.0.lent()
     }
 }
 
@@ -258,28 +277,32 @@ impl Drop for Running {
     }
 }
 
-impl Registration {
+impl UlpReg {
     /// Memory and layer, then the plug-in's own beginning.
-    fn begin(&self, sk: &mut SockGuard<'_>, first: impl FnOnce(*mut usk_owned_t, *mut c_void) -> c_int) -> Result<()> {
+    fn begin(
+        &self,
+        sk: &mut SockGuard<'_>,
+        first: impl FnOnce(*mut usk_owned_t, *const usk_ulp_t) -> c_int,
+    ) -> Result<()> {
         let reg = self.counted();
         let conn = Conn::new(reg.clone());
         // Nobody takes it away while it begins.
         let _run = Running::begin(&conn);
         ulp::set_data(sk, Box::new(conn.clone()))?;
         ulp::set_layer(sk, Over(reg))?;
-        owned_status(sk, |o| first(o, conn.data()))?;
+        owned_status(sk, |o| first(o, conn.lent()))?;
         conn.began.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl Ulp for Registration {
+impl Ulp for UlpReg {
     fn name(&self) -> &str {
         &self.name
     }
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         // SAFETY: the table's function, called as it says; so are all below.
-        self.begin(sk, |o, data| self.table.init.map_or(0, |f| unsafe { f(o, data) }))
+        self.begin(sk, |o, ulp| self.table.init.map_or(0, |f| unsafe { f(o, ulp) }))
     }
     fn can_clone(&self) -> bool {
         self.table.clone.is_some()
@@ -288,7 +311,7 @@ impl Ulp for Registration {
         let f = self.table.clone.ok_or(Error::OpNotSupp)?;
         let parent = parent.and_then(|p| p.downcast_ref::<Arc<Conn>>()).ok_or(Error::Inval)?;
         // SAFETY: see `init`.
-        self.begin(child, |o, data| unsafe { f(o, data, parent.data()) })
+        self.begin(child, |o, ulp| unsafe { f(o, ulp, parent.lent()) })
     }
     fn has_own_stream(&self) -> bool {
         self.table.recvmsg.is_some()
@@ -300,42 +323,42 @@ impl Ulp for Registration {
 }
 
 /// The layer.
-struct Over(Arc<Registration>);
+struct Over(Arc<UlpReg>);
 
 impl Layer for Over {
     fn sendmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let Some(f) = self.0.table.sendmsg else { return below.sendmsg_locked(g, msg) };
         let Some(run) = Running::of(g, &self.0) else { return below.sendmsg_locked(g, msg) };
         let max = msg.remaining();
-        // SAFETY: see `Registration::init`.
-        let r = owned(g, |o| unsafe { f(o, run.data(), lend_send(msg)) })?;
+        // SAFETY: see `Ulp::init`.
+        let r = owned(g, |o| unsafe { f(o, run.lent(), lend_send(msg)) })?;
         checked(g.sock, r as i64, max)
     }
 
     fn recvmsg_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let Some(f) = self.0.table.recvmsg else { return below.recvmsg_locked(g, msg) };
         let Some(run) = Running::of(g, &self.0) else { return below.recvmsg_locked(g, msg) };
-        // SAFETY: see `Registration::init`.
-        let r = owned(g, |o| unsafe { f(o, run.data(), lend_recv(msg)) })?;
+        // SAFETY: see `Ulp::init`.
+        let r = owned(g, |o| unsafe { f(o, run.lent(), lend_recv(msg)) })?;
         checked(g.sock, r as i64, received(msg))
     }
 
     fn poll_locked(&self, below: &dyn Proto, g: &mut SockGuard<'_>) -> Events {
         let Some(f) = self.0.table.poll else { return below.poll_locked(g) };
         let Some(run) = Running::of(g, &self.0) else { return below.poll_locked(g) };
-        // SAFETY: see `Registration::init`.
-        owned(g, |o| unsafe { f(o, run.data()) }).map_or(ALL_EVENTS, Events)
+        // SAFETY: see `Ulp::init`.
+        owned(g, |o| unsafe { f(o, run.lent()) }).map_or(ALL_EVENTS, Events)
     }
 
     fn close(&self, below: &dyn Proto, sk: SockRef<'_>, flags: i32) {
         if let Some(f) = self.0.table.close
-            && let Some(_run) = Running::of_sock(sk, &self.0)
+            && let Some(run) = Running::of_sock(sk, &self.0)
         {
             // A failure has broken the sock, which is all there is to say.
-            // SAFETY: see `Registration::init`.
+            // SAFETY: see `Ulp::init`.
             let _ = unowned(sk, 0, |s| {
                 // SAFETY: as above.
-                unsafe { f(s, flags) };
+                unsafe { f(s, run.lent(), flags) };
                 0
             });
         }
@@ -347,8 +370,8 @@ impl Layer for Over {
             && !g.sock.is_broken()
             && let Some(run) = Running::of(g, &self.0)
         {
-            // SAFETY: see `Registration::init`.
-            owned_status(g, |o| unsafe { f(o, run.data()) })?;
+            // SAFETY: see `Ulp::init`.
+            owned_status(g, |o| unsafe { f(o, run.lent()) })?;
         }
         below.disconnect(g)
     }
@@ -358,33 +381,34 @@ impl Layer for Over {
             && let Some(run) = Running::of(g, &self.0)
         {
             // A failure has broken the sock.
-            // SAFETY: see `Registration::init`.
-            let _ = owned(g, |o| unsafe { f(o, run.data(), how.into()) });
+            // SAFETY: see `Ulp::init`.
+            let _ = owned(g, |o| unsafe { f(o, run.lent(), how.into()) });
         }
         below.shutdown(g, how);
     }
 
     fn setsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
         let Some(f) = self.0.table.setsockopt else { return below.setsockopt(sk, level, name, value) };
-        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.setsockopt(sk, level, name, value) };
-        // SAFETY: see `Registration::init`.
-        unowned(sk, 0, |s| unsafe { f(s, level, name, value.as_ptr().cast(), value.len()) }.into()).map(drop)
+        let Some(run) = Running::of_sock(sk, &self.0) else { return below.setsockopt(sk, level, name, value) };
+        // SAFETY: see `Ulp::init`.
+        unowned(sk, 0, |s| unsafe { f(s, run.lent(), level, name, value.as_ptr().cast(), value.len()) }.into())
+            .map(drop)
     }
 
     fn getsockopt(&self, below: &dyn Proto, sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         let Some(f) = self.0.table.getsockopt else { return below.getsockopt(sk, level, name, value) };
-        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.getsockopt(sk, level, name, value) };
+        let Some(run) = Running::of_sock(sk, &self.0) else { return below.getsockopt(sk, level, name, value) };
         let len = value.len();
-        // SAFETY: see `Registration::init`.
-        unowned(sk, len, |s| unsafe { f(s, level, name, value.as_mut_ptr().cast(), len) } as i64)
+        // SAFETY: see `Ulp::init`.
+        unowned(sk, len, |s| unsafe { f(s, run.lent(), level, name, value.as_mut_ptr().cast(), len) } as i64)
     }
 
     fn ioctl(&self, below: &dyn Proto, sk: SockRef<'_>, request: u64) -> Result<i32> {
         let Some(f) = self.0.table.ioctl else { return below.ioctl(sk, request) };
-        let Some(_run) = Running::of_sock(sk, &self.0) else { return below.ioctl(sk, request) };
+        let Some(run) = Running::of_sock(sk, &self.0) else { return below.ioctl(sk, request) };
         let mut value = 0;
-        // SAFETY: see `Registration::init`.
-        unowned(sk, 0, |s| unsafe { f(s, request, &mut value) }.into())?;
+        // SAFETY: see `Ulp::init`.
+        unowned(sk, 0, |s| unsafe { f(s, run.lent(), request, &mut value) }.into())?;
         Ok(value)
     }
 
@@ -394,8 +418,8 @@ impl Layer for Over {
         };
         let Some(run) = Running::of(g, &self.0) else { return below.backlog_rcv(g, skb) };
         // A failure has broken the sock; the packet was the function's.
-        // SAFETY: see `Registration::init`.
-        let _ = owned(g, |o| unsafe { f(o, run.data(), skb::give(skb)) });
+        // SAFETY: see `Ulp::init`.
+        let _ = owned(g, |o| unsafe { f(o, run.lent(), skb::give(skb)) });
     }
 
     fn release_cb(&self, below: &dyn Proto, g: &mut SockGuard<'_>, bits: u32) {
@@ -404,8 +428,8 @@ impl Layer for Over {
             && let Some(run) = Running::of(g, &self.0)
         {
             // A failure has broken the sock.
-            // SAFETY: see `Registration::init`.
-            let _ = owned(g, |o| unsafe { f(o, run.data()) });
+            // SAFETY: see `Ulp::init`.
+            let _ = owned(g, |o| unsafe { f(o, run.lent()) });
         }
     }
 
@@ -415,14 +439,14 @@ impl Layer for Over {
             return Err(Error::Busy);
         }
         let Some(f) = self.0.table.may_remove else { return Ok(()) };
-        // SAFETY: see `Registration::init`.
-        owned_status(g, |o| unsafe { f(o, run.data()) })
+        // SAFETY: see `Ulp::init`.
+        owned_status(g, |o| unsafe { f(o, run.lent()) })
     }
 }
 
-/// Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_ulp_user and release; `*out`, unless
-/// null, gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the
-/// table does not fit, -EEXIST the name, a counter or a sysctl is taken.
+/// Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the
+/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+/// fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
 /// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
 /// or writable.
@@ -431,96 +455,8 @@ pub unsafe extern "C" fn usk_ulp_register(
     plugin: *mut usk_plugin_t,
     table: *const usk_ulp_ops,
     user: *mut c_void,
-    out: *mut *mut usk_ulp_t,
+    out: *mut *mut usk_reg_t,
 ) -> c_int {
-    let register = |plugin: &Arc<Plugin>, stack: &Arc<Stack>, table: usk_ulp_ops| {
-        let what = usk_ulp_ops::NAME;
-        // SAFETY: a string by the caller's word.
-        let name = unsafe { lists::text(table.name, what, "name") }?;
-        let lacks = |line: &str| Err(note::refused(format!("{what} {name:?}: {line}")));
-        if !lists::good_name(&name, NAME_MAX - 1) {
-            return lacks("a name is 1 to 15 printable characters without dot");
-        }
-        if table.flags != 0 {
-            return lacks("unknown flags");
-        }
-        if table.data_size > MAX_DATA_SIZE {
-            return lacks("data_size above 65536");
-        }
-        // SAFETY: ended lists by the caller's word.
-        let lists = unsafe { Lists::register(stack, what, &name, table.mib_names, table.sysctls) }?;
-        let reg = Arc::new(Registration {
-            table,
-            name,
-            stack: Arc::downgrade(stack),
-            user,
-            plugin: Arc::downgrade(plugin),
-            lists,
-            _library: plugin.library(),
-        });
-        ulp::register(stack, reg.clone()).inspect_err(|e| {
-            reg.lists.forget(stack);
-            note::refused(format!("{what} {:?}: {e}", reg.name));
-        })?;
-        Ok(reg)
-    };
-    // SAFETY: the caller vouches for all three.
-    kernel(|| unsafe { load::register(plugin, table, out, register) })
-}
-
-/// Unregisters an upper-layer protocol. -EBUSY while a connection has it; -ENOENT when it was unregistered already.
-/// # Safety
-/// `ulp` is registered, and not used after success.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ulp_unregister(ulp: *mut usk_ulp_t) -> c_int {
-    kernel(|| {
-        // SAFETY: registered by the caller's word.
-        unsafe { load::unregister::<Registration, _>(ulp) }.map(|()| 0)
-    })
-}
-
-/// # Safety
-/// `o` is null or owned.
-unsafe fn conn_of<'a>(o: *mut usk_owned_t) -> Result<&'a mut Arc<Conn>> {
-    // SAFETY: owned by the caller's word.
-    ulp::data_mut::<Arc<Conn>>(unsafe { guard(o) }?).ok_or(Error::Inval)
-}
-
-/// The connection's memory, as operations get it; null: the protocol has gone from it.
-/// # Safety
-/// `o` is owned, a connection with an upper-layer protocol from C.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ulp_data(o: *mut usk_owned_t) -> *mut c_void {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { conn_of(o) }.map(|c| c.data()))
-}
-
-/// What was given to usk_ulp_register.
-/// # Safety
-/// As usk_ulp_data.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ulp_user(o: *mut usk_owned_t) -> *mut c_void {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { conn_of(o) }.map(|c| c.reg.user))
-}
-
-/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them, or the protocol has gone.
-/// # Safety
-/// As usk_ulp_data.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ulp_count(o: *mut usk_owned_t, index: u32, n: u64) -> c_int {
-    // SAFETY: owned by the caller's word.
-    kernel(|| unsafe { conn_of(o) }?.reg.lists.count(index, n).map(|()| 0))
-}
-
-/// The present value of sysctl `index` of the table's sysctls; 0 for an index beyond them.
-/// # Safety
-/// As usk_ulp_data.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_ulp_sysctl(o: *mut usk_owned_t, index: u32) -> i64 {
-    kernel(|| {
-        // SAFETY: owned by the caller's word.
-        let reg = &unsafe { conn_of(o) }?.reg;
-        Ok(reg.stack.upgrade().and_then(|stack| reg.lists.sysctl(&stack, index)).unwrap_or(0))
-    })
+    // SAFETY: the caller vouches for plug-in, table and `out`.
+    kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }

@@ -2,6 +2,7 @@
 
 use super::gate::kernel;
 use super::guard::{guard, usk_owned_t};
+use super::mem::Dir;
 use super::private::parts;
 use crate::held;
 use std::ffi::c_int;
@@ -32,22 +33,6 @@ pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u6
     })
 }
 
-fn deadline_of(timeout: Option<std::time::Duration>, now: Instant) -> u64 {
-    timeout.map_or(USK_FOREVER, |t| (now + t).as_nanos())
-}
-
-/// When a receive must give up by SO_RCVTIMEO, as usk_wait takes it (sock_rcvtimeo); `dontwait`: now, that is 0.
-/// # Safety
-/// `o` is owned.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_rcvtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u64 {
-    kernel(|| {
-        // SAFETY: owned by the caller's word.
-        let g = unsafe { guard(o) }?;
-        Ok(if dontwait != 0 { 0 } else { deadline_of(g.common.rcvtimeo, g.now()) })
-    })
-}
-
 /// Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
 /// # Safety
 /// `o` is owned.
@@ -61,14 +46,19 @@ pub unsafe extern "C" fn usk_rcvlowat(o: *mut usk_owned_t, waitall: c_int, len: 
     })
 }
 
-/// When a send must give up by SO_SNDTIMEO, as usk_wait takes it (sock_sndtimeo); `dontwait`: now, that is 0.
+/// When a call must give up by SO_RCVTIMEO (`dir` USK_RECV) or SO_SNDTIMEO (USK_SEND), as usk_wait takes it
+/// (sock_rcvtimeo, sock_sndtimeo); `dontwait`: now, that is 0.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn usk_sndtimeo(o: *mut usk_owned_t, dontwait: c_int) -> u64 {
+pub unsafe extern "C" fn usk_timeo(o: *mut usk_owned_t, dir: c_int, dontwait: c_int) -> u64 {
     kernel(|| {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
-        Ok(if dontwait != 0 { 0 } else { deadline_of(g.common.sndtimeo, g.now()) })
+        let timeout = match Dir::of(dir)? {
+            Dir::Recv => g.common.rcvtimeo,
+            Dir::Send => g.common.sndtimeo,
+        };
+        Ok(if dontwait != 0 { 0 } else { timeout.map_or(USK_FOREVER, |t| (g.now() + t).as_nanos()) })
     })
 }

@@ -20,6 +20,8 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         version: USK_CONG_VERSION,
         size: size_of::<usk_cong_ops>() as u32,
         name: c"panics".as_ptr(),
+        mib_names: std::ptr::null(),
+        sysctls: std::ptr::null(),
         flags: 0,
         priv_size: 0,
         init: None,
@@ -37,7 +39,7 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         get_info: None,
     };
     // SAFETY: the argument of an entry point, a whole table, no answer wanted.
-    unsafe { usk_cong_register(plugin, &ops, std::ptr::null_mut()) }
+    unsafe { usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut()) }
 }
 
 fn send(s: &Socket) -> Result<usize> {
@@ -151,6 +153,8 @@ unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
         version: USK_CONG_VERSION,
         size: size_of::<usk_cong_ops>() as u32,
         name: c"wild".as_ptr(),
+        mib_names: std::ptr::null(),
+        sysctls: std::ptr::null(),
         flags: USK_CONG_NEEDS_ECN,
         priv_size: 8,
         init: Some(wild_event),
@@ -169,10 +173,10 @@ unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
     };
     // SAFETY: the argument of an entry point, whole tables, no answer wanted.
     unsafe {
-        let r = usk_cong_register(plugin, &ops, std::ptr::null_mut());
+        let r = usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut());
         ops.name = c"wilder".as_ptr();
         ops.cong_control = Some(wild_control);
-        r + usk_cong_register(plugin, &ops, std::ptr::null_mut())
+        r + usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut())
     }
 }
 

@@ -9,7 +9,6 @@ use crate::plugin::addr::usk_addr_t;
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_put, usk_recvmsg_t, usk_sendmsg_len, usk_sendmsg_t};
 use crate::plugin::ports::{usk_inet_bind, usk_unhash};
-use crate::plugin::registration::usk_proto_register;
 use crate::plugin::skb::{usk_skb_free, usk_skb_t};
 use crate::plugin::sock::usk_error_report;
 use crate::stacks::stack_of;

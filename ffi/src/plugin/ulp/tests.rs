@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::admin::{usk_stack_free, usk_stack_new};
+use crate::plugin::guard::guard;
 use crate::plugin::load::{usk_plugin_attach, usk_plugin_unload};
 use crate::plugin::msg::{usk_recvmsg_t, usk_sendmsg_t};
 use crate::stacks::stack_of;
@@ -10,26 +11,26 @@ use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
 use usersock::inet::Socket;
 
-unsafe extern "C-unwind" fn begin_one(_: *mut usk_owned_t, data: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn begin_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int {
     // SAFETY: data_size says eight bytes.
-    unsafe { data.cast::<u64>().write(1) };
+    unsafe { (*ulp).data.cast::<u64>().write(1) };
     0
 }
 /// Refuses all, and would be in the wrong memory if it were not its own.
-unsafe extern "C-unwind" fn send_one(_: *mut usk_owned_t, data: *mut c_void, _: *mut usk_sendmsg_t) -> isize {
+unsafe extern "C-unwind" fn send_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t, _: *mut usk_sendmsg_t) -> isize {
     // SAFETY: as above.
-    assert_eq!(unsafe { data.cast::<u64>().read() }, 1);
+    assert_eq!(unsafe { (*ulp).data.cast::<u64>().read() }, 1);
     -(libc::EXDEV as isize)
 }
-unsafe extern "C-unwind" fn recv_one(_: *mut usk_owned_t, _: *mut c_void, _: *mut usk_recvmsg_t) -> isize {
+unsafe extern "C-unwind" fn recv_one(_: *mut usk_owned_t, _: *const usk_ulp_t, _: *mut usk_recvmsg_t) -> isize {
     -(libc::EXDEV as isize)
 }
 /// Takes itself away while it begins.
-unsafe extern "C-unwind" fn begin_two(o: *mut usk_owned_t, data: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn begin_two(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int {
     // SAFETY: the operation's arguments.
     unsafe {
-        assert_eq!(usk_ulp_data(o), data);
-        assert_eq!(ulp::remove(guard(o).unwrap()), Err(Error::Busy));
+        assert_eq!(((*ulp).data as usize % 16, (*ulp).data.cast::<u64>().read()), (0, 0), "its own, and clean");
+        assert_eq!(usersock::tcp::ulp::remove(guard(o).unwrap()), Err(Error::Busy));
     }
     0
 }

@@ -1,0 +1,148 @@
+//! What a sock's memory is charged with: its receive and its send buffer, and through them the protocol's limits.
+//! Above: `owned`, and protocols with queues of their own. Below: `usersock::sock::mem`. Linux: sk_rmem_schedule,
+//! skb_set_owner_r, sk_wmem_queued_add, sk_mem_charge, sk_mem_uncharge.
+
+use super::gate::{kernel, obj_mut};
+use super::guard::{guard, usk_owned_t};
+use super::skb::{self, usk_skb_t};
+use std::ffi::c_int;
+use std::sync::atomic::Ordering;
+use usersock::error::{Error, Result};
+use usersock::sock::SockGuard;
+use usersock::sock::mem::{self, Kind};
+use usersock::sock::skb::SkbInner;
+
+/// A direction, for usk_charge, usk_uncharge, usk_charged and usk_timeo: what is received; SO_RCVBUF, SO_RCVTIMEO.
+pub const USK_RECV: c_int = 0;
+/// The other direction: what is sent; SO_SNDBUF, SO_SNDTIMEO.
+pub const USK_SEND: c_int = 1;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dir {
+    Recv,
+    Send,
+}
+
+impl Dir {
+    /// EINVAL: neither.
+    pub(super) fn of(dir: c_int) -> Result<Dir> {
+        match dir {
+            USK_RECV => Ok(Dir::Recv),
+            USK_SEND => Ok(Dir::Send),
+            _ => Err(Error::Inval),
+        }
+    }
+    /// Bytes charged in this direction.
+    fn charged(self, g: &SockGuard<'_>) -> i32 {
+        match self {
+            Dir::Recv => g.sock.rmem_alloc.load(Ordering::Relaxed),
+            Dir::Send => g.common.wmem_queued,
+        }
+    }
+}
+
+/// Charges the sock, and its protocol's memory, with a packet that enters a queue of the protocol's own (its truesize;
+/// `skb` null: none) and with `bytes` that are in no packet. `dir`: USK_RECV for a receive queue (sk_rmem_schedule,
+/// skb_set_owner_r; usk_receive_push does it for the sock's own), where past half of SO_RCVBUF a packet whose bytes sit
+/// in a larger page is copied to a smaller one first; USK_SEND for a send queue (sk_wmem_schedule, sk_wmem_queued_add).
+/// Returns 0; -ENOBUFS: the protocol's limit refuses, and nothing is charged: drop, or wait for memory. Whether
+/// SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). What is charged is given back by
+/// usk_uncharge, at the latest in destroy.
+/// # Safety
+/// `o` is owned; `skb` is null or a packet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_charge(o: *mut usk_owned_t, dir: c_int, skb: *mut usk_skb_t, bytes: usize) -> c_int {
+    kernel(|| {
+        let dir = Dir::of(dir)?;
+        // SAFETY: the caller vouches for both.
+        let (g, mut skb) = unsafe { (guard(o)?, packet(skb)?) };
+        if dir == Dir::Recv && dir.charged(g) > g.sock.rcvbuf.load(Ordering::Relaxed) / 2 {
+            skb.iter_mut().for_each(|skb| skb.shrink());
+        }
+        let size = size_of_both(skb.as_deref(), bytes)?;
+        // The account is an int, as in Linux.
+        dir.charged(g).checked_add(size).ok_or(Error::NoBufs)?;
+        let (stack, sock) = (g.stack, g.sock);
+        let kind = if dir == Dir::Recv { Kind::Recv } else { Kind::Send };
+        if !mem::schedule(stack, sock, &mut g.common, size, kind) {
+            return Err(Error::NoBufs);
+        }
+        match dir {
+            Dir::Recv => mem::charge_rmem(sock, &mut g.common, size as u32),
+            Dir::Send => {
+                mem::charge(&mut g.common, size);
+                g.common.wmem_queued += size;
+            }
+        }
+        Ok(0)
+    })
+}
+
+/// Gives back what usk_charge has charged, with the same arguments: the packet leaves the queue, with the truesize it
+/// was charged with (not grown meanwhile). Never more than is charged. Returns 0; -EINVAL: no such direction.
+/// # Safety
+/// `o` is owned; `skb` is null, or a packet that was charged.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_uncharge(o: *mut usk_owned_t, dir: c_int, skb: *mut usk_skb_t, bytes: usize) -> c_int {
+    kernel(|| {
+        let dir = Dir::of(dir)?;
+        // SAFETY: the caller vouches for both.
+        let (g, skb) = unsafe { (guard(o)?, packet(skb)?) };
+        uncharge(g, dir, size_of_both(skb.as_deref(), bytes).unwrap_or(i32::MAX));
+        Ok(0)
+    })
+}
+
+/// Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): truesize of packets, and other bytes of
+/// usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while less is
+/// charged. -EINVAL: no such direction.
+/// # Safety
+/// `o` is owned; `limit` is null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn usk_charged(o: *mut usk_owned_t, dir: c_int, limit: *mut c_int) -> c_int {
+    kernel(|| {
+        let dir = Dir::of(dir)?;
+        // SAFETY: owned by the caller's word.
+        let g = unsafe { guard(o) }?;
+        if !limit.is_null() {
+            let size = if dir == Dir::Recv { &g.sock.rcvbuf } else { &g.sock.sndbuf };
+            // SAFETY: writable by the caller's word.
+            *unsafe { obj_mut(limit) }? = size.load(Ordering::Relaxed);
+        }
+        Ok(dir.charged(g))
+    })
+}
+
+/// # Safety
+/// `skb` is null or a packet, and used by nobody else meanwhile.
+unsafe fn packet<'a>(skb: *mut usk_skb_t) -> Result<Option<&'a mut SkbInner>> {
+    if skb.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: a packet by the caller's word.
+    unsafe { skb::get(skb) }.map(Some)
+}
+
+/// ENOBUFS: more than an account can hold.
+fn size_of_both(skb: Option<&SkbInner>, bytes: usize) -> Result<i32> {
+    let packet = skb.map_or(0, |skb| skb.truesize as usize);
+    packet.checked_add(bytes).and_then(|n| i32::try_from(n).ok()).ok_or(Error::NoBufs)
+}
+
+fn uncharge(g: &mut SockGuard<'_>, dir: Dir, size: i32) {
+    // Not more than is charged, where somebody made the packet grow meanwhile.
+    let size = size.min(dir.charged(g)).max(0);
+    let sock = g.sock;
+    match dir {
+        Dir::Recv => mem::uncharge_rmem(sock, &mut g.common, size as u32),
+        Dir::Send => {
+            g.common.wmem_queued -= size;
+            mem::uncharge(sock, &mut g.common, size);
+        }
+    }
+}
+
+/// A packet has left a receive queue.
+pub(super) fn uncharge_rmem(g: &mut SockGuard<'_>, skb: &SkbInner) {
+    uncharge(g, Dir::Recv, skb.truesize as i32);
+}
