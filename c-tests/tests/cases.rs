@@ -50,6 +50,7 @@ macro_rules! plain_cases {
 plain_cases! {
     cancel,
     restart,
+    signal_masks,
 }
 
 cases! {

@@ -13,6 +13,9 @@ use usersock::sock::wait::{Events, Watch, WatchKey};
 use usersock::sys::fork::PerProcess;
 use usersock::sys::lock::Mutex;
 
+/// si_code of a queued SIGIO that does not say what happened by its code.
+const SI_SIGIO: c_int = -5;
+
 /// Who gets the signals; `None` is nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Owner {
@@ -60,29 +63,36 @@ impl Owner {
         .map(drop)
     }
 
-    /// Queues a signal that says what happened to `fd`. The kernel takes such a one for this process alone; another
-    /// one gets the bare signal. EAGAIN: too many are queued.
+    /// Queues a signal that says what happened to `fd`. EAGAIN: too many are queued. The kernel lets a thread speak as
+    /// itself (POLL_IN and its kin) to itself alone; from another thread the code is SI_SIGIO, with the same fd and
+    /// band.
     fn queue(self, signal: c_int, fd: RawFd, (code, band): (c_int, c_long)) -> Result<()> {
+        match self.queue_as(signal, fd, code, band) {
+            Err(Error::Perm) => self.queue_as(signal, fd, SI_SIGIO, band),
+            sent => sent,
+        }
+    }
+
+    fn queue_as(self, signal: c_int, fd: RawFd, code: c_int, band: c_long) -> Result<()> {
         let mut info = [0u8; 128];
         info[..4].copy_from_slice(&signal.to_ne_bytes());
         info[8..12].copy_from_slice(&code.to_ne_bytes());
         info[16..24].copy_from_slice(&band.to_ne_bytes());
         info[24..28].copy_from_slice(&fd.to_ne_bytes());
-        let (me, signal_no, at) = (std::process::id() as c_long, signal as c_long, info.as_ptr() as c_long);
-        let sent = match self {
+        let (signal_no, at) = (signal as c_long, info.as_ptr() as c_long);
+        match self {
+            Owner::None => Ok(()),
             Owner::Thread(id) => {
-                let args = [me, id as c_long, signal_no, at];
+                let args = [std::process::id() as c_long, id as c_long, signal_no, at];
                 // SAFETY: `info` is a siginfo_t: si_signo, si_errno, si_code, then si_band and si_fd.
-                unsafe { kernel::call(libc::SYS_rt_tgsigqueueinfo, args) }
+                unsafe { kernel::call(libc::SYS_rt_tgsigqueueinfo, args) }.map(drop)
             }
-            // SAFETY: as above.
-            Owner::Process(id) => unsafe { kernel::call(libc::SYS_rt_sigqueueinfo, [id as c_long, signal_no, at]) },
-            Owner::Group(_) => Err(Error::Perm),
-            Owner::None => return Ok(()),
-        };
-        match sent {
-            Err(Error::Perm | Error::Srch) => self.kill(signal),
-            sent => sent.map(drop),
+            Owner::Process(id) => {
+                // SAFETY: as above.
+                unsafe { kernel::call(libc::SYS_rt_sigqueueinfo, [id as c_long, signal_no, at]) }.map(drop)
+            }
+            // No call queues a signal for a group: it gets the bare one.
+            Owner::Group(_) => self.kill(signal),
         }
     }
 }
