@@ -16,7 +16,8 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{SockGuard, flag};
+use crate::sock::{Sock, SockGuard, flag};
+use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -189,6 +190,14 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         return;
     }
     g.sock.report_error(e.errno);
+}
+
+/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
+/// is set regardless of it, as in Linux; only the error queue misses it.
+pub(crate) fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
+    if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
+        sock.report_error(e.errno);
+    }
 }
 
 /// A datagram was too long for its path: queued with the MTU where the socket asks for it (ip_local_error).

@@ -288,15 +288,6 @@ fn count_in(stack: &Stack, ty: u8) {
     stack.mib.inc(mib);
 }
 
-/// The ones-complement sum of a packet's bytes over `start`.
-pub(super) fn sum_skb(skb: &Skb, start: u32) -> u32 {
-    let mut c = checksum::Checksum::new(start);
-    skb.slices().for_each(|s| {
-        c.push(s);
-    });
-    c.partial()
-}
-
 /// Receives ICMP. Echo requests are answered, errors go to the protocols they are about, the rest to ping sockets.
 #[derive(Debug, Default)]
 pub struct Icmp;
@@ -313,7 +304,7 @@ impl IpHandler for Icmp {
 
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         stack.mib.inc(Mib::IcmpInMsgs);
-        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, 0)) {
+        if !skb.checksum_ok(|| 0) {
             stack.mib.inc(Mib::IcmpInCsumErrors);
             return bad(stack, DropReason::IcmpCsum);
         }
@@ -362,7 +353,7 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     out.csum = Csum::None;
     head[0] = kind::ECHO_REPLY;
     head[2..4].fill(0);
-    let sum = sum_skb(&out, checksum::sum(&head, 0));
+    let sum = out.checksum(checksum::sum(&head, 0));
     head[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     let Some(h) = out.push(icmp::HEADER_LEN) else { return };
     h.copy_from_slice(&head);

@@ -2,14 +2,14 @@
 //! advertisements are counted and ignored: addresses and routes are configured, as on a Linux host with accept_ra 0.
 //! Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
-use super::icmp::{Problem, deliver_error, sum_skb};
+use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
 use super::{neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::{Csum, Skb};
+use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
@@ -145,8 +145,8 @@ impl IpHandler for Icmpv6 {
         let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {
             return bad(stack, DropReason::InvalidProto);
         };
-        let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, skb.len() as u32);
-        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, pseudo)) {
+        let len = skb.len() as u32;
+        if !skb.checksum_ok(|| checksum::pseudo_header_v6(src, dst, proto::ICMPV6, len)) {
             stack.mib.inc(Mib::Icmp6InCsumErrors);
             return bad(stack, DropReason::IcmpCsum);
         }

@@ -53,26 +53,13 @@ impl PortEntry {
         }
     }
 
-    /// Whether two sockets claim the same addresses (inet_rcv_saddr_equal with wildcards).
-    fn overlaps(&self, o: &PortEntry) -> bool {
-        let takes = |e: &PortEntry, v4: bool| match e.local {
-            IpAddr::V4(_) => v4,
-            IpAddr::V6(a) => !v4 || (a.is_unspecified() && !e.v6only),
-        };
-        match (self.local.is_unspecified(), o.local.is_unspecified()) {
-            (false, false) => self.local == o.local,
-            (true, true) => [true, false].iter().any(|&v4| takes(self, v4) && takes(o, v4)),
-            (true, false) => takes(self, o.local.is_ipv4()),
-            (false, true) => takes(o, self.local.is_ipv4()),
-        }
-    }
-
     fn conflicts(&self, o: &PortEntry) -> bool {
         // Addresses may be used again, but not those a listener takes connections on.
         let reusable = self.reuse && o.reuse && o.sock.state() != State::Listen;
         let shared = reusable || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
-        !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)
+        let same_addr = ports::rcv_saddr_equal((self.local, self.v6only), (o.local, o.v6only));
+        !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && same_addr
     }
 
     /// How well it fits a datagram to `dst` by interface `ifindex`; None: not at all (compute_score).

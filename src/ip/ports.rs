@@ -9,10 +9,22 @@
 
 use super::net;
 use crate::stack::Stack;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const ENTRIES: usize = 1 << 16;
+
+/// Whether socks bound to these two addresses can receive the same packet (inet_rcv_saddr_equal with wildcards). With
+/// each address: IPV6_V6ONLY of its sock.
+pub(crate) fn rcv_saddr_equal((a, a_v6only): (IpAddr, bool), (b, b_v6only): (IpAddr, bool)) -> bool {
+    match (a.is_ipv6(), b.is_ipv6()) {
+        (false, false) | (true, true) => a.is_unspecified() || b.is_unspecified() || a == b,
+        // An IPv6 wildcard takes IPv4 packets too, unless IPV6_V6ONLY.
+        (true, false) => a.is_unspecified() && !a_v6only,
+        (false, true) => b.is_unspecified() && !b_v6only,
+    }
+}
 
 /// The counters of a stack; made, with random contents, at the first connect.
 #[derive(Default)]

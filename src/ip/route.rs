@@ -69,25 +69,9 @@ pub struct RouteSpec {
     pub mtu: u32,
     /// The MTU is locked.
     pub mtu_lock: bool,
-    /// MSS to announce, bytes.
-    pub advmss: u32,
-    /// Initial congestion window, segments.
-    pub initcwnd: u32,
-    /// Initial receive window, segments.
-    pub initrwnd: u32,
-    /// Clamp of the advertised window, bytes.
-    pub window: u32,
-    /// Least retransmission timeout, microseconds.
-    pub rto_min_us: u32,
-    /// Acknowledge quickly.
-    pub quickack: bool,
-    /// RTAX_FEATURES bits; 1: ECN.
-    pub features: u32,
     /// Congestion control.
     pub congctl: Option<Arc<str>>,
-    /// Hop limit.
-    pub hoplimit: u8,
-    /// TCP metrics.
+    /// Other metrics.
     pub metrics: RouteMetrics,
 }
 
@@ -103,15 +87,7 @@ impl RouteSpec {
             metric: 0,
             mtu: 0,
             mtu_lock: false,
-            advmss: 0,
-            initcwnd: 0,
-            initrwnd: 0,
-            window: 0,
-            rto_min_us: 0,
-            quickack: false,
-            features: 0,
             congctl: None,
-            hoplimit: 0,
             metrics: RouteMetrics::default(),
         }
     }
@@ -501,15 +477,7 @@ fn make(
         generation,
         mtu,
         mtu_locked,
-        advmss: r.advmss,
-        initcwnd: r.initcwnd,
-        initrwnd: r.initrwnd,
-        window: r.window,
-        rto_min_us: r.rto_min_us,
-        quickack: r.quickack,
-        feature_ecn: r.features & 1 != 0,
         congctl: r.congctl.clone(),
-        hoplimit: r.hoplimit,
         metrics: r.metrics,
     }
 }

@@ -20,7 +20,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{icmp, icmpv6 as wire6, proto};
 use std::net::{IpAddr, SocketAddr};
@@ -72,15 +72,7 @@ impl PingRcv for Table {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
         let to = datagram::name_of(e.dst, 0, e.ifindex);
-        if sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, e.quoted)).is_none() && e.fatal {
-            report_unowned(&sock, e);
-        }
-    }
-}
-
-fn report_unowned(sock: &Arc<Sock>, e: &IcmpError<'_>) {
-    if sock.state() == State::Established {
-        sock.report_error(e.errno);
+        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, e.quoted));
     }
 }
 

@@ -596,7 +596,7 @@ pub fn rto(cx: &Cx<'_>) -> Duration {
 /// The window a connection begins with, and returns to after idling, segments: the route's, else 10, within its clamp
 /// (RFC 6928; tcp_init_cwnd).
 pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
-    let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
+    let route = cx.sk.dst.as_ref().map_or(0, |d| d.metrics.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
 }

@@ -54,7 +54,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     }
     cx.tp.max_window = 0;
     let (mtu, advmss, clamp, initrwnd) = match &cx.sk.dst {
-        Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.window, d.initrwnd),
+        Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.metrics.window, d.metrics.initrwnd),
         None => (576, super::tcb::MSS_DEFAULT, 0, 0),
     };
     sync_mss(cx, mtu);

@@ -10,6 +10,7 @@ use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
+use super::segment::Options;
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
@@ -18,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -26,7 +28,7 @@ use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpHeader};
+use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,8 +38,7 @@ use std::sync::atomic::Ordering;
 /// tcp_check_req.
 pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return drop_skb(cx, DropReason::PktTooSmall) };
-    let (sport, dport, flags) = (th.src_port(), th.dst_port(), th.flags());
+    let ((sport, dport), flags) = (rcv::ports(&skb), skb.tcp.all_flags());
     if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return drop_skb(cx, DropReason::TcpMinTtl);
@@ -106,12 +107,11 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
-    if listener::acceptq_is_full(cx) {
+    if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         cx.stack.mib.inc(Mib::TcpExtListenOverflows);
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
-    let opt = th.parse_options();
+    let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
@@ -126,14 +126,14 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let isn = if tw { isn_from_tw } else { SeqNum(cx.stack.keys.isn(cx.now, &key.tuple)) };
     let user = cx.tp.rx_opt.user_mss;
     let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
-    let ends = Ends { saddr: info.dst, daddr: info.src, sport: th.dst_port(), dport: th.src_port() };
+    let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
     let timeout_us = sock_ops::timeout_init(cx, Some(ends));
     let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, timestamps.is_some(), wscale.is_some());
     let req = Box::new(Request {
         saddr: info.dst,
         daddr: info.src,
-        sport: th.dst_port(),
-        dport: th.src_port(),
+        sport: key.tuple.sport,
+        dport: key.tuple.dport,
         oif: oif(cx.sk, info),
         rcv_isn: skb.tcp.seq,
         snt_isn: isn,
@@ -143,7 +143,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
-        ecn_ok: ecn::create_request(cx, &skb, &th, &dst, ends),
+        ecn_ok: ecn::create_request(cx, &skb, &dst, ends),
         acked: false,
         snd_wscale: wscale.map_or(WindowShift::NONE, WindowShift::clamp),
         rcv_wscale,
@@ -157,7 +157,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         num_retrans: 0,
         timeout_us,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
-        syn_options: cx.tp.net.sock_ops.any().then(|| th.option_bytes().into()),
+        syn_options: cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into()),
         deadline: Default::default(),
         dst,
     });
@@ -184,12 +184,12 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, WindowShift) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
-    let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
+    let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.metrics.window };
     if cx.sk.flag(flag::RCVBUF_LOCK) && (clamp == 0 || clamp > full.max(0) as u32) {
         clamp = full.max(0) as u32;
     }
     let initrwnd = match sock_ops::rwnd_init(cx, Some(ends)) {
-        0 => dst.initrwnd,
+        0 => dst.metrics.initrwnd,
         n => {
             // A hook may promise more than the buffer holds; a route may not.
             full = full.max(n.saturating_mul(mss).min(i32::MAX as u32) as i32);
@@ -247,45 +247,46 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let opt = SynOptions {
+    let options = Options::Syn(SynOptions {
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         ..SynOptions::default()
-    };
-    let mut buf = [0u8; 40];
-    let mut n = opt.emit(&mut buf);
-    let tos = ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint);
-    let ttl = if v6 { cx.sk.hops } else { cx.sk.ttl };
-    let reply = Reply {
-        src: req.saddr,
-        dst: req.daddr,
-        sport: req.sport,
-        dport: req.dport,
+    });
+    let repr = TcpRepr {
+        src_port: req.sport,
+        dst_port: req.dport,
         seq: req.snt_isn,
         ack: req.rcv_isn + 1,
         flags,
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
         window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
-        ts: None,
-        tos,
-        ttl,
+        urgent: 0,
+        options_len: 0,
+    };
+    let mut reply = Reply {
+        src: req.saddr,
+        dst: req.daddr,
+        repr,
+        options,
+        more: &[],
+        tos: ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint),
+        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,
     };
-    if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
+    let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.syn_options.clone().unwrap_or_default();
-        let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
-        if let Some(more) = sock_ops::write_synack_options(cx, ends, &buf[..n], &seg) {
-            let end = n + more.bytes().len();
-            buf[n..end].copy_from_slice(more.bytes());
-            n = end;
-        }
-    }
-    let Some(skb) = rcv::build(&reply, &buf[..n]) else { return false };
-    stack.mib.inc(Mib::TcpOutSegs);
-    rcv::transmit(stack, &dst, &reply, skb)
+        let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
+        let mut own = [0; MAX_OPTIONS_LEN];
+        options.emit(&mut own);
+        sock_ops::write_synack_options(cx, ends, &own[..options.len()], &seg)
+    } else {
+        None
+    };
+    reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
+    rcv::send_reply_by(stack, &dst, &reply)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
@@ -440,10 +441,9 @@ fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, sta
 /// what was never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order:
 /// tcp_check_req. Nothing that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
-    let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
-    let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
-    let raw_window = th.window();
+    let (sport, dport, mut flags) = (key.tuple.dport, key.tuple.sport, skb.tcp.all_flags());
+    let opt = TcpOptions::parse(rcv::option_bytes(&skb));
+    let raw_window = skb.tcp.window();
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
@@ -492,7 +492,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         stack.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
         return None;
     }
-    if listener::acceptq_is_full(cx) {
+    if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         overflow(cx, key, &skb, info, sport, dport, flags);
         return None;
     }
@@ -535,24 +535,20 @@ fn embryonic_reset(
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
 fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
-    rcv::send_reply(
-        stack,
-        &Reply {
-            src: req.saddr,
-            dst: req.daddr,
-            sport: req.sport,
-            dport: req.dport,
-            seq: req.snt_isn + 1,
-            ack: req.rcv_isn + 1,
-            flags: TcpFlags::ACK,
-            window: RawWindow(req.rcv_wnd.min(0xffff) as u16 >> req.rcv_wscale.get()),
-            ts,
-            tos: dsfield & !3,
-            ttl: -1,
-            oif: req.oif,
-            flow_label: 0,
-        },
-    );
+    let repr = TcpRepr {
+        src_port: req.sport,
+        dst_port: req.dport,
+        seq: req.snt_isn + 1,
+        ack: req.rcv_isn + 1,
+        flags: TcpFlags::ACK,
+        // The window of a SYN-ACK, which no scaling enlarges (tcp_synack_window).
+        window: RawWindow::from_bytes(req.rcv_wnd.min(0xffff), req.rcv_wscale),
+        urgent: 0,
+        options_len: 0,
+    };
+    let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
+    let options = rcv::with_timestamps(ts);
+    rcv::send_reply(stack, &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0 });
 }
 
 /// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.

@@ -13,7 +13,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+    close, cong, control, ecn, mtu, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -22,7 +22,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::{SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
 
@@ -58,8 +58,6 @@ pub struct Seg {
     pub flags: TcpFlags,
     /// Window as carried.
     pub window: RawWindow,
-    /// Urgent pointer.
-    pub urgent: u16,
     /// Bytes of TCP header.
     pub header_len: usize,
     /// Word that header prediction compares.
@@ -73,26 +71,24 @@ pub struct Seg {
 }
 
 impl Seg {
-    /// Of a packet that starts with its TCP header; None: it does not have one.
+    /// Of a received segment, as `rcv` noted it, with its options; the TCP header is in place.
     #[inline]
-    pub fn of(skb: &Skb) -> Option<(Seg, TcpOptions)> {
-        let th = TcpHeader::parse(skb.linear()).ok()?;
-        let o = th.parse_options();
+    pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
+        let o = TcpOptions::parse(rcv::option_bytes(skb));
         let cb = &skb.tcp;
         let seg = Seg {
             seq: cb.seq,
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
-            flags: th.flags(),
-            window: th.window(),
-            urgent: th.urgent(),
-            header_len: th.header_len(),
-            flag_word: th.flag_word(),
+            flags: cb.all_flags(),
+            window: cb.window(),
+            header_len: cb.header_len(),
+            flag_word: cb.flag_word,
             dsfield: cb.ip_dsfield,
             rx_segs: skb.rx_segs,
             sack: o.sack,
         };
-        Some((seg, o))
+        (seg, o)
     }
 
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
@@ -100,12 +96,6 @@ impl Seg {
     pub fn scaled_window(&self, tp: &TcpSock) -> u32 {
         let syn = self.flags.contains(TcpFlags::SYN);
         self.window.scale(if syn { WindowShift::NONE } else { tp.rx_opt.snd_wscale })
-    }
-
-    /// Option bytes, of the packet that this was read from while its header is in place; empty otherwise.
-    #[inline]
-    pub(super) fn option_bytes<'p>(&self, skb: &'p Skb) -> &'p [u8] {
-        skb.linear().get(crate::wire::tcp::HEADER_LEN..self.header_len).unwrap_or_default()
     }
 
     fn fin(&self) -> u32 {
@@ -135,12 +125,6 @@ pub fn parse_estab_options(tp: &mut TcpSock, o: &TcpOptions) {
 }
 
 /// Options of a SYN or SYN-ACK that answers ours: what both sides offer is agreed (tcp_parse_options with estab = 0).
-pub fn parse_options(cx: &mut Cx<'_>, th: &TcpHeader<'_>) {
-    let o = th.parse_options();
-    parse_syn_options(cx, th.has(TcpFlags::SYN), &o);
-}
-
-/// As `parse_options`, for options that were read already.
 pub fn parse_syn_options(cx: &mut Cx<'_>, syn: bool, o: &TcpOptions) {
     let s = &cx.stack.sysctl;
     let (timestamps, sack_on, wscale_on) = (s.tcp_timestamps() != 0, s.tcp_sack(), s.tcp_window_scaling());
@@ -377,10 +361,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 /// A segment for an established connection (tcp_rcv_established). The predicted kinds, pure acknowledgements and
 /// in-order data, take the short way; all else the long one.
 pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
-    let Some((seg, o)) = Seg::of(&skb) else {
-        cx.stack.mib.inc(Mib::TcpInErrs);
-        return drop_seg(cx, skb, DropReason::PktTooSmall);
-    };
+    let (seg, o) = Seg::of(&skb);
     let len = skb.len();
     cx.tp.rx_opt.saw_tstamp = false;
 
@@ -459,7 +440,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     if let Err(reason) = validate_incoming(cx, &seg, &o, true) {
         return drop_seg(cx, skb, reason);
     }
-    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
+    sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
     long_way(cx, seg, skb);
 }
 
@@ -479,11 +460,7 @@ fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
 /// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the
 /// segment is gone either way.
 pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
-    let Some((seg, o)) = Seg::of(&skb) else {
-        cx.stack.mib.inc(Mib::TcpInErrs);
-        drop_seg(cx, skb, DropReason::PktTooSmall);
-        return Verdict::Ok;
-    };
+    let (seg, o) = Seg::of(&skb);
     cx.tp.rx_opt.saw_tstamp = false;
     match cx.state() {
         State::Close | State::Listen | State::TimeWait | State::NewSynRecv => {
@@ -501,7 +478,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         drop_seg(cx, skb, reason);
         return Verdict::Ok;
     }
-    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
+    sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
     match ack::ack(cx, &seg, flag::SLOWPATH | flag::UPDATE_TS_RECENT | flag::NO_CHALLENGE_ACK) {
         AckResult::New => {}
         bad if cx.state() == State::SynRecv => {
@@ -583,7 +560,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     }
     undo::try_undo_spurious_syn(cx);
     cx.tp.retrans_stamp = Instant::ZERO;
-    init_transfer(cx, Opened::Passively, seg.option_bytes(skb));
+    init_transfer(cx, Opened::Passively, rcv::option_bytes(skb));
     cx.tp.copied_seq = cx.tp.rcv_nxt;
     super::set_state(cx, State::Established);
     if !cx.tp.not_accepted {

@@ -175,11 +175,6 @@ pub(super) fn req_timeout(cx: &Cx<'_>, first_us: u32, num_timeout: u8) -> Durati
     Duration::from_micros(us.min(u64::from(max)))
 }
 
-/// Whether the accept queue is full (sk_acceptq_is_full): one more than the backlog may wait.
-pub(super) fn acceptq_is_full(cx: &Cx<'_>) -> bool {
-    cx.sk.ack_backlog > cx.sk.max_ack_backlog
-}
-
 /// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks
 /// that do not share it.
 pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {

@@ -4,6 +4,7 @@
 
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
+use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::packet::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
@@ -108,18 +109,10 @@ impl Holder {
         }
     }
 
-    /// Whether two bound addresses can receive the same packet (inet_rcv_saddr_equal).
+    /// Whether both can receive the same packet.
     fn overlaps(&self, o: &Holder) -> bool {
-        if self.ifindex != 0 && o.ifindex != 0 && self.ifindex != o.ifindex {
-            return false;
-        }
-        let any = |h: &Holder| h.addr.is_unspecified();
-        match (self.addr.is_ipv6(), o.addr.is_ipv6()) {
-            (false, false) | (true, true) => any(self) || any(o) || self.addr == o.addr,
-            // An IPv6 wildcard takes IPv4 packets too, unless IPV6_V6ONLY.
-            (true, false) => any(self) && !self.v6only,
-            (false, true) => any(o) && !o.v6only,
-        }
+        let same_link = self.ifindex == 0 || o.ifindex == 0 || self.ifindex == o.ifindex;
+        same_link && rcv_saddr_equal((self.addr, self.v6only), (o.addr, o.v6only))
     }
 
     /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does

@@ -119,8 +119,8 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
 /// The MSS a route lets us advertise, bytes: the route's, or what its MTU leaves (ipv4_default_advmss,
 /// ip6_default_advmss).
 pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
-    if dst.advmss != 0 {
-        return dst.advmss.min(u32::from(u16::MAX)) as u16;
+    if dst.metrics.advmss != 0 {
+        return dst.metrics.advmss.min(u32::from(u16::MAX)) as u16;
     }
     let (headers, least) = if v6 { (60, 1220) } else { (40, stack.sysctl.route_min_adv_mss().max(0) as u32) };
     dst.mtu.saturating_sub(headers).max(least).min(65_535 - headers) as u16

@@ -238,9 +238,20 @@ impl Proto for Tcp {
         super::ulp::remove(sk)
     }
 
+    /// tcp_enter_memory_pressure.
     fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
         if !accounts.pressure.swap(true, Ordering::Relaxed) {
+            self.0.pressure_since_ms.store(stack.now().as_millis() as u32, Ordering::Relaxed);
             stack.mib.inc(Mib::TcpExtTCPMemoryPressures);
+        }
+    }
+
+    /// Counts how long it lasted, in milliseconds (tcp_leave_memory_pressure).
+    fn leave_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        if accounts.pressure.swap(false, Ordering::Relaxed) {
+            let since = self.0.pressure_since_ms.load(Ordering::Relaxed);
+            let lasted = (stack.now().as_millis() as u32).wrapping_sub(since);
+            stack.mib.add(Mib::TcpExtTCPMemoryPressuresChrono, u64::from(lasted));
         }
     }
 
@@ -301,7 +312,7 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return cx.stack.mib.drop(DropReason::TcpMinTtl);
     }
-    debug_assert!(TcpHeader::parse(skb.linear()).is_ok());
+    debug_assert!(TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word));
     count_in(cx, &skb);
     if state == State::Established {
         return input::rcv_established(cx, skb);

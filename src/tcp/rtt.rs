@@ -14,7 +14,7 @@ pub const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
 /// Least RTO of the connection, microseconds: the route's, the program's, the sysctl's (tcp_rto_min).
 pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
-        Some(d) if d.rto_min_us != 0 => d.rto_min_us,
+        Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,
         _ if cx.tp.rto_min_us != 0 => cx.tp.rto_min_us,
         _ => micros(cx.stack.sysctl.tcp_rto_min_us()),
     }

@@ -51,7 +51,7 @@ impl Options {
     }
 
     #[inline]
-    fn emit(&self, buf: &mut [u8]) {
+    pub(super) fn emit(&self, buf: &mut [u8]) {
         match self {
             Options::Syn(o) => o.emit(buf),
             Options::Est(o) => o.emit(buf),

@@ -7,7 +7,7 @@ use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, delack, ecn, rcvbuf, timer, undo, window};
+use super::{control, delack, ecn, rcv, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -114,7 +114,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     rcvbuf::initialize_rcv_mss(cx);
     // Polling looks at the state without the lock: what it then reads must be set already.
     cx.tp.copied_seq = cx.tp.rcv_nxt;
-    input::finish_connect(cx, seg.option_bytes(&skb));
+    input::finish_connect(cx, rcv::option_bytes(&skb));
     if !cx.sk.flag(sflag::DEAD) {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }

@@ -452,7 +452,7 @@ pub struct TcpSock {
     pub ooo_last: SeqNum,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub scaling_ratio: u8,
-    /// Urgent data: bits of `urg_data` (0: none, TCP_URG_NOTYET 0x200, TCP_URG_VALID 0x100 | byte, TCP_URG_READ 0x400).
+    /// Urgent data (0: none): a constant of `urgent`, with VALID the byte in the low eight bits.
     pub urg_data: u16,
     /// Sequence of the urgent byte.
     pub urg_seq: SeqNum,

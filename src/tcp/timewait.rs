@@ -6,7 +6,7 @@ use super::challenge::oow_rate_limited;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
-use super::{close, rcv, window};
+use super::{close, ecn, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
@@ -17,7 +17,8 @@ use crate::sock::state::State;
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::{TcpFlags, TcpRepr};
+use crate::wire::tcp_options::TcpOptions;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -245,21 +246,16 @@ impl TimeWait {
 
     /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux:
     /// tcp_timewait_state_process.
-    pub(super) fn process(
-        self: &Arc<Self>,
-        stack: &Arc<Stack>,
-        skb: &Skb,
-        th: &TcpHeader<'_>,
-        now: Instant,
-    ) -> Verdict {
+    pub(super) fn process(self: &Arc<Self>, stack: &Arc<Stack>, skb: &Skb, now: Instant) -> Verdict {
         let mut guard = self.inner.lock();
         let i = &mut *guard;
         let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
         let secs = now.as_secs() as u32;
-        let (rst, syn, ack) = (th.has(TcpFlags::RST), th.has(TcpFlags::SYN), th.has(TcpFlags::ACK));
+        let has = |f| skb.tcp.all_flags().contains(f);
+        let (rst, syn, ack) = (has(TcpFlags::RST), has(TcpFlags::SYN), has(TcpFlags::ACK));
         let mut tsval = None;
         if i.ts_recent_stamp != 0 {
-            tsval = th.parse_options().timestamps.map(|t| t.0);
+            tsval = TcpOptions::parse(rcv::option_bytes(skb)).timestamps.map(|t| t.0);
         }
         let paws = tsval.is_some_and(|v| paws_reject(i.ts_recent, i.ts_recent_stamp, v, secs, rst));
         let note = |i: &mut Inner| {
@@ -284,7 +280,7 @@ impl TimeWait {
                 return Verdict::Done;
             }
             // Data for a program that is gone.
-            if !th.has(TcpFlags::FIN) || end != i.rcv_nxt + 1 {
+            if !has(TcpFlags::FIN) || end != i.rcv_nxt + 1 {
                 return Verdict::Rst;
             }
             i.substate = State::TimeWait;
@@ -337,14 +333,19 @@ impl TimeWait {
         let reply = rcv::Reply {
             src: self.saddr,
             dst: self.daddr,
-            sport: self.tuple.sport,
-            dport: self.tuple.dport,
-            seq: self.snd_nxt,
-            ack: i.rcv_nxt,
-            flags: TcpFlags::ACK,
-            window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
-            ts,
-            tos: self.tos & !3,
+            repr: TcpRepr {
+                src_port: self.tuple.sport,
+                dst_port: self.tuple.dport,
+                seq: self.snd_nxt,
+                ack: i.rcv_nxt,
+                flags: TcpFlags::ACK,
+                window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
+                urgent: 0,
+                options_len: 0,
+            },
+            options: rcv::with_timestamps(ts),
+            more: &[],
+            tos: ecn::with_codepoint(self.tos, 0),
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
@@ -360,14 +361,14 @@ pub(super) fn segment(
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,
     skb: &Skb,
-    th: &TcpHeader<'_>,
+    (sport, dport): (u16, u16),
     info: &PacketInfo,
 ) -> Option<SeqNum> {
-    match tw.process(stack, skb, th, info.now) {
+    match tw.process(stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::Rst => {
-            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info);
+            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -15,9 +15,14 @@ pub const NOTYET: u16 = 0x200;
 /// `urg_data`: the program has read it.
 pub const READ: u16 = 0x400;
 
+/// Where the urgent pointer stands in the header.
+const URGENT_OFFSET: usize = 18;
+
 /// A segment with URG: takes a new urgent pointer (tcp_check_urg).
-fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
-    let mut ptr = seg.urgent as u32;
+fn check_urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
+    let mut field = [0; 2];
+    skb.copy_out(URGENT_OFFSET, &mut field);
+    let mut ptr = u32::from(u16::from_be_bytes(field));
     // Implementations point behind the urgent byte; the RFC's letter is a sysctl (RFC 6093 §2.2).
     if ptr != 0 && !cx.stack.sysctl.tcp_stdurg() {
         ptr -= 1;
@@ -52,7 +57,7 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
 /// The URG step of every slow-path segment; `skb` still has its TCP header (RFC 9293 §3.10.7.4, sixth; tcp_urg).
 pub fn urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     if seg.flags.contains(TcpFlags::URG) {
-        check_urg(cx, seg);
+        check_urg(cx, seg, skb);
     }
     if cx.tp.urg_data != NOTYET {
         return;

@@ -174,7 +174,7 @@ fn arrives(b: &Bench, acked: u32, flags: TcpFlags, window: u16) {
         let mut bytes = vec![0; 20];
         TcpRepr { src_port: 2000, dst_port: 1000, seq, ack, flags, window, urgent: 0, options_len: 0 }.emit(&mut bytes);
         let mut skb = Skb::from_slice(&bytes);
-        (skb.tcp.seq, skb.tcp.end_seq, skb.tcp.ack_seq, skb.tcp.flags) = (seq, seq, ack, flags.bits() as u8);
+        crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
         cx.now = cx.stack.now();
         input::rcv_established(cx, skb);
     });
