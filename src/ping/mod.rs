@@ -3,7 +3,8 @@
 //! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c,
 //! net/ipv6/ping.c; icmp(7).
 //!
-//! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
+//! In `table`: sockets by identifier. `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may
+//! ping.
 
 mod table;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! each matching socket a copy of what arrives. Over IPv4 a program receives the IP header and may send its own
 //! (IP_HDRINCL; always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it sees what follows the extension
 //! headers. Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is asked for: the program owns its stack.
+//! In `table`: sockets by protocol number.
 
 mod table;
 #[cfg(test)]

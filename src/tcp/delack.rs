@@ -328,8 +328,8 @@ fn delay(cx: &mut Cx<'_>, at: Instant) {
     arm(cx, at, compressed);
 }
 
-/// Arms the timer. `shared`: it may run already for the other kind of acknowledgement, whose earlier time it keeps: what
-/// leaves then serves both.
+/// Arms the timer. `shared`: it may run already for the other kind of acknowledgement, whose earlier time it keeps:
+/// what leaves then serves both.
 #[inline]
 fn arm(cx: &mut Cx<'_>, mut at: Instant, shared: bool) {
     if shared && let Some(armed) = cx.tp.ack.timer.at() {

@@ -1,5 +1,5 @@
-//! Explicit congestion notification (RFC 3168): whether both ends agree to it, the echo of marks that arrive, the answer
-//! to an echo, and the codepoint of what leaves. Above: `control`, `handshake`, `synsent` (agreement), `input`,
+//! Explicit congestion notification (RFC 3168): whether both ends agree to it, the echo of marks that arrive, the
+//! answer to an echo, and the codepoint of what leaves. Above: `control`, `handshake`, `synsent` (agreement), `input`,
 //! `reassembly` (marks that arrive), `ack` (echo), `segment` (what leaves), `prr`, `recovery`, `undo` (CWR), `cong`.
 //! Below: `delack`. Not here: accurate ECN (RFC 9768). Linux: the tcp_ecn_* functions.
 

@@ -421,7 +421,8 @@ fn send_head(
     Head::Sent(segs)
 }
 
-/// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
+/// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet
+/// something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
 pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> bool {
     cx.refresh_clock();
     let max_segs = tso_segs(cx, mss);

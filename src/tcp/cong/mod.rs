@@ -1,6 +1,11 @@
 //! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start,
 //! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
 //! struct tcp_congestion_ops.
+//!
+//! | file | what |
+//! |---|---|
+//! | `cubic`, `reno` | the algorithms |
+//! | `borrowed` | an algorithm for a protocol that is not TCP |
 
 pub mod borrowed;
 pub mod cubic;

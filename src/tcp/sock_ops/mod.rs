@@ -4,6 +4,11 @@
 //! (established, options), `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states). Linux:
 //! BPF_PROG_TYPE_SOCK_OPS, tcp_call_bpf, bpf_skops_*.
 //!
+//! | file | what |
+//! |---|---|
+//! | `ctx` | what a hook is given of a connection, and what it may set |
+//! | `hdr` | header options of hooks: room and writing |
+//!
 //! # What it costs
 //! Events of a connection's beginning are sent when any hook is registered: one relaxed load each time otherwise. The
 //! others are sent to a hook that asked for them on that sock by [`HookCx::set_cb_flags`]: one byte of the connection
