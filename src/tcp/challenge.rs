@@ -40,6 +40,12 @@ pub struct ChallengeBudget {
     second: u32,
 }
 
+impl Default for ChallengeBudget {
+    fn default() -> Self {
+        ChallengeBudget::NEW
+    }
+}
+
 impl ChallengeBudget {
     /// Of a connection that has sent none. The stored second lies beyond any, so second 0 needs no case of its own.
     pub const NEW: ChallengeBudget = ChallengeBudget { left: 0, second: u32::MAX };

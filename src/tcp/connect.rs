@@ -135,16 +135,15 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let stack = cx.stack;
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
-    let net = cx.tp.net.clone();
     let free = |port| {
-        let Some(bound) = net.hashinfo.bind_for_connect(port, holder) else { return false };
+        let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
             cx.tp.bound = Some(bound);
             return true;
         }
         cx.sk.sport = 0;
-        net.hashinfo.unbind(bound);
+        cx.tp.net.hashinfo.unbind(bound);
         false
     };
     let range = stack.sysctl.ip_local_port_range();

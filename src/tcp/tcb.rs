@@ -15,6 +15,7 @@ use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
+use crate::wire::tcp::HEADER_LEN;
 use std::sync::Arc;
 
 /// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
@@ -234,10 +235,41 @@ pub struct Cold {
     pub(super) ulp: Option<UlpState>,
 }
 
+/// Declares a struct with a constructor `zero` that takes the fields `given` and gives all others their default.
+macro_rules! zero_but {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident
+        given { $($(#[$gmeta:meta])* $gvis:vis $given:ident: $gty:ty,)* }
+        zero { $($(#[$zmeta:meta])* $zvis:vis $zero:ident: $zty:ty,)* }
+    ) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$gmeta])* $gvis $given: $gty,)*
+            $($(#[$zmeta])* $zvis $zero: $zty,)*
+        }
+
+        impl $name {
+            #[inline]
+            fn zero($($given: $gty),*) -> $name {
+                $name { $($given,)* $($zero: Default::default(),)* }
+            }
+        }
+    };
+}
+
+zero_but! {
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless
-/// said.
+/// said. What it begins with is in [`TcpSock::new`].
 #[derive(Debug)]
-pub struct TcpSock {
+pub struct TcpSock
+given {
+    /// What TCP keeps for the stack: tables and registries.
+    pub net: Arc<TcpNet>,
+    /// The algorithm and its private words.
+    pub ca: CongState,
+}
+zero {
     // Send.
     /// First unacknowledged.
     pub snd_una: SeqNum,
@@ -349,8 +381,6 @@ pub struct TcpSock {
     pub prr_out: u32,
     /// State.
     pub ca_state: CaState,
-    /// The algorithm and its private words.
-    pub ca: CongState,
     /// The algorithm was set by the program.
     pub ca_setsockopt: bool,
     /// The algorithm counts on its packets being paced (SK_PACING_NEEDED).
@@ -559,14 +589,13 @@ pub struct TcpSock {
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
 
-    /// What TCP keeps for the stack: tables and registries.
-    pub net: Arc<TcpNet>,
     /// Hold on the local port.
     pub bound: Option<super::lookup::Bound>,
     /// A listener's queues.
     pub listener: Option<Box<Listener>>,
     /// Less used state.
     pub cold: Option<Box<Cold>>,
+}
 }
 
 /// Initial window before anything is known, segments (RFC 6928).
@@ -581,168 +610,26 @@ pub const MSS_DEFAULT: u16 = 536;
 impl TcpSock {
     /// A closed connection with the stack's defaults (tcp_init_sock).
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
-        let z = SeqNum(0);
-        let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
-        TcpSock {
-            net: net.clone(),
-            snd_una: z,
-            snd_nxt: z,
-            write_seq: z,
-            pushed_seq: z,
-            snd_wl1: z,
-            snd_sml: z,
-            snd_up: z,
-            snt_isn: z,
-            high_seq: z,
-            undo_marker: z,
-            undo_valid: false,
-            undo_retrans: 0,
-            tlp_high_seq: z,
-            tlp_active: false,
-            tlp_retrans: false,
-            highest_sack: z,
-            retransmit_hint: None,
-            snd_wnd: 0,
-            max_window: 0,
-            mss_cache: MSS_DEFAULT as u32,
-            advmss: 0,
-            tcp_header_len: 20,
-            pmtu_cookie: 0,
-            gso_segs: 1,
-            gso_max_size: 0,
-            gso_max_segs: 1,
-            departure_times: false,
-            nospace: false,
-            nonagle: 0,
-            write_queue: SegQueue::default(),
-            rtx_queue: SegQueue::default(),
-            packets_out: 0,
-            retrans_out: 0,
-            sacked_out: 0,
-            lost_out: 0,
-            max_packets_out: 0,
-            cwnd_usage_seq: z,
-            is_cwnd_limited: false,
-            rwnd_limited: false,
-            is_sack_reneg: false,
-            frto: false,
-            total_retrans: 0,
-            bytes_retrans: 0,
-            snd_cwnd: INIT_CWND,
-            snd_cwnd_cnt: 0,
-            snd_cwnd_clamp: u32::MAX,
-            snd_cwnd_used: 0,
-            snd_cwnd_stamp_ms: 0,
-            prior_cwnd: 0,
-            prior_ssthresh: 0,
-            snd_ssthresh: INFINITE_SSTHRESH,
-            prr_delivered: 0,
-            prr_out: 0,
-            ca_state: CaState::Open,
-            ca: CongState { ops: net.cong.default_for(stack), algo: None },
-            ca_setsockopt: false,
-            ca_paces: false,
-            reordering,
-            reord_seen: 0,
-            rack: Rack { reo_wnd_steps: 1, ..Rack::default() },
-            pacing_rate: u64::MAX,
-            delivered: 0,
-            delivered_ce: 0,
-            lost: 0,
-            // Limited by the application until there is a first full flight.
-            app_limited: u32::MAX,
-            first_tx_mstamp: Instant::ZERO,
-            delivered_mstamp: Instant::ZERO,
-            rate_delivered: 0,
-            rate_interval_us: 0,
-            rate_app_limited: true,
-            srtt_us: 0,
-            mdev_us: TIMEOUT_INIT_US,
-            mdev_max_us: 0,
-            rttvar_us: 0,
-            rtt_seq: z,
-            rtt_min: MinRtt::default(),
-            rto_us: TIMEOUT_INIT_US,
-            backoff: 0,
-            retransmits: 0,
-            probes_out: 0,
-            pending: XmitTimer::None,
-            retrans_stamp: Instant::ZERO,
-            probes_tstamp: Instant::ZERO,
-            lsndtime_ms: 0,
-            rcv_tstamp_ms: 0,
-            tsoffset: 0,
-            retransmit_timer: TimerSlot::default(),
-            pacing_timer: TimerSlot::default(),
-            wstamp: Instant::ZERO,
-            rcv_nxt: z,
-            copied_seq: z,
-            rcv_wup: z,
-            rcv_mwnd_seq: z,
-            max_rcv_wnd: 0,
-            rcv_isn: z,
-            rcv_wnd: 0,
-            rcv_ssthresh: 0,
-            window_clamp: 0,
-            pred_flags: 0,
-            ooo_queue: SegQueue::default(),
-            ooo_last: z,
-            scaling_ratio: 128,
-            urg_data: 0,
-            urg_seq: z,
-            urg_mode: false,
-            ack: AckState::default(),
-            rx_opt: RxOpt::default(),
-            rcv_rtt_us: 0,
-            rcv_rtt_seq: z,
-            rcv_rtt_time: Instant::ZERO,
-            rcv_rtt_last_tsecr: 0,
-            rcvq_space: 0,
-            rcvq_seq: z,
-            rcvq_time: Instant::ZERO,
-            sack: None,
-            num_sacks: 0,
-            ecn: EcnFlags::default(),
-            syn_retries: 0,
-            keepalive_probes: 0,
-            keepalive_time_ms: 0,
-            keepalive_intvl_ms: 0,
-            user_timeout_ms: 0,
-            linger2_ms: 0,
-            defer_accept: 0,
-            thin_lto: false,
-            notsent_lowat: 0,
-            recvmsg_inq: false,
-            rto_min_us: 0,
-            rto_max_ms: 0,
-            delack_max_us: 0,
-            not_accepted: false,
-            save_syn: 0,
-            sock_ops_flags: 0,
-            destroyed: false,
-            bytes_acked: 0,
-            bytes_received: 0,
-            bytes_sent: 0,
-            segs_in: 0,
-            segs_out: 0,
-            data_segs_in: 0,
-            data_segs_out: 0,
-            dsack_dups: 0,
-            rcv_ooopack: 0,
-            total_rto: 0,
-            total_rto_recoveries: 0,
-            total_rto_time_ms: 0,
-            rto_stamp_ms: 0,
-            chrono_us: [0; 3],
-            chrono_type: 0,
-            chrono_start: Instant::ZERO,
-            last_oow_ack_ms: 0,
-            dupack_at_nxt: false,
-            challenge: ChallengeBudget::NEW,
-            bound: None,
-            listener: None,
-            cold: None,
-        }
+        let ca = CongState { ops: net.cong.default_for(stack), algo: None };
+        let mut tp = TcpSock::zero(net.clone(), ca);
+        tp.mss_cache = u32::from(MSS_DEFAULT);
+        tp.tcp_header_len = HEADER_LEN as u16;
+        tp.gso_segs = 1;
+        tp.gso_max_segs = 1;
+        tp.snd_cwnd = INIT_CWND;
+        tp.snd_cwnd_clamp = u32::MAX;
+        tp.snd_ssthresh = INFINITE_SSTHRESH;
+        tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
+        tp.rack.reo_wnd_steps = 1;
+        tp.pacing_rate = u64::MAX;
+        // Limited by the application until there is a first full flight.
+        tp.app_limited = u32::MAX;
+        tp.rate_app_limited = true;
+        tp.mdev_us = TIMEOUT_INIT_US;
+        tp.rto_us = TIMEOUT_INIT_US;
+        // Half of the buffer is payload, until it is measured.
+        tp.scaling_ratio = 128;
+        tp
     }
 }
 
