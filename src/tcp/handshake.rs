@@ -34,7 +34,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A segment for a listener: of one of its requests, or to open a new one. Linux: tcp_v4_do_rcv's LISTEN,
+/// A segment for a listener: for one of its requests, or a SYN that opens a new one. Linux: tcp_v4_do_rcv's LISTEN,
 /// tcp_check_req.
 pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
@@ -54,7 +54,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     } else if !flags.contains(TcpFlags::SYN)
         && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
     {
-        // It waited in the backlog while its request became a connection.
+        // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
@@ -116,7 +116,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
-    // The last quarter of the queue is for peers that are known to exist, of which none is known here.
+    // Linux keeps the last quarter of the queue for peers in its metrics cache; there is no such cache here.
     let max = sysctl.tcp_max_syn_backlog();
     if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
         return listendrop(cx, DropReason::TcpReqQueueFull);
@@ -163,7 +163,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     });
     let entry = Entry::Request(cx.sock.clone());
     if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
-        // A connection of this 4-tuple came into being meanwhile: the SYN is of its past.
+        // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
     let at = cx.now + listener::req_timeout(cx, timeout_us, 0);
@@ -200,8 +200,8 @@ fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) 
     window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, initrwnd)
 }
 
-/// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away,
-/// so the fields it does not pass on (identification, options) are zero here.
+/// TCP_SAVE_SYN: an IP header made from what IP passes on, then the TCP header as received. Fields that IP does not
+/// pass on (identification, options) are zero.
 fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
     let total = skb.len();
     let tcp_len = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
@@ -310,8 +310,8 @@ fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     Some(req)
 }
 
-/// The SYN-ACK timer: sends again what is due, gives up what was sent often enough. A queue more than half full forgets
-/// old requests sooner, as long as young ones are the fewer. Linux: reqsk_timer_handler.
+/// The SYN-ACK timer: retransmits the SYN-ACKs that are due and drops requests after the last retry. When the queue is
+/// more than half full and most requests are old, old requests are dropped sooner. Linux: reqsk_timer_handler.
 pub fn synack_timer(cx: &mut Cx<'_>) {
     listener::timer_fired(cx);
     while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
@@ -339,7 +339,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     let (n, acked) = (i32::from(req.num_timeout), req.acked);
     let (expire, resend) = match defer {
         0 => (n >= retries, true),
-        // While data is awaited nothing is sent, but at the end of that time once more: a last chance.
+        // While TCP_DEFER_ACCEPT waits for data no SYN-ACK is sent; one is sent at the end of that time.
         d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
     };
     cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
@@ -360,7 +360,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     }
 }
 
-/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it, and says that the peer cannot be reached, ends the
+/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it and reports the peer as unreachable ends the
 /// request.
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
@@ -390,8 +390,8 @@ struct Stamp {
     bad_echo: bool,
 }
 
-/// Reads the timestamp option of a segment for `req`; `age` is how long ago, in seconds, the request's own was noted at
-/// most.
+/// Reads the timestamp option of a segment for `req`; `age`: upper bound on the age of the request's own timestamp,
+/// seconds.
 fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32, rst: bool) -> Option<Stamp> {
     let (val, ecr) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0)?;
     let (first, last) = req.tsval;
@@ -400,7 +400,8 @@ fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32,
     Some(Stamp { val, paws, bad_echo })
 }
 
-/// The SYN of a request again: our answer was lost. The timer starts afresh, so that it does not send a third.
+/// The SYN of a request was retransmitted: our SYN-ACK was lost. It is sent again, and the timer restarts, so that it
+/// does not send another one soon.
 fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (stack, now) = (cx.stack, cx.now);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
@@ -416,8 +417,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     }
 }
 
-/// A segment that PAWS or the window refuses: an ACK tells the peer where we are, a reset is only dropped (RFC 9293
-/// §3.10.7.4, first check).
+/// A segment that PAWS or the window refuses is answered with an ACK, which tells the peer our sequence numbers; a
+/// reset is only dropped (RFC 9293 §3.10.7.4, first check).
 fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
@@ -437,9 +438,9 @@ fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, sta
     });
 }
 
-/// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of
-/// what was never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order:
-/// tcp_check_req. Nothing that a forger can send without knowing our sequence number ends or changes the request.
+/// A segment for a request. None: processed. The segment is returned if the listener has to answer it (an ACK of what
+/// was never sent draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order: tcp_check_req.
+/// Nothing that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
     let (sport, dport, mut flags) = (key.tuple.dport, key.tuple.sport, skb.tcp.all_flags());
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
@@ -474,7 +475,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     if seq == req.rcv_isn {
-        // The SYN part lies before the window.
+        // The SYN's sequence number lies before the window.
         flags.remove(TcpFlags::SYN);
     }
     if flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
@@ -496,14 +497,14 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         overflow(cx, key, &skb, info, sport, dport, flags);
         return None;
     }
-    // The peer's clock is noted with the child, which only a peer that knows our number gets.
+    // TS.Recent is taken only here, from a peer that has proven to know our sequence number.
     let tsval = stamp.filter(|_| !seq.after(rcv_nxt)).map(|s| s.val);
     establish(cx, key, skb, tsval, raw_window);
     None
 }
 
-/// No room for another connection that waits for accept: the request stays and the peer will send again, or it is reset
-/// where `tcp_abort_on_overflow` says so.
+/// The accept queue is full: the request stays and the peer will retransmit, or the peer is reset where
+/// `tcp_abort_on_overflow` is set.
 fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16, flags: TcpFlags) {
     cx.stack.mib.inc(Mib::TcpExtListenOverflows);
     listendrop(cx, DropReason::TcpListenOverflow);
@@ -551,8 +552,8 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     rcv::send_reply(stack, &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0 });
 }
 
-/// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
-/// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
+/// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
+/// queue. `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
 /// tcp_child_process.
 fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: RawWindow) {
     let child = cx.sock.new_child(cx.stack);
@@ -597,13 +598,13 @@ fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     }
 }
 
-/// A child's hold on the listener's port: of its own address, and not that of a listener, so that the port can be
-/// listened on again while connections of the last listener live (SO_REUSEADDR).
+/// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
+/// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
 fn child_bound(sk: &SockCommon) -> Bound {
     Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
 }
 
-/// What a child takes over from its listener: every option a program can set (sk_clone_lock).
+/// Copies to a child every option that a program can set on its listener (sk_clone_lock).
 fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     let child: &Sock = c.sock;
     child.rcvbuf.store(p.sock.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -618,7 +619,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
-        // Not chosen, but the default when the listener was made: the child's is that of now (tcp_ca_openreq_child).
+        // The listener's algorithm was the default when the listener was made: the child takes the present default
+        // (tcp_ca_openreq_child).
         cong::assign(c);
     }
     sock_ops::inherit(c.tp, p.tp, false);
@@ -659,7 +661,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.tcp_header_len += 12;
     }
     if req.num_timeout > 0 {
-        // A SYN-ACK that was sent again for nothing lets the window reduction be undone.
+        // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
         tp.undo_marker = req.snt_isn;
         tp.undo_valid = true;
         tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);

@@ -44,7 +44,7 @@ impl Hash for Key {
     }
 }
 
-/// Passes a keyed hash on to the table: it is strong already (SipHash with a secret).
+/// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
 #[derive(Default)]
 pub struct Ready(u64);
 
@@ -58,14 +58,15 @@ impl Hasher for Ready {
         }
     }
     fn write_u32(&mut self, h: u32) {
-        // The table takes its control bits from the top, its place from the bottom, and the shard took the lowest 8.
+        // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
+        // bits.
         self.0 = (h as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
     }
 }
 
 type Map = HashMap<Key, Entry, BuildHasherDefault<Ready>>;
 
-/// A listener in the table; what lookup needs is here, so that no sock is entered for it.
+/// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
 struct Listening {
     sock: Arc<Sock>,
@@ -75,7 +76,7 @@ struct Listening {
     reuseport: bool,
 }
 
-/// Who holds a port, as far as conflicts depend on it. Equal holders are counted, so that a listener with a million
+/// What conflicts over a port depend on. Equal holders are one entry with a count, so that a listener with a million
 /// connections costs one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
@@ -149,7 +150,7 @@ pub struct TcpTables {
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
 
-/// News of path MTUs that wait for owners, at most: ICMP sent in floods is lost.
+/// Path MTUs that wait for the owner of their sock, at most; more are dropped.
 const MTU_NEWS: usize = 256;
 
 /// The tuple of a received packet: ours first.
@@ -189,7 +190,7 @@ impl TcpTables {
         self.eshard(key.hash).lock().get(&key).cloned()
     }
 
-    /// Enters a tuple; false, and nothing done, when it is taken (`replace` then has its say about the present entry).
+    /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = Self::key(stack, tuple);
         let mut map = self.eshard(key.hash).lock();
@@ -212,7 +213,7 @@ impl TcpTables {
 
     /// Lets go of every sock: the stack ends.
     pub(super) fn clear(&self) {
-        // What falls may look at the tables: without a shard's lock.
+        // Dropping a sock may look at the tables, so no shard is locked meanwhile.
         for shard in &self.ehash {
             drop(std::mem::take(&mut *shard.lock()));
         }
@@ -317,7 +318,8 @@ impl TcpTables {
         Some(Bound { port, holder })
     }
 
-    /// As `bind` for a port that the stack chooses: flags that share do not count (inet_csk_find_open_port).
+    /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
+    /// (inet_csk_find_open_port).
     pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Bound> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();

@@ -1,5 +1,5 @@
-//! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which
-//! know TCP by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
+//! TCP's table of operations: each operation and the file that does it. Above: the socket layer and the registry, which
+//! reach TCP through nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
 use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
@@ -28,8 +28,7 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, Default)]
 pub struct Tcp(Arc<TcpNet>);
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a
-/// value.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and the handlers of its sysctls.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let tcp = Arc::new(Tcp::default());
     let proto: Arc<dyn Proto> = tcp.clone();
@@ -188,7 +187,7 @@ impl Proto for Tcp {
     }
 
     fn update_proto(&self, sk: &mut SockGuard<'_>, _other: &Arc<dyn Proto>, _restore: bool) -> Result<()> {
-        // Layers may come and go on any sock of TCP; which, is for `ulp` to say.
+        // A layer may be put on any sock of TCP; `ulp` decides which.
         Tcp::cx(sk).map(|_| ())
     }
 

@@ -1,5 +1,5 @@
-//! TCP's entry from IP, for both families: checks a segment, finds whose it is, hands it over; answers what belongs to
-//! nobody; turns ICMP errors into what the connection should know. Above: `ip::input`. Below: `lookup`, `sock::lock`,
+//! TCP's entry from IP, for both families: checks a segment, finds its sock and hands it over; resets segments that
+//! belong to no sock; reports ICMP errors to connections. Above: `ip::input`. Below: `lookup`, `sock::lock`,
 //! `timewait`. Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux:
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
@@ -151,8 +151,8 @@ fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
-/// Notes on a segment what its header says, which nobody parses again; with the TOS and TTL of its IP header and the
-/// time of its arrival (tcp_v4_fill_cb). Returns its ports. None: not a header.
+/// Parses the header of a segment into `skb.tcp`, where all of TCP reads it, with the TOS and TTL of its IP header and
+/// the time of its arrival (tcp_v4_fill_cb). Returns its ports. None: not a header.
 pub(super) fn fill_cb(skb: &mut Skb, tos: u8, ttl: u8, now: Instant) -> Option<(u16, u16)> {
     let th = TcpHeader::parse(skb.linear()).ok()?;
     let flags = th.flags();
@@ -191,11 +191,12 @@ pub(super) fn ports(skb: &Skb) -> (u16, u16) {
 /// A segment arrives (IpHandler::rcv).
 pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if info.not_unicast || skb.link_multicast {
-        // TCP has one peer: nothing is answered (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
+        // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122
+        // §4.2.3.10).
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
-    // The whole header contiguous; its length is in the fixed part.
+    // The whole header must be contiguous; its length is in the fixed part.
     if !skb.may_pull(HEADER_LEN) {
         return bad(stack, DropReason::PktTooSmall);
     }
@@ -240,21 +241,21 @@ pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     stack.mib.drop(DropReason::NoSocket);
 }
 
-/// Has the sock process the segment now, or leaves it to the owner. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
+/// The sock processes the segment now, or its owner does later. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
 pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
     }
 }
 
-/// A listener needs the addresses too, and may have to keep the segment for later.
+/// A listener also needs the addresses, and may keep the segment in its backlog.
 fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
     add_backlog(stack, l, skb, info.now);
 }
 
-/// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in
-/// flight (RFC 5927 §4.1).
+/// An ICMP error about a segment of ours (IpHandler::err). It is ignored unless it quotes a sequence number in flight
+/// (RFC 5927 §4.1).
 pub fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let Some(q) = icmp.quoted.get(..8) else { return };
     let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);
@@ -291,7 +292,7 @@ fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icm
         return;
     }
     if is_mtu(icmp) {
-        // Whoever owns the sock takes the new MTU over when it lets go; the number waits in the tables until then.
+        // The owner applies the new MTU when it releases the sock; until then the tables keep the number.
         net.hashinfo.note_mtu(sock, seq, icmp.info);
         sock.defer(stack, deferred::MTU_REDUCED, icmp.now);
     } else {
@@ -299,7 +300,7 @@ fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icm
     }
 }
 
-/// Takes over what ICMP said of the path's MTU while the sock was owned.
+/// Applies the path MTUs that ICMP reported while the sock was owned.
 pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
     for (seq, mtu) in cx.tp.net.hashinfo.take_mtu(cx.sock) {
         mtu_err(cx, seq, mtu);
@@ -319,7 +320,7 @@ fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     if matches!(cx.state(), State::Close | State::Listen) || !plausible(cx, seq) {
         return;
     }
-    // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) do not listen to ICMP.
+    // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.
     if cx.sk.pmtudisc < 4 {
         ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
         super::mtu::mtu_reduced(cx);
@@ -351,9 +352,9 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
         queue_icmp(cx, icmp, err);
     }
     match cx.state() {
-        // A connection that does not exist yet fails with the first thing heard.
+        // A connection that is not established yet fails with the first error.
         State::SynSent | State::SynRecv => close::done_with_error(cx, err),
-        // One that exists goes on; the error is told if it times out (RFC 1122 §4.2.3.9, RFC 5461).
+        // An established one continues; the error is reported if it times out (RFC 1122 §4.2.3.9, RFC 5461).
         _ if !wants => cx.sk.err_soft = err.errno(),
         _ => {
             cx.sock.err.store(err.errno(), Ordering::Relaxed);

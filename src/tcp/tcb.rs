@@ -18,8 +18,8 @@ use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::HEADER_LEN;
 use std::sync::Arc;
 
-/// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
-/// apart.
+/// What TCP's functions work on: the stack, the parts of an owned sock that all protocols share, and the connection,
+/// borrowed separately.
 pub struct Cx<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
@@ -289,13 +289,13 @@ zero {
     pub snt_isn: SeqNum,
     /// snd_nxt when recovery began; it ends when all below is acknowledged.
     pub high_seq: SeqNum,
-    /// snd_nxt when loss was undone, for RTO restart bookkeeping (retrans_stamp's neighbour): start of undo.
+    /// snd_una when the present reduction began: it can be undone from here on (undo_marker).
     pub undo_marker: SeqNum,
     /// Whether `undo_marker` is set.
     pub undo_valid: bool,
-    /// Retransmitted segments that a DSACK has not undone; -1: unusable.
+    /// Retransmitted segments for which no DSACK has come; -1: none was retransmitted.
     pub undo_retrans: i32,
-    /// snd_nxt when a TLP was sent; 0 valid flag in `tlp_active`.
+    /// snd_nxt when a loss probe was sent; valid while `tlp_active`.
     pub tlp_high_seq: SeqNum,
     /// A loss probe is outstanding.
     pub tlp_active: bool,
@@ -349,11 +349,11 @@ zero {
     pub is_cwnd_limited: bool,
     /// Last sending filled the receiver's window.
     pub rwnd_limited: bool,
-    /// The peer took selective acknowledgements back, and recovery from that goes on.
+    /// The peer has reneged on selective acknowledgements, and recovery from that goes on.
     pub is_sack_reneg: bool,
     /// F-RTO (RFC 5682) in progress.
     pub frto: bool,
-    /// SYN or SYN-ACK was retransmitted, or undo of it is possible.
+    /// Retransmitted segments, SYN and SYN-ACK included (total_retrans).
     pub total_retrans: u32,
     /// Retransmitted bytes.
     pub bytes_retrans: u64,
@@ -383,7 +383,7 @@ zero {
     pub ca_state: CaState,
     /// The algorithm was set by the program.
     pub ca_setsockopt: bool,
-    /// The algorithm counts on its packets being paced (SK_PACING_NEEDED).
+    /// The algorithm needs its packets paced (SK_PACING_NEEDED).
     pub ca_paces: bool,
     /// Reordering degree.
     pub reordering: u32,
@@ -461,8 +461,8 @@ zero {
     pub copied_seq: SeqNum,
     /// rcv_nxt when the window was last sent.
     pub rcv_wup: SeqNum,
-    /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was
-    /// taken back since.
+    /// Right edge of the widest window ever offered (rcv_mwnd_seq): the peer may have sent up to it, even if the window
+    /// was shrunk since.
     pub rcv_mwnd_seq: SeqNum,
     /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
     pub max_rcv_wnd: u32,
@@ -534,13 +534,13 @@ zero {
     pub notsent_lowat: u32,
     /// TCP_INQ.
     pub recvmsg_inq: bool,
-    /// TCP_SAVE_SYN and kin wait for later; TCP_RTO_MIN_US equivalent: least RTO, µs; 0: route or sysctl.
+    /// TCP_RTO_MIN_US: least RTO, µs; 0: route or sysctl.
     pub rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
     pub rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub delack_max_us: u32,
-    /// The peer repaired our SYN: passive opener's child not yet accepted.
+    /// A child in its listener's accept queue.
     pub not_accepted: bool,
     /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
     pub save_syn: u8,

@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 /// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2
 /// MSL.
 pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
-/// A timestamp older than this says nothing any more (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
+/// Age from which on a timestamp is invalid (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
 const PAWS_24DAYS: u32 = 24 * 24 * 3600;
 /// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
 /// (TCP_PAWS_MSL).
@@ -97,11 +97,11 @@ pub(super) fn paws_reject(recent: u32, stamp: u32, tsval: u32, now_secs: u32, rs
     if now_secs >= stamp.saturating_add(PAWS_24DAYS) {
         return false;
     }
-    // Some stacks send 0 in the SYN's timestamp and mean nothing by it.
+    // Some stacks send 0 in the timestamp of a SYN: it is ignored.
     if recent == 0 {
         return false;
     }
-    // A RST is believed when the timestamp is old enough to have missed an idle hour (RFC 1323's "MSL").
+    // A RST is accepted if the stored timestamp is older than RFC 1323's MSL.
     !(rst && now_secs >= stamp.saturating_add(PAWS_MSL))
 }
 
@@ -129,7 +129,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let tuple = tuple_of_sock(cx.sk);
     let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
     let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
-    // The port's holder goes over; a sock that the program bound and still holds keeps its own.
+    // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
         true => cx.tp.bound.map(|b| cx.tp.net.hashinfo.bind_again(b)),
@@ -163,7 +163,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
 }
 
-/// A record leaves: timer, port. Its place in the table is the caller's. Linux: inet_twsk_deschedule_put's rest.
+/// Frees a record's timer and port. The caller removes it from the table. Linux: inet_twsk_deschedule_put's rest.
 pub(super) fn forget(stack: &Stack, tw: &Arc<TimeWait>) {
     {
         let mut i = tw.inner.lock();
@@ -192,7 +192,7 @@ impl TimerCall for TimeWait {
         {
             let mut i = self.inner.lock();
             match i.timer.at() {
-                // Moved while it was on its way here.
+                // The timer was armed for a later time since it fired.
                 Some(at) if at > now => return,
                 _ => i.timer.fired(),
             }
@@ -223,8 +223,8 @@ impl TimeWait {
     }
 
     /// What an active open of the same 4-tuple may take over, if it may (tcp_twsk_unique). Without timestamps the old
-    /// connection's segments could not be told from the new one's. A port that the program chose needs no permission of
-    /// `tcp_tw_reuse`.
+    /// connection's segments could not be told from the new one's. For a port that the program chose `tcp_tw_reuse` is
+    /// not asked.
     pub(super) fn reusable(&self, stack: &Stack, now: Instant, loopback: bool, bound: bool) -> Option<Taken> {
         let i = self.inner.lock();
         if i.ts_recent_stamp == 0 {
@@ -355,8 +355,8 @@ impl TimeWait {
     }
 }
 
-/// A segment for a record: runs it, answers, and says which ISN a new connection begins with, when the segment is a SYN
-/// that may open one.
+/// Processes and answers a segment for a record. Some: the segment is a SYN that may open a new connection, with this
+/// ISN.
 pub(super) fn segment(
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,

@@ -262,8 +262,7 @@ pub fn init_congestion_control(cx: &mut Cx<'_>) {
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
-    // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped
-    // but marked.
+    // If the peer did not agree to ECN, it ignores marks, so packets must not say that they are ECN-capable.
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 
