@@ -1,6 +1,6 @@
-//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and what an ICMP
-//! error does to a socket. Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb,
-//! ip_cmsg_recv, ip_icmp_error, ip_local_error.
+//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and ICMP errors.
+//! Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb, ip_cmsg_recv, ip_icmp_error,
+//! ip_local_error.
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
@@ -28,8 +28,8 @@ const ORIGIN_LOCAL: u8 = 1;
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
 
-/// Puts a packet into the receive queue and wakes readers. Refused, and for the caller to count: `SocketRcvbuff`,
-/// `ProtoMem`, or `SocketClose` after close.
+/// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:
+/// `SocketRcvbuff`, `ProtoMem`, or `SocketClose` after close.
 pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), DropReason> {
     let (stack, sock) = (g.stack, g.sock);
     if g.common.flag(flag::DEAD) {
@@ -37,7 +37,7 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
     }
     let (held, limit) = (sock.rmem_alloc.load(Ordering::Relaxed), sock.rcvbuf.load(Ordering::Relaxed));
     if held > limit / 2 {
-        // Half full: small datagrams no longer sit in large pages (skb_condense).
+        // The queue is half full: small datagrams in large pages are copied (skb_condense).
         skb.shrink();
     }
     if held >= limit {
@@ -68,7 +68,7 @@ pub fn recv(
         let sock = g.sock;
         return g.common.recv_error(sock, msg);
     }
-    // UDP looks at MSG_OOB when sending only.
+    // UDP refuses MSG_OOB only when sending.
     let udp = sk.sock.ty == libc::SOCK_DGRAM as u16 && sk.sock.protocol == libc::IPPROTO_UDP as u16;
     if msg.flags & libc::MSG_OOB != 0 && !udp {
         return Err(Error::OpNotSupp);
@@ -98,8 +98,8 @@ pub fn recv(
     Ok(n)
 }
 
-/// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of
-/// recvmsg: what was copied, or with MSG_TRUNC given what there is.
+/// Copies `len` bytes of a datagram from `from` on; sets MSG_TRUNC when there is no room for all. Returns the result of
+/// recvmsg: the bytes copied, or with MSG_TRUNC given the length of the datagram.
 pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
     let n = msg.put_skb(skb, from, len);
     if n < len {
@@ -108,7 +108,7 @@ pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> us
     if msg.flags & libc::MSG_TRUNC != 0 { len } else { n }
 }
 
-/// recvmsg of the sockets whose messages have no ports: the whole packet, and who sent it. As [`recv`].
+/// recvmsg of the sockets whose messages have no ports: the whole packet, and the sender's address. As [`recv`].
 pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     recv(sk, msg, |_, skb, msg| {
         msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
@@ -116,8 +116,8 @@ pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     })
 }
 
-/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes on their way out. ENOTTY: any other
-/// request.
+/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes that the device has not completed. ENOTTY:
+/// any other request.
 pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
     match request {
         libc::FIONREAD => {
@@ -131,7 +131,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
-        // The stack's clock and the wall's run at the same rate: what passed on one passed on the other.
+        // The stack's clock and the wall clock run at the same rate, so the difference of one applies to the other.
         let at = g.stack.clock.wall().saturating_sub(g.stack.now() - skb.tstamp);
         msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
     }
@@ -297,7 +297,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             Control::Tos(n) if (0..=255).contains(n) => tos = Some(*n as u8),
             Control::Tos(-1) if !v4 => {}
             Control::UdpSegment(n) => segment = Some(*n),
-            // A mark chooses no route here; as on a kernel without rules for it.
+            // A mark selects no route, as on a kernel without rules for it.
             Control::Mark(_) => {}
             _ => return Err(Error::Inval),
         }
@@ -345,14 +345,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let tos = tos.unwrap_or(if v4 { c.tos } else { c.tclass });
     let looped = group && c.flag(flag::MULTICAST_LOOP);
     let src = src.unwrap_or(dst.src);
-    // A group is no source, though a socket may be bound to one to receive.
+    // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
     Ok(Plan { dst, src, to, tos, ttl, looped, segment })
 }
 
 impl Plan {
-    /// The MTU that counts by the socket's IP_MTU_DISCOVER, and whether DF is set on a datagram of `len` bytes, IP
-    /// header included. EMSGSIZE, queued with the MTU: too long, and not to be cut (__ip_append_data, ip6_append_data).
+    /// Whether DF is set on a datagram of `len` bytes, IP header included, by the socket's IP_MTU_DISCOVER. EMSGSIZE,
+    /// also queued with the MTU: it is too long and must not be fragmented (__ip_append_data, ip6_append_data).
     pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
         let mode = i32::from(g.common.pmtudisc);
         let ignores_path =
@@ -460,7 +460,8 @@ pub fn disconnect(g: &mut SockGuard<'_>) {
     forget_source(g);
 }
 
-/// The last descriptor is closed: nothing more is queued, what is queued goes, groups are left, who waits is woken.
+/// The last descriptor is closed: the queue is emptied and takes no more, the socket leaves its groups, waiting threads
+/// are woken.
 pub fn close(g: &mut SockGuard<'_>) {
     g.common.set_flag(flag::DEAD, true);
     let sock = g.sock;

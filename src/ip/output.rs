@@ -1,5 +1,5 @@
-//! IP output: from a transport's segment to the device. Above: `tcp::output`, UDP, ICMP, raw. Below: `neigh`, `netdev`.
-//! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
+//! IP output: from a transport's segment to the device. Above: `tcp::segment`, UDP, ICMP, raw. Below: `neigh`,
+//! `netdev`. Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
 use super::net;
 use crate::base::env::Instant;
@@ -15,7 +15,7 @@ use crate::wire::proto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// What the IP header needs to know.
+/// The fields of the IP header that the transport decides.
 #[derive(Debug, Clone, Copy)]
 pub struct IpTx {
     /// Source address.
@@ -28,7 +28,7 @@ pub struct IpTx {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Don't fragment: set DF (IPv4) and answer EMSGSIZE above the path MTU instead of cutting.
+    /// Don't fragment: sets DF (IPv4), and a packet above the path MTU is EMSGSIZE and not fragmented.
     pub df: bool,
     /// IPv6 flow label.
     pub flow_label: u32,
@@ -154,7 +154,7 @@ fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: S
 /// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`.
 pub(crate) fn xmit_with_header(stack: &Arc<Stack>, dst: &Arc<Dst>, to: IpAddr, skb: Skb) -> Result<()> {
     stack.mib.inc(if to.is_ipv4() { Mib::IpOutRequests } else { Mib::Ip6OutRequests });
-    // The TTL in the program's header is not looked at: a packet to a group leaves with 0, too.
+    // The TTL in the program's header is not read: a packet to a group leaves even if it is 0.
     let way = Way { stack, dst, to, ttl: 1, looped: dst.kind == DstKind::Broadcast, now: stack.now() };
     transmit(&way, skb)
 }
@@ -183,7 +183,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
             && !dst.dev.caps().loopback
             && let Some(lo) = stack.netdevs.by_index(1)
         {
-            // Linux: ip_dev_loopback_xmit. A copy that does not fit is a datagram lost here, not an error of the send.
+            // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
             let _ = lo.xmit(stack, now, skb.share());
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {
@@ -193,7 +193,7 @@ fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
     to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
 }
 
-/// Segments and sums in software what the device does not, resolves the neighbour, transmits.
+/// Does segmentation and checksums in software where the device does not, resolves the neighbour, transmits.
 #[inline]
 fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<()> {
     let caps = dst.dev.caps();
@@ -203,10 +203,10 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     };
     stack.mib.inc(mib);
     let r = if gso::needed(&caps, &skb) {
-        // The first failure ends it: what follows in the same direction would meet the same full queue.
+        // The first failure ends the loop: the other pieces would meet the same full queue.
         let mut pieces = gso::segment(skb, &caps).peekable();
         if pieces.peek().is_none() {
-            // No headers that cutting could go by: nothing of ours, but a raw socket may send it.
+            // It has no headers that segmentation can use, which only a raw socket's packet can lack.
             stack.mib.drop(DropReason::SkbGsoSeg);
         }
         pieces.try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
@@ -219,7 +219,7 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     r
 }
 
-/// Cuts a datagram to the path MTU. The copy is the price of the slow path: each fragment has pages of its own.
+/// Fragments a datagram to the path MTU. The payload is copied: each fragment has pages of its own.
 fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, mut skb: Skb) -> Result<()> {
     let Way { stack, dst, .. } = *way;
     let room = (dst.mtu as usize).saturating_sub(ip::HEADER_LEN) & !7;
@@ -259,7 +259,7 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
     gso::complete_checksum(&mut skb);
     let owner = skb.owner.take();
     let bytes = skb.to_vec();
-    // RFC 7739 §5: unpredictable; never 0, which some middleboxes take for "not set".
+    // RFC 7739 §5: unpredictable. Never 0, which some middleboxes treat as unset.
     let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, way.now).max(1);
     let mut offset = 0;
     let mut pieces: Vec<Skb> = Vec::new();
@@ -281,7 +281,7 @@ fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
     send_pieces(way, pieces, owner)
 }
 
-/// The sender's claim goes with the last piece: it ends when the device is done with all.
+/// The charge to the sender moves to the last piece, so that it ends when the device has completed all.
 fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<crate::sock::skb::TxOwner>) -> Result<()> {
     if let Some(last) = pieces.last_mut() {
         last.owner = owner;

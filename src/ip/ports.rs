@@ -1,11 +1,10 @@
-//! Choice of local ports that strangers cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and
-//! UDP, whose tables say through a closure whether a port will do. Linux: __inet_hash_connect, inet_csk_find_open_port,
-//! udp_lib_get_port.
+//! Choice of local ports that others cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and UDP,
+//! which pass a closure that tries a port. Linux: __inet_hash_connect, inet_csk_find_open_port, udp_lib_get_port.
 //!
 //! For `connect` this is RFC 6056's double-hash selection: a keyed hash of the destination gives a place in a table of
-//! counters and an offset, so that one destination's ports follow each other while nobody learns from them what ports
-//! another gets. The table has 65,536 entries and moves by random amounts (CVE-2022-1012, CVE-2022-32296). Ports of the
-//! parity of the range's lower end are tried first, which leaves the others to `bind`, as on Linux.
+//! counters and an offset, so that the ports of one destination follow each other and do not reveal those of another.
+//! The table has 65,536 entries and moves by random amounts (CVE-2022-1012, CVE-2022-32296). Ports of the parity of the
+//! range's lower end are tried first, which leaves the others to `bind`, as on Linux.
 
 use super::net;
 use crate::stack::Stack;
@@ -79,7 +78,7 @@ pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnM
     let slot = &net(stack).ports.table(stack)[offset as usize % ENTRIES];
     let start = slot.load(Ordering::Relaxed).wrapping_add((offset >> 32) as u32);
     let (port, mut steps) = search(stack, range, start, false, free)?;
-    // Now and then a random leap, so that counting connections does not give the place away.
+    // Sometimes a random step, so that counting connections does not reveal the counter.
     if stack.entropy.below(16) == 0 {
         let width = u32::from(range.1.saturating_sub(range.0)).max(1);
         steps = steps.max(stack.entropy.below(width) & !1);

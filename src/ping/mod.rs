@@ -66,7 +66,7 @@ impl PingRcv for Table {
         let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
         let id = match e.quoted {
             [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
-            // Not ours: what we answered or advertised ourselves is nobody's business.
+            // Not about an echo request: no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
         let Some(sock) = self.find(e.src.is_ipv4(), id) else {
