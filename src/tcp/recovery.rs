@@ -195,27 +195,7 @@ pub fn fastretrans_alert(
     }
 
     match cx.tp.ca_state {
-        CaState::Recovery => {
-            if !advanced {
-                if !sack::is_sack(cx.tp) {
-                    add_reno_sack(cx, num_dupack, ece);
-                }
-            } else if super::undo::try_undo_partial(cx, prior_snd_una) {
-                return;
-            }
-            if super::undo::try_undo_dsack(cx) {
-                try_to_open(cx, flag0);
-            }
-            identify_packet_loss(cx, flags);
-            if cx.tp.ca_state != CaState::Recovery {
-                if cx.tp.lost_out == 0 {
-                    return;
-                }
-                enter_recovery(cx, ece);
-            }
-            *rexmit = Rexmit::Lost;
-            return;
-        }
+        CaState::Recovery => return in_recovery(cx, prior_snd_una, num_dupack, flags, rexmit),
         CaState::Loss => {
             process_loss(cx, flag0, num_dupack, rexmit);
             if cx.tp.ca_state != CaState::Loss {
@@ -244,6 +224,30 @@ pub fn fastretrans_alert(
         return;
     }
     enter_recovery(cx, ece);
+    *rexmit = Rexmit::Lost;
+}
+
+/// The state machine in Recovery: undoes it, or detects more losses and goes on.
+fn in_recovery(cx: &mut Cx<'_>, prior_snd_una: SeqNum, num_dupack: u32, flags: &mut u32, rexmit: &mut Rexmit) {
+    let flag0 = *flags;
+    let ece = flag0 & flag::ECE != 0;
+    if flag0 & flag::SND_UNA_ADVANCED == 0 {
+        if !sack::is_sack(cx.tp) {
+            add_reno_sack(cx, num_dupack, ece);
+        }
+    } else if super::undo::try_undo_partial(cx, prior_snd_una) {
+        return;
+    }
+    if super::undo::try_undo_dsack(cx) {
+        try_to_open(cx, flag0);
+    }
+    identify_packet_loss(cx, flags);
+    if cx.tp.ca_state != CaState::Recovery {
+        if cx.tp.lost_out == 0 {
+            return;
+        }
+        enter_recovery(cx, ece);
+    }
     *rexmit = Rexmit::Lost;
 }
 

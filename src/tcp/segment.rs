@@ -229,17 +229,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
         flags.insert(TcpFlags::PSH);
     }
 
-    let mut urgent = 0u16;
-    if urg_mode(cx) && cb.seq.before(cx.tp.snd_up) {
-        if cx.tp.snd_up.before(cb.seq + 0x1_0000) {
-            urgent = cx.tp.snd_up.since(cb.seq) as u16;
-            flags.insert(TcpFlags::URG);
-        } else if (cb.seq + 0xffff).after(cx.tp.snd_nxt) {
-            urgent = 0xffff;
-            flags.insert(TcpFlags::URG);
-        }
-    }
-
+    let urgent = urgent_pointer(cx, cb.seq, &mut flags);
     let ecn_bits;
     let window = if is_syn {
         ecn_bits = ecn::syn_codepoint(cx.sk);
@@ -301,6 +291,24 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
         prr::enter_cwr(cx);
     }
     sent
+}
+
+/// The urgent pointer of a segment that begins at `seq`; sets URG where one is due. A pointer beyond the field's reach
+/// points as far as it can.
+#[inline]
+fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
+    if !urg_mode(cx) || !seq.before(cx.tp.snd_up) {
+        return 0;
+    }
+    let pointer = if cx.tp.snd_up.before(seq + 0x1_0000) {
+        cx.tp.snd_up.since(seq) as u16
+    } else if (seq + 0xffff).after(cx.tp.snd_nxt) {
+        0xffff
+    } else {
+        return 0;
+    };
+    flags.insert(TcpFlags::URG);
+    pointer
 }
 
 /// Hands a complete segment to IP, by the connection's route.

@@ -100,8 +100,10 @@ fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     }
 }
 
-fn send_error(g: &SockGuard<'_>) -> bool {
-    g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown()
+/// EPIPE after an error or a shutdown of sending. `failed` then makes a pending error of it.
+fn check_send(g: &SockGuard<'_>) -> Result<()> {
+    let stopped = g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown();
+    if stopped { Err(Error::Pipe) } else { Ok(()) }
 }
 
 fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
@@ -115,21 +117,17 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     // all writers retry at once.
     if memory_free(g)? {
         let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         let mut short = Timeo { left: Some(timeo.left.map_or(nap, |l| l.min(nap))) };
         short.sleep(g)?;
         if let Some(left) = &mut timeo.left {
             *left = left.saturating_sub(nap);
         }
-        return if send_error(g) { Err(Error::Pipe) } else { Ok(()) };
+        return check_send(g);
     }
     loop {
         cx!(g).tp.nospace = true;
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         if memory_free(g)? {
             return Ok(());
         }
@@ -308,9 +306,7 @@ fn queue_all(
     let mut since_flush = 0;
     'restart: loop {
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         while msg.remaining() > 0 {
             match append(g, msg, size_goal, &mut since_flush)? {
                 Step::Restart => continue 'restart,
