@@ -521,6 +521,21 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     }
 
     urg(cx, &seg, &skb);
+    if let Some(verdict) = text(cx, &seg, skb) {
+        return verdict;
+    }
+    // A FIN may have moved the connection to TIME-WAIT.
+    if cx.state() != State::Close {
+        data_snd_check(cx);
+        ack_snd_check(cx);
+    }
+    Verdict::Ok
+}
+
+/// The text of a segment while the connection is closing (RFC 9293 §3.10.7.4, seventh). Some: it cannot be delivered, and
+/// the connection is reset.
+#[inline]
+fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
     let state = cx.state();
     let after_fin = state.is_one_of(&[State::CloseWait, State::Closing, State::LastAck]);
     if after_fin && !seg.seq.before(cx.tp.rcv_nxt) {
@@ -534,21 +549,16 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
                 cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
                 reset(cx);
                 drop_seg(cx, skb, DropReason::TcpAbortOnData);
-                return Verdict::Reset(DropReason::TcpAbortOnData);
+                return Some(Verdict::Reset(DropReason::TcpAbortOnData));
             }
         }
         if after_fin || state.is_one_of(&[State::FinWait1, State::FinWait2, State::Established]) {
-            data_queue(cx, &seg, skb);
+            data_queue(cx, seg, skb);
         } else {
             drop(skb);
         }
     }
-    // A FIN may have moved the connection to TIME-WAIT.
-    if cx.state() != State::Close {
-        data_snd_check(cx);
-        ack_snd_check(cx);
-    }
-    Verdict::Ok
+    None
 }
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.

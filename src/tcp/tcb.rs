@@ -3,6 +3,7 @@
 //! not need is boxed and made when first used, so that one fits in about 1 KiB.
 
 use super::challenge::ChallengeBudget;
+use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
 use super::ecn::EcnFlags;
@@ -576,10 +577,10 @@ zero {
     pub total_rto_time_ms: u32,
     /// Start of the present one, ms.
     pub rto_stamp_ms: u32,
-    /// Time spent per send state, µs: none, busy, rwnd limited, sndbuf limited (chrono_stat).
+    /// Time under each limit of sending, µs: busy, rwnd limited, sndbuf limited (chrono_stat).
     pub chrono_us: [u32; 3],
-    /// Which is running (0 none, 1 busy, 2 rwnd limited, 3 sndbuf limited).
-    pub chrono_type: u8,
+    /// The limit now.
+    pub chrono_type: Chrono,
     /// Since when.
     pub chrono_start: Instant,
     /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
