@@ -9,7 +9,7 @@ use super::segment::{route, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{ecn, rcvbuf, sock_ops, window};
+use super::{cong, ecn, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -58,6 +58,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
         None => (576, super::tcb::MSS_DEFAULT, 0, 0),
     };
     sync_mss(cx, mtu);
+    cong::dst_init(cx);
     if cx.tp.window_clamp == 0 {
         cx.tp.window_clamp = clamp;
     }

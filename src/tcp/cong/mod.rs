@@ -255,6 +255,15 @@ pub fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
+/// Takes the algorithm that the route names (RTAX_CC_ALGO), whatever the program or the sysctl chose. One that is not
+/// registered is ignored. True: the route names one (tcp_ca_dst_init).
+pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
+    let name = cx.sk.dst.as_ref().and_then(|d| d.congctl.clone());
+    let Some(ops) = name.and_then(|n| cx.tp.net.cong.find(&n)) else { return false };
+    cx.tp.ca = CongState { ops, algo: None };
+    true
+}
+
 /// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
 /// agreed to it, marks all of the sock's packets as capable.
 pub fn init_congestion_control(cx: &mut Cx<'_>) {
