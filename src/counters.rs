@@ -5,6 +5,12 @@
 //! Counting is one plain addition to a line of the thread's own; threads beyond the first [`SHARDS`] - 1 share the last
 //! copy, with an atomic one. Reading sums the shards. A sum taken while others count is a value between before and
 //! after, as on Linux.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mib` | the counters by Linux's names |
+//! | `drop_reason` | why a packet was dropped (enum skb_drop_reason) |
+//! | `named` | counters that plug-ins add |
 
 mod drop_reason;
 mod mib;

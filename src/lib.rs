@@ -2,16 +2,19 @@
 //!
 //! # The two walks
 //! `send()` reaches the wire through these files, one job each: `ffi/src/io.rs` (pointer to slice, error to errno) →
-//! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
-//! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
-//! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
-//! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) →
-//! `device/tun.rs` (one super-packet) → `sys/fd.rs` (`writev`).
+//! `inet/mod.rs` (which protocol; may this socket send) → `tcp/proto.rs` (the table of operations) → `tcp/sendmsg.rs`
+//! (bytes join the send queue; `sock/mem.rs` charges them) → `sock/lock.rs` (owns the sock meanwhile) →
+//! `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) → `tcp/segment.rs` (options, header,
+//! through `wire/tcp.rs`) → `ip/output.rs` (IP header; `device/gso.rs` cuts what the device cannot) → `ip/neigh.rs`
+//! (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) → `device/tun.rs` (one
+//! super-packet, with the header of `device/vnet.rs`) → `sys/fd.rs` (`writev`).
 //!
-//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validate,
-//! reassemble, find the protocol) → `tcp/rcv.rs` (checksum, find the sock) → `sock/lock.rs` (run now, or queue for the
-//! owner) → `tcp/input.rs` → `tcp/reassembly.rs` → `sock/wait.rs` (wake the reader) → `tcp/recvmsg.rs`. Who runs that
-//! half is [`driver`]'s business: a thread about to block does it itself.
+//! A packet reaches `recv()`: `sys/fd.rs` (`readv`) → `device/tun.rs` → `device/netdev.rs` → `ip/input.rs` (validates,
+//! reassembles by `ip/fragment.rs`, finds the protocol) → `tcp/proto.rs` → `tcp/rcv.rs` (checksum, header; the sock by
+//! `tcp/lookup.rs`) → `sock/lock.rs` (run now, or queue for the owner) → `tcp/input.rs` (the steps of RFC 9293
+//! §3.10.7.4) → `tcp/ack.rs` → `tcp/reassembly.rs` (the receive queue) → `tcp/delack.rs` (acknowledge now or later) →
+//! `sock/wait.rs` (wake the reader) → `inet/mod.rs` → `tcp/proto.rs` → `tcp/recvmsg.rs`. Which thread runs that half is
+//! decided in `driver/lease.rs`: one that is about to block does it itself.
 //!
 //! # Layers
 //! Each names only what stands below it; `tests/layers.rs` holds the imports against the same table. [`stack`],

@@ -5,6 +5,11 @@
 //! Honest: a sysctl whose feature does not exist yet ([`Support::Planned`]) refuses every value but its default with
 //! EOPNOTSUPP, but the one that asks to do without it (`WITHOUT`). One that Linux itself ignores ([`Support::Legacy`])
 //! is kept and has no effect, as there.
+//!
+//! | file | what |
+//! |---|---|
+//! | `table` | a row a sysctl |
+//! | `parse` | text to values and back |
 
 mod parse;
 mod table;

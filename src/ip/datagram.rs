@@ -1,6 +1,6 @@
-//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and what an ICMP
-//! error does to a socket. Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb,
-//! ip_cmsg_recv, ip_icmp_error, ip_local_error.
+//! What datagram sockets of all protocols share: the receive queue with its limits, control messages, and ICMP errors.
+//! Above: UDP, ping, raw. Below: `sock`. Linux: net/core/datagram.c, sock_queue_rcv_skb, ip_cmsg_recv, ip_icmp_error,
+//! ip_local_error.
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
@@ -16,7 +16,8 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{SockGuard, flag};
+use crate::sock::{Sock, SockGuard, flag};
+use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -27,8 +28,8 @@ const ORIGIN_LOCAL: u8 = 1;
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
 
-/// Puts a packet into the receive queue and wakes readers. Refused, and for the caller to count: `SocketRcvbuff`,
-/// `ProtoMem`, or `SocketClose` after close.
+/// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:
+/// `SocketRcvbuff`, `ProtoMem`, or `SocketClose` after close.
 pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), DropReason> {
     let (stack, sock) = (g.stack, g.sock);
     if g.common.flag(flag::DEAD) {
@@ -36,7 +37,7 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
     }
     let (held, limit) = (sock.rmem_alloc.load(Ordering::Relaxed), sock.rcvbuf.load(Ordering::Relaxed));
     if held > limit / 2 {
-        // Half full: small datagrams no longer sit in large pages (skb_condense).
+        // The queue is half full: small datagrams in large pages are copied (skb_condense).
         skb.shrink();
     }
     if held >= limit {
@@ -67,7 +68,7 @@ pub fn recv(
         let sock = g.sock;
         return g.common.recv_error(sock, msg);
     }
-    // UDP looks at MSG_OOB when sending only.
+    // UDP refuses MSG_OOB only when sending.
     let udp = sk.sock.ty == libc::SOCK_DGRAM as u16 && sk.sock.protocol == libc::IPPROTO_UDP as u16;
     if msg.flags & libc::MSG_OOB != 0 && !udp {
         return Err(Error::OpNotSupp);
@@ -98,8 +99,8 @@ pub fn recv(
     if msg.faulted() { Err(Error::Fault) } else { Ok(n) }
 }
 
-/// Copies `len` bytes of a datagram from `from` on; says MSG_TRUNC when there is no room for all. The result of
-/// recvmsg: what was copied, or with MSG_TRUNC given what there is.
+/// Copies `len` bytes of a datagram from `from` on; sets MSG_TRUNC when there is no room for all. Returns the result of
+/// recvmsg: the bytes copied, or with MSG_TRUNC given the length of the datagram.
 pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
     let n = msg.put_skb(skb, from, len);
     if n < len {
@@ -108,7 +109,7 @@ pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> us
     if msg.flags & libc::MSG_TRUNC != 0 { len } else { n }
 }
 
-/// recvmsg of the sockets whose messages have no ports: the whole packet, and who sent it. As [`recv`].
+/// recvmsg of the sockets whose messages have no ports: the whole packet, and the sender's address. As [`recv`].
 pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     recv(sk, msg, |_, skb, msg| {
         msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
@@ -116,8 +117,8 @@ pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     })
 }
 
-/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes on their way out. ENOTTY: any other
-/// request.
+/// FIONREAD: bytes of the next datagram behind its `header`; TIOCOUTQ: bytes that the device has not completed. ENOTTY:
+/// any other request.
 pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
     match request {
         libc::FIONREAD => {
@@ -131,7 +132,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
-        // The stack's clock and the wall's run at the same rate: what passed on one passed on the other.
+        // The stack's clock and the wall clock run at the same rate, so the difference of one applies to the other.
         let at = g.stack.clock.wall().saturating_sub(g.stack.now() - skb.tstamp);
         msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
     }
@@ -190,6 +191,14 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         return;
     }
     g.sock.report_error(e.errno);
+}
+
+/// Tells a sock of an ICMP error by `tell`, which calls [`icmp_error`]. While a system call owns the sock a fatal error
+/// is set regardless of it, as in Linux; only the error queue misses it.
+pub(crate) fn report(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>, tell: impl FnOnce(&mut SockGuard<'_>)) {
+    if sock.try_own(stack, e.now, tell).is_none() && e.fatal && sock.state() == State::Established {
+        sock.report_error(e.errno);
+    }
 }
 
 /// A datagram was too long for its path: queued with the MTU where the socket asks for it (ip_local_error).
@@ -289,7 +298,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
             Control::Tos(n) if (0..=255).contains(n) => tos = Some(*n as u8),
             Control::Tos(-1) if !v4 => {}
             Control::UdpSegment(n) => segment = Some(*n),
-            // A mark chooses no route here; as on a kernel without rules for it.
+            // A mark selects no route, as on a kernel without rules for it.
             Control::Mark(_) => {}
             _ => return Err(Error::Inval),
         }
@@ -337,14 +346,14 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let tos = tos.unwrap_or(if v4 { c.tos } else { c.tclass });
     let looped = group && c.flag(flag::MULTICAST_LOOP);
     let src = src.unwrap_or(dst.src);
-    // A group is no source, though a socket may be bound to one to receive.
+    // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
     Ok(Plan { dst, src, to, tos, ttl, looped, segment })
 }
 
 impl Plan {
-    /// The MTU that counts by the socket's IP_MTU_DISCOVER, and whether DF is set on a datagram of `len` bytes, IP
-    /// header included. EMSGSIZE, queued with the MTU: too long, and not to be cut (__ip_append_data, ip6_append_data).
+    /// Whether DF is set on a datagram of `len` bytes, IP header included, by the socket's IP_MTU_DISCOVER. EMSGSIZE,
+    /// also queued with the MTU: it is too long and must not be fragmented (__ip_append_data, ip6_append_data).
     pub fn fit(&mut self, g: &mut SockGuard<'_>, len: usize) -> Result<bool> {
         let mode = i32::from(g.common.pmtudisc);
         let ignores_path =
@@ -452,7 +461,8 @@ pub fn disconnect(g: &mut SockGuard<'_>) {
     forget_source(g);
 }
 
-/// The last descriptor is closed: nothing more is queued, what is queued goes, groups are left, who waits is woken.
+/// The last descriptor is closed: the queue is emptied and takes no more, the socket leaves its groups, waiting threads
+/// are woken.
 pub fn close(g: &mut SockGuard<'_>) {
     g.common.set_flag(flag::DEAD, true);
     let sock = g.sock;

@@ -3,10 +3,9 @@
 //! (overlaps), RFC 3168 §5.3 (ECN).
 //!
 //! Bounds: bytes held (`ipfrag_high_thresh`, `ip6frag_high_thresh`), time (`ipfrag_time`, `ip6frag_time`), and the
-//! distance between fragments of one source (`ipfrag_max_dist`). A fragment that repeats what is there is dropped; one
-//! that overlaps otherwise takes its whole datagram with it. Where Linux refuses new datagrams while memory is full,
-//! this evicts the oldest, so that a flood of fragments that never complete (FragmentSmack, CVE-2018-5391) does not
-//! stop others.
+//! distance between fragments of one source (`ipfrag_max_dist`). A fragment that only repeats received bytes is
+//! dropped; any other overlap drops the whole datagram. When memory is full, Linux refuses new datagrams; here the
+//! oldest are evicted, so that a flood of incomplete datagrams (FragmentSmack, CVE-2018-5391) does not block others.
 
 use super::icmp::{self, Problem};
 use super::net;
@@ -34,7 +33,7 @@ struct Key {
     dst: IpAddr,
     protocol: u8,
     id: u32,
-    /// Link-local and multicast addresses mean different hosts on different links; all do here, which costs nothing.
+    /// Link-local and multicast addresses are per link; the interface is part of the key for all addresses.
     ifindex: u32,
 }
 
@@ -47,7 +46,7 @@ struct Piece {
 struct Queue {
     /// By offset, without overlap.
     pieces: Vec<Piece>,
-    /// Length of the fragmentable part, once the last fragment is here; until then the highest end seen.
+    /// Length of the fragmentable part when the last fragment has arrived; until then the highest end seen.
     len: u32,
     last_seen: bool,
     received: u32,
@@ -58,7 +57,7 @@ struct Queue {
     ecn: u8,
     /// The source's fragment count when this queue last got one.
     seen_at: u32,
-    /// Tells this datagram's timer from that of an earlier one with the same key.
+    /// Distinguishes this datagram's timer from that of an earlier one with the same key.
     serial: u64,
     timer: TimerSlot,
 }
@@ -106,13 +105,13 @@ const V6: Mibs = Mibs {
     requests: Mib::Ip6ReasmReqds,
 };
 
-/// What became of a fragment.
+/// The outcome for a fragment.
 enum Outcome {
     /// Waits.
     Kept,
     /// The datagram is whole.
     Whole(Queue),
-    /// Dropped; true: and its whole datagram, which counts as failed.
+    /// Dropped; true: with its whole datagram, which counts as failed.
     Dropped(DropReason, bool),
 }
 
@@ -149,7 +148,7 @@ impl Table {
         let max_dist = stack.sysctl.ipfrag_max_dist() as u32;
         let too_far = |q: &Queue| v4 && max_dist != 0 && count.wrapping_sub(q.seen_at) > max_dist;
         if self.queues.get(&key).is_some_and(too_far) {
-            // The identification went round: what is there belongs to an older datagram (RFC 4963).
+            // The identification has wrapped: the queue belongs to an older datagram (RFC 4963).
             self.forget(stack, &key);
             stack.mib.inc(V4.fails);
             stack.mib.drop(DropReason::FragTooFar);
@@ -204,7 +203,7 @@ impl Table {
                 stack.mib.drop(DropReason::FragMem);
             }
         }
-        // Queues that are gone leave their place in the order; it is cleared when it has grown past them.
+        // Freed queues leave entries in the order, which are removed when they outnumber the others.
         if self.order.len() > 2 * self.queues.len() + 64 {
             let queues = &self.queues;
             self.order.retain(|(k, s)| queues.get(k).is_some_and(|q| q.serial == *s));
@@ -238,7 +237,7 @@ impl Queue {
         if hits_before || hits_after {
             return Err((DropReason::DupFrag, !self.covers(start, end)));
         }
-        // A small fragment must not hold a large page, or the accounts would be right and the memory gone.
+        // A small fragment must not hold a large page, which the account would not show.
         payload.shrink();
         payload.owner = None;
         self.bytes += payload.truesize;
@@ -251,7 +250,7 @@ impl Queue {
         Ok(self.last_seen && self.first.is_some() && self.received == self.len)
     }
 
-    /// Whether what is here holds all of these bytes already.
+    /// Whether all of these bytes were received before.
     fn covers(&self, start: u32, end: u32) -> bool {
         let mut reached = start;
         for p in self.pieces.iter().skip_while(|p| p.end <= start) {
@@ -298,7 +297,8 @@ impl TimerCall for Expire {
         stack.mib.inc(mibs.timeout);
         stack.mib.inc(mibs.fails);
         stack.mib.drop(DropReason::FragReasmTimeout);
-        // RFC 792, RFC 4443 §3.3: only who sent the first fragment is told, since only that one says what it is about.
+        // RFC 792, RFC 4443 §3.3: an error is sent only if the first fragment has arrived, because it must quote the
+        // transport header.
         if let Some(mut q) = gone
             && let Some((headers, info)) = q.first.take()
             && q.pieces.first().is_some_and(|p| p.start == 0)
@@ -334,7 +334,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let header_len = h.header_len();
     let (offset, more, mut len) = (h.frag_offset(), h.more_fragments(), skb.len() - header_len);
     if more {
-        // The bytes that do not fill a unit of 8 cannot be continued; Linux cuts them off.
+        // Bytes beyond a multiple of 8 cannot be followed by another fragment; Linux cuts them off.
         len &= !7;
     }
     let key = Key {
@@ -358,7 +358,7 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
     let headers = (offset == 0).then(|| (Box::from(h.header()), info));
     let ecn = h.ecn();
     if offset + len > ip::MAX_DATAGRAM - header_len {
-        // The ping of death: no datagram is that long.
+        // No datagram is that long (the ping of death).
         net(stack).frags.v4.lock().forget(stack, &key);
         dropped(stack, &V4, DropReason::PktTooBig, true);
         return None;
@@ -512,7 +512,7 @@ fn finish(stack: &Stack, mibs: &Mibs, outcome: Outcome) -> Option<Queue> {
 fn join(header: &[u8], pieces: Vec<Piece>, now: Instant) -> Skb {
     let mut out = Skb::from_slice(header);
     out.tstamp = now;
-    // Each part's checksum was for nobody; only when no part needs checking does the whole need none.
+    // The whole needs no checksum verification only if no part does.
     let verified = pieces.iter().all(|p| p.skb.csum == Csum::Unnecessary);
     out.csum = if verified { Csum::Unnecessary } else { Csum::None };
     for mut p in pieces {

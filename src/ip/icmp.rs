@@ -1,8 +1,8 @@
-//! ICMP for IPv4, and what both families share: which errors may be sent and how often, and what errors received mean
-//! to sockets. Above: `input` (refused packets), UDP (no such port), ping and raw sockets. Below: `output`. Linux:
+//! ICMP for IPv4, and what both families share: which errors are sent and at which rate, and how received errors map to
+//! errno. Above: `input` (refused packets), UDP (no such port), ping and raw sockets. Below: `output`. Linux:
 //! net/ipv4/icmp.c. RFC 792, RFC 1122 §3.2.2, RFC 5927 (what an error must show before a socket believes it; the
 //! transports check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with
-//! one gateway needs none, and anybody on the link can forge them (accept_redirects is 0).
+//! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
 use super::output::{IpTx, default_ttl, xmit};
 use super::{icmpv6, net, route};
@@ -23,8 +23,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Destinations whose error rate is remembered; above that all are forgotten, which lets through one error more to
-/// each.
+/// Destinations whose error rate is kept; when there are more, all are forgotten, and each can get one more error.
 const MAX_HOSTS: usize = 4096;
 /// Errors a destination may get in a burst (XRLIM_BURST_FACTOR).
 const BURST: u32 = 6;
@@ -64,8 +63,8 @@ pub struct Limits {
 
 impl Limits {
     /// Whether a limited message may go out at all (icmp_global_allow): `net.ipv4.icmp_msgs_per_sec` with bursts of
-    /// `icmp_msgs_burst`. Each takes one to three credits at random, so that who counts our errors cannot learn who
-    /// else got some (CVE-2020-25705).
+    /// `icmp_msgs_burst`. Each takes one to three credits at random, so that the rate seen by one host does not reveal
+    /// what is sent to others (CVE-2020-25705).
     fn global(&self, stack: &Stack, now: Instant) -> bool {
         let rate = stack.sysctl.icmp_msgs_per_sec().max(0) as u64;
         let burst = stack.sysctl.icmp_msgs_burst().max(0) as u32;
@@ -105,7 +104,7 @@ impl Limits {
         true
     }
 
-    /// Both limits for a message of this type, counted where it is withheld. `limited`: the type is subject to them.
+    /// Both limits for a message of this type; a suppressed message is counted. `limited`: the type is subject to them.
     pub(super) fn allow(&self, stack: &Stack, to: IpAddr, every: Duration, limited: bool, now: Instant) -> bool {
         if !limited {
             return true;
@@ -130,8 +129,8 @@ impl Limits {
 }
 
 /// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error,
-/// about what was not sent to one host or by one host, about a fragment but the first (RFC 1122 §3.2.2, RFC 4443 §2.4
-/// (e)).
+/// about a packet whose source or destination is no single host, about a fragment other than the first (RFC 1122
+/// §3.2.2, RFC 4443 §2.4 (e)).
 pub fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
     match info.dst {
         IpAddr::V4(_) => send_v4(stack, skb, info, problem),
@@ -146,7 +145,7 @@ pub fn port_unreachable(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     }
 }
 
-/// Puts the IP header in front again: the one that arrived where its bytes are still there, else one like it.
+/// Puts the IP header in front again: the received one if its bytes are still there, else a rebuilt one.
 pub(crate) fn restore_header(skb: &mut Skb, info: &PacketInfo) -> bool {
     let n = skb.nh_len as usize;
     let payload_len = skb.len();
@@ -212,7 +211,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         Err(_) => return,
     };
     if info.protocol == proto::ICMP {
-        // The type tells an error; without it nothing is known, and nothing is sent.
+        // Without its type byte the packet may be an ICMP error, so nothing is sent.
         if !skb.may_pull(header_len + 1) || skb.linear()[header_len] > MAX_KIND {
             return;
         }
@@ -235,7 +234,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
     reply_v4(stack, Skb::from_slice(&bytes), info, tos, ty);
 }
 
-/// Sends an ICMP message to who sent the packet of `info`, from the address that the packet was sent to.
+/// Sends an ICMP message to the sender of the packet of `info`, from the address that the packet was sent to.
 fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, ty: u8) {
     let from = (!info.not_unicast).then_some(info.dst);
     let Ok(dst) = route::lookup(stack, info.src, from, 0) else {
@@ -288,15 +287,6 @@ fn count_in(stack: &Stack, ty: u8) {
     stack.mib.inc(mib);
 }
 
-/// The ones-complement sum of a packet's bytes over `start`.
-pub(super) fn sum_skb(skb: &Skb, start: u32) -> u32 {
-    let mut c = checksum::Checksum::new(start);
-    skb.slices().for_each(|s| {
-        c.push(s);
-    });
-    c.partial()
-}
-
 /// Receives ICMP. Echo requests are answered, errors go to the protocols they are about, the rest to ping sockets.
 #[derive(Debug, Default)]
 pub struct Icmp;
@@ -313,7 +303,7 @@ impl IpHandler for Icmp {
 
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         stack.mib.inc(Mib::IcmpInMsgs);
-        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, 0)) {
+        if !skb.checksum_ok(|| 0) {
             stack.mib.inc(Mib::IcmpInCsumErrors);
             return bad(stack, DropReason::IcmpCsum);
         }
@@ -362,7 +352,7 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     out.csum = Csum::None;
     head[0] = kind::ECHO_REPLY;
     head[2..4].fill(0);
-    let sum = sum_skb(&out, checksum::sum(&head, 0));
+    let sum = out.checksum(checksum::sum(&head, 0));
     head[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
     let Some(h) = out.push(icmp::HEADER_LEN) else { return };
     h.copy_from_slice(&head);
@@ -390,7 +380,7 @@ fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     }
 }
 
-/// What an error means to a socket: errno, and whether it is fatal to one that did not ask (icmp_err_convert).
+/// The errno of an error, and whether it is fatal to a socket without IP_RECVERR (icmp_err_convert).
 pub fn convert(ty: u8, code: u8) -> (Error, bool) {
     use unreachable as u;
     match (ty, code) {
@@ -444,7 +434,7 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         return;
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
-    // It must quote a packet that this stack can have sent, and that was not the later part of a datagram.
+    // It must quote a packet that this stack can have sent, and no fragment other than the first.
     if !net(stack).routes.is_local(src) || q.ip.frag_offset() != 0 || net(stack).routes.is_broadcast(dst) {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }

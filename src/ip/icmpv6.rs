@@ -2,14 +2,14 @@
 //! advertisements are counted and ignored: addresses and routes are configured, as on a Linux host with accept_ra 0.
 //! Linux: net/ipv6/icmp.c. RFC 4443, RFC 4861, RFC 8201.
 
-use super::icmp::{Problem, deliver_error, sum_skb};
+use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
 use super::{neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
-use crate::sock::skb::{Csum, Skb};
+use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::wire::icmpv6::{self, Icmpv6Header, Message, Quoted, kind, parameter_problem, time_exceeded, unreachable};
 use crate::wire::ipv6::{self, Ipv6Header};
@@ -55,7 +55,7 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
     reply(stack, &msg, info, 0);
 }
 
-/// Sends a message to who sent the packet of `info`, from the address that it was sent to if that is one of ours.
+/// Sends a message to the sender of the packet of `info`, from the address that it was sent to if that is one of ours.
 fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
     let from = (!info.not_unicast).then_some(info.dst);
     let oif = match info.src {
@@ -145,8 +145,8 @@ impl IpHandler for Icmpv6 {
         let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {
             return bad(stack, DropReason::InvalidProto);
         };
-        let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, skb.len() as u32);
-        if skb.csum != Csum::Unnecessary && !checksum::is_valid(sum_skb(&skb, pseudo)) {
+        let len = skb.len() as u32;
+        if !skb.checksum_ok(|| checksum::pseudo_header_v6(src, dst, proto::ICMPV6, len)) {
             stack.mib.inc(Mib::Icmp6InCsumErrors);
             return bad(stack, DropReason::IcmpCsum);
         }
@@ -163,8 +163,8 @@ impl IpHandler for Icmpv6 {
                 error(stack, &skb, info);
             }
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
-            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are for the
-            // upper layer, which has nothing to say about them.
+            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are passed to
+            // the upper layer, which ignores them.
             _ => {}
         }
     }
@@ -183,7 +183,7 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
     }
 }
 
-/// What an error means to a socket (icmpv6_err_convert).
+/// The errno of an error, and whether it is fatal (icmpv6_err_convert).
 pub fn convert(ty: u8, code: u8) -> (Error, bool) {
     match (ty, code) {
         (kind::UNREACHABLE, unreachable::NO_ROUTE) => (Error::NetUnreach, false),
@@ -262,6 +262,6 @@ pub(super) fn send_nd(
     stack.mib.inc(Mib::Ip6OutRequests);
     stack.mib.add(Mib::Ip6OutOctets, (ipv6::HEADER_LEN + bytes.len()) as u64);
     count_out(stack, ty);
-    // A device that is full loses it; it is asked again.
+    // If a full device drops it, the solicitation is repeated.
     let _ = neigh::send_frame(stack, dev, to, skb, now);
 }

@@ -30,8 +30,8 @@ impl PacketType for Ip {
     }
 }
 
-/// The link's part: takes the Ethernet header off and tells the network protocol, which stays `Skb::l3`. ARP is
-/// answered here. None: nothing is left for IP.
+/// The link's part: removes the Ethernet header and sets the network protocol, `Skb::l3`. ARP is answered here. None:
+/// nothing is left for IP.
 fn link_input(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now: Instant) -> Option<Skb> {
     let dropped = |reason| {
         stack.mib.drop(reason);
@@ -97,7 +97,7 @@ fn count_ecn(stack: &Stack, ecn: Ecn, v4: bool, segs: u64) {
     stack.mib.add(mib, segs);
 }
 
-/// What is needed of an IPv4 header after the packet has moved on.
+/// The fields of an IPv4 header that are needed after the packet was moved.
 #[derive(Clone, Copy)]
 struct V4 {
     src: Ipv4Addr,
@@ -176,7 +176,7 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     deliver_v4(net, stack, dev, skb, again, to, now);
 }
 
-/// Whose packet this is, or None when it is dropped. Linux: ip_route_input_slow.
+/// How the packet is delivered; None: it is dropped. Linux: ip_route_input_slow.
 fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
     let loopback = dev.caps().loopback;
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
@@ -194,7 +194,8 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
         None => {}
     }
     let verdict = net.routes.input(stack, src, dst, dev.ifindex);
-    // LAND and its kin: nobody else sends from our addresses, nor from a broadcast address (fib_validate_source).
+    // No packet from outside has one of our addresses or a broadcast address as its source: LAND and similar attacks
+    // (fib_validate_source).
     if !loopback && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
@@ -211,7 +212,7 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
             stack.mib.inc(Mib::IpExtInBcastPkts);
             stack.mib.add(Mib::IpExtInBcastOctets, octets);
         }
-        // A directed broadcast that was looped back comes by the loopback device.
+        // A directed broadcast that was looped back arrives by the loopback device.
         Addressee::Other if loopback && net.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
         Addressee::Multicast => {
             stack.mib.inc(Mib::IpExtInMcastPkts);
@@ -240,7 +241,7 @@ fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &Net
         match o {
             Err(e) => bad = Some(e.offset),
             Ok(o) if matches!(o.kind, opt4::LSRR | opt4::SSRR) => source_route = true,
-            // Record route and timestamp say where to write: a pointer into the option's own fixed part is malformed.
+            // Record route and timestamp have a pointer: one into the option's own fixed part is malformed.
             Ok(o) if o.kind == opt4::RR && o.data.first().is_none_or(|p| *p < 4) => bad = Some(o.offset + 2),
             Ok(o) if o.kind == opt4::TS && (o.data.len() < 2 || o.data[0] < 5) => bad = Some(o.offset + 2),
             Ok(_) => {}
@@ -291,7 +292,7 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
     hand_up(stack, &**handler, skb, &info);
 }
 
-/// To the protocol: a panic there costs the packet.
+/// Calls the protocol's handler; after a panic there only the packet is lost.
 #[inline]
 fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketInfo) {
     if contain(handler.contained(), || handler.rcv(stack, skb, info)) {
@@ -299,7 +300,7 @@ fn hand_up(stack: &Arc<Stack>, handler: &dyn IpHandler, skb: Skb, info: &PacketI
     }
 }
 
-/// What is needed of an IPv6 header after the packet has moved on.
+/// The fields of an IPv6 header that are needed after the packet was moved.
 #[derive(Clone, Copy)]
 struct V6 {
     src: Ipv6Addr,
@@ -405,7 +406,7 @@ fn info_v6(h: V6, protocol: u8, to: Addressee, ifindex: u32, now: Instant) -> Pa
     }
 }
 
-/// What walking the extension headers comes to.
+/// The result of walking the extension headers.
 enum Walk {
     /// Deliver `protocol`, which starts at `offset` of the packet and was named by the byte at `named_at`.
     Upper { protocol: u8, offset: usize, named_at: usize },
@@ -419,7 +420,7 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
     let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
     let mut reassembled = false;
     if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
-        // Options may be long and are looked at in place; such packets are rare.
+        // The options are read in place, so the packet is made contiguous; such packets are rare.
         let n = skb.len();
         if !skb.may_pull(n) {
             return bad_header_v6(stack, DropReason::HdrTrunc);
@@ -434,7 +435,7 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             if !skb.may_pull(n) {
                 return bad_header_v6(stack, DropReason::HdrTrunc);
             }
-            // What follows the fragment header was never looked at; what precedes it was, and is looked at once more.
+            // The headers before the fragment header are checked a second time; those behind it for the first time.
             let next = skb.linear()[ipv6::NEXT_HEADER_OFFSET];
             walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], V6 { next, ..h }, to);
         }
@@ -444,7 +445,8 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             let info = info_v6(h, protocol, to, dev.ifindex, now);
             skb.nh_len = offset as u16;
             skb.rx = Some(info);
-            // Neighbour discovery in fragments escapes the filters of switches: never taken (RFC 6980 §5).
+            // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC
+            // 6980 §5).
             if reassembled && protocol == proto::ICMPV6 {
                 let mut ty = [0];
                 skb.copy_out(offset, &mut ty);
@@ -494,8 +496,8 @@ fn walk_extensions(stack: &Stack, payload: &[u8], h: V6, to: Addressee) -> Walk 
                 let limits = (stack.sysctl.max_dst_opts_number(), stack.sysctl.max_dst_opts_length());
                 options_v6(o, ext.offset() - offset, limits, to)
             }
-            // With no segment left the header is history (RFC 8200 §4.4); type 0 is refused by the same rule (RFC
-            // 5095).
+            // A routing header without segments left is skipped (RFC 8200 §4.4); any other is refused, type 0 included
+            // (RFC 5095).
             Some(Ok(Extension::Routing(r))) if r.segments_left() > 0 => {
                 Some((DropReason::IpInHdr, Some(Problem::Parameter { pointer: r.offset as u32 + 2 })))
             }

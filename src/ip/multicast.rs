@@ -16,7 +16,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// One more socket wants the group on this interface.
+    /// One more socket has joined the group on this interface.
     pub fn join(&self, ifindex: u32, group: IpAddr) {
         *self.joined.write().entry((ifindex, group)).or_insert(0) += 1;
     }
@@ -33,8 +33,8 @@ impl Groups {
     }
 
     /// Whether packets to a group that arrive by `dev` are for this stack: the all-nodes groups, the solicited-node
-    /// groups of its addresses, and what sockets joined. What the loopback device brings was sent here and counts on
-    /// any interface.
+    /// groups of its addresses, and what sockets joined. Packets that arrive by the loopback device were sent by this
+    /// stack, so membership on any interface counts.
     pub fn accepts(&self, dev: &NetDev, group: IpAddr) -> bool {
         const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         const ALL_NODES_HERE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);

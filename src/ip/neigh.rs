@@ -2,9 +2,9 @@
 //! (RFC 4861) with the states of RFC 4861 §7.3.2 for both, as Linux has them. Above: `output`; `input` hands over ARP
 //! and NDP. Below: `netdev`. Linux: net/core/neighbour.c, net/ipv4/arp.c, net/ipv6/ndisc.c.
 //!
-//! Entries are made by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
-//! messages may refresh an entry, never make one. No duplicate address detection: addresses are configured by who runs
-//! the stack. Packets wait in bounded queues; when a neighbour stays silent, their senders learn EHOSTUNREACH.
+//! Entries are created by our own sends and by solicitations for our addresses only (arp_accept is 0): unsolicited
+//! messages may refresh an entry and never create one. There is no duplicate address detection, because addresses are
+//! configured. Packets wait in bounded queues; when a neighbour does not answer, their senders get EHOSTUNREACH.
 
 use super::icmp::deliver_error;
 use super::icmpv6;
@@ -33,20 +33,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Entries above `gc_thresh2` may be dropped after this long without use.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// What is known of a neighbour (NUD_*).
+/// The state of a neighbour (NUD_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Asked, no answer yet.
+    /// Solicited, no answer yet.
     Incomplete,
-    /// Answered not long ago.
+    /// Confirmed not long ago.
     Reachable,
     /// Known, but not lately confirmed.
     Stale,
-    /// Used while stale: a hint is awaited before asking.
+    /// Used while stale: waits for a hint from above before soliciting.
     Delay,
-    /// Asked directly.
+    /// Solicited by unicast.
     Probe,
-    /// Configured; never asked.
+    /// Configured; never solicited.
     Permanent,
 }
 
@@ -54,11 +54,11 @@ struct Entry {
     state: State,
     mac: MacAddr,
     probes: u32,
-    /// Packets that wait for the address, with what they weigh.
+    /// Packets that wait for the address, with their truesize.
     queue: VecDeque<Skb>,
     queued_bytes: u32,
     updated: Instant,
-    /// Until when an answer is believed.
+    /// When the confirmation expires.
     reachable_until: Instant,
     /// Nanoseconds of the last use.
     used: AtomicU64,
@@ -175,7 +175,7 @@ fn output_ethernet(
     resolve(stack, dev, key, skb, own, now)
 }
 
-/// The slow half of sending: the entry is not there, not answered or not lately confirmed.
+/// The slow path of sending: there is no entry, or it is incomplete or not confirmed.
 fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAddr, now: Instant) -> Result<()> {
     let p = params(stack, key.1.is_ipv4());
     let mut table = net(stack).neigh.table.write();
@@ -200,7 +200,7 @@ fn resolve(stack: &Arc<Stack>, dev: &Arc<NetDev>, key: Key, skb: Skb, own: MacAd
     let mut dropped = 0;
     e.queued_bytes += skb.truesize;
     e.queue.push_back(skb);
-    // The oldest waits in vain where the newest may still be wanted (Linux drops from the head).
+    // The queue is full: the oldest packet is dropped, as in Linux.
     while e.queued_bytes > p.queue_bytes && e.queue.len() > 1 {
         if let Some(old) = e.queue.pop_front() {
             e.queued_bytes -= old.truesize;
@@ -241,7 +241,7 @@ impl Entry {
     }
 }
 
-/// Keeps the table within gc_thresh1..3; false when nothing can go.
+/// Keeps the table within gc_thresh1..3; false when no entry can be removed.
 fn make_room(table: &mut HashMap<Key, Entry>, stack: &Stack, p: &Params, key: Key, now: Instant) -> bool {
     let v4 = key.1.is_ipv4();
     let count =
@@ -265,7 +265,7 @@ fn make_room(table: &mut HashMap<Key, Entry>, stack: &Stack, p: &Params, key: Ke
     if n < p.gc[2] {
         return true;
     }
-    // Full of entries in use: the least recently used one that nobody waits for goes.
+    // All entries are in use: the least recently used one without waiting packets is removed.
     let victim = table
         .iter()
         .filter(|(k, e)| k.1.is_ipv4() == v4 && !matches!(e.state, State::Permanent | State::Incomplete))
@@ -276,7 +276,7 @@ fn make_room(table: &mut HashMap<Key, Entry>, stack: &Stack, p: &Params, key: Ke
     true
 }
 
-/// Source address of a queued packet: solicitations come from it, as Linux asks on behalf of the first packet.
+/// Source address of a queued packet, which the solicitation takes as its own, as in Linux.
 fn source_of(skb: &Skb) -> Option<IpAddr> {
     match skb.l3 {
         L3::V4 => Ipv4Header::parse_quoted(skb.linear()).ok().map(|h| IpAddr::V4(h.src())),
@@ -300,7 +300,7 @@ pub(super) fn send_frame(stack: &Stack, dev: &NetDev, to: MacAddr, skb: Skb, now
     }
 }
 
-/// Asks who has `target`: all, or the one at `mac`.
+/// Sends a solicitation for `target`: to all, or to `mac`.
 fn solicit(
     stack: &Arc<Stack>,
     dev: &Arc<NetDev>,
@@ -342,7 +342,7 @@ fn send_arp(stack: &Stack, dev: &NetDev, msg: &Arp, own: MacAddr, to: MacAddr, n
     let mut skb = Skb::from_slice(&bytes);
     let Some(h) = skb.push(ether::HEADER_LEN) else { return };
     ether::emit(h, to, own, ethertype::ARP);
-    // A device that is full loses it; it is sent again.
+    // If a full device drops it, it is sent again.
     let _ = dev.xmit(stack, now, skb);
 }
 
@@ -380,7 +380,7 @@ impl TimerCall for Timer {
             drop(table);
             return solicit(stack, &dev, key.1, mac, asker, now);
         }
-        // Failed. The entry goes: the next packet starts anew, as from Linux's NUD_FAILED.
+        // Resolution failed. The entry is removed, and the next packet starts it anew, as from Linux's NUD_FAILED.
         let failed = table.remove(&key);
         drop(table);
         for skb in failed.into_iter().flat_map(|e| e.queue) {
@@ -431,13 +431,13 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
     }
 }
 
-/// News of a neighbour (neigh_update).
+/// An update of a neighbour (neigh_update).
 struct News {
     key: Key,
     mac: MacAddr,
-    /// It answered us.
+    /// It answered our solicitation.
     solicited: bool,
-    /// Make an entry if there is none.
+    /// Create an entry if there is none.
     create: bool,
     /// Another hardware address replaces the known one.
     replace: bool,
@@ -491,13 +491,12 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     let waiting = std::mem::take(&mut e.queue);
     drop(table);
     for skb in waiting {
-        // A full device loses them as it would have lost them at once.
+        // A full device may drop them, as any packet.
         let _ = frame(stack, dev, own, news.mac, skb, now);
     }
 }
 
-/// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861
-/// §7.3.1).
+/// An upper layer made progress through this next hop, which confirms it (dst_confirm, RFC 4861 §7.3.1).
 pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
     let mut table = net(stack).neigh.table.write();
     if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))
@@ -509,7 +508,7 @@ pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant)
     }
 }
 
-/// Enters a neighbour that is never asked (`ip neigh add ... nud permanent`); replaces what was known.
+/// Adds a permanent neighbour (`ip neigh add ... nud permanent`), in the place of a present entry.
 pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: MacAddr, now: Instant) -> Result<()> {
     if !mac.is_unicast() || !is_unicast(ip) {
         return Err(Error::Inval);
@@ -559,13 +558,13 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
     let (sender, target) = (IpAddr::V4(msg.sender_ip), IpAddr::V4(msg.target_ip));
     let for_us = net(stack).routes.is_local(target) && !msg.target_ip.is_loopback();
     if msg.sender_ip.is_unspecified() {
-        // Somebody probes whether an address is free (RFC 5227 §2.1.1): ours is not.
+        // An address probe (RFC 5227 §2.1.1): for an address of ours it is answered.
         if msg.operation == Operation::Request && for_us {
             send_arp(stack, dev, &msg.reply_from(own), own, msg.sender_mac, now);
         }
         return;
     }
-    // Somebody claims an address of ours: not believed, since nobody but us has it.
+    // Another host claims an address of ours: ignored.
     if net(stack).routes.is_local(sender) {
         return stack.mib.drop(DropReason::IpLocalSource);
     }
@@ -581,7 +580,7 @@ pub(super) fn arp_rcv(stack: &Arc<Stack>, dev: &Arc<NetDev>, own: MacAddr, mut s
         let settled = |e: &&Entry| e.state != State::Incomplete;
         table.get(&key).filter(settled).is_some_and(|e| e.updated + stack.sysctl.neigh_locktime() > now)
     };
-    // A reply to all is an announcement, not an answer.
+    // A broadcast reply is an announcement and no answer.
     let solicited = msg.operation == Operation::Reply && !skb.link_multicast && !gratuitous;
     let news = News { key, mac: msg.sender_mac, solicited, create: false, replace: gratuitous || !locked };
     update(stack, dev, news, now);
@@ -624,7 +623,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
                 || net(stack).neigh.table.read().get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac);
             let to_mac = MacAddr::for_group(IpAddr::V6(to)).or(mac).or_else(known);
             let Some(to_mac) = to_mac else {
-                // It did not say where it is: it is asked, and asks again.
+                // It did not include its address: a solicitation is sent, and the neighbour asks again.
                 return solicit(stack, &dev, IpAddr::V6(src), None, Some(IpAddr::V6(target)), now);
             };
             let msg = Message::NeighbourAdvertisement {

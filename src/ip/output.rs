@@ -1,5 +1,5 @@
-//! IP output: from a transport's segment to the device. Above: `tcp::output`, UDP, ICMP, raw. Below: `neigh`, `netdev`.
-//! Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
+//! IP output: from a transport's segment to the device. Above: `tcp::segment`, UDP, ICMP, raw. Below: `neigh`,
+//! `netdev`. Linux: net/ipv4/ip_output.c, net/ipv6/ip6_output.c. RFC 791, RFC 8200, RFC 6864 (identification).
 
 use super::net;
 use crate::base::env::Instant;
@@ -15,7 +15,7 @@ use crate::wire::proto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// What the IP header needs to know.
+/// The fields of the IP header that the transport decides.
 #[derive(Debug, Clone, Copy)]
 pub struct IpTx {
     /// Source address.
@@ -28,7 +28,7 @@ pub struct IpTx {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Don't fragment: set DF (IPv4) and answer EMSGSIZE above the path MTU instead of cutting.
+    /// Don't fragment: sets DF (IPv4), and a packet above the path MTU is EMSGSIZE and not fragmented.
     pub df: bool,
     /// IPv6 flow label.
     pub flow_label: u32,
@@ -38,7 +38,7 @@ pub struct IpTx {
 
 /// The TTL or hop limit of packets to `dst` whose socket names none: the route's, else the sysctl's (ip4_dst_hoplimit).
 pub fn default_ttl(stack: &Stack, dst: &Dst, v4: bool) -> u8 {
-    match dst.hoplimit {
+    match dst.metrics.hoplimit {
         0 if v4 => stack.sysctl.ip_default_ttl() as u8,
         0 => stack.sysctl.ip6_hop_limit() as u8,
         h => h,
@@ -59,12 +59,24 @@ pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, l
     send(stack, dst, tx, skb, looped)
 }
 
+/// A packet's way out, as each step of this file hands it to the next.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    stack: &'a Arc<Stack>,
+    dst: &'a Arc<Dst>,
+    to: IpAddr,
+    ttl: u8,
+    /// A copy is delivered here.
+    looped: bool,
+    now: Instant,
+}
+
 #[inline]
 fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
-    let now = tx.now;
+    let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     match (tx.src, tx.dst) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(stack, dst, tx, (s, d), skb, looped, now),
-        (IpAddr::V6(s), IpAddr::V6(d)) => send_v6(stack, dst, tx, (s, d), skb, looped, now),
+        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), skb),
+        (IpAddr::V6(s), IpAddr::V6(d)) => send_v6(&way, tx, (s, d), skb),
         _ => Err(Error::AfNoSupport),
     }
 }
@@ -75,15 +87,8 @@ fn shift_checksum(skb: &mut Skb, by: usize) {
     }
 }
 
-fn send_v4(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    tx: &IpTx,
-    (src, to): (Ipv4Addr, Ipv4Addr),
-    mut skb: Skb,
-    looped: bool,
-    now: Instant,
-) -> Result<()> {
+fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), mut skb: Skb) -> Result<()> {
+    let Way { stack, dst, .. } = *way;
     let len = ip::HEADER_LEN + skb.len();
     stack.mib.inc(Mib::IpOutRequests);
     let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
@@ -91,7 +96,7 @@ fn send_v4(
         stack.mib.inc(Mib::IpFragFails);
         return Err(Error::MsgSize);
     }
-    let id = if tx.df { 0 } else { net(stack).idents.next(stack, tx.src, tx.dst, tx.protocol, now) as u16 };
+    let id = if tx.df { 0 } else { net(stack).idents.next(stack, tx.src, tx.dst, tx.protocol, tx.now) as u16 };
     let repr = Ipv4Repr {
         src,
         dst: to,
@@ -105,7 +110,7 @@ fn send_v4(
         payload_len: skb.len(),
     };
     if too_long {
-        return fragment_v4(stack, dst, repr, skb, looped, now);
+        return fragment_v4(way, repr, skb);
     }
     let Some(h) = skb.push(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
     repr.emit(h);
@@ -113,18 +118,11 @@ fn send_v4(
     skb.l3 = L3::V4;
     skb.nh_len = ip::HEADER_LEN as u16;
     stack.mib.add(Mib::IpExtOutOctets, len as u64);
-    transmit(stack, dst, tx.dst, skb, looped, tx.ttl, now)
+    transmit(way, skb)
 }
 
-fn send_v6(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    tx: &IpTx,
-    (src, to): (Ipv6Addr, Ipv6Addr),
-    mut skb: Skb,
-    looped: bool,
-    now: Instant,
-) -> Result<()> {
+fn send_v6(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv6Addr, Ipv6Addr), mut skb: Skb) -> Result<()> {
+    let Way { stack, dst, .. } = *way;
     let len = ipv6::HEADER_LEN + skb.len();
     stack.mib.inc(Mib::Ip6OutRequests);
     let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
@@ -142,7 +140,7 @@ fn send_v6(
         payload_len: skb.len(),
     };
     if too_long {
-        return fragment_v6(stack, dst, repr, skb, looped, now);
+        return fragment_v6(way, repr, skb);
     }
     let Some(h) = skb.push(ipv6::HEADER_LEN) else { return Err(Error::NoBufs) };
     repr.emit(h);
@@ -150,27 +148,20 @@ fn send_v6(
     skb.l3 = L3::V6;
     skb.nh_len = ipv6::HEADER_LEN as u16;
     stack.mib.add(Mib::Ip6OutOctets, len as u64);
-    transmit(stack, dst, tx.dst, skb, looped, tx.ttl, now)
+    transmit(way, skb)
 }
 
 /// Sends a datagram whose IP header the program wrote (IP_HDRINCL), already completed by `raw`.
 pub(crate) fn xmit_with_header(stack: &Arc<Stack>, dst: &Arc<Dst>, to: IpAddr, skb: Skb) -> Result<()> {
-    let now = stack.now();
-    let looped = dst.kind == DstKind::Broadcast;
     stack.mib.inc(if to.is_ipv4() { Mib::IpOutRequests } else { Mib::Ip6OutRequests });
-    transmit(stack, dst, to, skb, looped, 1, now)
+    // The TTL in the program's header is not read: a packet to a group leaves even if it is 0.
+    let way = Way { stack, dst, to, ttl: 1, looped: dst.kind == DstKind::Broadcast, now: stack.now() };
+    transmit(&way, skb)
 }
 
 /// A packet that is complete but for its link header: copies for this stack, then the device.
-fn transmit(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    to: IpAddr,
-    skb: Skb,
-    looped: bool,
-    ttl: u8,
-    now: Instant,
-) -> Result<()> {
+fn transmit(way: &Way<'_>, skb: Skb) -> Result<()> {
+    let Way { stack, dst, to, ttl, looped, now } = *way;
     if dst.kind != DstKind::Unicast && dst.kind != DstKind::Local {
         let v4 = to.is_ipv4();
         let n = skb.len() as u64;
@@ -192,7 +183,7 @@ fn transmit(
             && !dst.dev.caps().loopback
             && let Some(lo) = stack.netdevs.by_index(1)
         {
-            // Linux: ip_dev_loopback_xmit. A copy that does not fit is a datagram lost here, not an error of the send.
+            // Linux: ip_dev_loopback_xmit. If the copy is dropped, the send still succeeds.
             let _ = lo.xmit(stack, now, skb.share());
         }
         if dst.kind == DstKind::Multicast && ttl == 0 {
@@ -202,7 +193,7 @@ fn transmit(
     to_device(stack, dst, dst.gateway.unwrap_or(to), skb, now)
 }
 
-/// Segments and sums in software what the device does not, resolves the neighbour, transmits.
+/// Does segmentation and checksums in software where the device does not, resolves the neighbour, transmits.
 #[inline]
 fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now: Instant) -> Result<()> {
     let caps = dst.dev.caps();
@@ -212,10 +203,10 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     };
     stack.mib.inc(mib);
     let r = if gso::needed(&caps, &skb) {
-        // The first failure ends it: what follows in the same direction would meet the same full queue.
+        // The first failure ends the loop: the other pieces would meet the same full queue.
         let mut pieces = gso::segment(skb, &caps).peekable();
         if pieces.peek().is_none() {
-            // No headers that cutting could go by: nothing of ours, but a raw socket may send it.
+            // It has no headers that segmentation can use, which only a raw socket's packet can lack.
             stack.mib.drop(DropReason::SkbGsoSeg);
         }
         pieces.try_for_each(|s| super::neigh::output(stack, &dst.dev, next_hop, s, &caps, now))
@@ -228,15 +219,9 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
     r
 }
 
-/// Cuts a datagram to the path MTU. The copy is the price of the slow path: each fragment has pages of its own.
-fn fragment_v4(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    repr: Ipv4Repr,
-    mut skb: Skb,
-    looped: bool,
-    now: Instant,
-) -> Result<()> {
+/// Fragments a datagram to the path MTU. The payload is copied: each fragment has pages of its own.
+fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, mut skb: Skb) -> Result<()> {
+    let Way { stack, dst, .. } = *way;
     let room = (dst.mtu as usize).saturating_sub(ip::HEADER_LEN) & !7;
     if room == 0 {
         stack.mib.inc(Mib::IpFragFails);
@@ -260,17 +245,11 @@ fn fragment_v4(
     }
     stack.mib.inc(Mib::IpFragOKs);
     stack.mib.add(Mib::IpFragCreates, pieces.len() as u64);
-    send_pieces(stack, dst, IpAddr::V4(repr.dst), pieces, owner, looped, repr.ttl, now)
+    send_pieces(way, pieces, owner)
 }
 
-fn fragment_v6(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    repr: Ipv6Repr,
-    mut skb: Skb,
-    looped: bool,
-    now: Instant,
-) -> Result<()> {
+fn fragment_v6(way: &Way<'_>, repr: Ipv6Repr, mut skb: Skb) -> Result<()> {
+    let Way { stack, dst, .. } = *way;
     const HEADERS: usize = ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN;
     let room = (dst.mtu as usize).saturating_sub(HEADERS) & !7;
     if room == 0 {
@@ -280,8 +259,8 @@ fn fragment_v6(
     gso::complete_checksum(&mut skb);
     let owner = skb.owner.take();
     let bytes = skb.to_vec();
-    // RFC 7739 §5: unpredictable; never 0, which some middleboxes take for "not set".
-    let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, now).max(1);
+    // RFC 7739 §5: unpredictable. Never 0, which some middleboxes treat as unset.
+    let id = net(stack).idents.next(stack, repr.src.into(), repr.dst.into(), repr.next_header, way.now).max(1);
     let mut offset = 0;
     let mut pieces: Vec<Skb> = Vec::new();
     for piece in bytes.chunks(room) {
@@ -299,28 +278,19 @@ fn fragment_v6(
     }
     stack.mib.inc(Mib::Ip6FragOKs);
     stack.mib.add(Mib::Ip6FragCreates, pieces.len() as u64);
-    send_pieces(stack, dst, IpAddr::V6(repr.dst), pieces, owner, looped, repr.hop_limit, now)
+    send_pieces(way, pieces, owner)
 }
 
-/// The sender's claim goes with the last piece: it ends when the device is done with all.
-#[allow(clippy::too_many_arguments)]
-fn send_pieces(
-    stack: &Arc<Stack>,
-    dst: &Arc<Dst>,
-    to: IpAddr,
-    mut pieces: Vec<Skb>,
-    owner: Option<crate::sock::skb::TxOwner>,
-    looped: bool,
-    ttl: u8,
-    now: Instant,
-) -> Result<()> {
+/// The charge to the sender moves to the last piece, so that it ends when the device has completed all.
+fn send_pieces(way: &Way<'_>, mut pieces: Vec<Skb>, owner: Option<crate::sock::skb::TxOwner>) -> Result<()> {
     if let Some(last) = pieces.last_mut() {
         last.owner = owner;
         last.gso_type = GsoType::None;
     }
     for f in pieces {
-        stack.mib.add(if to.is_ipv4() { Mib::IpExtOutOctets } else { Mib::Ip6OutOctets }, f.len() as u64);
-        transmit(stack, dst, to, f, looped, ttl, now)?;
+        let mib = if way.to.is_ipv4() { Mib::IpExtOutOctets } else { Mib::Ip6OutOctets };
+        way.stack.mib.add(mib, f.len() as u64);
+        transmit(way, f)?;
     }
     Ok(())
 }

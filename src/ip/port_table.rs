@@ -1,7 +1,7 @@
 //! Which socket of a protocol with ports a packet is for. Sharded by local port; in a shard, sockets by port, and
 //! connected ones by both ends, so that a server with many connected sockets on one port finds each at once. Entries
-//! carry what matching needs, so that no sock is locked to be passed over. Above: UDP, and protocols that are plugged
-//! in (TCP has tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
+//! have what matching needs, so that lookup locks no sock. Above: UDP, and protocols that are plugged in (TCP has
+//! tables of its own). Linux: struct udp_table, __udp4_lib_lookup, udp_lib_lport_inuse.
 
 use super::ports;
 use crate::base::error::{Error, Result};
@@ -25,7 +25,7 @@ pub struct PortEntry {
     pub port: u16,
     /// Address bound to; unspecified: any. The unspecified IPv6 address takes IPv4 too, unless `v6only`.
     pub local: IpAddr,
-    /// Whom it is connected to.
+    /// The peer that it is connected to.
     pub peer: Option<(IpAddr, u16)>,
     /// SO_BINDTODEVICE; 0: any.
     pub dev_if: u32,
@@ -38,7 +38,7 @@ pub struct PortEntry {
 }
 
 impl PortEntry {
-    /// What a sock's options and addresses make of it, on `port`.
+    /// The entry of a sock on `port`, from its options and addresses.
     pub fn of(g: &SockGuard<'_>, port: u16) -> PortEntry {
         let c = &g.common;
         PortEntry {
@@ -53,26 +53,13 @@ impl PortEntry {
         }
     }
 
-    /// Whether two sockets claim the same addresses (inet_rcv_saddr_equal with wildcards).
-    fn overlaps(&self, o: &PortEntry) -> bool {
-        let takes = |e: &PortEntry, v4: bool| match e.local {
-            IpAddr::V4(_) => v4,
-            IpAddr::V6(a) => !v4 || (a.is_unspecified() && !e.v6only),
-        };
-        match (self.local.is_unspecified(), o.local.is_unspecified()) {
-            (false, false) => self.local == o.local,
-            (true, true) => [true, false].iter().any(|&v4| takes(self, v4) && takes(o, v4)),
-            (true, false) => takes(self, o.local.is_ipv4()),
-            (false, true) => takes(o, self.local.is_ipv4()),
-        }
-    }
-
     fn conflicts(&self, o: &PortEntry) -> bool {
-        // Addresses may be used again, but not those a listener takes connections on.
+        // SO_REUSEADDR does not share the address of a listener.
         let reusable = self.reuse && o.reuse && o.sock.state() != State::Listen;
         let shared = reusable || (self.reuseport && o.reuseport);
         let same_link = self.dev_if == 0 || o.dev_if == 0 || self.dev_if == o.dev_if;
-        !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && self.overlaps(o)
+        let same_addr = ports::rcv_saddr_equal((self.local, self.v6only), (o.local, o.v6only));
+        !Arc::ptr_eq(&self.sock, &o.sock) && !shared && same_link && same_addr
     }
 
     /// How well it fits a datagram to `dst` by interface `ifindex`; None: not at all (compute_score).
@@ -131,7 +118,7 @@ impl Shard {
     /// (SO_REUSEADDR of both lets a new listener have it).
     fn is_free(&self, entry: &PortEntry) -> bool {
         let bound = self.ports.get(&entry.port).is_some_and(|l| l.iter().any(|o| entry.conflicts(o)));
-        // Rare: nobody binds to the port of a listener that works.
+        // Rarely evaluated: connections are on the port of a listener, to which a bind fails already.
         let connected = || {
             let of_port = self.connected.iter().filter(|(key, _)| key.0 == entry.port);
             of_port.flat_map(|(_, list)| list).any(|o| entry.conflicts(o))
@@ -173,7 +160,8 @@ impl PortTable {
             return if self.bind(PortEntry::of(g, port)) { Ok(port) } else { Err(Error::AddrInUse) };
         }
         let range = g.stack.sysctl.ip_local_port_range();
-        // SO_REUSEADDR and SO_REUSEPORT share ports that a program names; one chosen for it is its own.
+        // SO_REUSEADDR and SO_REUSEPORT share only ports that a program names; a port that is chosen for it is not
+        // shared.
         let alone = |p| PortEntry { reuse: false, reuseport: false, ..PortEntry::of(g, p) };
         let port = ports::for_bind(g.stack, range, |p| self.bind(alone(p))).ok_or(Error::AddrInUse)?;
         self.rehash(PortEntry::of(g, port));
@@ -210,7 +198,7 @@ impl PortTable {
         Ok(())
     }
 
-    /// Takes an accepted connection off; false when it is not there.
+    /// Removes an accepted connection; false when it is not there.
     pub fn unadopt(&self, port: u16, (ip, pport): (IpAddr, u16), sock: &Arc<Sock>) -> bool {
         let mut shard = self.shard(port).write();
         let Some(list) = shard.connected.get_mut(&(port, ip, pport)) else { return false };
@@ -237,16 +225,16 @@ impl PortTable {
         }
     }
 
-    /// Takes all off: the stack has ended, and a table that is kept by its sockets would keep them.
+    /// Removes all entries when the stack ends, because the table and its sockets hold each other.
     pub fn clear(&self) {
         for shard in &self.shards {
-            // What the last references free may look at the table: outside the lock.
+            // Dropping the last reference to a sock may look at the table, so it is not locked meanwhile.
             let all = std::mem::take(&mut *shard.write());
             drop(all);
         }
     }
 
-    /// Takes a socket off its port.
+    /// Removes a socket from its port.
     pub fn unbind(&self, port: u16, sock: &Arc<Sock>) {
         self.shard(port).write().remove(port, sock);
     }

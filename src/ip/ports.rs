@@ -1,18 +1,29 @@
-//! Choice of local ports that strangers cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and
-//! UDP, whose tables say through a closure whether a port will do. Linux: __inet_hash_connect, inet_csk_find_open_port,
-//! udp_lib_get_port.
+//! Choice of local ports that others cannot predict (RFC 6056). Above: `connect` and `bind` to port 0 of TCP and UDP,
+//! which pass a closure that tries a port. Linux: __inet_hash_connect, inet_csk_find_open_port, udp_lib_get_port.
 //!
 //! For `connect` this is RFC 6056's double-hash selection: a keyed hash of the destination gives a place in a table of
-//! counters and an offset, so that one destination's ports follow each other while nobody learns from them what ports
-//! another gets. The table has 65,536 entries and moves by random amounts (CVE-2022-1012, CVE-2022-32296). Ports of the
-//! parity of the range's lower end are tried first, which leaves the others to `bind`, as on Linux.
+//! counters and an offset, so that the ports of one destination follow each other and do not reveal those of another.
+//! The table has 65,536 entries and moves by random amounts (CVE-2022-1012, CVE-2022-32296). Ports of the parity of the
+//! range's lower end are tried first, which leaves the others to `bind`, as on Linux.
 
 use super::net;
 use crate::stack::Stack;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const ENTRIES: usize = 1 << 16;
+
+/// Whether socks bound to these two addresses can receive the same packet (inet_rcv_saddr_equal with wildcards). With
+/// each address: IPV6_V6ONLY of its sock.
+pub(crate) fn rcv_saddr_equal((a, a_v6only): (IpAddr, bool), (b, b_v6only): (IpAddr, bool)) -> bool {
+    match (a.is_ipv6(), b.is_ipv6()) {
+        (false, false) | (true, true) => a.is_unspecified() || b.is_unspecified() || a == b,
+        // An IPv6 wildcard takes IPv4 packets too, unless IPV6_V6ONLY.
+        (true, false) => a.is_unspecified() && !a_v6only,
+        (false, true) => b.is_unspecified() && !b_v6only,
+    }
+}
 
 /// The counters of a stack; made, with random contents, at the first connect.
 #[derive(Default)]
@@ -67,7 +78,7 @@ pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnM
     let slot = &net(stack).ports.table(stack)[offset as usize % ENTRIES];
     let start = slot.load(Ordering::Relaxed).wrapping_add((offset >> 32) as u32);
     let (port, mut steps) = search(stack, range, start, false, free)?;
-    // Now and then a random leap, so that counting connections does not give the place away.
+    // Sometimes a random step, so that counting connections does not reveal the counter.
     if stack.entropy.below(16) == 0 {
         let width = u32::from(range.1.saturating_sub(range.0)).max(1);
         steps = steps.max(stack.entropy.below(width) & !1);

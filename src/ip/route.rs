@@ -25,9 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Shards of the destination cache.
 const SHARDS: usize = 16;
-/// Destinations a shard remembers; a full shard is emptied, so that spoofed destinations cost memory for a moment only.
+/// Destinations a shard remembers; a full shard is emptied, which bounds the memory that spoofed destinations take.
 const SHARD_MAX: usize = 1024;
-/// Learned path MTUs kept; the one that expires first makes room.
+/// Learned path MTUs kept; beyond that the one that expires first is removed.
 const MAX_EXCEPTIONS: usize = 4096;
 /// Largest datagram of IPv4 (IP_MAX_MTU) and of IPv6 without jumbograms (IP6_MAX_MTU), bytes.
 const MAX_MTU: (u32, u32) = (65_535, 65_535 + ipv6::HEADER_LEN as u32);
@@ -69,25 +69,9 @@ pub struct RouteSpec {
     pub mtu: u32,
     /// The MTU is locked.
     pub mtu_lock: bool,
-    /// MSS to announce, bytes.
-    pub advmss: u32,
-    /// Initial congestion window, segments.
-    pub initcwnd: u32,
-    /// Initial receive window, segments.
-    pub initrwnd: u32,
-    /// Clamp of the advertised window, bytes.
-    pub window: u32,
-    /// Least retransmission timeout, microseconds.
-    pub rto_min_us: u32,
-    /// Acknowledge quickly.
-    pub quickack: bool,
-    /// RTAX_FEATURES bits; 1: ECN.
-    pub features: u32,
     /// Congestion control.
     pub congctl: Option<Arc<str>>,
-    /// Hop limit.
-    pub hoplimit: u8,
-    /// TCP metrics.
+    /// Other metrics.
     pub metrics: RouteMetrics,
 }
 
@@ -103,15 +87,7 @@ impl RouteSpec {
             metric: 0,
             mtu: 0,
             mtu_lock: false,
-            advmss: 0,
-            initcwnd: 0,
-            initrwnd: 0,
-            window: 0,
-            rto_min_us: 0,
-            quickack: false,
-            features: 0,
             congctl: None,
-            hoplimit: 0,
             metrics: RouteMetrics::default(),
         }
     }
@@ -167,7 +143,7 @@ impl Prefixes {
         Ok(())
     }
 
-    /// Removes what `gone` says; returns how many went.
+    /// Removes the routes for which `gone` is true; returns how many.
     fn remove(&mut self, mut gone: impl FnMut(&RouteSpec) -> bool) -> usize {
         let mut n = 0;
         self.map.retain(|_, list| {
@@ -224,14 +200,14 @@ type CacheKey = (IpAddr, Option<IpAddr>, u32);
 
 /// The routes of a stack.
 pub struct Routes {
-    /// Tells this table from any other of the process, for what a thread remembers of it.
+    /// Identifies this table among all of the process, for the cache of each thread.
     id: u64,
     inner: RwLock<Inner>,
     cache: Vec<Mutex<HashMap<CacheKey, Arc<Dst>>>>,
     exceptions: Mutex<Exceptions>,
 }
 
-/// What an address means to input.
+/// The kind of an address, as input sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressee {
     /// One of ours.
@@ -240,11 +216,11 @@ pub enum Addressee {
     Broadcast,
     /// A group.
     Multicast,
-    /// Somebody else.
+    /// Another host's.
     Other,
 }
 
-/// What input asks about the two addresses of an arriving packet.
+/// The kinds of the two addresses of an arriving packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     /// The source is an address of ours.
@@ -258,8 +234,8 @@ pub struct Input {
 /// Route tables made so far.
 static TABLES: AtomicU64 = AtomicU64::new(1);
 
-/// Address pairs whose [`Input`] a thread remembers: one packet's are mostly those of the packets before it. Linux's
-/// early demux saves the same lookup.
+/// Address pairs whose [`Input`] a thread caches, because most packets have the addresses of one of the packets before.
+/// Linux's early demux saves the same lookup.
 const REMEMBERED: usize = 16;
 
 /// Table, its generation, source, destination, interface.
@@ -280,7 +256,7 @@ impl Routes {
     }
 
     fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Dst>>> {
-        // The shard needs spreading only; the map inside has a keyed hash of its own.
+        // This hash only spreads the shards; the map in a shard has a keyed hash of its own.
         let low = match key.0 {
             IpAddr::V4(a) => u32::from(a),
             IpAddr::V6(a) => u128::from(a) as u32,
@@ -288,8 +264,8 @@ impl Routes {
         &self.cache[(low ^ low >> 8 ^ low >> 16) as usize % SHARDS]
     }
 
-    /// What the addresses of a packet that arrived by interface `ifindex` are. Asked for each packet: the answer is
-    /// remembered by the thread until the tables change.
+    /// What the addresses of a packet that arrived by interface `ifindex` are. It is called for each packet, so each
+    /// thread caches the result until the tables change.
     pub fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
         let key = (self.id, stack.rt_genid(), src, dst, ifindex);
         let low = |ip: IpAddr| match ip {
@@ -310,7 +286,7 @@ impl Routes {
                 _ => slot.insert((key, ask())).1,
             }
         });
-        // A thread whose locals are gone asks each time.
+        // A thread that is ending has no cache.
         remembered.unwrap_or_else(|_| ask())
     }
 
@@ -469,7 +445,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    // A group or broadcast is reached on the link itself, whatever gateway the route names.
+    // A group or broadcast address is on the link itself: the route's gateway is not used.
     let spec = if kind == DstKind::Unicast { (*spec).clone() } else { RouteSpec { gateway: None, ..(*spec).clone() } };
     Ok(make(stack, &spec, dev, kind, own.unwrap_or(unspecified), dst, generation))
 }
@@ -501,15 +477,7 @@ fn make(
         generation,
         mtu,
         mtu_locked,
-        advmss: r.advmss,
-        initcwnd: r.initcwnd,
-        initrwnd: r.initrwnd,
-        window: r.window,
-        rto_min_us: r.rto_min_us,
-        quickack: r.quickack,
-        feature_ecn: r.features & 1 != 0,
         congctl: r.congctl.clone(),
-        hoplimit: r.hoplimit,
         metrics: r.metrics,
     }
 }
@@ -586,7 +554,7 @@ fn select_source(stack: &Stack, dev: &Arc<NetDev>, next_hop: IpAddr, dst: IpAddr
             // The first of equals wins, as in Linux's walk; `max_by` would take the last.
             let mut best = None;
             for (ip, prefix, here) in candidates {
-                // The loopback address is of no use but towards itself (host scope).
+                // The loopback address has host scope: it is used only towards itself.
                 if ip.is_loopback() && !want.is_loopback() {
                     continue;
                 }
@@ -629,7 +597,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
         let host = Cidr::host(addr.addr());
         let local =
             |dst| RouteSpec { kind: RouteKind::Local, src: Some(addr.addr()), ..RouteSpec::new(dst).via_dev(dev) };
-        // The same address on two interfaces is one local route too few, not a failure.
+        // The same address on two interfaces has one local route, which is no error.
         let _ = inner.local.insert(local(host), false);
         match addr.addr() {
             IpAddr::V4(own) => {

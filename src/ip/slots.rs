@@ -63,7 +63,7 @@ impl RawSlot {
     }
 }
 
-/// The slot of ping sockets. Without them an answer has no socket, and an error is about nothing that was sent.
+/// The slot of ping sockets. Without them echo replies and errors about echo requests are dropped.
 #[derive(Default)]
 pub struct PingSlot(Slot<Arc<dyn PingRcv>>);
 

@@ -72,12 +72,12 @@ pub fn get(g: &SockGuard<'_>, level: i32, name: i32, value: &mut [u8]) -> Result
         libc::SOL_IP => get_v4(g, name, value),
         libc::SOL_IPV6 if is_v6(g) => get_v6(g, name, value),
         _ if is_v6(g) => Err(Error::NoProtoOpt),
-        // Which of the two it is depends on the family, in Linux.
+        // Linux answers by family.
         _ => Err(Error::OpNotSupp),
     }
 }
 
-/// A new TOS: TCP keeps the ECN bits to itself.
+/// Sets the TOS; the ECN bits of a stream socket are TCP's and stay.
 fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     let mut tos = val as u8;
     if is_stream(g) {
@@ -89,7 +89,7 @@ fn set_tos(g: &mut SockGuard<'_>, val: i32) {
     }
 }
 
-/// IP_RECVERR's off switch empties the queue.
+/// Sets IP_RECVERR; off also empties the error queue.
 fn set_recverr(g: &mut SockGuard<'_>, bit: u32, on: bool) {
     g.common.set_flag(bit, on);
     if !on {
@@ -130,8 +130,8 @@ fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
     }
 }
 
-/// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups
-/// that it joined itself (ip_mc_sf_allow).
+/// Whether this socket takes a datagram to a group: with IP_MULTICAST_ALL off only of groups that it joined itself
+/// (ip_mc_sf_allow).
 pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
     let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
     let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
@@ -210,7 +210,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.ttl = val as i16;
         }
         libc::IP_HDRINCL if is_raw(g) => g.common.set_flag(flag::HDRINCL, on),
-        // No options is what a socket has anyway.
+        // A socket never has IP options, so removing them is a success.
         libc::IP_OPTIONS if value.is_empty() => {}
         libc::IP_PKTINFO => g.common.set_flag(flag::PKTINFO, on),
         libc::IP_RECVTTL => g.common.set_flag(flag::RECVTTL, on),
@@ -269,8 +269,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
         return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
     }
-    // An int is wanted, and a shorter value is wrong for nearly all; Linux reads 0 from nothing and EINVALs where it
-    // minds.
+    // The value is an int; a shorter one is EINVAL. (Linux takes an empty value as 0 for some options.)
     let val = int(value)?;
     let on = val != 0;
     match name {
@@ -464,7 +463,7 @@ fn device_of(stack: &Stack, addr: Ipv4Addr) -> Option<Arc<NetDev>> {
     stack.netdevs.snapshot().iter().find(has).cloned()
 }
 
-/// The interface a group is joined on: the one named, else where a packet to it would leave. ENODEV.
+/// The interface a group is joined on: the one named, else that of the route to the group. ENODEV.
 fn group_device(stack: &Arc<Stack>, group: IpAddr, addr: Ipv4Addr, ifindex: u32) -> Result<Arc<NetDev>> {
     if ifindex != 0 {
         return stack.netdevs.by_index(ifindex).ok_or(Error::NoDev);
@@ -520,7 +519,7 @@ pub fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
     }
 }
 
-/// What waits in the error queue is named by SO_ERROR only while a socket asks for it.
+/// Whether the socket asks for queued errors (IP_RECVERR, IPV6_RECVERR); only then SO_ERROR names them, too.
 pub fn wants_errors(g: &SockGuard<'_>, v4: bool) -> bool {
     let bit = if v4 { flag::RECVERR } else { flag::RECVERR6 };
     g.common.flag(bit)

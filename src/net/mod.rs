@@ -9,6 +9,11 @@
 //! and what has no method here is reached through `socket()`; a clone shares `O_NONBLOCK` and the timeouts with its
 //! original, as dup(2) has it.
 //!
+//! | file | what |
+//! |---|---|
+//! | `tcp` | [`TcpListener`], [`TcpStream`] |
+//! | `udp` | [`UdpSocket`] |
+//!
 //! ```
 //! use std::io::{Read, Write};
 //! use usersock::net::{TcpListener, TcpStream};

@@ -3,7 +3,8 @@
 //! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c,
 //! net/ipv6/ping.c; icmp(7).
 //!
-//! `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may ping.
+//! In `table`: sockets by identifier. `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may
+//! ping.
 
 mod table;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{icmp, icmpv6 as wire6, proto};
 use std::net::{IpAddr, SocketAddr};
@@ -65,22 +66,14 @@ impl PingRcv for Table {
         let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
         let id = match e.quoted {
             [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
-            // Not ours: what we answered or advertised ourselves is nobody's business.
+            // Not about an echo request: no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
         let Some(sock) = self.find(e.src.is_ipv4(), id) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
         let to = datagram::name_of(e.dst, 0, e.ifindex);
-        if sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, e.quoted)).is_none() && e.fatal {
-            report_unowned(&sock, e);
-        }
-    }
-}
-
-fn report_unowned(sock: &Arc<Sock>, e: &IcmpError<'_>) {
-    if sock.state() == State::Established {
-        sock.report_error(e.errno);
+        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, e.quoted));
     }
 }
 

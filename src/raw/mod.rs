@@ -2,6 +2,7 @@
 //! each matching socket a copy of what arrives. Over IPv4 a program receives the IP header and may send its own
 //! (IP_HDRINCL; always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it sees what follows the extension
 //! headers. Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is asked for: the program owns its stack.
+//! In `table`: sockets by protocol number.
 
 mod table;
 #[cfg(test)]
@@ -18,7 +19,6 @@ use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::{L3, Skb, TxOwner};
 use crate::sock::sockopt::{int, put, put_int};
-use crate::sock::state::State;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::ip;
@@ -67,7 +67,7 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
 
 /// An ICMP error about a packet of this sock's protocol.
 fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
-    let done = sock.try_own(stack, e.now, |g| {
+    datagram::report(stack, sock, e, |g| {
         let c = &g.common;
         let ours =
             (c.daddr.is_unspecified() || c.daddr == e.dst) && (c.rcv_saddr.is_unspecified() || c.rcv_saddr == e.src);
@@ -75,9 +75,6 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
             datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
         }
     });
-    if done.is_none() && e.fatal && sock.state() == State::Established {
-        sock.report_error(e.errno);
-    }
 }
 
 impl Raw {
@@ -284,17 +281,12 @@ impl Proto for Raw {
         if !self.v4 {
             let headers = usize::from(skb.nh_len);
             skb.pull(headers);
-            if let (Ok(&mut RawSock { checksum: Some(_), .. }), crate::sock::skb::Csum::None) = (private(sk), skb.csum)
-            {
-                let pseudo = checksum::pseudo_header(rx.src, rx.dst, rx.protocol, skb.len() as u32);
-                let mut sum = checksum::Checksum::new(pseudo);
-                skb.slices().for_each(|s| {
-                    sum.push(s);
-                });
-                if !checksum::is_valid(sum.partial()) {
-                    sk.sock.drops.fetch_add(1, Ordering::Relaxed);
-                    return sk.stack.mib.drop(DropReason::SkbCsum);
-                }
+            let len = skb.len() as u32;
+            let pseudo = || checksum::pseudo_header(rx.src, rx.dst, rx.protocol, len);
+            let checks = matches!(private(sk), Ok(&mut RawSock { checksum: Some(_), .. }));
+            if checks && !skb.checksum_ok(pseudo) {
+                sk.sock.drops.fetch_add(1, Ordering::Relaxed);
+                return sk.stack.mib.drop(DropReason::SkbCsum);
             }
         }
         if let Err(reason) = datagram::queue(sk, skb) {

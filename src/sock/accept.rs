@@ -10,6 +10,11 @@ use crate::sock::{Sock, SockGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Whether no other connection may wait beside `waiting` (sk_acceptq_is_full): one more may than the backlog `max`.
+pub(crate) fn acceptq_is_full(waiting: u32, max: u32) -> bool {
+    waiting > max
+}
+
 /// Finished connections of a listener, oldest first. How many may wait is the listener's `max_ack_backlog`.
 #[derive(Debug, Default)]
 pub struct AcceptQueue(VecDeque<Arc<Sock>>);
@@ -24,9 +29,9 @@ impl AcceptQueue {
         self.0.is_empty()
     }
     /// Adds a finished connection; the caller wakes the listener (`Events::IN`). Gives it back when more wait than
-    /// `max` (sk_acceptq_is_full: one more than the backlog may wait).
+    /// `max` and one.
     pub fn push(&mut self, child: Arc<Sock>, max: u32) -> std::result::Result<(), Arc<Sock>> {
-        if self.0.len() > max as usize {
+        if acceptq_is_full(self.0.len() as u32, max) {
             return Err(child);
         }
         self.0.push_back(child);

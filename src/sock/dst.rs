@@ -37,6 +37,23 @@ pub struct Dst {
     pub mtu: u32,
     /// The route's MTU is locked: ICMP does not lower it (RTAX_MTU with lock), and DF is not set.
     pub mtu_locked: bool,
+    /// RTAX_CC_ALGO.
+    pub congctl: Option<Arc<str>>,
+    /// Its other metrics.
+    pub metrics: RouteMetrics,
+}
+
+impl Dst {
+    /// Whether the route tables are still as they were when it was made. Linux: dst_check.
+    #[inline]
+    pub fn check(&self, stack: &Stack) -> bool {
+        self.generation == stack.rt_genid()
+    }
+}
+
+/// Metrics of a route (RTAX_*, `ip route ... advmss 1400 rtt 20ms`), as it is added and as it is found; 0: not given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteMetrics {
     /// RTAX_ADVMSS; 0: from the MTU.
     pub advmss: u32,
     /// RTAX_INITCWND in segments; 0: default.
@@ -51,25 +68,8 @@ pub struct Dst {
     pub quickack: bool,
     /// RTAX_FEATURES has ECN.
     pub feature_ecn: bool,
-    /// RTAX_CC_ALGO.
-    pub congctl: Option<Arc<str>>,
     /// RTAX_HOPLIMIT; 0: default.
     pub hoplimit: u8,
-    /// RTAX_RTT / RTAX_RTTVAR / RTAX_SSTHRESH / RTAX_CWND (with lock) / RTAX_REORDERING where given.
-    pub metrics: RouteMetrics,
-}
-
-impl Dst {
-    /// Whether the route tables are still as they were when it was made. Linux: dst_check.
-    #[inline]
-    pub fn check(&self, stack: &Stack) -> bool {
-        self.generation == stack.rt_genid()
-    }
-}
-
-/// TCP's metrics of a route (`ip route ... rtt`, `ssthresh`, `cwnd lock`, `reordering`); 0: not given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RouteMetrics {
     /// Initial smoothed RTT, microseconds.
     pub rtt_us: u32,
     /// Initial mean deviation, microseconds.

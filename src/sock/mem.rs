@@ -95,12 +95,22 @@ pub fn uncharge(sock: &Sock, sk: &mut SockCommon, size: i32) {
     }
 }
 
-/// Returns whole unused pages to the protocol's account.
+/// Returns whole unused pages to the protocol's account; memory pressure ends when that falls below its first limit
+/// (__sk_mem_reduce_allocated).
 pub fn reclaim(sock: &Sock, sk: &mut SockCommon) {
     let pages = sk.forward_alloc / QUANTUM;
     if pages > 0 {
         sk.forward_alloc -= pages * QUANTUM;
-        sock.accounts().pages.fetch_sub(pages as i64, Ordering::Relaxed);
+        let acc = sock.accounts();
+        let left = acc.pages.fetch_sub(pages as i64, Ordering::Relaxed) - pages as i64;
+        if acc.pressure.load(Ordering::Relaxed)
+            && let Some(stack) = sock.stack().upgrade()
+        {
+            let proto = sock.proto();
+            if proto.sysctl_mem(&stack).is_some_and(|[low, ..]| left < low) {
+                proto.leave_memory_pressure(&stack, acc);
+            }
+        }
     }
 }
 

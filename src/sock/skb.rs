@@ -9,7 +9,9 @@ use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
 use crate::sys::kept::{Keep, Kept};
-use crate::wire::seq::SeqNum;
+use crate::wire::checksum::{self, Checksum};
+use crate::wire::seq::{RawWindow, SeqNum};
+use crate::wire::tcp::TcpFlags;
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -98,6 +100,8 @@ pub struct TcpCb {
     pub end_seq: SeqNum,
     /// Received: the acknowledgement number of the segment.
     pub ack_seq: SeqNum,
+    /// Received: bytes 12 to 15 of the header, data offset, flags and window (tcp_flag_word).
+    pub flag_word: u32,
     /// Header flags, as in the wire format (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128).
     pub flags: u8,
     /// Bits of [`sacked`].
@@ -133,9 +137,32 @@ pub struct TcpCb {
 }
 
 impl TcpCb {
+    /// Received: bytes of TCP header.
+    #[inline]
+    pub(crate) fn header_len(&self) -> usize {
+        (self.flag_word >> 28) as usize * 4
+    }
+
+    /// Received: all nine flags.
+    #[inline]
+    pub(crate) fn all_flags(&self) -> TcpFlags {
+        TcpFlags::from_bits((self.flag_word >> 16) as u16 & 0x1ff)
+    }
+
+    /// Received: the reserved bits between data offset and flags.
+    pub(crate) fn reserved(&self) -> u8 {
+        (self.flag_word >> 25 & 7) as u8
+    }
+
+    /// Received: the window field.
+    #[inline]
+    pub(crate) fn window(&self) -> RawWindow {
+        RawWindow(self.flag_word as u16)
+    }
+
     /// Sequence numbers it takes, and whether SYN is among them.
     pub(crate) fn span(&self) -> (u32, bool) {
-        (self.end_seq.since(self.seq), self.flags & crate::wire::tcp::TcpFlags::SYN.bits() as u8 != 0)
+        (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() as u8 != 0)
     }
 }
 
@@ -564,6 +591,26 @@ impl SkbInner {
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> + '_ {
         let head = &self.head[self.head_start as usize..self.head_end as usize];
         std::iter::once(head).chain(self.frags.iter().map(|f| f.bytes())).filter(|s| !s.is_empty())
+    }
+
+    /// The ones-complement sum of the bytes on top of `start` (skb_checksum).
+    pub fn checksum(&self, start: u32) -> u32 {
+        let mut sum = Checksum::new(start);
+        self.slices().for_each(|s| {
+            sum.push(s);
+        });
+        sum.partial()
+    }
+
+    /// Whether the transport checksum is right; `pseudo`: the sum of the pseudo-header, asked for only where the bytes
+    /// must be summed (skb_checksum_validate).
+    #[inline]
+    pub fn checksum_ok(&self, pseudo: impl FnOnce() -> u32) -> bool {
+        match self.csum {
+            // Partial: made by this machine and never on a wire.
+            Csum::Unnecessary | Csum::Partial { .. } => true,
+            Csum::None => checksum::is_valid(self.checksum(pseudo())),
+        }
     }
 
     /// Copies bytes from `offset` on into `to`; returns how many there were.

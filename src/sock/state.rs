@@ -1,6 +1,6 @@
-//! States of a sock. The numbers are Linux's (include/net/tcp_states.h), as programs see them in `tcp_info` and plug-ins
-//! set them. A protocol that is not TCP is ESTABLISHED when connected and CLOSE when not, as in Linux. Not here: what
-//! leads from one to another, which is the protocol's (`tcp::state`).
+//! States of a sock. The numbers are Linux's (include/net/tcp_states.h), as programs see them in `tcp_info` and
+//! plug-ins set them. A protocol that is not TCP is ESTABLISHED when connected and CLOSE when not, as in Linux. Not
+//! here: what leads from one to another, which is the protocol's (`tcp::state`).
 
 /// RFC 9293 §3.3.2, and Linux's additions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

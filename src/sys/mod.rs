@@ -3,6 +3,15 @@
 //! and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls go through
 //! `syscall(2)` and not through libc's functions of the same name, so that a shim that replaces those (our own) cannot
 //! catch its own stack.
+//!
+//! | file | what |
+//! |---|---|
+//! | `fd` | descriptors: read, write, poll; eventfd and timerfd |
+//! | `fork`, `owner`, `kept` | being a child of fork(2); a value with one owner; a pointer that outlives its owner |
+//! | `futex`, `lock`, `thread` | waiting on a word; mutexes; what a thread asks of the kernel for itself |
+//! | `mem` | advice about memory |
+//! | `netdev` | opening TUN devices and raw sockets |
+//! | `numbers` | a set of descriptor numbers without a lock |
 #![allow(unsafe_code)]
 
 pub mod cancel;

@@ -102,8 +102,8 @@ pub fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
     }
 }
 
-/// Whether the window of this acknowledgement is news (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window of the
-/// same segment number counts, so that a window can close.
+/// Whether this acknowledgement updates the window (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window with the
+/// sequence number of the last update counts as well, so that a window can close.
 #[inline]
 pub fn may_update_window(cx: &Cx<'_>, ack: SeqNum, ack_seq: SeqNum, nwin: u32) -> bool {
     let tp = &*cx.tp;
@@ -125,7 +125,7 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
         cx.tp.snd_wl1 = ack_seq;
         if cx.tp.snd_wnd != nwin {
             cx.tp.snd_wnd = nwin;
-            // Header prediction compares the window: made again, or off.
+            // Header prediction compares the window, so the predicted word is computed again.
             cx.tp.pred_flags = 0;
             super::input::fast_path_check(cx);
             if !cx.tp.write_queue.is_empty() {
@@ -156,7 +156,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         return old_ack(cx, seg, flags, &mut st);
     }
     if ack.after(cx.tp.snd_nxt) {
-        // RFC 9293 §3.10.7.4: answered, and dropped; within the limits of RFC 5961 §7.
+        // RFC 9293 §3.10.7.4: the segment is acknowledged, within the limits of RFC 5961 §7, and dropped.
         if flags & flag::NO_CHALLENGE_ACK == 0 {
             super::challenge::send_challenge_ack(cx);
         }
@@ -184,7 +184,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
         flags |= slow_path(cx, seg, prior_snd_una, &mut st);
     }
 
-    // Whatever was wrong with the path is over: the peer has answered.
+    // The peer has answered: an earlier soft error of the path is obsolete.
     cx.sk.err_soft = 0;
     cx.tp.probes_out = 0;
     cx.tp.rcv_tstamp_ms = cx.now.as_millis() as u32;
@@ -228,7 +228,7 @@ pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
 #[cold]
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
     let prior_snd_una = cx.tp.snd_una;
-    // What was acknowledged so far is another bound: blind injection must hit a window.
+    // The number of bytes acknowledged so far is another bound on what a blind attacker may hit.
     let max_window = u64::from(cx.tp.max_window).min(cx.tp.bytes_acked) as u32;
     if seg.ack_seq.before(prior_snd_una - max_window) {
         if flags & flag::NO_CHALLENGE_ACK == 0 {
@@ -284,7 +284,7 @@ fn ack_of_nothing(cx: &mut Cx<'_>, ack: SeqNum, prior_snd_una: SeqNum, delivered
     }
 }
 
-/// Tells the algorithm of the acknowledgement, when the retransmit queue has been cleaned and before losses are judged
+/// Tells the algorithm of the acknowledgement, after the retransmit queue was cleaned and before losses are detected
 /// (tcp_in_ack_event of Linux 6.16 and later).
 pub(super) fn in_ack_event(cx: &mut Cx<'_>, flags: u32) {
     let mut ev = 0;
@@ -360,7 +360,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     };
     let prior_sacked = cx.tp.sacked_out;
     while clean_head(cx, &mut c, st, ece) {}
-    // A hint below what is left points at nothing.
+    // A hint below `snd_una` refers to a segment that has been freed.
     if cx.tp.retransmit_hint.is_some_and(|h| h.before(cx.tp.snd_una)) {
         cx.tp.retransmit_hint = None;
     }
@@ -383,7 +383,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
     if c.first_ackt != Instant::ZERO && c.flags & flag::RETRANS_DATA_ACKED == 0 {
         seq_rtt = since(c.first_ackt, cx.now);
         ca_rtt = since(c.last_ackt, cx.now);
-        // One small segment alone, acknowledged alone: the receiver may have waited.
+        // A single small segment was acknowledged alone: the receiver may have delayed the acknowledgement.
         if c.pkts_acked == 1
             && c.fully_acked
             && prior_sacked == 0
@@ -407,7 +407,7 @@ fn clean_rtx_queue(cx: &mut Cx<'_>, prior_fack: SeqNum, prior_snd_una: SeqNum, s
         && sack_rtt >= 0
         && sack_rtt > since(mstamp, cx.now)
     {
-        // The head was sent after what the sample measured: its timer starts with it.
+        // The head was sent after the sampled segment: the timer is set again from the head's send time.
         c.flags |= flag::SET_XMIT_TIMER;
     }
     let sample = AckSample {
@@ -473,7 +473,7 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bo
     if let Some(skb) = cx.tp.rtx_queue.front_mut() {
         skb.tcp = cb;
     }
-    // The SYN is queued like data, but proves nothing about the path's capacity.
+    // The SYN is queued like data, but its acknowledgement is no evidence of the path's capacity.
     if cb.flags as u16 & TcpFlags::SYN.bits() == 0 {
         c.flags |= flag::DATA_ACKED;
     } else {
@@ -497,27 +497,27 @@ fn clean_head(cx: &mut Cx<'_>, c: &mut Cleaned, st: &mut AckSt, ece: bool) -> bo
 fn after_progress(cx: &mut Cx<'_>, c: &mut Cleaned, prior_fack: SeqNum, ece: bool) {
     c.flags |= flag::SET_XMIT_TIMER;
     if sack::is_sack(cx.tp) {
-        // A hole that was never sent again got filled: reordering.
+        // A hole that was never retransmitted got filled: reordering.
         if c.reord.before(prior_fack) {
             sack::check_sack_reordering(cx, c.reord, false);
         }
     } else {
         recovery::remove_reno_sacks(cx, c.pkts_acked, ece);
-        // Without SACK progress of originals and of retransmissions cannot be told apart.
+        // Without SACK the delivery of an original cannot be told from that of its retransmission.
         if c.flags & flag::RETRANS_DATA_ACKED != 0 {
             c.flags &= !flag::ORIG_SACK_ACKED;
         }
     }
 }
 
-/// The window opened, or did not: stops the zero-window probes or sets the next (tcp_ack_probe).
+/// Stops the zero-window probes if the window has opened, else sets the timer for the next one (tcp_ack_probe).
 pub fn ack_probe(cx: &mut Cx<'_>) {
     let Some(head) = cx.tp.write_queue.front() else { return };
     if !head.tcp.end_seq.after(cx.tp.snd_una + cx.tp.snd_wnd) {
         cx.tp.backoff = 0;
         cx.tp.probes_tstamp = Instant::ZERO;
         timer::clear_xmit_timer(cx);
-        // The sock must not sleep on a window that is open: input pushes after every acknowledgement.
+        // No other timer is needed: input pushes pending data after every acknowledgement.
     } else {
         let when = timer::clamp_probe0_to_user_timeout(cx, timer::probe0_when(cx));
         timer::reset_xmit_timer(cx, XmitTimer::Probe0, when, true);
@@ -596,7 +596,7 @@ pub fn rto(cx: &Cx<'_>) -> Duration {
 /// The window a connection begins with, and returns to after idling, segments: the route's, else 10, within its clamp
 /// (RFC 6928; tcp_init_cwnd).
 pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
-    let route = cx.sk.dst.as_ref().map_or(0, |d| d.initcwnd);
+    let route = cx.sk.dst.as_ref().map_or(0, |d| d.metrics.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
 }

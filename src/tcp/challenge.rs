@@ -2,8 +2,9 @@
 //! acknowledgements (RFC 5961 §7), resets that end us. Above: `input`, `ack`, `handshake`. Linux:
 //! tcp_send_challenge_ack, tcp_oow_rate_limited, tcp_reset.
 //!
-//! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A count that
-//! connections share tells one connection of another (CVE-2016-5696), so here each has its own, with a randomised size.
+//! Departure: Linux counts challenge ACKs for the whole host when `tcp_challenge_ack_limit` is set. A counter that
+//! connections share leaks information from one to another (CVE-2016-5696), so here each connection has its own, with a
+//! randomised limit.
 
 use super::control::send_ack_at;
 use super::delack::{MAX_QUICKACKS, enter_quickack_mode};
@@ -16,8 +17,9 @@ use crate::counters::Mib;
 use crate::sock::state::State;
 use crate::stack::Stack;
 
-/// Whether the answer to a segment that is not acceptable is withheld: the last one, at `last` (ms, 0 for never), left
-/// less than `tcp_invalid_ratelimit` ago. If not, now counts as its time. Linux: `__tcp_oow_rate_limited`.
+/// Whether the answer to a segment that is not acceptable is suppressed, because the last such answer was sent at
+/// `last` (ms, 0 for never), less than `tcp_invalid_ratelimit` ago. If not, `last` becomes now. Linux:
+/// `__tcp_oow_rate_limited`.
 pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib) -> bool {
     // 0 says "never", so time 0 is noted as 1.
     let now = (now.as_millis() as u32).max(1);
@@ -40,8 +42,14 @@ pub struct ChallengeBudget {
     second: u32,
 }
 
+impl Default for ChallengeBudget {
+    fn default() -> Self {
+        ChallengeBudget::NEW
+    }
+}
+
 impl ChallengeBudget {
-    /// Of a connection that has sent none. The stored second lies beyond any, so second 0 needs no case of its own.
+    /// Of a connection that has sent none. No clock reaches the stored second, so the first call fills the budget.
     pub const NEW: ChallengeBudget = ChallengeBudget { left: 0, second: u32::MAX };
 
     /// Takes one challenge ACK from the budget; false: none is left in this second.
@@ -89,10 +97,10 @@ pub fn send_challenge_ack(cx: &mut Cx<'_>) {
 /// Acknowledges a segment that is not acceptable; of data received before it also reports the duplicate
 /// (tcp_send_dupack).
 ///
-/// Departure: where the peer's window shrank below what was sent, `acceptable_seq` is the end of that window, as in
-/// Linux. A peer that opened it again, and took what was in flight, finds this too old; and if we think the same of
-/// what it sends, neither learns anything any more. Every second answer to an old segment has `snd_nxt`, which such a
-/// peer accepts.
+/// Departure: where the peer's window shrank below what was sent, `acceptable_seq` returns the end of that window, as
+/// in Linux. A peer that has opened its window again and received what was in flight considers that sequence number too
+/// old. If we consider the peer's segments too old as well, neither side accepts an acknowledgement any more. So every
+/// second answer to an old segment has `snd_nxt`, which such a peer accepts.
 pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);

@@ -6,30 +6,42 @@ use super::tcb::{Cx, TcpSock};
 use crate::base::env::Instant;
 
 /// What limits sending; a higher one takes precedence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Chrono {
     /// Nothing is waiting to be sent or acknowledged.
-    None = 0,
+    #[default]
+    None,
     /// Data is in flight or waiting.
-    Busy = 1,
+    Busy,
     /// The peer's window is full.
-    RwndLimited = 2,
+    RwndLimited,
     /// The send buffer is full of data in flight.
-    SndbufLimited = 3,
+    SndbufLimited,
+}
+
+impl Chrono {
+    /// Its place in `TcpSock::chrono_us`.
+    fn slot(self) -> Option<usize> {
+        match self {
+            Chrono::None => None,
+            Chrono::Busy => Some(0),
+            Chrono::RwndLimited => Some(1),
+            Chrono::SndbufLimited => Some(2),
+        }
+    }
 }
 
 fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
-    if let Some(total) = (tp.chrono_type as usize).checked_sub(1).and_then(|i| tp.chrono_us.get_mut(i)) {
-        *total = total.wrapping_add((now - tp.chrono_start).as_micros() as u32);
+    if let Some(i) = tp.chrono_type.slot() {
+        tp.chrono_us[i] = tp.chrono_us[i].wrapping_add((now - tp.chrono_start).as_micros() as u32);
     }
     tp.chrono_start = now;
-    tp.chrono_type = new as u8;
+    tp.chrono_type = new;
 }
 
 /// A limit begins to hold; ignored while a stronger one does.
 pub fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
-    if kind as u8 > cx.tp.chrono_type {
+    if kind > cx.tp.chrono_type {
         set(cx.tp, cx.now, kind);
     }
 }
@@ -38,7 +50,7 @@ pub fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
 pub fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
     if cx.tp.rtx_queue.is_empty() && cx.tp.write_queue.is_empty() {
         set(cx.tp, cx.now, Chrono::None);
-    } else if kind as u8 == cx.tp.chrono_type {
+    } else if kind == cx.tp.chrono_type {
         set(cx.tp, cx.now, Chrono::Busy);
     }
 }
@@ -46,10 +58,8 @@ pub fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
 /// Time under each limit until now, µs: busy in total, rwnd limited, sndbuf limited (tcp_get_info_chrono_stats).
 pub fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
     let mut by_kind = tp.chrono_us.map(u64::from);
-    if let Some(i) = (tp.chrono_type as usize).checked_sub(1)
-        && let Some(total) = by_kind.get_mut(i)
-    {
-        *total += (now - tp.chrono_start).as_micros() as u64;
+    if let Some(i) = tp.chrono_type.slot() {
+        by_kind[i] += (now - tp.chrono_start).as_micros() as u64;
     }
     [by_kind.iter().sum(), by_kind[1], by_kind[2]]
 }

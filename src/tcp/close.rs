@@ -28,14 +28,14 @@ pub(super) fn need_reset(s: State) -> bool {
 /// The state that closing our half leads to, and whether a FIN must be sent (tcp_close_state). RFC 9293 Figure 5.
 fn close_state(cx: &mut Cx<'_>) -> bool {
     let old = cx.state();
-    // Closed already: nothing moves.
+    // Closed already: no transition.
     let next = old.next(Event::Close).unwrap_or(old);
     set_state(cx, next);
     next != old && next.is_one_of(&[State::FinWait1, State::LastAck])
 }
 
-/// close(2) of the last descriptor: unread data makes it a reset (RFC 1122 §4.2.2.13), SO_LINGER with zero too; else a
-/// FIN goes out, and the sock lives on without a program until the peer agrees. Waits as SO_LINGER says.
+/// close(2) of the last descriptor: sends a reset if data is unread (RFC 1122 §4.2.2.13) or SO_LINGER is zero;
+/// otherwise a FIN, and the sock lives on without a program until the connection is closed. Waits as SO_LINGER says.
 pub fn close(sk: SockRef<'_>) {
     let mut g = sk.lock();
     sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
@@ -47,7 +47,7 @@ pub fn close(sk: SockRef<'_>) {
     if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
         let deadline = g.now() + time;
         while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
-            // The time is over, or a signal came: the connection goes on by itself.
+            // The timeout is over, or a signal arrived: the connection closes in the background.
             if g.sleep(Events::ALL, false, Some(deadline)).is_err() {
                 break;
             }
@@ -70,7 +70,7 @@ pub fn close(sk: SockRef<'_>) {
 /// The first half of close; whether there is something to wait for.
 fn begin_close(cx: &mut Cx<'_>) -> bool {
     if cx.state() == State::Listen {
-        // The tables first, so that no segment finds a listener without queues.
+        // It leaves the tables first, so that no segment finds a listener without queues.
         set_state(cx, State::Close);
         listener::stop(cx);
         return false;
@@ -84,7 +84,7 @@ fn begin_close(cx: &mut Cx<'_>) -> bool {
         set_state(cx, State::Close);
         control::send_active_reset(cx);
     } else if cx.sk.flag(flag::LINGER) && cx.sk.linger.is_zero() {
-        // Nothing can be wrong with an abort that the sock does not survive anyway.
+        // An error of the abort does not matter: the sock is destroyed in any case.
         let _ = connect::disconnect(cx);
         cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
     } else if close_state(cx) {
@@ -148,8 +148,8 @@ pub fn fin_time(cx: &Cx<'_>) -> Duration {
     set.max(Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2)
 }
 
-/// Whether this sock must go for want of memory: orphans, each counting 2^`shift`, exceed `tcp_max_orphans`, or all of
-/// TCP exceeds `tcp_mem` and this one has its part in it. Linux: tcp_check_oom.
+/// Whether this orphan is to be killed to save resources: the orphans, each counted 2^`shift` times, exceed
+/// `tcp_max_orphans`, or TCP exceeds `tcp_mem` and this sock holds memory. Linux: tcp_check_oom.
 pub fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
     let acc = cx.sock.accounts();
     let orphans = acc.orphans.load(Ordering::Relaxed).max(0) << shift.min(8);
@@ -170,7 +170,8 @@ pub fn shutdown(cx: &mut Cx<'_>, how: u8) {
     }
 }
 
-/// The connection is over: state, tables, timers; a program that holds the sock is told, an orphan goes (tcp_done).
+/// Ends the connection: state CLOSE, out of the tables, timers stopped. A program that holds the sock is woken; an
+/// orphan is destroyed (tcp_done).
 pub fn done(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::SynSent | State::SynRecv) {
         cx.stack.mib.inc(Mib::TcpAttemptFails);
@@ -246,8 +247,8 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.reordering = from.reordering;
 }
 
-/// The rest of tcp_disconnect: a connection as new, but for the program's options, a port it bound, and sequence
-/// numbers, which start beyond what the old connection may still have in the network.
+/// The rest of tcp_disconnect: the connection is as new, except for the program's options, a port that it bound, and
+/// the sequence numbers, which start beyond those that the old connection may still have in the network.
 pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     timer::clear_xmit_timers(cx);
     purge_receive(cx);
@@ -299,7 +300,7 @@ pub fn abort_owned(g: &mut SockGuard<'_>, err: Error) -> Result<()> {
         set_state(cx, State::Close);
         listener::stop(cx);
     }
-    // An orphan too: without its queues no timer would ever end it.
+    // An orphan as well: with its queues empty no timer would ever destroy it.
     if need_reset(cx.state()) {
         control::send_active_reset(cx);
     }

@@ -35,7 +35,7 @@ pub(super) fn default_mss(peer: IpAddr) -> u16 {
 pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
     let peer = match bound {
-        // The families differ: refused below, whatever the address stands for.
+        // The families differ: refused below.
         Some(own) if own.is_ipv4() != addr.is_ipv4() => addr.ip(),
         _ => ip::route::this_host(cx.stack, addr.ip(), bound, cx.sk.bound_dev_if),
     };
@@ -71,7 +71,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         }
     }
     if cx.tp.rx_opt.ts_recent_stamp != 0 && cx.sk.daddr != peer {
-        // Another peer: what the last one's timestamps taught does not hold.
+        // The peer is another one: TS.Recent of the last connection does not apply.
         cx.tp.rx_opt.ts_recent = 0;
         cx.tp.rx_opt.ts_recent_stamp = 0;
         cx.tp.write_seq = SeqNum(0);
@@ -89,7 +89,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
         control::connect(cx)
     });
     if r.is_err() {
-        // The tables and a chosen port are given back with the state.
+        // Setting the state also removes the sock from the tables and releases a chosen port.
         set_state(cx, State::Close);
         if !cx.sk.flag(flag::BINDADDR_LOCK) {
             (cx.sk.saddr, cx.sk.rcv_saddr) = before;
@@ -135,16 +135,15 @@ fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     let stack = cx.stack;
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
-    let net = cx.tp.net.clone();
     let free = |port| {
-        let Some(bound) = net.hashinfo.bind_for_connect(port, holder) else { return false };
+        let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
             cx.tp.bound = Some(bound);
             return true;
         }
         cx.sk.sport = 0;
-        net.hashinfo.unbind(bound);
+        cx.tp.net.hashinfo.unbind(bound);
         false
     };
     let range = stack.sysctl.ip_local_port_range();
@@ -215,7 +214,7 @@ pub fn put_port(cx: &mut Cx<'_>) {
     }
 }
 
-/// Takes the sock out of the tables it is in. A record that took its place there stays (inet_unhash).
+/// Takes the sock out of the tables it is in. A time-wait record that has replaced it there stays (inet_unhash).
 pub fn unhash(cx: &mut Cx<'_>) {
     match cx.state() {
         State::Close => {}
@@ -229,12 +228,12 @@ pub fn unhash(cx: &mut Cx<'_>) {
     }
 }
 
-/// connect(2) with AF_UNSPEC, SO_LINGER 0 and kin: the connection is aborted and the sock can be used again
-/// (tcp_disconnect). The pending error is ECONNRESET where the peer did not agree.
+/// Aborts the connection, so that the sock can be used again: connect(2) with AF_UNSPEC, SO_LINGER 0 (tcp_disconnect).
+/// The pending error is ECONNRESET where the connection was not closed by both ends.
 pub fn disconnect(cx: &mut Cx<'_>) -> Result<()> {
     let old = cx.state();
     let unsent = cx.tp.snd_nxt != cx.tp.write_seq;
-    // The reset is made of the connection's numbers and addresses, which closing does not touch.
+    // The reset needs the connection's sequence numbers and addresses, which closing does not change.
     if old != State::Close {
         set_state(cx, State::Close);
     }

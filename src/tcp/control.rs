@@ -9,7 +9,7 @@ use super::segment::{route, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{ecn, rcvbuf, sock_ops, window};
+use super::{cong, ecn, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -32,8 +32,8 @@ pub(super) fn nondata_skb(seq: SeqNum, flags: u8) -> Skb {
 }
 
 /// The sequence number of a segment without data: `snd_nxt`, unless the peer shrank its window below that; then the end
-/// of the window, for it drops what lies beyond (RFC 9293 §3.10.7.4). Rounding by the window scale is no shrinking.
-/// Linux: tcp_acceptable_seq.
+/// of the window, because the peer drops what lies beyond (RFC 9293 §3.10.7.4). A difference of less than one scale
+/// unit is rounding and no shrinking. Linux: tcp_acceptable_seq.
 pub fn acceptable_seq(cx: &Cx<'_>) -> SeqNum {
     let tp = &*cx.tp;
     let end = wnd_end(tp);
@@ -54,10 +54,11 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     }
     cx.tp.max_window = 0;
     let (mtu, advmss, clamp, initrwnd) = match &cx.sk.dst {
-        Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.window, d.initrwnd),
+        Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.metrics.window, d.metrics.initrwnd),
         None => (576, super::tcb::MSS_DEFAULT, 0, 0),
     };
     sync_mss(cx, mtu);
+    cong::dst_init(cx);
     if cx.tp.window_clamp == 0 {
         cx.tp.window_clamp = clamp;
     }
@@ -68,7 +69,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     rcvbuf::initialize_rcv_mss(cx);
     let full = window::full_space(cx);
     if cx.sk.flag(flag::RCVBUF_LOCK) && (cx.tp.window_clamp > full.max(0) as u32 || cx.tp.window_clamp == 0) {
-        // The program fixed the buffer: the window never promises more.
+        // The program fixed the buffer size: the window does not exceed it.
         cx.tp.window_clamp = full.max(0) as u32;
     }
     let mut mss = u32::from(cx.tp.advmss);
@@ -126,7 +127,7 @@ pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
     cx.refresh_clock();
     cx.tp.retrans_stamp = cx.now.max(Instant::from_nanos(1));
     let sent = transmit_skb(cx, &mut skb);
-    // The handshake is not counted as time the network kept data waiting: no chrono starts.
+    // The handshake is not counted as busy time: no chrono starts.
     cx.tp.rtx_queue.push_back(skb);
     if sent == Err(Error::ConnRefused) {
         return sent;
@@ -160,7 +161,7 @@ pub fn send_synack(cx: &mut Cx<'_>) -> Result<()> {
 }
 
 /// Queues our FIN, on the last unsent segment if there is one, and pushes everything out (tcp_send_fin). Never fails:
-/// its memory is taken whatever the limits say, since a FIN is what frees the rest.
+/// its memory is charged beyond the limits, because a FIN is what lets the sock's memory be freed.
 pub fn send_fin(cx: &mut Cx<'_>) {
     if let Some(last) = cx.tp.write_queue.back_mut() {
         last.tcp.flags |= FIN;
@@ -169,7 +170,7 @@ pub fn send_fin(cx: &mut Cx<'_>) {
     } else if rcvbuf::under_memory_pressure(cx)
         && let Some(last) = cx.tp.rtx_queue.back_mut()
     {
-        // No memory for a packet of its own: it leaves with the next retransmission of the last one.
+        // There is no memory for a segment of its own: the FIN leaves with the next retransmission of the last segment.
         last.tcp.flags |= FIN;
         last.tcp.end_seq += 1;
         cx.tp.write_seq += 1;
@@ -200,7 +201,7 @@ pub(super) fn send_ack_at(cx: &mut Cx<'_>, seq: SeqNum) {
         return;
     }
     let skb = nondata_skb(seq, ACK);
-    // One that gets lost in a full device is replaced by the next: as on the wire.
+    // An acknowledgement that a full device drops is replaced by the next one, as one lost on the wire.
     let _ = transmit_bare(cx, skb);
 }
 

@@ -160,7 +160,7 @@ pub(super) fn enter_quickack_mode(cx: &mut Cx<'_>, max: u32) {
 
 /// Whether every segment is acknowledged at once (tcp_in_quickack_mode).
 fn in_quickack_mode(cx: &Cx<'_>) -> bool {
-    cx.sk.dst.as_ref().is_some_and(|d| d.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
+    cx.sk.dst.as_ref().is_some_and(|d| d.metrics.quickack) || (cx.tp.ack.quick != 0 && !in_pingpong_mode(cx))
 }
 
 /// TCP_QUICKACK: 0 lets acknowledgements wait for replies; any other value sends one that is due, and an even one does
@@ -328,8 +328,8 @@ fn delay(cx: &mut Cx<'_>, at: Instant) {
     arm(cx, at, compressed);
 }
 
-/// Arms the timer. `shared`: it may run already for the other kind of acknowledgement, whose earlier time it keeps: what
-/// leaves then serves both.
+/// Arms the timer. `shared`: it may run already for the other kind of acknowledgement, whose earlier time it keeps:
+/// what leaves then serves both.
 #[inline]
 fn arm(cx: &mut Cx<'_>, mut at: Instant, shared: bool) {
     if shared && let Some(armed) = cx.tp.ack.timer.at() {

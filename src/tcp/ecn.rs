@@ -1,5 +1,5 @@
-//! Explicit congestion notification (RFC 3168): whether both ends agree to it, the echo of marks that arrive, the answer
-//! to an echo, and the codepoint of what leaves. Above: `control`, `handshake`, `synsent` (agreement), `input`,
+//! Explicit congestion notification (RFC 3168): whether both ends agree to it, the echo of marks that arrive, the
+//! answer to an echo, and the codepoint of what leaves. Above: `control`, `handshake`, `synsent` (agreement), `input`,
 //! `reassembly` (marks that arrive), `ack` (echo), `segment` (what leaves), `prr`, `recovery`, `undo` (CWR), `cong`.
 //! Below: `delack`. Not here: accurate ECN (RFC 9768). Linux: the tcp_ecn_* functions.
 
@@ -14,7 +14,7 @@ use crate::sock::skb::Skb;
 use crate::stack::Stack;
 use crate::wire::ip::Ecn;
 use crate::wire::seq::SeqNum;
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::TcpFlags;
 
 /// The ECN bits of a TOS byte (INET_ECN_MASK).
 const MASK: u8 = 3;
@@ -73,7 +73,7 @@ pub(super) fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
 /// Asks for ECN in our SYN where the sysctl, the route, the algorithm or a hook wants it (RFC 3168 §6.1.1;
 /// tcp_ecn_send_syn).
 pub(super) fn send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
-    let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.feature_ecn);
+    let by_route = cx.sk.dst.as_ref().is_some_and(|d| d.metrics.feature_ecn);
     let needed = cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, None);
     // An ECN-based algorithm needs ECT on the SYN, too.
     set_ecn_capable(cx.sk, needed);
@@ -118,14 +118,15 @@ pub(super) fn rcv_syn(cx: &mut Cx<'_>, seg: &Seg) {
 
 /// Whether a listener agrees to ECN: the SYN asks with ECE and CWR, is itself not ECN-capable, and we are willing (RFC
 /// 3168 §6.1.1; tcp_ecn_create_request).
-pub(super) fn create_request(cx: &mut Cx<'_>, skb: &Skb, th: &TcpHeader<'_>, dst: &Dst, ends: Ends) -> bool {
-    if !th.has(TcpFlags::ECE | TcpFlags::CWR) {
+pub(super) fn create_request(cx: &mut Cx<'_>, skb: &Skb, dst: &Dst, ends: Ends) -> bool {
+    let flags = skb.tcp.all_flags();
+    if !flags.contains(TcpFlags::ECE | TcpFlags::CWR) {
         return false;
     }
     let ect = skb.tcp.ip_dsfield & MASK != 0;
     // AE or another reserved bit asks for more than we have (RFC 9768): then plain ECN is agreed.
-    let reserved = th.reserved() != 0 || th.has(TcpFlags::AE);
-    let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.feature_ecn;
+    let reserved = skb.tcp.reserved() != 0 || flags.contains(TcpFlags::AE);
+    let willing = cx.stack.sysctl.tcp_ecn() != 0 || dst.metrics.feature_ecn;
     ((!ect || reserved) && willing) || cx.tp.ca.ops.needs_ecn() || sock_ops::needs_ecn(cx, Some(ends))
 }
 

@@ -10,6 +10,7 @@ use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
+use super::segment::Options;
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
@@ -18,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -26,18 +28,17 @@ use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpHeader};
+use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A segment for a listener: of one of its requests, or to open a new one. Linux: tcp_v4_do_rcv's LISTEN,
+/// A segment for a listener: for one of its requests, or a SYN that opens a new one. Linux: tcp_v4_do_rcv's LISTEN,
 /// tcp_check_req.
 pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     let Some(info) = skb.rx else { return drop_skb(cx, DropReason::Unspecified) };
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return drop_skb(cx, DropReason::PktTooSmall) };
-    let (sport, dport, flags) = (th.src_port(), th.dst_port(), th.flags());
+    let ((sport, dport), flags) = (rcv::ports(&skb), skb.tcp.all_flags());
     if cx.sk.min_ttl > 0 && skb.tcp.ttl < cx.sk.min_ttl {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return drop_skb(cx, DropReason::TcpMinTtl);
@@ -53,7 +54,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     } else if !flags.contains(TcpFlags::SYN)
         && let Some(Entry::Sock(child)) = cx.tp.net.hashinfo.established(cx.stack, &tuple)
     {
-        // It waited in the backlog while its request became a connection.
+        // The segment waited in the backlog while its request became a connection.
         skb.rx = None;
         rcv::add_backlog(cx.stack, &child, skb, cx.now);
         return;
@@ -106,17 +107,16 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
-    if listener::acceptq_is_full(cx) {
+    if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         cx.stack.mib.inc(Mib::TcpExtListenOverflows);
         return listendrop(cx, DropReason::TcpListenOverflow);
     }
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
-    let opt = th.parse_options();
+    let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
-    // The last quarter of the queue is for peers that are known to exist, of which none is known here.
+    // Linux keeps the last quarter of the queue for peers in its metrics cache; there is no such cache here.
     let max = sysctl.tcp_max_syn_backlog();
     if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
         return listendrop(cx, DropReason::TcpReqQueueFull);
@@ -126,14 +126,14 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let isn = if tw { isn_from_tw } else { SeqNum(cx.stack.keys.isn(cx.now, &key.tuple)) };
     let user = cx.tp.rx_opt.user_mss;
     let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
-    let ends = Ends { saddr: info.dst, daddr: info.src, sport: th.dst_port(), dport: th.src_port() };
+    let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
     let timeout_us = sock_ops::timeout_init(cx, Some(ends));
     let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, timestamps.is_some(), wscale.is_some());
     let req = Box::new(Request {
         saddr: info.dst,
         daddr: info.src,
-        sport: th.dst_port(),
-        dport: th.src_port(),
+        sport: key.tuple.sport,
+        dport: key.tuple.dport,
         oif: oif(cx.sk, info),
         rcv_isn: skb.tcp.seq,
         snt_isn: isn,
@@ -143,7 +143,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
-        ecn_ok: ecn::create_request(cx, &skb, &th, &dst, ends),
+        ecn_ok: ecn::create_request(cx, &skb, &dst, ends),
         acked: false,
         snd_wscale: wscale.map_or(WindowShift::NONE, WindowShift::clamp),
         rcv_wscale,
@@ -157,13 +157,13 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         num_retrans: 0,
         timeout_us,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
-        syn_options: cx.tp.net.sock_ops.any().then(|| th.option_bytes().into()),
+        syn_options: cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into()),
         deadline: Default::default(),
         dst,
     });
     let entry = Entry::Request(cx.sock.clone());
     if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
-        // A connection of this 4-tuple came into being meanwhile: the SYN is of its past.
+        // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
     let at = cx.now + listener::req_timeout(cx, timeout_us, 0);
@@ -184,12 +184,12 @@ fn oif(sk: &SockCommon, info: &PacketInfo) -> u32 {
 fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) -> (u32, u32, WindowShift) {
     let mut full = window::full_space(cx);
     let mss = u32::from(mss_for(cx, dst, ends.daddr.is_ipv6()));
-    let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.window };
+    let mut clamp = if cx.tp.window_clamp != 0 { cx.tp.window_clamp } else { dst.metrics.window };
     if cx.sk.flag(flag::RCVBUF_LOCK) && (clamp == 0 || clamp > full.max(0) as u32) {
         clamp = full.max(0) as u32;
     }
     let initrwnd = match sock_ops::rwnd_init(cx, Some(ends)) {
-        0 => dst.initrwnd,
+        0 => dst.metrics.initrwnd,
         n => {
             // A hook may promise more than the buffer holds; a route may not.
             full = full.max(n.saturating_mul(mss).min(i32::MAX as u32) as i32);
@@ -200,8 +200,8 @@ fn init_rwin(cx: &mut Cx<'_>, dst: &Dst, ends: Ends, ts: bool, wscale_ok: bool) 
     window::select_initial_window(cx.stack, full, mss, clamp, wscale_ok, initrwnd)
 }
 
-/// TCP_SAVE_SYN: the network header as it would have to be written, then the TCP header. IP has pulled its header away,
-/// so the fields it does not pass on (identification, options) are zero here.
+/// TCP_SAVE_SYN: an IP header made from what IP passes on, then the TCP header as received. Fields that IP does not
+/// pass on (identification, options) are zero.
 fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
     let total = skb.len();
     let tcp_len = skb.linear().get(12).map_or(0, |b| usize::from(b >> 4) * 4);
@@ -247,45 +247,46 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         req.tsval.0 = tsval;
     }
     req.tsval.1 = tsval;
-    let opt = SynOptions {
+    let options = Options::Syn(SynOptions {
         mss: Some(mss),
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
         ..SynOptions::default()
-    };
-    let mut buf = [0u8; 40];
-    let mut n = opt.emit(&mut buf);
-    let tos = ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint);
-    let ttl = if v6 { cx.sk.hops } else { cx.sk.ttl };
-    let reply = Reply {
-        src: req.saddr,
-        dst: req.daddr,
-        sport: req.sport,
-        dport: req.dport,
+    });
+    let repr = TcpRepr {
+        src_port: req.sport,
+        dst_port: req.dport,
         seq: req.snt_isn,
         ack: req.rcv_isn + 1,
         flags,
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
         window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
-        ts: None,
-        tos,
-        ttl,
+        urgent: 0,
+        options_len: 0,
+    };
+    let mut reply = Reply {
+        src: req.saddr,
+        dst: req.daddr,
+        repr,
+        options,
+        more: &[],
+        tos: ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint),
+        ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,
     };
-    if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
+    let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.syn_options.clone().unwrap_or_default();
-        let seg = HdrSeg { flags: Some(flags), seq: reply.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
-        if let Some(more) = sock_ops::write_synack_options(cx, ends, &buf[..n], &seg) {
-            let end = n + more.bytes().len();
-            buf[n..end].copy_from_slice(more.bytes());
-            n = end;
-        }
-    }
-    let Some(skb) = rcv::build(&reply, &buf[..n]) else { return false };
-    stack.mib.inc(Mib::TcpOutSegs);
-    rcv::transmit(stack, &dst, &reply, skb)
+        let seg = HdrSeg { flags: Some(flags), seq: repr.seq, len: 0, segs: 1, syn: &syn, remaining: MAX_OPTIONS_LEN };
+        let mut own = [0; MAX_OPTIONS_LEN];
+        options.emit(&mut own);
+        sock_ops::write_synack_options(cx, ends, &own[..options.len()], &seg)
+    } else {
+        None
+    };
+    reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
+    rcv::send_reply_by(stack, &dst, &reply)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
@@ -309,8 +310,8 @@ fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     Some(req)
 }
 
-/// The SYN-ACK timer: sends again what is due, gives up what was sent often enough. A queue more than half full forgets
-/// old requests sooner, as long as young ones are the fewer. Linux: reqsk_timer_handler.
+/// The SYN-ACK timer: retransmits the SYN-ACKs that are due and drops requests after the last retry. When the queue is
+/// more than half full and most requests are old, old requests are dropped sooner. Linux: reqsk_timer_handler.
 pub fn synack_timer(cx: &mut Cx<'_>) {
     listener::timer_fired(cx);
     while let Some(key) = cx.tp.listener.as_ref().and_then(|l| l.due(cx.now)) {
@@ -338,7 +339,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     let (n, acked) = (i32::from(req.num_timeout), req.acked);
     let (expire, resend) = match defer {
         0 => (n >= retries, true),
-        // While data is awaited nothing is sent, but at the end of that time once more: a last chance.
+        // While TCP_DEFER_ACCEPT waits for data no SYN-ACK is sent; one is sent at the end of that time.
         d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
     };
     cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
@@ -359,7 +360,7 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
     }
 }
 
-/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it, and says that the peer cannot be reached, ends the
+/// An ICMP error about a SYN-ACK (tcp_req_err): one that quotes it and reports the peer as unreachable ends the
 /// request.
 pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(mut cx) = Cx::new(g) else { return };
@@ -389,8 +390,8 @@ struct Stamp {
     bad_echo: bool,
 }
 
-/// Reads the timestamp option of a segment for `req`; `age` is how long ago, in seconds, the request's own was noted at
-/// most.
+/// Reads the timestamp option of a segment for `req`; `age`: upper bound on the age of the request's own timestamp,
+/// seconds.
 fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32, rst: bool) -> Option<Stamp> {
     let (val, ecr) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0)?;
     let (first, last) = req.tsval;
@@ -399,7 +400,8 @@ fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32,
     Some(Stamp { val, paws, bad_echo })
 }
 
-/// The SYN of a request again: our answer was lost. The timer starts afresh, so that it does not send a third.
+/// The SYN of a request was retransmitted: our SYN-ACK was lost. It is sent again, and the timer restarts, so that it
+/// does not send another one soon.
 fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (stack, now) = (cx.stack, cx.now);
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return };
@@ -415,8 +417,8 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     }
 }
 
-/// A segment that PAWS or the window refuses: an ACK tells the peer where we are, a reset is only dropped (RFC 9293
-/// §3.10.7.4, first check).
+/// A segment that PAWS or the window refuses is answered with an ACK, which tells the peer our sequence numbers; a
+/// reset is only dropped (RFC 9293 §3.10.7.4, first check).
 fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
@@ -436,14 +438,13 @@ fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, sta
     });
 }
 
-/// A segment for a request. None: dealt with. The segment comes back when it is the listener's after all (an ACK of
-/// what was never sent: it draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order:
-/// tcp_check_req. Nothing that a forger can send without knowing our sequence number ends or changes the request.
+/// A segment for a request. None: processed. The segment is returned if the listener has to answer it (an ACK of what
+/// was never sent draws a RST). RFC 9293 §3.10.7.4 in SYN-RECEIVED and RFC 5961 §3.2, in Linux's order: tcp_check_req.
+/// Nothing that a forger can send without knowing our sequence number ends or changes the request.
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
-    let Ok(th) = TcpHeader::parse(skb.linear()) else { return None };
-    let (sport, dport, mut flags) = (th.src_port(), th.dst_port(), th.flags());
-    let opt = if th.option_bytes().is_empty() { TcpOptions::default() } else { th.parse_options() };
-    let raw_window = th.window();
+    let (sport, dport, mut flags) = (key.tuple.dport, key.tuple.sport, skb.tcp.all_flags());
+    let opt = TcpOptions::parse(rcv::option_bytes(&skb));
+    let raw_window = skb.tcp.window();
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
@@ -474,7 +475,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         return None;
     }
     if seq == req.rcv_isn {
-        // The SYN part lies before the window.
+        // The SYN's sequence number lies before the window.
         flags.remove(TcpFlags::SYN);
     }
     if flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
@@ -492,18 +493,18 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
         stack.mib.inc(Mib::TcpExtTCPDeferAcceptDrop);
         return None;
     }
-    if listener::acceptq_is_full(cx) {
+    if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         overflow(cx, key, &skb, info, sport, dport, flags);
         return None;
     }
-    // The peer's clock is noted with the child, which only a peer that knows our number gets.
+    // TS.Recent is taken only here, from a peer that has proven to know our sequence number.
     let tsval = stamp.filter(|_| !seq.after(rcv_nxt)).map(|s| s.val);
     establish(cx, key, skb, tsval, raw_window);
     None
 }
 
-/// No room for another connection that waits for accept: the request stays and the peer will send again, or it is reset
-/// where `tcp_abort_on_overflow` says so.
+/// The accept queue is full: the request stays and the peer will retransmit, or the peer is reset where
+/// `tcp_abort_on_overflow` is set.
 fn overflow(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16, flags: TcpFlags) {
     cx.stack.mib.inc(Mib::TcpExtListenOverflows);
     listendrop(cx, DropReason::TcpListenOverflow);
@@ -535,28 +536,24 @@ fn embryonic_reset(
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
 fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
-    rcv::send_reply(
-        stack,
-        &Reply {
-            src: req.saddr,
-            dst: req.daddr,
-            sport: req.sport,
-            dport: req.dport,
-            seq: req.snt_isn + 1,
-            ack: req.rcv_isn + 1,
-            flags: TcpFlags::ACK,
-            window: RawWindow(req.rcv_wnd.min(0xffff) as u16 >> req.rcv_wscale.get()),
-            ts,
-            tos: dsfield & !3,
-            ttl: -1,
-            oif: req.oif,
-            flow_label: 0,
-        },
-    );
+    let repr = TcpRepr {
+        src_port: req.sport,
+        dst_port: req.dport,
+        seq: req.snt_isn + 1,
+        ack: req.rcv_isn + 1,
+        flags: TcpFlags::ACK,
+        // The window of a SYN-ACK, which no scaling enlarges (tcp_synack_window).
+        window: RawWindow::from_bytes(req.rcv_wnd.min(0xffff), req.rcv_wscale),
+        urgent: 0,
+        options_len: 0,
+    };
+    let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
+    let options = rcv::with_timestamps(ts);
+    rcv::send_reply(stack, &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0 });
 }
 
-/// The third segment of the handshake: a child sock takes the request's place, runs the segment, and waits for accept.
-/// `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
+/// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
+/// queue. `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
 /// tcp_child_process.
 fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: RawWindow) {
     let child = cx.sock.new_child(cx.stack);
@@ -601,13 +598,13 @@ fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {
     }
 }
 
-/// A child's hold on the listener's port: of its own address, and not that of a listener, so that the port can be
-/// listened on again while connections of the last listener live (SO_REUSEADDR).
+/// A child's hold on the listener's port. It has the child's address and is not marked as listening, so that another
+/// socket can listen on the port while connections of the last listener live (SO_REUSEADDR).
 fn child_bound(sk: &SockCommon) -> Bound {
     Bound { port: sk.sport, holder: Holder::of(sk, false, false) }
 }
 
-/// What a child takes over from its listener: every option a program can set (sk_clone_lock).
+/// Copies to a child every option that a program can set on its listener (sk_clone_lock).
 fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     let child: &Sock = c.sock;
     child.rcvbuf.store(p.sock.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -622,7 +619,8 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.max_pacing_rate = l.max_pacing_rate;
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
-        // Not chosen, but the default when the listener was made: the child's is that of now (tcp_ca_openreq_child).
+        // The listener's algorithm was the default when the listener was made: the child takes the present default
+        // (tcp_ca_openreq_child).
         cong::assign(c);
     }
     sock_ops::inherit(c.tp, p.tp, false);
@@ -634,6 +632,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
     sk.dst = Some(req.dst.clone());
+    cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;
     let tp = &mut *c.tp;
     let (rcv, snd) = (req.rcv_isn + 1, req.snt_isn + 1);
@@ -663,7 +662,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.tcp_header_len += 12;
     }
     if req.num_timeout > 0 {
-        // A SYN-ACK that was sent again for nothing lets the window reduction be undone.
+        // The SYN-ACK was retransmitted: the window reduction is undone if that turns out to be spurious.
         tp.undo_marker = req.snt_isn;
         tp.undo_valid = true;
         tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);

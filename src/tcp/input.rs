@@ -1,5 +1,5 @@
 //! Input: every segment of a connection, in the order of RFC 9293 §3.10.7: sequence, RST, SYN, ACK, URG, text, FIN;
-//! before it the short cut for what is expected (header prediction). Above: `rcv`, which found the sock. Below: `ack`,
+//! before them header prediction, the fast path. Above: `rcv`, which found the sock. Below: `ack`,
 //! `reassembly`, `challenge`, `urgent`, `synsent`. RFC 7323 §5 (PAWS), RFC 5961. Linux: tcp_rcv_established,
 //! tcp_rcv_state_process.
 
@@ -13,7 +13,7 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, mtu, output, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+    close, cong, control, ecn, mtu, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -22,7 +22,7 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag as sflag};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::{SackBlocks, TcpOptions};
 use std::sync::atomic::Ordering;
 
@@ -33,7 +33,7 @@ const TS_LEN: u16 = 12;
 /// Bits of the flag word that header prediction does not compare: reserved bits and PSH.
 const HP_IGNORE: u32 = 0x0f00_0000 | (TcpFlags::PSH.bits() as u32) << 16;
 
-/// Age at which TS.Recent is believed no more, seconds (RFC 7323 §5.5).
+/// Age from which on TS.Recent is invalid, seconds (RFC 7323 §5.5).
 const PAWS_24DAYS: u32 = 24 * 24 * 60 * 60;
 
 /// What the caller has to do after a segment.
@@ -58,8 +58,6 @@ pub struct Seg {
     pub flags: TcpFlags,
     /// Window as carried.
     pub window: RawWindow,
-    /// Urgent pointer.
-    pub urgent: u16,
     /// Bytes of TCP header.
     pub header_len: usize,
     /// Word that header prediction compares.
@@ -73,26 +71,24 @@ pub struct Seg {
 }
 
 impl Seg {
-    /// Of a packet that starts with its TCP header; None: it does not have one.
+    /// From the notes that `rcv` made on a received segment, with its options; the TCP header is in place.
     #[inline]
-    pub fn of(skb: &Skb) -> Option<(Seg, TcpOptions)> {
-        let th = TcpHeader::parse(skb.linear()).ok()?;
-        let o = th.parse_options();
+    pub fn of(skb: &Skb) -> (Seg, TcpOptions) {
+        let o = TcpOptions::parse(rcv::option_bytes(skb));
         let cb = &skb.tcp;
         let seg = Seg {
             seq: cb.seq,
             end_seq: cb.end_seq,
             ack_seq: cb.ack_seq,
-            flags: th.flags(),
-            window: th.window(),
-            urgent: th.urgent(),
-            header_len: th.header_len(),
-            flag_word: th.flag_word(),
+            flags: cb.all_flags(),
+            window: cb.window(),
+            header_len: cb.header_len(),
+            flag_word: cb.flag_word,
             dsfield: cb.ip_dsfield,
             rx_segs: skb.rx_segs,
             sack: o.sack,
         };
-        Some((seg, o))
+        (seg, o)
     }
 
     /// The offered window in bytes: that of a SYN is never scaled (RFC 7323 §2.2).
@@ -100,12 +96,6 @@ impl Seg {
     pub fn scaled_window(&self, tp: &TcpSock) -> u32 {
         let syn = self.flags.contains(TcpFlags::SYN);
         self.window.scale(if syn { WindowShift::NONE } else { tp.rx_opt.snd_wscale })
-    }
-
-    /// Option bytes, of the packet that this was read from while its header is in place; empty otherwise.
-    #[inline]
-    pub(super) fn option_bytes<'p>(&self, skb: &'p Skb) -> &'p [u8] {
-        skb.linear().get(crate::wire::tcp::HEADER_LEN..self.header_len).unwrap_or_default()
     }
 
     fn fin(&self) -> u32 {
@@ -135,12 +125,6 @@ pub fn parse_estab_options(tp: &mut TcpSock, o: &TcpOptions) {
 }
 
 /// Options of a SYN or SYN-ACK that answers ours: what both sides offer is agreed (tcp_parse_options with estab = 0).
-pub fn parse_options(cx: &mut Cx<'_>, th: &TcpHeader<'_>) {
-    let o = th.parse_options();
-    parse_syn_options(cx, th.has(TcpFlags::SYN), &o);
-}
-
-/// As `parse_options`, for options that were read already.
 pub fn parse_syn_options(cx: &mut Cx<'_>, syn: bool, o: &TcpOptions) {
     let s = &cx.stack.sysctl;
     let (timestamps, sack_on, wscale_on) = (s.tcp_timestamps() != 0, s.tcp_sack(), s.tcp_window_scaling());
@@ -187,11 +171,12 @@ pub fn paws_check(cx: &Cx<'_>, window: i32) -> bool {
         return true;
     }
     let age = now_secs(cx).wrapping_sub(r.ts_recent_stamp) as i32;
-    // Idle for so long that clocks may have wrapped; or the peer began with 0, as some do.
+    // The connection was idle for so long that the peer's clock may have wrapped; or the peer sent 0 in its SYN, as
+    // some do.
     age >= PAWS_24DAYS as i32 || r.ts_recent == 0
 }
 
-/// TS.Recent advances with segments at the left edge of what was last acknowledged (RFC 7323 §4.3;
+/// Updates TS.Recent from a segment at the left edge of what was last acknowledged (RFC 7323 §4.3;
 /// tcp_replace_ts_recent).
 #[inline]
 pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) {
@@ -200,7 +185,7 @@ pub fn replace_ts_recent(cx: &mut Cx<'_>, seq: SeqNum) {
     }
 }
 
-/// Judges a segment that PAWS rejects; None: an acknowledgement out of order within reason, accepted
+/// Why a segment that PAWS rejects is dropped; None: it is an acknowledgement out of order, and accepted
 /// (tcp_disordered_ack_check).
 fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     let tp = &*cx.tp;
@@ -217,21 +202,22 @@ fn disordered_ack(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if may_update_window(cx, seg.ack_seq, seg.seq, seg.scaled_window(tp)) {
         return paws;
     }
-    // Within what a retransmission timeout may have held it up, in ticks of milliseconds, and a fifth.
+    // It may be late by one RTO and a fifth, in ticks of milliseconds.
     let late = tp.rx_opt.ts_recent.wrapping_sub(tp.rx_opt.rcv_tsval) as i32 as i64;
     if late > tp.rto_us as i64 / 1000 * 6 / 5 { paws } else { None }
 }
 
 // ---- Header prediction.
 
-/// Predicts the next header: same length and window, ACK alone (tcp_fast_path_on).
+/// Turns header prediction on: the next header is expected to have this length and window, and ACK alone
+/// (tcp_fast_path_on).
 pub fn fast_path_on(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     let win = tp.snd_wnd >> tp.rx_opt.snd_wscale.get();
     tp.pred_flags = (tp.tcp_header_len as u32) << 26 | (TcpFlags::ACK.bits() as u32) << 16 | win;
 }
 
-/// Turns prediction on where nothing stands against it: no hole, room, no urgent data (tcp_fast_path_check).
+/// Turns header prediction on if there is no hole, no urgent data, and room in the buffer (tcp_fast_path_check).
 pub fn fast_path_check(cx: &mut Cx<'_>) {
     if cx.tp.ooo_queue.is_empty()
         && cx.tp.rcv_wnd != 0
@@ -250,11 +236,11 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 
 // ---- Validation.
 
-/// Whether a segment lies in the window (RFC 9293 §3.10.7.4, first; tcp_sequence): in the widest that was ever offered,
-/// for the peer may not have seen it shrink (RFC 7323 §2.4). Two ends that took their windows back at once would
-/// otherwise refuse each other's acknowledgements for ever. Departure, a guess that was not played on the kernel: Linux
-/// 6.18 looks at the window offered last, later ones at the widest. One that ends beyond it is taken when the receive
-/// queue is empty.
+/// Why a segment does not lie in the window (RFC 9293 §3.10.7.4, first; tcp_sequence). The widest window that was ever
+/// offered counts, because the peer may not have seen it shrink (RFC 7323 §2.4). Otherwise two ends that shrank their
+/// windows at the same time would refuse each other's acknowledgements for ever. Departure, a guess that was not played
+/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A segment that ends beyond
+/// the window is taken when the receive queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);
@@ -277,7 +263,7 @@ fn reset_check(cx: &Cx<'_>, seg: &Seg) -> bool {
     seg.seq == cx.tp.rcv_nxt - 1 && cx.state().is_one_of(&[State::CloseWait, State::LastAck, State::Closing])
 }
 
-/// Whether a reset is exactly where the peer must think us (RFC 5961 §3.2), counting what we reported out of order.
+/// Whether a reset has exactly the sequence number that the peer expects next (RFC 5961 §3.2), SACK blocks included.
 fn reset_is_exact(cx: &Cx<'_>, seg: &Seg) -> bool {
     if seg.seq == cx.tp.rcv_nxt || reset_check(cx, seg) {
         return true;
@@ -292,7 +278,7 @@ fn reset_is_exact(cx: &Cx<'_>, seg: &Seg) -> bool {
     }
 }
 
-/// Whether the answer to this segment of the connection is withheld.
+/// Whether the answer to this segment is suppressed by the rate limit.
 fn out_of_window_limited(cx: &mut Cx<'_>, seg: &Seg, mib: Mib) -> bool {
     let (len, syn) = (seg.end_seq.since(seg.seq), seg.flags.contains(TcpFlags::SYN));
     oow_rate_limited(cx.stack, len, syn, cx.now, &mut cx.tp.last_oow_ack_ms, mib)
@@ -307,7 +293,7 @@ fn syn_challenge(cx: &mut Cx<'_>, syn_inerr: bool) -> DropReason {
     DropReason::TcpInvalidSyn
 }
 
-/// PAWS, sequence, RST, SYN: what must hold before a segment may do anything. Err: it has been dealt with and is to be
+/// PAWS, sequence, RST, SYN: the checks before a segment changes anything. Err: it has been answered and is to be
 /// dropped for this reason (tcp_validate_incoming).
 fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool) -> Result<(), DropReason> {
     let (rst, syn) = (seg.flags.contains(TcpFlags::RST), seg.flags.contains(TcpFlags::SYN));
@@ -357,7 +343,7 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
         return Err(DropReason::TcpReset);
     }
     if syn {
-        // The answer to our half of a simultaneous open is the one SYN that may come.
+        // The only valid SYN here is the SYN-ACK of a simultaneous open.
         let crossed = cx.state() == State::SynRecv
             && !cx.sk.flag(sflag::DEAD)
             && !cx.tp.not_accepted
@@ -374,13 +360,10 @@ fn validate_incoming(cx: &mut Cx<'_>, seg: &Seg, o: &TcpOptions, syn_inerr: bool
 
 // ---- The two ways in.
 
-/// A segment for an established connection (tcp_rcv_established). The predicted kinds, pure acknowledgements and
-/// in-order data, take the short way; all else the long one.
+/// A segment for an established connection (tcp_rcv_established). Pure acknowledgements and in-order data with the
+/// predicted header take the fast path, all else the slow path.
 pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
-    let Some((seg, o)) = Seg::of(&skb) else {
-        cx.stack.mib.inc(Mib::TcpInErrs);
-        return drop_seg(cx, skb, DropReason::PktTooSmall);
-    };
+    let (seg, o) = Seg::of(&skb);
     let len = skb.len();
     cx.tp.rx_opt.saw_tstamp = false;
 
@@ -388,7 +371,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
             || seg.seq != cx.tp.rcv_nxt
             || seg.ack_seq.after(cx.tp.snd_nxt)
-            // An acknowledgement far in the past is a sign of forgery: judged before the data is taken (RFC 5961 §5.2).
+            // An old acknowledgement may be forged: it is checked before the data is taken (RFC 5961 §5.2).
             || seg.ack_seq.before(cx.tp.snd_una)
             || cx.tp.pred_flags == 0
             || sock_ops::wants_options(cx, o.saw_unknown)
@@ -397,20 +380,20 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         }
         let with_ts = cx.tp.tcp_header_len == HEADER_WITH_TS;
         if with_ts {
-            // The header's length says that there is room for timestamps alone.
+            // The length of the header leaves room for timestamps only.
             let Some((val, ecr)) = o.timestamps.filter(|_| o.sack.is_empty()) else { break 'predicted };
             let r = &mut cx.tp.rx_opt;
             r.saw_tstamp = true;
             r.rcv_tsval = val;
             r.rcv_tsecr = if ecr != 0 { ecr.wrapping_sub(cx.tp.tsoffset) } else { 0 };
-            // PAWS failed, or looks so: judged on the long way.
+            // PAWS may reject it: the slow path decides.
             if (val.wrapping_sub(cx.tp.rx_opt.ts_recent) as i32) < 0 {
                 break 'predicted;
             }
         }
         let store_ts = with_ts && cx.tp.rcv_nxt == cx.tp.rcv_wup;
         if len == seg.header_len {
-            // A bulk sender's acknowledgement.
+            // A pure acknowledgement.
             if store_ts {
                 store_ts_recent(cx);
             }
@@ -420,7 +403,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             cx.tp.rcv_rtt_last_tsecr = cx.tp.rx_opt.rcv_tsecr;
             return;
         }
-        // A bulk receiver's data, if its memory is charged in advance.
+        // In-order data, if the sock has memory for it charged already.
         skb.shrink();
         if skb.truesize as i64 > cx.sk.forward_alloc as i64 {
             return long_way(cx, seg, skb);
@@ -441,7 +424,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.ack_seq != cx.tp.snd_una {
             ack::ack(cx, &seg, flag::DATA);
             data_snd_check(cx);
-            // The acknowledgement may have ridden on data just sent.
+            // Data that was just sent may have carried the acknowledgement.
             check_ack = cx.tp.ack.is_scheduled();
         } else {
             cx.tp.snd_wl1 = seg.seq;
@@ -459,7 +442,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
     if let Err(reason) = validate_incoming(cx, &seg, &o, true) {
         return drop_seg(cx, skb, reason);
     }
-    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
+    sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
     long_way(cx, seg, skb);
 }
 
@@ -479,11 +462,7 @@ fn long_way(cx: &mut Cx<'_>, seg: Seg, skb: Skb) {
 /// A segment in any other state but LISTEN (tcp_rcv_state_process). `Reset`: the caller answers with a reset; the
 /// segment is gone either way.
 pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
-    let Some((seg, o)) = Seg::of(&skb) else {
-        cx.stack.mib.inc(Mib::TcpInErrs);
-        drop_seg(cx, skb, DropReason::PktTooSmall);
-        return Verdict::Ok;
-    };
+    let (seg, o) = Seg::of(&skb);
     cx.tp.rx_opt.saw_tstamp = false;
     match cx.state() {
         State::Close | State::Listen | State::TimeWait | State::NewSynRecv => {
@@ -501,7 +480,7 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         drop_seg(cx, skb, reason);
         return Verdict::Ok;
     }
-    sock_ops::parse_hdr_opt(cx, seg.option_bytes(&skb), o.saw_unknown);
+    sock_ops::parse_hdr_opt(cx, rcv::option_bytes(&skb), o.saw_unknown);
     match ack::ack(cx, &seg, flag::SLOWPATH | flag::UPDATE_TS_RECENT | flag::NO_CHALLENGE_ACK) {
         AckResult::New => {}
         bad if cx.state() == State::SynRecv => {
@@ -542,6 +521,21 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     }
 
     urg(cx, &seg, &skb);
+    if let Some(verdict) = text(cx, &seg, skb) {
+        return verdict;
+    }
+    // A FIN may have moved the connection to TIME-WAIT.
+    if cx.state() != State::Close {
+        data_snd_check(cx);
+        ack_snd_check(cx);
+    }
+    Verdict::Ok
+}
+
+/// The text of a segment while the connection is closing (RFC 9293 §3.10.7.4, seventh). Some: it cannot be delivered, and
+/// the connection is reset.
+#[inline]
+fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
     let state = cx.state();
     let after_fin = state.is_one_of(&[State::CloseWait, State::Closing, State::LastAck]);
     if after_fin && !seg.seq.before(cx.tp.rcv_nxt) {
@@ -549,27 +543,22 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         drop(skb);
     } else {
         if after_fin || state.is_one_of(&[State::FinWait1, State::FinWait2]) {
-            // Nobody will read it: the peer must learn (RFC 1122 §4.2.2.13).
+            // Nobody will read the data: the peer is told by a reset (RFC 1122 §4.2.2.13).
             let new_data = seg.end_seq != seg.seq && (seg.end_seq - seg.fin()).after(cx.tp.rcv_nxt);
             if cx.sock.shutdown.load(Ordering::Relaxed) & RCV_SHUTDOWN != 0 && new_data {
                 cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
                 reset(cx);
                 drop_seg(cx, skb, DropReason::TcpAbortOnData);
-                return Verdict::Reset(DropReason::TcpAbortOnData);
+                return Some(Verdict::Reset(DropReason::TcpAbortOnData));
             }
         }
         if after_fin || state.is_one_of(&[State::FinWait1, State::FinWait2, State::Established]) {
-            data_queue(cx, &seg, skb);
+            data_queue(cx, seg, skb);
         } else {
             drop(skb);
         }
     }
-    // The data may have moved the connection to TIME-WAIT.
-    if cx.state() != State::Close {
-        data_snd_check(cx);
-        ack_snd_check(cx);
-    }
-    Verdict::Ok
+    None
 }
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.
@@ -583,7 +572,7 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     }
     undo::try_undo_spurious_syn(cx);
     cx.tp.retrans_stamp = Instant::ZERO;
-    init_transfer(cx, Opened::Passively, seg.option_bytes(skb));
+    init_transfer(cx, Opened::Passively, rcv::option_bytes(skb));
     cx.tp.copied_seq = cx.tp.rcv_nxt;
     super::set_state(cx, State::Established);
     if !cx.tp.not_accepted {
@@ -600,14 +589,14 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
     rcvbuf::initialize_rcv_mss(cx);
     fast_path_on(cx);
     if cx.sock.shutdown.load(Ordering::Relaxed) & SEND_SHUTDOWN != 0 {
-        // The program is done sending already: FIN (tcp_shutdown).
+        // The program has shut down sending already: sends the FIN (tcp_shutdown).
         super::set_state(cx, State::FinWait1);
         control::send_fin(cx);
     }
     None
 }
 
-/// In FIN-WAIT-1: moves on if our FIN is acknowledged. Some: the segment ends here.
+/// In FIN-WAIT-1: moves to FIN-WAIT-2 if our FIN is acknowledged. Some: the segment is not processed further.
 fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
     if cx.tp.snd_una != cx.tp.write_seq {
         return None;
@@ -628,7 +617,7 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
     if tmo > TIMEWAIT_LEN {
         timer::reset_keepalive_timer(cx, tmo - TIMEWAIT_LEN);
     } else if seg.flags.contains(TcpFlags::FIN) {
-        // Its FIN is still to be processed, by the full sock.
+        // The FIN of this segment is still to be processed, which needs the full sock.
         timer::reset_keepalive_timer(cx, tmo);
     } else {
         timewait::time_wait(cx, State::FinWait2, tmo);
@@ -637,8 +626,8 @@ fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
     None
 }
 
-/// Data may flow: window, buffers, congestion control; hooks hear of it, with the options of the segment that says so
-/// (tcp_init_transfer).
+/// The connection is established: sets the window, buffers and congestion control; tells hooks, with the options of the
+/// segment that completed the handshake (tcp_init_transfer).
 pub(super) fn init_transfer(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     ack::init_metrics(cx);
     ack::set_initial_cwnd(cx);
@@ -667,7 +656,7 @@ pub(super) fn finish_connect(cx: &mut Cx<'_>, options: &[u8]) {
     }
 }
 
-/// Makes the send side fit what the handshake agreed: used by both ends of it.
+/// Sets the header length by the options that the handshake agreed on.
 pub(super) fn set_header_len(cx: &mut Cx<'_>) {
     cx.tp.tcp_header_len = if cx.tp.rx_opt.tstamp_ok { HEADER_WITH_TS } else { 20 };
 }

@@ -1,5 +1,5 @@
-//! What holds of a connection whenever its sock is released: the one gate through which debug builds see every path of
-//! TCP. Above: `proto` (`check_invariants`), which the sock's lock calls. Below: nothing. Linux: tcp_verify_left_out
+//! What must hold of a connection whenever its sock is released. Debug builds check it there, whichever path of TCP
+//! ran. Above: `proto` (`check_invariants`), which the sock's lock calls. Below: nothing. Linux: tcp_verify_left_out
 //! and the WARN_ONs spread over tcp_input.c and stream.c.
 
 use super::queue::SegQueue;
@@ -9,7 +9,7 @@ use crate::sock::state::State;
 use crate::sock::{Sock, SockState, flag};
 use std::sync::atomic::Ordering;
 
-/// Longer queues are not walked: a test that fills one would take the square of its time.
+/// Longer queues are not walked, or a test that fills one would take quadratic time.
 const WALK_MOST: usize = 512;
 
 /// Segments that a packet stands for.
@@ -80,7 +80,7 @@ pub fn check(sock: &Sock, st: &SockState, tp: &TcpSock) {
     let received = truesize(sk.receive_queue.iter()) + truesize(tp.ooo_queue.iter());
     assert_eq!(i64::from(rmem), received, "rmem_alloc");
     if sock.state() == State::Close {
-        // What a connection that is over has counted stays as it was, for TCP_INFO.
+        // A closed connection keeps its counts for TCP_INFO.
         return;
     }
     assert!(!tp.snd_nxt.after(tp.write_seq), "sent beyond what was written");

@@ -1,7 +1,6 @@
 //! ioctl(2) of TCP: bytes to read, bytes not acknowledged, bytes not sent, urgent mark. Above: `proto`. Linux:
 //! tcp_ioctl, tcp_inq.
 
-use super::recvmsg::URG_VALID;
 use super::tcb::Cx;
 use crate::base::error::{Error, Result};
 use crate::sock::flag;
@@ -49,6 +48,6 @@ fn inq(cx: &Cx<'_>) -> u32 {
         return if n > 0 && cx.sk.flag(flag::DONE) { n - 1 } else { n };
     }
     let n = tp.urg_seq.since(tp.copied_seq);
-    debug_assert!(n > 0 || tp.urg_data & URG_VALID == URG_VALID || tp.urg_data != 0);
+    debug_assert!(n > 0 || tp.urg_data != 0);
     n
 }

@@ -125,12 +125,12 @@ impl Listener {
             self.young = self.young.saturating_sub(1);
         }
         if self.requests.is_empty() {
-            // A listener that a flood has passed keeps nothing of it.
+            // After a SYN flood the memory of the queues is given back.
             self.requests.shrink_to(64);
         }
         Some(req)
     }
-    /// Moves a request's next SYN-ACK.
+    /// Changes the time of a request's next SYN-ACK.
     pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
         if let Some(req) = self.requests.get_mut(key) {
             self.deadlines.remove(&req.deadline);
@@ -159,7 +159,7 @@ pub(super) fn arm(cx: &mut Cx<'_>) {
     }
 }
 
-/// The timer fired, or was put off while the listener was owned.
+/// The timer fired, now or while the listener was owned.
 pub(super) fn timer_fired(cx: &mut Cx<'_>) {
     if let Some(l) = cx.tp.listener.as_mut()
         && l.timer.at().is_some_and(|t| t <= cx.now)
@@ -173,11 +173,6 @@ pub(super) fn req_timeout(cx: &Cx<'_>, first_us: u32, num_timeout: u8) -> Durati
     let max = super::rtt::rto_max_us(cx);
     let us = u64::from(first_us) << num_timeout.min(20);
     Duration::from_micros(us.min(u64::from(max)))
-}
-
-/// Whether the accept queue is full (sk_acceptq_is_full): one more than the backlog may wait.
-pub(super) fn acceptq_is_full(cx: &Cx<'_>) -> bool {
-    cx.sk.ack_backlog > cx.sk.max_ack_backlog
 }
 
 /// listen(2). `backlog` is bounded by `somaxconn` already. EADDRINUSE: the port is taken by a listener, or by socks
@@ -216,7 +211,7 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     for child in l.accept {
         let mut g = child.lock(cx.stack);
         if let Some(mut c) = Cx::new(&mut g) {
-            // A child that is closed already has no peer to tell; the result says only that.
+            // The error only says that the child is closed already.
             let _ = connect::disconnect(&mut c);
             close::orphan(&mut c);
             close::destroy(&mut c);

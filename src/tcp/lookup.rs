@@ -4,6 +4,7 @@
 
 use super::timewait::TimeWait;
 use crate::base::hash::{Tuple, addr128};
+use crate::ip::ports::rcv_saddr_equal;
 use crate::sock::packet::PacketInfo;
 use crate::sock::{Sock, SockCommon, flag};
 use crate::stack::Stack;
@@ -43,7 +44,7 @@ impl Hash for Key {
     }
 }
 
-/// Passes a keyed hash on to the table: it is strong already (SipHash with a secret).
+/// Passes the hash on to the table, which needs no other: it is SipHash with a secret.
 #[derive(Default)]
 pub struct Ready(u64);
 
@@ -57,14 +58,15 @@ impl Hasher for Ready {
         }
     }
     fn write_u32(&mut self, h: u32) {
-        // The table takes its control bits from the top, its place from the bottom, and the shard took the lowest 8.
+        // The table takes its control bits from the top and the bucket from the bottom; the shard took the lowest 8
+        // bits.
         self.0 = (h as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
     }
 }
 
 type Map = HashMap<Key, Entry, BuildHasherDefault<Ready>>;
 
-/// A listener in the table; what lookup needs is here, so that no sock is entered for it.
+/// A listener in the table; has what lookup needs, so that lookup locks no sock.
 #[derive(Clone)]
 struct Listening {
     sock: Arc<Sock>,
@@ -74,7 +76,7 @@ struct Listening {
     reuseport: bool,
 }
 
-/// Who holds a port, as far as conflicts depend on it. Equal holders are counted, so that a listener with a million
+/// What conflicts over a port depend on. Equal holders are one entry with a count, so that a listener with a million
 /// connections costs one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
@@ -108,18 +110,10 @@ impl Holder {
         }
     }
 
-    /// Whether two bound addresses can receive the same packet (inet_rcv_saddr_equal).
+    /// Whether both can receive the same packet.
     fn overlaps(&self, o: &Holder) -> bool {
-        if self.ifindex != 0 && o.ifindex != 0 && self.ifindex != o.ifindex {
-            return false;
-        }
-        let any = |h: &Holder| h.addr.is_unspecified();
-        match (self.addr.is_ipv6(), o.addr.is_ipv6()) {
-            (false, false) | (true, true) => any(self) || any(o) || self.addr == o.addr,
-            // An IPv6 wildcard takes IPv4 packets too, unless IPV6_V6ONLY.
-            (true, false) => any(self) && !self.v6only,
-            (false, true) => any(o) && !o.v6only,
-        }
+        let same_link = self.ifindex == 0 || o.ifindex == 0 || self.ifindex == o.ifindex;
+        same_link && rcv_saddr_equal((self.addr, self.v6only), (o.addr, o.v6only))
     }
 
     /// Whether `self` may not join `o` on a port (inet_csk_bind_conflict). With SO_REUSEADDR a listener joins what does
@@ -156,7 +150,7 @@ pub struct TcpTables {
     mtu_news: Mutex<Vec<(Arc<Sock>, crate::wire::seq::SeqNum, u32)>>,
 }
 
-/// News of path MTUs that wait for owners, at most: ICMP sent in floods is lost.
+/// Path MTUs that wait for the owner of their sock, at most; more are dropped.
 const MTU_NEWS: usize = 256;
 
 /// The tuple of a received packet: ours first.
@@ -196,7 +190,7 @@ impl TcpTables {
         self.eshard(key.hash).lock().get(&key).cloned()
     }
 
-    /// Enters a tuple; false, and nothing done, when it is taken (`replace` then has its say about the present entry).
+    /// Enters a tuple; false, and no change, when it is taken and `replace` refuses to replace the present entry.
     pub fn insert(&self, stack: &Stack, tuple: &Tuple, entry: Entry, replace: impl FnOnce(&Entry) -> bool) -> bool {
         let key = Self::key(stack, tuple);
         let mut map = self.eshard(key.hash).lock();
@@ -219,7 +213,7 @@ impl TcpTables {
 
     /// Lets go of every sock: the stack ends.
     pub(super) fn clear(&self) {
-        // What falls may look at the tables: without a shard's lock.
+        // Dropping a sock may look at the tables, so no shard is locked meanwhile.
         for shard in &self.ehash {
             drop(std::mem::take(&mut *shard.lock()));
         }
@@ -324,7 +318,8 @@ impl TcpTables {
         Some(Bound { port, holder })
     }
 
-    /// As `bind` for a port that the stack chooses: flags that share do not count (inet_csk_find_open_port).
+    /// As `bind` for a port that the stack chooses: SO_REUSEADDR and SO_REUSEPORT do not count
+    /// (inet_csk_find_open_port).
     pub fn bind_unshared(&self, port: u16, holder: Holder) -> Option<Bound> {
         let mut shard = self.bshard(port).lock();
         let list = shard.0.entry(port).or_default();

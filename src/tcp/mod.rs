@@ -1,9 +1,32 @@
-//! TCP. Which RFC section is in which file: RFC 9293 §3.10 event processing: `handshake` (SYN), `input` (segments),
-//! `close`; §3.8 data communication: `sendmsg`, `output`, `window`, `timer`, `recvmsg`; RFC 5681, RFC 6675, RFC 8985
-//! recovery: `ack`, `sack`, `recovery`; RFC 6298: `rtt`; RFC 7323: `input` (PAWS), `rtt`; congestion control: `cong`.
-//! What users add: algorithms to `cong`, hooks to `sock_ops`, layers on top to `ulp`. What TCP keeps for a stack,
-//! tables and those registries: `net`, held by the value that `proto` registers. Above: the socket layer. Below:
-//! `ip::output`. Linux: net/ipv4/tcp*.c.
+//! TCP. Above: the socket layer, through the table that `proto` registers. Below: `ip::output`. Linux: net/ipv4/tcp*.c.
+//! The functions of Linux that a file plays are named in it, each once. Users add algorithms to `cong`, hooks to
+//! `sock_ops`, layers on top to `ulp`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `proto` | the table of operations; `release_cb`; a segment to the sock by its state |
+//! | `net`, `lookup` | what TCP keeps for a stack; the tables of connections, listeners and ports |
+//! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
+//! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
+//! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
+//! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
+//! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
+//! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
+//! | `xmit`, `segment` | which segment, how long; its options and header |
+//! | `mtu`, `probe` | segment sizes and path MTU; probes (RFC 9293 §3.8.6.1, RFC 8985 §7) |
+//! | `chrono`, `rate` | what limits a sender; delivery-rate samples |
+//! | `rcv`, `input`, `challenge` | a segment to its sock; its steps (RFC 9293 §3.10.7.4); what is not acceptable (RFC 5961) |
+//! | `reassembly`, `prune` | received data: its queues; when memory is short |
+//! | `recvmsg`, `urgent` | received data to the program; the urgent byte (RFC 6093) |
+//! | `delack` | when an acknowledgement leaves (RFC 9293 §3.8.6.3) |
+//! | `window`, `rcvbuf` | the window that is offered (RFC 7323 §2); the buffer behind it |
+//! | `ack`, `sack`, `rtt` | what an acknowledgement does; the scoreboard (RFC 2018); RTT and RTO (RFC 6298) |
+//! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
+//! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
+//! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
+//! | `timer` | retransmission, probes, keepalive (RFC 6298, RFC 1122 §4.2.3.6) |
+//! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
+//! | `invariants` | what holds whenever a sock is released, checked in debug builds |
 
 pub mod ack;
 #[cfg(test)]

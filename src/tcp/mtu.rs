@@ -26,7 +26,7 @@ pub fn net_header_len(cx: &Cx<'_>) -> u32 {
 pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
     let mut mss = i64::from(pmtu) - i64::from(net_header_len(cx)) - HEADER_LEN as i64;
     mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp));
-    // A peer that names a tiny MSS costs us a header a byte (CVE-2019-11479): there is a floor.
+    // A floor, because with a tiny MSS almost all of each packet would be header (CVE-2019-11479).
     mss = mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss()));
     (mss - (i64::from(cx.tp.tcp_header_len) - HEADER_LEN as i64)).max(1) as u32
 }
@@ -119,8 +119,8 @@ pub fn gso_limits(cx: &mut Cx<'_>) -> (u32, u32) {
 /// The MSS a route lets us advertise, bytes: the route's, or what its MTU leaves (ipv4_default_advmss,
 /// ip6_default_advmss).
 pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
-    if dst.advmss != 0 {
-        return dst.advmss.min(u32::from(u16::MAX)) as u16;
+    if dst.metrics.advmss != 0 {
+        return dst.metrics.advmss.min(u32::from(u16::MAX)) as u16;
     }
     let (headers, least) = if v6 { (60, 1220) } else { (40, stack.sysctl.route_min_adv_mss().max(0) as u32) };
     dst.mtu.saturating_sub(headers).max(least).min(65_535 - headers) as u16
@@ -135,13 +135,13 @@ pub fn advertise_mss(cx: &mut Cx<'_>) -> u16 {
     cx.tp.advmss
 }
 
-/// ICMP said that the path got narrower, and the route table has noted it: take the new size over, and send again what
-/// does not fit (tcp_v4_mtu_reduced). Ignored where the program wants no path MTU discovery.
+/// The path MTU was lowered by ICMP, and the route table has it: takes the new size and retransmits what does not fit
+/// (tcp_v4_mtu_reduced). Ignored where the program wants no path MTU discovery.
 pub fn mtu_reduced(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::Listen | State::Close) {
         return;
     }
-    // The cached route was made before the news.
+    // The cached route is older than the new path MTU.
     segment::reset_dst(cx);
     if segment::route(cx).is_err() {
         return;

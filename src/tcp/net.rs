@@ -12,6 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// See the module's text.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct TcpNet {
     pub ulp: UlpRegistry,
     /// Hooks.
     pub sock_ops: SockOpsRegistry,
+    /// When TCP last came under memory pressure, ms.
+    pub(super) pressure_since_ms: AtomicU32,
 }
 
 impl std::fmt::Debug for TcpNet {

@@ -55,7 +55,7 @@ pub fn in_cwnd_reduction(tp: &TcpSock) -> bool {
     matches!(tp.ca_state, CaState::Cwr | CaState::Recovery)
 }
 
-/// The threshold to remember when the window shrinks without a loss: no lower than three quarters of what was in use
+/// The slow-start threshold when the window shrinks without a loss: at least three quarters of the window
 /// (tcp_current_ssthresh).
 pub fn current_ssthresh(tp: &TcpSock) -> u32 {
     if in_cwnd_reduction(tp) { tp.snd_ssthresh } else { tp.snd_ssthresh.max((tp.snd_cwnd >> 1) + (tp.snd_cwnd >> 2)) }
@@ -111,7 +111,8 @@ pub(super) fn adjust_wmem(cx: &mut Cx<'_>, delta: i32) {
     if delta < 0 {
         return mem::uncharge(cx.sock, cx.sk, -delta);
     }
-    // A cut costs another head, and nobody can be refused one (tcp_fragment: force_schedule).
+    // Splitting a packet needs memory for another head, which is charged beyond the limits (tcp_fragment:
+    // force_schedule).
     mem::force(cx.sock, cx.sk, delta);
     mem::charge(cx.sk, delta);
 }
@@ -123,9 +124,9 @@ pub fn wmem_free_skb(cx: &mut Cx<'_>, skb: Skb) {
     drop(skb);
 }
 
-/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: they leave it, and the send
-/// buffer with them, so that a writer need not wait for the end of a super-packet. False, and nothing done, when it has
-/// fewer (tcp_trim_head).
+/// The first `n` bytes of the packet at `i` of the retransmit queue are acknowledged: removes them and gives their
+/// memory back, so that a writer need not wait until the whole super-packet is acknowledged. False, and no change, when
+/// the packet has fewer (tcp_trim_head).
 pub(super) fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) -> bool {
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return false };
     if !skb.pull(n as usize) {
@@ -138,7 +139,7 @@ pub(super) fn trim_head(cx: &mut Cx<'_>, i: usize, n: u32) -> bool {
     true
 }
 
-/// Empties both send queues (tcp_write_queue_purge): the connection is over, or begins anew.
+/// Empties both send queues (tcp_write_queue_purge): the connection ends, or begins anew.
 pub fn write_queue_purge(cx: &mut Cx<'_>) {
     chrono_stop(cx, Chrono::Busy);
     while let Some(skb) = cx.tp.write_queue.pop_front() {
@@ -164,14 +165,14 @@ pub(super) fn mark_push(tp: &mut TcpSock) {
     }
 }
 
-/// More than half of the largest window was queued since the last PSH: the peer should hand data up (forced_push).
+/// Whether more than half of the largest window was queued since the last PSH, so that PSH is due (forced_push).
 #[inline]
 pub(super) fn forced_push(tp: &TcpSock) -> bool {
     tp.write_seq.after(tp.pushed_seq + (tp.max_window >> 1))
 }
 
-/// Whether a small segment may wait for the completion of packets of ours that a device still has: bytes written
-/// meanwhile then join it (tcp_should_autocork).
+/// Whether a small segment waits until the device completes earlier packets of this sock, so that bytes written
+/// meanwhile join it (tcp_should_autocork).
 fn should_autocork(cx: &Cx<'_>, skb: &Skb, size_goal: u32) -> bool {
     (skb.len() as u32) < size_goal
         && cx.stack.sysctl.tcp_autocorking()
@@ -196,7 +197,7 @@ pub fn push(cx: &mut Cx<'_>, flags: i32, mss: u32, mut nonagle: u8, size_goal: u
         && should_autocork(cx, skb, size_goal)
     {
         let truesize = skb.truesize;
-        // The bit is set once; then look again, for the completion may have come in between.
+        // The bit is set before the second look, because the completion may have come in between.
         if cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel) & tsq::THROTTLED == 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPAutoCorking);
         }
@@ -215,7 +216,7 @@ pub fn push_one(cx: &mut Cx<'_>, mss: u32) {
     write_xmit(cx, mss, nagle::PUSH, Push::One);
 }
 
-/// Sends what may be sent; when nothing is in flight and yet something waits, a timer must ask the peer for window
+/// Sends what may be sent; when nothing is in flight and data still waits, arms the zero-window probe timer
 /// (__tcp_push_pending_frames).
 pub fn push_pending_frames(cx: &mut Cx<'_>, mss: u32, nonagle: u8) {
     if cx.state() == State::Close {
@@ -236,7 +237,7 @@ pub fn push_pending(cx: &mut Cx<'_>) {
     }
 }
 
-/// After idling `idle_us`: the window shrinks by half an RTO of idleness each, to no less than the initial one
+/// After `idle_us` without sending: halves the window for each RTO of idleness, down to the initial window
 /// (RFC 2861 §3.1, RFC 5681 §4.1). Linux: tcp_cwnd_restart.
 pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
     let rto = u64::from(cx.tp.rto_us.max(1));
@@ -255,7 +256,7 @@ pub fn cwnd_restart(cx: &mut Cx<'_>, idle_us: u64) {
 }
 
 /// New data after idleness: shrinks the window if it was idle for more than an RTO (tcp_slow_start_after_idle_check).
-/// Algorithms that set the window themselves judge idleness themselves.
+/// Algorithms with a `cong_control` of their own handle idleness themselves.
 pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
     if !cx.stack.sysctl.tcp_slow_start_after_idle() || cx.tp.packets_out != 0 {
         return;
@@ -266,7 +267,8 @@ pub fn slow_start_after_idle_check(cx: &mut Cx<'_>) {
     }
 }
 
-/// The window was not used for an RTO: half way down to what was (RFC 2861 §3.2). Linux: tcp_cwnd_application_limited.
+/// The window was not fully used for an RTO: it falls half way to the part that was used (RFC 2861 §3.2). Linux:
+/// tcp_cwnd_application_limited.
 fn cwnd_application_limited(cx: &mut Cx<'_>) {
     if cx.tp.ca_state == CaState::Open && !cx.tp.nospace {
         let used = cx.tp.snd_cwnd_used.max(init_cwnd(cx));
@@ -282,7 +284,7 @@ fn cwnd_application_limited(cx: &mut Cx<'_>) {
 /// After sending: notes whether the window was the limit, and lets an unused window decay (tcp_cwnd_validate).
 pub fn cwnd_validate(cx: &mut Cx<'_>, limited: bool) {
     let tp = &mut *cx.tp;
-    // The strongest observation of a round trip counts.
+    // The strongest observation of a round trip is kept.
     if !tp.snd_una.before(tp.cwnd_usage_seq) || limited || (!tp.is_cwnd_limited && tp.packets_out > tp.max_packets_out)
     {
         tp.is_cwnd_limited = limited;

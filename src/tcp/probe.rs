@@ -28,8 +28,9 @@ fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
     transmit_bare(cx, nondata_skb(seq, ACK))
 }
 
-/// Gets an answer out of the peer: with data where its window has room, else with an empty old segment; counted as
-/// `mib`. Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN (tcp_write_wakeup).
+/// Sends a segment that the peer must answer: data where its window has room, else an empty segment with an old
+/// sequence number; counted as `mib`. Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN
+/// (tcp_write_wakeup).
 pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
     if cx.state() == State::Close {
         return Err(Error::NotConn);
@@ -66,18 +67,18 @@ pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
         };
     }
     if urg_mode(cx) && cx.tp.snd_up.between(cx.tp.snd_una + 1, cx.tp.snd_una + 0xffff) {
-        // The result of the second decides; one of them getting through is enough.
+        // The result of the second counts; it is enough if one of the two leaves.
         let _ = xmit_probe_skb(cx, true, mib);
     }
     xmit_probe_skb(cx, false, mib)
 }
 
-/// The window is closed and data waits: sends a probe and arms the timer for the next, further away each time
+/// The window is closed and data waits: sends a probe and arms the timer for the next, with backoff
 /// (tcp_send_probe0).
 pub fn send_probe0(cx: &mut Cx<'_>) {
     let sent = write_wakeup(cx, Mib::TcpExtTCPWinProbe);
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
-        // It opened after all.
+        // The window has opened.
         cx.tp.probes_out = 0;
         cx.tp.backoff = 0;
         cx.tp.probes_tstamp = Instant::ZERO;
@@ -85,7 +86,7 @@ pub fn send_probe0(cx: &mut Cx<'_>) {
     }
     cx.tp.probes_out = cx.tp.probes_out.saturating_add(1);
     let when = if sent == Err(Error::NoBufs) {
-        // It did not even leave: that is no sign of the peer, so no backing off.
+        // The probe did not leave this machine, which says nothing about the peer: no backoff.
         RESOURCE_PROBE_INTERVAL
     } else {
         if i32::from(cx.tp.backoff) < cx.stack.sysctl.tcp_retries2() {
@@ -127,7 +128,7 @@ pub fn send_loss_probe(cx: &mut Cx<'_>) {
         cx.tp.tlp_high_seq = cx.tp.snd_nxt;
         cx.tp.tlp_active = true;
         cx.stack.mib.inc(Mib::TcpExtTCPLossProbes);
-        // So that the RTO counts from now and not from the send time of the head.
+        // So that the RTO is counted from now and not from the send time of the head.
         cx.tp.pending = XmitTimer::None;
     }
     rearm_rto(cx);

@@ -1,5 +1,5 @@
-//! The protocol table's TCP: each operation and the file that does it. Above: the socket layer and the registry, which
-//! know TCP by nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
+//! TCP's table of operations: each operation and the file that does it. Above: the socket layer and the registry, which
+//! reach TCP through nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
 use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
@@ -28,8 +28,7 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, Default)]
 pub struct Tcp(Arc<TcpNet>);
 
-/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and what its sysctls do beside holding a
-/// value.
+/// Registers TCP for SOCK_STREAM of both families, as their default protocol, and the handlers of its sysctls.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let tcp = Arc::new(Tcp::default());
     let proto: Arc<dyn Proto> = tcp.clone();
@@ -188,7 +187,7 @@ impl Proto for Tcp {
     }
 
     fn update_proto(&self, sk: &mut SockGuard<'_>, _other: &Arc<dyn Proto>, _restore: bool) -> Result<()> {
-        // Layers may come and go on any sock of TCP; which, is for `ulp` to say.
+        // A layer may be put on any sock of TCP; `ulp` decides which.
         Tcp::cx(sk).map(|_| ())
     }
 
@@ -238,9 +237,20 @@ impl Proto for Tcp {
         super::ulp::remove(sk)
     }
 
+    /// tcp_enter_memory_pressure.
     fn enter_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
         if !accounts.pressure.swap(true, Ordering::Relaxed) {
+            self.0.pressure_since_ms.store(stack.now().as_millis() as u32, Ordering::Relaxed);
             stack.mib.inc(Mib::TcpExtTCPMemoryPressures);
+        }
+    }
+
+    /// Counts how long it lasted, in milliseconds (tcp_leave_memory_pressure).
+    fn leave_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
+        if accounts.pressure.swap(false, Ordering::Relaxed) {
+            let since = self.0.pressure_since_ms.load(Ordering::Relaxed);
+            let lasted = (stack.now().as_millis() as u32).wrapping_sub(since);
+            stack.mib.add(Mib::TcpExtTCPMemoryPressuresChrono, u64::from(lasted));
         }
     }
 
@@ -301,7 +311,7 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return cx.stack.mib.drop(DropReason::TcpMinTtl);
     }
-    debug_assert!(TcpHeader::parse(skb.linear()).is_ok());
+    debug_assert!(TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word));
     count_in(cx, &skb);
     if state == State::Established {
         return input::rcv_established(cx, skb);

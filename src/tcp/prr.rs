@@ -20,9 +20,9 @@ pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
     ecn::queue_cwr(cx);
 }
 
-/// Sets the window for this acknowledgement: what is in flight, plus what PRR allows. Above the threshold in proportion
-/// to what is delivered; below it slow start's catching up, by one more segment when progress is sure and nothing new
-/// is lost (tcp_cwnd_reduction).
+/// Sets the window for this acknowledgement to what is in flight plus what PRR allows: while more than the threshold is
+/// in flight, in proportion to what was delivered; below that as in slow start, by one more segment when snd_una
+/// advanced and nothing new was lost (tcp_cwnd_reduction).
 pub fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32, flags: u32) {
     let in_flight = output::packets_in_flight(cx.tp);
     let tp = &mut *cx.tp;
@@ -42,7 +42,7 @@ pub fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32,
         }
         sndcnt = sndcnt.min(delta);
     }
-    // The fast retransmit itself must leave, whatever the arithmetic says.
+    // The fast retransmit itself is always allowed.
     sndcnt = sndcnt.max(if tp.prr_out == 0 { 1 } else { 0 });
     let cwnd = in_flight as i64 + sndcnt;
     cong::set_cwnd(tp, cwnd.clamp(1, u32::MAX as i64) as u32);

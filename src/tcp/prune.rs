@@ -15,7 +15,7 @@ use crate::wire::tcp::TcpFlags;
 /// Bytes that packets which are copied together hold at most.
 const COPY_MAX: usize = CLASSES[2];
 
-/// Whether `len` more bytes may be taken now (tcp_can_ingest).
+/// Whether the buffer has room for `len` more bytes (tcp_can_ingest).
 fn can_ingest(cx: &Cx<'_>, len: usize) -> bool {
     rmem_alloc(cx) as i64 + len as i64 <= rcvbuf(cx) as i64
 }
@@ -66,13 +66,13 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
         return true;
     }
     cx.stack.mib.inc(Mib::TcpExtRcvPruned);
-    // Overcommitted: the sender is to notice. Header prediction is off until there is room.
+    // The buffer is over its limit, so packets are dropped. Header prediction is off until there is room.
     cx.tp.pred_flags = 0;
     false
 }
 
-/// Drops out-of-order data from the end, an eighth of the buffer at a time; never what lies before the packet that
-/// needs the room. True when something went (tcp_prune_ofo_queue).
+/// Drops out-of-order data from the end, an eighth of the buffer at a time; never data before the packet that needs the
+/// room. True when something was dropped (tcp_prune_ofo_queue).
 fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     let mut goal = (rcvbuf(cx) >> 3) as i64;
     let mut pruned = false;
@@ -95,7 +95,7 @@ fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
     }
     if pruned {
         cx.stack.mib.inc(Mib::TcpExtOfoPruned);
-        // What was reported is gone: reports start over, as a receiver may (RFC 2018 §8).
+        // Data that SACK blocks reported was dropped, which a receiver may do: the blocks start over (RFC 2018 §8).
         if sack::is_sack(cx.tp) {
             sack::sack_reset(cx.tp);
         }
@@ -108,12 +108,13 @@ fn is_bloated(tp: &TcpSock, skb: &Skb) -> bool {
     i64::from(window::win_from_space(tp, skb.truesize as i32)) > skb.len() as i64
 }
 
-/// SYN and FIN keep their packets: they end a run.
+/// A packet with SYN or FIN is not merged: it ends a run.
 fn is_special(skb: &Skb) -> bool {
     skb.is_empty() || skb.tcp.flags & (TcpFlags::SYN | TcpFlags::FIN).bits() as u8 != 0
 }
 
-/// The page for the next of `left` bytes: together the pages leave as little unused as their sizes allow.
+/// The size of the page for the next of `left` bytes, chosen so that the pages together leave as little unused as
+/// possible.
 fn page_for(left: usize) -> usize {
     match left {
         n if n <= CLASSES[0] => CLASSES[0],
@@ -122,7 +123,7 @@ fn page_for(left: usize) -> usize {
     }
 }
 
-/// Memory of one packet with `len` bytes copied tight.
+/// Memory of one packet into which `len` bytes are copied without gaps.
 fn tight_truesize(len: usize) -> i64 {
     let (mut left, mut sum) = (len, i64::from(SKB_OVERHEAD));
     while left > 0 {
@@ -133,7 +134,7 @@ fn tight_truesize(len: usize) -> i64 {
     sum
 }
 
-/// A run that is being copied into one packet, tight.
+/// A run that is being copied into one packet without gaps.
 struct Tight {
     skb: Skb,
     /// Bytes that the last page still gets.
@@ -151,7 +152,7 @@ impl Tight {
         Tight { skb, room: 0, left: len }
     }
 
-    /// What `from` has behind the end of the copy; nothing when it is covered.
+    /// Copies what `from` has beyond the end of the copy; nothing when it is covered.
     fn append(&mut self, from: &Skb) {
         if !from.tcp.end_seq.after(self.skb.tcp.end_seq) {
             return;
@@ -180,8 +181,8 @@ impl Tight {
 }
 
 /// Copies `run`, packets that follow each other or overlap, into one, from `start` on where that is later than its
-/// first byte. Left as it is where that would not save an eighth: then the next packet would have the same bytes copied
-/// again.
+/// first byte. Does nothing if that would save less than an eighth, because the next packet would cause the same bytes
+/// to be copied again.
 fn copy_together(run: &mut Vec<Skb>, start: Option<SeqNum>, out: &mut Vec<Skb>, gone: &mut u64) {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return };
     let seq = start.map_or(first.tcp.seq, |s| s.later(first.tcp.seq));

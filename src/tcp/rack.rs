@@ -18,8 +18,8 @@ const NO_DUPTHRESH: i32 = 4;
 /// Least time a timer is set for, microseconds (TCP_TIMEOUT_MIN_US).
 pub const TIMEOUT_MIN_US: u64 = 2_000;
 
-/// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). A retransmission delivered faster
-/// than any RTT is the original's acknowledgement.
+/// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). If a retransmission seems to have
+/// been delivered faster than the least RTT, the acknowledgement is the original's.
 #[inline]
 pub fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
     let rtt = (now - xmit).as_micros().min(u32::MAX as u128) as u32;
@@ -54,15 +54,15 @@ fn reo_wnd(cx: &Cx<'_>) -> u32 {
     wnd.min((tp.srtt_us >> 3) as u64) as u32
 }
 
-/// Microseconds until skb `i` is to be called lost; not positive: now.
+/// Microseconds until skb `i` counts as lost; zero or less: now.
 pub(super) fn skb_timeout(cx: &Cx<'_>, i: usize, reo_wnd: u32) -> i64 {
     let Some(s) = cx.tp.rtx_queue.get(i) else { return 0 };
     cx.tp.rack.rtt_us as i64 + reo_wnd as i64 - (cx.now - s.tcp.mstamp).as_micros().min(i64::MAX as u128) as i64
 }
 
-/// Marks what is lost; returns microseconds until more may be (0: nothing waits; tcp_rack_detect_loss). Walks the queue
-/// in sequence order: beyond a segment sent only once, and after the latest delivered, all others were sent later
-/// still.
+/// Marks lost segments; returns microseconds until others may be lost (0: none; tcp_rack_detect_loss). Walks the queue
+/// in sequence order and stops at a segment that was sent only once, and after the latest delivered one: those behind
+/// it were sent later.
 fn detect_loss(cx: &mut Cx<'_>) -> u64 {
     let mut wait = 0u64;
     let reo_wnd = reo_wnd(cx);
@@ -149,7 +149,8 @@ pub fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
     }
 }
 
-/// Marks skb `i` of the retransmit queue lost; of one marked and sent again, that retransmission (tcp_mark_skb_lost).
+/// Marks skb `i` of the retransmit queue lost; if it was marked and retransmitted, the retransmission counts as lost
+/// (tcp_mark_skb_lost).
 pub fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
     let n = pcount(cx.tp, i);
     let tp = &mut *cx.tp;
@@ -157,7 +158,7 @@ pub fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
     if s.tcp.sacked & sacked::SACKED_ACKED != 0 {
         return;
     }
-    // The retransmission scan goes back to here, if it was further on or had finished.
+    // The retransmission scan restarts here, if it was further on or had finished.
     let seq = s.tcp.seq;
     match tp.retransmit_hint {
         None if tp.retrans_out >= tp.lost_out => tp.retransmit_hint = Some(seq),

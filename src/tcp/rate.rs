@@ -71,13 +71,14 @@ pub fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg: bool,
     }
     rs.delivered = tp.delivered.wrapping_sub(rs.prior_delivered) as i32;
     rs.delivered_ce = tp.delivered_ce.wrapping_sub(rs.prior_delivered_ce) as i32;
-    // The longer of send and acknowledgement phase: neither compression of ACKs nor a burst makes a path look faster.
+    // The longer of the send and the acknowledgement phase counts, so that neither ACK compression nor a burst makes
+    // the path look faster.
     let snd_us = rs.interval_us.max(0);
     let ack_us = (cx.now - rs.prior_mstamp).as_micros() as i64;
     rs.interval_us = snd_us.max(ack_us);
     rs.snd_interval_us = snd_us.min(u32::MAX as i64) as u32;
     rs.rcv_interval_us = ack_us.min(u32::MAX as i64) as u32;
-    // Shorter than the least RTT: a sample that cannot be.
+    // An interval below the least RTT is impossible.
     if rs.interval_us < rtt::min_rtt(tp).min(i32::MAX as u32) as i64 {
         rs.interval_us = -1;
         return;
@@ -91,7 +92,7 @@ pub fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg: bool,
     }
 }
 
-/// Marks the following samples as limited by the application when it gave less than the path would take
+/// Marks the following samples as application limited when the application supplied less than the path could carry
 /// (tcp_rate_check_app_limited).
 pub fn check_app_limited(cx: &mut Cx<'_>) {
     let in_flight = super::output::packets_in_flight(cx.tp);

@@ -1,13 +1,13 @@
-//! TCP's entry from IP, for both families: checks a segment, finds whose it is, hands it over; answers what belongs to
-//! nobody; turns ICMP errors into what the connection should know. Above: `ip::input`. Below: `lookup`, `sock::lock`,
+//! TCP's entry from IP, for both families: checks a segment, finds its sock and hands it over; resets segments that
+//! belong to no sock; reports ICMP errors to connections. Above: `ip::input`. Below: `lookup`, `sock::lock`,
 //! `timewait`. Softirq context, no sock owned on entry. RFC 9293 §3.10.7.1 (no connection), RFC 5927 (ICMP). Linux:
 //! tcp_v4_rcv, tcp_v4_send_reset, tcp_v4_err, and their IPv6 twins.
 
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
-use super::segment::flow_hash;
+use super::segment::{Options, flow_hash, put_header};
 use super::tcb::Cx;
-use super::{close, deferred, handshake, timewait};
+use super::{close, deferred, ecn, handshake, timewait};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
@@ -17,31 +17,29 @@ use crate::ip::output::{IpTx, default_ttl, xmit};
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::skb::{Csum, Skb, TcpCb};
+use crate::sock::skb::{Skb, TcpCb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
 use crate::stack::Stack;
-use crate::wire::checksum;
+use crate::wire::checksum::pseudo_header;
+use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum};
-use crate::wire::tcp::{self, HEADER_LEN, TcpFlags, TcpHeader};
+use crate::wire::tcp::{HEADER_LEN, TcpFlags, TcpHeader, TcpRepr};
 use crate::wire::tcp_options::EstablishedOptions;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A segment without payload that no sock builds: of a time-wait record, a request, or nobody.
-pub(super) struct Reply {
+/// A segment without payload that no sock sends: of a time-wait record, a request, or nobody.
+pub(super) struct Reply<'a> {
     pub src: IpAddr,
     pub dst: IpAddr,
-    pub sport: u16,
-    pub dport: u16,
-    pub seq: SeqNum,
-    pub ack: SeqNum,
-    pub flags: TcpFlags,
-    /// As it stands in the header.
-    pub window: RawWindow,
-    pub ts: Option<(u32, u32)>,
+    /// The header; `options_len` is filled in when it is built.
+    pub repr: TcpRepr,
+    pub options: Options,
+    /// Option bytes of hooks, behind the others.
+    pub more: &'a [u8],
     pub tos: u8,
     /// TTL or hop limit; -1: the route's or the sysctl's.
     pub ttl: i16,
@@ -50,41 +48,35 @@ pub(super) struct Reply {
     pub flow_label: u32,
 }
 
-/// Builds a header with `options` and a complete checksum; header fields as in `r`.
-pub(super) fn build(r: &Reply, options: &[u8]) -> Option<Skb> {
+/// Options of a reply: timestamps, if there are any (value, echo).
+pub(super) fn with_timestamps(timestamps: Option<(u32, u32)>) -> Options {
+    Options::Est(EstablishedOptions { timestamps, ..EstablishedOptions::default() })
+}
+
+/// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
+pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
+    let dst = ip::route::lookup(stack, r.dst, Some(r.src), r.oif);
+    dst.is_ok_and(|dst| send_reply_by(stack, &dst, r))
+}
+
+/// The same by a route that is known.
+pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -> bool {
     let mut skb = Skb::new();
-    let len = HEADER_LEN + options.len();
-    let h = skb.push(len)?;
-    tcp::emit_header(h, r.sport, r.dport, r.seq, r.ack, r.flags, r.window, 0, options.len());
-    h[HEADER_LEN..].copy_from_slice(options);
-    tcp::fill_checksum(h, r.src, r.dst);
-    Some(skb)
-}
-
-/// Sends a reply; one that finds no route is lost, as any packet may be.
-pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply) -> bool {
-    let Ok(dst) = ip::route::lookup(stack, r.dst, Some(r.src), r.oif) else { return false };
-    let opt = EstablishedOptions { timestamps: r.ts, ..EstablishedOptions::default() };
-    let mut buf = [0u8; 40];
-    let n = opt.emit(&mut buf);
-    let Some(skb) = build(r, &buf[..n]) else { return false };
+    if put_header(&mut skb, r.src, r.dst, r.repr, &r.options, r.more).is_err() {
+        return false;
+    }
     stack.mib.inc(Mib::TcpOutSegs);
-    transmit(stack, &dst, r, skb)
-}
-
-/// Hands a built segment to IP.
-pub(super) fn transmit(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply, mut skb: Skb) -> bool {
     let tx = IpTx {
         src: r.src,
         dst: r.dst,
-        protocol: libc::IPPROTO_TCP as u8,
+        protocol: proto::TCP,
         tos: r.tos,
         ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst.is_ipv4()) },
         df: !dst.mtu_locked && stack.sysctl.ip_no_pmtu_disc() == 0,
         flow_label: r.flow_label,
         now: stack.now(),
     };
-    skb.hash = flow_hash(r.sport, r.dport);
+    skb.hash = flow_hash(r.repr.src_port, r.repr.dst_port);
     xmit(stack, dst, &tx, skb).is_ok()
 }
 
@@ -113,15 +105,20 @@ pub(super) fn send_reset(
     let r = Reply {
         src: dst,
         dst: src,
-        sport: dport,
-        dport: sport,
-        seq,
-        ack,
-        flags,
-        window: RawWindow(0),
-        ts: None,
+        repr: TcpRepr {
+            src_port: dport,
+            dst_port: sport,
+            seq,
+            ack,
+            flags,
+            window: RawWindow(0),
+            urgent: 0,
+            options_len: 0,
+        },
+        options: Options::NONE,
+        more: &[],
         // The refused segment's, without its ECN bits.
-        tos: cb.ip_dsfield & !3,
+        tos: ecn::with_codepoint(cb.ip_dsfield, 0),
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
         flow_label: 0,
@@ -148,59 +145,58 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info);
 }
 
-fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
-    match skb.csum {
-        // Partial: made by this machine and never on a wire.
-        Csum::Unnecessary | Csum::Partial { .. } => true,
-        Csum::None => {
-            let pseudo = checksum::pseudo_header(info.src, info.dst, libc::IPPROTO_TCP as u8, skb.len() as u32);
-            let mut c = checksum::Checksum::new(pseudo);
-            for s in skb.slices() {
-                c.push(s);
-            }
-            checksum::is_valid(c.partial())
-        }
-    }
-}
-
 /// Drops a segment that is not well formed.
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::TcpInErrs);
     stack.mib.drop(reason);
 }
 
-/// Notes on a segment what its header says (tcp_v4_fill_cb). None: not a header.
-fn fill_cb(skb: &mut Skb, info: &PacketInfo) -> Option<(u16, u16)> {
-    let total = skb.len();
-    let (cb, ports) = {
-        let th = TcpHeader::parse(skb.linear()).ok()?;
-        let flags = th.flags();
-        let payload = (total - th.header_len()) as u32;
-        let len = payload + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
-        let cb = TcpCb {
-            seq: th.seq(),
-            end_seq: th.seq() + len,
-            ack_seq: th.ack(),
-            flags: flags.bits() as u8,
-            ip_dsfield: info.tos,
-            ttl: info.ttl,
-            mstamp: info.now,
-            ..TcpCb::default()
-        };
-        (cb, (th.src_port(), th.dst_port()))
+/// Parses the header of a segment into `skb.tcp`, where all of TCP reads it, with the TOS and TTL of its IP header and
+/// the time of its arrival (tcp_v4_fill_cb). Returns its ports. None: not a header.
+pub(super) fn fill_cb(skb: &mut Skb, tos: u8, ttl: u8, now: Instant) -> Option<(u16, u16)> {
+    let th = TcpHeader::parse(skb.linear()).ok()?;
+    let flags = th.flags();
+    let payload = (skb.len() - th.header_len()) as u32;
+    let len = payload + u32::from(flags.contains(TcpFlags::SYN)) + u32::from(flags.contains(TcpFlags::FIN));
+    let cb = TcpCb {
+        seq: th.seq(),
+        end_seq: th.seq() + len,
+        ack_seq: th.ack(),
+        flag_word: th.flag_word(),
+        flags: flags.bits() as u8,
+        ip_dsfield: tos,
+        ttl,
+        mstamp: now,
+        ..TcpCb::default()
     };
+    let ports = (th.src_port(), th.dst_port());
     skb.tcp = cb;
     Some(ports)
+}
+
+/// Option bytes of a received segment whose header is in place.
+#[inline]
+pub(super) fn option_bytes(skb: &Skb) -> &[u8] {
+    skb.linear().get(HEADER_LEN..skb.tcp.header_len()).unwrap_or_default()
+}
+
+/// Source and destination port of a received segment whose header is in place.
+pub(super) fn ports(skb: &Skb) -> (u16, u16) {
+    match skb.linear() {
+        [a, b, c, d, ..] => (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
+        _ => (0, 0),
+    }
 }
 
 /// A segment arrives (IpHandler::rcv).
 pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if info.not_unicast || skb.link_multicast {
-        // TCP has one peer: nothing is answered (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
+        // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122
+        // §4.2.3.10).
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
-    // The whole header contiguous; its length is in the fixed part.
+    // The whole header must be contiguous; its length is in the fixed part.
     if !skb.may_pull(HEADER_LEN) {
         return bad(stack, DropReason::PktTooSmall);
     }
@@ -208,11 +204,14 @@ pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if header_len < HEADER_LEN || !skb.may_pull(header_len) {
         return bad(stack, DropReason::PktTooSmall);
     }
-    if !checksum_ok(&skb, info) {
+    let len = skb.len() as u32;
+    if !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {
         stack.mib.inc(Mib::TcpInCsumErrors);
         return bad(stack, DropReason::TcpCsum);
     }
-    let Some((sport, dport)) = fill_cb(&mut skb, info) else { return bad(stack, DropReason::PktTooSmall) };
+    let Some((sport, dport)) = fill_cb(&mut skb, info.tos, info.ttl, info.now) else {
+        return bad(stack, DropReason::PktTooSmall);
+    };
     if info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0 {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
@@ -224,10 +223,7 @@ pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         }
         Some(Entry::Request(listener)) => return to_listener(stack, &listener, skb, info),
         Some(Entry::TimeWait(tw)) => {
-            let isn = {
-                let Ok(th) = TcpHeader::parse(skb.linear()) else { return };
-                timewait::segment(stack, &tw, &skb, &th, info)
-            };
+            let isn = timewait::segment(stack, &tw, &skb, (sport, dport), info);
             let Some(isn) = isn else { return };
             if let Some(l) = net.hashinfo.listener(stack, info, sport, dport) {
                 timewait::kill(stack, &tw);
@@ -245,21 +241,21 @@ pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     stack.mib.drop(DropReason::NoSocket);
 }
 
-/// Has the sock process the segment now, or leaves it to the owner. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
+/// The sock processes the segment now, or its owner does later. Linux: the end of tcp_v4_rcv, tcp_add_backlog.
 pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: Instant) {
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
     }
 }
 
-/// A listener needs the addresses too, and may have to keep the segment for later.
+/// A listener also needs the addresses, and may keep the segment in its backlog.
 fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInfo) {
     skb.rx = Some(*info);
     add_backlog(stack, l, skb, info.now);
 }
 
-/// An ICMP error about a segment of ours (IpHandler::err). Nothing is believed that does not quote a sequence number in
-/// flight (RFC 5927 §4.1).
+/// An ICMP error about a segment of ours (IpHandler::err). It is ignored unless it quotes a sequence number in flight
+/// (RFC 5927 §4.1).
 pub fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let Some(q) = icmp.quoted.get(..8) else { return };
     let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);
@@ -296,7 +292,7 @@ fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icm
         return;
     }
     if is_mtu(icmp) {
-        // Whoever owns the sock takes the new MTU over when it lets go; the number waits in the tables until then.
+        // The owner applies the new MTU when it releases the sock; until then the tables keep the number.
         net.hashinfo.note_mtu(sock, seq, icmp.info);
         sock.defer(stack, deferred::MTU_REDUCED, icmp.now);
     } else {
@@ -304,7 +300,7 @@ fn sock_err(net: &TcpNet, stack: &Arc<Stack>, sock: &Arc<Sock>, seq: SeqNum, icm
     }
 }
 
-/// Takes over what ICMP said of the path's MTU while the sock was owned.
+/// Applies the path MTUs that ICMP reported while the sock was owned.
 pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
     for (seq, mtu) in cx.tp.net.hashinfo.take_mtu(cx.sock) {
         mtu_err(cx, seq, mtu);
@@ -324,7 +320,7 @@ fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     if matches!(cx.state(), State::Close | State::Listen) || !plausible(cx, seq) {
         return;
     }
-    // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) do not listen to ICMP.
+    // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.
     if cx.sk.pmtudisc < 4 {
         ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
         super::mtu::mtu_reduced(cx);
@@ -356,9 +352,9 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
         queue_icmp(cx, icmp, err);
     }
     match cx.state() {
-        // A connection that does not exist yet fails with the first thing heard.
+        // A connection that is not established yet fails with the first error.
         State::SynSent | State::SynRecv => close::done_with_error(cx, err),
-        // One that exists goes on; the error is told if it times out (RFC 1122 §4.2.3.9, RFC 5461).
+        // An established one continues; the error is reported if it times out (RFC 1122 §4.2.3.9, RFC 5461).
         _ if !wants => cx.sk.err_soft = err.errno(),
         _ => {
             cx.sock.err.store(err.errno(), Ordering::Relaxed);

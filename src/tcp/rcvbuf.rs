@@ -1,5 +1,5 @@
-//! Buffers: how much we offer to receive and how that grows with what arrives and is read; when a sender may go on.
-//! Above: `reassembly`, `prune` (memory is short), `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux:
+//! Buffers: the receive buffer and its growth with what arrives and is read; when a writer that waits for send buffer
+//! is woken. Above: `reassembly`, `prune` (memory is short), `input`, `recvmsg`. Below: `window`, `sock::mem`. Linux:
 //! tcp_init_buffer_space, tcp_grow_window, tcp_rcv_space_adjust, tcp_check_space.
 
 use super::chrono::{Chrono, chrono_stop};
@@ -63,7 +63,7 @@ fn should_expand_sndbuf(cx: &Cx<'_>) -> bool {
     !cx.sk.flag(flag::SNDBUF_LOCK)
         && !under_memory_pressure(cx)
         && memory_is_ample(cx)
-        // A full congestion window needs no more to fill it.
+        // The congestion window is full: a larger buffer would not help.
         && output::packets_in_flight(cx.tp) < cx.tp.snd_cwnd
 }
 
@@ -76,7 +76,7 @@ pub fn new_space(cx: &mut Cx<'_>) {
     write_space(cx);
 }
 
-/// Wakes writers who were turned away, when a third of the send buffer is free (sk_stream_write_space).
+/// Wakes waiting writers when a third of the send buffer is free (sk_stream_write_space).
 pub fn write_space(cx: &mut Cx<'_>) {
     let free = cx.sock.sndbuf.load(Ordering::Relaxed).saturating_sub(cx.sk.wmem_queued);
     if cx.tp.nospace && free >= cx.sk.wmem_queued >> 1 && output::sk_stream_memory_free(cx, true) {
@@ -85,7 +85,7 @@ pub fn write_space(cx: &mut Cx<'_>) {
     }
 }
 
-/// After an acknowledgement: looks after writers who found no room (tcp_check_space).
+/// After an acknowledgement: wakes writers that found no room, if there is some now (tcp_check_space).
 pub fn check_space(cx: &mut Cx<'_>) {
     if cx.tp.nospace {
         new_space(cx);
@@ -225,7 +225,7 @@ pub fn rcv_space_adjust(cx: &mut Cx<'_>) {
     if cx.tp.rcv_rtt_us == 0 || time < (cx.tp.rcv_rtt_us >> 3) as u128 {
         return;
     }
-    // What waits unread was not taken at this rate.
+    // Bytes that are still unread do not count.
     let inq = cx.tp.rcv_nxt.since(cx.tp.copied_seq) as i64;
     let copied = cx.tp.copied_seq.since(cx.tp.rcvq_seq) as i64 - inq;
     if copied > cx.tp.rcvq_space as i64 {
@@ -236,14 +236,14 @@ pub fn rcv_space_adjust(cx: &mut Cx<'_>) {
     cx.tp.rcvq_time = cx.now;
 }
 
-/// A first guess of the peer's segment size, small rather than large (tcp_initialize_rcv_mss).
+/// A low first estimate of the peer's segment size (tcp_initialize_rcv_mss).
 pub fn initialize_rcv_mss(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     let hint = (tp.advmss as u32).min(tp.mss_cache).min(tp.rcv_wnd / 2).min(MSS_DEFAULT as u32).max(MIN_MSS);
     tp.ack.rcv_mss = hint as u16;
 }
 
-/// Learns the peer's segment size from what arrives, and from its truesize how much of the buffer is payload
+/// Estimates the peer's segment size, and from the truesize of segments which part of the buffer is payload
 /// (tcp_measure_rcv_mss). `skb` has its header pulled.
 pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     let lss = cx.tp.ack.last_seg_size;
@@ -267,8 +267,8 @@ pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
         }
         return;
     }
-    // Short: only a second one of the same size, without PSH or large enough to be no trickle, counts as the peer's
-    // MSS.
+    // A short segment: its size is taken as the peer's MSS only if a second one has the same size, and it has no PSH or
+    // is not tiny.
     len += seg.header_len as u32;
     let remnant = seg.flags.intersects(TcpFlags::FIN | TcpFlags::URG | TcpFlags::SYN | TcpFlags::PSH);
     if len >= MSS_DEFAULT as u32 + 20 || (len >= MIN_MSS + 20 && !remnant) {

@@ -33,8 +33,8 @@ fn rcv_nxt_update(cx: &mut Cx<'_>, seq: SeqNum) {
     cx.tp.rcv_nxt = seq;
 }
 
-/// Appends `from`'s bytes to `to` when they follow and the result is not too scattered; returns the growth of truesize.
-/// What moved is gone from `from` (tcp_try_coalesce).
+/// Moves the bytes of `from` to the end of `to` if they follow and the result has not too many fragments; returns the
+/// growth of truesize (tcp_try_coalesce).
 fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     if from.tcp.seq != to.tcp.end_seq
         || from.head_len() != 0
@@ -43,8 +43,8 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     {
         return None;
     }
-    // A sender of this same stack was charged by bytes and not by pages: no more is taken than was scheduled for the
-    // packet.
+    // Packets of a sender in this stack are charged by bytes and not by pages: no more is charged than was scheduled
+    // for the packet.
     let (before, share) = (to.truesize, from.truesize.saturating_sub(SKB_OVERHEAD));
     let grown = to.append_frags(from).min(share);
     to.truesize = before + grown;
@@ -75,7 +75,7 @@ pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     cx.sk.receive_queue.push_back(skb);
 }
 
-/// What the arrival of in-order data says of the peer: segment size, pace, delay of our acknowledgements
+/// What is updated when in-order data arrives: the peer's segment size, RTT, and the delay of acknowledgements
 /// (tcp_event_data_recv).
 pub struct DataRecv {
     len: usize,
@@ -109,7 +109,7 @@ pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if !skb.pull(seg.header_len) {
         return drop_skb(cx, skb, DropReason::PktTooSmall);
     }
-    // A few bytes in a large receive buffer are charged as what they are.
+    // A small packet in a large page is copied, so that it is charged what it needs.
     skb.shrink();
     sack::dsack_clear(cx.tp);
     let rwnd = window::receive_window(cx.tp);
@@ -123,7 +123,7 @@ pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         return queue_and_out(cx, seg, skb);
     }
     if !seg.end_seq.after(cx.tp.rcv_nxt) {
-        // Received before: our acknowledgement was lost, or came late.
+        // All of it was received before: our acknowledgement was lost, or late.
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
         sack::dsack_set(cx, seg.seq, seg.end_seq);
         return out_of_window(cx, skb, DropReason::TcpOldData);
@@ -132,7 +132,7 @@ pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         return out_of_window(cx, skb, DropReason::TcpOverWindow);
     }
     if seg.seq.before(cx.tp.rcv_nxt) {
-        // Old at the front, new at the end.
+        // The front was received before, the end is new.
         sack::dsack_set(cx, seg.seq, cx.tp.rcv_nxt);
         if rwnd == 0 {
             cx.stack.mib.inc(Mib::TcpExtTCPZeroWindowDrop);
@@ -157,7 +157,7 @@ fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
             cx.stack.mib.inc(Mib::TcpExtTCPRcvQDrop);
             return drop_skb(cx, skb, DropReason::ProtoMem);
         }
-        // The program has nothing else to wait for: one packet is always taken.
+        // With an empty queue one packet is always taken, or the program would wait for ever.
         mem::force(cx.sock, cx.sk, skb.truesize as i32);
     }
     let fin = skb.tcp.flags & FIN != 0;
@@ -171,7 +171,7 @@ fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
     }
     if !cx.tp.ooo_queue.is_empty() {
         ofo_queue(cx);
-        // RFC 5681 §4.2: at once when a gap is filled.
+        // RFC 5681 §4.2: a segment that fills a gap is acknowledged at once.
         if cx.tp.ooo_queue.is_empty() {
             cx.tp.ack.ack_now();
         }
@@ -245,8 +245,8 @@ fn remove_ooo(cx: &mut Cx<'_>, i: usize) {
     }
 }
 
-/// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers go; partial overlaps
-/// stay and are sorted out when the hole is filled.
+/// Queues data that leaves a hole before it (tcp_data_queue_ofo). Packets that another one covers are dropped; partial
+/// overlaps stay until the hole is filled.
 fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     ecn::data_ecn_check(cx, seg);
     if !try_rmem_schedule(cx, &skb) {
@@ -280,7 +280,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
             merge_right(cx, at - 1, end_seq);
             return coalesced(cx, seq, end_seq, len, truesize);
         }
-        // All that starts no later than it: one may cover it although the one before reaches into it, too.
+        // Among those that start no later one may cover it, even if the one before overlaps it as well.
         let mut at = at;
         while let Some((seq1, end1)) = cx.tp.ooo_queue.get(at).map(|s| (s.tcp.seq, s.tcp.end_seq))
             && !seq1.after(seq)
@@ -297,7 +297,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
             if seq.after(seq1) {
                 sack::dsack_set(cx, seq, end1);
             }
-            // Where both start together the new one covers the old, which goes below.
+            // If both start together, the new one covers the old, which is removed below.
             at += 1;
         }
     }
@@ -309,7 +309,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     cx.tp.ooo_last = cx.tp.ooo_queue.back().map_or(seq, |s| s.tcp.seq);
     if is_sack {
         sack::sack_new_ofo_skb(cx, seq, end_seq);
-        // Without SACK the window is not moved, so that every segment draws a true duplicate.
+        // Without SACK the window does not grow, so that each acknowledgement is an exact duplicate.
         rcvbuf::grow_window(cx, len, truesize);
     }
     grow_after_ofo(cx);
@@ -373,10 +373,10 @@ pub fn fin(cx: &mut Cx<'_>) {
             control::send_ack(cx);
             timewait::time_wait(cx, State::TimeWait, Duration::ZERO);
         }
-        // Sent again: acknowledged again.
+        // A retransmitted FIN is acknowledged again.
         _ => {}
     }
-    // Beyond the end there is nothing.
+    // There is no data beyond the FIN.
     purge_ooo(cx);
     if sack::is_sack(cx.tp) {
         sack::sack_reset(cx.tp);
@@ -388,7 +388,7 @@ pub fn fin(cx: &mut Cx<'_>) {
     }
 }
 
-/// A segment with data reached a sock whose reader is gone: nobody will ever read it (RFC 9293 §3.10.7.4;
+/// Ends a connection whose program has closed it when data arrives, which nobody will read (RFC 9293 §3.10.7.4;
 /// TCPAbortOnData).
 pub fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
     cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);

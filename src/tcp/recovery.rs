@@ -1,6 +1,6 @@
-//! Loss recovery: the states Open, Disorder, CWR, Recovery and Loss, and what moves between them; F-RTO and loss
-//! probes. Which segments are lost is `rack`'s to say, how fast they leave `prr`'s, what is taken back `undo`'s. Above:
-//! `ack`, `timer`. Below: `output`. RFC 5681, RFC 6582 (without SACK), RFC 6675, RFC 5682 (F-RTO). Linux:
+//! Loss recovery: the states Open, Disorder, CWR, Recovery and Loss, and the transitions between them; F-RTO and loss
+//! probes. `rack` decides which segments are lost, `prr` how fast they leave, `undo` which reductions are undone.
+//! Above: `ack`, `timer`. Below: `output`. RFC 5681, RFC 6582 (without SACK), RFC 6675, RFC 5682 (F-RTO). Linux:
 //! tcp_fastretrans_alert, tcp_enter_loss.
 
 use super::ack::{self, Rexmit, flag};
@@ -28,7 +28,8 @@ pub(super) fn pcount(tp: &TcpSock, i: usize) -> u32 {
 
 // ---- Without SACK: duplicates stand for segments that arrived (RFC 5681 §3.2, RFC 6582).
 
-/// Holds `sacked_out` to what can have arrived: at least one hole is left. True: it had to (tcp_limit_reno_sacked).
+/// Limits `sacked_out` to what can have arrived: at least one segment is missing. True: it was above the limit
+/// (tcp_limit_reno_sacked).
 fn limit_reno_sacked(tp: &mut TcpSock) -> bool {
     let holes = tp.lost_out.max(1).min(tp.packets_out);
     if tp.sacked_out.saturating_add(holes) > tp.packets_out {
@@ -38,7 +39,7 @@ fn limit_reno_sacked(tp: &mut TcpSock) -> bool {
     false
 }
 
-/// More duplicates than segments: the network reordered (tcp_check_reno_reordering).
+/// There are more duplicates than segments in flight: the network reorders (tcp_check_reno_reordering).
 fn check_reno_reordering(cx: &mut Cx<'_>, addend: u32) {
     if !limit_reno_sacked(cx.tp) {
         return;
@@ -61,7 +62,8 @@ fn add_reno_sack(cx: &mut Cx<'_>, n: u32, ece: bool) {
     ack::count_delivered(cx, delivered, ece);
 }
 
-/// `acked` segments were acknowledged: one was the hole, the rest are the duplicates' (tcp_remove_reno_sacks).
+/// `acked` segments were acknowledged: one filled the hole, the others were counted as duplicates
+/// (tcp_remove_reno_sacks).
 pub fn remove_reno_sacks(cx: &mut Cx<'_>, acked: u32, ece: bool) {
     if acked > 0 {
         let fresh = acked.saturating_sub(cx.tp.sacked_out).max(1);
@@ -86,13 +88,14 @@ fn newreno_mark_lost(cx: &mut Cx<'_>, snd_una_advanced: bool) {
     }
     let mss = head.tcp.gso_size as u32;
     if head.tcp.gso_segs > 1 && mss != 0 && head.len() > mss as usize {
-        // Of a super-packet only the first segment. Uncut, more is sent again than need be: no harm.
+        // Only the first segment of a super-packet is marked. If it cannot be cut, more than necessary is
+        // retransmitted.
         let _ = fragment_rtx(cx, 0, mss, mss);
     }
     mark_skb_lost(cx, 0);
 }
 
-/// Asks who decides on losses: RACK, or duplicates without SACK (tcp_identify_packet_loss).
+/// Detects losses by RACK, or without SACK by duplicates (tcp_identify_packet_loss).
 fn identify_packet_loss(cx: &mut Cx<'_>, flags: &mut u32) {
     if cx.tp.rtx_queue.is_empty() {
         return;
@@ -113,7 +116,7 @@ fn identify_packet_loss(cx: &mut Cx<'_>, flags: &mut u32) {
 
 // ---- The state machine.
 
-/// Open or Disorder, by whether something is amiss (tcp_try_keep_open).
+/// Moves to Disorder if anything is sacked, lost or retransmitted, else to Open (tcp_try_keep_open).
 pub fn try_keep_open(cx: &mut Cx<'_>) {
     let amiss = output::left_out(cx.tp) != 0 || any_retrans_done(cx.tp);
     let state = if amiss { CaState::Disorder } else { CaState::Open };
@@ -133,8 +136,8 @@ fn try_to_open(cx: &mut Cx<'_>, flags: u32) {
     }
 }
 
-/// The peer took back what it had reported: waits a little for it to come to its senses, then the timer starts over
-/// (RFC 2018 §8; tcp_check_sack_reneging).
+/// The peer dropped data that it had selectively acknowledged: arms a short timeout, after which all is retransmitted,
+/// unless the peer acknowledges the data by then (RFC 2018 §8; tcp_check_sack_reneging).
 fn check_sack_reneging(cx: &mut Cx<'_>, flags: &mut u32) -> bool {
     if *flags & flag::SACK_RENEGING == 0 || *flags & flag::SND_UNA_ADVANCED == 0 {
         return false;
@@ -160,7 +163,7 @@ pub fn fastretrans_alert(
     if cx.tp.packets_out == 0 && cx.tp.sacked_out != 0 {
         cx.tp.sacked_out = 0;
     }
-    // An echo of congestion makes the reduction final.
+    // After an ECN echo the reduction cannot be undone.
     if ece {
         cx.tp.prior_ssthresh = 0;
     }
@@ -192,27 +195,7 @@ pub fn fastretrans_alert(
     }
 
     match cx.tp.ca_state {
-        CaState::Recovery => {
-            if !advanced {
-                if !sack::is_sack(cx.tp) {
-                    add_reno_sack(cx, num_dupack, ece);
-                }
-            } else if super::undo::try_undo_partial(cx, prior_snd_una) {
-                return;
-            }
-            if super::undo::try_undo_dsack(cx) {
-                try_to_open(cx, flag0);
-            }
-            identify_packet_loss(cx, flags);
-            if cx.tp.ca_state != CaState::Recovery {
-                if cx.tp.lost_out == 0 {
-                    return;
-                }
-                enter_recovery(cx, ece);
-            }
-            *rexmit = Rexmit::Lost;
-            return;
-        }
+        CaState::Recovery => return in_recovery(cx, prior_snd_una, num_dupack, flags, rexmit),
         CaState::Loss => {
             process_loss(cx, flag0, num_dupack, rexmit);
             if cx.tp.ca_state != CaState::Loss {
@@ -222,7 +205,7 @@ pub fn fastretrans_alert(
             if cx.tp.ca_state != CaState::Open && *flags & flag::LOST_RETRANS == 0 {
                 return;
             }
-            // Undone, or retransmissions were lost as well: judged like any other state.
+            // The loss was undone, or retransmissions were lost as well: continues as in Open.
         }
         _ => {}
     }
@@ -241,6 +224,30 @@ pub fn fastretrans_alert(
         return;
     }
     enter_recovery(cx, ece);
+    *rexmit = Rexmit::Lost;
+}
+
+/// The state machine in Recovery: undoes it, or detects more losses and goes on.
+fn in_recovery(cx: &mut Cx<'_>, prior_snd_una: SeqNum, num_dupack: u32, flags: &mut u32, rexmit: &mut Rexmit) {
+    let flag0 = *flags;
+    let ece = flag0 & flag::ECE != 0;
+    if flag0 & flag::SND_UNA_ADVANCED == 0 {
+        if !sack::is_sack(cx.tp) {
+            add_reno_sack(cx, num_dupack, ece);
+        }
+    } else if super::undo::try_undo_partial(cx, prior_snd_una) {
+        return;
+    }
+    if super::undo::try_undo_dsack(cx) {
+        try_to_open(cx, flag0);
+    }
+    identify_packet_loss(cx, flags);
+    if cx.tp.ca_state != CaState::Recovery {
+        if cx.tp.lost_out == 0 {
+            return;
+        }
+        enter_recovery(cx, ece);
+    }
     *rexmit = Rexmit::Lost;
 }
 
@@ -268,7 +275,7 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
         return;
     }
     if cx.tp.frto {
-        // RFC 5682 §3.1 step 3b: something sent once arrived, so the timeout came too early.
+        // RFC 5682 §3.1 step 3b: a segment that was sent only once arrived, so the timeout was spurious.
         if flags & flag::ORIG_SACK_ACKED != 0 && super::undo::try_undo_loss(cx, true) {
             return;
         }
@@ -279,7 +286,7 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
             }
         } else if advanced && !recovered {
             cx.tp.high_seq = cx.tp.snd_nxt;
-            // Step 2b: new data, if there is any and it may leave, tells more than retransmissions.
+            // Step 2b: sends new data if there is any and the window allows it.
             if !cx.tp.write_queue.is_empty() && output::wnd_end(cx.tp).after(cx.tp.snd_nxt) {
                 *rexmit = Rexmit::New;
                 return;
@@ -301,7 +308,7 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
     *rexmit = Rexmit::Lost;
 }
 
-/// A time of retransmission timeouts is over (tcp_update_rto_time).
+/// An episode of retransmission timeouts has ended (tcp_update_rto_time).
 fn update_rto_time(cx: &mut Cx<'_>) {
     if cx.tp.rto_stamp_ms != 0 {
         let spent = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rto_stamp_ms);
@@ -310,8 +317,8 @@ fn update_rto_time(cx: &mut Cx<'_>) {
     }
 }
 
-/// Marks everything lost after a timeout, but what RACK thinks may still arrive; forgets selective acknowledgements
-/// when the peer took them back (tcp_timeout_mark_lost).
+/// After a timeout marks everything lost except what RACK expects to arrive still; clears the scoreboard when the peer
+/// has reneged (tcp_timeout_mark_lost).
 fn timeout_mark_lost(cx: &mut Cx<'_>) {
     let reneg = cx.tp.rtx_queue.front().is_some_and(|s| s.tcp.sacked & sacked::SACKED_ACKED != 0);
     let is_sack = sack::is_sack(cx.tp);
@@ -340,7 +347,7 @@ fn timeout_mark_lost(cx: &mut Cx<'_>) {
 pub fn enter_loss(cx: &mut Cx<'_>) {
     let new_recovery = cx.tp.ca_state < CaState::Recovery;
     timeout_mark_lost(cx);
-    // Once a window: further timeouts of the same data do not reduce further.
+    // The window is reduced once: further timeouts of the same data do not reduce it again.
     if cx.tp.ca_state <= CaState::Disorder
         || !cx.tp.high_seq.after(cx.tp.snd_una)
         || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0)
@@ -355,7 +362,7 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
     cong::set_cwnd(cx.tp, in_flight.saturating_add(1));
     cx.tp.snd_cwnd_cnt = 0;
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
-    // Many duplicates and still a timeout: the reordering degree was believed too high.
+    // A timeout despite many duplicates: the reordering degree was estimated too high.
     let reordering = cx.stack.sysctl.tcp_reordering().max(1) as u32;
     if cx.tp.ca_state <= CaState::Disorder && cx.tp.sacked_out >= reordering {
         cx.tp.reordering = cx.tp.reordering.min(reordering);
@@ -367,7 +374,7 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
     cx.tp.frto = cx.stack.sysctl.tcp_frto() != 0 && (new_recovery || cx.tp.retransmits != 0);
 }
 
-/// The path MTU fell: what is in flight and too large is lost, without any congestion (RFC 1191 §6.4;
+/// The path MTU fell: segments in flight that are too large count as lost, but not as congestion (RFC 1191 §6.4;
 /// tcp_simple_retransmit).
 pub fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
@@ -396,8 +403,8 @@ pub fn simple_retransmit(cx: &mut Cx<'_>) {
     retransmit::xmit_retransmit_queue(cx);
 }
 
-/// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): when the probe
-/// repaired a loss that nobody else noticed, the window is reduced as for any loss.
+/// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): if the probe
+/// repaired a loss that was not detected otherwise, the window is reduced as for any loss.
 pub fn process_tlp_ack(cx: &mut Cx<'_>, ack: SeqNum, flags: u32) {
     if ack.before(cx.tp.tlp_high_seq) {
         return;

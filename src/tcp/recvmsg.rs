@@ -4,7 +4,7 @@
 
 use super::delack::cleanup_rbuf;
 use super::tcb::Cx;
-use super::{input, output, rcvbuf, ulp, window};
+use super::{input, output, rcvbuf, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::mem;
@@ -19,23 +19,16 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
 
-/// `urg_data`: a byte is there, in the low eight bits.
-pub const URG_VALID: u16 = 0x100;
-/// `urg_data`: announced, not here yet.
-pub const URG_NOTYET: u16 = 0x200;
-/// `urg_data`: read already.
-pub const URG_READ: u16 = 0x400;
-
 const FIN: u8 = TcpFlags::FIN.bits() as u8;
 const SYN: u8 = TcpFlags::SYN.bits() as u8;
 
-/// What one walk over the receive queue gives.
+/// The result of one step of a receive.
 enum Step {
-    /// Bytes were taken, or an urgent byte passed over.
+    /// Bytes were taken, or an urgent byte was skipped.
     Taken,
     /// The peer's FIN: the end.
     End,
-    /// Urgent data begins here, and something was read before it or the call does not pass over it.
+    /// The urgent byte is next, and the call ends before it.
     Urgent,
     /// Nothing (more) is there.
     Empty,
@@ -46,7 +39,7 @@ enum Step {
 /// A receive in progress.
 struct Recv {
     copied: usize,
-    /// Room of the program that is left, bytes; with MSG_TRUNC nothing is written to it.
+    /// Room left in the program's buffers, bytes; with MSG_TRUNC nothing is written to them.
     len: usize,
     /// Bytes that end the wait.
     target: usize,
@@ -78,14 +71,14 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     }
     if msg.flags & libc::MSG_OOB != 0 {
         let Some(mut cx) = Cx::new(&mut *g) else { return Err(Error::NotConn) };
-        return urgent(&mut cx, msg);
+        return recv_urg(&mut cx, msg);
     }
     let mut r = Recv::new(g, msg);
     let mut wait = !msg.dontwait();
     let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
     let mut failed = None;
     let mut first = true;
-    // A receive of nothing waits for the first byte all the same; read(2) of nothing does not come here.
+    // A receive of zero bytes also waits for the first byte; read(2) of zero bytes does not come here.
     while std::mem::take(&mut first) || r.len > 0 {
         let step = match Cx::new(&mut *g) {
             Some(mut cx) => r.step(&mut cx, msg),
@@ -148,7 +141,7 @@ impl Recv {
         let len = msg.remaining();
         let lowat = g.common.rcvlowat.max(0) as usize;
         let peek = msg.flags & libc::MSG_PEEK != 0;
-        // SO_PEEK_OFF: a look begins further on.
+        // SO_PEEK_OFF: where a peek begins.
         let peek_at = if peek { g.common.peek_off.max(0) as u32 } else { 0 };
         Recv {
             copied: 0,
@@ -162,7 +155,8 @@ impl Recv {
         }
     }
 
-    /// Less than wanted is there. Whether the call waits for more, or ends with what it has; Err: it fails.
+    /// Fewer bytes than `target` are there: whether the call waits for more (true) or ends with what it has; Err: it
+    /// fails.
     fn may_wait(&self, g: &SockGuard<'_>, wait: bool) -> Result<bool> {
         let sock = g.sock;
         let closed = sock.state() == State::Close;
@@ -186,7 +180,8 @@ impl Recv {
         if wait { Ok(true) } else { Err(Error::Again) }
     }
 
-    /// After a sleep: where another thread has read what was looked at, the look goes on where the queue now begins.
+    /// After a sleep: if another thread has read the bytes that were peeked at, the peek continues where the queue now
+    /// begins.
     fn follow(&mut self, g: &mut SockGuard<'_>) {
         if self.peek
             && let Some(cx) = Cx::new(g)
@@ -241,7 +236,7 @@ impl Recv {
             if skb.tcp.flags & FIN != 0 {
                 return self.end(cx, at);
             }
-            // Wholly read: only a look stays behind, as a reader drops such a packet.
+            // The packet was read to its end, which only MSG_PEEK leaves in the queue.
             at += 1;
         };
         let mut used = (len - offset).min(self.len);
@@ -249,7 +244,7 @@ impl Recv {
             let to_urgent = cx.tp.urg_seq.since(self.seq) as usize;
             if to_urgent == 0 {
                 if !cx.sk.flag(flag::URGINLINE) {
-                    // The urgent byte is not part of the stream: passed over.
+                    // The urgent byte is not part of the stream: it is skipped.
                     self.seq += 1;
                     offset += 1;
                     used = used.saturating_sub(1);
@@ -318,23 +313,24 @@ fn eat(cx: &mut Cx<'_>, at: usize) {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }
     if cx.sk.receive_queue.is_empty() && cx.sk.receive_queue.capacity() > 64 {
-        // An idle connection holds no queue.
+        // An idle connection keeps no memory for the queue.
         cx.sk.receive_queue = Default::default();
     }
 }
 
-/// MSG_OOB: the urgent byte (tcp_recv_urg). EINVAL: there is none, or it is in line; EAGAIN: announced, not here.
-fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    if cx.sk.flag(flag::URGINLINE) || cx.tp.urg_data == 0 || cx.tp.urg_data == URG_READ {
+/// MSG_OOB: the urgent byte (tcp_recv_urg). EINVAL: there is none, or it is in line; EAGAIN: it is announced and has
+/// not arrived.
+fn recv_urg(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    if cx.sk.flag(flag::URGINLINE) || cx.tp.urg_data == 0 || cx.tp.urg_data == urgent::READ {
         return Err(Error::Inval);
     }
     if cx.state() == State::Close && !cx.sk.flag(flag::DONE) {
         return Err(Error::NotConn);
     }
-    if cx.tp.urg_data & URG_VALID != 0 {
+    if cx.tp.urg_data & urgent::VALID != 0 {
         let byte = cx.tp.urg_data as u8;
         if msg.flags & libc::MSG_PEEK == 0 {
-            cx.tp.urg_data = URG_READ;
+            cx.tp.urg_data = urgent::READ;
         }
         msg.out_flags |= libc::MSG_OOB;
         if msg.remaining() == 0 {
@@ -360,8 +356,8 @@ fn inq_hint(cx: &Cx<'_>) -> i32 {
     }
 }
 
-/// Whether a reader that wants `target` bytes has something to do (tcp_epollin_ready): so many bytes, or fewer when the
-/// buffer or the window is all but full, since then no more would come.
+/// Whether a reader that wants `target` bytes has something to do (tcp_epollin_ready): that many bytes, or fewer when
+/// the buffer or the window is almost full, because then no more would arrive.
 pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
     let avail = cx.tp.rcv_nxt.diff(cx.tp.copied_seq);
     if avail <= 0 {
@@ -411,10 +407,10 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         if down & SEND_SHUTDOWN != 0 || stream_writable(&cx) {
             m |= writable;
         } else {
-            // Who was told "not writable" is told when that changes (SOCK_NOSPACE).
+            // A program that was told "not writable" is woken when that changes (SOCK_NOSPACE).
             cx.tp.nospace = true;
         }
-        if cx.tp.urg_data & URG_VALID != 0 {
+        if cx.tp.urg_data & urgent::VALID != 0 {
             m |= Events::PRI;
         }
     }

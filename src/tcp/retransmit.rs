@@ -16,13 +16,13 @@ use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
 use crate::sock::tsq;
 use std::sync::atomic::Ordering;
 
-/// Whether the first copy of this packet has not left the machine yet: then sending it again helps nobody. Judged by
-/// what the device holds of this sock, in order: the packet and all that was sent after it. Linux:
+/// Whether the first copy of this packet has not left the machine yet, so that retransmitting it is useless. Estimated
+/// from the bytes that the device holds of this sock: the packet and all that was sent after it. Linux:
 /// skb_still_in_host_queue.
 pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
     let Some(skb) = cx.tp.rtx_queue.get(skb_at) else { return false };
     let behind = if skb.tcp.sacked & sacked::EVER_RETRANS != 0 {
-        // Sent out of order: it is the last of the queue or we cannot tell.
+        // It was sent out of order: only the last of the queue can be judged.
         if skb.tcp.mstamp < cx.tp.wstamp {
             return false;
         }
@@ -42,7 +42,7 @@ pub(super) fn still_in_host_queue(cx: &mut Cx<'_>, skb_at: usize) -> bool {
     true
 }
 
-/// Drops what is acknowledged already from the front of a packet, and counts its segments anew.
+/// Removes acknowledged bytes from the front of a packet, and recomputes its segment count.
 fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
     output::trim_head(cx, i, n);
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return };
@@ -55,8 +55,8 @@ fn trim_acked(cx: &mut Cx<'_>, i: usize, n: u32) {
     }
 }
 
-/// Fills a small packet at `i` with those behind it, to `space` bytes: what was written in small pieces is resent in
-/// one (tcp_retrans_try_collapse).
+/// Fills a small packet at `i` with those behind it, to `space` bytes: small segments are retransmitted as one
+/// (tcp_retrans_try_collapse).
 fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
     if !cx.stack.sysctl.tcp_retrans_collapse() {
         return;
@@ -124,7 +124,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return Err(Error::Inval) };
     let mut avail = end - skb.tcp.seq;
     if avail <= 0 {
-        // The window shrank over it. Only the first unacknowledged one goes out, as a probe of sorts.
+        // The peer shrank its window below this segment. Only the first unacknowledged one is sent, as a probe.
         if skb.tcp.seq != una {
             return Err(Error::Again);
         }
@@ -161,7 +161,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
     }
     cx.tp.total_retrans = cx.tp.total_retrans.wrapping_add(n);
     cx.tp.bytes_retrans += bytes;
-    // Out of its place for the call, as everything else of the connection may change meanwhile.
+    // The packet is taken out of the queue for the call, during which the connection is borrowed mutably.
     let mut skb: Skb = std::mem::take(slot);
     skb.tcp.sacked |= sacked::EVER_RETRANS;
     let r = transmit_skb(cx, &mut skb);
@@ -191,7 +191,7 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
         }
     }
     if cx.tp.retrans_stamp == crate::base::env::Instant::ZERO {
-        // Zero means none: a segment sent at the very epoch is noted a nanosecond late.
+        // Zero means none, so a segment sent at time zero is noted one nanosecond later.
         cx.tp.retrans_stamp = stamp.max(crate::base::env::Instant::from_nanos(1));
     }
     cx.tp.undo_retrans = cx.tp.undo_retrans.max(0).saturating_add(n as i32);

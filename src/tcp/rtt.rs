@@ -14,7 +14,7 @@ pub const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
 /// Least RTO of the connection, microseconds: the route's, the program's, the sysctl's (tcp_rto_min).
 pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
-        Some(d) if d.rto_min_us != 0 => d.rto_min_us,
+        Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,
         _ if cx.tp.rto_min_us != 0 => cx.tp.rto_min_us,
         _ => micros(cx.stack.sysctl.tcp_rto_min_us()),
     }
@@ -45,7 +45,7 @@ pub fn set_rto(cx: &mut Cx<'_>) {
     cx.tp.rto_us = (rto.div_ceil(1000) * 1000).min(rto_max_us(cx) as u64) as u32;
 }
 
-/// Takes a sample of `mrtt_us` microseconds into the smoothed values (tcp_rtt_estimator).
+/// Updates the smoothed values with a sample of `mrtt_us` microseconds (tcp_rtt_estimator).
 pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
     let rto_min = rto_min_us(cx);
     let tp = &mut *cx.tp;
@@ -62,7 +62,7 @@ pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
     tp.srtt_us = (tp.srtt_us as i64 + m).clamp(1, u32::MAX as i64) as u32;
     if m < 0 {
         m = -m - (tp.mdev_us >> 2) as i64;
-        // A path that became faster is no reason to wait longer: only an eighth of the weight.
+        // A falling RTT must not raise the RTO: the deviation counts with an eighth of its weight.
         if m > 0 {
             m >>= 3;
         }
@@ -108,7 +108,7 @@ pub fn ack_update_rtt(
     if seq_rtt < 0 {
         seq_rtt = sack_rtt_us;
     }
-    // RFC 7323 §4.1: a timestamp tells even of retransmitted data, but only when it acknowledges something new.
+    // RFC 7323 §4.1: a timestamp gives a sample even for retransmitted data, but only if new data is acknowledged.
     let o = &cx.tp.rx_opt;
     if seq_rtt < 0 && o.saw_tstamp && o.rcv_tsecr != 0 && flags & flag::ACKED != 0 {
         seq_rtt = rtt_tsopt_us(cx, 1);
@@ -134,7 +134,7 @@ pub fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
 }
 
 fn update_rtt_min(cx: &mut Cx<'_>, rtt_us: i64, flags: u32) {
-    // A delayed ACK measures the receiver's timer.
+    // A delayed ACK would measure the receiver's timer.
     if flags & flag::ACK_MAYBE_DELAYED != 0 && rtt_us > min_rtt(cx.tp) as i64 {
         return;
     }

@@ -32,8 +32,8 @@ pub fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
 
 // ---- The peer's blocks.
 
-/// Whether a block can be true (tcp_is_sackblock_valid). A DSACK may lie below `snd_una`, but not below what this
-/// recovery sent again.
+/// Whether a block is plausible (tcp_is_sackblock_valid). A DSACK may lie below `snd_una`, but not below the data that
+/// this recovery retransmitted.
 fn is_block_valid(tp: &TcpSock, is_dsack: bool, start: SeqNum, end: SeqNum) -> bool {
     if end.after(tp.snd_nxt) || !start.before(end) || !start.before(tp.snd_nxt) {
         return false;
@@ -51,7 +51,7 @@ fn is_block_valid(tp: &TcpSock, is_dsack: bool, start: SeqNum, end: SeqNum) -> b
     end.after(tp.undo_marker) && !start.before(end - tp.max_window)
 }
 
-/// Counts a DSACK and says how many segments were duplicates; 0: not to be believed (tcp_dsack_seen).
+/// Counts a DSACK and returns the number of duplicate segments; 0: implausible (tcp_dsack_seen).
 fn dsack_seen(tp: &mut TcpSock, start: SeqNum, end: SeqNum, st: &mut AckSt) -> u32 {
     if !start.before(end) {
         return 0;
@@ -67,7 +67,7 @@ fn dsack_seen(tp: &mut TcpSock, start: SeqNum, end: SeqNum, st: &mut AckSt) -> u
         st.flag |= flag::DSACK_TLP;
     }
     tp.dsack_dups = tp.dsack_dups.saturating_add(dups);
-    // More duplicates than we ever sent again: the network, or a liar, made them.
+    // There are more duplicates than retransmissions: the network duplicated, or the peer lies.
     if tp.dsack_dups > tp.total_retrans {
         return 0;
     }
@@ -102,14 +102,14 @@ fn check_dsack(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt
     }
     cx.stack.mib.add(Mib::TcpExtTCPDSACKRecvSegs, dups as u64);
     let tp = &mut *cx.tp;
-    // Of data already forgotten the segments cannot be told apart: count.
+    // The data was acknowledged and freed: only the count is updated.
     if tp.undo_valid && tp.undo_retrans > 0 && !end.after(prior_snd_una) && end.after(tp.undo_marker) {
         tp.undo_retrans = (tp.undo_retrans - dups as i32).max(0);
     }
     true
 }
 
-/// Reordering has shown: `low_seq` arrived though later data was acknowledged before. `ts`: shown by a timestamp
+/// Reordering was detected: `low_seq` arrived after later data was acknowledged. `ts`: detected by a timestamp
 /// (tcp_check_sack_reordering).
 pub fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) {
     let fack = highest_sack_seq(cx.tp);
@@ -142,7 +142,7 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
             st.reord = start;
         }
     }
-    // About to be dropped from the queue: nothing to account.
+    // The skb is about to be removed from the queue: nothing to account.
     if end.after(tp.snd_una) {
         if bits & sacked::SACKED_ACKED == 0 {
             rack::rack_advance(tp, now, bits, end, cb.mstamp);
@@ -155,7 +155,7 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
                 }
             } else {
                 if bits & sacked::RETRANS == 0 {
-                    // Sent once, and acknowledged after later data: reordering.
+                    // It was sent once and acknowledged after later data: reordering.
                     if start.before(highest) && start.before(st.reord) {
                         st.reord = start;
                     }
@@ -313,7 +313,7 @@ impl Blocks {
         b
     }
 
-    /// In order of sequence, remembering which was the duplicate: at most four, so by insertion.
+    /// Sorts by sequence number and keeps track of the duplicate. There are at most four: insertion sort.
     fn sort(&mut self) {
         for i in 1..self.n {
             let mut j = i;
@@ -329,7 +329,7 @@ impl Blocks {
         }
     }
 
-    /// Those that are no duplicate, for the next acknowledgement to skip what they mark.
+    /// The blocks that are no duplicate, so that the next acknowledgement can skip what they mark.
     fn to_cache(&self) -> [SackBlock; NUM_SACKS] {
         let mut cache = [SackBlock::default(); NUM_SACKS];
         let mut k = 0;
@@ -351,7 +351,7 @@ pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st
         cx.tp.highest_sack = cx.tp.snd_una;
     }
     let found_dup = check_dsack(cx, seg, prior_snd_una, st);
-    // Of an acknowledgement older than any window nothing is believed.
+    // The blocks of an acknowledgement older than any window are ignored.
     if seg.ack_seq.before(prior_snd_una - cx.tp.max_window) {
         return 0;
     }
@@ -359,7 +359,7 @@ pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st
         return st.flag;
     }
     let blocks = Blocks::read(cx, seg, prior_snd_una, found_dup);
-    // What an earlier acknowledgement has marked need not be walked again, except for a duplicate's sake.
+    // What an earlier acknowledgement has marked is not walked again, except for a duplicate.
     let cache = match &cx.tp.sack {
         Some(s) if cx.tp.sacked_out != 0 => s.recv_sack_cache,
         _ => [SackBlock::default(); NUM_SACKS],
@@ -456,7 +456,7 @@ pub fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     }
 }
 
-/// The duplicate to report is dropped with the segment that begins (data_queue).
+/// Forgets the duplicate to report, when the next segment is processed.
 pub fn dsack_clear(tp: &mut TcpSock) {
     tp.rx_opt.dsack = false;
     if let Some(s) = &mut tp.sack {
@@ -466,8 +466,8 @@ pub fn dsack_clear(tp: &mut TcpSock) {
 
 /// Out-of-order data `[seq, end)` was queued: its block becomes the first (RFC 2018 §4; tcp_sack_new_ofo_skb).
 pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
-    // More blocks than two change with this segment: an acknowledgement that was held back must tell of the old state
-    // first.
+    // The block is not among the first two: a compressed acknowledgement, which reports the blocks as they are now,
+    // leaves first.
     let n = (cx.tp.num_sacks as usize).min(NUM_SACKS);
     let blocks = &mut sack_state(cx.tp).selective_acks;
     let hit = blocks[..n].iter_mut().position(|b| extend(b, seq, end));

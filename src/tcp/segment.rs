@@ -51,7 +51,7 @@ impl Options {
     }
 
     #[inline]
-    fn emit(&self, buf: &mut [u8]) {
+    pub(super) fn emit(&self, buf: &mut [u8]) {
         match self {
             Options::Syn(o) => o.emit(buf),
             Options::Est(o) => o.emit(buf),
@@ -199,7 +199,7 @@ pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
     send(cx, skb)
 }
 
-/// Departure times never go back, whatever the clock was when this packet's event began. Returns the time before.
+/// Advances the earliest departure time to now; it never goes back. Returns the time before.
 #[inline]
 fn advance_wstamp(cx: &mut Cx<'_>) -> Instant {
     let prior = cx.tp.wstamp;
@@ -219,7 +219,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     } else {
         let o = established_options(cx, Some(cb.mstamp));
         if let Some(s) = &mut cx.tp.sack {
-            // A duplicate is reported once.
+            // A DSACK is sent once.
             s.duplicate_sack = None;
             cx.tp.rx_opt.dsack = false;
         }
@@ -229,17 +229,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
         flags.insert(TcpFlags::PSH);
     }
 
-    let mut urgent = 0u16;
-    if urg_mode(cx) && cb.seq.before(cx.tp.snd_up) {
-        if cx.tp.snd_up.before(cb.seq + 0x1_0000) {
-            urgent = cx.tp.snd_up.since(cb.seq) as u16;
-            flags.insert(TcpFlags::URG);
-        } else if (cb.seq + 0xffff).after(cx.tp.snd_nxt) {
-            urgent = 0xffff;
-            flags.insert(TcpFlags::URG);
-        }
-    }
-
+    let urgent = urgent_pointer(cx, cb.seq, &mut flags);
     let ecn_bits;
     let window = if is_syn {
         ecn_bits = ecn::syn_codepoint(cx.sk);
@@ -290,7 +280,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
         out.tx_time = cx.tp.wstamp;
     }
     if payload > 0 || is_syn || flags.contains(TcpFlags::FIN) {
-        // A pure acknowledgement is charged to nobody: its completion must not start a sender.
+        // A pure acknowledgement is not charged to the sock: its completion must not resume sending.
         out.owner = Some(TxOwner::new(cx.sock, out.truesize));
     }
     let sent = to_ip(cx, out, ecn_bits);
@@ -303,6 +293,24 @@ fn send(cx: &mut Cx<'_>, mut out: Skb) -> Result<()> {
     sent
 }
 
+/// The urgent pointer of a segment that begins at `seq`; sets URG where one is due. A pointer beyond the field's reach
+/// points as far as it can.
+#[inline]
+fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
+    if !urg_mode(cx) || !seq.before(cx.tp.snd_up) {
+        return 0;
+    }
+    let pointer = if cx.tp.snd_up.before(seq + 0x1_0000) {
+        cx.tp.snd_up.since(seq) as u16
+    } else if (seq + 0xffff).after(cx.tp.snd_nxt) {
+        0xffff
+    } else {
+        return 0;
+    };
+    flags.insert(TcpFlags::URG);
+    pointer
+}
+
 /// Hands a complete segment to IP, by the connection's route.
 fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
     route(cx)?;
@@ -313,7 +321,7 @@ fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
     sent
 }
 
-/// What hooks write behind our own options; None where none asked to.
+/// Options that hooks write behind our own; None: no hook asked to.
 #[inline]
 fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, segs: u32) -> Option<OutOptions> {
     if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT == 0 {
@@ -324,8 +332,7 @@ fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, 
     let own = &own[..options.len()];
     let remaining = match out.len() {
         0 => tcp::MAX_OPTIONS_LEN,
-        // A hook that wants more now than when it was asked how much data fits gets none: no packet is larger than the
-        // path's.
+        // The packet must not exceed the path's MTU: a hook that now wants more room than it reserved gets none.
         len => {
             let payload = if segs > 1 { usize::from(out.tcp.gso_size) } else { len };
             mtu::max_segment(cx).saturating_sub(tcp::HEADER_LEN + own.len() + payload) & !3
@@ -341,7 +348,7 @@ pub fn urg_mode(cx: &Cx<'_>) -> bool {
     cx.tp.urg_mode && cx.tp.snd_up.after(cx.tp.snd_una)
 }
 
-/// Data is leaving: congestion control learns of the end of idleness; a reply soon after a request makes the session
+/// Data is leaving: tells congestion control of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
 pub fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
@@ -359,14 +366,14 @@ pub fn paces(cx: &Cx<'_>) -> bool {
     cx.tp.departure_times || cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX
 }
 
-/// Whether it holds packets back itself, having no device that does (tcp_needs_internal_pacing).
+/// Whether the sock paces by its own timer, because the device does not (tcp_needs_internal_pacing).
 #[inline]
 pub fn paces_itself(cx: &Cx<'_>) -> bool {
     !cx.tp.departure_times && (cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX)
 }
 
-/// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Up to
-/// half of the wait is forgiven for time in which nothing was sent, so that a timer that fires late loses no rate.
+/// A packet of `len` bytes left at `wstamp`: the next may leave when the rate allows (tcp_update_skb_after_send). Idle
+/// time is credited, up to half of the wait, so that a timer that fires late does not lower the rate.
 fn pace(cx: &mut Cx<'_>, len: u64, prior: Instant) {
     if !paces(cx) {
         return;

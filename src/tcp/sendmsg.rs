@@ -40,7 +40,7 @@ pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
 
-/// What MSG_MORE held back goes (tcp_splice_eof).
+/// Sends what MSG_MORE held back (tcp_splice_eof).
 pub fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
     let Some(cx) = &mut Cx::new(&mut g) else { return };
@@ -61,7 +61,7 @@ impl Timeo {
         Timeo { left: if dontwait { Some(Duration::ZERO) } else { g.common.sndtimeo } }
     }
 
-    /// Sleeps; what it took is taken off. EAGAIN when there was no time left, EINTR.
+    /// Sleeps, and subtracts the time slept. EAGAIN: the timeout is over; EINTR.
     fn sleep(&mut self, g: &mut SockGuard<'_>) -> Result<()> {
         if self.left == Some(Duration::ZERO) {
             return Err(Error::Again);
@@ -73,7 +73,7 @@ impl Timeo {
             *left = left.saturating_sub(g.now() - start);
         }
         match slept {
-            // The condition is looked at once more before the time is called up.
+            // The caller checks the condition once more before the timeout is reported.
             Err(Error::Again) => {
                 self.left = Some(Duration::ZERO);
                 Ok(())
@@ -100,8 +100,10 @@ fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
     }
 }
 
-fn send_error(g: &SockGuard<'_>) -> bool {
-    g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown()
+/// EPIPE after an error or a shutdown of sending. `failed` then makes a pending error of it.
+fn check_send(g: &SockGuard<'_>) -> Result<()> {
+    let stopped = g.sock.err.load(Ordering::Relaxed) != 0 || g.sock.send_shutdown();
+    if stopped { Err(Error::Pipe) } else { Ok(()) }
 }
 
 fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
@@ -111,24 +113,21 @@ fn memory_free(g: &mut SockGuard<'_>) -> Result<bool> {
 
 /// Waits for room in the send buffer (sk_stream_wait_memory). EPIPE on error or shutdown, EAGAIN, EINTR.
 fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
-    // Room but no memory: the protocol's limit refused. Wait a moment, random so that not all come back at once.
+    // There is room in the buffer, so the protocol's memory limit refused. Waits for a short random time, so that not
+    // all writers retry at once.
     if memory_free(g)? {
         let nap = Duration::from_millis(2 + u64::from(g.stack.entropy.below(200)));
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         let mut short = Timeo { left: Some(timeo.left.map_or(nap, |l| l.min(nap))) };
         short.sleep(g)?;
         if let Some(left) = &mut timeo.left {
             *left = left.saturating_sub(nap);
         }
-        return if send_error(g) { Err(Error::Pipe) } else { Ok(()) };
+        return check_send(g);
     }
     loop {
         cx!(g).tp.nospace = true;
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         if memory_free(g)? {
             return Ok(());
         }
@@ -177,13 +176,13 @@ fn entail(cx: &mut Cx<'_>) -> bool {
     skb.tcp.flags = ACK;
     charge_wmem(cx, skb.truesize as i32);
     add_write_queue_tail(cx, skb);
-    // A push that was asked for covers what was queued then (tcp_skb_entail).
+    // A push applies only to data queued before it (tcp_skb_entail).
     cx.tp.nonagle &= !nagle::PUSH;
     slow_start_after_idle_check(cx);
     true
 }
 
-/// An empty packet that a writer left behind goes (tcp_remove_empty_skb).
+/// Frees an empty packet that a writer left behind (tcp_remove_empty_skb).
 fn remove_empty_skb(cx: &mut Cx<'_>) {
     if cx.tp.write_queue.back().is_some_and(|s| s.tcp.seq == s.tcp.end_seq)
         && let Some(skb) = cx.tp.write_queue.pop_back()
@@ -195,7 +194,7 @@ fn remove_empty_skb(cx: &mut Cx<'_>) {
     }
 }
 
-/// What one step of copying came to.
+/// The result of one step of copying.
 enum Step {
     /// So many bytes joined the queue.
     Copied(usize),
@@ -215,7 +214,7 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
     if room(&cx) == 0 || full(&cx) {
         if room(&cx) > 0 && full(&cx) {
-            // As many fragments as a packet may have: it is full, short as it is.
+            // The packet has the greatest number of fragments: it takes no more.
             mark_push(cx.tp);
         }
         if !sk_stream_memory_free(&cx, false) {
@@ -242,8 +241,7 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     if chunk.is_empty() {
         return if msg.faulted() { Err(Error::Fault) } else { Ok(Step::Copied(0)) };
     }
-    // A page for all of it at once. What a packet gathers from many small writes doubles each time, so that the number
-    // of its pages stays small.
+    // One page for all of it. For many small writes the page size doubles each time, so that a packet has few pages.
     let hint = want.max(have.min(room));
     if !wmem_schedule(cx, chunk.len() as i32) {
         return Ok(Step::NoSpace);
@@ -252,8 +250,8 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let (before, truesize) = (skb.len(), skb.truesize);
     skb.append(chunk, hint);
     let n = skb.len() - before;
-    // The send buffer counts bytes, not the pages they are in, as Linux does, whose sockets share theirs: SO_SNDBUF
-    // lets a program write as much as there.
+    // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as much
+    // as there.
     skb.truesize = truesize + n as u32;
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
@@ -308,9 +306,7 @@ fn queue_all(
     let mut since_flush = 0;
     'restart: loop {
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
-        if send_error(g) {
-            return Err(Error::Pipe);
-        }
+        check_send(g)?;
         while msg.remaining() > 0 {
             match append(g, msg, size_goal, &mut since_flush)? {
                 Step::Restart => continue 'restart,
@@ -350,8 +346,8 @@ fn queue_all(
     }
 }
 
-/// The error of a call that took nothing (sk_stream_error): a broken pipe shows the pending error first. A writer that
-/// found no room though both queues are empty wakes who waits for room, for nothing else will.
+/// The error of a call that took nothing (sk_stream_error): a pending error takes precedence over EPIPE. If a writer
+/// found no room although both queues are empty, it wakes other waiting writers, because no acknowledgement will.
 fn failed(cx: &mut Cx<'_>, err: Error) -> Error {
     if err == Error::Again && cx.tp.write_queue.is_empty() && cx.tp.rtx_queue.is_empty() {
         cx.tp.nospace = false;

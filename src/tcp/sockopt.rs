@@ -111,7 +111,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
             }
         }
         opt::MAXSEG => {
-            // 0 takes the bound away.
+            // 0 removes the bound.
             if val != 0 {
                 within(val, MAXSEG)?;
             }
@@ -166,7 +166,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
         opt::TX_DELAY if val == 0 => {}
         opt::TX_DELAY => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
-        // A clock that runs on: only repair may set it (EPERM, as without it).
+        // Only repair mode may set the clock (EPERM).
         opt::TIMESTAMP => return Err(Error::Perm),
         opt::RTO_MAX_MS => cx.tp.rto_max_ms = within(val, 1_000..=120_000)? as u32,
         opt::RTO_MIN_US => cx.tp.rto_min_us = within(val, TICK_US..=RTO_MIN_US)? as u32,

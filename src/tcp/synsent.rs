@@ -7,7 +7,7 @@ use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, delack, ecn, rcvbuf, timer, undo, window};
+use super::{control, delack, ecn, rcv, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -18,7 +18,7 @@ use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::TcpOptions;
 
-/// What the segment offered counts for nothing: as before it.
+/// Discards the options of a segment that was not accepted.
 fn undo_options(cx: &mut Cx<'_>, saved_clamp: u16) {
     let r = &mut cx.tp.rx_opt;
     r.tstamp_ok = false;
@@ -39,7 +39,7 @@ fn echo_is_ours(cx: &Cx<'_>) -> bool {
     if !r.saw_tstamp || r.rcv_tsecr == 0 {
         return true;
     }
-    // Without a retransmission the first transmission's time is not kept: any time of ours will do.
+    // Without a retransmission the time of the first SYN is not known: any time since the stack began is accepted.
     let first = if cx.tp.retrans_stamp == Instant::ZERO { Instant::ZERO } else { cx.tp.retrans_stamp };
     SeqNum(r.rcv_tsecr).between(SeqNum(first.as_millis() as u32), SeqNum(cx.now.as_millis() as u32))
 }
@@ -52,7 +52,7 @@ pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdi
     input::parse_syn_options(cx, syn, o);
     let (reason, answer) = if seg.flags.contains(TcpFlags::ACK) {
         if !seg.ack_seq.after(cx.tp.snd_una) || seg.ack_seq.after(cx.tp.snd_nxt) {
-            // An old connection of the peer's answers: after the reset our SYN is tried again soon.
+            // The peer answers for an old connection: our SYN is retransmitted soon after the reset.
             if cx.tp.retransmits == 0 {
                 let soon = Duration::from_micros(TIMEOUT_MIN_US);
                 timer::reset_xmit_timer(cx, XmitTimer::Retrans, soon, false);
@@ -83,7 +83,7 @@ pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdi
     };
     undo_options(cx, saved_clamp);
     discard(cx, skb, reason);
-    // The reset to a reset is none (RFC 9293 §3.10.7.3).
+    // A reset is never answered (RFC 9293 §3.10.7.3).
     if answer && !rst { Verdict::Reset(reason) } else { Verdict::Ok }
 }
 
@@ -92,7 +92,7 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     ecn::rcv_synack(cx, &seg);
     cx.tp.snd_wl1 = seg.seq;
     undo::try_undo_spurious_syn(cx);
-    // The options of a SYN-ACK hold no SACK blocks worth reading; its acknowledgement frees our SYN.
+    // The acknowledgement frees our SYN.
     ack::ack(cx, &seg, flag::SLOWPATH);
     let tp = &mut *cx.tp;
     tp.rcv_isn = seg.seq;
@@ -112,9 +112,9 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     input::set_header_len(cx);
     input::sync_mss(cx);
     rcvbuf::initialize_rcv_mss(cx);
-    // Polling looks at the state without the lock: what it then reads must be set already.
+    // poll(2) reads the state without the lock, so what it reads afterwards must be set before.
     cx.tp.copied_seq = cx.tp.rcv_nxt;
-    input::finish_connect(cx, seg.option_bytes(&skb));
+    input::finish_connect(cx, rcv::option_bytes(&skb));
     if !cx.sk.flag(sflag::DEAD) {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
@@ -149,6 +149,6 @@ fn crossed_syn(cx: &mut Cx<'_>, seg: Seg) {
     ecn::rcv_syn(cx, &seg);
     input::sync_mss(cx);
     rcvbuf::initialize_rcv_mss(cx);
-    // Lost, it is sent again by the retransmission timer.
+    // If it is lost, the retransmission timer sends it again.
     let _ = control::send_synack(cx);
 }

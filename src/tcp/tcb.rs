@@ -3,6 +3,7 @@
 //! not need is boxed and made when first used, so that one fits in about 1 KiB.
 
 use super::challenge::ChallengeBudget;
+use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
 use super::ecn::EcnFlags;
@@ -15,10 +16,11 @@ use crate::base::env::Instant;
 use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::{Stack, TimerSlot};
 use crate::wire::seq::{SeqNum, WindowShift};
+use crate::wire::tcp::HEADER_LEN;
 use std::sync::Arc;
 
-/// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
-/// apart.
+/// What TCP's functions work on: the stack, the parts of an owned sock that all protocols share, and the connection,
+/// borrowed separately.
 pub struct Cx<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
@@ -234,10 +236,41 @@ pub struct Cold {
     pub(super) ulp: Option<UlpState>,
 }
 
+/// Declares a struct with a constructor `zero` that takes the fields `given` and gives all others their default.
+macro_rules! zero_but {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident
+        given { $($(#[$gmeta:meta])* $gvis:vis $given:ident: $gty:ty,)* }
+        zero { $($(#[$zmeta:meta])* $zvis:vis $zero:ident: $zty:ty,)* }
+    ) => {
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$gmeta])* $gvis $given: $gty,)*
+            $($(#[$zmeta])* $zvis $zero: $zty,)*
+        }
+
+        impl $name {
+            #[inline]
+            fn zero($($given: $gty),*) -> $name {
+                $name { $($given,)* $($zero: Default::default(),)* }
+            }
+        }
+    };
+}
+
+zero_but! {
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless
-/// said.
+/// said. What it begins with is in [`TcpSock::new`].
 #[derive(Debug)]
-pub struct TcpSock {
+pub struct TcpSock
+given {
+    /// What TCP keeps for the stack: tables and registries.
+    pub net: Arc<TcpNet>,
+    /// The algorithm and its private words.
+    pub ca: CongState,
+}
+zero {
     // Send.
     /// First unacknowledged.
     pub snd_una: SeqNum,
@@ -257,13 +290,13 @@ pub struct TcpSock {
     pub snt_isn: SeqNum,
     /// snd_nxt when recovery began; it ends when all below is acknowledged.
     pub high_seq: SeqNum,
-    /// snd_nxt when loss was undone, for RTO restart bookkeeping (retrans_stamp's neighbour): start of undo.
+    /// snd_una when the present reduction began: it can be undone from here on (undo_marker).
     pub undo_marker: SeqNum,
     /// Whether `undo_marker` is set.
     pub undo_valid: bool,
-    /// Retransmitted segments that a DSACK has not undone; -1: unusable.
+    /// Retransmitted segments for which no DSACK has come; -1: none was retransmitted.
     pub undo_retrans: i32,
-    /// snd_nxt when a TLP was sent; 0 valid flag in `tlp_active`.
+    /// snd_nxt when a loss probe was sent; valid while `tlp_active`.
     pub tlp_high_seq: SeqNum,
     /// A loss probe is outstanding.
     pub tlp_active: bool,
@@ -317,11 +350,11 @@ pub struct TcpSock {
     pub is_cwnd_limited: bool,
     /// Last sending filled the receiver's window.
     pub rwnd_limited: bool,
-    /// The peer took selective acknowledgements back, and recovery from that goes on.
+    /// The peer has reneged on selective acknowledgements, and recovery from that goes on.
     pub is_sack_reneg: bool,
     /// F-RTO (RFC 5682) in progress.
     pub frto: bool,
-    /// SYN or SYN-ACK was retransmitted, or undo of it is possible.
+    /// Retransmitted segments, SYN and SYN-ACK included (total_retrans).
     pub total_retrans: u32,
     /// Retransmitted bytes.
     pub bytes_retrans: u64,
@@ -349,11 +382,9 @@ pub struct TcpSock {
     pub prr_out: u32,
     /// State.
     pub ca_state: CaState,
-    /// The algorithm and its private words.
-    pub ca: CongState,
     /// The algorithm was set by the program.
     pub ca_setsockopt: bool,
-    /// The algorithm counts on its packets being paced (SK_PACING_NEEDED).
+    /// The algorithm needs its packets paced (SK_PACING_NEEDED).
     pub ca_paces: bool,
     /// Reordering degree.
     pub reordering: u32,
@@ -431,8 +462,8 @@ pub struct TcpSock {
     pub copied_seq: SeqNum,
     /// rcv_nxt when the window was last sent.
     pub rcv_wup: SeqNum,
-    /// Right edge of the widest window ever offered (rcv_mwnd_seq): what the peer may have sent although the window was
-    /// taken back since.
+    /// Right edge of the widest window ever offered (rcv_mwnd_seq): the peer may have sent up to it, even if the window
+    /// was shrunk since.
     pub rcv_mwnd_seq: SeqNum,
     /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
     pub max_rcv_wnd: u32,
@@ -452,7 +483,7 @@ pub struct TcpSock {
     pub ooo_last: SeqNum,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub scaling_ratio: u8,
-    /// Urgent data: bits of `urg_data` (0: none, TCP_URG_NOTYET 0x200, TCP_URG_VALID 0x100 | byte, TCP_URG_READ 0x400).
+    /// Urgent data (0: none): a constant of `urgent`, with VALID the byte in the low eight bits.
     pub urg_data: u16,
     /// Sequence of the urgent byte.
     pub urg_seq: SeqNum,
@@ -504,13 +535,13 @@ pub struct TcpSock {
     pub notsent_lowat: u32,
     /// TCP_INQ.
     pub recvmsg_inq: bool,
-    /// TCP_SAVE_SYN and kin wait for later; TCP_RTO_MIN_US equivalent: least RTO, µs; 0: route or sysctl.
+    /// TCP_RTO_MIN_US: least RTO, µs; 0: route or sysctl.
     pub rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
     pub rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub delack_max_us: u32,
-    /// The peer repaired our SYN: passive opener's child not yet accepted.
+    /// A child in its listener's accept queue.
     pub not_accepted: bool,
     /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
     pub save_syn: u8,
@@ -546,10 +577,10 @@ pub struct TcpSock {
     pub total_rto_time_ms: u32,
     /// Start of the present one, ms.
     pub rto_stamp_ms: u32,
-    /// Time spent per send state, µs: none, busy, rwnd limited, sndbuf limited (chrono_stat).
+    /// Time under each limit of sending, µs: busy, rwnd limited, sndbuf limited (chrono_stat).
     pub chrono_us: [u32; 3],
-    /// Which is running (0 none, 1 busy, 2 rwnd limited, 3 sndbuf limited).
-    pub chrono_type: u8,
+    /// The limit now.
+    pub chrono_type: Chrono,
     /// Since when.
     pub chrono_start: Instant,
     /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
@@ -559,14 +590,13 @@ pub struct TcpSock {
     /// Challenge ACKs that may still be sent in this second.
     pub challenge: ChallengeBudget,
 
-    /// What TCP keeps for the stack: tables and registries.
-    pub net: Arc<TcpNet>,
     /// Hold on the local port.
     pub bound: Option<super::lookup::Bound>,
     /// A listener's queues.
     pub listener: Option<Box<Listener>>,
     /// Less used state.
     pub cold: Option<Box<Cold>>,
+}
 }
 
 /// Initial window before anything is known, segments (RFC 6928).
@@ -581,168 +611,26 @@ pub const MSS_DEFAULT: u16 = 536;
 impl TcpSock {
     /// A closed connection with the stack's defaults (tcp_init_sock).
     pub fn new(net: &Arc<TcpNet>, stack: &Stack) -> TcpSock {
-        let z = SeqNum(0);
-        let reordering = stack.sysctl.tcp_reordering().max(0) as u32;
-        TcpSock {
-            net: net.clone(),
-            snd_una: z,
-            snd_nxt: z,
-            write_seq: z,
-            pushed_seq: z,
-            snd_wl1: z,
-            snd_sml: z,
-            snd_up: z,
-            snt_isn: z,
-            high_seq: z,
-            undo_marker: z,
-            undo_valid: false,
-            undo_retrans: 0,
-            tlp_high_seq: z,
-            tlp_active: false,
-            tlp_retrans: false,
-            highest_sack: z,
-            retransmit_hint: None,
-            snd_wnd: 0,
-            max_window: 0,
-            mss_cache: MSS_DEFAULT as u32,
-            advmss: 0,
-            tcp_header_len: 20,
-            pmtu_cookie: 0,
-            gso_segs: 1,
-            gso_max_size: 0,
-            gso_max_segs: 1,
-            departure_times: false,
-            nospace: false,
-            nonagle: 0,
-            write_queue: SegQueue::default(),
-            rtx_queue: SegQueue::default(),
-            packets_out: 0,
-            retrans_out: 0,
-            sacked_out: 0,
-            lost_out: 0,
-            max_packets_out: 0,
-            cwnd_usage_seq: z,
-            is_cwnd_limited: false,
-            rwnd_limited: false,
-            is_sack_reneg: false,
-            frto: false,
-            total_retrans: 0,
-            bytes_retrans: 0,
-            snd_cwnd: INIT_CWND,
-            snd_cwnd_cnt: 0,
-            snd_cwnd_clamp: u32::MAX,
-            snd_cwnd_used: 0,
-            snd_cwnd_stamp_ms: 0,
-            prior_cwnd: 0,
-            prior_ssthresh: 0,
-            snd_ssthresh: INFINITE_SSTHRESH,
-            prr_delivered: 0,
-            prr_out: 0,
-            ca_state: CaState::Open,
-            ca: CongState { ops: net.cong.default_for(stack), algo: None },
-            ca_setsockopt: false,
-            ca_paces: false,
-            reordering,
-            reord_seen: 0,
-            rack: Rack { reo_wnd_steps: 1, ..Rack::default() },
-            pacing_rate: u64::MAX,
-            delivered: 0,
-            delivered_ce: 0,
-            lost: 0,
-            // Limited by the application until there is a first full flight.
-            app_limited: u32::MAX,
-            first_tx_mstamp: Instant::ZERO,
-            delivered_mstamp: Instant::ZERO,
-            rate_delivered: 0,
-            rate_interval_us: 0,
-            rate_app_limited: true,
-            srtt_us: 0,
-            mdev_us: TIMEOUT_INIT_US,
-            mdev_max_us: 0,
-            rttvar_us: 0,
-            rtt_seq: z,
-            rtt_min: MinRtt::default(),
-            rto_us: TIMEOUT_INIT_US,
-            backoff: 0,
-            retransmits: 0,
-            probes_out: 0,
-            pending: XmitTimer::None,
-            retrans_stamp: Instant::ZERO,
-            probes_tstamp: Instant::ZERO,
-            lsndtime_ms: 0,
-            rcv_tstamp_ms: 0,
-            tsoffset: 0,
-            retransmit_timer: TimerSlot::default(),
-            pacing_timer: TimerSlot::default(),
-            wstamp: Instant::ZERO,
-            rcv_nxt: z,
-            copied_seq: z,
-            rcv_wup: z,
-            rcv_mwnd_seq: z,
-            max_rcv_wnd: 0,
-            rcv_isn: z,
-            rcv_wnd: 0,
-            rcv_ssthresh: 0,
-            window_clamp: 0,
-            pred_flags: 0,
-            ooo_queue: SegQueue::default(),
-            ooo_last: z,
-            scaling_ratio: 128,
-            urg_data: 0,
-            urg_seq: z,
-            urg_mode: false,
-            ack: AckState::default(),
-            rx_opt: RxOpt::default(),
-            rcv_rtt_us: 0,
-            rcv_rtt_seq: z,
-            rcv_rtt_time: Instant::ZERO,
-            rcv_rtt_last_tsecr: 0,
-            rcvq_space: 0,
-            rcvq_seq: z,
-            rcvq_time: Instant::ZERO,
-            sack: None,
-            num_sacks: 0,
-            ecn: EcnFlags::default(),
-            syn_retries: 0,
-            keepalive_probes: 0,
-            keepalive_time_ms: 0,
-            keepalive_intvl_ms: 0,
-            user_timeout_ms: 0,
-            linger2_ms: 0,
-            defer_accept: 0,
-            thin_lto: false,
-            notsent_lowat: 0,
-            recvmsg_inq: false,
-            rto_min_us: 0,
-            rto_max_ms: 0,
-            delack_max_us: 0,
-            not_accepted: false,
-            save_syn: 0,
-            sock_ops_flags: 0,
-            destroyed: false,
-            bytes_acked: 0,
-            bytes_received: 0,
-            bytes_sent: 0,
-            segs_in: 0,
-            segs_out: 0,
-            data_segs_in: 0,
-            data_segs_out: 0,
-            dsack_dups: 0,
-            rcv_ooopack: 0,
-            total_rto: 0,
-            total_rto_recoveries: 0,
-            total_rto_time_ms: 0,
-            rto_stamp_ms: 0,
-            chrono_us: [0; 3],
-            chrono_type: 0,
-            chrono_start: Instant::ZERO,
-            last_oow_ack_ms: 0,
-            dupack_at_nxt: false,
-            challenge: ChallengeBudget::NEW,
-            bound: None,
-            listener: None,
-            cold: None,
-        }
+        let ca = CongState { ops: net.cong.default_for(stack), algo: None };
+        let mut tp = TcpSock::zero(net.clone(), ca);
+        tp.mss_cache = u32::from(MSS_DEFAULT);
+        tp.tcp_header_len = HEADER_LEN as u16;
+        tp.gso_segs = 1;
+        tp.gso_max_segs = 1;
+        tp.snd_cwnd = INIT_CWND;
+        tp.snd_cwnd_clamp = u32::MAX;
+        tp.snd_ssthresh = INFINITE_SSTHRESH;
+        tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
+        tp.rack.reo_wnd_steps = 1;
+        tp.pacing_rate = u64::MAX;
+        // Limited by the application until there is a first full flight.
+        tp.app_limited = u32::MAX;
+        tp.rate_app_limited = true;
+        tp.mdev_us = TIMEOUT_INIT_US;
+        tp.rto_us = TIMEOUT_INIT_US;
+        // Half of the buffer is payload, until it is measured.
+        tp.scaling_ratio = 128;
+        tp
     }
 }
 

@@ -361,3 +361,25 @@ fn ports_of_connections_to_one_destination_are_distinct_and_not_a_plain_count() 
     let steps = ports.windows(2).filter(|w| w[1].wrapping_sub(w[0]) != 2).count();
     assert!(steps > 0, "a step of 2 each time would be RFC 6056's weakest algorithm");
 }
+
+#[test]
+fn the_time_under_memory_pressure_is_counted_in_milliseconds() {
+    let n = net();
+    n.stack.sysctl.set("net.ipv4.tcp_mem", "2 4 100000").unwrap();
+    let (l, c, s) = n.pair(LO);
+    let pressures = || (n.mib(Mib::TcpExtTCPMemoryPressures), n.mib(Mib::TcpExtTCPMemoryPressuresChrono));
+    let pages = || n.stack.registry.accounts("TCP").unwrap().pages.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(pressures(), (0, 0));
+    // More than four pages: it begins, and lasts as long as nobody reads.
+    assert!(send(&c, &pattern(30_000, 1)).unwrap() > 16_384);
+    assert!(pages() > 4);
+    assert_eq!(pressures(), (1, 0));
+    n.run(Duration::from_millis(1234));
+    assert_eq!(pressures(), (1, 0));
+    // The sockets go, and their memory with them.
+    drop((l, c, s));
+    assert!(pages() < 2, "{} pages", pages());
+    assert_eq!(pressures(), (1, 1234));
+    n.run(Duration::from_secs(100));
+    assert_eq!(pressures(), (1, 1234));
+}

@@ -17,7 +17,7 @@ use crate::sock::flag;
 use crate::sock::state::State;
 use std::sync::atomic::Ordering;
 
-/// Time after which something that found no room in this machine is tried again (TCP_RESOURCE_PROBE_INTERVAL).
+/// Time after which a send that failed for lack of local resources is tried again (TCP_RESOURCE_PROBE_INTERVAL).
 pub const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Least timeout worth arming (TCP_TIMEOUT_MIN).
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(2);
@@ -53,7 +53,7 @@ pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pa
     cx.stack.arm_sock(&mut cx.tp.retransmit_timer, cx.sock, deferred::WRITE_TIMER, at);
 }
 
-/// The shared slot has nothing to do. The timer itself may run on: it finds nothing pending
+/// Nothing is pending in the shared slot. The timer itself may run on, and then does nothing
 /// (inet_csk_clear_xmit_timer).
 #[inline]
 pub fn clear_xmit_timer(cx: &mut Cx<'_>) {
@@ -105,7 +105,7 @@ pub fn probe0_when(cx: &Cx<'_>) -> Duration {
     probe0_base(cx.tp).saturating_mul(1 << backoff).min(max)
 }
 
-/// Something waits and nothing is in flight: arms the probe timer unless another timer runs (tcp_check_probe_timer).
+/// Arms the probe timer if nothing is in flight and no other timer runs (tcp_check_probe_timer).
 pub fn check_probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 && cx.tp.pending == XmitTimer::None {
         let when = probe0_base(cx.tp);
@@ -130,7 +130,7 @@ pub fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Duration {
 fn clamp_rto_to_user_timeout(cx: &Cx<'_>) -> Duration {
     let rto = micros(cx.tp.rto_us);
     match user_timeout(cx.tp) {
-        // 1 ms: at once, but from the timer.
+        // 1 ms: as soon as the timer can fire.
         Some(limit) => limit.saturating_sub(cx.now - cx.tp.retrans_stamp).max(Duration::from_millis(1)).min(rto),
         None => rto,
     }
@@ -144,8 +144,8 @@ fn model_timeout(max: Duration, boundary: u32, base: Duration) -> Duration {
 }
 
 /// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout`
-/// where that is given (retransmits_timed_out). Time and not their number counts: a sleeping machine does not age
-/// connections.
+/// where that is given (retransmits_timed_out). Time and not their number counts, so that the suspension of the machine
+/// does not end connections.
 pub fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
     if cx.tp.retransmits == 0 {
         return false;
@@ -158,21 +158,21 @@ pub fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Dur
     cx.now - cx.tp.retrans_stamp >= timeout
 }
 
-/// Retries of a connection that no program holds (tcp_orphan_retries). `alive`: it was heard of lately.
+/// Retries of an orphan (tcp_orphan_retries). `alive`: the RTO is below its maximum, so the peer answered not long ago.
 fn orphan_retries(cx: &Cx<'_>, alive: bool) -> u32 {
     match cx.stack.sysctl.tcp_orphan_retries() {
-        // The network says that there is nobody: do not insist.
+        // ICMP reported the peer as unreachable: no retries.
         _ if cx.sk.err_soft != 0 && !alive => 0,
         0 if alive => 8,
         n => n.max(0) as u32,
     }
 }
 
-/// Kills an orphan where there are too many or memory is out; true: the connection is gone (tcp_out_of_resources).
+/// Kills an orphan if there are too many or memory is short; true: the connection is gone (tcp_out_of_resources).
 fn out_of_resources(cx: &mut Cx<'_>, mut do_reset: bool) -> bool {
     let since = Duration::from_millis(u64::from((cx.now.as_millis() as u32).wrapping_sub(cx.tp.lsndtime_ms)));
     let mut shift = 0;
-    // Peers that said nothing for long, or whose network is gone, are the first to go.
+    // Connections that sent nothing for long, or whose peer is unreachable, are killed first.
     if since > 2 * rto_max(cx) || !do_reset {
         shift += 1;
     }
@@ -225,7 +225,7 @@ pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
         expired = u32::from(cx.tp.retransmits) >= most;
     } else {
         if retransmits_timed_out(cx, sysctl.tcp_retries1().max(0) as u32, None) {
-            // R1: the route is suspected.
+            // R1: the route may be wrong, so it is looked up again.
             segment::reset_dst(cx);
         }
         retry_until = sysctl.tcp_retries2().max(0) as u32;
@@ -248,7 +248,7 @@ pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
     expired
 }
 
-/// The peer's window is closed over data in flight: whether nothing was heard of it for as long as probes last
+/// The peer's window is closed and data is in flight: whether the peer was silent for as long as probes last
 /// (tcp_rtx_probe0_timed_out).
 fn rtx_probe0_timed_out(cx: &Cx<'_>, rtx_delta: Duration) -> bool {
     let mut limit = 2 * rto_max(cx);
@@ -299,14 +299,15 @@ pub fn retransmit_timer(cx: &mut Cx<'_>) {
     let stamp = head.tcp.mstamp;
     let opening = matches!(cx.state(), State::SynSent | State::SynRecv);
     if cx.tp.snd_wnd == 0 && !cx.sk.flag(flag::DEAD) && !opening {
-        // The peer shrank its window over data in flight. It is alive as long as it answers: probe, do not time out.
+        // The peer shrank its window below data in flight. As long as it answers, the connection is probed and does not
+        // time out.
         let since = if cx.tp.retrans_stamp == Instant::ZERO { stamp } else { cx.tp.retrans_stamp };
         if rtx_probe0_timed_out(cx, cx.now - since) {
             write_err(cx);
             return;
         }
         recovery::enter_loss(cx);
-        // What it returns does not matter: the timer tries again.
+        // An error is ignored: the timer tries again.
         let _ = retransmit_skb(cx, 0, 1);
         segment::reset_dst(cx);
     } else {
@@ -419,7 +420,7 @@ pub fn write_timer(cx: &mut Cx<'_>) {
     }
     cx.refresh_clock();
     if cx.tp.retransmit_timer.at().is_some_and(|at| at > cx.now) {
-        // Moved since it fired.
+        // The timer was armed for a later time since it fired.
         return;
     }
     cx.tp.retransmit_timer.fired();
@@ -462,7 +463,7 @@ fn keepalive_probes(cx: &Cx<'_>) -> u32 {
     }
 }
 
-/// Time since anything was heard of the peer (keepalive_time_elapsed).
+/// Time since the last segment of the peer (keepalive_time_elapsed).
 pub fn keepalive_time_elapsed(cx: &Cx<'_>) -> Duration {
     let now = cx.now.as_millis() as u32;
     let ms = now.wrapping_sub(cx.tp.ack.lrcvtime_ms).min(now.wrapping_sub(cx.tp.rcv_tstamp_ms));
@@ -475,7 +476,7 @@ pub fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
     cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
 }
 
-/// A connection of a listener with SO_KEEPALIVE begins to be watched.
+/// Arms the keepalive timer for a child of a listener with SO_KEEPALIVE.
 pub fn set_keepalive_idle(cx: &mut Cx<'_>) {
     let when = keepalive_time_when(cx);
     reset_keepalive_timer(cx, when);
@@ -515,7 +516,7 @@ pub fn keepalive_timer(cx: &mut Cx<'_>) {
         if cx.tp.linger2_ms >= 0 {
             let left = close::fin_time(cx).saturating_sub(TIMEWAIT_LEN);
             if left > Duration::ZERO {
-                // The rest of the wait costs no full sock.
+                // A time-wait record takes over for the rest of the time.
                 timewait::time_wait(cx, State::FinWait2, left);
                 return;
             }
@@ -529,7 +530,7 @@ pub fn keepalive_timer(cx: &mut Cx<'_>) {
     }
     let idle = keepalive_time_when(cx);
     let mut next = idle;
-    // Data in flight has timers of its own.
+    // While data is in flight or queued the other timers watch the peer.
     if cx.tp.packets_out == 0 && cx.tp.write_queue.is_empty() {
         let elapsed = keepalive_time_elapsed(cx);
         if elapsed >= idle {

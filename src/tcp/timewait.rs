@@ -6,7 +6,7 @@ use super::challenge::oow_rate_limited;
 use super::lookup::{Bound, Entry, tuple_of_sock};
 use super::net::TcpNet;
 use super::tcb::Cx;
-use super::{close, rcv, window};
+use super::{close, ecn, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
@@ -17,7 +17,8 @@ use crate::sock::state::State;
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
-use crate::wire::tcp::{TcpFlags, TcpHeader};
+use crate::wire::tcp::{TcpFlags, TcpRepr};
+use crate::wire::tcp_options::TcpOptions;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use std::sync::atomic::Ordering;
 /// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2
 /// MSL.
 pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
-/// A timestamp older than this says nothing any more (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
+/// Age from which on a timestamp is invalid (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
 const PAWS_24DAYS: u32 = 24 * 24 * 3600;
 /// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
 /// (TCP_PAWS_MSL).
@@ -96,11 +97,11 @@ pub(super) fn paws_reject(recent: u32, stamp: u32, tsval: u32, now_secs: u32, rs
     if now_secs >= stamp.saturating_add(PAWS_24DAYS) {
         return false;
     }
-    // Some stacks send 0 in the SYN's timestamp and mean nothing by it.
+    // Some stacks send 0 in the timestamp of a SYN: it is ignored.
     if recent == 0 {
         return false;
     }
-    // A RST is believed when the timestamp is old enough to have missed an idle hour (RFC 1323's "MSL").
+    // A RST is accepted if the stored timestamp is older than RFC 1323's MSL.
     !(rst && now_secs >= stamp.saturating_add(PAWS_MSL))
 }
 
@@ -128,7 +129,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let tuple = tuple_of_sock(cx.sk);
     let rto = Duration::from_micros(u64::from(cx.tp.rto_us)) * 7 / 2;
     let timeo = if state == State::TimeWait { TIMEWAIT_LEN } else { timeo.max(rto) };
-    // The port's holder goes over; a sock that the program bound and still holds keeps its own.
+    // The hold on the port moves to the record; a sock that the program bound and still holds keeps its own.
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
         true => cx.tp.bound.map(|b| cx.tp.net.hashinfo.bind_again(b)),
@@ -162,7 +163,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
 }
 
-/// A record leaves: timer, port. Its place in the table is the caller's. Linux: inet_twsk_deschedule_put's rest.
+/// Frees a record's timer and port. The caller removes it from the table. Linux: inet_twsk_deschedule_put's rest.
 pub(super) fn forget(stack: &Stack, tw: &Arc<TimeWait>) {
     {
         let mut i = tw.inner.lock();
@@ -191,7 +192,7 @@ impl TimerCall for TimeWait {
         {
             let mut i = self.inner.lock();
             match i.timer.at() {
-                // Moved while it was on its way here.
+                // The timer was armed for a later time since it fired.
                 Some(at) if at > now => return,
                 _ => i.timer.fired(),
             }
@@ -222,8 +223,8 @@ impl TimeWait {
     }
 
     /// What an active open of the same 4-tuple may take over, if it may (tcp_twsk_unique). Without timestamps the old
-    /// connection's segments could not be told from the new one's. A port that the program chose needs no permission of
-    /// `tcp_tw_reuse`.
+    /// connection's segments could not be told from the new one's. For a port that the program chose `tcp_tw_reuse` is
+    /// not asked.
     pub(super) fn reusable(&self, stack: &Stack, now: Instant, loopback: bool, bound: bool) -> Option<Taken> {
         let i = self.inner.lock();
         if i.ts_recent_stamp == 0 {
@@ -245,21 +246,16 @@ impl TimeWait {
 
     /// RFC 9293 §3.10.7.4 for the two states a record has, with RFC 1337 and RFC 6191. Linux:
     /// tcp_timewait_state_process.
-    pub(super) fn process(
-        self: &Arc<Self>,
-        stack: &Arc<Stack>,
-        skb: &Skb,
-        th: &TcpHeader<'_>,
-        now: Instant,
-    ) -> Verdict {
+    pub(super) fn process(self: &Arc<Self>, stack: &Arc<Stack>, skb: &Skb, now: Instant) -> Verdict {
         let mut guard = self.inner.lock();
         let i = &mut *guard;
         let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
         let secs = now.as_secs() as u32;
-        let (rst, syn, ack) = (th.has(TcpFlags::RST), th.has(TcpFlags::SYN), th.has(TcpFlags::ACK));
+        let has = |f| skb.tcp.all_flags().contains(f);
+        let (rst, syn, ack) = (has(TcpFlags::RST), has(TcpFlags::SYN), has(TcpFlags::ACK));
         let mut tsval = None;
         if i.ts_recent_stamp != 0 {
-            tsval = th.parse_options().timestamps.map(|t| t.0);
+            tsval = TcpOptions::parse(rcv::option_bytes(skb)).timestamps.map(|t| t.0);
         }
         let paws = tsval.is_some_and(|v| paws_reject(i.ts_recent, i.ts_recent_stamp, v, secs, rst));
         let note = |i: &mut Inner| {
@@ -284,7 +280,7 @@ impl TimeWait {
                 return Verdict::Done;
             }
             // Data for a program that is gone.
-            if !th.has(TcpFlags::FIN) || end != i.rcv_nxt + 1 {
+            if !has(TcpFlags::FIN) || end != i.rcv_nxt + 1 {
                 return Verdict::Rst;
             }
             i.substate = State::TimeWait;
@@ -337,14 +333,19 @@ impl TimeWait {
         let reply = rcv::Reply {
             src: self.saddr,
             dst: self.daddr,
-            sport: self.tuple.sport,
-            dport: self.tuple.dport,
-            seq: self.snd_nxt,
-            ack: i.rcv_nxt,
-            flags: TcpFlags::ACK,
-            window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
-            ts,
-            tos: self.tos & !3,
+            repr: TcpRepr {
+                src_port: self.tuple.sport,
+                dst_port: self.tuple.dport,
+                seq: self.snd_nxt,
+                ack: i.rcv_nxt,
+                flags: TcpFlags::ACK,
+                window: RawWindow::from_bytes(i.rcv_wnd, self.rcv_wscale),
+                urgent: 0,
+                options_len: 0,
+            },
+            options: rcv::with_timestamps(ts),
+            more: &[],
+            tos: ecn::with_codepoint(self.tos, 0),
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
@@ -354,20 +355,20 @@ impl TimeWait {
     }
 }
 
-/// A segment for a record: runs it, answers, and says which ISN a new connection begins with, when the segment is a SYN
-/// that may open one.
+/// Processes and answers a segment for a record. Some: the segment is a SYN that may open a new connection, with this
+/// ISN.
 pub(super) fn segment(
     stack: &Arc<Stack>,
     tw: &Arc<TimeWait>,
     skb: &Skb,
-    th: &TcpHeader<'_>,
+    (sport, dport): (u16, u16),
     info: &PacketInfo,
 ) -> Option<SeqNum> {
-    match tw.process(stack, skb, th, info.now) {
+    match tw.process(stack, skb, info.now) {
         Verdict::Done => {}
         Verdict::Ack => tw.send_ack(stack, info.now),
         Verdict::Rst => {
-            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, th.src_port(), th.dst_port(), info);
+            rcv::send_reset(stack, &skb.tcp, info.src, info.dst, sport, dport, info);
             kill(stack, tw);
         }
         Verdict::Syn(isn) => return Some(isn),

@@ -1,5 +1,5 @@
-//! Upper-layer protocols (TCP_ULP): code that is put on top of a connection by name, changes what its operations do,
-//! and goes with it. Above: `sockopt`, `inet` (removal), and who registers, in Rust or through the C mirror. Below:
+//! Upper-layer protocols (TCP_ULP): code that is put on top of a connection by name, replaces its operations, and is
+//! removed with it. Above: `sockopt`, `inet` (removal), and who registers, in Rust or through the C mirror. Below:
 //! `sock::layer`, which passes on what a layer leaves alone. Linux: tcp_ulp.c, struct tcp_ulp_ops; tls is its best
 //! known.
 //!
@@ -46,8 +46,8 @@ pub trait Ulp: Send + Sync + 'static {
         Err(Error::OpNotSupp)
     }
 
-    /// Whether what the program reads is not what TCP receives, so that SO_RCVLOWAT counts no bytes of TCP's: the layer
-    /// hears of each one, and does the waiting. Default: yes.
+    /// Whether the program reads other bytes than TCP receives. SO_RCVLOWAT then does not count TCP's bytes: the layer
+    /// is told of each one and does the waiting. Default: yes.
     fn has_own_stream(&self) -> bool {
         true
     }
@@ -155,7 +155,7 @@ pub(super) fn name(tp: &TcpSock) -> Option<&str> {
     of(tp).map(|u| u.ops.name())
 }
 
-/// SO_RCVLOWAT as far as TCP has to obey it: bytes below which nobody is told that there are some.
+/// SO_RCVLOWAT as far as it concerns TCP: readers are not woken for fewer bytes.
 #[inline]
 pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
     let lowat = cx.sk.rcvlowat;
@@ -176,7 +176,7 @@ pub fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
     begin(sk, ops, hold, |ops, sk| ops.init(sk))
 }
 
-/// Makes room for the protocol's state, lets it begin, and undoes all when it fails.
+/// Installs the protocol and calls its `init`; undoes all when that fails.
 fn begin(
     sk: &mut SockGuard<'_>,
     ops: Arc<dyn Ulp>,
@@ -186,7 +186,7 @@ fn begin(
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
     cx.tp.cold.get_or_insert_default().ulp = Some(UlpState { ops: ops.clone(), hold, data: None, below: None });
     let r = f(&*ops, sk);
-    // If it slept, it may have been removed, and another put in its place.
+    // If `init` slept, the protocol may have been removed and another installed.
     if r.is_err()
         && let Some(cx) = Cx::new(sk)
         && of(cx.tp).is_some_and(|u| Arc::ptr_eq(&u.ops, &ops))
@@ -209,8 +209,8 @@ pub fn set_data(sk: &mut SockGuard<'_>, data: Box<dyn Any + Send>) -> Result<()>
     Ok(())
 }
 
-/// That state; None when there is none, or it is no `T`. It goes when the protocol is removed, so a layer's call that
-/// finds it gone leaves the work to the protocol below.
+/// That state; None when there is none, or it is no `T`. It is dropped when the protocol is removed: a layer's call
+/// that finds none passes the work to the protocol below.
 pub fn data_mut<'a, T: 'static>(sk: &'a mut SockGuard<'_>) -> Option<&'a mut T> {
     of_sock(sk)?.data.as_mut()?.downcast_mut()
 }
@@ -279,11 +279,11 @@ pub(super) fn unlayered(child: &Arc<Sock>, parent: &TcpSock) {
     }
 }
 
-/// And gets one of its own, if it is to have one (inet_clone_ulp).
+/// Installs the listener's protocol on a child, if it can be cloned (inet_clone_ulp).
 pub(super) fn clone_to(child: &mut SockGuard<'_>, parent: &TcpSock) {
     let Some(u) = of(parent).filter(|u| u.ops.can_clone()) else { return };
     u.hold.0.fetch_add(1, Ordering::Relaxed);
     let hold = Hold(u.hold.0.clone());
-    // A child without is what `Ulp::clone_to` promises for an error.
+    // After an error the child has no upper-layer protocol, as `Ulp::clone_to` says.
     let _ = begin(child, u.ops.clone(), hold, |ops, child| ops.clone_to(u.data.as_deref(), child));
 }

@@ -1,4 +1,4 @@
-//! Taking a window reduction back when it shows that nothing was lost: by timestamps (Eifel, RFC 3522), by DSACK, by
+//! Undoing a window reduction when it turns out that nothing was lost: by timestamps (Eifel, RFC 3522), by DSACK, by
 //! F-RTO. Above: `recovery`. Linux: tcp_undo_cwnd_reduction and those that call it.
 
 use super::rack::RECOVERY_THRESH;
@@ -22,7 +22,7 @@ pub fn any_retrans_done(tp: &TcpSock) -> bool {
     tp.retrans_out != 0 || tp.rtx_queue.front().is_some_and(|s| s.tcp.sacked & sacked::EVER_RETRANS != 0)
 }
 
-/// No retransmission is left: its time is forgotten (tcp_retrans_stamp_cleanup).
+/// Clears `retrans_stamp` if no retransmission is left in the queue (tcp_retrans_stamp_cleanup).
 pub fn retrans_stamp_cleanup(tp: &mut TcpSock) {
     if !any_retrans_done(tp) {
         tp.retrans_stamp = Instant::ZERO;
@@ -34,8 +34,8 @@ pub fn clear_retrans_hints(tp: &mut TcpSock) {
     tp.retransmit_hint = None;
 }
 
-/// From here on a reduction can be undone. Retransmissions already in flight, a probe's too, may still cause DSACKs; -1
-/// stands for none, because 0 would mean that all of them have been answered (tcp_init_undo).
+/// Marks the start of a reduction that can be undone. Retransmissions in flight, loss probes included, may still cause
+/// DSACKs. -1 stands for none, because 0 means that a DSACK has come for each (tcp_init_undo).
 pub fn init_undo(tp: &mut TcpSock) {
     tp.undo_marker = tp.snd_una;
     tp.undo_valid = true;
@@ -46,14 +46,15 @@ pub fn init_undo(tp: &mut TcpSock) {
     };
 }
 
-/// Whether what was acknowledged had only been late: it was sent before the first retransmission (tcp_packet_delayed).
+/// Whether the acknowledged data was only late: the acknowledgement is for the original and not for a retransmission
+/// (tcp_packet_delayed).
 fn packet_delayed(cx: &Cx<'_>) -> bool {
     let tp = &*cx.tp;
     if tp.retrans_stamp != Instant::ZERO {
         return ecr_before(tp, tp.retrans_stamp);
     }
-    // No retransmission has left yet, so it cannot be what was acknowledged, but for two cases that clear the stamp
-    // early: without SACK at the end of recovery, and the SYN's acknowledgement.
+    // Nothing was retransmitted, so the original was acknowledged. In two cases the stamp was cleared early: without
+    // SACK at the end of recovery, and by the acknowledgement of the SYN.
     if !sack::is_sack(tp) && !tp.snd_una.before(tp.high_seq) {
         return false;
     }
@@ -83,12 +84,12 @@ pub(super) fn undo_cwnd_reduction(cx: &mut Cx<'_>, unmark: bool) {
     }
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
     cx.tp.undo_valid = false;
-    // Losses are judged again with what is known now.
+    // Losses are detected anew from now on.
     cx.tp.rack.advanced = true;
 }
 
-/// Without SACK the state is held until something above `high_seq` is acknowledged, or old duplicates would start
-/// another fast retransmit (RFC 6582 §3.2 step 1; tcp_is_non_sack_preventing_reopen).
+/// Without SACK the state stays until data above `high_seq` is acknowledged, because old duplicates could start another
+/// fast retransmit (RFC 6582 §3.2 step 1; tcp_is_non_sack_preventing_reopen).
 fn non_sack_preventing_reopen(cx: &mut Cx<'_>) -> bool {
     if cx.tp.snd_una == cx.tp.high_seq && !sack::is_sack(cx.tp) {
         retrans_stamp_cleanup(cx.tp);
@@ -133,7 +134,7 @@ pub fn try_undo_partial(cx: &mut Cx<'_>, prior_snd_una: SeqNum) -> bool {
         return false;
     }
     sack::check_sack_reordering(cx, prior_snd_una, true);
-    // With retransmissions out neither undo nor mark more: their acknowledgements tell.
+    // While retransmissions are in flight, waits for their acknowledgements.
     if cx.tp.retrans_out != 0 {
         return true;
     }
@@ -165,7 +166,8 @@ pub fn try_undo_loss(cx: &mut Cx<'_>, frto: bool) -> bool {
     true
 }
 
-/// The SYN's retransmission was unnecessary: the peer answers the first (tcp_try_undo_spurious_syn).
+/// Undoes the reduction if the peer answers the first SYN, so that its retransmission was spurious
+/// (tcp_try_undo_spurious_syn).
 pub fn try_undo_spurious_syn(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     if tp.undo_valid

@@ -15,10 +15,15 @@ pub const NOTYET: u16 = 0x200;
 /// `urg_data`: the program has read it.
 pub const READ: u16 = 0x400;
 
+/// Where the urgent pointer stands in the header.
+const URGENT_OFFSET: usize = 18;
+
 /// A segment with URG: takes a new urgent pointer (tcp_check_urg).
-fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
-    let mut ptr = seg.urgent as u32;
-    // Implementations point behind the urgent byte; the RFC's letter is a sysctl (RFC 6093 §2.2).
+fn check_urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
+    let mut field = [0; 2];
+    skb.copy_out(URGENT_OFFSET, &mut field);
+    let mut ptr = u32::from(u16::from_be_bytes(field));
+    // Implementations point one byte past the urgent byte; `tcp_stdurg` selects what RFC 793 says (RFC 6093 §2.2).
     if ptr != 0 && !cx.stack.sysctl.tcp_stdurg() {
         ptr -= 1;
     }
@@ -29,9 +34,9 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
     if cx.tp.urg_data != 0 && !ptr.after(cx.tp.urg_seq) {
         return;
     }
-    // SIGURG's place: who watches for it is woken. POLLPRI follows when the byte is here.
+    // Linux sends SIGURG here; waiters are woken. POLLPRI is set when the byte has arrived.
     cx.sock.wait.wake(Events::PRI);
-    // The reader stands at an older urgent byte that was not read in line: it is passed over, for it will never be
+    // The next byte to read is an older urgent byte that is not in line: it is skipped, because it can no longer be
     // read.
     if cx.tp.urg_seq == cx.tp.copied_seq
         && cx.tp.urg_data != 0
@@ -52,14 +57,14 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg) {
 /// The URG step of every slow-path segment; `skb` still has its TCP header (RFC 9293 §3.10.7.4, sixth; tcp_urg).
 pub fn urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     if seg.flags.contains(TcpFlags::URG) {
-        check_urg(cx, seg);
+        check_urg(cx, seg, skb);
     }
     if cx.tp.urg_data != NOTYET {
         return;
     }
     let syn = seg.flags.contains(TcpFlags::SYN) as u32;
     let at = cx.tp.urg_seq.since(seg.seq).wrapping_add(seg.header_len as u32).wrapping_sub(syn);
-    // An offset below the header would be a byte of it: the pointer lies before this segment.
+    // The pointer lies before this segment's data.
     if at < seg.header_len as u32 || at as usize >= skb.len() {
         return;
     }

@@ -52,23 +52,23 @@ pub fn max_receive_window(tp: &TcpSock) -> u32 {
     tp.rcv_mwnd_seq.diff(tp.rcv_nxt).max(0) as u32
 }
 
-/// The peer's numbers are known: a window of `rcv_wnd` bytes begins at `nxt`.
+/// Sets the receive sequence variables when the peer's ISN is known: a window of `rcv_wnd` bytes from `nxt` on.
 pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
     (tp.rcv_nxt, tp.rcv_wup) = (nxt, nxt);
     tp.rcv_mwnd_seq = nxt + tp.rcv_wnd;
     tp.max_rcv_wnd = tp.rcv_wnd;
 }
 
-/// Whether `new` bytes of window get a peer going that `offered` leaves waiting: it sends no less than half of the
-/// largest window it ever saw (RFC 9293 §3.8.6.2.1), and a buffer that holds less than it did, for the peer's segments
-/// are bloated, may never offer that much by the rules of whole segments and doubling. Departure, a guess that was not
-/// played on the kernel: Linux leaves it to the peer's probes, a window each RTO.
+/// Whether a window of `new` bytes lets a peer send that waits at `offered`. A sender may wait until the window is half
+/// of the largest it ever saw (RFC 9293 §3.8.6.2.1). A buffer that holds less payload than it once did, because the
+/// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Departure, a
+/// guess that was not played on the kernel: Linux leaves this to the peer's probes, one window each RTO.
 pub fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
     let half = tp.max_rcv_wnd / 2;
     offered < half && new >= half
 }
 
-/// A window of `bytes` from `rcv_nxt` on is offered.
+/// Records that a window of `bytes` from `rcv_nxt` on is offered.
 fn offer(tp: &mut TcpSock, bytes: u32) {
     tp.rcv_wnd = bytes;
     tp.rcv_wup = tp.rcv_nxt;
@@ -82,8 +82,9 @@ fn round_up(n: u32, unit: u32) -> u32 {
     n.saturating_add(unit - 1) & !(unit - 1)
 }
 
-/// The window we would like to offer now, in bytes before scaling, a multiple of the scale unit. It may be less than
-/// what is still offered: [`select_window`] keeps that promise (RFC 9293 §3.8.6). Linux: `__tcp_select_window`.
+/// The window that the buffer allows now, in bytes before scaling, a multiple of the scale unit. It may be less than
+/// what was offered before; [`select_window`] does not shrink the offer (RFC 9293 §3.8.6). Linux:
+/// `__tcp_select_window`.
 pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     let mut mss = i32::from(cx.tp.ack.rcv_mss);
     let mut free = space(cx);
@@ -97,20 +98,21 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     }
     let wscale = cx.tp.rx_opt.rcv_wscale;
     if free < full / 2 {
-        // Memory gets short: no more acknowledgements than needed, and no promise beyond what small buffers bear.
+        // Less than half of the buffer is free: ends quick acknowledgements, and under memory pressure limits the
+        // window.
         cx.tp.ack.quick = 0;
         if rcvbuf::under_memory_pressure(cx) {
             cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * u32::from(cx.tp.advmss));
         }
         free &= !(wscale.unit() as i32 - 1);
-        // A window of less than a segment, or of next to nothing, would be a silly one (RFC 9293 §3.8.6.2.2).
+        // Silly window avoidance: no window below one segment or a sixteenth of the buffer (RFC 9293 §3.8.6.2.2).
         if free < allowed >> 4 || free < mss {
             return 0;
         }
     }
     let free = (free.max(0) as u32).min(cx.tp.rcv_ssthresh);
     if wscale != WindowShift::NONE {
-        // Rounded up, or rounding down would hide the last unit of a window for ever.
+        // Rounded up: rounding down would keep the last unit from ever being offered.
         return round_up(free, wscale.unit());
     }
     let (mss, full) = (mss.max(0) as u32, full.max(0) as u32);
@@ -124,13 +126,13 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
     }
 }
 
-/// The window field of the segment about to leave; records the promise it makes (`rcv_wnd`, `rcv_wup`). Linux:
+/// The window field of the segment about to leave; records the offer (`rcv_wnd`, `rcv_wup`). Linux:
 /// `tcp_select_window`.
 pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.is_out_of_memory() {
-        // A packet was just dropped for want of memory: say so, even at the price of the promise. What the peer sent on
-        // the strength of it stays acceptable (`max_receive_window`).
+        // A segment was just dropped for lack of memory: the window closes, although that shrinks it. What the peer has
+        // sent into the old window stays acceptable (`max_receive_window`).
         cx.tp.pred_flags = 0;
         offer(cx.tp, 0);
         if old != 0 {
@@ -184,7 +186,7 @@ pub fn select_initial_window(
     }
     let mut wscale = WindowShift::NONE;
     if wscale_ok {
-        // The scale is fixed now, so it is made for the largest buffer that there may ever be.
+        // The scale cannot change later, so it is computed for the largest buffer that the limits allow.
         let largest =
             space.max(stack.sysctl.tcp_rmem()[2].max(0) as u32).max(stack.sysctl.rmem_max() as u32).min(clamp);
         wscale = WindowShift::clamp(largest.checked_ilog2().unwrap_or(0).saturating_sub(15) as u8);

@@ -41,8 +41,8 @@ pub fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
     segs
 }
 
-/// Segments of a super-packet sent now: what the pacing rate carries in a millisecond, more for near peers, within what
-/// device and sysctl say (tcp_tso_autosize, tcp_tso_segs).
+/// Segments of a super-packet sent now: what the pacing rate carries in a millisecond, more for peers with a small RTT,
+/// within the limits of device and sysctl (tcp_tso_autosize, tcp_tso_segs).
 pub fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
     let least = cx.with_ca(|ca, cx| ca.min_tso_segs(cx)).flatten();
     let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
@@ -59,12 +59,12 @@ fn tso_segs_of(rate: u64, min_rtt_us: u32, rtt_log: u32, mss: u32, least: u32, m
         bytes += u64::from(max_size >> shift);
     }
     let segs = bytes.min(u64::from(max_size)) as u32 / mss.max(1);
-    // Two segments of the loopback's size make no datagram: the length field of IP ends at 65535.
+    // Two segments of the loopback's MSS exceed the 65535 bytes of an IP datagram.
     segs.max(least).min(max_segs).min(max_size / mss.max(1)).max(1)
 }
 
-/// How many segments the congestion window lets go now; at most half of the window in one super-packet, so that the
-/// clock of acknowledgements keeps ticking (tcp_cwnd_test).
+/// How many segments the congestion window allows now; at most half of the window in one super-packet, which keeps the
+/// ACK clock going (tcp_cwnd_test).
 fn cwnd_test(tp: &TcpSock) -> u32 {
     let in_flight = packets_in_flight(tp);
     if in_flight >= tp.snd_cwnd {
@@ -89,9 +89,9 @@ pub(super) fn nagle_check(tp: &TcpSock, partial: bool, nonagle: u8) -> bool {
     partial && (nonagle & nagle::CORK != 0 || (nonagle == 0 && tp.packets_out != 0 && minshall_check(tp)))
 }
 
-/// Whether Nagle lets this one segment go (tcp_nagle_test).
+/// Whether Nagle's algorithm lets this segment leave (tcp_nagle_test).
 fn nagle_test(cx: &Cx<'_>, skb: &Skb, mss: u32, nonagle: u8) -> bool {
-    // A segment in the middle of the queue cannot grow any more: it is pushed.
+    // A segment that is not the last of the queue cannot grow: it leaves.
     nonagle & nagle::PUSH != 0
         || urg_mode(cx)
         || skb.tcp.flags & FIN != 0
@@ -113,7 +113,7 @@ fn tso_should_defer(
     if tp.ca_state >= CaState::Recovery {
         return false;
     }
-    // Only right after something was sent: deferring is no reason to wake up late.
+    // Deferral only shortly after the last send, so that an idle sender is not delayed.
     if (cx.now - tp.wstamp).as_nanos() > 1_000_000 {
         return false;
     }
@@ -138,7 +138,7 @@ fn tso_should_defer(
             }
         }
     }
-    // The next acknowledgement must be near: in less than half an RTT.
+    // The next acknowledgement must be expected within half an RTT.
     let Some(head) = tp.rtx_queue.front() else { return false };
     if (cx.now - head.tcp.mstamp).as_nanos() < u128::from(tp.srtt_us >> 4) * 1000 {
         return false;
@@ -152,12 +152,12 @@ fn tso_should_defer(
         *rwnd = true;
         return true;
     }
-    // Nothing will be added to it.
+    // No data will be added to it.
     skb.tcp.flags & FIN == 0 && !skb.tcp.eor
 }
 
-/// How many bytes of a packet of several segments go now: quota, window, and no partial segment where Nagle holds it
-/// (tcp_mss_split_point).
+/// How many bytes of a packet of several segments leave now: limited by quota and window, without a partial segment
+/// that Nagle holds back (tcp_mss_split_point).
 fn mss_split_point(tp: &TcpSock, skb: &Skb, mss: u32, last: bool, max_segs: u32, nonagle: u8) -> u32 {
     let window = (wnd_end(tp) - skb.tcp.seq).max(0) as u32;
     let most = mss.saturating_mul(max_segs);
@@ -172,8 +172,8 @@ fn mss_split_point(tp: &TcpSock, skb: &Skb, mss: u32, last: bool, max_segs: u32,
     if nagle_check(tp, partial != 0, nonagle) { needed - partial } else { needed }
 }
 
-/// Whether so much of this sock waits in a device that more would only make the queue longer (TCP small queues); then
-/// the completion continues. `factor`: doublings of the limit. Linux: tcp_small_queue_check.
+/// Whether so many bytes of this sock wait in a device that sending stops until the device completes some (TCP small
+/// queues). `factor`: doublings of the limit. Linux: tcp_small_queue_check.
 pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32) -> bool {
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
     let mut limit = u64::from(2 * skb_truesize).max(rate >> PACING_SHIFT);
@@ -184,12 +184,12 @@ pub(super) fn small_queue_check(cx: &mut Cx<'_>, skb_truesize: u32, factor: u32)
     if u64::from(cx.sock.wmem_alloc.load(Ordering::Acquire)) <= limit {
         return false;
     }
-    // With nothing of ours unacknowledged the device only holds old acknowledgements or the packets of a lost past.
+    // If nothing is unacknowledged, the device holds only packets that need not complete first.
     if cx.tp.rtx_queue.is_empty() {
         return false;
     }
     cx.sock.tsq_flags.fetch_or(tsq::THROTTLED, Ordering::AcqRel);
-    // The completion may have come before it could see the bit.
+    // The completion may have come before the bit was set.
     fence(Ordering::SeqCst);
     u64::from(cx.sock.wmem_alloc.load(Ordering::SeqCst)) > limit
 }
@@ -222,8 +222,8 @@ fn split(skb: &mut Skb, len: u32, mss: u32) -> Skb {
     rest
 }
 
-/// Segments left the count of a packet in the retransmit queue: cut, merged or counted anew (tcp_adjust_pcount). `decr`
-/// may be negative.
+/// Adjusts the counters after the segment count of a packet in the retransmit queue fell by `decr` (tcp_adjust_pcount).
+/// `decr` may be negative.
 pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
     let sub = |n: &mut u32| *n = n.saturating_add_signed(-decr);
     sub(&mut tp.packets_out);
@@ -237,14 +237,14 @@ pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
         sub(&mut tp.lost_out);
     }
     if !is_sack(tp) && decr > 0 {
-        // Reno counts duplicates as sacked segments: no more of them than there are segments.
+        // Without SACK `sacked_out` counts duplicates: limited to the segments in flight.
         tp.sacked_out -= tp.sacked_out.min(decr as u32);
     }
 }
 
 /// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest
-/// is at `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has blown the queue up far
-/// beyond the send buffer (CVE-2019-11478). Linux: tcp_fragment.
+/// is at `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has made the queue much
+/// larger than the send buffer (CVE-2019-11478). Linux: tcp_fragment.
 pub fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
     let n = if rtx { cx.tp.rtx_queue.len() } else { cx.tp.write_queue.len() };
     let limit = i64::from(cx.sock.sndbuf.load(Ordering::Relaxed)) + 2 * i64::from(GSO_MAX_SIZE + SKB_OVERHEAD);
@@ -293,7 +293,7 @@ fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
     next.tcp.seq += n;
     let mut after = skb.truesize as i32 + next.truesize as i32;
     if next.is_empty() {
-        // All of it was taken: its flags and its FIN come along.
+        // All of it was taken: its flags and FIN move, too.
         after -= next.truesize as i32;
         skb.tcp.end_seq = next.tcp.end_seq;
         skb.tcp.flags |= next.tcp.flags;
@@ -321,7 +321,7 @@ pub fn event_new_data_sent(cx: &mut Cx<'_>, skb: Skb) {
     rcvbuf::check_space(cx);
 }
 
-/// What became of the packet at the send head.
+/// The outcome for the head of the unsent queue.
 enum Head {
     /// It left: so many segments.
     Sent(u32),
@@ -365,7 +365,7 @@ fn send_head(
         if push != Push::LossProbe {
             return Head::Stays(skb);
         }
-        // A loss probe goes out whatever the window says (RFC 8985 §7.3).
+        // A loss probe ignores the congestion window (RFC 8985 §7.3).
         quota = 1;
     }
     let quota = quota.min(max_segs);
@@ -405,7 +405,7 @@ fn send_head(
         return Head::Stays(skb);
     }
     if skb.tcp.seq == skb.tcp.end_seq {
-        // Empty: its writer sleeps for memory to fill it.
+        // The packet is empty: its writer waits for memory to fill it.
         return Head::Stays(skb);
     }
     if transmit_skb(cx, &mut skb).is_err() {
@@ -421,7 +421,8 @@ fn send_head(
     Head::Sent(segs)
 }
 
-/// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
+/// Sends from the unsent queue what may be sent, at most as much as `push` says. True: nothing is in flight and yet
+/// something waits, so that only a probe can get it moving. Linux: tcp_write_xmit.
 pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> bool {
     cx.refresh_clock();
     let max_segs = tso_segs(cx, mss);
@@ -461,7 +462,7 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
     cx.tp.packets_out == 0 && !cx.tp.write_queue.is_empty()
 }
 
-/// The device is done with packets of ours, or pacing's time has come: send on (tcp_tsq_handler).
+/// Continues sending when the device has completed packets or the pacing timer fired (tcp_tsq_handler).
 pub fn tsq_handler(cx: &mut Cx<'_>) {
     use crate::sock::state::State as S;
     if !cx.state().is_one_of(&[S::Established, S::FinWait1, S::Closing, S::CloseWait, S::LastAck]) {

@@ -11,7 +11,6 @@ use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
-use crate::sock::state::State;
 use crate::sock::{Delivered, Sock, SockGuard};
 use crate::stack::Stack;
 use crate::wire::{checksum, proto, udp};
@@ -36,19 +35,6 @@ fn bad(stack: &Stack, v4: bool, reason: DropReason) {
     stack.mib.drop(reason);
 }
 
-/// Whether the checksum is right or there is none to check. Over IPv6 "none" is for the socket to accept (RFC 6935).
-fn checksum_ok(skb: &Skb, info: &PacketInfo) -> bool {
-    if skb.csum != Csum::None {
-        return true;
-    }
-    let pseudo = checksum::pseudo_header(info.src, info.dst, proto::UDP, skb.len() as u32);
-    let mut c = checksum::Checksum::new(pseudo);
-    skb.slices().for_each(|s| {
-        c.push(s);
-    });
-    checksum::is_valid(c.partial())
-}
-
 impl IpHandler for Udp {
     fn contained(&self) -> bool {
         false
@@ -69,7 +55,9 @@ impl IpHandler for Udp {
             return bad(stack, v4, DropReason::PktTooSmall);
         }
         skb.trim(len);
-        if !no_checksum && !checksum_ok(&skb, info) {
+        // Over IPv6 "no checksum" is for the socket to accept (RFC 6935).
+        let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
+        if !no_checksum && !skb.checksum_ok(pseudo) {
             count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
             return bad(stack, v4, DropReason::UdpCsum);
         }
@@ -111,11 +99,7 @@ impl IpHandler for Udp {
         };
         let to = datagram::name_of(e.dst, dport, e.ifindex);
         let payload = e.quoted.get(HEADER..).unwrap_or_default();
-        let done = sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, payload));
-        // A system call owns the sock: Linux sets the error regardless of it, and so is done; only the queue is missed.
-        if done.is_none() && e.fatal && sock.state() == State::Established {
-            sock.report_error(e.errno);
-        }
+        datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, payload));
     }
 }
 

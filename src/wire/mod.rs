@@ -17,6 +17,17 @@
 //! Checksums are not part of `parse`: a device may have checked them already. Every view has a method that does.
 //!
 //! Multi-byte fields are big-endian on the wire and host order in every signature.
+//!
+//! | file | what |
+//! |---|---|
+//! | `addr` | prefixes, and addresses that cannot be a source or a destination |
+//! | `arp`, `ether` | ARP (RFC 826); Ethernet II frames |
+//! | `checksum` | ones-complement sums (RFC 1071) |
+//! | `icmp`, `icmpv6` | ICMP, ICMPv6 and neighbour discovery |
+//! | `ip`, `ipv6` | IPv4; IPv6 with extension and fragment headers |
+//! | `seq` | sequence numbers, windows and segment sizes as types |
+//! | `tcp`, `tcp_options` | the TCP header; its options |
+//! | `udp` | the UDP header |
 
 pub mod addr;
 pub mod arp;

@@ -1,6 +1,5 @@
-//! TCP header: flags, view, emitter, checksums with and without offload. Above: `tcp::ipv4`, `tcp::ipv6`, `tcp::input`,
-//! `tcp::output`, devices that cut and join segments. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct
-//! tcphdr.
+//! TCP header: flags, view, emitter, checksums with and without offload. Above: `tcp::rcv`, `tcp::segment`, devices
+//! that cut and join segments. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct tcphdr.
 
 use super::seq::{RawWindow, SeqNum};
 use super::tcp_options::{RawOptions, TcpOptions};

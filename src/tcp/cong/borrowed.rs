@@ -69,7 +69,7 @@ impl Mark {
         ]
     }
 
-    /// The reverse. Numbers that are no mark's give a mark that means nothing, and do no harm.
+    /// The reverse. Other numbers give a mark without meaning, which does no harm.
     pub fn from_words([sent, first_tx, delivered_at, counts, rest]: [u64; 5]) -> Mark {
         Mark {
             sent: Instant::from_nanos(sent),
@@ -125,7 +125,7 @@ pub struct Info {
     pub rto_us: u32,
     /// Pacing rate, bytes a second.
     pub pacing_rate: u64,
-    /// The algorithm counts on being paced.
+    /// The algorithm needs its packets paced.
     pub needs_pacing: bool,
     /// Segments delivered in total, modulo 2^32.
     pub delivered: u32,
@@ -229,8 +229,8 @@ impl Borrowed {
         mark
     }
 
-    /// The protocol has nothing more to send though it might: delivery-rate samples until what is in flight has arrived
-    /// say what the program gave, not what the path takes.
+    /// The protocol has nothing more to send although the window allows it: delivery-rate samples are application
+    /// limited until what is in flight has arrived.
     pub fn app_limited(&mut self) {
         let tp = &mut *self.tp;
         tp.app_limited = tp.delivered.wrapping_add(tp.packets_out).max(1);
@@ -310,7 +310,7 @@ impl Borrowed {
             return;
         }
         if cx.tp.ca_state < CaState::Recovery {
-            // Before the loss is taken off what is in flight: as far as here, and no further, everything belongs to it.
+            // The recovery covers everything sent so far, so its end is noted before the lost segments are subtracted.
             cx.tp.prior_ssthresh = 0;
             cx.tp.undo_valid = true;
             if !output::in_cwnd_reduction(cx.tp) {
@@ -324,7 +324,7 @@ impl Borrowed {
         tp.lost = tp.lost.wrapping_add(n);
         tp.snd_una = Borrowed::una(tp);
         if tp.prr_out == 0 && tp.ca_state == CaState::Recovery {
-            // The fast retransmit leaves at once, whatever the window says; the acknowledgement in hand sets it anew.
+            // The fast retransmit ignores the window, which the acknowledgement then sets.
             tp.snd_cwnd = tp.snd_cwnd.max(tp.packets_out.saturating_add(1));
         }
     }
@@ -364,8 +364,8 @@ impl Borrowed {
         cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
     }
 
-    /// The loss or timeout of this episode was none, everything had only been late: window and threshold are as before
-    /// it. False, and nothing done, outside an episode, and where congestion was echoed as well.
+    /// Undoes the reduction of this episode, because nothing was lost: window and threshold are as before. False, and
+    /// no change, outside an episode and after an ECN echo.
     pub fn undo(&mut self, l: &mut Lender<'_>) -> bool {
         let mut cx = self.cx(l);
         if !cx.tp.undo_valid || cx.tp.prior_ssthresh == 0 || cx.tp.ca_state < CaState::Recovery {

@@ -1,6 +1,11 @@
 //! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start,
 //! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
 //! struct tcp_congestion_ops.
+//!
+//! | file | what |
+//! |---|---|
+//! | `cubic`, `reno` | the algorithms |
+//! | `borrowed` | an algorithm for a protocol that is not TCP |
 
 pub mod borrowed;
 pub mod cubic;
@@ -250,6 +255,15 @@ pub fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
+/// Takes the algorithm that the route names (RTAX_CC_ALGO), whatever the program or the sysctl chose. One that is not
+/// registered is ignored. True: the route names one (tcp_ca_dst_init).
+pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
+    let name = cx.sk.dst.as_ref().and_then(|d| d.congctl.clone());
+    let Some(ops) = name.and_then(|n| cx.tp.net.cong.find(&n)) else { return false };
+    cx.tp.ca = CongState { ops, algo: None };
+    true
+}
+
 /// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
 /// agreed to it, marks all of the sock's packets as capable.
 pub fn init_congestion_control(cx: &mut Cx<'_>) {
@@ -257,8 +271,7 @@ pub fn init_congestion_control(cx: &mut Cx<'_>) {
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
     cx.tp.ca.algo = Some(algo);
-    // Where the peer did not agree, marks would be lost on it, and packets that claim otherwise would not be dropped
-    // but marked.
+    // If the peer did not agree to ECN, it ignores marks, so packets must not say that they are ECN-capable.
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 

@@ -1,14 +1,18 @@
 use super::ca_ack;
 use crate::base::env::Duration;
 use crate::base::error::Error;
+use crate::inet::Socket;
+use crate::ip::route::{RouteSpec, add_route};
 use crate::sock::skb::Skb;
 use crate::sys::lock::Mutex;
 use crate::tcp::ecn::EcnFlags;
+use crate::tcp::peer_test::{Host, SYN_OPTIONS, THERE};
 use crate::tcp::tcb::{CaState, Cx};
 use crate::tcp::testing::{Bench, ISS};
 use crate::tcp::{ack, input, output};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{TcpFlags, TcpRepr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -174,7 +178,7 @@ fn arrives(b: &Bench, acked: u32, flags: TcpFlags, window: u16) {
         let mut bytes = vec![0; 20];
         TcpRepr { src_port: 2000, dst_port: 1000, seq, ack, flags, window, urgent: 0, options_len: 0 }.emit(&mut bytes);
         let mut skb = Skb::from_slice(&bytes);
-        (skb.tcp.seq, skb.tcp.end_seq, skb.tcp.ack_seq, skb.tcp.flags) = (seq, seq, ack, flags.bits() as u8);
+        crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
         cx.now = cx.stack.now();
         input::rcv_established(cx, skb);
     });
@@ -204,4 +208,23 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
     assert_eq!(told(4380, echo, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE | ca_ack::ECE]);
     // The threshold is the algorithm's, the window too.
     assert_eq!(b.with(|cx| (cx.tp.ca_state, cx.tp.snd_ssthresh)), (CaState::Cwr, 7));
+}
+
+#[test]
+fn the_algorithm_that_a_route_names_comes_before_those_of_sysctl_and_listener() {
+    for (named, want) in [(None, "cubic"), (Some("reno"), "reno"), (Some("no such"), "cubic")] {
+        let b = crate::device::capture_test::Bench::on_ip();
+        let to = format!("{THERE}/32").parse().unwrap();
+        let route = RouteSpec { congctl: named.map(Arc::from), ..RouteSpec::new(to).via_dev(&b.dev) };
+        add_route(&b.stack, route).unwrap();
+        let h = Host::on(b, 8);
+        let c = h.connect(4000, SYN_OPTIONS);
+        assert_eq!(c.tcb(|tp| tp.ca.ops.name().to_owned()), want, "passive, {named:?}");
+        let active = Socket::new(&h.bench.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+        active.set_nonblocking(true);
+        assert_eq!(active.connect(Some(SocketAddr::new(THERE.into(), 5000))), Err(Error::InProgress));
+        let g = active.sock().lock(&h.bench.stack);
+        let tp = g.private.downcast_ref::<crate::tcp::tcb::TcpSock>().unwrap();
+        assert_eq!(tp.ca.ops.name(), want, "active, {named:?}");
+    }
 }

@@ -24,10 +24,7 @@ pub(in crate::tcp) fn data(b: &Bench, from: u32, to: u32, flags: TcpFlags) {
         .emit(&mut bytes);
         bytes.extend((from..to).map(|n| (n % 251) as u8));
         let mut skb = Skb::from_slice(&bytes);
-        skb.tcp.seq = SeqNum(BASE) + from;
-        skb.tcp.end_seq = SeqNum(BASE) + to + flags.contains(TcpFlags::FIN) as u32;
-        skb.tcp.ack_seq = ack;
-        skb.tcp.flags = (TcpFlags::ACK | flags).bits() as u8;
+        crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
         rcv_established(cx, skb);
     });
 }

@@ -26,10 +26,7 @@ fn acknowledge(b: &Bench, ack: u32, sacks: &[(u32, u32)]) {
         .emit(&mut bytes);
         options.emit(&mut bytes[20..]);
         let mut skb = Skb::from_slice(&bytes);
-        skb.tcp.seq = cx.tp.rcv_nxt;
-        skb.tcp.end_seq = cx.tp.rcv_nxt;
-        skb.tcp.ack_seq = SeqNum(ISS) + ack;
-        skb.tcp.flags = TcpFlags::ACK.bits() as u8;
+        crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
         cx.now = cx.stack.now();
         rcv_established(cx, skb);
     });

@@ -97,7 +97,7 @@ fn refresh(tp: &mut TcpSock) {
     tp.sock_ops_flags = slots(tp).iter().fold(0, |f, s| f | s.flags);
 }
 
-/// Drops what hooks that are gone left on a sock.
+/// Drops the values and flags of removed hooks.
 pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
     if let Some(c) = &mut tp.cold {
         c.hooks.retain(|s| known(s.id));
@@ -105,8 +105,8 @@ pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
     refresh(tp);
 }
 
-/// What passes to another connection: a listener's child takes the flags, a sock that begins anew (`values`)
-/// everything.
+/// What another connection takes over: a listener's child the flags, a sock that begins anew (`values`) the values as
+/// well.
 pub(in super::super) fn inherit(to: &mut TcpSock, from: &TcpSock, values: bool) {
     if slots(from).is_empty() {
         return;

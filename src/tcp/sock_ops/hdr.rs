@@ -50,7 +50,7 @@ impl OutOptions {
     }
 }
 
-/// Who reserved how much, in order of registration: at most 20 hooks can have 2 bytes each.
+/// The bytes that each hook reserved, in order of registration: at most 20 hooks can have 2 bytes each.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
     parts: smallvec::SmallVec<[(u64, u8); 4]>,
@@ -90,7 +90,7 @@ pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &Hd
         let end = at + usize::from(n);
         let mut w = HdrWriter { own, buf: &mut out.buf, at, end };
         h.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
-        // What it left over stays padding, so that the next one's options follow well formed.
+        // Bytes that it did not write stay padding, so that the options of the next hook are well formed.
         at = end;
     });
     out.len = r.total() as u8;

@@ -1,13 +1,17 @@
-//! Hooks into TCP: code that a user registers hears of a connection's events, sets what Linux lets a BPF program set,
-//! and writes and reads header options. Above: whoever registers, in Rust or through the C mirror. Below: the places of
-//! TCP that call the functions here, where Linux calls its programs: `control` (connect), `handshake`, `input`
+//! Hooks into TCP: code that a user registers is called at events of a connection, sets what Linux lets a BPF program
+//! set, and writes and reads header options. Above: users, in Rust or through the C mirror. Below: the places of TCP
+//! that call the functions here, where Linux calls its programs: `control` (connect), `handshake`, `input`
 //! (established, options), `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states). Linux:
 //! BPF_PROG_TYPE_SOCK_OPS, tcp_call_bpf, bpf_skops_*.
 //!
+//! | file | what |
+//! |---|---|
+//! | `ctx` | what a hook is given of a connection, and what it may set |
+//! | `hdr` | header options of hooks: room and writing |
+//!
 //! # What it costs
-//! Events of a connection's beginning are sent when any hook is registered: one relaxed load each time otherwise. The
-//! others are sent to a hook that asked for them on that sock by [`HookCx::set_cb_flags`]: one byte of the connection
-//! is looked at.
+//! Without a hook each event of a connection's beginning costs one relaxed load. The other events go to hooks that
+//! asked for them on that sock by [`HookCx::set_cb_flags`]; without one they cost the test of a byte.
 //!
 //! # Rules
 //! Hooks are called in the order of their registration, with the sock owned, in either context: they must not sleep,
@@ -49,8 +53,7 @@ pub mod cb {
     pub const STATE: u8 = 4;
     /// [`super::SockOps::rtt`].
     pub const RTT: u8 = 8;
-    /// [`super::SockOps::parse_hdr_opt`] of every segment. The short way of expected segments is closed for such a
-    /// sock.
+    /// [`super::SockOps::parse_hdr_opt`] of every segment. Such a sock has no header prediction.
     pub const PARSE_ALL_HDR_OPT: u8 = 16;
     /// [`super::SockOps::parse_hdr_opt`] of segments with an option that TCP does not know.
     pub const PARSE_UNKNOWN_HDR_OPT: u8 = 32;
@@ -128,10 +131,10 @@ pub trait SockOps: Send + Sync + 'static {
     /// (BPF_SOCK_OPS_PARSE_HDR_OPT_CB).
     fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
-    /// How many bytes of options to reserve in a segment, at most `seg.remaining`; more, or 1, gets none. Also asked
-    /// without a segment (`seg.flags` is None), to know how much data fits: a data segment gets what was answered then,
-    /// or more if it is short, but never grows beyond the path MTU. With [`cb::WRITE_HDR_OPT`]
-    /// (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
+    /// How many bytes of options to reserve in a segment, at most `seg.remaining`; for more, or for 1, none are
+    /// reserved. Also called without a segment (`seg.flags` is None), to compute how much data fits: a data segment has
+    /// the room that was reserved then, or more if it is short, but never exceeds the path MTU. With
+    /// [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
     fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
         0
     }
@@ -180,8 +183,8 @@ impl SockOpsRegistry {
         Ok(())
     }
 
-    /// Takes a hook out: no event that begins later reaches it. One that is running still holds it, so whoever frees
-    /// what the hook's code needs does so when the last clone of what is returned here goes. ENOENT: none of that name.
+    /// Removes a hook: no event that begins later calls it. An event that is running still holds it, so what the hook's
+    /// code needs may be freed only when the last clone of the returned value is dropped. ENOENT: none of that name.
     pub fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
         let mut list = self.list.write();
         let Some(gone) = list.hooks.iter().find(|h| h.ops.name() == name).cloned() else { return Err(Error::NoEnt) };
@@ -252,7 +255,7 @@ fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dy
         }
     }
     if !called {
-        // Those who set the flags are gone.
+        // The hooks that set the flags were removed.
         ctx::forget_others(cx.tp, |id| hooks.iter().any(|h| h.id == id));
     }
 }
@@ -276,7 +279,7 @@ pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     us
 }
 
-/// First window in segments, 0 for no wish (tcp_rwnd_init_bpf).
+/// First window in segments, 0: no hook gives one (tcp_rwnd_init_bpf).
 pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut segs = 0;
     if cx.tp.net.sock_ops.any() {
@@ -322,7 +325,8 @@ pub(super) enum Opened {
     Passively,
 }
 
-/// The connection may carry data; `options` are those of the segment that says so (bpf_skops_established).
+/// The connection is established; `options` are those of the segment that completed the handshake
+/// (bpf_skops_established).
 pub(super) fn established(cx: &mut Cx<'_>, how: Opened, options: &[u8]) {
     if !cx.tp.net.sock_ops.any() {
         return;
@@ -370,7 +374,7 @@ fn parse_flags(unknown: bool) -> u8 {
     cb::PARSE_ALL_HDR_OPT | if unknown { cb::PARSE_UNKNOWN_HDR_OPT } else { 0 }
 }
 
-/// Whether hooks want to see a segment's options: then it does not take the short way.
+/// Whether hooks want to see a segment's options, so that header prediction does not apply.
 #[inline]
 pub(super) fn wants_options(cx: &Cx<'_>, unknown: bool) -> bool {
     wants(cx, parse_flags(unknown))

@@ -7,6 +7,7 @@ use crate::device::link::{Direction, LinkConfig};
 use crate::inet::Socket;
 use crate::ip::route::{RouteSpec, add_route};
 use crate::sim::World;
+use crate::sock::dst::RouteMetrics;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sys::lock::Mutex;
 use crate::tcp::peer_test::{ACK, Conn, HERE, Host, ISS, PORT, SYN, SYN_OPTIONS, Seg, THERE};
@@ -633,7 +634,10 @@ fn a_hook_may_promise_a_first_window_beyond_the_buffer_and_a_route_may_not() {
         let settings = Settings { timeout: None, rwnd: hook, ecn: false, requests: AtomicUsize::new(0) };
         super::register(&b.stack, Arc::new(settings)).unwrap();
         let to = format!("{THERE}/32").parse().unwrap();
-        let peer = RouteSpec { initrwnd: route, ..RouteSpec::new(to).via_dev(&b.dev) };
+        let peer = RouteSpec {
+            metrics: RouteMetrics { initrwnd: route, ..RouteMetrics::default() },
+            ..RouteSpec::new(to).via_dev(&b.dev)
+        };
         add_route(&b.stack, peer).unwrap();
         let h = Host::on(b, 8);
         let answer = h.bench.inject(&syn(SYN_OPTIONS).bytes());

@@ -131,10 +131,7 @@ impl Pair {
             .emit(&mut bytes);
             options.emit(&mut bytes[20..]);
             let mut skb = Skb::from_slice(&bytes);
-            skb.tcp.seq = cx.tp.rcv_nxt;
-            skb.tcp.end_seq = cx.tp.rcv_nxt;
-            skb.tcp.ack_seq = seq(una);
-            skb.tcp.flags = TcpFlags::ACK.bits() as u8;
+            crate::tcp::rcv::fill_cb(&mut skb, 0, 64, cx.now).unwrap();
             cx.now = cx.stack.now();
             rcv_established(cx, skb);
         });
