@@ -6,6 +6,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART and masks of sleeps |
 //! | `fd` | descriptors: read, write, poll; eventfd and timerfd |
 //! | `fork`, `owner`, `kept` | being a child of fork(2); a value with one owner; a pointer that outlives its owner |
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; what a thread asks of the kernel for itself |
