@@ -51,24 +51,26 @@
 //! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl that governs what
 //! is lacking takes no value but its default and the one that does without (`sysctl`, `Support::Planned`); `usersock
 //! sysctl -ad` says which they are.
-pub mod base;
+pub(crate) mod base;
 pub mod config;
 pub mod counters;
 pub mod device;
 pub mod driver;
-pub mod inet;
+pub(crate) mod inet;
+#[doc(hidden)]
+pub mod internal;
 pub mod ip;
 pub mod net;
-pub mod ping;
-pub mod raw;
+pub(crate) mod ping;
+pub(crate) mod raw;
 pub mod sim;
 pub mod sock;
 pub mod stack;
 pub mod standard;
-pub mod sys;
+pub(crate) mod sys;
 pub mod sysctl;
 pub mod tcp;
-pub mod udp;
+pub(crate) mod udp;
 pub mod wire;
 
-pub use base::{env, error, hash, waiter, wheel};
+pub use base::{env, error, hash};

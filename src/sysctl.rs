@@ -132,9 +132,9 @@ pub struct Listing {
 
 /// Judges a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must
 /// not call [`Sysctls::set`] itself.
-pub type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
+pub(crate) type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
 /// Computes the text that `get` returns, for values that live elsewhere.
-pub type Reader = Arc<dyn Fn() -> String + Send + Sync>;
+pub(crate) type Reader = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A sysctl's value. Numbers are in the cells as 64 bits, sign-extended; a pair is packed in the first, low half first.
 struct Value {
@@ -286,7 +286,7 @@ fn dotted(name: &str) -> String {
 
 impl Sysctls {
     /// All of the table at its defaults.
-    pub fn new() -> Sysctls {
+    pub(crate) fn new() -> Sysctls {
         let first = |def: &Def| def.first_value().expect("a test parses every default of the table");
         Sysctls {
             values: TABLE.iter().map(first).collect(),
@@ -327,7 +327,7 @@ impl Sysctls {
 
     /// Whether `ip_local_reserved_ports` holds this port.
     #[inline]
-    pub fn port_is_reserved(&self, port: u16) -> bool {
+    pub(crate) fn port_is_reserved(&self, port: u16) -> bool {
         self.reserved[usize::from(port) / 64].load(Relaxed) >> (port % 64) & 1 == 1
     }
 
@@ -475,7 +475,7 @@ impl Sysctls {
     }
 
     /// Adds a check that values must pass; it replaces an earlier one. ENOENT.
-    pub fn set_validator(&self, name: &str, validator: Validator) -> Result<()> {
+    pub(crate) fn set_validator(&self, name: &str, validator: Validator) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().validator = Some(validator);
         Ok(())
@@ -483,7 +483,7 @@ impl Sysctls {
 
     /// Lets `get` and `list` answer with what `reader` computes, for a value that lives elsewhere
     /// (`tcp_available_congestion_control`); it replaces an earlier one. ENOENT.
-    pub fn set_reader(&self, name: &str, reader: Reader) -> Result<()> {
+    pub(crate) fn set_reader(&self, name: &str, reader: Reader) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().reader = Some(reader);
         Ok(())

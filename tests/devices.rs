@@ -15,12 +15,12 @@ use usersock::device::tun::Tun;
 use usersock::device::{Caps, Device, LinkType, Xmit};
 use usersock::driver::Lease;
 use usersock::env::{Instant, OsEntropy, RealClock};
+use usersock::internal::sys::netdev;
 use usersock::ip::route;
 use usersock::sock::skb::{Csum, GsoType, Skb};
+use usersock::stack::runner::{Waiter, Woken};
 use usersock::stack::{Stack, StackConfig};
 use usersock::standard;
-use usersock::sys::netdev;
-use usersock::waiter::{Waiter, Woken};
 use usersock::wire::addr::Cidr;
 use usersock::wire::checksum;
 use usersock::wire::ether::MacAddr;
@@ -118,8 +118,8 @@ fn is_udp(skb: &Skb, l2: usize) -> bool {
 }
 
 fn wait_readable(fd: RawFd) {
-    let mut p = [usersock::sys::fd::PollFd::new(fd, libc::POLLIN)];
-    assert_eq!(usersock::sys::fd::poll(&mut p, Some(Duration::from_secs(10))).unwrap(), 1, "nothing arrives");
+    let mut p = [usersock::internal::sys::fd::PollFd::new(fd, libc::POLLIN)];
+    assert_eq!(usersock::internal::sys::fd::poll(&mut p, Some(Duration::from_secs(10))).unwrap(), 1, "nothing arrives");
 }
 
 fn pattern(n: usize) -> Vec<u8> {

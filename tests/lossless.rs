@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::sys::lock::Mutex;
+use usersock::internal::sys::lock::Mutex;
 
 const MTUS: [u32; 5] = [296, 576, 1280, 1500, 9000];
 const RCVBUFS: [i32; 10] = [2_304, 4_608, 8_192, 10_000, 16_384, 32_768, 65_536, 100_000, 131_072, 262_144];

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;

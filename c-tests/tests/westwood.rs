@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;

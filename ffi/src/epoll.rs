@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
-use usersock::sys::fd::Fd;
+use usersock::internal::sys::fd::Fd;
 
 /// As epoll_create1(2).
 #[unsafe(no_mangle)]

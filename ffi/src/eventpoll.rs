@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::internal::sys::fd::Fd;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
-use usersock::sys::fd::Fd;
-use usersock::sys::lock::Mutex;
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// Something of ours that can be polled.
 #[derive(Clone)]

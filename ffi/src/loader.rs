@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
+use usersock::internal::sys::fork;
+use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
-use usersock::sys::fork;
-use usersock::sys::lock::Mutex;
 
 /// A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
 #[allow(non_camel_case_types)]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, WatchKey};
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// A watch on a queue that ends with its scope.
 struct Watching<'a>(&'a Pollable, WatchKey);

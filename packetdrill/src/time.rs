@@ -18,7 +18,7 @@ use std::time::Duration as RealDuration;
 use usersock::env::{Clock, Instant, VirtualClock};
 use usersock::stack::Stack;
 use usersock::stack::runner::Runner;
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// How long the mover sleeps at most before it looks again whether the others are done; they notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);

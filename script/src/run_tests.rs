@@ -8,7 +8,8 @@ use crate::under_test::{Call, CallId, Outcome, Reply, UnderTest};
 use crate::{parse, run};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use usersock::wire::{proto, tcp::TcpFlags};
+use usersock::internal::wire::tcp::TcpFlags;
+use usersock::wire::proto;
 
 /// Initial sequence number and timestamp of the stand-in.
 const ISN: u32 = 0xffff_fff0;

@@ -16,7 +16,7 @@
 
 #[cfg(test)]
 pub(crate) mod capture_test;
-pub mod gso;
+pub(crate) mod gso;
 pub mod link;
 pub mod loopback;
 pub mod netdev;

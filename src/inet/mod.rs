@@ -64,7 +64,7 @@ impl Socket {
     }
 
     /// A socket around an existing sock: an accepted connection.
-    pub fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
+    pub(crate) fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
         Socket {
             stack: stack.clone(),
             sock,

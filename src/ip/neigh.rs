@@ -69,7 +69,7 @@ type Key = (u32, IpAddr);
 
 /// The neighbours of a stack.
 #[derive(Default)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     table: RwLock<HashMap<Key, Entry>>,
 }
 
@@ -129,7 +129,7 @@ fn params(stack: &Stack, v4: bool) -> Params {
 /// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown
 /// neighbour waits, and Ok is returned. Errors: as [`NetDev::xmit`]; ENOBUFS also when the table is full.
 #[inline]
-pub fn output(
+pub(crate) fn output(
     stack: &Arc<Stack>,
     dev: &Arc<NetDev>,
     next_hop: IpAddr,
@@ -498,7 +498,7 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
 
 /// An upper layer saw progress through this next hop: what it answered proves it reachable (dst_confirm, RFC 4861
 /// §7.3.1).
-pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
+pub(crate) fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant) {
     let mut table = net(stack).neigh.table.write();
     if let Some(e) = table.get_mut(&(dev.ifindex, next_hop))
         && matches!(e.state, State::Reachable | State::Stale | State::Delay | State::Probe)

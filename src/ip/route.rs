@@ -223,7 +223,7 @@ struct Exceptions {
 type CacheKey = (IpAddr, Option<IpAddr>, u32);
 
 /// The routes of a stack.
-pub struct Routes {
+pub(crate) struct Routes {
     /// Tells this table from any other of the process, for what a thread remembers of it.
     id: u64,
     inner: RwLock<Inner>,
@@ -233,7 +233,7 @@ pub struct Routes {
 
 /// What an address means to input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressee {
+pub(crate) enum Addressee {
     /// One of ours.
     Local,
     /// The limited broadcast or a directed one of this link.
@@ -246,7 +246,7 @@ pub enum Addressee {
 
 /// What input asks about the two addresses of an arriving packet.
 #[derive(Debug, Clone, Copy)]
-pub struct Input {
+pub(crate) struct Input {
     /// The source is an address of ours.
     pub src_local: bool,
     /// The source is a broadcast address.
@@ -345,18 +345,18 @@ impl Routes {
             IpAddr::V6(_) => false,
         }
     }
+}
 
-    /// Every route, the local ones after the others.
-    pub fn list(&self) -> Vec<RouteSpec> {
-        let inner = self.inner.read();
-        let mut out = Vec::new();
-        for table in [&inner.v4, &inner.v6, &inner.local] {
-            let mut keys: Vec<_> = table.map.keys().collect();
-            keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-            out.extend(keys.into_iter().flat_map(|k| table.map[k].iter().map(|r| (**r).clone())));
-        }
-        out
+/// Every route of the stack, the local ones after the others.
+pub fn list(stack: &Stack) -> Vec<RouteSpec> {
+    let inner = net(stack).routes.inner.read();
+    let mut out = Vec::new();
+    for table in [&inner.v4, &inner.v6, &inner.local] {
+        let mut keys: Vec<_> = table.map.keys().collect();
+        keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        out.extend(keys.into_iter().flat_map(|k| table.map[k].iter().map(|r| (**r).clone())));
     }
+    out
 }
 
 /// Whether packets to this address are delivered here: bind(2)'s question.
@@ -395,7 +395,7 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
 /// (ip_route_output_key_hash_rcu); over IPv6 it is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands
 /// for itself. A packet carries what is returned, never the unspecified address: its destination would drop it
 /// (RFC 1122 §3.2.1.3).
-pub fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
+pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
     match dst {
         IpAddr::V4(a) if a.is_unspecified() => {
             let of_device = || {

@@ -132,7 +132,7 @@ fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
 
 /// Whether a received datagram is for this socket as far as groups go: with IP_MULTICAST_ALL off only those of groups
 /// that it joined itself (ip_mc_sf_allow).
-pub fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
+pub(crate) fn group_wanted(g: &SockGuard<'_>, info: &PacketInfo) -> bool {
     let all = g.common.ip_flags & ip_flag::MULTICAST_ALL != 0;
     let joined = || g.common.multicast.as_ref().is_some_and(|l| l.contains(&(info.ifindex, info.dst)));
     all || !info.dst.is_ipv4() || !info.dst.is_multicast() || joined()
@@ -496,14 +496,14 @@ fn leave(g: &mut SockGuard<'_>, group: IpAddr, ifindex: Option<u32>) -> Result<(
 }
 
 /// The socket closes: it leaves all its groups (ip_mc_drop_socket).
-pub fn leave_all(g: &mut SockGuard<'_>) {
+pub(crate) fn leave_all(g: &mut SockGuard<'_>) {
     for (ifindex, group) in g.common.multicast.take().into_iter().flat_map(|l| *l) {
         net(g.stack).groups.leave(ifindex, group);
     }
 }
 
 /// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).
-pub fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
+pub(crate) fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
     match i32::from(g.common.pmtudisc) {
         libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
         libc::IP_PMTUDISC_WANT => !dst.mtu_locked,
@@ -512,7 +512,7 @@ pub fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
 }
 
 /// What waits in the error queue is named by SO_ERROR only while a socket asks for it.
-pub fn wants_errors(g: &SockGuard<'_>, v4: bool) -> bool {
+pub(crate) fn wants_errors(g: &SockGuard<'_>, v4: bool) -> bool {
     let bit = if v4 { flag::RECVERR } else { flag::RECVERR6 };
     g.common.flag(bit)
 }

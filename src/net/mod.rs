@@ -38,12 +38,12 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use crate::inet::Socket;
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 use crate::config;
-use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::stack::Stack;
 use std::io::{self, IoSlice, IoSliceMut};

@@ -32,10 +32,6 @@ impl ErrQueue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// The newest entry, to extend it.
-    pub fn last_mut(&mut self) -> Option<&mut ErrEntry> {
-        self.0.back_mut()
-    }
 }
 
 impl SockCommon {

@@ -20,16 +20,16 @@
 //! | `wait` | sleeping and readiness |
 
 pub mod accept;
-pub mod addr;
+pub(crate) mod addr;
 mod ctl;
 pub mod dst;
-pub mod errqueue;
+pub(crate) mod errqueue;
 pub mod layer;
-pub mod lock;
+pub(crate) mod lock;
 pub mod mem;
 pub mod msg;
 pub mod packet;
-pub mod page;
+pub(crate) mod page;
 #[cfg(test)]
 mod panic_test;
 mod pool;
@@ -172,7 +172,7 @@ pub mod flag {
 }
 
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
-pub mod ip_flag {
+pub(crate) mod ip_flag {
     #![allow(missing_docs)]
     pub const RECVOPTS: u8 = 1 << 0;
     pub const RETOPTS: u8 = 1 << 1;
@@ -188,7 +188,7 @@ pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub ip_flags: u8,
+    pub(crate) ip_flags: u8,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -254,9 +254,10 @@ pub struct SockCommon {
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
     /// Queued errors (IP_RECVERR, timestamps), made when first used.
-    pub error_queue: Option<Box<ErrQueue>>,
-    /// Filter and less used state of datagram sockets, made when first used.
-    pub multicast: Option<Box<Vec<(u32, IpAddr)>>>,
+    pub(crate) error_queue: Option<Box<ErrQueue>>,
+    /// Groups joined, by interface: made when first used.
+    #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
+    pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
     /// A timer any protocol may use (sk_timer; TCP: keepalive).
@@ -381,7 +382,7 @@ impl Sock {
     }
 
     /// Replaces the operations of a live sock (upper-layer protocols).
-    pub fn set_proto(&self, proto: Arc<dyn Proto>) {
+    pub(crate) fn set_proto(&self, proto: Arc<dyn Proto>) {
         self.proto.replace(|_| proto);
     }
 
@@ -429,7 +430,7 @@ impl Sock {
     }
 
     /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
-    pub fn prefers_this_cpu(&self) -> bool {
+    pub(crate) fn prefers_this_cpu(&self) -> bool {
         match self.incoming_cpu.load(Ordering::Relaxed) {
             -1 => false,
             cpu => cpu == crate::sys::thread::cpu(),
@@ -486,11 +487,6 @@ impl Sock {
         let _ = self.tsq_flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |f| {
             (f & tsq::QUEUED != 0).then_some((f & !tsq::QUEUED) | tsq::THROTTLED)
         });
-    }
-
-    /// Bytes of memory the sock holds beside `size_of::<Sock>()`, without its packets: for the memory benchmark.
-    pub fn heap_bytes(&self) -> usize {
-        self.lock.heap_bytes() + self.wait.heap_bytes()
     }
 }
 

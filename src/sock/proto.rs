@@ -370,7 +370,7 @@ impl std::fmt::Display for RegisterError {
 impl std::error::Error for RegisterError {}
 
 /// A registered protocol: its table, and accounts, which count its sockets.
-pub struct Registered {
+pub(crate) struct Registered {
     /// The operations.
     pub proto: Arc<dyn Proto>,
     /// Counts shared by its sockets.
@@ -602,7 +602,7 @@ impl Registry {
 
     /// The handler of an IP protocol number. No lock and no reference count but for those of shared objects.
     #[inline]
-    pub fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
+    pub(crate) fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
         self.handlers.slot(number).read()
     }
 

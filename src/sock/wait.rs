@@ -216,11 +216,6 @@ impl WaitQueue {
             list.entries.push(e);
         }
     }
-
-    /// Bytes of heap behind the queue.
-    pub fn heap_bytes(&self) -> usize {
-        self.list.lock().as_ref().map_or(0, |l| size_of::<List>() + l.entries.capacity() * size_of::<Entry>())
-    }
 }
 
 impl Watch for Waiter {

@@ -252,7 +252,7 @@ impl Stack {
 
     /// See [`Dst::check`](crate::sock::dst::Dst::check).
     #[inline]
-    pub fn rt_genid(&self) -> u64 {
+    pub(crate) fn rt_genid(&self) -> u64 {
         self.rt_genid.load(Ordering::Acquire)
     }
 
@@ -367,13 +367,13 @@ impl Stack {
     }
 
     /// Receives up to WEIGHT packets of one queue. One thread at a time: another's turn is left to it.
-    pub fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
+    pub(crate) fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
         dev.receive(self, queue, now, WEIGHT)
     }
 
     /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets
     /// once, runs timers, resumes senders, retries full device queues. Returns how much there was.
-    pub fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
+    pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
         let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         n += self.timers.expire(self, now);
         n += self.run_tsq(now);

@@ -5,16 +5,16 @@
 //! catch its own stack.
 #![allow(unsafe_code)]
 
-pub mod fd;
-pub mod fork;
-pub mod futex;
+pub(crate) mod fd;
+pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod kept;
-pub mod lock;
+pub(crate) mod lock;
 pub(crate) mod mem;
-pub mod netdev;
-pub mod numbers;
+pub(crate) mod netdev;
+pub(crate) mod numbers;
 pub(crate) mod owner;
-pub mod thread;
+pub(crate) mod thread;
 
 use std::io;
 

@@ -137,12 +137,6 @@ pub fn parse_estab_options(tp: &mut TcpSock, o: &TcpOptions) {
     }
 }
 
-/// Options of a SYN or SYN-ACK that answers ours: what both sides offer is agreed (tcp_parse_options with estab = 0).
-pub fn parse_options(cx: &mut Cx<'_>, th: &TcpHeader<'_>) {
-    let o = th.parse_options();
-    parse_syn_options(cx, th.has(TcpFlags::SYN), &o);
-}
-
 /// As `parse_options`, for options that were read already.
 pub fn parse_syn_options(cx: &mut Cx<'_>, syn: bool, o: &TcpOptions) {
     let s = &cx.stack.sysctl;

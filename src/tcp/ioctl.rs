@@ -1,9 +1,9 @@
 //! ioctl(2) of TCP: bytes to read, bytes not acknowledged, bytes not sent, urgent mark. Above: `proto`. Linux:
 //! tcp_ioctl, tcp_inq.
 
-use super::recvmsg::URG_VALID;
 use super::state::State;
 use super::tcb::Cx;
+use super::urgent;
 use crate::base::error::{Error, Result};
 use crate::sock::flag;
 use crate::sock::proto::SockRef;
@@ -49,6 +49,6 @@ fn inq(cx: &Cx<'_>) -> u32 {
         return if n > 0 && cx.sk.flag(flag::DONE) { n - 1 } else { n };
     }
     let n = tp.urg_seq.since(tp.copied_seq);
-    debug_assert!(n > 0 || tp.urg_data & URG_VALID == URG_VALID || tp.urg_data != 0);
+    debug_assert!(n > 0 || tp.urg_data & urgent::VALID == urgent::VALID || tp.urg_data != 0);
     n
 }

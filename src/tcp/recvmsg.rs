@@ -4,7 +4,7 @@
 
 use super::state::State;
 use super::tcb::{Cx, ack};
-use super::{control, input, output, rcvbuf, ulp, window};
+use super::{control, input, output, rcvbuf, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::mem;
@@ -17,13 +17,6 @@ use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
-
-/// `urg_data`: a byte is there, in the low eight bits.
-pub const URG_VALID: u16 = 0x100;
-/// `urg_data`: announced, not here yet.
-pub const URG_NOTYET: u16 = 0x200;
-/// `urg_data`: read already.
-pub const URG_READ: u16 = 0x400;
 
 const FIN: u8 = TcpFlags::FIN.bits() as u8;
 const SYN: u8 = TcpFlags::SYN.bits() as u8;
@@ -69,7 +62,7 @@ pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Resul
     }
     if msg.flags & libc::MSG_OOB != 0 {
         let Some(mut cx) = Cx::new(&mut *g) else { return Err(Error::NotConn) };
-        return urgent(&mut cx, msg);
+        return recv_urg(&mut cx, msg);
     }
     let mut wait = !msg.dontwait();
     let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
@@ -292,17 +285,17 @@ fn eat(cx: &mut Cx<'_>, at: usize) {
 }
 
 /// MSG_OOB: the urgent byte (tcp_recv_urg). EINVAL: there is none, or it is in line; EAGAIN: announced, not here.
-fn urgent(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    if cx.sk.flag(flag::URGINLINE) || cx.tp.urg_data == 0 || cx.tp.urg_data == URG_READ {
+fn recv_urg(cx: &mut Cx<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    if cx.sk.flag(flag::URGINLINE) || cx.tp.urg_data == 0 || cx.tp.urg_data == urgent::READ {
         return Err(Error::Inval);
     }
     if cx.state() == State::Close && !cx.sk.flag(flag::DONE) {
         return Err(Error::NotConn);
     }
-    if cx.tp.urg_data & URG_VALID != 0 {
+    if cx.tp.urg_data & urgent::VALID != 0 {
         let byte = cx.tp.urg_data as u8;
         if msg.flags & libc::MSG_PEEK == 0 {
-            cx.tp.urg_data = URG_READ;
+            cx.tp.urg_data = urgent::READ;
         }
         msg.out_flags |= libc::MSG_OOB;
         if msg.remaining() == 0 {
@@ -409,7 +402,7 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
             // Who was told "not writable" is told when that changes (SOCK_NOSPACE).
             cx.tp.nospace = true;
         }
-        if cx.tp.urg_data & URG_VALID != 0 {
+        if cx.tp.urg_data & urgent::VALID != 0 {
             m |= Events::PRI;
         }
     }

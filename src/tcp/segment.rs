@@ -24,7 +24,7 @@ use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
+use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
 use std::net::IpAddr;
 
 /// ECN codepoint ECT(0) in a TOS byte (RFC 3168 §5).
@@ -42,9 +42,6 @@ pub enum Options {
 }
 
 impl Options {
-    /// None.
-    pub const NONE: Options = Options::Est(EstablishedOptions { md5: None, timestamps: None, sack: SackBlocks::new() });
-
     /// Bytes they take.
     #[inline]
     pub fn len(&self) -> usize {
@@ -52,12 +49,6 @@ impl Options {
             Options::Syn(o) => o.len(),
             Options::Est(o) => o.len(),
         }
-    }
-
-    /// Whether there is nothing to write.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     #[inline]

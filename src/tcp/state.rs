@@ -24,7 +24,7 @@ pub enum State {
 /// What moves a connection between states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Event {
+pub(crate) enum Event {
     PassiveOpen,
     ActiveOpen,
     SynArrives,
@@ -80,7 +80,7 @@ impl State {
     ];
 
     /// By Linux's number; `Close` for a number that is none.
-    pub const fn from_u8(n: u8) -> State {
+    pub(crate) const fn from_u8(n: u8) -> State {
         match n {
             1 => State::Established,
             2 => State::SynSent,
@@ -97,13 +97,8 @@ impl State {
         }
     }
 
-    /// Bit of the state in a set (TCPF_*).
-    pub const fn bit(self) -> u32 {
-        1 << self as u8
-    }
-
     /// Whether the state is one of `states`.
-    pub const fn is_one_of(self, states: &[State]) -> bool {
+    pub(crate) const fn is_one_of(self, states: &[State]) -> bool {
         let mut i = 0;
         while i < states.len() {
             if states[i] as u8 == self as u8 {
@@ -116,7 +111,7 @@ impl State {
 
     /// RFC 9293 Figure 5, one row an arrow; None: illegal in this state. A passive connection passes through
     /// `NewSynRecv` (its request sock) where the figure says SYN-RECEIVED.
-    pub const fn next(self, event: Event) -> Option<State> {
+    pub(crate) const fn next(self, event: Event) -> Option<State> {
         use Event as E;
         use State as S;
         match (self, event) {

@@ -164,7 +164,7 @@ pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
 
 /// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not
 /// pass on to children; and what `init` says. Linux: tcp_set_ulp.
-pub fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
+pub(crate) fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
     let (ops, hold) = cx.tp.net.ulp.find(name).ok_or(Error::NoEnt)?;
     if of(cx.tp).is_some() {

@@ -13,8 +13,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a TCP header without options.
 pub const HEADER_LEN: usize = 20;
-/// Bytes of the longest TCP header.
-pub const MAX_HEADER_LEN: usize = 60;
 /// Bytes of options at most.
 pub const MAX_OPTIONS_LEN: usize = 40;
 /// Offset of the checksum field in the header: what a device is told that finishes it.
@@ -455,31 +453,11 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
 ///
 /// # Panics
 /// When `segment` is shorter than 20 bytes.
+#[cfg(test)]
 #[inline]
 pub fn finish_partial_checksum(segment: &mut [u8]) {
     let c = checksum::finish(checksum::sum(segment, 0));
     set_checksum(segment, c);
-}
-
-/// Rewrites the sequence number, for a piece of a super-packet. The checksum is left to be made again.
-///
-/// # Panics
-/// When `header` is shorter than 8 bytes.
-#[inline]
-pub fn set_seq(header: &mut [u8], seq: SeqNum) {
-    header[4..8].copy_from_slice(&seq.0.to_be_bytes());
-}
-
-/// Rewrites the control bits, keeping data offset and reserved bits: of a super-packet only the last piece carries FIN
-/// and PSH, only the first CWR. The checksum is left to be made again.
-///
-/// # Panics
-/// When `header` is shorter than 14 bytes.
-#[inline]
-pub fn set_flags(header: &mut [u8], flags: TcpFlags) {
-    let [hi, lo] = flags.bits().to_be_bytes();
-    header[12] = header[12] & 0xfe | hi;
-    header[13] = lo;
 }
 
 #[inline]

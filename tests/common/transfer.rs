@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Fate, LinkConfig};
 use usersock::device::pcap;
-use usersock::driver::virtual_time::Step;
+use usersock::driver::Step;
 use usersock::env::Instant;
 use usersock::error::Error;
 use usersock::hash::{Tuple, addr128};
-use usersock::inet::Socket;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
-use usersock::sys::lock::Mutex;
 
 /// No progress for this long is a stall: longer than any back-off between two tries.
 const STALLED: Duration = Duration::from_secs(1000);
@@ -365,13 +365,13 @@ pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
 
 fn isn_of(s: &Socket) -> u32 {
     let g = s.sock().lock(s.stack());
-    g.private.downcast_ref::<usersock::tcp::tcb::TcpSock>().unwrap().snt_isn.0
+    g.private.downcast_ref::<usersock::tcp::cong::TcpSock>().unwrap().snt_isn.0
 }
 
 /// For the message of a stall.
 fn state(p: &Peer) -> String {
     let g = p.socket.sock().lock(p.socket.stack());
-    let tp = g.private.downcast_ref::<usersock::tcp::tcb::TcpSock>().unwrap();
+    let tp = g.private.downcast_ref::<usersock::tcp::cong::TcpSock>().unwrap();
     let queues = (tp.write_queue.len(), tp.rtx_queue.len(), tp.ooo_queue.len(), g.common.receive_queue.len());
     format!(
         "sent {}/{} got {}/{}; state {} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} retrans {} \

@@ -7,7 +7,7 @@ use super::{RDP, SEQPACKET, counter, plugin, recv, send};
 use std::net::SocketAddr;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock_ffi::loader;
 

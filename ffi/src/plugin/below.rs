@@ -13,10 +13,11 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
+use usersock::internal::tcp;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::Proto;
 use usersock::sock::{SEND_SHUTDOWN, SockGuard};
-use usersock::tcp::{self, ulp};
+use usersock::tcp::ulp;
 
 /// EINVAL: no upper-layer protocol, and so nothing below it.
 fn below(g: &mut SockGuard<'_>) -> Result<Arc<dyn Proto>> {
@@ -158,7 +159,7 @@ pub unsafe extern "C" fn usk_below_abort(o: *mut usk_owned_t, err: c_int) -> c_i
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
         below(g)?;
-        tcp::close::abort_owned(g, err).map(|()| 0)
+        tcp::abort_owned(g, err).map(|()| 0)
     })
 }
 

@@ -17,8 +17,8 @@ use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::tcp::sock_ops;
-use usersock::tcp::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::wire::seq::SeqNum;
 
 /// `version` of struct usk_cong_ops.

@@ -13,11 +13,12 @@ use super::registration::Registration;
 use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
+use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::{datagram, route, sockopt};
 use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use usersock::sock::{SockGuard, flag};
-use usersock::wire::{checksum, ip, ipv6};
+use usersock::wire::checksum;
 
 /// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
 /// (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES

@@ -15,11 +15,11 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Weak};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
+use usersock::internal::sys::lock::Mutex;
 use usersock::ip::port_table::PortTable;
 use usersock::sock::proto::{IpHandler, ProtoSwitch};
 use usersock::sock::skb::HEAD;
 use usersock::stack::Stack;
-use usersock::sys::lock::Mutex;
 
 /// Most bytes of a sock's own memory.
 const MAX_OBJ_SIZE: u32 = 65_536;

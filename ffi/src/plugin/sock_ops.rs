@@ -17,8 +17,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use usersock::error::Result;
 use usersock::stack::Stack;
+use usersock::tcp::sock_ops::State;
 use usersock::tcp::sock_ops::{self, HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
-use usersock::tcp::state::State;
 use usersock::wire::seq::SeqNum;
 
 /// A registration of hooks, for usk_sock_ops_unregister. Valid until then.

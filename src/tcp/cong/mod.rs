@@ -2,13 +2,16 @@
 //! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
 //! struct tcp_congestion_ops.
 
-pub mod borrowed;
-pub mod cubic;
-pub mod reno;
+pub(crate) mod borrowed;
+pub(crate) mod cubic;
+pub(crate) mod reno;
+
+pub use super::output::{is_cwnd_limited, packets_in_flight};
+pub use super::rtt::min_rtt;
+pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, ecn};
 
 use super::net;
 use super::state::State;
-use super::tcb::{CaState, Cx, RateSample, TcpSock};
 use crate::base::error::{Error, Result};
 use crate::sock::SockCommon;
 use crate::stack::Stack;
@@ -198,7 +201,7 @@ pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
 
 impl Cx<'_> {
     /// Runs a method of the connection's algorithm; None before it has started.
-    pub fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
+    pub(crate) fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
         let ops = Arc::as_ptr(&self.tp.ca.ops);
         let r = f(&mut *algo, self);
@@ -247,13 +250,13 @@ pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
 }
 
 /// Takes the default algorithm of the stack (tcp_assign_congestion_control).
-pub fn assign(cx: &mut Cx<'_>) {
+pub(crate) fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
 /// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
 /// agreed to it, marks all of the sock's packets as capable.
-pub fn init_congestion_control(cx: &mut Cx<'_>) {
+pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
@@ -264,7 +267,7 @@ pub fn init_congestion_control(cx: &mut Cx<'_>) {
 }
 
 /// Whether the sock's packets say ECT(0) whatever they carry (INET_ECN_xmit, INET_ECN_dontxmit).
-pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
+pub(crate) fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
     let bits = if capable { 2 } else { 0 };
     sk.tos = sk.tos & !3 | bits;
     sk.tclass = sk.tclass & !3 | bits;
@@ -272,7 +275,7 @@ pub fn set_ecn_capable(sk: &mut SockCommon, capable: bool) {
 
 /// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who
 /// holds the stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
-pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
+pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
     if cx.tp.ca.ops.name() == ops.name() {
@@ -289,30 +292,30 @@ pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
 }
 
 /// Ends the algorithm of a connection that ends (tcp_cleanup_congestion_control).
-pub fn cleanup(cx: &mut Cx<'_>) {
+pub(crate) fn cleanup(cx: &mut Cx<'_>) {
     if let Some(mut algo) = cx.tp.ca.algo.take() {
         algo.release(cx);
     }
 }
 
 /// Moves to another congestion state; the algorithm hears of it first (tcp_set_ca_state).
-pub fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
+pub(crate) fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
     cx.with_ca(|ca, cx| ca.set_state(cx, state));
     cx.tp.ca_state = state;
 }
 
 /// Tells the algorithm of an event (tcp_ca_event).
-pub fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
+pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
     cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
 }
 
 /// The threshold after a loss now, segments; at least 2. A connection whose algorithm has not started halves.
-pub fn ssthresh(cx: &mut Cx<'_>) -> u32 {
+pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
     cx.with_ca(|ca, cx| ca.ssthresh(cx)).unwrap_or((cx.tp.snd_cwnd / 2).max(2))
 }
 
 /// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).
-pub fn has_cong_control(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn has_cong_control(cx: &mut Cx<'_>) -> bool {
     cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
 }
 

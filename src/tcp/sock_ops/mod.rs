@@ -21,12 +21,12 @@ mod hdr;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub use super::state::State;
 pub(super) use ctx::inherit;
 pub use ctx::{HookCx, SockView};
 pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
 
 use super::net;
-use super::state::State;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
 use crate::base::error::{Error, Result};

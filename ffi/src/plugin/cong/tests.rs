@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::env::Duration;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
