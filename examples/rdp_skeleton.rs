@@ -168,13 +168,7 @@ struct Rdp {
 impl Rdp {
     fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::proto::RegisterError> {
         let rdp = Arc::new(Rdp::default());
-        let key = |family| ProtoSwitch {
-            family,
-            ty: libc::SOCK_SEQPACKET,
-            protocol: RDP.into(),
-            default: true,
-            proto: rdp.clone(),
-        };
+        let key = |family| ProtoSwitch::new(family, libc::SOCK_SEQPACKET, RDP.into(), rdp.clone()).by_default();
         stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[RDP], rdp.clone())))
     }
 
@@ -190,8 +184,8 @@ impl Rdp {
         head.write(&mut skb, plan.src, peer.ip())?;
         let df = plan.fit(g, 40 + skb.len())?;
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-        let (src, dst, now) = (plan.src, peer.ip(), g.now());
-        let tx = IpTx { src, dst, protocol: RDP, tos: plan.tos, ttl: plan.ttl, df, flow_label: 0, now };
+        let mut tx = IpTx::new(plan.src, peer.ip(), RDP, plan.ttl, g.now());
+        (tx.tos, tx.df) = (plan.tos, df);
         output::xmit(g.stack, &plan.dst, &tx, skb)
     }
 
@@ -289,8 +283,7 @@ impl Rdp {
             let _ = answer.write(&mut skb, info.dst, info.src).and_then(|()| {
                 let dst = route::lookup(stack, info.src, Some(info.dst), 0)?;
                 let ttl = output::default_ttl(stack, &dst, info.src.is_ipv4());
-                let (src, to, now) = (info.dst, info.src, g.now());
-                let tx = IpTx { src, dst: to, protocol: RDP, tos: 0, ttl, df: false, flow_label: 0, now };
+                let tx = IpTx::new(info.dst, info.src, RDP, ttl, g.now());
                 output::xmit(stack, &dst, &tx, skb)
             });
             return;
@@ -676,14 +669,8 @@ fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>> {
 pub fn run(seed: u64, count: usize) -> std::result::Result<Outcome, String> {
     let fail = |what: &'static str| move |e: Error| format!("seed {seed}: {what}: {e}");
     let world = World::new(seed);
-    let bad = Direction {
-        delay: Duration::from_millis(5),
-        loss: 0.02,
-        reorder: 0.02,
-        duplicate: 0.01,
-        corrupt: 0.01,
-        ..Direction::default()
-    };
+    let bad =
+        Direction::default().delay(Duration::from_millis(5)).loss(0.02).reorder(0.02).duplicate(0.01).corrupt(0.01);
     let [(a, ea), (b, eb)] = world.two(&LinkConfig::both(bad)).map_err(fail("world"))?;
     for stack in [&a, &b] {
         Rdp::register(stack).map_err(|e| e.to_string())?;

@@ -43,11 +43,19 @@ use std::sync::{Arc, OnceLock};
 
 /// Why a configuration was refused: one line for a person, and the errno for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// What is wrong, naming the key and value.
     pub message: String,
     /// EINVAL for the text itself; else what opening or setting gave.
     pub error: Error,
+}
+
+impl ConfigError {
+    /// `message` is one line for a person, `error` the errno.
+    pub fn new(message: String, error: Error) -> ConfigError {
+        ConfigError { message, error }
+    }
 }
 
 impl fmt::Display for ConfigError {

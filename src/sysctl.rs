@@ -37,6 +37,7 @@ const WITHOUT: &[(&str, &str)] = &[
 
 /// What values a sysctl takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// One integer, `min..=max`, both within what 64 bits hold with or without a sign.
     Number {
@@ -98,6 +99,7 @@ struct Def {
 
 /// What a plug-in says of a sysctl of its own.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SysctlSpec {
     /// Values it takes.
     pub kind: Kind,
@@ -109,12 +111,27 @@ pub struct SysctlSpec {
     pub help: String,
 }
 
+impl SysctlSpec {
+    /// A sysctl that programs may write. `default` must be a text that `kind` takes; `help` is a sentence.
+    pub fn new(kind: Kind, default: impl Into<String>, help: impl Into<String>) -> SysctlSpec {
+        SysctlSpec { kind, default: default.into(), mode: Mode::Rw, help: help.into() }
+    }
+
+    /// The same, which [`Sysctls::set`] may not change (EACCES).
+    #[must_use]
+    pub fn read_only(mut self) -> SysctlSpec {
+        self.mode = Mode::Ro;
+        self
+    }
+}
+
 /// Names a sysctl in getters by id; stays valid until the sysctl is unregistered, and never comes to mean another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SysctlId(u64);
 
 /// A line of [`Sysctls::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listing {
     /// Name with dots.
     pub name: String,

@@ -25,7 +25,7 @@ fn bare() -> Arc<Stack> {
     let time = Arc::new(Scheduler::default());
     let clock = time.clock().clone();
     let entropy = Arc::new(SeededEntropy::new(1));
-    let stack = Stack::new(StackConfig { clock, entropy, runner: Arc::new(VirtualTime::new(time.clone())) }).unwrap();
+    let stack = Stack::new(StackConfig::new(clock, entropy, Arc::new(VirtualTime::new(time.clone())))).unwrap();
     time.join(&stack);
     stack
 }
@@ -117,13 +117,7 @@ impl Proto for ToSelf {
 #[test]
 fn a_stack_with_only_a_users_protocol_and_no_network_layer_works() {
     let stack = bare();
-    let key = ProtoSwitch {
-        family: libc::AF_INET,
-        ty: libc::SOCK_DGRAM,
-        protocol: 200,
-        default: true,
-        proto: Arc::new(ToSelf),
-    };
+    let key = ProtoSwitch::new(libc::AF_INET, libc::SOCK_DGRAM, 200, Arc::new(ToSelf)).by_default();
     stack.registry.register(&[key], None).unwrap();
     let s = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
     assert_eq!(s.bind(SocketAddr::new(LO.parse().unwrap(), 1)), Err(Error::OpNotSupp), "it has no addresses");

@@ -47,13 +47,13 @@ fn case(n: usize) -> (String, Case) {
     let delay = DELAYS_MS[pick(DELAYS_MS.len())];
     let (reads, sleeps) = PAUSES_MS[pick(PAUSES_MS.len())];
     let rate = RATES[pick(RATES.len())];
-    let direction = Direction { rate, delay: Duration::from_millis(delay), ..Direction::default() };
+    let direction = Direction::default().rate(rate).delay(Duration::from_millis(delay));
     let stall =
         (sleeps != 0).then(|| Stall { reads: Duration::from_millis(reads), sleeps: Duration::from_millis(sleeps) });
     let bytes = (rcvbuf as u64 * 4).clamp(20_000, 400_000);
     let case = Case {
         bytes: [bytes; 2],
-        link: LinkConfig { mtu, ..LinkConfig::both(direction) },
+        link: LinkConfig::both(direction).mtu(mtu),
         rcvbuf: Some(rcvbuf),
         stall,
         ..Case::new(n as u64)

@@ -28,8 +28,8 @@ const SPAN: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(100);
 
 fn link() -> LinkConfig {
-    let way = Direction { rate: RATE, delay: Duration::from_millis(50), ..Direction::default() };
-    LinkConfig { forth: Direction { loss: 0.005, queue_packets: 60, ..way }, back: way, ..LinkConfig::default() }
+    let way = Direction::default().rate(RATE).delay(Duration::from_millis(50));
+    LinkConfig::default().forth(way.loss(0.005).queue_packets(60)).back(way)
 }
 
 /// Builds the plug-ins with their own Makefile, in a folder of this test's own; gives westwood.so.

@@ -273,7 +273,7 @@ mod tests {
         let clock = Arc::new(VirtualClock::new());
         let time = Arc::new(VirtualTime::new(clock.clone()));
         let entropy = Arc::new(SeededEntropy::new(1));
-        let stack = standard::stack(StackConfig { clock, entropy, runner: time.clone() }).unwrap();
+        let stack = standard::stack(StackConfig::new(clock, entropy, time.clone())).unwrap();
         (time, stack)
     }
 

@@ -188,11 +188,11 @@ impl OnStack {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
         let turn = Arc::new(Turn::default());
-        let stack = standard::stack(StackConfig {
-            clock: clock.clone(),
-            entropy: Arc::new(SeededEntropy::new(seed)),
-            runner: Arc::new(Turns(turn.clone())),
-        })?;
+        let stack = standard::stack(StackConfig::new(
+            clock.clone(),
+            Arc::new(SeededEntropy::new(seed)),
+            Arc::new(Turns(turn.clone())),
+        ))?;
         let wire = Arc::new(Wire {
             mtu: setup.mtu,
             arriving: Mutex::default(),

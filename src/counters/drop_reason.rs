@@ -6,6 +6,7 @@ macro_rules! reasons {
         /// Why a packet was dropped.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum DropReason {
             $(#[doc = $doc] $reason,)*
         }

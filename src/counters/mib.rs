@@ -9,12 +9,14 @@ macro_rules! mibs {
         /// Documentation/networking/snmp_counter.rst.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
+        #[non_exhaustive]
         pub enum Mib {
             $($(#[doc = concat!("`", stringify!($mib), "` of nstat(8).")] $mib,)*)*
         }
 
         /// A line (or, of snmp6, a family of lines) of the files in /proc/net that print counters.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
         pub enum Group {
             $(#[doc = concat!("Counters whose name begins with `", stringify!($group), "`.")] $group,)*
         }

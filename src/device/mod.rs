@@ -43,7 +43,9 @@ pub enum LinkType {
 }
 
 /// What a device offers. Fixed while the device is part of a stack, but for the MTU.
+/// Made from [`Caps::ip`] or [`Caps::ethernet`], and then what the device does is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Caps {
     /// Frame kind.
     pub link: LinkType,
@@ -87,6 +89,12 @@ impl Caps {
             departure_times: false,
         }
     }
+
+    /// A device that carries Ethernet frames with IP datagrams of up to `mtu` bytes, has the address `mac`, and does
+    /// nothing else.
+    pub const fn ethernet(mtu: u32, mac: MacAddr) -> Caps {
+        Caps { link: LinkType::Ethernet(mac), ..Caps::ip(mtu) }
+    }
 }
 
 /// What became of a packet handed to [`Device::xmit`].
@@ -103,13 +111,19 @@ pub enum Xmit {
 
 /// Statistics of a device, packets and bytes (rtnl_link_stats).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct DevStats {
+    /// Packets received and handed to the stack.
     pub rx_packets: u64,
+    /// Their bytes.
     pub rx_bytes: u64,
+    /// Packets that arrived and were not handed on.
     pub rx_dropped: u64,
+    /// Packets sent.
     pub tx_packets: u64,
+    /// Their bytes.
     pub tx_bytes: u64,
+    /// Packets refused for good ([`Xmit::Dropped`]).
     pub tx_dropped: u64,
 }
 

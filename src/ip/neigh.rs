@@ -75,6 +75,7 @@ pub(crate) struct Neighbours {
 
 /// An entry as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Neighbour {
     /// Interface.
     pub ifindex: u32,

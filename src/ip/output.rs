@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// What the IP header needs to know.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct IpTx {
     /// Source address.
     pub src: IpAddr,
@@ -34,6 +35,14 @@ pub struct IpTx {
     pub flow_label: u32,
     /// Time of the sending; the caller has read the clock already.
     pub now: Instant,
+}
+
+impl IpTx {
+    /// A header of TOS 0 and flow label 0, whose packet may be cut. `protocol` is the IP protocol number; `ttl` is often
+    /// [`default_ttl`].
+    pub fn new(src: IpAddr, dst: IpAddr, protocol: u8, ttl: u8, now: Instant) -> IpTx {
+        IpTx { src, dst, protocol, tos: 0, ttl, df: false, flow_label: 0, now }
+    }
 }
 
 /// The TTL or hop limit of packets to `dst` whose socket names none: the route's, else the sysctl's (ip4_dst_hoplimit).

@@ -36,6 +36,7 @@ const METRIC_V6: (u32, u32) = (1024, 256);
 
 /// What a route does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum RouteKind {
     /// Sends them by its device.
     #[default]
@@ -52,6 +53,7 @@ pub enum RouteKind {
 
 /// A route to add, with the attributes of `ip route`. Zero, `None` and `false` mean "not given".
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RouteSpec {
     /// Destination prefix; host bits are ignored.
     pub dst: Cidr,

@@ -36,6 +36,7 @@ struct Inner {
 
 /// One end of a link in a world.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct End {
     /// The device in its stack.
     pub dev: Arc<NetDev>,

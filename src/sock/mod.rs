@@ -65,6 +65,7 @@ pub const SEND_SHUTDOWN: u8 = 2;
 /// A sock: an end of a connection, a listener, or a bound datagram end. The fields here are read without its lock; all
 /// else is behind [`Sock::lock`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Sock {
     lock: SockLock,
     /// Who waits for events.
@@ -120,6 +121,7 @@ impl std::fmt::Debug for dyn Proto {
 }
 
 /// What the lock protects.
+#[non_exhaustive]
 pub struct SockState {
     /// Shared by all protocols.
     pub common: SockCommon,
@@ -184,6 +186,7 @@ pub(crate) mod ip_flag {
 }
 
 /// Under the sock's lock, for every protocol.
+#[non_exhaustive]
 pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,

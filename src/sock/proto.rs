@@ -311,6 +311,7 @@ pub trait IpHandler: Send + Sync + 'static {
 
 /// What makes a socket of a (family, type, protocol) triple. Linux: struct inet_protosw.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ProtoSwitch {
     /// AF_INET or AF_INET6.
     pub family: i32,
@@ -324,8 +325,23 @@ pub struct ProtoSwitch {
     pub proto: Arc<dyn Proto>,
 }
 
+impl ProtoSwitch {
+    /// `proto` answers socket(2) with this triple: AF_*, SOCK_*, and the IP protocol number, 0 for any.
+    pub fn new(family: i32, ty: i32, protocol: i32, proto: Arc<dyn Proto>) -> ProtoSwitch {
+        ProtoSwitch { family, ty, protocol, default: false, proto }
+    }
+
+    /// The same, and it answers protocol 0 for its type too.
+    #[must_use]
+    pub fn by_default(mut self) -> ProtoSwitch {
+        self.default = true;
+        self
+    }
+}
+
 /// Why a registration failed; `error()` is the errno for C.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RegisterError {
     /// Another table has this name.
     NameTaken(String),
@@ -381,6 +397,7 @@ pub(crate) struct Registered {
 
 /// A protocol as listings show it. Linux: a line of /proc/net/protocols.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listing {
     /// Its name.
     pub name: String,

@@ -49,6 +49,7 @@ pub enum Csum {
 
 /// How a super-packet is to be cut (or was put together).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum GsoType {
     /// An ordinary packet.
     #[default]
@@ -194,6 +195,7 @@ impl Keep for Box<SkbInner> {
 
 /// The fields of an [`Skb`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SkbInner {
     head: [u8; HEAD],
     head_start: u16,

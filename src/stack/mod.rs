@@ -32,6 +32,7 @@ const WHEELS: usize = crate::counters::SHARDS;
 pub(crate) const WEIGHT: usize = 64;
 
 /// What a timer does when it fires, in softirq context.
+#[non_exhaustive]
 pub enum TimerTarget {
     /// `Sock::defer(bits)`.
     Sock(Arc<Sock>, u32),
@@ -155,6 +156,7 @@ impl Timers {
 }
 
 /// What a stack is made from.
+#[non_exhaustive]
 pub struct StackConfig {
     /// Monotonic and wall time.
     pub clock: Arc<dyn Clock>,
@@ -162,6 +164,14 @@ pub struct StackConfig {
     pub entropy: Arc<dyn Entropy>,
     /// How threads wait.
     pub runner: Arc<dyn Runner>,
+}
+
+impl StackConfig {
+    /// A stack that is told the time by `clock` and draws its numbers from `entropy`, whose threads wait as `runner`
+    /// has them.
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, runner: Arc<dyn Runner>) -> StackConfig {
+        StackConfig { clock, entropy, runner }
+    }
 }
 
 /// See the module's text. Always held as `Arc<Stack>`.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// Everything a TCP function may touch of an owned sock: the stack, the sock's shared part and the connection, borrowed
 /// apart.
+#[non_exhaustive]
 pub struct Cx<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
@@ -225,6 +226,7 @@ impl Default for MinRtt {
 
 /// Rate sample taken at each acknowledgement (struct rate_sample).
 #[derive(Debug, Default, Clone, Copy)]
+#[non_exhaustive]
 pub struct RateSample {
     /// Send time of the sampled skb's predecessor in delivery.
     pub prior_mstamp: Instant,
@@ -276,6 +278,7 @@ pub struct Cold {
 /// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless
 /// said.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TcpSock {
     // Send.
     /// First unacknowledged.

@@ -348,19 +348,7 @@ pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
         let d = digest.lock();
         d.state ^ d.len
     };
-    let fate = Fate {
-        sent: x.sent + y.sent,
-        bytes: x.bytes + y.bytes,
-        lost: x.lost + y.lost,
-        overflowed: x.overflowed + y.overflowed,
-        marked: x.marked + y.marked,
-        reordered: x.reordered + y.reordered,
-        duplicated: x.duplicated + y.duplicated,
-        corrupted: x.corrupted + y.corrupted,
-        received: x.received + y.received,
-        received_bytes: x.received_bytes + y.received_bytes,
-    };
-    Report { digest, took, fate, isn }
+    Report { digest, took, fate: x + y, isn }
 }
 
 fn isn_of(s: &Socket) -> u32 {

@@ -353,7 +353,7 @@ impl CongAlgo for Algo {
 
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {
         if let Some(f) = self.ops.table.pkts_acked {
-            let AckSample { pkts_acked, rtt_us, in_flight } = *sample;
+            let AckSample { pkts_acked, rtt_us, in_flight, .. } = *sample;
             let s = usk_ack_sample_t { rtt_us, pkts_acked, in_flight };
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, &s) });

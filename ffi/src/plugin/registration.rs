@@ -146,12 +146,9 @@ impl Registration {
             lists,
             gone: Mutex::new(false),
         });
-        let key = |family| ProtoSwitch {
-            family,
-            ty: table.socket_type,
-            protocol: table.protocol,
-            default: table.flags & USK_PROTO_DEFAULT != 0,
-            proto: reg.clone(),
+        let key = |family| {
+            let key = ProtoSwitch::new(family, table.socket_type, table.protocol, reg.clone());
+            if table.flags & USK_PROTO_DEFAULT != 0 { key.by_default() } else { key }
         };
         let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
             .into_iter()

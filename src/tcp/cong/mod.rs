@@ -34,6 +34,7 @@ pub enum CaEvent {
 
 /// What an acknowledgement tells an algorithm (struct ack_sample).
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct AckSample {
     /// Segments newly acknowledged or sacked.
     pub pkts_acked: u32,

@@ -19,6 +19,7 @@ const TIMER_MAX: Duration = Duration::from_millis(200);
 
 /// A connection's numbers, as struct bpf_sock_ops has them. Of a request only the first four are known, the rest is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SockView {
     /// Our end.
     pub local: SocketAddr,

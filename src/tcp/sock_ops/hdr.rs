@@ -14,6 +14,7 @@ const EXP_253: u8 = 253;
 
 /// The segment that options are for.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct HdrSeg<'p> {
     /// Its control bits; None: there is no segment, the question is how much data fits into one.
     pub flags: Option<TcpFlags>,
