@@ -38,6 +38,7 @@ use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::{Skb, TxOwner};
+use usersock::sock::state::{CLOSE, ESTABLISHED, LISTEN, SYN_SENT};
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag, mem};
 use usersock::stack::{Stack, TimerSlot};
@@ -57,11 +58,6 @@ const MSS: usize = 1400;
 const WINDOW: usize = 32;
 const TIMEOUT: Duration = Duration::from_millis(100);
 const TRIES: u32 = 12;
-// States by TCP's numbers: what the socket layer looks at.
-const ESTABLISHED: u8 = 1;
-const SYN_SENT: u8 = 2;
-const CLOSED: u8 = 7;
-const LISTEN: u8 = 10;
 
 fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
@@ -250,7 +246,7 @@ impl Rdp {
             c.queue.clear();
             c.in_flight = 0;
         }
-        sock.state.store(CLOSED, Ordering::Release);
+        sock.state.store(CLOSE, Ordering::Release);
         if g.common.flag(flag::DEAD) {
             return datagram::close(g);
         }
@@ -519,7 +515,7 @@ impl Proto for Rdp {
             let (room, was, closing) = (c.queue.len() < 2 * WINDOW, c.was_connected, c.fin_queued);
             match sk.sock.state() {
                 _ if closing || sk.sock.send_shutdown() => return Err(Error::Pipe),
-                CLOSED | LISTEN => return Err(if was { Error::Pipe } else { Error::NotConn }),
+                CLOSE | LISTEN => return Err(if was { Error::Pipe } else { Error::NotConn }),
                 ESTABLISHED if room => break,
                 _ if msg.dontwait() => return Err(Error::Again),
                 _ => g.sleep(Events::OUT, false, deadline)?,
@@ -559,7 +555,7 @@ impl Proto for Rdp {
             sk.sock.take_error()?;
             match sk.sock.state() {
                 _ if ended || sk.sock.rcv_shutdown() => return Ok(0),
-                CLOSED | LISTEN => return if was { Ok(0) } else { Err(Error::NotConn) },
+                CLOSE | LISTEN => return if was { Ok(0) } else { Err(Error::NotConn) },
                 _ if msg.dontwait() => return Err(Error::Again),
                 _ => g.sleep(Events::IN, false, deadline)?,
             }
@@ -601,7 +597,7 @@ impl Proto for Rdp {
             m |= Events::RDHUP;
         }
         match sock.state() {
-            CLOSED => m | Events::OUT | Events::HUP,
+            CLOSE => m | Events::OUT | Events::HUP,
             ESTABLISHED if c.queue.len() < 2 * WINDOW => m | Events::OUT,
             _ => m,
         }

@@ -20,6 +20,21 @@
 //!
 //! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the
 //! stack has the in-memory loopback alone; `addr` then adds addresses to it.
+//!
+//! ```
+//! use usersock::net::TcpListener;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // With privileges it would be "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1".
+//! let stack = usersock::config::build("addr=10.0.0.2/24,sysctl.net.ipv4.tcp_congestion_control=reno")?;
+//! let listener = TcpListener::bind_on(&stack, "10.0.0.2:80")?;
+//! assert_eq!(stack.sysctl.get("net.ipv4.tcp_congestion_control")?, "reno");
+//!
+//! let refused = usersock::config::build("addr=10.0.0.2/33").err().expect("no such prefix");
+//! assert_eq!(refused.to_string(), "addr=10.0.0.2/33: not address/prefix");
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;

@@ -1,8 +1,27 @@
 //! TCP sockets in user space, as Linux does them, for any program.
 //!
+//! A process may hold many stacks ([`stack::Stack`]); nothing is global but the default one of [`net`]. One is made
+//! from a line of text ([`config::build`]), in a world in virtual time ([`sim::World`]), or piece by piece
+//! ([`standard::stack`], [`stack::Stack::new`]).
+//!
+//! # What is public
+//! | module | for whom |
+//! |---|---|
+//! | [`net`] | programs: `TcpStream`, `TcpListener`, `UdpSocket`, and `Socket` underneath, with all of socket(7) |
+//! | [`config`] | a stack from a line of text, and the process's default stack |
+//! | [`sim`] | tests in virtual time: stacks, and links with loss, delay and reordering |
+//! | [`stack`], [`standard`], [`driver`], [`env`](mod@env) | a stack piece by piece: protocols, clock, randomness, who waits |
+//! | [`ip`], [`sysctl`], [`counters`] | administration: addresses, routes, neighbours, settings, counters |
+//! | [`device`] | devices: those there are, and the trait of your own |
+//! | [`tcp::cong`], [`tcp::sock_ops`], [`tcp::ulp`] | plug points of TCP: congestion control, hooks, layers |
+//! | [`sock::proto`] | a protocol of your own, with what it is written with: all of [`sock`], [`ip`], [`hash`], [`wire`] |
+//! | [`error`] | errors, each an errno |
+//!
+//! `examples/rdp_skeleton.rs` is a whole protocol with connections, written with these modules alone.
+//!
 //! # The two walks
 //! `send()` reaches the wire through these files, one job each: `ffi/src/io.rs` (pointer to slice, error to errno) →
-//! [`inet`] (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
+//! `inet` (which protocol; may this socket send) → `tcp/sendmsg.rs` (bytes join the send queue) → `sock/lock.rs` (own
 //! the sock meanwhile) → `tcp/output.rs` (push now or later) → `tcp/xmit.rs` (which segment, how long) →
 //! `tcp/segment.rs` (header bytes, through [`wire`]) → `ip/output.rs` (IP header, cutting what the device cannot) →
 //! `ip/neigh.rs` (the link address, where there is one to find) → `device/netdev.rs` (the device's queue) →
@@ -15,8 +34,8 @@
 //!
 //! # Layers
 //! Each names only what stands below it; `tests/layers.rs` holds the imports against the same table. [`stack`],
-//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; [`tcp`], [`udp`], [`ping`],
-//! [`raw`] and [`inet`] stand side by side on [`ip`] and do not name each other.
+//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; `tcp`, `udp`, `ping`, `raw` and
+//! `inet` stand side by side on `ip` and do not name each other.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -24,16 +43,17 @@
 //! | [`net`] | the Rust API in the manner of `std::net` |
 //! | [`config`] | a stack from a line of text |
 //! | [`standard`] | the one file that names all protocols: registers the standard set |
-//! | [`inet`] | the socket: its calls to protocol slots, and the state checks of each |
-//! | [`tcp`], [`udp`], [`ping`], [`raw`] | the protocols (`ping`: ICMP echo sockets), registered as any other is |
+//! | `inet` | the socket: its calls to protocol slots, and the state checks of each |
+//! | [`tcp`], `udp`, `ping`, `raw` | the protocols (`ping`: ICMP echo sockets), registered as any other is |
 //! | [`ip`] | input, output, routes, neighbours, fragments, ICMP; ports and bind(2) |
 //! | [`driver`] | who runs softirq, and how a thread waits: the lease in real time, stepping in virtual time |
 //! | [`device`] | loopback, TUN, raw socket, simulated link, capture; [`device::netdev`]: a device in a stack |
 //! | [`sock`] | the sock, its lock and backlog, packets, memory; [`sock::proto`]: the table every protocol fills |
 //! | [`stack`] | a stack, Linux's `struct net`: everything hangs from it; `poll` is all of softirq |
 //! | [`wire`] | packet formats: views checked once, and emitters |
-//! | [`sysctl`], [`counters`], [`base`] | what all use: settings, counters, clocks, errors, hashes, timer wheels |
-//! | [`sys`] | system calls: with `ffi/` and `packetdrill/`, the only unsafe code |
+//! | [`sysctl`], [`counters`], `base` | what all use: settings, counters, clocks, errors, hashes, timer wheels |
+//! | `internal` | what our own crates need and no program: hidden, without promises |
+//! | `sys` | system calls: with `ffi/` and `packetdrill/`, the only unsafe code |
 //!
 //! # Lock order
 //! A sock's state, then any leaf lock: hash shard, timer wheel, device queue, wait queue, route table, neighbour table.
@@ -43,7 +63,7 @@
 //! # fork(2)
 //! A stack belongs to the process that made it ([`stack::Stack::is_inherited`]): in a child its socks answer ENETDOWN
 //! and close in silence, its devices are not open, and it never ends. What is static is made anew there
-//! ([`sys::fork`]). Locks are [`sys::lock`]'s, which know of no other thread than those that wait for them.
+//! (`sys::fork`). Locks are `sys::lock`'s, which know of no other thread than those that wait for them.
 //!
 //! # Not implemented
 //! What Linux has and this version lacks answers as a kernel built without it. The greater things: MSG_ZEROCOPY,

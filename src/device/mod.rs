@@ -2,6 +2,50 @@
 //! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
 //! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
 //!
+//! A device that keeps what is sent, added to a stack:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use usersock::device::{Caps, DevStats, Device, Xmit};
+//! use usersock::env::Instant;
+//! use usersock::net::UdpSocket;
+//! use usersock::sock::skb::Skb;
+//!
+//! #[derive(Debug, Default)]
+//! struct Kept(Mutex<Vec<Vec<u8>>>);
+//!
+//! impl Device for Kept {
+//!     fn name(&self) -> &str {
+//!         "kept0"
+//!     }
+//!     fn caps(&self) -> Caps {
+//!         Caps::ip(1500)
+//!     }
+//!     fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+//!         Ok(0)
+//!     }
+//!     fn xmit(&self, _queue: u16, _now: Instant, skb: Skb) -> Xmit {
+//!         self.0.lock().unwrap().push(skb.to_vec());
+//!         Xmit::Sent
+//!     }
+//!     fn stats(&self) -> DevStats {
+//!         DevStats::default()
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = usersock::config::build("")?;
+//! let device = Arc::new(Kept::default());
+//! let dev = stack.add_device(device.clone())?;
+//! usersock::ip::route::add_address(&stack, &dev, "10.0.0.2/24".parse()?)?;
+//!
+//! UdpSocket::bind_on(&stack, "10.0.0.2:0")?.send_to(b"hello", "10.0.0.1:9")?;
+//! let packets = device.0.lock().unwrap();
+//! assert!(packets.len() == 1 && packets[0].ends_with(b"hello"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | file | what |
 //! |---|---|
 //! | `gso` | segmentation and coalescing in software, for devices that do not do it |

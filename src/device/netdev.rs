@@ -1,5 +1,5 @@
 //! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the
-//! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's [`PacketType`]. Below:
+//! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's `PacketType`. Below:
 //! `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
 use crate::base::env::Instant;

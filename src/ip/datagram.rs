@@ -14,17 +14,13 @@ use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
+use crate::sock::state::{CLOSE, ESTABLISHED};
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// ESTABLISHED, which a connected datagram socket is, and CLOSE, which the others are.
-pub const CONNECTED: u8 = 1;
-/// See [`CONNECTED`].
-pub const UNCONNECTED: u8 = 7;
 
 /// Origins of queued errors (SO_EE_ORIGIN_*).
 const ORIGIN_LOCAL: u8 = 1;
@@ -189,7 +185,7 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
         let sock = g.sock;
         let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), control: Vec::new() };
         g.common.queue_error(sock, entry);
-    } else if !fatal || g.sock.state() != CONNECTED {
+    } else if !fatal || g.sock.state() != ESTABLISHED {
         return;
     }
     g.sock.report_error(e.errno);
@@ -226,7 +222,7 @@ pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Res
         Some(to) if to.is_ipv4() && !v4 => Err(Error::NetUnreach),
         Some(to) if to.is_ipv4() != v4 => Err(Error::AfNoSupport),
         Some(to) => Ok(to),
-        None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
+        None if g.sock.state() != ESTABLISHED => Err(Error::DestAddrReq),
         None => Ok(name_of(g.common.daddr, 0, g.common.bound_dev_if)),
     }
 }
@@ -318,7 +314,7 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let cached = c
         .dst
         .as_ref()
-        .filter(|d| d.check(g.stack) && control.is_empty() && g.sock.state() == CONNECTED && c.daddr == to.ip());
+        .filter(|d| d.check(g.stack) && control.is_empty() && g.sock.state() == ESTABLISHED && c.daddr == to.ip());
     let dst = match cached {
         Some(d) => d.clone(),
         None => route::lookup(g.stack, to.ip(), src, oif)?,
@@ -412,7 +408,7 @@ pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
 /// __ip6_datagram_connect.
 pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     g.common.dst = None;
-    if g.sock.state() == CONNECTED {
+    if g.sock.state() == ESTABLISHED {
         // A new peer may be reached from another address, unless bind fixed ours.
         forget_source(g);
     }
@@ -436,7 +432,7 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     {
         c.bound_dev_if = a.scope_id();
     }
-    g.sock.state.store(CONNECTED, Ordering::Release);
+    g.sock.state.store(ESTABLISHED, Ordering::Release);
     Ok(())
 }
 
@@ -450,7 +446,7 @@ fn forget_source(g: &mut SockGuard<'_>) {
 
 /// Dissolves the association; the caller rehashes (__udp_disconnect).
 pub fn disconnect(g: &mut SockGuard<'_>) {
-    g.sock.state.store(UNCONNECTED, Ordering::Release);
+    g.sock.state.store(CLOSE, Ordering::Release);
     g.common.daddr = unspecified(g.sock.family);
     g.common.dport = 0;
     g.common.dst = None;
@@ -468,6 +464,6 @@ pub fn close(g: &mut SockGuard<'_>) {
     g.common.error_queue = None;
     g.common.dst = None;
     sockopt::leave_all(g);
-    sock.state.store(UNCONNECTED, Ordering::Release);
+    sock.state.store(CLOSE, Ordering::Release);
     sock.wait.wake(Events::ALL);
 }

@@ -1,19 +1,4 @@
 //! UDP sockets. Above: programs. Below: `inet::Socket`.
-//!
-//! ```
-//! use usersock::net::UdpSocket;
-//!
-//! # fn main() -> std::io::Result<()> {
-//! let stack = usersock::config::build("").map_err(std::io::Error::other)?;
-//! let a = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
-//! let b = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
-//! a.send_to(b"ping", b.local_addr()?)?;
-//! let mut buf = [0; 16];
-//! let (len, from) = b.recv_from(&mut buf)?;
-//! assert_eq!((&buf[..len], from), (&b"ping"[..], a.local_addr()?));
-//! # Ok(())
-//! # }
-//! ```
 
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
@@ -26,6 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A UDP socket. A datagram longer than the buffer it is received into loses its end, as in `std::net`.
+///
+/// ```
+/// use usersock::net::UdpSocket;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let stack = usersock::config::build("").map_err(std::io::Error::other)?;
+/// let a = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
+/// let b = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
+/// a.send_to(b"ping", b.local_addr()?)?;
+/// let mut buf = [0; 16];
+/// let (len, from) = b.recv_from(&mut buf)?;
+/// assert_eq!((&buf[..len], from), (&b"ping"[..], a.local_addr()?));
+/// # Ok(())
+/// # }
+/// ```
 pub struct UdpSocket(Arc<Socket>);
 
 impl UdpSocket {

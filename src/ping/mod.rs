@@ -19,6 +19,7 @@ use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
+use crate::sock::state::ESTABLISHED;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::{icmp, icmpv6 as wire6, proto};
@@ -78,7 +79,7 @@ impl PingRcv for Table {
 }
 
 fn report_unowned(sock: &Arc<Sock>, e: &IcmpError<'_>) {
-    if sock.state() == datagram::CONNECTED {
+    if sock.state() == ESTABLISHED {
         sock.report_error(e.errno);
     }
 }
@@ -189,7 +190,7 @@ impl Proto for Ping {
         let Some(rx) = skb.rx else { return };
         let c = &sk.common;
         let bound = c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst;
-        let peer = sk.sock.state() != datagram::CONNECTED || c.daddr == rx.src;
+        let peer = sk.sock.state() != ESTABLISHED || c.daddr == rx.src;
         if !bound || !peer || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
             return sk.stack.mib.drop(DropReason::NoSocket);
         }

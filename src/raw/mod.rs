@@ -18,6 +18,7 @@ use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::{L3, Skb, TxOwner};
 use crate::sock::sockopt::{int, put, put_int};
+use crate::sock::state::ESTABLISHED;
 use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::wire::ip;
@@ -74,7 +75,7 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
             datagram::icmp_error(g, e, datagram::name_of(e.dst, 0, e.ifindex), e.quoted);
         }
     });
-    if done.is_none() && e.fatal && sock.state() == datagram::CONNECTED {
+    if done.is_none() && e.fatal && sock.state() == ESTABLISHED {
         sock.report_error(e.errno);
     }
 }

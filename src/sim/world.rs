@@ -21,6 +21,33 @@ mod tests;
 
 /// See the module's text. A blocking call of one of its stacks steps the whole world until it is over; see
 /// [`VirtualTime`] for what ends a wait that nothing can end.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+/// use usersock::device::link::{Direction, LinkConfig};
+/// use usersock::env::Instant;
+/// use usersock::net::{TcpListener, TcpStream};
+/// use usersock::sim::World;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let way = Direction::default().rate(1_000_000).delay(Duration::from_millis(100)).loss(0.05);
+/// let world = World::new(7);
+/// let [(a, _), (b, end)] = world.two(&LinkConfig::both(way))?;
+///
+/// let listener = TcpListener::bind_on(&b, (end.v4, 80))?;
+/// let mut client = TcpStream::connect_on(&a, (end.v4, 80))?;
+/// client.write_all(&[7; 20_000])?;
+/// drop(client);
+/// let mut received = Vec::new();
+/// listener.accept()?.0.read_to_end(&mut received)?;
+///
+/// // All is there, and three tenths of a second have passed at the least, though none of them on the wall.
+/// assert_eq!(received, [7; 20_000]);
+/// assert!(world.now() > Instant::from_millis(300));
+/// # Ok(())
+/// # }
+/// ```
 pub struct World {
     scheduler: Arc<Scheduler>,
     seed: u64,

@@ -137,37 +137,67 @@ impl std::fmt::Debug for SockState {
 
 /// Bits of `SockCommon::flags`: boolean options and states of any socket (Linux: enum sock_flags, SOCK_*_LOCK).
 pub mod flag {
-    #![allow(missing_docs)]
+    /// No program holds the sock any more (SOCK_DEAD).
     pub const DEAD: u32 = 1 << 0;
+    /// The peer has ended its side: nothing more will be received (SOCK_DONE).
     pub const DONE: u32 = 1 << 1;
+    /// SO_OOBINLINE.
     pub const URGINLINE: u32 = 1 << 2;
+    /// SO_KEEPALIVE.
     pub const KEEPOPEN: u32 = 1 << 3;
+    /// SO_LINGER is on; the time is in `SockCommon::linger`.
     pub const LINGER: u32 = 1 << 4;
+    /// SO_BROADCAST.
     pub const BROADCAST: u32 = 1 << 5;
+    /// SO_TIMESTAMP.
     pub const TIMESTAMP: u32 = 1 << 6;
+    /// SO_TIMESTAMPNS.
     pub const TIMESTAMPNS: u32 = 1 << 7;
+    /// SO_RXQ_OVFL.
     pub const RXQ_OVFL: u32 = 1 << 8;
+    /// SO_NO_CHECK: UDP sends without checksum over IPv4.
     pub const NO_CHECK_TX: u32 = 1 << 9;
+    /// SO_REUSEADDR.
     pub const REUSE: u32 = 1 << 10;
+    /// SO_REUSEPORT.
     pub const REUSEPORT: u32 = 1 << 11;
+    /// The program has set SO_SNDBUF: no automatic growth.
     pub const SNDBUF_LOCK: u32 = 1 << 12;
+    /// The program has set SO_RCVBUF: no automatic growth.
     pub const RCVBUF_LOCK: u32 = 1 << 13;
+    /// The program has bound an address.
     pub const BINDADDR_LOCK: u32 = 1 << 14;
+    /// The program has bound a port.
     pub const BINDPORT_LOCK: u32 = 1 << 15;
+    /// SO_DONTROUTE.
     pub const LOCALROUTE: u32 = 1 << 16;
+    /// SO_DEBUG.
     pub const DEBUG: u32 = 1 << 17;
+    /// SO_PASSCRED.
     pub const PASSCRED: u32 = 1 << 18;
+    /// IPV6_V6ONLY.
     pub const V6ONLY: u32 = 1 << 19;
+    /// IP_FREEBIND.
     pub const FREEBIND: u32 = 1 << 20;
+    /// IP_TRANSPARENT.
     pub const TRANSPARENT: u32 = 1 << 21;
+    /// IP_RECVERR.
     pub const RECVERR: u32 = 1 << 22;
+    /// IPV6_RECVERR.
     pub const RECVERR6: u32 = 1 << 23;
+    /// IP_PKTINFO, IPV6_RECVPKTINFO.
     pub const PKTINFO: u32 = 1 << 24;
+    /// IP_RECVTTL, IPV6_RECVHOPLIMIT.
     pub const RECVTTL: u32 = 1 << 25;
+    /// IP_RECVTOS, IPV6_RECVTCLASS.
     pub const RECVTOS: u32 = 1 << 26;
+    /// IP_HDRINCL.
     pub const HDRINCL: u32 = 1 << 27;
+    /// IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP.
     pub const MULTICAST_LOOP: u32 = 1 << 28;
+    /// IP_BIND_ADDRESS_NO_PORT.
     pub const BIND_NO_PORT: u32 = 1 << 29;
+    /// Send memory was freed since a writer last looked (SOCK_QUEUE_SHRUNK).
     pub const QUEUE_SHRUNK: u32 = 1 << 30;
     /// IPV6_DONTFRAG.
     pub const DONTFRAG: u32 = 1 << 31;

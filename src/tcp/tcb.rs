@@ -76,22 +76,29 @@ pub mod nagle {
 /// Congestion avoidance state (enum tcp_ca_state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
-#[allow(missing_docs)]
 pub enum CaState {
     #[default]
+    /// Nothing suspicious.
     Open = 0,
+    /// Duplicate acknowledgements or SACKs, no loss inferred yet.
     Disorder = 1,
+    /// The window is being reduced, for ECN or local congestion.
     Cwr = 2,
+    /// Fast recovery: lost segments are sent again.
     Recovery = 3,
+    /// After a retransmission timeout, or SACK reneging.
     Loss = 4,
 }
 
 /// ECN bits of `TcpSock::ecn_flags`.
 pub mod ecn {
-    #![allow(missing_docs)]
+    /// Both ends agreed on ECN.
     pub const OK: u8 = 1;
+    /// The next new data segment carries CWR.
     pub const QUEUE_CWR: u8 = 2;
+    /// Acknowledgements carry ECE until the peer sends CWR.
     pub const DEMAND_CWR: u8 = 4;
+    /// The peer has sent a packet with an ECT or CE mark.
     pub const SEEN: u8 = 8;
 }
 
@@ -337,7 +344,7 @@ pub struct TcpSock {
     pub departure_times: bool,
     /// A writer, or poll for one, found the send buffer full and wants to be woken when there is room (SOCK_NOSPACE).
     pub nospace: bool,
-    /// Nagle's switches: bits of [`nagle`].
+    /// Nagle's switches: bits of `nagle`.
     pub nonagle: u8,
     /// Unsent segments.
     pub write_queue: SegQueue,

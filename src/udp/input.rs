@@ -11,6 +11,7 @@ use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, SockRef};
 use crate::sock::skb::{Csum, GsoType, Skb};
+use crate::sock::state::ESTABLISHED;
 use crate::sock::{Delivered, Sock, SockGuard};
 use crate::stack::Stack;
 use crate::wire::{checksum, proto, udp};
@@ -112,7 +113,7 @@ impl IpHandler for Udp {
         let payload = e.quoted.get(HEADER..).unwrap_or_default();
         let done = sock.try_own(stack, e.now, |g| datagram::icmp_error(g, e, to, payload));
         // A system call owns the sock: Linux sets the error regardless of it, and so is done; only the queue is missed.
-        if done.is_none() && e.fatal && sock.state() == datagram::CONNECTED {
+        if done.is_none() && e.fatal && sock.state() == ESTABLISHED {
             sock.report_error(e.errno);
         }
     }

@@ -5,11 +5,12 @@ use super::{input::HEADER, private};
 use crate::base::error::{Error, Result};
 use crate::base::hash::addr128;
 use crate::counters::Mib;
-use crate::ip::datagram::{self, CONNECTED, Plan};
+use crate::ip::datagram::{self, Plan};
 use crate::ip::sockopt::flow_label;
 use crate::sock::msg::SendMsg;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Csum, GsoType, Skb};
+use crate::sock::state::ESTABLISHED;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
 use std::net::SocketAddr;
@@ -83,7 +84,7 @@ fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>) -> Result<SocketAddr
     match name {
         Some(to) if to.port() == 0 => Err(Error::Inval),
         Some(to) => Ok(to),
-        None if g.sock.state() != CONNECTED => Err(Error::DestAddrReq),
+        None if g.sock.state() != ESTABLISHED => Err(Error::DestAddrReq),
         None => {
             let peer = SocketAddr::new(g.common.daddr, g.common.dport);
             if peer.port() == 0 {

@@ -1,6 +1,53 @@
 //! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start,
 //! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
 //! struct tcp_congestion_ops.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use usersock::tcp::cong::{self, CongAlgo, CongOps, Cx};
+//! use usersock::wire::seq::SeqNum;
+//!
+//! /// Gives up three tenths of the window at a loss, and grows by a segment a round trip.
+//! struct Tenths;
+//!
+//! impl CongOps for Tenths {
+//!     fn name(&self) -> &str {
+//!         "tenths"
+//!     }
+//!     fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+//!         Box::new(Connection)
+//!     }
+//! }
+//!
+//! #[derive(Debug)]
+//! struct Connection;
+//!
+//! impl CongAlgo for Connection {
+//!     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+//!         (cx.tp.snd_cwnd / 10 * 7).max(2)
+//!     }
+//!     fn cong_avoid(&mut self, cx: &mut Cx<'_>, _ack: SeqNum, mut acked: u32) {
+//!         if !cong::is_cwnd_limited(cx.tp) {
+//!             return;
+//!         }
+//!         if cong::in_slow_start(cx.tp) {
+//!             acked = cong::slow_start(cx, acked);
+//!         }
+//!         if acked > 0 {
+//!             let cwnd = cx.tp.snd_cwnd;
+//!             cong::cong_avoid_ai(cx, cwnd, acked);
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = usersock::config::build("")?;
+//! cong::register(&stack, Arc::new(Tenths))?;
+//! // For all new sockets; TCP_CONGESTION chooses it for one.
+//! stack.sysctl.set("net.ipv4.tcp_congestion_control", "tenths")?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub(crate) mod borrowed;
 pub(crate) mod cubic;
@@ -22,13 +69,18 @@ use std::sync::Arc;
 
 /// Events told to an algorithm (enum tcp_ca_event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum CaEvent {
+    /// The first segment goes out while none is in flight (CA_EVENT_TX_START).
     TxStart,
+    /// The window is restarted after idling (CA_EVENT_CWND_RESTART).
     CwndRestart,
+    /// The reduction of the window is complete (CA_EVENT_COMPLETE_CWR).
     CompleteCwr,
+    /// A retransmission timeout (CA_EVENT_LOSS).
     Loss,
+    /// A data packet came without a CE mark (CA_EVENT_ECN_NO_CE).
     EcnNoCe,
+    /// A data packet came with a CE mark (CA_EVENT_ECN_IS_CE).
     EcnIsCe,
 }
 
@@ -89,9 +141,11 @@ pub trait CongAlgo: Send + Debug {
 
 /// Flags of `CongAlgo::in_ack_event`.
 pub mod ca_ack {
-    #![allow(missing_docs)]
+    /// The acknowledgement did not take the short way (CA_ACK_SLOWPATH).
     pub const SLOWPATH: u32 = 1;
+    /// It changed the window (CA_ACK_WIN_UPDATE).
     pub const WIN_UPDATE: u32 = 2;
+    /// It carries ECE (CA_ACK_ECE).
     pub const ECE: u32 = 4;
 }
 
