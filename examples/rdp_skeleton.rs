@@ -727,7 +727,8 @@ fn main() {
     let seed = std::env::args().nth(1).map_or(Ok(1), |s| s.parse());
     match seed.map_err(|e| format!("SEED: {e}")).and_then(|seed| run(seed, 500)) {
         Ok(o) => println!(
-            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or damaged, {} sent again",
+            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or \
+             damaged, {} sent again",
             o.messages, o.bytes, o.took, o.mishaps, o.resent
         ),
         Err(e) => {

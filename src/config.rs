@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `tun` | name of a TUN device, made if it does not exist |
 //! | `packet` | name of an Ethernet interface on which the kernel owns no address |
-//! | `device` | KIND:ARGUMENT, a device of a kind that a plug-in registered; the argument is the kind's to read, without comma |
-//! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff; on a `device` of Ethernet too, but `own` |
+//! | `device` | KIND:ARGUMENT, a device of a kind that a plug-in registered; the argument has no comma |
+//! | `mac` | of a `packet`: `random` (default), `own`, or aa:bb:cc:dd:ee:ff; of an Ethernet `device`: not `own` |
 //! | `queues` | queue pairs of a TUN device, 1 by default |
 //! | `mtu` | MTU in bytes |
 //! | `addr` | address/prefix length of the device (a host without length); may be repeated |

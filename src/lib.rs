@@ -10,11 +10,11 @@
 //! | [`net`] | programs: `TcpStream`, `TcpListener`, `UdpSocket`, and `Socket` underneath, with all of socket(7) |
 //! | [`config`] | a stack from a line of text, and the process's default stack |
 //! | [`sim`] | tests in virtual time: stacks, and links with loss, delay and reordering |
-//! | [`stack`], [`standard`], [`driver`], [`env`](mod@env) | a stack piece by piece: protocols, clock, randomness, who waits |
+//! | [`stack`], [`standard`], [`driver`], [`env`](mod@env) | a stack piece by piece: protocols, clock, randomness |
 //! | [`ip`], [`sysctl`], [`counters`] | administration: addresses, routes, neighbours, settings, counters |
 //! | [`device`] | devices: those there are, and the trait of your own |
 //! | [`tcp::cong`], [`tcp::sock_ops`], [`tcp::ulp`] | plug points of TCP: congestion control, hooks, layers |
-//! | [`sock::proto`] | a protocol of your own, with what it is written with: all of [`sock`], [`ip`], [`hash`], [`wire`] |
+//! | [`sock::proto`] | a protocol of your own; it is written with [`sock`], [`ip`], [`hash`], [`wire`] |
 //! | [`error`] | errors, each an errno |
 //!
 //! `examples/rdp_skeleton.rs` is a whole protocol with connections, written with these modules alone.
@@ -34,8 +34,8 @@
 //!
 //! # Layers
 //! Each names only what stands below it; `tests/layers.rs` holds the imports against the same table. [`stack`],
-//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; `tcp`, `udp`, `ping`, `raw` and
-//! `inet` stand side by side on `ip` and do not name each other.
+//! [`sock`], [`device`] and [`driver`] are one layer, the core, which names no protocol; `tcp`, `udp`, `ping`, `raw`
+//! and `inet` stand side by side on `ip` and do not name each other.
 //!
 //! | module | what it is |
 //! |---|---|

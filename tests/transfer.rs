@@ -45,7 +45,8 @@ fn volume() -> (u64, std::ops::Range<u64>) {
 
 fn show(seed: u64, r: &Report) {
     println!(
-        "seed {seed}: {} s of virtual time, {} packets, {} lost, {} reordered, {} duplicated, {} corrupted, digest {:016x}",
+        "seed {seed}: {} s of virtual time, {} packets, {} lost, {} reordered, {} duplicated, {} corrupted, \
+         digest {:016x}",
         r.took.as_secs(),
         r.fate.sent,
         r.fate.lost,

@@ -10,7 +10,8 @@ int main(void)
     usk_stack_t *a = usk_stack_new(""), *b = usk_stack_new("sysctl.net.ipv4.tcp_sack=0");
     CHECK(a && b);
     struct addr any = at("127.0.0.1", 7777);
-    int la = (int)OK(usk_socket_on(a, AF_INET, SOCK_STREAM, 0)), lb = (int)OK(usk_socket_on(b, AF_INET, SOCK_STREAM, 0));
+    int la = (int)OK(usk_socket_on(a, AF_INET, SOCK_STREAM, 0));
+    int lb = (int)OK(usk_socket_on(b, AF_INET, SOCK_STREAM, 0));
     OK(usk_bind(la, &any.sa, any.len));
     OK(usk_bind(lb, &any.sa, any.len));
     OK(usk_listen(la, 1));

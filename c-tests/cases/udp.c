@@ -49,7 +49,8 @@ static void unconnected(int family)
 
 static void connected_only_hears_its_peer(int family)
 {
-    int a = bound(SOCK_DGRAM, local(family)), b = bound(SOCK_DGRAM, local(family)), c = bound(SOCK_DGRAM, local(family));
+    int a = bound(SOCK_DGRAM, local(family)), b = bound(SOCK_DGRAM, local(family));
+    int c = bound(SOCK_DGRAM, local(family));
     struct addr na = sock_name(a), nb = sock_name(b);
     char buf[8];
     EQ(usk_sendto(c, "1", 1, 0, &na.sa, na.len), 1); /* before connect: it stays queued */

@@ -80,12 +80,14 @@ static int open_below(char *path)
 }
 
 /* The status line, the headers, and for an error a short text as the body. */
-static int answer(int fd, const char *status, const char *type, long long length, bool keep, bool head, const char *text)
+static int answer(int fd, const char *status, const char *type, long long length, bool keep, bool head,
+                  const char *text)
 {
     char out[512];
     int n = snprintf(out, sizeof out,
-                     "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %lld\r\nConnection: %s\r\n%s\r\n%s", status, type,
-                     length, keep ? "keep-alive" : "close", strncmp(status, "405", 3) ? "" : "Allow: GET, HEAD\r\n",
+                     "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %lld\r\nConnection: %s\r\n%s\r\n%s", status,
+                     type, length, keep ? "keep-alive" : "close",
+                     strncmp(status, "405", 3) ? "" : "Allow: GET, HEAD\r\n",
                      text && !head ? text : "");
     return write_all(fd, out, (size_t)n, text || head || length == 0 ? 0 : MSG_MORE);
 }

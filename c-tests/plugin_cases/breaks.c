@@ -464,7 +464,9 @@ static void layer_close(usk_sock_t *sk, int flags)
 static void layers(void)
 {
     for (int i = 0; i < 5; i++) {
-        usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "breaks", .data_size = 8, .release = layer_release };
+        usk_ulp_ops t = {
+            .version = USK_ULP_VERSION, .size = sizeof t, .name = "breaks", .data_size = 8, .release = layer_release
+        };
         int fd[2];
         a_layer = &t;
         t.init = i == 0 ? layer_init : NULL;

@@ -92,7 +92,8 @@ static void udp_device(const char *dir)
 {
     char config[900], path[512];
     int pa = free_port(), pb = free_port();
-    snprintf(config, sizeof config, "plugin=%s/udpdev.so,device=udp:127.0.0.1:%d/127.0.0.1:%d,addr=10.9.0.1/24", dir, pa, pb);
+    snprintf(config, sizeof config, "plugin=%s/udpdev.so,device=udp:127.0.0.1:%d/127.0.0.1:%d,addr=10.9.0.1/24",
+             dir, pa, pb);
     usk_stack_t *a = usk_stack_new(config);
     if (!a)
         printf("%s\n", usk_config_error());

@@ -205,8 +205,11 @@ int main(int argc, char **argv)
     /* A forged ledger says that five more were sent: missed here, and the other end is told; then five come. */
     struct tcphdr t = s.last; /* of fd[1]'s last: a bare acknowledgement of it, in the name of fd[0] */
     uint32_t end = htonl(ntohl(t.seq) + (uint32_t)s.last_len);
-    struct tcphdr f = { .source = t.dest, .dest = t.source, .seq = t.ack_seq, .ack_seq = end, .ack = 1, .window = t.window };
-    const uint8_t nine[12] = { 254, 10, 0x55, 0x53, 0, 0, 0, 5 + 5, 0, 0, 1, 1 }, torn[8] = { 254, 7, 0x55, 0x53, 1, 2, 3, 1 };
+    struct tcphdr f = {
+        .source = t.dest, .dest = t.source, .seq = t.ack_seq, .ack_seq = end, .ack = 1, .window = t.window
+    };
+    const uint8_t nine[12] = { 254, 10, 0x55, 0x53, 0, 0, 0, 5 + 5, 0, 0, 1, 1 };
+    const uint8_t torn[8] = { 254, 7, 0x55, 0x53, 1, 2, 3, 1 };
     const uint8_t other[8] = { 254, 8, 0xab, 0xcd, 1, 2, 3, 4 };
     forge(f, nine, sizeof nine);
     EQ(mib("ExpoptInLost"), 5);
@@ -302,8 +305,8 @@ int main(int argc, char **argv)
     OK(usk_close(old));
 
     /* Others read it as we mean it. */
-    int found = tshark(capture, "tcp.flags.syn == 1 && tcp.options.experimental", "-T fields -e tcp.options.experimental.exid", shown,
-                       sizeof shown);
+    int found = tshark(capture, "tcp.flags.syn == 1 && tcp.options.experimental",
+                       "-T fields -e tcp.options.experimental.exid", shown, sizeof shown);
     if (found < 0) {
         printf("SKIP tshark on the capture: there is none\n");
     } else {

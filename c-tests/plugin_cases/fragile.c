@@ -7,8 +7,8 @@
 enum { FRAGILE = 254, PANIC_IN = 1 };
 /* Where to panic: fragile.rs says more. */
 enum {
-    NOWHERE, SETSOCKOPT, SENDMSG, SENDMSG_LOCKED, SENDMSG_PACKET, RECVMSG, POLL, IOCTL, GETSOCKOPT, GET_PORT, CONNECT, SHUTDOWN,
-    BACKLOG_RCV, TIMER, DEFERRED, CLOSE, CLOSE_LOCKED, DESTROY, FAREWELL, RCV, INIT,
+    NOWHERE, SETSOCKOPT, SENDMSG, SENDMSG_LOCKED, SENDMSG_PACKET, RECVMSG, POLL, IOCTL, GETSOCKOPT, GET_PORT, CONNECT,
+    SHUTDOWN, BACKLOG_RCV, TIMER, DEFERRED, CLOSE, CLOSE_LOCKED, DESTROY, FAREWELL, RCV, INIT,
 };
 
 static usk_stack_t *stack;
@@ -49,7 +49,8 @@ static void all_others_work(void)
     CHECK(same_addr(from, sock_name(good[0])) && memcmp(buf, "hello", 5) == 0);
 
     struct addr a = at("127.0.0.1", 7);
-    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)), c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
     OK(set_int(l, SOL_SOCKET, SO_REUSEADDR, 1));
     OK(usk_bind(l, &a.sa, a.len));
     OK(usk_listen(l, 1));

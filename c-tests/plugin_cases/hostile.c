@@ -89,7 +89,8 @@ static void tables(usk_stack_t *stack)
     refused(stack, &t, EEXIST, "registered already");
     t = good(), t.socket_type = SOCK_SEQPACKET, t.protocol = IPPROTO_TCP;
     refused(stack, &t, EEXIST, "handler");
-    static const char *const twice[] = { "HostileA", "HostileA", NULL }, *const bad[] = { "HostileA", "no blanks", NULL };
+    static const char *const twice[] = { "HostileA", "HostileA", NULL };
+    static const char *const bad[] = { "HostileA", "no blanks", NULL };
     static const char *const linux_has[] = { "TcpInSegs", NULL };
     t = good(), t.mib_names = twice;
     refused(stack, &t, EEXIST, "HostileA");
@@ -404,7 +405,8 @@ int main(void)
     unregister_in_a_callback(stack);
     /* The stack is whole: TCP works. */
     struct addr a = at("127.0.0.1", 7);
-    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)), c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int l = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int c = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
     OK(usk_bind(l, &a.sa, a.len));
     OK(usk_listen(l, 1));
     OK(usk_connect(c, &a.sa, a.len));

@@ -249,7 +249,8 @@ static void lowat(void)
 
 static void corruption(void)
 {
-    static const char *const how[] = { "a length of 0", "a length too great", "a wrong number", "a flipped bit", "a flipped sum", "an end inside" };
+    static const char *const how[] = { "a length of 0", "a length too great", "a wrong number",
+                                       "a flipped bit", "a flipped sum",      "an end inside" };
     uint64_t before, after;
     OK(usk_mib_read(stack, "RecBadRecords", &before));
     for (int i = 0; i < COUNT(how); i++) {
@@ -415,7 +416,8 @@ static void removal(usk_plugin_t *plugin)
     ERR(usk_setsockopt(fd[0], SOL_REC, REC_MAX, &max, sizeof max), ENOPROTOOPT);
     close_pair(fd);
     /* No connection yet, and none of TCP. */
-    int s = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)), u = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 0));
+    int s = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0));
+    int u = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 0));
     ERR(install(s), ENOTCONN);
     ERR(usk_ulp_remove(u), EINVAL);
     ERR(usk_ulp_remove(-1), EBADF);

@@ -30,7 +30,9 @@ static void count_release(void *data, void *user)
 
 static usk_ulp_ops good(void)
 {
-    usk_ulp_ops t = { .version = USK_ULP_VERSION, .size = sizeof t, .name = "layer", .data_size = 40, .release = count_release };
+    usk_ulp_ops t = {
+        .version = USK_ULP_VERSION, .size = sizeof t, .name = "layer", .data_size = 40, .release = count_release
+    };
     return t;
 }
 
@@ -506,7 +508,8 @@ static void turns(void)
     pthread_t sender = spawn(send_stream, &fd[0]), receiver = spawn(recv_stream, &fd[1]);
     for (int i = 0; i < TURNS; i++) {
         for (int end = 0; end < 2; end++) {
-            installed += OK(usk_setsockopt(fd[end], IPPROTO_TCP, TCP_ULP, i % 2 ? "first" : "second", i % 2 ? 5 : 6)) == 0;
+            const char *name = i % 2 ? "first" : "second";
+            installed += OK(usk_setsockopt(fd[end], IPPROTO_TCP, TCP_ULP, name, (socklen_t)strlen(name))) == 0;
             while (usk_ulp_remove(fd[end]) != 0) { /* a call of it sleeps */
                 EQ(errno, EBUSY);
                 sched_yield();

@@ -240,7 +240,8 @@ static int on_len(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user)
 static void on_write(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, void *user)
 {
     (void)h, (void)user;
-    static const uint8_t nop[2] = { 1, 1 }, short_exp[3] = { 253, 3, 0 }, lies[4] = { 200, 9, 0, 0 }, six[6] = { 201, 6, 1, 2, 3, 4 };
+    static const uint8_t nop[2] = { 1, 1 }, short_exp[3] = { 253, 3, 0 }, lies[4] = { 200, 9, 0, 0 };
+    static const uint8_t six[6] = { 201, 6, 1, 2, 3, 4 };
     static const uint8_t three[3] = { 202, 3, 1 };
     EQ(seg->remaining, 8);
     EQ(usk_hdr_remaining(w), 8);

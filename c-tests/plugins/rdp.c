@@ -488,10 +488,10 @@ static void info(struct rdp_sock *s, struct rdp_info *i)
     *i = (struct rdp_info){
         .state = (uint8_t)state_of(s), .recovery = (uint8_t)s->recovery, .backoff = (uint8_t)s->backoff,
         .probes = (uint8_t)(s->probes + s->keep_probes), .rto_us = s->rto, .rtt_us = s->srtt, .rttvar_us = s->rttvar,
-        .min_rtt_us = s->min_rtt, .cwnd = c.cwnd, .ssthresh = c.ssthresh, .in_flight = rdp_pipe(s), .snd_wnd = s->snd_wnd,
-        .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out, .segs_in = s->segs_in, .bytes_out = s->bytes_out,
-        .bytes_in = s->bytes_in, .msgs_out = s->msgs_out, .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts,
-        .queued_msgs = s->whole,
+        .min_rtt_us = s->min_rtt, .cwnd = c.cwnd, .ssthresh = c.ssthresh, .in_flight = rdp_pipe(s),
+        .snd_wnd = s->snd_wnd, .rcv_wnd = s->adv, .mss = s->mss, .pmtu = s->pmtu, .segs_out = s->segs_out,
+        .segs_in = s->segs_in, .bytes_out = s->bytes_out, .bytes_in = s->bytes_in, .msgs_out = s->msgs_out,
+        .msgs_in = s->msgs_in, .retrans = s->retrans, .timeouts = s->timeouts, .queued_msgs = s->whole,
     };
     for (struct rdp_seg *g = s->out.first; g; g = g->next)
         i->unacked += g->len;
@@ -525,7 +525,9 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
         size = strlen(c.name) + 1;
         break;
     case RDP_MAXSEG: v = (int)(s->mss ? s->mss : s->user_mss ? s->user_mss : MAX_MSS); break;
-    case RDP_MAXMSG: v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)usk_sndbuf(&o) / 2) : rdp_max_message(s)); break;
+    case RDP_MAXMSG:
+        v = (int)(s->was ? min32(s->peer_max_msg, (uint32_t)usk_sndbuf(&o) / 2) : rdp_max_message(s));
+        break;
     case RDP_USER_TIMEOUT: v = s->user_timeout; break;
     case RDP_KEEPIDLE: v = s->keepidle ? s->keepidle : (int)setting(s, C_KEEPIDLE); break;
     case RDP_KEEPINTVL: v = s->keepintvl ? s->keepintvl : (int)setting(s, C_KEEPINTVL); break;
@@ -547,20 +549,24 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
 
 static const char *const counters[] = {
     [IN_SEGS] = "RdpInSegs", [OUT_SEGS] = "RdpOutSegs", [RETRANS_SEGS] = "RdpRetransSegs", [IN_ERRS] = "RdpInErrs",
-    [IN_CSUM_ERRS] = "RdpInCsumErrors", [OUT_RSTS] = "RdpOutRsts", [IN_RSTS] = "RdpInRsts", [ACTIVE_OPENS] = "RdpActiveOpens",
+    [IN_CSUM_ERRS] = "RdpInCsumErrors", [OUT_RSTS] = "RdpOutRsts", [IN_RSTS] = "RdpInRsts",
+    [ACTIVE_OPENS] = "RdpActiveOpens",
     [PASSIVE_OPENS] = "RdpPassiveOpens", [ATTEMPT_FAILS] = "RdpAttemptFails", [ESTAB_RESETS] = "RdpEstabResets",
-    [ESTAB_UP] = "RdpEstabUp", [ESTAB_DOWN] = "RdpEstabDown", [TIMEOUTS] = "RdpTimeouts", [FAST_RECOVERIES] = "RdpFastRecoveries",
+    [ESTAB_UP] = "RdpEstabUp", [ESTAB_DOWN] = "RdpEstabDown", [TIMEOUTS] = "RdpTimeouts",
+    [FAST_RECOVERIES] = "RdpFastRecoveries",
     [IN_DUPS] = "RdpInDups", [OFO_QUEUED] = "RdpOfoQueued", [OFO_PRUNED] = "RdpOfoPruned", [RCV_FULL] = "RdpRcvFull",
     [BEYOND_WINDOW] = "RdpBeyondWindow", [OLD_STAMPS] = "RdpOldStamps", [BAD_ACKS] = "RdpBadAcks",
     [CHALLENGE_ACKS] = "RdpChallengeAcks", [LISTEN_OVERFLOWS] = "RdpListenOverflows", [BAD_COOKIES] = "RdpBadCookies",
     [KEEPALIVES] = "RdpKeepalives", [ZERO_WINDOW_PROBES] = "RdpZeroWindowProbes", [PMTU_SPLITS] = "RdpPmtuSplits",
-    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered", [USED_COOKIES] = "RdpUsedCookies", [LOSS_PROBES] = "RdpLossProbes",
+    [BAD_ICMPS] = "RdpBadIcmps", [TW_OVERFLOWS] = "RdpTimeWaitOverflows", [RCV_GATHERED] = "RdpRcvGathered",
+    [USED_COOKIES] = "RdpUsedCookies", [LOSS_PROBES] = "RdpLossProbes",
     [PROBE_RECOVERIES] = "RdpLossProbeRecoveries", [IN_MSGS] = "RdpInMsgs", [OUT_MSGS] = "RdpOutMsgs",
     NULL,
 };
 
 static const usk_sysctl_t sysctls[] = {
-    [C_CONGESTION] = { "congestion", 0, 0, 2, "New connections' congestion control: 0 net.ipv4.tcp_congestion_control's, 1 reno, 2 cubic." },
+    [C_CONGESTION] = { "congestion", 0, 0, 2,
+                       "New connections' congestion control: 0 net.ipv4.tcp_congestion_control's, 1 reno, 2 cubic." },
     [C_RETRIES] = { "retries", 15, 1, 255, "Timeouts in a row before a connection is given up." },
     [C_SYN_RETRIES] = { "syn_retries", 6, 1, 127, "The same of an attempt to connect." },
     [C_RTO_MIN] = { "rto_min_ms", 200, 1, 60000, "Least retransmission timeout beyond the round trip, ms." },
@@ -568,8 +574,10 @@ static const usk_sysctl_t sysctls[] = {
     [C_DELACK] = { "delack_ms", 25, 1, 500, "How long an acknowledgement may wait for company, ms." },
     [C_TIME_WAIT] = { "time_wait_ms", 60000, 0, 600000, "TIME-WAIT, ms; 0: none." },
     [C_MAX_TW] = { "max_time_waits", 8192, 0, 1000000, "Connections in TIME-WAIT; more end at once." },
-    [C_FIN_TIMEOUT] = { "fin_timeout_ms", 60000, 1, 600000, "How long a closed connection waits for the peer's FIN, ms." },
-    [C_MAX_MESSAGE] = { "max_message", 262144, 64, 1 << 28, "Longest message taken, bytes; and not over a quarter of SO_RCVBUF." },
+    [C_FIN_TIMEOUT] = { "fin_timeout_ms", 60000, 1, 600000,
+                        "How long a closed connection waits for the peer's FIN, ms." },
+    [C_MAX_MESSAGE] = { "max_message", 262144, 64, 1 << 28,
+                        "Longest message taken, bytes; and not over a quarter of SO_RCVBUF." },
     [C_RMEM] = { "rmem_default", 1 << 20, 4096, 1 << 28, "SO_RCVBUF of a new socket, bytes." },
     [C_WMEM] = { "wmem_default", 1 << 20, 4096, 1 << 28, "SO_SNDBUF of a new socket, bytes." },
     [C_RST_RATE] = { "rst_per_sec", 1000, 0, 1000000, "Resets a second for packets without a connection." },

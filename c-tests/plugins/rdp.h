@@ -10,9 +10,11 @@ enum { IPPROTO_RDP = 253 };
 /* Options of level IPPROTO_RDP. */
 enum {
     RDP_INFO = 1,         /* get: struct rdp_info */
-    RDP_MAXSEG = 2,       /* int, bytes: largest payload of a packet, 64 to 65000; set before connecting. get: the one in use */
+    RDP_MAXSEG = 2,       /* int, bytes: largest payload of a packet, 64 to 65000; set before connecting.
+                             get: the one in use */
     RDP_CONGESTION = 3,   /* string: the congestion control's name */
-    RDP_MAXMSG = 4,       /* get: int, bytes: the longest message that can be sent; before connecting, the longest received */
+    RDP_MAXMSG = 4,       /* get: int, bytes: the longest message that can be sent; before connecting, the longest
+                             received */
     RDP_USER_TIMEOUT = 5, /* int, ms: how long data may stay unacknowledged; 0: by net.rdp.retries */
     RDP_KEEPIDLE = 6,     /* int, seconds, 1 to 32767 */
     RDP_KEEPINTVL = 7,    /* int, seconds, 1 to 32767 */

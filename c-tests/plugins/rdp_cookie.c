@@ -8,9 +8,9 @@ static uint64_t siphash(const uint64_t key[2], const uint64_t *word, int n)
     uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du;
     uint64_t v2 = key[0] ^ 0x6c7967656e657261u, v3 = key[1] ^ 0x7465646279746573u;
 #define ROTATE(x, b) ((x) << (b) | (x) >> (64 - (b)))
-#define ROUND                                                                                                                      \
-    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, v0 += v3,              \
-     v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
+#define ROUND                                                                                               \
+    (v0 += v1, v1 = ROTATE(v1, 13), v1 ^= v0, v0 = ROTATE(v0, 32), v2 += v3, v3 = ROTATE(v3, 16), v3 ^= v2, \
+     v0 += v3, v3 = ROTATE(v3, 21), v3 ^= v0, v2 += v1, v1 = ROTATE(v1, 17), v1 ^= v2, v2 = ROTATE(v2, 32))
     for (int i = 0; i <= n; i++) {
         uint64_t m = i < n ? word[i] : (uint64_t)(n * 8) << 56;
         v3 ^= m;

@@ -491,7 +491,8 @@ static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_a
 }
 
 /* A cookie comes back: the connection exists from here. Takes `skb`. */
-static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer,
+                       const usk_addr_t *local)
 {
     uint32_t iss = h->ack - 1, isn = h->hello.isn;
     /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
@@ -559,7 +560,8 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
     usk_sock_put(child);
 }
 
-static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer, const usk_addr_t *local)
+static void listening(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer,
+                      const usk_addr_t *local)
 {
     uint32_t most = 0;
     bool full = usk_accept_len(s->o, &most) > most;

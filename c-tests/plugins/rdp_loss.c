@@ -209,8 +209,8 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     probe_answered(s, h, &t);
     if (t.latest) {
         usk_cong_ack_t a = {
-            .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1, .mark = &t.copy.rate,
-            .flags = forward ? 0 : USK_CONG_BEHIND_HOLE,
+            .segments = t.segments, .late = t.late, .rtt_us = t.once ? (int64_t)((now - t.once) / 1000) : -1,
+            .mark = &t.copy.rate, .flags = forward ? 0 : USK_CONG_BEHIND_HOLE,
         };
         usk_cong_acked(s->o, s->cong, &a);
     }

@@ -539,7 +539,8 @@ static void persist(struct rdp_sock *s)
         return;
     s->probes++;
     s->backoff++;
-    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) && split(s, g, s->snd_wnd - COST)) {
+    if (g->len > MIN_MSS && s->snd_wnd >= COST + MIN_MSS && s->snd_wnd < seg_cost(g) &&
+        split(s, g, s->snd_wnd - COST)) {
         send_new(s, 0);
     } else {
         count(s, ZERO_WINDOW_PROBES);

@@ -16,7 +16,8 @@ use usersock::stack::Stack;
 /// Headings of the two tables, as the kernel prints them.
 const HEAD4: &str =
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-const HEAD6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue \
+const HEAD6: &str = "  sl  local_address                         \
+                     remote_address                        st tx_queue rx_queue \
                      tr tm->when retrnsmt   uid  timeout inode\n";
 
 /// Writes all files.

@@ -4,7 +4,7 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
-//! | `virtual_time` | [`VirtualTime`], [`Parked`]: waiting is stepping the simulation, or being told that the clock has moved |
+//! | `virtual_time` | [`VirtualTime`], [`Parked`]: waiting steps the simulation, or is for others to end |
 
 pub(crate) mod lease;
 pub(crate) mod virtual_time;

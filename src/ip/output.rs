@@ -38,8 +38,8 @@ pub struct IpTx {
 }
 
 impl IpTx {
-    /// A header of TOS 0 and flow label 0, whose packet may be cut. `protocol` is the IP protocol number; `ttl` is often
-    /// [`default_ttl`].
+    /// A header of TOS 0 and flow label 0, whose packet may be cut. `protocol` is the IP protocol number; `ttl` is
+    /// often [`default_ttl`]'s.
     pub fn new(src: IpAddr, dst: IpAddr, protocol: u8, ttl: u8, now: Instant) -> IpTx {
         IpTx { src, dst, protocol, tos: 0, ttl, df: false, flow_label: 0, now }
     }

@@ -224,7 +224,9 @@ fn every_live_sysctl_is_read_by_someone() {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_whatever_is_accepted_reads_back_the_same(row in 0..TABLE.len(), text in "[-0-9a-fx, \t\n]{0,24}|\\PC*") {
+    fn no_text_panics_and_whatever_is_accepted_reads_back_the_same(
+        row in 0..TABLE.len(), text in "[-0-9a-fx, \t\n]{0,24}|\\PC*",
+    ) {
         let sysctls = Sysctls::new();
         let name = &TABLE[row].name;
         if sysctls.set(name, &text).is_ok() {
@@ -238,8 +240,9 @@ proptest! {
     fn port_lists_round_trip(ports in proptest::collection::btree_set(any::<u16>(), 0..40)) {
         let sysctls = Sysctls::new();
         let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-        sysctls.set("net.ipv4.ip_local_reserved_ports", &list.join(",")).unwrap();
-        sysctls.set("net.ipv4.ip_local_reserved_ports", &sysctls.get("net.ipv4.ip_local_reserved_ports").unwrap()).unwrap();
+        let name = "net.ipv4.ip_local_reserved_ports";
+        sysctls.set(name, &list.join(",")).unwrap();
+        sysctls.set(name, &sysctls.get(name).unwrap()).unwrap();
         prop_assert!((0..=u16::MAX).all(|port| sysctls.port_is_reserved(port) == ports.contains(&port)));
     }
 }

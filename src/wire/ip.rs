@@ -532,8 +532,8 @@ mod tests {
 
         #[test]
         fn what_is_emitted_parses_back(
-            src: [u8; 4], dst: [u8; 4], protocol: u8, ttl: u8, tos: u8, id: u16, dont_fragment: bool, more_fragments: bool,
-            off in 0usize..8192, payload in proptest::collection::vec(any::<u8>(), 0..50),
+            src: [u8; 4], dst: [u8; 4], protocol: u8, ttl: u8, tos: u8, id: u16, dont_fragment: bool,
+            more_fragments: bool, off in 0usize..8192, payload in proptest::collection::vec(any::<u8>(), 0..50),
             options in proptest::collection::vec(any::<u8>(), 0..=40),
         ) {
             let r = Ipv4Repr { src: src.into(), dst: dst.into(), protocol, ttl, tos, id, dont_fragment, more_fragments,

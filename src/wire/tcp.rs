@@ -532,8 +532,8 @@ mod tests {
 
         #[test]
         fn what_is_emitted_parses_back(
-            src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16, words in 0usize..=10,
-            payload in proptest::collection::vec(any::<u8>(), 0..100),
+            src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16,
+            words in 0usize..=10, payload in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
             let r = TcpRepr { src_port, dst_port, seq: SeqNum(seq), ack: SeqNum(ack), flags: TcpFlags::from_bits(flags),
                 window: RawWindow(window), urgent, options_len: words * 4 };

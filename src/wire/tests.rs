@@ -102,14 +102,18 @@ fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
 }
 
 prop_compose! {
-    fn header()(src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16) -> TcpRepr {
+    fn header()(
+        src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16,
+    ) -> TcpRepr {
         TcpRepr { src_port, dst_port, seq: SeqNum(seq), ack: SeqNum(ack), flags: TcpFlags::from_bits(flags),
             window: RawWindow(window), urgent, options_len: 0 }
     }
 }
 
 prop_compose! {
-    fn options()(timestamps: Option<(u32, u32)>, sack in prop::collection::vec(any::<(u32, u32)>(), 0..=4)) -> EstablishedOptions {
+    fn options()(
+        timestamps: Option<(u32, u32)>, sack in prop::collection::vec(any::<(u32, u32)>(), 0..=4),
+    ) -> EstablishedOptions {
         let sack: SackBlocks = sack.into_iter().map(|(s, e)| (SeqNum(s), SeqNum(e))).collect();
         EstablishedOptions { md5: None, timestamps, sack }
     }
@@ -120,7 +124,8 @@ proptest! {
 
     #[test]
     fn a_segment_reads_back_and_is_the_same_whoever_makes_the_checksum(
-        (src, dst) in addresses(), tcp in header(), o in options(), payload in prop::collection::vec(any::<u8>(), 0..200),
+        (src, dst) in addresses(), tcp in header(), o in options(),
+        payload in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let (at, b) = datagram(src, dst, &tcp, &o, &payload, Sum::Whole);
         for sum in [Sum::Split, Sum::Offload] {
@@ -139,8 +144,8 @@ proptest! {
 
     #[test]
     fn one_flipped_bit_never_passes_for_the_same_segment(
-        (src, dst) in addresses(), tcp in header(), payload in prop::collection::vec(any::<u8>(), 1..60), at: prop::sample::Index,
-        bit in 0u8..8,
+        (src, dst) in addresses(), tcp in header(), payload in prop::collection::vec(any::<u8>(), 1..60),
+        at: prop::sample::Index, bit in 0u8..8,
     ) {
         let (_, good) = datagram(src, dst, &tcp, &EstablishedOptions::default(), &payload, Sum::Whole);
         let mut bad = good.clone();
@@ -157,7 +162,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_through_the_whole_chain_never_panic(mut b in prop::collection::vec(any::<u8>(), 0..200), version in 0u8..3, p: bool) {
+    fn any_bytes_through_the_whole_chain_never_panic(
+        mut b in prop::collection::vec(any::<u8>(), 0..200), version in 0u8..3, p: bool,
+    ) {
         if let Some(first) = b.first_mut() {
             match version {
                 0 => *first = 0x45 + (*first & 3),

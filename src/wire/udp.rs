@@ -222,8 +222,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_emitted_parses_back(src_port: u16, dst_port: u16, payload in prop::collection::vec(any::<u8>(), 0..60),
-                                       s: [u8; 16], d: [u8; 16], v4: bool, bit in 0usize..64) {
+        fn what_is_emitted_parses_back(
+            src_port: u16, dst_port: u16, payload in prop::collection::vec(any::<u8>(), 0..60),
+            s: [u8; 16], d: [u8; 16], v4: bool, bit in 0usize..64,
+        ) {
             let ip = |b: [u8; 16]| -> IpAddr { if v4 { [b[0], b[1], b[2], b[3]].into() } else { b.into() } };
             let (s, d) = (ip(s), ip(d));
             let mut b = vec![0; 8];

@@ -360,10 +360,9 @@ fn isn_of(s: &Socket) -> u32 {
 fn state(p: &Peer) -> String {
     let g = p.socket.sock().lock(p.socket.stack());
     let tp = g.private.downcast_ref::<usersock::tcp::cong::TcpSock>().unwrap();
-    let queues = (tp.write_queue.len(), tp.rtx_queue.len(), tp.ooo_queue.len(), g.common.receive_queue.len());
     format!(
-        "sent {}/{} got {}/{}; state {} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} retrans {} \
-         rto {} backoff {} pending {:?} at {:?}; rcv_nxt {:?} rcv_wnd {} rcvbuf {:?} rmem {:?}; queues (write, rtx, ooo, rcv) {queues:?}",
+        "sent {}/{} got {}/{}; state {} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} \
+         retrans {} rto {} backoff {}; rcv_nxt {:?} rcv_wnd {} rcvbuf {:?} rmem {:?}, {} packets in the receive queue",
         p.sent,
         p.to_send,
         p.got,
@@ -381,11 +380,10 @@ fn state(p: &Peer) -> String {
         tp.retrans_out,
         tp.rto_us,
         tp.backoff,
-        tp.pending,
-        tp.retransmit_timer.at(),
         tp.rcv_nxt,
         tp.rcv_wnd,
         p.socket.sock().rcvbuf,
         p.socket.sock().rmem_alloc,
+        g.common.receive_queue.len(),
     )
 }

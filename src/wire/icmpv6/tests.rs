@@ -171,7 +171,10 @@ proptest! {
                              kind in prop::sample::select(vec![1u8, 2, 3, 4, 128, 129, 133, 134, 135, 136, 137, 200])) {
         if let Some(b) = bytes.get_mut(..2) { b.copy_from_slice(&[kind, 0]); }
         if let (true, Some(b)) = (inner, bytes.get_mut(8)) { *b = 0x60 | *b & 7; }
-        if nd { for b in bytes.iter_mut().skip(8).step_by(8) { *b &= 7; } for b in bytes.iter_mut().skip(9).step_by(8) { *b = 1; } }
+        if nd {
+            for b in bytes.iter_mut().skip(8).step_by(8) { *b &= 7; }
+            for b in bytes.iter_mut().skip(9).step_by(8) { *b = 1; }
+        }
         if let Ok(h) = Icmpv6Header::parse(&bytes) {
             let _ = (h.checksum_ok(SRC, DST), format!("{h:?}"));
             if let Ok(m) = h.message() {

@@ -204,7 +204,8 @@ proptest! {
         shift in prop::option::of(0u8..=14), md5: Option<[u8; 16]>, cookie: [u8; 16], half in 0usize..=8, exp: bool,
     ) {
         let fastopen = FastOpenCookie::new(&cookie[..half * 2], exp);
-        let o = SynOptions { md5, mss, timestamps, sack_permitted, window_scale: shift.map(WindowShift::clamp), fastopen };
+        let window_scale = shift.map(WindowShift::clamp);
+        let o = SynOptions { md5, mss, timestamps, sack_permitted, window_scale, fastopen };
         let mut b = [0; 80];
         let n = o.emit(&mut b);
         prop_assert_eq!(n, o.len());
