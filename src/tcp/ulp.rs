@@ -64,7 +64,7 @@ struct Entry {
 
 /// A stack's upper-layer protocols.
 #[derive(Default)]
-pub struct UlpRegistry {
+pub(crate) struct UlpRegistry {
     list: RwLock<Vec<Entry>>,
 }
 

@@ -162,7 +162,7 @@ pub trait CongOps: Send + Sync {
 }
 
 /// A connection's algorithm: chosen, and running once data can flow.
-pub struct CongState {
+pub(crate) struct CongState {
     /// The choice.
     pub ops: Arc<dyn CongOps>,
     /// Its state; None before the connection is established and while a method runs.
@@ -176,7 +176,7 @@ impl Debug for CongState {
 }
 
 /// Algorithms of a stack, by name.
-pub struct CongRegistry {
+pub(crate) struct CongRegistry {
     list: RwLock<Vec<Arc<dyn CongOps>>>,
 }
 

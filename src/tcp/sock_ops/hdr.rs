@@ -38,7 +38,7 @@ impl HdrSeg<'_> {
 
 /// Bytes that hooks wrote, padding included.
 #[derive(Debug, Clone, Copy)]
-pub struct OutOptions {
+pub(crate) struct OutOptions {
     buf: [u8; MAX_OPTIONS_LEN],
     len: u8,
 }

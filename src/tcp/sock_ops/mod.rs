@@ -24,7 +24,8 @@ pub(super) mod tests;
 pub use super::state::State;
 pub(super) use ctx::inherit;
 pub use ctx::{HookCx, SockView};
-pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
+pub(crate) use hdr::OutOptions;
+pub use hdr::{HdrSeg, HdrWriter, find_option};
 
 use super::net;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
@@ -149,7 +150,7 @@ struct Hook {
 
 /// A stack's hooks.
 #[derive(Default)]
-pub struct SockOpsRegistry {
+pub(crate) struct SockOpsRegistry {
     any: AtomicBool,
     list: RwLock<List>,
 }
@@ -191,6 +192,7 @@ impl SockOpsRegistry {
     }
 
     /// Names in order of registration.
+    #[cfg(test)]
     pub fn names(&self) -> Vec<String> {
         self.list.read().hooks.iter().map(|h| h.ops.name().to_owned()).collect()
     }
