@@ -115,7 +115,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the text; see the module's table. The first thing wrong is named.
+    /// Parses the text; see the module's table. EINVAL, with the first thing wrong in words.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         let mut c = Config {
             device: DeviceSpec::Loopback,
@@ -267,7 +267,8 @@ impl Config {
         self.equip(stack, device)
     }
 
-    /// Checks what does not need the device: that the sysctls exist and take these values.
+    /// Checks what does not need the device: that plug-ins load, and that the sysctls exist (ENOENT) and take these
+    /// values (EINVAL).
     pub fn check(&self) -> Result<(), ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         self.bare(entropy).map(drop)
@@ -350,7 +351,7 @@ pub fn set_plugin_loader(loader: PluginLoader) {
     PLUGIN_LOADER.get_or_init(|| loader);
 }
 
-/// Parses and builds.
+/// Parses and builds. EINVAL: the text is wrong; EPERM, ENODEV, EBUSY and what else opening a device gives.
 pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
     Config::parse(text)?.build()
 }

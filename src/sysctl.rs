@@ -399,7 +399,8 @@ impl Sysctls {
         self.write(id, text, false)
     }
 
-    /// As [`Sysctls::set`], for read-only sysctls too: how the stack or a plug-in publishes a value of its own.
+    /// As [`Sysctls::set`], for read-only sysctls too: how the stack or a plug-in publishes a value of its
+    /// own. ENOENT; EINVAL: no value that the sysctl takes.
     pub fn publish(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, true)

@@ -510,7 +510,8 @@ pub(crate) fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: I
     }
 }
 
-/// Enters a neighbour that is never asked (`ip neigh add ... nud permanent`); replaces what was known.
+/// Enters a neighbour that is never asked (`ip neigh add ... nud permanent`); replaces what was known. EINVAL: an
+/// address that is not of one host.
 pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: MacAddr, now: Instant) -> Result<()> {
     if !mac.is_unicast() || !is_unicast(ip) {
         return Err(Error::Inval);

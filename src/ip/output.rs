@@ -62,8 +62,8 @@ pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<(
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
-/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). With TTL 0 nothing leaves the
-/// machine.
+/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). Errors as there. With TTL 0 nothing
+/// leaves the machine.
 pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
     send(stack, dst, tx, skb, looped)
 }

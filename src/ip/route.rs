@@ -696,7 +696,8 @@ pub fn add_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
     put_route(stack, spec, false)
 }
 
-/// As `add_route`, in the place of a route with the same prefix and metric if there is one (`ip route replace`).
+/// As `add_route`, in the place of a route with the same prefix and metric if there is one (`ip route replace`). Errors
+/// as there, but for EEXIST.
 pub fn replace_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
     put_route(stack, spec, true)
 }

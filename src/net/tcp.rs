@@ -112,7 +112,8 @@ impl TcpStream {
         super::shutdown(&self.0, how)
     }
 
-    /// Reads without taking: the next read gives the same bytes again.
+    /// Reads without taking: the next read gives the same bytes again. Returns the bytes read, 0 at the end. Errors as
+    /// a read: EAGAIN (`WouldBlock`), ECONNRESET, ETIMEDOUT.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
     }
@@ -223,7 +224,8 @@ impl TcpListener {
 
     shared_methods!();
 
-    /// Waits for a connection: it, and its peer. A signal does not end the wait.
+    /// Waits for a connection: it, and its peer. A signal does not end the wait. EAGAIN (`WouldBlock`): none is there,
+    /// and the listener does not wait.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             match self.0.accept() {

@@ -86,7 +86,7 @@ impl World {
         self.seed
     }
 
-    /// A new stack in this world, with the standard protocols and its loopback.
+    /// A new stack in this world, with the standard protocols and its loopback. Errors: none that a new stack can give.
     pub fn stack(&self) -> Result<Arc<Stack>> {
         let mut inner = self.inner.lock();
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(inner.stacks.len() as u64);
@@ -100,7 +100,7 @@ impl World {
         Ok(stack)
     }
 
-    /// Two stacks joined by a link: what most tests want.
+    /// Two stacks joined by a link: what most tests want. Errors as [`World::link`].
     pub fn two(&self, config: &LinkConfig) -> Result<[(Arc<Stack>, End); 2]> {
         let (a, b) = (self.stack()?, self.stack()?);
         let [ea, eb] = self.link(&a, &b, config)?;

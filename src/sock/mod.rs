@@ -41,7 +41,8 @@ pub mod wait;
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
-use crate::base::read_mostly::{Read, ReadMostly};
+pub use crate::base::read_mostly::Read;
+use crate::base::read_mostly::ReadMostly;
 use crate::stack::{Stack, TimerSlot};
 use dst::Dst;
 use errqueue::ErrQueue;

@@ -200,6 +200,7 @@ pub struct Stack {
     /// Timers.
     pub timers: Timers,
     /// Plug-ins that were loaded; dropping one unloads it.
+    #[doc(hidden)]
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
@@ -278,7 +279,8 @@ impl Stack {
         self.clock.now()
     }
 
-    /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`.
+    /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`. EEXIST:
+    /// its name is taken.
     pub fn add_device(self: &Arc<Stack>, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
         let dev = self.netdevs.add(device)?;
         self.runner.kick(self);

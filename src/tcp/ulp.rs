@@ -116,13 +116,14 @@ impl UlpRegistry {
     }
 }
 
-/// Adds an upper-layer protocol to a stack's TCP: see [`UlpRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
-/// Linux: tcp_register_ulp.
+/// Adds an upper-layer protocol to a stack's TCP. EINVAL: a bad name; EEXIST: a taken one; ENOPROTOOPT: the stack has
+/// no TCP. Linux: tcp_register_ulp.
 pub fn register(stack: &Stack, ops: Arc<dyn Ulp>) -> Result<()> {
     net::of(stack)?.ulp.register(ops)
 }
 
-/// Removes it: see [`UlpRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Removes it, and gives it back. EBUSY: connections have it; ENOENT: none of that name; ENOPROTOOPT: the stack has no
+/// TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn Ulp>> {
     net::of(stack)?.ulp.unregister(name)
 }

@@ -243,13 +243,14 @@ impl CongRegistry {
     }
 }
 
-/// Adds an algorithm to a stack's TCP: see [`CongRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
+/// Adds an algorithm to a stack's TCP. EINVAL: a bad name; EEXIST: it is taken; ENOPROTOOPT: the stack has no TCP.
 /// Linux: tcp_register_congestion_control.
 pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
     net::of(stack)?.cong.register(ops)
 }
 
-/// Removes it: see [`CongRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Removes it. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or somebody keeps
+/// what `register` was given; ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
     net::of(stack)?.cong.unregister(name)
 }

@@ -302,7 +302,7 @@ impl HookCx<'_> {
     }
 
     /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown
-    /// to `passive_established` either way.)
+    /// to `passive_established` either way.) EINVAL: a request.
     pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
         self.full()?.save_syn = u8::from(on);
         Ok(())

@@ -208,13 +208,16 @@ impl SockOpsRegistry {
     }
 }
 
-/// Adds hooks to a stack's TCP: see [`SockOpsRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
-/// Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root cgroup.
+/// Adds hooks to a stack's TCP, behind those that are there. EINVAL: a name of no or more than 31 bytes; EEXIST: one of
+/// that name is there; ENOPROTOOPT: the stack has no TCP. Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root
+/// cgroup.
 pub fn register(stack: &Stack, ops: Arc<dyn SockOps>) -> Result<()> {
     net::of(stack)?.sock_ops.register(ops)
 }
 
-/// Removes it: see [`SockOpsRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Takes hooks out: no event that begins later reaches them. One that is running still holds them, so whoever frees
+/// what their code needs does so when the last clone of what is returned here goes. ENOENT: none of that name;
+/// ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn SockOps>> {
     net::of(stack)?.sock_ops.unregister(name)
 }
