@@ -40,7 +40,7 @@ pub mod wire {
     }
     pub mod ipv6 {
         //! IPv6.
-        pub use crate::wire::ipv6::{HEADER_LEN, Ipv6Header, Ipv6Repr};
+        pub use crate::wire::ipv6::HEADER_LEN;
     }
     pub mod tcp {
         //! The TCP header.
@@ -62,8 +62,4 @@ pub mod tcp {
     pub use crate::tcp::close::abort_owned;
     pub use crate::tcp::lookup::{Entry, TcpTables, tuple_of_sock};
     pub use crate::tcp::net::of;
-    pub mod cong {
-        //! An algorithm for a protocol that is not TCP.
-        pub use crate::tcp::cong::borrowed::{Acked, Borrowed, Lender, Mark};
-    }
 }

@@ -14,6 +14,7 @@
 //! | [`ip`], [`sysctl`], [`counters`] | administration: addresses, routes, neighbours, settings, counters |
 //! | [`device`] | devices: those there are, and the trait of your own |
 //! | [`tcp::cong`], [`tcp::sock_ops`], [`tcp::ulp`] | plug points of TCP: congestion control, hooks, layers |
+//! | [`tcp::cong::borrowed`] | TCP's congestion control for a protocol of your own |
 //! | [`sock::proto`] | a protocol of your own; it is written with [`sock`], [`ip`], [`hash`], [`wire`] |
 //! | [`error`] | errors, each an errno |
 //!

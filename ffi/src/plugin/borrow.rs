@@ -1,12 +1,12 @@
 //! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it
-//! is `usersock::internal::tcp::cong::Borrowed`; its rules are told there and in the header.
+//! is `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
 
 use super::gate::{kernel, obj, obj_mut};
 use super::guard::{guard, usk_owned_t};
 use crate::ptr;
 use std::ffi::{c_char, c_int};
 use usersock::error::{Error, Result};
-use usersock::internal::tcp::cong::{Acked, Borrowed, Lender, Mark};
+use usersock::tcp::cong::borrowed::{Acked, Borrowed, Lender, Mark};
 
 /// One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
 /// one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The

@@ -49,7 +49,7 @@
 //! # }
 //! ```
 
-pub(crate) mod borrowed;
+pub mod borrowed;
 pub(crate) mod cubic;
 pub(crate) mod reno;
 
