@@ -222,7 +222,8 @@ impl NetDev {
         c
     }
 
-    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535.
+    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535. Sockets that have cached a route see it after
+    /// [`Stack::rt_genid_bump`].
     pub fn set_mtu(&self, mtu: u32) -> Result<()> {
         if !(68..=65_535).contains(&mtu) {
             return Err(Error::Inval);
@@ -231,7 +232,8 @@ impl NetDev {
         Ok(())
     }
 
-    /// Sets the largest super-packet in bytes.
+    /// Sets the largest super-packet in bytes, headers included; the device's own limit stands above it, and 0 leaves
+    /// that alone.
     pub fn set_gso_max_size(&self, bytes: u32) {
         self.gso_max_size.store(bytes, Ordering::Relaxed);
     }

@@ -154,8 +154,7 @@ fn a_validator_refuses_with_its_own_error_and_a_reader_answers_for_a_value_elsew
 #[test]
 fn plug_ins_register_and_unregister_sysctls_of_their_own() {
     let sysctls = Sysctls::new();
-    let spec =
-        |kind, default: &str| SysctlSpec { kind, default: default.into(), mode: Mode::Rw, help: "A test.".into() };
+    let spec = |kind, default: &str| SysctlSpec::new(kind, default, "A test.");
     let percent = || spec(Kind::Number { min: -100, max: 100 }, "50");
     let id = sysctls.register("net/mine/percent", percent()).unwrap();
     assert_eq!(sysctls.set("net.mine.percent", "-7"), Ok(()));
@@ -176,6 +175,10 @@ fn plug_ins_register_and_unregister_sysctls_of_their_own() {
     ] {
         assert_eq!(sysctls.register(name, spec).err(), Some(want), "{name}");
     }
+    sysctls.register("net.mine.seen", spec(Kind::Number { min: 0, max: 9 }, "0").read_only()).unwrap();
+    assert_eq!(sysctls.set("net.mine.seen", "3"), Err(Error::Acces));
+    sysctls.publish("net.mine.seen", "3").unwrap();
+    assert_eq!(sysctls.get("net.mine.seen").as_deref(), Ok("3"));
     assert_eq!(sysctls.unregister(id), Ok(()));
     assert_eq!(sysctls.unregister(id), Err(Error::NoEnt));
     assert_eq!(sysctls.get("net.mine.percent"), Err(Error::NoEnt));
