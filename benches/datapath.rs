@@ -6,11 +6,11 @@ use crate::report::{Report, Row, Target, Unit};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use usersock::hash::Tuple;
-use usersock::inet::Socket;
-use usersock::tcp::lookup::{Entry, TcpTables, tuple_of_sock};
-use usersock::wire::ip::{Ipv4Header, Ipv4Repr};
+use usersock::internal::tcp::{Entry, TcpTables, tuple_of_sock};
+use usersock::internal::wire::ip::{Ipv4Header, Ipv4Repr};
+use usersock::internal::wire::tcp::{TcpFlags, TcpHeader, TcpRepr, fill_checksum};
+use usersock::net::Socket;
 use usersock::wire::seq::{RawWindow, SeqNum};
-use usersock::wire::tcp::{TcpFlags, TcpHeader, TcpRepr, fill_checksum};
 use usersock::wire::{checksum, proto};
 
 const SRC: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -6,9 +6,10 @@ use crate::report::{Report, Row, Target, Unit};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
-use usersock::inet::Socket;
+use usersock::env;
+use usersock::internal::base::Wheel;
+use usersock::net::Socket;
 use usersock::stack::{Stack, TimerCall, TimerSlot, TimerTarget};
-use usersock::{env, wheel};
 
 /// Timers that are armed while one is measured.
 const TIMERS: usize = 1_000_000;
@@ -99,7 +100,7 @@ pub fn timers(bench: &mut Bench, report: &mut Report) {
     let cancel = measure(bench, "cancel", false).map(|ns| ns / BATCH as f64);
     report.row(row("arm a timer at 1,000,000 timers", arm, Target::AtMost(100.0)));
     report.row(row("cancel a timer at 1,000,000 timers", cancel, Target::AtMost(100.0)));
-    report.note(format!("A pending timer takes {} B.", wheel::Wheel::<TimerTarget>::bytes_per_timer()));
+    report.note(format!("A pending timer takes {} B.", Wheel::<TimerTarget>::bytes_per_timer()));
     for slot in &mut slots {
         timers.cancel(slot);
     }

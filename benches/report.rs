@@ -99,7 +99,8 @@ impl Report {
     /// The table and the remarks, in Markdown.
     pub fn markdown(&self) -> String {
         let mut out = String::from(
-            "| | usersock | kernel | smoltcp | of kernel | of smoltcp | target | met |\n|---|---|---|---|---|---|---|---|\n",
+            "| | usersock | kernel | smoltcp | of kernel | of smoltcp | target | met |\n\
+             |---|---|---|---|---|---|---|---|\n",
         );
         for r in &self.rows {
             let number = |x: Option<f64>| x.map_or(String::new(), |x| r.unit.show(x));

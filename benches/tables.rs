@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
 use usersock::ip::datagram;
+use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::{Proto, ProtoSwitch, SockRef};
 use usersock::sock::skb::Skb;
@@ -81,7 +81,7 @@ fn sockets() -> std::result::Result<Sockets, String> {
     let stack = usersock::config::build("").map_err(|e| e.to_string())?;
     usersock_ffi::loader::load(&stack, Path::new(env!("SELF_TABLE"))).map_err(|e| e.to_string())?;
     let proto = Arc::new(ToSelf);
-    let key = ProtoSwitch { family: libc::AF_INET, ty: libc::SOCK_DGRAM, protocol: 254, default: false, proto };
+    let key = ProtoSwitch::new(libc::AF_INET, libc::SOCK_DGRAM, 254, proto);
     stack.registry.register(&[key], None).map_err(|e| e.to_string())?;
     let open = |protocol| Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, protocol).map_err(|e| e.to_string());
     let (rust, locks, owned) = (open(254)?, open(253)?, open(252)?);

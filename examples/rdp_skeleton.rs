@@ -28,10 +28,10 @@ use usersock::counters::DropReason;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::{Error, Result};
 use usersock::hash::{Tuple, addr128};
-use usersock::inet::Socket;
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::port_table::{PortEntry, PortTable};
 use usersock::ip::{bind, datagram, route};
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::accept::{self, AcceptQueue};
 use usersock::sock::msg::{RecvMsg, SendMsg};
@@ -164,13 +164,7 @@ struct Rdp {
 impl Rdp {
     fn register(stack: &Arc<Stack>) -> std::result::Result<(), usersock::sock::proto::RegisterError> {
         let rdp = Arc::new(Rdp::default());
-        let key = |family| ProtoSwitch {
-            family,
-            ty: libc::SOCK_SEQPACKET,
-            protocol: RDP.into(),
-            default: true,
-            proto: rdp.clone(),
-        };
+        let key = |family| ProtoSwitch::new(family, libc::SOCK_SEQPACKET, RDP.into(), rdp.clone()).by_default();
         stack.registry.register(&[key(libc::AF_INET), key(libc::AF_INET6)], Some((&[RDP], rdp.clone())))
     }
 
@@ -186,8 +180,8 @@ impl Rdp {
         head.write(&mut skb, plan.src, peer.ip())?;
         let df = plan.fit(g, 40 + skb.len())?;
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-        let (src, dst, now) = (plan.src, peer.ip(), g.now());
-        let tx = IpTx { src, dst, protocol: RDP, tos: plan.tos, ttl: plan.ttl, df, flow_label: 0, now };
+        let mut tx = IpTx::new(plan.src, peer.ip(), RDP, plan.ttl, g.now());
+        (tx.tos, tx.df) = (plan.tos, df);
         output::xmit(g.stack, &plan.dst, &tx, skb)
     }
 
@@ -285,8 +279,7 @@ impl Rdp {
             let _ = answer.write(&mut skb, info.dst, info.src).and_then(|()| {
                 let dst = route::lookup(stack, info.src, Some(info.dst), 0)?;
                 let ttl = output::default_ttl(stack, &dst, info.src.is_ipv4());
-                let (src, to, now) = (info.dst, info.src, g.now());
-                let tx = IpTx { src, dst: to, protocol: RDP, tos: 0, ttl, df: false, flow_label: 0, now };
+                let tx = IpTx::new(info.dst, info.src, RDP, ttl, g.now());
                 output::xmit(stack, &dst, &tx, skb)
             });
             return;
@@ -672,14 +665,8 @@ fn receive(socket: &Socket, buf: &mut [u8]) -> Result<Option<usize>> {
 pub fn run(seed: u64, count: usize) -> std::result::Result<Outcome, String> {
     let fail = |what: &'static str| move |e: Error| format!("seed {seed}: {what}: {e}");
     let world = World::new(seed);
-    let bad = Direction {
-        delay: Duration::from_millis(5),
-        loss: 0.02,
-        reorder: 0.02,
-        duplicate: 0.01,
-        corrupt: 0.01,
-        ..Direction::default()
-    };
+    let bad =
+        Direction::default().delay(Duration::from_millis(5)).loss(0.02).reorder(0.02).duplicate(0.01).corrupt(0.01);
     let [(a, ea), (b, eb)] = world.two(&LinkConfig::both(bad)).map_err(fail("world"))?;
     for stack in [&a, &b] {
         Rdp::register(stack).map_err(|e| e.to_string())?;
@@ -740,7 +727,8 @@ fn main() {
     let seed = std::env::args().nth(1).map_or(Ok(1), |s| s.parse());
     match seed.map_err(|e| format!("SEED: {e}")).and_then(|seed| run(seed, 500)) {
         Ok(o) => println!(
-            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or damaged, {} sent again",
+            "{} messages each way, {} bytes, whole and in order, in {:?} of virtual time; {} packets were lost or \
+             damaged, {} sent again",
             o.messages, o.bytes, o.took, o.mishaps, o.resent
         ),
         Err(e) => {

@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `tun` | name of a TUN device, made if it does not exist |
 //! | `packet` | name of an Ethernet interface on which the kernel owns no address |
-//! | `device` | KIND:ARGUMENT, a device of a kind that a plug-in registered; the argument is the kind's to read, without comma |
-//! | `mac` | hardware address on a `packet` device: `random` (default), `own`, or aa:bb:cc:dd:ee:ff; on a `device` of Ethernet too, but `own` |
+//! | `device` | KIND:ARGUMENT, a device of a kind that a plug-in registered; the argument has no comma |
+//! | `mac` | of a `packet`: `random` (default), `own`, or aa:bb:cc:dd:ee:ff; of an Ethernet `device`: not `own` |
 //! | `queues` | queue pairs of a TUN device, 1 by default |
 //! | `mtu` | MTU in bytes |
 //! | `addr` | address/prefix length of the device (a host without length); may be repeated |
@@ -20,6 +20,21 @@
 //!
 //! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the
 //! stack has the in-memory loopback alone; `addr` then adds addresses to it.
+//!
+//! ```
+//! use usersock::net::TcpListener;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // With privileges it would be "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1".
+//! let stack = usersock::config::build("addr=10.0.0.2/24,sysctl.net.ipv4.tcp_congestion_control=reno")?;
+//! let listener = TcpListener::bind_on(&stack, "10.0.0.2:80")?;
+//! assert_eq!(stack.sysctl.get("net.ipv4.tcp_congestion_control")?, "reno");
+//!
+//! let refused = usersock::config::build("addr=10.0.0.2/33").err().expect("no such prefix");
+//! assert_eq!(refused.to_string(), "addr=10.0.0.2/33: not address/prefix");
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
@@ -43,11 +58,19 @@ use std::sync::{Arc, OnceLock};
 
 /// Why a configuration was refused: one line for a person, and the errno for a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// What is wrong, naming the key and value.
     pub message: String,
     /// EINVAL for the text itself; else what opening or setting gave.
     pub error: Error,
+}
+
+impl ConfigError {
+    /// `message` is one line for a person, `error` the errno.
+    pub fn new(message: String, error: Error) -> ConfigError {
+        ConfigError { message, error }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -92,7 +115,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the text; see the module's table. The first thing wrong is named.
+    /// Parses the text; see the module's table. EINVAL, with the first thing wrong in words.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         let mut c = Config {
             device: DeviceSpec::Loopback,
@@ -244,7 +267,8 @@ impl Config {
         self.equip(stack, device)
     }
 
-    /// Checks what does not need the device: that the sysctls exist and take these values.
+    /// Checks what does not need the device: that plug-ins load, and that the sysctls exist (ENOENT) and take these
+    /// values (EINVAL).
     pub fn check(&self) -> Result<(), ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         self.bare(entropy).map(drop)
@@ -327,7 +351,7 @@ pub fn set_plugin_loader(loader: PluginLoader) {
     PLUGIN_LOADER.get_or_init(|| loader);
 }
 
-/// Parses and builds.
+/// Parses and builds. EINVAL: the text is wrong; EPERM, ENODEV, EBUSY and what else opening a device gives.
 pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
     Config::parse(text)?.build()
 }

@@ -28,7 +28,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// How many copies of each counter there are: one a thread, as far as they go, and the last for all others.
-pub const SHARDS: usize = 8;
+pub(crate) const SHARDS: usize = 8;
 
 const MIBS: usize = Mib::ALL.len();
 const REASONS: usize = DropReason::ALL.len();
@@ -108,7 +108,7 @@ pub struct Counters {
 impl Counters {
     /// Counters at zero; the four constants of RFC 4022 and the IP ones of RFC 4293 as Linux prints them (a host that
     /// does not forward).
-    pub fn new() -> Counters {
+    pub(crate) fn new() -> Counters {
         let zero =
             |_| Shard { mibs: [const { AtomicU64::new(0) }; MIBS], drops: [const { AtomicU64::new(0) }; REASONS] };
         let counters = Counters {
@@ -127,13 +127,13 @@ impl Counters {
 
     /// Counts one.
     #[inline]
-    pub fn inc(&self, mib: Mib) {
+    pub(crate) fn inc(&self, mib: Mib) {
         self.add(mib, 1);
     }
 
     /// Counts `n`. Wraps at 2^64, as Linux does.
     #[inline]
-    pub fn add(&self, mib: Mib, n: u64) {
+    pub(crate) fn add(&self, mib: Mib, n: u64) {
         let shard = shard_index();
         count(shard, &self.shards[shard % SHARDS].mibs[mib as usize], n);
     }
@@ -141,12 +141,12 @@ impl Counters {
     /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be
     /// "negative".
     #[inline]
-    pub fn dec(&self, mib: Mib) {
+    pub(crate) fn dec(&self, mib: Mib) {
         self.add(mib, 1u64.wrapping_neg());
     }
 
     /// Makes a gauge read `value`. Concurrent `inc` and `dec` are kept on top of it; two concurrent `set`s may mix.
-    pub fn set(&self, mib: Mib, value: u64) {
+    pub(crate) fn set(&self, mib: Mib, value: u64) {
         self.add(mib, value.wrapping_sub(self.get(mib)));
     }
 
@@ -173,22 +173,22 @@ impl Counters {
     }
 
     /// Counts an arriving ICMP message of this type (`IcmpMsgInType8`).
-    pub fn icmp_in(&self, icmp_type: u8) {
+    pub(crate) fn icmp_in(&self, icmp_type: u8) {
         self.icmp_types[0][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
     /// Counts an ICMP message of this type sent (`IcmpMsgOutType0`).
-    pub fn icmp_out(&self, icmp_type: u8) {
+    pub(crate) fn icmp_out(&self, icmp_type: u8) {
         self.icmp_types[0][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
     /// Counts an arriving ICMPv6 message of this type (`Icmp6InType128`).
-    pub fn icmp6_in(&self, icmp_type: u8) {
+    pub(crate) fn icmp6_in(&self, icmp_type: u8) {
         self.icmp_types[1][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
     /// Counts an ICMPv6 message of this type sent (`Icmp6OutType129`).
-    pub fn icmp6_out(&self, icmp_type: u8) {
+    pub(crate) fn icmp6_out(&self, icmp_type: u8) {
         self.icmp_types[1][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 

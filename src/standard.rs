@@ -1,10 +1,15 @@
 //! The standard set of protocols: the one file that names them all. Above: whoever makes a stack and has no set of its
 //! own (`config`, `sim`). Below: each protocol's `register`. Linux: inet_init.
 
+pub use crate::ping::register as register_ping;
+pub use crate::raw::register as register_raw;
+pub use crate::tcp::proto::register as register_tcp;
+pub use crate::udp::register as register_udp;
+
 use crate::base::error::Result;
+use crate::ip;
 use crate::sock::proto::RegisterError;
 use crate::stack::{Stack, StackConfig};
-use crate::{ip, ping, raw, tcp, udp};
 use std::sync::Arc;
 
 /// Registers TCP, UDP, ping and raw sockets: through the registry, as any plug-in would.
@@ -12,10 +17,10 @@ use std::sync::Arc;
 /// # Errors
 /// One of them is registered already.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
-    tcp::proto::register(stack)?;
-    udp::register(stack)?;
-    ping::register(stack)?;
-    raw::register(stack)
+    register_tcp(stack)?;
+    register_udp(stack)?;
+    register_ping(stack)?;
+    register_raw(stack)
 }
 
 /// A stack with IP, the standard protocols and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and ::1/128). A

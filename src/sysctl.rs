@@ -42,6 +42,7 @@ const WITHOUT: &[(&str, &str)] = &[
 
 /// What values a sysctl takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// One integer, `min..=max`, both within what 64 bits hold with or without a sign.
     Number {
@@ -103,6 +104,7 @@ struct Def {
 
 /// What a plug-in says of a sysctl of its own.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SysctlSpec {
     /// Values it takes.
     pub kind: Kind,
@@ -114,12 +116,27 @@ pub struct SysctlSpec {
     pub help: String,
 }
 
+impl SysctlSpec {
+    /// A sysctl that programs may write. `default` must be a text that `kind` takes; `help` is a sentence.
+    pub fn new(kind: Kind, default: impl Into<String>, help: impl Into<String>) -> SysctlSpec {
+        SysctlSpec { kind, default: default.into(), mode: Mode::Rw, help: help.into() }
+    }
+
+    /// The same, which [`Sysctls::set`] may not change (EACCES).
+    #[must_use]
+    pub fn read_only(mut self) -> SysctlSpec {
+        self.mode = Mode::Ro;
+        self
+    }
+}
+
 /// Names a sysctl in getters by id; stays valid until the sysctl is unregistered, and never comes to mean another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SysctlId(u64);
 
 /// A line of [`Sysctls::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listing {
     /// Name with dots.
     pub name: String,
@@ -137,9 +154,9 @@ pub struct Listing {
 
 /// Judges a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must
 /// not call [`Sysctls::set`] itself.
-pub type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
+pub(crate) type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
 /// Computes the text that `get` returns, for values that live elsewhere.
-pub type Reader = Arc<dyn Fn() -> String + Send + Sync>;
+pub(crate) type Reader = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// A sysctl's value. Numbers are in the cells as 64 bits, sign-extended; a pair is packed in the first, low half first.
 struct Value {
@@ -291,7 +308,7 @@ fn dotted(name: &str) -> String {
 
 impl Sysctls {
     /// All of the table at its defaults.
-    pub fn new() -> Sysctls {
+    pub(crate) fn new() -> Sysctls {
         let first = |def: &Def| def.first_value().expect("a test parses every default of the table");
         Sysctls {
             values: TABLE.iter().map(first).collect(),
@@ -332,7 +349,7 @@ impl Sysctls {
 
     /// Whether `ip_local_reserved_ports` holds this port.
     #[inline]
-    pub fn port_is_reserved(&self, port: u16) -> bool {
+    pub(crate) fn port_is_reserved(&self, port: u16) -> bool {
         self.reserved[usize::from(port) / 64].load(Relaxed) >> (port % 64) & 1 == 1
     }
 
@@ -387,7 +404,8 @@ impl Sysctls {
         self.write(id, text, false)
     }
 
-    /// As [`Sysctls::set`], for read-only sysctls too: how the stack or a plug-in publishes a value of its own.
+    /// As [`Sysctls::set`], for read-only sysctls too: how the stack or a plug-in publishes a value of its
+    /// own. ENOENT; EINVAL: no value that the sysctl takes.
     pub fn publish(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, true)
@@ -480,7 +498,7 @@ impl Sysctls {
     }
 
     /// Adds a check that values must pass; it replaces an earlier one. ENOENT.
-    pub fn set_validator(&self, name: &str, validator: Validator) -> Result<()> {
+    pub(crate) fn set_validator(&self, name: &str, validator: Validator) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().validator = Some(validator);
         Ok(())
@@ -488,7 +506,7 @@ impl Sysctls {
 
     /// Lets `get` and `list` answer with what `reader` computes, for a value that lives elsewhere
     /// (`tcp_available_congestion_control`); it replaces an earlier one. ENOENT.
-    pub fn set_reader(&self, name: &str, reader: Reader) -> Result<()> {
+    pub(crate) fn set_reader(&self, name: &str, reader: Reader) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().reader = Some(reader);
         Ok(())

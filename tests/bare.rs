@@ -4,11 +4,11 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
+use usersock::driver::Scheduler;
 use usersock::driver::VirtualTime;
-use usersock::driver::virtual_time::Scheduler;
 use usersock::env::SeededEntropy;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::{Proto, ProtoSwitch, SockRef};
@@ -17,7 +17,7 @@ use usersock::sock::state::State;
 use usersock::sock::{Sock, SockGuard};
 use usersock::stack::{Stack, StackConfig};
 use usersock::tcp::cong;
-use usersock::{ip, raw, udp};
+use usersock::{ip, standard};
 
 const LO: &str = "127.0.0.1";
 
@@ -26,7 +26,7 @@ fn bare() -> Arc<Stack> {
     let time = Arc::new(Scheduler::default());
     let clock = time.clock().clone();
     let entropy = Arc::new(SeededEntropy::new(1));
-    let stack = Stack::new(StackConfig { clock, entropy, runner: Arc::new(VirtualTime::new(time.clone())) }).unwrap();
+    let stack = Stack::new(StackConfig::new(clock, entropy, Arc::new(VirtualTime::new(time.clone())))).unwrap();
     time.join(&stack);
     stack
 }
@@ -54,8 +54,8 @@ fn icmp(s: &Socket) -> Vec<(u8, u8)> {
 fn a_stack_without_tcp_has_udp_and_answers_a_segment_with_protocol_unreachable() {
     let stack = bare();
     ip::init(&stack).unwrap();
-    udp::register(&stack).unwrap();
-    raw::register(&stack).unwrap();
+    standard::register_udp(&stack).unwrap();
+    standard::register_raw(&stack).unwrap();
     let s = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
     s.bind(SocketAddr::new(LO.parse().unwrap(), 7000)).unwrap();
     assert_eq!(send(&s, b"to itself", Some(s.local_addr().unwrap())), Ok(9));
@@ -78,7 +78,7 @@ fn a_stack_without_tcp_has_udp_and_answers_a_segment_with_protocol_unreachable()
 fn a_stack_with_ip_alone_answers_pings() {
     let stack = bare();
     ip::init(&stack).unwrap();
-    raw::register(&stack).unwrap();
+    standard::register_raw(&stack).unwrap();
     let s = Socket::new(&stack, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP).unwrap();
     // Type 8, code 0, its checksum, identifier and number 0.
     let request = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
@@ -118,13 +118,7 @@ impl Proto for ToSelf {
 #[test]
 fn a_stack_with_only_a_users_protocol_and_no_network_layer_works() {
     let stack = bare();
-    let key = ProtoSwitch {
-        family: libc::AF_INET,
-        ty: libc::SOCK_DGRAM,
-        protocol: 200,
-        default: true,
-        proto: Arc::new(ToSelf),
-    };
+    let key = ProtoSwitch::new(libc::AF_INET, libc::SOCK_DGRAM, 200, Arc::new(ToSelf)).by_default();
     stack.registry.register(&[key], None).unwrap();
     let s = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
     assert_eq!(s.bind(SocketAddr::new(LO.parse().unwrap(), 1)), Err(Error::OpNotSupp), "it has no addresses");

@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("config", "config", "standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     ("net", "net", "config standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     ("sim", "sim", "config net standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
+    // What our other crates need of the rest, re-exported.
+    ("internal", "internal", "standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     // The C edge: what both sides stand on, the calls for programs, and those for plug-ins. Neither side names the
     // other.
     ("ffi-edge", "boundary cancel cmsg handle held kernel loader note probe ptr stacks", ""),

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::sys::lock::Mutex;
+use usersock::internal::sys::lock::Mutex;
 
 const MTUS: [u32; 5] = [296, 576, 1280, 1500, 9000];
 const RCVBUFS: [i32; 10] = [2_304, 4_608, 8_192, 10_000, 16_384, 32_768, 65_536, 100_000, 131_072, 262_144];
@@ -47,13 +47,13 @@ fn case(n: usize) -> (String, Case) {
     let delay = DELAYS_MS[pick(DELAYS_MS.len())];
     let (reads, sleeps) = PAUSES_MS[pick(PAUSES_MS.len())];
     let rate = RATES[pick(RATES.len())];
-    let direction = Direction { rate, delay: Duration::from_millis(delay), ..Direction::default() };
+    let direction = Direction::default().rate(rate).delay(Duration::from_millis(delay));
     let stall =
         (sleeps != 0).then(|| Stall { reads: Duration::from_millis(reads), sleeps: Duration::from_millis(sleeps) });
     let bytes = (rcvbuf as u64 * 4).clamp(20_000, 400_000);
     let case = Case {
         bytes: [bytes; 2],
-        link: LinkConfig { mtu, ..LinkConfig::both(direction) },
+        link: LinkConfig::both(direction).mtu(mtu),
         rcvbuf: Some(rcvbuf),
         stall,
         ..Case::new(n as u64)

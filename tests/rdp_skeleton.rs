@@ -12,6 +12,11 @@ fn the_skeleton_carries_messages_both_ways_over_a_bad_link() {
 }
 
 #[test]
+fn the_skeleton_needs_nothing_that_is_internal() {
+    assert!(!include_str!("../examples/rdp_skeleton.rs").contains("internal"));
+}
+
+#[test]
 fn a_seed_played_again_gives_the_same_run() {
     assert_eq!(example::run(7, 100), example::run(7, 100));
 }

@@ -8,12 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
 fn link() -> LinkConfig {
-    LinkConfig::both(Direction { rate: 100_000_000, delay: Duration::from_millis(1), ..Direction::default() })
+    LinkConfig::both(Direction::default().rate(100_000_000).delay(Duration::from_millis(1)))
 }
 
 /// Two connected sockets of a type.

@@ -16,15 +16,15 @@ const MIB: u64 = 1 << 20;
 
 /// 2 % loss, 2 % reordering, 1 % duplication, 1 % corruption each way.
 fn bad_link() -> LinkConfig {
-    LinkConfig::both(Direction {
-        rate: 1_000_000_000,
-        delay: Duration::from_millis(5),
-        loss: 0.02,
-        reorder: 0.02,
-        duplicate: 0.01,
-        corrupt: 0.01,
-        ..Direction::default()
-    })
+    LinkConfig::both(
+        Direction::default()
+            .rate(1_000_000_000)
+            .delay(Duration::from_millis(5))
+            .loss(0.02)
+            .reorder(0.02)
+            .duplicate(0.01)
+            .corrupt(0.01),
+    )
 }
 
 fn bad(seed: u64, bytes: u64) -> Case {
@@ -45,7 +45,8 @@ fn volume() -> (u64, std::ops::Range<u64>) {
 
 fn show(seed: u64, r: &Report) {
     println!(
-        "seed {seed}: {} s of virtual time, {} packets, {} lost, {} reordered, {} duplicated, {} corrupted, digest {:016x}",
+        "seed {seed}: {} s of virtual time, {} packets, {} lost, {} reordered, {} duplicated, {} corrupted, \
+         digest {:016x}",
         r.took.as_secs(),
         r.fate.sent,
         r.fate.lost,
@@ -126,9 +127,8 @@ fn a_window_that_closes_again_and_again_opens_again() {
 #[test]
 fn a_queue_that_overflows_and_one_that_pushes_back_lose_no_byte() {
     for own_queue in [false, true] {
-        let slow =
-            Direction { rate: 20_000_000, delay: Duration::from_millis(20), queue_packets: 30, ..Direction::default() };
-        let link = LinkConfig { own_queue, ..LinkConfig::both(slow) };
+        let slow = Direction::default().rate(20_000_000).delay(Duration::from_millis(20)).queue_packets(30);
+        let link = LinkConfig::both(slow).own_queue(own_queue);
         let r = run(&Case { link, ..bad(1, 4 * MIB) });
         assert_eq!(r.fate.overflowed > 0, !own_queue);
     }
@@ -137,15 +137,13 @@ fn a_queue_that_overflows_and_one_that_pushes_back_lose_no_byte() {
 #[test]
 fn jitter_and_heavy_reordering_lose_no_byte() {
     for seed in 1..4 {
-        let d = Direction {
-            rate: 50_000_000,
-            delay: Duration::from_millis(10),
-            jitter: Duration::from_millis(30),
-            reorder: 0.3,
-            reorder_by: Duration::from_millis(40),
-            duplicate: 0.1,
-            ..Direction::default()
-        };
+        let d = Direction::default()
+            .rate(50_000_000)
+            .delay(Duration::from_millis(10))
+            .jitter(Duration::from_millis(30))
+            .reorder(0.3)
+            .reorder_by(Duration::from_millis(40))
+            .duplicate(0.1);
         run(&Case { link: LinkConfig::both(d), ..bad(seed, MIB) });
     }
 }
@@ -153,7 +151,7 @@ fn jitter_and_heavy_reordering_lose_no_byte() {
 #[test]
 fn a_link_that_loses_every_fifth_packet_loses_no_byte() {
     for seed in 1..4 {
-        let d = Direction { delay: Duration::from_millis(5), loss: 0.2, ..Direction::default() };
+        let d = Direction::default().delay(Duration::from_millis(5)).loss(0.2);
         run(&Case { link: LinkConfig::both(d), ..bad(seed, MIB / 8) });
     }
 }

@@ -15,13 +15,7 @@ fn tshark_finds_no_malformed_packet_and_no_bad_checksum() {
         return;
     }
     // Everything but corruption, which is meant to be found.
-    let bad = Direction {
-        delay: Duration::from_millis(5),
-        loss: 0.02,
-        reorder: 0.02,
-        duplicate: 0.01,
-        ..Direction::default()
-    };
+    let bad = Direction::default().delay(Duration::from_millis(5)).loss(0.02).reorder(0.02).duplicate(0.01);
     for v6 in [false, true] {
         let path = std::env::temp_dir().join(format!("usersock-tshark-{}-{v6}.pcap", std::process::id()));
         let case = Case { v6, link: LinkConfig::both(bad), bytes: [200_000; 2], ..Case::new(1) };

@@ -25,9 +25,11 @@ macro_rules! cases {
         runs!(kernel_oracle, super::run_on_kernel, super::Sanitizer::None, [$($case),*]);
         runs!(kernel_oracle_asan, super::run_on_kernel, super::Sanitizer::Address, [$($case),*]);
         runs!(kernel_oracle_tsan, super::run_on_kernel, super::Sanitizer::Thread, [$($case),*]);
-        runs!(#[cfg(has_usersock)] usersock_plain, crate::harness::ours::run_on_usersock, super::Sanitizer::None, [$($case),*]);
-        runs!(#[cfg(has_usersock)] usersock_asan, crate::harness::ours::run_on_usersock, super::Sanitizer::Address, [$($case),*]);
-        runs!(#[cfg(has_usersock)] usersock_tsan, crate::harness::ours::run_on_usersock, super::Sanitizer::Thread, [$($case),*]);
+        #[cfg(has_usersock)]
+        use crate::harness::ours::run_on_usersock;
+        runs!(#[cfg(has_usersock)] usersock_plain, super::run_on_usersock, super::Sanitizer::None, [$($case),*]);
+        runs!(#[cfg(has_usersock)] usersock_asan, super::run_on_usersock, super::Sanitizer::Address, [$($case),*]);
+        runs!(#[cfg(has_usersock)] usersock_tsan, super::run_on_usersock, super::Sanitizer::Thread, [$($case),*]);
     };
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
@@ -56,8 +56,8 @@ fn counter(stack: &Stack, name: &str) -> u64 {
 fn both_ends_know_the_network_s_loss_to_the_segment() {
     for (seed, loss, reorder) in [(1, 0.0, 0.0), (2, 0.01, 0.0), (3, 0.03, 0.0), (4, 0.01, 0.01)] {
         let world = World::new(seed);
-        let way = Direction { rate: 100_000_000, delay: Duration::from_millis(10), ..Direction::default() };
-        let link = LinkConfig { forth: Direction { loss, reorder, ..way }, back: way, ..LinkConfig::default() };
+        let way = Direction::default().rate(100_000_000).delay(Duration::from_millis(10));
+        let link = LinkConfig::default().forth(way.loss(loss).reorder(reorder)).back(way);
         let [(a, ea), (b, eb)] = world.two(&link).expect("two stacks");
         load_into([&a, &b]);
         let at = SocketAddr::new(eb.v4.into(), 80);

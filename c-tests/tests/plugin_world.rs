@@ -24,7 +24,7 @@ use std::time::Duration;
 use usersock::config;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
@@ -198,15 +198,15 @@ impl End {
 
 /// 2 % loss, 2 % reordering, 1 % duplication, 1 % corruption each way.
 fn bad_link() -> LinkConfig {
-    LinkConfig::both(Direction {
-        rate: 1_000_000_000,
-        delay: Duration::from_millis(5),
-        loss: 0.02,
-        reorder: 0.02,
-        duplicate: 0.01,
-        corrupt: 0.01,
-        ..Direction::default()
-    })
+    LinkConfig::both(
+        Direction::default()
+            .rate(1_000_000_000)
+            .delay(Duration::from_millis(5))
+            .loss(0.02)
+            .reorder(0.02)
+            .duplicate(0.01)
+            .corrupt(0.01),
+    )
 }
 
 /// A counter of a stack; ours are not in the standard lists.
@@ -311,7 +311,7 @@ fn a_seed_played_again_gives_the_same_packets() {
 
 #[test]
 fn small_buffers_and_a_small_mtu_only_slow_it_down() {
-    let link = LinkConfig { mtu: 600, ..bad_link() };
+    let link = bad_link().mtu(600);
     // No message is longer than a quarter of the receive buffer: this one takes all that `Messages` makes.
     let buffers = [("net.rdp.wmem_default", "400000"), ("net.rdp.rmem_default", "800000")];
     transfer(7, false, MIB, &link, &buffers);
@@ -320,7 +320,7 @@ fn small_buffers_and_a_small_mtu_only_slow_it_down() {
 #[test]
 fn every_syn_lost_ends_in_a_timeout_and_nothing_is_left() {
     let world = World::new(3);
-    let all_lost = LinkConfig::both(Direction { loss: 1.0, ..Direction::default() });
+    let all_lost = LinkConfig::both(Direction::default().loss(1.0));
     let [(a, _), (_b, eb)] = world.two(&all_lost).expect("two stacks");
     loader::load(&a, &plugin()).unwrap_or_else(|e| panic!("{e}"));
     let s = Socket::new(&a, libc::AF_INET, SEQPACKET, RDP).expect("socket");

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
@@ -28,8 +28,8 @@ const SPAN: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(100);
 
 fn link() -> LinkConfig {
-    let way = Direction { rate: RATE, delay: Duration::from_millis(50), ..Direction::default() };
-    LinkConfig { forth: Direction { loss: 0.005, queue_packets: 60, ..way }, back: way, ..LinkConfig::default() }
+    let way = Direction::default().rate(RATE).delay(Duration::from_millis(50));
+    LinkConfig::default().forth(way.loss(0.005).queue_packets(60)).back(way)
 }
 
 /// Builds the plug-ins with their own Makefile, in a folder of this test's own; gives westwood.so.
@@ -165,15 +165,18 @@ fn svg(runs: &[(&str, &str, Run)]) -> String {
     let mut o = String::new();
     let _ = writeln!(
         o,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n\
          <!-- Written by cargo xtask plot. -->\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">Congestion window on 10 Mbit/s, 100 ms, 0.5 % random loss, seed {SEED}</text>"
+         <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">Congestion window on 10 Mbit/s, 100 ms, 0.5 % random loss, \
+         seed {SEED}</text>"
     );
     for segs in (0..=top).step_by(20) {
         let at = y(segs.into());
         let _ = writeln!(
             o,
-            "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{segs}</text>",
+            "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{segs}</text>",
             LEFT + PLOT_W,
             LEFT - 8.0,
             at + 4.0
@@ -207,7 +210,8 @@ fn svg(runs: &[(&str, &str, Run)]) -> String {
         let _ = writeln!(
             o,
             "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"/>\n\
-             <path d=\"M{at:.1} 36h24\" stroke=\"{colour}\" stroke-width=\"3\"/><text x=\"{:.1}\" y=\"40\">{label}: {mbit:.2} Mbit/s</text>",
+             <path d=\"M{at:.1} 36h24\" stroke=\"{colour}\" stroke-width=\"3\"/>\
+             <text x=\"{:.1}\" y=\"40\">{label}: {mbit:.2} Mbit/s</text>",
             at + 30.0
         );
     }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
 

@@ -6,7 +6,7 @@
 use crate::boundary::{CValue, boundary, os};
 use std::ffi::{c_int, c_long, c_void};
 use usersock::error::Result;
-use usersock::sys::cancel;
+use usersock::internal::sys::cancel;
 
 #[allow(unused_doc_comments)] // read by cbindgen
 /// cbindgen:ignore

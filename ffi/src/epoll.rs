@@ -9,7 +9,7 @@ use crate::{kernel, ptr};
 use std::ffi::{c_int, c_long};
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::sys::fd::Fd;
+use usersock::internal::sys::fd::Fd;
 
 /// As epoll_create1(2).
 #[unsafe(no_mangle)]

@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::internal::sys::fd::{Fd, PollFd, poll};
+use usersock::internal::sys::fork::PerProcess;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
-use usersock::sys::fd::{Fd, PollFd, poll};
-use usersock::sys::fork::PerProcess;
-use usersock::sys::lock::Mutex;
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// Something of ours that can be polled.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use crate::{kernel, ptr};
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 
 const F_SETSIG: c_int = 10;
 const F_GETSIG: c_int = 11;

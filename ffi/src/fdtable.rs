@@ -13,11 +13,11 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
-use usersock::sys::fd::Fd;
-use usersock::sys::fork::{self, PerProcess};
-use usersock::sys::lock::{Mutex, RwLock};
-use usersock::sys::numbers::Numbers;
+use usersock::internal::sys::fd::Fd;
+use usersock::internal::sys::fork::{self, PerProcess};
+use usersock::internal::sys::lock::{Mutex, RwLock};
+use usersock::internal::sys::numbers::Numbers;
+use usersock::net::Socket;
 
 const SHARDS: usize = 64;
 

@@ -9,8 +9,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
-use usersock::sock::addr::AF_INET6;
+use usersock::internal::sock::AF_INET6;
+use usersock::net::Socket;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
 pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {

@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Result;
-use usersock::sys::signal::{SET_BYTES, Set, sleep_mask};
+use usersock::internal::sys::signal::{SET_BYTES, Set, sleep_mask};
 
 /// Arguments of a system call, which has six.
 fn six<const N: usize>(args: [c_long; N]) -> [c_long; 6] {

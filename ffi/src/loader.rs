@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use usersock::config::{self, ConfigError};
 use usersock::error::{Error, Result};
+use usersock::internal::sys::fork;
+use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
-use usersock::sys::fork;
-use usersock::sys::lock::Mutex;
 
 /// A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
 #[allow(non_camel_case_types)]
@@ -48,7 +48,7 @@ impl Library {
             let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned());
             text.unwrap_or_else(|| "cannot be loaded".to_owned())
         };
-        let fail = |message| ConfigError { message, error: Error::Inval };
+        let fail = |message| ConfigError::new(message, Error::Inval);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail("plugin: a name with NUL".to_owned()))?;
         // Without a slash dlopen would search the library path: a plug-in is a file.
         let name = if name.as_bytes().contains(&b'/') {
@@ -58,7 +58,7 @@ impl Library {
         };
         if !path.exists() {
             let message = format!("plugin={}: no such file", path.display());
-            return Err(ConfigError { message, error: Error::NoEnt });
+            return Err(ConfigError::new(message, Error::NoEnt));
         }
         // SAFETY: a string; the object's constructors are the caller's business.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
@@ -213,7 +213,7 @@ pub(crate) fn attach(
         }
         let why = noted_line();
         let why = if why.is_empty() { error.to_string() } else { why };
-        return Err(ConfigError { message: format!("plugin={}: {why}", plugin.name), error });
+        return Err(ConfigError::new(format!("plugin={}: {why}", plugin.name), error));
     }
     if let (Some(library), Some(exit)) = (&plugin.library, exit) {
         // The library was opened for this plug-in: nobody has set it.
@@ -234,7 +234,7 @@ pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<
     let shown = path.display().to_string();
     let Some(init) = library.symbol(c"usk_plugin_init") else {
         let message = format!("plugin={shown}: no entry point usk_plugin_init");
-        return Err(ConfigError { message, error: Error::Inval });
+        return Err(ConfigError::new(message, Error::Inval));
     };
     // SAFETY: the name is reserved for functions of this type.
     let init = unsafe { std::mem::transmute::<*mut c_void, Init>(init) };

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::internal::sys::signal::{SET_BYTES, Set, SleepMask, sleep_mask};
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, WatchKey};
-use usersock::sys::signal::{SET_BYTES, Set, SleepMask, sleep_mask};
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// A watch on a queue that ends with its scope.
 struct Watching<'a>(&'a Pollable, WatchKey);

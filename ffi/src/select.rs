@@ -6,7 +6,7 @@ use crate::{kernel, probe};
 use std::ffi::{c_int, c_long, c_short, c_ulong};
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
-use usersock::sys::fd::Fd;
+use usersock::internal::sys::fd::Fd;
 
 const POLLIN_SET: c_short =
     libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;

@@ -8,10 +8,10 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::internal::sys::fork::PerProcess;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, Watch, WatchKey};
-use usersock::sys::fork::PerProcess;
-use usersock::sys::lock::Mutex;
 
 /// si_code of a queued SIGIO that does not say what happened by its code.
 const SI_SIGIO: c_int = -5;

@@ -10,8 +10,8 @@ use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
-use usersock::sock::addr::AF_INET6;
+use usersock::internal::sock::AF_INET6;
+use usersock::net::Socket;
 use usersock::stack::Stack;
 
 /// Least length of an IPv6 address: one without scope.

@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_long, c_uint};
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sock::msg::RecvMsg;
 
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.

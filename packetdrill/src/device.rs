@@ -107,8 +107,10 @@ impl Device for Wire {
     }
 
     fn caps(&self) -> Caps {
-        let departure_times = self.queues.lock().qdisc == Qdisc::Fq;
-        Caps { tso: self.gso.load(Ordering::Relaxed), departure_times, ..Caps::ip(self.mtu) }
+        let mut caps = Caps::ip(self.mtu);
+        caps.tso = self.gso.load(Ordering::Relaxed);
+        caps.departure_times = self.queues.lock().qdisc == Qdisc::Fq;
+        caps
     }
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {

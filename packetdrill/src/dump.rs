@@ -8,16 +8,16 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
+use usersock::internal::sock::AF_INET6;
+use usersock::internal::tcp::{self, Entry};
 use usersock::sock::Sock;
-use usersock::sock::addr::AF_INET6;
 use usersock::stack::Stack;
-use usersock::tcp::lookup::Entry;
-use usersock::tcp::net;
 
 /// Headings of the two tables, as the kernel prints them.
 const HEAD4: &str =
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-const HEAD6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue \
+const HEAD6: &str = "  sl  local_address                         \
+                     remote_address                        st tx_queue rx_queue \
                      tr tm->when retrnsmt   uid  timeout inode\n";
 
 /// Writes all files.
@@ -42,7 +42,7 @@ fn put(dir: &Path, name: &str, text: &str) -> io::Result<()> {
 
 fn tables(stack: &Arc<Stack>) -> [String; 2] {
     // Without TCP the files have their first line only.
-    let (listeners, others) = match net::of(stack) {
+    let (listeners, others) = match tcp::of(stack) {
         Ok(tcp) => (tcp.hashinfo.listeners_all(), tcp.hashinfo.established_all()),
         Err(_) => Default::default(),
     };

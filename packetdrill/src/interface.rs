@@ -58,7 +58,9 @@ interface! {
     call fn write(fd: c_int, buf: *const c_void, len: usize) -> isize { io::usk_write(fd, buf, len) }
     call fn writev(fd: c_int, iov: *const libc::iovec, count: c_int) -> isize { io::usk_writev(fd, iov, count) }
     call fn send(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize { io::usk_send(fd, buf, len, flags) }
-    call fn sendto(fd: c_int, buf: *const c_void, len: usize, flags: c_int, addr: Addr, alen: libc::socklen_t) -> isize {
+    call fn sendto(
+        fd: c_int, buf: *const c_void, len: usize, flags: c_int, addr: Addr, alen: libc::socklen_t
+    ) -> isize {
         io::usk_sendto(fd, buf, len, flags, addr, alen)
     }
     call fn sendmsg(fd: c_int, msg: *const libc::msghdr, flags: c_int) -> isize { io::usk_sendmsg(fd, msg, flags) }
@@ -74,7 +76,9 @@ interface! {
     call fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: libc::socklen_t) -> c_int {
         socket::usk_setsockopt(fd, level, name, value, len)
     }
-    call fn poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout: c_int) -> c_int { poll::usk_poll(fds, count, timeout) }
+    call fn poll(fds: *mut libc::pollfd, count: libc::nfds_t, timeout: c_int) -> c_int {
+        poll::usk_poll(fds, count, timeout)
+    }
     /// Injects a packet. 0, or -1 for what is no IP datagram.
     call fn netdev_send(datagram: *const c_void, len: usize) -> c_int { inject(datagram, len) }
     /// Sniffs the next packet that leaves the stack, moving time until one does. A count of 0 says that none will.

@@ -64,8 +64,7 @@ impl Instance {
         let clock = Arc::new(VirtualClock::new());
         clock.advance(UPTIME);
         let time = Arc::new(VirtualTime::new(clock.clone()));
-        let config =
-            StackConfig { clock: clock.clone(), entropy: Arc::new(SeededEntropy::new(SEED)), runner: time.clone() };
+        let config = StackConfig::new(clock.clone(), Arc::new(SeededEntropy::new(SEED)), time.clone());
         let stack = standard::stack(config).map_err(|error| format!("cannot make a stack: {error:?}"))?;
         let namespace = Namespace::new(&stack)?;
         stacks::set_default_stack(stack.clone()).map_err(|_| "there is a stack already")?;

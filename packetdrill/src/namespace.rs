@@ -13,7 +13,6 @@ use std::sync::Arc;
 use usersock::device::netdev::NetDev;
 use usersock::error::Error;
 use usersock::ip::route::{self, RouteSpec};
-use usersock::sock::dst::RouteMetrics;
 use usersock::stack::Stack;
 use usersock::sysctl::Mode;
 use usersock::wire::addr::Cidr;
@@ -131,31 +130,27 @@ impl Namespace {
         let m = &r.metrics;
         // packetdrill's IPv4 gateway is the device's own address, which to the kernel means "on the link".
         let gateway = r.gateway.filter(|gw| !route::is_local(&self.stack, *gw));
-        RouteSpec {
-            gateway,
-            dev: Some(self.dev.clone()),
-            src: r.src,
-            metric: r.priority,
-            mtu: m.mtu,
-            mtu_lock: m.mtu_locked(),
-            congctl: m.cc_algo.as_deref().map(Arc::from),
-            metrics: RouteMetrics {
-                advmss: m.advmss,
-                initcwnd: m.initcwnd,
-                initrwnd: m.initrwnd,
-                window: m.window,
-                rto_min_us: m.rto_min.saturating_mul(1000),
-                quickack: m.quickack != 0,
-                feature_ecn: m.features & 1 != 0,
-                hoplimit: m.hoplimit.min(255) as u8,
-                rtt_us: m.rtt.saturating_mul(125),
-                rttvar_us: m.rttvar.saturating_mul(250),
-                ssthresh: m.ssthresh,
-                cwnd_lock: if m.cwnd_locked() { m.cwnd } else { 0 },
-                reordering: m.reordering,
-            },
-            ..RouteSpec::new(r.dst)
-        }
+        let mut spec = RouteSpec::new(r.dst).via_dev(&self.dev);
+        spec.gateway = gateway;
+        spec.src = r.src;
+        spec.metric = r.priority;
+        spec.mtu = m.mtu;
+        spec.mtu_lock = m.mtu_locked();
+        spec.metrics.advmss = m.advmss;
+        spec.metrics.initcwnd = m.initcwnd;
+        spec.metrics.initrwnd = m.initrwnd;
+        spec.metrics.window = m.window;
+        spec.metrics.rto_min_us = m.rto_min.saturating_mul(1000);
+        spec.metrics.quickack = m.quickack != 0;
+        spec.metrics.feature_ecn = m.features & 1 != 0;
+        spec.congctl = m.cc_algo.as_deref().map(Arc::from);
+        spec.metrics.hoplimit = m.hoplimit.min(255) as u8;
+        spec.metrics.rtt_us = m.rtt.saturating_mul(125);
+        spec.metrics.rttvar_us = m.rttvar.saturating_mul(250);
+        spec.metrics.ssthresh = m.ssthresh;
+        spec.metrics.cwnd_lock = if m.cwnd_locked() { m.cwnd } else { 0 };
+        spec.metrics.reordering = m.reordering;
+        spec
     }
 
     fn read_qdisc(&self) -> Result<(), String> {

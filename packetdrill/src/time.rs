@@ -18,7 +18,7 @@ use std::time::Duration as RealDuration;
 use usersock::env::{Clock, Instant, VirtualClock};
 use usersock::stack::Stack;
 use usersock::stack::runner::Runner;
-use usersock::waiter::{Waiter, Woken};
+use usersock::stack::runner::{Waiter, Woken};
 
 /// How long the mover sleeps at most before it looks again whether the others are done; they notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);
@@ -273,7 +273,7 @@ mod tests {
         let clock = Arc::new(VirtualClock::new());
         let time = Arc::new(VirtualTime::new(clock.clone()));
         let entropy = Arc::new(SeededEntropy::new(1));
-        let stack = standard::stack(StackConfig { clock, entropy, runner: time.clone() }).unwrap();
+        let stack = standard::stack(StackConfig::new(clock, entropy, time.clone())).unwrap();
         (time, stack)
     }
 

@@ -9,7 +9,8 @@ use crate::setup::Setup;
 use crate::under_test::Fd;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use usersock::wire::{proto, tcp};
+use usersock::internal::wire::tcp;
+use usersock::wire::proto;
 
 /// How far a connection has come, as far as the mapping needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use crate::under_test::Fd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use usersock::inet::Socket;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sock::wait::{Events, Watch, WatchKey};
-use usersock::sys::lock::Mutex;
-use usersock::waiter::Waiter;
+use usersock::stack::runner::Waiter;
 
 /// Events that are reported though nobody asked.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;

@@ -19,16 +19,16 @@ use std::time::Duration;
 use usersock::device::{Caps, DevStats, Device, Xmit};
 use usersock::env::{Clock, Instant, SeededEntropy, VirtualClock};
 use usersock::error::{Error, Result};
-use usersock::inet::Socket;
+use usersock::internal::sys::lock::{Condvar, Mutex};
 use usersock::ip;
+use usersock::net::Socket;
 use usersock::sock::msg::{Control, RecvMsg, SendMsg};
 use usersock::sock::skb::Skb;
 use usersock::sock::wait::Events;
 use usersock::stack::runner::Runner;
+use usersock::stack::runner::{Waiter, Woken};
 use usersock::stack::{Stack, StackConfig};
 use usersock::standard;
-use usersock::sys::lock::{Condvar, Mutex};
-use usersock::waiter::{Waiter, Woken};
 use usersock::wire::addr::Cidr;
 
 /// The stack's time when a script starts: a machine that has been up for a while, so that no clock reads zero.
@@ -188,11 +188,11 @@ impl OnStack {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
         let turn = Arc::new(Turn::default());
-        let stack = standard::stack(StackConfig {
-            clock: clock.clone(),
-            entropy: Arc::new(SeededEntropy::new(seed)),
-            runner: Arc::new(Turns(turn.clone())),
-        })?;
+        let stack = standard::stack(StackConfig::new(
+            clock.clone(),
+            Arc::new(SeededEntropy::new(seed)),
+            Arc::new(Turns(turn.clone())),
+        ))?;
         let wire = Arc::new(Wire {
             mtu: setup.mtu,
             arriving: Mutex::default(),

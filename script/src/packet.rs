@@ -3,7 +3,8 @@
 use crate::ast::{Options, TcpFlags, TcpOption};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use usersock::wire::{checksum, ip, proto, seq, tcp, tcp_options};
+use usersock::internal::wire::{ip, tcp, tcp_options};
+use usersock::wire::{checksum, proto, seq};
 
 /// TTL of packets that arrive; what packetdrill sends.
 const TTL: u8 = 255;

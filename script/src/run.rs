@@ -18,7 +18,8 @@ use crate::{info, symbols};
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
-use usersock::wire::{proto, tcp};
+use usersock::internal::wire::tcp;
+use usersock::wire::proto;
 
 /// How long after its moment an expected packet is still waited for, so that a late one can be shown.
 const PATIENCE: Micros = 2_000_000;

@@ -8,7 +8,8 @@ use crate::under_test::{Call, CallId, Outcome, Reply, UnderTest};
 use crate::{parse, run};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use usersock::wire::{proto, tcp::TcpFlags};
+use usersock::internal::wire::tcp::TcpFlags;
+use usersock::wire::proto;
 
 /// Initial sequence number and timestamp of the stand-in.
 const ISN: u32 = 0xffff_fff0;
@@ -176,7 +177,8 @@ fn a_script_that_is_met_passes_in_every_variant() {
     let text = format!(
         "{OPEN}+0 write(4, ..., 1500) = 1500\n+0 > . 1:1001(1000) ack 1\n+0 > P. 1001:1501(500) ack 1\n\
          +.1 < . 1:501(500) ack 1501 win 257\n+.04 > . 1501:1501(0) ack 501 win 1000\n+0 read(4, ..., 1000) = 500\n\
-         +0 < ack 1501\n+0 %{{ assert tcpi_state == TCP_ESTABLISHED, tcpi_state }}%\n+0 getsockopt(4, 1, 2, [5], [4]) = 0\n\
+         +0 < ack 1501\n+0 %{{ assert tcpi_state == TCP_ESTABLISHED, tcpi_state }}%\n\
+         +0 getsockopt(4, 1, 2, [5], [4]) = 0\n\
          +0 connect(4, ..., ...) = -1 ECONNREFUSED (Connection refused)\n"
     );
     for variant in Variant::ALL {

@@ -149,8 +149,8 @@ fn ip_fields_udp_and_icmp_are_read() {
 
 #[test]
 fn calls_keep_their_arguments_as_written() {
-    let text = r#"+0 connect(3, {sa_family = AF_INET, sin_port = htons(8080), sin_addr = inet_addr("192.0.2.1")}, 16) = -1 EINPROGRESS (Operation now in progress)"#;
-    let connect = call(text);
+    let name = r#"{sa_family = AF_INET, sin_port = htons(8080), sin_addr = inet_addr("192.0.2.1")}"#;
+    let connect = call(&format!("+0 connect(3, {name}, 16) = -1 EINPROGRESS (Operation now in progress)"));
     assert_eq!(connect.result, Some(Expr::Int(-1)));
     assert_eq!(connect.errno.as_deref(), Some("EINPROGRESS"));
     let Expr::Struct(fields) = &connect.args[1] else { panic!("{:?}", connect.args) };
@@ -317,7 +317,9 @@ proptest! {
     }
 
     #[test]
-    fn any_pieces_of_scripts_are_a_script_or_an_error(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60)) {
+    fn any_pieces_of_scripts_are_a_script_or_an_error(
+        pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60),
+    ) {
         let text = pieces.concat();
         if let Ok(script) = parse(&text, &[("A", "`x`"), ("S", "\"y\"")]) {
             for event in script.events {

@@ -47,7 +47,7 @@ pub struct Keys {
 
 impl Keys {
     /// New secrets.
-    pub fn new(entropy: &dyn Entropy) -> Keys {
+    pub(crate) fn new(entropy: &dyn Entropy) -> Keys {
         let key = || {
             let mut key = [0; 16];
             entropy.fill(&mut key);

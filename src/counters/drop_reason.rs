@@ -6,6 +6,7 @@ macro_rules! reasons {
         /// Why a packet was dropped.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum DropReason {
             $(#[doc = $doc] $reason,)*
         }
@@ -117,9 +118,11 @@ reasons! {
     Ipv6NdiscBadCode "IPV6_NDISC_BAD_CODE" "A neighbour message with a code other than 0.",
     Ipv6NdiscBadOptions "IPV6_NDISC_BAD_OPTIONS" "Malformed neighbour options.",
     Ipv6NdiscNsOtherHost "IPV6_NDISC_NS_OTHERHOST" "A solicitation for another host.",
-    ArpMalformed "ARP_MALFORMED" "An ARP packet that is not well formed or not for Ethernet and IPv4 (ours, not Linux's).",
+    ArpMalformed "ARP_MALFORMED"
+        "An ARP packet that is not well formed or not for Ethernet and IPv4 (ours, not Linux's).",
     IcmpMalformed "ICMP_MALFORMED" "An ICMP message too short or of an unknown type (ours, not Linux's).",
-    IcmpImplausible "ICMP_IMPLAUSIBLE" "An ICMP error quoting no connection of ours or a sequence not in flight (RFC 5927 §4) (ours, not Linux's).",
+    IcmpImplausible "ICMP_IMPLAUSIBLE"
+        "An ICMP error quoting no connection of ours or a sequence not in flight (RFC 5927 §4) (ours, not Linux's).",
     IcmpRateLimit "ICMP_RATELIMIT" "Its answer is withheld by the ICMP rate limit (ours, not Linux's).",
     PfMemalloc "PFMEMALLOC" "Memory reserve packet for a socket that must not use it.",
     QueuePurge "QUEUE_PURGE" "The queue it stood in was emptied.",

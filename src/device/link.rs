@@ -21,7 +21,9 @@ use std::sync::Arc;
 mod tests;
 
 /// What one direction of a link does to packets. Probabilities are from 0 to 1, each packet by itself.
+/// Made from a perfect wire by setting what it is to do: `Direction::default().delay(d).loss(0.01)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Direction {
     /// Bits a second, link header included; 0: no limit.
     pub rate: u64,
@@ -66,14 +68,52 @@ impl Default for Direction {
     }
 }
 
+/// A method a field that gives the same value with this field changed.
+macro_rules! setters {
+    ($(#[$doc:meta] $field:ident: $ty:ty,)*) => {$(
+        #[$doc]
+        #[must_use]
+        pub const fn $field(mut self, $field: $ty) -> Self {
+            self.$field = $field;
+            self
+        }
+    )*};
+}
+
 impl Direction {
+    setters! {
+        /// Sets the rate, bits a second; 0: no limit.
+        rate: u64,
+        /// Sets the propagation delay.
+        delay: Duration,
+        /// Sets the greatest addition to the delay.
+        jitter: Duration,
+        /// Sets the size of the queue, bytes; 0: no limit.
+        queue_bytes: u64,
+        /// Sets the size of the queue, packets; 0: no limit.
+        queue_packets: usize,
+        /// Sets from how many queued bytes on packets are marked CE; 0: never.
+        ecn_threshold: u64,
+        /// Sets the probability of loss.
+        loss: f64,
+        /// Sets the probability of being held back by `reorder_by`.
+        reorder: f64,
+        /// Sets how long a reordered packet is held back.
+        reorder_by: Duration,
+        /// Sets the probability of arriving twice.
+        duplicate: f64,
+        /// Sets the probability of one flipped bit.
+        corrupt: f64,
+    }
+
     fn valid(&self) -> bool {
         [self.loss, self.reorder, self.duplicate, self.corrupt].iter().all(|p| (0.0..=1.0).contains(p))
     }
 }
 
-/// A link.
+/// A link. Made from a perfect one by setting what differs: `LinkConfig::both(direction).mtu(9000)`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LinkConfig {
     /// From the first end to the second.
     pub forth: Direction,
@@ -109,6 +149,21 @@ impl LinkConfig {
     /// The same misfortune in both directions.
     pub fn both(direction: Direction) -> LinkConfig {
         LinkConfig { forth: direction, back: direction, ..LinkConfig::default() }
+    }
+
+    setters! {
+        /// Sets the way from the first end to the second.
+        forth: Direction,
+        /// Sets the way from the second end to the first.
+        back: Direction,
+        /// Sets whether Ethernet frames travel, with ARP and NDP.
+        ethernet: bool,
+        /// Sets the largest IP datagram, bytes.
+        mtu: u32,
+        /// Sets whether super-packets and open checksums pass as they are.
+        offload: bool,
+        /// Sets whether the queue is the sender's own transmit ring.
+        own_queue: bool,
     }
 }
 
@@ -146,6 +201,7 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
 
 /// What became of packets on one direction of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fate {
     /// Handed to the link, packets.
     pub sent: u64,
@@ -167,6 +223,26 @@ pub struct Fate {
     pub received: u64,
     /// Their bytes.
     pub received_bytes: u64,
+}
+
+impl std::ops::Add for Fate {
+    type Output = Fate;
+
+    /// What became of the packets of both.
+    fn add(self, o: Fate) -> Fate {
+        Fate {
+            sent: self.sent + o.sent,
+            bytes: self.bytes + o.bytes,
+            lost: self.lost + o.lost,
+            overflowed: self.overflowed + o.overflowed,
+            marked: self.marked + o.marked,
+            reordered: self.reordered + o.reordered,
+            duplicated: self.duplicated + o.duplicated,
+            corrupted: self.corrupted + o.corrupted,
+            received: self.received + o.received,
+            received_bytes: self.received_bytes + o.received_bytes,
+        }
+    }
 }
 
 /// A packet under way; ordered by time of arrival, then by order of sending.

@@ -2,6 +2,50 @@
 //! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
 //! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
 //!
+//! A device that keeps what is sent, added to a stack:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use usersock::device::{Caps, DevStats, Device, Xmit};
+//! use usersock::env::Instant;
+//! use usersock::net::UdpSocket;
+//! use usersock::sock::skb::Skb;
+//!
+//! #[derive(Debug, Default)]
+//! struct Kept(Mutex<Vec<Vec<u8>>>);
+//!
+//! impl Device for Kept {
+//!     fn name(&self) -> &str {
+//!         "kept0"
+//!     }
+//!     fn caps(&self) -> Caps {
+//!         Caps::ip(1500)
+//!     }
+//!     fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> std::io::Result<usize> {
+//!         Ok(0)
+//!     }
+//!     fn xmit(&self, _queue: u16, _now: Instant, skb: Skb) -> Xmit {
+//!         self.0.lock().unwrap().push(skb.to_vec());
+//!         Xmit::Sent
+//!     }
+//!     fn stats(&self) -> DevStats {
+//!         DevStats::default()
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = usersock::config::build("")?;
+//! let device = Arc::new(Kept::default());
+//! let dev = stack.add_device(device.clone())?;
+//! usersock::ip::route::add_address(&stack, &dev, "10.0.0.2/24".parse()?)?;
+//!
+//! UdpSocket::bind_on(&stack, "10.0.0.2:0")?.send_to(b"hello", "10.0.0.1:9")?;
+//! let packets = device.0.lock().unwrap();
+//! assert!(packets.len() == 1 && packets[0].ends_with(b"hello"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | file | what |
 //! |---|---|
 //! | `gso` | segmentation and coalescing in software, for devices that do not do it |
@@ -16,7 +60,7 @@
 
 #[cfg(test)]
 pub(crate) mod capture_test;
-pub mod gso;
+pub(crate) mod gso;
 pub mod link;
 pub mod loopback;
 pub mod netdev;
@@ -43,7 +87,9 @@ pub enum LinkType {
 }
 
 /// What a device offers. Fixed while the device is part of a stack, but for the MTU.
+/// Made from [`Caps::ip`] or [`Caps::ethernet`], and then what the device does is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Caps {
     /// Frame kind.
     pub link: LinkType,
@@ -87,6 +133,12 @@ impl Caps {
             departure_times: false,
         }
     }
+
+    /// A device that carries Ethernet frames with IP datagrams of up to `mtu` bytes, has the address `mac`, and does
+    /// nothing else.
+    pub const fn ethernet(mtu: u32, mac: MacAddr) -> Caps {
+        Caps { link: LinkType::Ethernet(mac), ..Caps::ip(mtu) }
+    }
 }
 
 /// What became of a packet handed to [`Device::xmit`].
@@ -103,13 +155,19 @@ pub enum Xmit {
 
 /// Statistics of a device, packets and bytes (rtnl_link_stats).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct DevStats {
+    /// Packets received and handed to the stack.
     pub rx_packets: u64,
+    /// Their bytes.
     pub rx_bytes: u64,
+    /// Packets that arrived and were not handed on.
     pub rx_dropped: u64,
+    /// Packets sent.
     pub tx_packets: u64,
+    /// Their bytes.
     pub tx_bytes: u64,
+    /// Packets refused for good ([`Xmit::Dropped`]).
     pub tx_dropped: u64,
 }
 

@@ -1,5 +1,5 @@
 //! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the
-//! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's [`PacketType`]. Below:
+//! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's `PacketType`. Below:
 //! `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
 use crate::base::env::Instant;
@@ -50,7 +50,7 @@ pub struct NetDev {
 }
 
 /// The network layer, which packets of all devices go to. Linux: struct packet_type.
-pub trait PacketType: Send + Sync {
+pub(crate) trait PacketType: Send + Sync {
     /// Runs on up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
     /// were. It is called once a turn, so that no packet costs an indirect call for it.
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
@@ -118,12 +118,12 @@ impl Drop for TurnGuard<'_> {
 
 impl NetDevs {
     /// Gives the stack its network layer, for as long as it lives. EBUSY: it has one. Linux: dev_add_pack.
-    pub fn add_pack(&self, network: Arc<dyn PacketType>) -> Result<()> {
+    pub(crate) fn add_pack(&self, network: Arc<dyn PacketType>) -> Result<()> {
         self.pack.set(network).map_err(|_| Error::Busy)
     }
 
     /// Adds a device under the next index. EEXIST: its name is taken.
-    pub fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
+    pub(crate) fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
         let _adding = self.adding.lock();
         if self.iter().any(|d| d.device().name() == device.name()) {
             return Err(Error::Exist);
@@ -180,13 +180,13 @@ impl NetDevs {
     }
 
     /// Earliest event of a device in memory. A device that is down has none: nothing is taken from it.
-    pub fn next_event(&self) -> Option<Instant> {
+    pub(crate) fn next_event(&self) -> Option<Instant> {
         let up = self.iter().filter(|d| d.is_up());
         up.flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q))).flatten().min()
     }
 
     /// Tries packets again that a full device refused; returns how many left.
-    pub fn flush_tx(&self, now: Instant) -> usize {
+    pub(crate) fn flush_tx(&self, now: Instant) -> usize {
         self.iter().map(|d| d.flush_tx(now)).sum()
     }
 }
@@ -222,7 +222,8 @@ impl NetDev {
         c
     }
 
-    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535.
+    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535. Sockets that have cached a route see it after
+    /// [`Stack::rt_genid_bump`].
     pub fn set_mtu(&self, mtu: u32) -> Result<()> {
         if !(68..=65_535).contains(&mtu) {
             return Err(Error::Inval);
@@ -231,7 +232,8 @@ impl NetDev {
         Ok(())
     }
 
-    /// Sets the largest super-packet in bytes.
+    /// Sets the largest super-packet in bytes, headers included; the device's own limit stands above it, and 0 leaves
+    /// that alone.
     pub fn set_gso_max_size(&self, bytes: u32) {
         self.gso_max_size.store(bytes, Ordering::Relaxed);
     }
@@ -344,7 +346,7 @@ impl NetDev {
     /// Receives packets of a queue, `budget` at a time, and has the network protocol run on each; without one they are
     /// dropped. 0 also when another thread is at it: that thread looks again before it leaves, so a packet that a
     /// device in memory got meanwhile is not left. Linux: napi_poll, __netif_receive_skb.
-    pub fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
+    pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         let Some(turn) = q.turn.take() else { return 0 };
         let mut total = 0;
@@ -373,7 +375,7 @@ impl NetDev {
     /// Takes up to `budget` packets off a queue: `link` gets each, takes its link header off and says whether it goes
     /// on, and `net` gets those that do, coalesced where the device wants that (napi_gro_receive). Returns how many
     /// there were. For a [`PacketType`], in whose code the two are compiled.
-    pub fn recv_queue(
+    pub(crate) fn recv_queue(
         &self,
         queue: u16,
         now: Instant,

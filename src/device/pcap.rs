@@ -178,7 +178,7 @@ pub fn start(dev: &NetDev, path: &Path, stack: &Stack) -> io::Result<()> {
     start_to(dev, Box::new(File::create(path)?), stack.clock.clone())
 }
 
-/// The same into any writer; `clock` is the stack's.
+/// The same into any writer; `clock` is the stack's. Errors: those of the writer.
 pub fn start_to(dev: &NetDev, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<()> {
     let inner = dev.device().cloned();
     if inner.as_pcap().is_some() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 /// How a device is wanted.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct DeviceArgs<'a> {
     /// What follows the colon, for the kind to read.
     pub argument: &'a str,

@@ -381,7 +381,8 @@ mod tests {
         #![proptest_config(crate::wire::cases())]
         #[test]
         fn any_header_and_any_bytes_give_a_packet_or_a_drop(
-            hdr: [u8; VNET_HDR_LEN], mut packet in proptest::collection::vec(any::<u8>(), 0..3000), v6: bool, l2 in 0usize..15,
+            hdr: [u8; VNET_HDR_LEN], mut packet in proptest::collection::vec(any::<u8>(), 0..3000), v6: bool,
+            l2 in 0usize..15,
         ) {
             if let Some(b) = packet.get_mut(l2) {
                 *b = if v6 { 0x60 } else { 0x45 };

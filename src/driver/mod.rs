@@ -4,10 +4,10 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
-//! | `virtual_time` | [`VirtualTime`], [`Parked`]: waiting is stepping the simulation, or being told that the clock has moved |
+//! | `virtual_time` | [`VirtualTime`], [`Parked`]: waiting steps the simulation, or is for others to end |
 
-pub mod lease;
-pub mod virtual_time;
+pub(crate) mod lease;
+pub(crate) mod virtual_time;
 
 pub use lease::Lease;
-pub use virtual_time::{Parked, VirtualTime};
+pub use virtual_time::{Parked, Scheduler, Settled, Step, VirtualTime};

@@ -66,7 +66,7 @@ impl Socket {
     }
 
     /// A socket around an existing sock: an accepted connection.
-    pub fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
+    pub(crate) fn from_sock(stack: &Arc<Stack>, sock: Arc<Sock>) -> Socket {
         Socket {
             stack: stack.clone(),
             sock,
@@ -183,6 +183,7 @@ impl Socket {
     }
 
     /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; answers how many were taken. `flags`: MSG_*.
+    /// Errors as `sendmsg`.
     pub fn sendpage(&self, bytes: &[u8], mut flags: i32) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
@@ -221,7 +222,8 @@ impl Socket {
         Ok(unmap(name))
     }
 
-    /// recvmsg(2). `msg.name` is filled as this socket's family shows it.
+    /// recvmsg(2). `msg.name` is filled as this socket's family shows it. EAGAIN: nothing there, and not to wait or
+    /// waited long enough; EINTR; ENOTCONN; and the socket's pending error.
     pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
@@ -277,7 +279,7 @@ impl Socket {
         self.done(r)
     }
 
-    /// getsockname(2).
+    /// getsockname(2). ENETDOWN in a child of the stack's process.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
@@ -309,7 +311,7 @@ impl Socket {
         self.done(r)
     }
 
-    /// getsockopt(2): writes at most `value.len()` bytes, returns how many.
+    /// getsockopt(2): writes at most `value.len()` bytes, returns how many. Unknown options: ENOPROTOOPT.
     pub fn getsockopt(&self, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
         self.stack.here()?;
         if level == libc::SOL_SOCKET {

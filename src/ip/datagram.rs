@@ -239,6 +239,7 @@ pub fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>, v4: bool) -> Res
 
 /// Where a datagram goes, and what of its header the call or the socket decided.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Plan {
     /// The route.
     pub dst: Arc<Dst>,

@@ -82,6 +82,7 @@ pub struct Fragments {
 
 impl Fragments {
     /// Bytes and datagrams held of a family.
+    #[cfg(test)]
     pub fn usage(&self, v4: bool) -> (u64, usize) {
         let t = if v4 { self.v4.lock() } else { self.v6.lock() };
         (t.bytes, t.queues.len())

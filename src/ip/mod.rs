@@ -21,18 +21,18 @@
 
 pub mod bind;
 pub mod datagram;
-pub mod fragment;
-pub mod icmp;
-pub mod icmpv6;
-pub mod ident;
-pub mod input;
-pub mod multicast;
+pub(crate) mod fragment;
+pub(crate) mod icmp;
+pub(crate) mod icmpv6;
+pub(crate) mod ident;
+pub(crate) mod input;
+pub(crate) mod multicast;
 pub mod neigh;
 pub mod output;
 pub mod port_table;
-pub mod ports;
+pub(crate) mod ports;
 pub mod route;
-pub mod slots;
+pub(crate) mod slots;
 pub mod sockopt;
 
 use crate::base::error::{Error, Result};
@@ -43,7 +43,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// What IP keeps for a stack: routes, neighbours, fragments, groups, limits, and slots for raw and ping sockets.
-pub struct Ip {
+pub(crate) struct Ip {
     /// Routes, addresses and path MTUs.
     pub routes: route::Routes,
     /// Neighbours of Ethernet devices.
@@ -84,7 +84,7 @@ impl Default for Ip {
 /// What IP keeps for `stack`. Input does not ask for each packet: it is `Ip`'s own code. Without [`init`] nothing is
 /// there, and no destination has a route. Linux: net->ipv4, net->ipv6.
 #[inline]
-pub fn net(stack: &Stack) -> &Ip {
+pub(crate) fn net(stack: &Stack) -> &Ip {
     match stack.network::<Ip>().downcast_ref() {
         Some(ip) => ip,
         None => unreachable!("IP is the only network layer"),

@@ -69,12 +69,13 @@ type Key = (u32, IpAddr);
 
 /// The neighbours of a stack.
 #[derive(Default)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     table: RwLock<HashMap<Key, Entry>>,
 }
 
 /// An entry as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Neighbour {
     /// Interface.
     pub ifindex: u32,
@@ -129,7 +130,7 @@ fn params(stack: &Stack, v4: bool) -> Params {
 /// Sends a packet, complete but for its link header, to `next_hop` on the link of `dev`. A packet for an unknown
 /// neighbour waits, and Ok is returned. Errors: as [`NetDev::xmit`]; ENOBUFS also when the table is full.
 #[inline]
-pub fn output(
+pub(crate) fn output(
     stack: &Arc<Stack>,
     dev: &Arc<NetDev>,
     next_hop: IpAddr,
@@ -508,7 +509,8 @@ pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant)
     }
 }
 
-/// Adds a permanent neighbour (`ip neigh add ... nud permanent`), in the place of a present entry.
+/// Adds a permanent neighbour (`ip neigh add ... nud permanent`), in the place of a present entry. EINVAL: an address that is not of one
+/// host.
 pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: MacAddr, now: Instant) -> Result<()> {
     if !mac.is_unicast() || !is_unicast(ip) {
         return Err(Error::Inval);

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// The fields of the IP header that the transport decides.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct IpTx {
     /// Source address.
     pub src: IpAddr,
@@ -36,6 +37,14 @@ pub struct IpTx {
     pub now: Instant,
 }
 
+impl IpTx {
+    /// A header of TOS 0 and flow label 0, whose packet may be cut. `protocol` is the IP protocol number; `ttl` is
+    /// often [`default_ttl`]'s.
+    pub fn new(src: IpAddr, dst: IpAddr, protocol: u8, ttl: u8, now: Instant) -> IpTx {
+        IpTx { src, dst, protocol, tos: 0, ttl, df: false, flow_label: 0, now }
+    }
+}
+
 /// The TTL or hop limit of packets to `dst` whose socket names none: the route's, else the sysctl's (ip4_dst_hoplimit).
 pub fn default_ttl(stack: &Stack, dst: &Dst, v4: bool) -> u8 {
     match dst.metrics.hoplimit {
@@ -53,8 +62,8 @@ pub fn xmit(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb) -> Result<(
     send(stack, dst, tx, skb, dst.kind == DstKind::Broadcast)
 }
 
-/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). With TTL 0 nothing leaves the
-/// machine.
+/// As [`xmit`] to a group; `looped`: a copy is delivered here (IP_MULTICAST_LOOP). Errors as there. With TTL 0 nothing
+/// leaves the machine.
 pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
     send(stack, dst, tx, skb, looped)
 }

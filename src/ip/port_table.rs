@@ -18,6 +18,7 @@ const SHARDS: usize = 256;
 
 /// A bound socket.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PortEntry {
     /// The socket.
     pub sock: Arc<Sock>,

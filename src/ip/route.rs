@@ -36,6 +36,7 @@ const METRIC_V6: (u32, u32) = (1024, 256);
 
 /// What a route does with packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum RouteKind {
     /// Sends them by its device.
     #[default]
@@ -52,6 +53,7 @@ pub enum RouteKind {
 
 /// A route to add, with the attributes of `ip route`. Zero, `None` and `false` mean "not given".
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RouteSpec {
     /// Destination prefix; host bits are ignored.
     pub dst: Cidr,
@@ -209,7 +211,7 @@ pub struct Routes {
 
 /// The kind of an address, as input sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressee {
+pub(crate) enum Addressee {
     /// One of ours.
     Local,
     /// The limited broadcast or a directed one of this link.
@@ -222,7 +224,7 @@ pub enum Addressee {
 
 /// The kinds of the two addresses of an arriving packet.
 #[derive(Debug, Clone, Copy)]
-pub struct Input {
+pub(crate) struct Input {
     /// The source is an address of ours.
     pub src_local: bool,
     /// The source is a broadcast address.
@@ -266,7 +268,7 @@ impl Routes {
 
     /// What the addresses of a packet that arrived by interface `ifindex` are. It is called for each packet, so each
     /// thread caches the result until the tables change.
-    pub fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
+    pub(crate) fn input(&self, stack: &Stack, src: IpAddr, dst: IpAddr, ifindex: u32) -> Input {
         let key = (self.id, stack.rt_genid(), src, dst, ifindex);
         let low = |ip: IpAddr| match ip {
             IpAddr::V4(a) => u32::from(a),
@@ -291,7 +293,7 @@ impl Routes {
     }
 
     /// What a destination address of an arriving packet is.
-    pub fn addressee(&self, ip: IpAddr, ifindex: u32) -> Addressee {
+    pub(crate) fn addressee(&self, ip: IpAddr, ifindex: u32) -> Addressee {
         match ip {
             IpAddr::V4(a) if a.is_broadcast() => return Addressee::Broadcast,
             _ if ip.is_multicast() => return Addressee::Multicast,
@@ -321,18 +323,18 @@ impl Routes {
             IpAddr::V6(_) => false,
         }
     }
+}
 
-    /// Every route, the local ones after the others.
-    pub fn list(&self) -> Vec<RouteSpec> {
-        let inner = self.inner.read();
-        let mut out = Vec::new();
-        for table in [&inner.v4, &inner.v6, &inner.local] {
-            let mut keys: Vec<_> = table.map.keys().collect();
-            keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-            out.extend(keys.into_iter().flat_map(|k| table.map[k].iter().map(|r| (**r).clone())));
-        }
-        out
+/// Every route of the stack, the local ones after the others.
+pub fn list(stack: &Stack) -> Vec<RouteSpec> {
+    let inner = net(stack).routes.inner.read();
+    let mut out = Vec::new();
+    for table in [&inner.v4, &inner.v6, &inner.local] {
+        let mut keys: Vec<_> = table.map.keys().collect();
+        keys.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        out.extend(keys.into_iter().flat_map(|k| table.map[k].iter().map(|r| (**r).clone())));
     }
+    out
 }
 
 /// Whether packets to this address are delivered here: bind(2)'s question.
@@ -371,7 +373,7 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
 /// (ip_route_output_key_hash_rcu); over IPv6 it is ::1 (udpv6_sendmsg, ip6_datagram_connect). Any other address stands
 /// for itself. A packet carries what is returned, never the unspecified address: its destination would drop it
 /// (RFC 1122 §3.2.1.3).
-pub fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
+pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> IpAddr {
     match dst {
         IpAddr::V4(a) if a.is_unspecified() => {
             let of_device = || {
@@ -662,7 +664,8 @@ pub fn add_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
     put_route(stack, spec, false)
 }
 
-/// As `add_route`, in the place of a route with the same prefix and metric if there is one (`ip route replace`).
+/// As `add_route`, in the place of a route with the same prefix and metric if there is one (`ip route replace`). Errors
+/// as there, but for EEXIST.
 pub fn replace_route(stack: &Arc<Stack>, spec: RouteSpec) -> Result<()> {
     put_route(stack, spec, true)
 }

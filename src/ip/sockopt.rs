@@ -504,14 +504,14 @@ fn leave(g: &mut SockGuard<'_>, group: IpAddr, ifindex: Option<u32>) -> Result<(
 }
 
 /// The socket closes: it leaves all its groups (ip_mc_drop_socket).
-pub fn leave_all(g: &mut SockGuard<'_>) {
+pub(crate) fn leave_all(g: &mut SockGuard<'_>) {
     for (ifindex, group) in g.common.multicast.take().into_iter().flat_map(|l| *l) {
         net(g.stack).groups.leave(ifindex, group);
     }
 }
 
 /// Whether packets of this socket carry DF, by IP_MTU_DISCOVER and the route (ip_dont_fragment).
-pub fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
+pub(crate) fn dont_fragment(g: &SockGuard<'_>, dst: &Dst) -> bool {
     match i32::from(g.common.pmtudisc) {
         libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE => true,
         libc::IP_PMTUDISC_WANT => !dst.mtu_locked,

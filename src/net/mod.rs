@@ -9,6 +9,9 @@
 //! and what has no method here is reached through `socket()`; a clone shares `O_NONBLOCK` and the timeouts with its
 //! original, as dup(2) has it.
 //!
+//! Errors are Linux's errno (`raw_os_error`). Beside those named with each call: ENETDOWN in a child, by fork(2), of
+//! the stack's process, and EIO from a socket that a fault in a plug-in has broken.
+//!
 //! | file | what |
 //! |---|---|
 //! | `tcp` | [`TcpListener`], [`TcpStream`] |
@@ -43,12 +46,12 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use crate::inet::Socket;
 pub use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 use crate::config;
-use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::stack::Stack;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -176,7 +179,7 @@ macro_rules! shared_methods {
             self.0.set_nonblocking(nonblocking);
             Ok(())
         }
-        /// Time to live of packets sent, in hops (`IP_TTL`, 1 to 255).
+        /// Time to live of packets sent, in hops (`IP_TTL`, 1 to 255). Others are EINVAL.
         pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
             super::set_int(&self.0, libc::IPPROTO_IP, libc::IP_TTL, i32::try_from(ttl).unwrap_or(i32::MAX))
         }

@@ -17,9 +17,49 @@ const BACKLOG: i32 = 128;
 /// A connection. Reads and writes through `&TcpStream` too, so that two threads can share it. Dropping the last handle
 /// closes it: what was written is still delivered, unless bytes of the peer are left unread (then the peer gets a RST,
 /// RFC 2525 §2.17).
+///
+/// ```
+/// use std::io::Write;
+/// use usersock::net::{Shutdown, TcpListener, TcpStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let stack = usersock::config::build("").map_err(std::io::Error::other)?;
+/// let listener = TcpListener::bind_on(&stack, "127.0.0.1:0")?;
+/// let mut stream = TcpStream::connect_on(&stack, listener.local_addr()?)?;
+/// stream.set_nodelay(true)?;
+/// stream.write_all(b"no more than this")?;
+/// stream.shutdown(Shutdown::Write)?;
+///
+/// // Nobody listens at port 1.
+/// let error = TcpStream::connect_on(&stack, "127.0.0.1:1").unwrap_err();
+/// assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+/// # Ok(())
+/// # }
+/// ```
 pub struct TcpStream(Arc<Socket>);
 
 /// A socket that accepts connections.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use usersock::net::{TcpListener, TcpStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let stack = usersock::config::build("").map_err(std::io::Error::other)?;
+/// let listener = TcpListener::bind_on(&stack, "[::1]:0")?;
+/// TcpStream::connect_on(&stack, listener.local_addr()?)?.write_all(b"one line\n")?;
+/// for connection in listener.incoming().take(1) {
+///     let mut text = String::new();
+///     connection?.read_to_string(&mut text)?;
+///     assert_eq!(text, "one line\n");
+/// }
+///
+/// // What would wait answers at once.
+/// listener.set_nonblocking(true)?;
+/// assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+/// # Ok(())
+/// # }
+/// ```
 pub struct TcpListener(Arc<Socket>);
 
 /// Connections as they come: see [`TcpListener::incoming`].
@@ -72,7 +112,8 @@ impl TcpStream {
         super::shutdown(&self.0, how)
     }
 
-    /// Reads without taking: the next read gives the same bytes again.
+    /// Reads without taking: the next read gives the same bytes again. Returns the bytes read, 0 at the end. Errors as
+    /// a read: EAGAIN (`WouldBlock`), ECONNRESET, ETIMEDOUT.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
     }
@@ -183,7 +224,8 @@ impl TcpListener {
 
     shared_methods!();
 
-    /// Waits for a connection: it, and its peer. A signal does not end the wait.
+    /// Waits for a connection: it, and its peer. A signal does not end the wait. EAGAIN (`WouldBlock`): none is there,
+    /// and the listener does not wait.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             match self.0.accept() {

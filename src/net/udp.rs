@@ -1,19 +1,4 @@
 //! UDP sockets. Above: programs. Below: `inet::Socket`.
-//!
-//! ```
-//! use usersock::net::UdpSocket;
-//!
-//! # fn main() -> std::io::Result<()> {
-//! let stack = usersock::config::build("").map_err(std::io::Error::other)?;
-//! let a = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
-//! let b = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
-//! a.send_to(b"ping", b.local_addr()?)?;
-//! let mut buf = [0; 16];
-//! let (len, from) = b.recv_from(&mut buf)?;
-//! assert_eq!((&buf[..len], from), (&b"ping"[..], a.local_addr()?));
-//! # Ok(())
-//! # }
-//! ```
 
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
@@ -26,6 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A UDP socket. A datagram longer than the buffer it is received into loses its end, as in `std::net`.
+///
+/// ```
+/// use usersock::net::UdpSocket;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let stack = usersock::config::build("").map_err(std::io::Error::other)?;
+/// let a = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
+/// let b = UdpSocket::bind_on(&stack, "127.0.0.1:0")?;
+/// a.send_to(b"ping", b.local_addr()?)?;
+/// let mut buf = [0; 16];
+/// let (len, from) = b.recv_from(&mut buf)?;
+/// assert_eq!((&buf[..len], from), (&b"ping"[..], a.local_addr()?));
+/// # Ok(())
+/// # }
+/// ```
 pub struct UdpSocket(Arc<Socket>);
 
 impl UdpSocket {
@@ -60,7 +60,8 @@ impl UdpSocket {
         super::send(&self.0, &[IoSlice::new(buf)], Some(addr))
     }
 
-    /// Receives a datagram: its length and who sent it.
+    /// Receives a datagram: its length and who sent it. EAGAIN (`WouldBlock`): none came in time; and pending errors of
+    /// earlier datagrams, as [`UdpSocket::send_to`].
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.recv_flags(buf, 0)
     }
@@ -76,7 +77,8 @@ impl UdpSocket {
         Ok((n, from.ok_or(Error::NotConn)?))
     }
 
-    /// Sets the peer: [`UdpSocket::send`] goes there, and only what comes from there is received.
+    /// Sets the peer: [`UdpSocket::send`] goes there, and only what comes from there is received. ENETUNREACH: no
+    /// route.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
         each_addr(addrs, |addr| Ok(self.0.connect(Some(addr))?))
     }
@@ -86,7 +88,7 @@ impl UdpSocket {
         super::send(&self.0, &[IoSlice::new(buf)], None)
     }
 
-    /// Receives a datagram; its length.
+    /// Receives a datagram; its length. Errors as [`UdpSocket::recv_from`].
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], 0)?.0)
     }
@@ -96,7 +98,7 @@ impl UdpSocket {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
     }
 
-    /// Allows sending to broadcast addresses (`SO_BROADCAST`).
+    /// Allows sending to broadcast addresses (`SO_BROADCAST`); without it that is EACCES.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
         set_int(&self.0, libc::SOL_SOCKET, libc::SO_BROADCAST, i32::from(broadcast))
     }

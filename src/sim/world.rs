@@ -21,6 +21,33 @@ mod tests;
 
 /// See the module's text. A blocking call of one of its stacks steps the whole world until it is over; see
 /// [`VirtualTime`] for what ends a wait that nothing can end.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+/// use usersock::device::link::{Direction, LinkConfig};
+/// use usersock::env::Instant;
+/// use usersock::net::{TcpListener, TcpStream};
+/// use usersock::sim::World;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let way = Direction::default().rate(1_000_000).delay(Duration::from_millis(100)).loss(0.05);
+/// let world = World::new(7);
+/// let [(a, _), (b, end)] = world.two(&LinkConfig::both(way))?;
+///
+/// let listener = TcpListener::bind_on(&b, (end.v4, 80))?;
+/// let mut client = TcpStream::connect_on(&a, (end.v4, 80))?;
+/// client.write_all(&[7; 20_000])?;
+/// drop(client);
+/// let mut received = Vec::new();
+/// listener.accept()?.0.read_to_end(&mut received)?;
+///
+/// // All is there, and three tenths of a second have passed at the least, though none of them on the wall.
+/// assert_eq!(received, [7; 20_000]);
+/// assert!(world.now() > Instant::from_millis(300));
+/// # Ok(())
+/// # }
+/// ```
 pub struct World {
     scheduler: Arc<Scheduler>,
     seed: u64,
@@ -36,6 +63,7 @@ struct Inner {
 
 /// One end of a link in a world.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct End {
     /// The device in its stack.
     pub dev: Arc<NetDev>,
@@ -58,7 +86,7 @@ impl World {
         self.seed
     }
 
-    /// A new stack in this world, with the standard protocols and its loopback.
+    /// A new stack in this world, with the standard protocols and its loopback. Errors: none that a new stack can give.
     pub fn stack(&self) -> Result<Arc<Stack>> {
         let mut inner = self.inner.lock();
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(inner.stacks.len() as u64);
@@ -72,7 +100,7 @@ impl World {
         Ok(stack)
     }
 
-    /// Two stacks joined by a link: what most tests want.
+    /// Two stacks joined by a link: what most tests want. Errors as [`World::link`].
     pub fn two(&self, config: &LinkConfig) -> Result<[(Arc<Stack>, End); 2]> {
         let (a, b) = (self.stack()?, self.stack()?);
         let [ea, eb] = self.link(&a, &b, config)?;

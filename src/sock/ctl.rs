@@ -227,11 +227,6 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     pub fn backlog_bytes(&self) -> u32 {
         self.monitor.with(|ctl| ctl.bytes)
     }
-
-    /// Heap bytes of the backlog queue.
-    pub fn heap_bytes(&self) -> usize {
-        self.monitor.with(|ctl| ctl.backlog.capacity() * size_of::<P>())
-    }
 }
 
 #[cfg(test)]

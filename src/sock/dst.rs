@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// Kind of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DstKind {
     /// One host reached over a device.
     Unicast,
@@ -22,6 +23,7 @@ pub enum DstKind {
 /// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells
 /// when the tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Dst {
     /// Out by.
     pub dev: Arc<NetDev>,
@@ -53,6 +55,7 @@ impl Dst {
 
 /// Metrics of a route (RTAX_*, `ip route ... advmss 1400 rtt 20ms`), as it is added and as it is found; 0: not given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouteMetrics {
     /// RTAX_ADVMSS; 0: from the MTU.
     pub advmss: u32,

@@ -32,15 +32,11 @@ impl ErrQueue {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// The newest entry, to extend it.
-    pub fn last_mut(&mut self) -> Option<&mut ErrEntry> {
-        self.0.back_mut()
-    }
 }
 
 impl SockCommon {
     /// Queues an error; false when the queue is full (then counted as a drop of the sock).
-    pub fn queue_error(&mut self, sock: &Sock, e: ErrEntry) -> bool {
+    pub(crate) fn queue_error(&mut self, sock: &Sock, e: ErrEntry) -> bool {
         let q = self.error_queue.get_or_insert_default();
         if q.0.len() >= MAX_ENTRIES {
             sock.drops.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -53,7 +49,7 @@ impl SockCommon {
 
     /// recvmsg with MSG_ERRQUEUE: never waits. EAGAIN when empty. After it, SO_ERROR is that of the next queued error
     /// with an ICMP origin, or cleared.
-    pub fn recv_error(&mut self, sock: &Sock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    pub(crate) fn recv_error(&mut self, sock: &Sock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let q = self.error_queue.as_mut().ok_or(Error::Again)?;
         let e = q.0.pop_front().ok_or(Error::Again)?;
         let next = q.0.front().filter(|n| n.err.origin == 2 || n.err.origin == 3).map_or(0, |n| n.err.errno as i32);

@@ -57,7 +57,7 @@ impl Monitor<Ctl<Skb>> for Gathered {
 
 /// The lock of a sock.
 #[derive(Debug)]
-pub struct SockLock(Lock<SockState, Skb, AtomicU32, Gathered>);
+pub(crate) struct SockLock(Lock<SockState, Skb, AtomicU32, Gathered>);
 
 /// What became of a packet given to a sock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +101,6 @@ impl SockLock {
     /// True bytes of the packets in the backlog.
     pub(super) fn backlog_bytes(&self) -> u32 {
         self.0.backlog_bytes()
-    }
-
-    /// Heap bytes of the backlog queue.
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.0.heap_bytes()
     }
 }
 
@@ -190,7 +185,7 @@ impl Sock {
     }
 
     /// Softirq context: runs `f` as owner, or answers None when a system call owns the sock.
-    pub fn try_own<R>(
+    pub(crate) fn try_own<R>(
         self: &Arc<Sock>,
         stack: &Arc<Stack>,
         now: Instant,

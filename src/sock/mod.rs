@@ -20,16 +20,16 @@
 //! | `wait` | sleeping and readiness |
 
 pub mod accept;
-pub mod addr;
+pub(crate) mod addr;
 mod ctl;
 pub mod dst;
-pub mod errqueue;
+pub(crate) mod errqueue;
 pub mod layer;
-pub mod lock;
+pub(crate) mod lock;
 pub mod mem;
 pub mod msg;
 pub mod packet;
-pub mod page;
+pub(crate) mod page;
 #[cfg(test)]
 mod panic_test;
 mod pool;
@@ -41,7 +41,8 @@ pub mod wait;
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
-use crate::base::read_mostly::{Read, ReadMostly};
+pub use crate::base::read_mostly::Read;
+use crate::base::read_mostly::ReadMostly;
 use crate::stack::{Stack, TimerSlot};
 use dst::Dst;
 use errqueue::ErrQueue;
@@ -66,6 +67,7 @@ pub const SEND_SHUTDOWN: u8 = 2;
 /// A sock: an end of a connection, a listener, or a bound datagram end. The fields here are read without its lock; all
 /// else is behind [`Sock::lock`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Sock {
     lock: SockLock,
     /// Who waits for events.
@@ -121,6 +123,7 @@ impl std::fmt::Debug for dyn Proto {
 }
 
 /// What the lock protects.
+#[non_exhaustive]
 pub struct SockState {
     /// Shared by all protocols.
     pub common: SockCommon,
@@ -136,44 +139,74 @@ impl std::fmt::Debug for SockState {
 
 /// Bits of `SockCommon::flags`: boolean options and states of any socket (Linux: enum sock_flags, SOCK_*_LOCK).
 pub mod flag {
-    #![allow(missing_docs)]
+    /// No program holds the sock any more (SOCK_DEAD).
     pub const DEAD: u32 = 1 << 0;
+    /// The peer has ended its side: nothing more will be received (SOCK_DONE).
     pub const DONE: u32 = 1 << 1;
+    /// SO_OOBINLINE.
     pub const URGINLINE: u32 = 1 << 2;
+    /// SO_KEEPALIVE.
     pub const KEEPOPEN: u32 = 1 << 3;
+    /// SO_LINGER is on; the time is in `SockCommon::linger`.
     pub const LINGER: u32 = 1 << 4;
+    /// SO_BROADCAST.
     pub const BROADCAST: u32 = 1 << 5;
+    /// SO_TIMESTAMP.
     pub const TIMESTAMP: u32 = 1 << 6;
+    /// SO_TIMESTAMPNS.
     pub const TIMESTAMPNS: u32 = 1 << 7;
+    /// SO_RXQ_OVFL.
     pub const RXQ_OVFL: u32 = 1 << 8;
+    /// SO_NO_CHECK: UDP sends without checksum over IPv4.
     pub const NO_CHECK_TX: u32 = 1 << 9;
+    /// SO_REUSEADDR.
     pub const REUSE: u32 = 1 << 10;
+    /// SO_REUSEPORT.
     pub const REUSEPORT: u32 = 1 << 11;
+    /// The program has set SO_SNDBUF: no automatic growth.
     pub const SNDBUF_LOCK: u32 = 1 << 12;
+    /// The program has set SO_RCVBUF: no automatic growth.
     pub const RCVBUF_LOCK: u32 = 1 << 13;
+    /// The program has bound an address.
     pub const BINDADDR_LOCK: u32 = 1 << 14;
+    /// The program has bound a port.
     pub const BINDPORT_LOCK: u32 = 1 << 15;
+    /// SO_DONTROUTE.
     pub const LOCALROUTE: u32 = 1 << 16;
+    /// SO_DEBUG.
     pub const DEBUG: u32 = 1 << 17;
+    /// SO_PASSCRED.
     pub const PASSCRED: u32 = 1 << 18;
+    /// IPV6_V6ONLY.
     pub const V6ONLY: u32 = 1 << 19;
+    /// IP_FREEBIND.
     pub const FREEBIND: u32 = 1 << 20;
+    /// IP_TRANSPARENT.
     pub const TRANSPARENT: u32 = 1 << 21;
+    /// IP_RECVERR.
     pub const RECVERR: u32 = 1 << 22;
+    /// IPV6_RECVERR.
     pub const RECVERR6: u32 = 1 << 23;
+    /// IP_PKTINFO, IPV6_RECVPKTINFO.
     pub const PKTINFO: u32 = 1 << 24;
+    /// IP_RECVTTL, IPV6_RECVHOPLIMIT.
     pub const RECVTTL: u32 = 1 << 25;
+    /// IP_RECVTOS, IPV6_RECVTCLASS.
     pub const RECVTOS: u32 = 1 << 26;
+    /// IP_HDRINCL.
     pub const HDRINCL: u32 = 1 << 27;
+    /// IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP.
     pub const MULTICAST_LOOP: u32 = 1 << 28;
+    /// IP_BIND_ADDRESS_NO_PORT.
     pub const BIND_NO_PORT: u32 = 1 << 29;
+    /// Send memory was freed since a writer last looked (SOCK_QUEUE_SHRUNK).
     pub const QUEUE_SHRUNK: u32 = 1 << 30;
     /// IPV6_DONTFRAG.
     pub const DONTFRAG: u32 = 1 << 31;
 }
 
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
-pub mod ip_flag {
+pub(crate) mod ip_flag {
     #![allow(missing_docs)]
     pub const RECVOPTS: u8 = 1 << 0;
     pub const RETOPTS: u8 = 1 << 1;
@@ -185,11 +218,12 @@ pub mod ip_flag {
 }
 
 /// Under the sock's lock, for every protocol.
+#[non_exhaustive]
 pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub ip_flags: u8,
+    pub(crate) ip_flags: u8,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -255,9 +289,10 @@ pub struct SockCommon {
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
     /// Queued errors (IP_RECVERR, timestamps), made when first used.
-    pub error_queue: Option<Box<ErrQueue>>,
-    /// Filter and less used state of datagram sockets, made when first used.
-    pub multicast: Option<Box<Vec<(u32, IpAddr)>>>,
+    pub(crate) error_queue: Option<Box<ErrQueue>>,
+    /// Groups joined, by interface: made when first used.
+    #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
+    pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
     /// A timer any protocol may use (sk_timer; TCP: keepalive).
@@ -382,7 +417,7 @@ impl Sock {
     }
 
     /// Replaces the operations of a live sock (upper-layer protocols).
-    pub fn set_proto(&self, proto: Arc<dyn Proto>) {
+    pub(crate) fn set_proto(&self, proto: Arc<dyn Proto>) {
         self.proto.replace(|_| proto);
     }
 
@@ -430,7 +465,7 @@ impl Sock {
     }
 
     /// Whether SO_INCOMING_CPU names the CPU this thread runs on.
-    pub fn prefers_this_cpu(&self) -> bool {
+    pub(crate) fn prefers_this_cpu(&self) -> bool {
         match self.incoming_cpu.load(Ordering::Relaxed) {
             -1 => false,
             cpu => cpu == crate::sys::thread::cpu(),
@@ -499,11 +534,6 @@ impl Sock {
         let _ = self.tsq_flags.fetch_update(Ordering::AcqRel, Ordering::Acquire, |f| {
             (f & tsq::QUEUED != 0).then_some((f & !tsq::QUEUED) | tsq::THROTTLED)
         });
-    }
-
-    /// Bytes of memory the sock holds beside `size_of::<Sock>()`, without its packets: for the memory benchmark.
-    pub fn heap_bytes(&self) -> usize {
-        self.lock.heap_bytes() + self.wait.heap_bytes()
     }
 }
 

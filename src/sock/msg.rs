@@ -74,6 +74,7 @@ pub enum Control {
 
 /// struct sock_extended_err and the offender that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SockExtendedErr {
     /// ee_errno.
     pub errno: u32,

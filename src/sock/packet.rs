@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 /// What IP input knows of a datagram, for the protocol that gets it.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct PacketInfo {
     /// Source address.
     pub src: IpAddr,
@@ -31,6 +32,7 @@ pub struct PacketInfo {
 
 /// An ICMP error that quotes a packet of ours.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct IcmpError<'p> {
     /// Who reports.
     pub reporter: IpAddr,

@@ -56,6 +56,7 @@ impl PageRef {
     }
 
     /// Whether there is another reference.
+    #[cfg(test)]
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

@@ -6,6 +6,59 @@
 //! Contexts. *Process*: a thread in a system call; may sleep through `SockGuard::sleep`. *Softirq*: packet and timer
 //! work; never sleeps. Each operation says which it is called in, and whether the sock is already owned (a `SockGuard`
 //! is passed) or not (a [`SockRef`] is, and the operation locks by itself, as in Linux).
+//!
+//! A protocol without a wire: what a program sends is in its own socket's receive queue.
+//!
+//! ```
+//! use std::io::{IoSlice, IoSliceMut};
+//! use std::sync::Arc;
+//! use usersock::error::{Error, Result};
+//! use usersock::net::Socket;
+//! use usersock::sock::SockGuard;
+//! use usersock::sock::msg::{RecvMsg, SendMsg};
+//! use usersock::sock::proto::{Proto, ProtoSwitch, SockRef};
+//! use usersock::sock::skb::Skb;
+//!
+//! struct ToSelf;
+//!
+//! impl Proto for ToSelf {
+//!     fn name(&self) -> &str {
+//!         "SELF"
+//!     }
+//!     fn init(&self, _: &mut SockGuard<'_>) -> Result<()> {
+//!         Ok(())
+//!     }
+//!     fn close(&self, _: SockRef<'_>, _: i32) {}
+//!     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+//!         let mut bytes = vec![0; msg.remaining()];
+//!         let n = msg.copy_to(&mut bytes);
+//!         // Runs `backlog_rcv`, now or when the sock is released.
+//!         sk.sock.deliver(sk.stack, Skb::from_slice(&bytes), sk.stack.now());
+//!         Ok(n)
+//!     }
+//!     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+//!         sk.common.receive_queue.push_back(skb);
+//!     }
+//!     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+//!         let skb = sk.lock().common.receive_queue.pop_front().ok_or(Error::Again)?;
+//!         Ok(msg.put(&skb.to_vec()))
+//!     }
+//! }
+//!
+//! # fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+//! let stack = usersock::config::build("")?;
+//! // Protocol 254 is for experiments (RFC 3692).
+//! let key = ProtoSwitch::new(libc::AF_INET, libc::SOCK_DGRAM, 254, Arc::new(ToSelf));
+//! stack.registry.register(&[key], None)?;
+//!
+//! let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 254)?;
+//! socket.sendmsg(&mut SendMsg::new(&[IoSlice::new(b"hello")], 0))?;
+//! let mut bytes = [0; 16];
+//! let n = socket.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut bytes)], 0))?;
+//! assert_eq!(&bytes[..n], b"hello");
+//! # Ok(())
+//! # }
+//! ```
 
 use super::msg::{RecvMsg, SendMsg};
 use super::skb::{HEAD, Skb};
@@ -311,6 +364,7 @@ pub trait IpHandler: Send + Sync + 'static {
 
 /// What makes a socket of a (family, type, protocol) triple. Linux: struct inet_protosw.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ProtoSwitch {
     /// AF_INET or AF_INET6.
     pub family: i32,
@@ -324,8 +378,23 @@ pub struct ProtoSwitch {
     pub proto: Arc<dyn Proto>,
 }
 
+impl ProtoSwitch {
+    /// `proto` answers socket(2) with this triple: AF_*, SOCK_*, and the IP protocol number, 0 for any.
+    pub fn new(family: i32, ty: i32, protocol: i32, proto: Arc<dyn Proto>) -> ProtoSwitch {
+        ProtoSwitch { family, ty, protocol, default: false, proto }
+    }
+
+    /// The same, and it answers protocol 0 for its type too.
+    #[must_use]
+    pub fn by_default(mut self) -> ProtoSwitch {
+        self.default = true;
+        self
+    }
+}
+
 /// Why a registration failed; `error()` is the errno for C.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RegisterError {
     /// Another table has this name.
     NameTaken(String),
@@ -370,7 +439,7 @@ impl std::fmt::Display for RegisterError {
 impl std::error::Error for RegisterError {}
 
 /// A registered protocol: its table, and accounts, which count its sockets.
-pub struct Registered {
+pub(crate) struct Registered {
     /// The operations.
     pub proto: Arc<dyn Proto>,
     /// Counts shared by its sockets.
@@ -381,6 +450,7 @@ pub struct Registered {
 
 /// A protocol as listings show it. Linux: a line of /proc/net/protocols.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listing {
     /// Its name.
     pub name: String,
@@ -602,7 +672,7 @@ impl Registry {
 
     /// The handler of an IP protocol number. No lock and no reference count but for those of shared objects.
     #[inline]
-    pub fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
+    pub(crate) fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
         self.handlers.slot(number).read()
     }
 

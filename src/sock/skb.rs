@@ -23,7 +23,7 @@ pub const HEAD: usize = 128;
 /// What one `Skb` costs beside its pages, in bytes: the part of `truesize` that is not payload.
 pub const SKB_OVERHEAD: u32 = 576;
 /// Fragments that a packet in TCP's queues has at most: as many as a device takes at once (MAX_SKB_FRAGS).
-pub const MAX_SKB_FRAGS: usize = 17;
+pub(crate) const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
 pub const GSO_MAX_SIZE: u32 = 65_536;
 
@@ -51,6 +51,7 @@ pub enum Csum {
 
 /// How a super-packet is to be cut (or was put together).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum GsoType {
     /// An ordinary packet.
     #[default]
@@ -74,15 +75,13 @@ pub enum L3 {
 }
 
 /// Scoreboard bits of a segment in the retransmit queue, Linux's TCPCB_*.
-pub mod sacked {
+pub(crate) mod sacked {
     /// Selectively acknowledged.
     pub const SACKED_ACKED: u8 = 0x01;
     /// Retransmitted, and that copy is thought to be in flight.
     pub const SACKED_RETRANS: u8 = 0x02;
     /// Marked lost.
     pub const LOST: u8 = 0x04;
-    /// All of the above.
-    pub const TAGBITS: u8 = 0x07;
     /// Sent by repair mode without the network.
     pub const REPAIRED: u8 = 0x10;
     /// Was ever retransmitted (Karn: no RTT sample).
@@ -93,7 +92,7 @@ pub mod sacked {
 
 /// What TCP notes on a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct TcpCb {
+pub(crate) struct TcpCb {
     /// First sequence number.
     pub seq: SeqNum,
     /// One past the last sequence number.
@@ -223,6 +222,7 @@ impl Keep for Box<SkbInner> {
 
 /// The fields of an [`Skb`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SkbInner {
     head: [u8; HEAD],
     head_start: u16,
@@ -254,7 +254,7 @@ pub struct SkbInner {
     /// Hash of the flow, for the choice of a device queue.
     pub hash: u32,
     /// TCP's notes.
-    pub tcp: TcpCb,
+    pub(crate) tcp: TcpCb,
     /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a
     /// shared one.
     pub cb: [u64; CB_WORDS],
@@ -264,7 +264,7 @@ pub struct SkbInner {
     pub owner: Option<TxOwner>,
     /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not
     /// pulled away but copied aside.
-    pub saved_header: Option<Box<[u8]>>,
+    pub(crate) saved_header: Option<Box<[u8]>>,
 }
 
 impl std::ops::Deref for Skb {
@@ -462,7 +462,7 @@ impl SkbInner {
         self.len as usize - self.head_len()
     }
     /// The fragments.
-    pub fn frags(&self) -> &[Frag] {
+    pub(crate) fn frags(&self) -> &[Frag] {
         &self.frags
     }
 
@@ -640,7 +640,7 @@ impl SkbInner {
     }
 
     /// Appends a fragment; merges it with the last one when it continues it in the same page. Charges the page's share.
-    pub fn push_frag(&mut self, frag: Frag) {
+    pub(crate) fn push_frag(&mut self, frag: Frag) {
         self.len += frag.len;
         if let Some(last) = self.frags.last_mut()
             && PageRef::same(&last.page, &frag.page)
@@ -683,7 +683,7 @@ impl SkbInner {
 
     /// Moves `other`'s bytes behind this packet's (coalescing): fragments are moved, not copied. `other` must have an
     /// empty head; returns the growth of `truesize`.
-    pub fn append_frags(&mut self, other: &mut Skb) -> u32 {
+    pub(crate) fn append_frags(&mut self, other: &mut Skb) -> u32 {
         debug_assert_eq!(other.head_len(), 0);
         let before = self.truesize;
         for f in other.0.frags.drain(..) {

@@ -65,7 +65,7 @@ const SO_SNDTIMEO_NEW: i32 = 67;
 
 /// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read
 /// only).
-pub fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
+pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_BINDTODEVICE {
         return bind_to_device(sk, value);
     }
@@ -265,7 +265,7 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
 }
 
 /// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for what Linux does not know either.
-pub fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
+pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let g = sk.lock();
     let c = &g.common;
     if let Some(done) = get_bytes(sk, c, name, value) {

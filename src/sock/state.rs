@@ -5,18 +5,28 @@
 /// RFC 9293 §3.3.2, and Linux's additions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-#[allow(missing_docs)]
 pub enum State {
+    /// Open both ways.
     Established = 1,
+    /// Our SYN waits for its answer.
     SynSent = 2,
+    /// SYNs have crossed, or a SYN was answered: the last ACK is awaited.
     SynRecv = 3,
+    /// Our FIN is sent, not acknowledged.
     FinWait1 = 4,
+    /// Our FIN is acknowledged, the peer's is awaited.
     FinWait2 = 5,
+    /// Both ended; what is under way dies out.
     TimeWait = 6,
+    /// No connection.
     Close = 7,
+    /// The peer has ended, the program has not.
     CloseWait = 8,
+    /// Our FIN, after the peer's, waits for its acknowledgement.
     LastAck = 9,
+    /// Waits for connections.
     Listen = 10,
+    /// FINs have crossed, ours is not acknowledged.
     Closing = 11,
     /// A request sock: SYN-ACK sent, nothing else allocated yet.
     NewSynRecv = 12,

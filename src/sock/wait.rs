@@ -22,21 +22,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Events(pub u32);
 
-#[allow(missing_docs)]
 impl Events {
+    /// None.
     pub const NONE: Events = Events(0);
+    /// POLLIN | POLLRDNORM: a read would not wait.
     pub const IN: Events = Events(libc::POLLIN as u32 | libc::POLLRDNORM as u32);
+    /// POLLPRI: urgent data.
     pub const PRI: Events = Events(libc::POLLPRI as u32);
+    /// POLLOUT | POLLWRNORM | POLLWRBAND: a write would not wait.
     pub const OUT: Events = Events(libc::POLLOUT as u32 | libc::POLLWRNORM as u32 | libc::POLLWRBAND as u32);
+    /// POLLERR: an error is pending.
     pub const ERR: Events = Events(libc::POLLERR as u32);
+    /// POLLHUP: both directions are shut.
     pub const HUP: Events = Events(libc::POLLHUP as u32);
+    /// POLLRDHUP: the peer sends no more.
     pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
+    /// All.
     pub const ALL: Events = Events(u32::MAX);
 
     /// Whether the two sets share an event.
     pub const fn intersects(self, o: Events) -> bool {
         self.0 & o.0 != 0
     }
+    /// Whether there is no event.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -240,11 +248,6 @@ impl WaitQueue {
             let e = list.entries.remove(i);
             list.entries.push(e);
         }
-    }
-
-    /// Bytes of heap behind the queue.
-    pub fn heap_bytes(&self) -> usize {
-        self.list.lock().as_ref().map_or(0, |l| size_of::<List>() + l.entries.capacity() * size_of::<Entry>())
     }
 }
 

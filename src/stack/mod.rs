@@ -32,6 +32,7 @@ const WHEELS: usize = crate::counters::SHARDS;
 pub(crate) const WEIGHT: usize = 64;
 
 /// What a timer does when it fires, in softirq context.
+#[non_exhaustive]
 pub enum TimerTarget {
     /// `Sock::defer(bits)`.
     Sock(Arc<Sock>, u32),
@@ -155,6 +156,7 @@ impl Timers {
 }
 
 /// What a stack is made from.
+#[non_exhaustive]
 pub struct StackConfig {
     /// Monotonic and wall time.
     pub clock: Arc<dyn Clock>,
@@ -162,6 +164,14 @@ pub struct StackConfig {
     pub entropy: Arc<dyn Entropy>,
     /// How threads wait.
     pub runner: Arc<dyn Runner>,
+}
+
+impl StackConfig {
+    /// A stack that is told the time by `clock` and draws its numbers from `entropy`, whose threads wait as `runner`
+    /// has them.
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, runner: Arc<dyn Runner>) -> StackConfig {
+        StackConfig { clock, entropy, runner }
+    }
 }
 
 /// See the module's text. Always held as `Arc<Stack>`.
@@ -190,6 +200,7 @@ pub struct Stack {
     /// Timers.
     pub timers: Timers,
     /// Plug-ins that were loaded; dropping one unloads it.
+    #[doc(hidden)]
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
@@ -252,7 +263,7 @@ impl Stack {
 
     /// See [`Dst::check`](crate::sock::dst::Dst::check).
     #[inline]
-    pub fn rt_genid(&self) -> u64 {
+    pub(crate) fn rt_genid(&self) -> u64 {
         self.rt_genid.load(Ordering::Acquire)
     }
 
@@ -268,7 +279,8 @@ impl Stack {
         self.clock.now()
     }
 
-    /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`.
+    /// Adds a device; returns it with its interface index. Addresses and routes are added through `ip`. EEXIST:
+    /// its name is taken.
     pub fn add_device(self: &Arc<Stack>, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
         let dev = self.netdevs.add(device)?;
         self.runner.kick(self);
@@ -367,13 +379,13 @@ impl Stack {
     }
 
     /// Receives up to WEIGHT packets of one queue. One thread at a time: another's turn is left to it.
-    pub fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
+    pub(crate) fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
         dev.receive(self, queue, now, WEIGHT)
     }
 
     /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets
     /// once, runs timers, resumes senders, retries full device queues. Returns how much there was.
-    pub fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
+    pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
         let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         n += self.timers.expire(self, now);
         n += self.run_tsq(now);

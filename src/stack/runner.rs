@@ -1,9 +1,10 @@
 //! How threads of a stack wait, and who runs softirq meanwhile: what a stack asks of its driver. Above: `Stack::block`.
 //! Filled by: `driver`, and whoever drives a stack in a way of his own (the packetdrill plug-in).
 
+pub use crate::base::waiter::{Waiter, Woken};
+
 use super::Stack;
 use crate::base::env::{Duration, Instant};
-use crate::base::waiter::{Waiter, Woken};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 

@@ -154,8 +154,7 @@ fn a_validator_refuses_with_its_own_error_and_a_reader_answers_for_a_value_elsew
 #[test]
 fn plug_ins_register_and_unregister_sysctls_of_their_own() {
     let sysctls = Sysctls::new();
-    let spec =
-        |kind, default: &str| SysctlSpec { kind, default: default.into(), mode: Mode::Rw, help: "A test.".into() };
+    let spec = |kind, default: &str| SysctlSpec::new(kind, default, "A test.");
     let percent = || spec(Kind::Number { min: -100, max: 100 }, "50");
     let id = sysctls.register("net/mine/percent", percent()).unwrap();
     assert_eq!(sysctls.set("net.mine.percent", "-7"), Ok(()));
@@ -176,6 +175,10 @@ fn plug_ins_register_and_unregister_sysctls_of_their_own() {
     ] {
         assert_eq!(sysctls.register(name, spec).err(), Some(want), "{name}");
     }
+    sysctls.register("net.mine.seen", spec(Kind::Number { min: 0, max: 9 }, "0").read_only()).unwrap();
+    assert_eq!(sysctls.set("net.mine.seen", "3"), Err(Error::Acces));
+    sysctls.publish("net.mine.seen", "3").unwrap();
+    assert_eq!(sysctls.get("net.mine.seen").as_deref(), Ok("3"));
     assert_eq!(sysctls.unregister(id), Ok(()));
     assert_eq!(sysctls.unregister(id), Err(Error::NoEnt));
     assert_eq!(sysctls.get("net.mine.percent"), Err(Error::NoEnt));
@@ -224,7 +227,9 @@ fn every_live_sysctl_is_read_by_someone() {
 
 proptest! {
     #[test]
-    fn no_text_panics_and_whatever_is_accepted_reads_back_the_same(row in 0..TABLE.len(), text in "[-0-9a-fx, \t\n]{0,24}|\\PC*") {
+    fn no_text_panics_and_whatever_is_accepted_reads_back_the_same(
+        row in 0..TABLE.len(), text in "[-0-9a-fx, \t\n]{0,24}|\\PC*",
+    ) {
         let sysctls = Sysctls::new();
         let name = &TABLE[row].name;
         if sysctls.set(name, &text).is_ok() {
@@ -238,8 +243,9 @@ proptest! {
     fn port_lists_round_trip(ports in proptest::collection::btree_set(any::<u16>(), 0..40)) {
         let sysctls = Sysctls::new();
         let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-        sysctls.set("net.ipv4.ip_local_reserved_ports", &list.join(",")).unwrap();
-        sysctls.set("net.ipv4.ip_local_reserved_ports", &sysctls.get("net.ipv4.ip_local_reserved_ports").unwrap()).unwrap();
+        let name = "net.ipv4.ip_local_reserved_ports";
+        sysctls.set(name, &list.join(",")).unwrap();
+        sysctls.set(name, &sysctls.get(name).unwrap()).unwrap();
         prop_assert!((0..=u16::MAX).all(|port| sysctls.port_is_reserved(port) == ports.contains(&port)));
     }
 }

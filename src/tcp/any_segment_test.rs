@@ -63,7 +63,14 @@ fn options() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn flags() -> impl Strategy<Value = u8> {
-    prop_oneof![6 => Just(ACK), 2 => Just(ACK | 8), 1 => Just(ACK | 1), 1 => Just(ACK | 32), 1 => any::<u8>().prop_map(|f| f & !4), 1 => any::<u8>()]
+    prop_oneof![
+        6 => Just(ACK),
+        2 => Just(ACK | 8),
+        1 => Just(ACK | 1),
+        1 => Just(ACK | 32),
+        1 => any::<u8>().prop_map(|f| f & !4),
+        1 => any::<u8>(),
+    ]
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -72,7 +79,8 @@ fn act() -> impl Strategy<Value = Act> {
         10 => segment.prop_map(|(seq, ack, flags, window, urgent, options, len)| {
             Act::Near { seq, ack, flags, window, urgent, options, len }
         }),
-        4 => (near(), prop::collection::vec((near(), near()), 1..4)).prop_map(|(ack, blocks)| Act::Sack { ack, blocks }),
+        4 => (near(), prop::collection::vec((near(), near()), 1..4))
+            .prop_map(|(ack, blocks)| Act::Sack { ack, blocks }),
         1 => (0..100usize, any::<u8>()).prop_map(|(at, value)| Act::Broken { at, value }),
         1 => prop::collection::vec(any::<u8>(), 0..80).prop_map(Act::Bytes),
         1 => (any::<u16>(), flags(), options()).prop_map(|(port, flags, options)| Act::Syn { port, flags, options }),

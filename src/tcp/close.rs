@@ -289,7 +289,7 @@ pub fn abort(sk: SockRef<'_>, err: Error) -> Result<()> {
     abort_owned(&mut sk.lock(), err)
 }
 
-/// The body of [`abort`], for a sock that is owned.
+/// The body of `abort`, for a sock that is owned.
 pub fn abort_owned(g: &mut SockGuard<'_>, err: Error) -> Result<()> {
     let Some(mut cx) = Cx::new(g) else { return Err(Error::OpNotSupp) };
     let cx = &mut cx;

@@ -28,12 +28,12 @@
 //! | `sock_ops`, `ulp` | hooks; upper-layer protocols |
 //! | `invariants` | what holds whenever a sock is released, checked in debug builds |
 
-pub mod ack;
+pub(crate) mod ack;
 #[cfg(test)]
 mod any_segment_test;
-pub mod challenge;
-pub mod chrono;
-pub mod close;
+pub(crate) mod challenge;
+pub(crate) mod chrono;
+pub(crate) mod close;
 pub mod cong;
 pub mod connect;
 pub mod control;
@@ -51,39 +51,39 @@ pub mod net;
 pub mod output;
 #[cfg(test)]
 mod peer_test;
-pub mod probe;
-pub mod proto;
-pub mod prr;
+pub(crate) mod probe;
+pub(crate) mod proto;
+pub(crate) mod prr;
 mod prune;
-pub mod queue;
-pub mod rack;
-pub mod rate;
-pub mod rcv;
-pub mod rcvbuf;
-pub mod reassembly;
-pub mod recovery;
-pub mod recvmsg;
-pub mod retransmit;
-pub mod rtt;
-pub mod sack;
-pub mod segment;
-pub mod sendmsg;
+pub(crate) mod queue;
+pub(crate) mod rack;
+pub(crate) mod rate;
+pub(crate) mod rcv;
+pub(crate) mod rcvbuf;
+pub(crate) mod reassembly;
+pub(crate) mod recovery;
+pub(crate) mod recvmsg;
+pub(crate) mod retransmit;
+pub(crate) mod rtt;
+pub(crate) mod sack;
+pub(crate) mod segment;
+pub(crate) mod sendmsg;
 pub mod sock_ops;
-pub mod sockopt;
-pub mod state;
-pub mod synsent;
-pub mod tcb;
+pub(crate) mod sockopt;
+pub(crate) mod state;
+pub(crate) mod synsent;
+pub(crate) mod tcb;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod threats_test;
-pub mod timer;
-pub mod timewait;
+pub(crate) mod timer;
+pub(crate) mod timewait;
 pub mod ulp;
-pub mod undo;
-pub mod urgent;
-pub mod window;
-pub mod xmit;
+pub(crate) mod undo;
+pub(crate) mod urgent;
+pub(crate) mod window;
+pub(crate) mod xmit;
 
 #[cfg(test)]
 mod tests;

@@ -20,11 +20,11 @@ pub struct TcpNet {
     /// Connections, listeners and ports.
     pub hashinfo: TcpTables,
     /// Congestion control algorithms.
-    pub cong: CongRegistry,
+    pub(crate) cong: CongRegistry,
     /// Upper-layer protocols.
-    pub ulp: UlpRegistry,
+    pub(crate) ulp: UlpRegistry,
     /// Hooks.
-    pub sock_ops: SockOpsRegistry,
+    pub(crate) sock_ops: SockOpsRegistry,
     /// When TCP last came under memory pressure, ms.
     pub(super) pressure_since_ms: AtomicU32,
 }

@@ -106,8 +106,4 @@ impl SegQueue {
             self.0 = VecDeque::new();
         }
     }
-    /// Heap bytes of the queue itself.
-    pub fn heap_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Skb>()
-    }
 }

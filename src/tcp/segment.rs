@@ -19,7 +19,7 @@ use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{EstablishedOptions, SackBlocks, SynOptions};
+use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
 use std::net::IpAddr;
 
 /// Options of a segment, of either kind.
@@ -32,8 +32,12 @@ pub enum Options {
 }
 
 impl Options {
-    /// None.
-    pub const NONE: Options = Options::Est(EstablishedOptions { md5: None, timestamps: None, sack: SackBlocks::new() });
+    /// None at all.
+    pub(super) const NONE: Options = Options::Est(EstablishedOptions {
+        md5: None,
+        timestamps: None,
+        sack: crate::wire::tcp_options::SackBlocks::new(),
+    });
 
     /// Bytes they take.
     #[inline]
@@ -42,12 +46,6 @@ impl Options {
             Options::Syn(o) => o.len(),
             Options::Est(o) => o.len(),
         }
-    }
-
-    /// Whether there is nothing to write.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use crate::sock::state::State;
 /// What moves a connection between states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
-pub enum Event {
+pub(crate) enum Event {
     PassiveOpen,
     ActiveOpen,
     SynArrives,
@@ -46,7 +46,7 @@ impl Event {
 impl State {
     /// RFC 9293 Figure 5, one row an arrow; None: illegal in this state. A passive connection passes through
     /// `NewSynRecv` (its request sock) where the figure says SYN-RECEIVED.
-    pub const fn next(self, event: Event) -> Option<State> {
+    pub(crate) const fn next(self, event: Event) -> Option<State> {
         use Event as E;
         use State as S;
         match (self, event) {

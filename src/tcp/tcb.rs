@@ -49,13 +49,13 @@ impl<'a> Cx<'a> {
 
     /// The same, for a call that takes it by value.
     #[inline]
-    pub fn reborrow(&mut self) -> Cx<'_> {
+    pub(crate) fn reborrow(&mut self) -> Cx<'_> {
         Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now }
     }
 
     /// Reads the clock again (tcp_mstamp_refresh).
     #[inline]
-    pub fn refresh_clock(&mut self) {
+    pub(crate) fn refresh_clock(&mut self) {
         self.now = self.stack.now();
     }
 
@@ -79,13 +79,17 @@ pub mod nagle {
 /// Congestion avoidance state (enum tcp_ca_state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[repr(u8)]
-#[allow(missing_docs)]
 pub enum CaState {
     #[default]
+    /// Nothing suspicious.
     Open = 0,
+    /// Duplicate acknowledgements or SACKs, no loss inferred yet.
     Disorder = 1,
+    /// The window is being reduced, for ECN or local congestion.
     Cwr = 2,
+    /// Fast recovery: lost segments are sent again.
     Recovery = 3,
+    /// After a retransmission timeout, or SACK reneging.
     Loss = 4,
 }
 
@@ -188,6 +192,7 @@ impl Default for MinRtt {
 
 /// Rate sample taken at each acknowledgement (struct rate_sample).
 #[derive(Debug, Default, Clone, Copy)]
+#[non_exhaustive]
 pub struct RateSample {
     /// Send time of the sampled skb's predecessor in delivery.
     pub prior_mstamp: Instant,
@@ -266,9 +271,9 @@ zero_but! {
 pub struct TcpSock
 given {
     /// What TCP keeps for the stack: tables and registries.
-    pub net: Arc<TcpNet>,
+    pub(crate) net: Arc<TcpNet>,
     /// The algorithm and its private words.
-    pub ca: CongState,
+    pub(crate) ca: CongState,
 }
 zero {
     // Send.
@@ -279,61 +284,61 @@ zero {
     /// One past the last byte queued.
     pub write_seq: SeqNum,
     /// write_seq at the last PSH.
-    pub pushed_seq: SeqNum,
+    pub(crate) pushed_seq: SeqNum,
     /// Last window update's sequence number.
-    pub snd_wl1: SeqNum,
+    pub(crate) snd_wl1: SeqNum,
     /// End of the last small segment sent (Minshall).
-    pub snd_sml: SeqNum,
+    pub(crate) snd_sml: SeqNum,
     /// Urgent pointer to send.
-    pub snd_up: SeqNum,
+    pub(crate) snd_up: SeqNum,
     /// Our initial sequence number.
     pub snt_isn: SeqNum,
     /// snd_nxt when recovery began; it ends when all below is acknowledged.
     pub high_seq: SeqNum,
     /// snd_una when the present reduction began: it can be undone from here on (undo_marker).
-    pub undo_marker: SeqNum,
+    pub(crate) undo_marker: SeqNum,
     /// Whether `undo_marker` is set.
-    pub undo_valid: bool,
+    pub(crate) undo_valid: bool,
     /// Retransmitted segments for which no DSACK has come; -1: none was retransmitted.
-    pub undo_retrans: i32,
+    pub(crate) undo_retrans: i32,
     /// snd_nxt when a loss probe was sent; valid while `tlp_active`.
-    pub tlp_high_seq: SeqNum,
+    pub(crate) tlp_high_seq: SeqNum,
     /// A loss probe is outstanding.
-    pub tlp_active: bool,
+    pub(crate) tlp_active: bool,
     /// The probe was a retransmission.
-    pub tlp_retrans: bool,
+    pub(crate) tlp_retrans: bool,
     /// Highest sacked sequence, when `sacked_out > 0`.
-    pub highest_sack: SeqNum,
+    pub(crate) highest_sack: SeqNum,
     /// Where the retransmission scan continues (retransmit_skb_hint).
-    pub retransmit_hint: Option<SeqNum>,
+    pub(crate) retransmit_hint: Option<SeqNum>,
     /// Peer's window, bytes.
     pub snd_wnd: u32,
     /// Largest window ever offered by the peer.
-    pub max_window: u32,
+    pub(crate) max_window: u32,
     /// MSS now, for data without SACK blocks (mss_cache).
     pub mss_cache: u32,
     /// MSS our side advertises (advmss).
-    pub advmss: u16,
+    pub(crate) advmss: u16,
     /// Header bytes with the options agreed (tcp_header_len).
-    pub tcp_header_len: u16,
+    pub(crate) tcp_header_len: u16,
     /// Path MTU the MSS was computed for (icsk_pmtu_cookie).
-    pub pmtu_cookie: u32,
+    pub(crate) pmtu_cookie: u32,
     /// Largest size of a super-packet in segments (gso_segs).
-    pub gso_segs: u16,
+    pub(crate) gso_segs: u16,
     /// Largest payload of a super-packet on the present route, bytes; 0: not asked yet (sk_gso_max_size).
-    pub gso_max_size: u32,
+    pub(crate) gso_max_size: u32,
     /// Largest number of its segments (sk_gso_max_segs).
-    pub gso_max_segs: u16,
+    pub(crate) gso_max_segs: u16,
     /// The device holds packets until their departure time (SK_PACING_FQ).
-    pub departure_times: bool,
+    pub(crate) departure_times: bool,
     /// A writer, or poll for one, found the send buffer full and wants to be woken when there is room (SOCK_NOSPACE).
-    pub nospace: bool,
-    /// Nagle's switches: bits of [`nagle`].
-    pub nonagle: u8,
+    pub(crate) nospace: bool,
+    /// Nagle's switches: bits of `nagle`.
+    pub(crate) nonagle: u8,
     /// Unsent segments.
-    pub write_queue: SegQueue,
+    pub(crate) write_queue: SegQueue,
     /// Sent, unacknowledged.
-    pub rtx_queue: SegQueue,
+    pub(crate) rtx_queue: SegQueue,
     /// Segments sent and not cumulatively acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
@@ -345,15 +350,15 @@ zero {
     /// Largest packets_out since the window was last full.
     pub max_packets_out: u32,
     /// snd_nxt then.
-    pub cwnd_usage_seq: SeqNum,
+    pub(crate) cwnd_usage_seq: SeqNum,
     /// Congestion window limited sending lately.
-    pub is_cwnd_limited: bool,
+    pub(crate) is_cwnd_limited: bool,
     /// Last sending filled the receiver's window.
-    pub rwnd_limited: bool,
+    pub(crate) rwnd_limited: bool,
     /// The peer has reneged on selective acknowledgements, and recovery from that goes on.
-    pub is_sack_reneg: bool,
+    pub(crate) is_sack_reneg: bool,
     /// F-RTO (RFC 5682) in progress.
-    pub frto: bool,
+    pub(crate) frto: bool,
     /// Retransmitted segments, SYN and SYN-ACK included (total_retrans).
     pub total_retrans: u32,
     /// Retransmitted bytes.
@@ -367,7 +372,7 @@ zero {
     /// Upper bound.
     pub snd_cwnd_clamp: u32,
     /// Window used lately (RFC 2861).
-    pub snd_cwnd_used: u32,
+    pub(crate) snd_cwnd_used: u32,
     /// When that was noted.
     pub snd_cwnd_stamp_ms: u32,
     /// Window before the reduction, for PRR and undo.
@@ -383,15 +388,15 @@ zero {
     /// State.
     pub ca_state: CaState,
     /// The algorithm was set by the program.
-    pub ca_setsockopt: bool,
+    pub(crate) ca_setsockopt: bool,
     /// The algorithm needs its packets paced (SK_PACING_NEEDED).
     pub ca_paces: bool,
     /// Reordering degree.
     pub reordering: u32,
     /// Times reordering was seen.
-    pub reord_seen: u32,
+    pub(crate) reord_seen: u32,
     /// RACK.
-    pub rack: Rack,
+    pub(crate) rack: Rack,
     /// Pacing rate, bytes a second; `u64::MAX`: unlimited.
     pub pacing_rate: u64,
 
@@ -421,134 +426,134 @@ zero {
     /// Mean deviation, µs << 2.
     pub mdev_us: u32,
     /// Its maximum over the last RTT.
-    pub mdev_max_us: u32,
+    pub(crate) mdev_max_us: u32,
     /// Smoothed maximum deviation.
     pub rttvar_us: u32,
     /// Sequence that ends the RTT period.
-    pub rtt_seq: SeqNum,
+    pub(crate) rtt_seq: SeqNum,
     /// Windowed minimum.
-    pub rtt_min: MinRtt,
+    pub(crate) rtt_min: MinRtt,
     /// RTO, microseconds (icsk_rto).
     pub rto_us: u32,
     /// Backoff count.
     pub backoff: u8,
     /// Retransmissions of the same segment (icsk_retransmits).
-    pub retransmits: u8,
+    pub(crate) retransmits: u8,
     /// Zero-window probes unanswered (icsk_probes_out).
-    pub probes_out: u8,
+    pub(crate) probes_out: u8,
     /// Timer the retransmit slot runs as.
-    pub pending: XmitTimer,
+    pub(crate) pending: XmitTimer,
     /// Time of the first retransmission of this episode, stack µs as TS clock; 0: none (retrans_stamp).
-    pub retrans_stamp: Instant,
+    pub(crate) retrans_stamp: Instant,
     /// Time the first probe of this zero-window episode went out.
-    pub probes_tstamp: Instant,
+    pub(crate) probes_tstamp: Instant,
     /// Last data sent, ms (lsndtime).
     pub lsndtime_ms: u32,
     /// Last segment received, ms (rcv_tstamp).
-    pub rcv_tstamp_ms: u32,
+    pub(crate) rcv_tstamp_ms: u32,
     /// Offset of our timestamps.
-    pub tsoffset: u32,
+    pub(crate) tsoffset: u32,
     /// Retransmit, probe, loss-probe and reordering timer.
-    pub retransmit_timer: TimerSlot,
+    pub(crate) retransmit_timer: TimerSlot,
     /// Pacing.
-    pub pacing_timer: TimerSlot,
+    pub(crate) pacing_timer: TimerSlot,
     /// Earliest departure of the next packet (tcp_wstamp_ns).
-    pub wstamp: Instant,
+    pub(crate) wstamp: Instant,
 
     // Receive.
     /// Next expected.
     pub rcv_nxt: SeqNum,
     /// Next the program reads.
-    pub copied_seq: SeqNum,
+    pub(crate) copied_seq: SeqNum,
     /// rcv_nxt when the window was last sent.
-    pub rcv_wup: SeqNum,
+    pub(crate) rcv_wup: SeqNum,
     /// Right edge of the widest window ever offered (rcv_mwnd_seq): the peer may have sent up to it, even if the window
     /// was shrunk since.
-    pub rcv_mwnd_seq: SeqNum,
+    pub(crate) rcv_mwnd_seq: SeqNum,
     /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
-    pub max_rcv_wnd: u32,
+    pub(crate) max_rcv_wnd: u32,
     /// Peer's initial sequence number.
-    pub rcv_isn: SeqNum,
+    pub(crate) rcv_isn: SeqNum,
     /// Window offered, bytes, from rcv_wup.
     pub rcv_wnd: u32,
     /// Highest window we allow ourselves while the buffer fills (rcv_ssthresh).
-    pub rcv_ssthresh: u32,
+    pub(crate) rcv_ssthresh: u32,
     /// Bound on the window (TCP_WINDOW_CLAMP and the route).
-    pub window_clamp: u32,
+    pub(crate) window_clamp: u32,
     /// Header prediction: flags word that the next segment should have; 0: off.
-    pub pred_flags: u32,
+    pub(crate) pred_flags: u32,
     /// Out-of-order segments.
-    pub ooo_queue: SegQueue,
+    pub(crate) ooo_queue: SegQueue,
     /// Sequence of the last one inserted.
-    pub ooo_last: SeqNum,
+    pub(crate) ooo_last: SeqNum,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
-    pub scaling_ratio: u8,
+    pub(crate) scaling_ratio: u8,
     /// Urgent data (0: none): a constant of `urgent`, with VALID the byte in the low eight bits.
-    pub urg_data: u16,
+    pub(crate) urg_data: u16,
     /// Sequence of the urgent byte.
-    pub urg_seq: SeqNum,
+    pub(crate) urg_seq: SeqNum,
     /// Whether we are in urgent mode sending (`snd_up` valid).
-    pub urg_mode: bool,
+    pub(crate) urg_mode: bool,
     /// Delayed, quick and compressed acknowledgements.
-    pub ack: AckState,
+    pub(crate) ack: AckState,
     /// Options received.
-    pub rx_opt: RxOpt,
+    pub(crate) rx_opt: RxOpt,
     /// Receive RTT estimate, µs << 3.
-    pub rcv_rtt_us: u32,
+    pub(crate) rcv_rtt_us: u32,
     /// Sequence that ends its period.
-    pub rcv_rtt_seq: SeqNum,
+    pub(crate) rcv_rtt_seq: SeqNum,
     /// Its start.
-    pub rcv_rtt_time: Instant,
+    pub(crate) rcv_rtt_time: Instant,
     /// Last tsecr sampled.
-    pub rcv_rtt_last_tsecr: u32,
+    pub(crate) rcv_rtt_last_tsecr: u32,
     /// Buffer tuning: bytes a window (rcvq_space.space).
-    pub rcvq_space: u32,
+    pub(crate) rcvq_space: u32,
     /// Its sequence.
-    pub rcvq_seq: SeqNum,
+    pub(crate) rcvq_seq: SeqNum,
     /// Its start.
-    pub rcvq_time: Instant,
+    pub(crate) rcvq_time: Instant,
     /// SACK blocks and caches.
-    pub sack: Option<Box<SackState>>,
+    pub(crate) sack: Option<Box<SackState>>,
     /// Blocks in `sack.selective_acks`.
-    pub num_sacks: u8,
+    pub(crate) num_sacks: u8,
 
     // Options and limits.
     /// Explicit congestion notification.
     pub ecn: EcnFlags,
     /// TCP_SYNCNT; 0: sysctl.
-    pub syn_retries: u8,
+    pub(crate) syn_retries: u8,
     /// TCP_KEEPCNT; 0: sysctl.
-    pub keepalive_probes: u8,
+    pub(crate) keepalive_probes: u8,
     /// TCP_KEEPIDLE in ms; 0: sysctl.
-    pub keepalive_time_ms: u32,
+    pub(crate) keepalive_time_ms: u32,
     /// TCP_KEEPINTVL in ms; 0: sysctl.
-    pub keepalive_intvl_ms: u32,
+    pub(crate) keepalive_intvl_ms: u32,
     /// TCP_USER_TIMEOUT in ms; 0: none.
-    pub user_timeout_ms: u32,
+    pub(crate) user_timeout_ms: u32,
     /// TCP_LINGER2 in ms; 0: sysctl, -1: none.
-    pub linger2_ms: i32,
+    pub(crate) linger2_ms: i32,
     /// TCP_DEFER_ACCEPT in retransmissions; 0: off.
-    pub defer_accept: u8,
+    pub(crate) defer_accept: u8,
     /// TCP_THIN_LINEAR_TIMEOUTS.
-    pub thin_lto: bool,
+    pub(crate) thin_lto: bool,
     /// TCP_NOTSENT_LOWAT; 0: sysctl.
-    pub notsent_lowat: u32,
+    pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
-    pub recvmsg_inq: bool,
+    pub(crate) recvmsg_inq: bool,
     /// TCP_RTO_MIN_US: least RTO, µs; 0: route or sysctl.
-    pub rto_min_us: u32,
+    pub(crate) rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
-    pub rto_max_ms: u32,
+    pub(crate) rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
-    pub delack_max_us: u32,
+    pub(crate) delack_max_us: u32,
     /// A child in its listener's accept queue.
-    pub not_accepted: bool,
+    pub(crate) not_accepted: bool,
     /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
-    pub save_syn: u8,
+    pub(crate) save_syn: u8,
     /// Events that hooks want of this sock: bits of `sock_ops::cb`, all hooks' together.
-    pub sock_ops_flags: u8,
+    pub(crate) sock_ops_flags: u8,
     /// `Proto::destroy` has run: the sock left every table and gave its memory back.
-    pub destroyed: bool,
+    pub(crate) destroyed: bool,
 
     // Statistics (RFC 4898 and Linux).
     /// Payload bytes acknowledged.
@@ -566,36 +571,36 @@ zero {
     /// Data segments out.
     pub data_segs_out: u32,
     /// DSACK blocks seen.
-    pub dsack_dups: u32,
+    pub(crate) dsack_dups: u32,
     /// Out-of-order segments.
-    pub rcv_ooopack: u32,
+    pub(crate) rcv_ooopack: u32,
     /// RTO episodes: number, retransmissions, time ms.
-    pub total_rto: u16,
+    pub(crate) total_rto: u16,
     /// RTO recoveries.
-    pub total_rto_recoveries: u16,
+    pub(crate) total_rto_recoveries: u16,
     /// Time in RTO recovery, ms.
-    pub total_rto_time_ms: u32,
+    pub(crate) total_rto_time_ms: u32,
     /// Start of the present one, ms.
-    pub rto_stamp_ms: u32,
+    pub(crate) rto_stamp_ms: u32,
     /// Time under each limit of sending, µs: busy, rwnd limited, sndbuf limited (chrono_stat).
-    pub chrono_us: [u32; 3],
+    pub(crate) chrono_us: [u32; 3],
     /// The limit now.
-    pub chrono_type: Chrono,
+    pub(crate) chrono_type: Chrono,
     /// Since when.
-    pub chrono_start: Instant,
+    pub(crate) chrono_start: Instant,
     /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
-    pub last_oow_ack_ms: u32,
+    pub(crate) last_oow_ack_ms: u32,
     /// The next answer to an old segment has `snd_nxt` (`send_dupack`).
-    pub dupack_at_nxt: bool,
+    pub(crate) dupack_at_nxt: bool,
     /// Challenge ACKs that may still be sent in this second.
-    pub challenge: ChallengeBudget,
+    pub(crate) challenge: ChallengeBudget,
 
     /// Hold on the local port.
-    pub bound: Option<super::lookup::Bound>,
+    pub(crate) bound: Option<super::lookup::Bound>,
     /// A listener's queues.
-    pub listener: Option<Box<Listener>>,
+    pub(crate) listener: Option<Box<Listener>>,
     /// Less used state.
-    pub cold: Option<Box<Cold>>,
+    pub(crate) cold: Option<Box<Cold>>,
 }
 }
 

@@ -476,12 +476,6 @@ pub fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
     cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
 }
 
-/// Arms the keepalive timer for a child of a listener with SO_KEEPALIVE.
-pub fn set_keepalive_idle(cx: &mut Cx<'_>) {
-    let when = keepalive_time_when(cx);
-    reset_keepalive_timer(cx, when);
-}
-
 /// Disarms it (inet_csk_delete_keepalive_timer).
 pub fn delete_keepalive_timer(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.sk.timer);

@@ -64,7 +64,7 @@ struct Entry {
 
 /// A stack's upper-layer protocols.
 #[derive(Default)]
-pub struct UlpRegistry {
+pub(crate) struct UlpRegistry {
     list: RwLock<Vec<Entry>>,
 }
 
@@ -116,13 +116,14 @@ impl UlpRegistry {
     }
 }
 
-/// Adds an upper-layer protocol to a stack's TCP: see [`UlpRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
-/// Linux: tcp_register_ulp.
+/// Adds an upper-layer protocol to a stack's TCP. EINVAL: a bad name; EEXIST: a taken one; ENOPROTOOPT: the stack has
+/// no TCP. Linux: tcp_register_ulp.
 pub fn register(stack: &Stack, ops: Arc<dyn Ulp>) -> Result<()> {
     net::of(stack)?.ulp.register(ops)
 }
 
-/// Removes it: see [`UlpRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Removes it, and gives it back. EBUSY: connections have it; ENOENT: none of that name; ENOPROTOOPT: the stack has no
+/// TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn Ulp>> {
     net::of(stack)?.ulp.unregister(name)
 }
@@ -164,7 +165,7 @@ pub(super) fn rcvlowat(cx: &Cx<'_>) -> i32 {
 
 /// TCP_ULP. ENOENT: none of that name; EEXIST: the connection has one; ENOTCONN: it listens, and the protocol does not
 /// pass on to children; and what `init` says. Linux: tcp_set_ulp.
-pub fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
+pub(crate) fn set(sk: &mut SockGuard<'_>, name: &str) -> Result<()> {
     let Some(cx) = Cx::new(sk) else { return Err(Error::NoProtoOpt) };
     let (ops, hold) = cx.tp.net.ulp.find(name).ok_or(Error::NoEnt)?;
     if of(cx.tp).is_some() {

@@ -55,7 +55,7 @@ struct Udp {
     table: PortTable,
 }
 
-/// Registers UDP for both families and its IP protocol number.
+/// Registers UDP for both families and its IP protocol number. Refused where it, or its number, is registered already.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let proto = Arc::new(Udp::default());
     let key = |family| ProtoSwitch {

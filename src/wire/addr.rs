@@ -123,44 +123,16 @@ impl FromStr for Cidr {
     }
 }
 
-/// The IPv4 address inside `::ffff:a.b.c.d`, if it is one; unlike `Ipv6Addr::to_ipv4` no other form counts (RFC 4291
-/// §2.5.5.2).
-#[inline]
-pub fn unmap(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    ip.to_ipv4_mapped()
-}
-
-/// `ip` with a v4-mapped address turned into the IPv4 address it stands for.
-#[inline]
-pub fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
-
-/// `ip` as an AF_INET6 socket shows it: IPv4 mapped into `::ffff:0:0/96`.
-#[inline]
-pub fn to_v6(ip: IpAddr) -> Ipv6Addr {
-    match ip {
-        IpAddr::V4(a) => a.to_ipv6_mapped(),
-        IpAddr::V6(a) => a,
-    }
-}
-
 /// 0.0.0.0/8, "this network": never a destination, and no source but for 0.0.0.0 in DHCP. Linux: ipv4_is_zeronet.
 #[inline]
-pub const fn is_zeronet(ip: Ipv4Addr) -> bool {
+pub(crate) const fn is_zeronet(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 0
-}
-
-/// 240.0.0.0/4 less the limited broadcast. Since Linux 5.x these are ordinary unicast for the stack; named for filters.
-#[inline]
-pub const fn is_class_e(ip: Ipv4Addr) -> bool {
-    ip.octets()[0] >= 240 && !ip.is_broadcast()
 }
 
 /// Whether an address can name one host from outside: not unspecified, multicast or limited broadcast. TCP neither
 /// sends to nor answers any other (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
 #[inline]
-pub fn is_unicast(ip: IpAddr) -> bool {
+pub(crate) fn is_unicast(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(a) => !is_zeronet(a) && !a.is_multicast() && !a.is_broadcast(),
         IpAddr::V6(a) => match a.to_ipv4_mapped() {
@@ -172,7 +144,7 @@ pub fn is_unicast(ip: IpAddr) -> bool {
 
 /// Why a packet with these addresses is not taken from a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Martian {
+pub(crate) enum Martian {
     /// The source cannot be a host on this link.
     Source,
     /// The destination cannot be reached over this link.
@@ -183,7 +155,7 @@ pub enum Martian {
 /// 127/8 is right). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts need
 /// the routes and are not seen here. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
 #[inline]
-pub fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
+pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.is_broadcast() {
         return Some(Martian::Source);
     }
@@ -207,7 +179,7 @@ pub fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martia
 /// source is allowed: duplicate address detection uses it. Linux: ip6_rcv_core (which lets a v4-mapped destination fail
 /// for want of a route); RFC 4291 §2.5.3, RFC 4291 §2.7.
 #[inline]
-pub fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
+pub(crate) fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.to_ipv4_mapped().is_some() {
         return Some(Martian::Source);
     }
@@ -231,13 +203,13 @@ pub fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martia
 
 /// fe80::/10: valid on one link only, so it needs a scope id in a `sockaddr_in6`.
 #[inline]
-pub const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
+pub(crate) const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }
 
 /// The solicited-node multicast group of `ip` (RFC 4291 §2.7.1), where its neighbour solicitations go.
 #[inline]
-pub fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     const BASE: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
     Ipv6Addr::from(BASE | u128::from(ip) & 0xff_ffff)
 }
@@ -361,7 +333,6 @@ mod tests {
         ] {
             assert_eq!(is_unicast(ip.parse().unwrap()), want, "{ip}");
         }
-        assert!(is_class_e(v4("240.0.0.1")) && !is_class_e(v4("255.255.255.255")) && !is_class_e(v4("239.0.0.1")));
     }
 
     #[test]
@@ -372,14 +343,6 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::wire::cases())]
-
-        #[test]
-        fn mapping_there_and_back(a: [u8; 4], b: [u8; 16]) {
-            let ip = Ipv4Addr::from(a);
-            prop_assert_eq!(unmap(to_v6(ip.into())), Some(ip));
-            prop_assert_eq!(canonical(to_v6(ip.into()).into()), IpAddr::V4(ip));
-            prop_assert_eq!(to_v6(IpAddr::V6(b.into())), Ipv6Addr::from(b));
-        }
 
         #[test]
         fn any_text_is_a_prefix_or_an_error(s in "[0-9a-f:./]{0,24}") {

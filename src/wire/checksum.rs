@@ -245,13 +245,17 @@ mod tests {
         #![proptest_config(crate::wire::cases())]
 
         #[test]
-        fn any_bytes_agree_with_the_naive_sum(data in proptest::collection::vec(any::<u8>(), 0..2000), off in 0usize..8) {
+        fn any_bytes_agree_with_the_naive_sum(
+            data in proptest::collection::vec(any::<u8>(), 0..2000), off in 0usize..8,
+        ) {
             let data = &data[off.min(data.len())..];
             prop_assert_eq!(fold(sum(data, 0)), naive(data));
         }
 
         #[test]
-        fn pieces_of_any_length_sum_as_the_whole(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..70), 0..8), start: u32) {
+        fn pieces_of_any_length_sum_as_the_whole(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..70), 0..8), start: u32,
+        ) {
             let mut c = Checksum::new(start);
             for p in &pieces {
                 c.push(p);

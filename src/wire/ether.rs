@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const HEADER_LEN: usize = 14;
 
 /// EtherTypes (IANA ieee-802-numbers).
-pub mod ethertype {
+pub(crate) mod ethertype {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
     /// ARP.
@@ -57,21 +57,21 @@ impl MacAddr {
 
     /// Where a multicast IPv4 datagram goes (RFC 1112 §6.4).
     #[inline]
-    pub const fn multicast_v4(group: Ipv4Addr) -> MacAddr {
+    pub(crate) const fn multicast_v4(group: Ipv4Addr) -> MacAddr {
         let [_, b, c, d] = group.octets();
         MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
     }
 
     /// Where a multicast IPv6 packet goes (RFC 2464 §7).
     #[inline]
-    pub const fn multicast_v6(group: Ipv6Addr) -> MacAddr {
+    pub(crate) const fn multicast_v6(group: Ipv6Addr) -> MacAddr {
         let [.., a, b, c, d] = group.octets();
         MacAddr([0x33, 0x33, a, b, c, d])
     }
 
     /// Where a datagram for a group or the limited broadcast goes; `None` for unicast, whose neighbour must be asked.
     #[inline]
-    pub fn for_group(ip: IpAddr) -> Option<MacAddr> {
+    pub(crate) fn for_group(ip: IpAddr) -> Option<MacAddr> {
         match ip {
             IpAddr::V4(a) if a.is_broadcast() => Some(MacAddr::BROADCAST),
             IpAddr::V4(a) if a.is_multicast() => Some(MacAddr::multicast_v4(a)),
@@ -82,7 +82,7 @@ impl MacAddr {
 
     /// The interface identifier made from it (RFC 2464 §4): the low half of a link-local address.
     #[inline]
-    pub const fn eui64(self) -> [u8; 8] {
+    pub(crate) const fn eui64(self) -> [u8; 8] {
         let [a, b, c, d, e, f] = self.0;
         [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
     }
@@ -126,7 +126,7 @@ struct Fixed {
 
 /// A frame in place, without preamble and check sequence.
 #[derive(Clone, Copy)]
-pub struct EtherHeader<'p> {
+pub(crate) struct EtherHeader<'p> {
     fixed: &'p Fixed,
     payload: &'p [u8],
 }
@@ -162,7 +162,7 @@ impl<'p> EtherHeader<'p> {
     }
 
     /// What follows, padding of short frames included: the network header's own length says what counts.
-    #[inline]
+    #[cfg(test)]
     pub fn payload(&self) -> &'p [u8] {
         self.payload
     }
@@ -179,7 +179,7 @@ impl fmt::Debug for EtherHeader<'_> {
 /// # Panics
 /// When `buf` is shorter than 14 bytes.
 #[inline]
-pub fn emit(buf: &mut [u8], dst: MacAddr, src: MacAddr, ethertype: u16) -> usize {
+pub(crate) fn emit(buf: &mut [u8], dst: MacAddr, src: MacAddr, ethertype: u16) -> usize {
     let fixed = Fixed { dst: dst.0, src: src.0, ethertype: ethertype.into() };
     buf[..HEADER_LEN].copy_from_slice(fixed.as_bytes());
     HEADER_LEN

@@ -4,8 +4,7 @@
 
 use super::ether::MacAddr;
 use super::ipv6::{BadExtension, Ipv6Header, Upper};
-use super::seq::SeqNum;
-use super::{ParseError, be16, be32, checksum, proto, quoted_ports, quoted_tcp_seq};
+use super::{ParseError, be16, be32, checksum, proto};
 use core::net::Ipv6Addr;
 
 /// Bytes of the header.
@@ -61,6 +60,7 @@ pub mod unreachable {
 
 /// Codes of time exceeded (RFC 4443 §3.3).
 pub mod time_exceeded {
+    #![allow(dead_code, reason = "the table of codes is whole")]
     /// Hop limit ran out on the way.
     pub const HOP_LIMIT: u8 = 0;
     /// A fragment did not come in time.
@@ -204,6 +204,7 @@ impl<'p> Icmpv6Header<'p> {
     }
 
     /// Whether the checksum over pseudo-header and message is right.
+    #[cfg(test)]
     #[inline]
     pub fn checksum_ok(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
         let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, self.bytes.len() as u32);
@@ -222,23 +223,10 @@ impl<'p> Icmpv6Header<'p> {
         self.bytes[1]
     }
 
-    /// The whole message, for raw and ping sockets.
-    #[inline]
-    pub fn bytes(&self) -> &'p [u8] {
-        self.bytes
-    }
-
     /// What follows the first 8 bytes.
     #[inline]
     pub fn payload(&self) -> &'p [u8] {
         &self.bytes[HEADER_LEN..]
-    }
-
-    /// Whether it is an error, to which no error may be sent (RFC 4443 §2.4 (e)); redirects count (RFC 4443 §2.4
-    /// (e.2)).
-    #[inline]
-    pub fn is_error(&self) -> bool {
-        self.kind() < 128 || self.kind() == kind::REDIRECT
     }
 
     /// Whether it is neighbour discovery, which must have come with hop limit 255 (RFC 4861 §7.1).
@@ -364,6 +352,7 @@ pub struct NdOptions<'p> {
 
 impl<'p> NdOptions<'p> {
     /// No options.
+    #[cfg(test)]
     pub const EMPTY: NdOptions<'static> = NdOptions { bytes: &[] };
 
     /// `BadOption` when one has length 0 or runs past the end (RFC 4861 §6.1.1 and its like). At most one step in 8
@@ -378,12 +367,6 @@ impl<'p> NdOptions<'p> {
             rest = rest.get(len..).ok_or(ParseError::BadOption)?;
         }
         Ok(NdOptions { bytes })
-    }
-
-    /// The bytes as carried.
-    #[inline]
-    pub fn bytes(&self) -> &'p [u8] {
-        self.bytes
     }
 
     /// The options in order.
@@ -487,23 +470,6 @@ impl<'p> Quoted<'p> {
     pub fn transport(&self) -> &'p [u8] {
         self.upper.payload
     }
-
-    /// The same, unless it is a fragment that is not the first: that has no header to read.
-    fn header(&self) -> Option<&'p [u8]> {
-        self.upper.fragment.is_none_or(|f| f.offset == 0).then(|| self.transport())
-    }
-
-    /// Source and destination port of TCP and UDP; `None` for other protocols and for a fragment that is not the first.
-    #[inline]
-    pub fn ports(&self) -> Option<(u16, u16)> {
-        quoted_ports(self.protocol(), self.header()?)
-    }
-
-    /// Sequence number of a quoted TCP segment, by which a forged error is told (RFC 5927 §4.1).
-    #[inline]
-    pub fn tcp_seq(&self) -> Option<SeqNum> {
-        quoted_tcp_seq(self.protocol(), self.header()?)
-    }
 }
 
 impl Message<'_> {
@@ -524,11 +490,6 @@ impl Message<'_> {
                 Message::NeighbourAdvertisement { options, .. } => 16 + options.bytes.len(),
                 Message::Redirect { options, .. } => 32 + options.bytes.len(),
             }
-    }
-
-    /// Never: a message has at least 8 bytes.
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes the message with its checksum for these addresses; returns `len()`.

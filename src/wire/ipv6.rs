@@ -39,6 +39,7 @@ pub struct Ipv6Header<'p> {
 impl<'p> Ipv6Header<'p> {
     /// `Truncated`: fewer than 40 bytes, or than the payload length says; `BadVersion`. A jumbogram (payload length 0
     /// with a hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
+    #[cfg(test)]
     #[inline]
     pub fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let h = Self::parse_quoted(bytes)?;
@@ -106,12 +107,14 @@ impl<'p> Ipv6Header<'p> {
     }
 
     /// What follows the fixed header: extension headers, then the transport.
+    #[cfg(test)]
     #[inline]
     pub fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
     /// The extension headers one by one.
+    #[cfg(test)]
     #[inline]
     pub fn extensions(&self) -> Extensions<'p> {
         Extensions::new(self.next_header(), self.payload)
@@ -166,10 +169,6 @@ pub struct Upper<'p> {
     pub protocol: u8,
     /// Its bytes. After a fragment header this is the fragment's part of them.
     pub payload: &'p [u8],
-    /// Where they start, counted from the first byte of the IPv6 header.
-    pub offset: usize,
-    /// Where the byte that named `protocol` stands: the pointer of a parameter problem about it.
-    pub next_header_offset: usize,
     /// The fragment header, if there was one.
     pub fragment: Option<FragmentHeader>,
 }
@@ -180,7 +179,6 @@ pub struct Upper<'p> {
 #[derive(Clone, Debug)]
 pub struct Extensions<'p> {
     next: u8,
-    next_at: usize,
     at: usize,
     rest: &'p [u8],
     fragment: Option<FragmentHeader>,
@@ -191,7 +189,7 @@ impl<'p> Extensions<'p> {
     /// `payload` follows the fixed header, whose next-header field was `next`.
     #[inline]
     pub fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
-        Extensions { next, next_at: NEXT_HEADER_OFFSET, at: HEADER_LEN, rest: payload, fragment: None, done: false }
+        Extensions { next, at: HEADER_LEN, rest: payload, fragment: None, done: false }
     }
 
     /// Walks to the end; what the remaining headers say is dropped but for the fragment header.
@@ -200,13 +198,7 @@ impl<'p> Extensions<'p> {
         for ext in self.by_ref() {
             ext?;
         }
-        Ok(Upper {
-            protocol: self.next,
-            payload: self.rest,
-            offset: self.at,
-            next_header_offset: self.next_at,
-            fragment: self.fragment,
-        })
+        Ok(Upper { protocol: self.next, payload: self.rest, fragment: self.fragment })
     }
 
     /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` gives.
@@ -245,7 +237,6 @@ impl<'p> Iterator for Extensions<'p> {
         };
         // `len` is at least 8, so the fixed parts below are there.
         self.next = bytes[0];
-        self.next_at = offset;
         self.at += len;
         self.rest = rest;
         Some(Ok(match header {
@@ -272,6 +263,7 @@ pub struct RoutingHeader<'p> {
 
 impl<'p> RoutingHeader<'p> {
     /// Routing type.
+    #[cfg(test)]
     #[inline]
     pub fn routing_type(&self) -> u8 {
         self.bytes[2]
@@ -284,6 +276,7 @@ impl<'p> RoutingHeader<'p> {
     }
 
     /// What follows segments left.
+    #[cfg(test)]
     #[inline]
     pub fn data(&self) -> &'p [u8] {
         &self.bytes[4..]
@@ -459,18 +452,6 @@ pub struct Ipv6Repr {
 }
 
 impl Ipv6Repr {
-    /// Bytes `emit` writes: 40.
-    #[inline]
-    pub const fn len(&self) -> usize {
-        HEADER_LEN
-    }
-
-    /// Never: a header has 40 bytes.
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        false
-    }
-
     /// Writes the header; returns 40.
     ///
     /// # Panics

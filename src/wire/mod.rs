@@ -30,17 +30,17 @@
 //! | `udp` | the UDP header |
 
 pub mod addr;
-pub mod arp;
+pub(crate) mod arp;
 pub mod checksum;
 pub mod ether;
-pub mod icmp;
-pub mod icmpv6;
-pub mod ip;
-pub mod ipv6;
+pub(crate) mod icmp;
+pub(crate) mod icmpv6;
+pub(crate) mod ip;
+pub(crate) mod ipv6;
 pub mod seq;
-pub mod tcp;
-pub mod tcp_options;
-pub mod udp;
+pub(crate) mod tcp;
+pub(crate) mod tcp_options;
+pub(crate) mod udp;
 
 #[cfg(test)]
 mod tests;
@@ -138,17 +138,4 @@ pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
         Some(s) => u32::from_be_bytes([s[0], s[1], s[2], s[3]]),
         None => 0,
     }
-}
-
-/// Source and destination port at the front of a TCP or UDP header that an ICMP error quotes; `None` for other
-/// protocols.
-#[inline]
-pub(crate) fn quoted_ports(protocol: u8, header: &[u8]) -> Option<(u16, u16)> {
-    matches!(protocol, proto::TCP | proto::UDP).then(|| (be16(header, 0), be16(header, 2)))
-}
-
-/// Sequence number in a TCP header that an ICMP error quotes, by which a forged error is told (RFC 5927 §4.1).
-#[inline]
-pub(crate) fn quoted_tcp_seq(protocol: u8, header: &[u8]) -> Option<seq::SeqNum> {
-    (protocol == proto::TCP).then(|| seq::SeqNum(be32(header, 4)))
 }

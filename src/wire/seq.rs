@@ -123,41 +123,6 @@ impl fmt::Display for SeqNum {
     }
 }
 
-/// Half-open run of sequence space `[start, end)`: a SACK block, a queued segment, a hole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct SeqRange {
-    /// First sequence number inside.
-    pub start: SeqNum,
-    /// First sequence number after the range.
-    pub end: SeqNum,
-}
-
-impl SeqRange {
-    /// The range `[start, end)`.
-    #[inline]
-    pub const fn new(start: SeqNum, end: SeqNum) -> SeqRange {
-        SeqRange { start, end }
-    }
-
-    /// Sequence numbers inside; a range whose end is before its start counts as wrapping nearly the whole circle.
-    #[inline]
-    pub const fn len(self) -> u32 {
-        self.end.since(self.start)
-    }
-
-    /// Whether the range holds nothing.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.start.0 == self.end.0
-    }
-
-    /// Whether `seq` lies inside.
-    #[inline]
-    pub const fn contains(self, seq: SeqNum) -> bool {
-        seq.since(self.start) < self.len()
-    }
-}
-
 /// The window field as carried, before scaling (RFC 9293 §3.1). It becomes bytes only through a [`WindowShift`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RawWindow(pub u16);
@@ -212,23 +177,6 @@ impl WindowShift {
     }
 }
 
-/// Maximum segment size in bytes of TCP payload, IP and TCP options not counted (RFC 6691).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct Mss(pub u16);
-
-impl Mss {
-    /// What an IPv4 peer that sends no MSS option takes (RFC 9293 §3.7.1). Linux: TCP_MSS_DEFAULT.
-    pub const DEFAULT_V4: Mss = Mss(536);
-    /// What an IPv6 peer that sends no MSS option takes (RFC 9293 §3.7.1): 1280 - 60.
-    pub const DEFAULT_V6: Mss = Mss(1220);
-
-    /// Bytes.
-    #[inline]
-    pub const fn get(self) -> u16 {
-        self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,16 +196,6 @@ mod tests {
             }
             assert!(a.before_eq(a) && a.after_eq(a) && !a.before(a) && !a.after(a));
         }
-    }
-
-    #[test]
-    fn a_range_contains_its_start_and_not_its_end() {
-        let r = SeqRange::new(SeqNum(0xffff_fffe), SeqNum(2));
-        assert_eq!(r.len(), 4);
-        for (n, inside) in [(0xffff_fffdu32, false), (0xffff_fffe, true), (0, true), (1, true), (2, false)] {
-            assert_eq!(r.contains(SeqNum(n)), inside, "{n}");
-        }
-        assert!(SeqRange::default().is_empty() && !SeqRange::default().contains(SeqNum(0)));
     }
 
     #[test]

@@ -12,8 +12,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a TCP header without options.
 pub const HEADER_LEN: usize = 20;
-/// Bytes of the longest TCP header.
-pub const MAX_HEADER_LEN: usize = 60;
 /// Bytes of options at most.
 pub const MAX_OPTIONS_LEN: usize = 40;
 /// Offset of the checksum field in the header: what a device is told that finishes it.
@@ -396,26 +394,6 @@ impl From<TcpHeader<'_>> for TcpRepr {
     }
 }
 
-/// Writes the first 20 bytes of a header with a zero checksum and room counted for `options_len` bytes of options.
-///
-/// # Panics
-/// As [`TcpRepr::emit`].
-#[inline]
-#[allow(clippy::too_many_arguments)] // the fields of the header, in its order
-pub fn emit_header(
-    buf: &mut [u8],
-    src_port: u16,
-    dst_port: u16,
-    seq: SeqNum,
-    ack: SeqNum,
-    flags: TcpFlags,
-    window: RawWindow,
-    urgent: u16,
-    options_len: usize,
-) {
-    TcpRepr { src_port, dst_port, seq, ack, flags, window, urgent, options_len }.emit(buf);
-}
-
 /// Fills in the full checksum of `segment`, which is the whole of header, options and payload.
 ///
 /// # Panics
@@ -454,31 +432,11 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
 ///
 /// # Panics
 /// When `segment` is shorter than 20 bytes.
+#[cfg(test)]
 #[inline]
 pub fn finish_partial_checksum(segment: &mut [u8]) {
     let c = checksum::finish(checksum::sum(segment, 0));
     set_checksum(segment, c);
-}
-
-/// Rewrites the sequence number, for a piece of a super-packet. The checksum is left to be made again.
-///
-/// # Panics
-/// When `header` is shorter than 8 bytes.
-#[inline]
-pub fn set_seq(header: &mut [u8], seq: SeqNum) {
-    header[4..8].copy_from_slice(&seq.0.to_be_bytes());
-}
-
-/// Rewrites the control bits, keeping data offset and reserved bits: of a super-packet only the last piece carries FIN
-/// and PSH, only the first CWR. The checksum is left to be made again.
-///
-/// # Panics
-/// When `header` is shorter than 14 bytes.
-#[inline]
-pub fn set_flags(header: &mut [u8], flags: TcpFlags) {
-    let [hi, lo] = flags.bits().to_be_bytes();
-    header[12] = header[12] & 0xfe | hi;
-    header[13] = lo;
 }
 
 #[inline]
@@ -517,7 +475,17 @@ mod tests {
     #[test]
     fn a_segment_prints_as_packetdrill_writes_it() {
         let mut b = [0u8; 32 + 1000];
-        emit_header(&mut b, 80, 4242, SeqNum(1), SeqNum(7), TcpFlags::PSH | TcpFlags::ACK, RawWindow(257), 0, 12);
+        TcpRepr {
+            src_port: 80,
+            dst_port: 4242,
+            seq: SeqNum(1),
+            ack: SeqNum(7),
+            flags: TcpFlags::PSH | TcpFlags::ACK,
+            window: RawWindow(257),
+            urgent: 0,
+            options_len: 12,
+        }
+        .emit(&mut b);
         b[20..32].copy_from_slice(&[1, 1, 8, 10, 0, 0, 0, 100, 0, 0, 0, 200]);
         let h = TcpHeader::parse(&b).unwrap();
         assert_eq!(h.to_string(), "P. 1:1001(1000) ack 7 win 257 <nop,nop,TS val 100 ecr 200>");
@@ -533,7 +501,17 @@ mod tests {
             (TcpFlags::FIN | TcpFlags::ACK, 6),
             (TcpFlags::SYN | TcpFlags::FIN, 7),
         ] {
-            emit_header(&mut b, 1, 2, SeqNum(u32::MAX), SeqNum(0), flags, RawWindow(0), 0, 0);
+            TcpRepr {
+                src_port: 1,
+                dst_port: 2,
+                seq: SeqNum(u32::MAX),
+                ack: SeqNum(0),
+                flags,
+                window: RawWindow(0),
+                urgent: 0,
+                options_len: 0,
+            }
+            .emit(&mut b);
             let h = TcpHeader::parse(&b).unwrap();
             assert_eq!((h.seq_len(), h.end_seq()), (want, SeqNum(want - 1)), "{flags}");
         }
@@ -553,8 +531,8 @@ mod tests {
 
         #[test]
         fn what_is_emitted_parses_back(
-            src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16, words in 0usize..=10,
-            payload in proptest::collection::vec(any::<u8>(), 0..100),
+            src_port: u16, dst_port: u16, seq: u32, ack: u32, flags in 0u16..512, window: u16, urgent: u16,
+            words in 0usize..=10, payload in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
             let r = TcpRepr { src_port, dst_port, seq: SeqNum(seq), ack: SeqNum(ack), flags: TcpFlags::from_bits(flags),
                 window: RawWindow(window), urgent, options_len: words * 4 };

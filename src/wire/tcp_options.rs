@@ -374,6 +374,7 @@ pub struct FastOpenCookie {
 
 impl FastOpenCookie {
     /// `None` unless `cookie` is empty (a request) or 4..=16 bytes and even.
+    #[cfg(test)]
     pub fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
         if !cookie_len_ok(cookie.len()) {
             return None;
@@ -425,12 +426,6 @@ impl SynOptions {
             + (if sack_alone { 4 } else { 0 })
             + (if self.window_scale.is_some() { 4 } else { 0 })
             + self.fastopen.as_ref().map_or(0, FastOpenCookie::option_len)
-    }
-
-    /// Whether there is nothing to write.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Writes them to the front of `buf`; returns `len()`.
@@ -507,12 +502,6 @@ impl EstablishedOptions {
             0 => self.base_len(),
             n => self.base_len() + SACK_BASE_ALIGNED_LEN + n * SACK_BLOCK_LEN,
         }
-    }
-
-    /// Whether there is nothing to write.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Writes them to the front of `buf`; returns `len()`.

@@ -1,7 +1,10 @@
-//! UDP header: view and emitter (RFC 768, RFC 8200 §8.1 for the checksum over IPv6). Above: `udp`. Linux: struct
-//! udphdr, __udp4_lib_rcv.
+//! UDP header: emitter (RFC 768, RFC 8200 §8.1 for the checksum over IPv6), and a view for tests. Above: `udp`. Linux:
+//! struct udphdr.
 
-use super::{ParseError, checksum, proto};
+#[cfg(test)]
+use super::ParseError;
+use super::{checksum, proto};
+#[cfg(test)]
 use core::fmt;
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::U16;
@@ -22,12 +25,14 @@ struct Fixed {
 }
 
 /// A datagram in place. `parse` has checked that 8 <= length <= bytes present; bytes after the length are cut off.
+#[cfg(test)]
 #[derive(Clone, Copy)]
 pub struct UdpHeader<'p> {
     fixed: &'p Fixed,
     payload: &'p [u8],
 }
 
+#[cfg(test)]
 impl<'p> UdpHeader<'p> {
     /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a
     /// jumbogram (RFC 2675) is refused with the latter.
@@ -57,12 +62,6 @@ impl<'p> UdpHeader<'p> {
         HEADER_LEN + self.payload.len()
     }
 
-    /// Whether there is no payload.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.payload.is_empty()
-    }
-
     /// Checksum field as carried.
     #[inline]
     pub fn checksum(&self) -> u16 {
@@ -87,6 +86,7 @@ impl<'p> UdpHeader<'p> {
     }
 }
 
+#[cfg(test)]
 impl fmt::Debug for UdpHeader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} > {}: udp ({})", self.src_port(), self.dst_port(), self.payload.len())
@@ -114,6 +114,7 @@ pub fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_len: us
 ///
 /// # Panics
 /// When `datagram` is shorter than 8 bytes.
+#[cfg(test)]
 #[inline]
 pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
     let pseudo = checksum::pseudo_header(src, dst, proto::UDP, datagram.len() as u32);
@@ -125,6 +126,7 @@ pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
 ///
 /// # Panics
 /// When `header` is shorter than 8 bytes.
+#[cfg(test)]
 #[inline]
 pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
     set_checksum(header, 0);
@@ -146,6 +148,7 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
 ///
 /// # Panics
 /// When `datagram` is shorter than 8 bytes.
+#[cfg(test)]
 #[inline]
 pub fn finish_partial_checksum(datagram: &mut [u8]) {
     let c = checksum::finish(checksum::sum(datagram, 0));
@@ -219,8 +222,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_emitted_parses_back(src_port: u16, dst_port: u16, payload in prop::collection::vec(any::<u8>(), 0..60),
-                                       s: [u8; 16], d: [u8; 16], v4: bool, bit in 0usize..64) {
+        fn what_is_emitted_parses_back(
+            src_port: u16, dst_port: u16, payload in prop::collection::vec(any::<u8>(), 0..60),
+            s: [u8; 16], d: [u8; 16], v4: bool, bit in 0usize..64,
+        ) {
             let ip = |b: [u8; 16]| -> IpAddr { if v4 { [b[0], b[1], b[2], b[3]].into() } else { b.into() } };
             let (s, d) = (ip(s), ip(d));
             let mut b = vec![0; 8];

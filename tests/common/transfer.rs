@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::device::link::{Fate, LinkConfig};
 use usersock::device::pcap;
-use usersock::driver::virtual_time::Step;
+use usersock::driver::Step;
 use usersock::env::Instant;
 use usersock::error::Error;
 use usersock::hash::{Tuple, addr128};
-use usersock::inet::Socket;
+use usersock::internal::sys::lock::Mutex;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::stack::Stack;
-use usersock::sys::lock::Mutex;
 
 /// No progress for this long is a stall: longer than any back-off between two tries.
 const STALLED: Duration = Duration::from_secs(1000);
@@ -348,34 +348,21 @@ pub fn run_capturing(case: &Case, file: Option<pcap::Sink>) -> Report {
         let d = digest.lock();
         d.state ^ d.len
     };
-    let fate = Fate {
-        sent: x.sent + y.sent,
-        bytes: x.bytes + y.bytes,
-        lost: x.lost + y.lost,
-        overflowed: x.overflowed + y.overflowed,
-        marked: x.marked + y.marked,
-        reordered: x.reordered + y.reordered,
-        duplicated: x.duplicated + y.duplicated,
-        corrupted: x.corrupted + y.corrupted,
-        received: x.received + y.received,
-        received_bytes: x.received_bytes + y.received_bytes,
-    };
-    Report { digest, took, fate, isn }
+    Report { digest, took, fate: x + y, isn }
 }
 
 fn isn_of(s: &Socket) -> u32 {
     let g = s.sock().lock(s.stack());
-    g.private.downcast_ref::<usersock::tcp::tcb::TcpSock>().unwrap().snt_isn.0
+    g.private.downcast_ref::<usersock::tcp::cong::TcpSock>().unwrap().snt_isn.0
 }
 
 /// For the message of a stall.
 fn state(p: &Peer) -> String {
     let g = p.socket.sock().lock(p.socket.stack());
-    let tp = g.private.downcast_ref::<usersock::tcp::tcb::TcpSock>().unwrap();
-    let queues = (tp.write_queue.len(), tp.rtx_queue.len(), tp.ooo_queue.len(), g.common.receive_queue.len());
+    let tp = g.private.downcast_ref::<usersock::tcp::cong::TcpSock>().unwrap();
     format!(
-        "sent {}/{} got {}/{}; state {:?} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} retrans {} \
-         rto {} backoff {} pending {:?} at {:?}; rcv_nxt {:?} rcv_wnd {} rcvbuf {:?} rmem {:?}; queues (write, rtx, ooo, rcv) {queues:?}",
+        "sent {}/{} got {}/{}; state {:?} una {:?} nxt {:?} write {:?} wnd {} cwnd {} ca {:?} out {} sacked {} lost {} \
+         retrans {} rto {} backoff {}; rcv_nxt {:?} rcv_wnd {} rcvbuf {:?} rmem {:?}, {} packets in the receive queue",
         p.sent,
         p.to_send,
         p.got,
@@ -393,11 +380,10 @@ fn state(p: &Peer) -> String {
         tp.retrans_out,
         tp.rto_us,
         tp.backoff,
-        tp.pending,
-        tp.retransmit_timer.at(),
         tp.rcv_nxt,
         tp.rcv_wnd,
         p.socket.sock().rcvbuf,
         p.socket.sock().rmem_alloc,
+        g.common.receive_queue.len(),
     )
 }

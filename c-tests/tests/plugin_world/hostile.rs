@@ -10,7 +10,7 @@ use std::time::Duration;
 use usersock::device::link::LinkConfig;
 use usersock::env::Instant;
 use usersock::error::Error;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock_ffi::loader;
 

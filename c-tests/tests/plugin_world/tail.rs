@@ -7,7 +7,7 @@ use super::{RDP, SEQPACKET, counter, plugin, recv, send};
 use std::net::SocketAddr;
 use std::time::Duration;
 use usersock::device::link::{Direction, LinkConfig};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock_ffi::loader;
 
@@ -168,8 +168,7 @@ fn what_comes_twice_is_told_once_before_the_holes() {
 fn a_queue_that_overflows_at_the_end_of_a_burst_costs_no_timeout() {
     for size in [1300, 9] {
         let world = World::new(45);
-        let slow =
-            Direction { rate: 20_000_000, delay: Duration::from_millis(10), queue_packets: 6, ..Direction::default() };
+        let slow = Direction::default().rate(20_000_000).delay(Duration::from_millis(10)).queue_packets(6);
         let [(a, _), (b, eb)] = world.two(&LinkConfig::both(slow)).expect("two stacks");
         for stack in [&a, &b] {
             loader::load(stack, &plugin()).unwrap_or_else(|e| panic!("{e}"));

@@ -12,10 +12,11 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
+use usersock::internal::tcp;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::proto::Proto;
 use usersock::sock::{SEND_SHUTDOWN, SockGuard};
-use usersock::tcp::{self, ulp};
+use usersock::tcp::ulp;
 
 /// `version` of struct usk_below_ops.
 pub const USK_BELOW_VERSION: u32 = 1;
@@ -196,7 +197,7 @@ unsafe extern "C-unwind" fn abort(o: *mut usk_owned_t, err: c_int) -> c_int {
         // SAFETY: owned by the caller's word.
         let g = unsafe { guard(o) }?;
         below(g)?;
-        tcp::close::abort_owned(g, err).map(|()| 0)
+        tcp::abort_owned(g, err).map(|()| 0)
     })
 }
 

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::tcp::cong::{self, AckSample, CaEvent, CongAlgo, CongOps};
+use usersock::tcp::cong::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::tcp::sock_ops;
-use usersock::tcp::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample};
 use usersock::wire::seq::SeqNum;
 
 /// `version` of struct usk_cong_ops.
@@ -353,7 +353,7 @@ impl CongAlgo for Algo {
 
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {
         if let Some(f) = self.reg.table.pkts_acked {
-            let AckSample { pkts_acked, rtt_us, in_flight } = *sample;
+            let AckSample { pkts_acked, rtt_us, in_flight, .. } = *sample;
             let s = usk_ack_sample_t { rtt_us, pkts_acked, in_flight };
             // SAFETY: see above.
             self.run(cx, |tp, p| unsafe { f(tp, p, &s) });

@@ -1,15 +1,13 @@
 //! `usk_tcp_t`: a connection's numbers as congestion control from C sees them, what of them it may write, and the
 //! arithmetic that all algorithms share (slow start, additive increase, Reno). The Rust side is
-//! `usersock::tcp::tcb::TcpSock`.
+//! `usersock::tcp::cong::TcpSock`.
 
 use super::gate::{kernel, obj, obj_mut};
 use super::registration::usk_reg_t;
 use crate::handle::usk_sock_t;
 use std::ffi::{c_int, c_void};
 use std::ptr;
-use usersock::tcp::output;
-use usersock::tcp::rtt;
-use usersock::tcp::tcb::{Cx, INFINITE_SSTHRESH, RateSample};
+use usersock::tcp::cong::{self, Cx, INFINITE_SSTHRESH, RateSample};
 
 /// Largest window a plug-in can set, segments: 2^30, beyond any path and within all arithmetic.
 pub(crate) const MAX_CWND: u32 = 1 << 30;
@@ -172,17 +170,17 @@ impl usk_tcp_t {
             prior_cwnd: tp.prior_cwnd,
             prior_ssthresh: tp.prior_ssthresh,
             ca_state: tp.ca_state as u32,
-            is_cwnd_limited: output::is_cwnd_limited(tp).into(),
+            is_cwnd_limited: cong::is_cwnd_limited(tp).into(),
             srtt_us: tp.srtt_us,
             mdev_us: tp.mdev_us,
-            min_rtt_us: rtt::min_rtt(tp),
+            min_rtt_us: cong::min_rtt(tp),
             rto_us: tp.rto_us,
             mss_cache: tp.mss_cache,
             packets_out: tp.packets_out,
             sacked_out: tp.sacked_out,
             lost_out: tp.lost_out,
             retrans_out: tp.retrans_out,
-            in_flight: output::packets_in_flight(tp),
+            in_flight: cong::packets_in_flight(tp),
             delivered: tp.delivered,
             delivered_ce: tp.delivered_ce,
             lost: tp.lost,

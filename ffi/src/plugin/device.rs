@@ -451,14 +451,10 @@ impl Device for CDevice {
     fn stats(&self) -> DevStats {
         let s = &self.stats;
         let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        DevStats {
-            rx_packets: get(&s.rx_packets),
-            rx_bytes: get(&s.rx_bytes),
-            rx_dropped: get(&s.rx_dropped),
-            tx_packets: get(&s.tx_packets),
-            tx_bytes: get(&s.tx_bytes),
-            tx_dropped: get(&s.tx_dropped),
-        }
+        let mut sum = DevStats::default();
+        (sum.rx_packets, sum.rx_bytes, sum.rx_dropped) = (get(&s.rx_packets), get(&s.rx_bytes), get(&s.rx_dropped));
+        (sum.tx_packets, sum.tx_bytes, sum.tx_dropped) = (get(&s.tx_packets), get(&s.tx_bytes), get(&s.tx_dropped));
+        sum
     }
 }
 

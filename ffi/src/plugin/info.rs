@@ -10,8 +10,8 @@ use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
+use usersock::internal::sock::{AF_INET, unmap};
 use usersock::ip::datagram;
-use usersock::sock::addr::{AF_INET, unmap};
 use usersock::sock::{SockGuard, flag};
 
 /// usk_sock_info_t.flags: no program has the sock: the last descriptor is closed (SOCK_DEAD).

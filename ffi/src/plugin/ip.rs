@@ -13,11 +13,12 @@ use super::registration::usk_reg_t;
 use super::skb::{self, usk_skb_t};
 use std::ffi::{c_int, c_void};
 use usersock::error::{Error, Result};
+use usersock::internal::wire::{ip, ipv6};
 use usersock::ip::output::{self, IpTx};
 use usersock::ip::{datagram, route, sockopt};
 use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use usersock::sock::{SockGuard, flag};
-use usersock::wire::{checksum, ip, ipv6};
+use usersock::wire::checksum;
 
 /// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
 /// (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES
@@ -135,7 +136,8 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
     skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
     let protocol = g.sock.protocol as u8;
     let flow_label = if to.is_ipv4() { 0 } else { sockopt::flow_label(g.stack, &g.common, || 0) };
-    let tx = IpTx { src: plan.src, dst: to.ip(), protocol, tos: plan.tos, ttl: plan.ttl, df, flow_label, now: g.now() };
+    let mut tx = IpTx::new(plan.src, to.ip(), protocol, plan.ttl, g.now());
+    (tx.tos, tx.df, tx.flow_label) = (plan.tos, df, flow_label);
     match to.ip().is_multicast() {
         true => output::xmit_multicast(g.stack, &plan.dst, &tx, skb, plan.looped),
         false => output::xmit(g.stack, &plan.dst, &tx, skb),
@@ -161,16 +163,7 @@ pub unsafe extern "C" fn usk_reply(reg: *mut usk_reg_t, info: *const usk_packet_
         let scope = info.src.scope_id;
         let dst = route::lookup(&stack, to, Some(from), scope)?;
         let ttl = output::default_ttl(&stack, &dst, to.is_ipv4());
-        let tx = IpTx {
-            src: from,
-            dst: to,
-            protocol: reg.number(),
-            tos: 0,
-            ttl,
-            df: false,
-            flow_label: 0,
-            now: stack.now(),
-        };
+        let tx = IpTx::new(from, to, reg.number(), ttl, stack.now());
         output::xmit(&stack, &dst, &tx, skb).map(|()| 0)
     })
 }

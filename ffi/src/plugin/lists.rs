@@ -7,7 +7,7 @@ use std::sync::Arc;
 use usersock::counters::NamedCounter;
 use usersock::error::{Error, Result};
 use usersock::stack::Stack;
-use usersock::sysctl::{Kind, Mode, SysctlId, SysctlSpec};
+use usersock::sysctl::{Kind, SysctlId, SysctlSpec};
 
 /// Most counters, and most sysctls, of a table: a list without end is noticed.
 const MAX_LIST: usize = 256;
@@ -113,12 +113,8 @@ impl Lists {
                 (text(s.name, table, "a sysctl's name")?, help)
             };
             let name = format!("net.{}.{name}", owner.to_ascii_lowercase());
-            let spec = SysctlSpec {
-                kind: Kind::Number { min: s.min.into(), max: s.max.into() },
-                default: s.value.to_string(),
-                mode: Mode::Rw,
-                help,
-            };
+            let kind = Kind::Number { min: s.min.into(), max: s.max.into() };
+            let spec = SysctlSpec::new(kind, s.value.to_string(), help);
             let id = stack.sysctl.register(&name, spec).inspect_err(|e| {
                 note::refused(format!("{table}: sysctl {name}: {e}"));
             })?;

@@ -347,12 +347,9 @@ unsafe impl Registered for usk_proto {
 
     fn enter(reg: &Arc<ProtoReg>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)> {
         let table = &reg.table;
-        let key = |family| ProtoSwitch {
-            family,
-            ty: table.socket_type,
-            protocol: table.protocol,
-            default: reg.flag(USK_PROTO_DEFAULT),
-            proto: reg.clone(),
+        let key = |family| {
+            let key = ProtoSwitch::new(family, table.socket_type, table.protocol, reg.clone());
+            if reg.flag(USK_PROTO_DEFAULT) { key.by_default() } else { key }
         };
         let keys: Vec<ProtoSwitch> = [(USK_PROTO_V4, libc::AF_INET), (USK_PROTO_V6, libc::AF_INET6)]
             .into_iter()

@@ -16,8 +16,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
+use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
-use usersock::sys::lock::Mutex;
 
 /// What a plug-in has registered in one stack: a protocol, a layer, a congestion control, hooks, a kind of device. The
 /// usk_..._register calls give it, and the functions of the table get it. Valid until usk_unregister has succeeded, and

@@ -30,7 +30,7 @@ use usersock::sock::proto::{Proto, SockRef};
 use usersock::sock::skb::Skb;
 use usersock::sock::wait::Events;
 use usersock::stack::Stack;
-use usersock::tcp::tcb::Cx;
+use usersock::tcp::cong::Cx;
 use usersock::tcp::ulp::{self, NAME_MAX, Ulp};
 
 #[cfg(test)]

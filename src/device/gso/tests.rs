@@ -303,7 +303,8 @@ proptest! {
     #[test]
     fn cutting_and_coalescing_are_inverse(payload in 1usize..60_000, mss in 536u16..9000) {
         let bytes = tcp4(payload, 0x10);
-        let cut: Vec<Vec<u8>> = segment(open(&bytes, GsoType::TcpV4, mss), &Caps::ip(1500)).map(|s| s.to_vec()).collect();
+        let pieces = segment(open(&bytes, GsoType::TcpV4, mss), &Caps::ip(1500));
+        let cut: Vec<Vec<u8>> = pieces.map(|s| s.to_vec()).collect();
         prop_assert_eq!(cut.len(), payload.div_ceil(usize::from(mss)));
         for p in &cut {
             prop_assert!(valid(p));

@@ -277,7 +277,9 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn any_packets_are_delivered_or_dropped_with_a_reason_and_never_panic(packets in prop::collection::vec(any_packet(), 1..6)) {
+    fn any_packets_are_delivered_or_dropped_with_a_reason_and_never_panic(
+        packets in prop::collection::vec(any_packet(), 1..6),
+    ) {
         let b = Bench::on_ip();
         for p in &packets {
             for out in b.inject(p) {

@@ -56,6 +56,34 @@ fn the_longest_prefix_wins_and_of_equals_the_least_metric() {
 }
 
 #[test]
+fn routes_are_listed_by_prefix_and_the_local_ones_last() {
+    let (b, second) = two_links();
+    add_route(&b.stack, RouteSpec::new(cidr("0.0.0.0/0")).via(ip("10.0.0.254"))).unwrap();
+    let shown = |r: &RouteSpec| (r.dst.to_string(), r.gateway, r.dev.as_ref().map(|d| d.ifindex), r.kind);
+    let all: Vec<_> = list(&b.stack).iter().map(shown).collect();
+    let at =
+        |dst: &str, gateway, dev, kind| all.iter().position(|r| *r == (dst.to_owned(), gateway, dev, kind)).unwrap();
+    let places = [
+        at("10.0.0.0/24", None, Some(2), RouteKind::Unicast),
+        at("10.1.0.0/16", None, Some(second.ifindex), RouteKind::Unicast),
+        at("0.0.0.0/0", Some(ip("10.0.0.254")), Some(2), RouteKind::Unicast),
+        at("10.1.0.1/32", None, Some(second.ifindex), RouteKind::Local),
+    ];
+    assert!(places.is_sorted(), "{all:#?}");
+}
+
+#[test]
+fn a_super_packet_is_as_long_as_device_and_administrator_allow() {
+    let (b, second) = two_links();
+    for (set, want) in [(0, 65_536), (9_000, 9_000), (100_000, 65_536)] {
+        second.set_gso_max_size(set);
+        b.stack.rt_genid_bump();
+        let d = lookup(&b.stack, ip("10.1.0.9"), None, 0).unwrap();
+        assert_eq!(d.dev.caps().gso_max_size, want, "{set}");
+    }
+}
+
+#[test]
 fn broadcasts_and_groups_are_told_from_hosts() {
     let (b, second) = two_links();
     for (dst, oif, want) in [

@@ -104,6 +104,7 @@ pub struct Acked {
 
 /// Where a [`Borrowed`] stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// The algorithm.
     pub name: String,

@@ -6,12 +6,63 @@
 //! |---|---|
 //! | `cubic`, `reno` | the algorithms |
 //! | `borrowed` | an algorithm for a protocol that is not TCP |
+//!
+//! ```
+//! use std::sync::Arc;
+//! use usersock::tcp::cong::{self, CongAlgo, CongOps, Cx};
+//! use usersock::wire::seq::SeqNum;
+//!
+//! /// Gives up three tenths of the window at a loss, and grows by a segment a round trip.
+//! struct Tenths;
+//!
+//! impl CongOps for Tenths {
+//!     fn name(&self) -> &str {
+//!         "tenths"
+//!     }
+//!     fn start(&self, _: &mut Cx<'_>) -> Box<dyn CongAlgo> {
+//!         Box::new(Connection)
+//!     }
+//! }
+//!
+//! #[derive(Debug)]
+//! struct Connection;
+//!
+//! impl CongAlgo for Connection {
+//!     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
+//!         (cx.tp.snd_cwnd / 10 * 7).max(2)
+//!     }
+//!     fn cong_avoid(&mut self, cx: &mut Cx<'_>, _ack: SeqNum, mut acked: u32) {
+//!         if !cong::is_cwnd_limited(cx.tp) {
+//!             return;
+//!         }
+//!         if cong::in_slow_start(cx.tp) {
+//!             acked = cong::slow_start(cx, acked);
+//!         }
+//!         if acked > 0 {
+//!             let cwnd = cx.tp.snd_cwnd;
+//!             cong::cong_avoid_ai(cx, cwnd, acked);
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stack = usersock::config::build("")?;
+//! cong::register(&stack, Arc::new(Tenths))?;
+//! // For all new sockets; TCP_CONGESTION chooses it for one.
+//! stack.sysctl.set("net.ipv4.tcp_congestion_control", "tenths")?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod borrowed;
-pub mod cubic;
-pub mod reno;
+pub(crate) mod cubic;
+pub(crate) mod reno;
 
-use super::tcb::{CaState, Cx, RateSample, TcpSock};
+pub use super::ecn::EcnFlags;
+pub use super::output::{is_cwnd_limited, packets_in_flight};
+pub use super::rtt::min_rtt;
+pub use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock};
+
 use super::{ecn, net};
 use crate::base::error::{Error, Result};
 use crate::sock::state::State;
@@ -23,18 +74,24 @@ use std::sync::Arc;
 
 /// Events told to an algorithm (enum tcp_ca_event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum CaEvent {
+    /// The first segment goes out while none is in flight (CA_EVENT_TX_START).
     TxStart,
+    /// The window is restarted after idling (CA_EVENT_CWND_RESTART).
     CwndRestart,
+    /// The reduction of the window is complete (CA_EVENT_COMPLETE_CWR).
     CompleteCwr,
+    /// A retransmission timeout (CA_EVENT_LOSS).
     Loss,
+    /// A data packet came without a CE mark (CA_EVENT_ECN_NO_CE).
     EcnNoCe,
+    /// A data packet came with a CE mark (CA_EVENT_ECN_IS_CE).
     EcnIsCe,
 }
 
 /// What an acknowledgement tells an algorithm (struct ack_sample).
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct AckSample {
     /// Segments newly acknowledged or sacked.
     pub pkts_acked: u32,
@@ -89,9 +146,11 @@ pub trait CongAlgo: Send + Debug {
 
 /// Flags of `CongAlgo::in_ack_event`.
 pub mod ca_ack {
-    #![allow(missing_docs)]
+    /// The acknowledgement did not take the short way (CA_ACK_SLOWPATH).
     pub const SLOWPATH: u32 = 1;
+    /// It changed the window (CA_ACK_WIN_UPDATE).
     pub const WIN_UPDATE: u32 = 2;
+    /// It carries ECE (CA_ACK_ECE).
     pub const ECE: u32 = 4;
 }
 
@@ -108,7 +167,7 @@ pub trait CongOps: Send + Sync {
 }
 
 /// A connection's algorithm: chosen, and running once data can flow.
-pub struct CongState {
+pub(crate) struct CongState {
     /// The choice.
     pub ops: Arc<dyn CongOps>,
     /// Its state; None before the connection is established and while a method runs.
@@ -122,7 +181,7 @@ impl Debug for CongState {
 }
 
 /// Algorithms of a stack, by name.
-pub struct CongRegistry {
+pub(crate) struct CongRegistry {
     list: RwLock<Vec<Arc<dyn CongOps>>>,
 }
 
@@ -189,20 +248,21 @@ impl CongRegistry {
     }
 }
 
-/// Adds an algorithm to a stack's TCP: see [`CongRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
+/// Adds an algorithm to a stack's TCP. EINVAL: a bad name; EEXIST: it is taken; ENOPROTOOPT: the stack has no TCP.
 /// Linux: tcp_register_congestion_control.
 pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
     net::of(stack)?.cong.register(ops)
 }
 
-/// Removes it: see [`CongRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Removes it. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or somebody keeps
+/// what `register` was given; ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
     net::of(stack)?.cong.unregister(name)
 }
 
 impl Cx<'_> {
     /// Runs a method of the connection's algorithm; None before it has started.
-    pub fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
+    pub(crate) fn with_ca<R>(&mut self, f: impl FnOnce(&mut dyn CongAlgo, &mut Cx<'_>) -> R) -> Option<R> {
         let mut algo = self.tp.ca.algo.take()?;
         let ops = Arc::as_ptr(&self.tp.ca.ops);
         let r = f(&mut *algo, self);
@@ -251,7 +311,7 @@ pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
 }
 
 /// Takes the default algorithm of the stack (tcp_assign_congestion_control).
-pub fn assign(cx: &mut Cx<'_>) {
+pub(crate) fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
@@ -266,7 +326,7 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
 
 /// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
 /// agreed to it, marks all of the sock's packets as capable.
-pub fn init_congestion_control(cx: &mut Cx<'_>) {
+pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     let ops = cx.tp.ca.ops.clone();
     let algo = ops.start(cx);
@@ -277,7 +337,7 @@ pub fn init_congestion_control(cx: &mut Cx<'_>) {
 
 /// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who
 /// holds the stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
-pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
+pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
     if cx.tp.ca.ops.name() == ops.name() {
@@ -294,30 +354,30 @@ pub fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
 }
 
 /// Ends the algorithm of a connection that ends (tcp_cleanup_congestion_control).
-pub fn cleanup(cx: &mut Cx<'_>) {
+pub(crate) fn cleanup(cx: &mut Cx<'_>) {
     if let Some(mut algo) = cx.tp.ca.algo.take() {
         algo.release(cx);
     }
 }
 
 /// Moves to another congestion state; the algorithm hears of it first (tcp_set_ca_state).
-pub fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
+pub(crate) fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
     cx.with_ca(|ca, cx| ca.set_state(cx, state));
     cx.tp.ca_state = state;
 }
 
 /// Tells the algorithm of an event (tcp_ca_event).
-pub fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
+pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
     cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
 }
 
 /// The threshold after a loss now, segments; at least 2. A connection whose algorithm has not started halves.
-pub fn ssthresh(cx: &mut Cx<'_>) -> u32 {
+pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
     cx.with_ca(|ca, cx| ca.ssthresh(cx)).unwrap_or((cx.tp.snd_cwnd / 2).max(2))
 }
 
 /// Whether the algorithm sets window and rate itself (tcp_congestion_ops.cong_control).
-pub fn has_cong_control(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn has_cong_control(cx: &mut Cx<'_>) -> bool {
     cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
 }
 

@@ -19,6 +19,7 @@ const TIMER_MAX: Duration = Duration::from_millis(200);
 
 /// A connection's numbers, as struct bpf_sock_ops has them. Of a request only the first four are known, the rest is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SockView {
     /// Our end.
     pub local: SocketAddr,
@@ -301,7 +302,7 @@ impl HookCx<'_> {
     }
 
     /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown
-    /// to `passive_established` either way.)
+    /// to `passive_established` either way.) EINVAL: a request.
     pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
         self.full()?.save_syn = u8::from(on);
         Ok(())

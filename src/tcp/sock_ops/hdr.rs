@@ -14,6 +14,7 @@ const EXP_253: u8 = 253;
 
 /// The segment that options are for.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct HdrSeg<'p> {
     /// Its control bits; None: there is no segment, the question is how much data fits into one.
     pub flags: Option<TcpFlags>,
@@ -37,7 +38,7 @@ impl HdrSeg<'_> {
 
 /// Bytes that hooks wrote, padding included.
 #[derive(Debug, Clone, Copy)]
-pub struct OutOptions {
+pub(crate) struct OutOptions {
     buf: [u8; MAX_OPTIONS_LEN],
     len: u8,
 }

@@ -25,15 +25,16 @@ mod hdr;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub use crate::sock::state::State;
 pub(super) use ctx::inherit;
 pub use ctx::{HookCx, SockView};
-pub use hdr::{HdrSeg, HdrWriter, OutOptions, find_option};
+pub(crate) use hdr::OutOptions;
+pub use hdr::{HdrSeg, HdrWriter, find_option};
 
 use super::net;
 use super::tcb::{Cx, TIMEOUT_INIT_US};
 use super::{listener, rtt as tcp_rtt};
 use crate::base::error::{Error, Result};
-use crate::sock::state::State;
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use crate::wire::seq::SeqNum;
@@ -152,7 +153,7 @@ struct Hook {
 
 /// A stack's hooks.
 #[derive(Default)]
-pub struct SockOpsRegistry {
+pub(crate) struct SockOpsRegistry {
     any: AtomicBool,
     list: RwLock<List>,
 }
@@ -194,6 +195,7 @@ impl SockOpsRegistry {
     }
 
     /// Names in order of registration.
+    #[cfg(test)]
     pub fn names(&self) -> Vec<String> {
         self.list.read().hooks.iter().map(|h| h.ops.name().to_owned()).collect()
     }
@@ -209,13 +211,16 @@ impl SockOpsRegistry {
     }
 }
 
-/// Adds hooks to a stack's TCP: see [`SockOpsRegistry::register`]. ENOPROTOOPT: the stack has no TCP.
-/// Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root cgroup.
+/// Adds hooks to a stack's TCP, behind those that are there. EINVAL: a name of no or more than 31 bytes; EEXIST: one of
+/// that name is there; ENOPROTOOPT: the stack has no TCP. Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root
+/// cgroup.
 pub fn register(stack: &Stack, ops: Arc<dyn SockOps>) -> Result<()> {
     net::of(stack)?.sock_ops.register(ops)
 }
 
-/// Removes it: see [`SockOpsRegistry::unregister`]. ENOPROTOOPT: the stack has no TCP.
+/// Takes hooks out: no event that begins later reaches them. One that is running still holds them, so whoever frees
+/// what their code needs does so when the last clone of what is returned here goes. ENOENT: none of that name;
+/// ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn SockOps>> {
     net::of(stack)?.sock_ops.unregister(name)
 }

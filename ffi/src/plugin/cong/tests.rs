@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use usersock::device::link::{Direction, LinkConfig};
 use usersock::env::Duration;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sim::World;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 
@@ -185,16 +185,14 @@ fn whatever_an_algorithm_writes_and_answers_no_byte_is_lost_and_nothing_panics()
     for seed in 1..=4u64 {
         WILD.store(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), Ordering::Relaxed);
         let world = World::new(seed);
-        let bad = Direction {
-            rate: 50_000_000,
-            delay: Duration::from_millis(5),
-            ecn_threshold: 20_000,
-            loss: 0.02,
-            reorder: 0.02,
-            reorder_by: Duration::from_millis(3),
-            duplicate: 0.01,
-            ..Direction::default()
-        };
+        let bad = Direction::default()
+            .rate(50_000_000)
+            .delay(Duration::from_millis(5))
+            .ecn_threshold(20_000)
+            .loss(0.02)
+            .reorder(0.02)
+            .reorder_by(Duration::from_millis(3))
+            .duplicate(0.01);
         let [(a, _), (b, eb)] = world.two(&LinkConfig::both(bad)).unwrap();
         for s in [&a, &b] {
             let stack = crate::stacks::give_stack(s.clone());

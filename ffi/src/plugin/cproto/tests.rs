@@ -15,7 +15,7 @@ use crate::stacks::stack_of;
 use std::ffi::{CStr, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::Mutex;
-use usersock::inet::Socket;
+use usersock::net::Socket;
 use usersock::sock::layer::{Layer, Layered};
 
 unsafe extern "C-unwind" fn never_send(_: *mut usk_sock_t, _: *mut usk_sendmsg_t) -> isize {

@@ -9,7 +9,7 @@ use crate::stacks::stack_of;
 use std::ffi::CStr;
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
-use usersock::inet::Socket;
+use usersock::net::Socket;
 
 unsafe extern "C-unwind" fn begin_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int {
     // SAFETY: data_size says eight bytes.

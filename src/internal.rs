@@ -1,0 +1,73 @@
+//! What only the crates of this workspace need: `ffi`, `packetdrill`, `script`, `benches` and the integration tests.
+//! It promises nothing: what stands here may change or go with any commit. A program that finds something here that
+//! it needs asks for it to be made public. Names are re-exported one by one, under the paths that they have in the
+//! crate, so that the compiler still sees what nobody uses.
+
+pub mod sys {
+    //! System calls and what stands on them.
+    pub mod cancel {
+        //! Waits that a cancellation of the thread ends.
+        pub use crate::sys::cancel::{CancellableCall, cancelled, install, syscall};
+    }
+    pub mod fd {
+        //! File descriptors of the kernel.
+        pub use crate::sys::fd::{Fd, PollFd, poll};
+    }
+    pub mod fork {
+        //! What is static and is made anew in a forked child.
+        pub use crate::sys::fork::{PerProcess, generation};
+    }
+    pub mod lock {
+        //! Locks without poisoning, which know of fork(2).
+        pub use crate::sys::lock::{Condvar, Mutex, RwLock};
+    }
+    pub mod signal {
+        //! Signal masks of sleeps.
+        pub use crate::sys::signal::{SET_BYTES, Set, SleepMask, sleep_mask};
+    }
+    pub mod netdev {
+        //! The kernel's interfaces.
+        pub use crate::sys::netdev::{hwaddr, mtu};
+    }
+    pub mod numbers {
+        //! Numbers that name objects to a C program.
+        pub use crate::sys::numbers::Numbers;
+    }
+}
+
+pub mod base {
+    //! Timer wheels.
+    pub use crate::base::wheel::Wheel;
+}
+
+pub mod wire {
+    //! Packet formats.
+    pub mod ip {
+        //! IPv4.
+        pub use crate::wire::ip::{HEADER_LEN, Ipv4Header, Ipv4Repr};
+    }
+    pub mod ipv6 {
+        //! IPv6.
+        pub use crate::wire::ipv6::HEADER_LEN;
+    }
+    pub mod tcp {
+        //! The TCP header.
+        pub use crate::wire::tcp::{HEADER_LEN, MAX_OPTIONS_LEN, TcpFlags, TcpHeader, TcpRepr, fill_checksum};
+    }
+    pub mod tcp_options {
+        //! Options of the TCP header.
+        pub use crate::wire::tcp_options::{FASTOPEN_MAGIC, RawOptions, kind};
+    }
+}
+
+pub mod sock {
+    //! Socks.
+    pub use crate::sock::addr::{AF_INET, AF_INET6, unmap};
+}
+
+pub mod tcp {
+    //! TCP, the ways in that no program needs.
+    pub use crate::tcp::close::abort_owned;
+    pub use crate::tcp::lookup::{Entry, TcpTables, tuple_of_sock};
+    pub use crate::tcp::net::of;
+}
