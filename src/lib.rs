@@ -75,6 +75,8 @@
 //! metrics cache; IGMP and MLD reports, router advertisements, IP options in sent packets. A sysctl that governs what
 //! is lacking takes no value but its default and the one that does without (`sysctl`, `Support::Planned`); `usersock
 //! sysctl -ad` says which they are.
+#![warn(unreachable_pub)]
+
 pub(crate) mod base;
 pub mod config;
 pub mod counters;

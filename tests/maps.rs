@@ -92,7 +92,10 @@ fn a_map_has_each_file_once_and_nothing_else() {
 #[test]
 fn the_crates_map_has_each_module() {
     let text = std::fs::read_to_string(src().join("lib.rs")).unwrap();
-    let mapped = map(&head(&text));
+    // Before it stands a table of where to begin, which names some of them.
+    let head = head(&text);
+    let layers = head.iter().position(|l| *l == "//! # Layers").unwrap();
+    let mapped = map(&head[layers..]);
     let once: BTreeSet<&str> = mapped.iter().map(String::as_str).collect();
     assert_eq!(once, declared(&text));
 }

@@ -1,5 +1,5 @@
-/* Epoll sets in epoll sets, of the kernel's descriptors and of sockets; several threads on one set; the order of what is
- * ready. */
+/* Epoll sets in epoll sets, of the kernel's descriptors and of sockets; several threads on one set; the order of what
+ * is ready. */
 #include "common.h"
 
 static int set_new(void)

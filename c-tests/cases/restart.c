@@ -1,6 +1,6 @@
-/* A signal in a call that waits: with SA_RESTART the calls of signal(7)'s list begin anew, without it they answer EINTR;
- * poll, select and epoll always do, and so do sockets with a timeout. Where handlers of both kinds are installed, which
- * of them ran is what counts. */
+/* A signal in a call that waits: with SA_RESTART the calls of signal(7)'s list begin anew, without it they answer
+ * EINTR; poll, select and epoll always do, and so do sockets with a timeout. Where handlers of both kinds are
+ * installed, which of them ran is what counts. */
 #include "common.h"
 
 static int tcp[2], full_tcp[2], udp_fd, listen_fd, epoll_fd;

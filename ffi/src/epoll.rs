@@ -1,5 +1,5 @@
-//! epoll_create, epoll_ctl, epoll_wait and their variants. The descriptor of a set is a real epoll of the kernel. Below:
-//! `eventpoll`.
+//! epoll_create, epoll_ctl, epoll_wait and their variants. The descriptor of a set is a real epoll of the kernel.
+//! Below: `eventpoll`.
 
 use crate::boundary::boundary;
 use crate::cancel::blocking;

@@ -138,7 +138,9 @@ impl Watch for Signals {
 }
 
 /// By address of the description, which stays while an entry remembers it.
-static SIGNALS: PerProcess<Mutex<HashMap<usize, (Weak<Socket>, Arc<Signals>)>>> = PerProcess::new(Mutex::default);
+type ByAddress = HashMap<usize, (Weak<Socket>, Arc<Signals>)>;
+
+static SIGNALS: PerProcess<Mutex<ByAddress>> = PerProcess::new(Mutex::default);
 
 fn find(s: &Arc<Socket>) -> Option<Arc<Signals>> {
     SIGNALS.get().lock().get(&(Arc::as_ptr(s) as usize)).map(|(_, signals)| signals.clone())

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::OnceLock;
 
 /// See the module's text. The first value lives as long as this does, so that who reads it needs no count.
-pub struct ReadMostly<T> {
+pub(crate) struct ReadMostly<T> {
     first: T,
     later: OnceLock<Box<RwLock<T>>>,
 }
@@ -24,13 +24,13 @@ pub enum Read<'a, T> {
 
 impl<T: Clone> ReadMostly<T> {
     /// Begins with `first`.
-    pub fn new(first: T) -> ReadMostly<T> {
+    pub(crate) fn new(first: T) -> ReadMostly<T> {
         ReadMostly { first, later: OnceLock::new() }
     }
 
     /// The present value.
     #[inline]
-    pub fn read(&self) -> Read<'_, T> {
+    pub(crate) fn read(&self) -> Read<'_, T> {
         match self.later.get() {
             None => Read::First(&self.first),
             Some(later) => Read::Later(later.read().clone()),
@@ -38,7 +38,7 @@ impl<T: Clone> ReadMostly<T> {
     }
 
     /// Replaces the value by what `f` makes of it. Who read it before may still work with it.
-    pub fn replace(&self, f: impl FnOnce(&T) -> T) {
+    pub(crate) fn replace(&self, f: impl FnOnce(&T) -> T) {
         let mut later = self.later.get_or_init(|| Box::new(RwLock::new(self.first.clone()))).write();
         *later = f(&later);
     }
@@ -47,7 +47,7 @@ impl<T: Clone> ReadMostly<T> {
 /// A place that is empty at first, is filled once as a rule, and may be emptied. A value that is `pinned` is read by a
 /// plain load and lives as long as the slot, taken out or not; another is read under a lock, and is gone when it was
 /// taken out.
-pub struct Slot<T> {
+pub(crate) struct Slot<T> {
     first: OnceLock<T>,
     later: OnceLock<Box<RwLock<Option<T>>>>,
 }
@@ -61,7 +61,7 @@ impl<T> Default for Slot<T> {
 impl<T: Clone> Slot<T> {
     /// What is there now.
     #[inline]
-    pub fn read(&self) -> Option<Read<'_, T>> {
+    pub(crate) fn read(&self) -> Option<Read<'_, T>> {
         match self.later.get() {
             None => self.first.get().map(Read::First),
             Some(later) => later.read().clone().map(Read::Later),
@@ -70,7 +70,7 @@ impl<T: Clone> Slot<T> {
 
     /// Fills it, whatever was there. A value that comes after another was taken out is not pinned. One caller at a
     /// time.
-    pub fn set(&self, value: T, pinned: bool) {
+    pub(crate) fn set(&self, value: T, pinned: bool) {
         let value = if pinned && self.later.get().is_none() {
             match self.first.set(value) {
                 Ok(()) => return,
@@ -84,7 +84,7 @@ impl<T: Clone> Slot<T> {
     }
 
     /// Empties it. What was there is returned, for the caller to drop where that may run another's code.
-    pub fn take(&self) -> Option<T> {
+    pub(crate) fn take(&self) -> Option<T> {
         let before = self.read().map(Read::cloned);
         self.later.get_or_init(Box::default).write().take();
         before

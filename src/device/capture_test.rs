@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Capture {
+pub(crate) struct Capture {
     name: &'static str,
     caps: Caps,
     sent: Mutex<Vec<Vec<u8>>>,
@@ -26,27 +26,27 @@ pub struct Capture {
 
 impl Capture {
     /// A device that carries IP datagrams of up to `mtu` bytes.
-    pub fn ip(name: &'static str, mtu: u32) -> Arc<Capture> {
+    pub(crate) fn ip(name: &'static str, mtu: u32) -> Arc<Capture> {
         Capture::with_caps(name, Caps::ip(mtu))
     }
 
     /// An Ethernet device.
-    pub fn ethernet(name: &'static str, mac: MacAddr) -> Arc<Capture> {
+    pub(crate) fn ethernet(name: &'static str, mac: MacAddr) -> Arc<Capture> {
         Capture::with_caps(name, Caps { link: LinkType::Ethernet(mac), ..Caps::ip(1500) })
     }
 
     /// One that says this of itself.
-    pub fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
+    pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
         Arc::new(Capture { name, caps, sent: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// What was sent since the last call.
-    pub fn take(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.sent.lock())
     }
 
     /// Puts a packet where the stack receives it.
-    pub fn feed(&self, bytes: &[u8]) {
+    pub(crate) fn feed(&self, bytes: &[u8]) {
         self.waiting.lock().push_back(Skb::from_slice(bytes));
     }
 }
@@ -79,7 +79,7 @@ impl Device for Capture {
 }
 
 /// A stack in virtual time with one device.
-pub struct Bench {
+pub(crate) struct Bench {
     /// The stack.
     pub stack: Arc<Stack>,
     /// Its clock.
@@ -92,7 +92,7 @@ pub struct Bench {
 
 impl Bench {
     /// A stack around this device, with these addresses (`10.0.0.1/24`).
-    pub fn new(wire: Arc<Capture>, addrs: &[&str]) -> Bench {
+    pub(crate) fn new(wire: Arc<Capture>, addrs: &[&str]) -> Bench {
         let clock = Arc::new(VirtualClock::new());
         clock.set(Instant::from_secs(100));
         let config = StackConfig {
@@ -109,24 +109,24 @@ impl Bench {
     }
 
     /// A stack on an IP link with 10.0.0.1/24 and fd00::1/64.
-    pub fn on_ip() -> Bench {
+    pub(crate) fn on_ip() -> Bench {
         Bench::new(Capture::ip("tun0", 1500), &["10.0.0.1/24", "fd00::1/64"])
     }
 
     /// Receives a packet and gives what the stack sent.
-    pub fn inject(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn inject(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.wire.feed(bytes);
         self.poll()
     }
 
     /// Runs softirq and gives what the stack sent.
-    pub fn poll(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn poll(&self) -> Vec<Vec<u8>> {
         self.stack.poll(self.stack.now());
         self.wire.take()
     }
 
     /// Lets time pass, event by event, and gives what the stack sent.
-    pub fn advance(&self, by: Duration) -> Vec<Vec<u8>> {
+    pub(crate) fn advance(&self, by: Duration) -> Vec<Vec<u8>> {
         let end = self.stack.now() + by;
         let mut sent = self.poll();
         while let Some(at) = self.stack.next_event().filter(|at| *at <= end) {

@@ -8,11 +8,11 @@ use crate::sock::skb::{Csum, GsoType, HEAD, L3, Skb};
 use crate::wire::checksum::{self, Checksum};
 use smallvec::SmallVec;
 
-pub mod gro;
+pub(crate) mod gro;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use gro::Gro;
+pub(crate) use gro::Gro;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -40,7 +40,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a whole TCP
     /// or UDP datagram (another protocol, a fragment, malformed), or the headers do not lie within `front`.
-    pub fn find(front: &[u8], nh: usize) -> Option<Layout> {
+    pub(crate) fn find(front: &[u8], nh: usize) -> Option<Layout> {
         let ip = front.get(nh..)?;
         let (v6, proto, th, end) = match ip.first()? >> 4 {
             4 => {
@@ -92,7 +92,7 @@ impl Layout {
 /// Whether software has to do something with `skb` (which starts with the network header) before a device with `caps`
 /// takes it: cut it, complete its checksum or copy it together.
 #[inline]
-pub fn needed(caps: &Caps, skb: &Skb) -> bool {
+pub(crate) fn needed(caps: &Caps, skb: &Skb) -> bool {
     must_cut(caps, skb, 0)
         || (!caps.tx_csum && matches!(skb.csum, Csum::Partial { .. }))
         || (!caps.scatter_gather && skb.slices().nth(1).is_some())
@@ -112,7 +112,7 @@ fn must_cut(caps: &Caps, skb: &Skb, l2: usize) -> bool {
 /// payload bytes with headers fixed (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in the first
 /// only) and complete checksums, or the packet itself with its checksum complete. A super-packet whose headers cannot
 /// be found gives nothing. The claim of the sending sock stays with the last segment. Payload is shared, not copied.
-pub fn segment(skb: Skb, caps: &Caps) -> Segments {
+pub(crate) fn segment(skb: Skb, caps: &Caps) -> Segments {
     segment_at(skb, caps, 0)
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
 
 /// Segments of a packet: see [`segment`].
 #[derive(Debug)]
-pub struct Segments {
+pub(crate) struct Segments {
     one: Option<Skb>,
     cut: Option<Cut>,
 }
@@ -312,7 +312,7 @@ pub(crate) fn linearize(skb: &mut Skb) {
 
 /// Completes a `Csum::Partial` checksum of a packet that starts with the network header (skb_checksum_help). False, and
 /// nothing done, where there is none or it does not lie within the packet.
-pub fn complete_checksum(skb: &mut Skb) -> bool {
+pub(crate) fn complete_checksum(skb: &mut Skb) -> bool {
     complete_checksum_at(skb, 0)
 }
 

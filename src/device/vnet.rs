@@ -134,12 +134,12 @@ pub(crate) struct RxBuf {
 }
 
 impl RxBuf {
-    pub fn new(vnet: bool) -> RxBuf {
+    pub(super) fn new(vnet: bool) -> RxBuf {
         RxBuf { pages: RX_PAGES.map(Page::alloc), vnet }
     }
 
     /// Reads one packet with `l2` bytes of link header. `Ok(None)`: it was malformed (counted by the caller).
-    pub fn receive(&mut self, fd: &Fd, l2: usize) -> io::Result<Option<Skb>> {
+    pub(super) fn receive(&mut self, fd: &Fd, l2: usize) -> io::Result<Option<Skb>> {
         let mut hdr = [0; VNET_HDR_LEN];
         let skip = if self.vnet { VNET_HDR_LEN } else { 0 };
         let n = {
@@ -244,13 +244,13 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    pub fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         self.rx_packets.fetch_add(1, Ordering::Relaxed);
         self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Adds them to `sum`.
-    pub fn add_to(&self, sum: &mut DevStats) {
+    pub(super) fn add_to(&self, sum: &mut DevStats) {
         sum.rx_packets += self.rx_packets.load(Ordering::Relaxed);
         sum.rx_bytes += self.rx_bytes.load(Ordering::Relaxed);
         sum.rx_dropped += self.rx_dropped.load(Ordering::Relaxed);

@@ -75,7 +75,7 @@ struct Table {
 
 /// Datagrams under reassembly: IPv4 and IPv6 apart, as their limits are.
 #[derive(Default)]
-pub struct Fragments {
+pub(crate) struct Fragments {
     v4: Mutex<Table>,
     v6: Mutex<Table>,
 }
@@ -83,7 +83,7 @@ pub struct Fragments {
 impl Fragments {
     /// Bytes and datagrams held of a family.
     #[cfg(test)]
-    pub fn usage(&self, v4: bool) -> (u64, usize) {
+    pub(crate) fn usage(&self, v4: bool) -> (u64, usize) {
         let t = if v4 { self.v4.lock() } else { self.v6.lock() };
         (t.bytes, t.queues.len())
     }

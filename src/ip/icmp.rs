@@ -32,7 +32,7 @@ const MAX_KIND: u8 = 18;
 
 /// Why a packet that arrived is answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// A malformed header: at this offset of the datagram.
     Parameter {
         /// Offset of the offending byte.
@@ -56,7 +56,7 @@ pub enum Problem {
 
 /// Rate limits of the messages a stack sends.
 #[derive(Default)]
-pub struct Limits {
+pub(crate) struct Limits {
     global: Mutex<Option<(u32, Instant)>>,
     hosts: Mutex<HashMap<IpAddr, (Duration, Instant)>>,
 }
@@ -131,7 +131,7 @@ impl Limits {
 /// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error,
 /// about a packet whose source or destination is no single host, about a fragment other than the first (RFC 1122
 /// §3.2.2, RFC 4443 §2.4 (e)).
-pub fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
+pub(crate) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
     match info.dst {
         IpAddr::V4(_) => send_v4(stack, skb, info, problem),
         IpAddr::V6(_) => icmpv6::send_problem(stack, skb, info, problem),
@@ -139,7 +139,7 @@ pub fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, proble
 }
 
 /// Port unreachable about `skb`, which begins with its transport header, as a protocol's `rcv` got it.
-pub fn port_unreachable(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+pub(crate) fn port_unreachable(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if restore_header(&mut skb, info) {
         send_problem(stack, &mut skb, info, Problem::NoPort);
     }
@@ -289,7 +289,7 @@ fn count_in(stack: &Stack, ty: u8) {
 
 /// Receives ICMP. Echo requests are answered, errors go to the protocols they are about, the rest to ping sockets.
 #[derive(Debug, Default)]
-pub struct Icmp;
+pub(crate) struct Icmp;
 
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::IcmpInErrors);
@@ -381,7 +381,7 @@ fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
 }
 
 /// The errno of an error, and whether it is fatal to a socket without IP_RECVERR (icmp_err_convert).
-pub fn convert(ty: u8, code: u8) -> (Error, bool) {
+pub(crate) fn convert(ty: u8, code: u8) -> (Error, bool) {
     use unreachable as u;
     match (ty, code) {
         (kind::UNREACHABLE, u::NET | u::NET_TOS) => (Error::NetUnreach, false),

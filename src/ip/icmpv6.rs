@@ -128,7 +128,7 @@ fn count_in(stack: &Stack, ty: u8) {
 
 /// Receives ICMPv6.
 #[derive(Debug, Default)]
-pub struct Icmpv6;
+pub(crate) struct Icmpv6;
 
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::Icmp6InErrors);
@@ -184,7 +184,7 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
 }
 
 /// The errno of an error, and whether it is fatal (icmpv6_err_convert).
-pub fn convert(ty: u8, code: u8) -> (Error, bool) {
+pub(crate) fn convert(ty: u8, code: u8) -> (Error, bool) {
     match (ty, code) {
         (kind::UNREACHABLE, unreachable::NO_ROUTE) => (Error::NetUnreach, false),
         (kind::UNREACHABLE, unreachable::PROHIBITED | unreachable::POLICY | unreachable::REJECT_ROUTE) => {

@@ -20,7 +20,7 @@ struct Bucket {
 }
 
 /// The generator of a stack.
-pub struct Idents {
+pub(crate) struct Idents {
     buckets: Box<[Bucket]>,
 }
 
@@ -31,7 +31,7 @@ impl Idents {
     }
 
     /// The next identification of a flow: 16 bits of it for IPv4.
-    pub fn next(&self, stack: &Stack, src: IpAddr, dst: IpAddr, protocol: u8, now: Instant) -> u32 {
+    pub(crate) fn next(&self, stack: &Stack, src: IpAddr, dst: IpAddr, protocol: u8, now: Instant) -> u32 {
         let secret = stack.keys.ip_ident(addr128(src), addr128(dst), protocol);
         let b = &self.buckets[(secret >> 32) as usize % BUCKETS];
         let ms = (now.as_nanos() / 1_000_000) as u32;

@@ -11,18 +11,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Joined groups with the number of sockets that joined, by interface.
 #[derive(Default)]
-pub struct Groups {
+pub(crate) struct Groups {
     joined: RwLock<HashMap<(u32, IpAddr), u32>>,
 }
 
 impl Groups {
     /// One more socket has joined the group on this interface.
-    pub fn join(&self, ifindex: u32, group: IpAddr) {
+    pub(crate) fn join(&self, ifindex: u32, group: IpAddr) {
         *self.joined.write().entry((ifindex, group)).or_insert(0) += 1;
     }
 
     /// One socket fewer.
-    pub fn leave(&self, ifindex: u32, group: IpAddr) {
+    pub(crate) fn leave(&self, ifindex: u32, group: IpAddr) {
         let mut joined = self.joined.write();
         if let Some(n) = joined.get_mut(&(ifindex, group)) {
             *n -= 1;
@@ -35,7 +35,7 @@ impl Groups {
     /// Whether packets to a group that arrive by `dev` are for this stack: the all-nodes groups, the solicited-node
     /// groups of its addresses, and what sockets joined. Packets that arrive by the loopback device were sent by this
     /// stack, so membership on any interface counts.
-    pub fn accepts(&self, dev: &NetDev, group: IpAddr) -> bool {
+    pub(crate) fn accepts(&self, dev: &NetDev, group: IpAddr) -> bool {
         const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         const ALL_NODES_HERE: Ipv6Addr = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
         let own = match group {

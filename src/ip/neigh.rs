@@ -509,8 +509,8 @@ pub fn confirm(stack: &Arc<Stack>, dev: &NetDev, next_hop: IpAddr, now: Instant)
     }
 }
 
-/// Adds a permanent neighbour (`ip neigh add ... nud permanent`), in the place of a present entry. EINVAL: an address that is not of one
-/// host.
+/// Adds a permanent neighbour (`ip neigh add ... nud permanent`), in the place of a present entry. EINVAL: an address
+/// that is not of one host.
 pub fn add_permanent(stack: &Arc<Stack>, dev: &Arc<NetDev>, ip: IpAddr, mac: MacAddr, now: Instant) -> Result<()> {
     if !mac.is_unicast() || !is_unicast(ip) {
         return Err(Error::Inval);

@@ -27,7 +27,7 @@ pub(crate) fn rcv_saddr_equal((a, a_v6only): (IpAddr, bool), (b, b_v6only): (IpA
 
 /// The counters of a stack; made, with random contents, at the first connect.
 #[derive(Default)]
-pub struct Ports {
+pub(crate) struct Ports {
     table: OnceLock<Box<[AtomicU32]>>,
 }
 
@@ -74,7 +74,7 @@ fn search(
 
 /// A port for a connection whose [`crate::base::hash::Keys::port_offset`] is `offset`. None: every port is taken
 /// (EADDRNOTAVAIL).
-pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
+pub(crate) fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
     let slot = &net(stack).ports.table(stack)[offset as usize % ENTRIES];
     let start = slot.load(Ordering::Relaxed).wrapping_add((offset >> 32) as u32);
     let (port, mut steps) = search(stack, range, start, false, free)?;
@@ -89,7 +89,7 @@ pub fn for_connect(stack: &Stack, offset: u64, range: (u16, u16), free: impl FnM
 
 /// A port for `bind` to port 0: from a random start, odd places first, which `for_connect` leaves free the longest.
 /// None: every port is taken (EADDRINUSE).
-pub fn for_bind(stack: &Stack, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
+pub(crate) fn for_bind(stack: &Stack, range: (u16, u16), free: impl FnMut(u16) -> bool) -> Option<u16> {
     search(stack, range, stack.entropy.next_u32(), true, free).map(|p| p.0)
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Raw sockets. Softirq context.
-pub trait RawRcv: Send + Sync {
+pub(crate) trait RawRcv: Send + Sync {
     /// Gives a copy of `skb`, which begins with its IP header, to each raw socket of its protocol. True: there is one,
     /// so that an unknown protocol is not answered with an error.
     fn rcv(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool;
@@ -20,7 +20,7 @@ pub trait RawRcv: Send + Sync {
 }
 
 /// Ping sockets. Softirq context.
-pub trait PingRcv: Send + Sync {
+pub(crate) trait PingRcv: Send + Sync {
     /// An echo reply, header included.
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// An error about a packet of ICMP or ICMPv6.
@@ -29,7 +29,7 @@ pub trait PingRcv: Send + Sync {
 
 /// The slot of raw sockets.
 #[derive(Default)]
-pub struct RawSlot {
+pub(crate) struct RawSlot {
     /// How many there are, so that a stack without raw sockets pays one load a packet.
     socks: AtomicUsize,
     rcv: Slot<Arc<dyn RawRcv>>,
@@ -37,44 +37,44 @@ pub struct RawSlot {
 
 impl RawSlot {
     /// Raw sockets are registered.
-    pub fn set(&self, rcv: Arc<dyn RawRcv>) {
+    pub(crate) fn set(&self, rcv: Arc<dyn RawRcv>) {
         self.rcv.set(rcv, true);
     }
 
     /// A sock has joined the table behind the slot.
-    pub fn sock_added(&self) {
+    pub(crate) fn sock_added(&self) {
         self.socks.fetch_add(1, Ordering::Release);
     }
 
     /// A sock has left it.
-    pub fn sock_gone(&self) {
+    pub(crate) fn sock_gone(&self) {
         self.socks.fetch_sub(1, Ordering::Release);
     }
 
     /// See [`RawRcv::rcv`].
     #[inline]
-    pub fn deliver(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool {
+    pub(crate) fn deliver(&self, stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) -> bool {
         self.socks.load(Ordering::Acquire) != 0 && self.rcv.read().is_some_and(|r| r.rcv(stack, skb, info))
     }
 
     /// See [`RawRcv::err`].
-    pub fn error(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) -> bool {
+    pub(crate) fn error(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) -> bool {
         self.socks.load(Ordering::Acquire) != 0 && self.rcv.read().is_some_and(|r| r.err(stack, e))
     }
 }
 
 /// The slot of ping sockets. Without them echo replies and errors about echo requests are dropped.
 #[derive(Default)]
-pub struct PingSlot(Slot<Arc<dyn PingRcv>>);
+pub(crate) struct PingSlot(Slot<Arc<dyn PingRcv>>);
 
 impl PingSlot {
     /// Ping sockets are registered.
-    pub fn set(&self, rcv: Arc<dyn PingRcv>) {
+    pub(crate) fn set(&self, rcv: Arc<dyn PingRcv>) {
         self.0.set(rcv, true);
     }
 
     /// See [`PingRcv::rcv`].
-    pub fn deliver(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
+    pub(crate) fn deliver(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo) {
         match self.0.read() {
             Some(ping) => ping.rcv(stack, skb, info),
             None => stack.mib.drop(DropReason::NoSocket),
@@ -82,7 +82,7 @@ impl PingSlot {
     }
 
     /// See [`PingRcv::err`].
-    pub fn error(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
+    pub(crate) fn error(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
         match self.0.read() {
             Some(ping) => ping.err(stack, e),
             None => stack.mib.drop(DropReason::IcmpImplausible),

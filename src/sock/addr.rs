@@ -20,7 +20,7 @@ pub fn unmap(a: SocketAddr) -> SocketAddr {
 }
 
 /// `a` as a socket of `family` shows it: an AF_INET6 socket shows IPv4 ends v4-mapped.
-pub fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
+pub(crate) fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
     match a {
         SocketAddr::V4(v4) if family == AF_INET6 => {
             SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
@@ -30,6 +30,6 @@ pub fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
 }
 
 /// The wildcard address of a family.
-pub fn unspecified(family: u16) -> IpAddr {
+pub(crate) fn unspecified(family: u16) -> IpAddr {
     if family == AF_INET6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
 }

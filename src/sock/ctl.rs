@@ -70,19 +70,19 @@ pub(super) enum Arrival<O, P> {
 
 impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     /// Free, nothing waiting.
-    pub fn new(inside: T, monitor: M) -> Self {
+    pub(super) fn new(inside: T, monitor: M) -> Self {
         Lock { inside: Owned::new(inside), monitor, packets: std::marker::PhantomData }
     }
 
     /// Process context: owns the sock if nobody does and nobody waits for it.
     #[inline]
-    pub fn own_free(&self) -> Option<Owner<'_, T, W>> {
+    pub(super) fn own_free(&self) -> Option<Owner<'_, T, W>> {
         self.inside.try_own()
     }
 
     /// Process context: sleeps until nobody owns the sock.
     #[inline]
-    pub fn own(&self) -> Owner<'_, T, W> {
+    pub(super) fn own(&self) -> Owner<'_, T, W> {
         self.own_free().unwrap_or_else(|| self.own_slow())
     }
 
@@ -115,14 +115,14 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
 
     /// Softirq: owns the sock if nobody does. What waits for it by reservation is left to wait: softirq is short.
     #[inline]
-    pub fn try_own(&self) -> Option<Owner<'_, T, W>> {
+    pub(super) fn try_own(&self) -> Option<Owner<'_, T, W>> {
         // Marked but free is rare: a waiter is on its way. The mark that the slow way may leave costs the owner a look.
         self.inside.try_own().or_else(|| self.monitor.with(|_| self.inside.own_or_mark()))
     }
 
     /// Softirq: brings a packet of `bytes`; with more than `limit()` bytes waiting it is given back.
     #[inline]
-    pub fn arrive(&self, packet: P, bytes: u32, limit: impl FnOnce() -> u32) -> Arrival<Owner<'_, T, W>, P> {
+    pub(super) fn arrive(&self, packet: P, bytes: u32, limit: impl FnOnce() -> u32) -> Arrival<Owner<'_, T, W>, P> {
         match self.inside.try_own() {
             Some(owner) => Arrival::Yours(owner, packet),
             None => self.arrive_slow(packet, bytes, limit()),
@@ -144,7 +144,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Softirq: leaves bits of deferred work to the owner. Without one, the caller is it now and runs them.
-    pub fn defer(&self, bits: u32) -> Option<Owner<'_, T, W>> {
+    pub(super) fn defer(&self, bits: u32) -> Option<Owner<'_, T, W>> {
         self.inside.try_own().or_else(|| {
             self.monitor.with(|ctl| {
                 let owner = self.inside.own_or_mark();
@@ -157,12 +157,12 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Owner: everything that waits, if anything does. What is taken still counts, until `flushed` or the release.
-    pub fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
+    pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
         if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
     }
 
     /// Owner, in the middle of a long call: has worked the backlog off, and the count starts anew.
-    pub fn flushed(&self) {
+    pub(super) fn flushed(&self) {
         self.monitor.with(|ctl| {
             if ctl.backlog.is_empty() {
                 ctl.bytes = 0;
@@ -172,7 +172,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
 
     /// Owner: gives the sock up, unless something must be done before.
     #[inline]
-    pub fn settle<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
+    pub(super) fn settle<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
         match owner.try_release() {
             Ok(()) => Settle::Released,
             Err(owner) => self.settle_slow(owner),
@@ -207,7 +207,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// Owner, after a panic: drops what waits and lets go.
-    pub fn abandon(&self, owner: Owner<'_, T, W>) {
+    pub(super) fn abandon(&self, owner: Owner<'_, T, W>) {
         let (dropped, notify) = self.monitor.with(|ctl| {
             ctl.deferred = 0;
             (std::mem::take(&mut ctl.backlog), self.let_go(ctl, owner))
@@ -219,12 +219,12 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     }
 
     /// The inside without owning it, where no other reference exists.
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(super) fn get_mut(&mut self) -> &mut T {
         self.inside.get_mut()
     }
 
     /// Bytes that wait or are being worked off.
-    pub fn backlog_bytes(&self) -> u32 {
+    pub(super) fn backlog_bytes(&self) -> u32 {
         self.monitor.with(|ctl| ctl.bytes)
     }
 }

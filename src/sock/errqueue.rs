@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 512;
 
 /// One queued error.
 #[derive(Debug, Clone)]
-pub struct ErrEntry {
+pub(crate) struct ErrEntry {
     /// For msg_name: the destination of the packet that failed.
     pub addr: Option<SocketAddr>,
     /// The error.
@@ -25,11 +25,11 @@ pub struct ErrEntry {
 
 /// Queued errors, oldest first.
 #[derive(Debug, Default)]
-pub struct ErrQueue(VecDeque<ErrEntry>);
+pub(crate) struct ErrQueue(VecDeque<ErrEntry>);
 
 impl ErrQueue {
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

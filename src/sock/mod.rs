@@ -208,13 +208,13 @@ pub mod flag {
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
 pub(crate) mod ip_flag {
     #![allow(missing_docs)]
-    pub const RECVOPTS: u8 = 1 << 0;
-    pub const RETOPTS: u8 = 1 << 1;
-    pub const CHECKSUM: u8 = 1 << 2;
-    pub const MULTICAST_ALL: u8 = 1 << 3;
+    pub(crate) const RECVOPTS: u8 = 1 << 0;
+    pub(crate) const RETOPTS: u8 = 1 << 1;
+    pub(crate) const CHECKSUM: u8 = 1 << 2;
+    pub(crate) const MULTICAST_ALL: u8 = 1 << 3;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub const FLOWLABEL_SET: u8 = 1 << 4;
-    pub const FLOWLABEL: u8 = 1 << 5;
+    pub(crate) const FLOWLABEL_SET: u8 = 1 << 4;
+    pub(crate) const FLOWLABEL: u8 = 1 << 5;
 }
 
 /// Under the sock's lock, for every protocol.

@@ -13,18 +13,18 @@ use std::sync::Arc;
 /// Sizes of pages in bytes, smallest first. 256 serves a small write or an acknowledgement, 2048 one Ethernet frame,
 /// 16 KiB and 64 KiB super-packets. The last is larger than 64 KiB so that a whole received super-packet with its
 /// headers fits.
-pub const CLASSES: [usize; 4] = [256, 2048, 16 * 1024, 66 * 1024];
+pub(crate) const CLASSES: [usize; 4] = [256, 2048, 16 * 1024, 66 * 1024];
 
 /// One page: a fixed-size byte buffer.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     buf: Box<[u8]>,
     class: u8,
 }
 
 /// A reference to a page, which is used again when the last one goes. Cloning shares the page.
 #[derive(Debug)]
-pub struct PageRef(Kept<Arc<Page>>);
+pub(crate) struct PageRef(Kept<Arc<Page>>);
 
 /// Of each class, what all threads have, and then what each has.
 static SHARED: [Shared<Arc<Page>>; 4] = [Shared::new(4096), Shared::new(4096), Shared::new(1024), Shared::new(256)];
@@ -51,19 +51,19 @@ impl Keep for Arc<Page> {
 impl PageRef {
     /// Whether both are of the same page.
     #[inline]
-    pub fn same(a: &PageRef, b: &PageRef) -> bool {
+    pub(crate) fn same(a: &PageRef, b: &PageRef) -> bool {
         Arc::ptr_eq(&a.0, &b.0)
     }
 
     /// Whether there is another reference.
     #[cfg(test)]
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
     /// The page to write to, while nobody else can see it.
     #[inline]
-    pub fn get_mut(&mut self) -> Option<&mut Page> {
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Page> {
         Arc::get_mut(&mut self.0)
     }
 }
@@ -87,7 +87,7 @@ impl Page {
     /// A page of at least `want` bytes, or of the largest class when none is that large. Contents are unspecified bytes
     /// left over from earlier use (never uninitialised memory); writers say how much they filled by the fragment they
     /// make.
-    pub fn alloc(want: usize) -> PageRef {
+    pub(crate) fn alloc(want: usize) -> PageRef {
         let class = CLASSES.iter().position(|&c| c >= want).unwrap_or(CLASSES.len() - 1);
         let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).ok().flatten();
         PageRef(Kept::new(kept.unwrap_or_else(|| {
@@ -97,26 +97,26 @@ impl Page {
 
     /// Size in bytes; what memory accounting charges for it.
     #[inline]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.buf.len()
     }
 
     /// The whole page.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf
     }
 
     /// The whole page, to write to. Reached through [`PageRef::get_mut`], so only while nobody else can see it.
     #[inline]
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf
     }
 }
 
 /// A run of bytes in a page. Cloning shares the page.
 #[derive(Debug, Clone)]
-pub struct Frag {
+pub(crate) struct Frag {
     /// The page the bytes are in.
     pub page: PageRef,
     /// First byte's offset in the page.
@@ -128,12 +128,12 @@ pub struct Frag {
 impl Frag {
     /// The bytes.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.page.bytes()[self.off as usize..(self.off + self.len) as usize]
     }
 
     /// Copies `data` into new pages, one fragment a page. `data` longer than the largest page gives several.
-    pub fn from_slice(data: &[u8]) -> Vec<Frag> {
+    pub(crate) fn from_slice(data: &[u8]) -> Vec<Frag> {
         data.chunks(CLASSES[CLASSES.len() - 1])
             .map(|chunk| {
                 let mut page = Page::alloc(chunk.len());

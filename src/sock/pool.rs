@@ -12,7 +12,7 @@ pub(super) struct Shared<T: 'static> {
 }
 
 impl<T: Send> Shared<T> {
-    pub const fn new(most: usize) -> Self {
+    pub(super) const fn new(most: usize) -> Self {
         Shared { list: PerProcess::new(|| Mutex::new(Vec::new())), most }
     }
 }
@@ -25,13 +25,13 @@ pub(super) struct Local<T: Send + 'static> {
 }
 
 impl<T: Send> Local<T> {
-    pub const fn new(most: usize, shared: &'static Shared<T>) -> Self {
+    pub(super) const fn new(most: usize, shared: &'static Shared<T>) -> Self {
         Local { list: Vec::new(), most, shared }
     }
 
     /// One that was used before. None: nobody has any.
     #[inline]
-    pub fn take(&mut self) -> Option<T> {
+    pub(super) fn take(&mut self) -> Option<T> {
         if self.list.is_empty() {
             self.fetch();
         }
@@ -47,7 +47,7 @@ impl<T: Send> Local<T> {
 
     /// One that is not needed any more.
     #[inline]
-    pub fn put(&mut self, one: T) {
+    pub(super) fn put(&mut self, one: T) {
         self.list.push(one);
         if self.list.len() > self.most {
             self.give_back(self.most / 2);

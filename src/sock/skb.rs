@@ -77,17 +77,17 @@ pub enum L3 {
 /// Scoreboard bits of a segment in the retransmit queue, Linux's TCPCB_*.
 pub(crate) mod sacked {
     /// Selectively acknowledged.
-    pub const SACKED_ACKED: u8 = 0x01;
+    pub(crate) const SACKED_ACKED: u8 = 0x01;
     /// Retransmitted, and that copy is thought to be in flight.
-    pub const SACKED_RETRANS: u8 = 0x02;
+    pub(crate) const SACKED_RETRANS: u8 = 0x02;
     /// Marked lost.
-    pub const LOST: u8 = 0x04;
+    pub(crate) const LOST: u8 = 0x04;
     /// Sent by repair mode without the network.
-    pub const REPAIRED: u8 = 0x10;
+    pub(crate) const REPAIRED: u8 = 0x10;
     /// Was ever retransmitted (Karn: no RTT sample).
-    pub const EVER_RETRANS: u8 = 0x80;
+    pub(crate) const EVER_RETRANS: u8 = 0x80;
     /// Retransmitted at some time.
-    pub const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
+    pub(crate) const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
 }
 
 /// What TCP notes on a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.

@@ -205,9 +205,9 @@ impl WaitQueue {
         self.interest.load(Ordering::SeqCst) & events.0 != 0
     }
 
-    /// Wakes what waits for one of `events`: all ordinary entries, the newest first, then exclusive ones up to the first
-    /// that serves the event; that one moves to the end of the line, so that the next event goes to another. Linux:
-    /// __wake_up_common, with the order of add_wait_queue.
+    /// Wakes what waits for one of `events`: all ordinary entries, the newest first, then exclusive ones up to the
+    /// first that serves the event; that one moves to the end of the line, so that the next event goes to another.
+    /// Linux: __wake_up_common, with the order of add_wait_queue.
     #[inline]
     pub fn wake(&self, events: Events) {
         if self.has_interest(events) {

@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// Slices that one writev or readv takes (UIO_MAXIOV).
-pub const IOV_MAX: usize = 1024;
+pub(crate) const IOV_MAX: usize = 1024;
 
 /// A descriptor that is closed when dropped. A child of fork(2) has none of its parent's: there the number may be
 /// another's, so every call answers EBADF, and dropping it closes nothing.
@@ -146,46 +146,46 @@ pub(super) fn timespec(d: Duration) -> libc::timespec {
 
 /// An eventfd: a counter that polls readable when it is not zero.
 #[derive(Debug)]
-pub struct EventFd(Fd);
+pub(crate) struct EventFd(Fd);
 
 impl EventFd {
     /// A new one, zero, non-blocking, close-on-exec.
-    pub fn new() -> io::Result<EventFd> {
+    pub(crate) fn new() -> io::Result<EventFd> {
         let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
         // SAFETY: eventfd2 takes two numbers.
         let fd = retry(|| unsafe { libc::syscall(libc::SYS_eventfd2, 0, flags) })?;
         Ok(EventFd(Fd::own(fd as RawFd)?))
     }
     /// Makes it readable.
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         // EAGAIN means the counter is at its top: it is readable then, which is all we want.
         let _ = self.0.write(&1u64.to_ne_bytes());
     }
     /// Makes it unreadable again; whether it had been signalled.
-    pub fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> bool {
         self.0.read(&mut [0; 8]).is_ok()
     }
     /// For `poll`.
     #[inline]
-    pub fn raw(&self) -> RawFd {
+    pub(crate) fn raw(&self) -> RawFd {
         self.0.raw()
     }
 }
 
 /// A one-shot timer of CLOCK_MONOTONIC that polls readable once it has fired.
 #[derive(Debug)]
-pub struct TimerFd(Fd);
+pub(crate) struct TimerFd(Fd);
 
 impl TimerFd {
     /// A new one, disarmed, non-blocking, close-on-exec.
-    pub fn new() -> io::Result<TimerFd> {
+    pub(crate) fn new() -> io::Result<TimerFd> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: timerfd_create takes two numbers.
         let fd = retry(|| unsafe { libc::syscall(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, flags) })?;
         Ok(TimerFd(Fd::own(fd as RawFd)?))
     }
     /// Fires `after` from now; zero disarms.
-    pub fn arm(&self, after: Duration) -> io::Result<()> {
+    pub(crate) fn arm(&self, after: Duration) -> io::Result<()> {
         let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let spec = libc::itimerspec { it_interval: zero, it_value: timespec(after) };
         let old = std::ptr::null_mut::<libc::itimerspec>();
@@ -193,12 +193,12 @@ impl TimerFd {
         retry(|| unsafe { libc::syscall(libc::SYS_timerfd_settime, self.0.raw(), 0, &raw const spec, old) }).map(drop)
     }
     /// Makes it unreadable again; whether it had fired.
-    pub fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> bool {
         self.0.read(&mut [0; 8]).is_ok()
     }
     /// For `poll`.
     #[inline]
-    pub fn raw(&self) -> RawFd {
+    pub(crate) fn raw(&self) -> RawFd {
         self.0.raw()
     }
 }

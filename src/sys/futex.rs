@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Futex {
+pub(crate) enum Futex {
     /// Woken, or the word had another value already, or for no reason: look at the word again.
     Look,
     /// The time is over.
@@ -24,7 +24,7 @@ pub enum Futex {
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Sleeps while `word` is `expected`.
-pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex {
+pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex {
     let capped = timeout.is_none_or(|t| t > LONGEST);
     let ts = timespec(timeout.unwrap_or(LONGEST).min(LONGEST));
     let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
@@ -42,7 +42,7 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex
 }
 
 /// Wakes one thread that sleeps on `word`.
-pub fn wake_one(word: &AtomicU32) {
+pub(crate) fn wake_one(word: &AtomicU32) {
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the address serves as a key only; nothing is read or written.
     let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };

@@ -7,23 +7,23 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
 /// What becomes of a pointer that is not needed any more.
-pub trait Keep: Sized {
+pub(crate) trait Keep: Sized {
     /// Takes it. Runs in drops: it must not panic.
     fn keep(self);
 }
 
 /// A pointer that ends in [`Keep::keep`].
-pub struct Kept<P: Keep>(ManuallyDrop<P>);
+pub(crate) struct Kept<P: Keep>(ManuallyDrop<P>);
 
 impl<P: Keep> Kept<P> {
     #[inline]
-    pub fn new(p: P) -> Self {
+    pub(crate) fn new(p: P) -> Self {
         Kept(ManuallyDrop::new(p))
     }
 
     /// The pointer itself, which is not kept any more.
     #[inline]
-    pub fn into_inner(self) -> P {
+    pub(crate) fn into_inner(self) -> P {
         let mut me = ManuallyDrop::new(self);
         // SAFETY: `me` is not dropped and not used again, so the pointer is moved out once.
         unsafe { ManuallyDrop::take(&mut me.0) }

@@ -6,7 +6,7 @@
 
 use std::sync::{self, PoisonError, TryLockError};
 
-pub use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+pub(crate) use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 /// As std's.
 #[derive(Debug, Default)]

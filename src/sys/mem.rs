@@ -8,7 +8,7 @@ const HUGE: usize = 2 << 20;
 /// Asks for large pages behind memory that is about to be used all over (MADV_HUGEPAGE): a table of many megabytes,
 /// touched at random, otherwise costs a walk of the page tables for each touch. Advice only: nothing happens where the
 /// kernel has no large pages, or where less than one of them fits.
-pub fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
+pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     let range = memory.as_mut_ptr_range();
     let (start, end) = ((range.start as usize).next_multiple_of(HUGE), range.end as usize / HUGE * HUGE);
     if start < end {

@@ -15,18 +15,18 @@
 //! | `numbers` | a set of descriptor numbers without a lock |
 #![allow(unsafe_code)]
 
-pub mod cancel;
-pub mod fd;
-pub mod fork;
-pub mod futex;
+pub(crate) mod cancel;
+pub(crate) mod fd;
+pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod mem;
 pub(crate) mod netdev;
 pub(crate) mod numbers;
 pub(crate) mod owner;
-pub mod signal;
-pub mod thread;
+pub(crate) mod signal;
+pub(crate) mod thread;
 
 use std::io;
 

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// Bytes of struct virtio_net_hdr, the header before each packet of both device kinds.
-pub const VNET_HDR_LEN: usize = 10;
+pub(crate) const VNET_HDR_LEN: usize = 10;
 /// Bytes of an interface name, its final zero included (IFNAMSIZ).
 const IFNAMSIZ: usize = 16;
 
@@ -57,7 +57,7 @@ impl IfReq {
 
 /// One queue of a TUN device and what the kernel granted.
 #[derive(Debug)]
-pub struct TunQueue {
+pub(crate) struct TunQueue {
     /// The queue's descriptor, non-blocking.
     pub fd: Fd,
     /// The device's name, as the kernel chose it where the wish had a `%d`.
@@ -73,7 +73,7 @@ pub struct TunQueue {
 /// `name` may be empty or hold `%d`. A device that exists without queues (`ip tuntap add` without multi_queue) is
 /// opened as such. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: not a TUN
 /// device.
-pub fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
+pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     let base = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
     let attach = |flags: i16| -> io::Result<(Fd, IfReq)> {
         let fd = Fd::open(c"/dev/net/tun", libc::O_NONBLOCK)?;
@@ -124,14 +124,14 @@ pub fn mtu(name: &str) -> io::Result<u32> {
 }
 
 /// Sets the MTU of an interface. EPERM, EINVAL (out of the driver's range), ENODEV.
-pub fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
+pub(crate) fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
     let mut req = IfReq::new(name)?;
     req.set(&(mtu.min(i32::MAX as u32) as i32).to_ne_bytes());
     req.ioctl(control()?.raw(), libc::SIOCSIFMTU)
 }
 
 /// Brings an interface up. EPERM, ENODEV.
-pub fn set_up(name: &str) -> io::Result<()> {
+pub(crate) fn set_up(name: &str) -> io::Result<()> {
     let mut req = IfReq::new(name)?;
     let fd = control()?;
     req.ioctl(fd.raw(), libc::SIOCGIFFLAGS)?;
@@ -141,7 +141,7 @@ pub fn set_up(name: &str) -> io::Result<()> {
 }
 
 /// Index of an interface. ENODEV.
-pub fn index(name: &str) -> io::Result<u32> {
+pub(crate) fn index(name: &str) -> io::Result<u32> {
     get(name, libc::SIOCGIFINDEX).map(|v| i32::from_ne_bytes(v).max(0) as u32)
 }
 
@@ -163,7 +163,7 @@ fn setsockopt(fd: &Fd, level: i32, option: i32, value: &[u8]) -> io::Result<()> 
 
 /// A raw socket on an Ethernet interface and what the kernel granted.
 #[derive(Debug)]
-pub struct PacketSocket {
+pub(crate) struct PacketSocket {
     /// The descriptor, non-blocking.
     pub fd: Fd,
     /// Each frame has a virtio-net header of [`VNET_HDR_LEN`] bytes in front (PACKET_VNET_HDR).
@@ -202,7 +202,7 @@ fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
 /// Opens a raw socket for the frames of interface `name` that are for station `mac` or a group; its own transmissions
 /// are not handed back. `promiscuous`: `mac` is not the interface's own. Errors: EPERM without CAP_NET_RAW, ENODEV,
 /// ENETDOWN.
-pub fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Result<PacketSocket> {
+pub(crate) fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Result<PacketSocket> {
     let ifindex = index(name)? as i32;
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // Protocol 0: nothing arrives before bind says from where.

@@ -14,7 +14,7 @@ const OWNED: u32 = 1;
 const MARKED: u32 = 2;
 
 /// The word; a trait so that a model checker can bring its own.
-pub trait Word {
+pub(crate) trait Word {
     /// A word of value 0.
     fn new() -> Self;
     /// The value, relaxed: a hint.
@@ -45,7 +45,7 @@ impl Word for AtomicU32 {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Owned<T, W = AtomicU32> {
+pub(crate) struct Owned<T, W = AtomicU32> {
     word: W,
     value: UnsafeCell<T>,
 }
@@ -57,14 +57,14 @@ unsafe impl<T: Send, W: Sync> Sync for Owned<T, W> {}
 /// Ownership of the value. It must be given back (`try_release`, `release`); one that is forgotten leaves the value
 /// owned for ever. `'a` and the marker make it as sendable and as shareable as the `&mut T` it stands for.
 #[derive(Debug)]
-pub struct Owner<'a, T, W: Word = AtomicU32> {
+pub(crate) struct Owner<'a, T, W: Word = AtomicU32> {
     owned: &'a Owned<T, W>,
     stands_for: PhantomData<&'a mut T>,
 }
 
 impl<T, W: Word> Owned<T, W> {
     /// A value that nobody owns.
-    pub fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Owned { word: W::new(), value: UnsafeCell::new(value) }
     }
 
@@ -74,13 +74,13 @@ impl<T, W: Word> Owned<T, W> {
 
     /// Takes the value when it is free and not marked.
     #[inline]
-    pub fn try_own(&self) -> Option<Owner<'_, T, W>> {
+    pub(crate) fn try_own(&self) -> Option<Owner<'_, T, W>> {
         self.word.exchange(0, OWNED).ok().map(|_| self.owner())
     }
 
     /// Takes the value when it is free, marked or not (the mark stays); otherwise marks it, so that its owner's
     /// `try_release` fails.
-    pub fn own_or_mark(&self) -> Option<Owner<'_, T, W>> {
+    pub(crate) fn own_or_mark(&self) -> Option<Owner<'_, T, W>> {
         let mut seen = self.word.peek();
         loop {
             let to = if seen & OWNED == 0 { seen | OWNED } else { seen | MARKED };
@@ -92,7 +92,7 @@ impl<T, W: Word> Owned<T, W> {
     }
 
     /// The value, where no other reference exists.
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
 }
@@ -100,19 +100,19 @@ impl<T, W: Word> Owned<T, W> {
 impl<'a, T, W: Word> Owner<'a, T, W> {
     /// Whether somebody marked the value. A mark set at this very moment may be missed; `try_release` misses none.
     #[inline]
-    pub fn is_marked(&self) -> bool {
+    pub(crate) fn is_marked(&self) -> bool {
         self.owned.word.peek() & MARKED != 0
     }
 
     /// Gives the value back, unless it is marked.
     #[inline]
-    pub fn try_release(self) -> Result<(), Owner<'a, T, W>> {
+    pub(crate) fn try_release(self) -> Result<(), Owner<'a, T, W>> {
         self.owned.word.exchange(OWNED, 0).map(|_| ()).map_err(|_| self)
     }
 
     /// Gives the value back whatever the mark says, and leaves it marked or not. The caller keeps `own_or_mark` away
     /// meanwhile (by the lock under which it is called): a mark set during the call would be lost.
-    pub fn release(self, marked: bool) {
+    pub(crate) fn release(self, marked: bool) {
         self.owned.word.publish(if marked { MARKED } else { 0 });
     }
 }

@@ -73,7 +73,7 @@ fn restarts_after(signal: i32) -> Option<bool> {
 
 /// Whether a call that a signal has just interrupted is to begin anew: every handler that may have run has SA_RESTART.
 /// Linux: ERESTARTSYS, handle_signal.
-pub fn restarts() -> bool {
+pub(crate) fn restarts() -> bool {
     if super::cancel::cancelled() {
         return false;
     }

@@ -2,7 +2,7 @@
 
 /// Blocks all signals in this thread: they belong to the program's own threads, and a background thread of a library
 /// must not run their handlers. Synchronous ones (SIGSEGV and its kin) are delivered all the same.
-pub fn block_signals() {
+pub(crate) fn block_signals() {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset writes the whole set it is given.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
@@ -11,7 +11,7 @@ pub fn block_signals() {
 }
 
 /// The CPU this thread runs on, or -1. It may run on another the moment after.
-pub fn cpu() -> i32 {
+pub(crate) fn cpu() -> i32 {
     // SAFETY: sched_getcpu takes no argument.
     unsafe { libc::sched_getcpu() }
 }
@@ -20,7 +20,7 @@ pub fn cpu() -> i32 {
 #[cfg(test)]
 pub(crate) mod tests {
     /// Installs a handler with SA_RESTART, the kind that hides signals from some system calls.
-    pub fn handle(signal: i32, handler: extern "C" fn(i32)) {
+    pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) {
         let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset writes the whole set it is given.
         unsafe { libc::sigemptyset(empty.as_mut_ptr()) };
@@ -33,13 +33,13 @@ pub(crate) mod tests {
     }
 
     /// This thread's number.
-    pub fn me() -> i32 {
+    pub(crate) fn me() -> i32 {
         // SAFETY: gettid takes no argument.
         unsafe { libc::syscall(libc::SYS_gettid) as i32 }
     }
 
     /// Sends a signal to a thread of this process; nothing when it has ended.
-    pub fn signal(thread: i32, signal: i32) {
+    pub(crate) fn signal(thread: i32, signal: i32) {
         // SAFETY: tgkill takes three numbers.
         let _ = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id() as i32, thread, signal) };
     }

@@ -14,50 +14,50 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 
 /// What an acknowledgement turned out to be (FLAG_* of tcp_input.c).
-pub mod flag {
+pub(crate) mod flag {
     #![allow(missing_docs)]
     /// The segment carries data.
-    pub const DATA: u32 = 0x01;
+    pub(crate) const DATA: u32 = 0x01;
     /// It updated the window.
-    pub const WIN_UPDATE: u32 = 0x02;
+    pub(crate) const WIN_UPDATE: u32 = 0x02;
     /// It acknowledged data.
-    pub const DATA_ACKED: u32 = 0x04;
+    pub(crate) const DATA_ACKED: u32 = 0x04;
     /// Some of it had been sent again.
-    pub const RETRANS_DATA_ACKED: u32 = 0x08;
+    pub(crate) const RETRANS_DATA_ACKED: u32 = 0x08;
     /// It acknowledged our SYN.
-    pub const SYN_ACKED: u32 = 0x10;
+    pub(crate) const SYN_ACKED: u32 = 0x10;
     /// It selectively acknowledged something new.
-    pub const DATA_SACKED: u32 = 0x20;
+    pub(crate) const DATA_SACKED: u32 = 0x20;
     /// It echoes congestion.
-    pub const ECE: u32 = 0x40;
+    pub(crate) const ECE: u32 = 0x40;
     /// A retransmission was found lost.
-    pub const LOST_RETRANS: u32 = 0x80;
+    pub(crate) const LOST_RETRANS: u32 = 0x80;
     /// Header prediction did not apply.
-    pub const SLOWPATH: u32 = 0x100;
+    pub(crate) const SLOWPATH: u32 = 0x100;
     /// Data sent once only was (selectively) acknowledged.
-    pub const ORIG_SACK_ACKED: u32 = 0x200;
-    pub const SND_UNA_ADVANCED: u32 = 0x400;
+    pub(crate) const ORIG_SACK_ACKED: u32 = 0x200;
+    pub(crate) const SND_UNA_ADVANCED: u32 = 0x400;
     /// A believable DSACK.
-    pub const DSACKING_ACK: u32 = 0x800;
+    pub(crate) const DSACKING_ACK: u32 = 0x800;
     /// The retransmission timer is to be set again.
-    pub const SET_XMIT_TIMER: u32 = 0x1000;
+    pub(crate) const SET_XMIT_TIMER: u32 = 0x1000;
     /// The first unacknowledged segment is marked as received.
-    pub const SACK_RENEGING: u32 = 0x2000;
+    pub(crate) const SACK_RENEGING: u32 = 0x2000;
     /// TS.Recent may be taken from it.
-    pub const UPDATE_TS_RECENT: u32 = 0x4000;
-    pub const NO_CHALLENGE_ACK: u32 = 0x8000;
-    pub const ACK_MAYBE_DELAYED: u32 = 0x1_0000;
+    pub(crate) const UPDATE_TS_RECENT: u32 = 0x4000;
+    pub(crate) const NO_CHALLENGE_ACK: u32 = 0x8000;
+    pub(crate) const ACK_MAYBE_DELAYED: u32 = 0x1_0000;
     /// The DSACK is for a loss probe.
-    pub const DSACK_TLP: u32 = 0x2_0000;
-    pub const ACKED: u32 = DATA_ACKED | SYN_ACKED;
-    pub const NOT_DUP: u32 = DATA | WIN_UPDATE | ACKED;
-    pub const CA_ALERT: u32 = DATA_SACKED | ECE | DSACKING_ACK;
-    pub const FORWARD_PROGRESS: u32 = ACKED | DATA_SACKED;
+    pub(crate) const DSACK_TLP: u32 = 0x2_0000;
+    pub(crate) const ACKED: u32 = DATA_ACKED | SYN_ACKED;
+    pub(crate) const NOT_DUP: u32 = DATA | WIN_UPDATE | ACKED;
+    pub(crate) const CA_ALERT: u32 = DATA_SACKED | ECE | DSACKING_ACK;
+    pub(crate) const FORWARD_PROGRESS: u32 = ACKED | DATA_SACKED;
 }
 
 /// What the acknowledgement in hand has told so far (struct tcp_sacktag_state).
 #[derive(Debug, Default)]
-pub struct AckSt {
+pub(crate) struct AckSt {
     /// Bits of [`flag`] found by SACK processing.
     pub flag: u32,
     /// Send time of the first and last segment newly selectively acknowledged; zero: none.
@@ -74,7 +74,7 @@ pub struct AckSt {
 
 /// What to send after the acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rexmit {
+pub(crate) enum Rexmit {
     /// Nothing special.
     None,
     /// What is marked lost.
@@ -85,7 +85,7 @@ pub enum Rexmit {
 
 /// Verdict on an acknowledgement number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckResult {
+pub(crate) enum AckResult {
     /// Processed.
     New,
     /// Older than `snd_una`, within reason.
@@ -95,7 +95,7 @@ pub enum AckResult {
 }
 
 /// `n` segments have been delivered (tcp_count_delivered).
-pub fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
+pub(crate) fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
     cx.tp.delivered = cx.tp.delivered.wrapping_add(n);
     if ece {
         cx.tp.delivered_ce = cx.tp.delivered_ce.wrapping_add(n);
@@ -105,7 +105,7 @@ pub fn count_delivered(cx: &mut Cx<'_>, n: u32, ece: bool) {
 /// Whether this acknowledgement updates the window (RFC 9293 §3.10.7.4; tcp_may_update_window). A zero window with the
 /// sequence number of the last update counts as well, so that a window can close.
 #[inline]
-pub fn may_update_window(cx: &Cx<'_>, ack: SeqNum, ack_seq: SeqNum, nwin: u32) -> bool {
+pub(crate) fn may_update_window(cx: &Cx<'_>, ack: SeqNum, ack_seq: SeqNum, nwin: u32) -> bool {
     let tp = &*cx.tp;
     ack.after(tp.snd_una) || ack_seq.after(tp.snd_wl1) || (ack_seq == tp.snd_wl1 && (nwin > tp.snd_wnd || nwin == 0))
 }
@@ -142,7 +142,7 @@ fn ack_update_window(cx: &mut Cx<'_>, seg: &Seg, ack: SeqNum, ack_seq: SeqNum) -
 }
 
 /// Processes the acknowledgement of a segment (tcp_ack). `flags`: DATA, SLOWPATH, UPDATE_TS_RECENT, NO_CHALLENGE_ACK.
-pub fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
+pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     let mut flags = flags;
     let mut st = AckSt::default();
     let prior_snd_una = cx.tp.snd_una;
@@ -511,7 +511,7 @@ fn after_progress(cx: &mut Cx<'_>, c: &mut Cleaned, prior_fack: SeqNum, ece: boo
 }
 
 /// Stops the zero-window probes if the window has opened, else sets the timer for the next one (tcp_ack_probe).
-pub fn ack_probe(cx: &mut Cx<'_>) {
+pub(crate) fn ack_probe(cx: &mut Cx<'_>) {
     let Some(head) = cx.tp.write_queue.front() else { return };
     if !head.tcp.end_seq.after(cx.tp.snd_una + cx.tp.snd_wnd) {
         cx.tp.backoff = 0;
@@ -571,7 +571,7 @@ fn xmit_recovery(cx: &mut Cx<'_>, rexmit: Rexmit) {
 
 /// Rate at which the window would leave in one RTT, times a factor, bytes a second: sizes super-packets, and paces
 /// where pacing is on (tcp_update_pacing_rate).
-pub fn update_pacing_rate(cx: &mut Cx<'_>) {
+pub(crate) fn update_pacing_rate(cx: &mut Cx<'_>) {
     let tp = &*cx.tp;
     let ratio = if tp.snd_cwnd < tp.snd_ssthresh / 2 {
         cx.stack.sysctl.tcp_pacing_ss_ratio()
@@ -589,13 +589,13 @@ pub fn update_pacing_rate(cx: &mut Cx<'_>) {
 
 /// RTO as a duration.
 #[inline]
-pub fn rto(cx: &Cx<'_>) -> Duration {
+pub(crate) fn rto(cx: &Cx<'_>) -> Duration {
     Duration::from_micros(cx.tp.rto_us as u64)
 }
 
 /// The window a connection begins with, and returns to after idling, segments: the route's, else 10, within its clamp
 /// (RFC 6928; tcp_init_cwnd).
-pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
+pub(crate) fn init_cwnd(cx: &Cx<'_>) -> u32 {
     let route = cx.sk.dst.as_ref().map_or(0, |d| d.metrics.initcwnd);
     let cwnd = if route != 0 { route } else { super::tcb::INIT_CWND };
     cwnd.min(cx.tp.snd_cwnd_clamp)
@@ -603,7 +603,7 @@ pub fn init_cwnd(cx: &Cx<'_>) -> u32 {
 
 /// Sets the threshold and window of a route's metrics when a connection starts (tcp_init_metrics): RFC 6298 §5.7 where
 /// the handshake gave no sample.
-pub fn init_metrics(cx: &mut Cx<'_>) {
+pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
     let m = cx.sk.dst.as_ref().map(|d| d.metrics).unwrap_or_default();
     if m.cwnd_lock != 0 {
         cx.tp.snd_cwnd_clamp = m.cwnd_lock;
@@ -628,7 +628,7 @@ pub fn init_metrics(cx: &mut Cx<'_>) {
 
 /// Sets the initial window of a connection that starts: 1 when the handshake lost more than one SYN (RFC 5681 §3.1),
 /// and not spuriously.
-pub fn set_initial_cwnd(cx: &mut Cx<'_>) {
+pub(crate) fn set_initial_cwnd(cx: &mut Cx<'_>) {
     let cwnd = if cx.tp.total_retrans > 1 && cx.tp.undo_valid { 1 } else { init_cwnd(cx) };
     cong::set_cwnd(cx.tp, cwnd);
     cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;

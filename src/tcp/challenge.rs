@@ -37,7 +37,7 @@ pub(super) fn rate_limited(stack: &Stack, now: Instant, last: &mut u32, mib: Mib
 
 /// Challenge ACKs that one connection may still send in this second, where `tcp_challenge_ack_limit` is set.
 #[derive(Debug, Clone, Copy)]
-pub struct ChallengeBudget {
+pub(crate) struct ChallengeBudget {
     left: u16,
     second: u32,
 }
@@ -50,7 +50,7 @@ impl Default for ChallengeBudget {
 
 impl ChallengeBudget {
     /// Of a connection that has sent none. No clock reaches the stored second, so the first call fills the budget.
-    pub const NEW: ChallengeBudget = ChallengeBudget { left: 0, second: u32::MAX };
+    pub(crate) const NEW: ChallengeBudget = ChallengeBudget { left: 0, second: u32::MAX };
 
     /// Takes one challenge ACK from the budget; false: none is left in this second.
     fn take(&mut self, stack: &Stack, now: Instant) -> bool {
@@ -87,7 +87,7 @@ pub(super) fn oow_rate_limited(stack: &Stack, len: u32, syn: bool, now: Instant,
 }
 
 /// Sends a challenge ACK unless the limits forbid (RFC 5961 §7; tcp_send_challenge_ack).
-pub fn send_challenge_ack(cx: &mut Cx<'_>) {
+pub(crate) fn send_challenge_ack(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     if may_challenge(cx.stack, cx.now, &mut tp.last_oow_ack_ms, &mut tp.challenge) {
         control::send_ack(cx);
@@ -101,7 +101,7 @@ pub fn send_challenge_ack(cx: &mut Cx<'_>) {
 /// in Linux. A peer that has opened its window again and received what was in flight considers that sequence number too
 /// old. If we consider the peer's segments too old as well, neither side accepts an acknowledgement any more. So every
 /// second answer to an old segment has `snd_nxt`, which such a peer accepts.
-pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
+pub(crate) fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
     if seg.end_seq != seg.seq && seg.seq.before(cx.tp.rcv_nxt) {
         cx.stack.mib.inc(Mib::TcpExtDelayedACKLost);
         enter_quickack_mode(cx, MAX_QUICKACKS);
@@ -121,7 +121,7 @@ pub fn send_dupack(cx: &mut Cx<'_>, seg: &Seg) {
 }
 
 /// A valid reset arrived: the connection ends with the error BSD gives in this state (RFC 9293 §3.10.7; tcp_reset).
-pub fn reset(cx: &mut Cx<'_>) {
+pub(crate) fn reset(cx: &mut Cx<'_>) {
     let err = match cx.state() {
         State::SynSent => Error::ConnRefused,
         State::CloseWait => Error::Pipe,

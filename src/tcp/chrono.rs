@@ -7,7 +7,7 @@ use crate::base::env::Instant;
 
 /// What limits sending; a higher one takes precedence.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Chrono {
+pub(crate) enum Chrono {
     /// Nothing is waiting to be sent or acknowledged.
     #[default]
     None,
@@ -40,14 +40,14 @@ fn set(tp: &mut TcpSock, now: Instant, new: Chrono) {
 }
 
 /// A limit begins to hold; ignored while a stronger one does.
-pub fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
+pub(crate) fn chrono_start(cx: &mut Cx<'_>, kind: Chrono) {
     if kind > cx.tp.chrono_type {
         set(cx.tp, cx.now, kind);
     }
 }
 
 /// A limit holds no more: back to busy, or to none when both queues are empty.
-pub fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
+pub(crate) fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
     if cx.tp.rtx_queue.is_empty() && cx.tp.write_queue.is_empty() {
         set(cx.tp, cx.now, Chrono::None);
     } else if kind == cx.tp.chrono_type {
@@ -56,7 +56,7 @@ pub fn chrono_stop(cx: &mut Cx<'_>, kind: Chrono) {
 }
 
 /// Time under each limit until now, µs: busy in total, rwnd limited, sndbuf limited (tcp_get_info_chrono_stats).
-pub fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
+pub(crate) fn chrono_stats(tp: &TcpSock, now: Instant) -> [u64; 3] {
     let mut by_kind = tp.chrono_us.map(u64::from);
     if let Some(i) = tp.chrono_type.slot() {
         by_kind[i] += (now - tp.chrono_start).as_micros() as u64;

@@ -36,7 +36,7 @@ fn close_state(cx: &mut Cx<'_>) -> bool {
 
 /// close(2) of the last descriptor: sends a reset if data is unread (RFC 1122 §4.2.2.13) or SO_LINGER is zero;
 /// otherwise a FIN, and the sock lives on without a program until the connection is closed. Waits as SO_LINGER says.
-pub fn close(sk: SockRef<'_>) {
+pub(crate) fn close(sk: SockRef<'_>) {
     let mut g = sk.lock();
     sk.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
     let linger = g.common.flag(flag::LINGER).then_some(g.common.linger);
@@ -140,7 +140,7 @@ fn settle_orphan(cx: &mut Cx<'_>) {
 }
 
 /// How long an orphan stays in FIN_WAIT2: TCP_LINGER2 or `tcp_fin_timeout`, at least 3.5 RTO (tcp_fin_time).
-pub fn fin_time(cx: &Cx<'_>) -> Duration {
+pub(crate) fn fin_time(cx: &Cx<'_>) -> Duration {
     let set = match cx.tp.linger2_ms {
         0 => cx.stack.sysctl.tcp_fin_timeout(),
         ms => Duration::from_millis(ms.max(0) as u64),
@@ -150,7 +150,7 @@ pub fn fin_time(cx: &Cx<'_>) -> Duration {
 
 /// Whether this orphan is to be killed to save resources: the orphans, each counted 2^`shift` times, exceed
 /// `tcp_max_orphans`, or TCP exceeds `tcp_mem` and this sock holds memory. Linux: tcp_check_oom.
-pub fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
+pub(crate) fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
     let acc = cx.sock.accounts();
     let orphans = acc.orphans.load(Ordering::Relaxed).max(0) << shift.min(8);
     let too_many = orphans > i64::from(cx.stack.sysctl.tcp_max_orphans());
@@ -160,7 +160,7 @@ pub fn check_oom(cx: &Cx<'_>, shift: u32) -> bool {
 }
 
 /// shutdown(2) of our half: a FIN behind what is queued. Linux: tcp_shutdown.
-pub fn shutdown(cx: &mut Cx<'_>, how: u8) {
+pub(crate) fn shutdown(cx: &mut Cx<'_>, how: u8) {
     if how & SEND_SHUTDOWN == 0 {
         return;
     }
@@ -172,7 +172,7 @@ pub fn shutdown(cx: &mut Cx<'_>, how: u8) {
 
 /// Ends the connection: state CLOSE, out of the tables, timers stopped. A program that holds the sock is woken; an
 /// orphan is destroyed (tcp_done).
-pub fn done(cx: &mut Cx<'_>) {
+pub(crate) fn done(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::SynSent | State::SynRecv) {
         cx.stack.mib.inc(Mib::TcpAttemptFails);
     }
@@ -187,7 +187,7 @@ pub fn done(cx: &mut Cx<'_>) {
 }
 
 /// The connection fails with `err` (tcp_done_with_error).
-pub fn done_with_error(cx: &mut Cx<'_>, err: Error) {
+pub(crate) fn done_with_error(cx: &mut Cx<'_>, err: Error) {
     cx.sock.err.store(err.errno(), Ordering::Release);
     output::write_queue_purge(cx);
     done(cx);
@@ -197,7 +197,7 @@ pub fn done_with_error(cx: &mut Cx<'_>, err: Error) {
 }
 
 /// Last work on a closed orphan: timers, queues, port, memory (inet_csk_destroy_sock). Doing it twice does nothing.
-pub fn destroy(cx: &mut Cx<'_>) {
+pub(crate) fn destroy(cx: &mut Cx<'_>) {
     if cx.tp.destroyed {
         return;
     }
@@ -285,7 +285,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
 }
 
 /// Kills the connection from outside (tcp_abort, SOCK_DESTROY): the peer gets a RST, the program `err`.
-pub fn abort(sk: SockRef<'_>, err: Error) -> Result<()> {
+pub(crate) fn abort(sk: SockRef<'_>, err: Error) -> Result<()> {
     abort_owned(&mut sk.lock(), err)
 }
 

@@ -49,7 +49,7 @@ pub(crate) mod pending {
 /// Delayed, quick and compressed acknowledgements of a connection (icsk_ack; compressed_ack and its neighbours in
 /// struct tcp_sock).
 #[derive(Debug, Default)]
-pub struct AckState {
+pub(crate) struct AckState {
     /// Bits of [`pending`].
     pub(super) pending: u8,
     /// Quick acknowledgements left.

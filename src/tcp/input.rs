@@ -532,8 +532,8 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
     Verdict::Ok
 }
 
-/// The text of a segment while the connection is closing (RFC 9293 §3.10.7.4, seventh). Some: it cannot be delivered, and
-/// the connection is reset.
+/// The text of a segment while the connection is closing (RFC 9293 §3.10.7.4, seventh). Some: it cannot be delivered,
+/// and the connection is reset.
 #[inline]
 fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
     let state = cx.state();

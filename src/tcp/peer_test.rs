@@ -13,23 +13,23 @@ use crate::wire::tcp::{TcpFlags, TcpHeader, fill_checksum};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-pub const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub const THERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub const PORT: u16 = 80;
+pub(super) const HERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const THERE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(super) const PORT: u16 = 80;
 /// The peer's initial sequence number: its first data crosses the wrap.
-pub const ISS: u32 = 0xffff_ff00;
+pub(super) const ISS: u32 = 0xffff_ff00;
 
-pub const SYN: u8 = 2;
-pub const RST: u8 = 4;
-pub const PSH: u8 = 8;
-pub const ACK: u8 = 16;
+pub(super) const SYN: u8 = 2;
+pub(super) const RST: u8 = 4;
+pub(super) const PSH: u8 = 8;
+pub(super) const ACK: u8 = 16;
 
 /// MSS 1460, SACK, window scale 7.
-pub const SYN_OPTIONS: &[u8] = &[2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7];
+pub(super) const SYN_OPTIONS: &[u8] = &[2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7];
 
 /// A segment to inject. Sequence and acknowledgement numbers are absolute.
 #[derive(Clone, Debug)]
-pub struct Seg {
+pub(super) struct Seg {
     pub src: Ipv4Addr,
     pub dst: Ipv4Addr,
     pub sport: u16,
@@ -44,14 +44,14 @@ pub struct Seg {
 }
 
 impl Seg {
-    pub fn new(sport: u16, flags: u8, seq: u32, ack: u32) -> Seg {
+    pub(super) fn new(sport: u16, flags: u8, seq: u32, ack: u32) -> Seg {
         let (options, data) = (Vec::new(), Vec::new());
         let (src, dst, dport, window, urgent) = (THERE, HERE, PORT, 1000, 0);
         Seg { src, dst, sport, dport, seq, ack, flags, window, urgent, options, data }
     }
 
     /// The IPv4 datagram, checksums right.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut options = self.options.clone();
         options.truncate(40);
         options.resize(options.len().next_multiple_of(4), 0);
@@ -87,7 +87,7 @@ impl Seg {
 }
 
 /// A SACK option of these blocks.
-pub fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
+pub(super) fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
     let mut o = vec![1, 1, 5, 2 + 8 * blocks.len() as u8];
     for (a, b) in blocks {
         o.extend(a.to_be_bytes());
@@ -98,7 +98,7 @@ pub fn sack(blocks: &[(u32, u32)]) -> Vec<u8> {
 
 /// What the stack sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Out {
+pub(super) struct Out {
     pub dport: u16,
     pub seq: u32,
     pub ack: u32,
@@ -117,13 +117,13 @@ fn read(packets: &[Vec<u8>]) -> Vec<Out> {
 }
 
 /// A stack with a listener on PORT.
-pub struct Host {
+pub(super) struct Host {
     pub bench: Bench,
     pub listener: Socket,
 }
 
 /// A connection of the host: the socket, the peer's port, its next sequence number and the host's.
-pub struct Conn {
+pub(super) struct Conn {
     pub socket: Socket,
     pub port: u16,
     pub seq: u32,
@@ -131,12 +131,12 @@ pub struct Conn {
 }
 
 impl Host {
-    pub fn new(backlog: i32) -> Host {
+    pub(super) fn new(backlog: i32) -> Host {
         Host::on(Bench::on_ip(), backlog)
     }
 
     /// On a stack that was prepared.
-    pub fn on(bench: Bench, backlog: i32) -> Host {
+    pub(super) fn on(bench: Bench, backlog: i32) -> Host {
         let listener = Socket::new(&bench.stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
         listener.bind(SocketAddr::new(IpAddr::V4(HERE), PORT)).unwrap();
         listener.listen(backlog).unwrap();
@@ -144,19 +144,19 @@ impl Host {
         Host { bench, listener }
     }
 
-    pub fn put(&self, seg: &Seg) -> Vec<Out> {
+    pub(super) fn put(&self, seg: &Seg) -> Vec<Out> {
         read(&self.bench.inject(&seg.bytes()))
     }
 
-    pub fn wait(&self, by: Duration) -> Vec<Out> {
+    pub(super) fn wait(&self, by: Duration) -> Vec<Out> {
         read(&self.bench.advance(by))
     }
 
-    pub fn sent(&self) -> Vec<Out> {
+    pub(super) fn sent(&self) -> Vec<Out> {
         read(&self.bench.poll())
     }
 
-    pub fn connect(&self, port: u16, options: &[u8]) -> Conn {
+    pub(super) fn connect(&self, port: u16, options: &[u8]) -> Conn {
         let syn = Seg { options: options.to_vec(), ..Seg::new(port, SYN, ISS, 0) };
         let answer = self.put(&syn);
         assert_eq!((answer.len(), answer[0].flags), (1, SYN | ACK), "{answer:?}");
@@ -169,7 +169,7 @@ impl Host {
     }
 
     /// Sockets of TCP, and its memory in pages.
-    pub fn accounts(&self) -> (i64, i64) {
+    pub(super) fn accounts(&self) -> (i64, i64) {
         use std::sync::atomic::Ordering::Relaxed;
         let a = self.listener.sock().accounts();
         (a.sockets.load(Relaxed), a.pages.load(Relaxed))
@@ -177,25 +177,25 @@ impl Host {
 }
 
 impl Conn {
-    pub fn seg(&self, flags: u8) -> Seg {
+    pub(super) fn seg(&self, flags: u8) -> Seg {
         Seg::new(self.port, flags, self.seq, self.ack)
     }
 
-    pub fn tcb<R>(&self, f: impl FnOnce(&TcpSock) -> R) -> R {
+    pub(super) fn tcb<R>(&self, f: impl FnOnce(&TcpSock) -> R) -> R {
         let g = self.socket.sock().lock(self.socket.stack());
         f(g.private.downcast_ref::<TcpSock>().unwrap())
     }
 
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.socket.sock().state()
     }
 
-    pub fn send(&self, len: usize) -> Result<usize> {
+    pub(super) fn send(&self, len: usize) -> Result<usize> {
         let data = vec![0x5a; len];
         self.socket.sendmsg(&mut SendMsg::new(&[IoSlice::new(&data)], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
     }
 
-    pub fn recv(&self, len: usize) -> Result<usize> {
+    pub(super) fn recv(&self, len: usize) -> Result<usize> {
         let mut data = vec![0; len];
         let mut slices = [IoSliceMut::new(&mut data)];
         self.socket.recvmsg(&mut RecvMsg::new(&mut slices, libc::MSG_DONTWAIT))

@@ -31,7 +31,7 @@ fn xmit_probe_skb(cx: &mut Cx<'_>, urgent: bool, mib: Mib) -> Result<()> {
 /// Sends a segment that the peer must answer: data where its window has room, else an empty segment with an old
 /// sequence number; counted as `mib`. Errors: ENOBUFS local congestion, and what IP says; in CLOSED ENOTCONN
 /// (tcp_write_wakeup).
-pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
+pub(crate) fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
     if cx.state() == State::Close {
         return Err(Error::NotConn);
     }
@@ -75,7 +75,7 @@ pub fn write_wakeup(cx: &mut Cx<'_>, mib: Mib) -> Result<()> {
 
 /// The window is closed and data waits: sends a probe and arms the timer for the next, with backoff
 /// (tcp_send_probe0).
-pub fn send_probe0(cx: &mut Cx<'_>) {
+pub(crate) fn send_probe0(cx: &mut Cx<'_>) {
     let sent = write_wakeup(cx, Mib::TcpExtTCPWinProbe);
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
         // The window has opened.
@@ -100,7 +100,7 @@ pub fn send_probe0(cx: &mut Cx<'_>) {
 
 /// Arms the loss-probe timer in place of the retransmission timer where a probe may help: SACK, and no loss known.
 /// `advancing_rto`: the RTO has just been restarted. False: not applicable. Linux: tcp_schedule_loss_probe.
-pub fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
+pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
     let tp = &*cx.tp;
     let enabled = matches!(cx.stack.sysctl.tcp_early_retrans(), 3 | 4);
     if !enabled || tp.packets_out == 0 || !is_sack(tp) || !matches!(tp.ca_state, CaState::Open | CaState::Cwr) {
@@ -123,7 +123,7 @@ pub fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
 
 /// Sends a loss probe: new data where there is some, else the last segment again, so that its acknowledgement shows
 /// what is missing (tcp_send_loss_probe).
-pub fn send_loss_probe(cx: &mut Cx<'_>) {
+pub(crate) fn send_loss_probe(cx: &mut Cx<'_>) {
     if try_loss_probe(cx) {
         cx.tp.tlp_high_seq = cx.tp.snd_nxt;
         cx.tp.tlp_active = true;

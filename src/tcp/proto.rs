@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 /// TCP over IPv4 and IPv6: the table of operations and the handler of its IP protocol number, around what TCP keeps for
 /// the stack.
 #[derive(Debug, Default)]
-pub struct Tcp(Arc<TcpNet>);
+pub(crate) struct Tcp(Arc<TcpNet>);
 
 /// Registers TCP for SOCK_STREAM of both families, as their default protocol, and the handlers of its sysctls.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {

@@ -8,7 +8,7 @@ use super::tcb::{CaState, Cx, INFINITE_SSTHRESH};
 use super::{ecn, output};
 
 /// Notes where a reduction starts, and asks the algorithm for the new threshold (tcp_init_cwnd_reduction).
-pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
+pub(crate) fn init_cwnd_reduction(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     tp.high_seq = tp.snd_nxt;
     tp.tlp_active = false;
@@ -23,7 +23,7 @@ pub fn init_cwnd_reduction(cx: &mut Cx<'_>) {
 /// Sets the window for this acknowledgement to what is in flight plus what PRR allows: while more than the threshold is
 /// in flight, in proportion to what was delivered; below that as in slow start, by one more segment when snd_una
 /// advanced and nothing new was lost (tcp_cwnd_reduction).
-pub fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32, flags: u32) {
+pub(crate) fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32, flags: u32) {
     let in_flight = output::packets_in_flight(cx.tp);
     let tp = &mut *cx.tp;
     if newly_acked_sacked == 0 || tp.prior_cwnd == 0 {
@@ -49,7 +49,7 @@ pub fn cwnd_reduction(cx: &mut Cx<'_>, newly_acked_sacked: u32, newly_lost: u32,
 }
 
 /// The reduction is complete: the window is the threshold, unless it was undone (tcp_end_cwnd_reduction).
-pub fn end_cwnd_reduction(cx: &mut Cx<'_>) {
+pub(crate) fn end_cwnd_reduction(cx: &mut Cx<'_>) {
     if cong::has_cong_control(cx) {
         return;
     }
@@ -63,7 +63,7 @@ pub fn end_cwnd_reduction(cx: &mut Cx<'_>) {
 }
 
 /// Congestion without loss: an ECN echo, or a full local queue (RFC 3168 §6.1.2; tcp_enter_cwr).
-pub fn enter_cwr(cx: &mut Cx<'_>) {
+pub(crate) fn enter_cwr(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     if cx.tp.ca_state < CaState::Cwr {
         cx.tp.undo_valid = false;

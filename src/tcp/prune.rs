@@ -25,7 +25,7 @@ fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
 }
 
 /// Makes room for a packet, by collapsing and pruning if it must; false: there is none (tcp_try_rmem_schedule).
-pub fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
+pub(super) fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
     let size = skb.truesize;
     if can_ingest(cx, skb.len()) && rmem_schedule(cx, size) {
         return true;

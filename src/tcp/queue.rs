@@ -8,100 +8,100 @@ use std::collections::VecDeque;
 
 /// Segments in sequence order.
 #[derive(Debug, Default)]
-pub struct SegQueue(VecDeque<Skb>);
+pub(crate) struct SegQueue(VecDeque<Skb>);
 
 impl SegQueue {
     /// Number of skbs.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
     /// Whether there is none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
     /// The earliest.
     #[inline]
-    pub fn front(&self) -> Option<&Skb> {
+    pub(crate) fn front(&self) -> Option<&Skb> {
         self.0.front()
     }
     /// The earliest.
     #[inline]
-    pub fn front_mut(&mut self) -> Option<&mut Skb> {
+    pub(crate) fn front_mut(&mut self) -> Option<&mut Skb> {
         self.0.front_mut()
     }
     /// The latest.
     #[inline]
-    pub fn back(&self) -> Option<&Skb> {
+    pub(crate) fn back(&self) -> Option<&Skb> {
         self.0.back()
     }
     /// The latest.
     #[inline]
-    pub fn back_mut(&mut self) -> Option<&mut Skb> {
+    pub(crate) fn back_mut(&mut self) -> Option<&mut Skb> {
         self.0.back_mut()
     }
     /// By position.
     #[inline]
-    pub fn get(&self, i: usize) -> Option<&Skb> {
+    pub(crate) fn get(&self, i: usize) -> Option<&Skb> {
         self.0.get(i)
     }
     /// By position.
     #[inline]
-    pub fn get_mut(&mut self, i: usize) -> Option<&mut Skb> {
+    pub(crate) fn get_mut(&mut self, i: usize) -> Option<&mut Skb> {
         self.0.get_mut(i)
     }
     /// Appends.
     #[inline]
-    pub fn push_back(&mut self, skb: Skb) {
+    pub(crate) fn push_back(&mut self, skb: Skb) {
         self.0.push_back(skb)
     }
     /// Prepends.
     #[inline]
-    pub fn push_front(&mut self, skb: Skb) {
+    pub(crate) fn push_front(&mut self, skb: Skb) {
         self.0.push_front(skb)
     }
     /// Takes the earliest.
     #[inline]
-    pub fn pop_front(&mut self) -> Option<Skb> {
+    pub(crate) fn pop_front(&mut self) -> Option<Skb> {
         self.0.pop_front()
     }
     /// Takes the latest.
     #[inline]
-    pub fn pop_back(&mut self) -> Option<Skb> {
+    pub(crate) fn pop_back(&mut self) -> Option<Skb> {
         self.0.pop_back()
     }
     /// Inserts at a position; positions behind it move up.
-    pub fn insert(&mut self, i: usize, skb: Skb) {
+    pub(crate) fn insert(&mut self, i: usize, skb: Skb) {
         self.0.insert(i.min(self.0.len()), skb)
     }
     /// Removes by position.
-    pub fn remove(&mut self, i: usize) -> Option<Skb> {
+    pub(crate) fn remove(&mut self, i: usize) -> Option<Skb> {
         self.0.remove(i)
     }
     /// In order.
-    pub fn iter(&self) -> std::collections::vec_deque::Iter<'_, Skb> {
+    pub(crate) fn iter(&self) -> std::collections::vec_deque::Iter<'_, Skb> {
         self.0.iter()
     }
     /// In order, to change notes (never sequence numbers).
-    pub fn iter_mut(&mut self) -> std::collections::vec_deque::IterMut<'_, Skb> {
+    pub(crate) fn iter_mut(&mut self) -> std::collections::vec_deque::IterMut<'_, Skb> {
         self.0.iter_mut()
     }
     /// Takes everything.
-    pub fn drain(&mut self) -> impl Iterator<Item = Skb> + '_ {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Skb> + '_ {
         self.0.drain(..)
     }
     /// Position of the first skb that ends after `seq`: the one that contains `seq`, or the next. `len()` if none.
     /// O(log n). Valid while the queue spans less than 2^31.
-    pub fn find(&self, seq: SeqNum) -> usize {
+    pub(crate) fn find(&self, seq: SeqNum) -> usize {
         self.0.partition_point(|s| s.tcp.end_seq.before_eq(seq))
     }
     /// Position of the first skb that starts at or after `seq`; `len()` if none. O(log n).
-    pub fn find_start(&self, seq: SeqNum) -> usize {
+    pub(crate) fn find_start(&self, seq: SeqNum) -> usize {
         self.0.partition_point(|s| s.tcp.seq.before(seq))
     }
     /// Gives memory of a drained queue back, so that an idle connection holds none.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.0.is_empty() {
             self.0 = VecDeque::new();
         }

@@ -10,18 +10,18 @@ use crate::sock::skb::{TcpCb, sacked};
 use crate::wire::seq::SeqNum;
 
 /// Recoveries after which a widened reordering window falls back (TCP_RACK_RECOVERY_THRESH).
-pub const RECOVERY_THRESH: u8 = 16;
+pub(crate) const RECOVERY_THRESH: u8 = 16;
 /// `tcp_recovery`: the reordering window is not adapted.
 const STATIC_REO_WND: i32 = 2;
 /// `tcp_recovery`: the duplicate threshold does not shut the reordering window.
 const NO_DUPTHRESH: i32 = 4;
 /// Least time a timer is set for, microseconds (TCP_TIMEOUT_MIN_US).
-pub const TIMEOUT_MIN_US: u64 = 2_000;
+pub(crate) const TIMEOUT_MIN_US: u64 = 2_000;
 
 /// A segment sent at `xmit` was delivered (RFC 8985 §6.2 step 2; tcp_rack_advance). If a retransmission seems to have
 /// been delivered faster than the least RTT, the acknowledgement is the original's.
 #[inline]
-pub fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
+pub(crate) fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, xmit: Instant) {
     let rtt = (now - xmit).as_micros().min(u32::MAX as u128) as u32;
     if rtt < rtt::min_rtt(tp) && bits & sacked::RETRANS != 0 {
         return;
@@ -35,7 +35,7 @@ pub fn rack_advance(tp: &mut TcpSock, now: Instant, bits: u8, end_seq: SeqNum, x
 }
 
 /// Whether the timestamp shows that the original was acknowledged, not its retransmission (tcp_skb_spurious_retrans).
-pub fn spurious_retrans(tp: &TcpSock, cb: &TcpCb) -> bool {
+pub(crate) fn spurious_retrans(tp: &TcpSock, cb: &TcpCb) -> bool {
     cb.sacked & sacked::RETRANS != 0 && super::undo::ecr_before(tp, cb.mstamp)
 }
 
@@ -94,7 +94,7 @@ fn detect_loss(cx: &mut Cx<'_>) -> u64 {
 }
 
 /// After an acknowledgement: marks losses; true when the reordering timer was set (tcp_rack_mark_lost).
-pub fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
     if !cx.tp.rack.advanced {
         return false;
     }
@@ -109,7 +109,7 @@ pub fn rack_mark_lost(cx: &mut Cx<'_>) -> bool {
 }
 
 /// The reordering timer expired (RFC 8985 §6.3; tcp_rack_reo_timeout).
-pub fn rack_reo_timeout(cx: &mut Cx<'_>) {
+pub(crate) fn rack_reo_timeout(cx: &mut Cx<'_>) {
     let lost = cx.tp.lost;
     let prior = output::packets_in_flight(cx.tp);
     detect_loss(cx);
@@ -130,7 +130,7 @@ pub fn rack_reo_timeout(cx: &mut Cx<'_>) {
 
 /// Widens the reordering window by a quarter RTT for each round trip with a DSACK, and lets it fall back after sixteen
 /// recoveries without (RFC 8985 §6.2 step 4; tcp_rack_update_reo_wnd).
-pub fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
+pub(crate) fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
     if cx.stack.sysctl.tcp_recovery() & STATIC_REO_WND != 0 || rs.prior_delivered == 0 {
         return;
     }
@@ -151,7 +151,7 @@ pub fn rack_update_reo_wnd(cx: &mut Cx<'_>, rs: &RateSample) {
 
 /// Marks skb `i` of the retransmit queue lost; if it was marked and retransmitted, the retransmission counts as lost
 /// (tcp_mark_skb_lost).
-pub fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
+pub(crate) fn mark_skb_lost(cx: &mut Cx<'_>, i: usize) {
     let n = pcount(cx.tp, i);
     let tp = &mut *cx.tp;
     let Some(s) = tp.rtx_queue.get_mut(i) else { return };

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 
 /// Whether a transmission at `t1` ending at `seq1` left after one at `t2` ending at `seq2`: by time, then by sequence.
 #[inline]
-pub fn sent_after(t1: Instant, t2: Instant, seq1: SeqNum, seq2: SeqNum) -> bool {
+pub(crate) fn sent_after(t1: Instant, t2: Instant, seq1: SeqNum, seq2: SeqNum) -> bool {
     t1 > t2 || (t1 == t2 && seq1.after(seq2))
 }
 
 /// A segment is being sent: notes on it where delivery stands. `skb.tcp.mstamp` is its send time. With nothing in
 /// flight an interval starts with it (tcp_rate_skb_sent).
 #[inline]
-pub fn rate_skb_sent(tp: &mut TcpSock, cb: &mut TcpCb) {
+pub(crate) fn rate_skb_sent(tp: &mut TcpSock, cb: &mut TcpCb) {
     if tp.packets_out == 0 {
         tp.first_tx_mstamp = cb.mstamp;
         tp.delivered_mstamp = cb.mstamp;
@@ -32,7 +32,7 @@ pub fn rate_skb_sent(tp: &mut TcpSock, cb: &mut TcpCb) {
 /// A segment was acknowledged or selectively acknowledged: the most recently sent of an acknowledgement gives the
 /// sample (tcp_rate_skb_delivered).
 #[inline]
-pub fn rate_skb_delivered(tp: &mut TcpSock, cb: &mut TcpCb, rs: &mut RateSample) {
+pub(crate) fn rate_skb_delivered(tp: &mut TcpSock, cb: &mut TcpCb, rs: &mut RateSample) {
     if cb.delivered_mstamp == Instant::ZERO {
         return;
     }
@@ -54,7 +54,7 @@ pub fn rate_skb_delivered(tp: &mut TcpSock, cb: &mut TcpCb, rs: &mut RateSample)
 
 /// Completes the sample of an acknowledgement that delivered `delivered` segments and told of `lost` more
 /// (tcp_rate_gen).
-pub fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg: bool, rs: &mut RateSample) {
+pub(crate) fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg: bool, rs: &mut RateSample) {
     let tp = &mut *cx.tp;
     if tp.app_limited != 0 && SeqNum(tp.delivered).after(SeqNum(tp.app_limited)) {
         tp.app_limited = 0;
@@ -94,7 +94,7 @@ pub fn rate_gen(cx: &mut Cx<'_>, delivered: u32, lost: u32, is_sack_reneg: bool,
 
 /// Marks the following samples as application limited when the application supplied less than the path could carry
 /// (tcp_rate_check_app_limited).
-pub fn check_app_limited(cx: &mut Cx<'_>) {
+pub(crate) fn check_app_limited(cx: &mut Cx<'_>) {
     let in_flight = super::output::packets_in_flight(cx.tp);
     let tp = &mut *cx.tp;
     if tp.write_seq.diff(tp.snd_nxt) < tp.mss_cache as i32

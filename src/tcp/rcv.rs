@@ -189,7 +189,7 @@ pub(super) fn ports(skb: &Skb) -> (u16, u16) {
 }
 
 /// A segment arrives (IpHandler::rcv).
-pub fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if info.not_unicast || skb.link_multicast {
         // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122
         // §4.2.3.10).
@@ -256,7 +256,7 @@ fn to_listener(stack: &Arc<Stack>, l: &Arc<Sock>, mut skb: Skb, info: &PacketInf
 
 /// An ICMP error about a segment of ours (IpHandler::err). It is ignored unless it quotes a sequence number in flight
 /// (RFC 5927 §4.1).
-pub fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
+pub(crate) fn err(net: &TcpNet, stack: &Arc<Stack>, icmp: &IcmpError<'_>) {
     let Some(q) = icmp.quoted.get(..8) else { return };
     let word = |i: usize| u16::from_be_bytes([q[i], q[i + 1]]);
     let (sport, dport) = (word(0), word(2));

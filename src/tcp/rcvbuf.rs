@@ -33,7 +33,7 @@ pub(super) fn rcvbuf(cx: &Cx<'_>) -> i32 {
 }
 
 /// Whether TCP as a whole is short of memory (tcp_under_memory_pressure).
-pub fn under_memory_pressure(cx: &Cx<'_>) -> bool {
+pub(crate) fn under_memory_pressure(cx: &Cx<'_>) -> bool {
     cx.sock.accounts().pressure.load(Ordering::Relaxed)
 }
 
@@ -68,7 +68,7 @@ fn should_expand_sndbuf(cx: &Cx<'_>) -> bool {
 }
 
 /// The send buffer has room again: grows it if the window outgrew it, wakes writers (tcp_new_space).
-pub fn new_space(cx: &mut Cx<'_>) {
+pub(crate) fn new_space(cx: &mut Cx<'_>) {
     if should_expand_sndbuf(cx) {
         sndbuf_expand(cx);
         cx.tp.snd_cwnd_stamp_ms = cx.now.as_millis() as u32;
@@ -77,7 +77,7 @@ pub fn new_space(cx: &mut Cx<'_>) {
 }
 
 /// Wakes waiting writers when a third of the send buffer is free (sk_stream_write_space).
-pub fn write_space(cx: &mut Cx<'_>) {
+pub(crate) fn write_space(cx: &mut Cx<'_>) {
     let free = cx.sock.sndbuf.load(Ordering::Relaxed).saturating_sub(cx.sk.wmem_queued);
     if cx.tp.nospace && free >= cx.sk.wmem_queued >> 1 && output::sk_stream_memory_free(cx, true) {
         cx.tp.nospace = false;
@@ -86,7 +86,7 @@ pub fn write_space(cx: &mut Cx<'_>) {
 }
 
 /// After an acknowledgement: wakes writers that found no room, if there is some now (tcp_check_space).
-pub fn check_space(cx: &mut Cx<'_>) {
+pub(crate) fn check_space(cx: &mut Cx<'_>) {
     if cx.tp.nospace {
         new_space(cx);
         if !cx.tp.nospace {
@@ -98,7 +98,7 @@ pub fn check_space(cx: &mut Cx<'_>) {
 // ---- Receiving: the window's growth.
 
 /// Sets window and buffers of a connection that starts (tcp_init_buffer_space).
-pub fn init_buffer_space(cx: &mut Cx<'_>) {
+pub(crate) fn init_buffer_space(cx: &mut Cx<'_>) {
     if !cx.sk.flag(flag::SNDBUF_LOCK) {
         sndbuf_expand(cx);
     }
@@ -125,7 +125,7 @@ pub fn init_buffer_space(cx: &mut Cx<'_>) {
 }
 
 /// Under memory pressure offers four segments at most (tcp_adjust_rcv_ssthresh).
-pub fn adjust_rcv_ssthresh(cx: &mut Cx<'_>) {
+pub(crate) fn adjust_rcv_ssthresh(cx: &mut Cx<'_>) {
     cx.tp.rcv_ssthresh = cx.tp.rcv_ssthresh.min(4 * cx.tp.advmss as u32);
 }
 
@@ -145,7 +145,7 @@ fn grow_increment(cx: &Cx<'_>, len: u32, truesize: i32) -> u32 {
 }
 
 /// Raises `rcv_ssthresh` for a segment of `len` bytes that took `truesize` (tcp_grow_window).
-pub fn grow_window(cx: &mut Cx<'_>, len: u32, truesize: u32) {
+pub(crate) fn grow_window(cx: &mut Cx<'_>, len: u32, truesize: u32) {
     let room =
         (cx.tp.window_clamp.min(i32::MAX as u32) as i32).min(window::space(cx)) as i64 - cx.tp.rcv_ssthresh as i64;
     if room <= 0 {
@@ -169,7 +169,7 @@ pub fn grow_window(cx: &mut Cx<'_>, len: u32, truesize: u32) {
 }
 
 /// The buffer is overfull: grows it to what it holds if it may, else offers two segments (tcp_clamp_window).
-pub fn clamp_window(cx: &mut Cx<'_>) {
+pub(crate) fn clamp_window(cx: &mut Cx<'_>) {
     cx.tp.ack.quick = 0;
     let rmem2 = cx.stack.sysctl.tcp_rmem()[2];
     let alloc = rmem_alloc(cx);
@@ -183,7 +183,7 @@ pub fn clamp_window(cx: &mut Cx<'_>) {
 
 /// TCP_WINDOW_CLAMP, and the clamp that follows the buffer (tcp_set_window_clamp). EINVAL: 0 on a sock that is not
 /// closed.
-pub fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
+pub(crate) fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
     if val == 0 {
         if cx.state() != State::Close {
             return Err(Error::Inval);
@@ -203,7 +203,7 @@ pub fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
 }
 
 /// Grows the receive buffer to twice what is read a round trip, out-of-order data beside (tcp_rcvbuf_grow).
-pub fn rcvbuf_grow(cx: &mut Cx<'_>) {
+pub(crate) fn rcvbuf_grow(cx: &mut Cx<'_>) {
     if !cx.stack.sysctl.tcp_moderate_rcvbuf() || cx.sk.flag(flag::RCVBUF_LOCK) {
         return;
     }
@@ -220,7 +220,7 @@ pub fn rcvbuf_grow(cx: &mut Cx<'_>) {
 }
 
 /// The program has read: once a round trip, measures how much (Dynamic Right-Sizing; tcp_rcv_space_adjust).
-pub fn rcv_space_adjust(cx: &mut Cx<'_>) {
+pub(crate) fn rcv_space_adjust(cx: &mut Cx<'_>) {
     let time = (cx.now - cx.tp.rcvq_time).as_micros();
     if cx.tp.rcv_rtt_us == 0 || time < (cx.tp.rcv_rtt_us >> 3) as u128 {
         return;
@@ -237,7 +237,7 @@ pub fn rcv_space_adjust(cx: &mut Cx<'_>) {
 }
 
 /// A low first estimate of the peer's segment size (tcp_initialize_rcv_mss).
-pub fn initialize_rcv_mss(cx: &mut Cx<'_>) {
+pub(crate) fn initialize_rcv_mss(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     let hint = (tp.advmss as u32).min(tp.mss_cache).min(tp.rcv_wnd / 2).min(MSS_DEFAULT as u32).max(MIN_MSS);
     tp.ack.rcv_mss = hint as u16;
@@ -245,7 +245,7 @@ pub fn initialize_rcv_mss(cx: &mut Cx<'_>) {
 
 /// Estimates the peer's segment size, and from the truesize of segments which part of the buffer is payload
 /// (tcp_measure_rcv_mss). `skb` has its header pulled.
-pub fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
+pub(crate) fn measure_rcv_mss(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     let lss = cx.tp.ack.last_seg_size;
     cx.tp.ack.last_seg_size = 0;
     let mut len = if skb.gso_size != 0 { skb.gso_size as u32 } else { skb.len() as u32 };
@@ -297,7 +297,7 @@ fn rcv_rtt_update(tp: &mut TcpSock, sample_us: u32, win_dep: bool) {
 }
 
 /// Without timestamps: the time a whole window takes to arrive bounds the round trip (tcp_rcv_rtt_measure).
-pub fn rcv_rtt_measure(cx: &mut Cx<'_>) {
+pub(crate) fn rcv_rtt_measure(cx: &mut Cx<'_>) {
     if cx.tp.rcv_rtt_time != Instant::ZERO {
         if cx.tp.rcv_nxt.before(cx.tp.rcv_rtt_seq) {
             return;
@@ -310,7 +310,7 @@ pub fn rcv_rtt_measure(cx: &mut Cx<'_>) {
 }
 
 /// With timestamps: from the echo, once each, on segments of full size (tcp_rcv_rtt_measure_ts).
-pub fn rcv_rtt_measure_ts(cx: &mut Cx<'_>, seg: &Seg) {
+pub(crate) fn rcv_rtt_measure_ts(cx: &mut Cx<'_>, seg: &Seg) {
     let ecr = cx.tp.rx_opt.rcv_tsecr;
     if ecr == cx.tp.rcv_rtt_last_tsecr {
         return;

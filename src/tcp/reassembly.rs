@@ -60,7 +60,7 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
 }
 
 /// Puts an in-order packet, scheduled already, into the receive queue (tcp_queue_rcv).
-pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
+pub(crate) fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let end_seq = skb.tcp.end_seq;
     if let Some(tail) = cx.sk.receive_queue.back_mut()
         && let Some(grown) = try_coalesce(tail, &mut skb)
@@ -77,21 +77,21 @@ pub fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
 
 /// What is updated when in-order data arrives: the peer's segment size, RTT, and the delay of acknowledgements
 /// (tcp_event_data_recv).
-pub struct DataRecv {
+pub(crate) struct DataRecv {
     len: usize,
     truesize: u32,
 }
 
 impl DataRecv {
     /// Takes the sizes of a packet before it is queued, and learns the segment size from it.
-    pub fn note(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> DataRecv {
+    pub(crate) fn note(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> DataRecv {
         cx.tp.ack.schedule();
         rcvbuf::measure_rcv_mss(cx, seg, skb);
         DataRecv { len: skb.len(), truesize: skb.truesize }
     }
 
     /// After it was queued.
-    pub fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
+    pub(crate) fn finish(self, cx: &mut Cx<'_>, seg: &Seg) {
         rcvbuf::rcv_rtt_measure(cx);
         delack::measure_ato(cx);
         ecn::data_ecn_check(cx, seg);
@@ -102,7 +102,7 @@ impl DataRecv {
 }
 
 /// Queues the text of an acceptable segment (tcp_data_queue).
-pub fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
+pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if seg.seq == seg.end_seq {
         return;
     }
@@ -346,7 +346,7 @@ fn merge_right(cx: &mut Cx<'_>, i: usize, end_seq: SeqNum) {
 }
 
 /// Empties the out-of-order queue.
-pub fn purge_ooo(cx: &mut Cx<'_>) {
+pub(crate) fn purge_ooo(cx: &mut Cx<'_>) {
     while let Some(skb) = cx.tp.ooo_queue.pop_back() {
         mem::uncharge_rmem(cx.sock, cx.sk, skb.truesize);
     }
@@ -354,7 +354,7 @@ pub fn purge_ooo(cx: &mut Cx<'_>) {
 }
 
 /// The peer's FIN is in order (RFC 9293 §3.10.7.4, eighth; tcp_fin).
-pub fn fin(cx: &mut Cx<'_>) {
+pub(crate) fn fin(cx: &mut Cx<'_>) {
     cx.tp.ack.schedule();
     let was = cx.sock.shutdown.fetch_or(RCV_SHUTDOWN, Ordering::Relaxed);
     let both = was | RCV_SHUTDOWN == RCV_SHUTDOWN | SEND_SHUTDOWN;
@@ -390,7 +390,7 @@ pub fn fin(cx: &mut Cx<'_>) {
 
 /// Ends a connection whose program has closed it when data arrives, which nobody will read (RFC 9293 §3.10.7.4;
 /// TCPAbortOnData).
-pub fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
+pub(crate) fn abort_on_data(cx: &mut Cx<'_>) -> DropReason {
     cx.stack.mib.inc(Mib::TcpExtTCPAbortOnData);
     close::done(cx);
     DropReason::TcpAbortOnData

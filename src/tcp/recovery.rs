@@ -17,7 +17,7 @@ use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 
 /// Cuts skb `i` of the retransmit queue at `len` bytes; None: no memory, or not possible.
-pub fn fragment_rtx(cx: &mut Cx<'_>, i: usize, len: u32, mss: u32) -> Option<()> {
+pub(crate) fn fragment_rtx(cx: &mut Cx<'_>, i: usize, len: u32, mss: u32) -> Option<()> {
     xmit::fragment(cx, true, i, len, mss).ok()
 }
 
@@ -64,7 +64,7 @@ fn add_reno_sack(cx: &mut Cx<'_>, n: u32, ece: bool) {
 
 /// `acked` segments were acknowledged: one filled the hole, the others were counted as duplicates
 /// (tcp_remove_reno_sacks).
-pub fn remove_reno_sacks(cx: &mut Cx<'_>, acked: u32, ece: bool) {
+pub(crate) fn remove_reno_sacks(cx: &mut Cx<'_>, acked: u32, ece: bool) {
     if acked > 0 {
         let fresh = acked.saturating_sub(cx.tp.sacked_out).max(1);
         ack::count_delivered(cx, fresh, ece);
@@ -117,7 +117,7 @@ fn identify_packet_loss(cx: &mut Cx<'_>, flags: &mut u32) {
 // ---- The state machine.
 
 /// Moves to Disorder if anything is sacked, lost or retransmitted, else to Open (tcp_try_keep_open).
-pub fn try_keep_open(cx: &mut Cx<'_>) {
+pub(crate) fn try_keep_open(cx: &mut Cx<'_>) {
     let amiss = output::left_out(cx.tp) != 0 || any_retrans_done(cx.tp);
     let state = if amiss { CaState::Disorder } else { CaState::Open };
     if cx.tp.ca_state != state {
@@ -150,7 +150,7 @@ fn check_sack_reneging(cx: &mut Cx<'_>, flags: &mut u32) -> bool {
 
 /// RFC 5681 §3.2 and RFC 6675 §5 as a state machine, run by every acknowledgement that is not plain progress
 /// (tcp_fastretrans_alert). Says in `rexmit` what is to be sent.
-pub fn fastretrans_alert(
+pub(crate) fn fastretrans_alert(
     cx: &mut Cx<'_>,
     prior_snd_una: SeqNum,
     num_dupack: u32,
@@ -252,7 +252,7 @@ fn in_recovery(cx: &mut Cx<'_>, prior_snd_una: SeqNum, num_dupack: u32, flags: &
 }
 
 /// Begins fast recovery (RFC 6675 §5 step 4; tcp_enter_recovery). `ece`: the reduction is final.
-pub fn enter_recovery(cx: &mut Cx<'_>, ece: bool) {
+pub(crate) fn enter_recovery(cx: &mut Cx<'_>, ece: bool) {
     retrans_stamp_cleanup(cx.tp);
     let mib = if sack::is_sack(cx.tp) { Mib::TcpExtTCPSackRecovery } else { Mib::TcpExtTCPRenoRecovery };
     cx.stack.mib.inc(mib);
@@ -344,7 +344,7 @@ fn timeout_mark_lost(cx: &mut Cx<'_>) {
 
 /// The retransmission timer expired: window of one segment, everything lost (RFC 5681 §3.1 equation 4, RFC 5682 §3.1
 /// step 1; tcp_enter_loss). The caller then sends the first segment again.
-pub fn enter_loss(cx: &mut Cx<'_>) {
+pub(crate) fn enter_loss(cx: &mut Cx<'_>) {
     let new_recovery = cx.tp.ca_state < CaState::Recovery;
     timeout_mark_lost(cx);
     // The window is reduced once: further timeouts of the same data do not reduce it again.
@@ -376,7 +376,7 @@ pub fn enter_loss(cx: &mut Cx<'_>) {
 
 /// The path MTU fell: segments in flight that are too large count as lost, but not as congestion (RFC 1191 §6.4;
 /// tcp_simple_retransmit).
-pub fn simple_retransmit(cx: &mut Cx<'_>) {
+pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
     for i in 0..cx.tp.rtx_queue.len() {
         let too_large = cx.tp.rtx_queue.get(i).is_some_and(|s| {
@@ -405,7 +405,7 @@ pub fn simple_retransmit(cx: &mut Cx<'_>) {
 
 /// What an acknowledgement says of an outstanding loss probe (RFC 8985 §7.4; tcp_process_tlp_ack): if the probe
 /// repaired a loss that was not detected otherwise, the window is reduced as for any loss.
-pub fn process_tlp_ack(cx: &mut Cx<'_>, ack: SeqNum, flags: u32) {
+pub(crate) fn process_tlp_ack(cx: &mut Cx<'_>, ack: SeqNum, flags: u32) {
     if ack.before(cx.tp.tlp_high_seq) {
         return;
     }

@@ -56,12 +56,12 @@ struct Recv {
 
 /// recvmsg(2) of TCP. Returns bytes, 0 at the end. Errors: EAGAIN, EINTR, ENOTCONN, EINVAL (no urgent byte), the
 /// connection's.
-pub fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     recvmsg_locked(&mut sk.lock(), msg)
 }
 
 /// The body of [`recvmsg`], for a sock that is owned.
-pub fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let sock = g.sock;
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
         return g.common.recv_error(sock, msg);
@@ -358,7 +358,7 @@ fn inq_hint(cx: &Cx<'_>) -> i32 {
 
 /// Whether a reader that wants `target` bytes has something to do (tcp_epollin_ready): that many bytes, or fewer when
 /// the buffer or the window is almost full, because then no more would arrive.
-pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
+pub(crate) fn readable(cx: &Cx<'_>, target: i32) -> bool {
     let avail = cx.tp.rcv_nxt.diff(cx.tp.copied_seq);
     if avail <= 0 {
         return false;
@@ -372,14 +372,14 @@ pub fn readable(cx: &Cx<'_>, target: i32) -> bool {
 }
 
 /// New data or the end has come: wakes readers whose SO_RCVLOWAT is met (tcp_data_ready). Either context.
-pub fn data_ready(cx: &mut Cx<'_>) {
+pub(crate) fn data_ready(cx: &mut Cx<'_>) {
     if readable(cx, ulp::rcvlowat(cx)) || cx.sk.flag(flag::DONE) {
         cx.sock.wait.wake(Events::IN);
     }
 }
 
 /// poll(2) of an owned sock. Linux: tcp_poll.
-pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
+pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
     let errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
     let Some(cx) = Cx::new(&mut *g) else { return Events::ERR };
     let state = cx.state();
@@ -421,7 +421,7 @@ pub fn poll_locked(g: &mut SockGuard<'_>) -> Events {
 }
 
 /// Room for a third of what is queued, and below TCP_NOTSENT_LOWAT (sk_stream_is_writeable).
-pub fn stream_writable(cx: &Cx<'_>) -> bool {
+pub(crate) fn stream_writable(cx: &Cx<'_>) -> bool {
     let queued = cx.sk.wmem_queued;
     let space = cx.sock.sndbuf.load(Ordering::Relaxed) - queued;
     space >= queued >> 1 && output::sk_stream_memory_free(cx, true)

@@ -100,7 +100,7 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
 /// at `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY
 /// the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion;
 /// ENOMEM. Linux: __tcp_retransmit_skb.
-pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
+pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
     }
@@ -176,7 +176,7 @@ pub fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> 
 }
 
 /// As [`retransmit_skb_quiet`], and counts it as a retransmission in flight (tcp_retransmit_skb).
-pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
+pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
     let r = retransmit_skb_quiet(cx, i, segs);
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return r };
     let n = u32::from(skb.tcp.gso_segs.max(1));
@@ -200,7 +200,7 @@ pub fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
 
 /// Resends what is marked lost, in order, as far as the congestion window (which PRR governs in recovery) allows. New
 /// data goes after it, through `write_xmit`. Linux: tcp_xmit_retransmit_queue.
-pub fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
+pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 {
         return;
     }

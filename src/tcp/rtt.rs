@@ -9,10 +9,10 @@ use super::tcb::{Cx, MinRtt, RateSample, TcpSock};
 use crate::base::env::Instant;
 
 /// RTO after a handshake that gave no sample, microseconds (RFC 6298 §5.7).
-pub const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
+pub(crate) const TIMEOUT_FALLBACK_US: u32 = 3_000_000;
 
 /// Least RTO of the connection, microseconds: the route's, the program's, the sysctl's (tcp_rto_min).
-pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
+pub(crate) fn rto_min_us(cx: &Cx<'_>) -> u32 {
     match &cx.sk.dst {
         Some(d) if d.metrics.rto_min_us != 0 => d.metrics.rto_min_us,
         _ if cx.tp.rto_min_us != 0 => cx.tp.rto_min_us,
@@ -21,7 +21,7 @@ pub fn rto_min_us(cx: &Cx<'_>) -> u32 {
 }
 
 /// Greatest RTO, microseconds: the program's or the sysctl's (tcp_rto_max).
-pub fn rto_max_us(cx: &Cx<'_>) -> u32 {
+pub(crate) fn rto_max_us(cx: &Cx<'_>) -> u32 {
     match cx.tp.rto_max_ms {
         0 => micros(cx.stack.sysctl.tcp_rto_max_ms()),
         ms => ms.saturating_mul(1000),
@@ -40,13 +40,13 @@ pub fn min_rtt(tp: &TcpSock) -> u32 {
 
 /// RTO of the estimate as it stands, held to the greatest one. Whole milliseconds, rounded up: the granularity G of
 /// RFC 6298 §2 (tcp_set_rto).
-pub fn set_rto(cx: &mut Cx<'_>) {
+pub(crate) fn set_rto(cx: &mut Cx<'_>) {
     let rto = (cx.tp.srtt_us >> 3) as u64 + cx.tp.rttvar_us as u64;
     cx.tp.rto_us = (rto.div_ceil(1000) * 1000).min(rto_max_us(cx) as u64) as u32;
 }
 
 /// Updates the smoothed values with a sample of `mrtt_us` microseconds (tcp_rtt_estimator).
-pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
+pub(crate) fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
     let rto_min = rto_min_us(cx);
     let tp = &mut *cx.tp;
     if tp.srtt_us == 0 {
@@ -86,7 +86,7 @@ pub fn rtt_estimator(cx: &mut Cx<'_>, mrtt_us: u32) {
 
 /// RTT by the echoed timestamp, microseconds; -1 when it cannot be right. Less than a tick counts as `min_ticks`
 /// milliseconds (tcp_rtt_tsopt_us).
-pub fn rtt_tsopt_us(cx: &Cx<'_>, min_ticks: u32) -> i64 {
+pub(crate) fn rtt_tsopt_us(cx: &Cx<'_>, min_ticks: u32) -> i64 {
     let delta = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rx_opt.rcv_tsecr);
     if delta >= i32::MAX as u32 / 1000 {
         return -1;
@@ -96,7 +96,7 @@ pub fn rtt_tsopt_us(cx: &Cx<'_>, min_ticks: u32) -> i64 {
 
 /// Takes what an acknowledgement tells of the RTT, Karn's rule applied by the caller (-1: no such sample). Returns
 /// whether there was a sample (tcp_ack_update_rtt).
-pub fn ack_update_rtt(
+pub(crate) fn ack_update_rtt(
     cx: &mut Cx<'_>,
     flags: u32,
     seq_rtt_us: i64,
@@ -127,7 +127,7 @@ pub fn ack_update_rtt(
 
 /// RTT of the handshake on the passive side, from the SYN-ACK's only transmission at `sent`; None when it was sent
 /// again (tcp_synack_rtt_meas).
-pub fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
+pub(crate) fn synack_rtt_meas(cx: &mut Cx<'_>, sent: Option<Instant>) {
     let rtt = sent.map_or(-1, |t| (cx.now - t).as_micros() as i64);
     let mut rs = RateSample::default();
     ack_update_rtt(cx, flag::SYN_ACKED, rtt, -1, rtt, &mut rs);
@@ -146,7 +146,7 @@ fn update_rtt_min(cx: &mut Cx<'_>, rtt_us: i64, flags: u32) {
 impl MinRtt {
     /// Adds a sample; keeps the best, second and third best of a sliding window of `window_ms`, each later than the one
     /// before (Kathleen Nichols' algorithm; minmax_running_min).
-    pub fn running_min(&mut self, window_ms: u32, now_ms: u32, value_us: u32) {
+    pub(crate) fn running_min(&mut self, window_ms: u32, now_ms: u32, value_us: u32) {
         let s = &mut self.0;
         let new = (value_us, now_ms);
         if value_us <= s[0].0 || now_ms.wrapping_sub(s[2].1) > window_ms {

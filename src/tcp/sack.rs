@@ -12,21 +12,21 @@ use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 
 /// Bit of `RxOpt::sack_ok`: SACK agreed.
-pub const SACK_SEEN: u8 = 1;
+pub(crate) const SACK_SEEN: u8 = 1;
 /// Bit of `RxOpt::sack_ok`: the peer has sent a DSACK.
-pub const DSACK_SEEN: u8 = 4;
+pub(crate) const DSACK_SEEN: u8 = 4;
 /// Blocks we report at most (TCP_NUM_SACKS).
 const NUM_SACKS: usize = 4;
 
 /// Whether the connection agreed on SACK (tcp_is_sack).
 #[inline]
-pub fn is_sack(tp: &TcpSock) -> bool {
+pub(crate) fn is_sack(tp: &TcpSock) -> bool {
     tp.rx_opt.sack_ok != 0
 }
 
 /// End of what was selectively acknowledged: `snd_una` when nothing is (tcp_highest_sack_seq).
 #[inline]
-pub fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
+pub(crate) fn highest_sack_seq(tp: &TcpSock) -> SeqNum {
     if tp.sacked_out == 0 { tp.snd_una } else { tp.highest_sack }
 }
 
@@ -111,7 +111,7 @@ fn check_dsack(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt
 
 /// Reordering was detected: `low_seq` arrived after later data was acknowledged. `ts`: detected by a timestamp
 /// (tcp_check_sack_reordering).
-pub fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) {
+pub(crate) fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) {
     let fack = highest_sack_seq(cx.tp);
     if !low_seq.before(fack) {
         return;
@@ -344,7 +344,7 @@ impl Blocks {
 }
 
 /// Marks the retransmit queue by the blocks of a segment; returns the flags it adds (tcp_sacktag_write_queue).
-pub fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> u32 {
+pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: SeqNum, st: &mut AckSt) -> u32 {
     st.flag = 0;
     st.reord = cx.tp.snd_nxt;
     if cx.tp.sacked_out == 0 {
@@ -412,12 +412,12 @@ fn walk_outside_cache(
 // ---- Our blocks.
 
 /// The boxed SACK state, made when first needed.
-pub fn sack_state(tp: &mut TcpSock) -> &mut SackState {
+pub(crate) fn sack_state(tp: &mut TcpSock) -> &mut SackState {
     tp.sack.get_or_insert_default()
 }
 
 /// Forgets the blocks to send (tcp_sack_reset).
-pub fn sack_reset(tp: &mut TcpSock) {
+pub(crate) fn sack_reset(tp: &mut TcpSock) {
     tp.num_sacks = 0;
     if let Some(s) = &mut tp.sack {
         s.duplicate_sack = None;
@@ -436,7 +436,7 @@ fn extend(b: &mut SackBlock, seq: SeqNum, end: SeqNum) -> bool {
 }
 
 /// Reports `[seq, end)` as a duplicate with the next acknowledgement (RFC 2883 §4; tcp_dsack_set).
-pub fn dsack_set(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+pub(crate) fn dsack_set(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     if !is_sack(cx.tp) || !cx.stack.sysctl.tcp_dsack() {
         return;
     }
@@ -447,7 +447,7 @@ pub fn dsack_set(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
 }
 
 /// Adds to the duplicate to report, or starts one (tcp_dsack_extend).
-pub fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+pub(crate) fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     match cx.tp.sack.as_mut().and_then(|s| s.duplicate_sack.as_mut()) {
         Some(d) => {
             extend(d, seq, end);
@@ -457,7 +457,7 @@ pub fn dsack_extend(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
 }
 
 /// Forgets the duplicate to report, when the next segment is processed.
-pub fn dsack_clear(tp: &mut TcpSock) {
+pub(crate) fn dsack_clear(tp: &mut TcpSock) {
     tp.rx_opt.dsack = false;
     if let Some(s) = &mut tp.sack {
         s.duplicate_sack = None;
@@ -465,7 +465,7 @@ pub fn dsack_clear(tp: &mut TcpSock) {
 }
 
 /// Out-of-order data `[seq, end)` was queued: its block becomes the first (RFC 2018 §4; tcp_sack_new_ofo_skb).
-pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
+pub(crate) fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
     // The block is not among the first two: a compressed acknowledgement, which reports the blocks as they are now,
     // leaves first.
     let n = (cx.tp.num_sacks as usize).min(NUM_SACKS);
@@ -504,7 +504,7 @@ pub fn sack_new_ofo_skb(cx: &mut Cx<'_>, seq: SeqNum, end: SeqNum) {
 }
 
 /// `rcv_nxt` advanced: blocks below it are gone (tcp_sack_remove).
-pub fn sack_remove(tp: &mut TcpSock) {
+pub(crate) fn sack_remove(tp: &mut TcpSock) {
     if tp.ooo_queue.is_empty() {
         tp.num_sacks = 0;
         return;

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
-pub enum Options {
+pub(crate) enum Options {
     /// Of a SYN or SYN-ACK.
     Syn(SynOptions),
     /// Of any other.
@@ -41,7 +41,7 @@ impl Options {
 
     /// Bytes they take.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Options::Syn(o) => o.len(),
             Options::Est(o) => o.len(),
@@ -60,7 +60,7 @@ impl Options {
 /// Puts a TCP header in front of `skb`'s payload and leaves the checksum to the device or to `ip::output`
 /// (`Csum::Partial`). `repr.options_len` is filled in here; `more`: option bytes of hooks, behind the others. ENOBUFS
 /// when the head has no room (it always has for a packet made with `Skb::new`).
-pub fn put_header(
+pub(crate) fn put_header(
     skb: &mut Skb,
     src: IpAddr,
     dst: IpAddr,
@@ -91,13 +91,13 @@ pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
 /// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset (RFC 7323
 /// §5.4).
 #[inline]
-pub fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
+pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
     (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)
 }
 
 /// Options of a segment of an established connection: timestamps when agreed, then as many SACK blocks as fit, a D-SACK
 /// first. `at`: when the segment leaves; None for a look at the size only.
-pub fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
+pub(crate) fn established_options(cx: &Cx<'_>, at: Option<Instant>) -> EstablishedOptions {
     let tp = &*cx.tp;
     let mut o = EstablishedOptions::default();
     if tp.rx_opt.tstamp_ok {
@@ -129,21 +129,21 @@ fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
 }
 
 /// Forgets the cached route and what was learned from its device (__sk_dst_reset).
-pub fn reset_dst(cx: &mut Cx<'_>) {
+pub(crate) fn reset_dst(cx: &mut Cx<'_>) {
     cx.sk.dst = None;
     cx.tp.gso_max_size = 0;
 }
 
 /// Forgets the cached route when the tables have changed since it was made (__sk_dst_check).
 #[inline]
-pub fn check_dst(cx: &mut Cx<'_>) {
+pub(crate) fn check_dst(cx: &mut Cx<'_>) {
     if cx.sk.dst.as_ref().is_some_and(|d| !d.check(cx.stack)) {
         reset_dst(cx);
     }
 }
 
 /// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of `ip::route::lookup`.
-pub fn route(cx: &mut Cx<'_>) -> Result<()> {
+pub(crate) fn route(cx: &mut Cx<'_>) -> Result<()> {
     check_dst(cx);
     if cx.sk.dst.is_none() {
         let dst = ip::route::lookup(cx.stack, cx.sk.daddr, Some(cx.sk.saddr), cx.sk.bound_dev_if)?;
@@ -154,7 +154,7 @@ pub fn route(cx: &mut Cx<'_>) -> Result<()> {
 }
 
 /// What the IP header of this connection's packets says; `codepoint`: the ECN bits of this packet.
-pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
+pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
     let sk = &*cx.sk;
     let v4 = sk.daddr.is_ipv4();
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
@@ -179,7 +179,7 @@ pub fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
 /// Sends one segment of a queue: `skb` has no header and stays for retransmission; a copy that shares its pages leaves.
 /// Stamps it and takes the rate sample when the device took it. Errors: ENOBUFS: local congestion (the window was
 /// reduced for it); otherwise the route's or IP's.
-pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
+pub(crate) fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
     let prior = advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
     skb.tcp.in_flight = skb.tcp.end_seq.since(cx.tp.snd_una);
@@ -191,7 +191,7 @@ pub fn transmit_skb(cx: &mut Cx<'_>, skb: &mut Skb) -> Result<()> {
 }
 
 /// Sends a segment that need not be kept: an acknowledgement, a reset, a probe.
-pub fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
+pub(crate) fn transmit_bare(cx: &mut Cx<'_>, mut skb: Skb) -> Result<()> {
     advance_wstamp(cx);
     skb.tcp.mstamp = cx.tp.wstamp;
     send(cx, skb)
@@ -342,13 +342,13 @@ fn hook_options(cx: &mut Cx<'_>, options: &Options, out: &Skb, flags: TcpFlags, 
 
 /// Urgent data is on its way (tcp_urg_mode).
 #[inline]
-pub fn urg_mode(cx: &Cx<'_>) -> bool {
+pub(crate) fn urg_mode(cx: &Cx<'_>) -> bool {
     cx.tp.urg_mode && cx.tp.snd_up.after(cx.tp.snd_una)
 }
 
 /// Data is leaving: tells congestion control of the end of idleness; a reply soon after a request makes the session
 /// interactive (tcp_event_data_sent).
-pub fn event_data_sent(cx: &mut Cx<'_>) {
+pub(crate) fn event_data_sent(cx: &mut Cx<'_>) {
     let now = cx.now.as_millis() as u32;
     if output::packets_in_flight(cx.tp) == 0 {
         cx.with_ca(|ca, cx| ca.cwnd_event(cx, CaEvent::TxStart));
@@ -360,13 +360,13 @@ pub fn event_data_sent(cx: &mut Cx<'_>) {
 /// Whether what the connection sends is paced: SO_MAX_PACING_RATE was given, its congestion control needs it, or the
 /// device paces (sk_pacing_status).
 #[inline]
-pub fn paces(cx: &Cx<'_>) -> bool {
+pub(crate) fn paces(cx: &Cx<'_>) -> bool {
     cx.tp.departure_times || cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX
 }
 
 /// Whether the sock paces by its own timer, because the device does not (tcp_needs_internal_pacing).
 #[inline]
-pub fn paces_itself(cx: &Cx<'_>) -> bool {
+pub(crate) fn paces_itself(cx: &Cx<'_>) -> bool {
     !cx.tp.departure_times && (cx.tp.ca_paces || cx.sk.max_pacing_rate != u64::MAX)
 }
 

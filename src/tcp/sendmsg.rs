@@ -36,12 +36,12 @@ macro_rules! cx {
 
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
 /// error, EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
-pub fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
 
 /// Sends what MSG_MORE held back (tcp_splice_eof).
-pub fn splice_eof(sk: SockRef<'_>) {
+pub(crate) fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
     let Some(cx) = &mut Cx::new(&mut g) else { return };
     if !cx.tp.write_queue.is_empty() {
@@ -262,7 +262,7 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
 }
 
 /// The body of [`sendmsg`], for a sock that is owned.
-pub fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut flags = msg.flags;
     if flags & MSG_FASTOPEN != 0 {
         return Err(Error::OpNotSupp);

@@ -16,35 +16,35 @@ use crate::stack::Stack;
 
 /// Options of IPPROTO_TCP by Linux's numbers.
 #[allow(missing_docs)]
-pub mod opt {
-    pub const NODELAY: i32 = 1;
-    pub const MAXSEG: i32 = 2;
-    pub const CORK: i32 = 3;
-    pub const KEEPIDLE: i32 = 4;
-    pub const KEEPINTVL: i32 = 5;
-    pub const KEEPCNT: i32 = 6;
-    pub const SYNCNT: i32 = 7;
-    pub const LINGER2: i32 = 8;
-    pub const DEFER_ACCEPT: i32 = 9;
-    pub const WINDOW_CLAMP: i32 = 10;
-    pub const INFO: i32 = 11;
-    pub const QUICKACK: i32 = 12;
-    pub const CONGESTION: i32 = 13;
-    pub const THIN_LINEAR_TIMEOUTS: i32 = 16;
-    pub const THIN_DUPACK: i32 = 17;
-    pub const USER_TIMEOUT: i32 = 18;
-    pub const TIMESTAMP: i32 = 24;
-    pub const NOTSENT_LOWAT: i32 = 25;
-    pub const CC_INFO: i32 = 26;
-    pub const SAVE_SYN: i32 = 27;
-    pub const SAVED_SYN: i32 = 28;
-    pub const INQ: i32 = 36;
-    pub const ULP: i32 = 31;
-    pub const TX_DELAY: i32 = 37;
-    pub const IS_MPTCP: i32 = 43;
-    pub const RTO_MAX_MS: i32 = 44;
-    pub const RTO_MIN_US: i32 = 45;
-    pub const DELACK_MAX_US: i32 = 46;
+pub(crate) mod opt {
+    pub(crate) const NODELAY: i32 = 1;
+    pub(crate) const MAXSEG: i32 = 2;
+    pub(crate) const CORK: i32 = 3;
+    pub(crate) const KEEPIDLE: i32 = 4;
+    pub(crate) const KEEPINTVL: i32 = 5;
+    pub(crate) const KEEPCNT: i32 = 6;
+    pub(crate) const SYNCNT: i32 = 7;
+    pub(crate) const LINGER2: i32 = 8;
+    pub(crate) const DEFER_ACCEPT: i32 = 9;
+    pub(crate) const WINDOW_CLAMP: i32 = 10;
+    pub(crate) const INFO: i32 = 11;
+    pub(crate) const QUICKACK: i32 = 12;
+    pub(crate) const CONGESTION: i32 = 13;
+    pub(crate) const THIN_LINEAR_TIMEOUTS: i32 = 16;
+    pub(crate) const THIN_DUPACK: i32 = 17;
+    pub(crate) const USER_TIMEOUT: i32 = 18;
+    pub(crate) const TIMESTAMP: i32 = 24;
+    pub(crate) const NOTSENT_LOWAT: i32 = 25;
+    pub(crate) const CC_INFO: i32 = 26;
+    pub(crate) const SAVE_SYN: i32 = 27;
+    pub(crate) const SAVED_SYN: i32 = 28;
+    pub(crate) const INQ: i32 = 36;
+    pub(crate) const ULP: i32 = 31;
+    pub(crate) const TX_DELAY: i32 = 37;
+    pub(crate) const IS_MPTCP: i32 = 43;
+    pub(crate) const RTO_MAX_MS: i32 = 44;
+    pub(crate) const RTO_MIN_US: i32 = 45;
+    pub(crate) const DELACK_MAX_US: i32 = 46;
 }
 
 /// Least and greatest TCP_MAXSEG (TCP_MIN_MSS, MAX_TCP_WINDOW), bytes.
@@ -61,7 +61,7 @@ const RTO_MIN_US: i32 = 200_000;
 const CA_NAME_MAX: usize = 16;
 
 /// setsockopt(2). Errors: ENOPROTOOPT, EINVAL (length, range), ENOENT (no such algorithm).
-pub fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
         return crate::ip::sockopt::set(&mut g, level, name, value);
@@ -209,7 +209,7 @@ fn secs_or(ms: u32, default: std::time::Duration) -> i32 {
 }
 
 /// getsockopt(2): writes at most `value.len()` bytes, returns how many. Errors: ENOPROTOOPT, EINVAL.
-pub fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
     let mut g = sk.lock();
     if level != libc::IPPROTO_TCP {
         return crate::ip::sockopt::get(&g, level, name, value);

@@ -45,7 +45,7 @@ fn echo_is_ours(cx: &Cx<'_>) -> bool {
 }
 
 /// A segment in SYN-SENT.
-pub fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
+pub(crate) fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
     let saved_clamp = cx.tp.rx_opt.mss_clamp;
     let syn = seg.flags.contains(TcpFlags::SYN);
     let rst = seg.flags.contains(TcpFlags::RST);

@@ -67,13 +67,13 @@ impl<'a> Cx<'a> {
 }
 
 /// Nagle's switches (TCP_NAGLE_*).
-pub mod nagle {
+pub(crate) mod nagle {
     /// TCP_NODELAY.
-    pub const OFF: u8 = 1;
+    pub(crate) const OFF: u8 = 1;
     /// TCP_CORK.
-    pub const CORK: u8 = 2;
+    pub(crate) const CORK: u8 = 2;
     /// Push now, whatever the size.
-    pub const PUSH: u8 = 4;
+    pub(crate) const PUSH: u8 = 4;
 }
 
 /// Congestion avoidance state (enum tcp_ca_state).
@@ -97,7 +97,7 @@ pub enum CaState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 #[allow(missing_docs)]
-pub enum XmitTimer {
+pub(crate) enum XmitTimer {
     #[default]
     None = 0,
     Retrans = 1,
@@ -108,7 +108,7 @@ pub enum XmitTimer {
 
 /// Options of the last received segment and what was agreed (struct tcp_options_received).
 #[derive(Debug, Default, Clone, Copy)]
-pub struct RxOpt {
+pub(crate) struct RxOpt {
     /// Last timestamp taken as valid (TS.Recent, RFC 7323).
     pub ts_recent: u32,
     /// When it was taken, seconds of the stack's time; 0: never.
@@ -141,7 +141,7 @@ pub struct RxOpt {
 
 /// A block of the scoreboard or of a SACK option.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct SackBlock {
+pub(crate) struct SackBlock {
     /// First byte.
     pub start: SeqNum,
     /// One past the last.
@@ -150,7 +150,7 @@ pub struct SackBlock {
 
 /// What SACK reception and sending keep; boxed, made with the first hole.
 #[derive(Debug, Default, Clone)]
-pub struct SackState {
+pub(crate) struct SackState {
     /// Blocks to send, newest first (selective_acks).
     pub selective_acks: [SackBlock; 4],
     /// Blocks of the last acknowledgement (recv_sack_cache).
@@ -161,7 +161,7 @@ pub struct SackState {
 
 /// RACK (RFC 8985) state of a connection.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Rack {
+pub(crate) struct Rack {
     /// Send time of the most recently delivered segment.
     pub mstamp: Instant,
     /// Its RTT, microseconds.
@@ -182,7 +182,7 @@ pub struct Rack {
 
 /// Windowed minimum of the RTT (tcp_min_rtt), three samples (value µs, time ms).
 #[derive(Debug, Clone, Copy)]
-pub struct MinRtt(pub [(u32, u32); 3]);
+pub(crate) struct MinRtt(pub [(u32, u32); 3]);
 
 impl Default for MinRtt {
     fn default() -> Self {
@@ -230,7 +230,7 @@ pub struct RateSample {
 
 /// Less used state, made when first needed.
 #[derive(Debug, Default)]
-pub struct Cold {
+pub(crate) struct Cold {
     /// The SYN that opened this connection, headers as TCP_SAVE_SYN asked for them.
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of that SYN, for a hook to see when the connection is open.
@@ -605,13 +605,13 @@ zero {
 }
 
 /// Initial window before anything is known, segments (RFC 6928).
-pub const INIT_CWND: u32 = 10;
+pub(crate) const INIT_CWND: u32 = 10;
 /// "No threshold yet" (TCP_INFINITE_SSTHRESH).
 pub const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 /// Initial RTO, microseconds (RFC 6298 §2.1).
-pub const TIMEOUT_INIT_US: u32 = 1_000_000;
+pub(crate) const TIMEOUT_INIT_US: u32 = 1_000_000;
 /// MSS assumed when the peer names none (RFC 9293 §3.7.1).
-pub const MSS_DEFAULT: u16 = 536;
+pub(crate) const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
     /// A closed connection with the stack's defaults (tcp_init_sock).

@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const NUMBER: i32 = 253;
-pub const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-pub const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 struct Bare;
 impl Proto for Bare {
@@ -68,7 +68,7 @@ impl Proto for Bare {
 
 /// Keeps what it is given; while `hold`, packets stay in its queue uncompleted.
 #[derive(Debug, Default)]
-pub struct Wire {
+pub(crate) struct Wire {
     held: Mutex<Vec<Skb>>,
     sent: Mutex<Vec<Vec<u8>>>,
     times: Mutex<Vec<Instant>>,
@@ -80,13 +80,13 @@ pub struct Wire {
 
 impl Wire {
     /// Completes what is held.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         let held = std::mem::take(&mut *self.held.lock());
         drop(held);
     }
 
     /// Departure times of what it was given.
-    pub fn times(&self) -> Vec<Instant> {
+    pub(crate) fn times(&self) -> Vec<Instant> {
         self.times.lock().clone()
     }
 }
@@ -119,7 +119,7 @@ impl Device for Wire {
 
 /// A segment that left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Out {
+pub(crate) struct Out {
     pub seq: u32,
     pub ack: u32,
     pub flags: TcpFlags,
@@ -128,7 +128,7 @@ pub struct Out {
     pub data: Vec<u8>,
 }
 
-pub struct Bench {
+pub(crate) struct Bench {
     pub stack: Arc<Stack>,
     pub clock: Arc<VirtualClock>,
     pub sock: Arc<Sock>,
@@ -136,18 +136,18 @@ pub struct Bench {
 }
 
 /// Puts a connection into a state that no arrow may lead to from its own.
-pub fn be_in(cx: &mut Cx<'_>, state: State) {
+pub(crate) fn be_in(cx: &mut Cx<'_>, state: State) {
     cx.sock.set_state(state);
     if state == State::Established {
         cx.stack.mib.inc(crate::counters::Mib::TcpCurrEstab);
     }
 }
 
-pub const ISS: u32 = 0xffff_f000;
+pub(crate) const ISS: u32 = 0xffff_f000;
 
 impl Bench {
     /// A closed connection from HERE to THERE, routed over the wire (MTU 1500).
-    pub fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         let clock = Arc::new(VirtualClock::new());
         clock.set(Instant::from_secs(100));
         let stack = standard::stack(StackConfig {
@@ -184,7 +184,7 @@ impl Bench {
     }
 
     /// An established one: SACK and window scale 7 both ways, no timestamps, window of a megabyte, cwnd 10.
-    pub fn established() -> Bench {
+    pub(crate) fn established() -> Bench {
         let b = Bench::new();
         b.with(|cx| {
             super::control::connect_init(cx);
@@ -211,19 +211,19 @@ impl Bench {
         b
     }
 
-    pub fn with<R>(&self, f: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Cx<'_>) -> R) -> R {
         let mut g = self.sock.lock(&self.stack);
         f(&mut Cx::new(&mut g).unwrap())
     }
 
-    pub fn send(&self, data: &[u8], flags: i32) -> Result<usize> {
+    pub(crate) fn send(&self, data: &[u8], flags: i32) -> Result<usize> {
         let slices = [IoSlice::new(data)];
         let sk = SockRef { stack: &self.stack, sock: &self.sock };
         sendmsg::sendmsg(sk, &mut SendMsg::new(&slices, flags | libc::MSG_DONTWAIT))
     }
 
     /// Everything up to `una` (bytes from ISS) is acknowledged: the least of what an ACK does, in place of `ack`.
-    pub fn ack(&self, una: u32) {
+    pub(crate) fn ack(&self, una: u32) {
         self.with(|cx| {
             cx.tp.snd_una = SeqNum(ISS) + una;
             while cx.tp.rtx_queue.front().is_some_and(|s| !s.tcp.end_seq.after(cx.tp.snd_una)) {
@@ -237,7 +237,7 @@ impl Bench {
     }
 
     /// What left since the last call.
-    pub fn sent(&self) -> Vec<Out> {
+    pub(crate) fn sent(&self) -> Vec<Out> {
         let packets = std::mem::take(&mut *self.wire.sent.lock());
         packets
             .iter()
@@ -256,12 +256,12 @@ impl Bench {
     }
 
     /// (relative sequence number, payload length, flags) of what left.
-    pub fn shapes(&self) -> Vec<(u32, usize, String)> {
+    pub(crate) fn shapes(&self) -> Vec<(u32, usize, String)> {
         self.sent().into_iter().map(|o| (o.seq, o.data.len(), o.flags.to_string())).collect()
     }
 
     /// Lets time pass to the next event and runs it; the time that passed in milliseconds. None when nothing is due.
-    pub fn step(&self) -> Option<u64> {
+    pub(crate) fn step(&self) -> Option<u64> {
         let before = self.clock_now();
         let at = self.stack.next_event()?;
         self.clock.set(at);
@@ -269,12 +269,12 @@ impl Bench {
         Some((self.clock_now() - before).as_millis() as u64)
     }
 
-    pub fn advance(&self, ms: u64) {
+    pub(crate) fn advance(&self, ms: u64) {
         self.clock.advance(Duration::from_millis(ms));
         self.stack.poll(self.clock_now());
     }
 
-    pub fn clock_now(&self) -> Instant {
+    pub(crate) fn clock_now(&self) -> Instant {
         self.stack.now()
     }
 }

@@ -18,9 +18,9 @@ use crate::sock::state::State;
 use std::sync::atomic::Ordering;
 
 /// Time after which a send that failed for lack of local resources is tried again (TCP_RESOURCE_PROBE_INTERVAL).
-pub const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const RESOURCE_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// Least timeout worth arming (TCP_TIMEOUT_MIN).
-pub const TIMEOUT_MIN: Duration = Duration::from_millis(2);
+pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(2);
 
 /// Base of the model of exponential backoff (TCP_RTO_MIN).
 const RTO_MIN: Duration = Duration::from_millis(200);
@@ -29,13 +29,13 @@ const THIN_LINEAR_RETRIES: u8 = 6;
 
 /// A count of microseconds as a duration.
 #[inline]
-pub fn micros(us: u32) -> Duration {
+pub(crate) fn micros(us: u32) -> Duration {
     Duration::from_micros(u64::from(us))
 }
 
 /// Greatest RTO of this connection.
 #[inline]
-pub fn rto_max(cx: &Cx<'_>) -> Duration {
+pub(crate) fn rto_max(cx: &Cx<'_>) -> Duration {
     match cx.tp.rto_max_ms {
         0 => cx.stack.sysctl.tcp_rto_max_ms(),
         ms => Duration::from_millis(u64::from(ms)),
@@ -44,7 +44,7 @@ pub fn rto_max(cx: &Cx<'_>) -> Duration {
 
 /// Arms the shared slot as `what`, `when` from now, at most the greatest RTO. `pace_delay`: counted from the moment
 /// pacing lets the next packet go. Linux: tcp_reset_xmit_timer.
-pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
+pub(crate) fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pace_delay: bool) {
     if pace_delay && segment::paces(cx) {
         when += cx.tp.wstamp - cx.now;
     }
@@ -56,12 +56,12 @@ pub fn reset_xmit_timer(cx: &mut Cx<'_>, what: XmitTimer, mut when: Duration, pa
 /// Nothing is pending in the shared slot. The timer itself may run on, and then does nothing
 /// (inet_csk_clear_xmit_timer).
 #[inline]
-pub fn clear_xmit_timer(cx: &mut Cx<'_>) {
+pub(crate) fn clear_xmit_timer(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
 }
 
 /// Stops every timer of the connection for good, so that none keeps the sock alive (inet_csk_clear_xmit_timers).
-pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
+pub(crate) fn clear_xmit_timers(cx: &mut Cx<'_>) {
     cx.tp.pending = XmitTimer::None;
     delack::cancel(cx);
     cx.stack.timers.cancel(&mut cx.tp.retransmit_timer);
@@ -71,7 +71,7 @@ pub fn clear_xmit_timers(cx: &mut Cx<'_>) {
 
 /// Time until the RTO of the first unacknowledged segment, counted from when it was sent; None when that is over
 /// (tcp_rto_delta_us).
-pub fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
+pub(crate) fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
     let rto = micros(cx.tp.rto_us);
     let Some(head) = cx.tp.rtx_queue.front() else { return Some(rto) };
     let left = (head.tcp.mstamp + rto) - cx.now;
@@ -80,7 +80,7 @@ pub fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
 
 /// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or
 /// a reordering timeout it counts from when the first segment was sent. Linux: tcp_rearm_rto.
-pub fn rearm_rto(cx: &mut Cx<'_>) {
+pub(crate) fn rearm_rto(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 {
         return clear_xmit_timer(cx);
     }
@@ -98,7 +98,7 @@ fn probe0_base(tp: &TcpSock) -> Duration {
 }
 
 /// Interval to the next zero-window probe, after `backoff` doublings (tcp_probe0_when).
-pub fn probe0_when(cx: &Cx<'_>) -> Duration {
+pub(crate) fn probe0_when(cx: &Cx<'_>) -> Duration {
     let max = rto_max(cx);
     let enough = (max.as_millis() / RTO_MIN.as_millis()).max(1).ilog2() + 1;
     let backoff = u32::from(cx.tp.backoff).min(enough).min(31);
@@ -106,7 +106,7 @@ pub fn probe0_when(cx: &Cx<'_>) -> Duration {
 }
 
 /// Arms the probe timer if nothing is in flight and no other timer runs (tcp_check_probe_timer).
-pub fn check_probe_timer(cx: &mut Cx<'_>) {
+pub(crate) fn check_probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 && cx.tp.pending == XmitTimer::None {
         let when = probe0_base(cx.tp);
         reset_xmit_timer(cx, XmitTimer::Probe0, when, true);
@@ -118,7 +118,7 @@ fn user_timeout(tp: &TcpSock) -> Option<Duration> {
 }
 
 /// `when`, but no later than TCP_USER_TIMEOUT after the first probe (tcp_clamp_probe0_to_user_timeout).
-pub fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Duration {
+pub(crate) fn clamp_probe0_to_user_timeout(cx: &Cx<'_>, when: Duration) -> Duration {
     let Some(limit) = user_timeout(cx.tp) else { return when };
     if cx.tp.probes_tstamp == Instant::ZERO {
         return when;
@@ -146,7 +146,7 @@ fn model_timeout(max: Duration, boundary: u32, base: Duration) -> Duration {
 /// Whether retransmissions of this episode have gone on for as long as `boundary` of them would take, or for `timeout`
 /// where that is given (retransmits_timed_out). Time and not their number counts, so that the suspension of the machine
 /// does not end connections.
-pub fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
+pub(crate) fn retransmits_timed_out(cx: &mut Cx<'_>, boundary: u32, timeout: Option<Duration>) -> bool {
     if cx.tp.retransmits == 0 {
         return false;
     }
@@ -194,7 +194,7 @@ fn out_of_resources(cx: &mut Cx<'_>, mut do_reset: bool) -> bool {
 }
 
 /// Ends the connection because the peer does not answer: the last soft error, or ETIMEDOUT (tcp_write_err).
-pub fn write_err(cx: &mut Cx<'_>) {
+pub(crate) fn write_err(cx: &mut Cx<'_>) {
     let err = Error::try_from_errno(cx.sk.err_soft).unwrap_or(Error::TimedOut);
     cx.sock.err.store(err.errno(), Ordering::Relaxed);
     output::write_queue_purge(cx);
@@ -206,7 +206,7 @@ pub fn write_err(cx: &mut Cx<'_>) {
 }
 
 /// A retransmission timeout: has it been too long? True: the connection is gone (tcp_write_timeout; RFC 1122 §4.2.3.5).
-pub fn write_timeout(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
     let sysctl = &cx.stack.sysctl;
     let mut retry_until;
     let mut expired = false;
@@ -291,7 +291,7 @@ fn stream_is_thin(tp: &TcpSock) -> bool {
 
 /// The retransmission timer fired: everything in flight counts as lost, the first segment is sent again, the timeout
 /// doubles (RFC 6298 §5.4 to §5.7). Linux: tcp_retransmit_timer.
-pub fn retransmit_timer(cx: &mut Cx<'_>) {
+pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out == 0 {
         return;
     }
@@ -357,7 +357,7 @@ fn back_off(cx: &mut Cx<'_>) {
 
 /// ICMP says that host or network of our segment at `seq` cannot be reached: the last doubling of the RTO is taken
 /// back, for the timeout was no congestion (RFC 6069 §3). Linux: tcp_ld_RTO_revert.
-pub fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
+pub(crate) fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
     if seq != cx.tp.snd_una || cx.tp.retransmits == 0 || cx.tp.backoff == 0 {
         return;
     }
@@ -384,7 +384,7 @@ pub fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
 
 /// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever (RFC 1122
 /// §4.2.2.17), unless TCP_USER_TIMEOUT or being an orphan says otherwise.
-pub fn probe_timer(cx: &mut Cx<'_>) {
+pub(crate) fn probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
         cx.tp.probes_out = 0;
         cx.tp.probes_tstamp = Instant::ZERO;
@@ -414,7 +414,7 @@ pub fn probe_timer(cx: &mut Cx<'_>) {
 }
 
 /// The shared slot fired: runs what it was armed as (tcp_write_timer_handler).
-pub fn write_timer(cx: &mut Cx<'_>) {
+pub(crate) fn write_timer(cx: &mut Cx<'_>) {
     if matches!(cx.state(), State::Close | State::Listen) || cx.tp.pending == XmitTimer::None {
         return;
     }
@@ -440,7 +440,7 @@ pub fn write_timer(cx: &mut Cx<'_>) {
 }
 
 /// Idle time before the first keepalive probe.
-pub fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
+pub(crate) fn keepalive_time_when(cx: &Cx<'_>) -> Duration {
     match cx.tp.keepalive_time_ms {
         0 => cx.stack.sysctl.tcp_keepalive_time(),
         ms => Duration::from_millis(u64::from(ms)),
@@ -464,25 +464,25 @@ fn keepalive_probes(cx: &Cx<'_>) -> u32 {
 }
 
 /// Time since the last segment of the peer (keepalive_time_elapsed).
-pub fn keepalive_time_elapsed(cx: &Cx<'_>) -> Duration {
+pub(crate) fn keepalive_time_elapsed(cx: &Cx<'_>) -> Duration {
     let now = cx.now.as_millis() as u32;
     let ms = now.wrapping_sub(cx.tp.ack.lrcvtime_ms).min(now.wrapping_sub(cx.tp.rcv_tstamp_ms));
     Duration::from_millis(u64::from(ms))
 }
 
 /// Arms the keepalive timer, which also ends FIN_WAIT2 (inet_csk_reset_keepalive_timer).
-pub fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
+pub(crate) fn reset_keepalive_timer(cx: &mut Cx<'_>, when: Duration) {
     let at = cx.now + when;
     cx.stack.arm_sock(&mut cx.sk.timer, cx.sock, deferred::KEEPALIVE_TIMER, at);
 }
 
 /// Disarms it (inet_csk_delete_keepalive_timer).
-pub fn delete_keepalive_timer(cx: &mut Cx<'_>) {
+pub(crate) fn delete_keepalive_timer(cx: &mut Cx<'_>) {
     cx.stack.timers.cancel(&mut cx.sk.timer);
 }
 
 /// SO_KEEPALIVE was switched (tcp_set_keepalive).
-pub fn set_keepalive(cx: &mut Cx<'_>, on: bool) {
+pub(crate) fn set_keepalive(cx: &mut Cx<'_>, on: bool) {
     if matches!(cx.state(), State::Close | State::Listen) {
         return;
     }
@@ -496,7 +496,7 @@ pub fn set_keepalive(cx: &mut Cx<'_>, on: bool) {
 
 /// The keepalive timer fired: an orphan's FIN_WAIT2 is over, or the peer is silent and gets a probe
 /// (tcp_keepalive_timer; RFC 1122 §4.2.3.6).
-pub fn keepalive_timer(cx: &mut Cx<'_>) {
+pub(crate) fn keepalive_timer(cx: &mut Cx<'_>) {
     cx.refresh_clock();
     if cx.sk.timer.at().is_some_and(|at| at > cx.now) {
         return;
@@ -551,7 +551,7 @@ pub fn keepalive_timer(cx: &mut Cx<'_>) {
 }
 
 /// Runs the deferred bits that belong to output and timers; `release_cb` does the others (MTU_REDUCED, SYNACK_TIMER).
-pub fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
+pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
     if bits & deferred::PACING != 0 {
         cx.tp.pacing_timer.fired();
     }

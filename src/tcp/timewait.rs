@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 
 /// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2
 /// MSL.
-pub const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+pub(crate) const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
 /// Age from which on a timestamp is invalid (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
 const PAWS_24DAYS: u32 = 24 * 24 * 3600;
 /// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
@@ -113,7 +113,7 @@ pub(super) fn in_window(seq: SeqNum, end: SeqNum, lo: SeqNum, hi: SeqNum) -> boo
 /// Moves a connection into a record and closes the sock. `state` is TIME_WAIT or FIN_WAIT2; `timeo` how long FIN_WAIT2
 /// lasts (TIME_WAIT lasts its 60 s). Above `tcp_max_tw_buckets` the connection is just forgotten. Linux:
 /// `tcp_time_wait`.
-pub fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
+pub(crate) fn time_wait(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let t = &cx.tp.net.hashinfo;
     let limit = i64::from(cx.stack.sysctl.tcp_max_tw_buckets());
     if t.tw_count.fetch_add(1, Ordering::Relaxed) >= limit {

@@ -79,7 +79,7 @@ impl Drop for Hold {
 
 impl UlpRegistry {
     /// Adds one. EINVAL: a bad name; EEXIST: a taken one.
-    pub fn register(&self, ulp: Arc<dyn Ulp>) -> Result<()> {
+    pub(crate) fn register(&self, ulp: Arc<dyn Ulp>) -> Result<()> {
         let n = ulp.name();
         if n.is_empty() || n.len() >= NAME_MAX || n.bytes().any(|b| b == 0 || b.is_ascii_whitespace()) {
             return Err(Error::Inval);
@@ -93,7 +93,7 @@ impl UlpRegistry {
     }
 
     /// Removes one. EBUSY: connections have it; ENOENT: none of that name.
-    pub fn unregister(&self, name: &str) -> Result<Arc<dyn Ulp>> {
+    pub(crate) fn unregister(&self, name: &str) -> Result<Arc<dyn Ulp>> {
         let mut list = self.list.write();
         let i = list.iter().position(|e| e.ulp.name() == name).ok_or(Error::NoEnt)?;
         if list[i].users.load(Ordering::Relaxed) > 0 {
@@ -103,7 +103,7 @@ impl UlpRegistry {
     }
 
     /// Names, newest first (tcp_available_ulp).
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         self.list.read().iter().rev().map(|e| e.ulp.name()).collect::<Vec<_>>().join(" ")
     }
 

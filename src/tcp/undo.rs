@@ -11,32 +11,32 @@ use crate::sock::skb::sacked;
 use crate::wire::seq::SeqNum;
 
 /// Whether the segment in hand echoes a timestamp from before `sent` (tcp_tsopt_ecr_before).
-pub fn ecr_before(tp: &TcpSock, sent: Instant) -> bool {
+pub(crate) fn ecr_before(tp: &TcpSock, sent: Instant) -> bool {
     tp.rx_opt.saw_tstamp
         && tp.rx_opt.rcv_tsecr != 0
         && SeqNum(tp.rx_opt.rcv_tsecr).before(SeqNum(sent.as_millis() as u32))
 }
 
 /// Whether the queue has anything that was sent again (tcp_any_retrans_done).
-pub fn any_retrans_done(tp: &TcpSock) -> bool {
+pub(crate) fn any_retrans_done(tp: &TcpSock) -> bool {
     tp.retrans_out != 0 || tp.rtx_queue.front().is_some_and(|s| s.tcp.sacked & sacked::EVER_RETRANS != 0)
 }
 
 /// Clears `retrans_stamp` if no retransmission is left in the queue (tcp_retrans_stamp_cleanup).
-pub fn retrans_stamp_cleanup(tp: &mut TcpSock) {
+pub(crate) fn retrans_stamp_cleanup(tp: &mut TcpSock) {
     if !any_retrans_done(tp) {
         tp.retrans_stamp = Instant::ZERO;
     }
 }
 
 /// The retransmission scan starts from the head (tcp_clear_all_retrans_hints).
-pub fn clear_retrans_hints(tp: &mut TcpSock) {
+pub(crate) fn clear_retrans_hints(tp: &mut TcpSock) {
     tp.retransmit_hint = None;
 }
 
 /// Marks the start of a reduction that can be undone. Retransmissions in flight, loss probes included, may still cause
 /// DSACKs. -1 stands for none, because 0 means that a DSACK has come for each (tcp_init_undo).
-pub fn init_undo(tp: &mut TcpSock) {
+pub(crate) fn init_undo(tp: &mut TcpSock) {
     tp.undo_marker = tp.snd_una;
     tp.undo_valid = true;
     let probe = (tp.tlp_active && tp.tlp_retrans) as u32;
@@ -100,7 +100,7 @@ fn non_sack_preventing_reopen(cx: &mut Cx<'_>) -> bool {
 
 /// Everything up to `high_seq` is acknowledged: back to Open, with the old window if nothing was lost. True: the state
 /// stays (tcp_try_undo_recovery).
-pub fn try_undo_recovery(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn try_undo_recovery(cx: &mut Cx<'_>) -> bool {
     if may_undo(cx) {
         let loss = cx.tp.ca_state == CaState::Loss;
         undo_cwnd_reduction(cx, false);
@@ -117,7 +117,7 @@ pub fn try_undo_recovery(cx: &mut Cx<'_>) -> bool {
 }
 
 /// All retransmissions were reported as duplicates (tcp_try_undo_dsack).
-pub fn try_undo_dsack(cx: &mut Cx<'_>) -> bool {
+pub(crate) fn try_undo_dsack(cx: &mut Cx<'_>) -> bool {
     if !cx.tp.undo_valid || cx.tp.undo_retrans != 0 {
         return false;
     }
@@ -129,7 +129,7 @@ pub fn try_undo_dsack(cx: &mut Cx<'_>) -> bool {
 
 /// In Recovery: a partial acknowledgement of delayed data. True: wait for the retransmissions in flight
 /// (tcp_try_undo_partial).
-pub fn try_undo_partial(cx: &mut Cx<'_>, prior_snd_una: SeqNum) -> bool {
+pub(crate) fn try_undo_partial(cx: &mut Cx<'_>, prior_snd_una: SeqNum) -> bool {
     if !cx.tp.undo_valid || !packet_delayed(cx) {
         return false;
     }
@@ -146,7 +146,7 @@ pub fn try_undo_partial(cx: &mut Cx<'_>, prior_snd_una: SeqNum) -> bool {
 }
 
 /// In Loss: the timeout was spurious, by F-RTO (`frto`), timestamp or DSACK (tcp_try_undo_loss).
-pub fn try_undo_loss(cx: &mut Cx<'_>, frto: bool) -> bool {
+pub(crate) fn try_undo_loss(cx: &mut Cx<'_>, frto: bool) -> bool {
     if !frto && !may_undo(cx) {
         return false;
     }
@@ -168,7 +168,7 @@ pub fn try_undo_loss(cx: &mut Cx<'_>, frto: bool) -> bool {
 
 /// Undoes the reduction if the peer answers the first SYN, so that its retransmission was spurious
 /// (tcp_try_undo_spurious_syn).
-pub fn try_undo_spurious_syn(cx: &mut Cx<'_>) {
+pub(crate) fn try_undo_spurious_syn(cx: &mut Cx<'_>) {
     let tp = &mut *cx.tp;
     if tp.undo_valid
         && tp.retrans_stamp != Instant::ZERO

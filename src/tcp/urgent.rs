@@ -9,11 +9,11 @@ use crate::sock::{flag, mem};
 use crate::wire::tcp::TcpFlags;
 
 /// `urg_data`: the byte is there, in the low eight bits.
-pub const VALID: u16 = 0x100;
+pub(crate) const VALID: u16 = 0x100;
 /// `urg_data`: announced, not yet received.
-pub const NOTYET: u16 = 0x200;
+pub(crate) const NOTYET: u16 = 0x200;
 /// `urg_data`: the program has read it.
-pub const READ: u16 = 0x400;
+pub(crate) const READ: u16 = 0x400;
 
 /// Where the urgent pointer stands in the header.
 const URGENT_OFFSET: usize = 18;
@@ -55,7 +55,7 @@ fn check_urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
 }
 
 /// The URG step of every slow-path segment; `skb` still has its TCP header (RFC 9293 §3.10.7.4, sixth; tcp_urg).
-pub fn urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
+pub(crate) fn urg(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) {
     if seg.flags.contains(TcpFlags::URG) {
         check_urg(cx, seg, skb);
     }

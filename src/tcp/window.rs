@@ -15,45 +15,45 @@ const MAX_SIGNED_WINDOW: u32 = 32_767;
 /// Bytes of window that `space` bytes of buffer memory make, by the measured share of payload in memory
 /// (tcp_win_from_space).
 #[inline]
-pub fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
+pub(crate) fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
     ((i64::from(space) * i64::from(tp.scaling_ratio)) >> 8) as i32
 }
 
 /// Bytes of buffer memory that a window of `win` bytes needs: the inverse of [`win_from_space`], rounded up
 /// (tcp_space_from_win).
 #[inline]
-pub fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
+pub(crate) fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
     let space = ((win.max(0) as u64) << 8).div_ceil(u64::from(tp.scaling_ratio.max(1)));
     space.min(i32::MAX as u64) as i32
 }
 
 /// Free receive space as window, bytes; may be negative (tcp_space).
 #[inline]
-pub fn space(cx: &Cx<'_>) -> i32 {
+pub(crate) fn space(cx: &Cx<'_>) -> i32 {
     let free = cx.sock.rcvbuf.load(Ordering::Relaxed) - cx.sock.rmem_alloc.load(Ordering::Relaxed);
     win_from_space(cx.tp, free)
 }
 
 /// The whole receive buffer as window, bytes (tcp_full_space).
 #[inline]
-pub fn full_space(cx: &Cx<'_>) -> i32 {
+pub(crate) fn full_space(cx: &Cx<'_>) -> i32 {
     win_from_space(cx.tp, cx.sock.rcvbuf.load(Ordering::Relaxed))
 }
 
 /// What the peer may still send of the window offered last, bytes (tcp_receive_window).
 #[inline]
-pub fn receive_window(tp: &TcpSock) -> u32 {
+pub(crate) fn receive_window(tp: &TcpSock) -> u32 {
     (tp.rcv_wup + tp.rcv_wnd - tp.rcv_nxt).max(0) as u32
 }
 
 /// What the peer may still send of the widest window that it was ever offered, bytes (tcp_max_receive_window).
 #[inline]
-pub fn max_receive_window(tp: &TcpSock) -> u32 {
+pub(crate) fn max_receive_window(tp: &TcpSock) -> u32 {
     tp.rcv_mwnd_seq.diff(tp.rcv_nxt).max(0) as u32
 }
 
 /// Sets the receive sequence variables when the peer's ISN is known: a window of `rcv_wnd` bytes from `nxt` on.
-pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
+pub(crate) fn begin(tp: &mut TcpSock, nxt: SeqNum) {
     (tp.rcv_nxt, tp.rcv_wup) = (nxt, nxt);
     tp.rcv_mwnd_seq = nxt + tp.rcv_wnd;
     tp.max_rcv_wnd = tp.rcv_wnd;
@@ -63,7 +63,7 @@ pub fn begin(tp: &mut TcpSock, nxt: SeqNum) {
 /// of the largest it ever saw (RFC 9293 §3.8.6.2.1). A buffer that holds less payload than it once did, because the
 /// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Departure, a
 /// guess that was not played on the kernel: Linux leaves this to the peer's probes, one window each RTO.
-pub fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
+pub(crate) fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
     let half = tp.max_rcv_wnd / 2;
     offered < half && new >= half
 }
@@ -85,7 +85,7 @@ fn round_up(n: u32, unit: u32) -> u32 {
 /// The window that the buffer allows now, in bytes before scaling, a multiple of the scale unit. It may be less than
 /// what was offered before; [`select_window`] does not shrink the offer (RFC 9293 §3.8.6). Linux:
 /// `__tcp_select_window`.
-pub fn new_window(cx: &mut Cx<'_>) -> u32 {
+pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     let mut mss = i32::from(cx.tp.ack.rcv_mss);
     let mut free = space(cx);
     let allowed = full_space(cx);
@@ -128,7 +128,7 @@ pub fn new_window(cx: &mut Cx<'_>) -> u32 {
 
 /// The window field of the segment about to leave; records the offer (`rcv_wnd`, `rcv_wup`). Linux:
 /// `tcp_select_window`.
-pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
+pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.is_out_of_memory() {
         // A segment was just dropped for lack of memory: the window closes, although that shrinks it. What the peer has
@@ -166,7 +166,7 @@ pub fn select_window(cx: &mut Cx<'_>) -> RawWindow {
 /// The window a connection begins with: (rcv_wnd, window_clamp, wscale). `space`: buffer as window, bytes; `mss`: what
 /// a full segment carries, bytes; `clamp`: bound on the window, 0 for none; `wscale_ok`: the option may be sent;
 /// `init_rcv_wnd`: the route's bound in segments, 0 for none. Linux: `tcp_select_initial_window`.
-pub fn select_initial_window(
+pub(crate) fn select_initial_window(
     stack: &Stack,
     space: i32,
     mss: u32,

@@ -27,7 +27,7 @@ const PACING_SHIFT: u32 = 10;
 const MAX_DEFERRED_MSS: u64 = 3;
 
 /// Notes how many segments of `mss` bytes a packet makes; returns it (tcp_set_skb_tso_segs).
-pub fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
+pub(crate) fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
     let len = skb.len() as u32;
     let mss = mss.max(1);
     if len <= mss {
@@ -43,7 +43,7 @@ pub fn set_tso_segs(skb: &mut Skb, mss: u32) -> u32 {
 
 /// Segments of a super-packet sent now: what the pacing rate carries in a millisecond, more for peers with a small RTT,
 /// within the limits of device and sysctl (tcp_tso_autosize, tcp_tso_segs).
-pub fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
+pub(crate) fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
     let least = cx.with_ca(|ca, cx| ca.min_tso_segs(cx)).flatten();
     let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
     let (max_size, max_segs) = gso_limits(cx);
@@ -224,7 +224,7 @@ fn split(skb: &mut Skb, len: u32, mss: u32) -> Skb {
 
 /// Adjusts the counters after the segment count of a packet in the retransmit queue fell by `decr` (tcp_adjust_pcount).
 /// `decr` may be negative.
-pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
+pub(crate) fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
     let sub = |n: &mut u32| *n = n.saturating_add_signed(-decr);
     sub(&mut tp.packets_out);
     if tags & sacked::SACKED_ACKED != 0 {
@@ -245,7 +245,7 @@ pub fn adjust_pcount(tp: &mut TcpSock, tags: u8, decr: i32) {
 /// Cuts the packet at position `i` of the retransmit queue (`rtx`) or of the unsent queue after `len` bytes; the rest
 /// is at `i + 1` afterwards. EINVAL when there is nothing behind `len`; ENOMEM when cutting has made the queue much
 /// larger than the send buffer (CVE-2019-11478). Linux: tcp_fragment.
-pub fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
+pub(crate) fn fragment(cx: &mut Cx<'_>, rtx: bool, i: usize, len: u32, mss: u32) -> Result<()> {
     let n = if rtx { cx.tp.rtx_queue.len() } else { cx.tp.write_queue.len() };
     let limit = i64::from(cx.sock.sndbuf.load(Ordering::Relaxed)) + 2 * i64::from(GSO_MAX_SIZE + SKB_OVERHEAD);
     if rtx && i64::from(cx.sk.wmem_queued >> 1) > limit && i != 0 && i + 1 != n {
@@ -308,7 +308,7 @@ fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
 
 /// A segment was sent for the first time: it moves to the retransmit queue, counters and timers follow
 /// (tcp_event_new_data_sent).
-pub fn event_new_data_sent(cx: &mut Cx<'_>, skb: Skb) {
+pub(crate) fn event_new_data_sent(cx: &mut Cx<'_>, skb: Skb) {
     let segs = u32::from(skb.tcp.gso_segs.max(1));
     let prior = cx.tp.packets_out;
     cx.tp.snd_nxt = skb.tcp.end_seq;
@@ -463,7 +463,7 @@ pub(super) fn write_xmit(cx: &mut Cx<'_>, mss: u32, nonagle: u8, push: Push) -> 
 }
 
 /// Continues sending when the device has completed packets or the pacing timer fired (tcp_tsq_handler).
-pub fn tsq_handler(cx: &mut Cx<'_>) {
+pub(crate) fn tsq_handler(cx: &mut Cx<'_>) {
     use crate::sock::state::State as S;
     if !cx.state().is_one_of(&[S::Established, S::FinWait1, S::Closing, S::CloseWait, S::LastAck]) {
         return;

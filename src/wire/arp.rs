@@ -6,7 +6,7 @@ use super::{ParseError, be16};
 use core::net::Ipv4Addr;
 
 /// Bytes of a message.
-pub const LEN: usize = 28;
+pub(crate) const LEN: usize = 28;
 
 /// Hardware type Ethernet.
 const ETHERNET: u16 = 1;
@@ -14,7 +14,7 @@ const ETHERNET: u16 = 1;
 /// What is asked or told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Who has `target_ip`?
     Request = 1,
     /// `sender_ip` is at `sender_mac`.
@@ -23,7 +23,7 @@ pub enum Operation {
 
 /// A message: 28 bytes are small enough to be a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arp {
+pub(crate) struct Arp {
     /// Request or reply.
     pub operation: Operation,
     /// Sender's hardware address.
@@ -40,7 +40,7 @@ impl Arp {
     /// `Truncated`: fewer than 28 bytes; `BadField`: not Ethernet and IPv4 with their lengths 6 and 4; `Unsupported`:
     /// neither request nor reply; `BadField` also for a target that is loopback or multicast, which nobody can ask for
     /// (Linux drops them too).
-    pub fn parse(bytes: &[u8]) -> Result<Arp, ParseError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Arp, ParseError> {
         let b: &[u8; LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         if (be16(b, 0), be16(b, 2), b[4], b[5]) != (ETHERNET, ethertype::IPV4, 6, 4) {
             return Err(ParseError::BadField);
@@ -67,7 +67,7 @@ impl Arp {
     ///
     /// # Panics
     /// When `buf` is shorter than 28 bytes.
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let b = &mut buf[..LEN];
         b[0..2].copy_from_slice(&ETHERNET.to_be_bytes());
         b[2..4].copy_from_slice(&ethertype::IPV4.to_be_bytes());
@@ -81,7 +81,7 @@ impl Arp {
     }
 
     /// The question for `target`, to be broadcast.
-    pub const fn request(mac: MacAddr, ip: Ipv4Addr, target: Ipv4Addr) -> Arp {
+    pub(crate) const fn request(mac: MacAddr, ip: Ipv4Addr, target: Ipv4Addr) -> Arp {
         Arp {
             operation: Operation::Request,
             sender_mac: mac,
@@ -92,7 +92,7 @@ impl Arp {
     }
 
     /// The answer to this request from the host at `mac` that has the target's address.
-    pub const fn reply_from(&self, mac: MacAddr) -> Arp {
+    pub(crate) const fn reply_from(&self, mac: MacAddr) -> Arp {
         Arp {
             operation: Operation::Reply,
             sender_mac: mac,

@@ -14,17 +14,17 @@ pub const HEADER_LEN: usize = 14;
 /// EtherTypes (IANA ieee-802-numbers).
 pub(crate) mod ethertype {
     /// IPv4.
-    pub const IPV4: u16 = 0x0800;
+    pub(crate) const IPV4: u16 = 0x0800;
     /// ARP.
-    pub const ARP: u16 = 0x0806;
+    pub(crate) const ARP: u16 = 0x0806;
     /// 802.1Q tag.
-    pub const VLAN: u16 = 0x8100;
+    pub(crate) const VLAN: u16 = 0x8100;
     /// IPv6.
-    pub const IPV6: u16 = 0x86dd;
+    pub(crate) const IPV6: u16 = 0x86dd;
     /// 802.1ad tag.
-    pub const QINQ: u16 = 0x88a8;
+    pub(crate) const QINQ: u16 = 0x88a8;
     /// The lowest: below it the field is an 802.3 length.
-    pub const MIN: u16 = 0x0600;
+    pub(crate) const MIN: u16 = 0x0600;
 }
 
 /// A 48-bit hardware address.
@@ -134,7 +134,7 @@ pub(crate) struct EtherHeader<'p> {
 impl<'p> EtherHeader<'p> {
     /// `Truncated`: fewer than 14 bytes; `Unsupported`: an 802.3 length in place of the type, or a VLAN tag.
     #[inline]
-    pub fn parse(frame: &'p [u8]) -> Result<EtherHeader<'p>, ParseError> {
+    pub(crate) fn parse(frame: &'p [u8]) -> Result<EtherHeader<'p>, ParseError> {
         let (fixed, payload) = Fixed::ref_from_prefix(frame).map_err(|_| ParseError::Truncated)?;
         match fixed.ethertype.get() {
             ethertype::VLAN | ethertype::QINQ => Err(ParseError::Unsupported),
@@ -145,25 +145,25 @@ impl<'p> EtherHeader<'p> {
 
     /// Destination.
     #[inline]
-    pub fn dst(&self) -> MacAddr {
+    pub(crate) fn dst(&self) -> MacAddr {
         MacAddr(self.fixed.dst)
     }
 
     /// Source.
     #[inline]
-    pub fn src(&self) -> MacAddr {
+    pub(crate) fn src(&self) -> MacAddr {
         MacAddr(self.fixed.src)
     }
 
     /// See [`ethertype`]; at least 0x0600 and no tag.
     #[inline]
-    pub fn ethertype(&self) -> u16 {
+    pub(crate) fn ethertype(&self) -> u16 {
         self.fixed.ethertype.get()
     }
 
     /// What follows, padding of short frames included: the network header's own length says what counts.
     #[cfg(test)]
-    pub fn payload(&self) -> &'p [u8] {
+    pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload
     }
 }

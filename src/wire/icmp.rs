@@ -7,96 +7,96 @@ use super::{ParseError, be16, be32, checksum};
 use core::net::Ipv4Addr;
 
 /// Bytes of the header.
-pub const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 /// Longest error datagram to send, IP header included (RFC 1812 §4.3.2.3).
-pub const MAX_ERROR_LEN: usize = 576;
+pub(crate) const MAX_ERROR_LEN: usize = 576;
 
 /// Message types (IANA icmp-parameters).
-pub mod kind {
+pub(crate) mod kind {
     /// Echo reply.
-    pub const ECHO_REPLY: u8 = 0;
+    pub(crate) const ECHO_REPLY: u8 = 0;
     /// Destination unreachable.
-    pub const UNREACHABLE: u8 = 3;
+    pub(crate) const UNREACHABLE: u8 = 3;
     /// Source quench, deprecated (RFC 6633).
-    pub const SOURCE_QUENCH: u8 = 4;
+    pub(crate) const SOURCE_QUENCH: u8 = 4;
     /// Redirect.
-    pub const REDIRECT: u8 = 5;
+    pub(crate) const REDIRECT: u8 = 5;
     /// Echo request.
-    pub const ECHO: u8 = 8;
+    pub(crate) const ECHO: u8 = 8;
     /// Time exceeded.
-    pub const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const TIME_EXCEEDED: u8 = 11;
     /// Parameter problem.
-    pub const PARAMETER_PROBLEM: u8 = 12;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 12;
     /// Timestamp request.
-    pub const TIMESTAMP: u8 = 13;
+    pub(crate) const TIMESTAMP: u8 = 13;
     /// Timestamp reply.
-    pub const TIMESTAMP_REPLY: u8 = 14;
+    pub(crate) const TIMESTAMP_REPLY: u8 = 14;
 }
 
 /// Codes of destination unreachable (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1).
-pub mod unreachable {
+pub(crate) mod unreachable {
     #![allow(dead_code, reason = "the table of codes is whole")]
     /// Network unreachable.
-    pub const NET: u8 = 0;
+    pub(crate) const NET: u8 = 0;
     /// Host unreachable.
-    pub const HOST: u8 = 1;
+    pub(crate) const HOST: u8 = 1;
     /// Protocol unreachable.
-    pub const PROTOCOL: u8 = 2;
+    pub(crate) const PROTOCOL: u8 = 2;
     /// Port unreachable.
-    pub const PORT: u8 = 3;
+    pub(crate) const PORT: u8 = 3;
     /// Fragmentation needed and DF set.
-    pub const FRAG_NEEDED: u8 = 4;
+    pub(crate) const FRAG_NEEDED: u8 = 4;
     /// Source route failed.
-    pub const SOURCE_ROUTE: u8 = 5;
+    pub(crate) const SOURCE_ROUTE: u8 = 5;
     /// Destination network unknown.
-    pub const NET_UNKNOWN: u8 = 6;
+    pub(crate) const NET_UNKNOWN: u8 = 6;
     /// Destination host unknown.
-    pub const HOST_UNKNOWN: u8 = 7;
+    pub(crate) const HOST_UNKNOWN: u8 = 7;
     /// Source host isolated.
-    pub const HOST_ISOLATED: u8 = 8;
+    pub(crate) const HOST_ISOLATED: u8 = 8;
     /// Network administratively prohibited.
-    pub const NET_PROHIBITED: u8 = 9;
+    pub(crate) const NET_PROHIBITED: u8 = 9;
     /// Host administratively prohibited.
-    pub const HOST_PROHIBITED: u8 = 10;
+    pub(crate) const HOST_PROHIBITED: u8 = 10;
     /// Network unreachable for this type of service.
-    pub const NET_TOS: u8 = 11;
+    pub(crate) const NET_TOS: u8 = 11;
     /// Host unreachable for this type of service.
-    pub const HOST_TOS: u8 = 12;
+    pub(crate) const HOST_TOS: u8 = 12;
     /// Filtered.
-    pub const FILTERED: u8 = 13;
+    pub(crate) const FILTERED: u8 = 13;
     /// Host precedence violation.
-    pub const PRECEDENCE_VIOLATION: u8 = 14;
+    pub(crate) const PRECEDENCE_VIOLATION: u8 = 14;
     /// Precedence cutoff.
-    pub const PRECEDENCE_CUTOFF: u8 = 15;
+    pub(crate) const PRECEDENCE_CUTOFF: u8 = 15;
     /// The highest code; Linux drops messages above it (NR_ICMP_UNREACH).
-    pub const MAX: u8 = 15;
+    pub(crate) const MAX: u8 = 15;
 }
 
 /// Codes of time exceeded.
-pub mod time_exceeded {
+pub(crate) mod time_exceeded {
     #![allow(dead_code, reason = "the table of codes is whole")]
     /// TTL ran out on the way.
-    pub const TTL: u8 = 0;
+    pub(crate) const TTL: u8 = 0;
     /// A fragment did not come in time.
-    pub const REASSEMBLY: u8 = 1;
+    pub(crate) const REASSEMBLY: u8 = 1;
 }
 
 /// Codes of redirect.
-pub mod redirect {
+pub(crate) mod redirect {
     #![allow(dead_code, reason = "the table of codes is whole")]
     /// For the network.
-    pub const NET: u8 = 0;
+    pub(crate) const NET: u8 = 0;
     /// For the host.
-    pub const HOST: u8 = 1;
+    pub(crate) const HOST: u8 = 1;
     /// For the network and type of service.
-    pub const NET_TOS: u8 = 2;
+    pub(crate) const NET_TOS: u8 = 2;
     /// For the host and type of service.
-    pub const HOST_TOS: u8 = 3;
+    pub(crate) const HOST_TOS: u8 = 3;
 }
 
 /// What a message says. `quoted` is the beginning of the datagram it is about: see [`Quoted::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'p> {
+pub(crate) enum Message<'p> {
     /// Echo request.
     Echo {
         /// Identifier: a ping socket's port.
@@ -169,44 +169,44 @@ pub enum Message<'p> {
 
 /// A message in place; `parse` has checked that 8 bytes are there.
 #[derive(Clone, Copy, Debug)]
-pub struct IcmpHeader<'p> {
+pub(crate) struct IcmpHeader<'p> {
     bytes: &'p [u8],
 }
 
 impl<'p> IcmpHeader<'p> {
     /// `bytes` is all that IP carried. `Truncated`: fewer than 8.
     #[inline]
-    pub fn parse(bytes: &'p [u8]) -> Result<IcmpHeader<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<IcmpHeader<'p>, ParseError> {
         if bytes.len() < HEADER_LEN { Err(ParseError::Truncated) } else { Ok(IcmpHeader { bytes }) }
     }
 
     /// Whether the checksum over the whole message is right.
     #[cfg(test)]
     #[inline]
-    pub fn checksum_ok(&self) -> bool {
+    pub(crate) fn checksum_ok(&self) -> bool {
         checksum::is_valid(checksum::sum(self.bytes, 0))
     }
 
     /// Message type: see [`kind`].
     #[inline]
-    pub fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.bytes[0]
     }
 
     /// Code.
     #[inline]
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         self.bytes[1]
     }
 
     /// What follows the first 8 bytes.
     #[inline]
-    pub fn payload(&self) -> &'p [u8] {
+    pub(crate) fn payload(&self) -> &'p [u8] {
         &self.bytes[HEADER_LEN..]
     }
 
     /// What it says.
-    pub fn message(&self) -> Message<'p> {
+    pub(crate) fn message(&self) -> Message<'p> {
         let b = self.bytes;
         let (code, data) = (self.code(), self.payload());
         match self.kind() {
@@ -224,7 +224,7 @@ impl<'p> IcmpHeader<'p> {
 
 /// Whether type `kind` is an error about another datagram.
 #[inline]
-pub const fn is_error_kind(kind: u8) -> bool {
+pub(crate) const fn is_error_kind(kind: u8) -> bool {
     matches!(
         kind,
         kind::UNREACHABLE | kind::SOURCE_QUENCH | kind::REDIRECT | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM
@@ -234,7 +234,7 @@ pub const fn is_error_kind(kind: u8) -> bool {
 /// The datagram an error is about: its IP header, and at least the 8 bytes after it (RFC 792). Written by whoever sent
 /// the error, so none of it is to be believed before it is held against a socket.
 #[derive(Clone, Copy, Debug)]
-pub struct Quoted<'p> {
+pub(crate) struct Quoted<'p> {
     /// Its IP header; `payload` is what is left of the transport.
     pub ip: Ipv4Header<'p>,
 }
@@ -242,21 +242,21 @@ pub struct Quoted<'p> {
 impl<'p> Quoted<'p> {
     /// As [`Ipv4Header::parse_quoted`]; besides `Truncated` with fewer than 8 bytes after the header.
     #[inline]
-    pub fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
         let ip = Ipv4Header::parse_quoted(bytes)?;
         if ip.payload().len() < 8 { Err(ParseError::Truncated) } else { Ok(Quoted { ip }) }
     }
 
     /// What is left of the transport header and payload: 8 bytes or more.
     #[inline]
-    pub fn transport(&self) -> &'p [u8] {
+    pub(crate) fn transport(&self) -> &'p [u8] {
         self.ip.payload()
     }
 }
 
 impl Message<'_> {
     /// Bytes `emit` writes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         HEADER_LEN + self.body().len()
     }
 
@@ -275,7 +275,7 @@ impl Message<'_> {
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let pair = |a: u16, b: u16| {
             let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
             [a, b, c, d]
@@ -304,7 +304,7 @@ impl Message<'_> {
 /// # Panics
 /// When `message` is shorter than 8 bytes.
 #[inline]
-pub fn fill_checksum(message: &mut [u8]) {
+pub(crate) fn fill_checksum(message: &mut [u8]) {
     message[2..4].fill(0);
     let c = checksum::finish(checksum::sum(message, 0));
     message[2..4].copy_from_slice(&c.to_be_bytes());
@@ -313,7 +313,7 @@ pub fn fill_checksum(message: &mut [u8]) {
 /// How many bytes of a datagram of `len` to quote in an error that goes out behind an IP header of `ip_header_len`
 /// bytes.
 #[inline]
-pub const fn quote_len(len: usize, ip_header_len: usize) -> usize {
+pub(crate) const fn quote_len(len: usize, ip_header_len: usize) -> usize {
     let room = MAX_ERROR_LEN.saturating_sub(ip_header_len + HEADER_LEN);
     if len < room { len } else { room }
 }

@@ -8,78 +8,78 @@ use super::{ParseError, be16, be32, checksum, proto};
 use core::net::Ipv6Addr;
 
 /// Bytes of the header.
-pub const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 /// Longest error packet to send, IPv6 header included: the least MTU (RFC 4443 §2.4 (c)).
-pub const MAX_ERROR_LEN: usize = super::ipv6::MIN_MTU;
+pub(crate) const MAX_ERROR_LEN: usize = super::ipv6::MIN_MTU;
 /// Hop limit of every neighbour discovery message, so that no router passed it on (RFC 4861 §11.2).
-pub const ND_HOP_LIMIT: u8 = 255;
+pub(crate) const ND_HOP_LIMIT: u8 = 255;
 
 /// Message types (IANA icmpv6-parameters). Below 128 they are errors.
-pub mod kind {
+pub(crate) mod kind {
     /// Destination unreachable.
-    pub const UNREACHABLE: u8 = 1;
+    pub(crate) const UNREACHABLE: u8 = 1;
     /// Packet too big.
-    pub const PACKET_TOO_BIG: u8 = 2;
+    pub(crate) const PACKET_TOO_BIG: u8 = 2;
     /// Time exceeded.
-    pub const TIME_EXCEEDED: u8 = 3;
+    pub(crate) const TIME_EXCEEDED: u8 = 3;
     /// Parameter problem.
-    pub const PARAMETER_PROBLEM: u8 = 4;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 4;
     /// Echo request.
-    pub const ECHO: u8 = 128;
+    pub(crate) const ECHO: u8 = 128;
     /// Echo reply.
-    pub const ECHO_REPLY: u8 = 129;
+    pub(crate) const ECHO_REPLY: u8 = 129;
     /// Router solicitation.
-    pub const ROUTER_SOLICITATION: u8 = 133;
+    pub(crate) const ROUTER_SOLICITATION: u8 = 133;
     /// Router advertisement.
-    pub const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(crate) const ROUTER_ADVERTISEMENT: u8 = 134;
     /// Neighbour solicitation.
-    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub(crate) const NEIGHBOUR_SOLICITATION: u8 = 135;
     /// Neighbour advertisement.
-    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(crate) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     /// Redirect.
-    pub const REDIRECT: u8 = 137;
+    pub(crate) const REDIRECT: u8 = 137;
 }
 
 /// Codes of destination unreachable (RFC 4443 §3.1).
-pub mod unreachable {
+pub(crate) mod unreachable {
     /// No route.
-    pub const NO_ROUTE: u8 = 0;
+    pub(crate) const NO_ROUTE: u8 = 0;
     /// Administratively prohibited.
-    pub const PROHIBITED: u8 = 1;
+    pub(crate) const PROHIBITED: u8 = 1;
     /// Beyond the scope of the source.
-    pub const BEYOND_SCOPE: u8 = 2;
+    pub(crate) const BEYOND_SCOPE: u8 = 2;
     /// Address unreachable.
-    pub const ADDRESS: u8 = 3;
+    pub(crate) const ADDRESS: u8 = 3;
     /// Port unreachable.
-    pub const PORT: u8 = 4;
+    pub(crate) const PORT: u8 = 4;
     /// Source address failed a policy.
-    pub const POLICY: u8 = 5;
+    pub(crate) const POLICY: u8 = 5;
     /// Reject route.
-    pub const REJECT_ROUTE: u8 = 6;
+    pub(crate) const REJECT_ROUTE: u8 = 6;
 }
 
 /// Codes of time exceeded (RFC 4443 §3.3).
-pub mod time_exceeded {
+pub(crate) mod time_exceeded {
     #![allow(dead_code, reason = "the table of codes is whole")]
     /// Hop limit ran out on the way.
-    pub const HOP_LIMIT: u8 = 0;
+    pub(crate) const HOP_LIMIT: u8 = 0;
     /// A fragment did not come in time.
-    pub const REASSEMBLY: u8 = 1;
+    pub(crate) const REASSEMBLY: u8 = 1;
 }
 
 /// Codes of parameter problem (RFC 4443 §3.4).
-pub mod parameter_problem {
+pub(crate) mod parameter_problem {
     /// A header field is wrong.
-    pub const HEADER_FIELD: u8 = 0;
+    pub(crate) const HEADER_FIELD: u8 = 0;
     /// The next header is unknown.
-    pub const NEXT_HEADER: u8 = 1;
+    pub(crate) const NEXT_HEADER: u8 = 1;
     /// An option is unknown.
-    pub const OPTION: u8 = 2;
+    pub(crate) const OPTION: u8 = 2;
 }
 
 /// What a message says. `quoted` is the beginning of the packet it is about: see [`Quoted::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'p> {
+pub(crate) enum Message<'p> {
     /// Destination unreachable.
     Unreachable {
         /// See [`mod@unreachable`].
@@ -192,46 +192,46 @@ pub enum Message<'p> {
 
 /// A message in place; `parse` has checked that 8 bytes are there.
 #[derive(Clone, Copy, Debug)]
-pub struct Icmpv6Header<'p> {
+pub(crate) struct Icmpv6Header<'p> {
     bytes: &'p [u8],
 }
 
 impl<'p> Icmpv6Header<'p> {
     /// `bytes` is all that follows the extension headers. `Truncated`: fewer than 8.
     #[inline]
-    pub fn parse(bytes: &'p [u8]) -> Result<Icmpv6Header<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<Icmpv6Header<'p>, ParseError> {
         if bytes.len() < HEADER_LEN { Err(ParseError::Truncated) } else { Ok(Icmpv6Header { bytes }) }
     }
 
     /// Whether the checksum over pseudo-header and message is right.
     #[cfg(test)]
     #[inline]
-    pub fn checksum_ok(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
+    pub(crate) fn checksum_ok(&self, src: Ipv6Addr, dst: Ipv6Addr) -> bool {
         let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, self.bytes.len() as u32);
         checksum::is_valid(checksum::sum(self.bytes, pseudo))
     }
 
     /// Message type: see [`kind`].
     #[inline]
-    pub fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.bytes[0]
     }
 
     /// Code.
     #[inline]
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         self.bytes[1]
     }
 
     /// What follows the first 8 bytes.
     #[inline]
-    pub fn payload(&self) -> &'p [u8] {
+    pub(crate) fn payload(&self) -> &'p [u8] {
         &self.bytes[HEADER_LEN..]
     }
 
     /// Whether it is neighbour discovery, which must have come with hop limit 255 (RFC 4861 §7.1).
     #[inline]
-    pub fn is_neighbour_discovery(&self) -> bool {
+    pub(crate) fn is_neighbour_discovery(&self) -> bool {
         (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&self.kind())
     }
 
@@ -239,7 +239,7 @@ impl<'p> Icmpv6Header<'p> {
     /// §8.1 refuse by the message alone: too short (`Truncated`), code not 0 or a multicast target (`BadField`), an
     /// option of length 0 or beyond the end (`BadOption`). The hop limit is in the IPv6 header and the caller's to
     /// check.
-    pub fn message(&self) -> Result<Message<'p>, ParseError> {
+    pub(crate) fn message(&self) -> Result<Message<'p>, ParseError> {
         let b = self.bytes;
         let (code, data) = (self.code(), self.payload());
         if self.is_neighbour_discovery() && code != 0 {
@@ -296,22 +296,22 @@ fn target(b: &[u8]) -> Result<(Ipv6Addr, &[u8]), ParseError> {
 }
 
 /// Kinds of neighbour discovery options (RFC 4861 §4.6).
-pub mod nd_option {
+pub(crate) mod nd_option {
     /// Source link-layer address.
-    pub const SOURCE_LLADDR: u8 = 1;
+    pub(crate) const SOURCE_LLADDR: u8 = 1;
     /// Target link-layer address.
-    pub const TARGET_LLADDR: u8 = 2;
+    pub(crate) const TARGET_LLADDR: u8 = 2;
     /// Prefix information.
-    pub const PREFIX: u8 = 3;
+    pub(crate) const PREFIX: u8 = 3;
     /// Redirected packet.
-    pub const REDIRECTED: u8 = 4;
+    pub(crate) const REDIRECTED: u8 = 4;
     /// MTU.
-    pub const MTU: u8 = 5;
+    pub(crate) const MTU: u8 = 5;
 }
 
 /// A neighbour discovery option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NdOption<'p> {
+pub(crate) enum NdOption<'p> {
     /// Hardware address of the sender.
     SourceLladdr(MacAddr),
     /// Hardware address of the target.
@@ -346,18 +346,18 @@ pub enum NdOption<'p> {
 
 /// Options of a neighbour discovery message whose lengths `parse` has checked, so walking them cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NdOptions<'p> {
+pub(crate) struct NdOptions<'p> {
     bytes: &'p [u8],
 }
 
 impl<'p> NdOptions<'p> {
     /// No options.
     #[cfg(test)]
-    pub const EMPTY: NdOptions<'static> = NdOptions { bytes: &[] };
+    pub(crate) const EMPTY: NdOptions<'static> = NdOptions { bytes: &[] };
 
     /// `BadOption` when one has length 0 or runs past the end (RFC 4861 §6.1.1 and its like). At most one step in 8
     /// bytes.
-    pub fn parse(bytes: &'p [u8]) -> Result<NdOptions<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<NdOptions<'p>, ParseError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let len = match rest.get(1) {
@@ -370,17 +370,17 @@ impl<'p> NdOptions<'p> {
     }
 
     /// The options in order.
-    pub fn iter(&self) -> NdOptionIter<'p> {
+    pub(crate) fn iter(&self) -> NdOptionIter<'p> {
         NdOptionIter { rest: self.bytes }
     }
 
     /// The first source link-layer address.
-    pub fn source_lladdr(&self) -> Option<MacAddr> {
+    pub(crate) fn source_lladdr(&self) -> Option<MacAddr> {
         self.iter().find_map(|o| if let NdOption::SourceLladdr(m) = o { Some(m) } else { None })
     }
 
     /// The first target link-layer address.
-    pub fn target_lladdr(&self) -> Option<MacAddr> {
+    pub(crate) fn target_lladdr(&self) -> Option<MacAddr> {
         self.iter().find_map(|o| if let NdOption::TargetLladdr(m) = o { Some(m) } else { None })
     }
 }
@@ -395,7 +395,7 @@ impl<'p> IntoIterator for NdOptions<'p> {
 
 /// Walks [`NdOptions`].
 #[derive(Clone, Debug)]
-pub struct NdOptionIter<'p> {
+pub(crate) struct NdOptionIter<'p> {
     rest: &'p [u8],
 }
 
@@ -430,11 +430,11 @@ impl<'p> Iterator for NdOptionIter<'p> {
 }
 
 /// Bytes of a link-layer address option.
-pub const LLADDR_OPTION_LEN: usize = 8;
+pub(crate) const LLADDR_OPTION_LEN: usize = 8;
 
 /// A link-layer address option of `kind` ([`nd_option::SOURCE_LLADDR`] or [`nd_option::TARGET_LLADDR`]) as bytes, to be
 /// given to [`NdOptions::parse`].
-pub const fn lladdr_option(kind: u8, mac: MacAddr) -> [u8; LLADDR_OPTION_LEN] {
+pub(crate) const fn lladdr_option(kind: u8, mac: MacAddr) -> [u8; LLADDR_OPTION_LEN] {
     let [a, b, c, d, e, f] = mac.0;
     [kind, 1, a, b, c, d, e, f]
 }
@@ -442,7 +442,7 @@ pub const fn lladdr_option(kind: u8, mac: MacAddr) -> [u8; LLADDR_OPTION_LEN] {
 /// The packet an error is about. Written by whoever sent the error, so none of it is to be believed before it is held
 /// against a socket.
 #[derive(Clone, Copy, Debug)]
-pub struct Quoted<'p> {
+pub(crate) struct Quoted<'p> {
     /// Its IPv6 header.
     pub ip: Ipv6Header<'p>,
     /// What is left behind its extension headers.
@@ -453,7 +453,7 @@ impl<'p> Quoted<'p> {
     /// As [`Ipv6Header::parse_quoted`]; besides `BadExtension` when the quote ends inside an extension header, and
     /// `Truncated` with fewer than 8 bytes of transport.
     #[inline]
-    pub fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<Quoted<'p>, ParseError> {
         let ip = Ipv6Header::parse_quoted(bytes)?;
         let upper = ip.upper().map_err(|e: BadExtension| ParseError::from(e))?;
         if upper.payload.len() < 8 { Err(ParseError::Truncated) } else { Ok(Quoted { ip, upper }) }
@@ -461,20 +461,20 @@ impl<'p> Quoted<'p> {
 
     /// Protocol of the quoted transport.
     #[inline]
-    pub fn protocol(&self) -> u8 {
+    pub(crate) fn protocol(&self) -> u8 {
         self.upper.protocol
     }
 
     /// What is left of the transport header and payload: 8 bytes or more.
     #[inline]
-    pub fn transport(&self) -> &'p [u8] {
+    pub(crate) fn transport(&self) -> &'p [u8] {
         self.upper.payload
     }
 }
 
 impl Message<'_> {
     /// Bytes `emit` writes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         HEADER_LEN
             + match *self {
                 Message::Unreachable { quoted, .. }
@@ -496,7 +496,7 @@ impl Message<'_> {
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.
-    pub fn emit(&self, buf: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> usize {
         let b = &mut buf[..self.len()];
         b[..HEADER_LEN].fill(0);
         let (kind, code) = match *self {
@@ -571,7 +571,7 @@ impl Message<'_> {
 /// # Panics
 /// When `message` is shorter than 8 bytes.
 #[inline]
-pub fn fill_checksum(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) {
+pub(crate) fn fill_checksum(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) {
     message[2..4].fill(0);
     let pseudo = checksum::pseudo_header_v6(src, dst, proto::ICMPV6, message.len() as u32);
     let c = checksum::finish(checksum::sum(message, pseudo));
@@ -580,7 +580,7 @@ pub fn fill_checksum(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) {
 
 /// How many bytes of a packet of `len` to quote in an error.
 #[inline]
-pub const fn quote_len(len: usize) -> usize {
+pub(crate) const fn quote_len(len: usize) -> usize {
     let room = MAX_ERROR_LEN - super::ipv6::HEADER_LEN - HEADER_LEN;
     if len < room { len } else { room }
 }

@@ -11,11 +11,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of an IPv4 header without options.
 pub const HEADER_LEN: usize = 20;
 /// Bytes of the longest IPv4 header.
-pub const MAX_HEADER_LEN: usize = 60;
+pub(crate) const MAX_HEADER_LEN: usize = 60;
 /// Bytes of the longest IPv4 datagram.
-pub const MAX_DATAGRAM: usize = 65535;
+pub(crate) const MAX_DATAGRAM: usize = 65535;
 /// MTU every IPv4 link has (RFC 791 §3.2).
-pub const MIN_MTU: usize = 68;
+pub(crate) const MIN_MTU: usize = 68;
 
 const DF: u16 = 0x4000;
 const MF: u16 = 0x2000;
@@ -231,26 +231,26 @@ impl Ecn {
 }
 
 /// IPv4 option kinds (RFC 791 §3.1, RFC 2113).
-pub mod option {
+pub(crate) mod option {
     #![allow(dead_code, reason = "the table of kinds is whole")]
     /// End of the list.
-    pub const END: u8 = 0;
+    pub(crate) const END: u8 = 0;
     /// One byte of padding.
-    pub const NOP: u8 = 1;
+    pub(crate) const NOP: u8 = 1;
     /// Record route.
-    pub const RR: u8 = 7;
+    pub(crate) const RR: u8 = 7;
     /// Timestamp.
-    pub const TS: u8 = 68;
+    pub(crate) const TS: u8 = 68;
     /// Security.
-    pub const SEC: u8 = 130;
+    pub(crate) const SEC: u8 = 130;
     /// Loose source route.
-    pub const LSRR: u8 = 131;
+    pub(crate) const LSRR: u8 = 131;
     /// Stream identifier.
-    pub const SID: u8 = 136;
+    pub(crate) const SID: u8 = 136;
     /// Strict source route.
-    pub const SSRR: u8 = 137;
+    pub(crate) const SSRR: u8 = 137;
     /// Router alert.
-    pub const RA: u8 = 148;
+    pub(crate) const RA: u8 = 148;
 }
 
 /// One IPv4 option. NOPs are skipped, END ends.
@@ -430,7 +430,7 @@ impl From<Ipv4Header<'_>> for Ipv4Repr {
 /// # Panics
 /// When `header` is shorter than 20 bytes.
 #[inline]
-pub fn fill_checksum(header: &mut [u8]) {
+pub(crate) fn fill_checksum(header: &mut [u8]) {
     header[10..12].fill(0);
     let c = checksum::finish(checksum::sum(header, 0));
     header[10..12].copy_from_slice(&c.to_be_bytes());

@@ -12,11 +12,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
 /// MTU every IPv6 link has (RFC 8200 §5).
-pub const MIN_MTU: usize = 1280;
+pub(crate) const MIN_MTU: usize = 1280;
 /// Bytes of a fragment header.
-pub const FRAGMENT_HEADER_LEN: usize = 8;
+pub(crate) const FRAGMENT_HEADER_LEN: usize = 8;
 /// Offset of the next-header byte in the fixed header: the pointer of a parameter problem about the first one.
-pub const NEXT_HEADER_OFFSET: usize = 6;
+pub(crate) const NEXT_HEADER_OFFSET: usize = 6;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -31,7 +31,7 @@ struct Fixed {
 
 /// An IPv6 packet in place. `parse` has checked that the payload the header states is there; link padding is cut off.
 #[derive(Clone, Copy)]
-pub struct Ipv6Header<'p> {
+pub(crate) struct Ipv6Header<'p> {
     fixed: &'p Fixed,
     payload: &'p [u8],
 }
@@ -41,7 +41,7 @@ impl<'p> Ipv6Header<'p> {
     /// with a hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
     #[cfg(test)]
     #[inline]
-    pub fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
+    pub(crate) fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let h = Self::parse_quoted(bytes)?;
         let payload = h.payload.get(..h.payload_len()).ok_or(ParseError::Truncated)?;
         Ok(Ipv6Header { payload, ..h })
@@ -50,7 +50,7 @@ impl<'p> Ipv6Header<'p> {
     /// As `parse` for a packet quoted in an ICMPv6 error, of which only the beginning is there: `payload` is whatever
     /// follows.
     #[inline]
-    pub fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
+    pub(crate) fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let (fixed, payload) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         if fixed.ver_class_flow.get() >> 28 != 6 {
             return Err(ParseError::BadVersion);
@@ -60,69 +60,69 @@ impl<'p> Ipv6Header<'p> {
 
     /// Traffic class: DSCP in the high six bits, ECN in the low two.
     #[inline]
-    pub fn traffic_class(&self) -> u8 {
+    pub(crate) fn traffic_class(&self) -> u8 {
         (self.fixed.ver_class_flow.get() >> 20) as u8
     }
 
     /// ECN codepoint (RFC 3168 §5).
     #[inline]
-    pub fn ecn(&self) -> Ecn {
+    pub(crate) fn ecn(&self) -> Ecn {
         Ecn::from_tos(self.traffic_class())
     }
 
     /// Flow label, 20 bits.
     #[inline]
-    pub fn flow_label(&self) -> u32 {
+    pub(crate) fn flow_label(&self) -> u32 {
         self.fixed.ver_class_flow.get() & 0xf_ffff
     }
 
     /// Bytes after the fixed header as the header states them, extension headers included.
     #[inline]
-    pub fn payload_len(&self) -> usize {
+    pub(crate) fn payload_len(&self) -> usize {
         usize::from(self.fixed.payload_len.get())
     }
 
     /// What kind of header follows.
     #[inline]
-    pub fn next_header(&self) -> u8 {
+    pub(crate) fn next_header(&self) -> u8 {
         self.fixed.next_header
     }
 
     /// Hop limit.
     #[inline]
-    pub fn hop_limit(&self) -> u8 {
+    pub(crate) fn hop_limit(&self) -> u8 {
         self.fixed.hop_limit
     }
 
     /// Source address.
     #[inline]
-    pub fn src(&self) -> Ipv6Addr {
+    pub(crate) fn src(&self) -> Ipv6Addr {
         Ipv6Addr::from(self.fixed.src)
     }
 
     /// Destination address.
     #[inline]
-    pub fn dst(&self) -> Ipv6Addr {
+    pub(crate) fn dst(&self) -> Ipv6Addr {
         Ipv6Addr::from(self.fixed.dst)
     }
 
     /// What follows the fixed header: extension headers, then the transport.
     #[cfg(test)]
     #[inline]
-    pub fn payload(&self) -> &'p [u8] {
+    pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
     /// The extension headers one by one.
     #[cfg(test)]
     #[inline]
-    pub fn extensions(&self) -> Extensions<'p> {
+    pub(crate) fn extensions(&self) -> Extensions<'p> {
         Extensions::new(self.next_header(), self.payload)
     }
 
     /// Walks over all extension headers to what they carry.
     #[inline]
-    pub fn upper(&self) -> Result<Upper<'p>, BadExtension> {
+    pub(crate) fn upper(&self) -> Result<Upper<'p>, BadExtension> {
         Extensions::new(self.next_header(), self.payload).finish()
     }
 }
@@ -135,7 +135,7 @@ impl fmt::Debug for Ipv6Header<'_> {
 
 /// One extension header.
 #[derive(Clone, Copy, Debug)]
-pub enum Extension<'p> {
+pub(crate) enum Extension<'p> {
     /// Options for every hop; only as the first header.
     HopByHop(Ipv6Options<'p>),
     /// Options for the destination.
@@ -163,7 +163,7 @@ impl From<BadExtension> for ParseError {
 
 /// What the extension headers carry.
 #[derive(Clone, Copy, Debug)]
-pub struct Upper<'p> {
+pub(crate) struct Upper<'p> {
     /// Kind of the first header that is no extension header; [`proto::NO_NEXT`] when nothing follows, and
     /// [`proto::HOPOPTS`] for a hop-by-hop header that is not first, which Linux treats as an unknown protocol too.
     pub protocol: u8,
@@ -177,7 +177,7 @@ pub struct Upper<'p> {
 /// belongs to the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes ends after
 /// n / 8 steps.
 #[derive(Clone, Debug)]
-pub struct Extensions<'p> {
+pub(crate) struct Extensions<'p> {
     next: u8,
     at: usize,
     rest: &'p [u8],
@@ -188,13 +188,13 @@ pub struct Extensions<'p> {
 impl<'p> Extensions<'p> {
     /// `payload` follows the fixed header, whose next-header field was `next`.
     #[inline]
-    pub fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
+    pub(crate) fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
         Extensions { next, at: HEADER_LEN, rest: payload, fragment: None, done: false }
     }
 
     /// Walks to the end; what the remaining headers say is dropped but for the fragment header.
     #[inline]
-    pub fn finish(mut self) -> Result<Upper<'p>, BadExtension> {
+    pub(crate) fn finish(mut self) -> Result<Upper<'p>, BadExtension> {
         for ext in self.by_ref() {
             ext?;
         }
@@ -203,7 +203,7 @@ impl<'p> Extensions<'p> {
 
     /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` gives.
     #[inline]
-    pub fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         self.at
     }
 }
@@ -255,7 +255,7 @@ impl<'p> Iterator for Extensions<'p> {
 
 /// A routing header (RFC 8200 §4.4). Type 0 is forbidden (RFC 5095).
 #[derive(Clone, Copy, Debug)]
-pub struct RoutingHeader<'p> {
+pub(crate) struct RoutingHeader<'p> {
     bytes: &'p [u8],
     /// Where it starts, counted from the first byte of the IPv6 header; its type is 2 bytes on, segments left 3.
     pub offset: usize,
@@ -265,27 +265,27 @@ impl<'p> RoutingHeader<'p> {
     /// Routing type.
     #[cfg(test)]
     #[inline]
-    pub fn routing_type(&self) -> u8 {
+    pub(crate) fn routing_type(&self) -> u8 {
         self.bytes[2]
     }
 
     /// Nodes still to be visited. At 0 the header is skipped; above it an unknown type draws a parameter problem.
     #[inline]
-    pub fn segments_left(&self) -> u8 {
+    pub(crate) fn segments_left(&self) -> u8 {
         self.bytes[3]
     }
 
     /// What follows segments left.
     #[cfg(test)]
     #[inline]
-    pub fn data(&self) -> &'p [u8] {
+    pub(crate) fn data(&self) -> &'p [u8] {
         &self.bytes[4..]
     }
 }
 
 /// A fragment header (RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FragmentHeader {
+pub(crate) struct FragmentHeader {
     /// What kind of header the datagram goes on with.
     pub next_header: u8,
     /// Where this part starts in the fragmentable part, in bytes: a multiple of 8, at most 65528.
@@ -304,14 +304,14 @@ impl FragmentHeader {
 
     /// The header at the front of `bytes`; `Truncated` when there are fewer than 8.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<FragmentHeader, ParseError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<FragmentHeader, ParseError> {
         let b = bytes.get(..FRAGMENT_HEADER_LEN).ok_or(ParseError::Truncated)?;
         Ok(FragmentHeader::read(b))
     }
 
     /// Whether it is the whole datagram: processed at once, apart from other fragments (RFC 6946).
     #[inline]
-    pub const fn is_atomic(&self) -> bool {
+    pub(crate) const fn is_atomic(&self) -> bool {
         self.offset == 0 && !self.more
     }
 
@@ -320,7 +320,7 @@ impl FragmentHeader {
     /// # Panics
     /// When `buf` is shorter than 8 bytes.
     #[inline]
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         buf[0] = self.next_header;
         buf[1] = 0;
         buf[2..4].copy_from_slice(&((self.offset as u16 & 0xfff8) | u16::from(self.more)).to_be_bytes());
@@ -330,20 +330,20 @@ impl FragmentHeader {
 }
 
 /// Kinds of hop-by-hop and destination options.
-pub mod option {
+pub(crate) mod option {
     /// One byte of padding.
-    pub const PAD1: u8 = 0;
+    pub(crate) const PAD1: u8 = 0;
     /// Padding with a length.
-    pub const PADN: u8 = 1;
+    pub(crate) const PADN: u8 = 1;
     /// Router alert (RFC 2711).
-    pub const ROUTER_ALERT: u8 = 5;
+    pub(crate) const ROUTER_ALERT: u8 = 5;
     /// Jumbo payload (RFC 2675).
-    pub const JUMBO: u8 = 194;
+    pub(crate) const JUMBO: u8 = 194;
 }
 
 /// What to do with an option that is not known: the top two bits of its kind (RFC 8200 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnknownAction {
+pub(crate) enum UnknownAction {
     /// Go on.
     Skip,
     /// Drop the packet in silence.
@@ -356,7 +356,7 @@ pub enum UnknownAction {
 
 /// One option. Pad1 and PadN are not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv6Option<'p> {
+pub(crate) struct Ipv6Option<'p> {
     /// See [`option`].
     pub kind: u8,
     /// What follows kind and length.
@@ -368,7 +368,7 @@ pub struct Ipv6Option<'p> {
 impl Ipv6Option<'_> {
     /// What to do if the kind is unknown.
     #[inline]
-    pub const fn unknown_action(&self) -> UnknownAction {
+    pub(crate) const fn unknown_action(&self) -> UnknownAction {
         match self.kind >> 6 {
             0 => UnknownAction::Skip,
             1 => UnknownAction::Discard,
@@ -381,7 +381,7 @@ impl Ipv6Option<'_> {
 /// Walks the options of a hop-by-hop or destination header; at most one step a byte. As Linux it refuses padding of
 /// more than 7 bytes in a row and PadN with non-zero bytes, which only serve to hide data or to waste time.
 #[derive(Clone, Copy)]
-pub struct Ipv6Options<'p> {
+pub(crate) struct Ipv6Options<'p> {
     bytes: &'p [u8],
     at: usize,
     base: usize,
@@ -434,7 +434,7 @@ impl fmt::Debug for Ipv6Options<'_> {
 
 /// An IPv6 header to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ipv6Repr {
+pub(crate) struct Ipv6Repr {
     /// Source address.
     pub src: Ipv6Addr,
     /// Destination address.
@@ -457,7 +457,7 @@ impl Ipv6Repr {
     /// # Panics
     /// When `buf` is shorter than 40 bytes.
     #[inline]
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let fixed = Fixed {
             ver_class_flow: (6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0xf_ffff).into(),
             payload_len: u16::try_from(self.payload_len).unwrap_or(0).into(),
@@ -490,7 +490,7 @@ impl From<Ipv6Header<'_>> for Ipv6Repr {
 /// # Panics
 /// When `packet` is shorter than 6 bytes.
 #[inline]
-pub fn set_payload_len(packet: &mut [u8], payload_len: u16) {
+pub(crate) fn set_payload_len(packet: &mut [u8], payload_len: u16) {
     packet[4..6].copy_from_slice(&payload_len.to_be_bytes());
 }
 

@@ -15,7 +15,7 @@ pub const HEADER_LEN: usize = 20;
 /// Bytes of options at most.
 pub const MAX_OPTIONS_LEN: usize = 40;
 /// Offset of the checksum field in the header: what a device is told that finishes it.
-pub const CHECKSUM_OFFSET: usize = 16;
+pub(crate) const CHECKSUM_OFFSET: usize = 16;
 
 /// The control bits (RFC 9293 §3.1; AE: RFC 9768 §3.1, the former NS), nine of the low bits of bytes 12 and 13.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -410,7 +410,7 @@ pub fn fill_checksum(segment: &mut [u8], src: IpAddr, dst: IpAddr) {
 /// # Panics
 /// When `header` is shorter than 20 bytes.
 #[inline]
-pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
+pub(crate) fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
     set_checksum(header, 0);
     let s = checksum::sum(header, checksum::add(pseudo, payload));
     set_checksum(header, checksum::finish(s));
@@ -423,7 +423,7 @@ pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
 /// # Panics
 /// When `header` is shorter than 20 bytes.
 #[inline]
-pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u32) {
+pub(crate) fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u32) {
     set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::TCP, len)));
 }
 
@@ -434,7 +434,7 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
 /// When `segment` is shorter than 20 bytes.
 #[cfg(test)]
 #[inline]
-pub fn finish_partial_checksum(segment: &mut [u8]) {
+pub(crate) fn finish_partial_checksum(segment: &mut [u8]) {
     let c = checksum::finish(checksum::sum(segment, 0));
     set_checksum(segment, c);
 }

@@ -43,17 +43,17 @@ pub mod kind {
 /// The experiment number under which Fast Open ran before it had a kind.
 pub const FASTOPEN_MAGIC: u16 = 0xf989;
 /// Shortest Fast Open cookie, bytes (RFC 7413 §4.1.1).
-pub const FASTOPEN_COOKIE_MIN: usize = 4;
+pub(crate) const FASTOPEN_COOKIE_MIN: usize = 4;
 /// Longest Fast Open cookie, bytes.
-pub const FASTOPEN_COOKIE_MAX: usize = 16;
+pub(crate) const FASTOPEN_COOKIE_MAX: usize = 16;
 /// Bytes of NOP NOP TS.
-pub const TIMESTAMP_ALIGNED_LEN: usize = 12;
+pub(crate) const TIMESTAMP_ALIGNED_LEN: usize = 12;
 /// Bytes of NOP NOP MD5SIG.
-pub const MD5SIG_ALIGNED_LEN: usize = 20;
+pub(crate) const MD5SIG_ALIGNED_LEN: usize = 20;
 /// Bytes of NOP NOP SACK before the first block.
-pub const SACK_BASE_ALIGNED_LEN: usize = 4;
+pub(crate) const SACK_BASE_ALIGNED_LEN: usize = 4;
 /// Bytes of a SACK block.
-pub const SACK_BLOCK_LEN: usize = 8;
+pub(crate) const SACK_BLOCK_LEN: usize = 8;
 
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
 const NOP_NOP_TS: u32 = 0x0101_080a;
@@ -355,7 +355,7 @@ fn cookie_len_ok(n: usize) -> bool {
 /// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None`
 /// for anything else, which then needs [`TcpOptions::parse`]. Linux: tcp_parse_aligned_timestamp.
 #[inline]
-pub fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
+pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
     let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
     if [b[0], b[1], b[2], b[3]] != NOP_NOP_TS.to_be_bytes() {
         return None;
@@ -365,7 +365,7 @@ pub fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
 
 /// A cookie to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FastOpenCookie {
+pub(crate) struct FastOpenCookie {
     bytes: [u8; FASTOPEN_COOKIE_MAX],
     len: u8,
     /// Send it as kind 254 with number 0xF989.
@@ -375,7 +375,7 @@ pub struct FastOpenCookie {
 impl FastOpenCookie {
     /// `None` unless `cookie` is empty (a request) or 4..=16 bytes and even.
     #[cfg(test)]
-    pub fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
+    pub(crate) fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
         if !cookie_len_ok(cookie.len()) {
             return None;
         }
@@ -386,13 +386,13 @@ impl FastOpenCookie {
 
     /// The cookie's bytes; none for a request.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
     /// Bytes it takes among the options, padding included.
     #[inline]
-    pub const fn option_len(&self) -> usize {
+    pub(crate) const fn option_len(&self) -> usize {
         (if self.experimental { 4 } else { 2 } + self.len as usize).next_multiple_of(4)
     }
 }
@@ -400,7 +400,7 @@ impl FastOpenCookie {
 /// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted in place of their
 /// NOPs), or SACK permitted alone, window scale, Fast Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct SynOptions {
+pub(crate) struct SynOptions {
     /// MD5 signature.
     pub md5: Option<[u8; 16]>,
     /// Maximum segment size, bytes.
@@ -418,7 +418,7 @@ pub struct SynOptions {
 impl SynOptions {
     /// Bytes `emit` writes, a multiple of four. Above 40 does not fit a header: the caller leaves something out.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let sack_alone = self.sack_permitted && self.timestamps.is_none();
         (if self.md5.is_some() { MD5SIG_ALIGNED_LEN } else { 0 })
             + (if self.mss.is_some() { 4 } else { 0 })
@@ -432,7 +432,7 @@ impl SynOptions {
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let mut w = Writer { buf, at: 0 };
         if let Some(sig) = &self.md5 {
             w.md5(sig);
@@ -466,7 +466,7 @@ impl SynOptions {
 /// reset carries at most the MD5 signature, an acknowledgement for a time-wait or request sock MD5 and timestamps: both
 /// are this with the rest left empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct EstablishedOptions {
+pub(crate) struct EstablishedOptions {
     /// MD5 signature.
     pub md5: Option<[u8; 16]>,
     /// (TSval, TSecr).
@@ -478,7 +478,7 @@ pub struct EstablishedOptions {
 impl EstablishedOptions {
     /// How many SACK blocks fit beside the other options: 4, 3 with timestamps, 2 with MD5, 0 with both.
     #[inline]
-    pub fn sack_room(&self) -> usize {
+    pub(crate) fn sack_room(&self) -> usize {
         let left = super::tcp::MAX_OPTIONS_LEN - self.base_len();
         left.saturating_sub(SACK_BASE_ALIGNED_LEN) / SACK_BLOCK_LEN
     }
@@ -497,7 +497,7 @@ impl EstablishedOptions {
     /// Bytes `emit` writes: a multiple of four, at most 40. Blocks beyond [`EstablishedOptions::sack_room`] are left
     /// out.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.sack_count() {
             0 => self.base_len(),
             n => self.base_len() + SACK_BASE_ALIGNED_LEN + n * SACK_BLOCK_LEN,
@@ -509,7 +509,7 @@ impl EstablishedOptions {
     /// # Panics
     /// When `buf` is shorter than `len()`.
     #[inline]
-    pub fn emit(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn emit(&self, buf: &mut [u8]) -> usize {
         let mut w = Writer { buf, at: 0 };
         if let Some(sig) = &self.md5 {
             w.md5(sig);

@@ -11,9 +11,9 @@ use zerocopy::byteorder::big_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the header.
-pub const HEADER_LEN: usize = 8;
+pub(crate) const HEADER_LEN: usize = 8;
 /// Offset of the checksum field: what a device is told that finishes it.
-pub const CHECKSUM_OFFSET: usize = 6;
+pub(crate) const CHECKSUM_OFFSET: usize = 6;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -27,7 +27,7 @@ struct Fixed {
 /// A datagram in place. `parse` has checked that 8 <= length <= bytes present; bytes after the length are cut off.
 #[cfg(test)]
 #[derive(Clone, Copy)]
-pub struct UdpHeader<'p> {
+pub(crate) struct UdpHeader<'p> {
     fixed: &'p Fixed,
     payload: &'p [u8],
 }
@@ -37,7 +37,7 @@ impl<'p> UdpHeader<'p> {
     /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a
     /// jumbogram (RFC 2675) is refused with the latter.
     #[inline]
-    pub fn parse(datagram: &'p [u8]) -> Result<UdpHeader<'p>, ParseError> {
+    pub(crate) fn parse(datagram: &'p [u8]) -> Result<UdpHeader<'p>, ParseError> {
         let (fixed, rest) = Fixed::ref_from_prefix(datagram).map_err(|_| ParseError::Truncated)?;
         let len = usize::from(fixed.len.get()).checked_sub(HEADER_LEN).ok_or(ParseError::BadTotalLen)?;
         let payload = rest.get(..len).ok_or(ParseError::Truncated)?;
@@ -46,38 +46,38 @@ impl<'p> UdpHeader<'p> {
 
     /// Source port; 0 means no answer is wanted.
     #[inline]
-    pub fn src_port(&self) -> u16 {
+    pub(crate) fn src_port(&self) -> u16 {
         self.fixed.src_port.get()
     }
 
     /// Destination port.
     #[inline]
-    pub fn dst_port(&self) -> u16 {
+    pub(crate) fn dst_port(&self) -> u16 {
         self.fixed.dst_port.get()
     }
 
     /// Header and payload, bytes.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         HEADER_LEN + self.payload.len()
     }
 
     /// Checksum field as carried.
     #[inline]
-    pub fn checksum(&self) -> u16 {
+    pub(crate) fn checksum(&self) -> u16 {
         self.fixed.checksum.get()
     }
 
     /// What follows the header.
     #[inline]
-    pub fn payload(&self) -> &'p [u8] {
+    pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
     /// Whether the checksum is right. A field of 0 means none was made: right over IPv4, wrong over IPv6 (RFC 8200
     /// §8.1).
     #[inline]
-    pub fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
+    pub(crate) fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
         if self.fixed.checksum.get() == 0 {
             return src.is_ipv4();
         }
@@ -99,7 +99,7 @@ impl fmt::Debug for UdpHeader<'_> {
 /// # Panics
 /// When `buf` is shorter than 8 bytes.
 #[inline]
-pub fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_len: usize) -> usize {
+pub(crate) fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_len: usize) -> usize {
     let fixed = Fixed {
         src_port: src_port.into(),
         dst_port: dst_port.into(),
@@ -116,7 +116,7 @@ pub fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_len: us
 /// When `datagram` is shorter than 8 bytes.
 #[cfg(test)]
 #[inline]
-pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
+pub(crate) fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
     let pseudo = checksum::pseudo_header(src, dst, proto::UDP, datagram.len() as u32);
     fill_checksum_split(datagram, 0, pseudo);
 }
@@ -128,7 +128,7 @@ pub fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
 /// When `header` is shorter than 8 bytes.
 #[cfg(test)]
 #[inline]
-pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
+pub(crate) fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
     set_checksum(header, 0);
     let c = checksum::finish(checksum::sum(header, checksum::add(pseudo, payload)));
     set_checksum(header, if c == 0 { 0xffff } else { c });
@@ -140,7 +140,7 @@ pub fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) {
 /// # Panics
 /// When `header` is shorter than 8 bytes.
 #[inline]
-pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u32) {
+pub(crate) fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u32) {
     set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::UDP, len)));
 }
 
@@ -150,7 +150,7 @@ pub fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr, len: u
 /// When `datagram` is shorter than 8 bytes.
 #[cfg(test)]
 #[inline]
-pub fn finish_partial_checksum(datagram: &mut [u8]) {
+pub(crate) fn finish_partial_checksum(datagram: &mut [u8]) {
     let c = checksum::finish(checksum::sum(datagram, 0));
     set_checksum(datagram, if c == 0 { 0xffff } else { c });
 }

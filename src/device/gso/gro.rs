@@ -28,7 +28,7 @@ struct Held {
 
 /// Packets of a receive batch that may still grow. Use: `receive` for each packet, `flush` at the end of the batch.
 #[derive(Debug, Default)]
-pub struct Gro {
+pub(crate) struct Gro {
     held: SmallVec<[Held; FLOWS]>,
 }
 
@@ -44,7 +44,7 @@ struct Seen {
 impl Gro {
     /// Takes a packet that starts with the network header. Hands to `out` what cannot grow further, in the order of
     /// each flow. Segments whose checksum is wrong are handed on as they are, for the protocol to count.
-    pub fn receive(&mut self, mut skb: Skb, out: &mut dyn FnMut(Skb)) {
+    pub(crate) fn receive(&mut self, mut skb: Skb, out: &mut dyn FnMut(Skb)) {
         // A packet the device has coalesced is passed on behind what is held of its flow.
         let Some(seen) = look(&mut skb) else { return out(skb) };
         let same = self.held.iter().position(|h| same_flow(h, &skb, &seen.layout));
@@ -81,7 +81,7 @@ impl Gro {
     }
 
     /// Hands on everything that is held: the batch is over.
-    pub fn flush(&mut self, out: &mut dyn FnMut(Skb)) {
+    pub(crate) fn flush(&mut self, out: &mut dyn FnMut(Skb)) {
         while !self.held.is_empty() {
             self.release(Some(0), out);
         }

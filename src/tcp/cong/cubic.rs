@@ -33,7 +33,7 @@ const HYSTART_MIN_SAMPLES: u8 = 8;
 const HYSTART_DELAY_US: (u32, u32) = (4_000, 16_000);
 
 /// "cubic".
-pub struct CubicOps;
+pub(crate) struct CubicOps;
 
 /// Times are the stack's: milliseconds and microseconds modulo 2^32.
 #[derive(Debug, Default)]

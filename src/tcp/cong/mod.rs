@@ -194,7 +194,7 @@ impl Default for CongRegistry {
 
 impl CongRegistry {
     /// Adds an algorithm. EINVAL for a bad name, EEXIST for a taken one.
-    pub fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
+    pub(crate) fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
         let n = ops.name();
         if n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace()) {
             return Err(Error::Inval);
@@ -209,7 +209,7 @@ impl CongRegistry {
 
     /// Removes one. ENOENT when there is none, EPERM for Reno, the fallback, EBUSY while it is in use: sockets that
     /// chose it, or took it as the default, count, as does whoever keeps what `find` or `register` was given.
-    pub fn unregister(&self, name: &str) -> Result<()> {
+    pub(crate) fn unregister(&self, name: &str) -> Result<()> {
         if name == "reno" {
             return Err(Error::Perm);
         }
@@ -227,23 +227,23 @@ impl CongRegistry {
     }
 
     /// By name.
-    pub fn find(&self, name: &str) -> Option<Arc<dyn CongOps>> {
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<dyn CongOps>> {
         self.list.read().iter().find(|o| o.name() == name).cloned()
     }
 
     /// Whether there is one of this name.
-    pub fn exists(&self, name: &str) -> bool {
+    pub(crate) fn exists(&self, name: &str) -> bool {
         self.list.read().iter().any(|o| o.name() == name)
     }
 
     /// Names, newest first (tcp_available_congestion_control).
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         let list = self.list.read();
         list.iter().rev().map(|o| o.name()).collect::<Vec<_>>().join(" ")
     }
 
     /// The algorithm of new sockets; Reno where the sysctl's is gone.
-    pub fn default_for(&self, stack: &Stack) -> Arc<dyn CongOps> {
+    pub(crate) fn default_for(&self, stack: &Stack) -> Arc<dyn CongOps> {
         self.find(&stack.sysctl.tcp_congestion_control()).unwrap_or_else(|| Arc::new(reno::RenoOps))
     }
 }

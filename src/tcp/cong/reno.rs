@@ -3,7 +3,7 @@
 use super::*;
 
 /// "reno".
-pub struct RenoOps;
+pub(crate) struct RenoOps;
 
 /// Reno keeps nothing of its own.
 #[derive(Debug)]

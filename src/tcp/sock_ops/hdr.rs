@@ -46,7 +46,7 @@ pub(crate) struct OutOptions {
 impl OutOptions {
     /// The bytes: a multiple of four.
     #[inline]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.buf[..usize::from(self.len)]
     }
 }

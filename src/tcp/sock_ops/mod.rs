@@ -167,7 +167,7 @@ struct List {
 
 impl SockOpsRegistry {
     /// Adds a hook behind the others. EINVAL: a name of no or more than 31 bytes; EEXIST: one of that name is there.
-    pub fn register(&self, ops: Arc<dyn SockOps>) -> Result<()> {
+    pub(crate) fn register(&self, ops: Arc<dyn SockOps>) -> Result<()> {
         let n = ops.name();
         if n.is_empty() || n.len() > NAME_MAX {
             return Err(Error::Inval);
@@ -186,7 +186,7 @@ impl SockOpsRegistry {
 
     /// Removes a hook: no event that begins later calls it. An event that is running still holds it, so what the hook's
     /// code needs may be freed only when the last clone of the returned value is dropped. ENOENT: none of that name.
-    pub fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
+    pub(crate) fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
         let mut list = self.list.write();
         let Some(gone) = list.hooks.iter().find(|h| h.ops.name() == name).cloned() else { return Err(Error::NoEnt) };
         list.hooks = Arc::new(list.hooks.iter().filter(|h| h.id != gone.id).cloned().collect());
@@ -196,13 +196,13 @@ impl SockOpsRegistry {
 
     /// Names in order of registration.
     #[cfg(test)]
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.list.read().hooks.iter().map(|h| h.ops.name().to_owned()).collect()
     }
 
     /// Whether there is a hook.
     #[inline]
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
     }
 
