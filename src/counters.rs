@@ -2,7 +2,7 @@
 //! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU,
 //! /proc/net/{snmp,netstat,snmp6}.
 //!
-//! Counting is one plain addition to a line of the thread's own; threads beyond the first [`SHARDS`] - 1 share the last
+//! Counting is one plain addition to a line of the thread's own; threads beyond the first `SHARDS` - 1 share the last
 //! copy, with an atomic one. Reading sums the shards. A sum taken while others count is a value between before and
 //! after, as on Linux.
 //!

@@ -1,6 +1,6 @@
 //! What a plug-in has registered: a table in a stack. It is one thing whatever the table is of, with one handle in C,
 //! `usk_reg_t`: counters, sysctls, the plug-in's pointer, the stack's clock and randomness, and its end. Above:
-//! `cproto`, `ulp`, `sock_ops`, `cong`, `device`, each of which says by [`Registered`] what its table is to the stack.
+//! `cproto`, `ulp`, `sock_ops`, `cong`, `device`, each of which says by `Registered` what its table is to the stack.
 //! Linux: proto_register, tcp_register_ulp, tcp_register_congestion_control; struct module.
 
 use super::gate::{kernel, slice_mut};
