@@ -7,7 +7,7 @@ pub mod sys {
     //! System calls and what stands on them.
     pub mod cancel {
         //! Waits that a cancellation of the thread ends.
-        pub use crate::sys::cancel::{CancellableCall, cancelled, install, syscall};
+        pub use crate::sys::cancel::{CancellableCall, install, syscall, take};
     }
     pub mod fd {
         //! File descriptors of the kernel.

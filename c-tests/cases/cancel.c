@@ -134,9 +134,18 @@ static void wait_for(int s)
     pthread_mutex_unlock(&lock);
 }
 
+/* Clean-up handlers use sockets as anybody does, and wait for them. */
 static void clean(void *arg)
 {
     (void)arg;
+    int fd[2];
+    char c = 0;
+    udp_pair(AF_INET, fd);
+    OK(usk_send(fd[0], "x", 1, 0));
+    EQ(await(fd[1], POLLIN), POLLIN);
+    EQ(usk_recv(fd[1], &c, 1, 0), 1);
+    EQ(c, 'x');
+    close_pair(fd);
     cleaned++;
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     // SAFETY: as for pthread_exit below; `f` borrows its arguments from that frame and is not yet called.
     unsafe { pthread_testcancel() };
     let r = boundary(f);
-    if cancel::cancelled() {
+    if cancel::take() {
         // SAFETY: ends this thread as the cancellation asked. What unwinds is the export's frame, declared for it and
         // without anything to drop, and the program's.
         unsafe { pthread_exit(CANCELED) };

@@ -28,8 +28,15 @@ pub unsafe fn install(call: CancellableCall) {
 
 /// Whether this thread was cancelled in a wait: it returns to its program as fast as it can, and ends there.
 #[inline]
-pub fn cancelled() -> bool {
+pub(crate) fn cancelled() -> bool {
     CANCELLED.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Whether this thread was cancelled in a wait, once: it ends now. Its clean-up handlers may wait again, since a thread
+/// that ends cannot be cancelled.
+#[inline]
+pub fn take() -> bool {
+    CANCELLED.try_with(|c| c.get() && c.replace(false)).unwrap_or(false)
 }
 
 /// A system call that may wait and is a cancellation point; -1 with errno EINTR where the thread is cancelled.
