@@ -4,9 +4,8 @@
 //! of the kernel ([`Epoll::nested`]). Keyed by number and description, as in Linux: closing the last duplicate removes
 //! the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
 
-use crate::poll::signal_due;
+use crate::kernel;
 use crate::stacks::default_stack;
-use crate::{fdtable, kernel};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -332,7 +331,7 @@ impl Epoll {
         if let Some(fd) = self.nested.get() {
             return Ok(fd.raw());
         }
-        let fd = fdtable::out_of_the_way(Fd::own(kernel::epoll_create()?)?);
+        let fd = kernel::out_of_the_way(Fd::own(kernel::epoll_create()?)?);
         Ok(self.nested.get_or_init(|| fd).raw())
     }
 
@@ -484,7 +483,7 @@ impl Epoll {
             return Ok(n);
         }
         if timeout == Some(Duration::ZERO) {
-            return signal_due().map(|()| 0);
+            return kernel::signal_due().map(|()| 0);
         }
         let deadline = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();

@@ -72,16 +72,6 @@ fn remove(fd: RawFd) -> Option<Desc> {
     shard(fd).write().remove(&fd)
 }
 
-/// The lowest number that a descriptor of our own gets, where the limit allows it: the low ones are the program's.
-const OUT_OF_THE_WAY: RawFd = 512;
-
-/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it
-/// is.
-pub(crate) fn out_of_the_way(low: Fd) -> Fd {
-    let high = kernel::fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-    high.ok().and_then(|fd| Fd::own(fd).ok()).unwrap_or(low)
-}
-
 /// The descriptor duplicates are made of.
 fn number_keeper() -> Result<RawFd> {
     let mut keeper = NUMBER_KEEPER.get().lock();
@@ -89,7 +79,7 @@ fn number_keeper() -> Result<RawFd> {
         return Ok(fd.raw());
     }
     let low = kernel::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)?;
-    Ok(keeper.insert(out_of_the_way(Fd::own(low)?)).raw())
+    Ok(keeper.insert(kernel::out_of_the_way(Fd::own(low)?)).raw())
 }
 
 /// What the number of a description is a duplicate of.

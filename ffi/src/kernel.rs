@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Result;
+use usersock::internal::sys::fd::Fd;
 use usersock::internal::sys::signal::{SET_BYTES, Set, sleep_mask};
 
 /// Arguments of a system call, which has six.
@@ -80,6 +81,32 @@ pub(crate) fn epoll_wait(set: RawFd, out: &mut [libc::epoll_event], timeout: Opt
     let args = [set as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, ms, mask_at, SET_BYTES as c_long];
     // SAFETY: `out` is a slice of epoll_event, the mask null or of the size that is said.
     unsafe { wait(libc::SYS_epoll_pwait, args) }.map(|n| n as usize)
+}
+
+/// poll(2) of descriptors of the kernel's alone.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
+    let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
+    let tsp = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    let mask = sleep_mask();
+    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
+    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, tsp as c_long, mask_at, SET_BYTES as c_long];
+    // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec, the mask null or of the size that is said.
+    unsafe { wait(libc::SYS_ppoll, args) }.map(|n| n as c_int)
+}
+
+/// EINTR where a signal is due that the mask of the call lets through: so ends a call that does not wait, too.
+pub(crate) fn signal_due() -> Result<()> {
+    if sleep_mask().is_some() { poll(&mut [], Some(Duration::ZERO)).map(drop) } else { Ok(()) }
+}
+
+/// The lowest number that a descriptor of our own gets, where the limit allows it: the low ones are the program's.
+const OUT_OF_THE_WAY: RawFd = 512;
+
+/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it
+/// is.
+pub(crate) fn out_of_the_way(low: Fd) -> Fd {
+    let high = fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
+    high.ok().and_then(|fd| Fd::own(fd).ok()).unwrap_or(low)
 }
 
 /// The address family of a socket of the kernel's. ENOTSOCK, EBADF.

@@ -6,12 +6,12 @@ use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
 use crate::stacks::default_stack;
 use crate::{kernel, probe, ptr};
-use std::ffi::{c_int, c_long, c_short};
+use std::ffi::{c_int, c_short};
 use std::sync::Arc;
 use std::time::Duration;
 use usersock::env::Instant;
 use usersock::error::{Error, Result};
-use usersock::internal::sys::signal::{SET_BYTES, Set, SleepMask, sleep_mask};
+use usersock::internal::sys::signal::{Set, SleepMask};
 use usersock::net::Socket;
 use usersock::sock::wait::{Events, WatchKey};
 use usersock::stack::runner::{Waiter, Woken};
@@ -35,22 +35,6 @@ pub(crate) fn wait_one(s: &Arc<Socket>, events: Events) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// poll(2) of descriptors of the kernel's alone.
-fn poll_kernels(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<c_int> {
-    let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: t.subsec_nanos() as i64 });
-    let tsp = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
-    let mask = sleep_mask();
-    let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
-    let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, tsp as c_long, mask_at, SET_BYTES as c_long];
-    // SAFETY: `fds` is a slice of pollfd, `tsp` null or a timespec, the mask null or of the size that is said.
-    unsafe { kernel::wait(libc::SYS_ppoll, args) }.map(|n| n as c_int)
-}
-
-/// EINTR where a signal is due that the mask of the call lets through: so ends a call that does not wait, too.
-pub(crate) fn signal_due() -> Result<()> {
-    if sleep_mask().is_some() { poll_kernels(&mut [], Some(Duration::ZERO)).map(drop) } else { Ok(()) }
 }
 
 /// What poll(2) answers.
@@ -107,7 +91,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     };
     let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd], ours: &[Ours]| -> Result<c_int> {
         if kernel.iter().any(|p| p.fd >= 0) {
-            poll_kernels(kernel, Some(Duration::ZERO))?;
+            kernel::poll(kernel, Some(Duration::ZERO))?;
         }
         for (f, k) in fds.iter_mut().zip(kernel.iter()) {
             f.revents = if k.fd >= 0 { k.revents } else { 0 };
@@ -127,7 +111,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     }
     let Some(stack) = stack else {
         // Nothing of ours that could wake: the kernel alone waits.
-        return poll_kernels(fds, timeout).map(at_once);
+        return kernel::poll(fds, timeout).map(at_once);
     };
     let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
     stack.run_pending();
@@ -136,7 +120,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         return Ok(at_once(n));
     }
     if timeout == Some(Duration::ZERO) {
-        return signal_due().map(|()| at_once(0));
+        return kernel::signal_due().map(|()| at_once(0));
     }
     let waiter = Waiter::current();
     // Of what was there at the call, whatever becomes of the numbers.
