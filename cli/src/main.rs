@@ -30,8 +30,9 @@ enum Failure {
 
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Failure {
-        // EINVAL is the text's fault; so is a sysctl that does not exist.
+        // EINVAL is the text's fault; so is a sysctl or a plug-in that does not exist. /dev/net/tun is not.
         match e.error {
+            Error::NoEnt if e.message.starts_with("tun=") => Failure::Broken(e.message),
             Error::Inval | Error::NoEnt => Failure::Usage(e.message),
             _ => Failure::Broken(e.message),
         }
@@ -103,7 +104,8 @@ enum Command {
     Sysctl(settings::Args),
     /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
     Protocols(On),
-    /// Say whether a configuration string is right, without opening its device
+    /// Say whether a stack would start from a configuration string, without opening its device: status 2 and a line
+    /// when not; a warning, and status 0, of what is probably not meant
     #[command(name = "check-config")]
     CheckConfig {
         /// As tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1
@@ -150,7 +152,12 @@ fn finish(outcome: Result<(), Failure>) -> ExitCode {
 fn check(text: &str) -> Result<(), Failure> {
     // Whatever is wrong with it, it is the text.
     let wrong = |e: ConfigError| Failure::Usage(e.message);
-    Config::parse(text).map_err(wrong)?.check().map_err(wrong)
+    let config = Config::parse(text).map_err(wrong)?;
+    config.check().map_err(wrong)?;
+    for warning in config.warnings() {
+        out::say(format_args!("usersock: warning: {warning}"));
+    }
+    Ok(())
 }
 
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
