@@ -83,14 +83,16 @@ impl Config {
         for addr in self.bare_addrs.iter() {
             let (host, net) = if addr.is_ipv4() { (32, 24) } else { (128, 64) };
             lines.push(format!(
-                "addr={addr}: no prefix length means /{host}, a link with nobody else on it; a network is addr={addr}/{net}"
+                "addr={addr}: no prefix length means /{host}, a link with nobody else on it; \
+                 a network is addr={addr}/{net}"
             ));
         }
         lines
     }
 }
 
-/// Whether a file can be created or written here. What is there is left as it is; a file made for the answer is removed.
+/// Whether a file can be created or written here. What is there is left as it is; a file made for the answer is
+/// removed.
 fn writable(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => Err(io::Error::from_raw_os_error(libc::EISDIR)),

@@ -16,15 +16,18 @@ fn privilege(cap: &str, also: &str) -> String {
 pub(super) fn tun(name: &str, e: &io::Error) -> String {
     let why = match e.raw_os_error() {
         Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) if !Path::new("/dev/net/tun").exists() => {
-            "there is no /dev/net/tun: `sudo modprobe tun` makes it; a container is given it with `--device /dev/net/tun`"
+            "there is no /dev/net/tun: `sudo modprobe tun` makes it; \
+             a container is given it with `--device /dev/net/tun`"
                 .to_owned()
         }
         Some(libc::ENXIO | libc::ENODEV) => "/dev/net/tun has no driver: `sudo modprobe tun`".to_owned(),
         Some(libc::EPERM) => {
-            let own = format!("`sudo ip tuntap add dev {name} mode tun user $USER; sudo ip link set {name} up` once, or ");
-            privilege("CAP_NET_ADMIN", &own)
+            let add = format!("sudo ip tuntap add dev {name} mode tun user $USER");
+            privilege("CAP_NET_ADMIN", &format!("`{add}; sudo ip link set {name} up` once, or "))
         }
-        Some(libc::EACCES) => "/dev/net/tun may not be opened: `sudo chmod 666 /dev/net/tun`, or run as root".to_owned(),
+        Some(libc::EACCES) => {
+            "/dev/net/tun may not be opened: `sudo chmod 666 /dev/net/tun`, or run as root".to_owned()
+        }
         Some(libc::EBUSY) => format!(
             "in use by another process, or made for fewer queues: one stack to a TUN device; \
              `grep -l '{name}$' /proc/[0-9]*/fdinfo/*` finds who has it"
