@@ -36,12 +36,15 @@
 //! # }
 //! ```
 
+mod check;
+mod explain;
+
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
 use crate::device::netdev::NetDev;
-use crate::device::packet::{Mac, Packet};
+use crate::device::packet::{self, Packet};
 use crate::device::tun::Tun;
-use crate::device::types::DeviceArgs;
+use crate::device::types::{DeviceArgs, DeviceKind};
 use crate::device::{Device, LinkType};
 use crate::driver::Lease;
 use crate::ip::route::{self, RouteSpec};
@@ -49,9 +52,11 @@ use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;
+use crate::sysctl::nearest;
 use crate::wire::addr::Cidr;
 use crate::wire::ether::MacAddr;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -90,6 +95,14 @@ fn plain(what: &str) -> impl FnOnce(Error) -> ConfigError {
     move |error| ConfigError { message: format!("{what}: {error}"), error }
 }
 
+/// All keys but `sysctl.NAME`: a test holds docs/config.md against them.
+const KEYS: [&str; 11] = ["tun", "packet", "device", "mac", "queues", "mtu", "addr", "gw", "route", "pcap", "plugin"];
+
+/// `e`, which concerns what `message` says.
+fn outside(message: String, e: &io::Error) -> ConfigError {
+    ConfigError { message, error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io) }
+}
+
 /// Which device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum DeviceSpec {
@@ -99,14 +112,30 @@ enum DeviceSpec {
     Plugged { kind: String, argument: String },
 }
 
+/// Which hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mac {
+    Random,
+    Own,
+    Given(MacAddr),
+}
+
+/// Whether the kernel lets an interface have this name (dev_valid_name).
+fn is_interface_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && c != '/' && c != ':' && c != '\0';
+    (1..16).contains(&name.len()) && name != "." && name != ".." && name.chars().all(plain)
+}
+
 /// A parsed configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     device: DeviceSpec,
-    mac: Option<String>,
+    mac: Option<Mac>,
     queues: u16,
     mtu: Option<u32>,
     addrs: Vec<Cidr>,
+    /// Those of `addrs` that were given without a prefix length.
+    bare_addrs: Vec<IpAddr>,
     gateways: Vec<IpAddr>,
     routes: Vec<Cidr>,
     pcap: Option<PathBuf>,
@@ -123,12 +152,14 @@ impl Config {
             queues: 1,
             mtu: None,
             addrs: Vec::new(),
+            bare_addrs: Vec::new(),
             gateways: Vec::new(),
             routes: Vec::new(),
             pcap: None,
             plugins: Vec::new(),
             sysctls: Vec::new(),
         };
+        let mut mac = None;
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let (key, value) = part.split_once('=').ok_or_else(|| bad(format!("{part:?} is not key=value")))?;
             let number = || value.parse().map_err(|_| bad(format!("{key}={value}: not a number in range")));
@@ -137,7 +168,7 @@ impl Config {
                 "tun" | "packet" | "device" if c.device != DeviceSpec::Loopback => {
                     return Err(bad(format!("{key}={value}: there is a device already")));
                 }
-                "tun" | "packet" if value.is_empty() || value.len() > 15 => {
+                "tun" | "packet" if !is_interface_name(value) => {
                     return Err(bad(format!("{key}={value}: not an interface name")));
                 }
                 "tun" => c.device = DeviceSpec::Tun(value.to_owned()),
@@ -149,7 +180,7 @@ impl Config {
                     }
                     c.device = DeviceSpec::Plugged { kind: kind.to_owned(), argument: argument.to_owned() };
                 }
-                "mac" => c.mac = Some(value.to_owned()),
+                "mac" => mac = Some(value),
                 "queues" => {
                     c.queues = number()?;
                     if !(1..=256).contains(&c.queues) {
@@ -163,20 +194,27 @@ impl Config {
                     }
                     c.mtu = Some(mtu);
                 }
-                "addr" => c.addrs.push(cidr()?),
+                "addr" => {
+                    c.addrs.push(cidr()?);
+                    c.bare_addrs.extend(value.parse::<IpAddr>());
+                }
                 "route" => c.routes.push(cidr()?),
                 "gw" => c.gateways.push(value.parse().map_err(|_| bad(format!("{key}={value}: not an address")))?),
+                "pcap" | "plugin" if value.is_empty() => return Err(bad(format!("{key}=: no file is named"))),
                 "pcap" => c.pcap = Some(PathBuf::from(value)),
                 "plugin" => c.plugins.push(PathBuf::from(value)),
                 _ => match key.strip_prefix("sysctl.") {
                     Some(name) => c.sysctls.push((name.to_owned(), value.to_owned())),
-                    None => return Err(bad(format!("{key:?} is not a known key"))),
+                    None => return Err(bad(format!("{key:?} is not a known key{}", meant(nearest(key, KEYS))))),
                 },
             }
         }
-        if c.mac.is_some() && !matches!(c.device, DeviceSpec::Packet(_) | DeviceSpec::Plugged { .. }) {
-            return Err(bad("mac= needs packet= or device=".to_owned()));
-        }
+        c.mac = match (mac, &c.device) {
+            (None, _) => None,
+            (Some(m), DeviceSpec::Packet(_)) => Some(check::mac(m, false)?),
+            (Some(m), DeviceSpec::Plugged { .. }) => Some(check::mac(m, true)?),
+            (Some(_), _) => return Err(bad("mac= needs packet= or device=".to_owned())),
+        };
         if c.queues != 1 && !matches!(c.device, DeviceSpec::Tun(_)) {
             return Err(bad("queues= needs tun=".to_owned()));
         }
@@ -187,61 +225,58 @@ impl Config {
     }
 
     fn open(&self, entropy: &OsEntropy) -> Result<Option<Arc<dyn Device>>, ConfigError> {
-        let fail = |what: String| {
-            move |e: std::io::Error| ConfigError {
-                message: format!("{what}: {e}"),
-                error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io),
-            }
-        };
         Ok(match &self.device {
             DeviceSpec::Loopback | DeviceSpec::Plugged { .. } => None,
             DeviceSpec::Tun(name) => {
-                let tun = Tun::open(name, self.queues, true).map_err(fail(format!("tun={name}")))?;
+                let tun = Tun::open(name, self.queues, true).map_err(|e| outside(explain::tun(name, &e), &e))?;
                 if let Some(mtu) = self.mtu {
-                    tun.set_mtu(mtu).map_err(fail(format!("mtu={mtu}")))?;
+                    tun.set_mtu(mtu).map_err(|e| outside(explain::mtu(name, mtu, &e), &e))?;
                 }
                 Some(Arc::new(tun))
             }
             DeviceSpec::Packet(name) => {
-                let mac = match self.mac.as_deref() {
-                    None | Some("random") => Mac::Random(entropy),
-                    Some("own") => Mac::Interface,
-                    Some(m) => Mac::Given(m.parse().map_err(|_| bad(format!("mac={m}: not a hardware address")))?),
+                let mac = match self.mac {
+                    None | Some(Mac::Random) => packet::Mac::Random(entropy),
+                    Some(Mac::Own) => packet::Mac::Interface,
+                    Some(Mac::Given(mac)) => packet::Mac::Given(mac),
                 };
-                let dev = Packet::open(name, mac).map_err(fail(format!("packet={name}")))?;
+                let dev = Packet::open(name, mac).map_err(|e| outside(explain::packet(name, &e), &e))?;
                 if let Some(mtu) = self.mtu {
-                    dev.set_mtu(mtu).map_err(fail(format!("mtu={mtu}")))?;
+                    dev.set_mtu(mtu).map_err(|e| outside(explain::mtu(name, mtu, &e), &e))?;
                 }
                 Some(Arc::new(dev))
             }
         })
     }
 
-    /// Opens the device that is of a plug-in's kind, if that is what is wanted.
-    fn open_plugged(&self, stack: &Arc<Stack>) -> Result<Option<Arc<dyn Device>>, ConfigError> {
-        let DeviceSpec::Plugged { kind, argument } = &self.device else { return Ok(None) };
-        let what = format!("device={kind}:{argument}");
+    /// The kind of device that `device=` names, which a plug-in has registered.
+    fn kind(stack: &Stack, kind: &str, argument: &str) -> Result<Arc<dyn DeviceKind>, ConfigError> {
         let known = || match stack.device_kinds.names() {
             names if names.is_empty() => "none is plugged in".to_owned(),
             names => format!("there is {}", names.join(", ")),
         };
-        let found = stack
-            .device_kinds
-            .find(kind)
-            .ok_or_else(|| bad(format!("{what}: no kind {kind:?} of device, {}", known())))?;
-        let mac = match self.mac.as_deref() {
-            None => None,
-            Some("random") => {
+        let none = || bad(format!("device={kind}:{argument}: no kind {kind:?} of device, {}", known()));
+        stack.device_kinds.find(kind).ok_or_else(none)
+    }
+
+    /// Opens the device that is of a plug-in's kind, if that is what is wanted.
+    fn open_plugged(&self, stack: &Arc<Stack>) -> Result<Option<Arc<dyn Device>>, ConfigError> {
+        let DeviceSpec::Plugged { kind, argument } = &self.device else { return Ok(None) };
+        let what = format!("device={kind}:{argument}");
+        let found = Config::kind(stack, kind, argument)?;
+        let mac = match self.mac {
+            Some(Mac::Given(mac)) => Some(mac),
+            Some(Mac::Random) => {
                 let [_, _, a, b, c, d, e, f] = stack.entropy.next_u64().to_be_bytes();
                 Some(MacAddr([a & !1 | 2, b, c, d, e, f]))
             }
-            Some(m) => Some(m.parse().map_err(|_| bad(format!("mac={m}: not a hardware address for device=")))?),
+            Some(Mac::Own) | None => None,
         };
         let name = (0..).map(|n| format!("{}{n}", kind.get(..kind.len().min(10)).unwrap_or("dev")));
         let name = name.into_iter().find(|n| stack.netdevs.by_name(n).is_none()).unwrap_or_default();
         let args = DeviceArgs { argument, name: &name, mtu: self.mtu, mac };
         let device = found.open(stack, &args).map_err(|(error, why)| ConfigError {
-            message: format!("{what}: {}", why.unwrap_or_else(|| error.to_string())),
+            message: format!("{what}: {}", why.unwrap_or_else(|| format!("the plug-in refuses: {error}"))),
             error,
         })?;
         let caps = device.caps();
@@ -267,13 +302,6 @@ impl Config {
         self.equip(stack, device)
     }
 
-    /// Checks what does not need the device: that plug-ins load, and that the sysctls exist (ENOENT) and take these
-    /// values (EINVAL).
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
-        self.bare(entropy).map(drop)
-    }
-
     /// A stack without device, its sysctls set.
     fn bare(&self, entropy: Arc<OsEntropy>) -> Result<Arc<Stack>, ConfigError> {
         let stack = standard::stack(StackConfig {
@@ -289,7 +317,11 @@ impl Config {
             load(&stack, file)?;
         }
         for (name, value) in &self.sysctls {
-            stack.sysctl.set(name, value).map_err(plain(&format!("sysctl.{name}={value}")))?;
+            let why = |error| ConfigError {
+                message: format!("sysctl.{name}={value}: {}", stack.sysctl.refusal(name, value, error)),
+                error,
+            };
+            stack.sysctl.set(name, value).map_err(why)?;
         }
         Ok(stack)
     }
@@ -306,27 +338,43 @@ impl Config {
 
     /// Gives a stack its device, and the device its addresses and routes. None: the loopback.
     fn equip(&self, stack: &Arc<Stack>, device: Option<Arc<dyn Device>>) -> Result<(), ConfigError> {
-        let dev: Arc<NetDev> = match device {
-            Some(d) => stack.add_device(d).map_err(plain("device"))?,
-            None => {
-                let lo = stack.netdevs.by_name("lo").ok_or_else(|| bad("no loopback".to_owned()))?;
-                if let Some(mtu) = self.mtu {
-                    lo.set_mtu(mtu).map_err(plain("mtu"))?;
-                }
-                lo
-            }
-        };
+        let dev = self.netdev(stack, device)?;
         if let Some(path) = &self.pcap {
-            crate::device::pcap::start(&dev, path, stack).map_err(|e| ConfigError {
-                message: format!("pcap={}: {e}", path.display()),
-                error: e.raw_os_error().and_then(Error::try_from_errno).unwrap_or(Error::Io),
+            crate::device::pcap::start(&dev, path, stack).map_err(|e| Config::pcap_error(path, &e))?;
+        }
+        self.address(stack, &dev)
+    }
+
+    fn pcap_error(path: &Path, e: &io::Error) -> ConfigError {
+        outside(format!("pcap={}: cannot be written: {e}", path.display()), e)
+    }
+
+    fn netdev(&self, stack: &Arc<Stack>, device: Option<Arc<dyn Device>>) -> Result<Arc<NetDev>, ConfigError> {
+        if let Some(d) = device {
+            return stack.add_device(d).map_err(plain("device"));
+        }
+        let lo = stack.netdevs.by_name("lo").ok_or_else(|| bad("no loopback".to_owned()))?;
+        if let Some(mtu) = self.mtu {
+            lo.set_mtu(mtu).map_err(plain("mtu"))?;
+        }
+        Ok(lo)
+    }
+
+    /// Gives the device its addresses and routes.
+    fn address(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>) -> Result<(), ConfigError> {
+        let refused = |what: String, why: &str, error| ConfigError { message: format!("{what}: {why}"), error };
+        for addr in &self.addrs {
+            route::add_address(stack, dev, *addr).map_err(|error| match error {
+                Error::Exist => refused(format!("addr={addr}"), "given twice", error),
+                Error::Inval => refused(format!("addr={addr}"), "not an address that a host can have", error),
+                _ => plain(&format!("addr={addr}"))(error),
             })?;
         }
-        for addr in &self.addrs {
-            route::add_address(stack, &dev, *addr).map_err(plain(&format!("addr={addr}")))?;
-        }
         for dst in &self.routes {
-            route::add_route(stack, RouteSpec::new(*dst).via_dev(&dev)).map_err(plain(&format!("route={dst}")))?;
+            route::add_route(stack, RouteSpec::new(*dst).via_dev(dev)).map_err(|error| match error {
+                Error::Exist => refused(format!("route={dst}"), "given twice, or the network of an addr=", error),
+                _ => plain(&format!("route={dst}"))(error),
+            })?;
         }
         for gw in &self.gateways {
             let any = match gw {
@@ -334,11 +382,35 @@ impl Config {
                 IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             };
             let any = Cidr::new(any, 0).ok_or_else(|| bad("default route".to_owned()))?;
-            let spec = RouteSpec::new(any).via(*gw).via_dev(&dev);
-            route::add_route(stack, spec).map_err(plain(&format!("gw={gw}")))?;
+            let spec = RouteSpec::new(any).via(*gw).via_dev(dev);
+            route::add_route(stack, spec).map_err(|error| self.gateway_refused(stack, *gw, error))?;
         }
         Ok(())
     }
+
+    fn gateway_refused(&self, stack: &Stack, gw: IpAddr, error: Error) -> ConfigError {
+        let why = match error {
+            Error::Inval if route::is_local(stack, gw) => "an address of this stack itself".to_owned(),
+            Error::Inval => "not the address of a router".to_owned(),
+            Error::Exist => "there is a default route of this family already".to_owned(),
+            Error::NetUnreach => {
+                let nets = self.addrs.iter().chain(&self.routes).filter(|c| c.addr().is_ipv4() == gw.is_ipv4());
+                match nets.map(Cidr::to_string).collect::<Vec<_>>() {
+                    nets if nets.is_empty() => {
+                        "on no network of this device, which has no addr= of its family".to_owned()
+                    }
+                    nets => format!("on no network of this device ({})", nets.join(", ")),
+                }
+            }
+            _ => error.to_string(),
+        };
+        ConfigError { message: format!("gw={gw}: {why}"), error }
+    }
+}
+
+/// The end of a message about a name that does not exist.
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; the nearest is {name}"))
 }
 
 /// Loads a shared object into a stack.
@@ -432,5 +504,53 @@ mod tests {
         assert_eq!(c.device, DeviceSpec::Tun("tun0".to_owned()));
         assert_eq!(c.addrs.len(), 2);
         assert_eq!(c.sysctls, [("net.ipv4.tcp_sack".to_owned(), "1".to_owned())]);
+    }
+
+    fn document() -> String {
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.md")).unwrap()
+    }
+
+    #[test]
+    fn the_document_lists_the_keys_that_are_known() {
+        let text = document();
+        let section = text.split("\n## ").find(|s| s.starts_with("Keys\n")).unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('=').map(|(key, _)| key));
+        assert_eq!(rows.collect::<Vec<_>>(), [&KEYS[..], &["sysctl.NAME"]].concat());
+        for key in KEYS {
+            // What is wrong is the value, if anything.
+            let said = Config::parse(&format!("{key}=")).map_err(|e| e.message).err().unwrap_or_default();
+            assert!(!said.contains("not a known key"), "{key}: {said}");
+        }
+        assert!(include_str!("config.rs").lines().filter(|l| l.starts_with("//! | `")).count() == KEYS.len() + 1);
+    }
+
+    #[test]
+    fn every_configuration_in_the_document_parses() {
+        let text = document();
+        let keyed = |word: &&str| {
+            let key = word.split('=').next().unwrap_or_default();
+            word.contains('=') && (KEYS.contains(&key) || key.starts_with("sysctl."))
+        };
+        let blank = |c: char| c.is_whitespace() || matches!(c, '`' | '|' | ':' | ';' | '(' | ')');
+        // A quoted word may hold blanks; a colon ends a word only in front of a blank.
+        let quoted = text.split('\'').filter(|word| !word.contains('\n') && keyed(word));
+        let plain = text.split(|c: char| blank(c) && c != ':').map(|w| w.trim_matches(|c| ":,.'".contains(c)));
+        let words: Vec<&str> = quoted.chain(plain.filter(keyed)).collect();
+        assert!(words.len() > 40 && words.iter().any(|w| w.contains("tcp_rmem=4096 65536")), "{words:?}");
+        for word in words {
+            if word.ends_with('=') || word.contains(char::is_uppercase) && !word.contains(',') {
+                // A key that is spoken of, or with a placeholder.
+                continue;
+            }
+            let device = ["tun=", "packet=", "device="].iter().any(|key| word.contains(key));
+            // A fragment stands for a text that has what it needs.
+            let whole = match word {
+                _ if device => word.to_owned(),
+                _ if word.starts_with("mac=") => format!("packet=eth1,{word}"),
+                _ => format!("tun=tun0,{word}"),
+            };
+            let parsed = Config::parse(&whole);
+            assert!(parsed.is_ok(), "{word}: {}", parsed.unwrap_err());
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! | `table` | a row a sysctl |
 //! | `parse` | text to values and back |
 
+mod nearest;
 mod parse;
 mod table;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 use crate::base::error::{Error, Result};
 use crate::sys::lock::{Mutex, RwLock};
+pub use nearest::nearest;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -402,6 +404,33 @@ impl Sysctls {
     pub fn set(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, false)
+    }
+
+    /// Why [`Sysctls::set`] returned `error`, for a person; a name that does not exist with the nearest that does.
+    pub fn refusal(&self, name: &str, value: &str, error: Error) -> String {
+        let described = |f: fn(&Def) -> String| self.id(name).and_then(|id| self.with(id, |def, _| f(def)));
+        let known = match error {
+            Error::NoEnt => {
+                let names: Vec<String> = self.list().into_iter().map(|l| l.name).collect();
+                let near = nearest(&dotted(name), names.iter().map(String::as_str));
+                let near = near.map_or_else(String::new, |near| format!("; the nearest is {near}"));
+                Ok(format!("there is no such sysctl{near}"))
+            }
+            Error::Inval => described(|def| match def.kind.range() {
+                Some((1, min, max)) => format!(", but a number from {min} to {max}"),
+                Some((len, min, max)) => format!(", but {len} numbers from {min} to {max}"),
+                None => String::new(),
+            })
+            .map(|takes| format!("this sysctl does not take the value {value:?}{takes}")),
+            Error::Acces => Ok("this sysctl is read-only".to_owned()),
+            Error::OpNotSupp => described(|def| {
+                let without = WITHOUT.iter().find(|(name, _)| *name == def.name).map(|(_, value)| *value);
+                let without = without.map_or_else(String::new, |value| format!(", or {value}, which does without"));
+                format!("what this sysctl governs is not there yet: it takes its default, {}{without}", def.default)
+            }),
+            e => Err(e),
+        };
+        known.unwrap_or_else(|e| e.to_string())
     }
 
     /// As [`Sysctls::set`], for read-only sysctls too: how the stack or a plug-in publishes a value of its

@@ -30,8 +30,12 @@ enum Failure {
 
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Failure {
-        // EINVAL is the text's fault; so is a sysctl that does not exist.
+        // What check-config refuses is the text's fault, and so are EINVAL and a plug-in that does not exist. That there
+        // is no /dev/net/tun is not.
+        let of_text = |key: &&str| e.message.starts_with(*key);
         match e.error {
+            _ if ["addr=", "gw=", "route=", "sysctl."].iter().any(of_text) => Failure::Usage(e.message),
+            Error::NoEnt if e.message.starts_with("tun=") => Failure::Broken(e.message),
             Error::Inval | Error::NoEnt => Failure::Usage(e.message),
             _ => Failure::Broken(e.message),
         }
@@ -103,7 +107,8 @@ enum Command {
     Sysctl(settings::Args),
     /// List the protocols of a stack, as /proc/net/protocols does: sizes, sockets, memory, what socket(2) makes them of
     Protocols(On),
-    /// Say whether a configuration string is right, without opening its device
+    /// Say whether a stack would start from a configuration string, without opening its device: status 2 and a line
+    /// when not; a warning, and status 0, of what is probably not meant
     #[command(name = "check-config")]
     CheckConfig {
         /// As tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1
@@ -150,7 +155,12 @@ fn finish(outcome: Result<(), Failure>) -> ExitCode {
 fn check(text: &str) -> Result<(), Failure> {
     // Whatever is wrong with it, it is the text.
     let wrong = |e: ConfigError| Failure::Usage(e.message);
-    Config::parse(text).map_err(wrong)?.check().map_err(wrong)
+    let config = Config::parse(text).map_err(wrong)?;
+    config.check().map_err(wrong)?;
+    for warning in config.warnings() {
+        out::say(format_args!("usersock: warning: {warning}"));
+    }
+    Ok(())
 }
 
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.

@@ -2,7 +2,6 @@
 
 use crate::{Failure, On, out};
 use std::io::{self, Write};
-use usersock::error::Error;
 use usersock::stack::Stack;
 use usersock::sysctl::{Listing, Mode, Support};
 
@@ -44,19 +43,13 @@ fn find(stack: &Stack, name: &str) -> Result<String, Failure> {
     let dotted = name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".");
     match stack.sysctl.id(&dotted) {
         Ok(_) => Ok(dotted),
-        Err(_) => Err(Failure::Usage(format!("there is no sysctl {name}"))),
+        Err(e) => Err(Failure::Usage(format!("{name}: {}", stack.sysctl.refusal(&dotted, "", e)))),
     }
 }
 
 fn set(stack: &Stack, name: &str, value: &str) -> Result<(), Failure> {
-    stack.sysctl.set(name, value).map_err(|e| {
-        Failure::Usage(match e {
-            Error::Inval => format!("{name} does not take the value {value:?}"),
-            Error::Acces => format!("{name} cannot be set"),
-            Error::OpNotSupp => format!("{name}: only its default is supported yet"),
-            e => format!("{name}={value}: {e}"),
-        })
-    })
+    let why = |e| Failure::Usage(format!("{name}: {}", stack.sysctl.refusal(name, value, e)));
+    stack.sysctl.set(name, value).map_err(why)
 }
 
 fn print(out: &mut impl Write, l: &Listing, describe: bool) -> io::Result<()> {

@@ -56,6 +56,39 @@ fn a_right_configuration_is_silent() {
 }
 
 #[test]
+fn what_is_probably_not_meant_is_a_warning_and_no_failure() {
+    for (text, want) in [("tun=tun0", "there is no addr="), ("tun=tun0,addr=10.0.0.2", "no prefix length means /32")] {
+        let out = usersock(&["check-config", text]);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!((out.status.code(), said.lines().count()), (Some(0), 1), "{text}: {said}");
+        assert!(said.starts_with("usersock: warning: ") && said.contains(want), "{text}: {said}");
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_had_is_one_line_with_the_remedy_and_status_1() {
+    // In a user namespace of its own, but not in a network namespace of that: no privilege over interfaces.
+    let unprivileged = ["-U", "--"];
+    if !Command::new("unshare").args(unprivileged).arg("true").status().is_ok_and(|s| s.success()) {
+        return println!("SKIP a_device_that_cannot_be_had: no user namespace can be made");
+    }
+    for (config, want) in [
+        ("packet=lo,addr=10.0.0.2/24", "packet=lo: "),
+        ("packet=usknone,addr=10.0.0.2/24", "there is no such interface; `ip link`"),
+        ("tun=usknone,addr=10.0.0.2/24", "/dev/net/tun"),
+        ("tun=usknone,addr=10.0.0.2/24", "sudo "),
+    ] {
+        let mut c = Command::new("unshare");
+        c.args(unprivileged).args([env!("CARGO_BIN_EXE_usersock"), "listen", "--config", config, "10.0.0.2:9"]);
+        let out = c.env_remove("USERSOCK_CONFIG").output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{config}: {said}");
+        // Without CAP_NET_ADMIN the remedy is a device of one's own; where there is no driver, the driver.
+        assert!(said.contains(want) || (want == "/dev/net/tun" && said.contains("CAP_NET_ADMIN")), "{config}: {said}");
+    }
+}
+
+#[test]
 fn bad_input_is_one_line_that_names_it_and_status_2() {
     for (args, named) in [
         (&[][..], "which command?"),
@@ -67,6 +100,14 @@ fn bad_input_is_one_line_that_names_it_and_status_2() {
         (&["check-config", "addr=10.0.0.2/33"], "addr=10.0.0.2/33"),
         (&["check-config", "sysctl.net.ipv4.tcp_sack=maybe"], "maybe"),
         (&["check-config", "sysctl.net.ipv4.no_such=1"], "no_such"),
+        (&["check-config", "sysctl.net.ipv4.tcp_sakc=1"], "the nearest is net.ipv4.tcp_sack"),
+        (&["check-config", "packet=eth0,mac=zz"], "mac=zz: not random, own or a hardware address"),
+        (&["check-config", "device=pigeon:1"], "no kind \"pigeon\" of device, none is plugged in"),
+        (&["check-config", "tun=tun0,addr=10.0.0.2/24,gw=10.0.1.1"], "gw=10.0.1.1: on no network of this device"),
+        (&["check-config", "pcap=/no/such/folder/a.pcap"], "pcap=/no/such/folder/a.pcap: cannot be written: No such"),
+        (&["check-config", "plugin=/no/such.so"], "plugin=/no/such.so: no such file"),
+        (&["protocols", "--config", "addr=10.0.0.2/8,addr=10.0.0.2/8"], "addr=10.0.0.2/8: given twice"),
+        (&["protocols", "--config", "sysctl.net.ipv4.tcp_fastopen=3"], "its default, 1, or 0, which does without"),
         (&["connect", "10.0.0.1"], "10.0.0.1"),
         (&["connect", "localhost"], "there is no port"),
         (&["listen", "localhost:http"], "the port is a number"),

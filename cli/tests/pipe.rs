@@ -1,6 +1,6 @@
 //! `usersock connect` and `usersock listen` against each other: two commands, two TUN devices, the kernel's router
 //! between them, in a network namespace of the test's own. Skipped, and said, where that cannot be made. The commands
-//! that README.md and docs/plugins.md have their readers type run here as well.
+//! that README.md, docs/config.md and docs/plugins.md have their readers type run here as well.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ fn plugins() -> &'static Path {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         fs::create_dir_all(&out).unwrap();
         let mut make = Command::new("make");
-        make.args(["--silent", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/../c-tests/plugins")]);
+        // What was built against older headers is no newer than its source.
+        make.args(["--silent", "--always-make", "-C", concat!(env!("CARGO_MANIFEST_DIR"), "/../c-tests/plugins")]);
         // Those in C: another test builds the others, with Cargo's compiler.
         let made =
             make.args([format!("OUT={}", out.display()), "RUSTC=".to_owned()]).stdin(Stdio::null()).output().unwrap();
@@ -148,10 +149,10 @@ fn the_guide_s_commands_do_what_it_says() {
     assert!(!said.contains("TcpMaxConn"), "a setting, -1 always, is no count: {said}");
 }
 
-/// The listings of README.md's section on the command: what is between "```sh" and "```".
-fn readme() -> Vec<String> {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let section = text.split("\n## ").find(|section| section.starts_with("The command\n")).unwrap();
+/// The listings of a section of a text: what is between "```sh" and "```".
+fn listings(file: &str, section: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file)).unwrap();
+    let section = text.split("\n## ").find(|text| text.starts_with(section)).unwrap();
     section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
@@ -179,7 +180,7 @@ fn readme_s_commands_do_what_it_says() {
     }
     let dir = folder("readme");
     fs::copy(plugins().join("tiny.so"), dir.join("tiny.so")).unwrap();
-    let listings = readme();
+    let listings = listings("README.md", "The command\n");
     assert_eq!(listings.len(), 3, "{listings:?}");
     let mut script = String::new();
     for (n, listing) in listings.iter().enumerate() {
@@ -209,6 +210,39 @@ fn readme_s_commands_do_what_it_says() {
     assert_eq!(lines, ["hello", "welcome"]);
     assert!(file("said").contains("connection from 10.0.1.2:"), "{errors:?}");
     assert!(file("errors2").contains("TcpActiveOpens                   1\n"), "--counters: {errors:?}");
+}
+
+#[test]
+fn the_recipes_do_what_they_say() {
+    let name = "the_recipes_do_what_they_say";
+    let Some(how) = namespace() else { return println!("SKIP {name}: no network namespace can be made") };
+    if let Some(why) = no_tun() {
+        return println!("SKIP {name}: {why}");
+    }
+    if Command::new("curl").arg("--version").output().is_err() {
+        return println!("SKIP {name}: curl is not installed");
+    }
+    let recipes = listings("docs/config.md", "Recipes\n");
+    assert_eq!(recipes.len(), 4);
+    for (n, recipe) in recipes.iter().enumerate() {
+        let dir = folder(&format!("recipe{n}"));
+        for file in ["udpdev.so", "westwood.so"] {
+            fs::copy(plugins().join(file), dir.join(file)).unwrap();
+        }
+        let mut c = Command::new("unshare");
+        c.args(how).args(["sh", "-c", &with_path(&typed(recipe)), "sh"]).arg(bin()).current_dir(&dir);
+        c.stdin(Stdio::null()).env_remove("USERSOCK_CONFIG").env_remove("http_proxy").env_remove("all_proxy");
+        let out = c.output().unwrap();
+        let said = fs::read_to_string(dir.join("said")).unwrap_or_default() + &String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{recipe}\n{said}");
+        // The two ends print as they come to it.
+        let printed = String::from_utf8_lossy(&out.stdout);
+        assert!(
+            ["hello", "welcome"].iter().all(|want| printed.lines().any(|l| l == *want)),
+            "{recipe}\n{printed}{said}"
+        );
+        assert!(!said.contains("warning"), "{said}");
+    }
 }
 
 /// $1 the command: the listener has no end of what it sends, the caller's reader has enough after a line.

@@ -212,7 +212,7 @@ pub(crate) fn attach(
             stack.plugins.lock().push(plugin.clone());
         }
         let why = noted_line();
-        let why = if why.is_empty() { error.to_string() } else { why };
+        let why = if why.is_empty() { format!("usk_plugin_init refuses: {error}") } else { why };
         return Err(ConfigError::new(format!("plugin={}: {why}", plugin.name), error));
     }
     if let (Some(library), Some(exit)) = (&plugin.library, exit) {

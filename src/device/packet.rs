@@ -61,9 +61,11 @@ impl Packet {
         self.mac
     }
 
-    /// Sets the MTU of the interface, in bytes, and of this end. EPERM, EINVAL.
+    /// Sets the MTU of the interface, in bytes, and of this end; one that it has needs no privilege. EPERM, EINVAL.
     pub fn set_mtu(&self, mtu: u32) -> io::Result<()> {
-        netdev::set_mtu(&self.name, mtu)?;
+        if netdev::mtu(&self.name)? != mtu {
+            netdev::set_mtu(&self.name, mtu)?;
+        }
         self.mtu.store(mtu, Ordering::Relaxed);
         Ok(())
     }

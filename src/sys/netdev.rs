@@ -130,12 +130,16 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
     req.ioctl(control()?.raw(), libc::SIOCSIFMTU)
 }
 
-/// Brings an interface up. EPERM, ENODEV.
+/// Brings an interface up; one that is up needs no privilege. EPERM, ENODEV.
 pub(crate) fn set_up(name: &str) -> io::Result<()> {
     let mut req = IfReq::new(name)?;
     let fd = control()?;
     req.ioctl(fd.raw(), libc::SIOCGIFFLAGS)?;
-    let flags = i16::from_ne_bytes(req.value()) | libc::IFF_UP as i16;
+    let flags = i16::from_ne_bytes(req.value());
+    if flags & libc::IFF_UP as i16 != 0 {
+        return Ok(());
+    }
+    let flags = flags | libc::IFF_UP as i16;
     req.set(&flags.to_ne_bytes());
     req.ioctl(fd.raw(), libc::SIOCSIFFLAGS)
 }
