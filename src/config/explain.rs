@@ -29,7 +29,7 @@ pub(super) fn tun(name: &str, e: &io::Error) -> String {
             "/dev/net/tun may not be opened: `sudo chmod 666 /dev/net/tun`, or run as root".to_owned()
         }
         Some(libc::EBUSY) => format!(
-            "in use by another process, or made for fewer queues: one stack to a TUN device; \
+            "in use by another process: one stack to a TUN device; \
              `grep -l '{name}$' /proc/[0-9]*/fdinfo/*` finds who has it"
         ),
         Some(libc::EINVAL) => {
