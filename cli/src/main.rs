@@ -30,8 +30,8 @@ enum Failure {
 
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Failure {
-        // What check-config refuses is the text's fault, and so are EINVAL and a plug-in that does not exist. That there
-        // is no /dev/net/tun is not.
+        // What check-config refuses is the text's fault, and so are EINVAL and a plug-in that does not exist. That
+        // there is no /dev/net/tun is not.
         let of_text = |key: &&str| e.message.starts_with(*key);
         match e.error {
             _ if ["addr=", "gw=", "route=", "sysctl."].iter().any(of_text) => Failure::Usage(e.message),
