@@ -31,23 +31,39 @@ pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<
     r
 }
 
-fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
-    send_msg(s, &mut SendMsg::new(iov, flags)).map(|n| n as isize)
-}
-
-fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
-    s.recvmsg(&mut RecvMsg::new(iov, flags)).map(|n| n as isize)
-}
-
-/// Bytes to send. A datagram longer than any can be is refused before its bytes are looked at, as in Linux.
+/// A message of `len` bytes at `buf`. Memory that is not there shows when the protocol comes to copy, behind what it
+/// checks before, as in Linux; an address no program can have shows at once.
 /// # Safety
 /// `buf` is readable for `len` bytes, or EFAULT is the answer.
-unsafe fn to_send<'a>(s: &Socket, buf: *const c_void, len: usize) -> Result<&'a [u8]> {
+unsafe fn message<'a>(
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+    iov: &'a mut [IoSlice<'a>; 1],
+) -> Result<SendMsg<'a>> {
+    // SAFETY: the caller vouches for `buf` and `len`.
+    match unsafe { ptr::bytes(buf, len) } {
+        Ok(bytes) => {
+            iov[0] = IoSlice::new(bytes);
+            Ok(SendMsg::new(iov, flags))
+        }
+        Err(_) if !probe::foreign(buf as usize, len) => Ok(SendMsg::lacking(&[], len, flags)),
+        Err(e) => Err(e),
+    }
+}
+
+/// A message of the buffers that are there, of `len` bytes in all.
+fn of_slices<'a>((there, bad): &'a (Vec<IoSlice<'a>>, bool), len: usize, flags: c_int) -> SendMsg<'a> {
+    if *bad { SendMsg::lacking(there, len, flags) } else { SendMsg::new(there, flags) }
+}
+
+/// Sends `len` bytes at `buf`.
+/// # Safety
+/// As [`message`].
+unsafe fn send_bytes(s: &Socket, buf: *const c_void, len: usize, flags: c_int) -> Result<isize> {
+    let mut iov = [IoSlice::new(&[])];
     // SAFETY: passed on.
-    unsafe { ptr::bytes(buf, len) }.map_err(|e| match len {
-        65_536.. if !s.sock().proto().is_stream() => Error::MsgSize,
-        _ => e,
-    })
+    send_msg(s, &mut unsafe { message(buf, len, flags, &mut iov) }?).map(|n| n as isize)
 }
 
 /// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes
@@ -87,6 +103,41 @@ unsafe fn recv_into(
     }
 }
 
+/// Receives into the buffers of an iovec array, of which one may be nowhere: as in [`recv_into`] that shows when bytes
+/// are to go there.
+/// # Safety
+/// `iov` is `count` iovecs, each writable or EFAULT is the answer, none overlapping.
+unsafe fn recv_vector(
+    s: &Socket,
+    iov: *const libc::iovec,
+    count: usize,
+    flags: c_int,
+    take: impl FnOnce(&mut RecvMsg<'_, '_>),
+) -> Result<usize> {
+    // SAFETY: passed on.
+    let (mut iov, bad) = unsafe { ptr::io_slices_mut(iov, count) }?;
+    let stream = s.sock().proto().is_stream() && flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0;
+    let room: usize = iov.iter().map(|b| b.len()).sum();
+    let mut nowhere = [0];
+    if bad && stream {
+        // Its bytes stay: a look at how many there are.
+        let look = flags & !(libc::MSG_WAITALL | libc::MSG_TRUNC) | libc::MSG_PEEK;
+        let mut place = vec![0; room + 1];
+        if s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(&mut place)], look))? > room {
+            return Err(Error::Fault);
+        }
+    } else if bad {
+        iov.push(IoSliceMut::new(&mut nowhere));
+    }
+    let mut msg = RecvMsg::new(&mut iov, flags);
+    let n = s.recvmsg(&mut msg)?;
+    if bad && n > room {
+        return Err(Error::Fault);
+    }
+    take(&mut msg);
+    Ok(n)
+}
+
 /// As write(2), for any descriptor.
 /// # Safety
 /// `buf` is readable for `len` bytes.
@@ -94,7 +145,7 @@ unsafe fn recv_into(
 pub unsafe extern "C" fn usk_write(fd: c_int, buf: *const c_void, len: usize) -> isize {
     boundary(|| match fdtable::get(fd) {
         // SAFETY: the caller vouches for `buf` and `len`.
-        Some(Desc::Socket(s)) => send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], 0),
+        Some(Desc::Socket(s)) => unsafe { send_bytes(&s, buf, len, 0) },
         Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
         Some(Desc::Epoll(_)) | None => os(unsafe { libc::write(fd, buf, len) }),
@@ -110,12 +161,14 @@ pub unsafe extern "C" fn usk_writev(fd: c_int, iov: *const libc::iovec, count: c
         Some(Desc::Socket(s)) => {
             let count = usize::try_from(count).map_err(|_| Error::Inval)?;
             // SAFETY: the caller vouches for the iovecs.
-            let iov = unsafe { ptr::io_slices(iov, count) }?;
-            if iov.iter().all(|v| v.is_empty()) {
+            let slices = unsafe { ptr::io_slices(iov, count) }?;
+            // SAFETY: as above.
+            let len = unsafe { ptr::iov_len(iov, count) }?;
+            if len == 0 {
                 // writev(2) of nothing is nothing; write(2) of nothing is an empty datagram.
                 return Ok(0);
             }
-            send_slices(&s, &iov, 0)
+            send_msg(&s, &mut of_slices(&slices, len, 0)).map(|n| n as isize)
         }
         Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
@@ -148,11 +201,11 @@ pub unsafe extern "C" fn usk_readv(fd: c_int, iov: *const libc::iovec, count: c_
         Some(Desc::Socket(s)) => {
             let count = usize::try_from(count).map_err(|_| Error::Inval)?;
             // SAFETY: the caller vouches for the iovecs.
-            let mut iov = unsafe { ptr::io_slices_mut(iov, count) }?;
-            if iov.iter().all(|v| v.is_empty()) {
+            if unsafe { ptr::iov_len(iov, count) }? == 0 {
                 return Ok(0);
             }
-            recv_slices(&s, &mut iov, 0)
+            // SAFETY: as above.
+            unsafe { recv_vector(&s, iov, count, 0, |_| ()) }.map(|n| n as isize)
         }
         Some(Desc::Inherited(_)) => Err(Error::NetDown),
         // SAFETY: passes the program's own arguments to the kernel.
@@ -169,7 +222,7 @@ pub unsafe extern "C" fn usk_send(fd: c_int, buf: *const c_void, len: usize, fla
     boundary(|| {
         let s = fdtable::socket(fd)?;
         // SAFETY: the caller vouches for `buf` and `len`.
-        send_slices(&s, &[IoSlice::new(unsafe { to_send(&s, buf, len) }?)], flags)
+        unsafe { send_bytes(&s, buf, len, flags) }
     })
 }
 
@@ -187,36 +240,25 @@ pub unsafe extern "C" fn usk_sendto(
 ) -> isize {
     boundary(|| {
         let s = fdtable::socket(fd)?;
+        let mut iov = [IoSlice::new(&[])];
         // SAFETY: the caller vouches for `buf` and `len`.
-        let iov = [IoSlice::new(unsafe { to_send(&s, buf, len) }?)];
-        let mut msg = SendMsg::new(&iov, flags);
+        let mut msg = unsafe { message(buf, len, flags, &mut iov) }?;
         if !addr.is_null() {
             if alen as usize > size_of::<libc::sockaddr_storage>() {
                 return Err(Error::Inval);
             }
             // SAFETY: the caller vouches for `addr` and `alen`.
-            msg.name = name(&s, unsafe { ptr::sockaddr(addr, alen) })?;
+            unsafe { ptr::destination(addr, alen, &mut msg) }?;
         }
         send_msg(&s, &mut msg).map(|n| n as isize)
     })
 }
 
-/// A destination: a connected stream ignores what it is given, even nonsense, if it can be read.
-fn name(s: &Socket, a: Result<Option<std::net::SocketAddr>>) -> Result<Option<std::net::SocketAddr>> {
-    match a {
-        Err(e) if e != Error::Fault && s.sock().proto().is_stream() => Ok(None),
-        Ok(None) if !s.sock().proto().is_stream() => Err(Error::AfNoSupport),
-        other => other,
-    }
-}
-
 /// # Safety
 /// `hdr` is as sendmsg(2) wants it.
 unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<usize> {
-    // SAFETY: the caller vouches for the iovecs.
-    let iov = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) };
-    let iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
-    let mut msg = SendMsg::new(&iov, flags);
+    // The name first, as copy_msghdr_from_user has it.
+    let mut named = SendMsg::new(&[], flags);
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
     }
@@ -224,14 +266,23 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
         // More than any address has is cut off.
         let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
-        msg.name = name(s, unsafe { ptr::sockaddr(hdr.msg_name.cast(), len) })?;
+        unsafe { ptr::destination(hdr.msg_name.cast(), len, &mut named) }?;
     }
+    if hdr.msg_iovlen > 1024 {
+        return Err(Error::MsgSize);
+    }
+    // SAFETY: the caller vouches for the iovecs.
+    let slices = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) }?;
+    // SAFETY: as above.
+    let len = unsafe { ptr::iov_len(hdr.msg_iov, hdr.msg_iovlen) }?;
+    let mut msg = of_slices(&slices, len, flags);
+    (msg.name, msg.odd_name) = (named.name, named.odd_name);
     if hdr.msg_controllen > 0 {
         if hdr.msg_controllen > i32::MAX as usize {
             return Err(Error::NoBufs);
         }
         // SAFETY: the caller vouches for the control data.
-        msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?)?;
+        msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?);
     }
     send_msg(s, &mut msg)
 }
@@ -309,14 +360,21 @@ pub unsafe extern "C" fn usk_recvfrom(
 /// # Safety
 /// `hdr` is as recvmsg(2) wants it.
 unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
+    if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
+        return Err(Error::Inval);
+    }
+    if hdr.msg_iovlen > 1024 {
+        return Err(Error::MsgSize);
+    }
+    let (mut name, mut control, mut out_flags) = (None, Vec::new(), 0);
+    let take = |msg: &mut RecvMsg<'_, '_>| {
+        (name, control, out_flags) = (msg.name, std::mem::take(&mut msg.control), msg.out_flags);
+    };
     // SAFETY: the caller vouches for the iovecs.
-    let iov = unsafe { ptr::io_slices_mut(hdr.msg_iov, hdr.msg_iovlen) };
-    let mut iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
-    let mut msg = RecvMsg::new(&mut iov, flags);
-    let n = s.recvmsg(&mut msg)?;
+    let n = unsafe { recv_vector(s, hdr.msg_iov, hdr.msg_iovlen, flags, take) }?;
     if !hdr.msg_name.is_null() {
         // SAFETY: the caller vouches for the name and its length.
-        unsafe { ptr::put_sockaddr(msg.name, hdr.msg_name.cast(), &mut hdr.msg_namelen) }?;
+        unsafe { ptr::put_sockaddr(name, hdr.msg_name.cast(), &mut hdr.msg_namelen) }?;
     } else {
         hdr.msg_namelen = 0;
     }
@@ -324,9 +382,9 @@ unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Resul
     // SAFETY: the caller vouches for the control buffer.
     let buf =
         unsafe { ptr::bytes_mut(hdr.msg_control, if hdr.msg_control.is_null() { 0 } else { hdr.msg_controllen }) }?;
-    let (used, truncated) = cmsg::emit(&msg.control, v6, buf);
+    let (used, truncated) = cmsg::emit(&control, v6, buf);
     hdr.msg_controllen = used;
-    hdr.msg_flags = msg.out_flags | if truncated { libc::MSG_CTRUNC } else { 0 };
+    hdr.msg_flags = out_flags | if truncated { libc::MSG_CTRUNC } else { 0 };
     hdr.msg_flags |= flags & libc::MSG_CMSG_CLOEXEC;
     Ok(n)
 }
@@ -367,6 +425,10 @@ pub unsafe extern "C" fn usk_recvmmsg(
             }
             Some(Instant::now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
         };
+        if flags & libc::MSG_ERRQUEUE == 0 {
+            // An error that waits ends the call before anything is received (do_recvmmsg).
+            s.sock().take_error()?;
+        }
         let mut flags_now = flags & !libc::MSG_WAITFORONE;
         for i in 0..count.min(1024) as usize {
             // SAFETY: the caller vouches for `count` entries.

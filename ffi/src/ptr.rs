@@ -6,6 +6,10 @@ use std::ffi::{CStr, c_char, c_void};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use usersock::error::{Error, Result};
+use usersock::sock::msg::{OddName, SendMsg};
+
+/// Least length of an IPv6 address: one without scope.
+pub(crate) const SIN6_LEN_RFC2133: usize = 24;
 
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -75,7 +79,7 @@ pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
 }
 
 /// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above
-/// SSIZE_MAX, EFAULT for a null base with a length.
+/// SSIZE_MAX.
 unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a [libc::iovec]> {
     if count > 1024 {
         return Err(Error::Inval);
@@ -93,32 +97,55 @@ unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a 
         if v.iov_len > isize::MAX as usize {
             return Err(Error::Inval);
         }
-        if v.iov_base.is_null() && v.iov_len > 0 {
-            return Err(Error::Fault);
-        }
         total = total.checked_add(v.iov_len).ok_or(Error::Inval)?;
     }
     Ok(list)
 }
 
-/// Buffers to read from.
+/// Bytes of all buffers.
 /// # Safety
-/// `iov` is null or `count` iovecs, each readable, while `'a` lasts.
-pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSlice<'a>>> {
+/// `iov` is null or `count` iovecs.
+pub unsafe fn iov_len(iov: *const libc::iovec, count: usize) -> Result<usize> {
     // SAFETY: passed on.
-    let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: each buffer is readable by the caller's word; `bytes` refuses null.
-    list.iter().map(|v| unsafe { bytes(v.iov_base, v.iov_len) }.map(IoSlice::new)).collect()
+    Ok(unsafe { check_iovecs(iov, count) }?.iter().map(|v| v.iov_len).sum())
 }
 
-/// Buffers to write to.
+/// Buffers to read from, up to the first that is nowhere, and whether there is such a one: it shows when it comes to be
+/// read. EFAULT: an address no program can have.
 /// # Safety
-/// `iov` is null or `count` iovecs, each writable and not overlapping, while `'a` lasts.
-pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSliceMut<'a>>> {
+/// `iov` is null or `count` iovecs, each readable, while `'a` lasts.
+pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<(Vec<IoSlice<'a>>, bool)> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: each buffer is writable by the caller's word; `bytes_mut` refuses null.
-    list.iter().map(|v| unsafe { bytes_mut(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
+    if list.iter().any(|v| probe::foreign(v.iov_base as usize, v.iov_len)) {
+        return Err(Error::Fault);
+    }
+    // SAFETY: each buffer is readable by the caller's word; `bytes` refuses null.
+    let there = list.iter().map_while(|v| unsafe { bytes(v.iov_base, v.iov_len) }.map(IoSlice::new).ok());
+    let there: Vec<_> = there.collect();
+    let bad = there.len() < list.len();
+    Ok((there, bad))
+}
+
+/// Buffers to write to, up to the first that is nowhere, and whether there is such a one: it shows when there is
+/// something to put there. EFAULT: an address no program can have.
+/// # Safety
+/// `iov` is null or `count` iovecs, none overlapping, each writable or nowhere at all, while `'a` lasts.
+pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<(Vec<IoSliceMut<'a>>, bool)> {
+    // SAFETY: passed on.
+    let list = unsafe { check_iovecs(iov, count) }?;
+    if list.iter().any(|v| probe::foreign(v.iov_base as usize, v.iov_len)) {
+        return Err(Error::Fault);
+    }
+    let mut good = Vec::with_capacity(count + 1);
+    for v in list {
+        // SAFETY: each buffer is writable by the caller's word, but for those that `bytes_mut` refuses.
+        match unsafe { bytes_mut(v.iov_base, v.iov_len) } {
+            Ok(b) => good.push(IoSliceMut::new(b)),
+            Err(_) => return Ok((good, true)),
+        }
+    }
+    Ok((good, false))
 }
 
 /// A socket address from C; None for AF_UNSPEC. EINVAL for a short one, EAFNOSUPPORT for another family, EFAULT for
@@ -149,7 +176,7 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
         }
         libc::AF_INET6 => {
             // SIN6_LEN_RFC2133: a structure without scope is accepted.
-            if len < 24 {
+            if len < SIN6_LEN_RFC2133 {
                 return Err(Error::Inval);
             }
             let mut ip = [0u8; 16];
@@ -160,6 +187,66 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
         }
         _ => Err(Error::AfNoSupport),
     }
+}
+
+/// The name for bind or connect of a socket of IPv6 (`v6`) or IPv4: None is AF_UNSPEC. The inner error is what the name
+/// is refused with where it comes to be looked at: EINVAL for too few bytes, EAFNOSUPPORT for another family. A
+/// datagram socket of IPv6 is given IPv4's names, too (`v4_too`). The outer: EINVAL for a length no name has, EFAULT.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn own_name(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    v6: bool,
+    v4_too: bool,
+) -> Result<Result<Option<SocketAddr>>> {
+    let n = len as usize;
+    if n > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for `addr` and `len`.
+    let b = unsafe { bytes(addr.cast(), n) }?;
+    let family = b.first_chunk().map_or(libc::AF_UNSPEC, |f| i32::from(u16::from_ne_bytes(*f)));
+    let v4 = !v6 || v4_too && family == libc::AF_INET;
+    let (whole, own) = match v4 {
+        true => (size_of::<libc::sockaddr_in>(), libc::AF_INET),
+        false => (SIN6_LEN_RFC2133, libc::AF_INET6),
+    };
+    if n < 2 {
+        return Err(Error::Inval);
+    }
+    Ok(match family {
+        libc::AF_UNSPEC => Ok(None),
+        _ if n < whole => Err(Error::Inval),
+        family if family != own => Err(Error::AfNoSupport),
+        // SAFETY: as above.
+        _ => unsafe { sockaddr(addr, len) },
+    })
+}
+
+/// The destination of a send (msg_name): an address, or what the protocol makes of other bytes. EINVAL: longer than any
+/// name; EFAULT: not readable. No bytes are no name.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg: &mut SendMsg<'_>) -> Result<()> {
+    let n = len as usize;
+    if n > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for `addr` and `len`.
+    let b = unsafe { bytes(addr.cast(), n) }?;
+    // SAFETY: as above.
+    if n > 0
+        && let Ok(Some(a)) = unsafe { sockaddr(addr, len) }
+    {
+        msg.name = Some(a);
+        return Ok(());
+    }
+    let family = b.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
+    let port = b.get(2..4).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
+    let ip = b.get(4..8).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
+    msg.odd_name = Some(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) });
+    Ok(())
 }
 
 /// An address as C bytes (sockaddr_in or sockaddr_in6).

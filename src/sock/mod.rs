@@ -174,13 +174,17 @@ pub mod flag {
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
 pub mod ip_flag {
     #![allow(missing_docs)]
-    pub const RECVOPTS: u8 = 1 << 0;
-    pub const RETOPTS: u8 = 1 << 1;
-    pub const CHECKSUM: u8 = 1 << 2;
-    pub const MULTICAST_ALL: u8 = 1 << 3;
+    pub const RECVOPTS: u16 = 1 << 0;
+    pub const RETOPTS: u16 = 1 << 1;
+    pub const CHECKSUM: u16 = 1 << 2;
+    pub const MULTICAST_ALL: u16 = 1 << 3;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub const FLOWLABEL_SET: u8 = 1 << 4;
-    pub const FLOWLABEL: u8 = 1 << 5;
+    pub const FLOWLABEL_SET: u16 = 1 << 4;
+    pub const FLOWLABEL: u16 = 1 << 5;
+    /// IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS: not the bits of IPv4's options.
+    pub const RECVPKTINFO6: u16 = 1 << 6;
+    pub const RECVHOPLIMIT: u16 = 1 << 7;
+    pub const RECVTCLASS: u16 = 1 << 8;
 }
 
 /// Under the sock's lock, for every protocol.
@@ -188,7 +192,7 @@ pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub ip_flags: u8,
+    pub ip_flags: u16,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -272,7 +276,8 @@ impl SockCommon {
         };
         SockCommon {
             flags: flag::MULTICAST_LOOP,
-            ip_flags: ip_flag::MULTICAST_ALL,
+            // Of IPv4's sockets alone (inet_create).
+            ip_flags: if family == addr::AF_INET { ip_flag::MULTICAST_ALL } else { 0 },
             rcv_saddr: any,
             saddr: any,
             daddr: any,

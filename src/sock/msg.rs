@@ -1,8 +1,24 @@
 //! What a send or receive call carries: the program's memory, name, control data and flags. Above: `ffi` and the Rust
 //! API, which build it. Below: `sendmsg` and `recvmsg` of the protocols. Linux: struct msghdr with its iov_iter.
 
+use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+/// MSG_PROBE: a datagram's way is found, and nothing is sent.
+pub const MSG_PROBE: i32 = 0x10;
+
+/// A destination (msg_name) that is no whole address of IPv4 or IPv6. Which of these a protocol takes, and what it
+/// answers to the others, is its own affair: a stream does not look at a name at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OddName {
+    /// The family it says it is of; AF_UNSPEC where it is too short to say.
+    pub family: u16,
+    /// Its length, bytes.
+    pub len: usize,
+    /// Its bytes read as an address of AF_INET; of no meaning where it is too short for one.
+    pub inet: SocketAddrV4,
+}
 
 /// A message to send: consumed from the front as bytes are taken.
 pub struct SendMsg<'a> {
@@ -12,8 +28,12 @@ pub struct SendMsg<'a> {
     remaining: usize,
     /// Destination (msg_name), if given.
     pub name: Option<SocketAddr>,
+    /// The same where it is no address; `name` is None then.
+    pub odd_name: Option<OddName>,
     /// MSG_* bits.
     pub flags: i32,
+    /// The program's memory is not there: no byte can be taken, and EFAULT is the answer where the copy would begin.
+    pub bad: bool,
     /// Parsed ancillary data.
     pub control: Vec<Control>,
 }
@@ -29,10 +49,16 @@ pub enum Control {
         /// Received: destination address of the packet. To send: source address, unspecified for any.
         addr: IpAddr,
     },
-    /// IP_TTL, IPV6_HOPLIMIT.
+    /// IP_TTL.
     Ttl(i32),
-    /// IP_TOS, IPV6_TCLASS.
+    /// IP_TOS.
     Tos(i32),
+    /// IPV6_HOPLIMIT.
+    HopLimit(i32),
+    /// IPV6_TCLASS.
+    Tclass(i32),
+    /// IPV6_DONTFRAG.
+    DontFrag(bool),
     /// SO_TIMESTAMP: time of arrival since the UNIX epoch, to be shown in microseconds.
     Timestamp(std::time::Duration),
     /// SO_TIMESTAMPNS: the same in nanoseconds.
@@ -51,7 +77,9 @@ pub enum Control {
     TxTime(u64),
     /// IP_RECVERR, IPV6_RECVERR: a queued error.
     RecvErr(SockExtendedErr),
-    /// Bytes of a level and type that only the protocol knows.
+    /// To send: a header whose length cannot be. What stands before it is good.
+    Malformed,
+    /// Bytes of a level and type that only the protocol knows, or of one known here whose length or value is wrong.
     Other {
         /// cmsg_level.
         level: i32,
@@ -85,7 +113,34 @@ impl<'a> SendMsg<'a> {
     /// A message of these slices, with no name and no control data.
     pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
         let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
-        SendMsg { slices, index: 0, offset: 0, remaining, name: None, flags, control: Vec::new() }
+        SendMsg {
+            slices,
+            index: 0,
+            offset: 0,
+            remaining,
+            name: None,
+            odd_name: None,
+            flags,
+            bad: false,
+            control: Vec::new(),
+        }
+    }
+
+    /// A message of `len` bytes, of which only those of `there` are in the program's memory.
+    pub fn lacking(there: &'a [IoSlice<'a>], len: usize, flags: i32) -> SendMsg<'a> {
+        SendMsg { remaining: len, bad: true, ..SendMsg::new(there, flags) }
+    }
+
+    /// EFAULT where the program's memory is not there.
+    #[inline]
+    pub fn readable(&self) -> Result<()> {
+        if self.bad { Err(Error::Fault) } else { Ok(()) }
+    }
+
+    /// As [`SendMsg::readable`], of the first `n` bytes alone.
+    pub fn begins(&self, n: usize) -> Result<()> {
+        let there: usize = self.slices.iter().map(|s| s.len()).sum();
+        if there < n { self.readable() } else { Ok(()) }
     }
 
     /// Bytes not yet taken.

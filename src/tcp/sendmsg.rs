@@ -141,10 +141,13 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 fn check_control(control: &[Control]) -> Result<()> {
     for c in control {
         match c {
-            Control::Other { level, ty, .. } if *level == libc::SOL_SOCKET => match *ty {
+            Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
+                // Devices here have one queue, in which all are of one priority.
+                libc::SO_PRIORITY if data.len() == 4 => {}
                 _ => return Err(Error::Inval),
             },
+            Control::Malformed => return Err(Error::Inval),
             Control::Mark(_) => return Err(Error::Perm),
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
                 return Err(Error::Inval);
@@ -310,6 +313,9 @@ fn queue_all(
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
         if send_error(g) {
             return Err(Error::Pipe);
+        }
+        if msg.remaining() > 0 {
+            msg.readable()?;
         }
         while msg.remaining() > 0 {
             match append(g, msg, size_goal, &mut since_flush)? {
