@@ -412,6 +412,9 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
             // Devices here have one queue, in which all are of one priority.
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SO_PRIORITY, data } if data.len() == 4 => {}
+            Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
+                return Err(Error::Inval);
+            }
             Control::Other { level, .. } if *level == libc::SOL_UDP && !udp => {}
             Control::Other { level, .. } if ![libc::SOL_SOCKET, libc::SOL_UDP, own_level].contains(level) => {}
             _ => return Err(Error::Inval),
