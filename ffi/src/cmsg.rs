@@ -1,7 +1,6 @@
 //! Ancillary data between C's control buffers and `Control`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use usersock::error::{Error, Result};
 use usersock::sock::msg::{Control, SockExtendedErr};
 
 const ALIGN: usize = size_of::<usize>();
@@ -15,69 +14,69 @@ fn align(n: usize) -> usize {
     (n + ALIGN - 1) & !(ALIGN - 1)
 }
 
-fn int(d: &[u8]) -> Result<i32> {
-    Ok(i32::from_ne_bytes(d.get(..4).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?))
+/// cmsg_len, cmsg_level and cmsg_type of the first control message.
+fn head(buf: &[u8]) -> Option<(usize, i32, i32)> {
+    let [a, b, c, d, e, f, g, h, l @ .., t0, t1, t2, t3] = buf.first_chunk::<HEADER>()?;
+    let level = i32::from_ne_bytes(*l);
+    Some((usize::from_ne_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), level, i32::from_ne_bytes([*t0, *t1, *t2, *t3])))
 }
 
 /// The descriptors that a message passes on (SCM_RIGHTS). Ends at the first control message that is not well formed.
 pub fn rights(mut buf: &[u8]) -> Vec<i32> {
     let mut out = Vec::new();
-    while let Some((head, _)) = buf.split_at_checked(HEADER) {
-        let len = usize::from_ne_bytes(head[..8].try_into().unwrap_or_default());
+    while let Some((len, level, ty)) = head(buf) {
         let Some(data) = buf.get(HEADER..len) else { break };
-        if (int(&head[8..]), int(&head[12..])) == (Ok(libc::SOL_SOCKET), Ok(libc::SCM_RIGHTS)) {
-            out.extend(data.chunks_exact(4).filter_map(|d| int(d).ok()));
+        if (level, ty) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            out.extend(data.as_chunks::<4>().0.iter().map(|d| i32::from_ne_bytes(*d)));
         }
         buf = buf.get(align(len)..).unwrap_or_default();
     }
     out
 }
 
-/// Parses msg_control of a send. EINVAL for a malformed buffer or contents (SEED: a bad control message is EINVAL).
-pub fn parse(mut buf: &[u8]) -> Result<Vec<Control>> {
+/// Reads msg_control of a send. What is wrong with it is for the protocol to judge, behind what it checks before.
+pub fn parse(mut buf: &[u8]) -> Vec<Control> {
     let mut out = Vec::new();
-    while buf.len() >= HEADER {
-        let len = usize::from_ne_bytes(buf[..8].try_into().map_err(|_| Error::Inval)?);
-        let level = int(&buf[8..])?;
-        let ty = int(&buf[12..])?;
-        if len < HEADER || len > buf.len() {
-            return Err(Error::Inval);
-        }
-        let d = &buf[HEADER..len];
-        out.push(one(level, ty, d)?);
+    while let Some((len, level, ty)) = head(buf) {
+        let Some(data) = buf.get(HEADER..len).filter(|_| len >= HEADER) else {
+            out.push(Control::Malformed);
+            break;
+        };
+        out.push(one(level, ty, data).unwrap_or_else(|| Control::Other { level, ty, data: data.to_vec() }));
         buf = buf.get(align(len)..).unwrap_or_default();
     }
-    Ok(out)
+    out
 }
 
-fn one(level: i32, ty: i32, d: &[u8]) -> Result<Control> {
-    Ok(match (level, ty) {
+/// A message that is known, of the length it must have.
+fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
+    let int = || d.try_into().ok().map(i32::from_ne_bytes);
+    Some(match (level, ty) {
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            let b: &[u8; 12] = d.get(..12).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
-            let ifindex = int(&b[..4])? as u32;
+            let b: &[u8; 12] = d.try_into().ok()?;
+            let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
             Control::PktInfo { ifindex, addr: IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7])) }
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-            let b: &[u8; 20] = d.get(..20).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
-            let mut ip = [0u8; 16];
-            ip.copy_from_slice(&b[..16]);
-            Control::PktInfo { ifindex: int(&b[16..])? as u32, addr: IpAddr::V6(Ipv6Addr::from(ip)) }
+            let (ip, rest) = d.split_first_chunk::<16>()?;
+            let ifindex = u32::from_ne_bytes(*rest.first_chunk()?);
+            Control::PktInfo { ifindex, addr: IpAddr::V6(Ipv6Addr::from(*ip)) }
         }
-        (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => Control::Ttl(int(d)?),
-        (libc::IPPROTO_IP, libc::IP_TOS) if d.len() == 1 => Control::Tos(d[0] as i32),
-        (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => Control::Tos(int(d)?),
-        (libc::IPPROTO_UDP, UDP_SEGMENT) => {
-            let b = d.get(..2).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
-            Control::UdpSegment(u16::from_ne_bytes(b))
-        }
-        (libc::SOL_SOCKET, libc::SO_MARK) => Control::Mark(int(d)? as u32),
-        (libc::SOL_SOCKET, SCM_TXTIME) => {
-            let b = d.get(..8).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
-            Control::TxTime(u64::from_ne_bytes(b))
-        }
-        // Of SOL_SOCKET the kernel knows no others here; other levels are their protocol's business.
-        (libc::SOL_SOCKET, _) => return Err(Error::Inval),
-        _ => Control::Other { level, ty, data: d.to_vec() },
+        (libc::IPPROTO_IP, libc::IP_TTL) => Control::Ttl(int()?),
+        (libc::IPPROTO_IP, libc::IP_TOS) => match d {
+            [tos] => Control::Tos(i32::from(*tos)),
+            _ => Control::Tos(int()?),
+        },
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => Control::HopLimit(int()?),
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => Control::Tclass(int()?),
+        (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG) => match int()? {
+            on @ (0 | 1) => Control::DontFrag(on == 1),
+            _ => return None,
+        },
+        (libc::IPPROTO_UDP, UDP_SEGMENT) => Control::UdpSegment(u16::from_ne_bytes(d.try_into().ok()?)),
+        (libc::SOL_SOCKET, libc::SO_MARK) => Control::Mark(int()? as u32),
+        (libc::SOL_SOCKET, SCM_TXTIME) => Control::TxTime(u64::from_ne_bytes(d.try_into().ok()?)),
+        _ => return None,
     })
 }
 
@@ -109,8 +108,10 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
             b.extend_from_slice(&ifindex.to_ne_bytes());
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, b)
         }
-        Control::Ttl(n) => (ip_level, if v6 { libc::IPV6_HOPLIMIT } else { libc::IP_TTL }, i(*n)),
-        Control::Tos(n) if v6 => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, i(*n)),
+        Control::Ttl(n) => (libc::IPPROTO_IP, libc::IP_TTL, i(*n)),
+        Control::HopLimit(n) => (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, i(*n)),
+        Control::Tclass(n) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, i(*n)),
+        Control::DontFrag(on) => (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, i(i32::from(*on))),
         Control::Tos(n) => (libc::IPPROTO_IP, libc::IP_TOS, vec![*n as u8]),
         Control::Timestamp(t) => {
             let mut b = (t.as_secs() as i64).to_ne_bytes().to_vec();
@@ -167,17 +168,20 @@ mod tests {
             Control::PktInfo { ifindex: 4, addr: IpAddr::V6(Ipv6Addr::LOCALHOST) },
             Control::Ttl(7),
             Control::Tos(3),
+            Control::HopLimit(9),
+            Control::Tclass(4),
+            Control::DontFrag(true),
             Control::UdpSegment(1200),
             Control::Mark(9),
         ];
         let mut buf = [0u8; 256];
         let (n, truncated) = emit(&all, false, &mut buf);
         assert!(!truncated);
-        assert_eq!(parse(&buf[..n]).unwrap(), all);
+        assert_eq!(parse(&buf[..n]), all);
     }
 
     #[test]
-    fn bad_lengths_are_refused_and_small_buffers_cut() {
+    fn bad_lengths_are_told_from_good_ones_and_small_buffers_cut() {
         let header = |len: usize| {
             let mut b = len.to_ne_bytes().to_vec();
             b.extend_from_slice(&libc::IPPROTO_IP.to_ne_bytes());
@@ -185,10 +189,16 @@ mod tests {
             b.extend_from_slice(&[0; 4]);
             b
         };
-        for len in [0, 1, 15, 16, 19, 21, usize::MAX] {
-            assert_eq!(parse(&header(len)), Err(Error::Inval), "{len}");
+        for len in [0, 1, 15, 21, usize::MAX] {
+            assert_eq!(parse(&header(len)), [Control::Malformed], "{len}");
         }
-        assert!(parse(&header(20)).is_ok());
+        for len in [16, 19] {
+            let [Control::Other { level: libc::IPPROTO_IP, ty: libc::IP_TTL, data }] = &parse(&header(len))[..] else {
+                panic!("{len}: taken for an IP_TTL");
+            };
+            assert_eq!(data.len(), len - HEADER);
+        }
+        assert_eq!(parse(&header(20)), [Control::Ttl(0)]);
         assert_eq!(emit(&[Control::Ttl(1)], false, &mut [0; 18]), (18, true));
         assert_eq!(emit(&[Control::Ttl(1)], false, &mut [0; 8]), (0, true));
     }

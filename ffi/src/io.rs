@@ -172,28 +172,17 @@ pub unsafe extern "C-unwind" fn usk_sendto(
                 return Err(Error::Inval);
             }
             // SAFETY: the caller vouches for `addr` and `alen`.
-            msg.name = name(&s, unsafe { ptr::sockaddr(addr, alen) })?;
+            unsafe { ptr::destination(addr, alen, &mut msg) }?;
         }
         send_msg(&s, &mut msg).map(|n| n as isize)
     })
 }
 
-/// A destination: a connected stream ignores what it is given, even nonsense, if it can be read.
-fn name(s: &Socket, a: Result<Option<std::net::SocketAddr>>) -> Result<Option<std::net::SocketAddr>> {
-    match a {
-        Err(e) if e != Error::Fault && s.sock().proto().is_stream() => Ok(None),
-        Ok(None) if !s.sock().proto().is_stream() => Err(Error::AfNoSupport),
-        other => other,
-    }
-}
-
 /// # Safety
 /// `hdr` is as sendmsg(2) wants it.
 unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<usize> {
-    // SAFETY: the caller vouches for the iovecs.
-    let iov = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) };
-    let iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
-    let mut msg = SendMsg::new(&iov, flags).probed(probe::readable_bytes);
+    // The name first, as copy_msghdr_from_user has it.
+    let mut named = SendMsg::new(&[], flags);
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
     }
@@ -201,14 +190,21 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
         // More than any address has is cut off.
         let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
-        msg.name = name(s, unsafe { ptr::sockaddr(hdr.msg_name.cast(), len) })?;
+        unsafe { ptr::destination(hdr.msg_name.cast(), len, &mut named) }?;
     }
+    if hdr.msg_iovlen > 1024 {
+        return Err(Error::MsgSize);
+    }
+    // SAFETY: the caller vouches for the iovecs.
+    let slices = unsafe { ptr::io_slices(hdr.msg_iov, hdr.msg_iovlen) }?;
+    let mut msg = SendMsg::new(&slices, flags).probed(probe::readable_bytes);
+    (msg.name, msg.odd_name) = (named.name, named.odd_name);
     if hdr.msg_controllen > 0 {
         if hdr.msg_controllen > i32::MAX as usize {
             return Err(Error::NoBufs);
         }
         // SAFETY: the caller vouches for the control data.
-        msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?)?;
+        msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?);
     }
     send_msg(s, &mut msg)
 }
@@ -332,9 +328,15 @@ pub unsafe extern "C-unwind" fn usk_recvfrom(
 /// # Safety
 /// `hdr` is as recvmsg(2) wants it.
 unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
+    if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
+        return Err(Error::Inval);
+    }
+    if hdr.msg_iovlen > 1024 {
+        return Err(Error::MsgSize);
+    }
     // SAFETY: the caller vouches for the iovecs.
     let iov = unsafe { ptr::io_slices_mut(hdr.msg_iov, hdr.msg_iovlen) };
-    let mut iov = iov.map_err(|e| if hdr.msg_iovlen > 1024 { Error::MsgSize } else { e })?;
+    let mut iov = iov?;
     let mut msg = RecvMsg::new(&mut iov, flags).probed(probe::writable_bytes);
     let n = s.recvmsg(&mut msg)?;
     if !hdr.msg_name.is_null() {
@@ -402,6 +404,10 @@ pub unsafe extern "C-unwind" fn usk_recvmmsg(
             }
             Some(Instant::now() + Duration::new(t.tv_sec as u64, t.tv_nsec as u32))
         };
+        if flags & libc::MSG_ERRQUEUE == 0 {
+            // An error that waits ends the call before anything is received (do_recvmmsg).
+            s.sock().take_error()?;
+        }
         let mut flags_now = flags & !libc::MSG_WAITFORONE;
         for i in 0..count.min(1024) as usize {
             // SAFETY: the caller vouches for `count` entries.

@@ -7,6 +7,10 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr::NonNull;
 use usersock::error::{Error, Result};
+use usersock::sock::msg::{OddName, SendMsg};
+
+/// Least length of an IPv6 address: one without scope.
+pub(crate) const SIN6_LEN_RFC2133: usize = 24;
 
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -174,7 +178,7 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
         }
         libc::AF_INET6 => {
             // SIN6_LEN_RFC2133: a structure without scope is accepted.
-            if len < 24 {
+            if len < SIN6_LEN_RFC2133 {
                 return Err(Error::Inval);
             }
             let mut ip = [0u8; 16];
@@ -185,6 +189,66 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
         }
         _ => Err(Error::AfNoSupport),
     }
+}
+
+/// The name for bind or connect of a socket of IPv6 (`v6`) or IPv4: None is AF_UNSPEC. The inner error is what the name
+/// is refused with where it comes to be looked at: EINVAL for too few bytes, EAFNOSUPPORT for another family. A
+/// datagram socket of IPv6 is given IPv4's names, too (`v4_too`). The outer: EINVAL for a length no name has, EFAULT.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn own_name(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    v6: bool,
+    v4_too: bool,
+) -> Result<Result<Option<SocketAddr>>> {
+    let n = len as usize;
+    if n > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for `addr` and `len`.
+    let b = unsafe { bytes(addr.cast(), n) }?;
+    let family = b.first_chunk().map_or(libc::AF_UNSPEC, |f| i32::from(u16::from_ne_bytes(*f)));
+    let v4 = !v6 || v4_too && family == libc::AF_INET;
+    let (whole, own) = match v4 {
+        true => (size_of::<libc::sockaddr_in>(), libc::AF_INET),
+        false => (SIN6_LEN_RFC2133, libc::AF_INET6),
+    };
+    if n < 2 {
+        return Err(Error::Inval);
+    }
+    Ok(match family {
+        libc::AF_UNSPEC => Ok(None),
+        _ if n < whole => Err(Error::Inval),
+        family if family != own => Err(Error::AfNoSupport),
+        // SAFETY: as above.
+        _ => unsafe { sockaddr(addr, len) },
+    })
+}
+
+/// The destination of a send (msg_name): an address, or what the protocol makes of other bytes. EINVAL: longer than any
+/// name; EFAULT: not readable. No bytes are no name.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg: &mut SendMsg<'_>) -> Result<()> {
+    let n = len as usize;
+    if n > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for `addr` and `len`.
+    let b = unsafe { bytes(addr.cast(), n) }?;
+    // SAFETY: as above.
+    if n > 0
+        && let Ok(Some(a)) = unsafe { sockaddr(addr, len) }
+    {
+        msg.name = Some(a);
+        return Ok(());
+    }
+    let family = b.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
+    let port = b.get(2..4).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
+    let ip = b.get(4..8).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
+    msg.odd_name = Some(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) });
+    Ok(())
 }
 
 /// An address as C bytes (sockaddr_in or sockaddr_in6).

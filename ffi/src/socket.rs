@@ -14,8 +14,6 @@ use usersock::internal::sock::AF_INET6;
 use usersock::net::Socket;
 use usersock::stack::Stack;
 
-/// Least length of an IPv6 address: one without scope.
-const SIN6_LEN_RFC2133: usize = 24;
 const TYPE_MASK: c_int = 0xf;
 /// One past the last socket type (SOCK_PACKET, 10).
 const SOCK_MAX: c_int = 11;
@@ -60,18 +58,18 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
             return unsafe { kernel::call(libc::SYS_bind, [fd as c_long, addr as c_long, len as c_long]) }
                 .map(|r| r as c_int);
         };
+        let v6 = s.sock().family == AF_INET6;
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = unsafe { ptr::sockaddr(addr, len) }?;
-        if s.sock().family == AF_INET6 && (len as usize) < SIN6_LEN_RFC2133 {
-            return Err(Error::Inval);
-        }
-        let a = match a {
+        let a = match unsafe { ptr::own_name(addr, len, v6, false) }?? {
             Some(a) => a,
             // AF_UNSPEC with the IPv4 wildcard is taken for AF_INET by old programs' leave.
             None => {
-                // SAFETY: as above; `sockaddr` has checked that `len` bytes are there.
+                // SAFETY: as above; `own_name` has checked that `len` bytes are there.
                 let b = unsafe { ptr::bytes(addr.cast(), len as usize) }?;
-                if b.len() < 16 || b[4..8] != [0; 4] {
+                if b.len() < if v6 { ptr::SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() } {
+                    return Err(Error::Inval);
+                }
+                if v6 || b[4..8] != [0; 4] {
                     return Err(Error::AfNoSupport);
                 }
                 (std::net::Ipv4Addr::UNSPECIFIED, u16::from_be_bytes([b[2], b[3]])).into()
@@ -147,12 +145,8 @@ pub unsafe extern "C-unwind" fn usk_connect(fd: c_int, addr: *const libc::sockad
                 .map(|r| r as c_int);
         };
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = unsafe { ptr::sockaddr(addr, len) }?;
-        let v6_stream = s.sock().family == AF_INET6 && s.sock().proto().is_stream();
-        if v6_stream && a.is_some() && (len as usize) < SIN6_LEN_RFC2133 {
-            return Err(Error::Inval);
-        }
-        s.connect(a)?;
+        let a = unsafe { ptr::own_name(addr, len, s.sock().family == AF_INET6, !s.sock().proto().is_stream()) }?;
+        s.connect_to(a)?;
         Ok(0)
     })
 }
@@ -250,11 +244,14 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         };
         // SAFETY: the caller vouches for `len`.
         let len = unsafe { ptr::value_mut(len) }?;
-        if (*len as i32) < 0 {
-            return Err(Error::Inval);
-        }
+        // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
+        let room = match *len as i32 {
+            ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
+            ..0 => return Err(Error::Inval),
+            n => n as usize,
+        };
         // SAFETY: the caller vouches for `value`.
-        let buf = unsafe { ptr::bytes_mut(value, *len as usize) }?;
+        let buf = unsafe { ptr::bytes_mut(value, room) }?;
         *len = s.getsockopt(level, name, buf)? as libc::socklen_t;
         Ok(0)
     })

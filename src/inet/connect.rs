@@ -13,6 +13,12 @@ impl Socket {
     /// connect(2); None is an address of family AF_UNSPEC (dissolve the association). Errors: EISCONN, EALREADY,
     /// EINPROGRESS, EAFNOSUPPORT, ENETUNREACH, EADDRNOTAVAIL, ECONNREFUSED, ETIMEDOUT, EINTR (the attempt goes on).
     pub fn connect(&self, addr: Option<SocketAddr>) -> Result<()> {
+        self.connect_to(Ok(addr))
+    }
+
+    /// As [`Socket::connect`], with an address that may be none: its error is returned where the address would be
+    /// looked at, behind the checks of the socket's state.
+    pub fn connect_to(&self, addr: Result<Option<SocketAddr>>) -> Result<()> {
         self.whole()?;
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
             self.restarting(|c| c.sndtimeo, || self.connect_stream(addr))
@@ -22,18 +28,27 @@ impl Socket {
         self.done(r)
     }
 
-    fn connect_dgram(&self, addr: Option<SocketAddr>) -> Result<()> {
+    /// A socket without a port gets one also where the address is refused (inet_dgram_connect).
+    fn connect_dgram(&self, addr: Result<Option<SocketAddr>>) -> Result<()> {
         let proto = self.sock.proto();
         let mut g = self.sock.lock(&self.stack);
-        let Some(addr) = addr else { return proto.disconnect(&mut g) };
+        if addr == Ok(None) {
+            return proto.disconnect(&mut g);
+        }
         // A datagram socket of IPv6 takes a plain IPv4 name, too.
-        let v4_on_v6 = addr.is_ipv4() && self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
-        let addr = if v4_on_v6 { addr } else { self.destination(&g, addr)? };
-        proto.pre_connect(&mut g, addr)?;
+        let v4_too = self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
+        let addr = addr.and_then(|addr| match addr {
+            Some(addr) if addr.is_ipv4() && v4_too => Ok(addr),
+            Some(addr) => self.destination(&g, addr),
+            None => Err(Error::Inval),
+        });
+        if let Ok(addr) = addr {
+            proto.pre_connect(&mut g, addr)?;
+        }
         if g.common.sport == 0 {
             proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
         }
-        proto.connect(&mut g, addr)
+        proto.connect(&mut g, addr?)
     }
 
     /// The address to connect to: family checked, unmapped. `::` is the loopback of the family that the socket is bound
@@ -55,23 +70,24 @@ impl Socket {
         })
     }
 
-    fn connect_stream(&self, addr: Option<SocketAddr>) -> Result<()> {
+    fn connect_stream(&self, addr: Result<Option<SocketAddr>>) -> Result<()> {
         let proto = self.sock.proto();
         let mut g = self.sock.lock(&self.stack);
-        let Some(addr) = addr else {
+        if addr == Ok(None) {
             proto.disconnect(&mut g)?;
             *self.state.lock() = SocketState::Unconnected;
             return Ok(());
-        };
+        }
         let state = *self.state.lock();
         let pending = match state {
             SocketState::Connected => return Err(Error::IsConn),
             SocketState::Connecting => Error::Already,
+            SocketState::Disconnecting => return Err(Error::Inval),
             SocketState::Unconnected => {
                 if self.sock.state() != State::Close {
                     return Err(Error::IsConn);
                 }
-                let addr = self.destination(&g, addr)?;
+                let addr = self.destination(&g, addr?.ok_or(Error::Inval)?)?;
                 proto.pre_connect(&mut g, addr)?;
                 proto.connect(&mut g, addr)?;
                 *self.state.lock() = SocketState::Connecting;

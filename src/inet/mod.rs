@@ -7,6 +7,7 @@ mod connect;
 use crate::base::contain::contain;
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
+use crate::ip::datagram::name_of;
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::SockRef;
@@ -26,6 +27,8 @@ enum SocketState {
     Unconnected,
     Connecting,
     Connected,
+    /// shutdown(2) came before the handshake was over.
+    Disconnecting,
 }
 
 /// A socket: a sock, its stack, and what belongs to the open description (O_NONBLOCK). Dropping it closes it.
@@ -175,8 +178,9 @@ impl Socket {
         if self.nonblocking() {
             msg.flags |= libc::MSG_DONTWAIT;
         }
-        if let Some(name) = msg.name {
-            msg.name = Some(self.check_family(name)?);
+        if self.sock.proto().contained() {
+            msg.readable()?;
+            self.check_name(msg)?;
         }
         self.autobind()?;
         self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
@@ -214,12 +218,15 @@ impl Socket {
         Ok(())
     }
 
-    /// A name for a datagram: of this socket's family, v4-mapped allowed on IPv6.
-    fn check_family(&self, name: SocketAddr) -> Result<SocketAddr> {
-        if self.sock.family == AF_INET && name.is_ipv6() {
+    /// A plug-in sees names of its socket's family alone, v4-mapped ones as IPv4's; the stack's own protocols judge
+    /// what they are given, each in its place.
+    fn check_name(&self, msg: &mut SendMsg<'_>) -> Result<()> {
+        let odd = msg.odd_name.is_some() && !self.sock.proto().is_stream();
+        if odd || self.sock.family == AF_INET && msg.name.is_some_and(|name| name.is_ipv6()) {
             return Err(Error::AfNoSupport);
         }
-        Ok(unmap(name))
+        msg.name = msg.name.map(unmap);
+        Ok(())
     }
 
     /// recvmsg(2). `msg.name` is filled as this socket's family shows it. EAGAIN: nothing there, and not to wait or
@@ -247,6 +254,15 @@ impl Socket {
             let mut g = self.sock.lock(&self.stack);
             let proto = self.sock.proto();
             let mut r = Ok(());
+            {
+                let mut state = self.state.lock();
+                if *state == SocketState::Connecting {
+                    *state = match self.sock.state() {
+                        State::SynSent | State::SynRecv | State::Close => SocketState::Disconnecting,
+                        _ => SocketState::Connected,
+                    };
+                }
+            }
             match self.sock.state() {
                 // A datagram socket without peer reports ENOTCONN but is shut down all the same, as in Linux.
                 State::Close => {
@@ -284,8 +300,13 @@ impl Socket {
         self.stack.here()?;
         let g = self.sock.lock(&self.stack);
         let sk: &SockCommon = &g.common;
-        let ip = if sk.saddr.is_unspecified() { sk.rcv_saddr } else { sk.saddr };
-        Ok(to_family(SocketAddr::new(ip, sk.sport), self.sock.family))
+        // They differ for a socket that is bound to a group: there is none over a stream's connection.
+        let (first, second) = match self.sock.proto().is_stream() {
+            true => (sk.saddr, sk.rcv_saddr),
+            false => (sk.rcv_saddr, sk.saddr),
+        };
+        let ip = if first.is_unspecified() { second } else { first };
+        Ok(to_family(name_of(ip, sk.sport, sk.bound_dev_if), self.sock.family))
     }
 
     /// getpeername(2). ENOTCONN without a peer.
@@ -294,7 +315,9 @@ impl Socket {
         let g = self.sock.lock(&self.stack);
         let stream_down = self.sock.proto().is_stream() && matches!(self.sock.state(), State::Close | State::SynSent);
         match g.common.peer() {
-            Some(p) if !stream_down => Ok(to_family(p, self.sock.family)),
+            Some(p) if !stream_down => {
+                Ok(to_family(name_of(p.ip(), p.port(), g.common.bound_dev_if), self.sock.family))
+            }
             _ => Err(Error::NotConn),
         }
     }

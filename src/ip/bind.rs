@@ -18,21 +18,28 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         return Err(Error::Inval);
     }
     let mut ip = local.ip();
-    if ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
+    let taken = sock.state() != State::Close || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16);
+    // A socket of IPv6 that is bound already is told so whatever the address is, one of IPv4 only for a good one.
+    let twice = taken && addr.is_ipv6();
+    if twice || ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
         return Err(Error::Inval);
     }
     if let SocketAddr::V6(v6) = addr
-        && (v6.ip().segments()[0] & 0xffc0) == 0xfe80
+        && local.is_ipv6()
+        && !ip.is_unspecified()
     {
-        // A link-local address needs its link (RFC 4007 §6).
-        let scope = if v6.scope_id() != 0 { v6.scope_id() } else { g.common.bound_dev_if };
-        if scope == 0 {
-            return Err(Error::Inval);
+        // An address of a link needs its link (RFC 4007 §6).
+        if super::datagram::needs_scope(*v6.ip()) {
+            if v6.scope_id() != 0 {
+                g.common.bound_dev_if = v6.scope_id();
+            }
+            if g.common.bound_dev_if == 0 {
+                return Err(Error::Inval);
+            }
         }
-        if g.common.bound_dev_if != 0 && g.common.bound_dev_if != scope {
-            return Err(Error::Inval);
+        if g.common.bound_dev_if != 0 {
+            stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
         }
-        g.common.bound_dev_if = scope;
     }
     let nonlocal = g.common.flag(flag::FREEBIND)
         || g.common.flag(flag::TRANSPARENT)
@@ -40,11 +47,11 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
             IpAddr::V4(_) => stack.sysctl.ip_nonlocal_bind(),
             IpAddr::V6(_) => stack.sysctl.ip6_nonlocal_bind(),
         };
-    let is_group = ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let is_group = ip.is_multicast() || super::net(stack).routes.is_broadcast(ip);
     if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);
     }
-    if sock.state() != State::Close || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16) {
+    if taken {
         return Err(Error::Inval);
     }
     if addr.is_ipv6() && local.is_ipv4() && ip.is_unspecified() {
@@ -52,8 +59,15 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     }
     let before = (g.common.rcv_saddr, g.common.saddr);
+    let v6only = g.common.flag(flag::V6ONLY);
     g.common.rcv_saddr = ip;
-    g.common.saddr = if is_group { unspecified(sock.family) } else { ip };
+    // A group is no source; a v4-mapped one fails when it comes to send (__inet6_bind).
+    let mapped = addr.is_ipv6() && local.is_ipv4();
+    g.common.saddr = if is_group && !mapped { unspecified(sock.family) } else { ip };
+    if ip.is_ipv6() && !ip.is_unspecified() {
+        // Bound to an address of IPv6 it is of that family alone (__inet6_bind).
+        g.common.set_flag(flag::V6ONLY, true);
+    }
     let proto = sock.proto();
     // IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, where more of them are free.
     let now = local.port() != 0 || !g.common.flag(flag::BIND_NO_PORT);
@@ -62,6 +76,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         && let Err(e) = proto.get_port(g, local.port())
     {
         (g.common.rcv_saddr, g.common.saddr) = before;
+        g.common.set_flag(flag::V6ONLY, v6only);
         return Err(e);
     }
     if !ip.is_unspecified() {

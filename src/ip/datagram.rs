@@ -6,7 +6,7 @@ use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
-use crate::sock::addr::unspecified;
+use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::errqueue::ErrEntry;
 use crate::sock::mem::{self, Kind};
@@ -16,10 +16,10 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, flag};
+use crate::sock::{Sock, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -141,21 +141,37 @@ fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
         msg.control.push(Control::RxqOvfl(drops));
     }
     let Some(rx) = skb.rx else { return };
-    if c.flag(flag::PKTINFO) {
+    let (v4, ttl, tos) = (rx.dst.is_ipv4(), i32::from(rx.ttl), i32::from(rx.tos));
+    // A socket of IPv6 has both families' options: IPV6_RECVPKTINFO is for packets of either, the others for their
+    // own (ip_cmsg_recv, ip6_datagram_recv_common_ctl, ip6_datagram_recv_specific_ctl).
+    if c.ip_flags & ip_flag::RECVPKTINFO6 != 0 {
+        let addr = match rx.dst {
+            IpAddr::V4(a) => a.to_ipv6_mapped(),
+            IpAddr::V6(a) => a,
+        };
+        msg.control.push(Control::PktInfo { ifindex: rx.ifindex, addr: addr.into() });
+    }
+    if v4 && c.flag(flag::PKTINFO) {
         msg.control.push(Control::PktInfo { ifindex: rx.ifindex, addr: rx.dst });
     }
-    if c.flag(flag::RECVTTL) {
-        msg.control.push(Control::Ttl(i32::from(rx.ttl)));
+    if v4 && c.flag(flag::RECVTTL) {
+        msg.control.push(Control::Ttl(ttl));
     }
-    if c.flag(flag::RECVTOS) {
-        msg.control.push(Control::Tos(i32::from(rx.tos)));
+    if v4 && c.flag(flag::RECVTOS) {
+        msg.control.push(Control::Tos(tos));
+    }
+    if !v4 && c.ip_flags & ip_flag::RECVHOPLIMIT != 0 {
+        msg.control.push(Control::HopLimit(ttl));
+    }
+    if !v4 && c.ip_flags & ip_flag::RECVTCLASS != 0 {
+        msg.control.push(Control::Tclass(tos));
     }
 }
 
-/// An end of a packet as a name: a link-local address carries its interface.
+/// An end of a packet or a socket as a name: an address of a link carries its interface.
 pub fn name_of(ip: IpAddr, port: u16, ifindex: u32) -> SocketAddr {
     match ip {
-        IpAddr::V6(a) if is_link_local_v6(a) => SocketAddr::V6(SocketAddrV6::new(a, port, 0, ifindex)),
+        IpAddr::V6(a) if needs_scope(a) => SocketAddr::V6(SocketAddrV6::new(a, port, 0, ifindex)),
         _ => SocketAddr::new(ip, port),
     }
 }
@@ -253,6 +269,8 @@ pub struct Plan {
     pub ttl: u8,
     /// A copy for this stack, of a datagram to a group.
     pub looped: bool,
+    /// IPV6_DONTFRAG.
+    pub dont_frag: bool,
     /// UDP_SEGMENT of this call.
     pub segment: Option<u16>,
 }
@@ -270,48 +288,33 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     if v4 && c.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
-    let own = [c.saddr, c.rcv_saddr].into_iter().find(|a| !a.is_unspecified());
-    if own.is_some_and(|a| a.is_ipv4() != v4) {
-        // Bound to an address of one family, it cannot send to the other.
-        return Err(if v4 { Error::NetUnreach } else { Error::Inval });
-    }
-    let (mut src, mut oif, mut ttl, mut tos, mut segment) = (own, c.bound_dev_if, None, None, None);
-    for item in control {
-        match item {
-            Control::PktInfo { ifindex, addr } => {
-                if *ifindex != 0 {
-                    if c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
-                        return Err(Error::Inval);
-                    }
-                    g.stack.netdevs.by_index(*ifindex).ok_or(Error::NoDev)?;
-                    oif = *ifindex;
-                }
-                let addr = addr.to_canonical();
-                if !addr.is_unspecified() {
-                    if addr.is_ipv4() != v4 || !(c.flag(flag::FREEBIND) || route::is_local(g.stack, addr)) {
-                        return Err(Error::Inval);
-                    }
-                    src = Some(addr);
-                }
-            }
-            Control::Ttl(n) if v4 && (1..=255).contains(n) => ttl = Some(*n as u8),
-            Control::Ttl(n) if !v4 && (-1..=255).contains(n) => ttl = u8::try_from(*n).ok(),
-            Control::Tos(n) if (0..=255).contains(n) => tos = Some(*n as u8),
-            Control::Tos(-1) if !v4 => {}
-            Control::UdpSegment(n) => segment = Some(*n),
-            // A mark selects no route, as on a kernel without rules for it.
-            Control::Mark(_) => {}
-            _ => return Err(Error::Inval),
-        }
-    }
-    if let SocketAddr::V6(a) = to
-        && is_link_local_v6(*a.ip())
+    // An address of IPv6 that connect chose is no source over IPv4: the route has one.
+    let own = Some(c.saddr).filter(|a| !a.is_unspecified());
+    let mapped_own = !v4 && (c.saddr.is_ipv4() || c.rcv_saddr.is_ipv4());
+    let own = own.filter(|a| a.is_ipv4() == v4);
+    if let Some(IpAddr::V4(a)) = own
+        && v4
+        && !c.flag(flag::FREEBIND)
     {
-        let scope = if a.scope_id() != 0 { a.scope_id() } else { oif };
-        if scope == 0 || (oif != 0 && oif != scope) {
+        // A socket of IPv6 may be bound to a v4-mapped address that is no source (ip_route_output_key_hash_rcu).
+        if a.is_multicast() || a.is_broadcast() {
             return Err(Error::Inval);
         }
-        oif = scope;
+        if !route::is_local(g.stack, a.into()) {
+            return Err(Error::NetUnreach);
+        }
+    }
+    let asked = asked_for(g, v4, control)?;
+    let c = &g.common;
+    let (src, mut oif) = (asked.src.or(own), if asked.oif != 0 { asked.oif } else { c.bound_dev_if });
+    if let SocketAddr::V6(a) = to
+        && is_link_local_v6(*a.ip())
+        && a.scope_id() != 0
+    {
+        if oif != 0 && oif != a.scope_id() {
+            return Err(Error::Inval);
+        }
+        oif = a.scope_id();
     }
     let group = to.ip().is_multicast();
     if group && oif == 0 {
@@ -328,6 +331,10 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         Some(d) => d.clone(),
         None => route::lookup(g.stack, to.ip(), src, oif)?,
     };
+    if mapped_own && asked.src.is_none() {
+        // ip6_dst_lookup_tail: a v4-mapped source reaches no address of IPv6.
+        return Err(Error::AfNoSupport);
+    }
     if dst.kind == DstKind::Broadcast && !c.flag(flag::BROADCAST) {
         return Err(Error::Acces);
     }
@@ -342,14 +349,84 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
         (_, true) => c.ttl,
         (_, false) => c.hops,
     };
-    let ttl = ttl.or_else(|| u8::try_from(socket_ttl).ok());
+    let ttl = asked.ttl.or_else(|| u8::try_from(socket_ttl).ok());
     let ttl = ttl.unwrap_or_else(|| super::output::default_ttl(g.stack, &dst, v4));
-    let tos = tos.unwrap_or(if v4 { c.tos } else { c.tclass });
+    let tos = asked.tos.unwrap_or(if v4 { c.tos } else { c.tclass });
+    let dont_frag = asked.dont_frag.unwrap_or(c.flag(flag::DONTFRAG));
     let looped = group && c.flag(flag::MULTICAST_LOOP);
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
-    Ok(Plan { dst, src, to, tos, ttl, looped, segment })
+    Ok(Plan { dst, src, to, tos, ttl, looped, dont_frag, segment: asked.segment })
+}
+
+/// What control messages ask of one datagram.
+#[derive(Default)]
+struct Asked {
+    src: Option<IpAddr>,
+    /// Interface index; 0: none.
+    oif: u32,
+    ttl: Option<u8>,
+    tos: Option<u8>,
+    dont_frag: Option<bool>,
+    segment: Option<u16>,
+}
+
+/// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
+/// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). Errors: EINVAL; over
+/// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
+fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
+    let (stack, c, mut asked) = (g.stack, &g.common, Asked::default());
+    let udp = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_UDP as u16;
+    let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
+    for item in control {
+        match item {
+            Control::PktInfo { addr: IpAddr::V4(_), .. } if !v4 => {}
+            Control::PktInfo { addr: IpAddr::V6(_), .. } if v4 && g.sock.family == AF_INET => {}
+            Control::PktInfo { ifindex, addr } => {
+                if *ifindex != 0 {
+                    if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
+                        return Err(Error::Inval);
+                    }
+                    stack.netdevs.by_index(*ifindex).ok_or(Error::NoDev)?;
+                    asked.oif = *ifindex;
+                }
+                let addr = match addr {
+                    IpAddr::V6(a) if v4 => IpAddr::V4(a.to_ipv4_mapped().ok_or(Error::Inval)?),
+                    addr => *addr,
+                };
+                if addr.is_unspecified() {
+                    continue;
+                }
+                if !c.flag(flag::FREEBIND) && !route::is_local(stack, addr) {
+                    let bad = !v4 || addr.is_multicast() || addr == IpAddr::V4(Ipv4Addr::BROADCAST);
+                    return Err(if bad { Error::Inval } else { Error::NetUnreach });
+                }
+                asked.src = Some(addr);
+            }
+            Control::Ttl(n) if v4 && (1..=255).contains(n) => asked.ttl = Some(*n as u8),
+            Control::HopLimit(n) if !v4 && (-1..=255).contains(n) => asked.ttl = u8::try_from(*n).ok(),
+            Control::Tos(n) if v4 && (0..=255).contains(n) => asked.tos = Some(*n as u8),
+            Control::Tclass(n) if !v4 && (-1..=255).contains(n) => asked.tos = u8::try_from(*n).ok(),
+            Control::DontFrag(on) if !v4 => asked.dont_frag = Some(*on),
+            Control::Ttl(_) | Control::Tos(_) if !v4 => {}
+            Control::HopLimit(_) | Control::Tclass(_) | Control::DontFrag(_) if v4 => {}
+            Control::UdpSegment(n) if udp => asked.segment = Some(*n),
+            Control::UdpSegment(_) => {}
+            // A mark chooses no route here; as on a kernel without rules for it.
+            Control::Mark(_) => {}
+            Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
+            // Devices here have one queue, in which all are of one priority.
+            Control::Other { level: libc::SOL_SOCKET, ty: libc::SO_PRIORITY, data } if data.len() == 4 => {}
+            Control::Other { level: libc::SOL_IPV6, ty: libc::IPV6_PKTINFO, .. } if g.sock.family != AF_INET => {
+                return Err(Error::Inval);
+            }
+            Control::Other { level, .. } if *level == libc::SOL_UDP && !udp => {}
+            Control::Other { level, .. } if ![libc::SOL_SOCKET, libc::SOL_UDP, own_level].contains(level) => {}
+            _ => return Err(Error::Inval),
+        }
+    }
+    Ok(asked)
 }
 
 impl Plan {
@@ -367,7 +444,7 @@ impl Plan {
         }
         let fits = len <= self.dst.mtu as usize;
         let never_cut = matches!(mode, libc::IP_PMTUDISC_DO | libc::IP_PMTUDISC_PROBE)
-            || (!self.to.is_ipv4() && g.common.flag(flag::DONTFRAG))
+            || (!self.to.is_ipv4() && self.dont_frag)
             || mode == libc::IP_PMTUDISC_INTERFACE;
         if !fits && never_cut {
             local_too_long(g, self.to, self.dst.mtu);
@@ -416,10 +493,24 @@ pub fn wait_for_room(g: &mut SockGuard<'_>, dontwait: bool) -> Result<()> {
 /// layer's; EINVAL, ENETUNREACH, EACCES, and what the route says. Linux: __ip4_datagram_connect,
 /// __ip6_datagram_connect.
 pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
+    // The source address stays that of the first peer until the association is dissolved.
     g.common.dst = None;
-    if g.sock.state() == State::Established {
-        // A new peer may be reached from another address, unless bind fixed ours.
-        forget_source(g);
+    if let SocketAddr::V6(a) = to
+        && needs_scope(*a.ip())
+    {
+        // An address of a link needs its link: the name's, the socket's, or that of IPV6_MULTICAST_IF.
+        let bound = g.common.bound_dev_if;
+        if a.scope_id() != 0 && bound != 0 && bound != a.scope_id() {
+            return Err(Error::Inval);
+        }
+        let of_group = if a.ip().is_multicast() { g.common.mc_index } else { 0 };
+        if a.scope_id() == 0 && bound == 0 && of_group == 0 {
+            return Err(Error::Inval);
+        }
+        if bound == 0 {
+            // It stays, also when the connect fails.
+            g.common.bound_dev_if = if a.scope_id() != 0 { a.scope_id() } else { of_group };
+        }
     }
     let p = plan(g, to, &[], 0)?;
     if p.src.is_unspecified() {
@@ -435,14 +526,13 @@ pub fn connect(g: &mut SockGuard<'_>, to: SocketAddr) -> Result<()> {
     c.daddr = p.to.ip();
     c.dport = to.port();
     c.dst = Some(p.dst);
-    if let SocketAddr::V6(a) = to
-        && is_link_local_v6(*a.ip())
-        && c.bound_dev_if == 0
-    {
-        c.bound_dev_if = a.scope_id();
-    }
     g.sock.set_state(State::Established);
     Ok(())
+}
+
+/// Link-local, or a group of the link or of the interface (__ipv6_addr_needs_scope_id).
+pub fn needs_scope(a: Ipv6Addr) -> bool {
+    is_link_local_v6(a) || a.is_multicast() && matches!(a.segments()[0] & 0xf, 1 | 2)
 }
 
 fn forget_source(g: &mut SockGuard<'_>) {

@@ -28,6 +28,8 @@ pub struct PortEntry {
     pub local: IpAddr,
     /// The peer that it is connected to.
     pub peer: Option<(IpAddr, u16)>,
+    /// Whom it is connected to at port 0: any port of that address counts.
+    pub peer_addr: Option<IpAddr>,
     /// SO_BINDTODEVICE; 0: any.
     pub dev_if: u32,
     /// IPV6_V6ONLY.
@@ -47,6 +49,7 @@ impl PortEntry {
             port,
             local: c.rcv_saddr,
             peer: c.peer().map(|p| (p.ip(), p.port())),
+            peer_addr: (c.dport == 0 && !c.daddr.is_unspecified()).then_some(c.daddr),
             dev_if: c.bound_dev_if,
             v6only: c.flag(flag::V6ONLY),
             reuse: c.flag(flag::REUSE),
@@ -75,6 +78,11 @@ impl PortEntry {
         match self.peer {
             Some(p) if p != peer => return None,
             Some(_) => score += 8,
+            None => {}
+        }
+        match self.peer_addr {
+            Some(addr) if addr != peer.0 => return None,
+            Some(_) => score += 4,
             None => {}
         }
         match self.dev_if {

@@ -178,6 +178,14 @@ impl Inner {
     fn table(&self, ip: IpAddr) -> &Prefixes {
         if ip.is_ipv4() { &self.v4 } else { &self.v6 }
     }
+    /// The local prefix an address is of. A broadcast address inside a loopback device's network is none of them.
+    fn local_to(&self, ip: IpAddr) -> Option<&Arc<RouteSpec>> {
+        let found = self.local.find(ip, |_| true)?;
+        match ip {
+            IpAddr::V4(a) if found.dst.prefix() < 32 && self.broadcast.contains_key(&a) => None,
+            _ => Some(found),
+        }
+    }
     fn table_mut(&mut self, ip: IpAddr) -> &mut Prefixes {
         if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
     }
@@ -300,7 +308,7 @@ impl Routes {
             _ => {}
         }
         let inner = self.inner.read();
-        if inner.local.find(ip, |_| true).is_some() {
+        if inner.local_to(ip).is_some() {
             return Addressee::Local;
         }
         match ip {
@@ -313,7 +321,7 @@ impl Routes {
 
     /// Whether packets to this address are delivered here: bind(2)'s question.
     pub fn is_local(&self, ip: IpAddr) -> bool {
-        self.inner.read().local.find(ip, |_| true).is_some()
+        self.inner.read().local_to(ip).is_some()
     }
 
     /// Whether it is a broadcast address of some interface, or the limited one.
@@ -389,15 +397,23 @@ pub(crate) fn this_host(stack: &Stack, dst: IpAddr, src: Option<IpAddr>, oif: u3
 
 fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, generation: u64) -> Result<Dst> {
     let dst = this_host(stack, dst, src, oif);
+    // IPv4 packets to a group or to all, without a device, leave by that of their source.
+    let wide = matches!(dst, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast());
+    let of_source = || {
+        let inner = net(stack).routes.inner.read();
+        Some(inner.local_to(src?)?.dev.as_ref()?.ifindex)
+    };
+    let oif = if oif == 0 && wide { of_source().unwrap_or(0) } else { oif };
     let bound = match oif {
         0 => None,
-        i => Some(stack.netdevs.by_index(i).ok_or(Error::NoDev)?),
+        // Over IPv6 a device that is not there is as one without a route.
+        i => Some(stack.netdevs.by_index(i).ok_or(if dst.is_ipv4() { Error::NoDev } else { Error::NetUnreach })?),
     };
     if bound.as_ref().is_some_and(|d| !d.is_up()) {
         return Err(Error::NetUnreach);
     }
     let inner = net(stack).routes.inner.read();
-    if let Some(r) = inner.local.find(dst, |_| true) {
+    if let Some(r) = inner.local_to(dst) {
         let lo = stack.netdevs.by_index(1).ok_or(Error::NetUnreach)?;
         let preferred = r.src.unwrap_or(dst);
         let spec = RouteSpec { kind: RouteKind::Local, gateway: None, ..(**r).clone() };
@@ -430,7 +446,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
             (_, None) => return Err(Error::NetUnreach),
         },
         // Bound to an interface without a route: the destination is taken to be on its link, in both kinds of Linux's.
-        (None, Some(d)) if dst.is_ipv4() || kind == DstKind::Multicast => {
+        (None, Some(d)) if dst.is_ipv4() || kind == DstKind::Multicast && !d.caps().loopback => {
             (Arc::new(RouteSpec::new(Cidr::host(dst))), d)
         }
         (None, None) if kind == DstKind::Multicast && dst.is_ipv6() => {
@@ -609,9 +625,7 @@ pub fn add_address(stack: &Arc<Stack>, dev: &Arc<NetDev>, addr: Cidr) -> Result<
                     let net = RouteSpec { src: Some(addr.addr()), ..RouteSpec::new(addr.trunc()).via_dev(dev) };
                     let _ = inner.v4.insert(net, false);
                 }
-                if let Some(b) = addr.broadcast()
-                    && !loopback
-                {
+                if let Some(b) = addr.broadcast() {
                     inner.broadcast.entry(b).or_default().push((dev.clone(), own));
                 }
             }

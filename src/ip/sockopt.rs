@@ -2,8 +2,8 @@
 //! structures' bytes in host order. Lengths, ranges and errnos are Linux's (net/ipv4/ip_sockglue.c, net/ipv6/
 //! ipv6_sockglue.c); ip(7), ipv6(7).
 //!
-//! A socket of both families has one set of most options: what IP_RECVTTL and IPV6_RECVHOPLIMIT ask for, for instance,
-//! is one bit, and packets of either family then carry it. Not here, and refused with ENOPROTOOPT as on a kernel
+//! A socket of IPv6 has the options of both families, each with its own value: what IP_RECVTTL asks for counts for
+//! packets of IPv4, IPV6_RECVHOPLIMIT for those of IPv6. Not here, and refused with ENOPROTOOPT as on a kernel
 //! without them: IP options in sent packets, source-specific multicast, sticky IPV6_PKTINFO and extension headers,
 //! flow-label leases. IP_RECVOPTS, IP_RETOPTS and IP_CHECKSUM are for streams alone, which deliver no such control data
 //! on Linux either. IP_TRANSPARENT answers EPERM, as it does without CAP_NET_ADMIN: routing of foreign destinations to
@@ -119,8 +119,12 @@ pub fn flow_label(stack: &Stack, sk: &SockCommon, hash: impl FnOnce() -> u32) ->
     }
 }
 
+fn set_ip_flag(g: &mut SockGuard<'_>, bit: u16, on: bool) {
+    g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
+}
+
 /// The bit of an option that is only kept, for sockets that have it.
-fn kept(g: &SockGuard<'_>, name: i32) -> Option<u8> {
+fn kept(g: &SockGuard<'_>, name: i32) -> Option<u16> {
     match name {
         libc::IP_RECVOPTS if is_stream(g) => Some(ip_flag::RECVOPTS),
         libc::IP_RETOPTS if is_stream(g) => Some(ip_flag::RETOPTS),
@@ -154,10 +158,10 @@ fn membership_v4(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
 
 /// IPV6_ADD_MEMBERSHIP and IPV6_DROP_MEMBERSHIP.
 fn membership_v6(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
+    let b = value.get(..20).ok_or(Error::Inval)?;
     if is_stream(g) {
         return Err(Error::Proto);
     }
-    let b = value.get(..20).ok_or(Error::Inval)?;
     let mut octets = [0; 16];
     octets.copy_from_slice(&b[..16]);
     let (group, ifindex) = (Ipv6Addr::from(octets), int(&b[16..])? as u32);
@@ -197,7 +201,7 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
                 return Err(Error::Inval);
             }
         }
-        g.common.ip_flags = g.common.ip_flags & !bit | if on { bit } else { 0 };
+        set_ip_flag(g, bit, on);
         return Ok(());
     }
     match name {
@@ -269,8 +273,12 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
         return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
     }
-    // The value is an int; a shorter one is EINVAL. (Linux takes an empty value as 0 for some options.)
-    let val = int(value)?;
+    // An int is wanted, and a shorter value is EINVAL for nearly all; Linux reads 0 from nothing and has EINVAL where
+    // it minds.
+    let val = match name {
+        IPV6_DONTFRAG | IPV6_AUTOFLOWLABEL => int(value).unwrap_or(0),
+        _ => int(value)?,
+    };
     let on = val != 0;
     match name {
         libc::IPV6_V6ONLY => {
@@ -302,9 +310,9 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
             g.common.set_flag(flag::MULTICAST_LOOP, on);
         }
         libc::IPV6_MULTICAST_IF => g.common.mc_index = multicast_if_v6(g, val)?,
-        libc::IPV6_RECVPKTINFO => g.common.set_flag(flag::PKTINFO, on),
-        libc::IPV6_RECVHOPLIMIT => g.common.set_flag(flag::RECVTTL, on),
-        libc::IPV6_RECVTCLASS => g.common.set_flag(flag::RECVTOS, on),
+        libc::IPV6_RECVPKTINFO => set_ip_flag(g, ip_flag::RECVPKTINFO6, on),
+        libc::IPV6_RECVHOPLIMIT => set_ip_flag(g, ip_flag::RECVHOPLIMIT, on),
+        libc::IPV6_RECVTCLASS => set_ip_flag(g, ip_flag::RECVTCLASS, on),
         libc::IPV6_RECVERR => set_recverr(g, flag::RECVERR6, on),
         libc::IPV6_TCLASS => {
             if !(-1..=255).contains(&val) {
@@ -410,9 +418,9 @@ fn get_v6(g: &SockGuard<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
         libc::IPV6_MULTICAST_HOPS => i32::from(c.mc_ttl),
         libc::IPV6_MULTICAST_LOOP => bit(flag::MULTICAST_LOOP),
         libc::IPV6_MULTICAST_IF => c.mc_index as i32,
-        libc::IPV6_RECVPKTINFO => bit(flag::PKTINFO),
-        libc::IPV6_RECVHOPLIMIT => bit(flag::RECVTTL),
-        libc::IPV6_RECVTCLASS => bit(flag::RECVTOS),
+        libc::IPV6_RECVPKTINFO => i32::from(c.ip_flags & ip_flag::RECVPKTINFO6 != 0),
+        libc::IPV6_RECVHOPLIMIT => i32::from(c.ip_flags & ip_flag::RECVHOPLIMIT != 0),
+        libc::IPV6_RECVTCLASS => i32::from(c.ip_flags & ip_flag::RECVTCLASS != 0),
         libc::IPV6_RECVERR => bit(flag::RECVERR6),
         libc::IPV6_TCLASS => i32::from(c.tclass),
         libc::IPV6_MTU_DISCOVER => i32::from(c.pmtudisc),
@@ -474,11 +482,7 @@ fn group_device(stack: &Arc<Stack>, group: IpAddr, addr: Ipv4Addr, ifindex: u32)
     if let Ok(d) = route::lookup(stack, group, None, 0) {
         return Ok(d.dev.clone());
     }
-    // Without a route to groups: the first interface that is up. Linux fails with ENODEV here for IPv4.
-    if group.is_ipv4() {
-        return Err(Error::NoDev);
-    }
-    stack.netdevs.snapshot().iter().find(|d| d.is_up()).cloned().ok_or(Error::NoDev)
+    Err(Error::NoDev)
 }
 
 fn join(g: &mut SockGuard<'_>, group: IpAddr, ifindex: u32) -> Result<()> {

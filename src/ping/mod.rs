@@ -10,22 +10,25 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use table::Table;
+use table::{Holder, Table};
 
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
 use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, sockopt};
-use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::sock::addr::unmap;
+use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
-use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
-use crate::wire::{icmp, icmpv6 as wire6, proto};
+use crate::wire::{icmp, icmpv6 as wire6, ip, proto};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+/// Longest ICMP message that an IPv4 packet holds.
+const MAX_MESSAGE: usize = 65_535 - ip::HEADER_LEN;
 
 /// The table of operations, of one family, and the sockets of both.
 struct Ping {
@@ -54,7 +57,7 @@ impl PingRcv for Table {
             return stack.mib.drop(DropReason::IcmpMalformed);
         }
         let id = u16::from_be_bytes([skb.linear()[4], skb.linear()[5]]);
-        let Some(sock) = self.find(info.dst.is_ipv4(), id) else {
+        let Some(sock) = self.find(info.dst.is_ipv4(), id, info.dst) else {
             return stack.mib.drop(DropReason::NoSocket);
         };
         skb.rx = Some(*info);
@@ -69,7 +72,7 @@ impl PingRcv for Table {
             // Not about an echo request: no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
-        let Some(sock) = self.find(e.src.is_ipv4(), id) else {
+        let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
         let to = datagram::name_of(e.dst, 0, e.ifindex);
@@ -81,10 +84,6 @@ impl Ping {
     /// The message with the socket's identifier and the checksum. EINVAL for what is not an echo request
     /// (ping_common_sendmsg).
     fn finish(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, dst: IpAddr) -> Result<()> {
-        let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
-        if bytes.len() < icmp::HEADER_LEN || bytes[0] != echo || bytes[1] != 0 {
-            return Err(Error::Inval);
-        }
         bytes[4..6].copy_from_slice(&g.common.sport.to_be_bytes());
         match (src, dst) {
             (IpAddr::V4(_), IpAddr::V4(_)) => icmp::fill_checksum(bytes),
@@ -92,6 +91,29 @@ impl Ping {
             _ => return Err(Error::Inval),
         }
         Ok(())
+    }
+}
+
+impl Ping {
+    /// The call's name, of the socket's family, or the peer (ping_v4_sendmsg, ping_v6_sendmsg).
+    fn destination(&self, g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
+        let whole = if self.v4 { size_of::<libc::sockaddr_in>() } else { size_of::<libc::sockaddr_in6>() };
+        match (msg.name, msg.odd_name) {
+            (_, Some(odd)) if odd.len < whole => Err(Error::Inval),
+            (_, Some(_)) => Err(Error::AfNoSupport),
+            // A name of IPv4 is shorter than a ping socket of IPv6 wants it.
+            (Some(to), _) if to.is_ipv4() && !self.v4 => Err(Error::Inval),
+            (Some(to), _) if to.is_ipv6() && self.v4 => Err(Error::AfNoSupport),
+            (Some(to), _) if to.is_ipv6() && unmap(to).is_ipv4() => Err(Error::Inval),
+            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP.
+            (Some(to), _) if !self.v4 && to.ip().is_unspecified() => Err(Error::NetUnreach),
+            (Some(SocketAddr::V6(to)), _)
+                if datagram::needs_scope(*to.ip()) && to.scope_id() == 0 && g.common.bound_dev_if == 0 =>
+            {
+                Err(Error::Inval)
+            }
+            (name, None) => datagram::destination(g, name, self.v4),
+        }
     }
 }
 
@@ -106,6 +128,8 @@ impl Proto for Ping {
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.common.set_flag(flag::V6ONLY, !self.v4);
+        // As the kernel's, they share identifiers unless one of them says no (INET_PROTOSW_REUSE).
+        sk.common.set_flag(flag::REUSE, true);
         Ok(())
     }
 
@@ -116,6 +140,19 @@ impl Proto for Ping {
     }
 
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        let ip = addr.ip();
+        if unmap(addr).is_ipv4() != self.v4 || !self.v4 && ip.is_multicast() {
+            return Err(Error::Inval);
+        }
+        // ping_check_bind_addr
+        if ip.is_multicast() || net(sk.stack).routes.is_broadcast(ip) {
+            return Err(Error::AddrNotAvail);
+        }
+        if let SocketAddr::V6(a) = addr
+            && a.scope_id() != 0
+        {
+            sk.stack.netdevs.by_index(a.scope_id()).ok_or(Error::NoDev)?;
+        }
         bind::bind(sk, addr)
     }
 
@@ -137,7 +174,9 @@ impl Proto for Ping {
     }
 
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        datagram::ioctl(sk, request, 0)
+        // The kernel's ping sockets know SIOCOUTQ neither (ping_prot has no ioctl).
+        let _ = (sk, request);
+        Err(Error::NoTty)
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
@@ -149,22 +188,34 @@ impl Proto for Ping {
     }
 
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-        let len = datagram::send_len(msg)?;
-        let mut g = sk.lock();
-        match msg.name {
-            Some(to) if to.is_ipv4() && !self.v4 => return Err(Error::Inval),
-            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP (ping_v6_sendmsg).
-            Some(to) if !self.v4 && to.ip().is_unspecified() => return Err(Error::NetUnreach),
-            _ => {}
+        let len = msg.remaining();
+        if len < icmp::HEADER_LEN {
+            return Err(Error::Inval);
         }
-        let to = datagram::destination(&g, msg.name, self.v4)?;
-        let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+        datagram::send_len(msg)?;
+        msg.begins(icmp::HEADER_LEN)?;
+        let whole = msg.readable();
         let mut bytes = vec![0; len];
-        if msg.copy_to(&mut bytes) < len {
-            return Err(Error::Fault);
+        // What cannot be read shows below, where Linux copies it.
+        msg.copy_to(&mut bytes);
+        let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
+        if bytes[0] != echo || bytes[1] != 0 {
+            return Err(Error::Inval);
+        }
+        let mut g = sk.lock();
+        let to = self.destination(&g, msg)?;
+        let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+        if self.v4 && msg.flags & MSG_PROBE != 0 {
+            // Only the way was asked for (ip_append_data); over IPv6 the flags do not get so far.
+            return Ok(len);
         }
         self.finish(&g, &mut bytes, plan.src, plan.to.ip())?;
+        if self.v4 && len > MAX_MESSAGE {
+            datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
+            return Err(Error::MsgSize);
+        }
         datagram::wait_for_room(&mut g, msg.dontwait())?;
+        whole?;
         let df = plan.fit(&mut g, len + if self.v4 { 20 } else { 40 })?;
         let protocol = if self.v4 {
             icmp4::count_out(g.stack, bytes[0]);
@@ -178,6 +229,8 @@ impl Proto for Ping {
     }
 
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+        // The length of what there is, which MSG_TRUNC asks for, is not told here (ping_recvmsg).
+        msg.flags &= !libc::MSG_TRUNC;
         datagram::recv_whole(sk, msg)
     }
 
@@ -185,8 +238,8 @@ impl Proto for Ping {
         let Some(rx) = skb.rx else { return };
         let c = &sk.common;
         let bound = c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst;
-        let peer = sk.sock.state() != State::Established || c.daddr == rx.src;
-        if !bound || !peer || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
+        // An answer counts whoever it is from: ping_lookup does not look at the peer.
+        if !bound || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
             return sk.stack.mib.drop(DropReason::NoSocket);
         }
         if let Err(reason) = datagram::queue(sk, skb) {
@@ -200,9 +253,10 @@ impl Proto for Ping {
 
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
         let table = &self.table;
+        let holder = Holder::of(sk);
         sk.common.sport = match port {
-            0 => table.insert_any(sk.stack, self.v4, sk.sock).ok_or(Error::AddrInUse)?,
-            id if table.insert(self.v4, id, sk.sock) => id,
+            0 => table.insert_any(sk.stack, self.v4, holder).ok_or(Error::AddrInUse)?,
+            id if table.insert(self.v4, id, holder) => id,
             _ => return Err(Error::AddrInUse),
         };
         Ok(())

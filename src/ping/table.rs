@@ -1,43 +1,63 @@
-//! Ping sockets by identifier: the identifier of an echo request is the socket's port. Addresses are judged under the
-//! sock's lock. Above: `Ping`, and `ip::icmp` through the slot. Linux: struct ping_table, ping_lookup.
+//! Ping sockets by identifier: the identifier of an echo request is the socket's port. Whether a packet is for a socket
+//! is judged again under the sock's lock. Above: `Ping`, and `ip::icmp` through the slot. Linux: struct ping_table,
+//! ping_lookup.
 
-use crate::sock::Sock;
+use crate::sock::{Sock, SockGuard, flag};
 use crate::stack::Stack;
 use crate::sys::lock::RwLock;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Ping sockets of both families: an identifier belongs to one socket of a family.
+/// A socket that has an identifier, as it was when it took it.
+pub(super) struct Holder {
+    sock: Arc<Sock>,
+    rcv_saddr: IpAddr,
+    /// SO_REUSEADDR: others may have the identifier, too, if they say the same.
+    reuse: bool,
+}
+
+impl Holder {
+    pub(super) fn of(g: &SockGuard<'_>) -> Holder {
+        Holder { sock: g.sock.clone(), rcv_saddr: g.common.rcv_saddr, reuse: g.common.flag(flag::REUSE) }
+    }
+}
+
+/// Ping sockets of both families, those of an identifier in the order in which they took it.
 #[derive(Default)]
 pub(super) struct Table {
-    socks: RwLock<HashMap<(bool, u16), Arc<Sock>>>,
+    socks: RwLock<HashMap<(bool, u16), Vec<Holder>>>,
 }
 
 impl Table {
-    /// Takes an identifier (`v4`: of AF_INET), not 0; false when another socket has it.
-    pub(super) fn insert(&self, v4: bool, id: u16, sock: &Arc<Sock>) -> bool {
+    /// Takes an identifier (`v4`: of AF_INET), not 0; false when another socket has it and one of the two does not
+    /// share.
+    pub(super) fn insert(&self, v4: bool, id: u16, holder: Holder) -> bool {
         let mut socks = self.socks.write();
-        let free = !socks.contains_key(&(v4, id));
+        let list = socks.entry((v4, id)).or_default();
+        let free = list.iter().all(|h| h.reuse && holder.reuse);
         if free {
-            socks.insert((v4, id), sock.clone());
+            list.push(holder);
         }
         free
     }
 
     /// Takes any free identifier, from a random start; None when there is none.
-    pub(super) fn insert_any(&self, stack: &Stack, v4: bool, sock: &Arc<Sock>) -> Option<u16> {
+    pub(super) fn insert_any(&self, stack: &Stack, v4: bool, holder: Holder) -> Option<u16> {
         let mut socks = self.socks.write();
         let start = stack.entropy.below(65_535) as u16;
         let id = (0..65_535u16).map(|i| 1 + (u32::from(start) + u32::from(i)) % 65_535).map(|i| i as u16);
         let id = id.into_iter().find(|&id| !socks.contains_key(&(v4, id)))?;
-        socks.insert((v4, id), sock.clone());
+        socks.insert((v4, id), vec![holder]);
         Some(id)
     }
 
     /// Gives an identifier back if this sock has it.
     pub(super) fn remove(&self, v4: bool, id: u16, sock: &Arc<Sock>) {
         let mut socks = self.socks.write();
-        if socks.get(&(v4, id)).is_some_and(|s| Arc::ptr_eq(s, sock)) {
+        let Some(list) = socks.get_mut(&(v4, id)) else { return };
+        list.retain(|h| !Arc::ptr_eq(&h.sock, sock));
+        if list.is_empty() {
             socks.remove(&(v4, id));
         }
     }
@@ -49,8 +69,10 @@ impl Table {
         drop(all);
     }
 
-    /// Who has an identifier.
-    pub(super) fn find(&self, v4: bool, id: u16) -> Option<Arc<Sock>> {
-        self.socks.read().get(&(v4, id)).cloned()
+    /// Who has an identifier, of those bound to this address or to none the last that took it.
+    pub(super) fn find(&self, v4: bool, id: u16, own: IpAddr) -> Option<Arc<Sock>> {
+        let socks = self.socks.read();
+        let fits = |h: &&Holder| h.rcv_saddr.is_unspecified() || h.rcv_saddr == own;
+        Some(socks.get(&(v4, id))?.iter().rev().find(fits)?.sock.clone())
     }
 }

@@ -47,11 +47,18 @@ fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
 }
 
 #[test]
-fn an_identifier_belongs_to_one_socket_until_it_closes() {
+fn an_identifier_is_shared_unless_a_socket_says_no_and_the_last_hears_the_answers() {
     let b = Bench::on_ip();
     let (one, two) = (ping(&b, libc::AF_INET), ping(&b, libc::AF_INET));
     one.bind("0.0.0.0:77".parse().unwrap()).unwrap();
+    two.setsockopt(libc::SOL_SOCKET, libc::SO_REUSEADDR, &0i32.to_ne_bytes()).unwrap();
     assert_eq!(two.bind("0.0.0.0:77".parse().unwrap()), Err(Error::AddrInUse));
+    let three = ping(&b, libc::AF_INET);
+    three.bind("0.0.0.0:77".parse().unwrap()).unwrap();
+    send(&one, &[8, 0, 0, 0, 0, 0, 0, 9], "127.0.0.1:0").unwrap();
+    assert_eq!(recv(&one), Err(Error::Again));
+    assert_eq!(recv(&three).unwrap().0[7], 9);
     one.close();
+    three.close();
     two.bind("0.0.0.0:77".parse().unwrap()).unwrap();
 }

@@ -14,6 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
 use crate::ip::{bind, datagram, net, sockopt};
+use crate::sock::addr::unmap;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -30,6 +31,8 @@ use std::sync::atomic::Ordering;
 const ICMP_FILTER: i32 = 1;
 const ICMPV6_FILTER: i32 = 1;
 const IPV6_CHECKSUM: i32 = 7;
+/// Least length of an IPv6 name: one without scope.
+const SIN6_LEN_RFC2133: usize = 24;
 
 /// A raw socket's own part.
 #[derive(Default)]
@@ -233,10 +236,15 @@ impl Proto for Raw {
     fn sendmsg(&self, sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         let len = datagram::send_len(msg)?;
         let mut g = sk.lock();
-        let to = datagram::destination(&g, msg.name, self.v4)?;
+        if let Some(odd) = msg.odd_name {
+            let whole = if self.v4 { size_of::<libc::sockaddr_in>() } else { SIN6_LEN_RFC2133 };
+            return Err(if odd.len < whole { Error::Inval } else { Error::AfNoSupport });
+        }
+        let to = datagram::destination(&g, msg.name.map(unmap), self.v4)?;
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         let to = plan.to;
         datagram::wait_for_room(&mut g, msg.dontwait())?;
+        msg.readable()?;
         let mut bytes = vec![0; len];
         if msg.copy_to(&mut bytes) < len {
             return Err(Error::Fault);

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+/// AF_UNSPEC as a name's family.
+pub(crate) const AF_UNSPEC: u16 = libc::AF_UNSPEC as u16;
 /// AF_INET as the sock stores it.
 pub const AF_INET: u16 = libc::AF_INET as u16;
 /// AF_INET6.

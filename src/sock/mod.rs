@@ -208,13 +208,17 @@ pub mod flag {
 /// Bits of `SockCommon::ip_flags`: options of the IP levels for which [`flag`] has no bit.
 pub(crate) mod ip_flag {
     #![allow(missing_docs)]
-    pub(crate) const RECVOPTS: u8 = 1 << 0;
-    pub(crate) const RETOPTS: u8 = 1 << 1;
-    pub(crate) const CHECKSUM: u8 = 1 << 2;
-    pub(crate) const MULTICAST_ALL: u8 = 1 << 3;
+    pub(crate) const RECVOPTS: u16 = 1 << 0;
+    pub(crate) const RETOPTS: u16 = 1 << 1;
+    pub(crate) const CHECKSUM: u16 = 1 << 2;
+    pub(crate) const MULTICAST_ALL: u16 = 1 << 3;
     /// IPV6_AUTOFLOWLABEL was set, and to what.
-    pub(crate) const FLOWLABEL_SET: u8 = 1 << 4;
-    pub(crate) const FLOWLABEL: u8 = 1 << 5;
+    pub(crate) const FLOWLABEL_SET: u16 = 1 << 4;
+    pub(crate) const FLOWLABEL: u16 = 1 << 5;
+    /// IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS: not the bits of IPv4's options.
+    pub(crate) const RECVPKTINFO6: u16 = 1 << 6;
+    pub(crate) const RECVHOPLIMIT: u16 = 1 << 7;
+    pub(crate) const RECVTCLASS: u16 = 1 << 8;
 }
 
 /// Under the sock's lock, for every protocol.
@@ -223,7 +227,7 @@ pub struct SockCommon {
     /// Bits of [`flag`].
     pub flags: u32,
     /// Bits of [`ip_flag`].
-    pub(crate) ip_flags: u8,
+    pub(crate) ip_flags: u16,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -308,7 +312,8 @@ impl SockCommon {
         };
         SockCommon {
             flags: flag::MULTICAST_LOOP,
-            ip_flags: ip_flag::MULTICAST_ALL,
+            // Of IPv4's sockets alone (inet_create).
+            ip_flags: if family == addr::AF_INET { ip_flag::MULTICAST_ALL } else { 0 },
             rcv_saddr: any,
             saddr: any,
             daddr: any,

@@ -1,8 +1,24 @@
 //! What a send or receive call carries: the program's memory, name, control data and flags. Above: `ffi` and the Rust
 //! API, which build it. Below: `sendmsg` and `recvmsg` of the protocols. Linux: struct msghdr with its iov_iter.
 
+use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+/// MSG_PROBE: a datagram's way is found, and nothing is sent.
+pub const MSG_PROBE: i32 = 0x10;
+
+/// A destination (msg_name) that is no whole address of IPv4 or IPv6. Which of these a protocol takes, and what it
+/// answers to the others, is its own affair: a stream does not look at a name at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OddName {
+    /// The family it says it is of; AF_UNSPEC where it is too short to say.
+    pub family: u16,
+    /// Its length, bytes.
+    pub len: usize,
+    /// Its bytes read as an address of AF_INET; of no meaning where it is too short for one.
+    pub inet: SocketAddrV4,
+}
 
 /// How many bytes at an address can be used before the first that would fault: at most as many as are asked for. What
 /// memory a program named is looked at when it is copied, as the kernel does, and not before.
@@ -22,6 +38,8 @@ pub struct SendMsg<'a> {
     faulted: bool,
     /// Destination (msg_name), if given.
     pub name: Option<SocketAddr>,
+    /// The same where it is no address; `name` is None then.
+    pub odd_name: Option<OddName>,
     /// MSG_* bits.
     pub flags: i32,
     /// Parsed ancillary data.
@@ -39,10 +57,16 @@ pub enum Control {
         /// Received: destination address of the packet. To send: source address, unspecified for any.
         addr: IpAddr,
     },
-    /// IP_TTL, IPV6_HOPLIMIT.
+    /// IP_TTL.
     Ttl(i32),
-    /// IP_TOS, IPV6_TCLASS.
+    /// IP_TOS.
     Tos(i32),
+    /// IPV6_HOPLIMIT.
+    HopLimit(i32),
+    /// IPV6_TCLASS.
+    Tclass(i32),
+    /// IPV6_DONTFRAG.
+    DontFrag(bool),
     /// SO_TIMESTAMP: time of arrival since the UNIX epoch, to be shown in microseconds.
     Timestamp(std::time::Duration),
     /// SO_TIMESTAMPNS: the same in nanoseconds.
@@ -61,7 +85,9 @@ pub enum Control {
     TxTime(u64),
     /// IP_RECVERR, IPV6_RECVERR: a queued error.
     RecvErr(SockExtendedErr),
-    /// Bytes of a level and type that only the protocol knows.
+    /// To send: a header whose length cannot be. What stands before it is good.
+    Malformed,
+    /// Bytes of a level and type that only the protocol knows, or of one known here whose length or value is wrong.
     Other {
         /// cmsg_level.
         level: i32,
@@ -97,7 +123,8 @@ impl<'a> SendMsg<'a> {
     pub fn new(slices: &'a [IoSlice<'a>], flags: i32) -> SendMsg<'a> {
         let remaining = slices.iter().map(|s| s.len()).fold(0usize, usize::saturating_add);
         let (probe, control) = (all_good as Probe, Vec::new());
-        SendMsg { slices, index: 0, offset: 0, remaining, probe, faulted: false, name: None, flags, control }
+        let (name, odd_name) = (None, None);
+        SendMsg { slices, index: 0, offset: 0, remaining, probe, faulted: false, name, odd_name, flags, control }
     }
 
     /// Asks `probe` of all memory before it is read: for slices that came as addresses from elsewhere.
@@ -105,6 +132,29 @@ impl<'a> SendMsg<'a> {
     pub fn probed(mut self, probe: Probe) -> SendMsg<'a> {
         self.probe = probe;
         self
+    }
+
+    /// EFAULT where a byte that is left to take cannot be read: for protocols that take a message whole.
+    #[inline]
+    pub fn readable(&self) -> Result<()> {
+        self.begins(self.remaining)
+    }
+
+    /// As [`SendMsg::readable`], of the next `n` bytes alone.
+    pub fn begins(&self, n: usize) -> Result<()> {
+        let (mut left, mut offset) = (n.min(self.remaining), self.offset);
+        for s in self.slices.iter().skip(self.index) {
+            let len = (s.len() - offset).min(left);
+            if len > 0 && (self.probe)(s.as_ptr() as usize + offset, len) < len {
+                return Err(Error::Fault);
+            }
+            left -= len;
+            offset = 0;
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The next byte cannot be read: EFAULT where nothing was taken.

@@ -140,10 +140,13 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 fn check_control(control: &[Control]) -> Result<()> {
     for c in control {
         match c {
-            Control::Other { level, ty, .. } if *level == libc::SOL_SOCKET => match *ty {
+            Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
+                // Devices here have one queue, in which all are of one priority.
+                libc::SO_PRIORITY if data.len() == 4 => {}
                 _ => return Err(Error::Inval),
             },
+            Control::Malformed => return Err(Error::Inval),
             Control::Mark(_) => return Err(Error::Perm),
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
                 return Err(Error::Inval);
@@ -238,8 +241,12 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let room = (size_goal as usize).saturating_sub(have).max(1);
     let want = left.min(room);
     let chunk = msg.chunk(want);
+    if chunk.len() < want {
+        // Cut by the end of a buffer, or by memory that is not there: then nothing of this piece is taken.
+        msg.begins(want)?;
+    }
     if chunk.is_empty() {
-        return if msg.faulted() { Err(Error::Fault) } else { Ok(Step::Copied(0)) };
+        return Ok(Step::Copied(0));
     }
     // One page for all of it. For many small writes the page size doubles each time, so that a packet has few pages.
     let hint = want.max(have.min(room));

@@ -81,6 +81,11 @@ impl IpHandler for Udp {
                 skb.rx = Some(*info);
                 deliver(stack, &sock, skb, info);
             }
+            // Without a checksum nobody is told (__udp6_lib_rcv).
+            None if !v4 && no_checksum => {
+                count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
+                bad(stack, v4, DropReason::UdpCsum);
+            }
             None => {
                 count(stack, v4, (Mib::UdpNoPorts, Mib::Udp6NoPorts));
                 stack.mib.drop(DropReason::NoSocket);

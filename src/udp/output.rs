@@ -7,7 +7,8 @@ use crate::base::hash::addr128;
 use crate::counters::Mib;
 use crate::ip::datagram::{self, Plan};
 use crate::ip::sockopt::flow_label;
-use crate::sock::msg::SendMsg;
+use crate::sock::addr::{AF_INET, AF_UNSPEC, unmap};
+use crate::sock::msg::{MSG_PROBE, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
@@ -30,30 +31,47 @@ pub(super) struct Pending {
 /// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what
 /// the route says.
 pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
-    let len = datagram::send_len(msg)?;
+    let len = msg.remaining();
+    if sk.sock.family == AF_INET {
+        datagram::send_len(msg)?;
+    }
     let mut g = sk.lock();
     let me = private(&mut g)?;
     let more = me.cork || msg.flags & libc::MSG_MORE != 0;
-    let taken = me.pending.take();
-    // Under a cork the first call says where to; the names of the later ones are not looked at.
-    let (plan, mut payload) = match taken {
+    if let Some(family) = me.pending.as_ref().map(|p| p.plan.to.is_ipv4()) {
+        check_corked(&g, msg, family)?;
+    }
+    let pending = private(&mut g)?.pending.take();
+    let corked = pending.is_some();
+    let (plan, mut payload) = match pending {
         Some(p) => (p.plan, p.payload),
         None => {
-            let to = destination(&g, msg.name)?;
+            let to = destination(&g, msg)?;
             (datagram::plan(&mut g, to, &msg.control, msg.flags)?, Skb::new())
         }
     };
+    if msg.flags & MSG_PROBE != 0 && payload.is_empty() {
+        // Only the way was asked for (ip_append_data, ip_make_skb).
+        return Ok(len);
+    }
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
         return Err(Error::MsgSize);
     }
-    if let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
+    // What fits behind the bytes that wait needs no room of its own.
+    let header = HEADER + if plan.to.is_ipv4() { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let behind = corked && payload.len() + len + header <= plan.dst.mtu as usize;
+    if !behind && let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
         // The part under the cork stays, for another try.
         if !payload.is_empty() {
             private(&mut g)?.pending = Some(Pending { plan, payload });
         }
         return Err(e);
+    }
+    if len > 0 {
+        // What waited is lost with it (udp_flush_pending_frames).
+        msg.readable()?;
     }
     while msg.remaining() > 0 {
         let c = msg.chunk(usize::MAX);
@@ -83,19 +101,56 @@ pub(super) fn splice_eof(sk: SockRef<'_>) {
     }
 }
 
-fn destination(g: &SockGuard<'_>, name: Option<SocketAddr>) -> Result<SocketAddr> {
-    match name {
-        Some(to) if to.port() == 0 => Err(Error::Inval),
-        Some(to) => Ok(to),
-        None if g.sock.state() != State::Established => Err(Error::DestAddrReq),
-        None => {
-            let peer = SocketAddr::new(g.common.daddr, g.common.dport);
-            if peer.port() == 0 {
-                return Err(Error::Inval);
-            }
-            Ok(datagram::name_of(peer.ip(), peer.port(), g.common.bound_dev_if))
-        }
+/// The name that a call gives, unmapped. A socket of IPv6 takes one of AF_UNSPEC for none, one of IPv4 for an address
+/// (udpv6_sendmsg, udp_sendmsg).
+fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
+    let v6 = g.sock.family != AF_INET;
+    match (msg.name, msg.odd_name) {
+        (Some(to), _) if to.is_ipv6() && !v6 => Err(Error::AfNoSupport),
+        (name, None) => Ok(name.map(unmap)),
+        (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_UNSPEC => Ok(None),
+        (_, Some(odd)) if v6 || odd.len < size_of::<libc::sockaddr_in>() => Err(Error::Inval),
+        (_, Some(odd)) if odd.family == AF_UNSPEC => Ok(Some(odd.inet.into())),
+        _ => Err(Error::AfNoSupport),
     }
+}
+
+/// Under a cork the first call says where to, in which family (`v4`); of the later ones' names a socket of IPv4 sees
+/// nothing, one of IPv6 the family.
+fn check_corked(g: &SockGuard<'_>, msg: &SendMsg<'_>, v4: bool) -> Result<()> {
+    if g.sock.family == AF_INET {
+        return Ok(());
+    }
+    match name(g, msg)? {
+        Some(to) if to.is_ipv4() && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
+        Some(to) if to.is_ipv4() => {
+            datagram::send_len(msg)?;
+            if v4 { Ok(()) } else { Err(Error::Inval) }
+        }
+        _ if v4 => datagram::send_len(msg).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Where a datagram goes: the call's name, or the peer, whose port may be 0 in the socket's own family.
+fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
+    let name = name(g, msg)?;
+    let to = match name {
+        Some(to) => to,
+        None if g.sock.state() != State::Established => return Err(Error::DestAddrReq),
+        None => datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if),
+    };
+    // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
+    let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
+    if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
+        return Err(Error::NetUnreach);
+    }
+    if to.is_ipv4() {
+        datagram::send_len(msg)?;
+    }
+    // A v4-mapped peer is handed to IPv4 as a name.
+    let named = name.is_some() || g.sock.family != AF_INET && to.is_ipv4();
+    if named && to.port() == 0 { Err(Error::Inval) } else { Ok(to) }
 }
 
 /// The cork is drawn: sends what waits, if anything.

@@ -248,7 +248,7 @@ fn what_cannot_be_sent_is_refused_with_linuxs_errno() {
         ("no route", b"x", Some("9.9.9.9:9"), 0, vec![], Error::NetUnreach),
         ("broadcast", b"x", Some("10.0.0.255:9"), 0, vec![], Error::Acces),
         ("another family", b"x", Some("[::1]:9"), 0, vec![], Error::AfNoSupport),
-        ("foreign source", b"x", Some("10.0.0.9:9"), 0, pkt("10.0.0.77"), Error::Inval),
+        ("foreign source", b"x", Some("10.0.0.9:9"), 0, pkt("10.0.0.77"), Error::NetUnreach),
         ("ttl 0", b"x", Some("10.0.0.9:9"), 0, vec![Control::Ttl(0)], Error::Inval),
     ] {
         assert_eq!(send_to(&s, data, to, flags, control), Err(want), "{case}");

@@ -65,9 +65,21 @@ impl Built {
 /// # Errors
 /// The build failed; the compiler's report has gone to stderr.
 pub fn build_release(package: &str, extra: &[&str]) -> Result<Built, Failure> {
+    build(package, &["--release"], extra)
+}
+
+/// Builds `package` in the profile of the tests.
+///
+/// # Errors
+/// As `build_release`.
+pub fn build_dev(package: &str) -> Result<Built, Failure> {
+    build(package, &[], &[])
+}
+
+fn build(package: &str, profile: &[&str], extra: &[&str]) -> Result<Built, Failure> {
     let mut command = cargo();
     command.arg(if extra.is_empty() { "build" } else { "rustc" });
-    command.args(["--release", "--package", package, "--message-format=json"]);
+    command.args(profile).args(["--package", package, "--message-format=json"]);
     if !extra.is_empty() {
         command.args(["--lib", "--"]).args(extra);
     }

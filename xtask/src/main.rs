@@ -6,6 +6,7 @@
 
 mod cargo;
 mod demo;
+mod differential;
 mod fresh;
 mod install;
 mod netns;
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         prefix: PathBuf,
     },
+    /// Run random sequences of socket calls on the kernel and on usersock and compare them
+    Differential(differential::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
     Packetdrill(packetdrill::Args),
     /// Say which kind of network a namespace here can have, tun or packet (the demo asks itself)
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Command::Plot => plot(),
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
+        Command::Differential(args) => differential::run(&args),
         Command::Packetdrill(args) => packetdrill::run(&args),
         Command::Probe { how, via } => demo::probe(how, via),
         Command::DemoInside(args) => demo::inside(&args),
@@ -190,6 +194,7 @@ mod tests {
             (&["xtask", "packetdrill", "--jobs", "many", "d"], "many"),
             (&["xtask", "packetdrill", "--jobs", "0", "d"], "--jobs"),
             (&["xtask", "demo", "--via", "pigeon"], "pigeon"),
+            (&["xtask", "differential", "--seed", "1"], "--minutes"),
         ] {
             let Err(error) = Cli::try_parse_from(args) else { panic!("{args:?} was accepted") };
             let line = one_line(&error);

@@ -1,0 +1,410 @@
+/* Makes a sequence from a seed. What it knows of a socket is what the calls so far were meant to do (`model`): no
+ * result is looked at, so both sides run the same calls. Most arguments are ordinary, since one odd argument in a
+ * working conversation says more than ten in a broken one. */
+#include "values.h"
+#include "sequence.h"
+
+enum proto { P_NONE, P_UDP, P_TCP, P_PING };
+
+struct model {
+    enum proto proto;
+    int domain;
+    bool listening, blocking;
+};
+
+struct gen {
+    uint64_t state;
+    struct sequence *out;
+    struct model slot[SLOTS];
+    /* AF_INET, AF_INET6, or 0: both, with mapped names between them. */
+    int family;
+    int wanted; /* P_ of this sequence; P_NONE: a mixture */
+};
+
+/* splitmix64. */
+static uint64_t draw(struct gen *g)
+{
+    uint64_t z = g->state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static int below(struct gen *g, int n)
+{
+    return (int)(draw(g) % (uint64_t)n);
+}
+
+static bool chance(struct gen *g, int percent)
+{
+    return below(g, 100) < percent;
+}
+
+#define ONE_OF(g, ...) ((const int[]){__VA_ARGS__}[below(g, COUNT(((const int[]){__VA_ARGS__})))])
+
+static void emit(struct gen *g, enum call call, const int *a, int n)
+{
+    if (g->out->count == MAX_OPS)
+        return;
+    struct op *op = &g->out->ops[g->out->count++];
+    memset(op, 0, sizeof *op);
+    op->call = call;
+    memcpy(op->a, a, (size_t)n * sizeof *a);
+}
+
+#define EMIT(g, call, ...) emit(g, call, (const int[]){__VA_ARGS__}, COUNT(((const int[]){__VA_ARGS__})))
+
+/* A slot whose socket exists, most of the time. */
+static int any_slot(struct gen *g)
+{
+    if (chance(g, 1))
+        return ONE_OF(g, -1, -2, 5, 6);
+    for (int i = 0; i < 20; i++) {
+        int s = below(g, SLOTS);
+        if (g->slot[s].proto)
+            return s;
+    }
+    return 0;
+}
+
+static int free_slot(struct gen *g)
+{
+    for (int s = 0; s < SLOTS; s++)
+        if (!g->slot[s].proto)
+            return s;
+    return below(g, SLOTS);
+}
+
+static const struct model *model_of(struct gen *g, int slot)
+{
+    static const struct model none;
+    return slot >= 0 ? &g->slot[slot] : &none;
+}
+
+/* Index of the first odd and first hostile name. */
+static int odd_names(void)
+{
+    return name_place("127.0.0.2:4001");
+}
+
+static int hostile_names(void)
+{
+    return name_place("unspec");
+}
+
+/* A name to bind or to send to, for a socket of this family. */
+static int a_name(struct gen *g, int slot)
+{
+    int domain = model_of(g, slot)->domain;
+    if (chance(g, 3))
+        return hostile_names() + below(g, name_count - hostile_names());
+    if (chance(g, 18))
+        return odd_names() + below(g, hostile_names() - odd_names());
+    if (chance(g, 3))
+        return below(g, name_count);
+    if (domain == AF_INET6 && g->family == 0 && chance(g, 40))
+        return name_place("[::ffff:127.0.0.1]:4001") + below(g, 3);
+    if (domain == AF_INET6)
+        return name_place("[::1]:4001") + below(g, 4);
+    return below(g, 4);
+}
+
+static int to_bind(struct gen *g, int slot)
+{
+    bool six = model_of(g, slot)->domain == AF_INET6;
+    if (six && g->family == 0 && chance(g, 60))
+        return name_place("[::]:4001") + below(g, 3);
+    if (chance(g, 15))
+        return six ? name_place("[::]:4001") + below(g, 3) : name_place("0.0.0.0:4001") + below(g, 3);
+    return a_name(g, slot);
+}
+
+static int to_send(struct gen *g, int slot)
+{
+    return chance(g, 35) ? name_place("own 0") + below(g, 4) : a_name(g, slot);
+}
+
+static int a_len(struct gen *g)
+{
+    return chance(g, 4) ? below(g, len_count) : 0;
+}
+
+static int a_form(struct gen *g, int slot)
+{
+    const struct model *m = model_of(g, slot);
+    if (chance(g, 2))
+        return 1 + below(g, 2);
+    if (m->proto == P_PING && !chance(g, 8))
+        return m->domain == AF_INET6 ? 4 : 3;
+    return chance(g, 2) ? 3 + below(g, 4) : 0;
+}
+
+static int some_bytes(struct gen *g)
+{
+    if (chance(g, 70))
+        return 8 + below(g, 100);
+    return ONE_OF(g, 0, 1, 2, 7, 8, 9, 1000, 1400, 1472, 1473, 3000, 4096, 9000, 16384, 20000, 32768, 60000, 65507,
+                  65508, 65527, 65528, 65535, 65536, 66000);
+}
+
+/* A call that may block does so for the socket's timeout, which costs time: seldom. */
+static int flags_in(struct gen *g)
+{
+    int f = chance(g, 97) ? MSG_DONTWAIT : 0;
+    if (chance(g, 30))
+        f |= ONE_OF(g, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, MSG_OOB, MSG_ERRQUEUE, MSG_PEEK | MSG_TRUNC,
+                    MSG_PEEK | MSG_WAITALL, MSG_ERRQUEUE, MSG_OOB | MSG_PEEK, MSG_DONTROUTE, MSG_NOSIGNAL, MSG_CTRUNC);
+    if (chance(g, 2))
+        f |= 1 << below(g, 20) & ~MSG_WAITFORONE;
+    return f;
+}
+
+static int flags_out(struct gen *g)
+{
+    int f = chance(g, 97) ? MSG_DONTWAIT : 0;
+    if (chance(g, 75))
+        f |= MSG_NOSIGNAL;
+    if (chance(g, 20))
+        f |= ONE_OF(g, MSG_MORE, MSG_OOB, MSG_DONTROUTE, MSG_CONFIRM, MSG_EOR, MSG_MORE, MSG_PROBE, MSG_TRUNC);
+    if (chance(g, 2))
+        f |= 1 << below(g, 20);
+    return f;
+}
+
+static int a_shape(struct gen *g)
+{
+    return chance(g, 70) ? 0 : ONE_OF(g, 1, 1, 1, 2, 3, 4, 5);
+}
+
+static int a_room(struct gen *g)
+{
+    return chance(g, 85) ? 128 : ONE_OF(g, 0, 1, 2, 8, 15, 16, 20, 28, -1);
+}
+
+static void new_socket(struct gen *g)
+{
+    int slot = free_slot(g);
+    struct model *m = &g->slot[slot];
+    int proto = g->wanted ? g->wanted : 1 + below(g, 3);
+    int domain = g->family ? g->family : ONE_OF(g, AF_INET, AF_INET6, AF_INET6);
+    int type = proto == P_TCP ? SOCK_STREAM : SOCK_DGRAM, protocol = 0;
+    if (proto == P_PING)
+        protocol = domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+    if (chance(g, 3))
+        protocol = ONE_OF(g, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, 77, -1, 256, IPPROTO_UDPLITE);
+    if (chance(g, 1))
+        type = ONE_OF(g, SOCK_SEQPACKET, SOCK_RDM, 0, 10, 11, 15, SOCK_STREAM | 0x100);
+    if (chance(g, 1))
+        domain = ONE_OF(g, AF_UNSPEC, 45, 46, -1, 1000);
+    *m = (struct model){.proto = proto, .domain = domain, .blocking = !chance(g, 70)};
+    EMIT(g, C_SOCKET, slot, domain, type | (m->blocking ? 0 : SOCK_NONBLOCK), protocol);
+}
+
+static void set_option(struct gen *g, int slot, int option)
+{
+    int value = chance(g, 40) ? 0 : below(g, 27);
+    EMIT(g, C_SETSOCKOPT, slot, option, value, chance(g, 8) ? below(g, len_count) : 0);
+}
+
+static int any_option(struct gen *g, int slot)
+{
+    const struct model *m = model_of(g, slot);
+    for (;;) {
+        int o = below(g, option_count), level = options[o].level;
+        bool fits = level == SOL_SOCKET || (level == SOL_IP && m->domain == AF_INET) ||
+                    (level == SOL_IPV6 && m->domain == AF_INET6) || (level == SOL_TCP && m->proto == P_TCP) ||
+                    (level == SOL_UDP && m->proto == P_UDP);
+        if (fits || chance(g, 10))
+            return o;
+    }
+}
+
+/* What makes control messages come. */
+static int receive_option(struct gen *g)
+{
+    static const int rows[][2] = {
+        {SOL_IP, IP_PKTINFO},         {SOL_IP, IP_RECVTTL},          {SOL_IP, IP_RECVTOS},
+        {SOL_IP, IP_RECVERR},         {SOL_SOCKET, SO_TIMESTAMP},    {SOL_SOCKET, SO_TIMESTAMPNS},
+        {SOL_IPV6, IPV6_RECVPKTINFO}, {SOL_IPV6, IPV6_RECVHOPLIMIT}, {SOL_IPV6, IPV6_RECVTCLASS},
+        {SOL_IPV6, IPV6_RECVERR},     {SOL_UDP, UDP_GRO},            {SOL_SOCKET, SO_RXQ_OVFL},
+        {SOL_TCP, TCP_INQ}};
+    int i = below(g, COUNT(rows));
+    return option_place(rows[i][0], rows[i][1]);
+}
+
+static void send_something(struct gen *g, int slot)
+{
+    int form = a_form(g, slot), bytes = some_bytes(g), flags = flags_out(g);
+    bool named = model_of(g, slot)->proto == P_TCP ? chance(g, 10) : chance(g, 75);
+    int name = named ? to_send(g, slot) : name_place("null");
+    switch (below(g, 8)) {
+    case 0:
+        return EMIT(g, C_SEND, slot, form, bytes, flags);
+    case 1:
+        if (model_of(g, slot)->blocking && bytes > 2000)
+            bytes = 100;
+        if (chance(g, 50))
+            return EMIT(g, C_WRITE, slot, form, bytes);
+        return EMIT(g, C_WRITEV, slot, form, bytes, a_shape(g));
+    case 2:
+    case 3:
+    case 4:
+        return EMIT(g, C_SENDTO, slot, form, bytes, flags, name, a_len(g));
+    case 5:
+        return EMIT(g, C_SENDMMSG, slot, form, bytes > 5000 ? 50 : bytes, ONE_OF(g, 1, 2, 3, 3, 0), flags, name);
+    default:
+        return EMIT(g, C_SENDMSG, slot, form, bytes, a_shape(g), flags, name, a_len(g),
+                    chance(g, 50) ? 0 : below(g, control_count));
+    }
+}
+
+static void receive_something(struct gen *g, int slot)
+{
+    int into = chance(g, 2) ? 1 + below(g, 2) : 0, flags = flags_in(g);
+    int bytes = chance(g, 60) ? 2000 : ONE_OF(g, 0, 1, 8, 50, 69000, 10, 100);
+    switch (below(g, 8)) {
+    case 0:
+    case 1:
+        return EMIT(g, C_RECV, slot, into, bytes, flags);
+    case 2:
+        if (model_of(g, slot)->blocking && !chance(g, 5))
+            return EMIT(g, C_RECV, slot, into, bytes, flags);
+        if (chance(g, 50))
+            return EMIT(g, C_READ, slot, into, bytes);
+        return EMIT(g, C_READV, slot, into, bytes, a_shape(g));
+    case 3:
+        return EMIT(g, C_RECVFROM, slot, into, bytes, flags, a_room(g));
+    case 4:
+        return EMIT(g, C_RECVMMSG, slot, bytes, ONE_OF(g, 1, 2, 3, 0), flags | MSG_DONTWAIT);
+    default:
+        return EMIT(g, C_RECVMSG, slot, into, bytes, a_shape(g), flags, a_room(g),
+                    chance(g, 70) ? 512 : ONE_OF(g, 0, 1, 16, 20, 24, 40, 48, 64));
+    }
+}
+
+static void look(struct gen *g, int slot)
+{
+    switch (below(g, 6)) {
+    case 0:
+        return EMIT(g, C_GETSOCKNAME, slot, a_room(g));
+    case 1:
+        return EMIT(g, C_GETPEERNAME, slot, a_room(g));
+    case 2:
+        return EMIT(g, C_IOCTL, slot, below(g, 4), 0);
+    case 3:
+        return EMIT(g, C_GETSOCKOPT, slot, option_place(SOL_SOCKET, SO_ERROR), 4);
+    default:
+        return EMIT(g, C_POLL,
+                    chance(g, 70) ? POLLIN | POLLOUT | POLLPRI | POLLRDHUP | POLLRDNORM | POLLWRNORM | POLLRDBAND |
+                                        POLLWRBAND
+                                  : ONE_OF(g, 0, POLLIN, POLLOUT, POLLPRI, POLLRDHUP, POLLERR | POLLHUP),
+                    0);
+    }
+}
+
+static void accept_one(struct gen *g, int slot)
+{
+    int to = free_slot(g);
+    EMIT(g, C_ACCEPT, slot, to, chance(g, 90) ? SOCK_NONBLOCK : ONE_OF(g, 0, SOCK_CLOEXEC, 1), a_room(g));
+    g->slot[to] = (struct model){.proto = P_TCP, .domain = model_of(g, slot)->domain};
+}
+
+/* A working beginning: two sockets that can talk. */
+static void open_pair(struct gen *g)
+{
+    int a = free_slot(g);
+    new_socket(g);
+    int b = free_slot(g);
+    new_socket(g);
+    if (chance(g, 20))
+        set_option(g, a, any_option(g, a));
+    EMIT(g, C_BIND, a, to_bind(g, a), a_len(g));
+    if (g->slot[a].proto == P_TCP && chance(g, 90)) {
+        EMIT(g, C_LISTEN, a, ONE_OF(g, 1, 5, 5, 0, -1));
+        g->slot[a].listening = true;
+    } else if (chance(g, 50)) {
+        EMIT(g, C_BIND, b, to_bind(g, b), a_len(g));
+    }
+    if (chance(g, 30))
+        set_option(g, chance(g, 50) ? a : b, receive_option(g));
+    if (g->slot[b].proto == P_TCP || chance(g, 50)) {
+        EMIT(g, C_CONNECT, b, chance(g, 80) ? name_place("own 0") + a % 4 : a_name(g, b), a_len(g));
+        if (g->slot[a].listening && chance(g, 85))
+            accept_one(g, a);
+    }
+}
+
+static void something(struct gen *g)
+{
+    int slot = any_slot(g), dice = below(g, 100);
+    if (dice < 28)
+        send_something(g, slot);
+    else if (dice < 52)
+        receive_something(g, slot);
+    else if (dice < 66)
+        look(g, slot);
+    else if (dice < 72)
+        set_option(g, slot, any_option(g, slot));
+    else if (dice < 76)
+        set_option(g, slot, receive_option(g));
+    else if (dice < 80)
+        EMIT(g, C_GETSOCKOPT, slot, any_option(g, slot), chance(g, 85) ? 4 : ONE_OF(g, 0, 1, 2, 3, 8, 64, 256, -1));
+    else if (dice < 83)
+        EMIT(g, C_BIND, slot, to_bind(g, slot), a_len(g));
+    else if (dice < 89)
+        EMIT(g, C_CONNECT, slot, chance(g, 10) ? name_place("unspec") : to_send(g, slot), a_len(g));
+    else if (dice < 91)
+        EMIT(g, C_SHUTDOWN, slot, chance(g, 95) ? below(g, 3) : ONE_OF(g, -1, 3, 99));
+    else if (dice < 93)
+        accept_one(g, slot);
+    else if (dice < 94)
+        EMIT(g, C_LISTEN, slot, ONE_OF(g, 1, 0, -1, 10000));
+    else if (dice < 95)
+        EMIT(g, C_FCNTL, slot, below(g, command_count), ONE_OF(g, O_NONBLOCK, O_NONBLOCK | O_APPEND, O_NONBLOCK));
+    else if (dice < 96)
+        EMIT(g, C_IOCTL, slot, below(g, request_count), 1);
+    else if (dice < 98) {
+        EMIT(g, C_CLOSE, slot);
+        if (slot >= 0)
+            g->slot[slot].proto = P_NONE;
+    } else if (chance(g, 20))
+        EMIT(g, C_DUP, slot, free_slot(g));
+    else if (chance(g, 10))
+        EMIT(g, C_SLEEP, ONE_OF(g, 1, 50));
+    else
+        new_socket(g);
+}
+
+/* What there is to see of each socket at the end. */
+static void sweep(struct gen *g)
+{
+    EMIT(g, C_POLL, POLLIN | POLLOUT | POLLPRI | POLLRDHUP, 0);
+    for (int s = 0; s < SLOTS; s++)
+        if (g->slot[s].proto) {
+            EMIT(g, C_RECVMSG, s, 0, 2000, 0, MSG_DONTWAIT | MSG_ERRQUEUE, 128, 512);
+            EMIT(g, C_RECVMSG, s, 0, 69000, 0, MSG_DONTWAIT, 128, 512);
+            EMIT(g, C_RECV, s, 0, 69000, MSG_DONTWAIT);
+            EMIT(g, C_GETSOCKNAME, s, 128);
+            EMIT(g, C_GETPEERNAME, s, 128);
+            if (g->slot[s].proto == P_TCP)
+                EMIT(g, C_GETSOCKOPT, s, option_place(SOL_TCP, TCP_INFO), 255);
+        }
+}
+
+void generate(uint64_t seed, struct sequence *out)
+{
+    struct gen g = {.state = seed * 0x2545f4914f6cdd1du, .out = out};
+    memset(out, 0, sizeof *out);
+    g.wanted = ONE_OF(&g, P_UDP, P_UDP, P_UDP, P_TCP, P_TCP, P_TCP, P_PING, P_NONE);
+    g.family = ONE_OF(&g, AF_INET, AF_INET6, 0);
+    if (chance(&g, 15))
+        new_socket(&g);
+    else
+        open_pair(&g);
+    if (chance(&g, 20))
+        open_pair(&g);
+    int calls = 6 + below(&g, 30);
+    for (int i = 0; i < calls && out->count < MAX_OPS - 40; i++)
+        something(&g);
+    sweep(&g);
+}

@@ -1,0 +1,102 @@
+/* Runs a sequence's calls: the numbers of an op become the arguments of a function of calls.h. */
+#include "sys.h"
+#include "calls.h"
+#include "sequence.h"
+
+#define RUN(name, ...)                                                                                                 \
+    static void run_##name(const int *a)                                                                               \
+    {                                                                                                                  \
+        call_##name(__VA_ARGS__);                                                                                      \
+    }
+
+RUN(socket, a[0], a[1], a[2], a[3])
+RUN(bind, a[0], names[a[1]], lens[a[2]])
+RUN(connect, a[0], names[a[1]], lens[a[2]])
+RUN(listen, a[0], a[1])
+RUN(accept, a[0], a[1], a[2], a[3])
+RUN(shutdown, a[0], a[1])
+RUN(close, a[0])
+RUN(dup, a[0], a[1])
+RUN(send, a[0], forms[a[1]], a[2], a[3])
+RUN(sendto, a[0], forms[a[1]], a[2], a[3], names[a[4]], lens[a[5]])
+RUN(write, a[0], forms[a[1]], a[2])
+RUN(writev, a[0], forms[a[1]], a[2], shapes[a[3]])
+RUN(sendmsg, a[0], forms[a[1]], a[2], shapes[a[3]], a[4], names[a[5]], lens[a[6]], controls[a[7]])
+RUN(sendmmsg, a[0], forms[a[1]], a[2], a[3], a[4], names[a[5]])
+RUN(recv, a[0], intos[a[1]], a[2], a[3])
+RUN(read, a[0], intos[a[1]], a[2])
+RUN(readv, a[0], intos[a[1]], a[2], shapes[a[3]])
+RUN(recvfrom, a[0], intos[a[1]], a[2], a[3], a[4])
+RUN(recvmsg, a[0], intos[a[1]], a[2], shapes[a[3]], a[4], a[5], a[6])
+RUN(recvmmsg, a[0], a[1], a[2], a[3])
+RUN(getsockname, a[0], a[1])
+RUN(getpeername, a[0], a[1])
+RUN(setsockopt, a[0], options[a[1]].level, options[a[1]].name, value_text(a[1], a[2]), lens[a[3]])
+RUN(getsockopt, a[0], options[a[1]].level, options[a[1]].name, a[2])
+RUN(fcntl, a[0], command_value(a[1]), a[2])
+RUN(ioctl, a[0], (unsigned long)request_value(a[1]), a[2])
+RUN(poll, a[0], a[1])
+RUN(sleep, a[0])
+
+#define ROW(name, ...) {#name, {__VA_ARGS__}, run_##name}
+const struct call_row calls[CALL_COUNT] = {
+    [C_SOCKET] = ROW(socket, A_INT, A_DOMAIN, A_TYPE, A_PROTO),
+    [C_BIND] = ROW(bind, A_SLOT, A_NAME, A_LEN),
+    [C_CONNECT] = ROW(connect, A_SLOT, A_NAME, A_LEN),
+    [C_LISTEN] = ROW(listen, A_SLOT, A_INT),
+    [C_ACCEPT] = ROW(accept, A_SLOT, A_INT, A_INT, A_INT),
+    [C_SHUTDOWN] = ROW(shutdown, A_SLOT, A_INT),
+    [C_CLOSE] = ROW(close, A_SLOT),
+    [C_DUP] = ROW(dup, A_SLOT, A_INT),
+    [C_SEND] = ROW(send, A_SLOT, A_FORM, A_INT, A_FLAGS),
+    [C_SENDTO] = ROW(sendto, A_SLOT, A_FORM, A_INT, A_FLAGS, A_NAME, A_LEN),
+    [C_WRITE] = ROW(write, A_SLOT, A_FORM, A_INT),
+    [C_WRITEV] = ROW(writev, A_SLOT, A_FORM, A_INT, A_SHAPE),
+    [C_SENDMSG] = ROW(sendmsg, A_SLOT, A_FORM, A_INT, A_SHAPE, A_FLAGS, A_NAME, A_LEN, A_CONTROL),
+    [C_SENDMMSG] = ROW(sendmmsg, A_SLOT, A_FORM, A_INT, A_INT, A_FLAGS, A_NAME),
+    [C_RECV] = ROW(recv, A_SLOT, A_INTO, A_INT, A_FLAGS),
+    [C_READ] = ROW(read, A_SLOT, A_INTO, A_INT),
+    [C_READV] = ROW(readv, A_SLOT, A_INTO, A_INT, A_SHAPE),
+    [C_RECVFROM] = ROW(recvfrom, A_SLOT, A_INTO, A_INT, A_FLAGS, A_INT),
+    [C_RECVMSG] = ROW(recvmsg, A_SLOT, A_INTO, A_INT, A_SHAPE, A_FLAGS, A_INT, A_INT),
+    [C_RECVMMSG] = ROW(recvmmsg, A_SLOT, A_INT, A_INT, A_FLAGS),
+    [C_GETSOCKNAME] = ROW(getsockname, A_SLOT, A_INT),
+    [C_GETPEERNAME] = ROW(getpeername, A_SLOT, A_INT),
+    [C_SETSOCKOPT] = ROW(setsockopt, A_SLOT, A_OPTION, A_VALUE, A_LEN),
+    [C_GETSOCKOPT] = ROW(getsockopt, A_SLOT, A_OPTION, A_INT),
+    [C_FCNTL] = ROW(fcntl, A_SLOT, A_COMMAND, A_INT),
+    [C_IOCTL] = ROW(ioctl, A_SLOT, A_REQUEST, A_INT),
+    [C_POLL] = ROW(poll, A_EVENTS, A_INT),
+    [C_SLEEP] = ROW(sleep, A_INT),
+};
+
+void print_call(const struct op *op)
+{
+    const struct call_row *c = &calls[op->call];
+    printf("call_%s(", c->name);
+    for (int i = 0; i < MAX_ARGS && c->args[i] != A_NONE; i++) {
+        printf("%s", i ? ", " : "");
+        print_arg(c->args[i], op->a, i);
+    }
+    printf(");");
+}
+
+void run_op(const struct op *op)
+{
+    calls[op->call].run(op->a);
+}
+
+void begin_sequence(void)
+{
+    begin_calls();
+    new_network();
+}
+
+/* What a slot's later socket took the place of stays open until here: closing is a call like the others. */
+void end_sequence(void)
+{
+    for (int i = 0; i < opened_count; i++)
+        if (opened[i] >= 0)
+            sys->close(opened[i]);
+    end_network();
+}

@@ -1,0 +1,119 @@
+/* A sequence: calls with numbers for arguments, most of them places in tables (tables.c). Made from a seed
+ * (generate.c), or read as text, which is how the driver hands back a shortened one. */
+#ifndef DIFFERENTIAL_SEQUENCE_H
+#define DIFFERENTIAL_SEQUENCE_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define MAX_ARGS 8
+#define MAX_OPS 96
+
+/* What an argument's number means; place 0 of a table is its most ordinary row. */
+enum arg {
+    A_NONE,
+    A_SLOT,    /* slot, or -1, -2: no socket */
+    A_INT,     /* as it is */
+    A_DOMAIN,  /* AF_ */
+    A_TYPE,    /* SOCK_, with flags */
+    A_PROTO,   /* IPPROTO_ */
+    A_NAME,    /* place in `names` */
+    A_LEN,     /* place in `lens`: of a name or a value, EXACT first */
+    A_FORM,    /* place in `forms`: what a sending call's buffer holds */
+    A_INTO,    /* place in `intos`: a receiving call's buffer */
+    A_SHAPE,   /* place in `shapes`: of iovecs */
+    A_FLAGS,   /* MSG_ bits */
+    A_CONTROL, /* place in `controls`: control messages */
+    A_OPTION,  /* place in `options`: two of the call's arguments, level and name */
+    A_VALUE,   /* place among the values of the option's kind */
+    A_REQUEST, /* place in `requests`: of ioctl */
+    A_COMMAND, /* place in `commands`: of fcntl */
+    A_EVENTS,  /* POLL bits */
+};
+
+struct op {
+    int call;
+    int a[MAX_ARGS];
+};
+
+struct sequence {
+    int count;
+    struct op ops[MAX_OPS];
+};
+
+/* Which values an option is given. */
+enum kind { K_INT, K_LINGER, K_TIME, K_DEVICE, K_CONGESTION, K_MREQ, K_MREQ6, K_MIF, K_PROTOCOL_COUNT };
+
+struct option {
+    int level, name;
+    const char *level_text, *name_text;
+    enum kind kind;
+};
+
+enum call {
+    C_SOCKET,
+    C_BIND,
+    C_CONNECT,
+    C_LISTEN,
+    C_ACCEPT,
+    C_SHUTDOWN,
+    C_CLOSE,
+    C_DUP,
+    C_SEND,
+    C_SENDTO,
+    C_WRITE,
+    C_WRITEV,
+    C_SENDMSG,
+    C_SENDMMSG,
+    C_RECV,
+    C_READ,
+    C_READV,
+    C_RECVFROM,
+    C_RECVMSG,
+    C_RECVMMSG,
+    C_GETSOCKNAME,
+    C_GETPEERNAME,
+    C_SETSOCKOPT,
+    C_GETSOCKOPT,
+    C_FCNTL,
+    C_IOCTL,
+    C_POLL,
+    C_SLEEP,
+    CALL_COUNT
+};
+
+struct call_row {
+    const char *name;
+    enum arg args[MAX_ARGS];
+    void (*run)(const int *a);
+};
+
+/* tables.c */
+extern const char *const names[], *const forms[], *const intos[], *const shapes[], *const controls[];
+extern const int name_count, control_count, option_count, len_count, lens[], request_count, command_count;
+extern const struct option options[];
+const char *value_text(int option, int place);
+/* A place of a table by its text, so that the generator says what it means. */
+int name_place(const char *text);
+int option_place(int level, int name);
+/* An argument as C has it. */
+void print_arg(enum arg arg, const int *a, int i);
+int request_value(int place);
+int command_value(int place);
+
+/* run.c */
+extern const struct call_row calls[CALL_COUNT];
+void print_call(const struct op *op);
+void run_op(const struct op *op);
+void begin_sequence(void);
+void end_sequence(void);
+
+/* sys.c */
+bool choose_side(const char *name);
+/* A network of its own for the next sequence. */
+void new_network(void);
+void end_network(void);
+
+/* generate.c */
+void generate(uint64_t seed, struct sequence *out);
+#endif

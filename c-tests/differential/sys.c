@@ -1,0 +1,166 @@
+/* The two sides: libc's calls in a network namespace a sequence, usersock's on a stack a sequence. */
+#define _GNU_SOURCE
+#include "sys.h"
+#include "sequence.h"
+#include "usersock.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* glibc declares names as unions that no function pointer of a table matches. */
+static int kernel_bind(int fd, const struct sockaddr *a, socklen_t n)
+{
+    return bind(fd, a, n);
+}
+
+static int kernel_connect(int fd, const struct sockaddr *a, socklen_t n)
+{
+    return connect(fd, a, n);
+}
+
+static int kernel_accept4(int fd, struct sockaddr *a, socklen_t *n, int flags)
+{
+    return accept4(fd, a, n, flags);
+}
+
+static ssize_t kernel_sendto(int fd, const void *b, size_t n, int flags, const struct sockaddr *a, socklen_t len)
+{
+    return sendto(fd, b, n, flags, a, len);
+}
+
+static ssize_t kernel_recvfrom(int fd, void *b, size_t n, int flags, struct sockaddr *a, socklen_t *len)
+{
+    return recvfrom(fd, b, n, flags, a, len);
+}
+
+static int kernel_getsockname(int fd, struct sockaddr *a, socklen_t *n)
+{
+    return getsockname(fd, a, n);
+}
+
+static int kernel_getpeername(int fd, struct sockaddr *a, socklen_t *n)
+{
+    return getpeername(fd, a, n);
+}
+
+static const struct sys kernel = {
+    .socket = socket,
+    .bind = kernel_bind,
+    .connect = kernel_connect,
+    .listen = listen,
+    .accept4 = kernel_accept4,
+    .shutdown = shutdown,
+    .close = close,
+    .dup = dup,
+    .send = send,
+    .sendto = kernel_sendto,
+    .write = write,
+    .writev = writev,
+    .sendmsg = sendmsg,
+    .sendmmsg = sendmmsg,
+    .recv = recv,
+    .read = read,
+    .readv = readv,
+    .recvfrom = kernel_recvfrom,
+    .recvmsg = recvmsg,
+    .recvmmsg = recvmmsg,
+    .getsockname = kernel_getsockname,
+    .getpeername = kernel_getpeername,
+    .setsockopt = setsockopt,
+    .getsockopt = getsockopt,
+    .fcntl = fcntl,
+    .ioctl = ioctl,
+    .poll = poll,
+};
+
+static struct usk_stack_t *stack;
+
+static int usersock_socket(int domain, int type, int protocol)
+{
+    return usk_socket_on(stack, domain, type, protocol);
+}
+
+static const struct sys usersock = {
+    .socket = usersock_socket,
+    .bind = usk_bind,
+    .connect = usk_connect,
+    .listen = usk_listen,
+    .accept4 = usk_accept4,
+    .shutdown = usk_shutdown,
+    .close = usk_close,
+    .dup = usk_dup,
+    .send = usk_send,
+    .sendto = usk_sendto,
+    .write = usk_write,
+    .writev = usk_writev,
+    .sendmsg = usk_sendmsg,
+    .sendmmsg = usk_sendmmsg,
+    .recv = usk_recv,
+    .read = usk_read,
+    .readv = usk_readv,
+    .recvfrom = usk_recvfrom,
+    .recvmsg = usk_recvmsg,
+    .recvmmsg = usk_recvmmsg,
+    .getsockname = usk_getsockname,
+    .getpeername = usk_getpeername,
+    .setsockopt = usk_setsockopt,
+    .getsockopt = usk_getsockopt,
+    .fcntl = usk_fcntl,
+    .ioctl = usk_ioctl,
+    .poll = usk_poll,
+};
+
+const struct sys *sys = &kernel;
+
+bool choose_side(const char *name)
+{
+    sys = strcmp(name, "kernel") == 0 ? &kernel : &usersock;
+    return sys == &kernel || strcmp(name, "usersock") == 0;
+}
+
+static void give_up(const char *what)
+{
+    perror(what);
+    exit(3);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        give_up(path);
+    close(fd);
+}
+
+void new_network(void)
+{
+    if (sys == &usersock) {
+        stack = usk_stack_new("");
+        if (!stack)
+            give_up("usk_stack_new");
+        return;
+    }
+    if (unshare(CLONE_NEWNET) == -1)
+        give_up("unshare(CLONE_NEWNET)");
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifreq r;
+    memset(&r, 0, sizeof r);
+    memcpy(r.ifr_name, "lo", 3);
+    r.ifr_flags = IFF_UP;
+    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &r) == -1)
+        give_up("setting lo up");
+    close(fd);
+    /* Group 0 is what a user namespace is sure to have. */
+    write_file("/proc/sys/net/ipv4/ping_group_range", "0 0");
+}
+
+void end_network(void)
+{
+    if (sys == &usersock)
+        usk_stack_free(stack);
+}

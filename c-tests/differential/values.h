@@ -1,0 +1,272 @@
+/* What the calls are given, from text: socket addresses, option values, control messages, data. The texts are what a
+ * minimised sequence shows, so this file is part of the program that is printed for one. Beside: show.h, calls.h. */
+#ifndef DIFFERENTIAL_VALUES_H
+#define DIFFERENTIAL_VALUES_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/errqueue.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How a call is spelled: through the table of the side that runs (sys.c), or, in a printed program, directly. */
+#ifndef SYS
+#ifdef USERSOCK
+#include "usersock.h"
+#define SYS(f) usk_##f
+#else
+#define SYS(f) f
+#endif
+#endif
+
+#define UNUSED __attribute__((unused))
+#define COUNT(a) ((int)(sizeof(a) / sizeof((a)[0])))
+#define SLOTS 8
+/* The length that belongs to the value. */
+#define EXACT (-100)
+/* More than any buffer here needs, so that a wrong length is seen and not crashed on. */
+#define ROOM 70000
+
+/* Names that the C library's headers may be too old for, or have in headers that exclude others. */
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+#ifndef IP_PROTOCOL
+#define IP_PROTOCOL 52
+#endif
+#ifndef MSG_PROBE
+#define MSG_PROBE 0x10
+#endif
+#define ICMP_FILTER 1
+#ifndef ICMPV6_FILTER
+#define ICMPV6_FILTER 1
+#endif
+#define UNKNOWN_OPTION 999
+#define IPPROTO_NONE_OF_ALL 77
+
+/* The descriptor of each slot; -1: no socket. */
+static int fds[SLOTS] UNUSED;
+/* All that were opened. */
+static int opened[128] UNUSED, opened_count UNUSED;
+/* What the slot's socket sends and receives: an ICMP socket's messages carry an identifier that is not compared. */
+static bool pings[SLOTS] UNUSED;
+
+/* The descriptor that a slot's number stands for: negative ones are no sockets. */
+static UNUSED int fd_of(int slot)
+{
+    if (slot == -1)
+        return -1;
+    if (slot == -2)
+        return 1000;
+    return fds[slot % SLOTS];
+}
+
+static UNUSED void set_slot(int slot, int fd)
+{
+    fds[slot % SLOTS] = fd;
+    if (opened_count < COUNT(opened))
+        opened[opened_count++] = fd;
+}
+
+/* An address no program has memory at. */
+static UNUSED void *bad_pointer(void)
+{
+    return (void *)16;
+}
+
+/* Bytes from words: iN an int, bN a byte, lN a 64-bit integer, aA.B.C.D and 6ADDR addresses, xHEX, sTEXT. */
+static UNUSED size_t bytes_of(const char *spec, unsigned char *out, size_t room)
+{
+    size_t n = 0;
+    char copy[512], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", spec);
+    for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+        unsigned char part[256];
+        size_t len = 0;
+        if (*w == 'i') {
+            int v = (int)strtoll(w + 1, NULL, 0);
+            memcpy(part, &v, len = sizeof v);
+        } else if (*w == 'l') {
+            long long v = strtoll(w + 1, NULL, 0);
+            memcpy(part, &v, len = sizeof v);
+        } else if (*w == 'b') {
+            part[0] = (unsigned char)strtol(w + 1, NULL, 0);
+            len = 1;
+        } else if (*w == 'a') {
+            inet_pton(AF_INET, w + 1, part);
+            len = 4;
+        } else if (*w == '6') {
+            inet_pton(AF_INET6, w + 1, part);
+            len = 16;
+        } else if (*w == 's') {
+            len = strlen(w + 1);
+            memcpy(part, w + 1, len);
+        } else if (*w == 'x') {
+            for (const char *h = w + 1; h[0] && h[1]; h += 2) {
+                unsigned byte = 0;
+                sscanf(h, "%2x", &byte);
+                part[len++] = (unsigned char)byte;
+            }
+        }
+        if (n + len > room)
+            break;
+        memcpy(out + n, part, len);
+        n += len;
+    }
+    return n;
+}
+
+struct name {
+    struct sockaddr *sa; /* NULL, a bad pointer, or memory that the next name takes */
+    socklen_t len;
+};
+
+/* A name from "1.2.3.4:5", "[::1]:5", "[fe80::1%1]:5", "unspec", "unspec 1.2.3.4:5", "family N", "own N" (getsockname
+ * of slot N), "peer N" (getpeername), "null" or "bad". */
+static UNUSED struct name name_of(const char *text, int len)
+{
+    static struct sockaddr_storage at;
+    struct sockaddr_in *in = (struct sockaddr_in *)&at;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&at;
+    struct name n = {(struct sockaddr *)&at, sizeof *in};
+    char host[64] = "";
+    unsigned port = 0, scope = 0;
+    int slot;
+    memset(&at, 0, sizeof at);
+    if (strcmp(text, "null") == 0) {
+        n.sa = NULL;
+        n.len = 0;
+    } else if (strcmp(text, "bad") == 0) {
+        n.sa = bad_pointer();
+    } else if (sscanf(text, "own %d", &slot) == 1) {
+        n.len = sizeof at;
+        if (SYS(getsockname)(fd_of(slot), n.sa, &n.len) == -1)
+            n.len = sizeof *in;
+    } else if (sscanf(text, "peer %d", &slot) == 1) {
+        n.len = sizeof at;
+        if (SYS(getpeername)(fd_of(slot), n.sa, &n.len) == -1)
+            n.len = sizeof *in;
+    } else if (sscanf(text, "family %d", &slot) == 1) {
+        in->sin_family = (sa_family_t)slot;
+    } else if (sscanf(text, "[%63[^]%]%%%u]:%u", host, &scope, &port) == 3 ||
+               (scope = 0, sscanf(text, "[%63[^]]]:%u", host, &port) == 2)) {
+        in6->sin6_family = AF_INET6;
+        inet_pton(AF_INET6, host, &in6->sin6_addr);
+        in6->sin6_port = htons((uint16_t)port);
+        in6->sin6_scope_id = scope;
+        n.len = sizeof *in6;
+    } else if (sscanf(text, "unspec %63[^:]:%u", host, &port) == 2 || sscanf(text, "%63[^:]:%u", host, &port) == 2) {
+        in->sin_family = strncmp(text, "unspec", 6) == 0 ? AF_UNSPEC : AF_INET;
+        inet_pton(AF_INET, host, &in->sin_addr);
+        in->sin_port = htons((uint16_t)port);
+    }
+    if (len != EXACT)
+        n.len = (socklen_t)len;
+    return n;
+}
+
+/* A buffer's bytes, counted on from call to call so that lost, repeated and exchanged ones are seen. */
+static unsigned data_next UNUSED;
+
+static UNUSED unsigned char *data(const char *form, int bytes)
+{
+    static unsigned char buf[ROOM];
+    if (strcmp(form, "null") == 0)
+        return NULL;
+    if (strcmp(form, "bad") == 0)
+        return bad_pointer();
+    for (int i = 0; i < bytes && i < ROOM; i++)
+        buf[i] = (unsigned char)(data_next++ * 167 >> 3);
+    /* "icmp T": the header of an ICMP message of type T with identifier and checksum 0, sequence number 7. */
+    int type;
+    if (sscanf(form, "icmp %d", &type) == 1) {
+        memset(buf, 0, 8);
+        buf[0] = (unsigned char)type;
+        buf[7] = 7;
+    }
+    return buf;
+}
+
+/* `bytes` at `base` as an iovec: "one", "three" (unequal parts, one of them empty), "none", "many" (more than a call
+ * takes), "tail bad" (the second half is nowhere), "huge" (lengths whose sum is over what a call takes). */
+static UNUSED size_t iov_of(const char *shape, unsigned char *base, int bytes, struct iovec **out)
+{
+    static struct iovec iov[1100];
+    size_t n = (size_t)(bytes < 0 ? 0 : bytes), third = n / 3;
+    *out = iov;
+    memset(iov, 0, sizeof iov);
+    iov[0] = (struct iovec){base, n};
+    if (strcmp(shape, "none") == 0)
+        return 0;
+    if (strcmp(shape, "many") == 0)
+        return 1025;
+    if (strcmp(shape, "three") == 0) {
+        iov[0].iov_len = third;
+        iov[1] = (struct iovec){base, 0};
+        iov[2] = (struct iovec){base ? base + third : base, n - third};
+        return 3;
+    }
+    if (strcmp(shape, "tail bad") == 0) {
+        iov[0].iov_len = third;
+        iov[1] = (struct iovec){bad_pointer(), n - third};
+        return 2;
+    }
+    if (strcmp(shape, "huge") == 0) {
+        iov[1] = (struct iovec){base, (size_t)-1};
+        return 2;
+    }
+    return 1;
+}
+
+/* Control messages from "LEVEL/TYPE:BYTES" parts joined by ";" (BYTES as `bytes_of`); "LEVEL/TYPE=N:BYTES" gives
+ * cmsg_len N. Returns the length of all; "null" and "bad" are lengths without memory. */
+static UNUSED size_t control_of(const char *spec, unsigned char **out)
+{
+    static unsigned char buf[2048];
+    size_t at = 0;
+    char copy[512], *save = NULL;
+    memset(buf, 0, sizeof buf);
+    *out = buf;
+    if (strcmp(spec, "null") == 0 || strcmp(spec, "bad") == 0) {
+        *out = strcmp(spec, "bad") == 0 ? bad_pointer() : NULL;
+        return 64;
+    }
+    snprintf(copy, sizeof copy, "%s", spec);
+    for (char *w = strtok_r(copy, ";", &save); w; w = strtok_r(NULL, ";", &save)) {
+        struct cmsghdr *c = (struct cmsghdr *)(buf + at);
+        unsigned char payload[256];
+        int forced = -1;
+        char *bytes = strchr(w, ':');
+        if (!bytes)
+            continue;
+        *bytes++ = 0;
+        if (sscanf(w, "%d/%d=%d", &c->cmsg_level, &c->cmsg_type, &forced) < 2)
+            continue;
+        size_t n = bytes_of(bytes, payload, sizeof payload);
+        memcpy(CMSG_DATA(c), payload, n);
+        c->cmsg_len = forced >= 0 ? (size_t)forced : CMSG_LEN(n);
+        at += CMSG_SPACE(n);
+    }
+    return at;
+}
+#endif

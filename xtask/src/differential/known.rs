@@ -1,0 +1,133 @@
+//! The list of known differences: `c-tests/differential/known.txt`. A row is
+//!
+//! ```text
+//! call | socket | field | kernel | usersock | go or stop | heading of docs/limits.md
+//! ```
+//!
+//! in which `*` stands for any text. After a row with "go" the comparison goes on behind the call; "stop" ends it for
+//! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
+//! and so does one whose heading is not in docs/limits.md: the list only shrinks, and each row has its reason.
+
+use super::trace::Difference;
+use crate::{Failure, broken, cargo};
+
+struct Row {
+    text: String,
+    call: String,
+    socket: String,
+    field: String,
+    kernel: String,
+    usersock: String,
+    goes_on: bool,
+}
+
+/// The rows.
+pub struct Known(Vec<Row>);
+
+impl Known {
+    /// Reads the list, and holds its headings against docs/limits.md.
+    ///
+    /// # Errors
+    /// A file is missing; a row that is none, or whose heading is not there.
+    pub fn read() -> Result<Known, Failure> {
+        let path = cargo::root().join("c-tests/differential/known.txt");
+        let list = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
+        let path = cargo::root().join("docs/limits.md");
+        let limits = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
+        Known::parse(&list, &limits).map_err(broken)
+    }
+
+    fn parse(list: &str, limits: &str) -> Result<Known, String> {
+        let headings: Vec<&str> = limits.lines().filter_map(|l| l.strip_prefix('#')).collect();
+        let headings: Vec<&str> = headings.into_iter().map(|l| l.trim_start_matches('#').trim()).collect();
+        let mut rows = Vec::new();
+        for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
+            let [call, socket, field, kernel, usersock, after, heading] = parts[..] else {
+                return Err(format!("known.txt: not seven columns: {line}"));
+            };
+            if !matches!(after, "go" | "stop") {
+                return Err(format!("known.txt: neither go nor stop: {line}"));
+            }
+            if !headings.contains(&heading) {
+                return Err(format!("known.txt: docs/limits.md has no heading {heading:?}"));
+            }
+            rows.push(Row {
+                text: line.to_string(),
+                call: call.to_string(),
+                socket: socket.to_string(),
+                field: field.to_string(),
+                kernel: kernel.to_string(),
+                usersock: usersock.to_string(),
+                goes_on: after == "go",
+            });
+        }
+        Ok(Known(rows))
+    }
+
+    /// The first row that a difference is of.
+    pub fn row_of(&self, d: &Difference) -> Option<usize> {
+        self.0.iter().position(|row| {
+            glob(&row.call, &d.call)
+                && glob(&row.socket, &d.socket)
+                && glob(&row.field, &d.field)
+                && glob(&row.kernel, &d.kernel)
+                && glob(&row.usersock, &d.usersock)
+        })
+    }
+
+    pub fn goes_on(&self, row: usize) -> bool {
+        self.0[row].goes_on
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The rows as they are written, numbered.
+    pub fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.0.iter().map(|row| row.text.as_str()).enumerate()
+    }
+}
+
+/// Whether `text` is as `pattern` says, in which `*` stands for any text.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn star_stands_for_any_text_and_the_rest_for_itself() {
+        for (pattern, text, want) in [
+            ("call_bind(*)", "call_bind(0, 1)", true),
+            ("call_bind(*)", "call_bind(0, 1);", false),
+            ("*", "", true),
+            ("", "x", false),
+            ("-1 EINVAL", "-1 EINVAL", true),
+            ("*SO_MARK*, 4*", "call(0, SOL_SOCKET, SO_MARK, \"i1\", 4);", true),
+            ("*SO_MARK*", "call(0, SOL_SOCKET, SO_RCVBUF);", false),
+            ("a*b*a", "aba", true),
+            ("ab*ba", "aba", false),
+        ] {
+            assert_eq!(glob(pattern, text), want, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn row_without_its_reason_is_refused() {
+        let row = "call_bind(* | * | result | 0 | -1 EINVAL | go | Binding";
+        assert_eq!(Known::parse(row, "# Limits\n## Binding\n").map(|k| k.len()), Ok(1));
+        assert!(Known::parse(row, "# Limits\nBinding\n").is_err());
+        assert!(Known::parse("call_bind(* | * | result | 0 | go | Binding", "# Binding").is_err());
+    }
+}

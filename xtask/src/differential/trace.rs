@@ -1,0 +1,231 @@
+//! Running the program, and what it printed: sequences of lines, a line a call. Below: `netns`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::{Failure, broken, netns};
+
+/// The built program, and where its by-products go.
+pub struct Program {
+    path: PathBuf,
+    pub directory: PathBuf,
+}
+
+/// One sequence's trace.
+#[derive(Default, Debug)]
+pub struct Sequence {
+    pub lines: Vec<Line>,
+}
+
+/// A call and what it gave.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The call in numbers, where they were asked for.
+    pub numbers: String,
+    /// The call as C, and what its socket is, where it has one.
+    pub call: String,
+    pub socket: String,
+    /// What it gave, in order. The first is the result with its errno.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Where two traces part.
+#[derive(Debug)]
+pub struct Difference {
+    pub line: usize,
+    pub call: String,
+    pub socket: String,
+    pub field: String,
+    pub kernel: String,
+    pub usersock: String,
+}
+
+impl Difference {
+    /// What makes two differences one: the call, its option, the field, and what the two sides said, where that is of
+    /// few values.
+    pub fn kind(&self) -> String {
+        let name = self.call.split('(').next().unwrap_or_default();
+        let about = if name.ends_with("sockopt") {
+            let mut words = self.call.split(", ").skip(1);
+            format!(" {}", words.nth(1).unwrap_or_default().trim_end_matches(");"))
+        } else {
+            String::new()
+        };
+        match self.field.as_str() {
+            "result" | "died" => {
+                let value = |text: &str| match text.parse::<u64>() {
+                    Ok(1..) => "some".to_string(),
+                    _ => text.to_string(),
+                };
+                format!("{name}{about} {}: {} here {}", self.field, value(&self.kernel), value(&self.usersock))
+            }
+            field => format!("{name}{about} {field}"),
+        }
+    }
+}
+
+impl Program {
+    pub fn new(path: PathBuf, directory: PathBuf) -> Program {
+        Program { path, directory }
+    }
+
+    /// The program with the right to make network namespaces.
+    fn command(&self) -> Command {
+        match netns::How::available() {
+            netns::How::Root => Command::new(&self.path),
+            how => {
+                let mut command = netns::myself(&["netns-run", "--how", how.arg(), "--"]);
+                command.arg(&self.path);
+                command
+            }
+        }
+    }
+
+    /// Why sequences cannot be run on the kernel's side here; None where they can.
+    pub fn refused(&self) -> Result<Option<String>, Failure> {
+        let mut command = self.command();
+        command.args(["--on", "kernel", "--seed", "1", "--count", "1"]).stdin(Stdio::null());
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        Ok((!output.status.success()).then_some(said))
+    }
+
+    /// Runs `count` seeds from `first` on both sides at once: the kernel's traces and usersock's.
+    pub fn seeds(&self, first: u64, count: u64, settle: u32) -> Result<(Vec<Sequence>, Vec<Sequence>), Failure> {
+        let (first, count, settle) = (first.to_string(), count.to_string(), settle.to_string());
+        self.both(&["--settle", &settle, "--seed", &first, "--count", &count, "--calls"], "")
+    }
+
+    /// Runs one sequence from its text on both sides.
+    pub fn script(&self, text: &str, settle: u32) -> Result<(Sequence, Sequence), Failure> {
+        let (kernel, usersock) = self.both(&["--settle", &settle.to_string(), "--script", "--calls"], text)?;
+        Ok((kernel.into_iter().next().unwrap_or_default(), usersock.into_iter().next().unwrap_or_default()))
+    }
+
+    fn both(&self, args: &[&str], text: &str) -> Result<(Vec<Sequence>, Vec<Sequence>), Failure> {
+        thread::scope(|scope| {
+            let kernel = scope.spawn(|| self.side("kernel", args, text));
+            let usersock = self.side("usersock", args, text)?;
+            Ok((kernel.join().map_err(|_| broken("the thread of the kernel's side panicked"))??, usersock))
+        })
+    }
+
+    fn side(&self, side: &str, args: &[&str], text: &str) -> Result<Vec<Sequence>, Failure> {
+        let mut child = self
+            .command()
+            .args(["--on", side])
+            .args(args)
+            .env_remove("USERSOCK_CONFIG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| broken(format!("{}: {error}", Path::new(&self.path).display())))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(text.as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            return Err(broken(format!("differential --on {side} {}: {}", args.join(" "), output.status)));
+        }
+        Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+}
+
+fn parse(text: &str) -> Vec<Sequence> {
+    let mut sequences: Vec<Sequence> = Vec::new();
+    let mut sockets: BTreeMap<String, String> = BTreeMap::new();
+    for line in text.lines() {
+        if line.starts_with("sequence ") {
+            sequences.push(Sequence::default());
+            sockets.clear();
+            continue;
+        }
+        let Some(sequence) = sequences.last_mut() else { continue };
+        if line == "end" {
+            continue;
+        }
+        // A call that killed the program has left the line's first half only.
+        let (line, died) = match line.find("died ") {
+            Some(at) if !line.contains(" => ") => (&line[..at], Some(line[at + 5..].to_string())),
+            _ => (line, None),
+        };
+        let mut parts = line.split('\t');
+        let (numbers, call) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let fields = match died {
+            Some(how) => vec![("died".to_string(), how)],
+            None => fields(parts.next().unwrap_or_default()),
+        };
+        let socket = socket_of(call, &fields, &mut sockets);
+        sequence.lines.push(Line { numbers: numbers.into(), call: call.into(), socket, fields });
+    }
+    sequences
+}
+
+/// What the call's socket was made as. Calls that make one are noted.
+fn socket_of(call: &str, fields: &[(String, String)], sockets: &mut BTreeMap<String, String>) -> String {
+    let Some((name, args)) = call.split_once('(') else { return String::new() };
+    let args: Vec<&str> = args.trim_end_matches(");").split(", ").collect();
+    let slot = args.first().copied().unwrap_or_default();
+    let made = fields.first().is_some_and(|(_, value)| !value.starts_with("-1"));
+    match name {
+        "call_socket" => {
+            if made {
+                sockets.insert(slot.to_string(), args[1..].join(" ").replace(" | SOCK_NONBLOCK", ""));
+            }
+            String::new()
+        }
+        "call_poll" | "call_sleep" => String::new(),
+        _ => {
+            let socket = sockets.get(slot).cloned().unwrap_or_default();
+            if let ("call_accept" | "call_dup", true, Some(to)) = (name, made, args.get(1)) {
+                sockets.insert((*to).to_string(), socket.clone());
+            }
+            socket
+        }
+    }
+}
+
+/// "recv => r=-1 errno=EAGAIN k=v ...": the result with its errno, then the others.
+fn fields(text: &str) -> Vec<(String, String)> {
+    let text = text.split_once(" => ").map_or("", |(_, rest)| rest);
+    let mut fields: Vec<(String, String)> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match (key, fields.first_mut()) {
+            ("r", None) => fields.push(("result".into(), value.into())),
+            ("errno", Some((_, result))) => *result = format!("{result} {value}"),
+            _ => fields.push((key.into(), value.into())),
+        }
+    }
+    fields
+}
+
+/// The first line from `at` on where the two differ, and its first field that does.
+pub fn first_difference(kernel: &Sequence, usersock: &Sequence, at: usize) -> Option<Difference> {
+    for line in at..kernel.lines.len().max(usersock.lines.len()) {
+        let (k, u) = (kernel.lines.get(line), usersock.lines.get(line));
+        if k == u {
+            continue;
+        }
+        let call = k.or(u)?;
+        let none = Vec::new();
+        let (a, b) = (k.map_or(&none, |l| &l.fields), u.map_or(&none, |l| &l.fields));
+        let field = (0..a.len().max(b.len())).find(|&i| a.get(i) != b.get(i))?;
+        let key = |side: &Vec<(String, String)>| side.get(field).map(|(key, _)| key.clone());
+        let value = |side: &Vec<(String, String)>| side.get(field).map_or("(nothing)".into(), |(_, v)| v.clone());
+        let died = b.first().is_some_and(|(key, _)| key == "died");
+        return Some(Difference {
+            line,
+            call: call.call.clone(),
+            socket: call.socket.clone(),
+            field: if died { "died".into() } else { key(a).or_else(|| key(b)).unwrap_or_default() },
+            kernel: value(a),
+            usersock: value(b),
+        });
+    }
+    None
+}
