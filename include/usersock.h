@@ -14,10 +14,12 @@
 
 /* Written by cbindgen from ffi/src; a test compares. Change the Rust source, then run: cargo xtask header */
 
+#include <ifaddrs.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -173,12 +175,40 @@ int usk_fcntl(int fd,
 
 /*
  As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIOASYNC, FIOSETOWN (SIOCSPGRP), FIOGETOWN
- (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
- Requires: `arg` is what the request says: an int pointer for those above.
+ (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX, and of the stack's interfaces
+ SIOCGIFNAME, SIOCGIFINDEX, SIOCGIFFLAGS, SIOCGIFMTU, SIOCGIFMETRIC, SIOCGIFTXQLEN, SIOCGIFHWADDR, SIOCGIFADDR,
+ SIOCGIFDSTADDR, SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFCONF; ENOTTY for others.
+ Requires: `arg` is what the request says: an int pointer, a struct ifreq or a struct ifconf.
  */
 int usk_ioctl(int fd,
               unsigned long request,
               ...);
+
+/*
+ As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number. Returns
+ 0 with errno ENODEV.
+ Requires: `name` is a string.
+ */
+unsigned int usk_if_nametoindex(const char *name);
+
+/*
+ As if_indextoname(3), of the default stack. Returns null with errno ENXIO.
+ Requires: `name` is writable for IF_NAMESIZE (16) bytes.
+ */
+char *usk_if_indextoname(unsigned int index, char *name);
+
+/*
+ As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then those
+ of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
+ Requires: `out` is writable.
+ */
+int usk_getifaddrs(struct ifaddrs **out);
+
+/*
+ As freeifaddrs(3).
+ Requires: `list` is null or from usk_getifaddrs, and not used any more.
+ */
+void usk_freeifaddrs(struct ifaddrs *list);
 
 /*
  As write(2), for any descriptor.
@@ -289,6 +319,47 @@ int usk_ppoll(struct pollfd *fds,
               nfds_t count,
               const struct timespec *timeout,
               const sigset_t *mask);
+
+/*
+ As pread(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `buf` is writable for `len` bytes.
+ */
+ptrdiff_t usk_pread(int fd, void *buf, size_t len, off_t offset);
+
+/*
+ As pwrite(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `buf` is readable for `len` bytes.
+ */
+ptrdiff_t usk_pwrite(int fd, const void *buf, size_t len, off_t offset);
+
+/*
+ As preadv(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `iov` is `count` iovecs, each writable.
+ */
+ptrdiff_t usk_preadv(int fd, const struct iovec *iov, int count, off_t offset);
+
+/*
+ As pwritev(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `iov` is `count` iovecs, each readable.
+ */
+ptrdiff_t usk_pwritev(int fd, const struct iovec *iov, int count, off_t offset);
+
+/*
+ As preadv2(2), for any descriptor. On sockets of usersock `offset` is -1, which is readv(2); RWF_NOWAIT is
+ MSG_DONTWAIT. ESPIPE for another offset, EOPNOTSUPP for RWF_ATOMIC and RWF_DONTCACHE.
+ Requires: `iov` is `count` iovecs, each writable, none overlapping.
+ */
+ptrdiff_t usk_preadv2(int fd,
+                      const struct iovec *iov,
+                      int count,
+                      off_t offset,
+                      int flags);
+
+/*
+ As pwritev2(2), for any descriptor; as usk_preadv2. RWF_NOSIGNAL is MSG_NOSIGNAL.
+ Requires: `iov` is `count` iovecs, each readable.
+ */
+ptrdiff_t usk_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 
 /*
  As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EFAULT, EINTR, EINVAL.
@@ -428,6 +499,14 @@ int usk_dup3(int fd,
  0 too for a number under which nothing is open.
  */
 int usk_is_ours(int fd);
+
+/*
+ As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream on
+ a socket of usersock, fileno(3) is not the descriptor, but -1.
+ Requires: `mode` is a string.
+ */
+FILE *usk_fdopen(int fd,
+                 const char *mode);
 
 /*
  As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:

@@ -67,14 +67,17 @@ cases! {
     errno_io,
     errno_socket,
     fault_unmapped,
+    fdopen,
     flags,
     half_close,
+    interfaces,
     iovec,
     linger,
     many_connections,
     mmsg,
     names,
     poll_select,
+    positioned,
     queue_sizes,
     reuse,
     sendfile_splice,
@@ -94,7 +97,7 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "setup"];
+const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -124,6 +127,11 @@ mod usersock_only {
     #[test]
     fn fork_tun_asan() {
         run_in_namespace("fork_tun", Sanitizer::Address);
+    }
+
+    #[test]
+    fn interfaces_tun() {
+        run_in_namespace("interfaces_tun", Sanitizer::None);
     }
 
     #[test]
