@@ -5,6 +5,8 @@
 mod harness;
 #[cfg(has_usersock)]
 mod plugins;
+#[cfg(has_usersock)]
+mod posix;
 mod programs;
 
 use harness::{Sanitizer, run_on_kernel};
@@ -78,6 +80,8 @@ cases! {
     names,
     poll_select,
     positioned,
+    posix_events,
+    posix_server,
     queue_sizes,
     reuse,
     sendfile_splice,
