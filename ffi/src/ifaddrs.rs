@@ -17,8 +17,8 @@ impl CValue for c_uint {
     const FAILED: c_uint = 0;
 }
 
-/// As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number. Returns
-/// 0 with errno ENODEV.
+/// As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number.
+/// Returns 0 with errno ENODEV.
 /// # Safety
 /// `name` is a string.
 #[unsafe(no_mangle)]
@@ -151,8 +151,8 @@ fn list() -> Result<Vec<*mut Entry>> {
     Ok(all.map(Box::into_raw).collect())
 }
 
-/// As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then those
-/// of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
+/// As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then
+/// those of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
 /// # Safety
 /// `out` is writable.
 #[unsafe(no_mangle)]

@@ -21,8 +21,8 @@ fn parsed(mode: &[u8]) -> Result<&'static CStr> {
     }
 }
 
-/// As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream on
-/// a socket of usersock, fileno(3) is not the descriptor, but -1.
+/// As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream
+/// on a socket of usersock, fileno(3) is not the descriptor, but -1.
 /// # Safety
 /// `mode` is a string.
 #[unsafe(no_mangle)]

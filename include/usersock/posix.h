@@ -5,10 +5,10 @@
  * called `read`, a variable called `send` and a designated initialiser are the program's own, since nothing here is a
  * macro of that name. Calls in inline functions of headers before it are not redirected.
  *
- * Functions are declared again under the symbol of ours, as the C library does it (__REDIRECT). Two kinds cannot be: with
- * _FORTIFY_SOURCE some are inline functions in the C library's headers, and with _FILE_OFFSET_BITS=64 some have another
- * symbol already. They are replaced by a definition that calls ours, one in the program, which its shared libraries do
- * not see.
+ * Functions are declared again under the symbol of ours, as the C library does it (__REDIRECT). Two kinds cannot be:
+ * with _FORTIFY_SOURCE some are inline functions in the C library's headers, and with _FILE_OFFSET_BITS=64 some have
+ * another symbol already. They are replaced by a definition that calls ours, one in the program, which its shared
+ * libraries do not see.
  *
  * For glibc and GCC or Clang. usk_socket decides what is ours by the family: AF_INET and AF_INET6 are, all else, files
  * and pipes are the kernel's. getaddrinfo and other functions of the C library that make sockets inside use the

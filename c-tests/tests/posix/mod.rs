@@ -1,4 +1,4 @@
-//! usersock/posix.h under the flags that change what the C library's headers say of a function: optimisation,
+//! How programs are built: fully static; and with usersock/posix.h, under the flags that change what the C library's headers say of a function: optimisation,
 //! _FORTIFY_SOURCE (inline functions), _FILE_OFFSET_BITS (other symbols), and in C++. Below: `harness`.
 
 use crate::harness::ours::library;
@@ -26,6 +26,22 @@ fn programs_built_with_posix_h_run_under_all_flags() {
             sanitizer_env(&mut command);
             judge(name, command.output());
         }
+    }
+}
+
+/// `cc -static` with what `pkg-config --static --libs` gives: no shared object is needed to run, nor by threads that end
+/// or are cancelled.
+#[test]
+fn fully_static_programs_link_and_run() {
+    for name in ["echo", "posix_server", "cancel"] {
+        let exe = out_dir().join(format!("usersock-static-{name}"));
+        let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), Sanitizer::None, &exe);
+        cc.arg("-static").arg("-I").arg(cases_dir().join("../../include")).arg(library().join("libusersock.a"));
+        cc.args(["-lutil", "-lrt", "-lpthread", "-lm", "-ldl"]);
+        compile(cc, name, &exe);
+        let headers = Command::new("readelf").arg("-l").arg(&exe).output().expect("readelf runs");
+        assert!(!String::from_utf8_lossy(&headers.stdout).contains("INTERP"), "{name} is not static");
+        judge(name, Command::new(exe).env_remove("USERSOCK_CONFIG").stdin(Stdio::null()).output());
     }
 }
 
