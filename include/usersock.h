@@ -35,6 +35,51 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
  */
 typedef struct usk_stack_t usk_stack_t;
 
+/*
+ A socket in a list of usk_sock_list.
+ */
+typedef struct usk_sock_entry_t {
+  /*
+   Number of the socket: no other one has it while this one lives. 0: none is left (TIME_WAIT) or there is none yet
+   (SYN_RECV).
+   */
+  uint64_t id;
+  /*
+   AF_INET or AF_INET6, as socket(2) was called.
+   */
+  uint32_t family;
+  /*
+   SOCK_STREAM ..., as socket(2) was called.
+   */
+  uint32_t type;
+  /*
+   IP protocol number.
+   */
+  uint32_t protocol;
+  /*
+   State by Linux's numbers: TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10. Of UDP and raw sockets 1 when they
+   are connected, else 7.
+   */
+  uint32_t state;
+  /*
+   Bytes to read; of a listener, connections to accept; of datagram sockets, memory of the receive queue.
+   */
+  uint32_t rqueue;
+  /*
+   Bytes sent and not acknowledged, or not sent; of a listener, the backlog; of datagram sockets, memory of packets
+   on their way out.
+   */
+  uint32_t wqueue;
+  /*
+   Our end: a sockaddr_in or sockaddr_in6.
+   */
+  uint64_t local[4];
+  /*
+   The peer's; family 0: there is none.
+   */
+  uint64_t peer[4];
+} usk_sock_entry_t;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -185,8 +230,8 @@ int usk_ioctl(int fd,
               ...);
 
 /*
- As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number. Returns
- 0 with errno ENODEV.
+ As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number.
+ Returns 0 with errno ENODEV.
  Requires: `name` is a string.
  */
 unsigned int usk_if_nametoindex(const char *name);
@@ -198,8 +243,8 @@ unsigned int usk_if_nametoindex(const char *name);
 char *usk_if_indextoname(unsigned int index, char *name);
 
 /*
- As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then those
- of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
+ As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then
+ those of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
  Requires: `out` is writable.
  */
 int usk_getifaddrs(struct ifaddrs **out);
@@ -501,8 +546,22 @@ int usk_dup3(int fd,
 int usk_is_ours(int fd);
 
 /*
- As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream on
- a socket of usersock, fileno(3) is not the descriptor, but -1.
+ All bound and connected sockets of a stack: listeners, connections, TIME_WAIT, UDP, raw and ping sockets, sorted by
+ protocol and port. Fills the first `count` entries of `list`, each of `size` bytes, which is
+ sizeof(usk_sock_entry_t): a program compiled against an older header gets what it knows, and for a newer one what the
+ library does not know is zero. Returns how many sockets there are, which may be more than `count`; or -1 with errno
+ EINVAL (`size` is 0) or EFAULT. `list` may be null when `count` is 0. Each entry is true of one moment, and the list
+ of no single one.
+ Requires: `stack` is null or from usk_stack_new and not freed; `list` is writable for `count` times `size` bytes.
+ */
+ptrdiff_t usk_sock_list(usk_stack_t *stack,
+                        usk_sock_entry_t *list,
+                        size_t count,
+                        size_t size);
+
+/*
+ As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream
+ on a socket of usersock, fileno(3) is not the descriptor, but -1.
  Requires: `mode` is a string.
  */
 FILE *usk_fdopen(int fd,

@@ -101,7 +101,7 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup"];
+const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -141,6 +141,16 @@ mod usersock_only {
     #[test]
     fn setup() {
         run_on_usersock("setup", Sanitizer::None);
+    }
+
+    #[test]
+    fn sock_list() {
+        run_on_usersock("sock_list", Sanitizer::None);
+    }
+
+    #[test]
+    fn sock_list_asan() {
+        run_on_usersock("sock_list", Sanitizer::Address);
     }
 
     #[test]

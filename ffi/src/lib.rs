@@ -8,6 +8,7 @@
 //! | `fcntl` | fcntl, ioctl |
 //! | `io` | read, write, send, recv and their vector and message forms |
 //! | `positioned` | pread, preadv, preadv2 and their writing halves |
+//! | `socklist` | usk_sock_list |
 //! | `stdio` | fdopen |
 //! | `transfer` | sendfile, splice |
 //! | `poll`, `select` | poll, ppoll; select, pselect |
@@ -53,6 +54,7 @@ pub mod ptr;
 pub mod select;
 mod sigio;
 pub mod socket;
+pub mod socklist;
 pub mod stacks;
 pub mod stdio;
 pub mod transfer;

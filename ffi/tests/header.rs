@@ -29,6 +29,7 @@ const HEADERS: [Header; 7] = [
             "positioned",
             "select",
             "socket",
+            "socklist",
             "stacks",
             "stdio",
             "transfer",

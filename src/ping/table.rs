@@ -42,6 +42,11 @@ impl Table {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Sock>> {
+        self.socks.read().values().cloned().collect()
+    }
+
     /// Lets go of all.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());
