@@ -127,8 +127,11 @@ impl Watch for Signals {
     }
 }
 
+/// A description, and what it signals.
+type Known = (Weak<Socket>, Arc<Signals>);
+
 /// By address of the description, which stays while an entry remembers it.
-static SIGNALS: PerProcess<Mutex<HashMap<usize, (Weak<Socket>, Arc<Signals>)>>> = PerProcess::new(Mutex::default);
+static SIGNALS: PerProcess<Mutex<HashMap<usize, Known>>> = PerProcess::new(Mutex::default);
 
 fn find(s: &Arc<Socket>) -> Option<Arc<Signals>> {
     SIGNALS.get().lock().get(&(Arc::as_ptr(s) as usize)).map(|(_, signals)| signals.clone())
