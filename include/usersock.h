@@ -14,10 +14,12 @@
 
 /* Written by cbindgen from ffi/src; a test compares. Change the Rust source, then run: cargo xtask header */
 
+#include <ifaddrs.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -32,6 +34,51 @@ struct mmsghdr; /* complete where _GNU_SOURCE is defined */
  A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
  */
 typedef struct usk_stack_t usk_stack_t;
+
+/*
+ A socket in a list of usk_sock_list.
+ */
+typedef struct usk_sock_entry_t {
+  /*
+   Number of the socket: no other one has it while this one lives. 0: none is left (TIME_WAIT) or there is none yet
+   (SYN_RECV).
+   */
+  uint64_t id;
+  /*
+   AF_INET or AF_INET6, as socket(2) was called.
+   */
+  uint32_t family;
+  /*
+   SOCK_STREAM ..., as socket(2) was called.
+   */
+  uint32_t type;
+  /*
+   IP protocol number.
+   */
+  uint32_t protocol;
+  /*
+   State by Linux's numbers: TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10. Of UDP and raw sockets 1 when they
+   are connected, else 7.
+   */
+  uint32_t state;
+  /*
+   Bytes to read; of a listener, connections to accept; of datagram sockets, memory of the receive queue.
+   */
+  uint32_t rqueue;
+  /*
+   Bytes sent and not acknowledged, or not sent; of a listener, the backlog; of datagram sockets, memory of packets
+   on their way out.
+   */
+  uint32_t wqueue;
+  /*
+   Our end: a sockaddr_in or sockaddr_in6.
+   */
+  uint64_t local[4];
+  /*
+   The peer's; family 0: there is none.
+   */
+  uint64_t peer[4];
+} usk_sock_entry_t;
 
 #ifdef __cplusplus
 extern "C" {
@@ -173,12 +220,40 @@ int usk_fcntl(int fd,
 
 /*
  As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIOASYNC, FIOSETOWN (SIOCSPGRP), FIOGETOWN
- (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
- Requires: `arg` is what the request says: an int pointer for those above.
+ (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX, and of the stack's interfaces
+ SIOCGIFNAME, SIOCGIFINDEX, SIOCGIFFLAGS, SIOCGIFMTU, SIOCGIFMETRIC, SIOCGIFTXQLEN, SIOCGIFHWADDR, SIOCGIFADDR,
+ SIOCGIFDSTADDR, SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFCONF; ENOTTY for others.
+ Requires: `arg` is what the request says: an int pointer, a struct ifreq or a struct ifconf.
  */
 int usk_ioctl(int fd,
               unsigned long request,
               ...);
+
+/*
+ As if_nametoindex(3), of the default stack. A device attached to an interface of the kernel's has its number.
+ Returns 0 with errno ENODEV.
+ Requires: `name` is a string.
+ */
+unsigned int usk_if_nametoindex(const char *name);
+
+/*
+ As if_indextoname(3), of the default stack. Returns null with errno ENXIO.
+ Requires: `name` is writable for IF_NAMESIZE (16) bytes.
+ */
+char *usk_if_indextoname(unsigned int index, char *name);
+
+/*
+ As getifaddrs(3), of the default stack: an AF_PACKET entry for each interface, then the addresses of IPv4, then
+ those of IPv6. The list is given back to usk_freeifaddrs. Returns 0, or -1 with errno EFAULT.
+ Requires: `out` is writable.
+ */
+int usk_getifaddrs(struct ifaddrs **out);
+
+/*
+ As freeifaddrs(3).
+ Requires: `list` is null or from usk_getifaddrs, and not used any more.
+ */
+void usk_freeifaddrs(struct ifaddrs *list);
 
 /*
  As write(2), for any descriptor.
@@ -289,6 +364,47 @@ int usk_ppoll(struct pollfd *fds,
               nfds_t count,
               const struct timespec *timeout,
               const sigset_t *mask);
+
+/*
+ As pread(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `buf` is writable for `len` bytes.
+ */
+ptrdiff_t usk_pread(int fd, void *buf, size_t len, off_t offset);
+
+/*
+ As pwrite(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `buf` is readable for `len` bytes.
+ */
+ptrdiff_t usk_pwrite(int fd, const void *buf, size_t len, off_t offset);
+
+/*
+ As preadv(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `iov` is `count` iovecs, each writable.
+ */
+ptrdiff_t usk_preadv(int fd, const struct iovec *iov, int count, off_t offset);
+
+/*
+ As pwritev(2), for any descriptor. ESPIPE on sockets of usersock.
+ Requires: `iov` is `count` iovecs, each readable.
+ */
+ptrdiff_t usk_pwritev(int fd, const struct iovec *iov, int count, off_t offset);
+
+/*
+ As preadv2(2), for any descriptor. On sockets of usersock `offset` is -1, which is readv(2); RWF_NOWAIT is
+ MSG_DONTWAIT. ESPIPE for another offset, EOPNOTSUPP for RWF_ATOMIC and RWF_DONTCACHE.
+ Requires: `iov` is `count` iovecs, each writable, none overlapping.
+ */
+ptrdiff_t usk_preadv2(int fd,
+                      const struct iovec *iov,
+                      int count,
+                      off_t offset,
+                      int flags);
+
+/*
+ As pwritev2(2), for any descriptor; as usk_preadv2. RWF_NOSIGNAL is MSG_NOSIGNAL.
+ Requires: `iov` is `count` iovecs, each readable.
+ */
+ptrdiff_t usk_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 
 /*
  As select(2); on return `timeout` holds the time left, as Linux does it. Errors: EBADF, EFAULT, EINTR, EINVAL.
@@ -428,6 +544,28 @@ int usk_dup3(int fd,
  0 too for a number under which nothing is open.
  */
 int usk_is_ours(int fd);
+
+/*
+ All bound and connected sockets of a stack: listeners, connections, TIME_WAIT, UDP, raw and ping sockets, sorted by
+ protocol and port. Fills the first `count` entries of `list`, each of `size` bytes, which is
+ sizeof(usk_sock_entry_t): a program compiled against an older header gets what it knows, and for a newer one what the
+ library does not know is zero. Returns how many sockets there are, which may be more than `count`; or -1 with errno
+ EINVAL (`size` is 0) or EFAULT. `list` may be null when `count` is 0. Each entry is true of one moment, and the list
+ of no single one.
+ Requires: `stack` is null or from usk_stack_new and not freed; `list` is writable for `count` times `size` bytes.
+ */
+ptrdiff_t usk_sock_list(usk_stack_t *stack,
+                        usk_sock_entry_t *list,
+                        size_t count,
+                        size_t size);
+
+/*
+ As fdopen(3), for any descriptor: fclose(3) closes it. Returns null with errno EBADF or EINVAL (mode). Of a stream
+ on a socket of usersock, fileno(3) is not the descriptor, but -1.
+ Requires: `mode` is a string.
+ */
+FILE *usk_fdopen(int fd,
+                 const char *mode);
 
 /*
  As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:

@@ -29,7 +29,11 @@ const LAYERS: &[(&str, &str, &str)] = &[
     // The C edge: what both sides stand on, the calls for programs, and those for plug-ins. Neither side names the
     // other.
     ("ffi-edge", "boundary cancel cmsg handle held kernel loader note probe ptr stacks", ""),
-    ("ffi-posix", "admin epoll eventpoll fcntl fdtable io poll select sigio socket transfer", "ffi-edge"),
+    (
+        "ffi-posix",
+        "admin cookie epoll eventpoll fcntl fdtable ifaddrs ifreq io poll positioned select sigio socket socklist stdio transfer",
+        "ffi-edge",
+    ),
     ("ffi-plugin", "plugin", "ffi-edge"),
 ];
 

@@ -1,6 +1,7 @@
 /* The oracle's half of common.h: each usk_x is the kernel's x by a raw system call. */
 #ifndef USERSOCK_CASES_KERNEL_H
 #define USERSOCK_CASES_KERNEL_H
+#include <ifaddrs.h>
 #include <sys/syscall.h>
 
 #define KERNEL_FN static __attribute__((unused)) inline
@@ -234,4 +235,41 @@ KERNEL_FN ssize_t usk_splice(int in, off_t *in_off, int out, off_t *out_off, siz
 {
     return syscall(SYS_splice, in, in_off, out, out_off, n, flags);
 }
+
+KERNEL_FN ssize_t usk_pread(int fd, void *buf, size_t n, off_t offset)
+{
+    return syscall(SYS_pread64, fd, buf, n, offset);
+}
+
+KERNEL_FN ssize_t usk_pwrite(int fd, const void *buf, size_t n, off_t offset)
+{
+    return syscall(SYS_pwrite64, fd, buf, n, offset);
+}
+
+KERNEL_FN ssize_t usk_preadv(int fd, const struct iovec *iov, int n, off_t offset)
+{
+    return syscall(SYS_preadv, fd, iov, n, offset, 0L);
+}
+
+KERNEL_FN ssize_t usk_pwritev(int fd, const struct iovec *iov, int n, off_t offset)
+{
+    return syscall(SYS_pwritev, fd, iov, n, offset, 0L);
+}
+
+KERNEL_FN ssize_t usk_preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+    return syscall(SYS_preadv2, fd, iov, n, offset, 0L, flags);
+}
+
+KERNEL_FN ssize_t usk_pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+    return syscall(SYS_pwritev2, fd, iov, n, offset, 0L, flags);
+}
+
+/* These are the C library's own. */
+#define usk_fdopen fdopen
+#define usk_if_nametoindex if_nametoindex
+#define usk_if_indextoname if_indextoname
+#define usk_getifaddrs getifaddrs
+#define usk_freeifaddrs freeifaddrs
 #endif

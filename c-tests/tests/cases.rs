@@ -5,6 +5,8 @@
 mod harness;
 #[cfg(has_usersock)]
 mod plugins;
+#[cfg(has_usersock)]
+mod posix;
 mod programs;
 
 use harness::{Sanitizer, run_on_kernel};
@@ -70,14 +72,19 @@ cases! {
     errno_io,
     errno_socket,
     fault_unmapped,
+    fdopen,
     flags,
     half_close,
+    interfaces,
     iovec,
     linger,
     many_connections,
     mmsg,
     names,
     poll_select,
+    positioned,
+    posix_events,
+    posix_server,
     queue_sizes,
     reuse,
     sendfile_splice,
@@ -97,7 +104,7 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "setup"];
+const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -130,8 +137,23 @@ mod usersock_only {
     }
 
     #[test]
+    fn interfaces_tun() {
+        run_in_namespace("interfaces_tun", Sanitizer::None);
+    }
+
+    #[test]
     fn setup() {
         run_on_usersock("setup", Sanitizer::None);
+    }
+
+    #[test]
+    fn sock_list() {
+        run_on_usersock("sock_list", Sanitizer::None);
+    }
+
+    #[test]
+    fn sock_list_asan() {
+        run_on_usersock("sock_list", Sanitizer::Address);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::boundary::boundary;
 use crate::cancel::blocking;
 use crate::fdtable::{self, Desc};
 use crate::sigio::{self, Owner};
-use crate::{kernel, ptr};
+use crate::{ifreq, kernel, ptr};
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
@@ -96,9 +96,11 @@ fn of_socket(s: &Arc<Socket>, fd: c_int, cmd: c_int, arg: c_long) -> Result<c_in
 }
 
 /// As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIOASYNC, FIOSETOWN (SIOCSPGRP), FIOGETOWN
-/// (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
+/// (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX, and of the stack's interfaces
+/// SIOCGIFNAME, SIOCGIFINDEX, SIOCGIFFLAGS, SIOCGIFMTU, SIOCGIFMETRIC, SIOCGIFTXQLEN, SIOCGIFHWADDR, SIOCGIFADDR,
+/// SIOCGIFDSTADDR, SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFCONF; ENOTTY for others.
 /// # Safety
-/// `arg` is what the request says: an int pointer for those above.
+/// `arg` is what the request says: an int pointer, a struct ifreq or a struct ifconf.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     boundary(|| {
@@ -128,7 +130,11 @@ pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void
             libc::FIOCLEX => return kernel::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC),
             libc::FIONCLEX => return kernel::fcntl(fd, libc::F_SETFD, 0),
             FIOGETOWN | SIOCGPGRP => sigio::owner(&s).number(),
-            _ => s.ioctl(request)?,
+            // SAFETY: the argument is the request's, by the caller's word.
+            _ => match unsafe { ifreq::ioctl(&s, request, arg) } {
+                Some(r) => return r.map(|()| 0),
+                None => s.ioctl(request)?,
+            },
         };
         // SAFETY: the requests that answer an int take an int pointer.
         *unsafe { ptr::value_mut(arg.cast::<c_int>()) }? = answer;

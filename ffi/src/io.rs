@@ -28,11 +28,11 @@ pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<
     r
 }
 
-fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
+pub(crate) fn send_slices(s: &Socket, iov: &[IoSlice<'_>], flags: c_int) -> Result<isize> {
     send_msg(s, &mut SendMsg::new(iov, flags).probed(probe::readable_bytes)).map(|n| n as isize)
 }
 
-fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
+pub(crate) fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) -> Result<isize> {
     s.recvmsg(&mut RecvMsg::new(iov, flags).probed(probe::writable_bytes)).map(|n| n as isize)
 }
 

@@ -7,15 +7,19 @@
 //! | `socket` | socket, bind, listen, accept, connect, shutdown, close, options, names, dup |
 //! | `fcntl` | fcntl, ioctl |
 //! | `io` | read, write, send, recv and their vector and message forms |
+//! | `positioned` | pread, preadv, preadv2 and their writing halves |
+//! | `socklist` | usk_sock_list |
+//! | `stdio` | fdopen |
 //! | `transfer` | sendfile, splice |
 //! | `poll`, `select` | poll, ppoll; select, pselect |
 //! | `epoll` | epoll_create, epoll_ctl, epoll_wait and their variants |
+//! | `ifaddrs` | if_nametoindex, if_indextoname, getifaddrs |
 //! | `plugin` | protocols and more in C, at run time |
 //!
-//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `fdtable` and `eventpoll`
-//! (descriptors, epoll sets), `sigio` (signal-driven I/O), `note` (the line of usk_config_error), `handle` and `held`
-//! (socks in plug-ins' hands), `loader` (plug-ins), `stacks`, `cancel` and `kernel` (cancellation points, calls to the
-//! kernel). No call of a program names the plug-in side.
+//! Below both sides, and without an export: `boundary`, `ptr`, `probe`, `cmsg` (C's values), `cookie` (FILEs),
+//! `fdtable` and `eventpoll` (descriptors, epoll sets), `ifreq` (interface ioctls), `sigio` (signal-driven I/O), `note`
+//! (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins), `stacks`,
+//! `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a program names the plug-in side.
 //!
 //! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
@@ -29,22 +33,28 @@ pub mod admin;
 pub mod boundary;
 mod cancel;
 mod cmsg;
+mod cookie;
 pub mod epoll;
 mod eventpoll;
 pub mod fcntl;
 pub mod fdtable;
 mod handle;
 mod held;
+pub mod ifaddrs;
+mod ifreq;
 pub mod io;
 mod kernel;
 pub mod loader;
 mod note;
 pub mod plugin;
 pub mod poll;
+pub mod positioned;
 mod probe;
 pub mod ptr;
 pub mod select;
 mod sigio;
 pub mod socket;
+pub mod socklist;
 pub mod stacks;
+pub mod stdio;
 pub mod transfer;

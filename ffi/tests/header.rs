@@ -19,7 +19,21 @@ const HEADERS: [Header; 7] = [
     Header {
         name: "usersock.h",
         includes: &[],
-        sources: &["admin", "epoll", "fcntl", "io", "poll", "select", "socket", "stacks", "transfer"],
+        sources: &[
+            "admin",
+            "epoll",
+            "fcntl",
+            "ifaddrs",
+            "io",
+            "poll",
+            "positioned",
+            "select",
+            "socket",
+            "socklist",
+            "stacks",
+            "stdio",
+            "transfer",
+        ],
         about: "",
     },
     Header {

@@ -180,6 +180,12 @@ pub trait Device: Send + Sync + Debug {
     /// What the device offers now.
     fn caps(&self) -> Caps;
 
+    /// Index of the kernel's interface that this device is attached to, which is then its index in the stack too; None
+    /// for devices in memory.
+    fn kernel_ifindex(&self) -> Option<u32> {
+        None
+    }
+
     /// Receives up to `budget` packets of `queue` into `sink`, in order, and returns how many there were. `Ok(0)`: none
     /// waiting. `now` is the stack's time; a simulated device hands out what has arrived by then. Received skbs have an
     /// empty head; `csum`, `gso_size`, `gso_type`, `rx_segs` are set as the device knows them, `tstamp` to `now`. For

@@ -32,7 +32,7 @@ struct Queue {
 /// A device in a stack.
 #[derive(Debug)]
 pub struct NetDev {
-    /// Interface index, from 1.
+    /// Interface index, from 1: that of the kernel's interface where the device is attached to one.
     pub ifindex: u32,
     /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
@@ -122,13 +122,17 @@ impl NetDevs {
         self.pack.set(network).map_err(|_| Error::Busy)
     }
 
-    /// Adds a device under the next index. EEXIST: its name is taken.
+    /// Adds a device under the index of the kernel's interface that it is attached to, so that programs that ask the
+    /// kernel for a number mean the same device. In memory, or where another device here has that number, it gets the
+    /// next one above all. EEXIST: its name is taken. Linux: dev_index_reserve.
     pub(crate) fn add(&self, device: Arc<dyn Device>) -> Result<Arc<NetDev>> {
         let _adding = self.adding.lock();
         if self.iter().any(|d| d.device().name() == device.name()) {
             return Err(Error::Exist);
         }
-        let ifindex = self.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
+        let next = self.iter().map(|d| d.ifindex).max().unwrap_or(0) + 1;
+        let free = |n: &u32| *n != 0 && self.iter().all(|d| d.ifindex != *n);
+        let ifindex = device.kernel_ifindex().filter(free).unwrap_or(next);
         let queues = device.caps().queues.max(1);
         let dev = Arc::new(NetDev {
             ifindex,
@@ -149,7 +153,7 @@ impl NetDevs {
         Ok(dev)
     }
 
-    /// All devices, by ascending index.
+    /// All devices, in the order in which they were added.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Arc<NetDev>> {
         std::iter::successors(self.first.get(), |l| l.next.get()).map(|l| &l.dev)
@@ -201,6 +205,11 @@ impl NetDev {
     /// Replaces the device by one that wraps it (a capture), or by what was wrapped.
     pub fn replace_device(&self, f: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) {
         self.device.replace(|d| f(d.clone()));
+    }
+
+    /// Packets that wait for a full device, at most (txqueuelen).
+    pub fn tx_queue_len(&self) -> u32 {
+        TXQUEUELEN as u32
     }
 
     /// Queue pairs; fixed while the device is part of the stack.

@@ -27,6 +27,7 @@ pub enum Mac<'e> {
 #[derive(Debug)]
 pub struct Packet {
     name: String,
+    ifindex: u32,
     mac: MacAddr,
     mtu: AtomicU32,
     socket: netdev::PacketSocket,
@@ -53,7 +54,8 @@ impl Packet {
         let socket = netdev::open_packet(name, mac.0, mac != own)?;
         let mtu = AtomicU32::new(netdev::mtu(name)?);
         let rx = Mutex::new(RxBuf::new(socket.vnet_hdr));
-        Ok(Packet { name: name.to_owned(), mac, mtu, socket, rx, stats: Stats::default() })
+        let ifindex = netdev::index(name)?;
+        Ok(Packet { name: name.to_owned(), ifindex, mac, mtu, socket, rx, stats: Stats::default() })
     }
 
     /// The address this stack has on the link.
@@ -84,6 +86,10 @@ impl Device for Packet {
             tso: offload,
             ..Caps::ip(self.mtu.load(Ordering::Relaxed))
         }
+    }
+
+    fn kernel_ifindex(&self) -> Option<u32> {
+        Some(self.ifindex)
     }
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {

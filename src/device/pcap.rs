@@ -125,6 +125,10 @@ impl Device for Pcap {
         self.inner.caps()
     }
 
+    fn kernel_ifindex(&self) -> Option<u32> {
+        self.inner.kernel_ifindex()
+    }
+
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
         self.inner.recv(queue, now, budget, &mut |skb| {
             self.capture(&mut self.out.lock(), &skb);

@@ -23,6 +23,7 @@ struct Queue {
 #[derive(Debug)]
 pub struct Tun {
     name: String,
+    ifindex: u32,
     mtu: AtomicU32,
     uso: bool,
     queues: Vec<Queue>,
@@ -47,7 +48,8 @@ impl Tun {
         }
         let mtu = AtomicU32::new(netdev::mtu(&name)?);
         let queue = |q: netdev::TunQueue| Queue { fd: q.fd, rx: Mutex::new(RxBuf::new(true)), stats: Stats::default() };
-        Ok(Tun { name, mtu, uso, queues: list.into_iter().map(queue).collect() })
+        let ifindex = netdev::index(&name)?;
+        Ok(Tun { name, ifindex, mtu, uso, queues: list.into_iter().map(queue).collect() })
     }
 
     /// Sets the MTU of the interface, in bytes, and of this end; one that it has needs no privilege. EPERM, EINVAL.
@@ -74,6 +76,10 @@ impl Device for Tun {
             uso: self.uso,
             ..Caps::ip(self.mtu.load(Ordering::Relaxed))
         }
+    }
+
+    fn kernel_ifindex(&self) -> Option<u32> {
+        Some(self.ifindex)
     }
 
     fn recv(&self, queue: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {

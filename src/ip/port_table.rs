@@ -278,6 +278,18 @@ impl PortTable {
         list.iter().filter(member).nth(pick).map(|e| e.sock.clone())
     }
 
+    /// All sockets, accepted connections on their listener's port included.
+    pub fn all(&self) -> Vec<Arc<Sock>> {
+        let of = |shard: &Shard| {
+            let entries = shard.ports.values().chain(shard.connected.values()).flatten();
+            let mut socks: Vec<_> = entries.map(|e| e.sock.clone()).collect();
+            socks.sort_by_key(Arc::as_ptr);
+            socks.dedup_by(|a, b| Arc::ptr_eq(a, b));
+            socks
+        };
+        self.shards.iter().flat_map(|s| of(&s.read())).collect()
+    }
+
     /// All sockets for a datagram to a group or a broadcast address.
     pub fn find_all(&self, dst: IpAddr, dport: u16, peer: (IpAddr, u16), ifindex: u32) -> Vec<Arc<Sock>> {
         let shard = self.shard(dport).read();

@@ -17,6 +17,7 @@ use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
 use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, sockopt};
 use crate::sock::addr::unmap;
+use crate::sock::diag::Dumped;
 use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -269,6 +270,11 @@ impl Proto for Ping {
 
     fn net_exit(&self) {
         self.table.clear();
+    }
+
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        self.table.all().into_iter().for_each(|sock| each(Dumped::Sock(sock)));
+        None
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

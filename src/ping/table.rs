@@ -62,6 +62,11 @@ impl Table {
         }
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Sock>> {
+        self.socks.read().values().flatten().map(|h| h.sock.clone()).collect()
+    }
+
     /// Lets go of all.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());

@@ -15,6 +15,7 @@ use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
 use crate::ip::{bind, datagram, net, sockopt};
 use crate::sock::addr::unmap;
+use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
@@ -316,6 +317,11 @@ impl Proto for Raw {
 
     fn net_exit(&self) {
         self.table.clear();
+    }
+
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        self.table.all().into_iter().for_each(|sock| each(Dumped::Sock(sock)));
+        None
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

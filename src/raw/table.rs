@@ -43,6 +43,11 @@ impl Table {
         self.socks.read().get(&(v4, protocol)).cloned().unwrap_or_default()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Sock>> {
+        self.socks.read().values().flatten().cloned().collect()
+    }
+
     /// Lets go of all: the stack ends, and its count with it.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());

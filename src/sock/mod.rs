@@ -7,6 +7,7 @@
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
+//! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
 //! | `errqueue` | the error queue |
 //! | `layer` | a protocol on top of another |
@@ -22,6 +23,7 @@
 pub mod accept;
 pub(crate) mod addr;
 mod ctl;
+pub mod diag;
 pub mod dst;
 pub(crate) mod errqueue;
 pub mod layer;

@@ -60,6 +60,7 @@
 //! # }
 //! ```
 
+use super::diag::Dumped;
 use super::msg::{RecvMsg, SendMsg};
 use super::skb::{HEAD, Skb};
 use super::wait::Events;
@@ -327,6 +328,12 @@ pub trait Proto: Any + Send + Sync {
     /// owned. Default: EOPNOTSUPP.
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
         Err(Error::OpNotSupp)
+    }
+
+    /// Hands over all sockets in the protocol's tables (`diag->dump`); returns the type and IP protocol number of those
+    /// that are no socks. Called with no lock held. Default: it lists none.
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        None
     }
 
     /// Whether the protocol is connection oriented: `connect` waits for the handshake, `send` needs a connection.
@@ -681,6 +688,11 @@ impl Registry {
         let all: Vec<_> = self.inner.read().by_name.values().map(|r| r.proto.clone()).collect();
         // What a protocol lets go of may look into the registry: without its lock.
         all.iter().for_each(|p| p.net_exit());
+    }
+
+    /// All protocols.
+    pub(crate) fn protocols(&self) -> Vec<Arc<dyn Proto>> {
+        self.inner.read().by_name.values().map(|r| r.proto.clone()).collect()
     }
 
     /// The operations registered under a name.

@@ -1,6 +1,7 @@
 //! TCP's table of operations: each operation and the file that does it. Above: the socket layer and the registry, which
 //! reach TCP through nothing else. Linux: struct proto tcp_prot, tcpv6_prot.
 
+use super::lookup::Entry;
 use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
@@ -10,6 +11,8 @@ use super::{
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
 use crate::ip::bind;
+use crate::sock::addr::unmap;
+use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::{IpHandler, Proto, ProtoAccounts, ProtoSwitch, RegisterError, SockRef};
@@ -19,7 +22,7 @@ use crate::sock::wait::Events;
 use crate::sock::{Sock, SockGuard, SockState};
 use crate::stack::Stack;
 use crate::wire::tcp::TcpHeader;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -284,6 +287,23 @@ impl Proto for Tcp {
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {
         close::abort(sk, err)
+    }
+
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        let end = |addr: u128, port| {
+            let v6 = IpAddr::V6(addr.into());
+            unmap(SocketAddr::new(v6, port))
+        };
+        self.0.hashinfo.listeners_all().into_iter().for_each(|(_, sock)| each(Dumped::Sock(sock)));
+        for (t, entry) in self.0.hashinfo.established_all() {
+            let mini = |state| Dumped::Mini(state, end(t.saddr, t.sport), end(t.daddr, t.dport));
+            each(match entry {
+                Entry::Sock(sock) => Dumped::Sock(sock),
+                Entry::Request(_) => mini(State::SynRecv),
+                Entry::TimeWait(tw) => mini(tw.substate()),
+            });
+        }
+        Some((libc::SOCK_STREAM as u16, libc::IPPROTO_TCP as u16))
     }
 
     fn is_stream(&self) -> bool {

@@ -10,6 +10,7 @@ mod tests;
 use crate::base::error::{Error, Result};
 use crate::ip::port_table::{PortEntry, PortTable};
 use crate::ip::{bind, datagram, sockopt};
+use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
@@ -222,6 +223,11 @@ impl Proto for Udp {
 
     fn net_exit(&self) {
         self.table.clear();
+    }
+
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        self.table.all().into_iter().for_each(|sock| each(Dumped::Sock(sock)));
+        None
     }
 
     fn diag_destroy(&self, sk: SockRef<'_>, err: Error) -> Result<()> {

@@ -203,7 +203,7 @@ pub(crate) fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option
 
 /// fe80::/10: valid on one link only, so it needs a scope id in a `sockaddr_in6`.
 #[inline]
-pub(crate) const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
+pub const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }
 

@@ -60,8 +60,12 @@ fn put(to: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::
     Ok(())
 }
 
-/// The pkg-config file. `Libs.private` is what a static link needs beside `libusersock.a`, as rustc tells it.
+/// The pkg-config file. `Libs.private` is what a static link needs beside `libusersock.a`, as rustc tells it. The C
+/// compiler adds by itself libc and what unwinds the stack: libgcc_s, or with -static libgcc_eh, since there is no
+/// static libgcc_s.
 fn pc_file(prefix: &str, version: &str, native_libs: &str) -> String {
+    let private: Vec<_> = native_libs.split_whitespace().filter(|lib| !matches!(*lib, "-lgcc_s" | "-lc")).collect();
+    let native_libs = private.join(" ");
     format!(
         "prefix={prefix}\n\
          libdir=${{prefix}}/lib\n\
@@ -85,7 +89,7 @@ mod tests {
     fn pkg_config_reads_the_file_and_keeps_private_libraries_for_static_links() {
         let dir = std::env::temp_dir().join(format!("usersock-pc-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("usersock.pc"), pc_file("/opt/us", "1.2.3", "-lpthread -lm")).unwrap();
+        fs::write(dir.join("usersock.pc"), pc_file("/opt/us", "1.2.3", "-lgcc_s -lpthread -lm -lc")).unwrap();
         let ask = |args: &[&str]| {
             let output = Command::new("pkg-config").args(args).arg("usersock").env("PKG_CONFIG_PATH", &dir).output();
             output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string())

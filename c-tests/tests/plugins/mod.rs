@@ -93,6 +93,35 @@ fn every_plugin_case_is_registered() {
     assert_eq!(found, known);
 }
 
+/// The folder copied out of the tree builds with no more than an installed usersock.pc.
+#[test]
+fn a_copied_folder_builds_by_pkg_config() {
+    if Command::new("pkg-config").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return skip("plug-ins by pkg-config", "pkg-config is not installed");
+    }
+    let copy = out_dir().join("copied/plugins");
+    let _ = std::fs::remove_dir_all(&copy);
+    std::fs::create_dir_all(&copy).expect("a folder");
+    for entry in std::fs::read_dir(here().join("plugins")).expect("plugins/ is readable") {
+        let from = entry.expect("entry").path();
+        let name = from.file_name().expect("a name");
+        // What is built in the tree is not part of it.
+        if from.extension().is_none_or(|e| e != "so" && e != "rs") {
+            std::fs::copy(&from, copy.join(name)).expect("copied");
+        }
+    }
+    let include = here().join("../include").canonicalize().expect("include/");
+    let pc = format!("Name: usersock\nDescription: -\nVersion: 1\nCflags: -I{}\nLibs: -lusersock\n", include.display());
+    std::fs::write(copy.join("usersock.pc"), pc).expect("written");
+    let mut make = Command::new("make");
+    make.arg("--silent").arg("-C").arg(&copy).env("PKG_CONFIG_PATH", &copy).env_remove("USERSOCK_CFLAGS");
+    let built = make.stdin(Stdio::null()).output().expect("make starts");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    for name in ["tiny", "rdp", "westwood", "udpdev"] {
+        assert!(copy.join(format!("{name}.so")).exists(), "{name}.so");
+    }
+}
+
 /// What docs/plugins.md shows of a file, in blocks that begin with "```c FILE" or "```rust FILE", stands in that file.
 #[test]
 fn the_guide_shows_the_code_as_it_is() {

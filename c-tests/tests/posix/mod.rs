@@ -1,0 +1,96 @@
+//! How programs are built: fully static; and with usersock/posix.h, under the flags that change what the C library's headers say of a function: optimisation,
+//! _FORTIFY_SOURCE (inline functions), _FILE_OFFSET_BITS (other symbols), and in C++. Below: `harness`.
+
+use crate::harness::ours::library;
+use crate::harness::{Sanitizer, cases_dir, cc_of, compile, judge, out_dir, sanitizer_env, skip};
+use std::process::{Command, Stdio};
+
+const FLAGS: &[(&str, &[&str])] = &[
+    ("O0", &["-O0"]),
+    ("fortify", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]),
+    ("lfs", &["-O2", "-D_FILE_OFFSET_BITS=64"]),
+    ("both", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-Wredundant-decls"]),
+];
+
+#[test]
+fn programs_built_with_posix_h_run_under_all_flags() {
+    for name in ["posix_server", "posix_events"] {
+        for (variant, flags) in FLAGS {
+            let exe = out_dir().join(format!("usersock-{variant}-{name}"));
+            let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), Sanitizer::None, &exe);
+            cc.args(*flags).arg("-I").arg(cases_dir().join("../../include")).arg(library().join("libusersock.a"));
+            cc.args(["-ldl", "-lm", "-lrt", "-lutil", "-lgcc_s"]);
+            compile(cc, name, &exe);
+            let mut command = Command::new(exe);
+            command.env_remove("USERSOCK_CONFIG").stdin(Stdio::null());
+            sanitizer_env(&mut command);
+            judge(name, command.output());
+        }
+    }
+}
+
+/// `cc -static` with what `pkg-config --static --libs` gives: no shared object is needed to run, nor by threads that end
+/// or are cancelled.
+#[test]
+fn fully_static_programs_link_and_run() {
+    for name in ["echo", "posix_server", "cancel"] {
+        let exe = out_dir().join(format!("usersock-static-{name}"));
+        let mut cc = cc_of(&cases_dir().join(format!("{name}.c")), Sanitizer::None, &exe);
+        cc.arg("-static").arg("-I").arg(cases_dir().join("../../include")).arg(library().join("libusersock.a"));
+        cc.args(["-lutil", "-lrt", "-lpthread", "-lm", "-ldl"]);
+        compile(cc, name, &exe);
+        let headers = Command::new("readelf").arg("-l").arg(&exe).output().expect("readelf runs");
+        assert!(!String::from_utf8_lossy(&headers.stdout).contains("INTERP"), "{name} is not static");
+        judge(name, Command::new(exe).env_remove("USERSOCK_CONFIG").stdin(Stdio::null()).output());
+    }
+}
+
+/// What the header must not disturb, and all that it redirects: no symbol of the kernel's calls is left.
+const PROGRAM: &str = "\
+#include <sys/socket.h>
+struct ops { int (*bind)(int); long (*read)(void); int (*close)(int); int send; };
+#include <usersock/posix.h>
+static int one(int x) { return x; }
+static struct ops o = { one, 0, one, 3 };
+ssize_t (*rd)(int, void *, size_t) = &read;
+int all(char *b, struct pollfd *p, size_t n);
+int all(char *b, struct pollfd *p, size_t n)
+{
+    fd_set s;
+    FD_ZERO(&s);
+    return o.bind(1) + o.close(1) + o.send + bind(1, 0, 0) + (int)read(3, b, n) + (int)recv(1, b, n, 0)
+           + (int)recvfrom(1, b, 5, 0, 0, 0) + poll(p, 1, 0) + fcntl(1, F_GETFL) + ioctl(1, 2)
+           + (int)sendfile(1, 2, 0, 4) + close(3) + select(1, &s, 0, 0, 0) + socket(1, 2, 3) + (int)write(1, b, n);
+}
+";
+
+#[test]
+fn posix_h_compiles_in_every_mode_and_leaves_no_call_to_the_kernel() {
+    let cxx = std::env::var("CXX").unwrap_or_else(|_| "g++".into());
+    let cc = crate::harness::compiler_name();
+    let source = out_dir().join("posix_modes.c");
+    std::fs::write(&source, PROGRAM).expect("written");
+    let object = out_dir().join("posix_modes.o");
+    for (compiler, language, std) in
+        [(&cc, "c", "-std=c99"), (&cc, "c", "-std=gnu17"), (&cxx, "c++", "-std=c++11"), (&cxx, "c++", "-std=c++20")]
+    {
+        for (variant, flags) in FLAGS {
+            let what = format!("{compiler} {std} {variant}");
+            let mut command = Command::new(compiler);
+            command.args(["-x", language, std, "-Wall", "-Wextra", "-Werror"]).args(*flags).arg("-c").arg(&source);
+            command.arg("-o").arg(&object).arg("-I").arg(cases_dir().join("../../include"));
+            let Ok(built) = command.output() else { return skip(&what, "there is no such compiler") };
+            assert!(built.status.success(), "{what}:\n{}", String::from_utf8_lossy(&built.stderr));
+            let symbols = Command::new("nm").arg("-u").arg(&object).output().expect("nm runs");
+            let symbols = String::from_utf8_lossy(&symbols.stdout);
+            let kernels: Vec<_> = symbols
+                .lines()
+                .filter_map(|line| line.split_whitespace().last())
+                .filter(|name| !name.starts_with("usk_") && !name.starts_with("__"))
+                .chain(symbols.split_whitespace().filter(|name| name.ends_with("_chk") && !name.contains("fdelt")))
+                .filter(|name| !name.starts_with("__stack_chk") && !name.starts_with("_GLOBAL"))
+                .collect();
+            assert!(kernels.is_empty(), "{what}: {kernels:?}");
+        }
+    }
+}

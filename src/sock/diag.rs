@@ -1,0 +1,99 @@
+//! The sockets of a stack, as ss(8) lists them: what protocols have in their tables. Above: `Stack::sockets`. Below:
+//! [`Proto::diag_dump`](super::proto::Proto::diag_dump). Linux: net/ipv4/inet_diag.c, udp_diag.c, raw_diag.c.
+
+use super::Sock;
+use super::addr::{AF_INET, AF_INET6};
+use super::proto::SockRef;
+use super::state::State;
+use crate::stack::Stack;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// FIONREAD and TIOCOUTQ: what a stream says of its queues.
+const SIOCINQ: u64 = 0x541b;
+const SIOCOUTQ: u64 = 0x5411;
+
+/// What a protocol's table has: a sock, or what is kept of a connection without one.
+#[derive(Debug)]
+pub enum Dumped {
+    /// A sock.
+    Sock(Arc<Sock>),
+    /// A request (SYN_RECV) or a closed connection (TIME_WAIT, FIN_WAIT2): its ends, ours first.
+    Mini(State, SocketAddr, SocketAddr),
+}
+
+/// A socket in the list. Linux: struct inet_diag_msg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SockDiag {
+    /// AF_INET or AF_INET6.
+    pub family: u16,
+    /// SOCK_STREAM ...
+    pub ty: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+    /// State; of sockets without connections `Close`, or `Established` when they are connected.
+    pub state: State,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The peer.
+    pub peer: Option<SocketAddr>,
+    /// Bytes to read; of a listener, connections to accept; of datagram sockets, memory of the receive queue.
+    pub rqueue: u32,
+    /// Bytes sent and not acknowledged, or not sent; of a listener, the backlog's limit.
+    pub wqueue: u32,
+    /// Number of the sock, which no other one of the process has while it lives; 0: there is no sock.
+    pub id: u64,
+}
+
+fn of_sock(stack: &Arc<Stack>, sock: &Arc<Sock>) -> SockDiag {
+    let (state, stream) = (sock.state(), sock.proto().is_stream());
+    let g = sock.lock(stack);
+    let c = &g.common;
+    let ip = if c.saddr.is_unspecified() { c.rcv_saddr } else { c.saddr };
+    let (local, peer, backlog) = (SocketAddr::new(ip, c.sport), c.peer(), (c.ack_backlog, c.max_ack_backlog));
+    drop(g);
+    let memory = |n: i32| u32::try_from(n).unwrap_or(0);
+    let (rqueue, wqueue) = if state == State::Listen {
+        backlog
+    } else if stream {
+        let ask = |request| sock.proto().ioctl(SockRef { stack, sock }, request).map_or(0, memory);
+        (ask(SIOCINQ), ask(SIOCOUTQ))
+    } else {
+        (memory(sock.rmem_alloc.load(Ordering::Relaxed)), sock.wmem_alloc.load(Ordering::Relaxed))
+    };
+    let id = Arc::as_ptr(sock) as u64;
+    SockDiag { family: sock.family, ty: sock.ty, protocol: sock.protocol, state, local, peer, rqueue, wqueue, id }
+}
+
+impl Stack {
+    /// All bound and connected sockets of the protocols that list theirs, by protocol and local port: listeners,
+    /// connections, requests, TIME_WAIT, datagram and raw sockets. Each is as it was at one moment; together they are
+    /// not. No sock may be owned by the caller.
+    pub fn sockets(self: &Arc<Stack>) -> Vec<SockDiag> {
+        let mut all = Vec::new();
+        for proto in self.registry.protocols() {
+            let mut found = Vec::new();
+            let (ty, protocol) = proto.diag_dump(&mut |d| found.push(d)).unwrap_or_default();
+            // Socks are locked when no table is.
+            all.extend(found.iter().map(|d| match d {
+                Dumped::Sock(sock) => of_sock(self, sock),
+                Dumped::Mini(state, local, peer) => SockDiag {
+                    family: if local.is_ipv4() { AF_INET } else { AF_INET6 },
+                    ty,
+                    protocol,
+                    state: *state,
+                    local: *local,
+                    peer: Some(*peer),
+                    rqueue: 0,
+                    wqueue: 0,
+                    id: 0,
+                },
+            }));
+        }
+        all.sort_by_key(|d| (d.protocol, d.state != State::Listen, d.local.port(), d.local.ip(), d.id));
+        // A protocol may be registered once for each family, with one table.
+        all.dedup();
+        all
+    }
+}
