@@ -31,7 +31,8 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("ffi-edge", "boundary cancel cmsg handle held kernel loader note probe ptr stacks", ""),
     (
         "ffi-posix",
-        "admin cookie epoll eventpoll fcntl fdtable ifaddrs ifreq io poll positioned select sigio socket socklist stdio transfer",
+        "admin cookie epoll eventpoll fcntl fdtable ifaddrs ifreq io poll positioned select sigio socket socklist \
+         stdio transfer",
         "ffi-edge",
     ),
     ("ffi-plugin", "plugin", "ffi-edge"),

@@ -72,7 +72,9 @@ fn a_map_has_each_file_once_and_nothing_else() {
             continue;
         }
         let file = path.strip_prefix(src()).unwrap().display();
-        let mapped = map(&head);
+        // Another table may stand before it, of keys for instance.
+        let begins = head.iter().position(|l| l.starts_with("//! | file |")).unwrap_or(head.len());
+        let mapped = map(&head[begins..]);
         if mapped.is_empty() {
             assert!(declared.len() <= 2, "{file}: {} modules want a map", declared.len());
             let text = head.join("\n");

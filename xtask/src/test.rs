@@ -3,8 +3,9 @@
 //! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
 //! line that begins with `SKIP` and returns; such lines, and tests marked as ignored, are repeated and counted at the
-//! end. Random sequences of socket calls follow, compared with the kernel's (`differential`). That the headers in `include/` are current, and the C programs, are tests of the workspace like all others.
-//! With `--fresh` all this happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
+//! end. Random sequences of socket calls follow, compared with the kernel's (`differential`). That the headers in
+//! `include/` are current, and the C programs, are tests of the workspace like all others. With `--fresh` all this
+//! happens in a clone of HEAD with nothing built and nothing downloaded: `fresh`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

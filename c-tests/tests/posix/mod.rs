@@ -1,5 +1,6 @@
-//! How programs are built: fully static; and with usersock/posix.h, under the flags that change what the C library's headers say of a function: optimisation,
-//! _FORTIFY_SOURCE (inline functions), _FILE_OFFSET_BITS (other symbols), and in C++. Below: `harness`.
+//! How programs are built: fully static; and with usersock/posix.h, under the flags that change what the C library's
+//! headers say of a function: optimisation, _FORTIFY_SOURCE (inline functions), _FILE_OFFSET_BITS (other symbols), and
+//! in C++. Below: `harness`.
 
 use crate::harness::ours::library;
 use crate::harness::{Sanitizer, cases_dir, cc_of, compile, judge, out_dir, sanitizer_env, skip};
@@ -29,8 +30,8 @@ fn programs_built_with_posix_h_run_under_all_flags() {
     }
 }
 
-/// `cc -static` with what `pkg-config --static --libs` gives: no shared object is needed to run, nor by threads that end
-/// or are cancelled.
+/// `cc -static` with what `pkg-config --static --libs` gives: no shared object is needed to run, nor by threads that
+/// end or are cancelled.
 #[test]
 fn fully_static_programs_link_and_run() {
     for name in ["echo", "posix_server", "cancel"] {
