@@ -26,7 +26,7 @@ fn arrivals(end: &LinkEnd) -> Vec<(Instant, Vec<u8>)> {
     out
 }
 
-/// A packet that carries its number.
+/// A packet that contains its number.
 fn numbered(i: u32) -> Vec<u8> {
     let mut p = udp4(960);
     p[100..104].copy_from_slice(&i.to_be_bytes());
@@ -150,7 +150,7 @@ fn corruption_flips_one_bit_and_leaves_the_checksum_to_find_it() {
     for _ in 0..50 {
         let mut skb = Skb::from_slice(&good);
         skb.csum = Csum::Partial { start: 20, offset: 16 };
-        // The open field: the sum of the pseudo-header alone.
+        // The partial checksum: the sum of the pseudo-header alone.
         edit_front(&mut skb, 38, |h| {
             let pseudo = checksum::sum(&good[12..20], 6 + 1020);
             h[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
