@@ -1,4 +1,4 @@
-//! Ping sockets by identifier: the identifier of an echo request is the socket's port. Addresses are judged under the
+//! Ping sockets by identifier: the identifier of an echo request is the socket's port. Addresses are checked under the
 //! sock's lock. Above: `Ping`, and `ip::icmp` through the slot. Linux: struct ping_table, ping_lookup.
 
 use crate::sock::Sock;
@@ -7,14 +7,14 @@ use crate::sys::lock::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Ping sockets of both families: an identifier belongs to one socket of a family.
+/// Ping sockets of both families; in each family an identifier belongs to one socket.
 #[derive(Default)]
 pub(super) struct Table {
     socks: RwLock<HashMap<(bool, u16), Arc<Sock>>>,
 }
 
 impl Table {
-    /// Takes an identifier (`v4`: of AF_INET), not 0; false when another socket has it.
+    /// Assigns an identifier, not 0, to a socket (`v4`: of AF_INET); false when another socket has it.
     pub(super) fn insert(&self, v4: bool, id: u16, sock: &Arc<Sock>) -> bool {
         let mut socks = self.socks.write();
         let free = !socks.contains_key(&(v4, id));
@@ -24,7 +24,7 @@ impl Table {
         free
     }
 
-    /// Takes any free identifier, from a random start; None when there is none.
+    /// Assigns a free identifier, searching from a random start; None when there is none.
     pub(super) fn insert_any(&self, stack: &Stack, v4: bool, sock: &Arc<Sock>) -> Option<u16> {
         let mut socks = self.socks.write();
         let start = stack.entropy.below(65_535) as u16;
@@ -34,7 +34,7 @@ impl Table {
         Some(id)
     }
 
-    /// Gives an identifier back if this sock has it.
+    /// Releases an identifier if this sock has it.
     pub(super) fn remove(&self, v4: bool, id: u16, sock: &Arc<Sock>) {
         let mut socks = self.socks.write();
         if socks.get(&(v4, id)).is_some_and(|s| Arc::ptr_eq(s, sock)) {
@@ -42,14 +42,14 @@ impl Table {
         }
     }
 
-    /// Lets go of all.
+    /// Removes all socks.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());
-        // What falls may look at the table: without its lock.
+        // Dropping a sock may use the table: not under its lock.
         drop(all);
     }
 
-    /// Who has an identifier.
+    /// The sock with this identifier.
     pub(super) fn find(&self, v4: bool, id: u16) -> Option<Arc<Sock>> {
         self.socks.read().get(&(v4, id)).cloned()
     }

@@ -32,7 +32,7 @@ fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
     {
         let (s, other) = (ping(&b, family), ping(&b, family));
         send(&other, &[request, 0, 0, 0, 0, 0, 0, 9], to).unwrap();
-        // Identifier and checksum are the stack's, whatever the program wrote there.
+        // The stack sets identifier and checksum, whatever the program wrote there.
         send(&s, &[request, 0, 0xff, 0xff, 0xee, 0xee, 0, 5, b'h', b'i'], to).unwrap();
         let (bytes, name) = recv(&s).unwrap();
         assert_eq!(name, Some(from.parse().unwrap()));
