@@ -1,4 +1,4 @@
-//! Every message both ways; options whose lengths lie; quotes that are cut.
+//! Tests: every message in both directions; options with wrong lengths; truncated quotes.
 
 use super::super::ipv6::{FragmentHeader, Ipv6Repr};
 use super::*;

@@ -1,4 +1,4 @@
-//! Lengths that lie, chains that are long or cut, and emit against parse.
+//! Tests: wrong lengths, long and truncated header chains, and emit against parse.
 
 use super::*;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn packet(next: u8, payload: &[u8]) -> Vec<u8> {
     b
 }
 
-/// Protocol, offset and length of what a chain carries, or where it breaks.
+/// Protocol, offset and length of the upper-layer payload, or header and offset of the error.
 fn upper(next: u8, payload: &[u8]) -> Result<(u8, usize, usize), (u8, usize)> {
     let b = packet(next, payload);
     let u = Ipv6Header::parse(&b).unwrap().upper();
