@@ -146,8 +146,8 @@ impl Caps {
 pub enum Xmit {
     /// Accepted. The packet's `owner` is dropped when the device is done with it, which may be at once.
     Sent,
-    /// The device's queue is full and the packet is returned. The transmit queue (`qdisc`) keeps it and tries again at
-    /// the next poll (NETDEV_TX_BUSY), or drops it if that queue is full too.
+    /// The device's queue is full and the packet is returned. The transmit queue of `netdev` keeps it and tries again
+    /// at the next poll (NETDEV_TX_BUSY), or drops it if that queue is full too.
     Busy(Skb),
     /// Refused for good (too long, device down): dropped, and counted by the device.
     Dropped(io::Error),

@@ -15,8 +15,8 @@ use std::time::Duration;
 const BACKLOG: i32 = 128;
 
 /// A connection. `&TcpStream` also reads and writes, so that two threads can share it. Dropping the last handle closes
-/// it: data already written is still delivered, unless received data is left unread (then the peer gets a RST, RFC 2525
-/// §2.17).
+/// it: data already written is still delivered, unless received data is left unread (then the peer gets a RST,
+/// RFC 2525 §2.17).
 ///
 /// ```
 /// use std::io::Write;

@@ -136,8 +136,8 @@ impl Proto for Raw {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        // The ICMPv6 checksum covers addresses that the program does not know, so the stack fills it in (RFC 3542
-        // §3.1).
+        // The ICMPv6 checksum covers addresses that the program does not know, so the stack fills it in
+        // (RFC 3542 §3.1).
         let checksum = (!self.v4 && sk.sock.protocol == u16::from(proto::ICMPV6)).then_some(2);
         sk.private = Box::new(RawSock { checksum, ..RawSock::default() });
         let header_included = sk.sock.protocol == libc::IPPROTO_RAW as u16;

@@ -74,8 +74,8 @@ impl<'p> UdpHeader<'p> {
         self.payload
     }
 
-    /// Whether the checksum is right. A field of 0 means there is no checksum: right over IPv4, wrong over IPv6 (RFC
-    /// 8200 §8.1).
+    /// Whether the checksum is right. A field of 0 means there is no checksum: right over IPv4, wrong over IPv6
+    /// (RFC 8200 §8.1).
     #[inline]
     pub(crate) fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
         if self.fixed.checksum.get() == 0 {

@@ -92,8 +92,8 @@ pub struct Acked {
     pub segments: u32,
     /// Number of segments that it acknowledges after [`Borrowed::loss`] had declared them lost.
     pub late: u32,
-    /// RTT of the acknowledged segment that was sent last, in microseconds, if that was not retransmitted (RFC 6298
-    /// §3).
+    /// RTT of the acknowledged segment that was sent last, in microseconds, if that was not retransmitted
+    /// (RFC 6298 §3).
     pub rtt_us: Option<u32>,
     /// Mark of the acknowledged segment that was sent last: gives the delivery-rate sample.
     pub mark: Option<Mark>,

@@ -282,8 +282,8 @@ pub fn in_slow_start(tp: &TcpSock) -> bool {
     tp.snd_cwnd < tp.snd_ssthresh
 }
 
-/// Slow start for `acked` segments, up to the threshold; returns the remaining segments, for congestion avoidance (RFC
-/// 5681 §3.1, with the byte counting of RFC 3465 without its limit). Linux: tcp_slow_start.
+/// Slow start for `acked` segments, up to the threshold; returns the remaining segments, for congestion avoidance
+/// (RFC 5681 §3.1, with the byte counting of RFC 3465 without its limit). Linux: tcp_slow_start.
 pub fn slow_start(cx: &mut Cx<'_>, acked: u32) -> u32 {
     let tp = &mut *cx.tp;
     let cwnd = tp.snd_cwnd.saturating_add(acked).min(tp.snd_ssthresh);
