@@ -397,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_bad_key_and_value() {
         for (text, want) in [
             ("tun", "\"tun\" is not key=value"),
             ("tun=", "tun=: not an interface name"),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_device_that_is_not_there_is_one_line() {
+    fn an_unknown_kind_of_device_is_a_one_line_error() {
         let e = build("device=udp:127.0.0.1:1/127.0.0.1:2").err().unwrap();
         assert_eq!(
             (e.message.as_str(), e.error),

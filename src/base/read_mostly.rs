@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_shows_what_was_put_there_last_and_lets_go_of_what_is_not_pinned() {
+    fn a_slot_returns_its_last_value_and_drops_one_that_is_not_pinned() {
         for pinned in [true, false] {
             let (a, b) = (Arc::new(1), Arc::new(2));
             let slot = Slot::default();

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nudge_makes_look_but_is_no_event() {
+    fn a_nudge_ends_a_sleep_without_an_event() {
         let w = Waiter::new();
         w.nudge();
         assert_eq!(w.sleep(&mut PollSet::new(), None), Slept::Look);

@@ -25,7 +25,7 @@ fn recv(s: &Socket) -> Result<(Vec<u8>, Option<SocketAddr>)> {
 }
 
 #[test]
-fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
+fn a_reply_reaches_the_socket_whose_port_is_its_identifier() {
     let b = Bench::on_ip();
     for (family, request, answer, to, from) in
         [(libc::AF_INET, 8, 0, "127.0.0.1:0", "127.0.0.1:0"), (libc::AF_INET6, 128, 129, "[::1]:0", "[::1]:0")]

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_thread_frees_serves_another_and_the_bounds_hold() {
+    fn an_object_that_one_thread_frees_serves_another_within_the_bounds() {
         static SHARED: Shared<u32> = Shared::new(6);
         let mut a = Local::new(4, &SHARED);
         assert_eq!(a.take(), None);

@@ -729,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_used_again_knows_nothing_of_the_one_before() {
+    fn a_recycled_packet_keeps_nothing_of_its_earlier_use() {
         let mut s = Skb::from_slice(&bytes(100));
         s.push(HEAD).unwrap().fill(7);
         (s.ifindex, s.gso_size, s.tcp.seq, s.cb[5]) = (3, 1448, SeqNum(9), 1);

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_gave_the_sock_up_looks_again_before_it_sleeps() {
+    fn a_call_that_released_the_sock_tests_its_condition_again_before_it_sleeps() {
         let stack = crate::config::build("").unwrap();
         stack.add_device(Arc::new(Busy)).unwrap();
         let socket = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();

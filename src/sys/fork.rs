@@ -166,7 +166,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn a_value_is_made_once_in_a_process() {
+    fn a_value_is_created_once_per_process() {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         static HERE: PerProcess<usize> = PerProcess::new(|| MADE.fetch_add(1, Ordering::SeqCst));
         assert_eq!((HERE.get(), HERE.get()), (&0, &0));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_has_statics_of_its_own_and_keeps_what_lasts() {
+    fn a_child_has_its_own_statics_and_never_drops_lasting_values() {
         static HERE: PerProcess<AtomicUsize> = PerProcess::new(|| AtomicUsize::new(5));
         HERE.get().store(7, Ordering::SeqCst);
         let before = generation();

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_in_is_in_until_taken_out() {
+    fn a_number_is_in_the_set_until_removed() {
         static SET: Numbers = Numbers::new();
         let all = [0, 3, 63, 64, 32767, 32768, 1_048_575, (1 << 30) - 1];
         all.iter().for_each(|&n| SET.insert(n));

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_keeps_the_owner_and_stays_until_told() {
+    fn a_mark_prevents_the_release_and_stays_until_cleared() {
         let v: Owned<u32> = Owned::new(0);
         let mut o = v.try_own().unwrap();
         *o += 1;

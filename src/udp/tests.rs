@@ -405,7 +405,7 @@ fn damaged_datagrams_are_counted_and_not_delivered() {
 }
 
 #[test]
-fn a_group_reaches_who_joined_and_loops_back_unless_told_not_to() {
+fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
     let b = Bench::on_ip();
     let s = bound(&b, "0.0.0.0:5000");
     let mut mreq = [0u8; 8];

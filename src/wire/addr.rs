@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn unicast_is_what_tcp_answers() {
+    fn tcp_answers_unicast_addresses_only() {
         for (ip, want) in [
             ("10.0.0.1", true),
             ("127.0.0.1", true),

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_turns_the_request_around() {
+    fn a_reply_swaps_the_ends_of_the_request() {
         let want = Arp { operation: Operation::Reply, sender_mac: B, sender_ip: IP_B, target_mac: A, target_ip: IP_A };
         assert_eq!(Arp::request(A, IP_A, IP_B).reply_from(B), want);
         let mut padded = [0x55u8; 46];

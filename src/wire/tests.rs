@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(crate::wire::cases())]
 
     #[test]
-    fn a_segment_reads_back_and_is_the_same_whoever_makes_the_checksum(
+    fn a_segment_parses_back_and_is_the_same_whoever_computes_the_checksum(
         (src, dst) in addresses(), tcp in header(), o in options(),
         payload in prop::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -199,7 +199,7 @@ proptest! {
 }
 
 #[test]
-fn lengths_that_disagree_between_layers_are_named_where_they_are_found() {
+fn inconsistent_lengths_are_reported_by_the_layer_that_finds_them() {
     let (s, d) = (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let tcp = TcpRepr {
         src_port: 1,

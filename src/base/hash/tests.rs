@@ -87,7 +87,7 @@ fn each_use_has_its_own_key() {
 }
 
 #[test]
-fn offsets_depend_on_all_that_they_should_and_look_random() {
+fn offsets_depend_on_every_input_and_look_random() {
     let keys = keys(7);
     let addr = |i: u32| addr128(IpAddr::from([10, (i >> 16) as u8, (i >> 8) as u8, i as u8]));
     let us = addr128(IpAddr::from([192, 0, 2, 1]));
@@ -106,7 +106,7 @@ fn offsets_depend_on_all_that_they_should_and_look_random() {
 
 /// Hash flooding: tuples that collide under one key are spread under another, and consecutive ones fill buckets evenly.
 #[test]
-fn table_places_spread_and_move_with_the_key() {
+fn table_hashes_spread_and_change_with_the_key() {
     let keys = keys(8);
     let mut fill = vec![0u32; 4096];
     for t in neighbours() {

@@ -120,7 +120,7 @@ fn a_device_that_sums_but_does_not_cut_gets_open_checksums_of_the_new_length() {
 }
 
 #[test]
-fn what_a_device_can_take_is_left_alone() {
+fn a_packet_that_the_device_can_take_is_not_changed() {
     let bytes = tcp4(5000, 0x10);
     let able = Caps { tx_csum: true, tso: true, ..Caps::ip(1500) };
     assert!(!needed(&able, &open(&bytes, GsoType::TcpV4, 1400)));
@@ -163,7 +163,7 @@ fn completing_a_checksum_works_in_pages_too_and_refuses_fields_outside() {
 }
 
 #[test]
-fn a_capture_sees_wire_packets_whatever_the_memory_path_left_open() {
+fn a_capture_sees_single_segments_with_complete_checksums() {
     let bytes = tcp4(3000, 0x18);
     let mut skb = open(&bytes, GsoType::TcpV4, 1000);
     let before = skb.to_vec();

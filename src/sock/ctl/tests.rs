@@ -184,7 +184,7 @@ fn a_thread_that_locks_again_and_again_leaves_no_waiter_asleep() {
 }
 
 #[test]
-fn a_panicked_owner_frees_who_waits() {
+fn a_panicked_owner_wakes_the_waiters() {
     loom::model(|| {
         let m = Model::new();
         let (a, b) = (m.clone(), m.clone());

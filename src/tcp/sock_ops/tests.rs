@@ -293,7 +293,7 @@ impl SockOps for Greedy {
 }
 
 #[test]
-fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer_takes() {
+fn a_hook_that_changes_its_reservation_makes_no_packet_exceed_the_path_mtu_or_the_mss() {
     for (case, mss) in [("the path's MTU", 1460u16), ("the peer's MSS", 1000)] {
         let b = Bench::on_ip();
         super::register(&b.stack, Arc::new(Greedy)).unwrap();
@@ -427,7 +427,7 @@ fn events_come_in_the_order_of_what_happened() {
 }
 
 #[test]
-fn an_active_open_is_heard_of_from_its_first_syn_to_its_last_try() {
+fn a_hook_sees_an_active_open_from_its_first_syn_to_its_last_retry() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE));
     let b = Bench::on_ip();
     super::register(&b.stack, hook.clone()).unwrap();
@@ -587,7 +587,7 @@ impl SockOps for Restless {
 }
 
 #[test]
-fn answers_and_settings_take_effect() {
+fn return_values_and_settings_take_effect() {
     let b = Bench::on_ip();
     let hook = Arc::new(Settings {
         timeout: Some(Duration::from_millis(300)),
@@ -667,7 +667,7 @@ fn a_hook_that_asks_for_nothing_changes_no_byte() {
 }
 
 #[test]
-fn hooks_have_names_and_leave_when_told() {
+fn hooks_have_unique_names_and_can_be_unregistered() {
     let b = Bench::on_ip();
     let net = crate::tcp::net::of(&b.stack).unwrap();
     let r = &net.sock_ops;
@@ -686,7 +686,7 @@ fn hooks_have_names_and_leave_when_told() {
 }
 
 #[test]
-fn what_a_hook_that_left_had_asked_for_is_forgotten() {
+fn the_flags_of_an_unregistered_hook_are_removed() {
     let hook = Probe::writing(cb::PARSE_ALL_HDR_OPT, 6, &[OURS]);
     let h = host(&hook);
     let c = h.connect(4000, SYN_OPTIONS);
@@ -738,7 +738,7 @@ impl SockOps for Leaver {
 }
 
 #[test]
-fn a_hook_may_leave_from_inside_an_event_and_hears_of_none_that_begins_later() {
+fn a_hook_may_unregister_during_an_event_and_gets_no_later_ones() {
     let b = Bench::on_ip();
     let leaver = Arc::new(Leaver(AtomicUsize::new(0)));
     super::register(&b.stack, leaver.clone()).unwrap();

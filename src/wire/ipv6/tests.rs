@@ -47,7 +47,7 @@ fn lengths_that_disagree_are_refused_with_their_reason() {
 }
 
 #[test]
-fn extension_chains_lead_to_the_transport_or_to_where_they_break() {
+fn an_extension_header_chain_ends_at_the_transport_or_at_its_error() {
     let hdr = |next: u8, units: u8, total: usize| {
         let mut v = vec![0u8; total];
         v[..2].copy_from_slice(&[next, units]);

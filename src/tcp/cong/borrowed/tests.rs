@@ -279,7 +279,7 @@ fn delivery_rate_is_what_arrived_over_the_time_it_took() {
 }
 
 #[test]
-fn what_cannot_be_told_does_no_harm() {
+fn invalid_reports_are_refused_or_harmless() {
     let (b, mut r) = reno();
     lent(&b, |l| {
         assert_eq!(Borrowed::new(l, Some("nosuch"), MSS).err(), Some(Error::NoEnt));
