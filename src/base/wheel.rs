@@ -456,7 +456,7 @@ impl<T> Wheel<T> {
                 continue;
             }
             let from = self.slot(level, digit);
-            // Empty nodes are freed on the way: none of them can be reused.
+            // The slot's empty nodes must not be reused from here on; each is freed when it is reached.
             self.empties[from] = NIL;
             for _ in 0..STAGE {
                 let index = self.heads[from];

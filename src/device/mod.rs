@@ -55,7 +55,7 @@
 //! | `packet` | AF_PACKET |
 //! | `pcap` | capture, around any device |
 //! | `tun` | TUN |
-//! | `types` | kinds of devices that are plugged in |
+//! | `types` | plug-in kinds of devices |
 //! | `vnet` | the virtio-net header, for `tun` and `packet` |
 
 #[cfg(test)]

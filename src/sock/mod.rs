@@ -13,7 +13,7 @@
 //! | `mem` | memory accounts |
 //! | `msg` | what a send or receive call carries |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
-//! | `page`, `pool`, `skb` | packets, the pages of their payload, and what is used again |
+//! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |

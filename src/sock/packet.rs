@@ -50,7 +50,7 @@ pub struct IcmpError<'p> {
     pub info: u32,
     /// The errno of the ICMP error (icmp_err_convert).
     pub errno: Error,
-    /// Whether it is a hard error, reported even to a socket without IP_RECVERR.
+    /// Whether it is a hard error, which a connected socket gets even without IP_RECVERR.
     pub fatal: bool,
     /// Transport header and the bytes after it, as far as quoted: at least 8 bytes.
     pub quoted: &'p [u8],

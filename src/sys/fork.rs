@@ -175,8 +175,7 @@ mod tests {
     /// The exit status of a forked child that runs `f`. It may do nothing but call `f`: the threads of other tests do
     /// not exist there.
     fn child(f: impl FnOnce() -> i32) -> i32 {
-        // SAFETY: the child runs `f` and ends without unwinding or running what was registered for the end of the
-        // process.
+        // SAFETY: the child runs `f` and ends without unwinding and without running exit handlers.
         match unsafe { libc::fork() } {
             // SAFETY: as above.
             0 => unsafe { libc::_exit(f()) },

@@ -81,8 +81,8 @@ pub(crate) fn restarts() -> bool {
     if let Some(found) = FOUND.try_with(Cell::take).unwrap_or(None) {
         return found;
     }
-    // Handlers of both kinds appeared since they were last read, so for this signal it is unknown which kind ran. EINTR
-    // is what a program with such a handler must expect; waiting on could be waiting for ever.
+    // If handlers of both kinds were installed since the last check, it is unknown which kind ran, and the call is not
+    // restarted: EINTR is what a program with such a handler must expect, and waiting on could be waiting for ever.
     look_at_handlers()
 }
 
