@@ -129,7 +129,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.dst = None;
             }
         }
-        // Datagram sockets have no peek offset: a peek begins at the front of the queue.
+        // Departure: Linux accepts it on UDP sockets. Here a peek at datagrams always begins at the front of the queue.
         libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
