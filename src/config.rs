@@ -1,5 +1,5 @@
-//! A stack from a line of text: what `usk_init`, `USERSOCK_CONFIG` and the command's options take. Above: `ffi`, the
-//! command, programs. Below: devices, routes, sysctls.
+//! A stack from a line of text: the configuration that `usk_init`, `USERSOCK_CONFIG` and the command's options take.
+//! Above: `ffi`, the command, programs. Below: devices, routes, sysctls.
 //!
 //! `key=value` pairs, separated by commas:
 //!
@@ -61,18 +61,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-/// Why a configuration was refused: one line for a person, and the errno for a program.
+/// Why a configuration was refused: a one-line message, and the errno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigError {
     /// What is wrong, naming the key and value.
     pub message: String,
-    /// EINVAL for the text itself; else what opening or setting gave.
+    /// EINVAL for the text itself; else the error of opening or setting.
     pub error: Error,
 }
 
 impl ConfigError {
-    /// `message` is one line for a person, `error` the errno.
+    /// `message` is one line of text, `error` the errno.
     pub fn new(message: String, error: Error) -> ConfigError {
         ConfigError { message, error }
     }
@@ -89,7 +89,7 @@ fn bad(message: String) -> ConfigError {
     ConfigError { message, error: Error::Inval }
 }
 
-/// `error`, with what it is about in front.
+/// Prefixes `error` with its subject.
 fn plain(what: &str) -> impl FnOnce(Error) -> ConfigError {
     let what = what.to_owned();
     move |error| ConfigError { message: format!("{what}: {error}"), error }
@@ -144,7 +144,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Parses the text; see the module's table. EINVAL, with the first thing wrong in words.
+    /// Parses the text; see the module's table. EINVAL, with a message about the first error.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         let mut c = Config {
             device: DeviceSpec::Loopback,
@@ -292,8 +292,8 @@ impl Config {
         }
     }
 
-    /// Adds the device, with its addresses and routes, to a stack that is there: keys `device`, `mac`, `mtu`, `addr`,
-    /// `gw`, `route` and `pcap`. EINVAL for others.
+    /// Adds the device, with its addresses and routes, to an existing stack: keys `device`, `mac`, `mtu`, `addr`, `gw`,
+    /// `route` and `pcap`. EINVAL for other keys.
     pub fn add_to(&self, stack: &Arc<Stack>) -> Result<(), ConfigError> {
         if !matches!(self.device, DeviceSpec::Plugged { .. }) || !self.plugins.is_empty() || !self.sysctls.is_empty() {
             return Err(bad("a device is added by device=, mac=, mtu=, addr=, gw=, route= and pcap=".to_owned()));
@@ -326,7 +326,7 @@ impl Config {
         Ok(stack)
     }
 
-    /// Makes the stack, in real time: `Lease` drives it.
+    /// Creates the stack, in real time: driven by `Lease`.
     pub fn build(&self) -> Result<Arc<Stack>, ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         let device = self.open(&entropy)?;
@@ -336,7 +336,7 @@ impl Config {
         Ok(stack)
     }
 
-    /// Gives a stack its device, and the device its addresses and routes. None: the loopback.
+    /// Adds the device to a stack, and its addresses and routes. None: the loopback.
     fn equip(&self, stack: &Arc<Stack>, device: Option<Arc<dyn Device>>) -> Result<(), ConfigError> {
         let dev = self.netdev(stack, device)?;
         if let Some(path) = &self.pcap {
@@ -418,22 +418,22 @@ pub type PluginLoader = fn(&Arc<Stack>, &Path) -> Result<(), ConfigError>;
 
 static PLUGIN_LOADER: OnceLock<PluginLoader> = OnceLock::new();
 
-/// Says how this process loads plug-ins: the C ABI does, which is where they plug in. The first one stays.
+/// Sets how this process loads plug-ins. The C ABI calls it, since plug-ins use its interface. Only the first call
+/// counts.
 pub fn set_plugin_loader(loader: PluginLoader) {
     PLUGIN_LOADER.get_or_init(|| loader);
 }
 
-/// Parses and builds. EINVAL: the text is wrong; EPERM, ENODEV, EBUSY and what else opening a device gives.
+/// Parses and builds. EINVAL: the text is wrong; EPERM, ENODEV, EBUSY and other errors of opening a device.
 pub fn build(text: &str) -> Result<Arc<Stack>, ConfigError> {
     Config::parse(text)?.build()
 }
 
-/// A child of fork has none until it makes one: a stack is its parent's alone.
+/// One per process: a fork(2) child has none until it creates one, since a stack belongs to the parent alone.
 static DEFAULT: PerProcess<Mutex<Option<Arc<Stack>>>> = PerProcess::new(Mutex::default);
 
-/// The process's default stack, which the C ABI and the Rust API share: made at the first call from the environment
-/// variable `USERSOCK_CONFIG`; without it, the in-memory loopback alone. A configuration that is refused is an error
-/// each time.
+/// The process's default stack, which the C ABI and the Rust API share, created at the first call from the environment
+/// variable `USERSOCK_CONFIG`; without it, only the in-memory loopback. A bad configuration is an error at every call.
 pub fn default_stack() -> Result<Arc<Stack>, ConfigError> {
     let mut default = DEFAULT.get().lock();
     if let Some(stack) = default.as_ref() {
@@ -454,7 +454,7 @@ pub fn default_stack_if_any() -> Option<Arc<Stack>> {
     DEFAULT.get().lock().clone()
 }
 
-/// Makes what `make` gives the default stack. EBUSY, and `make` not called, when there is one already.
+/// Makes the result of `make` the default stack. EBUSY, without calling `make`, when there is one already.
 pub fn set_default_stack(make: impl FnOnce() -> Result<Arc<Stack>, ConfigError>) -> Result<(), ConfigError> {
     let mut default = DEFAULT.get().lock();
     if default.is_some() {
@@ -469,7 +469,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_bad_key_and_value() {
         for (text, want) in [
             ("tun", "\"tun\" is not key=value"),
             ("tun=", "tun=: not an interface name"),
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_device_that_is_not_there_is_one_line() {
+    fn an_unknown_kind_of_device_is_a_one_line_error() {
         let e = build("device=udp:127.0.0.1:1/127.0.0.1:2").err().unwrap();
         assert_eq!(
             (e.message.as_str(), e.error),

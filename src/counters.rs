@@ -1,16 +1,16 @@
-//! What a stack counts: MIB counters by Linux's names and a counter for each reason to drop a packet. Counted by all of
-//! the layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU,
+//! Statistics of a stack: MIB counters with Linux's names, and a counter for each reason to drop a packet. Incremented
+//! by all layers; read by nstat-like tools, tests and the C API. Linux: SNMP_INC_STATS per CPU,
 //! /proc/net/{snmp,netstat,snmp6}.
 //!
-//! Counting is one plain addition to a line of the thread's own; threads beyond the first `SHARDS` - 1 share the last
-//! copy, with an atomic one. Reading sums the shards. A sum taken while others count is a value between before and
-//! after, as on Linux.
+//! An increment is a plain addition to a cache line of the thread's own. Threads beyond the first `SHARDS` - 1 share
+//! the last copy, with an atomic addition. Reading sums the shards. A sum taken while other threads count is a value
+//! between the one before and the one after, as in Linux.
 //!
 //! | file | what |
 //! |---|---|
 //! | `mib` | the counters by Linux's names |
 //! | `drop_reason` | why a packet was dropped (enum skb_drop_reason) |
-//! | `named` | counters that plug-ins add |
+//! | `named` | counters of plug-ins |
 
 mod drop_reason;
 mod mib;
@@ -27,27 +27,27 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// How many copies of each counter there are: one a thread, as far as they go, and the last for all others.
+/// Number of copies of each counter: one for each thread up to `SHARDS` - 1 threads, and the last for all others.
 pub(crate) const SHARDS: usize = 8;
 
 const MIBS: usize = Mib::ALL.len();
 const REASONS: usize = DropReason::ALL.len();
 
-/// One copy of all counters. 128 bytes, as processors fetch pairs of lines.
+/// One copy of all counters. 128 bytes, because processors prefetch pairs of cache lines.
 #[repr(align(128))]
 struct Shard {
     mibs: [AtomicU64; MIBS],
     drops: [AtomicU64; REASONS],
 }
 
-/// Shards that a thread has for itself, a bit each. Numbering is by process, not by stack: a thread's shard is the same
-/// in all stacks.
+/// A bit for each shard that a thread has reserved. Shards are assigned per process, not per stack: a thread has the
+/// same shard in all stacks.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread's hold on a shard, given back when the thread ends.
+/// A thread's reservation of a shard, released when the thread ends.
 struct Hold(Cell<usize>);
 
-/// Not yet asked for.
+/// No shard has been requested yet.
 const UNKNOWN: usize = usize::MAX;
 
 impl Hold {
@@ -67,13 +67,13 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mine = self.0.replace(SHARDS - 1);
         if mine < SHARDS - 1 {
-            // What this thread counted happens before what the next holder counts.
+            // Release: this thread's increments happen before those of the next owner.
             TAKEN.fetch_and(!(1 << mine), Release);
         }
     }
 }
 
-/// The shard of the calling thread; `SHARDS - 1`: one it shares.
+/// The shard of the calling thread; `SHARDS - 1`: the shared one.
 #[inline]
 pub(crate) fn shard_index() -> usize {
     thread_local!(static MINE: Hold = const { Hold(Cell::new(UNKNOWN)) });
@@ -81,7 +81,7 @@ pub(crate) fn shard_index() -> usize {
         UNKNOWN => hold.take(),
         mine => mine,
     };
-    // A thread whose locals are gone may still count.
+    // A thread whose thread-locals are destroyed may still count.
     MINE.try_with(index).unwrap_or(SHARDS - 1)
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn shard_index() -> usize {
 #[inline]
 fn count(shard: usize, counter: &AtomicU64, n: u64) {
     if shard < SHARDS - 1 {
-        // Nobody else writes it: no locked instruction, which would cost more than all else here.
+        // No other thread writes it, so no locked instruction is needed, which would be the greatest part of the cost.
         counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
     } else {
         counter.fetch_add(n, Relaxed);
@@ -101,13 +101,13 @@ pub struct Counters {
     shards: Box<[Shard]>,
     /// By family (0: ICMP, 1: ICMPv6), direction (0: in, 1: out) and type.
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
-    /// Those of plugged-in protocols.
+    /// Counters of plug-in protocols.
     pub named: NamedCounters,
 }
 
 impl Counters {
-    /// Counters at zero; the four constants of RFC 4022 and the IP ones of RFC 4293 as Linux prints them (a host that
-    /// does not forward).
+    /// Counters at zero, except the four constants of RFC 4022 and the IP ones of RFC 4293, with the values that Linux
+    /// prints (on a host that does not forward).
     pub(crate) fn new() -> Counters {
         let zero =
             |_| Shard { mibs: [const { AtomicU64::new(0) }; MIBS], drops: [const { AtomicU64::new(0) }; REASONS] };
@@ -125,27 +125,27 @@ impl Counters {
         counters
     }
 
-    /// Counts one.
+    /// Increments a counter.
     #[inline]
     pub(crate) fn inc(&self, mib: Mib) {
         self.add(mib, 1);
     }
 
-    /// Counts `n`. Wraps at 2^64, as Linux does.
+    /// Adds `n` to a counter. Wraps at 2^64, as in Linux.
     #[inline]
     pub(crate) fn add(&self, mib: Mib, n: u64) {
         let shard = shard_index();
         count(shard, &self.shards[shard % SHARDS].mibs[mib as usize], n);
     }
 
-    /// Takes one off a gauge (`TcpCurrEstab`). Another thread may have counted it up: the sum is right, a shard may be
-    /// "negative".
+    /// Decrements a gauge (`TcpCurrEstab`). Another thread may have incremented it: the sum is right, but a shard may
+    /// be "negative".
     #[inline]
     pub(crate) fn dec(&self, mib: Mib) {
         self.add(mib, 1u64.wrapping_neg());
     }
 
-    /// Makes a gauge read `value`. Concurrent `inc` and `dec` are kept on top of it; two concurrent `set`s may mix.
+    /// Sets a gauge to `value`. Concurrent `inc` and `dec` still take effect; two concurrent `set`s may mix.
     pub(crate) fn set(&self, mib: Mib, value: u64) {
         self.add(mib, value.wrapping_sub(self.get(mib)));
     }
@@ -162,43 +162,43 @@ impl Counters {
         count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
     }
 
-    /// Packets dropped for this reason.
+    /// Number of packets dropped for this reason.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.drops[reason as usize].load(Relaxed)))
     }
 
-    /// Every reason with its count, zeros too.
+    /// Every reason with its count, including zeros.
     pub fn iter_drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|&reason| (reason, self.drops(reason)))
     }
 
-    /// Counts an arriving ICMP message of this type (`IcmpMsgInType8`).
+    /// Counts a received ICMP message of this type (`IcmpMsgInType8`).
     pub(crate) fn icmp_in(&self, icmp_type: u8) {
         self.icmp_types[0][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
-    /// Counts an ICMP message of this type sent (`IcmpMsgOutType0`).
+    /// Counts a sent ICMP message of this type (`IcmpMsgOutType0`).
     pub(crate) fn icmp_out(&self, icmp_type: u8) {
         self.icmp_types[0][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
-    /// Counts an arriving ICMPv6 message of this type (`Icmp6InType128`).
+    /// Counts a received ICMPv6 message of this type (`Icmp6InType128`).
     pub(crate) fn icmp6_in(&self, icmp_type: u8) {
         self.icmp_types[1][0][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
-    /// Counts an ICMPv6 message of this type sent (`Icmp6OutType129`).
+    /// Counts a sent ICMPv6 message of this type (`Icmp6OutType129`).
     pub(crate) fn icmp6_out(&self, icmp_type: u8) {
         self.icmp_types[1][1][usize::from(icmp_type)].fetch_add(1, Relaxed);
     }
 
-    /// Every counter of the enum with its value, in print order; zeros too.
+    /// Every counter of the enum with its value, in the order of Linux's files; including zeros.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Mib::ALL.iter().map(|&mib| (mib.name(), self.get(mib)))
     }
 
-    /// The value of a counter by nstat's name, the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) and those of
-    /// plugged-in protocols included.
+    /// The value of a counter by nstat's name, including the per-type ones (`IcmpMsgInType3`, `Icmp6OutType135`) and
+    /// those of plug-in protocols.
     pub fn get_by_name(&self, name: &str) -> Option<u64> {
         if let Some(mib) = Mib::from_name(name) {
             return Some(self.get(mib));
@@ -212,7 +212,8 @@ impl Counters {
         })
     }
 
-    /// As /proc/net/snmp: a line of names and a line of values for Ip, Icmp, IcmpMsg (types seen only), Tcp and Udp.
+    /// The text of /proc/net/snmp: a line of names and a line of values for Ip, Icmp, IcmpMsg (only types counted), Tcp
+    /// and Udp.
     pub fn snmp_text(&self) -> String {
         let mut out = String::new();
         self.write_group(&mut out, Group::Ip);
@@ -227,7 +228,7 @@ impl Counters {
         out
     }
 
-    /// As /proc/net/netstat: a line of names and a line of values for TcpExt and IpExt.
+    /// The text of /proc/net/netstat: a line of names and a line of values for TcpExt and IpExt.
     pub fn netstat_text(&self) -> String {
         let mut out = String::new();
         self.write_group(&mut out, Group::TcpExt);
@@ -235,7 +236,8 @@ impl Counters {
         out
     }
 
-    /// As /proc/net/snmp6: a line for each counter, the ICMPv6 types seen between the ICMPv6 and the UDP ones.
+    /// The text of /proc/net/snmp6: a line for each counter; the ICMPv6 types counted are between the ICMPv6 and UDP
+    /// lines.
     pub fn snmp6_text(&self) -> String {
         let mut out = String::new();
         let named = |group: Group| group.mibs().iter().map(|&mib| (mib.name().to_owned(), self.get(mib)));
@@ -250,7 +252,7 @@ impl Counters {
 
     fn write_group(&self, out: &mut String, group: Group) {
         let value = |mib| match mib {
-            // The one signed number of the table: -1 says that there is no fixed limit.
+            // The only signed value: -1 means that there is no fixed limit.
             Mib::TcpMaxConn => (self.get(mib) as i64).to_string(),
             _ => self.get(mib).to_string(),
         };

@@ -1,10 +1,10 @@
-//! What only the crates of this workspace need: `ffi`, `packetdrill`, `script`, `benches` and the integration tests.
-//! It promises nothing: what stands here may change or go with any commit. A program that finds something here that
-//! it needs asks for it to be made public. Names are re-exported one by one, under the paths that they have in the
-//! crate, so that the compiler still sees what nobody uses.
+//! Items that only the crates of this workspace need: `ffi`, `packetdrill`, `script`, `benches` and the integration
+//! tests. There is no promise of stability: any commit may change or remove them. If a program needs one, it should be
+//! made public. Names are re-exported one by one, under their paths in the crate, so that the compiler still detects
+//! unused ones.
 
 pub mod sys {
-    //! System calls and what stands on them.
+    //! System calls and what is built on them.
     pub mod cancel {
         //! Waits that a cancellation of the thread ends.
         pub use crate::sys::cancel::{CancellableCall, install, syscall, take};
@@ -14,11 +14,11 @@ pub mod sys {
         pub use crate::sys::fd::{Fd, PollFd, poll};
     }
     pub mod fork {
-        //! What is static and is made anew in a forked child.
+        //! Statics that a forked child creates anew.
         pub use crate::sys::fork::{PerProcess, generation};
     }
     pub mod lock {
-        //! Locks without poisoning, which know of fork(2).
+        //! Locks without poisoning, which stay usable after fork(2).
         pub use crate::sys::lock::{Condvar, Mutex, RwLock};
     }
     pub mod signal {
@@ -66,7 +66,7 @@ pub mod sock {
 }
 
 pub mod tcp {
-    //! TCP, the ways in that no program needs.
+    //! TCP entry points that programs do not need.
     pub use crate::tcp::close::abort_owned;
     pub use crate::tcp::lookup::{Entry, TcpTables, tuple_of_sock};
     pub use crate::tcp::net::of;

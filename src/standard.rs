@@ -1,5 +1,5 @@
-//! The standard set of protocols: the one file that names them all. Above: whoever makes a stack and has no set of its
-//! own (`config`, `sim`). Below: each protocol's `register`. Linux: inet_init.
+//! The standard set of protocols: the only file that names all of them. Above: programs that create a stack without
+//! choosing its protocols (`config`, `sim`). Below: each protocol's `register`. Linux: inet_init.
 
 pub use crate::ping::register as register_ping;
 pub use crate::raw::register as register_raw;
@@ -12,7 +12,7 @@ use crate::sock::proto::RegisterError;
 use crate::stack::{Stack, StackConfig};
 use std::sync::Arc;
 
-/// Registers TCP, UDP, ping and raw sockets: through the registry, as any plug-in would.
+/// Registers TCP, UDP, ping and raw sockets through the registry, as a plug-in would.
 ///
 /// # Errors
 /// One of them is registered already.
@@ -23,11 +23,11 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     register_raw(stack)
 }
 
-/// A stack with IP, the standard protocols and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and ::1/128). A
-/// stack with less is made of [`Stack::new`], [`ip::init`] and what it is to have.
+/// A stack with IP, the standard protocols and no device but the loopback (`lo`, index 1, 127.0.0.1/8 and ::1/128). For
+/// a stack with fewer protocols, call [`Stack::new`], [`ip::init`] and the protocols' `register`.
 ///
 /// # Errors
-/// None that a new stack can give.
+/// A new stack gives none.
 pub fn stack(config: StackConfig) -> Result<Arc<Stack>> {
     let stack = Stack::new(config)?;
     ip::init(&stack)?;

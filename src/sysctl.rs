@@ -1,15 +1,15 @@
-//! The knobs of a stack, by Linux's names: typed, bounded, with Linux's defaults. Set by programs and tests through
-//! text as /proc/sys does; read on the data path through getters, one relaxed load each. Linux: /proc/sys/net,
+//! The sysctls of a stack, with Linux's names, types, ranges and defaults. Programs and tests set them through text, as
+//! in /proc/sys; the data path reads them through getters, one relaxed load each. Linux: /proc/sys/net,
 //! kernel/sysctl.c.
 //!
-//! Honest: a sysctl whose feature does not exist yet ([`Support::Planned`]) refuses every value but its default with
-//! EOPNOTSUPP, but the one that asks to do without it (`WITHOUT`). One that Linux itself ignores ([`Support::Legacy`])
-//! is kept and has no effect, as there.
+//! A sysctl whose feature is not implemented ([`Support::Planned`]) accepts only its default, and the value that
+//! disables the feature (`WITHOUT`); any other is EOPNOTSUPP. One that Linux itself ignores ([`Support::Legacy`]) is
+//! stored without effect, as in Linux.
 //!
 //! | file | what |
 //! |---|---|
-//! | `table` | a row a sysctl |
-//! | `parse` | text to values and back |
+//! | `table` | a row per sysctl |
+//! | `parse` | conversion between text and values |
 
 mod nearest;
 mod parse;
@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use table::{Row, TABLE};
 
-/// Planned features that Linux has on by default, and the value that switches them off: that is how this stack behaves,
-/// so asking for it is granted.
+/// Planned features that Linux enables by default, and the value that disables them. This stack behaves as with that
+/// value, so it can be set.
 const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.tcp_syncookies", "0"),
     ("net.ipv4.tcp_fastopen", "0"),
@@ -38,7 +38,7 @@ const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.udp_early_demux", "0"),
     ("net.ipv4.ip_early_demux", "0"),
     ("net.ipv4.ip_unprivileged_port_start", "0"),
-    // Programs own their stack: ping sockets are for all of them.
+    // Programs own their stack: every program may open ping sockets.
     ("net.ipv4.ping_group_range", "0\t4294967294"),
 ];
 
@@ -73,23 +73,23 @@ pub enum Kind {
     Text,
 }
 
-/// Whether a sysctl does something here.
+/// Whether a sysctl has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// What it governs is implemented.
+    /// Its feature is implemented.
     Live,
-    /// What it governs is not there yet: only the default, or the value that does without it, can be set.
+    /// Its feature is not implemented: only the default, or the value that disables the feature, can be set.
     Planned,
-    /// Linux keeps the name and ignores the value, and so do we.
+    /// Linux keeps the name but ignores the value, and so does this stack.
     Legacy,
 }
 
 /// Who may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// [`Sysctls::set`] works.
+    /// [`Sysctls::set`] is allowed.
     Rw,
-    /// [`Sysctls::set`] is EACCES.
+    /// [`Sysctls::set`] fails with EACCES.
     Ro,
 }
 
@@ -104,13 +104,13 @@ struct Def {
     help: Cow<'static, str>,
 }
 
-/// What a plug-in says of a sysctl of its own.
+/// The description of a plug-in's sysctl.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SysctlSpec {
-    /// Values it takes.
+    /// Values that it accepts.
     pub kind: Kind,
-    /// First value, as text; must be one that `kind` takes.
+    /// Initial value, as text; `kind` must accept it.
     pub default: String,
     /// Whether programs may write it.
     pub mode: Mode,
@@ -119,12 +119,12 @@ pub struct SysctlSpec {
 }
 
 impl SysctlSpec {
-    /// A sysctl that programs may write. `default` must be a text that `kind` takes; `help` is a sentence.
+    /// A sysctl that programs may write. `kind` must accept `default`; `help` is a sentence.
     pub fn new(kind: Kind, default: impl Into<String>, help: impl Into<String>) -> SysctlSpec {
         SysctlSpec { kind, default: default.into(), mode: Mode::Rw, help: help.into() }
     }
 
-    /// The same, which [`Sysctls::set`] may not change (EACCES).
+    /// The same, but read-only: [`Sysctls::set`] fails with EACCES.
     #[must_use]
     pub fn read_only(mut self) -> SysctlSpec {
         self.mode = Mode::Ro;
@@ -132,7 +132,7 @@ impl SysctlSpec {
     }
 }
 
-/// Names a sysctl in getters by id; stays valid until the sysctl is unregistered, and never comes to mean another.
+/// Identifies a sysctl in getters; valid until the sysctl is unregistered, and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SysctlId(u64);
 
@@ -142,25 +142,26 @@ pub struct SysctlId(u64);
 pub struct Listing {
     /// Name with dots.
     pub name: String,
-    /// Present value, as text.
+    /// Current value, as text.
     pub value: String,
-    /// First value, as text.
+    /// Initial value, as text.
     pub default: String,
-    /// Whether it does something.
+    /// Whether it has an effect.
     pub support: Support,
     /// Who may write.
     pub mode: Mode,
-    /// What it governs, in a sentence.
+    /// Its effect, in a sentence.
     pub help: String,
 }
 
-/// Judges a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must
-/// not call [`Sysctls::set`] itself.
+/// Checks a value, given as canonical text, before it is stored; an error refuses it and is what `set` returns. It must
+/// not call [`Sysctls::set`].
 pub(crate) type Validator = Arc<dyn Fn(&str) -> Result<()> + Send + Sync>;
 /// Computes the text that `get` returns, for values that live elsewhere.
 pub(crate) type Reader = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// A sysctl's value. Numbers are in the cells as 64 bits, sign-extended; a pair is packed in the first, low half first.
+/// A sysctl's value. Numbers are stored in the cells as 64 bits, sign-extended; a pair is packed into the first cell,
+/// low half first.
 struct Value {
     cells: [AtomicU64; 3],
     text: Option<RwLock<Arc<str>>>,
@@ -196,7 +197,7 @@ pub struct Sysctls {
     generation: AtomicU64,
 }
 
-/// A value that passed its type's checks.
+/// A value that passed the checks of its type.
 enum Parsed {
     Numbers([i128; 3], usize),
     Ports(Box<parse::PortSet>),
@@ -204,7 +205,7 @@ enum Parsed {
 }
 
 impl Parsed {
-    /// The text that get would return for it.
+    /// The text that `get` would return for it.
     fn canonical(&self) -> String {
         match self {
             Parsed::Numbers(n, len) => n[..*len].iter().map(i128::to_string).collect::<Vec<_>>().join("\t"),
@@ -215,7 +216,7 @@ impl Parsed {
 }
 
 impl Kind {
-    /// How many numbers, and in which range.
+    /// Number of integers, and their range.
     fn range(&self) -> Option<(usize, i128, i128)> {
         match *self {
             Kind::Number { min, max } => Some((1, min, max)),
@@ -225,7 +226,7 @@ impl Kind {
         }
     }
 
-    /// Checks `text`; numbers that it does not give keep their value in `old`.
+    /// Parses `text`; numbers that it omits keep their value in `old`.
     fn parse(&self, text: &str, old: [i128; 3]) -> Result<Parsed> {
         if let Some((len, min, max)) = self.range() {
             let mut numbers = old;
@@ -238,7 +239,7 @@ impl Kind {
         }
     }
 
-    /// A value in the cells as the number it stands for: ranges that reach above `i64` are unsigned.
+    /// The number stored in a cell: unsigned if the range extends above `i64`.
     fn widen(&self, cell: u64) -> i128 {
         match self.range() {
             Some((_, _, max)) if max > i128::from(i64::MAX) => i128::from(cell),
@@ -248,13 +249,13 @@ impl Kind {
 }
 
 impl Def {
-    /// The first value. Fails with EINVAL when the default is not one that the type takes.
+    /// The initial value. Fails with EINVAL if the type does not accept the default.
     fn first_value(&self) -> Result<Value> {
         let value = Value {
             cells: [const { AtomicU64::new(0) }; 3],
             text: self.kind.range().is_none().then(|| RwLock::new(Arc::from(""))),
         };
-        // A default must name all numbers; zeros would be invented.
+        // A default must contain all numbers; omitted ones would become zeros.
         let given = self.default.split_ascii_whitespace().count();
         if self.kind.range().is_some_and(|(len, ..)| len != given) {
             return Err(Error::Inval);
@@ -302,14 +303,14 @@ impl Value {
     }
 }
 
-/// `net/ipv4/tcp_sack`, `/proc/sys/net/ipv4/tcp_sack` and `net.ipv4.tcp_sack` are one name; this is its spelling with
-/// dots.
+/// Converts a name to dots: `net/ipv4/tcp_sack`, `/proc/sys/net/ipv4/tcp_sack` and `net.ipv4.tcp_sack` are the same
+/// name.
 fn dotted(name: &str) -> String {
     name.strip_prefix("/proc/sys/").unwrap_or(name).replace('/', ".")
 }
 
 impl Sysctls {
-    /// All of the table at its defaults.
+    /// All sysctls of the table, at their defaults.
     pub(crate) fn new() -> Sysctls {
         let first = |def: &Def| def.first_value().expect("a test parses every default of the table");
         Sysctls {
@@ -327,7 +328,7 @@ impl Sysctls {
         self.values[row].cells[0].load(Relaxed)
     }
 
-    /// A time, negative ones as zero.
+    /// A time; a negative value becomes zero.
     #[inline]
     fn time(&self, row: usize) -> u64 {
         (self.number(row) as i64).max(0) as u64
@@ -349,18 +350,18 @@ impl Sysctls {
         self.values[row].text.as_ref().map_or_else(|| Arc::from(""), |text| text.read().clone())
     }
 
-    /// Whether `ip_local_reserved_ports` holds this port.
+    /// Whether `ip_local_reserved_ports` contains this port.
     #[inline]
     pub(crate) fn port_is_reserved(&self, port: u16) -> bool {
         self.reserved[usize::from(port) / 64].load(Relaxed) >> (port % 64) & 1 == 1
     }
 
-    /// Grows by one at each change of any value: a cache of something computed from sysctls is good while it stays.
+    /// Incremented at each change of any value: a value cached from sysctls is valid while it does not change.
     pub fn generation(&self) -> u64 {
         self.generation.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// The id of a name, of the table or registered; ENOENT.
+    /// The id of a name, built-in or registered; ENOENT.
     pub fn id(&self, name: &str) -> Result<SysctlId> {
         let name = dotted(name);
         if let Some(row) = TABLE.iter().position(|def| def.name == name) {
@@ -392,15 +393,16 @@ impl Sysctls {
         }
     }
 
-    /// The first number of a sysctl by id: what a plug-in reads of its own on its data path. ENOENT when unregistered
-    /// or not a number. Takes a read lock for registered ones; keep the result where that is too dear, until
-    /// [`Sysctls::generation`] grows.
+    /// The first number of a sysctl by id, for a plug-in that reads its own sysctls on the data path. ENOENT when
+    /// unregistered or not a number. Takes a read lock for registered sysctls; where that is too expensive, keep the
+    /// result until [`Sysctls::generation`] changes.
     pub fn get_number(&self, id: SysctlId) -> Result<i128> {
         self.with(id, |def, value| def.kind.range().map(|_| value.numbers(&def.kind)[0]))?.ok_or(Error::NoEnt)
     }
 
     /// Sets a value from text, as a write to /proc/sys: ENOENT for an unknown name, EACCES for a read-only one, EINVAL
-    /// for a bad value, what the validator says, EOPNOTSUPP for another value than the default of a planned one.
+    /// for an invalid value, an error of the validator, EOPNOTSUPP for a planned one and any value that cannot be set
+    /// yet.
     pub fn set(&self, name: &str, text: &str) -> Result<()> {
         let id = self.id(name)?;
         self.write(id, text, false)
@@ -440,7 +442,7 @@ impl Sysctls {
         self.write(id, text, true)
     }
 
-    /// Back to the first value. ENOENT; EACCES for a read-only one.
+    /// Restores the initial value. ENOENT; EACCES for a read-only one.
     pub fn reset(&self, name: &str) -> Result<()> {
         let id = self.id(name)?;
         let default = self.with(id, |def, _| def.default.clone())?;
@@ -475,7 +477,7 @@ impl Sysctls {
         })?
     }
 
-    /// Conditions between numbers and between sysctls, as Linux has them.
+    /// Checks conditions between numbers and between sysctls, as Linux does.
     fn check_row(&self, id: SysctlId, parsed: &mut Parsed) -> Result<()> {
         const PORT_RANGE: u64 = Row::ip_local_port_range as u64;
         const UNPRIVILEGED: u64 = Row::ip_unprivileged_port_start as u64;
@@ -489,7 +491,7 @@ impl Sysctls {
             PORT_RANGE => n[0] >= 1 && n[0] <= n[1] && n[0] >= i128::from(self.ip_unprivileged_port_start()),
             UNPRIVILEGED => n[0] <= i128::from(self.ip_local_port_range().0),
             PING_GROUPS => {
-                // An empty range is stored as Linux shows it.
+                // An empty range is stored in the form that Linux shows.
                 if n[0] > n[1] {
                     (n[0], n[1]) = (1, 0);
                 }
@@ -526,23 +528,24 @@ impl Sysctls {
         all
     }
 
-    /// Adds a check that values must pass; it replaces an earlier one. ENOENT.
+    /// Adds a check for values, replacing an earlier one. ENOENT.
     pub(crate) fn set_validator(&self, name: &str, validator: Validator) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().validator = Some(validator);
         Ok(())
     }
 
-    /// Lets `get` and `list` answer with what `reader` computes, for a value that lives elsewhere
-    /// (`tcp_available_congestion_control`); it replaces an earlier one. ENOENT.
+    /// Makes `get` and `list` return the result of `reader`, for a value that is stored elsewhere
+    /// (`tcp_available_congestion_control`); replaces an earlier one. ENOENT.
     pub(crate) fn set_reader(&self, name: &str, reader: Reader) -> Result<()> {
         let id = self.id(name)?;
         self.hooks.write().entry(id).or_default().reader = Some(reader);
         Ok(())
     }
 
-    /// Adds a sysctl of a plug-in. EEXIST when the name is taken; EINVAL for a name that is empty, has blanks or empty
-    /// parts, for bounds that 64 bits (32 for a pair) do not hold, or when the default is not a value of the type.
+    /// Registers a sysctl of a plug-in. EEXIST when the name is taken; EINVAL for a name that is empty or has blanks or
+    /// empty parts, for bounds that do not fit into 64 bits (32 for a pair), or when the type does not accept the
+    /// default.
     pub fn register(&self, name: &str, spec: SysctlSpec) -> Result<SysctlId> {
         let name = dotted(name);
         let part = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_graphic());
@@ -575,7 +578,7 @@ impl Sysctls {
         Ok(id)
     }
 
-    /// Removes a registered sysctl with its hooks. ENOENT when there is none; EBUSY for one of the table.
+    /// Unregisters a sysctl, with its validator and reader. ENOENT when there is none; EBUSY for a built-in one.
     pub fn unregister(&self, id: SysctlId) -> Result<()> {
         if id.0 < TABLE.len() as u64 {
             return Err(Error::Busy);
@@ -596,7 +599,7 @@ impl Default for Sysctls {
 }
 
 impl core::fmt::Debug for Sysctls {
-    /// What differs from its default.
+    /// Prints the values that differ from their defaults.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let changed = self.list().into_iter().filter(|entry| entry.value != entry.default);
         f.debug_map().entries(changed.map(|entry| (entry.name, entry.value))).finish()

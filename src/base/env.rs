@@ -1,6 +1,6 @@
-//! What the stack is handed and never fetches: time and randomness. Above: everything that asks `now` or draws a
-//! number. Below: std's monotonic clock and /dev/urandom in service, a number and a seed in tests and simulations.
-//! Linux: ktime_get(), ktime_get_real(), get_random_bytes().
+//! Time and randomness, which are passed to the stack and never fetched by it. Above: all code that calls `now` or
+//! draws a random number. Below: std's monotonic clock and /dev/urandom in service, a settable clock and a seed in
+//! tests and simulations. Linux: ktime_get(), ktime_get_real(), get_random_bytes().
 
 pub use core::time::Duration;
 
@@ -13,33 +13,34 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment of the stack's own monotonic time: nanoseconds since the stack's epoch (its creation, or what a test says).
-/// 64 bits reach 584 years; arithmetic saturates at both ends, so no sum of a moment and a wait can wrap into the past.
+/// A point of the stack's monotonic time: nanoseconds since the stack's epoch (its creation, or a value that a test
+/// sets). 64 bits last 584 years; arithmetic saturates at both ends, so that adding a wait to a point in time cannot
+/// wrap into the past.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
 impl Instant {
     /// The stack's epoch.
     pub const ZERO: Instant = Instant(0);
-    /// Later than any event: what a wait without end waits for.
+    /// Later than any event: the deadline of a wait without end.
     pub const MAX: Instant = Instant(u64::MAX);
 
-    /// The moment `nanos` nanoseconds after the epoch.
+    /// The time `nanos` nanoseconds after the epoch.
     pub const fn from_nanos(nanos: u64) -> Instant {
         Instant(nanos)
     }
 
-    /// The moment `micros` microseconds after the epoch; saturates.
+    /// The time `micros` microseconds after the epoch; saturates.
     pub const fn from_micros(micros: u64) -> Instant {
         Instant(micros.saturating_mul(1_000))
     }
 
-    /// The moment `millis` milliseconds after the epoch; saturates.
+    /// The time `millis` milliseconds after the epoch; saturates.
     pub const fn from_millis(millis: u64) -> Instant {
         Instant(millis.saturating_mul(1_000_000))
     }
 
-    /// The moment `secs` seconds after the epoch; saturates.
+    /// The time `secs` seconds after the epoch; saturates.
     pub const fn from_secs(secs: u64) -> Instant {
         Instant(secs.saturating_mul(1_000_000_000))
     }
@@ -64,18 +65,18 @@ impl Instant {
         self.0 / 1_000_000_000
     }
 
-    /// Time passed since `earlier`; zero when `earlier` is in fact later.
+    /// Time elapsed since `earlier`; zero when `earlier` is later.
     pub const fn saturating_sub(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// `self + wait`; [`Instant::MAX`] when that is past the end of time.
+    /// `self + wait`; [`Instant::MAX`] on overflow.
     pub const fn saturating_add(self, wait: Duration) -> Instant {
         Instant(self.0.saturating_add(nanos(wait)))
     }
 }
 
-/// A duration in nanoseconds; saturates (a `Duration` reaches further than 64 bits of nanoseconds do).
+/// A duration in nanoseconds; saturates (the range of `Duration` exceeds 64 bits of nanoseconds).
 const fn nanos(duration: Duration) -> u64 {
     let n = duration.as_nanos();
     if n > u64::MAX as u128 { u64::MAX } else { n as u64 }
@@ -121,22 +122,22 @@ impl core::ops::Sub<Instant> for Instant {
     }
 }
 
-/// Where the stack's time comes from. Readings of `now` never go back.
+/// The source of the stack's time. `now` never goes back.
 pub trait Clock: Send + Sync {
     /// Monotonic time since the stack's epoch.
     fn now(&self) -> Instant;
-    /// Time since the UNIX epoch, for the timestamps that programs get (`SO_TIMESTAMP`, pcap). It may jump.
+    /// Time since the UNIX epoch, for timestamps that programs see (`SO_TIMESTAMP`, pcap). It may jump.
     fn wall(&self) -> Duration;
 }
 
-/// The system's monotonic clock, counted from the moment this value was made.
+/// The system's monotonic clock, counted from the creation of this value.
 #[derive(Debug)]
 pub struct RealClock {
     epoch: std::time::Instant,
 }
 
 impl RealClock {
-    /// A clock that reads zero now.
+    /// A clock that starts at zero.
     pub fn new() -> RealClock {
         RealClock { epoch: std::time::Instant::now() }
     }
@@ -154,12 +155,12 @@ impl Clock for RealClock {
     }
 
     fn wall(&self) -> Duration {
-        // Before 1970 there is no honest answer; zero keeps the stack running on a machine whose clock was never set.
+        // The wall clock is before 1970: return zero, so that the stack runs on a machine whose clock was never set.
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
     }
 }
 
-/// A clock that stands still until it is told to move; it never goes back. Wall time is monotonic time plus a constant.
+/// A clock that moves only when told to, and never back. Wall time is monotonic time plus a constant.
 #[derive(Debug)]
 pub struct VirtualClock {
     now: AtomicU64,
@@ -167,22 +168,22 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    /// Stands at [`Instant::ZERO`], which is midnight of 2000-01-01 UTC on the wall.
+    /// Starts at [`Instant::ZERO`], at wall time 2000-01-01 00:00 UTC.
     pub const fn new() -> VirtualClock {
         VirtualClock::with_wall(Duration::from_secs(946_684_800))
     }
 
-    /// Stands at [`Instant::ZERO`]; the wall clock shows `wall_at_epoch` (since the UNIX epoch) there.
+    /// Starts at [`Instant::ZERO`], at wall time `wall_at_epoch` (since the UNIX epoch).
     pub const fn with_wall(wall_at_epoch: Duration) -> VirtualClock {
         VirtualClock { now: AtomicU64::new(0), wall_at_epoch }
     }
 
-    /// Moves to `to`. A moment before the present is ignored: time never goes back.
+    /// Moves the clock to `to`. An earlier time than the current one is ignored.
     pub fn set(&self, to: Instant) {
         self.now.fetch_max(to.0, Ordering::AcqRel);
     }
 
-    /// Moves `by` ahead and returns the new time; stops at [`Instant::MAX`].
+    /// Moves the clock ahead by `by` and returns the new time; stops at [`Instant::MAX`].
     pub fn advance(&self, by: Duration) -> Instant {
         let ahead = |now: u64| now.saturating_add(nanos(by));
         let before = self.now.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(ahead(now)));
@@ -206,7 +207,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// Where random numbers come from. Unpredictable in service ([`OsEntropy`]), repeatable in tests ([`SeededEntropy`]).
+/// The source of random numbers. Unpredictable in service ([`OsEntropy`]), repeatable in tests ([`SeededEntropy`]).
 pub trait Entropy: Send + Sync {
     /// Fills `buf` with random bytes.
     fn fill(&self, buf: &mut [u8]);
@@ -227,8 +228,8 @@ pub trait Entropy: Send + Sync {
 
     /// A number from 0 to `n` - 1, each equally likely; 0 when `n` is 0.
     fn below(&self, n: u32) -> u32 {
-        // The low half of the product says how far into its slot the draw fell; the first 2^32 mod n places are
-        // refused, which leaves every slot equally many (Lemire, "Fast random integer generation in an interval").
+        // The high half of the product is the result. A draw whose low half is below 2^32 mod n is rejected, which
+        // makes all results equally likely (Lemire, "Fast random integer generation in an interval").
         let mut wide = u64::from(self.next_u32()) * u64::from(n);
         if (wide as u32) < n {
             let uneven = n.wrapping_neg() % n;
@@ -240,26 +241,25 @@ pub trait Entropy: Send + Sync {
     }
 }
 
-/// Bytes that one read of /dev/urandom fetches: enough for 64 keys, so that a port choice costs no system call.
+/// Size of the buffer, in bytes: 64 keys, so that most port choices cost no system call.
 const POOL: usize = 1024;
 
-/// The system's random numbers, from /dev/urandom through a buffer. A byte is handed out once and wiped from the
-/// buffer. After fork(2) the child throws the inherited buffer away, so that parent and child never share an ISN.
+/// The system's random numbers, read from /dev/urandom through a buffer. Each byte is used once and wiped from the
+/// buffer. After fork(2) the child discards the inherited buffer, so that parent and child never share an ISN.
 ///
-/// No descriptor is kept: a daemon that closes all of its descriptors would leave ours pointing at another file. Should
-/// a later opening fail (EMFILE, chroot), numbers come from a keyed generator seeded when the system's source still
-/// answered.
+/// No descriptor is kept: after a daemon has closed all descriptors, ours would refer to another file. If /dev/urandom
+/// can no longer be opened (EMFILE, chroot), numbers come from a keyed generator that was seeded while it could.
 pub struct OsEntropy {
     pool: Mutex<Pool>,
 }
 
 struct Pool {
-    /// Bytes from `used` on are fresh.
+    /// Bytes from `used` on have not been used.
     bytes: Box<[u8; POOL]>,
     used: usize,
-    /// The process that filled the buffer, by forks since the first.
+    /// Fork count of the process that filled the buffer.
     generation: u32,
-    /// Key and position of the generator for when the device cannot be opened.
+    /// Key and counter of the generator used when the device cannot be opened.
     reserve: ([u8; 16], u64),
 }
 
@@ -300,7 +300,7 @@ impl Pool {
             let (key, position) = &mut self.reserve;
             let pid = std::process::id();
             for word in self.bytes.chunks_exact_mut(8) {
-                // SipHash in counter mode; the process id keeps a forked child off its parent's sequence.
+                // SipHash in counter mode; the process id gives a forked child another sequence than its parent.
                 let mut hasher = SipHasher24::new_with_key(key);
                 hasher.write_u64(*position);
                 hasher.write_u32(pid);
@@ -325,15 +325,15 @@ impl core::fmt::Debug for OsEntropy {
     }
 }
 
-/// Numbers that follow from a seed: the same seed gives the same sequence on every machine. Never for service: anyone
-/// who knows the seed knows the ports and the ISNs. SplitMix64 (Steele, Lea, Flood 2014), one atomic add a number.
+/// A seeded generator: the same seed gives the same sequence on every machine. Never for service: with the seed one can
+/// compute the ports and the ISNs. SplitMix64 (Steele, Lea, Flood 2014), one atomic add per number.
 #[derive(Debug)]
 pub struct SeededEntropy {
     state: AtomicU64,
 }
 
 impl SeededEntropy {
-    /// The sequence of `seed`.
+    /// The sequence for `seed`.
     pub const fn new(seed: u64) -> SeededEntropy {
         SeededEntropy { state: AtomicU64::new(seed) }
     }

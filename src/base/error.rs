@@ -1,11 +1,11 @@
-//! The errors every layer answers with: one variant per Linux errno, so that the C edge only stores a number.
-//! Used by all of the crate; knows nothing of it. Linux: include/uapi/asm-generic/errno-base.h and errno.h.
+//! The errors of every layer: one variant per Linux errno, so that the C ABI only stores a number. Used by the whole
+//! crate; uses none of it. Linux: include/uapi/asm-generic/errno-base.h and errno.h.
 //!
 //! A variant is the errno's name without its E (`Error::ConnReset` is ECONNRESET); `EWOULDBLOCK` is `Error::Again`.
 
 use core::fmt;
 
-/// What a call of this crate returns: a value, or the errno Linux gives in the same case.
+/// Result of a call of this crate: a value, or the errno that Linux returns in the same case.
 pub type Result<T> = core::result::Result<T, Error>;
 
 macro_rules! errors {
@@ -21,7 +21,8 @@ macro_rules! errors {
             /// Every variant, by ascending number.
             pub const ALL: &[Error] = &[$(Error::$variant,)*];
 
-            /// The error with this number; `None` where Linux has no such errno (0, 41, 58, above 133, negative).
+            /// The error with this number; `None` for a number that is not a Linux errno (0, 41, 58, above 133,
+            /// negative).
             pub const fn try_from_errno(errno: i32) -> Option<Error> {
                 match errno {
                     $(libc::$errno => Some(Error::$variant),)*
@@ -29,12 +30,12 @@ macro_rules! errors {
                 }
             }
 
-            /// The symbol of `<errno.h>`, as `"ECONNRESET"`.
+            /// The name in `<errno.h>`, such as `"ECONNRESET"`.
             pub const fn name(self) -> &'static str {
                 match self { $(Error::$variant => stringify!($errno),)* }
             }
 
-            /// What strerror(3) says in the C locale.
+            /// The text of strerror(3) in the C locale.
             pub const fn text(self) -> &'static str {
                 match self { $(Error::$variant => $text,)* }
             }
@@ -177,16 +178,16 @@ errors! {
 }
 
 impl Error {
-    /// The other name of `EAGAIN`: the call would have to wait.
+    /// The other name of `EAGAIN`: the call would block.
     pub const WOULD_BLOCK: Error = Error::Again;
 
-    /// The number that goes into `errno` (1 to 133).
+    /// The number for `errno` (1 to 133).
     pub const fn errno(self) -> i32 {
         self as i32
     }
 
-    /// The error with this number. A number that is no Linux errno becomes `Io`, so that a failure stays a failure;
-    /// use [`Error::try_from_errno`] to tell the two apart.
+    /// The error with this number. Any number that is not a Linux errno becomes `Io`, so that a failure remains a
+    /// failure; [`Error::try_from_errno`] distinguishes them.
     pub const fn from_errno(errno: i32) -> Error {
         match Error::try_from_errno(errno) {
             Some(error) => error,
@@ -210,7 +211,7 @@ impl From<Error> for std::io::Error {
 }
 
 impl From<std::io::Error> for Error {
-    /// The errno the system gave; for errors that std made itself, the errno std would translate to the same kind.
+    /// The errno that the system returned; for errors that std made itself, the errno of the same kind.
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind;
         if let Some(errno) = error.raw_os_error() {

@@ -1,18 +1,18 @@
-//! Keyed hashes: numbers that a stranger must not predict (ISN, timestamp offset, port, IP identification) and places
-//! in tables that a stranger must not choose. Above: handshake, port choice, socket and fragment tables. Below:
+//! Keyed hashes: numbers that an attacker must not predict (ISN, timestamp offset, port, IP identification) and hash
+//! table buckets that an attacker must not choose. Above: handshake, port choice, socket and fragment tables. Below:
 //! SipHash. Linux: net/core/secure_seq.c, inet_ehashfn. RFC 6528 (ISNs), RFC 6056 §3.3.4 (ports), RFC 7323 §5.4
 //! (timestamps).
 //!
-//! Each use has a key of its own, so that what one number tells says nothing of another. Numbers that leave the machine
-//! use SipHash-2-4; table places, which do not, the quicker SipHash-1-3.
+//! Each use has its own key, so that one number reveals nothing about another. Numbers that leave the machine use
+//! SipHash-2-4; table buckets, which do not, the faster SipHash-1-3.
 
 use crate::base::env::{Entropy, Instant};
 use core::hash::Hasher;
 use core::net::IpAddr;
 use siphasher::sip::{SipHasher13, SipHasher24};
 
-/// An address as 128 bits in network order of significance; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the families
-/// do not collide.
+/// An address as 128 bits, most significant first as in the packet; IPv4 as v4-mapped (`::ffff:a.b.c.d`), so that the
+/// families do not collide.
 pub fn addr128(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -20,7 +20,7 @@ pub fn addr128(addr: IpAddr) -> u128 {
     }
 }
 
-/// The two ends of a connection, ours first. Addresses as [`addr128`] makes them, ports in host order.
+/// The two ends of a connection, ours first. Addresses in the form of [`addr128`], ports in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Tuple {
     /// Our address.
@@ -35,7 +35,7 @@ pub struct Tuple {
 
 type Key = [u8; 16];
 
-/// The secrets of a stack, drawn once when it is made; draw new ones in a forked child.
+/// The keys of a stack, drawn once when it is created; a forked child must draw new ones.
 #[derive(Clone)]
 pub struct Keys {
     isn: Key,
@@ -46,7 +46,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// New secrets.
+    /// New keys.
     pub(crate) fn new(entropy: &dyn Entropy) -> Keys {
         let key = || {
             let mut key = [0; 16];
@@ -56,17 +56,17 @@ impl Keys {
         Keys { isn: key(), ts: key(), port: key(), ident: key(), table: key() }
     }
 
-    /// Initial sequence number of a connection that starts now (RFC 6528 §3): a secret place for each 4-tuple, and from
-    /// there a clock. As in Linux the clock ticks each 64 ns (the RFC's: 4 us), so that a connection of up to 125
-    /// Mbit/s on average has not run past the ISN of its next incarnation; it goes round in 275 s.
+    /// Initial sequence number of a connection that starts now (RFC 6528 §3): a keyed hash of the 4-tuple plus a clock.
+    /// As in Linux the clock ticks every 64 ns (the RFC's: 4 us), so that a connection of up to 125 Mbit/s on average
+    /// does not overtake the ISN of its next incarnation; it wraps in 275 s.
     pub fn isn(&self, now: Instant, t: &Tuple) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.isn);
         tuple(&mut hasher, t);
         (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
-    /// What is added to the timestamp clock towards this peer (RFC 7323 §5.4): one offset for a pair of addresses,
-    /// since a time-wait socket's peer compares the timestamps of successive connections. Added modulo 2^32.
+    /// Offset of the timestamp clock towards this peer (RFC 7323 §5.4), added modulo 2^32. The same for all connections
+    /// of a pair of addresses, because a peer in TIME-WAIT compares the timestamps of successive connections.
     pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {
         let mut hasher = SipHasher24::new_with_key(&self.ts);
         hasher.write_u128(saddr);
@@ -74,7 +74,7 @@ impl Keys {
         hasher.finish() as u32
     }
 
-    /// Where the search for a port towards this destination starts, and which entry of the perturbation table it moves
+    /// Where the search for a port towards this destination starts, and which entry of the perturbation table is used
     /// (RFC 6056 §3.3.4, double-hash port selection).
     pub fn port_offset(&self, saddr: u128, daddr: u128, dport: u16) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.port);
@@ -84,8 +84,8 @@ impl Keys {
         hasher.finish()
     }
 
-    /// First IP identification towards this destination and protocol, and the entry of its counter in a table:
-    /// identifications of one flow tell nothing of another (RFC 7739 §5.3).
+    /// First IP identification towards this destination and protocol, and the index of its counter in a table: the
+    /// identifications of one flow reveal nothing about another (RFC 7739 §5.3).
     pub fn ip_ident(&self, saddr: u128, daddr: u128, protocol: u8) -> u64 {
         let mut hasher = SipHasher24::new_with_key(&self.ident);
         hasher.write_u128(saddr);
@@ -94,7 +94,7 @@ impl Keys {
         hasher.finish()
     }
 
-    /// Place of a connection in the established table.
+    /// Hash of a connection for the established table.
     #[inline]
     pub fn ehash(&self, t: &Tuple) -> u32 {
         let ports = u64::from(t.sport) << 16 | u64::from(t.dport);
@@ -102,8 +102,8 @@ impl Keys {
         fold(sip13(&self.table, words))
     }
 
-    /// Place of anything else in a table, by the bytes that identify it. `table` tells tables apart, so that bytes that
-    /// collide in one do not in the next.
+    /// Hash of any other table's key, given as bytes. `table` selects the table, so that keys which collide in one
+    /// table do not collide in another.
     pub fn table_hash(&self, table: u8, bytes: &[u8]) -> u32 {
         let mut hasher = SipHasher13::new_with_key(&self.table);
         hasher.write_u8(table);
@@ -113,7 +113,7 @@ impl Keys {
 }
 
 impl core::fmt::Debug for Keys {
-    /// Says nothing: secrets stay out of logs.
+    /// Prints no keys, to keep them out of logs.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Keys")
     }
@@ -125,8 +125,8 @@ fn tuple(hasher: &mut impl Hasher, t: &Tuple) {
     hasher.write_u32(u32::from(t.sport) << 16 | u32::from(t.dport));
 }
 
-/// SipHash-1-3 of some words, first byte first: what [`SipHasher13`] makes of the same bytes, without the bookkeeping
-/// of bytes that come one by one. Each packet costs several.
+/// SipHash-1-3 of a few words in little-endian byte order: the result of [`SipHasher13`] for the same bytes, without
+/// its buffering of single bytes. Each packet computes several.
 #[inline]
 fn sip13<const N: usize>(key: &Key, words: [u64; N]) -> u64 {
     let [k0, k1] = [0, 8].map(|i| u64::from_le_bytes(std::array::from_fn(|j| key[i + j])));
@@ -136,7 +136,7 @@ fn sip13<const N: usize>(key: &Key, words: [u64; N]) -> u64 {
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
     ];
-    // The last word has the number of bytes, modulo 256, on top.
+    // The last word has the number of bytes, modulo 256, in its top byte.
     for word in words.into_iter().chain([(N as u64 * 8) << 56]) {
         v[3] ^= word;
         sip_round(&mut v);
@@ -161,7 +161,7 @@ fn sip_round([a, b, c, d]: &mut [u64; 4]) {
     *c = c.rotate_left(32);
 }
 
-/// Both halves count, since tables take low bits.
+/// Uses both halves, since tables use the low bits.
 fn fold(hash: u64) -> u32 {
     (hash ^ hash >> 32) as u32
 }

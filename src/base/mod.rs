@@ -1,13 +1,13 @@
-//! What everything stands on. Below: `sys`.
+//! Utilities for all other modules. Below: `sys`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `contain` | a panic in packet or timer context ends a socket, not the thread |
-//! | `env` | clocks and random numbers, handed in |
+//! | `env` | clocks and random numbers, passed to the stack |
 //! | `error` | errors, each an errno |
 //! | `hash` | keyed hashes of addresses and ports, initial sequence numbers |
 //! | `read_mostly` | values that every packet reads and that are replaced rarely |
-//! | `waiter` | a thread that waits, and what wakes it |
+//! | `waiter` | a waiting thread, and how it is woken |
 //! | `wheel` | the timer wheel |
 
 pub(crate) mod contain;

@@ -1,34 +1,34 @@
-//! A value that every packet reads and almost nobody ever replaces: a sock's protocol (until an upper-layer protocol
-//! takes over), an interface's device (until a capture is wrapped around it), the handler of an IP protocol number
-//! ([`Slot`], which begins empty). Reading the first value is a plain load, no lock and no count of references; after a
-//! replacement readers take a read lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
+//! A value that every packet reads and that is rarely replaced: a sock's protocol (until an upper-layer protocol
+//! replaces it), an interface's device (until a capture wraps it), the handler of an IP protocol number ([`Slot`],
+//! which starts empty). Reading the first value is a plain load, without a lock or a reference count; after a
+//! replacement, readers take a read lock. Above: `sock`, `sock::proto`, `device::netdev`. Linux: rcu_dereference.
 
 use crate::sys::lock::RwLock;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::OnceLock;
 
-/// See the module's text. The first value lives as long as this does, so that who reads it needs no count.
+/// See the module's text. The first value lives as long as the `ReadMostly`, so readers need no reference count.
 pub(crate) struct ReadMostly<T> {
     first: T,
     later: OnceLock<Box<RwLock<T>>>,
 }
 
-/// The value as it was when it was read.
+/// A value that was read.
 pub enum Read<'a, T> {
-    /// Never replaced.
+    /// The first value, never replaced.
     First(&'a T),
-    /// A copy of what replaced it.
+    /// A copy of a later value.
     Later(T),
 }
 
 impl<T: Clone> ReadMostly<T> {
-    /// Begins with `first`.
+    /// Starts with the value `first`.
     pub(crate) fn new(first: T) -> ReadMostly<T> {
         ReadMostly { first, later: OnceLock::new() }
     }
 
-    /// The present value.
+    /// The current value.
     #[inline]
     pub(crate) fn read(&self) -> Read<'_, T> {
         match self.later.get() {
@@ -37,16 +37,16 @@ impl<T: Clone> ReadMostly<T> {
         }
     }
 
-    /// Replaces the value by what `f` makes of it. Who read it before may still work with it.
+    /// Replaces the value by `f` of it. Readers may still use the old value.
     pub(crate) fn replace(&self, f: impl FnOnce(&T) -> T) {
         let mut later = self.later.get_or_init(|| Box::new(RwLock::new(self.first.clone()))).write();
         *later = f(&later);
     }
 }
 
-/// A place that is empty at first, is filled once as a rule, and may be emptied. A value that is `pinned` is read by a
-/// plain load and lives as long as the slot, taken out or not; another is read under a lock, and is gone when it was
-/// taken out.
+/// A place that starts empty, is usually filled once, and can be emptied. A `pinned` value is read by a plain load and
+/// lives as long as the slot, even after it was taken out. A value that is not pinned is read under a lock, and the
+/// slot holds no reference to it once it was taken out.
 pub(crate) struct Slot<T> {
     first: OnceLock<T>,
     later: OnceLock<Box<RwLock<Option<T>>>>,
@@ -59,7 +59,7 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
-    /// What is there now.
+    /// The current value.
     #[inline]
     pub(crate) fn read(&self) -> Option<Read<'_, T>> {
         match self.later.get() {
@@ -68,7 +68,7 @@ impl<T: Clone> Slot<T> {
         }
     }
 
-    /// Fills it, whatever was there. A value that comes after another was taken out is not pinned. One caller at a
+    /// Stores a value, replacing any other. Once a value has been taken out, later ones are not pinned. One caller at a
     /// time.
     pub(crate) fn set(&self, value: T, pinned: bool) {
         let value = if pinned && self.later.get().is_none() {
@@ -83,7 +83,7 @@ impl<T: Clone> Slot<T> {
         drop(before);
     }
 
-    /// Empties it. What was there is returned, for the caller to drop where that may run another's code.
+    /// Empties the slot. Returns the old value, so that the caller drops it where its destructor may run other code.
     pub(crate) fn take(&self) -> Option<T> {
         let before = self.read().map(Read::cloned);
         self.later.get_or_init(Box::default).write().take();
@@ -92,7 +92,7 @@ impl<T: Clone> Slot<T> {
 }
 
 impl<T: Clone> Read<'_, T> {
-    /// A copy of one's own.
+    /// An owned copy.
     pub fn cloned(self) -> T {
         match self {
             Read::First(v) => v.clone(),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_shows_what_was_put_there_last_and_lets_go_of_what_is_not_pinned() {
+    fn a_slot_returns_its_last_value_and_drops_one_that_is_not_pinned() {
         for pinned in [true, false] {
             let (a, b) = (Arc::new(1), Arc::new(2));
             let slot = Slot::default();

@@ -1,5 +1,5 @@
-//! A thread that waits, and what wakes it. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`),
-//! which sleep in it. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
+//! A waiting thread, and how it is woken. Above: wait queues (`sock::wait`), poll, epoll, and the runners (`driver`),
+//! in which it sleeps. Below: futex, poll(2). Linux: struct wait_queue_entry, default_wake_function.
 
 use crate::sys::fd::{EventFd, PollFd, poll};
 use crate::sys::signal::{Hold, sleep_mask};
@@ -17,34 +17,34 @@ pub enum Woken {
     Event,
     /// The deadline passed.
     TimedOut,
-    /// A signal was handled by this thread, or it is cancelled (`sys::cancel`).
+    /// This thread handled a signal, or it is cancelled (`sys::cancel`).
     Interrupted,
 }
 
 /// `wake` was called.
 const WOKEN: u32 = 1;
-/// A runner wants the thread to look again: at its lease, or at the time it sleeps until.
+/// A runner wants the thread to check again: its lease, or the time until which it sleeps.
 const NUDGED: u32 = 2;
 
-/// The thread is awake: the bits are enough.
+/// The thread is awake: setting the bits is enough.
 const RUNNING: u8 = 0;
 /// It sleeps on the futex of `bits`.
 const PARKED: u8 = 1;
 /// It sleeps in poll(2), with its eventfd among the descriptors.
 const POLLING: u8 = 2;
 
-/// Descriptors that a sleep also ends for.
+/// Descriptors whose readiness also ends a sleep.
 pub(crate) type PollSet = SmallVec<[PollFd; 8]>;
 
-/// One waiting thread: a flag that stays set until taken, so that no wake-up between registering and waiting is lost.
+/// One waiting thread: a flag that stays set until taken, so that no wake-up between registering and sleeping is lost.
 /// Waking a thread that does not sleep costs no system call.
 #[derive(Debug)]
 pub struct Waiter {
     bits: AtomicU32,
     sleep: AtomicU8,
-    /// Made at the first sleep in poll(2). It lives as long as anybody can signal it.
+    /// Created at the first sleep in poll(2). Lives as long as a reference to the waiter, so that it can be signalled.
     eventfd: OnceLock<Option<EventFd>>,
-    /// The process it was made in: a child of fork must not share the eventfd.
+    /// Fork count of its process: a fork(2) child must not share the eventfd.
     generation: u32,
 }
 
@@ -55,7 +55,7 @@ thread_local! {
 /// How a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slept {
-    /// Woken or nudged, or for no reason: look at the bits.
+    /// Woken, nudged or spurious: check the bits.
     Look,
     /// A descriptor of the set is ready.
     Ready,
@@ -64,7 +64,7 @@ pub(crate) enum Slept {
 }
 
 impl Waiter {
-    /// A waiter of this thread, reset. Reused between calls when nobody else still holds it.
+    /// The waiter of this thread, reset. Reused between calls unless another reference to it exists.
     pub fn current() -> Arc<Waiter> {
         CURRENT
             .try_with(|c| {
@@ -84,7 +84,7 @@ impl Waiter {
             .unwrap_or_else(|_| Arc::new(Waiter::new()))
     }
 
-    /// A waiter of a thread that a runner starts for itself; others take [`Waiter::current`].
+    /// A waiter for a thread that a runner starts; other threads use [`Waiter::current`].
     pub(crate) fn new() -> Waiter {
         Waiter {
             bits: AtomicU32::new(0),
@@ -94,18 +94,19 @@ impl Waiter {
         }
     }
 
-    /// Ends the wait, or the next one.
+    /// Ends the current wait, or the next one.
     pub fn wake(&self) {
         self.signal(WOKEN);
     }
 
-    /// Runner only: makes the thread look again without ending its wait.
+    /// For the runner: makes the thread check again without ending its wait.
     pub(crate) fn nudge(&self) {
         self.signal(NUDGED);
     }
 
     fn signal(&self, bit: u32) {
-        // The sleeper writes `sleep`, then reads `bits`; here it is the other way round: one of the two sees the other.
+        // The sleeper writes `sleep`, then reads `bits`; this does the reverse, so at least one of the two sees the
+        // other's write.
         if self.bits.fetch_or(bit, Ordering::SeqCst) & bit == 0 {
             match self.sleep.load(Ordering::SeqCst) {
                 PARKED => futex::wake_one(&self.bits),
@@ -133,8 +134,8 @@ impl Waiter {
         self.bits.fetch_and(!NUDGED, Ordering::SeqCst) & NUDGED != 0
     }
 
-    /// Sleeps until woken, nudged, a descriptor of `fds` is ready, `timeout` is over or a signal was handled. Only the
-    /// waiter's own thread calls it. `fds` is left with the eventfd behind the caller's own.
+    /// Sleeps until woken, nudged, a descriptor of `fds` is ready, `timeout` expires or a signal was handled. Only the
+    /// waiter's own thread calls it. On return `fds` may have the eventfd appended.
     pub(crate) fn sleep(&self, fds: &mut PollSet, timeout: Option<Duration>) -> Slept {
         let hold = Hold::new();
         if fds.is_empty() && hold.is_none() && sleep_mask().is_none() {
@@ -145,7 +146,7 @@ impl Waiter {
         let own = fds.len();
         match eventfd {
             Some(e) => fds.push(PollFd::new(e.raw(), libc::POLLIN)),
-            // Out of descriptors: nobody can end the poll, so it looks by itself a hundred times a second.
+            // No descriptor for an eventfd: no other thread can end the poll, so it checks by itself every 10 ms.
             None => timeout = Some(timeout.unwrap_or(Duration::MAX).min(Duration::from_millis(10))),
         }
         fds.extend(hold.as_ref().map(Hold::poll_fd));
@@ -170,7 +171,7 @@ impl Waiter {
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Slept::Interrupted,
-            // A bad descriptor shows in revents; what is left (EINVAL, ENOMEM) must not become a busy loop.
+            // A bad descriptor is reported in revents; other errors (EINVAL, ENOMEM) must not cause a busy loop.
             Err(_) => {
                 futex::wait(&self.bits, 0, Some(Duration::from_millis(1)));
                 Slept::Look
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nudge_makes_look_but_is_no_event() {
+    fn a_nudge_ends_a_sleep_without_an_event() {
         let w = Waiter::new();
         w.nudge();
         assert_eq!(w.sleep(&mut PollSet::new(), None), Slept::Look);

@@ -1,15 +1,17 @@
 //! A hierarchical timing wheel: the timers of a stack's sockets. Above: TCP's timers, reassembly, neighbours; the poll
-//! loop asks for the next deadline and for what expired. Below: nothing; it is told the time and never reads a clock.
-//! Linux: kernel/time/timer.c, which is coarser the further a timer is off; this one is exact to the nanosecond.
+//! loop asks for the next deadline and for expired timers. Below: nothing; the time is passed in and no clock is read.
+//! Linux: kernel/time/timer.c, whose resolution decreases with the distance of a timer; this one is exact to the
+//! nanosecond.
 //!
-//! Eight levels of 64 slots; a slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and
-//! so on to the end of 64 bits. A timer stands in the level of the highest digit in which its tick differs from the
-//! present one, so that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves
-//! at most seven times. Timers of the present tick are sorted when it begins, and those armed in it go to a heap: that
-//! gives the exact order. A cancelled timer's node stays in its slot's list, empty, for the next timer that comes
-//! there: taking it out would write to two strangers, which among a million timers are not in the cache. Time clears
-//! away what nobody used again; and when more nodes are empty than used, they are taken out at once. Timers of the slot
-//! that comes next move down a few at a time beforehand, so that entering it does not take long.
+//! Eight levels of 64 slots. A slot of level 0 is a tick of 2^17 ns (131 us), one of the next level is 64 of those, and
+//! so on to the end of 64 bits. A timer is in the level of the highest digit in which its tick differs from the current
+//! one, so that arming and cancelling touch one list. When time enters a slot, its timers move down; each moves at most
+//! seven times. Timers of the current tick are sorted when the tick begins, and those armed during it go to a heap:
+//! this gives the exact order. The node of a cancelled timer stays in its slot's list, empty, for the next timer in
+//! that slot: unlinking it would write to two neighbour nodes, which among a million timers are not in the cache. Empty
+//! nodes that were not used again are freed when time enters the slot; if there are more empty nodes than used ones,
+//! they are unlinked at once. Timers of the slot that comes next move down a few at a time beforehand, so that entering
+//! it does not take long.
 //!
 //! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 7.
 
@@ -26,22 +28,22 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// 8 levels of 6 bits hold the 47 bits of a tick.
 const LEVELS: usize = 8;
 
-/// The end of a list.
+/// End of a list.
 const NIL: u32 = u32::MAX;
-/// Slots of a bank; there are two, see [`Wheel::stage`].
+/// Number of slots of a bank; there are two banks, see [`Wheel::stage`].
 const BANK: usize = LEVELS * SLOTS;
-/// `Node::place` of a timer of the present tick, beyond all slots.
+/// `Node::place` of a timer of the current tick, above all slots.
 const SOON: u16 = (2 * BANK) as u16;
-/// Timers of a level moved down ahead of time whenever the tick moves.
-/// Few in tests, so that slots are entered half prepared.
+/// Number of timers of a level that are moved down ahead of time whenever the tick advances. Small in tests, so that
+/// slots are entered half prepared.
 const STAGE: usize = if cfg!(test) { 2 } else { 32 };
-/// Empty nodes that may stay in lists, beside as many as there are timers. Few in tests, so that both ways are gone.
+/// Number of empty nodes allowed in lists, in addition to one per timer. Small in tests, so that both paths are tested.
 const EMPTY_MAX: usize = if cfg!(test) { 4 } else { 1024 };
-/// `Node::place` of a node without timer, in no list but that of the free ones.
+/// `Node::place` of a free node: it has no timer, and is only in the free list.
 const FREE: u16 = SOON + 1;
 
-/// Names an armed timer. A name goes stale when its timer fires or is cancelled, and then does nothing; it would take
-/// 2^32 timers in the same node for a stale name to fit again.
+/// Identifies an armed timer. An id becomes stale when its timer fires or is cancelled, and then has no effect; it
+/// would match again only after 2^32 timers in the same node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TimerId {
     index: u32,
@@ -50,7 +52,7 @@ pub struct TimerId {
 
 /// A timer, an empty node in the list of a slot, or a free one.
 struct Node<T> {
-    /// Deadline, nanoseconds. Of an empty node: the next one of its slot (`NIL`: none).
+    /// Deadline, nanoseconds. In an empty node: the next empty node of its slot (`NIL`: none).
     at: u64,
     /// Position in the order of arming.
     seq: u64,
@@ -60,47 +62,47 @@ struct Node<T> {
     value: Option<T>,
 }
 
-/// A node's neighbours in its slot's list. Apart from the nodes, so that they are dense: unlinking among a million
-/// timers writes to two strangers, which then are likely in the cache.
+/// A node's neighbours in its slot's list. Separate from the nodes, and so dense: unlinking among a million timers
+/// writes to two neighbours, which are then likely to be in the cache.
 #[derive(Clone, Copy)]
 struct Neighbours {
-    /// Links the free nodes too.
+    /// Also links the free nodes.
     next: u32,
     prev: u32,
 }
 
-/// A timer of the present tick: deadline, order of arming, node. Stale when the timer has been cancelled or re-armed
+/// A timer of the current tick: deadline, order of arming, node. Stale when the timer has been cancelled or re-armed
 /// since.
 type Soon = (u64, u64, u32);
 
-/// Timers of type `T` (what to do when it fires). All operations but expiry are O(1); expiry is amortised O(1) per
-/// timer, with a logarithm of the timers in the same tick.
+/// Timers with a value of type `T` each (the action when it fires). All operations but expiry are O(1); expiry is
+/// amortised O(1) per timer, plus the logarithm of the number of timers in the same tick.
 pub struct Wheel<T> {
     nodes: Vec<Node<T>>,
     neighbours: Vec<Neighbours>,
     free: u32,
     len: usize,
-    /// The present tick; timers of this and earlier ticks are in `due` and `late`.
+    /// The current tick; timers of this and earlier ticks are in `due` and `late`.
     tick: u64,
     next_seq: u64,
-    /// By level, the bank in use; the other one is where [`Wheel::stage`] prepares the level's next round.
+    /// By level, the bank in use; [`Wheel::stage`] prepares the level's next round in the other one.
     bank: [u8; LEVELS],
     /// By level, the digit of the slot whose timers are being moved to the other bank of the level below.
     staged: [Option<u8>; LEVELS],
-    /// By bank and level, which slots may have timers, a bit each.
+    /// By bank and level, a bit for each slot that may have timers.
     occupied: [[u64; LEVELS]; 2],
     heads: Box<[u32; 2 * BANK]>,
-    /// By slot, the empty nodes in its list that may be used again, one leading to the next by `Node::at`.
+    /// By slot, the empty nodes in its list that can be reused, linked through `Node::at`.
     empties: Box<[u32; 2 * BANK]>,
-    /// Empty nodes in the lists of all slots.
+    /// Number of empty nodes in the lists of all slots.
     empty: usize,
-    /// A lower bound of the deadlines in a slot, exact until its first timer is cancelled or postponed.
+    /// A lower bound of the deadlines in a slot; exact until its first timer is cancelled or postponed.
     earliest: Box<[u64; 2 * BANK]>,
-    /// What the present tick began with, last first. The last is never stale, others may be.
+    /// Timers that the current tick began with, last first. The last entry is never stale; others may be.
     due: Vec<Soon>,
-    /// What was armed for this tick or an earlier one since. The top is never stale, others may be.
+    /// Timers armed since then for this tick or an earlier one. The top is never stale; others may be.
     late: BinaryHeap<Reverse<Soon>>,
-    /// Stale entries in both.
+    /// Number of stale entries in both.
     stale: usize,
 }
 
@@ -109,7 +111,7 @@ const fn tick_of(at: u64) -> u64 {
 }
 
 impl<T> Wheel<T> {
-    /// No timers; the present is [`Instant::ZERO`].
+    /// A wheel without timers; the current time is [`Instant::ZERO`].
     pub fn new() -> Wheel<T> {
         Wheel::with_capacity(0)
     }
@@ -136,7 +138,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Armed timers.
+    /// Number of armed timers.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -146,12 +148,12 @@ impl<T> Wheel<T> {
         self.len == 0
     }
 
-    /// Bytes that a pending timer takes, value included.
+    /// Bytes of memory per pending timer, value included.
     pub const fn bytes_per_timer() -> usize {
         size_of::<Node<T>>() + size_of::<Neighbours>()
     }
 
-    /// Arms a timer that fires at `at`; at the next expiry when that is past.
+    /// Arms a timer that fires at `at`, or at the next expiry if that is in the past.
     pub fn arm(&mut self, at: Instant, value: T) -> TimerId {
         let at = at.as_nanos();
         let seq = self.seq();
@@ -170,7 +172,7 @@ impl<T> Wheel<T> {
         }
         let index = self.free;
         let index = if index == NIL {
-            // A node takes at least 32 bytes: memory ends long before the numbers do.
+            // A node takes at least 32 bytes, so memory is exhausted long before the numbers are.
             let index = self.nodes.len() as u32;
             grow(&mut self.nodes);
             grow(&mut self.neighbours);
@@ -188,7 +190,7 @@ impl<T> Wheel<T> {
         TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
-    /// Moves a timer to `at`, behind those armed for the same moment before. Returns whether it was still armed.
+    /// Moves a timer to `at`, after those already armed for the same time. Returns whether it was still armed.
     pub fn rearm(&mut self, id: TimerId, at: Instant) -> bool {
         let Some(index) = self.find(id) else { return false };
         let seq = self.seq();
@@ -203,8 +205,8 @@ impl<T> Wheel<T> {
             self.unlink(index, place);
             self.insert(index);
         } else {
-            // A postponed timer, as a retransmission timer is with each ACK, stays in its list: when time gets there it
-            // is put where it then belongs. Within its tick it may have come nearer.
+            // A postponed timer, such as a retransmission timer at each ACK, stays in its list; it is moved when time
+            // reaches that slot. Within its tick it may also have come earlier.
             self.lower(usize::from(place), at);
             if let Some(above) = self.staged_from(usize::from(place)) {
                 self.lower(above, at);
@@ -234,7 +236,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// When the timer will fire; `None` when it is not armed.
+    /// The deadline of a timer; `None` when it is not armed.
     pub fn deadline(&self, id: TimerId) -> Option<Instant> {
         self.find(id).map(|index| Instant::from_nanos(self.nodes[index as usize].at))
     }
@@ -244,20 +246,20 @@ impl<T> Wheel<T> {
         self.find(id).and_then(|index| self.nodes[index as usize].value.as_ref())
     }
 
-    /// A moment by which to look again: never after the earliest deadline, and exactly it unless the timer that was the
-    /// earliest of its slot was cancelled or postponed. After [`Wheel::pop_expired`] said `None` for `now` it is after
-    /// `now`, so that waiting for it makes progress. `None` without timers.
+    /// The time at which to call [`Wheel::pop_expired`] next: never after the earliest deadline, and equal to it unless
+    /// the earliest timer of its slot was cancelled or postponed. After [`Wheel::pop_expired`] returned `None` for
+    /// `now` it is after `now`, so that waiting for it makes progress. `None` without timers.
     pub fn next_deadline(&self) -> Option<Instant> {
         if let Some((at, ..)) = self.first_soon() {
             return Some(Instant::from_nanos(at));
         }
-        // Slots whose timers were all cancelled may still count as occupied.
+        // Slots whose timers were all cancelled may still be marked as occupied.
         let (level, digit) = self.first_slot().filter(|_| self.len > 0)?;
         Some(Instant::from_nanos(self.earliest[self.slot(level, digit)]))
     }
 
-    /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming; with its
-    /// deadline. `now` earlier than before is fine and fires nothing early.
+    /// Takes the first timer whose deadline is not after `now`, by deadline and then by order of arming, and its
+    /// deadline. A `now` earlier than in a previous call is allowed and fires nothing early.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(Instant, T)> {
         let now = now.as_nanos();
         loop {
@@ -298,7 +300,7 @@ impl<T> Wheel<T> {
         (node.generation == id.generation && node.value.is_some()).then_some(id.index)
     }
 
-    /// Puts a node where its deadline belongs, seen from the present tick.
+    /// Links a node where its deadline belongs, relative to the current tick.
     fn insert(&mut self, index: u32) {
         let at = self.nodes[index as usize].at;
         match self.slot_for(at) {
@@ -311,7 +313,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The slot for a deadline, seen from the present tick; None when it is in that tick or past.
+    /// The slot for a deadline, relative to the current tick; None when it is in that tick or past.
     fn slot_for(&self, at: u64) -> Option<usize> {
         let tick = tick_of(at);
         if tick <= self.tick {
@@ -322,12 +324,12 @@ impl<T> Wheel<T> {
         Some(self.slot(level, digit))
     }
 
-    /// The slot in the bank in use.
+    /// A slot of the bank in use.
     fn slot(&self, level: usize, digit: usize) -> usize {
         usize::from(self.bank[level]) * BANK + level * SLOTS + digit
     }
 
-    /// The slot that the timers of this slot, of a bank not in use, still belong to.
+    /// For a slot of a bank not in use: the slot that its timers still belong to.
     fn staged_from(&self, slot: usize) -> Option<usize> {
         let (bank, level) = (slot / BANK, slot % BANK / SLOTS);
         let digit = *self.staged.get(level + 1)?;
@@ -374,7 +376,7 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Gives the node, which is in no list, to the free ones.
+    /// Moves a node, which is in no list, to the free list.
     fn release(&mut self, index: u32) -> Option<T> {
         let node = &mut self.nodes[index as usize];
         node.place = FREE;
@@ -385,7 +387,7 @@ impl<T> Wheel<T> {
         node.value.take()
     }
 
-    /// An empty node has left its slot's list.
+    /// Frees an empty node that has been unlinked from its slot's list.
     fn free_empty(&mut self, index: u32) {
         self.nodes[index as usize].place = FREE;
         self.neighbours[index as usize].next = self.free;
@@ -393,7 +395,7 @@ impl<T> Wheel<T> {
         self.empty -= 1;
     }
 
-    /// The earliest timer of the present tick.
+    /// The earliest timer of the current tick.
     fn first_soon(&self) -> Option<Soon> {
         let late = self.late.peek().map(|&Reverse(entry)| entry);
         match (self.due.last(), late) {
@@ -402,7 +404,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// An entry of the present tick lost its timer: keeps the first of both true, and less than half of them stale.
+    /// Called when an entry of the current tick lost its timer: ensures that the first entry of both is not stale, and
+    /// that fewer than half of them are.
     fn forget_soon(&mut self) {
         self.stale += 1;
         self.drop_stale_firsts();
@@ -435,16 +438,16 @@ impl<T> Wheel<T> {
     }
 
     /// The slot with the earliest timers of later ticks: lower levels come first, and within a level lower digits,
-    /// since slots that time has passed are empty.
+    /// since slots in the past are empty.
     fn first_slot(&self) -> Option<(usize, usize)> {
         let slots = |level: &usize| self.occupied[usize::from(self.bank[*level])][*level];
         let level = (0..LEVELS).find(|level| slots(level) != 0)?;
         Some((level, slots(&level).trailing_zeros() as usize))
     }
 
-    /// Moves some timers of each level's next slot down before time enters it, so that a slot with a million of them
-    /// does not hold everything up at that moment. They go to the other bank of the level below, which comes into use
-    /// on entry.
+    /// Moves some timers of each level's next slot down before time enters it, so that a slot with a million timers
+    /// does not cause a long pause on entry. They go to the other bank of the level below, which comes into use on
+    /// entry.
     fn stage(&mut self) {
         for level in 1..LEVELS {
             let shift = SLOT_BITS * level as u32;
@@ -453,7 +456,7 @@ impl<T> Wheel<T> {
                 continue;
             }
             let from = self.slot(level, digit);
-            // What is empty goes as it is met: nobody may use it again.
+            // The slot's empty nodes must not be reused from here on; each is freed when it is reached.
             self.empties[from] = NIL;
             for _ in 0..STAGE {
                 let index = self.heads[from];
@@ -471,14 +474,14 @@ impl<T> Wheel<T> {
                     let below = (tick >> (shift - SLOT_BITS)) as usize % SLOTS;
                     self.link(index, self.slot(level - 1, below) ^ BANK);
                 } else {
-                    // Postponed beyond the slot.
+                    // The timer was postponed beyond the slot.
                     self.insert(index);
                 }
             }
         }
     }
 
-    /// Takes all timers out of a slot of the bank in use; their links lead from one to the next.
+    /// Removes all timers from a slot of the bank in use; their links lead from one to the next.
     fn take_slot(&mut self, level: usize, digit: usize) -> u32 {
         let slot = self.slot(level, digit);
         self.occupied[slot / BANK][level] &= !(1 << digit);
@@ -486,8 +489,8 @@ impl<T> Wheel<T> {
         core::mem::replace(&mut self.heads[slot], NIL)
     }
 
-    /// Moves the present tick towards `to`, at most into the next occupied slot, whose timers then move down. Returns
-    /// whether it got into one. The present tick has no timers left.
+    /// Advances the current tick towards `to`, at most into the next occupied slot, whose timers then move down.
+    /// Returns whether it entered one. The current tick has no timers left.
     fn advance(&mut self, to: u64) -> bool {
         if to <= self.tick {
             return false;
@@ -504,7 +507,7 @@ impl<T> Wheel<T> {
         self.tick = start;
         let rest = self.take_slot(level, digit);
         if self.staged[level].take().is_some() {
-            // The level below has gone round and is empty: what was staged is its next round.
+            // The level below has completed its round and is empty: the staged timers are its next round.
             debug_assert_eq!(self.occupied[usize::from(self.bank[level - 1])][level - 1], 0);
             self.bank[level - 1] ^= 1;
             let begin = self.take_slot(level - 1, 0);
@@ -516,7 +519,7 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Puts the timers of a slot that time has entered where they belong now.
+    /// Links the timers of a slot that time has entered where they belong now.
     fn move_down(&mut self, mut index: u32) {
         while index != NIL {
             let next = self.neighbours[index as usize].next;
@@ -534,8 +537,8 @@ impl<T> Wheel<T> {
     }
 }
 
-/// Makes room for one more. A large table moves to new memory for which large pages are asked: among a million timers
-/// most of what an operation costs is finding the page.
+/// Makes room for one more. A large table moves to new memory for which huge pages are requested: with a million timers
+/// most of the cost of an operation is TLB misses.
 #[inline]
 fn grow<V>(table: &mut Vec<V>) {
     if table.len() == table.capacity() {

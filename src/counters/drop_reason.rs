@@ -1,5 +1,5 @@
-//! Why a packet was thrown away: every drop names one of these. Linux: enum skb_drop_reason (dropreason-core.h), whose
-//! names [`DropReason::name`] gives; reasons Linux does not tell apart are marked as ours.
+//! Why a packet was dropped: every drop has one of these reasons. Linux: enum skb_drop_reason (dropreason-core.h), with
+//! the names that [`DropReason::name`] returns; reasons that Linux does not distinguish are marked as ours.
 
 macro_rules! reasons {
     ($($reason:ident $name:literal $doc:literal,)*) => {
@@ -20,7 +20,7 @@ macro_rules! reasons {
                 match self { $(DropReason::$reason => $name,)* }
             }
 
-            /// What happened, in a sentence.
+            /// A one-sentence description.
             pub const fn text(self) -> &'static str {
                 match self { $(DropReason::$reason => $doc,)* }
             }
@@ -135,7 +135,7 @@ reasons! {
 }
 
 impl DropReason {
-    /// The reason of this name (as [`DropReason::name`] spells it).
+    /// The reason with this name (as returned by [`DropReason::name`]).
     pub fn from_name(name: &str) -> Option<DropReason> {
         DropReason::ALL.iter().copied().find(|reason| reason.name() == name)
     }

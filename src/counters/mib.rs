@@ -1,12 +1,11 @@
-//! The names of all counters, as nstat(8) prints them and Linux 6.18 orders them in /proc/net/snmp, netstat and snmp6.
-//! UDP-Lite, MPTCP and the per-type ICMP counters (numbers, not names: see
-//! [`Counters::icmp_in`](super::Counters::icmp_in)) are not in the enum. Linux: snmp.h, net/ipv4/proc.c,
-//! net/ipv6/proc.c.
+//! The names of all counters, as nstat(8) prints them, in the order of Linux 6.18's /proc/net/snmp, netstat and snmp6.
+//! Not in the enum: UDP-Lite, MPTCP and the per-type ICMP counters (which have numbers, not names: see
+//! [`Counters::icmp_in`](super::Counters::icmp_in)). Linux: snmp.h, net/ipv4/proc.c, net/ipv6/proc.c.
 
 macro_rules! mibs {
     ($($group:ident { $($mib:ident,)* })*) => {
-        /// A counter, by the name nstat(8) gives it; what each counts is in Linux's
-        /// Documentation/networking/snmp_counter.rst.
+        /// A counter, by its name in nstat(8). Linux's Documentation/networking/snmp_counter.rst describes what each
+        /// counts.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u16)]
         #[non_exhaustive]
@@ -14,7 +13,7 @@ macro_rules! mibs {
             $($(#[doc = concat!("`", stringify!($mib), "` of nstat(8).")] $mib,)*)*
         }
 
-        /// A line (or, of snmp6, a family of lines) of the files in /proc/net that print counters.
+        /// A line (in snmp6, a group of lines) of the files in /proc/net that print counters.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum Group {
@@ -30,7 +29,7 @@ macro_rules! mibs {
                 match self { $($(Mib::$mib => stringify!($mib),)*)* }
             }
 
-            /// The line of the /proc file that it stands in.
+            /// The line of the /proc file that contains it.
             pub const fn group(self) -> Group {
                 match self { $($(Mib::$mib)|* => Group::$group,)* }
             }
@@ -134,12 +133,12 @@ mibs! {
 }
 
 impl Mib {
-    /// The counter of this name (as [`Mib::name`] spells it).
+    /// The counter with this name (as returned by [`Mib::name`]).
     pub fn from_name(name: &str) -> Option<Mib> {
         Mib::ALL.iter().copied().find(|mib| mib.name() == name)
     }
 
-    /// The name without its line's title: what /proc/net/snmp and netstat print in the header line.
+    /// The name without its line's title, as /proc/net/snmp and netstat print it in the header line.
     pub fn short_name(self) -> &'static str {
         &self.name()[self.group().name().len()..]
     }

@@ -1,5 +1,5 @@
-//! Counters of plugged-in protocols, by names of their own beside Linux's. Above: a protocol, which keeps the
-//! [`NamedCounter`] and counts without a look-up. Sharded as the others are, so that counting shares no line.
+//! Counters of plug-in protocols, with names of their own in addition to Linux's. Above: a protocol, which keeps the
+//! [`NamedCounter`] and counts without a lookup. Sharded like the others, so that threads share no cache line.
 
 use super::{SHARDS, shard_index};
 use crate::base::error::{Error, Result};
@@ -24,7 +24,7 @@ impl NamedCounter {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// Counts `n`; wraps at 2^64.
+    /// Adds `n`; wraps at 2^64.
     #[inline]
     pub fn add(&self, n: u64) {
         self.cells[shard_index() % SHARDS].0.fetch_add(n, Relaxed);
@@ -35,13 +35,13 @@ impl NamedCounter {
     }
 }
 
-/// Those that are registered in a stack.
+/// The counters registered in a stack.
 #[derive(Debug, Default)]
 pub struct NamedCounters(RwLock<BTreeMap<String, Arc<NamedCounter>>>);
 
 impl NamedCounters {
-    /// A new counter at zero. EINVAL: not 1 to 63 letters and digits, the first a letter; EEXIST: the name is taken, by
-    /// one of Linux's or by another's.
+    /// Registers a new counter at zero. EINVAL: the name is not 1 to 63 letters and digits, the first a letter; EEXIST:
+    /// it is the name of a Linux counter or of another registered one.
     pub fn register(&self, name: &str) -> Result<Arc<NamedCounter>> {
         let letters =
             name.bytes().all(|b| b.is_ascii_alphanumeric()) && name.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -57,17 +57,17 @@ impl NamedCounters {
         Ok(counter)
     }
 
-    /// Takes it off the list; who keeps it may go on counting, unseen. ENOENT.
+    /// Removes a counter from the list; holders of a reference may still increment it. ENOENT.
     pub fn unregister(&self, name: &str) -> Result<()> {
         self.0.write().remove(name).map(drop).ok_or(Error::NoEnt)
     }
 
-    /// The value of one.
+    /// The value of a counter.
     pub fn get(&self, name: &str) -> Option<u64> {
         self.0.read().get(name).map(|c| c.get())
     }
 
-    /// All with their values, sorted by name.
+    /// All counters with their values, sorted by name.
     pub fn list(&self) -> Vec<(String, u64)> {
         self.0.read().values().map(|c| (c.name.clone(), c.get())).collect()
     }

@@ -1,4 +1,4 @@
-//! A device for tests: records what is sent, receives what the test puts in. No time of its own, no loss.
+//! A device for tests: records what is sent and delivers what the test feeds it. Without delay or loss.
 
 use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::{Instant, SeededEntropy, VirtualClock};
@@ -35,17 +35,17 @@ impl Capture {
         Capture::with_caps(name, Caps { link: LinkType::Ethernet(mac), ..Caps::ip(1500) })
     }
 
-    /// One that says this of itself.
+    /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
         Arc::new(Capture { name, caps, sent: Mutex::default(), waiting: Mutex::default() })
     }
 
-    /// What was sent since the last call.
+    /// Packets sent since the last call.
     pub(crate) fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.sent.lock())
     }
 
-    /// Puts a packet where the stack receives it.
+    /// Queues a packet for the stack to receive.
     pub(crate) fn feed(&self, bytes: &[u8]) {
         self.waiting.lock().push_back(Skb::from_slice(bytes));
     }
@@ -113,19 +113,19 @@ impl Bench {
         Bench::new(Capture::ip("tun0", 1500), &["10.0.0.1/24", "fd00::1/64"])
     }
 
-    /// Receives a packet and gives what the stack sent.
+    /// Delivers a packet and returns what the stack sent.
     pub(crate) fn inject(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.wire.feed(bytes);
         self.poll()
     }
 
-    /// Runs softirq and gives what the stack sent.
+    /// Runs softirq and returns what the stack sent.
     pub(crate) fn poll(&self) -> Vec<Vec<u8>> {
         self.stack.poll(self.stack.now());
         self.wire.take()
     }
 
-    /// Lets time pass, event by event, and gives what the stack sent.
+    /// Advances the clock, event by event, and returns what the stack sent.
     pub(crate) fn advance(&self, by: Duration) -> Vec<Vec<u8>> {
         let end = self.stack.now() + by;
         let mut sent = self.poll();

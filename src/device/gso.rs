@@ -1,6 +1,6 @@
-//! Segmentation and checksum completion in software, for devices that do not do it; coalescing of what they receive is
-//! in [`gro`]. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which put wire packets where no hardware
-//! does. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
+//! Segmentation and checksum completion in software, for devices without these offloads; coalescing of received packets
+//! is in [`gro`]. Above: `ip::output`, `ip::input`. Beside: `link` and `pcap`, which need packets as they are on a
+//! wire. Linux: net/core/gso.c, tcp_offload.c, udp_offload.c, skb_checksum_help.
 
 use super::Caps;
 use crate::sock::page::Frag;
@@ -27,19 +27,19 @@ pub(crate) struct Layout {
     pub nh: usize,
     /// Transport header.
     pub th: usize,
-    /// First byte behind the transport header.
+    /// First byte after the transport header.
     pub payload: usize,
     /// IPv6.
     pub v6: bool,
     /// IP protocol number: 6 or 17.
     pub proto: u8,
-    /// End of the datagram by the IP header's length field; link padding may follow.
+    /// End of the datagram according to the IP header's length field; link padding may follow.
     pub end: usize,
 }
 
 impl Layout {
-    /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a whole TCP
-    /// or UDP datagram (another protocol, a fragment, malformed), or the headers do not lie within `front`.
+    /// Finds the headers in `front`, the first bytes of a packet with `nh` bytes of link header. None: not a complete
+    /// TCP or UDP datagram (another protocol, a fragment, malformed), or the headers extend beyond `front`.
     pub(crate) fn find(front: &[u8], nh: usize) -> Option<Layout> {
         let ip = front.get(nh..)?;
         let (v6, proto, th, end) = match ip.first()? >> 4 {
@@ -49,14 +49,14 @@ impl Layout {
                     return None;
                 }
                 if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-                    return None; // a fragment: its transport header, if any, is not for it alone
+                    return None; // a fragment: it does not hold the whole transport payload
                 }
                 (false, ip[9], nh + ihl, nh + usize::from(u16::from_be_bytes([ip[2], ip[3]])))
             }
             6 => {
                 let mut at = 40;
                 let mut next = *ip.get(6)?;
-                // Hop-by-hop, routing, destination options: each takes at least 8 bytes, so this ends.
+                // Hop-by-hop, routing, destination options: each takes at least 8 bytes, so the loop ends.
                 while matches!(next, 0 | 43 | 60) {
                     let ext = ip.get(at..at + 8)?;
                     next = ext[0];
@@ -89,8 +89,8 @@ impl Layout {
     }
 }
 
-/// Whether software has to do something with `skb` (which starts with the network header) before a device with `caps`
-/// takes it: cut it, complete its checksum or copy it together.
+/// Whether `skb` (which starts with the network header) needs software work before a device with `caps` takes it:
+/// segmentation, checksum completion or linearizing.
 #[inline]
 pub(crate) fn needed(caps: &Caps, skb: &Skb) -> bool {
     must_cut(caps, skb, 0)
@@ -108,15 +108,16 @@ fn must_cut(caps: &Caps, skb: &Skb, l2: usize) -> bool {
         || skb.data_len() > usize::from(caps.gso_max_segs) * usize::from(skb.gso_size)
 }
 
-/// Makes of `skb`, which starts with the network header, what a device with `caps` takes: segments of `gso_size`
-/// payload bytes with headers fixed (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in the first
-/// only) and complete checksums, or the packet itself with its checksum complete. A super-packet whose headers cannot
-/// be found gives nothing. The claim of the sending sock stays with the last segment. Payload is shared, not copied.
+/// Converts `skb`, which starts with the network header, to packets that a device with `caps` takes: segments of
+/// `gso_size` payload bytes with adjusted headers (lengths, IPv4 ids, sequence numbers; FIN and PSH in the last, CWR in
+/// the first only) and complete checksums, or the packet itself with its checksum complete. A super-packet whose
+/// headers cannot be found gives no packets. The `owner` of the packet stays with the last segment. Payload is shared,
+/// not copied.
 pub(crate) fn segment(skb: Skb, caps: &Caps) -> Segments {
     segment_at(skb, caps, 0)
 }
 
-/// As [`segment`], of a packet with `l2` bytes of link header in front.
+/// As [`segment`], for a packet with `l2` bytes of link header in front.
 pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
     let mut caps = *caps;
     if !must_cut(&caps, &skb, l2) {
@@ -128,7 +129,7 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
         }
         return Segments { one: Some(skb), cut: None };
     }
-    // Headers of a packet of ours are in its head, of a received one in its first page.
+    // The headers of a packet of ours are in its head, those of a received one in its first page.
     let front = skb.linear().len().min(512);
     let Some(layout) = Layout::find(&skb.linear()[..front], l2) else { return Segments { one: None, cut: None } };
     let want = if skb.gso_type == GsoType::Udp { UDP } else { TCP };
@@ -150,7 +151,7 @@ pub(crate) fn segment_at(mut skb: Skb, caps: &Caps, l2: usize) -> Segments {
     Segments { one: None, cut: Some(cut) }
 }
 
-/// Segments of a packet: see [`segment`].
+/// The segments of a packet: see [`segment`].
 #[derive(Debug)]
 pub(crate) struct Segments {
     one: Option<Skb>,
@@ -165,15 +166,15 @@ impl Iterator for Segments {
     }
 }
 
-/// A super-packet being cut.
+/// A super-packet that is being segmented.
 #[derive(Debug)]
 struct Cut {
-    /// The payload alone, in fragments.
+    /// The payload without headers, in fragments.
     payload: Skb,
     header: SmallVec<[u8; HEAD]>,
     layout: Layout,
     mss: usize,
-    /// Next fragment, offset in it, and payload bytes done.
+    /// Next fragment, offset in it, and number of payload bytes already used.
     frag: usize,
     off: usize,
     done: usize,
@@ -214,7 +215,7 @@ impl Cut {
         if header.len() <= HEAD {
             seg.push(header.len())?.copy_from_slice(&header);
         } else {
-            // Extension headers beyond the head's room: a page of their own in front.
+            // Extension headers larger than the head: they go into a page of their own in front.
             let mut long = Skb::from_slice(&header);
             copy_meta(&seg, &mut long);
             long.append_frags(&mut seg);
@@ -236,7 +237,7 @@ impl Cut {
         Some(seg)
     }
 
-    /// Makes the super-packet's header that of segment `index` with `n` payload bytes whose sum is `payload`.
+    /// Adjusts the super-packet's header for segment `index`, with `n` payload bytes whose sum is `payload`.
     fn fix(&self, h: &mut [u8], n: usize, last: bool, payload: u32) {
         let l = self.layout;
         let put = |h: &mut [u8], at: usize, v: u16| h[at..at + 2].copy_from_slice(&v.to_be_bytes());
@@ -278,12 +279,12 @@ impl Cut {
     }
 }
 
-/// RFC 768: a UDP checksum that comes out as zero is sent as all ones.
+/// RFC 768: a UDP checksum computed as zero is sent as all ones.
 fn nonzero(proto: u8, sum: u16) -> u16 {
     if proto == UDP && sum == 0 { 0xffff } else { sum }
 }
 
-/// Copies what belongs to the packet as a whole; not its bytes, its checksum state or its segmentation.
+/// Copies the packet's metadata, but not its bytes, checksum state or segmentation.
 fn copy_meta(from: &Skb, to: &mut Skb) {
     to.ifindex = from.ifindex;
     to.l3 = from.l3;
@@ -295,7 +296,7 @@ fn copy_meta(from: &Skb, to: &mut Skb) {
     to.tcp = from.tcp;
 }
 
-/// Copies a packet into one page, for devices that take one slice only.
+/// Copies a packet into one page, for devices that take a single slice.
 pub(crate) fn linearize(skb: &mut Skb) {
     if skb.slices().nth(1).is_none() {
         return;
@@ -310,8 +311,8 @@ pub(crate) fn linearize(skb: &mut Skb) {
     *skb = flat;
 }
 
-/// Completes a `Csum::Partial` checksum of a packet that starts with the network header (skb_checksum_help). False, and
-/// nothing done, where there is none or it does not lie within the packet.
+/// Completes a `Csum::Partial` checksum of a packet that starts with the network header (skb_checksum_help). False,
+/// with nothing done, when the packet has none or the field is outside the packet.
 pub(crate) fn complete_checksum(skb: &mut Skb) -> bool {
     complete_checksum_at(skb, 0)
 }
@@ -335,7 +336,7 @@ pub(crate) fn complete_checksum_at(skb: &mut Skb, l2: usize) -> bool {
         skip = 0;
     }
     let value = match sum.finish() {
-        // Only UDP knows "no checksum"; its field is at offset 6.
+        // Only UDP has a value for "no checksum"; its field is at offset 6.
         0 if offset == 6 => 0xffff,
         v => v,
     };
@@ -346,7 +347,7 @@ pub(crate) fn complete_checksum_at(skb: &mut Skb, l2: usize) -> bool {
     true
 }
 
-/// Lets `f` change the first `n` bytes. Bytes in pages, which may be shared, are first copied to the head. False when
+/// Lets `f` modify the first `n` bytes. Bytes in pages, which may be shared, are first copied to the head. False when
 /// the packet is shorter or the head has no room.
 pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> bool {
     if skb.head_len() < n {
@@ -358,7 +359,7 @@ pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> 
         match skb.push(n) {
             Some(h) => h.copy_from_slice(&front[..n]),
             None => {
-                // The head was used up to its end by other bytes: a page takes the front.
+                // Other bytes fill the head to its end: the front goes into a page.
                 let mut page = Skb::from_slice(&front[..n]);
                 copy_meta(skb, &mut page);
                 (page.csum, page.gso_size, page.gso_type) = (skb.csum, skb.gso_size, skb.gso_type);
@@ -374,8 +375,8 @@ pub(crate) fn edit_front(skb: &mut Skb, n: usize, f: impl FnOnce(&mut [u8])) -> 
     true
 }
 
-/// Calls `f` with each packet as it would be on a wire: super-packets cut, checksums that a device or the memory path
-/// left open completed. `l2`: bytes of link header. The packet itself is untouched.
+/// Calls `f` with each packet as it would be on a wire: super-packets segmented, partial checksums completed. `l2`:
+/// bytes of link header. The packet itself is not modified.
 pub(crate) fn wire_frames(skb: &Skb, l2: usize, f: &mut dyn FnMut(&[u8])) {
     let mut copy = skb.share();
     if copy.gso_type != GsoType::None && copy.gso_size > 0 {
@@ -405,7 +406,7 @@ pub(crate) fn wire_frames(skb: &Skb, l2: usize, f: &mut dyn FnMut(&[u8])) {
     f(&bytes);
 }
 
-/// The kind of super-packet a transport header makes, for a device that says "TCP" or "UDP" only.
+/// The IP version from a packet's first byte, for a device that reports only "TCP" or "UDP".
 pub(crate) fn l3_of(first: u8) -> Option<L3> {
     match first >> 4 {
         4 => Some(L3::V4),

@@ -1,7 +1,7 @@
-//! A simulated link: a pair of devices joined by a wire with a rate, a delay, a queue and every misfortune a network
-//! has, per direction. It has no time of its own and no thread: packets come out when the clock that its stacks share
-//! says so, and the same seed gives the same fate to the same packets. Above: `ip::output`, the poll loop; `sim::World`
-//! makes them. Linux: tc-netem and tc-tbf on a veth pair.
+//! A simulated link: a pair of devices joined by a wire that has, in each direction, a rate, a delay, a queue, and
+//! loss, reordering, duplication and corruption. It has no clock or thread of its own: packets arrive according to the
+//! clock that its stacks share, and the same seed gives the same result. Above: `ip::output`, the poll loop;
+//! `sim::World` creates links. Linux: tc-netem and tc-tbf on a veth pair.
 
 use super::gso::{self, edit_front};
 use super::{Caps, DevStats, Device, LinkType, Xmit};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// What one direction of a link does to packets. Probabilities are from 0 to 1, each packet by itself.
-/// Made from a perfect wire by setting what it is to do: `Direction::default().delay(d).loss(0.01)`.
+/// What one direction of a link does to packets. Probabilities are from 0 to 1 and apply to each packet independently.
+/// Start from a perfect wire and set what differs: `Direction::default().delay(d).loss(0.01)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Direction {
@@ -29,23 +29,24 @@ pub struct Direction {
     pub rate: u64,
     /// Propagation delay.
     pub delay: Duration,
-    /// Added to the delay, uniformly from 0 to this. It does not reorder: a packet waits for the one before it.
+    /// Added to the delay, uniformly from 0 to this. It does not reorder: a packet arrives no earlier than the one
+    /// before.
     pub jitter: Duration,
-    /// Bytes the queue in front of a limited rate holds; what does not fit is lost. 0: no limit.
+    /// Bytes that the queue in front of a limited rate holds; a packet that does not fit is lost. 0: no limit.
     pub queue_bytes: u64,
-    /// The same in packets. 0: no limit.
+    /// The same limit in packets. 0: no limit.
     pub queue_packets: usize,
-    /// Bytes in the queue from which on ECN-capable packets are marked CE (RFC 3168 §5); 0: never.
+    /// Queue length in bytes at which ECN-capable packets are marked CE (RFC 3168 §5); 0: never.
     pub ecn_threshold: u64,
-    /// Lost.
+    /// Probability that a packet is lost.
     pub loss: f64,
-    /// Held back by `reorder_by` while others pass.
+    /// Probability that a packet is delayed by `reorder_by` while later ones pass it.
     pub reorder: f64,
-    /// By how much.
+    /// Extra delay of a reordered packet.
     pub reorder_by: Duration,
-    /// Arrives twice.
+    /// Probability that a packet arrives twice.
     pub duplicate: f64,
-    /// Arrives with one bit flipped, anywhere.
+    /// Probability that a packet arrives with one bit flipped, at any position.
     pub corrupt: f64,
 }
 
@@ -68,7 +69,7 @@ impl Default for Direction {
     }
 }
 
-/// A method a field that gives the same value with this field changed.
+/// For each field, a method that returns the value with this field changed.
 macro_rules! setters {
     ($(#[$doc:meta] $field:ident: $ty:ty,)*) => {$(
         #[$doc]
@@ -86,21 +87,21 @@ impl Direction {
         rate: u64,
         /// Sets the propagation delay.
         delay: Duration,
-        /// Sets the greatest addition to the delay.
+        /// Sets the greatest jitter.
         jitter: Duration,
         /// Sets the size of the queue, bytes; 0: no limit.
         queue_bytes: u64,
         /// Sets the size of the queue, packets; 0: no limit.
         queue_packets: usize,
-        /// Sets from how many queued bytes on packets are marked CE; 0: never.
+        /// Sets the queue length in bytes at which packets are marked CE; 0: never.
         ecn_threshold: u64,
         /// Sets the probability of loss.
         loss: f64,
-        /// Sets the probability of being held back by `reorder_by`.
+        /// Sets the probability of a delay by `reorder_by`.
         reorder: f64,
-        /// Sets how long a reordered packet is held back.
+        /// Sets the extra delay of a reordered packet.
         reorder_by: Duration,
-        /// Sets the probability of arriving twice.
+        /// Sets the probability that a packet arrives twice.
         duplicate: f64,
         /// Sets the probability of one flipped bit.
         corrupt: f64,
@@ -111,7 +112,7 @@ impl Direction {
     }
 }
 
-/// A link. Made from a perfect one by setting what differs: `LinkConfig::both(direction).mtu(9000)`.
+/// A link's configuration. Start from a perfect link and set what differs: `LinkConfig::both(direction).mtu(9000)`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LinkConfig {
@@ -123,11 +124,12 @@ pub struct LinkConfig {
     pub ethernet: bool,
     /// Largest IP datagram in bytes.
     pub mtu: u32,
-    /// The ends take super-packets and open checksums and hand them over as they are, by pointer: fast, but not what a
-    /// wire sees. Not together with corruption, which no checksum would then find.
+    /// The ends pass super-packets and partial checksums unchanged, by pointer: fast, but not what a real wire carries.
+    /// Not together with corruption, which no checksum would detect.
     pub offload: bool,
-    /// The queue is the sender's own transmit ring: a sock's bytes are its own until they are on the wire, and a full
-    /// queue pushes back instead of losing packets. Otherwise the queue is in a router, out of the sender's sight.
+    /// The queue is the sender's own transmit ring: a sock stays charged for its bytes until they are on the wire, and
+    /// a full queue returns packets instead of losing them. Otherwise the queue is in a router, which the sender does
+    /// not see.
     pub own_queue: bool,
 }
 
@@ -146,28 +148,28 @@ impl Default for LinkConfig {
 }
 
 impl LinkConfig {
-    /// The same misfortune in both directions.
+    /// The same settings for both directions.
     pub fn both(direction: Direction) -> LinkConfig {
         LinkConfig { forth: direction, back: direction, ..LinkConfig::default() }
     }
 
     setters! {
-        /// Sets the way from the first end to the second.
+        /// Sets the direction from the first end to the second.
         forth: Direction,
-        /// Sets the way from the second end to the first.
+        /// Sets the direction from the second end to the first.
         back: Direction,
-        /// Sets whether Ethernet frames travel, with ARP and NDP.
+        /// Sets whether the link carries Ethernet frames, with ARP and NDP.
         ethernet: bool,
         /// Sets the largest IP datagram, bytes.
         mtu: u32,
-        /// Sets whether super-packets and open checksums pass as they are.
+        /// Sets whether super-packets and partial checksums pass unchanged.
         offload: bool,
         /// Sets whether the queue is the sender's own transmit ring.
         own_queue: bool,
     }
 }
 
-/// Makes the two ends of a link, named `names`. EINVAL: a probability outside 0..=1, an MTU outside 68..=65535, or
+/// Creates the two ends of a link, named `names`. EINVAL: a probability outside 0..=1, an MTU outside 68..=65535, or
 /// corruption together with `offload`.
 pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<LinkEnd>, Arc<LinkEnd>)> {
     let corrupts = config.forth.corrupt > 0.0 || config.back.corrupt > 0.0;
@@ -199,36 +201,36 @@ pub fn pair(names: [&str; 2], config: &LinkConfig, seed: u64) -> Result<(Arc<Lin
     Ok((end(names[0], &forth, &back), end(names[1], &back, &forth)))
 }
 
-/// What became of packets on one direction of a link.
+/// Statistics of one direction of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fate {
-    /// Handed to the link, packets.
+    /// Packets handed to the link.
     pub sent: u64,
-    /// Their bytes.
+    /// Bytes in those packets.
     pub bytes: u64,
-    /// Lost by chance.
+    /// Packets lost by chance.
     pub lost: u64,
-    /// Lost for want of room in the queue.
+    /// Packets lost because the queue was full.
     pub overflowed: u64,
-    /// Marked CE.
+    /// Packets marked CE.
     pub marked: u64,
-    /// Held back.
+    /// Packets delayed so that others passed them.
     pub reordered: u64,
-    /// Doubled.
+    /// Packets duplicated.
     pub duplicated: u64,
-    /// Damaged.
+    /// Packets corrupted.
     pub corrupted: u64,
-    /// Arrived, packets.
+    /// Packets that arrived.
     pub received: u64,
-    /// Their bytes.
+    /// Bytes in those packets.
     pub received_bytes: u64,
 }
 
 impl std::ops::Add for Fate {
     type Output = Fate;
 
-    /// What became of the packets of both.
+    /// The sum of both statistics.
     fn add(self, o: Fate) -> Fate {
         Fate {
             sent: self.sent + o.sent,
@@ -245,7 +247,7 @@ impl std::ops::Add for Fate {
     }
 }
 
-/// A packet under way; ordered by time of arrival, then by order of sending.
+/// A packet in flight; ordered by time of arrival, then by order of sending.
 #[derive(Debug)]
 struct Flight {
     at: Instant,
@@ -270,25 +272,25 @@ impl Ord for Flight {
     }
 }
 
-/// A packet in the queue: when its last bit leaves.
+/// A packet in the queue, with the time its last bit leaves.
 #[derive(Debug)]
 struct Queued {
     departs: Instant,
     bytes: u64,
-    /// The sender's claim, kept where the queue is its own. Dropped outside the lock.
+    /// The sending sock's charge, if the queue is the sender's own. Dropped outside the lock.
     owner: Option<TxOwner>,
 }
 
-/// Claims to be dropped where no lock is held: few at a time.
+/// Charges to drop once no lock is held: few at a time.
 type Owners = SmallVec<[TxOwner; 8]>;
 
 #[derive(Debug, Default)]
 struct WireState {
     queue: VecDeque<Queued>,
     queued_bytes: u64,
-    /// Until when the line is taken.
+    /// Until when the wire is busy.
     busy_until: Instant,
-    /// Arrival of the last packet that was not held back.
+    /// Arrival time of the last packet that was not reordered.
     last_arrival: Instant,
     flights: BinaryHeap<Reverse<Flight>>,
     number: u64,
@@ -307,8 +309,8 @@ struct Wire {
 }
 
 impl Wire {
-    /// Draws a chance. No draw where there is nothing to decide, so that a link's fate does not depend on settings it
-    /// lacks.
+    /// Decides an event of probability `p`. Draws no random number when `p` is 0, so that the results do not depend on
+    /// features that are not used.
     fn chance(&self, p: f64) -> bool {
         p > 0.0 && f64::from(self.random.next_u32()) < p * 4_294_967_296.0
     }
@@ -320,8 +322,7 @@ impl Wire {
         }
     }
 
-    /// Forgets packets that have left the queue by `now`, and says how many; their owners' claims are the caller's to
-    /// drop.
+    /// Removes packets that have left the queue by `now` and returns how many; the caller drops the charges in `done`.
     fn depart(s: &mut WireState, now: Instant, done: &mut Owners) -> usize {
         let before = s.queue.len();
         while s.queue.front().is_some_and(|q| q.departs <= now) {
@@ -333,8 +334,8 @@ impl Wire {
         before - s.queue.len()
     }
 
-    /// Puts a packet on the wire. It comes back where the queue is full and the sender's own, unless it is to be
-    /// squeezed in (the rest of a packet that was cut on the way).
+    /// Sends a packet. Returned if the queue is full and the sender's own, unless `squeeze` is set: for the remaining
+    /// segments of a packet that was segmented here.
     fn send(&self, now: Instant, mut skb: Skb, squeeze: bool) -> Option<Skb> {
         let d = &self.direction;
         let mut done = Owners::new();
@@ -363,7 +364,7 @@ impl Wire {
             }
             skb.rx_segs = if skb.gso_size > 0 { skb.data_len().div_ceil(skb.gso_size.into()).max(1) as u16 } else { 1 };
         } else {
-            // A wire carries bytes and nothing else: no shared page, no note.
+            // A wire carries only bytes: no shared pages, no metadata.
             skb = copy(&skb);
         }
         if d.ecn_threshold > 0 && s.queued_bytes >= d.ecn_threshold && mark_ce(&mut skb, self.l2) {
@@ -421,7 +422,7 @@ impl Wire {
     }
 }
 
-/// The packet's bytes in a packet of their own, as they arrive from a wire.
+/// Copies the packet's bytes into a new packet, as if they arrived from a wire.
 fn copy(skb: &Skb) -> Skb {
     let mut c = Skb::new();
     for s in skb.slices() {
@@ -463,7 +464,7 @@ pub struct LinkEnd {
 }
 
 impl LinkEnd {
-    /// What became of the packets sent from this end so far.
+    /// Statistics of the packets sent from this end.
     pub fn fate(&self) -> Fate {
         self.out.state.lock().fate
     }
@@ -485,7 +486,8 @@ impl Device for LinkEnd {
     }
 
     fn recv(&self, _: u16, now: Instant, budget: usize, sink: &mut dyn FnMut(Skb)) -> io::Result<usize> {
-        // Completions of this end's own ring come with its receive interrupt, as they do on many a card.
+        // Transmit completions of this end's own queue are handled with its receive interrupt, as on many network
+        // cards.
         let mut done = Owners::new();
         let departed = Wire::depart(&mut self.out.state.lock(), now, &mut done);
         let completed = if self.out.own_queue { departed.min(1) } else { 0 };
@@ -529,7 +531,7 @@ impl Device for LinkEnd {
                 None => Xmit::Sent,
             };
         }
-        // What a wire carries has complete checksums: otherwise corruption could go unseen.
+        // Packets on a wire have complete checksums; otherwise corruption could go undetected.
         for (i, seg) in gso::segment_at(skb, &self.caps, l2).enumerate() {
             if seg.len() > most {
                 return Xmit::Dropped(io::Error::from_raw_os_error(libc::EMSGSIZE));

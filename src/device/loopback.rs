@@ -1,5 +1,5 @@
-//! The loopback device: what is sent arrives at the same stack, by pointer. Needs no privileges. Super-packets pass
-//! whole and checksums are not computed. Linux: drivers/net/loopback.c.
+//! The loopback device: packets sent are received by the same stack, by pointer. Needs no privileges. Super-packets
+//! pass unsegmented and checksums are not computed. Linux: drivers/net/loopback.c.
 
 use super::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::base::env::Instant;
@@ -20,13 +20,13 @@ pub struct Loopback {
 #[derive(Debug, Default)]
 struct Queue {
     skbs: VecDeque<Skb>,
-    /// Ever sent.
+    /// Number of packets sent.
     packets: u64,
     bytes: u64,
 }
 
 impl Loopback {
-    /// An empty one.
+    /// A loopback device with an empty queue.
     pub fn new() -> Loopback {
         Loopback::default()
     }
@@ -70,9 +70,9 @@ impl Device for Loopback {
     }
 
     fn xmit(&self, _: u16, _: Instant, mut skb: Skb) -> Xmit {
-        // The sender's claim ends here. The receiver is charged for what it gets, not for what room the sender's pages
-        // have beside: a window made of that would be too small for the sender's segments, and each would wait for a
-        // probe.
+        // The sender's charge ends here. The receiver is charged for the bytes, not for the unused room in the sender's
+        // pages: a receive window derived from that would be smaller than the sender's segments, and each would wait
+        // for a zero-window probe.
         skb.owner = None;
         skb.truesize = SKB_OVERHEAD + skb.data_len() as u32;
         if skb.csum != Csum::None {

@@ -1,8 +1,8 @@
-//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `Stack::poll` (receive). An
-//! implementor carries IP datagrams or Ethernet frames and says in [`Caps`] what it does for the stack (checksums,
-//! segmentation); what it does not, `gso` does in software before the packet reaches it. Linux: struct net_device.
+//! Devices: where packets enter and leave a stack. Above: `ip::output` (transmit) and `Stack::poll` (receive). A device
+//! carries IP datagrams or Ethernet frames and declares its offloads in [`Caps`] (checksums, segmentation); `gso` does
+//! in software what the device does not. Linux: struct net_device.
 //!
-//! A device that keeps what is sent, added to a stack:
+//! A device that stores the packets sent, added to a stack:
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -55,7 +55,7 @@
 //! | `packet` | AF_PACKET |
 //! | `pcap` | capture, around any device |
 //! | `tun` | TUN |
-//! | `types` | kinds of devices that are plugged in |
+//! | `types` | plug-in kinds of devices |
 //! | `vnet` | the virtio-net header, for `tun` and `packet` |
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ use std::fmt::Debug;
 use std::io;
 use std::os::fd::RawFd;
 
-/// What travels over a device.
+/// What a device carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkType {
     /// IP datagrams without a link header (TUN, loopback).
@@ -86,12 +86,12 @@ pub enum LinkType {
     Ethernet(MacAddr),
 }
 
-/// What a device offers. Fixed while the device is part of a stack, but for the MTU.
-/// Made from [`Caps::ip`] or [`Caps::ethernet`], and then what the device does is set.
+/// What a device offers. Fixed while the device is part of a stack, except for the MTU. Made from [`Caps::ip`] or
+/// [`Caps::ethernet`]; then the offloads are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caps {
-    /// Frame kind.
+    /// Kind of link.
     pub link: LinkType,
     /// Largest IP datagram in bytes.
     pub mtu: u32,
@@ -99,25 +99,25 @@ pub struct Caps {
     pub queues: u16,
     /// Completes `Csum::Partial` of TCP and UDP on transmit.
     pub tx_csum: bool,
-    /// Cuts TCP super-packets (TSO, both families).
+    /// Segments TCP super-packets (TSO, both families).
     pub tso: bool,
-    /// Cuts UDP super-packets (USO).
+    /// Segments UDP super-packets (USO).
     pub uso: bool,
-    /// Takes packets in several slices; without it the payload is copied together first.
+    /// Takes packets in several slices; otherwise the payload is linearized first.
     pub scatter_gather: bool,
     /// Largest super-packet in bytes, headers included.
     pub gso_max_size: u32,
     /// Largest number of segments in a super-packet.
     pub gso_max_segs: u16,
-    /// Packets sent here arrive at this stack again (loopback): checksums need not be computed or checked.
+    /// Packets sent here are received by this stack (loopback): checksums need not be computed or verified.
     pub loopback: bool,
-    /// Holds each packet back until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does:
-    /// TCP then says when, and needs no timer of its own to pace.
+    /// Holds each packet until its [`tx_time`](crate::sock::skb::SkbInner::tx_time), as Linux's qdisc `fq` does: TCP
+    /// then paces by setting that time and needs no timer of its own.
     pub departure_times: bool,
 }
 
 impl Caps {
-    /// A device that carries IP datagrams of up to `mtu` bytes and does nothing else.
+    /// A device that carries IP datagrams of up to `mtu` bytes, without offloads.
     pub const fn ip(mtu: u32) -> Caps {
         Caps {
             link: LinkType::Ip,
@@ -134,22 +134,22 @@ impl Caps {
         }
     }
 
-    /// A device that carries Ethernet frames with IP datagrams of up to `mtu` bytes, has the address `mac`, and does
-    /// nothing else.
+    /// A device with the address `mac` that carries Ethernet frames with IP datagrams of up to `mtu` bytes, without
+    /// offloads.
     pub const fn ethernet(mtu: u32, mac: MacAddr) -> Caps {
         Caps { link: LinkType::Ethernet(mac), ..Caps::ip(mtu) }
     }
 }
 
-/// What became of a packet handed to [`Device::xmit`].
+/// Result of [`Device::xmit`].
 #[derive(Debug)]
 pub enum Xmit {
-    /// Taken. Its `owner` is dropped when the device is done with it, which may be at once.
+    /// Accepted. The packet's `owner` is dropped when the device is done with it, which may be at once.
     Sent,
-    /// The device's queue is full; here is the packet back. The device's transmit queue (`qdisc`) keeps it and tries
-    /// again at the next poll (NETDEV_TX_BUSY), or drops it where that queue is full too.
+    /// The device's queue is full and the packet is returned. The transmit queue of `netdev` keeps it and tries again
+    /// at the next poll (NETDEV_TX_BUSY), or drops it if that queue is full too.
     Busy(Skb),
-    /// Refused for good (too long, device down): dropped, counted by the device.
+    /// Refused for good (too long, device down): dropped, and counted by the device.
     Dropped(io::Error),
 }
 
@@ -161,7 +161,7 @@ pub struct DevStats {
     pub rx_packets: u64,
     /// Their bytes.
     pub rx_bytes: u64,
-    /// Packets that arrived and were not handed on.
+    /// Packets that arrived and were dropped.
     pub rx_dropped: u64,
     /// Packets sent.
     pub tx_packets: u64,
@@ -172,7 +172,7 @@ pub struct DevStats {
 }
 
 /// A network device. Methods take `&self`: one thread at a time receives from a queue (it holds the queue's driver
-/// lease), any thread transmits, and the implementor locks what those share. No method blocks.
+/// lease), any thread transmits, and the implementation locks what they share. No method blocks.
 pub trait Device: Send + Sync + Debug {
     /// Interface name, such as `tun0`.
     fn name(&self) -> &str;
@@ -195,29 +195,29 @@ pub trait Device: Send + Sync + Debug {
     /// Sends one packet (a super-packet only as far as `caps` allow), with its link header in front.
     fn xmit(&self, queue: u16, now: Instant, skb: Skb) -> Xmit;
 
-    /// Descriptor that polls readable when `recv` of this queue has something; None for devices in memory.
+    /// A descriptor that polls readable when `recv` of this queue has packets; None for devices in memory.
     fn poll_fd(&self, queue: u16) -> Option<RawFd> {
         let _ = queue;
         None
     }
 
-    /// When a device in memory has its next packet to deliver or transmission to finish (simulated links); the driver
-    /// waits no longer than that.
+    /// Time at which a device in memory next has a packet to deliver or a transmission to complete (simulated links);
+    /// the driver waits no longer than that.
     fn next_event(&self, queue: u16) -> Option<Instant> {
         let _ = queue;
         None
     }
 
-    /// Whether packets wait in memory right now (loopback): the thread that sent them runs softirq before it returns.
+    /// Whether packets are queued in memory now (loopback): the thread that sent them runs softirq before it returns.
     fn has_pending(&self, queue: u16) -> bool {
         let _ = queue;
         false
     }
 
-    /// Statistics so far.
+    /// Current statistics.
     fn stats(&self) -> DevStats;
 
-    /// A capture around another device: itself and what it wraps.
+    /// If the device is a capture: the capture and the device it wraps.
     fn as_pcap(&self) -> Option<(&pcap::Pcap, std::sync::Arc<dyn Device>)> {
         None
     }

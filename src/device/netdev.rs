@@ -1,4 +1,4 @@
-//! A device as part of a stack: its index, addresses, transmit queue, and the hand-over of received packets to the
+//! A device as part of a stack: its index, addresses and transmit queue, and the delivery of received packets to the
 //! network layer. Above: `ip::output`, `ip::neigh`, and `ip::input` as the stack's `PacketType`. Below:
 //! `device::Device`. Linux: net/core/dev.c, and pfifo as the queue discipline.
 
@@ -16,15 +16,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Packets that wait for a full device, at most (txqueuelen).
+/// Most packets that are queued for a full device (txqueuelen).
 const TXQUEUELEN: usize = 1000;
 
 /// One transmit/receive queue pair.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Whether a thread receives.
+    /// Whether a thread is receiving.
     turn: Turn,
-    /// Packets the device refused for now, in order.
+    /// Packets for which the device returned `Busy`, in order.
     tx: Mutex<VecDeque<Skb>>,
     tx_len: AtomicUsize,
 }
@@ -34,10 +34,10 @@ struct Queue {
 pub struct NetDev {
     /// Interface index, from 1: that of the kernel's interface where the device is attached to one.
     pub ifindex: u32,
-    /// The device itself; replaceable, so that a capture can be wrapped around it while it runs.
+    /// The device itself; replaceable, so that a capture can wrap it while it runs.
     device: ReadMostly<Arc<dyn Device>>,
     queues: Vec<Queue>,
-    /// Up or down: a device that is down sends and receives nothing.
+    /// Whether the device is up: when down it sends and receives nothing.
     up: AtomicBool,
     /// MTU set by the administrator; 0: the device's own.
     mtu: AtomicU32,
@@ -49,10 +49,10 @@ pub struct NetDev {
     addrs: RwLock<Vec<Cidr>>,
 }
 
-/// The network layer, which packets of all devices go to. Linux: struct packet_type.
+/// The network layer, which receives the packets of all devices. Linux: struct packet_type.
 pub(crate) trait PacketType: Send + Sync {
-    /// Runs on up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
-    /// were. It is called once a turn, so that no packet costs an indirect call for it.
+    /// Processes up to `budget` packets of a queue, which it takes with [`NetDev::recv_queue`]; returns how many there
+    /// were. Called once a batch, so that there is no indirect call per packet.
     fn rcv(&self, stack: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant, budget: usize) -> usize;
 }
 
@@ -62,7 +62,7 @@ impl std::fmt::Debug for dyn PacketType {
     }
 }
 
-/// The devices of a stack: a chain that only grows, so that each packet can walk it without a lock.
+/// The devices of a stack: a list that only grows, so that packets can walk it without a lock.
 #[derive(Debug, Default)]
 pub struct NetDevs {
     pack: OnceLock<Arc<dyn PacketType>>,
@@ -77,18 +77,19 @@ struct Node {
     next: OnceLock<Box<Node>>,
 }
 
-/// One thread at a time receives from a queue. A thread that finds another at it leaves a note, and the other looks at
-/// the queue again before it goes: so what was sent before the note was left is received, and nobody waits.
+/// Ensures that one thread at a time receives from a queue. A thread that finds another one receiving sets AGAIN, and
+/// the other polls the queue once more before it stops. So every packet queued before AGAIN was set is received, and no
+/// thread waits.
 #[derive(Debug, Default)]
 struct Turn(AtomicU8);
 
-/// States of a [`Turn`]: nobody's; somebody's; and somebody's who has to look again.
+/// States of a [`Turn`]: no thread receives; one does; one does and must poll again.
 const FREE: u8 = 0;
 const TAKEN: u8 = 1;
 const AGAIN: u8 = 2;
 
 impl Turn {
-    /// Takes the turn, or leaves the note.
+    /// Takes the turn if it is free, else asks the receiving thread to poll again.
     fn take(&self) -> Option<TurnGuard<'_>> {
         let mine = self.0.compare_exchange(FREE, TAKEN, Ordering::SeqCst, Ordering::Relaxed).is_ok()
             || self.0.swap(AGAIN, Ordering::SeqCst) == FREE;
@@ -96,11 +97,11 @@ impl Turn {
     }
 }
 
-/// Whose turn it is. Dropped without `finish` (a panic), the turn is free.
+/// The turn of the current thread. Dropping it without `finish` (a panic) frees the turn.
 struct TurnGuard<'a>(&'a Turn);
 
 impl TurnGuard<'_> {
-    /// Gives the turn back; false: somebody left a note, the queue must be looked at again.
+    /// Frees the turn. False: another thread asked for the queue to be polled again.
     fn finish(&self) -> bool {
         let done = self.0.0.compare_exchange(TAKEN, FREE, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !done {
@@ -117,7 +118,7 @@ impl Drop for TurnGuard<'_> {
 }
 
 impl NetDevs {
-    /// Gives the stack its network layer, for as long as it lives. EBUSY: it has one. Linux: dev_add_pack.
+    /// Installs the network layer, for as long as the stack lives. EBUSY: it has one. Linux: dev_add_pack.
     pub(crate) fn add_pack(&self, network: Arc<dyn PacketType>) -> Result<()> {
         self.pack.set(network).map_err(|_| Error::Busy)
     }
@@ -148,7 +149,7 @@ impl NetDevs {
         while let Some(link) = end.get() {
             end = &link.next;
         }
-        // Nobody else adds meanwhile: the end is unset.
+        // No other thread adds now, so the end of the list is unset.
         end.get_or_init(|| Box::new(Node { dev: dev.clone(), next: OnceLock::new() }));
         Ok(dev)
     }
@@ -159,22 +160,22 @@ impl NetDevs {
         std::iter::successors(self.first.get(), |l| l.next.get()).map(|l| &l.dev)
     }
 
-    /// All devices now.
+    /// A copy of the list of devices.
     pub fn snapshot(&self) -> Vec<Arc<NetDev>> {
         self.iter().cloned().collect()
     }
 
-    /// By interface index.
+    /// The device with this interface index.
     pub fn by_index(&self, ifindex: u32) -> Option<Arc<NetDev>> {
         self.iter().find(|d| d.ifindex == ifindex).cloned()
     }
 
-    /// By name.
+    /// The device with this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<NetDev>> {
         self.iter().find(|d| d.device().name() == name).cloned()
     }
 
-    /// Whether a device in memory has packets waiting.
+    /// Whether a device in memory has queued packets.
     #[inline]
     pub fn any_pending(&self) -> bool {
         self.iter().any(|d| {
@@ -183,13 +184,13 @@ impl NetDevs {
         })
     }
 
-    /// Earliest event of a device in memory. A device that is down has none: nothing is taken from it.
+    /// Earliest event of a device in memory. A device that is down has none, since no packets are received from it.
     pub(crate) fn next_event(&self) -> Option<Instant> {
         let up = self.iter().filter(|d| d.is_up());
         up.flat_map(|d| (0..d.queues.len() as u16).map(|q| d.device().next_event(q))).flatten().min()
     }
 
-    /// Tries packets again that a full device refused; returns how many left.
+    /// Retries packets that a full device returned; returns how many were sent.
     pub(crate) fn flush_tx(&self, now: Instant) -> usize {
         self.iter().map(|d| d.flush_tx(now)).sum()
     }
@@ -202,7 +203,7 @@ impl NetDev {
         self.device.read()
     }
 
-    /// Replaces the device by one that wraps it (a capture), or by what was wrapped.
+    /// Replaces the device by one that wraps it (a capture), or by the wrapped one.
     pub fn replace_device(&self, f: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) {
         self.device.replace(|d| f(d.clone()));
     }
@@ -231,7 +232,7 @@ impl NetDev {
         c
     }
 
-    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535. Sockets that have cached a route see it after
+    /// Sets the MTU in bytes. EINVAL below 68 (RFC 791) or above 65535. Sockets with a cached route use it after
     /// [`Stack::rt_genid_bump`].
     pub fn set_mtu(&self, mtu: u32) -> Result<()> {
         if !(68..=65_535).contains(&mtu) {
@@ -241,14 +242,14 @@ impl NetDev {
         Ok(())
     }
 
-    /// Sets the largest super-packet in bytes, headers included; the device's own limit stands above it, and 0 leaves
-    /// that alone.
+    /// Sets the largest super-packet in bytes, headers included; the device's own limit applies as well. 0: only the
+    /// device's own.
     pub fn set_gso_max_size(&self, bytes: u32) {
         self.gso_max_size.store(bytes, Ordering::Relaxed);
     }
 
-    /// Coalesces received TCP segments in software, a batch at a time. Off at first, as for a TUN device of Linux: it
-    /// changes how often a receiver acknowledges. For devices that hand over single segments at a high rate.
+    /// Enables software GRO of TCP segments, within a receive batch. Off at first, as for a TUN device in Linux,
+    /// because it changes how often a receiver acknowledges. For devices that deliver single segments at a high rate.
     pub fn set_gro(&self, on: bool) {
         self.gro.store(on, Ordering::Relaxed);
     }
@@ -268,7 +269,7 @@ impl NetDev {
         self.addrs.read().clone()
     }
 
-    /// Adds an address; EEXIST when it is there. `ip::route` adds the routes that come with it.
+    /// Adds an address; EEXIST when the interface has it. `ip::route` adds the connected routes.
     pub(crate) fn push_addr(&self, addr: Cidr) -> Result<()> {
         let mut a = self.addrs.write();
         if a.contains(&addr) {
@@ -278,7 +279,7 @@ impl NetDev {
         Ok(())
     }
 
-    /// Removes an address; false when it was not there.
+    /// Removes an address; false when the interface does not have it.
     pub(crate) fn remove_addr(&self, addr: &Cidr) -> bool {
         let mut a = self.addrs.write();
         let n = a.len();
@@ -286,15 +287,15 @@ impl NetDev {
         a.len() != n
     }
 
-    /// The queue a flow's packets leave by.
+    /// The queue on which a flow's packets are sent.
     #[inline]
     fn queue_of(&self, hash: u32) -> u16 {
         if self.queues.len() == 1 { 0 } else { (hash % self.queues.len() as u32) as u16 }
     }
 
-    /// Sends a packet that is complete for this device (link header in front, segmented as far as needed). Packets of a
-    /// full device wait in order; beyond the queue's length the packet is dropped and ENOBUFS returned (the positive
-    /// NET_XMIT_DROP of Linux: local congestion).
+    /// Sends a packet that is complete for this device (link header in front, segmented as needed). Packets for a full
+    /// device are queued in order; when that queue is full the packet is dropped and ENOBUFS returned (in Linux the
+    /// positive NET_XMIT_DROP: local congestion).
     pub fn xmit(&self, stack: &Stack, now: Instant, skb: Skb) -> Result<()> {
         if !self.is_up() {
             stack.mib.drop(DropReason::DeviceFull);
@@ -347,14 +348,14 @@ impl NetDev {
         sent
     }
 
-    /// Whether packets wait for the device to take them.
+    /// Number of packets queued for a full device.
     pub fn tx_backlog(&self) -> usize {
         self.queues.iter().map(|q| q.tx_len.load(Ordering::Acquire)).sum()
     }
 
-    /// Receives packets of a queue, `budget` at a time, and has the network protocol run on each; without one they are
-    /// dropped. 0 also when another thread is at it: that thread looks again before it leaves, so a packet that a
-    /// device in memory got meanwhile is not left. Linux: napi_poll, __netif_receive_skb.
+    /// Receives packets of a queue, `budget` at a time, and passes them to the network layer; without one they are
+    /// dropped. Also 0 when another thread is receiving from the queue: that thread polls it again before it stops, so
+    /// no packet of a device in memory is left behind. Linux: napi_poll, __netif_receive_skb.
     pub(crate) fn receive(self: &Arc<Self>, stack: &Arc<Stack>, queue: u16, now: Instant, budget: usize) -> usize {
         let Some(q) = self.queues.get(queue as usize).filter(|_| self.is_up()) else { return 0 };
         let Some(turn) = q.turn.take() else { return 0 };
@@ -374,16 +375,17 @@ impl NetDev {
                 ),
             };
             if turn.finish() {
-                // Free since `finish`: nothing is left to do, and another may have taken it.
+                // `finish` has freed the turn, and another thread may have taken it, so the guard must not free it
+                // again.
                 std::mem::forget(turn);
                 return total;
             }
         }
     }
 
-    /// Takes up to `budget` packets off a queue: `link` gets each, takes its link header off and says whether it goes
-    /// on, and `net` gets those that do, coalesced where the device wants that (napi_gro_receive). Returns how many
-    /// there were. For a [`PacketType`], in whose code the two are compiled.
+    /// Takes up to `budget` packets off a queue: `link` gets each, pulls its link header and returns whether to keep
+    /// it, and `net` gets the kept ones, coalesced if GRO is on (napi_gro_receive). Returns how many packets there
+    /// were. For a [`PacketType`], into whose code both closures are inlined.
     pub(crate) fn recv_queue(
         &self,
         queue: u16,
@@ -406,7 +408,7 @@ impl NetDev {
         if let Some(mut gro) = gro {
             gro.flush(&mut net);
         }
-        // A device that fails is a device with nothing to say; its own statistics tell of it.
+        // A receive error is treated as no packets; the device's statistics count it.
         got.unwrap_or(0)
     }
 }

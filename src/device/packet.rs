@@ -1,6 +1,6 @@
-//! Ethernet frames over a raw socket (AF_PACKET) on an interface of the kernel, which must own no address there. Above:
-//! `ip::output` through `neigh`, the poll loop. Below: `vnet`, `sys`. With PACKET_VNET_HDR, super-packets and open
-//! checksums pass in both directions, as veth hands them over. Linux's other end: net/packet/af_packet.c.
+//! Ethernet frames over a raw socket (AF_PACKET) on a kernel interface, which must have no address there. Above:
+//! `ip::output` through `neigh`, the poll loop. Below: `vnet`, `sys`. With PACKET_VNET_HDR, super-packets and partial
+//! checksums pass in both directions, as on a veth pair. In the kernel: net/packet/af_packet.c.
 
 use super::vnet::{self, RxBuf, Stats};
 use super::{Caps, DevStats, Device, LinkType, Xmit};
@@ -15,15 +15,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Which hardware address this stack has on the interface.
 pub enum Mac<'e> {
-    /// The interface's own. The kernel sees the same frames, and is silent as long as it owns no address there.
+    /// The interface's own. The kernel receives the same frames, and does not reply as long as the interface has no
+    /// address.
     Interface,
-    /// A locally administered random one; the interface listens promiscuously.
+    /// A random, locally administered address; the interface is put in promiscuous mode.
     Random(&'e dyn Entropy),
-    /// This one; promiscuously, if it is not the interface's.
+    /// This address; in promiscuous mode if it is not the interface's.
     Given(MacAddr),
 }
 
-/// A raw socket as a device: see the module's text.
+/// An AF_PACKET socket as a device: see the module's text.
 #[derive(Debug)]
 pub struct Packet {
     name: String,
@@ -37,7 +38,7 @@ pub struct Packet {
 
 impl Packet {
     /// Opens interface `name` of this thread's network namespace. Errors: EPERM without CAP_NET_RAW, ENODEV, ENETDOWN,
-    /// EINVAL: not an Ethernet interface, or a group address was given.
+    /// EINVAL: not an Ethernet interface, or a multicast address was given.
     pub fn open(name: &str, mac: Mac<'_>) -> io::Result<Packet> {
         let own = MacAddr(netdev::hwaddr(name)?);
         let mac = match mac {

@@ -1,6 +1,6 @@
-//! Capture: wraps any device and writes what passes to a nanosecond pcap file, as it would be on a wire. Checksums that
-//! a device completes are complete in the file, super-packets are cut, so that tshark finds nothing to complain of; the
-//! packets themselves go their way untouched. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
+//! Capture: wraps any device and writes its packets to a nanosecond pcap file, as they would be on a wire. In the file,
+//! checksums are complete and super-packets are segmented, so that tshark reports no errors; the packets themselves are
+//! not modified. Above and below: `device::Device`. Format: draft-ietf-opsawg-pcap.
 
 use super::{Caps, DevStats, Device, LinkType, Xmit, gso};
 use crate::base::env::{Clock, Instant};
@@ -24,21 +24,21 @@ mod tests;
 /// Where a capture is written.
 pub type Sink = Box<dyn Write + Send>;
 
-/// Bytes of the first write buffer; the file is written in pieces of this size and when the capture ends.
+/// Size of the write buffer, in bytes; the file is written in pieces of this size and when the capture ends.
 const BUFFER: usize = 256 * 1024;
 
 struct Output(PcapWriter<BufWriter<Sink>>);
 
-/// A device that captures what passes through the device in it.
+/// A device that captures the packets of the device it wraps.
 pub struct Pcap {
     inner: Arc<dyn Device>,
-    /// None: stopped, or the file could not be written.
+    /// None: the capture was stopped, or a write failed.
     out: Mutex<Option<Output>>,
     clock: Arc<dyn Clock>,
     l2: usize,
     frames: AtomicU64,
     lost: AtomicU64,
-    /// What ended it before its time.
+    /// The write error that ended the capture.
     failed: Mutex<Option<io::Error>>,
 }
 
@@ -63,7 +63,7 @@ impl Pcap {
             LinkType::Ip => (DataLink::RAW, 0),
             LinkType::Ethernet(_) => (DataLink::ETHERNET, ether::HEADER_LEN),
         };
-        // In this machine's byte order, as libpcap writes it: readers know it by the first number.
+        // In this machine's byte order, as libpcap writes it: readers detect it by the magic number.
         let endianness = if cfg!(target_endian = "big") { Endianness::Big } else { Endianness::Little };
         let ts_resolution = TsResolution::NanoSecond;
         let header = PcapHeader { snaplen: 262_144, datalink, ts_resolution, endianness, ..PcapHeader::default() };
@@ -72,9 +72,9 @@ impl Pcap {
         Ok(Pcap { inner, out: Mutex::new(Some(Output(writer))), clock, l2, frames, lost, failed: Mutex::default() })
     }
 
-    /// Ends the capture and writes what is buffered: the file is complete when this returns. The device lets everything
-    /// pass from then on. Errors of the last write, or the one that had ended the capture before; a second call does
-    /// nothing.
+    /// Ends the capture and flushes the buffer: the file is complete when this returns. The device then passes packets
+    /// without capturing. Returns the error of the last write, or the one that ended the capture earlier; a second call
+    /// does nothing.
     pub fn finish(&self) -> io::Result<()> {
         if let Some(e) = self.failed.lock().take() {
             return Err(e);
@@ -85,19 +85,19 @@ impl Pcap {
         }
     }
 
-    /// Frames written so far.
+    /// Number of frames written.
     pub fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// Frames that could not be written, the first of which ended the capture (a full disk).
+    /// Number of frames that could not be written; the first write error ended the capture (a full disk).
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
     fn capture(&self, out: &mut Option<Output>, skb: &Skb) {
         let Some(writer) = out.as_mut() else { return };
-        // Not the time of the softirq run, which may lie before that of the packet answered here.
+        // Not the time of the softirq run, which may be before that of the packet that this one replies to.
         let time = self.clock.wall();
         let mut failed = None;
         gso::wire_frames(skb, self.l2, &mut |frame| {
@@ -137,15 +137,15 @@ impl Device for Pcap {
     }
 
     fn xmit(&self, queue: u16, now: Instant, skb: Skb) -> Xmit {
-        // A loopback's packets are seen when they arrive: once is enough.
+        // A packet on loopback passes here twice; it is captured on receipt only.
         if self.inner.caps().loopback {
             return self.inner.xmit(queue, now, skb);
         }
         let copy = skb.share();
-        // Held over both: an answer that another thread receives meanwhile comes behind this packet in the file.
+        // Held over both calls: a reply that another thread receives meanwhile is written after this packet.
         let mut out = self.out.lock();
         let sent = self.inner.xmit(queue, now, skb);
-        // Only what the device took: a packet that comes back is captured when it goes.
+        // Only packets that the device took: a returned packet is captured when it is sent.
         if let Xmit::Sent = sent {
             self.capture(&mut out, &copy);
         }
@@ -173,8 +173,8 @@ impl Device for Pcap {
     }
 }
 
-/// Captures what passes through a device of a stack into a new file, from now on, with times of day. Errors: those of
-/// creating the file; EBUSY when a capture runs there.
+/// Starts a capture of a device of a stack into a new file, with wall-clock times. Errors: those of creating the file;
+/// EBUSY when a capture is running.
 pub fn start(dev: &NetDev, path: &Path, stack: &Stack) -> io::Result<()> {
     if dev.device().as_pcap().is_some() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
@@ -182,7 +182,7 @@ pub fn start(dev: &NetDev, path: &Path, stack: &Stack) -> io::Result<()> {
     start_to(dev, Box::new(File::create(path)?), stack.clock.clone())
 }
 
-/// The same into any writer; `clock` is the stack's. Errors: those of the writer.
+/// As `start`, into any writer; `clock` is the stack's. Errors: those of the writer.
 pub fn start_to(dev: &NetDev, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<()> {
     let inner = dev.device().cloned();
     if inner.as_pcap().is_some() {
@@ -193,7 +193,7 @@ pub fn start_to(dev: &NetDev, sink: Sink, clock: Arc<dyn Clock>) -> io::Result<(
     Ok(())
 }
 
-/// Ends the capture of a device and completes its file. EINVAL when none runs; errors of writing it.
+/// Ends the capture of a device and completes its file. EINVAL when none is running; otherwise write errors.
 pub fn stop(dev: &NetDev) -> io::Result<()> {
     let device = dev.device();
     let Some((pcap, inner)) = device.as_pcap() else { return Err(io::Error::from_raw_os_error(libc::EINVAL)) };

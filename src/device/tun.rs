@@ -1,6 +1,6 @@
-//! IP datagrams over a TUN device of the kernel: its network stack is the peer, or the router behind which the world
-//! is. Above: `ip::output`, the poll loop. Below: `vnet`, `sys::fd`. One `writev` or `readv` a super-packet;
-//! segmentation and checksums are left to the kernel in both directions. Linux's other end: drivers/net/tun.c.
+//! IP datagrams over a TUN device of the kernel: the kernel's network stack is the peer, or the router to other hosts.
+//! Above: `ip::output`, the poll loop. Below: `vnet`, `sys::fd`. One `writev` or `readv` a super-packet; segmentation
+//! and checksums are left to the kernel in both directions. In the kernel: drivers/net/tun.c.
 
 use super::vnet::{self, RxBuf, Stats};
 use super::{Caps, DevStats, Device, LinkType, Xmit};
@@ -30,11 +30,11 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Opens device `name` of this thread's network namespace, or creates it (then it vanishes with the last queue).
-    /// `queues`: how many queue pairs, at least 1; a device made without multi-queue gives one. The MTU is the
-    /// interface's. Addresses and routes of the kernel's side are the administrator's business, as is bringing it up
-    /// unless `up`. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: bad name, not a
-    /// TUN device; ENOENT: no /dev/net/tun.
+    /// Opens device `name` of this thread's network namespace, or creates it (it is then removed when its last queue is
+    /// closed). `queues`: number of queue pairs, at least 1; a device created without multi-queue has one. The MTU is
+    /// the interface's. Addresses and routes on the kernel's side are left to the administrator, as is bringing the
+    /// interface up unless `up` is set. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it;
+    /// EINVAL: bad name, not a TUN device; ENOENT: no /dev/net/tun.
     pub fn open(name: &str, queues: u16, up: bool) -> io::Result<Tun> {
         let queues = queues.max(1);
         let first = netdev::open_tun(name, queues > 1)?;

@@ -1,5 +1,5 @@
-//! Kinds of devices that are plugged in: what `device=KIND:ARGUMENT` of a configuration opens. Above: `config`,
-//! plug-ins that register kinds. Below: the device that a kind makes.
+//! Plug-in kinds of devices: what `device=KIND:ARGUMENT` of a configuration opens. Above: `config`, plug-ins that
+//! register kinds. Below: the device that a kind opens.
 
 use super::Device;
 use crate::base::error::{Error, Result};
@@ -8,17 +8,17 @@ use crate::sys::lock::Mutex;
 use crate::wire::ether::MacAddr;
 use std::sync::Arc;
 
-/// How a device is wanted.
+/// Parameters of a device to open.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct DeviceArgs<'a> {
-    /// What follows the colon, for the kind to read.
+    /// The text after the colon; its meaning is the kind's.
     pub argument: &'a str,
-    /// Interface name to have, unique in the stack.
+    /// Interface name, unique in the stack.
     pub name: &'a str,
-    /// MTU wanted, bytes; None: the kind's own.
+    /// Requested MTU, bytes; None: the kind's default.
     pub mtu: Option<u32>,
-    /// Hardware address wanted; None: the kind's own.
+    /// Requested hardware address; None: the kind's default.
     pub mac: Option<MacAddr>,
 }
 
@@ -26,7 +26,7 @@ pub struct DeviceArgs<'a> {
 pub trait DeviceKind: Send + Sync {
     /// 1 to 15 characters, without colon and comma.
     fn name(&self) -> &str;
-    /// Opens a device. The error says why in words, if there is more to say than its errno.
+    /// Opens a device. The error's text gives the reason, where the errno does not say enough.
     fn open(
         &self,
         stack: &Arc<Stack>,
@@ -41,7 +41,7 @@ pub struct DeviceKinds {
 }
 
 impl DeviceKinds {
-    /// Adds a kind. EEXIST: its name is taken; EINVAL: it is no name.
+    /// Registers a kind. EEXIST: its name is taken; EINVAL: its name is invalid.
     pub fn register(&self, kind: Arc<dyn DeviceKind>) -> Result<()> {
         let name = kind.name();
         let good = |b: u8| b.is_ascii_graphic() && !matches!(b, b':' | b',' | b'=');
@@ -56,7 +56,7 @@ impl DeviceKinds {
         Ok(())
     }
 
-    /// Takes a kind out. ENOENT: there is none of the name; EBUSY: somebody holds it, as its devices should.
+    /// Unregisters a kind. ENOENT: no kind has the name; EBUSY: it is still referenced, as it should be by its devices.
     pub fn unregister(&self, name: &str) -> Result<()> {
         let mut list = self.list.lock();
         let i = list.iter().position(|k| k.name() == name).ok_or(Error::NoEnt)?;
@@ -69,7 +69,7 @@ impl DeviceKinds {
         Ok(())
     }
 
-    /// By name.
+    /// The kind with this name.
     pub fn find(&self, name: &str) -> Option<Arc<dyn DeviceKind>> {
         self.list.lock().iter().find(|k| k.name() == name).cloned()
     }

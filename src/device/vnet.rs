@@ -1,7 +1,6 @@
-//! What TUN devices and raw sockets share: the virtio-net header before each packet, receive buffers, and the gathered
-//! write. Above: `tun`, `packet`. Below: `sys::fd`. Virtio 1.2 §5.1.6 (struct virtio_net_hdr, here in the machine's
-//! byte order as both kinds of descriptor have it by default); include/linux/virtio_net.h has the checks a kernel
-//! makes.
+//! What TUN devices and AF_PACKET sockets share: the virtio-net header before each packet, receive buffers, and the
+//! gathered write. Above: `tun`, `packet`. Below: `sys::fd`. Virtio 1.2 §5.1.6 (struct virtio_net_hdr, here in native
+//! byte order, the default of both kinds of descriptor); include/linux/virtio_net.h has the kernel's checks.
 
 use super::gso::{self, Layout};
 use super::{DevStats, Xmit};
@@ -54,8 +53,8 @@ impl VnetHdr {
         b
     }
 
-    /// The header for a packet of ours with `l2` bytes of link header. None: a super-packet without an open checksum or
-    /// without headers at its front, which no device can cut.
+    /// The header for a packet of ours with `l2` bytes of link header. None: a super-packet without a partial checksum
+    /// or without headers at its front, which no device can segment.
     fn for_xmit(skb: &Skb, l2: usize) -> Option<VnetHdr> {
         let mut h = VnetHdr::default();
         if let Csum::Partial { start, offset } = skb.csum {
@@ -78,20 +77,20 @@ impl VnetHdr {
         h.hdr_len = l.payload as u16;
         h.gso_type = match skb.gso_type {
             GsoType::Udp => GSO_UDP_L4,
-            // A device that does not know CWR would send it in each segment: it is told.
+            // A device without GSO_ECN would copy CWR into each segment, so the flag is set.
             _ => (if l.v6 { GSO_TCPV6 } else { GSO_TCPV4 }) | if front[l.th + 13] & 0x80 != 0 { GSO_ECN } else { 0 },
         };
         Some(h)
     }
 
-    /// Notes on a received packet what its header says. False: the header contradicts itself or the packet.
+    /// Applies the header to a received packet. False: the header is inconsistent in itself or with the packet.
     fn apply(self, skb: &mut Skb, l2: usize) -> bool {
         if self.flags & F_NEEDS_CSUM != 0 {
             let end = usize::from(self.csum_start) + usize::from(self.csum_offset) + 2;
             if usize::from(self.csum_start) < l2 || end > skb.len() {
                 return false;
             }
-            // It never was on a wire: whoever sent it is on this machine.
+            // The packet was never on a wire: its sender is on this machine.
             skb.csum = Csum::Unnecessary;
         } else if self.flags & F_DATA_VALID != 0 {
             skb.csum = Csum::Unnecessary;
@@ -103,7 +102,7 @@ impl VnetHdr {
             GSO_UDP_L4 => (GsoType::Udp, skb.l3 == L3::V6, 17),
             _ => return false,
         };
-        // hdr_len is a hint of what the sender had in one piece; the headers themselves are asked.
+        // hdr_len is only a hint, so the header lengths are taken from the packet.
         let Some(l) = Layout::find(skb.linear(), l2) else { return false };
         if self.gso_size == 0 || l.v6 != v6 || l.proto != proto || l.end > skb.len() {
             return false;
@@ -118,18 +117,18 @@ impl VnetHdr {
     }
 }
 
-/// Sizes of the pages a packet is received into, in order: an ordinary packet takes the first alone, the largest
+/// Sizes of the pages a packet is received into, in order: an ordinary packet uses only the first, the largest
 /// super-packet all of them. Together they hold 65,535 bytes and a link header.
 const RX_PAGES: [usize; 5] = [2048, 16_384, 16_384, 16_384, 16_384];
-/// Up to this size a packet, or the rest of one in its last page, is copied to a page of its own size: it costs less
-/// than the memory a large page would hold while the bytes wait to be read.
+/// A packet of at most this size, or the rest of one in its last page, is copied to a page of its own size: the copy
+/// costs less than holding a large page until the bytes are read.
 const COPYBREAK: usize = 256;
 
-/// Receive buffers of one queue: pages wait here until a packet is in them.
+/// Receive buffers of one queue: pages allocated before a packet is read into them.
 #[derive(Debug)]
 pub(crate) struct RxBuf {
     pages: [PageRef; RX_PAGES.len()],
-    /// The packet's virtio-net header is read, too.
+    /// Whether the packet's virtio-net header is read.
     vnet: bool,
 }
 
@@ -159,7 +158,7 @@ impl RxBuf {
         Ok(self.packet(&hdr, len, l2))
     }
 
-    /// The packet of `len` bytes that was read into the pages.
+    /// Makes a packet of the `len` bytes that were read into the pages.
     fn packet(&mut self, hdr: &[u8; VNET_HDR_LEN], len: usize, l2: usize) -> Option<Skb> {
         if len <= l2 || len > RX_PAGES.iter().sum() {
             return None;
@@ -184,7 +183,7 @@ impl RxBuf {
         let first = skb.linear().get(l2).copied()?;
         match gso::l3_of(first) {
             Some(l3) => skb.l3 = l3,
-            // On Ethernet another protocol (ARP) may begin with any byte.
+            // On Ethernet, other protocols (ARP) may begin with any byte.
             None if l2 == 0 => return None,
             None => {}
         }
@@ -195,7 +194,7 @@ impl RxBuf {
     }
 }
 
-/// Writes a packet with one system call. `Busy` when the descriptor takes nothing now.
+/// Writes a packet with one system call. `Busy` when the descriptor would block.
 pub(crate) fn xmit(fd: &Fd, vnet: bool, l2: usize, mut skb: Skb, stats: &Stats) -> Xmit {
     let mut hdr = [0; VNET_HDR_LEN];
     let mut skip = 0;
@@ -249,7 +248,7 @@ impl Stats {
         self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Adds them to `sum`.
+    /// Adds the counters to `sum`.
     pub(super) fn add_to(&self, sum: &mut DevStats) {
         sum.rx_packets += self.rx_packets.load(Ordering::Relaxed);
         sum.rx_bytes += self.rx_bytes.load(Ordering::Relaxed);
@@ -260,8 +259,8 @@ impl Stats {
     }
 }
 
-/// Receives up to `budget` packets from `fd`; how many the sink got. Malformed ones count against the budget, so that a
-/// stream of them cannot hold the thread.
+/// Receives up to `budget` packets from `fd`; returns how many the sink got. Malformed ones count against the budget,
+/// so that a stream of them cannot keep the thread busy.
 pub(crate) fn recv(
     fd: &Fd,
     buf: &mut RxBuf,
@@ -282,7 +281,7 @@ pub(crate) fn recv(
                 stats.rx_dropped.fetch_add(1, Ordering::Relaxed);
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-            // What was received counts; a lasting error comes again.
+            // The packets received so far are returned; a persistent error is seen again at the next call.
             Err(_) if got > 0 => break,
             Err(e) => return Err(e),
         }

@@ -1,17 +1,18 @@
-//! The driver lease: real time. Whoever holds the lease of a queue waits in the devices' own descriptors and runs
-//! softirq; a thread that is about to block takes it, so that the packet it waits for costs no wake-up of another
-//! thread. While no thread of the program waits, a background thread holds it. Above: blocking calls. Below:
+//! The driver lease: real time. The thread that holds the lease of a queue waits in the devices' own descriptors and
+//! runs softirq. A thread that is about to block takes the lease, so that the packet it waits for needs no wake-up of
+//! another thread. While no thread of the program waits, a background thread holds it. Above: blocking calls. Below:
 //! `Stack::poll_queues`, poll(2).
 //!
-//! A request-reply loop blocks and returns thousands of times a second. So the background thread does not take over
-//! when a thread returns: that thread arms a timer of 1 ms, once, and the background thread looks when it fires. If the
-//! lease was used meanwhile, it waits again; if not, it takes it, and gives it up when a thread blocks and asks.
+//! A request-reply loop blocks and returns thousands of times a second, so the background thread does not take over
+//! whenever a thread returns. Instead, that thread arms a timer of 1 ms, once, and the background thread checks when it
+//! expires. If the lease was used meanwhile, it waits again; if not, it takes the lease, and releases it when a thread
+//! blocks and asks for it.
 //!
-//! Invariant: when nobody holds a lease, its timer is armed, a thread has been told to take it, or the background
+//! Invariant: when no thread holds a lease, its timer is armed, a thread has been told to take it, or the background
 //! thread is awake; so packets and timers wait at most two periods of the timer.
 //!
-//! After fork(2) the stack is the parent's alone (`Stack::is_inherited`): nobody in the child waits for it or works for
-//! it.
+//! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
+//! works for it.
 
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
@@ -29,19 +30,19 @@ use std::sync::{Arc, Weak};
 
 /// How long a free lease stays free before the background thread takes it.
 const GRACE: Duration = Duration::from_millis(1);
-/// After so many hand-overs in vain (the lease was taken again before the other thread came) the next is left to the
+/// After this many failed hand-overs (the lease was taken again before the woken thread ran) the next is left to the
 /// timer.
 const VAIN: u32 = 2;
 
-/// Queues a holder serves, with their devices.
+/// Device queues that a lease holder serves.
 type Queues = SmallVec<[(Arc<NetDev>, u16); 4]>;
 
-/// Runner of real time: see the module's text.
+/// The runner for real time: see the module's text.
 pub struct Lease {
     shared: Arc<Shared>,
 }
 
-/// What its threads share.
+/// State shared by its threads.
 struct Shared {
     shards: Vec<Shard>,
     stop: AtomicBool,
@@ -50,7 +51,7 @@ struct Shared {
 /// One lease: queue number `i` of `n` serves the device queues `i`, `i + n`, ... of every device.
 struct Shard {
     state: Mutex<State>,
-    /// When the holder's sleep ends by itself, nanoseconds; 0: it is awake, or there is none.
+    /// Time at which the holder's sleep ends, in nanoseconds; 0: it is awake, or there is no holder.
     sleep_until: AtomicU64,
     /// The background thread has been started.
     started: AtomicBool,
@@ -65,14 +66,14 @@ struct State {
     parked: VecDeque<Arc<Waiter>>,
     /// The timer is armed or the background thread awake.
     armed: bool,
-    /// Times the lease was given back; tells the background thread whether it was in use.
+    /// Number of times the lease was released; tells the background thread whether it was in use.
     releases: u64,
     vain: u32,
 }
 
 impl Lease {
     /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked
-    /// thread takes one of them, and a packet of its that arrives on another queue costs a wake-up.
+    /// thread takes one of them, and a packet for it that arrives on another queue costs a wake-up.
     pub fn new(queues: u16) -> Lease {
         let shard = |_| Shard {
             state: Mutex::default(),
@@ -87,14 +88,14 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// The stack is gone: its background threads end.
+    /// The stack is gone: ends its background threads.
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.shards.iter().for_each(|s| s.background.nudge());
     }
 }
 
-/// Spreads threads over leases: each keeps its own.
+/// A number per thread, which selects the lease it uses.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -120,7 +121,7 @@ impl Runner for Lease {
         let shard = &shared.shards[i];
         loop {
             if stack.is_inherited() {
-                // A signal handler forked in the middle of the wait.
+                // A signal handler called fork during the wait.
                 return Woken::Interrupted;
             }
             if shard.acquire(waiter) {
@@ -166,8 +167,9 @@ impl Runner for Lease {
         let mut next = None;
         for shard in &shared.shards {
             match shard.sleep_until.load(Ordering::SeqCst) {
-                // Awake: looks at the deadlines before it sleeps. Free: the timer sees to it. Nothing to do in the
-                // usual case of one lease, but with several, a free one must not hide that all holders sleep too long.
+                // Awake: the holder checks the deadlines before it sleeps. Free: the timer checks them. With a single
+                // lease there is nothing to do; with several, one free lease does not mean that the other holders wake
+                // in time.
                 0 => {
                     if shared.shards.len() == 1 || shard.state.lock().holder.is_some() {
                         return;
@@ -202,7 +204,7 @@ impl Shared {
             let run = move || shared.background(i, &stack);
             let builder = std::thread::Builder::new().name(format!("usersock-q{i}"));
             if builder.spawn(run).is_err() {
-                // EAGAIN: no thread to be had now. Blocked threads do the work; the next one tries again.
+                // EAGAIN: no thread can be created now. Blocked threads do the work, and the next call tries again.
                 shard.state.lock().armed = false;
                 shard.started.store(false, Ordering::Release);
             }
@@ -229,7 +231,7 @@ impl Shared {
             if let Some(t) = &shard.timer {
                 wait.push(PollFd::new(t.raw(), libc::POLLIN));
             }
-            // Without a timer (out of descriptors) the period is the sleep's own.
+            // Without a timer (no descriptors left) the sleep itself is limited to the period.
             me.sleep(&mut wait, shard.timer.is_none().then_some(GRACE));
             me.take_nudge();
             if let Some(t) = &shard.timer {
@@ -240,13 +242,13 @@ impl Shared {
     }
 }
 
-/// What the background thread found.
+/// Result of the background thread's check.
 enum TakeOver {
-    /// The lease is now its own.
+    /// It now holds the lease.
     Taken,
-    /// The lease is free, but was in use a moment ago, or was offered to a thread: look again after the grace period.
+    /// The lease is free, but was in use recently or was offered to a thread: check again after the grace period.
     Later,
-    /// A thread of the program has it, and arms the timer when it gives it back.
+    /// A thread of the program holds it, and arms the timer when it releases it.
     Used,
 }
 
@@ -279,9 +281,9 @@ impl Shard {
         }
     }
 
-    /// The holder's wait is over: another blocked thread takes the lease, or later the background thread. Not `urgent`
-    /// where whoever sends serves all devices: the next look of the background thread is soon enough for timers, and
-    /// waking another thread for them would cost each exchange between two threads two changes of context.
+    /// The holder's wait is over: another blocked thread takes the lease, or the background thread does later. Not
+    /// `urgent` if every thread that sends serves all devices: timers can then wait for the background thread's next
+    /// check, and waking another thread for them would cost two context switches in each exchange between two threads.
     fn release(&self, urgent: bool) {
         let mut s = self.state.lock();
         s.holder = None;
@@ -298,7 +300,7 @@ impl Shard {
         }
     }
 
-    /// A thread that waited without the lease goes; an offer it may have got goes to the next.
+    /// A thread stops waiting without the lease; if it was offered the lease, the next waiter gets the offer.
     fn leave(&self, waiter: &Arc<Waiter>) {
         let mut s = self.state.lock();
         s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
@@ -341,8 +343,8 @@ impl Shard {
         }
     }
 
-    /// The work of a thread of the program that holds the lease, until its wait is over. `urgent` comes back false when
-    /// there is no device but such in memory whose packets arrive at once.
+    /// Work of a program's thread that holds the lease, until its wait is over. `urgent` is returned false when the
+    /// only devices are in memory and deliver packets at once.
     #[allow(clippy::too_many_arguments)] // what the thread waits for, and where
     fn hold(
         &self,
@@ -396,7 +398,8 @@ impl Shard {
         }
     }
 
-    /// The same of the background thread, until a thread of the program asks for the lease or the stack is gone.
+    /// Work of the background thread that holds the lease, until a thread of the program asks for it or the stack is
+    /// gone.
     fn hold_background(&self, stack: &Weak<Stack>, i: usize, shards: usize, stop: &AtomicBool) {
         let me = &self.background;
         let mut queues = Queues::new();
@@ -413,7 +416,7 @@ impl Shard {
                 strong.poll_queues(strong.now(), &queues, WEIGHT);
                 continue;
             };
-            // While it sleeps it holds neither the stack nor its devices, so that dropping the stack ends both.
+            // While it sleeps it holds no reference to the stack, so that the program can drop the stack.
             drop(strong);
             queues.clear();
             let slept = me.sleep(&mut fds, timeout);
@@ -422,7 +425,7 @@ impl Shard {
             if slept == Slept::Ready {
                 let mut again = PollSet::new();
                 gather(&strong, i, shards, &mut queues, &mut again);
-                // A device that came or went meanwhile: the next look sees it.
+                // The set of devices has changed: the next iteration gathers them again.
                 if again.len() == devices {
                     self.serve(&strong, &queues, &fds[..devices], me);
                 }
@@ -431,7 +434,7 @@ impl Shard {
         self.release(true);
     }
 
-    /// Notes until when the holder will sleep, and for how long that is. None: something is due now.
+    /// Publishes until when the holder will sleep, and returns for how long. None: something is due now.
     fn plan(&self, stack: &Arc<Stack>, deadline: Option<Instant>) -> Option<Option<Duration>> {
         let until = [stack.next_event(), deadline].into_iter().flatten().min();
         let now = stack.now();
@@ -440,7 +443,7 @@ impl Shard {
         }
         let mark = until.map_or(u64::MAX, Instant::as_nanos).max(1);
         self.sleep_until.store(mark, Ordering::SeqCst);
-        // An event that appeared before the mark was set found nobody to kick.
+        // An event that appeared before the mark was stored woke nobody, so the events are read again.
         if stack.next_event().is_some_and(|t| t.as_nanos() < mark) {
             self.sleep_until.store(0, Ordering::SeqCst);
             return Some(Some(Duration::ZERO));
@@ -461,8 +464,8 @@ impl Shard {
         Some(slept)
     }
 
-    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one the thread
-    /// waits for, and a further read would only find the queue empty.
+    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one that the
+    /// thread waits for, and a further read would only find the queue empty.
     fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd], waiter: &Waiter) {
         let fd_queues = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_some());
         let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
@@ -479,8 +482,8 @@ impl Shard {
 /// Poll events of a descriptor that has failed.
 const FAILED: i16 = libc::POLLERR | libc::POLLNVAL | libc::POLLHUP;
 
-/// A raw socket reports once that its interface went down; a TUN device that was deleted reports it for ever, and
-/// waiting on it would spin. What still fails after its error was read is brought down (ip link shows it so, too).
+/// An AF_PACKET socket reports once that its interface went down; a deleted TUN device reports an error for ever, and
+/// polling it would spin. A device that still fails after its error was read is brought down.
 fn take_down_failed(queues: &Queues) {
     for (dev, q) in queues {
         let Some(fd) = dev.device().poll_fd(*q) else { continue };

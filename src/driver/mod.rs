@@ -1,10 +1,10 @@
-//! Who runs softirq, and how a thread waits: the [`Runner`](crate::stack::runner::Runner)s. One is chosen with the
-//! stack. Above: blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below: `Stack::poll`.
+//! Who runs softirq, and how a thread waits: the [`Runner`](crate::stack::runner::Runner)s. A stack is created with
+//! one. Above: blocking calls, through `Stack::block` (`sock::wait`, poll, epoll). Below: `Stack::poll`.
 //!
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
-//! | `virtual_time` | [`VirtualTime`], [`Parked`]: waiting steps the simulation, or is for others to end |
+//! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
 pub(crate) mod lease;
 pub(crate) mod virtual_time;

@@ -1,5 +1,5 @@
-//! Waiting in virtual time, where nobody waits: [`VirtualTime`] steps a simulation from event to event until the
-//! awaited one has come; [`Parked`] is for clocks that somebody else moves. Above: `sim::World`, packet scripts. Below:
+//! Waiting in virtual time: [`VirtualTime`] steps a simulation from event to event until the awaited event has
+//! happened; [`Parked`] is for clocks that another thread moves. Above: `sim::World`, packet scripts. Below:
 //! `Stack::poll`.
 
 use crate::base::env::{Clock, Instant, VirtualClock};
@@ -16,19 +16,19 @@ use std::sync::{Arc, Weak};
 pub struct Scheduler {
     clock: Arc<VirtualClock>,
     stacks: Mutex<Vec<Weak<Stack>>>,
-    /// Held by the thread that steps. The simulation is meant for one thread; with several it stays sound, but the
-    /// order of their steps is the operating system's and no longer repeatable.
+    /// Held by the thread that steps. The simulation is meant for one thread; several are safe, but the operating
+    /// system then decides the order of their steps, and runs are not repeatable.
     turn: Mutex<()>,
 }
 
-/// What a step of a [`Scheduler`] did.
+/// Result of a step of a [`Scheduler`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Something happened, or time moved to the next event.
+    /// Something was processed, or time moved to the next event.
     Progress,
-    /// The next event lies behind the limit; the clock stands at the limit.
+    /// The next event is after the limit; the clock is at the limit.
     Limit,
-    /// No event is left: nothing will ever happen unless somebody acts.
+    /// No event is left: nothing will happen unless a program acts.
     Idle,
 }
 
@@ -38,7 +38,7 @@ impl Scheduler {
         &self.clock
     }
 
-    /// Makes `stack` part of the simulation.
+    /// Adds `stack` to the simulation.
     pub fn join(&self, stack: &Arc<Stack>) {
         self.stacks.lock().push(Arc::downgrade(stack));
     }
@@ -49,7 +49,7 @@ impl Scheduler {
         list.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Polls every stack once at the present time. If all were quiet: when the next event is.
+    /// Polls every stack once at the current time. If all were idle, returns the time of the next event.
     pub fn settle(&self) -> Settled {
         let _turn = self.turn.lock();
         let stacks = self.stacks();
@@ -61,11 +61,11 @@ impl Scheduler {
         if any {
             return Settled::Busy;
         }
-        // A quiet stack has nothing due at `now`; were a device to claim otherwise, waiting for it would be for ever.
+        // An idle stack has nothing due at `now`; should a device claim otherwise, waiting for it would never end.
         Settled::Until(stacks.iter().filter_map(|s| s.next_event()).filter(|&t| t > now).min())
     }
 
-    /// Polls every stack; if all were quiet, moves the clock to the next event, but not beyond `limit`.
+    /// Polls every stack; if all were idle, moves the clock to the next event, but not beyond `limit`.
     pub fn step(&self, limit: Option<Instant>) -> Step {
         let Settled::Until(next) = self.settle() else { return Step::Progress };
         match (next, limit) {
@@ -82,19 +82,19 @@ impl Scheduler {
     }
 }
 
-/// What [`Scheduler::settle`] found.
+/// Result of [`Scheduler::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// Something was done: there may be more at the same time.
+    /// Something was processed: there may be more at the same time.
     Busy,
-    /// All are quiet until then; None: for ever.
+    /// All are idle until then; None: for ever.
     Until(Option<Instant>),
 }
 
-/// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until it is over. When no event is
-/// left and the call has no deadline, nothing could ever end it: it is then interrupted (EINTR), which shows a test
-/// that waits for what it has not caused. Descriptors of the kernel have no place in virtual time and do not end a
-/// wait.
+/// Runner of a simulation: a blocking call steps all stacks of the [`Scheduler`] until its condition holds. When no
+/// event is left and the call has no deadline, nothing could ever end it, so it is interrupted (EINTR): a test that
+/// waits for something which never happens fails instead of hanging. Kernel descriptors do not exist in virtual time
+/// and do not end a wait.
 pub struct VirtualTime(Arc<Scheduler>);
 
 impl VirtualTime {
@@ -123,7 +123,7 @@ impl Runner for VirtualTime {
 }
 
 /// Virtual time driven from outside (a packet script, the packetdrill plug-in): a blocked thread parks until it is
-/// woken; whoever owns the clock polls the stack, and calls [`Parked::clock_moved`] when it has moved the clock.
+/// woken. The owner of the clock polls the stack, and calls [`Parked::clock_moved`] when it has moved the clock.
 #[derive(Debug, Default)]
 pub struct Parked {
     /// Threads that wait with a deadline.
@@ -131,12 +131,12 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Lets threads go whose deadline has come at `now`.
+    /// Wakes threads whose deadline is at or before `now`.
     pub fn clock_moved(&self, now: Instant) {
         self.waiting.lock().iter().filter(|w| w.0 <= now).for_each(|w| w.1.nudge());
     }
 
-    /// The earliest deadline of a blocked thread: the clock's owner stops there.
+    /// The earliest deadline of a blocked thread: the owner of the clock must stop there.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.waiting.lock().iter().map(|w| w.0).min()
     }

@@ -1,5 +1,5 @@
-//! connect(2): the socket's own state beside the connection's, and the wait for the handshake. Above: `Socket`. Below:
-//! `Proto::connect`. Linux: __inet_stream_connect, inet_dgram_connect, inet_wait_for_connect.
+//! connect(2): the state of the socket, which is separate from the connection's, and the wait for the handshake. Above:
+//! `Socket`. Below: `Proto::connect`. Linux: __inet_stream_connect, inet_dgram_connect, inet_wait_for_connect.
 
 use super::{Socket, SocketState};
 use crate::base::error::{Error, Result};
@@ -51,8 +51,8 @@ impl Socket {
         proto.connect(&mut g, addr?)
     }
 
-    /// The address to connect to: family checked, unmapped. `::` is the loopback of the family that the socket is bound
-    /// in (tcp_v6_connect, ip6_datagram_connect); what 0.0.0.0 stands for, the route says.
+    /// The address to connect to: family checked, unmapped. `::` becomes the loopback address of the family that the
+    /// socket is bound in (tcp_v6_connect, ip6_datagram_connect); the route lookup resolves 0.0.0.0.
     fn destination(&self, g: &SockGuard<'_>, addr: SocketAddr) -> Result<SocketAddr> {
         if self.sock.family == AF_INET && addr.is_ipv6() {
             return Err(Error::AfNoSupport);
@@ -98,7 +98,7 @@ impl Socket {
         if self.sock.state() == State::Close {
             *self.state.lock() = SocketState::Unconnected;
             let err = self.sock.take_error().err().unwrap_or(Error::ConnAborted);
-            // Failing to disconnect leaves nothing to undo: the connection is closed already.
+            // If disconnect fails there is nothing to undo: the connection is closed already.
             let _ = proto.disconnect(&mut g);
             return Err(err);
         }
@@ -107,7 +107,7 @@ impl Socket {
     }
 
     fn wait_for_connect(&self, g: &mut SockGuard<'_>, pending: Error) -> Result<()> {
-        // A hook may have broken the sock while the SYN was made.
+        // A sock_ops hook may have broken the sock while the SYN was built.
         self.whole()?;
         let waiting = |s: State| matches!(s, State::SynSent | State::SynRecv);
         if !waiting(self.sock.state()) {

@@ -1,6 +1,6 @@
-//! The socket layer: socket calls to protocol slots, with the state checks of each. Above: `ffi` and the Rust API.
-//! Below: the protocols, through `Proto` and nothing else. Linux: net/socket.c, net/ipv4/af_inet.c,
-//! net/ipv6/af_inet6.c. In `connect`: connect(2) and its wait.
+//! The socket layer: maps socket calls to protocol operations, with the state checks of each. Above: `ffi` and the Rust
+//! API. Below: the protocols, only through `Proto`. Linux: net/socket.c, net/ipv4/af_inet.c, net/ipv6/af_inet6.c. In
+//! `connect`: connect(2) and its wait.
 
 mod connect;
 
@@ -31,7 +31,7 @@ enum SocketState {
     Disconnecting,
 }
 
-/// A socket: a sock, its stack, and what belongs to the open description (O_NONBLOCK). Dropping it closes it.
+/// A socket: a sock, its stack, and the state of the open file description (O_NONBLOCK). Dropping it closes it.
 pub struct Socket {
     stack: Arc<Stack>,
     sock: Arc<Sock>,
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Socket {
 
 impl Socket {
     /// socket(2): `family` AF_INET or AF_INET6, `ty` SOCK_* without flag bits. Errors: EAFNOSUPPORT, ESOCKTNOSUPPORT,
-    /// EPROTONOSUPPORT, EINVAL, and what the protocol's `init` says.
+    /// EPROTONOSUPPORT, EINVAL, and those of the protocol's `init`.
     pub fn new(stack: &Arc<Stack>, family: i32, ty: i32, protocol: i32) -> Result<Socket> {
         let (proto, proto_use, number) = stack.registry.find(family, ty, protocol)?;
         let sock = Sock::new(stack, family as u16, ty as u16, number as u16, proto.clone(), proto_use);
@@ -90,7 +90,7 @@ impl Socket {
     fn sk(&self) -> SockRef<'_> {
         SockRef { stack: &self.stack, sock: &self.sock }
     }
-    /// O_NONBLOCK.
+    /// Whether O_NONBLOCK is set.
     pub fn nonblocking(&self) -> bool {
         self.nonblock.load(Ordering::Relaxed)
     }
@@ -99,16 +99,16 @@ impl Socket {
         self.nonblock.store(on, Ordering::Relaxed);
     }
 
-    /// EIO: a panic, or a plug-in that broke its word, has broken the sock. All it can do is be closed. ENETDOWN: the
-    /// stack is that of a parent of this process.
+    /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
+    /// the sock. ENETDOWN: the stack belongs to a parent of this process.
     #[inline]
     fn whole(&self) -> Result<()> {
         self.stack.here()?;
         if self.sock.is_broken() { Err(Error::Io) } else { Ok(()) }
     }
 
-    /// Begins a call anew that a signal interrupted before it did anything, where the kernel would: no timeout is set
-    /// on the socket, and the handlers have SA_RESTART (sock_intr_errno).
+    /// Restarts a call that a signal interrupted before it did anything, where the kernel would: no timeout is set on
+    /// the socket, and the handlers have SA_RESTART (sock_intr_errno).
     fn restarting<R>(
         &self,
         timeo: fn(&SockCommon) -> Option<Duration>,
@@ -126,7 +126,7 @@ impl Socket {
         }
     }
 
-    /// After every call: softirq work this call caused, then the result.
+    /// Runs the softirq work that a call caused, then returns its result.
     #[inline]
     fn done<R>(&self, r: R) -> R {
         self.stack.run_pending();
@@ -159,8 +159,8 @@ impl Socket {
         self.sock.proto().listen(&mut g, backlog)
     }
 
-    /// accept(2): the connection and its peer, as this socket's family shows it. The new socket does not inherit
-    /// O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
+    /// accept(2): returns the connection and its peer, the address in this socket's family. The new socket does not
+    /// inherit O_NONBLOCK. Errors: EINVAL (not listening), EAGAIN, EINTR, ECONNABORTED.
     pub fn accept(&self) -> Result<(Socket, SocketAddr)> {
         self.whole()?;
         let sock = self.restarting(|c| c.rcvtimeo, || self.sock.proto().accept(self.sk(), self.nonblocking()));
@@ -186,7 +186,7 @@ impl Socket {
         self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendmsg(self.sk(), msg)))
     }
 
-    /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; answers how many were taken. `flags`: MSG_*.
+    /// Sends bytes of a file or a pipe, as sendfile(2) and splice(2) do; returns how many were taken. `flags`: MSG_*.
     /// Errors as `sendmsg`.
     pub fn sendpage(&self, bytes: &[u8], mut flags: i32) -> Result<usize> {
         self.whole()?;
@@ -197,7 +197,7 @@ impl Socket {
         self.done(self.restarting(|c| c.sndtimeo, || self.sock.proto().sendpage(self.sk(), bytes, flags)))
     }
 
-    /// The file ended after bytes that were sent with MSG_MORE: what waits for more goes now.
+    /// The file ended after bytes that were sent with MSG_MORE: sends the data held back for more.
     pub fn splice_eof(&self) {
         if self.whole().is_ok() {
             self.sock.proto().splice_eof(self.sk());
@@ -205,7 +205,7 @@ impl Socket {
         }
     }
 
-    /// A port for a datagram socket that sends unbound (inet_autobind).
+    /// Binds a datagram socket that sends unbound to a free port (inet_autobind).
     #[inline]
     fn autobind(&self) -> Result<()> {
         let proto = self.sock.proto();
@@ -229,8 +229,8 @@ impl Socket {
         Ok(())
     }
 
-    /// recvmsg(2). `msg.name` is filled as this socket's family shows it. EAGAIN: nothing there, and not to wait or
-    /// waited long enough; EINTR; ENOTCONN; and the socket's pending error.
+    /// recvmsg(2). `msg.name` is set in this socket's family. EAGAIN: no data, and the call does not wait or timed out;
+    /// EINTR; ENOTCONN; and the socket's pending error.
     pub fn recvmsg(&self, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         self.whole()?;
         if self.nonblocking() {
@@ -264,7 +264,7 @@ impl Socket {
                 }
             }
             match self.sock.state() {
-                // A datagram socket without peer reports ENOTCONN but is shut down all the same, as in Linux.
+                // A datagram socket without a peer returns ENOTCONN but is shut down all the same, as in Linux.
                 State::Close => {
                     r = Err(Error::NotConn);
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
@@ -279,7 +279,7 @@ impl Socket {
                     }
                 }
                 State::SynSent => {
-                    // The attempt ends.
+                    // The connection attempt is ended.
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
                     proto.disconnect(&mut g)?;
                     *self.state.lock() = SocketState::Unconnected;
@@ -344,7 +344,7 @@ impl Socket {
         self.sock.proto().getsockopt(self.sk(), level, name, value)
     }
 
-    /// Takes the upper-layer protocol off that TCP_ULP put on. EINVAL: there is none; EBUSY: it holds undelivered
+    /// Removes the upper-layer protocol that TCP_ULP installed. EINVAL: there is none; EBUSY: it holds undelivered
     /// bytes.
     pub fn remove_ulp(&self) -> Result<()> {
         self.stack.here()?;
@@ -352,13 +352,13 @@ impl Socket {
         self.done(r)
     }
 
-    /// ioctl(2)'s socket requests that answer an int. ENOTTY for an unknown one.
+    /// ioctl(2) requests that return an int. ENOTTY for an unknown one.
     pub fn ioctl(&self, request: u64) -> Result<i32> {
         self.stack.here()?;
         self.sock.proto().ioctl(self.sk(), request)
     }
 
-    /// poll(2): what is true now, of all events.
+    /// poll(2): all events that are currently true.
     pub fn poll(&self) -> Events {
         if self.stack.is_inherited() {
             return Events::ERR | Events::HUP;
@@ -369,28 +369,28 @@ impl Socket {
         self.sock.proto().poll(self.sk())
     }
 
-    /// Ends the socket from outside, whoever uses it: its calls answer ECONNABORTED, a peer gets a reset (ss -K,
-    /// SOCK_DESTROY). Errors: EOPNOTSUPP, and ENOENT where it has ended already.
+    /// Ends the socket from outside, while its user may still hold it: calls on it return ECONNABORTED, and a peer gets
+    /// a RST (ss -K, SOCK_DESTROY). Errors: EOPNOTSUPP; ENOENT if it has ended already.
     pub fn destroy(&self) -> Result<()> {
         self.whole()?;
         let r = self.sock.proto().diag_destroy(self.sk(), Error::ConnAborted);
         self.done(r)
     }
 
-    /// close(2) of the last descriptor. Lingers if SO_LINGER says so. Later calls do nothing. In a child of the stack's
-    /// process nothing happens: the connection is the parent's.
+    /// close(2) of the last descriptor. Lingers if SO_LINGER is set. Further calls do nothing. In a child of the
+    /// stack's process nothing happens: the connection is the parent's.
     pub fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
         if self.stack.is_inherited() {
-            // The sock is not to end either: what its end does, the parent does.
+            // The sock must not be dropped either: the parent does what its destructor would.
             std::mem::forget(self.sock.clone());
             return;
         }
         let nonblock = if self.nonblocking() { libc::MSG_DONTWAIT } else { 0 };
         let proto = self.sock.proto();
-        // A plug-in that panics here has no one left to tell.
+        // If a plug-in panics here, no caller is left to get an error.
         contain(proto.contained(), || proto.close(self.sk(), nonblock));
         self.stack.run_pending();
     }

@@ -1,16 +1,16 @@
-//! TCP and UDP for Rust programs, in the manner of `std::net`: the same names, the same meanings, `io::Error` with
-//! Linux's errno. Above: programs. Below: `inet::Socket`. Linux: none; the C ABI beside it is `ffi`.
+//! TCP and UDP for Rust programs, after `std::net`: the same names, the same meanings, `io::Error` with Linux's errno.
+//! Above: programs. Below: `inet::Socket`. No counterpart in Linux; `ffi` is the C ABI beside it.
 //!
-//! Each constructor exists twice: `bind_on(&stack, ..)` and `connect_on(&stack, ..)` use the stack they are given;
-//! `bind(..)` and `connect(..)` use the process's [`default_stack`]. Names of hosts are resolved by the system's
-//! resolver, through the kernel's network, as `std::net::ToSocketAddrs` does it.
+//! Each constructor exists twice: `bind_on(&stack, ..)` and `connect_on(&stack, ..)` use the given stack; `bind(..)`
+//! and `connect(..)` use the process's [`default_stack`]. Host names are resolved by the system's resolver, through the
+//! kernel's network, as `std::net::ToSocketAddrs` does.
 //!
-//! Differences from `std::net`: no SIGPIPE is ever raised; a socket is no file descriptor, so there is no `AsRawFd`,
-//! and what has no method here is reached through `socket()`; a clone shares `O_NONBLOCK` and the timeouts with its
-//! original, as dup(2) has it.
+//! Differences from `std::net`: no SIGPIPE is ever raised; a socket is not a file descriptor, so there is no `AsRawFd`,
+//! and options and calls without a method here are reached through `socket()`; a clone shares `O_NONBLOCK` and the
+//! timeouts with its original, as after dup(2).
 //!
-//! Errors are Linux's errno (`raw_os_error`). Beside those named with each call: ENETDOWN in a child, by fork(2), of
-//! the stack's process, and EIO from a socket that a fault in a plug-in has broken.
+//! Errors are Linux's errno (`raw_os_error`). Any call may also return ENETDOWN, in a fork(2) child of the stack's
+//! process, and EIO, from a socket that a fault in a plug-in has broken.
 //!
 //! | file | what |
 //! |---|---|
@@ -58,19 +58,19 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The process's default stack: made at the first call from the environment variable `USERSOCK_CONFIG` (the text that
-/// [`config::build`] takes); without it, the in-memory loopback alone. A configuration that is refused is an error each
-/// time, of kind `InvalidInput` where the text is wrong, with a message that says what.
+/// The process's default stack, created at the first call from the environment variable `USERSOCK_CONFIG` (the text
+/// that [`config::build`] takes); without it, only the in-memory loopback. A bad configuration is an error at every
+/// call, of kind `InvalidInput` if the text is wrong, with a message that says what is wrong.
 pub fn default_stack() -> io::Result<Arc<Stack>> {
     config::default_stack().map_err(|e| io::Error::new(io::Error::from(e.error).kind(), e))
 }
 
-/// Makes `stack` the default one. `ResourceBusy` (EBUSY) when there is one already.
+/// Makes `stack` the default stack. `ResourceBusy` (EBUSY) when there is one already.
 pub fn set_default_stack(stack: Arc<Stack>) -> io::Result<()> {
     config::set_default_stack(|| Ok(stack)).map_err(|e| e.error.into())
 }
 
-/// Tries `f` with each address in turn; the last failure is reported, as std does.
+/// Tries `f` with each address in turn; returns the last error, as std does.
 fn each_addr<T>(addrs: impl ToSocketAddrs, mut f: impl FnMut(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut last = None;
     for addr in addrs.to_socket_addrs()? {
@@ -88,14 +88,14 @@ fn socket_for(stack: &Arc<Stack>, addr: SocketAddr, ty: i32) -> io::Result<Socke
     Ok(Socket::new(stack, family, ty, 0)?)
 }
 
-/// sendmsg(2) of these slices to the connected peer or `name`.
+/// sendmsg(2) of these slices to `name` or to the connected peer.
 fn send(socket: &Socket, bufs: &[IoSlice<'_>], name: Option<SocketAddr>) -> io::Result<usize> {
     let mut msg = SendMsg::new(bufs, libc::MSG_NOSIGNAL);
     msg.name = name;
     Ok(socket.sendmsg(&mut msg)?)
 }
 
-/// recvmsg(2) into these slices, with who sent it.
+/// recvmsg(2) into these slices; returns the sender as well.
 fn recv(socket: &Socket, bufs: &mut [IoSliceMut<'_>], flags: i32) -> io::Result<(usize, Option<SocketAddr>)> {
     let mut msg = RecvMsg::new(bufs, flags);
     let n = socket.recvmsg(&mut msg)?;
@@ -112,7 +112,7 @@ fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {
     Ok(i32::from_ne_bytes(value))
 }
 
-/// SO_RCVTIMEO or SO_SNDTIMEO. A zero duration is refused, as std does; what is below a microsecond becomes one.
+/// SO_RCVTIMEO or SO_SNDTIMEO. A zero duration is refused, as in std; less than a microsecond becomes one.
 fn set_timeout(socket: &Socket, name: i32, timeout: Option<Duration>) -> io::Result<()> {
     let timeout = match timeout {
         Some(Duration::ZERO) => {
@@ -140,7 +140,7 @@ fn get_timeout(socket: &Socket, name: i32) -> io::Result<Option<Duration>> {
     Ok((!timeout.is_zero()).then_some(timeout))
 }
 
-/// SO_ERROR, which reading clears.
+/// Returns SO_ERROR, and clears it.
 fn take_error(socket: &Socket) -> io::Result<Option<io::Error>> {
     let errno = get_int(socket, libc::SOL_SOCKET, libc::SO_ERROR)?;
     Ok((errno != 0).then(|| io::Error::from_raw_os_error(errno)))
@@ -155,10 +155,10 @@ fn shutdown(socket: &Socket, how: Shutdown) -> io::Result<()> {
     Ok(socket.shutdown(how)?)
 }
 
-/// Options that TCP and UDP share, written once.
+/// Options that TCP and UDP share.
 macro_rules! shared_methods {
     () => {
-        /// The socket underneath: options and calls that have no method here.
+        /// The underlying socket: for options and calls that have no method here.
         pub fn socket(&self) -> &Arc<Socket> {
             &self.0
         }
@@ -174,12 +174,12 @@ macro_rules! shared_methods {
         pub fn take_error(&self) -> io::Result<Option<io::Error>> {
             super::take_error(&self.0)
         }
-        /// With true, what would wait fails with `WouldBlock` instead (`O_NONBLOCK`).
+        /// With true, a call that would block fails with `WouldBlock` instead (`O_NONBLOCK`).
         pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
             self.0.set_nonblocking(nonblocking);
             Ok(())
         }
-        /// Time to live of packets sent, in hops (`IP_TTL`, 1 to 255). Others are EINVAL.
+        /// Time to live of packets sent, in hops (`IP_TTL`, 1 to 255). EINVAL for other values.
         pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
             super::set_int(&self.0, libc::IPPROTO_IP, libc::IP_TTL, i32::try_from(ttl).unwrap_or(i32::MAX))
         }
@@ -191,7 +191,7 @@ macro_rules! shared_methods {
 }
 use shared_methods;
 
-/// Timeouts, for the kinds that read and write.
+/// Timeouts, for the types that read and write.
 macro_rules! timeout_methods {
     () => {
         /// How long a read may wait (`SO_RCVTIMEO`); then it fails with `WouldBlock`. None: for ever. A zero duration

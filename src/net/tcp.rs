@@ -1,5 +1,5 @@
-//! TCP listeners and streams. Above: programs. Below: `inet::Socket`. Not here: what `std::net` does not have either;
-//! that is reached through `socket()`.
+//! TCP listeners and streams. Above: programs. Below: `inet::Socket`. Not here: calls that `std::net` lacks as well;
+//! use `socket()` for them.
 
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
@@ -11,11 +11,11 @@ use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connections that may wait for accept, as `std::net` asks for.
+/// The listen backlog, the same as in `std::net`.
 const BACKLOG: i32 = 128;
 
-/// A connection. Reads and writes through `&TcpStream` too, so that two threads can share it. Dropping the last handle
-/// closes it: what was written is still delivered, unless bytes of the peer are left unread (then the peer gets a RST,
+/// A connection. `&TcpStream` also reads and writes, so that two threads can share it. Dropping the last handle closes
+/// it: data already written is still delivered, unless received data is left unread (then the peer gets a RST,
 /// RFC 2525 §2.17).
 ///
 /// ```
@@ -30,7 +30,7 @@ const BACKLOG: i32 = 128;
 /// stream.write_all(b"no more than this")?;
 /// stream.shutdown(Shutdown::Write)?;
 ///
-/// // Nobody listens at port 1.
+/// // No socket listens at port 1.
 /// let error = TcpStream::connect_on(&stack, "127.0.0.1:1").unwrap_err();
 /// assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
 /// # Ok(())
@@ -54,7 +54,7 @@ pub struct TcpStream(Arc<Socket>);
 ///     assert_eq!(text, "one line\n");
 /// }
 ///
-/// // What would wait answers at once.
+/// // A call that would block fails at once.
 /// listener.set_nonblocking(true)?;
 /// assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 /// # Ok(())
@@ -62,13 +62,13 @@ pub struct TcpStream(Arc<Socket>);
 /// ```
 pub struct TcpListener(Arc<Socket>);
 
-/// Connections as they come: see [`TcpListener::incoming`].
+/// An iterator over accepted connections: see [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a>(&'a TcpListener);
 
 impl TcpStream {
-    /// Connects on the default stack to the first of `addrs` that answers. Errors: ECONNREFUSED, ETIMEDOUT,
-    /// ENETUNREACH, EADDRNOTAVAIL (no port left), and what [`super::default_stack`] says.
+    /// Connects on the default stack to the first of `addrs` that accepts. Errors: ECONNREFUSED, ETIMEDOUT,
+    /// ENETUNREACH, EADDRNOTAVAIL (no port left), and those of [`super::default_stack`].
     pub fn connect(addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
         TcpStream::connect_on(&super::default_stack()?, addrs)
     }
@@ -99,7 +99,7 @@ impl TcpStream {
         Ok(TcpStream(Arc::new(socket)))
     }
 
-    /// A stream around a connected socket, for what was set up by `inet::Socket` itself.
+    /// A stream from a connected socket that was set up through `inet::Socket`.
     pub fn from_socket(socket: Arc<Socket>) -> TcpStream {
         TcpStream(socket)
     }
@@ -107,13 +107,13 @@ impl TcpStream {
     shared_methods!();
     timeout_methods!();
 
-    /// Ends one or both directions. `NotConnected` when there is no connection.
+    /// Shuts down one or both directions. `NotConnected` when there is no connection.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         super::shutdown(&self.0, how)
     }
 
-    /// Reads without taking: the next read gives the same bytes again. Returns the bytes read, 0 at the end. Errors as
-    /// a read: EAGAIN (`WouldBlock`), ECONNRESET, ETIMEDOUT.
+    /// Reads without consuming: the next read returns the same bytes again. Returns the number of bytes, 0 at the end.
+    /// Errors as a read: EAGAIN (`WouldBlock`), ECONNRESET, ETIMEDOUT.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
     }
@@ -129,7 +129,7 @@ impl TcpStream {
     }
 }
 
-/// connect(2). A signal does not end the attempt: the call waits again.
+/// connect(2). A signal does not end the attempt: the call continues to wait.
 fn connect(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     loop {
         match socket.connect(Some(addr)) {
@@ -144,7 +144,7 @@ impl Read for &TcpStream {
         self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        // As read(2) has it; recv(2) of nothing would wait for data.
+        // As read(2) does; recv(2) with an empty buffer would wait for data.
         if bufs.iter().all(|b| b.is_empty()) {
             return Ok(0);
         }
@@ -159,7 +159,7 @@ impl Write for &TcpStream {
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         super::send(&self.0, bufs, None)
     }
-    /// Nothing to do: TCP sends by its own rules.
+    /// Does nothing: TCP decides when to send.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -200,8 +200,9 @@ impl fmt::Debug for TcpStream {
 }
 
 impl TcpListener {
-    /// Listens on the default stack at the first of `addrs` that can be bound; port 0 takes a free one. `SO_REUSEADDR`
-    /// is set first, as std does. Errors: EADDRINUSE, EADDRNOTAVAIL, and what [`super::default_stack`] says.
+    /// Listens on the default stack at the first of `addrs` that can be bound; port 0 selects a free one.
+    /// `SO_REUSEADDR` is set first, as in std. Errors: EADDRINUSE, EADDRNOTAVAIL, and those of
+    /// [`super::default_stack`].
     pub fn bind(addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::bind_on(&super::default_stack()?, addrs)
     }
@@ -217,15 +218,15 @@ impl TcpListener {
         })
     }
 
-    /// A listener around a listening socket, for what was set up by `inet::Socket` itself.
+    /// A listener from a listening socket that was set up through `inet::Socket`.
     pub fn from_socket(socket: Arc<Socket>) -> TcpListener {
         TcpListener(socket)
     }
 
     shared_methods!();
 
-    /// Waits for a connection: it, and its peer. A signal does not end the wait. EAGAIN (`WouldBlock`): none is there,
-    /// and the listener does not wait.
+    /// Waits for a connection; returns it and its peer. A signal does not end the wait. EAGAIN (`WouldBlock`): the
+    /// queue is empty and the listener is non-blocking.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             match self.0.accept() {
@@ -236,7 +237,7 @@ impl TcpListener {
         }
     }
 
-    /// Accepts for ever: the iterator never ends, and an error does not end it either.
+    /// An iterator that accepts connections. It never ends, not even after an error.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming(self)
     }

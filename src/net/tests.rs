@@ -1,4 +1,4 @@
-//! Claims of the Rust API, on the in-memory loopback. Nothing here depends on how long a thing takes.
+//! Tests of the Rust API, on the in-memory loopback. None depends on timing.
 
 use super::*;
 use std::io::{ErrorKind, Read, Write};

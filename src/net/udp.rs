@@ -10,7 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A UDP socket. A datagram longer than the buffer it is received into loses its end, as in `std::net`.
+/// A UDP socket. A datagram longer than the receive buffer is truncated, as in `std::net`.
 ///
 /// ```
 /// use usersock::net::UdpSocket;
@@ -29,8 +29,8 @@ use std::time::Duration;
 pub struct UdpSocket(Arc<Socket>);
 
 impl UdpSocket {
-    /// Binds on the default stack to the first of `addrs` that is free; port 0 takes a free one. Errors: EADDRINUSE,
-    /// EADDRNOTAVAIL, and what [`super::default_stack`] says.
+    /// Binds on the default stack to the first of `addrs` that is free; port 0 selects a free one. Errors: EADDRINUSE,
+    /// EADDRNOTAVAIL, and those of [`super::default_stack`].
     pub fn bind(addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         UdpSocket::bind_on(&super::default_stack()?, addrs)
     }
@@ -44,7 +44,7 @@ impl UdpSocket {
         })
     }
 
-    /// A socket around one that was set up by `inet::Socket` itself.
+    /// A UDP socket from one that was set up through `inet::Socket`.
     pub fn from_socket(socket: Arc<Socket>) -> UdpSocket {
         UdpSocket(socket)
     }
@@ -52,7 +52,7 @@ impl UdpSocket {
     shared_methods!();
     timeout_methods!();
 
-    /// Sends a datagram to the first of `addrs`. Errors: EMSGSIZE, EDESTADDRREQ, ENETUNREACH, and pending ones of
+    /// Sends a datagram to the first of `addrs`. Errors: EMSGSIZE, EDESTADDRREQ, ENETUNREACH, and pending errors of
     /// earlier datagrams (ECONNREFUSED on a connected socket).
     pub fn send_to(&self, buf: &[u8], addrs: impl ToSocketAddrs) -> io::Result<usize> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "no addresses to send data to");
@@ -60,25 +60,24 @@ impl UdpSocket {
         super::send(&self.0, &[IoSlice::new(buf)], Some(addr))
     }
 
-    /// Receives a datagram: its length and who sent it. EAGAIN (`WouldBlock`): none came in time; and pending errors of
-    /// earlier datagrams, as [`UdpSocket::send_to`].
+    /// Receives a datagram; returns its length and its sender. EAGAIN (`WouldBlock`): none arrived in time; and pending
+    /// errors of earlier datagrams, as for [`UdpSocket::send_to`].
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.recv_flags(buf, 0)
     }
 
-    /// As [`UdpSocket::recv_from`], and leaves the datagram in the queue.
+    /// As [`UdpSocket::recv_from`], but leaves the datagram in the queue.
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.recv_flags(buf, libc::MSG_PEEK)
     }
 
     fn recv_flags(&self, buf: &mut [u8], flags: i32) -> io::Result<(usize, SocketAddr)> {
         let (n, from) = super::recv(&self.0, &mut [IoSliceMut::new(buf)], flags)?;
-        // Every datagram has a sender; a receive without one gave no datagram (SHUT_RD).
+        // Every datagram has a sender; a receive without one returned no datagram (SHUT_RD).
         Ok((n, from.ok_or(Error::NotConn)?))
     }
 
-    /// Sets the peer: [`UdpSocket::send`] goes there, and only what comes from there is received. ENETUNREACH: no
-    /// route.
+    /// Sets the peer: [`UdpSocket::send`] sends to it, and only datagrams from it are received. ENETUNREACH: no route.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
         each_addr(addrs, |addr| Ok(self.0.connect(Some(addr))?))
     }
@@ -88,17 +87,17 @@ impl UdpSocket {
         super::send(&self.0, &[IoSlice::new(buf)], None)
     }
 
-    /// Receives a datagram; its length. Errors as [`UdpSocket::recv_from`].
+    /// Receives a datagram; returns its length. Errors as [`UdpSocket::recv_from`].
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], 0)?.0)
     }
 
-    /// As [`UdpSocket::recv`], and leaves the datagram in the queue.
+    /// As [`UdpSocket::recv`], but leaves the datagram in the queue.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(super::recv(&self.0, &mut [IoSliceMut::new(buf)], libc::MSG_PEEK)?.0)
     }
 
-    /// Allows sending to broadcast addresses (`SO_BROADCAST`); without it that is EACCES.
+    /// Allows sending to broadcast addresses (`SO_BROADCAST`); otherwise that fails with EACCES.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
         set_int(&self.0, libc::SOL_SOCKET, libc::SO_BROADCAST, i32::from(broadcast))
     }

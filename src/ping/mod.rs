@@ -1,9 +1,9 @@
-//! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included; the
-//! socket's port takes the place of the identifier, and the checksum is filled in; it gets the answers that carry it.
-//! Above: the socket layer. Below: `ip`, whose ICMP hands over echo replies (`ip::slots`). Linux: net/ipv4/ping.c,
-//! net/ipv6/ping.c; icmp(7).
+//! Ping sockets: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6. A program sends echo requests, header included. The
+//! stack overwrites the identifier with the socket's port and fills in the checksum; the socket receives the echo
+//! replies with that identifier. Above: the socket layer. Below: `ip`, whose ICMP delivers echo replies (`ip::slots`).
+//! Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
 //!
-//! In `table`: sockets by identifier. `net.ipv4.ping_group_range` is not asked: the program owns its stack, so it may
+//! In `table`: sockets by identifier. `net.ipv4.ping_group_range` is not checked: the program owns its stack, so it may
 //! ping.
 
 mod table;
@@ -50,9 +50,9 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     Ok(())
 }
 
-/// What IP has for ping sockets.
+/// Input from IP: echo replies and ICMP errors.
 impl PingRcv for Table {
-    /// For the socket with the reply's identifier; dropped where there is none.
+    /// Delivers a reply to the socket with its identifier; drops it if there is none.
     fn rcv(&self, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
         if !skb.may_pull(icmp::HEADER_LEN) {
             return stack.mib.drop(DropReason::IcmpMalformed);
@@ -65,12 +65,12 @@ impl PingRcv for Table {
         sock.deliver(stack, skb, info.now);
     }
 
-    /// About an echo request: to the socket that sent it.
+    /// Delivers an error about an echo request to the socket that sent the request.
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
         let echo = if e.src.is_ipv4() { icmp::kind::ECHO } else { wire6::kind::ECHO };
         let id = match e.quoted {
             [ty, _, _, _, a, b, ..] if *ty == echo => u16::from_be_bytes([*a, *b]),
-            // Not about an echo request: no socket sent it.
+            // Not about an echo request, so no socket sent it.
             _ => return stack.mib.drop(DropReason::IcmpImplausible),
         };
         let Some(sock) = self.find(e.src.is_ipv4(), id, e.src) else {
@@ -82,7 +82,7 @@ impl PingRcv for Table {
 }
 
 impl Ping {
-    /// The message with the socket's identifier and the checksum. EINVAL for what is not an echo request
+    /// Writes the socket's identifier and the checksum into the message. EINVAL if it is not an echo request
     /// (ping_common_sendmsg).
     fn finish(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, dst: IpAddr) -> Result<()> {
         bytes[4..6].copy_from_slice(&g.common.sport.to_be_bytes());
@@ -159,7 +159,7 @@ impl Proto for Ping {
 
     fn connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         if addr.is_ipv4() != self.v4 {
-            // A v4-mapped name has no route over IPv6.
+            // A v4-mapped address has no route over IPv6.
             return Err(if self.v4 { Error::AfNoSupport } else { Error::NetUnreach });
         }
         datagram::connect(sk, addr)

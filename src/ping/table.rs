@@ -52,7 +52,7 @@ impl Table {
         Some(id)
     }
 
-    /// Gives an identifier back if this sock has it.
+    /// Releases an identifier if this sock has it.
     pub(super) fn remove(&self, v4: bool, id: u16, sock: &Arc<Sock>) {
         let mut socks = self.socks.write();
         let Some(list) = socks.get_mut(&(v4, id)) else { return };
@@ -70,7 +70,7 @@ impl Table {
     /// Lets go of all.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());
-        // What falls may look at the table: without its lock.
+        // Dropping a sock may use the table: not under its lock.
         drop(all);
     }
 

@@ -25,14 +25,14 @@ fn recv(s: &Socket) -> Result<(Vec<u8>, Option<SocketAddr>)> {
 }
 
 #[test]
-fn a_request_is_answered_to_the_socket_whose_port_is_its_identifier() {
+fn a_reply_reaches_the_socket_whose_port_is_its_identifier() {
     let b = Bench::on_ip();
     for (family, request, answer, to, from) in
         [(libc::AF_INET, 8, 0, "127.0.0.1:0", "127.0.0.1:0"), (libc::AF_INET6, 128, 129, "[::1]:0", "[::1]:0")]
     {
         let (s, other) = (ping(&b, family), ping(&b, family));
         send(&other, &[request, 0, 0, 0, 0, 0, 0, 9], to).unwrap();
-        // Identifier and checksum are the stack's, whatever the program wrote there.
+        // The stack sets identifier and checksum, whatever the program wrote there.
         send(&s, &[request, 0, 0xff, 0xff, 0xee, 0xee, 0, 5, b'h', b'i'], to).unwrap();
         let (bytes, name) = recv(&s).unwrap();
         assert_eq!(name, Some(from.parse().unwrap()));

@@ -1,8 +1,8 @@
-//! Raw sockets: IP datagrams of any protocol, in and out (raw(7)). Above: the socket layer. Below: `ip`, which gives
-//! each matching socket a copy of what arrives. Over IPv4 a program receives the IP header and may send its own
-//! (IP_HDRINCL; always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it sees what follows the extension
-//! headers. Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is asked for: the program owns its stack.
-//! In `table`: sockets by protocol number.
+//! Raw sockets: IP datagrams of any protocol, in both directions (raw(7)). Above: the socket layer. Below: `ip`, which
+//! gives each matching socket a copy of a received packet. Over IPv4 a program receives the IP header and may send its
+//! own (IP_HDRINCL; always for IPPROTO_RAW, whose sockets receive nothing); over IPv6 it receives what follows the
+//! extension headers. Linux: net/ipv4/raw.c, net/ipv6/raw.c. No privilege is required: the program owns its stack. In
+//! `table`: sockets by protocol number.
 
 mod table;
 #[cfg(test)]
@@ -35,14 +35,14 @@ const IPV6_CHECKSUM: i32 = 7;
 /// Least length of an IPv6 name: one without scope.
 const SIN6_LEN_RFC2133: usize = 24;
 
-/// A raw socket's own part.
+/// Raw sockets' part of a sock.
 #[derive(Default)]
 struct RawSock {
-    /// ICMP_FILTER: types not wanted, a bit each.
+    /// ICMP_FILTER: a set bit blocks the ICMP type.
     filter: u32,
     /// ICMP6_FILTER: the same for ICMPv6.
     filter6: [u32; 8],
-    /// IPV6_CHECKSUM: where the checksum is in the payload; None: it is the program's.
+    /// IPV6_CHECKSUM: offset of the checksum in the payload; None: the program computes it.
     checksum: Option<u16>,
 }
 
@@ -50,7 +50,7 @@ fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut RawSock> {
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
-/// The table of operations, of one family, and the sockets of both.
+/// The table of operations for one family, and the sockets of both.
 struct Raw {
     v4: bool,
     table: Arc<Table>,
@@ -69,7 +69,7 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     Ok(())
 }
 
-/// An ICMP error about a packet of this sock's protocol.
+/// Delivers an ICMP error about a packet of this sock's protocol.
 fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
     datagram::report(stack, sock, e, |g| {
         let c = &g.common;
@@ -82,8 +82,8 @@ fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
 }
 
 impl Raw {
-    /// The header a program wrote, completed as raw(7) says: total length and checksum always, source and
-    /// identification where they are 0. EINVAL for one that is not there or of another length.
+    /// Completes the IP header that a program wrote, as in raw(7): total length and checksum always, source and
+    /// identification if they are 0. EINVAL if the header is missing or its length is wrong.
     fn complete_header(&self, g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, to: IpAddr) -> Result<()> {
         let header_len = usize::from(bytes.first().ok_or(Error::Inval)? & 15) * 4;
         if bytes.len() < ip::HEADER_LEN || header_len < ip::HEADER_LEN || header_len > bytes.len() {
@@ -114,7 +114,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Whether the socket's filter refuses this ICMP message.
+    /// Whether the socket's filter blocks this ICMP message.
     fn filtered(&self, g: &mut SockGuard<'_>, skb: &Skb) -> bool {
         let number = g.sock.protocol as u8;
         let mut ty = [0];
@@ -140,7 +140,8 @@ impl Proto for Raw {
     }
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        // ICMPv6 has a checksum over addresses that the program does not know: the stack fills it in (RFC 3542 §3.1).
+        // The ICMPv6 checksum covers addresses that the program does not know, so the stack fills it in
+        // (RFC 3542 §3.1).
         let checksum = (!self.v4 && sk.sock.protocol == u16::from(proto::ICMPV6)).then_some(2);
         sk.private = Box::new(RawSock { checksum, ..RawSock::default() });
         let header_included = sk.sock.protocol == libc::IPPROTO_RAW as u16;
@@ -197,7 +198,7 @@ impl Proto for Raw {
             (libc::SOL_RAW | libc::SOL_IPV6, IPV6_CHECKSUM) if !self.v4 => {
                 let val = int(value)?;
                 if number == proto::ICMPV6 {
-                    // It is the stack's there, always (RFC 3542 §3.1).
+                    // For ICMPv6 the stack always computes the checksum (RFC 3542 §3.1).
                     return Err(Error::Inval);
                 }
                 if val > 0 && val & 1 != 0 {
@@ -251,7 +252,7 @@ impl Proto for Raw {
             return Err(Error::Fault);
         }
         if g.common.flag(flag::HDRINCL) {
-            // A header of one's own is never cut (raw_send_hdrinc).
+            // A packet with the program's own header is never fragmented (raw_send_hdrinc).
             if len > plan.dst.mtu as usize {
                 datagram::local_too_long(&mut g, to, plan.dst.mtu);
                 return Err(Error::MsgSize);
@@ -283,7 +284,7 @@ impl Proto for Raw {
         let ours = (c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst)
             && (c.daddr.is_unspecified() || c.daddr == rx.src)
             && (c.bound_dev_if == 0 || c.bound_dev_if == rx.ifindex);
-        // Not for this socket: not a drop, the packet's own protocol has it.
+        // The packet is not for this socket. Not counted as a drop: its own protocol receives it.
         if !ours || self.filtered(sk, &skb) {
             return;
         }
@@ -303,7 +304,7 @@ impl Proto for Raw {
         }
     }
 
-    /// Called when the socket is made: a raw socket receives at once. IPPROTO_RAW only sends.
+    /// Called when the socket is created: a raw socket receives at once. IPPROTO_RAW sockets only send.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if sk.sock.protocol < libc::IPPROTO_RAW as u16 {
             self.table.insert(&net(sk.stack).raw, self.v4, sk.sock.protocol as u8, sk.sock);

@@ -1,6 +1,6 @@
-//! Which raw sockets want a packet. Above: `ip::input`, through the slot: each gets a copy before the packet's own
-//! protocol has it. Addresses and filters are judged under the sock's lock, in `backlog_rcv`. Linux: raw_v4_input,
-//! struct raw_hashinfo.
+//! Raw sockets by protocol number. Above: `ip::input`, through the slot: each matching socket gets a copy before the
+//! packet's own protocol does. Addresses and filters are checked under the sock's lock, in `backlog_rcv`. Linux:
+//! raw_v4_input, struct raw_hashinfo.
 
 use crate::ip::slots::{RawRcv, RawSlot};
 use crate::sock::Sock;
@@ -13,20 +13,20 @@ use std::sync::Arc;
 
 type Key = (bool, u8);
 
-/// Raw sockets by family and protocol number. How many there are is IP's to know: `RawSlot::sock_added`.
+/// Raw sockets by family and protocol number. IP keeps their number, to skip the lookup at 0: `RawSlot::sock_added`.
 #[derive(Default)]
 pub(super) struct Table {
     socks: RwLock<HashMap<Key, Vec<Arc<Sock>>>>,
 }
 
 impl Table {
-    /// Enters a sock of AF_INET (`v4`) or AF_INET6 for a protocol number.
+    /// Adds a sock of AF_INET (`v4`) or AF_INET6 for a protocol number.
     pub(super) fn insert(&self, slot: &RawSlot, v4: bool, protocol: u8, sock: &Arc<Sock>) {
         self.socks.write().entry((v4, protocol)).or_default().push(sock.clone());
         slot.sock_added();
     }
 
-    /// Takes it out again; no effect when it is not there.
+    /// Removes a sock; no effect when it is not in the table.
     pub(super) fn remove(&self, slot: &RawSlot, v4: bool, protocol: u8, sock: &Arc<Sock>) {
         let mut socks = self.socks.write();
         if let Some(list) = socks.get_mut(&(v4, protocol)) {
@@ -51,7 +51,7 @@ impl Table {
     /// Lets go of all: the stack ends, and its count with it.
     pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *self.socks.write());
-        // What falls may look at the table: without its lock.
+        // Dropping a sock may use the table: not under its lock.
         drop(all);
     }
 }

@@ -44,7 +44,7 @@ fn over_ipv4_a_program_gets_the_header_and_over_ipv6_it_does_not() {
 }
 
 #[test]
-fn a_header_of_ones_own_is_completed_and_never_cut() {
+fn a_header_that_the_program_wrote_is_completed_and_never_fragmented() {
     let b = Bench::on_ip();
     let s = raw(&b, libc::AF_INET, libc::IPPROTO_RAW).unwrap();
     let mut p = vec![0u8; 24];

@@ -1,6 +1,6 @@
-//! Simulation: what runs a stack without a kernel, a network or a wall clock; in `world`, a network of stacks. Beside:
-//! the crate in `script/`, packet scripts. Above: tests, and programs that want their protocol tried. Below: the stack,
-//! through its public interface. No counterpart in Linux; packetdrill and network simulators play the part.
+//! Simulation: runs stacks without a kernel, a network or a wall clock; `world` is a network of stacks. Beside: packet
+//! scripts, the crate in `script/`. Above: tests, and programs that test a protocol of their own. Below: the stack,
+//! through its public interface. No counterpart in Linux; compare packetdrill and network simulators.
 pub mod world;
 
 pub use world::World;

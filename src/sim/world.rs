@@ -1,6 +1,6 @@
-//! A world in virtual time: stacks that share a clock, and links between them. Everything random in it comes from one
-//! seed, and it is stepped by one thread, so that a run repeats to the byte. Above: tests, benches, programs that want
-//! their protocol tried. Below: `driver::virtual_time`, `device::link`.
+//! A world in virtual time: stacks that share a clock, and links between them. All random numbers in it come from one
+//! seed, and one thread steps it, so that a run can be repeated exactly. Above: tests, benches, programs that test a
+//! protocol of their own. Below: `driver::virtual_time`, `device::link`.
 
 use crate::base::env::{Clock, Duration, Instant, SeededEntropy};
 use crate::base::error::{Error, Result};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// See the module's text. A blocking call of one of its stacks steps the whole world until it is over; see
-/// [`VirtualTime`] for what ends a wait that nothing can end.
+/// See the module's text. A blocking call on one of its stacks steps the whole world until the call's condition holds;
+/// see [`VirtualTime`] for a wait that nothing can end.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -42,7 +42,7 @@ mod tests;
 /// let mut received = Vec::new();
 /// listener.accept()?.0.read_to_end(&mut received)?;
 ///
-/// // All is there, and three tenths of a second have passed at the least, though none of them on the wall.
+/// // All bytes have arrived, and at least 300 ms of virtual time have passed.
 /// assert_eq!(received, [7; 20_000]);
 /// assert!(world.now() > Instant::from_millis(300));
 /// # Ok(())
@@ -56,7 +56,7 @@ pub struct World {
 
 #[derive(Default)]
 struct Inner {
-    /// Kept alive by the world, in the order of their making.
+    /// All stacks of the world, in the order of their creation.
     stacks: Vec<Arc<Stack>>,
     links: u8,
 }
@@ -67,7 +67,7 @@ struct Inner {
 pub struct End {
     /// The device in its stack.
     pub dev: Arc<NetDev>,
-    /// The device itself; still this one when a capture is wrapped around it.
+    /// The device itself, also when a capture wraps it.
     pub link: Arc<LinkEnd>,
     /// Its IPv4 address, in a /24.
     pub v4: Ipv4Addr,
@@ -81,12 +81,12 @@ impl World {
         World { scheduler: Arc::default(), seed, inner: Mutex::default() }
     }
 
-    /// The world's seed, for messages of failing tests.
+    /// The world's seed, for the messages of failing tests.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A new stack in this world, with the standard protocols and its loopback. Errors: none that a new stack can give.
+    /// A new stack in this world, with the standard protocols and a loopback device. A new stack gives no error.
     pub fn stack(&self) -> Result<Arc<Stack>> {
         let mut inner = self.inner.lock();
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(inner.stacks.len() as u64);
@@ -100,7 +100,7 @@ impl World {
         Ok(stack)
     }
 
-    /// Two stacks joined by a link: what most tests want. Errors as [`World::link`].
+    /// Two stacks joined by a link, as most tests need. Errors as [`World::link`].
     pub fn two(&self, config: &LinkConfig) -> Result<[(Arc<Stack>, End); 2]> {
         let (a, b) = (self.stack()?, self.stack()?);
         let [ea, eb] = self.link(&a, &b, config)?;
@@ -131,18 +131,18 @@ impl World {
         Ok([end(a, la, 1)?, end(b, lb, 2)?])
     }
 
-    /// The world's time.
+    /// The current time of the world.
     pub fn now(&self) -> Instant {
         self.scheduler.clock().now()
     }
 
-    /// Lets everything happen that happens until `until`; the clock then stands there.
+    /// Runs all events up to `until`; the clock is then at `until`.
     pub fn run_until(&self, until: Instant) {
         while self.step(until) != Step::Limit {}
     }
 
-    /// One step: what is due now, or else the clock moves to the next event, but not beyond `limit`. For programs that
-    /// act between the events.
+    /// One step: runs what is due now, or else moves the clock to the next event, but not beyond `limit`. For programs
+    /// that act between events.
     pub fn step(&self, limit: Instant) -> Step {
         self.scheduler.step(Some(limit))
     }
@@ -152,8 +152,8 @@ impl World {
         self.run_until(self.now() + span);
     }
 
-    /// Runs until no event is left, but not beyond `limit`. True when it is idle: then nothing happens any more unless
-    /// somebody sends.
+    /// Runs until no event is left, but not beyond `limit`. True when no event is left: then nothing happens until a
+    /// program sends.
     pub fn run_until_idle(&self, limit: Instant) -> bool {
         loop {
             match self.scheduler.settle() {

@@ -10,26 +10,27 @@ use crate::sock::{Sock, SockGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Whether no other connection may wait beside `waiting` (sk_acceptq_is_full): one more may than the backlog `max`.
+/// Whether the accept queue is full with `waiting` connections in it. As in Linux, it holds one more than the backlog
+/// `max` (sk_acceptq_is_full).
 pub(crate) fn acceptq_is_full(waiting: u32, max: u32) -> bool {
     waiting > max
 }
 
-/// Finished connections of a listener, oldest first. How many may wait is the listener's `max_ack_backlog`.
+/// Finished connections of a listener, oldest first. The listener's `max_ack_backlog` bounds their number.
 #[derive(Debug, Default)]
 pub struct AcceptQueue(VecDeque<Arc<Sock>>);
 
 impl AcceptQueue {
-    /// Connections that wait.
+    /// Number of queued connections.
     pub fn len(&self) -> usize {
         self.0.len()
     }
-    /// Whether none waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    /// Adds a finished connection; the caller wakes the listener (`Events::IN`). Gives it back when more wait than
-    /// `max` and one.
+    /// Adds a finished connection; the caller then wakes the listener (`Events::IN`). Returns the connection when the
+    /// queue is full, that is, when it already holds more than `max`.
     pub fn push(&mut self, child: Arc<Sock>, max: u32) -> std::result::Result<(), Arc<Sock>> {
         if acceptq_is_full(self.0.len() as u32, max) {
             return Err(child);
@@ -37,14 +38,14 @@ impl AcceptQueue {
         self.0.push_back(child);
         Ok(())
     }
-    /// Takes the oldest.
+    /// Removes the oldest connection.
     pub fn pop(&mut self) -> Option<Arc<Sock>> {
         self.0.pop_front()
     }
 }
 
-/// Takes a finished connection with `pop`, or waits for one. Process context. EINVAL: not listening; EAGAIN: none, and
-/// not waiting or the receive timeout is over; EINTR.
+/// Takes a finished connection with `pop`, or waits for one. Process context. EINVAL: not listening; EAGAIN: the queue
+/// is empty and the call does not wait, or the receive timeout expired; EINTR.
 pub fn accept(
     sk: SockRef<'_>,
     nonblock: bool,

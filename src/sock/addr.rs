@@ -1,5 +1,5 @@
-//! Families of addresses, and IPv4 addresses on AF_INET6 sockets, which show them v4-mapped. Above: everything that
-//! shows an address to a program or takes one. Linux: ipv6_addr_set_v4mapped, ipv6_mapped_addr_any.
+//! Address families, and v4-mapped addresses on AF_INET6 sockets. Above: everything that passes an address to or from a
+//! program. Linux: ipv6_addr_set_v4mapped, ipv6_mapped_addr_any.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -10,7 +10,7 @@ pub const AF_INET: u16 = libc::AF_INET as u16;
 /// AF_INET6.
 pub const AF_INET6: u16 = libc::AF_INET6 as u16;
 
-/// `a` without its v4-mapped disguise.
+/// `a` with a v4-mapped IPv6 address converted to IPv4.
 pub fn unmap(a: SocketAddr) -> SocketAddr {
     match a {
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
@@ -21,7 +21,7 @@ pub fn unmap(a: SocketAddr) -> SocketAddr {
     }
 }
 
-/// `a` as a socket of `family` shows it: an AF_INET6 socket shows IPv4 ends v4-mapped.
+/// `a` as a socket of `family` reports it: an AF_INET6 socket reports IPv4 addresses v4-mapped.
 pub(crate) fn to_family(a: SocketAddr, family: u16) -> SocketAddr {
     match a {
         SocketAddr::V4(v4) if family == AF_INET6 => {

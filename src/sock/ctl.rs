@@ -1,25 +1,25 @@
-//! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it goes. One
-//! word says whether the inside is owned (`sys::owner`); taking a free sock and giving it back are one atomic operation
-//! each. Everything that makes it more complicated (packets and timers that met an owner, threads that wait for one) is
-//! in [`Ctl`], under a monitor, and marks the word: then the owner cannot go without looking. Written once over the
-//! word and the monitor, so that the model checker (`tests`, loom) tries every interleaving of the very code that
-//! `lock` runs. Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
+//! The decisions of `lock_sock`: who owns a sock, who waits for it, and what an owner has to do before it releases it.
+//! One word says whether the inside is owned (`sys::owner`); taking a free sock and releasing it are one atomic
+//! operation each. The rest (packets and timers that found the sock owned, threads that wait for it) is in [`Ctl`],
+//! under a monitor, and sets the mark bit of the word: the owner then cannot release the sock without processing it.
+//! The code is generic over the word and the monitor, so that the model checker (`tests`, loom) tries every
+//! interleaving of the same code that `lock` runs. Linux: struct socket_lock_t, sk_backlog, __lock_sock, release_sock.
 
 use crate::sys::owner::{Owned, Owner, Word};
 use std::collections::VecDeque;
 
-/// What a mark stands for; `P` is a packet.
+/// The state that the mark bit announces; `P` is a packet.
 #[derive(Debug)]
 pub(super) struct Ctl<P> {
     /// Threads that sleep until the sock is free.
     waiters: u16,
-    /// A waiter was woken in vain, since another took the sock first: the next to own it in process context is one of
-    /// those who wait, so that a thread which locks again and again starves nobody.
+    /// A waiter was woken but another thread took the sock first. The next process-context owner must be one of the
+    /// waiters, so that a thread which locks in a loop does not starve them.
     reserved: bool,
-    /// Work left for `release_cb`: bits do not overflow, however often a timer fires.
+    /// Deferred work for `release_cb`. A bit set, so it does not grow however often a timer fires.
     deferred: u32,
-    /// Bytes in `backlog`, and in what the owner took from it since it was last empty: so a flood that keeps pace with
-    /// the owner meets the limit, and the owner comes to an end.
+    /// Bytes in `backlog`, plus those the owner has taken from it since it was last empty. Counting both bounds how
+    /// long the owner processes the backlog when packets arrive as fast as it removes them.
     bytes: u32,
     backlog: VecDeque<P>,
 }
@@ -30,11 +30,11 @@ impl<P> Default for Ctl<P> {
     }
 }
 
-/// A mutex with a condition variable; a trait so that the model checker can bring its own.
+/// A mutex with a condition variable; a trait so that the model checker can substitute loom's.
 pub(super) trait Monitor<C> {
     /// Runs `f` under the lock.
     fn with<R>(&self, f: impl FnOnce(&mut C) -> R) -> R;
-    /// Runs `f` under the lock, now and after each notification, until it has an answer.
+    /// Runs `f` under the lock, now and after each notification, until it returns Some.
     fn until<R>(&self, f: impl FnMut(&mut C) -> Option<R>) -> R;
     /// Wakes one thread in `until`.
     fn notify_one(&self);
@@ -48,28 +48,28 @@ pub(super) struct Lock<T, P, W, M> {
     packets: std::marker::PhantomData<fn(P)>,
 }
 
-/// What an owner that wants to go has to do first, or that it is gone.
+/// What an owner has to do before it can release the sock, or that it has released it.
 pub(super) enum Settle<O> {
-    /// Packets wait: take them (`take_backlog`) and process them.
+    /// Packets are queued: take them (`take_backlog`) and process them.
     Backlog(O),
     /// Run `release_cb` with these bits.
     Deferred(O, u32),
-    /// Nothing: another may have the sock.
+    /// Nothing is left to do; the sock has been released.
     Released,
 }
 
-/// What became of a packet that softirq brings.
+/// Result of delivering a packet in softirq.
 pub(super) enum Arrival<O, P> {
-    /// Nobody owned the sock, the caller does now: process it.
+    /// The sock was free and the caller now owns it: process the packet.
     Yours(O, P),
-    /// The owner will see to it before it goes.
+    /// The owner will process it before it releases the sock.
     Queued,
-    /// The owner has too much to see to.
+    /// The backlog is full; the packet is returned.
     Full(P),
 }
 
 impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
-    /// Free, nothing waiting.
+    /// A free sock with nothing queued.
     pub(super) fn new(inside: T, monitor: M) -> Self {
         Lock { inside: Owned::new(inside), monitor, packets: std::marker::PhantomData }
     }
@@ -113,14 +113,15 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         })
     }
 
-    /// Softirq: owns the sock if nobody does. What waits for it by reservation is left to wait: softirq is short.
+    /// Softirq: owns the sock if nobody does. It ignores a reservation, because softirq work is short.
     #[inline]
     pub(super) fn try_own(&self) -> Option<Owner<'_, T, W>> {
-        // Marked but free is rare: a waiter is on its way. The mark that the slow way may leave costs the owner a look.
+        // A sock that is marked but free is rare: a waiter is about to take it. If the slow path leaves the mark set,
+        // the owner only looks once more.
         self.inside.try_own().or_else(|| self.monitor.with(|_| self.inside.own_or_mark()))
     }
 
-    /// Softirq: brings a packet of `bytes`; with more than `limit()` bytes waiting it is given back.
+    /// Softirq: delivers a packet of `bytes`. The packet is returned when more than `limit()` bytes are already queued.
     #[inline]
     pub(super) fn arrive(&self, packet: P, bytes: u32, limit: impl FnOnce() -> u32) -> Arrival<Owner<'_, T, W>, P> {
         match self.inside.try_own() {
@@ -132,7 +133,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
     #[cold]
     fn arrive_slow(&self, packet: P, bytes: u32, limit: u32) -> Arrival<Owner<'_, T, W>, P> {
         self.monitor.with(|ctl| match self.inside.own_or_mark() {
-            // A sock is only given up with an empty backlog, so nothing is overtaken.
+            // A sock is only released with an empty backlog, so this packet overtakes no other.
             Some(owner) => Arrival::Yours(owner, packet),
             None if ctl.bytes > limit => Arrival::Full(packet),
             None => {
@@ -143,7 +144,8 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         })
     }
 
-    /// Softirq: leaves bits of deferred work to the owner. Without one, the caller is it now and runs them.
+    /// Softirq: leaves deferred-work bits to the owner. If nobody owned the sock, the caller now does, and runs the
+    /// work itself.
     pub(super) fn defer(&self, bits: u32) -> Option<Owner<'_, T, W>> {
         self.inside.try_own().or_else(|| {
             self.monitor.with(|ctl| {
@@ -156,12 +158,12 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         })
     }
 
-    /// Owner: everything that waits, if anything does. What is taken still counts, until `flushed` or the release.
+    /// Owner: takes all queued packets, if any. Their bytes still count until `flushed` or the release.
     pub(super) fn take_backlog(&self, owner: &Owner<'_, T, W>) -> VecDeque<P> {
         if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
     }
 
-    /// Owner, in the middle of a long call: has worked the backlog off, and the count starts anew.
+    /// Owner, in the middle of a long call: the backlog has been processed, so the byte count starts again at zero.
     pub(super) fn flushed(&self) {
         self.monitor.with(|ctl| {
             if ctl.backlog.is_empty() {
@@ -170,7 +172,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         });
     }
 
-    /// Owner: gives the sock up, unless something must be done before.
+    /// Owner: releases the sock, unless something has to be done first.
     #[inline]
     pub(super) fn settle<'a>(&'a self, owner: Owner<'a, T, W>) -> Settle<Owner<'a, T, W>> {
         match owner.try_release() {
@@ -198,15 +200,15 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         Settle::Released
     }
 
-    /// Gives the sock up; true when a waiter is to be woken. While anybody waits the mark stays, so that each release
-    /// looks.
+    /// Releases the sock; returns true when a waiter is to be woken. While threads wait, the mark stays set, so that
+    /// each release checks for them.
     fn let_go(&self, ctl: &mut Ctl<P>, owner: Owner<'_, T, W>) -> bool {
         ctl.bytes = 0;
         owner.release(ctl.waiters > 0);
         ctl.waiters > 0
     }
 
-    /// Owner, after a panic: drops what waits and lets go.
+    /// Owner, after a panic: discards everything queued and releases the sock.
     pub(super) fn abandon(&self, owner: Owner<'_, T, W>) {
         let (dropped, notify) = self.monitor.with(|ctl| {
             ctl.deferred = 0;
@@ -223,7 +225,7 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         self.inside.get_mut()
     }
 
-    /// Bytes that wait or are being worked off.
+    /// Bytes in the backlog or being processed from it.
     pub(super) fn backlog_bytes(&self) -> u32 {
         self.monitor.with(|ctl| ctl.bytes)
     }

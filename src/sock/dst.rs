@@ -10,30 +10,30 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DstKind {
-    /// One host reached over a device.
+    /// One host, reached over a device.
     Unicast,
     /// This stack itself.
     Local,
     /// All hosts of a link.
     Broadcast,
-    /// A group.
+    /// A multicast group.
     Multicast,
 }
 
-/// Where packets to a destination go and how: a route, resolved. Shared by the socks that use it; `generation` tells
-/// when the tables have changed and it must be looked up again. Linux: struct dst_entry, struct rtable.
+/// Where packets to a destination go and how: a resolved route, shared by the socks that use it. When `generation`
+/// differs from the tables', the route must be looked up again. Linux: struct dst_entry, struct rtable.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Dst {
-    /// Out by.
+    /// Output device.
     pub dev: Arc<NetDev>,
-    /// Next hop; None: the destination itself.
+    /// Next hop; None: the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// Source address the route prefers.
+    /// Preferred source address of the route.
     pub src: IpAddr,
     /// Kind of the destination.
     pub kind: DstKind,
-    /// The table generation it was made in.
+    /// Generation of the route tables when this was resolved.
     pub generation: u64,
     /// Path MTU in bytes, from the route, the device or ICMP.
     pub mtu: u32,
@@ -41,23 +41,23 @@ pub struct Dst {
     pub mtu_locked: bool,
     /// RTAX_CC_ALGO.
     pub congctl: Option<Arc<str>>,
-    /// Its other metrics.
+    /// The route's other metrics.
     pub metrics: RouteMetrics,
 }
 
 impl Dst {
-    /// Whether the route tables are still as they were when it was made. Linux: dst_check.
+    /// Whether the route tables are unchanged since this was resolved. Linux: dst_check.
     #[inline]
     pub fn check(&self, stack: &Stack) -> bool {
         self.generation == stack.rt_genid()
     }
 }
 
-/// Metrics of a route (RTAX_*, `ip route ... advmss 1400 rtt 20ms`), as it is added and as it is found; 0: not given.
+/// Metrics of a route (RTAX_*, `ip route ... advmss 1400 rtt 20ms`); 0: not given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteMetrics {
-    /// RTAX_ADVMSS; 0: from the MTU.
+    /// RTAX_ADVMSS; 0: derived from the MTU.
     pub advmss: u32,
     /// RTAX_INITCWND in segments; 0: default.
     pub initcwnd: u32,

@@ -7,13 +7,14 @@ use crate::base::error::{Error, Result};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// Errors kept at most; more are dropped and counted at the sock (Linux bounds them by the receive buffer).
+/// Most errors a queue holds; further ones are dropped and counted in `Sock::drops` (Linux bounds the queue by the
+/// receive buffer).
 const MAX_ENTRIES: usize = 512;
 
 /// One queued error.
 #[derive(Debug, Clone)]
 pub(crate) struct ErrEntry {
-    /// For msg_name: the destination of the packet that failed.
+    /// Destination of the packet that failed, for msg_name.
     pub addr: Option<SocketAddr>,
     /// The error.
     pub err: SockExtendedErr,
@@ -28,14 +29,14 @@ pub(crate) struct ErrEntry {
 pub(crate) struct ErrQueue(VecDeque<ErrEntry>);
 
 impl ErrQueue {
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl SockCommon {
-    /// Queues an error; false when the queue is full (then counted as a drop of the sock).
+    /// Queues an error. False when the queue is full; the sock's drop counter is then incremented.
     pub(crate) fn queue_error(&mut self, sock: &Sock, e: ErrEntry) -> bool {
         let q = self.error_queue.get_or_insert_default();
         if q.0.len() >= MAX_ENTRIES {
@@ -47,8 +48,8 @@ impl SockCommon {
         true
     }
 
-    /// recvmsg with MSG_ERRQUEUE: never waits. EAGAIN when empty. After it, SO_ERROR is that of the next queued error
-    /// with an ICMP origin, or cleared.
+    /// recvmsg with MSG_ERRQUEUE: never waits. EAGAIN when the queue is empty. Afterwards SO_ERROR is that of the next
+    /// queued error of ICMP origin, or cleared.
     pub(crate) fn recv_error(&mut self, sock: &Sock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         let q = self.error_queue.as_mut().ok_or(Error::Again)?;
         let e = q.0.pop_front().ok_or(Error::Again)?;

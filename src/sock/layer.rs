@@ -1,17 +1,17 @@
-//! A protocol on top of another, on the same sock: `Layered` is a table of operations that passes each to the protocol
-//! below, but for those that a [`Layer`] does differently. Above: the socket layer, which calls it as any table. Below:
-//! the protocol that was there before. Linux: struct proto copied and changed by psock_update_sk_prot and by TCP_ULP's
-//! tls.
+//! A protocol on top of another, on the same sock: `Layered` is a table of operations that passes each operation to the
+//! protocol below, except those that a [`Layer`] overrides. Above: the socket layer, which calls it like any other
+//! table. Below: the protocol it was put on. Linux: a struct proto copied and modified by psock_update_sk_prot or by
+//! TCP_ULP's tls.
 //!
-//! # How bytes go
+//! # How data passes through
 //! A layer that changes what is sent or received overrides [`Layer::sendmsg_locked`], [`Layer::recvmsg_locked`] and
 //! [`Layer::poll_locked`], which are called with the sock owned, and calls the same operations of the protocol below.
-//! All other ways in lead through these three: `sendmsg`, `recvmsg`, `poll` and `sendpage`. A layer that must wait
-//! calls below with MSG_DONTWAIT and sleeps by itself (`SockGuard::sleep`), so that its own state is whole whenever the
-//! sock is given up. One that holds bytes for which there was no room sends them when [`Layer::backlog_rcv`] of the
-//! protocol below has run: what came may have been the acknowledgement that made room. A layer's operations may be
-//! called again from inside its calls below that send (`SockGuard::flush_backlog`), so it does not keep half-changed
-//! state across them either.
+//! The other entry points lead to these three: `sendmsg`, `recvmsg`, `poll` and `sendpage`. A layer that must wait
+//! calls the protocol below with MSG_DONTWAIT and sleeps by itself (`SockGuard::sleep`), so that its own state is
+//! consistent whenever the sock is released. A layer that holds bytes which the protocol below had no room for sends
+//! them after [`Layer::backlog_rcv`] of that protocol has run: the packet may have been the acknowledgement that made
+//! room. A send by the protocol below may call the layer's operations again (`SockGuard::flush_backlog`), so the layer
+//! must not keep inconsistent state across such a call either.
 
 use super::lock::SockGuard;
 use super::msg::{RecvMsg, SendMsg};
@@ -26,11 +26,11 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Makes both sides of an operation that is passed on: the default in `Layer`, and the slot in `Layered`'s table.
+/// Defines both sides of an operation that is passed on: the default in `Layer`, and the entry in `Layered`'s table.
 macro_rules! passed_on {
     ($( fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?; )*) => {
-        /// What a layer does differently. Each operation is given the protocol below, and by default leaves the work to
-        /// it; what each is for, in which context it is called and whether the sock is owned is said at [`Proto`].
+        /// What a layer does differently. Each operation is given the protocol below, and by default calls it.
+        /// [`Proto`] documents what each operation is for, in which context it is called and whether the sock is owned.
         pub trait Layer: Send + Sync + 'static {
             $(
                 #[doc = concat!("[`Proto::", stringify!($name), "`]. Default: what the protocol below does.")]
@@ -64,8 +64,8 @@ macro_rules! passed_on {
                 self.sendmsg(below, sk, &mut SendMsg::new(&[IoSlice::new(bytes)], flags))
             }
 
-            /// [`Proto::getsockopt`]; not asked for what bypasses layers ([`Proto::bypass_getsockopt`]). Default: the
-            /// protocol's below.
+            /// [`Proto::getsockopt`]; not called for options that bypass layers ([`Proto::bypass_getsockopt`]).
+            /// Default: that of the protocol below.
             fn getsockopt(
                 &self,
                 below: &dyn Proto,
@@ -83,8 +83,8 @@ macro_rules! passed_on {
                 true
             }
 
-            /// Whether the layer may be taken away now: EBUSY while it holds bytes that are neither with the program
-            /// nor with the protocol below. Process context, owned. Default: yes.
+            /// Whether the layer may be removed now: EBUSY while it holds bytes that have reached neither the program
+            /// nor the protocol below. Process context, owned. Default: yes.
             fn may_remove(&self, below: &dyn Proto, sk: &mut SockGuard<'_>) -> Result<()> {
                 let _ = (below, sk);
                 Ok(())
@@ -130,7 +130,8 @@ macro_rules! passed_on {
             }
 
             fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
-                // `other` is this layer itself when one above it comes or goes: then only what is below has a say.
+                // `other` is this layer itself when a layer above it is added or removed: then only the protocol below
+                // decides.
                 if !std::ptr::addr_eq(Arc::as_ptr(other), self) {
                     if !Arc::ptr_eq(other, &self.below) {
                         return Err(Error::Inval);
@@ -214,8 +215,8 @@ impl<L: Layer> Layered<L> {
 }
 
 impl SockGuard<'_> {
-    /// Puts `new` in the place of the sock's operations, if both agree ([`Proto::update_proto`]). EOPNOTSUPP: the
-    /// protocol cannot be layered; EINVAL: `new` is not made for what is there.
+    /// Replaces the sock's operations with `new`, if both agree ([`Proto::update_proto`]). EOPNOTSUPP: the protocol
+    /// cannot be layered; EINVAL: `new` was not made for the current operations.
     pub fn replace_proto(&mut self, new: Arc<dyn Proto>) -> Result<()> {
         let old = self.sock.proto().cloned();
         new.update_proto(self, &old, false)?;
@@ -223,8 +224,8 @@ impl SockGuard<'_> {
         Ok(())
     }
 
-    /// Takes the uppermost layer away, under which `below` comes to light. EBUSY: the layer holds bytes; EINVAL:
-    /// `below` is not what it lies on.
+    /// Removes the uppermost layer, which leaves `below` in force. EBUSY: the layer holds bytes; EINVAL: `below` is not
+    /// the protocol under that layer.
     pub fn restore_proto(&mut self, below: Arc<dyn Proto>) -> Result<()> {
         let old = self.sock.proto().cloned();
         old.update_proto(self, &below, true)?;

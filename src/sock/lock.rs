@@ -1,8 +1,9 @@
-//! `lock_sock` and the backlog: who may touch a sock's inside, and what happens to packets and timers meanwhile. One
-//! word says whether the inside is owned; packets, deferred bits and waiting threads that meet an owner gather under a
-//! mutex of their own and mark the word, so that the owner cannot go without looking. Uncontended, `lock` and release
-//! are one atomic operation each. Above: protocols, system calls, packet input, timers. Below: `ctl`, where the
-//! decisions are and are model-checked. Linux: net/core/sock.c lock_sock_nested, release_sock, __release_sock.
+//! `lock_sock` and the backlog: who may access a sock's inside, and what happens to packets and timers meanwhile. One
+//! word says whether the inside is owned. Packets, deferred bits and threads that find the sock owned are queued under
+//! a mutex of their own and mark the word, so that the owner cannot release the sock without processing them.
+//! Uncontended, `lock` and release are one atomic operation each. Above: protocols, system calls, packet input, timers.
+//! Below: `ctl`, which makes the decisions and is model-checked. Linux: net/core/sock.c lock_sock_nested, release_sock,
+//! __release_sock.
 //!
 //! Lock order: sock state, then any leaf lock (hash shard, timer wheel, device queue, accept queue, wait queue). Never
 //! two sock states, but listener then child. A leaf lock is never held while a sock is entered.
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// tcp_add_backlog).
 const BACKLOG_EXTRA: u32 = 64 * 1024;
 
-/// What gathers while a sock is owned, and who waits for it.
+/// What is queued while a sock is owned, and the threads that wait for it.
 #[derive(Debug, Default)]
 struct Gathered {
     ctl: Mutex<Ctl<Skb>>,
@@ -59,14 +60,15 @@ impl Monitor<Ctl<Skb>> for Gathered {
 #[derive(Debug)]
 pub(crate) struct SockLock(Lock<SockState, Skb, AtomicU32, Gathered>);
 
-/// What became of a packet given to a sock.
+/// Result of delivering a packet to a sock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivered {
     /// `backlog_rcv` ran.
     Processed,
     /// A system call owns the sock; it will run the packet.
     Queued,
-    /// The backlog is full. The drop is counted; what the protocol counts besides is for the caller (tcp_add_backlog).
+    /// The backlog is full. The sock's drop is counted here; the protocol's counter is incremented by the caller
+    /// (tcp_add_backlog).
     Dropped(DropReason),
 }
 
@@ -75,16 +77,16 @@ pub enum Delivered {
 pub struct SockGuard<'a> {
     /// The stack the sock lives in.
     pub stack: &'a Arc<Stack>,
-    /// The sock, for what is outside the lock.
+    /// The sock, for the fields outside the lock.
     pub sock: &'a Arc<Sock>,
     /// See `now`.
     now: Cell<Option<Instant>>,
-    /// None only while `unlocked` sleeps and when the drop is done.
+    /// None only while `unlocked` runs its closure and once the sock has been released.
     state: Option<Owner<'a, SockState>>,
-    /// As `state`; falls after it, so that who is woken finds the sock free.
+    /// As `state`. Dropped after it, so that a woken thread finds the sock free.
     owning: Option<Owning>,
     softirq: bool,
-    /// `sleep` has run softirq instead of sleeping; the next one sleeps.
+    /// `sleep` has run softirq instead of sleeping; the next call sleeps.
     pub(super) looked: bool,
 }
 
@@ -93,12 +95,12 @@ impl SockLock {
         SockLock(Lock::new(state, Gathered::default()))
     }
 
-    /// The state without owning the sock, for the last reference and for memory reports.
+    /// The state without owning the sock, for dropping the last reference and for memory reports.
     pub(super) fn state_mut(&mut self) -> &mut SockState {
         self.0.get_mut()
     }
 
-    /// True bytes of the packets in the backlog.
+    /// Bytes of truesize in the backlog.
     pub(super) fn backlog_bytes(&self) -> u32 {
         self.0.backlog_bytes()
     }
@@ -111,7 +113,7 @@ impl Sock {
         self.process(stack, self.lock.0.own())
     }
 
-    /// [`Sock::lock`] of a sock that is free. None: somebody owns it, or waits for it.
+    /// [`Sock::lock`] of a sock that is free. None: the sock is owned, or threads wait for it.
     #[inline]
     pub fn try_lock<'a>(self: &'a Arc<Sock>, stack: &'a Arc<Stack>) -> Option<SockGuard<'a>> {
         self.lock.0.own_free().map(|owner| self.process(stack, owner))
@@ -173,8 +175,8 @@ impl Sock {
         }
     }
 
-    /// Runs packet or timer work of the sock's protocol. A panic has marked the sock broken when its guard went
-    /// (`SockGuard::abandon`); who waits for it is told.
+    /// Runs packet or timer work of the sock's protocol. After a panic, dropping the guard has marked the sock broken
+    /// (`SockGuard::abandon`); this wakes the threads that wait for it.
     #[inline]
     fn contained(self: &Arc<Sock>, f: impl FnOnce(&dyn Proto)) {
         let proto = self.proto();
@@ -184,7 +186,7 @@ impl Sock {
         }
     }
 
-    /// Softirq context: runs `f` as owner, or answers None when a system call owns the sock.
+    /// Softirq context: runs `f` as owner, or returns None when a system call owns the sock.
     pub(crate) fn try_own<R>(
         self: &Arc<Sock>,
         stack: &Arc<Stack>,
@@ -207,8 +209,8 @@ impl<'a> SockGuard<'a> {
         self.now.set(Some(self.stack.now()));
     }
 
-    /// Time of the event being processed. In process context the clock is read when this is first asked for: many calls
-    /// never do.
+    /// Time of the event being processed. In process context the clock is read at the first call: many system calls
+    /// need no time.
     #[inline]
     pub fn now(&self) -> Instant {
         self.now.get().unwrap_or_else(|| {
@@ -218,7 +220,7 @@ impl<'a> SockGuard<'a> {
         })
     }
 
-    /// Runs the backlog without giving the sock up (sk_flush_backlog). True when there was something.
+    /// Runs the backlog without releasing the sock (sk_flush_backlog). True when there was something to run.
     pub fn flush_backlog(&mut self) -> bool {
         let any = self.drain_backlog();
         if any {
@@ -243,8 +245,8 @@ impl<'a> SockGuard<'a> {
         any
     }
 
-    /// Gives the sock up while `f` runs, then takes it again: how a system call sleeps. The backlog and deferred work
-    /// run before. Process context only; in softirq context it answers EWOULDBLOCK's place: `f` does not run.
+    /// Releases the sock while `f` runs, then owns it again: how a system call sleeps. The backlog and deferred work
+    /// run first. Process context only; in softirq context it returns EAGAIN and `f` does not run.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> Result<R, Error> {
         if self.softirq {
             debug_assert!(false, "softirq must not sleep");
@@ -258,7 +260,7 @@ impl<'a> SockGuard<'a> {
         Ok(r)
     }
 
-    /// Nothing here poisons: a panic while owning marks the sock broken instead, and frees its waiters.
+    /// There is no lock poisoning: a panic while owning marks the sock broken instead, and frees its waiters.
     #[cold]
     fn abandon(&mut self) {
         if let Some(owner) = self.state.take() {
@@ -268,8 +270,8 @@ impl<'a> SockGuard<'a> {
         }
     }
 
-    /// Releases the sock when nothing waits for that, which is what dropping the guard does then; the guard is empty
-    /// afterwards. False: nothing is done.
+    /// Releases the sock if nothing is queued, as dropping the guard does in that case; the guard is empty afterwards.
+    /// False: something is queued, and nothing was done.
     #[inline]
     pub fn try_release(&mut self) -> bool {
         if std::thread::panicking() {
@@ -285,7 +287,7 @@ impl<'a> SockGuard<'a> {
         }
     }
 
-    /// Err: there is something to do first.
+    /// Err: something has to be done first.
     #[inline]
     fn release_free(&mut self) -> Result<(), Owner<'a, SockState>> {
         if let Some(owner) = self.state.take() {
@@ -295,7 +297,7 @@ impl<'a> SockGuard<'a> {
         Ok(())
     }
 
-    /// With debug assertions, each release looks at the protocol's invariants.
+    /// With debug assertions, each release checks the protocol's invariants.
     #[inline]
     fn check(&mut self) {
         #[cfg(debug_assertions)]
@@ -309,7 +311,7 @@ impl<'a> SockGuard<'a> {
         }
     }
 
-    /// Backlog, then deferred bits, until both are empty; then the sock is free.
+    /// Runs the backlog, then deferred bits, until both are empty, and releases the sock.
     #[inline]
     fn settle(&mut self) {
         if let Err(owner) = self.release_free() {
@@ -371,7 +373,7 @@ impl DerefMut for SockGuard<'_> {
     }
 }
 
-/// `unlocked` borrows the guard while it sleeps, and a dropped one is gone: no caller gets here.
+/// Not reached: `unlocked` borrows the guard while its closure runs, and a dropped guard cannot be used.
 #[cold]
 fn gone() -> ! {
     unreachable!("the inside of a sock that is not owned")

@@ -15,7 +15,7 @@ pub const SOCK_MIN_SNDBUF: i32 = 4608;
 /// Least receive buffer in bytes (SOCK_MIN_RCVBUF).
 pub const SOCK_MIN_RCVBUF: i32 = 2304;
 
-/// What the memory is for: the minimum that is always granted differs.
+/// What the memory is for: it selects the minimum that is always granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Received packets.
@@ -46,7 +46,7 @@ fn raise(stack: &Stack, sock: &Sock, sk: &SockCommon, pages: i32, kind: Kind) ->
         if min || !acc.pressure.load(Ordering::Relaxed) {
             true
         } else {
-            // Under pressure a sock may still have its fair share of the limit.
+            // Under pressure a sock may still use its fair share of the limit.
             let used = sk.wmem_queued as i64 + sock.rmem_alloc.load(Ordering::Relaxed) as i64 + sk.forward_alloc as i64;
             high > acc.sockets.load(Ordering::Relaxed) * (used / QUANTUM as i64 + 1)
         }
@@ -57,7 +57,7 @@ fn raise(stack: &Stack, sock: &Sock, sk: &SockCommon, pages: i32, kind: Kind) ->
     granted
 }
 
-/// Makes sure `size` bytes can be charged; false: the protocol's limit refuses (sk_mem_schedule).
+/// Reserves `size` bytes for charging; false: the protocol's limit does not allow it (sk_mem_schedule).
 #[inline]
 pub fn schedule(stack: &Stack, sock: &Sock, sk: &mut SockCommon, size: i32, kind: Kind) -> bool {
     if size <= sk.forward_alloc {
@@ -71,7 +71,7 @@ pub fn schedule(stack: &Stack, sock: &Sock, sk: &mut SockCommon, size: i32, kind
     true
 }
 
-/// Takes what `schedule` granted, or more: for packets that must not fail, such as FIN (sk_forced_mem_schedule).
+/// Reserves `size` bytes even above the limit, for packets that must not fail, such as FIN (sk_forced_mem_schedule).
 pub fn force(sock: &Sock, sk: &mut SockCommon, size: i32) {
     if size > sk.forward_alloc {
         let pages = (size - sk.forward_alloc + QUANTUM - 1) / QUANTUM;
@@ -80,13 +80,13 @@ pub fn force(sock: &Sock, sk: &mut SockCommon, size: i32) {
     }
 }
 
-/// Uses scheduled bytes (sk_mem_charge).
+/// Uses reserved bytes (sk_mem_charge).
 #[inline]
 pub fn charge(sk: &mut SockCommon, size: i32) {
     sk.forward_alloc -= size;
 }
 
-/// Gives bytes back; keeps at most 1 MiB in the sock's own hands (sk_mem_uncharge, sk_mem_reclaim).
+/// Returns bytes to the reserve, which keeps at most 1 MiB (sk_mem_uncharge, sk_mem_reclaim).
 #[inline]
 pub fn uncharge(sock: &Sock, sk: &mut SockCommon, size: i32) {
     sk.forward_alloc += size;
@@ -114,7 +114,7 @@ pub fn reclaim(sock: &Sock, sk: &mut SockCommon) {
     }
 }
 
-/// The sock goes away: everything still charged returns.
+/// The sock is freed: returns everything still charged.
 pub(super) fn release_all(sk: &mut SockCommon, acc: &ProtoAccounts) {
     let queued = sk.wmem_queued + sk.receive_queue.iter().map(|s| s.truesize as i32).sum::<i32>();
     let total = sk.forward_alloc + queued;
@@ -123,21 +123,22 @@ pub(super) fn release_all(sk: &mut SockCommon, acc: &ProtoAccounts) {
     sk.wmem_queued = 0;
 }
 
-/// A packet enters a receive queue (skb_set_owner_r).
+/// Charges a packet to the receive queue it joins (skb_set_owner_r).
 #[inline]
 pub fn charge_rmem(sock: &Sock, sk: &mut SockCommon, truesize: u32) {
     sock.rmem_alloc.fetch_add(truesize as i32, Ordering::Relaxed);
     charge(sk, truesize as i32);
 }
 
-/// A packet leaves it (sock_rfree).
+/// Uncharges a packet that leaves the receive queue (sock_rfree).
 #[inline]
 pub fn uncharge_rmem(sock: &Sock, sk: &mut SockCommon, truesize: u32) {
     sock.rmem_alloc.fetch_sub(truesize as i32, Ordering::Relaxed);
     uncharge(sock, sk, truesize as i32);
 }
 
-/// Shrinks the send buffer of a sock that met memory pressure, unless the program fixed it (sk_stream_moderate_sndbuf).
+/// Shrinks the send buffer of a sock under memory pressure, unless the program set its size
+/// (sk_stream_moderate_sndbuf).
 pub fn moderate_sndbuf(sock: &Sock, sk: &SockCommon) {
     if !sk.flag(flag::SNDBUF_LOCK) {
         let val = sock.sndbuf.load(Ordering::Relaxed).min(sk.wmem_queued >> 1).max(SOCK_MIN_SNDBUF);

@@ -1,5 +1,5 @@
-//! The sock: what every protocol's sockets share, its lock, its queues and its memory accounts. Above: the socket layer
-//! (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct
+//! The sock: what the sockets of every protocol share, its lock, its queues and its memory accounts. Above: the socket
+//! layer (`inet`). Below: the protocols, which keep their own part in `SockState::private`. Linux: struct sock, struct
 //! inet_sock.
 //!
 //! | file | what |
@@ -14,7 +14,7 @@
 //! | `mem` | memory accounts |
 //! | `msg` | what a send or receive call carries |
 //! | `packet` | what IP tells a protocol of a packet or of an ICMP error |
-//! | `page`, `pool`, `skb` | packets, the pages of their payload, and what is used again |
+//! | `page`, `pool`, `skb` | packets, the pages of their payload, and caches of both |
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
@@ -61,18 +61,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wait::{Events, WaitQueue};
 
-/// SHUT_RD done: reads give end of file.
+/// SHUT_RD was done: reads return end of file.
 pub const RCV_SHUTDOWN: u8 = 1;
-/// SHUT_WR done: writes give EPIPE.
+/// SHUT_WR was done: writes return EPIPE.
 pub const SEND_SHUTDOWN: u8 = 2;
 
-/// A sock: an end of a connection, a listener, or a bound datagram end. The fields here are read without its lock; all
-/// else is behind [`Sock::lock`].
+/// A sock: an end of a connection, a listener, or a bound datagram socket. The fields here are read without its lock;
+/// everything else is behind [`Sock::lock`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Sock {
     lock: SockLock,
-    /// Who waits for events.
+    /// Threads and watchers that wait for events.
     pub wait: WaitQueue,
     /// AF_INET or AF_INET6.
     pub family: u16,
@@ -94,13 +94,13 @@ pub struct Sock {
     pub sndbuf: AtomicI32,
     /// Bytes of truesize in the receive queues.
     pub rmem_alloc: AtomicI32,
-    /// Bytes of truesize in devices' hands.
+    /// Bytes of truesize in device transmit queues.
     pub wmem_alloc: AtomicU32,
-    /// SO_INCOMING_CPU: among equal receivers the one whose number is this CPU's is preferred; -1 for none.
+    /// SO_INCOMING_CPU: among equal receivers, the one whose number is the current CPU's is preferred; -1 for none.
     pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
-    /// A panic happened while the sock was owned, or a plug-in broke its word: every call answers EIO.
+    /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
     proto: ReadMostly<Arc<dyn Proto>>,
     proto_use: ProtoUse,
@@ -109,11 +109,11 @@ pub struct Sock {
 
 /// Bits of `Sock::tsq_flags` (Linux: enum tsq_enum).
 pub mod tsq {
-    /// Too much of this sock waits in a device; transmit again at completion.
+    /// Too many bytes of this sock are in a device queue; transmit again at completion.
     pub const THROTTLED: u8 = 1;
     /// On the stack's list of socks to resume.
     pub const QUEUED: u8 = 2;
-    /// What a resumed sock is given to do: the one bit of `Sock::defer` that is not the protocol's own
+    /// `release_cb` bit of a resumed sock: the only bit of `Sock::defer` that is not the protocol's own
     /// (TCP_TSQ_DEFERRED). Only a sock whose protocol sets `THROTTLED` gets it.
     pub const DEFERRED: u32 = 1;
 }
@@ -223,7 +223,7 @@ pub(crate) mod ip_flag {
     pub(crate) const RECVTCLASS: u16 = 1 << 8;
 }
 
-/// Under the sock's lock, for every protocol.
+/// What the sock's lock protects, for every protocol.
 #[non_exhaustive]
 pub struct SockCommon {
     /// Bits of [`flag`].
@@ -242,9 +242,9 @@ pub struct SockCommon {
     pub dport: u16,
     /// SO_BINDTODEVICE: interface index, 0 for any.
     pub bound_dev_if: u32,
-    /// Interface packets are received on by a multicast or link-local scope.
+    /// Interface on which packets are received for a multicast or link-local scope.
     pub mc_index: u32,
-    /// IP_TOS / IPV6_TCLASS, with the ECN bits TCP sets.
+    /// IP_TOS or IPV6_TCLASS, with the ECN bits that TCP sets.
     pub tos: u8,
     /// IPV6_TCLASS where it differs (a dual-stack sock has both).
     pub tclass: u8,
@@ -264,11 +264,11 @@ pub struct SockCommon {
     pub mark: u32,
     /// IPv6 flow label of sent packets.
     pub flow_label: u32,
-    /// Cached route, checked against the table's generation.
+    /// Cached route, valid while its generation is the route tables'.
     pub dst: Option<Arc<Dst>>,
     /// Bytes of truesize in the send and retransmit queues (sk_wmem_queued).
     pub wmem_queued: i32,
-    /// Bytes charged to the protocol and not yet used (sk_forward_alloc).
+    /// Bytes charged to the protocol's account and not used (sk_forward_alloc).
     pub forward_alloc: i32,
     /// Bytes of options and other small memory (optmem).
     pub omem_alloc: i32,
@@ -282,7 +282,7 @@ pub struct SockCommon {
     pub sndtimeo: Option<Duration>,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
-    /// SO_PEEK_OFF: where the next MSG_PEEK begins, bytes from the next to be read; -1: always there.
+    /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
     /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
     pub busy_poll_us: u32,
@@ -294,14 +294,14 @@ pub struct SockCommon {
     pub max_ack_backlog: u32,
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
-    /// Queued errors (IP_RECVERR, timestamps), made when first used.
+    /// Queued errors (IP_RECVERR, timestamps), allocated when first used.
     pub(crate) error_queue: Option<Box<ErrQueue>>,
-    /// Groups joined, by interface: made when first used.
+    /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
     pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
     /// Time of the last received packet (SIOCGSTAMP).
     pub stamp: Instant,
-    /// A timer any protocol may use (sk_timer; TCP: keepalive).
+    /// A timer for the protocol's use (sk_timer; TCP: keepalive).
     pub timer: TimerSlot,
 }
 
@@ -367,7 +367,7 @@ impl SockCommon {
         if on { self.flags |= bit } else { self.flags &= !bit }
     }
 
-    /// Local end as getsockname shows it, before mapping to the socket's family.
+    /// Local address as getsockname returns it, before conversion to the socket's family.
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(self.saddr, self.sport)
     }
@@ -379,7 +379,7 @@ impl SockCommon {
 }
 
 impl Sock {
-    /// A closed, unbound sock of a protocol, its `init` not yet run. `state` starts at 7 (TCP_CLOSE).
+    /// A closed, unbound sock of a protocol, whose `init` has not run. `state` starts at 7 (TCP_CLOSE).
     pub fn new(
         stack: &Arc<Stack>,
         family: u16,
@@ -417,7 +417,7 @@ impl Sock {
         Sock::new(stack, self.family, self.ty, self.protocol, self.proto().cloned(), self.proto_use.clone())
     }
 
-    /// The operations now in force.
+    /// The operations currently in force.
     #[inline]
     pub fn proto(&self) -> Read<'_, Arc<dyn Proto>> {
         self.proto.read()
@@ -434,7 +434,7 @@ impl Sock {
         &self.proto_use.accounts
     }
 
-    /// Takes the pending error away (sock_error): the errno for a call, or Ok.
+    /// Clears the pending error (sock_error) and returns it; Ok when there was none.
     pub fn take_error(&self) -> Result<()> {
         if self.err.load(Ordering::Relaxed) == 0 {
             return Ok(());
@@ -445,16 +445,18 @@ impl Sock {
         }
     }
 
-    /// Sets the pending error and wakes everybody (sk_error_report).
+    /// Sets the pending error and wakes all waiters (sk_error_report).
     pub fn report_error(&self, error: Error) {
         self.err.store(error.errno(), Ordering::Relaxed);
         self.wait.wake(Events::ERR | Events::IN | Events::OUT | Events::HUP | Events::RDHUP);
     }
 
-    /// Breaks the sock: every call answers EIO from now on, and everybody who waits is told. Owned or not.
+    /// Marks the sock broken: every call returns EIO from now on, and all waiters are woken. May be called with the
+    /// sock owned or not.
     #[cold]
     pub fn set_broken(&self) {
-        // Ordered before the look at who waits, as a sleeper is there before it looks at this.
+        // SeqCst: the store is ordered before the check for waiters, and a sleeper is on the queue before it reads
+        // this.
         self.broken.store(true, Ordering::SeqCst);
         self.report_error(Error::Io);
     }
@@ -485,14 +487,14 @@ impl Sock {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    /// Changes the state, which only the owner does. Who reads the new one without the lock also sees what was written
-    /// before it (inet_sk_state_store).
+    /// Changes the state; only the owner does so. A thread that reads the new state without the lock also sees what was
+    /// written before it (inet_sk_state_store).
     #[inline]
     pub fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// The same, ordered before the reads that follow as well; returns the state before.
+    /// As `set_state`, but also ordered before the reads that follow; returns the previous state.
     pub fn swap_state(&self, state: State) -> State {
         State::from_u8(self.state.swap(state as u8, Ordering::AcqRel))
     }
@@ -509,8 +511,8 @@ impl Sock {
         self.shutdown.load(Ordering::Relaxed) & SEND_SHUTDOWN != 0
     }
 
-    /// A device is done with a packet of `truesize` bytes. A sock that stopped for it is put on the stack's list, which
-    /// softirq works off (tcp_wfree, tcp_tasklet); a datagram sender waiting for room is woken.
+    /// A device has transmitted or discarded a packet of `truesize` bytes. A throttled sock is put on the stack's list,
+    /// which softirq processes (tcp_wfree, tcp_tasklet); a datagram sender that waits for room is woken.
     pub(crate) fn tx_completed(self: &Arc<Sock>, truesize: u32) {
         let left = self.wmem_alloc.fetch_sub(truesize, Ordering::AcqRel) - truesize;
         if self.tsq_flags.load(Ordering::Acquire) & tsq::THROTTLED != 0 {
@@ -531,9 +533,9 @@ impl Sock {
         }
     }
 
-    /// A packet was refused on its way to the device, and dropping it looked like a completion. While others of the
-    /// sock are still there that must not start it again: it would be refused again at once, without end. Their
-    /// completion will.
+    /// A packet was refused before it reached the device, and dropping it counted as a completion. While other packets
+    /// of the sock are still in the device this must not resume the sock: the packet would be refused again at once, in
+    /// a loop. The completion of those packets resumes it.
     pub(crate) fn tx_refused(&self) {
         if self.tsq_flags.load(Ordering::Acquire) & tsq::QUEUED == 0 || self.wmem_alloc.load(Ordering::Acquire) == 0 {
             return;
@@ -545,7 +547,7 @@ impl Sock {
 }
 
 impl Drop for Sock {
-    /// The last reference: memory still charged goes back to the protocol's account.
+    /// Returns the memory that is still charged to the protocol's account.
     fn drop(&mut self) {
         let accounts = self.proto_use.accounts.clone();
         let st = self.lock.state_mut();

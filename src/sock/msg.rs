@@ -20,8 +20,8 @@ pub struct OddName {
     pub inet: SocketAddrV4,
 }
 
-/// How many bytes at an address can be used before the first that would fault: at most as many as are asked for. What
-/// memory a program named is looked at when it is copied, as the kernel does, and not before.
+/// Returns how many bytes at an address are accessible, at most `len`. Like the kernel, the stack checks the program's
+/// memory when it copies, not before.
 pub type Probe = fn(at: usize, len: usize) -> usize;
 
 fn all_good(_at: usize, len: usize) -> usize {
@@ -46,7 +46,7 @@ pub struct SendMsg<'a> {
     pub control: Vec<Control>,
 }
 
-/// Ancillary data by meaning; the C edge translates.
+/// Ancillary data, decoded; the C ABI translates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Control {
@@ -77,7 +77,7 @@ pub enum Control {
     RxqOvfl(u32),
     /// UDP_SEGMENT: bytes a datagram.
     UdpSegment(u16),
-    /// UDP_GRO: bytes a datagram in what was received.
+    /// UDP_GRO: bytes a datagram in the received super-packet.
     UdpGro(i32),
     /// SO_MARK.
     Mark(u32),
@@ -110,11 +110,11 @@ pub struct SockExtendedErr {
     pub ty: u8,
     /// ee_code: ICMP code.
     pub code: u8,
-    /// ee_info: MTU and kin.
+    /// ee_info: the MTU for EMSGSIZE, else depends on the error.
     pub info: u32,
     /// ee_data.
     pub data: u32,
-    /// SO_EE_OFFENDER: who reported it.
+    /// SO_EE_OFFENDER: the host that reported it.
     pub offender: Option<IpAddr>,
 }
 
@@ -127,7 +127,7 @@ impl<'a> SendMsg<'a> {
         SendMsg { slices, index: 0, offset: 0, remaining, probe, faulted: false, name, odd_name, flags, control }
     }
 
-    /// Asks `probe` of all memory before it is read: for slices that came as addresses from elsewhere.
+    /// Has `probe` check all memory before it is read: for slices made of addresses that another process gave.
     #[must_use]
     pub fn probed(mut self, probe: Probe) -> SendMsg<'a> {
         self.probe = probe;
@@ -169,7 +169,8 @@ impl<'a> SendMsg<'a> {
         self.remaining
     }
 
-    /// The next contiguous bytes, at most `max`; empty when all are taken or the next one faults. Does not take them.
+    /// The next contiguous bytes, at most `max`; empty when all are taken or the next byte faults. Does not consume
+    /// them.
     #[inline]
     pub fn chunk(&mut self, max: usize) -> &'a [u8] {
         while let Some(s) = self.slices.get(self.index) {
@@ -187,7 +188,7 @@ impl<'a> SendMsg<'a> {
         &[]
     }
 
-    /// Takes `n` bytes of the current chunk.
+    /// Consumes `n` bytes of the current chunk.
     #[inline]
     pub fn advance(&mut self, n: usize) {
         let n = n.min(self.remaining);
@@ -195,7 +196,7 @@ impl<'a> SendMsg<'a> {
         self.remaining -= n;
     }
 
-    /// Takes up to `to.len()` bytes into `to`; returns how many. Fewer than there are: `faulted`.
+    /// Copies up to `to.len()` bytes and consumes them; returns how many. Fewer than remain: see `faulted`.
     pub fn copy_to(&mut self, to: &mut [u8]) -> usize {
         let mut done = 0;
         while done < to.len() {
@@ -210,7 +211,7 @@ impl<'a> SendMsg<'a> {
         done
     }
 
-    /// MSG_DONTWAIT given.
+    /// Whether MSG_DONTWAIT is set.
     pub fn dontwait(&self) -> bool {
         self.flags & libc::MSG_DONTWAIT != 0
     }
@@ -227,13 +228,13 @@ pub struct RecvMsg<'a, 'b> {
     faulted: bool,
     /// MSG_* bits of the call.
     pub flags: i32,
-    /// Ends before TCP's urgent byte, even with nothing read, where a receive would pass over it: as splice(2) reads.
+    /// Stop before TCP's urgent byte, even with nothing read, where a receive would skip it: splice(2) reads so.
     pub before_urgent: bool,
-    /// Who sent it, for msg_name.
+    /// Source address, for msg_name.
     pub name: Option<SocketAddr>,
     /// Ancillary data for the program.
     pub control: Vec<Control>,
-    /// MSG_* bits to hand back (MSG_TRUNC, MSG_OOB, MSG_ERRQUEUE ...).
+    /// MSG_* bits to return in msg_flags (MSG_TRUNC, MSG_OOB, MSG_ERRQUEUE ...).
     pub out_flags: i32,
 }
 
@@ -257,14 +258,14 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
         }
     }
 
-    /// Asks `probe` of all memory before it is written: for slices that came as addresses from elsewhere.
+    /// Has `probe` check all memory before it is written: for slices made of addresses that another process gave.
     #[must_use]
     pub fn probed(mut self, probe: Probe) -> RecvMsg<'a, 'b> {
         self.probe = probe;
         self
     }
 
-    /// A byte could not be written: EFAULT where nothing was put before.
+    /// A byte could not be written. The call fails with EFAULT if nothing was copied before.
     #[inline]
     pub fn faulted(&self) -> bool {
         self.faulted
@@ -276,12 +277,12 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
         self.remaining
     }
 
-    /// Bytes of room at the start.
+    /// Total bytes of room, filled or not.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Copies as much of `data` as there is room for; returns how much. Less than that: `faulted`.
+    /// Copies as much of `data` as there is room for; returns how much. If that is less than both: see `faulted`.
     #[inline]
     pub fn put(&mut self, data: &[u8]) -> usize {
         let mut done = 0;
@@ -326,7 +327,7 @@ impl<'a, 'b> RecvMsg<'a, 'b> {
         done
     }
 
-    /// MSG_DONTWAIT given.
+    /// Whether MSG_DONTWAIT is set.
     pub fn dontwait(&self) -> bool {
         self.flags & libc::MSG_DONTWAIT != 0
     }

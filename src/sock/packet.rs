@@ -6,7 +6,7 @@ use crate::base::env::Instant;
 use crate::base::error::Error;
 use std::net::IpAddr;
 
-/// What IP input knows of a datagram, for the protocol that gets it.
+/// Header fields of a received datagram, for the protocol that receives it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct PacketInfo {
@@ -20,9 +20,9 @@ pub struct PacketInfo {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// Interface it came in by.
+    /// Interface it arrived on.
     pub ifindex: u32,
-    /// The destination is a broadcast or multicast address, or the link said so.
+    /// The destination is a broadcast or multicast address, or the frame was link-layer broadcast or multicast.
     pub not_unicast: bool,
     /// IPv6 flow label.
     pub flow_label: u32,
@@ -34,7 +34,7 @@ pub struct PacketInfo {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct IcmpError<'p> {
-    /// Who reports.
+    /// Source of the ICMP message.
     pub reporter: IpAddr,
     /// Source of the quoted packet (ours).
     pub src: IpAddr,
@@ -48,13 +48,13 @@ pub struct IcmpError<'p> {
     pub code: u8,
     /// MTU of fragmentation-needed and packet-too-big; pointer of parameter-problem; else 0.
     pub info: u32,
-    /// The errno the error stands for (icmp_err_convert), and whether it is fatal for a socket that asked for errors.
+    /// The errno of the ICMP error (icmp_err_convert).
     pub errno: Error,
-    /// Hard error: see `errno`.
+    /// Whether it is a hard error, which a connected socket gets even without IP_RECVERR.
     pub fatal: bool,
-    /// Transport header and what followed, as much as was quoted: at least 8 bytes.
+    /// Transport header and the bytes after it, as far as quoted: at least 8 bytes.
     pub quoted: &'p [u8],
-    /// Interface it came in by.
+    /// Interface the ICMP message arrived on.
     pub ifindex: u32,
     /// Time of the softirq run.
     pub now: Instant,

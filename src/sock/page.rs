@@ -1,8 +1,8 @@
-//! Payload pages: the memory that packets' bytes live in. Above: `skb` (fragments of pages), devices (receive buffers).
-//! A page is written while exactly one reference to it exists and is read-only afterwards: `Arc::get_mut` is the whole
-//! proof, so sharing payload between the retransmit queue, the device and a capture costs one reference count. Pages
-//! that are not needed any more are kept (`pool`), so that the steady state of a transfer allocates nothing. Linux:
-//! page_frag and page_pool play this part.
+//! Payload pages: the memory that holds packets' bytes. Above: `skb` (fragments of pages), devices (receive buffers). A
+//! page is written only while exactly one reference to it exists and is read-only afterwards, which `Arc::get_mut`
+//! enforces, so sharing payload between the retransmit queue, the device and a capture costs one reference count. Freed
+//! pages are kept for reuse (`pool`), so that the steady state of a transfer allocates nothing. Linux: page_frag and
+//! page_pool.
 
 use super::pool::{Local, Shared};
 use crate::sys::kept::{Keep, Kept};
@@ -22,11 +22,11 @@ pub(crate) struct Page {
     class: u8,
 }
 
-/// A reference to a page, which is used again when the last one goes. Cloning shares the page.
+/// A reference to a page. When the last reference is dropped, the page is kept for reuse. Cloning shares the page.
 #[derive(Debug)]
 pub(crate) struct PageRef(Kept<Arc<Page>>);
 
-/// Of each class, what all threads have, and then what each has.
+/// For each size class, the pages kept by all threads together; below, those kept by one thread.
 static SHARED: [Shared<Arc<Page>>; 4] = [Shared::new(4096), Shared::new(4096), Shared::new(1024), Shared::new(256)];
 
 thread_local! {
@@ -37,31 +37,32 @@ thread_local! {
 }
 
 impl Keep for Arc<Page> {
-    /// Kept when this is the only reference. Where two go at once, each seeing the other, the page is freed.
+    /// Keeps the page for reuse when this is the only reference. When two threads drop the last two references at once,
+    /// and each sees the other's, the page is freed.
     #[inline]
     fn keep(mut self) {
         if let Some(page) = Arc::get_mut(&mut self) {
             let class = page.class as usize;
-            // A thread that is ending has no cache any more: the page is simply freed then.
+            // A thread that is ending has no cache any more: the page is freed.
             let _ = LOCAL.try_with(|c| c.borrow_mut()[class].put(self));
         }
     }
 }
 
 impl PageRef {
-    /// Whether both are of the same page.
+    /// Whether both refer to the same page.
     #[inline]
     pub(crate) fn same(a: &PageRef, b: &PageRef) -> bool {
         Arc::ptr_eq(&a.0, &b.0)
     }
 
-    /// Whether there is another reference.
+    /// Whether another reference exists.
     #[cfg(test)]
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// The page to write to, while nobody else can see it.
+    /// The page, writable, if this is the only reference.
     #[inline]
     pub(crate) fn get_mut(&mut self) -> Option<&mut Page> {
         Arc::get_mut(&mut self.0)
@@ -84,9 +85,8 @@ impl Deref for PageRef {
 }
 
 impl Page {
-    /// A page of at least `want` bytes, or of the largest class when none is that large. Contents are unspecified bytes
-    /// left over from earlier use (never uninitialised memory); writers say how much they filled by the fragment they
-    /// make.
+    /// A page of at least `want` bytes, or of the largest class when none is that large. Its contents are whatever an
+    /// earlier use left (never uninitialised memory); the fragment made of it says how much was written.
     pub(crate) fn alloc(want: usize) -> PageRef {
         let class = CLASSES.iter().position(|&c| c >= want).unwrap_or(CLASSES.len() - 1);
         let kept = LOCAL.try_with(|c| c.borrow_mut()[class].take()).ok().flatten();
@@ -95,7 +95,7 @@ impl Page {
         })))
     }
 
-    /// Size in bytes; what memory accounting charges for it.
+    /// Size in bytes, which memory accounting charges.
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.buf.len()
@@ -107,7 +107,7 @@ impl Page {
         &self.buf
     }
 
-    /// The whole page, to write to. Reached through [`PageRef::get_mut`], so only while nobody else can see it.
+    /// The whole page, writable. Reached through [`PageRef::get_mut`], so only with a single reference.
     #[inline]
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf
@@ -119,7 +119,7 @@ impl Page {
 pub(crate) struct Frag {
     /// The page the bytes are in.
     pub page: PageRef,
-    /// First byte's offset in the page.
+    /// Offset of the first byte in the page.
     pub off: u32,
     /// Length in bytes.
     pub len: u32,
@@ -132,7 +132,7 @@ impl Frag {
         &self.page.bytes()[self.off as usize..(self.off + self.len) as usize]
     }
 
-    /// Copies `data` into new pages, one fragment a page. `data` longer than the largest page gives several.
+    /// Copies `data` into new pages, one fragment a page; several if `data` is longer than the largest page.
     pub(crate) fn from_slice(data: &[u8]) -> Vec<Frag> {
         data.chunks(CLASSES[CLASSES.len() - 1])
             .map(|chunk| {

@@ -14,7 +14,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Panics wherever its datagrams say so; `sendmsg` is given a packet to itself.
+/// Panics where its datagrams say so; `sendmsg` delivers the packet to the sender's own sock.
 struct Fragile;
 
 const TYPE: i32 = libc::SOCK_DGRAM;
@@ -89,7 +89,7 @@ fn a_panic_in_a_packet_a_timer_or_a_handler_breaks_its_socket_alone() {
         assert!(s.poll().intersects(Events::ERR) && s.poll().intersects(Events::HUP));
     }
     assert_eq!(send(&whole, b"fine"), Ok(4));
-    // A packet of the protocol's number, from a raw socket: the handler's panic costs the packet.
+    // A packet with the protocol's number, from a raw socket: the handler's panic loses only that packet.
     let raw = Socket::new(&stack, libc::AF_INET, libc::SOCK_RAW, NUMBER).unwrap();
     let mut msg = SendMsg::new(&[], 0);
     msg.name = Some("127.0.0.1:0".parse().unwrap());

@@ -1,11 +1,11 @@
-//! Things that are used again: what a thread keeps for itself, without a lock, and what threads hand each other, in
-//! batches, so that one which only makes and one which only frees are both served. Above: `page`, `skb`. Linux: the
-//! per-CPU caches of kmem_cache.
+//! Caches of freed objects: each thread keeps some for itself, without a lock, and threads exchange batches through a
+//! shared cache, so that a thread which only allocates and one which only frees both gain. Above: `page`, `skb`. Linux:
+//! the per-CPU caches of kmem_cache.
 
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::Mutex;
 
-/// What all threads have, at most `most`.
+/// The cache that all threads share: at most `most` objects.
 pub(super) struct Shared<T: 'static> {
     list: PerProcess<Mutex<Vec<T>>>,
     most: usize,
@@ -17,7 +17,7 @@ impl<T: Send> Shared<T> {
     }
 }
 
-/// What a thread has, at most `most`; the rest goes to `shared`, and there it goes when the thread ends.
+/// The cache of one thread: at most `most` objects. More go to `shared`, and so do all when the thread ends.
 pub(super) struct Local<T: Send + 'static> {
     list: Vec<T>,
     most: usize,
@@ -29,7 +29,7 @@ impl<T: Send> Local<T> {
         Local { list: Vec::new(), most, shared }
     }
 
-    /// One that was used before. None: nobody has any.
+    /// Takes a freed object. None: both caches are empty.
     #[inline]
     pub(super) fn take(&mut self) -> Option<T> {
         if self.list.is_empty() {
@@ -45,7 +45,7 @@ impl<T: Send> Local<T> {
         self.list.extend(shared.drain(left..));
     }
 
-    /// One that is not needed any more.
+    /// Keeps an object for reuse.
     #[inline]
     pub(super) fn put(&mut self, one: T) {
         self.list.push(one);
@@ -60,7 +60,7 @@ impl<T: Send> Local<T> {
         let room = self.shared.most.saturating_sub(shared.len());
         let mut going = self.list.drain(keep.min(self.list.len())..);
         shared.extend(going.by_ref().take(room));
-        // What finds no room is freed without the lock.
+        // Objects beyond the limit are freed without the lock.
         drop(shared);
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_thread_frees_serves_another_and_the_bounds_hold() {
+    fn an_object_that_one_thread_frees_serves_another_within_the_bounds() {
         static SHARED: Shared<u32> = Shared::new(6);
         let mut a = Local::new(4, &SHARED);
         assert_eq!(a.take(), None);

@@ -76,7 +76,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// A sock and its stack, not owned: what operations that lock by themselves are given.
+/// A sock and its stack, not owned: the argument of operations that lock by themselves.
 #[derive(Clone, Copy)]
 pub struct SockRef<'a> {
     /// The stack.
@@ -94,7 +94,6 @@ impl<'a> SockRef<'a> {
 }
 
 /// Memory and socket counts that all sockets of a protocol in a stack share (`sk_prot->memory_allocated` and kin).
-/// Quantities are pages of 4096 bytes where Linux counts pages.
 #[derive(Debug, Default)]
 pub struct ProtoAccounts {
     /// Sockets that exist, closed but unreleased ones included (`sockets_allocated`).
@@ -107,29 +106,28 @@ pub struct ProtoAccounts {
     pub pressure: AtomicBool,
 }
 
-/// A transport protocol: every operation of Linux's `struct proto`. What has a default may be left out; the text of
-/// each default says what then happens. Required are `name`, `ops`' keys at registration, `init` and `backlog_rcv`.
+/// A transport protocol: every operation of Linux's `struct proto`. An operation with a default may be left out; its
+/// text says what the default does. Required are `name`, `init`, `close`, `sendmsg`, `recvmsg` and `backlog_rcv`.
 #[allow(unused_variables)]
 pub trait Proto: Any + Send + Sync {
     /// Name in listings, as "TCP"; unique in a registry, 1 to 31 bytes.
     fn name(&self) -> &str;
 
-    /// Who holds the code: kept alive while sockets use it (a loaded shared object, for instance).
+    /// The owner of the code, kept alive while sockets use it (a loaded shared object, for instance).
     fn owner(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None
     }
 
-    /// A new sock exists; fills in `private` and per-socket defaults. Process context (softirq for a child), sock
-    /// owned.
+    /// Initialises a new sock: `private` and per-socket defaults. Process context (softirq for a child), sock owned.
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()>;
 
-    /// Last work on a sock that is closed and leaves the tables: frees what `init` made. Either context, owned.
+    /// Frees what `init` allocated; called last, on a sock that is closed and out of the tables. Either context, owned.
     fn destroy(&self, sk: &mut SockGuard<'_>) {}
 
-    /// The program closed its last descriptor. `timeout`: SO_LINGER's, None without. Process context, not owned.
+    /// The program closed its last descriptor. `timeout`: SO_LINGER's; None: without. Process context, not owned.
     fn close(&self, sk: SockRef<'_>, flags: i32);
 
-    /// A look at the address before `connect`; may refuse it. Process context, owned. Default: accepts.
+    /// Checks the address before `connect`, and may refuse it. Process context, owned. Default: accepts.
     fn pre_connect(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         Ok(())
     }
@@ -139,7 +137,7 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::OpNotSupp)
     }
 
-    /// Back to unconnected: connect(2) with AF_UNSPEC. Process context, owned. Default: EOPNOTSUPP.
+    /// Disconnects the sock: connect(2) with AF_UNSPEC. Process context, owned. Default: EOPNOTSUPP.
     fn disconnect(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         Err(Error::OpNotSupp)
     }
@@ -155,7 +153,7 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::OpNotSupp)
     }
 
-    /// SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and the protocol's own requests, answering an int. Process context,
+    /// SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and the protocol's own requests that return an int. Process context,
     /// not owned. Default: ENOTTY (Linux: ENOIOCTLCMD).
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         Err(Error::NoTty)
@@ -175,8 +173,8 @@ pub trait Proto: Any + Send + Sync {
         Err(Error::NoProtoOpt)
     }
 
-    /// Options that go past a layer, straight to the protocol (`bpf_bypass_getsockopt`): what is asked on the data
-    /// path. Default: none.
+    /// Whether an option bypasses layers and goes straight to the protocol (`bpf_bypass_getsockopt`): those read on the
+    /// data path. Default: none.
     fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
         false
     }
@@ -190,41 +188,41 @@ pub trait Proto: Any + Send + Sync {
     /// Receives; returns the bytes copied (or the true length with MSG_TRUNC). Process context, not owned.
     fn recvmsg(&self, sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
 
-    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Default: through
+    /// sendfile(2) and splice(2): sends bytes that are in memory. Process context, not owned. Default: through
     /// `sendmsg`.
     fn sendpage(&self, sk: SockRef<'_>, bytes: &[u8], flags: i32) -> Result<usize> {
         let slices = [std::io::IoSlice::new(bytes)];
         self.sendmsg(sk, &mut SendMsg::new(&slices, flags))
     }
 
-    /// A sendfile or splice ended with its file, after bytes that were said to have more behind them (MSG_MORE): what
-    /// waits for that goes now. Process context, not owned. Default: nothing.
+    /// A sendfile or splice reached end of file after it sent bytes with MSG_MORE: data held back for more is sent now.
+    /// Process context, not owned. Default: nothing.
     fn splice_eof(&self, sk: SockRef<'_>) {}
 
-    /// bind(2). A protocol whose sockets are bound by address and port has `ip::bind::bind` do it, which calls
-    /// `get_port`. Process context, owned. Default: EOPNOTSUPP.
+    /// bind(2). A protocol whose sockets are bound by address and port calls `ip::bind::bind`, which calls `get_port`.
+    /// Process context, owned. Default: EOPNOTSUPP.
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         Err(Error::OpNotSupp)
     }
 
-    /// Readiness now, as poll(2) would say. Process context, not owned. Default: owns the sock for `poll_locked`.
+    /// Current readiness, as poll(2) returns it. Process context, not owned. Default: owns the sock for `poll_locked`.
     fn poll(&self, sk: SockRef<'_>) -> Events {
         self.poll_locked(&mut sk.lock())
     }
 
-    /// As `sendmsg`, on a sock that is owned: for a layer, which works while it owns it (sendmsg_locked). It may sleep,
-    /// and gives the sock up meanwhile, unless MSG_DONTWAIT is set. Process context, owned. Default: EOPNOTSUPP.
+    /// As `sendmsg`, on an owned sock: for a layer, which works while it owns the sock (sendmsg_locked). Without
+    /// MSG_DONTWAIT it may sleep, and releases the sock meanwhile. Process context, owned. Default: EOPNOTSUPP.
     fn sendmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         Err(Error::OpNotSupp)
     }
 
-    /// As `recvmsg`, in the same way. Default: EOPNOTSUPP.
+    /// As `recvmsg`, on an owned sock, under the same rules. Default: EOPNOTSUPP.
     fn recvmsg_locked(&self, sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
         Err(Error::OpNotSupp)
     }
 
-    /// As `poll`, on a sock that is owned; does not sleep. Default: readable when the receive queue holds something or
-    /// an error waits, writable while write memory is below the send buffer (datagram_poll).
+    /// As `poll`, on an owned sock; does not sleep. Default: readable when the receive queue is not empty or an error
+    /// is pending, writable while write memory is below the send buffer (datagram_poll).
     fn poll_locked(&self, sk: &mut SockGuard<'_>) -> Events {
         super::datagram_poll(sk)
     }
@@ -232,8 +230,8 @@ pub trait Proto: Any + Send + Sync {
     /// Processes one packet. Softirq context, or process context from the backlog; owned. Must not sleep.
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb);
 
-    /// Runs work that was deferred while the sock was owned, and timers: `bits` are the protocol's own numbering, as
-    /// given to `Sock::defer` and to timers; a protocol that throttles its socks has bit 0 for their resumption
+    /// Runs timers, and work that was deferred while the sock was owned. The protocol defines the `bits`, which it
+    /// passes to `Sock::defer` and to timers; in a protocol that throttles its socks, bit 0 resumes them
     /// ([`tsq::DEFERRED`](super::tsq::DEFERRED)). Either context, owned. Default: nothing.
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {}
 
@@ -242,30 +240,30 @@ pub trait Proto: Any + Send + Sync {
         Ok(())
     }
 
-    /// An option that look-ups go by (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be in
-    /// the tables. Owned. Default: nothing.
+    /// An option that lookups depend on (SO_BINDTODEVICE, SO_REUSEADDR, SO_REUSEPORT) has changed on a sock that may be
+    /// in the tables. Owned. Default: nothing.
     fn rehash(&self, sk: &mut SockGuard<'_>) {}
 
-    /// Takes it out of them. Owned. Default: nothing.
+    /// Removes the sock from the lookup tables. Owned. Default: nothing.
     fn unhash(&self, sk: &mut SockGuard<'_>) {}
 
-    /// Binds to a local port, 0 meaning any; the address is already in the sock. Errors: EADDRINUSE. Owned.
-    /// Default: the protocol has no ports; succeeds.
+    /// Binds to a local port, 0 meaning any; the address is already in the sock. Errors: EADDRINUSE. Owned. Default:
+    /// succeeds, for a protocol without ports.
     fn get_port(&self, sk: &mut SockGuard<'_>, port: u16) -> Result<()> {
         Ok(())
     }
 
-    /// Gives the local port back. Owned. Default: nothing. (inet_put_port)
+    /// Releases the local port. Owned. Default: nothing. (inet_put_port)
     fn put_port(&self, sk: &mut SockGuard<'_>) {}
 
-    /// Whether this table may come in the place of `other` on a live sock or, with `restore`, go and leave it to
-    /// `other` (`psock_update_sk_prot`). A layer asks the protocol below, which is `other` then. Process context,
-    /// owned. Default: refuses with EOPNOTSUPP.
+    /// Whether this table may replace `other` on a live sock or, with `restore`, be replaced by `other`
+    /// (`psock_update_sk_prot`). A layer asks the protocol below, with itself as `other`. Process context, owned.
+    /// Default: refuses with EOPNOTSUPP.
     fn update_proto(&self, sk: &mut SockGuard<'_>, other: &Arc<dyn Proto>, restore: bool) -> Result<()> {
         Err(Error::OpNotSupp)
     }
 
-    /// Takes the upper-layer protocol off that TCP_ULP put on. EBUSY: it holds bytes that were not delivered. Process
+    /// Removes the upper-layer protocol that TCP_ULP installed. EBUSY: it holds bytes that were not delivered. Process
     /// context, owned. Default: EINVAL, as without one.
     fn remove_ulp(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         Err(Error::Inval)
@@ -279,12 +277,12 @@ pub trait Proto: Any + Send + Sync {
     fn leave_memory_pressure(&self, stack: &Stack, accounts: &ProtoAccounts) {
         accounts.pressure.store(false, Ordering::Relaxed);
     }
-    /// May more be queued for sending, beyond the send buffer's own limit? Default: yes.
+    /// Whether more may be queued for sending, besides the send buffer's own limit. Default: yes.
     fn stream_memory_free(&self, stack: &Stack, sk: &SockState, wake: bool) -> bool {
         true
     }
-    /// Limits of memory in pages: below the first no pressure, above the second pressure, above the third refusal
-    /// (`sysctl_mem`). Default: none.
+    /// Memory limits in pages: pressure ends below the first, begins above the second, and allocations fail above the
+    /// third (`sysctl_mem`). Default: none.
     fn sysctl_mem(&self, stack: &Stack) -> Option<[i64; 3]> {
         None
     }
@@ -307,20 +305,20 @@ pub trait Proto: Any + Send + Sync {
     fn obj_size(&self) -> usize {
         size_of::<Sock>()
     }
-    /// Whether a lookup may race with the sock's end, so that what it finds must be checked again
-    /// (SLAB_TYPESAFE_BY_RCU's role). References are counted here, so the default is false.
+    /// Slab flags of the protocol's socks (SLAB_TYPESAFE_BY_RCU), for listings. Socks are reference counted here, so
+    /// the default is 0.
     fn slab_flags(&self) -> u32 {
         0
     }
-    /// Bytes of a time-wait record (`twsk_prot`); 0 for a protocol without.
+    /// Bytes of a time-wait record (`twsk_prot`); 0: the protocol has none.
     fn timewait_size(&self) -> usize {
         0
     }
-    /// Bytes of a request record (`rsk_prot`); 0 for a protocol without.
+    /// Bytes of a request record (`rsk_prot`); 0: the protocol has none.
     fn request_size(&self) -> usize {
         0
     }
-    /// Whether sends need a bound socket made by the caller (`no_autobind`). Default: the socket layer binds.
+    /// Whether the socket layer leaves unbound senders alone (`no_autobind`). Default: it binds them first.
     fn no_autobind(&self) -> bool {
         false
     }
@@ -342,18 +340,18 @@ pub trait Proto: Any + Send + Sync {
     }
 
     /// Whether a panic in packet or timer context is contained in debug builds too: the socket is broken (EIO), the
-    /// stack goes on. In release builds it always is. The stack's own protocols say no: there it is a fault that tests
-    /// are to hear of.
+    /// stack goes on. In release builds it always is. The stack's own protocols return false: their panics are bugs,
+    /// and tests must fail.
     fn contained(&self) -> bool {
         true
     }
 
-    /// The stack ends: a protocol that keeps socks in tables of its own lets go of them, or they and the tables keep
-    /// each other for ever. No program has a socket any more, and nothing else of the stack runs. Default: nothing.
-    /// Linux: pernet_operations.exit.
+    /// The stack ends: a protocol that keeps socks in tables of its own drops them, because socks and tables hold
+    /// references to each other and would never be freed. No program has a socket any more, and nothing else of the
+    /// stack runs. Default: nothing. Linux: pernet_operations.exit.
     fn net_exit(&self) {}
 
-    /// Debug builds: what must hold whenever the sock is released.
+    /// Debug builds: asserts what must hold whenever the sock is released.
     fn check_invariants(&self, sock: &Sock, state: &SockState) {}
 }
 
@@ -363,13 +361,13 @@ pub trait IpHandler: Send + Sync + 'static {
     fn rcv(&self, stack: &Arc<Stack>, skb: Skb, info: &PacketInfo);
     /// An ICMP error that quotes a packet of this protocol.
     fn err(&self, stack: &Arc<Stack>, icmp: &IcmpError<'_>);
-    /// As [`Proto::contained`]; the packet is lost.
+    /// As [`Proto::contained`]; a contained panic loses the packet.
     fn contained(&self) -> bool {
         true
     }
 }
 
-/// What makes a socket of a (family, type, protocol) triple. Linux: struct inet_protosw.
+/// Which protocol socket(2) selects for a (family, type, protocol) triple. Linux: struct inet_protosw.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ProtoSwitch {
@@ -379,19 +377,19 @@ pub struct ProtoSwitch {
     pub ty: i32,
     /// IP protocol number; 0 as wildcard (raw sockets take any).
     pub protocol: i32,
-    /// Answers protocol 0 for its type too (IPPROTO_IP: TCP for SOCK_STREAM, UDP for SOCK_DGRAM).
+    /// Selected for protocol 0 of its type too (IPPROTO_IP: TCP for SOCK_STREAM, UDP for SOCK_DGRAM).
     pub default: bool,
     /// The operations.
     pub proto: Arc<dyn Proto>,
 }
 
 impl ProtoSwitch {
-    /// `proto` answers socket(2) with this triple: AF_*, SOCK_*, and the IP protocol number, 0 for any.
+    /// socket(2) selects `proto` for this triple: AF_*, SOCK_*, and the IP protocol number, 0 for any.
     pub fn new(family: i32, ty: i32, protocol: i32, proto: Arc<dyn Proto>) -> ProtoSwitch {
         ProtoSwitch { family, ty, protocol, default: false, proto }
     }
 
-    /// The same, and it answers protocol 0 for its type too.
+    /// Selects it for protocol 0 of its type too.
     #[must_use]
     pub fn by_default(mut self) -> ProtoSwitch {
         self.default = true;
@@ -403,15 +401,15 @@ impl ProtoSwitch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// Another table has this name.
+    /// Another protocol has this name.
     NameTaken(String),
-    /// Another table answers this (family, type, protocol).
+    /// Another protocol is registered for this (family, type, protocol).
     KeyTaken(i32, i32, i32),
-    /// The IP protocol number has a handler.
+    /// The IP protocol number already has a handler.
     NumberTaken(u8),
-    /// A required operation or value is missing: what.
+    /// The named required operation or value is missing.
     Incomplete(&'static str),
-    /// Sockets of the protocol exist: how many.
+    /// This many sockets of the protocol exist.
     InUse(usize),
     /// No such protocol.
     Unknown,
@@ -445,7 +443,7 @@ impl std::fmt::Display for RegisterError {
 }
 impl std::error::Error for RegisterError {}
 
-/// A registered protocol: its table, and accounts, which count its sockets.
+/// A registered protocol: its table and its accounts, which count its sockets.
 pub(crate) struct Registered {
     /// The operations.
     pub proto: Arc<dyn Proto>,
@@ -461,7 +459,7 @@ pub(crate) struct Registered {
 pub struct Listing {
     /// Its name.
     pub name: String,
-    /// What socket(2) makes it of: family, type, protocol.
+    /// The (family, type, protocol) triples it is registered for.
     pub keys: Vec<(i32, i32, i32)>,
     /// Bytes of one sock.
     pub obj_size: usize,
@@ -479,7 +477,7 @@ pub struct Listing {
     pub request_size: usize,
     /// See [`Proto::slab_flags`].
     pub slab_flags: u32,
-    /// From a shared object.
+    /// Whether its code comes from a shared object.
     pub plugin: bool,
 }
 
@@ -503,7 +501,7 @@ impl Listing {
     }
 }
 
-/// One reference of a sock to its registered protocol: unregistering while any exists is EBUSY.
+/// A sock's reference to its registered protocol: while any exists, unregistering fails with EBUSY.
 #[derive(Debug)]
 pub struct ProtoUse {
     /// The protocol's accounts.
@@ -534,7 +532,7 @@ impl Drop for ProtoUse {
 #[derive(Default)]
 pub struct Registry {
     inner: RwLock<Inner>,
-    /// By IP protocol number; apart from the rest, for the data path. Changed with `inner` locked.
+    /// By IP protocol number; separate from `inner`, for the data path. Changed with `inner` locked.
     handlers: Handlers,
 }
 
@@ -557,13 +555,13 @@ impl Handlers {
 struct Inner {
     by_name: HashMap<String, Registered>,
     by_key: HashMap<(i32, i32, i32), String>,
-    /// (family, type) -> the protocol that answers 0.
+    /// (family, type) -> the protocol selected for 0.
     defaults: HashMap<(i32, i32), i32>,
 }
 
 impl Registry {
     /// Registers a protocol with its keys and, if it receives IP datagrams, its handler for IP protocol numbers. All or
-    /// nothing: a taken name, key or number, or an incomplete table, changes nothing.
+    /// nothing: if a name, key or number is taken, or the table is incomplete, nothing changes.
     pub fn register(
         &self,
         keys: &[ProtoSwitch],
@@ -595,7 +593,7 @@ impl Registry {
         }
         if let Some((numbers, h)) = &handler {
             for n in *numbers {
-                // Code of a shared object must be gone when it is unloaded.
+                // Code of a shared object must not be referenced after it is unloaded.
                 self.handlers.slot(*n).set(h.clone(), first.proto.owner().is_none());
             }
         }
@@ -633,14 +631,14 @@ impl Registry {
             }
         }
         let handlers: Vec<_> = r.numbers.iter().map(|n| self.handlers.slot(*n).take()).collect();
-        // A plug-in's own code may run when the last reference goes: without the lock.
+        // Dropping the last reference may run a plug-in's code: not under the lock.
         drop(inner);
         drop((r, handlers));
         Ok(())
     }
 
-    /// Gives an IP protocol number a handler without a table of sockets, for as long as the stack lives: IP's own ICMP.
-    /// Linux: inet_add_protocol.
+    /// Gives an IP protocol number a handler without a protocol table, for as long as the stack lives: for IP's own
+    /// ICMP. Linux: inet_add_protocol.
     pub fn add_protocol(&self, number: u8, handler: Arc<dyn IpHandler>) -> std::result::Result<(), RegisterError> {
         let _inner = self.inner.write();
         if self.handlers.slot(number).read().is_some() {
@@ -650,9 +648,9 @@ impl Registry {
         Ok(())
     }
 
-    /// What socket(2) makes of a triple, with its IP protocol number. Errors: EAFNOSUPPORT for an unknown family,
-    /// ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a protocol out of
-    /// range.
+    /// The protocol that socket(2) selects for a triple, and its IP protocol number. Errors: EAFNOSUPPORT for an
+    /// unknown family, ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a
+    /// protocol out of range.
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
         if !(0..=libc::IPPROTO_MPTCP).contains(&protocol) {
             return Err(Error::Inval);
@@ -677,7 +675,7 @@ impl Registry {
         })
     }
 
-    /// The handler of an IP protocol number. No lock and no reference count but for those of shared objects.
+    /// The handler of an IP protocol number. Takes no lock, and a reference count only for handlers in shared objects.
     #[inline]
     pub(crate) fn handler(&self, number: u8) -> Option<Read<'_, Arc<dyn IpHandler>>> {
         self.handlers.slot(number).read()
@@ -686,7 +684,7 @@ impl Registry {
     /// See [`Proto::net_exit`].
     pub(crate) fn net_exit(&self) {
         let all: Vec<_> = self.inner.read().by_name.values().map(|r| r.proto.clone()).collect();
-        // What a protocol lets go of may look into the registry: without its lock.
+        // The destructors of what a protocol drops may use the registry: not under its lock.
         all.iter().for_each(|p| p.net_exit());
     }
 
@@ -705,7 +703,7 @@ impl Registry {
         self.inner.read().by_name.get(name).map(|r| r.accounts.clone())
     }
 
-    /// All protocols by name: what /proc/net/protocols shows.
+    /// All protocols by name, as /proc/net/protocols shows them.
     pub fn list(&self) -> Vec<Listing> {
         let inner = self.inner.read();
         let mut all: Vec<Listing> = inner.by_name.iter().map(|(name, r)| Listing::of(name, r)).collect();

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Bytes of linear head: Ethernet 14, IPv6 40, a fragment header 8, TCP with all options 60, rounded up.
-/// `Proto::max_header` answers this.
+/// `Proto::max_header` returns it.
 pub const HEAD: usize = 128;
-/// What one `Skb` costs beside its pages, in bytes: the part of `truesize` that is not payload.
+/// Memory of one `Skb` besides its pages, in bytes: the part of `truesize` that is not payload.
 pub const SKB_OVERHEAD: u32 = 576;
-/// Fragments that a packet in TCP's queues has at most: as many as a device takes at once (MAX_SKB_FRAGS).
+/// Most fragments of a packet in TCP's queues: as many as a device takes at once (MAX_SKB_FRAGS).
 pub(crate) const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
 pub const GSO_MAX_SIZE: u32 = 65_536;
@@ -33,12 +33,12 @@ pub const CB_WORDS: usize = 6;
 /// What is known about the transport checksum of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Csum {
-    /// Nothing: the receiver sums, or the sender has written a complete one.
+    /// Nothing: the receiver must verify it, or the sender has written a complete checksum.
     #[default]
     None,
-    /// Verified by the device or never left this machine (CHECKSUM_UNNECESSARY).
+    /// Verified by the device, or the packet never left this machine (CHECKSUM_UNNECESSARY).
     Unnecessary,
-    /// The field holds the sum of the pseudo-header; who puts the packet on a real wire completes it
+    /// The field holds the sum of the pseudo-header; the device that puts the packet on a real wire completes it
     /// (CHECKSUM_PARTIAL). `start` is where summing begins and `offset` the field's distance from there, both in bytes;
     /// `start` counts from the first byte of the network header.
     Partial {
@@ -49,7 +49,7 @@ pub enum Csum {
     },
 }
 
-/// How a super-packet is to be cut (or was put together).
+/// How a super-packet is to be segmented, or what a received one was coalesced from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum GsoType {
@@ -90,7 +90,7 @@ pub(crate) mod sacked {
     pub(crate) const RETRANS: u8 = SACKED_RETRANS | EVER_RETRANS | REPAIRED;
 }
 
-/// What TCP notes on a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
+/// TCP's control block of a packet (tcp_skb_cb). Sequence numbers count SYN and FIN.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TcpCb {
     /// First sequence number.
@@ -107,36 +107,36 @@ pub(crate) struct TcpCb {
     pub sacked: u8,
     /// Received: TOS or traffic class of the IP header (ECN in the low two bits).
     pub ip_dsfield: u8,
-    /// MSG_EOR closed this skb: nothing may be appended or merged after it.
+    /// MSG_EOR ended this skb: nothing may be appended to it or merged with it.
     pub eor: bool,
-    /// An acknowledgement of the last byte reports a transmit timestamp.
+    /// The acknowledgement of the last byte reports a transmit timestamp.
     pub txstamp_ack: bool,
-    /// The rate sample of this skb was application limited when it left.
+    /// The connection was application limited when this skb was sent (rate sample).
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
     pub ttl: u8,
-    /// Received: segment carries a timestamp option (its values live in the sock's rx_opt while it is processed).
+    /// Received: the segment carries a timestamp option (its values are in the sock's rx_opt while it is processed).
     pub has_tstamp: bool,
     /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
     pub gso_segs: u16,
     /// Payload bytes a segment when sent.
     pub gso_size: u16,
-    /// When last sent (skb_mstamp_ns), or received.
+    /// Time it was last sent (skb_mstamp_ns), or received.
     pub mstamp: Instant,
     /// `tp.delivered` when sent.
     pub delivered: u32,
     /// `tp.delivered_ce` when sent.
     pub delivered_ce: u32,
-    /// Bytes in flight when sent. Received SYN that takes a time-wait record's place: the ISN to answer with; 0: none.
+    /// Bytes in flight when sent. For a received SYN that replaces a time-wait record: the ISN of the SYN-ACK; 0: none.
     pub in_flight: u32,
     /// Start of the send phase of the rate sample.
     pub first_tx_mstamp: Instant,
-    /// When `delivered` was reached.
+    /// Time at which `delivered` was reached.
     pub delivered_mstamp: Instant,
 }
 
 impl TcpCb {
-    /// Received: bytes of TCP header.
+    /// Received: length of the TCP header in bytes.
     #[inline]
     pub(crate) fn header_len(&self) -> usize {
         (self.flag_word >> 28) as usize * 4
@@ -159,14 +159,13 @@ impl TcpCb {
         RawWindow(self.flag_word as u16)
     }
 
-    /// Sequence numbers it takes, and whether SYN is among them.
+    /// Sequence numbers it occupies, and whether SYN is among them.
     pub(crate) fn span(&self) -> (u32, bool) {
         (self.end_seq.since(self.seq), self.flags & TcpFlags::SYN.bits() as u8 != 0)
     }
 }
 
-/// A sock's claim for bytes in the device's hands. Dropping it is the transmit completion (Linux: tcp_wfree,
-/// sock_wfree).
+/// Charges a sock for bytes in a device's queue. Dropping it is the transmit completion (Linux: tcp_wfree, sock_wfree).
 #[derive(Debug)]
 pub struct TxOwner {
     sock: Arc<Sock>,
@@ -191,7 +190,7 @@ impl Drop for TxOwner {
     }
 }
 
-/// A packet: see the module's text. Moves by pointer.
+/// A packet; see the module's text. A pointer, so cheap to move.
 #[derive(Debug)]
 pub struct Skb(Kept<Box<SkbInner>>);
 
@@ -201,12 +200,12 @@ thread_local! {
     static LOCAL: RefCell<Local<Box<SkbInner>>> = const { RefCell::new(Local::new(128, &SHARED)) };
 }
 
-/// A packet with room for more fragments gives it back when it goes: a peer's many small segments must not stay behind
-/// as memory.
+/// A packet whose fragment vector is larger than this frees it on release, so that many small segments of a peer do not
+/// occupy memory for good.
 const MAX_KEPT_FRAGS: usize = 32;
 
 impl Keep for Box<SkbInner> {
-    /// What it refers to goes now; the rest is put in order when it is taken again.
+    /// Drops what the packet refers to now; the other fields are reset when it is taken from the pool again.
     #[inline]
     fn keep(mut self) {
         self.owner = None;
@@ -215,7 +214,7 @@ impl Keep for Box<SkbInner> {
         if self.frags.capacity() > MAX_KEPT_FRAGS {
             self.frags = SmallVec::new();
         }
-        // A thread that is ending keeps nothing.
+        // A thread that is ending has no pool any more: the packet is freed.
         let _ = LOCAL.try_with(|l| l.borrow_mut().put(self));
     }
 }
@@ -231,7 +230,7 @@ pub struct SkbInner {
     len: u32,
     /// Bytes of memory this packet is charged with.
     pub truesize: u32,
-    /// Device it came from, or leaves by: index in the stack's device table plus one; 0 for none.
+    /// Device it arrived on, or leaves by: index in the stack's device table plus one; 0 for none.
     pub ifindex: u32,
     /// Network protocol.
     pub l3: L3,
@@ -241,9 +240,9 @@ pub struct SkbInner {
     pub csum: Csum,
     /// Payload bytes a segment, 0 for an ordinary packet.
     pub gso_size: u16,
-    /// How it is cut.
+    /// How it is segmented.
     pub gso_type: GsoType,
-    /// Segments of a received super-packet (at least 1).
+    /// Number of segments in a received super-packet (at least 1).
     pub rx_segs: u16,
     /// Length of the network header, set by IP input; the transport header follows.
     pub nh_len: u16,
@@ -253,17 +252,16 @@ pub struct SkbInner {
     pub tx_time: Instant,
     /// Hash of the flow, for the choice of a device queue.
     pub hash: u32,
-    /// TCP's notes.
+    /// TCP's control block.
     pub(crate) tcp: TcpCb,
-    /// The notes of whichever other protocol has the packet in its queues (sk_buff.cb); zero in a new packet and a
-    /// shared one.
+    /// Control block for any other protocol that has the packet in its queues (sk_buff.cb); zero in a new packet and in
+    /// one made by `share`.
     pub cb: [u64; CB_WORDS],
-    /// Received: what IP input knew of the datagram.
+    /// Received: header fields of the datagram.
     pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
-    /// The IP header a transport keeps for its receivers (raw sockets, IP_RECVERR, options), if it was asked for: not
-    /// pulled away but copied aside.
+    /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
 
@@ -294,8 +292,7 @@ impl Skb {
         Skb(Kept::new(kept.map_or_else(|| Box::new(SkbInner::empty()), SkbInner::renewed)))
     }
 
-    /// The packet as the pointer it is: for a queue that only knows pointers (the C API). [`Skb::from_box`] takes it
-    /// back.
+    /// The packet as a raw box, for a queue that only handles pointers (the C API). [`Skb::from_box`] reverses it.
     pub fn into_box(self) -> Box<SkbInner> {
         self.0.into_inner()
     }
@@ -314,8 +311,8 @@ impl Skb {
         skb
     }
 
-    /// Cuts the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares pages.
-    /// The head must be empty (a queued segment, not a built one). Notes in `tcp` are copied, for the caller to adjust.
+    /// Splits the packet at payload byte `at`: `self` keeps the first `at` bytes, the result has the rest. Shares
+    /// pages. The head must be empty (a queued segment, not one with headers). `tcp` is copied; the caller adjusts it.
     pub fn split_off(&mut self, at: usize) -> Skb {
         debug_assert_eq!(self.head_start, self.head_end);
         let mut rest = Skb::new();
@@ -341,8 +338,7 @@ impl Skb {
         let at = at.min(self.len as usize) as u32;
         rest.len = self.len - at;
         self.len = at;
-        // Pages are shared now; both halves are charged for what they show, so that the sum does not shrink below the
-        // bytes held.
+        // Both halves share pages now; each is charged for its own bytes, so that the sum is not below the bytes held.
         rest.truesize = SKB_OVERHEAD + rest.len;
         self.truesize = SKB_OVERHEAD + self.truesize.saturating_sub(SKB_OVERHEAD + rest.len).max(self.len);
         rest
@@ -377,8 +373,8 @@ impl SkbInner {
         }
     }
 
-    /// One that was kept, as new but for the room that the fragments had. The head is zeroed, too: what `unpull` finds
-    /// there must be of this packet.
+    /// A packet from the pool, reset, except for the capacity of its fragment vector. The head is zeroed too: bytes
+    /// that `unpull` exposes must be this packet's.
     fn renewed(mut kept: Box<SkbInner>) -> Box<SkbInner> {
         let SkbInner {
             head,
@@ -413,7 +409,7 @@ impl SkbInner {
         kept
     }
 
-    /// Shares this packet's payload and copies its head: what goes to the device while the original waits for its
+    /// Shares this packet's payload and copies its head: the copy goes to the device while the original waits for its
     /// acknowledgement (skb_clone). The owner is not inherited.
     pub fn share(&self) -> Skb {
         let mut s = Skb::new();
@@ -446,7 +442,7 @@ impl SkbInner {
     pub fn len(&self) -> usize {
         self.len as usize
     }
-    /// Whether there is no byte.
+    /// Whether the packet has no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -466,7 +462,7 @@ impl SkbInner {
         &self.frags
     }
 
-    /// Room for `n` more bytes of header in front; the bytes are zeroed. None when the head has not that much room.
+    /// Adds `n` zeroed bytes of header in front. None when the head has less room than that.
     #[inline]
     pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
         let start = (self.head_start as usize).checked_sub(n)?;
@@ -477,7 +473,7 @@ impl SkbInner {
         Some(s)
     }
 
-    /// Forgets the first `n` bytes, head first. False, and nothing done, when there are fewer.
+    /// Removes the first `n` bytes, head first. False, with nothing done, when there are fewer.
     #[inline]
     pub fn pull(&mut self, n: usize) -> bool {
         if n > self.len as usize {
@@ -500,9 +496,9 @@ impl SkbInner {
         true
     }
 
-    /// Takes the `n` bytes before the front back, as if they had not been pulled. False, and nothing done, when nothing
-    /// was ever that far in front. What was not pulled just before may be other bytes: the caller looks at what it
-    /// gets.
+    /// Restores the `n` bytes in front, as if they had not been pulled. False, with nothing done, when the head never
+    /// had that many in front. Unless they were pulled just before, they may be other bytes: the caller must check
+    /// them.
     pub fn unpull(&mut self, n: usize) -> bool {
         let in_head = self.head_start < self.head_end || self.frags.first().is_none_or(|f| (f.off as usize) < n);
         if in_head {
@@ -551,8 +547,8 @@ impl SkbInner {
         }
     }
 
-    /// Makes the first `n` bytes contiguous, so that `linear()` has at least them. False when the packet is shorter.
-    /// Costs a copy only where a header straddles fragments (pskb_may_pull).
+    /// Makes the first `n` bytes contiguous, so that `linear()` has at least those. False when the packet is shorter.
+    /// Copies only where a header straddles fragments (pskb_may_pull).
     #[inline]
     pub fn may_pull(&mut self, n: usize) -> bool {
         if self.linear().len() >= n {
@@ -581,7 +577,7 @@ impl SkbInner {
         true
     }
 
-    /// The bytes of the linear head, to write to: headers already pushed. Empty for a received packet.
+    /// The bytes of the linear head, writable: headers already pushed. Empty for a received packet.
     #[inline]
     pub fn head_mut(&mut self) -> &mut [u8] {
         &mut self.head[self.head_start as usize..self.head_end as usize]
@@ -593,7 +589,7 @@ impl SkbInner {
         std::iter::once(head).chain(self.frags.iter().map(|f| f.bytes())).filter(|s| !s.is_empty())
     }
 
-    /// The ones-complement sum of the bytes on top of `start` (skb_checksum).
+    /// The ones-complement sum of the bytes, added to `start` (skb_checksum).
     pub fn checksum(&self, start: u32) -> u32 {
         let mut sum = Checksum::new(start);
         self.slices().for_each(|s| {
@@ -602,18 +598,18 @@ impl SkbInner {
         sum.partial()
     }
 
-    /// Whether the transport checksum is right; `pseudo`: the sum of the pseudo-header, asked for only where the bytes
-    /// must be summed (skb_checksum_validate).
+    /// Whether the transport checksum is right. `pseudo` computes the sum of the pseudo-header; it is called only if
+    /// the bytes must be summed (skb_checksum_validate).
     #[inline]
     pub fn checksum_ok(&self, pseudo: impl FnOnce() -> u32) -> bool {
         match self.csum {
-            // Partial: made by this machine and never on a wire.
+            // Partial: made by this machine, and was never on a wire.
             Csum::Unnecessary | Csum::Partial { .. } => true,
             Csum::None => checksum::is_valid(self.checksum(pseudo())),
         }
     }
 
-    /// Copies bytes from `offset` on into `to`; returns how many there were.
+    /// Copies bytes from `offset` on into `to`; returns how many were copied.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> usize {
         let (mut skip, mut done) = (offset, 0);
         for s in self.slices() {
@@ -639,7 +635,7 @@ impl SkbInner {
         v
     }
 
-    /// Appends a fragment; merges it with the last one when it continues it in the same page. Charges the page's share.
+    /// Appends a fragment, or extends the last one if it continues in the same page. Charges the page's share.
     pub(crate) fn push_frag(&mut self, frag: Frag) {
         self.len += frag.len;
         if let Some(last) = self.frags.last_mut()
@@ -653,8 +649,8 @@ impl SkbInner {
         self.frags.push(frag);
     }
 
-    /// Appends by copying: first into the room left in the last page, if nobody else holds it, then into new pages of a
-    /// size that fits `hint` more bytes (at least `data`). Returns the growth of `truesize`, in bytes.
+    /// Appends by copying: first into the room left in the last page, if no one else refers to it, then into new pages
+    /// of a size that fits `hint` more bytes (at least `data`). Returns the growth of `truesize`, in bytes.
     pub fn append(&mut self, data: &[u8], hint: usize) -> u32 {
         let before = self.truesize;
         let mut data = data;
@@ -681,8 +677,8 @@ impl SkbInner {
         self.truesize - before
     }
 
-    /// Moves `other`'s bytes behind this packet's (coalescing): fragments are moved, not copied. `other` must have an
-    /// empty head; returns the growth of `truesize`.
+    /// Appends `other`'s bytes to this packet (coalescing): fragments are moved, not copied. `other` must have an empty
+    /// head; returns the growth of `truesize`.
     pub(crate) fn append_frags(&mut self, other: &mut Skb) -> u32 {
         debug_assert_eq!(other.head_len(), 0);
         let before = self.truesize;
@@ -693,8 +689,8 @@ impl SkbInner {
         self.truesize - before
     }
 
-    /// Copies a small packet that sits in a large page into one of its size, so that `truesize` tells the truth and the
-    /// large page is free again (copybreak). No effect when it would not at least halve the memory.
+    /// Copies a small packet in a large page into a page of its own size, so that `truesize` is accurate and the large
+    /// page is free again (copybreak). No effect when it would not at least halve the memory.
     pub fn shrink(&mut self) {
         let held: usize = self.frags.iter().map(|f| f.page.size()).sum();
         let need = CLASSES.iter().find(|&&c| c >= self.data_len()).copied().unwrap_or(usize::MAX);
@@ -733,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_used_again_knows_nothing_of_the_one_before() {
+    fn a_recycled_packet_keeps_nothing_of_its_earlier_use() {
         let mut s = Skb::from_slice(&bytes(100));
         s.push(HEAD).unwrap().fill(7);
         (s.ifindex, s.gso_size, s.tcp.seq, s.cb[5]) = (3, 1448, SeqNum(9), 1);

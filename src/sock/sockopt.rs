@@ -1,5 +1,5 @@
 //! SOL_SOCKET options, for every protocol. Above: `inet::Socket`. Values are the C structures' bytes in host order.
-//! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt; ranges and clamps are its.
+//! Linux: net/core/sock.c sk_setsockopt, sk_getsockopt, with the same ranges and clamps.
 
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
@@ -14,7 +14,7 @@ pub fn int(value: &[u8]) -> Result<i32> {
     Ok(i32::from_ne_bytes(b))
 }
 
-/// Writes bytes as getsockopt does: at most what fits, returning how many.
+/// Writes bytes as getsockopt does: at most as many as fit; returns how many.
 pub fn put(value: &mut [u8], bytes: &[u8]) -> usize {
     let n = bytes.len().min(value.len());
     value[..n].copy_from_slice(&bytes[..n]);
@@ -26,8 +26,8 @@ pub fn put_int(value: &mut [u8], n: i32) -> usize {
     put(value, &n.to_ne_bytes())
 }
 
-/// A struct timeval as a timeout: None for zero (for ever). EDOM outside 0..1000000 microseconds; a negative time is
-/// zero wait in Linux, which a microsecond stands for here.
+/// Converts a struct timeval to a timeout: None for zero (wait for ever). EDOM outside 0..1000000 microseconds. A
+/// negative time means no wait in Linux; here it is one microsecond.
 fn timeout(value: &[u8]) -> Result<Option<Duration>> {
     let b = value.get(..16).ok_or(Error::Inval)?;
     let word = |i: usize| i64::from_ne_bytes(b[i..i + 8].try_into().unwrap_or_default());
@@ -129,7 +129,7 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.dst = None;
             }
         }
-        // Where datagrams are peeked at is always the front.
+        // Departure: Linux accepts it on UDP sockets. Here a peek at datagrams always begins at the front of the queue.
         libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
         libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
@@ -141,19 +141,19 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.busy_poll_us = val as u32;
         }
-        // Without zero copy, which would want completions on the error queue.
+        // Zero copy is not implemented: it needs completions on the error queue.
         SO_ZEROCOPY => match val {
             0 => {}
             1 => return Err(Error::OpNotSupp),
             _ => return Err(Error::Inval),
         },
-        // Read only: Linux answers ENOPROTOOPT to setting them, as to unknown ones.
+        // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
 }
 
-/// SO_MAX_PACING_RATE, bytes a second: 64 bits, or 32 of which all ones are no limit.
+/// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.
 fn pacing_rate(val: i32, value: &[u8]) -> u64 {
     match value.get(..8).and_then(|b| b.try_into().ok()) {
         Some(b) => u64::from_ne_bytes(b),
@@ -175,8 +175,8 @@ fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
     g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
 }
 
-/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it, or bounds it when
-/// the program chose its size (tcp_set_rcvlowat).
+/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it or, when the program
+/// has set the buffer's size, the mark is lowered (tcp_set_rcvlowat).
 fn bound_rcvlowat(g: &mut SockGuard<'_>) {
     if !g.sock.proto().is_stream() {
         return;
@@ -210,7 +210,7 @@ fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The options whose value is not an int; None: another one.
+/// Options whose value is not an int; None: any other option.
 fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Option<Result<usize>> {
     let sock = sk.sock;
     Some(Ok(match name {
@@ -233,7 +233,7 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
                 put(value, &bytes)
             }
         },
-        // Into fewer bytes it goes as an int.
+        // With less room it is returned as an int.
         SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
         SO_MEMINFO => {
             // SK_MEMINFO_*, in the order of linux/sock_diag.h.
@@ -254,8 +254,8 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
             if value.len() < 8 {
                 return Some(Err(Error::Inval));
             }
-            // Unique while the sock lives, as the kernel's is: drawn from its address, which a program cannot read out
-            // of it.
+            // SO_COOKIE must be unique while the sock lives. It is derived from the sock's address, so that the program
+            // cannot recover the address.
             let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
             let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
             put(value, &(u64::from(hi) << 32 | u64::from(lo)).to_ne_bytes())
@@ -264,7 +264,7 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
     }))
 }
 
-/// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for what Linux does not know either.
+/// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for options that Linux does not know.
 pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize> {
     let g = sk.lock();
     let c = &g.common;

@@ -1,32 +1,32 @@
 //! States of a sock. The numbers are Linux's (include/net/tcp_states.h), as programs see them in `tcp_info` and
 //! plug-ins set them. A protocol that is not TCP is ESTABLISHED when connected and CLOSE when not, as in Linux. Not
-//! here: what leads from one to another, which is the protocol's (`tcp::state`).
+//! here: the transitions, which are the protocol's (`tcp::state`).
 
 /// RFC 9293 §3.3.2, and Linux's additions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// Open both ways.
+    /// Open in both directions.
     Established = 1,
-    /// Our SYN waits for its answer.
+    /// Our SYN is sent, and the SYN-ACK is awaited.
     SynSent = 2,
-    /// SYNs have crossed, or a SYN was answered: the last ACK is awaited.
+    /// SYNs have crossed, or a SYN was answered: the ACK of ours is awaited.
     SynRecv = 3,
     /// Our FIN is sent, not acknowledged.
     FinWait1 = 4,
-    /// Our FIN is acknowledged, the peer's is awaited.
+    /// Our FIN is acknowledged; the peer's is awaited.
     FinWait2 = 5,
-    /// Both ended; what is under way dies out.
+    /// Both FINs are acknowledged; old segments may still be in the network.
     TimeWait = 6,
     /// No connection.
     Close = 7,
-    /// The peer has ended, the program has not.
+    /// The peer has sent its FIN; the program has not closed.
     CloseWait = 8,
-    /// Our FIN, after the peer's, waits for its acknowledgement.
+    /// Our FIN was sent after the peer's; its acknowledgement is awaited.
     LastAck = 9,
     /// Waits for connections.
     Listen = 10,
-    /// FINs have crossed, ours is not acknowledged.
+    /// FINs have crossed; ours is not acknowledged.
     Closing = 11,
     /// A request sock: SYN-ACK sent, nothing else allocated yet.
     NewSynRecv = 12,
@@ -49,7 +49,7 @@ impl State {
         State::NewSynRecv,
     ];
 
-    /// By Linux's number; `Close` for a number that is none.
+    /// The state with Linux's number `n`; `Close` for an unknown number.
     pub const fn from_u8(n: u8) -> State {
         match n {
             1 => State::Established,

@@ -1,9 +1,8 @@
-//! Sleeping and readiness. A sock's [`WaitQueue`] holds who waits for it: threads in a blocking call ([`Waiter`]) and
-//! watchers such as an epoll set. Softirq wakes them by event; it never runs their code under a sock lock held by
-//! another. Who is woken is told when the waker owns no sock any more (`Owning`): otherwise a woken thread, on another
-//! processor within a microsecond, would find the sock still owned and sleep again. Above: blocking calls of the
-//! protocols, `poll`, epoll. Below: `driver`, which decides how a thread waits. Linux: struct socket_wq, sk_wait_event,
-//! sock_def_readable, sk_stream_write_space.
+//! Sleeping and readiness. A sock's [`WaitQueue`] holds its waiters: threads in a blocking call ([`Waiter`]) and
+//! watchers such as an epoll set. Softirq wakes them by event. A watcher is notified only when the waker owns no sock
+//! any more (`Owning`): otherwise a woken thread, running on another CPU within a microsecond, would find the sock
+//! still owned and sleep again. Above: blocking calls of the protocols, `poll`, epoll. Below: `driver`, which decides
+//! how a thread waits. Linux: struct socket_wq, sk_wait_event, sock_def_readable, sk_stream_write_space.
 
 use super::SockGuard;
 use crate::base::env::{Duration, Instant};
@@ -33,9 +32,9 @@ impl Events {
     pub const OUT: Events = Events(libc::POLLOUT as u32 | libc::POLLWRNORM as u32 | libc::POLLWRBAND as u32);
     /// POLLERR: an error is pending.
     pub const ERR: Events = Events(libc::POLLERR as u32);
-    /// POLLHUP: both directions are shut.
+    /// POLLHUP: both directions are shut down.
     pub const HUP: Events = Events(libc::POLLHUP as u32);
-    /// POLLRDHUP: the peer sends no more.
+    /// POLLRDHUP: the peer has shut down its sending side.
     pub const RDHUP: Events = Events(libc::POLLRDHUP as u32);
     /// All.
     pub const ALL: Events = Events(u32::MAX);
@@ -67,27 +66,27 @@ impl BitAnd for Events {
     }
 }
 
-/// Told of readiness changes of a sock. Called in either context, possibly with the sock owned: it must not enter a
-/// sock.
+/// Notified of readiness changes of a sock. Called in either context, possibly with the sock owned, so it must not lock
+/// a sock.
 pub trait Watch: Send + Sync {
-    /// `events` may have become true (an edge; the watcher asks `poll` for the level).
+    /// `events` may have become true. An edge: the watcher calls `poll` for the level.
     fn notify(&self, events: Events);
 
-    /// Of an exclusive watcher: whether it makes use of `events` now, so that no other has to be told.
+    /// For an exclusive watcher: whether it uses `events` now, so that no other watcher has to be notified.
     fn serves(&self, _events: Events) -> bool {
         true
     }
 }
 
-/// Wake-ups asked for by a thread that owns a sock.
+/// Wake-ups requested by a thread while it owns a sock.
 type WakeQueue = SmallVec<[(Arc<dyn Watch>, Events); 4]>;
 
-/// What a thread needs to know at each lock and release, in memory that needs no destructor: reaching it is an
-/// addition.
+/// Per-thread state for each lock and release, in thread-local memory without a destructor, so that an access needs no
+/// registration check.
 struct Here {
-    /// Socks this thread owns.
+    /// Number of socks this thread owns.
     owned: Cell<u32>,
-    /// Whether `WAKES` has any.
+    /// Whether `WAKES` is not empty.
     wakes: Cell<bool>,
 }
 
@@ -96,8 +95,8 @@ thread_local! {
     static WAKES: RefCell<WakeQueue> = RefCell::new(SmallVec::new());
 }
 
-/// Exists while this thread owns a sock; when the last of a thread goes, the wake-ups asked for meanwhile are made. It
-/// counts for the thread that made it, and so stays there. Linux: wake_q.
+/// Exists while this thread owns a sock. When the thread's last one is dropped, the wake-ups requested meanwhile are
+/// made. It counts for the thread that made it, so it must not move to another. Linux: wake_q.
 #[derive(Debug)]
 pub(super) struct Owning(PhantomData<*const ()>);
 
@@ -130,7 +129,8 @@ fn make_wakes() {
     wakes.into_iter().for_each(|(target, events)| target.notify(events));
 }
 
-/// Tells a watcher, now or when this thread owns no sock. Where the queue is gone (the thread ends): now.
+/// Notifies a watcher, now or when this thread owns no sock any more. Now, if the thread is ending and its queue is
+/// gone.
 fn tell(target: Arc<dyn Watch>, events: Events) {
     let owning = HERE.with(|h| h.owned.get() > 0);
     let mut target = Some(target);
@@ -145,15 +145,15 @@ fn tell(target: Arc<dyn Watch>, events: Events) {
 struct Entry {
     key: u64,
     mask: Events,
-    /// One of several exclusive waiters is woken an event (accept, EPOLLEXCLUSIVE).
+    /// Only one of several exclusive waiters is woken for an event (accept, EPOLLEXCLUSIVE).
     exclusive: bool,
     target: Arc<dyn Watch>,
 }
 
-/// Who waits for a sock. Costs one word and a null pointer while nobody does.
+/// The waiters of a sock. Takes one word and a null pointer while there are none.
 #[derive(Default)]
 pub struct WaitQueue {
-    /// Union of the masks of all entries: a wake-up with nobody interested is one load.
+    /// Union of the masks of all entries: a wake-up that interests nobody costs one load.
     interest: AtomicU32,
     list: Mutex<Option<Box<List>>>,
 }
@@ -170,7 +170,7 @@ impl fmt::Debug for WaitQueue {
     }
 }
 
-/// Names an entry of a [`WaitQueue`], for its removal.
+/// Identifies an entry of a [`WaitQueue`] for its removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchKey(u64);
 
@@ -186,7 +186,7 @@ impl WaitQueue {
         WatchKey(key)
     }
 
-    /// Removes a watcher; no effect when it is gone.
+    /// Removes a watcher; no effect when it has been removed.
     pub fn remove(&self, key: WatchKey) {
         let mut guard = self.list.lock();
         if let Some(list) = guard.as_mut() {
@@ -205,9 +205,9 @@ impl WaitQueue {
         self.interest.load(Ordering::SeqCst) & events.0 != 0
     }
 
-    /// Wakes what waits for one of `events`: all ordinary entries, the newest first, then exclusive ones up to the
-    /// first that serves the event; that one moves to the end of the line, so that the next event goes to another.
-    /// Linux: __wake_up_common, with the order of add_wait_queue.
+    /// Wakes the entries that wait for one of `events`: all ordinary entries, the newest first, then exclusive ones up
+    /// to the first that serves the event. That one moves to the end of the list, so that the next event goes to
+    /// another. Linux: __wake_up_common, with the order of add_wait_queue.
     #[inline]
     pub fn wake(&self, events: Events) {
         if self.has_interest(events) {
@@ -215,8 +215,8 @@ impl WaitQueue {
         }
     }
 
-    /// The watchers are called with the queue unlocked: what one lets go of may be the last of an epoll set, which then
-    /// leaves the queue.
+    /// The watchers are called with the queue unlocked: dropping one may drop the last reference of an epoll set, which
+    /// then removes itself from this queue.
     fn wake_slow(&self, events: Events) {
         let (mut all, mut exclusive) = (SmallVec::<[Arc<dyn Watch>; 4]>::new(), SmallVec::<[_; 4]>::new());
         if let Some(list) = self.list.lock().as_ref() {
@@ -231,7 +231,7 @@ impl WaitQueue {
         for (i, (key, target)) in exclusive.iter().enumerate() {
             tell(target.clone(), events);
             if target.serves(events) {
-                // Alone, it stays where it is.
+                // The only exclusive entry stays where it is.
                 if i + 1 < exclusive.len() {
                     self.rotate(*key);
                 }
@@ -240,7 +240,7 @@ impl WaitQueue {
         }
     }
 
-    /// Moves an entry to the end of the line.
+    /// Moves an entry to the end of the list.
     fn rotate(&self, key: u64) {
         if let Some(list) = self.list.lock().as_mut()
             && let Some(i) = list.entries.iter().position(|e| e.key == key)
@@ -258,16 +258,17 @@ impl Watch for Waiter {
 }
 
 impl SockGuard<'_> {
-    /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller tests its
-    /// condition again: wake-ups may be for somebody else. Errors: `Again` when `deadline` has passed, `Intr` on a
-    /// signal, `Io` when the sock is broken. A deadline of None waits for ever.
+    /// Sleeps with the sock released until one of `events` is signalled, then owns it again. The caller must test its
+    /// condition again: the wake-up may be for another. Errors: `Again` when `deadline` has passed, `Intr` on a signal,
+    /// `Io` when the sock is broken. A deadline of None waits for ever.
     pub fn sleep(&mut self, events: Events, exclusive: bool, deadline: Option<Instant>) -> Result<()> {
         if deadline.is_some_and(|d| d <= self.now()) {
             return Err(Error::Again);
         }
         if !std::mem::replace(&mut self.looked, true) && !self.in_softirq() && self.stack.any_pending() {
-            // What this call sent to this same machine may bring what it waits for: no need to queue for that. The sock
-            // was given up, so the caller has to look again before it may queue: until then nobody would wake it.
+            // Packets that this call sent to this same machine may produce what it waits for, so softirq runs first.
+            // The sock was released for that, so the caller must test its condition again before it joins the queue: a
+            // wake-up in between would be lost.
             let stack = self.stack;
             return self.unlocked(|| stack.run_pending());
         }
@@ -275,8 +276,8 @@ impl SockGuard<'_> {
         let waiter = Waiter::current();
         let key = self.sock.wait.add(events, exclusive, waiter.clone());
         let (stack, sock) = (self.stack, self.sock);
-        // Nothing that is waited for comes to a broken sock. One may be broken without being owned: it is looked at
-        // where the wake-up would find us.
+        // A broken sock gets no more events. A sock can become broken without being owned, so this is tested once the
+        // waiter is on the queue, where a wake-up reaches it.
         let broken = || sock.broken.load(Ordering::SeqCst);
         if broken() {
             sock.wait.remove(key);
@@ -292,7 +293,7 @@ impl SockGuard<'_> {
         });
         sock.wait.remove(key);
         if broken() {
-            // A wake-up reaches one exclusive waiter, and here all have to go.
+            // A wake-up reaches one exclusive waiter, but all of them have to return.
             sock.wait.wake(Events::ALL);
             return Err(Error::Io);
         }
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!(counts(), [2, 1, 1, 0]);
     }
 
-    /// Says that packets wait, and has none: as a queue looks while another thread receives from it.
+    /// A device that reports pending packets but returns none: as a queue does while another thread receives from it.
     #[derive(Debug)]
     struct Busy;
     impl Device for Busy {
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_gave_the_sock_up_looks_again_before_it_sleeps() {
+    fn a_call_that_released_the_sock_tests_its_condition_again_before_it_sleeps() {
         let stack = crate::config::build("").unwrap();
         stack.add_device(Arc::new(Busy)).unwrap();
         let socket = crate::inet::Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();

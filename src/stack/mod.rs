@@ -1,7 +1,7 @@
-//! A stack: Linux's `struct net`. Clock, randomness, sysctls, counters, devices, timers and the registry of protocols,
-//! which keep the rest themselves; nothing of it is global, and a process may hold many. [`Stack::poll`] is the whole
-//! of softirq: it receives from devices, runs timers and resumes senders. Who calls it, and when, is the [`runner`]'s
-//! business.
+//! A stack: Linux's `struct net`. It consists of the clock, randomness, sysctls, counters, devices, timers and the
+//! registry of protocols; all other state is in those. Nothing of it is global, and a process may hold many stacks.
+//! [`Stack::poll`] is the whole of softirq: it receives from devices, runs timers and resumes senders. The [`runner`]
+//! decides who calls it, and when.
 
 pub mod runner;
 
@@ -26,27 +26,27 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Timer wheels of a stack: each thread arms in one of them, so that no lock is shared by all.
+/// Number of timer wheels of a stack: each thread arms timers in one of them, so that threads share no lock.
 const WHEELS: usize = crate::counters::SHARDS;
 /// Packets taken from a device queue in one turn (net.core.dev_weight).
 pub(crate) const WEIGHT: usize = 64;
 
-/// What a timer does when it fires, in softirq context.
+/// The action of a timer that fires, in softirq context.
 #[non_exhaustive]
 pub enum TimerTarget {
     /// `Sock::defer(bits)`.
     Sock(Arc<Sock>, u32),
-    /// Calls back.
+    /// Calls `fire`.
     Call(Arc<dyn TimerCall>),
 }
 
-/// Softirq work at a time. Called with no lock held.
+/// Softirq work that is scheduled for a time. Called with no lock held.
 pub trait TimerCall: Send + Sync {
     /// The timer fired at `now`.
     fn fire(self: Arc<Self>, stack: &Arc<Stack>, now: Instant);
 }
 
-/// A timer's place in a structure: empty, or armed for a time.
+/// The handle of a timer, kept in a structure: empty, or armed for a time.
 #[derive(Debug, Default)]
 pub struct TimerSlot {
     armed: Option<(TimerId, Instant)>,
@@ -54,17 +54,17 @@ pub struct TimerSlot {
 }
 
 impl TimerSlot {
-    /// When it fires, if armed. A slot whose time has passed has fired or is about to.
+    /// The time it fires, if armed. A slot whose time has passed has fired or is about to.
     #[inline]
     pub fn at(&self) -> Option<Instant> {
         self.armed.map(|a| a.1)
     }
-    /// Whether armed.
+    /// Whether the timer is armed.
     #[inline]
     pub fn is_armed(&self) -> bool {
         self.armed.is_some()
     }
-    /// The owner of the slot has seen its timer fire.
+    /// Empties the slot: its owner has seen the timer fire.
     #[inline]
     pub fn fired(&mut self) {
         self.armed = None;
@@ -74,8 +74,8 @@ impl TimerSlot {
 /// All timers of a stack.
 pub struct Timers {
     wheels: Vec<Mutex<Wheel<TimerTarget>>>,
-    /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; never later than the truth.
-    /// Written with the wheel locked.
+    /// Earliest deadline of each wheel in nanoseconds, `u64::MAX` for none; may be too early, never too late. Written
+    /// with the wheel locked.
     next: Vec<AtomicU64>,
 }
 
@@ -87,8 +87,8 @@ impl Timers {
         }
     }
 
-    /// Arms, or moves, the timer of a slot (mod_timer). `target` is made only when the slot was empty. True when this
-    /// is now the wheel's earliest deadline (the driver may have to wake).
+    /// Arms the timer of a slot, or moves it (mod_timer). `target` is called only when the slot is empty. True when
+    /// this is now the wheel's earliest deadline (the driver may have to be woken).
     pub fn arm(&self, slot: &mut TimerSlot, at: Instant, target: impl FnOnce() -> TimerTarget) -> bool {
         if let Some((id, was)) = slot.armed {
             if was == at {
@@ -108,7 +108,7 @@ impl Timers {
         self.note(i, at)
     }
 
-    /// A timer of wheel `i`, which is locked, was armed.
+    /// Updates the earliest deadline of wheel `i`, which is locked, for a timer that was armed.
     fn note(&self, i: usize, at: Instant) -> bool {
         let earlier = self.next[i].load(Ordering::SeqCst) > at.as_nanos();
         if earlier {
@@ -124,13 +124,13 @@ impl Timers {
         gone.is_some()
     }
 
-    /// Earliest deadline; may be earlier than the truth (after a cancel), never later.
+    /// Earliest deadline; may be too early (after a cancel), never too late.
     pub fn next_deadline(&self) -> Option<Instant> {
         let n = self.next.iter().map(|a| a.load(Ordering::SeqCst)).min()?;
         (n != u64::MAX).then(|| Instant::from_nanos(n))
     }
 
-    /// Runs what is due; returns how many fired.
+    /// Runs the timers that are due; returns how many fired.
     fn expire(&self, stack: &Arc<Stack>, now: Instant) -> usize {
         let mut fired = 0;
         for i in 0..WHEELS {
@@ -155,7 +155,7 @@ impl Timers {
     }
 }
 
-/// What a stack is made from.
+/// Parameters of a new stack.
 #[non_exhaustive]
 pub struct StackConfig {
     /// Monotonic and wall time.
@@ -167,8 +167,7 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
-    /// A stack that is told the time by `clock` and draws its numbers from `entropy`, whose threads wait as `runner`
-    /// has them.
+    /// A configuration with the clock, the source of randomness, and the runner through which threads wait.
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, runner: Arc<dyn Runner>) -> StackConfig {
         StackConfig { clock, entropy, runner }
     }
@@ -190,30 +189,30 @@ pub struct Stack {
     pub registry: Registry,
     /// Network devices.
     pub netdevs: NetDevs,
-    /// What the network layer keeps for the stack, made when it is first asked for. Linux: net_generic.
+    /// State of the network layer, created when first used. Linux: net_generic.
     network: OnceLock<Arc<dyn Any + Send + Sync>>,
-    /// Number of the route tables' present state: a cached [`Dst`](crate::sock::dst::Dst) of another must be looked up
-    /// again. Apart from the tables, because every packet that is sent asks (rt_genid).
+    /// Generation of the route tables: a cached [`Dst`](crate::sock::dst::Dst) of another generation must be looked up
+    /// again. Separate from the tables, because it is read for every packet sent (rt_genid).
     rt_genid: AtomicU64,
-    /// Kinds of devices that are plugged in.
+    /// Plug-in kinds of devices.
     pub device_kinds: crate::device::types::DeviceKinds,
     /// Timers.
     pub timers: Timers,
-    /// Plug-ins that were loaded; dropping one unloads it.
+    /// Loaded plug-ins; dropping one unloads it.
     #[doc(hidden)]
     pub plugins: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
-    /// The process that made it, by forks.
+    /// Fork count of the process when the stack was created.
     born: u32,
-    /// In a child of that process it never ends.
+    /// In a child process it keeps the stack from being dropped.
     lasting: OnceLock<fork::Lasting>,
 }
 
 impl Stack {
-    /// A stack without protocols and without a network layer; its one device is `lo` (index 1), without addresses.
-    /// [`standard::stack`](crate::standard::stack) makes one with all that programs expect.
+    /// A stack without protocols and without a network layer; its only device is `lo` (index 1), without addresses.
+    /// [`standard::stack`](crate::standard::stack) creates one with the standard protocols.
     pub fn new(config: StackConfig) -> Result<Arc<Stack>> {
         let StackConfig { clock, entropy, runner } = config;
         let keys = Keys::new(&*entropy);
@@ -241,9 +240,9 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Whether this process is a child, by fork(2), of the one that made the stack. A stack belongs to its process: in
-    /// a child it receives and sends nothing, its socks answer ENETDOWN and close in silence, and it never ends. The
-    /// child makes its own.
+    /// Whether this process is a fork(2) child of the one that created the stack. A stack belongs to its process: in a
+    /// child it receives and sends nothing, its socks return ENETDOWN and close without sending anything, and it is
+    /// never dropped. The child creates its own stack.
     #[inline]
     pub fn is_inherited(&self) -> bool {
         self.born != fork::generation()
@@ -255,7 +254,7 @@ impl Stack {
         if self.is_inherited() { Err(Error::NetDown) } else { Ok(()) }
     }
 
-    /// What the network layer, whose type is `T`, keeps for the stack. There is one network layer: IP.
+    /// State of the network layer, whose type is `T`. There is one network layer: IP.
     #[inline]
     pub(crate) fn network<T: Any + Send + Sync + Default>(&self) -> &Arc<dyn Any + Send + Sync> {
         self.network.get_or_init(|| Arc::new(T::default()))
@@ -267,13 +266,13 @@ impl Stack {
         self.rt_genid.load(Ordering::Acquire)
     }
 
-    /// Something that routes depend on has changed (a table, an interface's MTU, up or down): cached destinations of
-    /// all socks are looked up again. Linux: rt_genid_bump_all, rt_cache_flush.
+    /// Invalidates the cached destinations of all socks, because something that routes depend on has changed (a table,
+    /// an interface's MTU, up or down). Linux: rt_genid_bump_all, rt_cache_flush.
     pub fn rt_genid_bump(&self) {
         self.rt_genid.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The stack's time now.
+    /// The current time of the stack's clock.
     #[inline]
     pub fn now(&self) -> Instant {
         self.clock.now()
@@ -287,17 +286,17 @@ impl Stack {
         Ok(dev)
     }
 
-    /// How threads of this stack wait.
+    /// The runner, through which threads of this stack wait.
     pub fn runner(&self) -> &Arc<dyn Runner> {
         &self.runner
     }
 
-    /// Blocks the calling thread: see [`Runner::block`]. First does what this thread has left for softirq.
+    /// Blocks the calling thread: see [`Runner::block`]. First runs the softirq work that this thread has queued.
     pub fn block(self: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
         self.block_with(waiter, deadline, &[])
     }
 
-    /// As `block`, with descriptors of the kernel beside.
+    /// As `block`, but readiness of kernel descriptors ends the wait too.
     pub fn block_with(
         self: &Arc<Stack>,
         waiter: &Arc<Waiter>,
@@ -348,20 +347,21 @@ impl Stack {
         n
     }
 
-    /// After a system call: works off what this thread's packets caused in memory (loopback deliveries, completions),
-    /// as Linux runs softirq when bottom halves are enabled again. No sock may be owned by the caller.
+    /// Called after a system call: runs the softirq work that this thread's packets caused in memory (loopback
+    /// deliveries, completions), as Linux runs softirq when bottom halves are enabled again. The caller must own no
+    /// sock.
     #[inline]
     pub fn run_pending(self: &Arc<Stack>) {
         while self.any_pending() {
             let now = self.now();
             if self.receive(now) + self.run_tsq(now) == 0 {
-                // Another thread is at it; it looks again before it leaves.
+                // Another thread is receiving; it polls the queue again before it stops.
                 break;
             }
         }
     }
 
-    /// Whether `run_pending` would do something.
+    /// Whether `run_pending` has work to do.
     #[inline]
     pub(crate) fn any_pending(&self) -> bool {
         (self.netdevs.any_pending() || self.tsq_pending.load(Ordering::SeqCst)) && !self.is_inherited()
@@ -378,13 +378,13 @@ impl Stack {
         n
     }
 
-    /// Receives up to WEIGHT packets of one queue. One thread at a time: another's turn is left to it.
+    /// Receives up to WEIGHT packets of one queue. If another thread is receiving from it, leaves that to it.
     pub(crate) fn receive_queue(self: &Arc<Stack>, dev: &Arc<NetDev>, queue: u16, now: Instant) -> usize {
         dev.receive(self, queue, now, WEIGHT)
     }
 
-    /// Softirq for a thread that serves some queues only (a driver lease): receives from each up to `budget` packets
-    /// once, runs timers, resumes senders, retries full device queues. Returns how much there was.
+    /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
+    /// runs timers, resumes senders, retries full device queues. Returns how many packets and timers were processed.
     pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
         let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
         n += self.timers.expire(self, now);
@@ -397,7 +397,7 @@ impl Stack {
     }
 
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`.
-    /// Returns whether anything was done. Bounded: after many rounds it returns true and wants to be called again.
+    /// Returns whether anything was done. Bounded: after many rounds it returns true, and must be called again.
     pub fn poll(self: &Arc<Stack>, now: Instant) -> bool {
         if self.is_inherited() {
             return false;
@@ -416,8 +416,8 @@ impl Stack {
         true
     }
 
-    /// When `poll` has something to do next: the earliest timer or simulated arrival. None: only a packet from outside
-    /// changes anything.
+    /// Time at which `poll` next has work: the earliest timer or simulated arrival. None: only a packet from outside
+    /// causes work.
     pub fn next_event(&self) -> Option<Instant> {
         let timers = self.timers.next_deadline();
         let devices = self.netdevs.next_event();
@@ -426,7 +426,7 @@ impl Stack {
 }
 
 impl Drop for Stack {
-    /// Tables of protocols hold socks, socks hold their protocol: a circle of references that nobody else would undo.
+    /// Protocol tables hold socks and socks hold their protocol: this reference cycle must be broken here.
     fn drop(&mut self) {
         self.registry.net_exit();
     }

@@ -1,5 +1,5 @@
-//! How threads of a stack wait, and who runs softirq meanwhile: what a stack asks of its driver. Above: `Stack::block`.
-//! Filled by: `driver`, and whoever drives a stack in a way of his own (the packetdrill plug-in).
+//! How threads of a stack wait, and who runs softirq meanwhile: the interface of a stack to its driver. Above:
+//! `Stack::block`. Implemented by: `driver`, and programs that drive a stack themselves (the packetdrill plug-in).
 
 pub use crate::base::waiter::{Waiter, Woken};
 
@@ -8,11 +8,11 @@ use crate::base::env::{Duration, Instant};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-/// How threads of a stack wait, and who works while they do.
+/// How threads of a stack wait, and which thread runs softirq meanwhile.
 pub trait Runner: Send + Sync {
     /// Blocks the calling thread, which owns no sock, until `waiter` is woken or `deadline` passes; runs softirq
-    /// meanwhile if that is this thread's turn. `extra`: descriptors of the kernel whose readiness (poll events) also
-    /// ends the wait; the caller looks at them again itself.
+    /// meanwhile if that is this thread's turn. `extra`: kernel descriptors whose readiness (poll events) also ends the
+    /// wait; the caller must poll them again itself.
     fn block(
         &self,
         stack: &Arc<Stack>,
@@ -21,10 +21,10 @@ pub trait Runner: Send + Sync {
         extra: &[(RawFd, i16)],
     ) -> Woken;
 
-    /// Looks at the devices again and again, without sleeping, until `waiter` is woken or `time` is over
-    /// (SO_BUSY_POLL). Where time is virtual there is nothing to gain.
+    /// Polls the devices without sleeping until `waiter` is woken or `time` is over (SO_BUSY_POLL). Default: nothing,
+    /// as in virtual time.
     fn busy_poll(&self, _stack: &Arc<Stack>, _waiter: &Arc<Waiter>, _time: Duration) {}
 
-    /// An earlier timer deadline, or work for softirq, appeared while possibly nobody looks.
+    /// Called when an earlier timer deadline or softirq work appears while possibly no thread is waiting for it.
     fn kick(&self, stack: &Arc<Stack>);
 }

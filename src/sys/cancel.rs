@@ -1,15 +1,15 @@
-//! Thread cancellation (pthread_cancel(3)) while a call waits. Nothing in this library may be unwound by a
-//! cancellation, so a wait that is cancelled ends as one that a signal interrupted, the call gives back what it holds
-//! on its way out, and the edge to C, when nothing of the call is left, ends the thread. How a system call is made that
-//! a cancellation ends is the C library's secret: the edge brings the function ([`install`]). Without it, as in a Rust
-//! program, waits are no cancellation points. Above: `fd`, `futex` (the two waits), and the C edge.
+//! Thread cancellation (pthread_cancel(3)) while a call waits. Cancellation must not unwind any code of this library.
+//! So a cancelled wait ends like one that a signal interrupted, the call releases what it holds, and the C ABI ends the
+//! thread on return, when nothing of the call is left. How to make a cancellable system call is internal to the C
+//! library, so the C ABI supplies the function ([`install`]). Without it, as in a Rust program, waits are no
+//! cancellation points. Above: `fd`, `futex` (the two waits), and the C ABI.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_long};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Makes the system call `number` with six arguments, as syscall(2). Where the thread is cancelled before or meanwhile:
-/// -1, and `cancelled` becomes 1.
+/// Makes the system call `number` with six arguments, as syscall(2). If the thread is cancelled before or during it:
+/// returns -1, and `cancelled` becomes 1.
 pub type CancellableCall =
     unsafe extern "C" fn(number: c_long, args: *const [c_long; 6], cancelled: *mut c_int) -> c_long;
 
@@ -19,14 +19,14 @@ thread_local! {
     static CANCELLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says how cancellable system calls are made. For the C edge.
+/// Sets the function that makes cancellable system calls. For the C ABI.
 /// # Safety
 /// `call` does what [`CancellableCall`] says, and never unwinds.
 pub unsafe fn install(call: CancellableCall) {
     CALL.store(call as *mut (), Ordering::Relaxed);
 }
 
-/// Whether this thread was cancelled in a wait: it returns to its program as fast as it can, and ends there.
+/// Whether this thread was cancelled in a wait: it must return to the C ABI without waiting again, and ends there.
 #[inline]
 pub(crate) fn cancelled() -> bool {
     CANCELLED.try_with(Cell::get).unwrap_or(false)
@@ -50,7 +50,7 @@ pub unsafe fn syscall(number: c_long, args: [c_long; 6]) -> c_long {
         return unsafe { libc::syscall(number, a, b, c, d, e, f) };
     }
     let mut hit = 0;
-    // After the first time the thread cannot be cancelled again, and must not wait again.
+    // A cancelled thread cannot be cancelled again, and must not wait again.
     let r = if cancelled() {
         -1
     } else {

@@ -1,5 +1,5 @@
 //! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
-//! handled once, here: transfers are repeated, `poll` reports it because a waiting thread must know of signals.
+//! handled here: transfers are repeated; `poll` returns it, because a waiting thread must learn of signals.
 
 use super::signal::{SET_BYTES, Set, sleep_mask};
 use super::{cancel, check, fork, retry};
@@ -8,11 +8,11 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Slices that one writev or readv takes (UIO_MAXIOV).
+/// Most slices in one writev or readv (UIO_MAXIOV).
 pub(crate) const IOV_MAX: usize = 1024;
 
-/// A descriptor that is closed when dropped. A child of fork(2) has none of its parent's: there the number may be
-/// another's, so every call answers EBADF, and dropping it closes nothing.
+/// A descriptor that is closed when dropped. A fork(2) child has none of its parent's: there the number may belong to
+/// another file, so every call returns EBADF, and dropping it closes nothing.
 #[derive(Debug)]
 pub struct Fd {
     number: RawFd,
@@ -30,13 +30,13 @@ impl Fd {
         Ok(Fd { number: fd, born })
     }
 
-    /// The number, for `poll`; -1 in a child of the process that owns it. Valid while `self` lives.
+    /// The number, for `poll`; -1 in a child of the process that opened it. Valid while `self` lives.
     #[inline]
     pub fn raw(&self) -> RawFd {
         if self.born == fork::generation() { self.number } else { -1 }
     }
 
-    /// Gives the ownership up: children have the descriptor, too, and whoever asked closes it.
+    /// Gives up ownership: children then share the descriptor, and the caller must close it.
     pub fn into_raw(self) -> RawFd {
         let number = self.raw();
         fork::keep_in_children(number);
@@ -44,7 +44,7 @@ impl Fd {
         number
     }
 
-    /// Opens `path` (which ends with a zero byte) for reading and writing, close-on-exec, with `flags` added.
+    /// Opens `path` (NUL-terminated) for reading and writing, close-on-exec, with `flags` added.
     pub(crate) fn open(path: &std::ffi::CStr, flags: i32) -> io::Result<Fd> {
         let flags = libc::O_RDWR | libc::O_CLOEXEC | flags;
         // SAFETY: `path` is a zero-terminated string that outlives the call.
@@ -52,14 +52,14 @@ impl Fd {
         Fd::own(fd as RawFd)
     }
 
-    /// Reads into `buf`; bytes read. EAGAIN: nothing there.
+    /// Reads into `buf`; returns the bytes read. EAGAIN: no data.
     #[inline]
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a slice that is ours to write for the time of the call.
         retry(|| unsafe { libc::syscall(libc::SYS_read, self.raw(), buf.as_mut_ptr(), buf.len()) })
     }
 
-    /// Reads one datagram scattered over `bufs`; bytes read. EAGAIN: nothing there.
+    /// Reads one datagram into `bufs`; returns the bytes read. EAGAIN: no data.
     #[inline]
     pub fn readv(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let n = bufs.len().min(IOV_MAX);
@@ -67,21 +67,22 @@ impl Fd {
         retry(|| unsafe { libc::syscall(libc::SYS_readv, self.raw(), bufs.as_mut_ptr(), n) })
     }
 
-    /// Writes `buf`; bytes taken. EAGAIN: no room.
+    /// Writes `buf`; returns the bytes written. EAGAIN: no room.
     #[inline]
     pub fn write(&self, buf: &[u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a readable slice that outlives the call.
         retry(|| unsafe { libc::syscall(libc::SYS_write, self.raw(), buf.as_ptr(), buf.len()) })
     }
 
-    /// Writes one datagram gathered from `bufs`, at most [`IOV_MAX`] (EINVAL above); bytes taken. EAGAIN: no room.
+    /// Writes one datagram gathered from `bufs`, at most [`IOV_MAX`] (EINVAL above); returns the bytes written. EAGAIN:
+    /// no room.
     #[inline]
     pub fn writev(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: IoSlice has the layout of iovec by its documentation; each is readable for the time of the call.
         retry(|| unsafe { libc::syscall(libc::SYS_writev, self.raw(), bufs.as_ptr(), bufs.len()) })
     }
 
-    /// Makes reads and writes answer EAGAIN instead of waiting.
+    /// Makes reads and writes return EAGAIN instead of blocking.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         // SAFETY: F_GETFL takes no pointer.
         let flags = retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.raw(), libc::F_GETFL, 0) })?;
@@ -96,7 +97,7 @@ impl Drop for Fd {
         if self.born != fork::generation() {
             return;
         }
-        // First out of the list: the number may be the program's the moment after it is closed.
+        // Removed from the list first: once closed, the number may be a descriptor of the program.
         fork::keep_in_children(self.number);
         // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no
         // retry.
@@ -104,7 +105,7 @@ impl Drop for Fd {
     }
 }
 
-/// What to wait for on a descriptor, and what came of it. The layout of struct pollfd.
+/// Events to wait for on a descriptor, and the result. The layout of struct pollfd.
 #[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
 pub struct PollFd(libc::pollfd);
@@ -114,15 +115,15 @@ impl PollFd {
     pub fn new(fd: RawFd, events: i16) -> PollFd {
         PollFd(libc::pollfd { fd, events, revents: 0 })
     }
-    /// What happened.
+    /// The events that occurred.
     #[inline]
     pub fn revents(&self) -> i16 {
         self.0.revents
     }
 }
 
-/// Waits until one of `fds` is ready; how many are. None waits for ever, zero only looks. EINTR is reported as
-/// `ErrorKind::Interrupted`, and the wait is then over: a signal was handled, or the thread is cancelled.
+/// Waits until one of `fds` is ready; returns how many are. None waits for ever, zero does not wait. EINTR is returned
+/// as `ErrorKind::Interrupted` and not retried: a signal was handled, or the thread is cancelled.
 pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
     let ts = timeout.map(timespec);
     let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
@@ -135,11 +136,11 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
     let mask = sleep_mask();
     let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
     let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, mask_at, SET_BYTES as c_long, 0];
-    // SAFETY: as above, with a mask of the size that is said.
+    // SAFETY: as above; the mask has the given size.
     check(unsafe { cancel::syscall(libc::SYS_ppoll, args) })
 }
 
-/// As the kernel writes a time span.
+/// Converts a duration to the kernel's form.
 pub(super) fn timespec(d: Duration) -> libc::timespec {
     libc::timespec { tv_sec: d.as_secs().min(i64::MAX as u64) as libc::time_t, tv_nsec: d.subsec_nanos() as _ }
 }
@@ -149,7 +150,7 @@ pub(super) fn timespec(d: Duration) -> libc::timespec {
 pub(crate) struct EventFd(Fd);
 
 impl EventFd {
-    /// A new one, zero, non-blocking, close-on-exec.
+    /// A new eventfd: zero, non-blocking, close-on-exec.
     pub(crate) fn new() -> io::Result<EventFd> {
         let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
         // SAFETY: eventfd2 takes two numbers.
@@ -158,14 +159,14 @@ impl EventFd {
     }
     /// Makes it readable.
     pub(crate) fn signal(&self) {
-        // EAGAIN means the counter is at its top: it is readable then, which is all we want.
+        // EAGAIN means the counter is at its maximum: the eventfd is readable, as intended.
         let _ = self.0.write(&1u64.to_ne_bytes());
     }
-    /// Makes it unreadable again; whether it had been signalled.
+    /// Makes it unreadable again; returns whether it was signalled.
     pub(crate) fn drain(&self) -> bool {
         self.0.read(&mut [0; 8]).is_ok()
     }
-    /// For `poll`.
+    /// The descriptor, for `poll`.
     #[inline]
     pub(crate) fn raw(&self) -> RawFd {
         self.0.raw()
@@ -177,14 +178,14 @@ impl EventFd {
 pub(crate) struct TimerFd(Fd);
 
 impl TimerFd {
-    /// A new one, disarmed, non-blocking, close-on-exec.
+    /// A new timer: disarmed, non-blocking, close-on-exec.
     pub(crate) fn new() -> io::Result<TimerFd> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: timerfd_create takes two numbers.
         let fd = retry(|| unsafe { libc::syscall(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, flags) })?;
         Ok(TimerFd(Fd::own(fd as RawFd)?))
     }
-    /// Fires `after` from now; zero disarms.
+    /// Sets the timer to fire after `after`; zero disarms.
     pub(crate) fn arm(&self, after: Duration) -> io::Result<()> {
         let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let spec = libc::itimerspec { it_interval: zero, it_value: timespec(after) };
@@ -192,11 +193,11 @@ impl TimerFd {
         // SAFETY: `spec` is a valid itimerspec that outlives the call; a null `old` is allowed.
         retry(|| unsafe { libc::syscall(libc::SYS_timerfd_settime, self.0.raw(), 0, &raw const spec, old) }).map(drop)
     }
-    /// Makes it unreadable again; whether it had fired.
+    /// Makes it unreadable again; returns whether it had fired.
     pub(crate) fn drain(&self) -> bool {
         self.0.read(&mut [0; 8]).is_ok()
     }
-    /// For `poll`.
+    /// The descriptor, for `poll`.
     #[inline]
     pub(crate) fn raw(&self) -> RawFd {
         self.0.raw()

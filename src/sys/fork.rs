@@ -1,11 +1,10 @@
-//! Knowing that this process is a copy. A stack belongs to the process that made it: a child of fork(2) has none of its
-//! threads, shares its devices with the parent, and may have inherited any lock locked. So the child forgets: what it
-//! inherited it neither uses nor frees, and its own begins anew. All that is done at the fork itself is done with
-//! atomics and close(2): it takes no lock, so it may happen while other threads, or the forking thread itself, are
-//! anywhere in this library.
+//! Detection of fork(2). A stack belongs to the process that created it: a child has none of its threads, shares its
+//! devices with the parent, and may have inherited any lock in locked state. So the child neither uses nor frees what
+//! it inherited, and creates its own state anew. The atfork handler only uses atomics and close(2) and takes no lock,
+//! so it may run while other threads, or the forking thread itself, are anywhere in this library.
 //!
-//! What is not noticed: clone(2) and _Fork(3) without glibc's handlers. vfork(2) and posix_spawn(3) share the parent's
-//! memory until they exec, and need nothing: the library's own descriptors are closed then.
+//! Not detected: clone(2) and _Fork(3), which skip glibc's handlers. vfork(2) and posix_spawn(3) share the parent's
+//! memory until they exec, and need nothing: the library's own descriptors are closed by exec.
 
 use super::numbers::Numbers;
 use std::os::fd::RawFd;
@@ -14,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-/// Descriptors of this library's own, which a child closes: a TUN queue read by two processes loses packets to each,
-/// and stays attached until both have closed it.
+/// The library's own descriptors, which a child closes: if two processes read a TUN queue, each loses packets to the
+/// other, and the queue stays attached until both have closed it.
 static OWN: Numbers = Numbers::new();
-/// Things that never end in a child.
+/// Values that are never dropped in a child.
 static LASTING: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn in_child() {
@@ -39,13 +38,12 @@ extern "C" fn in_child() {
     }
 }
 
-/// How many forks lie between the first call of this function and this process: a value remembered before a fork
-/// differs in the child. Costs one load; a system call to ask for the process id would cost a hundred times that in
-/// every wait.
+/// The number of forks between the first call of this function and this process: a value saved before a fork differs in
+/// the child. Costs one load; a system call for the process id in every wait would cost a hundred times that.
 #[inline]
 pub fn generation() -> u32 {
     static HOOKED: AtomicBool = AtomicBool::new(false);
-    // Not a `Once`: a fork in the middle of it would have the child wait for a thread that is not there.
+    // Not a `Once`: after a fork in the middle of it the child would wait for a thread that does not exist.
     if !HOOKED.load(Ordering::Relaxed) && !HOOKED.swap(true, Ordering::SeqCst) {
         // SAFETY: `in_child` takes no lock and allocates nothing, which is safe in a child of a process with many
         // threads. It fails only for want of memory, and then forks go unnoticed, as without this module.
@@ -54,12 +52,12 @@ pub fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// A descriptor that children close.
+/// Adds a descriptor that children close.
 pub(super) fn close_in_children(fd: RawFd) {
     OWN.insert(fd);
 }
 
-/// It is closed, or the program's from now on.
+/// Removes a descriptor: it is closed, or handed to the program.
 pub(super) fn keep_in_children(fd: RawFd) {
     OWN.remove(fd);
 }
@@ -70,8 +68,8 @@ struct Node {
     next: AtomicPtr<Node>,
 }
 
-/// While it lives, children have a count of the value that nobody gives back. It is a part of the value: it ends as the
-/// value does.
+/// While this exists, a child gets an extra reference to the value, which is never released. It is a field of the
+/// value, so it is dropped with it.
 #[derive(Debug)]
 pub(crate) struct Lasting(&'static AtomicPtr<()>);
 
@@ -81,16 +79,16 @@ impl Drop for Lasting {
     }
 }
 
-/// Keeps `value` from ever ending in a child of fork: what its end would do (write what is buffered, tell a peer, call
-/// a plug-in) is the parent's to do.
+/// Prevents `value` from being dropped in a fork(2) child: what its destructor would do (flush a buffer, notify a peer,
+/// call a plug-in) is left to the parent.
 pub(crate) fn lasting<T: Send + Sync + 'static>(value: &Arc<T>) -> Lasting {
     unsafe fn keep<T>(value: *const ()) {
-        // SAFETY: an Arc's address, by the word of the one caller.
+        // SAFETY: `value` is an Arc's address, as passed by the only caller.
         unsafe { Arc::increment_strong_count(value.cast::<T>()) }
     }
     let address = Arc::as_ptr(value).cast_mut().cast::<()>();
     let mut at = &LASTING;
-    // A node is for one type: `keep` is not changed, so that a child reads a pair that belongs together.
+    // A node is for one type: `keep` does not change, so a child reads a matching pair.
     // SAFETY: nodes are never freed.
     while let Some(node) = unsafe { at.load(Ordering::Acquire).as_ref() } {
         let fits = ptr::fn_addr_eq(node.keep, keep::<T> as unsafe fn(*const ()));
@@ -114,8 +112,8 @@ pub(crate) fn lasting<T: Send + Sync + 'static>(value: &Arc<T>) -> Lasting {
     }
 }
 
-/// A static that a child of fork begins anew with: the parent's value may be locked, or half changed. The parent's
-/// stays in memory, reachable and unused.
+/// A static that a fork(2) child creates anew, because the parent's value may be locked or half modified. The parent's
+/// value stays in memory, reachable and unused.
 pub struct PerProcess<T: 'static> {
     now: AtomicPtr<Of<T>>,
     make: fn() -> T,
@@ -124,17 +122,18 @@ pub struct PerProcess<T: 'static> {
 struct Of<T> {
     generation: u32,
     value: T,
-    /// The parent's; kept so that a leak checker finds what hangs from it.
+    /// The parent's value; kept so that a leak checker finds what it references.
     _inherited: *mut Of<T>,
 }
 
 impl<T: Send + Sync + 'static> PerProcess<T> {
-    /// Made by `make` when first asked for. Two threads that ask at once may both make one; one of the two is dropped.
+    /// `make` creates the value at first use. Two threads may both create one at the same time; one of the two is
+    /// dropped.
     pub const fn new(make: fn() -> T) -> PerProcess<T> {
         PerProcess { now: AtomicPtr::new(ptr::null_mut()), make }
     }
 
-    /// This process's.
+    /// The value of this process.
     #[inline]
     pub fn get(&'static self) -> &'static T {
         let now = self.now.load(Ordering::Acquire);
@@ -167,17 +166,16 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn a_value_is_made_once_in_a_process() {
+    fn a_value_is_created_once_per_process() {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         static HERE: PerProcess<usize> = PerProcess::new(|| MADE.fetch_add(1, Ordering::SeqCst));
         assert_eq!((HERE.get(), HERE.get()), (&0, &0));
     }
 
-    /// What a forked child says with its exit status. It may do nothing but call `f`: other tests' threads are not
-    /// there.
+    /// The exit status of a forked child that runs `f`. It may do nothing but call `f`: the threads of other tests do
+    /// not exist there.
     fn child(f: impl FnOnce() -> i32) -> i32 {
-        // SAFETY: the child runs `f` and ends without unwinding or running what was registered for the end of the
-        // process.
+        // SAFETY: the child runs `f` and ends without unwinding and without running exit handlers.
         match unsafe { libc::fork() } {
             // SAFETY: as above.
             0 => unsafe { libc::_exit(f()) },
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_has_statics_of_its_own_and_keeps_what_lasts() {
+    fn a_child_has_its_own_statics_and_never_drops_lasting_values() {
         static HERE: PerProcess<AtomicUsize> = PerProcess::new(|| AtomicUsize::new(5));
         HERE.get().store(7, Ordering::SeqCst);
         let before = generation();
@@ -215,7 +213,7 @@ mod tests {
             // SAFETY: F_GETFD takes a number, no pointer.
             let mine = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
             let gone = !mine(raw) && fd.raw() == -1;
-            // The number is the child's own now.
+            // The number is now the child's own descriptor.
             // SAFETY: duplicates standard input onto a number that is free.
             let taken = unsafe { libc::dup2(0, raw) } == raw;
             fd.signal();

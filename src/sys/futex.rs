@@ -1,5 +1,5 @@
-//! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, which a blocking call must answer
-//! with EINTR.
+//! Waiting on a word of memory. Unlike `thread::park` it reports a handled signal, for which a blocking call must
+//! return EINTR.
 
 use super::cancel;
 use super::fd::timespec;
@@ -11,19 +11,19 @@ use std::time::Duration;
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Futex {
-    /// Woken, or the word had another value already, or for no reason: look at the word again.
+    /// Woken, the word had another value already, or spurious: read the word again.
     Look,
-    /// The time is over.
+    /// The timeout expired.
     TimedOut,
     /// This thread handled a signal, or is cancelled.
     Interrupted,
 }
 
-/// One wait is at most this long: only a wait with a timeout ends at every handled signal (without one the kernel goes
-/// on waiting after a handler installed with SA_RESTART).
+/// Longest single wait. Every wait needs a timeout, because only a wait with one ends at every handled signal (without
+/// one the kernel resumes the wait after a handler installed with SA_RESTART).
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Sleeps while `word` is `expected`.
+/// Sleeps while `word` is equal to `expected`.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex {
     let capped = timeout.is_none_or(|t| t > LONGEST);
     let ts = timespec(timeout.unwrap_or(LONGEST).min(LONGEST));

@@ -1,18 +1,18 @@
-//! A pointer whose end is not the end of what it points to: [`Keep`] gets it and may put it where the next one is taken
-//! from. Above: packets and their pages (`sock::skb`, `sock::page`). No system call is made here; what is unsafe is
-//! moving a field out of a value that is being dropped.
+//! A pointer that is recycled instead of freed: when dropped, it is passed to [`Keep::keep`], which may put it in a
+//! pool. Above: packets and their pages (`sock::skb`, `sock::page`). No system call is made here; the unsafe operation
+//! is moving a field out of a value that is being dropped.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// What becomes of a pointer that is not needed any more.
+/// What to do with a pointer that is no longer needed.
 pub(crate) trait Keep: Sized {
-    /// Takes it. Runs in drops: it must not panic.
+    /// Takes the pointer. Called in destructors, so it must not panic.
     fn keep(self);
 }
 
-/// A pointer that ends in [`Keep::keep`].
+/// A pointer whose drop calls [`Keep::keep`].
 pub(crate) struct Kept<P: Keep>(ManuallyDrop<P>);
 
 impl<P: Keep> Kept<P> {
@@ -21,7 +21,7 @@ impl<P: Keep> Kept<P> {
         Kept(ManuallyDrop::new(p))
     }
 
-    /// The pointer itself, which is not kept any more.
+    /// Takes the pointer out; it is then no longer recycled.
     #[inline]
     pub(crate) fn into_inner(self) -> P {
         let mut me = ManuallyDrop::new(self);

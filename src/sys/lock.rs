@@ -1,8 +1,7 @@
-//! Mutex, RwLock and Condvar that are words of memory and nothing more. Used by all of the crate, and by `ffi`. Those
-//! of std under other names: a panic poisons nothing (what a panic leaves behind is `sock`'s to say), as parking_lot
-//! has it. Not parking_lot's own, because its sleeping threads stand in one table of the process: a child of fork(2)
-//! inherits that table, with buckets locked and with entries of threads that are not there, and its new stacks would
-//! stop at them.
+//! Mutex, RwLock and Condvar that consist of words of memory only. Used by the whole crate, and by `ffi`. They wrap
+//! std's without poisoning, as in parking_lot (`sock` decides what a panic leaves behind). They are not parking_lot's,
+//! which queues sleeping threads in one table per process: a fork(2) child inherits that table with locked buckets and
+//! with entries of threads that do not exist, and its new stacks would block there.
 
 use std::sync::{self, PoisonError, TryLockError};
 
@@ -24,12 +23,12 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits for it.
+    /// Waits for the lock.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// None: another thread has it.
+    /// None: another thread holds the lock.
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
@@ -56,12 +55,12 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until nobody writes.
+    /// Waits until no writer holds the lock.
     #[inline]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Waits until nobody else has it.
+    /// Waits until no other thread holds the lock.
     #[inline]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
@@ -77,15 +76,15 @@ impl<T: ?Sized> RwLock<T> {
 pub struct Condvar(sync::Condvar);
 
 impl Condvar {
-    /// Gives the mutex up, waits to be notified, takes it again.
+    /// Releases the mutex, waits for a notification, and takes the mutex again.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
-    /// Wakes one who waits.
+    /// Wakes one waiting thread.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }

@@ -1,20 +1,20 @@
-//! Advice to the kernel about memory. Above: `wheel`, whose tables a million timers make large.
+//! Advice to the kernel about memory. Above: `wheel`, whose tables are large with a million timers.
 
 use std::mem::MaybeUninit;
 
-/// The kernel's large page on the machines we know, bytes.
+/// Size of the kernel's huge page on known machines, bytes.
 const HUGE: usize = 2 << 20;
 
-/// Asks for large pages behind memory that is about to be used all over (MADV_HUGEPAGE): a table of many megabytes,
-/// touched at random, otherwise costs a walk of the page tables for each touch. Advice only: nothing happens where the
-/// kernel has no large pages, or where less than one of them fits.
+/// Requests huge pages for memory that is about to be accessed at random (MADV_HUGEPAGE): in a table of many megabytes
+/// each access otherwise misses the TLB. Advice only: it has no effect if the kernel has no huge pages, or if the
+/// memory is smaller than one.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
     let range = memory.as_mut_ptr_range();
     let (start, end) = ((range.start as usize).next_multiple_of(HUGE), range.end as usize / HUGE * HUGE);
     if start < end {
         let (start, len) = (range.start.wrapping_byte_add(start - range.start as usize), end - start);
-        // SAFETY: the pages lie inside memory that we hold exclusively; the advice changes neither contents nor rights.
-        // That it may fail (EINVAL without CONFIG_TRANSPARENT_HUGEPAGE) leaves everything as it was.
+        // SAFETY: the pages lie inside memory that we hold exclusively; the advice changes neither contents nor access
+        // rights. If it fails (EINVAL without CONFIG_TRANSPARENT_HUGEPAGE) nothing changes.
         let _ = unsafe { libc::syscall(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE) };
     }
 }

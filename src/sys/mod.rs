@@ -1,15 +1,15 @@
-//! The library's only unsafe code: the edge to the kernel. Above: devices (`tun`, `packet`) and the runner (`driver`).
-//! The rule: one system call to an `unsafe` block, each with the reason why *this* call is sound; no pointer, no length
-//! and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls go through
-//! `syscall(2)` and not through libc's functions of the same name, so that a shim that replaces those (our own) cannot
-//! catch its own stack.
+//! The library's only unsafe code besides the C ABI: calls to the kernel. Above: devices (`tun`, `packet`) and the
+//! runner (`driver`). The rule: one system call per `unsafe` block, each with the reason why *this* call is sound; no
+//! pointer, no length and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls
+//! use `syscall(2)` and not libc's functions of the same name, so that a preloaded library that replaces those (such as
+//! our own) does not intercept its own stack.
 //!
 //! | file | what |
 //! |---|---|
-//! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART and masks of sleeps |
+//! | `cancel`, `signal` | waits that pthread_cancel(3) ends; SA_RESTART, and signal masks of sleeps |
 //! | `fd` | descriptors: read, write, poll; eventfd and timerfd |
-//! | `fork`, `owner`, `kept` | being a child of fork(2); a value with one owner; a pointer that outlives its owner |
-//! | `futex`, `lock`, `thread` | waiting on a word; mutexes; what a thread asks of the kernel for itself |
+//! | `fork`, `owner`, `kept` | detecting fork(2); a value with one owner; a pointer that is recycled when dropped |
+//! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
 //! | `mem` | advice about memory |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
@@ -30,7 +30,7 @@ pub(crate) mod thread;
 
 use std::io;
 
-/// A system call's answer as a result: -1 stands for errno.
+/// Converts the result of a system call: -1 means an error in errno.
 fn check(answer: libc::c_long) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }

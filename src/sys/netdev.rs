@@ -1,6 +1,6 @@
-//! Opening TUN devices and raw sockets, and the settings of an interface. Above: `device::tun`, `device::packet`.
-//! Structures of the kernel are built and read as byte arrays at their documented offsets (struct ifreq: 16 bytes of
-//! name, then a union of 24). Linux: drivers/net/tun.c, net/packet/af_packet.c, netdevice(7), packet(7).
+//! Opening TUN devices and AF_PACKET sockets, and settings of interfaces. Above: `device::tun`, `device::packet`.
+//! Kernel structures are built and read as byte arrays at their documented offsets (struct ifreq: 16 bytes of name,
+//! then a union of 24). Linux: drivers/net/tun.c, net/packet/af_packet.c, netdevice(7), packet(7).
 
 use super::fd::Fd;
 use super::retry;
@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 /// Bytes of struct virtio_net_hdr, the header before each packet of both device kinds.
 pub(crate) const VNET_HDR_LEN: usize = 10;
-/// Bytes of an interface name, its final zero included (IFNAMSIZ).
+/// Length of an interface name with its final NUL (IFNAMSIZ).
 const IFNAMSIZ: usize = 16;
 
 const TUNSETIFF: u64 = 0x4004_54ca;
@@ -27,7 +27,7 @@ const TUN_F_USO6: u64 = 0x40;
 struct IfReq([u8; 40]);
 
 impl IfReq {
-    /// EINVAL: empty, too long, or with a zero byte.
+    /// EINVAL: the name is empty, too long, or contains a NUL.
     fn new(name: &str) -> io::Result<IfReq> {
         if name.len() >= IFNAMSIZ || name.bytes().any(|b| b == 0 || b == b'/') {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -60,18 +60,18 @@ impl IfReq {
 pub(crate) struct TunQueue {
     /// The queue's descriptor, non-blocking.
     pub fd: Fd,
-    /// The device's name, as the kernel chose it where the wish had a `%d`.
+    /// The device's name, as the kernel chose it if the requested name had a `%d`.
     pub name: String,
-    /// The device takes further queues.
+    /// Whether the device takes further queues.
     pub multi_queue: bool,
-    /// UDP segmentation is understood (Linux 6.2).
+    /// Whether UDP segmentation is supported (Linux 6.2).
     pub uso: bool,
 }
 
 /// Opens a queue of TUN device `name`, creating the device if it does not exist: datagrams without a protocol word,
-/// behind a virtio-net header of [`VNET_HDR_LEN`] bytes, with checksum and segmentation offload in both directions.
-/// `name` may be empty or hold `%d`. A device that exists without queues (`ip tuntap add` without multi_queue) is
-/// opened as such. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: not a TUN
+/// after a virtio-net header of [`VNET_HDR_LEN`] bytes, with checksum and segmentation offload in both directions.
+/// `name` may be empty or contain `%d`. An existing device without multi-queue (`ip tuntap add` without multi_queue) is
+/// opened without it. Errors: EPERM, EACCES without CAP_NET_ADMIN; EBUSY: another process has it; EINVAL: not a TUN
 /// device.
 pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     let base = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
@@ -84,7 +84,7 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     };
     let mq = libc::IFF_MULTI_QUEUE as i16;
     let (fd, mut req) = match attach(if multi_queue { base | mq } else { base }) {
-        // Whether the device was made with queues or without must match; try the other kind.
+        // The multi-queue flag must match that of an existing device; try the other value.
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => attach(if multi_queue { base } else { base | mq })?,
         other => other?,
     };
@@ -118,7 +118,7 @@ fn get<const N: usize>(name: &str, request: u64) -> io::Result<[u8; N]> {
     Ok(req.value())
 }
 
-/// MTU of an interface, bytes. ENODEV: there is none of that name.
+/// MTU of an interface, bytes. ENODEV: no interface has that name.
 pub fn mtu(name: &str) -> io::Result<u32> {
     get(name, libc::SIOCGIFMTU).map(|v| i32::from_ne_bytes(v).max(0) as u32)
 }
@@ -149,7 +149,7 @@ pub(crate) fn index(name: &str) -> io::Result<u32> {
     get(name, libc::SIOCGIFINDEX).map(|v| i32::from_ne_bytes(v).max(0) as u32)
 }
 
-/// Hardware address of an interface. EINVAL: it is no Ethernet interface. ENODEV.
+/// Hardware address of an interface. EINVAL: not an Ethernet interface. ENODEV.
 pub fn hwaddr(name: &str) -> io::Result<[u8; 6]> {
     let v: [u8; 8] = get(name, libc::SIOCGIFHWADDR)?;
     let [f0, f1, mac @ ..] = v;
@@ -165,18 +165,17 @@ fn setsockopt(fd: &Fd, level: i32, option: i32, value: &[u8]) -> io::Result<()> 
     retry(|| unsafe { libc::syscall(libc::SYS_setsockopt, fd.raw(), level, option, p, n) }).map(drop)
 }
 
-/// A raw socket on an Ethernet interface and what the kernel granted.
+/// An AF_PACKET socket on an Ethernet interface.
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
     /// The descriptor, non-blocking.
     pub fd: Fd,
-    /// Each frame has a virtio-net header of [`VNET_HDR_LEN`] bytes in front (PACKET_VNET_HDR).
+    /// Whether each frame has a virtio-net header of [`VNET_HDR_LEN`] bytes in front (PACKET_VNET_HDR).
     pub vnet_hdr: bool,
 }
 
-/// Lets the socket see only what is for station `mac` or a group and has no VLAN tag (the kernel takes the tag out of
-/// the frame, so that it would pass for an untagged one; a VLAN is an interface of its own). Classic BPF, see
-/// packet(7).
+/// Restricts the socket to frames for station `mac` or a group address, without a VLAN tag (the kernel removes the tag
+/// from the frame, which would then look untagged; a VLAN is an interface of its own). Classic BPF, see packet(7).
 fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
     let [a, b, c, d, e, f] = mac;
     let (high, low) = (u32::from_be_bytes([a, b, c, d]), u32::from(u16::from_be_bytes([e, f])));
@@ -203,21 +202,21 @@ fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
     retry(|| unsafe { libc::syscall(libc::SYS_setsockopt, fd.raw(), level, option, &raw const fprog, size) }).map(drop)
 }
 
-/// Opens a raw socket for the frames of interface `name` that are for station `mac` or a group; its own transmissions
-/// are not handed back. `promiscuous`: `mac` is not the interface's own. Errors: EPERM without CAP_NET_RAW, ENODEV,
-/// ENETDOWN.
+/// Opens an AF_PACKET socket for the frames of interface `name` that are for station `mac` or a group address; its own
+/// transmissions are not received. `promiscuous`: `mac` is not the interface's own. Errors: EPERM without CAP_NET_RAW,
+/// ENODEV, ENETDOWN.
 pub(crate) fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Result<PacketSocket> {
     let ifindex = index(name)? as i32;
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // Protocol 0: nothing arrives before bind says from where.
+    // Protocol 0: nothing is received before bind sets protocol and interface.
     // SAFETY: socket takes three numbers.
     let fd = retry(|| unsafe { libc::syscall(libc::SYS_socket, libc::AF_PACKET, kind, 0) })?;
     let fd = Fd::own(fd as RawFd)?;
     let vnet_hdr = setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1i32.to_ne_bytes()).is_ok();
     attach_filter(&fd, mac)?;
-    // Linux 4.20. Without it our multicast frames come back to us, which neighbours' duplicate detection would notice.
+    // Linux 4.20. Without it we receive our own multicast frames, which would disturb duplicate address detection.
     let _ = setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1i32.to_ne_bytes());
-    // Room for bursts; the kernel cuts it to its limit.
+    // Room for bursts; the kernel limits it to net.core.rmem_max.
     let _ = setsockopt(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &(8i32 << 20).to_ne_bytes());
     let _ = setsockopt(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &(8i32 << 20).to_ne_bytes());
     // struct packet_mreq: ifindex, type, address length, address.
@@ -226,7 +225,7 @@ pub(crate) fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Re
     let ty = if promiscuous { libc::PACKET_MR_PROMISC } else { libc::PACKET_MR_ALLMULTI };
     mreq[4..6].copy_from_slice(&(ty as u16).to_ne_bytes());
     setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &mreq)?;
-    // struct sockaddr_ll: family, protocol (network order), ifindex; the rest is not read by bind.
+    // struct sockaddr_ll: family, protocol (network order), ifindex; bind ignores the rest.
     let mut addr = [0u8; 20];
     addr[..2].copy_from_slice(&(libc::AF_PACKET as u16).to_ne_bytes());
     addr[2..4].copy_from_slice(&(libc::ETH_P_ALL as u16).to_be_bytes());

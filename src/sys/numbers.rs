@@ -1,14 +1,15 @@
-//! A set of descriptor numbers that can be read at any moment, also by a child of fork(2) whose parent was changing it:
-//! every number is one bit, and there is no lock. Above: `fork`, and the descriptors of the C ABI.
+//! A set of descriptor numbers that can be read at any time, also by a fork(2) child whose parent was changing it: one
+//! bit per number, and no lock. Above: `fork`, and the descriptors of the C ABI.
 
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// Words of a chunk: 32768 numbers in 4 KiB, made when the first of them is used and kept.
+/// Words of a chunk: 32768 numbers in 4 KiB. A chunk is allocated when one of its numbers is first used, and never
+/// freed.
 const WORDS: usize = 512;
 const NUMBERS: usize = WORDS * 64;
-/// Chunks: as many numbers as fs.nr_open can ever allow (2^30).
+/// Number of chunks: for as many descriptors as fs.nr_open can ever allow (2^30).
 const CHUNKS: usize = 32768;
 
 type Chunk = [AtomicU64; WORDS];
@@ -16,12 +17,12 @@ type Chunk = [AtomicU64; WORDS];
 /// See the module's text.
 pub struct Numbers {
     chunks: [AtomicPtr<Chunk>; CHUNKS],
-    /// One past the last chunk that was made.
+    /// One past the last allocated chunk.
     made: AtomicUsize,
 }
 
 impl Numbers {
-    /// None.
+    /// An empty set.
     #[allow(clippy::new_without_default)] // for statics only: it is large
     pub const fn new() -> Numbers {
         Numbers { chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS], made: AtomicUsize::new(0) }
@@ -37,14 +38,14 @@ impl Numbers {
         Some((n / NUMBERS, n % NUMBERS / 64, 1 << (n % 64)))
     }
 
-    /// Adds one.
+    /// Adds a number.
     pub fn insert(&self, fd: RawFd) {
         let Some((at, word, bit)) = Numbers::place(fd) else { return };
         let Some(place) = self.chunks.get(at) else { return };
         if place.load(Ordering::Acquire).is_null() {
             let new = Box::into_raw(Box::new([const { AtomicU64::new(0) }; WORDS]));
             if place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // SAFETY: another thread's came first, and nobody has seen this one.
+                // SAFETY: another thread stored its chunk first, and no other thread has seen this one.
                 drop(unsafe { Box::from_raw(new) });
             }
             self.made.fetch_max(at + 1, Ordering::AcqRel);
@@ -54,20 +55,20 @@ impl Numbers {
         }
     }
 
-    /// Takes one out; whether it was in.
+    /// Removes a number; returns whether it was in the set.
     pub fn remove(&self, fd: RawFd) -> bool {
         let Some((at, word, bit)) = Numbers::place(fd) else { return false };
         self.chunk(at).is_some_and(|c| c[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0)
     }
 
-    /// Whether it is in.
+    /// Whether the number is in the set.
     #[inline]
     pub fn contains(&self, fd: RawFd) -> bool {
         let Some((at, word, bit)) = Numbers::place(fd) else { return false };
         self.chunk(at).is_some_and(|c| c[word].load(Ordering::Acquire) & bit != 0)
     }
 
-    /// Takes all out, and gives each to `f`. Neither locks nor allocates.
+    /// Removes all numbers, and passes each to `f`. Neither locks nor allocates.
     pub fn drain(&self, mut f: impl FnMut(RawFd)) {
         for at in 0..self.made.load(Ordering::Acquire) {
             let Some(chunk) = self.chunk(at) else { continue };
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_in_is_in_until_taken_out() {
+    fn a_number_is_in_the_set_until_removed() {
         static SET: Numbers = Numbers::new();
         let all = [0, 3, 63, 64, 32767, 32768, 1_048_575, (1 << 30) - 1];
         all.iter().for_each(|&n| SET.insert(n));

@@ -1,27 +1,27 @@
-//! A value with one owner at a time, and one word that says so: the ground of `lock_sock`. Above: `sock::ctl`, which
-//! decides who waits and what an owner has to do before it goes. No system call is made here; what is unsafe is that
-//! the word, and not a reference, vouches for the one `&mut`. Taking a free value and giving it back are one atomic
-//! operation each, which is why this is not a flag beside a mutex. Linux: struct socket_lock_t's `owned`.
+//! A value with one owner at a time, and one word that records it: the basis of `lock_sock`. Above: `sock::ctl`, which
+//! decides who waits and what an owner has to do before it releases. No system call is made here; the code is unsafe
+//! because the word, not a reference, guarantees that the `&mut` is unique. Taking a free value and releasing it are
+//! one atomic operation each, which is why this is not a flag beside a mutex. Linux: struct socket_lock_t's `owned`.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Somebody owns the value.
+/// The value is owned.
 const OWNED: u32 = 1;
-/// Who gives the value up has to look at something first.
+/// The owner has to check for work before it releases the value.
 const MARKED: u32 = 2;
 
-/// The word; a trait so that a model checker can bring its own.
+/// The word; a trait so that a model checker can substitute its own.
 pub(crate) trait Word {
     /// A word of value 0.
     fn new() -> Self;
-    /// The value, relaxed: a hint.
+    /// The value, relaxed: only a hint.
     fn peek(&self) -> u32;
-    /// Compare and exchange: acquires on success, and releases; the value that was found otherwise.
+    /// Compare and exchange: acquire and release on success; otherwise returns the value found.
     fn exchange(&self, from: u32, to: u32) -> Result<u32, u32>;
-    /// Stores, and releases.
+    /// Stores with release ordering.
     fn publish(&self, to: u32);
 }
 
@@ -50,12 +50,12 @@ pub(crate) struct Owned<T, W = AtomicU32> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through the one `Owner` only, so sharing an `Owned` hands the value from thread to
-// thread and never to two of them at once: `T: Send` is what that asks for. The word's exchanges order the accesses.
+// SAFETY: the value is reached through the single `Owner` only, so sharing an `Owned` passes the value from thread to
+// thread and never to two at once, which requires `T: Send`. The word's exchanges order the accesses.
 unsafe impl<T: Send, W: Sync> Sync for Owned<T, W> {}
 
-/// Ownership of the value. It must be given back (`try_release`, `release`); one that is forgotten leaves the value
-/// owned for ever. `'a` and the marker make it as sendable and as shareable as the `&mut T` it stands for.
+/// Ownership of the value. It must be released (`try_release`, `release`); if it is forgotten, the value stays owned
+/// for ever. `'a` and the marker give it the Send and Sync of the `&mut T` that it stands for.
 #[derive(Debug)]
 pub(crate) struct Owner<'a, T, W: Word = AtomicU32> {
     owned: &'a Owned<T, W>,
@@ -63,7 +63,7 @@ pub(crate) struct Owner<'a, T, W: Word = AtomicU32> {
 }
 
 impl<T, W: Word> Owned<T, W> {
-    /// A value that nobody owns.
+    /// A value without an owner.
     pub(crate) fn new(value: T) -> Self {
         Owned { word: W::new(), value: UnsafeCell::new(value) }
     }
@@ -72,13 +72,13 @@ impl<T, W: Word> Owned<T, W> {
         Owner { owned: self, stands_for: PhantomData }
     }
 
-    /// Takes the value when it is free and not marked.
+    /// Takes the value if it is free and not marked.
     #[inline]
     pub(crate) fn try_own(&self) -> Option<Owner<'_, T, W>> {
         self.word.exchange(0, OWNED).ok().map(|_| self.owner())
     }
 
-    /// Takes the value when it is free, marked or not (the mark stays); otherwise marks it, so that its owner's
+    /// Takes the value if it is free, marked or not (the mark stays); otherwise marks it, so that its owner's
     /// `try_release` fails.
     pub(crate) fn own_or_mark(&self) -> Option<Owner<'_, T, W>> {
         let mut seen = self.word.peek();
@@ -98,20 +98,20 @@ impl<T, W: Word> Owned<T, W> {
 }
 
 impl<'a, T, W: Word> Owner<'a, T, W> {
-    /// Whether somebody marked the value. A mark set at this very moment may be missed; `try_release` misses none.
+    /// Whether the value is marked. May miss a mark that is set concurrently; `try_release` misses none.
     #[inline]
     pub(crate) fn is_marked(&self) -> bool {
         self.owned.word.peek() & MARKED != 0
     }
 
-    /// Gives the value back, unless it is marked.
+    /// Releases the value, unless it is marked.
     #[inline]
     pub(crate) fn try_release(self) -> Result<(), Owner<'a, T, W>> {
         self.owned.word.exchange(OWNED, 0).map(|_| ()).map_err(|_| self)
     }
 
-    /// Gives the value back whatever the mark says, and leaves it marked or not. The caller keeps `own_or_mark` away
-    /// meanwhile (by the lock under which it is called): a mark set during the call would be lost.
+    /// Releases the value whether it is marked or not, and leaves it marked or not as given. The caller must prevent a
+    /// concurrent `own_or_mark` (by the lock it holds): a mark set during the call would be lost.
     pub(crate) fn release(self, marked: bool) {
         self.owned.word.publish(if marked { MARKED } else { 0 });
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_keeps_the_owner_and_stays_until_told() {
+    fn a_mark_prevents_the_release_and_stays_until_cleared() {
         let v: Owned<u32> = Owned::new(0);
         let mut o = v.try_own().unwrap();
         *o += 1;

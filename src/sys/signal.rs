@@ -1,7 +1,7 @@
-//! Whether a call that a signal interrupted begins anew (SA_RESTART, signal(7)). The kernel decides that for its own
-//! system calls; a wait of ours is a poll(2), which is never restarted and does not say which handler ran. Where all of
-//! a process's handlers agree, as they do in most, looking at them answers it. Where they do not, waits that may be
-//! restarted hold the signals back ([`Hold`]) until it is known which ones they are. Above: `inet` (restarts),
+//! Whether a call that a signal interrupted is restarted (SA_RESTART, signal(7)). The kernel decides that for its own
+//! system calls; a wait of ours is a poll(2), which is never restarted and does not report which handler ran. If all
+//! handlers of a process agree, as they usually do, reading them gives the answer. If they do not, waits that may be
+//! restarted block the signals ([`Hold`]) until it is known which ones arrived. Above: `inet` (restarts),
 //! `base::waiter` (waits).
 
 use super::fd::{Fd, PollFd};
@@ -14,39 +14,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// One past the last signal (_NSIG).
 const SIGNALS: i32 = 65;
 
-/// Some handlers have SA_RESTART and some do not. It stays: a wrong yes costs a few system calls a wait.
+/// Some handlers have SA_RESTART and some do not. Never cleared: if it no longer holds, a wait costs a few more system
+/// calls.
 static MIXED: AtomicBool = AtomicBool::new(false);
-/// The handlers were looked at, as they are at the first wait of a process and whenever a signal has ended one.
+/// The handlers were read; this is done at the first wait of a process and whenever a signal has ended one.
 static LOOKED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// What a wait that held signals back found out of those that ended it: whether all handlers have SA_RESTART.
+    /// Result of a wait that blocked signals, for those that ended it: whether all their handlers have SA_RESTART.
     static FOUND: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
 thread_local! {
-    /// The mask while this thread sleeps, in place of its own (ppoll, pselect, epoll_pwait).
+    /// The signal mask while this thread sleeps, instead of its own (ppoll, pselect, epoll_pwait).
     static SLEEP_MASK: Cell<Option<Set>> = const { Cell::new(None) };
 }
 
-/// The kernel's form of a set of signals: signal n is bit n - 1.
+/// The kernel's representation of a set of signals: signal n is bit n - 1.
 pub type Set = u64;
 
-/// Bytes of it.
+/// Its size in bytes.
 pub const SET_BYTES: usize = size_of::<Set>();
 
-/// The mask that replaces the thread's own in each sleep, together with it; None where there is none.
+/// The mask that replaces the thread's own in each sleep; None if there is none.
 pub fn sleep_mask() -> Option<Set> {
     SLEEP_MASK.try_with(Cell::get).unwrap_or(None)
 }
 
-/// Replaces the signal mask of this thread's sleeps while it lives. The kernel swaps the masks and sleeps in one step,
-/// so that a signal which only the sleep lets through ends it, whenever it came.
+/// Replaces the signal mask of this thread's sleeps while it exists. The kernel swaps the masks and sleeps atomically,
+/// so that a signal which is unblocked only in the sleep ends it, whenever it arrived.
 #[derive(Debug)]
 pub struct SleepMask(Option<Set>);
 
 impl SleepMask {
-    /// `mask` None: the thread's own stays in force.
+    /// `mask` None: the thread's own mask stays in force.
     pub fn new(mask: Option<Set>) -> SleepMask {
         SleepMask(SLEEP_MASK.try_with(|m| m.replace(mask)).unwrap_or(None))
     }
@@ -58,7 +59,7 @@ impl Drop for SleepMask {
     }
 }
 
-/// What SA_RESTART says of a signal's handler; None where no handler runs.
+/// Whether a signal's handler has SA_RESTART; None if the signal has no handler.
 fn restarts_after(signal: i32) -> Option<bool> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a null new action changes nothing, and `action` is writable. It fails for the C library's own signals.
@@ -71,8 +72,8 @@ fn restarts_after(signal: i32) -> Option<bool> {
     (!none).then_some(action.sa_flags & libc::SA_RESTART != 0)
 }
 
-/// Whether a call that a signal has just interrupted is to begin anew: every handler that may have run has SA_RESTART.
-/// Linux: ERESTARTSYS, handle_signal.
+/// Whether a call that a signal has just interrupted is to be restarted: every handler that may have run has
+/// SA_RESTART. Linux: ERESTARTSYS, handle_signal.
 pub(crate) fn restarts() -> bool {
     if super::cancel::cancelled() {
         return false;
@@ -80,12 +81,12 @@ pub(crate) fn restarts() -> bool {
     if let Some(found) = FOUND.try_with(Cell::take).unwrap_or(None) {
         return found;
     }
-    // Of both kinds since the last look: this once it is not known which of them it was. EINTR is what a program with
-    // such a handler has to expect; to wait on could be to wait for ever.
+    // If handlers of both kinds were installed since the last check, it is unknown which kind ran, and the call is not
+    // restarted: EINTR is what a program with such a handler must expect, and waiting on could be waiting for ever.
     look_at_handlers()
 }
 
-/// Whether all handlers have SA_RESTART; notes it where only some have it.
+/// Whether all handlers have SA_RESTART; sets `MIXED` if only some have it.
 #[cold]
 fn look_at_handlers() -> bool {
     let (mut some, mut all) = (false, true);
@@ -107,15 +108,15 @@ fn change_mask(how: i32, set: Set) -> Option<Set> {
     (r == 0).then_some(old)
 }
 
-/// This thread's signals, held back while it waits, with a descriptor that polls readable when one comes. Dropped, they
-/// are delivered.
+/// Blocks this thread's signals while it waits, with a descriptor that polls readable when one arrives. They are
+/// delivered when it is dropped.
 pub(crate) struct Hold {
     mask: Set,
     fd: Fd,
 }
 
 impl Hold {
-    /// None where nothing has to be found out, which is usual, or where it cannot be.
+    /// None if it is not needed, which is usual, or not possible.
     pub(crate) fn new() -> Option<Hold> {
         if !LOOKED.load(Ordering::Relaxed) && !LOOKED.swap(true, Ordering::Relaxed) {
             look_at_handlers();
@@ -125,7 +126,7 @@ impl Hold {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);
-        // Without the C library's own: cancellation is one.
+        // Except the C library's own signals: cancellation uses one.
         let mut all: Set = !0;
         for signal in (1..SIGNALS).filter(|s| (32..34).contains(s)) {
             all &= !(1 << (signal - 1));
@@ -143,12 +144,12 @@ impl Hold {
         }
     }
 
-    /// Readable when a signal has come.
+    /// Readable when a signal has arrived.
     pub(crate) fn poll_fd(&self) -> PollFd {
         PollFd::new(self.fd.raw(), libc::POLLIN)
     }
 
-    /// Whether a handler is about to run; what they say of SA_RESTART is noted for [`restarts`].
+    /// Whether a handler is about to run; records for [`restarts`] whether these handlers have SA_RESTART.
     pub(crate) fn look(&self) -> bool {
         let mut pending: Set = 0;
         // SAFETY: `pending` has the 8 bytes that the second argument says.

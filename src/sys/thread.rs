@@ -1,7 +1,7 @@
-//! What a thread of ours asks of the kernel for itself.
+//! System calls with which a thread of ours changes or queries itself.
 
-/// Blocks all signals in this thread: they belong to the program's own threads, and a background thread of a library
-/// must not run their handlers. Synchronous ones (SIGSEGV and its kin) are delivered all the same.
+/// Blocks all signals in this thread: they are for the program's own threads, and a background thread of a library must
+/// not run their handlers. Synchronous signals (SIGSEGV and its kin) are still delivered.
 pub(crate) fn block_signals() {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset writes the whole set it is given.
@@ -10,16 +10,16 @@ pub(crate) fn block_signals() {
     let _ = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) };
 }
 
-/// The CPU this thread runs on, or -1. It may run on another the moment after.
+/// The CPU this thread runs on, or -1. It may change at any time.
 pub(crate) fn cpu() -> i32 {
     // SAFETY: sched_getcpu takes no argument.
     unsafe { libc::sched_getcpu() }
 }
 
-/// What tests of interrupted waits need.
+/// Helpers for tests of interrupted waits.
 #[cfg(test)]
 pub(crate) mod tests {
-    /// Installs a handler with SA_RESTART, the kind that hides signals from some system calls.
+    /// Installs a handler with SA_RESTART, after which some system calls do not return EINTR.
     pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) {
         let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset writes the whole set it is given.
@@ -38,7 +38,7 @@ pub(crate) mod tests {
         unsafe { libc::syscall(libc::SYS_gettid) as i32 }
     }
 
-    /// Sends a signal to a thread of this process; nothing when it has ended.
+    /// Sends a signal to a thread of this process; no effect when it has ended.
     pub(crate) fn signal(thread: i32, signal: i32) {
         // SAFETY: tgkill takes three numbers.
         let _ = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id() as i32, thread, signal) };

@@ -1,17 +1,18 @@
-//! Text to values and back, with the tolerance of /proc/sys: numbers in bases 8, 10 and 16 separated by blanks, port
-//! lists with ranges. Linux: proc_dointvec and its kin, proc_do_large_bitmap (kernel/sysctl.c).
+//! Conversion between text and values, as tolerant as /proc/sys: numbers in bases 8, 10 and 16 separated by blanks,
+//! port lists with ranges. Linux: proc_dointvec and its kin, proc_do_large_bitmap (kernel/sysctl.c).
 
 use crate::base::error::{Error, Result};
 
-/// Longest number the kernel takes, sign included.
+/// Longest number that the kernel accepts, sign included.
 const NUMBER_LEN: usize = 21;
 
 fn blank(c: u8) -> bool {
     matches!(c, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// Reads up to `cells.len()` numbers into `cells`, as a write to /proc/sys does: fewer leave the rest as it is, what
-/// follows is ignored. EINVAL for none, for a number out of `min..=max`, or for anything that is not a number.
+/// Parses up to `cells.len()` numbers into `cells`, as a write to /proc/sys does: if there are fewer, the other cells
+/// are unchanged; text after them is ignored. EINVAL if there is no number, for a number out of `min..=max`, or for
+/// anything that is not a number.
 pub(super) fn numbers(text: &str, min: i128, max: i128, cells: &mut [i128]) -> Result<()> {
     let mut given = text.split(|c: char| c.is_ascii() && blank(c as u8)).filter(|word| !word.is_empty());
     let mut any = false;
@@ -32,7 +33,7 @@ fn number(word: &str) -> Option<i128> {
         Some(digits) => (true, digits),
         None => (false, word),
     };
-    // `from_str_radix` would take a second sign.
+    // `from_str_radix` would accept a second sign.
     if word.len() > NUMBER_LEN || !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
@@ -47,11 +48,11 @@ fn number(word: &str) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// Ports as a bit each; 8 KiB.
+/// A set of ports, one bit each; 8 KiB.
 pub(super) type PortSet = [u64; 1024];
 
-/// Reads `8080,10000-10010`. Blanks at the ends and empty entries between commas are fine, as on Linux; anything else
-/// is EINVAL, as is a range that runs backwards. No port at all empties the set.
+/// Parses `8080,10000-10010`. Blanks at the ends and empty entries between commas are allowed, as in Linux; anything
+/// else is EINVAL, and so is a reversed range. A list without ports empties the set.
 pub(super) fn ports(text: &str) -> Result<Box<PortSet>> {
     let mut set = Box::new([0; 1024]);
     for item in text.trim_matches(|c: char| c.is_ascii() && blank(c as u8)).split(',').filter(|item| !item.is_empty()) {
@@ -71,7 +72,7 @@ pub(super) fn ports(text: &str) -> Result<Box<PortSet>> {
     Ok(set)
 }
 
-/// The shortest list that [`ports`] reads back.
+/// The shortest list that [`ports`] parses to the same set.
 pub(super) fn ports_text(set: &PortSet) -> String {
     let has = |port: usize| port < 65_536 && set[port / 64] >> (port % 64) & 1 == 1;
     let mut items = Vec::new();
@@ -90,7 +91,8 @@ pub(super) fn ports_text(set: &PortSet) -> String {
     items.join(",")
 }
 
-/// A word of at most 127 bytes and then blanks, or a list of words with single blanks. EINVAL for control characters.
+/// Parses a word of at most 127 bytes followed by blanks, or a list of words with single blanks. EINVAL for control
+/// characters.
 pub(super) fn text(text: &str) -> Result<String> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     if words.iter().any(|word| word.bytes().any(|c| !c.is_ascii_graphic())) {

@@ -1,10 +1,9 @@
-//! One row per sysctl that a stack has from the start: getter, name, type with range, default, support, mode, meaning.
-//! The rows make the table that get, set and list walk, and the getters of the data path. Names, ranges and defaults
-//! are those of Linux 6.18 (ranges as observed in a fresh namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c,
-//! sysctl_net_ipv6.c.
+//! One row per built-in sysctl: getter, name, type with range, default, support, mode, meaning. The rows define the
+//! table for get, set and list, and the getters of the data path. Names, ranges and defaults are those of Linux 6.18
+//! (ranges as observed in a new network namespace). Linux: sysctl_net_ipv4.c, sysctl_net_core.c, sysctl_net_ipv6.c.
 //!
-//! Who implements what a `Planned` row governs changes that word to `Live`: until then only the default, or the value
-//! that does without it, can be set.
+//! When the feature of a `Planned` row is implemented, change the word to `Live`: until then only the default, or the
+//! value that disables the feature, can be set.
 
 use super::{Def, Kind, Mode, Support, Sysctls};
 use crate::base::env::Duration;
@@ -40,8 +39,8 @@ macro_rules! kind {
     };
 }
 
-/// What a getter returns, and how it reads the cells. Times that Linux lets be negative read as zero: they are over at
-/// once.
+/// The types that getters return, and how they read the cells. Times that may be negative in Linux read as zero: they
+/// have already expired.
 #[rustfmt::skip]
 macro_rules! getter {
     ($(#[$doc:meta])* $get:ident flag) => {
@@ -101,7 +100,7 @@ macro_rules! sysctls {
         $get:ident $name:literal $ty:ident($lo:expr, $hi:expr) $default:literal $support:ident $mode:ident
             $doc:literal,
     )*) => {
-        /// A row's place in the table.
+        /// Index of a row in the table.
         #[expect(non_camel_case_types, reason = "the getters' names, which are Linux's")]
         #[derive(Clone, Copy)]
         pub(super) enum Row { $($get,)* }
@@ -116,13 +115,13 @@ macro_rules! sysctls {
             help: Cow::Borrowed($doc),
         },)*];
 
-        /// A getter per sysctl of the table: relaxed atomic loads, fit for the data path, but for texts.
+        /// A getter per sysctl of the table: relaxed atomic loads, fast enough for the data path, except for texts.
         impl Sysctls {
             $(getter! { #[doc = concat!("`", $name, "`: ", $doc)] $get $ty })*
         }
 
-        /// The getters' names with their rows' names and support, for the test that every live sysctl is read by
-        /// someone.
+        /// The getters' names with their rows' names and support, for the test that every live sysctl is read
+        /// somewhere.
         #[cfg(test)]
         pub(super) const GETTERS: &[(&str, &str, Support)] = &[$((stringify!($get), $name, Support::$support),)*];
     };
@@ -303,7 +302,7 @@ sysctls! {
         "PLB: congested rounds before rehashing.",
     tcp_plb_suspend_rto_sec "net.ipv4.tcp_plb_suspend_rto_sec" secs(0, 255) "60" Planned Rw
         "PLB: pause after an RTO.",
-    // TCP: this and that.
+    // TCP: miscellaneous.
     tcp_available_ulp "net.ipv4.tcp_available_ulp" text(0, 0) "" Live Ro
         "Registered upper-layer protocols; answered by a reader hook.",
     tcp_child_ehash_entries "net.ipv4.tcp_child_ehash_entries" uint(0, 16777216) "0" Planned Rw
@@ -469,7 +468,7 @@ sysctls! {
         "Least MSS we announce.",
     route6_mtu_expires "net.ipv6.route.mtu_expires" secs(-8589934, 8589934) "600" Live Rw
         "How long a learned path MTU is kept.",
-    // Neighbours (ARP and NDP). The second-granular twins of the `_ms` names are deprecated on Linux and absent here.
+    // Neighbours (ARP and NDP). The variants of the `_ms` names in seconds are deprecated in Linux, and absent here.
     neigh_app_solicit "net.ipv4.neigh.default.app_solicit" int(0, I32_MAX) "0" Planned Rw
         "Probes left to a daemon.",
     neigh_base_reachable_time_ms "net.ipv4.neigh.default.base_reachable_time_ms" msecs(1, I32_MAX) "30000" Live Rw

@@ -114,7 +114,7 @@ fn getters_read_what_was_set() {
 }
 
 #[test]
-fn a_planned_sysctl_takes_its_default_and_the_value_that_does_without_it_only() {
+fn a_planned_sysctl_accepts_only_its_default_and_the_value_that_disables_it() {
     let sysctls = Sysctls::new();
     let mut planned = 0;
     for def in TABLE.iter().filter(|def| def.support == Support::Planned && def.mode == Mode::Rw) {
@@ -187,9 +187,9 @@ fn plug_ins_register_and_unregister_sysctls_of_their_own() {
     assert_eq!(sysctls.unregister(sysctls.id("net.ipv4.tcp_sack").unwrap()), Err(Error::Busy));
 }
 
-/// A live sysctl that no code reads would be accepted and ignored. Read-only ones only tell.
+/// A live sysctl that no code reads would be accepted and ignored. Read-only ones only report a value.
 #[test]
-fn every_live_sysctl_is_read_by_someone() {
+fn every_live_sysctl_is_read_by_some_code() {
     fn sources(dir: &std::path::Path, out: &mut String) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

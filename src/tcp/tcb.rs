@@ -1,6 +1,6 @@
-//! The connection: send and receive variables of RFC 9293 §3.3.1 and all that loss recovery, congestion control and
-//! timing keep a connection. Names are Linux's (struct tcp_sock, inet_connection_sock); what an idle connection does
-//! not need is boxed and made when first used, so that one fits in about 1 KiB.
+//! The connection: the send and receive variables of RFC 9293 §3.3.1, and the per-connection state of loss recovery,
+//! congestion control and timing. Names are Linux's (struct tcp_sock, inet_connection_sock). State that an idle
+//! connection does not need is boxed and allocated when first used, so that a connection fits in about 1 KiB.
 
 use super::challenge::ChallengeBudget;
 use super::chrono::Chrono;
@@ -19,14 +19,14 @@ use crate::wire::seq::{SeqNum, WindowShift};
 use crate::wire::tcp::HEADER_LEN;
 use std::sync::Arc;
 
-/// What TCP's functions work on: the stack, the parts of an owned sock that all protocols share, and the connection,
+/// The argument of TCP's functions: the stack, the part of an owned sock that all protocols share, and the connection,
 /// borrowed separately.
 pub struct Cx<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
-    /// The sock, for what is outside the lock and to arm timers with.
+    /// The sock, for the fields outside the lock and for arming timers.
     pub sock: &'a Arc<Sock>,
-    /// What all protocols share.
+    /// The part that all protocols share.
     pub sk: &'a mut SockCommon,
     /// The connection.
     pub tp: &'a mut TcpSock,
@@ -35,7 +35,7 @@ pub struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    /// Of an owned sock; None when the sock is not TCP's.
+    /// Borrows from an owned sock; None when the sock is not TCP's.
     #[inline]
     pub fn new<'g>(g: &'a mut SockGuard<'g>) -> Option<Cx<'a>>
     where
@@ -47,7 +47,7 @@ impl<'a> Cx<'a> {
         Some(Cx { stack, sock, sk: &mut st.common, tp, now })
     }
 
-    /// The same, for a call that takes it by value.
+    /// The same, for callers that need it by value.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> Cx<'_> {
         Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now }
@@ -66,13 +66,13 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// Nagle's switches (TCP_NAGLE_*).
+/// Bits that control Nagle's algorithm (TCP_NAGLE_*).
 pub(crate) mod nagle {
     /// TCP_NODELAY.
     pub(crate) const OFF: u8 = 1;
     /// TCP_CORK.
     pub(crate) const CORK: u8 = 2;
-    /// Push now, whatever the size.
+    /// Send now, whatever the size.
     pub(crate) const PUSH: u8 = 4;
 }
 
@@ -81,19 +81,19 @@ pub(crate) mod nagle {
 #[repr(u8)]
 pub enum CaState {
     #[default]
-    /// Nothing suspicious.
+    /// Normal operation.
     Open = 0,
     /// Duplicate acknowledgements or SACKs, no loss inferred yet.
     Disorder = 1,
     /// The window is being reduced, for ECN or local congestion.
     Cwr = 2,
-    /// Fast recovery: lost segments are sent again.
+    /// Fast recovery: lost segments are retransmitted.
     Recovery = 3,
     /// After a retransmission timeout, or SACK reneging.
     Loss = 4,
 }
 
-/// Which timer the retransmit timer slot is armed as (ICSK_TIME_*).
+/// Which timer the retransmit slot is armed for (ICSK_TIME_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 #[allow(missing_docs)]
@@ -106,56 +106,56 @@ pub(crate) enum XmitTimer {
     ReoTimeout = 6,
 }
 
-/// Options of the last received segment and what was agreed (struct tcp_options_received).
+/// Options of the last received segment, and those negotiated (struct tcp_options_received).
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct RxOpt {
-    /// Last timestamp taken as valid (TS.Recent, RFC 7323).
+    /// Last valid timestamp of the peer (TS.Recent, RFC 7323).
     pub ts_recent: u32,
-    /// When it was taken, seconds of the stack's time; 0: never.
+    /// When `ts_recent` was set, seconds of the stack's clock; 0: never.
     pub ts_recent_stamp: u32,
-    /// Of the segment in hand.
+    /// TSval of the current segment.
     pub rcv_tsval: u32,
-    /// Of the segment in hand, our offset removed.
+    /// TSecr of the current segment, without our offset.
     pub rcv_tsecr: u32,
-    /// The segment in hand has a timestamp.
+    /// The current segment has a timestamp.
     pub saw_tstamp: bool,
-    /// Timestamps agreed.
+    /// Timestamps were negotiated.
     pub tstamp_ok: bool,
-    /// The peer's DSACK in the segment in hand.
+    /// The current segment has a DSACK.
     pub dsack: bool,
-    /// Window scaling agreed.
+    /// Window scaling was negotiated.
     pub wscale_ok: bool,
-    /// SACK agreed (bit 0); the peer may send DSACK (bit 2, seen).
+    /// SACK was negotiated (bit 0); the peer has sent a DSACK (bit 2).
     pub sack_ok: u8,
-    /// Shift of windows we receive.
+    /// Shift of the windows that we receive.
     pub snd_wscale: WindowShift,
-    /// Shift of windows we send.
+    /// Shift of the windows that we send.
     pub rcv_wscale: WindowShift,
-    /// SACK blocks in the segment in hand.
+    /// Number of SACK blocks in the current segment.
     pub num_sacks: u8,
-    /// The user's MSS (TCP_MAXSEG), 0: none.
+    /// MSS set by the program (TCP_MAXSEG); 0: none.
     pub user_mss: u16,
-    /// Largest MSS the peer takes.
+    /// Largest MSS that the peer accepts.
     pub mss_clamp: u16,
 }
 
 /// A block of the scoreboard or of a SACK option.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SackBlock {
-    /// First byte.
+    /// First sequence number.
     pub start: SeqNum,
-    /// One past the last.
+    /// One past the last sequence number.
     pub end: SeqNum,
 }
 
-/// What SACK reception and sending keep; boxed, made with the first hole.
+/// State of sending and receiving SACK; allocated at the first hole.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct SackState {
-    /// Blocks to send, newest first (selective_acks).
+    /// Blocks to send, the most recent first (selective_acks).
     pub selective_acks: [SackBlock; 4],
     /// Blocks of the last acknowledgement (recv_sack_cache).
     pub recv_sack_cache: [SackBlock; 4],
-    /// A duplicate to report (duplicate_sack).
+    /// A duplicate range to report (duplicate_sack).
     pub duplicate_sack: Option<SackBlock>,
 }
 
@@ -166,17 +166,17 @@ pub(crate) struct Rack {
     pub mstamp: Instant,
     /// Its RTT, microseconds.
     pub rtt_us: u32,
-    /// End of its sequence.
+    /// Its end sequence number.
     pub end_seq: SeqNum,
     /// `tp.delivered` when `reo_wnd_steps` last grew.
     pub last_delivered: u32,
-    /// Quarter RTTs allowed for reordering.
+    /// Reordering window, in quarters of the minimum RTT.
     pub reo_wnd_steps: u8,
-    /// Recoveries until the window shrinks again.
+    /// Number of recoveries until the window shrinks again.
     pub reo_wnd_persist: u8,
-    /// A DSACK was seen since the window was set.
+    /// A DSACK arrived since the window was set.
     pub dsack_seen: bool,
-    /// `mstamp` advanced with this acknowledgement.
+    /// This acknowledgement advanced `mstamp`.
     pub advanced: bool,
 }
 
@@ -194,21 +194,21 @@ impl Default for MinRtt {
 #[derive(Debug, Default, Clone, Copy)]
 #[non_exhaustive]
 pub struct RateSample {
-    /// Send time of the sampled skb's predecessor in delivery.
+    /// Time at which `prior_delivered` was reached, as recorded on the sampled skb.
     pub prior_mstamp: Instant,
-    /// `tp.delivered` at that time.
+    /// `tp.delivered` when the sampled skb was sent.
     pub prior_delivered: u32,
-    /// `tp.delivered_ce` at that time.
+    /// `tp.delivered_ce` when the sampled skb was sent.
     pub prior_delivered_ce: u32,
     /// Segments delivered over the interval; -1: no sample.
     pub delivered: i32,
-    /// With CE marks.
+    /// Of those, the ones with CE marks.
     pub delivered_ce: i32,
     /// Interval, microseconds; -1: no sample.
     pub interval_us: i64,
-    /// Send part of the interval.
+    /// Send phase of the interval.
     pub snd_interval_us: u32,
-    /// Acknowledgement part.
+    /// Acknowledgement phase of the interval.
     pub rcv_interval_us: u32,
     /// RTT of the sample, microseconds; -1: none.
     pub rtt_us: i64,
@@ -216,26 +216,26 @@ pub struct RateSample {
     pub losses: i32,
     /// Segments newly acknowledged or sacked.
     pub acked_sacked: u32,
-    /// In flight before this acknowledgement.
+    /// Segments in flight before this acknowledgement.
     pub prior_in_flight: u32,
-    /// End of the last skb acknowledged.
+    /// End sequence number of the last acknowledged skb.
     pub last_end_seq: SeqNum,
     /// The sender was application limited.
     pub is_app_limited: bool,
-    /// The skb was retransmitted.
+    /// The sampled skb was retransmitted.
     pub is_retrans: bool,
-    /// The acknowledgement was likely delayed by the receiver.
+    /// The receiver probably delayed the acknowledgement.
     pub is_ack_delayed: bool,
 }
 
-/// Less used state, made when first needed.
+/// Rarely used state, allocated when first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
-    /// The SYN that opened this connection, headers as TCP_SAVE_SYN asked for them.
+    /// The SYN that opened this connection, with the headers that TCP_SAVE_SYN selects.
     pub saved_syn: Option<Box<[u8]>>,
-    /// Option bytes of that SYN, for a hook to see when the connection is open.
+    /// Option bytes of that SYN, for hooks when the connection is established.
     pub syn_options: Option<Box<[u8]>>,
-    /// What hooks keep here.
+    /// State of hooks on this sock.
     pub(super) hooks: Vec<HookSlot>,
     /// Upper-layer protocol (icsk_ulp_ops, icsk_ulp_data).
     pub(super) ulp: Option<UlpState>,
@@ -265,14 +265,14 @@ macro_rules! zero_but {
 }
 
 zero_but! {
-/// A TCP connection (or listener) under its sock's lock. Sequence space as RFC 9293 §3.3.1; counts of segments unless
-/// said. What it begins with is in [`TcpSock::new`].
+/// A TCP connection (or listener), protected by its sock's lock. Sequence space as in RFC 9293 §3.3.1; counts are in
+/// segments unless stated otherwise. [`TcpSock::new`] has the initial values.
 #[derive(Debug)]
 pub struct TcpSock
 given {
-    /// What TCP keeps for the stack: tables and registries.
+    /// TCP's state of the stack: tables and registries.
     pub(crate) net: Arc<TcpNet>,
-    /// The algorithm and its private words.
+    /// The congestion control algorithm and its state.
     pub(crate) ca: CongState,
 }
 zero {
@@ -283,79 +283,79 @@ zero {
     pub snd_nxt: SeqNum,
     /// One past the last byte queued.
     pub write_seq: SeqNum,
-    /// write_seq at the last PSH.
+    /// `write_seq` at the last PSH.
     pub(crate) pushed_seq: SeqNum,
-    /// Last window update's sequence number.
+    /// Sequence number of the segment that last updated the window.
     pub(crate) snd_wl1: SeqNum,
     /// End of the last small segment sent (Minshall).
     pub(crate) snd_sml: SeqNum,
-    /// Urgent pointer to send.
+    /// Urgent pointer to send: one past the last urgent byte.
     pub(crate) snd_up: SeqNum,
     /// Our initial sequence number.
     pub snt_isn: SeqNum,
-    /// snd_nxt when recovery began; it ends when all below is acknowledged.
+    /// `snd_nxt` when recovery began; recovery ends when everything below it is acknowledged.
     pub high_seq: SeqNum,
-    /// snd_una when the present reduction began: it can be undone from here on (undo_marker).
+    /// `snd_una` when the current reduction began; with `undo_valid`, the reduction can be undone (undo_marker).
     pub(crate) undo_marker: SeqNum,
     /// Whether `undo_marker` is set.
     pub(crate) undo_valid: bool,
-    /// Retransmitted segments for which no DSACK has come; -1: none was retransmitted.
+    /// Number of retransmitted segments without a DSACK; -1: none was retransmitted.
     pub(crate) undo_retrans: i32,
-    /// snd_nxt when a loss probe was sent; valid while `tlp_active`.
+    /// `snd_nxt` when a loss probe was sent; valid while `tlp_active`.
     pub(crate) tlp_high_seq: SeqNum,
     /// A loss probe is outstanding.
     pub(crate) tlp_active: bool,
     /// The probe was a retransmission.
     pub(crate) tlp_retrans: bool,
-    /// Highest sacked sequence, when `sacked_out > 0`.
+    /// Highest sequence number that was sacked, when `sacked_out > 0`.
     pub(crate) highest_sack: SeqNum,
-    /// Where the retransmission scan continues (retransmit_skb_hint).
+    /// Sequence number at which the retransmission scan continues (retransmit_skb_hint).
     pub(crate) retransmit_hint: Option<SeqNum>,
-    /// Peer's window, bytes.
+    /// The peer's window, bytes.
     pub snd_wnd: u32,
-    /// Largest window ever offered by the peer.
+    /// Largest window that the peer has ever advertised.
     pub(crate) max_window: u32,
-    /// MSS now, for data without SACK blocks (mss_cache).
+    /// Current MSS, for data without SACK blocks (mss_cache).
     pub mss_cache: u32,
-    /// MSS our side advertises (advmss).
+    /// MSS that we advertise (advmss).
     pub(crate) advmss: u16,
-    /// Header bytes with the options agreed (tcp_header_len).
+    /// Header bytes with the negotiated options (tcp_header_len).
     pub(crate) tcp_header_len: u16,
-    /// Path MTU the MSS was computed for (icsk_pmtu_cookie).
+    /// Path MTU that the MSS was computed from (icsk_pmtu_cookie).
     pub(crate) pmtu_cookie: u32,
     /// Largest size of a super-packet in segments (gso_segs).
     pub(crate) gso_segs: u16,
-    /// Largest payload of a super-packet on the present route, bytes; 0: not asked yet (sk_gso_max_size).
+    /// Largest payload of a super-packet on the current route, bytes; 0: not known yet (sk_gso_max_size).
     pub(crate) gso_max_size: u32,
-    /// Largest number of its segments (sk_gso_max_segs).
+    /// Largest number of segments in a super-packet (sk_gso_max_segs).
     pub(crate) gso_max_segs: u16,
-    /// The device holds packets until their departure time (SK_PACING_FQ).
+    /// Whether the device holds packets until their departure time (SK_PACING_FQ).
     pub(crate) departure_times: bool,
-    /// A writer, or poll for one, found the send buffer full and wants to be woken when there is room (SOCK_NOSPACE).
+    /// A writer or poll found the send buffer full and must be woken when there is room (SOCK_NOSPACE).
     pub(crate) nospace: bool,
-    /// Nagle's switches: bits of `nagle`.
+    /// Control of Nagle's algorithm: bits of `nagle`.
     pub(crate) nonagle: u8,
     /// Unsent segments.
     pub(crate) write_queue: SegQueue,
-    /// Sent, unacknowledged.
+    /// Segments sent and not yet acknowledged.
     pub(crate) rtx_queue: SegQueue,
     /// Segments sent and not cumulatively acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
     pub retrans_out: u32,
-    /// Selectively acknowledged.
+    /// Selectively acknowledged segments.
     pub sacked_out: u32,
-    /// Marked lost.
+    /// Segments marked lost.
     pub lost_out: u32,
-    /// Largest packets_out since the window was last full.
+    /// Largest `packets_out` since the window was last full.
     pub max_packets_out: u32,
-    /// snd_nxt then.
+    /// `snd_nxt` at the time of `max_packets_out`.
     pub(crate) cwnd_usage_seq: SeqNum,
-    /// Congestion window limited sending lately.
+    /// The congestion window limited recent transmissions.
     pub(crate) is_cwnd_limited: bool,
-    /// Last sending filled the receiver's window.
+    /// The last transmission filled the peer's window.
     pub(crate) rwnd_limited: bool,
-    /// The peer has reneged on selective acknowledgements, and recovery from that goes on.
+    /// The peer has reneged on selective acknowledgements, and recovery from that is in progress.
     pub(crate) is_sack_reneg: bool,
     /// F-RTO (RFC 5682) in progress.
     pub(crate) frto: bool,
@@ -369,33 +369,33 @@ zero {
     pub snd_cwnd: u32,
     /// Segments acknowledged since the last increase.
     pub snd_cwnd_cnt: u32,
-    /// Upper bound.
+    /// Upper bound of the congestion window, segments.
     pub snd_cwnd_clamp: u32,
-    /// Window used lately (RFC 2861).
+    /// Part of the window that was used recently (RFC 2861).
     pub(crate) snd_cwnd_used: u32,
-    /// When that was noted.
+    /// Time at which the window was last changed or fully used, ms (snd_cwnd_stamp).
     pub snd_cwnd_stamp_ms: u32,
     /// Window before the reduction, for PRR and undo.
     pub prior_cwnd: u32,
-    /// Threshold before it.
+    /// Threshold before the reduction.
     pub prior_ssthresh: u32,
     /// Slow-start threshold.
     pub snd_ssthresh: u32,
-    /// Delivered since recovery began (PRR).
+    /// Segments delivered since recovery began (PRR).
     pub prr_delivered: u32,
-    /// Sent since then.
+    /// Segments sent since recovery began.
     pub prr_out: u32,
-    /// State.
+    /// Congestion state.
     pub ca_state: CaState,
-    /// The algorithm was set by the program.
+    /// The program has selected the algorithm.
     pub(crate) ca_setsockopt: bool,
     /// The algorithm needs its packets paced (SK_PACING_NEEDED).
     pub ca_paces: bool,
     /// Reordering degree.
     pub reordering: u32,
-    /// Times reordering was seen.
+    /// Number of times reordering was detected.
     pub(crate) reord_seen: u32,
-    /// RACK.
+    /// RACK state.
     pub(crate) rack: Rack,
     /// Pacing rate, bytes a second; `u64::MAX`: unlimited.
     pub pacing_rate: u64,
@@ -403,35 +403,35 @@ zero {
     // Rate sampling.
     /// Segments delivered in total.
     pub delivered: u32,
-    /// With CE marks.
+    /// Segments delivered with CE marks, in total.
     pub delivered_ce: u32,
     /// Segments marked lost in total.
     pub lost: u32,
-    /// End of the application-limited phase in `delivered`; 0: not limited.
+    /// `delivered` at which the application-limited phase ends; 0: not limited.
     pub app_limited: u32,
     /// Send time of the first packet of the sample.
     pub first_tx_mstamp: Instant,
-    /// Time `delivered` was reached.
+    /// Time at which `delivered` was reached.
     pub delivered_mstamp: Instant,
-    /// Last rate: segments.
+    /// Last rate sample: segments.
     pub rate_delivered: u32,
-    /// Last rate: microseconds.
+    /// Last rate sample: interval, microseconds.
     pub rate_interval_us: u32,
-    /// Last rate was application limited.
+    /// The last rate sample was application limited.
     pub rate_app_limited: bool,
 
     // Timing.
-    /// Smoothed RTT, µs << 3; 0: none yet.
+    /// Smoothed RTT, µs << 3; 0: no sample yet.
     pub srtt_us: u32,
     /// Mean deviation, µs << 2.
     pub mdev_us: u32,
-    /// Its maximum over the last RTT.
+    /// Maximum of `mdev_us` over the last RTT.
     pub(crate) mdev_max_us: u32,
     /// Smoothed maximum deviation.
     pub rttvar_us: u32,
-    /// Sequence that ends the RTT period.
+    /// Sequence number that ends the RTT period.
     pub(crate) rtt_seq: SeqNum,
-    /// Windowed minimum.
+    /// Windowed minimum of the RTT.
     pub(crate) rtt_min: MinRtt,
     /// RTO, microseconds (icsk_rto).
     pub rto_us: u32,
@@ -439,82 +439,82 @@ zero {
     pub backoff: u8,
     /// Retransmissions of the same segment (icsk_retransmits).
     pub(crate) retransmits: u8,
-    /// Zero-window probes unanswered (icsk_probes_out).
+    /// Number of unanswered zero-window probes (icsk_probes_out).
     pub(crate) probes_out: u8,
-    /// Timer the retransmit slot runs as.
+    /// The timer for which the retransmit slot is armed.
     pub(crate) pending: XmitTimer,
-    /// Time of the first retransmission of this episode, stack µs as TS clock; 0: none (retrans_stamp).
+    /// Time of the first retransmission of this episode; zero: none (retrans_stamp).
     pub(crate) retrans_stamp: Instant,
-    /// Time the first probe of this zero-window episode went out.
+    /// Time of the first probe of this zero-window episode.
     pub(crate) probes_tstamp: Instant,
-    /// Last data sent, ms (lsndtime).
+    /// Time of the last data segment sent, ms (lsndtime).
     pub lsndtime_ms: u32,
-    /// Last segment received, ms (rcv_tstamp).
+    /// Time of the last segment received, ms (rcv_tstamp).
     pub(crate) rcv_tstamp_ms: u32,
     /// Offset of our timestamps.
     pub(crate) tsoffset: u32,
     /// Retransmit, probe, loss-probe and reordering timer.
     pub(crate) retransmit_timer: TimerSlot,
-    /// Pacing.
+    /// Pacing timer.
     pub(crate) pacing_timer: TimerSlot,
-    /// Earliest departure of the next packet (tcp_wstamp_ns).
+    /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
     // Receive.
-    /// Next expected.
+    /// Next sequence number expected.
     pub rcv_nxt: SeqNum,
-    /// Next the program reads.
+    /// Next sequence number that the program reads.
     pub(crate) copied_seq: SeqNum,
-    /// rcv_nxt when the window was last sent.
+    /// `rcv_nxt` when a window was last advertised.
     pub(crate) rcv_wup: SeqNum,
-    /// Right edge of the widest window ever offered (rcv_mwnd_seq): the peer may have sent up to it, even if the window
-    /// was shrunk since.
+    /// Right edge of the widest window ever advertised (rcv_mwnd_seq): the peer may have sent up to it, even if the
+    /// window was shrunk since.
     pub(crate) rcv_mwnd_seq: SeqNum,
-    /// Largest window ever offered, bytes: half of it is what the peer cuts its segments to.
+    /// Largest window ever advertised, bytes: the peer limits its segments to half of it.
     pub(crate) max_rcv_wnd: u32,
     /// Peer's initial sequence number.
     pub(crate) rcv_isn: SeqNum,
-    /// Window offered, bytes, from rcv_wup.
+    /// Window advertised, bytes, from `rcv_wup`.
     pub rcv_wnd: u32,
-    /// Highest window we allow ourselves while the buffer fills (rcv_ssthresh).
+    /// Limit of the window that grows as the buffer proves sufficient (rcv_ssthresh).
     pub(crate) rcv_ssthresh: u32,
-    /// Bound on the window (TCP_WINDOW_CLAMP and the route).
+    /// Upper bound of the window (TCP_WINDOW_CLAMP and the route).
     pub(crate) window_clamp: u32,
-    /// Header prediction: flags word that the next segment should have; 0: off.
+    /// Header prediction: the flag word that the next segment should have; 0: off.
     pub(crate) pred_flags: u32,
     /// Out-of-order segments.
     pub(crate) ooo_queue: SegQueue,
-    /// Sequence of the last one inserted.
+    /// Sequence number of the last segment inserted into it.
     pub(crate) ooo_last: SeqNum,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub(crate) scaling_ratio: u8,
-    /// Urgent data (0: none): a constant of `urgent`, with VALID the byte in the low eight bits.
+    /// Urgent data, 0: none. A constant of `urgent`; with VALID, the byte is in the low eight bits.
     pub(crate) urg_data: u16,
-    /// Sequence of the urgent byte.
+    /// Sequence number of the urgent byte.
     pub(crate) urg_seq: SeqNum,
-    /// Whether we are in urgent mode sending (`snd_up` valid).
+    /// Whether urgent data is being sent (`snd_up` is valid).
     pub(crate) urg_mode: bool,
-    /// Delayed, quick and compressed acknowledgements.
+    /// State of delayed, quick and compressed acknowledgements.
     pub(crate) ack: AckState,
-    /// Options received.
+    /// Options of the peer.
     pub(crate) rx_opt: RxOpt,
     /// Receive RTT estimate, µs << 3.
     pub(crate) rcv_rtt_us: u32,
-    /// Sequence that ends its period.
+    /// Sequence number that ends the measurement period.
     pub(crate) rcv_rtt_seq: SeqNum,
-    /// Its start.
+    /// Start of the measurement period.
     pub(crate) rcv_rtt_time: Instant,
-    /// Last tsecr sampled.
+    /// TSecr of the last sample.
     pub(crate) rcv_rtt_last_tsecr: u32,
-    /// Buffer tuning: bytes a window (rcvq_space.space).
+    /// Buffer tuning: bytes that the program read in the last RTT (rcvq_space.space).
     pub(crate) rcvq_space: u32,
-    /// Its sequence.
+    /// Sequence number at the start of the tuning period.
     pub(crate) rcvq_seq: SeqNum,
-    /// Its start.
+    /// Start time of the tuning period.
     pub(crate) rcvq_time: Instant,
-    /// SACK blocks and caches.
+    /// SACK blocks and cache.
     pub(crate) sack: Option<Box<SackState>>,
-    /// Blocks in `sack.selective_acks`.
+    /// Number of blocks in `sack.selective_acks`.
     pub(crate) num_sacks: u8,
 
     // Options and limits.
@@ -532,7 +532,7 @@ zero {
     pub(crate) user_timeout_ms: u32,
     /// TCP_LINGER2 in ms; 0: sysctl, -1: none.
     pub(crate) linger2_ms: i32,
-    /// TCP_DEFER_ACCEPT in retransmissions; 0: off.
+    /// TCP_DEFER_ACCEPT, as a number of SYN-ACK retransmissions; 0: off.
     pub(crate) defer_accept: u8,
     /// TCP_THIN_LINEAR_TIMEOUTS.
     pub(crate) thin_lto: bool,
@@ -540,19 +540,20 @@ zero {
     pub(crate) notsent_lowat: u32,
     /// TCP_INQ.
     pub(crate) recvmsg_inq: bool,
-    /// TCP_RTO_MIN_US: least RTO, µs; 0: route or sysctl.
+    /// TCP_RTO_MIN_US: minimum RTO, µs; 0: the route's or the sysctl's.
     pub(crate) rto_min_us: u32,
     /// TCP_RTO_MAX_MS in ms; 0: sysctl.
     pub(crate) rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub(crate) delack_max_us: u32,
-    /// A child in its listener's accept queue.
+    /// The child is still in its listener's accept queue.
     pub(crate) not_accepted: bool,
-    /// TCP_SAVE_SYN: 0 off, 1 network and TCP headers, 2 with the link header (which is not kept here, so as 1).
+    /// TCP_SAVE_SYN: 0: off; 1: network and TCP headers; 2: also the link header (which is not kept here, so the same
+    /// as 1).
     pub(crate) save_syn: u8,
-    /// Events that hooks want of this sock: bits of `sock_ops::cb`, all hooks' together.
+    /// Events that hooks have enabled on this sock: bits of `sock_ops::cb`, of all hooks together.
     pub(crate) sock_ops_flags: u8,
-    /// `Proto::destroy` has run: the sock left every table and gave its memory back.
+    /// `Proto::destroy` has run: the sock is in no table and has returned its memory.
     pub(crate) destroyed: bool,
 
     // Statistics (RFC 4898 and Linux).
@@ -562,55 +563,55 @@ zero {
     pub bytes_received: u64,
     /// Payload bytes sent, retransmissions included.
     pub bytes_sent: u64,
-    /// Segments in.
+    /// Segments received.
     pub segs_in: u32,
-    /// Segments out.
+    /// Segments sent.
     pub segs_out: u32,
-    /// Data segments in.
+    /// Data segments received.
     pub data_segs_in: u32,
-    /// Data segments out.
+    /// Data segments sent.
     pub data_segs_out: u32,
-    /// DSACK blocks seen.
+    /// Number of DSACK blocks received.
     pub(crate) dsack_dups: u32,
-    /// Out-of-order segments.
+    /// Out-of-order segments received.
     pub(crate) rcv_ooopack: u32,
-    /// RTO episodes: number, retransmissions, time ms.
+    /// Number of RTO timeouts, recurring ones included.
     pub(crate) total_rto: u16,
-    /// RTO recoveries.
+    /// Number of RTO recoveries.
     pub(crate) total_rto_recoveries: u16,
     /// Time in RTO recovery, ms.
     pub(crate) total_rto_time_ms: u32,
-    /// Start of the present one, ms.
+    /// Start of the current RTO recovery, ms.
     pub(crate) rto_stamp_ms: u32,
-    /// Time under each limit of sending, µs: busy, rwnd limited, sndbuf limited (chrono_stat).
+    /// Time for which transmission was limited, µs: busy, by the receive window, by the send buffer (chrono_stat).
     pub(crate) chrono_us: [u32; 3],
-    /// The limit now.
+    /// The current limit.
     pub(crate) chrono_type: Chrono,
-    /// Since when.
+    /// Start of the current limit.
     pub(crate) chrono_start: Instant,
-    /// Last challenge ACK of an out-of-window segment, ms (last_oow_ack_time).
+    /// Time of the last ACK for an out-of-window segment, ms (last_oow_ack_time).
     pub(crate) last_oow_ack_ms: u32,
-    /// The next answer to an old segment has `snd_nxt` (`send_dupack`).
+    /// The next answer to an old segment uses `snd_nxt` (`send_dupack`).
     pub(crate) dupack_at_nxt: bool,
-    /// Challenge ACKs that may still be sent in this second.
+    /// Number of challenge ACKs that may still be sent in this second.
     pub(crate) challenge: ChallengeBudget,
 
-    /// Hold on the local port.
+    /// Reference to the local port.
     pub(crate) bound: Option<super::lookup::Bound>,
     /// A listener's queues.
     pub(crate) listener: Option<Box<Listener>>,
-    /// Less used state.
+    /// Rarely used state.
     pub(crate) cold: Option<Box<Cold>>,
 }
 }
 
-/// Initial window before anything is known, segments (RFC 6928).
+/// Initial congestion window, segments (RFC 6928).
 pub(crate) const INIT_CWND: u32 = 10;
-/// "No threshold yet" (TCP_INFINITE_SSTHRESH).
+/// No threshold is known yet (TCP_INFINITE_SSTHRESH).
 pub const INFINITE_SSTHRESH: u32 = 0x7fff_ffff;
 /// Initial RTO, microseconds (RFC 6298 §2.1).
 pub(crate) const TIMEOUT_INIT_US: u32 = 1_000_000;
-/// MSS assumed when the peer names none (RFC 9293 §3.7.1).
+/// MSS assumed when the peer sends no MSS option (RFC 9293 §3.7.1).
 pub(crate) const MSS_DEFAULT: u16 = 536;
 
 impl TcpSock {
@@ -628,12 +629,12 @@ impl TcpSock {
         tp.reordering = stack.sysctl.tcp_reordering().max(0) as u32;
         tp.rack.reo_wnd_steps = 1;
         tp.pacing_rate = u64::MAX;
-        // Limited by the application until there is a first full flight.
+        // Application limited until the first full flight.
         tp.app_limited = u32::MAX;
         tp.rate_app_limited = true;
         tp.mdev_us = TIMEOUT_INIT_US;
         tp.rto_us = TIMEOUT_INIT_US;
-        // Half of the buffer is payload, until it is measured.
+        // Half of the buffer is assumed to be payload, until the ratio is measured.
         tp.scaling_ratio = 128;
         tp
     }

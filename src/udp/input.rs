@@ -1,7 +1,7 @@
-//! UDP input: a datagram to its socket, and from there to the program. Above: `recvmsg`. Below: `ip::input`. Linux:
+//! UDP input: from the datagram to its socket, and to the program. Above: `recvmsg`. Below: `ip::input`. Linux:
 //! __udp4_lib_rcv, udp_queue_rcv_skb, udp_recvmsg, __udp4_lib_err.
 //!
-//! In the receive queue a datagram keeps its UDP header in front, and its addresses in `Skb::rx`.
+//! A datagram in the receive queue still has its UDP header in front, and its addresses in `Skb::rx`.
 
 use super::{Udp, UdpSock, private};
 use crate::base::error::Result;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
 
-/// Source and destination port; `may_pull(8)` came before.
+/// Source and destination port; the caller has called `may_pull(8)`.
 fn ports(front: &[u8]) -> (u16, u16) {
     (u16::from_be_bytes([front[0], front[1]]), u16::from_be_bytes([front[2], front[3]]))
 }
@@ -49,13 +49,13 @@ impl IpHandler for Udp {
         let len = usize::from(u16::from_be_bytes([front[4], front[5]]));
         let no_checksum = front[6..8] == [0, 0];
         let (sport, dport) = ports(front);
-        // A super-packet of datagrams keeps the length of the first, or 0, as its device left it.
+        // In a super-packet of datagrams the length field is that of the first datagram, or 0, depending on the device.
         let len = if skb.gso_type == GsoType::Udp { skb.len() } else { len };
         if len > skb.len() || len < HEADER {
             return bad(stack, v4, DropReason::PktTooSmall);
         }
         skb.trim(len);
-        // Over IPv6 "no checksum" is for the socket to accept (RFC 6935).
+        // Over IPv6 the socket decides whether it accepts a zero checksum (RFC 6935).
         let pseudo = || checksum::pseudo_header(info.src, info.dst, proto::UDP, len as u32);
         if !no_checksum && !skb.checksum_ok(pseudo) {
             count(stack, v4, (Mib::UdpInCsumErrors, Mib::Udp6InCsumErrors));
@@ -96,7 +96,7 @@ impl IpHandler for Udp {
 
     fn err(&self, stack: &Arc<Stack>, e: &IcmpError<'_>) {
         let (sport, dport) = ports(e.quoted);
-        // Our packet: from our `sport` to their `dport`; the socket is the one that an answer would reach.
+        // The quoted packet is ours, from our `sport` to their `dport`: find the socket that a reply would reach.
         let found = self.table.find(stack, (e.src, sport), (e.dst, dport), e.ifindex);
         let Some(sock) = found else {
             count(stack, e.src.is_ipv4(), (Mib::IcmpInErrors, Mib::Icmp6InErrors));
@@ -116,7 +116,7 @@ fn deliver(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, info: &PacketInfo) {
     }
 }
 
-/// A datagram that belongs to this sock, owned.
+/// Queues a datagram to this sock, which is owned.
 pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     let v4 = skb.rx.is_none_or(|i| i.dst.is_ipv4());
     if !skb.rx.is_none_or(|i| crate::ip::sockopt::group_wanted(g, &i)) {
@@ -131,7 +131,7 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     if skb.gso_type != GsoType::Udp || gro {
         return queue_one(g, skb, v4);
     }
-    // Several datagrams in one, to a program that did not ask for that: each is its own again.
+    // The program did not enable UDP_GRO: a received super-packet is split into its datagrams.
     let size = usize::from(skb.gso_size.max(1));
     let mut head = [0; HEADER];
     skb.copy_out(0, &mut head);

@@ -1,5 +1,5 @@
-//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` as every protocol. Below: `ip`. In this file
-//! the table of operations, binding and options; `input` receives, `output` sends. Linux: net/ipv4/udp.c,
+//! UDP (RFC 768, RFC 8200 §8.1). Above: the socket layer, through `Proto` like every protocol. Below: `ip`. This file
+//! has the table of operations, binding and options; `input` receives, `output` sends. Linux: net/ipv4/udp.c,
 //! net/ipv6/udp.c, udp_offload.c.
 
 mod input;
@@ -32,7 +32,7 @@ const SOL_UDP: i32 = 17;
 struct UdpSock {
     /// UDP_CORK.
     cork: bool,
-    /// What was corked so far, and where it goes.
+    /// The corked datagram so far, and its destination.
     pending: Option<output::Pending>,
     /// UDP_SEGMENT: bytes a datagram; 0: off.
     segment: u16,
@@ -40,12 +40,12 @@ struct UdpSock {
     gro: bool,
     no_check6_tx: bool,
     no_check6_rx: bool,
-    /// In the table under `common.sport`.
+    /// Whether the sock is in the table under `common.sport`.
     bound: bool,
 }
 
 fn private<'a>(g: &'a mut SockGuard<'_>) -> Result<&'a mut UdpSock> {
-    // `init` made it; another type can only be there when a protocol that replaced UDP did not put it back.
+    // `init` creates it; another type is there only if a protocol that replaced UDP did not restore it.
     g.private.downcast_mut().ok_or(Error::BadFd)
 }
 
@@ -56,7 +56,7 @@ struct Udp {
     table: PortTable,
 }
 
-/// Registers UDP for both families and its IP protocol number. Refused where it, or its number, is registered already.
+/// Registers UDP for both families and its IP protocol number. Fails if UDP or its number is registered already.
 pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
     let proto = Arc::new(Udp::default());
     let key = |family| ProtoSwitch {
@@ -86,7 +86,7 @@ impl Proto for Udp {
 
     fn close(&self, sk: SockRef<'_>, _: i32) {
         let mut g = sk.lock();
-        // What is corked is lost, as on Linux (udp_flush_pending_frames).
+        // A corked datagram is lost, as in Linux (udp_flush_pending_frames).
         if let Ok(me) = private(&mut g) {
             me.pending = None;
         }
@@ -113,7 +113,7 @@ impl Proto for Udp {
         Ok(())
     }
 
-    /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes that devices hold.
+    /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes in device queues.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
         datagram::ioctl(sk, request, input::HEADER)
     }
@@ -173,7 +173,7 @@ impl Proto for Udp {
         input::queue(sk, skb);
     }
 
-    /// Brings the table up to date with the socket's addresses.
+    /// Updates the table for the socket's current addresses.
     fn hash(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         if private(sk)?.bound {
             self.table.rehash(PortEntry::of(sk, sk.common.sport));
@@ -182,7 +182,7 @@ impl Proto for Udp {
     }
 
     fn rehash(&self, sk: &mut SockGuard<'_>) {
-        // A sock without UDP's part is not in the table.
+        // Fails only for a sock without UDP's part, which is not in the table.
         let _ = self.hash(sk);
     }
 

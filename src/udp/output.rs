@@ -16,20 +16,20 @@ use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
 use std::net::SocketAddr;
 
-/// Datagrams in one super-packet at most (UDP_MAX_SEGMENTS).
+/// Most datagrams in one super-packet (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: usize = 128;
-/// Longest payload that the length field can tell, over IPv4 and IPv6.
+/// Longest payload that the length field allows, over IPv4 and IPv6.
 const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - HEADER);
 
-/// A datagram under a cork.
+/// A corked datagram.
 pub(super) struct Pending {
     plan: Plan,
     payload: Skb,
 }
 
-/// sendmsg(2): returns the length of the datagram, all of which is taken. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
-/// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and what
-/// the route says.
+/// sendmsg(2): returns the length of the datagram, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
+/// EDESTADDRREQ, EINVAL (port 0, control data, segment size), EACCES, EPIPE, EAGAIN, EINTR, the pending error, and
+/// those of the route lookup.
 pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let len = msg.remaining();
     if sk.sock.family == AF_INET {
@@ -90,7 +90,8 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     Ok(len)
 }
 
-/// What MSG_MORE held back goes, unless a cork does (udp_splice_eof). Nobody is there to be told of an error.
+/// Sends the datagram that MSG_MORE held back, unless UDP_CORK is set (udp_splice_eof). There is no caller to return an
+/// error to.
 pub(super) fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
     let Ok(me) = private(&mut g) else { return };
@@ -206,7 +207,7 @@ fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
         Ok(()) => g.stack.mib.inc(ok),
         Err(Error::NoBufs) => {
             g.stack.mib.inc(full);
-            // A full device loses datagrams, which UDP may; who asks for errors is told.
+            // A datagram lost in a full device queue is no error, unless the socket asked for errors (IP_RECVERR).
             if crate::ip::sockopt::wants_errors(g, v4) {
                 return Err(Error::NoBufs);
             }

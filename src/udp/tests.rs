@@ -54,7 +54,7 @@ fn recv_from(s: &Socket, room: usize, flags: i32) -> Result<Got> {
     Ok(Got { data: buf, len, name, control, flags })
 }
 
-/// A datagram as the wire brings it.
+/// A datagram as received from the wire.
 fn datagram_v4(src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
     let (src, dst) = (at(src), at(dst));
     let mut u = vec![0; 8];
@@ -197,13 +197,13 @@ fn an_unbound_port_is_answered_with_port_unreachable_and_the_sender_learns_it() 
     let icmp::Message::Unreachable { code: icmp::unreachable::PORT, quoted, .. } = m.message() else { panic!("{m:?}") };
     assert_eq!(quoted, datagram_v4("10.0.0.9:1000", "10.0.0.1:5000", b"anybody?"), "quoted to the byte");
     assert_eq!(b.stack.mib.get(Mib::UdpNoPorts), 1);
-    // The other way: a connected socket hears it once, as ECONNREFUSED.
+    // In the other direction a connected socket gets the error once, as ECONNREFUSED.
     let c = bound(&b, "127.0.0.1:0");
     c.connect(Some(at("127.0.0.1:9"))).unwrap();
     send_to(&c, b"x", None, 0, vec![]).unwrap();
     assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::ConnRefused));
     assert_eq!(recv_from(&c, 10, 0).err(), Some(Error::Again));
-    // An unconnected one does not, unless it asks.
+    // An unconnected one gets none, unless it enables IP_RECVERR.
     let u = bound(&b, "127.0.0.1:0");
     send_to(&u, b"x", Some("127.0.0.1:9"), 0, vec![]).unwrap();
     assert_eq!(recv_from(&u, 10, 0).err(), Some(Error::Again));
@@ -272,7 +272,7 @@ fn a_long_datagram_is_cut_and_comes_together_again() {
         assert_eq!(send_to(&c, &data, Some(to), 0, vec![]), Ok(60_000));
         let sent = b.wire.take();
         assert!(sent.len() > 40 && sent.iter().all(|p| p.len() <= 1500));
-        // The last first: order does not matter.
+        // The last fragment first: order does not matter.
         sent.iter().rev().for_each(|p| drop(peer.inject(p)));
         assert!(recv_from(&s, 65_536, 0).unwrap().data == data, "{to}");
     }
@@ -405,7 +405,7 @@ fn damaged_datagrams_are_counted_and_not_delivered() {
 }
 
 #[test]
-fn a_group_reaches_who_joined_and_loops_back_unless_told_not_to() {
+fn a_multicast_datagram_reaches_the_members_and_loops_back_unless_disabled() {
     let b = Bench::on_ip();
     let s = bound(&b, "0.0.0.0:5000");
     let mut mreq = [0u8; 8];

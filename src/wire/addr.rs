@@ -1,6 +1,5 @@
-//! Addresses: prefixes, v4-mapped conversion, and the predicates by which a stack refuses addresses that cannot be a
-//! source or a destination. Above: routes, `ip::input`, `inet`, neighbours. Linux: net/addrconf.h, ip_route_input_slow
-//! (martians).
+//! Addresses: prefixes, v4-mapped conversion, and predicates for addresses that cannot be a source or a destination.
+//! Above: routes, `ip::input`, `inet`, neighbours. Linux: net/addrconf.h, ip_route_input_slow (martians).
 
 use super::ParseError;
 use core::fmt;
@@ -33,7 +32,7 @@ impl Cidr {
         Cidr { addr, prefix }
     }
 
-    /// The address, host bits and all.
+    /// The address, including its host bits.
     #[inline]
     pub const fn addr(&self) -> IpAddr {
         self.addr
@@ -45,8 +44,7 @@ impl Cidr {
         self.prefix
     }
 
-    /// Whether the first `prefix` bits of `ip` are those of the address; an address of the other family never is
-    /// inside.
+    /// Whether the first `prefix` bits of `ip` are those of the address; false for an address of the other family.
     #[inline]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.addr, ip) {
@@ -56,7 +54,7 @@ impl Cidr {
         }
     }
 
-    /// The first address: host bits zero.
+    /// The network address: host bits zero.
     pub fn network(&self) -> IpAddr {
         match self.addr {
             IpAddr::V4(a) => IpAddr::V4((u32::from(a) & mask_v4(self.prefix)).into()),
@@ -69,7 +67,7 @@ impl Cidr {
         Cidr { addr: self.network(), prefix: self.prefix }
     }
 
-    /// The directed broadcast address; none for IPv6 and for /31 (RFC 3021) and /32.
+    /// The directed broadcast address; None for IPv6, /31 (RFC 3021) and /32.
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
         match self.addr {
             IpAddr::V4(a) if self.prefix < 31 => Some((u32::from(a) | !mask_v4(self.prefix)).into()),
@@ -109,7 +107,8 @@ impl fmt::Debug for Cidr {
 impl FromStr for Cidr {
     type Err = ParseError;
 
-    /// `ADDR/PREFIX`, or `ADDR` alone for one host; anything else is `BadField`. The prefix is decimal digits alone.
+    /// `ADDR/PREFIX`, or `ADDR` alone for one host; anything else is `BadField`. The prefix consists of decimal digits
+    /// only.
     fn from_str(s: &str) -> Result<Cidr, ParseError> {
         let bad = ParseError::BadField;
         let Some((addr, prefix)) = s.split_once('/') else {
@@ -123,13 +122,13 @@ impl FromStr for Cidr {
     }
 }
 
-/// 0.0.0.0/8, "this network": never a destination, and no source but for 0.0.0.0 in DHCP. Linux: ipv4_is_zeronet.
+/// 0.0.0.0/8, "this network": never a destination, and never a source except 0.0.0.0 in DHCP. Linux: ipv4_is_zeronet.
 #[inline]
 pub(crate) const fn is_zeronet(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 0
 }
 
-/// Whether an address can name one host from outside: not unspecified, multicast or limited broadcast. TCP neither
+/// Whether an address can be that of a single remote host: not unspecified, multicast or limited broadcast. TCP neither
 /// sends to nor answers any other (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
 #[inline]
 pub(crate) fn is_unicast(ip: IpAddr) -> bool {
@@ -142,7 +141,7 @@ pub(crate) fn is_unicast(ip: IpAddr) -> bool {
     }
 }
 
-/// Why a packet with these addresses is not taken from a link.
+/// Why a packet with these addresses is dropped (a martian).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Martian {
     /// The source cannot be a host on this link.
@@ -151,9 +150,9 @@ pub(crate) enum Martian {
     Destination,
 }
 
-/// Whether an IPv4 packet's addresses are impossible on a link (`loopback`: it came from the loopback device, where
-/// 127/8 is right). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts need
-/// the routes and are not seen here. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
+/// Whether an IPv4 packet's addresses are invalid on a link (`loopback`: it came from the loopback device, where 127/8
+/// is valid). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts are not
+/// checked, as that needs the routes. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
 #[inline]
 pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.is_broadcast() {
@@ -175,9 +174,9 @@ pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option
 }
 
 /// The same for IPv6: source multicast; either end v4-mapped; destination unspecified, or multicast of reserved scope,
-/// or of interface-local scope or `::1` off the loopback device, where the source `::1` is wrong too. The unspecified
-/// source is allowed: duplicate address detection uses it. Linux: ip6_rcv_core (which lets a v4-mapped destination fail
-/// for want of a route); RFC 4291 §2.5.3, RFC 4291 §2.7.
+/// or of interface-local scope or `::1` not on the loopback device, where the source `::1` is invalid too. The
+/// unspecified source is allowed, because duplicate address detection uses it. Linux: ip6_rcv_core (where a v4-mapped
+/// destination fails in the route lookup instead); RFC 4291 §2.5.3, RFC 4291 §2.7.
 #[inline]
 pub(crate) fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.to_ipv4_mapped().is_some() {
@@ -207,7 +206,7 @@ pub const fn is_link_local_v6(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }
 
-/// The solicited-node multicast group of `ip` (RFC 4291 §2.7.1), where its neighbour solicitations go.
+/// The solicited-node multicast group of `ip` (RFC 4291 §2.7.1), to which its neighbour solicitations are sent.
 #[inline]
 pub(crate) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     const BASE: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn unicast_is_what_tcp_answers() {
+    fn tcp_answers_unicast_addresses_only() {
         for (ip, want) in [
             ("10.0.0.1", true),
             ("127.0.0.1", true),

@@ -1,5 +1,5 @@
-//! ARP for IPv4 over Ethernet (RFC 826). Above: the neighbour table. Linux: arp_rcv, arp_create. Whether a message is
-//! believed is the neighbour table's to decide; here only what cannot be ARP between Ethernet hosts is refused.
+//! ARP for IPv4 over Ethernet (RFC 826). Above: the neighbour table, which decides whether to accept a message; this
+//! file only refuses messages that are invalid between Ethernet hosts. Linux: arp_rcv, arp_create.
 
 use super::ether::{MacAddr, ethertype};
 use super::{ParseError, be16};
@@ -11,7 +11,7 @@ pub(crate) const LEN: usize = 28;
 /// Hardware type Ethernet.
 const ETHERNET: u16 = 1;
 
-/// What is asked or told.
+/// The operation code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum Operation {
@@ -21,7 +21,7 @@ pub(crate) enum Operation {
     Reply = 2,
 }
 
-/// A message: 28 bytes are small enough to be a value.
+/// A message; 28 bytes are small enough to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arp {
     /// Request or reply.
@@ -30,7 +30,7 @@ pub(crate) struct Arp {
     pub sender_mac: MacAddr,
     /// Sender's address; 0.0.0.0 in a probe (RFC 5227).
     pub sender_ip: Ipv4Addr,
-    /// Target's hardware address; means nothing in a request.
+    /// Target's hardware address; without meaning in a request.
     pub target_mac: MacAddr,
     /// Target's address.
     pub target_ip: Ipv4Addr,
@@ -38,8 +38,8 @@ pub(crate) struct Arp {
 
 impl Arp {
     /// `Truncated`: fewer than 28 bytes; `BadField`: not Ethernet and IPv4 with their lengths 6 and 4; `Unsupported`:
-    /// neither request nor reply; `BadField` also for a target that is loopback or multicast, which nobody can ask for
-    /// (Linux drops them too).
+    /// neither request nor reply; `BadField` also for a target that is a loopback or multicast address (Linux drops
+    /// those too).
     pub(crate) fn parse(bytes: &[u8]) -> Result<Arp, ParseError> {
         let b: &[u8; LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         if (be16(b, 0), be16(b, 2), b[4], b[5]) != (ETHERNET, ethertype::IPV4, 6, 4) {
@@ -80,7 +80,7 @@ impl Arp {
         LEN
     }
 
-    /// The question for `target`, to be broadcast.
+    /// A request for the address `target`, to be broadcast.
     pub(crate) const fn request(mac: MacAddr, ip: Ipv4Addr, target: Ipv4Addr) -> Arp {
         Arp {
             operation: Operation::Request,
@@ -91,7 +91,7 @@ impl Arp {
         }
     }
 
-    /// The answer to this request from the host at `mac` that has the target's address.
+    /// The reply to this request from the host at `mac`, which has the target's address.
     pub(crate) const fn reply_from(&self, mac: MacAddr) -> Arp {
         Arp {
             operation: Operation::Reply,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_turns_the_request_around() {
+    fn a_reply_swaps_the_ends_of_the_request() {
         let want = Arp { operation: Operation::Reply, sender_mac: B, sender_ip: IP_B, target_mac: A, target_ip: IP_A };
         assert_eq!(Arp::request(A, IP_A, IP_B).reply_from(B), want);
         let mut padded = [0x55u8; 46];

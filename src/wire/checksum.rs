@@ -1,24 +1,25 @@
 //! The Internet checksum: ones-complement sums (RFC 1071), pseudo-headers, incremental update (RFC 1624). Above: every
-//! header with a checksum, and the devices that finish a partial one. Linux: lib/checksum.c, net/checksum.h.
+//! header with a checksum, and the devices that complete a partial one. Linux: lib/checksum.c, net/checksum.h.
 //!
-//! A *partial* is a `u32` holding a ones-complement sum of big-endian 16-bit words, not complemented; partials of
-//! pieces that each start at an even offset may be added with [`add`]. [`fold`] brings one to 16 bits, [`finish`]
-//! complements it, and only the latter goes into a header. [`Checksum`] sums pieces of odd lengths.
+//! A *partial* is a `u32` with a ones-complement sum of big-endian 16-bit words, not complemented. Partials of pieces
+//! that each start at an even offset may be added with [`add`]. [`fold`] reduces one to 16 bits; [`finish`] complements
+//! it as well, which gives the value for a header. [`Checksum`] sums pieces of odd lengths.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes taken in one step of the wide loop: eight independent 64-bit lanes, which the compiler turns into vector adds.
+/// Bytes summed in one step of the wide loop: eight independent 64-bit lanes, which the compiler turns into vector
+/// adds.
 const BLOCK: usize = 64;
 
-/// Blocks after which the lanes are drained: far below the 2^32 additions of 32-bit words that a 64-bit lane can hold,
-/// so that the lanes cannot overflow for any slice.
+/// Blocks after which the lanes are added up: far fewer than the 2^32 additions of 32-bit words that a 64-bit lane can
+/// hold, so no lane can overflow.
 const BLOCKS_PER_DRAIN: usize = 1 << 16;
 
 /// Ones-complement sum of `data` added to `initial`, folded to at most 16 bits. An odd last byte is the high half of a
-/// word whose low half is zero, so only the last piece of several may be odd (see [`Checksum`] otherwise).
+/// word whose low half is zero, so of several pieces only the last may be odd (otherwise use [`Checksum`]).
 #[inline]
 pub fn sum(data: &[u8], initial: u32) -> u32 {
-    // Words are added in host order and the result turned once: RFC 1071 §2 (B), the sum does not care.
+    // Words are added in host order and the result is byte-swapped once: by RFC 1071 §2 (B) this gives the same sum.
     let native = sum_native(data);
     u32::from(fold64(u64::from(u16::from_be(native)) + u64::from(initial)))
 }
@@ -58,7 +59,7 @@ fn sum_native(data: &[u8]) -> u16 {
     fold64(total)
 }
 
-/// Ones-complement addition of 64 bits down to 16.
+/// Ones-complement folding of 64 bits to 16.
 #[inline]
 const fn fold64(mut s: u64) -> u16 {
     s = (s & 0xffff_ffff) + (s >> 32);
@@ -66,8 +67,8 @@ const fn fold64(mut s: u64) -> u16 {
     fold(s as u32)
 }
 
-/// A partial brought to 16 bits, **not** complemented: what checksum offload expects in the header field when it is the
-/// pseudo-header's.
+/// A partial folded to 16 bits, **not** complemented: for the pseudo-header, the value that checksum offload expects in
+/// the header field.
 #[inline]
 pub const fn fold(partial: u32) -> u16 {
     let s = (partial & 0xffff) + (partial >> 16);
@@ -87,27 +88,27 @@ pub const fn add(a: u32, b: u32) -> u32 {
     s + carry as u32
 }
 
-/// `a` with `b` taken out again. Linux: csum_sub.
+/// `a` minus `b`. Linux: csum_sub.
 #[inline]
 pub const fn sub(a: u32, b: u32) -> u32 {
     add(a, !b)
 }
 
-/// The partial of a piece that starts at an odd offset, made fit to be added to pieces at even ones. Linux:
+/// Converts the partial of a piece that starts at an odd offset, so that it can be added to pieces at even ones. Linux:
 /// csum_block_add.
 #[inline]
 pub const fn swap(partial: u32) -> u32 {
     fold(partial).swap_bytes() as u32
 }
 
-/// Whether a partial over bytes that include their own checksum field says they are intact: all ones (RFC 1071 §1).
-/// A sum of +0 arises only from all-zero bytes and counts as wrong: no pseudo-header or header is all zero.
+/// Whether a partial over bytes that include their checksum field is correct: all ones (RFC 1071 §1). A sum of +0 only
+/// results from all-zero bytes and is incorrect: no pseudo-header or header is all zero.
 #[inline]
 pub const fn is_valid(partial: u32) -> bool {
     fold(partial) == 0xffff
 }
 
-/// Sums pieces of any length, odd ones too, as if they lay end to end.
+/// Sums pieces of any length, including odd ones, as if they were contiguous.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checksum {
     partial: u32,
@@ -128,7 +129,7 @@ impl Checksum {
         self.push_partial(s, piece.len())
     }
 
-    /// Adds the next piece by its partial, summed as if at an even offset, and its length in bytes.
+    /// Adds the next piece, given its partial, summed as if at an even offset, and its length in bytes.
     #[inline]
     pub fn push_partial(&mut self, partial: u32, len: usize) -> &mut Checksum {
         self.partial = add(self.partial, if self.odd { swap(partial) } else { partial });
@@ -150,7 +151,7 @@ impl Checksum {
 }
 
 /// Partial of the IPv4 pseudo-header (RFC 9293 §3.1): addresses, protocol, `len` bytes of transport header and payload.
-/// A `len` above 65535 (a super-packet) is added in full; the device that cuts it corrects.
+/// A `len` above 65535 (a super-packet) is added in full; the device corrects it when it segments the packet.
 #[inline]
 pub fn pseudo_header_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, len: u32) -> u32 {
     let (s, d) = (u64::from(u32::from(src)), u64::from(u32::from(dst)));
@@ -164,8 +165,8 @@ pub fn pseudo_header_v6(src: Ipv6Addr, dst: Ipv6Addr, next_header: u8, len: u32)
     add(sum(&src.octets(), 0), sum(&dst.octets(), u32::from(fold64(tail))))
 }
 
-/// Partial of the pseudo-header of either family. A mixed pair is summed as IPv6 with the IPv4 one mapped, which is no
-/// valid packet; callers hold both ends in one family.
+/// Partial of the pseudo-header of either family. A mixed pair is summed as IPv6 with the IPv4 address mapped, which is
+/// no valid packet; callers must pass two addresses of one family.
 #[inline]
 pub fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, len: u32) -> u32 {
     match (src, dst) {
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 1071 §1 read aloud: one word at a time.
+    /// RFC 1071 §1 implemented literally: one word at a time.
     fn naive(data: &[u8]) -> u16 {
         let mut s = 0u32;
         for c in data.chunks(2) {

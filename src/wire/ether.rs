@@ -1,5 +1,5 @@
 //! Ethernet II frames. Above: the AF_PACKET device, `arp`, neighbours. RFC 894 (IPv4), RFC 2464 (IPv6). A frame with an
-//! 802.1Q tag is refused: a VLAN is a device of its own. Linux: struct ethhdr, eth_type_trans.
+//! 802.1Q tag is refused, because a VLAN is a device of its own. Linux: struct ethhdr, eth_type_trans.
 
 use super::ParseError;
 use core::fmt;
@@ -23,7 +23,7 @@ pub(crate) mod ethertype {
     pub(crate) const IPV6: u16 = 0x86dd;
     /// 802.1ad tag.
     pub(crate) const QINQ: u16 = 0x88a8;
-    /// The lowest: below it the field is an 802.3 length.
+    /// The lowest EtherType: smaller values of the field are an 802.3 length.
     pub(crate) const MIN: u16 = 0x0600;
 }
 
@@ -37,7 +37,7 @@ impl MacAddr {
     /// All zeros: no address.
     pub const UNSPECIFIED: MacAddr = MacAddr([0; 6]);
 
-    /// Whether it is all ones.
+    /// Whether it is the broadcast address.
     #[inline]
     pub const fn is_broadcast(self) -> bool {
         matches!(self.0, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
@@ -49,27 +49,27 @@ impl MacAddr {
         self.0[0] & 1 != 0
     }
 
-    /// Whether it can be one interface's address. Linux: is_valid_ether_addr.
+    /// Whether it can be the address of an interface. Linux: is_valid_ether_addr.
     #[inline]
     pub const fn is_unicast(self) -> bool {
         !self.is_multicast() && !matches!(self.0, [0, 0, 0, 0, 0, 0])
     }
 
-    /// Where a multicast IPv4 datagram goes (RFC 1112 §6.4).
+    /// The multicast address for an IPv4 group (RFC 1112 §6.4).
     #[inline]
     pub(crate) const fn multicast_v4(group: Ipv4Addr) -> MacAddr {
         let [_, b, c, d] = group.octets();
         MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
     }
 
-    /// Where a multicast IPv6 packet goes (RFC 2464 §7).
+    /// The multicast address for an IPv6 group (RFC 2464 §7).
     #[inline]
     pub(crate) const fn multicast_v6(group: Ipv6Addr) -> MacAddr {
         let [.., a, b, c, d] = group.octets();
         MacAddr([0x33, 0x33, a, b, c, d])
     }
 
-    /// Where a datagram for a group or the limited broadcast goes; `None` for unicast, whose neighbour must be asked.
+    /// The link address for a group or the limited broadcast; `None` for unicast, which needs neighbour resolution.
     #[inline]
     pub(crate) fn for_group(ip: IpAddr) -> Option<MacAddr> {
         match ip {
@@ -80,7 +80,7 @@ impl MacAddr {
         }
     }
 
-    /// The interface identifier made from it (RFC 2464 §4): the low half of a link-local address.
+    /// The interface identifier derived from it (RFC 2464 §4): the low half of a link-local address.
     #[inline]
     pub(crate) const fn eui64(self) -> [u8; 8] {
         let [a, b, c, d, e, f] = self.0;
@@ -104,7 +104,7 @@ impl fmt::Debug for MacAddr {
 impl FromStr for MacAddr {
     type Err = ParseError;
 
-    /// Six pairs of hex digits with colons between; anything else is `BadField`.
+    /// Six pairs of hex digits separated by colons; anything else is `BadField`.
     fn from_str(s: &str) -> Result<MacAddr, ParseError> {
         let mut out = [0; 6];
         let mut parts = s.split(':');
@@ -124,7 +124,7 @@ struct Fixed {
     ethertype: U16,
 }
 
-/// A frame in place, without preamble and check sequence.
+/// A view of a frame, without preamble and frame check sequence.
 #[derive(Clone, Copy)]
 pub(crate) struct EtherHeader<'p> {
     fixed: &'p Fixed,
@@ -132,7 +132,7 @@ pub(crate) struct EtherHeader<'p> {
 }
 
 impl<'p> EtherHeader<'p> {
-    /// `Truncated`: fewer than 14 bytes; `Unsupported`: an 802.3 length in place of the type, or a VLAN tag.
+    /// `Truncated`: fewer than 14 bytes; `Unsupported`: an 802.3 length instead of the type, or a VLAN tag.
     #[inline]
     pub(crate) fn parse(frame: &'p [u8]) -> Result<EtherHeader<'p>, ParseError> {
         let (fixed, payload) = Fixed::ref_from_prefix(frame).map_err(|_| ParseError::Truncated)?;
@@ -155,13 +155,13 @@ impl<'p> EtherHeader<'p> {
         MacAddr(self.fixed.src)
     }
 
-    /// See [`ethertype`]; at least 0x0600 and no tag.
+    /// See [`ethertype`]; at least 0x0600 and not a VLAN tag.
     #[inline]
     pub(crate) fn ethertype(&self) -> u16 {
         self.fixed.ethertype.get()
     }
 
-    /// What follows, padding of short frames included: the network header's own length says what counts.
+    /// The payload, including the padding of short frames: the network header has the actual length.
     #[cfg(test)]
     pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload

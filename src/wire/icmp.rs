@@ -1,5 +1,5 @@
 //! ICMP for IPv4: view, message, quoted datagram, emitter. Above: `ip::input` (errors to sockets), `icmp` (ping),
-//! `ip::output` (errors we send). RFC 792, RFC 1122 §3.2.2, RFC 1191 (next-hop MTU). Not here: which errors to believe
+//! `ip::output` (errors we send). RFC 792, RFC 1122 §3.2.2, RFC 1191 (next-hop MTU). Not here: which errors to accept
 //! and which to send. Linux: struct icmphdr, icmp_rcv.
 
 use super::ip::Ipv4Header;
@@ -75,9 +75,9 @@ pub(crate) mod unreachable {
 /// Codes of time exceeded.
 pub(crate) mod time_exceeded {
     #![allow(dead_code, reason = "the table of codes is whole")]
-    /// TTL ran out on the way.
+    /// The TTL reached 0 in transit.
     pub(crate) const TTL: u8 = 0;
-    /// A fragment did not come in time.
+    /// Fragment reassembly timed out.
     pub(crate) const REASSEMBLY: u8 = 1;
 }
 
@@ -94,7 +94,7 @@ pub(crate) mod redirect {
     pub(crate) const HOST_TOS: u8 = 3;
 }
 
-/// What a message says. `quoted` is the beginning of the datagram it is about: see [`Quoted::parse`].
+/// A decoded message. `quoted` is the beginning of the datagram it is about: see [`Quoted::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message<'p> {
     /// Echo request.
@@ -103,7 +103,7 @@ pub(crate) enum Message<'p> {
         id: u16,
         /// Sequence number.
         seq: u16,
-        /// To be sent back.
+        /// Data to send back.
         data: &'p [u8],
     },
     /// Echo reply.
@@ -112,7 +112,7 @@ pub(crate) enum Message<'p> {
         id: u16,
         /// Sequence number.
         seq: u16,
-        /// What was sent.
+        /// The data of the request.
         data: &'p [u8],
     },
     /// Destination unreachable.
@@ -121,12 +121,12 @@ pub(crate) enum Message<'p> {
         code: u8,
         /// MTU of the next hop in bytes, with code 4; 0 from a router older than RFC 1191.
         mtu: u16,
-        /// The datagram.
+        /// Beginning of the datagram.
         quoted: &'p [u8],
     },
-    /// Source quench: to be ignored (RFC 6633), named so that it is counted.
+    /// Source quench: ignored (RFC 6633), but parsed so that it is counted.
     SourceQuench {
-        /// The datagram.
+        /// Beginning of the datagram.
         quoted: &'p [u8],
     },
     /// Redirect.
@@ -135,23 +135,23 @@ pub(crate) enum Message<'p> {
         code: u8,
         /// The better gateway.
         gateway: Ipv4Addr,
-        /// The datagram.
+        /// Beginning of the datagram.
         quoted: &'p [u8],
     },
     /// Time exceeded.
     TimeExceeded {
         /// See [`time_exceeded`].
         code: u8,
-        /// The datagram.
+        /// Beginning of the datagram.
         quoted: &'p [u8],
     },
     /// Parameter problem.
     ParameterProblem {
-        /// 0: `pointer` counts; 1: a required option is missing.
+        /// 0: `pointer` is valid; 1: a required option is missing.
         code: u8,
         /// Offset of the offending byte in the datagram.
         pointer: u8,
-        /// The datagram.
+        /// Beginning of the datagram.
         quoted: &'p [u8],
     },
     /// Any other type.
@@ -162,19 +162,19 @@ pub(crate) enum Message<'p> {
         code: u8,
         /// The second word.
         rest: [u8; 4],
-        /// What follows.
+        /// The bytes after it.
         data: &'p [u8],
     },
 }
 
-/// A message in place; `parse` has checked that 8 bytes are there.
+/// A view of a message; `parse` has checked that it has at least 8 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IcmpHeader<'p> {
     bytes: &'p [u8],
 }
 
 impl<'p> IcmpHeader<'p> {
-    /// `bytes` is all that IP carried. `Truncated`: fewer than 8.
+    /// `bytes` is the whole IP payload. `Truncated`: fewer than 8.
     #[inline]
     pub(crate) fn parse(bytes: &'p [u8]) -> Result<IcmpHeader<'p>, ParseError> {
         if bytes.len() < HEADER_LEN { Err(ParseError::Truncated) } else { Ok(IcmpHeader { bytes }) }
@@ -199,13 +199,13 @@ impl<'p> IcmpHeader<'p> {
         self.bytes[1]
     }
 
-    /// What follows the first 8 bytes.
+    /// The bytes after the first 8.
     #[inline]
     pub(crate) fn payload(&self) -> &'p [u8] {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// What it says.
+    /// The decoded message.
     pub(crate) fn message(&self) -> Message<'p> {
         let b = self.bytes;
         let (code, data) = (self.code(), self.payload());
@@ -231,11 +231,11 @@ pub(crate) const fn is_error_kind(kind: u8) -> bool {
     )
 }
 
-/// The datagram an error is about: its IP header, and at least the 8 bytes after it (RFC 792). Written by whoever sent
-/// the error, so none of it is to be believed before it is held against a socket.
+/// The datagram that an error is about: its IP header, and at least the 8 bytes after it (RFC 792). The sender of the
+/// error may have forged it, so it must be checked against a socket before it is trusted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoted<'p> {
-    /// Its IP header; `payload` is what is left of the transport.
+    /// Its IP header; `payload` is the quoted part of the transport.
     pub ip: Ipv4Header<'p>,
 }
 
@@ -247,7 +247,7 @@ impl<'p> Quoted<'p> {
         if ip.payload().len() < 8 { Err(ParseError::Truncated) } else { Ok(Quoted { ip }) }
     }
 
-    /// What is left of the transport header and payload: 8 bytes or more.
+    /// The quoted transport header and payload: 8 bytes or more.
     #[inline]
     pub(crate) fn transport(&self) -> &'p [u8] {
         self.ip.payload()
@@ -255,7 +255,7 @@ impl<'p> Quoted<'p> {
 }
 
 impl Message<'_> {
-    /// Bytes `emit` writes.
+    /// Number of bytes that `emit` writes.
     pub(crate) fn len(&self) -> usize {
         HEADER_LEN + self.body().len()
     }
@@ -271,7 +271,7 @@ impl Message<'_> {
         }
     }
 
-    /// Writes the message with its checksum; returns `len()`. How much to quote is the caller's: see [`quote_len`].
+    /// Writes the message with its checksum; returns `len()`. The caller decides how much to quote: see [`quote_len`].
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.
@@ -299,7 +299,7 @@ impl Message<'_> {
     }
 }
 
-/// Computes the checksum of the message that `message` is exactly.
+/// Computes the checksum of an ICMP message; `message` is the whole message.
 ///
 /// # Panics
 /// When `message` is shorter than 8 bytes.
@@ -310,8 +310,7 @@ pub(crate) fn fill_checksum(message: &mut [u8]) {
     message[2..4].copy_from_slice(&c.to_be_bytes());
 }
 
-/// How many bytes of a datagram of `len` to quote in an error that goes out behind an IP header of `ip_header_len`
-/// bytes.
+/// How many bytes of a datagram of `len` bytes to quote in an error that has an IP header of `ip_header_len` bytes.
 #[inline]
 pub(crate) const fn quote_len(len: usize, ip_header_len: usize) -> usize {
     let room = MAX_ERROR_LEN.saturating_sub(ip_header_len + HEADER_LEN);

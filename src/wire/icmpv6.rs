@@ -1,6 +1,6 @@
 //! ICMPv6 and neighbour discovery: view, message, quoted packet, options, emitter. Above: `ip::input`, `icmp`,
-//! neighbours. RFC 4443 (errors, echo), RFC 4861 (neighbour discovery), RFC 8106 is skipped over. Not here: which
-//! messages to believe. Linux: struct icmp6hdr, icmpv6_rcv, ndisc.c.
+//! neighbours. RFC 4443 (errors, echo), RFC 4861 (neighbour discovery); the options of RFC 8106 are skipped. Not here:
+//! which messages to accept. Linux: struct icmp6hdr, icmpv6_rcv, ndisc.c.
 
 use super::ether::MacAddr;
 use super::ipv6::{BadExtension, Ipv6Header, Upper};
@@ -9,9 +9,9 @@ use core::net::Ipv6Addr;
 
 /// Bytes of the header.
 pub(crate) const HEADER_LEN: usize = 8;
-/// Longest error packet to send, IPv6 header included: the least MTU (RFC 4443 §2.4 (c)).
+/// Longest error packet to send, IPv6 header included: the minimum MTU (RFC 4443 §2.4 (c)).
 pub(crate) const MAX_ERROR_LEN: usize = super::ipv6::MIN_MTU;
-/// Hop limit of every neighbour discovery message, so that no router passed it on (RFC 4861 §11.2).
+/// Hop limit of every neighbour discovery message; it proves that no router forwarded the message (RFC 4861 §11.2).
 pub(crate) const ND_HOP_LIMIT: u8 = 255;
 
 /// Message types (IANA icmpv6-parameters). Below 128 they are errors.
@@ -61,9 +61,9 @@ pub(crate) mod unreachable {
 /// Codes of time exceeded (RFC 4443 §3.3).
 pub(crate) mod time_exceeded {
     #![allow(dead_code, reason = "the table of codes is whole")]
-    /// Hop limit ran out on the way.
+    /// The hop limit reached 0 in transit.
     pub(crate) const HOP_LIMIT: u8 = 0;
-    /// A fragment did not come in time.
+    /// Fragment reassembly timed out.
     pub(crate) const REASSEMBLY: u8 = 1;
 }
 
@@ -77,7 +77,7 @@ pub(crate) mod parameter_problem {
     pub(crate) const OPTION: u8 = 2;
 }
 
-/// What a message says. `quoted` is the beginning of the packet it is about: see [`Quoted::parse`].
+/// A decoded message. `quoted` is the beginning of the packet it is about: see [`Quoted::parse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message<'p> {
     /// Destination unreachable.
@@ -116,7 +116,7 @@ pub(crate) enum Message<'p> {
         id: u16,
         /// Sequence number.
         seq: u16,
-        /// To be sent back.
+        /// Data to send back.
         data: &'p [u8],
     },
     /// Echo reply.
@@ -125,45 +125,45 @@ pub(crate) enum Message<'p> {
         id: u16,
         /// Sequence number.
         seq: u16,
-        /// What was sent.
+        /// The data of the request.
         data: &'p [u8],
     },
-    /// Is a router here?
+    /// Asks for router advertisements.
     RouterSolicitation {
         /// Options.
         options: NdOptions<'p>,
     },
-    /// A router is here.
+    /// Announces a router.
     RouterAdvertisement {
-        /// Hop limit to use; 0: not said.
+        /// Hop limit to use; 0: unspecified.
         hop_limit: u8,
         /// M (0x80), O (0x40) and preference bits.
         flags: u8,
-        /// Seconds it may be a default router; 0: it is none.
+        /// Seconds for which it may be a default router; 0: it is not one.
         lifetime: u16,
-        /// Milliseconds a neighbour counts as reachable; 0: not said.
+        /// Milliseconds for which a neighbour is considered reachable; 0: unspecified.
         reachable_ms: u32,
-        /// Milliseconds between solicitations; 0: not said.
+        /// Milliseconds between solicitations; 0: unspecified.
         retrans_ms: u32,
         /// Options.
         options: NdOptions<'p>,
     },
-    /// Who has `target`?
+    /// Asks for the link-layer address of `target`.
     NeighbourSolicitation {
-        /// The address asked for; no multicast address.
+        /// The address asked for; not a multicast address.
         target: Ipv6Addr,
         /// Options: the source link-layer address.
         options: NdOptions<'p>,
     },
-    /// `target` is here.
+    /// Announces the link-layer address of `target`.
     NeighbourAdvertisement {
         /// The sender is a router.
         router: bool,
-        /// It answers a solicitation.
+        /// It is the answer to a solicitation.
         solicited: bool,
-        /// It replaces what is cached.
+        /// It overrides the cached address.
         override_cache: bool,
-        /// The address; no multicast address.
+        /// The address; not a multicast address.
         target: Ipv6Addr,
         /// Options: the target link-layer address.
         options: NdOptions<'p>,
@@ -185,19 +185,19 @@ pub(crate) enum Message<'p> {
         code: u8,
         /// The second word.
         rest: [u8; 4],
-        /// What follows.
+        /// The bytes after it.
         data: &'p [u8],
     },
 }
 
-/// A message in place; `parse` has checked that 8 bytes are there.
+/// A view of a message; `parse` has checked that it has at least 8 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Icmpv6Header<'p> {
     bytes: &'p [u8],
 }
 
 impl<'p> Icmpv6Header<'p> {
-    /// `bytes` is all that follows the extension headers. `Truncated`: fewer than 8.
+    /// `bytes` is the whole payload after the extension headers. `Truncated`: fewer than 8.
     #[inline]
     pub(crate) fn parse(bytes: &'p [u8]) -> Result<Icmpv6Header<'p>, ParseError> {
         if bytes.len() < HEADER_LEN { Err(ParseError::Truncated) } else { Ok(Icmpv6Header { bytes }) }
@@ -223,22 +223,22 @@ impl<'p> Icmpv6Header<'p> {
         self.bytes[1]
     }
 
-    /// What follows the first 8 bytes.
+    /// The bytes after the first 8.
     #[inline]
     pub(crate) fn payload(&self) -> &'p [u8] {
         &self.bytes[HEADER_LEN..]
     }
 
-    /// Whether it is neighbour discovery, which must have come with hop limit 255 (RFC 4861 §7.1).
+    /// Whether it is neighbour discovery, which must have arrived with hop limit 255 (RFC 4861 §7.1).
     #[inline]
     pub(crate) fn is_neighbour_discovery(&self) -> bool {
         (kind::ROUTER_SOLICITATION..=kind::REDIRECT).contains(&self.kind())
     }
 
-    /// What it says. Errors and echo always succeed. Of neighbour discovery is refused what RFC 4861 §6.1, §7.1 and
-    /// §8.1 refuse by the message alone: too short (`Truncated`), code not 0 or a multicast target (`BadField`), an
-    /// option of length 0 or beyond the end (`BadOption`). The hop limit is in the IPv6 header and the caller's to
-    /// check.
+    /// The decoded message. Errors and echo always succeed. Neighbour discovery is validated as in RFC 4861 §6.1, §7.1
+    /// and §8.1, as far as the message alone allows: too short (`Truncated`), code not 0 or a multicast target
+    /// (`BadField`), an option of length 0 or beyond the end (`BadOption`). The caller must check the hop limit, which
+    /// is in the IPv6 header.
     pub(crate) fn message(&self) -> Result<Message<'p>, ParseError> {
         let b = self.bytes;
         let (code, data) = (self.code(), self.payload());
@@ -288,7 +288,7 @@ impl<'p> Icmpv6Header<'p> {
     }
 }
 
-/// An address at the front that must not be multicast, and what follows it.
+/// An address at the front that must not be multicast, and the bytes after it.
 fn target(b: &[u8]) -> Result<(Ipv6Addr, &[u8]), ParseError> {
     let (addr, rest) = b.split_first_chunk::<16>().ok_or(ParseError::Truncated)?;
     let addr = Ipv6Addr::from(*addr);
@@ -318,15 +318,15 @@ pub(crate) enum NdOption<'p> {
     TargetLladdr(MacAddr),
     /// A prefix of the link.
     Prefix {
-        /// Bits that count.
+        /// Number of valid leading bits of the prefix.
         prefix_len: u8,
-        /// Addresses in it are neighbours.
+        /// Addresses with this prefix are on the link.
         on_link: bool,
-        /// Addresses may be made in it.
+        /// The prefix may be used for address autoconfiguration.
         autonomous: bool,
-        /// Seconds; all ones is for ever.
+        /// Seconds; all ones means for ever.
         valid_lifetime: u32,
-        /// Seconds; all ones is for ever.
+        /// Seconds; all ones means for ever.
         preferred_lifetime: u32,
         /// The prefix.
         prefix: Ipv6Addr,
@@ -335,16 +335,16 @@ pub(crate) enum NdOption<'p> {
     Redirected(&'p [u8]),
     /// MTU of the link, bytes.
     Mtu(u32),
-    /// Any other kind, or a known one of a wrong length: to be skipped (RFC 4861 §4.6).
+    /// Any other kind, or a known one of a wrong length: must be skipped (RFC 4861 §4.6).
     Other {
         /// Kind.
         kind: u8,
-        /// What follows kind and length.
+        /// The bytes after kind and length.
         data: &'p [u8],
     },
 }
 
-/// Options of a neighbour discovery message whose lengths `parse` has checked, so walking them cannot fail.
+/// Options of a neighbour discovery message. `parse` has checked their lengths, so iterating cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NdOptions<'p> {
     bytes: &'p [u8],
@@ -355,8 +355,8 @@ impl<'p> NdOptions<'p> {
     #[cfg(test)]
     pub(crate) const EMPTY: NdOptions<'static> = NdOptions { bytes: &[] };
 
-    /// `BadOption` when one has length 0 or runs past the end (RFC 4861 §6.1.1 and its like). At most one step in 8
-    /// bytes.
+    /// `BadOption` when an option has length 0 or extends past the end (RFC 4861 §6.1.1 and similar). Takes at most one
+    /// step per 8 bytes.
     pub(crate) fn parse(bytes: &'p [u8]) -> Result<NdOptions<'p>, ParseError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -393,7 +393,7 @@ impl<'p> IntoIterator for NdOptions<'p> {
     }
 }
 
-/// Walks [`NdOptions`].
+/// Iterator over [`NdOptions`].
 #[derive(Clone, Debug)]
 pub(crate) struct NdOptionIter<'p> {
     rest: &'p [u8],
@@ -432,20 +432,20 @@ impl<'p> Iterator for NdOptionIter<'p> {
 /// Bytes of a link-layer address option.
 pub(crate) const LLADDR_OPTION_LEN: usize = 8;
 
-/// A link-layer address option of `kind` ([`nd_option::SOURCE_LLADDR`] or [`nd_option::TARGET_LLADDR`]) as bytes, to be
-/// given to [`NdOptions::parse`].
+/// A link-layer address option of `kind` ([`nd_option::SOURCE_LLADDR`] or [`nd_option::TARGET_LLADDR`]) as bytes, for
+/// [`NdOptions::parse`].
 pub(crate) const fn lladdr_option(kind: u8, mac: MacAddr) -> [u8; LLADDR_OPTION_LEN] {
     let [a, b, c, d, e, f] = mac.0;
     [kind, 1, a, b, c, d, e, f]
 }
 
-/// The packet an error is about. Written by whoever sent the error, so none of it is to be believed before it is held
-/// against a socket.
+/// The packet that an error is about. The sender of the error may have forged it, so it must be checked against a
+/// socket before it is trusted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoted<'p> {
     /// Its IPv6 header.
     pub ip: Ipv6Header<'p>,
-    /// What is left behind its extension headers.
+    /// The part after its extension headers.
     pub upper: Upper<'p>,
 }
 
@@ -465,7 +465,7 @@ impl<'p> Quoted<'p> {
         self.upper.protocol
     }
 
-    /// What is left of the transport header and payload: 8 bytes or more.
+    /// The quoted transport header and payload: 8 bytes or more.
     #[inline]
     pub(crate) fn transport(&self) -> &'p [u8] {
         self.upper.payload
@@ -473,7 +473,7 @@ impl<'p> Quoted<'p> {
 }
 
 impl Message<'_> {
-    /// Bytes `emit` writes.
+    /// Number of bytes that `emit` writes.
     pub(crate) fn len(&self) -> usize {
         HEADER_LEN
             + match *self {
@@ -566,7 +566,7 @@ impl Message<'_> {
     }
 }
 
-/// Computes the checksum of the message that `message` is exactly.
+/// Computes the checksum of an ICMPv6 message; `message` is the whole message.
 ///
 /// # Panics
 /// When `message` is shorter than 8 bytes.

@@ -1,5 +1,5 @@
 //! IPv4 header: view, options, emitter. Above: `ip::input`, `ip::output`, fragments, devices. RFC 791, RFC 6864
-//! (identification), RFC 3168 (the ECN bits). Not here: routing, reassembly, and the decision what to answer. Linux:
+//! (identification), RFC 3168 (the ECN bits). Not here: routing, reassembly, and which ICMP errors to send. Linux:
 //! struct iphdr, ip_rcv.
 
 use super::{ParseError, checksum};
@@ -14,7 +14,7 @@ pub const HEADER_LEN: usize = 20;
 pub(crate) const MAX_HEADER_LEN: usize = 60;
 /// Bytes of the longest IPv4 datagram.
 pub(crate) const MAX_DATAGRAM: usize = 65535;
-/// MTU every IPv4 link has (RFC 791 §3.2).
+/// MTU that every IPv4 link supports (RFC 791 §3.2).
 pub(crate) const MIN_MTU: usize = 68;
 
 const DF: u16 = 0x4000;
@@ -36,8 +36,8 @@ struct Fixed {
     dst: [u8; 4],
 }
 
-/// An IPv4 datagram in place. `parse` has checked that 20 <= 4 * IHL <= total length <= bytes present; link padding
-/// after the total length is cut off.
+/// A view of an IPv4 datagram. `parse` has checked that 20 <= 4 * IHL <= total length <= bytes present; link padding
+/// after the total length is trimmed.
 #[derive(Clone, Copy)]
 pub struct Ipv4Header<'p> {
     fixed: &'p Fixed,
@@ -46,9 +46,9 @@ pub struct Ipv4Header<'p> {
 }
 
 impl<'p> Ipv4Header<'p> {
-    /// Refuses what `ip_rcv` does, in its order: short header (`Truncated`), version (`BadVersion`), IHL below 5
-    /// (`BadHeaderLen`), header beyond the bytes or total length beyond them (`Truncated`), total length below the
-    /// header (`BadTotalLen`). The checksum is [`Ipv4Header::checksum_ok`]'s.
+    /// Refuses the same datagrams as `ip_rcv`, in its order: short header (`Truncated`), version (`BadVersion`), IHL
+    /// below 5 (`BadHeaderLen`), header or total length beyond the bytes (`Truncated`), total length below the header
+    /// (`BadTotalLen`). [`Ipv4Header::checksum_ok`] verifies the checksum.
     #[inline]
     pub fn parse(bytes: &'p [u8]) -> Result<Ipv4Header<'p>, ParseError> {
         let h = Self::parse_quoted(bytes)?;
@@ -62,8 +62,8 @@ impl<'p> Ipv4Header<'p> {
         Ok(Ipv4Header { payload: &bytes[h.header.len()..total], ..h })
     }
 
-    /// As `parse` for a datagram quoted in an ICMP error, of which only the beginning is there: the total length is not
-    /// held against the bytes, `payload` is whatever follows the header.
+    /// As `parse`, for a datagram quoted in an ICMP error, which is truncated: the total length is not checked against
+    /// the bytes; `payload` is all bytes after the header.
     #[inline]
     pub fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv4Header<'p>, ParseError> {
         let (fixed, _) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
@@ -78,7 +78,7 @@ impl<'p> Ipv4Header<'p> {
         Ok(Ipv4Header { fixed, header, payload })
     }
 
-    /// Whether the header checksum is right. A view from `parse` does not imply it.
+    /// Whether the header checksum is right. `parse` does not check it.
     #[inline]
     pub fn checksum_ok(&self) -> bool {
         checksum::is_valid(checksum::sum(self.header, 0))
@@ -96,13 +96,13 @@ impl<'p> Ipv4Header<'p> {
         self.header
     }
 
-    /// Header and payload bytes as the header states them.
+    /// The total length field: header and payload bytes.
     #[inline]
     pub fn total_len(&self) -> usize {
         usize::from(self.fixed.total_len.get())
     }
 
-    /// What follows the header, up to the total length.
+    /// The bytes after the header, up to the total length.
     #[inline]
     pub fn payload(&self) -> &'p [u8] {
         self.payload
@@ -120,7 +120,7 @@ impl<'p> Ipv4Header<'p> {
         Ecn::from_tos(self.fixed.tos)
     }
 
-    /// Identification, which ties fragments together.
+    /// Identification, common to the fragments of a datagram.
     #[inline]
     pub fn id(&self) -> u16 {
         self.fixed.id.get()
@@ -138,13 +138,13 @@ impl<'p> Ipv4Header<'p> {
         self.fixed.frag.get() & MF != 0
     }
 
-    /// Where this fragment's payload starts in the datagram, in bytes (a multiple of 8, at most 65528).
+    /// Offset of this fragment's payload in the datagram, in bytes (a multiple of 8, at most 65528).
     #[inline]
     pub fn frag_offset(&self) -> usize {
         usize::from(self.fixed.frag.get() & OFFSET) * 8
     }
 
-    /// Whether this is a part of a datagram: MF set or a non-zero offset. Linux: ip_is_fragment.
+    /// Whether this is a fragment of a datagram: MF set or a non-zero offset. Linux: ip_is_fragment.
     #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fixed.frag.get() & (MF | OFFSET) != 0
@@ -253,33 +253,33 @@ pub(crate) mod option {
     pub(crate) const RA: u8 = 148;
 }
 
-/// One IPv4 option. NOPs are skipped, END ends.
+/// One IPv4 option. The iterator skips NOPs and stops at END.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Option<'p> {
     /// Kind with its copied flag: see [`option`].
     pub kind: u8,
-    /// What follows kind and length.
+    /// The bytes after kind and length.
     pub data: &'p [u8],
-    /// Where the kind byte stands, counted from the first byte of the IP header: the pointer of a parameter problem.
+    /// Offset of the kind byte from the first byte of the IP header: the pointer of a parameter problem.
     pub offset: usize,
 }
 
 impl Ipv4Option<'_> {
-    /// Whether every fragment carries it (RFC 791 §3.1).
+    /// Whether it is copied into every fragment (RFC 791 §3.1).
     #[inline]
     pub fn copied(&self) -> bool {
         self.kind & 0x80 != 0
     }
 }
 
-/// An option whose length is below 2 or runs past the header, and where: the pointer of a parameter problem.
+/// An option whose length is below 2 or extends past the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadIpv4Option {
-    /// Offset of the kind byte from the first byte of the IP header.
+    /// Offset of its kind byte from the first byte of the IP header: the pointer of a parameter problem.
     pub offset: usize,
 }
 
-/// Walks the options; ends after END, after an error, or with the header. At most 40 steps.
+/// Iterates over the options; ends after END, after an error, or with the header. At most 40 steps.
 #[derive(Clone, Debug)]
 pub struct Ipv4Options<'p> {
     bytes: &'p [u8],
@@ -348,19 +348,19 @@ pub struct Ipv4Repr {
     pub more_fragments: bool,
     /// Offset of the payload in the datagram, in bytes; the low three bits are ignored.
     pub frag_offset: usize,
-    /// Bytes that follow the header. When they make the datagram longer than 65535 the length field is written as 0,
-    /// which only a device that cuts super-packets may see. Linux: iph_set_totlen.
+    /// Bytes after the header. If they make the datagram longer than 65535, the length field is written as 0, which is
+    /// only allowed for a device that segments super-packets. Linux: iph_set_totlen.
     pub payload_len: usize,
 }
 
 impl Ipv4Repr {
-    /// Bytes `emit` writes: 20.
+    /// Number of bytes that `emit` writes: 20.
     #[inline]
     pub const fn len(&self) -> usize {
         HEADER_LEN
     }
 
-    /// Never: a header has 20 bytes.
+    /// Always false: a header has 20 bytes.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         false
@@ -408,7 +408,7 @@ impl Ipv4Repr {
 }
 
 impl From<Ipv4Header<'_>> for Ipv4Repr {
-    /// Everything but the options.
+    /// All fields except the options.
     fn from(h: Ipv4Header<'_>) -> Ipv4Repr {
         Ipv4Repr {
             src: h.src(),
@@ -425,7 +425,7 @@ impl From<Ipv4Header<'_>> for Ipv4Repr {
     }
 }
 
-/// Computes the checksum of the IPv4 header that `header` is exactly. Linux: ip_send_check.
+/// Computes the checksum of an IPv4 header; `header` is exactly the header. Linux: ip_send_check.
 ///
 /// # Panics
 /// When `header` is shorter than 20 bytes.

@@ -1,5 +1,5 @@
-//! IPv6 header, extension headers, fragment header: views, walker, emitters. Above: `ip::input`, `ip::output`,
-//! fragments, devices. RFC 8200. Not here: what an extension header makes the stack do. Linux: struct ipv6hdr,
+//! IPv6 header, extension headers, fragment header: views, iterator, emitters. Above: `ip::input`, `ip::output`,
+//! fragments, devices. RFC 8200. Not here: how the stack processes an extension header. Linux: struct ipv6hdr,
 //! ipv6_rcv, exthdrs.c.
 
 use super::ip::Ecn;
@@ -11,11 +11,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
-/// MTU every IPv6 link has (RFC 8200 §5).
+/// MTU that every IPv6 link supports (RFC 8200 §5).
 pub(crate) const MIN_MTU: usize = 1280;
 /// Bytes of a fragment header.
 pub(crate) const FRAGMENT_HEADER_LEN: usize = 8;
-/// Offset of the next-header byte in the fixed header: the pointer of a parameter problem about the first one.
+/// Offset of the next-header byte in the fixed header: the pointer of a parameter problem about the first extension
+/// header.
 pub(crate) const NEXT_HEADER_OFFSET: usize = 6;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -29,7 +30,7 @@ struct Fixed {
     dst: [u8; 16],
 }
 
-/// An IPv6 packet in place. `parse` has checked that the payload the header states is there; link padding is cut off.
+/// A view of an IPv6 packet. `parse` has checked that the whole payload is present; link padding is trimmed.
 #[derive(Clone, Copy)]
 pub(crate) struct Ipv6Header<'p> {
     fixed: &'p Fixed,
@@ -37,8 +38,9 @@ pub(crate) struct Ipv6Header<'p> {
 }
 
 impl<'p> Ipv6Header<'p> {
-    /// `Truncated`: fewer than 40 bytes, or than the payload length says; `BadVersion`. A jumbogram (payload length 0
-    /// with a hop-by-hop jumbo option, RFC 2675) shows here as an empty payload and is refused by the extension walk.
+    /// `Truncated`: fewer than 40 bytes, or fewer than the payload length requires; `BadVersion`. A jumbogram (payload
+    /// length 0 with a hop-by-hop jumbo option, RFC 2675) gives an empty payload, which the extension header iterator
+    /// refuses.
     #[cfg(test)]
     #[inline]
     pub(crate) fn parse(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
@@ -47,8 +49,7 @@ impl<'p> Ipv6Header<'p> {
         Ok(Ipv6Header { payload, ..h })
     }
 
-    /// As `parse` for a packet quoted in an ICMPv6 error, of which only the beginning is there: `payload` is whatever
-    /// follows.
+    /// As `parse`, for a packet quoted in an ICMPv6 error, which is truncated: `payload` is all bytes after the header.
     #[inline]
     pub(crate) fn parse_quoted(bytes: &'p [u8]) -> Result<Ipv6Header<'p>, ParseError> {
         let (fixed, payload) = Fixed::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
@@ -76,13 +77,13 @@ impl<'p> Ipv6Header<'p> {
         self.fixed.ver_class_flow.get() & 0xf_ffff
     }
 
-    /// Bytes after the fixed header as the header states them, extension headers included.
+    /// The payload length field: bytes after the fixed header, extension headers included.
     #[inline]
     pub(crate) fn payload_len(&self) -> usize {
         usize::from(self.fixed.payload_len.get())
     }
 
-    /// What kind of header follows.
+    /// The next-header field.
     #[inline]
     pub(crate) fn next_header(&self) -> u8 {
         self.fixed.next_header
@@ -106,21 +107,21 @@ impl<'p> Ipv6Header<'p> {
         Ipv6Addr::from(self.fixed.dst)
     }
 
-    /// What follows the fixed header: extension headers, then the transport.
+    /// The payload after the fixed header: extension headers, then the transport.
     #[cfg(test)]
     #[inline]
     pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
-    /// The extension headers one by one.
+    /// Iterates over the extension headers.
     #[cfg(test)]
     #[inline]
     pub(crate) fn extensions(&self) -> Extensions<'p> {
         Extensions::new(self.next_header(), self.payload)
     }
 
-    /// Walks over all extension headers to what they carry.
+    /// Skips all extension headers and returns the upper-layer payload.
     #[inline]
     pub(crate) fn upper(&self) -> Result<Upper<'p>, BadExtension> {
         Extensions::new(self.next_header(), self.payload).finish()
@@ -142,16 +143,16 @@ pub(crate) enum Extension<'p> {
     Destination(Ipv6Options<'p>),
     /// A source route.
     Routing(RoutingHeader<'p>),
-    /// This packet is a part of another.
+    /// The packet is a fragment.
     Fragment(FragmentHeader),
 }
 
-/// An extension header that does not lie within the packet.
+/// An extension header that extends beyond the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadExtension {
     /// Kind of the header.
     pub header: u8,
-    /// Where it starts, counted from the first byte of the IPv6 header.
+    /// Its offset from the first byte of the IPv6 header.
     pub offset: usize,
 }
 
@@ -161,21 +162,22 @@ impl From<BadExtension> for ParseError {
     }
 }
 
-/// What the extension headers carry.
+/// The upper-layer payload after the extension headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upper<'p> {
-    /// Kind of the first header that is no extension header; [`proto::NO_NEXT`] when nothing follows, and
-    /// [`proto::HOPOPTS`] for a hop-by-hop header that is not first, which Linux treats as an unknown protocol too.
+    /// The next-header value of the first header that is not an extension header; [`proto::NO_NEXT`] when nothing
+    /// follows, and [`proto::HOPOPTS`] for a hop-by-hop header that is not first, which Linux treats as an unknown
+    /// protocol too.
     pub protocol: u8,
-    /// Its bytes. After a fragment header this is the fragment's part of them.
+    /// Its bytes. After a fragment header: this fragment's part of them.
     pub payload: &'p [u8],
     /// The fragment header, if there was one.
     pub fragment: Option<FragmentHeader>,
 }
 
-/// Walks extension headers. It stops behind a fragment header that is not atomic (RFC 6946), because what follows
-/// belongs to the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes ends after
-/// n / 8 steps.
+/// Iterates over extension headers. It stops after a fragment header that is not atomic (RFC 6946), because the headers
+/// after it belong to the datagram and not to this packet. Each step takes at least 8 bytes, so a packet of n bytes
+/// ends after n / 8 steps.
 #[derive(Clone, Debug)]
 pub(crate) struct Extensions<'p> {
     next: u8,
@@ -186,13 +188,13 @@ pub(crate) struct Extensions<'p> {
 }
 
 impl<'p> Extensions<'p> {
-    /// `payload` follows the fixed header, whose next-header field was `next`.
+    /// `payload` is the bytes after the fixed header, whose next-header field was `next`.
     #[inline]
     pub(crate) fn new(next: u8, payload: &'p [u8]) -> Extensions<'p> {
         Extensions { next, at: HEADER_LEN, rest: payload, fragment: None, done: false }
     }
 
-    /// Walks to the end; what the remaining headers say is dropped but for the fragment header.
+    /// Iterates to the end; ignores the contents of all headers except the fragment header.
     #[inline]
     pub(crate) fn finish(mut self) -> Result<Upper<'p>, BadExtension> {
         for ext in self.by_ref() {
@@ -201,7 +203,7 @@ impl<'p> Extensions<'p> {
         Ok(Upper { protocol: self.next, payload: self.rest, fragment: self.fragment })
     }
 
-    /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` gives.
+    /// Offset, from the first byte of the IPv6 header, of the header that the next call of `next` returns.
     #[inline]
     pub(crate) fn offset(&self) -> usize {
         self.at
@@ -235,7 +237,7 @@ impl<'p> Iterator for Extensions<'p> {
             self.done = true;
             return Some(Err(BadExtension { header, offset }));
         };
-        // `len` is at least 8, so the fixed parts below are there.
+        // `len` is at least 8, so the fixed parts below are present.
         self.next = bytes[0];
         self.at += len;
         self.rest = rest;
@@ -257,7 +259,7 @@ impl<'p> Iterator for Extensions<'p> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoutingHeader<'p> {
     bytes: &'p [u8],
-    /// Where it starts, counted from the first byte of the IPv6 header; its type is 2 bytes on, segments left 3.
+    /// Its offset from the first byte of the IPv6 header; the type is at byte 2 of the header, segments left at byte 3.
     pub offset: usize,
 }
 
@@ -269,13 +271,14 @@ impl<'p> RoutingHeader<'p> {
         self.bytes[2]
     }
 
-    /// Nodes still to be visited. At 0 the header is skipped; above it an unknown type draws a parameter problem.
+    /// Number of nodes still to be visited. At 0 the header is skipped; above 0 an unknown type causes a parameter
+    /// problem.
     #[inline]
     pub(crate) fn segments_left(&self) -> u8 {
         self.bytes[3]
     }
 
-    /// What follows segments left.
+    /// The bytes after the segments left field.
     #[cfg(test)]
     #[inline]
     pub(crate) fn data(&self) -> &'p [u8] {
@@ -286,11 +289,11 @@ impl<'p> RoutingHeader<'p> {
 /// A fragment header (RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FragmentHeader {
-    /// What kind of header the datagram goes on with.
+    /// The next-header value of the datagram's payload.
     pub next_header: u8,
-    /// Where this part starts in the fragmentable part, in bytes: a multiple of 8, at most 65528.
+    /// Offset of this fragment in the fragmentable part, in bytes: a multiple of 8, at most 65528.
     pub offset: usize,
-    /// Whether parts follow.
+    /// Whether more fragments follow.
     pub more: bool,
     /// Identification.
     pub id: u32,
@@ -302,14 +305,14 @@ impl FragmentHeader {
         FragmentHeader { next_header: b[0], offset: usize::from(w & 0xfff8), more: w & 1 != 0, id: be32(b, 4) }
     }
 
-    /// The header at the front of `bytes`; `Truncated` when there are fewer than 8.
+    /// Reads the header at the front of `bytes`; `Truncated` when there are fewer than 8.
     #[inline]
     pub(crate) fn parse(bytes: &[u8]) -> Result<FragmentHeader, ParseError> {
         let b = bytes.get(..FRAGMENT_HEADER_LEN).ok_or(ParseError::Truncated)?;
         Ok(FragmentHeader::read(b))
     }
 
-    /// Whether it is the whole datagram: processed at once, apart from other fragments (RFC 6946).
+    /// Whether it is the whole datagram: processed at once, independent of other fragments (RFC 6946).
     #[inline]
     pub(crate) const fn is_atomic(&self) -> bool {
         self.offset == 0 && !self.more
@@ -341,27 +344,27 @@ pub(crate) mod option {
     pub(crate) const JUMBO: u8 = 194;
 }
 
-/// What to do with an option that is not known: the top two bits of its kind (RFC 8200 §4.2).
+/// What to do with an unknown option: the top two bits of its kind (RFC 8200 §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnknownAction {
-    /// Go on.
+    /// Skip the option.
     Skip,
-    /// Drop the packet in silence.
+    /// Drop the packet without an ICMP error.
     Discard,
     /// Drop it and send a parameter problem, code 2.
     Problem,
-    /// The same unless the destination was a multicast address, then silence.
+    /// The same, but without an ICMP error if the destination is a multicast address.
     ProblemUnlessMulticast,
 }
 
-/// One option. Pad1 and PadN are not given.
+/// One option. The iterator skips Pad1 and PadN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ipv6Option<'p> {
     /// See [`option`].
     pub kind: u8,
-    /// What follows kind and length.
+    /// The bytes after kind and length.
     pub data: &'p [u8],
-    /// Where the kind byte stands, counted from the first byte of the IPv6 header.
+    /// Offset of the kind byte from the first byte of the IPv6 header.
     pub offset: usize,
 }
 
@@ -378,8 +381,9 @@ impl Ipv6Option<'_> {
     }
 }
 
-/// Walks the options of a hop-by-hop or destination header; at most one step a byte. As Linux it refuses padding of
-/// more than 7 bytes in a row and PadN with non-zero bytes, which only serve to hide data or to waste time.
+/// Iterates over the options of a hop-by-hop or destination header; at most one step per byte. As Linux it refuses
+/// padding of more than 7 consecutive bytes and PadN with non-zero bytes, which only serve to hide data or to waste
+/// time.
 #[derive(Clone, Copy)]
 pub(crate) struct Ipv6Options<'p> {
     bytes: &'p [u8],
@@ -439,15 +443,16 @@ pub(crate) struct Ipv6Repr {
     pub src: Ipv6Addr,
     /// Destination address.
     pub dst: Ipv6Addr,
-    /// Kind of what follows.
+    /// The next-header value.
     pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// Flow label; 20 bits count.
+    /// Flow label; the low 20 bits are used.
     pub flow_label: u32,
-    /// Bytes that follow. Above 65535 the field is written as 0, which only a device that cuts super-packets may see.
+    /// Bytes after the header. Above 65535 the field is written as 0, which is only allowed for a device that segments
+    /// super-packets.
     pub payload_len: usize,
 }
 
@@ -485,7 +490,7 @@ impl From<Ipv6Header<'_>> for Ipv6Repr {
     }
 }
 
-/// Rewrites the payload length of the header at the front of `packet`, for a piece of a super-packet.
+/// Rewrites the payload length of the header at the front of `packet`, for a segment of a super-packet.
 ///
 /// # Panics
 /// When `packet` is shorter than 6 bytes.

@@ -1,20 +1,22 @@
-//! Packet formats: bytes in, views out; values in, bytes out. Above: `ip`, `tcp`, `udp`, `icmp`, `device`. Below:
-//! nothing, this module knows no other of the crate, allocates nothing on the data path and holds no state.
+//! Packet formats: parsing of bytes into views, and emitting of values as bytes. Above: `ip`, `tcp`, `udp`, `icmp`,
+//! `device`. Below: nothing; this module uses no other module of the crate, allocates nothing on the data path and
+//! holds no state.
 //!
-//! How the three shapes fit together:
+//! There are three kinds of types:
 //!
-//! - A **view** (`TcpHeader<'p>`, `Ipv4Header<'p>`, ...) borrows the packet. `parse` checks every length the format
-//!   states against the bytes that are there, once; after that no getter can fail or panic, whatever the bytes say.
-//!   Views are `Copy`, two or three words, and hand out what follows the header as `payload()`.
-//! - A **value** (`TcpOptions`, `SackBlocks`, `MacAddr`, ...) owns what it says and may outlive the packet.
-//! - A **repr** (`Ipv4Repr`, `TcpRepr`, `SynOptions`, ...) is what is to be written: `len()` says how many bytes it
-//!   takes, `emit` writes them to the front of a buffer and returns that number.
+//! - A **view** (`TcpHeader<'p>`, `Ipv4Header<'p>`, ...) borrows the packet. `parse` checks every length field of the
+//!   format once, against the bytes present; after that no getter can fail or panic, whatever the bytes are.
+//!   Views are `Copy`, two or three words, and return the bytes after the header as `payload()`.
+//! - A **value** (`TcpOptions`, `SackBlocks`, `MacAddr`, ...) owns its data and may outlive the packet.
+//! - A **repr** (`Ipv4Repr`, `TcpRepr`, `SynOptions`, ...) describes bytes to be written: `len()` is their number, and
+//!   `emit` writes them to the front of a buffer and returns that number.
 //!
-//! Which calls may fail: `parse` returns [`ParseError`], whose variant is the reason a counter is bumped for. Iterators
-//! over options and extension headers end, at the latest, with the last byte. `emit` panics only when its buffer is
-//! shorter than `len()`, which is the caller's mistake and never the peer's.
+//! Which calls may fail: `parse` returns [`ParseError`], with one variant for each drop counter. Iterators over options
+//! and extension headers end, at the latest, with the last byte. `emit` panics only when its buffer is shorter than
+//! `len()`, which is a bug of the caller and cannot be caused by the peer.
 //!
-//! Checksums are not part of `parse`: a device may have checked them already. Every view has a method that does.
+//! Checksums are not verified by `parse`, because a device may have verified them already. Every view has a method for
+//! it.
 //!
 //! Multi-byte fields are big-endian on the wire and host order in every signature.
 //!
@@ -45,8 +47,8 @@ pub(crate) mod udp;
 #[cfg(test)]
 mod tests;
 
-/// How property tests run here: the same cases every time, unless `PROPTEST_RNG_SEED` asks for others, and no files
-/// written.
+/// Configuration of the property tests: the same cases in every run, unless `PROPTEST_RNG_SEED` selects others, and no
+/// files are written.
 #[cfg(test)]
 pub(crate) fn cases() -> proptest::test_runner::Config {
     use proptest::test_runner::{Config, RngSeed};
@@ -59,26 +61,26 @@ pub(crate) fn cases() -> proptest::test_runner::Config {
 
 use core::fmt;
 
-/// Why bytes are not the packet they should be. One variant per reason, so that one counter can be kept per reason.
+/// Why a packet was refused. One variant per reason, so that each reason has its own counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParseError {
-    /// Fewer bytes than the fixed header, or than a length field says are there.
+    /// Fewer bytes than the fixed header, or than a length field requires.
     Truncated,
-    /// The IP version nibble is not that of the parser called.
+    /// The IP version is not the parser's.
     BadVersion,
     /// A header length (IHL, data offset, extension header length) below the minimum.
     BadHeaderLen,
     /// A total or payload length that contradicts the header length.
     BadTotalLen,
-    /// The ones-complement sum over the covered bytes is not right.
+    /// The ones-complement sum over the covered bytes is wrong.
     BadChecksum,
     /// An option with a length that is zero, too small for its kind, or beyond the end.
     BadOption,
-    /// An IPv6 extension header chain that cannot be walked.
+    /// An invalid chain of IPv6 extension headers.
     BadExtension,
-    /// A field whose value the format forbids here (ARP hardware type, NDP hop limit or code, ...).
+    /// A field with a value that the format does not allow here (ARP hardware type, NDP hop limit or code, ...).
     BadField,
-    /// A frame or message of a kind this stack does not take: 802.1Q tag, 802.3 length, unknown EtherType.
+    /// A kind of frame or message that this stack does not support: 802.1Q tag, 802.3 length, unknown EtherType.
     Unsupported,
 }
 
@@ -100,7 +102,7 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// IP protocol numbers and IPv6 next-header values this stack knows (IANA protocol-numbers).
+/// IP protocol numbers and IPv6 next-header values that this stack uses (IANA protocol-numbers).
 pub mod proto {
     /// IPv6 hop-by-hop options (RFC 8200 §4.3).
     pub const HOPOPTS: u8 = 0;
@@ -122,7 +124,7 @@ pub mod proto {
     pub const DSTOPTS: u8 = 60;
 }
 
-/// Reads a big-endian u16 at `at`, or 0 beyond the end: for option bodies whose length the caller has checked.
+/// Reads a big-endian u16 at `at`; 0 if that is beyond the end. For option bodies whose length the caller has checked.
 #[inline]
 pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
     match b.get(at..at + 2) {
@@ -131,7 +133,7 @@ pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
     }
 }
 
-/// Reads a big-endian u32 at `at`, or 0 beyond the end: for option bodies whose length the caller has checked.
+/// Reads a big-endian u32 at `at`; 0 if that is beyond the end. For option bodies whose length the caller has checked.
 #[inline]
 pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
     match b.get(at..at + 4) {

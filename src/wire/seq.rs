@@ -1,11 +1,11 @@
-//! Sequence numbers, windows and segment sizes as types, so that a raw 16-bit window cannot be taken for bytes nor two
-//! sequence numbers be compared with `<`. Used by everything in `tcp`. Linux: before(), after(), between() in
+//! Sequence numbers, windows and segment sizes as types, so that a raw 16-bit window cannot be mistaken for bytes, and
+//! two sequence numbers cannot be compared with `<`. Used throughout `tcp`. Linux: before(), after(), between() in
 //! net/tcp.h.
 
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
 
-/// A point on the 2^32 circle (RFC 9293 §3.4). Not `Ord`: a circle has no least point, so `max` and `sort` would lie.
+/// A sequence number, modulo 2^32 (RFC 9293 §3.4). Not `Ord`: the order is cyclic, so `max` and `sort` would be wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SeqNum(pub u32);
 
@@ -34,7 +34,7 @@ impl SeqNum {
         !self.before(other)
     }
 
-    /// On the arc that starts at `lo` and ends at `hi`, both included: right for arcs of any length up to 2^32 - 1.
+    /// In the range from `lo` to `hi`, both included, modulo 2^32: right for ranges of any length up to 2^32 - 1.
     #[inline]
     pub const fn between(self, lo: SeqNum, hi: SeqNum) -> bool {
         hi.0.wrapping_sub(lo.0) >= self.0.wrapping_sub(lo.0)
@@ -123,7 +123,7 @@ impl fmt::Display for SeqNum {
     }
 }
 
-/// The window field as carried, before scaling (RFC 9293 §3.1). It becomes bytes only through a [`WindowShift`].
+/// The window field in the header, before scaling (RFC 9293 §3.1). Converted to bytes only with a [`WindowShift`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct RawWindow(pub u16);
 
@@ -134,7 +134,7 @@ impl RawWindow {
         (self.0 as u32) << shift.0
     }
 
-    /// The field that advertises `bytes`, rounded down to the granule of `shift` and held to 65535.
+    /// The window field for `bytes`, rounded down to the unit of `shift` and limited to 65535.
     #[inline]
     pub const fn from_bytes(bytes: u32, shift: WindowShift) -> RawWindow {
         let scaled = bytes >> shift.0;
@@ -142,12 +142,12 @@ impl RawWindow {
     }
 }
 
-/// Window scale shift count. A shift above 14 cannot be built (RFC 7323 §2.3).
+/// Window scale shift count. A shift above 14 cannot be constructed (RFC 7323 §2.3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct WindowShift(u8);
 
 impl WindowShift {
-    /// No scaling: what holds until both SYNs carried the option.
+    /// No scaling: in force until both SYNs carried the option.
     pub const NONE: WindowShift = WindowShift(0);
     /// The largest shift. Linux: TCP_MAX_WSCALE.
     pub const MAX: WindowShift = WindowShift(14);
@@ -158,13 +158,13 @@ impl WindowShift {
         if shift <= 14 { Some(WindowShift(shift)) } else { None }
     }
 
-    /// Above 14 counts as 14, which is what RFC 7323 §2.3 asks of a receiver.
+    /// Values above 14 become 14, as RFC 7323 §2.3 requires of a receiver.
     #[inline]
     pub const fn clamp(shift: u8) -> WindowShift {
         if shift <= 14 { WindowShift(shift) } else { WindowShift::MAX }
     }
 
-    /// Bytes that one unit of the window field stands for.
+    /// Bytes per unit of the window field.
     #[inline]
     pub const fn unit(self) -> u32 {
         1 << self.0

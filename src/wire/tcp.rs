@@ -1,5 +1,5 @@
-//! TCP header: flags, view, emitter, checksums with and without offload. Above: `tcp::rcv`, `tcp::segment`, devices
-//! that cut and join segments. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct tcphdr.
+//! TCP header: flags, view, emitter, checksums with and without offload. Above: `tcp::rcv`, `tcp::segment`, and devices
+//! that segment or coalesce. Options are in `tcp_options`. RFC 9293 §3.1. Linux: struct tcphdr.
 
 use super::seq::{RawWindow, SeqNum};
 use super::tcp_options::{RawOptions, TcpOptions};
@@ -12,12 +12,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a TCP header without options.
 pub const HEADER_LEN: usize = 20;
-/// Bytes of options at most.
+/// Most bytes of options in a header.
 pub const MAX_OPTIONS_LEN: usize = 40;
-/// Offset of the checksum field in the header: what a device is told that finishes it.
+/// Offset of the checksum field in the header, for a device that completes the checksum.
 pub(crate) const CHECKSUM_OFFSET: usize = 16;
 
-/// The control bits (RFC 9293 §3.1; AE: RFC 9768 §3.1, the former NS), nine of the low bits of bytes 12 and 13.
+/// The control bits (RFC 9293 §3.1; AE: RFC 9768 §3.1, the former NS): the low nine bits of bytes 12 and 13.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct TcpFlags(u16);
 
@@ -32,9 +32,9 @@ impl TcpFlags {
     pub const RST: TcpFlags = TcpFlags(0x004);
     /// Push.
     pub const PSH: TcpFlags = TcpFlags(0x008);
-    /// The acknowledgement field counts.
+    /// The acknowledgement field is valid.
     pub const ACK: TcpFlags = TcpFlags(0x010);
-    /// The urgent pointer counts.
+    /// The urgent pointer is valid.
     pub const URG: TcpFlags = TcpFlags(0x020);
     /// ECN echo (RFC 3168 §6.1).
     pub const ECE: TcpFlags = TcpFlags(0x040);
@@ -45,7 +45,7 @@ impl TcpFlags {
 
     const ALL: u16 = 0x1ff;
 
-    /// From the low nine bits of header bytes 12 and 13; higher ones, reserved and data offset, are cut off.
+    /// From the low nine bits of header bytes 12 and 13; the other bits, reserved and data offset, are ignored.
     #[inline]
     pub const fn from_bits(bits: u16) -> TcpFlags {
         TcpFlags(bits & TcpFlags::ALL)
@@ -87,7 +87,7 @@ impl TcpFlags {
         self.0 &= !other.0;
     }
 
-    /// Both sets of bits; `|` for constants.
+    /// The union of both sets; `|` for constants.
     #[inline]
     pub const fn union(self, other: TcpFlags) -> TcpFlags {
         TcpFlags(self.0 | other.0)
@@ -116,7 +116,7 @@ impl BitOrAssign for TcpFlags {
 }
 
 impl fmt::Display for TcpFlags {
-    /// As packetdrill writes them: `S.`, `P.`, `F.`, `R`; `-` for none.
+    /// In packetdrill's notation: `S.`, `P.`, `F.`, `R`; `-` for none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("-");
@@ -159,7 +159,7 @@ struct Fixed {
     urgent: U16,
 }
 
-/// A segment in place. `parse` has checked that 20 <= 4 * data offset <= bytes present.
+/// A view of a segment. `parse` has checked that 20 <= 4 * data offset <= bytes present.
 #[derive(Clone, Copy)]
 pub struct TcpHeader<'p> {
     fixed: &'p Fixed,
@@ -168,8 +168,8 @@ pub struct TcpHeader<'p> {
 }
 
 impl<'p> TcpHeader<'p> {
-    /// `segment` is exactly what IP carried: header, options, payload. `Truncated`: fewer than 20 bytes, or than the
-    /// data offset says; `BadHeaderLen`: data offset below 5. The checksum is [`TcpHeader::checksum_ok`]'s.
+    /// `segment` is the whole IP payload: header, options, payload. `Truncated`: fewer than 20 bytes, or fewer than the
+    /// data offset requires; `BadHeaderLen`: data offset below 5. [`TcpHeader::checksum_ok`] verifies the checksum.
     #[inline]
     pub fn parse(segment: &'p [u8]) -> Result<TcpHeader<'p>, ParseError> {
         let (fixed, rest) = Fixed::ref_from_prefix(segment).map_err(|_| ParseError::Truncated)?;
@@ -197,7 +197,7 @@ impl<'p> TcpHeader<'p> {
         SeqNum(self.fixed.seq.get())
     }
 
-    /// Acknowledgement number; it means something only with the ACK bit.
+    /// Acknowledgement number; valid only with the ACK bit.
     #[inline]
     pub fn ack(&self) -> SeqNum {
         SeqNum(self.fixed.ack.get())
@@ -233,13 +233,13 @@ impl<'p> TcpHeader<'p> {
         self.fixed.checksum.get()
     }
 
-    /// Urgent pointer; it means something only with the URG bit, and may point past the segment.
+    /// Urgent pointer; valid only with the URG bit, and may point past the segment.
     #[inline]
     pub fn urgent(&self) -> u16 {
         self.fixed.urgent.get()
     }
 
-    /// Header bytes with options, 20..=60: also where the payload starts in the segment.
+    /// Header bytes with options, 20..=60: also the offset of the payload in the segment.
     #[inline]
     pub fn header_len(&self) -> usize {
         HEADER_LEN + self.options.len()
@@ -251,25 +251,25 @@ impl<'p> TcpHeader<'p> {
         self.options
     }
 
-    /// The options one by one.
+    /// Iterates over the options.
     #[inline]
     pub fn options(&self) -> RawOptions<'p> {
         RawOptions::new(self.options)
     }
 
-    /// All options this stack knows, read into one value.
+    /// All options that this stack knows, parsed into one value.
     #[inline]
     pub fn parse_options(&self) -> TcpOptions {
         TcpOptions::parse(self.options)
     }
 
-    /// What follows the header.
+    /// The payload.
     #[inline]
     pub fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
-    /// Sequence space the segment takes: payload, and one each for SYN and FIN (RFC 9293 §3.4).
+    /// Sequence space that the segment occupies: payload, and one each for SYN and FIN (RFC 9293 §3.4).
     #[inline]
     pub fn seq_len(&self) -> u32 {
         let f = self.flags();
@@ -300,7 +300,7 @@ impl<'p> TcpHeader<'p> {
 }
 
 impl fmt::Display for TcpHeader<'_> {
-    /// As a packetdrill script writes a segment: `P. 1:1001(1000) ack 1 win 257 <nop,nop,TS val 1 ecr 2>`.
+    /// In packetdrill's notation: `P. 1:1001(1000) ack 1 win 257 <nop,nop,TS val 1 ecr 2>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.seq() + self.payload.len() as u32;
         write!(f, "{} {}:{}({})", self.flags(), self.seq(), end, self.payload.len())?;
@@ -324,7 +324,7 @@ impl fmt::Debug for TcpHeader<'_> {
     }
 }
 
-/// A TCP header to be written; options and payload are written by others.
+/// A TCP header to be written; options and payload are written separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpRepr {
     /// Source port.
@@ -333,11 +333,11 @@ pub struct TcpRepr {
     pub dst_port: u16,
     /// Sequence number.
     pub seq: SeqNum,
-    /// Acknowledgement number; written as it is, ACK bit or not.
+    /// Acknowledgement number; written even without the ACK bit.
     pub ack: SeqNum,
     /// Control bits.
     pub flags: TcpFlags,
-    /// Window field, scaled already.
+    /// Window field, already scaled.
     pub window: RawWindow,
     /// Urgent pointer.
     pub urgent: u16,
@@ -394,7 +394,7 @@ impl From<TcpHeader<'_>> for TcpRepr {
     }
 }
 
-/// Fills in the full checksum of `segment`, which is the whole of header, options and payload.
+/// Fills in the full checksum of `segment`, which is header, options and payload.
 ///
 /// # Panics
 /// When `segment` is shorter than 20 bytes.
@@ -404,7 +404,7 @@ pub fn fill_checksum(segment: &mut [u8], src: IpAddr, dst: IpAddr) {
     fill_checksum_split(segment, 0, pseudo);
 }
 
-/// As [`fill_checksum`] when the payload lies elsewhere: `header` is header and options, `payload` the partial sum of
+/// As [`fill_checksum`], for a payload stored separately: `header` is header and options, `payload` the partial sum of
 /// the payload's pieces, `pseudo` the pseudo-header's partial for the whole length. Linux: tcp_v4_check with skb->csum.
 ///
 /// # Panics
@@ -416,9 +416,9 @@ pub(crate) fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) 
     set_checksum(header, checksum::finish(s));
 }
 
-/// Leaves in the field the pseudo-header's sum, not complemented: the device adds the rest from the first byte of the
-/// TCP header on and complements (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, `csum_offset` = [`CHECKSUM_OFFSET`]). `len` is the
-/// whole segment's, super-packets included. Linux: CHECKSUM_PARTIAL, __tcp_v4_send_check.
+/// Writes the pseudo-header's sum, not complemented, into the field: the device adds the sum from the first byte of the
+/// TCP header on and complements it (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, `csum_offset` = [`CHECKSUM_OFFSET`]). `len` is the
+/// length of the whole segment, also for a super-packet. Linux: CHECKSUM_PARTIAL, __tcp_v4_send_check.
 ///
 /// # Panics
 /// When `header` is shorter than 20 bytes.
@@ -427,8 +427,7 @@ pub(crate) fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr,
     set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::TCP, len)));
 }
 
-/// Does what a device does with a segment left by [`fill_partial_checksum`]: the field holds the pseudo-header's sum,
-/// the result is the full checksum.
+/// Completes the checksum of a segment prepared by [`fill_partial_checksum`], as a device does.
 ///
 /// # Panics
 /// When `segment` is shorter than 20 bytes.

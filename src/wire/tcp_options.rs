@@ -1,10 +1,12 @@
-//! TCP options: reading them all, reading the one that every data segment carries, writing the handshake, data and
-//! reset sets. Above: `tcp::input`, `tcp::handshake`, `tcp::output`. RFC 9293 §3.2, RFC 7323 (window scale,
-//! timestamps), RFC 2018 (SACK), RFC 7413 (Fast Open), RFC 2385 (MD5). Linux: tcp_parse_options, tcp_options_write.
+//! TCP options: a parser for all options, one for the timestamps of data segments, and emitters for the handshake, for
+//! data segments and for resets. Above: `tcp::input`, `tcp::handshake`, `tcp::output`. RFC 9293 §3.2, RFC 7323 (window
+//! scale, timestamps), RFC 2018 (SACK), RFC 7413 (Fast Open), RFC 2385 (MD5). Linux: tcp_parse_options,
+//! tcp_options_write.
 //!
-//! Reading follows Linux: an option with length 0 or 1, or one that runs past the header, ends the reading and what was
-//! read stands; an option of a known kind with a wrong length is skipped; of two of a kind the later counts. Whether an
-//! option is allowed in this segment (MSS only on a SYN, SACK only when agreed) is the caller's to decide.
+//! Parsing follows Linux: an option with length 0 or 1, or one that extends past the header, ends the parsing, and the
+//! options before it are kept; an option of a known kind with a wrong length is skipped; if a kind occurs twice, the
+//! later one is used. The caller decides whether an option is allowed in this segment (MSS only on a SYN, SACK only
+//! when negotiated).
 
 use super::seq::{SeqNum, WindowShift};
 use super::{be16, be32};
@@ -36,11 +38,11 @@ pub mod kind {
     pub const ACCECN0: u8 = 172;
     /// Accurate ECN, order 1 (RFC 9768 §3.2.3).
     pub const ACCECN1: u8 = 174;
-    /// Experiment, told apart by a 16-bit number (RFC 6994).
+    /// Experimental option, identified by a 16-bit number (RFC 6994).
     pub const EXP: u8 = 254;
 }
 
-/// The experiment number under which Fast Open ran before it had a kind.
+/// The experiment number that Fast Open used before it was assigned a kind.
 pub const FASTOPEN_MAGIC: u16 = 0xf989;
 /// Shortest Fast Open cookie, bytes (RFC 7413 §4.1.1).
 pub(crate) const FASTOPEN_COOKIE_MIN: usize = 4;
@@ -58,18 +60,19 @@ pub(crate) const SACK_BLOCK_LEN: usize = 8;
 /// NOP NOP TS 10, the first word of the options of nearly every segment.
 const NOP_NOP_TS: u32 = 0x0101_080a;
 
-/// One option as it stands. NOPs are given too, with no data.
+/// One option in the segment. Includes NOPs, with no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawOption<'p> {
     /// See [`kind`].
     pub kind: u8,
-    /// What follows kind and length.
+    /// The bytes after kind and length.
     pub data: &'p [u8],
-    /// Where `data` starts in the option bytes.
+    /// Offset of `data` in the option bytes.
     pub offset: usize,
 }
 
-/// Walks option bytes; ends at EOL, at a length below 2 or past the end, and with the bytes: at most one step a byte.
+/// Iterates over option bytes; ends at EOL, at a length below 2 or past the end, and with the bytes: at most one step
+/// per byte.
 #[derive(Clone, Copy)]
 pub struct RawOptions<'p> {
     bytes: &'p [u8],
@@ -77,7 +80,7 @@ pub struct RawOptions<'p> {
 }
 
 impl<'p> RawOptions<'p> {
-    /// `bytes` is what follows the fixed header.
+    /// `bytes` is the bytes after the fixed header.
     #[inline]
     pub fn new(bytes: &'p [u8]) -> RawOptions<'p> {
         RawOptions { bytes, at: 0 }
@@ -95,13 +98,13 @@ impl<'p> Iterator for RawOptions<'p> {
             self.at += 1;
             return Some(RawOption { kind, data: &[], offset: at + 1 });
         }
-        // Whatever ends the walk here ends it for good.
+        // After an error or EOL the iterator returns None for good.
         self.at = self.bytes.len();
         if kind == kind::EOL {
             return None;
         }
         let len = usize::from(*self.bytes.get(at + 1)?);
-        // A length of 0 or 1 makes this range run backwards, which `get` refuses as it does one past the end.
+        // With a length of 0 or 1 the range is reversed, and `get` returns None, as it does past the end.
         let data = self.bytes.get(at + 2..at + len)?;
         self.at = at + len;
         Some(RawOption { kind, data, offset: at + 2 })
@@ -109,7 +112,7 @@ impl<'p> Iterator for RawOptions<'p> {
 }
 
 impl fmt::Display for RawOptions<'_> {
-    /// As packetdrill writes them: `mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7`.
+    /// In packetdrill's notation: `mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, o) in (*self).enumerate() {
             if i > 0 {
@@ -148,7 +151,7 @@ impl fmt::Debug for RawOptions<'_> {
     }
 }
 
-/// Up to four SACK blocks, as many as 40 bytes of options hold. As carried: nothing about their order has been checked.
+/// Up to four SACK blocks, which is what 40 bytes of options can hold. As received: their order has not been checked.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct SackBlocks {
     blocks: [(SeqNum, SeqNum); SackBlocks::MAX],
@@ -156,7 +159,7 @@ pub struct SackBlocks {
 }
 
 impl SackBlocks {
-    /// The most blocks a header holds.
+    /// The most blocks in a header.
     pub const MAX: usize = 4;
 
     /// No block.
@@ -165,7 +168,7 @@ impl SackBlocks {
         SackBlocks { blocks: [(SeqNum(0), SeqNum(0)); SackBlocks::MAX], count: 0 }
     }
 
-    /// Adds `[start, end)`; false, and nothing added, when four are there.
+    /// Adds `[start, end)`; false, with nothing added, when there are four already.
     #[inline]
     pub fn push(&mut self, start: SeqNum, end: SeqNum) -> bool {
         match self.blocks.get_mut(usize::from(self.count)) {
@@ -178,19 +181,19 @@ impl SackBlocks {
         }
     }
 
-    /// The blocks in order: (first sequence number, first after).
+    /// The blocks in order: (first sequence number, first one after the block).
     #[inline]
     pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
         &self.blocks[..usize::from(self.count)]
     }
 
-    /// How many.
+    /// Number of blocks.
     #[inline]
     pub const fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
@@ -210,7 +213,7 @@ impl fmt::Debug for SackBlocks {
 }
 
 impl FromIterator<(SeqNum, SeqNum)> for SackBlocks {
-    /// The first four.
+    /// Takes the first four.
     fn from_iter<I: IntoIterator<Item = (SeqNum, SeqNum)>>(iter: I) -> SackBlocks {
         let mut s = SackBlocks::new();
         for (start, end) in iter.into_iter().take(SackBlocks::MAX) {
@@ -228,7 +231,7 @@ impl<'a> IntoIterator for &'a SackBlocks {
     }
 }
 
-/// Bytes of an option's body, by place, so that the parsed value borrows nothing.
+/// The body of an option, as a range of bytes, so that the parsed value borrows nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionBody {
     offset: u8,
@@ -240,7 +243,7 @@ impl OptionBody {
         OptionBody { offset: (o.offset + skip) as u8, len: (o.data.len() - skip) as u8 }
     }
 
-    /// The body, given the same option bytes that were parsed; empty when given shorter ones.
+    /// The body, in the same option bytes that were parsed; empty when given fewer bytes.
     #[inline]
     pub fn bytes<'p>(&self, options: &'p [u8]) -> &'p [u8] {
         let at = usize::from(self.offset);
@@ -260,21 +263,21 @@ impl OptionBody {
     }
 }
 
-/// A Fast Open option: an empty cookie asks for one, others are 4..=16 bytes and even (RFC 7413 §4.1.1).
+/// A Fast Open option: an empty cookie is a request, others have 4..=16 bytes, an even number (RFC 7413 §4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FastOpenOption {
     /// The cookie.
     pub cookie: OptionBody,
-    /// It came as kind 254 with number 0xF989 and is answered so.
+    /// It was received as kind 254 with number 0xF989, and is answered in the same form.
     pub experimental: bool,
 }
 
-/// What a segment's options say.
+/// The parsed options of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TcpOptions {
     /// Maximum segment size, bytes; a value of 0 is ignored, as Linux does.
     pub mss: Option<u16>,
-    /// Shift count as carried: above 14 is to be clamped and logged (RFC 7323 §2.3), see [`WindowShift::clamp`].
+    /// Shift count as received: above 14 it must be clamped and logged (RFC 7323 §2.3), see [`WindowShift::clamp`].
     pub window_scale: Option<u8>,
     /// SACK permitted.
     pub sack_permitted: bool,
@@ -292,12 +295,12 @@ pub struct TcpOptions {
     pub accecn0: Option<OptionBody>,
     /// Accurate ECN of order 1: up to three 24-bit counters, EE1B first.
     pub accecn1: Option<OptionBody>,
-    /// There is an option of a kind, or an experiment, that is none of the above.
+    /// There is an option of another kind, or an experiment with another number.
     pub saw_unknown: bool,
 }
 
 impl TcpOptions {
-    /// Reads all options. Total: any bytes give a value.
+    /// Parses all options. Never fails: any bytes give a value.
     #[inline]
     pub fn parse(options: &[u8]) -> TcpOptions {
         let mut t = TcpOptions::default();
@@ -339,7 +342,7 @@ impl TcpOptions {
                 }
                 (kind::ACCECN0, n) if n <= 9 && n % 3 == 0 => self.accecn0 = Some(OptionBody::of(&o, 0)),
                 (kind::ACCECN1, n) if n <= 9 && n % 3 == 0 => self.accecn1 = Some(OptionBody::of(&o, 0)),
-                // Known, but not of this length: skipped.
+                // A known kind with a wrong length: skipped.
                 (kind::MSS | kind::WINDOW | kind::SACK_PERM | kind::TIMESTAMP | kind::SACK, _) => {}
                 (kind::MD5SIG | kind::AO | kind::FASTOPEN | kind::ACCECN0 | kind::ACCECN1, _) => {}
                 _ => self.saw_unknown = true,
@@ -352,8 +355,8 @@ fn cookie_len_ok(n: usize) -> bool {
     n == 0 || (n.is_multiple_of(2) && (FASTOPEN_COOKIE_MIN..=FASTOPEN_COOKIE_MAX).contains(&n))
 }
 
-/// The timestamps when the options are exactly NOP NOP TS, which is what a data segment without SACK carries; `None`
-/// for anything else, which then needs [`TcpOptions::parse`]. Linux: tcp_parse_aligned_timestamp.
+/// The timestamps when the options are exactly NOP NOP TS, as in a data segment without SACK; otherwise `None`, and
+/// [`TcpOptions::parse`] is needed. Linux: tcp_parse_aligned_timestamp.
 #[inline]
 pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
     let b: &[u8; TIMESTAMP_ALIGNED_LEN] = options.try_into().ok()?;
@@ -363,7 +366,7 @@ pub(crate) fn parse_timestamp_only(options: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_be_bytes([b[4], b[5], b[6], b[7]]), u32::from_be_bytes([b[8], b[9], b[10], b[11]])))
 }
 
-/// A cookie to be sent.
+/// A cookie to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FastOpenCookie {
     bytes: [u8; FASTOPEN_COOKIE_MAX],
@@ -373,7 +376,7 @@ pub(crate) struct FastOpenCookie {
 }
 
 impl FastOpenCookie {
-    /// `None` unless `cookie` is empty (a request) or 4..=16 bytes and even.
+    /// `None` unless `cookie` is empty (a request) or has 4..=16 bytes, an even number.
     #[cfg(test)]
     pub(crate) fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
         if !cookie_len_ok(cookie.len()) {
@@ -390,15 +393,15 @@ impl FastOpenCookie {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Bytes it takes among the options, padding included.
+    /// Number of bytes in the options, padding included.
     #[inline]
     pub(crate) const fn option_len(&self) -> usize {
         (if self.experimental { 4 } else { 2 } + self.len as usize).next_multiple_of(4)
     }
 }
 
-/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted in place of their
-/// NOPs), or SACK permitted alone, window scale, Fast Open.
+/// Options of a SYN or SYN-ACK, written in Linux's order: MD5, MSS, timestamps (with SACK permitted instead of their
+/// NOPs) or SACK permitted alone, window scale, Fast Open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct SynOptions {
     /// MD5 signature.
@@ -416,7 +419,8 @@ pub(crate) struct SynOptions {
 }
 
 impl SynOptions {
-    /// Bytes `emit` writes, a multiple of four. Above 40 does not fit a header: the caller leaves something out.
+    /// Number of bytes that `emit` writes, a multiple of four. More than 40 do not fit into a header, and the caller
+    /// must omit an option.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let sack_alone = self.sack_permitted && self.timestamps.is_none();
@@ -428,7 +432,7 @@ impl SynOptions {
             + self.fastopen.as_ref().map_or(0, FastOpenCookie::option_len)
     }
 
-    /// Writes them to the front of `buf`; returns `len()`.
+    /// Writes the options to the front of `buf`; returns `len()`.
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.
@@ -463,8 +467,8 @@ impl SynOptions {
 }
 
 /// Options of every segment after the handshake, written in Linux's order: MD5, NOP NOP timestamps, NOP NOP SACK. A
-/// reset carries at most the MD5 signature, an acknowledgement for a time-wait or request sock MD5 and timestamps: both
-/// are this with the rest left empty.
+/// reset carries at most the MD5 signature, and an acknowledgement for a time-wait or request sock MD5 and timestamps:
+/// both use this type with the other fields empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct EstablishedOptions {
     /// MD5 signature.
@@ -476,7 +480,7 @@ pub(crate) struct EstablishedOptions {
 }
 
 impl EstablishedOptions {
-    /// How many SACK blocks fit beside the other options: 4, 3 with timestamps, 2 with MD5, 0 with both.
+    /// How many SACK blocks fit in addition to the other options: 4, 3 with timestamps, 2 with MD5, 0 with both.
     #[inline]
     pub(crate) fn sack_room(&self) -> usize {
         let left = super::tcp::MAX_OPTIONS_LEN - self.base_len();
@@ -494,8 +498,8 @@ impl EstablishedOptions {
         self.sack.len().min(self.sack_room())
     }
 
-    /// Bytes `emit` writes: a multiple of four, at most 40. Blocks beyond [`EstablishedOptions::sack_room`] are left
-    /// out.
+    /// Number of bytes that `emit` writes: a multiple of four, at most 40. Blocks beyond
+    /// [`EstablishedOptions::sack_room`] are omitted.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self.sack_count() {
@@ -504,7 +508,7 @@ impl EstablishedOptions {
         }
     }
 
-    /// Writes them to the front of `buf`; returns `len()`.
+    /// Writes the options to the front of `buf`; returns `len()`.
     ///
     /// # Panics
     /// When `buf` is shorter than `len()`.

@@ -1,4 +1,4 @@
-//! The whole chain: IP and TCP written together, with the checksum made here or left to the device, and read back.
+//! IP and TCP together: packets are written, with the checksum computed here or left to the device, and parsed again.
 
 use super::ip::{Ipv4Header, Ipv4Repr};
 use super::ipv6::{self, Extension, Ipv6Header, Ipv6Repr};
@@ -9,14 +9,14 @@ use super::{ParseError, checksum, icmp, proto};
 use core::net::{IpAddr, Ipv6Addr};
 use proptest::prelude::*;
 
-/// Who makes the TCP checksum.
+/// Who computes the TCP checksum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Sum {
-    /// The stack, over bytes that lie in one piece.
+    /// The stack, over contiguous bytes.
     Whole,
-    /// The stack, over a header and payload pieces that lie apart.
+    /// The stack, over a header and separate payload pieces.
     Split,
-    /// The device, from a pseudo-header sum.
+    /// The device, from the pseudo-header's sum.
     Offload,
 }
 
@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(crate::wire::cases())]
 
     #[test]
-    fn a_segment_reads_back_and_is_the_same_whoever_makes_the_checksum(
+    fn a_segment_parses_back_and_is_the_same_whoever_computes_the_checksum(
         (src, dst) in addresses(), tcp in header(), o in options(),
         payload in prop::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -155,8 +155,8 @@ proptest! {
             let h = TcpHeader::parse(seg)?;
             if h.checksum_ok(s, d) { Ok(()) } else { Err(ParseError::BadChecksum) }
         });
-        // IPv6 has no header checksum: traffic class, flow label and hop limit are nobody's to check, a changed next
-        // header hands the packet to another protocol, and a shorter length may by chance leave the sum as it was.
+        // IPv6 has no header checksum: no checksum covers traffic class, flow label and hop limit, a changed next
+        // header delivers the packet to another protocol, and with a shorter length the sum may be equal by chance.
         let uncovered = src.is_ipv6() && (matches!(i, 1..=7) || (i == 0 && bit < 4));
         prop_assert!(uncovered || intact.is_err(), "byte {} bit {}", i, bit);
     }
@@ -199,7 +199,7 @@ proptest! {
 }
 
 #[test]
-fn lengths_that_disagree_between_layers_are_named_where_they_are_found() {
+fn inconsistent_lengths_are_reported_by_the_layer_that_finds_them() {
     let (s, d) = (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     let tcp = TcpRepr {
         src_port: 1,

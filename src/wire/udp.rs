@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the header.
 pub(crate) const HEADER_LEN: usize = 8;
-/// Offset of the checksum field: what a device is told that finishes it.
+/// Offset of the checksum field, for a device that completes the checksum.
 pub(crate) const CHECKSUM_OFFSET: usize = 6;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -24,7 +24,7 @@ struct Fixed {
     checksum: U16,
 }
 
-/// A datagram in place. `parse` has checked that 8 <= length <= bytes present; bytes after the length are cut off.
+/// A view of a datagram. `parse` has checked that 8 <= length <= bytes present; bytes after the length are trimmed.
 #[cfg(test)]
 #[derive(Clone, Copy)]
 pub(crate) struct UdpHeader<'p> {
@@ -34,8 +34,8 @@ pub(crate) struct UdpHeader<'p> {
 
 #[cfg(test)]
 impl<'p> UdpHeader<'p> {
-    /// `Truncated`: fewer than 8 bytes, or than the length says; `BadTotalLen`: length below 8. The length 0 of a
-    /// jumbogram (RFC 2675) is refused with the latter.
+    /// `Truncated`: fewer than 8 bytes, or fewer than the length requires; `BadTotalLen`: length below 8. This also
+    /// refuses the length 0 of a jumbogram (RFC 2675).
     #[inline]
     pub(crate) fn parse(datagram: &'p [u8]) -> Result<UdpHeader<'p>, ParseError> {
         let (fixed, rest) = Fixed::ref_from_prefix(datagram).map_err(|_| ParseError::Truncated)?;
@@ -44,7 +44,7 @@ impl<'p> UdpHeader<'p> {
         Ok(UdpHeader { fixed, payload })
     }
 
-    /// Source port; 0 means no answer is wanted.
+    /// Source port; 0 means that no reply is expected.
     #[inline]
     pub(crate) fn src_port(&self) -> u16 {
         self.fixed.src_port.get()
@@ -56,7 +56,7 @@ impl<'p> UdpHeader<'p> {
         self.fixed.dst_port.get()
     }
 
-    /// Header and payload, bytes.
+    /// The length field: header and payload bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         HEADER_LEN + self.payload.len()
@@ -68,14 +68,14 @@ impl<'p> UdpHeader<'p> {
         self.fixed.checksum.get()
     }
 
-    /// What follows the header.
+    /// The payload.
     #[inline]
     pub(crate) fn payload(&self) -> &'p [u8] {
         self.payload
     }
 
-    /// Whether the checksum is right. A field of 0 means none was made: right over IPv4, wrong over IPv6 (RFC 8200
-    /// §8.1).
+    /// Whether the checksum is right. A field of 0 means there is no checksum: right over IPv4, wrong over IPv6
+    /// (RFC 8200 §8.1).
     #[inline]
     pub(crate) fn checksum_ok(&self, src: IpAddr, dst: IpAddr) -> bool {
         if self.fixed.checksum.get() == 0 {
@@ -94,7 +94,7 @@ impl fmt::Debug for UdpHeader<'_> {
 }
 
 /// Writes a header for `payload_len` bytes with a zero checksum; returns 8. A length over 65535 (a super-packet for a
-/// device that cuts it) is written as 0.
+/// device that segments it) is written as 0.
 ///
 /// # Panics
 /// When `buf` is shorter than 8 bytes.
@@ -110,7 +110,7 @@ pub(crate) fn emit_header(buf: &mut [u8], src_port: u16, dst_port: u16, payload_
     HEADER_LEN
 }
 
-/// Fills in the checksum of `datagram`, which is exactly header and payload. A sum of zero goes as 0xFFFF (RFC 768).
+/// Fills in the checksum of `datagram`, which is header and payload. A checksum of zero is sent as 0xFFFF (RFC 768).
 ///
 /// # Panics
 /// When `datagram` is shorter than 8 bytes.
@@ -121,7 +121,7 @@ pub(crate) fn fill_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
     fill_checksum_split(datagram, 0, pseudo);
 }
 
-/// As [`fill_checksum`] when the payload lies elsewhere: `payload` is its pieces' partial sum, `pseudo` the
+/// As [`fill_checksum`], for a payload stored separately: `payload` is its pieces' partial sum, `pseudo` the
 /// pseudo-header's.
 ///
 /// # Panics
@@ -134,7 +134,7 @@ pub(crate) fn fill_checksum_split(header: &mut [u8], payload: u32, pseudo: u32) 
     set_checksum(header, if c == 0 { 0xffff } else { c });
 }
 
-/// Leaves the pseudo-header's sum in the field for a device that adds the rest: see
+/// Writes the pseudo-header's sum into the field for a device that completes the checksum: see
 /// [`super::tcp::fill_partial_checksum`].
 ///
 /// # Panics
@@ -144,7 +144,7 @@ pub(crate) fn fill_partial_checksum(header: &mut [u8], src: IpAddr, dst: IpAddr,
     set_checksum(header, checksum::fold(checksum::pseudo_header(src, dst, proto::UDP, len)));
 }
 
-/// Does what a device does with a datagram left by [`fill_partial_checksum`].
+/// Completes the checksum of a datagram prepared by [`fill_partial_checksum`], as a device does.
 ///
 /// # Panics
 /// When `datagram` is shorter than 8 bytes.
@@ -240,7 +240,7 @@ mod tests {
             prop_assert_eq!((h.src_port(), h.dst_port(), h.payload()), (src_port, dst_port, &payload[..]));
             prop_assert!(h.checksum_ok(s, d));
             prop_assert_ne!(h.checksum(), 0);
-            // One flipped bit of ports or payload is seen.
+            // A flipped bit of ports or payload is detected.
             let at = if bit < 32 || payload.is_empty() { bit / 8 % 4 } else { 8 + bit % payload.len() };
             b[at] ^= 1 << (bit % 8);
             prop_assert!(!UdpHeader::parse(&b).unwrap().checksum_ok(s, d));

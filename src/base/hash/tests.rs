@@ -13,7 +13,7 @@ fn tuple_of(sport: u16, dport: u16) -> Tuple {
     Tuple { saddr: v4(1), sport, daddr: v4(2), dport }
 }
 
-/// Tuples as an attacker would walk them: consecutive ports.
+/// Tuples in the order an attacker would try them: consecutive ports.
 fn neighbours() -> impl Iterator<Item = Tuple> {
     (0..SAMPLES).map(|i| tuple_of(32_768 + (i % 28_232) as u16, 80 + (i / 28_232) as u16))
 }
@@ -53,13 +53,13 @@ fn isns_of_different_tuples_are_unrelated() {
     assert_looks_random("ISN", neighbours().map(|t| keys.isn(now, &t)));
     let isns: Vec<u32> = neighbours().map(|t| keys.isn(now, &t)).collect();
     assert_looks_random("step between ISNs", isns.windows(2).map(|w| w[1].wrapping_sub(w[0])));
-    // Swapped ends are another connection.
+    // The same ends swapped are another connection.
     let t = tuple_of(40_000, 80);
     let back = Tuple { saddr: t.daddr, sport: t.dport, daddr: t.saddr, dport: t.sport };
     assert_ne!(keys.isn(now, &t), keys.isn(now, &back));
 }
 
-/// NUMBER:JACK: what was learned from one run says nothing of the next.
+/// NUMBER:JACK: the numbers of one run reveal nothing about the next.
 #[test]
 fn secrets_differ_from_run_to_run() {
     let now = Instant::from_secs(100);
@@ -87,7 +87,7 @@ fn each_use_has_its_own_key() {
 }
 
 #[test]
-fn offsets_depend_on_all_that_they_should_and_look_random() {
+fn offsets_depend_on_every_input_and_look_random() {
     let keys = keys(7);
     let addr = |i: u32| addr128(IpAddr::from([10, (i >> 16) as u8, (i >> 8) as u8, i as u8]));
     let us = addr128(IpAddr::from([192, 0, 2, 1]));
@@ -104,9 +104,9 @@ fn offsets_depend_on_all_that_they_should_and_look_random() {
     assert_ne!(keys.ip_ident(us, addr(1), 6), keys.ip_ident(us, addr(1), 17));
 }
 
-/// Hash flooding: tuples that collide under one key are spread under another, and consecutive ones fill slots evenly.
+/// Hash flooding: tuples that collide under one key are spread under another, and consecutive ones fill buckets evenly.
 #[test]
-fn table_places_spread_and_move_with_the_key() {
+fn table_hashes_spread_and_change_with_the_key() {
     let keys = keys(8);
     let mut fill = vec![0u32; 4096];
     for t in neighbours() {

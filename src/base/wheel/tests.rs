@@ -7,7 +7,7 @@ fn at(nanos: u64) -> Instant {
     Instant::from_nanos(nanos)
 }
 
-/// All that fires at `now`, as (deadline, value).
+/// All timers that fire at `now`, as (deadline, value).
 fn fired<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<(u64, T)> {
     std::iter::from_fn(|| wheel.pop_expired(at(now)).map(|(at, value)| (at.as_nanos(), value))).collect()
 }
@@ -103,7 +103,7 @@ fn cancelled_timers_leave_no_more_empty_nodes_than_there_are_timers_and_a_few() 
     let mut wheel = Wheel::new();
     let live: Vec<TimerId> = (0..100u64).map(|i| wheel.arm(at(1 << 40 | i << 30), i)).collect();
     for i in 0..10_000u64 {
-        // Deadlines all over, so that no slot is met twice soon.
+        // Deadlines spread widely, so that no slot is used twice soon.
         let id = wheel.arm(at((1 << 30) + i.wrapping_mul(0x9e37_79b9_7f4a) % (1 << 60)), i);
         assert_eq!(wheel.cancel(id), Some(i));
     }

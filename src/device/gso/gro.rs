@@ -7,7 +7,7 @@ use crate::sock::skb::{Csum, GsoType, L3, Skb};
 use crate::wire::checksum::{self, Checksum};
 use smallvec::SmallVec;
 
-/// Flows that are held at a time (MAX_GRO_SKBS).
+/// Number of flows held at a time (MAX_GRO_SKBS).
 const FLOWS: usize = 8;
 /// Largest IP datagram.
 const MAX_LEN: usize = 65_535;
@@ -26,13 +26,14 @@ struct Held {
     next_id: u16,
 }
 
-/// Packets of a receive batch that may still grow. Use: `receive` for each packet, `flush` at the end of the batch.
+/// Packets of a receive batch to which more may be merged. Use: `receive` for each packet, `flush` at the end of the
+/// batch.
 #[derive(Debug, Default)]
 pub(crate) struct Gro {
     held: SmallVec<[Held; FLOWS]>,
 }
 
-/// What one look at the headers tells.
+/// What the headers of a segment say.
 struct Seen {
     layout: Layout,
     flags: u8,
@@ -42,10 +43,10 @@ struct Seen {
 }
 
 impl Gro {
-    /// Takes a packet that starts with the network header. Hands to `out` what cannot grow further, in the order of
-    /// each flow. Segments whose checksum is wrong are handed on as they are, for the protocol to count.
+    /// Takes a packet that starts with the network header. Passes packets to which nothing more can be merged to `out`,
+    /// in the order of each flow. Segments with a wrong checksum are passed on unchanged, for the protocol to count.
     pub(crate) fn receive(&mut self, mut skb: Skb, out: &mut dyn FnMut(Skb)) {
-        // A packet the device has coalesced is passed on behind what is held of its flow.
+        // A packet that the device has coalesced is passed on after the held packets of its flow.
         let Some(seen) = look(&mut skb) else { return out(skb) };
         let same = self.held.iter().position(|h| same_flow(h, &skb, &seen.layout));
         let candidate = skb.gso_size == 0 && seen.len > 0 && seen.flags & (SYN | RST | URG | CWR | ACK) == ACK;
@@ -64,7 +65,7 @@ impl Gro {
             }
             self.release(Some(i), out);
         }
-        // PSH or FIN: nothing may follow in the same super-packet.
+        // PSH or FIN ends the super-packet.
         if seen.flags & (PSH | FIN) != 0 {
             return out(skb);
         }
@@ -80,7 +81,7 @@ impl Gro {
         });
     }
 
-    /// Hands on everything that is held: the batch is over.
+    /// Passes on all held packets at the end of a batch.
     pub(crate) fn flush(&mut self, out: &mut dyn FnMut(Skb)) {
         while !self.held.is_empty() {
             self.release(Some(0), out);
@@ -97,7 +98,7 @@ impl Gro {
     }
 }
 
-/// Finds the headers of a TCP segment and cuts link padding off. None: not for us.
+/// Finds the headers of a TCP segment and trims link padding. None: a packet that is not coalesced.
 fn look(skb: &mut Skb) -> Option<Seen> {
     let mut layout = Layout::find(skb.linear(), 0);
     if layout.is_none() && skb.frags().len() > 1 {
@@ -106,7 +107,7 @@ fn look(skb: &mut Skb) -> Option<Seen> {
         layout = Layout::find(skb.linear(), 0);
     }
     let layout = layout?;
-    // IP options and extension headers are not coalesced over.
+    // Packets with IP options or extension headers are not coalesced.
     let plain = layout.th == if layout.v6 { 40 } else { 20 };
     if layout.proto != TCP || !plain || layout.end > skb.len() {
         return None;
@@ -126,7 +127,7 @@ fn look(skb: &mut Skb) -> Option<Seen> {
     })
 }
 
-/// Verifies the TCP checksum if the device has not, and notes the result.
+/// Verifies the TCP checksum if the device has not, and records the result.
 fn checksum_ok(skb: &mut Skb, l: &Layout) -> bool {
     if skb.csum != Csum::None {
         return true;
@@ -144,23 +145,23 @@ fn checksum_ok(skb: &mut Skb, l: &Layout) -> bool {
     ok
 }
 
-/// Addresses and ports are equal.
+/// Whether addresses and ports are equal.
 fn same_flow(h: &Held, skb: &Skb, l: &Layout) -> bool {
     let (a, b) = (h.skb.linear(), skb.linear());
     let addr = if l.v6 { 8..40 } else { 12..20 };
     h.layout.v6 == l.v6 && a[addr.clone()] == b[addr] && a[l.th..l.th + 4] == b[l.th..l.th + 4]
 }
 
-/// Whether the packet may be put behind what is held: it continues it, and but for the sequence number, FIN and PSH the
-/// headers say the same, options included.
+/// Whether the packet can be merged to the held one: it continues it, and apart from the sequence number, FIN and PSH
+/// the headers are equal, options included.
 fn mergeable(h: &Held, skb: &Skb, s: &Seen) -> bool {
     let (a, b) = (h.skb.linear(), skb.linear());
     let l = &s.layout;
     let ip_equal = if l.v6 {
-        // Version, class and label; hop limit.
+        // Version, class and flow label; hop limit.
         a[..4] == b[..4] && a[7] == b[7]
     } else {
-        // TOS, DF, TTL. Without DF the ids must count up, or cutting the packet again would invent others.
+        // TOS, DF, TTL. Without DF the ids must be consecutive, because segmenting the packet again would produce such.
         a[1] == b[1] && a[6] == b[6] && a[8] == b[8] && (a[6] & 0x40 != 0 || h.next_id == s.id)
     };
     let (ta, tb) = (&a[h.layout.th..], &b[l.th..]);
@@ -193,7 +194,7 @@ fn merge(h: &mut Held, mut skb: Skb, s: &Seen) {
     h.next_id = h.next_id.wrapping_add(1);
 }
 
-/// Makes the headers those of one large packet.
+/// Rewrites the headers for the merged packet.
 fn finish(h: &mut Held) {
     let (len, l) = (h.skb.len(), h.layout);
     edit_front(&mut h.skb, l.payload, |f| {

@@ -59,7 +59,7 @@ pub(crate) fn udp4(payload: usize) -> Vec<u8> {
     p
 }
 
-/// As the stack sends it: headers in the head, the sum of the pseudo-header in the field.
+/// A packet as the stack sends it: headers in the head, the sum of the pseudo-header in the checksum field.
 fn open(bytes: &[u8], gso_type: GsoType, mss: u16) -> Skb {
     let l = Layout::find(bytes, 0).unwrap();
     let mut skb = Skb::from_slice(&bytes[l.payload..]);
@@ -120,7 +120,7 @@ fn a_device_that_sums_but_does_not_cut_gets_open_checksums_of_the_new_length() {
 }
 
 #[test]
-fn what_a_device_can_take_is_left_alone() {
+fn a_packet_that_the_device_can_take_is_not_changed() {
     let bytes = tcp4(5000, 0x10);
     let able = Caps { tx_csum: true, tso: true, ..Caps::ip(1500) };
     assert!(!needed(&able, &open(&bytes, GsoType::TcpV4, 1400)));
@@ -163,7 +163,7 @@ fn completing_a_checksum_works_in_pages_too_and_refuses_fields_outside() {
 }
 
 #[test]
-fn a_capture_sees_wire_packets_whatever_the_memory_path_left_open() {
+fn a_capture_sees_single_segments_with_complete_checksums() {
     let bytes = tcp4(3000, 0x18);
     let mut skb = open(&bytes, GsoType::TcpV4, 1000);
     let before = skb.to_vec();
@@ -179,7 +179,7 @@ fn a_capture_sees_wire_packets_whatever_the_memory_path_left_open() {
     assert_eq!(skb.to_vec(), before);
 }
 
-/// `n` consecutive segments of `mss` bytes; `tweak` changes one of them before its checksum is made.
+/// `n` consecutive segments of `mss` bytes; `tweak` changes one of them before its checksum is computed.
 fn train(n: usize, mss: usize, tweak: impl Fn(usize, &mut Vec<u8>)) -> Vec<Vec<u8>> {
     let bytes = tcp4(n * mss, 0x10);
     let mut v: Vec<Vec<u8>> =
@@ -214,7 +214,7 @@ fn a_train_of_segments_becomes_the_packet_it_was_cut_from() {
     assert_eq!((out[0].rx_segs, out[0].gso_size, out[0].gso_type), (5, 1000, GsoType::TcpV4));
     assert_eq!(out[0].csum, Csum::Unnecessary);
     let (mut got, want) = (out[0].to_vec(), tcp4(5000, 0x10));
-    got[36..38].copy_from_slice(&want[36..38]); // the TCP checksum is vouched for, not kept
+    got[36..38].copy_from_slice(&want[36..38]); // the TCP checksum is marked as verified, not recomputed
     assert_eq!(got, want);
 }
 

@@ -26,7 +26,7 @@ fn arrivals(end: &LinkEnd) -> Vec<(Instant, Vec<u8>)> {
     out
 }
 
-/// A packet that carries its number.
+/// A packet that contains its number.
 fn numbered(i: u32) -> Vec<u8> {
     let mut p = udp4(960);
     p[100..104].copy_from_slice(&i.to_be_bytes());
@@ -83,7 +83,7 @@ fn a_senders_own_queue_pushes_back_and_completes_when_the_last_bit_has_left() {
 }
 
 #[test]
-fn a_packet_cut_on_the_way_into_its_own_full_queue_is_not_torn() {
+fn all_segments_of_a_super_packet_enter_the_senders_queue_or_none() {
     let direction = Direction { rate: 8_000_000, queue_packets: 1, ..Direction::default() };
     let (a, b) = pair(["a", "b"], &LinkConfig { own_queue: true, ..LinkConfig::both(direction) }, 1).unwrap();
     let mut skb = Skb::from_slice(&tcp4(4000, 0x10));
@@ -119,7 +119,7 @@ fn the_same_seed_gives_the_same_packets_at_the_same_times_and_another_does_not()
 }
 
 #[test]
-fn misfortune_strikes_as_often_as_asked_and_the_books_balance() {
+fn impairments_occur_at_the_configured_rates_and_the_counters_add_up() {
     let (arrived, f) = fate_of(42);
     assert_eq!((f.sent, f.received), (10_000, arrived.len() as u64));
     assert_eq!(f.received, f.sent - f.lost + f.duplicated);
@@ -150,7 +150,7 @@ fn corruption_flips_one_bit_and_leaves_the_checksum_to_find_it() {
     for _ in 0..50 {
         let mut skb = Skb::from_slice(&good);
         skb.csum = Csum::Partial { start: 20, offset: 16 };
-        // The open field: the sum of the pseudo-header alone.
+        // The partial checksum: the sum of the pseudo-header alone.
         edit_front(&mut skb, 38, |h| {
             let pseudo = checksum::sum(&good[12..20], 6 + 1020);
             h[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
@@ -166,7 +166,7 @@ fn corruption_flips_one_bit_and_leaves_the_checksum_to_find_it() {
 }
 
 #[test]
-fn congestion_is_marked_on_capable_packets_only_and_their_checksums_stay_right() {
+fn ce_is_set_on_ect_packets_only_and_their_checksums_stay_right() {
     let rows: [(&str, Vec<u8>, usize, u8, u8); 4] = [
         ("v4 ECT(0)", tcp4(500, 0x10), 1, 0x02, 0x03),
         ("v4 not capable", tcp4(500, 0x10), 1, 0x00, 0x00),
@@ -212,7 +212,7 @@ fn with_offload_a_super_packet_crosses_whole_and_without_it_is_cut_and_summed() 
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn an_invalid_link_configuration_is_refused() {
     let corrupt = Direction { corrupt: 0.1, ..Direction::default() };
     for (case, config) in [
         ("unseen corruption", LinkConfig { offload: true, ..LinkConfig::both(corrupt) }),

@@ -127,16 +127,16 @@ fn the_blocked_thread_receives_its_packet_itself() {
     let s = stack(1);
     let (bell, rung) = Bell::new(1);
     s.add_device(bell.clone()).unwrap();
-    // At first the background thread has the lease, or takes it: wait for it, so that the hand-over is exercised too.
+    // At first the background thread has the lease, or takes it. Wait for that, so that the hand-over is tested too.
     bell.fd.signal();
     assert_eq!(rung.recv().unwrap(), "usersock-q0");
-    // The background thread may get a packet while the reader is not yet blocked; not every time.
+    // The background thread may get a packet while the reader is not yet blocked, but not every time.
     for _ in 0..1000 {
         let (s, b) = (s.clone(), bell.clone());
         let blocked = named("reader", move || {
             let w = Waiter::current();
             *b.waiter.lock() = Some(w.clone());
-            // Hold the lease first, with nothing to receive; then the packet comes.
+            // Take the lease first, with nothing to receive; then the packet arrives.
             assert_eq!(s.block(&w, Some(s.now() + Duration::from_millis(3))), Woken::TimedOut);
             b.fd.signal();
             let woken = s.block(&w, None);
@@ -200,7 +200,7 @@ fn dropping_the_stack_ends_its_threads_and_frees_its_devices() {
     rung.recv().unwrap();
     drop(s);
     drop(bell);
-    // The sender lives in the device; it is gone when the last thread has let go.
+    // The device owns the sending end; it is dropped with the last reference.
     assert!(rung.recv().is_err());
 }
 
@@ -219,7 +219,7 @@ fn a_signal_interrupts_a_wait_in_either_place() {
             s.block(&Waiter::current(), None)
         });
         let id = rx.recv().unwrap();
-        // The signal may come before the wait has begun; it is sent until it has had its effect.
+        // The signal may arrive before the wait has begun; it is sent until it takes effect.
         while !t.is_finished() {
             crate::sys::thread::tests::signal(id, libc::SIGUSR2);
             std::thread::yield_now();

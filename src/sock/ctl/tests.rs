@@ -45,7 +45,7 @@ impl Monitor<Ctl<u32>> for LoomMonitor {
 type Inside = UnsafeCell<()>;
 type TheOwner<'a> = Owner<'a, (Inside, Vec<u32>), AtomicU32>;
 
-/// `lock.rs` in small: what it does when `Lock` tells it to.
+/// A small model of `lock.rs`: it does what `Lock` tells it to.
 struct Model(Lock<(Inside, Vec<u32>), u32, AtomicU32, LoomMonitor>);
 
 impl Model {
@@ -54,7 +54,7 @@ impl Model {
         Arc::new(Model(Lock::new((UnsafeCell::new(()), Vec::new()), monitor)))
     }
 
-    /// Loom fails the run when another thread is inside, or was and is not ordered before.
+    /// Loom fails the run when two threads are inside at once, or when their accesses are not ordered.
     fn work(owner: &mut TheOwner<'_>, what: u32) {
         owner.0.with_mut(|_| ());
         owner.1.push(what);
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// Nothing waits, nobody owns; answers what happened.
+    /// Asserts that nothing is queued and nobody owns the sock; returns what happened.
     fn at_rest(&self) -> Vec<u32> {
         let owner = self.0.inside.try_own().expect("free and unmarked");
         self.0.monitor.with(|ctl| {
@@ -115,8 +115,8 @@ impl Model {
     }
 }
 
-/// With three threads, at most two preemptions: all of those are tried in seconds. With three preemptions, and the
-/// first two tests that use this without a bound, it takes minutes; they have passed so, too.
+/// With three threads, at most two preemptions, so that all interleavings are tried within seconds. With three
+/// preemptions, and with no bound for the first two tests that use this, it takes minutes; those runs passed as well.
 fn check(f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(2);
@@ -184,7 +184,7 @@ fn a_thread_that_locks_again_and_again_leaves_no_waiter_asleep() {
 }
 
 #[test]
-fn a_panicked_owner_frees_who_waits() {
+fn a_panicked_owner_wakes_the_waiters() {
     loom::model(|| {
         let m = Model::new();
         let (a, b) = (m.clone(), m.clone());

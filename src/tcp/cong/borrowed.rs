@@ -1,13 +1,13 @@
-//! Congestion control for protocols that are not TCP: one algorithm of the registry with a window of its own, told what
-//! the protocol sends, what arrives and what is lost. The rules around the algorithm (when it may grow, proportional
-//! reduction, undo, restart after idleness, delivery-rate samples, RTT and RTO) are the ones TCP's connections obey,
-//! and the same code. Above: protocols. Below: `cong`, `prr`, `rate`, `rtt`, `output`.
+//! Congestion control for protocols that are not TCP: an algorithm of the registry with a window of its own, to which
+//! the protocol reports what it sends, what is acknowledged and what is lost. The rules around the algorithm (when the
+//! window may grow, proportional rate reduction, undo, restart after idle, delivery-rate samples, RTT and RTO) are
+//! those of TCP connections, and the same code. Above: protocols. Below: `cong`, `prr`, `rate`, `rtt`, `output`.
 //!
-//! The unit is the segment: what the protocol sends in one packet. What is in flight is what was sent and has neither
-//! been acknowledged nor declared lost; a packet sent again is a packet sent. So, of one acknowledgement:
-//! [`Borrowed::recovered`] when with it all that was outstanding at the loss has arrived, [`Borrowed::loss`] for what
-//! it shows to be lost, then [`Borrowed::acked`] for what it says arrived; and then [`Borrowed::quota`] says what may
-//! leave.
+//! The unit is the segment: what the protocol sends in one packet. In flight are segments that were sent and have
+//! neither been acknowledged nor declared lost; a retransmission counts as a sent packet. For each acknowledgement,
+//! call [`Borrowed::recovered`] if everything outstanding at the loss has now arrived, [`Borrowed::loss`] for the
+//! segments that it shows to be lost, then [`Borrowed::acked`] for those that it acknowledges; then [`Borrowed::quota`]
+//! returns how many segments may be sent.
 
 use super::super::ack::{self, flag};
 use super::super::ecn::set_ecn_capable;
@@ -20,7 +20,8 @@ use crate::sock::{Sock, SockCommon, SockGuard};
 use crate::stack::Stack;
 use crate::tcp::net;
 
-/// The owned sock whose protocol borrows. Taken apart, so that the [`Borrowed`] may live in the sock's private state.
+/// The owned sock of the borrowing protocol, as separate borrows, so that the [`Borrowed`] may be in the sock's private
+/// state.
 pub struct Lender<'a> {
     /// The stack.
     pub stack: &'a Arc<Stack>,
@@ -28,12 +29,12 @@ pub struct Lender<'a> {
     pub sock: &'a Arc<Sock>,
     /// Its shared part: route, limits.
     pub sk: &'a mut SockCommon,
-    /// Now.
+    /// The current time.
     pub now: Instant,
 }
 
 impl<'a> Lender<'a> {
-    /// Of an owned sock.
+    /// Borrows the parts of an owned sock.
     pub fn new<'g>(g: &'a mut SockGuard<'g>) -> Lender<'a>
     where
         'g: 'a,
@@ -43,7 +44,7 @@ impl<'a> Lender<'a> {
     }
 }
 
-/// What is noted on a packet when it leaves, for a delivery-rate sample when it arrives.
+/// State recorded for a packet when it is sent, for a delivery-rate sample when it is acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mark {
     sent: Instant,
@@ -57,7 +58,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// As plain numbers, for those who keep marks in memory of another kind.
+    /// As plain numbers, for a protocol that stores marks in its own format.
     pub fn to_words(self) -> [u64; 5] {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
         [
@@ -69,7 +70,7 @@ impl Mark {
         ]
     }
 
-    /// The reverse. Other numbers give a mark without meaning, which does no harm.
+    /// The reverse of `to_words`. Arbitrary numbers give a meaningless but harmless mark.
     pub fn from_words([sent, first_tx, delivered_at, counts, rest]: [u64; 5]) -> Mark {
         Mark {
             sent: Instant::from_nanos(sent),
@@ -84,31 +85,32 @@ impl Mark {
     }
 }
 
-/// What an acknowledgement says.
+/// The contents of an acknowledgement.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Acked {
-    /// Segments in flight that it says have arrived.
+    /// Number of segments in flight that it acknowledges.
     pub segments: u32,
-    /// Segments that [`Borrowed::loss`] had declared lost and that it says have arrived after all.
+    /// Number of segments that it acknowledges after [`Borrowed::loss`] had declared them lost.
     pub late: u32,
-    /// RTT of what was sent last of them, and sent once only (RFC 6298 §3), microseconds.
+    /// RTT of the acknowledged segment that was sent last, in microseconds, if that was not retransmitted
+    /// (RFC 6298 §3).
     pub rtt_us: Option<u32>,
-    /// Mark of what was sent last of them: gives the delivery-rate sample.
+    /// Mark of the acknowledged segment that was sent last: gives the delivery-rate sample.
     pub mark: Option<Mark>,
-    /// What arrived lies behind a hole, and the hole is still there: the window does not grow by it, for it may be the
-    /// first sign of a loss (TCP's selective acknowledgement that does not advance snd_una).
+    /// The acknowledged segments follow a hole that is still there, which may be the first sign of a loss: the window
+    /// does not grow (in TCP, a selective acknowledgement that does not advance snd_una).
     pub behind_hole: bool,
     /// It echoes a congestion mark (RFC 3168).
     pub ece: bool,
 }
 
-/// Where a [`Borrowed`] stands.
+/// The state of a [`Borrowed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Info {
     /// The algorithm.
     pub name: String,
-    /// State.
+    /// Congestion state.
     pub ca_state: CaState,
     /// Window, segments.
     pub cwnd: u32,
@@ -116,17 +118,17 @@ pub struct Info {
     pub ssthresh: u32,
     /// In flight, segments.
     pub in_flight: u32,
-    /// Smoothed RTT, microseconds; 0: none yet.
+    /// Smoothed RTT, microseconds; 0: no sample yet.
     pub srtt_us: u32,
-    /// Its deviation, microseconds.
+    /// Mean deviation of the RTT, microseconds.
     pub rttvar_us: u32,
-    /// Least RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX`: none yet.
+    /// Minimum RTT of the last `tcp_min_rtt_wlen`, microseconds; `u32::MAX`: no sample yet.
     pub min_rtt_us: u32,
-    /// Retransmission timeout (RFC 6298), backoff not counted, microseconds.
+    /// Retransmission timeout (RFC 6298), without backoff, microseconds.
     pub rto_us: u32,
     /// Pacing rate, bytes a second.
     pub pacing_rate: u64,
-    /// The algorithm needs its packets paced.
+    /// Whether the algorithm needs its packets paced.
     pub needs_pacing: bool,
     /// Segments delivered in total, modulo 2^32.
     pub delivered: u32,
@@ -136,20 +138,19 @@ pub struct Info {
     pub delivery_rate: u64,
 }
 
-/// One algorithm at work for a protocol that is not TCP. See the module's text.
+/// A running algorithm for a protocol that is not TCP. See the module's text.
 #[derive(Debug)]
 pub struct Borrowed {
-    /// The connection as algorithms see it; its queues stay empty.
+    /// The connection as algorithms see it; its queues remain empty.
     tp: Box<TcpSock>,
     /// `tp.lost` at the last acknowledgement.
     lost_before: u32,
 }
 
 impl Borrowed {
-    /// Takes the algorithm of a name, None: the default of `net.ipv4.tcp_congestion_control`, and starts it with the
-    /// initial window. `mss`: payload bytes of a full segment. An algorithm that wants ECN has the sock's packets
-    /// marked as capable; reporting echoes is the protocol's part. ENOENT: no algorithm of that name; EINVAL: `mss` is
-    /// 0.
+    /// Starts the algorithm of this name, None: the default of `net.ipv4.tcp_congestion_control`, with the initial
+    /// window. `mss`: payload bytes of a full segment. If the algorithm needs ECN, the sock's packets are sent with
+    /// ECT; the protocol must report ECN echoes. ENOENT: no algorithm has that name; EINVAL: `mss` is 0.
     pub fn new(l: &mut Lender<'_>, name: Option<&str>, mss: u32) -> Result<Borrowed> {
         if mss == 0 {
             return Err(Error::Inval);
@@ -166,7 +167,7 @@ impl Borrowed {
         let mut b = Borrowed { tp, lost_before: 0 };
         let mut cx = b.cx(l);
         ack::init_metrics(&mut cx);
-        // No handshake was measured, and none failed: RFC 6298 §2.1.
+        // There was no handshake to measure, and none failed: RFC 6298 §2.1.
         if cx.tp.srtt_us == 0 {
             cx.tp.rto_us = crate::tcp::tcb::TIMEOUT_INIT_US;
         }
@@ -184,19 +185,20 @@ impl Borrowed {
         Cx { stack: l.stack, sock: l.sock, sk: l.sk, tp: &mut self.tp, now: l.now }
     }
 
-    /// Ends the algorithm. A `Borrowed` that is dropped instead ends without telling it.
+    /// Stops the algorithm. If a `Borrowed` is dropped instead, its `release` is not called.
     pub fn release(mut self, l: &mut Lender<'_>) {
         cleanup(&mut self.cx(l));
     }
 
-    /// Segments that may leave now. After idleness of an RTO the window starts over first (RFC 2861; asked before the
-    /// first packet of a burst leaves, so that it is in time).
+    /// Number of segments that may be sent now. After idling for an RTO the window is first reset to the restart window
+    /// (RFC 2861), so call it before the first packet of a burst.
     pub fn quota(&mut self, l: &mut Lender<'_>) -> u32 {
         output::slow_start_after_idle_check(&mut self.cx(l));
         self.tp.snd_cwnd.saturating_sub(self.tp.packets_out)
     }
 
-    /// A packet of `n` segments leaves, for the first time or (`again`) not. The mark is for [`Borrowed::acked`].
+    /// Reports a packet of `n` segments that is being sent, for the first time or again (`again`). The mark is for
+    /// [`Borrowed::acked`].
     pub fn sent(&mut self, l: &mut Lender<'_>, n: u32, again: bool) -> Mark {
         let mut cx = self.cx(l);
         if n == 0 {
@@ -230,8 +232,8 @@ impl Borrowed {
         mark
     }
 
-    /// The protocol has nothing more to send although the window allows it: delivery-rate samples are application
-    /// limited until what is in flight has arrived.
+    /// Reports that the protocol has no more data although the window allows it: delivery-rate samples are marked as
+    /// application limited until the segments in flight have been acknowledged.
     pub fn app_limited(&mut self) {
         let tp = &mut *self.tp;
         tp.app_limited = tp.delivered.wrapping_add(tp.packets_out).max(1);
@@ -241,8 +243,8 @@ impl Borrowed {
         tp.snd_nxt - tp.packets_out.wrapping_mul(tp.mss_cache)
     }
 
-    /// An acknowledgement: takes its RTT and rate samples, ends a reduction that ECN began, and opens or reduces the
-    /// window.
+    /// Reports an acknowledgement: takes its RTT and rate samples, completes a reduction caused by ECN, and opens or
+    /// reduces the window.
     pub fn acked(&mut self, l: &mut Lender<'_>, a: &Acked) {
         let arrived = a.segments.min(self.tp.packets_out);
         let delivered = arrived.saturating_add(a.late);
@@ -302,8 +304,8 @@ impl Borrowed {
         ack::cong_control(&mut cx, ack, delivered, flags, &rs);
     }
 
-    /// `n` segments in flight are lost, as the protocol concludes from what arrived (RFC 5681 §3.2 and its kin):
-    /// recovery begins, unless one goes on already, which these then belong to.
+    /// Reports `n` segments in flight as lost, which the protocol infers from acknowledgements (as in RFC 5681 §3.2):
+    /// starts recovery, or adds them to a recovery in progress.
     pub fn loss(&mut self, l: &mut Lender<'_>, n: u32) {
         let mut cx = self.cx(l);
         let n = n.min(cx.tp.packets_out);
@@ -330,7 +332,7 @@ impl Borrowed {
         }
     }
 
-    /// All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+    /// Reports that everything outstanding at the loss or at the timeout has arrived: the reduction is complete.
     pub fn recovered(&mut self, l: &mut Lender<'_>) {
         let mut cx = self.cx(l);
         match cx.tp.ca_state {
@@ -342,8 +344,8 @@ impl Borrowed {
         cx.tp.undo_valid = false;
     }
 
-    /// The retransmission timer expired: everything in flight is lost, the window is one segment, the threshold falls,
-    /// once (RFC 5681 §3.1 equation 4).
+    /// Reports an expired retransmission timer: everything in flight is lost, the window becomes one segment, and the
+    /// threshold is reduced once (RFC 5681 §3.1 equation 4).
     pub fn rto(&mut self, l: &mut Lender<'_>) {
         let mut cx = self.cx(l);
         if cx.tp.ca_state <= CaState::Disorder || (cx.tp.ca_state == CaState::Loss && cx.tp.retransmits == 0) {
@@ -365,8 +367,8 @@ impl Borrowed {
         cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
     }
 
-    /// Undoes the reduction of this episode, because nothing was lost: window and threshold are as before. False, and
-    /// no change, outside an episode and after an ECN echo.
+    /// Undoes the reduction of this episode, because nothing was lost: restores window and threshold. False, without a
+    /// change, outside an episode and after an ECN echo.
     pub fn undo(&mut self, l: &mut Lender<'_>) -> bool {
         let mut cx = self.cx(l);
         if !cx.tp.undo_valid || cx.tp.prior_ssthresh == 0 || cx.tp.ca_state < CaState::Recovery {
@@ -378,7 +380,7 @@ impl Borrowed {
         true
     }
 
-    /// Payload bytes of a full segment from now on: the path's MTU changed. EINVAL: 0.
+    /// Sets the payload bytes of a full segment, after a change of the path MTU. EINVAL: 0.
     pub fn set_mss(&mut self, mss: u32) -> Result<()> {
         if mss == 0 {
             return Err(Error::Inval);
@@ -408,7 +410,7 @@ impl Borrowed {
         self.tp.rto_us
     }
 
-    /// Everything that can be told.
+    /// All the state that can be reported.
     pub fn info(&self) -> Info {
         let tp = &*self.tp;
         let rate = (u64::from(tp.rate_delivered) * u64::from(tp.mss_cache)).saturating_mul(1_000_000);

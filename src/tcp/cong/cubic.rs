@@ -1,6 +1,6 @@
 //! CUBIC (RFC 9438) with HyStart, in the integer arithmetic of Linux: the window is a cubic function of the time since
-//! the last reduction, never below what Reno would reach. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c.
-//! Departure: the cube root is exact where Linux's is within 0.2 percent.
+//! the last reduction, but never below Reno's window. Above: `ack`, `recovery`. Linux: net/ipv4/tcp_cubic.c. Departure:
+//! the cube root is exact; Linux's is within 0.2 percent.
 
 use super::*;
 use crate::base::env::Instant;
@@ -23,33 +23,33 @@ const CUBE_FACTOR: u64 = (1 << (10 + 3 * HZ_BITS)) / CUBE_RTT_SCALE;
 /// beta).
 const RENO_SCALE: u32 = 8 * (BETA_SCALE + BETA) / 3 / (BETA_SCALE - BETA);
 
-/// HyStart does not act below this window, segments.
+/// HyStart is inactive below this window, segments.
 const HYSTART_LOW_WINDOW: u32 = 16;
 /// ACKs closer than this belong to one train, microseconds.
 const HYSTART_ACK_DELTA_US: u32 = 2_000;
-/// RTT samples of a round before its minimum counts.
+/// RTT samples needed in a round before their minimum is used.
 const HYSTART_MIN_SAMPLES: u8 = 8;
-/// Least and greatest rise of the RTT that ends slow start, microseconds.
+/// Bounds of the RTT increase that ends slow start, microseconds.
 const HYSTART_DELAY_US: (u32, u32) = (4_000, 16_000);
 
 /// "cubic".
 pub(crate) struct CubicOps;
 
-/// Times are the stack's: milliseconds and microseconds modulo 2^32.
+/// Times are those of the stack's clock: milliseconds and microseconds modulo 2^32.
 #[derive(Debug, Default)]
 struct Cubic {
     /// Segments acknowledged per segment of growth.
     cnt: u32,
     /// Window before the last reduction (W_max); 0: none yet.
     last_max_cwnd: u32,
-    /// Window at the last computation, and when.
+    /// Window and time of the last computation.
     last_cwnd: u32,
     last_time_ms: u32,
-    /// Where the cubic curve is flat.
+    /// Window at which the cubic curve is flat.
     origin_point: u32,
     /// Time from the reduction to the flat point, 2^-10 s.
     k: u32,
-    /// Least RTT seen, microseconds; 0: none.
+    /// Minimum RTT seen, microseconds; 0: none.
     delay_min_us: u32,
     /// Start of this epoch of growth; None: the next acknowledgement starts one.
     epoch_start_ms: Option<u32>,
@@ -59,14 +59,14 @@ struct Cubic {
     tcp_cwnd: u32,
     /// HyStart: RTT samples this round.
     sample_cnt: u8,
-    /// HyStart found the exit point.
+    /// HyStart has found the exit point.
     found: bool,
-    /// HyStart: start of the round, and the sequence that ends it.
+    /// HyStart: start of the round, and the sequence number that ends it.
     round_start_us: u32,
     end_seq: SeqNum,
     /// HyStart: time of the last ACK of the train.
     last_ack_us: u32,
-    /// HyStart: least RTT of the round.
+    /// HyStart: minimum RTT of the round.
     curr_rtt_us: u32,
 }
 
@@ -110,7 +110,7 @@ impl Cubic {
         if self.last_cwnd == cwnd && since <= 1000 / 32 {
             return;
         }
-        // The curve moves once a millisecond at most; the Reno estimate with every acknowledgement.
+        // The cubic target changes at most once a millisecond; the Reno estimate with every acknowledgement.
         if self.epoch_start_ms.is_none() || now_ms != self.last_time_ms {
             self.follow_curve(now_ms, cwnd, acked);
         }
@@ -123,7 +123,7 @@ impl Cubic {
         if self.tcp_cwnd > cwnd {
             self.cnt = self.cnt.min(cwnd / (self.tcp_cwnd - cwnd));
         }
-        // Never faster than one segment for two acknowledged: 1.5 times a round trip.
+        // At most one segment per two acknowledged, which is a factor of 1.5 per round trip.
         self.cnt = self.cnt.max(2);
     }
 
@@ -147,7 +147,7 @@ impl Cubic {
                 now_ms
             }
         };
-        // One RTT ahead: the window now set takes effect then.
+        // One RTT ahead, because the window set now takes effect then.
         let ms = (now_ms.wrapping_sub(epoch) as i32).max(0) as u64 + self.delay_min_us.div_ceil(1000) as u64;
         let t = (ms << HZ_BITS) / 1000;
         let offs = t.abs_diff(self.k as u64) as u128;
@@ -159,13 +159,13 @@ impl Cubic {
             self.origin_point.saturating_add(delta)
         };
         self.cnt = if target > cwnd { cwnd / (target - cwnd) } else { cwnd.saturating_mul(100) };
-        // Before the first loss the curve would start too flat: at least 5 percent a round trip.
+        // Before the first loss the curve would start too flat: grow by at least 5 percent a round trip.
         if self.last_max_cwnd == 0 && self.cnt > 20 {
             self.cnt = 20;
         }
     }
 
-    /// How far ACKs of one train may spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
+    /// How far the ACKs of one train may be spread by the sender's own packet sizes, microseconds (hystart_ack_delay).
     fn ack_delay_us(pacing_rate: u64) -> u32 {
         if pacing_rate == 0 {
             return 0;
@@ -175,7 +175,7 @@ impl Cubic {
 
     fn hystart_update(&mut self, cx: &mut Cx<'_>, delay_us: u32) {
         let cwnd = cx.tp.snd_cwnd;
-        // Rounds are counted from when the window is large enough to be judged.
+        // Rounds start once the window has reached HyStart's minimum.
         if cwnd < HYSTART_LOW_WINDOW {
             return;
         }
@@ -185,8 +185,8 @@ impl Cubic {
         let now = cx.now.as_micros() as u32;
         if now.wrapping_sub(self.last_ack_us) as i32 <= HYSTART_ACK_DELTA_US as i32 {
             self.last_ack_us = now;
-            // Without pacing a whole window arrives in half an RTT when it fills the path; pacing may spread it over an
-            // RTT.
+            // Without pacing, a window that fills the path is acknowledged within half an RTT; pacing may spread it
+            // over an RTT.
             let threshold = self.delay_min_us.saturating_add(Cubic::ack_delay_us(cx.tp.pacing_rate));
             let threshold = if paces(cx) { threshold } else { threshold >> 1 };
             if now.wrapping_sub(self.round_start_us) as i32 > threshold as i32 {
@@ -215,7 +215,7 @@ impl CongAlgo for Cubic {
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let cwnd = cx.tp.snd_cwnd as u64;
         self.epoch_start_ms = None;
-        // Fast convergence (RFC 9438 §4.7): a flow that shrank since its last peak leaves room to others.
+        // Fast convergence (RFC 9438 §4.7): a flow whose window is below its last peak leaves bandwidth to other flows.
         self.last_max_cwnd = if cx.tp.snd_cwnd < self.last_max_cwnd {
             (cwnd * (BETA_SCALE + BETA) as u64 / (2 * BETA_SCALE) as u64) as u32
         } else {
@@ -247,7 +247,7 @@ impl CongAlgo for Cubic {
     }
 
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {
-        // An idle time does not count as time on the curve.
+        // Idle time does not count as time on the curve.
         if event == CaEvent::TxStart
             && let Some(epoch) = self.epoch_start_ms
         {
@@ -264,7 +264,7 @@ impl CongAlgo for Cubic {
         if sample.rtt_us < 0 {
             return;
         }
-        // Just after a reduction queues drain and samples lie.
+        // Just after a reduction the queues drain, and RTT samples are misleading.
         let now = cx.now.as_millis() as u32;
         if self.epoch_start_ms.is_some_and(|e| (now.wrapping_sub(e) as i32) < 1000) {
             return;
@@ -300,15 +300,15 @@ mod tests {
         c.update(1_000, 70, 1);
         assert_eq!(c.k, 4_316);
         assert_eq!(c.origin_point, 100);
-        // At the start the target is C K^3 below the origin: the window itself, so growth is as slow as it gets.
+        // At the start the target is C K^3 below the origin: the current window, so growth is slowest.
         assert!(c.cnt >= 70, "{}", c.cnt);
-        // Half way the curve is 30/8 below the origin, rounded to 3.
+        // Halfway the curve is 30/8 below the origin, rounded to 3.
         let mut c = Cubic { last_max_cwnd: 100, ..Cubic::default() };
         c.update(1_000, 70, 1);
         c.tcp_cwnd = 0;
         c.update(1_000 + 2_108, 71, 1);
         assert_eq!(c.cnt, 71 / (97 - 71));
-        // At K it asks for 100.
+        // At K the target is 100.
         c.tcp_cwnd = 0;
         c.update(1_000 + 4_217, 90, 1);
         assert_eq!(c.cnt, 90 / (100 - 90));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn growth_is_never_below_renos() {
-        // Reno with CUBIC's beta gains 1 segment each 15/8 windows acknowledged.
+        // Reno with CUBIC's beta grows by 1 segment per 15/8 windows acknowledged.
         let mut c = Cubic { last_max_cwnd: 1_000, ..Cubic::default() };
         c.update(1_000, 10, 1);
         for t in 0..10 {
@@ -332,7 +332,7 @@ mod tests {
         assert!(c.tcp_cwnd > 10 && c.cnt <= 10, "{} {}", c.tcp_cwnd, c.cnt);
     }
 
-    /// An ACK train that lasts 60 ms of a path of 100 ms fills it, unless the sender spread its packets itself.
+    /// An ACK train that lasts 60 ms on a path of 100 ms fills the path, unless the sender itself spread its packets.
     #[test]
     fn pacing_lets_an_ack_train_last_a_whole_round_trip() {
         for (max_pacing_rate, want) in [(u64::MAX, true), (1 << 40, false)] {
@@ -352,7 +352,7 @@ mod tests {
         }
     }
 
-    /// What is acknowledged below a window of 16 belongs to no round: the first begins with what is in flight then.
+    /// Segments acknowledged below a window of 16 belong to no round: the first round begins with those in flight then.
     #[test]
     fn rounds_are_counted_from_a_window_of_sixteen() {
         let b = crate::tcp::testing::Bench::established();

@@ -1,6 +1,6 @@
-//! Congestion control: the algorithms' operations, the registry by name, and what all algorithms share (slow start,
-//! additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux: tcp_cong.c,
-//! struct tcp_congestion_ops.
+//! Congestion control: the algorithms' operations, the registry by name, and the functions that algorithms share (slow
+//! start, additive increase). Above: `ack` and `recovery`, which call the operations where Linux does. Linux:
+//! tcp_cong.c, struct tcp_congestion_ops.
 //!
 //! | file | what |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! use usersock::tcp::cong::{self, CongAlgo, CongOps, Cx};
 //! use usersock::wire::seq::SeqNum;
 //!
-//! /// Gives up three tenths of the window at a loss, and grows by a segment a round trip.
+//! /// Reduces the window by three tenths at a loss, and grows by a segment a round trip.
 //! struct Tenths;
 //!
 //! impl CongOps for Tenths {
@@ -48,7 +48,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let stack = usersock::config::build("")?;
 //! cong::register(&stack, Arc::new(Tenths))?;
-//! // For all new sockets; TCP_CONGESTION chooses it for one.
+//! // For all new sockets; TCP_CONGESTION selects it for a single socket.
 //! stack.sysctl.set("net.ipv4.tcp_congestion_control", "tenths")?;
 //! # Ok(())
 //! # }
@@ -72,10 +72,10 @@ use crate::wire::seq::SeqNum;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Events told to an algorithm (enum tcp_ca_event).
+/// Events passed to an algorithm (enum tcp_ca_event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaEvent {
-    /// The first segment goes out while none is in flight (CA_EVENT_TX_START).
+    /// The first segment is sent while none is in flight (CA_EVENT_TX_START).
     TxStart,
     /// The window is restarted after idling (CA_EVENT_CWND_RESTART).
     CwndRestart,
@@ -83,21 +83,21 @@ pub enum CaEvent {
     CompleteCwr,
     /// A retransmission timeout (CA_EVENT_LOSS).
     Loss,
-    /// A data packet came without a CE mark (CA_EVENT_ECN_NO_CE).
+    /// A data packet arrived without a CE mark (CA_EVENT_ECN_NO_CE).
     EcnNoCe,
-    /// A data packet came with a CE mark (CA_EVENT_ECN_IS_CE).
+    /// A data packet arrived with a CE mark (CA_EVENT_ECN_IS_CE).
     EcnIsCe,
 }
 
-/// What an acknowledgement tells an algorithm (struct ack_sample).
+/// Statistics of an acknowledgement for an algorithm (struct ack_sample).
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AckSample {
     /// Segments newly acknowledged or sacked.
     pub pkts_acked: u32,
-    /// RTT of the sample, microseconds; -1: none.
+    /// RTT of the sample, microseconds; -1: no sample.
     pub rtt_us: i64,
-    /// Bytes in flight when the sampled segment was sent, by the segment size of now.
+    /// Bytes in flight when the sampled segment was sent, at the current segment size.
     pub in_flight: u32,
 }
 
@@ -106,33 +106,33 @@ pub struct AckSample {
 pub trait CongAlgo: Send + Debug {
     /// New slow-start threshold after a loss, segments.
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32;
-    /// Opens the window after `acked` segments were acknowledged while the window limited sending.
+    /// Opens the window after `acked` segments were acknowledged while the window was limiting transmission.
     fn cong_avoid(&mut self, cx: &mut Cx<'_>, ack: SeqNum, acked: u32);
-    /// Takes over window and pacing altogether (BBR's kind): true when it did. Default: false.
+    /// Sets window and pacing rate itself (BBR): returns true if it did. Default: false.
     fn cong_control(&mut self, cx: &mut Cx<'_>, ack: SeqNum, flag: u32, rs: &RateSample) -> bool {
         false
     }
-    /// Whether `cong_control` is this algorithm's own: then recovery leaves the window to it.
+    /// Whether the algorithm has a `cong_control`: recovery then leaves the window to it.
     fn has_cong_control(&self) -> bool {
         false
     }
-    /// Before the state changes.
+    /// Called before the congestion state changes.
     fn set_state(&mut self, cx: &mut Cx<'_>, new: CaState) {}
-    /// Something happened.
+    /// An event.
     fn cwnd_event(&mut self, cx: &mut Cx<'_>, event: CaEvent) {}
     /// An acknowledgement arrived: `CA_ACK_*` flags.
     fn in_ack_event(&mut self, cx: &mut Cx<'_>, flags: u32) {}
     /// Segments were acknowledged.
     fn pkts_acked(&mut self, cx: &mut Cx<'_>, sample: &AckSample) {}
-    /// Window after a spurious loss, segments.
+    /// The window after a loss turned out to be spurious, segments.
     fn undo_cwnd(&mut self, cx: &mut Cx<'_>) -> u32 {
         cx.tp.snd_cwnd.max(cx.tp.prior_cwnd)
     }
-    /// Least segments of a super-packet, None: default.
+    /// Minimum number of segments of a super-packet; None: default.
     fn min_tso_segs(&mut self, cx: &Cx<'_>) -> Option<u32> {
         None
     }
-    /// Factor of the send buffer against the window, None: 2.
+    /// Ratio of the send buffer to the window; None: 2.
     fn sndbuf_expand(&mut self, cx: &Cx<'_>) -> Option<u32> {
         None
     }
@@ -146,7 +146,7 @@ pub trait CongAlgo: Send + Debug {
 
 /// Flags of `CongAlgo::in_ack_event`.
 pub mod ca_ack {
-    /// The acknowledgement did not take the short way (CA_ACK_SLOWPATH).
+    /// The acknowledgement was processed on the slow path (CA_ACK_SLOWPATH).
     pub const SLOWPATH: u32 = 1;
     /// It changed the window (CA_ACK_WIN_UPDATE).
     pub const WIN_UPDATE: u32 = 2;
@@ -154,21 +154,21 @@ pub mod ca_ack {
     pub const ECE: u32 = 4;
 }
 
-/// An algorithm that can be chosen by name.
+/// An algorithm that can be selected by name.
 pub trait CongOps: Send + Sync {
     /// Name of at most 15 bytes, as TCP_CONGESTION takes it.
     fn name(&self) -> &str;
-    /// Wants ECN on its connections (TCP_CONG_NEEDS_ECN).
+    /// Whether it needs ECN on its connections (TCP_CONG_NEEDS_ECN).
     fn needs_ecn(&self) -> bool {
         false
     }
-    /// Its state for a connection that starts (tcp_congestion_ops.init).
+    /// Creates its state for a connection that starts (tcp_congestion_ops.init).
     fn start(&self, cx: &mut Cx<'_>) -> Box<dyn CongAlgo>;
 }
 
-/// A connection's algorithm: chosen, and running once data can flow.
+/// A connection's algorithm: selected, and running once data can flow.
 pub(crate) struct CongState {
-    /// The choice.
+    /// The selected algorithm.
     pub ops: Arc<dyn CongOps>,
     /// Its state; None before the connection is established and while a method runs.
     pub algo: Option<Box<dyn CongAlgo>>,
@@ -186,14 +186,14 @@ pub(crate) struct CongRegistry {
 }
 
 impl Default for CongRegistry {
-    /// With Reno and CUBIC.
+    /// A registry with Reno and CUBIC.
     fn default() -> CongRegistry {
         CongRegistry { list: RwLock::new(vec![Arc::new(cubic::CubicOps), Arc::new(reno::RenoOps)]) }
     }
 }
 
 impl CongRegistry {
-    /// Adds an algorithm. EINVAL for a bad name, EEXIST for a taken one.
+    /// Adds an algorithm. EINVAL: the name is invalid; EEXIST: it is taken.
     pub(crate) fn register(&self, ops: Arc<dyn CongOps>) -> Result<()> {
         let n = ops.name();
         if n.is_empty() || n.len() > 15 || n.bytes().any(|b| b.is_ascii_whitespace()) {
@@ -207,31 +207,31 @@ impl CongRegistry {
         Ok(())
     }
 
-    /// Removes one. ENOENT when there is none, EPERM for Reno, the fallback, EBUSY while it is in use: sockets that
-    /// chose it, or took it as the default, count, as does whoever keeps what `find` or `register` was given.
+    /// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: it is in use, by sockets
+    /// that selected it or took it as the default, or by holders of a reference from `find` or `register`.
     pub(crate) fn unregister(&self, name: &str) -> Result<()> {
         if name == "reno" {
             return Err(Error::Perm);
         }
-        // Users are made from the list, under its lock: none can join while it is held.
+        // References are cloned from the list under its lock, so none can be added while it is held.
         let mut list = self.list.write();
         let i = list.iter().position(|o| o.name() == name).ok_or(Error::NoEnt)?;
         if list.get(i).is_some_and(|o| Arc::strong_count(o) > 1) {
             return Err(Error::Busy);
         }
         let gone = list.remove(i);
-        // It may be code of a plug-in that ends with it: not under the lock.
+        // Dropping it may run a plug-in's code: not under the lock.
         drop(list);
         drop(gone);
         Ok(())
     }
 
-    /// By name.
+    /// The algorithm with this name.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<dyn CongOps>> {
         self.list.read().iter().find(|o| o.name() == name).cloned()
     }
 
-    /// Whether there is one of this name.
+    /// Whether an algorithm has this name.
     pub(crate) fn exists(&self, name: &str) -> bool {
         self.list.read().iter().any(|o| o.name() == name)
     }
@@ -242,7 +242,7 @@ impl CongRegistry {
         list.iter().rev().map(|o| o.name()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The algorithm of new sockets; Reno where the sysctl's is gone.
+    /// The algorithm of new sockets; Reno if the sysctl's has been removed.
     pub(crate) fn default_for(&self, stack: &Stack) -> Arc<dyn CongOps> {
         self.find(&stack.sysctl.tcp_congestion_control()).unwrap_or_else(|| Arc::new(reno::RenoOps))
     }
@@ -254,8 +254,8 @@ pub fn register(stack: &Stack, ops: Arc<dyn CongOps>) -> Result<()> {
     net::of(stack)?.cong.register(ops)
 }
 
-/// Removes it. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or somebody keeps
-/// what `register` was given; ENOPROTOOPT: the stack has no TCP.
+/// Removes an algorithm. ENOENT: there is none; EPERM: it is Reno, the fallback; EBUSY: connections use it, or a
+/// reference from `register` still exists; ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<()> {
     net::of(stack)?.cong.unregister(name)
 }
@@ -269,20 +269,20 @@ impl Cx<'_> {
         if self.tp.ca.algo.is_none() && std::ptr::addr_eq(ops, Arc::as_ptr(&self.tp.ca.ops)) {
             self.tp.ca.algo = Some(algo);
         } else {
-            // The method chose another algorithm: its choice stays, and nobody has told this one that it is over.
+            // The method selected another algorithm, which stays in force; this one has not been released yet.
             algo.release(self);
         }
         Some(r)
     }
 }
 
-/// Whether slow start governs growth: the window is below the threshold (RFC 5681 §3.1; tcp_in_slow_start).
+/// Whether the connection is in slow start: the window is below the threshold (RFC 5681 §3.1; tcp_in_slow_start).
 #[inline]
 pub fn in_slow_start(tp: &TcpSock) -> bool {
     tp.snd_cwnd < tp.snd_ssthresh
 }
 
-/// Slow start for `acked` segments, up to the threshold; returns the segments left over for congestion avoidance
+/// Slow start for `acked` segments, up to the threshold; returns the remaining segments, for congestion avoidance
 /// (RFC 5681 §3.1, with the byte counting of RFC 3465 without its limit). Linux: tcp_slow_start.
 pub fn slow_start(cx: &mut Cx<'_>, acked: u32) -> u32 {
     let tp = &mut *cx.tp;
@@ -292,8 +292,8 @@ pub fn slow_start(cx: &mut Cx<'_>, acked: u32) -> u32 {
     acked.saturating_sub(used)
 }
 
-/// Additive increase: one segment for every `w` acknowledged. Credit left from a larger `w` gives one segment at once,
-/// so that a `w` that shrinks does not release a burst. Linux: tcp_cong_avoid_ai.
+/// Additive increase: one segment for every `w` acknowledged. Credit that remains from a larger `w` gives one segment
+/// at once, so that a smaller `w` does not release a burst. Linux: tcp_cong_avoid_ai.
 pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
     let w = w.max(1);
     let tp = &mut *cx.tp;
@@ -310,13 +310,13 @@ pub fn cong_avoid_ai(cx: &mut Cx<'_>, w: u32, acked: u32) {
     tp.snd_cwnd = tp.snd_cwnd.min(tp.snd_cwnd_clamp).max(1);
 }
 
-/// Takes the default algorithm of the stack (tcp_assign_congestion_control).
+/// Selects the default algorithm of the stack (tcp_assign_congestion_control).
 pub(crate) fn assign(cx: &mut Cx<'_>) {
     cx.tp.ca = CongState { ops: cx.tp.net.cong.default_for(cx.stack), algo: None };
 }
 
-/// Takes the algorithm that the route names (RTAX_CC_ALGO), whatever the program or the sysctl chose. One that is not
-/// registered is ignored. True: the route names one (tcp_ca_dst_init).
+/// Selects the algorithm that the route names (RTAX_CC_ALGO), whatever the program or the sysctl selected. An
+/// unregistered one is ignored. True: the route names one (tcp_ca_dst_init).
 pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
     let name = cx.sk.dst.as_ref().and_then(|d| d.congctl.clone());
     let Some(ops) = name.and_then(|n| cx.tp.net.cong.find(&n)) else { return false };
@@ -324,8 +324,8 @@ pub(super) fn dst_init(cx: &mut Cx<'_>) -> bool {
     true
 }
 
-/// Starts the chosen algorithm when data can flow (tcp_init_congestion_control). One that wants ECN, and whose peer
-/// agreed to it, marks all of the sock's packets as capable.
+/// Starts the selected algorithm when data can flow (tcp_init_congestion_control). If it needs ECN, and the peer
+/// negotiated it, all of the sock's packets are sent with ECT.
 pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     cx.tp.prior_ssthresh = 0;
     let ops = cx.tp.ca.ops.clone();
@@ -335,8 +335,8 @@ pub(crate) fn init_congestion_control(cx: &mut Cx<'_>) {
     ecn::set_ecn_capable(cx.sk, ops.needs_ecn() && cx.tp.ecn.is_ok());
 }
 
-/// TCP_CONGESTION: changes the algorithm, at once when the connection runs. ENOENT: no algorithm of that name. Who
-/// holds the stack owns its network, so every registered algorithm is allowed, as for CAP_NET_ADMIN in Linux.
+/// TCP_CONGESTION: changes the algorithm, at once if the connection is established. ENOENT: no algorithm has that name.
+/// The program owns its stack, so it may use every registered algorithm, as with CAP_NET_ADMIN in Linux.
 pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> {
     let ops = cx.tp.net.cong.find(name).ok_or(Error::NoEnt)?;
     cx.tp.ca_setsockopt = true;
@@ -353,25 +353,25 @@ pub(crate) fn set_congestion_control(cx: &mut Cx<'_>, name: &str) -> Result<()> 
     Ok(())
 }
 
-/// Ends the algorithm of a connection that ends (tcp_cleanup_congestion_control).
+/// Stops the algorithm of a connection that ends (tcp_cleanup_congestion_control).
 pub(crate) fn cleanup(cx: &mut Cx<'_>) {
     if let Some(mut algo) = cx.tp.ca.algo.take() {
         algo.release(cx);
     }
 }
 
-/// Moves to another congestion state; the algorithm hears of it first (tcp_set_ca_state).
+/// Changes the congestion state, after informing the algorithm (tcp_set_ca_state).
 pub(crate) fn set_ca_state(cx: &mut Cx<'_>, state: CaState) {
     cx.with_ca(|ca, cx| ca.set_state(cx, state));
     cx.tp.ca_state = state;
 }
 
-/// Tells the algorithm of an event (tcp_ca_event).
+/// Passes an event to the algorithm (tcp_ca_event).
 pub(crate) fn ca_event(cx: &mut Cx<'_>, event: CaEvent) {
     cx.with_ca(|ca, cx| ca.cwnd_event(cx, event));
 }
 
-/// The threshold after a loss now, segments; at least 2. A connection whose algorithm has not started halves.
+/// The threshold that a loss gives now, segments; at least 2. Half the window if the algorithm has not started.
 pub(crate) fn ssthresh(cx: &mut Cx<'_>) -> u32 {
     cx.with_ca(|ca, cx| ca.ssthresh(cx)).unwrap_or((cx.tp.snd_cwnd / 2).max(2))
 }
@@ -381,7 +381,7 @@ pub(crate) fn has_cong_control(cx: &mut Cx<'_>) -> bool {
     cx.with_ca(|ca, _| ca.has_cong_control()).unwrap_or(false)
 }
 
-/// Sets the congestion window; 0, which nothing may ask for, counts as 1.
+/// Sets the congestion window; 0, which is invalid, becomes 1.
 #[inline]
 pub fn set_cwnd(tp: &mut TcpSock, segments: u32) {
     tp.snd_cwnd = segments.max(1);

@@ -5,7 +5,7 @@ use super::*;
 /// "reno".
 pub(crate) struct RenoOps;
 
-/// Reno keeps nothing of its own.
+/// Reno has no state of its own.
 #[derive(Debug)]
 struct Reno;
 

@@ -80,11 +80,11 @@ fn an_algorithm_in_use_is_ebusy_and_one_that_is_not_goes() {
     assert_eq!((cong.unregister("other"), cong.unregister("reno")), (Err(Error::NoEnt), Err(Error::Perm)));
 }
 
-/// Holds its window, whatever happens; counts its ends.
+/// An algorithm that keeps its window constant; counts calls of `release`.
 #[derive(Debug, Clone, Default)]
 struct Own {
     ended: Arc<AtomicU32>,
-    /// Taken by in_ack_event.
+    /// Algorithms that in_ack_event changes to, taken from the front.
     replace: &'static [&'static str],
     acks: Arc<Mutex<Vec<u32>>>,
 }
@@ -117,7 +117,7 @@ impl super::CongOps for Own {
     }
 }
 
-/// An established connection with it.
+/// An established connection with that algorithm.
 fn with_own(own: &Own) -> Bench {
     let b = Bench::established();
     super::register(&b.stack, Arc::new(own.clone())).unwrap();
@@ -136,7 +136,7 @@ fn idleness_leaves_the_window_to_an_algorithm_that_sets_it_itself() {
         b.clock.advance(Duration::from_secs(60));
         b.with(output::slow_start_after_idle_check);
         assert_eq!(b.with(|cx| cx.tp.snd_cwnd), after_restart, "{name}");
-        // Little is sent for more than a timeout, though it may be more.
+        // For longer than a timeout less is sent than the window allows.
         b.with(|cx| {
             cx.tp.snd_cwnd = 80;
             cx.tp.snd_ssthresh = 20;
@@ -200,13 +200,13 @@ fn in_ack_event_tells_the_predicted_acknowledgement_from_others() {
         std::mem::take(&mut *own.acks.lock())
     };
     assert_eq!(told(1460, TcpFlags::ACK, 8192), [ca_ack::WIN_UPDATE]);
-    // A duplicate with the predicted header takes the short way as well, and tells nothing new.
+    // A duplicate with the predicted header takes the fast path as well, and reports nothing new.
     assert_eq!(told(1460, TcpFlags::ACK, 8192), [0]);
     assert_eq!(told(1460, TcpFlags::ACK, 8000), [ca_ack::SLOWPATH]);
     assert_eq!(told(2920, TcpFlags::ACK, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE]);
     let echo = TcpFlags::ACK | TcpFlags::ECE;
     assert_eq!(told(4380, echo, 9000), [ca_ack::SLOWPATH | ca_ack::WIN_UPDATE | ca_ack::ECE]);
-    // The threshold is the algorithm's, the window too.
+    // The threshold is the algorithm's, and so is the window.
     assert_eq!(b.with(|cx| (cx.tp.ca_state, cx.tp.snd_ssthresh)), (CaState::Cwr, 7));
 }
 

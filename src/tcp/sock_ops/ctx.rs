@@ -1,5 +1,5 @@
-//! What a hook is given of a connection: a view of its numbers, and what it may set. Above: hooks. Below: the
-//! connection, owned. Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
+//! The context of a hook: a view of the connection's numbers, and setters. Above: hooks. Below: the connection, owned.
+//! Linux: struct bpf_sock_ops, bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_sk_storage.
 
 use super::super::cong;
 use super::super::tcb::{Cx, TcpSock};
@@ -14,50 +14,50 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Greatest [`HookCx::set_rto_min`] (TCP_RTO_MIN) and [`HookCx::set_delack_max`] (TCP_DELACK_MAX).
+/// Maximum of [`HookCx::set_rto_min`] (TCP_RTO_MIN) and [`HookCx::set_delack_max`] (TCP_DELACK_MAX).
 const TIMER_MAX: Duration = Duration::from_millis(200);
 
-/// A connection's numbers, as struct bpf_sock_ops has them. Of a request only the first four are known, the rest is 0.
+/// A connection's numbers, as in struct bpf_sock_ops. For a request only the first five are valid; the others are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SockView {
-    /// Our end.
+    /// Local address.
     pub local: SocketAddr,
-    /// The peer; port 0 when there is none.
+    /// Address of the peer; port 0 when there is none.
     pub remote: SocketAddr,
     /// Connection state; NewSynRecv for a request.
     pub state: State,
-    /// Whether it is a sock, and no request: only then can anything be set.
+    /// Whether it is a sock, not a request: only then can anything be set.
     pub is_fullsock: bool,
-    /// AF_INET or AF_INET6 of the socket; of a request, its listener's.
+    /// AF_INET or AF_INET6 of the socket; for a request, its listener's.
     pub family: u16,
     /// Congestion window, segments.
     pub snd_cwnd: u32,
     /// Slow-start threshold, segments.
     pub snd_ssthresh: u32,
-    /// Smoothed RTT, µs; 0 before a sample. (Linux shows it shifted left by 3.)
+    /// Smoothed RTT, µs; 0 before a sample. (In Linux it is shifted left by 3.)
     pub srtt_us: u32,
-    /// Least RTT of the last `tcp_min_rtt_wlen`, µs; `u32::MAX` before a sample.
+    /// Minimum RTT of the last `tcp_min_rtt_wlen`, µs; `u32::MAX` before a sample.
     pub rtt_min_us: u32,
-    /// MSS now, bytes.
+    /// Current MSS, bytes.
     pub mss_cache: u32,
-    /// Next expected of the peer.
+    /// Next sequence number expected from the peer.
     pub rcv_nxt: u32,
-    /// Next to be sent.
+    /// Next sequence number to send.
     pub snd_nxt: u32,
-    /// First unacknowledged.
+    /// First unacknowledged sequence number.
     pub snd_una: u32,
     /// Bits of tcp_sock's ecn_flags (TCP_ECN_*).
     pub ecn_flags: u8,
-    /// Last rate sample: segments.
+    /// Last rate sample: segments delivered.
     pub rate_delivered: u32,
-    /// Last rate sample: µs.
+    /// Last rate sample: interval, µs.
     pub rate_interval_us: u32,
     /// Segments sent and not acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
     pub retrans_out: u32,
-    /// Retransmissions ever.
+    /// Total number of retransmissions.
     pub total_retrans: u32,
     /// Segments received.
     pub segs_in: u32,
@@ -77,15 +77,15 @@ pub struct SockView {
     pub bytes_acked: u64,
 }
 
-/// The sock of an event, owned; for some events of a listener a request, which is no sock yet and can only be looked
-/// at.
+/// The sock of an event, owned. For some events of a listener it is a request, which is not a sock yet and can only be
+/// read.
 pub struct HookCx<'c> {
     cx: Cx<'c>,
     id: u64,
     request: Option<Ends>,
 }
 
-/// Flags of a hook on a sock.
+/// Flags that a hook has set on a sock.
 pub(super) fn flags_of(tp: &TcpSock, id: u64) -> u8 {
     slots(tp).iter().find(|s| s.id == id).map_or(0, |s| s.flags)
 }
@@ -98,7 +98,7 @@ fn refresh(tp: &mut TcpSock) {
     tp.sock_ops_flags = slots(tp).iter().fold(0, |f, s| f | s.flags);
 }
 
-/// Drops the values and flags of removed hooks.
+/// Removes the values and flags of hooks that are no longer registered.
 pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
     if let Some(c) = &mut tp.cold {
         c.hooks.retain(|s| known(s.id));
@@ -106,8 +106,8 @@ pub(super) fn forget_others(tp: &mut TcpSock, known: impl Fn(u64) -> bool) {
     refresh(tp);
 }
 
-/// What another connection takes over: a listener's child the flags, a sock that begins anew (`values`) the values as
-/// well.
+/// Copies hook state to another connection: to a listener's child the flags, to a disconnected sock (`values`) the
+/// values as well.
 pub(in super::super) fn inherit(to: &mut TcpSock, from: &TcpSock, values: bool) {
     if slots(from).is_empty() {
         return;
@@ -124,7 +124,7 @@ impl<'c> HookCx<'c> {
 }
 
 impl HookCx<'_> {
-    /// Number of the hook's registration.
+    /// Id of the hook's registration.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -134,7 +134,7 @@ impl HookCx<'_> {
         self.cx.stack
     }
 
-    /// The sock, owned; of a request, its listener.
+    /// The sock, owned; for a request, its listener.
     pub fn sock(&self) -> &Arc<Sock> {
         self.cx.sock
     }
@@ -144,7 +144,7 @@ impl HookCx<'_> {
         self.cx.now
     }
 
-    /// The connection's numbers now.
+    /// The connection's current numbers.
     pub fn view(&self) -> SockView {
         let (sk, tp) = (&*self.cx.sk, &*self.cx.tp);
         let family = self.cx.sock.family;
@@ -210,7 +210,7 @@ impl HookCx<'_> {
         }
     }
 
-    /// The connection to be changed. EINVAL: a request.
+    /// The connection, writable. EINVAL: a request.
     fn full(&mut self) -> Result<&mut TcpSock> {
         if self.request.is_some() { Err(Error::Inval) } else { Ok(self.cx.tp) }
     }
@@ -225,13 +225,13 @@ impl HookCx<'_> {
         Ok(&mut hooks[i])
     }
 
-    /// The events this hook wants of this sock: bits of [`cb`].
+    /// The events that this hook has enabled on this sock: bits of [`cb`].
     pub fn cb_flags(&self) -> u8 {
         flags_of(self.cx.tp, self.id)
     }
 
-    /// Sets them. A listener's are inherited by its children, and [`cb::WRITE_HDR_OPT`] on it writes its SYN-ACKs.
-    /// EINVAL: a request, or an unknown bit.
+    /// Sets the enabled events. A listener's children inherit its flags, and [`cb::WRITE_HDR_OPT`] on it also applies
+    /// to its SYN-ACKs. EINVAL: a request, or an unknown bit.
     pub fn set_cb_flags(&mut self, flags: u8) -> Result<()> {
         if flags & !cb::ALL != 0 {
             return Err(Error::Inval);
@@ -241,7 +241,7 @@ impl HookCx<'_> {
         Ok(())
     }
 
-    /// What this hook keeps on this sock; 0 until set.
+    /// The value that this hook has stored on this sock; 0 until set.
     pub fn value(&self) -> u64 {
         if self.request.is_some() {
             return 0;
@@ -249,13 +249,13 @@ impl HookCx<'_> {
         slots(self.cx.tp).iter().find(|s| s.id == self.id).map_or(0, |s| s.value)
     }
 
-    /// Keeps a number for this hook on this sock, for as long as the sock lives. EINVAL: a request.
+    /// Stores a number for this hook on this sock, until the sock is freed. EINVAL: a request.
     pub fn set_value(&mut self, value: u64) -> Result<()> {
         self.slot()?.value = value;
         Ok(())
     }
 
-    /// Initial congestion window, segments (TCP_BPF_IW). EINVAL: 0, or data was sent already.
+    /// Initial congestion window, segments (TCP_BPF_IW). EINVAL: 0, or data was already sent.
     pub fn set_init_cwnd(&mut self, segs: u32) -> Result<()> {
         let tp = self.full()?;
         if segs == 0 || segs > i32::MAX as u32 || tp.data_segs_out > 0 {
@@ -265,7 +265,7 @@ impl HookCx<'_> {
         Ok(())
     }
 
-    /// Greatest congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). EINVAL: 0.
+    /// Maximum of the congestion window, segments; the threshold is set to it too (TCP_BPF_SNDCWND_CLAMP). EINVAL: 0.
     pub fn set_snd_cwnd_clamp(&mut self, segs: u32) -> Result<()> {
         let tp = self.full()?;
         if segs == 0 || segs > i32::MAX as u32 {
@@ -276,21 +276,22 @@ impl HookCx<'_> {
         Ok(())
     }
 
-    /// Least RTO (TCP_BPF_RTO_MIN). EINVAL: below 2 or above 200 ms.
+    /// Minimum RTO (TCP_BPF_RTO_MIN). EINVAL: below 2 or above 200 ms.
     pub fn set_rto_min(&mut self, t: Duration) -> Result<()> {
         let us = timer_us(t)?;
         self.full()?.rto_min_us = us;
         Ok(())
     }
 
-    /// Longest delay of an acknowledgement (TCP_BPF_DELACK_MAX). EINVAL: below 2 or above 200 ms.
+    /// Maximum delay of an acknowledgement (TCP_BPF_DELACK_MAX). EINVAL: below 2 or above 200 ms.
     pub fn set_delack_max(&mut self, t: Duration) -> Result<()> {
         let us = timer_us(t)?;
         self.full()?.delack_max_us = us;
         Ok(())
     }
 
-    /// Congestion control by name, as TCP_CONGESTION. ENOENT: none of that name; EINVAL: a request.
+    /// Selects the congestion control by name, as TCP_CONGESTION. ENOENT: no algorithm has that name; EINVAL: a
+    /// request.
     pub fn set_congestion(&mut self, name: &str) -> Result<()> {
         self.full()?;
         cong::set_congestion_control(&mut self.cx, name)
@@ -301,8 +302,8 @@ impl HookCx<'_> {
         self.cx.tp.ca.ops.name().to_owned()
     }
 
-    /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (The SYN's options are shown
-    /// to `passive_established` either way.) EINVAL: a request.
+    /// TCP_SAVE_SYN of a listener: whether its children keep their SYN for TCP_SAVED_SYN. (`passive_established` gets
+    /// the SYN's options in any case.) EINVAL: a request.
     pub fn set_save_syn(&mut self, on: bool) -> Result<()> {
         self.full()?.save_syn = u8::from(on);
         Ok(())

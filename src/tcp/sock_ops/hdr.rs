@@ -1,6 +1,6 @@
-//! Header options of hooks: how much room they take, and writing into it. Above: `segment`, `handshake`, `mtu`. The
-//! bytes come behind TCP's own options, padded with NOPs to a word. RFC 6994 (experimental options). Linux:
-//! bpf_skops_hdr_opt_len, bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
+//! Header options of hooks: reserving and writing them. Above: `segment`, `handshake`, `mtu`. The bytes follow TCP's
+//! own options, padded with NOPs to a multiple of four. RFC 6994 (experimental options). Linux: bpf_skops_hdr_opt_len,
+//! bpf_skops_write_hdr_opt, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::super::tcb::Cx;
 use super::{Ends, cb, each, has_option};
@@ -9,24 +9,24 @@ use crate::wire::seq::SeqNum;
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags};
 use crate::wire::tcp_options::{RawOptions, kind};
 
-/// Shared kind of experiments beside 254 (RFC 4727).
+/// The second option kind for experiments, besides 254 (RFC 4727).
 const EXP_253: u8 = 253;
 
-/// The segment that options are for.
+/// The segment that the options are for.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct HdrSeg<'p> {
-    /// Its control bits; None: there is no segment, the question is how much data fits into one.
+    /// Its control bits; None: there is no segment, and the call computes how much data fits into one.
     pub flags: Option<TcpFlags>,
     /// First sequence number.
     pub seq: SeqNum,
     /// Payload, bytes.
     pub len: usize,
-    /// Segments that the device cuts it into.
+    /// Number of segments that the device cuts it into.
     pub segs: u32,
-    /// Option bytes of the SYN that a listener's SYN-ACK answers; empty for all others.
+    /// Option bytes of the SYN, if the segment is a listener's SYN-ACK; otherwise empty.
     pub syn: &'p [u8],
-    /// Bytes of options still free in the header.
+    /// Bytes of options that are free in the header.
     pub remaining: usize,
 }
 
@@ -51,27 +51,27 @@ impl OutOptions {
     }
 }
 
-/// The bytes that each hook reserved, in order of registration: at most 20 hooks can have 2 bytes each.
+/// The number of bytes that each hook reserved, in order of registration: at most 20 hooks can have 2 bytes each.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
     parts: smallvec::SmallVec<[(u64, u8); 4]>,
 }
 
 impl Reserved {
-    /// Bytes, rounded up to words.
+    /// Number of bytes, rounded up to a multiple of four.
     pub(super) fn total(&self) -> usize {
         self.parts.iter().map(|p| usize::from(p.1)).sum::<usize>().next_multiple_of(4)
     }
 }
 
-/// Asks hooks how much they want of what `used` bytes of options leave, and `seg.remaining`.
+/// Asks the hooks how many bytes they need, of those that `used` bytes of options and `seg.remaining` leave.
 #[cold]
 pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: &HdrSeg<'_>) -> Reserved {
     let mut left = MAX_OPTIONS_LEN.saturating_sub(used.next_multiple_of(4)).min(seg.remaining);
     let mut r = Reserved::default();
     each(cx, cb::WRITE_HDR_OPT, request, |h, sk| {
         let n = h.hdr_opt_len(sk, &HdrSeg { remaining: left, ..*seg });
-        // An option has two bytes at least.
+        // An option has at least two bytes.
         if (2..=left).contains(&n) {
             left -= n;
             r.parts.push((sk.id(), n as u8));
@@ -80,7 +80,7 @@ pub(super) fn reserve(cx: &mut Cx<'_>, request: Option<Ends>, used: usize, seg: 
     r
 }
 
-/// Lets hooks reserve, then write.
+/// Lets hooks reserve bytes, then write them.
 #[cold]
 pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &HdrSeg<'_>) -> OutOptions {
     let r = reserve(cx, request, own.len(), seg);
@@ -91,14 +91,14 @@ pub(super) fn write(cx: &mut Cx<'_>, request: Option<Ends>, own: &[u8], seg: &Hd
         let end = at + usize::from(n);
         let mut w = HdrWriter { own, buf: &mut out.buf, at, end };
         h.write_hdr_opt(sk, &HdrSeg { remaining: usize::from(n), ..*seg }, &mut w);
-        // Bytes that it did not write stay padding, so that the options of the next hook are well formed.
+        // Bytes that the hook did not write remain padding, so that the options of the next hook are well formed.
         at = end;
     });
     out.len = r.total() as u8;
     out
 }
 
-/// A hook's room in a header.
+/// The space of a hook in a header.
 pub struct HdrWriter<'w> {
     own: &'w [u8],
     buf: &'w mut [u8; MAX_OPTIONS_LEN],
@@ -107,7 +107,7 @@ pub struct HdrWriter<'w> {
 }
 
 impl HdrWriter<'_> {
-    /// Bytes still free of what the hook reserved.
+    /// Number of reserved bytes that are still free.
     pub fn remaining(&self) -> usize {
         self.end - self.at
     }
@@ -118,9 +118,9 @@ impl HdrWriter<'_> {
     }
 
     /// Appends one option: kind, length, data; for the experimental kinds 253 and 254 the data begins with the
-    /// experiment's number (RFC 6994 §3). Bytes beyond the option's length are not taken. EINVAL: not well formed, or a
-    /// kind without length; ENOSPC: more than was reserved; EEXIST: an option of this kind (and experiment) is in the
-    /// header already, of TCP or of a hook.
+    /// experiment's number (RFC 6994 §3). Bytes beyond the option's length are ignored. EINVAL: malformed, or a kind
+    /// without length; ENOSPC: more than was reserved; EEXIST: the header already has an option of this kind (and
+    /// experiment), of TCP or of a hook.
     pub fn store(&mut self, option: &[u8]) -> Result<()> {
         let &[kind, len, ..] = option else { return Err(Error::Inval) };
         let len = usize::from(len);
@@ -141,8 +141,8 @@ impl HdrWriter<'_> {
     }
 }
 
-/// Data of the first option of a kind in option bytes; with `exid`, of the first that begins with this experiment
-/// number (RFC 6994 §3.1), which is part of what is returned.
+/// Data of the first option of a kind in option bytes; with `exid`, of the first whose data begins with this experiment
+/// number (RFC 6994 §3.1). The number is part of the result.
 pub fn find_option(options: &[u8], kind: u8, exid: Option<u16>) -> Option<&[u8]> {
     RawOptions::new(options)
         .find(|o| o.kind == kind && exid.is_none_or(|x| o.data.starts_with(&x.to_be_bytes())))

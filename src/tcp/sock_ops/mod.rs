@@ -1,23 +1,23 @@
-//! Hooks into TCP: code that a user registers is called at events of a connection, sets what Linux lets a BPF program
-//! set, and writes and reads header options. Above: users, in Rust or through the C mirror. Below: the places of TCP
-//! that call the functions here, where Linux calls its programs: `control` (connect), `handshake`, `input`
-//! (established, options), `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states). Linux:
-//! BPF_PROG_TYPE_SOCK_OPS, tcp_call_bpf, bpf_skops_*.
+//! Hooks into TCP: user code that is called at events of a connection, can set what a BPF program can set in Linux, and
+//! writes and reads header options. Above: users, in Rust or through the C mirror. Below: TCP, which calls the
+//! functions here where Linux calls its programs: `control` (connect), `handshake`, `input` (established, options),
+//! `rtt`, `timer` (RTO), `retransmit`, `segment` (options), `listener`, `mod` (states). Linux: BPF_PROG_TYPE_SOCK_OPS,
+//! tcp_call_bpf, bpf_skops_*.
 //!
 //! | file | what |
 //! |---|---|
-//! | `ctx` | what a hook is given of a connection, and what it may set |
-//! | `hdr` | header options of hooks: room and writing |
+//! | `ctx` | the context of a hook: the connection's numbers, and setters |
+//! | `hdr` | header options of hooks: reserving and writing |
 //!
-//! # What it costs
-//! Without a hook each event of a connection's beginning costs one relaxed load. The other events go to hooks that
-//! asked for them on that sock by [`HookCx::set_cb_flags`]; without one they cost the test of a byte.
+//! # Cost
+//! Without hooks, each event of connection setup costs one relaxed load. The other events go only to hooks that enabled
+//! them on that sock with [`HookCx::set_cb_flags`]; without one they cost the test of a byte.
 //!
 //! # Rules
 //! Hooks are called in the order of their registration, with the sock owned, in either context: they must not sleep,
-//! and must not call into the sock by any other way than the [`HookCx`] they are given. Where one answer is wanted and
-//! several hooks give one, the last counts, as with several BPF programs. Flags are a hook's own on each sock, and a
-//! listener's children inherit them; [`HookCx::value`] begins at 0 on a child.
+//! and must access the sock only through the [`HookCx`] they are given. If several hooks return a value for the same
+//! event, the last one is used, as with several BPF programs. Each hook has its own flags on each sock, and a
+//! listener's children inherit them; [`HookCx::value`] is 0 on a new child.
 
 mod ctx;
 mod hdr;
@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Which events a hook wants of a sock (BPF_SOCK_OPS_*_CB_FLAG, by Linux's numbers).
+/// Events that a hook enables on a sock (BPF_SOCK_OPS_*_CB_FLAG, with Linux's numbers).
 pub mod cb {
     /// [`super::SockOps::rto`].
     pub const RTO: u8 = 1;
@@ -54,9 +54,9 @@ pub mod cb {
     pub const STATE: u8 = 4;
     /// [`super::SockOps::rtt`].
     pub const RTT: u8 = 8;
-    /// [`super::SockOps::parse_hdr_opt`] of every segment. Such a sock has no header prediction.
+    /// [`super::SockOps::parse_hdr_opt`] for every segment. Such a sock has no header prediction.
     pub const PARSE_ALL_HDR_OPT: u8 = 16;
-    /// [`super::SockOps::parse_hdr_opt`] of segments with an option that TCP does not know.
+    /// [`super::SockOps::parse_hdr_opt`] for segments with an option that TCP does not know.
     pub const PARSE_UNKNOWN_HDR_OPT: u8 = 32;
     /// [`super::SockOps::hdr_opt_len`] and [`super::SockOps::write_hdr_opt`].
     pub const WRITE_HDR_OPT: u8 = 64;
@@ -67,81 +67,81 @@ pub mod cb {
 /// Longest name of a hook, bytes.
 pub const NAME_MAX: usize = 31;
 
-/// A hook's operations, one an event; what is left out does nothing, or leaves the answer to others. The text of each
-/// says when it is called; rules that hold for all are in the module's text.
+/// A hook's operations, one for each event; the defaults do nothing, or leave the result to other hooks. The text of
+/// each says when it is called; the module's text has the common rules.
 #[allow(unused_variables)]
 pub trait SockOps: Send + Sync + 'static {
     /// Unique in a stack, 1 to 31 bytes.
     fn name(&self) -> &str;
 
-    /// RTO of a SYN or SYN-ACK not answered yet; None: the default, a second. Asked when a connection sends its first
-    /// SYN, when a listener gets one (`sk` is then a request), and when a SYN's retries are counted
+    /// RTO of an unanswered SYN or SYN-ACK; None: the default of one second. Called when a connection sends its first
+    /// SYN, when a listener receives one (`sk` is then a request), and when a SYN's retries are counted
     /// (BPF_SOCK_OPS_TIMEOUT_INIT).
     fn timeout_init(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
         None
     }
 
-    /// First window to advertise, in segments; None: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
+    /// Initial receive window in segments; None: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
     fn rwnd_init(&self, sk: &mut HookCx<'_>) -> Option<u32> {
         None
     }
 
-    /// Whether the connection is to ask for ECN, or to agree to it, whatever `tcp_ecn` says (BPF_SOCK_OPS_NEEDS_ECN).
+    /// Whether the connection negotiates ECN, regardless of `tcp_ecn` (BPF_SOCK_OPS_NEEDS_ECN).
     fn needs_ecn(&self, sk: &mut HookCx<'_>) -> bool {
         false
     }
 
-    /// RTT of the path without queues, for a congestion control that asks ([`base_rtt`]); None: unknown
+    /// RTT of the path without queueing, for a congestion control that calls [`base_rtt`]; None: unknown
     /// (BPF_SOCK_OPS_BASE_RTT).
     fn base_rtt(&self, sk: &mut HookCx<'_>) -> Option<Duration> {
         None
     }
 
-    /// An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
+    /// An active open begins: the SYN is about to be built (BPF_SOCK_OPS_TCP_CONNECT_CB).
     fn tcp_connect(&self, sk: &mut HookCx<'_>) {}
 
-    /// The SYN-ACK came; `options` are its option bytes. The window is set, congestion control not started yet
+    /// The SYN-ACK arrived; `options` are its option bytes. The window is set; congestion control has not started yet
     /// (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
     fn active_established(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
-    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, empty for a
-    /// simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
+    /// The handshake's last segment arrived, with its option bytes in `options`; `syn` are those of the SYN, empty
+    /// after a simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
     fn passive_established(&self, sk: &mut HookCx<'_>, options: &[u8], syn: &[u8]) {}
 
-    /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
+    /// The sock has started to listen (BPF_SOCK_OPS_TCP_LISTEN_CB).
     fn listen(&self, sk: &mut HookCx<'_>) {}
 
-    /// The retransmission timer fired: retransmissions so far, the RTO that ended, and whether the connection gives up.
-    /// With [`cb::RTO`] (BPF_SOCK_OPS_RTO_CB).
+    /// The retransmission timer expired: retransmissions so far, the RTO that expired, and whether the connection gives
+    /// up. With [`cb::RTO`] (BPF_SOCK_OPS_RTO_CB).
     fn rto(&self, sk: &mut HookCx<'_>, retransmits: u32, rto: Duration, expired: bool) {}
 
-    /// `segs` segments from `seq` on were sent again; `sent` is what the device said. With [`cb::RETRANS`]
+    /// `segs` segments from `seq` on were retransmitted; `sent` is the result of the transmission. With [`cb::RETRANS`]
     /// (BPF_SOCK_OPS_RETRANS_CB).
     fn retrans(&self, sk: &mut HookCx<'_>, seq: SeqNum, segs: u32, sent: Result<()>) {}
 
-    /// The connection is about to leave `old` for `new`. Not for a request that becomes a connection, nor for
-    /// listen(2). With [`cb::STATE`] (BPF_SOCK_OPS_STATE_CB).
+    /// The connection is about to change from `old` to `new`. Not called for a request that becomes a connection, nor
+    /// for listen(2). With [`cb::STATE`] (BPF_SOCK_OPS_STATE_CB).
     fn state(&self, sk: &mut HookCx<'_>, old: State, new: State) {}
 
-    /// A round trip is over: its last sample and the smoothed RTT, both in microseconds. Once a round trip, not once a
-    /// sample, as in Linux. With [`cb::RTT`] (BPF_SOCK_OPS_RTT_CB).
+    /// A round trip has ended: its last sample and the smoothed RTT, both in microseconds. Called once a round trip,
+    /// not for every sample, as in Linux. With [`cb::RTT`] (BPF_SOCK_OPS_RTT_CB).
     fn rtt(&self, sk: &mut HookCx<'_>, sample_us: u32, srtt_us: u32) {}
 
-    /// A segment came that is acceptable; `options` are its option bytes. Not in SYN-SENT, SYN-RECEIVED and LISTEN: see
-    /// the `established` events. With [`cb::PARSE_ALL_HDR_OPT`], or [`cb::PARSE_UNKNOWN_HDR_OPT`]
+    /// An acceptable segment arrived; `options` are its option bytes. Not in SYN-SENT, SYN-RECEIVED and LISTEN: see the
+    /// `established` events. With [`cb::PARSE_ALL_HDR_OPT`], or [`cb::PARSE_UNKNOWN_HDR_OPT`]
     /// (BPF_SOCK_OPS_PARSE_HDR_OPT_CB).
     fn parse_hdr_opt(&self, sk: &mut HookCx<'_>, options: &[u8]) {}
 
-    /// How many bytes of options to reserve in a segment, at most `seg.remaining`; for more, or for 1, none are
-    /// reserved. Also called without a segment (`seg.flags` is None), to compute how much data fits: a data segment has
-    /// the room that was reserved then, or more if it is short, but never exceeds the path MTU. With
-    /// [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
+    /// Number of option bytes to reserve in a segment, at most `seg.remaining`; if more, or 1, none are reserved. Also
+    /// called without a segment (`seg.flags` is None), to compute how much data fits: a data segment has the space that
+    /// was reserved then, or more if it is short, but never exceeds the path MTU. With [`cb::WRITE_HDR_OPT`]
+    /// (BPF_SOCK_OPS_HDR_OPT_LEN_CB).
     fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
         0
     }
 
-    /// Writes into what `hdr_opt_len` reserved; what is left over is padding. Every segment that the device cuts from a
-    /// super-packet carries the same bytes. With [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_WRITE_HDR_OPT_CB).
+    /// Writes into the bytes that `hdr_opt_len` reserved; unused bytes are padding. Every segment that the device cuts
+    /// from a super-packet has the same bytes. With [`cb::WRITE_HDR_OPT`] (BPF_SOCK_OPS_WRITE_HDR_OPT_CB).
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {}
 }
 
@@ -161,12 +161,13 @@ pub(crate) struct SockOpsRegistry {
 #[derive(Default)]
 struct List {
     next_id: u64,
-    /// Replaced as a whole, so that an event holds no lock while it runs.
+    /// Replaced as a whole, so that no lock is held while an event runs.
     hooks: Arc<Vec<Arc<Hook>>>,
 }
 
 impl SockOpsRegistry {
-    /// Adds a hook behind the others. EINVAL: a name of no or more than 31 bytes; EEXIST: one of that name is there.
+    /// Adds a hook after the others. EINVAL: a name that is empty or longer than 31 bytes; EEXIST: a hook has that
+    /// name.
     pub(crate) fn register(&self, ops: Arc<dyn SockOps>) -> Result<()> {
         let n = ops.name();
         if n.is_empty() || n.len() > NAME_MAX {
@@ -184,8 +185,9 @@ impl SockOpsRegistry {
         Ok(())
     }
 
-    /// Removes a hook: no event that begins later calls it. An event that is running still holds it, so what the hook's
-    /// code needs may be freed only when the last clone of the returned value is dropped. ENOENT: none of that name.
+    /// Removes a hook: events that begin later do not call it. An event that is running still holds a reference, so
+    /// free the resources of the hook's code only when the last clone of the returned value is dropped. ENOENT: no hook
+    /// has that name.
     pub(crate) fn unregister(&self, name: &str) -> Result<Arc<dyn SockOps>> {
         let mut list = self.list.write();
         let Some(gone) = list.hooks.iter().find(|h| h.ops.name() == name).cloned() else { return Err(Error::NoEnt) };
@@ -211,21 +213,21 @@ impl SockOpsRegistry {
     }
 }
 
-/// Adds hooks to a stack's TCP, behind those that are there. EINVAL: a name of no or more than 31 bytes; EEXIST: one of
-/// that name is there; ENOPROTOOPT: the stack has no TCP. Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the root
-/// cgroup.
+/// Adds a hook to a stack's TCP, after the existing ones. EINVAL: a name that is empty or longer than 31 bytes; EEXIST:
+/// a hook has that name; ENOPROTOOPT: the stack has no TCP. Linux: attaching a BPF_PROG_TYPE_SOCK_OPS program to the
+/// root cgroup.
 pub fn register(stack: &Stack, ops: Arc<dyn SockOps>) -> Result<()> {
     net::of(stack)?.sock_ops.register(ops)
 }
 
-/// Takes hooks out: no event that begins later reaches them. One that is running still holds them, so whoever frees
-/// what their code needs does so when the last clone of what is returned here goes. ENOENT: none of that name;
-/// ENOPROTOOPT: the stack has no TCP.
+/// Removes a hook: events that begin later do not call it. An event that is running still holds a reference, so free
+/// the resources of the hook's code only when the last clone of the returned value is dropped. ENOENT: no hook has that
+/// name; ENOPROTOOPT: the stack has no TCP.
 pub fn unregister(stack: &Stack, name: &str) -> Result<Arc<dyn SockOps>> {
     net::of(stack)?.sock_ops.unregister(name)
 }
 
-/// What a sock keeps of a hook.
+/// State of a hook on a sock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HookSlot {
     id: u64,
@@ -233,7 +235,7 @@ pub(super) struct HookSlot {
     value: u64,
 }
 
-/// A request's addresses: what a hook sees of a connection that is no sock yet.
+/// A request's addresses: the state of a connection that is not a sock yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     pub saddr: IpAddr,
@@ -248,8 +250,8 @@ impl Ends {
     }
 }
 
-/// Calls `f` for every hook, or for those that have one of `flags` set on this sock. For a request `cx` is the
-/// listener, whose flags count.
+/// Calls `f` for every hook, or for those that have set one of `flags` on this sock. For a request `cx` is the
+/// listener, whose flags apply.
 fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dyn SockOps, &mut HookCx<'_>)) {
     let hooks = cx.tp.net.sock_ops.snapshot();
     let mut called = false;
@@ -260,7 +262,7 @@ fn each(cx: &mut Cx<'_>, flags: u8, request: Option<Ends>, mut f: impl FnMut(&dy
         }
     }
     if !called {
-        // The hooks that set the flags were removed.
+        // The hooks that set the flags have been removed.
         ctx::forget_others(cx.tp, |id| hooks.iter().any(|h| h.id == id));
     }
 }
@@ -284,7 +286,7 @@ pub(super) fn timeout_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     us
 }
 
-/// First window in segments, 0: no hook gives one (tcp_rwnd_init_bpf).
+/// Initial window in segments; 0: no hook sets one (tcp_rwnd_init_bpf).
 pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     let mut segs = 0;
     if cx.tp.net.sock_ops.any() {
@@ -293,7 +295,7 @@ pub(super) fn rwnd_init(cx: &mut Cx<'_>, request: Option<Ends>) -> u32 {
     segs
 }
 
-/// Whether a hook wants ECN (tcp_bpf_ca_needs_ecn's other half).
+/// Whether a hook requires ECN (tcp_bpf_ca_needs_ecn's other half).
 pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
     let mut needs = false;
     if cx.tp.net.sock_ops.any() {
@@ -302,7 +304,7 @@ pub(super) fn needs_ecn(cx: &mut Cx<'_>, request: Option<Ends>) -> bool {
     needs
 }
 
-/// The RTT that a path has without queues, if a hook knows; for congestion control, as Linux's NV asks.
+/// RTT of the path without queueing, if a hook knows it; for congestion control, such as Linux's NV.
 pub fn base_rtt(cx: &mut Cx<'_>) -> Option<Duration> {
     let mut rtt = None;
     if cx.tp.net.sock_ops.any() {
@@ -323,7 +325,7 @@ pub(super) fn listen(cx: &mut Cx<'_>) {
     }
 }
 
-/// Which side of a handshake ended it.
+/// Which side opened the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opened {
     Actively,
@@ -373,19 +375,19 @@ pub(super) fn rtt(cx: &mut Cx<'_>, sample_us: u32) {
     }
 }
 
-/// Flags that ask for a segment's options; `unknown`: TCP does not know all of them.
+/// Flags that enable the parsing of a segment's options; `unknown`: TCP does not know all of them.
 #[inline]
 fn parse_flags(unknown: bool) -> u8 {
     cb::PARSE_ALL_HDR_OPT | if unknown { cb::PARSE_UNKNOWN_HDR_OPT } else { 0 }
 }
 
-/// Whether hooks want to see a segment's options, so that header prediction does not apply.
+/// Whether a hook parses every segment's options, so that header prediction does not apply.
 #[inline]
 pub(super) fn wants_options(cx: &Cx<'_>, unknown: bool) -> bool {
     wants(cx, parse_flags(unknown))
 }
 
-/// An acceptable segment's options. `unknown`: TCP does not know all of them (bpf_skops_parse_hdr).
+/// Passes an acceptable segment's options to hooks. `unknown`: TCP does not know all of them (bpf_skops_parse_hdr).
 #[inline]
 pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
     let flags = parse_flags(unknown);
@@ -394,13 +396,14 @@ pub(super) fn parse_hdr_opt(cx: &mut Cx<'_>, options: &[u8], unknown: bool) {
     }
 }
 
-/// Bytes that hooks reserve in data segments beside `used` of TCP's own options (tcp_current_mss's part for BPF).
+/// Bytes that hooks reserve in data segments in addition to `used` of TCP's own options (tcp_current_mss's part for
+/// BPF).
 #[inline]
 pub(super) fn reserved(cx: &mut Cx<'_>, used: usize) -> usize {
     if wants(cx, cb::WRITE_HDR_OPT) { hdr::reserve(cx, None, used, &HdrSeg::none()).total() } else { 0 }
 }
 
-/// What hooks write into a segment whose own option bytes are `own`.
+/// The options of hooks for a segment whose own option bytes are `own`.
 #[inline]
 pub(super) fn write_options(cx: &mut Cx<'_>, own: &[u8], seg: &HdrSeg<'_>) -> Option<OutOptions> {
     wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, None, own, seg))
@@ -412,7 +415,7 @@ pub(super) fn write_synack_options(cx: &mut Cx<'_>, ends: Ends, own: &[u8], seg:
     wants(cx, cb::WRITE_HDR_OPT).then(|| hdr::write(cx, Some(ends), own, seg))
 }
 
-/// Whether an option of the same kind, for experiments also of the same number, is among `options`.
+/// Whether `options` contains an option of the same kind and, for experiments, of the same number.
 pub(super) fn has_option(options: &[u8], option: &[u8]) -> bool {
     let [kind, _, rest @ ..] = option else { return false };
     let exid = match (*kind, rest) {

@@ -1,5 +1,4 @@
-//! Hooks on whole connections: between two stacks over a lossy link, and against a peer whose segments are made by
-//! hand.
+//! Hooks on whole connections: between two stacks over a lossy link, and against a peer with hand-made segments.
 
 use super::*;
 use crate::device::capture_test::Bench;
@@ -19,11 +18,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 const EXID: u16 = 0x5553;
 
-/// Writes what it is told to where it is told to, and notes what it hears.
+/// Writes the configured options, and logs its calls.
 struct Probe {
     name: &'static str,
     flags: u8,
-    /// Bytes reserved, and options written in this order.
+    /// Number of bytes to reserve, and the options to write, in this order.
     reserve: usize,
     options: Vec<Vec<u8>>,
     log: Mutex<Vec<String>>,
@@ -112,7 +111,7 @@ fn split(p: &[u8]) -> (Vec<u8>, usize) {
     (h.option_bytes().to_vec(), h.payload().len())
 }
 
-/// What left after the program sent `len` bytes.
+/// The packets sent after the program wrote `len` bytes.
 fn data(h: &Host, c: &Conn, len: usize) -> Vec<(Vec<u8>, usize)> {
     c.send(len).unwrap();
     h.bench.poll().iter().map(|p| split(p)).collect()
@@ -173,7 +172,7 @@ impl SockOps for Numbered {
         self.check(options);
     }
     fn hdr_opt_len(&self, _: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
-        // Beside two SACK blocks and timestamps there is no room.
+        // In addition to two SACK blocks and timestamps there is no room.
         if seg.remaining >= 12 { 12 } else { 0 }
     }
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {
@@ -260,7 +259,7 @@ fn the_option_is_on_the_syn_ack_and_takes_its_room_from_the_mss() {
     let out = data(&h, &c, 3000);
     let padded = [OURS, &[1, 1]].concat();
     assert_eq!(out, [(padded.clone(), 1452), (padded.clone(), 1452), (padded.clone(), 96)]);
-    // Sent again, it has the option again.
+    // The retransmission has the option as well.
     let again = h.bench.advance(Duration::from_millis(3500));
     assert!(!again.is_empty() && again.iter().all(|p| split(p).0 == padded));
     assert!(hook.stored.lock().iter().all(|r| r.is_ok()));
@@ -278,7 +277,7 @@ fn a_super_packet_carries_the_option_in_each_of_its_segments() {
     assert!(hook.stored.lock().len() < 6, "written once a super-packet");
 }
 
-/// Says that it wants nothing when data is cut into segments, and then all there is.
+/// Requests nothing when data is cut into segments, and later all the room there is.
 struct Greedy;
 
 impl SockOps for Greedy {
@@ -294,7 +293,7 @@ impl SockOps for Greedy {
 }
 
 #[test]
-fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer_takes() {
+fn a_hook_that_changes_its_reservation_makes_no_packet_exceed_the_path_mtu_or_the_mss() {
     for (case, mss) in [("the path's MTU", 1460u16), ("the peer's MSS", 1000)] {
         let b = Bench::on_ip();
         super::register(&b.stack, Arc::new(Greedy)).unwrap();
@@ -304,8 +303,7 @@ fn a_hook_that_changes_its_mind_makes_no_packet_larger_than_the_path_or_the_peer
         let c = h.connect(4000, &offer);
         c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes()).unwrap();
         let full = usize::from(mss);
-        // In full segments there is no room, in one that is not quite full a little, in a short one as much as a header
-        // has.
+        // Full segments have no room, a nearly full one has a little, and a short one as much as a header allows.
         assert_eq!(data(&h, &c, 2 * full), [(vec![], full), (vec![], full)], "{case}");
         assert_eq!(data(&h, &c, 80), [(vec![1; 40], 80)], "{case}");
         assert_eq!(data(&h, &c, full - 7), [(vec![1; 4], full - 7)], "{case}");
@@ -333,7 +331,7 @@ fn writes_that_are_malformed_or_do_not_fit_are_refused() {
     ] {
         let hook = Probe::writing(0, reserve, options);
         let h = host(&hook);
-        // Timestamps: twelve bytes are taken.
+        // Timestamps take twelve bytes.
         let mut offer = SYN_OPTIONS.to_vec();
         offer.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]);
         let answer = h.bench.inject(&syn(&offer).bytes());
@@ -349,7 +347,7 @@ fn writes_that_are_malformed_or_do_not_fit_are_refused() {
         assert_eq!(*hook.stored.lock(), want, "{case}");
         assert_eq!(out.len(), 1, "{case}");
         assert_eq!((out[0].0.len(), out[0].1), (12 + room, 5), "{case}");
-        // What is in the header reads to its end.
+        // The option at the end of the header is read completely.
         assert!(
             RawOptions::new(&out[0].0).map(|o| o.data.len() + 2 - usize::from(o.kind == 1)).sum::<usize>() == 12 + room
         );
@@ -414,7 +412,7 @@ fn events_come_in_the_order_of_what_happened() {
     assert_eq!(hook.take_log(), ["rto 0 200 false", "retrans +0 1 Ok(())"]);
     c.ack = c.ack.wrapping_add(100);
     h.put(&c.seg(ACK));
-    // Retransmitted data tells nothing without timestamps (Karn).
+    // Without timestamps the acknowledgement of retransmitted data gives no RTT sample (Karn).
     assert_eq!(hook.take_log(), [] as [&str; 0]);
     c.send(100).unwrap();
     h.wait(Duration::from_millis(40));
@@ -429,7 +427,7 @@ fn events_come_in_the_order_of_what_happened() {
 }
 
 #[test]
-fn an_active_open_is_heard_of_from_its_first_syn_to_its_last_try() {
+fn a_hook_sees_an_active_open_from_its_first_syn_to_its_last_retry() {
     let hook = Arc::new(Probe::new(cb::RTO | cb::RETRANS | cb::STATE));
     let b = Bench::on_ip();
     super::register(&b.stack, hook.clone()).unwrap();
@@ -445,7 +443,7 @@ fn an_active_open_is_heard_of_from_its_first_syn_to_its_last_try() {
     );
 }
 
-/// Answers and settings of a hook.
+/// Return values and settings of a hook.
 #[derive(Default)]
 struct Settings {
     timeout: Option<Duration>,
@@ -505,7 +503,7 @@ impl SockOps for Settings {
     }
 }
 
-/// Wants everything, answers differently each time, and sets whatever can be set.
+/// Enables everything, returns different values each time, and sets everything that can be set.
 #[derive(Default)]
 pub(in crate::tcp) struct Restless(AtomicUsize);
 
@@ -514,7 +512,7 @@ impl Restless {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether each of these may fail depends on the sock.
+    /// Each of these calls may fail, depending on the sock.
     fn stir(&self, sk: &mut HookCx<'_>) {
         let n = self.next();
         let flags = if n.is_multiple_of(5) { n as u8 & cb::ALL } else { cb::ALL };
@@ -589,7 +587,7 @@ impl SockOps for Restless {
 }
 
 #[test]
-fn answers_and_settings_take_effect() {
+fn return_values_and_settings_take_effect() {
     let b = Bench::on_ip();
     let hook = Arc::new(Settings {
         timeout: Some(Duration::from_millis(300)),
@@ -669,7 +667,7 @@ fn a_hook_that_asks_for_nothing_changes_no_byte() {
 }
 
 #[test]
-fn hooks_have_names_and_leave_when_told() {
+fn hooks_have_unique_names_and_can_be_unregistered() {
     let b = Bench::on_ip();
     let net = crate::tcp::net::of(&b.stack).unwrap();
     let r = &net.sock_ops;
@@ -688,7 +686,7 @@ fn hooks_have_names_and_leave_when_told() {
 }
 
 #[test]
-fn what_a_hook_that_left_had_asked_for_is_forgotten() {
+fn the_flags_of_an_unregistered_hook_are_removed() {
     let hook = Probe::writing(cb::PARSE_ALL_HDR_OPT, 6, &[OURS]);
     let h = host(&hook);
     let c = h.connect(4000, SYN_OPTIONS);
@@ -697,7 +695,7 @@ fn what_a_hook_that_left_had_asked_for_is_forgotten() {
     super::unregister(&h.bench.stack, "probe").unwrap();
     assert_eq!(data(&h, &c, 5)[0].0.len(), 0);
     assert_eq!(c.tcb(|tp| tp.sock_ops_flags), 0);
-    // Another of the same name does not get its flags.
+    // Another hook of the same name does not inherit its flags.
     super::register(&h.bench.stack, Probe::writing(0, 6, &[OURS])).unwrap();
     assert_eq!(data(&h, &c, 5)[0].0.len(), 0);
 }
@@ -721,7 +719,7 @@ fn two_hooks_share_a_header_in_order_of_registration_and_neither_writes_into_the
     assert_eq!(*second.stored.lock(), [Err(Error::Exist), Ok(())]);
 }
 
-/// Leaves at its first event.
+/// Unregisters itself at its first event.
 struct Leaver(AtomicUsize);
 
 impl SockOps for Leaver {
@@ -740,7 +738,7 @@ impl SockOps for Leaver {
 }
 
 #[test]
-fn a_hook_may_leave_from_inside_an_event_and_hears_of_none_that_begins_later() {
+fn a_hook_may_unregister_during_an_event_and_gets_no_later_ones() {
     let b = Bench::on_ip();
     let leaver = Arc::new(Leaver(AtomicUsize::new(0)));
     super::register(&b.stack, leaver.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Every message both ways; options whose lengths lie; quotes that are cut.
+//! Tests: every message in both directions; options with wrong lengths; truncated quotes.
 
 use super::super::ipv6::{FragmentHeader, Ipv6Repr};
 use super::*;
@@ -63,7 +63,7 @@ fn every_message_is_written_and_read_back() {
 }
 
 #[test]
-fn neighbour_discovery_is_told_apart() {
+fn neighbour_discovery_messages_are_recognised() {
     for (kind, nd) in [(1u8, false), (127, false), (128, false), (133, true), (136, true), (137, true)] {
         let b = [kind, 0, 0, 0, 0, 0, 0, 0];
         let h = Icmpv6Header::parse(&b).unwrap();

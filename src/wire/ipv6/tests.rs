@@ -1,4 +1,4 @@
-//! Lengths that lie, chains that are long or cut, and emit against parse.
+//! Tests: wrong lengths, long and truncated header chains, and emit against parse.
 
 use super::*;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn packet(next: u8, payload: &[u8]) -> Vec<u8> {
     b
 }
 
-/// Protocol, offset and length of what a chain carries, or where it breaks.
+/// Protocol, offset and length of the upper-layer payload, or header and offset of the error.
 fn upper(next: u8, payload: &[u8]) -> Result<(u8, usize, usize), (u8, usize)> {
     let b = packet(next, payload);
     let u = Ipv6Header::parse(&b).unwrap().upper();
@@ -47,7 +47,7 @@ fn lengths_that_disagree_are_refused_with_their_reason() {
 }
 
 #[test]
-fn extension_chains_lead_to_the_transport_or_to_where_they_break() {
+fn an_extension_header_chain_ends_at_the_transport_or_at_its_error() {
     let hdr = |next: u8, units: u8, total: usize| {
         let mut v = vec![0u8; total];
         v[..2].copy_from_slice(&[next, units]);

@@ -1,4 +1,4 @@
-//! Option bytes by hand against what they mean, and both directions against each other.
+//! Tests: hand-written option bytes against their meaning, and emit against parse.
 
 use super::*;
 use proptest::prelude::*;
@@ -159,7 +159,7 @@ fn a_fifth_sack_block_is_refused() {
     assert_eq!(s.as_slice(), [(SeqNum(0), SeqNum(1))]);
 }
 
-/// Bytes that look like options often enough to reach every arm.
+/// Bytes that resemble options often enough to reach every branch.
 fn optionish() -> impl Strategy<Value = Vec<u8>> {
     let kinds = prop::sample::select(vec![0u8, 1, 2, 3, 4, 5, 8, 19, 29, 34, 172, 174, 254]);
     let one = (kinds, any::<u8>(), prop::collection::vec(any::<u8>(), 0..12), any::<bool>()).prop_map(

@@ -14,11 +14,11 @@ fn lent<R>(b: &Bench, f: impl FnOnce(&mut Lender<'_>) -> R) -> R {
     b.with(|cx| f(&mut Lender { stack: cx.stack, sock: cx.sock, sk: cx.sk, now: cx.stack.now() }))
 }
 
-/// A TCP connection, and a borrowed algorithm that is told what happens to it. Segments are numbered from 0.
+/// A TCP connection, and a borrowed algorithm that is told of the same events. Segments are numbered from 0.
 struct Pair {
     b: Bench,
     borrowed: Borrowed,
-    /// Of each segment number: when it was sent last, its mark, and whether that was not the first time.
+    /// By segment number: time of the last transmission, its mark, and whether it was a retransmission.
     sent: BTreeMap<u32, (Instant, Mark, bool)>,
     next: u32,
     seen: Seen,
@@ -67,8 +67,8 @@ impl Pair {
         })
     }
 
-    /// Tells the borrowed algorithm what happened to the connection since; `last`: the segment sent last of those that
-    /// arrived. `again`: which segments a retransmission of now carries.
+    /// Reports to the borrowed algorithm what happened to the connection since; `last`: the segment sent last of those
+    /// that arrived. `again`: the segments of the current retransmission.
     fn follow(&mut self, last: Option<u32>, again: &[u32]) {
         let (was, is) = (self.seen, self.look());
         self.seen = is;
@@ -160,7 +160,7 @@ fn cong_start(cx: &mut Cx<'_>) {
 fn follows_tcp(name: &str) -> Pair {
     let mut p = Pair::new(name);
     let una = p.flow(0, 200, 50);
-    // A hole: three above it arrive, it is sent again, the rest arrives, and then it.
+    // A hole: three segments above it arrive, it is retransmitted, the rest arrives, and then the retransmission.
     p.b.advance(50);
     let window = p.next;
     p.ack(una, &[(una + 1, una + 2)], una + 1, &[]);
@@ -171,12 +171,12 @@ fn follows_tcp(name: &str) -> Pair {
     for n in una + 4..window {
         p.ack(una, &[(una + 1, n + 1)], n, &[]);
     }
-    // Two more had left before the hole was sent again.
+    // Two more were sent before the hole was retransmitted.
     p.b.advance(50);
     p.ack(out, &[], una, &[]);
     assert_eq!((p.borrowed.info().ca_state, p.seen.state), (CaState::Open, CaState::Open));
     let end = p.flow(out, out + 400, 50);
-    // Nothing comes back any more: the timer.
+    // No more acknowledgements arrive: the timer expires.
     while p.seen.retransmits == 0 {
         p.b.step().unwrap();
         if p.look().retransmits > 0 {
@@ -199,7 +199,7 @@ fn cubic_borrowed_keeps_the_window_it_keeps_in_tcp() {
     assert!(p.trace.iter().any(|t| t.0 > 60) && p.trace.len() > 250, "{:?}", p.trace);
 }
 
-/// A borrowed Reno in slow start, its first window sent.
+/// A borrowed Reno in slow start, whose first window has been sent.
 fn reno() -> (Bench, Borrowed) {
     let b = Bench::established();
     let mut r = lent(&b, |l| Borrowed::new(l, Some("reno"), MSS)).unwrap();
@@ -279,7 +279,7 @@ fn delivery_rate_is_what_arrived_over_the_time_it_took() {
 }
 
 #[test]
-fn what_cannot_be_told_does_no_harm() {
+fn invalid_reports_are_refused_or_harmless() {
     let (b, mut r) = reno();
     lent(&b, |l| {
         assert_eq!(Borrowed::new(l, Some("nosuch"), MSS).err(), Some(Error::NoEnt));
@@ -304,7 +304,7 @@ fn what_cannot_be_told_does_no_harm() {
     });
 }
 
-/// Numbers as a protocol that is wrong, or means harm, would give them: small ones, and those at the ends.
+/// Values that a wrong or malicious protocol could pass: small ones, and the extremes.
 #[test]
 fn no_order_of_calls_and_no_number_panics() {
     for (seed, name) in (1..=100u64).zip(["cubic", "reno"].into_iter().cycle()) {
