@@ -75,7 +75,7 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Result<Control> {
             let b = d.get(..8).and_then(|b| b.try_into().ok()).ok_or(Error::Inval)?;
             Control::TxTime(u64::from_ne_bytes(b))
         }
-        // Of SOL_SOCKET the kernel knows no others here; other levels are their protocol's business.
+        // For SOL_SOCKET the kernel accepts no others here; other levels are left to the protocol.
         (libc::SOL_SOCKET, _) => return Err(Error::Inval),
         _ => Control::Other { level, ty, data: d.to_vec() },
     })
@@ -130,7 +130,7 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
         Control::TxTime(n) => (libc::SOL_SOCKET, SCM_TXTIME, n.to_ne_bytes().to_vec()),
         Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e)),
         Control::Other { level, ty, data } => (*level, *ty, data.clone()),
-        // `Control` may gain kinds; one this edge does not know carries nothing a C program could read.
+        // `Control` may gain kinds; one that is not known here has no form in C.
         _ => (libc::SOL_SOCKET, 0, Vec::new()),
     }
 }

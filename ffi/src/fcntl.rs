@@ -98,7 +98,7 @@ fn of_socket(s: &Arc<Socket>, fd: c_int, cmd: c_int, arg: c_long) -> Result<c_in
 /// As ioctl(2), for any descriptor. On sockets of usersock: FIONBIO, FIOASYNC, FIOSETOWN (SIOCSPGRP), FIOGETOWN
 /// (SIOCGPGRP), FIONREAD (SIOCINQ), SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, FIOCLEX, FIONCLEX; ENOTTY for others.
 /// # Safety
-/// `arg` is what the request says: an int pointer for those above.
+/// `arg` is as the request requires: an int pointer for those above.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     boundary(|| {
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void
                 return unsafe { kernel::call(libc::SYS_ioctl, args) }.map(|r| r as c_int);
             }
         };
-        // SAFETY: the argument of these requests is an int by the caller's word.
+        // SAFETY: the argument of these requests is an int as the caller guarantees.
         let int = || unsafe { ptr::value(arg.cast::<c_int>()) }.copied();
         let answer = match request {
             libc::FIONBIO => {

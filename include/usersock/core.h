@@ -99,7 +99,7 @@
 #define USK_FOREVER UINT64_MAX
 
 /*
- A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
+ A plug-in of one stack: the argument of its entry point. Valid until usk_plugin_unload, or the end of the stack.
  */
 typedef struct usk_plugin_t usk_plugin_t;
 
@@ -132,8 +132,9 @@ typedef struct usk_sendmsg_t usk_sendmsg_t;
 typedef struct usk_skb_t usk_skb_t;
 
 /*
- A sock, not owned. What an operation is given is valid until it returns; what usk_sock_hold, usk_proto_lookup or
- usk_new_child gave until usk_sock_put, and while it is held its stack lives too. Pointers to one sock are equal.
+ A sock, not owned. The argument of an operation is valid until the operation returns; one returned by usk_sock_hold,
+ usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too. Pointers to one
+ sock are equal.
  */
 typedef struct usk_sock_t usk_sock_t;
 

@@ -15,7 +15,7 @@
 //! | `proto` | struct usk_proto and its registration |
 //! | `private` | the data of a C protocol in each of its socks |
 //! | `mem`, `info` | memory accounting of a sock; its properties: usk_sock_info |
-//! | `ports`, `owned`, `wait` | binding, look-up, connections; state, queue and timers of an owned sock, its end; sleeping |
+//! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
 //! | `ip` | routes, output, checksums |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
