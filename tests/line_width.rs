@@ -1,5 +1,5 @@
-//! No line is wider than 120 characters: Rust, C and Markdown, code and comments. Free are rows of tables (in Markdown
-//! and in comments), which cannot be broken, and lines whose one word is that long.
+//! No line is wider than 120 characters: Rust, C and Markdown, code and comments. Exempt are rows of tables (in
+//! Markdown and in comments), which cannot be broken, and lines of one long word.
 
 use std::path::{Path, PathBuf};
 
