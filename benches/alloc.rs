@@ -1,5 +1,5 @@
-//! The global allocator of this program: the system's, with a count of the bytes and calls while a measurement wants
-//! it. Off, it costs a load of a flag that nobody writes.
+//! The global allocator of this program: the system's, with a count of bytes and calls during a measurement. When it is
+//! off, it costs a load of a flag that is not written.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -23,7 +23,7 @@ fn note(bytes: i64) {
     }
 }
 
-/// What malloc takes for a request of `n` bytes: its header, and its rounding to 16 (glibc: at least 32).
+/// The memory that malloc uses for a request of `n` bytes: its header, and its rounding to 16 (glibc: at least 32).
 fn held(n: usize) -> i64 {
     (n + 8).next_multiple_of(16).max(32) as i64
 }

@@ -9,11 +9,11 @@ use std::time::Instant;
 /// Bytes of a write, and of a read.
 pub const CHUNK: usize = 128 * 1024;
 
-/// Sends and receives so many bytes, returning when all are through.
+/// Sends and receives this many bytes; returns when all have arrived.
 pub trait End {
-    /// Hands all bytes to the network.
+    /// Sends all bytes.
     fn send(&mut self, bytes: u64);
-    /// Takes exactly so many.
+    /// Receives exactly this many bytes.
     fn receive(&mut self, bytes: u64);
 }
 

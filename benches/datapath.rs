@@ -87,7 +87,7 @@ pub fn run(bench: &mut Bench, report: &mut Report) {
 /// A lookup that hits, in random order.
 fn lookup(bench: &mut Bench) -> Option<f64> {
     let stack = Ours::loopback().0;
-    // Any sock will do as what is found.
+    // The table's values may be any sock.
     let socket = Socket::new(&stack, libc::AF_INET, libc::SOCK_DGRAM, 0).ok()?;
     socket.connect(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9)))).ok()?;
     let base = tuple_of_sock(&socket.sock().lock(&stack).common);

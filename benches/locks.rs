@@ -1,4 +1,4 @@
-//! `lock_sock`/`release_sock` with nobody else about, and timers among a million.
+//! `lock_sock`/`release_sock` without contention, and timers among a million.
 
 use crate::measure::{Bench, cpu_time};
 use crate::net::Ours;
@@ -80,7 +80,7 @@ pub fn timers(bench: &mut Bench, report: &mut Report) {
                 let first = numbers.next() as usize;
                 for (i, p) in pick.iter_mut().enumerate() {
                     *p = ((first + i * 7919) % TIMERS, numbers.deadline(now));
-                    // A slot is part of a sock, which whoever moves its timer has just worked on.
+                    // A slot is part of a sock, which is in the cache when its timer is moved.
                     assert!(slots[p.0].is_armed());
                 }
                 let start = cpu_time();

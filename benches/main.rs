@@ -1,9 +1,10 @@
-//! How usersock performs beside the kernel's TCP and beside smoltcp, measured in one run and printed as one table.
+//! The performance of usersock compared with the kernel's TCP and with smoltcp, measured in one run and printed as one
+//! table.
 //!
 //! `cargo bench` measures everything in a few minutes; `cargo bench -- FILTER` only what has FILTER in its name;
 //! `cargo bench -- --readme` also puts the table into README.md. All of it happens in a network namespace of its own,
-//! which needs root or user namespaces, and for TUN a readable /dev/net/tun; what cannot be measured says so below the
-//! table.
+//! which needs root or user namespaces, and for TUN a readable /dev/net/tun; what cannot be measured is listed below
+//! the table.
 
 mod alloc;
 mod bulk;
@@ -25,7 +26,7 @@ use report::{Report, Row, Target, Unit};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The whole run is given up after this long.
+/// The whole run is aborted after this time.
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() {
@@ -79,7 +80,7 @@ fn main() {
 
 /// Bulk and small exchanges in memory, beside the kernel's loopback.
 fn loopback(bench: &mut Bench, report: &mut Report) {
-    // Both stacks: enough ports for what lingers in TIME-WAIT.
+    // Both stacks: enough ports beside those in TIME-WAIT.
     let range = "1024 65535";
     if let Err(e) = std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range) {
         report.note(format!("The kernel keeps its own port range: {e}."));

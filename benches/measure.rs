@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Runs benchmarks and reads what criterion makes of them.
+/// Runs benchmarks and reads criterion's results.
 pub struct Bench {
     criterion: Criterion,
     home: PathBuf,
@@ -18,7 +18,7 @@ pub struct Bench {
 
 impl Bench {
     /// Takes `[--readme] [FILTER]`, a part of a benchmark's name, and what cargo adds. Anything else ends the program
-    /// with status 2. Short: the whole run has to end in a few minutes.
+    /// with status 2. Measuring times are short: the whole run must end in a few minutes.
     pub fn new() -> Bench {
         let (mut filter, mut readme) = (None, false);
         for arg in std::env::args().skip(1) {
@@ -42,13 +42,13 @@ impl Bench {
         Bench { criterion, home, filter, readme }
     }
 
-    /// Whether the filter leaves benchmark `name` in.
+    /// Whether benchmark `name` matches the filter.
     pub fn wants(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|f| name.contains(f.as_str()))
     }
 
-    /// Measures `f`, which does something `n` times and says how long that took. Answers the median time of one, in
-    /// nanoseconds; None when the filter leaves it out. `bytes`: what one carries.
+    /// Measures `f`, which does something `n` times and returns how long that took. Returns the median time of one, in
+    /// nanoseconds; None if the filter excludes it. `bytes`: the payload of one.
     pub fn custom(&mut self, group: &str, id: &str, bytes: u64, mut f: impl FnMut(u64) -> Duration) -> Option<f64> {
         if !self.wants(&format!("{group}/{id}")) {
             return None;
@@ -65,7 +65,7 @@ impl Bench {
         self.median(group, id)
     }
 
-    /// Measures `f`, which neither waits nor has company, in nanoseconds of [`cpu_time`]; see [`Bench::custom`].
+    /// Measures `f`, which does not wait and has one thread, in nanoseconds of [`cpu_time`]; see [`Bench::custom`].
     pub fn simple<R>(&mut self, group: &str, id: &str, bytes: u64, mut f: impl FnMut() -> R) -> Option<f64> {
         self.custom(group, id, bytes, |n| {
             let start = cpu_time();
@@ -104,13 +104,13 @@ impl Bench {
         json["median"]["point_estimate"].as_f64()
     }
 
-    /// Criterion's last words.
+    /// Criterion's final summary.
     pub fn finish(self) {
         self.criterion.final_summary();
     }
 }
 
-/// What is being measured, for the message of a run that is given up.
+/// The benchmark that runs now, for the message when the run is aborted.
 pub static NOW: Mutex<String> = Mutex::new(String::new());
 
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
@@ -126,7 +126,7 @@ pub fn note_panics() {
     }));
 }
 
-/// Processor time of this thread: what others do on a busy machine does not count.
+/// Processor time of this thread: other processes on a busy machine do not count.
 pub fn cpu_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

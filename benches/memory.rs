@@ -1,5 +1,5 @@
-//! What an idle established connection takes: everything that is allocated for it, by the stack, the tables, the timers
-//! and the handle, divided by the number of its ends. Both ends live in one stack.
+//! Memory of an idle established connection: everything that is allocated for it, by the stack, the tables, the timers
+//! and the handle, divided by the number of its ends. Both ends are in one stack.
 
 use crate::alloc;
 use crate::measure::Bench;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use usersock::stack::Stack;
 
-/// How long one read or write may take before the benchmark is given up: a lost wake-up shows as a failure, not as a
-/// hang.
+/// How long one read or write may take before the benchmark fails, so that a lost wake-up is a failure and not a hang.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stack under measurement.

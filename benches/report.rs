@@ -1,4 +1,4 @@
-//! What was measured, as one table: a line a claim, ours beside the kernel's and the peer's, the ratio, the target.
+//! The results as one table, one line per claim: ours, the kernel's and the peer's, the ratio, the target.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -60,7 +60,7 @@ pub struct Row {
     pub kernel: Option<f64>,
     /// smoltcp.
     pub peer: Option<f64>,
-    /// What is asked for.
+    /// The target.
     pub target: Target,
 }
 
@@ -91,7 +91,7 @@ impl Report {
         self.note(note);
     }
 
-    /// Whether everything worked that was tried.
+    /// Whether all measurements that were tried worked.
     pub fn all_worked(&self) -> bool {
         self.failures == 0
     }

@@ -36,8 +36,8 @@ where
     Some(f64::from(*all.select_nth_unstable(middle).1))
 }
 
-/// Connections a second: connect, one byte each way, close; the client first. One thread has both ends, so that what
-/// counts is the stack and not the scheduler.
+/// Connections a second: connect, one byte each way, close; the client first. One thread has both ends, so that the
+/// stack is measured and not the scheduler.
 pub fn connections<N: Net>(bench: &mut Bench, group: &str, id: &str, net: &N, ip: &str) -> Option<f64> {
     let (listener, addr) = net.listen(ip);
     let median = bench.custom(group, id, 0, |n| {

@@ -1,4 +1,4 @@
-//! smoltcp over a TUN device, driven as its documentation has it: poll, copy, wait in the descriptor.
+//! smoltcp over a TUN device, driven as its documentation describes: poll, copy, wait in the descriptor.
 
 use crate::bulk::{CHUNK, End};
 use crate::net::PATIENCE;
@@ -45,7 +45,7 @@ impl Smol {
         Ok(smol)
     }
 
-    /// Polls, and lets `step` work on the socket, until it says true.
+    /// Polls, and calls `step` on the socket, until it returns true.
     fn until(&mut self, mut step: impl FnMut(&mut tcp::Socket<'static>, &mut [u8]) -> bool) {
         let begin = std::time::Instant::now();
         loop {

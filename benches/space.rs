@@ -41,7 +41,7 @@ pub fn ip(words: &str) -> Result<(), String> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread in the second namespace: what it opens belongs there.
+/// A thread in the second namespace: descriptors that it opens belong to it.
 pub struct Peer(Sender<Job>);
 
 impl Peer {
@@ -52,7 +52,7 @@ impl Peer {
         thread::spawn(move || {
             let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("cannot make a namespace: {e}"));
             let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid());
-            // Nobody listens when the maker gave up.
+            // The receiver is gone if the maker has failed.
             let _ = born.send(made.map(|()| path));
             inbox.iter().for_each(|job| job());
         });

@@ -1,5 +1,6 @@
-//! What a protocol's operations cost more through a C table than through the Rust one: the same protocol twice
-//! (`self_table.c` is the other), a datagram of 64 bytes that goes into the sender's own receive queue and out again.
+//! The additional cost of a protocol's operations through a C table, compared with the Rust trait: the same protocol
+//! twice (`self_table.c` is the other), a datagram of 64 bytes that goes into the sender's own receive queue and out
+//! again.
 
 use crate::measure::{Bench, cpu_time};
 use crate::report::{Report, Row, Target, Unit};
@@ -88,8 +89,8 @@ fn sockets() -> std::result::Result<Sockets, String> {
     Ok(Sockets { _stack: stack, rust, locks, owned })
 }
 
-/// Nanoseconds of a send and a receive through each of some sockets, in rounds of short runs that are over before the
-/// machine changes its mind, each socket in turn the first.
+/// Nanoseconds of a send and a receive through each of some sockets, in rounds of short runs, so that changes of the
+/// machine's speed affect all alike; each socket in turn is the first.
 fn rounds(sockets: &[&Socket; 3]) -> Vec<[f64; 3]> {
     let n = 2_000;
     (0..3_000)
@@ -104,7 +105,7 @@ fn rounds(sockets: &[&Socket; 3]) -> Vec<[f64; 3]> {
         .collect()
 }
 
-/// The value that a share of all is below.
+/// The quantile: the value that a share of all is below.
 fn quantile(all: impl Iterator<Item = f64>, share: f64) -> f64 {
     let mut all: Vec<f64> = all.collect();
     all.sort_by(f64::total_cmp);
@@ -112,10 +113,9 @@ fn quantile(all: impl Iterator<Item = f64>, share: f64) -> f64 {
 }
 
 /// Both C tables against the Rust one: the stack owns the sock for the first's operations, as it can for any that own
-/// it from their first line to their last; the second's own it by themselves, as the Rust one's do. The rows say what
-/// the code costs: the fastest tenth of one against the fastest tenth of the other, since company on the other half of
-/// the processor's core slows all down, and calls more than the rest. The median of the differences, which includes
-/// that, is printed beside.
+/// it from their first line to their last; the second's own it by themselves, as the Rust one's do. The rows compare
+/// the fastest tenth of each, the cost of the code itself: load on the other thread of the processor's core slows
+/// everything down, and calls most. The median of the differences, which includes that, is printed beside.
 pub fn run(bench: &mut Bench, report: &mut Report) {
     let mut more = [None; 2];
     more[0] = bench.attempt(report, "tables/c_minus_rust", |_| {

@@ -31,7 +31,7 @@
 struct mmsghdr; /* complete where _GNU_SOURCE is defined */
 
 /*
- A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
+ A network stack; made by usk_stack_new. Null means the default stack in every call that takes one.
  */
 typedef struct usk_stack_t usk_stack_t;
 
@@ -87,30 +87,30 @@ extern "C" {
 /*
  Makes the default stack from a configuration, such as
  "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
- USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw,
- route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a
- configuration is given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV
- ...).
+ USERSOCK_CONFIG, and does nothing if there is a default stack. Keys: tun, packet, device, mac, queues, mtu, addr,
+ gw, route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error returns the reason),
+ EBUSY (a configuration is given and there is a default stack already), or the error of opening the device (EPERM,
+ EBUSY, ENODEV ...).
  Requires: `config` is null or a string.
  */
 int usk_init(const char *config);
 
 /*
- What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none.
+ The error message of this thread's last failed usk_init, usk_stack_new or first usk_socket, one line; empty if none.
  Valid until the thread's next such call.
  */
 const char *usk_config_error(void);
 
 /*
- Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno
- on failure.
+ Makes a further stack from a configuration as for usk_init (null: only an in-memory loopback). Null with errno on
+ failure.
  Requires: `config` is null or a string.
  */
 usk_stack_t *usk_stack_new(const char *config);
 
 /*
- Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go
- of it, which may be a moment after the call. Null is ignored.
+ Frees a stack. It ends, and closes its devices, when its last socket is closed and its own threads have dropped it,
+ which may be a moment after the call. Null is ignored.
  Requires: `stack` is null or from usk_stack_new and not freed.
  */
 void usk_stack_free(usk_stack_t *stack);
@@ -151,7 +151,7 @@ int usk_mib_read(usk_stack_t *stack,
 
 /*
  Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on.
- Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+ Returns 0, or -1 with errno EBUSY (a capture runs) or the error of creating the file.
  Requires: `stack` is null or from usk_stack_new; `file` is a string.
  */
 int usk_pcap_start(usk_stack_t *stack,
@@ -169,7 +169,7 @@ int usk_pcap_stop(usk_stack_t *stack);
 int usk_epoll_create1(int flags);
 
 /*
- As epoll_create(2): a set, whatever positive size is hinted at. Errors: EINVAL, EMFILE.
+ As epoll_create(2): the positive size is only a hint, and is ignored. Errors: EINVAL, EMFILE.
  */
 int usk_epoll_create(int size);
 
@@ -308,7 +308,7 @@ ptrdiff_t usk_sendmsg(int fd, const struct msghdr *hdr, int flags);
 
 /*
  As sendmmsg(2): an error is reported only if the first message fails.
- Requires: `vec` is `count` mmsghdrs, each as sendmsg(2) wants it.
+ Requires: `vec` is `count` mmsghdrs, each as for sendmsg(2).
  */
 int usk_sendmmsg(int fd, struct mmsghdr *vec, unsigned int count, int flags);
 
@@ -340,9 +340,9 @@ ptrdiff_t usk_recvfrom(int fd,
 ptrdiff_t usk_recvmsg(int fd, struct msghdr *hdr, int flags);
 
 /*
- As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in
+ As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is checked between messages, as in
  Linux.
- Requires: `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
+ Requires: `vec` is `count` mmsghdrs, each as for recvmsg(2); `timeout` is null or a timespec.
  */
 int usk_recvmmsg(int fd,
                  struct mmsghdr *vec,
@@ -480,8 +480,8 @@ int usk_connect(int fd,
 int usk_shutdown(int fd, int how);
 
 /*
- Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset;
- the descriptor stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+ Aborts the socket, as `ss -K` does: calls on it return ECONNABORTED, and a peer gets a reset; the descriptor must
+ still be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
  */
 int usk_destroy(int fd);
 
@@ -509,9 +509,9 @@ int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len);
 int usk_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 
 /*
- Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with
- errno EBUSY (it holds bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL
- (the socket has none), EBADF, ENOTSOCK.
+ Removes the upper-layer protocol that TCP_ULP installed on a connection, which then carries plain bytes. Returns 0,
+ or -1 with errno EBUSY (it holds bytes that neither the program nor TCP has, or one of its operations is running),
+ EINVAL (the socket has none), EBADF, ENOTSOCK.
  */
 int usk_ulp_remove(int fd);
 
@@ -527,7 +527,7 @@ int usk_setsockopt(int fd, int level, int name, const void *value, socklen_t len
 int usk_dup(int fd);
 
 /*
- As dup2(2), for any descriptors. EBUSY also where another thread is just given the number `to`.
+ As dup2(2), for any descriptors. EBUSY also if another thread has just reserved the number `to`.
  */
 int usk_dup2(int fd, int to);
 
@@ -569,8 +569,8 @@ FILE *usk_fdopen(int fd,
 
 /*
  As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
- the file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one
- can pread), and those of send.
+ the file's position advances by the bytes sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file
+ one can pread), and those of send.
  Requires: `offset` is null or points to an off_t.
  */
 ptrdiff_t usk_sendfile(int out_fd,

@@ -1,4 +1,4 @@
-//! What a stack needs, and what it leaves behind when it ends.
+//! A stack with as little as possible, and that nothing is left when it ends.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ fn recv(s: &Socket) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What raw ICMP socket `s` gets, as type and code: all that is there.
+/// Type and code of all messages in the queue of raw ICMP socket `s`.
 fn icmp(s: &Socket) -> Vec<(u8, u8)> {
     std::iter::from_fn(|| recv(s).ok()).map(|b| (b[20], b[21])).collect()
 }
@@ -86,7 +86,7 @@ fn a_stack_with_ip_alone_answers_pings() {
     assert_eq!(icmp(&s), [(8, 0), (0, 0)], "the request as it arrived, and the reply");
 }
 
-/// A protocol of a user's own, without addresses: what is sent is in the sender's own queue.
+/// A protocol of a user's own, without addresses: a message goes to the sender's own receive queue.
 struct ToSelf;
 
 impl Proto for ToSelf {
@@ -130,7 +130,7 @@ fn a_stack_with_only_a_users_protocol_and_no_network_layer_works() {
     stack.registry.unregister("SELF").unwrap();
 }
 
-/// A sock that no program has: as a `Socket` makes it, but nobody closes it.
+/// A sock that no program has: as a `Socket` makes it, but never closed.
 fn orphan(stack: &Arc<Stack>, ty: i32, protocol: i32) -> Arc<Sock> {
     let (proto, proto_use, number) = stack.registry.find(libc::AF_INET, ty, protocol).unwrap();
     let sock = Sock::new(stack, libc::AF_INET as u16, ty as u16, number as u16, proto.clone(), proto_use);

@@ -1,4 +1,4 @@
-//! Devices of the kernel against the kernel: TUN and raw sockets, each test in a network namespace that it makes
+//! The kernel's devices, with the kernel as peer: TUN and raw sockets, each test in a network namespace that it makes
 //! itself. Where namespaces are not permitted a test says so and counts as skipped.
 //! `cargo test --test devices -- --ignored --nocapture` measures round trips and throughput as well.
 #![allow(unsafe_code)]
@@ -27,7 +27,7 @@ use usersock::wire::ether::MacAddr;
 
 const INSIDE: &str = "USERSOCK_TEST_NAMESPACE";
 
-/// What a test needs beside a namespace.
+/// Requirements of a test beside a namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -35,7 +35,7 @@ enum Needs {
 }
 
 /// Runs the test `name` of this file in a user and network namespace of its own: true inside, where the test goes on;
-/// false outside, when the copy has passed, or when it cannot be run here, which it says.
+/// false outside, if the copy has passed or cannot run here, for which it prints SKIP.
 fn in_namespace(name: &str, needs: Needs) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -228,7 +228,7 @@ fn opening_what_is_no_tun_device_or_is_taken_says_why() {
     assert_eq!(errno(Tun::open(t.name(), 1, false)), libc::EBUSY);
     assert_eq!(errno(Tun::open("lo", 1, false)), libc::EINVAL);
     assert_eq!(errno(Tun::open("a-name-that-is-too-long", 1, false)), libc::EINVAL);
-    // Made by the administrator without queues: one queue it is, and the other way round.
+    // A device that was made without multi-queue has one queue, and the other way round.
     ip("tuntap add dev plain0 mode tun");
     assert_eq!(Tun::open("plain0", 4, false).unwrap().caps().queues, 1);
     ip("tuntap add dev multi0 mode tun multi_queue");
@@ -246,7 +246,7 @@ fn veth() -> MacAddr {
     ip("addr add 10.9.0.1/24 dev v0");
     ip("link set v0 up");
     ip("link set v1 up");
-    // The kernel takes note of the carrier later, in a thread of its own, and until then drops what it is to send.
+    // The kernel handles the carrier change later, in a work queue, and drops packets until then.
     assert!((0..2000).any(|_| ip("-oneline link show v0").contains("state UP")), "v0 does not come up");
     MacAddr(netdev::hwaddr("v0").unwrap())
 }
@@ -278,7 +278,7 @@ fn frames_cross_a_raw_socket_each_way_under_any_hardware_address() {
         let skb = next_udp(&dev, 14);
         assert_eq!(skb.to_vec()[42..], payload);
         assert_eq!((skb.csum, skb.link_multicast), (Csum::Unnecessary, false));
-        // For somebody else on the link: the filter in the kernel keeps it away.
+        // A frame for another host on the link: the filter in the kernel drops it.
         ip("neigh replace 10.9.0.3 lladdr 02:00:00:00:00:33 dev v0");
         kernel.send_to(b"other", "10.9.0.3:7").unwrap();
         kernel.send_to(b"mine", from).unwrap();
@@ -329,7 +329,7 @@ fn a_tun_device_deleted_under_a_stack_goes_down_and_does_not_spin() {
     let dev = s.add_device(Arc::new(t)).unwrap();
     ip(&format!("link del {name}"));
     let w = Waiter::current();
-    // However long this takes: once the error has been seen, the interface is down and waited for no more.
+    // Without a time limit: once the error is detected, the interface is down and is not polled any more.
     while dev.is_up() {
         s.block(&w, Some(s.now() + Duration::from_millis(5)));
     }

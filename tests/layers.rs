@@ -24,10 +24,9 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("config", "config", "standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     ("net", "net", "config standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
     ("sim", "sim", "config net standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
-    // What our other crates need of the rest, re-exported.
+    // Items that our other crates need, re-exported.
     ("internal", "internal", "standard inet tcp udp ping raw ip core wire sysctl counters base sys"),
-    // The C edge: what both sides stand on, the calls for programs, and those for plug-ins. Neither side names the
-    // other.
+    // The C ABI: the common base, the calls for programs, and those for plug-ins, which do not name each other.
     ("ffi-edge", "boundary cancel cmsg handle held kernel loader note probe ptr stacks", ""),
     (
         "ffi-posix",
@@ -115,7 +114,7 @@ fn walk(root: &Path, dir: &Path, found: &mut BTreeSet<(String, String)>) {
             }
         }
         let (own, may) = layer(modules[0]).unwrap_or_else(|| panic!("{name} stands in no layer: add it to LAYERS"));
-        // What no layer knows is an item that an inline module calls `super::item`.
+        // A name that is in no layer is an item that an inline module names by `super::item`.
         for (to, _) in named.iter().filter_map(|m| layer(m)) {
             if to != own && !may.split(' ').any(|m| m == to) {
                 found.insert((name.clone(), to.to_string()));

@@ -1,6 +1,6 @@
-//! Transfers over a link that loses nothing, where the receivers run out of memory: small MTUs make small packets, of
-//! which a buffer holds less than the window promised. Whatever is dropped for want of room, both ends must find each
-//! other again. Virtual time; each case is named by its numbers, and a failure prints them.
+//! Transfers over a link that loses nothing, where the receivers run out of memory: small MTUs make small packets, so
+//! that a buffer holds fewer bytes than the advertised window. Whatever is dropped for lack of memory, the transfer
+//! must recover. Virtual time; each case is named by its numbers, and a failure prints them.
 //!
 //! `cargo test` plays some hundred cases, `USERSOCK_FULL=1 cargo test --release --test lossless` 5,000;
 //! `USERSOCK_CASE=N` plays one, and `USERSOCK_PCAP=FILE` beside it captures the client's end.
@@ -30,10 +30,10 @@ const PAUSES_MS: [(u64, u64); 10] = [
     (50, 5_000),
     (2_000, 30_000),
 ];
-/// Bits a second: none, and a slow line.
+/// Bits per second: 0, unlimited, and a slow line.
 const RATES: [u64; 2] = [0, 2_000_000];
 
-/// Case number `n` of 5,000, its numbers in words.
+/// Case number `n` of 5,000, and its parameters as text.
 fn case(n: usize) -> (String, Case) {
     let mut rest = n;
     let mut pick = |len: usize| {
@@ -66,7 +66,7 @@ fn case(n: usize) -> (String, Case) {
 
 const CASES: usize = 5_000;
 
-/// The case of this number; its name and why it failed.
+/// Runs the case of this number; the error is its name and the failure.
 fn play(n: usize) -> Result<(), String> {
     let (name, case) = case(n);
     let capture = std::env::var_os("USERSOCK_PCAP").map(|path| std::fs::File::create(path).unwrap());

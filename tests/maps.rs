@@ -1,6 +1,6 @@
-//! Maps and walks name what exists. A module's map, the table at its head, has each of the module's files once and
+//! Maps and walks name only what exists. A module's map, the table at its head, has each of the module's files once and
 //! nothing else; a module with submodules and no table names each of them in its text; the walks of src/lib.rs name
-//! files that exist; and a path such as `ip::output` in the text at a file's head leads somewhere.
+//! files that exist; and a path such as `ip::output` in the text at a file's head exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn head(text: &str) -> Vec<&str> {
     text.lines().take_while(|l| l.starts_with("//!")).collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -139,7 +139,7 @@ fn a_path_at_a_files_head_leads_somewhere() {
                 continue;
             }
             paths += 1;
-            // The longest part that is a file, and what is left, which it must have.
+            // The longest prefix that is a file; the rest must be an item of it.
             let leads = (1..=parts.len()).rev().any(|n| {
                 let base = src().join(parts[..n].join("/"));
                 [base.with_extension("rs"), base.join("mod.rs")]

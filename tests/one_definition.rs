@@ -1,6 +1,6 @@
-//! One definition per Linux function: no two functions of `src/tcp` say that they are the same one. A function says so
-//! by the last thing in brackets of a sentence, `(tcp_name)` or `(RFC 9293 §3.1; tcp_name)`, or by `Linux: tcp_name.`;
-//! what only mentions a name ("the start of tcp_collapse", "tcp_v4_do_rcv's LISTEN") says nothing.
+//! One definition per Linux function: no two functions of `src/tcp` claim to be the same one. A function claims it by
+//! the last parenthesis of a sentence, `(tcp_name)` or `(RFC 9293 §3.1; tcp_name)`, or by `Linux: tcp_name.`; a mere
+//! mention of a name ("the start of tcp_collapse", "tcp_v4_do_rcv's LISTEN") is no claim.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn linux_name(text: &str) -> Option<&str> {
     (plain && name.trim_start_matches('_').starts_with("tcp_")).then_some(name)
 }
 
-/// The functions of Linux that this comment says its function is.
+/// The functions of Linux that this comment claims for its function.
 fn cited(doc: &str) -> Vec<&str> {
     let in_brackets = doc.split('(').skip(1).filter_map(|part| part.split_once(')')).map(|(inside, _)| inside);
     let by_bracket = in_brackets.flat_map(|inside| inside.rsplit(';').next());

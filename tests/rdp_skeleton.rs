@@ -1,4 +1,4 @@
-//! The example `rdp_skeleton` does what it says, and nothing is left of it.
+//! The example `rdp_skeleton` works as documented, and nothing is left when it ends.
 
 #[path = "../examples/rdp_skeleton.rs"]
 mod example;

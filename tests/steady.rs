@@ -1,6 +1,6 @@
-//! What DESIGN promises of the steady state: a connection that has been sending for a while allocates nothing, neither
-//! the sender's side nor the receiver's, nor what lies between. Virtual time, so all of it runs on the one thread that
-//! is counted.
+//! In the steady state nothing is allocated (DESIGN): neither by the sender nor by the receiver of a connection that
+//! has been sending for a while, nor in between. Virtual time, so all runs on the one thread whose allocations are
+//! counted.
 
 use allocation_counter::measure;
 use std::io::{IoSlice, IoSliceMut};
@@ -30,7 +30,7 @@ impl Pair {
         let open = |stack| {
             let s = Socket::new(stack, libc::AF_INET, ty, 0).unwrap();
             s.set_nonblocking(true);
-            // Buffers of a size, or they grow for many seconds.
+            // Fixed buffer sizes: otherwise they grow for many seconds.
             for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
                 s.setsockopt(libc::SOL_SOCKET, option, &200_000i32.to_ne_bytes()).unwrap();
             }
@@ -59,7 +59,7 @@ impl Pair {
         Pair { world, ends: [client, server], buf: vec![7; 64 * 1024] }
     }
 
-    /// Sends what goes of `n` bytes, from end `from`.
+    /// Sends as many of `n` bytes as possible, from end `from`.
     fn send(&self, from: usize, n: usize) -> usize {
         let slices = [IoSlice::new(&self.buf[..n])];
         match self.ends[from].sendmsg(&mut SendMsg::new(&slices, libc::MSG_NOSIGNAL)) {
@@ -71,7 +71,7 @@ impl Pair {
         }
     }
 
-    /// Receives what is there.
+    /// Receives all available bytes.
     fn recv(&mut self, at: usize) -> usize {
         let mut total = 0;
         loop {
@@ -112,7 +112,7 @@ impl Pair {
     }
 }
 
-/// Allocations of `f` and bytes that they ask for.
+/// Number of allocations of `f`, and their bytes.
 fn allocations(f: &mut dyn FnMut()) -> (u64, u64) {
     let info = measure(f);
     (info.count_total, info.bytes_total)

@@ -1,6 +1,6 @@
 //! Two stacks and a bad link between them, in virtual time: bulk data both ways at once, each byte compared, and the
-//! same packets at the same times whenever a seed is played again. A connection that stops making progress fails by the
-//! clock of the simulation, never by that of the machine.
+//! same packets at the same times whenever a seed is played again. A connection without progress fails by the simulated
+//! clock, not by the machine's.
 //!
 //! `cargo test` moves 1 MiB each way a seed. `USERSOCK_FULL=1 cargo test --release --test transfer` moves 1 GiB each
 //! way for each of 20 seeds (`USERSOCK_SEEDS=3..5` for some of them).
@@ -31,7 +31,7 @@ fn bad(seed: u64, bytes: u64) -> Case {
     Case { bytes: [bytes; 2], link: bad_link(), ..Case::new(seed) }
 }
 
-/// How much each way, and the seeds.
+/// Bytes each way, and the seeds.
 fn volume() -> (u64, std::ops::Range<u64>) {
     if std::env::var_os("USERSOCK_FULL").is_none() {
         return (MIB, 1..21);
@@ -163,7 +163,8 @@ fn every_byte_arrives_across_each_edge_of_the_sequence_space() {
     for edge in [0u32, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
         for (end, back) in [(0, 0), (0, 100_000), (1, 0), (1, 100_000)] {
             let isn = edge.wrapping_sub(back);
-            // A SYN that is lost comes a second later, and the clock ticks each 64 ns: then the next seed.
+            // A lost SYN is sent again a second later, when the ISN clock has moved (64 ns a tick): such a seed is
+            // skipped.
             let exact = |seed| run(&Case { isn: Some((end, isn)), ..bad(seed, MIB / 4) }).isn[end] == isn;
             assert!((1..4).any(exact), "edge {edge:#x}, end {end}");
         }

@@ -1,4 +1,4 @@
-//! A transfer over a bad link, captured, as tshark sees it: nothing malformed, no checksum wrong.
+//! A transfer over a bad link, captured, checked by tshark: no malformed packet, no wrong checksum.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn tshark_finds_no_malformed_packet_and_no_bad_checksum() {
         println!("SKIP tshark is not installed");
         return;
     }
-    // Everything but corruption, which is meant to be found.
+    // All impairments but corruption, which tshark would report.
     let bad = Direction::default().delay(Duration::from_millis(5)).loss(0.02).reorder(0.02).duplicate(0.01);
     for v6 in [false, true] {
         let path = std::env::temp_dir().join(format!("usersock-tshark-{}-{v6}.pcap", std::process::id()));

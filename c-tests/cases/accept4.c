@@ -89,7 +89,8 @@ int main(void)
     OK(usk_close(a));
     OK(usk_close(c));
 
-    /* A caller that is gone before accept is still handed out: reset told on use, end of stream after a plain close. */
+    /* accept returns a connection whose peer is gone already: after a reset its use is an error, after a close it is at
+     * end of stream. */
     c = connected(SOCK_STREAM, to);
     OK(usk_close(c));
     a = (int)OK(usk_accept(l, NULL, NULL));

@@ -1,8 +1,8 @@
 /* Descriptors of the kernel's through every call: sockets of other families, pipes and files are passed on, with the
- * kernel's own answers; and a number has one owner at every moment. */
+ * kernel's own results; and a number has one owner at every moment. */
 #include "common.h"
 
-/* What a message of one byte says, with the right to a descriptor in it or none. */
+/* The result of sending one byte, with a descriptor (SCM_RIGHTS) or without. */
 static long send_with(int to, int passed)
 {
     struct iovec iov = {.iov_base = "r", .iov_len = 1};
@@ -172,8 +172,8 @@ static void numbers(void)
     close_pair(t);
 }
 
-/* Threads put a socket and a pipe under one number and close it, over and over. Whatever is there in the end is whole:
- * the number leads to one thing, and closed it leads nowhere. */
+/* Threads put a socket and a pipe under one number and close it, over and over. The final state is consistent: the
+ * number refers to one file, and after close to none. */
 static int shared_number, sources[2];
 
 static void *change(void *arg)
@@ -211,7 +211,7 @@ static void one_owner(void)
             join(threads[i]);
             seeds[i] += 77;
         }
-        /* Wherever it leads, it does so for the kernel and for us. */
+        /* The kernel and we agree on what it refers to. */
         struct stat st;
         bool open = fstat(shared_number, &st) == 0;
         EQ(usk_fcntl(shared_number, F_GETFD, 0) >= 0, open);
@@ -231,7 +231,7 @@ static void one_owner(void)
 }
 
 #ifndef KERNEL_SOCKETS
-/* What only usersock has an answer to. */
+/* Calls that only usersock has. */
 static void ours(void)
 {
     int p[2], t[2];
@@ -248,7 +248,8 @@ static void ours(void)
     EQ(usk_is_ours(set), 0);
     ERR(usk_destroy(p[0]), ENOTSOCK);
     ERR(usk_ulp_remove(unix_fd), ENOTSOCK);
-    /* Another process would get the number's stand-in and no socket: refused, with nothing sent. */
+    /* Another process would get the AF_UNIX socket that reserves the number and not ours: refused, with nothing
+     * sent. */
     int u[2];
     OK(socketpair(AF_UNIX, SOCK_DGRAM, 0, u));
     ERR(send_with(u[0], t[0]), EINVAL);

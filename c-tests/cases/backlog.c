@@ -14,9 +14,9 @@ static void holds(int backlog, int want)
     struct addr to = sock_name(l);
     for (int i = 0; i < want; i++) {
         fd[i] = connected(SOCK_STREAM, to);
-        send_all(fd[i], "hello", 5); /* and carry data before anyone accepts */
+        send_all(fd[i], "hello", 5); /* which carries data before it is accepted */
     }
-    /* One more does not connect: nobody answers its SYN. */
+    /* One more does not connect: its SYN is dropped. */
     int extra = in_progress(to);
     EQ(ready(extra, POLLOUT), 0);
     ERR(usk_connect(extra, &to.sa, to.len), EALREADY);
@@ -61,7 +61,7 @@ int main(void)
     OK(usk_getsockopt(l, IPPROTO_TCP, TCP_INFO, &t, &len));
     EQ(t.tcpi_sacked, 3);
 
-    /* Closing the listener resets those that nobody accepted, and the port refuses. */
+    /* Closing the listener resets connections that were not accepted, and new ones are refused. */
     struct addr to = sock_name(l);
     int c = connected(SOCK_STREAM, to);
     await(l, POLLIN);

@@ -1,5 +1,5 @@
 /* Thread cancellation: every call that may wait is a cancellation point (pthreads(7)), whether it waits or not; and a
- * cancelled thread leaks nothing, neither a number nor a lock nor a byte. */
+ * cancelled thread leaks no descriptor, no lock and no data. */
 #include "common.h"
 
 /* The oracle's calls are libc's here, since a raw system call is no cancellation point. */
@@ -78,7 +78,7 @@ static long op_epoll_pwait(void)
 static long op_read_pipe(void) { return CALL(read)(pipe_fd[0], &byte, 1); }
 static long op_splice(void) { return CALL(splice)(idle_tcp[0], NULL, pipe_fd[1], NULL, 1, 0); }
 
-/* Those that do not wait: cancelled all the same when it is due. */
+/* Calls that do not wait are cancelled too if a cancellation is pending. */
 static long op_send_at_once(void) { return CALL(send)(idle_tcp[0], "x", 1, MSG_NOSIGNAL); }
 static long op_recv_at_once(void) { return CALL(recv)(udp_fd, &byte, 1, MSG_DONTWAIT); }
 
@@ -151,7 +151,7 @@ static void clean(void *arg)
 
 struct run {
     const struct op *op;
-    bool before; /* the cancellation is there before the call */
+    bool before; /* the cancellation is pending before the call */
 };
 
 static void *body(void *arg)
@@ -171,8 +171,8 @@ static void *body(void *arg)
     return NULL;
 }
 
-/* Waits until the thread sleeps in a system call. It may do so for a moment before the one that is meant, so that this
- * says where the cancellation is likely to come, and nothing depends on it. */
+/* Waits until the thread sleeps in a system call. It may be an earlier one than the call under test: this only makes it
+ * likely where the cancellation arrives, and nothing depends on it. */
 static void until_asleep(void)
 {
     char path[64], text[512];
@@ -212,7 +212,7 @@ static void cancelled_in(const struct op *op, bool before)
     EQ(free_number, lowest);
 }
 
-/* Everything still works, and nothing was taken by a thread that was cancelled. */
+/* Everything still works, and no cancelled thread has consumed data. */
 static void whole(void)
 {
     send_all(idle_tcp[1], "a", 1);
@@ -267,7 +267,7 @@ int main(void)
     set_nonblock(full_tcp[0], true);
     char block[65536] = {0};
     int quiet = 0;
-    /* Until the peer's window is shut too. */
+    /* Until the peer's window is zero too. */
     while (quiet < 2) {
         struct pollfd p = {.fd = full_tcp[0], .events = POLLOUT};
         long n = usk_send(full_tcp[0], block, sizeof block, MSG_NOSIGNAL);

@@ -93,7 +93,7 @@ static void calls_go_on(int family)
     send_all(t[1], "abc", 3);
     join(thread);
     EQ(c.result, 3);
-    /* With the call the socket has ended. */
+    /* The socket has ended with the call. */
     EXPECT_EOF(t[1]);
     OK(usk_close(t[1]));
 
@@ -143,7 +143,7 @@ static void polls_look_again(int family)
     EQ(read(pipe_fd[0], buf, 1), 1);
     OK(usk_close(t[1]));
 
-    /* The number leads to something else by then. */
+    /* The number refers to another file by then. */
     tcp_pair(family, t);
     fd = t[0];
     c = (struct call){.op = op_poll};

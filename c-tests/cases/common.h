@@ -1,12 +1,12 @@
-/* What every case stands on: the calls under test, checks that say file:line, and a few socket helpers.
+/* Shared by all cases: the calls under test, checks that print file:line, and a few socket helpers.
  *
  * A case is written once and built twice. Against usersock it sees `usersock.h` and nothing else of ours. With
- * -DKERNEL_SOCKETS each usk_x is the kernel's x: that build is the oracle, it shows that what a case expects is what
- * Linux does. The oracle makes raw system calls, not libc's functions, so that no sanitizer's interceptor looks at
- * (or crashes on) the bad pointers which the errno cases pass on purpose.
+ * -DKERNEL_SOCKETS each usk_x is the kernel's x: that build is the oracle, which verifies that the case expects Linux's
+ * behaviour. The oracle makes raw system calls and not libc's, so that no sanitizer's interceptor checks (or crashes
+ * on) the bad pointers that the errno cases pass on purpose.
  *
- * Rules for a case: no sleep and no timing assertion (block, poll or use a pipe); memory goes from thread to thread
- * only through pthread_create, pthread_join or a mutex (a sanitizer cannot see an order that a socket makes). */
+ * Rules for a case: no sleep and no timing assertion (block, poll or use a pipe); threads share memory only through
+ * pthread_create, pthread_join or a mutex (a sanitizer does not know an order that a socket enforces). */
 #ifndef USERSOCK_CASES_COMMON_H
 #define USERSOCK_CASES_COMMON_H
 #ifndef _GNU_SOURCE
@@ -297,7 +297,7 @@ static UNUSED int await(int fd, int events)
     return p.revents;
 }
 
-/* What poll says now. */
+/* The present poll events. */
 static UNUSED int ready(int fd, int events)
 {
     struct pollfd p = {.fd = fd, .events = (short)events};
@@ -341,7 +341,7 @@ static UNUSED void expect_bytes(const char *file, int line, int fd, const char *
 }
 #define EXPECT(fd, text) expect_bytes(__FILE__, __LINE__, fd, text)
 
-/* Read to the end of the stream and ask that nothing was left. */
+/* Check that the stream is at its end. */
 #define EXPECT_EOF(fd)                                                                                                 \
     do {                                                                                                               \
         char eof_buf_[8];                                                                                              \

@@ -1,4 +1,4 @@
-/* Non-blocking connect: EINPROGRESS, poll, SO_ERROR; EALREADY, EISCONN; refused is told once. */
+/* Non-blocking connect: EINPROGRESS, poll, SO_ERROR; EALREADY, EISCONN; ECONNREFUSED is reported once. */
 #include "common.h"
 
 static int nonblocking(int family)
@@ -11,7 +11,7 @@ static void succeeds(int family)
     int l = listener(local(family), 4);
     struct addr to = sock_name(l);
     int fd = nonblocking(family);
-    /* Loopback, too, says EINPROGRESS: the SYN-ACK is handled only after connect has looked. */
+    /* EINPROGRESS also on loopback: the SYN-ACK is processed only after connect has checked the state. */
     ERR(usk_connect(fd, &to.sa, to.len), EINPROGRESS);
     int got = await(fd, POLLOUT);
     EQ(got, POLLOUT);
@@ -53,7 +53,7 @@ static void refused(int family)
     EQ(usk_recv(fd, &c, 1, 0), 0);
     OK(usk_close(fd));
 
-    /* connect itself reports it as well, once; the one after that says ECONNABORTED, and then a new try starts. */
+    /* connect reports it too, once; the next one returns ECONNABORTED, and then a new attempt starts. */
     fd = nonblocking(family);
     ERR(usk_connect(fd, &to.sa, to.len), EINPROGRESS);
     await(fd, POLLOUT);
@@ -109,7 +109,7 @@ static void in_progress(void)
     ERR(usk_listen(fd, 1), EINVAL);
     struct addr any = local(AF_INET);
     ERR(usk_bind(fd, &any.sa, any.len), EINVAL);
-    /* SHUT_WR in SYN_SENT gives the connection up: the socket reads as closed. */
+    /* SHUT_WR in SYN_SENT aborts the attempt: the socket reads as closed. */
     OK(usk_shutdown(fd, SHUT_WR));
     EQ(ready(fd, POLLIN | POLLOUT) & (POLLHUP | POLLOUT), POLLHUP | POLLOUT);
     OK(usk_close(fd));

@@ -1,5 +1,5 @@
-/* At the descriptor limit: every call that makes a descriptor answers EMFILE, in its place among the other errors, and
- * loses nothing; what can fail after a connection was taken. */
+/* At the descriptor limit: every call that makes a descriptor returns EMFILE, in its order among the other errors, and
+ * loses nothing; failures after a connection was dequeued. */
 #include "common.h"
 
 static struct rlimit before;
@@ -49,7 +49,7 @@ static void accept_keeps_the_connection(int l)
     OK(usk_close(c));
 }
 
-/* What comes first: EBADF, EINVAL of the flags, EMFILE, then what is wrong with the socket, then waiting. */
+/* The order: EBADF, EINVAL of the flags, EMFILE, then errors of the socket, then waiting. */
 static void accept_rows(int l, int udp, int idle, int file)
 {
     int closed = (int)OK(usk_dup(l));
@@ -62,7 +62,7 @@ static void accept_rows(int l, int udp, int idle, int file)
     ERR(usk_accept(file, NULL, NULL), EMFILE);
     ERR(usk_accept(idle, NULL, NULL), EMFILE);
     ERR(usk_accept(udp, NULL, NULL), EMFILE);
-    /* An empty queue, blocking and not: nothing waits. */
+    /* An empty queue, blocking and not: the call does not wait. */
     ERR(usk_accept(l, NULL, NULL), EMFILE);
     set_nonblock(l, true);
     ERR(usk_accept(l, NULL, NULL), EMFILE);
@@ -100,11 +100,11 @@ static void other_rows(int l, int udp, int ep)
     ERR(usk_dup2(l, free_number), EBADF);
     ERR(usk_dup2(l, -1), EBADF);
     ERR(usk_dup2(free_number, l), EBADF);
-    /* Over a number that is taken there is room. */
+    /* dup2 to an open number works at the limit. */
     EQ(usk_dup2(l, l), l);
     EQ(usk_dup2(l, udp), udp);
     EQ(get_int(udp, SOL_SOCKET, SO_ACCEPTCONN), 1);
-    /* One that is given back is there for the next. */
+    /* A closed number can be used again. */
     OK(usk_close(udp));
     EQ(usk_socket(AF_INET, SOCK_DGRAM, 0), udp);
     EQ(get_int(udp, SOL_SOCKET, SO_ACCEPTCONN), 0);
@@ -113,7 +113,7 @@ static void other_rows(int l, int udp, int ep)
     OK(usk_close(free_number));
 }
 
-/* A bad place for the peer's address: EFAULT, the connection has been taken and ends, and no number is lost. */
+/* A bad pointer for the peer's address: EFAULT, the connection was dequeued and ends, and no number is lost. */
 static void bad_address(int l)
 {
     struct sockaddr_in place;
@@ -127,7 +127,7 @@ static void bad_address(int l)
                 {&place, &bad_len, EINVAL}};
     set_nonblock(l, true);
     for (int i = 0; i < COUNT(rows); i++) {
-        ERR(usk_accept(l, rows[i].addr, rows[i].len), EAGAIN); /* no connection, nothing is looked at */
+        ERR(usk_accept(l, rows[i].addr, rows[i].len), EAGAIN); /* without a connection the pointers are not checked */
         int c = connected(SOCK_STREAM, sock_name(l));
         EQ(await(l, POLLIN), POLLIN);
         int next = (int)OK(usk_dup(c));

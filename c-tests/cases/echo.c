@@ -14,7 +14,7 @@ static void *serve_one(void *arg)
     int fd = (int)OK(usk_accept(s->listener, &s->peer.sa, &s->peer.len));
     s->self = sock_name(fd);
     CHECK(same_addr(s->peer, peer_name(fd)));
-    /* Answers of several short writes would each wait for a delayed ACK under Nagle. */
+    /* With Nagle's algorithm short writes would each wait for a delayed ACK. */
     OK(set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1));
     char buf[1000];
     for (;;) {

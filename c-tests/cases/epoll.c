@@ -55,7 +55,7 @@ static void level(void)
     EQ(next(fd[1]), EPOLLOUT);
     mod(fd[1], 0);
     EQ(now(), 0);
-    /* With an empty mask errors and hang-ups are still told. */
+    /* With an empty mask errors and hang-ups are still reported. */
     OK(usk_shutdown(fd[1], SHUT_WR));
     OK(usk_close(fd[0]));
     EQ(next(fd[1]), EPOLLHUP);
@@ -71,7 +71,7 @@ static void edge(void)
     add(fd[1], EPOLLIN | EPOLLET);
     send_all(fd[0], "a", 1);
     EQ(next(fd[1]), EPOLLIN);
-    EQ(now(), 0); /* told once, although nothing was read */
+    EQ(now(), 0); /* reported once, although nothing was read */
     send_all(fd[0], "b", 1);
     EQ(next(fd[1]), EPOLLIN); /* new bytes, a new edge */
     EQ(now(), 0);
@@ -121,7 +121,7 @@ static void oneshot(void)
     mod(fd[1], EPOLLIN | EPOLLONESHOT);
     EQ(next(fd[1]), EPOLLIN);
     EQ(now(), 0);
-    /* Disarmed is wholly silent, hang-up included. */
+    /* A disarmed entry reports nothing, not even a hang-up. */
     OK(usk_close(fd[0]));
     CHECK(ready(fd[1], POLLIN) & POLLIN);
     EQ(now(), 0);
@@ -241,7 +241,7 @@ static void nested(void)
     char c;
     EQ(usk_read(fd[1], &c, 1), 1);
     EQ(now(), 0);
-    /* A ring is refused. */
+    /* A loop is refused. */
     struct epoll_event e = {.events = EPOLLIN};
     ERR(usk_epoll_ctl(inner, EPOLL_CTL_ADD, epfd, &e), ELOOP);
     ERR(usk_epoll_ctl(inner, EPOLL_CTL_ADD, inner, &e), EINVAL);
@@ -266,7 +266,7 @@ static void registration_outlives_close_of_a_dup(void)
     del(twin);
     int number = fd[1];
     OK(usk_close(fd[1]));
-    EQ(next(number), EPOLLIN); /* still told, under the old number */
+    EQ(next(number), EPOLLIN); /* still reported, under the old number */
     OK(usk_close(twin));
     EQ(now(), 0);
     OK(usk_close(fd[0]));
@@ -274,7 +274,7 @@ static void registration_outlives_close_of_a_dup(void)
 
 static void two_waiters(void)
 {
-    /* One socket in two epolls: both are told. */
+    /* One socket in two epolls: both report it. */
     int fd[2];
     tcp_pair(AF_INET, fd);
     int other = (int)OK(usk_epoll_create1(0)), first = epfd;

@@ -149,7 +149,7 @@ static void inner_of_both(void)
     close_pair(t);
 }
 
-/* How deep sets may lie in sets, and that a circle is refused however long it is. */
+/* The nesting limit, and that a loop of any length is refused. */
 static void depth(void)
 {
     int set[8], made = 1;
@@ -238,7 +238,8 @@ static void several_threads(void)
     close_pair(t);
 }
 
-/* The entries of one socket under two numbers: the later one is told first. Of two sockets: the first event first. */
+/* The entries of one socket under two numbers: the later one is reported first. For two sockets: the first event
+ * first. */
 static void order(void)
 {
     int t[2], u[2];
@@ -291,7 +292,7 @@ static void number_used_again(void)
     close_pair(u);
 }
 
-/* EPOLLEXCLUSIVE: where nobody waits in the first set, a waiter in the second is woken. */
+/* EPOLLEXCLUSIVE: if no thread waits in the first set, a waiter in the second is woken. */
 static void exclusive(void)
 {
     int u[2];

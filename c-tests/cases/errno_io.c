@@ -24,7 +24,7 @@ static void states(void)
     ERR(usk_sendto(u, b, 1, 0, &to.sa, 15), EINVAL);
     ERR(usk_sendto(u, b, 1, 0, &to.sa, (socklen_t)-1), EINVAL);
     ERR(usk_sendto(u, b, 1, 0, (struct sockaddr *)8, 16), EFAULT);
-    ERR(usk_recv(u, b, 1, MSG_OOB | MSG_DONTWAIT), EAGAIN); /* UDP looks at MSG_OOB when sending only */
+    ERR(usk_recv(u, b, 1, MSG_OOB | MSG_DONTWAIT), EAGAIN); /* UDP refuses MSG_OOB only when sending */
     OK(usk_close(u));
     u = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
     ERR(usk_send(u, b, 1, 0), EDESTADDRREQ);
@@ -73,7 +73,7 @@ static void pointers(int fd[2], bool stream)
     iov = (struct iovec){b, 1};
     ERR(usk_recv(fd[1], b, 1, MSG_DONTWAIT), EAGAIN);
     ERR(usk_recvmsg(fd[1], &m, MSG_DONTWAIT), EAGAIN);
-    /* Control data: a length shorter than a header is a bad one; of unknown levels, none is looked at. */
+    /* Control data: a length shorter than a header is invalid; unknown levels are ignored. */
     union {
         struct cmsghdr h;
         char room[64];
@@ -124,7 +124,7 @@ static void files(void)
     ERR(usk_splice(fd[0], NULL, fd[1], NULL, 1, 0), EINVAL); /* one side must be a pipe */
     ERR(usk_splice(p[0], NULL, fd[0], NULL, 1, 0xff0), EINVAL);
     EQ(usk_splice(p[0], NULL, fd[0], NULL, 0, 0), 0);
-    /* SPLICE_F_NONBLOCK is about the pipe; whether the socket waits is O_NONBLOCK's matter. */
+    /* SPLICE_F_NONBLOCK is about the pipe; O_NONBLOCK decides whether the socket waits. */
     set_nonblock(fd[0], true);
     ERR(usk_splice(fd[0], NULL, p[1], NULL, 1, 0), EAGAIN);
     ERR(usk_splice(p[0], NULL, fd[0], NULL, 1, SPLICE_F_NONBLOCK), EAGAIN);

@@ -50,7 +50,7 @@ static void socket_rows(void)
     }
 }
 
-/* What every call says of a number that is no descriptor, and of a descriptor that is no socket. */
+/* The error of every call for a number that is no descriptor, and for a descriptor that is no socket. */
 static void no_socket_rows(int fd, int want)
 {
     struct addr a = local(AF_INET);
@@ -209,7 +209,7 @@ static void other_rows(void)
     ERR(usk_getsockname(tcp4, NULL, &len), EFAULT);
     ERR(usk_getsockname(tcp4, &a.sa, (socklen_t *)8), EFAULT);
     ERR(usk_getsockname(tcp4, (struct sockaddr *)8, &len), EFAULT);
-    /* accept with a bad place for the address loses the connection and says EFAULT. */
+    /* accept with a bad pointer for the address loses the connection and returns EFAULT. */
     int l = listener(local(AF_INET), 2);
     int c = connected(SOCK_STREAM, sock_name(l));
     len = 16;

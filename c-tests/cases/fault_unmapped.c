@@ -1,7 +1,7 @@
-/* Pointers that look good and are not: pages without access. EFAULT, no signal, and the connection goes on. */
+/* Pointers to pages without access. EFAULT, no signal, and the connection goes on. */
 #include "common.h"
 
-/* A mapping of `pages` pages of which the page `hole` is none. */
+/* A mapping of `pages` pages in which the page `hole` has no access. */
 static char *with_a_hole(int pages, int hole)
 {
     long page = sysconf(_SC_PAGESIZE);
@@ -23,7 +23,7 @@ static void part_of_it(int family)
     memset(two, 'x', (size_t)page);
     memset(some, 'y', sizeof some);
 
-    /* A stream: what does not fit stays, what does not reach the hole is read. */
+    /* A stream: bytes before the hole are read, the others stay queued. */
     send_all(t[0], "abcdefgh", 8);
     await_bytes(t[1], 8);
     ERR(usk_recv(t[1], edge, 8, 0), EFAULT);
@@ -94,9 +94,9 @@ int main(void)
     ERR(usk_writev(fd[0], &iov, 1), EFAULT);
     ERR(usk_writev(fd[0], (struct iovec *)none, 1), EFAULT);
     ERR(usk_sendmsg(fd[0], (struct msghdr *)none, 0), EFAULT);
-    EQ(usk_send(fd[0], readable, 3, 0), 3); /* to send, reading is enough */
+    EQ(usk_send(fd[0], readable, 3, 0), 3); /* sending needs only read access */
     await_bytes(fd[1], 3);
-    ERR(usk_recv(fd[1], readable, 3, 0), EFAULT); /* to receive it is not */
+    ERR(usk_recv(fd[1], readable, 3, 0), EFAULT); /* receiving needs write access */
     ERR(usk_recv(fd[1], none, 3, 0), EFAULT);
     iov.iov_len = 3;
     ERR(usk_readv(fd[1], &iov, 1), EFAULT);

@@ -1,6 +1,6 @@
-/* fork(2): a stack is the parent's alone. In the child inherited descriptors answer ENETDOWN, closing them tells
- * nobody, and a stack of its own works; the parent's connections go on. There is no oracle: on the kernel a child
- * shares its parent's sockets. */
+/* fork(2): a stack is the parent's alone. In the child inherited descriptors return ENETDOWN, closing them has no
+ * effect on the parent, and a stack of its own works; the parent's connections go on. There is no oracle: on the kernel
+ * a child shares its parent's sockets. */
 #include "common.h"
 #include <sys/wait.h>
 
@@ -84,7 +84,7 @@ static void transfer_rows(int fd)
     OK(close(file));
 }
 
-/* Nothing waits on what is broken, whatever is asked for and however long. */
+/* poll and select return at once for an inherited descriptor, whatever the events and the timeout. */
 static void poll_rows(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN | POLLOUT};
@@ -159,7 +159,7 @@ static void stack_rows(void)
     usk_stack_free(side);
 }
 
-/* What an inherited descriptor says to every call. */
+/* The error of every call on an inherited descriptor. */
 static void answers(void)
 {
     int all[] = {conn[0], conn[1], l, udp, over_side};
@@ -264,7 +264,7 @@ static void *accept_one(void *arg)
     return (void *)(intptr_t)usk_accept(*(int *)arg, NULL, NULL);
 }
 
-/* A child has no number that a call of the parent's is about to fill. */
+/* A child does not inherit a number that a call of the parent has only reserved. */
 static void reserved_number(void)
 {
     int free_number = (int)OK(usk_dup(udp));

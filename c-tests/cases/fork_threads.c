@@ -1,6 +1,6 @@
 /* fork(2) while other threads are in every kind of call: no lock that one of them holds stops the child. Each child
- * makes a stack, exchanges a byte, closes what it inherited and exits; the parent's threads never notice. argv[1]: how
- * many forks. */
+ * makes a stack, exchanges a byte, closes what it inherited and exits; the parent's threads are not affected. argv[1]:
+ * how many forks. */
 #include "common.h"
 #include <sys/wait.h>
 

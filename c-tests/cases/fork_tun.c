@@ -1,5 +1,6 @@
-/* fork(2) with the kernel as the peer, across a TUN device: a child that closes its copies, or calls what it likes,
- * ends nothing and takes no packet from the parent. Runs in a network namespace of its own; makes the device uskf. */
+/* fork(2) with the kernel as the peer, across a TUN device: a child that closes its copies, or makes any other call,
+ * ends no connection and takes no packet of the parent. Runs in a network namespace of its own; makes the device
+ * uskf. */
 #include "common.h"
 #include <sys/wait.h>
 
@@ -73,7 +74,7 @@ static void own_stack(int wait_for)
     close_pair(fd);
 }
 
-/* Not under a leak checker, which would take what the parent's threads have on their stacks for lost. */
+/* Not under a leak checker, which would report memory that only the parent's threads' stacks refer to. */
 #ifdef __SANITIZE_ADDRESS__
 enum { WAYS_TO_END = 1 };
 #else
@@ -119,7 +120,7 @@ static void the_device_is_free(void)
         _exit(read(p[0], &b, 1) != 0);
     }
     usk_stack_free(s);
-    /* A background thread may be just looking at the old one. */
+    /* A background thread may still be using the old one. */
     while (!(s = usk_stack_new(config)))
         CHECK(errno == EBUSY);
     usk_stack_free(s);

@@ -1,5 +1,5 @@
-/* A signal in a call that waits: with SA_RESTART the calls of signal(7)'s list begin anew, without it they answer
- * EINTR; poll, select and epoll always do, and so do sockets with a timeout. Where handlers of both kinds are
+/* A signal in a call that waits: with SA_RESTART the calls of signal(7)'s list are restarted, without it they return
+ * EINTR; poll, select and epoll always return EINTR, and so do sockets with a timeout. Where handlers of both kinds are
  * installed, which of them ran is what counts. */
 #include "common.h"
 
@@ -162,7 +162,7 @@ static pthread_t begin_call(struct run *run)
     return t;
 }
 
-/* Waits until the thread has slept for a while: often enough in a row that it is the sleep which is meant. */
+/* Waits until the thread is seen sleeping several times in a row, so that it is most likely in the call under test. */
 static void until_asleep(void)
 {
     char path[64], text[512];
@@ -221,7 +221,7 @@ static void set_timeout(int fd, int name, int seconds)
     OK(usk_setsockopt(fd, SOL_SOCKET, name, &t, sizeof t));
 }
 
-/* A socket with a timeout is never waited for again. */
+/* A call on a socket with a timeout is never restarted. */
 static void timeouts(void)
 {
     set_timeout(tcp[0], SO_RCVTIMEO, 1000);
@@ -242,7 +242,7 @@ static long op_waitall(void)
     return usk_recv(tcp[0], three, sizeof three, MSG_WAITALL);
 }
 
-/* What has been read already is the answer, with SA_RESTART too. */
+/* Bytes that were read already are returned, with SA_RESTART too. */
 static void part(void)
 {
     send_all(tcp[1], "ab", 2);

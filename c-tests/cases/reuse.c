@@ -1,4 +1,5 @@
-/* Who may bind beside whom: wildcard and specific, SO_REUSEADDR, SO_REUSEPORT, IPv4 and IPv6, listening or not. */
+/* Which sockets may share a port: wildcard and specific, SO_REUSEADDR, SO_REUSEPORT, IPv4 and IPv6, listening or
+ * not. */
 #include "common.h"
 
 enum { PLAIN, ADDR, PORT };

@@ -114,7 +114,7 @@ int main(void)
     OK(close(p[1]));
     close_pair(fd);
 
-    /* At an urgent byte there is nothing to splice: 0, however often; a read passes over it. */
+    /* At the urgent mark splice returns 0, each time; a read skips the urgent byte. */
     tcp_pair(AF_INET, fd);
     OK(pipe(p));
     EQ(usk_send(fd[0], "abc!", 4, MSG_OOB), 4);

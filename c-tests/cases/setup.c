@@ -1,4 +1,5 @@
-/* What only usersock has: stacks side by side, sysctls, counters, captures. There is no oracle for this one. */
+/* Features that only usersock has: stacks side by side, sysctls, counters, captures. There is no oracle for this
+ * one. */
 #include "common.h"
 
 int main(void)
@@ -6,7 +7,7 @@ int main(void)
     begin("setup");
     EQ(usk_init(NULL), 0); /* again is no error: the stack is there */
 
-    /* Two stacks are two networks: the same port in each, and neither hears the other. */
+    /* Two stacks are two networks: the same port in each, and no packet passes between them. */
     usk_stack_t *a = usk_stack_new(""), *b = usk_stack_new("sysctl.net.ipv4.tcp_sack=0");
     CHECK(a && b);
     struct addr any = at("127.0.0.1", 7777);
@@ -70,7 +71,7 @@ int main(void)
     ERR(usk_pcap_stop(a), EINVAL); /* none is running */
     ERR(usk_pcap_start(a, "/nowhere/at/all"), ENOENT);
 
-    /* A configuration that is none. */
+    /* An invalid configuration. */
     CHECK(usk_stack_new("no such key=1") == NULL);
     CHECK(usk_stack_new("sysctl.net.ipv4.tcp_nothing=1") == NULL);
     CHECK(usk_stack_new("addr=300.1.1.1/24") == NULL);

@@ -1,4 +1,4 @@
-/* shutdown(2): who may, ENOTCONN, EPIPE and SIGPIPE, MSG_NOSIGNAL, and what each half means. */
+/* shutdown(2): in which states, ENOTCONN, EPIPE and SIGPIPE, MSG_NOSIGNAL, and the effect of each half. */
 #include "common.h"
 
 static volatile sig_atomic_t sigpipes;
@@ -20,10 +20,10 @@ int main(void)
     int s = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
     ERR(usk_shutdown(s, 3), EINVAL);
     ERR(usk_shutdown(s, -1), EINVAL);
-    /* Never connected: recv says ENOTCONN, send says EPIPE with its signal. */
+    /* Never connected: recv is ENOTCONN, send is EPIPE with its signal. */
     ERR(usk_recv(s, &c, 1, 0), ENOTCONN);
     EQ(ready(s, POLLIN | POLLOUT | POLLRDHUP), POLLOUT | POLLHUP);
-    /* shutdown says ENOTCONN and yet marks the halves: whoever polls is woken, and reads end of stream. */
+    /* shutdown is ENOTCONN and yet marks the halves: pollers are woken, and read end of stream. */
     ERR(usk_shutdown(s, SHUT_WR), ENOTCONN);
     ERR(usk_recv(s, &c, 1, 0), ENOTCONN);
     ERR(usk_shutdown(s, SHUT_RD), ENOTCONN);
@@ -101,7 +101,7 @@ int main(void)
     int t = (int)OK(usk_accept(l, NULL, NULL));
     OK(usk_close(t));
     OK(usk_close(s));
-    /* SHUT_WR on a listener is nothing at all. */
+    /* SHUT_WR on a listener has no effect. */
     OK(usk_shutdown(l, SHUT_WR));
     s = connected(SOCK_STREAM, a);
     OK(usk_close((int)OK(usk_accept(l, NULL, NULL))));

@@ -106,7 +106,7 @@ static void told(int fd, int signal, int code, long band)
         EQ(got, signal);
         EQ(info.si_fd, fd);
 #ifndef KERNEL_SOCKETS
-        /* Another thread than the owner may only say this much. */
+        /* Another thread than the owner may only send this code. */
         if (info.si_code == SI_SIGIO && (info.si_band & band) == band)
             return;
 #endif
@@ -136,7 +136,7 @@ static void ready_sockets(int family)
     send_all(t[1], "a", 1);
     EQ(next_signal(&info, true), SIGIO);
     drain();
-    /* A signal that says where and what. */
+    /* A signal with descriptor and event. */
     OK(usk_fcntl(t[0], F_SETSIG, SIGRTMIN + 3));
     send_all(t[1], "b", 1);
     told(t[0], SIGRTMIN + 3, POLL_IN, POLLIN | POLLRDNORM);

@@ -1,24 +1,23 @@
 /* expopt: an experimental TCP option (RFC 6994) that tells each end how many of its data segments arrive: a ledger.
  *
- * TCP's sender knows what it retransmitted, which is not what was lost (the timer may have been early, the
- * acknowledgement lost), and the receiver knows nothing of what never came. With this option both ends know the loss of
- * both directions, to the segment:
+ * A TCP sender knows how many segments it retransmitted, which is not how many were lost (a timeout may be spurious, or
+ * an acknowledgement lost), and the receiver cannot know which segments never arrived. With this option both ends know
+ * the loss of both directions, to the segment:
  *
  *     SYN, SYN-ACK     | 254 |  4 | ExID |                           I can / so can I
  *     data segments    | 254 | 10 | ExID | sent (32) | missed (16) | sent: my data segments before this one;
  *                                                                    missed: how many of yours did not come here
  *
- * A retransmission counts as sent, a duplicate as received, so `sent` of the peer less what was received here is what
- * the network lost. Reordering makes it look larger for a moment: what is counted as lost is taken back when it comes.
- * Segments that a device cuts from one super-packet all tell the same `sent`: the first of them counts. All numbers are
- * circles; kept are their last 16 bits.
+ * A retransmission counts as sent and a duplicate as received, so the peer's `sent` minus the segments received here is
+ * the number that the network lost. Reordering makes it too large for a while: a segment that was counted as lost is
+ * subtracted when it arrives. All segments that a device splits from one super-packet have the same `sent`: only the
+ * first counts. All numbers wrap; only their low 16 bits are kept.
  *
- * Only when both ends show the option in the handshake is it sent on data: a host that does not know it never sees the
- * 12 bytes that it costs. The numbers are counters of the stack (ExpoptInLost and kin below). net.expopt.enabled = 0
- * keeps new connections without.
+ * The option is sent with data only if both ends sent it in the handshake, so connections with other hosts do not pay
+ * its 12 bytes. The results are counters of the stack (ExpoptInLost and others below). With net.expopt.enabled = 0 new
+ * connections do not use it.
  *
- * All that is kept of a connection fits the 64 bits that a hook has on each sock: nothing to allocate, nothing to
- * free. */
+ * The state of a connection fits in the 64-bit value that a hook has on each sock: nothing is allocated. */
 #include <arpa/inet.h>
 #include <string.h>
 #include <usersock/hooks.h>
@@ -30,13 +29,13 @@ enum { OFFERED, AGREED, DECLINED, OUT, IN, IN_LOST, IN_LATE, OUT_LOST, OUT_LATE,
 static const char *const counters[] = {
     "ExpoptOffered",  /* connections begun with the option, either way */
     "ExpoptAgreed",   /* handshakes after which both ends send it */
-    "ExpoptDeclined", /* handshakes in which the other end did not show it */
+    "ExpoptDeclined", /* handshakes in which the other end did not send it */
     "ExpoptOut",      /* headers sent with a ledger: super-packets count once */
     "ExpoptIn",       /* ledgers received */
     "ExpoptInLost",   /* data segments of peers that did not arrive here */
-    "ExpoptInLate",   /* counted above, and then they came: reordered */
-    "ExpoptOutLost",  /* our data segments that peers say they missed */
-    "ExpoptOutLate",  /* counted above, and then they came */
+    "ExpoptInLate",   /* counted above, but arrived later: reordered */
+    "ExpoptOutLost",  /* our data segments that peers report as missed */
+    "ExpoptOutLate",  /* counted above, but arrived later */
     "ExpoptErrors",   /* options of this experiment that are malformed or out of place */
     NULL,
 };
@@ -56,12 +55,12 @@ struct ledger {
     uint16_t missed;
 } __attribute__((packed));
 
-/* What is kept of a connection. */
+/* The state of a connection. */
 struct known {
-    uint16_t seen;   /* data segments that had come when the last ledger was read */
-    uint16_t sent;   /* the greatest that a ledger told */
-    uint16_t missed; /* of the peer's, not come */
-    uint16_t told;   /* of ours, as the peer said last */
+    uint16_t seen;   /* data segments received when the last ledger was read */
+    uint16_t sent;   /* the largest `sent` of a ledger */
+    uint16_t missed; /* the peer's segments that did not arrive */
+    uint16_t told;   /* ours, by the peer's last ledger */
 };
 
 static struct known known(usk_hook_t *h)
@@ -89,7 +88,7 @@ static void offer(usk_hook_t *h, void *user)
     usk_hook_set_cb_flags(h, usk_sysctl(h->reg, 0) ? USK_CB_WRITE_HDR_OPT : 0);
 }
 
-/* Both have spoken. `theirs` is whether the peer showed the option. */
+/* The handshake is complete. `theirs`: the peer sent the option. */
 static void agree(usk_hook_t *h, int theirs)
 {
     usk_sock_view_t v;
@@ -106,8 +105,8 @@ static void active(usk_hook_t *h, const void *options, size_t len, void *user)
     agree(h, offers(options, len));
 }
 
-/* The SYN tells; in a simultaneous open there is none, and the SYN-ACK does. A SYN that a cookie stands for is
- * forgotten: no option. */
+/* The option is in the SYN; in a simultaneous open there is no `syn`, and it is in the SYN-ACK. With a SYN cookie the
+ * SYN is not kept: no option. */
 static void passive(usk_hook_t *h, const void *options, size_t len, const void *syn, size_t syn_len, void *user)
 {
     (void)user;
@@ -121,9 +120,9 @@ static int opt_len(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user)
     (void)h, (void)user;
     int need;
     if (seg->flags == USK_HDR_NO_SEGMENT)
-        need = LEDGER; /* what data segments will get */
+        need = LEDGER; /* the option of data segments */
     else if (seg->flags & FLAG_SYN)
-        need = !seg->syn || offers(seg->syn, seg->syn_len) ? OFFER : 0; /* a listener answers only who asks */
+        need = !seg->syn || offers(seg->syn, seg->syn_len) ? OFFER : 0; /* a listener sends it only if the SYN had it */
     else
         need = seg->len ? LEDGER : 0;
     return need <= (int)seg->remaining ? need : 0;
@@ -147,7 +146,7 @@ static void write_opt(usk_hook_t *h, const usk_hdr_seg_t *seg, usk_hdr_t *w, voi
 
 /* ---- receiving ---- */
 
-/* Counts from `before` to `now` on the circle of 2^16: forwards by one counter, backwards by the other. */
+/* Counts the difference from `before` to `now`, modulo 2^16: an increase in one counter, a decrease in the other. */
 static void count_way(usk_hook_t *h, uint16_t before, uint16_t now, int forwards, int backwards)
 {
     int16_t d = (int16_t)(uint16_t)(now - before);
@@ -178,10 +177,10 @@ static void parse(usk_hook_t *h, const void *options, size_t len, void *user)
     if (further > 0) {
         now.sent = (uint16_t)ntohl(sent);
         missed = (int16_t)(now.sent - k.seen);
-    } else if (further < 0) { /* from before: what was missed has come */
+    } else if (further < 0) { /* an older ledger: missed segments have arrived */
         missed = (int16_t)(missed - (uint16_t)(now.seen - k.seen));
     }
-    /* Segments that the network doubled make this negative: nothing is missed then. */
+    /* Segments that the network duplicated make this negative: nothing is missed then. */
     now.missed = missed > 0 ? (uint16_t)missed : 0;
     count_way(h, k.missed, now.missed, IN_LOST, IN_LATE);
     count_way(h, k.told, now.told, OUT_LOST, OUT_LATE);

@@ -1,5 +1,5 @@
-/* RDP: reliable datagrams. Messages of any length, in order, each whole, over connections: SOCK_SEQPACKET on IP
- * protocol 253 (RFC 3692), a plug-in of usersock. rdp_int.h says what is in which file, rdp.h has the options.
+/* RDP: reliable datagrams. Messages of any length over connections, in order and complete: SOCK_SEQPACKET on IP
+ * protocol 253 (RFC 3692), a plug-in of usersock. rdp_int.h lists the files, rdp.h has the options.
  *
  * A packet, all fields big-endian:
  *
@@ -28,37 +28,37 @@
  *   |  payload ...                                                  |
  *
  * Version 1. len: the header in units of 4 bytes, 7 to 13. The checksum is TCP's, over the pseudo-header of IPv4 or
- * IPv6, the header and the payload. What is left of the header after the fixed part and the hello is SACK blocks. A
- * first block below the acknowledgement number tells what came twice (RFC 2883). Time stamps are microseconds, from an
- * origin that is the same whenever the same two ends connect.
+ * IPv6, the header and the payload. The rest of the header after the fixed part and the hello is SACK blocks. A first
+ * block below the acknowledgement number reports a duplicate (RFC 2883). Time stamps are microseconds, from an origin
+ * that is the same whenever the same two ends connect.
  *
- * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that a message of no bytes has
- * a place too. B and E mark the first and the last packet of a message. A message in pieces may be cut anew when it is
- * sent again.
+ * Sequence numbers count bytes; a SYN, a FIN and the End of a message count one each, so that an empty message has a
+ * sequence number too. B and E mark the first and the last packet of a message. A retransmission may split a message
+ * differently.
  *
- * Connections. SYN carries a hello. The listener answers SYN ACK and keeps nothing: its sequence number is a cookie, a
- * keyed hash of both ends, the caller's number and the time. The caller is connected, and repeats its hello, with P, in
- * every packet until it gets one without SYN: the first that reaches the listener makes the connection there, once: a
- * copy that the network holds back is refused when the connection is over (of the last few thousand connections). RST
- * refuses what belongs to no connection, or ends one when its number is exactly the next. FIN ends one direction; who
- * ends first keeps TIME-WAIT. A packet with P is answered at once: it is the probe of a shut window, of an idle peer,
- * and of a lost tail.
+ * Connections. SYN carries a hello. The listener replies with SYN ACK and keeps no state: its sequence number is a
+ * cookie, a keyed hash of both ends, the caller's number and the time. The caller is connected then, and repeats its
+ * hello, with P, in every packet until it receives one without SYN: the first of them that reaches the listener makes
+ * the connection there. Each cookie makes only one connection: a delayed copy is refused after the connection has ended
+ * (the last few thousand connections are remembered). RST answers a packet that belongs to no connection, or aborts a
+ * connection if its number is exactly the next. FIN ends one direction; the end that sends it first keeps TIME-WAIT. A
+ * packet with P is acknowledged at once: it probes a zero window, an idle peer, or a lost tail.
  *
- * Flow control. The window is what the receiver has room for beyond the acknowledgement number. A packet in flight
- * costs its payload and 640 bytes of it, so that many small messages cannot exhaust the receiver. No message is longer
- * than the peer's hello says.
+ * Flow control. The window is the receiver's room beyond the acknowledgement number. A packet in flight uses its
+ * payload and 640 bytes of the window, so that many small messages cannot exhaust the receiver's memory. No message may
+ * be longer than the limit in the peer's hello.
  *
- * Loss. SACK blocks and time stamps feed RACK; the timer is RFC 6298's. The congestion window is any of the stack's
- * algorithms. The tail of a burst has nothing behind it whose arrival would tell that it is lost: two round trips after
- * the last packet, and what the peer may wait with its answer (net.rdp.delack_ms, taken to be the peer's, too) or the
- * network may reorder, one more packet goes, a new one or the last again (tail-loss probe, RFC 8985 §7). Its answer
- * leads to RACK; where the last packet itself was what was missing, the echoed stamp says so, and the window is reduced
- * as for any loss. One probe at a time; the retransmission timer begins anew with it. */
+ * Loss. RACK uses SACK blocks and time stamps; the timer is RFC 6298's. The congestion window is that of any of the
+ * stack's algorithms. The loss of the tail of a burst is not shown by the arrival of later packets. So two round trips
+ * after the last packet, plus the peer's delay of acknowledgements (net.rdp.delack_ms, assumed to be the same at the
+ * peer) or the reordering window, one more packet is sent: a new one, or the last one again (tail-loss probe, RFC 8985
+ * §7). Its acknowledgement drives RACK; if the last packet itself was lost, the echoed time stamp shows it, and the
+ * window is reduced as for any loss. Only one probe is outstanding; sending it restarts the retransmission timer. */
 #include "rdp_int.h"
 
 /* ---- queues ---------------------------------------------------------------------------------------------------- */
 
-/* At the end for null. */
+/* Appends if `before_this` is null. */
 void rdp_list_insert(struct rdp_list *l, struct rdp_seg *before_this, struct rdp_seg *g)
 {
     g->next = before_this;
@@ -74,7 +74,7 @@ void rdp_list_remove(struct rdp_list *l, struct rdp_seg *g)
     g->next = g->prev = NULL;
 }
 
-/* Of a send queue, or of a receive queue: uncharged, freed. */
+/* Uncharges and frees a packet of a send or receive queue. */
 void rdp_seg_free(struct rdp_sock *s, struct rdp_seg *g, bool sending)
 {
     if (g->skb) {
@@ -102,7 +102,7 @@ static struct rdp_world *world(struct rdp_sock *s)
     return usk_user(s->reg);
 }
 
-/* The longest message taken from a peer: by the sysctl, and a quarter of SO_RCVBUF. */
+/* The longest message accepted from a peer: the sysctl's value, at most a quarter of SO_RCVBUF. */
 uint32_t rdp_max_message(struct rdp_sock *s)
 {
     return (uint32_t)min64((uint64_t)setting(s, C_MAX_MESSAGE), (uint64_t)info_of(s).rcvbuf / 4);
@@ -147,8 +147,8 @@ static void flush_sending(struct rdp_sock *s)
     s->in_tw = false;
 }
 
-/* The connection is over. What came and was not read stays for the program, if there is one; else the sock ends, and
- * `s` with it. */
+/* The connection is closed. Unread data stays for the program, if it has the sock; else the sock ends, and `s` with
+ * it. */
 void rdp_finish(struct rdp_sock *s)
 {
     usk_owned_t *o = s->o;
@@ -163,7 +163,7 @@ void rdp_finish(struct rdp_sock *s)
     usk_wake(usk_owned_sock(o), WAKE_ALL | POLLHUP);
 }
 
-/* Ends it at once: `err` is for the program, 0: none; `tell` the peer. */
+/* Aborts the connection: `err` is the program's error, 0: none; `tell`: sends a reset. */
 void rdp_abort(struct rdp_sock *s, int err, bool tell)
 {
     if (tell)
@@ -175,7 +175,8 @@ void rdp_abort(struct rdp_sock *s, int err, bool tell)
     rdp_finish(s);
 }
 
-/* Both directions have ended, ours first: old packets of this connection must die before its ends are used again. */
+/* Both directions have ended, ours first: old packets of this connection must expire before its ports are used
+ * again. */
 void rdp_time_wait(struct rdp_sock *s)
 {
     int64_t wait = setting(s, C_TIME_WAIT);
@@ -259,7 +260,7 @@ static int rdp_get_port(usk_owned_t *o, uint16_t port)
     return r;
 }
 
-/* A port that bind(2) did not name goes with the association. */
+/* A port that was not named by bind(2) is released with the association. */
 static void unconnect(usk_owned_t *o)
 {
     struct rdp_sock *s = rdp_of(o);
@@ -352,8 +353,9 @@ static void rdp_shutdown(usk_owned_t *o, int how)
     rdp_queue_fin(s);
 }
 
-/* The last descriptor is closed, or the listener of a connection nobody took. What no program will read is lost, and
- * the peer learns it by a reset; else the connection ends by itself, and with SO_LINGER the call waits for that. */
+/* The last descriptor is closed, or the listener of a connection that was not accepted. If there is unread data, it is
+ * lost, and the peer gets a reset; else the connection closes in the background, and with SO_LINGER the call waits for
+ * that. */
 static void rdp_close(usk_sock_t *sk, int flags)
 {
     usk_owned_t o;
@@ -398,7 +400,7 @@ out:
 static void rdp_keepalive(usk_owned_t *o, int on)
 {
     struct rdp_sock *s = rdp_of(o);
-    /* The flag of SOL_SOCKET is set after this call. */
+    /* The library sets the flag of SO_KEEPALIVE after this call. */
     s->keepalive = on;
     s->keep_probes = 0;
     rdp_keepalive_arm(s);
@@ -536,7 +538,7 @@ static ptrdiff_t rdp_getsockopt(usk_sock_t *sk, int level, int name, void *value
     case RDP_KEEPCNT: v = s->keepcnt ? s->keepcnt : (int)setting(s, C_KEEPCNT); break;
     default: size = 0;
     }
-    /* As for tcp_info: as much as the program has room for. */
+    /* As for tcp_info: truncated to the program's buffer. */
     if (size > len)
         size = len;
     memcpy(value, from, size);
@@ -603,7 +605,7 @@ static int wmem(usk_reg_t *reg, int *sizes)
     return 0;
 }
 
-/* What registrations point to; freed with the code. */
+/* Data that registrations point to; freed when the code is unloaded. */
 static struct kept {
     struct kept *next;
     struct rdp_world world;

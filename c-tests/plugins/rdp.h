@@ -1,5 +1,4 @@
-/* RDP's numbers: what a program needs for its socket options, and below the line what the protocol's files share. The
- * protocol is described in rdp.c. */
+/* RDP's constants and structures for programs. The protocol is described in rdp.c. */
 #ifndef RDP_H
 #define RDP_H
 #include <stdint.h>
@@ -33,13 +32,13 @@ struct rdp_info {
     uint32_t cwnd;       /* packets */
     uint32_t ssthresh;   /* packets */
     uint32_t in_flight;  /* packets */
-    uint32_t snd_wnd;    /* bytes the peer has room for */
-    uint32_t rcv_wnd;    /* bytes last offered to the peer */
+    uint32_t snd_wnd;    /* the peer's window, bytes */
+    uint32_t rcv_wnd;    /* the window last advertised, bytes */
     uint32_t mss;        /* largest payload sent, bytes */
     uint32_t pmtu;       /* path MTU without IP header, bytes */
     uint64_t segs_out, segs_in, bytes_out, bytes_in, msgs_out, msgs_in;
     uint64_t retrans;       /* packets sent again */
-    uint64_t timeouts;      /* of them begun by the timer */
+    uint64_t timeouts;      /* retransmissions by timeout */
     uint32_t unacked;       /* bytes sent or queued, not acknowledged */
     uint32_t queued_msgs;   /* messages to be read */
 };

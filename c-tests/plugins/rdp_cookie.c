@@ -1,8 +1,8 @@
-/* RDP: numbers that are hashes. The listener's cookies, which make a connection without memory of its SYN, and the
- * origin of our stamps. */
+/* RDP: numbers that are hashes: the listener's cookies, so that it keeps no state for a SYN, and the origin of our time
+ * stamps. */
 #include "rdp_int.h"
 
-/* SipHash-2-4 of a few words (Aumasson, Bernstein): a keyed hash that nobody without the key can aim. */
+/* SipHash-2-4 of a few words (Aumasson, Bernstein): a keyed hash whose values cannot be predicted without the key. */
 static uint64_t siphash(const uint64_t key[2], const uint64_t *word, int n)
 {
     uint64_t v0 = key[0] ^ 0x736f6d6570736575u, v1 = key[1] ^ 0x646f72616e646f6du;
@@ -31,8 +31,8 @@ static uint64_t tick_of(struct rdp_sock *s)
     return now_of(s) / 64000000000u;
 }
 
-/* The listener's initial sequence number in answer to a SYN: what it would remember of that, signed. Of this tick of 64
- * s, or of one `ago`; good in its tick and the next. */
+/* The listener's initial sequence number in reply to a SYN: a keyed hash of the SYN's data and of the present 64 s
+ * tick, or of `ago` ticks before. Valid in its tick and the next one. */
 uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer, uint32_t isn, uint32_t ago)
 {
     struct rdp_world *w = usk_user(s->reg);
@@ -40,13 +40,13 @@ uint32_t rdp_cookie(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_
     memcpy(&word[0], local->addr, 16);
     memcpy(&word[2], peer->addr, 16);
     word[4] = (uint64_t)local->port << 48 | (uint64_t)peer->port << 32 | isn;
-    /* Before the first tick there was none: a number that none will have. */
+    /* Before the first tick this wraps to a value that no tick has. */
     word[5] = tick_of(s) - ago;
     return (uint32_t)siphash(w->key, word, 6);
 }
 
-/* Where our stamps to a peer's end begin. A later connection of the same ends goes on where an older one was, which
- * TIME-WAIT compares; others tell nothing of it (RFC 7323 §5.4, RFC 6528's way). */
+/* The origin of our time stamps for a pair of ends. A later connection of the same ends continues the time stamps of
+ * the older one, which TIME-WAIT compares; other connections do not reveal them (RFC 7323 §5.4, as in RFC 6528). */
 uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_addr_t *peer)
 {
     struct rdp_world *w = usk_user(s->reg);
@@ -57,9 +57,9 @@ uint32_t rdp_stamp_base(struct rdp_sock *s, const usk_addr_t *local, const usk_a
     return (uint32_t)siphash(w->key, word, 5);
 }
 
-/* Each cookie makes one connection. Else a late copy of a caller's first packet, with the message that is in it, would
- * make another when that one has ended, for as long as the cookie is good. What is remembered is bounded: many
- * connections push one another out. */
+/* Each cookie makes one connection. Otherwise a delayed copy of a caller's first packet, with its message, could make
+ * another connection after the first has ended, while the cookie is valid. The memory is bounded: a new entry may
+ * replace that of another connection. */
 static _Atomic uint64_t *use_of(struct rdp_sock *s, uint32_t iss)
 {
     struct rdp_world *w = usk_user(s->reg);

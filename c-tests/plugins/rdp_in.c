@@ -1,12 +1,12 @@
-/* RDP: packets that come. Parsing, the listener, each state's answer, data in and out of order, ICMP errors. Every
- * packet that is dropped is counted, by a counter of ours and a drop reason of the stack's. */
+/* RDP: input. Parsing, the listener, processing by state, data in and out of order, ICMP errors. Every dropped packet
+ * is counted, by a counter of RDP and a drop reason of the stack. */
 #include "rdp_int.h"
 
 static uint32_t get16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }
 static uint32_t get32(const uint8_t *p) { return get16(p) << 16 | get16(p + 2); }
 
-/* Reads the header of a packet. False: it is none of this version. After it every number is in its range; nothing is
- * said of the checksum. */
+/* Reads the header of a packet. False: it is not valid in this version. If true, all numbers are in range; the checksum
+ * is not verified here. */
 bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
 {
     const uint8_t *p = usk_skb_header(skb, FIXED);
@@ -45,13 +45,13 @@ bool rdp_parse(usk_skb_t *skb, struct rdp_head *h)
         h->sack[h->sacks].start = get32(at);
         h->sack[h->sacks].end = get32(at + 4);
     }
-    /* What goes together: a message's bytes with nothing else; a SYN with a hello; a SYN, a FIN, a RST each alone. */
+    /* Valid combinations: payload only without SYN, FIN and RST; a SYN with a hello; only one of SYN, FIN, RST. */
     size_t payload = total - len;
     bool data = payload > 0 || (h->flags & (BEG | END));
     int alone = !!(h->flags & SYN) + !!(h->flags & FIN) + !!(h->flags & RST) + data;
     if (alone > 1 || ((h->flags & SYN) && !(h->flags & HEL)))
         return false;
-    /* The front of a message that is not its end has bytes; so has the middle. */
+    /* The first and the middle packets of a message have payload; only the last may be empty. */
     return !data || payload > 0 || (h->flags & END);
 }
 
@@ -62,7 +62,8 @@ static void discard(struct rdp_sock *s, usk_skb_t *skb, int reason)
 
 /* ---- data ------------------------------------------------------------------------------------------------------ */
 
-/* The next acknowledgement tells it (RFC 2883), so that who sent it again learns that there was no need to. */
+/* The next acknowledgement reports the duplicate (RFC 2883), so that the sender can detect a spurious
+ * retransmission. */
 static void came_twice(struct rdp_sock *s, uint32_t start, uint32_t end)
 {
     s->dup_start = start;
@@ -81,12 +82,12 @@ static void ack_soon(struct rdp_sock *s)
     }
 }
 
-/* The peer's FIN has come in its turn. */
+/* The peer's FIN has arrived in sequence. */
 static void fin_in(struct rdp_sock *s)
 {
     s->fin_got = true;
     s->rcv_nxt++;
-    /* Nothing comes after it, whatever a peer sent. */
+    /* Data beyond a FIN is discarded. */
     rdp_list_free(s, &s->ofo, false);
     switch (state_of(s)) {
     case ESTABLISHED: rdp_state(s, CLOSE_WAIT); break;
@@ -101,12 +102,12 @@ static void fin_in(struct rdp_sock *s)
     usk_wake(sk_of(s), WAKE_IN | POLLRDHUP);
 }
 
-/* The next packet in order joins what the program reads. Takes `g`. False: the peer breaks the protocol, the connection
- * is gone. */
+/* Appends the next packet in order to the receive queue. Consumes `g`. False: the peer violated the protocol, and the
+ * connection is gone. */
 static bool append(struct rdp_sock *s, struct rdp_seg *g)
 {
     if (before(g->seq, s->rcv_nxt)) {
-        /* Cut otherwise when it was sent again: the front is here already. */
+        /* A retransmission that was split differently: its first part was received already. */
         uint32_t old = s->rcv_nxt - g->seq;
         uint32_t pull = min32(old, g->len);
         usk_skb_pull(g->skb, pull);
@@ -143,8 +144,8 @@ static bool append(struct rdp_sock *s, struct rdp_seg *g)
     return true;
 }
 
-/* All of `in` is one message that has not ended. In packets smaller than their bookkeeping it costs far more than it
- * carries: then it is copied to one, so that it costs what its hello allows. */
+/* `in` is one incomplete message. If its packets are smaller than their overhead, they use far more memory than their
+ * payload: then they are copied to one packet, so that a message of the allowed length fits. */
 static void gather(struct rdp_sock *s)
 {
     struct rdp_seg *first = s->in.first;
@@ -180,8 +181,8 @@ static void gather(struct rdp_sock *s)
     s->in_mem = usk_skb_truesize(all);
 }
 
-/* Whether the buffer takes a packet. What lies beyond holes gives way to what is next; and the message the program
- * waits for may always be finished. */
+/* Whether the buffer has room for a packet. Packets beyond a hole are dropped in favour of the next in order; and the
+ * message that the program waits for may always be completed. */
 static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
 {
     int limit;
@@ -199,7 +200,7 @@ static bool room_for(struct rdp_sock *s, usk_skb_t *skb, bool next)
     return next && (s->whole == 0 || usk_charged(s->o, USK_RECV, NULL) + size <= limit);
 }
 
-/* Keeps a packet that is beyond a hole. Takes `g`. */
+/* Queues a packet beyond a hole. Consumes `g`. */
 static void keep_for_later(struct rdp_sock *s, struct rdp_seg *g)
 {
     struct rdp_seg *after_this = s->ofo.last;
@@ -222,7 +223,7 @@ static void keep_for_later(struct rdp_sock *s, struct rdp_seg *g)
     rdp_list_insert(&s->ofo, next, g);
 }
 
-/* What of a packet takes sequence numbers. Takes `skb`, whose header is off. False: the connection is gone. */
+/* Processes the payload and FIN of a packet. Consumes `skb`, whose header is pulled. False: the connection is gone. */
 static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
 {
     uint32_t len = (uint32_t)usk_skb_len(skb);
@@ -240,7 +241,7 @@ static bool data_in(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb
         return true;
     }
     if (data && s->orphan) {
-        /* Nobody will read it: the peer learns that (RFC 1122 §4.2.2.13). */
+        /* No program will read it: sends a reset (RFC 1122 §4.2.2.13). */
         discard(s, skb, USK_DROP_STATE);
         rdp_abort(s, 0, true);
         return false;
@@ -295,15 +296,16 @@ static void hello(struct rdp_sock *s, const struct rdp_head *h)
     s->peer_mss = min32(h->hello.mss, MAX_MSS);
 }
 
-/* Every packet but SYN and RST of a connection that both know of. Takes `skb`. */
+/* Processes a packet of an established connection. Consumes `skb`. */
 static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb)
 {
     uint64_t now = now_of(s);
     size_t payload = usk_skb_len(skb) - h->len;
     uint32_t end = h->seq + (uint32_t)payload + !!(h->flags & END) + !!(h->flags & FIN);
     s->segs_in++;
-    /* Acceptable is what touches the window, reckoned from what the peer knows of it (RFC 9293 §3.10.7.4): else whoever
-     * guesses one bit of our numbers could set ts_recent and the peer would be mute for as long as that holds. */
+    /* A packet is acceptable if it overlaps the window as the peer knows it (RFC 9293 §3.10.7.4): otherwise an attacker
+     * who guesses one bit of our numbers could set ts_recent, and the peer's packets would be dropped while it is
+     * valid. */
     bool outside = after(h->seq, s->edge + 1) || before(end, s->last_ack_sent);
     if ((h->flags & SYN) || !(h->flags & ACK) || outside) {
         if (!(h->flags & RST)) {
@@ -320,7 +322,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
             if (old)
                 came_twice(s, h->seq, end);
             discard(s, skb, USK_DROP_STATE);
-            /* The answer to our hello once more, or old data: what we said to it was lost. */
+            /* A retransmitted reply to our hello, or old data: our acknowledgement was lost. */
             if (again && !s->confirmed)
                 rdp_send_ack(s, PRB);
             else if (old && state_of(s) != TIME_WAIT)
@@ -341,7 +343,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
             rdp_challenge(s);
         return;
     }
-    /* From another turn of the sequence numbers (RFC 7323 §5); the memory is good for 20 minutes. */
+    /* From an earlier wrap of the sequence numbers (RFC 7323 §5); ts_recent is valid for 20 minutes. */
     if (now - s->ts_recent_at >= 1200000000000u) {
         s->wnd_stamp = h->stamp;
     } else if ((int32_t)(h->stamp - s->ts_recent) < 0) {
@@ -364,7 +366,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
     s->last_rcv = now;
     s->keep_probes = 0;
     if (!s->confirmed) {
-        /* It answers without SYN: it knows of us. */
+        /* A packet without SYN: the peer has the connection. */
         s->confirmed = true;
         rdp_set_mss(s);
         if (s->packets_out == 0 && !s->unsent)
@@ -392,7 +394,7 @@ static void synchronized(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t
     }
     bool asked = h->flags & PRB;
     if (state_of(s) == TIME_WAIT) {
-        /* The peer did not get our last word: the wait begins again. */
+        /* The peer did not get our last acknowledgement: TIME-WAIT restarts. */
         if ((h->flags & FIN) || payload > 0) {
             rdp_challenge(s);
             rdp_arm(s, T_END, now + (uint64_t)setting(s, C_TIME_WAIT) * 1000000);
@@ -422,7 +424,7 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
         }
         return;
     }
-    /* Both called at once, and the answer to our call was lost: what comes next has the hello, too. */
+    /* Simultaneous open, and the reply to our SYN was lost: the next packet also has the hello. */
     bool known = ours && (h->flags & (SYN | HEL)) == HEL;
     if (((h->flags & ACK) && !ours) || (!(h->flags & SYN) && !known)) {
         /* Of an older connection between the same ends. */
@@ -435,14 +437,14 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
     }
     hello(s, h);
     s->irs = known ? h->hello.isn : h->seq;
-    /* Answering a call has offered a window already; another call is another beginning. */
+    /* The reply to a SYN has advertised a window already; another SYN starts anew. */
     if (s->rcv_nxt != s->irs + 1)
         s->edge = s->irs + 1;
     s->rcv_nxt = s->last_ack_sent = s->irs + 1;
     s->ts_recent = h->stamp;
     s->ts_recent_at = now_of(s);
     if (!ours) {
-        /* Both called at once: each answers, and the answers connect. */
+        /* Simultaneous open: each end replies, and the replies complete the connection. */
         usk_skb_free(skb);
         rdp_send_syn(s, true);
         return;
@@ -464,8 +466,8 @@ static void syn_sent(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *sk
     rdp_push(s);
 }
 
-/* A SYN is answered, and forgotten: the number of our answer is a cookie, and the caller repeats its hello until we
- * know it. */
+/* Replies to a SYN and keeps no state: the reply's sequence number is a cookie, and the caller repeats its hello until
+ * the connection exists here. */
 static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_addr_t *peer, const usk_addr_t *local)
 {
     uint32_t iss = rdp_cookie(s, local, peer, h->seq, 0);
@@ -490,12 +492,13 @@ static void listen_syn(struct rdp_sock *s, const struct rdp_head *h, const usk_a
     usk_reply(s->reg, &info, skb);
 }
 
-/* A cookie comes back: the connection exists from here. Takes `skb`. */
+/* A packet acknowledges a cookie: makes the connection. Consumes `skb`. */
 static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *skb, const usk_addr_t *peer,
                        const usk_addr_t *local)
 {
     uint32_t iss = h->ack - 1, isn = h->hello.isn;
-    /* The caller may have sent data behind its hello; it acknowledges nothing but our cookie until it hears from us. */
+    /* The caller may have sent data after its hello; until it receives a packet from us it acknowledges only our
+     * cookie. */
     bool ours = rdp_cookie(s, local, peer, isn, 0) == iss || rdp_cookie(s, local, peer, isn, 1) == iss;
     if (!ours || rdp_cookie_used(s, iss)) {
         usk_packet_info_t info = { .src = *peer, .dst = *local };
@@ -546,7 +549,7 @@ static void listen_ack(struct rdp_sock *s, const struct rdp_head *h, usk_skb_t *
         r = usk_accept_push(s->o, child);
     }
     if (r < 0) {
-        /* No memory of it stays; the caller sends its hello again. */
+        /* No state is kept; the caller sends its hello again. */
         count(s, LISTEN_OVERFLOWS);
         discard(s, skb, USK_DROP_STATE);
         rdp_list_free(c, &c->in, false);
@@ -646,7 +649,8 @@ void rdp_err(usk_reg_t *reg, const usk_icmp_error_t *e)
     usk_sock_put(sk);
 }
 
-/* An ICMP error counts when it quotes what is in flight: who guesses it sees our packets (RFC 5927 §4.1). */
+/* An ICMP error is accepted only if it quotes a sequence number in flight, which an off-path attacker cannot know (RFC
+ * 5927 §4.1). */
 static void icmp(struct rdp_sock *s, const struct note *n)
 {
     bool calling = state_of(s) == SYN_SENT;
@@ -659,7 +663,8 @@ static void icmp(struct rdp_sock *s, const struct note *n)
         rdp_set_mss(s);
         if (s->mss >= mss || calling)
             return;
-        /* What was too long did not arrive, and the path is not congested: again, shorter, without a smaller window. */
+        /* Packets that were too long did not arrive, but the path is not congested: they are sent again in smaller
+         * packets, without a window reduction. */
         uint32_t flying = rdp_pipe(s);
         for (struct rdp_seg *g = s->out.first; g && g != s->unsent; g = g->next) {
             if (g->len <= s->mss || (g->marks & SACKED))

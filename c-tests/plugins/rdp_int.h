@@ -1,6 +1,6 @@
-/* What RDP's files share. rdp.c: socket operations and the protocol's description; rdp_in.c: packets that come;
- * rdp_cookie.c: the listener's cookies; rdp_out.c: packets that go, timers; rdp_loss.c: what an acknowledgement says
- * about loss, round trips and the congestion window; rdp_msg.c: messages of the program. */
+/* Declarations shared by RDP's files. rdp.c: socket operations and the protocol's description; rdp_in.c: input;
+ * rdp_cookie.c: the listener's cookies; rdp_out.c: output, timers; rdp_loss.c: acknowledgements: loss, round trips and
+ * the congestion window; rdp_msg.c: messages of the program. */
 #ifndef RDP_INT_H
 #define RDP_INT_H
 #ifndef _GNU_SOURCE
@@ -24,7 +24,7 @@ enum { VERSION = 1, FIXED = 28, HELLO = 12, SACK = 8, MAX_SACKS = 3, MAX_HEADER 
 /* Flags of a packet. */
 enum { SYN = 1, ACK = 2, FIN = 4, RST = 8, BEG = 16, END = 32, PRB = 64, HEL = 128 };
 
-/* What a packet costs of a window beside its payload: its bookkeeping at the receiver. */
+/* The overhead that a packet uses of the window beside its payload: its bookkeeping at the receiver. */
 enum { COST = 640 };
 
 enum { MIN_MSS = 64, MAX_MSS = 65000 };
@@ -93,8 +93,8 @@ struct rdp_sock {
     bool orphan;                 /* closed: no program has it any more */
     bool keepalive, confirmed;   /* SO_KEEPALIVE; the peer knows of us */
     bool fin_queued, fin_got;    /* ours is in `out`; the peer's has come in its turn */
-    bool counted, in_tw;         /* among the established; among those in TIME-WAIT */
-    bool nospace, mid;           /* somebody waits for room to send; `in` ends inside a message */
+    bool counted, in_tw;         /* counted as established; counted as TIME-WAIT */
+    bool nospace, mid;           /* a thread waits for room to send; `in` ends inside a message */
     uint16_t user_port; /* bind(2)'s */
 
     /* Sending: segs from first to before `unsent` are in flight. */
@@ -104,11 +104,11 @@ struct rdp_sock {
     struct rdp_seg *lost_hint; /* no packet before it waits to be sent again; null: none does at all */
     uint32_t iss, snd_una, snd_nxt, write_seq;
     uint32_t snd_wnd, cost_out; /* the peer's window, and what is in flight of it */
-    uint32_t wnd_stamp;         /* of the packet that told it */
+    uint32_t wnd_stamp;         /* time stamp of the packet that updated it */
     uint32_t peer_max_msg, mss, user_mss, peer_mss, pmtu;
     uint32_t packets_out, sacked_out, lost_out, retrans_out;
     uint32_t stamp_base; /* our stamps' origin, us: the same for the same two ends */
-    uint32_t max_wnd;    /* the widest window told */
+    uint32_t max_wnd;    /* the largest window that the peer advertised */
 
     /* Loss, round trips, congestion. */
     uint32_t srtt, rttvar, rto, min_rtt; /* us */
@@ -165,7 +165,7 @@ static inline int64_t setting(struct rdp_sock *s, int which) { return usk_sysctl
 static inline void count(struct rdp_sock *s, int which) { usk_count(s->reg, (uint32_t)which, 1); }
 static inline int state_of(struct rdp_sock *s) { return usk_sock_state(sk_of(s)); }
 
-/* All that the stack knows of the sock: where a call is rare. */
+/* All properties of the sock, for code that is not on the data path. */
 static inline usk_sock_info_t info_of(struct rdp_sock *s)
 {
     usk_sock_info_t i;

@@ -1,6 +1,6 @@
-/* RDP: what an acknowledgement says. Round trips (RFC 6298), the scoreboard, loss by time of sending (RACK-TLP, RFC
- * 8985, with a fixed reordering window), the congestion control borrowed from the stack's registry: the algorithms that
- * TCP's connections have. */
+/* RDP: processing of acknowledgements. Round trips (RFC 6298), the scoreboard, loss detection by send time (RACK-TLP,
+ * RFC 8985, with a fixed reordering window), and congestion control borrowed from the stack's registry: the same
+ * algorithms as TCP's. */
 #include "rdp_int.h"
 
 void rdp_rtt(struct rdp_sock *s, uint32_t us)
@@ -23,13 +23,13 @@ void rdp_rtt(struct rdp_sock *s, uint32_t us)
     s->rto = (uint32_t)min64(rto, (uint64_t)setting(s, C_RTO_MAX) * 1000);
 }
 
-/* Packets thought to be on their way. */
+/* The estimated number of packets in the network. */
 uint32_t rdp_pipe(const struct rdp_sock *s)
 {
     return s->packets_out - s->sacked_out - s->lost_out + s->retrans_out;
 }
 
-/* Not in flight any more: acknowledged, or kept by the peer. */
+/* Removes a packet from flight: it is acknowledged or selectively acknowledged. */
 static void unmark(struct rdp_sock *s, struct rdp_seg *g)
 {
     s->lost_out -= !!(g->marks & LOST);
@@ -38,15 +38,15 @@ static void unmark(struct rdp_sock *s, struct rdp_seg *g)
     rdp_off_flight(s, g);
 }
 
-/* What one acknowledgement says arrived. */
+/* The packets that one acknowledgement covers. */
 struct tally {
     uint32_t segments, late; /* in flight; thought lost, and not sent again */
-    const struct rdp_seg *latest; /* of them, sent last ... */
+    const struct rdp_seg *latest; /* the one of them that was sent last ... */
     struct rdp_seg copy;
     uint64_t once; /* ... and when that was sent, of those sent once only; 0: none */
 };
 
-/* A packet has arrived. The latest sent of those tells which others should have (RFC 8985 §6.2 step 2). */
+/* A packet has arrived. The one of them that was sent last advances RACK's time (RFC 8985 §6.2 step 2). */
 static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
 {
     uint64_t rtt = now_of(s) - g->sent;
@@ -58,8 +58,7 @@ static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
     }
     if (!(g->marks & EVER_RETRANS) && g->sent > t->once)
         t->once = g->sent;
-    /* Much sooner than any round trip: it was the first copy that arrived. A little sooner is a path that was never so
-     * quick. */
+    /* Much less than the minimum RTT: the acknowledgement is of the first copy. A little less is a new minimum. */
     if ((g->marks & EVER_RETRANS) && rtt < (uint64_t)(s->min_rtt - s->min_rtt / 8) * 1000)
         return;
     if (g->sent > s->rack_sent || (g->sent == s->rack_sent && after(g->end, s->rack_end))) {
@@ -69,14 +68,14 @@ static void arrived(struct rdp_sock *s, struct rdp_seg *g, struct tally *t)
     }
 }
 
-/* What the network may put out of order. */
+/* The reordering window. */
 uint64_t rdp_reorder_ns(const struct rdp_sock *s)
 {
     return (uint64_t)max32(s->min_rtt / 4, 1000) * 1000;
 }
 
-/* Marks lost what was sent a round trip and the reordering window before something that has arrived. What is not due
- * yet gets a timer. */
+/* Marks packets lost that were sent more than an RTT and the reordering window before one that has arrived. For packets
+ * that are not yet due, arms the timer. */
 void rdp_rack_detect(struct rdp_sock *s)
 {
     uint64_t now = now_of(s), reorder = rdp_reorder_ns(s);
@@ -148,9 +147,9 @@ static void selective(struct rdp_sock *s, const struct rdp_head *h, struct tally
     }
 }
 
-/* A loss probe that was sent again, is it answered, and was it needed (RFC 8985 §7.4)? It was not when the answer tells
- * that it came twice. It was when the answer echoes it and does not tell that; and when later data is acknowledged
- * without a word of it. Then what it repaired counts as a loss: the window is reduced, once. */
+/* Checks whether a loss probe that was a retransmission is acknowledged, and whether it repaired a loss (RFC 8985
+ * §7.4). It did not if the acknowledgement reports a duplicate. It did if the acknowledgement echoes the probe's time
+ * stamp without such a report, or if later data is acknowledged without one: then the window is reduced, once. */
 static void probe_answered(struct rdp_sock *s, const struct rdp_head *h, struct tally *t)
 {
     if (!s->probing || before(h->ack, s->probe_high))
@@ -179,7 +178,7 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     bool forward = after(h->ack, s->snd_una);
     if (before(h->ack, s->snd_una))
         return;
-    /* A window told earlier does not count (the role of SND.WL1). */
+    /* An older window advertisement is ignored (the role of SND.WL1). */
     if (forward || (int32_t)(h->stamp - s->wnd_stamp) >= 0) {
         s->snd_wnd = h->window;
         s->max_wnd = max32(s->max_wnd, h->window);
@@ -187,7 +186,7 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     }
     s->probes = 0;
     if (s->packets_out == 0 && (!s->unsent || rdp_fits(s, s->unsent))) {
-        /* Nothing waits for the peer: not for an acknowledgement, and not for a window. */
+        /* Nothing is in flight, and no data waits for the window. */
         s->backoff = 0;
         s->unacked_since = 0;
     }
@@ -200,7 +199,7 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
     }
     selective(s, h, &t);
     if (s->recovery && !before(s->snd_una, s->recover) && forward) {
-        /* All that was in flight when the loss was seen is there. */
+        /* All packets that were in flight when the loss was detected are acknowledged. */
         s->recovery = 0;
         usk_cong_recovered(s->o, s->cong);
     }
@@ -230,7 +229,8 @@ void rdp_ack(struct rdp_sock *s, const struct rdp_head *h)
 /* The retransmission timer: everything in flight counts as lost (RFC 5681 §3.1, RFC 6675 §5.1). */
 void rdp_timeout(struct rdp_sock *s)
 {
-    /* The peer may drop what it kept beyond a hole; that the first packet is among that shows it did (RFC 2018 §8). */
+    /* The peer may discard data that it has selectively acknowledged; if the first packet is marked so, it did (RFC
+     * 2018 §8). */
     bool reneged = s->out.first && (s->out.first->marks & SACKED);
     s->recovery = 2;
     s->recover = s->snd_nxt;
@@ -252,7 +252,7 @@ void rdp_timeout(struct rdp_sock *s)
     rdp_disarm(s, T_PTO);
 }
 
-/* An algorithm that paces is none for us: our packets leave when the window lets them. */
+/* An algorithm that needs pacing cannot be used: packets are sent as soon as the window allows. */
 static usk_cong_t *borrow(struct rdp_sock *s, const char *name, int *err)
 {
     usk_cong_t *c = usk_cong_new(s->o, name, s->mss ? s->mss : 1000);
@@ -266,7 +266,8 @@ static usk_cong_t *borrow(struct rdp_sock *s, const char *name, int *err)
     return c;
 }
 
-/* Takes the algorithm of this name, now if there is a connection. -ENOENT: there is none; -EOPNOTSUPP: it paces. */
+/* Selects the algorithm of this name; applies it now if there is a connection. -ENOENT: there is none; -EOPNOTSUPP: it
+ * paces. */
 int rdp_cong_choose(struct rdp_sock *s, const char *name)
 {
     int err;
@@ -291,7 +292,7 @@ int rdp_cong_begin(struct rdp_sock *s)
     int err;
     const char *name = s->cong_name[0] ? s->cong_name : names[setting(s, C_CONGESTION)];
     s->cong = borrow(s, name, &err);
-    /* What was chosen has gone since, or TCP's default paces. */
+    /* The chosen one has been unregistered, or TCP's default needs pacing. */
     if (!s->cong)
         s->cong = borrow(s, "reno", &err);
     return err;
@@ -303,7 +304,7 @@ void rdp_cong_end(struct rdp_sock *s)
     s->cong = NULL;
 }
 
-/* Of the algorithm at work, or the one that would be. */
+/* The state of the algorithm in use, or the name of the one that would be used. */
 void rdp_cong_tell(struct rdp_sock *s, usk_cong_info_t *i)
 {
     bool none = !s->cong && rdp_cong_begin(s) == 0;

@@ -1,9 +1,9 @@
-/* RDP: messages of the program, and when there is something to do for it. */
+/* RDP: messages of the program, and readiness. */
 #include "rdp_int.h"
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-/* May the program send now? 0, or why not; waits for a connection that is being made, and for room. */
+/* Whether the program may send now: 0 or a negative errno; waits for a connection that is being made, and for room. */
 static int may_send(struct rdp_sock *s, usk_owned_t *o, uint64_t until)
 {
     for (;;) {
@@ -62,8 +62,8 @@ static struct rdp_seg *packets(struct rdp_sock *s, usk_sendmsg_t *msg, size_t le
     return first;
 }
 
-/* send(2): a message is taken whole. A name is ignored, as POSIX has it for connections. -EMSGSIZE: longer than the
- * peer takes, or than half of SO_SNDBUF. */
+/* send(2): a message is accepted completely or not at all. An address is ignored, as POSIX allows for connections.
+ * -EMSGSIZE: longer than the peer accepts, or than half of SO_SNDBUF. */
 ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
     size_t len = usk_sendmsg_len(msg);
@@ -93,7 +93,7 @@ ptrdiff_t rdp_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     return r < 0 ? r : (ptrdiff_t)len;
 }
 
-/* Hands the first message over; MSG_TRUNC in the answer: it did not fit, the rest is gone. */
+/* Copies the first message to the program; MSG_TRUNC in msg_flags: it did not fit, and the rest is discarded. */
 static ptrdiff_t take(struct rdp_sock *s, usk_recvmsg_t *msg, int flags)
 {
     size_t total = 0, copied = 0;
@@ -117,7 +117,8 @@ static ptrdiff_t take(struct rdp_sock *s, usk_recvmsg_t *msg, int flags)
             rdp_seg_free(s, g, false);
         }
         s->whole--;
-        /* Tell the peer when much room is new, or when it may be waiting for any (RFC 9293 §3.8.6.2.2). */
+        /* Sends a window update if the window grew by much, or if the peer may be waiting for it (RFC 9293
+         * §3.8.6.2.2). */
         uint32_t offer = rdp_offer(s);
         int state = state_of(s);
         bool open = state == ESTABLISHED || state == FIN_WAIT1 || state == FIN_WAIT2;
@@ -136,7 +137,7 @@ ptrdiff_t rdp_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
     int flags = usk_recvmsg_flags(msg);
     if (flags & MSG_OOB)
         return -EOPNOTSUPP;
-    /* Nothing is queued there: it says so, as Linux does. */
+    /* The error queue is always empty: EAGAIN, as in Linux. */
     if (flags & MSG_ERRQUEUE)
         return -EAGAIN;
     usk_owned_t o;
@@ -180,7 +181,7 @@ uint32_t rdp_poll(usk_sock_t *sk)
     } else {
         if (state == CLOSED || down == 3)
             mask |= POLLHUP;
-        /* A call that failed is nothing to wait for, either. */
+        /* A failed connect is an end, too. */
         if ((down & 1) || (state == CLOSED && (s->was || (mask & POLLERR))))
             mask |= WAKE_IN | POLLRDHUP;
         if (s->whole > 0)

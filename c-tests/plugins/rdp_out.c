@@ -1,4 +1,4 @@
-/* RDP: packets that go. The write loop, acknowledgements, SYN and RST, and the timers that send again. */
+/* RDP: output. The write loop, acknowledgements, SYN and RST, and the retransmission timers. */
 #include "rdp_int.h"
 
 void rdp_arm(struct rdp_sock *s, int timer, uint64_t at)
@@ -60,8 +60,8 @@ void rdp_put_head(uint8_t *p, const struct rdp_head *h)
 }
 
 /* The window to offer: half of what SO_RCVBUF leaves, since a packet may take twice its cost in pages. Never less than
- * what is left of the last offer; and while the program has no whole message to read, enough for the one that is
- * coming. */
+ * the rest of the last advertised window; and while there is no complete message to read, enough for the incomplete
+ * one. */
 uint32_t rdp_offer(struct rdp_sock *s)
 {
     enum { LEAST = 2 * (1500 + COST) };
@@ -73,8 +73,8 @@ uint32_t rdp_offer(struct rdp_sock *s)
     return max32((uint32_t)room, s->adv_left);
 }
 
-/* What every packet of the connection says: ends, acknowledgement, window, times; and our hello until the peer is known
- * to have it. */
+/* Fills the fields of every packet of the connection: ports, acknowledgement, window, time stamps; and our hello until
+ * the peer is known to have it. */
 static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
 {
     usk_addr_t local, peer;
@@ -106,8 +106,8 @@ static void fill(struct rdp_sock *s, struct rdp_head *h, int flags)
     }
 }
 
-/* What came twice, once; then blocks of what lies beyond holes, the one that grew last first (RFC 2018's order); at
- * most `max`. */
+/* Adds at most `max` SACK blocks: a duplicate, reported once; then the ranges beyond holes, the most recently updated
+ * first (RFC 2018). */
 static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
 {
     int n = 0;
@@ -147,7 +147,7 @@ static void add_sacks(struct rdp_sock *s, struct rdp_head *h, int max)
     h->len = (uint8_t)(h->len + h->sacks * SACK);
 }
 
-/* Puts the header before the payload, sums both, sends. Takes `skb`. `sum`: the payload's. */
+/* Pushes the header, completes the checksum, sends. Consumes `skb`. `sum`: that of the payload. */
 static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint32_t payload, uint32_t sum)
 {
     usk_addr_t local, peer;
@@ -158,7 +158,7 @@ static int transmit(struct rdp_sock *s, usk_skb_t *skb, struct rdp_head *h, uint
         return -ENOBUFS;
     }
     rdp_put_head(p, h);
-    /* Two sums of 32 bits together: the carry goes round. */
+    /* Adds two 32-bit sums with end-around carry. */
     uint64_t both = (uint64_t)usk_csum(p, h->len, sum) + usk_csum_pseudo(&local, &peer, IPPROTO_RDP, h->len + payload);
     put16(p + 14, usk_csum_fold((uint32_t)both + (uint32_t)(both >> 32)));
     s->segs_out++;
@@ -194,7 +194,7 @@ void rdp_send_rst(struct rdp_sock *s)
     transmit(s, usk_skb_new(), &h, 0, 0);
 }
 
-/* Says where we are to whoever sent something that does not fit; at most ten a second (RFC 5961). */
+/* Sends a challenge acknowledgement for an unacceptable packet, at most ten per second (RFC 5961). */
 void rdp_challenge(struct rdp_sock *s)
 {
     uint64_t now = now_of(s);
@@ -208,8 +208,8 @@ void rdp_challenge(struct rdp_sock *s)
     rdp_send_ack(s, 0);
 }
 
-/* Refuses a packet that belongs to no connection, as RFC 9293 does it: from where it points to. Not in answer to a RST;
- * at most net.rdp.rst_per_sec of them. */
+/* Sends a RST for a packet that belongs to no connection, with the numbers of RFC 9293 §3.10.7.1. Never in reply to a
+ * RST; at most net.rdp.rst_per_sec per second. */
 void rdp_reply_rst(usk_reg_t *reg, const struct rdp_head *in, size_t payload, const usk_packet_info_t *info)
 {
     struct rdp_world *w = usk_user(reg);
@@ -264,7 +264,7 @@ void rdp_in_flight(struct rdp_sock *s, struct rdp_seg *g)
     s->sent_last = g;
 }
 
-/* A packet in flight counts as lost, and waits to be sent again. */
+/* Marks a packet in flight as lost, to be retransmitted. */
 void rdp_mark_lost(struct rdp_sock *s, struct rdp_seg *g)
 {
     s->lost_out += !(g->marks & LOST);
@@ -284,7 +284,7 @@ void rdp_off_flight(struct rdp_sock *s, struct rdp_seg *g)
     g->tnext = g->tprev = NULL;
 }
 
-/* Cuts a packet after `n` bytes of payload; what is known of it holds for both. False: no memory, it stays whole. */
+/* Splits a packet after `n` bytes of payload; both parts get its state. False: no memory, and it is not split. */
 static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
 {
     struct rdp_seg *rest = calloc(1, sizeof *rest);
@@ -326,8 +326,8 @@ static bool split(struct rdp_sock *s, struct rdp_seg *g, uint32_t n)
     return true;
 }
 
-/* Sends a packet of the queue; `how`: AGAIN, PROBE. A probe that was sent before takes the place of its first copy in
- * what the congestion control knows to be in flight, for nothing says that that is lost. */
+/* Sends a packet of the queue; `how`: AGAIN, PROBE. A probe that is a retransmission replaces its first copy in the
+ * congestion control's count of segments in flight, because nothing shows that the first is lost. */
 enum { AGAIN = 1, PROBE = 2 };
 
 static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
@@ -344,7 +344,7 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
             sacks = room < 0 ? 0 : room / SACK;
         if (s->ofo.first)
             add_sacks(s, &h, sacks);
-        /* Asked for where the peer's word is needed: it does not know of us yet, or nothing is heard of it. */
+        /* P requests an immediate acknowledgement: the peer may not have the connection yet, or this is a probe. */
         if (!s->confirmed || (how & PROBE))
             h.flags |= PRB;
         if (tries == 0 && how != (PROBE | AGAIN))
@@ -353,15 +353,15 @@ static void send_seg(struct rdp_sock *s, struct rdp_seg *g, int how)
         g->sent = now_of(s);
         if (r != -EMSGSIZE)
             break;
-        /* The path has shrunk since: cut and send again. */
+        /* The path MTU has decreased: split and send again. */
         rdp_set_mss(s);
     }
     rdp_off_flight(s, g);
     rdp_in_flight(s, g);
 }
 
-/* Sends the first packet thought lost that is not on its way again. False: there is none. All calls of a recovery
- * together walk the queue once, and from a packet that is lost again (the role of retransmit_skb_hint). */
+/* Retransmits the first lost packet that is not yet retransmitted. False: there is none. All calls of a recovery
+ * together walk the queue only once, and again from a packet that is lost again (the role of retransmit_skb_hint). */
 static bool resend(struct rdp_sock *s)
 {
     if (s->lost_out <= s->retrans_out)
@@ -387,7 +387,7 @@ static void send_new(struct rdp_sock *s, int how)
     if (s->packets_out == 0)
         s->unacked_since = now_of(s);
     send_seg(s, g, how);
-    /* After the cut: what was sent is g, what follows it is next. */
+    /* After a split: g was sent, its second part is next. */
     s->unsent = g->next;
     s->snd_nxt = g->end;
     s->packets_out++;
@@ -395,22 +395,21 @@ static void send_new(struct rdp_sock *s, int how)
     s->bytes_out += g->len;
 }
 
-/* Whether the peer's window takes a packet. */
+/* Whether the peer's window has room for a packet. */
 bool rdp_fits(const struct rdp_sock *s, const struct rdp_seg *g)
 {
     uint32_t cost = g->len > s->mss ? s->mss + COST : seg_cost(g);
     return (g->len == 0 && !(g->flags & END)) || s->cost_out + cost <= s->snd_wnd;
 }
 
-/* Whether a loss probe would tell what nothing else does: not where one is out, nor where RACK or the timer is at
- * work. */
+/* Whether a loss probe may be armed: not while one is outstanding, nor while RACK or the timer is recovering. */
 static bool may_probe(const struct rdp_sock *s)
 {
     return s->packets_out > 0 && s->sacked_out == 0 && s->lost_out == 0 && s->recovery == 0 && !s->probing;
 }
 
-/* (Re)starts the loss probe's timer, when data has left or room was made in flight, or stops it (RFC 8985 §7.2).
- * `anew`: also if it runs. It goes off before the retransmission timer, or together with it, and then it is first. */
+/* (Re)starts the loss probe's timer, when data was sent or acknowledged, or stops it (RFC 8985 §7.2). `anew`: also if
+ * it runs. It fires before the retransmission timer, or at the same time, and is then handled first. */
 static void probe_arm(struct rdp_sock *s, bool anew)
 {
     if (!may_probe(s) || s->due[T_RTX] == 0) {
@@ -424,8 +423,8 @@ static void probe_arm(struct rdp_sock *s, bool anew)
     rdp_arm(s, T_PTO, min64(now_of(s) + wait, s->due[T_RTX]));
 }
 
-/* Nothing is heard of the last packets: one more, the congestion window notwithstanding, which the peer answers at
- * once. False: what has come meanwhile needs none. */
+/* The last packets are not acknowledged: sends one more, regardless of the congestion window, which the peer
+ * acknowledges at once. False: acknowledgements that arrived meanwhile made it unnecessary. */
 static bool loss_probe(struct rdp_sock *s)
 {
     rdp_disarm(s, T_PTO);
@@ -469,14 +468,14 @@ void rdp_push(struct rdp_sock *s)
     }
     if (!s->unsent && quota > 0)
         usk_cong_app_limited(s->o, s->cong);
-    /* What the timer waited for while nothing was in flight, a shut window, may be a minute off. */
+    /* While nothing was in flight the timer was that of a zero window, which may be a minute. */
     if (s->due[T_RTX] == 0 || (idle && s->packets_out > 0))
         rdp_rearm(s);
     probe_arm(s, fresh);
 }
 
-/* (Re)starts the retransmission timer, or stops it: for what is in flight, else for the window to open, else for the
- * peer to say that it knows of us. */
+/* (Re)starts the retransmission timer, or stops it: it runs for data in flight, else for a zero window, else until the
+ * peer has confirmed the connection. */
 void rdp_rearm(struct rdp_sock *s)
 {
     bool wanted = state_of(s) == SYN_SENT || s->packets_out > 0 || s->unsent || !s->confirmed;
@@ -495,7 +494,7 @@ void rdp_queue_fin(struct rdp_sock *s)
         return;
     struct rdp_seg *g = calloc(1, sizeof *g);
     if (!g) {
-        /* An end that cannot be told in its turn is told at once. */
+        /* If the FIN cannot be queued, the connection is reset. */
         rdp_abort(s, ENOBUFS, true);
         return;
     }
@@ -509,7 +508,7 @@ void rdp_queue_fin(struct rdp_sock *s)
     rdp_push(s);
 }
 
-/* No answer for too long? Then the connection ends, and this answers true. */
+/* If the peer has not replied for too long, ends the connection and returns true. */
 static bool gave_up(struct rdp_sock *s, int tries)
 {
     int limit = (int)setting(s, state_of(s) == SYN_SENT ? C_SYN_RETRIES : C_RETRIES);
@@ -526,9 +525,9 @@ static bool gave_up(struct rdp_sock *s, int tries)
     return true;
 }
 
-/* The window is shut, or too small for the next packet: ask, or send what fits. A peer that answers may keep it shut
- * for as long as a program waits, or RDP_USER_TIMEOUT; what nobody waits for goes after some questions, answered or
- * not. */
+/* The window is zero, or too small for the next packet: sends a probe, or as much as fits. A peer that acknowledges
+ * probes may keep the window closed while a program has the socket, or for RDP_USER_TIMEOUT; an orphan is closed after
+ * some probes, acknowledged or not. */
 static void persist(struct rdp_sock *s)
 {
     struct rdp_seg *g = s->unsent;
@@ -612,7 +611,7 @@ static void keepalive_timer(struct rdp_sock *s)
     rdp_keepalive_arm(s);
 }
 
-/* Timers that fired. One that was moved while the sock was owned is told here all the same: `due` says what holds. */
+/* Timers that fired. A timer that was changed while the sock was owned may be included: `due` has its valid time. */
 void rdp_release_cb(usk_owned_t *o, uint32_t bits)
 {
     struct rdp_sock *s = rdp_of(o);
@@ -634,7 +633,7 @@ void rdp_release_cb(usk_owned_t *o, uint32_t bits)
             break;
         case T_KEEP: keepalive_timer(s); break;
         case T_END:
-            /* TIME-WAIT is over, or nobody ends a half-closed connection that no program has. */
+            /* TIME-WAIT is over, or an orphaned half-closed connection has timed out. */
             rdp_finish(s);
             return;
         case T_RACK:

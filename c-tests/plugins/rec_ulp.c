@@ -1,16 +1,16 @@
-/* rec: a record layer over TCP, by setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). What TCP's 16-bit checksum and the
- * hosts between let through, this finds: bytes travel in records with a CRC32C, numbered, so that none is changed, lost
- * or put in twice unseen.
+/* rec: a record layer over TCP, by setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). It detects errors that TCP's 16-bit
+ * checksum and middleboxes miss: bytes are sent in numbered records with a CRC32C, so that modified, lost or duplicated
+ * records are detected.
  *
  *     | length (32) | number (32) | CRC32C (32) | payload, 1 to 16384 bytes          all big-endian
  *
  * `length` is of the payload, `number` counts records from 0 where the layer was installed, the CRC is over both and
- * the payload. The program sees a stream of bytes as before: records are no messages. It never sees a byte of a record
- * that is not whole and good; a bad one breaks the connection: EBADMSG here, a reset there. An end inside a record is
- * one too.
+ * the payload. The program still sees a stream of bytes: records are no messages. It gets no byte of a record that is
+ * incomplete or invalid; an invalid one ends the connection: EBADMSG here, a reset to the peer. So does an end of the
+ * stream inside a record.
  *
- * Waiting is done here, with nothing half-done: TCP is asked with MSG_DONTWAIT only, and what it does not take is kept
- * (`out`) and handed on when acknowledgements make room (backlog_rcv). A record under way is finished before the next
+ * The layer itself waits, in a consistent state: it calls TCP with MSG_DONTWAIT only, keeps what TCP does not accept
+ * (`out`), and passes it on when acknowledgements make room (backlog_rcv). A record is sent completely before the next
  * begins. */
 #include "rec_ulp.h"
 #include <arpa/inet.h>
@@ -34,11 +34,11 @@ struct header {
 
 struct rec {
     uint8_t *out, *in;      /* room for a record each; a listener has none */
-    uint32_t out_len, out_at; /* the record that is going out, and how much of it TCP has */
-    uint32_t in_len, in_at;   /* bytes of the record that is coming in; payload that the program has */
+    uint32_t out_len, out_at; /* the record being sent, and how much of it TCP has */
+    uint32_t in_len, in_at;   /* bytes of the record being received; payload that the program has */
     uint32_t out_number, in_number, max;
-    bool flushing;          /* TCP is being given bytes, and runs packets meanwhile: backlog_rcv keeps off */
-    bool whole;             /* the incoming record is all there, and good */
+    bool flushing;          /* inside below->send, which may run backlog_rcv: that must not flush */
+    bool whole;             /* the incoming record is complete and valid */
     bool eof, shut_rd;
     struct rec_stats stats;
 };
@@ -65,13 +65,13 @@ static uint32_t crc32c(uint32_t crc, const void *data, size_t len)
     return ~crc;
 }
 
-/* Of a record as it lies in a buffer: of all but the sum itself. */
+/* The CRC of a record in a buffer, over all but the CRC field. */
 static uint32_t record_crc(const uint8_t *record, size_t payload)
 {
     return crc32c(crc32c(0, record, offsetof(struct header, crc)), record + REC_HEADER, payload);
 }
 
-/* The connection's error, which TCP tells once, is not for this call: the program's next one hears of it. */
+/* Restores the connection's error, which TCP returns only once, for the program's next call. */
 static void put_back(usk_owned_t *o, int e)
 {
     if (e < 0 && e != -EAGAIN && e != -EPIPE && e != -EBADMSG)
@@ -80,7 +80,7 @@ static void put_back(usk_owned_t *o, int e)
 
 /* ---- sending ---- */
 
-/* Hands TCP what is left of the record. 0: all of it; -EAGAIN: TCP has no room. */
+/* Passes the rest of the record to TCP. 0: all of it; -EAGAIN: TCP has no room. */
 static int flush(usk_owned_t *o, const usk_ulp_t *ulp, int flags)
 {
     struct rec *r = ulp->data;
@@ -109,7 +109,7 @@ static int flush(usk_owned_t *o, const usk_ulp_t *ulp, int flags)
     return e;
 }
 
-/* The same, room or not: nothing can follow. */
+/* The same, regardless of room: no more data will follow. */
 static void force(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     struct rec *r = ulp->data;
@@ -150,7 +150,7 @@ static ssize_t rec_sendmsg(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *
         size_t left = usk_sendmsg_len(msg);
         int e = flush(o, ulp, left ? MSG_MORE : flags & (MSG_MORE | MSG_EOR));
         if (e && e != -EAGAIN) {
-            if (done && r->out_at == 0) { /* of the last record TCP took nothing: it was never sent */
+            if (done && r->out_at == 0) { /* TCP accepted nothing of the last record: it was not sent */
                 done -= r->out_len - REC_HEADER;
                 r->out_len = 0;
                 r->out_number--;
@@ -183,8 +183,8 @@ static int bad(usk_owned_t *o, const usk_ulp_t *ulp)
     return -EBADMSG;
 }
 
-/* Gets what there is of the incoming record. 1: it is whole and good; 0: the end, between two; -EAGAIN: more must
- * come. */
+/* Reads the incoming record as far as it has arrived. 1: complete and valid; 0: end of the stream, between two records;
+ * -EAGAIN: incomplete. */
 static int fill(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     struct rec *r = ulp->data;
@@ -273,15 +273,15 @@ static ssize_t rec_recvmsg(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *
 
 /* ---- readiness ---- */
 
-/* Readable with a whole good record, at the end, or broken: not with bytes of a record that is still coming. Writable
- * when the next record can begin. */
+/* Readable with a complete valid record, at the end, or on an error: not with an incomplete record. Writable when the
+ * next record can begin. */
 static uint32_t rec_poll(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     struct rec *r = ulp->data;
     uint32_t m = ulp->below->poll(o);
     if (!r->in)
         return m;
-    if (!(m & POLLERR)) { /* the error is the program's to take */
+    if (!(m & POLLERR)) { /* a pending error is left for the program */
         if (m & POLLIN)
             put_back(o, fill(o, ulp));
         if (m & POLLOUT)
@@ -301,7 +301,7 @@ static void rec_backlog_rcv(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb
 {
     struct rec *r = ulp->data;
     ulp->below->backlog_rcv(o, skb);
-    /* It may have acknowledged, and so made room. */
+    /* The segment may have acknowledged data, and so made room. */
     if (r->out_len && !(ulp->below->poll(o) & GONE) && flush(o, ulp, 0) == 0)
         usk_wake(usk_owned_sock(o), WRITABLE);
 }
@@ -327,7 +327,7 @@ static int rec_init(usk_owned_t *o, const usk_ulp_t *ulp)
     if (state == ESTABLISHED || state == CLOSE_WAIT)
         return start(r, REC_MAX_PAYLOAD);
     r->max = REC_MAX_PAYLOAD;
-    return state == LISTENING ? 0 : -ENOTCONN; /* of a listener it is for the children */
+    return state == LISTENING ? 0 : -ENOTCONN; /* on a listener it is for the children */
 }
 
 static int rec_clone(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *parent)
@@ -336,7 +336,7 @@ static int rec_clone(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *
     return start(ulp->data, ((const struct rec *)parent->data)->max);
 }
 
-/* What is held belongs to no connection any more; the next one's records begin with number 0. */
+/* Discards buffered bytes; records of the next connection begin with number 0. */
 static int rec_disconnect(usk_owned_t *o, const usk_ulp_t *ulp)
 {
     (void)o;
@@ -375,7 +375,7 @@ static void rec_close(usk_sock_t *sk, const usk_ulp_t *ulp, int flags)
     if (r->in) {
         force(&o, ulp);
         if (r->in_len)
-            ulp->below->abort(&o, ECONNRESET); /* as TCP does when bytes are left that nobody read */
+            ulp->below->abort(&o, ECONNRESET); /* as TCP does with unread data */
     }
     usk_release_sock(&o);
 }

@@ -1,4 +1,5 @@
-/* What programs need of the record layer "rec" (rec_ulp.c), beside setsockopt(fd, IPPROTO_TCP, TCP_ULP, "rec", 3). */
+/* Constants and structures of the record layer "rec" (rec_ulp.c) for programs, which install it by setsockopt(fd,
+ * IPPROTO_TCP, TCP_ULP, "rec", 3). */
 #ifndef REC_ULP_H
 #define REC_ULP_H
 #include <stdint.h>
@@ -14,9 +15,9 @@ enum { REC_MAX = 2 };
 
 struct rec_stats {
     uint64_t records_out, bytes_out; /* handed to TCP, whole; payload */
-    uint64_t records_in, bytes_in;   /* come whole and good; payload */
-    uint32_t held_out, held_in;      /* bytes of a record that is going out, and of one that is coming in or not read */
-    uint32_t partial_out;            /* records of which TCP took a part at first */
+    uint64_t records_in, bytes_in;   /* received complete and valid; payload */
+    uint32_t held_out, held_in;      /* bytes of the record being sent, and of the one being received or not read */
+    uint32_t partial_out;            /* records that TCP accepted in parts */
     uint32_t bad;                    /* 1: a record was bad, the connection is broken */
 };
 #endif

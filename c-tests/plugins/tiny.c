@@ -1,6 +1,6 @@
-/* TINY: the smallest protocol worth the name, and where docs/plugins.md starts. Datagrams with ports and a checksum
- * over IP protocol 254 (RFC 3692): UDP in all but its number. Everything that is null in the table is what the stack
- * does by itself: binding, look-up, readiness, closing, options of the IP level.
+/* TINY: a minimal protocol, with which docs/plugins.md starts. Datagrams with ports and a checksum over IP protocol 254
+ * (RFC 3692): UDP with another protocol number. For every null operation in the table the stack has a default: binding,
+ * look-up, readiness, closing, options of the IP level.
  *
  *   0 2 4 6 8 | from | to | len | sum | payload ... all big-endian; len counts the header, sum as UDP's (never 0 =
  *   none)
@@ -18,7 +18,7 @@ enum { IN_DATAGRAMS, OUT_DATAGRAMS, IN_ERRORS };
 
 static const char *const counters[] = { "TinyInDatagrams", "TinyOutDatagrams", "TinyInErrors", NULL };
 
-/* send(2), sendto(2): the sock is ours to lock. */
+/* send(2), sendto(2): not owned, so this locks the sock. */
 static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
     size_t len = usk_sendmsg_len(msg);
@@ -30,7 +30,7 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     int r = usk_sock_error(sk);
     if (r == 0 && usk_sendmsg_name(msg, &to) != 0 && usk_ends(&o, NULL, &to) != 0)
         r = -EDESTADDRREQ;
-    /* The source address is in the checksum: the route says which it is. */
+    /* The checksum includes the source address, which the route decides. */
     if (r == 0)
         r = usk_source(&o, &to, &from);
     if (r == 0) {
@@ -49,8 +49,8 @@ static ssize_t tiny_sendmsg(usk_sock_t *sk, usk_sendmsg_t *msg)
     return r < 0 ? r : (ssize_t)len;
 }
 
-/* recv(2), recvfrom(2): waits for a datagram in the receive queue. Its header is still in front, its sender in the
- * notes. */
+/* recv(2), recvfrom(2): waits for a datagram in the receive queue. Its header is still in front, its source address in
+ * the control block. */
 static ssize_t tiny_recvmsg(usk_sock_t *sk, usk_recvmsg_t *msg)
 {
     int flags = usk_recvmsg_flags(msg);
@@ -118,7 +118,7 @@ static void tiny_rcv(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *in
     usk_sock_put(sk);
 }
 
-/* The packet, and the sock is ours: into the receive queue. */
+/* Called with the sock owned: queues the packet for recv. */
 static void tiny_backlog_rcv(usk_owned_t *o, usk_skb_t *skb)
 {
     usk_receive_push(o, skb);

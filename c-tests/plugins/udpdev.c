@@ -3,7 +3,7 @@
  *
  *   device=udp:LOCAL/REMOTE     such as device=udp:127.0.0.1:7001/127.0.0.1:7002, addresses of IPv4
  *
- * Only datagrams from REMOTE are taken. The MTU is 1472, what a datagram of an Ethernet carries; mtu= asks for another.
+ * Only datagrams from REMOTE are accepted. The MTU is 1472, the UDP payload of an Ethernet frame; mtu= sets another.
  * / */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ struct udpdev {
 
 enum { REFUSED, TOO_LONG };
 static const char *const counters[] = {
-    "UdpdevRefused", /* ICMP errors to what was sent: nobody listens at REMOTE */
+    "UdpdevRefused", /* ICMP errors for sent datagrams: REMOTE has no socket */
     "UdpdevTooLong", /* packets longer than the MTU */
     NULL,
 };
@@ -67,7 +67,7 @@ static int udpdev_open(const usk_device_args_t *args, usk_device_info_t *info, v
         close(fd);
         return r;
     }
-    /* Bursts of a window should fit. What the host refuses is no error. */
+    /* Large enough for bursts of a window. If the host refuses, that is no error. */
     int size = 4 << 20;
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
@@ -100,7 +100,7 @@ static int udpdev_recv(void *device, uint32_t queue, uint64_t now, size_t budget
     for (size_t n = 0; n < budget; n++) {
         ssize_t len = recv(u->fd, buf, sizeof buf, 0);
         if (len < 0) {
-            /* ECONNREFUSED: an ICMP error to what was sent while nobody listened there. */
+            /* ECONNREFUSED: an ICMP error for an earlier datagram. */
             if (errno == ECONNREFUSED)
                 usk_count(u->reg, REFUSED, 1);
             if (errno == EINTR || errno == ECONNREFUSED)

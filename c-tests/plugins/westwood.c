@@ -1,7 +1,7 @@
 /* WESTWOOD: TCP Westwood+ (Mascolo, Grieco: "Performance evaluation of Westwood+ TCP", Performance Evaluation 55,
- * 2004). The sender measures the bandwidth that acknowledgements show it to have. After a loss the threshold is what
- * that bandwidth fills of the path, bandwidth times least RTT, where Reno would halve whatever the window was: so
- * losses that are no congestion, as of radio links, cost less. Growth is Reno's.
+ * 2004). The sender estimates its bandwidth from the acknowledgements. After a loss ssthresh becomes the bandwidth
+ * times the minimum RTT, where Reno halves the window: so losses without congestion, as on radio links, reduce it less.
+ * The window grows as Reno's.
  *
  * The estimate: b_k = segments delivered / time, over at least one RTT and 50 ms (a shorter time would see the bunching
  * of acknowledgements, which made the first Westwood too greedy); then the filter bwe = 7/8 bwe + 1/8 b_k. / */
@@ -14,10 +14,10 @@ struct westwood {
     uint32_t delivered;      /* tp->delivered at its begin */
     uint32_t rtt_min;        /* least RTT, us; 0: none yet */
     uint32_t rtt;            /* last RTT, us */
-    uint32_t forget_rtt_min; /* after a timeout: the path may be another one */
+    uint32_t forget_rtt_min; /* after a timeout: the path may have changed */
 };
 
-/* What TCP_CC_INFO gives. */
+/* The result of TCP_CC_INFO. */
 struct westwood_info {
     uint64_t bytes_per_s;
     uint32_t rtt_us;
@@ -62,7 +62,7 @@ static void westwood_in_ack_event(usk_tcp_t *tp, void *priv, uint32_t flags)
     w->delivered = tp->delivered;
 }
 
-/* What the estimated bandwidth keeps in flight on an empty path, segments. */
+/* The estimated bandwidth-delay product without queues, segments. */
 static uint32_t westwood_bdp(const struct westwood *w)
 {
     uint64_t segs = (w->bwe >> 10) * w->rtt_min / 1000000 >> 10;
@@ -86,7 +86,7 @@ static void westwood_set_state(usk_tcp_t *tp, void *priv, uint8_t state)
         w->forget_rtt_min = 1;
 }
 
-/* Idle time is not bandwidth. */
+/* Idle time must not lower the estimate. */
 static void westwood_cwnd_event(usk_tcp_t *tp, void *priv, int event)
 {
     struct westwood *w = priv;

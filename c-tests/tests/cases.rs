@@ -1,6 +1,6 @@
 //! One Rust test per C case and way of running it. `kernel_oracle::NAME` runs the case on the kernel's sockets, which
-//! keeps its expectations honest; `usersock_plain::NAME` and its siblings run the same file on ours.
-//! Below: `harness` (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
+//! verifies its expectations; `usersock_plain::NAME` and its siblings run the same file on ours. Below: `harness`
+//! (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
 
 mod harness;
 #[cfg(has_usersock)]
@@ -35,8 +35,8 @@ macro_rules! cases {
     };
 }
 
-/// Cases that no sanitizer can follow: a cancelled thread's stack ends without the returns that theirs count on, and
-/// their interceptors put a handler off until the call that the signal interrupts is over.
+/// Cases that no sanitizer can follow: a cancelled thread's frames are left without the returns that sanitizers expect,
+/// and their interceptors delay a signal handler until the interrupted call is over.
 macro_rules! plain_cases {
     ($($case:ident),* $(,)?) => {
         const PLAIN_CASES: &[&str] = &[$(stringify!($case)),*];
@@ -102,7 +102,7 @@ cases! {
 /// Programs that are not cases: they take arguments and talk to another process.
 const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver"];
 
-/// Cases about what only usersock has (set-up calls) or does (a stack is not shared by fork), so there is no oracle for
+/// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.
 const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list"];
 

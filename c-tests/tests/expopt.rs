@@ -1,5 +1,5 @@
-//! The experimental TCP option of `plugins/expopt.c` on a link that loses packets, in virtual time: what both ends say
-//! is lost is compared with what the link lost.
+//! The experimental TCP option of `plugins/expopt.c` on a link that loses packets, in virtual time: the losses that
+//! both ends report are compared with the link's.
 #![cfg(has_usersock)]
 
 use std::io::{IoSlice, IoSliceMut};
@@ -47,7 +47,7 @@ fn recv(s: &Socket, buf: &mut [u8]) -> usize {
     s.recvmsg(&mut RecvMsg::new(&mut [IoSliceMut::new(buf)], libc::MSG_DONTWAIT)).unwrap_or(0)
 }
 
-/// A counter of the option's.
+/// A counter of the option.
 fn counter(stack: &Stack, name: &str) -> u64 {
     stack.mib.named.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
 }
@@ -78,7 +78,7 @@ fn both_ends_know_the_network_s_loss_to_the_segment() {
                 "seed {seed}: {got} bytes came"
             );
         }
-        // What was sent again for nothing arrives; then the receiver says what it missed.
+        // Spurious retransmissions arrive; then the receiver reports what it missed.
         world.run_for(Duration::from_secs(2));
         assert_eq!(send(&server, b"!"), 1);
         world.run_for(Duration::from_secs(1));

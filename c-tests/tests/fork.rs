@@ -1,5 +1,5 @@
-//! fork(2) and the Rust API: in the child what is the parent's answers ENETDOWN, may be dropped in any order, and ends
-//! nothing; the child's default stack is its own. Beside: `cases/fork*.c`, the same of the C ABI.
+//! fork(2) and the Rust API: in the child the parent's sockets return ENETDOWN, may be dropped in any order, and close
+//! nothing of the parent; the child's default stack is its own. Beside: `cases/fork*.c`, the same of the C ABI.
 #![allow(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};

@@ -146,7 +146,7 @@ impl End {
         }
     }
 
-    /// Does what can be done now; true when that was anything.
+    /// Sends and receives as much as possible now; true if there was progress.
     fn turn(&mut self) -> bool {
         let mut did = false;
         while !self.said_all {
@@ -214,7 +214,7 @@ fn counter(stack: &Stack, name: &str) -> u64 {
     stack.mib.named.list().into_iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no counter {name}")).1
 }
 
-/// What a run was like: equal for equal seeds.
+/// The record of a run: equal for equal seeds.
 #[derive(Debug, PartialEq, Eq)]
 struct Report {
     packets: [u64; 2],
@@ -312,7 +312,7 @@ fn a_seed_played_again_gives_the_same_packets() {
 #[test]
 fn small_buffers_and_a_small_mtu_only_slow_it_down() {
     let link = bad_link().mtu(600);
-    // No message is longer than a quarter of the receive buffer: this one takes all that `Messages` makes.
+    // No message is longer than a quarter of the receive buffer: this one accepts all that `Messages` makes.
     let buffers = [("net.rdp.wmem_default", "400000"), ("net.rdp.rmem_default", "800000")];
     transfer(7, false, MIB, &link, &buffers);
 }
@@ -402,7 +402,7 @@ fn messages_cross_two_tun_devices_between_two_processes() {
             match &loss {
                 [Ok(()), Ok(())] => println!("loss: 1 % each way, netem"),
                 e => {
-                    // A short queue in front of a stack loses what comes in bursts.
+                    // A short queue in front of a stack drops packets of bursts.
                     for dev in ["uska", "uskb"] {
                         ip("ip", &format!("link set dev {dev} txqueuelen 16")).expect("ip link");
                     }
@@ -414,7 +414,7 @@ fn messages_cross_two_tun_devices_between_two_processes() {
             socket.connect(Some(at)).expect("connect");
             both_ways(socket, forth, back);
             let took = start.elapsed();
-            // What the server says later may be many lines: it must not wait for a reader.
+            // The server may print many more lines: they are read, so that it does not block.
             let rest: Vec<String> = lines.collect();
             assert!(server.wait().expect("it ends").success(), "{rest:?}");
             let retrans = counter(&stack, "RdpRetransSegs");

@@ -69,7 +69,7 @@ struct Run {
     windows: Vec<(u32, u32)>,
     /// Bytes that arrived.
     bytes: u64,
-    /// What TCP_CC_INFO gave at the end.
+    /// TCP_CC_INFO at the end.
     cc_info: Vec<u8>,
 }
 
@@ -77,7 +77,7 @@ fn stream(stack: &Arc<Stack>) -> Socket {
     Socket::new(stack, libc::AF_INET, libc::SOCK_STREAM, 0).expect("socket")
 }
 
-/// A number of `struct tcp_info`.
+/// A field of `struct tcp_info`.
 fn info(s: &Socket, offset: usize) -> u32 {
     let mut b = [0; 256];
     s.getsockopt(libc::IPPROTO_TCP, libc::TCP_INFO, &mut b).expect("TCP_INFO");
@@ -142,7 +142,7 @@ fn westwood_fills_more_of_a_path_with_random_loss_than_cubic_does() {
     for seed in SEED..SEED + 2 {
         let (w, c) = (run("westwood", seed), run("cubic", seed));
         assert!(w.bytes > c.bytes + c.bytes / 5, "seed {seed}: {} against {}", w.bytes, c.bytes);
-        // Its idea of the path: a bandwidth below the link's, and the RTT of the empty path.
+        // Its estimate of the path: a bandwidth below the link's, and the RTT without queues.
         let word = |i: usize| u64::from_ne_bytes(w.cc_info[i..i + 8].try_into().expect("16 bytes"));
         assert!((RATE / 16..=RATE / 8).contains(&word(0)), "seed {seed}: {} bytes a second", word(0));
         let rtt_min = word(8) >> 32;
@@ -219,7 +219,7 @@ fn svg(runs: &[(&str, &str, Run)]) -> String {
     o
 }
 
-/// The checked-in picture is what this code draws: the same windows every time.
+/// The checked-in picture equals what this code draws.
 #[test]
 fn the_picture_is_current() {
     let drawn = svg(&[

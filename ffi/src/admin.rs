@@ -12,10 +12,10 @@ use usersock::error::Error;
 
 /// Makes the default stack from a configuration, such as
 /// "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
-/// USERSOCK_CONFIG, and does nothing when there is a stack. Keys: tun, packet, device, mac, queues, mtu, addr, gw,
-/// route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error says what), EBUSY (a
-/// configuration is given and there is a default stack already), or what opening the device gave (EPERM, EBUSY, ENODEV
-/// ...).
+/// USERSOCK_CONFIG, and does nothing if there is a default stack. Keys: tun, packet, device, mac, queues, mtu, addr,
+/// gw, route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error returns the reason),
+/// EBUSY (a configuration is given and there is a default stack already), or the error of opening the device (EPERM,
+/// EBUSY, ENODEV ...).
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
         if config.is_null() {
             return default_stack().map(|_| 0);
         }
-        // SAFETY: not null, a string by the caller's word.
+        // SAFETY: not null, a string as the caller guarantees.
         let text = unsafe { ptr::string(config) }?;
         loader::enable();
         config::set_default_stack(|| config::build(text)).map_err(noted)?;
@@ -32,36 +32,36 @@ pub unsafe extern "C" fn usk_init(config: *const c_char) -> c_int {
     })
 }
 
-/// What the last failed usk_init, usk_stack_new or first usk_socket of this thread had to say, one line; empty if none.
+/// The error message of this thread's last failed usk_init, usk_stack_new or first usk_socket, one line; empty if none.
 /// Valid until the thread's next such call.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_config_error() -> *const c_char {
     note::last()
 }
 
-/// Makes a stack of its own from a configuration as usk_init takes it (null: in-memory loopback alone). Null with errno
-/// on failure.
+/// Makes a further stack from a configuration as for usk_init (null: only an in-memory loopback). Null with errno on
+/// failure.
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_stack_new(config: *const c_char) -> *mut usk_stack_t {
     boundary(|| {
-        // SAFETY: a string by the caller's word.
+        // SAFETY: a string as the caller guarantees.
         let text = if config.is_null() { "" } else { unsafe { ptr::string(config) }? };
         loader::enable();
         config::build(text).map(give_stack).map_err(noted)
     })
 }
 
-/// Gives a stack back. It ends, and closes its devices, when its last socket is closed and its own threads have let go
-/// of it, which may be a moment after the call. Null is ignored.
+/// Frees a stack. It ends, and closes its devices, when its last socket is closed and its own threads have dropped it,
+/// which may be a moment after the call. Null is ignored.
 /// # Safety
 /// `stack` is null or from usk_stack_new and not freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_stack_free(stack: *mut usk_stack_t) {
     boundary(|| {
         if !stack.is_null() {
-            // SAFETY: made by Box::into_raw in usk_stack_new, and freed once by the caller's word.
+            // SAFETY: made by Box::into_raw in usk_stack_new, and freed once as the caller guarantees.
             drop(unsafe { Box::from_raw(stack) });
         }
         Ok(0)
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn usk_mib_read(stack: *mut usk_stack_t, name: *const c_ch
 }
 
 /// Captures the packets of the stack's device (of the loopback, where it has no other) into a pcap file, from now on.
-/// Returns 0, or -1 with errno EBUSY (a capture runs) or what creating the file gave.
+/// Returns 0, or -1 with errno EBUSY (a capture runs) or the error of creating the file.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]

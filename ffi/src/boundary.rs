@@ -6,7 +6,7 @@ use usersock::error::{Error, Result};
 
 /// What an export returns: its value, or -1.
 pub trait CValue {
-    /// The value that says "see errno".
+    /// The value for an error, which is in errno.
     const FAILED: Self;
 }
 impl CValue for i32 {
@@ -31,7 +31,7 @@ pub fn set_errno(e: i32) {
     unsafe { *libc::__errno_location() = e }
 }
 
-/// Runs a call. Errno is touched only on failure, whatever system calls happened inside.
+/// Runs a call. Changes errno only on failure, whatever system calls `f` made.
 pub fn boundary<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     let saved = errno();
     match catch_unwind(AssertUnwindSafe(f)) {
@@ -50,7 +50,7 @@ pub fn boundary<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     }
 }
 
-/// A caught panic's errno. Apart, so that calls in which nothing panics are short.
+/// The errno of a caught panic. A cold function, to keep the usual path short.
 #[cold]
 pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Error {
     drop(panic);

@@ -1,6 +1,6 @@
-//! The calls that are cancellation points (pthreads(7)) and may wait. In one of ours a cancellation ends the wait
-//! (`sys::cancel`), and [`blocking`] the thread, when nothing of the call is left on its stack; one that goes to the
-//! kernel for a descriptor of the kernel's is made by [`kernel`]. Below: cancel.c. Where the C library is not glibc
+//! Calls that are cancellation points (pthreads(7)) and may wait. In a call on a socket of ours a cancellation ends the
+//! wait (`sys::cancel`), and then [`blocking`] ends the thread, when no frame of the call is left on its stack; a
+//! system call on a descriptor of the kernel is made by [`kernel`]. Below: cancel.c. Where the C library is not glibc
 //! there is no cancel.c, and a thread is cancelled at its next cancellation point elsewhere.
 
 use crate::boundary::{CValue, boundary, os};
@@ -25,7 +25,7 @@ unsafe extern "C-unwind" {
 /// PTHREAD_CANCELED: what joining a cancelled thread gives.
 const CANCELED: *mut c_void = usize::MAX as *mut c_void;
 
-/// Makes waits cancellation points; each stack is made after it. More than once changes nothing.
+/// Makes waits cancellation points; called before a stack is made. Calling it again has no effect.
 pub(crate) fn enable() {
     // SAFETY: cancel.c does as CancellableCall says: it returns -1 and sets the flag where the thread is cancelled, and
     // lets nothing unwind past it.
@@ -38,8 +38,8 @@ pub(crate) fn enable() {
 /// As [`boundary`], for a call that is a cancellation point. Every frame between the program and this one is that of an
 /// export: it holds nothing that would have to be dropped.
 pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
-    // Also where the call would not wait: a loop that always finds data must not miss it.
-    // SAFETY: as for pthread_exit below; `f` borrows its arguments from that frame and is not yet called.
+    // Also if the call would not wait: a loop that always finds data must be cancellable. SAFETY: as for pthread_exit
+    // below; `f` borrows its arguments from that frame and is not yet called.
     unsafe { pthread_testcancel() };
     let r = boundary(f);
     if cancel::take() {
@@ -50,7 +50,7 @@ pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     r
 }
 
-/// A system call of the program's on a descriptor of the kernel's: `number`, and at most six arguments.
+/// A system call for the program on a descriptor of the kernel: `number`, and at most six arguments.
 /// # Safety
 /// As the system call with these arguments.
 pub(crate) unsafe fn kernel(number: c_long, args: [c_long; 6]) -> Result<isize> {

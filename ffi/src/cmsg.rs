@@ -131,7 +131,7 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
         Control::TxTime(n) => (libc::SOL_SOCKET, SCM_TXTIME, n.to_ne_bytes().to_vec()),
         Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e)),
         Control::Other { level, ty, data } => (*level, *ty, data.clone()),
-        // `Control` may gain kinds; one this edge does not know carries nothing a C program could read.
+        // `Control` may gain kinds; one that is not known here has no form in C.
         _ => (libc::SOL_SOCKET, 0, Vec::new()),
     }
 }

@@ -26,7 +26,7 @@ fn new_set(flags: c_int) -> Result<c_int> {
     fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
 }
 
-/// As epoll_create(2): a set, whatever positive size is hinted at. Errors: EINVAL, EMFILE.
+/// As epoll_create(2): the positive size is only a hint, and is ignored. Errors: EINVAL, EMFILE.
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_epoll_create(size: c_int) -> c_int {
     boundary(|| match size {
@@ -137,7 +137,7 @@ unsafe fn epoll_wait(
         return Err(Error::Fault);
     }
     let ep = fdtable::epoll(epfd)?;
-    // SAFETY: not null, writable for `max` entries by the caller's word.
+    // SAFETY: not null, writable for `max` entries as the caller guarantees.
     let out = unsafe { std::slice::from_raw_parts_mut(events, max as usize) };
     // SAFETY: the caller vouches for `mask`.
     let _masked = unsafe { crate::poll::masked(mask) }?;

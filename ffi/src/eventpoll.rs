@@ -1,8 +1,8 @@
-//! Epoll sets: what is in one, and what of it is ready. Over an epoll of the kernel, into which the kernel's
-//! descriptors go directly; ours are watched here. A wait looks at both and sleeps in both at once. Of a set in another
-//! set, what is ready of ours is seen here too, and for what is ready of the kernel's the outer set has a second epoll
-//! of the kernel ([`Epoll::nested`]). Keyed by number and description, as in Linux: closing the last duplicate removes
-//! the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
+//! Epoll sets: their entries and the ready list. Each set has an epoll of the kernel, to which the kernel's descriptors
+//! are added; our sockets are watched here. A wait checks both and sleeps in both at once. For a set in another set,
+//! the readiness of our sockets is tracked here too, and for the kernel's descriptors the outer set has a second epoll
+//! of the kernel ([`Epoll::nested`]). Entries are keyed by number and description, as in Linux: closing the last
+//! duplicate removes the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
 
 use crate::kernel;
 use crate::stacks::default_stack;
@@ -21,7 +21,7 @@ use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
 use usersock::stack::runner::{Waiter, Woken};
 
-/// Something of ours that can be polled.
+/// A socket or an epoll set of ours, which can be polled.
 #[derive(Clone)]
 pub(crate) enum Pollable {
     Socket(Arc<Socket>),
@@ -41,7 +41,7 @@ impl Pollable {
             Pollable::Epoll(e) => e.poll(),
         }
     }
-    /// Where the description lies: its identity while it lives.
+    /// The address of the description: its identity while it exists.
     fn address(&self) -> usize {
         match self {
             Pollable::Socket(s) => Arc::as_ptr(s) as usize,
@@ -58,14 +58,14 @@ impl Pollable {
 
 /// Depth of epoll sets in epoll sets (EP_MAX_NESTS).
 const MAX_NESTS: usize = 5;
-/// What is told whatever mask was asked for.
+/// Events that are reported whatever the mask.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
-/// What is not an event.
+/// Mask bits that are no events.
 const PRIVATE_BITS: u32 = (libc::EPOLLONESHOT | libc::EPOLLET | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
 
-/// Held while a set is put into another, so that two threads cannot close a circle together (epnested_mutex).
+/// Held while a set is added to another, so that two threads cannot make a loop together (epnested_mutex).
 static NESTING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);
-/// Least number of entries at which a set is searched for those whose description is gone.
+/// Minimum number of entries at which a set is searched for entries whose description is gone.
 const SWEEP_MIN: usize = 32;
 
 /// Number and address of the description, which stays as long as an entry remembers it.
@@ -78,8 +78,8 @@ enum Target {
 
 struct Item {
     target: Target,
-    /// Wanted events, `ALWAYS` among them, with EPOLLET, EPOLLONESHOT and kin; only these are left after a one-shot
-    /// fired.
+    /// The event mask, `ALWAYS` included, with EPOLLET, EPOLLONESHOT and the other flags; after a one-shot event only
+    /// the flags are left.
     events: AtomicU32,
     data: AtomicU64,
     queued: AtomicBool,
@@ -97,7 +97,7 @@ impl Watch for Item {
         }
     }
 
-    /// With EPOLLEXCLUSIVE an event is served where a thread waits for it (ep_poll_callback's `ewake`).
+    /// With EPOLLEXCLUSIVE, whether this set takes the event: if a thread waits for it (ep_poll_callback's `ewake`).
     fn serves(&self, events: Events) -> bool {
         self.wanted().intersects(events) && self.owner.upgrade().is_some_and(|ep| ep.wait.has_interest(Events::IN))
     }
@@ -110,7 +110,7 @@ impl Target {
             Pollable::Epoll(e) => Target::Epoll(Arc::downgrade(e)),
         }
     }
-    /// The description is still open.
+    /// Whether the description is still open.
     fn lives(&self) -> bool {
         match self {
             Target::Socket(s) => s.strong_count() > 0,
@@ -131,7 +131,7 @@ impl Item {
         }
     }
 
-    /// The set that it is, if it is one.
+    /// The epoll set, if the entry is one.
     fn inner(&self) -> Option<Arc<Epoll>> {
         match &self.target {
             Target::Epoll(e) => e.upgrade(),
@@ -139,7 +139,7 @@ impl Item {
         }
     }
 
-    /// Names it in the kernel's epoll of nested sets.
+    /// Its identifier in the kernel's epoll of nested sets.
     fn id(&self) -> u64 {
         self as *const Item as u64
     }
@@ -165,26 +165,28 @@ impl Item {
 #[derive(Default)]
 struct Items {
     by_key: HashMap<Key, Arc<Item>>,
-    /// Those of them that are sets.
+    /// The items that are epoll sets.
     sets: Vec<Arc<Item>>,
-    /// Number of entries at which to look for dead ones: so few times that an addition costs the same in any set.
+    /// Number of entries at which to sweep dead ones next: it grows with the set, so that an addition has constant
+    /// amortized cost.
     sweep_at: usize,
 }
 
 /// An epoll set.
 pub struct Epoll {
     kernel: Fd,
-    /// An epoll of the kernel's in which are, of each set in this one, its `kernel` and its `nested`: says when
-    /// something of the kernel's is ready in there. Only sets that are or have an inner one have it.
+    /// An epoll of the kernel that contains the `kernel` and the `nested` epoll of each set in this one: it is readable
+    /// when a descriptor of the kernel is ready in one of them. Only sets that are or have an inner one have it.
     nested: OnceLock<Fd>,
     items: Mutex<Items>,
     ready: Mutex<VecDeque<Arc<Item>>>,
-    /// Those that wait for this set to have something.
+    /// Waiters for this set to become ready.
     wait: WaitQueue,
     me: Weak<Epoll>,
-    /// Whose events are taken first alternates, so that neither kind starves the other of a small array.
+    /// Whether the kernel's events are reported first: alternates, so that with a small array neither kind starves the
+    /// other.
     kernel_first: AtomicBool,
-    /// Our stack of the first socket added: where a waiting thread waits.
+    /// The stack of the first of our sockets that was added: its driver runs in a waiting thread.
     stack: Mutex<Option<Arc<Stack>>>,
 }
 
@@ -197,7 +199,7 @@ impl Drop for Epoll {
 }
 
 impl Epoll {
-    /// An empty set over an epoll of the kernel's, which is its own: it outlives its descriptors where a call still
+    /// An empty set with an epoll of the kernel that it owns: it exists longer than its descriptors if a call still
     /// waits in it.
     pub(crate) fn new(kernel: Fd) -> Arc<Epoll> {
         Arc::new_cyclic(|me| Epoll {
@@ -228,7 +230,8 @@ impl Epoll {
         self.wait.wake(Events::IN);
     }
 
-    /// The kernel's descriptors that are readable when something of the kernel's is ready in this set or in one in it.
+    /// The kernel's epoll descriptors, readable when a descriptor of the kernel is ready in this set or in an inner
+    /// one.
     pub(crate) fn kernel_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
         [Some(&self.kernel), self.nested.get()].into_iter().flatten().map(Fd::raw)
     }
@@ -312,7 +315,7 @@ impl Epoll {
             self.nest(libc::EPOLL_CTL_ADD, inner, &item)?;
             items.sets.push(item.clone());
         }
-        // Everything is watched, the mask is applied at the notification: EPOLL_CTL_MOD then needs no new watch.
+        // All events are watched, and the mask is applied at the notification: so EPOLL_CTL_MOD needs no new watch.
         *item.key.lock() = Some(what.queue().add(Events::ALL, exclusive, item.clone()));
         if items.by_key.len() >= items.sweep_at {
             items.by_key.retain(|_, i| i.target.lives());
@@ -335,7 +338,7 @@ impl Epoll {
         Ok(self.nested.get_or_init(|| fd).raw())
     }
 
-    /// Has the kernel watch what is the kernel's of a set in this one, as the entry says.
+    /// Adds, changes or removes an inner set's kernel epolls in ours, by the entry's mask.
     fn nest(&self, op: c_int, inner: &Epoll, item: &Item) -> Result<()> {
         let outer = self.nested()?;
         let how = item.events.load(Ordering::SeqCst) & (libc::EPOLLIN | libc::EPOLLET | libc::EPOLLONESHOT) as u32;
@@ -346,14 +349,14 @@ impl Epoll {
         Ok(())
     }
 
-    /// Queues an item that is ready now (after ADD and MOD).
+    /// Queues an item if it is ready now (after ADD and MOD).
     fn look(&self, item: Arc<Item>) {
         if item.level().intersects(item.wanted()) {
             self.queue(item);
         }
     }
 
-    /// Queues the entries of sets in this one in which something of the kernel's is ready.
+    /// Queues the entries of inner sets in which a descriptor of the kernel is ready.
     fn look_at_nested(&self) -> Result<()> {
         let Some(nested) = self.nested.get() else { return Ok(()) };
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
@@ -411,7 +414,7 @@ impl Epoll {
         let mut batch = batch.into_iter();
         while n < out.len() {
             let Some(item) = batch.next() else { break };
-            // Cleared before the level is read: a change after that queues it anew.
+            // Cleared before the state is read: a later change queues the item again.
             item.queued.store(false, Ordering::SeqCst);
             let events = item.events.load(Ordering::SeqCst);
             let got = item.level() & item.wanted();
@@ -426,19 +429,18 @@ impl Epoll {
                 again.push_back(item);
             }
         }
-        // Those not looked at come first, then those reported: everybody gets a turn.
+        // Unreported items come first, then the reported ones, so that none is starved.
         let mut ready = self.ready.lock();
         let new = std::mem::take(&mut *ready);
         *ready = batch.chain(new).chain(again).collect();
         n
     }
 
-    /// Waits until something in it is ready, or for as long as `timeout` says (None: for ever): how many there are in
-    /// `out`.
+    /// Waits until an entry is ready or `timeout` (None: infinite) has passed; returns the number of events in `out`.
     pub(crate) fn wait(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
         let r = self.wait_for_any(out, timeout);
-        // What is there still is for another thread that waits here (ep_done_scan); so is the event that woke this one
-        // when a signal came with it.
+        // Remaining ready items wake another waiting thread (ep_done_scan); so does the event that woke this one if the
+        // call returns EINTR instead.
         if r != Ok(0) && !self.ready.lock().is_empty() {
             self.wait.wake(Events::IN);
         }
@@ -460,8 +462,8 @@ impl Epoll {
             Ok(n + kernels(&mut out[n..], Some(Duration::ZERO))?)
         };
         let Some(stack) = self.stack() else {
-            // Nothing of ours yet; but a socket may be added while we wait, so the wait is ours too as soon as there is
-            // a default stack. Without any the kernel alone can wake.
+            // The set has no socket of ours yet, but one may be added while we wait: with a default stack, wait on
+            // that. Without one only the kernel can wake us.
             if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() {
                 return kernels(out, timeout);
             }
@@ -487,7 +489,7 @@ impl Epoll {
         }
         let deadline = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();
-        // An event is for one thread, as in Linux; it wakes the next where more is left.
+        // An event wakes one thread, as in Linux, which wakes the next one if more items are left.
         let key = self.wait.add(Events::IN, true, waiter.clone());
         let extra: Vec<(RawFd, i16)> = self.kernel_fds().map(|fd| (fd, libc::POLLIN)).collect();
         let r = loop {

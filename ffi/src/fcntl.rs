@@ -115,7 +115,7 @@ pub unsafe extern "C" fn usk_ioctl(fd: c_int, request: c_ulong, arg: *mut c_void
                 return unsafe { kernel::call(libc::SYS_ioctl, args) }.map(|r| r as c_int);
             }
         };
-        // SAFETY: the argument of these requests is an int by the caller's word.
+        // SAFETY: the argument of these requests is an int as the caller guarantees.
         let int = || unsafe { ptr::value(arg.cast::<c_int>()) }.copied();
         let answer = match request {
             libc::FIONBIO => {

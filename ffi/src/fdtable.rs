@@ -1,10 +1,9 @@
 //! Which descriptors are ours. A socket's number is that of a real descriptor of the kernel, a duplicate of one
-//! unconnected AF_UNIX socket that only keeps the number (and answers S_ISSOCK): it is the lowest free one, below
-//! FD_SETSIZE as long as the program's are, and no other `open` can get it meanwhile. The table is sharded: no lock is
+//! unconnected AF_UNIX socket that only reserves the number (and is S_ISSOCK to fstat): it is the lowest free one,
+//! below FD_SETSIZE as long as the program's are, and no other `open` can get it. The table is sharded: no lock is
 //! shared by all descriptors.
 //!
-//! A child of fork(2) begins with an empty table, and knows of the numbers it inherited only that they were its
-//! parent's.
+//! A child of fork(2) begins with an empty table; of inherited numbers it knows only that they were its parent's.
 
 use crate::eventpoll::{Epoll, Pollable};
 use crate::held;
@@ -28,13 +27,13 @@ pub enum Desc {
     Socket(Arc<Socket>),
     /// An epoll set; its descriptor is a real epoll of the kernel.
     Epoll(Arc<Epoll>),
-    /// What was the parent's when this process was forked off it, under this number here. It can be closed and
-    /// duplicated, has POLLERR and POLLHUP, and is ENETDOWN to everything else.
+    /// A description of the parent, inherited by fork under this number. It can be closed and duplicated, polls as
+    /// POLLERR and POLLHUP, and is ENETDOWN in all other calls.
     Inherited(RawFd),
 }
 
 impl Desc {
-    /// As something to wait for. ENETDOWN for what is inherited.
+    /// The description as a [`Pollable`]. ENETDOWN if it is inherited.
     pub(crate) fn pollable(&self) -> Result<Pollable> {
         match self {
             Desc::Socket(s) => Ok(Pollable::Socket(s.clone())),
@@ -50,8 +49,8 @@ static TABLE: PerProcess<Vec<Shard>> = PerProcess::new(|| (0..SHARDS).map(|_| Rw
 /// Every number in the table; in a child of fork also those that were in its parent's.
 static OURS: Numbers = Numbers::new();
 static NUMBER_KEEPER: PerProcess<Mutex<Option<Fd>>> = PerProcess::new(Mutex::default);
-/// Held while a number changes hands, in the kernel and here together, so that it has one owner at every moment; in it
-/// the numbers that are taken and lead nowhere yet. Linux: files_struct.file_lock, open_fds.
+/// Held while a number changes owner, in the kernel and in this table together, so that it has one owner at every
+/// moment. It contains the numbers that are reserved and not yet installed. Linux: files_struct.file_lock, open_fds.
 static RESERVED: PerProcess<Mutex<HashSet<RawFd>>> = PerProcess::new(Mutex::default);
 
 fn shard(fd: RawFd) -> &'static Shard {
@@ -82,7 +81,7 @@ fn number_keeper() -> Result<RawFd> {
     Ok(keeper.insert(kernel::out_of_the_way(Fd::own(low)?)).raw())
 }
 
-/// What the number of a description is a duplicate of.
+/// The descriptor that a description's numbers are duplicates of.
 fn base(desc: &Desc) -> Result<RawFd> {
     match desc {
         Desc::Socket(_) => number_keeper(),
@@ -91,13 +90,13 @@ fn base(desc: &Desc) -> Result<RawFd> {
     }
 }
 
-/// A number that is taken and leads nowhere yet: whoever must not fail for want of a descriptor once it has something
-/// to lose takes the number first. Given back when dropped; a child of fork does not have it. Linux:
+/// A reserved number that is not yet installed: accept, for example, reserves it first, so that it cannot fail for lack
+/// of descriptors after it has dequeued a connection. Freed when dropped; a child of fork does not have it. Linux:
 /// get_unused_fd_flags, put_unused_fd.
 pub struct Number(Option<Fd>);
 
 impl Number {
-    /// Takes the lowest free number for a socket. EMFILE when there is none.
+    /// Reserves the lowest free number for a socket. EMFILE when there is none.
     pub fn reserve(cloexec: bool) -> Result<Number> {
         Number::duplicate(number_keeper()?, cloexec, 0)
     }
@@ -110,7 +109,7 @@ impl Number {
         Ok(Number(Some(Fd::own(fd)?)))
     }
 
-    /// Puts the description under the number; cannot fail. Linux: fd_install.
+    /// Installs the description under the number; cannot fail. Linux: fd_install.
     pub fn install(mut self, desc: Desc) -> RawFd {
         let fd = self.0.take().map_or(-1, Fd::into_raw);
         let mut reserved = RESERVED.get().lock();
@@ -130,7 +129,7 @@ impl Drop for Number {
     }
 }
 
-/// Puts a description under the lowest free number. EMFILE when there is none.
+/// Installs a description under the lowest free number. EMFILE when there is none.
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
     Ok(Number::duplicate(base(&desc)?, cloexec, at_least)?.install(desc))
 }
@@ -148,15 +147,15 @@ pub fn get(fd: RawFd) -> Option<Desc> {
     }
 }
 
-/// What a number that was the parent's leads to now. Children close everything before they begin their own work, and
-/// not all by usk_close: the number may be a file's since.
+/// What an inherited number refers to now. Children often close all descriptors first, and not always by usk_close: the
+/// number may be another file's now.
 #[cold]
 fn inherited(fd: RawFd) -> Option<Desc> {
     // SAFETY: an all-zero stat is valid, and fstat fills it.
     let mut st: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `st` is writable.
     let open = unsafe { libc::fstat(fd, &mut st) } == 0;
-    // An epoll set has no type of file; a socket's number is a socket's of AF_UNIX.
+    // An epoll descriptor has no file type; the number of a socket is an AF_UNIX socket.
     let ours = open
         && match st.st_mode & libc::S_IFMT {
             0 => true,
@@ -169,12 +168,12 @@ fn inherited(fd: RawFd) -> Option<Desc> {
     ours.then_some(Desc::Inherited(fd))
 }
 
-/// Whether the kernel knows the descriptor.
+/// Whether the descriptor is open in the kernel.
 fn is_open(fd: RawFd) -> bool {
     kernel::fcntl(fd, libc::F_GETFD, 0).is_ok()
 }
 
-/// The description behind a descriptor, or None for a descriptor of the kernel's. EBADF where nothing is open.
+/// The description behind a descriptor, or None for a descriptor of the kernel's. EBADF if it is not open.
 pub fn opened(fd: RawFd) -> Result<Option<Desc>> {
     match get(fd) {
         None if !is_open(fd) => Err(Error::BadF),
@@ -185,7 +184,7 @@ pub fn opened(fd: RawFd) -> Result<Option<Desc>> {
 /// The socket among descriptions. ENOTSOCK for any other.
 pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
     match desc {
-        // A plug-in that owns the sock would wait for itself.
+        // A plug-in that owns the sock would deadlock.
         Some(Desc::Socket(s)) if held::owns(s.sock()) => Err(Error::Deadlk),
         Some(Desc::Socket(s)) => Ok(s),
         Some(Desc::Inherited(_)) => Err(Error::NetDown),
@@ -193,8 +192,8 @@ pub fn as_socket(desc: Option<Desc>) -> Result<Arc<Socket>> {
     }
 }
 
-/// The socket of ours behind a descriptor; None for what the kernel has to answer for, closed ones among them.
-/// ENETDOWN for what is inherited.
+/// The socket of ours behind a descriptor; None for others, which are left to the kernel, closed ones included.
+/// ENETDOWN if it is inherited.
 #[inline]
 pub fn socket(fd: RawFd) -> Result<Option<Arc<Socket>>> {
     match get(fd) {
@@ -220,7 +219,7 @@ pub fn epoll(fd: RawFd) -> Result<Arc<Epoll>> {
     }
 }
 
-/// Closes a descriptor, ours or the kernel's. The description lives on while duplicates or running calls hold it.
+/// Closes a descriptor, ours or the kernel's. The description remains while duplicates or running calls hold it.
 pub fn close(fd: RawFd) -> Result<()> {
     if held::any()
         && let Some(Desc::Socket(s)) = get(fd)
@@ -234,7 +233,7 @@ pub fn close(fd: RawFd) -> Result<()> {
             return Err(Error::BadF);
         }
         match if fd >= 0 { remove(fd) } else { None } {
-            // What keeps a number of ours ends at once.
+            // Closing the descriptor that reserves the number does not wait.
             Some(desc) => kernel::close(fd).map(|()| desc)?,
             None => {
                 drop(reserved);
@@ -246,11 +245,11 @@ pub fn close(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Closes a descriptor of the kernel's, which may take its time.
+/// Closes a descriptor of the kernel, which may block.
 fn close_kernels(fd: RawFd) -> Result<()> {
     let closed = kernel::close(fd);
     if fd >= 0 && shard(fd).read().contains_key(&fd) {
-        // Another thread put one of ours there meanwhile, and that may be what was closed.
+        // Another thread may have installed one of ours there meanwhile, which may be the one that was closed.
         let reserved = RESERVED.get().lock();
         let gone = kernel::domain(fd) != Ok(libc::AF_UNIX) && !matches!(get(fd), Some(Desc::Epoll(_)));
         let desc = if gone { remove(fd) } else { None };
@@ -260,15 +259,15 @@ fn close_kernels(fd: RawFd) -> Result<()> {
     closed
 }
 
-/// Puts `desc` under the number `to`, closing what was there (dup2). EBUSY for a number that another thread is just
-/// given.
+/// Installs `desc` under the number `to`, closing what was there (dup2). EBUSY for a number that another thread has
+/// reserved.
 pub fn install_at(desc: Desc, to: RawFd, cloexec: bool) -> Result<RawFd> {
     let base = base(&desc)?;
     replace(base, to, cloexec, Some(desc))
 }
 
-/// Puts a duplicate of the kernel's descriptor `from` under the number `to`, closing what was there (dup2, dup3). EBUSY
-/// as for [`install_at`].
+/// Installs a duplicate of the kernel's descriptor `from` under the number `to`, closing what was there (dup2, dup3).
+/// EBUSY as for [`install_at`].
 pub fn duplicate_at(from: RawFd, to: RawFd, cloexec: bool) -> Result<RawFd> {
     replace(from, to, cloexec, None)
 }

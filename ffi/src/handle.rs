@@ -9,14 +9,15 @@ use usersock::sock::Sock;
 use usersock::sock::proto::SockRef;
 use usersock::stack::Stack;
 
-/// A sock, not owned. What an operation is given is valid until it returns; what usk_sock_hold, usk_proto_lookup or
-/// usk_new_child gave until usk_sock_put, and while it is held its stack lives too. Pointers to one sock are equal.
+/// A sock, not owned. The argument of an operation is valid until the operation returns; one returned by usk_sock_hold,
+/// usk_proto_lookup or usk_new_child until usk_sock_put, and while it is held its stack exists too. Pointers to one
+/// sock are equal.
 #[allow(non_camel_case_types)]
 pub struct usk_sock_t {
     _opaque: [u8; 0],
 }
 
-/// A sock and its stack behind a handle, without a count of their own: both live while the handle is valid.
+/// The sock and the stack of a handle, without references of their own: both exist while the handle is valid.
 pub(crate) struct Handle {
     stack: ManuallyDrop<Arc<Stack>>,
     sock: ManuallyDrop<Arc<Sock>>,
@@ -56,20 +57,20 @@ impl Deref for Handle {
     }
 }
 
-/// The handle of a sock, for the length of a call.
+/// The handle of a sock, valid during a call.
 pub(crate) fn lend(sock: &Arc<Sock>) -> *mut usk_sock_t {
     Arc::as_ptr(sock).cast_mut().cast()
 }
 
-/// A handle that is held: one count of the sock, one of its stack.
+/// A held handle: it has a reference to the sock and one to its stack.
 pub(crate) fn hold(stack: &Arc<Stack>, sock: Arc<Sock>) -> *mut usk_sock_t {
     std::mem::forget(stack.clone());
     Arc::into_raw(sock).cast_mut().cast()
 }
 
-/// Takes a held handle's counts back.
+/// Takes the references of a held handle back.
 /// # Safety
-/// `sk` is held, and given up by this.
+/// `sk` is held, and must not be used afterwards.
 pub(crate) unsafe fn unhold(sk: *mut usk_sock_t) -> Result<(Arc<Stack>, Arc<Sock>)> {
     // SAFETY: held, so valid.
     let h = unsafe { Handle::new(sk) }?;

@@ -1,10 +1,10 @@
-//! Which socks this thread owns inside a plug-in: those an operation was lent, and those it locked itself. A plug-in
-//! that leaves an operation without releasing, by mistake or by a panic, is noticed here and the sock released; one
-//! that would wait for itself is told EDEADLK. With it, the gate for calls into a plug-in ([`run`], [`contain`]) and
-//! what their answers mean.
+//! Which socks this thread owns inside a plug-in: those of operations that are called owned, and those it locked
+//! itself. If an operation returns without releasing a lock, by mistake or by a panic, the sock is released here; a
+//! lock that would deadlock returns EDEADLK. Also here: the gate for calls into a plug-in ([`run`], [`contain`]) and
+//! the checks of their return values.
 //!
-//! A thread's list is a small array in its own memory, used as a stack: what is in it stays in place, and adding to it
-//! costs next to nothing on the data path.
+//! A thread's list is a small thread-local array, used as a stack: entries do not move, and pushing one costs next to
+//! nothing on the data path.
 
 use crate::boundary::panicked;
 use crate::handle::{Handle, usk_sock_t};
@@ -16,28 +16,28 @@ use std::sync::atomic::Ordering;
 use usersock::error::{Error, Result};
 use usersock::sock::{Sock, SockGuard};
 
-/// Operations within operations, and socks locked in them: more than any protocol has reason for.
+/// Nested operations, and socks locked in them: more than any protocol needs.
 const MOST: usize = 24;
 
-/// What an entry is about.
+/// The kind of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// An operation was lent it.
+    /// The argument of an operation that is called owned.
     Lent,
     /// usk_lock_sock locked it: the guard is in the entry.
     Locked,
-    /// Not owned just now: the thread sleeps for it, and runs packets and timers of others meanwhile.
+    /// Temporarily not owned: the thread sleeps, and processes packets and timers of other socks meanwhile.
     Asleep(bool),
     /// Its guard is being dropped.
     Releasing,
-    /// Released, below one that is not.
+    /// Released, but a later entry is not.
     Gone,
 }
 
 struct Entry {
     sock: Cell<*const Sock>,
     kind: Cell<Kind>,
-    /// Of what is locked: the guard, and the handle it borrows from.
+    /// For a locked sock: the guard, and the handle that it borrows from.
     guard: UnsafeCell<MaybeUninit<SockGuard<'static>>>,
     handle: UnsafeCell<MaybeUninit<Handle>>,
 }
@@ -68,13 +68,13 @@ impl Held {
         &self.entries[..self.len.get().min(MOST)]
     }
 
-    /// The entry at a depth, which need not be in use. ENOLCK: there are not so many.
+    /// The entry at a depth, which need not be in use. ENOLCK: beyond the array.
     #[inline]
     fn at(&self, depth: usize) -> Result<&Entry> {
         self.entries.get(depth).ok_or(Error::NoLck)
     }
 
-    /// Takes off what is released at the top.
+    /// Pops released entries from the top.
     fn trim(&self) {
         while self.used().last().is_some_and(|e| e.kind.get() == Kind::Gone) {
             self.len.set(self.len.get() - 1);
@@ -87,7 +87,7 @@ impl Held {
 }
 
 impl Entry {
-    /// The sock is locked: this is the next entry in use.
+    /// Marks the next entry as locked, with its guard.
     #[inline]
     fn keep(&self, sk: *mut usk_sock_t, guard: SockGuard<'static>, held: &Held) -> *mut SockGuard<'static> {
         // SAFETY: the entry is not in use yet, so nobody has a reference to what is there.
@@ -103,7 +103,7 @@ impl Entry {
         std::ptr::eq(self.guard.get().cast(), guard) && self.kind.get() == Kind::Locked
     }
 
-    /// Drops the guard: packets and deferred work run here, which may lock and be lent other socks, above this entry.
+    /// Drops the guard: this runs packets and deferred work, which may push entries of other socks above this one.
     fn release(&self) {
         self.kind.set(Kind::Releasing);
         // SAFETY: the entry was Locked, so `lock` wrote a guard and nobody has dropped it since; no reference to it is
@@ -113,7 +113,7 @@ impl Entry {
     }
 }
 
-/// Whether this thread, somewhere below, owns the sock for a plug-in.
+/// Whether this thread owns the sock for a plug-in, at any depth.
 #[inline]
 pub(crate) fn owns(sock: &Arc<Sock>) -> bool {
     HELD.with(|h| h.owns(Arc::as_ptr(sock)))
@@ -125,7 +125,7 @@ pub(crate) fn any() -> bool {
     HELD.with(|h| h.len.get() > 0)
 }
 
-/// Runs `f`, in which the sock is given up and taken again.
+/// Runs `f`, which releases the sock and owns it again.
 pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
     let set = |from: fn(Kind) -> Kind| {
         let sock = Arc::as_ptr(sock);
@@ -145,10 +145,10 @@ pub(crate) fn asleep<R>(sock: &Arc<Sock>, f: impl FnOnce() -> R) -> R {
     r
 }
 
-/// Runs a function of a plug-in, which is lent the ownership of `lent` unless that is null. EIO: it locked a sock and
-/// did not release it (that is released, broken), or a panic of this Rust run time left it. An exception of C++, or a
-/// panic of another Rust run time (a shared object has its own), cannot be caught here: what does not catch it itself,
-/// and then calls usk_break, ends the process.
+/// Runs a function of a plug-in, with the ownership of `lent` unless that is null. EIO: it locked a sock and did not
+/// release it (the sock is released and broken), or a panic of this Rust run time left it. A C++ exception, or a panic
+/// of another Rust run time (a shared object has its own), cannot be caught here: a function that does not catch it and
+/// call usk_break ends the process.
 #[inline]
 pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let depth = HELD.with(|h| {
@@ -164,7 +164,7 @@ pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     let r = catch_unwind(AssertUnwindSafe(f));
     let leaked = HELD.with(|h| {
         if h.len.get() == depth + usize::from(!lent.is_null()) {
-            // As it should be: at most what it was lent.
+            // The normal case: nothing is left above the entry of `lent`.
             h.len.set(depth);
             return false;
         }
@@ -177,19 +177,19 @@ pub(crate) fn run<R>(lent: *const Sock, f: impl FnOnce() -> R) -> Result<R> {
     }
 }
 
-/// Runs a function of a plug-in that is lent no sock. EIO: it did not end as it should (`run`).
+/// Runs a function of a plug-in that gets no owned sock. EIO as in `run`.
 #[inline]
 pub(crate) fn contain<R>(f: impl FnOnce() -> R) -> Result<R> {
     run(std::ptr::null(), f)
 }
 
-/// What a function that answers 0 or a negative errno said. A number that is no errno is a broken plug-in: EIO.
+/// Checks a return value that is 0 or a negative errno. Any other value means a faulty plug-in: EIO.
 #[inline]
 pub(crate) fn status(r: i64) -> Result<()> {
     if r == 0 { Ok(()) } else { length(r, 0).map(drop) }
 }
 
-/// What a function that answers a length or a negative errno said. A length above `max` is a broken plug-in: EIO.
+/// Checks a return value that is a length or a negative errno. A length above `max` means a faulty plug-in: EIO.
 #[inline]
 pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
     if r >= 0 {
@@ -199,15 +199,14 @@ pub(crate) fn length(r: i64, max: usize) -> Result<usize> {
     Err(errno.and_then(Error::try_from_errno).unwrap_or(Error::Io))
 }
 
-/// Takes everything above `depth` off. True when a sock was among it that somebody should have released: it is now, and
-/// broken.
+/// Pops all entries above `depth`. True if a sock was still locked: it is now released and broken.
 #[cold]
 fn leave(depth: usize) -> bool {
     HELD.with(|h| {
         let mut leaked = false;
         while h.len.get() > depth {
             let Some(top) = h.used().last() else { break };
-            // Asleep: a panic left usk_wait; the guard is there and has been taken back.
+            // Asleep: a panic left usk_wait; the guard is in the entry, and owns the sock again.
             if matches!(top.kind.get(), Kind::Locked | Kind::Asleep(true)) {
                 leaked = true;
                 // SAFETY: as the kind says, there is a guard.
@@ -223,7 +222,8 @@ fn leave(depth: usize) -> bool {
     })
 }
 
-/// As [`lock`], where this thread owns nothing and nobody the sock, which is nearly always so. None: call that.
+/// The fast path of [`lock`], for the usual case that this thread owns no sock and nobody owns this one. None: call
+/// `lock`.
 /// # Safety
 /// As there.
 #[inline]
@@ -241,11 +241,11 @@ pub(crate) unsafe fn lock_free(sk: *mut usk_sock_t) -> Option<*mut SockGuard<'st
 }
 
 /// Owns the sock for the caller; waits for it. EINVAL: null; EDEADLK: this thread owns it already; ENOLCK: it owns too
-/// many. The guard stays where the pointer says until [`unlock`].
+/// many. The guard does not move until [`unlock`].
 /// # Safety
 /// `sk` is null, or valid until then.
 pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>> {
-    // SAFETY: by the caller's word.
+    // SAFETY: as the caller guarantees.
     let handle = unsafe { Handle::new(sk) }?;
     HELD.with(|h| {
         if h.owns(Arc::as_ptr(handle.sock())) {
@@ -260,7 +260,7 @@ pub(crate) unsafe fn lock(sk: *mut usk_sock_t) -> Result<*mut SockGuard<'static>
     })
 }
 
-/// Releases what [`lock`] gave. EINVAL: it is not there, any more or on this thread.
+/// Releases a guard of [`lock`]. EINVAL: it is released already, or is another thread's.
 #[inline]
 pub(crate) fn unlock(guard: *mut SockGuard<'static>) -> Result<()> {
     HELD.with(|h| {

@@ -19,7 +19,7 @@ pub(crate) fn send_msg(s: &Socket, msg: &mut SendMsg<'_>) -> Result<usize> {
     signalled(s, r, nosignal)
 }
 
-/// What was sent; where the peer is gone, SIGPIPE before that is said.
+/// Passes the result of a send on; raises SIGPIPE first if it is EPIPE.
 pub(crate) fn signalled(s: &Socket, r: Result<usize>, nosignal: bool) -> Result<usize> {
     if r == Err(Error::Pipe) && !nosignal && s.sock().proto().is_stream() {
         // SAFETY: sends a signal to this thread, as the kernel would.
@@ -36,10 +36,10 @@ pub(crate) fn recv_slices(s: &Socket, iov: &mut [IoSliceMut<'_>], flags: c_int) 
     s.recvmsg(&mut RecvMsg::new(iov, flags).probed(probe::writable_bytes)).map(|n| n as isize)
 }
 
-/// Receives into `len` bytes at `buf`. A bad place shows when there is something to put there: a stream keeps its bytes
-/// then, a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no place at all.
+/// Receives into `len` bytes at `buf`. A bad address is EFAULT only when data is copied to it: a stream keeps its bytes
+/// then, a datagram is lost, as in Linux. MSG_TRUNC on a stream needs no buffer.
 /// # Safety
-/// `buf` is writable for `len` bytes, or EFAULT is the answer.
+/// `buf` is writable for `len` bytes, or the result is EFAULT.
 unsafe fn recv_into(
     s: &Socket,
     buf: *mut c_void,
@@ -79,7 +79,7 @@ pub unsafe extern "C-unwind" fn usk_writev(fd: c_int, iov: *const libc::iovec, c
             // SAFETY: the caller vouches for the iovecs.
             let iov = unsafe { ptr::io_slices(iov, count) }?;
             if iov.iter().all(|v| v.is_empty()) {
-                // writev(2) of nothing is nothing; write(2) of nothing is an empty datagram.
+                // writev(2) of no bytes does nothing; write(2) of no bytes sends an empty datagram.
                 return Ok(0);
             }
             send_slices(&s, &iov, 0)
@@ -95,7 +95,7 @@ pub unsafe extern "C-unwind" fn usk_writev(fd: c_int, iov: *const libc::iovec, c
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_read(fd: c_int, buf: *mut c_void, len: usize) -> isize {
     blocking(|| match fdtable::socket(fd)? {
-        // read(2) of nothing is nothing; recv(2) of nothing may wait.
+        // read(2) of 0 bytes does nothing; recv(2) of 0 bytes may wait.
         Some(_) if len == 0 => Ok(0),
         // SAFETY: the caller vouches for `buf` and `len`.
         Some(s) => unsafe { recv_into(&s, buf, len, 0, &mut None) }.map(|n| n as isize),
@@ -179,7 +179,7 @@ pub unsafe extern "C-unwind" fn usk_sendto(
 }
 
 /// # Safety
-/// `hdr` is as sendmsg(2) wants it.
+/// `hdr` is as for sendmsg(2).
 unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<usize> {
     // The name first, as copy_msghdr_from_user has it.
     let mut named = SendMsg::new(&[], flags);
@@ -187,7 +187,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
         return Err(Error::Inval);
     }
     if !hdr.msg_name.is_null() && hdr.msg_namelen > 0 {
-        // More than any address has is cut off.
+        // Bytes beyond the largest address are ignored.
         let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
         unsafe { ptr::destination(hdr.msg_name.cast(), len, &mut named) }?;
@@ -209,8 +209,9 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
     send_msg(s, &mut msg)
 }
 
-/// Another process would get the stand-in that keeps a number of ours, and no socket: EINVAL for a message of the
-/// kernel's sockets that passes such a number on. What is wrong with the message otherwise is the kernel's to say.
+/// EINVAL for a message on a socket of the kernel that passes one of our descriptors (SCM_RIGHTS): the other process
+/// would get the AF_UNIX socket that reserves the number, and not our socket. All other checks of the message are left
+/// to the kernel.
 /// # Safety
 /// `hdr` is null or a msghdr whose control data is readable.
 unsafe fn passes_ours_on(hdr: *const libc::msghdr) -> Result<()> {
@@ -246,7 +247,7 @@ pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr,
 
 /// As sendmmsg(2): an error is reported only if the first message fails.
 /// # Safety
-/// `vec` is `count` mmsghdrs, each as sendmsg(2) wants it.
+/// `vec` is `count` mmsghdrs, each as for sendmsg(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int {
     blocking(|| {
@@ -326,7 +327,7 @@ pub unsafe extern "C-unwind" fn usk_recvfrom(
 }
 
 /// # Safety
-/// `hdr` is as recvmsg(2) wants it.
+/// `hdr` is as for recvmsg(2).
 unsafe fn recvmsg_one(s: &Socket, hdr: &mut libc::msghdr, flags: c_int) -> Result<usize> {
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
         return Err(Error::Inval);
@@ -371,10 +372,10 @@ pub unsafe extern "C-unwind" fn usk_recvmsg(fd: c_int, hdr: *mut libc::msghdr, f
     })
 }
 
-/// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is looked at between messages, as in
+/// As recvmmsg(2): MSG_WAITFORONE waits only for the first message; the timeout is checked between messages, as in
 /// Linux.
 /// # Safety
-/// `vec` is `count` mmsghdrs, each as recvmsg(2) wants it; `timeout` is null or a timespec.
+/// `vec` is `count` mmsghdrs, each as for recvmsg(2); `timeout` is null or a timespec.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_recvmmsg(
     fd: c_int,

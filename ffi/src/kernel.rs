@@ -1,6 +1,6 @@
-//! Calls of the program's that go to the kernel, and what this side asks of it: as system calls, not through the C
-//! library's functions of the same name, which a shim may have replaced, and of which those that wait are cancellation
-//! points. Below: `cancel` for the ones that wait.
+//! System calls, those of the program on descriptors of the kernel and our own. They do not use the C library's
+//! functions of the same name, because a shim may have replaced them, and those that wait are cancellation points.
+//! Below: `cancel` for the calls that wait.
 
 use crate::boundary::os;
 use crate::cancel;
@@ -27,7 +27,7 @@ pub(crate) unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> 
     os(unsafe { libc::syscall(number, a, b, c, d, e, f) } as isize)
 }
 
-/// A system call that may wait: a cancellation point, and so for exports that go through `cancel::blocking`.
+/// A system call that may wait: a cancellation point, and so only for exports that use `cancel::blocking`.
 /// # Safety
 /// As the system call with these arguments.
 pub(crate) unsafe fn wait<const N: usize>(number: c_long, args: [c_long; N]) -> Result<isize> {
@@ -73,7 +73,7 @@ pub(crate) fn epoll_ctl(set: RawFd, op: c_int, fd: RawFd, event: &mut libc::epol
     unsafe { call(libc::SYS_epoll_ctl, args) }.map(drop)
 }
 
-/// epoll_wait(2); `timeout` None is for ever.
+/// epoll_wait(2); `timeout` None is infinite.
 pub(crate) fn epoll_wait(set: RawFd, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
     let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as c_long);
     let mask = sleep_mask().filter(|_| ms != 0);

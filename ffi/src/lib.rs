@@ -1,5 +1,5 @@
-//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and what
-//! plug-ins are made of, in `include/usersock/*.h`.
+//! The C ABI of usersock: POSIX-shaped calls with the prefix `usk_`, declared in `include/usersock.h`, and the plug-in
+//! interfaces, in `include/usersock/*.h`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -21,13 +21,14 @@
 //! (the line of usk_config_error), `handle` and `held` (socks in plug-ins' hands), `loader` (plug-ins), `stacks`,
 //! `cancel` and `kernel` (cancellation points, calls to the kernel). No call of a program names the plug-in side.
 //!
-//! Every export goes through `boundary`: an error sets errno and returns -1, success leaves errno alone, a panic
+//! Every export goes through `boundary`: an error sets errno and returns -1, success does not change errno, a panic
 //! becomes EIO. A descriptor is a real, low-numbered one (`fdtable`), so it never collides with the program's own;
-//! every call passes on to the kernel those that are not ours, and usk_socket the families that are not. There is no
-//! usk_socketpair: a pair that never leaves the process is the kernel's business (AF_UNIX). After fork a stack is the
-//! parent's alone. In the child, inherited descriptors can be closed, duplicated and marked close-on-exec, none of
-//! which the parent or a peer notices; poll and select say POLLERR and POLLHUP of them at once, and every other call
-//! ENETDOWN, as it does of an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its own.
+//! every call passes descriptors that are not ours to the kernel, and usk_socket does so with other families. There is
+//! no usk_socketpair: a pair within a process is left to the kernel (AF_UNIX). After fork a stack belongs to the parent
+//! alone. In the child, inherited descriptors can be closed, duplicated and marked close-on-exec, without effect on the
+//! parent or a peer; poll and select report POLLERR and POLLHUP for them at once, and every other call returns
+//! ENETDOWN, as it does for an inherited usk_stack_t. The child's first usk_socket or usk_init makes a stack of its
+//! own.
 
 pub mod admin;
 pub mod boundary;

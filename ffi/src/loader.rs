@@ -1,6 +1,6 @@
 //! Plug-ins: shared objects, or the program's own code, that register things in a stack. A plug-in's code stays loaded
-//! as long as anything of it is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load` (the
-//! calls). Linux: modules, try_module_get.
+//! while any of its registrations is in use. Above: `stacks` and `admin` (configurations name plug-ins), `plugin::load`
+//! (the calls). Linux: modules, try_module_get.
 
 use crate::held::{contain, status};
 use crate::note::{note, noted_line};
@@ -15,7 +15,7 @@ use usersock::internal::sys::fork;
 use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
 
-/// A plug-in of one stack: what its entry point is given. Valid until usk_plugin_unload, or the end of the stack.
+/// A plug-in of one stack: the argument of its entry point. Valid until usk_plugin_unload, or the end of the stack.
 #[allow(non_camel_case_types)]
 pub struct usk_plugin_t {
     _opaque: [u8; 0],
@@ -24,14 +24,14 @@ pub struct usk_plugin_t {
 pub(crate) type Init = unsafe extern "C-unwind" fn(*mut usk_plugin_t) -> c_int;
 pub(crate) type Exit = unsafe extern "C-unwind" fn(*mut usk_plugin_t);
 
-/// A loaded shared object; the last count unloads it, and has its exit function called before: whatever it registered,
-/// and every thread that ran its code by that, has a count.
+/// A loaded shared object; dropping the last reference calls its exit function and unloads it. Everything that it
+/// registered has a reference, and so has every thread that runs its code.
 #[derive(Debug)]
 pub(crate) struct Library {
     handle: *mut c_void,
     /// Set once its entry point has succeeded.
     exit: OnceLock<Exit>,
-    /// The process that loaded it, by forks.
+    /// The fork count of the process that loaded it.
     born: u32,
 }
 // SAFETY: a dlopen handle may be used from any thread.
@@ -79,13 +79,12 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         if self.born != fork::generation() {
-            // In a child of fork its stack is the parent's, and so is its end.
+            // In a child of fork the stack is the parent's, and so is unloading.
             return;
         }
         if let Some(exit) = self.exit.get() {
-            // What unwinds out of it has nowhere to go.
-            // SAFETY: the library is loaded until below; an exit function takes the handle, which is no more than an
-            // address by now.
+            // A panic that leaves it is discarded. SAFETY: the library is loaded until below; an exit function takes
+            // the handle, which is no more than an address by now.
             let _ = contain(|| unsafe { exit(std::ptr::null_mut()) });
         }
         // SAFETY: opened by `open`, closed once; whatever came from it held a count of this.
@@ -95,11 +94,11 @@ impl Drop for Library {
 
 /// Something a plug-in registered.
 pub(crate) trait Item: Send + Sync {
-    /// Takes it out of its registry. EBUSY while it is in use, ENOENT when it is not there any more.
+    /// Unregisters it. EBUSY while it is in use, ENOENT if it is not registered any more.
     fn unregister(&self, stack: &Arc<Stack>) -> Result<()>;
     /// Its address, by which it is found again.
     fn key(&self) -> usize;
-    /// The stack has ended with it registered: lets go of what holds it in turn.
+    /// The stack has ended with it registered: drops what holds it, to break the cycle.
     fn stack_ended(&self) {}
 }
 
@@ -114,7 +113,7 @@ pub(crate) struct Plugin {
 #[derive(Default)]
 struct Items {
     list: Vec<Arc<dyn Item>>,
-    /// All is unregistered for good: nothing may follow.
+    /// Everything is unregistered for good: no new registration is accepted.
     ended: bool,
 }
 
@@ -133,18 +132,18 @@ impl Plugin {
         Arc::as_ptr(self).cast_mut().cast()
     }
 
-    /// The stack; EINVAL once it has ended, ENETDOWN where it is that of a parent of this process.
+    /// The stack; EINVAL once it has ended, ENETDOWN if it is a parent process's.
     pub(crate) fn stack(&self) -> Result<Arc<Stack>> {
         let stack = self.stack.upgrade().ok_or(Error::Inval)?;
         stack.here().map(|()| stack)
     }
 
-    /// What keeps the plug-in's code loaded.
+    /// The reference that keeps the plug-in's code loaded.
     pub(crate) fn library(&self) -> Option<Arc<Library>> {
         self.library.clone()
     }
 
-    /// Notes what was registered, for unloading. EINVAL: it has been unloaded meanwhile.
+    /// Adds a registration to the list, for unloading. EINVAL: the plug-in has been unloaded meanwhile.
     pub(crate) fn registered(&self, item: &Arc<dyn Item>) -> Result<()> {
         let mut items = self.items.lock();
         if items.ended {
@@ -154,20 +153,20 @@ impl Plugin {
         Ok(())
     }
 
-    /// A thing on the list.
+    /// The item on the list with this key.
     pub(crate) fn find(&self, key: usize) -> Option<Arc<dyn Item>> {
         self.items.lock().list.iter().find(|i| i.key() == key).cloned()
     }
 
-    /// Takes a thing off the list. It is the caller's to drop: that may run code of the plug-in, which may call here.
+    /// Removes an item from the list. The caller drops it: that may run code of the plug-in, which may call here.
     pub(crate) fn take_off(&self, key: usize) -> Option<Arc<dyn Item>> {
         let list = &mut self.items.lock().list;
         let at = list.iter().position(|i| i.key() == key)?;
         Some(list.remove(at))
     }
 
-    /// Takes everything out again, the newest first, and lets nothing follow. Stops at the first that is in use; what
-    /// was out by then is out.
+    /// Unregisters all items, the newest first, and accepts no new ones. Stops at the first that is in use; those
+    /// before it stay unregistered.
     pub(crate) fn unregister_all(&self, stack: &Arc<Stack>) -> Result<()> {
         loop {
             let item = {
@@ -193,7 +192,7 @@ impl Drop for Plugin {
     }
 }
 
-/// Runs an entry point, which registers what it has in the stack: all stays, or nothing.
+/// Runs an entry point, which registers its tables in the stack; if it fails, they are unregistered again.
 pub(crate) fn attach(
     stack: &Arc<Stack>,
     name: String,
@@ -203,10 +202,10 @@ pub(crate) fn attach(
 ) -> std::result::Result<Arc<Plugin>, ConfigError> {
     note("");
     let plugin = Arc::new(Plugin { stack: Arc::downgrade(stack), name, items: Mutex::default(), library });
-    // SAFETY: the entry point of the plug-in, by the caller's word; its argument lives while it runs.
+    // SAFETY: the entry point of the plug-in, as the caller guarantees; its argument lives while it runs.
     let r = contain(|| unsafe { init(plugin.handle()) }).and_then(|r| status(r.into()));
     if let Err(error) = r {
-        // What is in use already, by the entry point itself or by a program that was quick, keeps the plug-in until the
+        // A registration that is in use already, by the entry point itself or by a program, keeps the plug-in until the
         // stack ends.
         if plugin.unregister_all(stack).is_err() {
             stack.plugins.lock().push(plugin.clone());
@@ -245,7 +244,7 @@ pub(crate) fn load_file(stack: &Arc<Stack>, path: &Path) -> std::result::Result<
 }
 
 /// Lets configurations load plug-ins (`plugin=FILE.so`) in this process. Called by every call of the C ABI that makes a
-/// stack, and by commands.
+/// stack, and by our commands.
 pub fn enable() {
     config::set_plugin_loader(load);
 }

@@ -16,7 +16,7 @@ pub(crate) fn note(line: &str) {
     LAST_ERROR.with(|l| *l.borrow_mut() = text);
 }
 
-/// The line as C gets it; valid until the thread's next [`note`].
+/// The line as a C string; valid until the thread's next [`note`].
 pub(crate) fn last() -> *const c_char {
     LAST_ERROR.with(|l| l.borrow().as_ptr())
 }
@@ -26,13 +26,13 @@ pub(crate) fn noted_line() -> String {
     LAST_ERROR.with(|l| l.borrow().to_string_lossy().into_owned())
 }
 
-/// Keeps the error's line; what is left is its errno.
+/// Keeps the error's line, and returns its errno.
 pub(crate) fn noted(e: ConfigError) -> Error {
     note(&e.message);
     e.error
 }
 
-/// A table was refused: the line is for usk_config_error.
+/// Keeps the line for a refused table, and returns its errno.
 pub(crate) fn refused(line: String) -> Error {
     note(&line);
     Error::Inval

@@ -1,5 +1,5 @@
-//! poll, ppoll over descriptors of the kernel and ours together, without busy waiting: the thread waits where
-//! `driver` says (in the device's own descriptor, when it holds the lease), with the kernel's descriptors beside.
+//! poll, ppoll over descriptors of the kernel and ours together, without busy waiting: the thread waits as `driver`
+//! decides (in the device's own descriptor, if it holds the lease), together with the kernel's descriptors.
 
 use crate::cancel::blocking;
 use crate::eventpoll::Pollable;
@@ -47,13 +47,13 @@ pub(crate) struct Polled {
 
 /// One of ours among the descriptors of a poll.
 struct Ours {
-    /// Its place in the list.
+    /// Its index in the list.
     at: usize,
     what: Pollable,
 }
 
-/// Looks the numbers up again, as the kernel does after each sleep: one that was closed meanwhile is the kernel's to
-/// answer for (POLLNVAL), or what it leads to now. `kernel`: the list as the kernel is asked.
+/// Looks the numbers up again, as the kernel does after each sleep: a number that was closed meanwhile is left to the
+/// kernel (POLLNVAL), or refers to something else now. `kernel`: the list that is passed to the kernel.
 fn look_again(fds: &[libc::pollfd], kernel: &mut [libc::pollfd], ours: &mut Vec<Ours>) {
     ours.retain_mut(|o| match fdtable::get(fds[o.at].fd).map(|desc| desc.pollable()) {
         Some(Ok(now)) => {
@@ -78,14 +78,14 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         match fdtable::get(k.fd) {
             Some(Desc::Socket(s)) => ours.push(Ours { at: i, what: Pollable::Socket(s) }),
             Some(Desc::Epoll(e)) => ours.push(Ours { at: i, what: Pollable::Epoll(e) }),
-            // Of a parent's, which is to say broken: nothing waits.
+            // Inherited from a parent, so POLLERR: the call does not wait.
             Some(Desc::Inherited(_)) => inherited.push(i),
             None => continue,
         }
         k.fd = -1;
     }
     let stack = match ours.iter().find_map(|o| o.what.stack()) {
-        // Epoll sets without a socket of ours, which may get one while this waits.
+        // Epoll sets without a socket of ours: one may be added during the wait.
         None if !ours.is_empty() => Some(default_stack()?),
         stack => stack,
     };
@@ -123,7 +123,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         return kernel::signal_due().map(|()| at_once(0));
     }
     let waiter = Waiter::current();
-    // Of what was there at the call, whatever becomes of the numbers.
+    // The descriptions at the time of the call, whatever the numbers refer to later.
     let watched: Vec<Pollable> = ours.iter().map(|o| o.what.clone()).collect();
     let watch = |(o, what): (&Ours, _)| watch(what, Events(fds[o.at].events as u16 as u32), &waiter);
     let watches: Vec<Watching<'_>> = ours.iter().zip(&watched).map(watch).collect();
@@ -149,7 +149,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     r
 }
 
-/// Has `waiter` told of events until the watch ends.
+/// Notifies `waiter` of events until the watch is dropped.
 fn watch<'a>(what: &'a Pollable, events: Events, waiter: &Arc<Waiter>) -> Watching<'a> {
     Watching(what, what.queue().add(events, false, waiter.clone()))
 }
@@ -185,7 +185,7 @@ unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a
     if !probe::readable(fds as usize, bytes) || !probe::writable(fds as usize, bytes) {
         return Err(Error::Fault);
     }
-    // SAFETY: not null, and `count` entries by the caller's word.
+    // SAFETY: not null, and `count` entries as the caller guarantees.
     Ok(unsafe { std::slice::from_raw_parts_mut(fds, count as usize) })
 }
 

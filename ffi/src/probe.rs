@@ -1,11 +1,12 @@
-//! Whether a program's pointer leads anywhere: bad ones are EFAULT, as from the kernel, and not the end of the process.
-//! Above: `ptr`, which asks before it makes a slice. Linux: access_ok, and the fault fix-ups of copy_from_user.
+//! Whether a program's pointer is accessible: a bad one is EFAULT, as from the kernel, and does not crash the process.
+//! Above: `ptr`, which checks before it makes a slice. Linux: access_ok, and the fault fix-ups of copy_from_user.
 //!
-//! Addresses in the first page and in the kernel's half cost a comparison. Of others each page is looked at, once a
+//! Addresses in the first page and in the kernel's half cost a comparison. For others each page is probed, once per
 //! thread: madvise(2) with MADV_POPULATE_READ or _WRITE touches them as a copy would and says whether it could. Buffers
-//! are looked at when bytes are copied, and only where they are, so that what a call does not use may be bad, as in
-//! Linux. Memory above the stack pointer is the callers' frames and taken for good, so a buffer on the stack costs no
-//! call. What is not noticed is memory that goes bad after it was good, and all of it on kernels before 5.14.
+//! are probed when bytes are copied, and only the bytes that are copied, so that an unused part may be bad, as in
+//! Linux. Memory above the stack pointer is in the callers' frames and assumed to be good, so a buffer on the stack
+//! costs no system call. Not detected: memory that is unmapped after it was probed, and any bad memory on kernels
+//! before 5.14.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -13,21 +14,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of the smallest page there is; larger ones are looked at once for each of these.
 const PAGE: usize = 4096;
-/// Pages a thread remembers: as many as a large buffer has.
+/// Number of pages that a thread remembers: as many as a large buffer has.
 const SLOTS: usize = 1024;
 /// Distance above the stack pointer within which an address is a frame of the callers.
 const FRAMES: usize = 256 * 1024;
 
 thread_local! {
-    /// Page number << 1 | writable, at the number's place. No page has the number 0.
+    /// Page number << 1 | writable, indexed by the page number modulo SLOTS. No page has the number 0.
     static GOOD: Cell<[usize; SLOTS]> = const { Cell::new([0; SLOTS]) };
 }
 
 /// The kernel knows MADV_POPULATE_*.
 static POPULATES: AtomicBool = AtomicBool::new(true);
 
-/// Whether the range lies, wholly or in part, where no program has memory: such an address is refused before anything
-/// else is looked at (access_ok).
+/// Whether the range lies, wholly or in part, outside user space: such an address is refused before any other check
+/// (access_ok).
 pub fn foreign(at: usize, len: usize) -> bool {
     at.checked_add(len).is_none_or(|end| end > usize::MAX / 2)
 }
@@ -38,7 +39,7 @@ pub fn readable(at: usize, len: usize) -> bool {
     usable(at, len, false) == len && at >= PAGE
 }
 
-/// Whether the first byte of a place for up to `len` bytes can be written: how much of it will be is not known yet.
+/// Whether the first byte of a buffer of up to `len` bytes can be written; how much will be written is not known yet.
 #[inline]
 pub fn writable(at: usize, len: usize) -> bool {
     !foreign(at, len) && at >= PAGE && usable(at, len.min(1), true) == len.min(1)
@@ -77,7 +78,7 @@ fn usable(at: usize, len: usize, write: bool) -> usize {
     }
 }
 
-/// Whether this thread has seen the page good.
+/// Whether this thread has found the page good before.
 #[inline]
 fn known(number: usize, write: bool) -> bool {
     let known = GOOD.try_with(|good| {
@@ -97,7 +98,7 @@ fn look(from: usize, end: usize, write: bool) -> usize {
     let bad = if populate(from, end, write) {
         end
     } else {
-        // A kernel that does not know the advice says the same EINVAL; it says so of good memory, too.
+        // A kernel that does not know the advice returns the same EINVAL, but also for good memory.
         let mut known_good = 0u8;
         let mine = &raw mut known_good as usize / PAGE;
         if !populate(mine, mine + 1, true) {
@@ -107,7 +108,7 @@ fn look(from: usize, end: usize, write: bool) -> usize {
         (from..end).find(|page| !populate(*page, page + 1, write)).unwrap_or(end)
     };
     for number in (from..bad).rev().take(SLOTS) {
-        // Not remembered by a thread that is ending.
+        // A thread that is ending has no cache any more.
         let _ = GOOD.try_with(|good| {
             let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
             // SAFETY: as in `known`.
@@ -126,7 +127,7 @@ fn populate(from: usize, end: usize, write: bool) -> bool {
         }
         match crate::boundary::errno() {
             libc::EINTR | libc::EAGAIN => continue,
-            // Short of memory in other ways than a hole, or poisoned: not the pointer's fault.
+            // Other errors, such as lack of memory or a poisoned page, do not mean that the pointer is bad.
             libc::EINVAL | libc::EFAULT | libc::ENOMEM => return false,
             _ => return true,
         }
@@ -153,7 +154,7 @@ mod tests {
             eprintln!("skipped: a kernel without MADV_POPULATE_WRITE");
             return;
         }
-        // Twice: the second answer comes from memory.
+        // Twice: the second result comes from the cache.
         for _ in 0..2 {
             assert_eq!((readable(none, 1), writable(none, 1)), (false, false));
             assert_eq!((readable(read, 1), writable(read, 1)), (true, false));

@@ -1,5 +1,5 @@
 //! Checked pointers: from what a C program passes to slices, addresses and values. Bad ones are EFAULT, as far as
-//! `probe` sees it.
+//! `probe` detects them.
 
 use crate::probe;
 use std::ffi::{CStr, c_char, c_void};
@@ -27,7 +27,7 @@ pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
     if !probe::readable(buf as usize, len) {
         return Err(Error::Fault);
     }
-    // SAFETY: not null, readable for `len` bytes by the caller's word, and `len` is below isize::MAX.
+    // SAFETY: not null, readable for `len` bytes as the caller guarantees, and `len` is below isize::MAX.
     Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len) })
 }
 
@@ -42,7 +42,7 @@ pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]
     if !probe::writable(buf as usize, len) {
         return Err(Error::Fault);
     }
-    // SAFETY: as in `bytes`, and exclusively ours by the caller's word.
+    // SAFETY: as in `bytes`, and exclusively ours as the caller guarantees.
     Ok(unsafe { std::slice::from_raw_parts_mut(buf.cast(), len) })
 }
 
@@ -57,7 +57,7 @@ pub unsafe fn value<'a, T>(p: *const T) -> Result<&'a T> {
     unsafe { p.as_ref() }.ok_or(Error::Fault)
 }
 
-/// A value to change behind a pointer.
+/// A value behind a pointer, to be changed.
 /// # Safety
 /// As `value`, and nobody else uses it.
 pub unsafe fn value_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
@@ -75,11 +75,11 @@ pub unsafe fn string<'a>(p: *const c_char) -> Result<&'a str> {
     if !probe::readable(p as usize, 1) {
         return Err(Error::Fault);
     }
-    // SAFETY: NUL-terminated by the caller's word.
+    // SAFETY: NUL-terminated as the caller guarantees.
     unsafe { CStr::from_ptr(p) }.to_str().map_err(|_| Error::Inval)
 }
 
-/// Checks an iovec array: EINVAL for a bad count (EMSGSIZE is the message calls' word for it) or a length above
+/// Checks an iovec array: EINVAL for a bad count (the message calls return EMSGSIZE instead) or a length above
 /// SSIZE_MAX.
 unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a [libc::iovec]> {
     if count > 1024 {
@@ -91,7 +91,7 @@ unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a 
     if !probe::readable(iov as usize, count * size_of::<libc::iovec>()) {
         return Err(Error::Fault);
     }
-    // SAFETY: `count` iovecs are readable by the caller's word.
+    // SAFETY: `count` iovecs are readable as the caller guarantees.
     let list = unsafe { std::slice::from_raw_parts(iov, count) };
     let mut total = 0usize;
     for v in list {
@@ -103,8 +103,8 @@ unsafe fn check_iovecs<'a>(iov: *const libc::iovec, count: usize) -> Result<&'a 
     Ok(list)
 }
 
-/// The buffer of a send, which is looked at when bytes are copied (`SendMsg::probed`). EFAULT where no program has
-/// memory; what no slice can be made of, null, is an address that faults when it is looked at.
+/// The buffer of a send, which is probed when bytes are copied (`SendMsg::probed`). EFAULT for an address outside user
+/// space; null, of which no slice can be made, becomes another address that fails the probe.
 /// # Safety
 /// `buf` is readable for `len` bytes while `'a` lasts, as far as `probe` says so.
 pub unsafe fn to_read<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8]> {
@@ -126,7 +126,7 @@ pub unsafe fn to_write<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]>
         return Err(Error::Fault);
     }
     let buf = if buf.is_null() { NonNull::dangling().as_ptr() } else { buf.cast::<u8>() };
-    // SAFETY: not null, and written only where `probe` finds it good; exclusively ours by the caller's word.
+    // SAFETY: not null, and written only where `probe` finds it good; exclusively ours as the caller guarantees.
     Ok(unsafe { std::slice::from_raw_parts_mut(buf, len) })
 }
 
@@ -136,7 +136,7 @@ pub unsafe fn to_write<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8]>
 pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSlice<'a>>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: by the caller's word.
+    // SAFETY: as the caller guarantees.
     list.iter().map(|v| unsafe { to_read(v.iov_base, v.iov_len) }.map(IoSlice::new)).collect()
 }
 
@@ -146,7 +146,7 @@ pub unsafe fn io_slices<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec
 pub unsafe fn io_slices_mut<'a>(iov: *const libc::iovec, count: usize) -> Result<Vec<IoSliceMut<'a>>> {
     // SAFETY: passed on.
     let list = unsafe { check_iovecs(iov, count) }?;
-    // SAFETY: by the caller's word.
+    // SAFETY: as the caller guarantees.
     list.iter().map(|v| unsafe { to_write(v.iov_base, v.iov_len) }.map(IoSliceMut::new)).collect()
 }
 
@@ -273,7 +273,7 @@ pub fn sockaddr_bytes(a: SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Writes an address back unless `addr` is null: the program does not want it.
+/// Writes an address back, unless `addr` is null.
 /// # Safety
 /// As [`put_name`].
 pub unsafe fn put_sockaddr(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Result<()> {
@@ -284,7 +284,7 @@ pub unsafe fn put_sockaddr(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len
     unsafe { put_name(a, addr, len) }
 }
 
-/// Writes an address back: as much as fits, and the true length. With no room asked for no place is needed.
+/// Writes an address back: as much as fits, and the true length. With `*len` 0 `addr` is not used.
 /// # Safety
 /// `addr` is null or writable for `*len` bytes; `len` is null or points to a socklen_t.
 pub unsafe fn put_name(a: Option<SocketAddr>, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> Result<()> {

@@ -12,12 +12,12 @@ const POLLIN_SET: c_short =
     libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
 const POLLOUT_SET: c_short = libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR | libc::POLLNVAL;
 const POLLEX_SET: c_short = libc::POLLPRI | libc::POLLNVAL;
-/// What is answered whether it was asked for or not.
+/// Events that poll reports whether they were asked for or not.
 const ALWAYS: c_short = libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
 const WORD: usize = c_ulong::BITS as usize;
 
-/// How many numbers the kernel's table of this process's descriptors has room for: select(2) looks at no others. Linux:
-/// max_fds, FDSize in proc(5).
+/// The size of this process's descriptor table in the kernel: select(2) ignores higher numbers. Linux: max_fds, FDSize
+/// in proc(5).
 fn table_size() -> Result<usize> {
     let path = c"/proc/self/status";
     let args = [libc::AT_FDCWD as c_long, path.as_ptr() as c_long, libc::O_CLOEXEC as c_long, 0];
@@ -30,7 +30,7 @@ fn table_size() -> Result<usize> {
     size.ok_or(Error::BadF)
 }
 
-/// A set of the program's: null, or words of bits, of which there may be more than an fd_set has.
+/// A set of the program: null, or words of bits, possibly more than an fd_set has.
 #[derive(Clone, Copy)]
 struct Set {
     words: *mut c_ulong,
@@ -39,7 +39,7 @@ struct Set {
 }
 
 impl Set {
-    /// EFAULT where the words cannot be written.
+    /// EFAULT if the words cannot be written.
     fn new(at: *mut libc::fd_set, bits: c_short, count: usize) -> Result<Set> {
         let bytes = count.div_ceil(WORD) * size_of::<c_ulong>();
         match at.is_null() || probe::writable_bytes(at as usize, bytes) == bytes {
@@ -63,7 +63,7 @@ impl Set {
     }
 }
 
-/// The whole of select(2): how many bits are set in the sets that come back.
+/// The whole of select(2): returns how many bits are set in the resulting sets.
 /// # Safety
 /// The sets are null or cover `count` descriptors.
 unsafe fn select(count: c_int, sets: [*mut libc::fd_set; 3], limit: Option<Duration>) -> Result<c_int> {

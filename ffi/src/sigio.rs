@@ -1,6 +1,6 @@
-//! Signal-driven I/O: who is told of a socket's events, by which signal, and whether (F_SETOWN, F_SETSIG, O_ASYNC);
-//! SIGURG to the owner. A description that has never been asked for any of it costs nothing. Above: `fcntl`. Linux:
-//! struct fown_struct, fasync_helper, send_sigio, send_sigurg, sk_wake_async.
+//! Signal-driven I/O: the owner of a socket, its signal, and whether it is enabled (F_SETOWN, F_SETSIG, O_ASYNC);
+//! SIGURG to the owner. A description that does not use it costs nothing. Above: `fcntl`. Linux: struct fown_struct,
+//! fasync_helper, send_sigio, send_sigurg, sk_wake_async.
 
 use crate::kernel;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use usersock::internal::sys::lock::Mutex;
 use usersock::net::Socket;
 use usersock::sock::wait::{Events, Watch, WatchKey};
 
-/// si_code of a queued SIGIO that does not say what happened by its code.
+/// si_code of a queued SIGIO whose code does not tell the event.
 const SI_SIGIO: c_int = -5;
 
-/// Who gets the signals; `None` is nobody.
+/// The receiver of the signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Owner {
     #[default]
@@ -48,7 +48,7 @@ impl Owner {
         }
     }
 
-    /// Sends a signal without any more to say; 0 only asks whether there is somebody. ESRCH, EPERM.
+    /// Sends a signal without siginfo; 0 only checks that the owner exists. ESRCH, EPERM.
     fn kill(self, signal: c_int) -> Result<()> {
         let signal = signal as c_long;
         match self {
@@ -63,9 +63,9 @@ impl Owner {
         .map(drop)
     }
 
-    /// Queues a signal that says what happened to `fd`. EAGAIN: too many are queued. The kernel lets a thread speak as
-    /// itself (POLL_IN and its kin) to itself alone; from another thread the code is SI_SIGIO, with the same fd and
-    /// band.
+    /// Queues a signal with the event of `fd` in its siginfo. EAGAIN: too many are queued. The kernel lets a thread
+    /// send POLL_IN and the other kernel codes only to itself; from another thread the code is SI_SIGIO, with the same
+    /// fd and band.
     fn queue(self, signal: c_int, fd: RawFd, (code, band): (c_int, c_long)) -> Result<()> {
         match self.queue_as(signal, fd, code, band) {
             Err(Error::Perm) => self.queue_as(signal, fd, SI_SIGIO, band),
@@ -91,13 +91,13 @@ impl Owner {
                 // SAFETY: as above.
                 unsafe { kernel::call(libc::SYS_rt_sigqueueinfo, [id as c_long, signal_no, at]) }.map(drop)
             }
-            // No call queues a signal for a group: it gets the bare one.
+            // No system call queues a signal for a group: it gets one without siginfo.
             Owner::Group(_) => self.kill(signal),
         }
     }
 }
 
-/// si_code of what happened, and its si_band (band_table).
+/// si_code and si_band of an event (band_table).
 fn what(events: Events) -> (c_int, c_long) {
     let rows = [
         (Events::ERR, 4, libc::POLLERR),
@@ -112,14 +112,14 @@ fn what(events: Events) -> (c_int, c_long) {
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     owner: Owner,
-    /// F_SETSIG's signal; 0 is SIGIO, without more to say.
+    /// F_SETSIG's signal; 0 is SIGIO without siginfo.
     signal: c_int,
     /// The descriptor by which O_ASYNC was set.
     on: Option<RawFd>,
     key: Option<WatchKey>,
 }
 
-/// What a description's signals are about.
+/// The signal settings of a description.
 #[derive(Default)]
 pub(crate) struct Signals(Mutex<State>);
 
@@ -127,7 +127,7 @@ impl Watch for Signals {
     fn notify(&self, events: Events) {
         let State { owner, signal, on, .. } = *self.0.lock();
         if events == Events::PRI {
-            // The owner may have ended since; nobody is left to be told of it.
+            // The owner may have ended meanwhile, which is no error.
             let _ = owner.kill(libc::SIGURG);
         }
         let Some(fd) = on else { return };
@@ -137,7 +137,7 @@ impl Watch for Signals {
     }
 }
 
-/// By address of the description, which stays while an entry remembers it.
+/// By address of the description, which is not reused while an entry has a weak reference to it.
 type ByAddress = HashMap<usize, (Weak<Socket>, Arc<Signals>)>;
 
 static SIGNALS: PerProcess<Mutex<ByAddress>> = PerProcess::new(Mutex::default);
@@ -176,7 +176,7 @@ fn state(s: &Arc<Socket>) -> State {
     find(s).map(|signals| *signals.0.lock()).unwrap_or_default()
 }
 
-/// F_SETOWN, F_SETOWN_EX. ESRCH: there is no such thread, process or group.
+/// F_SETOWN, F_SETOWN_EX. ESRCH: no such thread, process or group.
 pub(crate) fn set_owner(s: &Arc<Socket>, owner: Owner) -> Result<()> {
     match owner.kill(0) {
         Err(Error::Srch) => Err(Error::Srch),
@@ -192,7 +192,7 @@ pub(crate) fn owner(s: &Arc<Socket>) -> Owner {
     state(s).owner
 }
 
-/// F_SETSIG. EINVAL: no signal's number.
+/// F_SETSIG. EINVAL: not a signal number.
 pub(crate) fn set_signal(s: &Arc<Socket>, signal: c_int) -> Result<()> {
     if !(0..=libc::SIGRTMAX()).contains(&signal) {
         return Err(Error::Inval);
@@ -206,7 +206,7 @@ pub(crate) fn signal(s: &Arc<Socket>) -> c_int {
     state(s).signal
 }
 
-/// O_ASYNC of F_SETFL, FIOASYNC; `fd` is what signals will say.
+/// O_ASYNC of F_SETFL, FIOASYNC; `fd` is si_fd of the signals.
 pub(crate) fn set_async(s: &Arc<Socket>, fd: RawFd, on: bool) {
     if is_async(s) != on {
         change(s, |state| state.on = on.then_some(fd));

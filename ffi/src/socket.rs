@@ -62,7 +62,7 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = match unsafe { ptr::own_name(addr, len, v6, false) }?? {
             Some(a) => a,
-            // AF_UNSPEC with the IPv4 wildcard is taken for AF_INET by old programs' leave.
+            // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
             None => {
                 // SAFETY: as above; `own_name` has checked that `len` bytes are there.
                 let b = unsafe { ptr::bytes(addr.cast(), len as usize) }?;
@@ -121,11 +121,12 @@ pub unsafe extern "C-unwind" fn usk_accept4(
         if flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) != 0 {
             return Err(Error::Inval);
         }
-        // The number first: at the descriptor limit the connection stays in the queue, and nothing waits for one.
+        // The number is reserved first: at the descriptor limit the call fails at once, and the connection stays in the
+        // queue.
         let number = Number::reserve(flags & libc::SOCK_CLOEXEC != 0)?;
         let (conn, peer) = s.accept()?;
         conn.set_nonblocking(flags & libc::SOCK_NONBLOCK != 0);
-        // The program gets no descriptor where its place for the address is bad: the connection ends, as in Linux.
+        // If the buffer for the address is bad, the program gets no descriptor, and the connection ends, as in Linux.
         // SAFETY: the caller vouches for `addr` and `len`.
         unsafe { ptr::put_sockaddr(Some(peer), addr, len) }?;
         Ok(number.install(Desc::Socket(Arc::new(conn))))
@@ -163,8 +164,8 @@ pub extern "C-unwind" fn usk_shutdown(fd: c_int, how: c_int) -> c_int {
     })
 }
 
-/// Ends the socket from outside, whoever uses it, as `ss -K` does: its calls answer ECONNABORTED, a peer gets a reset;
-/// the descriptor stays to be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
+/// Aborts the socket, as `ss -K` does: calls on it return ECONNABORTED, and a peer gets a reset; the descriptor must
+/// still be closed. Errors: EBADF, ENOTSOCK, EOPNOTSUPP.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_destroy(fd: c_int) -> c_int {
     boundary(|| fdtable::ours(fd)?.destroy().map(|()| 0))
@@ -257,9 +258,9 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
     })
 }
 
-/// Takes the upper-layer protocol off that TCP_ULP put on a connection: plain bytes from here. Returns 0, or -1 with
-/// errno EBUSY (it holds bytes that are neither with the program nor with TCP, or a call of it is under way), EINVAL
-/// (the socket has none), EBADF, ENOTSOCK.
+/// Removes the upper-layer protocol that TCP_ULP installed on a connection, which then carries plain bytes. Returns 0,
+/// or -1 with errno EBUSY (it holds bytes that neither the program nor TCP has, or one of its operations is running),
+/// EINVAL (the socket has none), EBADF, ENOTSOCK.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_ulp_remove(fd: c_int) -> c_int {
     boundary(|| fdtable::ours(fd)?.remove_ulp().map(|()| 0))
@@ -307,12 +308,12 @@ pub extern "C-unwind" fn usk_dup(fd: c_int) -> c_int {
     })
 }
 
-/// As dup2(2), for any descriptors. EBUSY also where another thread is just given the number `to`.
+/// As dup2(2), for any descriptors. EBUSY also if another thread has just reserved the number `to`.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_dup2(fd: c_int, to: c_int) -> c_int {
     boundary(|| match fdtable::get(fd) {
         Some(_) if fd == to => Ok(to),
-        // Says whether it is open.
+        // Checks that it is open.
         None if fd == to => kernel::fcntl(fd, libc::F_GETFD, 0).map(|_| to),
         Some(d) => fdtable::install_at(d, to, false),
         None => fdtable::duplicate_at(fd, to, false),

@@ -8,18 +8,18 @@ use usersock::config;
 use usersock::error::Result;
 use usersock::stack::Stack;
 
-/// A network stack; made by usk_stack_new. Null stands for the default stack wherever one is asked for.
+/// A network stack; made by usk_stack_new. Null means the default stack in every call that takes one.
 #[allow(non_camel_case_types)]
 pub struct usk_stack_t(Arc<Stack>);
 
-/// A stack for a C program to keep.
+/// A stack as a handle for a C program.
 pub(crate) fn give_stack(stack: Arc<Stack>) -> *mut usk_stack_t {
     cancel::enable();
     Box::into_raw(Box::new(usk_stack_t(stack)))
 }
 
-/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or without it of the
-/// in-memory loopback alone.
+/// The default stack; made from the environment variable USERSOCK_CONFIG at the first call, or if that is not set with
+/// only an in-memory loopback.
 pub fn default_stack() -> Result<Arc<Stack>> {
     loader::enable();
     cancel::enable();

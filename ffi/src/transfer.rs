@@ -1,5 +1,5 @@
 //! sendfile and splice: from a file or pipe of the kernel to a socket of ours, and from such a socket to a pipe or
-//! file. Reads a file with pread, so that nobody who shares it sees its offset move.
+//! file. Reads a file with pread, so that its shared offset does not move during the call.
 
 use crate::cancel::blocking;
 use crate::fdtable::{self, Desc};
@@ -15,14 +15,14 @@ use usersock::sock::msg::RecvMsg;
 const SPLICE_F_ALL: c_uint = 15;
 const CHUNK: usize = 64 * 1024;
 
-/// Sends `data`; what was taken before an error counts.
+/// Sends `data`; returns the bytes sent before an error, if any.
 fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
     crate::io::signalled(s, s.sendpage(data, flags), false)
 }
 
 /// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
-/// the file's position moves by what was sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file one
-/// can pread), and those of send.
+/// the file's position advances by the bytes sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file
+/// one can pread), and those of send.
 /// # Safety
 /// `offset` is null or points to an off_t.
 #[unsafe(no_mangle)]
@@ -71,7 +71,7 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                     break Ok(());
                 }
                 Ok(n) => n as usize,
-                // Without an offset lseek has said so already.
+                // Without an offset lseek has returned it already.
                 Err(e) => break Err(e),
             };
             let more = if done + n < count { libc::MSG_MORE } else { 0 };
@@ -154,8 +154,8 @@ fn seek(fd: c_int, at: libc::off_t, whence: c_int) -> Result<libc::off_t> {
     unsafe { kernel::call(libc::SYS_lseek, [fd as c_long, at, whence as c_long]) }.map(|at| at as libc::off_t)
 }
 
-/// Waits until a descriptor of the kernel's has one of `events`; for no longer than `timeout`, which null leaves open.
-/// Whether it has.
+/// Waits until a descriptor of the kernel has one of `events`, at most for `timeout` (None: infinite). Returns whether
+/// it has.
 fn ready(fd: c_int, events: libc::c_short, timeout: Option<libc::timespec>) -> Result<bool> {
     let mut p = libc::pollfd { fd, events, revents: 0 };
     let ts = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
@@ -197,9 +197,9 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
         ready(pipe, libc::POLLOUT, None)?;
         room = pipe_room(pipe)?.max(1);
     }
-    // Looked at first and taken after it is in the pipe: what the pipe does not take stays in the socket.
+    // Peeked first, and consumed after the pipe has it: bytes for which the pipe has no room stay in the socket.
     let mut buf = vec![0u8; len.min(CHUNK).min(room)];
-    // At an urgent byte there is nothing to splice, and more of the same would come of waiting: 0, as Linux answers.
+    // At the urgent mark there is nothing to splice, and waiting would not help: returns 0, as Linux does.
     let slices = &mut [IoSliceMut::new(&mut buf)];
     let mut peek = RecvMsg::new(slices, libc::MSG_PEEK);
     peek.before_urgent = true;
@@ -228,7 +228,7 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
     }
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
     if nonblock || s.nonblocking() {
-        // Nothing leaves the pipe that the socket would not take.
+        // Bytes are read from the pipe only if the socket has room.
         if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
             return Err(Error::Again);
         }
@@ -243,7 +243,7 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
     let mut sent = 0;
     while sent < n {
-        // What was read from the pipe has left it: it is sent whole, even if that waits a moment for room.
+        // Bytes that were read from the pipe must all be sent, even if that waits for room.
         match push(s, &buf[sent..n], more) {
             Ok(k) => sent += k,
             Err(Error::Again) if !s.nonblocking() => return Err(Error::Again),

@@ -1,6 +1,6 @@
-//! The headers in include/ are what cbindgen makes of the source now: `usersock.h` for programs, `usersock/*.h` for
-//! plug-ins ([`HEADERS`] says what is in which). Every export is declared in one of them, documented, and goes through
-//! `boundary`. `USERSOCK_WRITE_HEADER=1` writes the files instead of comparing.
+//! The headers in include/ are what cbindgen generates from the present source: `usersock.h` for programs,
+//! `usersock/*.h` for plug-ins ([`HEADERS`] says what is in which). Every export is declared in one of them,
+//! documented, and goes through `boundary`. `USERSOCK_WRITE_HEADER=1` writes the files instead of comparing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ const HEADERS: [Header; 7] = [
     },
 ];
 
-/// What holds of all calls of plug-ins, a paragraph a line.
+/// Conventions of all calls of plug-ins, one paragraph per line.
 const CONVENTIONS: &str =
     "what all of them stand on: loading, registrations, socks, packets, messages, addresses. Each kind of plug-in has \
      a header beside this one, which includes it. docs/plugins.md is the guide.
@@ -125,7 +125,7 @@ fn sources() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Names of C that a source file gives: of functions, types and constants.
+/// The C names that a source file defines: functions, types and constants.
 fn items(source: &str) -> Vec<String> {
     source
         .lines()
@@ -167,7 +167,7 @@ fn wrapped(text: &str, before: &str) -> String {
 /// Types by their typedef names, where cbindgen writes the tags of some: `struct usk_skb_t *` becomes `usk_skb_t *`.
 fn typedef_names(text: &str) -> String {
     let mut out = String::new();
-    // Columns that a declaration's further lines move to the left, as its first has.
+    // By how many columns the further lines of a declaration move left, as its first line did.
     let mut moved = 0;
     for line in text.lines() {
         if line.starts_with("typedef struct") {
@@ -195,8 +195,8 @@ fn typedef_names(text: &str) -> String {
     out
 }
 
-/// What is Rust's in a text of cbindgen's becomes C's: a section on safety is a sentence, and a name that is a word of
-/// Rust or unused there is C's own.
+/// Converts Rust idioms in cbindgen's text to C: a Safety section becomes a sentence, and names that are Rust keywords
+/// or begin with an underscore become plain ones.
 fn c_text(rust: &str) -> String {
     let mut out = String::new();
     let mut lines = rust.lines();
@@ -230,7 +230,7 @@ fn c_text(rust: &str) -> String {
 }
 
 /// The two calls whose last argument depends on another are variadic to C, as POSIX has them. Rust has no variadic
-/// definitions on stable; on the ABIs of Linux an integer or pointer comes in the same place either way.
+/// definitions on stable; on the ABIs of Linux an integer or pointer is passed in the same place either way.
 fn variadic(text: &str) -> String {
     let mut out = text.to_owned();
     for name in ["int usk_fcntl(", "int usk_ioctl("] {
@@ -257,7 +257,7 @@ fn generated() -> &'static [String] {
                 let mut config = cbindgen::Config::from_file(dir.join("cbindgen.toml")).expect("cbindgen.toml parses");
                 let others = sources.iter().filter(|(name, _)| !header.sources.contains(&name.as_str()));
                 config.export.exclude = others.flat_map(|(_, source)| items(source)).collect();
-                // Types that no call of the same header takes are there as well.
+                // Types that no call of the same header uses are included too.
                 config.export.include = header.sources.iter().flat_map(|name| items(&sources[*name])).collect();
                 if !header.includes.is_empty() {
                     config.include_guard = Some(header.name.to_uppercase().replace(['/', '.'], "_"));
@@ -322,17 +322,18 @@ fn every_export_is_declared_and_documented() {
 #[test]
 fn no_export_skips_its_gate() {
     for (name, body) in sources().values().flat_map(|s| exports(s)) {
-        // A call that is another with fixed arguments goes through the other's; a getter of a pointer cannot fail.
+        // A call that is another one with fixed arguments uses the other's gate; a call that returns a pointer cannot
+        // fail.
         let delegates = ["usk_accept", "usk_epoll_wait", "usk_queue_push", "usk_queue_pop"].contains(&name.as_str());
         let infallible = ["usk_config_error"].contains(&name.as_str());
         // Programs' calls go through `boundary` (`blocking` is it for cancellation points), those of plug-ins through
-        // `kernel`; an operation lent to tables is called by either, and contains itself.
+        // `kernel`; an operation in a table is called by either, and uses `contain`.
         let gated = ["boundary(", "blocking(", "kernel(", "contain("].iter().any(|gate| body.contains(gate));
         assert!(delegates || infallible || gated, "{name} does not go through a gate");
     }
 }
 
-/// Functions that a table hands out are called as exports are.
+/// Functions in a table are called as exports are.
 #[test]
 fn no_function_of_a_table_skips_its_gate() {
     let below = &sources()["plugin/below"];
@@ -429,7 +430,7 @@ fn compiles(compiler: &str, name: &str, program: &str, modes: &[Vec<&str>]) -> b
     true
 }
 
-/// Past the test runner's capture, where `cargo xtask test` counts it.
+/// Prints outside the test runner's capture, so that `cargo xtask test` counts it.
 fn skip(why: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "SKIP headers in all modes: {why}");

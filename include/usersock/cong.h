@@ -9,7 +9,7 @@
 #include "core.h"
 
 /*
- usk_cong_ack_t.flags: what arrived lies behind a hole, and the hole is still there. The window does not grow by it.
+ usk_cong_ack_t.flags: the acknowledged segments lie behind a hole that is not yet filled. The window does not grow.
  */
 #define USK_CONG_BEHIND_HOLE 1
 
@@ -34,18 +34,18 @@
 #define USK_CONG_INFO_MAX 64
 
 /*
- usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn
- says, and are ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
+ usk_cong_ops.flags: the algorithm needs ECN (TCP_CONG_NEEDS_ECN): SYNs request it whatever net.ipv4.tcp_ecn is, and
+ are sent ECT(0); if both ends agree (usk_tcp_t.ecn_ok), so is every packet.
  */
 #define USK_CONG_NEEDS_ECN 1
 
 /*
- Congestion states (enum tcp_ca_state): nothing amiss.
+ Congestion states (enum tcp_ca_state): no congestion.
  */
 #define USK_CA_OPEN 0
 
 /*
- Something arrived out of order.
+ Duplicate ACKs or SACKs arrived.
  */
 #define USK_CA_DISORDER 1
 
@@ -65,12 +65,12 @@
 #define USK_CA_LOSS 4
 
 /*
- Events (enum tcp_ca_event): data leaves, and nothing was in flight.
+ Events (enum tcp_ca_event): data is sent while nothing was in flight.
  */
 #define USK_CA_EVENT_TX_START 0
 
 /*
- The window starts over after idleness.
+ The window restarts after an idle time.
  */
 #define USK_CA_EVENT_CWND_RESTART 1
 
@@ -85,12 +85,12 @@
 #define USK_CA_EVENT_LOSS 3
 
 /*
- A packet without congestion mark came (with USK_CONG_NEEDS_ECN).
+ A packet without a CE mark arrived (only with USK_CONG_NEEDS_ECN).
  */
 #define USK_CA_EVENT_ECN_NO_CE 4
 
 /*
- A packet with one.
+ A packet with a CE mark arrived.
  */
 #define USK_CA_EVENT_ECN_IS_CE 5
 
@@ -100,51 +100,53 @@
 #define USK_CA_ACK_SLOWPATH 1
 
 /*
- It updated the window.
+ The acknowledgement updated the send window.
  */
 #define USK_CA_ACK_WIN_UPDATE 2
 
 /*
- It echoes congestion.
+ The acknowledgement has ECE.
  */
 #define USK_CA_ACK_ECE 4
 
 /*
- One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
- one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
- unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
- acknowledged nor declared lost; a packet sent again is a packet sent. Of one acknowledgement, in this order:
- usk_cong_recovered when with it all that was outstanding at the loss has arrived, usk_cong_loss for what it shows to
- be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says what may leave.
+ An instance of a congestion control algorithm for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free
+ frees it. It belongs to one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of
+ TCP's connections. The unit is the segment: the data that the protocol sends in one packet. A segment is in flight
+ from when it is sent until it is acknowledged or declared lost; a retransmission counts as sent again. For each
+ acknowledgement, call in this order: usk_cong_recovered if it completes all data that was outstanding at the loss,
+ usk_cong_loss for the segments that it shows to be lost, usk_cong_acked for the segments that it acknowledges; then
+ usk_cong_quota returns how many segments may be sent.
  */
 typedef struct usk_cong_t usk_cong_t;
 
 /*
- What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb,
- and may be copied.
+ What usk_cong_sent records about a packet, for the delivery-rate sample when the packet is acknowledged. Fits in
+ usk_skb_cb, and may be copied.
  */
 typedef struct usk_cong_mark_t {
   uint64_t opaque[5];
 } usk_cong_mark_t;
 
 /*
- What an acknowledgement says.
+ An acknowledgement.
  */
 typedef struct usk_cong_ack_t {
   /*
-   Segments in flight that it says have arrived.
+   Segments in flight that it acknowledges.
    */
   uint32_t segments;
   /*
-   Segments that usk_cong_loss had declared lost, or usk_cong_rto, and that it says have arrived after all.
+   Segments that it acknowledges although usk_cong_loss or usk_cong_rto had declared them lost.
    */
   uint32_t late;
   /*
-   RTT of what was sent last of them, and sent once only (RFC 6298), microseconds; -1: none. 0 is a sample.
+   RTT of the segment of them that was sent last, if it was sent only once (RFC 6298), microseconds; -1: none. 0 is
+   a sample.
    */
   int64_t rtt_us;
   /*
-   Mark of what was sent last of them; null: no delivery-rate sample.
+   Mark of the segment of them that was sent last; null: no delivery-rate sample.
    */
   const usk_cong_mark_t *mark;
   /*
@@ -154,11 +156,11 @@ typedef struct usk_cong_ack_t {
 } usk_cong_ack_t;
 
 /*
- Where a borrowed algorithm stands. States are tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
+ The state of a borrowed algorithm. ca_state is tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
  */
 typedef struct usk_cong_info_t {
   /*
-   Name of the algorithm, ended by 0.
+   Name of the algorithm, NUL-terminated.
    */
   char name[16];
   /*
@@ -178,15 +180,15 @@ typedef struct usk_cong_info_t {
    */
   uint32_t ca_state;
   /*
-   Smoothed RTT, microseconds; 0: none yet.
+   Smoothed RTT, microseconds; 0: no sample yet.
    */
   uint32_t srtt_us;
   /*
-   Its deviation, microseconds.
+   Mean deviation of the RTT, microseconds.
    */
   uint32_t rttvar_us;
   /*
-   Least RTT lately, microseconds; UINT32_MAX: none yet.
+   Minimum RTT of the recent past, microseconds; UINT32_MAX: no sample yet.
    */
   uint32_t min_rtt_us;
   /*
@@ -202,7 +204,7 @@ typedef struct usk_cong_info_t {
    */
   uint32_t lost;
   /*
-   1: the algorithm counts on packets being spaced by pacing_rate.
+   1: the algorithm requires that packets are paced at pacing_rate.
    */
   uint32_t needs_pacing;
   /*
@@ -220,9 +222,9 @@ typedef struct usk_cong_info_t {
 } usk_cong_info_t;
 
 /*
- A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken
- over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
- unless said; more numbers may follow in later versions.
+ A connection's variables, during a call of a congestion control. The first block may be written: its values are
+ copied back when the function returns, clamped to their bounds; writes to the others are ignored. Counts are in
+ segments unless stated otherwise; later versions may append members.
  */
 typedef struct usk_tcp_t {
   /*
@@ -234,7 +236,7 @@ typedef struct usk_tcp_t {
    */
   uint32_t snd_cwnd_cnt;
   /*
-   May be written: slow-start threshold. At least 1; 0x7fffffff: none yet.
+   May be written: slow-start threshold. At least 1; 0x7fffffff: infinite, as initially.
    */
   uint32_t snd_ssthresh;
   /*
@@ -242,16 +244,16 @@ typedef struct usk_tcp_t {
    */
   uint32_t snd_cwnd_clamp;
   /*
-   May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they
-   are not.
+   May be written: value of delivered + in_flight up to which rate samples are application-limited; 0: they are
+   not.
    */
   uint32_t app_limited;
   /*
-   May be written: 1: packets are to be spaced by pacing_rate (SK_PACING_NEEDED); once set it stays.
+   May be written: 1: packets are paced at pacing_rate (SK_PACING_NEEDED); once set it stays.
    */
   uint32_t needs_pacing;
   /*
-   May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each
+   May be written: bytes a second; UINT64_MAX: unlimited. Lasts only if the table has cong_control: otherwise each
    acknowledgement computes it.
    */
   uint64_t pacing_rate;
@@ -280,11 +282,11 @@ typedef struct usk_tcp_t {
    */
   uint32_t ca_state;
   /*
-   Whether the window limited sending lately, so that it may grow (tcp_is_cwnd_limited).
+   Whether the window recently limited sending, so that it may grow (tcp_is_cwnd_limited).
    */
   uint32_t is_cwnd_limited;
   /*
-   Smoothed RTT, microseconds times 8; 0: none yet.
+   Smoothed RTT, microseconds times 8; 0: no sample yet.
    */
   uint32_t srtt_us;
   /*
@@ -292,7 +294,7 @@ typedef struct usk_tcp_t {
    */
   uint32_t mdev_us;
   /*
-   Least RTT lately, microseconds; UINT32_MAX: none yet.
+   Minimum RTT of the recent past, microseconds; UINT32_MAX: no sample yet.
    */
   uint32_t min_rtt_us;
   /*
@@ -308,15 +310,15 @@ typedef struct usk_tcp_t {
    */
   uint32_t packets_out;
   /*
-   Of them: selectively acknowledged.
+   Those of packets_out that are selectively acknowledged.
    */
   uint32_t sacked_out;
   /*
-   Of them: thought lost.
+   Those of packets_out that are marked lost.
    */
   uint32_t lost_out;
   /*
-   Sent again and in flight.
+   Retransmissions in flight.
    */
   uint32_t retrans_out;
   /*
@@ -328,19 +330,19 @@ typedef struct usk_tcp_t {
    */
   uint32_t delivered;
   /*
-   Of them with a congestion mark.
+   Those of `delivered` with a congestion mark.
    */
   uint32_t delivered_ce;
   /*
-   Thought lost in total, modulo 2^32.
+   Marked lost in total, modulo 2^32.
    */
   uint32_t lost;
   /*
-   Delivered and sent since the reduction began.
+   Segments delivered since the reduction began.
    */
   uint32_t prr_delivered;
   /*
-   See prr_delivered.
+   Segments sent since the reduction began.
    */
   uint32_t prr_out;
   /*
@@ -348,19 +350,19 @@ typedef struct usk_tcp_t {
    */
   uint32_t reordering;
   /*
-   First sequence number not acknowledged.
+   First unacknowledged sequence number.
    */
   uint32_t snd_una;
   /*
-   Next one to send.
+   Next sequence number to send.
    */
   uint32_t snd_nxt;
   /*
-   End of what the program has written.
+   End of the data that the program has written.
    */
   uint32_t write_seq;
   /*
-   End of what was outstanding when recovery began.
+   snd_nxt when recovery began.
    */
   uint32_t high_seq;
   /*
@@ -368,7 +370,7 @@ typedef struct usk_tcp_t {
    */
   uint32_t snd_cwnd_stamp;
   /*
-   When data was last sent, the same.
+   When data was last sent, in the same unit.
    */
   uint32_t lsndtime;
   /*
@@ -376,12 +378,12 @@ typedef struct usk_tcp_t {
    */
   uint32_t ecn_ok;
   /*
-   RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
-   struct usk_sock_ops); 0: none does. Linux's NV asks for it.
+   RTT of the path without queues, microseconds, as a hook returned it when the algorithm began (base_rtt of struct
+   usk_sock_ops); 0: unknown. Linux's NV uses it.
    */
   uint32_t base_rtt_us;
   /*
-   The connection's sock, for usk_break; null when the stack has ended (in release alone).
+   The connection's sock, for usk_break; null when the stack has ended (only in release).
    */
   usk_sock_t *sk;
   /*
@@ -411,7 +413,7 @@ typedef struct usk_rate_sample_t {
    */
   uint32_t prior_delivered;
   /*
-   usk_tcp_t.delivered_ce then.
+   usk_tcp_t.delivered_ce when the interval began.
    */
   uint32_t prior_delivered_ce;
   /*
@@ -419,7 +421,7 @@ typedef struct usk_rate_sample_t {
    */
   int32_t delivered;
   /*
-   Of them with a congestion mark.
+   Those of `delivered` with a congestion mark.
    */
   int32_t delivered_ce;
   /*
@@ -431,7 +433,7 @@ typedef struct usk_rate_sample_t {
    */
   uint32_t rcv_interval_us;
   /*
-   Segments that this acknowledgement showed to be lost.
+   Segments marked lost by this acknowledgement.
    */
   int32_t losses;
   /*
@@ -443,11 +445,11 @@ typedef struct usk_rate_sample_t {
    */
   uint32_t prior_in_flight;
   /*
-   End of the sequence of what was delivered last.
+   End sequence number of the segment that was delivered last.
    */
   uint32_t last_end_seq;
   /*
-   1: the program gave less than the path would have taken.
+   1: the sample is application-limited.
    */
   uint8_t is_app_limited;
   /*
@@ -455,7 +457,7 @@ typedef struct usk_rate_sample_t {
    */
   uint8_t is_retrans;
   /*
-   1: the receiver probably waited with the acknowledgement.
+   1: the receiver probably delayed the acknowledgement.
    */
   uint8_t is_ack_delayed;
   /*
@@ -465,7 +467,7 @@ typedef struct usk_rate_sample_t {
 } usk_rate_sample_t;
 
 /*
- What an acknowledgement tells pkts_acked (struct ack_sample).
+ The sample of an acknowledgement, for pkts_acked (struct ack_sample).
  */
 typedef struct usk_ack_sample_t {
   /*
@@ -483,12 +485,12 @@ typedef struct usk_ack_sample_t {
 } usk_ack_sample_t;
 
 /*
- Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
- some of which it may write, and `priv`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
- is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
- functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped ones return EDEADLK for the sock). None
- is called before init, or after release. No exception of C++ and no panic of a Rust shared object may leave one:
- catch it and call usk_break(tp->sk).
+ Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
+ some of which it may write, and `priv`: priv_size bytes of private memory of the connection, initially zero,
+ aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
+ may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped calls return
+ EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a Rust shared
+ object may leave a function: catch it and call usk_break(tp->sk).
  */
 typedef struct usk_cong_ops {
   /*
@@ -496,7 +498,7 @@ typedef struct usk_cong_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_cong_ops). What a shorter table lacks is null.
+   sizeof(struct usk_cong_ops). Members that a shorter table lacks are null.
    */
   uint32_t size;
   /*
@@ -505,12 +507,12 @@ typedef struct usk_cong_ops {
    */
   const char *name;
   /*
-   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-   by usk_mib_read.
+   Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+   usk_mib_read reads them.
    */
   const char *const *mib_names;
   /*
-   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
    */
   const usk_sysctl_t *sysctls;
   /*
@@ -522,11 +524,11 @@ typedef struct usk_cong_ops {
    */
   uint32_t priv_size;
   /*
-   The connection begins, or takes this algorithm while it runs. Null: nothing.
+   The connection begins, or changes to this algorithm. Null: no action.
    */
   void (*init)(usk_tcp_t *tp, void *priv);
   /*
-   The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
+   The connection ends, or changes to another algorithm; writes to `tp` are ignored. Null: no action.
    */
   void (*release)(usk_tcp_t *tp, void *priv);
   /*
@@ -534,14 +536,14 @@ typedef struct usk_cong_ops {
    */
   uint32_t (*ssthresh)(usk_tcp_t *tp, void *priv);
   /*
-   `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
-   there.
+   `acked` segments, up to `ack`, were acknowledged without congestion: increases the window. Required, unless
+   cong_control is set.
    */
   void (*cong_avoid)(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
   /*
-   After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
-   pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
-   0x400 snd_una advanced. Null: those two do.
+   Called for every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
+   pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 data selectively acknowledged, 0x40
+   ECE, 0x400 snd_una advanced. Null: cong_avoid and the standard reduction are used.
    */
   void (*cong_control)(usk_tcp_t *tp,
                        void *priv,
@@ -553,7 +555,8 @@ typedef struct usk_cong_ops {
    */
   void (*pkts_acked)(usk_tcp_t *tp, void *priv, const usk_ack_sample_t *sample);
   /*
-   An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
+   An acknowledgement arrived; `flags`: USK_CA_ACK_ bits. Called after pkts_acked and before loss detection. Null:
+   no action.
    */
   void (*in_ack_event)(usk_tcp_t *tp, void *priv, uint32_t flags);
   /*
@@ -565,21 +568,21 @@ typedef struct usk_cong_ops {
    */
   void (*cwnd_event)(usk_tcp_t *tp, void *priv, int event);
   /*
-   Returns the window after a loss that was none, segments. Required.
+   Returns the window after a spurious loss, segments. Required.
    */
   uint32_t (*undo_cwnd)(usk_tcp_t *tp, void *priv);
   /*
-   Returns the least number of segments of a super-packet; what is written is ignored. Null:
+   Returns the minimum number of segments of a super-packet; writes to `tp` are ignored. Null:
    net.ipv4.tcp_min_tso_segs.
    */
   uint32_t (*min_tso_segs)(const usk_tcp_t *tp, void *priv);
   /*
-   Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
+   Returns how many windows the send buffer should hold; writes to `tp` are ignored. Null: 2.
    */
   uint32_t (*sndbuf_expand)(const usk_tcp_t *tp, void *priv);
   /*
-   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
-   to `tp` is ignored. Null: none.
+   For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; writes to `tp`
+   are ignored. Null: none.
    */
   size_t (*get_info)(const usk_tcp_t *tp, void *priv, void *info, size_t len);
 } usk_cong_ops;
@@ -589,9 +592,9 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
- initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be
- unregistered. Null: no algorithm of that name, or `mss` is 0.
+ Makes an instance of the algorithm `name` (null: that of net.ipv4.tcp_congestion_control) for the sock's protocol,
+ with the initial window of the sock's route. `mss`: payload bytes of a full segment. While it exists, the algorithm
+ cannot be unregistered. Returns null if there is no algorithm of that name, or `mss` is 0.
  Requires: `o` is owned; `name` is null or a string.
  */
 usk_cong_t *usk_cong_new(usk_owned_t *o,
@@ -599,22 +602,22 @@ usk_cong_t *usk_cong_new(usk_owned_t *o,
                          uint32_t mss);
 
 /*
- Ends it. Null is ignored.
+ Frees an instance. Null is ignored.
  Requires: `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
  */
 void usk_cong_free(usk_owned_t *o,
                    usk_cong_t *cong);
 
 /*
- Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
- the window starts over (RFC 2861). -EINVAL for null.
+ Returns how many segments may be sent now, 0 or more. Call it before the first segment of a burst is sent: after an
+ idle time of an RTO it restarts the window (RFC 2861). -EINVAL for null.
  Requires: `o` is owned, the sock that `cong` was made for.
  */
 int usk_cong_quota(usk_owned_t *o,
                    usk_cong_t *cong);
 
 /*
- `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
+ `n` segments are sent in one packet; `again`: it is a retransmission. `*mark`, unless null, is filled for
  usk_cong_acked.
  Requires: as usk_cong_quota; `mark` is null or writable.
  */
@@ -627,14 +630,14 @@ int usk_cong_sent(usk_owned_t *o,
 /*
  An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
  rtt_us below -1.
- Requires: as usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
+ Requires: as usk_cong_quota; `ack` is readable, and its mark is null or points to one that usk_cong_sent filled.
  */
 int usk_cong_acked(usk_owned_t *o,
                    usk_cong_t *cong,
                    const usk_cong_ack_t *ack);
 
 /*
- `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
+ `n` segments in flight are lost: recovery begins, unless a recovery is in progress, to which they then belong.
  Requires: as usk_cong_quota.
  */
 int usk_cong_loss(usk_owned_t *o,
@@ -642,10 +645,11 @@ int usk_cong_loss(usk_owned_t *o,
                   uint32_t n);
 
 /*
- All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+ All data that was outstanding at the loss or at the timeout is acknowledged: the reduction is complete.
  Requires: as usk_cong_quota.
  */
-int usk_cong_recovered(usk_owned_t *o, usk_cong_t *cong);
+int usk_cong_recovered(usk_owned_t *o,
+                       usk_cong_t *cong);
 
 /*
  The retransmission timer expired: everything in flight is lost, the window is one segment.
@@ -654,29 +658,30 @@ int usk_cong_recovered(usk_owned_t *o, usk_cong_t *cong);
 int usk_cong_rto(usk_owned_t *o, usk_cong_t *cong);
 
 /*
- The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
- undo.
+ The loss or timeout of this episode was spurious: window and threshold are restored. Returns 1; 0 if there is
+ nothing to undo.
  Requires: as usk_cong_quota.
  */
 int usk_cong_undo(usk_owned_t *o,
                   usk_cong_t *cong);
 
 /*
- The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
+ The protocol has no more data though the window has room: rate samples of the segments in flight are
+ application-limited.
  Requires: as usk_cong_quota.
  */
 int usk_cong_app_limited(usk_owned_t *o,
                          usk_cong_t *cong);
 
 /*
- Payload bytes of a full segment from now on. -EINVAL: 0.
+ Sets the payload bytes of a full segment. -EINVAL: 0.
  Requires: as usk_cong_quota.
  */
 int usk_cong_set_mss(usk_owned_t *o, usk_cong_t *cong, uint32_t mss);
 
 /*
- Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
- zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
+ Fills `*info` with the state of the algorithm. `size` is sizeof(usk_cong_info_t): members that the library does not
+ know are zero. Returns how many bytes the library filled; -EFAULT: `cong` or `info` is null.
  Requires: `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
  */
 ptrdiff_t usk_cong_info(const usk_cong_t *cong,
@@ -684,12 +689,12 @@ ptrdiff_t usk_cong_info(const usk_cong_t *cong,
                         size_t size);
 
 /*
- Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
- default by net.ipv4.tcp_congestion_control. `user` is for usk_user; `*out`, unless null, gets the registration.
- Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
- size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
- Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
- is null or writable.
+ Registers a congestion control in the plug-in's stack: sockets can select it by TCP_CONGESTION, and
+ net.ipv4.tcp_congestion_control can make it the default. `user` is for usk_user; `*out`, unless null, gets the
+ registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+ fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
+ `out` is null or writable.
  */
 int usk_cong_register(usk_plugin_t *plugin,
                       const struct usk_cong_ops *table,
@@ -697,7 +702,7 @@ int usk_cong_register(usk_plugin_t *plugin,
                       usk_reg_t **out);
 
 /*
- Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
+ Whether the connection is in slow start (tcp_in_slow_start): 1 or 0.
  Requires: `tp` is a congestion control's argument.
  */
 int usk_tcp_in_slow_start(const usk_tcp_t *tp);
@@ -723,13 +728,13 @@ void usk_tcp_cong_avoid_ai(usk_tcp_t *tp, uint32_t w, uint32_t acked);
 uint32_t usk_tcp_reno_ssthresh(usk_tcp_t *tp, void *priv);
 
 /*
- Reno's growth (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
+ Reno's window increase (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
  Requires: `tp` is a congestion control's argument.
  */
 void usk_tcp_reno_cong_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t acked);
 
 /*
- The window after a loss that was none: what it was before, if that is more. Fits usk_cong_ops.undo_cwnd.
+ The window after a spurious loss: the window before the loss, if that is larger. Fits usk_cong_ops.undo_cwnd.
  Requires: `tp` is a congestion control's argument.
  */
 uint32_t usk_tcp_reno_undo_cwnd(usk_tcp_t *tp,

@@ -36,57 +36,57 @@
 #define USK_SOCK_OPS_VERSION 1
 
 /*
- For usk_hook_set_cb_flags: `rto` is wanted (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
+ For usk_hook_set_cb_flags: `rto` is called (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
  */
 #define USK_CB_RTO 1
 
 /*
- `retrans` is wanted.
+ `retrans` is called.
  */
 #define USK_CB_RETRANS 2
 
 /*
- `state` is wanted.
+ `state` is called.
  */
 #define USK_CB_STATE 4
 
 /*
- `rtt` is wanted.
+ `rtt` is called.
  */
 #define USK_CB_RTT 8
 
 /*
- `parse_hdr_opt` is wanted of every segment.
+ `parse_hdr_opt` is called for every segment.
  */
 #define USK_CB_PARSE_ALL_HDR_OPT 16
 
 /*
- `parse_hdr_opt` is wanted of segments with an option that TCP does not know.
+ `parse_hdr_opt` is called for segments with an option that TCP does not know.
  */
 #define USK_CB_PARSE_UNKNOWN_HDR_OPT 32
 
 /*
- `hdr_opt_len` and `write_hdr_opt` are wanted.
+ `hdr_opt_len` and `write_hdr_opt` are called.
  */
 #define USK_CB_WRITE_HDR_OPT 64
 
 /*
- usk_hdr_seg_t.flags: there is no segment, the question is how much data fits into one.
+ usk_hdr_seg_t.flags: there is no segment yet: TCP computes how much data fits into one.
  */
 #define USK_HDR_NO_SEGMENT -1
 
 /*
- A hook's room in a header: write_hdr_opt's argument.
+ A hook's part of a header: write_hdr_opt's argument.
  */
 typedef struct usk_hdr_t usk_hdr_t;
 
 /*
- An event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock
- yet: it can be looked at, and what changes it returns -EINVAL.
+ An event: a hook's argument, valid while the hook runs. In some events the connection is a request, for which there
+ is no sock yet: it can be read, and calls that would change it return -EINVAL.
  */
 typedef struct usk_hook_t {
   /*
-   The sock, for usk_break; of a request that is its listener.
+   The sock, for usk_break; for a request, its listener.
    */
   usk_sock_t *sk;
   /*
@@ -98,13 +98,14 @@ typedef struct usk_hook_t {
    */
   uint64_t now;
   /*
-   The library's.
+   For the library's use.
    */
   void *opaque[2];
 } usk_hook_t;
 
 /*
- A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
+ A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. For a request only the first five members
+ are set.
  */
 typedef struct usk_sock_view_t {
   /*
@@ -148,15 +149,15 @@ typedef struct usk_sock_view_t {
    */
   uint32_t mss_cache;
   /*
-   Next expected of the peer.
+   Next sequence number expected from the peer.
    */
   uint32_t rcv_nxt;
   /*
-   Next to be sent.
+   Next sequence number to send.
    */
   uint32_t snd_nxt;
   /*
-   First unacknowledged.
+   First unacknowledged sequence number.
    */
   uint32_t snd_una;
   /*
@@ -208,7 +209,7 @@ typedef struct usk_sock_view_t {
    */
   uint32_t sacked_out;
   /*
-   The events this hook wants of this sock: bits of USK_CB_*.
+   The events that this hook has asked for on this sock: bits of USK_CB_*.
    */
   uint32_t cb_flags;
   /*
@@ -220,13 +221,13 @@ typedef struct usk_sock_view_t {
    */
   uint64_t bytes_acked;
   /*
-   Name of the congestion control, ended by 0.
+   Name of the congestion control, NUL-terminated.
    */
   char congestion[16];
 } usk_sock_view_t;
 
 /*
- The segment that options are for.
+ The segment to which options are added.
  */
 typedef struct usk_hdr_seg_t {
   /*
@@ -238,7 +239,7 @@ typedef struct usk_hdr_seg_t {
    */
   uint32_t seq;
   /*
-   Segments that the device cuts it into; each carries the same option bytes.
+   Number of segments into which the device splits it; each has the same option bytes.
    */
   uint32_t segs;
   /*
@@ -250,26 +251,26 @@ typedef struct usk_hdr_seg_t {
    */
   size_t len;
   /*
-   Option bytes of the SYN that a listener's SYN-ACK answers; null for all others.
+   For a listener's SYN-ACK, the option bytes of the SYN; null for all other segments.
    */
   const void *syn;
   /*
-   How many.
+   Number of these bytes.
    */
   size_t syn_len;
 } usk_hdr_seg_t;
 
 /*
- Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when
- registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
+ Hooks into TCP: one function for each event; null: no action, or the default value. Registering copies it, with its
+ strings and lists. `user` is the pointer given to usk_sock_ops_register.
 
- All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
- sleep, and must not use the sock by any other way than usk_break and the usk_hook_ calls (the POSIX-shaped ones
- return EDEADLK for it). Different socks' events run on different threads at once. Where one answer is wanted and
- several hooks give one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one:
- catch it and call usk_break(h->sk). In `release` there is nothing left to break: just catch it. Events of a
- connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags.
- A listener's children inherit its flags, and begin with the value 0.
+ Hooks are called in the order of registration with the sock owned, in packet, timer or process context: they must
+ not sleep, and may use the sock only by usk_break and the usk_hook_ calls (the POSIX-shaped calls return EDEADLK for
+ it). Events of different socks run on different threads at the same time. If several hooks return a value, the last
+ one counts. No C++ exception and no panic of a Rust shared object may leave a hook: catch it and call
+ usk_break(h->sk); in `release` only catch it. The events of connection setup are always called; the others only if
+ the hook has requested them for that sock by usk_hook_set_cb_flags. A listener's children inherit its flags; their
+ stored value is initially 0.
  */
 typedef struct usk_sock_ops {
   /*
@@ -277,7 +278,7 @@ typedef struct usk_sock_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_sock_ops). What a shorter table lacks is null.
+   sizeof(struct usk_sock_ops). Members that a shorter table lacks are null.
    */
   uint32_t size;
   /*
@@ -285,30 +286,30 @@ typedef struct usk_sock_ops {
    */
   const char *name;
   /*
-   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack,
-   read by usk_mib_read.
+   Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+   usk_mib_read reads them.
    */
   const char *const *mib_names;
   /*
-   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
    */
   const usk_sysctl_t *sysctls;
   /*
-   RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends
-   its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
+   Initial RTO of a SYN or SYN-ACK, microseconds; 0: the default, one second. Called when a connection sends its
+   first SYN, when a listener receives one (for the request), and when the timeout of a SYN's retries is computed
    (BPF_SOCK_OPS_TIMEOUT_INIT).
    */
   uint32_t (*timeout_init)(usk_hook_t *h, void *user);
   /*
-   First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
+   Initial receive window, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
    */
   uint32_t (*rwnd_init)(usk_hook_t *h, void *user);
   /*
-   Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
+   Not 0: the connection requests or accepts ECN, whatever tcp_ecn is (BPF_SOCK_OPS_NEEDS_ECN).
    */
   int (*needs_ecn)(usk_hook_t *h, void *user);
   /*
-   RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
+   RTT of the path without queues, microseconds, for the congestion control that is initialized; 0: unknown
    (BPF_SOCK_OPS_BASE_RTT).
    */
   uint32_t (*base_rtt)(usk_hook_t *h, void *user);
@@ -317,11 +318,11 @@ typedef struct usk_sock_ops {
    */
   void (*tcp_connect)(usk_hook_t *h, void *user);
   /*
-   The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
+   The SYN-ACK arrived; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
    */
   void (*active_established)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
-   The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
+   The last segment of the handshake arrived; `options` are its option bytes, `syn` those of the SYN, none for a
    simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
    */
   void (*passive_established)(usk_hook_t *h,
@@ -335,36 +336,37 @@ typedef struct usk_sock_ops {
    */
   void (*listen)(usk_hook_t *h, void *user);
   /*
-   The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
-   With USK_CB_RTO.
+   The retransmission timer fired: the number of retransmissions so far, the RTO that expired, whether the
+   connection times out. With USK_CB_RTO.
    */
   void (*rto)(usk_hook_t *h, uint32_t retransmits, uint32_t rto_us, int expired, void *user);
   /*
-   `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
+   `segs` segments from `seq` on were retransmitted; `err` is 0, or the negative errno of the transmission. With
    USK_CB_RETRANS.
    */
   void (*retrans)(usk_hook_t *h, uint32_t seq, uint32_t segs, int err, void *user);
   /*
-   The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
+   The state is about to change from `old` to `now`, by Linux's numbers. With USK_CB_STATE.
    */
   void (*state)(usk_hook_t *h, int old, int now, void *user);
   /*
-   A round trip is over: its last sample and the smoothed RTT, microseconds. With USK_CB_RTT.
+   Called once per round trip: its last RTT sample and the smoothed RTT, microseconds. With USK_CB_RTT.
    */
   void (*rtt)(usk_hook_t *h, uint32_t sample_us, uint32_t srtt_us, void *user);
   /*
-   An acceptable segment came; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
+   An acceptable segment arrived; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
    USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
    */
   void (*parse_hdr_opt)(usk_hook_t *h, const void *options, size_t len, void *user);
   /*
-   How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
-   without a segment, to know how much data fits: a full data segment has room for what is returned then, and no
-   more. With USK_CB_WRITE_HDR_OPT.
+   Returns how many bytes of options to reserve in a segment: 2 to seg->remaining; any other value reserves none.
+   Also called without a segment, to compute how much data fits into one: a full data segment has room for the
+   value returned then, and no more. With USK_CB_WRITE_HDR_OPT.
    */
   int (*hdr_opt_len)(usk_hook_t *h, const usk_hdr_seg_t *seg, void *user);
   /*
-   Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
+   Writes, by usk_hdr_store, into the bytes that hdr_opt_len reserved; the remainder is padding. With
+   USK_CB_WRITE_HDR_OPT.
    */
   void (*write_hdr_opt)(usk_hook_t *h,
                         const usk_hdr_seg_t *seg,
@@ -372,7 +374,7 @@ typedef struct usk_sock_ops {
                         void *user);
   /*
    The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
-   owned: nothing of a stack may be called.
+   owned: no function of the library may be called.
    */
   void (*release)(void *user);
 } usk_sock_ops;
@@ -382,8 +384,8 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
- is zero. Returns how many bytes it knows.
+ Fills `*view` with the present values of the connection's variables. `size` is sizeof(usk_sock_view_t): members that
+ the library does not know are zero. Returns how many bytes the library filled.
  Requires: `h` is a hook's argument; `view` is writable for `size` bytes.
  */
 ptrdiff_t usk_hook_view(usk_hook_t *h,
@@ -391,22 +393,22 @@ ptrdiff_t usk_hook_view(usk_hook_t *h,
                         size_t size);
 
 /*
- Sets the events this hook wants of this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). A listener's are
- inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. Returns 0; -EINVAL: a request, or an
- unknown bit.
+ Sets the events that this hook gets for this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). Children inherit
+ the bits of their listener, and USK_CB_WRITE_HDR_OPT on a listener applies to its SYN-ACKs. Returns 0; -EINVAL: a
+ request, or an unknown bit.
  Requires: `h` is a hook's argument.
  */
 int usk_hook_set_cb_flags(usk_hook_t *h,
                           uint32_t flags);
 
 /*
- What this hook keeps on this sock; 0 until set.
+ The value that this hook has stored for this sock; 0 until set.
  Requires: `h` is a hook's argument.
  */
 uint64_t usk_hook_value(usk_hook_t *h);
 
 /*
- Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
+ Stores a value for this hook and this sock, for as long as the sock exists (bpf_sk_storage). -EINVAL: a request.
  Requires: `h` is a hook's argument.
  */
 int usk_hook_set_value(usk_hook_t *h,
@@ -414,9 +416,9 @@ int usk_hook_set_value(usk_hook_t *h,
 
 /*
  Sets an option of the event's connection (bpf_setsockopt). `level` is IPPROTO_TCP; `name` is one of USK_TCP_BPF_*,
- TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, of a listener: its children keep their SYN for TCP_SAVED_SYN).
- Returns 0; -EINVAL: a request, another option, a value or a length that does not fit, an initial window after data
- was sent; -ENOENT: no congestion control of that name.
+ TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, on a listener: its children save their SYN for TCP_SAVED_SYN).
+ Returns 0; -EINVAL: a request, another option, an invalid value or length, an initial window after data was sent;
+ -ENOENT: no congestion control of that name.
  Requires: `h` is a hook's argument; `value` is readable for `len` bytes.
  */
 int usk_hook_setsockopt(usk_hook_t *h,
@@ -426,10 +428,10 @@ int usk_hook_setsockopt(usk_hook_t *h,
                         size_t len);
 
 /*
- Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the
- experiment's number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind
- without length; -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and experiment) is in the header
- already (bpf_store_hdr_opt).
+ Appends one option to the header: kind, length, data; for the experimental kinds 253 and 254 the data begins with
+ the ExID (RFC 6994 §3). `len` is at least the option's length. -EINVAL: malformed, or a kind without length;
+ -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and ExID) is in the header already
+ (bpf_store_hdr_opt).
  Requires: `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
  */
 int usk_hdr_store(usk_hdr_t *w,
@@ -437,20 +439,21 @@ int usk_hdr_store(usk_hdr_t *w,
                   size_t len);
 
 /*
- Bytes still free of what the hook reserved.
+ Bytes of the hook's reservation that are still free.
  Requires: `w` is write_hdr_opt's argument.
  */
 size_t usk_hdr_remaining(usk_hdr_t *w);
 
 /*
- Option bytes that TCP itself wrote into this header; `*len` says how many.
- Requires: `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
+ The option bytes that TCP itself wrote into this header; `*len` gets their number.
+ Requires: `w` is write_hdr_opt's argument, and the bytes are used only until write_hdr_opt returns; `len` is writable.
  */
-const void *usk_hdr_own(usk_hdr_t *w, size_t *len);
+const void *usk_hdr_own(usk_hdr_t *w,
+                        size_t *len);
 
 /*
- Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first
- that begins with this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none
+ Finds the first option of a kind in option bytes and returns its data, `*data_len` bytes; with an `exid` of 0 or
+ more, the first one with this ExID, which is part of the data (RFC 6994 §3.1). Null: there is none
  (bpf_load_hdr_opt).
  Requires: `options` is readable for `len` bytes; `data_len` is writable.
  */
@@ -461,11 +464,11 @@ const void *usk_find_option(const void *options,
                             size_t *data_len);
 
 /*
- Registers hooks in the plug-in's stack, behind those that are there. `user` is what they get; `*out`, unless null,
- gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
- does not fit, -EEXIST the name, a counter or a sysctl is taken.
- Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
- is null or writable.
+ Registers hooks in the plug-in's stack, after the present ones. `user` is passed to them; `*out`, unless null, gets
+ the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
+ not fit, -EEXIST the name, a counter or a sysctl is taken.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
+ `out` is null or writable.
  */
 int usk_sock_ops_register(usk_plugin_t *plugin,
                           const struct usk_sock_ops *table,

@@ -28,8 +28,8 @@
 #define USK_PROTO_DEFAULT 4
 
 /*
- usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and
- accept(2) are for it.
+ usk_proto.flags: the protocol has connections: connect(2) waits until the state is neither TCP_SYN_SENT nor
+ TCP_SYN_RECV, and listen(2) and accept(2) work.
  */
 #define USK_PROTO_CONNECTIONS 8
 
@@ -39,25 +39,25 @@
 #define USK_PROTO_NO_AUTOBIND 16
 
 /*
- usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own
- table.
+ usk_proto.flags: the protocol has no ports: bind(2) takes only an address. Without this flag a null get_port means
+ usk_get_port.
  */
 #define USK_PROTO_NO_PORTS 32
 
 /*
- What IP knows of a packet, for rcv.
+ The IP header fields and other data of a packet, for rcv.
  */
 typedef struct usk_packet_info_t {
   /*
-   Where it came from; port 0.
+   Source address; port 0.
    */
   usk_addr_t src;
   /*
-   Where it went; port 0.
+   Destination address; port 0.
    */
   usk_addr_t dst;
   /*
-   Interface it came by.
+   Interface that received it.
    */
   uint32_t ifindex;
   /*
@@ -73,7 +73,7 @@ typedef struct usk_packet_info_t {
    */
   uint8_t ttl;
   /*
-   1: sent to a group or to all.
+   1: multicast or broadcast.
    */
   uint8_t not_unicast;
   /*
@@ -87,19 +87,19 @@ typedef struct usk_packet_info_t {
  */
 typedef struct usk_icmp_error_t {
   /*
-   Source of the quoted packet: ours.
+   Source of the quoted packet, a local address.
    */
   usk_addr_t src;
   /*
-   Its destination.
+   Destination of the quoted packet.
    */
   usk_addr_t dst;
   /*
-   Who reports.
+   The host that sent the error.
    */
   usk_addr_t reporter;
   /*
-   ICMP type, as on the wire, of the family of `src`.
+   ICMP type (ICMPv6 if `src` is AF_INET6).
    */
   uint8_t icmp_type;
   /*
@@ -111,45 +111,46 @@ typedef struct usk_icmp_error_t {
    */
   uint8_t fatal;
   /*
-   The errno it stands for, positive.
+   The corresponding errno, positive.
    */
   int error;
   /*
-   MTU of fragmentation needed and packet too big, else 0.
+   The MTU of "fragmentation needed" and "packet too big", else 0.
    */
   uint32_t info;
   /*
-   Interface it came by.
+   Interface that received it.
    */
   uint32_t ifindex;
   /*
-   The protocol's header and what followed, as much as was quoted: at least 8 bytes.
+   The quoted bytes from the protocol's header on, at least 8.
    */
   const void *quoted;
   /*
-   How much.
+   Number of quoted bytes.
    */
   size_t quoted_len;
 } usk_icmp_error_t;
 
 /*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
- Copied when it is registered; strings and lists too. Of the kernel's operations, rehash is hash, called again;
- sock_is_readable is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel
- alone.
+ Registering copies it, with its strings and lists. Differences from struct proto: there is no rehash, because the
+ library itself updates its port table when SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT changes; sock_is_readable
+ is poll_locked; psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the
+ kernel needs.
 
  Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
  sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
  and locks by itself. An operation must not make the POSIX-shaped calls (usk_send ...) on its own socket.
 
- Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Anything else, and a
- length beyond what was offered, breaks the socket, which then returns EIO until it is closed; so does an operation
- that returns without releasing what it locked. The stack and other sockets go on.
+ Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Any other value, and a
+ length above the offered one, breaks the socket, and all calls on it return EIO until it is closed; so does an
+ operation that returns without releasing what it locked. The stack and other sockets go on.
 
- Exceptions. No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the
- process. What catches one calls usk_break; what it has locked need not be released. The operations without a sock
- have none to break, and only catch: rcv and err lose the packet (it is theirs to free), the others return as if they
- were null.
+ Exceptions. No C++ exception and no panic of a Rust shared object may leave an operation: it would end the process.
+ The code that catches one calls usk_break; it need not release what the operation has locked. Operations without a
+ sock have none to break: rcv frees its packet and err ignores the error, the others return the value that their null
+ stands for.
  */
 typedef struct usk_proto {
   /*
@@ -157,24 +158,25 @@ typedef struct usk_proto {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_proto). What a shorter table lacks is null.
+   sizeof(struct usk_proto). Members that a shorter table lacks are null.
    */
   uint32_t size;
   /*
-   1 to 31 bytes, unique in a stack; in listings, and (in lower case) in the names of sysctls. Required.
+   1 to 31 bytes, unique in a stack; shown in listings, and in lower case part of the names of its sysctls.
+   Required.
    */
   const char *name;
   /*
-   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-   by usk_mib_read.
+   Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+   usk_mib_read reads them.
    */
   const char *const *mib_names;
   /*
-   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
    */
   const usk_sysctl_t *sysctls;
   /*
-   SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, what socket(2) is called with.
+   SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, the arguments of socket(2).
    */
   int socket_type;
   /*
@@ -190,7 +192,7 @@ typedef struct usk_proto {
    */
   uint32_t obj_size;
   /*
-   Most bytes of header the protocol pushes; 0: what a packet has room for.
+   Largest header that the protocol pushes, bytes; 0: as much as a new packet has room for.
    */
   uint32_t max_header;
   /*
@@ -202,26 +204,26 @@ typedef struct usk_proto {
    */
   uint32_t request_size;
   /*
-   For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
+   For listings: flags such as SLAB_TYPESAFE_BY_RCU. Socks are reference-counted, so 0.
    */
   uint32_t slab_flags;
   /*
-   A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
+   A sock was made: initializes usk_private. Process context (softirq for a child), owned. Null: no action.
    */
   int (*init)(usk_owned_t *o);
   /*
-   Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null:
-   nothing.
+   Called last, by usk_done or when init failed: frees what usk_private points to. Either context, owned. Null: no
+   action.
    */
   void (*destroy)(usk_owned_t *o);
   /*
-   The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's
-   farewell, with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null:
-   unhash and usk_done.
+   The last descriptor is closed, or the listener of a connection that was not accepted. The protocol calls
+   usk_done, now or after its closing handshake. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process
+   context, not owned. Null: unhash and usk_done.
    */
   void (*close)(usk_sock_t *sk, int flags);
   /*
-   A look at the address before connect. Process context, owned. Null: accepted.
+   Checks the address before connect. Process context, owned. Null: accepted.
    */
   int (*pre_connect)(usk_owned_t *o, const usk_addr_t *to);
   /*
@@ -229,7 +231,7 @@ typedef struct usk_proto {
    */
   int (*connect)(usk_owned_t *o, const usk_addr_t *to);
   /*
-   Back to unconnected, or from listening to closed. Process context, owned. Null: EOPNOTSUPP.
+   Dissolves the association, or stops listening. Process context, owned. Null: EOPNOTSUPP.
    */
   int (*disconnect)(usk_owned_t *o);
   /*
@@ -237,17 +239,18 @@ typedef struct usk_proto {
    */
   int (*listen)(usk_owned_t *o, uint32_t backlog);
   /*
-   Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`.
-   usk_accept_wait is one. Process context, not owned. Null: EOPNOTSUPP.
+   Returns an established connection, held, and waits for one unless `nonblock`; or null with a negative errno in
+   `*err`. usk_accept_wait can be used. Process context, not owned. Null: EOPNOTSUPP.
    */
   usk_sock_t *(*accept)(usk_sock_t *sk, int nonblock, int *err);
   /*
-   SIOCINQ, SIOCOUTQ and its own requests, returning an int in `*value`. Process context, not owned. Null: ENOTTY.
+   SIOCINQ, SIOCOUTQ and the protocol's own requests; the result is the int `*value`. Process context, not owned.
+   Null: ENOTTY.
    */
   int (*ioctl)(usk_sock_t *sk, unsigned long request, int *value);
   /*
-   shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null:
-   nothing more.
+   shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown already includes them. Process context, owned.
+   Null: no further action.
    */
   void (*shutdown)(usk_owned_t *o, int how);
   /*
@@ -259,49 +262,51 @@ typedef struct usk_proto {
    */
   ptrdiff_t (*getsockopt)(usk_sock_t *sk, int level, int name, void *value, size_t len);
   /*
-   Options that go past a layer, straight to getsockopt here: 1 (bpf_bypass_getsockopt). Null: none.
+   Returns 1 for options that bypass a layer's getsockopt and go to this table's (bpf_bypass_getsockopt). Null:
+   none.
    */
   int (*bypass_getsockopt)(int level, int name);
   /*
-   SO_KEEPALIVE is set to `on`; usk_sock_info tells what it was before. Process context, owned. Null: nothing.
+   SO_KEEPALIVE is set to `on`; usk_sock_info still has the previous value. Process context, owned. Null: no
+   action.
    */
   void (*keepalive)(usk_owned_t *o, int on);
   /*
-   Sends: returns the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
-   one of the two is required.
+   Sends: returns the bytes consumed. Process context, not owned. Null: the sock is locked and sendmsg_locked is
+   called; one of the two is required.
    */
   ptrdiff_t (*sendmsg)(usk_sock_t *sk, usk_sendmsg_t *msg);
   /*
    Receives: returns the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
-   owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
+   owned. Null: the sock is locked and recvmsg_locked is called; one of the two is required.
    */
   ptrdiff_t (*recvmsg)(usk_sock_t *sk, usk_recvmsg_t *msg);
   /*
-   sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through
-   sendmsg.
+   sendfile(2) and splice(2): sends bytes of a file. Process context, not owned. Null: sendmsg is called.
    */
   ptrdiff_t (*sendpage)(usk_sock_t *sk, const void *data, size_t len, int flags);
   /*
-   poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the
-   receive queue holds something, an error waits or the peer has ended, writable below the send buffer
+   The present poll(2) bits. Process context, not owned. Null: poll_locked; if that is null too: readable while the
+   receive queue is not empty, an error is pending or the peer has ended, writable while the send buffer has room
    (datagram_poll).
    */
   uint32_t (*poll)(usk_sock_t *sk);
   /*
-   A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the
-   backlog; owned; must not sleep. Required with rcv.
+   Processes a packet for the sock, from usk_deliver; the operation queues or frees it. Softirq, or process context
+   from the backlog; owned; must not sleep. Required with rcv.
    */
   void (*backlog_rcv)(usk_owned_t *o, usk_skb_t *skb);
   /*
-   Timers that fired (bit n: timer n), and what usk_defer asked for. Either context, owned. Null: nothing.
+   Runs deferred work: timers that fired (bit n: timer n), and the bits of usk_defer. Either context, owned. Null:
+   no action.
    */
   void (*release_cb)(usk_owned_t *o, uint32_t bits);
   /*
-   Enters the sock's ends into the tables. Owned. Null: usk_hash.
+   Adds the sock to the tables under its addresses. Owned. Null: usk_hash.
    */
   int (*hash)(usk_owned_t *o);
   /*
-   Takes it out. Owned. Null: usk_unhash.
+   Removes the sock from the tables. Owned. Null: usk_unhash.
    */
   void (*unhash)(usk_owned_t *o);
   /*
@@ -309,17 +314,17 @@ typedef struct usk_proto {
    */
   int (*get_port)(usk_owned_t *o, uint16_t port);
   /*
-   Gives the port back, when the sock ends with one. Owned. Null: usk_unhash.
+   Releases the port of a sock that ends. Owned. Null: usk_unhash.
    */
   void (*put_port)(usk_owned_t *o);
   /*
-   Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null:
-   EOPNOTSUPP.
+   An upper layer takes the sock over, or (`restore`) leaves it (psock_update_sk_prot); an error refuses. Owned.
+   Null: EOPNOTSUPP.
    */
   int (*update_proto)(usk_owned_t *o, int restore);
   /*
-   The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
-   known. Null: nothing beyond the accounts.
+   The protocol's memory has exceeded its second limit (leave: fallen below its first). Any context; any sock may
+   be owned. Null: no action beyond the accounting.
    */
   void (*enter_memory_pressure)(usk_reg_t *reg);
   /*
@@ -327,21 +332,21 @@ typedef struct usk_proto {
    */
   void (*leave_memory_pressure)(usk_reg_t *reg);
   /*
-   Whether more may be queued for sending, beside the send buffer's own limit; `priv` is usk_private's. Asked by
-   poll where poll and poll_locked are null. Owned. Null: yes.
+   Whether more may be queued for sending, in addition to the limit of the send buffer; `priv` is usk_private's.
+   poll calls it if poll and poll_locked are null. Owned. Null: yes.
    */
   int (*stream_memory_free)(const void *priv, int wake);
   /*
-   Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
-   refusal above the third (sysctl_mem). Any context. Null, or a return value other than 0: none.
+   Limits of the memory of all its socks, in pages of 4096 bytes: no pressure below the first, pressure above the
+   second, hard limit at the third (sysctl_mem). Any context. Null, or a return value other than 0: no limits.
    */
   int (*sysctl_mem)(usk_reg_t *reg, int64_t *limits);
   /*
-   Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
+   Minimum, default and maximum size of the send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
    */
   int (*sysctl_wmem)(usk_reg_t *reg, int *sizes);
   /*
-   The same of receive buffers (sysctl_rmem).
+   The same for receive buffers (sysctl_rmem).
    */
   int (*sysctl_rmem)(usk_reg_t *reg, int *sizes);
   /*
@@ -350,8 +355,9 @@ typedef struct usk_proto {
    */
   int (*diag_destroy)(usk_sock_t *sk, int err);
   /*
-   A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
-   or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
+   Receives a packet of the IP protocol number, without IP header: verifies it, finds its sock (usk_proto_lookup)
+   and calls usk_deliver; or calls usk_drop. The operation owns the packet. Softirq, no sock owned. Null: the
+   protocol receives nothing.
    */
   void (*rcv)(usk_reg_t *reg, usk_skb_t *skb, const usk_packet_info_t *info);
   /*
@@ -359,10 +365,10 @@ typedef struct usk_proto {
    */
   void (*err)(usk_reg_t *reg, const usk_icmp_error_t *error);
   /*
-   As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
-   sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
-   fastest, so. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer
-   gets EOPNOTSUPP.
+   As sendmsg, on a sock that is owned: for an upper layer, which calls it with the sock owned, and in place of a
+   null sendmsg. A protocol that owns the sock during the whole of sendmsg should have only this one: it is
+   simpler, and faster. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper
+   layer gets EOPNOTSUPP.
    */
   ptrdiff_t (*sendmsg_locked)(usk_owned_t *o, usk_sendmsg_t *msg);
   /*
@@ -370,17 +376,17 @@ typedef struct usk_proto {
    */
   ptrdiff_t (*recvmsg_locked)(usk_owned_t *o, usk_recvmsg_t *msg);
   /*
-   As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
+   As poll, on a sock that is owned; must not sleep. Null: the bits follow from the sock's queues (datagram_poll).
    */
   uint32_t (*poll_locked)(usk_owned_t *o);
   /*
-   bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned.
-   Null: usk_inet_bind.
+   bind(2), if it does more than usk_inet_bind; `addr` is of the sock's family. Process context, owned. Null:
+   usk_inet_bind.
    */
   int (*bind)(usk_owned_t *o, const usk_addr_t *addr);
   /*
-   A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process
-   context, not owned. Null: nothing waits.
+   sendfile or splice reached the end of its file after bytes with MSG_MORE: sends data that waits for more.
+   Process context, not owned. Null: no action.
    */
   void (*splice_eof)(usk_sock_t *sk);
 } usk_proto;
@@ -390,24 +396,24 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
- (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES
- (broadcast), -EINVAL ...
+ Routes the sock to `to`, and sets the peer and, if it is not bound to one, the source address. The state becomes
+ TCP_ESTABLISHED (1), as for a connected datagram socket; the caller may set another one afterwards. For the connect
+ operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
  Requires: `o` is owned; `to` is readable.
  */
 int usk_route_connect(usk_owned_t *o,
                       const usk_addr_t *to);
 
 /*
- Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and
- the sock is not bound any more (__udp_disconnect).
+ Disconnects the sock: no peer, state TCP_CLOSE (7). It keeps a port that bind(2) named; an automatically chosen one
+ is released, and the sock is not bound any more (__udp_disconnect).
  Requires: `o` is owned.
  */
 int usk_route_disconnect(usk_owned_t *o);
 
 /*
- Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH,
- -EACCES ...
+ The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
+ -ENETUNREACH, -EACCES ...
  Requires: `o` is owned; `to` is readable; `from` is writable.
  */
 int usk_source(usk_owned_t *o,
@@ -422,18 +428,19 @@ int usk_source(usk_owned_t *o,
 int usk_path_mtu(usk_owned_t *o);
 
 /*
- A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP
- error whose quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+ Updates the path MTU to `mtu`, as a router reported it (inet_csk_update_pmtu): only for an ICMP error whose quoted
+ packet is known to be the sock's. Returns the new usk_path_mtu.
  Requires: `o` is owned.
  */
 int usk_update_pmtu(usk_owned_t *o,
                     uint32_t mtu);
 
 /*
- Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
- is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
- while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
- not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
+ Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
+ socket allows it, and passes it to the device (ip_queue_xmit). The packet begins with the protocol's header, its
+ checksum complete. The sock is charged until the device has completed it. Always consumes `skb`. Returns 0;
+ -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the
+ device's queue is full: treat it as a loss), -EAFNOSUPPORT.
  Requires: `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
  */
 int usk_xmit(usk_owned_t *o,
@@ -441,8 +448,8 @@ int usk_xmit(usk_owned_t *o,
              const usk_addr_t *to);
 
 /*
- Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
- `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
+ Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
+ packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
  context.
  Requires: `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
  */
@@ -489,47 +496,46 @@ uint32_t usk_csum_pseudo(const usk_addr_t *src,
                          uint32_t len);
 
 /*
- The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field
- included, folds to 0 is right (csum_fold).
+ The 16 bits for a checksum field, to be stored high byte first. The checksum of a received packet is correct if its
+ sum, field included, folds to 0 (csum_fold).
  */
 uint32_t usk_csum_fold(uint32_t sum);
 
 /*
- Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port
- does when the table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer
- first. -EADDRINUSE; -EINVAL: it has a port, or is finished.
+ Binds the sock to a local port, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): the default of
+ get_port. usk_proto_lookup finds bound socks, and prefers those connected to the packet's source. -EADDRINUSE;
+ -EINVAL: it has a port, or is finished.
  Requires: `o` is owned.
  */
 int usk_get_port(usk_owned_t *o,
                  uint16_t port);
 
 /*
- Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that
- does more. `addr` is of the sock's family. The port comes from get_port. -EINVAL: it is bound already;
- -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+ Binds the sock to an address and a port (inet_bind): the default of bind, for a bind operation that does more.
+ `addr` is of the sock's family. Calls get_port for the port. -EINVAL: it is bound already; -EADDRNOTAVAIL,
+ -EADDRINUSE, -EAFNOSUPPORT.
  Requires: `o` is owned; `addr` is readable.
  */
 int usk_inet_bind(usk_owned_t *o,
                   const usk_addr_t *addr);
 
 /*
- Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table
- leaves it null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL:
- a child without a peer, or a sock that is finished.
+ Updates the library's port table with the sock's addresses, after connect or usk_set_ends: the default of hash. A
+ child of a listener shares its port. -EADDRINUSE: there is a connection with the same ends. -EINVAL: a child without
+ a peer, or a sock that is finished.
  Requires: `o` is owned.
  */
 int usk_hash(usk_owned_t *o);
 
 /*
- Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them
- null.
+ Removes the sock from the library's port table and releases its port: the default of unhash and put_port.
  Requires: `o` is owned.
  */
 int usk_unhash(usk_owned_t *o);
 
 /*
- The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
- one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
+ The sock for a packet from `remote` to `local`, held: a connected one, else the best match among bound and listening
+ ones. Null: none. Release it by usk_sock_put. `ifindex`: the interface that received the packet.
  Requires: `reg` is a registered protocol; both addresses are readable.
  */
 usk_sock_t *usk_proto_lookup(usk_reg_t *reg,
@@ -538,39 +544,40 @@ usk_sock_t *usk_proto_lookup(usk_reg_t *reg,
                              uint32_t ifindex);
 
 /*
- A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the
- listener's IP level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and
- state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
+ A new sock of a listener's protocol, held, for a connection that a packet requests. Its init has run; it inherits
+ the listener's options of the IP levels and its buffer sizes. Packet context. Null: init failed. Lock it, set its
+ ends and state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
  Requires: `listener` is owned.
  */
 usk_sock_t *usk_new_child(usk_owned_t *listener);
 
 /*
- Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the
- backlog is full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The
- caller ends the child then (usk_done).
+ Queues an established connection for accept(2), and wakes its waiters. The caller keeps its handle. -ENOBUFS: the
+ backlog is full; -EINVAL: the listener does not listen any more, or `child` is not from usk_new_child for this
+ protocol. On failure the caller ends the child (usk_done).
  Requires: `listener` is owned; `child` is valid.
  */
 int usk_accept_push(usk_owned_t *listener,
                     usk_sock_t *child);
 
 /*
- Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
- operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
+ Starts listening with `backlog`: the state becomes TCP_LISTEN, and a sock without port is bound to one. For the
+ listen operation. -EADDRINUSE: another sock, which shares the port by SO_REUSEADDR, listens already
+ (inet_csk_listen_start).
  Requires: `o` is owned.
  */
 int usk_listen_start(usk_owned_t *o,
                      uint32_t backlog);
 
 /*
- Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the
- disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
+ Stops listening: the state becomes TCP_CLOSE, and connections that were not accepted are closed. The sock keeps its
+ port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
  Requires: `o` is owned.
  */
 int usk_listen_stop(usk_owned_t *o);
 
 /*
- Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+ Takes a connection that usk_accept_push queued, and waits for one unless `nonblock` (inet_csk_accept). For the
  accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
  -EINVAL not listening, -EAGAIN, -EINTR.
  Requires: `sk` is valid and not owned by the caller; `err` is writable.
@@ -580,15 +587,14 @@ usk_sock_t *usk_accept_wait(usk_sock_t *sk,
                             int *err);
 
 /*
- The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
- not from C.
+ The registration of the sock's protocol, for usk_count and others; null for a protocol that is not written in C.
  Requires: `o` is owned.
  */
 usk_reg_t *usk_owned_reg(usk_owned_t *o);
 
 /*
- The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
- sock lives.
+ The protocol's private memory of a sock: obj_size bytes, initially zero, aligned to 16; the address does not change
+ while the sock exists.
  Requires: `o` is owned.
  */
 void *usk_private(usk_owned_t *o);
@@ -598,8 +604,8 @@ void *usk_private(usk_owned_t *o);
  Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
  size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is
  taken.
- Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
- is null or writable.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
+ `out` is null or writable.
  */
 int usk_proto_register(usk_plugin_t *plugin,
                        const struct usk_proto *table,

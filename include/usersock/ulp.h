@@ -19,11 +19,10 @@
 #define USK_ULP_VERSION 1
 
 /*
- The operations of the protocol below a layer: `ulp->below`, the same in every operation of every layer of the
- library. They are for the layer's own operations, on their sock. None is null. Of a newer library the table may be
- longer than here: `size` says how much of it there is. Those that take usk_owned_t keep the sock owned; where they
- wait they give it up meanwhile, and operations of the layer may run. All return a negative errno on failure: -EINVAL
- where there is no layer any more.
+ The operations of the protocol below a layer: `ulp->below`, one table for all layers. The layer's operations call
+ them, on the sock that they are called for. None is null. In a newer library the table may be longer: `size` is its
+ length. Those that take usk_owned_t keep the sock owned, but release it while they wait; meanwhile operations of the
+ layer may run. All return a negative errno on failure: -EINVAL if the layer has been removed.
  */
 typedef struct usk_below_ops {
   /*
@@ -40,13 +39,13 @@ typedef struct usk_below_ops {
    */
   ptrdiff_t (*send)(usk_owned_t *o, const void *data, size_t len, int flags);
   /*
-   As send with MSG_DONTWAIT, beyond SO_SNDBUF if need be: for what a layer holds when the program shuts down or
-   closes, in whose operations it is still taken. Less than `len` is taken only when the protocol's memory is out.
+   As send with MSG_DONTWAIT, but not limited by SO_SNDBUF: for the bytes that a layer holds when the program shuts
+   down or closes. Allowed in those two operations. Takes less than `len` only if the protocol has no memory left.
    Owned.
    */
   ptrdiff_t (*force)(usk_owned_t *o, const void *data, size_t len);
   /*
-   Sends the program's message, or what is left of it, unchanged. Owned.
+   Sends the program's message, or the rest of it, unchanged. Owned.
    */
   ptrdiff_t (*sendmsg)(usk_owned_t *o, usk_sendmsg_t *msg);
   /*
@@ -59,20 +58,21 @@ typedef struct usk_below_ops {
    */
   ptrdiff_t (*recvmsg)(usk_owned_t *o, usk_recvmsg_t *msg);
   /*
-   poll(2)'s bits of the protocol below. One that is told "not writable" wakes when that changes. Owned.
+   poll(2)'s bits of the protocol below. If they lack POLLOUT, waiters are woken when the sock becomes writable.
+   Owned.
    */
   uint32_t (*poll)(usk_owned_t *o);
   /*
-   Gives a segment to the protocol below: what backlog_rcv was given. Takes `skb`, always. Owned.
+   Passes the segment of backlog_rcv to the protocol below. Always consumes `skb`. Owned.
    */
   int (*backlog_rcv)(usk_owned_t *o, usk_skb_t *skb);
   /*
-   Ends the connection: a reset to the peer, `err` (a positive errno) as the pending error (SO_ERROR), everybody
-   awake. -ENOENT: it is closed. Owned.
+   Aborts the connection: sends a reset, sets `err` (a positive errno) as the pending error (SO_ERROR), wakes all
+   waiters. -ENOENT: it is closed. Owned.
    */
   int (*abort)(usk_owned_t *o, int err);
   /*
-   setsockopt(2) of the protocol below. Not owned: -EDEADLK where the caller owns the sock.
+   setsockopt(2) of the protocol below. Not owned: -EDEADLK if the caller owns the sock.
    */
   int (*setsockopt)(usk_sock_t *sk, int level, int name, const void *value, size_t len);
   /*
@@ -80,18 +80,18 @@ typedef struct usk_below_ops {
    */
   ptrdiff_t (*getsockopt)(usk_sock_t *sk, int level, int name, void *value, size_t len);
   /*
-   ioctl(2)'s socket requests of the protocol below, an int in `*value`. Not owned, as setsockopt.
+   ioctl(2)'s socket requests of the protocol below; the result is the int `*value`. Not owned, as setsockopt.
    */
   int (*ioctl)(usk_sock_t *sk, unsigned long request, int *value);
 } usk_below_ops;
 
 /*
- A layer on one connection: what its operations get, at the same address until `release` returns. Of a newer library
- it may be longer than here.
+ A layer on one connection: the argument of its operations, at the same address until `release` returns. In a newer
+ library it may be longer.
  */
 typedef struct usk_ulp_t {
   /*
-   The connection's memory: data_size bytes, zero at first, aligned to 16. The layer's to read and write with the
+   The layer's memory of the connection: data_size bytes, initially zero, aligned to 16. To be accessed with the
    sock owned.
    */
   void *data;
@@ -106,14 +106,14 @@ typedef struct usk_ulp_t {
 } usk_ulp_t;
 
 /*
- An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when
- registered; strings and lists too. A null operation is TCP's own.
+ An upper-layer protocol: TCP_ULP installs it on a connection by name, between the program's calls and TCP.
+ Registering copies it, with its strings and lists. A null operation means TCP's own.
 
  Operations that get usk_owned_t are called with the sock owned; contexts and return values are those of struct
- usk_proto. The layer reaches TCP by `ulp->below`. Operations may be called again from inside below->send and
- below->recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another thread's
- call): keep `ulp->data` whole across them. No exception of C++ and no panic of a Rust shared object may leave one:
- catch it and call usk_break; in `release`, just catch it.
+ usk_proto. The layer reaches TCP by `ulp->below`. Operations may be called while another one is inside below->send
+ or below->recv (which process the backlog, through backlog_rcv) or sleeps in usk_wait (another thread's call):
+ `ulp->data` must be consistent during these calls. No C++ exception and no panic of a Rust shared object may leave
+ an operation: catch it and call usk_break; in `release` only catch it.
  */
 typedef struct usk_ulp_ops {
   /*
@@ -121,7 +121,7 @@ typedef struct usk_ulp_ops {
    */
   uint32_t version;
   /*
-   sizeof(struct usk_ulp_ops). What a shorter table lacks is null.
+   sizeof(struct usk_ulp_ops). Members that a shorter table lacks are null.
    */
   uint32_t size;
   /*
@@ -129,12 +129,12 @@ typedef struct usk_ulp_ops {
    */
   const char *name;
   /*
-   Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-   by usk_mib_read.
+   Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+   usk_mib_read reads them.
    */
   const char *const *mib_names;
   /*
-   Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+   Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
    */
   const usk_sysctl_t *sysctls;
   /*
@@ -146,48 +146,49 @@ typedef struct usk_ulp_ops {
    */
   uint32_t flags;
   /*
-   Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
-   without, and release is not called. Process context, owned. Null: succeeds.
+   Installs the layer on a connection, or on a socket that is not connected yet. On an error setsockopt returns it,
+   the layer is not installed, and release is not called. Process context, owned. Null: succeeds.
    */
   int (*init)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
-   The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
-   `ulp->data` points to, not `ulp->data` itself. Any context, perhaps with a sock owned: nothing of a stack may be
-   called but usk_user and usk_count.
+   Called last: the layer was removed or the connection is gone, and no operation runs any more. Frees what
+   `ulp->data` refers to, not `ulp->data` itself. Any context, perhaps with a sock owned: of the library only
+   usk_user and usk_count may be called.
    */
   void (*release)(const usk_ulp_t *ulp);
   /*
-   Begins on the child of a listener that has the protocol; `parent` is the listener's. An error leaves the child
-   without. Either context, owned. Null: listeners cannot have it (TCP_ULP returns ENOTCONN, listen(2) EINVAL).
+   Installs the layer on the child of a listener that has it; `parent` is the listener's. On an error the child has
+   no layer. Either context, owned. Null: listeners cannot have the layer (TCP_ULP returns ENOTCONN, listen(2)
+   EINVAL).
    */
   int (*clone)(usk_owned_t *child, const usk_ulp_t *ulp, const usk_ulp_t *parent);
   /*
-   Sends: returns the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+   Sends: returns the bytes consumed. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
    */
   ptrdiff_t (*sendmsg)(usk_owned_t *o, const usk_ulp_t *ulp, usk_sendmsg_t *msg);
   /*
    Receives: returns the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
-   SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
-   POLLIN.
+   SO_RCVLOWAT counts the bytes that the program receives, so this operation applies it (usk_rcvlowat): in TCP
+   below, any byte wakes the reader and sets POLLIN.
    */
   ptrdiff_t (*recvmsg)(usk_owned_t *o, const usk_ulp_t *ulp, usk_recvmsg_t *msg);
   /*
-   poll(2)'s bits, what is true now; begins with below->poll. Process context, owned; must not sleep.
+   The present poll(2) bits; it starts from below->poll. Process context, owned; must not sleep.
    */
   uint32_t (*poll)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
-   The last descriptor is closed: hands what it holds to below->force. TCP's close follows. Process context, not
-   owned.
+   The last descriptor is closed: passes the bytes that it holds to below->force. TCP's close follows. Process
+   context, not owned.
    */
   void (*close)(usk_sock_t *sk, const usk_ulp_t *ulp, int flags);
   /*
-   shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to below->force. TCP's shutdown follows.
-   Process context, owned.
+   shutdown(2): bit 0 receiving, bit 1 sending; passes the bytes that it holds to below->force. TCP's shutdown
+   follows. Process context, owned.
    */
   void (*shutdown)(usk_owned_t *o, const usk_ulp_t *ulp, int how);
   /*
-   Options of levels other than SOL_SOCKET; what is not its own goes to below->setsockopt. Process context, not
-   owned.
+   Options of levels other than SOL_SOCKET; passes options that it does not know to below->setsockopt. Process
+   context, not owned.
    */
   int (*setsockopt)(usk_sock_t *sk,
                     const usk_ulp_t *ulp,
@@ -196,7 +197,7 @@ typedef struct usk_ulp_ops {
                     const void *value,
                     size_t len);
   /*
-   As setsockopt: writes at most `len` bytes, returns how many; the rest goes to below->getsockopt.
+   As setsockopt: writes at most `len` bytes, returns how many; passes other options to below->getsockopt.
    */
   ptrdiff_t (*getsockopt)(usk_sock_t *sk,
                           const usk_ulp_t *ulp,
@@ -205,13 +206,13 @@ typedef struct usk_ulp_ops {
                           void *value,
                           size_t len);
   /*
-   SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to below->ioctl. Process context, not
-   owned.
+   SIOCINQ, SIOCOUTQ and others; the result is the int `*value`. Passes requests that it does not know to
+   below->ioctl. Process context, not owned.
    */
   int (*ioctl)(usk_sock_t *sk, const usk_ulp_t *ulp, unsigned long request, int *value);
   /*
-   A segment for the connection: below->backlog_rcv, once, or usk_skb_free; afterwards there may be room to send,
-   or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
+   A segment for the connection: calls below->backlog_rcv once, or usk_skb_free; after it there may be room to
+   send, or received data. Softirq, or process context from the backlog; owned; must not sleep.
    */
   void (*backlog_rcv)(usk_owned_t *o, const usk_ulp_t *ulp, usk_skb_t *skb);
   /*
@@ -219,15 +220,16 @@ typedef struct usk_ulp_ops {
    */
   void (*release_cb)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
-   usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
-   EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
+   usk_ulp_remove asks whether the layer may be removed: 0, or -EBUSY while it holds bytes that neither the program
+   nor TCP has. While an operation of the layer sleeps, this is not called and the result is EBUSY. Process
+   context, owned. Null: it may always be removed.
    */
   int (*may_remove)(usk_owned_t *o, const usk_ulp_t *ulp);
   /*
-   The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
-   an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
-   the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
-   nothing to forget.
+   The socket is disconnected: by connect(2) with AF_UNSPEC, by shutdown(2) of a listener or of a connection
+   attempt, or because the attempt failed. Discards the bytes that it holds; the layer stays, for the next
+   connection. Returns 0, and TCP's disconnect follows, or a negative errno, and the call fails. Process context,
+   owned. Null: no action.
    */
   int (*disconnect)(usk_owned_t *o, const usk_ulp_t *ulp);
 } usk_ulp_ops;
@@ -240,8 +242,8 @@ extern "C" {
  Registers an upper-layer protocol in the plug-in's stack. `user` is for usk_user; `*out`, unless null, gets the
  registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
  fit, -EEXIST the name, a counter or a sysctl is taken.
- Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out`
- is null or writable.
+ Requires: `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated;
+ `out` is null or writable.
  */
 int usk_ulp_register(usk_plugin_t *plugin,
                      const struct usk_ulp_ops *table,

@@ -44,8 +44,8 @@ pub struct Wire {
 }
 
 impl Queues {
-    /// The packet leaves. The caller drops it without holding these queues: that is its completion, which the sock
-    /// hears of.
+    /// The packet leaves. The caller drops it without holding these queues: the drop is its completion, which calls the
+    /// sock.
     fn depart(&mut self, now: Instant, skb: &Skb) {
         let bytes = skb.to_vec();
         self.stats.tx_packets += 1;
@@ -53,7 +53,7 @@ impl Queues {
         self.outbound.push_back((now, bytes));
     }
 
-    /// Lets go what `fq` held back until now, and returns it for the caller to drop.
+    /// Sends the packets that `fq` held back until now, and returns them for the caller to drop.
     fn release(&mut self, now: Instant) -> Vec<(Instant, Skb)> {
         let due = self.paced.partition_point(|(at, _)| *at <= now);
         let released: Vec<_> = self.paced.drain(..due).collect();
@@ -73,7 +73,7 @@ impl Wire {
         self.gso.store(on, Ordering::Relaxed);
     }
 
-    /// Sets the queueing discipline. What another one held back leaves with the next poll.
+    /// Sets the queueing discipline. Packets that the previous one held back leave with the next poll.
     pub fn set_qdisc(&self, qdisc: Qdisc) {
         let mut queues = self.queues.lock();
         queues.qdisc = qdisc;
@@ -82,7 +82,7 @@ impl Wire {
         }
     }
 
-    /// Puts a datagram before the stack; it is received at the next poll. False for what is no IP datagram.
+    /// Queues a datagram for the stack, which receives it at the next poll. False if it is no IP datagram.
     pub fn inject(&self, datagram: &[u8]) -> bool {
         let l3 = match datagram.first().map(|first| first >> 4) {
             Some(4) => L3::V4,

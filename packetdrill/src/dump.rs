@@ -1,6 +1,5 @@
-//! What a script's commands may read of the stack: its counters (`DIR/mib`, for nstat) and its TCP sockets
-//! (`DIR/net_tcp`, `DIR/net_tcp6`, as /proc/net/tcp and /proc/net/tcp6 show them). Written before each command. Above:
-//! `preload`.
+//! Files for a script's commands: its counters (`DIR/mib`, for nstat) and its TCP sockets (`DIR/net_tcp`,
+//! `DIR/net_tcp6`, as /proc/net/tcp and /proc/net/tcp6 show them). Written before each command. Above: `preload`.
 
 use std::fmt::Write;
 use std::fs;
@@ -33,7 +32,7 @@ pub fn write(stack: &Arc<Stack>, dir: &Path) -> io::Result<()> {
     put(dir, "net_tcp6", &tcp6)
 }
 
-/// A reader sees the old file or the new one.
+/// Replaces a file atomically: a reader sees the old or the new one.
 fn put(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     let unfinished = dir.join(format!("{name}.new"));
     fs::write(&unfinished, text)?;
@@ -67,7 +66,7 @@ fn tables(stack: &Arc<Stack>) -> [String; 2] {
     texts
 }
 
-/// A line of the table: place, addresses and state. The other columns read zero.
+/// A line of the table: number, addresses and state. The other columns read zero.
 fn line(place: usize, v6: bool, local: (IpAddr, u16), remote: (IpAddr, u16), state: u8) -> String {
     format!(
         "{place:4}: {}:{:04X} {}:{:04X} {state:02X} 00000000:00000000 00:00000000 00000000     0        0 0\n",

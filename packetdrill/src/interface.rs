@@ -1,6 +1,6 @@
-//! What packetdrill calls: its `packetdrill_interface`, a table of functions in the order packetdrill's C header gives,
-//! and `packetdrill_interface_init`, by which it has the table filled. The socket calls are those of the C ABI, on the
-//! stack of `Instance`; time and packets are `time`'s and `device`'s. Above: packetdrill.
+//! What packetdrill calls: its `packetdrill_interface`, a table of functions in the order of packetdrill's C header,
+//! and `packetdrill_interface_init`, which fills the table. The socket calls are those of the C ABI, on the stack of
+//! `Instance`; time and packets are `time`'s and `device`'s. Above: packetdrill.
 
 use crate::{Instance, instance};
 use std::ffi::{c_char, c_int, c_long, c_longlong, c_uint, c_ulong, c_void};
@@ -81,13 +81,13 @@ interface! {
     }
     /// Injects a packet. 0, or -1 for what is no IP datagram.
     call fn netdev_send(datagram: *const c_void, len: usize) -> c_int { inject(datagram, len) }
-    /// Sniffs the next packet that leaves the stack, moving time until one does. A count of 0 says that none will.
+    /// Sniffs the next packet that leaves the stack, moving time until one does. A count of 0 means that none will.
     call fn netdev_receive(buf: *mut c_void, len: *mut usize, time: *mut c_longlong) -> c_int {
         sniff(buf, len, time)
     }
     /// Moves time by that many microseconds.
     clock fn usleep(microseconds: c_uint) -> c_int { sleep_for(microseconds) }
-    /// The wall clock of virtual time. Asked again and again by the main thread it moves by a microsecond each time.
+    /// The wall clock of virtual time. When the main thread polls it, it moves by a microsecond each time.
     clock fn gettimeofday(time: *mut libc::timeval, _zone: *mut c_void) -> c_int { read_clock(time) }
     call fn epoll_create(size: c_int) -> c_int { epoll_create_sized(size) }
     call fn epoll_ctl(set: c_int, op: c_int, fd: c_int, event: *mut libc::epoll_event) -> c_int {
@@ -110,7 +110,7 @@ interface! {
     }
 }
 
-/// packetdrill's entry: makes the stack and fills the table. Ends the process with a message when that cannot be done.
+/// packetdrill's entry: makes the stack and fills the table. Ends the process with a message on failure.
 ///
 /// # Safety
 /// `interface` is writable.
@@ -151,7 +151,7 @@ unsafe fn sniff(buf: *mut c_void, len: *mut usize, time: *mut c_longlong) -> c_i
             buf[..n].copy_from_slice(&datagram[..n]);
             (*len, *time) = (n, micros);
         }
-        // Not -1: packetdrill would ask again for ever. It takes a packet without bytes for an error.
+        // Not -1, with which packetdrill would retry forever. It treats an empty packet as an error.
         Err(message) => eprintln!("usersock: {message}"),
     }
     0
@@ -181,8 +181,8 @@ fn epoll_create_sized(size: c_int) -> c_int {
     epoll::usk_epoll_create1(0)
 }
 
-/// packetdrill keeps the script's two pointers in variables of its own and passes those variables' addresses: what is
-/// there is the pointer that the script wrote. Only null can be meant; another cannot point to anything (EFAULT).
+/// packetdrill keeps the script's two pointers in variables of its own and passes those variables' addresses: the value
+/// there is the pointer that the script wrote. Only null is valid; any other pointer is EFAULT.
 ///
 /// # Safety
 /// The offsets are null or point to loff_t.

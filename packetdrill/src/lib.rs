@@ -5,12 +5,12 @@
 //! | file | role |
 //! |---|---|
 //! | `interface` | the functions that packetdrill calls |
-//! | `time` | who moves the clock, and how threads wait for it |
+//! | `time` | which thread moves the clock, and how threads wait for it |
 //! | `device` | the wire: what packetdrill injects and sniffs |
 //! | `namespace` | the stack's configuration, read from the network namespace |
-//! | `netlink` | what the namespace's `tun0` has been given |
+//! | `netlink` | the configuration of the namespace's `tun0` |
 //! | `dump` | counters and sockets, written for the commands of a script |
-//! | `preload` | libc functions answered or wrapped |
+//! | `preload` | libc functions implemented or wrapped |
 
 mod device;
 mod dump;
@@ -34,8 +34,8 @@ use usersock_ffi::{boundary, stacks};
 const UPTIME: Duration = Duration::from_secs(1000);
 /// Seed of the stack's random numbers: the same run gives the same packets.
 const SEED: u64 = 0x7573_6572_736f_636b;
-/// How long packetdrill is kept waiting for a packet, in virtual time. Longer than the greatest interval between two
-/// retransmissions; what waits for keepalives of hours is not a packet script.
+/// How long packetdrill is kept waiting for a packet, in virtual time. Longer than the largest interval between two
+/// retransmissions; a script that waits for keepalives for hours is not supported.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// By how much the clock moves when packetdrill spins on it.
 const SPIN_STEP: Duration = Duration::from_micros(1);
@@ -73,7 +73,8 @@ impl Instance {
         INSTANCE.set(instance).map_err(|_| "the plug-in was started twice".into())
     }
 
-    /// Runs a call of packetdrill's; on the main thread, then all that it caused in other threads. Keeps errno.
+    /// Runs a call of packetdrill; on the main thread, waits then for all that it caused in other threads. Preserves
+    /// errno.
     fn call<R>(&self, call: impl FnOnce() -> R) -> R {
         self.spinning.store(false, Ordering::Relaxed);
         self.time.enter();
@@ -84,7 +85,7 @@ impl Instance {
         result
     }
 
-    /// Runs what packetdrill asks of the clock. Keeps errno.
+    /// Runs a clock call of packetdrill. Preserves errno.
     fn clock(&self, ask: impl FnOnce() -> i32) -> i32 {
         let errno = boundary::errno();
         let result = ask();
@@ -92,8 +93,8 @@ impl Instance {
         result
     }
 
-    /// Reads the clock. A thread that waits for an event asks for the time again and again: each time after the first
-    /// moves it. The first reading after a call of the second thread is that call's end.
+    /// Reads the clock. A thread that waits for an event polls the clock: each reading after the first moves it. The
+    /// first reading after a call of the second thread is that call's end.
     fn tell(&self) -> i64 {
         if !self.time.is_mover() {
             let micros = self.micros_of(self.virtual_clock.now());
@@ -107,13 +108,13 @@ impl Instance {
         self.micros_of(self.virtual_clock.now())
     }
 
-    /// A moment as the wall clock shows it, in microseconds.
+    /// A moment on the wall clock, in microseconds.
     fn micros_of(&self, moment: Instant) -> i64 {
         let epoch = self.virtual_clock.wall().saturating_sub(Duration::from_nanos(self.virtual_clock.now().as_nanos()));
         (epoch + Duration::from_nanos(moment.as_nanos())).as_micros() as i64
     }
 
-    /// Main thread: a packet arrives now. False for what is no IP datagram.
+    /// Main thread: a packet arrives now. False if it is no IP datagram.
     fn inject(&self, datagram: &[u8]) -> bool {
         let taken = self.namespace.wire().inject(datagram);
         self.stack.poll(self.stack.now());
@@ -137,7 +138,7 @@ impl Instance {
         }
     }
 
-    /// Time passes. packetdrill does not hold its lock meanwhile.
+    /// Lets time pass. packetdrill does not hold its lock meanwhile.
     fn sleep(&self, duration: Duration) {
         self.spinning.store(false, Ordering::Relaxed);
         self.time.advance(&self.stack, self.stack.now() + duration);

@@ -1,7 +1,7 @@
-//! The stack's configuration is its namespace's: sysctls from /proc/sys, addresses, routes, MTU and offloads from the
-//! kernel's `tun0`, the queueing discipline and requests from the run's private directory. Read when the stack is made
-//! and after each command of a script. Above: `interface`, `preload`. Below: `netlink`. The contract with the tools
-//! that write what is read here is in `xtask/src/packetdrill.rs`.
+//! The stack's configuration, read from its namespace: sysctls from /proc/sys, addresses, routes, MTU and offloads from
+//! the kernel's `tun0`, the queueing discipline and requests from the run's private directory. Read when the stack is
+//! made and after each command of a script. Above: `interface`, `preload`. Below: `netlink`. The contract with the
+//! tools that write these files is in `xtask/src/packetdrill.rs`.
 
 use crate::device::{Qdisc, Wire};
 use crate::netlink::{self, Interface, Route};
@@ -22,7 +22,7 @@ const TUN: &str = "tun0";
 /// Environment variable: the run's private directory.
 const DIR_VARIABLE: &str = "USERSOCK_PD_DIR";
 
-/// What was applied last, to tell what changed.
+/// The settings applied last, to detect changes.
 #[derive(Default)]
 struct Applied {
     addresses: Vec<Cidr>,
@@ -30,7 +30,7 @@ struct Applied {
     mtu: u32,
 }
 
-/// Keeps a stack as its namespace is.
+/// Keeps a stack's configuration equal to its namespace's.
 pub struct Namespace {
     stack: Arc<Stack>,
     wire: Arc<Wire>,
@@ -63,8 +63,8 @@ impl Namespace {
         self.dir.as_ref()
     }
 
-    /// Makes the stack what the namespace is now. What the stack does not implement is left at its default; what it
-    /// refuses otherwise is an error.
+    /// Applies the namespace's present settings to the stack. Settings that the stack does not implement keep their
+    /// defaults; any other refusal is an error.
     pub fn read(&self) -> Result<(), String> {
         self.read_sysctls();
         self.read_interface().map_err(|error| format!("{TUN}: {error}"))?;
@@ -83,8 +83,8 @@ impl Namespace {
             if text == entry.value {
                 continue;
             }
-            // What is not implemented, a congestion control not known here and a value out of our range leave the old
-            // one: a script that needs it fails by its packets.
+            // A value that is not implemented, an unknown congestion control or a value out of range is ignored: a
+            // script that needs it fails by its packets.
             let _ = self.stack.sysctl.set(&entry.name, text);
         }
     }
@@ -108,12 +108,12 @@ impl Namespace {
             route::add_address(&self.stack, &self.dev, new).map_err(refused("address"))?;
         }
         applied.addresses = addresses;
-        // The network of an address is on the link by itself, in the kernel as here.
+        // The network of an address has a connected route already, in the kernel as here.
         let mut routes = netlink::routes(ifindex)?;
         routes.retain(|r| r.gateway.is_some() || !applied.addresses.iter().any(|a| a.trunc() == r.dst));
         for gone in applied.routes.iter().filter(|old| !routes.iter().any(|r| same_place(r, old))) {
             match route::del_route(&self.stack, gone.dst, None, self.dev.ifindex) {
-                // Went with the address it depended on.
+                // It was removed with its address.
                 Ok(()) | Err(Error::Srch) => {}
                 Err(error) => return Err(refused("route")(error)),
             }
@@ -125,7 +125,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// A route of the kernel as the stack takes it.
+    /// A route of the kernel as the stack's type.
     fn spec(&self, r: &Route) -> RouteSpec {
         let m = &r.metrics;
         // packetdrill's IPv4 gateway is the device's own address, which to the kernel means "on the link".
@@ -170,7 +170,7 @@ impl Namespace {
         }
         for request in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match request {
-                // Nothing is cached by destination but path MTUs, which `ip tcp_metrics` does not flush either.
+                // Only path MTUs are cached by destination, which `ip tcp_metrics` does not flush either.
                 "tcp_metrics flush" => {}
                 _ => return Err(format!("unknown request {request:?}")),
             }
@@ -195,12 +195,12 @@ fn read_or_empty(path: &std::path::Path) -> io::Result<String> {
     }
 }
 
-/// The line of `DIR/qdisc`. `None` for what the contract does not know.
+/// The line of `DIR/qdisc`. `None` if the contract does not have it.
 fn parse_qdisc(text: &str) -> Option<Qdisc> {
     match *text.split_whitespace().collect::<Vec<_>>() {
         [] | ["pfifo"] => Some(Qdisc::Pfifo),
         ["pfifo", "limit", "0"] => Some(Qdisc::Full),
-        // The device takes each packet at once, so a queue with places never fills.
+        // The device takes each packet at once, so a queue with a limit above 0 never fills.
         ["pfifo", "limit", n] if n.parse::<u32>().is_ok() => Some(Qdisc::Pfifo),
         ["fq"] => Some(Qdisc::Fq),
         _ => None,

@@ -1,4 +1,4 @@
-//! What the kernel of this namespace has configured, asked by rtnetlink and ethtool ioctls: the MTU and offloads of an
+//! The kernel's configuration of this namespace, read by rtnetlink and ethtool ioctls: the MTU and offloads of an
 //! interface, its addresses, the routes by it with their metrics. Above: `namespace`. Linux: rtnetlink(7), ip-route(8).
 
 use std::io;
@@ -214,7 +214,7 @@ pub fn routes(ifindex: u32) -> io::Result<Vec<Route>> {
     Ok(all)
 }
 
-/// Sends one dump request and hands the payload of each answer of type `wanted` to `each`.
+/// Sends one dump request and passes the payload of each reply of type `wanted` to `each`.
 fn dump(request: u16, family: i32, wanted: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     // SAFETY: a plain system call; the result is owned below.
     let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
@@ -262,14 +262,14 @@ fn dump(request: u16, family: i32, wanted: u16, mut each: impl FnMut(&[u8])) -> 
     }
 }
 
-/// What is asked of an interface by ioctl.
+/// ioctl requests on an interface.
 pub struct Interface {
     fd: OwnedFd,
     request: libc::ifreq,
 }
 
 impl Interface {
-    /// By name. Errors: none of that name (ENODEV shows at the first question), EINVAL for a name too long.
+    /// By name. EINVAL for a name that is too long; a name that does not exist is ENODEV at the first request.
     pub fn open(name: &str) -> io::Result<Interface> {
         // SAFETY: ifreq is plain bytes; all zero is a valid value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -364,7 +364,7 @@ mod tests {
         let index = lo.index().unwrap();
         assert!(lo.mtu().unwrap() > 0);
         lo.gso().unwrap();
-        // A namespace whose lo is down has no addresses there; the dump ends all the same.
+        // A namespace whose lo is down has no addresses on it; the dump must end nevertheless.
         addresses(index).unwrap();
         routes(index).unwrap();
     }

@@ -1,7 +1,7 @@
-//! The library preloaded into packetdrill: libc functions that packetdrill calls by itself and that concern the stack.
-//! `getsockopt` (the data of a script's code blocks) and `sendfile` on descriptors of ours are answered here; `system`
-//! (the commands of a script) is wrapped so that the commands see the stack and the stack sees what they changed.
-//! Everything else goes to the next definition, libc's own.
+//! The library preloaded into packetdrill: libc functions that packetdrill calls directly and that concern the stack.
+//! `getsockopt` (the data of a script's code blocks) and `sendfile` on our descriptors are implemented here; `system`
+//! (the commands of a script) is wrapped, so that the commands can read the stack's state and the stack applies their
+//! changes. Everything else goes to the next definition, libc's own.
 
 use crate::instance;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -22,7 +22,7 @@ extern "C" fn at_load() {
     unsafe { libc::unsetenv(c"LD_PRELOAD".as_ptr()) };
 }
 
-/// The next definition of a libc function behind this library. Ends the process when there is none, which cannot be
+/// The next definition of a libc function behind this library. Ends the process if there is none, which cannot happen
 /// with libc loaded.
 fn next(name: &CStr) -> *mut c_void {
     // SAFETY: `name` is a string; RTLD_NEXT is meant for this use.
@@ -91,8 +91,8 @@ pub unsafe extern "C" fn sendfile(out: c_int, from: c_int, offset: *mut libc::of
     }
 }
 
-/// times(2), whose result packetdrill watches for ten ticks to begin its script in the middle of one. Virtual time has
-/// its ticks where the plug-in puts them, so each call sees the next one.
+/// times(2), which packetdrill polls for ten ticks, to begin its script in the middle of a tick. In virtual time each
+/// call returns the next tick.
 /// # Safety
 /// As times(2).
 #[unsafe(no_mangle)]
@@ -107,8 +107,8 @@ pub unsafe extern "C" fn times(buf: *mut libc::tms) -> libc::clock_t {
     }
 }
 
-/// system(3): shows the command the stack before it, and the stack what the command changed after it. -1 with errno
-/// EIO, and a message, when either fails.
+/// system(3): writes the stack's state for the command before it, and applies the command's changes to the stack after
+/// it. -1 with errno EIO, and a message, if either fails.
 /// # Safety
 /// As system(3).
 #[unsafe(no_mangle)]

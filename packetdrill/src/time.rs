@@ -1,12 +1,12 @@
 //! Virtual time for packetdrill: a stack whose clock only moves when packetdrill moves it, and whose blocking calls,
-//! which come from packetdrill's second thread, sleep for real until virtual time brings them their event. Above:
-//! `interface`. Below: `Stack::poll`.
+//! which come from packetdrill's second thread, really sleep until their event in virtual time. Above: `interface`.
+//! Below: `Stack::poll`.
 //!
-//! Time is moved by the main thread; and by the second one while it waits for the moment to begin a blocking call, for
-//! packetdrill's main thread sleeps until it has begun. Who moves it never goes on, neither to the next event nor back
-//! into packetdrill, while another thread is in the middle of a call, but waits until each has blocked again or has
-//! finished and read the clock, which is the first thing packetdrill's second thread does after a call. So a script
-//! gives the same packets at the same times in every run.
+//! The main thread moves time; so does the second one while it waits for the moment to begin a blocking call, because
+//! packetdrill's main thread sleeps until the call has begun. The thread that moves time goes on to the next event, or
+//! back into packetdrill, only when no other thread is in the middle of a call: it waits until each has blocked again,
+//! or has finished and read the clock, which is the first thing that packetdrill's second thread does after a call. So
+//! a script gives the same packets at the same times in every run.
 
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use usersock::stack::Stack;
 use usersock::stack::runner::Runner;
 use usersock::stack::runner::{Waiter, Woken};
 
-/// How long the mover sleeps at most before it looks again whether the others are done; they notify it.
+/// The longest time that the mover sleeps before it checks the others again; they also notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);
 /// How long the mover lets a second thread that has finished its call run on into packetdrill's own waiting.
 const SETTLE: RealDuration = RealDuration::from_millis(200);
@@ -35,12 +35,12 @@ struct Blocked {
     thread: Thread,
     waiter: Arc<Waiter>,
     deadline: Option<Instant>,
-    /// Descriptors of the kernel it waits for as well.
+    /// Descriptors of the kernel that it also waits for.
     extra: Vec<(RawFd, i16)>,
 }
 
 impl Blocked {
-    /// Whether it would return from its sleep if it looked.
+    /// Whether its wake-up condition is true.
     fn is_ready(&self, now: Instant) -> bool {
         self.waiter.is_woken() || self.deadline.is_some_and(|d| d <= now) || any_ready(&self.extra)
     }
@@ -136,8 +136,8 @@ impl VirtualTime {
         }
     }
 
-    /// Mover, while it does not hold packetdrill's lock: lets threads that have finished a call get to where they wait
-    /// for the next one, as a real sleep would.
+    /// Mover, while it does not hold packetdrill's lock: lets threads that have finished a call reach the wait for the
+    /// next one, as a real sleep would.
     pub fn settle(&self) {
         let tids = std::mem::take(&mut self.state.lock().finishing);
         let limit = std::time::Instant::now() + SETTLE;
@@ -163,7 +163,7 @@ impl VirtualTime {
         self.clock.set(next);
         let acted = stack.poll(self.clock.now());
         self.quiesce();
-        // A deadline that is told too early costs a look, not a standstill.
+        // If the reported deadline was too early, the step must still move the clock.
         if !acted && self.clock.now() == before {
             self.clock.advance(RealDuration::from_nanos(1).min(limit.saturating_sub(before)));
             return limit > before;
@@ -180,7 +180,7 @@ impl VirtualTime {
         self.quiesce();
     }
 
-    /// The main thread itself waits: nobody else can move time, so it does.
+    /// The main thread itself waits: it moves time, because no other thread can.
     fn block_main(
         &self,
         stack: &Arc<Stack>,
@@ -249,7 +249,7 @@ impl Runner for VirtualTime {
         }
     }
 
-    // Whoever moves the clock asks the stack for its next event at each step.
+    // Nothing to do: the mover asks the stack for its next event at each step.
     fn kick(&self, _: &Arc<Stack>) {}
 }
 

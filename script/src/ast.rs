@@ -98,10 +98,10 @@ pub struct Packet {
     pub body: Body,
 }
 
-/// What is said of the IP header.
+/// What a script states about the IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IpInfo {
-    /// The ECN or the whole TOS field; `None`: not said, so neither set nor compared.
+    /// The ECN bits or the whole TOS field; `None`: not written, so neither set nor compared.
     pub tos: Option<Tos>,
     /// Flow label of IPv6 (`flowlabel 0x12345`).
     pub flow_label: Option<u32>,
@@ -109,7 +109,7 @@ pub struct IpInfo {
     pub ttl: Option<u8>,
 }
 
-/// What is said of the TOS octet.
+/// What a script states about the TOS octet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tos {
     /// The two ECN bits (`noecn` 0, `ect1` 1, `ect0` 2, `ce` 3).
@@ -265,7 +265,7 @@ pub struct Icmp {
     pub quoted: Quoted,
 }
 
-/// What an ICMP message quotes of the packet that drew it.
+/// What an ICMP message quotes of the packet that caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quoted {
     /// Nothing written: the segment at sequence number 0 of the script.

@@ -1,7 +1,7 @@
 //! System calls as a script writes them, turned into [`Call`]s, and their outcomes compared with what the script
-//! expects. Above: `run`. What a call takes and what it gives back stand side by side here: an out-value (`[expr]`,
-//! `{...}`) is checked by the same rows that read it. A call, structure or symbol that is not known is an error of the
-//! script, by its name.
+//! expects. Above: `run`. A call's arguments and results are handled together: an out-value (`[expr]`, `{...}`) is
+//! checked by the same rows that read it. An unknown call, structure or symbol is an error of the script, which names
+//! it.
 use crate::ast::{Expr, Field, SystemCall};
 use crate::connection::pattern;
 use crate::setup::Setup;
@@ -16,7 +16,7 @@ pub type Fds = HashMap<i64, Fd>;
 /// Result of reading an argument, or of comparing; the text says what is wrong with it.
 type Bound<T> = Result<T, String>;
 
-/// What an argument list is read with.
+/// The context in which an argument list is read.
 pub struct Binder<'s> {
     /// Addresses and family.
     pub setup: &'s Setup,
@@ -43,7 +43,7 @@ pub fn number(expr: &Expr) -> Bound<i64> {
 }
 
 fn int(expr: &Expr) -> Bound<i32> {
-    // Flags such as 0x80000000 are written unsigned; their bits are what counts.
+    // Flags such as 0x80000000 are written unsigned; the bits are kept.
     let value = number(expr)?;
     i32::try_from(value).or_else(|_| u32::try_from(value).map(|v| v as i32)).map_err(|_| format!("{value} is no int"))
 }
@@ -89,7 +89,7 @@ fn items(expr: &Expr) -> Bound<&[Expr]> {
 impl Binder<'_> {
     fn fd(&self, expr: &Expr) -> Bound<Fd> {
         let script = number(expr)?;
-        // A descriptor the script never got is handed on as it is: EBADF is what such a script is after.
+        // A descriptor that the script never got is passed unchanged: such a script expects EBADF.
         Ok(self.fds.get(&script).copied().unwrap_or(script.clamp(-1, i64::from(i32::MAX)) as i32))
     }
 
@@ -279,7 +279,7 @@ fn value_len(expr: &Expr) -> usize {
     option_value(expr).map_or(4, |bytes| bytes.len())
 }
 
-/// Compares an outcome with what the script expects. A new descriptor is noted in `fds`. The text names the first
+/// Compares an outcome with what the script expects. A new descriptor is added to `fds`. The error names the first
 /// difference.
 pub fn check(call: &SystemCall, bound: &Call, outcome: &Outcome, fds: &mut Fds) -> Bound<()> {
     let got = match outcome {

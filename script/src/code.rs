@@ -1,8 +1,8 @@
 //! The assertions between `%{` and `}%`. Above: `parser` reads a block, the runner evaluates it over the fields of
 //! `tcp_info`.
 //!
-//! packetdrill hands such blocks to Python. What scripts need of it is small and is what is understood here, with
-//! Python's meaning: `assert condition, message`, `print(...)`, `name = value` and `name += value` (also `-=`, `*=`),
+//! packetdrill hands such blocks to Python. Scripts need only a small part of it, which is implemented here with
+//! Python's semantics: `assert condition, message`, `print(...)`, `name = value` and `name += value` (also `-=`, `*=`),
 //! comparisons and chains of them (`1 <= x <= 3`), `and or not`, `+ - * // %`, `& | ^ ~ << >>`, parentheses, whole
 //! numbers, strings and `'..%d..' % values`. Names assigned in one block are known in the later ones. Anything else is
 //! an error of the script, at its line and column.
@@ -264,7 +264,7 @@ impl Reader<'_> {
         Ok(if rest.is_empty() { first } else { Term { pos, kind: Kind::Chain(Box::new(first), rest) } })
     }
 
-    /// Takes one of `ops`, unless what is there is a longer operator, or an assignment, that only starts like it.
+    /// Takes one of `ops`, unless the text is a longer operator, or an assignment, that begins with it.
     fn operator(&mut self, ops: &[&'static str]) -> Read<Option<&'static str>> {
         self.blank(false)?;
         // Longest first, so that `<` is not seen in `<<` or `<=`, nor `|` in `|=`.

@@ -2,7 +2,7 @@
 //!
 //! A script counts sequence numbers from each side's initial one (which it writes in its SYNs, usually as 0), and
 //! writes timestamps of its own. The stack under test chooses its initial number and timestamps, so both are learnt
-//! from what it sends. The other side is the script itself: its numbers are live as they are written.
+//! from its packets. The other side is the script itself: its numbers are used on the wire as written.
 use crate::ast::{Direction, Icmp, Options, Quoted, Segment, TcpFlags, TcpOption, Tos};
 use crate::packet::{self, IpFields, Seen, SeenBody, TcpSegment};
 use crate::setup::Setup;
@@ -44,14 +44,13 @@ pub struct Connection {
     local_isn: (u32, u32),
     /// The other side's, in the script and on the wire alike.
     remote_isn: u32,
-    /// Whether a SYN has told it.
+    /// Whether a SYN has set it.
     remote_known: bool,
     /// TSval of ours in the script to the one on the wire.
     timestamps: HashMap<u32, u32>,
     /// The first of these.
     first_timestamp: Option<(u32, u32)>,
-    /// What the terse form leaves out: the next sequence number to arrive, and the last acknowledgement and window that
-    /// did.
+    /// Defaults of the terse form: the next sequence number to arrive, and the last acknowledgement and window.
     next: u32,
     last_ack: u32,
     last_window: u16,
@@ -59,14 +58,14 @@ pub struct Connection {
     pub plain_send: bool,
     /// The same for what arrives.
     pub plain_receive: bool,
-    /// Bytes handed to send(2) and its kin.
+    /// Bytes passed to send(2) and similar calls.
     pub sent: u64,
-    /// Bytes got from recv(2) and its kin.
+    /// Bytes returned by recv(2) and similar calls.
     pub received: u64,
 }
 
-/// The byte at `offset` of any stream that a script does not spell out. Differs between neighbours, and between places
-/// 256 apart, so that a lost, repeated or misplaced byte shows.
+/// The byte at `offset` of any stream that a script does not spell out. It differs between neighbours, and between
+/// offsets 256 apart, so that a lost, repeated or misplaced byte is detected.
 pub fn pattern(offset: u64) -> u8 {
     offset.wrapping_add(3 * (offset >> 8)).wrapping_add(5 * (offset >> 16)) as u8
 }
@@ -95,8 +94,8 @@ impl Connection {
         }
     }
 
-    /// What to add to a number of ours in the script to have the one on the wire. SYNs carry the initial number itself,
-    /// all others count from it.
+    /// The difference between the wire's number and the script's, for our sequence numbers. SYNs carry the initial
+    /// number itself, all others count from it.
     fn local_offset(&self, syn: bool) -> u32 {
         let (script, live) = self.local_isn;
         if syn { live.wrapping_sub(script) } else { live }
@@ -106,7 +105,7 @@ impl Connection {
         if syn { 0 } else { self.remote_isn }
     }
 
-    /// Whether a packet that left belongs to this connection. The SYN of a connect(2) tells our port.
+    /// Whether a packet that left belongs to this connection. The SYN of a connect(2) sets our port.
     pub fn owns(&self, seen: &Seen) -> bool {
         let syn = matches!(&seen.body, SeenBody::Tcp(tcp) if tcp.flags.contains(tcp::TcpFlags::SYN)
             && !tcp.flags.contains(tcp::TcpFlags::ACK));
@@ -124,7 +123,7 @@ impl Connection {
         let (syn, ack) = (flags.has(TcpFlags::SYN), flags.has(TcpFlags::ACK));
         let (seq, len) = segment.seq.unwrap_or((self.next, 0));
         if syn && !self.remote_known {
-            // Only the first: a SYN in the middle of a connection is one of the script's attacks.
+            // Only the first SYN: one in the middle of a connection is an attack that the script simulates.
             (self.remote_isn, self.remote_known) = (seq, true);
         }
         if syn && ack && self.stage == Stage::Connecting {
@@ -215,7 +214,7 @@ impl Connection {
         let rest = if echo {
             Vec::new()
         } else {
-            // As much as every host quotes: the header and eight octets (RFC 792), here the whole transport header.
+            // A host quotes at least the IP header and eight octets (RFC 792); here the whole transport header.
             let mut whole = quoted.clone();
             whole.resize(whole.len().max(usize::from(len) + tcp::HEADER_LEN), 0);
             let datagram = packet::ip_packet(local, remote, protocol, IpFields::default(), &whole);

@@ -8,12 +8,12 @@ use usersock::net::Socket;
 use usersock::sock::wait::{Events, Watch, WatchKey};
 use usersock::stack::runner::Waiter;
 
-/// Events that are reported though nobody asked.
+/// Events that are reported even if not asked for.
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
 const EDGE: u32 = libc::EPOLLET as u32;
 const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 
-/// What an edge leaves behind until it is reported; and who sleeps for it.
+/// An edge that is not yet reported, and the waiter for it.
 #[derive(Default)]
 struct Signal {
     edge: AtomicBool,
@@ -41,7 +41,7 @@ struct Item {
 impl Item {
     fn watch(fd: Fd, socket: &Arc<Socket>, events: u32, data: u64) -> Item {
         let signal = Arc::new(Signal::default());
-        // What is ready already is an edge.
+        // If it is ready already, that is an edge.
         signal.edge.store(true, Ordering::SeqCst);
         let key = socket.sock().wait.add(Events(events | ALWAYS), false, signal.clone());
         Item { fd, socket: socket.clone(), events, data, signal, key }
@@ -87,8 +87,7 @@ impl Epoll {
         }
     }
 
-    /// What is ready now, at most `most`. Edges that are given are given once; an item that is one shot is silent
-    /// afterwards.
+    /// At most `most` ready events. An edge is reported once; a one-shot item is disabled afterwards.
     pub fn ready(&self, most: usize) -> Vec<(u32, u64)> {
         let mut events = Vec::new();
         for item in self.0.lock().iter_mut() {
@@ -96,7 +95,7 @@ impl Epoll {
                 break;
             }
             if item.events & !(EDGE | ONESHOT) == 0 {
-                continue; // one shot, and it was given
+                continue; // one-shot, and already reported
             }
             let edge = item.signal.edge.swap(false, Ordering::SeqCst);
             if item.events & EDGE != 0 && !edge {
@@ -113,8 +112,7 @@ impl Epoll {
         events
     }
 
-    /// Wakes `waiter` at the next event of any item; one that came since [`ready`](Epoll::ready) looked wakes it at
-    /// once.
+    /// Wakes `waiter` at the next event of any item; one that occurred since [`ready`](Epoll::ready) wakes it at once.
     pub fn wake_when_ready(&self, waiter: &Arc<Waiter>) {
         for item in self.0.lock().iter() {
             *item.signal.sleeper.lock() = Some(waiter.clone());

@@ -1,6 +1,5 @@
 //! Arguments of system calls. Above: `parser`. Structures are read as they are written, name by name; `binding` in the
-//! runner gives them their meaning, so that a structure nobody has heard of is an error of the call that takes it, with
-//! its name.
+//! runner gives them their meaning, so that an unknown structure is an error of the call that takes it, with its name.
 use crate::ast::{Expr, Field};
 use crate::cursor::{Cursor, Number, Read, is_word};
 use crate::parser::Defines;

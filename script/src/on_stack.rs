@@ -1,5 +1,5 @@
-//! A [`Stack`] as what a script is played against: a device in memory, a clock that the script moves, and one thread
-//! for calls that may block. Above: `run`. Below: the socket layer and `Stack::poll`.
+//! A [`Stack`] as the thing under test: a device in memory, a clock that the script moves, and one thread for calls
+//! that may block. Above: `run`. Below: the socket layer and `Stack::poll`.
 //!
 //! Only one thread ever runs: a call that may block is made by the worker, and the player waits until it has returned
 //! or sleeps (`Turn`). So a run is the same each time, though calls block as they do in real time.
@@ -36,8 +36,8 @@ const EPOCH: Instant = Instant::from_secs(1000);
 /// First descriptor given; none that a script would write by accident.
 const FIRST_FD: Fd = 1000;
 
-/// The device: packets that the script lets arrive, and those that left. One packet at a time, no offloads: what leaves
-/// is what is on a wire.
+/// The device: packets that the script lets arrive, and those that left. One packet at a time, without offloads, so
+/// that packets are as on a wire.
 #[derive(Debug)]
 struct Wire {
     mtu: u32,
@@ -107,7 +107,7 @@ struct State {
 }
 
 impl Turn {
-    /// Gives the worker its turn for as long as it can go on; returns when it sleeps or has nothing to do.
+    /// Lets the worker run until it sleeps or has nothing to do.
     fn settle(&self, now: Instant) {
         let mut state = self.state.lock();
         while state.busy {
@@ -183,7 +183,7 @@ fn instant(micros: Micros) -> Instant {
 
 impl OnStack {
     /// A fresh stack with the addresses and the MTU of `setup`. The other side is reached over the device directly.
-    /// `seed` decides whatever is random in it.
+    /// `seed` is the seed of its random numbers.
     pub fn new(setup: &Setup, seed: u64) -> Result<OnStack> {
         let clock = Arc::new(VirtualClock::new());
         clock.set(EPOCH);
@@ -302,7 +302,7 @@ impl UnderTest for OnStack {
                 self.turn.state.lock().busy = true;
                 self.blocking = Some(id);
                 if jobs.send(call).is_err() {
-                    // The worker is gone; it should not be while its inbox is open.
+                    // The worker has ended, which should not happen while its inbox is open.
                     self.turn.state.lock().busy = false;
                     self.blocking = None;
                     self.outcomes.insert(id, Err(libc::EIO));
@@ -336,7 +336,8 @@ impl Drop for OnStack {
             self.turn.changed.notify_all();
         }
         if let Some(worker) = self.worker.take() {
-            // It ends: nothing sleeps any more, and no job comes. A panic in it was seen as the call's failure.
+            // The worker ends: no call sleeps any more, and the inbox is closed. A panic in it was reported as the
+            // call's failure.
             let _ = worker.join();
         }
         self.kernel.files.lock().0.clear();
@@ -473,7 +474,7 @@ impl Kernel {
         epolls.collect()
     }
 
-    /// Tries until there is something, or so many milliseconds have passed (below zero: for ever).
+    /// Tries until there is a result, or the milliseconds have passed (negative: infinite).
     fn wait<T>(
         &self,
         timeout: i32,
@@ -521,8 +522,8 @@ impl Kernel {
     }
 }
 
-/// Ancillary data as a script writes it. What scripts cannot write has no type here, so that it matches nothing they
-/// expect.
+/// Ancillary data as a script writes it. Kinds that scripts cannot write get level and type -1, so that they match
+/// nothing.
 fn shown(control: Control) -> ControlMessage {
     let int = |level, kind, value: i32| ControlMessage { level, kind, data: value.to_ne_bytes().to_vec() };
     match control {

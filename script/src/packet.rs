@@ -9,7 +9,7 @@ use usersock::wire::{checksum, proto, seq};
 /// TTL of packets that arrive; what packetdrill sends.
 const TTL: u8 = 255;
 
-/// What the IP header of a packet that arrives says beside addresses.
+/// Fields of the IP header of an arriving packet, beside the addresses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IpFields {
     /// TOS or traffic class.
@@ -44,9 +44,9 @@ pub struct TcpSegment {
 /// A packet that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Where from; port 0 for ICMP.
+    /// Source; port 0 for ICMP.
     pub source: SocketAddr,
-    /// Where to; port 0 for ICMP.
+    /// Destination; port 0 for ICMP.
     pub destination: SocketAddr,
     /// TOS or traffic class.
     pub tos: u8,
@@ -151,7 +151,7 @@ pub fn udp_bytes(source: SocketAddr, destination: SocketAddr, payload: &[u8]) ->
     bytes.extend(payload);
     let pseudo = checksum::pseudo_header(source.ip(), destination.ip(), proto::UDP, len as u32);
     let sum = checksum::finish(checksum::sum(&bytes, pseudo));
-    let sum = if sum == 0 { 0xffff } else { sum }; // 0 says that there is none (RFC 768)
+    let sum = if sum == 0 { 0xffff } else { sum }; // 0 means no checksum (RFC 768)
     bytes[6..8].copy_from_slice(&sum.to_be_bytes());
     bytes
 }
@@ -161,7 +161,7 @@ pub fn icmp_bytes(source: IpAddr, destination: IpAddr, kind: u8, code: u8, word:
     let mut bytes = vec![kind, code, 0, 0];
     bytes.extend(word.to_be_bytes());
     bytes.extend(rest);
-    // ICMPv6 counts a pseudo-header in (RFC 4443 §2.3), ICMP does not (RFC 792).
+    // The checksum of ICMPv6 includes a pseudo-header (RFC 4443 §2.3), that of ICMP does not (RFC 792).
     let pseudo = match source {
         IpAddr::V4(_) => 0,
         IpAddr::V6(_) => checksum::pseudo_header(source, destination, proto::ICMPV6, bytes.len() as u32),
@@ -207,7 +207,7 @@ fn emit_options(options: &[TcpOption]) -> Vec<u8> {
     bytes
 }
 
-/// The options of a header, NOPs and one EOL included; what is no option of the language becomes an error's text.
+/// The options of a header, NOPs and one EOL included; an option that the language does not have is an error.
 fn read_options(bytes: &[u8]) -> Result<Vec<TcpOption>, String> {
     use tcp_options::kind;
     let be = |bytes: &[u8]| bytes.iter().fold(0u32, |value, &b| value << 8 | u32::from(b));

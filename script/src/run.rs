@@ -1,10 +1,9 @@
-//! Plays a script in virtual time. Above: tests. Below: [`UnderTest`], which is asked for nothing but calls, packets
-//! and time.
+//! Plays a script in virtual time. Above: tests. Below: [`UnderTest`], which is used only for calls, packets and time.
 //!
 //! Events happen in order. Before one that acts (a packet that arrives, a call, a command, a block of code) time moves
 //! to its moment; one that expects a packet moves time until that packet leaves. Packets of the connection that left
-//! and that no event expected fail the script, at the latest at its end; packets of other connections are noted and
-//! passed over, as packetdrill does.
+//! and that no event expected fail the script, at the latest at its end; packets of other connections are logged and
+//! skipped, as in packetdrill.
 use crate::ast::{Action, Body, Command, Direction, Event, IpInfo, Micros, Packet, Script, Segment, SystemCall, When};
 use crate::binding::{self, Binder, Fds};
 use crate::code::{Code, Names};
@@ -25,7 +24,7 @@ use usersock::wire::proto;
 const PATIENCE: Micros = 2_000_000;
 /// The same for a packet that may leave at any time: longer than any timer of TCP but keepalive's.
 const LONG_PATIENCE: Micros = 1_000_000_000;
-/// Steps of [`UnderTest::advance`] without a move of time after which the thing under test is called stuck.
+/// Steps of [`UnderTest::advance`] without progress of time after which the run fails as stuck.
 const STUCK: u32 = 100_000;
 /// Lines of the log that a failure shows.
 const SHOWN: usize = 20;
@@ -33,7 +32,7 @@ const SHOWN: usize = 20;
 /// A script that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Where the script stands that was not met.
+    /// The place in the script that failed.
     pub pos: Pos,
     /// What was expected and what happened.
     pub message: String,
@@ -51,7 +50,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What playing a script took.
+/// The result of a script that passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Everything that happened, a line each, in script numbers.
@@ -251,7 +250,7 @@ impl<'s> Runner<'s> {
             Some(connection) => connection.stage == Stage::Listening && matches!(packet.body, Body::Tcp(_)),
         };
         if opens {
-            // Whatever arrives first for a listener, or with no socket at all, is the first packet of a connection.
+            // The first packet that arrives for a listener, or without any socket, begins a connection.
             let mut connection = Connection::new(setup, None, None, Stage::SynReceived);
             connection.remote.set_port(40_000 + self.connections.len() as u16);
             connection.local.set_port(setup.bind_port);
@@ -336,8 +335,8 @@ impl<'s> Runner<'s> {
         Ok(at)
     }
 
-    /// Joins segments to the length that the script wants, where a stack has cut finer than the script writes. All but
-    /// the last have the same size, as what is cut for one window has.
+    /// Joins segments to the length that the script expects, if the stack sent smaller ones. All but the last must have
+    /// the same size, as segments of one super-packet have.
     fn gather(&mut self, wanted: &Segment, seen: &mut Seen, mut at: Micros, limit: Micros, pos: Pos) -> Play<Micros> {
         let len = wanted.seq.map_or(0, |(_, len)| usize::from(len));
         let SeenBody::Tcp(first) = &mut seen.body else { return Ok(at) };
@@ -350,7 +349,7 @@ impl<'s> Runner<'s> {
                 SeenBody::Tcp(segment) if segment.seq == next && (1..=size).contains(&segment.payload.len()) => {
                     last = segment.payload.len();
                     first.payload.extend(segment.payload);
-                    // The last piece tells: PSH and FIN are at the end of what was sent.
+                    // The flags are those of the last piece: PSH and FIN are at the end.
                     first.flags = segment.flags;
                     at = later;
                 }
@@ -439,7 +438,7 @@ impl<'s> Runner<'s> {
             let connection = &mut self.connections[index];
             match &bound {
                 Call::Listen(..) => connection.stage = Stage::Listening,
-                // A second connect(2) asks how the first one goes.
+                // A second connect(2) asks for the result of the first.
                 Call::Connect(_, to) if connection.stage == Stage::New => {
                     connection.remote.set_port(to.port());
                     connection.stage = Stage::Connecting;
@@ -469,7 +468,7 @@ impl<'s> Runner<'s> {
         live.and_then(|fd| self.connections.iter().rposition(|connection| connection.live_fd == Some(fd)))
     }
 
-    /// If the running call has ended, compares how it did.
+    /// If the running call has ended, compares its result.
     fn look_at_pending(&mut self) -> Play<()> {
         let Some(pending) = &self.pending else { return Ok(()) };
         let Some(outcome) = self.under_test.finished(pending.id) else { return Ok(()) };
@@ -490,7 +489,7 @@ impl<'s> Runner<'s> {
         self.follow(call, &bound, &outcome).map_err(fail)
     }
 
-    /// Keeps the connections in step with what a call did, and checks received bytes.
+    /// Updates the connections after a call, and checks received bytes.
     fn follow(&mut self, call: &SystemCall, bound: &Call, outcome: &Outcome) -> Result<(), String> {
         let (value, reply) = match outcome {
             Ok((value, reply)) => (value, reply),
@@ -545,7 +544,7 @@ impl<'s> Runner<'s> {
             (Call::Close(fd), _) => {
                 if let Some(index) = self.by_fd(Some(*fd)) {
                     self.connections[index].live_fd = None;
-                    // It can no longer be what accept(2) gives.
+                    // accept(2) can no longer return it.
                     self.connections[index].script_fd = None;
                 }
             }

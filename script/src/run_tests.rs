@@ -1,5 +1,5 @@
-//! The player against a stand-in that answers each packet and call from a table, so that what it lets pass and what it
-//! refuses is seen apart from any stack.
+//! The player against a stand-in that answers each packet and call from a table, so that the player is tested without a
+//! stack.
 use crate::ast::{Micros, TcpOption};
 use crate::connection::pattern;
 use crate::packet::{Seen, SeenBody, TcpSegment, ip_packet, tcp_bytes};
@@ -15,7 +15,7 @@ use usersock::wire::proto;
 const ISN: u32 = 0xffff_fff0;
 const TS: u32 = 7_000_000;
 
-/// A listener that completes one handshake, acknowledges data after 40 ms, and echoes nothing: just enough of a peer.
+/// A minimal peer: a listener that completes one handshake, acknowledges data after 40 ms, and echoes nothing.
 struct StandIn {
     now: Micros,
     due: BTreeMap<(Micros, u32), Vec<u8>>,
@@ -191,7 +191,7 @@ fn a_script_that_is_met_passes_in_every_variant() {
 #[test]
 fn segments_cut_finer_than_written_are_joined() {
     play(&format!("{OPEN}+0 write(4, ..., 1500) = 1500\n+0 > P. 1:1501(1500) ack 1\n")).unwrap();
-    // What follows a short one is no longer the same run.
+    // A segment after a short one is not joined.
     let two = "+0 write(4, ..., 500) = 500\n+0 write(4, ..., 1000) = 1000\n";
     let why = play(&format!("{OPEN}{two}+0 > . 1:1501(1500) ack 1\n")).unwrap_err();
     assert!(why.contains("payload length: expected 1500, actual 500"), "{why}");

@@ -1,5 +1,5 @@
 //! Addresses, sizes and tolerances of a run: defaults, the script's `--name=value` lines, and the three variants in
-//! which packetdrill's own tests are run. Above: `run` and whoever makes the stack under test, which takes MTU and
+//! which packetdrill's own tests are run. Above: `run` and the code that makes the stack under test, with MTU and
 //! addresses from here.
 use crate::ast::{Micros, Script};
 use crate::cursor::ScriptError;
@@ -85,7 +85,7 @@ pub struct Setup {
     pub tolerance_permille: i64,
     /// Microseconds in a tick of the timestamp clock; 0: TSval is not compared.
     pub ts_tick: Micros,
-    /// Whether a TSecr that is no earlier TSval is taken as so many ticks after the first one.
+    /// Whether a TSecr that is no earlier TSval means that number of ticks after the first TSval.
     pub ts_ecr_scaled: bool,
 }
 
@@ -143,7 +143,7 @@ impl Setup {
                     }
                     *(if option.name == "local_ip" { &mut setup.local } else { &mut setup.remote }) = address;
                 }
-                // What concerns only a real device and a real clock.
+                // Options that matter only for a real device and a real clock.
                 "gateway_ip" | "netmask_ip" | "speed" | "send_omit_free" => {}
                 name => return Err(fail(format!("option --{name} is not supported"))),
             }

@@ -1,6 +1,6 @@
-//! What a script is played against. Above: `run`. Below: an adapter over a stack; the trait is small so that a protocol
-//! of another make, or a recorded trace, can stand in. Time is script time in microseconds from the start, and moves
-//! only when told.
+//! The interface of the thing under test. Above: `run`. Below: an adapter over a stack; the trait is small, so that
+//! another implementation, or a recorded trace, can be used. Time is script time in microseconds from the start, and
+//! moves only when told.
 use crate::ast::Micros;
 use std::net::SocketAddr;
 
@@ -85,7 +85,7 @@ pub enum Call {
     Poll {
         /// Descriptors with the events asked for.
         fds: Vec<(Fd, i16)>,
-        /// Milliseconds; below zero for ever.
+        /// Milliseconds; negative is infinite.
         timeout: i32,
     },
     /// epoll_create(2) with its size.
@@ -107,7 +107,7 @@ pub struct ControlMessage {
     pub data: Vec<u8>,
 }
 
-/// What a call gives beside its return value.
+/// Results of a call beside its return value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Nothing.
@@ -136,7 +136,7 @@ pub enum Reply {
 /// How a call ended: its return value and what came with it, or the errno.
 pub type Outcome = Result<(i64, Reply), i32>;
 
-/// Names a call that was started and has not been seen to end.
+/// Identifies a call that was started and whose end was not yet reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u64);
 
@@ -149,7 +149,7 @@ pub trait UnderTest {
     /// `now()` is `limit`; it must move time, or have done something.
     fn advance(&mut self, limit: Micros);
 
-    /// Hands over an IP packet that arrives now, and does what follows from it.
+    /// Delivers an IP packet now, and processes it.
     fn inject(&mut self, packet: &[u8]);
 
     /// The next packet that left, with the moment at which it did.

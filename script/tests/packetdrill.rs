@@ -1,7 +1,7 @@
 //! Every packet script of `tests/packetdrill/`, in each of the three address variants, as a test of its own in virtual
-//! time. `cargo test --test packetdrill recovery` plays what has `recovery` in its name. `PACKETDRILL_SCRIPTS` names
-//! another folder or file to play instead, as seen from the project's root; `PACKETDRILL_SEED` the seed of what is
-//! random (default 1); `PACKETDRILL_LOG` shows all that happened.
+//! time. `cargo test --test packetdrill recovery` plays the scripts with `recovery` in their names.
+//! `PACKETDRILL_SCRIPTS` names another folder or file to play instead, as seen from the project's root;
+//! `PACKETDRILL_SEED` the seed of what is random (default 1); `PACKETDRILL_LOG` shows all that happened.
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
 use usersock_script::on_stack::OnStack;

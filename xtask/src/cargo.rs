@@ -104,7 +104,7 @@ fn build(package: &str, profile: &[&str], extra: &[&str]) -> Result<Built, Failu
                 if let Some(libs) = text.strip_prefix("native-static-libs: ") {
                     built.native_libs = Some(libs.to_string());
                 } else if text.starts_with("link against the following native artifacts") {
-                    // The heading of the line above, asked for by us; not the user's business.
+                    // The heading of the line above, which we requested: not shown to the user.
                 } else if let Some(rendered) = message["message"]["rendered"].as_str() {
                     eprint!("{rendered}");
                 }
@@ -118,7 +118,7 @@ fn build(package: &str, profile: &[&str], extra: &[&str]) -> Result<Built, Failu
 /// The C library with the flags a static link needs.
 ///
 /// # Errors
-/// As `build_release`; or rustc did not tell the flags.
+/// As `build_release`; or rustc did not print the flags.
 pub fn build_c_library() -> Result<Built, Failure> {
     let built = build_release(&c_library_package()?, &["--print", "native-static-libs"])?;
     if built.native_libs.is_none() {

@@ -5,7 +5,7 @@
 //! Three ways, the first that works here (or the one named by `--via`):
 //! - `tun`: kernel 10.0.0.1, usersock 10.0.0.2 behind a TUN device; as root, or rootless in a user namespace.
 //! - `packet`: the same addresses across a veth pair, usersock on a raw socket (AF_PACKET) at its far end.
-//! - `loopback`: no namespace can be had; C server and client in one process over usersock's in-memory loopback.
+//! - `loopback`: without a namespace; C server and client in one process over usersock's in-memory loopback.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -95,8 +95,8 @@ impl Via {
     }
 }
 
-/// The hidden command that tells, by one word on stdout, the best device that a namespace entered by `how` can have,
-/// and on stderr, in a line, why it is not a better one. `only`: the one device that is asked for.
+/// The hidden command that prints, as one word on stdout, the best device that a namespace entered by `how` can have,
+/// and on stderr, in one line, why it is not a better one. `only`: checks only this device.
 ///
 /// # Errors
 /// No namespace can be made, or the device asked for is refused.
@@ -117,7 +117,7 @@ pub fn probe(how: How, only: Option<Via>) -> Outcome {
     Err(broken(refused.join("; ")))
 }
 
-/// Makes the devices of a way, as the demo will.
+/// Makes the devices as the demo will.
 fn try_devices(via: Via) -> Result<(), Failure> {
     if via == Via::Tun {
         // The stack opens it as well; and this names the file, which `ip` does not.
@@ -127,10 +127,10 @@ fn try_devices(via: Via) -> Result<(), Failure> {
     netns::ip(&via.devices())
 }
 
-/// The best way open here, and why it is not a better one; or the one wanted.
+/// The best way that works here, and why not a better one; or the requested one.
 ///
 /// # Errors
-/// The one wanted is refused here; the message says by what.
+/// The requested one does not work here; the message says why.
 fn choose(how: How, wanted: Option<Via>) -> Result<(Via, String), Failure> {
     if wanted == Some(Via::Loopback) {
         return Ok((Via::Loopback, String::new()));
@@ -211,7 +211,7 @@ fn prepare(mb: u32, via: Via, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `length` bytes in which no part repeats (xorshift64, Marsaglia 2003), so that a lost or moved block shows.
+/// `length` bytes in which no part repeats (xorshift64, Marsaglia 2003), so that a lost or moved block is detected.
 fn write_file(path: &Path, length: u64) -> std::io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let (mut state, mut left) = (0x9E37_79B9_7F4A_7C15_u64, length);
@@ -227,7 +227,7 @@ fn write_file(path: &Path, length: u64) -> std::io::Result<()> {
     file.flush()
 }
 
-/// Ends the process with its owner: a program of the demo never outlives it.
+/// Kills the process when dropped: no program of the demo outlives it.
 struct Guard(Child);
 
 impl Guard {
@@ -267,7 +267,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -302,7 +302,7 @@ fn curl_from_usersock(dir: &Path, config: &str, want: &str) -> Outcome {
         return Err(broken("the web server ended before it listened"));
     }
     let (out, url) = (dir.join("out.bin"), format!("http://{STACK}/file.bin"));
-    // A download that hangs is ended by the speed limit.
+    // The speed limit ends a download that hangs.
     let output = Command::new("curl")
         .args(["--noproxy", "*", "--silent", "--show-error", "--fail", "--connect-timeout", "10"])
         .args(["--speed-limit", "1000", "--speed-time", "20"])
@@ -386,7 +386,7 @@ fn loopback(dir: &Path) -> Outcome {
     Ok(good)
 }
 
-/// Prints what came and whether it is right.
+/// Prints what was received and whether it is correct.
 fn compare(what: &str, file: &Path, want: &str, seconds: f64) -> Outcome {
     let length = fs::metadata(file).map_err(|error| broken(format!("{what}: nothing was written: {error}")))?.len();
     let got = sha256(file)?;

@@ -1,11 +1,10 @@
-//! `cargo xtask test --fresh`: what continuous integration would find, here. HEAD is cloned to a temporary directory
-//! and the clone's `.ci/run` runs with an empty CARGO_HOME and nothing built, so every crate is downloaded and every
-//! file compiled anew. Kept from this machine are the Rust toolchain (RUSTUP_HOME), the system's programs, and how a
-//! registry is reached: `config.toml` of the real CARGO_HOME, but only the tables of it that say so, and the variables
-//! that do.
+//! `cargo xtask test --fresh`: continuous integration, run locally. HEAD is cloned to a temporary directory and the
+//! clone's `.ci/run` runs with an empty CARGO_HOME and nothing built, so every crate is downloaded and every file
+//! compiled anew. Kept from this machine are the Rust toolchain (RUSTUP_HOME), the system's programs, and the access to
+//! a registry: from `config.toml` of the real CARGO_HOME only the tables for it, and the variables for it.
 //!
-//! The directory is removed at the end; when something failed it is kept and named, since what the tests left in it
-//! says why.
+//! The directory is removed at the end; after a failure it is kept and its name printed, because the files in it show
+//! why.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -26,11 +25,11 @@ const FOUND_ABOVE: [&str; 8] = [
     ".rustfmt.toml",
 ];
 
-/// Variables whose names begin so change a build or a test. cargo and rustup set many of them for what they run: this
-/// process.
+/// Prefixes of variables that change a build or a test. cargo and rustup set many of them for the programs they run,
+/// such as this process.
 const DROPPED_FAMILIES: [&str; 4] = ["CARGO", "RUST", "USERSOCK_", "PACKETDRILL_"];
 
-/// Of those families: how crates and toolchains are reached on this machine.
+/// Those of these families that are kept: access to crates and toolchains on this machine.
 const KEPT_FAMILIES: [&str; 6] =
     ["CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_", "CARGO_NET_GIT", "RUSTUP_"];
 
@@ -101,7 +100,7 @@ fn run_of(root: &Path, temp: &Path, vars: &[(OsString, OsString)]) -> Outcome {
     outcome
 }
 
-/// Clones `root` and checks `head` out by its hash: a work tree without a branch is as good.
+/// Clones `root` and checks `head` out by its hash: a work tree without a branch is enough.
 fn clone_of(root: &Path, head: &str, clone: &Path, vars: &[(OsString, OsString)]) -> Result<(), Failure> {
     let words = ["clone", "--quiet", "--no-checkout", "."].map(OsStr::new);
     git(vars, root, &[&words[..], &[clone.as_os_str()]].concat())?;
@@ -109,11 +108,11 @@ fn clone_of(root: &Path, head: &str, clone: &Path, vars: &[(OsString, OsString)]
     Ok(())
 }
 
-/// Makes a CARGO_HOME that knows how to reach a registry, as the real one does, and has nothing else.
+/// Makes a CARGO_HOME that has only the registry access of the real one.
 fn fill(cargo_home: &Path, real: Option<&Path>) -> Result<(), Failure> {
     fs::create_dir(cargo_home)?;
     let Some(real) = real else { return Ok(()) };
-    // Where both are there, cargo takes the first.
+    // If both exist, cargo uses the first.
     let names = ["config", "config.toml"].map(|name| real.join(name));
     let Some(file) = names.into_iter().find(|file| file.exists()) else { return Ok(()) };
     let wrong = |error: &dyn std::fmt::Display| broken(format!("{}: {error}", file.display()));
@@ -164,7 +163,7 @@ fn real_cargo_home(vars: &[(OsString, OsString)]) -> Option<PathBuf> {
     value("CARGO_HOME").or_else(|| value("HOME").map(|home| home.join(".cargo")))
 }
 
-/// Of a `config.toml` the tables that say how crates are reached; not where and how to build, nor to stay offline.
+/// The tables of a `config.toml` for access to crates; not those for where and how to build, nor `offline`.
 fn registries_of(text: &str) -> Result<String, toml::de::Error> {
     let mut table: toml::Table = text.parse()?;
     table.retain(|name, _| matches!(name as &str, "source" | "registries" | "registry" | "http" | "net"));
@@ -177,7 +176,7 @@ fn registries_of(text: &str) -> Result<String, toml::de::Error> {
     Ok(table.to_string())
 }
 
-/// What git says in `dir`, without the last line's end.
+/// The output of git in `dir`, without the final newline.
 fn git(vars: &[(OsString, OsString)], dir: &Path, args: &[impl AsRef<OsStr>]) -> Result<String, Failure> {
     let mut command = Command::new("git");
     command.arg("-C").arg(dir).args(args).env_clear().envs(vars.iter().cloned()).stdin(Stdio::null());
@@ -309,7 +308,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("usersock-fresh-test-{}", std::process::id()));
         let (tree, temp) = (dir.join("tree"), dir.join("temp"));
         fs::create_dir_all(&temp).unwrap();
-        // Fails where anything is in CARGO_HOME, where something is built, and where the tree is not HEAD's.
+        // Fails if CARGO_HOME is not empty, if something is built, or if the tree is not HEAD's.
         let script = "#!/bin/sh\ntest -z \"$(ls -A \"$CARGO_HOME\")\" && test ! -e target && test ! -e new && \
                       test -z \"$CARGO_TARGET_DIR\" && test \"$PWD\" != \"$TREE\"\n";
         let Some(mut vars) = work_tree(&tree, script) else {

@@ -53,7 +53,7 @@ fn put(to: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::
     temporary.push(format!(".{}", std::process::id()));
     let temporary = Path::new(&temporary);
     write(temporary).and_then(|()| fs::rename(temporary, to)).inspect_err(|_| {
-        // Half a file is worth nothing; that it may never have existed is no news.
+        // Removes a partial file; it may not exist, which is no error.
         let _ = fs::remove_file(temporary);
     })?;
     println!("installed {}", to.display());

@@ -112,7 +112,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp) => {
-            // A reader that has seen enough, as head(1), is no error.
+            // A reader that closes the pipe early, such as head(1), is no error.
             let _ = write!(std::io::stdout(), "{error}");
             return ExitCode::SUCCESS;
         }

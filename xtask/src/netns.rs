@@ -1,5 +1,6 @@
-//! Network namespaces: entering one, as root or without privileges (a user namespace), and the `ip` calls that furnish
-//! it. Everything the project sends on a network it sends inside one of these; it disappears with its last process.
+//! Network namespaces: entering one, as root or without privileges (a user namespace), and the `ip` calls that
+//! configure it. Everything the project sends on a network it sends inside one of these; it disappears with its last
+//! process.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +24,7 @@ pub enum How {
 }
 
 impl How {
-    /// The way open to this process.
+    /// The way that this process can use.
     pub fn available() -> How {
         if nix::unistd::geteuid().is_root() { How::Root } else { How::User }
     }
@@ -66,7 +67,7 @@ pub fn enter(how: How) -> Result<(), Failure> {
     ip(&["link set lo up"])
 }
 
-/// Why there is no namespace, in words that tell what to look at: user_namespaces(7), unshare(2).
+/// The reason why there is no namespace, with a hint what to check: user_namespaces(7), unshare(2).
 fn refused(how: How, error: Errno) -> Failure {
     broken(match (how, error) {
         (How::User, Errno::ENOSPC) => "no user namespace may be made here (user.max_user_namespaces: ENOSPC)".into(),
@@ -88,7 +89,7 @@ pub fn bind(from: &Path, to: &Path) -> Result<(), Failure> {
 /// Runs `ip` once with all of `lines` (as `ip -batch` takes them); the first that fails ends it.
 ///
 /// # Errors
-/// `ip` is missing, or what it said.
+/// `ip` is missing, or its error message.
 pub fn ip(lines: &[impl AsRef<str>]) -> Result<(), Failure> {
     let program = setup::find("ip", None).ok_or_else(|| broken("ip (package iproute2) is not installed"))?;
     let mut child = Command::new(program)

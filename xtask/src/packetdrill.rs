@@ -35,11 +35,11 @@
 //! packetdrill gives its own device in kernel mode. Nothing reads or writes that device: packets go through the
 //! plug-in.
 //!
-//! # What the scripts call, and who answers
+//! # What the scripts call, and what implements it
 //!
 //! From all scripts below google/packetdrill's gtests/net/tcp:
 //!
-//! | command | answered by |
+//! | command | implemented by |
 //! |---|---|
 //! | `common/defaults.sh`: `ip tcp_metrics flush all` | stand-in `ip`: a line in `requests` |
 //! | `common/defaults.sh`, scripts: `sysctl -q net.ipv4.tcp_...=...` | the real one, in the namespace; a name that the kernel lacks fails as it always does |
@@ -51,7 +51,7 @@
 //! | `nstat`, piped to `grep TcpExtOutOfWindowIcmps` | stand-in `nstat`: differences of `DIR/mib` since its last call |
 //! | `grep " 0A " /proc/net/tcp /proc/net/tcp6` | stand-in `grep`: reads `net_tcp` and `net_tcp6` for these two, then is the real one |
 //! | `echo 3 > /sys/module/tcp_cubic/parameters/hystart_detect` | the private copies above |
-//! | `/bin/dd`, `/bin/rm` of `/tmp/testfile` | the real ones; the variants of one script run one after another, for they share that name |
+//! | `/bin/dd`, `/bin/rm` of `/tmp/testfile` | the real ones; the variants of one script run one after another, because they share that name |
 //! | python code (`%{ ... }%`) | python3 by packetdrill, over the `tcp_info` that the preloaded `getsockopt` gave it |
 //!
 //! With `--kernel` there are no stand-ins, no copies and no `tun0` but packetdrill's own.
@@ -218,13 +218,13 @@ struct Setting {
     scratch: PathBuf,
 }
 
-/// How one run ended.
+/// The result of one run.
 struct RunResult {
     name: String,
     variant: Variant,
     pass: bool,
     seconds: f64,
-    /// The line of the output that tells most, or why there is none. Empty when it passed.
+    /// The most informative line of the output, or why there is none. Empty if it passed.
     error: String,
     output: String,
 }
@@ -243,7 +243,7 @@ pub fn run(args: &Args) -> Outcome {
     let bin = bin.canonicalize().map_err(|error| Failure::Usage(format!("--bin {}: {error}", bin.display())))?;
     let scripts = collect(&args.dirs, &args.filter)?;
     if let Some(file) = &args.json {
-        // Found out now rather than after the last run.
+        // An error is detected now and not after the last run.
         fs::write(file, "").map_err(|error| Failure::Usage(format!("--json {}: {error}", file.display())))?;
     }
     setup::tools();
@@ -274,10 +274,10 @@ pub fn run(args: &Args) -> Outcome {
     Ok(failed == 0)
 }
 
-/// Says when the kernel's runs are not what the scripts ask for: a new namespace begins with the machine's congestion
-/// control, and inside it the kernel refuses to change it to cubic.
+/// Warns if the kernel's runs differ from what the scripts ask for: a new namespace begins with the machine's
+/// congestion control, and inside it the kernel refuses to change it to cubic.
 fn note_congestion_control() {
-    // Unreadable: then nothing is known, and nothing said.
+    // If it cannot be read, there is no warning.
     let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_else(|_| "cubic".into());
     if name.trim() != "cubic" {
         println!("note: the kernel's congestion control here is {}; the scripts expect cubic", name.trim());
@@ -306,7 +306,7 @@ fn to_json(results: &[RunResult]) -> serde_json::Value {
     json!({ "passed": passed, "failed": failed, "results": rows })
 }
 
-/// Every script below `dirs` with its variants, in the order of their names, as far as `filter` lets them through.
+/// Every script below `dirs` with its variants, sorted by name, that match `filter`.
 fn collect(dirs: &[PathBuf], filter: &str) -> Result<Vec<Script>, Failure> {
     let mut scripts = Vec::new();
     for dir in dirs {

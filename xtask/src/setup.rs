@@ -1,5 +1,5 @@
 //! Set-up: the programs of the system that tests and demo need. As root with apt they are installed; otherwise one line
-//! says what to install. Nothing is touched when nothing is missing.
+//! says what to install. If nothing is missing, nothing is changed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -54,8 +54,8 @@ fn missing() -> Vec<&'static str> {
     packages
 }
 
-/// Installs what is missing when that is possible, and otherwise says so in one line. Returns whether nothing is
-/// missing now; the caller goes on either way, and what needs a missing program skips itself.
+/// Installs missing programs if possible, and otherwise prints one line. Returns whether all are there now; the caller
+/// goes on either way, and tests that need a missing program are skipped.
 pub fn tools() -> bool {
     let wanted = missing();
     if wanted.is_empty() {
@@ -101,7 +101,8 @@ fn apt(args: &[&str]) {
     );
 }
 
-/// Three tries, since mirrors and locks fail for a moment. What still lacks shows when the program is looked for.
+/// Three tries, because mirrors and locks fail temporarily. What is still missing is detected when the program is
+/// searched for.
 fn retry(command: &mut Command) {
     for attempt in 1..=3 {
         match command.stdin(Stdio::null()).status() {
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// Where they come from: dpkg's essential packages, rustup, and apt itself.
+    /// Programs that are always there: dpkg's essential packages, rustup, and apt itself.
     const ALWAYS_THERE: [&str; 6] = ["sh", "env", "cargo", "rustc", "rustup", "apt-get"];
 
     /// Adds the programs that the Rust files below `dir` call by name.

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that continuous integration checks, on one machine, from a fresh clone.
+//! `cargo xtask test`: everything that continuous integration checks, on this machine.
 //!
 //! The tests run inside a network namespace of their own (made by root, or rootless in a user namespace), so whatever
 //! they send stays there and they may make devices and further namespaces. A test that cannot run where it is prints a
@@ -31,7 +31,7 @@ const STEPS: [(&str, &[&str]); 5] = [
     ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     // Warnings are errors here, too: see RUSTDOCFLAGS below.
     ("doc", &["doc", "--workspace", "--no-deps"]),
-    // Built apart, so that a failure to build is told from one to run.
+    // Built separately, so that a build failure is distinguished from a test failure.
     ("build", &["test", "--workspace", "--no-run"]),
 ];
 
@@ -47,7 +47,7 @@ impl Tally {
     /// Takes one line of what `cargo test -- --show-output` prints.
     fn line(&mut self, line: &str) {
         let text = line.trim();
-        // With one thread the runner begins a line before the test speaks.
+        // With one thread the runner prints the test's name before the test's output.
         let text = text.split_once(" ... SKIP ").map_or(text, |(before, _)| &text[before.len() + " ... ".len()..]);
         if let Some(rest) = text.strip_prefix("test result: ") {
             for part in rest.split(['.', ';']).map(str::trim) {
@@ -65,7 +65,7 @@ impl Tally {
     }
 }
 
-/// Runs every step even when one fails, so that one run shows all there is to mend.
+/// Runs every step even if one fails, so that one run shows all failures.
 ///
 /// # Errors
 /// A step could not be started.
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Outcome {
     Ok(report.iter().all(|(_, good)| *good) && tally.failed == 0)
 }
 
-/// `cargo test` in a namespace where one can be had; says which.
+/// `cargo test` in a namespace if one can be made; prints which.
 fn tests(tally: &mut Tally) -> Result<bool, Failure> {
     let args = ["test", "--workspace", "--no-fail-fast", "--", "--show-output"];
     let how = netns::How::available();

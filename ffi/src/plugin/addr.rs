@@ -1,10 +1,10 @@
-//! `usk_addr_t`: an address and a port, as plug-ins see them. Beside: `std::net`'s, which the library uses.
+//! `usk_addr_t`: an address and a port, as plug-ins see them. The library itself uses the types of `std::net`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use usersock::error::{Error, Result};
 
-/// An end of a connection, or an address: `family` AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all, both
-/// in network order; `port` in host order; `scope_id` the interface of a link-local address.
+/// An address and a port: `family` is AF_INET with the first 4 bytes of `addr`, or AF_INET6 with all 16, both in
+/// network order; `port` is in host order; `scope_id` is the interface of a link-local address.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -15,7 +15,7 @@ pub struct usk_addr_t {
     pub port: u16,
     /// Interface of a link-local address, else 0.
     pub scope_id: u32,
-    /// Network order; 4 bytes of an IPv4 address, the rest 0.
+    /// Network order; an IPv4 address is the first 4 bytes, the others are 0.
     pub addr: [u8; 16],
 }
 

@@ -21,11 +21,10 @@ use usersock::tcp::ulp;
 /// `version` of struct usk_below_ops.
 pub const USK_BELOW_VERSION: u32 = 1;
 
-/// The operations of the protocol below a layer: `ulp->below`, the same in every operation of every layer of the
-/// library. They are for the layer's own operations, on their sock. None is null. Of a newer library the table may be
-/// longer than here: `size` says how much of it there is. Those that take usk_owned_t keep the sock owned; where they
-/// wait they give it up meanwhile, and operations of the layer may run. All return a negative errno on failure: -EINVAL
-/// where there is no layer any more.
+/// The operations of the protocol below a layer: `ulp->below`, one table for all layers. The layer's operations call
+/// them, on the sock that they are called for. None is null. In a newer library the table may be longer: `size` is its
+/// length. Those that take usk_owned_t keep the sock owned, but release it while they wait; meanwhile operations of the
+/// layer may run. All return a negative errno on failure: -EINVAL if the layer has been removed.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -37,25 +36,26 @@ pub struct usk_below_ops {
     /// Sends bytes: returns how many were taken, or -EAGAIN, -EPIPE, the connection's error. Waits for room in
     /// process context, unless `flags` have MSG_DONTWAIT. Owned.
     pub send: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize, flags: c_int) -> isize,
-    /// As send with MSG_DONTWAIT, beyond SO_SNDBUF if need be: for what a layer holds when the program shuts down or
-    /// closes, in whose operations it is still taken. Less than `len` is taken only when the protocol's memory is out.
+    /// As send with MSG_DONTWAIT, but not limited by SO_SNDBUF: for the bytes that a layer holds when the program shuts
+    /// down or closes. Allowed in those two operations. Takes less than `len` only if the protocol has no memory left.
     /// Owned.
     pub force: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, data: *const c_void, len: usize) -> isize,
-    /// Sends the program's message, or what is left of it, unchanged. Owned.
+    /// Sends the program's message, or the rest of it, unchanged. Owned.
     pub sendmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize,
     /// Receives bytes: returns how many, 0 at the end, -EAGAIN, or the connection's error. Waits in process
     /// context, unless `flags` have MSG_DONTWAIT. Owned.
     pub recv: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, buf: *mut c_void, len: usize, flags: c_int) -> isize,
     /// Receives into the program's message, unchanged. Owned.
     pub recvmsg: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize,
-    /// poll(2)'s bits of the protocol below. One that is told "not writable" wakes when that changes. Owned.
+    /// poll(2)'s bits of the protocol below. If they lack POLLOUT, waiters are woken when the sock becomes writable.
+    /// Owned.
     pub poll: unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32,
-    /// Gives a segment to the protocol below: what backlog_rcv was given. Takes `skb`, always. Owned.
+    /// Passes the segment of backlog_rcv to the protocol below. Always consumes `skb`. Owned.
     pub backlog_rcv: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, skb: *mut usk_skb_t) -> c_int,
-    /// Ends the connection: a reset to the peer, `err` (a positive errno) as the pending error (SO_ERROR), everybody
-    /// awake. -ENOENT: it is closed. Owned.
+    /// Aborts the connection: sends a reset, sets `err` (a positive errno) as the pending error (SO_ERROR), wakes all
+    /// waiters. -ENOENT: it is closed. Owned.
     pub abort: unsafe extern "C-unwind" fn(o: *mut usk_owned_t, err: c_int) -> c_int,
-    /// setsockopt(2) of the protocol below. Not owned: -EDEADLK where the caller owns the sock.
+    /// setsockopt(2) of the protocol below. Not owned: -EDEADLK if the caller owns the sock.
     pub setsockopt: unsafe extern "C-unwind" fn(
         sk: *mut usk_sock_t,
         level: c_int,
@@ -71,11 +71,11 @@ pub struct usk_below_ops {
         value: *mut c_void,
         len: usize,
     ) -> isize,
-    /// ioctl(2)'s socket requests of the protocol below, an int in `*value`. Not owned, as setsockopt.
+    /// ioctl(2)'s socket requests of the protocol below; the result is the int `*value`. Not owned, as setsockopt.
     pub ioctl: unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int,
 }
 
-/// The table that every layer gets: what is below a sock is found by the sock.
+/// The table that every layer gets: each function finds the protocol below from its sock.
 pub(super) static BELOW: usk_below_ops = usk_below_ops {
     version: USK_BELOW_VERSION,
     size: size_of::<usk_below_ops>() as u32,
@@ -92,19 +92,19 @@ pub(super) static BELOW: usk_below_ops = usk_below_ops {
     ioctl,
 };
 
-// What each function does, and what its arguments are, the table says.
+// The functions and their arguments are documented in the table.
 
 /// EINVAL: no upper-layer protocol, and so nothing below it.
 fn below(g: &mut SockGuard<'_>) -> Result<Arc<dyn Proto>> {
     ulp::below(g).ok_or(Error::Inval)
 }
 
-/// The flags of a call: where nothing may sleep, it does not wait.
+/// The flags of a call, with MSG_DONTWAIT added where sleeping is not allowed.
 fn may_wait(g: &SockGuard<'_>, flags: c_int) -> c_int {
     if g.in_softirq() { flags | libc::MSG_DONTWAIT } else { flags }
 }
 
-/// Runs what gives the sock up while it waits, if it does.
+/// Runs `f`, which may release the sock while it waits.
 fn waiting<R>(g: &mut SockGuard<'static>, flags: c_int, f: impl FnOnce(&mut SockGuard<'static>) -> R) -> R {
     let sock = g.sock;
     if flags & libc::MSG_DONTWAIT != 0 { f(g) } else { held::asleep(sock, || f(g)) }
@@ -129,13 +129,13 @@ unsafe extern "C-unwind" fn force(o: *mut usk_owned_t, data: *const c_void, len:
         let sock = g.sock;
         let slices = [IoSlice::new(data)];
         let mut msg = SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        // Limit and shutdown are the owner's to change. In shutdown(2) the program has been refused more already, but
-        // the FIN is not out; when it is, the state refuses.
+        // Only the owner changes the limit and the shutdown bits. During shutdown(2) sends of the program are refused
+        // already, but the FIN is not yet sent; once it is, the state refuses more data.
         let limit = sock.sndbuf.swap(i32::MAX, Ordering::Relaxed);
         let down = sock.shutdown.fetch_and(!SEND_SHUTDOWN, Ordering::Relaxed) & SEND_SHUTDOWN;
         let r = below.sendmsg_locked(g, &mut msg);
         sock.shutdown.fetch_or(down, Ordering::Relaxed);
-        // Pressure, or the window, may have set another meanwhile.
+        // Memory pressure or autotuning may have set another limit meanwhile.
         let _ = sock.sndbuf.compare_exchange(i32::MAX, limit, Ordering::Relaxed, Ordering::Relaxed);
         r.map(|n| n as isize)
     })
@@ -176,7 +176,7 @@ unsafe extern "C-unwind" fn recvmsg(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t
 
 unsafe extern "C-unwind" fn poll(o: *mut usk_owned_t) -> u32 {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         Ok(below(g)?.poll_locked(g).0)
     })
@@ -194,14 +194,14 @@ unsafe extern "C-unwind" fn backlog_rcv(o: *mut usk_owned_t, skb: *mut usk_skb_t
 unsafe extern "C-unwind" fn abort(o: *mut usk_owned_t, err: c_int) -> c_int {
     kernel(|| {
         let err = Error::try_from_errno(err).ok_or(Error::Inval)?;
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         below(g)?;
         tcp::abort_owned(g, err).map(|()| 0)
     })
 }
 
-/// A sock that is not owned, and what is below its layer.
+/// A sock that is not owned, and the protocol below its layer.
 /// # Safety
 /// `sk` is valid.
 unsafe fn unowned(sk: *mut usk_sock_t) -> Result<(Handle, Arc<dyn Proto>)> {

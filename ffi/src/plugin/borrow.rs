@@ -1,5 +1,5 @@
 //! `usk_cong_t`: congestion control borrowed from the registry by a protocol that is not TCP. The Rust type behind it
-//! is `usersock::tcp::cong::borrowed::Borrowed`; its rules are told there and in the header.
+//! is `usersock::tcp::cong::borrowed::Borrowed`; its rules are documented there and in the header.
 
 use super::gate::{kernel, obj, obj_mut};
 use super::guard::{guard, usk_owned_t};
@@ -9,19 +9,20 @@ use std::ffi::{c_char, c_int};
 use usersock::error::{Error, Result};
 use usersock::tcp::cong::borrowed::{Acked, Borrowed, Lender, Mark};
 
-/// One algorithm at work for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free ends it. It belongs to
-/// one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of TCP's connections. The
-/// unit is the segment: what the protocol sends in one packet. In flight is what was sent and has neither been
-/// acknowledged nor declared lost; a packet sent again is a packet sent. Of one acknowledgement, in this order:
-/// usk_cong_recovered when with it all that was outstanding at the loss has arrived, usk_cong_loss for what it shows to
-/// be lost, usk_cong_acked for what it says arrived; then usk_cong_quota says what may leave.
+/// An instance of a congestion control algorithm for a protocol that is not TCP: usk_cong_new makes it, usk_cong_free
+/// frees it. It belongs to one sock, which is owned in every call. Its window, RTT, RTO and rates follow the rules of
+/// TCP's connections. The unit is the segment: the data that the protocol sends in one packet. A segment is in flight
+/// from when it is sent until it is acknowledged or declared lost; a retransmission counts as sent again. For each
+/// acknowledgement, call in this order: usk_cong_recovered if it completes all data that was outstanding at the loss,
+/// usk_cong_loss for the segments that it shows to be lost, usk_cong_acked for the segments that it acknowledges; then
+/// usk_cong_quota returns how many segments may be sent.
 #[allow(non_camel_case_types)]
 pub struct usk_cong_t {
     inner: Borrowed,
 }
 
-/// What usk_cong_sent notes on a packet that leaves, for the delivery-rate sample when it arrives. Fits in usk_skb_cb,
-/// and may be copied.
+/// What usk_cong_sent records about a packet, for the delivery-rate sample when the packet is acknowledged. Fits in
+/// usk_skb_cb, and may be copied.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
@@ -29,34 +30,35 @@ pub struct usk_cong_mark_t {
     opaque: [u64; 5],
 }
 
-/// usk_cong_ack_t.flags: what arrived lies behind a hole, and the hole is still there. The window does not grow by it.
+/// usk_cong_ack_t.flags: the acknowledged segments lie behind a hole that is not yet filled. The window does not grow.
 pub const USK_CONG_BEHIND_HOLE: u32 = 1;
 /// usk_cong_ack_t.flags: the acknowledgement echoes a congestion mark (RFC 3168).
 pub const USK_CONG_ECE: u32 = 2;
 
-/// What an acknowledgement says.
+/// An acknowledgement.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_cong_ack_t {
-    /// Segments in flight that it says have arrived.
+    /// Segments in flight that it acknowledges.
     pub segments: u32,
-    /// Segments that usk_cong_loss had declared lost, or usk_cong_rto, and that it says have arrived after all.
+    /// Segments that it acknowledges although usk_cong_loss or usk_cong_rto had declared them lost.
     pub late: u32,
-    /// RTT of what was sent last of them, and sent once only (RFC 6298), microseconds; -1: none. 0 is a sample.
+    /// RTT of the segment of them that was sent last, if it was sent only once (RFC 6298), microseconds; -1: none. 0 is
+    /// a sample.
     pub rtt_us: i64,
-    /// Mark of what was sent last of them; null: no delivery-rate sample.
+    /// Mark of the segment of them that was sent last; null: no delivery-rate sample.
     pub mark: *const usk_cong_mark_t,
     /// USK_CONG_BEHIND_HOLE, USK_CONG_ECE.
     pub flags: u32,
 }
 
-/// Where a borrowed algorithm stands. States are tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
+/// The state of a borrowed algorithm. ca_state is tcp_info's: 0 Open, 2 CWR, 3 Recovery, 4 Loss.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct usk_cong_info_t {
-    /// Name of the algorithm, ended by 0.
+    /// Name of the algorithm, NUL-terminated.
     pub name: [c_char; 16],
     /// Congestion window, segments.
     pub cwnd: u32,
@@ -66,11 +68,11 @@ pub struct usk_cong_info_t {
     pub in_flight: u32,
     /// State.
     pub ca_state: u32,
-    /// Smoothed RTT, microseconds; 0: none yet.
+    /// Smoothed RTT, microseconds; 0: no sample yet.
     pub srtt_us: u32,
-    /// Its deviation, microseconds.
+    /// Mean deviation of the RTT, microseconds.
     pub rttvar_us: u32,
-    /// Least RTT lately, microseconds; UINT32_MAX: none yet.
+    /// Minimum RTT of the recent past, microseconds; UINT32_MAX: no sample yet.
     pub min_rtt_us: u32,
     /// Retransmission timeout without backoff, microseconds.
     pub rto_us: u32,
@@ -78,7 +80,7 @@ pub struct usk_cong_info_t {
     pub delivered: u32,
     /// Segments declared lost in total, modulo 2^32.
     pub lost: u32,
-    /// 1: the algorithm counts on packets being spaced by pacing_rate.
+    /// 1: the algorithm requires that packets are paced at pacing_rate.
     pub needs_pacing: u32,
     /// 0.
     pub reserved: u32,
@@ -88,7 +90,7 @@ pub struct usk_cong_info_t {
     pub delivery_rate: u64,
 }
 
-// SAFETY: the sizes of its members, each aligned where the one before ends, are all of it.
+// SAFETY: it has no padding: each member is aligned where the previous one ends.
 unsafe impl Info for usk_cong_info_t {}
 const _: () = assert!(size_of::<usk_cong_info_t>() == 16 + 12 * 4 + 2 * 8);
 
@@ -106,33 +108,33 @@ unsafe fn with<R>(
     Ok(f(&mut c.inner, &mut Lender::new(g)))
 }
 
-/// Takes an algorithm for the sock's protocol: `name`, or null for what net.ipv4.tcp_congestion_control says, with the
-/// initial window of the sock's route. `mss`: payload bytes of a full segment. While it lives, the algorithm cannot be
-/// unregistered. Null: no algorithm of that name, or `mss` is 0.
+/// Makes an instance of the algorithm `name` (null: that of net.ipv4.tcp_congestion_control) for the sock's protocol,
+/// with the initial window of the sock's route. `mss`: payload bytes of a full segment. While it exists, the algorithm
+/// cannot be unregistered. Returns null if there is no algorithm of that name, or `mss` is 0.
 /// # Safety
 /// `o` is owned; `name` is null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_new(o: *mut usk_owned_t, name: *const c_char, mss: u32) -> *mut usk_cong_t {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
-        // SAFETY: a string by the caller's word.
+        // SAFETY: a string, as the caller guarantees.
         let name = if name.is_null() { None } else { Some(unsafe { ptr::string(name) }?) };
         let inner = Borrowed::new(&mut Lender::new(g), name, mss)?;
         Ok(Box::into_raw(Box::new(usk_cong_t { inner })))
     })
 }
 
-/// Ends it. Null is ignored.
+/// Frees an instance. Null is ignored.
 /// # Safety
 /// `o` is owned, the sock that it was made for; `cong` is null or from usk_cong_new, and not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_free(o: *mut usk_owned_t, cong: *mut usk_cong_t) {
     kernel(|| {
         if !cong.is_null() {
-            // SAFETY: from Box::into_raw in usk_cong_new, freed once by the caller's word.
+            // SAFETY: from Box::into_raw in usk_cong_new, freed once, as the caller guarantees.
             let c = unsafe { Box::from_raw(cong) };
-            // SAFETY: owned by the caller's word.
+            // SAFETY: owned, as the caller guarantees.
             let g = unsafe { guard(o) }?;
             c.inner.release(&mut Lender::new(g));
         }
@@ -140,8 +142,8 @@ pub unsafe extern "C" fn usk_cong_free(o: *mut usk_owned_t, cong: *mut usk_cong_
     });
 }
 
-/// Segments that may leave now, 0 and more; asked before the first of a burst leaves, because after idleness of an RTO
-/// the window starts over (RFC 2861). -EINVAL for null.
+/// Returns how many segments may be sent now, 0 or more. Call it before the first segment of a burst is sent: after an
+/// idle time of an RTO it restarts the window (RFC 2861). -EINVAL for null.
 /// # Safety
 /// `o` is owned, the sock that `cong` was made for.
 #[unsafe(no_mangle)]
@@ -150,7 +152,7 @@ pub unsafe extern "C" fn usk_cong_quota(o: *mut usk_owned_t, cong: *mut usk_cong
     kernel(|| unsafe { with(o, cong, |c, l| c.quota(l).min(c_int::MAX as u32) as c_int) })
 }
 
-/// `n` segments leave in one packet; `again`: not for the first time. `*mark`, unless null, is filled for
+/// `n` segments are sent in one packet; `again`: it is a retransmission. `*mark`, unless null, is filled for
 /// usk_cong_acked.
 /// # Safety
 /// As usk_cong_quota; `mark` is null or writable.
@@ -166,7 +168,7 @@ pub unsafe extern "C" fn usk_cong_sent(
         // SAFETY: the caller vouches for both.
         let m = unsafe { with(o, cong, |c, l| c.sent(l, n, again != 0)) }?;
         if !mark.is_null() {
-            // SAFETY: writable by the caller's word; its alignment is the caller's.
+            // SAFETY: writable, as the caller guarantees; its alignment is the caller's.
             unsafe { mark.write_unaligned(usk_cong_mark_t { opaque: m.to_words() }) };
         }
         Ok(0)
@@ -176,7 +178,7 @@ pub unsafe extern "C" fn usk_cong_sent(
 /// An acknowledgement: takes its RTT and rate samples, and opens or reduces the window. -EINVAL: unknown flags, or an
 /// rtt_us below -1.
 /// # Safety
-/// As usk_cong_quota; `ack` is readable, and what its mark points to is null or was filled by usk_cong_sent.
+/// As usk_cong_quota; `ack` is readable, and its mark is null or points to one that usk_cong_sent filled.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_acked(
     o: *mut usk_owned_t,
@@ -184,7 +186,7 @@ pub unsafe extern "C" fn usk_cong_acked(
     ack: *const usk_cong_ack_t,
 ) -> c_int {
     kernel(|| {
-        // SAFETY: readable by the caller's word.
+        // SAFETY: readable, as the caller guarantees.
         let a = unsafe { obj(ack) }?;
         if a.flags & !(USK_CONG_BEHIND_HOLE | USK_CONG_ECE) != 0 || a.rtt_us < -1 {
             return Err(Error::Inval);
@@ -192,7 +194,7 @@ pub unsafe extern "C" fn usk_cong_acked(
         let mark = if a.mark.is_null() {
             None
         } else {
-            // SAFETY: readable by the caller's word, whatever its alignment.
+            // SAFETY: readable, as the caller guarantees, whatever its alignment.
             Some(Mark::from_words(unsafe { a.mark.read_unaligned() }.opaque))
         };
         let acked = Acked {
@@ -208,7 +210,7 @@ pub unsafe extern "C" fn usk_cong_acked(
     })
 }
 
-/// `n` segments in flight are lost: recovery begins, unless one goes on already, which these then belong to.
+/// `n` segments in flight are lost: recovery begins, unless a recovery is in progress, to which they then belong.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]
@@ -217,7 +219,7 @@ pub unsafe extern "C" fn usk_cong_loss(o: *mut usk_owned_t, cong: *mut usk_cong_
     kernel(|| unsafe { with(o, cong, |c, l| c.loss(l, n)) }.map(|()| 0))
 }
 
-/// All that was outstanding at the loss, or at the timeout, has arrived: the reduction is complete.
+/// All data that was outstanding at the loss or at the timeout is acknowledged: the reduction is complete.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]
@@ -235,8 +237,8 @@ pub unsafe extern "C" fn usk_cong_rto(o: *mut usk_owned_t, cong: *mut usk_cong_t
     kernel(|| unsafe { with(o, cong, |c, l| c.rto(l)) }.map(|()| 0))
 }
 
-/// The loss or timeout of this episode was none: window and threshold are as before it. 1; 0 where there is nothing to
-/// undo.
+/// The loss or timeout of this episode was spurious: window and threshold are restored. Returns 1; 0 if there is
+/// nothing to undo.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]
@@ -245,7 +247,8 @@ pub unsafe extern "C" fn usk_cong_undo(o: *mut usk_owned_t, cong: *mut usk_cong_
     kernel(|| unsafe { with(o, cong, |c, l| c.undo(l).into()) })
 }
 
-/// The protocol has nothing more to send though it might: rate samples of what is in flight are the program's doing.
+/// The protocol has no more data though the window has room: rate samples of the segments in flight are
+/// application-limited.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]
@@ -254,7 +257,7 @@ pub unsafe extern "C" fn usk_cong_app_limited(o: *mut usk_owned_t, cong: *mut us
     kernel(|| unsafe { with(o, cong, |c, _| c.app_limited()) }.map(|()| 0))
 }
 
-/// Payload bytes of a full segment from now on. -EINVAL: 0.
+/// Sets the payload bytes of a full segment. -EINVAL: 0.
 /// # Safety
 /// As usk_cong_quota.
 #[unsafe(no_mangle)]
@@ -263,14 +266,14 @@ pub unsafe extern "C" fn usk_cong_set_mss(o: *mut usk_owned_t, cong: *mut usk_co
     kernel(|| unsafe { with(o, cong, |c, _| c.set_mss(mss)) }?.map(|()| 0))
 }
 
-/// Fills `*info` with where the algorithm stands. `size` is sizeof(usk_cong_info_t): what the library does not know is
-/// zero. Returns how many bytes it knows; -EFAULT: `cong` or `info` is null.
+/// Fills `*info` with the state of the algorithm. `size` is sizeof(usk_cong_info_t): members that the library does not
+/// know are zero. Returns how many bytes the library filled; -EFAULT: `cong` or `info` is null.
 /// # Safety
 /// `cong` is null or from usk_cong_new, its sock owned; `info` is writable for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_info(cong: *const usk_cong_t, info: *mut usk_cong_info_t, size: usize) -> isize {
     kernel(|| {
-        // SAFETY: from usk_cong_new by the caller's word.
+        // SAFETY: from usk_cong_new, as the caller guarantees.
         let i = unsafe { obj(cong) }?.inner.info();
         let mut name = [0; 16];
         for (to, from) in name.iter_mut().zip(i.name.bytes().take(15)) {
@@ -293,7 +296,7 @@ pub unsafe extern "C" fn usk_cong_info(cong: *const usk_cong_t, info: *mut usk_c
             pacing_rate: i.pacing_rate,
             delivery_rate: i.delivery_rate,
         };
-        // SAFETY: writable by the caller's word.
+        // SAFETY: writable, as the caller guarantees.
         unsafe { fill(info, size, &value) }.map(|n| n as isize)
     })
 }

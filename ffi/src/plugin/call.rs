@@ -1,5 +1,5 @@
-//! Calling an operation of a C table with a sock: what it answers is checked, and one that breaks its word breaks its
-//! socket. Above: `cproto`, `ulp`, `sock_ops`. Below: `held::run`.
+//! Calling an operation of a C table with a sock: its return value is checked, and an operation that violates its
+//! contract breaks its socket. Above: `cproto`, `ulp`, `sock_ops`. Below: `held::run`.
 
 use super::guard::{Owned, usk_owned_t};
 use crate::handle::{lend, usk_sock_t};
@@ -11,13 +11,13 @@ use usersock::sock::proto::SockRef;
 use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard};
 
-/// The function broke its word: the socket is broken.
+/// The function violated its contract: breaks the socket.
 #[cold]
 pub(super) fn broken(sock: &Sock) {
     sock.set_broken();
 }
 
-/// Runs an operation with the sock owned. EIO: it is broken, or is now.
+/// Runs an operation with the sock owned. EIO: the sock was broken before, or the operation broke it.
 pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
     if g.sock.is_broken() {
         return Err(Error::Io);
@@ -29,7 +29,7 @@ pub(super) fn owned<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -
     r
 }
 
-/// As [`owned`], of one that returns 0 or a negative errno.
+/// As [`owned`], for an operation that returns 0 or a negative errno.
 pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> c_int) -> Result<()> {
     let r = owned(g, f)?;
     if !(-4095..=0).contains(&r) {
@@ -38,14 +38,15 @@ pub(super) fn owned_status(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_
     status(r.into())
 }
 
-/// Runs an operation that locks by itself and returns a length up to `max`. EIO: it is broken, or is now.
+/// Runs an operation that locks by itself and returns a length up to `max`. EIO: the sock was broken before, or the
+/// operation broke it.
 pub(super) fn unowned(sk: SockRef<'_>, max: usize, f: impl FnOnce(*mut usk_sock_t) -> i64) -> Result<usize> {
     whole(sk)?;
-    // What did not end as it should is no length either.
+    // A call that unwound or left a lock held counts as an invalid length.
     checked(sk.sock, contain(|| f(lend(sk.sock))).unwrap_or(i64::MIN), max)
 }
 
-/// A length up to `max`, or an errno; anything else breaks the sock.
+/// Checks a return value that is a length up to `max` or a negative errno; any other breaks the sock.
 #[inline]
 pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
     match usize::try_from(r) {
@@ -54,7 +55,7 @@ pub(super) fn checked(sock: &Sock, r: i64, max: usize) -> Result<usize> {
     }
 }
 
-/// The errno that an answer is; one that is none breaks the sock.
+/// The errno of a return value; a value that is no errno breaks the sock.
 #[inline(never)]
 fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
     if !(-4095..0).contains(&r) {
@@ -63,13 +64,13 @@ fn no_length(sock: &Sock, r: i64, max: usize) -> Error {
     length(r, max).err().unwrap_or(Error::Io)
 }
 
-/// The greatest length that a receive call may return: what it copied, as the program would read memory that nobody
-/// wrote; with MSG_TRUNC the true length of a datagram, which may be any.
+/// The greatest length that a receive call may return: the bytes copied, because with more the program would read
+/// memory that nobody wrote; with MSG_TRUNC the true length of a datagram, which is not limited.
 pub(super) fn received(msg: &RecvMsg<'_, '_>) -> usize {
     if msg.flags & libc::MSG_TRUNC != 0 { isize::MAX as usize } else { msg.capacity() - msg.remaining() }
 }
 
-/// What poll says of a sock that broke.
+/// The poll events of a broken sock.
 pub(super) const ALL_EVENTS: Events = Events(Events::ERR.0 | Events::HUP.0 | Events::IN.0 | Events::OUT.0);
 
 /// Whether an earlier call broke the socket.

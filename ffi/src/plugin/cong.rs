@@ -1,7 +1,7 @@
 //! `struct usk_cong_ops`: congestion control of TCP's connections written in C, the mirror of struct
 //! tcp_congestion_ops. The Rust traits behind it are `usersock::tcp::cong::{CongOps, CongAlgo}`; `cong_tcp` has the
-//! connection's numbers as C sees them. What a function writes and returns is held to sane bounds; one that unwinds
-//! breaks its socket and is not called for it again.
+//! connection's numbers as C sees them. Values that a function writes or returns are clamped to sane bounds; a function
+//! that unwinds breaks its socket, and is not called for it again.
 
 use super::cong_tcp::{self, MAX_CWND, usk_rate_sample_t, usk_tcp_t};
 use super::gate::kernel;
@@ -29,13 +29,13 @@ pub const USK_CONG_VERSION: u32 = 1;
 pub const USK_CONG_PRIV_MAX: u32 = 1024;
 /// Most bytes that usk_cong_ops.get_info may write.
 pub const USK_CONG_INFO_MAX: usize = 64;
-/// usk_cong_ops.flags: wants ECN on its connections (TCP_CONG_NEEDS_ECN): SYNs ask for it whatever net.ipv4.tcp_ecn
-/// says, and are ECT(0) themselves; where both ends agree (usk_tcp_t.ecn_ok) every packet is.
+/// usk_cong_ops.flags: the algorithm needs ECN (TCP_CONG_NEEDS_ECN): SYNs request it whatever net.ipv4.tcp_ecn is, and
+/// are sent ECT(0); if both ends agree (usk_tcp_t.ecn_ok), so is every packet.
 pub const USK_CONG_NEEDS_ECN: u32 = 1;
 
-/// Congestion states (enum tcp_ca_state): nothing amiss.
+/// Congestion states (enum tcp_ca_state): no congestion.
 pub const USK_CA_OPEN: u8 = 0;
-/// Something arrived out of order.
+/// Duplicate ACKs or SACKs arrived.
 pub const USK_CA_DISORDER: u8 = 1;
 /// Congestion without loss: the window is being reduced.
 pub const USK_CA_CWR: u8 = 2;
@@ -44,27 +44,27 @@ pub const USK_CA_RECOVERY: u8 = 3;
 /// After a retransmission timeout.
 pub const USK_CA_LOSS: u8 = 4;
 
-/// Events (enum tcp_ca_event): data leaves, and nothing was in flight.
+/// Events (enum tcp_ca_event): data is sent while nothing was in flight.
 pub const USK_CA_EVENT_TX_START: c_int = 0;
-/// The window starts over after idleness.
+/// The window restarts after an idle time.
 pub const USK_CA_EVENT_CWND_RESTART: c_int = 1;
 /// A reduction is complete.
 pub const USK_CA_EVENT_COMPLETE_CWR: c_int = 2;
 /// A retransmission timeout.
 pub const USK_CA_EVENT_LOSS: c_int = 3;
-/// A packet without congestion mark came (with USK_CONG_NEEDS_ECN).
+/// A packet without a CE mark arrived (only with USK_CONG_NEEDS_ECN).
 pub const USK_CA_EVENT_ECN_NO_CE: c_int = 4;
-/// A packet with one.
+/// A packet with a CE mark arrived.
 pub const USK_CA_EVENT_ECN_IS_CE: c_int = 5;
 
 /// Flags of in_ack_event: the acknowledgement was not the predicted next one.
 pub const USK_CA_ACK_SLOWPATH: u32 = 1;
-/// It updated the window.
+/// The acknowledgement updated the send window.
 pub const USK_CA_ACK_WIN_UPDATE: u32 = 2;
-/// It echoes congestion.
+/// The acknowledgement has ECE.
 pub const USK_CA_ACK_ECE: u32 = 4;
 
-/// What an acknowledgement tells pkts_acked (struct ack_sample).
+/// The sample of an acknowledgement, for pkts_acked (struct ack_sample).
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -77,45 +77,45 @@ pub struct usk_ack_sample_t {
     pub in_flight: u32,
 }
 
-/// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's numbers,
-/// some of which it may write, and `priv_`: priv_size bytes of its own, zero at first, aligned to 16; null if priv_size
-/// is 0. Functions run in either context with the sock owned: they must not sleep, nor call anything but the usk_tcp_
-/// functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped ones return EDEADLK for the sock). None
-/// is called before init, or after release. No exception of C++ and no panic of a Rust shared object may leave one:
-/// catch it and call usk_break(tp->sk).
+/// Congestion control of TCP's connections (struct tcp_congestion_ops). Every function gets the connection's variables,
+/// some of which it may write, and `priv_`: priv_size bytes of private memory of the connection, initially zero,
+/// aligned to 16; null if priv_size is 0. Functions run in either context with the sock owned: they must not sleep, and
+/// may call only the usk_tcp_ functions, usk_count, usk_sysctl, usk_user and usk_break (the POSIX-shaped calls return
+/// EDEADLK for the sock). None is called before init or after release. No C++ exception and no panic of a Rust shared
+/// object may leave a function: catch it and call usk_break(tp->sk).
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_cong_ops {
     /// USK_CONG_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_cong_ops). What a shorter table lacks is null.
+    /// sizeof(struct usk_cong_ops). Members that a shorter table lacks are null.
     pub size: u32,
     /// 1 to 15 printable characters, as TCP_CONGESTION and net.ipv4.tcp_congestion_control take it; unique in a stack.
     /// Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-    /// by usk_mib_read.
+    /// Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+    /// usk_mib_read reads them.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
     /// USK_CONG_NEEDS_ECN, or 0.
     pub flags: u32,
     /// Bytes of `priv_`, at most USK_CONG_PRIV_MAX.
     pub priv_size: u32,
-    /// The connection begins, or takes this algorithm while it runs. Null: nothing.
+    /// The connection begins, or changes to this algorithm. Null: no action.
     pub init: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
-    /// The connection ends, or takes another algorithm; what is written is ignored. Null: nothing.
+    /// The connection ends, or changes to another algorithm; writes to `tp` are ignored. Null: no action.
     pub release: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void)>,
     /// Returns the slow-start threshold after a loss, segments. Required.
     pub ssthresh: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// `acked` segments arrived, up to `ack`, and nothing is amiss: opens the window. Required, unless cong_control is
-    /// there.
+    /// `acked` segments, up to `ack`, were acknowledged without congestion: increases the window. Required, unless
+    /// cong_control is set.
     pub cong_avoid: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, ack: u32, acked: u32)>,
-    /// After every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
-    /// pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 selectively, 0x40 congestion echoed,
-    /// 0x400 snd_una advanced. Null: those two do.
+    /// Called for every acknowledgement, in place of cong_avoid and of the reduction in recovery: sets snd_cwnd and
+    /// pacing_rate. `flags` are Linux's FLAG_ bits: 0x04 data acknowledged, 0x20 data selectively acknowledged, 0x40
+    /// ECE, 0x400 snd_una advanced. Null: cong_avoid and the standard reduction are used.
     pub cong_control: Option<
         unsafe extern "C-unwind" fn(
             tp: *mut usk_tcp_t,
@@ -128,21 +128,22 @@ pub struct usk_cong_ops {
     /// Segments were acknowledged. Null: nothing.
     pub pkts_acked:
         Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, sample: *const usk_ack_sample_t)>,
-    /// An acknowledgement came: USK_CA_ACK_ bits. After pkts_acked, before losses are judged. Null: nothing.
+    /// An acknowledgement arrived; `flags`: USK_CA_ACK_ bits. Called after pkts_acked and before loss detection. Null:
+    /// no action.
     pub in_ack_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, flags: u32)>,
     /// The state will be `state` (USK_CA_OPEN ...); tp->ca_state is still the old one. Null: nothing.
     pub set_state: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, state: u8)>,
     /// One of USK_CA_EVENT_*. Null: nothing.
     pub cwnd_event: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void, event: c_int)>,
-    /// Returns the window after a loss that was none, segments. Required.
+    /// Returns the window after a spurious loss, segments. Required.
     pub undo_cwnd: Option<unsafe extern "C-unwind" fn(tp: *mut usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// Returns the least number of segments of a super-packet; what is written is ignored. Null:
+    /// Returns the minimum number of segments of a super-packet; writes to `tp` are ignored. Null:
     /// net.ipv4.tcp_min_tso_segs.
     pub min_tso_segs: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// Returns how many windows the send buffer should hold; what is written is ignored. Null: 2.
+    /// Returns how many windows the send buffer should hold; writes to `tp` are ignored. Null: 2.
     pub sndbuf_expand: Option<unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void) -> u32>,
-    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; what is written
-    /// to `tp` is ignored. Null: none.
+    /// For TCP_CC_INFO: writes at most `len` (USK_CONG_INFO_MAX) bytes to `info` and returns how many; writes to `tp`
+    /// are ignored. Null: none.
     pub get_info: Option<
         unsafe extern "C-unwind" fn(tp: *const usk_tcp_t, priv_: *mut c_void, info: *mut c_void, len: usize) -> usize,
     >,
@@ -163,7 +164,8 @@ const _: () = assert!(begins_with_head(
 
 type CongReg = Registration<usk_cong_ops>;
 
-// SAFETY: begins with those members, as asserted; a plug-in says that its functions may be called from any thread.
+// SAFETY: begins with those members, as asserted; a plug-in guarantees that its functions may be called from any
+// thread.
 unsafe impl Registered for usk_cong_ops {
     type Own = ();
 
@@ -195,7 +197,7 @@ unsafe impl Registered for usk_cong_ops {
     }
 
     fn leave(reg: &CongReg, stack: &Arc<Stack>) -> Result<()> {
-        // The default of sockets to come, too, is a user, as in Linux.
+        // The default of new sockets counts as a user, as in Linux.
         let default = stack.sysctl.get("net.ipv4.tcp_congestion_control").unwrap_or_default();
         if default.trim() == reg.name {
             return Err(Error::Busy);
@@ -204,12 +206,12 @@ unsafe impl Registered for usk_cong_ops {
     }
 }
 
-/// One connection's.
+/// The algorithm's state of one connection.
 struct Algo {
     reg: Arc<CongReg>,
-    /// In words of 16 bytes, for their alignment.
+    /// u128, for the alignment of 16.
     memory: Box<[u128]>,
-    /// A function unwound: the socket is broken, and Reno decides what little there is to decide.
+    /// A function unwound: the socket is broken, and Reno takes the remaining decisions.
     failed: bool,
     released: bool,
     base_rtt_us: u32,
@@ -223,11 +225,11 @@ impl std::fmt::Debug for Algo {
     }
 }
 
-// SAFETY: what the last numbers point to is used by the plug-in alone, in calls, whatever thread makes them.
+// SAFETY: only the plug-in uses what the last numbers point to, during calls, which may come from any thread.
 unsafe impl Send for Algo {}
 
-/// A registration as the registry has it, whose count says whether the algorithm is in use: the plug-in's list, too,
-/// has a count of the registration.
+/// A registration as the registry holds it. The count of this Arc says whether the algorithm is in use; that of the
+/// registration does not, because the plug-in's list also holds one.
 struct Entry(Arc<CongReg>);
 
 impl CongOps for Entry {
@@ -248,7 +250,8 @@ impl CongOps for Entry {
             last: usk_tcp_t::default(),
         };
         if let Some(f) = self.0.table.init {
-            // SAFETY: the table's function, called as it says: the numbers and the memory live while it runs.
+            // SAFETY: the table's function, called as the table documents: the numbers and the memory live while it
+            // runs.
             algo.run(cx, |tp, p| unsafe { f(tp, p) });
         }
         Box::new(algo)
@@ -270,9 +273,9 @@ impl Algo {
         let p = self.memory();
         let tp = &raw mut self.last;
         let whole = !cx.sock.is_broken();
-        // The sock is owned: a call of the POSIX-shaped interface on it is told so, instead of waiting for itself.
+        // The sock is owned: a POSIX-shaped call on it returns EDEADLK instead of waiting for itself.
         match held::run(Arc::as_ptr(cx.sock), || f(tp, p)) {
-            // One that a hook broke has still to hear of its end.
+            // On a sock that a hook broke, `release` must still run.
             Ok(r) if !whole || !cx.sock.is_broken() => Some(r),
             _ => {
                 self.fail(cx);
@@ -286,7 +289,7 @@ impl Algo {
         cx.sock.set_broken();
     }
 
-    /// The same; what it may write is taken over.
+    /// As `call`, and copies the writable numbers back.
     fn run<R>(&mut self, cx: &mut Cx<'_>, f: impl FnOnce(*mut usk_tcp_t, *mut c_void) -> R) -> Option<R> {
         let r = self.call(cx, f)?;
         self.last.write_back(cx);
@@ -294,8 +297,8 @@ impl Algo {
     }
 }
 
-// SAFETY of the calls below, each: the table's function, called as it says; numbers, memory and samples live while it
-// runs.
+// SAFETY of the calls below, each: the table's function, called as the table documents; numbers, memory and samples
+// live while it runs.
 impl CongAlgo for Algo {
     fn ssthresh(&mut self, cx: &mut Cx<'_>) -> u32 {
         let f = self.reg.table.ssthresh;
@@ -375,8 +378,7 @@ impl CongAlgo for Algo {
 
     fn sndbuf_expand(&mut self, cx: &Cx<'_>) -> Option<u32> {
         let f = self.reg.table.sndbuf_expand?;
-        // A buffer of a thousand windows is beyond any use, and within all arithmetic.
-        // SAFETY: see above.
+        // 1024 windows are more than any use needs, and no arithmetic overflows. SAFETY: see above.
         self.call(cx, |tp, p| unsafe { f(tp, p) }).map(|n| n.clamp(1, 1024))
     }
 
@@ -384,7 +386,7 @@ impl CongAlgo for Algo {
         let f = self.reg.table.get_info?;
         let mut bytes = [0u8; USK_CONG_INFO_MAX];
         let to: *mut c_void = bytes.as_mut_ptr().cast();
-        // SAFETY: see above; the buffer is as long as it is told.
+        // SAFETY: see above; the buffer has the length that is passed.
         let n = self.call(cx, |tp, p| unsafe { f(tp, p, to, USK_CONG_INFO_MAX) })?;
         let Some(written) = bytes.get(..n) else {
             self.fail(cx);
@@ -404,25 +406,25 @@ impl CongAlgo for Algo {
 
 impl Drop for Algo {
     fn drop(&mut self) {
-        // The stack ended with the connection open: the last word has still to be said.
+        // The stack ended with the connection open: `release` has not run yet.
         if let Some(f) = self.reg.table.release.filter(|_| !self.released && !self.failed) {
             let p = self.memory();
-            // There is no socket to break.
+            // There is no socket any more.
             self.last.sk = ptr::null_mut();
             let tp = &raw mut self.last;
-            // SAFETY: the table's function, called as it says: numbers and memory live while it runs.
+            // SAFETY: the table's function, called as the table documents: numbers and memory live while it runs.
             let _ = contain(|| unsafe { f(tp, p) });
         }
     }
 }
 
-/// Registers a congestion control in the plug-in's stack: sockets can choose it by TCP_CONGESTION, and it can be the
-/// default by net.ipv4.tcp_congestion_control. `user` is for usk_user; `*out`, unless null, gets the registration.
-/// Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not fit (version,
-/// size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
+/// Registers a congestion control in the plug-in's stack: sockets can select it by TCP_CONGESTION, and
+/// net.ipv4.tcp_congestion_control can make it the default. `user` is for usk_user; `*out`, unless null, gets the
+/// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
+/// fit (version, size, a required function, name, flags, priv_size), -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
+/// null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_cong_register(
     plugin: *mut usk_plugin_t,

@@ -1,4 +1,4 @@
-//! `usk_tcp_t`: a connection's numbers as congestion control from C sees them, what of them it may write, and the
+//! `usk_tcp_t`: a connection's variables as congestion control in C sees them, which of them it may write, and the
 //! arithmetic that all algorithms share (slow start, additive increase, Reno). The Rust side is
 //! `usersock::tcp::cong::TcpSock`.
 
@@ -9,7 +9,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use usersock::tcp::cong::{self, Cx, INFINITE_SSTHRESH, RateSample};
 
-/// Largest window a plug-in can set, segments: 2^30, beyond any path and within all arithmetic.
+/// Largest window that a plug-in can set, segments: 2^30, more than any path needs, and no arithmetic overflows.
 pub(crate) const MAX_CWND: u32 = 1 << 30;
 
 /// Delivery-rate sample of an acknowledgement (struct rate_sample). Times are of the stack's clock.
@@ -25,37 +25,37 @@ pub struct usk_rate_sample_t {
     pub rtt_us: i64,
     /// usk_tcp_t.delivered when the interval began.
     pub prior_delivered: u32,
-    /// usk_tcp_t.delivered_ce then.
+    /// usk_tcp_t.delivered_ce when the interval began.
     pub prior_delivered_ce: u32,
     /// Segments delivered over the interval; -1: no sample.
     pub delivered: i32,
-    /// Of them with a congestion mark.
+    /// Those of `delivered` with a congestion mark.
     pub delivered_ce: i32,
     /// Send phase of the interval, microseconds.
     pub snd_interval_us: u32,
     /// Acknowledgement phase.
     pub rcv_interval_us: u32,
-    /// Segments that this acknowledgement showed to be lost.
+    /// Segments marked lost by this acknowledgement.
     pub losses: i32,
     /// Segments newly acknowledged or selectively acknowledged.
     pub acked_sacked: u32,
     /// Segments in flight before this acknowledgement.
     pub prior_in_flight: u32,
-    /// End of the sequence of what was delivered last.
+    /// End sequence number of the segment that was delivered last.
     pub last_end_seq: u32,
-    /// 1: the program gave less than the path would have taken.
+    /// 1: the sample is application-limited.
     pub is_app_limited: u8,
     /// 1: the sampled segment was a retransmission.
     pub is_retrans: u8,
-    /// 1: the receiver probably waited with the acknowledgement.
+    /// 1: the receiver probably delayed the acknowledgement.
     pub is_ack_delayed: u8,
     /// 0.
     pub reserved: u8,
 }
 
-/// A connection's numbers, for the time of a call of a congestion control. The first block may be written and is taken
-/// over when the function returns (held to its bounds); what is written to the rest is ignored. Counts are of segments
-/// unless said; more numbers may follow in later versions.
+/// A connection's variables, during a call of a congestion control. The first block may be written: its values are
+/// copied back when the function returns, clamped to their bounds; writes to the others are ignored. Counts are in
+/// segments unless stated otherwise; later versions may append members.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -64,16 +64,16 @@ pub struct usk_tcp_t {
     pub snd_cwnd: u32,
     /// May be written: segments acknowledged since the last increase.
     pub snd_cwnd_cnt: u32,
-    /// May be written: slow-start threshold. At least 1; 0x7fffffff: none yet.
+    /// May be written: slow-start threshold. At least 1; 0x7fffffff: infinite, as initially.
     pub snd_ssthresh: u32,
     /// May be written: upper bound of the window. At least 1.
     pub snd_cwnd_clamp: u32,
-    /// May be written: value of delivered + in_flight at which rate samples cease to be the program's doing; 0: they
-    /// are not.
+    /// May be written: value of delivered + in_flight up to which rate samples are application-limited; 0: they are
+    /// not.
     pub app_limited: u32,
-    /// May be written: 1: packets are to be spaced by pacing_rate (SK_PACING_NEEDED); once set it stays.
+    /// May be written: 1: packets are paced at pacing_rate (SK_PACING_NEEDED); once set it stays.
     pub needs_pacing: u32,
-    /// May be written: bytes a second; UINT64_MAX: unlimited. Only cong_control's lasts: without it each
+    /// May be written: bytes a second; UINT64_MAX: unlimited. Lasts only if the table has cong_control: otherwise each
     /// acknowledgement computes it.
     pub pacing_rate: u64,
 
@@ -89,13 +89,13 @@ pub struct usk_tcp_t {
     pub prior_ssthresh: u32,
     /// USK_CA_OPEN ...
     pub ca_state: u32,
-    /// Whether the window limited sending lately, so that it may grow (tcp_is_cwnd_limited).
+    /// Whether the window recently limited sending, so that it may grow (tcp_is_cwnd_limited).
     pub is_cwnd_limited: u32,
-    /// Smoothed RTT, microseconds times 8; 0: none yet.
+    /// Smoothed RTT, microseconds times 8; 0: no sample yet.
     pub srtt_us: u32,
     /// Its mean deviation, microseconds times 4.
     pub mdev_us: u32,
-    /// Least RTT lately, microseconds; UINT32_MAX: none yet.
+    /// Minimum RTT of the recent past, microseconds; UINT32_MAX: no sample yet.
     pub min_rtt_us: u32,
     /// Retransmission timeout, microseconds.
     pub rto_us: u32,
@@ -103,44 +103,44 @@ pub struct usk_tcp_t {
     pub mss_cache: u32,
     /// Sent and not acknowledged.
     pub packets_out: u32,
-    /// Of them: selectively acknowledged.
+    /// Those of packets_out that are selectively acknowledged.
     pub sacked_out: u32,
-    /// Of them: thought lost.
+    /// Those of packets_out that are marked lost.
     pub lost_out: u32,
-    /// Sent again and in flight.
+    /// Retransmissions in flight.
     pub retrans_out: u32,
     /// packets_out - sacked_out - lost_out + retrans_out (tcp_packets_in_flight).
     pub in_flight: u32,
     /// Delivered in total, modulo 2^32.
     pub delivered: u32,
-    /// Of them with a congestion mark.
+    /// Those of `delivered` with a congestion mark.
     pub delivered_ce: u32,
-    /// Thought lost in total, modulo 2^32.
+    /// Marked lost in total, modulo 2^32.
     pub lost: u32,
-    /// Delivered and sent since the reduction began.
+    /// Segments delivered since the reduction began.
     pub prr_delivered: u32,
-    /// See prr_delivered.
+    /// Segments sent since the reduction began.
     pub prr_out: u32,
     /// Degree of reordering.
     pub reordering: u32,
-    /// First sequence number not acknowledged.
+    /// First unacknowledged sequence number.
     pub snd_una: u32,
-    /// Next one to send.
+    /// Next sequence number to send.
     pub snd_nxt: u32,
-    /// End of what the program has written.
+    /// End of the data that the program has written.
     pub write_seq: u32,
-    /// End of what was outstanding when recovery began.
+    /// snd_nxt when recovery began.
     pub high_seq: u32,
     /// When the window last changed, milliseconds of the stack's clock modulo 2^32.
     pub snd_cwnd_stamp: u32,
-    /// When data was last sent, the same.
+    /// When data was last sent, in the same unit.
     pub lsndtime: u32,
     /// 1: both ends agreed on ECN.
     pub ecn_ok: u32,
-    /// RTT of the path without queues, microseconds, as a hook into TCP knew it when the algorithm began (base_rtt of
-    /// struct usk_sock_ops); 0: none does. Linux's NV asks for it.
+    /// RTT of the path without queues, microseconds, as a hook returned it when the algorithm began (base_rtt of struct
+    /// usk_sock_ops); 0: unknown. Linux's NV uses it.
     pub base_rtt_us: u32,
-    /// The connection's sock, for usk_break; null when the stack has ended (in release alone).
+    /// The connection's sock, for usk_break; null when the stack has ended (only in release).
     pub sk: *mut usk_sock_t,
     /// The registration, for usk_count, usk_sysctl and usk_user.
     pub reg: *mut usk_reg_t,
@@ -200,7 +200,7 @@ impl usk_tcp_t {
         }
     }
 
-    /// Takes over what may be written.
+    /// Copies the writable members back to the connection.
     pub(crate) fn write_back(&self, cx: &mut Cx<'_>) {
         let tp = &mut *cx.tp;
         tp.snd_cwnd_clamp = self.snd_cwnd_clamp.max(1);
@@ -257,12 +257,12 @@ pub(crate) fn rate_sample(rs: &RateSample) -> usk_rate_sample_t {
     }
 }
 
-/// Whether slow start governs growth (tcp_in_slow_start): 1 or 0.
+/// Whether the connection is in slow start (tcp_in_slow_start): 1 or 0.
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_tcp_in_slow_start(tp: *const usk_tcp_t) -> c_int {
-    // SAFETY: readable by the caller's word.
+    // SAFETY: readable, as the caller guarantees.
     kernel(|| unsafe { obj(tp) }.map(|tp| (tp.snd_cwnd < tp.snd_ssthresh).into()))
 }
 
@@ -272,7 +272,7 @@ pub unsafe extern "C" fn usk_tcp_in_slow_start(tp: *const usk_tcp_t) -> c_int {
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_tcp_slow_start(tp: *mut usk_tcp_t, acked: u32) -> u32 {
-    // SAFETY: writable by the caller's word.
+    // SAFETY: writable, as the caller guarantees.
     kernel(|| unsafe { obj_mut(tp) }.map(|tp| tp.slow_start(acked)))
 }
 
@@ -281,7 +281,7 @@ pub unsafe extern "C" fn usk_tcp_slow_start(tp: *mut usk_tcp_t, acked: u32) -> u
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_tcp_cong_avoid_ai(tp: *mut usk_tcp_t, w: u32, acked: u32) {
-    // SAFETY: writable by the caller's word.
+    // SAFETY: writable, as the caller guarantees.
     kernel(|| unsafe { obj_mut(tp) }.map(|tp| tp.cong_avoid_ai(w, acked)));
 }
 
@@ -290,17 +290,17 @@ pub unsafe extern "C" fn usk_tcp_cong_avoid_ai(tp: *mut usk_tcp_t, w: u32, acked
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_tcp_reno_ssthresh(tp: *mut usk_tcp_t, _priv: *mut c_void) -> u32 {
-    // SAFETY: readable by the caller's word.
+    // SAFETY: readable, as the caller guarantees.
     kernel(|| unsafe { obj(tp.cast_const()) }.map(|tp| (tp.snd_cwnd >> 1).max(2)))
 }
 
-/// Reno's growth (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
+/// Reno's window increase (RFC 5681 §3.1). Fits usk_cong_ops.cong_avoid.
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_tcp_reno_cong_avoid(tp: *mut usk_tcp_t, _priv: *mut c_void, _ack: u32, acked: u32) {
     kernel(|| {
-        // SAFETY: writable by the caller's word.
+        // SAFETY: writable, as the caller guarantees.
         let tp = unsafe { obj_mut(tp) }?;
         if tp.is_cwnd_limited == 0 {
             return Ok(());
@@ -313,11 +313,11 @@ pub unsafe extern "C-unwind" fn usk_tcp_reno_cong_avoid(tp: *mut usk_tcp_t, _pri
     });
 }
 
-/// The window after a loss that was none: what it was before, if that is more. Fits usk_cong_ops.undo_cwnd.
+/// The window after a spurious loss: the window before the loss, if that is larger. Fits usk_cong_ops.undo_cwnd.
 /// # Safety
 /// `tp` is a congestion control's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn usk_tcp_reno_undo_cwnd(tp: *mut usk_tcp_t, _priv: *mut c_void) -> u32 {
-    // SAFETY: readable by the caller's word.
+    // SAFETY: readable, as the caller guarantees.
     kernel(|| unsafe { obj(tp.cast_const()) }.map(|tp| tp.snd_cwnd.max(tp.prior_cwnd)))
 }

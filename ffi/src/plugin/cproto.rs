@@ -1,5 +1,5 @@
-//! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. What a function
-//! answers is checked; one that breaks its word breaks its socket (EIO from then on), and nothing else.
+//! A protocol made of a C table: `Proto` and `IpHandler` by its functions, each through one gate. Return values are
+//! checked; a function that violates its contract breaks its socket (EIO from then on), and nothing else.
 
 use super::addr::usk_addr_t;
 use super::call::{ALL_EVENTS, broken, checked, owned, owned_status, received, unowned, whole};
@@ -29,21 +29,21 @@ use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, SockState, datagram_poll, flag, mem};
 use usersock::stack::Stack;
 
-/// Ends a sock that broke and that no program can close: one that is closed already, or a child that nobody accepted.
+/// Ends a broken sock that no program can close: one that is closed already, or a child that is not accepted.
 pub(super) fn reap(g: &mut SockGuard<'_>) {
     if g.sock.is_broken() && parts(g).is_ok_and(|p| p.private.orphan) {
         finish(g);
     }
 }
 
-/// Whether a program has the sock.
+/// Sets whether no program has the sock.
 fn set_orphan(g: &mut SockGuard<'_>, orphan: bool) {
     if let Ok(p) = parts(g) {
         p.private.orphan = orphan;
     }
 }
 
-/// Runs an operation for a packet or a timer, unless the sock is broken or finished. False: it did not begin.
+/// Runs an operation for a packet or a timer, unless the sock is broken or finished. Returns false if it did not run.
 fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
     let Ok(p) = parts(g) else { return false };
     if p.sock.is_broken() || p.private.is_done() {
@@ -70,7 +70,7 @@ impl Proto for ProtoReg {
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(Private::new(self.counted()));
         let Some(f) = self.table.init else { return Ok(()) };
-        // SAFETY: the table's function, called as it says; so are all below.
+        // SAFETY: the table's function, called as the table documents; so are all below.
         owned_status(sk, |o| unsafe { f(o) }).inspect_err(|_| finish(sk))
     }
 
@@ -138,7 +138,7 @@ impl Proto for ProtoReg {
             }
             return Err(length(err.min(-1).into(), 0).err().filter(|_| err < 0).unwrap_or(Error::Io));
         }
-        // SAFETY: the function answers a held sock, or null.
+        // SAFETY: the function returns a held sock, or null.
         let (_, child) = unsafe { handle::unhold(child) }?;
         if Arc::ptr_eq(&child, sk.sock) {
             broken(sk.sock);
@@ -158,7 +158,7 @@ impl Proto for ProtoReg {
 
     fn shutdown(&self, sk: &mut SockGuard<'_>, how: u8) {
         if let Some(f) = self.table.shutdown {
-            // SAFETY: see `init`. A failure has broken the sock, which is all there is to say.
+            // SAFETY: see `init`. A failure has broken the sock; nothing else to report.
             let _ = owned(sk, |o| unsafe { f(o, how.into()) });
         }
     }
@@ -269,7 +269,7 @@ impl Proto for ProtoReg {
 
     fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
         let Some(f) = self.table.backlog_rcv else { return sk.stack.mib.drop(DropReason::PluginRefused) };
-        // SAFETY: see `init`. The packet is the function's.
+        // SAFETY: see `init`. The function owns the packet.
         if !bottom(sk, |o| unsafe { f(o, skb::give(skb)) }) {
             return sk.stack.mib.drop(DropReason::PluginRefused);
         }
@@ -297,7 +297,7 @@ impl Proto for ProtoReg {
     }
 
     fn rehash(&self, sk: &mut SockGuard<'_>) {
-        // Only where the stack's table has it: a protocol's own is its own to keep.
+        // Only if the sock is in our port table: a protocol with a table of its own updates that itself.
         if parts(sk).is_ok_and(|p| p.private.bound.is_some()) {
             let _ = ports::hash(sk);
         }
@@ -307,7 +307,7 @@ impl Proto for ProtoReg {
         match self.table.unhash {
             // SAFETY: see `init`. A failure has broken the sock.
             Some(f) => drop(owned(sk, |o| unsafe { f(o) })),
-            // Nothing to take out of is as well.
+            // It may not be in the table, which is no error.
             None => drop(ports::unhash(sk)),
         }
     }
@@ -338,7 +338,7 @@ impl Proto for ProtoReg {
     fn enter_memory_pressure(&self, _: &Stack, accounts: &ProtoAccounts) {
         set_pressure(&accounts.pressure, true);
         if let Some(f) = self.table.enter_memory_pressure {
-            // SAFETY: see `init`. No sock is known that could be broken.
+            // SAFETY: see `init`. There is no sock to break.
             let _ = contain(|| unsafe { f(self.handle()) });
         }
     }
@@ -421,7 +421,7 @@ fn set_pressure(flag: &AtomicBool, on: bool) {
     flag.store(on, Ordering::Relaxed);
 }
 
-/// The three sizes a table's function gives, if it has one and they make sense.
+/// The three sizes that the table's function returns, if there is one and they are valid; else the defaults.
 fn sizes(default: [i32; 3], f: Option<impl FnOnce(*mut c_int) -> c_int>) -> [i32; 3] {
     let Some(f) = f else { return default };
     let mut v = default;
@@ -447,7 +447,7 @@ impl IpHandler for ProtoReg {
             not_unicast: info.not_unicast.into(),
             now: info.now.as_nanos(),
         };
-        // SAFETY: the table's function, called as it says. The packet is its own from here.
+        // SAFETY: the table's function, called as the table documents. The function owns the packet from here.
         if contain(|| unsafe { f(self.handle(), skb::give(skb), &about) }).is_err() {
             stack.mib.drop(DropReason::PluginRefused);
         }

@@ -1,6 +1,7 @@
 //! `struct usk_device_ops`: kinds of devices written in C, for `device=KIND:ARGUMENT` of a configuration and for
-//! usk_device_add. The Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. What a device answers
-//! is checked; one that breaks its word is broken (it sends and receives nothing any more), and the stack goes on.
+//! usk_device_add. The Rust traits behind it are `usersock::device::{Device, types::DeviceKind}`. Return values are
+//! checked; a device that violates its contract is broken (it sends and receives nothing any more), and the stack goes
+//! on.
 
 use super::gate::{kernel, obj_mut};
 use super::lists::usk_sysctl_t;
@@ -40,20 +41,20 @@ pub const USK_LINK_ETHERNET: u32 = 1;
 /// Most queue pairs of a device.
 const MAX_QUEUES: u32 = 256;
 
-/// How a device is wanted: open's argument.
+/// The configuration of a device: open's argument.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_device_args_t {
-    /// What follows KIND: in the configuration.
+    /// The text after KIND: in the configuration.
     pub argument: *const c_char,
     /// The interface's name.
     pub name: *const c_char,
-    /// mtu=, bytes; 0: none was given. A device that cannot have it refuses.
+    /// mtu=, bytes; 0: not given. A device that cannot support it returns an error.
     pub mtu: u32,
     /// 1: mac= was given, and is in `mac`.
     pub has_mac: u8,
-    /// The hardware address wanted.
+    /// The requested hardware address.
     pub mac: [u8; 6],
     /// 0.
     pub reserved: u8,
@@ -61,8 +62,8 @@ pub struct usk_device_args_t {
     pub reg: *mut usk_reg_t,
 }
 
-/// What a device is: open fills it in. It is given with link USK_LINK_IP, an MTU of 1500 or the one wanted, and one
-/// queue. Checksums and segmentation are done before a packet reaches the device.
+/// The properties of a device, which open fills in. Initially link is USK_LINK_IP, the MTU is the requested one or
+/// 1500, and there is one queue. Checksums and segmentation are done before a packet reaches the device.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -79,39 +80,39 @@ pub struct usk_device_info_t {
     pub reserved: [u8; 2],
 }
 
-/// Where recv puts its packets.
+/// The destination of the packets of recv (usk_device_rx).
 #[allow(non_camel_case_types)]
 pub struct usk_sink_t {
     _opaque: [u8; 0],
 }
 
-/// A kind of device. Functions are called from any thread: one at a time receives from a queue, any number transmit.
-/// None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
+/// A kind of device. Functions are called from any thread: one thread at a time receives from a queue, any number
+/// transmit. None may sleep, and none may call sockets of the stack. A device lives as long as its stack.
 ///
 /// A return value above 0, or below -4095, of recv or xmit breaks the device: none of its functions but close is called
-/// any more, what is sent by it is dropped, and the stack goes on. No exception of C++ and no panic of a Rust shared
-/// object may leave a function. What catches one returns 1 in recv and xmit, -2 in poll_fd, a negative errno in open,
-/// which both refuse the device. next_event and has_pending note it for recv and xmit, of which the next one called
-/// returns 1, and return UINT64_MAX and 1. In close there is nothing left to break.
+/// any more, packets sent through it are dropped, and the stack goes on. No C++ exception and no panic of a Rust shared
+/// object may leave a function. After catching one, recv and xmit return 1; poll_fd returns -2 and open a negative
+/// errno, which refuse the device; next_event returns UINT64_MAX and has_pending returns 1, and the next recv or xmit
+/// returns 1. In close nothing more is needed.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_device_ops {
     /// USK_DEVICE_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_device_ops). What a shorter table lacks is null.
+    /// sizeof(struct usk_device_ops). Members that a shorter table lacks are null.
     pub size: u32,
     /// 1 to 15 printable characters without colon, comma and equals sign: the KIND of device=KIND:ARGUMENT; unique in a
     /// stack. Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-    /// by usk_mib_read.
+    /// Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+    /// usk_mib_read reads them.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// Makes a device: fills `*info` and `*device`, which the other functions get. Returns 0 or a negative errno;
-    /// usk_device_refuse can say why. Required.
+    /// Makes a device: fills `*info`, and `*device`, the argument of the other functions. Returns 0 or a negative
+    /// errno; usk_device_refuse can give the reason. Required.
     pub open: Option<
         unsafe extern "C-unwind" fn(
             args: *const usk_device_args_t,
@@ -119,11 +120,11 @@ pub struct usk_device_ops {
             device: *mut *mut c_void,
         ) -> c_int,
     >,
-    /// Ends a device: no other function of it runs any more. Null: nothing.
+    /// Closes a device, when none of its other functions runs any more. Null: no action.
     pub close: Option<unsafe extern "C-unwind" fn(device: *mut c_void)>,
-    /// Hands over up to `budget` packets that have arrived, each by usk_device_rx, and returns 0, or a negative errno:
-    /// nothing more comes just now, as for 0. Without a packet it returns at once. `now` is the stack's time,
-    /// nanoseconds. Required.
+    /// Passes up to `budget` received packets to the stack, each by usk_device_rx, and returns 0 or a negative errno,
+    /// which both mean that there is no more now. Never waits for a packet. `now` is the stack's time, nanoseconds.
+    /// Required.
     pub recv: Option<
         unsafe extern "C-unwind" fn(
             device: *mut c_void,
@@ -133,20 +134,20 @@ pub struct usk_device_ops {
             sink: *mut usk_sink_t,
         ) -> c_int,
     >,
-    /// Sends a packet, of which usk_skb_copy and usk_skb_header give the bytes; it stays the stack's, and what is to be
-    /// kept is copied or shared (usk_skb_share). Returns 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: full now, the stack
-    /// keeps it and tries again when poll_fd polls writable (without one: whenever the stack runs next); another
-    /// negative errno: refused, dropped and counted. Required.
+    /// Sends a packet; usk_skb_copy and usk_skb_header give its bytes. The stack keeps ownership: to use the packet
+    /// later, copy or share it (usk_skb_share). Returns 0: sent; -EAGAIN, -EWOULDBLOCK or -EBUSY: the queue is full,
+    /// and the stack keeps the packet and tries again when poll_fd polls writable (without a descriptor: the next time
+    /// the stack runs); another negative errno: the packet is dropped and counted. Required.
     pub xmit:
         Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32, now: u64, skb: *mut usk_skb_t) -> c_int>,
-    /// A descriptor that polls readable when recv of this queue has something, the same one always, or -1: asked once.
-    /// Who waits for a packet waits in it. Null, or -1: a device in memory, see next_event and has_pending. One that
-    /// has failed (POLLERR, POLLHUP, POLLNVAL with nothing to receive) brings the interface down.
+    /// Returns a descriptor that polls readable when recv of this queue has a packet, or -1. Called once. A thread that
+    /// waits for a packet polls it. Null, or -1: a device in memory, see next_event and has_pending. If the descriptor
+    /// fails (POLLERR, POLLHUP or POLLNVAL with nothing to receive), the interface goes down.
     pub poll_fd: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
-    /// When recv has something next, nanoseconds of the stack's time; UINT64_MAX: only what is sent changes anything.
-    /// Null: that.
+    /// When recv will have its next packet, nanoseconds of the stack's time; UINT64_MAX: not before something is sent.
+    /// Null: as UINT64_MAX.
     pub next_event: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> u64>,
-    /// 1: recv has something in memory now, so that the thread that sent it takes it before it returns. Null: 0.
+    /// 1: recv has a packet in memory now; the thread that sent it processes it before it returns. Null: 0.
     pub has_pending: Option<unsafe extern "C-unwind" fn(device: *mut c_void, queue: u32) -> c_int>,
 }
 
@@ -165,7 +166,7 @@ const _: () = assert!(begins_with_head(
 
 type KindReg = Registration<usk_device_ops>;
 
-/// One more for each device of the kind that lives.
+/// The count is one more for each device of the kind that exists.
 #[derive(Default)]
 pub(crate) struct Devices(Arc<()>);
 
@@ -191,7 +192,7 @@ unsafe impl Registered for usk_device_ops {
     }
 
     fn leave(reg: &KindReg, stack: &Arc<Stack>) -> Result<()> {
-        // The registration's own: the rest are devices.
+        // One count is the registration's; any others are devices.
         if Arc::strong_count(&reg.own.0) > 1 {
             return Err(Error::Busy);
         }
@@ -199,7 +200,7 @@ unsafe impl Registered for usk_device_ops {
     }
 }
 
-/// A registration as the registry has it.
+/// A registration as the registry holds it.
 struct Kind(Arc<KindReg>);
 
 #[derive(Default)]
@@ -224,13 +225,13 @@ struct CDevice {
     caps: Caps,
     /// By queue.
     fds: Vec<Option<RawFd>>,
-    /// It broke its word.
+    /// It violated its contract.
     broken: AtomicBool,
     stats: Stats,
     _lives: Arc<()>,
 }
 
-// SAFETY: `device` is the plug-in's, whose functions may be called from any thread by its word.
+// SAFETY: only the plug-in uses `device`, and it guarantees that its functions may be called from any thread.
 unsafe impl Send for CDevice {}
 // SAFETY: as above.
 unsafe impl Sync for CDevice {}
@@ -272,7 +273,7 @@ impl DeviceKind for Kind {
         let mut device = ptr::null_mut();
         let open = self.0.table.open.ok_or_else(|| plain(Error::Inval))?;
         note("");
-        // SAFETY: the table's function, called as it says: arguments and results live while it runs.
+        // SAFETY: the table's function, called as the table documents: arguments and results live while it runs.
         let r = contain(|| unsafe { open(&asked, &mut info, &mut device) }).and_then(|r| status(r.into()));
         r.map_err(|e| (e, Some(noted_line()).filter(|l| !l.is_empty())))?;
         let mut dev = CDevice {
@@ -285,7 +286,7 @@ impl DeviceKind for Kind {
             stats: Stats::default(),
             _lives: self.0.own.0.clone(),
         };
-        // From here on `dev` closes what is open.
+        // From here on dropping `dev` closes the device.
         dev.caps.link = match info.link {
             USK_LINK_IP => LinkType::Ip,
             USK_LINK_ETHERNET if info.mac[0] & 1 == 0 && info.mac != [0; 6] => LinkType::Ethernet(MacAddr(info.mac)),
@@ -298,12 +299,11 @@ impl DeviceKind for Kind {
         dev.caps.queues = info.queues as u16;
         for queue in 0..info.queues {
             let fd = match dev.reg.table.poll_fd {
-                // SAFETY: the table's function, called as it says.
+                // SAFETY: the table's function, called as the table documents.
                 Some(f) => contain(|| unsafe { f(dev.device, queue) }).map_err(plain)?,
                 None => -1,
             };
-            // A descriptor that is none would make every wait return at once.
-            // SAFETY: F_GETFD looks at a number.
+            // An invalid descriptor would make every poll return at once. SAFETY: F_GETFD takes no pointer.
             if fd < -1 || (fd >= 0 && unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0) {
                 return Err(because(Error::Io, "the device's poll_fd is no descriptor"));
             }
@@ -314,7 +314,7 @@ impl DeviceKind for Kind {
 }
 
 thread_local! {
-    /// The sink of the recv that runs on this thread, while no packet of it is on its way through the stack.
+    /// The sink of the recv that runs on this thread; null while the stack processes a packet of it.
     static SINK: Cell<*mut usk_sink_t> = const { Cell::new(ptr::null_mut()) };
 }
 
@@ -339,8 +339,8 @@ impl Sink<'_> {
             return;
         }
         if skb.head_len() > 0 || skb.owner.is_some() || skb.gso_size != 0 || skb.rx.is_some() {
-            // One that was sent, or had headers put in front: what arrives is bytes, and nothing that was known of
-            // them.
+            // A packet that was sent before, or to which headers were pushed: it arrives as bytes, without the metadata
+            // of a sent packet.
             skb = Skb::from_slice(&skb.to_vec());
         }
         skb.tstamp = self.now;
@@ -361,7 +361,7 @@ impl CDevice {
         !self.broken.load(Ordering::Relaxed)
     }
 
-    /// Calls a function; None: the device is broken, or is now.
+    /// Calls a function. None: the device was broken before, or the function broke it.
     fn call<R>(&self, f: impl FnOnce(*mut c_void) -> R) -> Option<R> {
         if !self.whole() {
             return None;
@@ -373,7 +373,7 @@ impl CDevice {
         r.ok()
     }
 
-    /// The answer of a function: 0 or a negative errno. Anything else breaks the device.
+    /// Checks a return value: 0 or a negative errno; any other breaks the device.
     fn checked(&self, r: c_int) -> Result<()> {
         if !(-4095..=0).contains(&r) {
             self.fail();
@@ -386,7 +386,7 @@ fn to_io(e: Error) -> io::Error {
     io::Error::from_raw_os_error(e.errno())
 }
 
-// SAFETY of the calls below, each: the table's function, called as it says; arguments live while it runs.
+// SAFETY of the calls below, each: the table's function, called as the table documents; arguments live while it runs.
 impl Device for CDevice {
     fn name(&self) -> &str {
         &self.name
@@ -431,7 +431,7 @@ impl Device for CDevice {
     }
 
     fn poll_fd(&self, queue: u16) -> Option<RawFd> {
-        // A broken device empties its descriptor no more.
+        // A broken device does not read its descriptor any more.
         self.fds.get(usize::from(queue)).copied().flatten().filter(|_| self.whole())
     }
 
@@ -461,16 +461,16 @@ impl Device for CDevice {
 impl Drop for CDevice {
     fn drop(&mut self) {
         if let Some(f) = self.reg.table.close {
-            // SAFETY: the table's function, called as it says, once, and last. What unwinds out of it has nowhere to
-            // go.
+            // SAFETY: the table's function, called as the table documents, once, and last. A panic that leaves it is
+            // discarded.
             let _ = contain(|| unsafe { f(self.device) });
         }
     }
 }
 
-/// recv hands over a packet. Takes `skb`, always. Returns 0; -ENOBUFS, dropped and counted: more than the budget,
-/// empty, shorter than a link header, or larger than the MTU; -EINVAL, dropped: no recv with this sink is running on
-/// this thread, as in xmit, or after recv returned.
+/// Passes a received packet to the stack, during recv. Always consumes `skb`. Returns 0; -ENOBUFS, and the packet is
+/// dropped and counted: more than the budget, empty, shorter than a link header, or larger than the MTU; -EINVAL, and
+/// the packet is dropped: no recv with this sink is running on this thread (in xmit, or after recv returned).
 /// # Safety
 /// `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -481,10 +481,10 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
         if sink.is_null() || SINK.get() != sink {
             return Err(Error::Inval);
         }
-        // Not twice at once: the stack may send in answer to a packet, and the plug-in be called for that.
+        // Not reentrant: the stack may send a reply to the packet, and call the plug-in's xmit.
         SINK.set(ptr::null_mut());
-        // SAFETY: what is in SINK is the sink of a recv further down this thread's stack, which waits, and nobody else
-        // has it now.
+        // SAFETY: SINK pointed to the sink of a recv further down this thread's call stack, which is suspended in this
+        // call, and SINK is null now: nobody else has it.
         let s = unsafe { obj_mut(sink.cast::<Sink<'_>>()) }?;
         let before = s.taken;
         s.take(skb);
@@ -494,13 +494,13 @@ pub unsafe extern "C" fn usk_device_rx(sink: *mut usk_sink_t, skb: *mut usk_skb_
     })
 }
 
-/// Says in a line why open refuses, for usk_config_error. Returns -EINVAL, for open to return.
+/// Sets the line that usk_config_error returns, the reason why open fails. Returns -EINVAL, for open to return.
 /// # Safety
 /// `line` is a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
     kernel(|| {
-        // SAFETY: a string by the caller's word.
+        // SAFETY: a string, as the caller guarantees.
         let line = unsafe { string(line) }?;
         Err(note::refused(line.to_owned()))
     })
@@ -510,8 +510,8 @@ pub unsafe extern "C" fn usk_device_refuse(line: *const c_char) -> c_int {
 /// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
 /// fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
+/// null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_device_register(
     plugin: *mut usk_plugin_t,
@@ -523,10 +523,10 @@ pub unsafe extern "C" fn usk_device_register(
     kernel(|| unsafe { registration::register(plugin, table, user, out) })
 }
 
-/// Adds a device of a plugged-in kind to a stack (null: the default one) that is there already. `config` is as usk_init
-/// takes it, of the keys device, mac, mtu, addr, gw, route and pcap:
-/// "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1 with errno EINVAL or what opening
-/// gave, and usk_config_error says why.
+/// Adds a device of a plugged-in kind to an existing stack (null: the default one). `config` is as for usk_init, with
+/// the keys device, mac, mtu, addr, gw, route and pcap only:
+/// "device=udp:127.0.0.1:7001/127.0.0.1:7002,addr=10.9.0.1/24". Returns 0, or -1 with errno EINVAL or the error of
+/// open, and usk_config_error returns the reason.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `config` is a string.
 #[unsafe(no_mangle)]

@@ -1,14 +1,14 @@
-//! The gate of the calls that plug-ins make, and what their pointers point to. Above: every call of this folder.
-//! `boundary` is the counterpart for programs.
+//! The gate of the calls that plug-ins make, and access to what their pointers point to. Above: every call of this
+//! folder. `boundary` is the counterpart for programs.
 
 use crate::boundary::panicked;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use usersock::error::{Error, Result};
 
-/// What a call of a plug-in returns: its value, or an errno told in its own way.
+/// The return type of a call of a plug-in, which has a value for each errno.
 pub(crate) trait KernelValue {
-    /// The answer that says `e`.
+    /// The return value for the error `e`.
     fn failed(e: Error) -> Self;
 }
 impl KernelValue for c_int {
@@ -55,7 +55,7 @@ impl<T> KernelValue for *const T {
     }
 }
 
-/// The gate: errors to negative errnos, panics to EIO. Costs nothing where nothing fails, and leaves errno alone.
+/// The gate: errors to negative errnos, panics to EIO. Costs nothing on success, and does not change errno.
 #[inline]
 pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
     match catch_unwind(AssertUnwindSafe(f)) {
@@ -66,12 +66,12 @@ pub(crate) fn kernel<T: KernelValue>(f: impl FnOnce() -> Result<T>) -> T {
 }
 
 /// What a plug-in's pointer points to. Plug-ins are part of the process as the kernel's modules are of the kernel: null
-/// is refused, other addresses are believed.
+/// is refused, other addresses are trusted.
 /// # Safety
 /// `p` is null or readable as a `T`, and nobody writes to it while the result is used.
 #[inline]
 pub(crate) unsafe fn obj<'a, T>(p: *const T) -> Result<&'a T> {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     unsafe { p.as_ref() }.ok_or(Error::Fault)
 }
 
@@ -79,11 +79,11 @@ pub(crate) unsafe fn obj<'a, T>(p: *const T) -> Result<&'a T> {
 /// `p` is null or writable as a `T`, and nobody else uses it while the result is.
 #[inline]
 pub(crate) unsafe fn obj_mut<'a, T>(p: *mut T) -> Result<&'a mut T> {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     unsafe { p.as_mut() }.ok_or(Error::Fault)
 }
 
-/// Bytes of a plug-in. EFAULT: null, though there should be some.
+/// Bytes of a plug-in. EFAULT: null with a length above 0.
 /// # Safety
 /// `p` is null or readable for `len` bytes.
 pub(crate) unsafe fn slice<'a>(p: *const c_void, len: usize) -> Result<&'a [u8]> {
@@ -93,11 +93,11 @@ pub(crate) unsafe fn slice<'a>(p: *const c_void, len: usize) -> Result<&'a [u8]>
     if p.is_null() || len > isize::MAX as usize {
         return Err(Error::Fault);
     }
-    // SAFETY: not null, readable by the caller's word.
+    // SAFETY: not null, readable, as the caller guarantees.
     Ok(unsafe { std::slice::from_raw_parts(p.cast(), len) })
 }
 
-/// Memory of a plug-in to be written. EFAULT: null, though there should be some.
+/// Memory of a plug-in to be written. EFAULT: null with a length above 0.
 /// # Safety
 /// `p` is null or writable for `len` bytes.
 pub(crate) unsafe fn slice_mut<'a>(p: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
@@ -107,6 +107,6 @@ pub(crate) unsafe fn slice_mut<'a>(p: *mut c_void, len: usize) -> Result<&'a mut
     if p.is_null() || len > isize::MAX as usize {
         return Err(Error::Fault);
     }
-    // SAFETY: not null, writable by the caller's word.
+    // SAFETY: not null, writable, as the caller guarantees.
     Ok(unsafe { std::slice::from_raw_parts_mut(p.cast(), len) })
 }

@@ -1,5 +1,5 @@
-//! `usk_owned_t`: the proof that a sock is owned. An operation is lent one while it runs; usk_lock_sock fills one.
-//! Above: every call that takes one. Below: `held`, which keeps the guards that usk_lock_sock made.
+//! `usk_owned_t`: the proof that a sock is owned. An operation gets one while it runs; usk_lock_sock fills one. Above:
+//! every call that takes one. Below: `held`, which keeps the guards that usk_lock_sock made.
 
 use crate::handle::usk_sock_t;
 use crate::held;
@@ -7,19 +7,19 @@ use std::sync::Arc;
 use usersock::error::{Error, Result};
 use usersock::sock::SockGuard;
 
-/// An owned sock. Operations that are called with the sock owned get one, for as long as they run; the others make one
-/// with usk_lock_sock in memory of their own. Not to be copied or moved.
+/// An owned sock. Operations that are called with the sock owned get one, valid until they return; the others fill one
+/// of their own by usk_lock_sock. Not to be copied or moved.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 pub struct usk_owned_t {
     opaque: [u64; 4],
 }
 
-/// What says that an argument is one; with [`LOCKED`], that usk_lock_sock filled it and not an operation's caller.
+/// Magic number of a valid argument; with [`LOCKED`] it was filled by usk_lock_sock and not by an operation's caller.
 const LENT: u64 = 0x75736b_6f776e64;
 const LOCKED: u64 = LENT | 1;
 
-/// What is in a [`usk_owned_t`].
+/// The content of a [`usk_owned_t`].
 pub(crate) struct Owned {
     magic: u64,
     guard: *mut SockGuard<'static>,
@@ -28,7 +28,8 @@ const _: () =
     assert!(size_of::<Owned>() <= size_of::<usk_owned_t>() && align_of::<Owned>() <= align_of::<usk_owned_t>());
 
 impl Owned {
-    /// Runs an operation that is called owned: `f` gets the argument. EIO: it did not end as it should (`held::run`).
+    /// Runs an operation that is called owned: `f` gets the argument. EIO: it unwound or left a lock held
+    /// (`held::run`).
     #[inline]
     pub(crate) fn lend<R>(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t) -> R) -> Result<R> {
         let sock = Arc::as_ptr(g.sock);
@@ -37,7 +38,7 @@ impl Owned {
         held::run(sock, || f(std::ptr::from_mut(&mut o).cast()))
     }
 
-    /// As `lock`, where nothing is in the way: see [`held::lock_free`]. False: call that.
+    /// The fast path of `lock`: see [`held::lock_free`]. False: call `lock`.
     /// # Safety
     /// As there.
     #[inline]
@@ -71,7 +72,7 @@ impl Owned {
     /// # Safety
     /// `o` is null or readable.
     pub(crate) unsafe fn release(o: *mut usk_owned_t) -> Result<()> {
-        // SAFETY: readable by the caller's word.
+        // SAFETY: readable, as the caller guarantees.
         let o = unsafe { o.cast::<Owned>().as_mut() }.ok_or(Error::Inval)?;
         if o.magic != LOCKED {
             return Err(Error::Inval);
@@ -86,12 +87,12 @@ impl Owned {
 /// `o` is null, or was an operation's argument or filled by usk_lock_sock, and is readable.
 #[inline]
 pub(crate) unsafe fn guard<'a>(o: *mut usk_owned_t) -> Result<&'a mut SockGuard<'static>> {
-    // SAFETY: readable by the caller's word.
+    // SAFETY: readable, as the caller guarantees.
     let o = unsafe { o.cast::<Owned>().as_ref() }.ok_or(Error::Inval)?;
     if o.magic | (LENT ^ LOCKED) != LOCKED {
         return Err(Error::Inval);
     }
-    // SAFETY: the word says that the guard is alive; the sock is owned by this thread, which uses one reference at a
-    // time.
+    // SAFETY: the magic number shows that the guard is alive; the sock is owned by this thread, which uses one
+    // reference at a time.
     Ok(unsafe { &mut *o.guard })
 }

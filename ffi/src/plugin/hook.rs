@@ -1,6 +1,6 @@
-//! What a hook of struct usk_sock_ops calls: looks at the connection, sets what may be set, reads and writes header
-//! options. Above: the plug-in, from an event. Below: `usersock::tcp::sock_ops::HookCx`. Linux: bpf_setsockopt,
-//! bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt, bpf_load_hdr_opt.
+//! The functions that a hook of struct usk_sock_ops may call: they read the connection's variables, set options, read
+//! and write header options. Above: the plug-in, from an event. Below: `usersock::tcp::sock_ops::HookCx`. Linux:
+//! bpf_setsockopt, bpf_sock_ops_cb_flags_set, bpf_store_hdr_opt, bpf_load_hdr_opt.
 
 use super::addr::usk_addr_t;
 use super::gate::{kernel, obj_mut, slice};
@@ -11,7 +11,8 @@ use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::tcp::sock_ops::{HdrWriter, HookCx, find_option};
 
-/// A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. Of a request only the first five are known.
+/// A connection's numbers, as struct bpf_sock_ops has them: usk_hook_view. For a request only the first five members
+/// are set.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -36,11 +37,11 @@ pub struct usk_sock_view_t {
     pub rtt_min_us: u32,
     /// MSS now, bytes.
     pub mss_cache: u32,
-    /// Next expected of the peer.
+    /// Next sequence number expected from the peer.
     pub rcv_nxt: u32,
-    /// Next to be sent.
+    /// Next sequence number to send.
     pub snd_nxt: u32,
-    /// First unacknowledged.
+    /// First unacknowledged sequence number.
     pub snd_una: u32,
     /// ECN state of the connection: bits of tcp_sock's ecn_flags.
     pub ecn_flags: u32,
@@ -66,17 +67,17 @@ pub struct usk_sock_view_t {
     pub lost_out: u32,
     /// Segments selectively acknowledged.
     pub sacked_out: u32,
-    /// The events this hook wants of this sock: bits of USK_CB_*.
+    /// The events that this hook has asked for on this sock: bits of USK_CB_*.
     pub cb_flags: u32,
     /// Payload bytes received.
     pub bytes_received: u64,
     /// Payload bytes acknowledged.
     pub bytes_acked: u64,
-    /// Name of the congestion control, ended by 0.
+    /// Name of the congestion control, NUL-terminated.
     pub congestion: [c_char; 16],
 }
 
-// SAFETY: the sizes of its members, each aligned where the one before ends, are all of it.
+// SAFETY: it has no padding: each member is aligned where the previous one ends.
 unsafe impl Info for usk_sock_view_t {}
 const _: () = assert!(size_of::<usk_sock_view_t>() == 2 * size_of::<usk_addr_t>() + 24 * 4 + 2 * 8 + 16);
 
@@ -124,55 +125,55 @@ impl usk_sock_view_t {
 /// # Safety
 /// `w` is null or a running hook's argument.
 unsafe fn hdr<'a>(w: *mut usk_hdr_t) -> Result<&'a mut HdrWriter<'static>> {
-    // SAFETY: readable by the caller's word.
+    // SAFETY: readable, as the caller guarantees.
     let w = unsafe { w.cast::<Hdr>().as_ref() }.filter(|w| w.lent == mark()).ok_or(Error::Inval)?;
     // SAFETY: as in `usk_hook_t::cx`.
     Ok(unsafe { &mut *w.writer })
 }
 
-/// Fills `*view` with the connection's numbers now. `size` is sizeof(usk_sock_view_t): what the library does not know
-/// is zero. Returns how many bytes it knows.
+/// Fills `*view` with the present values of the connection's variables. `size` is sizeof(usk_sock_view_t): members that
+/// the library does not know are zero. Returns how many bytes the library filled.
 /// # Safety
 /// `h` is a hook's argument; `view` is writable for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_view(h: *mut usk_hook_t, view: *mut usk_sock_view_t, size: usize) -> isize {
     kernel(|| {
-        // SAFETY: by the caller's word.
+        // SAFETY:, as the caller guarantees.
         let v = usk_sock_view_t::of(unsafe { usk_hook_t::cx(h) }?);
-        // SAFETY: writable by the caller's word.
+        // SAFETY: writable, as the caller guarantees.
         unsafe { fill(view, size, &v) }.map(|n| n as isize)
     })
 }
 
-/// Sets the events this hook wants of this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). A listener's are
-/// inherited by its children, and USK_CB_WRITE_HDR_OPT on it writes its SYN-ACKs. Returns 0; -EINVAL: a request, or an
-/// unknown bit.
+/// Sets the events that this hook gets for this sock: bits of USK_CB_* (bpf_sock_ops_cb_flags_set). Children inherit
+/// the bits of their listener, and USK_CB_WRITE_HDR_OPT on a listener applies to its SYN-ACKs. Returns 0; -EINVAL: a
+/// request, or an unknown bit.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_set_cb_flags(h: *mut usk_hook_t, flags: u32) -> c_int {
     kernel(|| {
         let flags = u8::try_from(flags).map_err(|_| Error::Inval)?;
-        // SAFETY: by the caller's word.
+        // SAFETY:, as the caller guarantees.
         unsafe { usk_hook_t::cx(h) }?.set_cb_flags(flags).map(|()| 0)
     })
 }
 
-/// What this hook keeps on this sock; 0 until set.
+/// The value that this hook has stored for this sock; 0 until set.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_value(h: *mut usk_hook_t) -> u64 {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { usk_hook_t::cx(h) }.map(|cx| cx.value()))
 }
 
-/// Keeps a number for this hook on this sock, for as long as the sock lives (bpf_sk_storage). -EINVAL: a request.
+/// Stores a value for this hook and this sock, for as long as the sock exists (bpf_sk_storage). -EINVAL: a request.
 /// # Safety
 /// `h` is a hook's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hook_set_value(h: *mut usk_hook_t, value: u64) -> c_int {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { usk_hook_t::cx(h) }?.set_value(value).map(|()| 0))
 }
 
@@ -188,9 +189,9 @@ pub const USK_TCP_BPF_DELACK_MAX: c_int = 1003;
 pub const USK_TCP_BPF_RTO_MIN: c_int = 1004;
 
 /// Sets an option of the event's connection (bpf_setsockopt). `level` is IPPROTO_TCP; `name` is one of USK_TCP_BPF_*,
-/// TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, of a listener: its children keep their SYN for TCP_SAVED_SYN).
-/// Returns 0; -EINVAL: a request, another option, a value or a length that does not fit, an initial window after data
-/// was sent; -ENOENT: no congestion control of that name.
+/// TCP_CONGESTION (a name), or TCP_SAVE_SYN (an int, on a listener: its children save their SYN for TCP_SAVED_SYN).
+/// Returns 0; -EINVAL: a request, another option, an invalid value or length, an initial window after data was sent;
+/// -ENOENT: no congestion control of that name.
 /// # Safety
 /// `h` is a hook's argument; `value` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -226,10 +227,10 @@ pub unsafe extern "C" fn usk_hook_setsockopt(
     })
 }
 
-/// Appends one option to the header: kind, length, data; of the experimental kinds 253 and 254 the data begins with the
-/// experiment's number (RFC 6994 §3). `len` is the option's own length or more. -EINVAL: not well formed, or a kind
-/// without length; -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and experiment) is in the header
-/// already (bpf_store_hdr_opt).
+/// Appends one option to the header: kind, length, data; for the experimental kinds 253 and 254 the data begins with
+/// the ExID (RFC 6994 §3). `len` is at least the option's length. -EINVAL: malformed, or a kind without length;
+/// -ENOSPC: more than was reserved; -EEXIST: an option of this kind (and ExID) is in the header already
+/// (bpf_store_hdr_opt).
 /// # Safety
 /// `w` is write_hdr_opt's argument; `option` is readable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -241,18 +242,18 @@ pub unsafe extern "C" fn usk_hdr_store(w: *mut usk_hdr_t, option: *const c_void,
     })
 }
 
-/// Bytes still free of what the hook reserved.
+/// Bytes of the hook's reservation that are still free.
 /// # Safety
 /// `w` is write_hdr_opt's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hdr_remaining(w: *mut usk_hdr_t) -> usize {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { hdr(w) }.map(|w| w.remaining()))
 }
 
-/// Option bytes that TCP itself wrote into this header; `*len` says how many.
+/// The option bytes that TCP itself wrote into this header; `*len` gets their number.
 /// # Safety
-/// `w` is write_hdr_opt's argument, and the bytes are used while that runs; `len` is writable.
+/// `w` is write_hdr_opt's argument, and the bytes are used only until write_hdr_opt returns; `len` is writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hdr_own(w: *mut usk_hdr_t, len: *mut usize) -> *const c_void {
     kernel(|| {
@@ -263,8 +264,8 @@ pub unsafe extern "C" fn usk_hdr_own(w: *mut usk_hdr_t, len: *mut usize) -> *con
     })
 }
 
-/// Data of the first option of a kind in option bytes, `*data_len` of it; with an `exid` of 0 or more, of the first
-/// that begins with this experiment's number, which is part of the data (RFC 6994 §3.1). Null: none
+/// Finds the first option of a kind in option bytes and returns its data, `*data_len` bytes; with an `exid` of 0 or
+/// more, the first one with this ExID, which is part of the data (RFC 6994 §3.1). Null: there is none
 /// (bpf_load_hdr_opt).
 /// # Safety
 /// `options` is readable for `len` bytes; `data_len` is writable.

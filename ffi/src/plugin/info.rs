@@ -1,5 +1,5 @@
-//! What a sock is: `usk_sock_info`, all of it in one struct, and its two ends, which protocols need for each packet.
-//! Above: `ip`, plug-ins. Linux: struct sock, struct inet_sock.
+//! The properties of a sock: `usk_sock_info` returns all in one struct; usk_sock_ends returns the two addresses, which
+//! protocols need for each packet. Above: `ip`, plug-ins. Linux: struct sock, struct inet_sock.
 
 use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut};
@@ -14,7 +14,7 @@ use usersock::internal::sock::{AF_INET, unmap};
 use usersock::ip::datagram;
 use usersock::sock::{SockGuard, flag};
 
-/// usk_sock_info_t.flags: no program has the sock: the last descriptor is closed (SOCK_DEAD).
+/// usk_sock_info_t.flags: no program has the sock, because its last descriptor is closed (SOCK_DEAD).
 pub const USK_FLAG_DEAD: u32 = 1;
 /// usk_sock_info_t.flags: SO_KEEPALIVE.
 pub const USK_FLAG_KEEPOPEN: u32 = 2;
@@ -29,28 +29,28 @@ pub const USK_FLAG_REUSEPORT: u32 = 32;
 /// usk_sock_info_t.flags: this is packet or timer context, where nothing may sleep (in_softirq).
 pub const USK_FLAG_SOFTIRQ: u32 = 64;
 
-/// A sock as it is now: what usk_sock_info fills in.
+/// The properties of a sock: what usk_sock_info fills in.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_sock_info_t {
-    /// Our end: the address packets leave from, or the one bound to; port 0: not bound.
+    /// The local end: the source address of packets, or the address bound to; port 0: not bound.
     pub local: usk_addr_t,
     /// The peer; family 0: there is none.
     pub peer: usk_addr_t,
-    /// AF_INET or AF_INET6, as socket(2) was called.
+    /// AF_INET or AF_INET6, as passed to socket(2).
     pub family: u32,
-    /// SOCK_STREAM ..., as socket(2) was called.
+    /// SOCK_STREAM ..., as passed to socket(2).
     pub ty: u32,
     /// IP protocol number.
     pub protocol: u32,
     /// State by Linux's numbers: TCP_ESTABLISHED 1 to TCP_CLOSE 7, TCP_LISTEN 10 (sk_state).
     pub state: u32,
-    /// What shutdown(2) has ended: bit 0 receiving, bit 1 sending (sk_shutdown).
+    /// Shut down directions: bit 0 receiving, bit 1 sending (sk_shutdown).
     pub shutdown: u32,
     /// USK_FLAG_*.
     pub flags: u32,
-    /// The pending error as a positive errno; 0: none (sk_err). It stays: usk_sock_error takes it.
+    /// The pending error as a positive errno; 0: none (sk_err). Reading it here does not clear it; usk_sock_error does.
     pub error: c_int,
     /// Interface the sock is bound to (SO_BINDTODEVICE); 0: none.
     pub ifindex: u32,
@@ -64,23 +64,23 @@ pub struct usk_sock_info_t {
     pub wmem: c_int,
     /// Packets in the receive queue.
     pub receive_len: u32,
-    /// Of a listener: connections that wait for accept(2).
+    /// For a listener: connections that wait for accept(2).
     pub ack_backlog: u32,
-    /// Of a listener: how many may, listen(2)'s backlog; more is full.
+    /// For a listener: the backlog of listen(2); the queue is full when ack_backlog is above it.
     pub max_ack_backlog: u32,
     /// SO_RCVLOWAT, bytes.
     pub rcvlowat: c_int,
-    /// SO_LINGER's time, nanoseconds; -1: it is not set.
+    /// The time of SO_LINGER, nanoseconds; -1: not set.
     pub linger: i64,
     /// Time of the event being processed, nanoseconds of the stack's clock: usk_owned_now.
     pub now: u64,
 }
 
-// SAFETY: the sizes of its members, each aligned where the one before ends, are all of it.
+// SAFETY: it has no padding: each member is aligned where the previous one ends.
 unsafe impl Info for usk_sock_info_t {}
 const _: () = assert!(size_of::<usk_sock_info_t>() == 2 * size_of::<usk_addr_t>() + 16 * 4 + 2 * 8);
 
-/// Whom a sock is connected to; of a protocol without ports, with port 0. ENOTCONN.
+/// The peer of a sock; for a protocol without ports, with port 0. ENOTCONN.
 pub(super) fn peer(g: &SockGuard<'_>) -> Result<SocketAddr> {
     let c = &g.common;
     if c.daddr.is_unspecified() { Err(Error::NotConn) } else { Ok(SocketAddr::new(c.daddr, c.dport)) }
@@ -112,15 +112,15 @@ fn flags(g: &SockGuard<'_>) -> u32 {
     .fold(0, |all, (bit, _)| all | bit)
 }
 
-/// Fills `*info` with what the sock is. `size` is sizeof(usk_sock_info_t): a program that was compiled against an older
-/// header gets what it knows, and for a newer one what the library does not know is zero. Returns how many bytes it
-/// knows. Of a sock that is not owned there are usk_sock_state and usk_sock_shutdown.
+/// Fills `*info` with the sock's properties. `size` is sizeof(usk_sock_info_t): a plug-in that was compiled against an
+/// older header gets the members it knows, and members that the library does not know are zero. Returns how many bytes
+/// the library filled. For a sock that is not owned use usk_sock_state and usk_sock_shutdown.
 /// # Safety
 /// `o` is owned; `info` is writable for `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_info_t, size: usize) -> isize {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let (sock, c) = (g.sock, &g.common);
         let value = usk_sock_info_t {
@@ -148,22 +148,22 @@ pub unsafe extern "C" fn usk_sock_info(o: *mut usk_owned_t, info: *mut usk_sock_
             },
             now: g.now().as_nanos(),
         };
-        // SAFETY: writable by the caller's word.
+        // SAFETY: writable, as the caller guarantees.
         unsafe { fill(info, size, &value) }.map(|n| n as isize)
     })
 }
 
-/// Both ends, as usk_sock_info has them: what a packet's checksum needs. Null for what is not wanted. Returns 0;
-/// -ENOTCONN: the peer is wanted, and there is none.
+/// Both ends, as in usk_sock_info, for a packet's checksum. Either pointer may be null. Returns 0; -ENOTCONN: `peer` is
+/// not null, and there is no peer.
 /// # Safety
 /// `o` is owned; `local` and `peer` are null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, peer: *mut usk_addr_t) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         if !local.is_null() {
-            // SAFETY: writable by the caller's word.
+            // SAFETY: writable, as the caller guarantees.
             *unsafe { obj_mut(local) }? = local_addr(g);
         }
         if !peer.is_null() {
@@ -174,9 +174,9 @@ pub unsafe extern "C" fn usk_ends(o: *mut usk_owned_t, local: *mut usk_addr_t, p
     })
 }
 
-/// Sets both ends of a sock that a packet made (a child): `local` and `peer` as the packet's destination and source
-/// were. -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is
-/// in the table under another port; -EAFNOSUPPORT: an AF_INET sock has no IPv6 ends.
+/// Sets both ends of a sock that a packet made (a child): `local` is the packet's destination and `peer` its source.
+/// -EINVAL: the two are of different families, the peer has no port though the protocol has ports, or the sock is in
+/// the table under another port; -EAFNOSUPPORT: an IPv6 address for an AF_INET sock.
 /// # Safety
 /// `o` is owned; both addresses are readable.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! IP for a protocol from C: routes, output, options of the IP levels, checksums. Linux: ip_route_output,
+//! IP for a protocol written in C: routes, output, options of the IP levels, checksums. Linux: ip_route_output,
 //! ip_queue_xmit, ip_setsockopt, csum_partial.
 
 use super::addr::usk_addr_t;
@@ -20,9 +20,9 @@ use usersock::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use usersock::sock::{SockGuard, flag};
 use usersock::wire::checksum;
 
-/// Routes the sock to `to`, and sets what is open of its ends: peer, source address. The state becomes TCP_ESTABLISHED
-/// (1), as of a connected datagram socket: set another after it. For the connect operation. -ENETUNREACH, -EACCES
-/// (broadcast), -EINVAL ...
+/// Routes the sock to `to`, and sets the peer and, if it is not bound to one, the source address. The state becomes
+/// TCP_ESTABLISHED (1), as for a connected datagram socket; the caller may set another one afterwards. For the connect
+/// operation. -ENETUNREACH, -EACCES (broadcast), -EINVAL ...
 /// # Safety
 /// `o` is owned; `to` is readable.
 #[unsafe(no_mangle)]
@@ -35,14 +35,14 @@ pub unsafe extern "C" fn usk_route_connect(o: *mut usk_owned_t, to: *const usk_a
     })
 }
 
-/// Dissolves the association: no peer, state TCP_CLOSE (7). A port that bind(2) named stays; another is given back, and
-/// the sock is not bound any more (__udp_disconnect).
+/// Disconnects the sock: no peer, state TCP_CLOSE (7). It keeps a port that bind(2) named; an automatically chosen one
+/// is released, and the sock is not bound any more (__udp_disconnect).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         parts(g)?;
         datagram::disconnect(g);
@@ -55,8 +55,8 @@ pub unsafe extern "C" fn usk_route_disconnect(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Where packets to `to` leave from: the sock's own address, or the one the route prefers, and its port. -ENETUNREACH,
-/// -EACCES ...
+/// The source of packets to `to`: the sock's own address, or the preferred one of the route, and its port.
+/// -ENETUNREACH, -EACCES ...
 /// # Safety
 /// `o` is owned; `to` is readable; `from` is writable.
 #[unsafe(no_mangle)]
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn usk_source(o: *mut usk_owned_t, to: *const usk_addr_t, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
         let plan = datagram::plan(g, peer, &[], 0)?;
@@ -85,14 +85,14 @@ pub unsafe extern "C" fn usk_path_mtu(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// A router on the way to the peer reports that only IP packets of `mtu` bytes pass (inet_csk_update_pmtu): for an ICMP
-/// error whose quoted packet is surely the sock's. Returns usk_path_mtu as it is now.
+/// Updates the path MTU to `mtu`, as a router reported it (inet_csk_update_pmtu): only for an ICMP error whose quoted
+/// packet is known to be the sock's. Returns the new usk_path_mtu.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_update_pmtu(o: *mut usk_owned_t, mtu: u32) -> c_int {
     let updated = kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let peer = peer(g)?;
         route::update_pmtu(g.stack, peer.ip(), mtu, g.now());
@@ -107,10 +107,11 @@ fn ip_header(v4: bool) -> usize {
     if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN }
 }
 
-/// Sends a packet, which begins with the protocol's header, its checksum complete, to `to`, or to the peer where that
-/// is null: route, IP header, fragments where the socket lets them be, device (ip_queue_xmit). The sock is charged
-/// while a device has it. Takes `skb`, always. Returns 0; -ENOTCONN, -ENETUNREACH, -EMSGSIZE (longer than the path, and
-/// not to be cut), -ENOBUFS (the device's queue is full: a loss like any other), -EAFNOSUPPORT.
+/// Sends a packet to `to`, or to the peer if `to` is null: looks up the route, adds the IP header, fragments if the
+/// socket allows it, and passes it to the device (ip_queue_xmit). The packet begins with the protocol's header, its
+/// checksum complete. The sock is charged until the device has completed it. Always consumes `skb`. Returns 0;
+/// -ENOTCONN, -ENETUNREACH, -EMSGSIZE (larger than the path MTU, and fragmentation is not allowed), -ENOBUFS (the
+/// device's queue is full: treat it as a loss), -EAFNOSUPPORT.
 /// # Safety
 /// `o` is owned; `skb` is the caller's, and not used afterwards; `to` is null or readable.
 #[unsafe(no_mangle)]
@@ -123,8 +124,7 @@ pub unsafe extern "C" fn usk_xmit(o: *mut usk_owned_t, skb: *mut usk_skb_t, to: 
     })
 }
 
-/// A packet as the protocol's own: one that came from a device, and goes back, has nothing left of what that said of
-/// it.
+/// Makes a packet ready to send: if it was received from a device, its receive metadata is cleared.
 fn outgoing(skb: &mut Skb) {
     (skb.csum, skb.gso_size, skb.gso_type, skb.rx) = (Csum::None, 0, GsoType::None, None);
 }
@@ -144,8 +144,8 @@ fn send(g: &mut SockGuard<'_>, mut skb: Skb, to: std::net::SocketAddr) -> Result
     }
 }
 
-/// Answers a packet without a sock: sends `skb`, which begins with the protocol's header, back to where the packet that
-/// `info` describes came from, from the address it was sent to (ip_send_unicast_reply). Takes `skb`, always. Packet
+/// Replies to a packet without a sock: sends `skb`, which begins with the protocol's header, to the source of the
+/// packet that `info` describes, from its destination address (ip_send_unicast_reply). Always consumes `skb`. Packet
 /// context.
 /// # Safety
 /// `reg` is a registered protocol; `info` is readable; `skb` is the caller's, and not used afterwards.
@@ -231,8 +231,8 @@ pub unsafe extern "C" fn usk_csum_pseudo(
     })
 }
 
-/// The 16 bits for a checksum field: big-endian value, to be stored high byte first. A packet whose own sum, field
-/// included, folds to 0 is right (csum_fold).
+/// The 16 bits for a checksum field, to be stored high byte first. The checksum of a received packet is correct if its
+/// sum, field included, folds to 0 (csum_fold).
 #[unsafe(no_mangle)]
 pub extern "C" fn usk_csum_fold(sum: u32) -> u32 {
     kernel(|| Ok(u32::from(checksum::finish(sum))))

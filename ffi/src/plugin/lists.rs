@@ -1,5 +1,5 @@
-//! Counters and sysctls that a table brings: lists ended by null. Above: `registration`. Below:
-//! `usersock::counters`, `usersock::sysctl`.
+//! Counters and sysctls of a table: null-terminated lists. Above: `registration`. Below: `usersock::counters`,
+//! `usersock::sysctl`.
 
 use crate::note;
 use std::ffi::{CStr, c_char};
@@ -9,17 +9,17 @@ use usersock::error::{Error, Result};
 use usersock::stack::Stack;
 use usersock::sysctl::{Kind, SysctlId, SysctlSpec};
 
-/// Most counters, and most sysctls, of a table: a list without end is noticed.
+/// Most counters, and most sysctls, of a table: a list without terminator is detected.
 const MAX_LIST: usize = 256;
 
-/// A sysctl of a table's own, a number: net.NAME. and `name`, where NAME is the table's, in lower case.
+/// A sysctl of a table, a number, called net.NAME. and `name`, where NAME is the table's name in lower case.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_sysctl_t {
     /// Last part of the name; null ends the list.
     pub name: *const c_char,
-    /// First value.
+    /// Initial value.
     pub value: i64,
     /// Least value.
     pub min: i64,
@@ -29,19 +29,19 @@ pub struct usk_sysctl_t {
     pub help: *const c_char,
 }
 
-/// A string of a table; the line that says what is wrong is kept for usk_config_error. `table` is the table's name.
+/// A string of a table; an error is noted for usk_config_error. `table` is the table's name.
 /// # Safety
 /// `p` is null or a string.
 pub(super) unsafe fn text(p: *const c_char, table: &str, what: &str) -> Result<String> {
     if p.is_null() {
         return Err(note::refused(format!("{table}: {what} is null")));
     }
-    // SAFETY: a string by the caller's word.
+    // SAFETY: a string, as the caller guarantees.
     let s = unsafe { CStr::from_ptr(p) }.to_str();
     s.map(str::to_owned).map_err(|_| note::refused(format!("{table}: {what} is not UTF-8")))
 }
 
-/// Whether a name is fit for tables, and for the names of sysctls.
+/// Whether a name is valid for a table or a sysctl.
 pub(super) fn good_name(name: &str, max: usize) -> bool {
     (1..=max).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b'.')
 }
@@ -54,10 +54,10 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Registers both lists of `table`, whose name in a stack is `name`: all or nothing, and a line for
-    /// usk_config_error.
+    /// Registers both lists of `table`, whose name in a stack is `name`: all or none, with a line for usk_config_error
+    /// on failure.
     /// # Safety
-    /// The lists are null or ended, by null and by a null name; their strings are strings.
+    /// The lists are null or terminated, by null and by a null name; their strings are valid C strings.
     pub(super) unsafe fn register(
         stack: &Stack,
         table: &str,
@@ -74,7 +74,7 @@ impl Lists {
     }
 
     /// # Safety
-    /// The list is null or ended by null, its strings are strings.
+    /// The list is null or terminated by null; its strings are valid C strings.
     unsafe fn counters(&mut self, stack: &Stack, table: &str, mib_names: *const *const c_char) -> Result<()> {
         if mib_names.is_null() {
             return Ok(());
@@ -85,7 +85,7 @@ impl Lists {
             if p.is_null() {
                 return Ok(());
             }
-            // SAFETY: a string by the caller's word.
+            // SAFETY: a string, as the caller guarantees.
             let name = unsafe { text(p, table, "a counter's name") }?;
             let counter = stack.mib.named.register(&name).inspect_err(|e| {
                 note::refused(format!("{table}: counter {name:?}: {e}"));
@@ -96,7 +96,7 @@ impl Lists {
     }
 
     /// # Safety
-    /// The list is null or ended by a null name, its strings are strings.
+    /// The list is null or terminated by a null name; its strings are valid C strings.
     unsafe fn sysctls(&mut self, stack: &Stack, table: &str, owner: &str, sysctls: *const usk_sysctl_t) -> Result<()> {
         if sysctls.is_null() {
             return Ok(());
@@ -107,7 +107,7 @@ impl Lists {
             if s.name.is_null() {
                 return Ok(());
             }
-            // SAFETY: strings by the caller's word.
+            // SAFETY: strings, as the caller guarantees.
             let (name, help) = unsafe {
                 let help = if s.help.is_null() { String::new() } else { text(s.help, table, "help")? };
                 (text(s.name, table, "a sysctl's name")?, help)
@@ -123,7 +123,7 @@ impl Lists {
         Err(note::refused(format!("{table}: more than {MAX_LIST} sysctls, or no null name at their end")))
     }
 
-    /// Takes them out again. They may have gone already: then there is nothing to do.
+    /// Unregisters them. Those that are not registered any more are ignored.
     pub(super) fn forget(&self, stack: &Stack) {
         for c in &self.counters {
             let _ = stack.mib.named.unregister(c.name());
@@ -133,13 +133,13 @@ impl Lists {
         }
     }
 
-    /// Counts `n` in counter `index`. EINVAL: no such.
+    /// Adds `n` to counter `index`. EINVAL: no such counter.
     pub(super) fn count(&self, index: u32, n: u64) -> Result<()> {
         self.counters.get(index as usize).ok_or(Error::Inval)?.add(n);
         Ok(())
     }
 
-    /// The value of sysctl `index`; None: no such.
+    /// The value of sysctl `index`; None: no such sysctl.
     pub(super) fn sysctl(&self, stack: &Stack, index: u32) -> Option<i64> {
         let id = self.sysctls.get(index as usize)?;
         i64::try_from(stack.sysctl.get_number(*id).ok()?).ok()

@@ -11,16 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 use usersock::error::Error;
 
-/// The entry point of a plug-in: registers what it has; 0, or a negative errno to be refused.
+/// The entry point of a plug-in: registers its tables and returns 0, or a negative errno, with which loading fails.
 #[allow(non_camel_case_types)]
 pub type usk_plugin_init_fn = Option<unsafe extern "C-unwind" fn(plugin: *mut usk_plugin_t) -> c_int>;
 
-/// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point `int
-/// usk_plugin_init(usk_plugin_t *)`, which registers what it has. Its `void usk_plugin_exit(usk_plugin_t *)`, if any,
-/// is called, with null, when the last use of its code has ended, just before it leaves memory: by usk_plugin_unload,
-/// or by the last thread that was in an operation then. The same as plugin=FILE in a configuration. A name without
-/// slash is looked for in the working directory. Null with errno on failure, and usk_config_error says why in a line:
-/// ENOENT, EINVAL, or what the entry point returned.
+/// Loads a plug-in, a shared object, into a stack (null: the default one): calls its entry point
+/// `int usk_plugin_init(usk_plugin_t *)`, which registers its tables. Its `void usk_plugin_exit(usk_plugin_t *)`, if
+/// any, is called with null when its code is no longer used, just before it is unmapped: by usk_plugin_unload, or by
+/// the last thread that was in one of its operations then. The same as plugin=FILE in a configuration. A name without
+/// slash is relative to the working directory. On failure returns null with errno ENOENT, EINVAL, or what the entry
+/// point returned, and usk_config_error returns the reason.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `file` is a string.
 #[unsafe(no_mangle)]
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn usk_plugin_load(stack: *mut usk_stack_t, file: *const c
     })
 }
 
-/// As usk_plugin_load, of code that is linked to the program: calls `init`. `name` is for messages.
+/// As usk_plugin_load, for code that is linked into the program: calls `init`. `name` is for messages.
 /// # Safety
 /// `stack` is null or from usk_stack_new; `name` is a string; `init` is an entry point.
 #[unsafe(no_mangle)]
@@ -49,15 +49,15 @@ pub unsafe extern "C" fn usk_plugin_attach(
     })
 }
 
-/// Unregisters everything a plug-in registered, the newest first, and unloads it. Returns 0; or -1 with errno EBUSY
-/// while something of it is in use: what was unregistered by then stays so, and the call can be repeated. Not from the
-/// plug-in's own code.
+/// Unregisters everything that a plug-in registered, the newest first, and unloads it. Returns 0, or -1 with errno
+/// EBUSY while something is in use: what was unregistered by then stays unregistered, and the call can be repeated.
+/// Must not be called from the plug-in's own code.
 /// # Safety
 /// `plugin` is valid, and not used after success.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_plugin_unload(plugin: *mut usk_plugin_t) -> c_int {
     boundary(|| {
-        // SAFETY: valid by the caller's word.
+        // SAFETY: valid, as the caller guarantees.
         let plugin = unsafe { Plugin::of(plugin) }?;
         let stack = plugin.stack()?;
         plugin.unregister_all(&stack)?;
@@ -67,12 +67,12 @@ pub unsafe extern "C" fn usk_plugin_unload(plugin: *mut usk_plugin_t) -> c_int {
     })
 }
 
-/// The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. A plug-in that keeps
-/// it keeps the stack from ending. Null: it has ended.
+/// The stack of a plug-in, for the calls that take one; the caller frees it with usk_stack_free. The stack does not end
+/// while a plug-in has it. Null: it has ended.
 /// # Safety
 /// `plugin` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_plugin_stack(plugin: *mut usk_plugin_t) -> *mut usk_stack_t {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     kernel(|| Ok(give_stack(unsafe { Plugin::of(plugin) }?.stack()?)))
 }

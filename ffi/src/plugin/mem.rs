@@ -1,4 +1,4 @@
-//! What a sock's memory is charged with: its receive and its send buffer, and through them the protocol's limits.
+//! Memory accounting of a sock: charges to its receive and send buffers, and through them to the protocol's limits.
 //! Above: `owned`, and protocols with queues of their own. Below: `usersock::sock::mem`. Linux: sk_rmem_schedule,
 //! skb_set_owner_r, sk_wmem_queued_add, sk_mem_charge, sk_mem_uncharge.
 
@@ -12,9 +12,9 @@ use usersock::sock::SockGuard;
 use usersock::sock::mem::{self, Kind};
 use usersock::sock::skb::SkbInner;
 
-/// A direction, for usk_charge, usk_uncharge, usk_charged and usk_timeo: what is received; SO_RCVBUF, SO_RCVTIMEO.
+/// A direction, for usk_charge, usk_uncharge, usk_charged and usk_timeo: receiving (SO_RCVBUF, SO_RCVTIMEO).
 pub const USK_RECV: c_int = 0;
-/// The other direction: what is sent; SO_SNDBUF, SO_SNDTIMEO.
+/// The other direction: sending (SO_SNDBUF, SO_SNDTIMEO).
 pub const USK_SEND: c_int = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Dir {
 }
 
 impl Dir {
-    /// EINVAL: neither.
+    /// EINVAL: no direction.
     pub(super) fn of(dir: c_int) -> Result<Dir> {
         match dir {
             USK_RECV => Ok(Dir::Recv),
@@ -41,13 +41,13 @@ impl Dir {
     }
 }
 
-/// Charges the sock, and its protocol's memory, with a packet that enters a queue of the protocol's own (its truesize;
-/// `skb` null: none) and with `bytes` that are in no packet. `dir`: USK_RECV for a receive queue (sk_rmem_schedule,
-/// skb_set_owner_r; usk_receive_push does it for the sock's own), where past half of SO_RCVBUF a packet whose bytes sit
-/// in a larger page is copied to a smaller one first; USK_SEND for a send queue (sk_wmem_schedule, sk_wmem_queued_add).
-/// Returns 0; -ENOBUFS: the protocol's limit refuses, and nothing is charged: drop, or wait for memory. Whether
-/// SO_RCVBUF or SO_SNDBUF has room is the caller's to look at (usk_charged). What is charged is given back by
-/// usk_uncharge, at the latest in destroy.
+/// Charges the sock, and its protocol's memory, for a packet (its truesize; `skb` null: none) that enters a queue of
+/// the protocol's own, and for `bytes` that are in no packet. `dir` is USK_RECV for a receive queue (sk_rmem_schedule,
+/// skb_set_owner_r; usk_receive_push charges for the sock's own queue): when more than half of SO_RCVBUF is charged, a
+/// packet whose bytes occupy a larger page is first copied to a smaller one. `dir` is USK_SEND for a send queue
+/// (sk_wmem_schedule, sk_wmem_queued_add). Returns 0; -ENOBUFS: the protocol's memory limit is reached, and nothing is
+/// charged: drop the packet, or wait for memory. The caller itself checks that SO_RCVBUF or SO_SNDBUF has room
+/// (usk_charged), and uncharges with usk_uncharge, at the latest in destroy.
 /// # Safety
 /// `o` is owned; `skb` is null or a packet.
 #[unsafe(no_mangle)]
@@ -78,8 +78,8 @@ pub unsafe extern "C" fn usk_charge(o: *mut usk_owned_t, dir: c_int, skb: *mut u
     })
 }
 
-/// Gives back what usk_charge has charged, with the same arguments: the packet leaves the queue, with the truesize it
-/// was charged with (not grown meanwhile). Never more than is charged. Returns 0; -EINVAL: no such direction.
+/// Undoes usk_charge with the same arguments, when the packet leaves the queue: its truesize must be that at usk_charge
+/// (nothing appended meanwhile). Never uncharges more than is charged. Returns 0; -EINVAL: no such direction.
 /// # Safety
 /// `o` is owned; `skb` is null, or a packet that was charged.
 #[unsafe(no_mangle)]
@@ -93,20 +93,20 @@ pub unsafe extern "C" fn usk_uncharge(o: *mut usk_owned_t, dir: c_int, skb: *mut
     })
 }
 
-/// Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): truesize of packets, and other bytes of
-/// usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while less is
-/// charged. -EINVAL: no such direction.
+/// Bytes that are charged in a direction (sk_rmem_alloc, sk_wmem_queued): the truesize of packets, and the other bytes
+/// of usk_charge. `*limit`, unless null, gets the buffer's size, SO_RCVBUF or SO_SNDBUF: there is room while the result
+/// is less. -EINVAL: no such direction.
 /// # Safety
 /// `o` is owned; `limit` is null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_charged(o: *mut usk_owned_t, dir: c_int, limit: *mut c_int) -> c_int {
     kernel(|| {
         let dir = Dir::of(dir)?;
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         if !limit.is_null() {
             let size = if dir == Dir::Recv { &g.sock.rcvbuf } else { &g.sock.sndbuf };
-            // SAFETY: writable by the caller's word.
+            // SAFETY: writable, as the caller guarantees.
             *unsafe { obj_mut(limit) }? = size.load(Ordering::Relaxed);
         }
         Ok(dir.charged(g))
@@ -119,18 +119,18 @@ unsafe fn packet<'a>(skb: *mut usk_skb_t) -> Result<Option<&'a mut SkbInner>> {
     if skb.is_null() {
         return Ok(None);
     }
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     unsafe { skb::get(skb) }.map(Some)
 }
 
-/// ENOBUFS: more than an account can hold.
+/// ENOBUFS: the sum does not fit in an int.
 fn size_of_both(skb: Option<&SkbInner>, bytes: usize) -> Result<i32> {
     let packet = skb.map_or(0, |skb| skb.truesize as usize);
     packet.checked_add(bytes).and_then(|n| i32::try_from(n).ok()).ok_or(Error::NoBufs)
 }
 
 fn uncharge(g: &mut SockGuard<'_>, dir: Dir, size: i32) {
-    // Not more than is charged, where somebody made the packet grow meanwhile.
+    // At most what is charged, in case the packet has grown meanwhile.
     let size = size.min(dir.charged(g)).max(0);
     let sock = g.sock;
     match dir {
@@ -142,7 +142,7 @@ fn uncharge(g: &mut SockGuard<'_>, dir: Dir, size: i32) {
     }
 }
 
-/// A packet has left a receive queue.
+/// Uncharges a packet that has left a receive queue.
 pub(super) fn uncharge_rmem(g: &mut SockGuard<'_>, skb: &SkbInner) {
     uncharge(g, Dir::Recv, skb.truesize as i32);
 }

@@ -1,33 +1,35 @@
 //! Plug-ins in C: what a program or a shared object adds to a stack at run time. The Rust plug points are in the core
-//! (`sock::proto::Proto` and its kin); each file here is the C mirror of one, or of what a protocol may call.
+//! (`sock::proto::Proto` and others); each file here mirrors one of them in C, or has functions that a protocol may
+//! call.
 //!
 //! | file | what |
 //! |---|---|
-//! | `gate` | the gate of these calls; what their pointers point to |
+//! | `gate` | the gate of these calls; access to what their pointers point to |
 //! | `table`, `lists` | structs of an older or newer header, read and filled in; counters and sysctls of a table |
 //! | `load` | loading and unloading |
 //! | `addr` | usk_addr_t |
 //! | `skb`, `msg` | packets and the program's messages |
-//! | `registration` | usk_reg_t: what is registered, its counters and sysctls; clock, randomness, drops |
+//! | `registration` | usk_reg_t: a registration, its counters and sysctls; clock, randomness, drops |
 //! | `guard`, `sock` | usk_owned_t: the proof that a sock is owned; calls on one that is not (usk_sock_t) |
 //! | `call` | calling an operation that gets a sock |
 //! | `proto` | struct usk_proto and its registration |
-//! | `private` | what a protocol from C has in each of its socks |
-//! | `mem`, `info` | what a sock is charged with; what it is: usk_sock_info |
-//! | `ports`, `owned`, `wait` | binding, look-up, connections; what only a sock's owner may touch, its end; sleeping |
+//! | `private` | the data of a C protocol in each of its socks |
+//! | `mem`, `info` | memory accounting of a sock; its properties: usk_sock_info |
+//! | `ports`, `owned`, `wait` | binding, look-up, connections; an owned sock's state, queue and timers; sleeping |
 //! | `ip` | routes, output, checksums |
 //! | `cproto` | the protocol made of a struct usk_proto |
 //! | `below`, `ulp` | struct usk_below_ops: the protocol below; struct usk_ulp_ops: upper-layer protocols |
-//! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and what one may call; header options |
-//! | `cong_tcp`, `cong` | a connection's numbers, and struct usk_cong_ops: congestion control of TCP |
+//! | `sock_ops`, `hook` | struct usk_sock_ops: hooks into TCP, and the functions that one may call; header options |
+//! | `cong_tcp`, `cong` | a connection's variables, and struct usk_cong_ops: congestion control of TCP |
 //! | `borrow` | congestion control for protocols other than TCP |
 //! | `device` | struct usk_device_ops: kinds of devices |
 //!
-//! A file names only files above it in this list (a test holds it to that), and those that programs' calls stand on
-//! too: `boundary`, `ptr`, `loader` (shared objects, what a plug-in has registered), `handle` and `held` (socks in
-//! plug-ins' hands), `note`, `stacks`. Nothing there, and no call of a program, names this folder.
+//! A file uses only files above it in this list (a test checks it), and those that programs' calls use too: `boundary`,
+//! `ptr`, `loader` (shared objects and their registrations), `handle` and `held` (socks that plug-ins hold), `note`,
+//! `stacks`. None of those, and no call of a program, uses this folder.
 //!
-//! Calls that a plug-in makes answer as functions in the kernel do: 0 or more, or a negative errno; a pointer, or null.
+//! Calls that a plug-in makes return what functions in the kernel do: 0 or more, or a negative errno; a pointer, or
+//! null.
 
 pub mod addr;
 pub mod below;

@@ -1,4 +1,5 @@
-//! The program's messages: what sendmsg takes from, and what recvmsg fills. Linux: struct msghdr with its iov_iter.
+//! The program's messages: the source of sendmsg, and the destination of recvmsg. Linux: struct msghdr with its
+//! iov_iter.
 
 use super::addr::usk_addr_t;
 use super::gate::{kernel, obj, obj_mut};
@@ -9,13 +10,13 @@ use usersock::error::{Error, Result};
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::skb::{Skb, SkbInner};
 
-/// A message to send: sendmsg's argument. Its bytes are taken from the front.
+/// A message to send: sendmsg's argument. Its bytes are consumed from the front.
 #[allow(non_camel_case_types)]
 pub struct usk_sendmsg_t {
     _opaque: [u8; 0],
 }
 
-/// A receive call: recvmsg's argument. It is filled from the front.
+/// A message to receive: recvmsg's argument. Its buffers are filled from the front.
 #[allow(non_camel_case_types)]
 pub struct usk_recvmsg_t {
     _opaque: [u8; 0],
@@ -31,23 +32,23 @@ pub(crate) fn lend_recv(m: &mut RecvMsg<'_, '_>) -> *mut usk_recvmsg_t {
 /// # Safety
 /// `m` is null or an operation's argument, while that runs.
 pub(crate) unsafe fn send<'a>(m: *mut usk_sendmsg_t) -> Result<&'a mut SendMsg<'a>> {
-    // SAFETY: by the caller's word; the lifetimes inside are those of the call.
+    // SAFETY:, as the caller guarantees; the lifetimes inside are those of the call.
     unsafe { m.cast::<SendMsg<'a>>().as_mut() }.ok_or(Error::Inval)
 }
 
 /// # Safety
 /// `m` is null or an operation's argument, while that runs.
 pub(crate) unsafe fn recv<'a>(m: *mut usk_recvmsg_t) -> Result<&'a mut RecvMsg<'a, 'a>> {
-    // SAFETY: by the caller's word; the lifetimes inside are those of the call.
+    // SAFETY:, as the caller guarantees; the lifetimes inside are those of the call.
     unsafe { m.cast::<RecvMsg<'a, 'a>>().as_mut() }.ok_or(Error::Inval)
 }
 
-/// Bytes not yet taken.
+/// Bytes not yet consumed.
 /// # Safety
 /// `msg` is sendmsg's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sendmsg_len(msg: *mut usk_sendmsg_t) -> usize {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { send(msg) }.map(|m| m.remaining()))
 }
 
@@ -56,11 +57,11 @@ pub unsafe extern "C" fn usk_sendmsg_len(msg: *mut usk_sendmsg_t) -> usize {
 /// `msg` is sendmsg's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sendmsg_flags(msg: *mut usk_sendmsg_t) -> c_int {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { send(msg) }.map(|m| m.flags & c_int::MAX))
 }
 
-/// The destination the call names (msg_name). -ENOENT: none.
+/// The destination address of the call (msg_name). -ENOENT: none.
 /// # Safety
 /// `msg` is sendmsg's argument; `addr` is writable.
 #[unsafe(no_mangle)]
@@ -73,7 +74,8 @@ pub unsafe extern "C" fn usk_sendmsg_name(msg: *mut usk_sendmsg_t, addr: *mut us
     })
 }
 
-/// Takes up to `len` bytes into `to`; returns how many (copy_from_iter). usk_skb_append_msg takes them into a packet.
+/// Copies up to `len` bytes to `to` and consumes them; returns how many (copy_from_iter). usk_skb_append_msg copies
+/// into a packet.
 /// # Safety
 /// `msg` is sendmsg's argument; `to` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -86,7 +88,7 @@ pub unsafe extern "C" fn usk_sendmsg_take(msg: *mut usk_sendmsg_t, to: *mut c_vo
     })
 }
 
-/// Appends up to `len` bytes of a message, taking them; returns how many (skb_add_data).
+/// Appends up to `len` bytes of a message to a packet and consumes them; returns how many (skb_add_data).
 /// # Safety
 /// `skb` is a packet; `msg` is an operation's argument.
 #[unsafe(no_mangle)]
@@ -99,13 +101,13 @@ pub unsafe extern "C" fn usk_skb_append_msg(skb: *mut usk_skb_t, msg: *mut usk_s
     })
 }
 
-/// A new packet of up to `len` bytes of a message, taking them: usk_skb_new and usk_skb_append_msg.
+/// A new packet with up to `len` bytes of a message, which are consumed: usk_skb_new and usk_skb_append_msg.
 /// # Safety
 /// `msg` is an operation's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -> *mut usk_skb_t {
     kernel(|| {
-        // SAFETY: an operation's argument by the caller's word.
+        // SAFETY: an operation's argument, as the caller guarantees.
         let msg = unsafe { send(msg) }?;
         let mut skb = Skb::new();
         append(&mut skb, msg, len);
@@ -113,7 +115,7 @@ pub unsafe extern "C" fn usk_skb_from_msg(msg: *mut usk_sendmsg_t, len: usize) -
     })
 }
 
-/// Takes up to `len` bytes of a message into a packet; says how many.
+/// Moves up to `len` bytes of a message into a packet; returns how many.
 #[inline]
 fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
     let mut left = len.min(msg.remaining()).min(skb::room(skb));
@@ -135,7 +137,7 @@ fn append(skb: &mut SkbInner, msg: &mut SendMsg<'_>, len: usize) -> usize {
 /// `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_recvmsg_room(msg: *mut usk_recvmsg_t) -> usize {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { recv(msg) }.map(|m| m.remaining()))
 }
 
@@ -144,7 +146,7 @@ pub unsafe extern "C" fn usk_recvmsg_room(msg: *mut usk_recvmsg_t) -> usize {
 /// `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_recvmsg_flags(msg: *mut usk_recvmsg_t) -> c_int {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { recv(msg) }.map(|m| m.flags & c_int::MAX))
 }
 
@@ -161,7 +163,7 @@ pub unsafe extern "C" fn usk_recvmsg_put(msg: *mut usk_recvmsg_t, data: *const c
     })
 }
 
-/// Copies `len` bytes of a packet from `offset` on to the program, as far as there are and there is room; returns how
+/// Copies up to `len` bytes of a packet, beginning at `offset`, to the program, as far as there is room; returns how
 /// many (skb_copy_datagram_msg).
 /// # Safety
 /// `msg` is recvmsg's argument; `skb` is a packet.
@@ -180,7 +182,7 @@ pub unsafe extern "C" fn usk_recvmsg_put_skb(
     })
 }
 
-/// Says who sent it (msg_name).
+/// Sets the source address of the message (msg_name).
 /// # Safety
 /// `msg` is recvmsg's argument; `addr` is readable.
 #[unsafe(no_mangle)]
@@ -193,11 +195,11 @@ pub unsafe extern "C" fn usk_recvmsg_set_name(msg: *mut usk_recvmsg_t, addr: *co
     })
 }
 
-/// Adds MSG_* bits to hand back (MSG_EOR, MSG_TRUNC): msg_flags.
+/// Adds MSG_* bits to the returned msg_flags (MSG_EOR, MSG_TRUNC).
 /// # Safety
 /// `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_recvmsg_set_flags(msg: *mut usk_recvmsg_t, flags: c_int) -> c_int {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     kernel(|| unsafe { recv(msg) }.map(|m| m.out_flags |= flags).map(|()| 0))
 }

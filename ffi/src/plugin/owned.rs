@@ -1,4 +1,4 @@
-//! What only the owner of a sock may touch: state, receive queue, timers; and its end.
+//! State, receive queue and timers of a sock, which only its owner may use; and its end.
 
 use super::call::broken;
 use super::gate::kernel;
@@ -19,19 +19,19 @@ use usersock::sock::skb::Skb;
 use usersock::sock::state::State;
 use usersock::sock::{SockGuard, flag};
 
-/// EINVAL where the receive queue is TCP's: of a sock under a layer, the only other that a plug-in owns. On the data
-/// path, so by number and not as [`parts`] does it.
+/// EINVAL if the receive queue is TCP's: a TCP sock under a layer is the only other kind that a plug-in can own. On the
+/// data path, so it compares the protocol number instead of calling [`parts`].
 #[inline]
 fn own_queue(g: &SockGuard<'_>) -> Result<()> {
     if i32::from(g.sock.protocol) == libc::IPPROTO_TCP { Err(Error::Inval) } else { Ok(()) }
 }
 
-/// The sock of an owned one, to hand on; valid as long as the ownership.
+/// The sock that `o` owns, as an argument for other calls; valid as long as it is owned.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { guard(o) }.map(|g| lend(g.sock)))
 }
 
@@ -40,22 +40,22 @@ pub unsafe extern "C" fn usk_owned_sock(o: *mut usk_owned_t) -> *mut usk_sock_t 
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_owned_now(o: *mut usk_owned_t) -> u64 {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { guard(o) }.map(|g| g.now().as_nanos()))
 }
 
-/// Runs the backlog now, in the middle of a long call (sk_flush_backlog). 1: there was something.
+/// Processes the backlog now, in the middle of a long call (sk_flush_backlog). Returns 1 if it was not empty.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_flush_backlog(o: *mut usk_owned_t) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { guard(o) }.map(|g| g.flush_backlog().into()))
 }
 
 /// Changes the state, by Linux's numbers (sk_state). connect(2) waits while it is TCP_SYN_SENT (2) or TCP_SYN_RECV (3),
-/// and has succeeded unless it is then TCP_CLOSE (7); accept(2) wants TCP_LISTEN (10). -EINVAL: no such state;
-/// connections wait for accept(2) (usk_listen_stop closes them); or the sock is finished.
+/// and fails if it is TCP_CLOSE (7) then; accept(2) requires TCP_LISTEN (10). -EINVAL: no such state; connections wait
+/// for accept(2) (usk_listen_stop closes them); or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn usk_set_state(o: *mut usk_owned_t, state: c_int) -> c_i
     kernel(|| {
         let state =
             u8::try_from(state).ok().filter(|s| (1..=12).contains(s)).map(State::from_u8).ok_or(Error::Inval)?;
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let p = living(unsafe { guard(o) }?)?;
         if state != State::Listen {
             if p.private.accept.as_ref().is_some_and(|q| !q.is_empty()) {
@@ -76,18 +76,18 @@ pub unsafe extern "C" fn usk_set_state(o: *mut usk_owned_t, state: c_int) -> c_i
     })
 }
 
-/// Adds to what shutdown(2) has ended: bit 0 receiving (the peer's end), bit 1 sending.
+/// Adds bits to the sock's shutdown mask: bit 0 receiving (the peer has ended), bit 1 sending (sk_shutdown).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_set_shutdown(o: *mut usk_owned_t, bits: c_int) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { guard(o) }.map(|g| g.sock.shutdown.fetch_or(bits as u8 & 3, Ordering::Relaxed)).map(|_| 0))
 }
 
-/// Puts a packet at the end of the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Takes
-/// `skb`, always. Returns 0, or -ENOBUFS when the buffer is full, memory is out or the socket closed: the packet is
-/// then dropped and counted.
+/// Appends a packet to the receive queue, charged to the sock, and wakes readers (sock_queue_rcv_skb). Always consumes
+/// `skb`. Returns 0, or -ENOBUFS if the buffer is full, the protocol has no memory left or the socket is closed: the
+/// packet is then dropped and counted.
 /// # Safety
 /// `o` is owned; `skb` is a packet of the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn usk_receive_push(o: *mut usk_owned_t, skb: *mut usk_skb
 /// `o` is owned; the packet is used while it is, and before the queue changes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| {
         let g = unsafe { guard(o) }?;
         own_queue(g)?;
@@ -116,13 +116,13 @@ pub unsafe extern "C" fn usk_receive_peek(o: *mut usk_owned_t) -> *mut usk_skb_t
     })
 }
 
-/// Takes the next packet of the receive queue off it, uncharged: the caller's to free. Null: none.
+/// Removes the next packet from the receive queue and uncharges it; the caller frees it. Null: none.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         own_queue(g)?;
         let Some(skb) = g.common.receive_queue.pop_front() else { return Ok(std::ptr::null_mut()) };
@@ -131,9 +131,9 @@ pub unsafe extern "C" fn usk_receive_pop(o: *mut usk_owned_t) -> *mut usk_skb_t 
     })
 }
 
-/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (what is before
-/// is the protocol's header), takes it off unless MSG_PEEK is set, says MSG_TRUNC when there is no room for all, and
-/// returns what recvmsg does: the bytes copied, or with MSG_TRUNC given those there are. -EAGAIN: the queue is empty.
+/// recvmsg(2) of a datagram protocol, from the receive queue: copies the next packet from `offset` on (before it is the
+/// protocol's header), removes it unless MSG_PEEK is given, sets MSG_TRUNC if it does not fit, and returns the bytes
+/// copied, or if MSG_TRUNC is given the length of the datagram. -EAGAIN: the queue is empty.
 /// # Safety
 /// `o` is owned; `msg` is recvmsg's argument.
 #[unsafe(no_mangle)]
@@ -156,14 +156,14 @@ pub unsafe extern "C" fn usk_receive_msg(o: *mut usk_owned_t, msg: *mut usk_recv
     })
 }
 
-/// Arms, or moves, timer `index` (0 to 31) of the sock: at `at`, nanoseconds of the stack's clock, release_cb gets bit
-/// `index`, or as soon as the owner lets go. -EINVAL: no such index, or the sock is finished.
+/// Arms timer `index` (0 to 31) of the sock, or changes its time: at `at`, nanoseconds of the stack's clock, release_cb
+/// gets bit `index`; if the sock is owned then, when it is released. -EINVAL: no such index, or the sock is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let p = living(unsafe { guard(o) }?)?;
         let slot = p.private.timer(index).ok_or(Error::Inval)?;
         p.stack.arm_sock(slot, p.sock, 1 << index, Instant::from_nanos(at));
@@ -171,14 +171,14 @@ pub unsafe extern "C" fn usk_timer_arm(o: *mut usk_owned_t, index: u32, at: u64)
     })
 }
 
-/// Disarms timer `index`. 1: it was pending. One that has fired while the sock was owned is still told to release_cb:
-/// compare the time there.
+/// Disarms timer `index`. Returns 1 if it was pending. If it fired while the sock was owned, release_cb still gets its
+/// bit: compare the time there.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_timer_cancel(o: *mut usk_owned_t, index: u32) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let p = parts(unsafe { guard(o) }?)?;
         let slot = p.private.timer(index).ok_or(Error::Inval)?;
         Ok(p.stack.timers.cancel(slot).into())
@@ -190,21 +190,21 @@ pub unsafe extern "C" fn usk_timer_cancel(o: *mut usk_owned_t, index: u32) -> c_
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_timer_at(o: *mut usk_owned_t, index: u32) -> u64 {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| Ok(unsafe { private(o) }?.timer(index).and_then(|t| t.at()).map_or(0, |t| t.as_nanos())))
 }
 
-/// The sock is finished: it has left the tables, nothing more is queued. Cancels its timers, empties the receive queue,
-/// resets connections nobody accepted (through close), runs destroy, once, and wakes everybody (inet_csk_destroy_sock).
-/// Its memory goes with the last handle. No operation of the sock begins any more: packets that still come are dropped
-/// and counted. -EBUSY: a program has the sock (neither is USK_FLAG_DEAD set, nor is it a child that nobody has
-/// accepted), which would go on to use what destroy frees: set its state, and finish it in close. -EINVAL: the sock is
-/// another protocol's.
+/// Finishes the sock: removes it from the tables, cancels its timers, empties the receive queue, resets connections
+/// that were not accepted (by close), runs destroy, once, and wakes all waiters (inet_csk_destroy_sock). Its memory is
+/// freed with the last handle. No operation of the sock begins any more: packets that still arrive are dropped and
+/// counted. -EBUSY: a program has the sock (USK_FLAG_DEAD is not set, and it is no child that was not accepted), and
+/// would use what destroy frees: set its state instead, and finish it in close. -EINVAL: the sock is another
+/// protocol's.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| {
         let g = unsafe { guard(o) }?;
         let dead = g.common.flag(flag::DEAD);
@@ -219,7 +219,7 @@ pub unsafe extern "C" fn usk_done(o: *mut usk_owned_t) -> c_int {
 
 /// See usk_done.
 pub(super) fn finish(g: &mut SockGuard<'_>) {
-    // Out of the tables, whether the protocol keeps its own or not.
+    // Removes it from the tables, the protocol's own or ours.
     g.sock.proto().unhash(g);
     if g.common.sport != 0 {
         g.sock.proto().put_port(g);
@@ -234,7 +234,7 @@ pub(super) fn finish(g: &mut SockGuard<'_>) {
     p.common.ack_backlog = 0;
     sock.set_state(State::Close);
     if let Some(f) = reg.table.destroy {
-        // SAFETY: the table's function, called as it says.
+        // SAFETY: the table's function, called as the table documents.
         if Owned::lend(g, |o| unsafe { f(o) }).is_err() {
             broken(g.sock);
         }

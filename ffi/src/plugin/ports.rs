@@ -1,4 +1,4 @@
-//! Ports and connections of a protocol: binding, the look-up of a packet's sock, children of a listener. Linux:
+//! Ports and connections of a protocol: binding, look-up of the sock for a packet, children of a listener. Linux:
 //! inet_bind_hash, __inet_lookup_established, inet_csk_reqsk_queue_add.
 
 use super::addr::usk_addr_t;
@@ -22,20 +22,20 @@ use usersock::sock::wait::Events;
 use usersock::sock::{Sock, SockGuard, flag};
 use usersock::stack::Stack;
 
-/// Takes a local port for the sock, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): what get_port
-/// does when the table leaves it null. Socks that are bound are found by usk_proto_lookup, connected ones by their peer
-/// first. -EADDRINUSE; -EINVAL: it has a port, or is finished.
+/// Binds the sock to a local port, 0 meaning any of net.ipv4.ip_local_port_range (inet_csk_get_port): the default of
+/// get_port. usk_proto_lookup finds bound socks, and prefers those connected to the packet's source. -EADDRINUSE;
+/// -EINVAL: it has a port, or is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_get_port(o: *mut usk_owned_t, port: u16) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| get_port(unsafe { guard(o) }?, port).map(|()| 0))
 }
 
-/// Binds the sock to an address and a port (inet_bind): what bind does when the table leaves it null, for a bind that
-/// does more. `addr` is of the sock's family. The port comes from get_port. -EINVAL: it is bound already;
-/// -EADDRNOTAVAIL, -EADDRINUSE, -EAFNOSUPPORT.
+/// Binds the sock to an address and a port (inet_bind): the default of bind, for a bind operation that does more.
+/// `addr` is of the sock's family. Calls get_port for the port. -EINVAL: it is bound already; -EADDRNOTAVAIL,
+/// -EADDRINUSE, -EAFNOSUPPORT.
 /// # Safety
 /// `o` is owned; `addr` is readable.
 #[unsafe(no_mangle)]
@@ -62,14 +62,14 @@ pub(super) fn get_port(g: &mut SockGuard<'_>, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Brings the table up to date with the sock's addresses, after connect or usk_set_ends: what hash does when the table
-/// leaves it null. A child of a listener shares its port. -EADDRINUSE: there is a connection of the same ends. -EINVAL:
-/// a child without a peer, or a sock that is finished.
+/// Updates the library's port table with the sock's addresses, after connect or usk_set_ends: the default of hash. A
+/// child of a listener shares its port. -EADDRINUSE: there is a connection with the same ends. -EINVAL: a child without
+/// a peer, or a sock that is finished.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_hash(o: *mut usk_owned_t) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| hash(unsafe { guard(o) }?).map(|()| 0))
 }
 
@@ -87,13 +87,12 @@ pub(super) fn hash(g: &mut SockGuard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes the sock out of the table, and gives its port back: what unhash and put_port do when the table leaves them
-/// null.
+/// Removes the sock from the library's port table and releases its port: the default of unhash and put_port.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_unhash(o: *mut usk_owned_t) -> c_int {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unhash(unsafe { guard(o) }?).map(|()| 0))
 }
 
@@ -108,8 +107,8 @@ pub(super) fn unhash(g: &mut SockGuard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The sock for a packet that came from `remote` to `local`, held: a connected one, else the best bound or listening
-/// one. Null: none. Give it back with usk_sock_put. `ifindex`: the interface it came by.
+/// The sock for a packet from `remote` to `local`, held: a connected one, else the best match among bound and listening
+/// ones. Null: none. Release it by usk_sock_put. `ifindex`: the interface that received the packet.
 /// # Safety
 /// `reg` is a registered protocol; both addresses are readable.
 #[unsafe(no_mangle)]
@@ -129,15 +128,15 @@ pub unsafe extern "C" fn usk_proto_lookup(
     })
 }
 
-/// A new sock of a listener's protocol, held: the connection a packet asks for. Its init has run; the options of the
-/// listener's IP level and buffers are the child's too. Packet context. Null: init refused. Lock it, set its ends and
-/// state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
+/// A new sock of a listener's protocol, held, for a connection that a packet requests. Its init has run; it inherits
+/// the listener's options of the IP levels and its buffer sizes. Packet context. Null: init failed. Lock it, set its
+/// ends and state, usk_hash it, release it, give it to usk_accept_push, then usk_sock_put.
 /// # Safety
 /// `listener` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_sock_t {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(listener) }?;
         let child = g.sock.new_child(g.stack);
         {
@@ -159,9 +158,9 @@ pub unsafe extern "C" fn usk_new_child(listener: *mut usk_owned_t) -> *mut usk_s
     })
 }
 
-/// Gives a finished connection to accept(2), and wakes who waits for it. The handle stays the caller's. -ENOBUFS: the
-/// backlog is full; -EINVAL: it does not listen any more, or `child` is not of usk_new_child for this protocol. The
-/// caller ends the child then (usk_done).
+/// Queues an established connection for accept(2), and wakes its waiters. The caller keeps its handle. -ENOBUFS: the
+/// backlog is full; -EINVAL: the listener does not listen any more, or `child` is not from usk_new_child for this
+/// protocol. On failure the caller ends the child (usk_done).
 /// # Safety
 /// `listener` is owned; `child` is valid.
 #[unsafe(no_mangle)]
@@ -184,14 +183,15 @@ pub unsafe extern "C" fn usk_accept_push(listener: *mut usk_owned_t, child: *mut
     })
 }
 
-/// Starts listening: state TCP_LISTEN, `backlog` connections may wait; binds to a port if it is not. For the listen
-/// operation. -EADDRINUSE: another sock that SO_REUSEADDR let have the port listens already (inet_csk_listen_start).
+/// Starts listening with `backlog`: the state becomes TCP_LISTEN, and a sock without port is bound to one. For the
+/// listen operation. -EADDRINUSE: another sock, which shares the port by SO_REUSEADDR, listens already
+/// (inet_csk_listen_start).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         living(g)?;
         if g.common.sport == 0 {
@@ -200,8 +200,8 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
         let p = living(g)?.private;
         let (reg, bound) = (p.registration().clone(), p.bound);
         let before = g.sock.swap_state(State::Listen);
-        // Who shares the port by SO_REUSEADDR may hold it, but not listen on it as well. Both look after they say that
-        // they listen, so that at most one gets it.
+        // Socks that share the port by SO_REUSEADDR may not listen on it at the same time. Each sets its state before
+        // it checks the others, so that at most one succeeds.
         if let Some(port) = bound
             && before != State::Listen
             && !reg.own.0.is_free(&PortEntry::of(g, port))
@@ -214,14 +214,14 @@ pub unsafe extern "C" fn usk_listen_start(o: *mut usk_owned_t, backlog: u32) -> 
     })
 }
 
-/// Stops listening: state TCP_CLOSE, connections nobody accepted are closed. The port stays the sock's. For the
-/// disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
+/// Stops listening: the state becomes TCP_CLOSE, and connections that were not accepted are closed. The sock keeps its
+/// port. For the disconnect operation (inet_csk_listen_stop). -EINVAL: it is not listening.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         if g.sock.state() != State::Listen {
             return Err(Error::Inval);
@@ -236,7 +236,7 @@ pub unsafe extern "C" fn usk_listen_stop(o: *mut usk_owned_t) -> c_int {
     })
 }
 
-/// Waits for a connection that usk_accept_push gave, as accept(2) does (inet_csk_accept), unless `nonblock`. For the
+/// Takes a connection that usk_accept_push queued, and waits for one unless `nonblock` (inet_csk_accept). For the
 /// accept operation of a table. Process context. Returns the child held, or null with the negative errno in `*err`:
 /// -EINVAL not listening, -EAGAIN, -EINTR.
 /// # Safety
@@ -248,7 +248,7 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
     err: *mut c_int,
 ) -> *mut usk_sock_t {
     let r = contain(|| {
-        // SAFETY: valid by the caller's word.
+        // SAFETY: valid, as the caller guarantees.
         let h = unsafe { Handle::new(sk) }?;
         let child = accept::accept(h.sk(), nonblock != 0, pop_child)?;
         Ok(handle::hold(h.stack(), child))
@@ -257,7 +257,7 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
         Ok(child) => child,
         Err(e) => {
             if !err.is_null() {
-                // SAFETY: writable by the caller's word.
+                // SAFETY: writable, as the caller guarantees.
                 unsafe { *err = -e.errno() };
             }
             std::ptr::null_mut()
@@ -268,8 +268,9 @@ pub unsafe extern "C-unwind" fn usk_accept_wait(
 pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     let p = parts(g).ok()?;
     let (stack, queue) = (p.stack, p.private.accept.as_mut()?);
-    // A child that is finished has no operations any more, and one that was given twice is a program's already: nothing
-    // to give to another. One that broke is: it says EIO. One that the caller owns just now it must not wait for.
+    // A child that is finished has no operations any more, and one that was queued twice is a program's already: both
+    // are skipped. A broken child is returned: its calls return EIO. A child that the caller owns must not be waited
+    // for.
     let whole = |c: &Arc<Sock>| !c.is_broken() && !held::owns(c);
     let waits = |p: &Private| p.orphan && !p.is_done();
     let gone = |c: &Arc<Sock>| whole(c) && !parts(&mut c.lock(stack)).is_ok_and(|p| waits(p.private));
@@ -278,11 +279,10 @@ pub(super) fn pop_child(g: &mut SockGuard<'_>) -> Option<Arc<Sock>> {
     child
 }
 
-/// Closes connections that nobody accepted. The listener may be owned: listener, then child is the one order in which
-/// two socks are.
+/// Closes connections that were not accepted. The listener may be owned: listener before child is the lock order.
 pub(super) fn close_all(stack: &Arc<Stack>, queue: Option<Box<AcceptQueue>>) {
     for child in queue.into_iter().flat_map(|mut q| std::iter::from_fn(move || q.pop())) {
-        // One that was given twice may be a program's.
+        // A child that was queued twice may be a program's.
         if !parts(&mut child.lock(stack)).is_ok_and(|p| p.private.orphan) {
             continue;
         }

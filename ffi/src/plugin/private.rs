@@ -1,4 +1,4 @@
-//! What a protocol from C has in each of its socks, and the way there from an owned one. Above: `ports`, `owned`,
+//! The data of a C protocol in each of its socks, and access to it from an owned sock. Above: `ports`, `owned`,
 //! `cproto`.
 
 use super::gate::kernel;
@@ -17,38 +17,37 @@ use usersock::stack::{Stack, TimerSlot};
 /// The C protocol's part of a sock.
 pub(crate) struct Private {
     reg: Arc<ProtoReg>,
-    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside, by
-    /// pointers that it keeps: a Box would claim to be the only way there.
+    /// u128, for the alignment of 16; from Box::into_raw, freed by the drop. Only the plug-in accesses it, by pointers
+    /// that it keeps: a Box would assert that it is the only pointer.
     memory: *mut [u128],
     timers: Vec<TimerSlot>,
     pub(super) accept: Option<Box<AcceptQueue>>,
-    /// The port it is in the table under.
+    /// The port under which it is in the port table.
     pub(super) bound: Option<u16>,
     /// Made by usk_new_child.
     pub(super) child: bool,
-    /// No program has the sock, and no operation of a program's call runs: a child that is not accepted, or one that is
-    /// closed.
+    /// No program has the sock, and no system call on it runs: a child that is not accepted, or a closed sock.
     pub(super) orphan: bool,
-    /// In the port table under a listener's port: which, and to whom.
+    /// A child in the port table under its listener's port: the port, and the peer.
     pub(super) adopted: Option<(u16, (IpAddr, u16))>,
     /// `destroy` has run.
     done: bool,
-    /// A packet's or a timer's operation runs: it may be in a thread of a program, but may not sleep there.
+    /// An operation for a packet or a timer runs, perhaps in a thread of a program: it may not sleep.
     pub(super) bottom: bool,
 }
 
-// SAFETY: the memory is the plug-in's, which uses it with the sock owned, whatever thread owns it.
+// SAFETY: only the plug-in uses the memory, with the sock owned, from whatever thread owns it.
 unsafe impl Send for Private {}
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // SAFETY: made by Box::into_raw, freed once; the sock is gone, and with it whoever may use it.
+        // SAFETY: made by Box::into_raw, freed once; the sock is gone, so no operation can use it any more.
         drop(unsafe { Box::from_raw(self.memory) });
     }
 }
 
 impl Private {
-    /// Before init: memory of zeroes, and nothing else.
+    /// The state before init: zeroed memory, all else empty.
     pub(super) fn new(reg: Arc<ProtoReg>) -> Private {
         let words = (reg.table.obj_size as usize).div_ceil(16);
         Private {
@@ -74,7 +73,7 @@ impl Private {
     pub(super) fn memory(&self) -> *mut c_void {
         self.memory.cast()
     }
-    /// The slot of a timer, made when first asked for. None: no such index.
+    /// The slot of a timer, made at its first use. None: no such index.
     pub(super) fn timer(&mut self, index: u32) -> Option<&mut TimerSlot> {
         let index = usize::try_from(index).ok().filter(|i| *i < 32)?;
         while self.timers.len() <= index {
@@ -82,13 +81,13 @@ impl Private {
         }
         self.timers.get_mut(index)
     }
-    /// Of the timers, those whose time has come are armed no more.
+    /// Marks the timers whose time has come as not armed.
     pub(super) fn timers_fired(&mut self, now: Instant) {
         for t in self.timers.iter_mut().filter(|t| t.at().is_some_and(|at| at <= now)) {
             t.fired();
         }
     }
-    /// Nothing may begin any more: cancels the timers. False: that has happened.
+    /// Finishes the sock: cancels the timers. False: it was finished before.
     pub(super) fn end(&mut self, stack: &Stack) -> bool {
         if std::mem::replace(&mut self.done, true) {
             return false;
@@ -100,7 +99,7 @@ impl Private {
     }
 }
 
-/// The parts of an owned sock of a protocol from C.
+/// The parts of an owned sock of a C protocol.
 pub(crate) struct Parts<'a, 'g> {
     pub stack: &'g Arc<Stack>,
     pub sock: &'g Arc<Sock>,
@@ -116,8 +115,8 @@ pub(crate) fn parts<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
     Ok(Parts { stack, sock, common: &mut state.common, private })
 }
 
-/// As [`parts`], of a sock that is not finished: nothing may enter a table or a queue, or arm a timer, that nobody
-/// would take back. EINVAL: it is, or is another protocol's.
+/// As [`parts`], for a sock that is not finished: a finished one must not enter a table or a queue, or arm a timer,
+/// because nothing would undo it. EINVAL: it is finished, or is another protocol's.
 pub(crate) fn living<'a, 'g>(g: &'a mut SockGuard<'g>) -> Result<Parts<'a, 'g>> {
     let p = parts(g)?;
     if p.private.is_done() { Err(Error::Inval) } else { Ok(p) }
@@ -131,22 +130,21 @@ pub(super) unsafe fn private<'a>(o: *mut usk_owned_t) -> Result<&'a mut Private>
     parts(unsafe { guard(o) }?).map(|p| p.private)
 }
 
-/// The registration of the protocol that the sock belongs to, for usk_count and others; null for a protocol that is
-/// not from C.
+/// The registration of the sock's protocol, for usk_count and others; null for a protocol that is not written in C.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_owned_reg(o: *mut usk_owned_t) -> *mut usk_reg_t {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { private(o) }.map(|p| p.reg.handle()))
 }
 
-/// The protocol's own memory of a sock: obj_size bytes, zero at first, aligned to 16; the same address as long as the
-/// sock lives.
+/// The protocol's private memory of a sock: obj_size bytes, initially zero, aligned to 16; the address does not change
+/// while the sock exists.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_private(o: *mut usk_owned_t) -> *mut c_void {
-    // SAFETY: owned by the caller's word.
+    // SAFETY: owned, as the caller guarantees.
     kernel(|| unsafe { private(o) }.map(|p| p.memory()))
 }

@@ -1,5 +1,5 @@
-//! `struct usk_proto`: the operations of a protocol, as C fills them in, and its registration. Above: `cproto`, whose
-//! `Proto` it becomes. The Rust trait that it mirrors is `usersock::sock::proto::Proto`. Linux: proto_register,
+//! `struct usk_proto`: the operations of a protocol, filled in by C, and its registration. Above: `cproto`, which makes
+//! a `Proto` of it. The Rust trait that it mirrors is `usersock::sock::proto::Proto`. Linux: proto_register,
 //! inet_register_protosw, inet_add_protocol.
 
 use super::addr::usk_addr_t;
@@ -30,25 +30,25 @@ pub const USK_PROTO_V4: u32 = 1;
 pub const USK_PROTO_V6: u32 = 2;
 /// usk_proto.flags: socket(2) with this type and protocol 0 means this protocol.
 pub const USK_PROTO_DEFAULT: u32 = 4;
-/// usk_proto.flags: connections. connect(2) waits for the state to leave TCP_SYN_SENT and TCP_SYN_RECV, listen(2) and
-/// accept(2) are for it.
+/// usk_proto.flags: the protocol has connections: connect(2) waits until the state is neither TCP_SYN_SENT nor
+/// TCP_SYN_RECV, and listen(2) and accept(2) work.
 pub const USK_PROTO_CONNECTIONS: u32 = 8;
 /// usk_proto.flags: sending does not bind a socket that is not bound (no_autobind).
 pub const USK_PROTO_NO_AUTOBIND: u32 = 16;
-/// usk_proto.flags: no ports. bind(2) takes an address alone; without it a null get_port binds in the protocol's own
-/// table.
+/// usk_proto.flags: the protocol has no ports: bind(2) takes only an address. Without this flag a null get_port means
+/// usk_get_port.
 pub const USK_PROTO_NO_PORTS: u32 = 32;
 
-/// What IP knows of a packet, for rcv.
+/// The IP header fields and other data of a packet, for rcv.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_packet_info_t {
-    /// Where it came from; port 0.
+    /// Source address; port 0.
     pub src: usk_addr_t,
-    /// Where it went; port 0.
+    /// Destination address; port 0.
     pub dst: usk_addr_t,
-    /// Interface it came by.
+    /// Interface that received it.
     pub ifindex: u32,
     /// IP protocol number.
     pub protocol: u8,
@@ -56,7 +56,7 @@ pub struct usk_packet_info_t {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// 1: sent to a group or to all.
+    /// 1: multicast or broadcast.
     pub not_unicast: u8,
     /// Time of the softirq run, nanoseconds of the stack's clock.
     pub now: u64,
@@ -67,64 +67,66 @@ pub struct usk_packet_info_t {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_icmp_error_t {
-    /// Source of the quoted packet: ours.
+    /// Source of the quoted packet, a local address.
     pub src: usk_addr_t,
-    /// Its destination.
+    /// Destination of the quoted packet.
     pub dst: usk_addr_t,
-    /// Who reports.
+    /// The host that sent the error.
     pub reporter: usk_addr_t,
-    /// ICMP type, as on the wire, of the family of `src`.
+    /// ICMP type (ICMPv6 if `src` is AF_INET6).
     pub icmp_type: u8,
     /// ICMP code.
     pub code: u8,
     /// 1: a hard error.
     pub fatal: u8,
-    /// The errno it stands for, positive.
+    /// The corresponding errno, positive.
     pub error: c_int,
-    /// MTU of fragmentation needed and packet too big, else 0.
+    /// The MTU of "fragmentation needed" and "packet too big", else 0.
     pub info: u32,
-    /// Interface it came by.
+    /// Interface that received it.
     pub ifindex: u32,
-    /// The protocol's header and what followed, as much as was quoted: at least 8 bytes.
+    /// The quoted bytes from the protocol's header on, at least 8.
     pub quoted: *const c_void,
-    /// How much.
+    /// Number of quoted bytes.
     pub quoted_len: usize,
 }
 
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
-/// Copied when it is registered; strings and lists too. Of the kernel's operations, rehash is hash, called again;
-/// sock_is_readable is poll_locked; psock_update_sk_prot is update_proto; bind_add and compat_ioctl serve the kernel
-/// alone.
+/// Registering copies it, with its strings and lists. Differences from struct proto: there is no rehash, because the
+/// library itself updates its port table when SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT changes; sock_is_readable
+/// is poll_locked; psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the
+/// kernel needs.
 ///
 /// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
 /// sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
 /// and locks by itself. An operation must not make the POSIX-shaped calls (usk_send ...) on its own socket.
 ///
-/// Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Anything else, and a
-/// length beyond what was offered, breaks the socket, which then returns EIO until it is closed; so does an operation
-/// that returns without releasing what it locked. The stack and other sockets go on.
+/// Return values. An int is 0 or a negative errno, a length is 0 or more or a negative errno. Any other value, and a
+/// length above the offered one, breaks the socket, and all calls on it return EIO until it is closed; so does an
+/// operation that returns without releasing what it locked. The stack and other sockets go on.
 ///
-/// Exceptions. No exception of C++ and no panic of a Rust shared object may leave an operation: it would end the
-/// process. What catches one calls usk_break; what it has locked need not be released. The operations without a sock
-/// have none to break, and only catch: rcv and err lose the packet (it is theirs to free), the others return as if they
-/// were null.
+/// Exceptions. No C++ exception and no panic of a Rust shared object may leave an operation: it would end the process.
+/// The code that catches one calls usk_break; it need not release what the operation has locked. Operations without a
+/// sock have none to break: rcv frees its packet and err ignores the error, the others return the value that their null
+/// stands for.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct usk_proto {
     /// USK_PROTO_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_proto). What a shorter table lacks is null.
+    /// sizeof(struct usk_proto). Members that a shorter table lacks are null.
     pub size: u32,
-    /// 1 to 31 bytes, unique in a stack; in listings, and (in lower case) in the names of sysctls. Required.
+    /// 1 to 31 bytes, unique in a stack; shown in listings, and in lower case part of the names of its sysctls.
+    /// Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-    /// by usk_mib_read.
+    /// Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+    /// usk_mib_read reads them.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, what socket(2) is called with.
+    /// SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_RAW ...: with `protocol`, the arguments of socket(2).
     pub socket_type: c_int,
     /// IP protocol number, 1 to 255.
     pub protocol: c_int,
@@ -132,40 +134,41 @@ pub struct usk_proto {
     pub flags: u32,
     /// Bytes of the protocol's own memory in each sock (usk_private), at most 65536.
     pub obj_size: u32,
-    /// Most bytes of header the protocol pushes; 0: what a packet has room for.
+    /// Largest header that the protocol pushes, bytes; 0: as much as a new packet has room for.
     pub max_header: u32,
     /// Bytes of a time-wait record and of a request record, for listings (twsk_prot, rsk_prot).
     pub timewait_size: u32,
     /// See timewait_size.
     pub request_size: u32,
-    /// For listings: SLAB_TYPESAFE_BY_RCU's role. Socks are counted, so 0.
+    /// For listings: flags such as SLAB_TYPESAFE_BY_RCU. Socks are reference-counted, so 0.
     pub slab_flags: u32,
 
-    /// A sock exists: fill usk_private. Process context (softirq for a child), owned. Null: nothing to do.
+    /// A sock was made: initializes usk_private. Process context (softirq for a child), owned. Null: no action.
     pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
-    /// Last work, from usk_done or when init failed: free what usk_private points to. Either context, owned. Null:
-    /// nothing.
+    /// Called last, by usk_done or when init failed: frees what usk_private points to. Either context, owned. Null: no
+    /// action.
     pub destroy: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
-    /// The last descriptor is closed, or the listener of a connection nobody accepted. Ends, now or after a protocol's
-    /// farewell, with usk_done. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process context, not owned. Null:
-    /// unhash and usk_done.
+    /// The last descriptor is closed, or the listener of a connection that was not accepted. The protocol calls
+    /// usk_done, now or after its closing handshake. `flags`: MSG_DONTWAIT for a non-blocking descriptor. Process
+    /// context, not owned. Null: unhash and usk_done.
     pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, flags: c_int)>,
-    /// A look at the address before connect. Process context, owned. Null: accepted.
+    /// Checks the address before connect. Process context, owned. Null: accepted.
     pub pre_connect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int>,
     /// Starts a connection, or sets a datagram socket's peer; does not wait. Process context, owned. Null: EOPNOTSUPP.
     pub connect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, to: *const usk_addr_t) -> c_int>,
-    /// Back to unconnected, or from listening to closed. Process context, owned. Null: EOPNOTSUPP.
+    /// Dissolves the association, or stops listening. Process context, owned. Null: EOPNOTSUPP.
     pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
     /// Starts listening (usk_listen_start), or changes the backlog. Process context, owned. Null: EOPNOTSUPP.
     pub listen: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, backlog: u32) -> c_int>,
-    /// Takes a finished connection, held, waiting unless `nonblock`; or null with a negative errno in `*err`.
-    /// usk_accept_wait is one. Process context, not owned. Null: EOPNOTSUPP.
+    /// Returns an established connection, held, and waits for one unless `nonblock`; or null with a negative errno in
+    /// `*err`. usk_accept_wait can be used. Process context, not owned. Null: EOPNOTSUPP.
     pub accept:
         Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, nonblock: c_int, err: *mut c_int) -> *mut usk_sock_t>,
-    /// SIOCINQ, SIOCOUTQ and its own requests, returning an int in `*value`. Process context, not owned. Null: ENOTTY.
+    /// SIOCINQ, SIOCOUTQ and the protocol's own requests; the result is the int `*value`. Process context, not owned.
+    /// Null: ENOTTY.
     pub ioctl: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, request: c_ulong, value: *mut c_int) -> c_int>,
-    /// shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown says it already. Process context, owned. Null:
-    /// nothing more.
+    /// shutdown(2): bit 0 receiving, bit 1 sending; usk_sock_shutdown already includes them. Process context, owned.
+    /// Null: no further action.
     pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, how: c_int)>,
     /// Options of levels other than SOL_SOCKET. Process context, not owned. Null: those of the IP levels.
     pub setsockopt: Option<
@@ -187,80 +190,83 @@ pub struct usk_proto {
             len: usize,
         ) -> isize,
     >,
-    /// Options that go past a layer, straight to getsockopt here: 1 (bpf_bypass_getsockopt). Null: none.
+    /// Returns 1 for options that bypass a layer's getsockopt and go to this table's (bpf_bypass_getsockopt). Null:
+    /// none.
     pub bypass_getsockopt: Option<unsafe extern "C-unwind" fn(level: c_int, name: c_int) -> c_int>,
-    /// SO_KEEPALIVE is set to `on`; usk_sock_info tells what it was before. Process context, owned. Null: nothing.
+    /// SO_KEEPALIVE is set to `on`; usk_sock_info still has the previous value. Process context, owned. Null: no
+    /// action.
     pub keepalive: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, on: c_int)>,
-    /// Sends: returns the bytes taken. Process context, not owned. Null: sendmsg_locked, with the sock owned for it;
-    /// one of the two is required.
+    /// Sends: returns the bytes consumed. Process context, not owned. Null: the sock is locked and sendmsg_locked is
+    /// called; one of the two is required.
     pub sendmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_sendmsg_t) -> isize>,
     /// Receives: returns the bytes copied; with MSG_TRUNC given, the true length of a datagram. Process context, not
-    /// owned. Null: recvmsg_locked, with the sock owned for it; one of the two is required.
+    /// owned. Null: the sock is locked and recvmsg_locked is called; one of the two is required.
     pub recvmsg: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, msg: *mut usk_recvmsg_t) -> isize>,
-    /// sendfile(2) and splice(2): sends bytes that are in memory already. Process context, not owned. Null: through
-    /// sendmsg.
+    /// sendfile(2) and splice(2): sends bytes of a file. Process context, not owned. Null: sendmsg is called.
     pub sendpage: Option<
         unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, data: *const c_void, len: usize, flags: c_int) -> isize,
     >,
-    /// poll(2)'s bits, what is true now. Process context, not owned. Null: poll_locked; null too: readable while the
-    /// receive queue holds something, an error waits or the peer has ended, writable below the send buffer
+    /// The present poll(2) bits. Process context, not owned. Null: poll_locked; if that is null too: readable while the
+    /// receive queue is not empty, an error is pending or the peer has ended, writable while the send buffer has room
     /// (datagram_poll).
     pub poll: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t) -> u32>,
-    /// A packet for the sock, from usk_deliver; the operation's to queue or free. Softirq, or process context from the
-    /// backlog; owned; must not sleep. Required with rcv.
+    /// Processes a packet for the sock, from usk_deliver; the operation queues or frees it. Softirq, or process context
+    /// from the backlog; owned; must not sleep. Required with rcv.
     pub backlog_rcv: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, skb: *mut usk_skb_t)>,
-    /// Timers that fired (bit n: timer n), and what usk_defer asked for. Either context, owned. Null: nothing.
+    /// Runs deferred work: timers that fired (bit n: timer n), and the bits of usk_defer. Either context, owned. Null:
+    /// no action.
     pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, bits: u32)>,
-    /// Enters the sock's ends into the tables. Owned. Null: usk_hash.
+    /// Adds the sock to the tables under its addresses. Owned. Null: usk_hash.
     pub hash: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> c_int>,
-    /// Takes it out. Owned. Null: usk_unhash.
+    /// Removes the sock from the tables. Owned. Null: usk_unhash.
     pub unhash: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
     /// bind(2) to a port, 0: any. Owned. Null: usk_get_port.
     pub get_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, port: u16) -> c_int>,
-    /// Gives the port back, when the sock ends with one. Owned. Null: usk_unhash.
+    /// Releases the port of a sock that ends. Owned. Null: usk_unhash.
     pub put_port: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
-    /// Whether an upper layer may take the sock over, or (`restore`) leave it (psock_update_sk_prot). Owned. Null:
-    /// EOPNOTSUPP.
+    /// An upper layer takes the sock over, or (`restore`) leaves it (psock_update_sk_prot); an error refuses. Owned.
+    /// Null: EOPNOTSUPP.
     pub update_proto: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, restore: c_int) -> c_int>,
-    /// The protocol's memory passes its second limit; returns below its first. Any context, no sock owned that is
-    /// known. Null: nothing beyond the accounts.
+    /// The protocol's memory has exceeded its second limit (leave: fallen below its first). Any context; any sock may
+    /// be owned. Null: no action beyond the accounting.
     pub enter_memory_pressure: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
     /// See enter_memory_pressure.
     pub leave_memory_pressure: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
-    /// Whether more may be queued for sending, beside the send buffer's own limit; `priv_` is usk_private's. Asked by
-    /// poll where poll and poll_locked are null. Owned. Null: yes.
+    /// Whether more may be queued for sending, in addition to the limit of the send buffer; `priv_` is usk_private's.
+    /// poll calls it if poll and poll_locked are null. Owned. Null: yes.
     pub stream_memory_free: Option<unsafe extern "C-unwind" fn(priv_: *const c_void, wake: c_int) -> c_int>,
-    /// Limits of all its socks' memory, pages of 4096 bytes: no pressure below the first, pressure above the second,
-    /// refusal above the third (sysctl_mem). Any context. Null, or a return value other than 0: none.
+    /// Limits of the memory of all its socks, in pages of 4096 bytes: no pressure below the first, pressure above the
+    /// second, hard limit at the third (sysctl_mem). Any context. Null, or a return value other than 0: no limits.
     pub sysctl_mem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, limits: *mut i64) -> c_int>,
-    /// Least, first and greatest send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
+    /// Minimum, default and maximum size of the send buffer, bytes (sysctl_wmem). Null: net.core.wmem_default.
     pub sysctl_wmem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, sizes: *mut c_int) -> c_int>,
-    /// The same of receive buffers (sysctl_rmem).
+    /// The same for receive buffers (sysctl_rmem).
     pub sysctl_rmem: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, sizes: *mut c_int) -> c_int>,
     /// Ends the socket from outside with a positive errno (usk_destroy, diag_destroy): report it (usk_error_report),
     /// tell the peer, leave the sock as after disconnect. Process context, not owned. Null: EOPNOTSUPP.
     pub diag_destroy: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, err: c_int) -> c_int>,
-    /// A packet of the IP protocol number, IP header off: verify it, find its sock (usk_proto_lookup), usk_deliver it;
-    /// or usk_drop. The operation's to give on or free. Softirq, no sock owned. Null: the protocol receives nothing.
+    /// Receives a packet of the IP protocol number, without IP header: verifies it, finds its sock (usk_proto_lookup)
+    /// and calls usk_deliver; or calls usk_drop. The operation owns the packet. Softirq, no sock owned. Null: the
+    /// protocol receives nothing.
     pub rcv:
         Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, skb: *mut usk_skb_t, info: *const usk_packet_info_t)>,
     /// An ICMP error about a packet of the protocol. Softirq, no sock owned. Null: ignored.
     pub err: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, error: *const usk_icmp_error_t)>,
 
-    /// As sendmsg, on a sock that is owned: for an upper layer, which works while it owns it, and in place of a null
-    /// sendmsg: what a protocol does that owns the sock from the first line to the last is simplest said, and done
-    /// fastest, so. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper layer
-    /// gets EOPNOTSUPP.
+    /// As sendmsg, on a sock that is owned: for an upper layer, which calls it with the sock owned, and in place of a
+    /// null sendmsg. A protocol that owns the sock during the whole of sendmsg should have only this one: it is
+    /// simpler, and faster. It may sleep in usk_wait unless MSG_DONTWAIT is set. Process context, owned. Null: an upper
+    /// layer gets EOPNOTSUPP.
     pub sendmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize>,
     /// As recvmsg, in the same way.
     pub recvmsg_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, msg: *mut usk_recvmsg_t) -> isize>,
-    /// As poll, on a sock that is owned; does not sleep. Null: what the sock's queues say (datagram_poll).
+    /// As poll, on a sock that is owned; must not sleep. Null: the bits follow from the sock's queues (datagram_poll).
     pub poll_locked: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t) -> u32>,
-    /// bind(2), where that is more than an address and a port; `addr` is of the sock's family. Process context, owned.
-    /// Null: usk_inet_bind.
+    /// bind(2), if it does more than usk_inet_bind; `addr` is of the sock's family. Process context, owned. Null:
+    /// usk_inet_bind.
     pub bind: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int>,
-    /// A sendfile or splice ended with its file, after bytes that had MSG_MORE: what waits for more goes now. Process
-    /// context, not owned. Null: nothing waits.
+    /// sendfile or splice reached the end of its file after bytes with MSG_MORE: sends data that waits for more.
+    /// Process context, not owned. Null: no action.
     pub splice_eof: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t)>,
 }
 
@@ -268,7 +274,7 @@ pub struct usk_proto {
 unsafe impl Table for usk_proto {
     const NAME: &'static str = "struct usk_proto";
     const VERSION: u32 = USK_PROTO_VERSION;
-    // What came later is at the end, from here.
+    // Members from here on were added after the first version.
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_proto, sendmsg_locked);
 }
 const _: () = assert!(begins_with_head(
@@ -277,7 +283,7 @@ const _: () = assert!(begins_with_head(
     offset_of!(usk_proto, sysctls)
 ));
 
-/// Most bytes of a sock's own memory.
+/// Largest obj_size.
 const MAX_OBJ_SIZE: u32 = 65_536;
 
 /// A registered protocol.
@@ -296,7 +302,7 @@ impl ProtoReg {
     }
 }
 
-/// What a registered protocol has beside its table: the ports that its socks are bound to.
+/// The data of a registered protocol beside its table: its port table.
 #[derive(Default)]
 pub(crate) struct Ports(pub(super) PortTable);
 
@@ -367,7 +373,7 @@ unsafe impl Registered for usk_proto {
     }
 
     fn stack_ended(reg: &ProtoReg) {
-        // A sock that said farewell when the stack ended is in the table, and holds it.
+        // A sock that was closing when the stack ended is still in the table, and holds the registration.
         reg.own.0.clear();
     }
 }
@@ -377,8 +383,8 @@ unsafe impl Registered for usk_proto {
 /// size, a required operation, a name, a number), -EEXIST name, type and protocol, IP number, counter or sysctl is
 /// taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
+/// null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_proto_register(
     plugin: *mut usk_plugin_t,

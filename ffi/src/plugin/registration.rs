@@ -1,7 +1,7 @@
-//! What a plug-in has registered: a table in a stack. It is one thing whatever the table is of, with one handle in C,
-//! `usk_reg_t`: counters, sysctls, the plug-in's pointer, the stack's clock and randomness, and its end. Above:
-//! `cproto`, `ulp`, `sock_ops`, `cong`, `device`, each of which says by `Registered` what its table is to the stack.
-//! Linux: proto_register, tcp_register_ulp, tcp_register_congestion_control; struct module.
+//! A table that a plug-in has registered in a stack. All kinds of tables share this type and its handle in C,
+//! `usk_reg_t`: counters, sysctls, the plug-in's pointer, the stack's clock and randomness, and unregistering. Above:
+//! `cproto`, `ulp`, `sock_ops`, `cong`, `device`, each of which implements `Registered` for its table. Linux:
+//! proto_register, tcp_register_ulp, tcp_register_congestion_control; struct module.
 
 use super::gate::{kernel, slice_mut};
 use super::lists::{self, Lists, usk_sysctl_t};
@@ -20,14 +20,14 @@ use usersock::internal::sys::lock::Mutex;
 use usersock::stack::Stack;
 
 /// What a plug-in has registered in one stack: a protocol, a layer, a congestion control, hooks, a kind of device. The
-/// usk_..._register calls give it, and the functions of the table get it. Valid until usk_unregister has succeeded, and
-/// in a function of the table until that returns.
+/// usk_..._register calls return it, and the functions of the table get it. Valid until usk_unregister has succeeded,
+/// and in a function of the table until that returns.
 #[allow(non_camel_case_types)]
 pub struct usk_reg_t {
     _opaque: [u8; 0],
 }
 
-/// What every table that can be registered begins with.
+/// The first members of every table that can be registered.
 #[repr(C)]
 struct Head {
     version: u32,
@@ -37,32 +37,32 @@ struct Head {
     sysctls: *const usk_sysctl_t,
 }
 
-/// Whether a table begins so, by the places of its members.
+/// Whether a table begins with a [`Head`], by the offsets of its members.
 pub(super) const fn begins_with_head(name: usize, mib_names: usize, sysctls: usize) -> bool {
     name == offset_of!(Head, name) && mib_names == offset_of!(Head, mib_names) && sysctls == offset_of!(Head, sysctls)
 }
 
-/// A table that can be registered: what it is to the stack.
+/// A table that can be registered, and how the stack uses it.
 ///
 /// # Safety
 /// The type begins with the members of [`Head`] (`begins_with_head`), and its functions may be called from any thread.
 pub(super) unsafe trait Registered: Table + 'static {
-    /// What the registration has beside the table.
+    /// Data of the registration beside the table.
     type Own: Default + Send + Sync;
 
-    /// What does not fit, as a line. `name` is the table's.
+    /// Checks the table; the error is a line for the user. `name` is the table's.
     fn check(&self, name: &str) -> std::result::Result<(), String>;
-    /// Puts it where the stack finds it. With an error, what is wrong, as a line.
+    /// Adds it to the stack. The error comes with a line for the user.
     fn enter(reg: &Arc<Registration<Self>>, stack: &Arc<Stack>) -> std::result::Result<(), (Error, String)>;
-    /// Takes it out again. EBUSY while it is in use.
+    /// Removes it from the stack. EBUSY while it is in use.
     fn leave(reg: &Registration<Self>, stack: &Arc<Stack>) -> Result<()>;
-    /// The stack has ended with it registered: lets go of what holds it in turn.
+    /// The stack has ended with it registered: drops what holds it, to break the cycle.
     fn stack_ended(_: &Registration<Self>) {}
-    /// Nobody has it any more.
+    /// The last reference is being dropped.
     fn last(_: &mut Registration<Self>) {}
 }
 
-/// What is behind a [`usk_reg_t`], whatever its table is.
+/// The target of a [`usk_reg_t`], for all types of tables.
 pub(super) struct Reg {
     /// The table's type.
     table: TypeId,
@@ -71,22 +71,22 @@ pub(super) struct Reg {
     user: *mut c_void,
     plugin: Weak<Plugin>,
     lists: Lists,
-    /// Unregistered: its name may be another's by now.
+    /// Unregistered: another registration may have its name.
     gone: Mutex<bool>,
 }
 
-/// A registered table. A handle is its address, and so that of the [`Reg`] in front.
+/// A registered table. Its handle is its address, which is also that of the [`Reg`] at its beginning.
 #[repr(C)]
 pub(super) struct Registration<T: Registered> {
     reg: Reg,
     pub(super) table: T,
     pub(super) own: T::Own,
-    /// Keeps the code loaded. Falls last.
+    /// Keeps the code loaded. Dropped last.
     pub(super) library: Option<Arc<Library>>,
 }
 
-// SAFETY: the table is read only, its functions are any thread's to call by the trait's promise; `user` is the
-// plug-in's, which has it in them.
+// SAFETY: the table is read only, any thread may call its functions, by the trait's contract; only those functions use
+// `user`.
 unsafe impl<T: Registered> Send for Registration<T> {}
 // SAFETY: as above.
 unsafe impl<T: Registered> Sync for Registration<T> {}
@@ -122,19 +122,19 @@ impl<T: Registered> Registration<T> {
     /// # Safety
     /// `p` is null, or valid.
     pub(super) unsafe fn of(p: *mut usk_reg_t) -> Result<ManuallyDrop<Arc<Registration<T>>>> {
-        // SAFETY: valid by the caller's word.
+        // SAFETY: valid, as the caller guarantees.
         if unsafe { Reg::of(p) }?.table != TypeId::of::<T>() {
             return Err(Error::Inval);
         }
         // SAFETY: the address in an Arc that the plug-in, a registry or a sock holds; the count is left alone.
         Ok(ManuallyDrop::new(unsafe { Arc::from_raw(p.cast::<Registration<T>>().cast_const()) }))
     }
-    /// The handle, for as long as the registration is there.
+    /// The handle, valid as long as the registration.
     #[inline]
     pub(super) fn handle(&self) -> *mut usk_reg_t {
         std::ptr::from_ref(self).cast_mut().cast()
     }
-    /// A count of what a registry, a sock or a call holds.
+    /// Another reference to it, for a registry, a sock or a call.
     pub(super) fn counted(&self) -> Arc<Registration<T>> {
         // SAFETY: every registration is made in an Arc (`register`), and is held while it is called.
         let held = ManuallyDrop::new(unsafe { Arc::from_raw(std::ptr::from_ref(self)) });
@@ -168,29 +168,29 @@ impl<T: Registered> Item for Registration<T> {
 }
 
 /// What every usk_..._register does: reads the table, checks it, registers it in the plug-in's stack with its counters
-/// and sysctls, notes it with the plug-in, and gives the handle, unless `out` is null. All of it is done, or nothing.
-/// Returns 0, or an error and a line for usk_config_error.
+/// and sysctls, adds it to the plug-in's list, and stores the handle, unless `out` is null. All of it is done, or
+/// nothing. Returns 0, or an error and a line for usk_config_error.
 /// # Safety
 /// `plugin` is null or valid; `table` is null, or points to as many bytes as its size says, its strings and lists are
-/// ended; `out` is null or writable.
+/// terminated; `out` is null or writable.
 pub(super) unsafe fn register<T: Registered>(
     plugin: *mut usk_plugin_t,
     table: *const T,
     user: *mut c_void,
     out: *mut *mut usk_reg_t,
 ) -> Result<c_int> {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     let plugin = unsafe { Plugin::of(plugin) }?;
     // SAFETY: the caller vouches for the table.
     let table = unsafe { table::read(table) }.map_err(note::refused)?;
     let stack = plugin.stack()?;
     // SAFETY: the type begins with those members by the trait's promise.
     let head = unsafe { &*std::ptr::from_ref(&table).cast::<Head>() };
-    // SAFETY: a string by the caller's word.
+    // SAFETY: a string, as the caller guarantees.
     let name = unsafe { lists::text(head.name, T::NAME, "name") }?;
     let line = |why: &str| format!("{} {name:?}: {why}", T::NAME);
     table.check(&name).map_err(|why| note::refused(line(&why)))?;
-    // SAFETY: ended lists by the caller's word.
+    // SAFETY: ended lists, as the caller guarantees.
     let lists = unsafe { Lists::register(&stack, T::NAME, &name, head.mib_names, head.sysctls) }?;
     let reg = Reg {
         table: TypeId::of::<T>(),
@@ -209,31 +209,31 @@ pub(super) unsafe fn register<T: Registered>(
     })?;
     let item: Arc<dyn Item> = reg.clone();
     plugin.registered(&item).inspect_err(|_| {
-        // Nobody has the handle, so what is in use of it ends by itself.
+        // The handle was not returned yet, so any use of it ends by itself.
         let _ = item.unregister(&stack);
     })?;
     if !out.is_null() {
-        // SAFETY: writable by the caller's word.
+        // SAFETY: writable, as the caller guarantees.
         unsafe { *out = reg.handle() };
     }
     Ok(0)
 }
 
-/// Unregisters what a usk_..._register call registered. Process context, and not from its own functions; hooks from a
-/// hook as well. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the protocol
-/// exists, a connection has the layer or the congestion control, the congestion control is the default
-/// (net.ipv4.tcp_congestion_control), the stack has a device of the kind, which is as long as it lives; -ENOENT when it
-/// was unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release`
-/// is called after it.
+/// Unregisters what a usk_..._register call registered. Process context, and not from its own functions, except that a
+/// hook may unregister hooks. Returns 0, and the handle is no longer valid; -EBUSY while it is in use: a socket of the
+/// protocol exists, a connection has the layer or the congestion control, the congestion control is the default
+/// (net.ipv4.tcp_congestion_control), the stack has a device of the kind (until the stack ends); -ENOENT when it was
+/// unregistered already. Hooks are never in use: one that runs now on another thread ends as usual, and `release` is
+/// called after it.
 /// # Safety
 /// `reg` is registered, and not used after success.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_unregister(reg: *mut usk_reg_t) -> c_int {
     kernel(|| {
         let key = reg as usize;
-        // SAFETY: registered by the caller's word.
+        // SAFETY: registered, as the caller guarantees.
         let plugin = unsafe { Reg::of(reg) }?.plugin.upgrade().ok_or(Error::NoEnt)?;
-        // A count of our own: registry and list give theirs up meanwhile.
+        // A reference of our own: registry and list drop theirs meanwhile.
         let item = plugin.find(key).ok_or(Error::NoEnt)?;
         item.unregister(&plugin.stack()?)?;
         drop(plugin.take_off(key));
@@ -241,12 +241,12 @@ pub unsafe extern "C" fn usk_unregister(reg: *mut usk_reg_t) -> c_int {
     })
 }
 
-/// Counts `n` in counter `index` of the table's mib_names. -EINVAL: an index beyond them.
+/// Adds `n` to counter `index` of the table's mib_names. -EINVAL: an index beyond them.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_count(reg: *mut usk_reg_t, index: u32, n: u64) -> c_int {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     kernel(|| unsafe { Reg::of(reg) }?.lists.count(index, n).map(|()| 0))
 }
 
@@ -256,25 +256,25 @@ pub unsafe extern "C" fn usk_count(reg: *mut usk_reg_t, index: u32, n: u64) -> c
 /// `reg` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sysctl(reg: *mut usk_reg_t, index: u32) -> i64 {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     kernel(|| Ok(unsafe { Reg::of(reg) }?.sysctl(index).unwrap_or(0)))
 }
 
-/// The pointer that the usk_..._register call was given: what the plug-in keeps of this stack.
+/// The pointer that the usk_..._register call was given: the plug-in's data for this stack.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_user(reg: *mut usk_reg_t) -> *mut c_void {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     kernel(|| unsafe { Reg::of(reg) }.map(|r| r.user))
 }
 
-/// Nanoseconds of the stack's clock: monotonic, virtual where time is; 0 once the stack has ended.
+/// The stack's clock, nanoseconds: monotonic, and virtual in a stack with virtual time; 0 once the stack has ended.
 /// # Safety
 /// `reg` is valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_now(reg: *mut usk_reg_t) -> u64 {
-    // SAFETY: valid by the caller's word.
+    // SAFETY: valid, as the caller guarantees.
     kernel(|| Ok(unsafe { Reg::of(reg) }?.stack()?.now().as_nanos()))
 }
 
@@ -296,13 +296,13 @@ pub unsafe extern "C" fn usk_random(reg: *mut usk_reg_t, buf: *mut c_void, len: 
 pub const USK_DROP_HEADER: c_int = 1;
 /// For usk_drop: wrong checksum.
 pub const USK_DROP_CSUM: c_int = 2;
-/// For usk_drop: there is no sock for it.
+/// For usk_drop: no sock found.
 pub const USK_DROP_NO_SOCKET: c_int = 3;
-/// For usk_drop: the sock refuses it in its state, or it is a repetition.
+/// For usk_drop: not acceptable in the sock's state, or a duplicate.
 pub const USK_DROP_STATE: c_int = 4;
 
-/// Frees a packet and counts why among the stack's drop reasons (kfree_skb_reason). Takes `skb`, always. Returns 0;
-/// -EINVAL: no such reason.
+/// Frees a packet and counts the reason in the stack's drop counters (kfree_skb_reason). Always consumes `skb`. Returns
+/// 0; -EINVAL: no such reason.
 /// # Safety
 /// `reg` is valid; `skb` is the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
@@ -317,7 +317,7 @@ pub unsafe extern "C" fn usk_drop(reg: *mut usk_reg_t, skb: *mut usk_skb_t, reas
             USK_DROP_STATE => DropReason::PluginRefused,
             _ => return Err(Error::Inval),
         };
-        // SAFETY: valid by the caller's word.
+        // SAFETY: valid, as the caller guarantees.
         unsafe { Reg::of(reg) }?.stack()?.mib.drop(reason);
         drop(skb);
         Ok(0)

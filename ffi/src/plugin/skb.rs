@@ -7,42 +7,42 @@ use usersock::error::{Error, Result};
 use usersock::sock::skb::{CB_WORDS, Csum, Skb, SkbInner};
 use usersock::wire::checksum;
 
-/// A packet: room for headers in front, payload in shared pages. Belongs to whoever made or popped it, until it is
-/// freed or given to a call that takes it.
+/// A packet: headroom, headers, and payload in shared pages. The code that made or dequeued a packet owns it until it
+/// frees it or passes it to a call that consumes it.
 #[allow(non_camel_case_types)]
 pub struct usk_skb_t {
     _opaque: [u8; 0],
 }
 
-/// Bytes of a packet's notes (usk_skb_cb).
+/// Size of a packet's control block (usk_skb_cb), bytes.
 pub const USK_SKB_CB: usize = 48;
 const _: () = assert!(USK_SKB_CB == CB_WORDS * 8);
 
-/// A packet as the caller's.
+/// Passes a packet to C, which then owns it.
 pub(crate) fn give(skb: Skb) -> *mut usk_skb_t {
     Box::into_raw(skb.into_box()).cast()
 }
 
-/// A packet that stays where it is.
+/// A packet that C may use but does not own.
 pub(crate) fn lend(skb: &mut Skb) -> *mut usk_skb_t {
     let inner: &mut SkbInner = skb;
     std::ptr::from_mut(inner).cast()
 }
 
 /// # Safety
-/// `skb` is null, or the caller's, and given up by this.
+/// `skb` is null, or owned by the caller, who loses ownership.
 pub(crate) unsafe fn take(skb: *mut usk_skb_t) -> Result<Skb> {
     if skb.is_null() {
         return Err(Error::Inval);
     }
-    // SAFETY: the caller's packets come from `give`.
+    // SAFETY: packets that C owns come from `give`.
     Ok(Skb::from_box(unsafe { Box::from_raw(skb.cast::<SkbInner>()) }))
 }
 
 /// # Safety
 /// `skb` is null or a packet, and used by nobody else meanwhile.
 pub(crate) unsafe fn get<'a>(skb: *mut usk_skb_t) -> Result<&'a mut SkbInner> {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     unsafe { skb.cast::<SkbInner>().as_mut() }.ok_or(Error::Inval)
 }
 
@@ -57,26 +57,26 @@ pub extern "C" fn usk_skb_new() -> *mut usk_skb_t {
 /// `skb` is null or the caller's, and not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_free(skb: *mut usk_skb_t) {
-    // SAFETY: given up by the caller's word.
+    // SAFETY: given up, as the caller guarantees.
     kernel(|| unsafe { take(skb) }.map(drop));
 }
 
-/// A packet with the same payload, shared, and a copy of the headers (skb_clone): what goes to the device while the
-/// original waits for its acknowledgement. Its notes are zero.
+/// A packet that shares the payload and has a copy of the headers (skb_clone), to be sent while the original waits for
+/// its acknowledgement. Its control block is zero.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_share(skb: *mut usk_skb_t) -> *mut usk_skb_t {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| give(s.share())))
 }
 
-/// Bytes in the packet, headers that are pushed and not yet pulled included.
+/// Bytes in the packet, including headers that were pushed or are not yet pulled.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_len(skb: *mut usk_skb_t) -> usize {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| s.len()))
 }
 
@@ -85,60 +85,60 @@ pub unsafe extern "C" fn usk_skb_len(skb: *mut usk_skb_t) -> usize {
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_truesize(skb: *mut usk_skb_t) -> u32 {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| s.truesize))
 }
 
-/// The notes a protocol keeps on a packet: USK_SKB_CB bytes aligned to 8, zero at first (sk_buff.cb).
+/// The packet's control block, for the protocol's use: USK_SKB_CB bytes aligned to 8, initially zero (sk_buff.cb).
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_cb(skb: *mut usk_skb_t) -> *mut c_void {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| s.cb.as_mut_ptr().cast()))
 }
 
-/// Room for `n` more bytes of header in front, zeroed, to be written (skb_push). Null: there is not that much room; a
-/// new packet has 128 bytes, of which IP and the link want 76.
+/// Prepends `n` zero bytes for a header, and returns their address (skb_push). Null: there is not enough headroom; a
+/// new packet has 128 bytes, of which IP and the link need 76.
 /// # Safety
 /// `skb` is a packet; the bytes are used before it is changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_push(skb: *mut usk_skb_t, n: usize) -> *mut c_void {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }?.push(n).map(|b| b.as_mut_ptr().cast()).ok_or(Error::NoBufs))
 }
 
-/// Forgets the first `n` bytes (skb_pull). -EINVAL: there are fewer, nothing is done.
+/// Removes the first `n` bytes (skb_pull). -EINVAL: there are fewer, and nothing is removed.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_pull(skb: *mut usk_skb_t, n: usize) -> c_int {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| if unsafe { get(skb) }?.pull(n) { Ok(0) } else { Err(Error::Inval) })
 }
 
-/// Shortens the packet to `n` bytes (skb_trim); no effect when it is not longer.
+/// Shortens the packet to `n` bytes (skb_trim); no effect if it is not longer.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_trim(skb: *mut usk_skb_t, n: usize) -> c_int {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| s.trim(n)).map(|()| 0))
 }
 
-/// The first `n` bytes in one piece (pskb_may_pull), to read; null when the packet is shorter.
+/// The first `n` bytes, made contiguous (pskb_may_pull), to read; null if the packet is shorter.
 /// # Safety
 /// `skb` is a packet; the bytes are used before it is changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_header(skb: *mut usk_skb_t, n: usize) -> *const c_void {
     kernel(|| {
-        // SAFETY: a packet by the caller's word.
+        // SAFETY: a packet, as the caller guarantees.
         let s = unsafe { get(skb) }?;
         if s.may_pull(n) { Ok(s.linear().as_ptr().cast()) } else { Err(Error::Inval) }
     })
 }
 
-/// Copies bytes from `offset` on out of the packet; returns how many there were (skb_copy_bits).
+/// Copies up to `len` bytes of the packet, beginning at `offset`; returns how many (skb_copy_bits).
 /// # Safety
 /// `skb` is a packet; `to` is writable for `len` bytes.
 #[unsafe(no_mangle)]
@@ -150,13 +150,13 @@ pub unsafe extern "C" fn usk_skb_copy(skb: *mut usk_skb_t, offset: usize, to: *m
     })
 }
 
-/// Most bytes of memory that a packet may come to: a sock's accounts are ints.
+/// Largest truesize of a packet: a sock's memory accounts are ints.
 const MOST: usize = 1 << 30;
 
-/// Bytes that may be appended yet.
+/// How many more bytes may be appended.
 #[inline]
 pub(super) fn room(skb: &SkbInner) -> usize {
-    // A page is at most as large again as what is appended at once, or the smallest.
+    // A page is at most twice as large as the bytes appended at once, or it has the smallest size.
     (MOST.saturating_sub(skb.truesize as usize) / 2).saturating_sub(4096)
 }
 
@@ -177,13 +177,13 @@ pub unsafe extern "C" fn usk_skb_append(skb: *mut usk_skb_t, data: *const c_void
 }
 
 /// The ones-complement sum of `len` bytes of a packet from `offset` on, added to `sum`, for usk_csum_fold
-/// (skb_checksum). Bytes that are not there do not count.
+/// (skb_checksum). Bytes beyond its end are ignored.
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: usize, sum: u32) -> u32 {
     kernel(|| {
-        // SAFETY: a packet by the caller's word.
+        // SAFETY: a packet, as the caller guarantees.
         let s = unsafe { get(skb) }?;
         let (mut skip, mut left) = (offset, len);
         let mut c = checksum::Checksum::new(sum);
@@ -199,13 +199,13 @@ pub unsafe extern "C" fn usk_skb_csum(skb: *mut usk_skb_t, offset: usize, len: u
     })
 }
 
-/// The checksum of this packet need not be looked at: it never left the machine, or the device did
-/// (CHECKSUM_UNNECESSARY).
+/// Returns 1 if the checksum need not be verified, because the packet did not leave the machine or the device has
+/// verified it (CHECKSUM_UNNECESSARY).
 /// # Safety
 /// `skb` is a packet.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_skb_csum_unnecessary(skb: *mut usk_skb_t) -> c_int {
-    // SAFETY: a packet by the caller's word.
+    // SAFETY: a packet, as the caller guarantees.
     kernel(|| unsafe { get(skb) }.map(|s| (s.csum != Csum::None).into()))
 }
 
@@ -219,7 +219,7 @@ pub struct usk_queue_t {
 /// # Safety
 /// `q` is null or from usk_queue_new and not freed.
 unsafe fn queue<'a>(q: *mut usk_queue_t) -> Result<&'a mut usk_queue_t> {
-    // SAFETY: by the caller's word.
+    // SAFETY:, as the caller guarantees.
     unsafe { q.as_mut() }.ok_or(Error::Inval)
 }
 
@@ -236,7 +236,7 @@ pub extern "C" fn usk_queue_new() -> *mut usk_queue_t {
 pub unsafe extern "C" fn usk_queue_free(q: *mut usk_queue_t) {
     kernel(|| {
         if !q.is_null() {
-            // SAFETY: from Box::into_raw in usk_queue_new, freed once by the caller's word.
+            // SAFETY: from Box::into_raw in usk_queue_new, freed once, as the caller guarantees.
             drop(unsafe { Box::from_raw(q) });
         }
         Ok(())
@@ -248,11 +248,11 @@ pub unsafe extern "C" fn usk_queue_free(q: *mut usk_queue_t) {
 /// `q` is a queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_queue_len(q: *mut usk_queue_t) -> usize {
-    // SAFETY: a queue by the caller's word.
+    // SAFETY: a queue, as the caller guarantees.
     kernel(|| unsafe { queue(q) }.map(|q| q.list.len()))
 }
 
-/// Puts a packet before place `at` (0: the front); beyond the end is the end. Takes `skb`, always.
+/// Inserts a packet before position `at` (0: the front); beyond the end it is appended. Always consumes `skb`.
 /// # Safety
 /// `q` is a queue; `skb` is the caller's, and not used afterwards but through the queue.
 #[unsafe(no_mangle)]
@@ -266,7 +266,7 @@ pub unsafe extern "C" fn usk_queue_insert(q: *mut usk_queue_t, at: usize, skb: *
     })
 }
 
-/// Puts a packet at the end (skb_queue_tail). Takes `skb`, always.
+/// Appends a packet (skb_queue_tail). Always consumes `skb`.
 /// # Safety
 /// As usk_queue_insert.
 #[unsafe(no_mangle)]
@@ -275,29 +275,29 @@ pub unsafe extern "C" fn usk_queue_push(q: *mut usk_queue_t, skb: *mut usk_skb_t
     unsafe { usk_queue_insert(q, usize::MAX, skb) }
 }
 
-/// The packet at place `at`, which stays there; null: there are not that many (skb_peek).
+/// The packet at position `at`, which stays in the queue; null: there are not so many (skb_peek).
 /// # Safety
 /// `q` is a queue; the packet is used before the queue changes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_queue_peek(q: *mut usk_queue_t, at: usize) -> *mut usk_skb_t {
-    // SAFETY: a queue by the caller's word.
+    // SAFETY: a queue, as the caller guarantees.
     kernel(|| unsafe { queue(q) }.map(|q| q.list.get_mut(at).map_or(std::ptr::null_mut(), lend)))
 }
 
-/// Takes the packet at place `at` out; the caller's to free. Null: there are not that many (__skb_unlink).
+/// Removes and returns the packet at position `at`; the caller owns it. Null: there are not so many (__skb_unlink).
 /// # Safety
 /// `q` is a queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_queue_remove(q: *mut usk_queue_t, at: usize) -> *mut usk_skb_t {
     kernel(|| {
-        // SAFETY: a queue by the caller's word.
+        // SAFETY: a queue, as the caller guarantees.
         let q = unsafe { queue(q) }?;
         let Some(skb) = q.list.remove(at) else { return Ok(std::ptr::null_mut()) };
         Ok(give(skb))
     })
 }
 
-/// Takes the first packet out (skb_dequeue); null: none.
+/// Removes and returns the first packet (skb_dequeue); null: the queue is empty.
 /// # Safety
 /// `q` is a queue.
 #[unsafe(no_mangle)]

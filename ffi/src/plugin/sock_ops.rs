@@ -1,5 +1,5 @@
 //! `struct usk_sock_ops`: hooks into TCP in C. Above: the plug-in's functions. Below: `usersock::tcp::sock_ops`, whose
-//! trait this is the mirror of. Beside: `hook`, what an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct
+//! trait this mirrors. Beside: `hook`, the functions that an event may call. Linux: BPF_PROG_TYPE_SOCK_OPS, struct
 //! bpf_sock_ops.
 
 use super::call::broken;
@@ -22,18 +22,18 @@ use usersock::stack::Stack;
 use usersock::tcp::sock_ops::{self, HdrSeg, HdrWriter, HookCx, NAME_MAX, SockOps};
 use usersock::wire::seq::SeqNum;
 
-/// An event: what a hook is given. Valid while the hook runs. Of some events the sock is a request, which is no sock
-/// yet: it can be looked at, and what changes it returns -EINVAL.
+/// An event: a hook's argument, valid while the hook runs. In some events the connection is a request, for which there
+/// is no sock yet: it can be read, and calls that would change it return -EINVAL.
 #[allow(non_camel_case_types)]
 #[repr(C)]
 pub struct usk_hook_t {
-    /// The sock, for usk_break; of a request that is its listener.
+    /// The sock, for usk_break; for a request, its listener.
     pub sk: *mut usk_sock_t,
     /// The registration, for usk_count and usk_sysctl.
     pub reg: *mut usk_reg_t,
     /// Time of the event, nanoseconds of the stack's clock.
     pub now: u64,
-    /// The library's.
+    /// For the library's use.
     opaque: [*mut c_void; 2],
 }
 
@@ -41,17 +41,17 @@ impl usk_hook_t {
     /// # Safety
     /// `h` is null or a running hook's argument.
     pub(super) unsafe fn cx<'a>(h: *mut usk_hook_t) -> Result<&'a mut HookCx<'static>> {
-        // SAFETY: readable by the caller's word.
+        // SAFETY: readable, as the caller guarantees.
         let [lent, cx] = unsafe { h.as_ref() }.ok_or(Error::Inval)?.opaque;
         if lent != mark() {
             return Err(Error::Inval);
         }
-        // SAFETY: the event that lent it runs on this thread, which uses one reference at a time.
+        // SAFETY: the event that it belongs to runs on this thread, which uses one reference at a time.
         Ok(unsafe { &mut *cx.cast() })
     }
 }
 
-/// A hook's room in a header: write_hdr_opt's argument.
+/// A hook's part of a header: write_hdr_opt's argument.
 #[allow(non_camel_case_types)]
 pub struct usk_hdr_t {
     _opaque: [u8; 0],
@@ -60,25 +60,25 @@ pub struct usk_hdr_t {
 /// `version` of struct usk_sock_ops.
 pub const USK_SOCK_OPS_VERSION: u32 = 1;
 
-/// For usk_hook_set_cb_flags: `rto` is wanted (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
+/// For usk_hook_set_cb_flags: `rto` is called (BPF_SOCK_OPS_RTO_CB_FLAG; all have Linux's numbers).
 pub const USK_CB_RTO: u32 = 1;
-/// `retrans` is wanted.
+/// `retrans` is called.
 pub const USK_CB_RETRANS: u32 = 2;
-/// `state` is wanted.
+/// `state` is called.
 pub const USK_CB_STATE: u32 = 4;
-/// `rtt` is wanted.
+/// `rtt` is called.
 pub const USK_CB_RTT: u32 = 8;
-/// `parse_hdr_opt` is wanted of every segment.
+/// `parse_hdr_opt` is called for every segment.
 pub const USK_CB_PARSE_ALL_HDR_OPT: u32 = 16;
-/// `parse_hdr_opt` is wanted of segments with an option that TCP does not know.
+/// `parse_hdr_opt` is called for segments with an option that TCP does not know.
 pub const USK_CB_PARSE_UNKNOWN_HDR_OPT: u32 = 32;
-/// `hdr_opt_len` and `write_hdr_opt` are wanted.
+/// `hdr_opt_len` and `write_hdr_opt` are called.
 pub const USK_CB_WRITE_HDR_OPT: u32 = 64;
 
-/// usk_hdr_seg_t.flags: there is no segment, the question is how much data fits into one.
+/// usk_hdr_seg_t.flags: there is no segment yet: TCP computes how much data fits into one.
 pub const USK_HDR_NO_SEGMENT: c_int = -1;
 
-/// The segment that options are for.
+/// The segment to which options are added.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -87,61 +87,61 @@ pub struct usk_hdr_seg_t {
     pub flags: c_int,
     /// First sequence number.
     pub seq: u32,
-    /// Segments that the device cuts it into; each carries the same option bytes.
+    /// Number of segments into which the device splits it; each has the same option bytes.
     pub segs: u32,
     /// Bytes of options still free in the header.
     pub remaining: u32,
     /// Payload, bytes.
     pub len: usize,
-    /// Option bytes of the SYN that a listener's SYN-ACK answers; null for all others.
+    /// For a listener's SYN-ACK, the option bytes of the SYN; null for all other segments.
     pub syn: *const c_void,
-    /// How many.
+    /// Number of these bytes.
     pub syn_len: usize,
 }
 
-/// Hooks into TCP: one function an event; null: nothing is done, or the answer is left to others. Copied when
-/// registered; strings and lists too. `user` is what was given to usk_sock_ops_register.
+/// Hooks into TCP: one function for each event; null: no action, or the default value. Registering copies it, with its
+/// strings and lists. `user` is the pointer given to usk_sock_ops_register.
 ///
-/// All are called in the order of registration with the sock owned, in packet, timer or process context: they must not
-/// sleep, and must not use the sock by any other way than usk_break and the usk_hook_ calls (the POSIX-shaped ones
-/// return EDEADLK for it). Different socks' events run on different threads at once. Where one answer is wanted and
-/// several hooks give one, the last counts. No exception of C++ and no panic of a Rust shared object may leave one:
-/// catch it and call usk_break(h->sk). In `release` there is nothing left to break: just catch it. Events of a
-/// connection's beginning come always; the others to a hook that asked for them on that sock by usk_hook_set_cb_flags.
-/// A listener's children inherit its flags, and begin with the value 0.
+/// Hooks are called in the order of registration with the sock owned, in packet, timer or process context: they must
+/// not sleep, and may use the sock only by usk_break and the usk_hook_ calls (the POSIX-shaped calls return EDEADLK for
+/// it). Events of different socks run on different threads at the same time. If several hooks return a value, the last
+/// one counts. No C++ exception and no panic of a Rust shared object may leave a hook: catch it and call
+/// usk_break(h->sk); in `release` only catch it. The events of connection setup are always called; the others only if
+/// the hook has requested them for that sock by usk_hook_set_cb_flags. A listener's children inherit its flags; their
+/// stored value is initially 0.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct usk_sock_ops {
     /// USK_SOCK_OPS_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_sock_ops). What a shorter table lacks is null.
+    /// sizeof(struct usk_sock_ops). Members that a shorter table lacks are null.
     pub size: u32,
     /// 1 to 31 printable characters without dot, unique among a stack's hooks. Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack,
-    /// read by usk_mib_read.
+    /// Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+    /// usk_mib_read reads them.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
-    /// RTO of a SYN or SYN-ACK not answered yet, microseconds; 0: the default, a second. Asked when a connection sends
-    /// its first SYN, when a listener gets one (of the request), and when a SYN's retries are counted
+    /// Initial RTO of a SYN or SYN-ACK, microseconds; 0: the default, one second. Called when a connection sends its
+    /// first SYN, when a listener receives one (for the request), and when the timeout of a SYN's retries is computed
     /// (BPF_SOCK_OPS_TIMEOUT_INIT).
     pub timeout_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
-    /// First window to advertise, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
+    /// Initial receive window, segments; 0: the route's or the default (BPF_SOCK_OPS_RWND_INIT).
     pub rwnd_init: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
-    /// Not 0: the connection asks for ECN, or agrees to it, whatever tcp_ecn says (BPF_SOCK_OPS_NEEDS_ECN).
+    /// Not 0: the connection requests or accepts ECN, whatever tcp_ecn is (BPF_SOCK_OPS_NEEDS_ECN).
     pub needs_ecn: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> c_int>,
-    /// RTT of the path without queues, microseconds, for the congestion control that begins; 0: unknown
+    /// RTT of the path without queues, microseconds, for the congestion control that is initialized; 0: unknown
     /// (BPF_SOCK_OPS_BASE_RTT).
     pub base_rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void) -> u32>,
     /// An active open begins: the SYN is about to be made (BPF_SOCK_OPS_TCP_CONNECT_CB).
     pub tcp_connect: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
-    /// The SYN-ACK came; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
+    /// The SYN-ACK arrived; `options` are its option bytes (BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB).
     pub active_established:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
-    /// The handshake's last segment came, its option bytes in `options`; `syn` are those of the SYN, none for a
+    /// The last segment of the handshake arrived; `options` are its option bytes, `syn` those of the SYN, none for a
     /// simultaneous open (BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB).
     pub passive_established: Option<
         unsafe extern "C-unwind" fn(
@@ -155,8 +155,8 @@ pub struct usk_sock_ops {
     >,
     /// The sock listens now (BPF_SOCK_OPS_TCP_LISTEN_CB).
     pub listen: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, user: *mut c_void)>,
-    /// The retransmission timer fired: retransmissions so far, the RTO that ended, whether the connection gives up.
-    /// With USK_CB_RTO.
+    /// The retransmission timer fired: the number of retransmissions so far, the RTO that expired, whether the
+    /// connection times out. With USK_CB_RTO.
     pub rto: Option<
         unsafe extern "C-unwind" fn(
             h: *mut usk_hook_t,
@@ -166,24 +166,25 @@ pub struct usk_sock_ops {
             user: *mut c_void,
         ),
     >,
-    /// `segs` segments from `seq` on were sent again; `err` is 0, or a negative errno that the device said. With
+    /// `segs` segments from `seq` on were retransmitted; `err` is 0, or the negative errno of the transmission. With
     /// USK_CB_RETRANS.
     pub retrans:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seq: u32, segs: u32, err: c_int, user: *mut c_void)>,
-    /// The connection is about to leave state `old` for `now`, by Linux's numbers. With USK_CB_STATE.
+    /// The state is about to change from `old` to `now`, by Linux's numbers. With USK_CB_STATE.
     pub state: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, old: c_int, now: c_int, user: *mut c_void)>,
-    /// A round trip is over: its last sample and the smoothed RTT, microseconds. With USK_CB_RTT.
+    /// Called once per round trip: its last RTT sample and the smoothed RTT, microseconds. With USK_CB_RTT.
     pub rtt: Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, sample_us: u32, srtt_us: u32, user: *mut c_void)>,
-    /// An acceptable segment came; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
+    /// An acceptable segment arrived; `options` are its option bytes. Not in SYN_SENT, SYN_RECV and LISTEN. With
     /// USK_CB_PARSE_ALL_HDR_OPT or USK_CB_PARSE_UNKNOWN_HDR_OPT.
     pub parse_hdr_opt:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, options: *const c_void, len: usize, user: *mut c_void)>,
-    /// How many bytes of options to reserve in a segment: 2 to seg->remaining; anything else reserves none. Also asked
-    /// without a segment, to know how much data fits: a full data segment has room for what is returned then, and no
-    /// more. With USK_CB_WRITE_HDR_OPT.
+    /// Returns how many bytes of options to reserve in a segment: 2 to seg->remaining; any other value reserves none.
+    /// Also called without a segment, to compute how much data fits into one: a full data segment has room for the
+    /// value returned then, and no more. With USK_CB_WRITE_HDR_OPT.
     pub hdr_opt_len:
         Option<unsafe extern "C-unwind" fn(h: *mut usk_hook_t, seg: *const usk_hdr_seg_t, user: *mut c_void) -> c_int>,
-    /// Writes by usk_hdr_store what hdr_opt_len reserved; what is left over is padding. With USK_CB_WRITE_HDR_OPT.
+    /// Writes, by usk_hdr_store, into the bytes that hdr_opt_len reserved; the remainder is padding. With
+    /// USK_CB_WRITE_HDR_OPT.
     pub write_hdr_opt: Option<
         unsafe extern "C-unwind" fn(
             h: *mut usk_hook_t,
@@ -193,7 +194,7 @@ pub struct usk_sock_ops {
         ),
     >,
     /// The registration is gone and no event of it runs any more: `user` can be freed. Any context, perhaps with a sock
-    /// owned: nothing of a stack may be called.
+    /// owned: no function of the library may be called.
     pub release: Option<unsafe extern "C-unwind" fn(user: *mut c_void)>,
 }
 
@@ -212,7 +213,7 @@ const _: () = assert!(begins_with_head(
 
 pub(super) type HooksReg = Registration<usk_sock_ops>;
 
-/// The registry took the hooks: `release` is due when they go.
+/// Whether the registry has accepted the hooks: then `release` is called when they are gone.
 #[derive(Default)]
 pub(crate) struct Taken(AtomicBool);
 
@@ -242,28 +243,28 @@ unsafe impl Registered for usk_sock_ops {
 
     fn last(reg: &mut HooksReg) {
         if let Some(f) = reg.table.release.filter(|_| *reg.own.0.get_mut()) {
-            // What it did wrong nobody is left to hear.
-            // SAFETY: the table's function, called as it says.
+            // An error is ignored: there is no sock left to break. SAFETY: the table's function, called as the table
+            // documents.
             let _ = contain(|| unsafe { f(reg.user()) });
         }
     }
 }
 
-/// What says that an argument is a running event's: an address that nobody else has.
+/// Marks the argument of a running event: an address that is used for nothing else.
 pub(super) fn mark() -> *mut c_void {
     static LENT: u8 = 0;
     (&raw const LENT).cast_mut().cast()
 }
 
-/// What is behind a [`usk_hdr_t`].
+/// The content of a [`usk_hdr_t`].
 pub(super) struct Hdr {
     pub(super) lent: *mut c_void,
     pub(super) writer: *mut HdrWriter<'static>,
 }
 
 impl HooksReg {
-    /// Calls a function of the table for an event. None: the sock is broken, or is now, because the function broke its
-    /// word.
+    /// Calls a function of the table for an event. None: the sock was broken before, or the function violated its
+    /// contract and broke it.
     #[inline]
     fn event<R>(&self, cx: &mut HookCx<'_>, f: impl FnOnce(*mut usk_hook_t, *mut c_void) -> R) -> Option<R> {
         if cx.sock().is_broken() {
@@ -293,7 +294,7 @@ fn seg_of(s: &HdrSeg<'_>) -> usk_hdr_seg_t {
     }
 }
 
-/// Null where there are none.
+/// Null if there are none.
 fn bytes_of(b: &[u8]) -> *const c_void {
     if b.is_empty() { std::ptr::null() } else { b.as_ptr().cast() }
 }
@@ -306,8 +307,8 @@ fn us_of(d: Duration) -> u32 {
     u32::try_from(d.as_micros()).unwrap_or(u32::MAX)
 }
 
-// SAFETY of all calls below: they are the table's functions, called as it says, with arguments that live as long as the
-// call.
+// SAFETY of all calls below: they are the table's functions, called as the table documents, with arguments that live as
+// long as the call.
 impl SockOps for HooksReg {
     fn name(&self) -> &str {
         &self.name
@@ -391,8 +392,7 @@ impl SockOps for HooksReg {
     fn hdr_opt_len(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>) -> usize {
         let Some(f) = self.table.hdr_opt_len else { return 0 };
         let seg = seg_of(seg);
-        // What is no length in a header reserves nothing.
-        // SAFETY: see above.
+        // A value that is no valid length reserves nothing. SAFETY: see above.
         self.event(sk, |h, user| unsafe { f(h, &seg, user) }).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
     }
     fn write_hdr_opt(&self, sk: &mut HookCx<'_>, seg: &HdrSeg<'_>, out: &mut HdrWriter<'_>) {
@@ -404,12 +404,12 @@ impl SockOps for HooksReg {
     }
 }
 
-/// Registers hooks in the plug-in's stack, behind those that are there. `user` is what they get; `*out`, unless null,
-/// gets the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table
-/// does not fit, -EEXIST the name, a counter or a sysctl is taken.
+/// Registers hooks in the plug-in's stack, after the present ones. `user` is passed to them; `*out`, unless null, gets
+/// the registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does
+/// not fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
+/// null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_sock_ops_register(
     plugin: *mut usk_plugin_t,

@@ -1,5 +1,5 @@
-//! Structs whose size only the caller knows, because it may be compiled against an older or a newer header: tables of
-//! functions, which are read ([`read`]), and information, which is filled in ([`fill`]).
+//! Structs of the caller's size, because it may be compiled against an older or a newer header: tables of functions,
+//! which are read ([`read`]), and information structs, which are filled in ([`fill`]).
 
 use super::gate::slice_mut;
 use usersock::error::Result;
@@ -10,16 +10,16 @@ use usersock::error::Result;
 /// # Safety
 /// Both hold for the type.
 pub(crate) unsafe trait Table: Copy {
-    /// What it is called in messages.
+    /// Its name in messages.
     const NAME: &'static str;
-    /// The version this library speaks.
+    /// The version that this library supports.
     const VERSION: u32;
-    /// `sizeof` of the first published form: shorter is not a table.
+    /// `sizeof` of the first published form: a shorter one is refused.
     const FIRST_SIZE: usize;
 }
 
-/// Copies a table. What an older, shorter one lacks is null; a longer, newer one is taken when all it has beyond what
-/// we know is null. The error is one line for a person.
+/// Copies a table. Members that an older, shorter one lacks are null; a newer, longer one is accepted if all members
+/// that we do not know are null. The error is one line for the user.
 ///
 /// # Safety
 /// `table` is null, or readable for the 8 bytes of its version and size and then for as many bytes as size says.
@@ -29,7 +29,7 @@ pub(super) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
         return Err(format!("{name}: null"));
     }
     let words = table.cast::<u32>();
-    // SAFETY: readable by the caller's word. The table may be packed anywhere: read unaligned.
+    // SAFETY: readable, as the caller guarantees. The table may be packed anywhere: read unaligned.
     let (version, size) = unsafe { (words.read_unaligned(), words.add(1).read_unaligned() as usize) };
     if version != T::VERSION {
         return Err(format!("{name}: version {version}, this library has {}", T::VERSION));
@@ -41,7 +41,7 @@ pub(super) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
             T::FIRST_SIZE
         ));
     }
-    // SAFETY: readable for `size` bytes by the caller's word.
+    // SAFETY: readable for `size` bytes, as the caller guarantees.
     let bytes = unsafe { std::slice::from_raw_parts(table.cast::<u8>(), size) };
     let (known, beyond) = bytes.split_at(size.min(size_of::<T>()));
     if beyond.iter().any(|b| *b != 0) {
@@ -56,19 +56,19 @@ pub(super) unsafe fn read<T: Table>(table: *const T) -> std::result::Result<T, S
     }
 }
 
-/// A `repr(C)` struct without padding, that calls of plug-ins fill in. New members are added at its end.
+/// A `repr(C)` struct without padding, which calls of plug-ins fill in. New members are added at its end.
 ///
 /// # Safety
 /// It has no padding, which would be read uninitialized.
 pub(super) unsafe trait Info: Copy {}
 
-/// Copies `value` to a caller whose own struct has `size` bytes: of an older, shorter one all members are filled; of a
-/// newer, longer one those that we know, and the others are zero. Returns how many bytes hold what we know.
+/// Copies `value` to a caller whose struct has `size` bytes: in an older, shorter one all members are filled; in a
+/// newer, longer one those that we know, and the others are zero. Returns how many bytes were filled from `value`.
 ///
 /// # Safety
 /// `to` is null or writable for `size` bytes.
 pub(super) unsafe fn fill<T: Info>(to: *mut T, size: usize, value: &T) -> Result<usize> {
-    // SAFETY: writable by the caller's word.
+    // SAFETY: writable, as the caller guarantees.
     let to = unsafe { slice_mut(to.cast(), size) }?;
     // SAFETY: without padding by the trait's promise, alive as long as it is read.
     let from = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) };
@@ -92,7 +92,7 @@ mod tests {
         let mut words = [u64::MAX; 4];
         let mut ask = |size| {
             words = [u64::MAX; 4];
-            // SAFETY: as many bytes as there are, at most.
+            // SAFETY: at most as many bytes as the array has.
             let r = unsafe { fill(words.as_mut_ptr().cast::<Now>(), size, &value) };
             (r, words)
         };

@@ -1,9 +1,9 @@
 //! `struct usk_ulp_ops`: upper-layer protocols (TCP_ULP) in C. Above: the plug-in's functions. Below:
-//! `usersock::tcp::ulp`, which installs and removes, and `usersock::sock::layer`, whose operations this fills in;
-//! `below` has the table of the protocol below. Linux: struct tcp_ulp_ops; tls.
+//! `usersock::tcp::ulp`, which installs and removes layers, and `usersock::sock::layer`, whose operations this
+//! implements; `below` has the table of the protocol below. Linux: struct tcp_ulp_ops; tls.
 //!
-//! A connection's memory is counted: whoever removes the protocol or destroys the connection while an operation of the
-//! layer sleeps leaves it to that operation, and `release` runs when the last one returns.
+//! A connection's memory is reference-counted: if the protocol is removed or the connection destroyed while an
+//! operation of the layer sleeps, the memory remains, and `release` runs when the last operation returns.
 
 use super::below::{BELOW, usk_below_ops};
 use super::call::{ALL_EVENTS, checked, owned, owned_status, received, unowned};
@@ -42,13 +42,13 @@ pub const USK_ULP_VERSION: u32 = 1;
 /// Most bytes of a connection's own memory.
 const MAX_DATA_SIZE: u32 = 65_536;
 
-/// A layer on one connection: what its operations get, at the same address until `release` returns. Of a newer library
-/// it may be longer than here.
+/// A layer on one connection: the argument of its operations, at the same address until `release` returns. In a newer
+/// library it may be longer.
 #[allow(non_camel_case_types)]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct usk_ulp_t {
-    /// The connection's memory: data_size bytes, zero at first, aligned to 16. The layer's to read and write with the
+    /// The layer's memory of the connection: data_size bytes, initially zero, aligned to 16. To be accessed with the
     /// sock owned.
     pub data: *mut c_void,
     /// The registration, for usk_count, usk_sysctl and usk_user.
@@ -57,28 +57,28 @@ pub struct usk_ulp_t {
     pub below: *const usk_below_ops,
 }
 
-/// An upper-layer protocol: what TCP_ULP puts on a connection by name, between the program's calls and TCP. Copied when
-/// registered; strings and lists too. A null operation is TCP's own.
+/// An upper-layer protocol: TCP_ULP installs it on a connection by name, between the program's calls and TCP.
+/// Registering copies it, with its strings and lists. A null operation means TCP's own.
 ///
 /// Operations that get usk_owned_t are called with the sock owned; contexts and return values are those of struct
-/// usk_proto. The layer reaches TCP by `ulp->below`. Operations may be called again from inside below->send and
-/// below->recv (packets that came meanwhile run there, through backlog_rcv) and while usk_wait sleeps (another thread's
-/// call): keep `ulp->data` whole across them. No exception of C++ and no panic of a Rust shared object may leave one:
-/// catch it and call usk_break; in `release`, just catch it.
+/// usk_proto. The layer reaches TCP by `ulp->below`. Operations may be called while another one is inside below->send
+/// or below->recv (which process the backlog, through backlog_rcv) or sleeps in usk_wait (another thread's call):
+/// `ulp->data` must be consistent during these calls. No C++ exception and no panic of a Rust shared object may leave
+/// an operation: catch it and call usk_break; in `release` only catch it.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct usk_ulp_ops {
     /// USK_ULP_VERSION.
     pub version: u32,
-    /// sizeof(struct usk_ulp_ops). What a shorter table lacks is null.
+    /// sizeof(struct usk_ulp_ops). Members that a shorter table lacks are null.
     pub size: u32,
     /// 1 to 15 printable characters without dot, as TCP_ULP takes it; unique in a stack. Required.
     pub name: *const c_char,
-    /// Names of counters of its own (usk_count), ended by null; null: none. Letters and digits, unique in a stack, read
-    /// by usk_mib_read.
+    /// Names of its counters (usk_count), a null-terminated list; null: none. Letters and digits, unique in a stack;
+    /// usk_mib_read reads them.
     pub mib_names: *const *const c_char,
-    /// Sysctls of its own (usk_sysctl), net.NAME. and their names, ended by one with a null name; null: none.
+    /// Its sysctls (usk_sysctl), called net.NAME. and their names; the list ends with a null name; null: none.
     pub sysctls: *const usk_sysctl_t,
 
     /// Bytes of memory for each connection (usk_ulp_t.data), at most 65536.
@@ -86,38 +86,39 @@ pub struct usk_ulp_ops {
     /// 0.
     pub flags: u32,
 
-    /// Begins on a connection, or on a socket that is none yet. An error is setsockopt's; the connection is then
-    /// without, and release is not called. Process context, owned. Null: succeeds.
+    /// Installs the layer on a connection, or on a socket that is not connected yet. On an error setsockopt returns it,
+    /// the layer is not installed, and release is not called. Process context, owned. Null: succeeds.
     pub init: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
-    /// The last of a connection: it was removed or the connection is gone, and no operation runs any more. Frees what
-    /// `ulp->data` points to, not `ulp->data` itself. Any context, perhaps with a sock owned: nothing of a stack may be
-    /// called but usk_user and usk_count.
+    /// Called last: the layer was removed or the connection is gone, and no operation runs any more. Frees what
+    /// `ulp->data` refers to, not `ulp->data` itself. Any context, perhaps with a sock owned: of the library only
+    /// usk_user and usk_count may be called.
     pub release: Option<unsafe extern "C-unwind" fn(ulp: *const usk_ulp_t)>,
-    /// Begins on the child of a listener that has the protocol; `parent` is the listener's. An error leaves the child
-    /// without. Either context, owned. Null: listeners cannot have it (TCP_ULP returns ENOTCONN, listen(2) EINVAL).
+    /// Installs the layer on the child of a listener that has it; `parent` is the listener's. On an error the child has
+    /// no layer. Either context, owned. Null: listeners cannot have the layer (TCP_ULP returns ENOTCONN, listen(2)
+    /// EINVAL).
     pub clone: Option<
         unsafe extern "C-unwind" fn(child: *mut usk_owned_t, ulp: *const usk_ulp_t, parent: *const usk_ulp_t) -> c_int,
     >,
-    /// Sends: returns the bytes taken. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
+    /// Sends: returns the bytes consumed. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
     pub sendmsg: Option<
         unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, msg: *mut usk_sendmsg_t) -> isize,
     >,
     /// Receives: returns the bytes copied. Process context, owned; may sleep in usk_wait unless MSG_DONTWAIT is set.
-    /// SO_RCVLOWAT counts the program's bytes, so it is for this to obey (usk_rcvlowat): below, any byte wakes and is
-    /// POLLIN.
+    /// SO_RCVLOWAT counts the bytes that the program receives, so this operation applies it (usk_rcvlowat): in TCP
+    /// below, any byte wakes the reader and sets POLLIN.
     pub recvmsg: Option<
         unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, msg: *mut usk_recvmsg_t) -> isize,
     >,
-    /// poll(2)'s bits, what is true now; begins with below->poll. Process context, owned; must not sleep.
+    /// The present poll(2) bits; it starts from below->poll. Process context, owned; must not sleep.
     pub poll: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> u32>,
-    /// The last descriptor is closed: hands what it holds to below->force. TCP's close follows. Process context, not
-    /// owned.
+    /// The last descriptor is closed: passes the bytes that it holds to below->force. TCP's close follows. Process
+    /// context, not owned.
     pub close: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t, ulp: *const usk_ulp_t, flags: c_int)>,
-    /// shutdown(2): bit 0 receiving, bit 1 sending; hands what it holds to below->force. TCP's shutdown follows.
-    /// Process context, owned.
+    /// shutdown(2): bit 0 receiving, bit 1 sending; passes the bytes that it holds to below->force. TCP's shutdown
+    /// follows. Process context, owned.
     pub shutdown: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, how: c_int)>,
-    /// Options of levels other than SOL_SOCKET; what is not its own goes to below->setsockopt. Process context, not
-    /// owned.
+    /// Options of levels other than SOL_SOCKET; passes options that it does not know to below->setsockopt. Process
+    /// context, not owned.
     pub setsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
@@ -128,7 +129,7 @@ pub struct usk_ulp_ops {
             len: usize,
         ) -> c_int,
     >,
-    /// As setsockopt: writes at most `len` bytes, returns how many; the rest goes to below->getsockopt.
+    /// As setsockopt: writes at most `len` bytes, returns how many; passes other options to below->getsockopt.
     pub getsockopt: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
@@ -139,8 +140,8 @@ pub struct usk_ulp_ops {
             len: usize,
         ) -> isize,
     >,
-    /// SIOCINQ, SIOCOUTQ and others, an int in `*value`; what is not its own goes to below->ioctl. Process context, not
-    /// owned.
+    /// SIOCINQ, SIOCOUTQ and others; the result is the int `*value`. Passes requests that it does not know to
+    /// below->ioctl. Process context, not owned.
     pub ioctl: Option<
         unsafe extern "C-unwind" fn(
             sk: *mut usk_sock_t,
@@ -149,19 +150,20 @@ pub struct usk_ulp_ops {
             value: *mut c_int,
         ) -> c_int,
     >,
-    /// A segment for the connection: below->backlog_rcv, once, or usk_skb_free; afterwards there may be room to send,
-    /// or data to look at. Softirq, or process context from the backlog; owned; must not sleep.
+    /// A segment for the connection: calls below->backlog_rcv once, or usk_skb_free; after it there may be room to
+    /// send, or received data. Softirq, or process context from the backlog; owned; must not sleep.
     pub backlog_rcv:
         Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t, skb: *mut usk_skb_t)>,
     /// TCP's timers and deferred work have run. Either context, owned; must not sleep.
     pub release_cb: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t)>,
-    /// usk_ulp_remove: 0, or -EBUSY while it holds bytes that are neither with the program nor with TCP. Not asked, and
-    /// EBUSY, while an operation of the layer sleeps. Process context, owned. Null: it may always go.
+    /// usk_ulp_remove asks whether the layer may be removed: 0, or -EBUSY while it holds bytes that neither the program
+    /// nor TCP has. While an operation of the layer sleeps, this is not called and the result is EBUSY. Process
+    /// context, owned. Null: it may always be removed.
     pub may_remove: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
-    /// The socket is to begin anew: connect(2) with AF_UNSPEC, shutdown(2) of a listener or of an attempt to connect,
-    /// an attempt that failed. Forgets what it holds, which belongs to no connection any more; the protocol stays, for
-    /// the next one. 0, and TCP's disconnect follows, or a negative errno, which refuses. Process context, owned. Null:
-    /// nothing to forget.
+    /// The socket is disconnected: by connect(2) with AF_UNSPEC, by shutdown(2) of a listener or of a connection
+    /// attempt, or because the attempt failed. Discards the bytes that it holds; the layer stays, for the next
+    /// connection. Returns 0, and TCP's disconnect follows, or a negative errno, and the call fails. Process context,
+    /// owned. Null: no action.
     pub disconnect: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int>,
 }
 
@@ -169,7 +171,7 @@ pub struct usk_ulp_ops {
 unsafe impl Table for usk_ulp_ops {
     const NAME: &'static str = "struct usk_ulp_ops";
     const VERSION: u32 = USK_ULP_VERSION;
-    // `disconnect` came later.
+    // `disconnect` was added after the first version.
     const FIRST_SIZE: usize = std::mem::offset_of!(usk_ulp_ops, disconnect);
 }
 
@@ -208,20 +210,20 @@ unsafe impl Registered for usk_ulp_ops {
     }
 }
 
-/// What the protocol keeps of a connection.
+/// The layer's state of a connection.
 struct Conn {
     reg: Arc<UlpReg>,
-    /// In words of 16 bytes, for their alignment; made by Box, freed by the drop. Only the plug-in looks inside.
+    /// u128, for the alignment of 16; from Box::into_raw, freed by the drop. Only the plug-in accesses it.
     memory: *mut [u128],
-    /// What the operations get.
+    /// The argument of the operations.
     lent: usk_ulp_t,
-    /// `init` has succeeded: `release` is due.
+    /// `init` has succeeded: `release` must run.
     began: AtomicBool,
-    /// Operations of the layer that run, or sleep.
+    /// Number of operations of the layer that run or sleep.
     running: AtomicU32,
 }
 
-// SAFETY: the memory is the plug-in's, which uses it as its operations allow: with the sock owned.
+// SAFETY: only the plug-in uses the memory, in its operations, with the sock owned.
 unsafe impl Send for Conn {}
 // SAFETY: as above.
 unsafe impl Sync for Conn {}
@@ -241,16 +243,16 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         if let Some(f) = self.reg.table.release.filter(|_| *self.began.get_mut()) {
-            // What it did wrong nobody is left to hear.
-            // SAFETY: the table's function, called as it says; its memory lives.
+            // An error is ignored: there is no sock left to break. SAFETY: the table's function, called as the table
+            // documents; its memory lives.
             let _ = contain(|| unsafe { f(self.lent()) });
         }
-        // SAFETY: made by Box::into_raw, and nobody has it any more.
+        // SAFETY: from Box::into_raw, and no reference to it is left.
         drop(unsafe { Box::from_raw(self.memory) });
     }
 }
 
-/// An operation that runs: counted, and the memory held.
+/// A running operation: it is counted, and holds the memory.
 struct Running(Arc<Conn>);
 
 impl Running {
@@ -258,8 +260,8 @@ impl Running {
         conn.running.fetch_add(1, Ordering::Relaxed);
         Running(conn.clone())
     }
-    /// None: the protocol has gone from the connection, and what is below does the work. Another may have come since
-    /// the call began: its memory is not for functions of this one.
+    /// None: the layer was removed from the connection, and the caller uses the protocol below. Another layer may have
+    /// been installed since the call began: functions of this one must not get its memory.
     fn of(g: &mut SockGuard<'_>, reg: &Arc<UlpReg>) -> Option<Running> {
         ulp::data_mut::<Arc<Conn>>(g).filter(|c| Arc::ptr_eq(&c.reg, reg)).map(|c| Running::begin(c))
     }
@@ -278,7 +280,7 @@ impl Drop for Running {
 }
 
 impl UlpReg {
-    /// Memory and layer, then the plug-in's own beginning.
+    /// Installs memory and layer, then calls the plug-in's `init` or `clone`.
     fn begin(
         &self,
         sk: &mut SockGuard<'_>,
@@ -286,7 +288,7 @@ impl UlpReg {
     ) -> Result<()> {
         let reg = self.counted();
         let conn = Conn::new(reg.clone());
-        // Nobody takes it away while it begins.
+        // It cannot be removed while it is being installed.
         let _run = Running::begin(&conn);
         ulp::set_data(sk, Box::new(conn.clone()))?;
         ulp::set_layer(sk, Over(reg))?;
@@ -301,7 +303,7 @@ impl Ulp for UlpReg {
         &self.name
     }
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
-        // SAFETY: the table's function, called as it says; so are all below.
+        // SAFETY: the table's function, called as the table documents; so are all below.
         self.begin(sk, |o, ulp| self.table.init.map_or(0, |f| unsafe { f(o, ulp) }))
     }
     fn can_clone(&self) -> bool {
@@ -317,7 +319,7 @@ impl Ulp for UlpReg {
         self.table.recvmsg.is_some()
     }
     fn release(&self, _: &mut Cx<'_>, data: Option<Box<dyn Any + Send>>) {
-        // The plug-in's `release` runs when the last count goes: here, unless an operation sleeps.
+        // The plug-in's `release` runs when the last reference is dropped: here, unless an operation sleeps.
         drop(data);
     }
 }
@@ -354,8 +356,7 @@ impl Layer for Over {
         if let Some(f) = self.0.table.close
             && let Some(run) = Running::of_sock(sk, &self.0)
         {
-            // A failure has broken the sock, which is all there is to say.
-            // SAFETY: see `Ulp::init`.
+            // A failure has broken the sock; nothing else to report. SAFETY: see `Ulp::init`.
             let _ = unowned(sk, 0, |s| {
                 // SAFETY: as above.
                 unsafe { f(s, run.lent(), flags) };
@@ -417,8 +418,7 @@ impl Layer for Over {
             return below.backlog_rcv(g, skb);
         };
         let Some(run) = Running::of(g, &self.0) else { return below.backlog_rcv(g, skb) };
-        // A failure has broken the sock; the packet was the function's.
-        // SAFETY: see `Ulp::init`.
+        // A failure has broken the sock; the function owned the packet. SAFETY: see `Ulp::init`.
         let _ = owned(g, |o| unsafe { f(o, run.lent(), skb::give(skb)) });
     }
 
@@ -448,8 +448,8 @@ impl Layer for Over {
 /// registration. Returns 0, or a negative errno, and usk_config_error says why in a line: -EINVAL the table does not
 /// fit, -EEXIST the name, a counter or a sysctl is taken.
 /// # Safety
-/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are ended; `out` is null
-/// or writable.
+/// `plugin` is valid; `table` points to as many bytes as its size says, its strings and lists are terminated; `out` is
+/// null or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_ulp_register(
     plugin: *mut usk_plugin_t,

@@ -1,4 +1,4 @@
-//! Sleeping in a system call, and the timeouts that end it.
+//! Sleeping in a system call, and its timeouts.
 
 use super::gate::kernel;
 use super::guard::{guard, usk_owned_t};
@@ -14,17 +14,17 @@ use usersock::sock::wait::Events;
 pub const USK_FOREVER: u64 = u64::MAX;
 
 /// Sleeps with the sock released until one of `events` (poll(2)'s bits) is signalled, then owns it again
-/// (sk_wait_event). The caller looks at its condition again: wake-ups may be for somebody else. Process context.
-/// `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN when the deadline has passed,
-/// -EINTR on a signal, -EIO when the sock is broken; -EDEADLK in an operation for a packet or a timer, which nobody
-/// would wake.
+/// (sk_wait_event). The caller checks its condition again: a wake-up may be for another waiter. Process context.
+/// `deadline`: nanoseconds of the stack's clock, USK_FOREVER for none. Returns 0; -EAGAIN if the deadline has passed,
+/// -EINTR on a signal, -EIO if the sock is broken; -EDEADLK in an operation for a packet or a timer, which must not
+/// sleep.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u64) -> c_int {
     kernel(|| {
         let deadline = (deadline != USK_FOREVER).then(|| Instant::from_nanos(deadline));
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         if g.in_softirq() || parts(g).is_ok_and(|p| p.private.bottom) {
             return Err(Error::Deadlk);
@@ -33,27 +33,28 @@ pub unsafe extern "C" fn usk_wait(o: *mut usk_owned_t, events: u32, deadline: u6
     })
 }
 
-/// Bytes that a receive of `len` of them waits for, by SO_RCVLOWAT; `waitall`: all. At least 1 (sock_rcvlowat).
+/// How many bytes a receive call of `len` bytes waits for: SO_RCVLOWAT, or with `waitall` all; at least 1
+/// (sock_rcvlowat).
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_rcvlowat(o: *mut usk_owned_t, waitall: c_int, len: usize) -> usize {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let lowat = usize::try_from(g.common.rcvlowat).unwrap_or(1);
         Ok(if waitall != 0 { len } else { lowat.min(len) }.max(1))
     })
 }
 
-/// When a call must give up by SO_RCVTIMEO (`dir` USK_RECV) or SO_SNDTIMEO (USK_SEND), as usk_wait takes it
-/// (sock_rcvtimeo, sock_sndtimeo); `dontwait`: now, that is 0.
+/// The deadline for usk_wait by SO_RCVTIMEO (`dir` USK_RECV) or SO_SNDTIMEO (USK_SEND) (sock_rcvtimeo, sock_sndtimeo);
+/// with `dontwait` 0, which has passed.
 /// # Safety
 /// `o` is owned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn usk_timeo(o: *mut usk_owned_t, dir: c_int, dontwait: c_int) -> u64 {
     kernel(|| {
-        // SAFETY: owned by the caller's word.
+        // SAFETY: owned, as the caller guarantees.
         let g = unsafe { guard(o) }?;
         let timeout = match Dir::of(dir)? {
             Dir::Recv => g.common.rcvtimeo,

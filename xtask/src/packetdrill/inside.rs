@@ -1,4 +1,4 @@
-//! The part of a run inside its namespace: furnishes the namespace as packetdrill does in kernel mode, then becomes
+//! The part of a run inside its namespace: configures the namespace as packetdrill does in kernel mode, then executes
 //! packetdrill.
 
 use std::ffi::{OsStr, OsString};
@@ -35,7 +35,7 @@ pub struct Args {
     script: PathBuf,
 }
 
-/// Enters the namespace and does not return when packetdrill could be started.
+/// Enters the namespace and executes packetdrill; returns only on failure.
 ///
 /// # Errors
 /// The namespace cannot be made or furnished, or packetdrill cannot be executed.
@@ -62,11 +62,11 @@ pub fn run(args: &Args) -> Outcome {
     Err(broken(format!("{}: {}", args.bin.display(), command.exec())))
 }
 
-/// packetdrill with the plug-in preloaded, and (where setpriv is installed) without the right to real-time priority: it
-/// would take it to keep time, and virtual time needs none of the machine's.
+/// packetdrill with the plug-in preloaded, and (where setpriv is installed) without the right to real-time priority,
+/// which packetdrill would use to keep time and virtual time does not need.
 fn with_plugin(bin: &Path, plugin: &Path) -> Command {
     let preload = joined("LD_PRELOAD=".as_ref(), "", plugin.as_os_str());
-    // `env` sets the variable, so that the plug-in is loaded into packetdrill and into nothing before it.
+    // `env` sets the variable, so that the plug-in is loaded only into packetdrill.
     let mut command = match setup::find("setpriv", None) {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);

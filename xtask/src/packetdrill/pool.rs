@@ -1,4 +1,4 @@
-//! Runs packetdrill many times, several at a time, each in a process group that is killed when its time is over.
+//! Runs packetdrill many times, several at a time, each in a process group that is killed at the time limit.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -74,7 +74,7 @@ fn run_one(setting: &Setting, script: &Script, variant: Variant, index: usize) -
 }
 
 /// The line of a failed run's output to show: the last failed assertion of the script's python code, else the last line
-/// that speaks of an error (a packet that differs is printed after it), else the last line.
+/// with an error (a packet that differs is printed after it), else the last line.
 fn telling_line(output: &str) -> Option<&str> {
     let last = |wanted: fn(&str) -> bool| output.lines().map(str::trim).rev().find(|line| wanted(line));
     last(|line| line.starts_with("AssertionError"))
@@ -82,7 +82,7 @@ fn telling_line(output: &str) -> Option<&str> {
         .or_else(|| last(|line| !line.is_empty()))
 }
 
-/// The exit status (`None`: killed because its time was over) and what was written.
+/// The exit status (`None`: killed at the time limit) and the output.
 fn start_and_wait(
     setting: &Setting,
     script: &Script,
@@ -126,7 +126,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, Failur
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    // ESRCH, the usual answer, says that nothing is left.
+    // ESRCH, the usual result, means that nothing is left.
     let _ = killpg(group, Signal::SIGKILL);
     if status.is_none() {
         child.wait()?;

@@ -1,6 +1,6 @@
 //! Stand-ins for tools that scripts call and that must act on the stack under test. They are symbolic links to this
-//! executable, first in the PATH of a run; the contract is in the parent module. What a stand-in does not answer
-//! itself, the real tool of the same name answers.
+//! executable, first in the PATH of a run; the contract is in the parent module. Calls that a stand-in does not handle
+//! go to the real tool of the same name.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -21,7 +21,7 @@ pub fn bin(dir: &Path) -> PathBuf {
     dir.join("bin")
 }
 
-/// Copies this executable to where the links of all runs lead. A copy, for a build may replace the file meanwhile.
+/// Copies this executable to where the links of all runs lead. A copy, because a build may replace the file meanwhile.
 ///
 /// # Errors
 /// The directory cannot be written.
@@ -47,13 +47,13 @@ pub fn install(dir: &Path, scratch: &Path) -> Result<(), Failure> {
 enum Answer {
     /// Run the real tool with these arguments.
     Real(Vec<String>),
-    /// Print and end well.
+    /// Print, and exit with status 0.
     Print(String),
     /// Append a line for the plug-in.
     Request(&'static str),
     /// Set the root queueing discipline (`None`: back to the default).
     Qdisc(Option<String>),
-    /// End as the tool does on an error: message and exit status.
+    /// Exit as the tool does on an error: message and exit status.
     Error(String, u8),
 }
 
@@ -105,7 +105,7 @@ fn perform(name: &str, answer: Answer, dir: &Path) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The stack's socket table in the place of the kernel's.
+/// The path of the stack's socket table for that of the kernel's.
 fn socket_table(arg: &str, dir: &Path) -> String {
     let file = match arg {
         "/proc/net/tcp" => "net_tcp",

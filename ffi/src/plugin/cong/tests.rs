@@ -38,7 +38,7 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         sndbuf_expand: None,
         get_info: None,
     };
-    // SAFETY: the argument of an entry point, a whole table, no answer wanted.
+    // SAFETY: the argument of an entry point, a complete table, a null `out`.
     unsafe { usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut()) }
 }
 
@@ -74,7 +74,7 @@ fn a_function_that_unwinds_breaks_its_socket_and_no_other() {
     assert_eq!((send(&good), usersock::tcp::cong::unregister(&a, "panics")), (Ok(1000), Ok(())));
 }
 
-/// Numbers of a wild algorithm: small ones and those at the ends, the same in every run of a seed.
+/// Random numbers of a wild algorithm, small and extreme ones, the same for each seed.
 static WILD: AtomicU64 = AtomicU64::new(0);
 
 fn wild() -> u64 {
@@ -101,11 +101,11 @@ fn scribble(tp: *mut usk_tcp_t) {
         tp.snd_ssthresh = wild() as u32;
         tp.snd_cwnd_clamp = (wild() as u32).max(4);
         tp.app_limited = wild() as u32;
-        // Slower than this nothing would happen in the test's time.
+        // At a lower rate the transfer would not finish in the test's time.
         tp.pacing_rate = wild().saturating_add(100_000);
         tp.needs_pacing = u32::from(wild().is_multiple_of(64));
     }
-    // Not its to write.
+    // It may not write this: ignored.
     tp.snd_una = wild() as u32;
     tp.packets_out = wild() as u32;
     tp.mss_cache = wild() as u32;
@@ -147,7 +147,7 @@ unsafe extern "C-unwind" fn wild_cwnd_event(tp: *mut usk_tcp_t, _: *mut c_void, 
     scribble(tp);
 }
 
-/// "wild" leaves the window to cong_avoid and the reduction, "wilder" sets it itself.
+/// "wild" has cong_avoid and the standard reduction, "wilder" has cong_control.
 unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
     let mut ops = usk_cong_ops {
         version: USK_CONG_VERSION,
@@ -171,7 +171,7 @@ unsafe extern "C-unwind" fn init_wild(plugin: *mut usk_plugin_t) -> c_int {
         sndbuf_expand: Some(wild_look),
         get_info: None,
     };
-    // SAFETY: the argument of an entry point, whole tables, no answer wanted.
+    // SAFETY: the argument of an entry point, complete tables, a null `out`.
     unsafe {
         let r = usk_cong_register(plugin, &ops, std::ptr::null_mut(), std::ptr::null_mut());
         ops.name = c"wilder".as_ptr();

@@ -1,5 +1,5 @@
-//! The operations that are called owned: for a layer in Rust over a protocol from C, and in place of those that are
-//! null.
+//! The operations that are called with the sock owned: by a layer in Rust above a C protocol, and in place of null
+//! ones.
 
 use super::*;
 use crate::admin::{usk_stack_free, usk_stack_new};
@@ -31,7 +31,7 @@ unsafe extern "C-unwind" fn drop_it(_: *mut usk_owned_t, skb: *mut usk_skb_t) {
 unsafe extern "C-unwind" fn agree(_: *mut usk_owned_t, _: c_int) -> c_int {
     0
 }
-/// Takes all; four bytes are one too many.
+/// Returns the length of the message; for four bytes it returns one too many.
 unsafe extern "C-unwind" fn send_owned(_: *mut usk_owned_t, msg: *mut usk_sendmsg_t) -> isize {
     // SAFETY: the message is this operation's.
     let n = unsafe { usk_sendmsg_len(msg) } as isize;
@@ -45,11 +45,11 @@ unsafe extern "C-unwind" fn poll_owned(_: *mut usk_owned_t) -> u32 {
     libc::POLLPRI as u32
 }
 
-/// What the operations of a file's bytes were given, on the sock with the highest protocol.
+/// The arguments that sendpage and splice_eof got, on the sock with the highest protocol number.
 static PAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 unsafe extern "C-unwind" fn page(_: *mut usk_sock_t, data: *const c_void, len: usize, flags: c_int) -> isize {
-    // SAFETY: the operation's bytes.
+    // SAFETY: the operation's arguments.
     let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
     PAGES.lock().unwrap().push(format!("{} {}", String::from_utf8_lossy(bytes), flags & libc::MSG_MORE != 0));
     len as isize
@@ -57,13 +57,13 @@ unsafe extern "C-unwind" fn page(_: *mut usk_sock_t, data: *const c_void, len: u
 unsafe extern "C-unwind" fn page_end(_: *mut usk_sock_t) {
     PAGES.lock().unwrap().push("end".to_owned());
 }
-/// To even ports only, as address and port otherwise.
+/// Binds to even ports only, else as usk_inet_bind.
 unsafe extern "C-unwind" fn bind_even(o: *mut usk_owned_t, addr: *const usk_addr_t) -> c_int {
     // SAFETY: the operation's arguments.
     unsafe { if (*addr).port % 2 == 1 { -libc::EDOM } else { usk_inet_bind(o, addr) } }
 }
 
-/// Calls of the operations below, on the protocol ASKED.
+/// Calls of the operations below.
 static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn asked(what: String) {
@@ -135,7 +135,7 @@ unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
         .sum()
 }
 
-/// All of it is what lies below.
+/// A layer whose operations are all those of the protocol below.
 struct Thin;
 impl Layer for Thin {}
 
@@ -159,7 +159,7 @@ fn recv(s: &Socket) -> Result<Vec<u8>> {
 
 /// A stack with the three protocols.
 fn with_plugin(f: impl FnOnce(&Arc<Stack>)) {
-    // SAFETY: null is the loopback alone; the handles are given back below. The name is a string.
+    // SAFETY: a null config is the loopback alone; the handles are freed below. The name is a string.
     let (handle, stack, plugin) = unsafe {
         let handle = usk_stack_new(std::ptr::null());
         (handle, stack_of(handle).unwrap(), usk_plugin_attach(handle, c"test".as_ptr(), Some(init)))
@@ -181,7 +181,7 @@ fn a_layer_over_a_protocol_from_c_works_through_its_owned_operations() {
         assert_eq!(whole.poll(), Events::PRI);
         assert_eq!((send(&bare, b"abc"), recv(&bare)), (Err(Error::OpNotSupp), Err(Error::OpNotSupp)));
         assert_eq!(bare.poll().0 & Events::IN.0, 0, "null: what the queues say");
-        // More than was offered breaks it, and no other.
+        // Returning more than was offered breaks this socket and no other.
         assert_eq!((send(&whole, b"abcd"), recv(&whole)), (Err(Error::Io), Err(Error::Io)));
         assert_eq!(send(&bare, b"abcd"), Err(Error::OpNotSupp));
     });
@@ -193,7 +193,7 @@ fn where_sendmsg_recvmsg_and_poll_are_null_the_sock_is_owned_for_the_others() {
         let open = || Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 252).unwrap();
         let s = open();
         assert_eq!((send(&s, b"abc"), recv(&s), s.poll()), (Ok(3), Ok(b"owned".to_vec()), Events::PRI));
-        // Free in between, or this would not end.
+        // The sock is not owned here, or this would deadlock.
         drop(s.sock().lock(stack));
         assert_eq!((send(&s, b"abcd"), recv(&s)), (Err(Error::Io), Err(Error::Io)));
         assert_eq!(send(&open(), b"abc"), Ok(3));
@@ -208,11 +208,11 @@ fn a_file_s_bytes_come_to_sendpage_and_its_end_to_splice_eof() {
         assert_eq!(s.sendpage(b"part", libc::MSG_MORE), Ok(4));
         s.splice_eof();
         assert_eq!(*PAGES.lock().unwrap(), ["all false", "part true", "end"]);
-        // Null: sendmsg, and nothing.
+        // With sendpage null sendmsg is called, and with splice_eof null nothing.
         let s = Socket::new(stack, libc::AF_INET, libc::SOCK_DGRAM, 252).unwrap();
         assert_eq!(s.sendpage(b"abc", libc::MSG_MORE), Ok(3));
         s.splice_eof();
-        // Broken: neither.
+        // On a broken sock neither is called.
         assert_eq!((s.sendpage(b"abcd", 0), s.sendpage(b"abc", 0)), (Err(Error::Io), Err(Error::Io)));
         s.splice_eof();
     });
@@ -236,7 +236,7 @@ fn bind_is_the_protocol_s_where_it_has_one() {
 
 #[test]
 fn each_operation_is_asked_where_its_text_says() {
-    /// Answers all options itself.
+    /// A layer that handles all options itself.
     struct Greedy;
     impl Layer for Greedy {
         fn getsockopt(&self, _: &dyn Proto, _: SockRef<'_>, _: i32, _: i32, value: &mut [u8]) -> Result<usize> {

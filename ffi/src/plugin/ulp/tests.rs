@@ -1,4 +1,4 @@
-//! Calls that began under one protocol and go on under another, which threads bring about.
+//! Calls during which another thread replaces the layer.
 
 use super::*;
 use crate::admin::{usk_stack_free, usk_stack_new};
@@ -16,7 +16,7 @@ unsafe extern "C-unwind" fn begin_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t
     unsafe { (*ulp).data.cast::<u64>().write(1) };
     0
 }
-/// Refuses all, and would be in the wrong memory if it were not its own.
+/// Refuses everything, and checks that the memory is its own.
 unsafe extern "C-unwind" fn send_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t, _: *mut usk_sendmsg_t) -> isize {
     // SAFETY: as above.
     assert_eq!(unsafe { (*ulp).data.cast::<u64>().read() }, 1);
@@ -25,7 +25,7 @@ unsafe extern "C-unwind" fn send_one(_: *mut usk_owned_t, ulp: *const usk_ulp_t,
 unsafe extern "C-unwind" fn recv_one(_: *mut usk_owned_t, _: *const usk_ulp_t, _: *mut usk_recvmsg_t) -> isize {
     -(libc::EXDEV as isize)
 }
-/// Takes itself away while it begins.
+/// Tries to remove itself in its own init.
 unsafe extern "C-unwind" fn begin_two(o: *mut usk_owned_t, ulp: *const usk_ulp_t) -> c_int {
     // SAFETY: the operation's arguments.
     unsafe {
@@ -46,7 +46,7 @@ fn table(name: &'static CStr) -> usk_ulp_ops {
 
 unsafe extern "C-unwind" fn init(plugin: *mut usk_plugin_t) -> c_int {
     let one = usk_ulp_ops { init: Some(begin_one), sendmsg: Some(send_one), recvmsg: Some(recv_one), ..table(c"one") };
-    // Built against the header before `disconnect`.
+    // As built against the header before `disconnect` was added.
     let size = usk_ulp_ops::FIRST_SIZE as u32;
     let two = usk_ulp_ops { init: Some(begin_two), size, ..table(c"two") };
     [one, two]
@@ -68,7 +68,7 @@ fn connection(stack: &Arc<Stack>) -> (Socket, Socket) {
 
 #[test]
 fn a_call_that_waited_while_its_protocol_was_exchanged_never_sees_the_others_memory() {
-    // SAFETY: null is the loopback alone; the handles are given back below. The name is a string.
+    // SAFETY: a null config is the loopback alone; the handles are freed below. The name is a string.
     let (handle, stack, plugin) = unsafe {
         let handle = usk_stack_new(std::ptr::null());
         (handle, stack_of(handle).unwrap(), usk_plugin_attach(handle, c"test".as_ptr(), Some(init)))
