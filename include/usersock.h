@@ -548,10 +548,10 @@ int usk_is_ours(int fd);
 /*
  All bound and connected sockets of a stack: listeners, connections, TIME_WAIT, UDP, raw and ping sockets, sorted by
  protocol and port. Fills the first `count` entries of `list`, each of `size` bytes, which is
- sizeof(usk_sock_entry_t): a program compiled against an older header gets what it knows, and for a newer one what the
- library does not know is zero. Returns how many sockets there are, which may be more than `count`; or -1 with errno
- EINVAL (`size` is 0) or EFAULT. `list` may be null when `count` is 0. Each entry is true of one moment, and the list
- of no single one.
+ sizeof(usk_sock_entry_t): a program compiled against an older header gets what it knows, and for a newer one what
+ the library does not know is zero. Returns how many sockets there are, which may be more than `count`; or -1 with
+ errno EINVAL (`size` is 0) or EFAULT. `list` may be null when `count` is 0. Each entry is true of one moment, and
+ the list of no single one.
  Requires: `stack` is null or from usk_stack_new and not freed; `list` is writable for `count` times `size` bytes.
  */
 ptrdiff_t usk_sock_list(usk_stack_t *stack,

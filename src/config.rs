@@ -1,6 +1,9 @@
 //! A stack from a line of text: the configuration that `usk_init`, `USERSOCK_CONFIG` and the command's options take.
 //! Above: `ffi`, the command, programs. Below: devices, routes, sysctls.
 //!
+//! In `check`: what a start would refuse, without a device. In `explain`: the cause and the remedy of an error of the
+//! system's.
+//!
 //! `key=value` pairs, separated by commas:
 //!
 //! | key | value |

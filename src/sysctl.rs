@@ -9,6 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `table` | a row per sysctl |
+//! | `nearest` | the known name nearest to one that does not exist |
 //! | `parse` | conversion between text and values |
 
 mod nearest;
