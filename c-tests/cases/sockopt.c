@@ -1,5 +1,5 @@
-/* Socket options: what they are at first, what is set comes back, clamps and doublings as Linux does them, short and
- * long values, unknown ones. SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP, IPPROTO_IPV6. */
+/* Socket options: initial values, values read back after a set, Linux's clamps and doublings, short and long values,
+ * unknown options. SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP, IPPROTO_IPV6. */
 #include "common.h"
 
 struct row {
@@ -11,7 +11,7 @@ struct row {
 enum { ANY = -99999 };
 #define O(level, name, first, set, want) {level, name, #name, first, set, want}
 
-/* On a TCP socket of IPv4. Rows of one option follow each other and see what the one before left. */
+/* On a TCP socket of IPv4. Rows of one option follow each other and depend on the one before. */
 static const struct row tcp_rows[] = {
     O(SOL_SOCKET, SO_DEBUG, 0, 0, 0),
     O(SOL_SOCKET, SO_REUSEADDR, 0, 5, 1),
@@ -188,7 +188,7 @@ static void lengths(int fd)
     len = 4;
     ERR(usk_getsockopt(fd, 9999, 1, room, &len), EOPNOTSUPP);
     ERR(usk_getsockopt(fd, IPPROTO_IP, 9999, room, &len), ENOPROTOOPT);
-    /* IP options that fit a byte: one byte of room is one byte of answer. */
+    /* IP options that fit in a byte: with room for one byte, one byte is returned. */
     unsigned char byte = 33;
     OK(usk_setsockopt(fd, IPPROTO_IP, IP_TTL, &byte, 1));
     EQ(get_int(fd, IPPROTO_IP, IP_TTL), 33);

@@ -21,8 +21,8 @@ static void *writer(void *arg)
         r.number = n;
         for (size_t i = 0; i < sizeof r.body; i++)
             r.body[i] = pattern(r.writer, (uint64_t)n * sizeof r.body + i);
-        /* A blocking send that waits for room gives the socket up meanwhile, and another thread's bytes may come into
-         * the middle of the record: so does Linux, with a full buffer. The mutex keeps the record whole. */
+        /* A blocking send that waits for room releases the socket meanwhile, so another thread's bytes may get into the
+         * middle of the record, as on Linux. The mutex keeps the record whole. */
         CHECK(pthread_mutex_lock(&writing) == 0);
         EQ(usk_send(conn[0], &r, sizeof r, 0), sizeof r);
         CHECK(pthread_mutex_unlock(&writing) == 0);

@@ -98,7 +98,7 @@ static void refused(int family)
     EQ(so_error(s), ECONNREFUSED);
     EQ(so_error(s), 0);
     OK(usk_close(s));
-    /* An unconnected socket is not told, unless it asked by IP_RECVERR. */
+    /* An unconnected socket gets no error, unless IP_RECVERR is set. */
     s = (int)OK(usk_socket(family, SOCK_DGRAM, 0));
     EQ(usk_sendto(s, "x", 1, 0, &to.sa, to.len), 1);
     int self = bound(SOCK_DGRAM, local(family));
@@ -125,7 +125,7 @@ static void refused(int family)
     EQ(usk_recvmsg(s, &m, MSG_ERRQUEUE), 9);
     CHECK(memcmp(payload, "data sent", 9) == 0);
     EQ(m.msg_flags & MSG_ERRQUEUE, MSG_ERRQUEUE);
-    CHECK(same_addr(name, to)); /* whom the failed datagram was for */
+    CHECK(same_addr(name, to)); /* the destination of the failed datagram */
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     CHECK(h != NULL);
     EQ(h->cmsg_level, level);
@@ -180,7 +180,7 @@ static void limits(void)
     OK(set_int(fd[0], IPPROTO_UDP, UDP_CORK, 0));
     EQ(usk_recv(fd[1], in, sizeof in, 0), 10);
 
-    /* A full receive buffer drops what comes; nothing else happens to the sender. */
+    /* A full receive buffer drops datagrams; the sender gets no error. */
     OK(set_int(fd[1], SOL_SOCKET, SO_RCVBUF, 4096));
     for (int i = 0; i < 1000; i++)
         EQ(usk_send(fd[0], big, 1000, 0), 1000);

@@ -19,7 +19,8 @@ static void is(int line, const char *row, const char *what, struct addr got, con
         complain(__FILE__, line, label, t, want);
 }
 
-/* Who sent the one datagram that is expected; an empty address when none comes. The time is for a run that fails. */
+/* The source of the one expected datagram; an empty address if none arrives. The timeout only matters for a run that
+ * fails. */
 static struct addr sender(int fd, void *buf, size_t len, long *n)
 {
     struct addr from;
@@ -148,7 +149,7 @@ static void tcp_rows(void)
     }
 }
 
-/* Sockets without ports hear themselves: the raw one its own packet, the ping one the answer. */
+/* Sockets without ports receive their own: the raw one its packet, the ping one the echo reply. */
 static void portless(int type, int protocol, const char *own, const char *to_text, int want_sendto, const char *from)
 {
     struct addr to = at(to_text, 0);

@@ -63,8 +63,7 @@ static void in_line(void)
     close_pair(fd);
 }
 
-/* A second urgent byte takes the mark over; the first, unread, turns into an ordinary byte that is lost from the
- * band: it stays in the stream where it was. */
+/* A second urgent byte moves the mark; the first, unread, becomes an ordinary byte at its place in the stream. */
 static void replaced(void)
 {
     int fd[2];
@@ -103,7 +102,7 @@ static void at_the_end(void)
     EQ(ready(fd[1], POLLIN | POLLPRI), 0);
     EQ(at_mark(fd[1]), 0);
     ERR(usk_recv(fd[1], &c, 1, MSG_OOB), EINVAL);
-    /* Zero-length room: told by MSG_TRUNC, and the byte is gone. */
+    /* A buffer of no bytes: MSG_TRUNC is set, and the byte is gone. */
     OK(usk_send(fd[0], "Z", 1, MSG_OOB));
     await(fd[1], POLLPRI);
     struct iovec iov = {.iov_base = buf, .iov_len = 0};

@@ -1,5 +1,5 @@
-/* Names of sockets of a protocol from C: TINY gets ports, conflicts, peers and refusals from the stack as UDP does, so
- * each row is asked of both. ARGV[1] is the folder of the built plug-ins. */
+/* Addresses of sockets of a C protocol: TINY gets ports, conflicts, peers and errors from the stack as UDP does, so
+ * each row is checked for both. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 
 static usk_stack_t *stack;
@@ -24,7 +24,7 @@ static void name_is(int fd, struct addr want)
         EQ(port_of(got), port_of(want)), EQ(memcmp(&got.storage, &want.storage, want.len), 0);
 }
 
-/* What bind says to a second socket, while one is bound to `first`: 0 or an errno. */
+/* The result of bind for a second socket, while one is bound to `first`: 0 or an errno. */
 struct row {
     const char *first, *second;
     int same_port, option; /* option: both have it; negative: only the second */
@@ -85,7 +85,7 @@ static void conflicts(void)
         if (got == 0) {
             name_is(two, b);
         } else {
-            /* Refused is not half bound: it binds elsewhere. */
+            /* After a failure the socket is not bound, and can be bound to another address. */
             struct addr other = at(b.sa.sa_family == AF_INET ? "127.0.0.1" : "::1", 4002);
             OK(usk_bind(two, &other.sa, other.len));
         }
@@ -106,10 +106,10 @@ static void names(void)
     ERR(usk_bind(fd, &any.sa, any.len), EINVAL);
     ERR(usk_bind(fd, &low.sa, low.len), EINVAL);
     name_is(fd, here);
-    /* Ports below 1024 need no privilege: who may make a stack may have all its ports. */
+    /* Ports below 1024 need no privilege: a process that makes a stack may use all its ports. */
     OK(usk_close(sock_at(low)));
 
-    /* A port that is chosen is never one that SO_REUSEADDR shares. */
+    /* An automatically chosen port is never a shared one (SO_REUSEADDR). */
     int many[64];
     for (int i = 0; i < COUNT(many); i++) {
         many[i] = sock(AF_INET);
@@ -155,14 +155,14 @@ static void peers(void)
     OK(usk_connect(c, &at_a.sa, at_a.len));
     CHECK(same_addr(peer_name(c), at_a) && port_of(sock_name(c)) != 0);
     EQ(sock_name(c).in.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
-    /* Again: another peer, and only that one is heard. */
+    /* Connected again: only datagrams of the new peer are received. */
     OK(usk_connect(c, &at_b.sa, at_b.len));
     CHECK(same_addr(peer_name(c), at_b));
     struct addr at_c = sock_name(c);
     EQ(usk_sendto(a, "a", 1, 0, &at_c.sa, at_c.len), 1);
     EQ(usk_sendto(b, "b", 1, 0, &at_c.sa, at_c.len), 1);
     expect_from(c, b, "b");
-    /* The association ends, and with it the port that was chosen for it. */
+    /* The association is dissolved, and its automatically chosen port released. */
     OK(usk_connect(c, &unspec, sizeof unspec));
     ERR(usk_getpeername(c, &any.sa, &any.len), ENOTCONN);
     name_is(c, none);
@@ -202,7 +202,7 @@ static void peers(void)
     OK(usk_close(b));
 }
 
-/* Options that conflicts and look-ups go by count as they are now, not as they were at bind. */
+/* Conflicts and look-ups use the present options, not those at bind. */
 static void options_after_bind(void)
 {
     struct addr p = at("127.0.0.1", 4200);
@@ -225,7 +225,7 @@ static void options_after_bind(void)
     OK(usk_close(from));
 }
 
-/* What of the IP header a socket decides: seen by a raw socket. */
+/* Fields of the IP header that a socket sets, checked by a raw socket. */
 static void headers(void)
 {
     int number = protocol ? protocol : IPPROTO_UDP;

@@ -1,6 +1,5 @@
-/* What a catch in C or C++ calls: usk_break. From inside operations and from
- * threads that own nothing, on sockets in use, asleep, not accepted; the tables are this program's own, attached as a
- * plug-in that is linked in. */
+/* usk_break, which the catch of a C++ exception calls: inside operations and in threads that own nothing, on sockets in
+ * use, asleep, not accepted; the tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
 #include <usersock/cong.h>
 #include <usersock/hooks.h>
@@ -111,7 +110,7 @@ static int make_child(usk_sock_t *sk, int level, int name, const void *value, si
     EQ(usk_set_ends(&o, &local, &remote), 0);
     EQ(usk_set_state(&o, TCP_ESTABLISHED), 0);
     EQ(usk_hash(&o), 0);
-    /* As the packet that breaks it would: nothing ends while it is owned. */
+    /* As an operation for a packet would: the sock does not end while it is owned. */
     if (!child_pushed) {
         EQ(usk_break(child), 0);
         EQ(destroyed, 0);
@@ -178,7 +177,7 @@ static int sleepy_socket(void)
     return (int)OK(usk_socket_on(stack, AF_INET, SOCK_SEQPACKET, NUMBER));
 }
 
-/* Whoever sleeps wakes up, all of several too, and whoever comes later does not sleep. */
+/* All sleeping threads wake up, and later calls do not sleep. */
 static void sleepers(void)
 {
     static void *(*const calls[])(void *) = { sleep_recv, sleep_connect, sleep_accept };
@@ -197,7 +196,7 @@ static void sleepers(void)
         join(spawn(break_it, held));
         for (int t = 0; t < n; t++)
             join(threads[t]);
-        EQ(usk_break(held), 0); /* twice is as once */
+        EQ(usk_break(held), 0); /* repeating it has no effect */
         destroyed = 0;
         ends_broken(fd);
         EQ(destroyed, 1);
@@ -206,7 +205,7 @@ static void sleepers(void)
     }
 }
 
-/* What no program has yet ends at once; what waits for accept(2) is accepted, broken. */
+/* A child that no program has ends at once; one that waits for accept(2) is accepted, broken. */
 static void children(void)
 {
     struct addr any = at("127.0.0.1", 0);
@@ -312,7 +311,7 @@ static void hooks(void)
     int fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_STREAM, 0)), pairs[2];
     armed = true;
     ERR(usk_connect(fd, &a.sa, a.len), EIO);
-    /* The peer knows nothing of it. */
+    /* The peer is not affected. */
     int s = (int)OK(usk_accept(l, NULL, NULL));
     ends_broken(fd);
     OK(usk_close(s));
@@ -440,7 +439,7 @@ static int layer_set(usk_sock_t *sk, const usk_ulp_t *ulp, int level, int name, 
     usk_owned_t o;
     if (!due())
         return ulp->below->setsockopt(sk, level, name, value, len);
-    /* Thrown with the sock locked, caught where nobody can unlock it. */
+    /* Thrown with the sock locked, and caught outside the scope of the lock. */
     EQ(usk_lock_sock(sk, &o), 0);
     EQ(usk_break(sk), 0);
     return -EIO;

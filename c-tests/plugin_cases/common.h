@@ -1,11 +1,11 @@
-/* What the cases of plug-ins share, beside what all cases do. */
+/* Shared by the cases of plug-ins, beside cases/common.h. */
 #ifndef USERSOCK_PLUGIN_CASES_COMMON_H
 #define USERSOCK_PLUGIN_CASES_COMMON_H
 #include "../cases/common.h"
 #include <sched.h>
 #include <usersock/proto.h>
 
-/* Nothing was made: with this errno, and with one line that has `line` in it. */
+/* Checks a failure: this errno, and a line in usk_config_error that contains `line`. */
 static UNUSED void refused_with(const void *made, int error, const char *line)
 {
     CHECK(made == NULL);
@@ -15,8 +15,8 @@ static UNUSED void refused_with(const void *made, int error, const char *line)
     CHECK(strchr(usk_config_error(), '\n') == NULL);
 }
 
-/* Ends a plug-in. A connection's end takes a few packets, which the stack's own thread may be about: until then it is
- * in use. */
+/* Unloads a plug-in. Closing a connection takes a few packets, which the stack's own thread may still process: until
+ * then it is in use. */
 static UNUSED void unloaded(usk_plugin_t *plugin)
 {
     struct pollfd none = { .fd = -1 };

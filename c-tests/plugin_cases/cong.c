@@ -1,5 +1,5 @@
-/* Congestion control from C: chosen by name, counted in its use, held to its bounds, and broken alone. ARGV[1] is the
- * folder of the built plug-ins. */
+/* Congestion control from C: selected by name, in use while a connection has it, clamped to its bounds, and isolated
+ * when it is broken. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 #include <usersock/cong.h>
 #include <usersock/hooks.h>
@@ -53,7 +53,7 @@ static void count_cong_avoid(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t a
     tp->snd_una = 77;
     tp->packets_out = 0;
     tp->mss_cache = 0;
-    /* What the registration has: a counter and a sysctl, or nothing. */
+    /* The registration's counter and sysctl, if any. */
     usk_count(tp->reg, 0, (uint64_t)usk_sysctl(tp->reg, 0));
     CHECK(tp->reg == reg && usk_user(tp->reg) == &calls);
     EQ(usk_count(tp->reg, 1, 1), -EINVAL);
@@ -230,7 +230,7 @@ static void westwood(const char *dir)
     EQ(errno, EBUSY);
     closed(&p);
 
-    /* As the default: what is made then has it, and it stays. */
+    /* As the default: new sockets have it, and keep it. */
     OK(usk_sysctl_set(stack, "net.ipv4.tcp_congestion_control", "westwood"));
     EQ(usk_plugin_unload(plugin), -1);
     EQ(errno, EBUSY);
@@ -298,7 +298,7 @@ static void lifecycle(void)
     unloaded(plugin);
 }
 
-/* Windows that cannot be become ones that can; the stream arrives whole. */
+/* Invalid windows are clamped; the stream arrives complete. */
 static void wild(void)
 {
     usk_cong_ops ops = ops_of("wild");
@@ -332,7 +332,7 @@ static void wild(void)
     unloaded(plugin);
 }
 
-/* ---- numbers that make no sense ---- */
+/* ---- invalid numbers ---- */
 
 static struct {
     uint64_t rate;
@@ -354,7 +354,7 @@ static void odd_cong_control(usk_tcp_t *tp, void *priv, uint32_t ack, uint32_t f
         odd.edeadlk += usk_setsockopt(odd.fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == -1 && errno == EDEADLK;
         errno = 0;
         odd.edeadlk += usk_send(odd.fd, "x", 1, MSG_DONTWAIT) == -1 && errno == EDEADLK;
-        /* Neither can it take itself away: it is in use. */
+        /* It cannot unregister itself either: it is in use. */
         odd.ebusy += usk_unregister(reg) == -EBUSY;
         errno = 0;
         odd.ebusy += usk_plugin_unload(odd.plugin) == -1 && errno == EBUSY;
@@ -531,7 +531,7 @@ static void hostile_tables(void)
     CHECK(usk_plugin_attach(stack, "cong", init_plugin) == NULL);
     EQ(errno, EINVAL);
     EQ(usk_unregister(NULL), -EINVAL);
-    /* A newer table whose additions are not used is as good as one of today. */
+    /* A newer table whose additional members are null is accepted. */
     struct {
         usk_cong_ops ops;
         void *later[4];

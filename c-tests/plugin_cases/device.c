@@ -1,5 +1,5 @@
 /* Devices from C: two stacks of one process joined by UDP datagrams of the host, a transfer both ways, and devices that
- * break their word. ARGV[1] is the folder of the built plug-ins. */
+ * violate their contract. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 #include <usersock/device.h>
 
@@ -290,7 +290,7 @@ static ssize_t say(usk_stack_t *stack)
     return r;
 }
 
-/* The stack lives: a datagram through its loopback. */
+/* The stack still works: a datagram through its loopback. */
 static void turn(usk_stack_t *stack)
 {
     struct addr self = at("127.0.0.1", 0);
@@ -303,8 +303,8 @@ static void turn(usk_stack_t *stack)
     OK(usk_close(fd));
 }
 
-/* Waits until the device was given `n` packets: a full queue is tried again whenever the stack runs, by who waits or by
- * itself. */
+/* Waits until the device was given `n` packets: a full queue is tried again whenever the stack runs, in a waiting
+ * thread or in its own. */
 static void xmits_reach(usk_stack_t *stack, int n)
 {
     int fd = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 0));
@@ -348,7 +348,7 @@ static void hostile_devices(void)
         usk_stack_free(stack);
     }
 
-    /* One that does what it should, or nearly: floods, packets of no size, its own packets back, and a full queue. */
+    /* A valid device with extreme behaviour: floods, packets of no size, its own packets back, and a full queue. */
     usk_stack_t *stack = with_kind(&ops);
     reset();
     d.fd = socket(AF_INET, SOCK_DGRAM, 0); /* polls writable: a full queue is tried again */
@@ -380,7 +380,7 @@ static void hostile_devices(void)
     free_and_close(stack);
     close(host_fd);
 
-    /* A lie ends the device, not the stack. */
+    /* An invalid return value breaks the device, not the stack. */
     for (int i = 0; i < 2; i++) {
         stack = with_kind(&ops);
         reset();
@@ -399,7 +399,7 @@ static void hostile_devices(void)
     }
 }
 
-/* The link goes down: a descriptor that has failed brings its device down, nobody waits in it any more, and the rest
+/* The link goes down: a descriptor that has failed brings its device down, no thread polls it any more, and the rest
  * goes on. */
 static void link_down(void)
 {
@@ -466,7 +466,7 @@ static void sinks(void)
     usk_stack_free(stack);
 }
 
-/* What is too short for a header, or longer than the MTU, is not taken; the device goes on. */
+/* Packets that are too short for a header, or longer than the MTU, are dropped; the device goes on. */
 static void lengths(void)
 {
     static const struct {

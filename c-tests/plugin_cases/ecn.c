@@ -1,6 +1,6 @@
-/* An algorithm from C that lives by congestion marks (USK_CONG_NEEDS_ECN), over a wire that marks and looks: which
- * packets ask for ECN and say that they can be marked, what the algorithm hears at both ends, and what becomes of it
- * where the peer does not agree. */
+/* An algorithm in C that needs ECN (USK_CONG_NEEDS_ECN), over a device that sets CE marks and inspects packets: which
+ * packets request ECN and are ECT, which events the algorithm gets at both ends, and what happens if the peer does not
+ * agree. */
 #include "common.h"
 #include "wire.h"
 #include <usersock/cong.h>
@@ -208,15 +208,15 @@ static void agreed(usk_stack_t *a, usk_stack_t *b, const char *to)
 {
     mark_each = 50;
     run(a, b, to, "marks");
-    /* Asked and answered by packets that are ECN-capable themselves. */
+    /* SYN and SYN-ACK are ECT themselves. */
     EQ(seen[0].syn, 1), EQ(seen[0].syn_ect, 1), EQ(seen[0].syn_ece, 1), EQ(seen[0].syn_cwr, 1);
     EQ(seen[1].syn, 1), EQ(seen[1].syn_ect, 1), EQ(seen[1].syn_ece, 1), EQ(seen[1].syn_cwr, 0);
     /* So is every other packet, acknowledgements included. */
     EQ(seen[0].data_ect, seen[0].data), EQ(seen[0].pure_ect, seen[0].pure);
     EQ(seen[1].data_ect, seen[1].data), EQ(seen[1].pure_ect, seen[1].pure);
     EQ(told.ecn_ok, 1);
-    /* The receiver's algorithm heard of marks, the sender's of their echoes; it was asked once a reduction, and the
-     * peer told. */
+    /* The receiver's algorithm got the marks, the sender's their echoes; ssthresh was called once per reduction, and
+     * the peer got CWR. */
     CHECK(seen[0].marked >= BYTES / 1460 / 50);
     CHECK(told.ce > 0 && told.ce <= seen[0].marked);
     CHECK(told.no_ce > 0);
@@ -240,7 +240,7 @@ static void not_agreed(usk_stack_t *a, usk_stack_t *b, const char *to)
     EQ(told.ecn_ok, 0), EQ(told.ce, 0), EQ(told.no_ce, 0), EQ(told.echoes, 0);
 }
 
-/* Thresholds that cannot be are held to their bounds, and the stream arrives. */
+/* Invalid thresholds are clamped, and the stream arrives. */
 static void nonsense(usk_stack_t *a, usk_stack_t *b)
 {
     static const struct {

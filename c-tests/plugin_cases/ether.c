@@ -143,7 +143,7 @@ static void ethernet(const char *dir)
     CHECK(n > 0 && n <= frames);
     EQ(unlink(path), 0);
 
-    /* Nobody answers any more: who is asked for now is not found. */
+    /* The neighbour does not reply any more: resolution fails. */
     pthread_mutex_lock(&wire.lock);
     seen.cut = true;
     pthread_mutex_unlock(&wire.lock);

@@ -259,7 +259,7 @@ int main(int argc, char **argv)
     EQ(mib("ExpoptAgreed"), 2);
     close_pair(lone);
 
-    /* Our end lacks it: a listener does not answer what was not asked. */
+    /* Our end lacks it: a listener sends no option if the SYN had none. */
     OK(usk_sysctl_set(stack, "net.expopt.enabled", "0"));
     pair(l, PORT, lone);
     say(lone[0], lone[1], "there");
@@ -272,7 +272,7 @@ int main(int argc, char **argv)
     ERR(usk_sysctl_set(stack, "net.expopt.enabled", "2"), EINVAL);
     close_pair(lone);
 
-    /* Hooks are not in use by connections: unloading takes them off, and the data goes on. */
+    /* Connections do not keep hooks in use: unloading removes them, and the data goes on. */
     OK(usk_plugin_unload(plugin));
     look();
     say(fd[0], fd[1], "without");
@@ -291,7 +291,7 @@ int main(int argc, char **argv)
     OK(usk_close(raw));
     OK(usk_pcap_stop(stack));
 
-    /* It comes and goes while events run on another thread: one that runs keeps its code. */
+    /* It is loaded and unloaded while events run on another thread: a running event keeps its code loaded. */
     pthread_t talker = spawn(keep_talking, &l);
     for (int i = 0; i < 100; i++) {
         OK(usk_plugin_unload(plugin));

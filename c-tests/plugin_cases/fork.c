@@ -1,5 +1,5 @@
-/* fork(2) and plug-ins: in the child what was loaded belongs to the parent's stack, is neither unloaded nor told of an
- * end, and can be loaded into a stack of the child's own. ARGV[1] is the folder of the built plug-ins. */
+/* fork(2) and plug-ins: in the child what was loaded belongs to the parent's stack, is not unloaded, its exit function
+ * is not called, and it can be loaded into a stack of the child's own. ARGV[1] is the folder of the built plug-ins. */
 #include "common.h"
 #include <dlfcn.h>
 #include <sys/wait.h>

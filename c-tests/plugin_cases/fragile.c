@@ -1,5 +1,5 @@
-/* Panics of a plug-in in Rust that is a shared object of its own (plugins/fragile.rs): in each kind of context one
- * breaks its socket, and neither the protocol's others, nor TCP, nor the unloading. ARGV[1] is the folder of the built
+/* Panics of a plug-in in Rust that is a shared object of its own (plugins/fragile.rs): in each kind of context a panic
+ * breaks its socket, but not the protocol's other sockets, TCP or unloading. ARGV[1] is the folder of the built
  * plug-ins. */
 #include "../cases/common.h"
 #include <usersock/core.h>
@@ -93,8 +93,7 @@ static void in_system_calls(void)
     EQ(so_error(fd), 0);
     ends_broken(fd); /* all the same */
 
-    /* Before the sock is locked, while it is, and with a packet in hand: what is locked nobody unlocks but the
-     * stack. */
+    /* Before the sock is locked, while it is, and with a packet in hand: only the stack can release the lock then. */
     for (int place = SENDMSG; place <= SENDMSG_PACKET; place++) {
         fd = fragile_bound();
         OK(panic_in(fd, place));

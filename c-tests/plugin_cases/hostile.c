@@ -1,5 +1,5 @@
-/* Tables that do not fit, and operations that break their word: the line that refuses them, the errno they become, and
- * the stack that goes on. The tables are this program's own, attached as a plug-in that is linked in. */
+/* Invalid tables, and operations that violate their contract: the error line, the errno, and that the stack goes on.
+ * The tables are this program's own, attached as a plug-in that is linked in. */
 #include "common.h"
 #include <usersock/cong.h>
 
@@ -106,7 +106,7 @@ static void tables(usk_stack_t *stack)
     refused(stack, &t, EINVAL, "net.good.two");
     char value[8];
     ERR(usk_sysctl_get(stack, "net.good.one", value, sizeof value), ENOENT);
-    /* A list that never ends is noticed. */
+    /* A list without terminator is detected. */
     static const char *endless[400];
     static char names[400][16];
     for (int i = 0; i < 400; i++) {
@@ -150,7 +150,7 @@ static void tables(usk_stack_t *stack)
     refused(stack, &newer.t, EINVAL, "lacks");
 }
 
-/* ---- operations that break their word ---- */
+/* ---- operations that violate their contract ---- */
 
 static int wild_int = 7;
 static ssize_t wild_len = 1 << 20;
@@ -190,7 +190,7 @@ static void count_destroy(usk_owned_t *o)
     (void)o;
     destroyed++;
 }
-/* Locks and forgets. */
+/* Locks and does not release. */
 static ssize_t leaky_send(usk_sock_t *sk, usk_sendmsg_t *msg)
 {
     usk_owned_t o;
@@ -310,7 +310,7 @@ static ssize_t null_send(usk_sock_t *sk, usk_sendmsg_t *msg)
 
 static void broken_until_closed(int fd)
 {
-    /* The error is told once as it came, then the socket answers EIO for ever, and closes. */
+    /* The error is returned once, then all calls on the socket return EIO until it is closed. */
     char c;
     ERR(usk_recv(fd, &c, 1, MSG_DONTWAIT), EIO);
     struct pollfd p = { .fd = fd, .events = POLLIN };

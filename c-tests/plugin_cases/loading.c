@@ -1,6 +1,6 @@
-/* Loading and unloading while others are at it: threads that open sockets of a protocol and packets that come for it,
- * an entry point that fails when something of it is in use, socks that outlive their stack. ARGV[1] is the folder of
- * the built plug-ins. */
+/* Loading and unloading concurrently with threads that open sockets of a protocol and packets that come for it, an
+ * entry point that fails when something of it is in use, socks that outlive their stack. ARGV[1] is the folder of the
+ * built plug-ins. */
 #include "common.h"
 
 enum { TINY = 254, ROUNDS = 150 };
@@ -86,7 +86,7 @@ static void count_destroy(usk_owned_t *o)
     (void)o;
     destroyed++;
 }
-/* A farewell that takes an hour. */
+/* A closing handshake that takes an hour. */
 static void close_later(usk_sock_t *sk, int flags)
 {
     usk_owned_t o;
@@ -143,7 +143,7 @@ static int init_in_use(usk_plugin_t *plugin)
     return -ENOMEM;
 }
 
-/* What is in use cannot be undone: it stays whole, and goes with the stack. */
+/* A registration in use cannot be undone: it stays, and ends with the stack. */
 static void fails_in_use(void)
 {
     struct addr a = at("127.0.0.1", 77);

@@ -23,7 +23,7 @@ static void count_destroy(usk_owned_t *o)
     int **mine = usk_private(o);
     free(*mine);
     destroyed++;
-    /* The last word has been spoken: nothing may be begun here that would need another. */
+    /* Inside destroy nothing may be started that would need another destroy. */
     EQ(usk_timer_arm(o, 0, usk_owned_now(o)), -EINVAL);
     EQ(usk_get_port(o, 0), -EINVAL);
     EQ(usk_hash(o), -EINVAL);
@@ -277,7 +277,7 @@ static void packets_at_their_limits(void)
     usk_skb_free(skb);
 }
 
-/* A packet that grows in the receive queue takes no more off the account than was put on it. */
+/* A packet that grows in the receive queue uncharges no more than was charged. */
 static void grown(usk_sock_t *sk, usk_owned_t *o)
 {
     (void)sk;
@@ -504,7 +504,7 @@ static void begun(void)
 {
     usk_plugin_t *p = usk_plugin_attach(stack, "misuse", init_plugin);
     CHECK(p != NULL);
-    /* The table is the library's: what becomes of the plug-in's copy is nobody's business. */
+    /* The table is the library's: later changes of the plug-in's copy have no effect. */
     memset(&now_registered, 0xff, sizeof now_registered);
 }
 

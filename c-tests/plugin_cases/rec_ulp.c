@@ -1,5 +1,5 @@
 /* The record layer of plugins/rec_ulp.c: bulk in records of many sizes, readiness with a record that comes in pieces,
- * records that are bad, what is held when the program closes, removal. */
+ * invalid records, buffered bytes when the program closes, removal. */
 #include "common.h"
 #include "../plugins/rec_ulp.h"
 
@@ -187,7 +187,7 @@ static void pieces(void)
     EQ(usk_recv(fd[1], buf + 4, sizeof buf - 4, 0), 5);
     EQ(memcmp(buf, "in pieces", 9), 0);
     EQ(ready(fd[1], POLLIN), 0);
-    /* Half a record wakes a sleeper for nothing; the rest, and the end, for good. */
+    /* Half a record does not end a sleeping recv; the rest of it, and the end of the stream, do. */
     send_all(fd[0], r + first, 5);
     await_held(fd[1], 5);
     send_all(fd[0], r + first + 5, n - first - 5);
@@ -272,7 +272,7 @@ static void corruption(void)
         send_all(fd[0], r, n);
         if (i == 5)
             OK(usk_shutdown(fd[0], SHUT_WR));
-        /* What came before is good; then every call says so. */
+        /* Records before it are delivered; then every call returns the error. */
         EXPECT(fd[1], "good");
         int e = usk_recv(fd[1], buf, sizeof buf, 0);
         if (e != -1 || errno != EBADMSG) {

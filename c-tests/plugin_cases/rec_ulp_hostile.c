@@ -1,6 +1,6 @@
-/* struct usk_ulp_ops: tables that do not fit, a table of nulls, layers that break their word, calls with nothing in
- * hand, removal while a call sleeps, a listener whose children fail. The tables are this program's own, attached as a
- * plug-in that is linked in. */
+/* struct usk_ulp_ops: invalid tables, a table of nulls, layers that violate their contract, calls with null arguments,
+ * removal while a call sleeps, a listener whose children fail. The tables are this program's own, attached as a plug-in
+ * that is linked in. */
 #include "common.h"
 #include <usersock/proto.h>
 #include <usersock/ulp.h>
@@ -121,7 +121,7 @@ static void nulls(void)
     unloaded(p);
 }
 
-/* ---- broken words ---- */
+/* ---- violated contracts ---- */
 
 static ssize_t wild_len;
 static int wild_int;
@@ -269,7 +269,7 @@ static void words(void)
     usk_ulp_ops t = good();
     t.getsockopt = wild_get;
     broken(&t, use_get, 0);
-    /* An honest refusal leaves the connection without, and whole. */
+    /* An error from init leaves the connection without a layer, and working. */
     wild_int = -ENOMEM;
     t = good(), t.init = wild_init;
     usk_plugin_t *p = attach(&t);

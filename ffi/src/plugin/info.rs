@@ -1,4 +1,4 @@
-//! The properties of a sock: `usk_sock_info` returns all in one struct; usk_sock_ends returns the two addresses, which
+//! The properties of a sock: `usk_sock_info` returns all in one struct; usk_ends returns the two addresses, which
 //! protocols need for each packet. Above: `ip`, plug-ins. Linux: struct sock, struct inet_sock.
 
 use super::addr::usk_addr_t;
