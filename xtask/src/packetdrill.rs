@@ -19,10 +19,11 @@
 //!   - the parameters of CUBIC, from `/sys/module/tcp_cubic/parameters/*` (in the run's mount namespace these are
 //!     private copies with the kernel's values, so a script that writes them does not change the machine);
 //!   - the MTU and the offloads of `tun0` (what `ethtool -k` calls generic-segmentation-offload decides whether the
-//!     stack may build super-packets, as NETIF_F_GSO does for a kernel socket: tun0 has no TSO of its own without an owner);
+//!     stack may build super-packets, as NETIF_F_GSO does for a kernel socket: tun0 has no TSO of its own without an
+//!     owner);
 //!   - the routes to the remote address with their metrics (netlink, or the text of `ip route`; `ip -j route` leaves
-//!     out that an mtu is locked): `mtu` and its lock, `advmss`, `initcwnd`, `initrwnd`, `quickack`, `rto_min`, `congctl`,
-//!     `features ecn`, `fastopen_no_cookie`;
+//!     out that an mtu is locked): `mtu` and its lock, `advmss`, `initcwnd`, `initrwnd`, `quickack`, `rto_min`,
+//!     `congctl`, `features ecn`, `fastopen_no_cookie`;
 //!   - `DIR/qdisc`, one line, the root queueing discipline of `tun0`: `pfifo` (as when the file is missing),
 //!     `pfifo limit N` (0: each transmit is a local drop, NET_XMIT_DROP) or `fq` (paced by the qdisc);
 //!   - `DIR/requests`, a line each, obeyed in order and then deleted: `tcp_metrics flush` (forget what is cached by
