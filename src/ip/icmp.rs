@@ -129,8 +129,8 @@ impl Limits {
 }
 
 /// Sends an error about `skb`, which begins with its IP header, if the rules allow one: never about an ICMP error,
-/// about a packet whose source or destination is no single host, about a fragment other than the first (RFC 1122
-/// §3.2.2, RFC 4443 §2.4 (e)).
+/// about a packet whose source or destination is no single host, about a fragment other than the first
+/// (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)).
 pub(crate) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Problem) {
     match info.dst {
         IpAddr::V4(_) => send_v4(stack, skb, info, problem),

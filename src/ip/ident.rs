@@ -1,5 +1,5 @@
-//! IPv4 and IPv6 identifications. Above: `output`. Linux: __ip_select_ident, ip_idents_reserve, ipv6_select_ident; RFC
-//! 6864, RFC 7739. A datagram that cannot be fragmented (DF) carries 0. Other datagrams take it from one of many
+//! IPv4 and IPv6 identifications. Above: `output`. Linux: __ip_select_ident, ip_idents_reserve, ipv6_select_ident;
+//! RFC 6864, RFC 7739. A datagram that cannot be fragmented (DF) carries 0. Other datagrams take it from one of many
 //! counters, chosen by a keyed hash of addresses and protocol. A counter begins at a secret value and advances in
 //! random steps that grow with the time since the last use, so that the numbers of one flow do not reveal how much
 //! another sent (CVE-2020-36516).

@@ -445,8 +445,8 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
             let info = info_v6(h, protocol, to, dev.ifindex, now);
             skb.nh_len = offset as u16;
             skb.rx = Some(info);
-            // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC
-            // 6980 §5).
+            // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them
+            // (RFC 6980 §5).
             if reassembled && protocol == proto::ICMPV6 {
                 let mut ty = [0];
                 skb.copy_out(offset, &mut ty);

@@ -214,8 +214,8 @@ pub(super) fn ack_snd_check(cx: &mut Cx<'_>) {
     }
 }
 
-/// Acknowledges now or later: every second full segment and a window that moves draw an acknowledgement at once (RFC
-/// 9293 §3.8.6.3). Linux: __tcp_ack_snd_check.
+/// Acknowledges now or later: every second full segment and a window that moves draw an acknowledgement at once
+/// (RFC 9293 §3.8.6.3). Linux: __tcp_ack_snd_check.
 pub(super) fn ack_snd_check_always(cx: &mut Cx<'_>, ofo_possible: bool) {
     let unacked = cx.tp.rcv_nxt.since(cx.tp.rcv_wup);
     let now = (unacked > u32::from(cx.tp.ack.rcv_mss)

@@ -84,8 +84,8 @@ pub(super) fn send_syn(cx: &mut Cx<'_>, skb: &mut Skb) {
     cx.tp.ecn = EcnFlags::new(asks);
 }
 
-/// A SYN that asks for ECN is sent again: it does not ask any more, for a node on the path may drop such SYNs (RFC 3168
-/// §6.1.1.1; tcp_ecn_clear_syn).
+/// A SYN that asks for ECN is sent again: it does not ask any more, for a node on the path may drop such SYNs
+/// (RFC 3168 §6.1.1.1; tcp_ecn_clear_syn).
 pub(super) fn clear_syn(stack: &Stack, skb: &mut Skb) {
     let syn = TcpFlags::SYN.bits() as u8;
     let kind = syn | TcpFlags::ACK.bits() as u8 | ECN_SYN;
@@ -116,8 +116,8 @@ pub(super) fn rcv_syn(cx: &mut Cx<'_>, seg: &Seg) {
     }
 }
 
-/// Whether a listener agrees to ECN: the SYN asks with ECE and CWR, is itself not ECN-capable, and we are willing (RFC
-/// 3168 §6.1.1; tcp_ecn_create_request).
+/// Whether a listener agrees to ECN: the SYN asks with ECE and CWR, is itself not ECN-capable, and we are willing
+/// (RFC 3168 §6.1.1; tcp_ecn_create_request).
 pub(super) fn create_request(cx: &mut Cx<'_>, skb: &Skb, dst: &Dst, ends: Ends) -> bool {
     let flags = skb.tcp.all_flags();
     if !flags.contains(TcpFlags::ECE | TcpFlags::CWR) {
@@ -218,8 +218,8 @@ pub(super) const fn with_codepoint(tos: u8, ecn: u8) -> u8 {
     tos & !MASK | ecn
 }
 
-/// ECE and CWR of a segment that is no SYN. Returns the codepoint of its IP header: only new data is ECN-capable (RFC
-/// 3168 §6.1.4, §6.1.5; tcp_ecn_send).
+/// ECE and CWR of a segment that is no SYN. Returns the codepoint of its IP header: only new data is ECN-capable
+/// (RFC 3168 §6.1.4, §6.1.5; tcp_ecn_send).
 #[inline]
 pub(super) fn send(cx: &mut Cx<'_>, seq: SeqNum, payload: u64, flags: &mut TcpFlags) -> u8 {
     if !cx.tp.ecn.is_ok() {

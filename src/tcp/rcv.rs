@@ -191,8 +191,8 @@ pub(super) fn ports(skb: &Skb) -> (u16, u16) {
 /// A segment arrives (IpHandler::rcv).
 pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if info.not_unicast || skb.link_multicast {
-        // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122
-        // §4.2.3.10).
+        // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3,
+        // RFC 1122 §4.2.3.10).
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);

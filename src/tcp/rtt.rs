@@ -1,6 +1,6 @@
-//! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake. RFC
-//! 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a falling
-//! RTT does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt,
+//! Round-trip time: samples, smoothing, windowed minimum and the retransmission timeout. Above: `ack`, handshake.
+//! RFC 6298 with Linux's changes: the deviation falls slowly, rises at once, has a floor of the least RTO, and a
+//! falling RTT does not raise it. RFC 7323 §4 (samples from timestamps). Linux: tcp_rtt_estimator, tcp_ack_update_rtt,
 //! win_minmax.c.
 
 use super::ack::flag;

@@ -1,6 +1,6 @@
 //! Selective acknowledgements, both directions: the scoreboard that the peer's blocks mark in the retransmit queue, and
-//! the blocks that we report of our out-of-order queue. Above: `ack`, `reassembly`. RFC 2018, RFC 2883 (DSACK), RFC
-//! 6675 (what a block means). Linux: tcp_sacktag_write_queue, tcp_sack_new_ofo_skb, tcp_dsack_set.
+//! the blocks that we report of our out-of-order queue. Above: `ack`, `reassembly`. RFC 2018, RFC 2883 (DSACK),
+//! RFC 6675 (what a block means). Linux: tcp_sacktag_write_queue, tcp_sack_new_ofo_skb, tcp_dsack_set.
 
 use super::ack::{AckSt, flag};
 use super::input::Seg;

@@ -88,8 +88,8 @@ pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
     (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
-/// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset (RFC 7323
-/// §5.4).
+/// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset
+/// (RFC 7323 §5.4).
 #[inline]
 pub(crate) fn ts_at(cx: &Cx<'_>, at: Instant) -> u32 {
     (at.as_millis() as u32).wrapping_add(cx.tp.tsoffset)

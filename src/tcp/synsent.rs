@@ -1,5 +1,5 @@
-//! SYN-SENT: the answer to our SYN, or somebody else's SYN crossing it. Above: `input`. RFC 9293 §3.10.7.3, RFC 3168
-//! §6.1.1. Linux: tcp_rcv_synsent_state_process.
+//! SYN-SENT: the answer to our SYN, or somebody else's SYN crossing it. Above: `input`. RFC 9293 §3.10.7.3,
+//! RFC 3168 §6.1.1. Linux: tcp_rcv_synsent_state_process.
 
 use super::ack::{self, flag};
 use super::challenge::reset;

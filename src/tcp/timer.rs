@@ -382,8 +382,8 @@ pub(crate) fn ld_rto_revert(cx: &mut Cx<'_>, seq: crate::wire::seq::SeqNum) {
     }
 }
 
-/// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever (RFC 1122
-/// §4.2.2.17), unless TCP_USER_TIMEOUT or being an orphan says otherwise.
+/// The window is closed and a probe is due (tcp_probe_timer). A peer that answers is probed for ever
+/// (RFC 1122 §4.2.2.17), unless TCP_USER_TIMEOUT or being an orphan says otherwise.
 pub(crate) fn probe_timer(cx: &mut Cx<'_>) {
     if cx.tp.packets_out != 0 || cx.tp.write_queue.is_empty() {
         cx.tp.probes_out = 0;
