@@ -59,6 +59,8 @@ static void unix_pair(void)
     EQ(name.sa.sa_family, AF_UNIX);
     EQ(usk_getpeername(fd[0], &name.sa, &name.len), 0);
     ERR(usk_listen(fd[0], 1), EINVAL);
+    EQ(usk_fcntl(fd[0], F_SETOWN, -getpgrp()), 0);
+    EQ(usk_fcntl(fd[0], F_GETOWN, 0), -getpgrp());
     EQ(usk_shutdown(fd[0], SHUT_WR), 0);
     EQ(usk_recv(fd[1], buf, sizeof buf, 0), 0);
     close_pair(fd);

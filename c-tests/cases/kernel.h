@@ -134,6 +134,9 @@ KERNEL_FN int usk_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 
 KERNEL_FN int usk_fcntl(int fd, int cmd, long arg)
 {
+    /* A small process group, which is a negative answer, looks like an error to syscall(2). */
+    if (cmd == F_GETOWN)
+        return fcntl(fd, cmd);
     return (int)syscall(SYS_fcntl, fd, cmd, arg);
 }
 

@@ -47,9 +47,20 @@ pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int 
             (_, libc::F_GETFD | libc::F_SETFD) => kernel(),
             (Some(Desc::Socket(s)), _) => of_socket(&s, fd, cmd, arg),
             (Some(Desc::Inherited(_)), _) => Err(Error::NetDown),
+            (Some(Desc::Epoll(_)) | None, libc::F_GETOWN) => owner_of_kernels(fd),
             (Some(Desc::Epoll(_)) | None, _) => kernel(),
         }
     })
+}
+
+/// F_GETOWN of a descriptor of the kernel's: by F_GETOWN_EX, since a small process group, which is a negative answer,
+/// looks like an error number in the system call's result.
+fn owner_of_kernels(fd: c_int) -> Result<c_int> {
+    let mut owner = OwnerEx { ty: 0, pid: 0 };
+    let args = [fd as c_long, F_GETOWN_EX as c_long, &raw mut owner as c_long];
+    // SAFETY: the command writes a struct f_owner_ex.
+    unsafe { kernel::call(libc::SYS_fcntl, args) }?;
+    Ok(if owner.ty == F_OWNER_PGRP { -owner.pid } else { owner.pid })
 }
 
 fn of_socket(s: &Arc<Socket>, fd: c_int, cmd: c_int, arg: c_long) -> Result<c_int> {
