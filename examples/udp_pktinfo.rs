@@ -49,12 +49,21 @@ fn serve(port: u16, datagrams: usize) -> io::Result<()> {
 
 fn ask(addr: &str, text: &str) -> io::Result<()> {
     let client = UdpSocket::bind("0.0.0.0:0")?;
-    client.set_read_timeout(Some(Duration::from_secs(5)))?;
-    client.send_to(text.as_bytes(), addr)?;
+    // A datagram may be lost, as the first ones are while the kernel's end of a TUN device comes up: asked again.
+    client.set_read_timeout(Some(Duration::from_secs(1)))?;
     let mut buf = [0; 2048];
-    let (n, from) = client.recv_from(&mut buf)?;
-    println!("{} from {from}", String::from_utf8_lossy(&buf[..n]));
-    Ok(())
+    for _ in 0..10 {
+        client.send_to(text.as_bytes(), addr)?;
+        match client.recv_from(&mut buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            answer => {
+                let (n, from) = answer?;
+                println!("{} from {from}", String::from_utf8_lossy(&buf[..n]));
+                return Ok(());
+            }
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 fn main() -> ExitCode {
