@@ -51,6 +51,7 @@ use crate::device::types::{DeviceArgs, DeviceKind};
 use crate::device::{Device, LinkType};
 use crate::driver::Lease;
 use crate::ip::route::{self, RouteSpec};
+use crate::stack::runner::Runner;
 use crate::stack::{Stack, StackConfig};
 use crate::standard;
 use crate::sys::fork::PerProcess;
@@ -306,13 +307,9 @@ impl Config {
     }
 
     /// A stack without device, its sysctls set.
-    fn bare(&self, entropy: Arc<OsEntropy>) -> Result<Arc<Stack>, ConfigError> {
-        let stack = standard::stack(StackConfig {
-            clock: Arc::new(RealClock::new()),
-            entropy,
-            runner: Arc::new(Lease::new(self.queues)),
-        })
-        .map_err(plain("stack"))?;
+    fn bare(&self, entropy: Arc<OsEntropy>, runner: Arc<dyn Runner>) -> Result<Arc<Stack>, ConfigError> {
+        let stack = standard::stack(StackConfig { clock: Arc::new(RealClock::new()), entropy, runner })
+            .map_err(plain("stack"))?;
         for file in &self.plugins {
             let shown = file.display();
             let load =
@@ -331,9 +328,14 @@ impl Config {
 
     /// Creates the stack, in real time: driven by `Lease`.
     pub fn build(&self) -> Result<Arc<Stack>, ConfigError> {
+        self.build_driven_by(Arc::new(Lease::new(self.queues)))
+    }
+
+    /// Creates the stack, in real time, with a driver of the caller's, as [`EventLoop`](crate::driver::EventLoop).
+    pub fn build_driven_by(&self, runner: Arc<dyn Runner>) -> Result<Arc<Stack>, ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
         let device = self.open(&entropy)?;
-        let stack = self.bare(entropy)?;
+        let stack = self.bare(entropy, runner)?;
         let device = if device.is_none() { self.open_plugged(&stack)? } else { device };
         self.equip(&stack, device)?;
         Ok(stack)

@@ -226,6 +226,26 @@ pub unsafe fn own_name(
     })
 }
 
+/// The name to bind to. EINVAL for too few bytes, EAFNOSUPPORT for another family, EFAULT.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn bind_name(addr: *const libc::sockaddr, len: libc::socklen_t, v6: bool) -> Result<SocketAddr> {
+    // SAFETY: the caller vouches for `addr` and `len`.
+    if let Some(a) = unsafe { own_name(addr, len, v6, false) }?? {
+        return Ok(a);
+    }
+    // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
+    // SAFETY: as above; `own_name` has checked that `len` bytes are there.
+    let b = unsafe { bytes(addr.cast(), len as usize) }?;
+    if b.len() < if v6 { SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() } {
+        return Err(Error::Inval);
+    }
+    if v6 || b[4..8] != [0; 4] {
+        return Err(Error::AfNoSupport);
+    }
+    Ok((Ipv4Addr::UNSPECIFIED, u16::from_be_bytes([b[2], b[3]])).into())
+}
+
 /// The destination of a send (msg_name): an address, or what the protocol makes of other bytes. EINVAL: longer than any
 /// name; EFAULT: not readable. No bytes are no name.
 /// # Safety

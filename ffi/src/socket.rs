@@ -58,23 +58,8 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
             return unsafe { kernel::call(libc::SYS_bind, [fd as c_long, addr as c_long, len as c_long]) }
                 .map(|r| r as c_int);
         };
-        let v6 = s.sock().family == AF_INET6;
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = match unsafe { ptr::own_name(addr, len, v6, false) }?? {
-            Some(a) => a,
-            // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
-            None => {
-                // SAFETY: as above; `own_name` has checked that `len` bytes are there.
-                let b = unsafe { ptr::bytes(addr.cast(), len as usize) }?;
-                if b.len() < if v6 { ptr::SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() } {
-                    return Err(Error::Inval);
-                }
-                if v6 || b[4..8] != [0; 4] {
-                    return Err(Error::AfNoSupport);
-                }
-                (std::net::Ipv4Addr::UNSPECIFIED, u16::from_be_bytes([b[2], b[3]])).into()
-            }
-        };
+        let a = unsafe { ptr::bind_name(addr, len, s.sock().family == AF_INET6) }?;
         s.bind(a)?;
         Ok(0)
     })

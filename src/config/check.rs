@@ -4,6 +4,7 @@
 use super::{Config, ConfigError, DeviceSpec, Mac, bad, plain};
 use crate::base::env::{Instant, OsEntropy};
 use crate::device::{Caps, DevStats, Device, LinkType, Xmit};
+use crate::driver::Lease;
 use crate::sock::skb::Skb;
 use crate::wire::ether::MacAddr;
 use std::fs::{self, File};
@@ -43,7 +44,7 @@ impl Config {
     /// that the start would give.
     pub fn check(&self) -> Result<(), ConfigError> {
         let entropy = Arc::new(OsEntropy::new().map_err(plain("randomness"))?);
-        let stack = self.bare(entropy)?;
+        let stack = self.bare(entropy, Arc::new(Lease::new(1)))?;
         if let DeviceSpec::Plugged { kind, argument } = &self.device {
             Config::kind(&stack, kind, argument)?;
         }

@@ -4,10 +4,13 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
+//! | `event_loop` | [`EventLoop`]: real time; the program's own event loop waits and calls |
 //! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
+pub(crate) mod event_loop;
 pub(crate) mod lease;
 pub(crate) mod virtual_time;
 
+pub use event_loop::EventLoop;
 pub use lease::Lease;
 pub use virtual_time::{Parked, Scheduler, Settled, Step, VirtualTime};

@@ -1,0 +1,206 @@
+//! The calls of a program, as the preload shim makes them. Whatever is not here (read, write, poll, epoll, close, dup,
+//! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated
+//! that a signal could find half done: each request is a connection of its own.
+
+use crate::instance::Instance;
+use crate::name::Name;
+use crate::rpc::{Answer, Call, MAX_MESSAGE, MAX_VALUE, Request, decode_answer};
+use crate::sys::{self, Result};
+use std::ffi::c_int;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use usersock::error::Error;
+use usersock_ffi::ptr::sockaddr_bytes;
+
+/// Bytes that a connecting socket sends before its connection is there, and the server discards once it is: meanwhile
+/// the descriptor is not writable, as a TCP socket is not. Above a quarter of any buffer Linux gives AF_UNIX sockets by
+/// default (212,992).
+pub(crate) const FILLER: usize = 60_000;
+
+/// A descriptor of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ours {
+    /// Identifies it to the server.
+    id: u64,
+    /// AF_INET or AF_INET6.
+    pub family: u16,
+    /// The addresses of an accepted connection: local, peer.
+    accepted: Option<(SocketAddr, SocketAddr)>,
+}
+
+/// What a descriptor is to us; None if it is no socket of `instance`.
+pub fn ours(instance: &Instance, fd: RawFd) -> Option<Ours> {
+    // An accepted socket has its listener's name; its peer's tells it apart.
+    if let Ok(Some(Name::Accepted { id, family, local, peer })) = sys::peer_name(fd, |n| Name::decode(n, instance)) {
+        return Some(Ours { id, family, accepted: Some((local, peer)) });
+    }
+    match sys::local_name(fd, |n| Name::decode(n, instance)) {
+        Ok(Some(Name::Socket { id, family })) => Some(Ours { id, family, accepted: None }),
+        _ => None,
+    }
+}
+
+/// socket(2) of SOCK_STREAM and TCP: `flags` SOCK_CLOEXEC, SOCK_NONBLOCK. Errors: EMFILE, ENFILE, ENOMEM.
+pub fn socket(instance: &Instance, family: u16, flags: c_int) -> Result<RawFd> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let fd = sys::socket(libc::SOCK_STREAM | flags)?;
+    loop {
+        // Processes differ by their number, a process's sockets by the count; what an exec or another namespace of
+        // process numbers makes equal, bind refuses.
+        let id = u64::from(sys::process_id()) << 32 | u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        match sys::bind(fd.raw(), &Name::Socket { id, family }.encode(instance)) {
+            Err(Error::AddrInUse) => {}
+            r => return r.map(|()| fd.into_raw()),
+        }
+    }
+}
+
+/// Asks the server. ENETDOWN: it is gone.
+fn ask(instance: &Instance, socket: &Ours, request: Request<'_>) -> Result<Answer> {
+    let call = Call { id: socket.id, family: socket.family, request };
+    let line = sys::socket(libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC)?;
+    sys::connect(line.raw(), &Name::Requests.encode(instance)).map_err(|_| Error::NetDown)?;
+    sys::send(line.raw(), &call.encode(instance), 0).map_err(|_| Error::NetDown)?;
+    let mut message = [0; MAX_MESSAGE];
+    loop {
+        match sys::recv(line.raw(), &mut message, 0) {
+            // The server answers at once: it never waits for anything but work.
+            Err(Error::Intr) => {}
+            Err(_) => return Err(Error::NetDown),
+            Ok(n) => return decode_answer(&message[..n]),
+        }
+    }
+}
+
+/// bind(2) to the bytes of a sockaddr.
+pub fn bind(instance: &Instance, socket: &Ours, addr: &[u8]) -> Result<()> {
+    ask(instance, socket, Request::Bind(name_of(addr)?)).map(drop)
+}
+
+fn name_of(addr: &[u8]) -> Result<&[u8]> {
+    if addr.len() > size_of::<libc::sockaddr_storage>() { Err(Error::Inval) } else { Ok(addr) }
+}
+
+/// listen(2). The program accepts from the kernel's queue of `fd`, which the server fills.
+pub fn listen(instance: &Instance, fd: RawFd, socket: &Ours, backlog: c_int) -> Result<()> {
+    if sys::peer_name(fd, |_| ()).is_ok() {
+        return Err(Error::Inval);
+    }
+    sys::listen(fd, backlog)?;
+    ask(instance, socket, Request::Listen(backlog)).map(drop)
+}
+
+/// accept4(2): the descriptor and the peer's address.
+pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, SocketAddr)> {
+    let new = sys::accept(fd, flags)?;
+    match ours(instance, new.raw()).and_then(|o| o.accepted) {
+        Some((_, peer)) => Ok((new.into_raw(), peer)),
+        // The server closed it meanwhile: a reset.
+        None => Err(Error::ConnAborted),
+    }
+}
+
+/// connect(2) to the bytes of a sockaddr.
+pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Result<()> {
+    let waits = !sys::nonblocking(fd)?;
+    match ask(instance, socket, Request::Connect(name_of(addr)?, waits)) {
+        // The first call of a blocking socket was interrupted.
+        Err(Error::Already) if waits => {}
+        Err(e) => return Err(e),
+        Ok(answer) if answer.value == 0 => return Ok(()),
+        Ok(_) => {
+            sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
+            fill(fd)?;
+        }
+    }
+    if !waits {
+        return Err(Error::InProgress);
+    }
+    let events = sys::wait(fd, libc::POLLOUT)?;
+    if events & (libc::POLLERR | libc::POLLHUP) == 0 {
+        return Ok(());
+    }
+    match take_error(instance, fd, socket)? {
+        0 => Ok(()),
+        errno => Err(Error::try_from_errno(errno).unwrap_or(Error::ConnRefused)),
+    }
+}
+
+/// Sends the filler. The queue is empty, so it takes all at once.
+fn fill(fd: RawFd) -> Result<()> {
+    static ZEROES: [u8; FILLER] = [0; FILLER];
+    let mut left = &ZEROES[..];
+    while !left.is_empty() {
+        match sys::send(fd, left, 0) {
+            Ok(n) => left = &left[n..],
+            Err(Error::Intr) => {}
+            // Refused already: the poll that follows says so.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// SO_ERROR: what the server knows, which is more than the kernel's ECONNRESET of a closed AF_UNIX socket.
+fn take_error(instance: &Instance, fd: RawFd, socket: &Ours) -> Result<c_int> {
+    let kernels = sys::option(fd, libc::SO_ERROR)?;
+    let size = size_of::<c_int>() as u32;
+    let known = ask(instance, socket, Request::GetOption(libc::SOL_SOCKET, libc::SO_ERROR, size));
+    match known.ok().and_then(|a| a.bytes.try_into().ok()).map(c_int::from_ne_bytes) {
+        None | Some(0) => Ok(kernels),
+        Some(errno) => Ok(errno),
+    }
+}
+
+/// getsockname(2): the bytes of a sockaddr.
+pub fn local_addr(instance: &Instance, socket: &Ours) -> Result<Vec<u8>> {
+    match socket.accepted {
+        Some((local, _)) => Ok(sockaddr_bytes(local)),
+        None => ask(instance, socket, Request::LocalAddr).map(|a| a.bytes),
+    }
+}
+
+/// getpeername(2): the bytes of a sockaddr. ENOTCONN.
+pub fn peer_addr(instance: &Instance, socket: &Ours) -> Result<Vec<u8>> {
+    match socket.accepted {
+        Some((_, peer)) => Ok(sockaddr_bytes(peer)),
+        None => ask(instance, socket, Request::PeerAddr).map(|a| a.bytes),
+    }
+}
+
+/// setsockopt(2). Timeouts of calls are the kernel's, which makes the calls.
+pub fn set_option(instance: &Instance, socket: &Ours, level: c_int, name: c_int, value: &[u8]) -> Result<()> {
+    // No option is as long; those that are lists end there.
+    let value = &value[..value.len().min(MAX_VALUE)];
+    ask(instance, socket, Request::SetOption(level, name, value)).map(drop)
+}
+
+/// Whether an option belongs to the descriptor, and so to the kernel: how its calls wait.
+pub fn is_kernels(level: c_int, name: c_int) -> bool {
+    level == libc::SOL_SOCKET
+        && matches!(name, libc::SO_RCVTIMEO | libc::SO_SNDTIMEO | libc::SO_TYPE | libc::SO_ACCEPTCONN)
+}
+
+/// getsockopt(2): the value's bytes, at most `room`.
+pub fn option(
+    instance: &Instance,
+    fd: RawFd,
+    socket: &Ours,
+    level: c_int,
+    name: c_int,
+    room: usize,
+) -> Result<Vec<u8>> {
+    if level == libc::SOL_SOCKET && name == libc::SO_ERROR {
+        let mut bytes = take_error(instance, fd, socket)?.to_ne_bytes().to_vec();
+        bytes.truncate(room);
+        return Ok(bytes);
+    }
+    let room = room.min(MAX_VALUE) as u32;
+    ask(instance, socket, Request::GetOption(level, name, room)).map(|a| a.bytes)
+}
+
+/// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK: what the server holds of the data.
+pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
+    ask(instance, socket, Request::Ioctl(request)).map(|a| a.value)
+}

@@ -1,0 +1,22 @@
+//! TCP sockets of programs as descriptors of the kernel's: each is one end of an AF_UNIX stream, and a stack server has
+//! the other. What programs do with descriptors (read, poll, epoll, fork, exec, dup, sendfile, SCM_RIGHTS) the kernel
+//! does; the few calls that are about addresses, options and states go to the server.
+//!
+//! | module | |
+//! |---|---|
+//! | `instance` | which server: its secret, as the environment carries it |
+//! | `name` | the abstract names of descriptors, which say what each is |
+//! | `rpc` | requests and answers |
+//! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
+//! | `server` | the server: one thread, one epoll |
+//! | `sys` | system calls |
+//!
+//! A client keeps no state: it asks the kernel for a descriptor's names, and so survives fork, exec, dup and the passing
+//! of descriptors to other processes.
+
+pub mod client;
+pub mod instance;
+pub mod name;
+mod rpc;
+pub mod server;
+pub mod sys;

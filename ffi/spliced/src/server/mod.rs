@@ -1,0 +1,426 @@
+//! The server: one thread that waits in one epoll for the devices, the programs' descriptors and their requests, and
+//! drives the stack. Above: `usersock serve`. Below: `usersock::net::Socket`, `driver::EventLoop`.
+//!
+//! | module | |
+//! |---|---|
+//! | `requests` | what a program asks for, answered |
+//! | `stream` | a connection's bytes |
+//! | `ready` | sockets of the stack in which something happened |
+//!
+//! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
+//! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name, which
+//! the kernel frees with the last descriptor: such sockets are swept, a few times a second.
+
+mod ready;
+mod requests;
+mod stream;
+
+use crate::instance::Instance;
+use crate::name::Name;
+use crate::rpc::{Call, MAX_MESSAGE, encode_answer};
+use crate::sys::{self, Epoll, Owned, Result};
+use ready::{Ready, Signal};
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use stream::{CHUNK, Fate, Stream};
+use usersock::driver::EventLoop;
+use usersock::env::Instant;
+use usersock::error::Error;
+use usersock::net::Socket;
+use usersock::sock::wait::{Events, WatchKey};
+use usersock::stack::Stack;
+
+/// Tokens of epoll below the identifiers of sockets. A line or a device has its descriptor in the low half.
+const REQUESTS: u64 = 1;
+const DATA: u64 = 2;
+const LINE: u64 = 1 << 62;
+const DEVICE: u64 = 1 << 61;
+/// Identifiers of accepted connections, which the server makes.
+const ACCEPTED: u64 = 1 << 63;
+
+/// How often sockets without an end are looked after.
+const SWEEP: Duration = Duration::from_millis(250);
+/// When a listener whose queue in the kernel is full is tried again.
+const RETRY: Duration = Duration::from_millis(2);
+/// Most requests that have connected and not come.
+const MAX_LINES: usize = 1024;
+/// Of the server's ends: what a sender is ahead of its reader. The kernel caps it (net.core.wmem_max).
+const END_BUFFER: i32 = 1 << 20;
+
+/// What a socket is used for.
+enum Role {
+    /// Not connected, not listening.
+    Plain,
+    /// A listener, with a connection that its full queue did not take.
+    Listener(Option<Box<Waiting>>),
+    /// A connection, or an attempt.
+    Stream(Stream),
+}
+
+/// An accepted connection that waits for room in its listener's queue.
+struct Waiting {
+    socket: Socket,
+    id: u64,
+    end: Owned,
+}
+
+/// A socket of a program.
+struct Conn {
+    family: u16,
+    socket: Socket,
+    signal: Arc<Signal>,
+    watch: WatchKey,
+    role: Role,
+}
+
+impl Conn {
+    fn new(id: u64, family: u16, socket: Socket, role: Role, ready: &Arc<Ready>) -> Conn {
+        socket.set_nonblocking(true);
+        let signal = Arc::new(Signal::new(id, ready));
+        let watch = socket.sock().wait.add(Events::ALL, false, signal.clone());
+        Conn { family, socket, signal, watch, role }
+    }
+
+    /// Nothing but the name tells whether the program still has it.
+    fn lacks_end(&self) -> bool {
+        match &self.role {
+            Role::Stream(stream) => stream.end().is_none(),
+            _ => true,
+        }
+    }
+
+    /// Closes the socket; `reset`: as a program that closes with data unread.
+    fn close(self, reset: bool) {
+        self.socket.sock().wait.remove(self.watch);
+        if reset {
+            let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+            let _ = self.socket.setsockopt(libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+        }
+        self.socket.close();
+    }
+}
+
+/// A stack server.
+pub struct Server {
+    stack: Arc<Stack>,
+    driver: Arc<EventLoop>,
+    instance: Instance,
+    epoll: Epoll,
+    requests: Owned,
+    data: Owned,
+    ready: Arc<Ready>,
+    conns: HashMap<u64, Conn>,
+    /// Connections of requests whose message has not come yet.
+    lines: HashMap<RawFd, Owned>,
+    next_id: u64,
+    /// The devices' descriptors in `epoll`, with their events.
+    watched: Vec<(RawFd, i16)>,
+    scratch: Box<[u8]>,
+    sweep_at: Option<Instant>,
+    /// When to try full listeners again, and which.
+    retry_at: Option<Instant>,
+    full: Vec<u64>,
+}
+
+impl Server {
+    /// A server for `instance`, on a stack that `driver` drives. To be called in the thread that runs it. EADDRINUSE:
+    /// there is one.
+    pub fn new(stack: Arc<Stack>, driver: Arc<EventLoop>, instance: Instance) -> Result<Server> {
+        let listener = |ty: i32, name: Name| -> Result<Owned> {
+            let fd = sys::socket(ty | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
+            sys::bind(fd.raw(), &name.encode(&instance))?;
+            sys::listen(fd.raw(), libc::SOMAXCONN)?;
+            Ok(fd)
+        };
+        let requests = listener(libc::SOCK_SEQPACKET, Name::Requests)?;
+        let data = listener(libc::SOCK_STREAM, Name::Data)?;
+        // Accepted ends have it from their listener.
+        sys::set_option(data.raw(), libc::SO_SNDBUF, END_BUFFER)?;
+        let epoll = Epoll::new()?;
+        epoll.add(requests.raw(), libc::EPOLLIN as u32, REQUESTS)?;
+        epoll.add(data.raw(), libc::EPOLLIN as u32, DATA)?;
+        Ok(Server {
+            ready: Arc::new(Ready::new(driver.clone())),
+            stack,
+            driver,
+            instance,
+            epoll,
+            requests,
+            data,
+            conns: HashMap::new(),
+            lines: HashMap::new(),
+            next_id: ACCEPTED,
+            watched: Vec::new(),
+            scratch: vec![0; CHUNK].into_boxed_slice(),
+            sweep_at: None,
+            retry_at: None,
+            full: Vec::new(),
+        })
+    }
+
+    /// How many sockets programs have.
+    pub fn sockets(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Serves until `stop` is set and the driver woken.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<()> {
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 256];
+        let mut devices = Vec::new();
+        let mut ids = Vec::new();
+        while !stop.load(Ordering::SeqCst) {
+            self.work(&mut ids);
+            self.watch_devices()?;
+            let deadline = [self.sweep_at, self.retry_at].into_iter().flatten().min();
+            let mut timeout = self.driver.begin_sleep(&self.stack, deadline);
+            if !self.ready.is_empty() {
+                timeout = Some(Duration::ZERO);
+            }
+            let n = self.epoll.wait(&mut events, timeout)?;
+            devices.clear();
+            devices.extend(events[..n].iter().filter(|e| kind(e.u64) == DEVICE).map(|e| e.u64 as u32 as RawFd));
+            self.driver.serve(&self.stack, &devices);
+            for event in &events[..n] {
+                self.handle(event.u64, event.events);
+            }
+            self.on_time();
+        }
+        Ok(())
+    }
+
+    /// Keeps the devices' descriptors in the epoll set.
+    fn watch_devices(&mut self) -> Result<()> {
+        for (fd, events) in self.driver.descriptors(&self.stack) {
+            let token = DEVICE | fd as u64;
+            match self.watched.iter_mut().find(|w| w.0 == fd) {
+                Some(w) if w.1 == events => {}
+                Some(w) => {
+                    self.epoll.modify(fd, events as u32, token)?;
+                    w.1 = events;
+                }
+                None => {
+                    self.epoll.add(fd, events as u32, token)?;
+                    self.watched.push((fd, events));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the sockets in which something happened, once each.
+    fn work(&mut self, ids: &mut Vec<u64>) {
+        self.stack.run_pending();
+        ids.clear();
+        self.ready.take(ids);
+        for id in ids.drain(..) {
+            self.look(id);
+        }
+    }
+
+    fn handle(&mut self, token: u64, events: u32) {
+        match token {
+            REQUESTS => self.accept_lines(),
+            DATA => self.accept_data(),
+            _ if kind(token) == DEVICE => {}
+            _ if kind(token) == LINE => {
+                self.answer(token as u32 as RawFd);
+            }
+            id => {
+                if let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) {
+                    stream.epoll(events);
+                    self.look(id);
+                }
+            }
+        }
+    }
+
+    /// Does what can be done for a socket.
+    fn look(&mut self, id: u64) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.signal.lower();
+        match &mut conn.role {
+            Role::Plain => {}
+            Role::Listener(_) => self.accept(id),
+            Role::Stream(stream) => match stream.turn(&conn.socket, &mut self.scratch) {
+                Fate::Waits => {
+                    if stream.has_failed() {
+                        self.ended(id);
+                    }
+                }
+                Fate::Again => conn.signal.raise(),
+                fate => self.remove(id, fate == Fate::Reset),
+            },
+        }
+    }
+
+    /// A connection whose descriptor is of no more use: a program that connected may ask for its error.
+    fn ended(&mut self, id: u64) {
+        if id & ACCEPTED != 0 {
+            self.remove(id, false);
+        } else {
+            self.sweep_later();
+        }
+    }
+
+    fn remove(&mut self, id: u64, reset: bool) {
+        if let Some(conn) = self.conns.remove(&id) {
+            conn.close(reset);
+        }
+    }
+
+    fn insert(&mut self, id: u64, conn: Conn) {
+        if conn.lacks_end() {
+            self.sweep_later();
+        }
+        self.conns.insert(id, conn);
+    }
+
+    fn sweep_later(&mut self) {
+        let at = self.stack.now().saturating_add(SWEEP);
+        self.sweep_at.get_or_insert(at);
+    }
+
+    fn on_time(&mut self) {
+        let now = self.stack.now();
+        if self.sweep_at.take_if(|at| *at <= now).is_some() {
+            self.sweep();
+        }
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            for id in std::mem::take(&mut self.full) {
+                self.accept(id);
+            }
+        }
+    }
+
+    /// Removes sockets whose descriptors are gone.
+    fn sweep(&mut self) {
+        let lacking = self.conns.iter().filter(|(_, c)| c.lacks_end());
+        let gone: Vec<u64> = lacking.filter(|(id, c)| self.is_gone(**id, c.family)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.remove(id, false);
+        }
+        if self.conns.values().any(Conn::lacks_end) {
+            self.sweep_later();
+        }
+    }
+
+    /// Whether no descriptor has the name: then it is free.
+    fn is_gone(&self, id: u64, family: u16) -> bool {
+        let probe = sys::socket(libc::SOCK_STREAM | libc::SOCK_CLOEXEC);
+        probe.is_ok_and(|fd| sys::bind(fd.raw(), &Name::Socket { id, family }.encode(&self.instance)).is_ok())
+    }
+
+    /// Takes the ends that connecting programs have made.
+    fn accept_data(&mut self) {
+        while let Ok(end) = sys::accept(self.data.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            let Ok(Some(Name::Socket { id, .. })) = sys::peer_name(end.raw(), |n| Name::decode(n, &self.instance))
+            else {
+                continue;
+            };
+            let Some(Conn { role: Role::Stream(stream), .. }) = self.conns.get_mut(&id) else { continue };
+            if let Some(end) = stream.attach(end)
+                && self.epoll.add(end.raw(), EDGES, id).is_ok()
+            {
+                self.look(id);
+            }
+        }
+    }
+
+    /// Hands the connections of a listener to the program: each is an AF_UNIX connection to the program's listening
+    /// descriptor, so that the kernel does the waking and the sharing among processes.
+    fn accept(&mut self, id: u64) {
+        loop {
+            let Some(Conn { family, socket, role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) else {
+                return;
+            };
+            let family = *family;
+            let new = match waiting.take() {
+                Some(new) => new,
+                None => {
+                    let Ok((child, peer)) = socket.accept() else { return };
+                    self.next_id += 1;
+                    let new = child.local_addr().and_then(|local| {
+                        let end = sys::socket(libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)?;
+                        sys::set_option(end.raw(), libc::SO_SNDBUF, END_BUFFER)?;
+                        let name = Name::Accepted { id: self.next_id, family, local, peer };
+                        sys::bind(end.raw(), &name.encode(&self.instance))?;
+                        Ok(end)
+                    });
+                    // EMFILE: the server's limit; the peer sees a reset.
+                    let Ok(end) = new else { continue };
+                    Box::new(Waiting { socket: child, id: self.next_id, end })
+                }
+            };
+            match sys::connect(new.end.raw(), &Name::Socket { id, family }.encode(&self.instance)) {
+                Ok(()) => {
+                    let stream = Stream::accepted(None);
+                    let mut conn = Conn::new(new.id, family, new.socket, Role::Stream(stream), &self.ready);
+                    if let Role::Stream(stream) = &mut conn.role
+                        && let Some(end) = stream.attach(new.end)
+                        && self.epoll.add(end.raw(), EDGES, new.id).is_ok()
+                    {
+                        // Data may have come before it was watched.
+                        conn.signal.raise();
+                        self.conns.insert(new.id, conn);
+                    }
+                }
+                Err(Error::Again) => {
+                    if let Some(Conn { role: Role::Listener(waiting), .. }) = self.conns.get_mut(&id) {
+                        *waiting = Some(new);
+                    }
+                    self.full.push(id);
+                    self.retry_at = Some(self.stack.now().saturating_add(RETRY));
+                    return;
+                }
+                // The program has closed the listener, and this is how the server learns of it.
+                Err(_) => return self.remove(id, false),
+            }
+        }
+    }
+
+    /// Takes connections of requests, and answers those whose message is there.
+    fn accept_lines(&mut self) {
+        while let Ok(line) = sys::accept(self.requests.raw(), libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            let fd = line.raw();
+            if self.lines.len() >= MAX_LINES {
+                continue;
+            }
+            self.lines.insert(fd, line);
+            if self.answer(fd) && self.epoll.add(fd, libc::EPOLLIN as u32, LINE | fd as u64).is_err() {
+                self.lines.remove(&fd);
+            }
+        }
+    }
+
+    /// Answers a request and closes its connection. Whether its message has still to come.
+    fn answer(&mut self, fd: RawFd) -> bool {
+        let mut message = [0; MAX_MESSAGE];
+        match sys::recv(fd, &mut message, libc::MSG_DONTWAIT) {
+            Err(Error::Again) => return true,
+            Err(_) => {}
+            Ok(n) => {
+                // What is no request of this instance's gets no answer.
+                if let Some(call) = Call::decode(&message[..n], &self.instance.clone()) {
+                    let answer = encode_answer(&self.request(&call));
+                    let _ = sys::send(fd, &answer, libc::MSG_DONTWAIT);
+                }
+            }
+        }
+        self.lines.remove(&fd);
+        false
+    }
+}
+
+/// Of a connection's end.
+const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+
+/// The kind of a token that has a descriptor in it.
+fn kind(token: u64) -> u64 {
+    match token {
+        _ if token & ACCEPTED != 0 => 0,
+        _ => token & (LINE | DEVICE),
+    }
+}

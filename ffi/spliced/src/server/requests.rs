@@ -1,0 +1,152 @@
+//! What programs ask for.
+
+use super::{ACCEPTED, Conn, Role, Server};
+use crate::rpc::{Answer, Call, MAX_VALUE, Request};
+use crate::server::stream::Stream;
+use crate::sys::Result;
+use usersock::error::Error;
+use usersock::internal::sock::{AF_INET, AF_INET6};
+use usersock::net::Socket;
+use usersock_ffi::ptr;
+
+/// sock_ioctl's SIOCOUTQ.
+const SIOCOUTQ: u64 = libc::TIOCOUTQ as u64;
+
+impl Server {
+    /// Does what a program asks for. Never waits.
+    pub(super) fn request(&mut self, call: &Call<'_>) -> Result<Answer> {
+        let id = call.id;
+        self.make(id, call.family)?;
+        let value = |value| Ok(Answer { value, bytes: Vec::new() });
+        match call.request {
+            Request::Bind(addr) => self.bind(id, addr).and_then(|()| value(0)),
+            Request::Listen(backlog) => self.listen(id, backlog).and_then(|()| value(0)),
+            Request::Connect(addr, waits) => self.connect(id, addr, waits).and_then(|new| value(i32::from(new))),
+            Request::LocalAddr => {
+                let addr = self.conn(id)?.socket.local_addr()?;
+                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+            }
+            Request::PeerAddr => {
+                let addr = self.conn(id)?.socket.peer_addr()?;
+                Ok(Answer { value: 0, bytes: ptr::sockaddr_bytes(addr) })
+            }
+            Request::SetOption(level, name, bytes) => {
+                // What the program wrote before comes before.
+                self.look(id);
+                self.conn(id)?.socket.setsockopt(level, name, bytes)?;
+                self.look(id);
+                value(0)
+            }
+            Request::GetOption(level, name, room) => self.option(id, level, name, room as usize),
+            Request::Ioctl(request) => {
+                let conn = self.conn(id)?;
+                let queued = conn.socket.ioctl(request)?;
+                let held = match &conn.role {
+                    Role::Stream(stream) if request == SIOCOUTQ => stream.held_up(),
+                    _ => 0,
+                };
+                value(queued.saturating_add(held as i32))
+            }
+        }
+    }
+
+    fn conn(&mut self, id: u64) -> Result<&mut Conn> {
+        self.conns.get_mut(&id).ok_or(Error::NotConn)
+    }
+
+    /// The socket of a program's descriptor, made at its first request.
+    fn make(&mut self, id: u64, family: u16) -> Result<()> {
+        if self.conns.contains_key(&id) {
+            return Ok(());
+        }
+        // An accepted connection that has ended.
+        if id & ACCEPTED != 0 {
+            return Err(Error::NotConn);
+        }
+        if !matches!(family, AF_INET | AF_INET6) || super::kind(id) != 0 {
+            return Err(Error::AfNoSupport);
+        }
+        let socket = Socket::new(&self.stack, family.into(), libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+        let conn = Conn::new(id, family, socket, Role::Plain, &self.ready);
+        self.insert(id, conn);
+        Ok(())
+    }
+
+    fn bind(&mut self, id: u64, addr: &[u8]) -> Result<()> {
+        let conn = self.conn(id)?;
+        // SAFETY: the pointer and length are a slice's.
+        let addr = unsafe { ptr::bind_name(addr.as_ptr().cast(), addr.len() as u32, conn.family == AF_INET6) }?;
+        match conn.socket.bind(addr) {
+            // By a socket perhaps whose descriptor is gone.
+            Err(Error::AddrInUse) => {
+                self.sweep();
+                self.conn(id)?.socket.bind(addr)
+            }
+            r => r,
+        }
+    }
+
+    fn listen(&mut self, id: u64, backlog: i32) -> Result<()> {
+        let conn = self.conn(id)?;
+        let listened = match conn.socket.listen(backlog) {
+            Err(Error::AddrInUse) => {
+                self.sweep();
+                self.conn(id)?.socket.listen(backlog)
+            }
+            r => r,
+        };
+        listened?;
+        let conn = self.conn(id)?;
+        if matches!(conn.role, Role::Plain) {
+            conn.role = Role::Listener(None);
+        }
+        Ok(())
+    }
+
+    /// Whether the program is to make the connection's descriptor.
+    fn connect(&mut self, id: u64, addr: &[u8], waits: bool) -> Result<bool> {
+        let conn = self.conn(id)?;
+        if let Role::Stream(stream) = &conn.role
+            && stream.has_failed()
+        {
+            // An AF_UNIX socket connects once; POSIX leaves open what a second connect of a socket that failed does.
+            return Err(Error::ConnAborted);
+        }
+        // SAFETY: the pointer and length are a slice's.
+        let addr = unsafe { ptr::own_name(addr.as_ptr().cast(), addr.len() as u32, conn.family == AF_INET6, false) }?;
+        let unspecified = addr == Ok(None);
+        match conn.socket.connect_to(addr) {
+            Ok(()) if unspecified => return Ok(false),
+            Ok(()) | Err(Error::InProgress) => {}
+            Err(e) => return Err(e),
+        }
+        match &mut conn.role {
+            Role::Stream(stream) => stream.waits(waits),
+            Role::Listener(_) => {}
+            Role::Plain => {
+                conn.role = Role::Stream(Stream::connecting(waits));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn option(&mut self, id: u64, level: i32, name: i32, room: usize) -> Result<Answer> {
+        let conn = self.conn(id)?;
+        let mut bytes = vec![0; room.min(MAX_VALUE)];
+        let noted = match &mut conn.role {
+            Role::Stream(stream) if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) => stream.take_error(),
+            _ => None,
+        };
+        if let Some(error) = noted {
+            let errno = error.errno().to_ne_bytes();
+            bytes.truncate(errno.len());
+            let n = bytes.len();
+            bytes.copy_from_slice(&errno[..n]);
+            return Ok(Answer { value: 0, bytes });
+        }
+        let n = conn.socket.getsockopt(level, name, &mut bytes)?;
+        bytes.truncate(n);
+        Ok(Answer { value: 0, bytes })
+    }
+}

@@ -1,0 +1,230 @@
+//! System calls on AF_UNIX sockets and epoll, by number: the shim replaces the C library's functions of these names.
+
+use crate::name::{Encoded, MAX};
+use std::ffi::{c_int, c_long};
+use std::os::fd::RawFd;
+use std::time::Duration;
+use usersock::error::Error;
+
+/// The answer of the kernel.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// # Safety
+/// As the system call with these arguments.
+unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<usize> {
+    let mut six = [0; 6];
+    six[..N].copy_from_slice(&args);
+    let [a, b, c, d, e, f] = six;
+    // SAFETY: the caller vouches for the arguments.
+    let r = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if r >= 0 {
+        return Ok(r as usize);
+    }
+    // SAFETY: gives this thread's errno, valid as long as the thread lives.
+    Err(Error::try_from_errno(unsafe { *libc::__errno_location() }).unwrap_or(Error::Io))
+}
+
+/// A descriptor that is closed with the value.
+#[derive(Debug)]
+pub struct Owned(RawFd);
+
+impl Owned {
+    /// The number.
+    pub fn raw(&self) -> RawFd {
+        self.0
+    }
+    /// Leaves it open.
+    pub fn into_raw(self) -> RawFd {
+        let fd = self.0;
+        std::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the number is this value's alone.
+        let _ = unsafe { call(libc::SYS_close, [self.0 as c_long]) };
+    }
+}
+
+/// sockaddr_un.
+#[repr(C)]
+struct Un {
+    family: u16,
+    path: [u8; MAX],
+}
+
+fn un(name: &Encoded) -> (Un, c_long) {
+    let mut un = Un { family: libc::AF_UNIX as u16, path: [0; MAX] };
+    let bytes = name.bytes();
+    un.path[..bytes.len()].copy_from_slice(bytes);
+    (un, (size_of::<u16>() + bytes.len()) as c_long)
+}
+
+/// socket(2) of AF_UNIX. `ty`: with SOCK_CLOEXEC, SOCK_NONBLOCK.
+pub fn socket(ty: c_int) -> Result<Owned> {
+    // SAFETY: three numbers.
+    unsafe { call(libc::SYS_socket, [libc::AF_UNIX as c_long, ty as c_long, 0]) }.map(|fd| Owned(fd as RawFd))
+}
+
+/// bind(2).
+pub fn bind(fd: RawFd, name: &Encoded) -> Result<()> {
+    let (un, len) = un(name);
+    // SAFETY: `un` is readable for `len`.
+    unsafe { call(libc::SYS_bind, [fd as c_long, &raw const un as c_long, len]) }.map(drop)
+}
+
+/// connect(2).
+pub fn connect(fd: RawFd, name: &Encoded) -> Result<()> {
+    let (un, len) = un(name);
+    // SAFETY: `un` is readable for `len`.
+    unsafe { call(libc::SYS_connect, [fd as c_long, &raw const un as c_long, len]) }.map(drop)
+}
+
+/// listen(2).
+pub fn listen(fd: RawFd, backlog: c_int) -> Result<()> {
+    // SAFETY: two numbers.
+    unsafe { call(libc::SYS_listen, [fd as c_long, backlog as c_long]) }.map(drop)
+}
+
+/// accept4(2), without the peer's name.
+pub fn accept(fd: RawFd, flags: c_int) -> Result<Owned> {
+    // SAFETY: null for the name and its length.
+    unsafe { call(libc::SYS_accept4, [fd as c_long, 0, 0, flags as c_long]) }.map(|fd| Owned(fd as RawFd))
+}
+
+/// shutdown(2).
+pub fn shutdown(fd: RawFd, how: c_int) -> Result<()> {
+    // SAFETY: two numbers.
+    unsafe { call(libc::SYS_shutdown, [fd as c_long, how as c_long]) }.map(drop)
+}
+
+/// Passes the name that getsockname(2) or getpeername(2), by its number, tells of an AF_UNIX socket to `f`; without
+/// sun_family. EAFNOSUPPORT: another family's.
+fn with_name<T>(number: c_long, fd: RawFd, f: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    let mut un = Un { family: 0, path: [0; MAX] };
+    let mut len = size_of::<Un>() as libc::socklen_t;
+    // SAFETY: `un` is writable for `len`.
+    unsafe { call(number, [fd as c_long, &raw mut un as c_long, &raw mut len as c_long]) }?;
+    if un.family != libc::AF_UNIX as u16 {
+        return Err(Error::AfNoSupport);
+    }
+    Ok(f(&un.path[..(len as usize).saturating_sub(size_of::<u16>()).min(MAX)]))
+}
+
+/// getsockname(2).
+pub fn local_name<T>(fd: RawFd, f: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    with_name(libc::SYS_getsockname, fd, f)
+}
+
+/// getpeername(2).
+pub fn peer_name<T>(fd: RawFd, f: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    with_name(libc::SYS_getpeername, fd, f)
+}
+
+/// send(2) without SIGPIPE.
+pub fn send(fd: RawFd, bytes: &[u8], flags: c_int) -> Result<usize> {
+    let flags = (flags | libc::MSG_NOSIGNAL) as c_long;
+    // SAFETY: `bytes` is readable.
+    unsafe { call(libc::SYS_sendto, [fd as c_long, bytes.as_ptr() as c_long, bytes.len() as c_long, flags, 0, 0]) }
+}
+
+/// recv(2).
+pub fn recv(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<usize> {
+    let args = [fd as c_long, bytes.as_mut_ptr() as c_long, bytes.len() as c_long, flags as c_long, 0, 0];
+    // SAFETY: `bytes` is writable.
+    unsafe { call(libc::SYS_recvfrom, args) }
+}
+
+/// Sets an int at level SOL_SOCKET.
+pub fn set_option(fd: RawFd, name: c_int, value: c_int) -> Result<()> {
+    let (level, len) = (libc::SOL_SOCKET as c_long, size_of::<c_int>() as c_long);
+    // SAFETY: `value` is an int.
+    unsafe { call(libc::SYS_setsockopt, [fd as c_long, level, name as c_long, &raw const value as c_long, len]) }
+        .map(drop)
+}
+
+/// Reads an int at level SOL_SOCKET.
+pub fn option(fd: RawFd, name: c_int) -> Result<c_int> {
+    let (mut value, mut len) = (0 as c_int, size_of::<c_int>() as libc::socklen_t);
+    let level = libc::SOL_SOCKET as c_long;
+    let args = [fd as c_long, level, name as c_long, &raw mut value as c_long, &raw mut len as c_long];
+    // SAFETY: `value` and `len` are writable.
+    unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
+}
+
+/// Whether O_NONBLOCK is set.
+pub fn nonblocking(fd: RawFd) -> Result<bool> {
+    // SAFETY: three numbers.
+    let flags = unsafe { call(libc::SYS_fcntl, [fd as c_long, libc::F_GETFL as c_long, 0]) }?;
+    Ok(flags as c_int & libc::O_NONBLOCK != 0)
+}
+
+/// Waits until `fd` has one of `events`; EINTR.
+pub fn wait(fd: RawFd, events: i16) -> Result<i16> {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
+    // SAFETY: one pollfd; no timeout, no mask.
+    unsafe { call(libc::SYS_ppoll, [&raw mut poll as c_long, 1, 0, 0, 8]) }?;
+    Ok(poll.revents)
+}
+
+/// This process and the time: what makes identifiers differ.
+pub fn process_id() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { call(libc::SYS_getpid, []) }.unwrap_or(0) as u32
+}
+
+/// Random bytes of the kernel.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: `bytes` is writable.
+    match unsafe { call(libc::SYS_getrandom, [bytes.as_mut_ptr() as c_long, N as c_long, 0]) }? {
+        n if n == N => Ok(bytes),
+        _ => Err(Error::Io),
+    }
+}
+
+/// An epoll set.
+#[derive(Debug)]
+pub struct Epoll(Owned);
+
+impl Epoll {
+    /// epoll_create1(2).
+    pub fn new() -> Result<Epoll> {
+        // SAFETY: a number.
+        unsafe { call(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as c_long]) }.map(|fd| Epoll(Owned(fd as RawFd)))
+    }
+
+    fn ctl(&self, op: c_int, fd: RawFd, events: u32, token: u64) -> Result<()> {
+        let event = libc::epoll_event { events, u64: token };
+        let args = [self.0.raw() as c_long, op as c_long, fd as c_long, &raw const event as c_long];
+        // SAFETY: `event` is an epoll_event.
+        unsafe { call(libc::SYS_epoll_ctl, args) }.map(drop)
+    }
+
+    /// EPOLL_CTL_ADD.
+    pub fn add(&self, fd: RawFd, events: u32, token: u64) -> Result<()> {
+        self.ctl(libc::EPOLL_CTL_ADD, fd, events, token)
+    }
+
+    /// EPOLL_CTL_MOD.
+    pub fn modify(&self, fd: RawFd, events: u32, token: u64) -> Result<()> {
+        self.ctl(libc::EPOLL_CTL_MOD, fd, events, token)
+    }
+
+    /// Waits; None: for ever. An interruption is no event.
+    pub fn wait(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
+        let ts = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs().min(i64::MAX as u64) as i64,
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        let ts = ts.as_ref().map_or(0, |t| t as *const libc::timespec as c_long);
+        let args = [self.0.raw() as c_long, out.as_mut_ptr() as c_long, out.len() as c_long, ts, 0, 8];
+        // SAFETY: `out` is a slice of epoll_event, `ts` null or a timespec, no mask.
+        match unsafe { call(libc::SYS_epoll_pwait2, args) } {
+            Err(Error::Intr) => Ok(0),
+            r => r,
+        }
+    }
+}

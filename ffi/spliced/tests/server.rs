@@ -1,0 +1,381 @@
+//! A server and its clients in one process, over the stack's loopback: the calls as the shim makes them, the data by
+//! the kernel's own calls.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use usersock::config::Config;
+use usersock::driver::EventLoop;
+use usersock::error::Error;
+use usersock::internal::sock::{AF_INET, AF_INET6};
+use usersock_ffi::ptr::sockaddr_bytes;
+use usersock_spliced::client::{self, Ours};
+use usersock_spliced::instance::Instance;
+use usersock_spliced::server::Server;
+use usersock_spliced::sys;
+
+/// A server in a thread of its own.
+struct Running {
+    instance: Instance,
+    driver: Arc<EventLoop>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+impl Running {
+    fn new() -> Running {
+        let instance = Instance::new(sys::random().unwrap());
+        let driver = Arc::new(EventLoop::new().unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (up, is_up) = mpsc::channel();
+        let (d, s) = (driver.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            let stack = Config::parse("").unwrap().build_driven_by(d.clone()).unwrap();
+            let mut server = Server::new(stack, d, instance).unwrap();
+            up.send(()).unwrap();
+            server.run(&s).unwrap();
+            server.sockets()
+        });
+        is_up.recv().unwrap();
+        Running { instance, driver, stop, thread: Some(thread) }
+    }
+
+    fn socket(&self, family: u16) -> Socket<'_> {
+        let fd = client::socket(&self.instance, family, libc::SOCK_CLOEXEC).unwrap();
+        Socket::of(self, fd)
+    }
+
+    /// A listener at a free port of the loopback.
+    fn listener(&self) -> (Socket<'_>, SocketAddr) {
+        let s = self.socket(AF_INET);
+        s.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        s.listen(16).unwrap();
+        let addr = s.local_addr();
+        (s, addr)
+    }
+
+    fn pair(&self) -> (Socket<'_>, Socket<'_>) {
+        let (listener, addr) = self.listener();
+        let c = self.socket(AF_INET);
+        c.connect(addr).unwrap();
+        let (a, peer) = listener.accept();
+        assert_eq!(peer, c.local_addr());
+        (c, a)
+    }
+
+    /// Ends it; returns how many sockets it had.
+    fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        self.driver.wake();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.driver.wake();
+    }
+}
+
+/// A descriptor as a program has it.
+struct Socket<'a> {
+    server: &'a Running,
+    what: Ours,
+    /// Reads, writes and closes as the program does.
+    file: UnixStream,
+    fd: RawFd,
+}
+
+impl<'a> Socket<'a> {
+    fn of(server: &'a Running, fd: RawFd) -> Socket<'a> {
+        let what = client::ours(&server.instance, fd).expect("a socket of ours");
+        // SAFETY: the descriptor was made for this value.
+        let file = unsafe { UnixStream::from_raw_fd(fd) };
+        Socket { server, what, file, fd }
+    }
+    fn bind(&self, addr: SocketAddr) -> Result<(), Error> {
+        client::bind(&self.server.instance, &self.what, &sockaddr_bytes(addr))
+    }
+    fn listen(&self, backlog: i32) -> Result<(), Error> {
+        client::listen(&self.server.instance, self.fd, &self.what, backlog)
+    }
+    fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
+        client::connect(&self.server.instance, self.fd, &self.what, &sockaddr_bytes(addr))
+    }
+    fn accept(&self) -> (Socket<'a>, SocketAddr) {
+        let (fd, peer) = client::accept(&self.server.instance, self.fd, libc::SOCK_CLOEXEC).unwrap();
+        (Socket::of(self.server, fd), peer)
+    }
+    fn local_addr(&self) -> SocketAddr {
+        addr(&client::local_addr(&self.server.instance, &self.what).unwrap())
+    }
+    fn peer_addr(&self) -> Result<SocketAddr, Error> {
+        client::peer_addr(&self.server.instance, &self.what).map(|bytes| addr(&bytes))
+    }
+    fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
+        client::set_option(&self.server.instance, &self.what, level, name, &value.to_ne_bytes())
+    }
+    fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
+        let bytes = client::option(&self.server.instance, self.fd, &self.what, level, name, 4)?;
+        Ok(i32::from_ne_bytes(bytes.try_into().unwrap()))
+    }
+    fn so_error(&self) -> Option<Error> {
+        Error::try_from_errno(self.get(libc::SOL_SOCKET, libc::SO_ERROR).unwrap())
+    }
+    fn poll(&self) -> i16 {
+        sys::wait(self.fd, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP).unwrap()
+    }
+    fn read_to_end(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&self.file).read_to_end(&mut bytes).map(|_| bytes)
+    }
+}
+
+fn addr(bytes: &[u8]) -> SocketAddr {
+    // SAFETY: the pointer and length are a slice's.
+    unsafe { usersock_ffi::ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as u32) }.unwrap().unwrap()
+}
+
+/// Bytes that show loss, order and repetition.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i ^ i >> 8 ^ i >> 16) as u8).collect()
+}
+
+#[test]
+fn bytes_go_both_ways_at_once_and_half_a_close_is_half_a_close() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    assert_eq!(c.peer_addr(), Ok(a.local_addr()));
+    assert_eq!(a.peer_addr(), Ok(c.local_addr()));
+    let (up, down) = (pattern(5 << 20), pattern((7 << 20) + 1));
+    thread::scope(|s| {
+        s.spawn(|| {
+            (&c.file).write_all(&up).unwrap();
+            c.file.shutdown(Shutdown::Write).unwrap();
+        });
+        s.spawn(|| assert!(a.read_to_end().unwrap() == up, "the program's bytes"));
+        s.spawn(|| {
+            (&a.file).write_all(&down).unwrap();
+            a.file.shutdown(Shutdown::Write).unwrap();
+        });
+        assert!(c.read_to_end().unwrap() == down, "the peer's bytes");
+    });
+}
+
+#[test]
+fn the_end_of_a_stream_polls_as_a_tcp_sockets() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    drop(a);
+    while c.poll() & libc::POLLIN == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(c.poll(), libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP);
+    assert_eq!(c.read_to_end().unwrap(), b"");
+    // One write is taken, and answered by a reset.
+    (&c.file).write_all(b"x").unwrap();
+    while c.poll() & libc::POLLHUP == 0 {
+        thread::yield_now();
+    }
+    assert_eq!((&c.file).write(b"y").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_refused_connection_says_so_whether_the_socket_waits_or_not() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let free = (Ipv4Addr::LOCALHOST, if addr.port() == 1024 { 1025 } else { addr.port() - 1 }).into();
+    drop(listener);
+    let c = server.socket(AF_INET);
+    assert_eq!(c.connect(free), Err(Error::ConnRefused));
+    let c = server.socket(AF_INET);
+    c.file.set_nonblocking(true).unwrap();
+    assert_eq!(c.connect(free), Err(Error::InProgress));
+    let events = c.poll();
+    assert_eq!(events, libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP | libc::POLLERR | libc::POLLHUP);
+    assert_eq!((c.so_error(), c.so_error()), (Some(Error::ConnRefused), None));
+    assert_eq!(c.connect(free), Err(Error::ConnAborted), "documented: it cannot connect again");
+}
+
+#[test]
+fn errors_that_need_no_packet_leave_the_socket_as_it_was() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let c = server.socket(AF_INET);
+    assert_eq!(c.connect(SocketAddr::from((Ipv4Addr::new(10, 9, 8, 7), 80))), Err(Error::NetUnreach));
+    assert_eq!(c.connect((Ipv6Addr::LOCALHOST, 80).into()), Err(Error::AfNoSupport));
+    assert_eq!(c.peer_addr(), Err(Error::NotConn));
+    assert_eq!(c.bind(addr), Err(Error::AddrInUse));
+    c.connect(addr).unwrap();
+    assert_eq!(c.connect(addr), Err(Error::IsConn));
+    assert_eq!(listener.accept().1, c.local_addr());
+}
+
+#[test]
+fn a_close_with_unread_data_and_a_linger_of_zero_reset() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    // Unread at the peer: it has the byte, and does not take it.
+    (&c.file).write_all(b"unread").unwrap();
+    sys::wait(a.fd, libc::POLLIN).unwrap();
+    drop(a);
+    while c.poll() & libc::POLLHUP == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(c.so_error(), Some(Error::ConnReset));
+
+    let (c, a) = server.pair();
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    client::set_option(&server.instance, &a.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    drop(a);
+    while c.poll() & libc::POLLHUP == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(c.so_error(), Some(Error::ConnReset));
+}
+
+#[test]
+fn options_are_the_stacks_and_come_after_what_was_written_before() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    assert_eq!(c.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(0));
+    c.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, 1).unwrap();
+    assert_eq!(c.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(1));
+    assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_DOMAIN), Ok(libc::AF_INET));
+    assert_eq!(c.get(libc::SOL_SOCKET, libc::SO_PROTOCOL), Ok(libc::IPPROTO_TCP));
+    assert_eq!(c.set(libc::IPPROTO_TCP, 9999, 1), Err(Error::NoProtoOpt));
+    // A corked socket holds back what was written while it was corked, and gives it when that ends.
+    c.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1).unwrap();
+    (&c.file).write_all(b"head").unwrap();
+    (&c.file).write_all(b"body").unwrap();
+    c.set(libc::IPPROTO_TCP, libc::TCP_CORK, 0).unwrap();
+    let mut bytes = [0; 8];
+    (&a.file).read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"headbody");
+    assert_eq!(a.get(libc::IPPROTO_TCP, libc::TCP_CORK), Ok(0));
+}
+
+#[test]
+fn a_port_is_free_when_its_last_descriptor_is_gone() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    let other = server.socket(AF_INET);
+    assert_eq!(other.bind(addr), Err(Error::AddrInUse));
+    // A duplicate, as a forked child has one.
+    let child = listener.file.try_clone().unwrap();
+    drop(listener);
+    assert_eq!(other.bind(addr), Err(Error::AddrInUse));
+    drop(child);
+    other.bind(addr).unwrap();
+}
+
+#[test]
+fn a_listener_that_was_closed_refuses() {
+    let server = Running::new();
+    let (listener, addr) = server.listener();
+    drop(listener);
+    // The server learns of it with the first connection, if not before: that one may get as far as a reset.
+    let first = server.socket(AF_INET);
+    let _ = first.connect(addr);
+    let second = server.socket(AF_INET);
+    loop {
+        match second.connect(addr) {
+            Err(Error::ConnRefused) => break,
+            r => panic!("{r:?}"),
+        }
+    }
+}
+
+#[test]
+fn both_families_and_v4_mapped_names() {
+    let server = Running::new();
+    let s = server.socket(AF_INET6);
+    s.bind((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+    s.listen(4).unwrap();
+    let port = s.local_addr().port();
+    let c = server.socket(AF_INET);
+    c.connect((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    let (a, peer) = s.accept();
+    assert_eq!(peer.ip(), Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+    assert_eq!(a.local_addr().ip(), Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+    let c = server.socket(AF_INET6);
+    c.connect((Ipv6Addr::LOCALHOST, port).into()).unwrap();
+    assert_eq!(s.accept().1, c.local_addr());
+}
+
+#[test]
+fn a_full_queue_is_filled_again_when_the_program_accepts() {
+    let server = Running::new();
+    let s = server.socket(AF_INET);
+    s.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    s.listen(0).unwrap();
+    let addr = s.local_addr();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let c = server.socket(AF_INET);
+            c.file.set_nonblocking(true).unwrap();
+            assert_eq!(c.connect(addr), Err(Error::InProgress));
+            c
+        })
+        .collect();
+    let mut ports: Vec<u16> = clients.iter().map(|c| c.local_addr().port()).collect();
+    let mut accepted: Vec<u16> = (0..3).map(|_| s.accept().1.port()).collect();
+    accepted.sort_unstable();
+    ports.sort_unstable();
+    assert!(accepted.iter().all(|p| ports.contains(p)), "{accepted:?} of {ports:?}");
+}
+
+#[test]
+fn rubbish_gets_no_answer_and_harms_nobody() {
+    use usersock_spliced::name::Name;
+    let server = Running::new();
+    let (c, a) = server.pair();
+    let connect = |ty, name: Name| {
+        let fd = sys::socket(ty | libc::SOCK_CLOEXEC).unwrap();
+        sys::connect(fd.raw(), &name.encode(&server.instance)).unwrap();
+        fd
+    };
+    for message in [&b""[..], b"x", &[0; 64], &[0xff; 4000]] {
+        let line = connect(libc::SOCK_SEQPACKET, Name::Requests);
+        sys::send(line.raw(), message, 0).unwrap();
+        assert_eq!(sys::recv(line.raw(), &mut [0; 8], 0), Ok(0), "{} bytes", message.len());
+    }
+    // A line without a request, and data of nobody.
+    let _silent: Vec<_> = (0..100).map(|_| connect(libc::SOCK_SEQPACKET, Name::Requests)).collect();
+    let nobody = connect(libc::SOCK_STREAM, Name::Data);
+    assert_eq!(sys::recv(nobody.raw(), &mut [0; 8], 0), Ok(0));
+    (&c.file).write_all(b"still").unwrap();
+    let mut bytes = [0; 5];
+    (&a.file).read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"still");
+}
+
+#[test]
+fn nothing_is_left_of_closed_sockets_and_a_server_that_ends_ends_them() {
+    let server = Running::new();
+    for _ in 0..20 {
+        let (c, a) = server.pair();
+        (&c.file).write_all(b"x").unwrap();
+        drop((c, a));
+    }
+    let fd = server.socket(AF_INET).file.into_raw_fd();
+    // SAFETY: a stand-in for the descriptor in a program that outlives the server.
+    let plain = unsafe { UnixStream::from_raw_fd(fd) };
+    let (c, a) = server.pair();
+    let (keep_c, keep_a) = (c.file.try_clone().unwrap(), a.file.try_clone().unwrap());
+    drop((c, a));
+    let instance = server.instance;
+    let what = client::ours(&instance, fd).unwrap();
+    assert!(server.end() <= 4 + 2 * 20, "listeners that are not swept yet, at most");
+    for mut end in [keep_c, keep_a] {
+        let mut bytes = Vec::new();
+        assert!(matches!(end.read_to_end(&mut bytes), Ok(0)) || bytes.is_empty());
+    }
+    assert_eq!(client::local_addr(&instance, &what), Err(Error::NetDown));
+    drop(plain);
+}
