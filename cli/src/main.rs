@@ -8,6 +8,7 @@ mod address;
 mod out;
 mod pipe;
 mod protocols;
+mod serve;
 mod settings;
 
 use clap::error::ErrorKind;
@@ -121,6 +122,9 @@ enum Command {
     Connect(Pipe),
     /// Wait for one connection, then as connect
     Listen(Pipe),
+    /// Have the TCP sockets of other programs, which the preload library passes here: prints the environment that they
+    /// need, and serves until SIGINT or SIGTERM
+    Serve(serve::Args),
 }
 
 fn main() -> ExitCode {
@@ -138,6 +142,7 @@ fn main() -> ExitCode {
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
+        Command::Serve(args) => serve::run(&args),
     })
 }
 
@@ -166,7 +171,7 @@ fn check(text: &str) -> Result<(), Failure> {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? sysctl, protocols, check-config, connect or listen (usersock --help explains them)"
+        return "which command? sysctl, protocols, check-config, connect, listen or serve (usersock --help explains them)"
             .into();
     }
     let text = error.to_string();

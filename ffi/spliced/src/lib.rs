@@ -11,8 +11,8 @@
 //! | `server` | the server: one thread, one epoll |
 //! | `sys` | system calls |
 //!
-//! A client keeps no state: it asks the kernel for a descriptor's names, and so survives fork, exec, dup and the passing
-//! of descriptors to other processes.
+//! A client keeps no state: it asks the kernel for a descriptor's names, and so survives fork, exec, dup and the
+//! passing of descriptors to other processes.
 
 pub mod client;
 pub mod instance;

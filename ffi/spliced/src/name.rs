@@ -128,11 +128,11 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
 fn addr(rest: &mut &[u8]) -> Option<SocketAddr> {
     match take::<1>(rest)? {
         [4] => {
-            let ip = Ipv4Addr::from_octets(*take(rest)?);
+            let ip = Ipv4Addr::from(*take::<4>(rest)?);
             Some(SocketAddr::new(IpAddr::V4(ip), u16::from_be_bytes(*take(rest)?)))
         }
         [6] => {
-            let ip = Ipv6Addr::from_octets(*take(rest)?);
+            let ip = Ipv6Addr::from(*take::<16>(rest)?);
             let (port, scope) = (u16::from_be_bytes(*take(rest)?), u32::from_be_bytes(*take(rest)?));
             Some(SocketAddrV6::new(ip, port, 0, scope).into())
         }

@@ -16,8 +16,8 @@ pub(crate) enum Request<'a> {
     Bind(&'a [u8]),
     /// listen(2) with this backlog.
     Listen(i32),
-    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is 1 if the
-    /// socket is new to connecting: the client then connects to the server's `Name::Data` and fills the descriptor.
+    /// connect(2) to a sockaddr's bytes, and whether the client's call waits; this one never does. The value is 1 if
+    /// the socket is new to connecting: the client then connects to the server's `Name::Data` and fills the descriptor.
     Connect(&'a [u8], bool),
     /// getsockname(2).
     LocalAddr,

@@ -185,6 +185,34 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     }
 }
 
+/// Signals that a thread waits for, held back in the calling thread and those it starts from now on.
+pub struct Signals(libc::sigset_t);
+
+impl Signals {
+    /// Holds them back.
+    pub fn hold(signals: &[c_int]) -> Signals {
+        // SAFETY: an all-zero sigset_t is storage, which sigemptyset fills.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` is a set of this frame; the old mask is not asked for.
+        unsafe {
+            libc::sigemptyset(&mut set);
+            for signal in signals {
+                libc::sigaddset(&mut set, *signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        }
+        Signals(set)
+    }
+
+    /// Waits for one of them.
+    pub fn wait(&self) -> c_int {
+        let mut signal = 0;
+        // SAFETY: a set and an int.
+        while unsafe { libc::sigwait(&self.0, &mut signal) } != 0 {}
+        signal
+    }
+}
+
 /// An epoll set.
 #[derive(Debug)]
 pub struct Epoll(Owned);

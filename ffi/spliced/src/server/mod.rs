@@ -8,8 +8,8 @@
 //! | `ready` | sockets of the stack in which something happened |
 //!
 //! A socket's life: a request (bind, setsockopt, connect) makes it; connect gives it the server's end of the descriptor
-//! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name, which
-//! the kernel frees with the last descriptor: such sockets are swept, a few times a second.
+//! (`Name::Data`); it ends with the descriptor. A socket without an end has no sign of its descriptor but the name,
+//! which the kernel frees with the last descriptor: such sockets are swept, a few times a second.
 
 mod ready;
 mod requests;

@@ -10,7 +10,7 @@ use usersock::net::Socket;
 use usersock_ffi::ptr;
 
 /// sock_ioctl's SIOCOUTQ.
-const SIOCOUTQ: u64 = libc::TIOCOUTQ as u64;
+const SIOCOUTQ: u64 = libc::TIOCOUTQ;
 
 impl Server {
     /// Does what a program asks for. Never waits.

@@ -248,7 +248,8 @@ impl Stream {
                 Ok(0) => self.up_ended = true,
                 Ok(n) => {
                     moved += n;
-                    // A short read has emptied the queue; what comes later is another edge, but not the end that is there.
+                    // A short read has emptied the queue; what comes later is another edge, but not the end that is
+                    // there.
                     self.readable = n == scratch.len() || self.ends;
                     let sent = match send(socket, &scratch[..n]) {
                         Ok(sent) => sent,

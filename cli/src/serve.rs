@@ -1,0 +1,50 @@
+//! `usersock serve`: the stack server. Below: `usersock_spliced::server`.
+
+use crate::{Failure, On, out};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use usersock::config::Config;
+use usersock::driver::EventLoop;
+use usersock_spliced::instance::{Instance, VARIABLE};
+use usersock_spliced::server::Server;
+use usersock_spliced::sys;
+
+/// Which stack, and for whom.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The server prints a line NAME=VALUE for the environment of its programs as soon as they can be started. If the variable
+USERSOCK_SERVER is set already, it is for those. Programs must be in the same network namespace.
+
+    usersock serve --config tun=tun0,addr=10.0.0.2/24 > server.env &
+    env $(cat server.env) LD_PRELOAD=libusersock_preload.so nginx")]
+pub struct Args {
+    #[command(flatten)]
+    on: On,
+}
+
+/// Serves until a signal says to end.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let broken = |what: &'static str| move |e: usersock::error::Error| Failure::Broken(format!("{what}: {e}"));
+    let instance = match std::env::var(VARIABLE) {
+        Ok(text) => text.parse().map_err(|_| Failure::Usage(format!("{VARIABLE}: it is 48 hexadecimal digits")))?,
+        Err(_) => Instance::new(sys::random().map_err(broken("random numbers"))?),
+    };
+    // Before any thread: those that follow inherit it.
+    let signals = sys::Signals::hold(&[libc::SIGINT, libc::SIGTERM]);
+    let driver = EventLoop::new().map_err(|e| Failure::Broken(format!("eventfd: {e}")))?;
+    let driver = Arc::new(driver);
+    let stack = Config::parse(&args.on.text()?)?.build_driven_by(driver.clone())?;
+    let mut server = Server::new(stack, driver.clone(), instance).map_err(broken("server"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let wait = move || {
+        signals.wait();
+        stopped.store(true, Ordering::SeqCst);
+        driver.wake();
+    };
+    thread::Builder::new().spawn(wait).map_err(|e| Failure::Broken(format!("thread: {e}")))?;
+    out::print(|out| writeln!(out, "{VARIABLE}={instance}"))?;
+    server.run(&stop).map_err(broken("server"))
+}
