@@ -4,6 +4,7 @@ use crate::descriptors::ours;
 use crate::load;
 use crate::real::{interpose, kernel};
 use crate::role::{Role, say, say_whose};
+use crate::streams::follow;
 use std::ffi::{c_int, c_ushort, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock_ffi::boundary::{errno, set_errno};
@@ -25,11 +26,11 @@ interpose! {
 
     /// accept(2).
     fn accept(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_accept(fd, addr, len), else kernel!(SYS_accept4, fd, addr, len, 0);
+    ours ours(fd) => follow(usk_accept(fd, addr, len)), else kernel!(SYS_accept4, fd, addr, len, 0);
 
     /// accept4(2).
     fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int,
-    ours ours(fd) => usk_accept4(fd, addr, len, flags), else kernel!(SYS_accept4, fd, addr, len, flags);
+    ours ours(fd) => follow(usk_accept4(fd, addr, len, flags)), else kernel!(SYS_accept4, fd, addr, len, flags);
 
     /// connect(2).
     fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
@@ -83,7 +84,7 @@ pub(crate) fn is_internet(domain: c_int, ty: c_int, protocol: c_int) -> bool {
 /// of the kernel's, by which bytes would leave on another path.
 fn new_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
     if load::ready() == Role::Owner {
-        return usk_socket(domain, ty, protocol);
+        return follow(usk_socket(domain, ty, protocol));
     }
     say_whose();
     set_errno(libc::ENETDOWN);

@@ -6,6 +6,7 @@
 
 use crate::real::{interpose, kernel};
 use crate::role::{borrowed, say};
+use crate::streams::{flush, follow};
 use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::internal::sys::fork::{is_own, next_own};
@@ -42,34 +43,34 @@ interpose! {
 
     /// dup(2).
     fn dup(fd: c_int) -> c_int,
-    ours ours(fd) && !borrowed() => usk_dup(fd), else kernel!(SYS_dup, fd);
+    ours ours(fd) && !borrowed() => follow(usk_dup(fd)), else kernel!(SYS_dup, fd);
 
     /// dup2(2).
     fn dup2(fd: c_int, to: c_int) -> c_int,
-    ours (ours(fd) || special(to)) && !borrowed() => if taken(fd, to) { -1 } else { usk_dup2(fd, to) },
+    ours (ours(fd) || special(to)) && !borrowed() => replace(fd, to, || usk_dup2(fd, to)),
     else early_dup2(fd, to);
 
     /// dup2(2) by its older name.
     fn __dup2(fd: c_int, to: c_int) -> c_int,
-    ours (ours(fd) || special(to)) && !borrowed() => if taken(fd, to) { -1 } else { usk_dup2(fd, to) },
+    ours (ours(fd) || special(to)) && !borrowed() => replace(fd, to, || usk_dup2(fd, to)),
     else early_dup2(fd, to);
 
     /// dup3(2).
     fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int,
-    ours (ours(fd) || special(to)) && !borrowed() => if taken(fd, to) { -1 } else { usk_dup3(fd, to, flags) },
+    ours (ours(fd) || special(to)) && !borrowed() => replace(fd, to, || usk_dup3(fd, to, flags)),
     else kernel!(SYS_dup3, fd, to, flags);
 
     /// fcntl(2), with the argument that most commands have.
     fn fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    ours ours(fd) && !borrowed() => usk_fcntl(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
+    ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// fcntl(2).
     fn fcntl64(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    ours ours(fd) && !borrowed() => usk_fcntl(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
+    ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// fcntl(2) by its older name.
     fn __fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int,
-    ours ours(fd) && !borrowed() => usk_fcntl(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
+    ours ours(fd) && !borrowed() => control(fd, cmd, arg), else kernel!(SYS_fcntl, fd, cmd, arg);
 
     /// ioctl(2), with the argument that most requests have.
     fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int,
@@ -95,7 +96,23 @@ fn close_special(fd: c_int) -> c_int {
         set_errno(libc::EBADF);
         return -1;
     }
-    usk_close(fd)
+    let r = usk_close(fd);
+    follow(fd);
+    r
+}
+
+/// Makes `to` a duplicate of `fd` by `dup`. EBUSY where the library's own descriptor is there.
+fn replace(fd: c_int, to: c_int, dup: impl FnOnce() -> c_int) -> c_int {
+    if taken(fd, to) {
+        return -1;
+    }
+    flush(fd, to);
+    follow(dup())
+}
+
+fn control(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
+    let r = usk_fcntl(fd, cmd, arg);
+    if matches!(cmd, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { follow(r) } else { r }
 }
 
 /// Whether `to` cannot be had since the library's own descriptor is there; errno is then EBUSY, which dup2(2) has.

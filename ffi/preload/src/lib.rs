@@ -11,7 +11,7 @@
 //! | `ready` | poll, select, epoll |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `number` | syscall(2) |
-//! | `process` | exec, posix_spawn and exit |
+//! | `process`, `end` | exec, posix_spawn; the end of the process |
 //! | `streams` | fdopen, fileno, fclose, dprintf |
 //! | `names` | interfaces by name, number and as a list |
 //! | `variadic`, `variadic.c` | what ends with `...` |
@@ -32,6 +32,7 @@ compile_error!("the preload shim needs system calls by instruction: src/sys/raw.
 mod control;
 mod data;
 mod descriptors;
+mod end;
 mod load;
 mod names;
 mod number;

@@ -8,7 +8,7 @@
 //! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
 
 use crate::role::{self, Role, role, say};
-use crate::{control, data, descriptors, names, process, ready, real, streams};
+use crate::{control, data, descriptors, end, names, process, ready, real, streams};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
@@ -32,7 +32,7 @@ static CONSTRUCTOR: extern "C" fn() = {
 #[unsafe(link_section = ".fini_array")]
 static DESTRUCTOR: extern "C" fn() = {
     extern "C" fn destructor() {
-        process::at_exit();
+        end::at_exit();
     }
     destructor
 };
@@ -103,6 +103,7 @@ fn attach(me: c_int) -> Result<(), String> {
     }
     // SAFETY: the handler takes no lock.
     unsafe { libc::pthread_atfork(None, None, Some(role::in_child)) };
+    end::watch_exit();
     let mark = started(me).and_then(|start| CString::new(format!("{me}.{start}")).ok());
     // SAFETY: two strings. Before main, and a constructor's threads do not change the environment.
     if mark.is_none_or(|mark| unsafe { libc::setenv(OWNER.as_ptr(), mark.as_ptr(), 1) } != 0) {

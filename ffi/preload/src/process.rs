@@ -1,17 +1,16 @@
 //! exec and exit. A program that replaces this one gets none of our sockets: their numbers are closed, and a standard
-//! stream that is one of them is named on stderr. At the end of the process its sockets are closed as the kernel
-//! closes them, and what they still have to send is sent.
+//! stream that is one of them is named on stderr. Below: `end`, for what is done before a process ends.
 
 use crate::descriptors::ours;
+use crate::end;
 use crate::real::{interpose, kernel};
-use crate::role::{self, Role, role, say};
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::time::{Duration, Instant};
+use crate::role::{Role, role, say};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use usersock::internal::sys::raw;
 use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::fdtable::numbers;
-use usersock_ffi::socket::usk_close;
-use usersock_ffi::stacks::default_stack;
 
 type Strings = *const *const c_char;
 
@@ -22,32 +21,32 @@ unsafe extern "C" {
 interpose! {
     /// execve(2).
     fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(path, || real::execve(path, argv, envp)),
+    ours to_prepare() => prepared(Some(path), || real::execve(path, argv, envp)),
     else kernel!(SYS_execve, path, argv, envp);
 
     /// execv(3).
     fn execv(path: *const c_char, argv: Strings) -> c_int,
-    ours to_prepare() => prepared(path, || real::execv(path, argv)),
+    ours to_prepare() => prepared(Some(path), || real::execv(path, argv)),
     else kernel!(SYS_execve, path, argv, environ);
 
     /// execvp(3).
     fn execvp(file: *const c_char, argv: Strings) -> c_int,
-    ours to_prepare() => prepared(file, || real::execvp(file, argv)),
+    ours to_prepare() => prepared(Some(file), || real::execvp(file, argv)),
     else kernel!(SYS_execve, file, argv, environ);
 
     /// execvpe(3).
     fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(file, || real::execvpe(file, argv, envp)),
+    ours to_prepare() => prepared(Some(file), || real::execvpe(file, argv, envp)),
     else kernel!(SYS_execve, file, argv, envp);
 
     /// fexecve(3).
     fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(c"a program by descriptor".as_ptr(), || real::fexecve(fd, argv, envp)),
+    ours to_prepare() => prepared(None, || real::fexecve(fd, argv, envp)),
     else kernel!(SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH);
 
     /// execveat(2).
     fn execveat(dir: c_int, path: *const c_char, argv: Strings, envp: Strings, flags: c_int) -> c_int,
-    ours to_prepare() => prepared(path, || real::execveat(dir, path, argv, envp, flags)),
+    ours to_prepare() => prepared(None, || real::execveat(dir, path, argv, envp, flags)),
     else kernel!(SYS_execveat, dir, path, argv, envp, flags);
 
     /// posix_spawn_file_actions_adddup2(3).
@@ -70,16 +69,40 @@ fn say_lost(fd: c_int, program: &str) {
     ));
 }
 
-/// Runs exec with the numbers of our sockets closed in the new program, standard streams excepted. When it fails all is
-/// as it was.
+/// Where execvp(3) and its kin find a program: itself if it has a slash, else the first in PATH. None where there is
+/// none that may be executed: programs try one name after the other.
+fn executable(file: &CStr) -> Option<PathBuf> {
+    let file = Path::new(OsStr::from_bytes(file.to_bytes()));
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let dirs = std::env::split_paths(&path).map(|dir| dir.join(file));
+    let mut candidates: Box<dyn Iterator<Item = PathBuf>> =
+        if file.as_os_str().as_bytes().contains(&b'/') { Box::new([file.into()].into_iter()) } else { Box::new(dirs) };
+    candidates.find(|path| {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+        // SAFETY: a string.
+        path.as_bytes() != b"" && unsafe { libc::access(path.as_ptr(), libc::X_OK) } == 0
+    })
+}
+
+/// Runs exec of `file`, or of a program by descriptor. The owner's sockets are closed before, as the kernel closes them
+/// on the way; in another process the numbers of its parent's are closed in the new program. The standard streams
+/// stay open, as sockets that are not connected. Where the program is not there, all is as it was.
 /// # Safety
-/// `program` is a string.
-unsafe fn prepared(program: *const c_char, exec: impl FnOnce() -> c_int) -> c_int {
-    for fd in (0..=2).filter(|fd| is_stand_in(*fd)) {
+/// `file` is a string.
+unsafe fn prepared(file: Option<*const c_char>, exec: impl FnOnce() -> c_int) -> c_int {
+    let program = match file {
+        Some(file) if file.is_null() => return exec(),
         // SAFETY: a string by the caller's word.
-        let name = if program.is_null() { c"?" } else { unsafe { CStr::from_ptr(program) } };
-        say_lost(fd, &name.to_string_lossy());
+        Some(file) => match executable(unsafe { CStr::from_ptr(file) }) {
+            Some(path) => path.display().to_string(),
+            None => return exec(),
+        },
+        None => "a program".to_owned(),
+    };
+    for fd in (0..=2).filter(|fd| is_stand_in(*fd)) {
+        say_lost(fd, &program);
     }
+    end::before_exec();
     let mut marked = Vec::new();
     let mut from = 3;
     while let Some(fd) = numbers().next(from) {
@@ -131,7 +154,7 @@ fn is_stand_in(fd: c_int) -> bool {
 /// _exit(2).
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn _exit(status: c_int) -> ! {
-    finish();
+    end::finish(status);
     loop {
         // SAFETY: ends the process.
         unsafe { raw::call(libc::SYS_exit_group, [status.into(), 0, 0, 0, 0, 0]) };
@@ -143,50 +166,4 @@ pub extern "C-unwind" fn _exit(status: c_int) -> ! {
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _Exit(status: c_int) -> ! {
     _exit(status)
-}
-
-/// The end of exit(3): what stdio has of our sockets is written before they are closed.
-pub(crate) fn at_exit() {
-    if role() == Role::Owner && numbers().next(0).is_some() {
-        // SAFETY: null flushes all.
-        unsafe { libc::fflush(std::ptr::null_mut()) };
-        finish();
-    }
-}
-
-/// How long the end of a process waits for its peers to acknowledge what was sent.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// How long it waits for their ends of connections that are otherwise over.
-const HALF_CLOSED: Duration = Duration::from_millis(200);
-const LOOK: Duration = Duration::from_millis(1);
-
-/// Closes the sockets of this process and waits until what they have to send has arrived, at most
-/// [`UNACKNOWLEDGED`]: the stack ends with the process, and cannot do it later, as the kernel's would.
-fn finish() {
-    if role() != Role::Owner || role::borrowed() || numbers().next(0).is_none() {
-        return;
-    }
-    let mut from = 0;
-    while let Some(fd) = numbers().next(from) {
-        usk_close(fd);
-        from = fd + 1;
-    }
-    let Ok(stack) = default_stack() else { return };
-    let begin = Instant::now();
-    loop {
-        use usersock::sock::state::State::{Closing, FinWait1, FinWait2, LastAck};
-        let left = stack.sockets();
-        let any = |states: &[_]| left.iter().any(|s| states.contains(&s.state));
-        let limit = if any(&[FinWait1, LastAck, Closing]) {
-            UNACKNOWLEDGED
-        } else if any(&[FinWait2]) {
-            HALF_CLOSED
-        } else {
-            return;
-        };
-        if begin.elapsed() >= limit {
-            return;
-        }
-        std::thread::sleep(LOOK);
-    }
 }

@@ -47,7 +47,10 @@ macro_rules! interpose {
                 // SAFETY: all arguments are the program's own, passed on.
                 unsafe {
                     if $cond {
-                        return crate::role::noticed($call);
+                        crate::role::enter();
+                        let r = crate::role::noticed($call);
+                        crate::role::leave();
+                        return r;
                     }
                     real::$name($($arg),*)
                 }
