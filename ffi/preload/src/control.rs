@@ -4,6 +4,7 @@ use crate::descriptors::ours;
 use crate::load;
 use crate::real::{interpose, kernel};
 use crate::role::{Role, say, say_whose};
+use crate::spliced;
 use crate::streams::follow;
 use std::ffi::{c_int, c_ushort, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,27 +19,33 @@ interpose! {
 
     /// bind(2).
     fn bind(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_bind(fd, addr, len), else kernel!(SYS_bind, fd, addr, len);
+    ours mine(fd) => if served(fd) { spliced::bind(fd, addr, len) } else { usk_bind(fd, addr, len) },
+    else kernel!(SYS_bind, fd, addr, len);
 
     /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int,
-    ours ours(fd) => usk_listen(fd, backlog), else kernel!(SYS_listen, fd, backlog);
+    ours mine(fd) => if served(fd) { spliced::listen(fd, backlog) } else { usk_listen(fd, backlog) },
+    else kernel!(SYS_listen, fd, backlog);
 
     /// accept(2).
     fn accept(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours ours(fd) => follow(usk_accept(fd, addr, len)), else kernel!(SYS_accept4, fd, addr, len, 0);
+    ours mine(fd) => if served(fd) { spliced::accept4(fd, addr, len, 0) } else { follow(usk_accept(fd, addr, len)) },
+    else kernel!(SYS_accept4, fd, addr, len, 0);
 
     /// accept4(2).
     fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int,
-    ours ours(fd) => follow(usk_accept4(fd, addr, len, flags)), else kernel!(SYS_accept4, fd, addr, len, flags);
+    ours mine(fd) => if served(fd) { spliced::accept4(fd, addr, len, flags) } else { follow(usk_accept4(fd, addr, len, flags)) },
+    else kernel!(SYS_accept4, fd, addr, len, flags);
 
     /// connect(2).
     fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours ours(fd) => explained(usk_connect(fd, addr, len)), else kernel!(SYS_connect, fd, addr, len);
+    ours mine(fd) => if served(fd) { spliced::connect(fd, addr, len) } else { explained(usk_connect(fd, addr, len)) },
+    else kernel!(SYS_connect, fd, addr, len);
 
     /// connect(2) by its older name.
     fn __connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours ours(fd) => explained(usk_connect(fd, addr, len)), else kernel!(SYS_connect, fd, addr, len);
+    ours mine(fd) => if served(fd) { spliced::connect(fd, addr, len) } else { explained(usk_connect(fd, addr, len)) },
+    else kernel!(SYS_connect, fd, addr, len);
 
     /// shutdown(2).
     fn shutdown(fd: c_int, how: c_int) -> c_int,
@@ -46,20 +53,22 @@ interpose! {
 
     /// getsockname(2).
     fn getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_getsockname(fd, addr, len), else kernel!(SYS_getsockname, fd, addr, len);
+    ours mine(fd) => if served(fd) { spliced::address(fd, addr, len, false) } else { usk_getsockname(fd, addr, len) },
+    else kernel!(SYS_getsockname, fd, addr, len);
 
     /// getpeername(2).
     fn getpeername(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_getpeername(fd, addr, len), else kernel!(SYS_getpeername, fd, addr, len);
+    ours mine(fd) => if served(fd) { spliced::address(fd, addr, len, true) } else { usk_getpeername(fd, addr, len) },
+    else kernel!(SYS_getpeername, fd, addr, len);
 
     /// getsockopt(2).
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_getsockopt(fd, level, name, value, len),
+    ours mine(fd) => if served(fd) { spliced::getsockopt(fd, level, name, value, len) } else { usk_getsockopt(fd, level, name, value, len) },
     else kernel!(SYS_getsockopt, fd, level, name, value, len);
 
     /// setsockopt(2).
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: libc::socklen_t) -> c_int,
-    ours ours(fd) => usk_setsockopt(fd, level, name, value, len),
+    ours mine(fd) => if served(fd) { spliced::setsockopt(fd, level, name, value, len) } else { usk_setsockopt(fd, level, name, value, len) },
     else kernel!(SYS_setsockopt, fd, level, name, value, len);
 
     /// sockatmark(3).
@@ -69,6 +78,16 @@ interpose! {
     /// bindresvport(3).
     fn bindresvport(fd: c_int, addr: *mut libc::sockaddr_in) -> c_int,
     ours ours(fd) => bind_reserved(fd, addr), else bind_reserved(fd, addr);
+}
+
+/// Whether a descriptor is one of ours, or of a server's.
+fn mine(fd: c_int) -> bool {
+    ours(fd) || spliced::has(fd)
+}
+
+/// Which of the two.
+fn served(fd: c_int) -> bool {
+    !ours(fd)
 }
 
 /// Whether socket(2) with these arguments makes one of ours, in a process that has a stack.
@@ -83,8 +102,10 @@ pub(crate) fn is_internet(domain: c_int, ty: c_int, protocol: c_int) -> bool {
 /// A socket on the stack of this process. ENETDOWN where that is another's, and one line that says so: never a socket
 /// of the kernel's, by which bytes would leave on another path.
 fn new_socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int {
-    if load::ready() == Role::Owner {
-        return follow(usk_socket(domain, ty, protocol));
+    match load::ready() {
+        Role::Owner => return follow(usk_socket(domain, ty, protocol)),
+        Role::Spliced => return spliced::socket(domain, ty),
+        _ => {}
     }
     say_whose();
     set_errno(libc::ENETDOWN);

@@ -2,6 +2,7 @@
 
 use crate::descriptors::ours;
 use crate::real::{interpose, kernel};
+use crate::spliced;
 use std::ffi::{c_int, c_uint, c_void};
 use usersock_ffi::io::*;
 use usersock_ffi::positioned::*;
@@ -81,12 +82,19 @@ interpose! {
     /// sendto(2).
     fn sendto(fd: c_int, buf: *const c_void, len: usize, flags: c_int, addr: *const libc::sockaddr,
               alen: libc::socklen_t) -> isize,
-    ours ours(fd) => usk_sendto(fd, buf, len, flags, addr, alen),
+    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
+        true => usk_sendto(fd, buf, len, flags, addr, alen),
+        false => spliced::sendto(fd, buf, len, flags),
+    },
     else kernel!(SYS_sendto, fd, buf, len, flags, addr, alen);
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) || with_control(hdr) => usk_sendmsg(fd, hdr, flags), else kernel!(SYS_sendmsg, fd, hdr, flags);
+    ours ours(fd) || with_control(hdr) || spliced::is_named(fd, hdr) => match spliced::is_named(fd, hdr) {
+        true => spliced::sendmsg(fd, hdr, flags),
+        false => usk_sendmsg(fd, hdr, flags),
+    },
+    else kernel!(SYS_sendmsg, fd, hdr, flags);
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int) -> c_int,
@@ -104,18 +112,28 @@ interpose! {
 
     /// recvfrom(2).
     fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_int, addr: Addr, alen: Len) -> isize,
-    ours ours(fd) => usk_recvfrom(fd, buf, len, flags, addr, alen),
+    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
+        true => usk_recvfrom(fd, buf, len, flags, addr, alen),
+        false => spliced::recvfrom(fd, buf, len, flags, alen),
+    },
     else kernel!(SYS_recvfrom, fd, buf, len, flags, addr, alen);
 
     /// recvfrom(2) with the size of the buffer.
     fn __recvfrom_chk(fd: c_int, buf: *mut c_void, len: usize, room: usize, flags: c_int, addr: Addr,
                       alen: Len) -> isize,
-    ours ours(fd) => usk_recvfrom(fd, buf, fits(len, room), flags, addr, alen),
+    ours ours(fd) || !addr.is_null() && spliced::has(fd) => match ours(fd) {
+        true => usk_recvfrom(fd, buf, fits(len, room), flags, addr, alen),
+        false => spliced::recvfrom(fd, buf, fits(len, room), flags, alen),
+    },
     else kernel!(SYS_recvfrom, fd, buf, fits(len, room), flags, addr, alen);
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize,
-    ours ours(fd) => usk_recvmsg(fd, hdr, flags), else kernel!(SYS_recvmsg, fd, hdr, flags);
+    ours ours(fd) || spliced::is_named(fd, hdr) => match ours(fd) {
+        true => usk_recvmsg(fd, hdr, flags),
+        false => spliced::recvmsg(fd, hdr, flags),
+    },
+    else kernel!(SYS_recvmsg, fd, hdr, flags);
 
     /// recvmmsg(2).
     fn recvmmsg(fd: c_int, vec: *mut libc::mmsghdr, count: c_uint, flags: c_int,

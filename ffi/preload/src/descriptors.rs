@@ -6,6 +6,7 @@
 
 use crate::real::{interpose, kernel};
 use crate::role::{borrowed, say};
+use crate::spliced;
 use crate::streams::{flush, follow};
 use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +75,11 @@ interpose! {
 
     /// ioctl(2), with the argument that most requests have.
     fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int,
-    ours ours(fd) => usk_ioctl(fd, request, arg), else kernel!(SYS_ioctl, fd, request, arg);
+    ours ours(fd) || spliced::is_ours(request) && spliced::has(fd) => match ours(fd) {
+        true => usk_ioctl(fd, request, arg),
+        false => spliced::ioctl(fd, request, arg),
+    },
+    else kernel!(SYS_ioctl, fd, request, arg);
 }
 
 /// closefrom(3).

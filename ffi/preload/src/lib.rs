@@ -10,6 +10,7 @@
 //! | `data` | read, write, send, recv and their kin, sendfile, splice |
 //! | `ready` | poll, select, epoll |
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
+//! | `spliced` | the same where a stack server has the sockets |
 //! | `number` | syscall(2) |
 //! | `process`, `end` | exec, posix_spawn; the end of the process |
 //! | `streams` | fdopen, fileno, fclose, dprintf |
@@ -40,6 +41,7 @@ mod process;
 mod ready;
 mod real;
 mod role;
+mod spliced;
 mod streams;
 mod variadic;
 

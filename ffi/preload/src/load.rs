@@ -8,7 +8,7 @@
 //! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
 
 use crate::role::{self, Role, role, say};
-use crate::{control, data, descriptors, end, names, process, ready, real, streams};
+use crate::{control, data, descriptors, end, names, process, ready, real, spliced, streams};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
@@ -74,6 +74,12 @@ fn load() -> Role {
         real::resolve(entries);
     }
     let me = role::process();
+    if let Some(server) = spliced::from_environment() {
+        server.unwrap_or_else(|line| refuse(&line));
+        TCP_ONLY.store(true, Ordering::Relaxed);
+        role::decide(Role::Spliced, me);
+        return Role::Spliced;
+    }
     if let Some(owner) = std::env::var_os("USERSOCK_OWNER").and_then(|text| living(text.to_str()?))
         && owner != me
     {
@@ -81,12 +87,17 @@ fn load() -> Role {
         return Role::Helper;
     }
     if let Err(line) = attach(me) {
-        say(&line);
-        // SAFETY: ends the process.
-        unsafe { raw::call(libc::SYS_exit_group, [2, 0, 0, 0, 0, 0]) };
+        refuse(&line);
     }
     role::decide(Role::Owner, me);
     Role::Owner
+}
+
+/// Ends the process before its program runs.
+fn refuse(line: &str) {
+    say(line);
+    // SAFETY: ends the process.
+    unsafe { raw::call(libc::SYS_exit_group, [2, 0, 0, 0, 0, 0]) };
 }
 
 /// Makes the stack, and names this process as its owner.

@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Helper,
     /// The stack is that of the process that forked this one.
     Child,
+    /// The stack is a server's; so are all sockets, in any process.
+    Spliced,
 }
 
 static ROLE: AtomicU8 = AtomicU8::new(Role::Early as u8);
@@ -35,6 +37,7 @@ pub(crate) fn role() -> Role {
         x if x == Role::Loading as u8 => Role::Loading,
         x if x == Role::Owner as u8 => Role::Owner,
         x if x == Role::Helper as u8 => Role::Helper,
+        x if x == Role::Spliced as u8 => Role::Spliced,
         _ => Role::Child,
     }
 }

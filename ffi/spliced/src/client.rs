@@ -26,7 +26,7 @@ pub struct Ours {
     /// AF_INET or AF_INET6.
     pub family: u16,
     /// The addresses of an accepted connection: local, peer.
-    accepted: Option<(SocketAddr, SocketAddr)>,
+    pub accepted: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// What a descriptor is to us; None if it is no socket of `instance`.
@@ -101,23 +101,33 @@ pub fn accept(instance: &Instance, fd: RawFd, flags: c_int) -> Result<(RawFd, So
     }
 }
 
-/// connect(2) to the bytes of a sockaddr.
-pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Result<()> {
+/// What a connect that has begun is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// Return 0.
+    Done,
+    /// Wait until the descriptor is writable, then ask [`connected`].
+    Waits,
+}
+
+/// Begins connect(2) to the bytes of a sockaddr. EINPROGRESS for a socket that does not wait.
+pub fn connect(instance: &Instance, fd: RawFd, socket: &Ours, addr: &[u8]) -> Result<Connect> {
     let waits = !sys::nonblocking(fd)?;
     match ask(instance, socket, Request::Connect(name_of(addr)?, waits)) {
         // The first call of a blocking socket was interrupted.
         Err(Error::Already) if waits => {}
         Err(e) => return Err(e),
-        Ok(answer) if answer.value == 0 => return Ok(()),
+        Ok(answer) if answer.value == 0 => return Ok(Connect::Done),
         Ok(_) => {
             sys::connect(fd, &Name::Data.encode(instance)).map_err(|_| Error::NetDown)?;
             fill(fd)?;
         }
     }
-    if !waits {
-        return Err(Error::InProgress);
-    }
-    let events = sys::wait(fd, libc::POLLOUT)?;
+    if waits { Ok(Connect::Waits) } else { Err(Error::InProgress) }
+}
+
+/// What a connect that waited returns: poll(2) said `events` of its descriptor.
+pub fn connected(instance: &Instance, fd: RawFd, socket: &Ours, events: i16) -> Result<()> {
     if events & (libc::POLLERR | libc::POLLHUP) == 0 {
         return Ok(());
     }
@@ -200,7 +210,16 @@ pub fn option(
     ask(instance, socket, Request::GetOption(level, name, room)).map(|a| a.bytes)
 }
 
-/// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK: what the server holds of the data.
-pub fn ioctl(instance: &Instance, socket: &Ours, request: u64) -> Result<c_int> {
-    ask(instance, socket, Request::Ioctl(request)).map(|a| a.value)
+/// ioctl(2)'s request for bytes that are not sent yet.
+pub const SIOCOUTQNSD: u64 = 0x894b;
+/// ioctl(2)'s request whether the next byte is urgent.
+pub const SIOCATMARK: u64 = 0x8905;
+
+/// ioctl(2) of SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK. What the server has not read counts as not sent.
+pub fn ioctl(instance: &Instance, fd: RawFd, socket: &Ours, request: u64) -> Result<c_int> {
+    let held = ask(instance, socket, Request::Ioctl(request))?.value;
+    match request {
+        SIOCATMARK => Ok(held),
+        _ => Ok(held.saturating_add(sys::unread(fd).unwrap_or(0))),
+    }
 }

@@ -1,10 +1,11 @@
-//! System calls on AF_UNIX sockets and epoll, by number: the shim replaces the C library's functions of these names.
+//! System calls on AF_UNIX sockets and epoll, by instruction: the shim replaces the C library's functions.
 
 use crate::name::{Encoded, MAX};
 use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Error;
+use usersock::internal::sys::raw;
 
 /// The answer of the kernel.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -14,9 +15,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<usize> {
     let mut six = [0; 6];
     six[..N].copy_from_slice(&args);
-    let [a, b, c, d, e, f] = six;
     // SAFETY: the caller vouches for the arguments.
-    let r = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    let r = unsafe { raw::call(number, six) };
     if r >= 0 {
         return Ok(r as usize);
     }
@@ -152,6 +152,13 @@ pub fn option(fd: RawFd, name: c_int) -> Result<c_int> {
     let args = [fd as c_long, level, name as c_long, &raw mut value as c_long, &raw mut len as c_long];
     // SAFETY: `value` and `len` are writable.
     unsafe { call(libc::SYS_getsockopt, args) }.map(|_| value)
+}
+
+/// Bytes that were sent and not read yet (SIOCOUTQ).
+pub fn unread(fd: RawFd) -> Result<c_int> {
+    let mut value: c_int = 0;
+    // SAFETY: the request writes an int.
+    unsafe { call(libc::SYS_ioctl, [fd as c_long, libc::TIOCOUTQ as c_long, &raw mut value as c_long]) }.map(|_| value)
 }
 
 /// Whether O_NONBLOCK is set.

@@ -13,7 +13,7 @@ use usersock::driver::EventLoop;
 use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
 use usersock_ffi::ptr::sockaddr_bytes;
-use usersock_spliced::client::{self, Ours};
+use usersock_spliced::client::{self, Connect, Ours};
 use usersock_spliced::instance::Instance;
 use usersock_spliced::server::Server;
 use usersock_spliced::sys;
@@ -105,7 +105,14 @@ impl<'a> Socket<'a> {
         client::listen(&self.server.instance, self.fd, &self.what, backlog)
     }
     fn connect(&self, addr: SocketAddr) -> Result<(), Error> {
-        client::connect(&self.server.instance, self.fd, &self.what, &sockaddr_bytes(addr))
+        let instance = &self.server.instance;
+        match client::connect(instance, self.fd, &self.what, &sockaddr_bytes(addr))? {
+            Connect::Done => Ok(()),
+            Connect::Waits => {
+                let events = sys::wait(self.fd, libc::POLLOUT)?;
+                client::connected(instance, self.fd, &self.what, events)
+            }
+        }
     }
     fn accept(&self) -> (Socket<'a>, SocketAddr) {
         let (fd, peer) = client::accept(&self.server.instance, self.fd, libc::SOCK_CLOEXEC).unwrap();

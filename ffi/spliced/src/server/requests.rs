@@ -1,6 +1,7 @@
 //! What programs ask for.
 
 use super::{ACCEPTED, Conn, Role, Server};
+use crate::client::SIOCATMARK;
 use crate::rpc::{Answer, Call, MAX_VALUE, Request};
 use crate::server::stream::Stream;
 use crate::sys::Result;
@@ -8,9 +9,6 @@ use usersock::error::Error;
 use usersock::internal::sock::{AF_INET, AF_INET6};
 use usersock::net::Socket;
 use usersock_ffi::ptr;
-
-/// sock_ioctl's SIOCOUTQ.
-const SIOCOUTQ: u64 = libc::TIOCOUTQ;
 
 impl Server {
     /// Does what a program asks for. Never waits.
@@ -42,7 +40,7 @@ impl Server {
                 let conn = self.conn(id)?;
                 let queued = conn.socket.ioctl(request)?;
                 let held = match &conn.role {
-                    Role::Stream(stream) if request == SIOCOUTQ => stream.held_up(),
+                    Role::Stream(stream) if request != SIOCATMARK => stream.held_up(),
                     _ => 0,
                 };
                 value(queued.saturating_add(held as i32))

@@ -1,0 +1,283 @@
+//! Sockets of a stack server, USERSOCK_SERVER: real AF_UNIX descriptors, on which nearly all calls are the kernel's. The
+//! few that are not are here; they find out what a descriptor is by its names, so that there is nothing to keep.
+//! Above: `control`, `data`, `descriptors`. Below: `usersock_spliced::client`.
+
+use crate::real::kernel;
+use crate::role::{Role, role};
+use crate::{control, data, ready};
+use std::ffi::{c_int, c_ulong, c_void};
+use std::sync::OnceLock;
+use usersock::error::{Error, Result};
+use usersock_ffi::boundary::boundary;
+use usersock_ffi::ptr;
+use usersock_spliced::client::{self, Connect, Ours};
+use usersock_spliced::instance::{Instance, VARIABLE};
+
+static SERVER: OnceLock<Instance> = OnceLock::new();
+
+/// What the environment says. None: it names no server.
+pub(crate) fn from_environment() -> Option<std::result::Result<(), String>> {
+    let text = std::env::var_os(VARIABLE)?;
+    Some(match text.to_str().and_then(|text| text.parse().ok()) {
+        Some(instance) => {
+            SERVER.get_or_init(|| instance);
+            Ok(())
+        }
+        None => Err(format!("{VARIABLE}: it is 48 hexadecimal digits, as usersock serve prints them")),
+    })
+}
+
+/// The server, and what `fd` is to it, if it is one of its sockets.
+fn find(fd: c_int) -> Option<(&'static Instance, Ours)> {
+    if role() != Role::Spliced {
+        return None;
+    }
+    let server = SERVER.get()?;
+    client::ours(server, fd).map(|ours| (server, ours))
+}
+
+/// Whether `fd` is a socket of the server's.
+#[inline]
+pub(crate) fn has(fd: c_int) -> bool {
+    role() == Role::Spliced && find(fd).is_some()
+}
+
+fn found(fd: c_int) -> Result<(&'static Instance, Ours)> {
+    find(fd).ok_or(Error::BadF)
+}
+
+/// socket(2). UDP is the kernel's.
+pub(crate) fn socket(domain: c_int, ty: c_int) -> c_int {
+    boundary(|| {
+        let server = SERVER.get().ok_or(Error::NetDown)?;
+        client::socket(server, domain as u16, ty & !0xf)
+    })
+}
+
+/// # Safety
+/// `addr` is readable for `len` bytes.
+unsafe fn name<'a>(addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<&'a [u8]> {
+    if len as usize > size_of::<libc::sockaddr_storage>() {
+        return Err(Error::Inval);
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { ptr::to_read(addr.cast(), len as usize) }
+}
+
+/// bind(2).
+/// # Safety
+/// `addr` is readable for `len` bytes.
+pub(crate) unsafe fn bind(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        // SAFETY: the program vouches for it.
+        client::bind(server, &ours, unsafe { name(addr, len) }?).map(|()| 0)
+    })
+}
+
+/// listen(2).
+pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        client::listen(server, fd, &ours, backlog).map(|()| 0)
+    })
+}
+
+/// accept4(2). The wait is the kernel's, in the C library's function, which is a cancellation point.
+/// # Safety
+/// As accept4(2).
+pub(crate) unsafe fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int {
+    // SAFETY: no name is asked for.
+    let new = unsafe { control::real::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    if new == -1 {
+        return -1;
+    }
+    let named = boundary(|| {
+        let (_, ours) = found(fd).and(found(new))?;
+        let (_, peer) = ours.accepted.ok_or(Error::ConnAborted)?;
+        // SAFETY: the program vouches for both.
+        unsafe { ptr::put_sockaddr(Some(peer), addr, len) }.map(|()| 0)
+    });
+    if named == -1 {
+        // SAFETY: the descriptor is not the program's yet.
+        let _: c_int = unsafe { kernel!(SYS_close, new) };
+        return -1;
+    }
+    new
+}
+
+/// connect(2). The wait is the kernel's, as in [`accept4`]; a signal ends it, and the attempt goes on.
+/// # Safety
+/// `addr` is readable for `len` bytes.
+pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int {
+    let mut waits = false;
+    let begun = boundary(|| {
+        let (server, ours) = found(fd)?;
+        // SAFETY: the program vouches for it.
+        waits = client::connect(server, fd, &ours, unsafe { name(addr, len) }?)? == Connect::Waits;
+        Ok(0)
+    });
+    if begun == -1 || !waits {
+        return begun;
+    }
+    let mut writable = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd.
+    if unsafe { ready::real::poll(&mut writable, 1, -1) } == -1 {
+        return -1;
+    }
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        client::connected(server, fd, &ours, writable.revents).map(|()| 0)
+    })
+}
+
+/// getsockname(2), or getpeername(2) where `peer`.
+/// # Safety
+/// As getsockname(2).
+pub(crate) unsafe fn address(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, peer: bool) -> c_int {
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        let bytes = match peer {
+            true => client::peer_addr(server, &ours)?,
+            false => client::local_addr(server, &ours)?,
+        };
+        // SAFETY: a sockaddr's bytes.
+        let a = unsafe { ptr::sockaddr(bytes.as_ptr().cast(), bytes.len() as libc::socklen_t) }?;
+        // SAFETY: the program vouches for both.
+        unsafe { ptr::put_name(a, addr, len) }.map(|()| 0)
+    })
+}
+
+/// setsockopt(2).
+/// # Safety
+/// `value` is readable for `len` bytes.
+pub(crate) unsafe fn setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    len: libc::socklen_t,
+) -> c_int {
+    if client::is_kernels(level, name) {
+        // SAFETY: passed on.
+        return unsafe { control::real::setsockopt(fd, level, name, value, len) };
+    }
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        if (len as c_int) < 0 {
+            return Err(Error::Inval);
+        }
+        // SAFETY: the program vouches for it.
+        let value = unsafe { ptr::to_read(value, len as usize) }?;
+        client::set_option(server, &ours, level, name, value).map(|()| 0)
+    })
+}
+
+/// getsockopt(2).
+/// # Safety
+/// `len` is null or a socklen_t, `value` writable for as many bytes.
+pub(crate) unsafe fn getsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    len: *mut libc::socklen_t,
+) -> c_int {
+    if client::is_kernels(level, name) {
+        // SAFETY: passed on.
+        return unsafe { control::real::getsockopt(fd, level, name, value, len) };
+    }
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        // SAFETY: the program vouches for `len`.
+        let len = unsafe { ptr::value_mut(len) }?;
+        if (*len as c_int) < 0 {
+            return Err(Error::Inval);
+        }
+        let bytes = client::option(server, fd, &ours, level, name, *len as usize)?;
+        // SAFETY: the program vouches for `value`.
+        unsafe { ptr::to_write(value, bytes.len()) }?.copy_from_slice(&bytes);
+        *len = bytes.len() as libc::socklen_t;
+        Ok(0)
+    })
+}
+
+/// sendto(2) with a name, which a stream ignores.
+/// # Safety
+/// `buf` is readable for `len` bytes.
+pub(crate) unsafe fn sendto(fd: c_int, buf: *const c_void, len: usize, flags: c_int) -> isize {
+    // SAFETY: passed on.
+    unsafe { data::real::send(fd, buf, len, flags) }
+}
+
+/// recvfrom(2) that asks for a name, of which a stream has none.
+/// # Safety
+/// `buf` is writable for `len` bytes; `alen` is null or a socklen_t.
+pub(crate) unsafe fn recvfrom(fd: c_int, buf: *mut c_void, len: usize, flags: c_int, alen: *mut u32) -> isize {
+    // SAFETY: passed on.
+    let n = unsafe { data::real::recv(fd, buf, len, flags) };
+    // SAFETY: the program vouches for it.
+    if n >= 0
+        && let Ok(alen) = unsafe { ptr::value_mut(alen) }
+    {
+        *alen = 0;
+    }
+    n
+}
+
+/// sendmsg(2) with a name.
+/// # Safety
+/// As sendmsg(2).
+pub(crate) unsafe fn sendmsg(fd: c_int, hdr: *const libc::msghdr, flags: c_int) -> isize {
+    // SAFETY: `is_named` has read it.
+    let mut plain = unsafe { *hdr };
+    plain.msg_name = std::ptr::null_mut();
+    plain.msg_namelen = 0;
+    // SAFETY: the program's message without its name.
+    unsafe { data::real::sendmsg(fd, &plain, flags) }
+}
+
+/// recvmsg(2) that asks for a name.
+/// # Safety
+/// As recvmsg(2).
+pub(crate) unsafe fn recvmsg(fd: c_int, hdr: *mut libc::msghdr, flags: c_int) -> isize {
+    // SAFETY: `is_named` has read it, and the program vouches that it can be written.
+    let hdr = unsafe { &mut *hdr };
+    let name = std::mem::replace(&mut hdr.msg_name, std::ptr::null_mut());
+    // SAFETY: the program's message without its name.
+    let n = unsafe { data::real::recvmsg(fd, hdr, flags) };
+    hdr.msg_name = name;
+    if n >= 0 {
+        hdr.msg_namelen = 0;
+    }
+    n
+}
+
+/// Whether a message has a name, or room for one, and its socket is one of the server's.
+/// # Safety
+/// `hdr` is null or a msghdr.
+pub(crate) unsafe fn is_named(fd: c_int, hdr: *const libc::msghdr) -> bool {
+    role() == Role::Spliced
+        && usersock_ffi::probe::readable(hdr as usize, size_of::<libc::msghdr>())
+        // SAFETY: it can be read.
+        && !unsafe { (*hdr).msg_name }.is_null()
+        && has(fd)
+}
+
+/// Requests of ioctl(2) that are about the connection; the rest is the kernel's.
+pub(crate) fn is_ours(request: c_ulong) -> bool {
+    matches!(request, libc::TIOCOUTQ | client::SIOCOUTQNSD | client::SIOCATMARK)
+}
+
+/// ioctl(2) that gives an int.
+/// # Safety
+/// `arg` is an int.
+pub(crate) unsafe fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
+    boundary(|| {
+        let (server, ours) = found(fd)?;
+        // SAFETY: the program vouches for it.
+        let value = unsafe { ptr::value_mut(arg.cast::<c_int>()) }?;
+        *value = client::ioctl(server, fd, &ours, request)?;
+        Ok(0)
+    })
+}
