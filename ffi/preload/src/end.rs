@@ -30,12 +30,18 @@ static STATUS: AtomicI32 = AtomicI32::new(0);
 pub(crate) fn watch_exit() {
     unsafe extern "C" {
         fn on_exit(function: extern "C" fn(c_int, *mut c_void), arg: *mut c_void) -> c_int;
+        fn __cxa_at_quick_exit(function: extern "C" fn(*mut c_void), module: *mut c_void) -> c_int;
     }
     extern "C" fn note(status: c_int, _: *mut c_void) {
         STATUS.store(status, Ordering::Relaxed);
     }
+    extern "C" fn quick(_: *mut c_void) {
+        finish(STATUS.load(Ordering::Relaxed));
+    }
     // SAFETY: a function of the type that it wants. Without memory for it the status of a process that hangs is 0.
     unsafe { on_exit(note, std::ptr::null_mut()) };
+    // SAFETY: as above; first registered, so called last.
+    unsafe { __cxa_at_quick_exit(quick, std::ptr::null_mut()) };
 }
 
 /// The end of exit(3): what stdio has of our sockets is written before they are closed.
