@@ -12,7 +12,7 @@
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `spliced` | the same where a stack server has the sockets |
 //! | `number` | syscall(2) |
-//! | `process`, `end` | exec, posix_spawn; the end of the process |
+//! | `process`, `environment`, `end` | exec, posix_spawn, what they pass on; the end of the process |
 //! | `streams` | fdopen, fileno, fclose, dprintf |
 //! | `names` | interfaces by name, number and as a list |
 //! | `variadic`, `variadic.c` | what ends with `...` |
@@ -34,6 +34,7 @@ mod control;
 mod data;
 mod descriptors;
 mod end;
+mod environment;
 mod load;
 mod names;
 mod number;

@@ -8,7 +8,7 @@
 //! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
 
 use crate::role::{self, Role, role, say};
-use crate::{control, data, descriptors, end, names, process, ready, real, spliced, streams};
+use crate::{control, data, descriptors, end, environment, names, process, ready, real, spliced, streams};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
@@ -76,6 +76,7 @@ fn load() -> Role {
     let me = role::process();
     if let Some(server) = spliced::from_environment() {
         server.unwrap_or_else(|line| refuse(&line));
+        environment::remember();
         TCP_ONLY.store(true, Ordering::Relaxed);
         role::decide(Role::Spliced, me);
         return Role::Spliced;

@@ -3,6 +3,7 @@
 
 use crate::descriptors::ours;
 use crate::end;
+use crate::environment::{Strings, complete, to_complete};
 use crate::real::{interpose, kernel};
 use crate::role::{Role, role, say};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
@@ -12,8 +13,6 @@ use usersock::internal::sys::raw;
 use usersock_ffi::boundary::{errno, set_errno};
 use usersock_ffi::fdtable::numbers;
 
-type Strings = *const *const c_char;
-
 unsafe extern "C" {
     static environ: Strings;
 }
@@ -21,33 +20,47 @@ unsafe extern "C" {
 interpose! {
     /// execve(2).
     fn execve(path: *const c_char, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(Some(path), || real::execve(path, argv, envp)),
+    ours to_prepare() => prepared(Some(path), envp, |envp| real::execve(path, argv, envp)),
     else kernel!(SYS_execve, path, argv, envp);
 
     /// execv(3).
     fn execv(path: *const c_char, argv: Strings) -> c_int,
-    ours to_prepare() => prepared(Some(path), || real::execv(path, argv)),
+    ours to_prepare() => prepared(Some(path), environ, |envp| real::execve(path, argv, envp)),
     else kernel!(SYS_execve, path, argv, environ);
 
     /// execvp(3).
     fn execvp(file: *const c_char, argv: Strings) -> c_int,
-    ours to_prepare() => prepared(Some(file), || real::execvp(file, argv)),
+    ours to_prepare() => prepared(Some(file), environ, |envp| real::execvpe(file, argv, envp)),
     else kernel!(SYS_execve, file, argv, environ);
 
     /// execvpe(3).
     fn execvpe(file: *const c_char, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(Some(file), || real::execvpe(file, argv, envp)),
+    ours to_prepare() => prepared(Some(file), envp, |envp| real::execvpe(file, argv, envp)),
     else kernel!(SYS_execve, file, argv, envp);
 
     /// fexecve(3).
     fn fexecve(fd: c_int, argv: Strings, envp: Strings) -> c_int,
-    ours to_prepare() => prepared(None, || real::fexecve(fd, argv, envp)),
+    ours to_prepare() => prepared(None, envp, |envp| real::fexecve(fd, argv, envp)),
     else kernel!(SYS_execveat, fd, c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH);
 
     /// execveat(2).
     fn execveat(dir: c_int, path: *const c_char, argv: Strings, envp: Strings, flags: c_int) -> c_int,
-    ours to_prepare() => prepared(None, || real::execveat(dir, path, argv, envp, flags)),
+    ours to_prepare() => prepared(None, envp, |envp| real::execveat(dir, path, argv, envp, flags)),
     else kernel!(SYS_execveat, dir, path, argv, envp, flags);
+
+    /// posix_spawn(3).
+    fn posix_spawn(pid: *mut libc::pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void,
+                   argv: Strings, envp: Strings) -> c_int,
+    ours to_complete() =>
+        complete(envp, |envp| real::posix_spawn(pid, path, actions, attributes, argv, envp)),
+    else libc::ENOSYS;
+
+    /// posix_spawnp(3).
+    fn posix_spawnp(pid: *mut libc::pid_t, file: *const c_char, actions: *const c_void, attributes: *const c_void,
+                    argv: Strings, envp: Strings) -> c_int,
+    ours to_complete() =>
+        complete(envp, |envp| real::posix_spawnp(pid, file, actions, attributes, argv, envp)),
+    else libc::ENOSYS;
 
     /// posix_spawn_file_actions_adddup2(3).
     fn posix_spawn_file_actions_adddup2(actions: *mut c_void, fd: c_int, to: c_int) -> c_int,
@@ -59,7 +72,7 @@ interpose! {
 }
 
 fn to_prepare() -> bool {
-    matches!(role(), Role::Owner | Role::Child)
+    matches!(role(), Role::Owner | Role::Child | Role::Spliced)
 }
 
 fn say_lost(fd: c_int, program: &str) {
@@ -87,9 +100,15 @@ fn executable(file: &CStr) -> Option<PathBuf> {
 /// Runs exec of `file`, or of a program by descriptor. The owner's sockets are closed before, as the kernel closes them
 /// on the way; in another process the numbers of its parent's are closed in the new program. The standard streams
 /// stay open, as sockets that are not connected. Where the program is not there, all is as it was.
+/// Sockets of a server the kernel passes on; the environment is completed for them.
 /// # Safety
-/// `file` is a string.
-unsafe fn prepared(file: Option<*const c_char>, exec: impl FnOnce() -> c_int) -> c_int {
+/// `file` is a string, `envp` an environment.
+unsafe fn prepared(file: Option<*const c_char>, envp: Strings, exec: impl FnOnce(Strings) -> c_int) -> c_int {
+    if to_complete() {
+        // SAFETY: an environment by the caller's word.
+        return unsafe { complete(envp, exec) };
+    }
+    let exec = || exec(envp);
     let program = match file {
         Some(file) if file.is_null() => return exec(),
         // SAFETY: a string by the caller's word.
