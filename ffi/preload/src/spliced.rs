@@ -169,7 +169,7 @@ pub(crate) unsafe fn setsockopt(
         }
         // SAFETY: the program vouches for it.
         let value = unsafe { ptr::to_read(value, len as usize) }?;
-        client::set_option(server, &ours, level, name, value).map(|()| 0)
+        client::set_option(server, fd, &ours, level, name, value).map(|()| 0)
     })
 }
 

@@ -2,6 +2,7 @@
 //! shutdown, sendfile ...) the program does with the kernel. Nothing is kept between calls, and nothing is allocated
 //! that a signal could find half done: each request is a connection of its own.
 
+use crate::inband;
 use crate::instance::Instance;
 use crate::name::Name;
 use crate::rpc::{Answer, Call, MAX_MESSAGE, MAX_VALUE, Request, decode_answer};
@@ -179,8 +180,22 @@ pub fn peer_addr(instance: &Instance, socket: &Ours) -> Result<Vec<u8>> {
     }
 }
 
-/// setsockopt(2). Timeouts of calls are the kernel's, which makes the calls.
-pub fn set_option(instance: &Instance, socket: &Ours, level: c_int, name: c_int, value: &[u8]) -> Result<()> {
+/// setsockopt(2).
+pub fn set_option(
+    instance: &Instance,
+    fd: RawFd,
+    socket: &Ours,
+    level: c_int,
+    name: c_int,
+    value: &[u8],
+) -> Result<()> {
+    // Of accepted connections alone: a connecting one has the filler in front. A full queue has no room for it.
+    if socket.accepted.is_some()
+        && let Some(code) = inband::code(level, name, value)
+        && sys::send_mark(fd, code).is_ok()
+    {
+        return Ok(());
+    }
     // No option is as long; those that are lists end there.
     let value = &value[..value.len().min(MAX_VALUE)];
     ask(instance, socket, Request::SetOption(level, name, value)).map(drop)

@@ -7,6 +7,7 @@
 //! | `instance` | which server: its secret, as the environment carries it |
 //! | `name` | the abstract names of descriptors, which say what each is |
 //! | `rpc` | requests and answers |
+//! | `inband` | options that need neither |
 //! | `client` | the calls of a program: what the preload shim makes of socket, bind, connect, accept ... |
 //! | `server` | the server: one thread, one epoll |
 //! | `sys` | system calls |
@@ -15,6 +16,7 @@
 //! passing of descriptors to other processes.
 
 pub mod client;
+mod inband;
 pub mod instance;
 pub mod name;
 mod rpc;

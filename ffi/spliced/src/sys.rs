@@ -137,6 +137,66 @@ pub fn recv(fd: RawFd, bytes: &mut [u8], flags: c_int) -> Result<usize> {
     unsafe { call(libc::SYS_recvfrom, args) }
 }
 
+/// Room for the control message that passes one descriptor, aligned as cmsghdr.
+type Control = [u64; 4];
+
+fn message(iov: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
+    // SAFETY: an all-zero msghdr has no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (iov, 1);
+    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of::<Control>());
+    header
+}
+
+/// Sends one byte with a descriptor: reads of the other end stop behind it. EAGAIN: the queue is full.
+pub fn send_mark(fd: RawFd, byte: u8) -> Result<()> {
+    // One that is no socket: those of AF_UNIX on their way make work for the kernel.
+    // SAFETY: two numbers.
+    let passed = Owned(unsafe { call(libc::SYS_eventfd2, [0, libc::EFD_CLOEXEC as c_long]) }? as RawFd);
+    let (mut data, mut control) = ([byte], Control::default());
+    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: 1 };
+    let mut header = message(&mut iov, &mut control);
+    // SAFETY: the control buffer has room for one descriptor, and is aligned.
+    unsafe {
+        let c = libc::CMSG_FIRSTHDR(&header);
+        ((*c).cmsg_level, (*c).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        (*c).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as usize;
+        libc::CMSG_DATA(c).cast::<RawFd>().write_unaligned(passed.raw());
+        header.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize;
+    }
+    let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as c_long;
+    // SAFETY: the header and what it points to are of this frame.
+    unsafe { call(libc::SYS_sendmsg, [fd as c_long, &raw const header as c_long, flags]) }.map(drop)
+}
+
+/// recv(2) without waiting; whether the last byte is one of [`send_mark`].
+pub fn recv_marked(fd: RawFd, bytes: &mut [u8]) -> Result<(usize, bool)> {
+    let mut control = Control::default();
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut header = message(&mut iov, &mut control);
+    let flags = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) as c_long;
+    // SAFETY: the header and what it points to are of this frame and the caller's slice.
+    let n = unsafe { call(libc::SYS_recvmsg, [fd as c_long, &raw mut header as c_long, flags]) }?;
+    let mut marked = header.msg_flags & libc::MSG_CTRUNC != 0;
+    // SAFETY: the kernel has filled the control buffer up to msg_controllen.
+    let mut c = unsafe { libc::CMSG_FIRSTHDR(&header) };
+    while !c.is_null() {
+        // SAFETY: as above.
+        unsafe {
+            if ((*c).cmsg_level, (*c).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                marked = true;
+                let data = libc::CMSG_DATA(c).cast::<RawFd>();
+                let len = (*c).cmsg_len - libc::CMSG_LEN(0) as usize;
+                for i in 0..len / size_of::<RawFd>() {
+                    drop(Owned(data.add(i).read_unaligned()));
+                }
+            }
+            c = libc::CMSG_NXTHDR(&header, c);
+        }
+    }
+    Ok((n, marked))
+}
+
 /// Sets an int at level SOL_SOCKET.
 pub fn set_option(fd: RawFd, name: c_int, value: c_int) -> Result<()> {
     let (level, len) = (libc::SOL_SOCKET as c_long, size_of::<c_int>() as c_long);

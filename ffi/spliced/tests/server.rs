@@ -125,7 +125,7 @@ impl<'a> Socket<'a> {
         client::peer_addr(&self.server.instance, &self.what).map(|bytes| addr(&bytes))
     }
     fn set(&self, level: i32, name: i32, value: i32) -> Result<(), Error> {
-        client::set_option(&self.server.instance, &self.what, level, name, &value.to_ne_bytes())
+        client::set_option(&self.server.instance, self.fd, &self.what, level, name, &value.to_ne_bytes())
     }
     fn get(&self, level: i32, name: i32) -> Result<i32, Error> {
         let bytes = client::option(&self.server.instance, self.fd, &self.what, level, name, 4)?;
@@ -238,7 +238,7 @@ fn a_close_with_unread_data_and_a_linger_of_zero_reset() {
 
     let (c, a) = server.pair();
     let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-    client::set_option(&server.instance, &a.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
+    client::set_option(&server.instance, a.fd, &a.what, libc::SOL_SOCKET, libc::SO_LINGER, &linger).unwrap();
     drop(a);
     while c.poll() & libc::POLLHUP == 0 {
         thread::yield_now();
@@ -265,6 +265,40 @@ fn options_are_the_stacks_and_come_after_what_was_written_before() {
     (&a.file).read_exact(&mut bytes).unwrap();
     assert_eq!(&bytes, b"headbody");
     assert_eq!(a.get(libc::IPPROTO_TCP, libc::TCP_CORK), Ok(0));
+}
+
+#[test]
+fn options_of_an_accepted_connection_stand_among_its_bytes() {
+    let server = Running::new();
+    let (c, a) = server.pair();
+    // More than the stack takes at once, so that what follows waits behind it.
+    let mut sent = Vec::new();
+    a.file.set_nonblocking(true).unwrap();
+    for round in 0..50 {
+        a.set(libc::IPPROTO_TCP, libc::TCP_CORK, 1).unwrap();
+        let part = pattern(100_000 + round);
+        let mut left = &part[..];
+        while !left.is_empty() {
+            match (&a.file).write(left) {
+                Ok(n) => left = &left[n..],
+                Err(_) => {
+                    let mut some = vec![0; 1 << 20];
+                    let n = (&c.file).read(&mut some).unwrap();
+                    sent.extend_from_slice(&some[..n]);
+                }
+            }
+        }
+        a.set(libc::IPPROTO_TCP, libc::TCP_CORK, 0).unwrap();
+    }
+    drop(a);
+    sent.extend(c.read_to_end().unwrap());
+    let all: Vec<u8> = (0..50).flat_map(|round| pattern(100_000 + round)).collect();
+    assert!(sent == all, "{} of {} bytes", sent.len(), all.len());
+    let (_, a) = server.pair();
+    for value in [1, 0, 1] {
+        a.set(libc::IPPROTO_TCP, libc::TCP_NODELAY, value).unwrap();
+        assert_eq!(a.get(libc::IPPROTO_TCP, libc::TCP_NODELAY), Ok(value));
+    }
 }
 
 #[test]

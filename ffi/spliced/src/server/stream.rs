@@ -1,6 +1,7 @@
 //! A connection: bytes between the program's descriptor, of which the server has the other end, and the stack's socket.
 
 use crate::client::FILLER;
+use crate::inband;
 use crate::sys::{self, Owned};
 use std::io::{IoSlice, IoSliceMut};
 use usersock::error::Error;
@@ -72,6 +73,8 @@ pub(super) struct Stream {
     /// The program has closed the descriptor, or shut it down both ways.
     hung_up: bool,
     up: Pending,
+    /// An option that the program set behind the bytes of `up`.
+    option: Option<u8>,
     /// Its end has been read.
     up_ended: bool,
     /// And the stack knows.
@@ -101,6 +104,7 @@ impl Stream {
             ends: false,
             hung_up: false,
             up: Pending::default(),
+            option: None,
             up_ended: false,
             up_shut: false,
             down: Pending::default(),
@@ -236,6 +240,10 @@ impl Stream {
                 }
                 continue;
             }
+            if let Some((name, value)) = self.option.take().and_then(inband::option) {
+                // It cannot fail.
+                let _ = socket.setsockopt(libc::IPPROTO_TCP, name, &value.to_ne_bytes());
+            }
             if self.up_ended && !self.up_shut {
                 self.up_shut = true;
                 if !self.hung_up {
@@ -244,13 +252,15 @@ impl Stream {
                 }
             }
             let Some(end) = self.end.as_ref().filter(|_| self.readable && !self.up_ended) else { return Ok(false) };
-            match sys::recv(end.raw(), scratch, libc::MSG_DONTWAIT) {
-                Ok(0) => self.up_ended = true,
-                Ok(n) => {
-                    moved += n;
+            match sys::recv_marked(end.raw(), scratch) {
+                Ok((0, _)) => self.up_ended = true,
+                Ok((n, marked)) => {
                     // A short read has emptied the queue; what comes later is another edge, but not the end that is
                     // there.
-                    self.readable = n == scratch.len() || self.ends;
+                    self.readable = n == scratch.len() || self.ends || marked;
+                    let n = n - usize::from(marked);
+                    self.option = marked.then(|| scratch[n]);
+                    moved += n;
                     let sent = match send(socket, &scratch[..n]) {
                         Ok(sent) => sent,
                         Err(Error::Again) => 0,
@@ -344,6 +354,9 @@ fn socket_error(socket: &Socket) -> Option<Error> {
 }
 
 fn send(socket: &Socket, bytes: &[u8]) -> sys::Result<usize> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
     let slices = [IoSlice::new(bytes)];
     socket.sendmsg(&mut SendMsg::new(&slices, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
 }
