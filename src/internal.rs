@@ -15,11 +15,15 @@ pub mod sys {
     }
     pub mod fork {
         //! Statics that a forked child creates anew.
-        pub use crate::sys::fork::{PerProcess, generation};
+        pub use crate::sys::fork::{PerProcess, generation, is_own, next_own};
     }
     pub mod lock {
         //! Locks without poisoning, which stay usable after fork(2).
         pub use crate::sys::lock::{Condvar, Mutex, RwLock};
+    }
+    pub mod raw {
+        //! System calls by the machine's instruction.
+        pub use crate::sys::raw::call;
     }
     pub mod signal {
         //! Signal masks of sleeps.

@@ -232,7 +232,7 @@ static void one_owner(void)
     close_pair(t);
 }
 
-#ifndef KERNEL_SOCKETS
+#ifndef UNMODIFIED
 /* Calls that only usersock has. */
 static void ours(void)
 {
@@ -275,7 +275,7 @@ int main(void)
     not_sockets();
     numbers();
     one_owner();
-#ifndef KERNEL_SOCKETS
+#ifndef UNMODIFIED
     ours();
 #endif
     return done();

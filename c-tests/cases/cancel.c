@@ -3,7 +3,7 @@
 #include "common.h"
 
 /* The oracle's calls are libc's here, since a raw system call is no cancellation point. */
-#ifdef KERNEL_SOCKETS
+#ifdef UNMODIFIED
 #define CALL(name) name
 #else
 #define CALL(name) usk_##name

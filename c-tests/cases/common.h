@@ -43,10 +43,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef KERNEL_SOCKETS
+#if defined KERNEL_SOCKETS
 #include "kernel.h"
+#elif defined LIBC_SOCKETS
+#include "libc.h"
 #else
 #include "usersock.h"
+#endif
+
+/* The build knows nothing of usersock: its sockets are the kernel's, or under the preload shim (-DPRELOADED) ours. */
+#if defined KERNEL_SOCKETS || defined LIBC_SOCKETS
+#define UNMODIFIED
+#endif
+/* What is expected is the kernel's, where usersock differs by decision. */
+#if defined UNMODIFIED && !defined PRELOADED
+#define ON_KERNEL
 #endif
 
 #define UNUSED __attribute__((unused))

@@ -4,7 +4,7 @@
 #include "common.h"
 #include <ifaddrs.h>
 #include <sys/sendfile.h>
-#ifdef KERNEL_SOCKETS
+#ifdef UNMODIFIED
 #define IS_OURS(fd) true
 #else
 #define IS_OURS(fd) (usk_is_ours(fd) == 1)

@@ -9,7 +9,7 @@ struct eventop {
     int (*close)(int base);
 };
 
-#ifndef KERNEL_SOCKETS
+#ifndef UNMODIFIED
 #include "usersock/posix.h"
 #endif
 

@@ -10,7 +10,7 @@ struct transport {
     int poll;
 };
 
-#ifndef KERNEL_SOCKETS
+#ifndef UNMODIFIED
 #include "usersock/posix.h"
 #endif
 

@@ -105,7 +105,7 @@ static void told(int fd, int signal, int code, long band)
         }
         EQ(got, signal);
         EQ(info.si_fd, fd);
-#ifndef KERNEL_SOCKETS
+#ifndef ON_KERNEL
         /* Another thread than the owner may only send this code. */
         if (info.si_code == SI_SIGIO && (info.si_band & band) == band)
             return;

@@ -67,7 +67,7 @@ static const struct row tcp_rows[] = {
     O(IPPROTO_IP, IP_RETOPTS, 0, 1, 1),
     O(IPPROTO_IP, IP_RECVOPTS, 0, 1, 1),
     O(IPPROTO_IP, IP_FREEBIND, 0, 1, 1),
-#ifdef KERNEL_SOCKETS /* where the oracle is root; usersock routes no foreign destinations to sockets */
+#ifdef ON_KERNEL /* where the oracle is root; usersock routes no foreign destinations to sockets */
     O(IPPROTO_IP, IP_TRANSPARENT, 0, 1, 1),
 #endif
     O(IPPROTO_IP, IP_MINTTL, 0, 255, 255),
@@ -114,7 +114,7 @@ static const struct {
     {IPPROTO_IP, IP_MTU_DISCOVER, 6, EINVAL},    {IPPROTO_IP, IP_MTU_DISCOVER, -1, EINVAL},
     {IPPROTO_IP, IP_MINTTL, 256, EINVAL},        {IPPROTO_IP, IP_HDRINCL, 1, ENOPROTOOPT},
     {IPPROTO_IP, 9999, 1, ENOPROTOOPT},          {IPPROTO_IP, IP_MULTICAST_TTL, 5, EINVAL},
-#ifndef KERNEL_SOCKETS
+#ifndef ON_KERNEL
     {IPPROTO_IP, IP_TRANSPARENT, 1, EPERM},
 #endif
     {9999, 1, 1, ENOPROTOOPT},                   {-1, 1, 1, ENOPROTOOPT},
@@ -204,7 +204,7 @@ static void congestion(int fd)
     socklen_t len = sizeof name;
     OK(usk_getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
     EQ(len, 16); /* TCP_CA_NAME_MAX */
-#ifdef KERNEL_SOCKETS
+#ifdef ON_KERNEL
     CHECK(name[0] != 0); /* the machine's choice */
 #else
     EQ(strcmp(name, "cubic"), 0);

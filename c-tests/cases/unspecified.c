@@ -179,7 +179,7 @@ static void portless(int type, int protocol, const char *own, const char *to_tex
 
 static void may_ping(void)
 {
-#ifdef KERNEL_SOCKETS
+#ifdef ON_KERNEL
     int f = (int)OK(open("/proc/sys/net/ipv4/ping_group_range", O_WRONLY));
     OK(write(f, "0 0", 3));
     OK(close(f));

@@ -1,5 +1,6 @@
 //! One Rust test per C case and way of running it. `kernel_oracle::NAME` runs the case on the kernel's sockets, which
-//! verifies its expectations; `usersock_plain::NAME` and its siblings run the same file on ours. Below: `harness`
+//! verifies its expectations; `usersock_plain::NAME` and its siblings run the same file on ours, `preload_...::NAME`
+//! what an unmodified program is under the preload shim. Below: `harness`
 //! (compile, run, skip). Beside: `cases/*.c`, `cases/common.h`.
 
 mod harness;
@@ -21,6 +22,18 @@ macro_rules! runs {
     };
 }
 
+macro_rules! preload {
+    ($module:ident, $calls:ident, [$($case:ident),* $(,)?]) => {
+        runs!(
+            #[cfg(has_usersock)]
+            $module,
+            crate::harness::preload::run_under_preload,
+            crate::harness::preload::Calls::$calls,
+            [$($case),*]
+        );
+    };
+}
+
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
         const CASES: &[&str] = &[$(stringify!($case)),*];
@@ -32,6 +45,8 @@ macro_rules! cases {
         runs!(#[cfg(has_usersock)] usersock_plain, super::run_on_usersock, super::Sanitizer::None, [$($case),*]);
         runs!(#[cfg(has_usersock)] usersock_asan, super::run_on_usersock, super::Sanitizer::Address, [$($case),*]);
         runs!(#[cfg(has_usersock)] usersock_tsan, super::run_on_usersock, super::Sanitizer::Thread, [$($case),*]);
+        preload!(preload_numbers, Numbers, [$($case),*]);
+        preload!(preload_functions, Functions, [$($case),*]);
     };
 }
 
@@ -50,6 +65,10 @@ macro_rules! plain_cases {
         );
     };
 }
+
+preload!(preload_signals, Functions, [cancel, restart, signal_masks]);
+// Those with reads and polls. poll_select has sets beyond FD_SETSIZE, which the checks refuse.
+preload!(preload_checked, Checked, [bulk, echo, errno_io, mmsg, positioned, queue_sizes, timeouts, udp, urgent]);
 
 plain_cases! {
     cancel,

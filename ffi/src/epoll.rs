@@ -22,7 +22,7 @@ fn new_set(flags: c_int) -> Result<c_int> {
         return Err(Error::Inval);
     }
     // Of the set's own descriptor: the low numbers are left to the program's.
-    let ep = Epoll::new(kernel::out_of_the_way(Fd::own(kernel::epoll_create()?)?));
+    let ep = Epoll::new(Fd::own(kernel::epoll_create()?)?.out_of_the_way());
     fdtable::install(Desc::Epoll(ep), flags & libc::EPOLL_CLOEXEC != 0, 0)
 }
 

@@ -334,7 +334,7 @@ impl Epoll {
         if let Some(fd) = self.nested.get() {
             return Ok(fd.raw());
         }
-        let fd = kernel::out_of_the_way(Fd::own(kernel::epoll_create()?)?);
+        let fd = Fd::own(kernel::epoll_create()?)?.out_of_the_way();
         Ok(self.nested.get_or_init(|| fd).raw())
     }
 

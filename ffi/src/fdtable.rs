@@ -78,7 +78,7 @@ fn number_keeper() -> Result<RawFd> {
         return Ok(fd.raw());
     }
     let low = kernel::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)?;
-    Ok(keeper.insert(kernel::out_of_the_way(Fd::own(low)?)).raw())
+    Ok(keeper.insert(Fd::own(low)?.out_of_the_way()).raw())
 }
 
 /// The descriptor that a description's numbers are duplicates of.
@@ -132,6 +132,13 @@ impl Drop for Number {
 /// Installs a description under the lowest free number. EMFILE when there is none.
 pub fn install(desc: Desc, cloexec: bool, at_least: RawFd) -> Result<RawFd> {
     Ok(Number::duplicate(base(&desc)?, cloexec, at_least)?.install(desc))
+}
+
+/// Every number in the table, for a shim that must know quickly what is not ours. In a child of fork(2) it also has the
+/// numbers of its parent's, of which the program may have closed some by other calls; [`get`] tells.
+#[inline]
+pub fn numbers() -> &'static Numbers {
+    &OURS
 }
 
 /// The description behind a descriptor, if it is ours.

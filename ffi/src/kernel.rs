@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_long};
 use std::os::fd::RawFd;
 use std::time::Duration;
 use usersock::error::Result;
-use usersock::internal::sys::fd::Fd;
+use usersock::internal::sys::raw;
 use usersock::internal::sys::signal::{SET_BYTES, Set, sleep_mask};
 
 /// Arguments of a system call, which has six.
@@ -22,9 +22,8 @@ fn six<const N: usize>(args: [c_long; N]) -> [c_long; 6] {
 /// # Safety
 /// As the system call with these arguments.
 pub(crate) unsafe fn call<const N: usize>(number: c_long, args: [c_long; N]) -> Result<isize> {
-    let [a, b, c, d, e, f] = six(args);
     // SAFETY: passed on.
-    os(unsafe { libc::syscall(number, a, b, c, d, e, f) } as isize)
+    os(unsafe { raw::call(number, six(args)) } as isize)
 }
 
 /// A system call that may wait: a cancellation point, and so only for exports that use `cancel::blocking`.
@@ -97,16 +96,6 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Resul
 /// EINTR where a signal is due that the mask of the call lets through: so ends a call that does not wait, too.
 pub(crate) fn signal_due() -> Result<()> {
     if sleep_mask().is_some() { poll(&mut [], Some(Duration::ZERO)).map(drop) } else { Ok(()) }
-}
-
-/// The lowest number that a descriptor of our own gets, where the limit allows it: the low ones are the program's.
-const OUT_OF_THE_WAY: RawFd = 512;
-
-/// Moves a descriptor of our own out of the program's way. Under a limit that does not reach so far it stays where it
-/// is.
-pub(crate) fn out_of_the_way(low: Fd) -> Fd {
-    let high = fcntl(low.raw(), libc::F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
-    high.ok().and_then(|fd| Fd::own(fd).ok()).unwrap_or(low)
 }
 
 /// The address family of a socket of the kernel's. ENOTSOCK, EBADF.

@@ -50,7 +50,7 @@ mod note;
 pub mod plugin;
 pub mod poll;
 pub mod positioned;
-mod probe;
+pub mod probe;
 pub mod ptr;
 pub mod select;
 mod sigio;

@@ -4,6 +4,7 @@
 //! library, so the C ABI supplies the function ([`install`]). Without it, as in a Rust program, waits are no
 //! cancellation points. Above: `fd`, `futex` (the two waits), and the C ABI.
 
+use super::raw;
 use std::cell::Cell;
 use std::ffi::{c_int, c_long};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -45,9 +46,8 @@ pub fn take() -> bool {
 pub unsafe fn syscall(number: c_long, args: [c_long; 6]) -> c_long {
     let call = CALL.load(Ordering::Relaxed);
     if call.is_null() {
-        let [a, b, c, d, e, f] = args;
         // SAFETY: the caller vouches for the arguments.
-        return unsafe { libc::syscall(number, a, b, c, d, e, f) };
+        return unsafe { raw::call(number, args) };
     }
     let mut hit = 0;
     // A cancelled thread cannot be cancelled again, and must not wait again.

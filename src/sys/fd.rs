@@ -1,6 +1,7 @@
 //! Owned descriptors: read, write, poll; eventfd and timerfd. Above: `device`, `driver`. Below: the kernel. EINTR is
 //! handled here: transfers are repeated; `poll` returns it, because a waiting thread must learn of signals.
 
+use super::raw::syscall;
 use super::signal::{SET_BYTES, Set, sleep_mask};
 use super::{cancel, check, fork, retry};
 use std::ffi::c_long;
@@ -44,11 +45,19 @@ impl Fd {
         number
     }
 
+    /// Moves a descriptor of the library's own out of the program's way: the low numbers are the program's, which
+    /// counts on the lowest free one, and may have a use for a certain one (dup2). Under a limit that leaves no other
+    /// number it stays where it is.
+    pub fn out_of_the_way(self) -> Fd {
+        let high = out_of_the_way(self.raw());
+        high.and_then(Fd::own).unwrap_or(self)
+    }
+
     /// Opens `path` (NUL-terminated) for reading and writing, close-on-exec, with `flags` added.
     pub(crate) fn open(path: &std::ffi::CStr, flags: i32) -> io::Result<Fd> {
         let flags = libc::O_RDWR | libc::O_CLOEXEC | flags;
         // SAFETY: `path` is a zero-terminated string that outlives the call.
-        let fd = retry(|| unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) })?;
+        let fd = retry(|| unsafe { syscall!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) })?;
         Fd::own(fd as RawFd)
     }
 
@@ -56,7 +65,7 @@ impl Fd {
     #[inline]
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a slice that is ours to write for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_read, self.raw(), buf.as_mut_ptr(), buf.len()) })
+        retry(|| unsafe { syscall!(libc::SYS_read, self.raw(), buf.as_mut_ptr(), buf.len()) })
     }
 
     /// Reads one datagram into `bufs`; returns the bytes read. EAGAIN: no data.
@@ -64,14 +73,14 @@ impl Fd {
     pub fn readv(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let n = bufs.len().min(IOV_MAX);
         // SAFETY: IoSliceMut has the layout of iovec by its documentation; each is writable for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_readv, self.raw(), bufs.as_mut_ptr(), n) })
+        retry(|| unsafe { syscall!(libc::SYS_readv, self.raw(), bufs.as_mut_ptr(), n) })
     }
 
     /// Writes `buf`; returns the bytes written. EAGAIN: no room.
     #[inline]
     pub fn write(&self, buf: &[u8]) -> io::Result<usize> {
         // SAFETY: the pointer and length are those of a readable slice that outlives the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_write, self.raw(), buf.as_ptr(), buf.len()) })
+        retry(|| unsafe { syscall!(libc::SYS_write, self.raw(), buf.as_ptr(), buf.len()) })
     }
 
     /// Writes one datagram gathered from `bufs`, at most [`IOV_MAX`] (EINVAL above); returns the bytes written. EAGAIN:
@@ -79,16 +88,16 @@ impl Fd {
     #[inline]
     pub fn writev(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         // SAFETY: IoSlice has the layout of iovec by its documentation; each is readable for the time of the call.
-        retry(|| unsafe { libc::syscall(libc::SYS_writev, self.raw(), bufs.as_ptr(), bufs.len()) })
+        retry(|| unsafe { syscall!(libc::SYS_writev, self.raw(), bufs.as_ptr(), bufs.len()) })
     }
 
     /// Makes reads and writes return EAGAIN instead of blocking.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         // SAFETY: F_GETFL takes no pointer.
-        let flags = retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.raw(), libc::F_GETFL, 0) })?;
+        let flags = retry(|| unsafe { syscall!(libc::SYS_fcntl, self.raw(), libc::F_GETFL, 0) })?;
         let flags = flags as i32 | libc::O_NONBLOCK;
         // SAFETY: F_SETFL takes a number, no pointer.
-        retry(|| unsafe { libc::syscall(libc::SYS_fcntl, self.raw(), libc::F_SETFL, flags) }).map(drop)
+        retry(|| unsafe { syscall!(libc::SYS_fcntl, self.raw(), libc::F_SETFL, flags) }).map(drop)
     }
 }
 
@@ -101,8 +110,25 @@ impl Drop for Fd {
         fork::keep_in_children(self.number);
         // SAFETY: the number is ours alone and is not used after this. EINTR from close(2) means closed on Linux: no
         // retry.
-        let _ = unsafe { libc::syscall(libc::SYS_close, self.number) };
+        let _ = unsafe { syscall!(libc::SYS_close, self.number) };
     }
+}
+
+/// The lowest number that a descriptor of the library's own gets, where the limit allows it.
+const OUT_OF_THE_WAY: RawFd = 512;
+
+/// A close-on-exec duplicate of `fd` from [`OUT_OF_THE_WAY`] on, or under a smaller limit in its upper quarter.
+fn out_of_the_way(fd: RawFd) -> io::Result<RawFd> {
+    let duplicate = |from: RawFd| {
+        // SAFETY: F_DUPFD_CLOEXEC takes a number, no pointer.
+        retry(|| unsafe { syscall!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, from) }).map(|fd| fd as RawFd)
+    };
+    duplicate(OUT_OF_THE_WAY).or_else(|_| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is writable.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+        duplicate((limit.rlim_cur.min(OUT_OF_THE_WAY as u64) * 3 / 4) as RawFd)
+    })
 }
 
 /// Events to wait for on a descriptor, and the result. The layout of struct pollfd.
@@ -131,7 +157,7 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
     if timeout == Some(Duration::ZERO) {
         // SAFETY: PollFd is transparent over pollfd and the slice is writable; `ts` outlives the call; a null mask
         // changes none.
-        return check(unsafe { libc::syscall(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
+        return check(unsafe { syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
     }
     let mask = sleep_mask();
     let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
@@ -154,8 +180,8 @@ impl EventFd {
     pub(crate) fn new() -> io::Result<EventFd> {
         let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
         // SAFETY: eventfd2 takes two numbers.
-        let fd = retry(|| unsafe { libc::syscall(libc::SYS_eventfd2, 0, flags) })?;
-        Ok(EventFd(Fd::own(fd as RawFd)?))
+        let fd = retry(|| unsafe { syscall!(libc::SYS_eventfd2, 0, flags) })?;
+        Ok(EventFd(Fd::own(fd as RawFd)?.out_of_the_way()))
     }
     /// Makes it readable.
     pub(crate) fn signal(&self) {
@@ -182,8 +208,8 @@ impl TimerFd {
     pub(crate) fn new() -> io::Result<TimerFd> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: timerfd_create takes two numbers.
-        let fd = retry(|| unsafe { libc::syscall(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, flags) })?;
-        Ok(TimerFd(Fd::own(fd as RawFd)?))
+        let fd = retry(|| unsafe { syscall!(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, flags) })?;
+        Ok(TimerFd(Fd::own(fd as RawFd)?.out_of_the_way()))
     }
     /// Sets the timer to fire after `after`; zero disarms.
     pub(crate) fn arm(&self, after: Duration) -> io::Result<()> {
@@ -191,7 +217,7 @@ impl TimerFd {
         let spec = libc::itimerspec { it_interval: zero, it_value: timespec(after) };
         let old = std::ptr::null_mut::<libc::itimerspec>();
         // SAFETY: `spec` is a valid itimerspec that outlives the call; a null `old` is allowed.
-        retry(|| unsafe { libc::syscall(libc::SYS_timerfd_settime, self.0.raw(), 0, &raw const spec, old) }).map(drop)
+        retry(|| unsafe { syscall!(libc::SYS_timerfd_settime, self.0.raw(), 0, &raw const spec, old) }).map(drop)
     }
     /// Makes it unreadable again; returns whether it had fired.
     pub(crate) fn drain(&self) -> bool {

@@ -7,6 +7,7 @@
 //! memory until they exec, and need nothing: the library's own descriptors are closed by exec.
 
 use super::numbers::Numbers;
+use super::raw::syscall;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ extern "C" fn in_child() {
     OWN.drain(|fd| {
         // SAFETY: the child's copy of a descriptor that the library owns, and that nothing in the child uses: its `Fd`
         // is of an earlier generation.
-        let _ = unsafe { libc::syscall(libc::SYS_close, fd) };
+        let _ = unsafe { syscall!(libc::SYS_close, fd) };
     });
     let mut at = LASTING.load(Ordering::Acquire);
     // SAFETY: nodes are never freed.
@@ -50,6 +51,17 @@ pub fn generation() -> u32 {
         let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// Whether a descriptor is one of the library's own, which the program has not opened.
+#[inline]
+pub fn is_own(fd: RawFd) -> bool {
+    OWN.contains(fd)
+}
+
+/// The library's own descriptors from `fd` on, lowest first.
+pub fn next_own(fd: RawFd) -> Option<RawFd> {
+    OWN.next(fd)
 }
 
 /// Adds a descriptor that children close.

@@ -3,6 +3,7 @@
 
 use super::cancel;
 use super::fd::timespec;
+use super::raw::syscall;
 use std::ffi::c_long;
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -45,7 +46,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -
 pub(crate) fn wake_one(word: &AtomicU32) {
     let op = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the address serves as a key only; nothing is read or written.
-    let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, 1) };
+    let _ = unsafe { syscall!(libc::SYS_futex, word.as_ptr(), op, 1) };
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Advice to the kernel about memory. Above: `wheel`, whose tables are large with a million timers.
 
+use super::raw::syscall;
 use std::mem::MaybeUninit;
 
 /// Size of the kernel's huge page on known machines, bytes.
@@ -15,7 +16,7 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
         let (start, len) = (range.start.wrapping_byte_add(start - range.start as usize), end - start);
         // SAFETY: the pages lie inside memory that we hold exclusively; the advice changes neither contents nor access
         // rights. If it fails (EINVAL without CONFIG_TRANSPARENT_HUGEPAGE) nothing changes.
-        let _ = unsafe { libc::syscall(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE) };
+        let _ = unsafe { syscall!(libc::SYS_madvise, start, len, libc::MADV_HUGEPAGE) };
     }
 }
 

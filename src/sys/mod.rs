@@ -1,8 +1,8 @@
 //! The library's only unsafe code besides the C ABI: calls to the kernel. Above: devices (`tun`, `packet`) and the
 //! runner (`driver`). The rule: one system call per `unsafe` block, each with the reason why *this* call is sound; no
 //! pointer, no length and no raw structure leaves this directory; errors are `io::Error` with the kernel's errno. Calls
-//! use `syscall(2)` and not libc's functions of the same name, so that a preloaded library that replaces those (such as
-//! our own) does not intercept its own stack.
+//! are made by the machine's instruction (`raw`) and not by libc's functions, so that a preloaded library that replaces
+//! those (such as our own) does not intercept its own stack.
 //!
 //! | file | what |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `mem` | advice about memory |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
+//! | `raw` | system calls by the machine's instruction |
 #![allow(unsafe_code)]
 
 pub(crate) mod cancel;
@@ -25,6 +26,7 @@ pub(crate) mod mem;
 pub(crate) mod netdev;
 pub(crate) mod numbers;
 pub(crate) mod owner;
+pub(crate) mod raw;
 pub(crate) mod signal;
 pub(crate) mod thread;
 

@@ -3,6 +3,7 @@
 //! then a union of 24). Linux: drivers/net/tun.c, net/packet/af_packet.c, netdevice(7), packet(7).
 
 use super::fd::Fd;
+use super::raw::syscall;
 use super::retry;
 use std::io;
 use std::os::fd::RawFd;
@@ -51,7 +52,7 @@ impl IfReq {
     }
     fn ioctl(&mut self, fd: RawFd, request: u64) -> io::Result<()> {
         // SAFETY: the requests of this file read and write at most the 40 bytes of a struct ifreq.
-        retry(|| unsafe { libc::syscall(libc::SYS_ioctl, fd, request, self.0.as_mut_ptr()) }).map(drop)
+        retry(|| unsafe { syscall!(libc::SYS_ioctl, fd, request, self.0.as_mut_ptr()) }).map(drop)
     }
 }
 
@@ -76,7 +77,7 @@ pub(crate) struct TunQueue {
 pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     let base = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
     let attach = |flags: i16| -> io::Result<(Fd, IfReq)> {
-        let fd = Fd::open(c"/dev/net/tun", libc::O_NONBLOCK)?;
+        let fd = Fd::open(c"/dev/net/tun", libc::O_NONBLOCK)?.out_of_the_way();
         let mut req = IfReq::new(name)?;
         req.set(&flags.to_ne_bytes());
         req.ioctl(fd.raw(), TUNSETIFF)?;
@@ -93,9 +94,9 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
     let flags = i16::from_ne_bytes(req.value());
     let size = VNET_HDR_LEN as i32;
     // SAFETY: TUNSETVNETHDRSZ reads an int.
-    retry(|| unsafe { libc::syscall(libc::SYS_ioctl, fd.raw(), TUNSETVNETHDRSZ, &raw const size) })?;
+    retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), TUNSETVNETHDRSZ, &raw const size) })?;
     // SAFETY: TUNSETOFFLOAD takes a number, no pointer.
-    let offload = |bits: u64| retry(|| unsafe { libc::syscall(libc::SYS_ioctl, fd.raw(), TUNSETOFFLOAD, bits) });
+    let offload = |bits: u64| retry(|| unsafe { syscall!(libc::SYS_ioctl, fd.raw(), TUNSETOFFLOAD, bits) });
     let tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
     let uso = offload(tso | TUN_F_USO4 | TUN_F_USO6).is_ok();
     if !uso {
@@ -107,8 +108,7 @@ pub(crate) fn open_tun(name: &str, multi_queue: bool) -> io::Result<TunQueue> {
 /// A socket for interface ioctls.
 fn control() -> io::Result<Fd> {
     // SAFETY: socket takes three numbers.
-    let fd =
-        retry(|| unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    let fd = retry(|| unsafe { syscall!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     Fd::own(fd as RawFd)
 }
 
@@ -162,7 +162,7 @@ pub fn hwaddr(name: &str) -> io::Result<[u8; 6]> {
 fn setsockopt(fd: &Fd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
     let (p, n) = (value.as_ptr(), value.len());
     // SAFETY: the kernel reads `n` bytes of a slice of that length.
-    retry(|| unsafe { libc::syscall(libc::SYS_setsockopt, fd.raw(), level, option, p, n) }).map(drop)
+    retry(|| unsafe { syscall!(libc::SYS_setsockopt, fd.raw(), level, option, p, n) }).map(drop)
 }
 
 /// An AF_PACKET socket on an Ethernet interface.
@@ -199,7 +199,7 @@ fn attach_filter(fd: &Fd, mac: [u8; 6]) -> io::Result<()> {
     let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
     // SAFETY: `fprog` is a sock_fprog whose filter points to `len` instructions; both outlive the call, which copies
     // them.
-    retry(|| unsafe { libc::syscall(libc::SYS_setsockopt, fd.raw(), level, option, &raw const fprog, size) }).map(drop)
+    retry(|| unsafe { syscall!(libc::SYS_setsockopt, fd.raw(), level, option, &raw const fprog, size) }).map(drop)
 }
 
 /// Opens an AF_PACKET socket for the frames of interface `name` that are for station `mac` or a group address; its own
@@ -210,8 +210,8 @@ pub(crate) fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Re
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // Protocol 0: nothing is received before bind sets protocol and interface.
     // SAFETY: socket takes three numbers.
-    let fd = retry(|| unsafe { libc::syscall(libc::SYS_socket, libc::AF_PACKET, kind, 0) })?;
-    let fd = Fd::own(fd as RawFd)?;
+    let fd = retry(|| unsafe { syscall!(libc::SYS_socket, libc::AF_PACKET, kind, 0) })?;
+    let fd = Fd::own(fd as RawFd)?.out_of_the_way();
     let vnet_hdr = setsockopt(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1i32.to_ne_bytes()).is_ok();
     attach_filter(&fd, mac)?;
     // Linux 4.20. Without it we receive our own multicast frames, which would disturb duplicate address detection.
@@ -231,7 +231,7 @@ pub(crate) fn open_packet(name: &str, mac: [u8; 6], promiscuous: bool) -> io::Re
     addr[2..4].copy_from_slice(&(libc::ETH_P_ALL as u16).to_be_bytes());
     addr[4..8].copy_from_slice(&ifindex.to_ne_bytes());
     // SAFETY: the kernel reads 20 bytes of an array of that length.
-    retry(|| unsafe { libc::syscall(libc::SYS_bind, fd.raw(), addr.as_ptr(), addr.len()) })?;
+    retry(|| unsafe { syscall!(libc::SYS_bind, fd.raw(), addr.as_ptr(), addr.len()) })?;
     Ok(PacketSocket { fd, vnet_hdr })
 }
 

@@ -68,6 +68,29 @@ impl Numbers {
         self.chunk(at).is_some_and(|c| c[word].load(Ordering::Acquire) & bit != 0)
     }
 
+    /// The lowest number in the set that is at least `from`.
+    pub fn next(&self, from: RawFd) -> Option<RawFd> {
+        let from = usize::try_from(from).ok()?;
+        for at in from / NUMBERS..self.made.load(Ordering::Acquire) {
+            let Some(chunk) = self.chunk(at) else { continue };
+            let first = from.saturating_sub(at * NUMBERS);
+            for (i, word) in chunk.iter().enumerate().skip(first / 64) {
+                let below = if i == first / 64 { (1u64 << (first % 64)) - 1 } else { 0 };
+                let bits = word.load(Ordering::Acquire) & !below;
+                if bits != 0 {
+                    return Some((at * NUMBERS + i * 64) as RawFd + bits.trailing_zeros() as RawFd);
+                }
+            }
+        }
+        None
+    }
+
+    /// The 64 numbers from `at` * 64 on, as bits.
+    #[inline]
+    pub fn word(&self, at: usize) -> u64 {
+        self.chunk(at / WORDS).map_or(0, |chunk| chunk[at % WORDS].load(Ordering::Acquire))
+    }
+
     /// Removes all numbers, and passes each to `f`. Neither locks nor allocates.
     pub fn drain(&self, mut f: impl FnMut(RawFd)) {
         for at in 0..self.made.load(Ordering::Acquire) {
@@ -95,6 +118,9 @@ mod tests {
         SET.insert(-1);
         assert!(all.iter().all(|&n| SET.contains(n)));
         assert!(![-1, 1, 65, 40_000, i32::MAX].iter().any(|&n| SET.contains(n)));
+        let walk: Vec<_> = std::iter::successors(SET.next(0), |n| SET.next(n + 1)).collect();
+        assert_eq!((walk, SET.next(-1)), (all.to_vec(), None));
+        assert_eq!((SET.word(0), SET.word(511), SET.word(513)), (1 << 63 | 0b1001, 1 << 63, 0));
         assert!(SET.remove(64) && !SET.remove(64) && !SET.remove(-1));
         let mut drained = Vec::new();
         SET.drain(|n| drained.push(n));

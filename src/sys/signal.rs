@@ -5,6 +5,7 @@
 //! `base::waiter` (waits).
 
 use super::fd::{Fd, PollFd};
+use super::raw::syscall;
 use super::retry;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -104,7 +105,7 @@ fn change_mask(how: i32, set: Set) -> Option<Set> {
     let mut old: Set = 0;
     let (new, old_at) = (&raw const set, &raw mut old);
     // SAFETY: both point to 8 bytes, which is what the last argument says.
-    let r = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old_at, SET_BYTES) };
+    let r = unsafe { syscall!(libc::SYS_rt_sigprocmask, how, new, old_at, SET_BYTES) };
     (r == 0).then_some(old)
 }
 
@@ -134,7 +135,7 @@ impl Hold {
         let mask = change_mask(libc::SIG_BLOCK, all)?;
         let (wanted, flags) = (all & !mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         // SAFETY: `wanted` is a set of 8 bytes, as the third argument says.
-        let fd = retry(|| unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const wanted, SET_BYTES, flags) });
+        let fd = retry(|| unsafe { syscall!(libc::SYS_signalfd4, -1, &raw const wanted, SET_BYTES, flags) });
         match fd.and_then(|fd| Fd::own(fd as RawFd)) {
             Ok(fd) => Some(Hold { mask, fd }),
             Err(_) => {
@@ -153,7 +154,7 @@ impl Hold {
     pub(crate) fn look(&self) -> bool {
         let mut pending: Set = 0;
         // SAFETY: `pending` has the 8 bytes that the second argument says.
-        let _ = unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SET_BYTES) };
+        let _ = unsafe { syscall!(libc::SYS_rt_sigpending, &raw mut pending, SET_BYTES) };
         let due = (1..SIGNALS).filter(|s| pending & !self.mask & (1 << (s - 1)) != 0);
         let mut handlers = due.filter_map(restarts_after).peekable();
         if handlers.peek().is_none() {

@@ -19,6 +19,8 @@ pub(crate) fn cpu() -> i32 {
 /// Helpers for tests of interrupted waits.
 #[cfg(test)]
 pub(crate) mod tests {
+    use crate::sys::raw::syscall;
+
     /// Installs a handler with SA_RESTART, after which some system calls do not return EINTR.
     pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) {
         let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -35,12 +37,12 @@ pub(crate) mod tests {
     /// This thread's number.
     pub(crate) fn me() -> i32 {
         // SAFETY: gettid takes no argument.
-        unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+        unsafe { syscall!(libc::SYS_gettid) as i32 }
     }
 
     /// Sends a signal to a thread of this process; no effect when it has ended.
     pub(crate) fn signal(thread: i32, signal: i32) {
         // SAFETY: tgkill takes three numbers.
-        let _ = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id() as i32, thread, signal) };
+        let _ = unsafe { syscall!(libc::SYS_tgkill, std::process::id() as i32, thread, signal) };
     }
 }

@@ -4,6 +4,8 @@
 
 #[cfg(has_usersock)]
 pub mod ours;
+#[cfg(has_usersock)]
+pub mod preload;
 
 use std::collections::BTreeSet;
 use std::io::Write;

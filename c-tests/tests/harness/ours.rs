@@ -13,23 +13,29 @@ fn profile_dir() -> PathBuf {
     deps.parent().expect("profile folder").to_path_buf()
 }
 
-/// Builds `libusersock.a` and `.so` into the same target folder and profile, once; gives the folder.
+/// Builds a package of the workspace into the same target folder and profile; gives the folder.
+pub fn build(package: &str) -> PathBuf {
+    let profile = profile_dir();
+    let target = profile.parent().expect("target folder");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", package, "--target-dir"]).arg(target);
+    // Profile `dev` lives in `debug`; every other one in a folder of its own name.
+    match profile.file_name().and_then(|n| n.to_str()) {
+        Some("debug") | None => {}
+        Some(name) => {
+            cargo.args(["--profile", name]);
+        }
+    }
+    let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().expect("cargo starts");
+    assert!(built.status.success(), "{package} does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+    profile
+}
+
+/// Builds `libusersock.a` and `.so`, once; gives the folder.
 pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let profile = profile_dir();
-        let target = profile.parent().expect("target folder");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "-p", "usersock-c", "--target-dir"]).arg(target);
-        // Profile `dev` lives in `debug`; every other one in a folder of its own name.
-        match profile.file_name().and_then(|n| n.to_str()) {
-            Some("debug") | None => {}
-            Some(name) => {
-                cargo.args(["--profile", name]);
-            }
-        }
-        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().expect("cargo starts");
-        assert!(built.status.success(), "the library does not build:\n{}", String::from_utf8_lossy(&built.stderr));
+        let profile = build("usersock-c");
         assert!(profile.join("libusersock.a").exists(), "no libusersock.a in {}", profile.display());
         profile
     })

@@ -1,0 +1,439 @@
+//! Unmodified programs under the preload shim: what it exports, what a process may do with descriptors and children
+//! (`preload/processes.c`), and the system's programs over TUN, each with the kernel's TCP at the other end, in a
+//! network namespace of the test's own. The C cases under the shim are in `cases.rs`.
+#![cfg(has_usersock)]
+
+#[allow(dead_code, reason = "a part of the harness is for cases")]
+mod harness;
+
+use harness::preload::{preloaded, shim};
+use harness::{Sanitizer, cases_dir, cc_of, compile, judge, namespace, out_dir, skip};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// What is decided about the functions of glibc.
+const DECISIONS: &str = include_str!("../../ffi/preload/libc.txt");
+
+/// Parts of the names of functions that have to do with descriptors, sockets or processes.
+const CONCERNS: [&str; 36] = [
+    "sock",
+    "accept",
+    "bind",
+    "connect",
+    "listen",
+    "shutdown",
+    "recv",
+    "send",
+    "read",
+    "write",
+    "poll",
+    "select",
+    "close",
+    "dup",
+    "fcntl",
+    "ioctl",
+    "splice",
+    "tee",
+    "copy_file",
+    "fd",
+    "fileno",
+    "dprintf",
+    "exec",
+    "spawn",
+    "fork",
+    "exit",
+    "Exit",
+    "syscall",
+    "ifaddrs",
+    "if_",
+    "peername",
+    "aio_",
+    "lio_",
+    "clone",
+    "rcmd",
+    "getname",
+];
+
+/// Functions in the dynamic symbol table of a library, without their versions.
+fn functions(library: &Path) -> BTreeSet<String> {
+    let output = Command::new("nm").args(["-D", "--defined-only"]).arg(library).output().expect("nm runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, kind, name] = words[..] else { return None };
+        let private = name.ends_with("GLIBC_PRIVATE");
+        (matches!(kind, "T" | "W" | "i") && !private).then(|| name.split('@').next().unwrap_or(name).to_owned())
+    };
+    text.lines().filter_map(of_line).collect()
+}
+
+/// The names of the sections of the decisions whose first line `which` accepts.
+fn decided(which: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
+    let mut inside = false;
+    let mut names = BTreeSet::new();
+    for line in DECISIONS.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_suffix(':') {
+            Some(section) if !line.starts_with(' ') => inside = which(section),
+            _ if inside => names.extend(line.split_whitespace()),
+            _ => {}
+        }
+    }
+    names
+}
+
+#[test]
+fn exported_are_the_interposed_names_and_the_c_abi() {
+    let exported: BTreeSet<String> = functions(shim()).into_iter().filter(|name| !name.starts_with("usk_")).collect();
+    let interposed: BTreeSet<String> = decided(|s| s == "interposed").into_iter().map(str::to_owned).collect();
+    assert_eq!(exported, interposed);
+}
+
+#[test]
+fn every_function_of_libc_that_concerns_descriptors_is_decided() {
+    let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+    let libc = maps.lines().find_map(|line| line.split_whitespace().last().filter(|p| p.ends_with("/libc.so.6")));
+    let names = functions(Path::new(libc.expect("this test is linked with glibc")));
+    assert!(names.len() > 1500, "{} functions", names.len());
+    let decisions = decided(|_| true);
+    let is_decided = |name: &str| {
+        decisions.iter().any(|d| match (d.strip_prefix('*'), d.strip_suffix('*')) {
+            (Some(end), _) => name.ends_with(end),
+            (_, Some(begin)) => name.starts_with(begin),
+            _ => *d == name,
+        })
+    };
+    let concerns = |name: &str| !name.contains("pthread") && CONCERNS.iter().any(|part| name.contains(part));
+    let open: Vec<&String> = names.iter().filter(|name| concerns(name) && !is_decided(name)).collect();
+    assert!(open.is_empty(), "decide in ffi/preload/libc.txt about {open:?}");
+    // A name of the table that this libc does not have is of a newer or an older one; most are there.
+    let there = decisions.iter().filter(|d| names.contains(**d)).count();
+    assert!(there * 10 > decisions.len() * 8, "{there} of {} are in this libc", decisions.len());
+}
+
+/// Runs a part of processes.c, and returns what it says on stderr.
+fn part(name: &str) -> String {
+    let exe = out_dir().join("preload-processes");
+    let mut cc = cc_of(&cases_dir().join("../preload/processes.c"), Sanitizer::None, &exe);
+    cc.arg("-I").arg(cases_dir()).args(["-DPRELOADED", "-Wno-unused-result"]);
+    compile(cc, "processes", &exe);
+    let output = preloaded(&[], None).arg(exe).arg(name).output();
+    let said = output.as_ref().map(|o| String::from_utf8_lossy(&o.stderr).into_owned()).unwrap_or_default();
+    judge(if name == "replaced" { "successor" } else { name }, output);
+    said
+}
+
+#[test]
+fn a_vfork_child_leaves_its_parents_descriptors_alone() {
+    let said = part("vfork");
+    assert!(said.contains("/bin/sh gets no connection on descriptor 0"), "{said}");
+}
+
+#[test]
+fn a_forked_child_is_told_once_and_can_exec() {
+    let said = part("fork");
+    assert_eq!(said.matches("usersock run -- PROGRAM").count(), 1, "{said}");
+}
+
+#[test]
+fn programs_that_the_c_library_starts_are_as_ever() {
+    assert_eq!(part("started"), "");
+}
+
+#[test]
+fn a_closed_range_spares_what_the_library_has() {
+    assert_eq!(part("ranges"), "");
+}
+
+#[test]
+fn standard_streams_follow_a_socket() {
+    assert_eq!(part("streams"), "");
+}
+
+#[test]
+fn a_new_program_has_no_socket_of_the_old_one_and_a_stack_of_its_own() {
+    assert_eq!(part("replaced"), "");
+}
+
+/// Runs a shell's script under the shim, in memory.
+fn shell(config: Option<&str>, variables: &[(&str, &str)], script: &str) -> Output {
+    let mut command = preloaded(&[], config);
+    command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
+    command.args(["sh", "-c", script]).output().expect("the shell starts")
+}
+
+#[test]
+fn a_bad_configuration_is_one_line_and_status_2_before_the_program() {
+    let says = |config, variables: &[_], line: &str| {
+        let output = shell(config, variables, "echo ran");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len(), said.lines().count()), (Some(2), 0, 1), "{said}");
+        assert!(said.contains(line), "{said}");
+    };
+    says(Some("bogus=1"), &[], "bogus");
+    says(Some("tun=a_name_that_is_too_long_for_a_device"), &[], "tun");
+    says(None, &[("USERSOCK_SOCKETS", "udp")], "USERSOCK_SOCKETS");
+}
+
+#[test]
+fn a_program_that_the_owner_starts_runs_but_has_no_sockets() {
+    let socket = "python3 -c 'import socket; socket.socket()'";
+    let output = shell(None, &[], &format!("ls / | wc -l; {socket}; echo $?; true"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("Network is down") && said.contains("usersock run"), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("\n1\n"));
+    // The process that takes the owner's place has its own stack, and so has one whose owner is gone.
+    for (owner, script) in [("1.1", format!("exec {socket}")), ("999999999.5", socket.to_owned())] {
+        let output = shell(None, &[("USERSOCK_OWNER", owner)], &format!("exec {script}").replace("exec exec", "exec"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn udp_is_the_kernels_where_only_tcp_is_ours() {
+    let script = "exec python3 -c 'import socket
+t, other, u = socket.socket(), socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+import os; print(os.fstat(t.fileno()).st_ino == os.fstat(other.fileno()).st_ino)
+u.connect((\"127.0.0.1\", 9)); print(len(open(\"/proc/net/udp\").readlines()) > 1)'";
+    // All numbers of ours are duplicates of one descriptor of the kernel's.
+    let output = shell(None, &[("USERSOCK_SOCKETS", "tcp")], script);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("True\nTrue\n"), "{said}");
+}
+
+/// What a script of [`over_tun`] begins with: a TUN device with the kernel at 10.0.0.1, `$U` in front of a program that
+/// is to run on usersock at 10.0.0.2, a file of random bytes, and functions.
+const PROLOGUE: &str = r#"
+set -e
+ip tuntap add dev tun0 mode tun; ip addr add 10.0.0.1/24 dev tun0; ip link set tun0 up
+U="env LD_PRELOAD=$SHIM USERSOCK_CONFIG=tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1"
+cd "$DIR"; head -c 3000000 /dev/urandom > file; SUM=$(sha256sum < file)
+trap 'kill $PIDS 2>/dev/null || true' EXIT
+# Starts a server, and waits until its port is open.
+serve() { # ADDR PORT COMMAND...
+    local addr=$1 port=$2; shift 2
+    timeout 100 "$@" > server.out 2>&1 & PID=$!; PIDS="$PIDS $PID"
+    for i in $(seq 200); do if (exec 3<>/dev/tcp/$addr/$port) 2>/dev/null; then return; fi; sleep 0.05; done
+    echo "no server: $*"; cat server.out; exit 1
+}
+stop() { kill $PID; wait $PID || true; } # the TUN device is free then
+same() { [ "$(sha256sum)" = "$SUM" ] || { echo "$1: other bytes"; exit 1; }; }
+"#;
+
+/// Runs a script of bash with programs of the system over TUN; it fails with a status other than 0. Skips where one of
+/// `needs` is not installed, or no namespace or device can be made.
+fn over_tun(name: &str, needs: &[&str], script: &str) {
+    let installed = |program: &&str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let system = ["/usr/sbin", "/sbin"].map(Into::into);
+        std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
+    };
+    if let Some(missing) = needs.iter().find(|program| !installed(program)) {
+        return skip(name, &format!("{missing} is not installed"));
+    }
+    let Some(prefix) = namespace() else {
+        return skip(name, "no network namespace can be made");
+    };
+    if let Err(error) = fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        return skip(name, &format!("/dev/net/tun: {error}"));
+    }
+    let dir = out_dir().join(format!("preload-{name}"));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("folder");
+    let mut command = Command::new(prefix[0]);
+    command.args(&prefix[1..]).args(["timeout", "100", "bash", "-c", &format!("{PROLOGUE}{script}")]);
+    command.env("SHIM", shim()).env("DIR", &dir).env_remove("USERSOCK_CONFIG").env_remove("USERSOCK_OWNER");
+    let path = std::env::var("PATH").unwrap_or_default();
+    // A version manager's python3 is a shell script, which would own the stack in its place.
+    command.env("PATH", format!("/usr/bin:/bin:{path}:/usr/sbin:/sbin"));
+    let output = command.stdin(Stdio::null()).output().expect("the script starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{said}", output.status);
+    let _ = fs::remove_dir_all(&dir);
+}
+
+#[test]
+fn curl_and_wget_download_from_the_kernel() {
+    over_tun(
+        "clients",
+        &["curl", "wget", "python3"],
+        r#"
+        serve 10.0.0.1 8000 python3 -m http.server 8000 -b 10.0.0.1
+        $U curl -fsS http://10.0.0.1:8000/file | same curl
+        $U wget -qO- http://10.0.0.1:8000/file | same wget
+        $U curl -fsSZ -o a http://10.0.0.1:8000/file -o b http://10.0.0.1:8000/file && same "curl -Z" < a && same b < b
+        code=0; $U curl -s http://10.0.0.1:1/ || code=$?; [ $code = 7 ]
+        code=0; $U curl -sm1 http://10.0.0.99/ || code=$?; [ $code = 7 ] || [ $code = 28 ]
+        "#,
+    );
+}
+
+#[test]
+fn bash_reads_and_writes_dev_tcp() {
+    over_tun(
+        "bash",
+        &["python3"],
+        r#"
+        serve 10.0.0.1 8000 python3 -m http.server 8000 -b 10.0.0.1
+        echo one line > text
+        $U bash -c 'exec 3<>/dev/tcp/10.0.0.1/8000; printf "GET /text HTTP/1.0\r\n\r\n" >&3
+                    while IFS= read -r line <&3; do last=$line; done; echo "$last"' > out
+        grep -qx 'one line' out
+        "#,
+    );
+}
+
+#[test]
+fn python_serves_a_file_to_the_kernels_curl() {
+    over_tun(
+        "server",
+        &["curl", "python3"],
+        r#"
+        serve 10.0.0.2 8000 $U python3 -m http.server 8000 -b 10.0.0.2
+        for i in 1 2 3; do curl -fsS http://10.0.0.2:8000/file | same "python $i"; done
+        "#,
+    );
+}
+
+#[test]
+fn nc_sends_and_receives_to_the_end_of_the_stream() {
+    over_tun(
+        "nc",
+        &["nc"],
+        r#"
+        timeout 60 $U nc -l 10.0.0.2 9000 > got & PIDS=$!; sleep 1
+        timeout 60 nc -N 10.0.0.2 9000 < file; wait $PIDS; same "to nc" < got
+        timeout 60 nc -l 10.0.0.1 9001 > got & PIDS=$!; sleep 1
+        timeout 60 $U nc -N 10.0.0.1 9001 < file; wait $PIDS; same "from nc" < got
+        "#,
+    );
+}
+
+#[test]
+fn iperf3_measures_both_ways_and_survives_udp() {
+    over_tun(
+        "iperf3",
+        &["iperf3"],
+        r#"
+        run() { "$@" > client.out 2>&1 || { cat client.out; exit 1; }; }
+        timeout 90 $U iperf3 -s > server.out 2>&1 & PID=$!; PIDS=$PID; sleep 1
+        for how in "" "-R" "-P 4" "-u -b 5M" "--bidir"; do run timeout 30 iperf3 -c 10.0.0.2 -t 1 $how; done
+        stop; timeout 90 iperf3 -s -B 10.0.0.1 > server.out 2>&1 & PIDS=$!; sleep 1
+        for how in "" "-R" "-P 4" "-u -b 5M"; do run timeout 30 $U iperf3 -c 10.0.0.1 -t 1 $how; done
+        "#,
+    );
+}
+
+#[test]
+fn redis_answers_its_benchmark() {
+    over_tun(
+        "redis",
+        &["redis-server", "redis-benchmark", "redis-cli"],
+        r#"
+        serve 10.0.0.2 6379 $U redis-server --port 6379 --bind 10.0.0.2 --protected-mode no --save ''
+        timeout 60 redis-benchmark -h 10.0.0.2 -t set,get -c 50 -n 20000 -P 16 -q
+        redis-cli -h 10.0.0.2 -x set file < file > /dev/null
+        redis-cli -h 10.0.0.2 get file | head -c 3000000 | same redis
+        redis-cli -h 10.0.0.2 shutdown nosave || true; wait $PID
+        "#,
+    );
+}
+
+#[test]
+fn memcached_keeps_its_device_when_it_gives_up_its_rights() {
+    over_tun(
+        "memcached",
+        &["memcached", "nc"],
+        r#"
+        serve 10.0.0.2 11211 $U memcached -l 10.0.0.2 -t 4 -U 0 -u nobody
+        printf 'set a 0 0 5\r\nhello\r\nget a\r\nquit\r\n' | timeout 20 nc -N 10.0.0.2 11211 > out
+        printf 'STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n' | cmp - out
+        "#,
+    );
+}
+
+#[test]
+fn nginx_sends_files_and_wrk_asks_for_them() {
+    over_tun(
+        "nginx",
+        &["nginx", "wrk", "curl"],
+        r#"
+        conf() { cat > $2.conf <<END
+daemon off; master_process off; pid $DIR/$2.pid; error_log $DIR/$2.err; user root;
+events { worker_connections 256; }
+http { access_log off; sendfile on; tcp_nopush on; client_body_temp_path $DIR/1; proxy_temp_path $DIR/2;
+  fastcgi_temp_path $DIR/3; uwsgi_temp_path $DIR/4; scgi_temp_path $DIR/5;
+  server { listen $1:80; root $DIR; } }
+END
+        }
+        echo small > small
+        conf 10.0.0.2 ours; serve 10.0.0.2 80 $U nginx -c $DIR/ours.conf
+        for i in 1 2 3; do curl -fsS http://10.0.0.2/file | same nginx; done
+        timeout 30 wrk -t2 -c16 -d1 http://10.0.0.2/small > out; ! grep -E 'Socket errors|Non-2xx' out
+        stop; conf 10.0.0.1 theirs; serve 10.0.0.1 80 nginx -c $DIR/theirs.conf
+        timeout 30 $U wrk -t2 -c16 -d1 http://10.0.0.1/small > out; ! grep -E 'Socket errors|Non-2xx' out
+        grep -q Requests/sec out
+        "#,
+    );
+}
+
+/// A client and a server in one process, over the stack's loopback.
+const ASYNCIO: &str = r#"exec python3 -c '
+import asyncio, hashlib, os
+data = os.urandom(2_000_000)
+async def serve(reader, writer):
+    while block := await reader.read(65536):
+        writer.write(block); await writer.drain()
+    writer.close()
+async def fetch(port):
+    reader, writer = await asyncio.open_connection("::1", port)
+    async def send():
+        writer.write(data); await writer.drain(); writer.write_eof()
+    sending = asyncio.create_task(send())
+    got = await reader.read(-1); await sending; writer.close()
+    return got == data
+async def main():
+    server = await asyncio.start_server(serve, "::1", 0)
+    port = server.sockets[0].getsockname()[1]
+    proc = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    said, _ = await proc.communicate(b"through a child")
+    print(said.decode(), all(await asyncio.gather(*[fetch(port) for _ in range(8)])))
+asyncio.run(main())
+import selectors, socket, threading
+a = socket.create_server(("127.0.0.1", 0))
+for kind in (selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector):
+    with kind() as s:
+        s.register(a, selectors.EVENT_READ)
+        c = socket.create_connection(a.getsockname()); ready = s.select(5); b, _ = a.accept()
+        f = b.makefile("rw"); f.write("line\n"); f.flush()
+        print(len(ready), c.recv(10).decode().strip()); [x.close() for x in (f, b, c)]
+'"#;
+
+#[test]
+fn python_waits_in_asyncio_and_selectors() {
+    let output = shell(None, &[("PATH", "/usr/bin:/bin")], ASYNCIO);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said == "through a child True\n1 line\n1 line\n1 line\n", "{said}");
+}
+
+#[test]
+fn node_serves_itself() {
+    let script = r#"exec node -e '
+        const http = require("http"), data = Buffer.alloc(2e6, "node");
+        const server = http.createServer((q, r) => r.end(data)).listen(0, "127.0.0.1", () => {
+            let left = 10;
+            for (let i = 0; i < 10; i++)
+                http.get({port: server.address().port}, r => {
+                    let got = []; r.on("data", d => got.push(d));
+                    r.on("end", () => { if (!Buffer.concat(got).equals(data)) process.exit(1);
+                                        if (--left == 0) { console.log("equal"); process.exit(0); } });
+                });
+        })'"#;
+    if !Command::new("sh").args(["-c", "command -v node"]).stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+        return skip("node", "node is not installed");
+    }
+    let output = shell(None, &[], script);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said == "equal\n", "{said}");
+}

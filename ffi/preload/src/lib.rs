@@ -1,0 +1,46 @@
+//! `libusersock_preload.so`: LD_PRELOAD puts its functions in front of the C library's, and a program that knows
+//! nothing of usersock has its sockets in a stack of its own process. `docs/preload.md` says what works so.
+//!
+//! | file | what |
+//! |---|---|
+//! | `load` | the constructor: real functions, configuration, whose stack it is |
+//! | `role` | what this process may do with the stack: own it, or be a child |
+//! | `real` | the functions that come next, found by dlsym(3); the macro that interposes one |
+//! | `control` | socket, bind, listen, accept, connect, names, options, shutdown |
+//! | `data` | read, write, send, recv and their kin, sendfile, splice |
+//! | `ready` | poll, select, epoll |
+//! | `descriptors` | close, dup, fcntl, ioctl and their kin |
+//! | `number` | syscall(2) |
+//! | `process`, `end` | exec, posix_spawn; the end of the process |
+//! | `streams` | fdopen, fileno, fclose, dprintf |
+//! | `names` | interfaces by name, number and as a list |
+//! | `variadic`, `variadic.c` | what ends with `...` |
+//!
+//! A call on a descriptor that is not ours costs one look into a set of bits (`fdtable::numbers`), and then jumps to
+//! the real function. The library's own system calls are made by instruction (`sys::raw`) and never come here; those
+//! of Rust's standard library do, and cost that look: nothing here takes a lock before it knows that the descriptor is
+//! ours. Before the constructor has run (an allocator that reads a file, the constructor of another library) real
+//! functions are not known yet, and a call is the kernel's by instruction.
+//!
+//! Exported are the interposed names, and the C ABI for plug-ins that a configuration loads.
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
+compile_error!("the preload shim is for glibc on 64-bit Linux: with a 64-bit time_t on 32 bits, libc has other names");
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the preload shim needs system calls by instruction: src/sys/raw.rs has them for x86_64 and aarch64");
+
+mod control;
+mod data;
+mod descriptors;
+mod end;
+mod load;
+mod names;
+mod number;
+mod process;
+mod ready;
+mod real;
+mod role;
+mod streams;
+mod variadic;
+
+pub use usersock_ffi::*;

@@ -1,0 +1,136 @@
+//! The constructor: finds the real functions, decides whose stack it is, and makes it. That is done before the program
+//! runs, so that a program which gives up its rights keeps its device, and a bad configuration is reported by one line
+//! and exit status 2. Above: the loader, and the first call that makes a socket, which may come from the constructor
+//! of another library.
+//!
+//! A program that this one starts inherits LD_PRELOAD and USERSOCK_CONFIG, but not the device, which its parent has.
+//! So the owner names itself in the environment, USERSOCK_OWNER, by its process and the time it started; while it
+//! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
+
+use crate::role::{self, Role, role, say};
+use crate::{control, data, descriptors, end, names, process, ready, real, streams};
+use std::ffi::{CStr, CString, c_int, c_long};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use usersock::internal::sys::raw;
+
+const OWNER: &CStr = c"USERSOCK_OWNER";
+/// The thread that loads.
+static LOADER: AtomicI32 = AtomicI32::new(0);
+/// Only TCP is ours: USERSOCK_SOCKETS=tcp.
+static TCP_ONLY: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = {
+    extern "C" fn constructor() {
+        ready();
+    }
+    constructor
+};
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = {
+    extern "C" fn destructor() {
+        end::at_exit();
+    }
+    destructor
+};
+
+/// Whether UDP and raw sockets are left to the kernel.
+#[inline]
+pub(crate) fn tcp_only() -> bool {
+    TCP_ONLY.load(Ordering::Relaxed)
+}
+
+/// The role of this process, which is decided at the first call.
+#[inline]
+pub(crate) fn ready() -> Role {
+    match role() {
+        Role::Early | Role::Loading => load(),
+        decided => decided,
+    }
+}
+
+#[cold]
+fn load() -> Role {
+    if !role::begin() {
+        // By another thread, for whose end this one waits; or a call from inside, by a plug-in that is being loaded.
+        while role() == Role::Loading && LOADER.load(Ordering::Acquire) != thread() {
+            std::thread::yield_now();
+        }
+        return role();
+    }
+    LOADER.store(thread(), Ordering::Release);
+    for entries in [
+        control::ENTRIES,
+        data::ENTRIES,
+        descriptors::ENTRIES,
+        names::ENTRIES,
+        process::ENTRIES,
+        ready::ENTRIES,
+        streams::ENTRIES,
+    ] {
+        real::resolve(entries);
+    }
+    let me = role::process();
+    if let Some(owner) = std::env::var_os("USERSOCK_OWNER").and_then(|text| living(text.to_str()?))
+        && owner != me
+    {
+        role::decide(Role::Helper, owner);
+        return Role::Helper;
+    }
+    if let Err(line) = attach(me) {
+        say(&line);
+        // SAFETY: ends the process.
+        unsafe { raw::call(libc::SYS_exit_group, [2, 0, 0, 0, 0, 0]) };
+    }
+    role::decide(Role::Owner, me);
+    Role::Owner
+}
+
+/// Makes the stack, and names this process as its owner.
+fn attach(me: c_int) -> Result<(), String> {
+    match std::env::var_os("USERSOCK_SOCKETS").as_ref().map(|text| text.to_str()) {
+        None | Some(Some("all")) => {}
+        Some(Some("tcp")) => TCP_ONLY.store(true, Ordering::Relaxed),
+        Some(_) => return Err("USERSOCK_SOCKETS: it is \"all\", or \"tcp\" to leave UDP to the kernel".to_owned()),
+    }
+    // SAFETY: null takes the configuration from the environment.
+    if unsafe { usersock_ffi::admin::usk_init(std::ptr::null()) } != 0 {
+        // SAFETY: a string, valid until this thread's next such call.
+        return Err(unsafe { CStr::from_ptr(usersock_ffi::admin::usk_config_error()) }.to_string_lossy().into_owned());
+    }
+    // SAFETY: the handler takes no lock.
+    unsafe { libc::pthread_atfork(None, None, Some(role::in_child)) };
+    end::watch_exit();
+    let mark = started(me).and_then(|start| CString::new(format!("{me}.{start}")).ok());
+    // SAFETY: two strings. Before main, and a constructor's threads do not change the environment.
+    if mark.is_none_or(|mark| unsafe { libc::setenv(OWNER.as_ptr(), mark.as_ptr(), 1) } != 0) {
+        return Err("USERSOCK_OWNER cannot be set: /proc is needed, and memory".to_owned());
+    }
+    Ok(())
+}
+
+/// The process that a mark names, if it lives.
+fn living(mark: &str) -> Option<c_int> {
+    let (pid, start) = mark.split_once('.')?;
+    let pid = pid.parse().ok()?;
+    (started(pid)? == start).then_some(pid)
+}
+
+/// When a process started, in clock ticks after boot: with its number that is unique.
+fn started(pid: c_int) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, which may contain anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    // The third field, the state, comes first: a zombie owns nothing.
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then_some(fields.nth(18)?.to_owned())
+}
+
+fn thread() -> c_int {
+    // SAFETY: gettid takes no argument.
+    unsafe { raw::call(libc::SYS_gettid, [0 as c_long; 6]) as c_int }
+}
