@@ -5,11 +5,14 @@
 //! on stderr.
 
 mod address;
+mod launch;
 mod out;
 mod pipe;
 mod protocols;
+mod run;
 mod serve;
 mod settings;
+mod sys;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +30,8 @@ enum Failure {
     Usage(String),
     /// Something outside failed: exit status 1.
     Broken(String),
+    /// `usersock run` and `exec` did not start their program: this exit status.
+    Status(u8, String),
 }
 
 impl From<ConfigError> for Failure {
@@ -122,6 +127,14 @@ enum Command {
     Connect(Pipe),
     /// Wait for one connection, then as connect
     Listen(Pipe),
+    /// Run an unmodified program on usersock, in a network namespace of its own
+    Run(run::Run),
+    /// Open a shell in such a namespace, on the kernel's side
+    Shell(run::Shell),
+    /// List the instances that run
+    Ps(run::Ps),
+    /// Run a command in an instance's namespace, on the kernel's side
+    Exec(run::Exec),
     /// Have the TCP sockets of other programs, which the preload library passes here: prints the environment that they
     /// need, and serves until SIGINT or SIGTERM
     Serve(serve::Args),
@@ -142,6 +155,10 @@ fn main() -> ExitCode {
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
+        Command::Run(args) => run::run(&args),
+        Command::Shell(args) => run::shell(&args),
+        Command::Ps(args) => run::ps(&args),
+        Command::Exec(args) => run::exec(&args),
         Command::Serve(args) => serve::run(&args),
     })
 }
@@ -152,6 +169,7 @@ fn finish(outcome: Result<(), Failure>) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(m)) => (m, 2),
         Err(Failure::Broken(m)) => (m, 1),
+        Err(Failure::Status(status, m)) => (m, status),
     };
     out::say(format_args!("usersock: {}", message.replace('\n', " ")));
     ExitCode::from(status)
@@ -171,7 +189,8 @@ fn check(text: &str) -> Result<(), Failure> {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? sysctl, protocols, check-config, connect, listen or serve (usersock --help explains them)"
+        return "which command? run, shell, ps, exec, sysctl, protocols, check-config, connect, listen or serve \
+                (usersock --help explains them)"
             .into();
     }
     let text = error.to_string();

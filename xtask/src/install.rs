@@ -1,5 +1,5 @@
 //! `cargo xtask install --prefix DIR`: what a C program needs to build and run against usersock, where pkg-config finds
-//! it.
+//! it, the preload shim and the command.
 
 use std::fs;
 use std::path::Path;
@@ -17,11 +17,13 @@ pub fn run(prefix: &Path) -> Outcome {
     let text = text.ok_or_else(|| Failure::Usage("--prefix: pkg-config cannot express white space".into()))?;
     let library = cargo::build_c_library()?;
     let command = cargo::build_release("usersock-cli", &[])?;
+    let shim = cargo::build_release("usersock-preload", &[])?;
     let native_libs = library.native_libs.as_deref().unwrap_or_default();
     let pc = pc_file(text, env!("CARGO_PKG_VERSION"), native_libs);
     let mut files = vec![
         (library.with_extension("so")?.clone(), "lib/libusersock.so".to_owned()),
         (library.with_extension("a")?.clone(), "lib/libusersock.a".to_owned()),
+        (shim.with_extension("so")?.clone(), "lib/libusersock_preload.so".to_owned()),
         (command.with_extension("")?.clone(), "bin/usersock".to_owned()),
     ];
     // usersock.h for programs, usersock/*.h for plug-ins.
@@ -40,6 +42,7 @@ pub fn run(prefix: &Path) -> Outcome {
     }
     put(&prefix.join("lib/pkgconfig/usersock.pc"), |temporary| fs::write(temporary, &pc))?;
     println!("PKG_CONFIG_PATH={text}/lib/pkgconfig cc prog.c $(pkg-config --cflags --libs usersock)");
+    println!("LD_PRELOAD={text}/lib/libusersock_preload.so prog   # unmodified: docs/preload.md");
     println!("LD_LIBRARY_PATH={text}/lib ./a.out   # or link with: pkg-config --static --libs usersock");
     Ok(true)
 }

@@ -27,6 +27,17 @@ const TOOLS: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
     Tool { program: "tshark", package: "tshark" },
     Tool { program: "sha256sum", package: "coreutils" },
+    // Unmodified programs under the preload shim.
+    Tool { program: "bash", package: "bash" },
+    Tool { program: "wget", package: "wget" },
+    Tool { program: "nc", package: "netcat-openbsd" },
+    Tool { program: "iperf3", package: "iperf3" },
+    Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "redis-benchmark", package: "redis-tools" },
+    Tool { program: "memcached", package: "memcached" },
+    Tool { program: "nginx", package: "nginx-light" },
+    Tool { program: "wrk", package: "wrk" },
+    Tool { program: "node", package: "nodejs" },
 ];
 
 /// Absolute path of `program`: the first in PATH, then in the directories of system tools, which PATH often lacks for
@@ -99,7 +110,8 @@ fn apt(args: &[&str]) {
         Command::new("apt-get")
             .args(["--quiet", "--option", "Acquire::Retries=3", "--option", "DPkg::Lock::Timeout=120"])
             .args(args)
-            .env("DEBIAN_FRONTEND", "noninteractive"),
+            // Servers among the packages are for tests, not to be started: runlevel 1 has none.
+            .envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]),
     );
 }
 

@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 /// The steps before the tests, by name, with cargo's arguments.
-const STEPS: [(&str, &[&str]); 5] = [
+const STEPS: [(&str, &[&str]); 6] = [
     // The tests run without a network, and some call cargo: cbindgen's `cargo metadata` wants the crates of all
     // platforms, of which a build downloads this one's only.
     ("fetch", &["fetch", "--locked"]),
@@ -33,6 +33,8 @@ const STEPS: [(&str, &[&str]); 5] = [
     ("doc", &["doc", "--workspace", "--no-deps"]),
     // Built separately, so that a build failure is distinguished from a test failure.
     ("build", &["test", "--workspace", "--no-run"]),
+    // What programs load: no test target builds the shim.
+    ("shim", &["build", "--package", "usersock-preload"]),
 ];
 
 /// Sums over the `test result:` lines, and the tests that did not run.

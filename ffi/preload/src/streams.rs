@@ -1,7 +1,7 @@
 //! stdio on sockets. The C library's streams read and write inside it, where no other library comes between; so a
 //! stream on a socket of ours is one with functions of its own (fopencookie(3), `ffi/src/cookie.rs`). Such a stream has
-//! no descriptor for fileno(3): its number is kept here. And where a socket of ours becomes descriptor 0, 1 or 2, stdin,
-//! stdout and stderr point to such a stream for as long as it is one: so a shell's builtin writes to a socket.
+//! no descriptor for fileno(3): its number is kept here. And where a socket of ours becomes descriptor 0, 1 or 2,
+//! stdin, stdout and stderr point to such a stream for as long as it is one: so a shell's builtin writes to a socket.
 
 use crate::descriptors::ours;
 use crate::real::{find, interpose};

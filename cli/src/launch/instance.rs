@@ -1,0 +1,256 @@
+//! Running instances: a directory each below the user's run-time directory, which holds `lock` (locked as long as the
+//! instance lives), `info` (what `usersock ps` prints) and `control` (the socket of a running stack). Above: `launch`,
+//! `ps`, `exec`. Who is killed leaves a directory without a lock: it is recognised, and removed by whoever finds it.
+//! flock(2), file-hierarchy(7).
+
+use super::Refusal;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes of sockaddr_un's path without its NUL: the control socket's path must fit.
+const SUN_PATH: usize = 107;
+/// Letters of an instance's name.
+const LONGEST_NAME: usize = 64;
+
+/// What is known of an instance, a line `key=value` each in the file `info`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Info {
+    /// The process that keeps the instance, whose namespaces are the instance's.
+    pub(crate) keeper: i32,
+    /// The network namespace, as [`network_namespace`] has it.
+    pub(crate) network: String,
+    /// The program's process; when it has ended and others go on, one of those.
+    pub(crate) pid: i32,
+    /// `in-process` or `shell`.
+    pub(crate) mode: String,
+    /// The stack's configuration as far as the namespace gives it: device, addresses, gateways.
+    pub(crate) config: String,
+    /// The program, as it was called.
+    pub(crate) program: String,
+}
+
+impl Info {
+    fn text(&self) -> String {
+        let Info { keeper, network, pid, mode, config, program } = self;
+        let program = program.replace(['\n', '\r'], " ");
+        format!("keeper={keeper}\nnetwork={network}\npid={pid}\nmode={mode}\nconfig={config}\nprogram={program}\n")
+    }
+
+    fn parse(text: &str) -> Info {
+        let mut info = Info::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            match key {
+                "keeper" => info.keeper = value.parse().unwrap_or(0),
+                "network" => info.network = value.to_owned(),
+                "pid" => info.pid = value.parse().unwrap_or(0),
+                "mode" => info.mode = value.to_owned(),
+                "config" => info.config = value.to_owned(),
+                "program" => info.program = value.to_owned(),
+                // Written by a later version.
+                _ => {}
+            }
+        }
+        info
+    }
+
+    /// The values of a key of the configuration, as `addr`.
+    pub(crate) fn values<'i>(&'i self, key: &'i str) -> impl Iterator<Item = &'i str> {
+        self.config.split(',').filter_map(move |part| part.strip_prefix(key)?.strip_prefix('='))
+    }
+}
+
+/// The directory of all instances of this user: as USERSOCK_DIR has it, which the programs of an instance find in their
+/// environment, since they may be another user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or /tmp/usersock-UID, which is made.
+/// Refused when another user could change what stands in it.
+pub(crate) fn base() -> Result<PathBuf, Refusal> {
+    if let Some(dir) = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        private(&dir)?;
+        return Ok(dir);
+    }
+    let user = nix::unistd::geteuid().as_raw();
+    let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
+    let system = PathBuf::from(format!("/run/user/{user}"));
+    let parent = match given.or_else(|| system.is_dir().then_some(system)) {
+        Some(dir) => dir,
+        None => {
+            let dir = PathBuf::from(format!("/tmp/usersock-{user}"));
+            private(&dir)?;
+            dir
+        }
+    };
+    let dir = parent.join("usersock");
+    private(&dir)?;
+    Ok(dir)
+}
+
+/// Makes a directory that only this user can enter; one that is there must be such a one.
+fn private(dir: &Path) -> Result<(), Refusal> {
+    let refuse =
+        |why: String| Refusal::broken(format!("{}: {why}; XDG_RUNTIME_DIR names another place", dir.display()));
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(format!("cannot be made: {e}"))),
+        _ => {}
+    }
+    // Not what a link leads to.
+    let meta = fs::symlink_metadata(dir).map_err(|e| refuse(e.to_string()))?;
+    if !meta.is_dir() {
+        return Err(refuse("is no directory".to_owned()));
+    }
+    if meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(refuse(format!("belongs to user {}", meta.uid())));
+    }
+    match meta.mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err(refuse(format!("may be entered by others (mode {:o}); `chmod 700` it", meta.mode() & 0o777))),
+    }
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Held while directories come and go, so that one that is being made is not taken for a stale one.
+fn lock_all(base: &Path) -> Result<Flock<File>, Refusal> {
+    let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", base.join(".lock").display()));
+    let file = lock_file(&base.join(".lock")).map_err(broken)?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| broken(e.into()))
+}
+
+/// What this process's network namespace is called, as `net:[4026531840]`; of another process it may not be asked.
+pub(crate) fn network_namespace() -> Option<String> {
+    fs::read_link("/proc/self/ns/net").ok()?.into_os_string().into_string().ok()
+}
+
+/// Whether a name can be an instance's: a file's name, and a part of a configuration string.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(format!("a name has 1 to {LONGEST_NAME} letters, digits, '.', '_' and '-', no '.' in front"));
+    }
+    Ok(())
+}
+
+/// An instance of this process, which lives as long as the lock is held: by this value, or its copy in a fork.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    pub(crate) dir: PathBuf,
+    base: PathBuf,
+    lock: Flock<File>,
+}
+
+impl Instance {
+    /// Registers `name`. Refused while another instance of this name lives.
+    pub(crate) fn register(name: &str) -> Result<Instance, Refusal> {
+        let base = base()?;
+        let dir = base.join(name);
+        if dir.join("control").as_os_str().len() > SUN_PATH || dir.to_string_lossy().contains(',') {
+            let why = "the control socket's path must have no comma and at most 107 bytes; XDG_RUNTIME_DIR shortens it";
+            return Err(Refusal::broken(format!("{}: {why}", dir.display())));
+        }
+        let _all = lock_all(&base)?;
+        if let Some(info) = look(&base, name) {
+            let by = format!("process {}, {}", info.pid, info.program);
+            return Err(Refusal::usage(format!("--instance {name}: there is one already ({by}); take another name")));
+        }
+        let broken = |e: io::Error| Refusal::broken(format!("{}: {e}", dir.display()));
+        DirBuilder::new().mode(0o700).create(&dir).map_err(broken)?;
+        let lock = Flock::lock(lock_file(&dir.join("lock")).map_err(broken)?, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, e)| broken(e.into()))?;
+        Ok(Instance { name: name.to_owned(), dir, base, lock })
+    }
+
+    /// What `usersock ps` and `usersock exec` read, replaced as a whole.
+    pub(crate) fn publish(&self, info: &Info) -> io::Result<()> {
+        let new = self.dir.join(".info");
+        fs::write(&new, info.text())?;
+        fs::rename(new, self.dir.join("info"))
+    }
+
+    /// Removes what the instance has in the file system.
+    pub(crate) fn remove(self) {
+        let all = lock_all(&self.base);
+        let _ = fs::remove_dir_all(&self.dir);
+        drop(self.lock);
+        drop(all);
+    }
+
+    /// The directory of all instances.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The lock's descriptor, which the keeper keeps.
+    pub(crate) fn raw_lock(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsRawFd;
+        self.lock.as_raw_fd()
+    }
+}
+
+/// An instance that lives; None for one that does not exist. A stale one is removed; the caller holds the lock of all.
+fn look(base: &Path, name: &str) -> Option<Info> {
+    let dir = base.join(name);
+    let file = File::options().read(true).write(true).open(dir.join("lock"));
+    let alive = file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err());
+    if !alive {
+        let _ = fs::remove_dir_all(&dir);
+        return None;
+    }
+    Some(Info::parse(&fs::read_to_string(dir.join("info")).unwrap_or_default()))
+}
+
+/// The instances that live, by name.
+pub(crate) fn all() -> Result<Vec<(String, Info)>, Refusal> {
+    let base = base()?;
+    let _all = lock_all(&base)?;
+    let entries = fs::read_dir(&base).map_err(|e| Refusal::broken(format!("{}: {e}", base.display())))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| check_name(name).is_ok()).collect();
+    names.sort_unstable();
+    Ok(names.into_iter().filter_map(|name| look(&base, &name).map(|info| (name, info))).collect())
+}
+
+/// The instance of this name. Refused when there is none, with the names that there are.
+pub(crate) fn named(name: &str) -> Result<Info, Refusal> {
+    let all = all()?;
+    if let Some((_, info)) = all.iter().find(|(n, _)| n == name) {
+        return Ok(info.clone());
+    }
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let there = if names.is_empty() { "none runs".to_owned() } else { format!("there is {}", names.join(", ")) };
+    Err(Refusal::usage(format!("{name}: no such instance; {there} (`usersock ps`)")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_survives_its_file() {
+        let info = Info {
+            keeper: 7,
+            network: "net:[4026531840]".to_owned(),
+            pid: 8,
+            mode: "in-process".to_owned(),
+            config: "tun=tun0,addr=10.0.0.2/24,addr=fd00::2/64".to_owned(),
+            program: "sh -c a=b\nc".to_owned(),
+        };
+        let read = Info::parse(&info.text());
+        assert_eq!(read, Info { program: "sh -c a=b c".to_owned(), ..info });
+        assert_eq!(read.values("addr").collect::<Vec<_>>(), ["10.0.0.2/24", "fd00::2/64"]);
+        assert_eq!(read.values("add").count(), 0);
+    }
+
+    #[test]
+    fn names_are_files_names_and_nothing_else() {
+        for name in ["nginx-12", "a", "A_b.c"] {
+            assert_eq!(check_name(name), Ok(()));
+        }
+        for name in ["", ".", "..", ".a", "a/b", "a,b", "a b", "ä", &"x".repeat(65)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}
