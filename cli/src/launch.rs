@@ -12,6 +12,7 @@
 //! | `namespace` | user, network and mount namespaces, the device in them |
 //! | `netlink` | rtnetlink messages |
 //! | `outside` | the way out of the namespace, by pasta |
+//! | `server` | the stack server |
 //! | `strict` | the seccomp filter |
 //!
 //! When the launcher is killed the keeper kills the program: for whoever killed it they are one.
@@ -23,6 +24,7 @@ mod keeper;
 pub(crate) mod namespace;
 mod netlink;
 pub(crate) mod outside;
+mod server;
 mod strict;
 
 use crate::{Failure, sys};
@@ -79,6 +81,8 @@ pub(crate) struct Job {
     /// What follows device and addresses in the stack's configuration: a comma in front of each key.
     pub(crate) options: String,
     pub(crate) strict: bool,
+    /// The stack is in a server, not in the program.
+    pub(crate) server: bool,
     /// Connect the namespace to the host's network by this program.
     pub(crate) outside: Option<PathBuf>,
 }

@@ -34,6 +34,17 @@ enum Failure {
     Status(u8, String),
 }
 
+impl Failure {
+    /// The exit status, and the line.
+    fn parts(self) -> (u8, String) {
+        match self {
+            Failure::Usage(m) => (2, m),
+            Failure::Broken(m) => (1, m),
+            Failure::Status(status, m) => (status, m),
+        }
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Failure {
         // What check-config refuses is the text's fault, and so are EINVAL and a plug-in that does not exist. That
@@ -165,11 +176,9 @@ fn main() -> ExitCode {
 
 /// The exit status; of a failure also one line on stderr.
 fn finish(outcome: Result<(), Failure>) -> ExitCode {
-    let (message, status) = match outcome {
+    let (status, message) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(m)) => (m, 2),
-        Err(Failure::Broken(m)) => (m, 1),
-        Err(Failure::Status(status, m)) => (m, status),
+        Err(failure) => failure.parts(),
     };
     out::say(format_args!("usersock: {}", message.replace('\n', " ")));
     ExitCode::from(status)

@@ -16,6 +16,7 @@ use usersock::config::Config;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
+  usersock run -- nginx -g 'daemon off;'
   usersock run --in-process -- curl http://10.0.0.1/
   usersock run --in-process --link delay=20ms,loss=1%,seed=7 --pcap conn.pcap -- redis-server --bind 10.0.0.2
   usersock run --in-process --sysctl net.ipv4.tcp_congestion_control=reno --instance web -- nginx -g 'daemon off;'
@@ -36,7 +37,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
-    /// Run the stack in the program's own process: the fastest way, for programs of one process
+    /// Run the stack in the program's own process: the fastest way, for programs of one process. Without this it is in
+    /// a server, whose sockets survive fork and exec
     #[arg(long)]
     in_process: bool,
     #[command(flatten)]
@@ -118,10 +120,6 @@ impl StackOptions {
 
 /// Runs a program on usersock; ends with its status.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
-    if !args.in_process {
-        let why = "there is no stack server yet: `usersock run --in-process -- PROGRAM` runs the stack in the program";
-        return Err(Failure::Usage(why.to_owned()));
-    }
     let options = args.stack.text()?;
     let program = elf::find(&args.program[0])?;
     elf::judge(&program)?;
@@ -144,7 +142,8 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
     let outside = args.network.outside.then(outside::find).transpose()?;
     let job = Job {
         place,
-        mode: "in-process",
+        mode: if args.in_process { "in-process" } else { "server" },
+        server: !args.in_process,
         instance: instance(&args.network, &program)?,
         program,
         argv: args.program.clone(),
@@ -185,6 +184,7 @@ pub(crate) fn shell(args: &Shell) -> Result<(), Failure> {
     let job = Job {
         place: Place::New(plan),
         mode: "shell",
+        server: false,
         instance,
         program,
         argv,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use usersock::config::Config;
 use usersock::driver::EventLoop;
+use usersock::error::Error;
 use usersock_spliced::instance::{Instance, VARIABLE};
 use usersock_spliced::server::Server;
 use usersock_spliced::sys;
@@ -26,16 +27,20 @@ pub struct Args {
 
 /// Serves until a signal says to end.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let broken = |what: &'static str| move |e: usersock::error::Error| Failure::Broken(format!("{what}: {e}"));
     let instance = match std::env::var(VARIABLE) {
         Ok(text) => text.parse().map_err(|_| Failure::Usage(format!("{VARIABLE}: it is 48 hexadecimal digits")))?,
         Err(_) => Instance::new(sys::random().map_err(broken("random numbers"))?),
     };
+    serve(&args.on.text()?, instance, || out::print(|out| writeln!(out, "{VARIABLE}={instance}")))
+}
+
+/// The server, until SIGINT or SIGTERM. `ready` is called as soon as programs can be started.
+pub fn serve(config: &str, instance: Instance, ready: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     // Before any thread: those that follow inherit it.
     let signals = sys::Signals::hold(&[libc::SIGINT, libc::SIGTERM]);
     let driver = EventLoop::new().map_err(|e| Failure::Broken(format!("eventfd: {e}")))?;
     let driver = Arc::new(driver);
-    let stack = Config::parse(&args.on.text()?)?.build_driven_by(driver.clone())?;
+    let stack = Config::parse(config)?.build_driven_by(driver.clone())?;
     let mut server = Server::new(stack, driver.clone(), instance).map_err(broken("server"))?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
@@ -45,6 +50,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         driver.wake();
     };
     thread::Builder::new().spawn(wait).map_err(|e| Failure::Broken(format!("thread: {e}")))?;
-    out::print(|out| writeln!(out, "{VARIABLE}={instance}"))?;
+    ready()?;
     server.run(&stop).map_err(broken("server"))
+}
+
+fn broken(what: &'static str) -> impl Fn(Error) -> Failure {
+    move |e| Failure::Broken(format!("{what}: {e}"))
 }

@@ -4,6 +4,7 @@
 
 use super::instance::{Info, Instance};
 use super::namespace::{self, Made};
+use super::server::Server;
 use super::{Job, Place, Refusal, Report, outside, strict};
 use crate::sys::{self, Side};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -48,6 +49,8 @@ struct Keeper {
     status: Option<u8>,
     /// The process that joins the namespace to the host's network; it is none of the instance's.
     outside: Option<Pid>,
+    /// The process that has the stack; the same.
+    server: Option<Server>,
 }
 
 impl Keeper {
@@ -64,6 +67,7 @@ impl Keeper {
         };
         let outside = job.outside.as_ref().map(|pasta| outside::join(pasta, &job.instance)).transpose()?;
         let config = format!("{}{}", made.config, job.options);
+        let server = job.server.then(|| Server::start(&config)).transpose()?;
         let info = Info {
             keeper: getpid().as_raw(),
             network: super::instance::network_namespace().unwrap_or_default(),
@@ -76,12 +80,12 @@ impl Keeper {
         match sys::fork().map_err(|e| Refusal::broken(format!("fork: {e}")))? {
             Side::Child => {
                 drop(go);
-                let refusal = become_program(job, mask, &made, &config, &wait);
+                let refusal = become_program(job, mask, &made, &config, server.as_ref(), &wait);
                 // The launcher's socket is not this function's: the status tells, and standard error.
                 crate::out::say(format_args!("usersock: {}", refusal.message));
                 exit(refusal.status.into())
             }
-            Side::Parent(program) => Ok(Keeper { ended, program, go, info, status: None, outside }),
+            Side::Parent(program) => Ok(Keeper { ended, program, go, info, status: None, outside, server }),
         }
     }
 
@@ -111,7 +115,7 @@ impl Keeper {
                 self.info.pid = children().first().copied().unwrap_or(self.info.keeper);
                 let _ = instance.publish(&self.info);
             } else if !left {
-                self.end_outside();
+                self.end_helpers();
                 instance.remove();
                 if let Some(socket) = &launcher {
                     Report::Ended(status.unwrap_or(0), true).send(socket);
@@ -158,11 +162,17 @@ impl Keeper {
                     self.status = Some(status.code().unwrap_or_else(signal) as u8);
                 }
                 Ok(Some((pid, _))) if Some(pid) == self.outside => self.outside = None,
+                Ok(Some((pid, _))) if self.server.as_ref().is_some_and(|s| s.pid == pid) => self.server = None,
                 Ok(Some(_)) => {}
-                Ok(None) => return (self.status, self.outside.is_none() || children().len() > 1),
+                Ok(None) => return (self.status, children().len() > self.helpers()),
                 Err(_) => return (self.status, false),
             }
         }
+    }
+
+    /// How many of this process's children are none of the instance's.
+    fn helpers(&self) -> usize {
+        usize::from(self.outside.is_some()) + usize::from(self.server.is_some())
     }
 
     /// Kills every process of the instance that is this one's child; their children are it next.
@@ -174,7 +184,10 @@ impl Keeper {
         all.into_iter().for_each(|pid| sys::kill(Pid::from_raw(pid), libc::SIGKILL));
     }
 
-    fn end_outside(&mut self) {
+    fn end_helpers(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.end();
+        }
         if let Some(pid) = self.outside.take() {
             sys::kill(pid, libc::SIGKILL);
             let _ = nix::sys::wait::waitpid(pid, None);
@@ -207,7 +220,14 @@ fn children() -> Vec<i32> {
 }
 
 /// Executes the program, when the keeper says so. Returns only why it could not.
-fn become_program(job: &Job, mask: &SigSet, made: &Made, config: &str, wait: &OwnedFd) -> Refusal {
+fn become_program(
+    job: &Job,
+    mask: &SigSet,
+    made: &Made,
+    config: &str,
+    server: Option<&Server>,
+    wait: &OwnedFd,
+) -> Refusal {
     // Whoever kills the keeper ends the program, whose namespace nobody would keep.
     let keeper = getppid();
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
@@ -219,7 +239,7 @@ fn become_program(job: &Job, mask: &SigSet, made: &Made, config: &str, wait: &Ow
         (false, _) => &[],
         // For tcpdump, ip and small ports, in the shell's own network namespace.
         (true, "shell") => &[sys::CAP_NET_BIND_SERVICE, sys::CAP_NET_ADMIN, sys::CAP_NET_RAW],
-        (true, _) if made.packet => &[sys::CAP_NET_RAW],
+        (true, _) if made.packet && !job.server => &[sys::CAP_NET_RAW],
         (true, _) => &[],
     };
     if let Err(e) = sys::keep_capabilities(capabilities) {
@@ -228,7 +248,14 @@ fn become_program(job: &Job, mask: &SigSet, made: &Made, config: &str, wait: &Ow
     let mut command = Command::new(&job.program);
     let [name, args @ ..] = job.argv.as_slice() else { exit(125) };
     command.arg0(name).args(args);
-    command.env("USERSOCK_CONFIG", config).env("USERSOCK_INSTANCE", &job.instance.name);
+    match server {
+        Some(server) => {
+            let (name, value) = server.variable();
+            command.env(name, value).env_remove("USERSOCK_CONFIG")
+        }
+        None => command.env("USERSOCK_CONFIG", config),
+    };
+    command.env("USERSOCK_INSTANCE", &job.instance.name);
     command.env("USERSOCK_DIR", job.instance.base()).env_remove("USERSOCK_OWNER");
     command.envs(job.preload.iter().map(|value| ("LD_PRELOAD", value)));
     command.envs(job.environment.iter().map(|(name, value)| (name, value)));
