@@ -108,6 +108,10 @@ USK_REDIRECT_(ssize_t, recvmsg, (int fd, struct msghdr *hdr, int flags));
 USK_REDIRECT_(int, select, (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout));
 USK_REDIRECT_(int, epoll_wait, (int set, struct epoll_event *events, int max, int timeout));
 USK_REDIRECT_(int, epoll_pwait, (int set, struct epoll_event *events, int max, int timeout, const sigset_t *mask));
+#if __GLIBC_PREREQ(2, 35)
+USK_REDIRECT_(int, epoll_pwait2, (int set, struct epoll_event *events, int max, const struct timespec *timeout,
+              const sigset_t *mask));
+#endif
 #if defined __USE_GNU
 USK_REDIRECT_(int, accept4, (int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags));
 USK_REDIRECT_(int, sendmmsg, (int fd, struct mmsghdr *vec, unsigned int count, int flags));
