@@ -10,7 +10,8 @@
  * another symbol already. They are replaced by a definition that calls ours, one in the program, which its shared
  * libraries do not see.
  *
- * For glibc and GCC or Clang. usk_socket decides what is ours by the family: AF_INET and AF_INET6 are, all else, files
+ * For glibc and GCC or Clang; Clang without _FORTIFY_SOURCE, since it does not give a function another symbol once it
+ * has an inline definition. usk_socket decides what is ours by the family: AF_INET and AF_INET6 are, all else, files
  * and pipes are the kernel's. getaddrinfo and other functions of the C library that make sockets inside use the
  * kernel's. */
 #ifndef USERSOCK_POSIX_H
@@ -34,6 +35,11 @@
 
 #ifndef __GLIBC__
 #error "usersock/posix.h is for glibc: call the usk_ functions of usersock.h"
+#endif
+
+/* Clang would call the kernel's functions, with a warning at most. */
+#if defined __clang__ && defined __USE_FORTIFY_LEVEL && __USE_FORTIFY_LEVEL > 0 && defined __fortify_function
+#error "usersock/posix.h and Clang: build with -U_FORTIFY_SOURCE"
 #endif
 
 #ifdef __cplusplus

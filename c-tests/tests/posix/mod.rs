@@ -96,6 +96,22 @@ fn posix_h_compiles_in_every_mode_and_leaves_no_call_to_the_kernel() {
     }
 }
 
+/// Clang does not give inline functions of the C library another symbol: the header says so, rather than that sockets
+/// hang. The preprocessor of any compiler shows it.
+#[test]
+fn posix_h_refuses_clang_with_inline_functions_of_the_c_library() {
+    let source = out_dir().join("posix_clang.c");
+    std::fs::write(&source, "#include <usersock/posix.h>\n").expect("written");
+    for (level, accepted) in [("-D_FORTIFY_SOURCE=2", false), ("-DNOTHING", true)] {
+        let mut command = Command::new(crate::harness::compiler_name());
+        command.args(["-E", "-O2", "-U__clang__", "-D__clang__=1", "-U_FORTIFY_SOURCE", level]).arg(&source);
+        let ran = command.arg("-I").arg(cases_dir().join("../../include")).output().expect("the compiler runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.success(), accepted, "{level}: {said}");
+        assert_eq!(said.contains("-U_FORTIFY_SOURCE"), !accepted, "{level}: {said}");
+    }
+}
+
 /// The functions that `text` declares or calls, of those that begin with `begin`, without it.
 fn names<'t>(text: &'t str, begin: &'t str) -> impl Iterator<Item = &'t str> {
     text.split(begin).skip(1).filter_map(|rest| {
