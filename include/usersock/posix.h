@@ -5,6 +5,9 @@
  * called `read`, a variable called `send` and a designated initialiser are the program's own, since nothing here is a
  * macro of that name. Calls in inline functions of headers before it are not redirected.
  *
+ * Sources that are not to be changed are built with -include usersock/posix.h. It comes before all other headers there,
+ * so that feature macros of the sources (_GNU_SOURCE, _FILE_OFFSET_BITS) are for the command line too.
+ *
  * Functions are declared again under the symbol of ours, as the C library does it (__REDIRECT). Two kinds cannot be:
  * with _FORTIFY_SOURCE some are inline functions in the C library's headers, and with _FILE_OFFSET_BITS=64 some have
  * another symbol already. They are replaced by a definition that calls ours, one in the program, which its shared

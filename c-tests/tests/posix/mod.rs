@@ -11,6 +11,7 @@ const FLAGS: &[(&str, &[&str])] = &[
     ("fortify", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]),
     ("lfs", &["-O2", "-D_FILE_OFFSET_BITS=64"]),
     ("both", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-Wredundant-decls"]),
+    ("first", &["-O2", "-D_GNU_SOURCE", "-include", "usersock/posix.h"]),
 ];
 
 #[test]
