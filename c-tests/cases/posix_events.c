@@ -19,7 +19,18 @@ static int epoll_add(int base, int fd, unsigned int events)
     return epoll_ctl(base, EPOLL_CTL_ADD, fd, &e);
 }
 
-static const struct eventop epollops = {"epoll", epoll_add, epoll_wait, close};
+#if __GLIBC_PREREQ(2, 35)
+/* As libevent waits where the C library has it. */
+static int epoll_dispatch(int base, struct epoll_event *events, int max, int timeout)
+{
+    struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+    return epoll_pwait2(base, events, max, timeout < 0 ? NULL : &time, NULL);
+}
+#else
+#define epoll_dispatch epoll_wait
+#endif
+
+static const struct eventop epollops = {"epoll", epoll_add, epoll_dispatch, close};
 
 /* As evbuffer and bufferevent have them. */
 static ssize_t (*const fill)(int, void *, size_t) = &read;
@@ -54,7 +65,8 @@ int main(void)
     char buf[16];
     while (!woken || !greeted) {
         struct epoll_event events[4];
-        int n = (int)OK(epollops.dispatch(base, events, 4, -1));
+        int n = (int)OK(epollops.dispatch(base, events, 4, 10000));
+        CHECK(n > 0);
         for (int i = 0; i < n; i++) {
             int fd = events[i].data.fd;
             if (fd == listener) {
@@ -71,6 +83,8 @@ int main(void)
             }
         }
     }
+    struct epoll_event none;
+    EQ(epoll_wait(base, &none, 1, 0), 0);
     struct iovec iov[2] = {{"by", 2}, {"e!", 2}};
     EQ(writev(conn, iov, 2), 4);
     struct pollfd p = {.fd = client, .events = POLLIN};

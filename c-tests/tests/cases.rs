@@ -51,7 +51,8 @@ macro_rules! cases {
 }
 
 /// Cases that no sanitizer can follow: a cancelled thread's frames are left without the returns that sanitizers expect,
-/// and their interceptors delay a signal handler until the interrupted call is over.
+/// their interceptors delay a signal handler until the interrupted call is over, and their own thread-local memory does
+/// not fit the least stack of a thread.
 macro_rules! plain_cases {
     ($($case:ident),* $(,)?) => {
         const PLAIN_CASES: &[&str] = &[$(stringify!($case)),*];
@@ -74,6 +75,7 @@ plain_cases! {
     cancel,
     restart,
     signal_masks,
+    small_stack,
 }
 
 cases! {

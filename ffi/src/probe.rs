@@ -8,8 +8,9 @@
 //! costs no system call. Not detected: memory that is unmapped after it was probed, and any bad memory on kernels
 //! before 5.14.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::c_void;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of the smallest page there is; larger ones are looked at once for each of these.
@@ -19,9 +20,30 @@ const SLOTS: usize = 1024;
 /// Distance above the stack pointer within which an address is a frame of the callers.
 const FRAMES: usize = 256 * 1024;
 
+/// Page number << 1 | writable, indexed by the page number modulo SLOTS. No page has the number 0.
+type Slots = [Cell<usize>; SLOTS];
+
+/// The memory of a thread's slots, freed when it ends. Not in the thread-local memory itself: glibc takes that of each
+/// thread from its stack, and one of PTHREAD_STACK_MIN bytes could then not be made, whatever the thread does.
+struct Memory(OnceCell<Box<Slots>>);
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        GOOD.set(None);
+    }
+}
+
 thread_local! {
-    /// Page number << 1 | writable, indexed by the page number modulo SLOTS. No page has the number 0.
-    static GOOD: Cell<[usize; SLOTS]> = const { Cell::new([0; SLOTS]) };
+    /// The slots in MEMORY; none before the first page was looked at, and in a thread that is ending.
+    static GOOD: Cell<Option<ptr::NonNull<Slots>>> = const { Cell::new(None) };
+    static MEMORY: Memory = const { Memory(OnceCell::new()) };
+}
+
+/// Uses the slot of a page.
+#[inline]
+fn slot<T>(number: usize, with: impl FnOnce(&Cell<usize>) -> T) -> Option<T> {
+    // SAFETY: in MEMORY, which only this thread reaches, and which resets GOOD before it is freed.
+    GOOD.get().map(|slots| with(unsafe { &slots.as_ref()[number % SLOTS] }))
 }
 
 /// The kernel knows MADV_POPULATE_*.
@@ -81,12 +103,7 @@ fn usable(at: usize, len: usize, write: bool) -> usize {
 /// Whether this thread has found the page good before.
 #[inline]
 fn known(number: usize, write: bool) -> bool {
-    let known = GOOD.try_with(|good| {
-        let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
-        // SAFETY: within the array, which only this thread reaches and of which no reference exists.
-        unsafe { *slot }
-    });
-    known.is_ok_and(|k| k >> 1 == number && (k & 1 == 1 || !write))
+    slot(number, Cell::get).is_some_and(|k| k >> 1 == number && (k & 1 == 1 || !write))
 }
 
 /// The first bad page of `from..end`; `end`: there is none.
@@ -107,13 +124,14 @@ fn look(from: usize, end: usize, write: bool) -> usize {
         }
         (from..end).find(|page| !populate(*page, page + 1, write)).unwrap_or(end)
     };
+    // A thread that is ending has no cache any more.
+    let _ = MEMORY.try_with(|memory| {
+        // By way of the heap: a small stack has no room for them.
+        let slots = memory.0.get_or_init(|| vec![Cell::new(0); SLOTS].try_into().expect("SLOTS of them"));
+        GOOD.set(Some(ptr::NonNull::from(&**slots)));
+    });
     for number in (from..bad).rev().take(SLOTS) {
-        // A thread that is ending has no cache any more.
-        let _ = GOOD.try_with(|good| {
-            let slot = good.as_ptr().cast::<usize>().wrapping_add(number % SLOTS);
-            // SAFETY: as in `known`.
-            unsafe { *slot = number << 1 | usize::from(write) }
-        });
+        slot(number, |slot| slot.set(number << 1 | usize::from(write)));
     }
     bad
 }

@@ -5,12 +5,16 @@
  * called `read`, a variable called `send` and a designated initialiser are the program's own, since nothing here is a
  * macro of that name. Calls in inline functions of headers before it are not redirected.
  *
+ * Sources that are not to be changed are built with -include usersock/posix.h. It comes before all other headers there,
+ * so that feature macros of the sources (_GNU_SOURCE, _FILE_OFFSET_BITS) are for the command line too.
+ *
  * Functions are declared again under the symbol of ours, as the C library does it (__REDIRECT). Two kinds cannot be:
  * with _FORTIFY_SOURCE some are inline functions in the C library's headers, and with _FILE_OFFSET_BITS=64 some have
  * another symbol already. They are replaced by a definition that calls ours, one in the program, which its shared
  * libraries do not see.
  *
- * For glibc and GCC or Clang. usk_socket decides what is ours by the family: AF_INET and AF_INET6 are, all else, files
+ * For glibc and GCC or Clang; Clang without _FORTIFY_SOURCE, since it does not give a function another symbol once it
+ * has an inline definition. usk_socket decides what is ours by the family: AF_INET and AF_INET6 are, all else, files
  * and pipes are the kernel's. getaddrinfo and other functions of the C library that make sockets inside use the
  * kernel's. */
 #ifndef USERSOCK_POSIX_H
@@ -34,6 +38,11 @@
 
 #ifndef __GLIBC__
 #error "usersock/posix.h is for glibc: call the usk_ functions of usersock.h"
+#endif
+
+/* Clang would call the kernel's functions, with a warning at most. */
+#if defined __clang__ && defined __USE_FORTIFY_LEVEL && __USE_FORTIFY_LEVEL > 0 && defined __fortify_function
+#error "usersock/posix.h and Clang: build with -U_FORTIFY_SOURCE"
 #endif
 
 #ifdef __cplusplus
@@ -108,6 +117,10 @@ USK_REDIRECT_(ssize_t, recvmsg, (int fd, struct msghdr *hdr, int flags));
 USK_REDIRECT_(int, select, (int count, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout));
 USK_REDIRECT_(int, epoll_wait, (int set, struct epoll_event *events, int max, int timeout));
 USK_REDIRECT_(int, epoll_pwait, (int set, struct epoll_event *events, int max, int timeout, const sigset_t *mask));
+#if __GLIBC_PREREQ(2, 35)
+USK_REDIRECT_(int, epoll_pwait2, (int set, struct epoll_event *events, int max, const struct timespec *timeout,
+              const sigset_t *mask));
+#endif
 #if defined __USE_GNU
 USK_REDIRECT_(int, accept4, (int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags));
 USK_REDIRECT_(int, sendmmsg, (int fd, struct mmsghdr *vec, unsigned int count, int flags));

@@ -93,32 +93,48 @@ fn every_plugin_case_is_registered() {
     assert_eq!(found, known);
 }
 
-/// The folder copied out of the tree builds with no more than an installed usersock.pc.
+/// Copies the files of a folder that `wanted` says, by their extensions.
+fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a readable folder") {
+        let from = entry.expect("entry").path();
+        if from.is_file() && wanted(from.extension().and_then(|e| e.to_str()).unwrap_or_default()) {
+            std::fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copied");
+        }
+    }
+}
+
+/// The folder copied out of the tree builds with no more than an installed usersock.pc, and again when a header of
+/// usersock changes.
 #[test]
 fn a_copied_folder_builds_by_pkg_config() {
     if Command::new("pkg-config").arg("--version").stdout(Stdio::null()).status().is_err() {
         return skip("plug-ins by pkg-config", "pkg-config is not installed");
     }
-    let copy = out_dir().join("copied/plugins");
-    let _ = std::fs::remove_dir_all(&copy);
-    std::fs::create_dir_all(&copy).expect("a folder");
-    for entry in std::fs::read_dir(here().join("plugins")).expect("plugins/ is readable") {
-        let from = entry.expect("entry").path();
-        let name = from.file_name().expect("a name");
-        // What is built in the tree is not part of it.
-        if from.extension().is_none_or(|e| e != "so" && e != "rs") {
-            std::fs::copy(&from, copy.join(name)).expect("copied");
-        }
-    }
-    let include = here().join("../include").canonicalize().expect("include/");
+    let _ = std::fs::remove_dir_all(out_dir().join("copied"));
+    let (copy, include) = (out_dir().join("copied/plugins"), out_dir().join("copied/prefix/include"));
+    // What is built in the tree is not part of it.
+    copy_files(&here().join("plugins"), &copy, |extension| extension != "so" && extension != "rs");
+    copy_files(&here().join("../include"), &include, |extension| extension == "h");
+    copy_files(&here().join("../include/usersock"), &include.join("usersock"), |extension| extension == "h");
     let pc = format!("Name: usersock\nDescription: -\nVersion: 1\nCflags: -I{}\nLibs: -lusersock\n", include.display());
     std::fs::write(copy.join("usersock.pc"), pc).expect("written");
-    let mut make = Command::new("make");
-    make.arg("--silent").arg("-C").arg(&copy).env("PKG_CONFIG_PATH", &copy).env_remove("USERSOCK_CFLAGS");
-    let built = make.stdin(Stdio::null()).output().expect("make starts");
+    let make = |args: &[&str]| {
+        let mut make = Command::new("make");
+        make.arg("--silent").arg("-C").arg(&copy).args(args).env("PKG_CONFIG_PATH", &copy);
+        make.env_remove("USERSOCK_CFLAGS").stdin(Stdio::null()).output().expect("make starts")
+    };
+    let built = make(&[]);
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     for name in ["tiny", "rdp", "westwood", "udpdev"] {
         assert!(copy.join(format!("{name}.so")).exists(), "{name}.so");
+    }
+    let question = |name: &str| make(&["--question", &format!("./{name}.so")]).status.code();
+    assert_eq!(question("tiny"), Some(0), "built again for nothing");
+    let header = std::fs::File::options().append(true).open(include.join("usersock/core.h")).expect("core.h");
+    header.set_modified(std::time::SystemTime::now()).expect("a new time");
+    for name in ["tiny", "rdp"] {
+        assert_eq!(question(name), Some(1), "{name}.so is older than a header and not built again");
     }
 }
 

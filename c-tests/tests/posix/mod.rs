@@ -11,6 +11,7 @@ const FLAGS: &[(&str, &[&str])] = &[
     ("fortify", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]),
     ("lfs", &["-O2", "-D_FILE_OFFSET_BITS=64"]),
     ("both", &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3", "-D_FILE_OFFSET_BITS=64", "-Wredundant-decls"]),
+    ("first", &["-O2", "-D_GNU_SOURCE", "-include", "usersock/posix.h"]),
 ];
 
 #[test]
@@ -94,4 +95,53 @@ fn posix_h_compiles_in_every_mode_and_leaves_no_call_to_the_kernel() {
             assert!(kernels.is_empty(), "{what}: {kernels:?}");
         }
     }
+}
+
+/// Clang does not give inline functions of the C library another symbol: the header says so, rather than that sockets
+/// hang. The preprocessor of any compiler shows it.
+#[test]
+fn posix_h_refuses_clang_with_inline_functions_of_the_c_library() {
+    let source = out_dir().join("posix_clang.c");
+    std::fs::write(&source, "#include <usersock/posix.h>\n").expect("written");
+    for (level, accepted) in [("-D_FORTIFY_SOURCE=2", false), ("-DNOTHING", true)] {
+        let mut command = Command::new(crate::harness::compiler_name());
+        command.args(["-E", "-O2", "-U__clang__", "-D__clang__=1", "-U_FORTIFY_SOURCE", level]).arg(&source);
+        let ran = command.arg("-I").arg(cases_dir().join("../../include")).output().expect("the compiler runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.success(), accepted, "{level}: {said}");
+        assert_eq!(said.contains("-U_FORTIFY_SOURCE"), !accepted, "{level}: {said}");
+    }
+}
+
+/// The functions that `text` declares or calls, of those that begin with `begin`, without it.
+fn names<'t>(text: &'t str, begin: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(begin).skip(1).filter_map(|rest| {
+        let (name, _) = rest.split_once('(')?;
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(name)
+    })
+}
+
+/// A function of ours that has the name of one of the C library's is a name that posix.h gives to programs: one that it
+/// leaves out acts on the descriptor that stands in for the socket in the kernel, and mostly waits for ever.
+#[test]
+fn posix_h_redirects_each_function_that_the_c_library_has_too() {
+    let include = cases_dir().join("../../include");
+    let ours = std::fs::read_to_string(include.join("usersock.h")).expect("usersock.h");
+    let posix = std::fs::read_to_string(include.join("usersock/posix.h")).expect("posix.h");
+    let declared: std::collections::HashSet<_> = posix
+        .lines()
+        .filter(|line| line.starts_with("USK_RE") || line.starts_with("USK_INLINED_"))
+        .filter_map(|line| line.split(", ").nth(1))
+        .collect();
+    let libc = Command::new(crate::harness::compiler_name()).arg("-print-file-name=libc.so.6").output();
+    let libc = String::from_utf8(libc.expect("the compiler runs").stdout).expect("a path");
+    let exports = Command::new("nm").args(["-D", "--defined-only", libc.trim()]).output().expect("nm runs");
+    let exports = String::from_utf8_lossy(&exports.stdout);
+    // "ADDRESS TYPE NAME@@VERSION"
+    let exports: std::collections::HashSet<_> =
+        exports.lines().filter_map(|line| line.split_whitespace().nth(2)?.split('@').next()).collect();
+    let both: std::collections::BTreeSet<_> = names(&ours, "usk_").filter(|name| exports.contains(name)).collect();
+    assert!(both.len() > 50, "{libc}: {both:?}");
+    let left_out: Vec<_> = both.iter().filter(|name| !declared.contains(**name)).collect();
+    assert!(left_out.is_empty(), "posix.h does not redirect {left_out:?}");
 }
