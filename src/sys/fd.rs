@@ -2,7 +2,7 @@
 //! handled here: transfers are repeated; `poll` returns it, because a waiting thread must learn of signals.
 
 use super::raw::syscall;
-use super::signal::{SET_BYTES, Set, sleep_mask};
+use super::signal::{SET_BYTES, Set, sleep_mask, take_handled};
 use super::{cancel, check, fork, retry};
 use std::ffi::c_long;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -159,11 +159,19 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
         // changes none.
         return check(unsafe { syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
     }
+    if take_handled() {
+        return Err(io::Error::from_raw_os_error(libc::EINTR));
+    }
     let mask = sleep_mask();
     let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
     let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, mask_at, SET_BYTES as c_long, 0];
     // SAFETY: as above; the mask has the given size.
-    check(unsafe { cancel::syscall(libc::SYS_ppoll, args) })
+    let polled = check(unsafe { cancel::syscall(libc::SYS_ppoll, args) });
+    if polled.is_err() {
+        // EINTR reports the handlers that ran in the sleep.
+        take_handled();
+    }
+    polled
 }
 
 /// Converts a duration to the kernel's form.
