@@ -13,6 +13,7 @@
 //! | `spliced` | the same where a stack server has the sockets |
 //! | `number` | syscall(2) |
 //! | `process`, `environment`, `end` | exec, posix_spawn, what they pass on; the end of the process |
+//! | `signals` | sigaction, signal |
 //! | `streams` | fdopen, fileno, fclose, dprintf |
 //! | `names` | interfaces by name, number and as a list |
 //! | `variadic`, `variadic.c` | what ends with `...` |
@@ -42,6 +43,7 @@ mod process;
 mod ready;
 mod real;
 mod role;
+mod signals;
 mod spliced;
 mod streams;
 mod variadic;
