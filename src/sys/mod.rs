@@ -13,6 +13,7 @@
 //! | `mem` | advice about memory |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
+//! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]
 
 pub(crate) mod cancel;
@@ -27,6 +28,7 @@ pub(crate) mod numbers;
 pub(crate) mod owner;
 pub(crate) mod signal;
 pub(crate) mod thread;
+pub(crate) mod unix;
 
 use std::io;
 
