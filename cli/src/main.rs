@@ -5,10 +5,15 @@
 //! on stderr.
 
 mod address;
+mod instance;
+mod nstat;
 mod out;
+mod pcap;
 mod pipe;
 mod protocols;
 mod settings;
+mod ss;
+mod trace;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -121,6 +126,16 @@ enum Command {
     Connect(Pipe),
     /// Wait for one connection, then as connect
     Listen(Pipe),
+    /// List the sockets of a running stack, as ss(8) does
+    Ss(ss::Args),
+    /// End sockets of a running stack, as ss -K
+    Kill(ss::Kill),
+    /// Print what the counters of a running stack have grown by, as nstat(8) does
+    Nstat(nstat::Args),
+    /// Begin or end a capture of a running stack
+    Pcap(pcap::Args),
+    /// Watch state changes, retransmissions and drops in a running stack
+    Trace(trace::Args),
 }
 
 fn main() -> ExitCode {
@@ -138,6 +153,11 @@ fn main() -> ExitCode {
         Command::CheckConfig { config, plugin } => with_plugins(&plugin, &config).and_then(|text| check(&text)),
         Command::Connect(p) => pipe::connect(&p),
         Command::Listen(p) => pipe::listen(&p),
+        Command::Ss(args) => ss::run(&args),
+        Command::Kill(args) => ss::kill(&args),
+        Command::Nstat(args) => nstat::run(&args),
+        Command::Pcap(args) => pcap::run(&args),
+        Command::Trace(args) => trace::run(&args),
     })
 }
 
@@ -166,10 +186,25 @@ fn check(text: &str) -> Result<(), Failure> {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? sysctl, protocols, check-config, connect or listen (usersock --help explains them)"
-            .into();
+        return which_command(error);
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     first.join(" ").trim_start_matches("error: ").to_string()
+}
+
+/// What there is to choose from, where a command is missing.
+fn which_command(error: &clap::Error) -> String {
+    let help = error.to_string();
+    let names = |c: &clap::Command| {
+        let all: Vec<String> = c.get_subcommands().map(|s| s.get_name().to_owned()).collect();
+        let (last, first) = all.split_last().map_or((String::new(), String::new()), |(l, f)| (l.clone(), f.join(", ")));
+        format!("which command? {first} or {last}")
+    };
+    let cli = <Cli as clap::CommandFactory>::command();
+    let inner = cli.get_subcommands().find(|c| help.contains(&format!("Usage: usersock {} ", c.get_name())));
+    match inner {
+        Some(c) => format!("{}: {} (usersock {} --help explains them)", c.get_name(), names(c), c.get_name()),
+        None => format!("{} (usersock --help explains them)", names(&cli)),
+    }
 }
