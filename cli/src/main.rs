@@ -6,6 +6,7 @@
 
 mod address;
 mod instance;
+mod man;
 mod nstat;
 mod out;
 mod pcap;
@@ -136,6 +137,11 @@ enum Command {
     Pcap(pcap::Args),
     /// Watch state changes, retransmissions and drops in a running stack
     Trace(trace::Args),
+    /// Print what makes a shell complete the arguments of this command
+    Completions(man::Completions),
+    /// Print a manual page
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
@@ -158,6 +164,8 @@ fn main() -> ExitCode {
         Command::Nstat(args) => nstat::run(&args),
         Command::Pcap(args) => pcap::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Completions(args) => man::completions(&args),
+        Command::Man(args) => man::man(&args),
     })
 }
 
@@ -197,7 +205,8 @@ fn one_line(error: &clap::Error) -> String {
 fn which_command(error: &clap::Error) -> String {
     let help = error.to_string();
     let names = |c: &clap::Command| {
-        let all: Vec<String> = c.get_subcommands().map(|s| s.get_name().to_owned()).collect();
+        let all: Vec<String> =
+            c.get_subcommands().filter(|c| !c.is_hide_set()).map(|s| s.get_name().to_owned()).collect();
         let (last, first) = all.split_last().map_or((String::new(), String::new()), |(l, f)| (l.clone(), f.join(", ")));
         format!("which command? {first} or {last}")
     };
