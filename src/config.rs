@@ -19,10 +19,11 @@
 //! | `route` | destination/prefix length, by the device; may be repeated |
 //! | `pcap` | file to capture the device's packets to |
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
+//! | `control` | file name of the control socket ([`control`](crate::control)), in a directory of this user's alone |
 //! | `sysctl.NAME` | value of a sysctl |
 //!
-//! Plug-ins are loaded first, then sysctls set, then a `device` is opened. Without `tun`, `packet` or `device` the
-//! stack has the in-memory loopback alone; `addr` then adds addresses to it.
+//! Plug-ins are loaded first, then sysctls set, then a `device` is opened; the control socket comes last. Without
+//! `tun`, `packet` or `device` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
 //!
 //! ```
 //! use usersock::net::TcpListener;
@@ -44,6 +45,7 @@ mod explain;
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
+use crate::control;
 use crate::device::netdev::NetDev;
 use crate::device::packet::{self, Packet};
 use crate::device::tun::Tun;
@@ -100,7 +102,8 @@ fn plain(what: &str) -> impl FnOnce(Error) -> ConfigError {
 }
 
 /// All keys but `sysctl.NAME`: a test holds docs/config.md against them.
-const KEYS: [&str; 11] = ["tun", "packet", "device", "mac", "queues", "mtu", "addr", "gw", "route", "pcap", "plugin"];
+const KEYS: [&str; 12] =
+    ["tun", "packet", "device", "mac", "queues", "mtu", "addr", "gw", "route", "pcap", "plugin", "control"];
 
 /// `e`, which concerns what `message` says.
 fn outside(message: String, e: &io::Error) -> ConfigError {
@@ -144,6 +147,7 @@ pub struct Config {
     routes: Vec<Cidr>,
     pcap: Option<PathBuf>,
     plugins: Vec<PathBuf>,
+    control: Option<PathBuf>,
     sysctls: Vec<(String, String)>,
 }
 
@@ -161,6 +165,7 @@ impl Config {
             routes: Vec::new(),
             pcap: None,
             plugins: Vec::new(),
+            control: None,
             sysctls: Vec::new(),
         };
         let mut mac = None;
@@ -204,8 +209,14 @@ impl Config {
                 }
                 "route" => c.routes.push(cidr()?),
                 "gw" => c.gateways.push(value.parse().map_err(|_| bad(format!("{key}={value}: not an address")))?),
-                "pcap" | "plugin" if value.is_empty() => return Err(bad(format!("{key}=: no file is named"))),
+                "pcap" | "plugin" | "control" if value.is_empty() => {
+                    return Err(bad(format!("{key}=: no file is named")));
+                }
                 "pcap" => c.pcap = Some(PathBuf::from(value)),
+                "control" if c.control.is_some() => {
+                    return Err(bad(format!("{key}={value}: there is a control socket already")));
+                }
+                "control" => c.control = Some(PathBuf::from(value)),
                 "plugin" => c.plugins.push(PathBuf::from(value)),
                 _ => match key.strip_prefix("sysctl.") {
                     Some(name) => c.sysctls.push((name.to_owned(), value.to_owned())),
@@ -299,7 +310,8 @@ impl Config {
     /// Adds the device, with its addresses and routes, to an existing stack: keys `device`, `mac`, `mtu`, `addr`, `gw`,
     /// `route` and `pcap`. EINVAL for other keys.
     pub fn add_to(&self, stack: &Arc<Stack>) -> Result<(), ConfigError> {
-        if !matches!(self.device, DeviceSpec::Plugged { .. }) || !self.plugins.is_empty() || !self.sysctls.is_empty() {
+        let whole_stack = !self.plugins.is_empty() || !self.sysctls.is_empty() || self.control.is_some();
+        if whole_stack || !matches!(self.device, DeviceSpec::Plugged { .. }) {
             return Err(bad("a device is added by device=, mac=, mtu=, addr=, gw=, route= and pcap=".to_owned()));
         }
         let device = self.open_plugged(stack)?;
@@ -338,6 +350,9 @@ impl Config {
         let stack = self.bare(entropy, runner)?;
         let device = if device.is_none() { self.open_plugged(&stack)? } else { device };
         self.equip(&stack, device)?;
+        if let Some(path) = &self.control {
+            control::serve(&stack, path).map_err(Config::control_error)?;
+        }
         Ok(stack)
     }
 
@@ -348,6 +363,10 @@ impl Config {
             crate::device::pcap::start(&dev, path, stack).map_err(|e| Config::pcap_error(path, &e))?;
         }
         self.address(stack, &dev)
+    }
+
+    fn control_error(e: control::ServeError) -> ConfigError {
+        ConfigError { message: format!("control={}", e.message), error: e.error }
     }
 
     fn pcap_error(path: &Path, e: &io::Error) -> ConfigError {

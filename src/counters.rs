@@ -22,8 +22,10 @@ pub use drop_reason::DropReason;
 pub use mib::{Group, Mib};
 pub use named::{NamedCounter, NamedCounters};
 
+use crate::trace::{Event, Trace};
 use core::cell::Cell;
 use core::fmt::Write;
+use core::panic::Location;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -103,6 +105,8 @@ pub struct Counters {
     icmp_types: Box<[[[AtomicU64; 256]; 2]; 2]>,
     /// Counters of plug-in protocols.
     pub named: NamedCounters,
+    /// Who listens to what happens.
+    pub(crate) trace: Trace,
 }
 
 impl Counters {
@@ -115,6 +119,7 @@ impl Counters {
             shards: (0..SHARDS).map(zero).collect(),
             icmp_types: Box::new([const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2]),
             named: NamedCounters::default(),
+            trace: Trace::default(),
         };
         counters.set(Mib::IpForwarding, 2);
         counters.set(Mib::IpDefaultTTL, 64);
@@ -155,9 +160,12 @@ impl Counters {
         self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.mibs[mib as usize].load(Relaxed)))
     }
 
-    /// Counts a dropped packet.
+    /// Counts a dropped packet, and traces it with the place of the call (kfree_skb_reason).
     #[inline]
+    #[track_caller]
     pub fn drop(&self, reason: DropReason) {
+        let at = Location::caller();
+        self.trace.point(|| Event::Drop { reason: reason.name(), at });
         let shard = shard_index();
         count(shard, &self.shards[shard % SHARDS].drops[reason as usize], 1);
     }
@@ -258,6 +266,11 @@ impl Counters {
         };
         let cells = group.mibs().iter().map(|&mib| (mib.short_name().to_owned(), value(mib)));
         write_lines(out, group.name(), cells);
+    }
+
+    /// Every ICMP and ICMPv6 type that was counted, by nstat's names.
+    pub(crate) fn icmp_types(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        (0..2).flat_map(|family| self.icmp_types_seen(family))
     }
 
     fn icmp_types_seen(&self, family: usize) -> impl Iterator<Item = (String, u64)> + '_ {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`net`] | programs: `TcpStream`, `TcpListener`, `UdpSocket`, and the underlying `Socket`, with all of socket(7) |
 //! | [`config`] | a stack from a line of text, and the process's default stack |
+//! | [`control`] | looking into a running stack from another process |
 //! | [`sim`] | tests in virtual time: stacks, and links with loss, delay and reordering |
 //! | [`stack`], [`standard`], [`driver`], [`env`](mod@env) | a stack piece by piece: protocols, clock, randomness |
 //! | [`ip`], [`sysctl`], [`counters`] | administration: addresses, routes, neighbours, settings, counters |
@@ -46,6 +47,7 @@
 //! | [`sim`] | worlds in virtual time (packet scripts are the crate in `script/`) |
 //! | [`net`] | the Rust API, modelled on `std::net` |
 //! | [`config`] | a stack from a line of text |
+//! | [`control`] | the control socket of a running stack |
 //! | [`standard`] | the only file that names all protocols: registers the standard set |
 //! | `inet` | the socket: its calls to protocol slots, and the state checks of each |
 //! | [`tcp`], `udp`, `ping`, `raw` | the protocols (`ping`: ICMP echo sockets), registered like any plug-in |
@@ -55,7 +57,7 @@
 //! | [`sock`] | the sock, its lock and backlog, packets, memory; [`sock::proto`]: the operations of a protocol |
 //! | [`stack`] | a stack, Linux's `struct net`, which holds all state; `poll` is all of softirq |
 //! | [`wire`] | packet formats: views, which are checked once, and emitters |
-//! | [`sysctl`], [`counters`], `base` | used by all: settings, counters, clocks, errors, hashes, timer wheels |
+//! | [`sysctl`], [`counters`], `trace`, `base` | used by all: settings, counters, trace points, clocks, errors, hashes, timer wheels |
 //! | `internal` | for the crates of this workspace only: hidden, without stability promises |
 //! | `sys` | system calls: the only unsafe code besides `ffi/` and `packetdrill/` |
 //!
@@ -79,6 +81,7 @@
 
 pub(crate) mod base;
 pub mod config;
+pub mod control;
 pub mod counters;
 pub mod device;
 pub mod driver;
@@ -96,6 +99,7 @@ pub mod standard;
 pub(crate) mod sys;
 pub mod sysctl;
 pub mod tcp;
+pub(crate) mod trace;
 pub(crate) mod udp;
 pub mod wire;
 

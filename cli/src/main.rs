@@ -5,14 +5,20 @@
 //! on stderr.
 
 mod address;
+mod instance;
 mod launch;
+mod man;
+mod nstat;
 mod out;
+mod pcap;
 mod pipe;
 mod protocols;
 mod run;
 mod serve;
 mod settings;
+mod ss;
 mod sys;
+mod trace;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -149,6 +155,21 @@ enum Command {
     /// Have the TCP sockets of other programs, which the preload library passes here: prints the environment that they
     /// need, and serves until SIGINT or SIGTERM
     Serve(serve::Args),
+    /// List the sockets of a running stack, as ss(8) does
+    Ss(ss::Args),
+    /// End sockets of a running stack, as ss -K
+    Kill(ss::Kill),
+    /// Print what the counters of a running stack have grown by, as nstat(8) does
+    Nstat(nstat::Args),
+    /// Begin or end a capture of a running stack
+    Pcap(pcap::Args),
+    /// Watch state changes, retransmissions and drops in a running stack
+    Trace(trace::Args),
+    /// Print what makes a shell complete the arguments of this command
+    Completions(man::Completions),
+    /// Print a manual page
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 fn main() -> ExitCode {
@@ -171,6 +192,13 @@ fn main() -> ExitCode {
         Command::Ps(args) => run::ps(&args),
         Command::Exec(args) => run::exec(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Ss(args) => ss::run(&args),
+        Command::Kill(args) => ss::kill(&args),
+        Command::Nstat(args) => nstat::run(&args),
+        Command::Pcap(args) => pcap::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Completions(args) => man::completions(&args),
+        Command::Man(args) => man::man(&args),
     })
 }
 
@@ -198,11 +226,26 @@ fn check(text: &str) -> Result<(), Failure> {
 /// clap's report without its usage and hint paragraphs: the first paragraph, joined to one line.
 fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
-        return "which command? run, shell, ps, exec, sysctl, protocols, check-config, connect, listen or serve \
-                (usersock --help explains them)"
-            .into();
+        return which_command(error);
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     first.join(" ").trim_start_matches("error: ").to_string()
+}
+
+/// What there is to choose from, where a command is missing.
+fn which_command(error: &clap::Error) -> String {
+    let help = error.to_string();
+    let names = |c: &clap::Command| {
+        let all: Vec<String> =
+            c.get_subcommands().filter(|c| !c.is_hide_set()).map(|s| s.get_name().to_owned()).collect();
+        let (last, first) = all.split_last().map_or((String::new(), String::new()), |(l, f)| (l.clone(), f.join(", ")));
+        format!("which command? {first} or {last}")
+    };
+    let cli = <Cli as clap::CommandFactory>::command();
+    let inner = cli.get_subcommands().find(|c| help.contains(&format!("Usage: usersock {} ", c.get_name())));
+    match inner {
+        Some(c) => format!("{}: {} (usersock {} --help explains them)", c.get_name(), names(c), c.get_name()),
+        None => format!("{} (usersock --help explains them)", names(&cli)),
+    }
 }

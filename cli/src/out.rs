@@ -14,6 +14,15 @@ pub(crate) fn print(write: impl FnOnce(&mut StdoutLock<'static>) -> io::Result<(
     }
 }
 
+/// Runs `write` on standard output, for what goes on: false when nobody reads it any more.
+pub(crate) fn follow(write: impl FnOnce(&mut StdoutLock<'static>) -> io::Result<()>) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).map_err(|e| Failure::Broken(format!("standard output: {e}"))),
+    }
+}
+
 /// A line on standard error. That nobody reads it must not change how the command ends.
 pub(crate) fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");

@@ -13,9 +13,9 @@ use usersock::error::Error;
 /// Makes the default stack from a configuration, such as
 /// "tun=tun0,addr=10.0.0.2/24,gw=10.0.0.1,sysctl.net.ipv4.tcp_sack=1"; null takes it from the environment variable
 /// USERSOCK_CONFIG, and does nothing if there is a default stack. Keys: tun, packet, device, mac, queues, mtu, addr,
-/// gw, route, pcap, plugin, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error returns the reason),
-/// EBUSY (a configuration is given and there is a default stack already), or the error of opening the device (EPERM,
-/// EBUSY, ENODEV ...).
+/// gw, route, pcap, plugin, control, sysctl.NAME. Returns 0, or -1 with errno EINVAL (usk_config_error returns the
+/// reason), EBUSY (a configuration is given and there is a default stack already), or the error of opening the device
+/// (EPERM, EBUSY, ENODEV ...).
 /// # Safety
 /// `config` is null or a string.
 #[unsafe(no_mangle)]

@@ -77,8 +77,19 @@ fn number_keeper() -> Result<RawFd> {
     if let Some(fd) = &*keeper {
         return Ok(fd.raw());
     }
+    usersock::control::set_descriptors(descriptors);
     let low = kernel::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)?;
     Ok(keeper.insert(Fd::own(low)?.out_of_the_way()).raw())
+}
+
+/// The sockets in the table, as usk_sock_list numbers them, each with its descriptors: for the control socket.
+fn descriptors() -> Vec<(u64, RawFd)> {
+    let id = |desc: &Desc| match desc {
+        Desc::Socket(s) => Some(Arc::as_ptr(s.sock()) as u64),
+        Desc::Epoll(_) | Desc::Inherited(_) => None,
+    };
+    let of_shard = |s: &Shard| s.read().iter().filter_map(|(fd, d)| Some((id(d)?, *fd))).collect::<Vec<_>>();
+    TABLE.get().iter().flat_map(of_shard).collect()
 }
 
 /// The descriptor that a description's numbers are duplicates of.

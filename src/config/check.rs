@@ -3,6 +3,7 @@
 
 use super::{Config, ConfigError, DeviceSpec, Mac, bad, plain};
 use crate::base::env::{Instant, OsEntropy};
+use crate::control;
 use crate::device::{Caps, DevStats, Device, LinkType, Xmit};
 use crate::driver::Lease;
 use crate::sock::skb::Skb;
@@ -47,6 +48,9 @@ impl Config {
         let stack = self.bare(entropy, Arc::new(Lease::new(1)))?;
         if let DeviceSpec::Plugged { kind, argument } = &self.device {
             Config::kind(&stack, kind, argument)?;
+        }
+        if let Some(path) = &self.control {
+            control::check(path).map_err(Config::control_error)?;
         }
         let link = match (&self.device, self.mac) {
             (DeviceSpec::Packet(_), Some(Mac::Given(mac))) | (DeviceSpec::Plugged { .. }, Some(Mac::Given(mac))) => {

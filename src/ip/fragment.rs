@@ -314,6 +314,7 @@ impl TimerCall for Expire {
     }
 }
 
+#[track_caller]
 fn dropped(stack: &Stack, mibs: &Mibs, reason: DropReason, fatal: bool) {
     if fatal {
         stack.mib.inc(mibs.fails);

@@ -291,6 +291,7 @@ fn count_in(stack: &Stack, ty: u8) {
 #[derive(Debug, Default)]
 pub(crate) struct Icmp;
 
+#[track_caller]
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::IcmpInErrors);
     stack.mib.drop(reason);

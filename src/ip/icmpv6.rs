@@ -130,6 +130,7 @@ fn count_in(stack: &Stack, ty: u8) {
 #[derive(Debug, Default)]
 pub(crate) struct Icmpv6;
 
+#[track_caller]
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::Icmp6InErrors);
     stack.mib.drop(reason);

@@ -123,6 +123,7 @@ impl From<&Ipv4Header<'_>> for V4 {
     }
 }
 
+#[track_caller]
 fn bad_header_v4(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::IpInHdrErrors);
     stack.mib.drop(reason);
@@ -311,6 +312,7 @@ struct V6 {
     label: u32,
 }
 
+#[track_caller]
 fn bad_header_v6(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::Ip6InHdrErrors);
     stack.mib.drop(reason);

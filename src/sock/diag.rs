@@ -71,29 +71,28 @@ impl Stack {
     /// connections, requests, TIME_WAIT, datagram and raw sockets. Each is as it was at one moment; together they are
     /// not. No sock may be owned by the caller.
     pub fn sockets(self: &Arc<Stack>) -> Vec<SockDiag> {
-        let mut all = Vec::new();
+        self.socks().into_iter().map(|(diag, _)| diag).collect()
+    }
+
+    /// The same, each with its sock if there is one.
+    pub(crate) fn socks(self: &Arc<Stack>) -> Vec<(SockDiag, Option<Arc<Sock>>)> {
+        let mut all: Vec<(SockDiag, Option<Arc<Sock>>)> = Vec::new();
         for proto in self.registry.protocols() {
             let mut found = Vec::new();
             let (ty, protocol) = proto.diag_dump(&mut |d| found.push(d)).unwrap_or_default();
             // Socks are locked when no table is.
-            all.extend(found.iter().map(|d| match d {
-                Dumped::Sock(sock) => of_sock(self, sock),
-                Dumped::Mini(state, local, peer) => SockDiag {
-                    family: if local.is_ipv4() { AF_INET } else { AF_INET6 },
-                    ty,
-                    protocol,
-                    state: *state,
-                    local: *local,
-                    peer: Some(*peer),
-                    rqueue: 0,
-                    wqueue: 0,
-                    id: 0,
-                },
+            all.extend(found.into_iter().map(|d| match d {
+                Dumped::Sock(sock) => (of_sock(self, &sock), Some(sock)),
+                Dumped::Mini(state, local, peer) => {
+                    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+                    let (peer, rqueue, wqueue, id) = (Some(peer), 0, 0, 0);
+                    (SockDiag { family, ty, protocol, state, local, peer, rqueue, wqueue, id }, None)
+                }
             }));
         }
-        all.sort_by_key(|d| (d.protocol, d.state != State::Listen, d.local.port(), d.local.ip(), d.id));
+        all.sort_by_key(|(d, _)| (d.protocol, d.state != State::Listen, d.local.port(), d.local.ip(), d.id));
         // A protocol may be registered once for each family, with one table.
-        all.dedup();
+        all.dedup_by(|a, b| a.0 == b.0);
         all
     }
 }

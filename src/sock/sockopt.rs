@@ -3,8 +3,10 @@
 
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{SockCommon, SockGuard, flag};
+use super::{Sock, SockCommon, SockGuard, flag};
 use crate::base::error::{Error, Result};
+use crate::stack::Stack;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -235,33 +237,38 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         },
         // With less room it is returned as an int.
         SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
-        SO_MEMINFO => {
-            // SK_MEMINFO_*, in the order of linux/sock_diag.h.
-            let words = [
-                sock.rmem_alloc.load(Ordering::Relaxed) as u32,
-                sock.rcvbuf.load(Ordering::Relaxed) as u32,
-                sock.wmem_alloc.load(Ordering::Relaxed),
-                sock.sndbuf.load(Ordering::Relaxed) as u32,
-                c.forward_alloc as u32,
-                c.wmem_queued as u32,
-                c.omem_alloc as u32,
-                sock.lock.backlog_bytes(),
-                sock.drops.load(Ordering::Relaxed),
-            ];
-            put(value, &words.map(u32::to_ne_bytes).concat())
-        }
+        SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
         SO_COOKIE => {
             if value.len() < 8 {
                 return Some(Err(Error::Inval));
             }
-            // SO_COOKIE must be unique while the sock lives. It is derived from the sock's address, so that the program
-            // cannot recover the address.
-            let addr = (std::sync::Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
-            let (lo, hi) = (sk.stack.keys.table_hash(0, &addr), sk.stack.keys.table_hash(1, &addr));
-            put(value, &(u64::from(hi) << 32 | u64::from(lo)).to_ne_bytes())
+            put(value, &cookie(sk.stack, sock).to_ne_bytes())
         }
         _ => return None,
     }))
+}
+
+/// What SO_MEMINFO returns: SK_MEMINFO_*, in the order of linux/sock_diag.h (sk_get_meminfo).
+pub(crate) fn meminfo(sock: &Sock, c: &SockCommon) -> [u32; 9] {
+    [
+        sock.rmem_alloc.load(Ordering::Relaxed) as u32,
+        sock.rcvbuf.load(Ordering::Relaxed) as u32,
+        sock.wmem_alloc.load(Ordering::Relaxed),
+        sock.sndbuf.load(Ordering::Relaxed) as u32,
+        c.forward_alloc as u32,
+        c.wmem_queued as u32,
+        c.omem_alloc as u32,
+        sock.lock.backlog_bytes(),
+        sock.drops.load(Ordering::Relaxed),
+    ]
+}
+
+/// What SO_COOKIE returns: a number that is unique while the sock lives. It is derived from the sock's address, so that
+/// the program cannot recover the address (sock_gen_cookie).
+pub(crate) fn cookie(stack: &Stack, sock: &Arc<Sock>) -> u64 {
+    let addr = (Arc::as_ptr(sock) as usize as u64).to_ne_bytes();
+    let (lo, hi) = (stack.keys.table_hash(0, &addr), stack.keys.table_hash(1, &addr));
+    u64::from(hi) << 32 | u64::from(lo)
 }
 
 /// getsockopt(fd, SOL_SOCKET, ...). Returns the length written. ENOPROTOOPT for options that Linux does not know.

@@ -206,6 +206,8 @@ pub struct Stack {
     tsq_pending: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
+    /// The control socket, which ends with the stack.
+    control: OnceLock<Box<dyn Any + Send + Sync>>,
     /// In a child process it keeps the stack from being dropped.
     lasting: OnceLock<fork::Lasting>,
 }
@@ -233,6 +235,7 @@ impl Stack {
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
             born: fork::generation(),
+            control: OnceLock::new(),
             lasting: OnceLock::new(),
         });
         stack.lasting.get_or_init(|| fork::lasting(&stack));
@@ -289,6 +292,11 @@ impl Stack {
     /// The runner, through which threads of this stack wait.
     pub fn runner(&self) -> &Arc<dyn Runner> {
         &self.runner
+    }
+
+    /// The place of the control socket.
+    pub(crate) fn control(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.control
     }
 
     /// Blocks the calling thread: see [`Runner::block`]. First runs the softirq work that this thread has queued.

@@ -14,6 +14,7 @@
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
 //! | `raw` | system calls by the machine's instruction |
+//! | `unix` | local stream sockets; what runs at exit |
 #![allow(unsafe_code)]
 
 pub(crate) mod cancel;
@@ -29,6 +30,7 @@ pub(crate) mod owner;
 pub(crate) mod raw;
 pub(crate) mod signal;
 pub(crate) mod thread;
+pub(crate) mod unix;
 
 use std::io;
 

@@ -27,10 +27,11 @@ use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag};
 use crate::stack::Stack;
+use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{SynOptions, TcpOptions};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -72,6 +73,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
     conn_request(cx, &key, skb, &info);
 }
 
+#[track_caller]
 fn drop_skb(cx: &Cx<'_>, reason: DropReason) {
     cx.stack.mib.drop(reason);
 }
@@ -81,6 +83,7 @@ fn reset(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, sport: u16, dport: u16) {
 }
 
 /// A SYN is refused: counted at the listener and for the stack (tcp_listendrop).
+#[track_caller]
 fn listendrop(cx: &Cx<'_>, reason: DropReason) {
     cx.sock.drops.fetch_add(1, Ordering::Relaxed);
     cx.stack.mib.inc(Mib::TcpExtListenDrops);
@@ -296,14 +299,17 @@ fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     }
     if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
         req.num_retrans = req.num_retrans.saturating_add(1);
+        let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
+        let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
+        cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });
     }
     cx.stack.mib.inc(Mib::TcpRetransSegs);
     cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
     true
 }
 
-/// Takes a request out of listener and tables.
-fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
+/// Takes a request out of listener and tables (inet_csk_reqsk_queue_drop).
+pub(super) fn unlink(cx: &mut Cx<'_>, key: &ReqKey) -> Option<Box<Request>> {
     let req = cx.tp.listener.as_mut()?.remove(key)?;
     let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
     drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));

@@ -103,6 +103,7 @@ impl Seg {
     }
 }
 
+#[track_caller]
 fn drop_seg(cx: &Cx<'_>, skb: Skb, reason: DropReason) {
     cx.stack.mib.drop(reason);
     cx.sock.drops.fetch_add(1, Ordering::Relaxed);

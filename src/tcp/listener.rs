@@ -108,6 +108,10 @@ impl Listener {
     pub(super) fn get(&mut self, key: &ReqKey) -> Option<&mut Request> {
         self.requests.get_mut(key).map(|b| &mut **b)
     }
+    /// Time until a request's next SYN-ACK, and how many were sent again (listings).
+    pub(super) fn left(&self, key: &ReqKey, now: Instant) -> Option<(Duration, u8)> {
+        self.requests.get(key).map(|req| (req.deadline.0 - now, req.num_retrans))
+    }
     pub(super) fn has(&self, key: &ReqKey) -> bool {
         !self.requests.is_empty() && self.requests.contains_key(key)
     }

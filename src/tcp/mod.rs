@@ -8,6 +8,7 @@
 //! | `net`, `lookup` | what TCP keeps for a stack; the tables of connections, listeners and ports |
 //! | `tcb`, `state`, `queue` | the variables of a connection; the arrows of RFC 9293 Figure 5; queues of segments |
 //! | `sockopt`, `ioctl`, `info` | IPPROTO_TCP options, ioctl(2), `struct tcp_info` |
+//! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
 //! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
@@ -38,6 +39,7 @@ pub mod cong;
 pub mod connect;
 pub mod control;
 mod delack;
+pub(crate) mod diag;
 mod ecn;
 pub mod handshake;
 pub mod info;
@@ -90,6 +92,7 @@ mod tests;
 
 use crate::counters::Mib;
 use crate::sock::state::State;
+use crate::trace::Event;
 use tcb::Cx;
 
 /// Bits of work for `release_cb`: from timers, completions and ICMP (Linux: TCPF_*_DEFERRED).
@@ -116,6 +119,10 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
     let old = cx.state();
     debug_assert!(old.leads_to(new), "no arrow leads from {old:?} to {new:?}");
     sock_ops::state(cx, old, new);
+    if old != new {
+        let (protocol, local, peer) = (cx.sock.protocol, cx.sk.local(), cx.sk.peer());
+        cx.stack.mib.trace.point(|| Event::SetState { protocol, local, peer, old: old as u8, new: new as u8 });
+    }
     match new {
         State::Established if old != State::Established => cx.stack.mib.inc(Mib::TcpCurrEstab),
         State::CloseWait if old == State::SynRecv => cx.stack.mib.inc(Mib::TcpCurrEstab),

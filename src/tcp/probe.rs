@@ -19,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::state::State;
+use crate::trace::Resend;
 
 /// A segment without data and with an old sequence number, which the peer must answer with an acknowledgement;
 /// `urgent`: with a current one, so that the urgent pointer counts (tcp_xmit_probe_skb).
@@ -159,7 +160,7 @@ fn try_loss_probe(cx: &mut Cx<'_>) -> bool {
         }
         last += 1;
     }
-    if retransmit_skb_quiet(cx, last, 1).is_err() {
+    if retransmit_skb_quiet(cx, last, 1, Resend::Tlp).is_err() {
         return false;
     }
     cx.tp.tlp_retrans = true;

@@ -146,6 +146,7 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
 }
 
 /// Drops a segment that is not well formed.
+#[track_caller]
 fn bad(stack: &Stack, reason: DropReason) {
     stack.mib.inc(Mib::TcpInErrs);
     stack.mib.drop(reason);

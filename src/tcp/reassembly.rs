@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 const FIN: u8 = TcpFlags::FIN.bits() as u8;
 
 /// Drops a packet for a reason.
+#[track_caller]
 fn drop_skb(cx: &Cx<'_>, skb: Skb, reason: DropReason) {
     cx.stack.mib.drop(reason);
     cx.sock.drops.fetch_add(1, Ordering::Relaxed);
@@ -143,6 +144,7 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     data_queue_ofo(cx, seg, skb);
 }
 
+#[track_caller]
 fn out_of_window(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
     enter_quickack_mode(cx, MAX_QUICKACKS);
     cx.tp.ack.schedule();

@@ -13,7 +13,11 @@ use super::{ecn, sock_ops};
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
 use crate::sock::skb::{MAX_SKB_FRAGS, Skb, sacked};
+use crate::sock::state::State;
 use crate::sock::tsq;
+use crate::trace::{Event, Resend};
+use crate::wire::seq::SeqNum;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 /// Whether the first copy of this packet has not left the machine yet, so that retransmitting it is useless. Estimated
@@ -99,8 +103,8 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
 /// Sends the packet at position `i` of the retransmit queue again, at most `segs` segments of it; the rest, if cut, is
 /// at `i + 1`. Marks it as ever retransmitted, but not as a retransmission in flight: for loss probes. Errors: EBUSY
 /// the first copy is still in the device; EAGAIN beyond the peer's window; EHOSTUNREACH; ENOBUFS local congestion;
-/// ENOMEM. Linux: __tcp_retransmit_skb.
-pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
+/// ENOMEM. `why` is for the trace. Linux: __tcp_retransmit_skb.
+pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32, why: Resend) -> Result<()> {
     if still_in_host_queue(cx, i) {
         return Err(Error::Busy);
     }
@@ -169,15 +173,33 @@ pub(crate) fn retransmit_skb_quiet(cx: &mut Cx<'_>, i: usize, segs: u32) -> Resu
         *slot = skb;
     }
     sock_ops::retrans(cx, seq, n, r);
+    trace(cx, seq, bytes as u32, if is_syn { syn_or_synack(cx) } else { why }, r);
     if r.is_err() {
         cx.stack.mib.add(Mib::TcpExtTCPRetransFail, u64::from(n));
     }
     r
 }
 
+/// Which segment with SYN a connection sends again: the answer to one, where SYNs have crossed.
+fn syn_or_synack(cx: &Cx<'_>) -> Resend {
+    if cx.state() == State::SynRecv { Resend::SynAck } else { Resend::Syn }
+}
+
+fn trace(cx: &Cx<'_>, seq: SeqNum, len: u32, why: Resend, sent: Result<()>) {
+    cx.stack.mib.trace.point(|| Event::Retransmit {
+        local: cx.sk.local(),
+        peer: SocketAddr::new(cx.sk.daddr, cx.sk.dport),
+        state: cx.state() as u8,
+        seq: seq.since(cx.tp.snt_isn),
+        len,
+        why,
+        err: sent.err(),
+    });
+}
+
 /// As [`retransmit_skb_quiet`], and counts it as a retransmission in flight (tcp_retransmit_skb).
-pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32) -> Result<()> {
-    let r = retransmit_skb_quiet(cx, i, segs);
+pub(crate) fn retransmit_skb(cx: &mut Cx<'_>, i: usize, segs: u32, why: Resend) -> Result<()> {
+    let r = retransmit_skb_quiet(cx, i, segs, why);
     let Some(skb) = cx.tp.rtx_queue.get_mut(i) else { return r };
     let n = u32::from(skb.tcp.gso_segs.max(1));
     let stamp = skb.tcp.mstamp;
@@ -212,6 +234,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
     }
     let mut hole = false;
     let mut rearm = false;
+    let why = if cx.tp.ca_state == CaState::Loss { Resend::SlowStart } else { Resend::FastRetransmit };
     while let Some(skb) = cx.tp.rtx_queue.get(i) {
         let (seq, tags, truesize) = (skb.tcp.seq, skb.tcp.sacked, skb.truesize);
         if pacing_check(cx) {
@@ -235,7 +258,7 @@ pub(crate) fn xmit_retransmit_queue(cx: &mut Cx<'_>) {
             i += 1;
             continue;
         }
-        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, i, quota.min(max_segs)).is_err() {
+        if small_queue_check(cx, truesize, 1) || retransmit_skb(cx, i, quota.min(max_segs), why).is_err() {
             break;
         }
         let n = cx.tp.rtx_queue.get(i).map_or(1, |s| u32::from(s.tcp.gso_segs.max(1)));

@@ -28,6 +28,7 @@ fn undo_options(cx: &mut Cx<'_>, saved_clamp: u16) {
     r.mss_clamp = saved_clamp;
 }
 
+#[track_caller]
 fn discard(cx: &mut Cx<'_>, skb: Skb, reason: DropReason) {
     cx.stack.mib.drop(reason);
     drop(skb);

@@ -15,6 +15,7 @@ use crate::base::error::Error;
 use crate::counters::Mib;
 use crate::sock::flag;
 use crate::sock::state::State;
+use crate::trace::Resend;
 use std::sync::atomic::Ordering;
 
 /// Time after which a send that failed for lack of local resources is tried again (TCP_RESOURCE_PROBE_INTERVAL).
@@ -308,7 +309,7 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
         }
         recovery::enter_loss(cx);
         // An error is ignored: the timer tries again.
-        let _ = retransmit_skb(cx, 0, 1);
+        let _ = retransmit_skb(cx, 0, 1, Resend::ZeroWindow);
         segment::reset_dst(cx);
     } else {
         cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
@@ -325,7 +326,7 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
         }
         cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
         cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
-        if retransmit_skb(cx, 0, 1) == Err(Error::NoBufs) {
+        if retransmit_skb(cx, 0, 1, Resend::Rto) == Err(Error::NoBufs) {
             // It did not leave this machine: no reason to back off.
             reset_xmit_timer(cx, XmitTimer::Retrans, RESOURCE_PROBE_INTERVAL, false);
             return;

@@ -211,6 +211,11 @@ impl TimeWait {
         self.inner.lock().substate
     }
 
+    /// Time until the record is forgotten (listings).
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.inner.lock().timer.at().map_or(Duration::ZERO, |at| at - now)
+    }
+
     /// The connection's 4-tuple.
     pub fn tuple(&self) -> &Tuple {
         &self.tuple

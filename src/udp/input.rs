@@ -30,6 +30,7 @@ fn count(stack: &Stack, v4: bool, mib: (Mib, Mib)) {
 
 const IN_ERRORS: (Mib, Mib) = (Mib::UdpInErrors, Mib::Udp6InErrors);
 
+#[track_caller]
 fn bad(stack: &Stack, v4: bool, reason: DropReason) {
     count(stack, v4, IN_ERRORS);
     stack.mib.drop(reason);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::{Failure, Outcome, broken, cargo};
 
@@ -41,10 +42,36 @@ pub fn run(prefix: &Path) -> Outcome {
             .map_err(|error| broken(format!("{} from {}: {error}", to, from.display())))?;
     }
     put(&prefix.join("lib/pkgconfig/usersock.pc"), |temporary| fs::write(temporary, &pc))?;
+    documents(command.with_extension("")?, &prefix)?;
     println!("PKG_CONFIG_PATH={text}/lib/pkgconfig cc prog.c $(pkg-config --cflags --libs usersock)");
     println!("LD_PRELOAD={text}/lib/libusersock_preload.so prog   # unmodified: docs/preload.md");
     println!("LD_LIBRARY_PATH={text}/lib ./a.out   # or link with: pkg-config --static --libs usersock");
     Ok(true)
+}
+
+/// Manual pages and shell completions, which the command itself writes.
+fn documents(command: &Path, prefix: &Path) -> Result<(), Failure> {
+    let ask = |args: &[&str]| -> Result<Vec<u8>, Failure> {
+        let output = Command::new(command).args(args).output()?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(broken(format!("usersock {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim())))
+    };
+    for page in String::from_utf8_lossy(&ask(&["man"])?).lines() {
+        let section = page.rsplit('.').next().unwrap_or_default();
+        let text = ask(&["man", page])?;
+        put(&prefix.join(format!("share/man/man{section}/{page}")), |temporary| fs::write(temporary, &text))?;
+    }
+    for (shell, file) in [
+        ("bash", "bash-completion/completions/usersock"),
+        ("zsh", "zsh/site-functions/_usersock"),
+        ("fish", "fish/vendor_completions.d/usersock.fish"),
+    ] {
+        let text = ask(&["completions", shell])?;
+        put(&prefix.join("share").join(file), |temporary| fs::write(temporary, &text))?;
+    }
+    Ok(())
 }
 
 /// Writes a file beside `to` and renames it there.
@@ -86,7 +113,6 @@ fn pc_file(prefix: &str, version: &str, native_libs: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn pkg_config_reads_the_file_and_keeps_private_libraries_for_static_links() {

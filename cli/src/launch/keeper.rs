@@ -66,7 +66,9 @@ impl Keeper {
             Place::Here(config) => Made { config: config.clone(), user: false, packet: false },
         };
         let outside = job.outside.as_ref().map(|pasta| outside::join(pasta, &job.instance)).transpose()?;
-        let config = format!("{}{}", made.config, job.options);
+        let control = job.instance.dir.join("control");
+        let control = if job.mode == "shell" { String::new() } else { format!(",control={}", control.display()) };
+        let config = format!("{}{}{control}", made.config, job.options);
         let server = job.server.then(|| Server::start(&config)).transpose()?;
         let info = Info {
             keeper: getpid().as_raw(),

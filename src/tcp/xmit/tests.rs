@@ -1,6 +1,7 @@
 use super::super::retransmit;
 use super::super::testing::{Bench, ISS};
 use super::*;
+use crate::trace::Resend;
 use crate::wire::seq::SeqNum;
 
 #[test]
@@ -175,7 +176,7 @@ fn small_segments_are_merged_when_resent() {
     }
     assert_eq!(b.shapes().len(), 4);
     b.with(|cx| {
-        assert_eq!(retransmit::retransmit_skb(cx, 0, 1), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, 0, 1, Resend::Rto), Ok(()));
         check_counts(cx);
         assert_eq!((cx.tp.packets_out, cx.tp.rtx_queue.len()), (1, 1));
     });
@@ -185,7 +186,7 @@ fn small_segments_are_merged_when_resent() {
         b.send(&[1; 100], 0).unwrap();
     }
     b.sent();
-    b.with(|cx| retransmit::retransmit_skb(cx, 1, 1).unwrap());
+    b.with(|cx| retransmit::retransmit_skb(cx, 1, 1, Resend::Rto).unwrap());
     assert_eq!(b.shapes(), [(400, 100, "P.".to_string())]);
 }
 
@@ -196,8 +197,8 @@ fn beyond_a_shrunk_window_only_the_first_segment_is_resent() {
     b.with(|cx| {
         fragment(cx, true, 0, 1_460, 1_460).unwrap();
         cx.tp.snd_wnd = 0;
-        assert_eq!(retransmit::retransmit_skb(cx, 1, 1), Err(Error::Again));
-        assert_eq!(retransmit::retransmit_skb(cx, 0, 1), Ok(()));
+        assert_eq!(retransmit::retransmit_skb(cx, 1, 1, Resend::Rto), Err(Error::Again));
+        assert_eq!(retransmit::retransmit_skb(cx, 0, 1, Resend::Rto), Ok(()));
     });
 }
 

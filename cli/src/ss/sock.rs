@@ -1,0 +1,311 @@
+//! A socket as the control socket's list has it, and what ss(8) prints of it: the two ends, and the words of its
+//! options -o, -e, -p, -m and -i.
+
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// `tcpi_options`.
+const OPTIONS: [(u64, &str); 5] = [(1, "ts"), (2, "sack"), (8, "ecn"), (16, "ecnseen"), (32, "fastopen")];
+/// A threshold that no loss has set yet.
+const NO_SSTHRESH: u64 = 0xffff;
+
+/// One line of the list.
+#[derive(Debug)]
+pub(crate) struct Sock {
+    /// The line itself.
+    pub(super) line: String,
+    v: Value,
+}
+
+/// A time as ss(8) prints it: the greatest unit, and the next below it while it matters.
+fn time(ms: u64) -> String {
+    let (min, sec, rest) = (ms / 60_000, ms / 1000 % 60, ms % 1000);
+    match (min, sec) {
+        (0, 0) => format!("{rest}ms"),
+        (0, 1..=9) if rest != 0 => format!("{sec}.{rest:03}ms"),
+        (0, _) => format!("{sec}sec"),
+        (1..=9, 1..) => format!("{min}min{sec}sec"),
+        _ => format!("{min}min"),
+    }
+}
+
+/// A number as C's %g with six digits prints it, for what is neither huge nor tiny.
+fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let whole = value.abs().log10().floor() as i32 + 1;
+    let decimals = (6 - whole).clamp(0, 9) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+impl Sock {
+    pub(crate) fn new(line: String, v: Value) -> Sock {
+        Sock { line, v }
+    }
+
+    pub(crate) fn text(&self, key: &str) -> &str {
+        self.v[key].as_str().unwrap_or_default()
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.v[key].as_u64().unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> &str {
+        self.text("state")
+    }
+
+    pub(super) fn netid(&self) -> &str {
+        self.text("netid")
+    }
+
+    pub(super) fn is_v6(&self) -> bool {
+        self.number("family") == libc::AF_INET6 as u64
+    }
+
+    /// Whether it is one that no program can hold: a request, a closed connection.
+    pub(super) fn is_mini(&self) -> bool {
+        self.number("id") == 0
+    }
+
+    pub(super) fn queues(&self) -> [String; 2] {
+        ["recv_q", "send_q"].map(|key| self.number(key).to_string())
+    }
+
+    fn end(&self, key: &str) -> Option<(IpAddr, u16)> {
+        let port = self.v[format!("{key}_port")].as_u64()?;
+        Some((self.text(key).parse().ok()?, port as u16))
+    }
+
+    pub(crate) fn local(&self) -> Option<(IpAddr, u16)> {
+        self.end("local")
+    }
+
+    pub(crate) fn peer(&self) -> Option<(IpAddr, u16)> {
+        self.end("peer")
+    }
+
+    /// The request that ends it.
+    pub(super) fn kill(&self) -> String {
+        let end = |e: Option<(IpAddr, u16)>| match e {
+            Some((ip, port)) => std::net::SocketAddr::new(ip, port).to_string(),
+            None => "-".to_owned(),
+        };
+        format!("kill {} {} {}", self.number("id"), end(self.local()), end(self.peer()))
+    }
+
+    /// The address of an end as ss writes it: `*` is any of both families.
+    pub(super) fn address(&self, end: Option<(IpAddr, u16)>, local: bool) -> String {
+        let any = match (self.is_v6(), self.v["v6only"] == true) {
+            (false, _) => "0.0.0.0",
+            (true, true) => "[::]",
+            (true, false) => "*",
+        };
+        let device = Some(self.text("device")).filter(|name| local && !name.is_empty());
+        let text = match end.map(|(ip, _)| ip).filter(|ip| !ip.is_unspecified()) {
+            None => any.to_owned(),
+            Some(IpAddr::V4(ip)) if self.is_v6() => format!("[::ffff:{ip}]"),
+            Some(IpAddr::V4(ip)) => ip.to_string(),
+            Some(IpAddr::V6(ip)) => format!("[{ip}]"),
+        };
+        text + &device.map_or_else(String::new, |name| format!("%{name}"))
+    }
+
+    /// -p
+    pub(super) fn users(&self) -> Option<String> {
+        let users = self.v["users"].as_array()?;
+        let one = |u: &Value| {
+            let fd = u["fd"].as_i64().map_or_else(String::new, |fd| format!(",fd={fd}"));
+            format!("(\"{}\",pid={}{fd})", u["name"].as_str().unwrap_or_default(), u["pid"])
+        };
+        Some(format!("users:({})", users.iter().map(one).collect::<Vec<_>>().join(",")))
+    }
+
+    /// -o
+    pub(super) fn timer(&self) -> Option<String> {
+        let t = &self.v["timer"];
+        let name = t["name"].as_str()?;
+        Some(format!("timer:({name},{},{})", time(t["ms"].as_u64().unwrap_or_default()), t["retrans"]))
+    }
+
+    /// -e. A socket of ours has no inode.
+    pub(super) fn extended(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.number("uid") != 0 {
+            words.push(format!("uid:{}", self.number("uid")));
+        }
+        words.push("ino:0".to_owned());
+        if self.is_mini() {
+            return words;
+        }
+        words.push(format!("sk:{}", self.text("cookie")));
+        if self.is_v6() && matches!(self.state(), "LISTEN" | "UNCONN") {
+            words.push(format!("v6only:{}", u8::from(self.v["v6only"] == true)));
+        }
+        let shut = self.number("shutdown");
+        let arrow = |bit, open| if shut & bit == 0 { open } else { '-' };
+        words.push(format!("{}-{}", arrow(1, '<'), arrow(2, '>')));
+        words
+    }
+
+    /// -m
+    pub(super) fn memory(&self) -> Option<String> {
+        let mem = self.v["skmem"].as_object()?;
+        let word = |key: &str| format!("{key}{}", mem.get(key).unwrap_or(&Value::Null));
+        Some(format!("skmem:({})", ["r", "rb", "t", "tb", "f", "w", "o", "bl", "d"].map(word).join(",")))
+    }
+
+    /// A field of `struct tcp_info`.
+    pub(crate) fn tcpi(&self, field: &str) -> u64 {
+        self.v["tcp_info"][field].as_u64().unwrap_or_default()
+    }
+
+    /// -i; `options`: with those that the ends have agreed on.
+    pub(super) fn info(&self, options: bool) -> Option<String> {
+        self.v["tcp_info"].as_object()?;
+        let mut words: Vec<String> = Vec::new();
+        if options && self.state() != "LISTEN" {
+            let set = self.tcpi("options");
+            words.extend(OPTIONS.iter().filter(|(bit, _)| set & bit != 0).map(|(_, name)| (*name).to_owned()));
+        }
+        words.push(self.text("cong").to_owned());
+        if !self.text("ulp").is_empty() {
+            words.push(format!("tcp-ulp-{}", self.text("ulp")));
+        }
+        if self.state() == "LISTEN" {
+            words.push(format!("cwnd:{}", self.tcpi("snd_cwnd")));
+            return Some(words.join(" "));
+        }
+        self.timing(&mut words);
+        self.amounts(&mut words);
+        self.rates(&mut words);
+        self.limits(&mut words);
+        self.losses(&mut words);
+        self.receiving(&mut words);
+        Some(words.join(" "))
+    }
+
+    /// Adds `name:value` unless the value is zero.
+    fn some(&self, words: &mut Vec<String>, list: &[(&str, &str)]) {
+        let values = list.iter().map(|(name, field)| (name, self.tcpi(field)));
+        words.extend(values.filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}:{n}")));
+    }
+
+    fn timing(&self, words: &mut Vec<String>) {
+        let ms = |field| self.tcpi(field) as f64 / 1000.0;
+        let shifts = self.tcpi("wscales");
+        if self.tcpi("options") & 4 != 0 {
+            words.push(format!("wscale:{},{}", shifts & 15, shifts >> 4));
+        }
+        words.push(format!("rto:{}", short(ms("rto"))));
+        self.some(words, &[("backoff", "backoff")]);
+        if self.tcpi("rtt") != 0 {
+            words.push(format!("rtt:{}/{}", short(ms("rtt")), short(ms("rttvar"))));
+        }
+        if self.tcpi("ato") != 0 {
+            words.push(format!("ato:{}", short(ms("ato"))));
+        }
+        let sizes = [("mss", "snd_mss"), ("pmtu", "pmtu"), ("rcvmss", "rcv_mss"), ("advmss", "advmss")];
+        self.some(words, &sizes);
+        self.some(words, &[("cwnd", "snd_cwnd")]);
+        if self.tcpi("snd_ssthresh") < NO_SSTHRESH {
+            words.push(format!("ssthresh:{}", self.tcpi("snd_ssthresh")));
+        }
+    }
+
+    fn amounts(&self, words: &mut Vec<String>) {
+        let names = ["bytes_sent", "bytes_retrans", "bytes_acked", "bytes_received", "segs_out", "segs_in"];
+        self.some(words, &names.map(|name| (name, name)));
+        self.some(words, &["data_segs_out", "data_segs_in"].map(|name| (name, name)));
+    }
+
+    fn rates(&self, words: &mut Vec<String>) {
+        let (rtt, cwnd) = (self.tcpi("rtt"), self.tcpi("snd_cwnd"));
+        if rtt != 0 && cwnd != 0 {
+            let bits = cwnd as f64 * self.tcpi("snd_mss") as f64 * 8_000_000.0 / rtt as f64;
+            words.push(format!("send {bits:.0}bps"));
+        }
+        let ages = [("lastsnd", "last_data_sent"), ("lastrcv", "last_data_recv"), ("lastack", "last_ack_recv")];
+        self.some(words, &ages);
+        let bits = |field| self.tcpi(field).saturating_mul(8);
+        let (pacing, max) = (self.tcpi("pacing_rate"), self.tcpi("max_pacing_rate"));
+        if pacing != 0 && pacing != u64::MAX {
+            let max = if max == u64::MAX { String::new() } else { format!("/{}bps", max.saturating_mul(8)) };
+            words.push(format!("pacing_rate {}bps{max}", bits("pacing_rate")));
+        }
+        if self.tcpi("delivery_rate") != 0 {
+            words.push(format!("delivery_rate {}bps", bits("delivery_rate")));
+        }
+        self.some(words, &[("delivered", "delivered"), ("delivered_ce", "delivered_ce")]);
+        if self.tcpi("delivery_rate_app_limited") & 1 != 0 {
+            words.push("app_limited".to_owned());
+        }
+    }
+
+    fn limits(&self, words: &mut Vec<String>) {
+        let busy = self.tcpi("busy_time");
+        if busy == 0 {
+            return;
+        }
+        words.push(format!("busy:{}ms", busy / 1000));
+        for field in ["rwnd_limited", "sndbuf_limited"] {
+            let us = self.tcpi(field);
+            if us != 0 {
+                words.push(format!("{field}:{}ms({:.1}%)", us / 1000, 100.0 * us as f64 / busy as f64));
+            }
+        }
+    }
+
+    fn losses(&self, words: &mut Vec<String>) {
+        self.some(words, &[("unacked", "unacked")]);
+        let (now, total) = (self.tcpi("retrans"), self.tcpi("total_retrans"));
+        if now != 0 || total != 0 {
+            words.push(format!("retrans:{now}/{total}"));
+        }
+        self.some(words, &["lost", "sacked", "dsack_dups"].map(|name| (name, name)));
+        if self.tcpi("reordering") != 3 {
+            words.push(format!("reordering:{}", self.tcpi("reordering")));
+        }
+        self.some(words, &[("reord_seen", "reord_seen")]);
+    }
+
+    fn receiving(&self, words: &mut Vec<String>) {
+        let ms = |field| self.tcpi(field) as f64 / 1000.0;
+        if self.tcpi("rcv_rtt") != 0 {
+            words.push(format!("rcv_rtt:{}", short(ms("rcv_rtt"))));
+        }
+        self.some(words, &[("rcv_space", "rcv_space"), ("rcv_ssthresh", "rcv_ssthresh"), ("notsent", "notsent_bytes")]);
+        if !matches!(self.tcpi("min_rtt"), 0 | 0xffff_ffff) {
+            words.push(format!("minrtt:{}", short(ms("min_rtt"))));
+        }
+        self.some(words, &["rcv_ooopack", "snd_wnd", "rcv_wnd"].map(|name| (name, name)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_numbers_are_written_as_ss_writes_them() {
+        for (ms, want) in [
+            (0, "0ms"),
+            (316, "316ms"),
+            (1500, "1.500ms"),
+            (9000, "9sec"),
+            (59_999, "59sec"),
+            (119_000, "1min59sec"),
+            (120_000, "2min"),
+            (7_199_000, "119min"),
+        ] {
+            assert_eq!(time(ms), want, "{ms}");
+        }
+        for (value, want) in
+            [(0.0, "0"), (204.0, "204"), (0.009, "0.009"), (4.493, "4.493"), (1234.5678, "1234.57"), (1e6, "1000000")]
+        {
+            assert_eq!(short(value), want, "{value}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! The commands that look into a running stack, as a user meets them. The stack is this test's: it has a control
+//! socket, a listener, connections and datagram sockets on its in-memory loopback.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use usersock::config;
+use usersock::net::{Socket, TcpListener, TcpStream, UdpSocket};
+use usersock::stack::Stack;
+
+/// A stack, its socket's directory, and sockets with ports that do not change.
+struct Run {
+    base: PathBuf,
+    stack: Arc<Stack>,
+    listener: TcpListener,
+    client: TcpStream,
+    server: TcpStream,
+    _udp: UdpSocket,
+}
+
+fn private(dir: &Path) {
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(dir).unwrap();
+}
+
+fn connect(stack: &Arc<Stack>, from: &str, to: &str) -> TcpStream {
+    let s = Socket::new(stack, libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    s.bind(from.parse().unwrap()).unwrap();
+    s.connect(Some(to.parse().unwrap())).unwrap();
+    TcpStream::from_socket(Arc::new(s))
+}
+
+impl Run {
+    /// `instance`: the name of the instance.
+    fn new(test: &str, instance: &str) -> Run {
+        let base = std::env::temp_dir().join(format!("usersock-o-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        let control = base.join("usersock").join(instance).join("control");
+        private(control.parent().unwrap());
+        let stack = config::build(&format!("addr=10.0.0.2/24,control={}", control.display())).unwrap();
+        let listener = TcpListener::bind_on(&stack, "127.0.0.1:8080").unwrap();
+        let client = connect(&stack, "127.0.0.1:40001", "127.0.0.1:8080");
+        let (server, _) = listener.accept().unwrap();
+        let udp = UdpSocket::bind_on(&stack, "[::]:5353").unwrap();
+        (&client).write_all(b"hello").unwrap();
+        Run { base, stack, listener, client, server, _udp: udp }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_usersock"));
+        c.args(args).env_remove("USERSOCK_CONFIG").env_remove("USERSOCK_DIR").env("XDG_RUNTIME_DIR", &self.base);
+        c
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn stdout(&self, args: &[&str]) -> String {
+        let out = self.output(args);
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn lines(&self, args: &[&str]) -> Vec<String> {
+        self.stdout(args).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.base);
+    }
+}
+
+/// Every number becomes N.
+fn normal(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if out.ends_with('N') => {}
+            '0'..='9' => out.push('N'),
+            '.' if out.ends_with('N') => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[test]
+fn ss_prints_the_table_that_ss_prints() {
+    let r = Run::new("ss", "web");
+    assert_eq!(
+        r.stdout(&["ss", "-an"]),
+        "\
+Netid State  Recv-Q Send-Q Local Address:Port  Peer Address:Port  Process
+tcp   LISTEN 0      128        127.0.0.1:8080       0.0.0.0:*
+tcp   ESTAB  5      0          127.0.0.1:8080     127.0.0.1:40001
+tcp   ESTAB  0      0          127.0.0.1:40001    127.0.0.1:8080
+udp   UNCONN 0      0                  *:5353             *:*
+"
+    );
+    assert_eq!(
+        r.stdout(&["ss", "-tn", "state", "established", "sport", "=", ":8080"]),
+        "\
+Recv-Q Send-Q Local Address:Port Peer Address:Port  Process
+5      0          127.0.0.1:8080    127.0.0.1:40001
+"
+    );
+    assert_eq!(r.lines(&["ss", "-Htan", "dst 127.0.0.1"]).len(), 2);
+    assert_eq!(r.lines(&["ss", "-Htun6a"]).len(), 1);
+    assert_eq!(r.lines(&["ss", "-Hln"]).len(), 2, "a listener, and what is not connected");
+    assert_eq!(r.lines(&["ss", "-Hwa"]).len(), 0);
+    assert!(r.stdout(&["ss", "-tl"]).contains("127.0.0.1:http-alt"), "ports have names without -n");
+}
+
+#[test]
+fn ss_s_options_print_the_words_of_ss() {
+    let r = Run::new("options", "web");
+    let pid = std::process::id();
+    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    let users = format!("users:((\"{}\",pid={pid}))", name.trim_end());
+    assert!(r.lines(&["ss", "-Htlnp"])[0].ends_with(&users), "{users}");
+    let keep = connect(&r.stack, "127.0.0.1:40002", "127.0.0.1:8080");
+    let on = 1i32.to_ne_bytes();
+    keep.socket().setsockopt(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &on).unwrap();
+    let kept = r.lines(&["ss", "-Htno", "sport = :40002"]);
+    let timer = kept[0].split_whitespace().last().unwrap();
+    assert!(["timer:(keepalive,119min,0)", "timer:(keepalive,120min,0)"].contains(&timer), "{timer}");
+    let extended = &r.lines(&["ss", "-Htnea", "sport = :40001"])[0];
+    assert!(extended.contains(" ino:0 sk:") && extended.ends_with(" <->"), "{extended}");
+    assert!(r.lines(&["ss", "-Huane"])[0].contains(" v6only:0 <->"));
+    let memory = &r.lines(&["ss", "-Htnm", "sport = :40001"])[1];
+    assert_eq!(normal(memory), "\t skmem:(rN,rbN,tN,tbN,fN,wN,oN,blN,dN)");
+    let info = &r.lines(&["ss", "-HtniO", "sport = :40001"])[0];
+    // Times that are printed once they are a millisecond.
+    let late = |word: &&str| !["lastsnd:", "lastrcv:", "lastack:", "busy:"].iter().any(|p| word.starts_with(p));
+    assert_eq!(
+        normal(&info.split_whitespace().filter(late).collect::<Vec<_>>().join(" ")),
+        "ESTAB N N N:N N:N cubic wscale:N,N rto:N rtt:N/N mss:N pmtu:N rcvmss:N advmss:N cwnd:N bytes_sent:N \
+         bytes_acked:N segs_out:N segs_in:N data_segs_out:N send Nbps pacing_rate Nbps delivery_rate Nbps delivered:N \
+         app_limited rcv_space:N rcv_ssthresh:N minrtt:N snd_wnd:N rcv_wnd:N"
+    );
+    assert!(r.lines(&["ss", "-HtnioO", "sport = :40001"])[0].contains(" ts sack cubic "));
+    assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
+}
+
+#[test]
+fn ss_counts_and_lists_as_json() {
+    let r = Run::new("json", "web");
+    assert_eq!(
+        r.stdout(&["ss", "-s"]),
+        "Total: 4\nTCP:   3 (estab 2, closed 0, orphaned 0, timewait 0)\n\n\
+         Transport Total     IP        IPv6\nRAW\t  0         0         0        \n\
+         UDP\t  1         0         1        \nTCP\t  3         3         0        \n\
+         INET\t  4         3         1        \n"
+    );
+    let all: serde_json::Value = serde_json::from_str(&r.stdout(&["ss", "-j", "-a"])).unwrap();
+    let states: Vec<&str> = all.as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["LISTEN", "ESTAB", "ESTAB", "UNCONN"]);
+    assert_eq!((&all[1]["tcp_info"]["bytes_received"], &all[2]["tcp_info"]["bytes_sent"]), (&5.into(), &5.into()));
+    assert_eq!(all[0]["timer"], serde_json::Value::Null);
+}
+
+#[test]
+fn nstat_prints_what_has_grown_since_its_last_call() {
+    let r = Run::new("nstat", "web");
+    let first = r.stdout(&["nstat"]);
+    let row = |name: &str, n: u64| format!("{name:<32}{n:<16}   0.0\n");
+    assert!(first.starts_with("#usersock\nIpInReceives ") && first.contains(&row("TcpActiveOpens", 1)), "{first}");
+    assert!(!first.contains("TcpCurrEstab") && !first.contains("IpDefaultTTL"));
+    assert_eq!(r.stdout(&["nstat"]), "#usersock\n");
+    let _another = connect(&r.stack, "127.0.0.1:40002", "127.0.0.1:8080");
+    for _ in 0..2 {
+        // A look changes nothing.
+        assert_eq!(r.stdout(&["nstat", "-s", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 1)));
+    }
+    assert_eq!(r.stdout(&["nstat", "-a", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 2)));
+    assert_eq!(r.stdout(&["nstat", "-z", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 0)));
+    assert_eq!(r.stdout(&["nstat", "-r", "-j", "TcpActive*"]), "{\"usersock\":{\"TcpActiveOpens\":2}}\n");
+    let pretty = r.stdout(&["nstat", "-ajp", "TcpActive*"]);
+    assert_eq!(pretty, "{\n  \"usersock\": {\n    \"TcpActiveOpens\": 2\n  }\n}\n");
+    let refused = connect_refused(&r.stack);
+    assert_eq!(refused, Some(libc::ECONNREFUSED));
+    assert_eq!(r.stdout(&["nstat", "-n"]), "");
+    let drops = r.stdout(&["nstat", "--drops"]);
+    // The SYN, and the reset that answers it.
+    assert_eq!(drops, format!("#usersock\n#drops\n{:<32}1\n{:<32}1\n", "NO_SOCKET", "TCP_RESET"));
+}
+
+fn connect_refused(stack: &Arc<Stack>) -> Option<i32> {
+    TcpStream::connect_on(stack, "127.0.0.1:9").unwrap_err().raw_os_error()
+}
+
+#[test]
+fn sysctl_pcap_and_kill_change_the_running_stack() {
+    let r = Run::new("change", "web");
+    assert_eq!(r.stdout(&["sysctl", "-r", "net.ipv4.tcp_sack"]), "net.ipv4.tcp_sack = 1\n");
+    assert_eq!(
+        r.stdout(&["sysctl", "-N", "web", "net/ipv4/tcp_rmem=4096 9999 99999"]),
+        "net.ipv4.tcp_rmem = 4096\t9999\t99999\n"
+    );
+    assert_eq!(r.stack.sysctl.get("net.ipv4.tcp_rmem").unwrap(), "4096\t9999\t99999");
+    assert_eq!(
+        r.lines(&["sysctl", "-ra"]),
+        r.stack.sysctl.list().iter().map(|l| format!("{} = {}", l.name, l.value)).collect::<Vec<_>>()
+    );
+    assert!(r.stdout(&["sysctl", "-rd", "net.ipv4.tcp_sack"]).contains("\n    "));
+
+    let file = r.base.join("x.pcap");
+    let name = file.to_str().unwrap();
+    assert!(r.stdout(&["pcap", "start", name]).ends_with(&format!(" captures lo to {name}\n")));
+    (&r.server).write_all(b"captured").unwrap();
+    assert!(r.stdout(&["pcap", "stop"]).ends_with(" no longer captures lo\n"));
+    let bytes = fs::read(&file).unwrap();
+    assert!(bytes.windows(8).any(|w| w == b"captured"), "{} bytes", bytes.len());
+
+    assert_eq!(r.stdout(&["kill", "dport = :8080"]), "tcp ESTAB 127.0.0.1:40001 127.0.0.1:8080\n");
+    let mut buf = [0; 9];
+    assert_eq!((&r.client).read(&mut buf).unwrap(), 8, "what has arrived before");
+    assert_eq!((&r.client).read(&mut buf).unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+    assert_eq!(r.stdout(&["kill", "dport = :8080"]), "");
+    assert_eq!(r.lines(&["ss", "-HKtl", "sport = :8080"]).len(), 1);
+    assert_eq!(r.listener.accept().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+}
+
+#[test]
+fn trace_follows_connections_until_it_has_enough_or_nobody_reads() {
+    let r = Run::new("trace", "web");
+    let start = |args: &[&str]| {
+        let mut child = r.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (child, out)
+    };
+    let (mut child, mut out) = start(&["trace", "--only", "state", "-c", "3"]);
+    // It listens when a state change reaches it: until then, more are made.
+    let mut port = 40_100;
+    let done = std::thread::scope(|t| {
+        let reader = t.spawn(move || {
+            let mut text = String::new();
+            out.read_to_string(&mut text).unwrap();
+            text
+        });
+        while !reader.is_finished() {
+            drop(connect(&r.stack, &format!("127.0.0.1:{port}"), "127.0.0.1:8080"));
+            drop(r.listener.accept().unwrap());
+            port += 1;
+        }
+        reader.join().unwrap()
+    });
+    assert!(child.wait().unwrap().success());
+    let lines: Vec<&str> = done.lines().collect();
+    assert_eq!(lines.len(), 3, "{done}");
+    assert!(
+        lines.iter().all(|l| l.contains(" sock:inet_sock_set_state 127.0.0.1:") && l.contains(" -> TCP_")),
+        "{done}"
+    );
+    // Its reader goes: it ends, quietly.
+    let (mut child, mut out) = start(&["trace", "-j"]);
+    let mut line = String::new();
+    std::thread::scope(|t| {
+        let reader = t.spawn(|| out.read_line(&mut line).unwrap());
+        while !reader.is_finished() {
+            let _ = connect_refused(&r.stack);
+        }
+    });
+    assert!(line.starts_with("{\"time\":"), "{line}");
+    drop(out);
+    let status = loop {
+        let _ = connect_refused(&r.stack);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+    };
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(status.success() && said.is_empty(), "{status}: {said}");
+}
+
+#[test]
+fn a_closed_pipe_ends_a_list_quietly() {
+    let r = Run::new("pipe", "web");
+    for args in [&["ss", "-an"][..], &["nstat", "-az"], &["sysctl", "-ra"], &["ss", "-s"], &["ss", "-ja"]] {
+        let mut child = r.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
+fn wrong_arguments_are_one_line_and_status_2() {
+    let r = Run::new("wrong", "web");
+    for (args, want) in [
+        (&["ss", "-x"][..], "unexpected argument '-x' found"),
+        (&["ss", "-N", "db"], "-N db: no such instance runs; there is web"),
+        (&["ss", "-N", "/nonexistent/control"], "/nonexistent/control: there is no such socket"),
+        (&["ss", "state", "open"], "filter: wrong state name: open"),
+        (&["ss", "sport", "="], "filter: sport which?"),
+        (&["ss", "-s", "-j"], "the argument '--summary' cannot be used with '--json'"),
+        (&["ss", "-K"], "-K: ends which sockets? `state all` chooses every one"),
+        (&["ss", "-46"], "the argument '--ipv4' cannot be used with '--ipv6'"),
+        (&["kill"], "the following required arguments were not provided: <FILTER>..."),
+        (
+            &["kill", "10.0.0.1"],
+            "filter: \"10.0.0.1\" is no filter; there is state, exclude, src, dst, sport, dport, and, or, not",
+        ),
+        (&["nstat", "-p"], "the following required arguments were not provided: --json"),
+        (&["nstat", "-ns"], "the argument '--nooutput' cannot be used with '--noupdate'"),
+        (&["sysctl", "-r"], "the following required arguments were not provided: --all"),
+        (&["sysctl", "-r", "net.ipv4.tcp_sakc"], "net.ipv4.tcp_sakc: "),
+        (
+            &["sysctl", "-N", "web", "--config", "", "-a"],
+            "-N is of a running stack, --config and --plugin of one of this command's",
+        ),
+        (&["sysctl", "-r", "net.ipv4.tcp_sack=x"], "net.ipv4.tcp_sack: "),
+        (&["sysctl", "-r", "net.ipv4.tcp_sack=1\n0"], "an argument has a line break"),
+        (&["pcap"], "pcap: which command? start or stop (usersock pcap --help explains them)"),
+        (&["pcap", "start"], "the following required arguments were not provided: <FILE>"),
+        (&["pcap", "stop"], "no capture of lo is running"),
+        (&["pcap", "stop", "-d", "eth 0"], "--device \"eth 0\": not the name of a device"),
+        (&["pcap", "start", "-d", "eth9", "x"], "there is no device \"eth9\", only lo"),
+        (&["trace", "--only", "all"], "invalid value 'all' for '--only <KIND>'"),
+        (&["trace", "-c", "0"], "invalid value '0' for '--count <N>'"),
+    ] {
+        let out = r.output(args);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(said.starts_with(&format!("usersock: {want}")), "{args:?}: {said}");
+        assert_eq!((out.status.code(), said.lines().count(), out.stdout.len()), (Some(2), 1, 0), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn the_instance_is_named_where_there_are_several_and_what_is_no_stack_is_said() {
+    let r = Run::new("which", "a");
+    let dir = r.base.join("usersock");
+    private(&dir.join("b"));
+    let b = config::build(&format!("control={}", dir.join("b/control").display())).unwrap();
+    // Ended without removing its socket.
+    private(&dir.join("old"));
+    drop(std::os::unix::net::UnixListener::bind(dir.join("old/control")).unwrap());
+    let said = |out: Output| (out.status.code(), String::from_utf8(out.stderr).unwrap());
+    let which = "usersock: which instance? there is a, b: choose by -N NAME\n";
+    assert_eq!(said(r.output(&["ss"])), (Some(2), which.to_owned()));
+    assert_eq!((r.lines(&["ss", "-HanN", "b"]).len(), r.lines(&["ss", "-HanN", "a"]).len()), (0, 4));
+    let path = dir.join("old/control");
+    let path = path.to_str().unwrap();
+    assert_eq!(said(r.output(&["ss", "-N", path])), (Some(1), format!("usersock: {path}: its stack has ended\n")));
+    drop(b);
+    assert_eq!(r.lines(&["ss", "-Han"]).len(), 4, "one is left");
+    // Something else that listens there.
+    let other = dir.join("other");
+    private(&other);
+    let listener = std::os::unix::net::UnixListener::bind(other.join("control")).unwrap();
+    let path = other.join("control");
+    std::thread::scope(|t| {
+        t.spawn(|| writeln!(listener.accept().unwrap().0, "SSH-2.0-OpenSSH"));
+        let (status, line) = said(r.output(&["ss", "-N", path.to_str().unwrap()]));
+        assert!(status == Some(1) && line.contains("an answer is not JSON"), "{line}");
+        t.spawn(|| writeln!(listener.accept().unwrap().0, "{{\"usersock\":2,\"version\":\"9.0\"}}"));
+        let (status, line) = said(r.output(&["ss", "-N", path.to_str().unwrap()]));
+        assert!(
+            status == Some(1) && line.contains("speaks version 2 of the protocol (usersock 9.0), this command 1"),
+            "{line}"
+        );
+    });
+    fs::remove_dir_all(&other).unwrap();
+    let none = Command::new(env!("CARGO_BIN_EXE_usersock"))
+        .arg("nstat")
+        .env_remove("USERSOCK_DIR")
+        .env("XDG_RUNTIME_DIR", &other)
+        .output()
+        .unwrap();
+    assert!(none.status.code() == Some(1) || none.status.success(), "whatever runs outside: {none:?}");
+}
