@@ -375,3 +375,48 @@ fn the_instance_is_named_where_there_are_several_and_what_is_no_stack_is_said() 
         .unwrap();
     assert!(none.status.code() == Some(1) || none.status.success(), "whatever runs outside: {none:?}");
 }
+
+#[test]
+fn plot_draws_one_connection_over_time() {
+    let r = Run::new("plot", "web");
+    let file = r.base.join("conn.svg");
+    let name = file.to_str().unwrap();
+    let said = |args: &[&str]| String::from_utf8(r.output(args).stderr).unwrap();
+    let two = "usersock: 2 connections: choose one by a filter, as the ends of 127.0.0.1:40001 127.0.0.1:8080\n";
+    assert_eq!(said(&["plot", "-o", name]), two);
+    let none = "usersock: no TCP connection is chosen: `usersock ss -tn` lists them\n";
+    assert_eq!(said(&["plot", "-o", name, "sport = :1"]), none);
+    let mut child = r.command(&["plot", "-o", name, "-i", "5", "-s", "1", "sport = :40001"]);
+    let child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let done = std::thread::scope(|t| {
+        let wait = t.spawn(|| child.wait_with_output().unwrap());
+        let mut buf = [0; 20_000];
+        while !wait.is_finished() {
+            (&r.client).write_all(&buf).unwrap();
+            (&r.server).read_exact(&mut buf).unwrap();
+        }
+        wait.join().unwrap()
+    });
+    let line = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && line.starts_with(&format!("{name}: ")), "{line}");
+    assert!(line.ends_with(" samples; the time is over\n"), "{line}");
+    let svg = fs::read_to_string(&file).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    for text in ["cwnd", "ssthresh", "RTT, ms", "rate, Mbit/s", "peer's window", "sent again", "127.0.0.1:40001"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    // What is sampled is drawn: cwnd's line has as many points as there are samples.
+    let samples: usize = line.rsplit(": ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+    let first = svg.split("<polyline points=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(first.split(' ').count(), samples);
+    assert!(samples > 1, "{line}");
+    // The end of the connection ends it.
+    let mut child = r.command(&["plot", "-o", name, "sport = :40001"]);
+    let child = child.stdout(Stdio::piped()).spawn().unwrap();
+    while fs::read_to_string(&file).unwrap() == svg {
+        std::thread::yield_now();
+    }
+    assert_eq!(r.stdout(&["kill", "sport = :40001"]).lines().count(), 1);
+    let line = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(line.ends_with(" samples; the connection has ended\n"), "{line}");
+}

@@ -164,6 +164,14 @@ fn parse(words: &[String], services: &Services) -> Result<Filter, Failure> {
     Filter::parse(words, &|name| services.port(name)).map_err(|e| Failure::Usage(format!("filter: {e}")))
 }
 
+/// The TCP connections that a filter chooses.
+pub(crate) fn connections(peer: &mut Peer, words: &[String]) -> Result<Vec<Sock>, Failure> {
+    let filter = parse(words, &Services::read())?;
+    let states = filter.states.unwrap_or(States::connected());
+    let chosen = |s: &Sock| s.netid() == "tcp" && !s.is_mini() && states.has(s.state()) && filter.accepts(s);
+    Ok(list(peer)?.into_iter().filter(chosen).collect())
+}
+
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let services = Services::read();
     let filter = parse(&args.filter, &services)?;
@@ -203,14 +211,7 @@ pub(crate) fn kill(args: &Kill) -> Result<(), Failure> {
     let chosen = |s: &Sock| states.has(s.state()) && args.kinds.has(s) && filter.accepts(s);
     let socks = list(&mut peer)?.into_iter().filter(chosen).collect();
     let ended = end(&mut peer, socks)?;
-    let side = |s: &Sock, (ip, port): (IpAddr, u16), local| format!("{}:{port}", s.address(Some((ip, port)), local));
-    out::print(|out| {
-        ended.iter().try_for_each(|s| {
-            let ends = [(s.local(), true), (s.peer(), false)];
-            let ends = ends.map(|(e, local)| e.map_or_else(|| "*:*".to_owned(), |e| side(s, e, local)));
-            writeln!(out, "{} {} {}", s.netid(), s.state(), ends.join(" "))
-        })
-    })
+    out::print(|out| ended.iter().try_for_each(|s| writeln!(out, "{} {} {}", s.netid(), s.state(), s.ends())))
 }
 
 /// Ends the sockets; returns those that were there. One that has ended by itself meanwhile is no error.

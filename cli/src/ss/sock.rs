@@ -57,7 +57,7 @@ impl Sock {
         self.text("state")
     }
 
-    pub(super) fn netid(&self) -> &str {
+    pub(crate) fn netid(&self) -> &str {
         self.text("netid")
     }
 
@@ -85,6 +85,19 @@ impl Sock {
 
     pub(crate) fn peer(&self) -> Option<(IpAddr, u16)> {
         self.end("peer")
+    }
+
+    /// The request for it alone.
+    pub(crate) fn again(&self) -> String {
+        format!("sockets {}", self.number("id"))
+    }
+
+    /// Its ends, for a person.
+    pub(crate) fn ends(&self) -> String {
+        let one = |e: Option<(IpAddr, u16)>, local| {
+            e.map_or_else(|| "*:*".to_owned(), |(_, port)| format!("{}:{port}", self.address(e, local)))
+        };
+        format!("{} {}", one(self.local(), true), one(self.peer(), false))
     }
 
     /// The request that ends it.
