@@ -420,3 +420,48 @@ fn plot_draws_one_connection_over_time() {
     let line = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     assert!(line.ends_with(" samples; the connection has ended\n"), "{line}");
 }
+
+/// The commands that a text has its reader type, without what explains them: lines that begin with `usersock COMMAND`.
+fn typed(text: &str) -> Vec<String> {
+    const LOOKS: [&str; 7] = ["ss", "kill", "nstat", "sysctl -", "pcap", "trace", "plot"];
+    let lines = text.lines().map(str::trim).filter(|l| {
+        let rest = l.strip_prefix("usersock ");
+        rest.is_some_and(|rest| LOOKS.iter().any(|c| rest.starts_with(c)))
+    });
+    // What explains a command stands behind it, after blanks.
+    lines.map(|l| l.split("  ").next().unwrap().split(" | ").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
+    let read = |name: &str| fs::read_to_string(format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut all = typed(&read("README.md"));
+    all.extend(typed(&read("docs/observe.md")));
+    for command in ["ss", "kill", "nstat", "sysctl", "pcap", "trace", "plot"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_usersock")).args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(out.stdout).unwrap();
+        let examples = typed(help.split("Examples:").nth(1).unwrap_or_else(|| panic!("{command} has examples")));
+        assert!(!examples.is_empty(), "{command}");
+        all.extend(examples);
+    }
+    assert!(all.len() > 30, "{all:?}");
+    let empty = std::env::temp_dir().join(format!("usersock-o-none-{}", std::process::id()));
+    private(&empty);
+    let bin = Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap();
+    for line in &all {
+        let out = Command::new("/bin/sh")
+            .args(["-c", line])
+            .env("PATH", bin)
+            .env("XDG_RUNTIME_DIR", &empty)
+            .env_remove("USERSOCK_DIR")
+            .current_dir(&empty)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        // Where no instance runs, none is found; what is wrong with an argument would come first.
+        let none = out.status.code() == Some(1) && said.contains("no instance runs");
+        let named = out.status.code() == Some(2) && said.contains("-N web: no such instance runs");
+        assert!(none || named || out.status.success(), "{line}: {said}");
+    }
+    fs::remove_dir_all(&empty).unwrap();
+}
