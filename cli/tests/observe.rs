@@ -96,10 +96,10 @@ fn ss_prints_the_table_that_ss_prints() {
         r.stdout(&["ss", "-an"]),
         "\
 Netid State  Recv-Q Send-Q Local Address:Port  Peer Address:Port  Process
+udp   UNCONN 0      0                  *:5353             *:*
 tcp   LISTEN 0      128        127.0.0.1:8080       0.0.0.0:*
 tcp   ESTAB  5      0          127.0.0.1:8080     127.0.0.1:40001
 tcp   ESTAB  0      0          127.0.0.1:40001    127.0.0.1:8080
-udp   UNCONN 0      0                  *:5353             *:*
 "
     );
     assert_eq!(
@@ -147,6 +147,46 @@ fn ss_s_options_print_the_words_of_ss() {
     assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
 }
 
+/// The lines that iproute2's ss prints of the same sockets of the kernel's.
+#[test]
+fn sockets_of_other_kinds_have_the_ends_that_ss_shows() {
+    let r = Run::new("kinds", "web");
+    let make = |family, ty, protocol| Socket::new(&r.stack, family, ty, protocol).unwrap();
+    let _icmp = make(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+    let _icmp6 = make(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6);
+    let raw = make(libc::AF_INET, libc::SOCK_RAW, 253);
+    raw.connect(Some("127.0.0.1:0".parse().unwrap())).unwrap();
+    let six = make(libc::AF_INET6, libc::SOCK_STREAM, 0);
+    six.setsockopt(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &1i32.to_ne_bytes()).unwrap();
+    six.bind("[::]:99".parse().unwrap()).unwrap();
+    six.listen(3).unwrap();
+    let udp = make(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+    udp.setsockopt(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0").unwrap();
+    udp.bind("[::]:98".parse().unwrap()).unwrap();
+    let ping = make(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP);
+    ping.bind("127.0.0.1:77".parse().unwrap()).unwrap();
+    let words = |args: &[&str]| -> Vec<String> {
+        let line = |l: String| l.split_whitespace().collect::<Vec<_>>().join(" ");
+        r.lines(args).into_iter().map(line).collect()
+    };
+    assert_eq!(
+        words(&["ss", "-Hwan"]),
+        [
+            "raw UNCONN 0 0 0.0.0.0:1 0.0.0.0:*",
+            "raw UNCONN 0 0 *:58 *:*",
+            "raw ESTAB 0 0 127.0.0.1:253 127.0.0.1:*",
+            "icmp UNCONN 0 0 127.0.0.1:77 0.0.0.0:*",
+        ]
+    );
+    let named = words(&["ss", "-Hwa", "not", "dst", "0.0.0.0/0"]);
+    let first = named.iter().filter(|l| l.starts_with("raw"));
+    let ends: Vec<&str> = first.map(|l| l.split(' ').nth(4).unwrap()).collect();
+    assert_eq!(ends, ["0.0.0.0:icmp", "*:ipv6-icmp"]);
+    assert!(words(&["ss", "-Hw"])[0].contains("127.0.0.1:ipproto-253 127.0.0.1:*"));
+    assert_eq!(words(&["ss", "-Htln", "sport = :99"]), ["LISTEN 0 3 [::]:99 [::]:*"]);
+    assert_eq!(words(&["ss", "-Huan", "sport = :98"]), ["UNCONN 0 0 *%lo:98 *:*"]);
+}
+
 #[test]
 fn ss_counts_and_lists_as_json() {
     let r = Run::new("json", "web");
@@ -159,9 +199,9 @@ fn ss_counts_and_lists_as_json() {
     );
     let all: serde_json::Value = serde_json::from_str(&r.stdout(&["ss", "-j", "-a"])).unwrap();
     let states: Vec<&str> = all.as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["LISTEN", "ESTAB", "ESTAB", "UNCONN"]);
-    assert_eq!((&all[1]["tcp_info"]["bytes_received"], &all[2]["tcp_info"]["bytes_sent"]), (&5.into(), &5.into()));
-    assert_eq!(all[0]["timer"], serde_json::Value::Null);
+    assert_eq!(states, ["UNCONN", "LISTEN", "ESTAB", "ESTAB"]);
+    assert_eq!((&all[2]["tcp_info"]["bytes_received"], &all[3]["tcp_info"]["bytes_sent"]), (&5.into(), &5.into()));
+    assert_eq!(all[1]["timer"], serde_json::Value::Null);
 }
 
 #[test]

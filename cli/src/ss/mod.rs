@@ -132,32 +132,43 @@ pub(crate) struct Kill {
     filter: Vec<String>,
 }
 
-/// /etc/services, as far as it can be read.
+/// /etc/services and /etc/protocols, as far as they can be read: a name, a number, and of a service its protocol.
 struct Services(Vec<(String, u16, String)>);
 
 impl Services {
     fn read() -> Services {
-        let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
-        let rows = text.lines().filter_map(|line| {
+        let text = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let row = |line: &str| {
             let mut words = line.split('#').next()?.split_whitespace();
-            let (name, (port, proto)) = (words.next()?, words.next()?.split_once('/')?);
-            Some((name.to_owned(), port.parse().ok()?, proto.to_owned()))
-        });
-        Services(rows.collect())
+            let (name, number) = (words.next()?, words.next()?);
+            // A protocol's number is what a raw socket has in its port's place.
+            let (number, kind) = number.split_once('/').unwrap_or((number, "raw"));
+            Some((name.to_owned(), number.parse().ok()?, kind.to_owned()))
+        };
+        let (services, protocols) = (text("/etc/services"), text("/etc/protocols"));
+        Services(services.lines().chain(protocols.lines()).filter_map(row).collect())
     }
 
-    fn name(&self, port: u16, proto: &str) -> Option<&str> {
-        self.0.iter().find(|(_, p, of)| *p == port && of == proto).map(|(name, ..)| name.as_str())
+    fn name(&self, port: u16, kind: &str) -> String {
+        let found = self.0.iter().find(|(_, p, of)| *p == port && of == kind);
+        match found {
+            Some((name, ..)) => name.clone(),
+            None if kind == "raw" => format!("ipproto-{port}"),
+            None => port.to_string(),
+        }
     }
 
     fn port(&self, name: &str) -> Option<u16> {
-        self.0.iter().find(|(n, ..)| n == name).map(|(_, port, _)| *port)
+        self.0.iter().find(|(n, _, kind)| n == name && kind != "raw").map(|(_, port, _)| *port)
     }
 }
 
-/// All sockets of a stack.
+/// All sockets of a stack, in ss's order of kinds.
 pub(crate) fn list(peer: &mut Peer) -> Result<Vec<Sock>, Failure> {
-    Ok(peer.ask("sockets")?.into_iter().map(|(line, v)| Sock::new(line, v)).collect())
+    const ORDER: [&str; 5] = ["raw", "icmp", "icmp6", "udp", "tcp"];
+    let mut all: Vec<Sock> = peer.ask("sockets")?.into_iter().map(|(line, v)| Sock::new(line, v)).collect();
+    all.sort_by_key(|s| ORDER.iter().position(|kind| *kind == s.netid()).unwrap_or(ORDER.len()));
+    Ok(all)
 }
 
 fn parse(words: &[String], services: &Services) -> Result<Filter, Failure> {
@@ -248,7 +259,7 @@ impl Table<'_> {
         match end {
             None | Some((_, 0)) => "*".to_owned(),
             Some((_, port)) if self.args.numeric => port.to_string(),
-            Some((_, port)) => self.services.name(port, s.netid()).map_or_else(|| port.to_string(), str::to_owned),
+            Some((_, port)) => self.services.name(port, s.netid()),
         }
     }
 

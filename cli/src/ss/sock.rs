@@ -111,7 +111,9 @@ impl Sock {
 
     /// The address of an end as ss writes it: `*` is any of both families.
     pub(super) fn address(&self, end: Option<(IpAddr, u16)>, local: bool) -> String {
-        let any = match (self.is_v6(), self.v["v6only"] == true) {
+        // A raw IPv6 socket receives IPv6 alone, but not by this option.
+        let only = self.v["v6only"] == true && self.netid() != "raw";
+        let any = match (self.is_v6(), only) {
             (false, _) => "0.0.0.0",
             (true, true) => "[::]",
             (true, false) => "*",
