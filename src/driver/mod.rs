@@ -4,8 +4,10 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
+//! | `burst` | how many packets the lease reads after one wait |
 //! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
+mod burst;
 pub(crate) mod lease;
 pub(crate) mod virtual_time;
 

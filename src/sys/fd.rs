@@ -105,6 +105,9 @@ impl Drop for Fd {
     }
 }
 
+/// The result of a [`PollFd`] that poll(2) has not seen; as events it would be all of them.
+const NOT_POLLED: i16 = -1;
+
 /// Events to wait for on a descriptor, and the result. The layout of struct pollfd.
 #[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
@@ -113,12 +116,17 @@ pub struct PollFd(libc::pollfd);
 impl PollFd {
     /// Waits for `events` (poll(2)'s bits) on `fd`. A negative `fd` is ignored by the kernel.
     pub fn new(fd: RawFd, events: i16) -> PollFd {
-        PollFd(libc::pollfd { fd, events, revents: 0 })
+        PollFd(libc::pollfd { fd, events, revents: NOT_POLLED })
     }
-    /// The events that occurred.
+    /// The events that occurred; none before it is polled.
     #[inline]
     pub fn revents(&self) -> i16 {
-        self.0.revents
+        if self.is_polled() { self.0.revents } else { 0 }
+    }
+    /// Whether poll(2) has looked at it.
+    #[inline]
+    pub fn is_polled(&self) -> bool {
+        self.0.revents != NOT_POLLED
     }
 }
 
