@@ -14,6 +14,7 @@ mod measure;
 mod memory;
 mod net;
 mod report;
+mod requests;
 mod rpc;
 mod smol;
 mod space;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn main() {
+    requests::serve_if_asked();
     if let Err(e) = space::enter() {
         // Nothing may be sent in the namespace of the caller.
         println!("SKIP benchmarks: {e}");
@@ -155,9 +157,9 @@ fn loopback(bench: &mut Bench, report: &mut Report) {
 
 /// Across TUN to the kernel, beside smoltcp across TUN and the kernel with itself across veth.
 fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
-    let mut names = ["tun_bulk_out", "tun_bulk_in", "tun_rtt"]
-        .iter()
-        .flat_map(|group| ["kernel_veth", "smoltcp", "usersock"].map(|id| format!("{group}/{id}")));
+    let groups = ["tun_bulk_out", "tun_bulk_in", "tun_rtt"].map(String::from);
+    let groups = groups.into_iter().chain(requests::groups());
+    let mut names = groups.flat_map(|group| ["kernel_veth", "smoltcp", "usersock"].map(|id| format!("{group}/{id}")));
     if !names.any(|name| bench.wants(&name)) {
         return Ok(());
     }
@@ -167,7 +169,7 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
     space::ip("addr add 10.99.3.1/24 dev smol0")?;
     space::ip("link set smol0 up")?;
     let far = space::Peer::new()?;
-    let veth = move || {
+    let veth = || {
         let listener = far.run(|| Kernel.listen(space::VETH.1).0);
         let near = Kernel.connect(listener.local_addr().expect("address"));
         (near, Kernel.accept(&listener))
@@ -220,5 +222,6 @@ fn tun(bench: &mut Bench, report: &mut Report) -> Result<(), String> {
         peer: None,
         target: Target::KernelAtMost(1.2),
     });
+    requests::run(bench, report, &far);
     Ok(())
 }

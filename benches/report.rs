@@ -17,6 +17,8 @@ pub enum Unit {
     Rate,
     /// Bytes.
     Bytes,
+    /// A number of something.
+    Count,
 }
 
 impl Unit {
@@ -29,6 +31,7 @@ impl Unit {
             Unit::Nanos => format!("{x:.1} ns"),
             Unit::Rate => format!("{x:.0} /s"),
             Unit::Bytes => format!("{x:.0} B"),
+            Unit::Count => format!("{x:.2}"),
         }
     }
 }

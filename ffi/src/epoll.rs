@@ -61,7 +61,11 @@ pub unsafe extern "C-unwind" fn usk_epoll_ctl(
         let Some(desc) = desc else {
             let args = [ep.kernel_fd() as c_long, op as c_long, fd as c_long, event as c_long];
             // SAFETY: passes the program's own arguments to the kernel.
-            return unsafe { kernel::call(libc::SYS_epoll_ctl, args) }.map(|r| r as c_int);
+            unsafe { kernel::call(libc::SYS_epoll_ctl, args) }?;
+            if op == libc::EPOLL_CTL_ADD {
+                ep.has_kernels();
+            }
+            return Ok(0);
         };
         let what = desc.pollable()?;
         match (op, ev) {

@@ -1,11 +1,20 @@
 //! Epoll sets: their entries and the ready list. Each set has an epoll of the kernel, to which the kernel's descriptors
-//! are added; our sockets are watched here. A wait checks both and sleeps in both at once. For a set in another set,
-//! the readiness of our sockets is tracked here too, and for the kernel's descriptors the outer set has a second epoll
-//! of the kernel ([`Epoll::nested`]). Entries are keyed by number and description, as in Linux: closing the last
+//! are added; our sockets are watched here. For a set in another set, the readiness of our sockets is tracked here too,
+//! and for the kernel's descriptors the outer set has a second epoll of the kernel ([`Epoll::nested`]).
+//!
+//! A wait is one system call: the driver's sleep, a poll(2) of the devices' descriptors and the set's kernel epolls
+//! together, which also tells whether the latter are ready. The kernel epoll is asked for its events where the sleep
+//! found it readable, and where the call does not sleep: because sockets are ready, so that both kinds are reported
+//! together, or because of a timeout of zero. The devices' descriptors are not added to the set's kernel epoll: that
+//! would save 0.2 µs a wait of some 10 µs, but the epoll is what the program polls, adds to other sets and shares with
+//! its children, to none of whom a device may show.
+//!
+//! Entries are keyed by number and description, as in Linux: closing the last
 //! duplicate removes the entry. Above: `epoll`, the calls. Linux: fs/eventpoll.c.
 
 use crate::kernel;
 use crate::stacks::default_stack;
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
 use std::os::fd::RawFd;
@@ -13,13 +22,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use usersock::error::{Error, Result};
-use usersock::internal::sys::fd::{Fd, PollFd, poll};
+use usersock::internal::sys::fd::{Fd, poll};
 use usersock::internal::sys::fork::PerProcess;
 use usersock::internal::sys::lock::Mutex;
 use usersock::net::Socket;
 use usersock::sock::wait::{Events, WaitQueue, Watch, WatchKey};
 use usersock::stack::Stack;
-use usersock::stack::runner::{Waiter, Woken};
+use usersock::stack::runner::{PollFd, Waiter, Woken};
 
 /// A socket or an epoll set of ours, which can be polled.
 #[derive(Clone)]
@@ -68,6 +77,9 @@ static NESTING: PerProcess<Mutex<()>> = PerProcess::new(Mutex::default);
 /// Minimum number of entries at which a set is searched for entries whose description is gone.
 const SWEEP_MIN: usize = 32;
 
+/// The kernel's epolls of a set, as they are polled.
+type PollFds = SmallVec<[PollFd; 2]>;
+
 /// Number and address of the description, which stays as long as an entry remembers it.
 type Key = (RawFd, usize);
 
@@ -110,6 +122,12 @@ impl Target {
             Pollable::Epoll(e) => Target::Epoll(Arc::downgrade(e)),
         }
     }
+    fn upgrade(&self) -> Option<Pollable> {
+        match self {
+            Target::Socket(s) => s.upgrade().map(Pollable::Socket),
+            Target::Epoll(e) => e.upgrade().map(Pollable::Epoll),
+        }
+    }
     /// Whether the description is still open.
     fn lives(&self) -> bool {
         match self {
@@ -125,10 +143,7 @@ impl Item {
     }
 
     fn level(&self) -> Events {
-        match &self.target {
-            Target::Socket(s) => s.upgrade().map_or(Events::NONE, |s| s.poll()),
-            Target::Epoll(e) => e.upgrade().map_or(Events::NONE, |e| e.poll()),
-        }
+        self.target.upgrade().map_or(Events::NONE, |what| what.poll())
     }
 
     /// The epoll set, if the entry is one.
@@ -145,19 +160,10 @@ impl Item {
     }
 
     fn unwatch(&self) {
-        if let Some(key) = self.key.lock().take() {
-            match &self.target {
-                Target::Socket(s) => {
-                    if let Some(s) = s.upgrade() {
-                        s.sock().wait.remove(key)
-                    }
-                }
-                Target::Epoll(e) => {
-                    if let Some(e) = e.upgrade() {
-                        e.wait.remove(key)
-                    }
-                }
-            }
+        if let Some(key) = self.key.lock().take()
+            && let Some(what) = self.target.upgrade()
+        {
+            what.queue().remove(key);
         }
     }
 }
@@ -183,9 +189,11 @@ pub struct Epoll {
     /// Waiters for this set to become ready.
     wait: WaitQueue,
     me: Weak<Epoll>,
-    /// Whether the kernel's events are reported first: alternates, so that with a small array neither kind starves the
-    /// other.
-    kernel_first: AtomicBool,
+    /// A descriptor of the kernel was added to `kernel`, and may still be there.
+    has_kernels: AtomicBool,
+    /// The last call's array was full before the kernel's events were asked for: they are reported first now, so that
+    /// with a small array neither kind starves the other.
+    kernels_first: AtomicBool,
     /// The stack of the first of our sockets that was added: its driver runs in a waiting thread.
     stack: Mutex<Option<Arc<Stack>>>,
 }
@@ -209,7 +217,8 @@ impl Epoll {
             ready: Mutex::default(),
             wait: WaitQueue::default(),
             me: me.clone(),
-            kernel_first: AtomicBool::new(false),
+            has_kernels: AtomicBool::new(false),
+            kernels_first: AtomicBool::new(false),
             stack: Mutex::default(),
         })
     }
@@ -223,6 +232,11 @@ impl Epoll {
         self.stack.lock().clone()
     }
 
+    /// A descriptor of the kernel was added to its epoll.
+    pub(crate) fn has_kernels(&self) {
+        self.has_kernels.store(true, Ordering::SeqCst);
+    }
+
     fn queue(&self, item: Arc<Item>) {
         if !item.queued.swap(true, Ordering::SeqCst) {
             self.ready.lock().push_back(item);
@@ -232,28 +246,24 @@ impl Epoll {
 
     /// The kernel's epoll descriptors, readable when a descriptor of the kernel is ready in this set or in an inner
     /// one.
-    pub(crate) fn kernel_fds(&self) -> impl Iterator<Item = RawFd> + '_ {
-        [Some(&self.kernel), self.nested.get()].into_iter().flatten().map(Fd::raw)
+    pub(crate) fn kernel_fds(&self) -> impl Iterator<Item = PollFd> + '_ {
+        [Some(&self.kernel), self.nested.get()].into_iter().flatten().map(|fd| PollFd::new(fd.raw(), libc::POLLIN))
     }
 
     /// Readiness of the set itself: readable when something in it is ready.
     pub fn poll(&self) -> Events {
-        let ours = {
-            let mut ready = self.ready.lock();
-            ready.retain(|i| {
-                let keep = i.level().intersects(i.wanted());
-                if !keep {
-                    i.queued.store(false, Ordering::SeqCst);
-                }
-                keep
-            });
-            !ready.is_empty()
-        };
         let kernels = || {
-            let mut fds: Vec<PollFd> = self.kernel_fds().map(|fd| PollFd::new(fd, libc::POLLIN)).collect();
-            poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|n| n > 0)
+            let any = self.has_kernels.load(Ordering::SeqCst) || self.nested.get().is_some();
+            any && poll(&mut self.kernel_fds().collect::<PollFds>(), Some(Duration::ZERO)).is_ok_and(|n| n > 0)
         };
-        if ours || kernels() { Events::IN } else { Events::NONE }
+        if self.any_ready() || kernels() { Events::IN } else { Events::NONE }
+    }
+
+    /// Whether one of ours is ready. They are asked with the list unlocked: a socket that is asked may process its
+    /// backlog, and then queues entries.
+    fn any_ready(&self) -> bool {
+        let queued: Vec<Arc<Item>> = self.ready.lock().iter().cloned().collect();
+        queued.iter().any(|item| item.level().intersects(item.wanted()))
     }
 
     /// Whether `other` is in this set, or in a set in it.
@@ -448,62 +458,106 @@ impl Epoll {
     }
 
     fn wait_for_any(&self, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
-        let kernels = |out: &mut [libc::epoll_event], limit: Option<Duration>| match out {
-            [] => Ok(0),
-            out => kernel::epoll_wait(self.kernel_fd(), out, limit),
-        };
-        let once = |out: &mut [libc::epoll_event]| -> Result<usize> {
-            self.look_at_nested()?;
-            if self.kernel_first.fetch_xor(true, Ordering::Relaxed) {
-                let n = kernels(out, Some(Duration::ZERO))?;
-                return Ok(n + self.collect(&mut out[n..]));
-            }
-            let n = self.collect(out);
-            Ok(n + kernels(&mut out[n..], Some(Duration::ZERO))?)
-        };
         let Some(stack) = self.stack() else {
             // The set has no socket of ours yet, but one may be added while we wait: with a default stack, wait on
             // that. Without one only the kernel can wake us.
             if self.nested.get().is_none() && usersock::config::default_stack_if_any().is_none() {
-                return kernels(out, timeout);
+                return kernel::epoll_wait(self.kernel_fd(), out, timeout);
             }
-            return self.wait_on(&default_stack()?, out, timeout, &once);
+            return self.wait_on(&default_stack()?, out, timeout);
         };
-        self.wait_on(&stack, out, timeout, &once)
+        self.wait_on(&stack, out, timeout)
     }
 
-    fn wait_on(
-        &self,
-        stack: &Arc<Stack>,
-        out: &mut [libc::epoll_event],
-        timeout: Option<Duration>,
-        once: &dyn Fn(&mut [libc::epoll_event]) -> Result<usize>,
-    ) -> Result<usize> {
+    fn wait_on(&self, stack: &Arc<Stack>, out: &mut [libc::epoll_event], timeout: Option<Duration>) -> Result<usize> {
         stack.run_pending();
-        let n = once(out)?;
+        if timeout == Some(Duration::ZERO) {
+            return match self.report_all(out)? {
+                0 => kernel::signal_due().map(|()| 0),
+                n => Ok(n),
+            };
+        }
+        let n = self.report_if_ours(out)?;
         if n > 0 {
             return Ok(n);
-        }
-        if timeout == Some(Duration::ZERO) {
-            return kernel::signal_due().map(|()| 0);
         }
         let deadline = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();
         // An event wakes one thread, as in Linux, which wakes the next one if more items are left.
         let key = self.wait.add(Events::IN, true, waiter.clone());
-        let extra: Vec<(RawFd, i16)> = self.kernel_fds().map(|fd| (fd, libc::POLLIN)).collect();
-        let r = loop {
-            match once(out) {
-                Ok(0) => {}
-                r => break r,
+        // What became ready before the waiter was on the queue.
+        let mut r = self.report_if_ours(out);
+        while r == Ok(0) {
+            let mut kernels: PollFds = self.kernel_fds().collect();
+            let woken = stack.block_with(&waiter, deadline, &mut kernels);
+            r = match woken {
+                Woken::Interrupted => Err(Error::Intr),
+                Woken::Event | Woken::TimedOut => self.report_after(out, &kernels),
+            };
+            if woken == Woken::TimedOut {
+                break;
             }
-            match stack.block_with(&waiter, deadline, &extra) {
-                Woken::Event => {}
-                Woken::TimedOut => break once(out),
-                Woken::Interrupted => break Err(Error::Intr),
-            }
-        };
+        }
         self.wait.remove(key);
         r
+    }
+
+    /// What is ready now, before a sleep that looks at the kernel's descriptors itself: all of it if one of ours is
+    /// ready, else nothing.
+    fn report_if_ours(&self, out: &mut [libc::epoll_event]) -> Result<usize> {
+        let kernels = self.has_kernels.load(Ordering::SeqCst);
+        if self.nested.get().is_some() || kernels && self.kernels_first.load(Ordering::Relaxed) {
+            // The kernel's come before ours.
+            return if self.any_ready() { self.report_all(out) } else { Ok(0) };
+        }
+        match self.collect(out) {
+            0 => Ok(0),
+            n => self.report_kernels(out, n, kernels),
+        }
+    }
+
+    /// What is ready now.
+    fn report_all(&self, out: &mut [libc::epoll_event]) -> Result<usize> {
+        self.look_at_nested()?;
+        self.report(out, self.has_kernels.load(Ordering::SeqCst))
+    }
+
+    /// What is ready after a sleep that polled `kernels`, those of [`Epoll::kernel_fds`].
+    fn report_after(&self, out: &mut [libc::epoll_event], kernels: &[PollFd]) -> Result<usize> {
+        if kernels.iter().any(|fd| !fd.is_polled()) {
+            return self.report_all(out);
+        }
+        let [own, nested @ ..] = kernels else { return self.report_all(out) };
+        if nested.iter().any(|fd| fd.revents() != 0) {
+            self.look_at_nested()?;
+        }
+        self.report(out, own.revents() != 0)
+    }
+
+    /// Ready items of ours, and events of the kernel's descriptors if there may be any.
+    fn report(&self, out: &mut [libc::epoll_event], kernels: bool) -> Result<usize> {
+        if kernels && self.kernels_first.swap(false, Ordering::Relaxed) {
+            let n = kernel::epoll_wait(self.kernel_fd(), out, Some(Duration::ZERO))?;
+            return Ok(n + self.collect(&mut out[n..]));
+        }
+        let n = self.collect(out);
+        self.report_kernels(out, n, kernels)
+    }
+
+    /// Events of the kernel's descriptors, if there may be any, behind the `n` of ours; returns how many there are of
+    /// both.
+    fn report_kernels(&self, out: &mut [libc::epoll_event], n: usize, kernels: bool) -> Result<usize> {
+        if !kernels {
+            return Ok(n);
+        }
+        if n == out.len() {
+            self.kernels_first.store(true, Ordering::Relaxed);
+            return Ok(n);
+        }
+        match kernel::epoll_wait(self.kernel_fd(), &mut out[n..], Some(Duration::ZERO)) {
+            // A cancellation: what was collected may be edges.
+            Err(_) if n > 0 => Ok(n),
+            r => r.map(|of_kernels| n + of_kernels),
+        }
     }
 }

@@ -14,7 +14,8 @@ use usersock::error::{Error, Result};
 use usersock::internal::sys::signal::{Set, SleepMask};
 use usersock::net::Socket;
 use usersock::sock::wait::{Events, WatchKey};
-use usersock::stack::runner::{Waiter, Woken};
+use usersock::stack::Stack;
+use usersock::stack::runner::{PollFd, Waiter, Woken};
 
 /// A watch on a queue that ends with its scope.
 struct Watching<'a>(&'a Pollable, WatchKey);
@@ -52,101 +53,164 @@ struct Ours {
     what: Pollable,
 }
 
-/// Looks the numbers up again, as the kernel does after each sleep: a number that was closed meanwhile is left to the
-/// kernel (POLLNVAL), or refers to something else now. `kernel`: the list that is passed to the kernel.
-fn look_again(fds: &[libc::pollfd], kernel: &mut [libc::pollfd], ours: &mut Vec<Ours>) {
-    ours.retain_mut(|o| match fdtable::get(fds[o.at].fd).map(|desc| desc.pollable()) {
-        Some(Ok(now)) => {
-            o.what = now;
-            true
-        }
-        _ => {
-            kernel[o.at].fd = fds[o.at].fd;
-            false
-        }
-    });
+/// The descriptors of a poll, by whose they are.
+struct Polling<'a> {
+    fds: &'a mut [libc::pollfd],
+    ours: Vec<Ours>,
+    /// Indexes of descriptors inherited from a parent: POLLERR, and so the call does not wait.
+    inherited: Vec<usize>,
+    /// The kernel's, each with its index.
+    kernels: Vec<libc::pollfd>,
+    at: Vec<usize>,
 }
 
-/// The whole of poll(2). `timeout`: None waits for ever.
-pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
-    let at_once = |ready| Polled { ready, slept: false };
-    // The kernel sees its own descriptors only; ours are negative to it, which poll(2) skips.
-    let mut kernel: Vec<libc::pollfd> = fds.to_vec();
-    let mut ours: Vec<Ours> = Vec::new();
-    let mut inherited: Vec<usize> = Vec::new();
-    for (i, k) in kernel.iter_mut().enumerate() {
-        match fdtable::get(k.fd) {
-            Some(Desc::Socket(s)) => ours.push(Ours { at: i, what: Pollable::Socket(s) }),
-            Some(Desc::Epoll(e)) => ours.push(Ours { at: i, what: Pollable::Epoll(e) }),
-            // Inherited from a parent, so POLLERR: the call does not wait.
-            Some(Desc::Inherited(_)) => inherited.push(i),
-            None => continue,
+impl<'a> Polling<'a> {
+    fn new(fds: &'a mut [libc::pollfd]) -> Polling<'a> {
+        let mut p = Polling { fds, ours: Vec::new(), inherited: Vec::new(), kernels: Vec::new(), at: Vec::new() };
+        for at in 0..p.fds.len() {
+            p.fds[at].revents = 0;
+            match fdtable::get(p.fds[at].fd) {
+                Some(Desc::Inherited(_)) => p.inherited.push(at),
+                Some(Desc::Socket(s)) => p.ours.push(Ours { at, what: Pollable::Socket(s) }),
+                Some(Desc::Epoll(e)) => p.ours.push(Ours { at, what: Pollable::Epoll(e) }),
+                // The kernel skips negative ones.
+                None if p.fds[at].fd < 0 => {}
+                None => p.leave_to_kernel(at),
+            }
         }
-        k.fd = -1;
+        p
     }
-    let stack = match ours.iter().find_map(|o| o.what.stack()) {
-        // Epoll sets without a socket of ours: one may be added during the wait.
-        None if !ours.is_empty() => Some(default_stack()?),
-        stack => stack,
-    };
-    let scan = |fds: &mut [libc::pollfd], kernel: &mut [libc::pollfd], ours: &[Ours]| -> Result<c_int> {
-        if kernel.iter().any(|p| p.fd >= 0) {
-            kernel::poll(kernel, Some(Duration::ZERO))?;
-        }
-        for (f, k) in fds.iter_mut().zip(kernel.iter()) {
-            f.revents = if k.fd >= 0 { k.revents } else { 0 };
-        }
-        for o in ours {
-            let f = &mut fds[o.at];
+
+    fn leave_to_kernel(&mut self, at: usize) {
+        self.kernels.push(self.fds[at]);
+        self.at.push(at);
+    }
+
+    /// Looks the numbers up again, as the kernel does after each sleep: a number that was closed meanwhile is left to
+    /// the kernel (POLLNVAL), or refers to something else now. Returns whether the kernel has to look at one more.
+    fn look_up_again(&mut self) -> bool {
+        let mut gone = Vec::new();
+        let fds = &self.fds;
+        self.ours.retain_mut(|o| match fdtable::get(fds[o.at].fd).map(|desc| desc.pollable()) {
+            Some(Ok(now)) => {
+                o.what = now;
+                true
+            }
+            _ => {
+                gone.push(o.at);
+                false
+            }
+        });
+        gone.iter().for_each(|at| self.leave_to_kernel(*at));
+        !gone.is_empty()
+    }
+
+    /// Looks at ours; returns how many of all have events.
+    fn look_at_ours(&mut self) -> c_int {
+        for o in &self.ours {
+            let f = &mut self.fds[o.at];
             let want = Events(f.events as u16 as u32) | Events::ERR | Events::HUP;
             f.revents = (o.what.poll() & want).0 as c_short;
         }
-        for i in &inherited {
-            fds[*i].revents = libc::POLLERR | libc::POLLHUP;
+        for i in &self.inherited {
+            self.fds[*i].revents = libc::POLLERR | libc::POLLHUP;
         }
-        Ok(fds.iter().filter(|f| f.revents != 0).count() as c_int)
-    };
-    if !inherited.is_empty() {
-        return scan(fds, &mut kernel, &ours).map(at_once);
+        self.count()
     }
-    let Some(stack) = stack else {
-        // Nothing of ours that could wake: the kernel alone waits.
-        return kernel::poll(fds, timeout).map(at_once);
+
+    /// Has the kernel look at its own; returns how many of all have events.
+    fn look_at_kernels(&mut self) -> Result<c_int> {
+        if !self.kernels.is_empty() {
+            kernel::poll(&mut self.kernels, Some(Duration::ZERO))?;
+        }
+        for (k, at) in self.kernels.iter().zip(&self.at) {
+            self.fds[*at].revents = k.revents;
+        }
+        Ok(self.count())
+    }
+
+    /// How many have events.
+    fn count(&self) -> c_int {
+        self.fds.iter().filter(|f| f.revents != 0).count() as c_int
+    }
+
+    /// What a wait looks at for the kernel: its own descriptors, and behind them the kernel's epolls of sets of ours.
+    fn extra(&self) -> Vec<PollFd> {
+        let mut extra: Vec<PollFd> = self.kernels.iter().map(|k| PollFd::new(k.fd, k.events)).collect();
+        for o in &self.ours {
+            if let (Pollable::Epoll(set), true) = (&o.what, self.fds[o.at].events & libc::POLLIN != 0) {
+                extra.extend(set.kernel_fds());
+            }
+        }
+        extra
+    }
+
+    /// Looks at what a wait with `extra` has left to look at; returns how many of all have events.
+    fn look_after(&mut self, extra: &[PollFd]) -> Result<c_int> {
+        for (k, at) in extra.iter().zip(&self.at) {
+            self.fds[*at].revents = k.revents();
+        }
+        let more = self.look_up_again();
+        let unknown = more || extra.iter().take(self.kernels.len()).any(|k| !k.is_polled());
+        if unknown {
+            self.look_at_kernels()?;
+        }
+        Ok(self.look_at_ours())
+    }
+
+    /// Sleeps until one has events. With `timeout` None for ever.
+    fn wait(&mut self, stack: &Arc<Stack>, timeout: Option<Duration>) -> Result<c_int> {
+        let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
+        let waiter = Waiter::current();
+        // The descriptions at the time of the call, whatever the numbers refer to later.
+        let watched: Vec<(Pollable, Events)> =
+            self.ours.iter().map(|o| (o.what.clone(), Events(self.fds[o.at].events as u16 as u32))).collect();
+        let _watches: Vec<Watching<'_>> = watched.iter().map(|(what, events)| watch(what, *events, &waiter)).collect();
+        // What became ready before the watches were there.
+        if self.look_at_ours() > 0 {
+            return self.look_at_kernels();
+        }
+        loop {
+            let mut extra = self.extra();
+            let woken = stack.block_with(&waiter, deadline, &mut extra);
+            if woken == Woken::Interrupted {
+                return Err(Error::Intr);
+            }
+            let n = self.look_after(&extra)?;
+            if n > 0 || woken == Woken::TimedOut {
+                return Ok(n);
+            }
+        }
+    }
+}
+
+/// The whole of poll(2). `timeout`: None waits for ever. A call that waits is one system call, the driver's sleep, in
+/// which the kernel looks at its descriptors too; it looks at them by itself only if the call does not wait.
+pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
+    let at_once = |ready| Polled { ready, slept: false };
+    let mut p = Polling::new(fds);
+    let stack = match p.ours.iter().find_map(|o| o.what.stack()) {
+        // Epoll sets without a socket of ours: one may be added during the wait.
+        None if !p.ours.is_empty() => Some(default_stack()?),
+        stack => stack,
     };
-    let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
+    let Some(stack) = stack else {
+        if p.inherited.is_empty() {
+            // Nothing of ours that could wake: the kernel alone waits.
+            return kernel::poll(fds, timeout).map(at_once);
+        }
+        p.look_at_ours();
+        return p.look_at_kernels().map(at_once);
+    };
     stack.run_pending();
-    let n = scan(fds, &mut kernel, &ours)?;
-    if n > 0 {
+    if p.look_at_ours() > 0 || timeout == Some(Duration::ZERO) {
+        let n = p.look_at_kernels()?;
+        if n == 0 {
+            kernel::signal_due()?;
+        }
         return Ok(at_once(n));
     }
-    if timeout == Some(Duration::ZERO) {
-        return kernel::signal_due().map(|()| at_once(0));
-    }
-    let waiter = Waiter::current();
-    // The descriptions at the time of the call, whatever the numbers refer to later.
-    let watched: Vec<Pollable> = ours.iter().map(|o| o.what.clone()).collect();
-    let watch = |(o, what): (&Ours, _)| watch(what, Events(fds[o.at].events as u16 as u32), &waiter);
-    let watches: Vec<Watching<'_>> = ours.iter().zip(&watched).map(watch).collect();
-    let mut extra: Vec<(c_int, c_short)> = kernel.iter().filter(|p| p.fd >= 0).map(|p| (p.fd, p.events)).collect();
-    for o in &ours {
-        if let (Pollable::Epoll(set), true) = (&o.what, fds[o.at].events & libc::POLLIN != 0) {
-            extra.extend(set.kernel_fds().map(|fd| (fd, libc::POLLIN)));
-        }
-    }
-    let mut woken = Woken::Event;
-    let r = loop {
-        let n = scan(fds, &mut kernel, &ours)?;
-        if n > 0 || woken == Woken::TimedOut {
-            break Ok(Polled { ready: n, slept: true });
-        }
-        woken = stack.block_with(&waiter, deadline, &extra);
-        if woken == Woken::Interrupted {
-            break Err(Error::Intr);
-        }
-        look_again(fds, &mut kernel, &mut ours);
-    };
-    drop(watches);
-    r
+    p.wait(&stack, timeout).map(|ready| Polled { ready, slept: true })
 }
 
 /// Notifies `waiter` of events until the watch is dropped.
@@ -166,16 +230,25 @@ pub unsafe extern "C-unwind" fn usk_poll(fds: *mut libc::pollfd, count: libc::nf
     })
 }
 
-/// # Safety
-/// `fds` is null or `count` pollfds.
-unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a mut [libc::pollfd]> {
+/// A number of pollfds below which a call does not ask for RLIMIT_NOFILE, which would be a system call of its own. A
+/// limit as low as that, under which the kernel would return EINVAL, leaves a process no room for a stack.
+const FEW: u64 = 16;
+
+/// RLIMIT_NOFILE now.
+fn descriptor_limit() -> u64 {
     // SAFETY: an all-zero rlimit is valid storage, which getrlimit fills.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
     // SAFETY: `limit` is writable.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur
+}
+
+/// # Safety
+/// `fds` is null or `count` pollfds.
+unsafe fn pollfds<'a>(fds: *mut libc::pollfd, count: libc::nfds_t) -> Result<&'a mut [libc::pollfd]> {
     // The kernel takes nfds as 32 bits.
     let count = count as u32 as u64;
-    if count > limit.rlim_cur {
+    if count > FEW && count > descriptor_limit() {
         return Err(Error::Inval);
     }
     if count == 0 {

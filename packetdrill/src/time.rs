@@ -11,14 +11,13 @@
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::{Thread, ThreadId};
 use std::time::Duration as RealDuration;
 use usersock::env::{Clock, Instant, VirtualClock};
+use usersock::internal::sys::fd::poll;
 use usersock::stack::Stack;
-use usersock::stack::runner::Runner;
-use usersock::stack::runner::{Waiter, Woken};
+use usersock::stack::runner::{PollFd, Runner, Waiter, Woken};
 
 /// The longest time that the mover sleeps before it checks the others again; they also notify it.
 const LOOK_AGAIN: RealDuration = RealDuration::from_millis(2);
@@ -36,13 +35,13 @@ struct Blocked {
     waiter: Arc<Waiter>,
     deadline: Option<Instant>,
     /// Descriptors of the kernel that it also waits for.
-    extra: Vec<(RawFd, i16)>,
+    extra: Vec<PollFd>,
 }
 
 impl Blocked {
     /// Whether its wake-up condition is true.
     fn is_ready(&self, now: Instant) -> bool {
-        self.waiter.is_woken() || self.deadline.is_some_and(|d| d <= now) || any_ready(&self.extra)
+        self.waiter.is_woken() || self.deadline.is_some_and(|d| d <= now) || any_ready(&mut self.extra.clone())
     }
 }
 
@@ -64,13 +63,8 @@ pub struct VirtualTime {
 }
 
 /// Whether one of the kernel's descriptors has one of its events now.
-fn any_ready(extra: &[(RawFd, i16)]) -> bool {
-    if extra.is_empty() {
-        return false;
-    }
-    let mut fds: Vec<_> = extra.iter().map(|&(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
-    // SAFETY: `fds` is a valid array of its length for the time of the call, which does not wait.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) > 0 }
+fn any_ready(extra: &mut [PollFd]) -> bool {
+    !extra.is_empty() && poll(extra, Some(RealDuration::ZERO)).is_ok_and(|n| n > 0)
 }
 
 impl VirtualTime {
@@ -186,7 +180,7 @@ impl VirtualTime {
         stack: &Arc<Stack>,
         waiter: &Waiter,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         loop {
             if waiter.take() || any_ready(extra) {
@@ -214,7 +208,7 @@ impl Runner for VirtualTime {
         stack: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         if self.is_main() {
             return self.block_main(stack, waiter, deadline, extra);

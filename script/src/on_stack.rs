@@ -10,7 +10,6 @@ use crate::under_test::{Call, CallId, ControlMessage, Fd, Outcome, Reply, UnderT
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::IpAddr;
-use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -25,8 +24,7 @@ use usersock::net::Socket;
 use usersock::sock::msg::{Control, RecvMsg, SendMsg};
 use usersock::sock::skb::Skb;
 use usersock::sock::wait::Events;
-use usersock::stack::runner::Runner;
-use usersock::stack::runner::{Waiter, Woken};
+use usersock::stack::runner::{PollFd, Runner, Waiter, Woken};
 use usersock::stack::{Stack, StackConfig};
 use usersock::standard;
 use usersock::wire::addr::Cidr;
@@ -127,7 +125,7 @@ impl Turn {
 struct Turns(Arc<Turn>);
 
 impl Runner for Turns {
-    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &[(RawFd, i16)]) -> Woken {
+    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &mut [PollFd]) -> Woken {
         let mut state = self.0.state.lock();
         loop {
             if waiter.take() {

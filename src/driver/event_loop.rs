@@ -100,7 +100,7 @@ impl Runner for EventLoop {
         stack: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         loop {
             waiter.take_nudge();
@@ -111,8 +111,10 @@ impl Runner for EventLoop {
             if deadline.is_some_and(|d| d <= now) {
                 return Woken::TimedOut;
             }
-            let mut fds: PollSet = extra.iter().map(|&(fd, events)| PollFd::new(fd, events)).collect();
-            match waiter.sleep(&mut fds, deadline.map(|d| d.saturating_sub(now))) {
+            let mut fds = PollSet::from_slice(extra);
+            let slept = waiter.sleep(&mut fds, deadline.map(|d| d.saturating_sub(now)));
+            extra.copy_from_slice(&fds[..extra.len()]);
+            match slept {
                 Slept::Ready => return Woken::Event,
                 Slept::Interrupted => return Woken::Interrupted,
                 Slept::Look | Slept::TimedOut => {}

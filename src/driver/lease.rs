@@ -4,32 +4,37 @@
 //! `Stack::poll_queues`, poll(2).
 //!
 //! A request-reply loop blocks and returns thousands of times a second, so the background thread does not take over
-//! whenever a thread returns. Instead, that thread arms a timer of 1 ms, once, and the background thread checks when it
-//! expires. If the lease was used meanwhile, it waits again; if not, it takes the lease, and releases it when a thread
-//! blocks and asks for it.
+//! whenever a thread returns, and that thread makes no system call to return. Instead, the background thread checks
+//! from time to time. If the lease was used since the last check, it sleeps for another period of 1 to 2 ms; if it is
+//! free and was not used, it takes it, and releases it when a thread blocks and asks for it; if a thread held it all
+//! the time, as in a server without work, it rests. Only a thread that releases the lease during the rest arms a timer,
+//! which ends it.
 //!
-//! Invariant: when no thread holds a lease, its timer is armed, a thread has been told to take it, or the background
-//! thread is awake; so packets and timers wait at most two periods of the timer.
+//! Invariant: when no thread holds a lease, its background thread sleeps for a period or is awake, its timer is armed,
+//! or a thread has been told to take it; so packets and timers wait at most two periods, 4 ms (a jiffy where HZ is
+//! 250), while the program computes.
 //!
 //! After fork(2) the stack belongs to the parent alone (`Stack::is_inherited`): no thread of the child waits for it or
 //! works for it.
 
+use super::burst::Burst;
 use crate::base::env::{Duration, Instant};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::device::netdev::NetDev;
-use crate::stack::runner::Runner;
+use crate::stack::runner::{PollFd, Runner};
 use crate::stack::{Stack, WEIGHT};
-use crate::sys::fd::{PollFd, TimerFd};
+use crate::sys::fd::TimerFd;
 use crate::sys::lock::Mutex;
 use crate::sys::thread;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// How long a free lease stays free before the background thread takes it.
+/// The first period for which the background thread leaves a lease to the program's threads. Each check that finds the
+/// lease used doubles it, up to `GRACE_MAX`.
 const GRACE: Duration = Duration::from_millis(1);
+const GRACE_MAX: Duration = Duration::from_millis(2);
 /// After this many failed hand-overs (the lease was taken again before the woken thread ran) the next is left to the
 /// timer.
 const VAIN: u32 = 2;
@@ -57,6 +62,8 @@ struct Shard {
     started: AtomicBool,
     background: Arc<Waiter>,
     timer: Option<TimerFd>,
+    /// Used by the holder alone.
+    burst: Mutex<Burst>,
 }
 
 #[derive(Default)]
@@ -64,8 +71,8 @@ struct State {
     holder: Option<Arc<Waiter>>,
     /// Threads that wait without the lease, longest first.
     parked: VecDeque<Arc<Waiter>>,
-    /// The timer is armed or the background thread awake.
-    armed: bool,
+    /// The background thread is awake, sleeps for a period, or its timer is armed: no release has to arm it.
+    checked: bool,
     /// Number of times the lease was released; tells the background thread whether it was in use.
     releases: u64,
     vain: u32,
@@ -81,6 +88,7 @@ impl Lease {
             started: AtomicBool::new(false),
             background: Arc::new(Waiter::new()),
             timer: TimerFd::new().ok(),
+            burst: Mutex::default(),
         };
         let shards = (0..queues.max(1)).map(shard).collect();
         Lease { shared: Arc::new(Shared { shards, stop: AtomicBool::new(false) }) }
@@ -110,7 +118,7 @@ impl Runner for Lease {
         stack: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         if waiter.take() {
             return Woken::Event;
@@ -132,8 +140,9 @@ impl Runner for Lease {
             }
             let now = stack.now();
             let timeout = deadline.map(|d| d.saturating_sub(now));
-            let mut fds: PollSet = extra.iter().map(|&(fd, events)| PollFd::new(fd, events)).collect();
+            let mut fds = PollSet::from_slice(extra);
             let slept = waiter.sleep(&mut fds, timeout);
+            extra.copy_from_slice(&fds[..extra.len()]);
             let over = match slept {
                 _ if waiter.take() => Some(Woken::Event),
                 Slept::Ready => Some(Woken::Event),
@@ -199,13 +208,13 @@ impl Shared {
             if shard.started.load(Ordering::Acquire) || shard.started.swap(true, Ordering::AcqRel) {
                 continue;
             }
-            shard.state.lock().armed = true;
+            shard.state.lock().checked = true;
             let (shared, stack) = (self.clone(), Arc::downgrade(stack));
             let run = move || shared.background(i, &stack);
             let builder = std::thread::Builder::new().name(format!("usersock-q{i}"));
             if builder.spawn(run).is_err() {
                 // EAGAIN: no thread can be created now. Blocked threads do the work, and the next call tries again.
-                shard.state.lock().armed = false;
+                shard.state.lock().checked = false;
                 shard.started.store(false, Ordering::Release);
             }
         }
@@ -216,40 +225,38 @@ impl Shared {
         thread::block_signals();
         let (shard, shards) = (&self.shards[i], self.shards.len());
         let me = &shard.background;
-        let mut seen = 0;
-        let mut wait = PollSet::new();
+        let mut checks = Checks { releases: 0, grace: GRACE };
         while !self.stop.load(Ordering::SeqCst) {
-            match shard.take_over(&mut seen) {
-                TakeOver::Taken => {
-                    shard.hold_background(stack, i, shards, &self.stop);
-                    continue;
+            match shard.check(&mut checks) {
+                Check::Taken => shard.hold_background(stack, i, shards, &self.stop),
+                Check::Later(period) => {
+                    me.sleep(&mut PollSet::new(), Some(period));
                 }
-                TakeOver::Later => shard.arm_timer(),
-                TakeOver::Used => {}
+                Check::Rest => shard.rest(),
             }
-            wait.clear();
-            if let Some(t) = &shard.timer {
-                wait.push(PollFd::new(t.raw(), libc::POLLIN));
-            }
-            // Without a timer (no descriptors left) the sleep itself is limited to the period.
-            me.sleep(&mut wait, shard.timer.is_none().then_some(GRACE));
             me.take_nudge();
-            if let Some(t) = &shard.timer {
-                t.drain();
-            }
         }
         shard.state.lock().holder.take_if(|h| Arc::ptr_eq(h, me));
     }
 }
 
+/// What the background thread remembers between its checks.
+struct Checks {
+    /// `State::releases` at the last one.
+    releases: u64,
+    /// The next period.
+    grace: Duration,
+}
+
 /// Result of the background thread's check.
-enum TakeOver {
+#[derive(Debug, PartialEq, Eq)]
+enum Check {
     /// It now holds the lease.
     Taken,
-    /// The lease is free, but was in use recently or was offered to a thread: check again after the grace period.
-    Later,
-    /// A thread of the program holds it, and arms the timer when it releases it.
-    Used,
+    /// The lease was used since the last check, or has been offered to a thread: check again after this time.
+    Later(Duration),
+    /// A thread of the program has held the lease since the last check, and arms the timer when it releases it.
+    Rest,
 }
 
 impl Shard {
@@ -261,7 +268,9 @@ impl Shard {
             None => {
                 s.parked.retain(|w| !Arc::ptr_eq(w, waiter));
                 s.holder = Some(waiter.clone());
-                s.vain = 0;
+                if nudged {
+                    s.vain = 0;
+                }
                 true
             }
             Some(holder) => {
@@ -289,11 +298,10 @@ impl Shard {
         s.holder = None;
         s.releases += 1;
         let next = if urgent && s.vain < VAIN { s.parked.front().cloned() } else { None };
-        let arm = !s.armed;
-        s.armed = true;
+        let rested = !std::mem::replace(&mut s.checked, true);
         drop(s);
-        if arm {
-            self.arm_timer();
+        if rested {
+            self.end_rest();
         }
         if let Some(next) = next {
             next.nudge();
@@ -311,34 +319,47 @@ impl Shard {
         }
     }
 
-    fn take_over(&self, seen: &mut u64) -> TakeOver {
+    /// The background thread's check: whether the lease is used.
+    fn check(&self, last: &mut Checks) -> Check {
         let mut s = self.state.lock();
-        if s.holder.is_some() {
-            s.armed = false;
-            return TakeOver::Used;
+        let used = std::mem::replace(&mut last.releases, s.releases) != s.releases;
+        if s.holder.is_some() && !used {
+            s.checked = false;
+            last.grace = GRACE;
+            return Check::Rest;
         }
-        s.armed = true;
-        if s.releases != *seen {
-            *seen = s.releases;
-            return TakeOver::Later;
+        s.checked = true;
+        if used {
+            let grace = (last.grace * 2).min(GRACE_MAX);
+            return Check::Later(std::mem::replace(&mut last.grace, grace));
         }
+        last.grace = GRACE;
         match s.parked.front().cloned() {
             Some(next) => {
                 s.vain = 0;
                 drop(s);
                 next.nudge();
-                TakeOver::Later
+                Check::Later(GRACE)
             }
             None => {
                 s.holder = Some(self.background.clone());
-                TakeOver::Taken
+                Check::Taken
             }
         }
     }
 
-    fn arm_timer(&self) {
-        let armed = self.timer.as_ref().is_some_and(|t| t.arm(GRACE).is_ok());
-        if !armed {
+    /// The background thread sleeps until a thread has released the lease and the timer has expired, or it is nudged.
+    fn rest(&self) {
+        let mut wait: PollSet = self.timer.iter().map(|t| PollFd::new(t.raw(), libc::POLLIN)).collect();
+        self.background.sleep(&mut wait, None);
+        if let Some(t) = &self.timer {
+            t.drain();
+        }
+    }
+
+    /// Has the background thread check after the grace period; at once where there is no timer (no descriptors left).
+    fn end_rest(&self) {
+        if self.timer.as_ref().is_none_or(|t| t.arm(GRACE).is_err()) {
             self.background.nudge();
         }
     }
@@ -353,7 +374,7 @@ impl Shard {
         shards: usize,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
         urgent: &mut bool,
     ) -> Woken {
         let busy_poll = Duration::from_micros(stack.sysctl.busy_poll() as u64);
@@ -381,15 +402,15 @@ impl Shard {
                     continue;
                 }
             }
-            fds.extend(extra.iter().map(|&(fd, events)| PollFd::new(fd, events)));
-            match self.sleep(stack, waiter, deadline, &mut fds) {
-                None => {
-                    stack.poll_queues(stack.now(), &queues, WEIGHT);
-                }
+            fds.extend_from_slice(extra);
+            let slept = self.sleep(stack, waiter, deadline, &mut fds);
+            extra.copy_from_slice(&fds[devices..devices + extra.len()]);
+            match slept {
+                None => self.run_due(stack, &queues),
                 Some(Slept::Interrupted) => return Woken::Interrupted,
                 Some(Slept::Ready) => {
-                    self.serve(stack, &queues, &fds[..devices], waiter);
-                    if fds[devices..devices + extra.len()].iter().any(|p| p.revents() != 0) {
+                    self.serve(stack, &queues, &fds[..devices]);
+                    if extra.iter().any(|p| p.revents() != 0) {
                         return Woken::Event;
                     }
                 }
@@ -413,7 +434,7 @@ impl Shard {
             gather(&strong, i, shards, &mut queues, &mut fds);
             let devices = fds.len();
             let Some(timeout) = self.plan(&strong, None) else {
-                strong.poll_queues(strong.now(), &queues, WEIGHT);
+                self.run_due(&strong, &queues);
                 continue;
             };
             // While it sleeps it holds no reference to the stack, so that the program can drop the stack.
@@ -427,7 +448,7 @@ impl Shard {
                 gather(&strong, i, shards, &mut queues, &mut again);
                 // The set of devices has changed: the next iteration gathers them again.
                 if again.len() == devices {
-                    self.serve(&strong, &queues, &fds[..devices], me);
+                    self.serve(&strong, &queues, &fds[..devices]);
                 }
             }
         }
@@ -464,18 +485,27 @@ impl Shard {
         Some(slept)
     }
 
-    /// Receives from the queues whose descriptors are ready. First one packet of each: often it is the one that the
-    /// thread waits for, and a further read would only find the queue empty.
-    fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd], waiter: &Waiter) {
+    /// Receives from the queues whose descriptors are ready, as many packets as the last bursts had; more would be
+    /// found by the next wait, and a further read often finds the queue empty.
+    fn serve(&self, stack: &Arc<Stack>, queues: &Queues, fds: &[PollFd]) {
         let fd_queues = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_some());
         let ready: Queues = fd_queues.zip(fds).filter(|(_, p)| p.revents() != 0).map(|(q, _)| q.clone()).collect();
-        let got = stack.poll_queues(stack.now(), &ready, 1);
-        if !waiter.is_woken() && got > 0 {
-            stack.poll_queues(stack.now(), &ready, WEIGHT);
+        if ready.is_empty() {
+            return;
         }
+        let asked = self.burst.lock().ask(WEIGHT);
+        let got = stack.poll_queues(stack.now(), &ready, asked);
+        self.burst.lock().note(asked, got.div_ceil(ready.len()));
         if got == 0 && fds.iter().any(|p| p.revents() & FAILED != 0) {
             take_down_failed(&ready);
         }
+    }
+
+    /// Timers that are due, and packets of devices in memory; those of others are received when their descriptors are
+    /// ready.
+    fn run_due(&self, stack: &Arc<Stack>, queues: &Queues) {
+        let memory = queues.iter().filter(|(d, q)| d.device().poll_fd(*q).is_none());
+        stack.poll_queues(stack.now(), &memory.cloned().collect::<Queues>(), WEIGHT);
     }
 }
 
@@ -497,7 +527,7 @@ fn take_down_failed(queues: &Queues) {
 /// Lists the queues of lease `i` of `n`, and the descriptors of those that have one, in the same order.
 fn gather(stack: &Stack, i: usize, n: usize, queues: &mut Queues, fds: &mut PollSet) {
     queues.clear();
-    for dev in stack.netdevs.snapshot().iter().filter(|d| d.is_up()) {
+    for dev in stack.netdevs.iter().filter(|d| d.is_up()) {
         let device = dev.device();
         let out = if dev.tx_backlog() > 0 { libc::POLLOUT } else { 0 };
         for q in (0..device.caps().queues).skip(i).step_by(n) {

@@ -4,9 +4,11 @@
 //! | file | runner |
 //! |---|---|
 //! | `lease` | [`Lease`]: real time; threads wait in the devices' own descriptors |
+//! | `burst` | how many packets the lease reads after one wait |
 //! | `event_loop` | [`EventLoop`]: real time; the program's own event loop waits and calls |
 //! | `virtual_time` | [`VirtualTime`], [`Parked`]: a wait steps the simulation, or another thread ends it |
 
+mod burst;
 pub(crate) mod event_loop;
 pub(crate) mod lease;
 pub(crate) mod virtual_time;

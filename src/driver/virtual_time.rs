@@ -5,10 +5,9 @@
 use crate::base::env::{Clock, Instant, VirtualClock};
 use crate::base::waiter::{PollSet, Slept, Waiter, Woken};
 use crate::stack::Stack;
-use crate::stack::runner::Runner;
+use crate::stack::runner::{PollFd, Runner};
 use crate::sys::lock::Mutex;
 use smallvec::SmallVec;
-use std::os::fd::RawFd;
 use std::sync::{Arc, Weak};
 
 /// The stacks that share a clock, stepped in the order in which they joined.
@@ -105,7 +104,7 @@ impl VirtualTime {
 }
 
 impl Runner for VirtualTime {
-    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &[(RawFd, i16)]) -> Woken {
+    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, _: &mut [PollFd]) -> Woken {
         loop {
             if waiter.take() {
                 return Woken::Event;
@@ -148,7 +147,7 @@ impl Runner for Parked {
         stack: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         if let Some(d) = deadline {
             self.waiting.lock().push((d, waiter.clone()));
@@ -161,8 +160,10 @@ impl Runner for Parked {
             if deadline.is_some_and(|d| d <= stack.now()) {
                 break Woken::TimedOut;
             }
-            let mut fds: PollSet = extra.iter().map(|&(fd, e)| crate::sys::fd::PollFd::new(fd, e)).collect();
-            match waiter.sleep(&mut fds, None) {
+            let mut fds = PollSet::from_slice(extra);
+            let slept = waiter.sleep(&mut fds, None);
+            extra.copy_from_slice(&fds[..extra.len()]);
+            match slept {
                 Slept::Ready => break Woken::Event,
                 Slept::Interrupted => break Woken::Interrupted,
                 Slept::Look | Slept::TimedOut => {}

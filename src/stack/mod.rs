@@ -20,9 +20,8 @@ use crate::sock::tsq;
 use crate::sys::fork;
 use crate::sys::lock::Mutex;
 use crate::sysctl::Sysctls;
-use runner::Runner;
+use runner::{PollFd, Runner};
 use std::any::Any;
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -301,15 +300,15 @@ impl Stack {
 
     /// Blocks the calling thread: see [`Runner::block`]. First runs the softirq work that this thread has queued.
     pub fn block(self: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> Woken {
-        self.block_with(waiter, deadline, &[])
+        self.block_with(waiter, deadline, &mut [])
     }
 
-    /// As `block`, but readiness of kernel descriptors ends the wait too.
+    /// As `block`, but readiness of kernel descriptors ends the wait too: see [`Runner::block`].
     pub fn block_with(
         self: &Arc<Stack>,
         waiter: &Arc<Waiter>,
         deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
+        extra: &mut [PollFd],
     ) -> Woken {
         if self.is_inherited() {
             return Woken::Interrupted;
@@ -392,16 +391,16 @@ impl Stack {
     }
 
     /// Softirq for a thread that serves some queues only (a driver lease): receives up to `budget` packets from each,
-    /// runs timers, resumes senders, retries full device queues. Returns how many packets and timers were processed.
+    /// runs timers, resumes senders, retries full device queues. Returns how many packets were received.
     pub(crate) fn poll_queues(self: &Arc<Stack>, now: Instant, queues: &[(Arc<NetDev>, u16)], budget: usize) -> usize {
-        let mut n: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
-        n += self.timers.expire(self, now);
+        let packets: usize = queues.iter().map(|(dev, q)| dev.receive(self, *q, now, budget)).sum();
+        let mut n = packets + self.timers.expire(self, now);
         n += self.run_tsq(now);
         n += self.netdevs.flush_tx(now);
         if n > 0 {
             self.run_pending();
         }
-        n
+        packets
     }
 
     /// Softirq: receives, runs timers, resumes senders, retries full device queues, until nothing is due at `now`.

@@ -2,24 +2,20 @@
 //! `Stack::block`. Implemented by: `driver`, and programs that drive a stack themselves (the packetdrill plug-in).
 
 pub use crate::base::waiter::{Waiter, Woken};
+pub use crate::sys::fd::PollFd;
 
 use super::Stack;
 use crate::base::env::{Duration, Instant};
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// How threads of a stack wait, and which thread runs softirq meanwhile.
 pub trait Runner: Send + Sync {
     /// Blocks the calling thread, which owns no sock, until `waiter` is woken or `deadline` passes; runs softirq
-    /// meanwhile if that is this thread's turn. `extra`: kernel descriptors whose readiness (poll events) also ends the
-    /// wait; the caller must poll them again itself.
-    fn block(
-        &self,
-        stack: &Arc<Stack>,
-        waiter: &Arc<Waiter>,
-        deadline: Option<Instant>,
-        extra: &[(RawFd, i16)],
-    ) -> Woken;
+    /// meanwhile if that is this thread's turn. `extra`: kernel descriptors whose readiness also ends the wait. It
+    /// looks at them in the same system call in which it sleeps and leaves the events there, so that the caller need
+    /// not look again; a wait that was over before it slept has not looked ([`PollFd::is_polled`]).
+    fn block(&self, stack: &Arc<Stack>, waiter: &Arc<Waiter>, deadline: Option<Instant>, extra: &mut [PollFd])
+    -> Woken;
 
     /// Polls the devices without sleeping until `waiter` is woken or `time` is over (SO_BUSY_POLL). Default: nothing,
     /// as in virtual time.

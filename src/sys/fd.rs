@@ -150,6 +150,8 @@ fn out_of_the_way(fd: RawFd) -> io::Result<RawFd> {
         duplicate((limit.rlim_cur.min(OUT_OF_THE_WAY as u64) * 3 / 4) as RawFd)
     })
 }
+/// The result of a [`PollFd`] that poll(2) has not seen; as events it would be all of them.
+const NOT_POLLED: i16 = -1;
 
 /// Events to wait for on a descriptor, and the result. The layout of struct pollfd.
 #[derive(Debug, Clone, Copy)]
@@ -159,12 +161,17 @@ pub struct PollFd(libc::pollfd);
 impl PollFd {
     /// Waits for `events` (poll(2)'s bits) on `fd`. A negative `fd` is ignored by the kernel.
     pub fn new(fd: RawFd, events: i16) -> PollFd {
-        PollFd(libc::pollfd { fd, events, revents: 0 })
+        PollFd(libc::pollfd { fd, events, revents: NOT_POLLED })
     }
-    /// The events that occurred.
+    /// The events that occurred; none before it is polled.
     #[inline]
     pub fn revents(&self) -> i16 {
-        self.0.revents
+        if self.is_polled() { self.0.revents } else { 0 }
+    }
+    /// Whether poll(2) has looked at it.
+    #[inline]
+    pub fn is_polled(&self) -> bool {
+        self.0.revents != NOT_POLLED
     }
 }
 

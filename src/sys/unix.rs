@@ -3,6 +3,7 @@
 //! would be the whole process's.
 
 use super::fd::Fd;
+use super::raw::syscall;
 use super::{check, retry};
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -33,7 +34,7 @@ fn address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
 fn socket() -> io::Result<Fd> {
     let ty = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket takes three numbers.
-    let fd = check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, ty, 0) })?;
+    let fd = check(unsafe { syscall!(libc::SYS_socket, libc::AF_UNIX, ty, 0) })?;
     Fd::own(fd as RawFd)
 }
 
@@ -43,11 +44,11 @@ pub(crate) fn listen(path: &Path) -> io::Result<Fd> {
     let (addr, len) = address(path)?;
     let fd = socket()?;
     // SAFETY: fchmod takes two numbers.
-    check(unsafe { libc::syscall(libc::SYS_fchmod, fd.raw(), 0o600) })?;
+    check(unsafe { syscall!(libc::SYS_fchmod, fd.raw(), 0o600) })?;
     // SAFETY: `addr` is a whole sockaddr_un that outlives the call, and `len` is not greater.
-    check(unsafe { libc::syscall(libc::SYS_bind, fd.raw(), &raw const addr, len) })?;
+    check(unsafe { syscall!(libc::SYS_bind, fd.raw(), &raw const addr, len) })?;
     // SAFETY: listen takes two numbers.
-    check(unsafe { libc::syscall(libc::SYS_listen, fd.raw(), BACKLOG) })?;
+    check(unsafe { syscall!(libc::SYS_listen, fd.raw(), BACKLOG) })?;
     Ok(fd)
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn connect(path: &Path) -> io::Result<Fd> {
     let (addr, len) = address(path)?;
     let fd = socket()?;
     // SAFETY: `addr` is a whole sockaddr_un that outlives the call, and `len` is not greater.
-    check(unsafe { libc::syscall(libc::SYS_connect, fd.raw(), &raw const addr, len) })?;
+    check(unsafe { syscall!(libc::SYS_connect, fd.raw(), &raw const addr, len) })?;
     Ok(fd)
 }
 
@@ -65,7 +66,7 @@ pub(crate) fn accept(listener: &Fd) -> io::Result<Fd> {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     let none = std::ptr::null_mut::<libc::sockaddr>();
     // SAFETY: a null address means that it is not asked for.
-    let fd = retry(|| unsafe { libc::syscall(libc::SYS_accept4, listener.raw(), none, none, flags) })?;
+    let fd = retry(|| unsafe { syscall!(libc::SYS_accept4, listener.raw(), none, none, flags) })?;
     Fd::own(fd as RawFd)
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn peer_uid(fd: &Fd) -> io::Result<u32> {
     let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
     let call = libc::SYS_getsockopt;
     // SAFETY: `cred` and `len` are writable, and `len` is the size of `cred`.
-    check(unsafe { libc::syscall(call, fd.raw(), level, name, &raw mut cred, &raw mut len) })?;
+    check(unsafe { syscall!(call, fd.raw(), level, name, &raw mut cred, &raw mut len) })?;
     Ok(cred.uid)
 }
 
@@ -85,13 +86,13 @@ pub(crate) fn send(fd: &Fd, bytes: &[u8]) -> io::Result<usize> {
     let none = std::ptr::null::<libc::sockaddr>();
     let call = libc::SYS_sendto;
     // SAFETY: the pointer and length are those of a readable slice; a null address of length 0 is none.
-    retry(|| unsafe { libc::syscall(call, fd.raw(), bytes.as_ptr(), bytes.len(), libc::MSG_NOSIGNAL, none, 0) })
+    retry(|| unsafe { syscall!(call, fd.raw(), bytes.as_ptr(), bytes.len(), libc::MSG_NOSIGNAL, none, 0) })
 }
 
 /// The effective user of this process.
 pub(crate) fn euid() -> u32 {
     // SAFETY: geteuid takes no argument.
-    unsafe { libc::syscall(libc::SYS_geteuid) as u32 }
+    unsafe { syscall!(libc::SYS_geteuid) as u32 }
 }
 
 /// Waits until no other process holds the lock of a directory (flock(2)), and holds it until the result is dropped.
@@ -99,10 +100,10 @@ pub(crate) fn lock_dir(dir: &Path) -> io::Result<Fd> {
     let name = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: `name` is a zero-terminated string that outlives the call.
-    let fd = retry(|| unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, name.as_ptr(), flags, 0) })?;
+    let fd = retry(|| unsafe { syscall!(libc::SYS_openat, libc::AT_FDCWD, name.as_ptr(), flags, 0) })?;
     let fd = Fd::own(fd as RawFd)?;
     // SAFETY: flock takes two numbers.
-    retry(|| unsafe { libc::syscall(libc::SYS_flock, fd.raw(), libc::LOCK_EX) })?;
+    retry(|| unsafe { syscall!(libc::SYS_flock, fd.raw(), libc::LOCK_EX) })?;
     Ok(fd)
 }
 

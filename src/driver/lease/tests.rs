@@ -6,6 +6,7 @@ use crate::stack::{StackConfig, TimerCall, TimerSlot};
 use crate::standard;
 use crate::sys::fd::EventFd;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A device whose descriptor is an eventfd: each signal is a packet. It reports which thread received it.
@@ -84,7 +85,10 @@ fn a_wait_ends_by_wake_up_by_deadline_and_by_a_descriptor_of_the_kernel() {
     assert_eq!(s.block(&w, Some(s.now() + Duration::from_micros(1))), Woken::TimedOut);
     let e = EventFd::new().unwrap();
     e.signal();
-    assert_eq!(s.block_with(&w, None, &[(e.raw(), libc::POLLIN)]), Woken::Event);
+    let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
+    assert!(!extra[0].is_polled());
+    assert_eq!(s.block_with(&w, None, &mut extra), Woken::Event);
+    assert_eq!(extra[0].revents(), libc::POLLIN);
 }
 
 #[test]
