@@ -282,7 +282,7 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     let on = val != 0;
     match name {
         libc::IPV6_V6ONLY => {
-            if g.common.sport != 0 {
+            if g.common.num() != 0 {
                 return Err(Error::Inval);
             }
             g.common.set_flag(flag::V6ONLY, on);

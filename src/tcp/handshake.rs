@@ -4,7 +4,7 @@
 //! tcp_conn_request, tcp_check_req, tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
-use super::connect::{default_mss, ts_offset};
+use super::connect::{self, default_mss, ts_offset};
 use super::ecn::{self, EcnFlags};
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
@@ -571,7 +571,8 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_wi
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
             return false;
         }
-        c.tp.bound = Some(c.tp.net.hashinfo.bind_again(child_bound(c.sk)));
+        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        connect::hold(c, bound);
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
         ulp::clone_to(g, parent.tp);
         let Some(mut c) = Cx::new(g) else { return false };
