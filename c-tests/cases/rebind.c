@@ -138,6 +138,37 @@ static void port_is_free_when_a_connection_has_ended(void)
     OK(usk_close(fd));
 }
 
+/* Sockets of IPv6 that are bound for IPv4. */
+static void families_do_not_mix(void)
+{
+    int port = port_of(sock_name(server)), fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:0.0.0.0", 0));
+    ERR(connecting(fd, "::1", port), EAFNOSUPPORT);
+    OK(connecting(fd, "::", port)); /* this host, in the family that the socket is bound in */
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:127.0.0.1", 0));
+    ERR(connecting(fd, "::1", port), EAFNOSUPPORT);
+    OK(connecting(fd, "::ffff:127.0.0.1", port));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:224.0.0.1", 0));
+    ERR(connecting(fd, "::ffff:127.0.0.1", port), EINVAL);
+    OK(usk_close(fd));
+
+    /* What was connected over IPv6 may be over IPv4 next. */
+    fd = refused_later(AF_INET6, "::1");
+    dissolve(fd);
+    set_nonblock(fd, false);
+    OK(connecting(fd, "::ffff:127.0.0.1", port));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+}
+
 struct claim {
     const char *address;
     int plain, reuse; /* what bind of another socket gives, without and with SO_REUSEADDR */
@@ -301,6 +332,7 @@ int main(void)
     server = listener(at("127.0.0.1", 0), 16);
     OK(usk_close(holder("127.0.0.1", 0, &refused)));
     port_is_free_when_a_connection_has_ended();
+    families_do_not_mix();
     any_address_becomes_one_when_it_connects();
     options_count_as_they_are();
     listener_that_is_shut_down_shares_its_port();

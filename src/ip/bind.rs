@@ -3,7 +3,7 @@
 
 use super::route;
 use crate::base::error::{Error, Result};
-use crate::sock::addr::{unmap, unspecified};
+use crate::sock::addr::{AF_INET6, unmap, unspecified};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -89,6 +89,9 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     g.common.daddr = unspecified(sock.family);
     g.common.dport = 0;
-    g.common.dst = None;
+    if sock.family != AF_INET6 {
+        // A sock of IPv6 shows the path of its last connection on (IPV6_MTU).
+        g.common.dst = None;
+    }
     Ok(())
 }

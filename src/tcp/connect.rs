@@ -43,6 +43,11 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     if peer.is_ipv4() && cx.sock.family == AF_INET6 && cx.sk.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
+    if own.is_some_and(|own| matches!(own, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast() || a.octets()[0] == 0))
+    {
+        // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
+        return Err(Error::Inval);
+    }
     let dst = match ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if) {
         Ok(d) => d,
         Err(e) => {
@@ -53,7 +58,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             return Err(e);
         }
     };
-    if own != bound {
+    if cx.sock.family == AF_INET6 && cx.sk.rcv_saddr.is_ipv4() && peer.is_ipv6() {
         // A v4-mapped source to a peer of IPv6 (ip6_dst_lookup_tail).
         return Err(Error::AfNoSupport);
     }

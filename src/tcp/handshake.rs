@@ -567,6 +567,10 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_wi
         let c = &mut c;
         inherit(c, parent);
         create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
+        if let Some(info) = &skb.rx {
+            // Shown, and without a use: a stream does not send to groups.
+            (c.sk.mc_index, c.sk.mc_ttl) = (info.ifindex, i16::from(info.ttl));
+        }
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
             return false;
@@ -612,8 +616,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     child.sndbuf.store(p.sock.sndbuf.load(Ordering::Relaxed), Ordering::Relaxed);
     let (s, l) = (&mut *c.sk, &*p.sk);
     s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
-    s.mc_index = l.mc_index;
-    (s.tos, s.tclass, s.ttl, s.hops, s.mc_ttl) = (l.tos & !3, l.tclass, l.ttl, l.hops, l.mc_ttl);
+    (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
     (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);
