@@ -138,6 +138,11 @@ static void port_is_free_when_a_connection_has_ended(void)
     OK(usk_close(fd));
 }
 
+static bool is_mapped(struct addr a)
+{
+    return IN6_IS_ADDR_V4MAPPED(&a.in6.sin6_addr);
+}
+
 /* Sockets of IPv6 that are bound for IPv4. */
 static void families_do_not_mix(void)
 {
@@ -153,6 +158,15 @@ static void families_do_not_mix(void)
     ERR(connecting(fd, "::1", port), EAFNOSUPPORT);
     OK(connecting(fd, "::ffff:127.0.0.1", port));
     OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    /* Any address of IPv4 counts as one that the program named: what connect made of it stays. */
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:0.0.0.0", 0));
+    ERR(connecting(fd, "::ffff:127.0.0.1", refused), ECONNREFUSED);
+    CHECK(is_mapped(sock_name(fd)));
+    dissolve(fd);
+    CHECK(is_mapped(sock_name(fd)));
     OK(usk_close(fd));
 
     fd = tcp(AF_INET6, 0);

@@ -229,6 +229,7 @@ static void accepted_from_a_packet(void)
     tcp_pair(AF_INET, fd);
     EQ(get_int(fd[0], IPPROTO_IP, IP_MULTICAST_TTL), 1);
     EQ(get_int(fd[1], IPPROTO_IP, IP_MULTICAST_TTL), 64);
+    EQ(get_int(fd[1], IPPROTO_IP, IP_MULTICAST_IF), 0);
     close_pair(fd);
     tcp_pair(AF_INET6, fd);
     EQ(get_int(fd[0], IPPROTO_IPV6, IPV6_MULTICAST_IF), 0);

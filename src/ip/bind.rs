@@ -81,7 +81,8 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     // None is left of an ended connection.
     g.common.sport = g.common.num();
-    if !ip.is_unspecified() {
+    // Any address of IPv4 is one of IPv6's that the program named.
+    if !addr.ip().is_unspecified() {
         g.common.set_flag(flag::BINDADDR_LOCK, true);
     }
     if local.port() != 0 {

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 /// `Proto::max_header` returns it.
 pub const HEAD: usize = 128;
 /// Memory of one `Skb` besides its pages, in bytes: the part of `truesize` that is not payload.
-pub const SKB_OVERHEAD: u32 = 576;
+pub const SKB_OVERHEAD: u32 = 832;
 /// Most fragments of a packet in TCP's queues: as many as a device takes at once (MAX_SKB_FRAGS).
 pub(crate) const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).

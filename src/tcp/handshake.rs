@@ -19,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::sock::addr::AF_INET6;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -568,8 +569,9 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_wi
         inherit(c, parent);
         create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
         if let Some(info) = &skb.rx {
-            // Shown, and without a use: a stream does not send to groups.
-            (c.sk.mc_index, c.sk.mc_ttl) = (info.ifindex, i16::from(info.ttl));
+            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
+            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
+            c.sk.mc_ttl = i16::from(info.ttl);
         }
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
