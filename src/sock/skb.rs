@@ -437,6 +437,12 @@ impl SkbInner {
         s
     }
 
+    /// Whether the payload's first page has another holder: of a packet over loopback, the sender, until it is
+    /// acknowledged (skb_cloned).
+    pub(crate) fn is_cloned(&self) -> bool {
+        self.frags.first().is_some_and(|f| f.page.is_shared())
+    }
+
     /// Bytes in the packet, head and fragments.
     #[inline]
     pub fn len(&self) -> usize {
