@@ -69,6 +69,12 @@ int main(void)
     on = 0;
     OK(usk_ioctl(fd[1], FIONBIO, &on));
     EQ(usk_fcntl(fd[1], F_GETFL, 0), O_RDWR);
+    /* Flags of files are kept and mean nothing; direct access there is none. */
+    OK(usk_fcntl(fd[1], F_SETFL, O_APPEND | O_NOATIME | O_TRUNC));
+    EQ(usk_fcntl(fd[1], F_GETFL, 0), O_RDWR | O_APPEND | O_NOATIME);
+    ERR(usk_fcntl(fd[1], F_SETFL, O_DIRECT | O_NONBLOCK), EINVAL);
+    OK(usk_fcntl(fd[1], F_SETFL, 0));
+    EQ(usk_fcntl(fd[1], F_GETFL, 0), O_RDWR);
 
     /* SO_RCVLOWAT: poll waits for that many, recv returns at least that many. */
     OK(set_int(fd[1], SOL_SOCKET, SO_RCVLOWAT, 4));

@@ -61,6 +61,23 @@ int main(void)
     EQ(ask(fd[1], FIONREAD), 3);
     close_pair(fd);
 
+    /* A receive buffer that is not over its limit takes a packet whole, however small the buffer was made meanwhile. */
+    tcp_pair(AF_INET, fd);
+    OK(set_int(fd[1], SOL_SOCKET, SO_RCVBUF, 1));
+    send_all(fd[0], block, 1);
+    send_all(fd[0], block, 4500);
+    EQ(ask(fd[1], FIONREAD), 4501);
+    EQ(usk_recv(fd[1], block, 2, 0), 2);
+    close_pair(fd);
+
+    /* A full send buffer has no place for a byte, although packets join it by whole segments. */
+    tcp_pair(AF_INET, fd);
+    OK(set_int(fd[0], SOL_SOCKET, SO_SNDBUF, 1));
+    while (usk_send(fd[0], block, sizeof block, MSG_DONTWAIT) > 0)
+        ;
+    ERR(usk_send(fd[0], block, 1, MSG_DONTWAIT), EAGAIN);
+    close_pair(fd);
+
     int l = listener(local(AF_INET), 1), v;
     ERR(usk_ioctl(l, FIONREAD, &v), EINVAL);
     ERR(usk_ioctl(l, SIOCOUTQ, &v), EINVAL);

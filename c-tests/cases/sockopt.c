@@ -221,6 +221,34 @@ static void congestion(int fd)
     ERR(usk_setsockopt(fd, IPPROTO_TCP, TCP_ULP, "nothing", 7), ENOENT);
 }
 
+/* An accepted connection has the hop limit and the interface of the packet that made it where others have those of
+ * groups. */
+static void accepted_from_a_packet(void)
+{
+    int fd[2];
+    tcp_pair(AF_INET, fd);
+    EQ(get_int(fd[0], IPPROTO_IP, IP_MULTICAST_TTL), 1);
+    EQ(get_int(fd[1], IPPROTO_IP, IP_MULTICAST_TTL), 64);
+    EQ(get_int(fd[1], IPPROTO_IP, IP_MULTICAST_IF), 0);
+    close_pair(fd);
+    tcp_pair(AF_INET6, fd);
+    EQ(get_int(fd[0], IPPROTO_IPV6, IPV6_MULTICAST_IF), 0);
+    EQ(get_int(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_IF), 1);
+    EQ(get_int(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_HOPS), 64);
+    close_pair(fd);
+}
+
+/* A level that the socket does not have is noticed before a length that is none. */
+static void levels_of_others(int family, int want)
+{
+    int fd = (int)OK(usk_socket(family, SOCK_DGRAM, 0)), value;
+    socklen_t len = (socklen_t)-1;
+    ERR(usk_getsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &value, &len), want);
+    ERR(usk_getsockopt(fd, IPPROTO_UDP, UDP_CORK, &value, &len), EINVAL);
+    ERR(usk_getsockopt(fd, IPPROTO_IP, IP_TTL, &value, &len), EINVAL);
+    OK(usk_close(fd));
+}
+
 int main(void)
 {
     begin("sockopt");
@@ -263,7 +291,16 @@ int main(void)
     ERR(set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 256), EINVAL);
     ERR(set_int(fd, IPPROTO_IPV6, 9999, 1), ENOPROTOOPT);
     ERR(set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 5), ENOPROTOOPT); /* not for streams */
+    /* At this level a length is looked at only where there is an option. */
+    int one = 1;
+    ERR(usk_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, 1), EINVAL);
+    ERR(usk_setsockopt(fd, IPPROTO_IPV6, 9999, &one, 1), ENOPROTOOPT);
+    ERR(usk_setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &one, 1), ENOPROTOOPT);
+    ERR(usk_setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, &one, 1), ENOPROTOOPT);
     OK(usk_close(fd));
+    accepted_from_a_packet();
+    levels_of_others(AF_INET, EOPNOTSUPP);
+    levels_of_others(AF_INET6, ENOPROTOOPT);
 
     fd = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
     EQ(get_int(fd, SOL_SOCKET, SO_TYPE), SOCK_DGRAM);

@@ -11,9 +11,40 @@ static struct tcp_info info(int fd)
     return t;
 }
 
+/* What a socket shows of its last connection, until the next. */
+static void after_the_connection(void)
+{
+    int fd[2], queued;
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    tcp_pair(AF_INET6, fd);
+    OK(set_int(fd[0], IPPROTO_TCP, TCP_MAXSEG, 1000));
+    struct tcp_info before = info(fd[0]);
+    EQ(before.tcpi_advmss, 65464); /* 65536 - 60 - 12 of timestamps */
+    EQ(before.tcpi_pmtu, 65536);
+    OK(usk_connect(fd[0], &none, sizeof none));
+    struct tcp_info t = info(fd[0]);
+    EQ(t.tcpi_state, TCP_CLOSE);
+    EQ(t.tcpi_advmss, before.tcpi_advmss);
+    EQ(t.tcpi_pmtu, before.tcpi_pmtu);
+    EQ(t.tcpi_snd_mss, before.tcpi_snd_mss);
+    EQ(t.tcpi_rcv_ssthresh, before.tcpi_rcv_ssthresh);
+    EQ(t.tcpi_rcv_space, before.tcpi_rcv_space);
+    EQ(t.tcpi_options, 0);
+    EQ(t.tcpi_rtt, 0);
+    /* The next connection's numbers begin beyond this one's window: as if that had been written. */
+    OK(usk_ioctl(fd[0], SIOCOUTQ, &queued));
+    CHECK(queued > 1000);
+    EQ(ready(fd[0], POLLOUT), POLLOUT | POLLERR | POLLHUP);
+    OK(set_int(fd[0], IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1000));
+    EQ(ready(fd[0], POLLOUT), POLLERR | POLLHUP);
+    EQ(get_int(fd[0], IPPROTO_TCP, TCP_MAXSEG), (int)before.tcpi_snd_mss); /* what was set is forgotten */
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("tcp_info");
+    after_the_connection();
     int s = (int)OK(usk_socket(AF_INET, SOCK_STREAM, 0));
     EQ(info(s).tcpi_state, TCP_CLOSE);
     OK(usk_close(s));

@@ -43,6 +43,8 @@ int main(void)
     set_time(fd[0], SO_RCVTIMEO, 0, 1);
     ERR(usk_recv(fd[0], &c, 1, 0), EAGAIN);
     ERR(usk_recv(fd[0], &c, 1, MSG_PEEK), EAGAIN);
+    EQ(usk_recv(fd[0], &c, 0, 0), 0); /* waits as well, and has what it wanted */
+    ERR(usk_recv(fd[0], &c, 0, MSG_DONTWAIT), EAGAIN);
     ERR(usk_recv(fd[0], &c, 1, MSG_WAITALL), EAGAIN);
     send_all(fd[1], "ab", 2);
     await_bytes(fd[0], 2);

@@ -140,7 +140,7 @@ static void write_file(const char *path, const char *text)
 void new_network(void)
 {
     if (sys == &usersock) {
-        stack = usk_stack_new("");
+        stack = usk_stack_new("sysctl.net.ipv4.tcp_congestion_control=reno");
         if (!stack)
             give_up("usk_stack_new");
         return;
@@ -157,6 +157,8 @@ void new_network(void)
     close(fd);
     /* Group 0 is what a user namespace is sure to have. */
     write_file("/proc/sys/net/ipv4/ping_group_range", "0 0");
+    /* The default is the machine's; Reno is on every one, and open to namespaces. */
+    write_file("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
 }
 
 void end_network(void)

@@ -107,6 +107,7 @@ cases! {
     posix_events,
     posix_server,
     queue_sizes,
+    rebind,
     reuse,
     sendfile_splice,
     shutdown_rules,

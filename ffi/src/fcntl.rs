@@ -31,8 +31,9 @@ struct OwnerEx {
 }
 
 /// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
-/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN,
-/// F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
+/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC, and without effect O_APPEND, O_NOATIME), F_GETFD,
+/// F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for
+/// others.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
     blocking(|| {
@@ -68,10 +69,14 @@ fn of_socket(s: &Arc<Socket>, fd: c_int, cmd: c_int, arg: c_long) -> Result<c_in
     match cmd {
         libc::F_GETFL => {
             let nonblock = if s.nonblocking() { libc::O_NONBLOCK } else { 0 };
-            Ok(libc::O_RDWR | nonblock | if sigio::is_async(s) { libc::O_ASYNC } else { 0 })
+            Ok(libc::O_RDWR | nonblock | s.idle_flags() | if sigio::is_async(s) { libc::O_ASYNC } else { 0 })
         }
         libc::F_SETFL => {
+            if n & libc::O_DIRECT != 0 {
+                return Err(Error::Inval);
+            }
             sigio::set_async(s, fd, n & libc::O_ASYNC != 0);
+            s.set_idle_flags(n & (libc::O_APPEND | libc::O_NOATIME));
             s.set_nonblocking(n & libc::O_NONBLOCK != 0);
             Ok(0)
         }

@@ -233,7 +233,7 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
         let room = match *len as i32 {
             ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
-            ..0 => return Err(Error::Inval),
+            ..0 => return Err(negative_length(&s, level, name)),
             n => n as usize,
         };
         // SAFETY: the caller vouches for `value`.
@@ -241,6 +241,15 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         *len = s.getsockopt(level, name, buf)? as libc::socklen_t;
         Ok(0)
     })
+}
+
+/// The error of a negative length: EINVAL, but where a socket has no options of that level.
+fn negative_length(s: &Socket, level: c_int, name: c_int) -> Error {
+    let own = level == c_int::from(s.sock().protocol);
+    if own || matches!(level, libc::SOL_SOCKET | libc::SOL_IP) {
+        return Error::Inval;
+    }
+    s.getsockopt(level, name, &mut []).err().unwrap_or(Error::Inval)
 }
 
 /// Removes the upper-layer protocol that TCP_ULP installed on a connection, which then carries plain bytes. Returns 0,

@@ -19,7 +19,7 @@ use crate::sys::lock::Mutex;
 use crate::sys::signal;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// State of the socket as a whole (socket_state).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub struct Socket {
     stack: Arc<Stack>,
     sock: Arc<Sock>,
     nonblock: AtomicBool,
+    idle_flags: AtomicI32,
     state: Mutex<SocketState>,
     closed: AtomicBool,
 }
@@ -74,6 +75,7 @@ impl Socket {
             stack: stack.clone(),
             sock,
             nonblock: AtomicBool::new(false),
+            idle_flags: AtomicI32::new(0),
             state: Mutex::new(SocketState::Unconnected),
             closed: AtomicBool::new(false),
         }
@@ -97,6 +99,15 @@ impl Socket {
     /// Sets O_NONBLOCK.
     pub fn set_nonblocking(&self, on: bool) {
         self.nonblock.store(on, Ordering::Relaxed);
+    }
+
+    /// Flags of the open file description that a socket only shows (O_APPEND).
+    pub fn idle_flags(&self) -> i32 {
+        self.idle_flags.load(Ordering::Relaxed)
+    }
+    /// See `idle_flags`.
+    pub fn set_idle_flags(&self, flags: i32) {
+        self.idle_flags.store(flags, Ordering::Relaxed);
     }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken

@@ -3,7 +3,7 @@
 
 use super::route;
 use crate::base::error::{Error, Result};
-use crate::sock::addr::{unmap, unspecified};
+use crate::sock::addr::{AF_INET6, unmap, unspecified};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         return Err(Error::Inval);
     }
     let mut ip = local.ip();
-    let taken = sock.state() != State::Close || (g.common.sport != 0 && sock.ty != libc::SOCK_RAW as u16);
+    let taken = sock.state() != State::Close || (g.common.num() != 0 && sock.ty != libc::SOCK_RAW as u16);
     // A socket of IPv6 that is bound already is told so whatever the address is, one of IPv4 only for a good one.
     let twice = taken && addr.is_ipv6();
     if twice || ip.is_multicast() && ip.is_ipv6() && sock.ty == libc::SOCK_STREAM as u16 {
@@ -58,7 +58,6 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         // ::ffff:0.0.0.0 is any IPv4 address.
         ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     }
-    let before = (g.common.rcv_saddr, g.common.saddr);
     let v6only = g.common.flag(flag::V6ONLY);
     g.common.rcv_saddr = ip;
     // A group is no source; a v4-mapped one fails when it comes to send (__inet6_bind).
@@ -75,11 +74,15 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         && sock.ty != libc::SOCK_RAW as u16
         && let Err(e) = proto.get_port(g, local.port())
     {
-        (g.common.rcv_saddr, g.common.saddr) = before;
+        // Also an address that an ended connection left (inet_reset_saddr).
+        (g.common.rcv_saddr, g.common.saddr) = (unspecified(sock.family), unspecified(sock.family));
         g.common.set_flag(flag::V6ONLY, v6only);
         return Err(e);
     }
-    if !ip.is_unspecified() {
+    // None is left of an ended connection.
+    g.common.sport = g.common.num();
+    // Any address of IPv4 is one of IPv6's that the program named.
+    if !addr.ip().is_unspecified() {
         g.common.set_flag(flag::BINDADDR_LOCK, true);
     }
     if local.port() != 0 {
@@ -87,6 +90,9 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
     }
     g.common.daddr = unspecified(sock.family);
     g.common.dport = 0;
-    g.common.dst = None;
+    if sock.family != AF_INET6 {
+        // A sock of IPv6 shows the path of its last connection on (IPV6_MTU).
+        g.common.dst = None;
+    }
     Ok(())
 }

@@ -172,7 +172,7 @@ impl PortTable {
         // SO_REUSEADDR and SO_REUSEPORT share only ports that a program names; a port that is chosen for it is not
         // shared.
         let alone = |p| PortEntry { reuse: false, reuseport: false, ..PortEntry::of(g, p) };
-        let port = ports::for_bind(g.stack, range, |p| self.bind(alone(p))).ok_or(Error::AddrInUse)?;
+        let port = ports::for_datagrams(g.stack, range, |p| self.bind(alone(p))).ok_or(Error::AddrInUse)?;
         self.rehash(PortEntry::of(g, port));
         Ok(port)
     }

@@ -269,6 +269,12 @@ fn set_v4(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Whether the socket has an option of SOL_IPV6 at all: its length is looked at after that.
+fn takes_v6(g: &SockGuard<'_>, name: i32) -> bool {
+    let of_groups = matches!(name, libc::IPV6_MULTICAST_IF | libc::IPV6_MULTICAST_HOPS);
+    !(is_stream(g) && of_groups) && get_v6(g, name, &mut [0; 4]) != Err(Error::NoProtoOpt)
+}
+
 fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     if matches!(name, libc::IPV6_ADD_MEMBERSHIP | libc::IPV6_DROP_MEMBERSHIP) {
         return membership_v6(g, name == libc::IPV6_ADD_MEMBERSHIP, value);
@@ -277,12 +283,12 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     // it minds.
     let val = match name {
         IPV6_DONTFRAG | IPV6_AUTOFLOWLABEL => int(value).unwrap_or(0),
-        _ => int(value)?,
+        _ => int(value).map_err(|e| if takes_v6(g, name) { e } else { Error::NoProtoOpt })?,
     };
     let on = val != 0;
     match name {
         libc::IPV6_V6ONLY => {
-            if g.common.sport != 0 {
+            if g.common.num() != 0 {
                 return Err(Error::Inval);
             }
             g.common.set_flag(flag::V6ONLY, on);

@@ -221,6 +221,8 @@ pub(crate) mod ip_flag {
     pub(crate) const RECVPKTINFO6: u16 = 1 << 6;
     pub(crate) const RECVHOPLIMIT: u16 = 1 << 7;
     pub(crate) const RECVTCLASS: u16 = 1 << 8;
+    /// No port is held: `sport` is that of a connection that ended, for getsockname.
+    pub(crate) const PORT_LEFT: u16 = 1 << 9;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -236,7 +238,7 @@ pub struct SockCommon {
     pub saddr: IpAddr,
     /// Peer (inet_daddr).
     pub daddr: IpAddr,
-    /// Local port; 0: not bound (inet_num).
+    /// Local port in packets and names (inet_sport); 0: none.
     pub sport: u16,
     /// Peer's port; 0: not connected.
     pub dport: u16,
@@ -365,6 +367,11 @@ impl SockCommon {
     #[inline]
     pub fn set_flag(&mut self, bit: u32, on: bool) {
         if on { self.flags |= bit } else { self.flags &= !bit }
+    }
+
+    /// Local port that the sock holds; 0: not bound (inet_num).
+    pub(crate) fn num(&self) -> u16 {
+        if self.ip_flags & ip_flag::PORT_LEFT == 0 { self.sport } else { 0 }
     }
 
     /// Local address as getsockname returns it, before conversion to the socket's family.

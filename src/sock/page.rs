@@ -57,7 +57,7 @@ impl PageRef {
     }
 
     /// Whether another reference exists.
-    #[cfg(test)]
+    #[inline]
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

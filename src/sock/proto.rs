@@ -652,10 +652,14 @@ impl Registry {
     /// unknown family, ESOCKTNOSUPPORT for an unknown type, EPROTONOSUPPORT for an unknown protocol, EINVAL for a
     /// protocol out of range.
     pub fn find(&self, family: i32, ty: i32, protocol: i32) -> Result<(Arc<dyn Proto>, ProtoUse, i32)> {
+        let inner = self.inner.read();
+        let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
+        if !any(&|k| k.0 == family) {
+            return Err(Error::AfNoSupport);
+        }
         if !(0..=libc::IPPROTO_MPTCP).contains(&protocol) {
             return Err(Error::Inval);
         }
-        let inner = self.inner.read();
         let number = match protocol {
             0 => inner.defaults.get(&(family, ty)).copied().unwrap_or(0),
             p => p,
@@ -665,14 +669,7 @@ impl Registry {
         if let Some(r) = exact.or_else(wild).and_then(|name| inner.by_name.get(name)) {
             return Ok((r.proto.clone(), ProtoUse::new(r), number));
         }
-        let any = |f: &dyn Fn(&(i32, i32, i32)) -> bool| inner.by_key.keys().any(f);
-        Err(if !any(&|k| k.0 == family) {
-            Error::AfNoSupport
-        } else if !any(&|k| k.0 == family && k.1 == ty) {
-            Error::SocktNoSupport
-        } else {
-            Error::ProtoNoSupport
-        })
+        Err(if !any(&|k| k.0 == family && k.1 == ty) { Error::SocktNoSupport } else { Error::ProtoNoSupport })
     }
 
     /// The handler of an IP protocol number. Takes no lock, and a reference count only for handlers in shared objects.

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 /// `Proto::max_header` returns it.
 pub const HEAD: usize = 128;
 /// Memory of one `Skb` besides its pages, in bytes: the part of `truesize` that is not payload.
-pub const SKB_OVERHEAD: u32 = 576;
+pub const SKB_OVERHEAD: u32 = 832;
 /// Most fragments of a packet in TCP's queues: as many as a device takes at once (MAX_SKB_FRAGS).
 pub(crate) const MAX_SKB_FRAGS: usize = 17;
 /// Largest payload of one super-packet, in bytes (Linux: GSO_LEGACY_MAX_SIZE).
@@ -435,6 +435,12 @@ impl SkbInner {
         s.rx = self.rx;
         s.saved_header = self.saved_header.clone();
         s
+    }
+
+    /// Whether the payload's first page has another holder: of a packet over loopback, the sender, until it is
+    /// acknowledged (skb_cloned).
+    pub(crate) fn is_cloned(&self) -> bool {
+        self.frags.first().is_some_and(|f| f.page.is_shared())
     }
 
     /// Bytes in the packet, head and fragments.

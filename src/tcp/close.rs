@@ -247,6 +247,24 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.reordering = from.reordering;
 }
 
+/// What the next connection begins anew, and what SIOCOUTQ, poll(2) and TCP_INFO go on to show of the last one, as
+/// tcp_disconnect leaves it.
+fn keep_history(new: &mut TcpSock, old: &TcpSock) {
+    (new.snd_una, new.snd_nxt, new.max_window) = (old.snd_una, old.snd_nxt, old.max_window);
+    (new.snd_wnd, new.rcv_wnd, new.rcv_ssthresh) = (old.snd_wnd, old.rcv_wnd, old.rcv_ssthresh);
+    (new.mss_cache, new.advmss, new.pmtu_cookie) = (old.mss_cache, old.advmss, old.pmtu_cookie);
+    (new.rcv_rtt_us, new.rcvq_space) = (old.rcv_rtt_us, old.rcvq_space);
+    (new.rtt_min, new.pacing_rate) = (old.rtt_min, old.pacing_rate);
+    (new.rate_delivered, new.rate_interval_us) = (old.rate_delivered, old.rate_interval_us);
+    (new.lsndtime_ms, new.rcv_tstamp_ms) = (old.lsndtime_ms, old.rcv_tstamp_ms);
+    (new.chrono_us, new.retransmits) = (old.chrono_us, old.retransmits);
+    (new.total_rto, new.total_rto_recoveries) = (old.total_rto, old.total_rto_recoveries);
+    (new.total_rto_time_ms, new.rto_stamp_ms) = (old.total_rto_time_ms, old.rto_stamp_ms);
+    // TCP_MAXSEG and the bounds of TCP_RTO_MIN_US and TCP_DELACK_MAX_US end with the connection.
+    new.rx_opt.user_mss = 0;
+    (new.rto_min_us, new.delack_max_us) = (0, 0);
+}
+
 /// The rest of tcp_disconnect: the connection is as new, except for the program's options, a port that it bound, and
 /// the sequence numbers, which start beyond those that the old connection may still have in the network.
 pub(super) fn reset_connection(cx: &mut Cx<'_>) {
@@ -262,21 +280,14 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     ulp::keep(&mut new, cx.tp);
     new.defer_accept = cx.tp.defer_accept;
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
-    // Nothing waits to be sent, which is what poll looks at.
-    (new.snd_una, new.snd_nxt) = (new.write_seq, new.write_seq);
+    keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
     new.destroyed = cx.tp.destroyed;
     new.rto_us = TIMEOUT_INIT_US;
     *cx.tp = new;
     cx.sk.dport = 0;
     cx.sk.daddr = unspecified(cx.sock.family);
-    if cx.tp.bound.is_none() {
-        cx.sk.sport = 0;
-    }
-    if !cx.sk.flag(flag::BINDADDR_LOCK) {
-        cx.sk.saddr = unspecified(cx.sock.family);
-        cx.sk.rcv_saddr = unspecified(cx.sock.family);
-    }
+    connect::reset_saddr(cx);
     cx.sock.shutdown.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.sk.err_soft = 0;

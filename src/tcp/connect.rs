@@ -14,8 +14,8 @@ use crate::ip;
 use crate::sock::addr::AF_INET6;
 use crate::sock::addr::unspecified;
 use crate::sock::dst::DstKind;
-use crate::sock::flag;
 use crate::sock::state::State;
+use crate::sock::{flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use std::net::{IpAddr, SocketAddr};
@@ -34,23 +34,21 @@ pub(super) fn default_mss(peer: IpAddr) -> u16 {
 /// or the 4-tuple is taken), EINVAL (a link-local address without its link), and what sending the SYN says.
 pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     let bound = (!cx.sk.saddr.is_unspecified()).then_some(cx.sk.saddr);
-    let peer = match bound {
-        // The families differ: refused below.
-        Some(own) if own.is_ipv4() != addr.is_ipv4() => addr.ip(),
-        _ => ip::route::this_host(cx.stack, addr.ip(), bound, cx.sk.bound_dev_if),
-    };
-    if cx.tp.bound.is_none() {
-        // Left over from the last connection, for getsockname.
-        cx.sk.sport = 0;
-    }
+    // An address of IPv6 does not stand in the way of a connection over IPv4, which has a variable of its own in Linux;
+    // the other way round is refused below.
+    let bound = bound.filter(|own| own.is_ipv4() || addr.is_ipv6());
+    let own = bound.filter(|own| own.is_ipv4() == addr.is_ipv4());
+    let peer = ip::route::this_host(cx.stack, addr.ip(), own, cx.sk.bound_dev_if);
     scope(cx, addr)?;
     if peer.is_ipv4() && cx.sock.family == AF_INET6 && cx.sk.flag(flag::V6ONLY) {
         return Err(Error::NetUnreach);
     }
-    if bound.is_some_and(|s| s.is_ipv4() != peer.is_ipv4()) {
-        return Err(Error::NetUnreach);
+    if own.is_some_and(|own| matches!(own, IpAddr::V4(a) if a.is_multicast() || a.is_broadcast() || a.octets()[0] == 0))
+    {
+        // A source that no packet may have; only a v4-mapped one comes as far (ip_route_output_key).
+        return Err(Error::Inval);
     }
-    let dst = match ip::route::lookup(cx.stack, peer, bound, cx.sk.bound_dev_if) {
+    let dst = match ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if) {
         Ok(d) => d,
         Err(e) => {
             if e == Error::NetUnreach {
@@ -60,14 +58,19 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             return Err(e);
         }
     };
+    if cx.sock.family == AF_INET6 && cx.sk.rcv_saddr.is_ipv4() && peer.is_ipv6() {
+        // A v4-mapped source to a peer of IPv6 (ip6_dst_lookup_tail).
+        return Err(Error::AfNoSupport);
+    }
     if peer.is_multicast() || matches!(dst.kind, DstKind::Broadcast | DstKind::Multicast) {
         return Err(Error::NetUnreach);
     }
-    let before = (cx.sk.saddr, cx.sk.rcv_saddr);
     if bound.is_none() {
         cx.sk.saddr = dst.src;
-        if cx.sk.rcv_saddr.is_unspecified() {
+        if cx.sk.rcv_saddr.is_unspecified() || cx.sk.rcv_saddr.is_ipv4() != peer.is_ipv4() {
+            // Bound to any address, it has this one now: others of the port are free (inet_bhash2_update_saddr).
             cx.sk.rcv_saddr = dst.src;
+            rehold(cx);
         }
     }
     if cx.tp.rx_opt.ts_recent_stamp != 0 && cx.sk.daddr != peer {
@@ -91,12 +94,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
     if r.is_err() {
         // Setting the state also removes the sock from the tables and releases a chosen port.
         set_state(cx, State::Close);
-        if !cx.sk.flag(flag::BINDADDR_LOCK) {
-            (cx.sk.saddr, cx.sk.rcv_saddr) = before;
-        }
-        if cx.tp.bound.is_none() {
-            cx.sk.sport = 0;
-        }
+        reset_saddr(cx);
         cx.sk.dport = 0;
         cx.sk.daddr = unspecified(cx.sock.family);
         cx.sk.dst = None;
@@ -129,20 +127,21 @@ pub(super) fn ts_offset(stack: &Stack, t: &Tuple) -> u32 {
 /// Enters the tables as SYN_SENT, choosing a port if none is bound (__inet_hash_connect).
 fn hash_connect(cx: &mut Cx<'_>) -> Result<()> {
     set_state(cx, State::SynSent);
-    if cx.sk.sport != 0 {
+    if cx.sk.num() != 0 {
         return if try_tuple(cx, true) { Ok(()) } else { Err(Error::AddrNotAvail) };
     }
     let stack = cx.stack;
     let secret = stack.keys.port_offset(addr128(cx.sk.saddr), addr128(cx.sk.daddr), cx.sk.dport);
     let holder = Holder::of(cx.sk, false, true);
+    let left = cx.sk.sport;
     let free = |port| {
         let Some(bound) = cx.tp.net.hashinfo.bind_for_connect(port, holder) else { return false };
         cx.sk.sport = port;
         if try_tuple(cx, false) {
-            cx.tp.bound = Some(bound);
+            hold(cx, bound);
             return true;
         }
-        cx.sk.sport = 0;
+        cx.sk.sport = left;
         cx.tp.net.hashinfo.unbind(bound);
         false
     };
@@ -180,10 +179,35 @@ pub fn get_port(cx: &mut Cx<'_>, port: u16) -> Result<()> {
         0 => open_port(cx, holder),
         p => cx.tp.net.hashinfo.bind(p, holder),
     };
-    let bound = bound.ok_or(Error::AddrInUse)?;
-    cx.sk.sport = bound.port;
-    cx.tp.bound = Some(bound);
+    hold(cx, bound.ok_or(Error::AddrInUse)?);
     Ok(())
+}
+
+/// The sock has a port.
+pub(super) fn hold(cx: &mut Cx<'_>, bound: Bound) {
+    cx.sk.sport = bound.port;
+    cx.sk.ip_flags &= !ip_flag::PORT_LEFT;
+    cx.tp.bound = Some(bound);
+}
+
+/// What others' conflicts with this sock's port depend on has changed: its options, its address, whether it listens.
+/// Once in a SO_REUSEPORT group it stays there, as in Linux.
+pub(super) fn rehold(cx: &mut Cx<'_>) {
+    let Some(bound) = cx.tp.bound else { return };
+    let mut holder = Holder::of(cx.sk, cx.state() == State::Listen, bound.holder.by_connect);
+    holder.reuseport |= bound.holder.reuseport;
+    if holder != bound.holder {
+        cx.tp.bound = Some(cx.tp.net.hashinfo.rehold(bound, holder));
+    }
+}
+
+/// Forgets an address that the program did not bind; the port is held on any address again (inet_bhash2_reset_saddr).
+pub(super) fn reset_saddr(cx: &mut Cx<'_>) {
+    if !cx.sk.flag(flag::BINDADDR_LOCK) {
+        cx.sk.saddr = unspecified(cx.sock.family);
+        cx.sk.rcv_saddr = unspecified(cx.sock.family);
+        rehold(cx);
+    }
 }
 
 /// Any free port (inet_csk_find_open_port); with SO_REUSEADDR the lower half of the range is searched first, which
@@ -193,24 +217,23 @@ fn open_port(cx: &Cx<'_>, holder: Holder) -> Option<Bound> {
     let (low, high) = stack.sysctl.ip_local_port_range();
     let width = u32::from(high.saturating_sub(low)) + 1;
     let half = low.saturating_add(((width >> 2) << 1) as u16);
-    let lower = (holder.reuse && width >= 4).then(|| (low, half - 1));
-    let mut bound = None;
-    for range in lower.into_iter().chain([(low, high)]) {
+    let halves = holder.reuse && width >= 4;
+    let ranges = if halves { [Some((low, half - 1)), Some((half, high))] } else { [Some((low, high)), None] };
+    ranges.into_iter().flatten().find_map(|range| {
+        let mut bound = None;
         ip::ports::for_bind(stack, range, |p| {
             bound = cx.tp.net.hashinfo.bind_unshared(p, holder);
             bound.is_some()
         });
-        if bound.is_some() {
-            break;
-        }
-    }
-    bound
+        bound
+    })
 }
 
 /// Gives the local port back (inet_put_port). The number stays in the sock for getsockname and for a last RST.
 pub fn put_port(cx: &mut Cx<'_>) {
     if let Some(b) = cx.tp.bound.take() {
         cx.tp.net.hashinfo.unbind(b);
+        cx.sk.ip_flags |= ip_flag::PORT_LEFT;
     }
 }
 

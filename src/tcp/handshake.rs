@@ -4,7 +4,7 @@
 //! tcp_conn_request, tcp_check_req, tcp_create_openreq_child, inet_csk_reqsk_queue_hash_add, reqsk_timer_handler.
 
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
-use super::connect::{default_mss, ts_offset};
+use super::connect::{self, default_mss, ts_offset};
 use super::ecn::{self, EcnFlags};
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
@@ -20,6 +20,7 @@ use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
 use crate::sock::accept::acceptq_is_full;
+use crate::sock::addr::AF_INET6;
 use crate::sock::dst::{Dst, DstKind};
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::skb::Skb;
@@ -573,11 +574,17 @@ fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_wi
         let c = &mut c;
         inherit(c, parent);
         create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
+        if let Some(info) = &skb.rx {
+            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
+            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
+            c.sk.mc_ttl = i16::from(info.ttl);
+        }
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
         if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
             return false;
         }
-        c.tp.bound = Some(c.tp.net.hashinfo.bind_again(child_bound(c.sk)));
+        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        connect::hold(c, bound);
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
         ulp::clone_to(g, parent.tp);
         let Some(mut c) = Cx::new(g) else { return false };
@@ -617,8 +624,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     child.sndbuf.store(p.sock.sndbuf.load(Ordering::Relaxed), Ordering::Relaxed);
     let (s, l) = (&mut *c.sk, &*p.sk);
     s.flags = l.flags & !(flag::DEAD | flag::DONE | flag::BINDPORT_LOCK);
-    s.mc_index = l.mc_index;
-    (s.tos, s.tclass, s.ttl, s.hops, s.mc_ttl) = (l.tos & !3, l.tclass, l.ttl, l.hops, l.mc_ttl);
+    (s.tos, s.tclass, s.ttl, s.hops) = (l.tos & !3, l.tclass, l.ttl, l.hops);
     (s.pmtudisc, s.min_ttl, s.priority, s.mark, s.flow_label) =
         (l.pmtudisc, l.min_ttl, l.priority, l.mark, l.flow_label);
     (s.rcvlowat, s.linger, s.rcvtimeo, s.sndtimeo) = (l.rcvlowat, l.linger, l.rcvtimeo, l.sndtimeo);

@@ -252,6 +252,13 @@ impl TcpTables {
         self.lshard(sk.sport).write().entry(sk.sport).or_default().push(l);
     }
 
+    /// SO_BINDTODEVICE of a listener has changed.
+    pub fn relisten(&self, sock: &Arc<Sock>, sk: &SockCommon) {
+        let mut shard = self.lshard(sk.sport).write();
+        let list = shard.get_mut(&sk.sport).map(|l| l.iter_mut()).into_iter().flatten();
+        list.filter(|l| Arc::ptr_eq(&l.sock, sock)).for_each(|l| l.ifindex = sk.bound_dev_if);
+    }
+
     /// Removes a listener.
     pub fn unlisten(&self, sock: &Arc<Sock>, port: u16) {
         let mut shard = self.lshard(port).write();
@@ -371,6 +378,24 @@ impl TcpTables {
         }
     }
 
+    fn uncount(list: &mut Vec<(Holder, u32)>, holder: Holder) {
+        let Some(i) = list.iter().position(|(h, _)| *h == holder) else { return };
+        list[i].1 -= 1;
+        if list[i].1 == 0 {
+            list.swap_remove(i);
+        }
+    }
+
+    /// The same hold with what it now depends on: an option, the address or the state of the sock has changed. Nothing
+    /// is refused: conflicts are the concern of those who bind later.
+    pub fn rehold(&self, bound: Bound, holder: Holder) -> Bound {
+        let mut shard = self.bshard(bound.port).lock();
+        let list = shard.0.entry(bound.port).or_default();
+        Self::uncount(list, bound.holder);
+        Self::count(list, holder);
+        Bound { holder, ..bound }
+    }
+
     /// One more sock on a port that is held: an accepted child.
     pub fn bind_again(&self, bound: Bound) -> Bound {
         let mut shard = self.bshard(bound.port).lock();
@@ -394,12 +419,7 @@ impl TcpTables {
     pub fn unbind(&self, bound: Bound) {
         let mut shard = self.bshard(bound.port).lock();
         if let Some(list) = shard.0.get_mut(&bound.port) {
-            if let Some(i) = list.iter().position(|(h, _)| *h == bound.holder) {
-                list[i].1 -= 1;
-                if list[i].1 == 0 {
-                    list.swap_remove(i);
-                }
-            }
+            Self::uncount(list, bound.holder);
             if list.is_empty() {
                 shard.0.remove(&bound.port);
             }

@@ -143,4 +143,7 @@ pub fn set_state(cx: &mut Cx<'_>, new: State) {
         }
     }
     cx.sock.set_state(new);
+    if new == State::Close {
+        connect::rehold(cx);
+    }
 }

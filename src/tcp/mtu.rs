@@ -122,8 +122,12 @@ pub fn default_advmss(stack: &Stack, dst: &Dst, v6: bool) -> u16 {
     if dst.metrics.advmss != 0 {
         return dst.metrics.advmss.min(u32::from(u16::MAX)) as u16;
     }
-    let (headers, least) = if v6 { (60, 1220) } else { (40, stack.sysctl.route_min_adv_mss().max(0) as u32) };
-    dst.mtu.saturating_sub(headers).max(least).min(65_535 - headers) as u16
+    // An IPv6 header does not count against the greatest length that it names.
+    let (headers, least, most) = match v6 {
+        true => (60, 1220, 65_535 - 20),
+        false => (40, stack.sysctl.route_min_adv_mss().max(0) as u32, 65_535 - 40),
+    };
+    dst.mtu.saturating_sub(headers).max(least).min(most) as u16
 }
 
 /// The MSS for a SYN: lowers `advmss` when the route's is lower by now (tcp_advertise_mss).

@@ -216,6 +216,14 @@ impl Proto for Tcp {
         Ok(())
     }
 
+    fn rehash(&self, sk: &mut SockGuard<'_>) {
+        let Ok(mut cx) = Tcp::cx(sk) else { return };
+        connect::rehold(&mut cx);
+        if cx.state() == State::Listen {
+            cx.tp.net.hashinfo.relisten(cx.sock, cx.sk);
+        }
+    }
+
     fn unhash(&self, sk: &mut SockGuard<'_>) {
         if let Ok(mut cx) = Tcp::cx(sk) {
             connect::unhash(&mut cx);

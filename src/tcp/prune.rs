@@ -15,9 +15,10 @@ use crate::wire::tcp::TcpFlags;
 /// Bytes that packets which are copied together hold at most.
 const COPY_MAX: usize = CLASSES[2];
 
-/// Whether the buffer has room for `len` more bytes (tcp_can_ingest).
-fn can_ingest(cx: &Cx<'_>, len: usize) -> bool {
-    rmem_alloc(cx) as i64 + len as i64 <= rcvbuf(cx) as i64
+/// Whether the buffer is not over its limit: then one more packet is taken, whatever its size, because the window had
+/// room for it (tcp_can_ingest).
+fn can_ingest(cx: &Cx<'_>) -> bool {
+    rmem_alloc(cx) <= rcvbuf(cx)
 }
 
 fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
@@ -27,7 +28,7 @@ fn rmem_schedule(cx: &mut Cx<'_>, size: u32) -> bool {
 /// Makes room for a packet, by collapsing and pruning if it must; false: there is none (tcp_try_rmem_schedule).
 pub(super) fn try_rmem_schedule(cx: &mut Cx<'_>, skb: &Skb) -> bool {
     let size = skb.truesize;
-    if can_ingest(cx, skb.len()) && rmem_schedule(cx, size) {
+    if can_ingest(cx) && rmem_schedule(cx, size) {
         return true;
     }
     if !prune_queue(cx, skb) {
@@ -47,22 +48,21 @@ fn prune_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
         return false;
     }
     cx.stack.mib.inc(Mib::TcpExtPruneCalled);
-    let len = incoming.len();
-    if !can_ingest(cx, len) {
+    if !can_ingest(cx) {
         clamp_window(cx);
     } else if under_memory_pressure(cx) {
         adjust_rcv_ssthresh(cx);
     }
-    if can_ingest(cx, len) {
+    if can_ingest(cx) {
         return true;
     }
     collapse_ofo_queue(cx);
     collapse_receive_queue(cx);
-    if can_ingest(cx, len) {
+    if can_ingest(cx) {
         return true;
     }
     prune_ofo_queue(cx, incoming);
-    if can_ingest(cx, len) {
+    if can_ingest(cx) {
         return true;
     }
     cx.stack.mib.inc(Mib::TcpExtRcvPruned);
@@ -87,7 +87,7 @@ fn prune_ofo_queue(cx: &mut Cx<'_>, incoming: &Skb) -> bool {
         cx.stack.mib.drop(DropReason::TcpOfoQueue);
         if goal <= 0 || cx.tp.ooo_queue.is_empty() {
             mem::reclaim(cx.sock, cx.sk);
-            if can_ingest(cx, incoming.len()) && !under_memory_pressure(cx) {
+            if can_ingest(cx) && !under_memory_pressure(cx) {
                 break;
             }
             goal = (rcvbuf(cx) >> 3) as i64;

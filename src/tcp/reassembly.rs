@@ -10,6 +10,7 @@ use super::tcb::Cx;
 use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
+use crate::sock::dst::DstKind;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
@@ -35,8 +36,12 @@ fn rcv_nxt_update(cx: &mut Cx<'_>, seq: SeqNum) {
 }
 
 /// Moves the bytes of `from` to the end of `to` if they follow and the result has not too many fragments; returns the
-/// growth of truesize (tcp_try_coalesce).
-fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
+/// growth of truesize (tcp_try_coalesce). `local`: the sender is this stack; what it has not seen acknowledged stays as
+/// it is, so that it is freed as it is read.
+fn try_coalesce(to: &mut Skb, from: &mut Skb, local: bool) -> Option<u32> {
+    if local && to.is_cloned() {
+        return None;
+    }
     if from.tcp.seq != to.tcp.end_seq
         || from.head_len() != 0
         || to.tcp.flags & FIN != 0
@@ -60,11 +65,17 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb) -> Option<u32> {
     Some(grown)
 }
 
+/// Whether the peer is in this stack.
+fn from_here(cx: &Cx<'_>) -> bool {
+    cx.sk.dst.as_ref().is_some_and(|dst| dst.kind == DstKind::Local)
+}
+
 /// Puts an in-order packet, scheduled already, into the receive queue (tcp_queue_rcv).
 pub(crate) fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let end_seq = skb.tcp.end_seq;
+    let local = from_here(cx);
     if let Some(tail) = cx.sk.receive_queue.back_mut()
-        && let Some(grown) = try_coalesce(tail, &mut skb)
+        && let Some(grown) = try_coalesce(tail, &mut skb, local)
     {
         mem::charge_rmem(cx.sock, cx.sk, grown);
         cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
@@ -210,7 +221,8 @@ fn ofo_queue(cx: &mut Cx<'_>) {
             continue;
         }
         let fin = skb.tcp.flags & FIN != 0;
-        let grown = cx.sk.receive_queue.back_mut().and_then(|tail| try_coalesce(tail, &mut skb));
+        let local = from_here(cx);
+        let grown = cx.sk.receive_queue.back_mut().and_then(|tail| try_coalesce(tail, &mut skb, local));
         rcv_nxt_update(cx, end_seq);
         match grown {
             Some(grown) => {
@@ -232,8 +244,9 @@ fn ofo_queue(cx: &mut Cx<'_>) {
 
 /// Coalesces in the out-of-order queue; true: `skb`'s bytes have moved into the packet at `i` (tcp_ooo_try_coalesce).
 fn ooo_try_coalesce(cx: &mut Cx<'_>, i: usize, skb: &mut Skb) -> bool {
+    let local = from_here(cx);
     let Some(to) = cx.tp.ooo_queue.get_mut(i) else { return false };
-    let Some(grown) = try_coalesce(to, skb) else { return false };
+    let Some(grown) = try_coalesce(to, skb, local) else { return false };
     mem::charge_rmem(cx.sock, cx.sk, grown);
     cx.stack.mib.inc(Mib::TcpExtTCPRcvCoalesce);
     true

@@ -77,8 +77,8 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
     let mut wait = !msg.dontwait();
     let deadline = if wait { g.common.rcvtimeo.map(|t| g.now() + t) } else { None };
     let mut failed = None;
+    // A receive of zero bytes waits once, and returns 0 whatever ended that; read(2) of zero bytes does not come here.
     let mut first = true;
-    // A receive of zero bytes also waits for the first byte; read(2) of zero bytes does not come here.
     while std::mem::take(&mut first) || r.len > 0 {
         let step = match Cx::new(&mut *g) {
             Some(mut cx) => r.step(&mut cx, msg),
@@ -99,7 +99,6 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
             }
             break;
         }
-        first = r.len == 0;
         match r.may_wait(g, wait) {
             Ok(true) => {}
             Ok(false) => break,
@@ -115,6 +114,7 @@ pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -
             Ok(()) => {}
             // The timeout is over: one last look at what came meanwhile.
             Err(Error::Again) => wait = false,
+            Err(Error::Intr) if r.len == 0 => break,
             Err(e) => {
                 failed = Some(e);
                 break;

@@ -10,10 +10,10 @@ use super::{close, ecn, rcv, window};
 use crate::base::env::{Duration, Instant};
 use crate::base::hash::Tuple;
 use crate::counters::Mib;
-use crate::sock::flag;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
+use crate::sock::{flag, ip_flag};
 use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
@@ -133,7 +133,10 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
     let keeps = cx.sk.flag(flag::BINDPORT_LOCK) && !cx.sk.flag(flag::DEAD);
     let bound = match keeps {
         true => cx.tp.bound.map(|b| cx.tp.net.hashinfo.bind_again(b)),
-        false => cx.tp.bound.take(),
+        false => {
+            cx.sk.ip_flags |= ip_flag::PORT_LEFT;
+            cx.tp.bound.take()
+        }
     };
     let tw = Arc::new(TimeWait {
         net: cx.tp.net.clone(),

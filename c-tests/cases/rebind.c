@@ -1,0 +1,355 @@
+/* What becomes of a TCP socket's port and address: when a connection has ended or did not come about, when a socket
+ * bound to any address has connected, when SO_REUSEADDR or SO_REUSEPORT is set or cleared after bind(2), and when a
+ * listener is shut down. */
+#include "common.h"
+
+static int server;  /* listens on 127.0.0.1 */
+static int refused; /* a port of 127.0.0.1 and ::1 where nobody listens */
+
+static int tcp(int family, int flags)
+{
+    return (int)OK(usk_socket(family, SOCK_STREAM | flags, 0));
+}
+
+static long bind_to(int fd, const char *text, int port)
+{
+    struct addr a = at(text, port);
+    return usk_bind(fd, &a.sa, a.len);
+}
+
+static long connecting(int fd, const char *text, int port)
+{
+    struct addr a = at(text, port);
+    return usk_connect(fd, &a.sa, a.len);
+}
+
+static void dissolve(int fd)
+{
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    OK(usk_connect(fd, &none, sizeof none));
+}
+
+/* A socket that is bound to a port of `text`, with SO_REUSEADDR or not. */
+static int holder(const char *text, int reuse, int *port)
+{
+    int fd = tcp(strchr(text, ':') ? AF_INET6 : AF_INET, 0);
+    if (reuse)
+        OK(set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+    OK(bind_to(fd, text, 0));
+    *port = port_of(sock_name(fd));
+    OK(usk_close(fd));
+    /* Named, the port is the program's and stays with the socket. */
+    fd = tcp(strchr(text, ':') ? AF_INET6 : AF_INET, 0);
+    if (reuse)
+        OK(set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+    OK(bind_to(fd, text, *port));
+    return fd;
+}
+
+/* What another socket's bind gives: 0 or an errno value. */
+static int other(const char *text, int port, int option)
+{
+    int fd = tcp(strchr(text, ':') ? AF_INET6 : AF_INET, 0);
+    if (option)
+        OK(set_int(fd, SOL_SOCKET, option, 1));
+    errno = 0;
+    long r = bind_to(fd, text, port);
+    int e = r == -1 ? errno : 0;
+    OK(usk_close(fd));
+    return e;
+}
+
+static int accepted(void)
+{
+    return (int)OK(usk_accept(server, NULL, NULL));
+}
+
+/* Ends the connection of `fd`, whose peer is `peer`, with a reset. */
+static void reset(int fd, int peer)
+{
+    struct linger now = {.l_onoff = 1};
+    char c;
+    OK(usk_setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, sizeof now));
+    OK(usk_close(peer));
+    ERR(usk_recv(fd, &c, 1, 0), ECONNRESET);
+}
+
+/* A connect(2) that is refused behind its back. */
+static int refused_later(int family, const char *text)
+{
+    int fd = tcp(family, SOCK_NONBLOCK);
+    ERR(connecting(fd, text, refused), EINPROGRESS);
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    EQ(usk_poll(&p, 1, -1), 1);
+    EQ(p.revents, POLLOUT | POLLERR | POLLHUP);
+    return fd;
+}
+
+static void port_is_free_when_a_connection_has_ended(void)
+{
+    int fd = refused_later(AF_INET, "127.0.0.1"), left = port_of(sock_name(fd)), port;
+    CHECK(left != 0);
+    EQ(other("127.0.0.1", left, 0), 0);
+    OK(bind_to(fd, "127.0.0.1", 0));
+    CHECK(port_of(sock_name(fd)) != 0);
+    ERR(bind_to(fd, "127.0.0.1", 0), EINVAL);
+    OK(usk_close(fd));
+
+    /* A bind that fails takes the address that was left, but not the port. */
+    fd = refused_later(AF_INET, "127.0.0.1");
+    ERR(bind_to(fd, "127.0.0.1", port_of(sock_name(server))), EADDRINUSE);
+    EQ(sock_name(fd).in.sin_addr.s_addr, htonl(INADDR_ANY));
+    CHECK(port_of(sock_name(fd)) != 0);
+    OK(usk_close(fd));
+
+    fd = refused_later(AF_INET6, "::1");
+    OK(set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0));
+    OK(bind_to(fd, "::1", 0));
+    ERR(set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0), EINVAL);
+    OK(usk_close(fd));
+
+    fd = connected(SOCK_STREAM, sock_name(server));
+    reset(fd, accepted());
+    left = port_of(sock_name(fd));
+    CHECK(left != 0);
+    OK(bind_to(fd, "127.0.0.2", 0));
+    EQ(sock_name(fd).in.sin_addr.s_addr, htonl(0x7f000002));
+    OK(usk_close(fd));
+
+    /* A port that the stack chose in bind is free then, one that the program named is not. */
+    fd = tcp(AF_INET, 0);
+    OK(bind_to(fd, "127.0.0.1", 0));
+    OK(connecting(fd, "127.0.0.1", port_of(sock_name(server))));
+    reset(fd, accepted());
+    OK(bind_to(fd, "127.0.0.2", 0));
+    OK(usk_close(fd));
+    fd = holder("127.0.0.1", 0, &port);
+    OK(connecting(fd, "127.0.0.1", port_of(sock_name(server))));
+    reset(fd, accepted());
+    ERR(bind_to(fd, "127.0.0.2", 0), EINVAL);
+    OK(usk_close(fd));
+
+    /* Refused at once: the port is shown, and free. */
+    fd = tcp(AF_INET, 0);
+    ERR(connecting(fd, "127.0.0.1", refused), ECONNREFUSED);
+    EQ(sock_name(fd).in.sin_addr.s_addr, htonl(INADDR_ANY));
+    CHECK(port_of(sock_name(fd)) != 0);
+    OK(bind_to(fd, "127.0.0.1", 0));
+    OK(usk_close(fd));
+}
+
+static bool is_mapped(struct addr a)
+{
+    return IN6_IS_ADDR_V4MAPPED(&a.in6.sin6_addr);
+}
+
+/* Sockets of IPv6 that are bound for IPv4. */
+static void families_do_not_mix(void)
+{
+    int port = port_of(sock_name(server)), fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:0.0.0.0", 0));
+    ERR(connecting(fd, "::1", port), EAFNOSUPPORT);
+    OK(connecting(fd, "::", port)); /* this host, in the family that the socket is bound in */
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:127.0.0.1", 0));
+    ERR(connecting(fd, "::1", port), EAFNOSUPPORT);
+    OK(connecting(fd, "::ffff:127.0.0.1", port));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    /* Any address of IPv4 counts as one that the program named: what connect made of it stays. */
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:0.0.0.0", 0));
+    ERR(connecting(fd, "::ffff:127.0.0.1", refused), ECONNREFUSED);
+    CHECK(is_mapped(sock_name(fd)));
+    dissolve(fd);
+    CHECK(is_mapped(sock_name(fd)));
+    OK(usk_close(fd));
+
+    fd = tcp(AF_INET6, 0);
+    OK(bind_to(fd, "::ffff:224.0.0.1", 0));
+    ERR(connecting(fd, "::ffff:127.0.0.1", port), EINVAL);
+    OK(usk_close(fd));
+
+    /* What was connected over IPv6 may be over IPv4 next. */
+    fd = refused_later(AF_INET6, "::1");
+    dissolve(fd);
+    set_nonblock(fd, false);
+    OK(connecting(fd, "::ffff:127.0.0.1", port));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+}
+
+struct claim {
+    const char *address;
+    int plain, reuse; /* what bind of another socket gives, without and with SO_REUSEADDR */
+};
+
+static void claims(const char *what, int port, const struct claim *rows, int n)
+{
+    for (int i = 0; i < n; i++) {
+        int got[2] = {other(rows[i].address, port, 0), other(rows[i].address, port, SO_REUSEADDR)};
+        if (got[0] != rows[i].plain || got[1] != rows[i].reuse) {
+            char text[120], g[64], w[64];
+            snprintf(text, sizeof text, "%s, then bind to %s", what, rows[i].address);
+            snprintf(g, sizeof g, "%s and %s", errno_name(got[0]), errno_name(got[1]));
+            snprintf(w, sizeof w, "%s and %s", errno_name(rows[i].plain), errno_name(rows[i].reuse));
+            complain(__FILE__, __LINE__, text, g, w);
+        }
+    }
+}
+
+static void any_address_becomes_one_when_it_connects(void)
+{
+    int port, to = port_of(sock_name(server)), fd = holder("0.0.0.0", 0, &port);
+    static const struct claim one[] = {
+        {"127.0.0.2", 0, 0},
+        {"127.0.0.1", EADDRINUSE, EADDRINUSE},
+        {"0.0.0.0", EADDRINUSE, EADDRINUSE},
+        {"::", EADDRINUSE, EADDRINUSE},
+        {"::1", 0, 0},
+    };
+    static const struct claim any[] = {
+        {"127.0.0.2", EADDRINUSE, EADDRINUSE},
+        {"127.0.0.1", EADDRINUSE, EADDRINUSE},
+    };
+    claims("0.0.0.0 bound", port, any, COUNT(any));
+    OK(connecting(fd, "127.0.0.1", to));
+    claims("0.0.0.0 connected", port, one, COUNT(one));
+    OK(usk_close(accepted()));
+    dissolve(fd);
+    claims("0.0.0.0 dissolved", port, any, COUNT(any));
+    ERR(connecting(fd, "127.0.0.1", refused), ECONNREFUSED);
+    claims("0.0.0.0 refused", port, any, COUNT(any));
+    OK(usk_close(fd));
+
+    static const struct claim shared[] = {
+        {"127.0.0.2", 0, 0},
+        {"127.0.0.1", EADDRINUSE, 0},
+        {"0.0.0.0", EADDRINUSE, 0},
+    };
+    fd = holder("0.0.0.0", 1, &port);
+    OK(connecting(fd, "127.0.0.1", to));
+    claims("0.0.0.0 connected, SO_REUSEADDR", port, shared, COUNT(shared));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    fd = holder("::", 0, &port);
+    OK(connecting(fd, "::ffff:127.0.0.1", to));
+    claims("[::] connected over IPv4", port, one, COUNT(one));
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+
+    /* Over IPv6 it keeps any address of IPv4 from being bound, but not each single one. */
+    static const struct claim six[] = {
+        {"127.0.0.1", 0, 0},
+        {"::1", EADDRINUSE, EADDRINUSE},
+        {"::", EADDRINUSE, EADDRINUSE},
+        {"0.0.0.0", EADDRINUSE, EADDRINUSE},
+    };
+    int l6 = listener(at("::1", 0), 1);
+    fd = holder("::", 0, &port);
+    OK(connecting(fd, "::1", port_of(sock_name(l6))));
+    claims("[::] connected over IPv6", port, six, COUNT(six));
+    OK(usk_close(fd));
+    OK(usk_close(l6));
+}
+
+static void options_count_as_they_are(void)
+{
+    int port, fd = holder("127.0.0.1", 0, &port);
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), EADDRINUSE);
+    OK(set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), 0);
+    EQ(other("127.0.0.1", port, 0), EADDRINUSE);
+    OK(set_int(fd, SOL_SOCKET, SO_REUSEADDR, 0));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), EADDRINUSE);
+    OK(usk_close(fd));
+
+    fd = holder("127.0.0.1", 0, &port);
+    EQ(other("127.0.0.1", port, SO_REUSEPORT), EADDRINUSE);
+    OK(set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1));
+    EQ(other("127.0.0.1", port, SO_REUSEPORT), 0);
+    /* Who is in the group stays in it. */
+    OK(set_int(fd, SOL_SOCKET, SO_REUSEPORT, 0));
+    EQ(other("127.0.0.1", port, SO_REUSEPORT), 0);
+    OK(usk_close(fd));
+
+    /* An accepted connection holds its listener's port under its own options, and so does what is left of it. */
+    for (int reuse = 0; reuse < 2; reuse++) {
+        int l = holder("127.0.0.1", !reuse, &port);
+        OK(usk_listen(l, 1));
+        int c = connected(SOCK_STREAM, sock_name(l)), s = (int)OK(usk_accept(l, NULL, NULL));
+        OK(usk_close(l));
+        EQ(other("127.0.0.1", port, SO_REUSEADDR), reuse ? EADDRINUSE : 0);
+        OK(set_int(s, SOL_SOCKET, SO_REUSEADDR, reuse));
+        EQ(other("127.0.0.1", port, SO_REUSEADDR), reuse ? 0 : EADDRINUSE);
+        EQ(other("0.0.0.0", port, SO_REUSEADDR), reuse ? 0 : EADDRINUSE);
+        EQ(other("127.0.0.2", port, 0), 0);
+        OK(usk_close(s));
+        EXPECT_EOF(c);
+        OK(usk_close(c));
+        EQ(other("127.0.0.1", port, SO_REUSEADDR), reuse ? 0 : EADDRINUSE);
+        EQ(other("127.0.0.1", port, 0), EADDRINUSE);
+    }
+
+    /* Also a port that connect chose is one that others cannot bind, unless both allow it. */
+    fd = connected(SOCK_STREAM, sock_name(server));
+    port = port_of(sock_name(fd));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), EADDRINUSE);
+    EQ(other("127.0.0.2", port, 0), 0);
+    OK(set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), 0);
+    OK(usk_close(accepted()));
+    OK(usk_close(fd));
+}
+
+static void listener_that_is_shut_down_shares_its_port(void)
+{
+    int port, a = holder("127.0.0.1", 1, &port);
+    OK(usk_listen(a, 1));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), EADDRINUSE);
+    OK(usk_shutdown(a, SHUT_RD));
+    EQ(other("127.0.0.1", port, SO_REUSEADDR), 0);
+    EQ(other("127.0.0.1", port, 0), EADDRINUSE);
+    int b = tcp(AF_INET, 0);
+    OK(set_int(b, SOL_SOCKET, SO_REUSEADDR, 1));
+    OK(bind_to(b, "127.0.0.1", port));
+    OK(usk_listen(a, 1));
+    ERR(usk_listen(b, 1), EADDRINUSE);
+    OK(usk_shutdown(a, SHUT_RD));
+    OK(usk_listen(b, 1));
+    ERR(usk_listen(a, 1), EADDRINUSE);
+    EQ(port_of(sock_name(a)), port);
+    OK(usk_close(b));
+    OK(usk_listen(a, 1));
+    OK(usk_close(a));
+
+    /* A port that the stack chose is free with it, and still shown. */
+    a = tcp(AF_INET, 0);
+    OK(bind_to(a, "127.0.0.1", 0));
+    port = port_of(sock_name(a));
+    OK(usk_listen(a, 1));
+    OK(usk_shutdown(a, SHUT_RD));
+    EQ(port_of(sock_name(a)), port);
+    EQ(other("127.0.0.1", port, 0), 0);
+    OK(bind_to(a, "127.0.0.2", 0));
+    OK(usk_close(a));
+}
+
+int main(void)
+{
+    begin("rebind");
+    server = listener(at("127.0.0.1", 0), 16);
+    OK(usk_close(holder("127.0.0.1", 0, &refused)));
+    port_is_free_when_a_connection_has_ended();
+    families_do_not_mix();
+    any_address_becomes_one_when_it_connects();
+    options_count_as_they_are();
+    listener_that_is_shut_down_shares_its_port();
+    OK(usk_close(server));
+    return done();
+}
