@@ -27,7 +27,7 @@ use std::sync::Arc;
 const MAX_HOSTS: usize = 4096;
 /// Errors a destination may get in a burst (XRLIM_BURST_FACTOR).
 const BURST: u32 = 6;
-/// The highest type Linux knows (NR_ICMP_TYPES).
+/// The highest type Linux knows (NR_ICMP_TYPES), but for those of RFC 8335.
 const MAX_KIND: u8 = 18;
 
 /// Why a packet that arrived is answered with an error.
@@ -50,6 +50,10 @@ pub(crate) enum Problem {
     },
     /// No socket on this port.
     NoPort,
+    /// No route to the destination; IPv6 alone.
+    NoRoute,
+    /// A first fragment without the upper-layer header (RFC 7112); IPv6 alone.
+    Incomplete,
     /// The other fragments did not come in time.
     Reassembly,
 }
@@ -200,6 +204,8 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         }
         Problem::NoProtocol { .. } => (kind::UNREACHABLE, unreachable::PROTOCOL, [0; 4]),
         Problem::NoPort => (kind::UNREACHABLE, unreachable::PORT, [0; 4]),
+        // A host that does not forward says nothing (ip_error).
+        Problem::NoRoute | Problem::Incomplete => return,
         Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
     };
     if info.not_unicast || !addr::is_unicast(info.src) || net(stack).routes.is_broadcast(info.src) {
@@ -312,10 +318,14 @@ impl IpHandler for Icmp {
         }
         let (ty, code) = (skb.linear()[0], skb.linear()[1]);
         count_in(stack, ty);
-        if ty > MAX_KIND {
-            return bad(stack, DropReason::IcmpMalformed);
+        match ty {
+            // Probes are off by default (icmp_echo_enable_probe).
+            kind::EXT_ECHO => return stack.mib.drop(DropReason::IcmpMalformed),
+            kind::EXT_ECHO_REPLY => return net(stack).ping.deliver(stack, skb, info),
+            t if t > MAX_KIND => return bad(stack, DropReason::IcmpMalformed),
+            _ => {}
         }
-        if info.not_unicast {
+        if info.not_unicast && !net(stack).routes.is_local(info.dst) {
             // RFC 1122 §3.2.2.6, §3.2.2.8: such an echo or timestamp request may be ignored, and is by default. Errors
             // and answers to a group make no sense.
             let request = matches!(ty, kind::ECHO | kind::TIMESTAMP);
@@ -331,7 +341,7 @@ impl IpHandler for Icmp {
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
-            kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
+            t if icmp::is_error_kind(t) => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}
         }
@@ -364,13 +374,15 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
 
 /// Answers with the time of day in milliseconds since midnight UT (RFC 792).
 fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    if !skb.may_pull(20) || skb.linear()[1] != 0 {
+    // The originate timestamp is all that is read of the request (icmp_timestamp).
+    if !skb.may_pull(12) {
         return bad(stack, DropReason::IcmpMalformed);
     }
     let mut b = [0; 20];
-    b.copy_from_slice(&skb.linear()[..20]);
+    b[..12].copy_from_slice(&skb.linear()[..12]);
     let ms = (stack.clock.wall().as_millis() % 86_400_000) as u32;
-    b[0] = kind::TIMESTAMP_REPLY;
+    (b[0], b[1]) = (kind::TIMESTAMP_REPLY, 0);
+    b[2..4].fill(0);
     b[12..16].copy_from_slice(&ms.to_be_bytes());
     b[16..20].copy_from_slice(&ms.to_be_bytes());
     icmp::fill_checksum(&mut b);
@@ -395,8 +407,15 @@ pub(crate) fn convert(ty: u8, code: u8) -> (Error, bool) {
         (kind::UNREACHABLE, u::HOST_ISOLATED) => (Error::NoNet, true),
         (kind::PARAMETER_PROBLEM, _) => (Error::Proto, true),
         (kind::TIME_EXCEEDED, _) => (Error::HostUnreach, false),
+        // Ping sockets alone report these (ping_err).
+        (kind::SOURCE_QUENCH | kind::REDIRECT, _) => (Error::RemoteIo, false),
         _ => (Error::HostUnreach, true),
     }
+}
+
+/// Source quench or redirect: no error, and nothing to UDP and raw sockets.
+pub(crate) fn is_advice(e: &IcmpError<'_>) -> bool {
+    e.src.is_ipv4() && matches!(e.ty, kind::SOURCE_QUENCH | kind::REDIRECT)
 }
 
 /// An error arrived: validated, then given to the protocol of the quoted datagram. Linux: icmp_unreach.
@@ -413,6 +432,8 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         Message::Unreachable { mtu, quoted, .. } => (quoted, u32::from(mtu)),
         Message::ParameterProblem { pointer, quoted, .. } => (quoted, u32::from(pointer)),
         Message::TimeExceeded { quoted, .. } => (quoted, 0),
+        // Protocols ignore these two, and count those that are not about a connection of theirs.
+        Message::SourceQuench { quoted } | Message::Redirect { quoted, .. } => (quoted, 0),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
     let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
@@ -434,8 +455,9 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         return;
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
-    // It must quote a packet that this stack can have sent, and no fragment other than the first.
-    if !net(stack).routes.is_local(src) || q.ip.frag_offset() != 0 || net(stack).routes.is_broadcast(dst) {
+    // What was sent to a broadcast draws no errors (icmp_ignore_bogus_error_responses). Whether a socket here sent the
+    // quoted packet is for its protocol to say.
+    if net(stack).routes.is_broadcast(dst) {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(ty, code);

@@ -3,8 +3,9 @@
 //! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
 //! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
+use super::exthdrs::{self, Place, Step};
 use super::icmp::{self, Problem};
-use super::route::Addressee;
+use super::route::{self, Addressee};
 use super::{Ip, fragment, neigh};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
@@ -18,7 +19,7 @@ use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
 use crate::wire::ip::{self, Ecn, Ipv4Header, Ipv4Options, option as opt4};
-use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Header, Ipv6Options, UnknownAction, option as opt6};
+use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -279,7 +280,9 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
     let info = info_v4(&skb, h, to, dev.ifindex, now);
     skb.rx = Some(info);
     let raw = net.raw.deliver(stack, &skb, &info);
-    let Some(handler) = stack.registry.handler(h.protocol) else {
+    // ICMPv6 is a protocol of IPv6 alone.
+    let handler = stack.registry.handler(h.protocol).filter(|_| h.protocol != proto::ICMPV6);
+    let Some(handler) = handler else {
         if raw {
             return stack.mib.inc(Mib::IpInDelivers);
         }
@@ -361,11 +364,31 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = ipv6::HEADER_LEN as u16;
-    let Some(to) = addressee_v6(net, stack, dev, &skb, h) else { return };
+    let Some(to) = addressee_v6(net, stack, dev, &mut skb, h, now) else { return };
     deliver_v6(net, stack, dev, skb, h, to, now);
 }
 
-fn addressee_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
+/// A packet for another host: dropped, since a host does not forward. Where there is no route to its destination the
+/// sender is told, even by a host (ip6_pkt_discard).
+fn not_ours_v6(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) {
+    let routed = route::lookup(stack, IpAddr::V6(h.dst), None, 0).is_ok();
+    stack.mib.drop(if routed { DropReason::IpInAddrErrors } else { DropReason::IpInNoRoutes });
+    if routed || h.dst.is_unspecified() {
+        return stack.mib.inc(Mib::Ip6InAddrErrors);
+    }
+    stack.mib.inc(Mib::Ip6InNoRoutes);
+    let info = info_v6(h, h.next, Addressee::Local, dev.ifindex, now);
+    icmp::send_problem(stack, skb, &info, Problem::NoRoute);
+}
+
+fn addressee_v6(
+    net: &Ip,
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    skb: &mut Skb,
+    h: V6,
+    now: Instant,
+) -> Option<Addressee> {
     let dst = IpAddr::V6(h.dst);
     let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
     if !dev.caps().loopback && !h.src.is_unspecified() && verdict.src_local {
@@ -384,8 +407,7 @@ fn addressee_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
             }
         }
         Addressee::Broadcast | Addressee::Other => {
-            stack.mib.inc(Mib::Ip6InAddrErrors);
-            stack.mib.drop(DropReason::IpInAddrErrors);
+            not_ours_v6(stack, dev, skb, h, now);
             return None;
         }
     }
@@ -406,158 +428,77 @@ fn info_v6(h: V6, protocol: u8, to: Addressee, ifindex: u32, now: Instant) -> Pa
     }
 }
 
-/// The result of walking the extension headers.
-enum Walk {
-    /// Deliver `protocol`, which starts at `offset` of the packet and was named by the byte at `named_at`.
-    Upper { protocol: u8, offset: usize, named_at: usize },
-    /// A fragment: its header starts at `offset`, and was named by the byte at `named_at`.
-    Fragment { offset: usize, named_at: usize },
-    /// Refused; with a pointer and code for the sender, or in silence.
-    Refused(DropReason, Option<Problem>),
-}
-
 fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
-    let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    let mut at = Place { next: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
     let mut reassembled = false;
-    if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
+    while exthdrs::is_extension(at.next) {
         // The options are read in place, so the packet is made contiguous; such packets are rare.
         let n = skb.len();
         if !skb.may_pull(n) {
             return bad_header_v6(stack, DropReason::HdrTrunc);
         }
-        walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], h, to);
-        if let Walk::Fragment { offset, named_at } = walk {
-            skb.nh_len = offset as u16;
-            let Some(whole) = fragment::receive_v6(stack, dev, skb, (offset, named_at), now) else { return };
-            skb = whole;
-            reassembled = true;
-            let n = skb.len();
-            if !skb.may_pull(n) {
-                return bad_header_v6(stack, DropReason::HdrTrunc);
+        match exthdrs::step(stack, &skb.linear()[..n], at, to, reassembled) {
+            Step::Next(next) => at = next,
+            Step::Fragment => {
+                skb.nh_len = at.offset as u16;
+                let Some(whole) = fragment::receive_v6(stack, dev, skb, (at.offset, at.named_at), now) else { return };
+                skb = whole;
+                reassembled = true;
+                let mut next = [at.next];
+                skb.copy_out(at.named_at, &mut next);
+                at.next = next[0];
             }
-            // The headers before the fragment header are checked a second time; those behind it for the first time.
-            let next = skb.linear()[ipv6::NEXT_HEADER_OFFSET];
-            walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], V6 { next, ..h }, to);
-        }
-    }
-    match walk {
-        Walk::Upper { protocol, offset, named_at } => {
-            let info = info_v6(h, protocol, to, dev.ifindex, now);
-            skb.nh_len = offset as u16;
-            skb.rx = Some(info);
-            // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them
-            // (RFC 6980 §5).
-            if reassembled && protocol == proto::ICMPV6 {
-                let mut ty = [0];
-                skb.copy_out(offset, &mut ty);
-                if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
-                    return stack.mib.drop(DropReason::Ipv6NdiscFrag);
+            // An atomic fragment (RFC 6946) is whole, and its header stays.
+            Step::Atomic(next) => {
+                stack.mib.inc(Mib::Ip6ReasmReqds);
+                stack.mib.inc(Mib::Ip6ReasmOKs);
+                (at, reassembled) = (next, true);
+            }
+            Step::Refused { count, reason, problem } => {
+                if let Some(mib) = count {
+                    stack.mib.inc(mib);
                 }
-            }
-            let raw = net.raw.deliver(stack, &skb, &info);
-            let Some(handler) = stack.registry.handler(protocol) else {
-                if raw || protocol == proto::NO_NEXT {
-                    return stack.mib.inc(Mib::Ip6InDelivers);
+                stack.mib.drop(reason);
+                if let Some(p) = problem {
+                    let info = info_v6(h, h.next, to, dev.ifindex, now);
+                    icmp::send_problem(stack, &mut skb, &info, p);
                 }
-                stack.mib.inc(Mib::Ip6InUnknownProtos);
-                stack.mib.drop(DropReason::IpNoProto);
-                let problem = Problem::NoProtocol { pointer: named_at as u32 };
-                return icmp::send_problem(stack, &mut skb, &info, problem);
-            };
-            stack.mib.inc(Mib::Ip6InDelivers);
-            skb.pull(offset);
-            hand_up(stack, &**handler, skb, &info);
-        }
-        Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
-        Walk::Refused(reason, problem) => {
-            bad_header_v6(stack, reason);
-            if let Some(p) = problem {
-                let info = info_v6(h, h.next, to, dev.ifindex, now);
-                icmp::send_problem(stack, &mut skb, &info, p);
+                return;
             }
         }
     }
+    let info = info_v6(h, at.next, to, dev.ifindex, now);
+    skb.nh_len = at.offset as u16;
+    skb.rx = Some(info);
+    upper_v6(net, stack, skb, (at, reassembled), &info);
 }
 
-fn walk_extensions(stack: &Stack, payload: &[u8], h: V6, to: Addressee) -> Walk {
-    let mut ext = Extensions::new(h.next, payload);
-    let (mut offset, mut named_at) = (ipv6::HEADER_LEN, ipv6::NEXT_HEADER_OFFSET);
-    loop {
-        let refused = match ext.next() {
-            None => None,
-            Some(Err(e)) => Some((DropReason::Ipv6BadExthdr, Some(Problem::Parameter { pointer: e.offset as u32 }))),
-            Some(Ok(Extension::Fragment(f))) if f.is_atomic() => None,
-            Some(Ok(Extension::Fragment(_))) => return Walk::Fragment { offset, named_at },
-            Some(Ok(Extension::HopByHop(o))) => {
-                let limits = (stack.sysctl.max_hbh_opts_number(), stack.sysctl.max_hbh_length());
-                options_v6(o, ext.offset() - offset, limits, to)
-            }
-            Some(Ok(Extension::Destination(o))) => {
-                let limits = (stack.sysctl.max_dst_opts_number(), stack.sysctl.max_dst_opts_length());
-                options_v6(o, ext.offset() - offset, limits, to)
-            }
-            // A routing header without segments left is skipped (RFC 8200 §4.4); any other is refused, type 0 included
-            // (RFC 5095).
-            Some(Ok(Extension::Routing(r))) if r.segments_left() > 0 => {
-                Some((DropReason::IpInHdr, Some(Problem::Parameter { pointer: r.offset as u32 + 2 })))
-            }
-            Some(Ok(Extension::Routing(_))) => None,
-        };
-        if let Some((reason, problem)) = refused {
-            return Walk::Refused(reason, problem);
-        }
-        if ext.offset() == offset {
-            let protocol = payload_next(payload, h.next, named_at);
-            return Walk::Upper { protocol, offset, named_at };
-        }
-        named_at = offset;
-        offset = ext.offset();
-    }
-}
-
-/// The next-header byte that stands at `named_at` of the packet; `first` for the fixed header's own.
-fn payload_next(payload: &[u8], first: u8, named_at: usize) -> u8 {
-    match named_at.checked_sub(ipv6::HEADER_LEN) {
-        Some(at) => payload.get(at).copied().unwrap_or(proto::NO_NEXT),
-        None => first,
-    }
-}
-
-/// Options of one header. Unknown ones do what their top bits say (RFC 8200 §4.2); a jumbo payload is refused, since no
-/// link here carries one. Linux: ip6_parse_tlv.
-fn options_v6(
-    options: Ipv6Options<'_>,
-    len: usize,
-    (max_number, max_len): (i32, i32),
-    to: Addressee,
-) -> Option<(DropReason, Option<Problem>)> {
-    let bad = |p| Some((DropReason::Ipv6BadExthdr, p));
-    if len as i64 > i64::from(max_len) {
-        return bad(None);
-    }
-    let mut seen = 0;
-    for o in options {
-        let Ok(o) = o else { return bad(None) };
-        seen += 1;
-        if seen > max_number.unsigned_abs() {
-            return bad(None);
-        }
-        let pointer = o.offset as u32;
-        match o.kind {
-            opt6::ROUTER_ALERT if o.data.len() == 2 => continue,
-            opt6::JUMBO => return bad(Some(Problem::Parameter { pointer })),
-            _ if max_number < 0 => return bad(None),
-            _ => {}
-        }
-        match o.unknown_action() {
-            UnknownAction::Skip => {}
-            UnknownAction::Discard => return bad(None),
-            UnknownAction::Problem => return bad(Some(Problem::Option { pointer })),
-            UnknownAction::ProblemUnlessMulticast if to == Addressee::Multicast => return bad(None),
-            UnknownAction::ProblemUnlessMulticast => return bad(Some(Problem::Option { pointer })),
+/// Hands a packet to the protocol behind its extension headers.
+fn upper_v6(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, (at, reassembled): (Place, bool), info: &PacketInfo) {
+    let Place { next: protocol, offset, named_at } = at;
+    // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC 6980 §5).
+    if reassembled && protocol == proto::ICMPV6 {
+        let mut ty = [0];
+        skb.copy_out(offset, &mut ty);
+        if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
+            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
         }
     }
-    None
+    let raw = net.raw.deliver(stack, &skb, info);
+    // ICMP for IPv4 is a protocol of IPv4 alone.
+    let handler = stack.registry.handler(protocol).filter(|_| protocol != proto::ICMP);
+    let Some(handler) = handler else {
+        if raw || protocol == proto::NO_NEXT {
+            return stack.mib.inc(Mib::Ip6InDelivers);
+        }
+        stack.mib.inc(Mib::Ip6InUnknownProtos);
+        stack.mib.drop(DropReason::IpNoProto);
+        let problem = Problem::NoProtocol { pointer: named_at as u32 };
+        return icmp::send_problem(stack, &mut skb, info, problem);
+    };
+    stack.mib.inc(Mib::Ip6InDelivers);
+    skb.pull(offset);
+    hand_up(stack, &**handler, skb, info);
 }
 
 #[cfg(test)]

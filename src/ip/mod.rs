@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `exthdrs` | extension headers of IPv6 |
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
@@ -21,6 +22,7 @@
 
 pub mod bind;
 pub mod datagram;
+pub(crate) mod exthdrs;
 pub(crate) mod fragment;
 pub(crate) mod icmp;
 pub(crate) mod icmpv6;

@@ -198,11 +198,15 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     stack.mib.inc(Mib::TcpInSegs);
     // The whole header must be contiguous; its length is in the fixed part.
     if !skb.may_pull(HEADER_LEN) {
-        return bad(stack, DropReason::PktTooSmall);
+        return stack.mib.drop(DropReason::PktTooSmall);
     }
     let header_len = usize::from(skb.linear()[12] >> 4) * 4;
-    if header_len < HEADER_LEN || !skb.may_pull(header_len) {
+    if header_len < HEADER_LEN {
         return bad(stack, DropReason::PktTooSmall);
+    }
+    // A packet that was cut is no error of TCP's, and not counted as one.
+    if !skb.may_pull(header_len) {
+        return stack.mib.drop(DropReason::PktTooSmall);
     }
     let len = skb.len() as u32;
     if !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {
@@ -371,8 +375,7 @@ pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
         (IpAddr::V4(_), 11) => Some(Error::HostUnreach),
         (IpAddr::V4(_), 3) => Some(icmp.errno),
         (IpAddr::V4(_), _) => None,
-        (IpAddr::V6(_), 1 | 3 | 4) => Some(icmp.errno),
-        (IpAddr::V6(_), _) => None,
+        (IpAddr::V6(_), _) => Some(icmp.errno),
     }
 }
 

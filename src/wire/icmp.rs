@@ -31,6 +31,10 @@ pub(crate) mod kind {
     pub(crate) const TIMESTAMP: u8 = 13;
     /// Timestamp reply.
     pub(crate) const TIMESTAMP_REPLY: u8 = 14;
+    /// Extended echo request (RFC 8335).
+    pub(crate) const EXT_ECHO: u8 = 42;
+    /// Extended echo reply.
+    pub(crate) const EXT_ECHO_REPLY: u8 = 43;
 }
 
 /// Codes of destination unreachable (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1).

@@ -124,10 +124,11 @@ size_t tcp_options(const struct end *e, const char *text, unsigned char *out)
     return n;
 }
 
-/* Lets a timer that is due go off. A FIN that comes before any data is acknowledged by a timer of the next tick. */
+/* Lets a timer that is due at once go off, in ticks of 4 ms. A FIN that comes before any data is acknowledged by one of
+ * the next tick; an unacceptable ACK makes the SYN go out again after two. */
 static void settle(void)
 {
-    usleep(6000);
+    usleep(16000);
     collect();
 }
 
@@ -174,7 +175,7 @@ void send_segment(const struct end *e, int slot, int flags, uint32_t seq, uint32
     if (strcmp(damage, "checksum 0") == 0 && n >= 18)
         put16(b + 16, 0);
     send_ip(e->family, IPPROTO_TCP, b, n);
-    if (flags & FIN)
+    if (flags & FIN || (e->syn_sent && flags & ACK))
         settle();
 }
 
@@ -302,6 +303,7 @@ void open_end(int slot, int family, int state, bool active, int syn_options)
     if (state == TCP_CLOSE)
         return;
     if (state == TCP_SYN_SENT) {
+        e->syn_sent = true;
         e->fd = bound(slot, family, SOCK_STREAM, 0);
         must("connect", connect_to_peer(e->fd, slot, family));
         offer(e, syn);

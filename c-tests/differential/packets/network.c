@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <linux/ipv6.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -53,49 +53,47 @@ static const char *const kernel_settings[][2] = {
 
 static int tun = -1;
 
-/* An address of IPv6 is tentative until a worker of the kernel has seen that it needs no detection of duplicates. */
-static void wait_for_address(void)
+/* Adds an address as ip-address(8) does, one of IPv6 without the detection of duplicates. */
+static void add_address(int family, const char *text, unsigned char prefix, int index)
 {
-    struct sockaddr_in6 a = {.sin6_family = AF_INET6};
-    int s = socket(AF_INET6, SOCK_DGRAM, 0), tries = 0;
-    inet_pton(AF_INET6, HOST6, &a.sin6_addr);
-    while (bind(s, (struct sockaddr *)&a, sizeof a) == -1) {
-        if (++tries == 5000)
-            give_up("the address of IPv6");
-        usleep(tries < 100 ? 50 : 1000);
-    }
+    struct {
+        struct nlmsghdr n;
+        struct ifaddrmsg a;
+        struct rtattr local;
+        unsigned char address[16];
+    } m;
+    unsigned char answer[256];
+    size_t size = family == AF_INET6 ? 16 : 4;
+    int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    memset(&m, 0, sizeof m);
+    m.n.nlmsg_len = (unsigned)(offsetof(__typeof__(m), address) + size);
+    m.n.nlmsg_type = RTM_NEWADDR;
+    m.n.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+    m.a.ifa_family = (unsigned char)family;
+    m.a.ifa_prefixlen = prefix;
+    m.a.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
+    m.a.ifa_index = (unsigned)index;
+    m.local.rta_type = IFA_LOCAL;
+    m.local.rta_len = (unsigned short)(sizeof m.local + size);
+    inet_pton(family, text, m.address);
+    if (s < 0 || send(s, &m, m.n.nlmsg_len, 0) < 0 || recv(s, answer, sizeof answer, 0) < 20)
+        give_up("RTM_NEWADDR");
+    memcpy(&errno, answer + 16, sizeof errno);
+    if ((errno = -errno) != 0)
+        give_up("RTM_NEWADDR");
     close(s);
 }
 
-static void set_up_address(int index)
+static void set_up(const char *device)
 {
-    struct in6_ifreq r6 = {.ifr6_prefixlen = 64, .ifr6_ifindex = index};
     struct ifreq r;
-    struct sockaddr_in *in = (struct sockaddr_in *)&r.ifr_addr;
-    int s4 = socket(AF_INET, SOCK_DGRAM, 0), s6 = socket(AF_INET6, SOCK_DGRAM, 0);
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
     memset(&r, 0, sizeof r);
-    memcpy(r.ifr_name, "tun0", 5);
-    in->sin_family = AF_INET;
-    inet_pton(AF_INET, HOST4, &in->sin_addr);
-    if (ioctl(s4, SIOCSIFADDR, &r) == -1)
-        give_up("SIOCSIFADDR");
-    inet_pton(AF_INET, "255.255.255.0", &in->sin_addr);
-    if (ioctl(s4, SIOCSIFNETMASK, &r) == -1)
-        give_up("SIOCSIFNETMASK");
-    memset(&r, 0, sizeof r);
-    memcpy(r.ifr_name, "tun0", 5);
+    strncpy(r.ifr_name, device, sizeof r.ifr_name - 1);
     r.ifr_flags = IFF_UP;
-    if (ioctl(s4, SIOCSIFFLAGS, &r) == -1)
-        give_up("SIOCSIFFLAGS");
-    memcpy(r.ifr_name, "lo", 3);
-    if (ioctl(s4, SIOCSIFFLAGS, &r) == -1)
-        give_up("SIOCSIFFLAGS lo");
-    inet_pton(AF_INET6, HOST6, &r6.ifr6_addr);
-    if (ioctl(s6, SIOCSIFADDR, &r6) == -1)
-        give_up("SIOCSIFADDR of IPv6");
-    close(s4);
-    close(s6);
-    wait_for_address();
+    if (s < 0 || ioctl(s, SIOCSIFFLAGS, &r) == -1)
+        give_up(device);
+    close(s);
 }
 
 static void set(const char *const *setting)
@@ -126,7 +124,10 @@ static void new_namespace(void)
         give_up("TUNSETIFF");
     /* Without an address of its own making: its neighbours are not told of it either. */
     write_file("/proc/sys/net/ipv6/conf/tun0/addr_gen_mode", "1");
-    set_up_address((int)if_nametoindex("tun0"));
+    set_up("lo");
+    set_up("tun0");
+    add_address(AF_INET, HOST4, 24, (int)if_nametoindex("tun0"));
+    add_address(AF_INET6, HOST6, 64, (int)if_nametoindex("tun0"));
 }
 
 /* The device in memory: one packet to the host at a time, and a queue from it. */

@@ -94,6 +94,7 @@ struct end {
     uint32_t una;                          /* highest acknowledgement sent to the host */
     uint32_t host_window;                  /* bytes */
     int host_shift;                        /* -1: no window scaling */
+    bool syn_sent;                         /* was made in this state */
     bool timestamps, scaling;              /* what the peer offered */
     uint32_t host_tsval;
     uint32_t tsval; /* the peer's clock */

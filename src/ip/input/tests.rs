@@ -152,16 +152,18 @@ fn each_malformed_ipv6_packet_is_dropped_for_its_own_reason() {
         ("from a group", v6("ff02::1", me, 59, b""), DropReason::IpInvalidSource),
         ("from ourselves", v6(me, me, 59, b""), DropReason::IpLocalSource),
         ("from loopback", v6("::1", me, 59, b""), DropReason::IpInvalidSource),
-        ("mapped", v6("::ffff:10.0.0.9", me, 59, b""), DropReason::IpInvalidSource),
         ("to loopback", v6(a, "::1", 59, b""), DropReason::IpInvalidDest),
         ("not ours", v6(a, "fd00::77", 59, b""), DropReason::IpInAddrErrors),
         ("a group nobody joined", v6(a, "ff02::77", 59, b""), DropReason::OtherHost),
         ("extension header beyond the packet", v6(a, me, 0, &[59, 3, 1, 4, 0, 0, 0, 0]), DropReason::Ipv6BadExthdr),
         ("option beyond its header", v6(a, me, 0, &pad(200)), DropReason::Ipv6BadExthdr),
         ("jumbo payload", v6(a, me, 0, &[59, 0, 194, 4, 0, 1, 0, 0]), DropReason::Ipv6BadExthdr),
+        ("segment routing", v6(a, me, 43, &[59, 0, 4, 0, 0, 0, 0, 0]), DropReason::Ipv6BadExthdr),
+        ("no route", v6(a, "fe00::1", 59, b""), DropReason::IpInNoRoutes),
+        ("ICMP for IPv4", v6(a, me, 1, &[8; 8]), DropReason::IpNoProto),
         ("unknown option to discard", v6(a, me, 60, &[59, 0, 0x41, 4, 0, 0, 0, 0]), DropReason::Ipv6BadExthdr),
         ("unknown option to report", v6(a, me, 60, &[59, 0, 0x81, 4, 0, 0, 0, 0]), DropReason::Ipv6BadExthdr),
-        ("routing header type 0", v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), DropReason::IpInHdr),
+        ("routing header type 0", v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), DropReason::Ipv6BadExthdr),
         ("unknown protocol", v6(a, me, 253, b"x"), DropReason::IpNoProto),
         (
             "hop-by-hop that is not first",
@@ -182,7 +184,16 @@ fn ipv6_parameter_problems_point_at_the_byte() {
     for (packet, code, pointer) in [
         (v6(a, me, 253, b"x"), 1, 6),
         (v6(a, me, 60, &[253, 0, 1, 4, 0, 0, 0, 0]), 1, 40),
-        (v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), 0, 42),
+        (v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), 0, 43),
+        (v6(a, me, 1, &[8; 8]), 1, 6),
+        // Jumbo payloads: too short to be one, and with a payload length.
+        (v6(a, me, 0, &[59, 0, 194, 4, 0, 0, 255, 255]), 0, 44),
+        (v6(a, me, 0, &[59, 0, 194, 4, 0, 1, 0, 0]), 0, 42),
+        (v6(a, me, 60, &[59, 0, 194, 4, 0, 1, 0, 0]), 2, 42),
+        // A fragment header behind another.
+        (v6(a, me, 44, &[44, 0, 0, 0, 0, 0, 0, 1, 59, 0, 0, 0, 0, 0, 0, 2]), 0, 48),
+        // A first fragment without the whole UDP header (RFC 7112).
+        (v6(a, me, 44, &[60, 0, 0, 1, 0, 0, 0, 1, 17, 0, 1, 4, 0, 0, 0, 0]), 3, 0),
         (v6(a, me, 60, &[59, 0, 0x81, 4, 0, 0, 0, 0]), 2, 42),
     ] {
         let b = Bench::on_ip();
