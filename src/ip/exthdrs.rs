@@ -43,6 +43,52 @@ pub(super) fn is_extension(next: u8) -> bool {
     matches!(next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT)
 }
 
+/// Where a chain of headers ends, whatever they are: the protocol, its offset in `packet`, and the offset field of the
+/// last fragment header with its flag. None: a header does not begin in the packet. Linux: ipv6_skip_exthdr.
+fn skip(packet: &[u8], mut next: u8, mut offset: usize) -> Option<(u8, usize, u16)> {
+    let mut fragment = 0;
+    while is_extension(next) || matches!(next, proto::AH | proto::NO_NEXT) {
+        let &[then, units] = packet.get(offset..offset + 2)?.first_chunk::<2>().filter(|_| next != proto::NO_NEXT)?;
+        let len = match next {
+            proto::FRAGMENT => {
+                fragment = u16::from_be_bytes(*packet.get(offset + 2..)?.first_chunk()?);
+                if fragment & !7 != 0 {
+                    break;
+                }
+                ipv6::FRAGMENT_HEADER_LEN
+            }
+            proto::AH => (usize::from(units) + 2) * 4,
+            _ => (usize::from(units) + 1) * 8,
+        };
+        (next, offset) = (then, offset + len);
+    }
+    Some((next, offset, fragment))
+}
+
+/// Whether a packet is or may be an ICMPv6 error, about which no error is sent (RFC 4443 §2.4 (e.1)). Linux:
+/// is_ineligible.
+pub(super) fn may_be_error(packet: &[u8], next: u8) -> bool {
+    match skip(packet, next, ipv6::HEADER_LEN) {
+        Some((proto::ICMPV6, offset, fragment)) => match packet.get(offset) {
+            Some(kind) => *kind < 128,
+            None => fragment == 0,
+        },
+        _ => false,
+    }
+}
+
+/// Whether a first fragment, whose fragment header is at `offset`, ends before the upper-layer header does (RFC 7112).
+/// A chain whose next header begins beyond it is left to the whole datagram. Linux: ipv6frag_thdr_truncated.
+pub(super) fn is_incomplete(packet: &[u8], offset: usize) -> bool {
+    let Some((next, at, fragment)) = skip(packet, proto::FRAGMENT, offset) else { return false };
+    let need = match next {
+        proto::TCP => 20,
+        proto::UDP | proto::ICMPV6 => 8,
+        _ => 1,
+    };
+    fragment & !7 == 0 && at + need > packet.len()
+}
+
 /// Reads the header at `at` of `packet`. `whole`: there was a fragment header already.
 pub(super) fn step(stack: &Stack, packet: &[u8], at: Place, to: Addressee, whole: bool) -> Step {
     let sysctl = &stack.sysctl;
@@ -88,7 +134,7 @@ fn route(r: RoutingHeader<'_>, to: Addressee) -> Result<(), Refusal> {
     match (r.routing_type(), r.segments_left()) {
         (routing::SEGMENTS | routing::RPL, _) => Err((None, None)),
         (_, 0) => Ok(()),
-        _ => Err((Some(Mib::Ip6InHdrErrors), Some(Problem::Parameter { pointer: r.offset as u32 + 3 }))),
+        _ => Err((Some(Mib::Ip6InHdrErrors), Some(Problem::Parameter { pointer: r.offset as u32 + 2 }))),
     }
 }
 

@@ -8,7 +8,7 @@
 //! oldest are evicted, so that a flood of incomplete datagrams (FragmentSmack, CVE-2018-5391) does not block others.
 
 use super::icmp::{self, Problem};
-use super::net;
+use super::{exthdrs, net};
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetDev;
@@ -18,13 +18,15 @@ use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
 use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, FragmentHeader, Ipv6Header};
-use crate::wire::proto;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Sources whose fragments are counted for `ipfrag_max_dist`, at most.
 const MAX_SOURCES: usize = 1024;
+
+/// Longest header that a protocol reads of a datagram before it may be refused: TCP's.
+pub(super) const MAX_TRANSPORT_HEADER: usize = 60;
 
 /// What fragments of one datagram share (RFC 791 §3.2, RFC 8200 §4.5); IPv6 has no protocol in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -450,7 +452,7 @@ pub(super) fn receive_v6(
     };
     let field = |pointer: usize| Problem::Parameter { pointer: pointer as u32 };
     // RFC 7112: the first fragment has all headers, so that filters can see what the datagram is.
-    if f.offset == 0 && !has_all_headers(f.next_header, &bytes[start..]) {
+    if exthdrs::is_incomplete(bytes, offset) {
         return refuse(&mut skb, Problem::Incomplete);
     }
     // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past
@@ -503,22 +505,6 @@ pub(super) fn receive_v6(
     Some(out)
 }
 
-/// Whether what is there reaches to the end of the upper-layer header. A chain that ends in the middle of an extension
-/// header is left to the whole datagram (ipv6frag_thdr_truncated).
-fn has_all_headers(next: u8, payload: &[u8]) -> bool {
-    match ipv6::Extensions::new(next, payload).finish() {
-        Err(_) => true,
-        Ok(u) => {
-            let need = match u.protocol {
-                proto::TCP => 20,
-                proto::UDP | proto::ICMPV6 => 8,
-                _ => 1,
-            };
-            u.payload.len() >= need
-        }
-    }
-}
-
 fn finish(stack: &Stack, mibs: &Mibs, outcome: Outcome) -> Option<Queue> {
     match outcome {
         Outcome::Kept => None,
@@ -545,6 +531,10 @@ fn join(header: &[u8], pieces: Vec<Piece>, now: Instant) -> Skb {
             out.append(&bytes, bytes.len());
         }
     }
+    // In the first fragment's pages its own header stands before the transport's. The transport's is moved behind the
+    // new one, so that an error which puts the IP header in front again finds that one.
+    let front = (header.len() + MAX_TRANSPORT_HEADER).min(out.len());
+    out.may_pull(front);
     out
 }
 

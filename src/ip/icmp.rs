@@ -4,12 +4,13 @@
 //! transports check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with
 //! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
-use super::output::{IpTx, default_ttl, xmit};
-use super::{icmpv6, net, route};
+use super::output::{IpTx, default_ttl, xmit_with_options};
+use super::{icmpv6, net, options, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
+use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
@@ -221,7 +222,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         if !skb.may_pull(header_len + 1) || skb.linear()[header_len] > MAX_KIND {
             return;
         }
-        if icmp::is_error_kind(skb.linear()[header_len]) {
+        if icmp::draws_no_error(skb.linear()[header_len]) {
             return;
         }
     }
@@ -230,27 +231,44 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
     if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
         return;
     }
-    let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN)];
+    let wrong = match problem {
+        Problem::Parameter { pointer } => Some(pointer as usize),
+        _ => None,
+    };
+    let Some(way) = answer_way(stack, &skb.linear()[..header_len], wrong, info) else { return };
+    let room = (way.0.mtu as usize).saturating_sub(ip::HEADER_LEN + way.1.len() + icmp::HEADER_LEN);
+    let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN + way.1.len()).min(room)];
     skb.copy_out(0, &mut quote);
     let msg = Message::Other { kind: ty, code, rest, data: &quote };
     // Network control precedence, the rest of the offending packet's TOS (RFC 1812 §4.3.2.5).
     let tos = info.tos & 0x1e | 0xc0;
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes);
-    reply_v4(stack, Skb::from_slice(&bytes), info, tos, ty);
+    reply_v4(stack, Skb::from_slice(&bytes), info, tos, (ty, way));
 }
 
-/// Sends an ICMP message to the sender of the packet of `info`, from the address that the packet was sent to.
-fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, ty: u8) {
-    let from = (!info.not_unicast).then_some(info.dst);
-    let Ok(dst) = route::lookup(stack, info.src, from, 0) else {
-        return stack.mib.inc(Mib::IcmpOutErrors);
-    };
+/// The way of an answer, and its IPv4 options.
+type AnswerWay = (Arc<Dst>, Vec<u8>);
+
+/// The way to the sender of the packet of `info`, from the address that it was sent to, and the options that come back
+/// of its `header` (`wrong`: as in [`options::of_answer`]). None: there is none, and no answer; without a route it is
+/// nobody's error (icmp_route_lookup).
+fn answer_way(stack: &Arc<Stack>, header: &[u8], wrong: Option<usize>, info: &PacketInfo) -> Option<AnswerWay> {
+    let from = net(stack).routes.is_local(info.dst).then_some(info.dst);
+    let dst = route::lookup_for_answer(stack, info.src, from, 0).ok()?;
+    let IpAddr::V4(own) = dst.src else { return None };
+    let options = options::of_answer(stack, header, wrong, own)?;
+    Some((dst, options))
+}
+
+/// Sends an ICMP message of type `ty`.
+fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, (ty, way): (u8, AnswerWay)) {
+    let (dst, options) = way;
     let ttl = default_ttl(stack, &dst, true);
     let tx =
         IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0, now: info.now };
     count_out(stack, ty);
-    if xmit(stack, &dst, &tx, skb).is_err() {
+    if xmit_with_options(stack, &dst, &tx, &options, skb).is_err() {
         stack.mib.inc(Mib::IcmpOutErrors);
     }
 }
@@ -352,8 +370,20 @@ impl IpHandler for Icmp {
     }
 }
 
+/// As [`answer_way`] for a message whose IP header is still in front of it.
+fn way_of_request(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo) -> Option<AnswerWay> {
+    let n = usize::from(skb.nh_len);
+    if n <= ip::HEADER_LEN || !skb.unpull(n) {
+        return answer_way(stack, &[], None, info);
+    }
+    let way = answer_way(stack, &skb.linear()[..n], None, info);
+    skb.pull(n);
+    way
+}
+
 /// Sends the message back; the payload's pages are shared, not copied.
 fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    let Some(way) = way_of_request(stack, &mut skb, info) else { return };
     let mut head = [0; 8];
     skb.copy_out(0, &mut head);
     skb.pull(icmp::HEADER_LEN);
@@ -368,7 +398,7 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     h.copy_from_slice(&head);
     let limited = stack.sysctl.icmp_ratemask() & 1 == 1;
     if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
-        reply_v4(stack, out, info, info.tos, kind::ECHO_REPLY);
+        reply_v4(stack, out, info, info.tos, (kind::ECHO_REPLY, way));
     }
 }
 
@@ -378,9 +408,10 @@ fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     if !skb.may_pull(12) {
         return bad(stack, DropReason::IcmpMalformed);
     }
+    let Some(way) = way_of_request(stack, &mut skb, info) else { return };
     let mut b = [0; 20];
     b[..12].copy_from_slice(&skb.linear()[..12]);
-    let ms = (stack.clock.wall().as_millis() % 86_400_000) as u32;
+    let ms = options::time(stack);
     (b[0], b[1]) = (kind::TIMESTAMP_REPLY, 0);
     b[2..4].fill(0);
     b[12..16].copy_from_slice(&ms.to_be_bytes());
@@ -388,7 +419,7 @@ fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     icmp::fill_checksum(&mut b);
     let limited = stack.sysctl.icmp_ratemask() >> kind::TIMESTAMP_REPLY & 1 == 1;
     if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
-        reply_v4(stack, Skb::from_slice(&b), info, info.tos, kind::TIMESTAMP_REPLY);
+        reply_v4(stack, Skb::from_slice(&b), info, info.tos, (kind::TIMESTAMP_REPLY, way));
     }
 }
 
@@ -436,11 +467,16 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         Message::SourceQuench { quoted } | Message::Redirect { quoted, .. } => (quoted, 0),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
-    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    if ty == kind::UNREACHABLE && code > unreachable::MAX && quoted.len() >= ip::HEADER_LEN {
+        return stack.mib.drop(DropReason::IcmpMalformed);
+    }
+    // The version in a quote is not looked at.
+    let mut quoted = quoted.to_vec();
+    if let Some(first) = quoted.first_mut() {
+        *first = *first & 15 | 0x40;
+    }
+    let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     if ty == kind::UNREACHABLE {
-        if code > unreachable::MAX {
-            return stack.mib.drop(DropReason::IcmpMalformed);
-        }
         if code == unreachable::FRAG_NEEDED {
             match stack.sysctl.ip_no_pmtu_disc() {
                 0 | 3 => {}

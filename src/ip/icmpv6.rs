@@ -4,7 +4,7 @@
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{neigh, net, route};
+use super::{exthdrs, neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -30,10 +30,7 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
         return;
     }
     let Ok(h) = Ipv6Header::parse_quoted(skb.linear()) else { return };
-    if let Ok(u) = h.upper()
-        && u.protocol == proto::ICMPV6
-        && u.payload.first().is_none_or(|t| *t < 128 || *t == kind::REDIRECT)
-    {
+    if exthdrs::may_be_error(skb.linear(), h.next_header()) {
         return;
     }
     let quoted = &skb.linear()[..icmpv6::quote_len(skb.len()).min(n)];
@@ -61,12 +58,14 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
 
 /// Sends a message to the sender of the packet of `info`, from the address that it was sent to if that is one of ours.
 fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
-    let from = (!info.not_unicast).then_some(info.dst);
+    let own =
+        net(stack).routes.is_local(info.dst) && !matches!(info.dst, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    let from = own.then_some(info.dst);
     let oif = match info.src {
         IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
         _ => 0,
     };
-    let Ok(dst) = route::lookup(stack, info.src, from, oif) else {
+    let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else {
         return stack.mib.inc(Mib::Icmp6OutErrors);
     };
     let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
@@ -213,7 +212,12 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         Ok(Message::Other { rest, data, .. }) => (data, u32::from_be_bytes(rest)),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
-    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    // The version in a quote is not looked at.
+    let mut quoted = quoted.to_vec();
+    if let Some(first) = quoted.first_mut() {
+        *first = *first & 15 | 0x60;
+    }
+    let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     let src = IpAddr::V6(q.ip.src());
     // Of a later fragment there is no transport header to find a socket by.
     if q.upper.fragment.is_some_and(|f| f.offset != 0) {

@@ -6,7 +6,7 @@
 use super::exthdrs::{self, Place, Step};
 use super::icmp::{self, Problem};
 use super::route::{self, Addressee};
-use super::{Ip, fragment, neigh};
+use super::{Ip, fragment, neigh, options};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
@@ -18,7 +18,7 @@ use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
-use crate::wire::ip::{self, Ecn, Ipv4Header, Ipv4Options, option as opt4};
+use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -162,8 +162,11 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = h.header_len as u16;
-    let Some(to) = addressee_v4(net, stack, dev, &skb, h) else { return };
+    let Some(to) = addressee_v4(net, stack, dev, h) else { return };
     if h.header_len > ip::HEADER_LEN && !options_v4(stack, &mut skb, h, to, dev, now) {
+        return;
+    }
+    if !count_v4(stack, to, skb.len() as u64) {
         return;
     }
     if !h.is_fragment {
@@ -177,8 +180,8 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     deliver_v4(net, stack, dev, skb, again, to, now);
 }
 
-/// How the packet is delivered; None: it is dropped. Linux: ip_route_input_slow.
-fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
+/// For whom the packet is; None: it is dropped. Linux: ip_route_input_slow.
+fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, h: V4) -> Option<Addressee> {
     let loopback = dev.caps().loopback;
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
     match martian_v4(h.src, h.dst, loopback) {
@@ -195,71 +198,80 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
         None => {}
     }
     let verdict = net.routes.input(stack, src, dst, dev.ifindex);
-    // No packet from outside has one of our addresses or a broadcast address as its source: LAND and similar attacks
-    // (fib_validate_source).
+    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source).
     if !loopback && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }
-    if verdict.src_broadcast {
-        stack.mib.drop(DropReason::IpInvalidSource);
-        return None;
+    match verdict.to {
+        // A directed broadcast that was looped back arrives by the loopback device.
+        Addressee::Other if loopback && net.routes.is_broadcast(dst) => Some(Addressee::Broadcast),
+        Addressee::Multicast if !net.groups.accepts(dev, dst) => {
+            stack.mib.drop(DropReason::OtherHost);
+            None
+        }
+        to => Some(to),
     }
-    let to = verdict.to;
-    let octets = skb.len() as u64;
+}
+
+/// Counts a packet by whom it is for. False: it is for another host, and dropped.
+fn count_v4(stack: &Stack, to: Addressee, octets: u64) -> bool {
     match to {
         Addressee::Local => {}
         Addressee::Broadcast => {
             stack.mib.inc(Mib::IpExtInBcastPkts);
             stack.mib.add(Mib::IpExtInBcastOctets, octets);
         }
-        // A directed broadcast that was looped back arrives by the loopback device.
-        Addressee::Other if loopback && net.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
         Addressee::Multicast => {
             stack.mib.inc(Mib::IpExtInMcastPkts);
             stack.mib.add(Mib::IpExtInMcastOctets, octets);
-            if !net.groups.accepts(dev, dst) {
-                stack.mib.drop(DropReason::OtherHost);
-                return None;
-            }
         }
         Addressee::Other => {
             // A host does not forward (RFC 1122 §3.2.1.3); Linux with forwarding off answers nothing either.
             stack.mib.inc(Mib::IpInAddrErrors);
             stack.mib.drop(DropReason::IpInAddrErrors);
-            return None;
+            return false;
         }
-    }
-    Some(to)
-}
-
-/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), the
-/// rest is ignored. False: dropped. Linux: ip_rcv_options, ip_options_compile.
-fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
-    let mut bad = None;
-    let mut source_route = false;
-    for o in Ipv4Options::new(&skb.linear()[ip::HEADER_LEN..h.header_len]) {
-        match o {
-            Err(e) => bad = Some(e.offset),
-            Ok(o) if matches!(o.kind, opt4::LSRR | opt4::SSRR) => source_route = true,
-            // Record route and timestamp have a pointer: one into the option's own fixed part is malformed.
-            Ok(o) if o.kind == opt4::RR && o.data.first().is_none_or(|p| *p < 4) => bad = Some(o.offset + 2),
-            Ok(o) if o.kind == opt4::TS && (o.data.len() < 2 || o.data[0] < 5) => bad = Some(o.offset + 2),
-            Ok(_) => {}
-        }
-    }
-    if let Some(at) = bad {
-        stack.mib.inc(Mib::IpInHdrErrors);
-        stack.mib.drop(DropReason::IpInHdr);
-        let info = info_v4(skb, h, to, dev.ifindex, now);
-        icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
-        return false;
-    }
-    if source_route {
-        stack.mib.drop(DropReason::IpInHdr);
-        return false;
     }
     true
+}
+
+/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), record
+/// route and timestamp are filled in. False: dropped. Linux: ip_rcv_options.
+fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
+    let mut header = [0; ip::MAX_HEADER_LEN];
+    let header = &mut header[..h.header_len];
+    skb.copy_out(0, header);
+    let host = options::Host {
+        own: options::own_address(stack, h.src, h.dst),
+        is_other: &|a| super::net(stack).routes.is_other(a),
+        time: options::time(stack),
+    };
+    let compiled = options::compile(&mut header[ip::HEADER_LEN..], &host);
+    if compiled.as_ref().map_or(true, |done| done.changed) {
+        skb.pull(h.header_len);
+        if let Some(front) = skb.push(h.header_len) {
+            front.copy_from_slice(header);
+        }
+        // In one page with the transport header, where an error about the packet finds it again (`Skb::unpull`).
+        let n = (h.header_len + fragment::MAX_TRANSPORT_HEADER).min(skb.len());
+        skb.may_pull(n);
+    }
+    match compiled {
+        Err(at) => {
+            stack.mib.inc(Mib::IpInHdrErrors);
+            stack.mib.drop(DropReason::IpInHdr);
+            let info = info_v4(skb, h, to, dev.ifindex, now);
+            icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
+            false
+        }
+        Ok(done) => {
+            if done.source_route {
+                stack.mib.drop(DropReason::IpInHdr);
+            }
+            !done.source_route
+        }
+    }
 }
 
 fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> PacketInfo {
@@ -364,14 +376,52 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = ipv6::HEADER_LEN as u16;
+    if h.next == proto::HOPOPTS && !hop_by_hop(stack, dev, &mut skb, h, now) {
+        return;
+    }
     let Some(to) = addressee_v6(net, stack, dev, &mut skb, h, now) else { return };
     deliver_v6(net, stack, dev, skb, h, to, now);
+}
+
+/// Hop-by-hop options are read before it is known for whom a packet is (ip6_rcv_core). False: dropped.
+fn hop_by_hop(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) -> bool {
+    let n = skb.len();
+    if !skb.may_pull(n) {
+        bad_header_v6(stack, DropReason::HdrTrunc);
+        return false;
+    }
+    let at = Place { next: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    let to = if h.dst.is_multicast() { Addressee::Multicast } else { Addressee::Local };
+    match exthdrs::step(stack, &skb.linear()[..n], at, to, false) {
+        Step::Refused { count, reason, problem } => {
+            refuse_v6(stack, skb, &info_v6(h, h.next, to, dev.ifindex, now), (count, reason, problem));
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Drops a packet for one of its headers.
+fn refuse_v6(
+    stack: &Arc<Stack>,
+    skb: &mut Skb,
+    info: &PacketInfo,
+    (count, reason, problem): (Option<Mib>, DropReason, Option<Problem>),
+) {
+    if let Some(mib) = count {
+        stack.mib.inc(mib);
+    }
+    stack.mib.drop(reason);
+    if let Some(p) = problem {
+        icmp::send_problem(stack, skb, info, p);
+    }
 }
 
 /// A packet for another host: dropped, since a host does not forward. Where there is no route to its destination the
 /// sender is told, even by a host (ip6_pkt_discard).
 fn not_ours_v6(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) {
-    let routed = route::lookup(stack, IpAddr::V6(h.dst), None, 0).is_ok();
+    let mapped = h.dst.to_ipv4_mapped().is_some();
+    let routed = !mapped && route::lookup_for_answer(stack, IpAddr::V6(h.dst), None, 0).is_ok();
     stack.mib.drop(if routed { DropReason::IpInAddrErrors } else { DropReason::IpInNoRoutes });
     if routed || h.dst.is_unspecified() {
         return stack.mib.inc(Mib::Ip6InAddrErrors);
@@ -389,12 +439,12 @@ fn addressee_v6(
     h: V6,
     now: Instant,
 ) -> Option<Addressee> {
-    let dst = IpAddr::V6(h.dst);
-    let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
-    if !dev.caps().loopback && !h.src.is_unspecified() && verdict.src_local {
-        stack.mib.drop(DropReason::IpLocalSource);
+    if h.dst.to_ipv4_mapped().is_some() {
+        not_ours_v6(stack, dev, skb, h, now);
         return None;
     }
+    let dst = IpAddr::V6(h.dst);
+    let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
     let to = verdict.to;
     match to {
         Addressee::Local => {}
@@ -455,15 +505,8 @@ fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
                 (at, reassembled) = (next, true);
             }
             Step::Refused { count, reason, problem } => {
-                if let Some(mib) = count {
-                    stack.mib.inc(mib);
-                }
-                stack.mib.drop(reason);
-                if let Some(p) = problem {
-                    let info = info_v6(h, h.next, to, dev.ifindex, now);
-                    icmp::send_problem(stack, &mut skb, &info, p);
-                }
-                return;
+                let info = info_v6(h, h.next, to, dev.ifindex, now);
+                return refuse_v6(stack, &mut skb, &info, (count, reason, problem));
             }
         }
     }

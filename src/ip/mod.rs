@@ -13,6 +13,7 @@
 //! | `input` | from a device to the protocol's handler |
 //! | `multicast` | which groups this stack listens to |
 //! | `neigh` | ARP and neighbour discovery |
+//! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
@@ -30,6 +31,7 @@ pub(crate) mod ident;
 pub(crate) mod input;
 pub(crate) mod multicast;
 pub mod neigh;
+pub(crate) mod options;
 pub mod output;
 pub mod port_table;
 pub(crate) mod ports;

@@ -145,8 +145,8 @@ pub(crate) enum Martian {
 }
 
 /// Whether an IPv4 packet's addresses are invalid on a link (`loopback`: it came from the loopback device, where 127/8
-/// is valid). The source 0.0.0.0 is allowed to the limited broadcast and to multicast; the rest of 0.0.0.0/8 is unicast.
-/// Directed broadcasts are not checked, as that needs the routes. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
+/// is valid). The source 0.0.0.0 is allowed to the limited broadcast and to multicast; the rest of 0.0.0.0/8 is as any
+/// other. Directed broadcasts are not checked, as that needs the routes. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
 #[inline]
 pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.is_broadcast() {
@@ -167,10 +167,10 @@ pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option
     None
 }
 
-/// The same for IPv6: source multicast; destination multicast of reserved scope, or of interface-local scope or `::1` not
-/// on the loopback device, where the source `::1` is invalid too. The unspecified source is allowed, because duplicate
-/// address detection uses it. An unspecified or v4-mapped destination has no route. Linux: ip6_rcv_core; RFC 4291 §2.5.3,
-/// RFC 4291 §2.7.
+/// The same for IPv6: source multicast; destination multicast of reserved scope, or of interface-local scope or `::1`
+/// not on the loopback device, where the source `::1` is invalid too. The unspecified source is allowed, because
+/// duplicate address detection uses it. An unspecified or v4-mapped destination has no route. Linux: ip6_rcv_core;
+/// RFC 4291 §2.5.3, RFC 4291 §2.7.
 #[inline]
 pub(crate) fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() {

@@ -235,6 +235,12 @@ pub(crate) const fn is_error_kind(kind: u8) -> bool {
     )
 }
 
+/// Whether a message of this type is never answered with an error: errors, and the types that Linux takes for such
+/// (icmp_pointers).
+pub(crate) const fn draws_no_error(kind: u8) -> bool {
+    is_error_kind(kind) || matches!(kind, 1 | 2 | 6 | 7 | 9 | 10)
+}
+
 /// The datagram that an error is about: its IP header, and at least the 8 bytes after it (RFC 792). The sender of the
 /// error may have forged it, so it must be checked against a socket before it is trusted.
 #[derive(Clone, Copy, Debug)]

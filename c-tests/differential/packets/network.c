@@ -53,7 +53,21 @@ static const char *const kernel_settings[][2] = {
 
 static int tun = -1;
 
-/* Adds an address as ip-address(8) does, one of IPv6 without the detection of duplicates. */
+/* An address of IPv6 is tentative until a worker of the kernel has seen that it needs no detection of duplicates. */
+static void wait_for_address(void)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6};
+    int s = socket(AF_INET6, SOCK_DGRAM, 0), tries = 0;
+    inet_pton(AF_INET6, HOST6, &a.sin6_addr);
+    while (bind(s, (struct sockaddr *)&a, sizeof a) == -1) {
+        if (++tries == 5000)
+            give_up("the address of IPv6");
+        usleep(tries < 100 ? 50 : 1000);
+    }
+    close(s);
+}
+
+/* Adds an address as ip-address(8) does. */
 static void add_address(int family, const char *text, unsigned char prefix, int index)
 {
     struct {
@@ -71,7 +85,6 @@ static void add_address(int family, const char *text, unsigned char prefix, int 
     m.n.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
     m.a.ifa_family = (unsigned char)family;
     m.a.ifa_prefixlen = prefix;
-    m.a.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
     m.a.ifa_index = (unsigned)index;
     m.local.rta_type = IFA_LOCAL;
     m.local.rta_len = (unsigned short)(sizeof m.local + size);
@@ -128,6 +141,7 @@ static void new_namespace(void)
     set_up("tun0");
     add_address(AF_INET, HOST4, 24, (int)if_nametoindex("tun0"));
     add_address(AF_INET6, HOST6, 64, (int)if_nametoindex("tun0"));
+    wait_for_address();
 }
 
 /* The device in memory: one packet to the host at a time, and a queue from it. */

@@ -92,14 +92,19 @@ static void show_options(const unsigned char *o, size_t n, const struct end *e)
 static void show_tcp(const unsigned char *b, size_t n, int slot)
 {
     static const struct end none;
-    const struct end *e = slot >= 0 ? &ends[slot] : &none;
+    unsigned of_port = get16(b) - 4000;
+    const struct end *e = slot >= 0 ? &ends[slot] : of_port < SLOTS ? &ends[of_port] : &none;
     size_t head = (size_t)(b[12] >> 4) * 4;
     if (n < 20 || head < 20 || head > n) {
         printf(" tcp=bad");
         return;
     }
     printf(" ports=%u-%u", get16(b), get16(b + 2));
-    show_number(" seq", get32(b + 4), e->host_iss);
+    /* A number that the host chose for a peer whose connection is not followed. */
+    if (slot < 0 && b[13] & SYN)
+        printf(" seq=chosen");
+    else
+        show_number(" seq", get32(b + 4), e->host_iss);
     show_number(" ack", b[13] & ACK || get32(b + 8) ? get32(b + 8) : 0, e->iss);
     printf(" window=%u urgent=%u options=", get16(b + 14), get16(b + 18));
     show_options(b + 20, head - 20, e);

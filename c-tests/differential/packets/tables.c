@@ -326,7 +326,7 @@ static const struct row counters[] = {
     C("TcpExtTCPAckCompressed"), C("TcpExtTCPToZeroWindowAdv"), C("TcpExtTCPWantZeroWindowAdv"),
     C("Ip6InReceives"), C("Ip6InHdrErrors"), C("Ip6InTooBigErrors"), C("Ip6InNoRoutes"), C("Ip6InAddrErrors"),
     C("Ip6InUnknownProtos"), C("Ip6InTruncatedPkts"), C("Ip6InDiscards"), C("Ip6InDelivers"),
-    C("Ip6OutNoRoutes"), C("Ip6ReasmReqds"), C("Ip6ReasmOKs"), C("Ip6ReasmFails"), C("Ip6InMcastPkts"),
+    C("Ip6ReasmReqds"), C("Ip6ReasmOKs"), C("Ip6ReasmFails"), C("Ip6InMcastPkts"),
     C("Ip6InOctets"), C("Ip6InNoECTPkts"), C("Ip6InECT0Pkts"), C("Icmp6InMsgs"), C("Icmp6InErrors"),
     C("Icmp6InCsumErrors"), C("Icmp6OutErrors"), C("Icmp6InDestUnreachs"),
     C("Icmp6InPktTooBigs"), C("Icmp6InTimeExcds"), C("Icmp6InParmProblems"), C("Icmp6InEchos"),

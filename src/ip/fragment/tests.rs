@@ -3,6 +3,7 @@ use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
 use crate::ip::net;
 use crate::wire::ip::Ipv4Repr;
+use crate::wire::proto;
 use crate::wire::{icmp as wire4, ipv6::Ipv6Repr};
 
 /// A part of an ICMP echo request (or of bytes that are one in the end).

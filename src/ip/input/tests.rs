@@ -80,9 +80,8 @@ fn each_malformed_ipv4_datagram_is_dropped_for_its_own_reason() {
         ),
         ("total length 0", edit(good.clone(), 3, 0, true), DropReason::IpInHdr, Some(Mib::IpInHdrErrors)),
         ("not ours", v4(A, "10.0.0.77", &[], b""), DropReason::IpInAddrErrors, Some(Mib::IpInAddrErrors)),
-        ("a group nobody joined", v4(A, "239.9.9.9", &[], b""), DropReason::OtherHost, Some(Mib::IpExtInMcastPkts)),
+        ("a group nobody joined", v4(A, "239.9.9.9", &[], b""), DropReason::OtherHost, None),
         ("LAND: from ourselves", v4(ME, ME, &[], b""), DropReason::IpLocalSource, None),
-        ("from a broadcast address", v4("10.0.0.255", ME, &[], b""), DropReason::IpInvalidSource, None),
         ("from a group", v4("224.0.0.1", ME, &[], b""), DropReason::IpInvalidSource, None),
         ("from nobody", v4("0.0.0.0", ME, &[], b""), DropReason::IpInvalidSource, None),
         ("from loopback", v4("127.0.0.1", ME, &[], b""), DropReason::IpLocalNet, None),
@@ -150,7 +149,6 @@ fn each_malformed_ipv6_packet_is_dropped_for_its_own_reason() {
         ("39 bytes", v6(a, me, 59, b"")[..39].to_vec(), DropReason::HdrTrunc),
         ("length beyond", edit(v6(a, me, 59, b"1234"), 5, 5, false), DropReason::PktTooSmall),
         ("from a group", v6("ff02::1", me, 59, b""), DropReason::IpInvalidSource),
-        ("from ourselves", v6(me, me, 59, b""), DropReason::IpLocalSource),
         ("from loopback", v6("::1", me, 59, b""), DropReason::IpInvalidSource),
         ("to loopback", v6(a, "::1", 59, b""), DropReason::IpInvalidDest),
         ("not ours", v6(a, "fd00::77", 59, b""), DropReason::IpInAddrErrors),
@@ -184,7 +182,7 @@ fn ipv6_parameter_problems_point_at_the_byte() {
     for (packet, code, pointer) in [
         (v6(a, me, 253, b"x"), 1, 6),
         (v6(a, me, 60, &[253, 0, 1, 4, 0, 0, 0, 0]), 1, 40),
-        (v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), 0, 43),
+        (v6(a, me, 43, &[59, 0, 0, 1, 0, 0, 0, 0]), 0, 42),
         (v6(a, me, 1, &[8; 8]), 1, 6),
         // Jumbo payloads: too short to be one, and with a payload length.
         (v6(a, me, 0, &[59, 0, 194, 4, 0, 0, 255, 255]), 0, 44),
