@@ -1,5 +1,5 @@
-/* Runs sequences of socket calls on one side and prints a line a call, for the driver to compare with the other side's
- * (xtask/src/differential). A sequence comes from a seed, or as text from standard input.
+/* Runs sequences of one half, socket calls or packets, on one side and prints a line a call, for the driver to compare
+ * with the other side's (xtask/src/differential). A sequence comes from a seed, or as text from standard input.
  *
  *     differential --on kernel|usersock [--settle MS] [--calls] --seed FIRST --count N
  *     differential --on kernel|usersock [--settle MS] [--calls] --script
@@ -8,7 +8,7 @@
  * each line. Sequences run in children, some to each: one that dies or hangs is a line of the trace ("died"), and a
  * new child goes on behind it. */
 #define _GNU_SOURCE
-#include "sequence.h"
+#include "driver.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -102,12 +102,15 @@ static void read_script(struct sequence *s)
 {
     char line[256];
     memset(s, 0, sizeof *s);
-    while (s->count < MAX_OPS && fgets(line, sizeof line, stdin)) {
+    while (s->count < OPS_ROOM && fgets(line, sizeof line, stdin)) {
         struct op *op = &s->ops[s->count];
-        int *a = op->a;
-        if (sscanf(line, "%d %d %d %d %d %d %d %d %d", &op->call, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6],
-                   &a[7]) == 9 && op->call >= 0 && op->call < CALL_COUNT)
-            s->count++;
+        char *at = line, *end;
+        op->call = (int)strtol(at, &end, 10);
+        if (end == at || op->call < 0 || op->call >= op_count)
+            continue;
+        for (int i = 0; i < MAX_ARGS && (at = end); i++)
+            op->a[i] = (int)strtol(at, &end, 10);
+        s->count++;
     }
 }
 

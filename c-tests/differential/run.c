@@ -39,6 +39,7 @@ RUN(poll, a[0], a[1])
 RUN(sleep, a[0])
 
 #define ROW(name, ...) {#name, {__VA_ARGS__}, run_##name}
+const int op_count = CALL_COUNT;
 const struct call_row calls[CALL_COUNT] = {
     [C_SOCKET] = ROW(socket, A_INT, A_DOMAIN, A_TYPE, A_PROTO),
     [C_BIND] = ROW(bind, A_SLOT, A_NAME, A_LEN),

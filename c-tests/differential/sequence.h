@@ -1,12 +1,10 @@
-/* A sequence: calls with numbers for arguments, most of them places in tables (tables.c). Made from a seed
- * (generate.c), or read as text, which is how the driver hands back a shortened one. */
+/* The half of socket calls: their numbers' meanings, most of them places in tables (tables.c). Sequences are made in
+ * generate.c and run in run.c; the driver is main.c. */
 #ifndef DIFFERENTIAL_SEQUENCE_H
 #define DIFFERENTIAL_SEQUENCE_H
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "driver.h"
 
-#define MAX_ARGS 8
+/* Calls of a sequence, at most. */
 #define MAX_OPS 96
 
 /* What an argument's number means; place 0 of a table is its most ordinary row. */
@@ -29,16 +27,6 @@ enum arg {
     A_REQUEST, /* place in `requests`: of ioctl */
     A_COMMAND, /* place in `commands`: of fcntl */
     A_EVENTS,  /* POLL bits */
-};
-
-struct op {
-    int call;
-    int a[MAX_ARGS];
-};
-
-struct sequence {
-    int count;
-    struct op ops[MAX_OPS];
 };
 
 /* Which values an option is given. */
@@ -103,17 +91,9 @@ int command_value(int place);
 
 /* run.c */
 extern const struct call_row calls[CALL_COUNT];
-void print_call(const struct op *op);
-void run_op(const struct op *op);
-void begin_sequence(void);
-void end_sequence(void);
 
-/* sys.c */
-bool choose_side(const char *name);
+/* network.c */
 /* A network of its own for the next sequence. */
 void new_network(void);
 void end_network(void);
-
-/* generate.c */
-void generate(uint64_t seed, struct sequence *out);
 #endif

@@ -1,12 +1,11 @@
-/* The two sides: libc's calls in a network namespace a sequence, usersock's on a stack a sequence. */
+/* The two sides: libc's calls in a network namespace a sequence, usersock's on a stack a sequence (network.c of each
+ * half makes them). */
 #define _GNU_SOURCE
 #include "sys.h"
-#include "sequence.h"
+#include "driver.h"
 #include "usersock.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -78,7 +77,7 @@ static const struct sys kernel = {
     .poll = poll,
 };
 
-static struct usk_stack_t *stack;
+struct usk_stack_t *stack;
 
 static int usersock_socket(int domain, int type, int protocol)
 {
@@ -117,52 +116,27 @@ static const struct sys usersock = {
 
 const struct sys *sys = &kernel;
 
+bool on_usersock(void)
+{
+    return sys == &usersock;
+}
+
 bool choose_side(const char *name)
 {
     sys = strcmp(name, "kernel") == 0 ? &kernel : &usersock;
     return sys == &kernel || strcmp(name, "usersock") == 0;
 }
 
-static void give_up(const char *what)
+void give_up(const char *what)
 {
     perror(what);
     exit(3);
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY);
     if (fd < 0 || write(fd, text, strlen(text)) < 0)
         give_up(path);
     close(fd);
-}
-
-void new_network(void)
-{
-    if (sys == &usersock) {
-        stack = usk_stack_new("sysctl.net.ipv4.tcp_congestion_control=reno");
-        if (!stack)
-            give_up("usk_stack_new");
-        return;
-    }
-    if (unshare(CLONE_NEWNET) == -1)
-        give_up("unshare(CLONE_NEWNET)");
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    struct ifreq r;
-    memset(&r, 0, sizeof r);
-    memcpy(r.ifr_name, "lo", 3);
-    r.ifr_flags = IFF_UP;
-    if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &r) == -1)
-        give_up("setting lo up");
-    close(fd);
-    /* Group 0 is what a user namespace is sure to have. */
-    write_file("/proc/sys/net/ipv4/ping_group_range", "0 0");
-    /* The default is the machine's; Reno is on every one, and open to namespaces. */
-    write_file("/proc/sys/net/ipv4/tcp_congestion_control", "reno");
-}
-
-void end_network(void)
-{
-    if (sys == &usersock)
-        usk_stack_free(stack);
 }

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #endif
 #include <poll.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -39,5 +40,8 @@ struct sys {
 };
 
 extern const struct sys *sys;
+/* usersock's stack of this sequence. */
+extern struct usk_stack_t *stack;
+bool on_usersock(void);
 #define SYS(f) sys->f
 #endif

@@ -8,7 +8,7 @@
 //! oldest are evicted, so that a flood of incomplete datagrams (FragmentSmack, CVE-2018-5391) does not block others.
 
 use super::icmp::{self, Problem};
-use super::net;
+use super::{exthdrs, net};
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
 use crate::device::netdev::NetDev;
@@ -18,13 +18,15 @@ use crate::stack::{Stack, TimerCall, TimerSlot};
 use crate::sys::lock::Mutex;
 use crate::wire::ip::{self, Ecn, Ipv4Header};
 use crate::wire::ipv6::{self, FragmentHeader, Ipv6Header};
-use crate::wire::proto;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Sources whose fragments are counted for `ipfrag_max_dist`, at most.
 const MAX_SOURCES: usize = 1024;
+
+/// Longest header that a protocol reads of a datagram before it may be refused: TCP's.
+pub(super) const MAX_TRANSPORT_HEADER: usize = 60;
 
 /// What fragments of one datagram share (RFC 791 §3.2, RFC 8200 §4.5); IPv6 has no protocol in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +57,9 @@ struct Queue {
     first: Option<(Box<[u8]>, PacketInfo)>,
     /// ECN codepoints seen, a bit each.
     ecn: u8,
+    /// Size of the largest fragment, and of the largest with DF; IPv4.
+    max_size: u32,
+    max_df_size: u32,
     /// The source's fragment count when this queue last got one.
     seen_at: u32,
     /// Distinguishes this datagram's timer from that of an earlier one with the same key.
@@ -91,15 +96,23 @@ impl Fragments {
 
 /// What counts where.
 struct Mibs {
+    /// IPv6 shows none.
+    overlaps: Option<Mib>,
     fails: Mib,
     timeout: Mib,
     oks: Mib,
     requests: Mib,
 }
 
-const V4: Mibs =
-    Mibs { fails: Mib::IpReasmFails, timeout: Mib::IpReasmTimeout, oks: Mib::IpReasmOKs, requests: Mib::IpReasmReqds };
+const V4: Mibs = Mibs {
+    overlaps: Some(Mib::IpExtReasmOverlaps),
+    fails: Mib::IpReasmFails,
+    timeout: Mib::IpReasmTimeout,
+    oks: Mib::IpReasmOKs,
+    requests: Mib::IpReasmReqds,
+};
 const V6: Mibs = Mibs {
+    overlaps: None,
     fails: Mib::Ip6ReasmFails,
     timeout: Mib::Ip6ReasmTimeout,
     oks: Mib::Ip6ReasmOKs,
@@ -123,6 +136,9 @@ struct Part {
     last: bool,
     ecn: Ecn,
     headers: Option<(Box<[u8]>, PacketInfo)>,
+    /// Bytes with the IP header, and whether DF is set; IPv4.
+    size: u32,
+    df: bool,
     payload: Skb,
 }
 
@@ -164,6 +180,8 @@ impl Table {
                 bytes: 0,
                 first: None,
                 ecn: 0,
+                max_size: 0,
+                max_df_size: 0,
                 seen_at: count,
                 serial: self.serial,
                 timer: TimerSlot::default(),
@@ -216,7 +234,7 @@ impl Table {
 impl Queue {
     /// Ok(true): the datagram is whole. Err: the fragment is dropped; true: with its datagram.
     fn insert(&mut self, part: Part) -> Result<bool, (DropReason, bool)> {
-        let Part { start, end, last, ecn, headers, mut payload } = part;
+        let Part { start, end, last, ecn, headers, size, df, mut payload } = part;
         if last {
             if end < self.len || (self.last_seen && end != self.len) {
                 return Err((DropReason::IpInHdr, true));
@@ -244,6 +262,10 @@ impl Queue {
         self.bytes += payload.truesize;
         self.received += end - start;
         self.ecn |= 1 << (ecn as u8);
+        self.max_size = self.max_size.max(size);
+        if df {
+            self.max_df_size = self.max_df_size.max(size);
+        }
         if start == 0 {
             self.first = headers;
         }
@@ -318,8 +340,8 @@ impl TimerCall for Expire {
 fn dropped(stack: &Stack, mibs: &Mibs, reason: DropReason, fatal: bool) {
     if fatal {
         stack.mib.inc(mibs.fails);
-        if reason == DropReason::DupFrag {
-            stack.mib.inc(Mib::IpExtReasmOverlaps);
+        if let (DropReason::DupFrag, Some(overlaps)) = (reason, mibs.overlaps) {
+            stack.mib.inc(overlaps);
         }
     }
     stack.mib.drop(reason);
@@ -358,17 +380,13 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
         now,
     };
     let headers = (offset == 0).then(|| (Box::from(h.header()), info));
-    let ecn = h.ecn();
-    if offset + len > ip::MAX_DATAGRAM - header_len {
-        // No datagram is that long (the ping of death).
-        net(stack).frags.v4.lock().forget(stack, &key);
-        dropped(stack, &V4, DropReason::PktTooBig, true);
-        return None;
-    }
+    let (ecn, df) = (h.ecn(), h.dont_fragment());
+    let size = (header_len + len) as u32;
     let (link_multicast, l3) = (skb.link_multicast, skb.l3);
     skb.pull(header_len);
     skb.trim(len);
-    let part = Part { start: offset as u32, end: (offset + len) as u32, last: !more, ecn, headers, payload: skb };
+    let part =
+        Part { start: offset as u32, end: (offset + len) as u32, last: !more, ecn, headers, size, df, payload: skb };
     let outcome = net(stack).frags.v4.lock().add(stack, key, part, now);
     let mut whole = finish(stack, &V4, outcome)?;
     let ce = whole.ecn();
@@ -377,12 +395,15 @@ pub(super) fn receive_v4(stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, no
         return None;
     };
     let total = header.len() + whole.len as usize;
+    // No datagram is that long (the ping of death).
     if total > ip::MAX_DATAGRAM {
         dropped(stack, &V4, DropReason::PktTooBig, true);
         return None;
     }
     header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    header[6..8].fill(0);
+    // It may not be fragmented again where its largest fragment might not (ip_frag_reasm).
+    let df = if whole.max_df_size == whole.max_size { 0x40 } else { 0 };
+    header[6..8].copy_from_slice(&[df, 0]);
     if ce {
         header[1] |= Ecn::Ce as u8;
     }
@@ -424,26 +445,24 @@ pub(super) fn receive_v6(
     };
     let start = offset + ipv6::FRAGMENT_HEADER_LEN;
     let len = skb.len() - start;
-    let unfragmentable = offset - ipv6::HEADER_LEN;
-    let refuse = |skb: &mut Skb, pointer: usize| {
+    let refuse = |skb: &mut Skb, problem: Problem| {
         stack.mib.inc(Mib::Ip6InHdrErrors);
-        dropped(stack, &V6, DropReason::IpInHdr, true);
-        icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: pointer as u32 });
+        stack.mib.drop(DropReason::Ipv6BadExthdr);
+        icmp::send_problem(stack, skb, &info, problem);
         None
     };
+    let field = |pointer: usize| Problem::Parameter { pointer: pointer as u32 };
+    // RFC 7112: the first fragment has all headers, so that filters can see what the datagram is.
+    if exthdrs::is_incomplete(bytes, offset) {
+        return refuse(&mut skb, Problem::Incomplete);
+    }
     // RFC 8200 §4.5: all but the last are multiples of 8 long (payload length is at offset 4), and none reaches past
     // 65535.
     if f.more && !len.is_multiple_of(8) {
-        return refuse(&mut skb, 4);
+        return refuse(&mut skb, field(4));
     }
-    if f.offset + len + unfragmentable > ip::MAX_DATAGRAM {
-        return refuse(&mut skb, offset + 2);
-    }
-    // RFC 7112: the first fragment has all headers, so that filters can see what the datagram is.
-    if f.offset == 0 && !has_all_headers(f.next_header, &bytes[start..]) {
-        stack.mib.inc(Mib::Ip6InHdrErrors);
-        dropped(stack, &V6, DropReason::Ipv6BadExthdr, true);
-        return None;
+    if f.offset + len > ip::MAX_DATAGRAM {
+        return refuse(&mut skb, field(offset + 2));
     }
     let key = Key { src: info.src, dst: info.dst, protocol: 0, id: f.id, ifindex: dev.ifindex };
     let headers = (f.offset == 0).then(|| {
@@ -457,6 +476,8 @@ pub(super) fn receive_v6(
         last: !f.more,
         ecn: h.ecn(),
         headers,
+        size: 0,
+        df: false,
         payload: {
             skb.pull(start);
             skb
@@ -485,20 +506,6 @@ pub(super) fn receive_v6(
     Some(out)
 }
 
-fn has_all_headers(next: u8, payload: &[u8]) -> bool {
-    match ipv6::Extensions::new(next, payload).finish() {
-        Err(_) => false,
-        Ok(u) => {
-            let need = match u.protocol {
-                proto::TCP => 20,
-                proto::UDP | proto::ICMPV6 => 8,
-                _ => 1,
-            };
-            u.payload.len() >= need || u.protocol == proto::NO_NEXT
-        }
-    }
-}
-
 fn finish(stack: &Stack, mibs: &Mibs, outcome: Outcome) -> Option<Queue> {
     match outcome {
         Outcome::Kept => None,
@@ -525,6 +532,10 @@ fn join(header: &[u8], pieces: Vec<Piece>, now: Instant) -> Skb {
             out.append(&bytes, bytes.len());
         }
     }
+    // In the first fragment's pages its own header stands before the transport's. The transport's is moved behind the
+    // new one, so that an error which puts the IP header in front again finds that one.
+    let front = (header.len() + MAX_TRANSPORT_HEADER).min(out.len());
+    out.may_pull(front);
     out
 }
 

@@ -4,12 +4,13 @@
 //! transports check their part), RFC 6633 (source quench is ignored). Redirects are counted and ignored: a host with
 //! one gateway needs none, and any host on the link can forge them (accept_redirects is 0).
 
-use super::output::{IpTx, default_ttl, xmit};
-use super::{icmpv6, net, route};
+use super::output::{IpTx, default_ttl, xmit_with_options};
+use super::{icmpv6, net, options, route};
 use crate::base::contain::contain;
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
+use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
 use crate::sock::proto::IpHandler;
 use crate::sock::skb::{Csum, Skb};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 const MAX_HOSTS: usize = 4096;
 /// Errors a destination may get in a burst (XRLIM_BURST_FACTOR).
 const BURST: u32 = 6;
-/// The highest type Linux knows (NR_ICMP_TYPES).
+/// The highest type Linux knows (NR_ICMP_TYPES), but for those of RFC 8335.
 const MAX_KIND: u8 = 18;
 
 /// Why a packet that arrived is answered with an error.
@@ -50,6 +51,10 @@ pub(crate) enum Problem {
     },
     /// No socket on this port.
     NoPort,
+    /// No route to the destination; IPv6 alone.
+    NoRoute,
+    /// A first fragment without the upper-layer header (RFC 7112); IPv6 alone.
+    Incomplete,
     /// The other fragments did not come in time.
     Reassembly,
 }
@@ -200,6 +205,8 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         }
         Problem::NoProtocol { .. } => (kind::UNREACHABLE, unreachable::PROTOCOL, [0; 4]),
         Problem::NoPort => (kind::UNREACHABLE, unreachable::PORT, [0; 4]),
+        // A host that does not forward says nothing (ip_error).
+        Problem::NoRoute | Problem::Incomplete => return,
         Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
     };
     if info.not_unicast || !addr::is_unicast(info.src) || net(stack).routes.is_broadcast(info.src) {
@@ -215,7 +222,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         if !skb.may_pull(header_len + 1) || skb.linear()[header_len] > MAX_KIND {
             return;
         }
-        if icmp::is_error_kind(skb.linear()[header_len]) {
+        if icmp::draws_no_error(skb.linear()[header_len]) {
             return;
         }
     }
@@ -224,27 +231,44 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
     if !net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
         return;
     }
-    let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN)];
+    let wrong = match problem {
+        Problem::Parameter { pointer } => Some(pointer as usize),
+        _ => None,
+    };
+    let Some(way) = answer_way(stack, &skb.linear()[..header_len], wrong, info) else { return };
+    let room = (way.0.mtu as usize).saturating_sub(ip::HEADER_LEN + way.1.len() + icmp::HEADER_LEN);
+    let mut quote = vec![0; icmp::quote_len(skb.len(), ip::HEADER_LEN + way.1.len()).min(room)];
     skb.copy_out(0, &mut quote);
     let msg = Message::Other { kind: ty, code, rest, data: &quote };
     // Network control precedence, the rest of the offending packet's TOS (RFC 1812 §4.3.2.5).
     let tos = info.tos & 0x1e | 0xc0;
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes);
-    reply_v4(stack, Skb::from_slice(&bytes), info, tos, ty);
+    reply_v4(stack, Skb::from_slice(&bytes), info, tos, (ty, way));
 }
 
-/// Sends an ICMP message to the sender of the packet of `info`, from the address that the packet was sent to.
-fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, ty: u8) {
-    let from = (!info.not_unicast).then_some(info.dst);
-    let Ok(dst) = route::lookup(stack, info.src, from, 0) else {
-        return stack.mib.inc(Mib::IcmpOutErrors);
-    };
+/// The way of an answer, and its IPv4 options.
+type AnswerWay = (Arc<Dst>, Vec<u8>);
+
+/// The way to the sender of the packet of `info`, from the address that it was sent to, and the options that come back
+/// of its `header` (`wrong`: as in [`options::of_answer`]). None: there is none, and no answer; without a route it is
+/// nobody's error (icmp_route_lookup).
+fn answer_way(stack: &Arc<Stack>, header: &[u8], wrong: Option<usize>, info: &PacketInfo) -> Option<AnswerWay> {
+    let from = net(stack).routes.is_local(info.dst).then_some(info.dst);
+    let dst = route::lookup_for_answer(stack, info.src, from, 0).ok()?;
+    let IpAddr::V4(own) = dst.src else { return None };
+    let options = options::of_answer(stack, header, wrong, own)?;
+    Some((dst, options))
+}
+
+/// Sends an ICMP message of type `ty`.
+fn reply_v4(stack: &Arc<Stack>, skb: Skb, info: &PacketInfo, tos: u8, (ty, way): (u8, AnswerWay)) {
+    let (dst, options) = way;
     let ttl = default_ttl(stack, &dst, true);
     let tx =
         IpTx { src: dst.src, dst: info.src, protocol: proto::ICMP, tos, ttl, df: false, flow_label: 0, now: info.now };
     count_out(stack, ty);
-    if xmit(stack, &dst, &tx, skb).is_err() {
+    if xmit_with_options(stack, &dst, &tx, &options, skb).is_err() {
         stack.mib.inc(Mib::IcmpOutErrors);
     }
 }
@@ -313,10 +337,14 @@ impl IpHandler for Icmp {
         }
         let (ty, code) = (skb.linear()[0], skb.linear()[1]);
         count_in(stack, ty);
-        if ty > MAX_KIND {
-            return bad(stack, DropReason::IcmpMalformed);
+        match ty {
+            // Probes are off by default (icmp_echo_enable_probe).
+            kind::EXT_ECHO => return stack.mib.drop(DropReason::IcmpMalformed),
+            kind::EXT_ECHO_REPLY => return net(stack).ping.deliver(stack, skb, info),
+            t if t > MAX_KIND => return bad(stack, DropReason::IcmpMalformed),
+            _ => {}
         }
-        if info.not_unicast {
+        if info.not_unicast && !net(stack).routes.is_local(info.dst) {
             // RFC 1122 §3.2.2.6, §3.2.2.8: such an echo or timestamp request may be ignored, and is by default. Errors
             // and answers to a group make no sense.
             let request = matches!(ty, kind::ECHO | kind::TIMESTAMP);
@@ -332,7 +360,7 @@ impl IpHandler for Icmp {
             kind::ECHO => {}
             kind::TIMESTAMP => timestamp(stack, skb, info),
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
-            kind::UNREACHABLE | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => error(stack, skb, info, ty, code),
+            t if icmp::is_error_kind(t) => error(stack, skb, info, ty, code),
             // Known, counted, and without effect on a host.
             _ => {}
         }
@@ -343,8 +371,20 @@ impl IpHandler for Icmp {
     }
 }
 
+/// As [`answer_way`] for a message whose IP header is still in front of it.
+fn way_of_request(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo) -> Option<AnswerWay> {
+    let n = usize::from(skb.nh_len);
+    if n <= ip::HEADER_LEN || !skb.unpull(n) {
+        return answer_way(stack, &[], None, info);
+    }
+    let way = answer_way(stack, &skb.linear()[..n], None, info);
+    skb.pull(n);
+    way
+}
+
 /// Sends the message back; the payload's pages are shared, not copied.
 fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
+    let Some(way) = way_of_request(stack, &mut skb, info) else { return };
     let mut head = [0; 8];
     skb.copy_out(0, &mut head);
     skb.pull(icmp::HEADER_LEN);
@@ -359,25 +399,28 @@ fn echo(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
     h.copy_from_slice(&head);
     let limited = stack.sysctl.icmp_ratemask() & 1 == 1;
     if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
-        reply_v4(stack, out, info, info.tos, kind::ECHO_REPLY);
+        reply_v4(stack, out, info, info.tos, (kind::ECHO_REPLY, way));
     }
 }
 
 /// Answers with the time of day in milliseconds since midnight UT (RFC 792).
 fn timestamp(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    if !skb.may_pull(20) || skb.linear()[1] != 0 {
+    // The originate timestamp is all that is read of the request (icmp_timestamp).
+    if !skb.may_pull(12) {
         return bad(stack, DropReason::IcmpMalformed);
     }
+    let Some(way) = way_of_request(stack, &mut skb, info) else { return };
     let mut b = [0; 20];
-    b.copy_from_slice(&skb.linear()[..20]);
-    let ms = (stack.clock.wall().as_millis() % 86_400_000) as u32;
-    b[0] = kind::TIMESTAMP_REPLY;
+    b[..12].copy_from_slice(&skb.linear()[..12]);
+    let ms = options::time(stack);
+    (b[0], b[1]) = (kind::TIMESTAMP_REPLY, 0);
+    b[2..4].fill(0);
     b[12..16].copy_from_slice(&ms.to_be_bytes());
     b[16..20].copy_from_slice(&ms.to_be_bytes());
     icmp::fill_checksum(&mut b);
     let limited = stack.sysctl.icmp_ratemask() >> kind::TIMESTAMP_REPLY & 1 == 1;
     if net(stack).limits.allow(stack, info.src, stack.sysctl.icmp_ratelimit(), limited, info.now) {
-        reply_v4(stack, Skb::from_slice(&b), info, info.tos, kind::TIMESTAMP_REPLY);
+        reply_v4(stack, Skb::from_slice(&b), info, info.tos, (kind::TIMESTAMP_REPLY, way));
     }
 }
 
@@ -396,8 +439,15 @@ pub(crate) fn convert(ty: u8, code: u8) -> (Error, bool) {
         (kind::UNREACHABLE, u::HOST_ISOLATED) => (Error::NoNet, true),
         (kind::PARAMETER_PROBLEM, _) => (Error::Proto, true),
         (kind::TIME_EXCEEDED, _) => (Error::HostUnreach, false),
+        // Ping sockets alone report these (ping_err).
+        (kind::SOURCE_QUENCH | kind::REDIRECT, _) => (Error::RemoteIo, false),
         _ => (Error::HostUnreach, true),
     }
+}
+
+/// Source quench or redirect: no error, and nothing to UDP and raw sockets.
+pub(crate) fn is_advice(e: &IcmpError<'_>) -> bool {
+    e.src.is_ipv4() && matches!(e.ty, kind::SOURCE_QUENCH | kind::REDIRECT)
 }
 
 /// An error arrived: validated, then given to the protocol of the quoted datagram. Linux: icmp_unreach.
@@ -414,13 +464,20 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         Message::Unreachable { mtu, quoted, .. } => (quoted, u32::from(mtu)),
         Message::ParameterProblem { pointer, quoted, .. } => (quoted, u32::from(pointer)),
         Message::TimeExceeded { quoted, .. } => (quoted, 0),
+        // Protocols ignore these two, and count those that are not about a connection of theirs.
+        Message::SourceQuench { quoted } | Message::Redirect { quoted, .. } => (quoted, 0),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
-    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    if ty == kind::UNREACHABLE && code > unreachable::MAX && quoted.len() >= ip::HEADER_LEN {
+        return stack.mib.drop(DropReason::IcmpMalformed);
+    }
+    // The version in a quote is not looked at.
+    let mut quoted = quoted.to_vec();
+    if let Some(first) = quoted.first_mut() {
+        *first = *first & 15 | 0x40;
+    }
+    let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     if ty == kind::UNREACHABLE {
-        if code > unreachable::MAX {
-            return stack.mib.drop(DropReason::IcmpMalformed);
-        }
         if code == unreachable::FRAG_NEEDED {
             match stack.sysctl.ip_no_pmtu_disc() {
                 0 | 3 => {}
@@ -435,8 +492,9 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         return;
     }
     let (src, dst) = (IpAddr::V4(q.ip.src()), IpAddr::V4(q.ip.dst()));
-    // It must quote a packet that this stack can have sent, and no fragment other than the first.
-    if !net(stack).routes.is_local(src) || q.ip.frag_offset() != 0 || net(stack).routes.is_broadcast(dst) {
+    // What was sent to a broadcast draws no errors (icmp_ignore_bogus_error_responses). Whether a socket here sent the
+    // quoted packet is for its protocol to say.
+    if net(stack).routes.is_broadcast(dst) {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(ty, code);

@@ -4,7 +4,7 @@
 
 use super::icmp::{Problem, deliver_error};
 use super::output::{IpTx, default_ttl, xmit};
-use super::{neigh, net, route};
+use super::{exthdrs, neigh, net, route};
 use crate::base::error::Error;
 use crate::counters::{DropReason, Mib};
 use crate::sock::packet::{IcmpError, PacketInfo};
@@ -30,10 +30,7 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
         return;
     }
     let Ok(h) = Ipv6Header::parse_quoted(skb.linear()) else { return };
-    if let Ok(u) = h.upper()
-        && u.protocol == proto::ICMPV6
-        && u.payload.first().is_none_or(|t| *t < 128 || *t == kind::REDIRECT)
-    {
+    if exthdrs::may_be_error(skb.linear(), h.next_header()) {
         return;
     }
     let quoted = &skb.linear()[..icmpv6::quote_len(skb.len()).min(n)];
@@ -46,6 +43,10 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
             Message::ParameterProblem { code: parameter_problem::NEXT_HEADER, pointer, quoted }
         }
         Problem::NoPort => Message::Unreachable { code: unreachable::PORT, quoted },
+        Problem::NoRoute => Message::Unreachable { code: unreachable::NO_ROUTE, quoted },
+        Problem::Incomplete => {
+            Message::ParameterProblem { code: parameter_problem::INCOMPLETE_CHAIN, pointer: 0, quoted }
+        }
         Problem::Reassembly => Message::TimeExceeded { code: time_exceeded::REASSEMBLY, quoted },
     };
     let limited = !net(stack).routes.is_local(info.src);
@@ -57,12 +58,14 @@ pub(super) fn send_problem(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo,
 
 /// Sends a message to the sender of the packet of `info`, from the address that it was sent to if that is one of ours.
 fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
-    let from = (!info.not_unicast).then_some(info.dst);
+    let own =
+        net(stack).routes.is_local(info.dst) && !matches!(info.dst, IpAddr::V6(a) if a.to_ipv4_mapped().is_some());
+    let from = own.then_some(info.dst);
     let oif = match info.src {
         IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
         _ => 0,
     };
-    let Ok(dst) = route::lookup(stack, info.src, from, oif) else {
+    let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else {
         return stack.mib.inc(Mib::Icmp6OutErrors);
     };
     let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
@@ -160,12 +163,10 @@ impl IpHandler for Icmpv6 {
         match ty {
             kind::ECHO => echo(stack, &skb, info, dst),
             kind::ECHO_REPLY => net(stack).ping.deliver(stack, skb, info),
-            kind::UNREACHABLE | kind::PACKET_TOO_BIG | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM => {
-                error(stack, &skb, info);
-            }
+            // Those of unknown type are passed on, too (RFC 4443 §2.4 (a)).
+            ..128 => error(stack, &skb, info),
             kind::NEIGHBOUR_SOLICITATION | kind::NEIGHBOUR_ADVERTISEMENT => neigh::ndp_rcv(stack, &skb, info, src, dst),
-            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)); unknown errors are passed to
-            // the upper layer, which ignores them.
+            // Unknown informational messages are dropped in silence (RFC 4443 §2.4 (b)).
             _ => {}
         }
     }
@@ -179,8 +180,10 @@ fn echo(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, dst: Ipv6Addr) {
     let ignored =
         stack.sysctl.icmp6_echo_ignore_all() || (dst.is_multicast() && stack.sysctl.icmp6_echo_ignore_multicast());
     let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return };
-    if let (false, Ok(Message::Echo { id, seq, data })) = (ignored, h.message()) {
-        reply(stack, &Message::EchoReply { id, seq, data }, info, info.tos);
+    if let (false, Ok(Message::Echo { data, .. })) = (ignored, h.message()) {
+        // The request's code, too, comes back (icmpv6_echo_reply).
+        let reply_to = Message::Other { kind: kind::ECHO_REPLY, code: h.code(), rest: h.rest(), data };
+        reply(stack, &reply_to, info, info.tos);
     }
 }
 
@@ -196,6 +199,7 @@ pub(crate) fn convert(ty: u8, code: u8) -> (Error, bool) {
         (kind::PACKET_TOO_BIG, _) => (Error::MsgSize, false),
         (kind::PARAMETER_PROBLEM, _) => (Error::Proto, true),
         (kind::TIME_EXCEEDED, _) => (Error::HostUnreach, false),
+        (kind::UNREACHABLE, _) => (Error::Proto, true),
         _ => (Error::Proto, false),
     }
 }
@@ -204,17 +208,20 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
     let Ok(h) = Icmpv6Header::parse(skb.linear()) else { return bad(stack, DropReason::IcmpMalformed) };
     let (quoted, value) = match h.message() {
         Ok(Message::Unreachable { quoted, .. } | Message::TimeExceeded { quoted, .. }) => (quoted, 0),
-        Ok(Message::PacketTooBig { mtu, quoted }) => {
-            stack.mib.inc(Mib::Ip6InTooBigErrors);
-            (quoted, mtu)
-        }
+        Ok(Message::PacketTooBig { mtu, quoted }) => (quoted, mtu),
         Ok(Message::ParameterProblem { pointer, quoted, .. }) => (quoted, pointer),
+        Ok(Message::Other { rest, data, .. }) => (data, u32::from_be_bytes(rest)),
         _ => return bad(stack, DropReason::IcmpMalformed),
     };
-    let Ok(q) = Quoted::parse(quoted) else { return bad(stack, DropReason::IcmpMalformed) };
+    // The version in a quote is not looked at.
+    let mut quoted = quoted.to_vec();
+    if let Some(first) = quoted.first_mut() {
+        *first = *first & 15 | 0x60;
+    }
+    let Ok(q) = Quoted::parse(&quoted) else { return bad(stack, DropReason::IcmpMalformed) };
     let src = IpAddr::V6(q.ip.src());
-    let later_part = q.upper.fragment.is_some_and(|f| f.offset != 0);
-    if !net(stack).routes.is_local(src) || later_part || info.not_unicast {
+    // Of a later fragment there is no transport header to find a socket by.
+    if q.upper.fragment.is_some_and(|f| f.offset != 0) {
         return stack.mib.drop(DropReason::IcmpImplausible);
     }
     let (errno, fatal) = convert(h.kind(), h.code());

@@ -3,9 +3,10 @@
 //! sock owned. Every way out but delivery names a `DropReason`. Linux: ip_rcv, ip_rcv_finish, ip_local_deliver,
 //! ip_route_input_slow; ip6_rcv_core, ip6_protocol_deliver_rcu, exthdrs.c. RFC 1122 §3.2.1, RFC 8200 §4.
 
+use super::exthdrs::{self, Place, Step};
 use super::icmp::{self, Problem};
-use super::route::Addressee;
-use super::{Ip, fragment, neigh};
+use super::route::{self, Addressee};
+use super::{Ip, fragment, neigh, options};
 use crate::base::contain::contain;
 use crate::base::env::Instant;
 use crate::counters::{DropReason, Mib};
@@ -17,8 +18,8 @@ use crate::sock::skb::{L3, Skb};
 use crate::stack::Stack;
 use crate::wire::addr::{Martian, martian_v4, martian_v6};
 use crate::wire::ether::{self, EtherHeader, ethertype};
-use crate::wire::ip::{self, Ecn, Ipv4Header, Ipv4Options, option as opt4};
-use crate::wire::ipv6::{self, Extension, Extensions, Ipv6Header, Ipv6Options, UnknownAction, option as opt6};
+use crate::wire::ip::{self, Ecn, Ipv4Header};
+use crate::wire::ipv6::{self, Ipv6Header};
 use crate::wire::{ParseError, icmpv6, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -162,8 +163,11 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = h.header_len as u16;
-    let Some(to) = addressee_v4(net, stack, dev, &skb, h) else { return };
+    let Some(to) = addressee_v4(net, stack, dev, h) else { return };
     if h.header_len > ip::HEADER_LEN && !options_v4(stack, &mut skb, h, to, dev, now) {
+        return;
+    }
+    if !count_v4(stack, to, skb.len() as u64) {
         return;
     }
     if !h.is_fragment {
@@ -177,8 +181,8 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     deliver_v4(net, stack, dev, skb, again, to, now);
 }
 
-/// How the packet is delivered; None: it is dropped. Linux: ip_route_input_slow.
-fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V4) -> Option<Addressee> {
+/// For whom the packet is; None: it is dropped. Linux: ip_route_input_slow.
+fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, h: V4) -> Option<Addressee> {
     let loopback = dev.caps().loopback;
     let (src, dst) = (IpAddr::V4(h.src), IpAddr::V4(h.dst));
     match martian_v4(h.src, h.dst, loopback) {
@@ -195,71 +199,80 @@ fn addressee_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
         None => {}
     }
     let verdict = net.routes.input(stack, src, dst, dev.ifindex);
-    // No packet from outside has one of our addresses or a broadcast address as its source: LAND and similar attacks
-    // (fib_validate_source).
+    // No packet from outside has one of our addresses as its source: LAND and similar attacks (fib_validate_source).
     if !loopback && verdict.src_local {
         stack.mib.drop(DropReason::IpLocalSource);
         return None;
     }
-    if verdict.src_broadcast {
-        stack.mib.drop(DropReason::IpInvalidSource);
-        return None;
+    match verdict.to {
+        // A directed broadcast that was looped back arrives by the loopback device.
+        Addressee::Other if loopback && net.routes.is_broadcast(dst) => Some(Addressee::Broadcast),
+        Addressee::Multicast if !net.groups.accepts(dev, dst) => {
+            stack.mib.drop(DropReason::OtherHost);
+            None
+        }
+        to => Some(to),
     }
-    let to = verdict.to;
-    let octets = skb.len() as u64;
+}
+
+/// Counts a packet by whom it is for. False: it is for another host, and dropped.
+fn count_v4(stack: &Stack, to: Addressee, octets: u64) -> bool {
     match to {
         Addressee::Local => {}
         Addressee::Broadcast => {
             stack.mib.inc(Mib::IpExtInBcastPkts);
             stack.mib.add(Mib::IpExtInBcastOctets, octets);
         }
-        // A directed broadcast that was looped back arrives by the loopback device.
-        Addressee::Other if loopback && net.routes.is_broadcast(dst) => return Some(Addressee::Broadcast),
         Addressee::Multicast => {
             stack.mib.inc(Mib::IpExtInMcastPkts);
             stack.mib.add(Mib::IpExtInMcastOctets, octets);
-            if !net.groups.accepts(dev, dst) {
-                stack.mib.drop(DropReason::OtherHost);
-                return None;
-            }
         }
         Addressee::Other => {
             // A host does not forward (RFC 1122 §3.2.1.3); Linux with forwarding off answers nothing either.
             stack.mib.inc(Mib::IpInAddrErrors);
             stack.mib.drop(DropReason::IpInAddrErrors);
-            return None;
+            return false;
         }
-    }
-    Some(to)
-}
-
-/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), the
-/// rest is ignored. False: dropped. Linux: ip_rcv_options, ip_options_compile.
-fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
-    let mut bad = None;
-    let mut source_route = false;
-    for o in Ipv4Options::new(&skb.linear()[ip::HEADER_LEN..h.header_len]) {
-        match o {
-            Err(e) => bad = Some(e.offset),
-            Ok(o) if matches!(o.kind, opt4::LSRR | opt4::SSRR) => source_route = true,
-            // Record route and timestamp have a pointer: one into the option's own fixed part is malformed.
-            Ok(o) if o.kind == opt4::RR && o.data.first().is_none_or(|p| *p < 4) => bad = Some(o.offset + 2),
-            Ok(o) if o.kind == opt4::TS && (o.data.len() < 2 || o.data[0] < 5) => bad = Some(o.offset + 2),
-            Ok(_) => {}
-        }
-    }
-    if let Some(at) = bad {
-        stack.mib.inc(Mib::IpInHdrErrors);
-        stack.mib.drop(DropReason::IpInHdr);
-        let info = info_v4(skb, h, to, dev.ifindex, now);
-        icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
-        return false;
-    }
-    if source_route {
-        stack.mib.drop(DropReason::IpInHdr);
-        return false;
     }
     true
+}
+
+/// IPv4 options: malformed ones draw a parameter problem, source routes are refused (accept_source_route is 0), record
+/// route and timestamp are filled in. False: dropped. Linux: ip_rcv_options.
+fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &NetDev, now: Instant) -> bool {
+    let mut header = [0; ip::MAX_HEADER_LEN];
+    let header = &mut header[..h.header_len];
+    skb.copy_out(0, header);
+    let host = options::Host {
+        own: options::own_address(stack, h.src, h.dst),
+        is_other: &|a| super::net(stack).routes.is_other(a),
+        time: options::time(stack),
+    };
+    let compiled = options::compile(&mut header[ip::HEADER_LEN..], &host);
+    if compiled.as_ref().map_or(true, |done| done.changed) {
+        skb.pull(h.header_len);
+        if let Some(front) = skb.push(h.header_len) {
+            front.copy_from_slice(header);
+        }
+        // In one page with the transport header, where an error about the packet finds it again (`Skb::unpull`).
+        let n = (h.header_len + fragment::MAX_TRANSPORT_HEADER).min(skb.len());
+        skb.may_pull(n);
+    }
+    match compiled {
+        Err(at) => {
+            stack.mib.inc(Mib::IpInHdrErrors);
+            stack.mib.drop(DropReason::IpInHdr);
+            let info = info_v4(skb, h, to, dev.ifindex, now);
+            icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
+            false
+        }
+        Ok(done) => {
+            if done.source_route {
+                stack.mib.drop(DropReason::IpInHdr);
+            }
+            !done.source_route
+        }
+    }
 }
 
 fn info_v4(skb: &Skb, h: V4, to: Addressee, ifindex: u32, now: Instant) -> PacketInfo {
@@ -280,7 +293,9 @@ fn deliver_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: 
     let info = info_v4(&skb, h, to, dev.ifindex, now);
     skb.rx = Some(info);
     let raw = net.raw.deliver(stack, &skb, &info);
-    let Some(handler) = stack.registry.handler(h.protocol) else {
+    // ICMPv6 is a protocol of IPv6 alone.
+    let handler = stack.registry.handler(h.protocol).filter(|_| h.protocol != proto::ICMPV6);
+    let Some(handler) = handler else {
         if raw {
             return stack.mib.inc(Mib::IpInDelivers);
         }
@@ -363,17 +378,75 @@ fn receive_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     }
     skb.trim(total);
     skb.nh_len = ipv6::HEADER_LEN as u16;
-    let Some(to) = addressee_v6(net, stack, dev, &skb, h) else { return };
+    if h.next == proto::HOPOPTS && !hop_by_hop(stack, dev, &mut skb, h, now) {
+        return;
+    }
+    let Some(to) = addressee_v6(net, stack, dev, &mut skb, h, now) else { return };
     deliver_v6(net, stack, dev, skb, h, to, now);
 }
 
-fn addressee_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V6) -> Option<Addressee> {
-    let dst = IpAddr::V6(h.dst);
-    let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
-    if !dev.caps().loopback && !h.src.is_unspecified() && verdict.src_local {
-        stack.mib.drop(DropReason::IpLocalSource);
+/// Hop-by-hop options are read before it is known for whom a packet is (ip6_rcv_core). False: dropped.
+fn hop_by_hop(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) -> bool {
+    let n = skb.len();
+    if !skb.may_pull(n) {
+        bad_header_v6(stack, DropReason::HdrTrunc);
+        return false;
+    }
+    let at = Place { next: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    let to = if h.dst.is_multicast() { Addressee::Multicast } else { Addressee::Local };
+    match exthdrs::step(stack, &skb.linear()[..n], at, to, false) {
+        Step::Refused { count, reason, problem } => {
+            refuse_v6(stack, skb, &info_v6(h, h.next, to, dev.ifindex, now), (count, reason, problem));
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Drops a packet for one of its headers.
+fn refuse_v6(
+    stack: &Arc<Stack>,
+    skb: &mut Skb,
+    info: &PacketInfo,
+    (count, reason, problem): (Option<Mib>, DropReason, Option<Problem>),
+) {
+    if let Some(mib) = count {
+        stack.mib.inc(mib);
+    }
+    stack.mib.drop(reason);
+    if let Some(p) = problem {
+        icmp::send_problem(stack, skb, info, p);
+    }
+}
+
+/// A packet for another host: dropped, since a host does not forward. Where there is no route to its destination the
+/// sender is told, even by a host (ip6_pkt_discard).
+fn not_ours_v6(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) {
+    let mapped = h.dst.to_ipv4_mapped().is_some();
+    let routed = !mapped && route::lookup_for_answer(stack, IpAddr::V6(h.dst), None, 0).is_ok();
+    stack.mib.drop(if routed { DropReason::IpInAddrErrors } else { DropReason::IpInNoRoutes });
+    if routed || h.dst.is_unspecified() {
+        return stack.mib.inc(Mib::Ip6InAddrErrors);
+    }
+    stack.mib.inc(Mib::Ip6InNoRoutes);
+    let info = info_v6(h, h.next, Addressee::Local, dev.ifindex, now);
+    icmp::send_problem(stack, skb, &info, Problem::NoRoute);
+}
+
+fn addressee_v6(
+    net: &Ip,
+    stack: &Arc<Stack>,
+    dev: &Arc<NetDev>,
+    skb: &mut Skb,
+    h: V6,
+    now: Instant,
+) -> Option<Addressee> {
+    if h.dst.to_ipv4_mapped().is_some() {
+        not_ours_v6(stack, dev, skb, h, now);
         return None;
     }
+    let dst = IpAddr::V6(h.dst);
+    let verdict = net.routes.input(stack, IpAddr::V6(h.src), dst, dev.ifindex);
     let to = verdict.to;
     match to {
         Addressee::Local => {}
@@ -386,8 +459,7 @@ fn addressee_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, skb: &Skb, h: V
             }
         }
         Addressee::Broadcast | Addressee::Other => {
-            stack.mib.inc(Mib::Ip6InAddrErrors);
-            stack.mib.drop(DropReason::IpInAddrErrors);
+            not_ours_v6(stack, dev, skb, h, now);
             return None;
         }
     }
@@ -408,158 +480,70 @@ fn info_v6(h: V6, protocol: u8, to: Addressee, ifindex: u32, now: Instant) -> Pa
     }
 }
 
-/// The result of walking the extension headers.
-enum Walk {
-    /// Deliver `protocol`, which starts at `offset` of the packet and was named by the byte at `named_at`.
-    Upper { protocol: u8, offset: usize, named_at: usize },
-    /// A fragment: its header starts at `offset`, and was named by the byte at `named_at`.
-    Fragment { offset: usize, named_at: usize },
-    /// Refused; with a pointer and code for the sender, or in silence.
-    Refused(DropReason, Option<Problem>),
-}
-
 fn deliver_v6(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, h: V6, to: Addressee, now: Instant) {
-    let mut walk = Walk::Upper { protocol: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
+    let mut at = Place { next: h.next, offset: ipv6::HEADER_LEN, named_at: ipv6::NEXT_HEADER_OFFSET };
     let mut reassembled = false;
-    if matches!(h.next, proto::HOPOPTS | proto::DSTOPTS | proto::ROUTING | proto::FRAGMENT) {
+    while exthdrs::is_extension(at.next) {
         // The options are read in place, so the packet is made contiguous; such packets are rare.
         let n = skb.len();
         if !skb.may_pull(n) {
             return bad_header_v6(stack, DropReason::HdrTrunc);
         }
-        walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], h, to);
-        if let Walk::Fragment { offset, named_at } = walk {
-            skb.nh_len = offset as u16;
-            let Some(whole) = fragment::receive_v6(stack, dev, skb, (offset, named_at), now) else { return };
-            skb = whole;
-            reassembled = true;
-            let n = skb.len();
-            if !skb.may_pull(n) {
-                return bad_header_v6(stack, DropReason::HdrTrunc);
+        match exthdrs::step(stack, &skb.linear()[..n], at, to, reassembled) {
+            Step::Next(next) => at = next,
+            Step::Fragment => {
+                skb.nh_len = at.offset as u16;
+                let Some(whole) = fragment::receive_v6(stack, dev, skb, (at.offset, at.named_at), now) else { return };
+                skb = whole;
+                reassembled = true;
+                let mut next = [at.next];
+                skb.copy_out(at.named_at, &mut next);
+                at.next = next[0];
             }
-            // The headers before the fragment header are checked a second time; those behind it for the first time.
-            let next = skb.linear()[ipv6::NEXT_HEADER_OFFSET];
-            walk = walk_extensions(stack, &skb.linear()[ipv6::HEADER_LEN..n], V6 { next, ..h }, to);
-        }
-    }
-    match walk {
-        Walk::Upper { protocol, offset, named_at } => {
-            let info = info_v6(h, protocol, to, dev.ifindex, now);
-            skb.nh_len = offset as u16;
-            skb.rx = Some(info);
-            // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them
-            // (RFC 6980 §5).
-            if reassembled && protocol == proto::ICMPV6 {
-                let mut ty = [0];
-                skb.copy_out(offset, &mut ty);
-                if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
-                    return stack.mib.drop(DropReason::Ipv6NdiscFrag);
-                }
+            // An atomic fragment (RFC 6946) is whole, and its header stays.
+            Step::Atomic(next) => {
+                stack.mib.inc(Mib::Ip6ReasmReqds);
+                stack.mib.inc(Mib::Ip6ReasmOKs);
+                (at, reassembled) = (next, true);
             }
-            let raw = net.raw.deliver(stack, &skb, &info);
-            let Some(handler) = stack.registry.handler(protocol) else {
-                if raw || protocol == proto::NO_NEXT {
-                    return stack.mib.inc(Mib::Ip6InDelivers);
-                }
-                stack.mib.inc(Mib::Ip6InUnknownProtos);
-                stack.mib.drop(DropReason::IpNoProto);
-                let problem = Problem::NoProtocol { pointer: named_at as u32 };
-                return icmp::send_problem(stack, &mut skb, &info, problem);
-            };
-            stack.mib.inc(Mib::Ip6InDelivers);
-            skb.pull(offset);
-            hand_up(stack, &**handler, skb, &info);
-        }
-        Walk::Fragment { .. } => bad_header_v6(stack, DropReason::Ipv6BadExthdr),
-        Walk::Refused(reason, problem) => {
-            bad_header_v6(stack, reason);
-            if let Some(p) = problem {
+            Step::Refused { count, reason, problem } => {
                 let info = info_v6(h, h.next, to, dev.ifindex, now);
-                icmp::send_problem(stack, &mut skb, &info, p);
+                return refuse_v6(stack, &mut skb, &info, (count, reason, problem));
             }
         }
     }
+    let info = info_v6(h, at.next, to, dev.ifindex, now);
+    skb.nh_len = at.offset as u16;
+    skb.rx = Some(info);
+    upper_v6(net, stack, skb, (at, reassembled), &info);
 }
 
-fn walk_extensions(stack: &Stack, payload: &[u8], h: V6, to: Addressee) -> Walk {
-    let mut ext = Extensions::new(h.next, payload);
-    let (mut offset, mut named_at) = (ipv6::HEADER_LEN, ipv6::NEXT_HEADER_OFFSET);
-    loop {
-        let refused = match ext.next() {
-            None => None,
-            Some(Err(e)) => Some((DropReason::Ipv6BadExthdr, Some(Problem::Parameter { pointer: e.offset as u32 }))),
-            Some(Ok(Extension::Fragment(f))) if f.is_atomic() => None,
-            Some(Ok(Extension::Fragment(_))) => return Walk::Fragment { offset, named_at },
-            Some(Ok(Extension::HopByHop(o))) => {
-                let limits = (stack.sysctl.max_hbh_opts_number(), stack.sysctl.max_hbh_length());
-                options_v6(o, ext.offset() - offset, limits, to)
-            }
-            Some(Ok(Extension::Destination(o))) => {
-                let limits = (stack.sysctl.max_dst_opts_number(), stack.sysctl.max_dst_opts_length());
-                options_v6(o, ext.offset() - offset, limits, to)
-            }
-            // A routing header without segments left is skipped (RFC 8200 §4.4); any other is refused, type 0 included
-            // (RFC 5095).
-            Some(Ok(Extension::Routing(r))) if r.segments_left() > 0 => {
-                Some((DropReason::IpInHdr, Some(Problem::Parameter { pointer: r.offset as u32 + 2 })))
-            }
-            Some(Ok(Extension::Routing(_))) => None,
-        };
-        if let Some((reason, problem)) = refused {
-            return Walk::Refused(reason, problem);
-        }
-        if ext.offset() == offset {
-            let protocol = payload_next(payload, h.next, named_at);
-            return Walk::Upper { protocol, offset, named_at };
-        }
-        named_at = offset;
-        offset = ext.offset();
-    }
-}
-
-/// The next-header byte that stands at `named_at` of the packet; `first` for the fixed header's own.
-fn payload_next(payload: &[u8], first: u8, named_at: usize) -> u8 {
-    match named_at.checked_sub(ipv6::HEADER_LEN) {
-        Some(at) => payload.get(at).copied().unwrap_or(proto::NO_NEXT),
-        None => first,
-    }
-}
-
-/// Options of one header. Unknown ones do what their top bits say (RFC 8200 §4.2); a jumbo payload is refused, since no
-/// link here carries one. Linux: ip6_parse_tlv.
-fn options_v6(
-    options: Ipv6Options<'_>,
-    len: usize,
-    (max_number, max_len): (i32, i32),
-    to: Addressee,
-) -> Option<(DropReason, Option<Problem>)> {
-    let bad = |p| Some((DropReason::Ipv6BadExthdr, p));
-    if len as i64 > i64::from(max_len) {
-        return bad(None);
-    }
-    let mut seen = 0;
-    for o in options {
-        let Ok(o) = o else { return bad(None) };
-        seen += 1;
-        if seen > max_number.unsigned_abs() {
-            return bad(None);
-        }
-        let pointer = o.offset as u32;
-        match o.kind {
-            opt6::ROUTER_ALERT if o.data.len() == 2 => continue,
-            opt6::JUMBO => return bad(Some(Problem::Parameter { pointer })),
-            _ if max_number < 0 => return bad(None),
-            _ => {}
-        }
-        match o.unknown_action() {
-            UnknownAction::Skip => {}
-            UnknownAction::Discard => return bad(None),
-            UnknownAction::Problem => return bad(Some(Problem::Option { pointer })),
-            UnknownAction::ProblemUnlessMulticast if to == Addressee::Multicast => return bad(None),
-            UnknownAction::ProblemUnlessMulticast => return bad(Some(Problem::Option { pointer })),
+/// Hands a packet to the protocol behind its extension headers.
+fn upper_v6(net: &Ip, stack: &Arc<Stack>, mut skb: Skb, (at, reassembled): (Place, bool), info: &PacketInfo) {
+    let Place { next: protocol, offset, named_at } = at;
+    // Fragmented neighbour discovery messages are dropped, because filters in switches cannot see them (RFC 6980 §5).
+    if reassembled && protocol == proto::ICMPV6 {
+        let mut ty = [0];
+        skb.copy_out(offset, &mut ty);
+        if (icmpv6::kind::ROUTER_SOLICITATION..=icmpv6::kind::REDIRECT).contains(&ty[0]) {
+            return stack.mib.drop(DropReason::Ipv6NdiscFrag);
         }
     }
-    None
+    let raw = net.raw.deliver(stack, &skb, info);
+    // ICMP for IPv4 is a protocol of IPv4 alone.
+    let handler = stack.registry.handler(protocol).filter(|_| protocol != proto::ICMP);
+    let Some(handler) = handler else {
+        if raw || protocol == proto::NO_NEXT {
+            return stack.mib.inc(Mib::Ip6InDelivers);
+        }
+        stack.mib.inc(Mib::Ip6InUnknownProtos);
+        stack.mib.drop(DropReason::IpNoProto);
+        let problem = Problem::NoProtocol { pointer: named_at as u32 };
+        return icmp::send_problem(stack, &mut skb, info, problem);
+    };
+    stack.mib.inc(Mib::Ip6InDelivers);
+    skb.pull(offset);
+    hand_up(stack, &**handler, skb, info);
 }
 
 #[cfg(test)]

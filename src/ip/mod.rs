@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `bind` | bind(2) for protocols with addresses and ports |
 //! | `datagram` | what datagram sockets share: queues, control messages, ICMP errors |
+//! | `exthdrs` | extension headers of IPv6 |
 //! | `fragment` | reassembly |
 //! | `icmp`, `icmpv6` | errors sent and received, echo |
 //! | `ident` | identifications |
 //! | `input` | from a device to the protocol's handler |
 //! | `multicast` | which groups this stack listens to |
 //! | `neigh` | ARP and neighbour discovery |
+//! | `options` | options of received IPv4 headers |
 //! | `output` | from a transport to the device |
 //! | `port_table` | sockets by port, for UDP and what is plugged in |
 //! | `ports` | choice of local ports |
@@ -21,6 +23,7 @@
 
 pub mod bind;
 pub mod datagram;
+pub(crate) mod exthdrs;
 pub(crate) mod fragment;
 pub(crate) mod icmp;
 pub(crate) mod icmpv6;
@@ -28,6 +31,7 @@ pub(crate) mod ident;
 pub(crate) mod input;
 pub(crate) mod multicast;
 pub mod neigh;
+pub(crate) mod options;
 pub mod output;
 pub mod port_table;
 pub(crate) mod ports;

@@ -68,6 +68,16 @@ pub fn xmit_multicast(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, l
     send(stack, dst, tx, skb, looped)
 }
 
+/// As [`xmit`], with options in the IPv4 header: at most 40 bytes, a multiple of 4.
+pub(super) fn xmit_with_options(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, options: &[u8], skb: Skb) -> Result<()> {
+    let looped = dst.kind == DstKind::Broadcast;
+    let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
+    match (tx.src, tx.dst) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), options, skb),
+        _ => xmit(stack, dst, tx, skb),
+    }
+}
+
 /// A packet's way out, as each step of this file hands it to the next.
 #[derive(Clone, Copy)]
 struct Way<'a> {
@@ -84,7 +94,7 @@ struct Way<'a> {
 fn send(stack: &Arc<Stack>, dst: &Arc<Dst>, tx: &IpTx, skb: Skb, looped: bool) -> Result<()> {
     let way = Way { stack, dst, to: tx.dst, ttl: tx.ttl, looped, now: tx.now };
     match (tx.src, tx.dst) {
-        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), skb),
+        (IpAddr::V4(s), IpAddr::V4(d)) => send_v4(&way, tx, (s, d), &[], skb),
         (IpAddr::V6(s), IpAddr::V6(d)) => send_v6(&way, tx, (s, d), skb),
         _ => Err(Error::AfNoSupport),
     }
@@ -96,9 +106,11 @@ fn shift_checksum(skb: &mut Skb, by: usize) {
     }
 }
 
-fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), mut skb: Skb) -> Result<()> {
+#[inline]
+fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), options: &[u8], mut skb: Skb) -> Result<()> {
     let Way { stack, dst, .. } = *way;
-    let len = ip::HEADER_LEN + skb.len();
+    let header_len = ip::HEADER_LEN + options.len();
+    let len = header_len + skb.len();
     stack.mib.inc(Mib::IpOutRequests);
     let too_long = skb.gso_size == 0 && len > dst.mtu as usize;
     if (too_long && tx.df) || (len > ip::MAX_DATAGRAM && skb.gso_size == 0) {
@@ -119,13 +131,13 @@ fn send_v4(way: &Way<'_>, tx: &IpTx, (src, to): (Ipv4Addr, Ipv4Addr), mut skb: S
         payload_len: skb.len(),
     };
     if too_long {
-        return fragment_v4(way, repr, skb);
+        return fragment_v4(way, repr, options, skb);
     }
-    let Some(h) = skb.push(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
-    repr.emit(h);
-    shift_checksum(&mut skb, ip::HEADER_LEN);
+    let Some(h) = skb.push(header_len) else { return Err(Error::NoBufs) };
+    repr.emit_with_options(h, options);
+    shift_checksum(&mut skb, header_len);
     skb.l3 = L3::V4;
-    skb.nh_len = ip::HEADER_LEN as u16;
+    skb.nh_len = header_len as u16;
     stack.mib.add(Mib::IpExtOutOctets, len as u64);
     transmit(way, skb)
 }
@@ -229,9 +241,14 @@ fn to_device(stack: &Arc<Stack>, dst: &Arc<Dst>, next_hop: IpAddr, skb: Skb, now
 }
 
 /// Fragments a datagram to the path MTU. The payload is copied: each fragment has pages of its own.
-fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, mut skb: Skb) -> Result<()> {
+///
+/// Of record route and timestamp, which are what `options` has, there is one in the first fragment alone; the others
+/// have as many NOPs (ip_options_fragment).
+fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, options: &[u8], mut skb: Skb) -> Result<()> {
     let Way { stack, dst, .. } = *way;
-    let room = (dst.mtu as usize).saturating_sub(ip::HEADER_LEN) & !7;
+    let header_len = ip::HEADER_LEN + options.len();
+    let room = (dst.mtu as usize).saturating_sub(header_len) & !7;
+    let nops = vec![ip::option::NOP; options.len()];
     if room == 0 {
         stack.mib.inc(Mib::IpFragFails);
         return Err(Error::MsgSize);
@@ -244,10 +261,11 @@ fn fragment_v4(way: &Way<'_>, repr: Ipv4Repr, mut skb: Skb) -> Result<()> {
     for piece in bytes.chunks(room) {
         let last = offset + piece.len() == bytes.len();
         let mut f = Skb::from_slice(piece);
-        let Some(h) = f.push(ip::HEADER_LEN) else { return Err(Error::NoBufs) };
-        Ipv4Repr { more_fragments: !last, frag_offset: offset, payload_len: piece.len(), ..repr }.emit(h);
+        let Some(h) = f.push(header_len) else { return Err(Error::NoBufs) };
+        let repr = Ipv4Repr { more_fragments: !last, frag_offset: offset, payload_len: piece.len(), ..repr };
+        repr.emit_with_options(h, if offset == 0 { options } else { &nops });
         f.l3 = L3::V4;
-        f.nh_len = ip::HEADER_LEN as u16;
+        f.nh_len = header_len as u16;
         f.hash = skb.hash;
         pieces.push(f);
         offset += piece.len();

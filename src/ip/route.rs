@@ -235,8 +235,6 @@ pub(crate) enum Addressee {
 pub(crate) struct Input {
     /// The source is an address of ours.
     pub src_local: bool,
-    /// The source is a broadcast address.
-    pub src_broadcast: bool,
     /// What the destination is.
     pub to: Addressee,
 }
@@ -284,11 +282,7 @@ impl Routes {
         };
         let mix = (low(src) ^ low(dst).rotate_left(7)).wrapping_mul(0x9e37_79b1);
         let place = (mix >> 16) as usize % REMEMBERED;
-        let ask = || Input {
-            src_local: self.is_local(src),
-            src_broadcast: self.is_broadcast(src),
-            to: self.addressee(dst, ifindex),
-        };
+        let ask = || Input { src_local: self.is_local(src), to: self.addressee(dst, ifindex) };
         let remembered = RECENT.try_with(|recent| {
             let slot = &mut recent.borrow_mut()[place];
             match slot {
@@ -324,6 +318,12 @@ impl Routes {
         self.inner.read().local_to(ip).is_some()
     }
 
+    /// Whether it is another host's address: neither ours, a group's nor a broadcast. Linux: inet_addr_type's
+    /// RTN_UNICAST.
+    pub fn is_other(&self, a: Ipv4Addr) -> bool {
+        !a.is_multicast() && !a.is_unspecified() && !self.is_broadcast(a.into()) && !self.is_local(a.into())
+    }
+
     /// Whether it is a broadcast address of some interface, or the limited one.
     pub fn is_broadcast(&self, ip: IpAddr) -> bool {
         match ip {
@@ -355,6 +355,13 @@ pub fn is_local(stack: &Stack, ip: IpAddr) -> bool {
 /// unset source shows as the unspecified address). Fast when asked before in the same generation. Linux:
 /// ip_route_output_key, ip6_route_output.
 pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
+    lookup_for_answer(stack, dst, src, oif).inspect_err(|_| {
+        stack.mib.inc(if dst.is_ipv4() { Mib::IpOutNoRoutes } else { Mib::Ip6OutNoRoutes });
+    })
+}
+
+/// As [`lookup`], for an answer of the stack itself: that there is none is not counted.
+pub(crate) fn lookup_for_answer(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) -> Result<Arc<Dst>> {
     let routes = &net(stack).routes;
     let src = src.filter(|s| !s.is_unspecified());
     let key = (dst, src, oif);
@@ -364,10 +371,7 @@ pub fn lookup(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32) ->
     {
         return Ok(d.clone());
     }
-    let found = resolve(stack, dst, src, oif, generation).inspect_err(|_| {
-        stack.mib.inc(if dst.is_ipv4() { Mib::IpOutNoRoutes } else { Mib::Ip6OutNoRoutes });
-    })?;
-    let found = Arc::new(found);
+    let found = Arc::new(resolve(stack, dst, src, oif, generation)?);
     let mut cache = routes.shard(&key).lock();
     if cache.len() >= SHARD_MAX {
         cache.clear();

@@ -13,7 +13,7 @@ use table::Table;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
-use crate::ip::{bind, datagram, net, sockopt};
+use crate::ip::{bind, datagram, icmp, net, sockopt};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
@@ -71,6 +71,9 @@ pub fn register(stack: &Arc<Stack>) -> std::result::Result<(), RegisterError> {
 
 /// Delivers an ICMP error about a packet of this sock's protocol.
 fn error(stack: &Arc<Stack>, sock: &Arc<Sock>, e: &IcmpError<'_>) {
+    if icmp::is_advice(e) {
+        return;
+    }
     datagram::report(stack, sock, e, |g| {
         let c = &g.common;
         let ours =

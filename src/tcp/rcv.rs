@@ -55,7 +55,7 @@ pub(super) fn with_timestamps(timestamps: Option<(u32, u32)>) -> Options {
 
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
-    let dst = ip::route::lookup(stack, r.dst, Some(r.src), r.oif);
+    let dst = ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif);
     dst.is_ok_and(|dst| send_reply_by(stack, &dst, r))
 }
 
@@ -145,6 +145,9 @@ pub(super) fn reset_from_sock(cx: &Cx<'_>, cb: &TcpCb) {
     send_reset(cx.stack, cb, sk.daddr, sk.saddr, sk.dport, sk.sport, &info);
 }
 
+/// The loopback device is always interface 1 (LOOPBACK_IFINDEX).
+const LOOPBACK_IFINDEX: u32 = 1;
+
 /// Drops a segment that is not well formed.
 #[track_caller]
 fn bad(stack: &Stack, reason: DropReason) {
@@ -191,19 +194,23 @@ pub(super) fn ports(skb: &Skb) -> (u16, u16) {
 
 /// A segment arrives (IpHandler::rcv).
 pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo) {
-    if info.not_unicast || skb.link_multicast {
-        // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3,
-        // RFC 1122 §4.2.3.10).
+    // TCP is unicast only: a segment to a group is dropped without an answer (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
+    // One in a frame to a group, or a copy of what was sent to one, is not counted either.
+    if skb.link_multicast || (info.not_unicast && info.ifindex == LOOPBACK_IFINDEX) {
         return stack.mib.drop(DropReason::OtherHost);
     }
     stack.mib.inc(Mib::TcpInSegs);
     // The whole header must be contiguous; its length is in the fixed part.
     if !skb.may_pull(HEADER_LEN) {
-        return bad(stack, DropReason::PktTooSmall);
+        return stack.mib.drop(DropReason::PktTooSmall);
     }
     let header_len = usize::from(skb.linear()[12] >> 4) * 4;
-    if header_len < HEADER_LEN || !skb.may_pull(header_len) {
+    if header_len < HEADER_LEN {
         return bad(stack, DropReason::PktTooSmall);
+    }
+    // A packet that was cut is no error of TCP's, and not counted as one.
+    if !skb.may_pull(header_len) {
+        return stack.mib.drop(DropReason::PktTooSmall);
     }
     let len = skb.len() as u32;
     if !skb.checksum_ok(|| pseudo_header(info.src, info.dst, proto::TCP, len)) {
@@ -213,6 +220,9 @@ pub(crate) fn rcv(net: &TcpNet, stack: &Arc<Stack>, mut skb: Skb, info: &PacketI
     let Some((sport, dport)) = fill_cb(&mut skb, info.tos, info.ttl, info.now) else {
         return bad(stack, DropReason::PktTooSmall);
     };
+    if info.not_unicast {
+        return stack.mib.drop(DropReason::OtherHost);
+    }
     if info.src.is_unspecified() || info.src.is_multicast() || sport == 0 && dport == 0 {
         return stack.mib.drop(DropReason::IpInvalidSource);
     }
@@ -372,8 +382,7 @@ pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
         (IpAddr::V4(_), 11) => Some(Error::HostUnreach),
         (IpAddr::V4(_), 3) => Some(icmp.errno),
         (IpAddr::V4(_), _) => None,
-        (IpAddr::V6(_), 1 | 3 | 4) => Some(icmp.errno),
-        (IpAddr::V6(_), _) => None,
+        (IpAddr::V6(_), _) => Some(icmp.errno),
     }
 }
 

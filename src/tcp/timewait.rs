@@ -26,6 +26,8 @@ use std::sync::atomic::Ordering;
 /// How long a closed connection is remembered (TCP_TIMEWAIT_LEN): 60 seconds in Linux, where RFC 9293 §3.4.2 asks for 2
 /// MSL.
 pub(crate) const TIMEWAIT_LEN: Duration = Duration::from_secs(60);
+/// Up to this long a connection counts as killed and not as remembered.
+const TW_KILLED: Duration = Duration::from_secs(4);
 /// Age from which on a timestamp is invalid (TCP_PAWS_24DAYS, RFC 7323 §5.5), seconds.
 const PAWS_24DAYS: u32 = 24 * 24 * 3600;
 /// Timestamps may run back this much (TCP_PAWS_WINDOW), and be this old in seconds before a RST ignores them
@@ -163,6 +165,8 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         }),
     });
     tw.arm(cx.stack, &mut tw.inner.lock(), cx.now + timeo);
+    // Counted by how long it is going to wait (inet_twsk_schedule).
+    cx.stack.mib.inc(if timeo <= TW_KILLED { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
     cx.tp.net.hashinfo.insert(cx.stack, &tuple, Entry::TimeWait(tw), |_| true);
 }
 
@@ -203,7 +207,6 @@ impl TimerCall for TimeWait {
                 return;
             }
         }
-        stack.mib.inc(Mib::TcpExtTW);
         kill(stack, &self);
     }
 }

@@ -51,7 +51,8 @@ impl IpHandler for Udp {
         let no_checksum = front[6..8] == [0, 0];
         let (sport, dport) = ports(front);
         // In a super-packet of datagrams the length field is that of the first datagram, or 0, depending on the device.
-        let len = if skb.gso_type == GsoType::Udp { skb.len() } else { len };
+        // Over IPv6, 0 is a jumbogram's: the datagram is as long as its packet (RFC 2675 §4).
+        let len = if skb.gso_type == GsoType::Udp || (!v4 && len == 0) { skb.len() } else { len };
         if len > skb.len() || len < HEADER {
             return bad(stack, v4, DropReason::PktTooSmall);
         }
@@ -103,6 +104,9 @@ impl IpHandler for Udp {
             count(stack, e.src.is_ipv4(), (Mib::IcmpInErrors, Mib::Icmp6InErrors));
             return stack.mib.drop(DropReason::IcmpImplausible);
         };
+        if icmp::is_advice(e) {
+            return;
+        }
         let to = datagram::name_of(e.dst, dport, e.ifindex);
         let payload = e.quoted.get(HEADER..).unwrap_or_default();
         datagram::report(stack, &sock, e, |g| datagram::icmp_error(g, e, to, payload));

@@ -122,18 +122,12 @@ impl FromStr for Cidr {
     }
 }
 
-/// 0.0.0.0/8, "this network": never a destination, and never a source except 0.0.0.0 in DHCP. Linux: ipv4_is_zeronet.
-#[inline]
-pub(crate) const fn is_zeronet(ip: Ipv4Addr) -> bool {
-    ip.octets()[0] == 0
-}
-
 /// Whether an address can be that of a single remote host: not unspecified, multicast or limited broadcast. TCP neither
 /// sends to nor answers any other (RFC 9293 §3.9.2.3, RFC 1122 §4.2.3.10).
 #[inline]
 pub(crate) fn is_unicast(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(a) => !is_zeronet(a) && !a.is_multicast() && !a.is_broadcast(),
+        IpAddr::V4(a) => !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast(),
         IpAddr::V6(a) => match a.to_ipv4_mapped() {
             Some(m) => is_unicast(IpAddr::V4(m)),
             None => !a.is_unspecified() && !a.is_multicast(),
@@ -151,17 +145,17 @@ pub(crate) enum Martian {
 }
 
 /// Whether an IPv4 packet's addresses are invalid on a link (`loopback`: it came from the loopback device, where 127/8
-/// is valid). The source 0.0.0.0 is allowed to the limited broadcast and to multicast. Directed broadcasts are not
-/// checked, as that needs the routes. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
+/// is valid). The source 0.0.0.0 is allowed to the limited broadcast and to multicast; the rest of 0.0.0.0/8 is as any
+/// other. Directed broadcasts are not checked, as that needs the routes. Linux: ip_route_input_slow, RFC 1812 §5.3.7.
 #[inline]
 pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option<Martian> {
     if src.is_multicast() || src.is_broadcast() {
         return Some(Martian::Source);
     }
-    if is_zeronet(src) && !(src.is_unspecified() && (dst.is_broadcast() || dst.is_multicast())) {
+    if src.is_unspecified() && !dst.is_broadcast() && !dst.is_multicast() {
         return Some(Martian::Source);
     }
-    if is_zeronet(dst) {
+    if dst.is_unspecified() {
         return Some(Martian::Destination);
     }
     if !loopback && dst.is_loopback() {
@@ -173,17 +167,14 @@ pub(crate) fn martian_v4(src: Ipv4Addr, dst: Ipv4Addr, loopback: bool) -> Option
     None
 }
 
-/// The same for IPv6: source multicast; either end v4-mapped; destination unspecified, or multicast of reserved scope,
-/// or of interface-local scope or `::1` not on the loopback device, where the source `::1` is invalid too. The
-/// unspecified source is allowed, because duplicate address detection uses it. Linux: ip6_rcv_core (where a v4-mapped
-/// destination fails in the route lookup instead); RFC 4291 §2.5.3, RFC 4291 §2.7.
+/// The same for IPv6: source multicast; destination multicast of reserved scope, or of interface-local scope or `::1`
+/// not on the loopback device, where the source `::1` is invalid too. The unspecified source is allowed, because
+/// duplicate address detection uses it. An unspecified or v4-mapped destination has no route. Linux: ip6_rcv_core;
+/// RFC 4291 §2.5.3, RFC 4291 §2.7.
 #[inline]
 pub(crate) fn martian_v6(src: Ipv6Addr, dst: Ipv6Addr, loopback: bool) -> Option<Martian> {
-    if src.is_multicast() || src.to_ipv4_mapped().is_some() {
+    if src.is_multicast() {
         return Some(Martian::Source);
-    }
-    if dst.is_unspecified() || dst.to_ipv4_mapped().is_some() {
-        return Some(Martian::Destination);
     }
     if dst.is_multicast() {
         let scope = dst.octets()[1] & 15;
@@ -280,7 +271,8 @@ mod tests {
             ("224.0.0.1", "10.0.0.2", Some(Source), Some(Source)),
             ("255.255.255.255", "10.0.0.2", Some(Source), Some(Source)),
             ("0.0.0.0", "10.0.0.2", Some(Source), Some(Source)),
-            ("0.0.0.1", "255.255.255.255", Some(Source), Some(Source)),
+            ("0.0.0.1", "10.0.0.2", None, None),
+            ("10.0.0.1", "0.0.0.1", None, None),
             ("0.0.0.0", "255.255.255.255", None, None),
             ("0.0.0.0", "224.0.0.1", None, None),
             ("10.0.0.1", "0.0.0.0", Some(Destination), Some(Destination)),
@@ -303,11 +295,9 @@ mod tests {
             ("fd00::1", "ff01::1", Some(Destination), None),
             ("fd00::1", "ff00::1", Some(Destination), Some(Destination)),
             ("ff02::1", "fd00::2", Some(Source), Some(Source)),
-            ("fd00::1", "::", Some(Destination), Some(Destination)),
             ("::1", "fd00::2", Some(Source), None),
             ("fd00::1", "::1", Some(Destination), None),
-            ("::ffff:10.0.0.1", "fd00::2", Some(Source), Some(Source)),
-            ("fd00::1", "::ffff:10.0.0.1", Some(Destination), Some(Destination)),
+            ("::ffff:10.0.0.1", "fd00::2", None, None),
         ] {
             assert_eq!(martian_v6(v6(src), v6(dst), false), on_link, "{src} > {dst}");
             assert_eq!(martian_v6(v6(src), v6(dst), true), on_loopback, "{src} > {dst} on lo");

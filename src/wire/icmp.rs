@@ -31,6 +31,10 @@ pub(crate) mod kind {
     pub(crate) const TIMESTAMP: u8 = 13;
     /// Timestamp reply.
     pub(crate) const TIMESTAMP_REPLY: u8 = 14;
+    /// Extended echo request (RFC 8335).
+    pub(crate) const EXT_ECHO: u8 = 42;
+    /// Extended echo reply.
+    pub(crate) const EXT_ECHO_REPLY: u8 = 43;
 }
 
 /// Codes of destination unreachable (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1).
@@ -229,6 +233,12 @@ pub(crate) const fn is_error_kind(kind: u8) -> bool {
         kind,
         kind::UNREACHABLE | kind::SOURCE_QUENCH | kind::REDIRECT | kind::TIME_EXCEEDED | kind::PARAMETER_PROBLEM
     )
+}
+
+/// Whether a message of this type is never answered with an error: errors, and the types that Linux takes for such
+/// (icmp_pointers).
+pub(crate) const fn draws_no_error(kind: u8) -> bool {
+    is_error_kind(kind) || matches!(kind, 1 | 2 | 6 | 7 | 9 | 10)
 }
 
 /// The datagram that an error is about: its IP header, and at least the 8 bytes after it (RFC 792). The sender of the

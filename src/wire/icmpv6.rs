@@ -75,6 +75,8 @@ pub(crate) mod parameter_problem {
     pub(crate) const NEXT_HEADER: u8 = 1;
     /// An option is unknown.
     pub(crate) const OPTION: u8 = 2;
+    /// A first fragment does not have all headers (RFC 7112 §5).
+    pub(crate) const INCOMPLETE_CHAIN: u8 = 3;
 }
 
 /// A decoded message. `quoted` is the beginning of the packet it is about: see [`Quoted::parse`].
@@ -221,6 +223,11 @@ impl<'p> Icmpv6Header<'p> {
     #[inline]
     pub(crate) fn code(&self) -> u8 {
         self.bytes[1]
+    }
+
+    /// The second word.
+    pub(crate) fn rest(&self) -> [u8; 4] {
+        [self.bytes[4], self.bytes[5], self.bytes[6], self.bytes[7]]
     }
 
     /// The bytes after the first 8.

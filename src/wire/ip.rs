@@ -245,6 +245,8 @@ pub(crate) mod option {
     pub(crate) const SEC: u8 = 130;
     /// Loose source route.
     pub(crate) const LSRR: u8 = 131;
+    /// Commercial IP security (CIPSO).
+    pub(crate) const CIPSO: u8 = 134;
     /// Stream identifier.
     pub(crate) const SID: u8 = 136;
     /// Strict source route.

@@ -194,6 +194,16 @@ impl<'p> Extensions<'p> {
         Extensions { next, at: HEADER_LEN, rest: payload, fragment: None, done: false }
     }
 
+    /// Goes on at a header of kind `next` that begins with `rest` and stands at offset `at` of its packet.
+    pub(crate) fn resume(next: u8, at: usize, rest: &'p [u8]) -> Extensions<'p> {
+        Extensions { next, at, rest, fragment: None, done: false }
+    }
+
+    /// Kind of the header that stands at [`Extensions::offset`].
+    pub(crate) fn next_header(&self) -> u8 {
+        self.next
+    }
+
     /// Iterates to the end; ignores the contents of all headers except the fragment header.
     #[inline]
     pub(crate) fn finish(mut self) -> Result<Upper<'p>, BadExtension> {
@@ -265,7 +275,6 @@ pub(crate) struct RoutingHeader<'p> {
 
 impl<'p> RoutingHeader<'p> {
     /// Routing type.
-    #[cfg(test)]
     #[inline]
     pub(crate) fn routing_type(&self) -> u8 {
         self.bytes[2]

@@ -120,6 +120,8 @@ pub mod proto {
     pub const ICMPV6: u8 = 58;
     /// IPv6: nothing follows (RFC 8200 §4.7).
     pub const NO_NEXT: u8 = 59;
+    /// Authentication header (RFC 4302).
+    pub(crate) const AH: u8 = 51;
     /// IPv6 destination options (RFC 8200 §4.6).
     pub const DSTOPTS: u8 = 60;
 }

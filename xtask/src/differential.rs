@@ -1,29 +1,30 @@
-//! `cargo xtask differential`, and a step of `cargo xtask test`: random sequences of socket calls, each on the kernel
-//! and on usersock, their traces compared line by line. The program that runs them is C (`c-tests/differential/`); this
-//! part builds it, compares, makes a found difference small, and holds the differences against the list of those that
-//! are known (`c-tests/differential/known.txt`, whose reasons are in `docs/limits.md`).
+//! `cargo xtask differential`, and a step of `cargo xtask test`: random sequences, each on the kernel and on usersock,
+//! their traces compared line by line. There are two halves: socket calls, and packets to a host with sockets in every
+//! state. The program of each is C (`c-tests/differential/`, `c-tests/differential/packets/`); this part builds it,
+//! compares, makes a found difference small, and holds the differences against the list of those that are known
+//! (`known.txt` of each, whose reasons are in `docs/limits.md`).
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `half` | what distinguishes the halves |
 //! | `trace` | running the program, and what it printed |
 //! | `known` | the list |
 //! | `minimise` | fewer calls and plainer arguments with the same difference, as a C program |
 
+mod half;
 mod known;
 mod minimise;
 mod trace;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::{Failure, Outcome, broken, cargo};
+pub use half::Half;
 use known::Known;
 use trace::{Difference, Program, Sequence};
 
-/// Sequences that `cargo xtask test` runs, from seed 1 on.
-const FIXED: u64 = 4000;
 /// Sequences that are run and compared at a time.
 const STRETCH: u64 = 500;
 /// Different differences after which a run ends: more are for after these are mended.
@@ -37,6 +38,9 @@ const UNSTEADY: u64 = 4;
 /// Arguments of `cargo xtask differential`.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Run this half alone
+    #[arg(long, value_enum)]
+    only: Option<Half>,
     /// Go on with fresh seeds for this long; without it the fixed seeds of the tests are run
     #[arg(long, value_name = "N")]
     minutes: Option<u64>,
@@ -64,49 +68,63 @@ struct Found {
     times: u64,
 }
 
-/// Runs `cargo xtask differential`.
+/// Runs `cargo xtask differential`. With `--minutes` each half gets that long.
 ///
 /// # Errors
-/// The program could not be built or run.
+/// A program could not be built or run.
 pub fn run(args: &Args) -> Outcome {
-    let program = build()?;
-    let known = Known::read()?;
-    let mut seen = Seen::default();
-    match args.minutes {
-        None => fixed_seeds(&program, &known, &mut seen)?,
-        Some(minutes) => {
-            let begin = Instant::now();
-            let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let mut seed = args.seed.unwrap_or(clock.as_secs() << 20);
-            println!("from seed {seed}");
-            while begin.elapsed() < Duration::from_secs(60 * minutes) && seen.found.len() < ENOUGH {
-                stretch(&program, &known, seed, STRETCH, &mut seen)?;
-                seed += STRETCH;
-            }
+    let halves = args.only.map_or(vec![Half::Calls, Half::Packets], |half| vec![half]);
+    let mut good = true;
+    for half in halves {
+        let program = build(half)?;
+        let known = Known::read(half)?;
+        let mut seen = Seen::default();
+        match args.minutes {
+            None => fixed_seeds(&program, &known, &mut seen)?,
+            Some(minutes) => fresh_seeds(&program, &known, minutes, args.seed, &mut seen)?,
         }
+        good &= report(&program, &known, &seen, args.minutes.is_none())?;
     }
-    report(&program, &known, &seen, args.minutes.is_none())
+    Ok(good)
 }
 
-/// The step of `cargo xtask test`. None: it cannot run here, with the reason.
+/// The step of `cargo xtask test` for a half. None: it cannot run here, with the reason.
 ///
 /// # Errors
 /// The program could not be built or run.
-pub fn test() -> Result<Result<bool, String>, Failure> {
-    let program = build()?;
+pub fn test(half: Half) -> Result<Result<bool, String>, Failure> {
+    let program = build(half)?;
     if let Some(reason) = program.refused()? {
         return Ok(Err(reason));
     }
-    let known = Known::read()?;
+    let known = Known::read(half)?;
     let mut seen = Seen::default();
     fixed_seeds(&program, &known, &mut seen)?;
     report(&program, &known, &seen, true).map(Ok)
 }
 
 fn fixed_seeds(program: &Program, known: &Known, seen: &mut Seen) -> Result<(), Failure> {
-    let mut seed = 1;
-    while seed <= FIXED {
-        stretch(program, known, seed, STRETCH.min(FIXED + 1 - seed), seen)?;
+    let (mut seed, fixed) = (1, program.half.fixed());
+    while seed <= fixed {
+        stretch(program, known, seed, STRETCH.min(fixed + 1 - seed), seen)?;
+        seed += STRETCH;
+    }
+    Ok(())
+}
+
+fn fresh_seeds(
+    program: &Program,
+    known: &Known,
+    minutes: u64,
+    first: Option<u64>,
+    seen: &mut Seen,
+) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut seed = first.unwrap_or(clock.as_secs() << 20);
+    println!("from seed {seed}");
+    while begin.elapsed() < Duration::from_secs(60 * minutes) && seen.found.len() < ENOUGH {
+        stretch(program, known, seed, STRETCH, seen)?;
         seed += STRETCH;
     }
     Ok(())
@@ -192,8 +210,9 @@ fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Outcome
         println!("unsteady, {times} times: {kind}");
     }
     println!(
-        "differential: {} sequences, {} calls compared, {} listed differences ({} of {} rows), {} unsteady, \
+        "{}: {} sequences, {} lines compared, {} listed differences ({} of {} rows), {} unsteady, \
          {} kinds not listed",
+        program.half.name(),
         seen.sequences,
         seen.calls,
         listed,
@@ -205,36 +224,26 @@ fn report(program: &Program, known: &Known, seen: &Seen, fixed: bool) -> Outcome
     Ok(seen.found.is_empty() && (!fixed || gone.is_empty()))
 }
 
-/// The folder of the C program.
-fn sources() -> PathBuf {
-    cargo::root().join("c-tests/differential")
-}
-
-/// Builds the C library as the tests do, and the program against it.
-fn build() -> Result<Program, Failure> {
+/// Builds the C library as the tests do, and the half's program against it.
+fn build(half: Half) -> Result<Program, Failure> {
     let library = cargo::build_dev(&cargo::c_library_package()?)?;
     let archive = library.with_extension("a")?;
     let directory = archive.parent().ok_or_else(|| broken("the library has no folder"))?.join("differential");
     std::fs::create_dir_all(&directory)?;
-    let program = directory.join("differential");
-    let mut sources: Vec<PathBuf> = std::fs::read_dir(sources())?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
-        .collect();
-    sources.sort();
+    let program = directory.join(half.name());
     let status = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"])
         .arg(cargo::root().join("include"))
         .arg("-o")
         .arg(&program)
-        .args(sources)
+        .args(half.sources()?)
         .arg(archive)
         .args(["-ldl", "-lm", "-lrt", "-lutil", "-lgcc_s"])
         .status()
         .map_err(|error| broken(format!("the C compiler: {error}")))?;
     if status.success() {
-        Ok(Program::new(program, directory))
+        Ok(Program::new(half, program, directory))
     } else {
-        Err(broken("c-tests/differential: does not build"))
+        Err(broken(format!("{}: does not build", half.folder().display())))
     }
 }

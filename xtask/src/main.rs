@@ -72,7 +72,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         prefix: PathBuf,
     },
-    /// Run random sequences of socket calls on the kernel and on usersock and compare them
+    /// Run random sequences of socket calls and of packets on the kernel and on usersock and compare them
     Differential(differential::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
     Packetdrill(packetdrill::Args),

@@ -3,6 +3,7 @@ use crate::base::env::Duration;
 use crate::device::capture_test::Bench;
 use crate::ip::net;
 use crate::wire::ip::Ipv4Repr;
+use crate::wire::proto;
 use crate::wire::{icmp as wire4, ipv6::Ipv6Repr};
 
 /// A part of an ICMP echo request (or of bytes that are one in the end).
@@ -85,7 +86,7 @@ fn contradictions_are_refused() {
         ("two ends", vec![(800, 8, false), (400, 8, false)]),
         ("beyond the end", vec![(80, 8, false), (160, 8, true)]),
         ("an empty part", vec![(80, 0, true)]),
-        ("the ping of death", vec![(65_528, 100, false)]),
+        ("the ping of death", vec![(0, 40_000, true), (40_000, 25_528, true), (65_528, 100, false)]),
     ] {
         let b = Bench::on_ip();
         for (offset, len, more) in list {
@@ -183,19 +184,21 @@ fn part6(id: u32, offset: usize, bytes: &[u8], more: bool) -> Vec<u8> {
 
 #[test]
 fn ipv6_fragments_obey_rfc_8200_and_rfc_5722() {
-    for (case, list, fails) in [
-        ("length not a multiple of 8", vec![(0, 12, true)], 1),
-        ("overlap", vec![(0, 32, true), (24, 16, true)], 1),
-        ("a beginning without its UDP header", vec![(0, 0, true)], 1),
-        ("too long", vec![(65_528, 16, false)], 1),
-        ("a repetition", vec![(0, 32, true), (0, 32, true)], 0),
+    // Whose datagram fails, which is forgotten; which parts are refused alone, with a parameter problem.
+    for (case, list, (fails, refused, kept)) in [
+        ("length not a multiple of 8", vec![(0, 12, true)], (0, 1, 0)),
+        ("overlap", vec![(0, 32, true), (24, 16, true)], (1, 0, 0)),
+        ("a beginning without its UDP header", vec![(0, 0, true)], (0, 1, 0)),
+        ("too long", vec![(65_528, 16, false)], (0, 1, 0)),
+        ("a repetition", vec![(0, 32, true), (0, 32, true)], (0, 0, 1)),
     ] {
         let b = Bench::on_ip();
-        for (offset, len, more) in list {
-            b.inject(&part6(1, offset, &vec![0; len], more));
-        }
+        let sent: usize =
+            list.into_iter().map(|(offset, len, more)| b.inject(&part6(1, offset, &vec![0; len], more)).len()).sum();
+        assert_eq!(sent, refused, "{case}");
+        assert_eq!(b.stack.mib.get(Mib::Ip6InHdrErrors), refused as u64, "{case}");
         assert_eq!(b.stack.mib.get(Mib::Ip6ReasmFails), fails, "{case}: {:?}", b.stack.mib);
-        assert_eq!(net(&b.stack).frags.usage(false).1, usize::from(fails == 0), "{case}");
+        assert_eq!(net(&b.stack).frags.usage(false).1, kept, "{case}");
     }
     // An atomic fragment is a packet like any other (RFC 6946), even beside a datagram of its id.
     let b = Bench::on_ip();
@@ -219,4 +222,29 @@ fn neighbour_discovery_in_fragments_is_never_taken() {
     b.inject(&rest);
     assert_eq!(b.stack.mib.drops(DropReason::Ipv6NdiscFrag), 1);
     assert_eq!(b.stack.mib.get(Mib::Icmp6InMsgs), 0);
+}
+
+#[test]
+fn an_error_about_a_whole_datagram_quotes_its_header_without_more_fragments() {
+    // DF stays where the largest fragment had it (ip_frag_reasm).
+    for (flags, want) in [([0x20, 0], 0), ([0x60, 0x40], 0x40), ([0x60, 0], 0x40), ([0x20, 0x40], 0)] {
+        let b = Bench::on_ip();
+        let whole = [0; 100];
+        let mut sent = Vec::new();
+        for (p, flag) in parts(&whole, 64).iter().zip(flags) {
+            let mut f = part(A, 7, p.0, &p.1, p.2);
+            f[9] = 99;
+            f[6] = f[6] & 0x1f | flag;
+            ip::fill_checksum(&mut f[..20]);
+            sent.extend(b.inject(&f));
+        }
+        let h = Ipv4Header::parse(&sent[0]).unwrap();
+        let wire4::Message::Unreachable { code: 2, quoted, .. } =
+            wire4::IcmpHeader::parse(h.payload()).unwrap().message()
+        else {
+            panic!("{sent:?}")
+        };
+        assert_eq!((&quoted[2..4], quoted[6]), (&[0, 120][..], want), "{flags:?}");
+        assert_eq!(quoted[20..], whole, "{flags:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The list of known differences: `c-tests/differential/known.txt`. A row is
+//! The list of known differences: `known.txt` of each half. A row is
 //!
 //! ```text
 //! call | socket | field | kernel | usersock | go or stop | heading of docs/limits.md
@@ -8,6 +8,7 @@
 //! the sequence, since what follows depends on what differed. A row that the fixed seeds no longer meet fails the test,
 //! and so does one whose heading is not in docs/limits.md: the list only shrinks, and each row has its reason.
 
+use super::half::Half;
 use super::trace::Difference;
 use crate::{Failure, broken, cargo};
 
@@ -29,8 +30,8 @@ impl Known {
     ///
     /// # Errors
     /// A file is missing; a row that is none, or whose heading is not there.
-    pub fn read() -> Result<Known, Failure> {
-        let path = cargo::root().join("c-tests/differential/known.txt");
+    pub fn read(half: Half) -> Result<Known, Failure> {
+        let path = half.folder().join("known.txt");
         let list = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;
         let path = cargo::root().join("docs/limits.md");
         let limits = std::fs::read_to_string(&path).map_err(|e| broken(format!("{}: {e}", path.display())))?;

@@ -1,12 +1,12 @@
 //! A difference's sequence made small: fewer calls, then plainer arguments, as long as the same difference remains
-//! (delta debugging). Printed as a C program that a compiler takes as it is, for the kernel's calls or for usersock's.
+//! (delta debugging). Printed as a C program that a compiler takes as it is, for the kernel's calls or for usersock's;
+//! a sequence of packets as the text that the half's program takes.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use super::known::Known;
 use super::trace::{Difference, Line, Program, first_difference};
-use super::{Seen, compare, sources};
+use super::{Seen, compare};
 use crate::Failure;
 
 /// Runs that a difference may cost.
@@ -107,23 +107,32 @@ pub fn print(program: &Program, known: &Known, seed: u64, difference: &Differenc
             println!("  {side}: {}", fields.join(" "));
         }
     }
-    let path = program.directory.join(format!("seed-{seed}.c"));
-    std::fs::write(&path, whole(&kernel.lines, seed)?)?;
-    println!("  {}", path.display());
+    match program.half.printed_headers() {
+        Some(headers) => {
+            let path = program.directory.join(format!("seed-{seed}.c"));
+            std::fs::write(&path, whole(program, headers, &kernel.lines, seed)?)?;
+            println!("  {}", path.display());
+        }
+        None => {
+            let path = program.directory.join(format!("seed-{seed}.txt"));
+            std::fs::write(&path, text(&ops))?;
+            let program = program.path().display();
+            println!("  unshare -rn {program} --on kernel --calls --script < {}", path.display());
+        }
+    }
     Ok(())
 }
 
 /// The sequence as a program: the files the calls are made of, then `main`.
-fn whole(lines: &[Line], seed: u64) -> Result<String, Failure> {
+fn whole(program: &Program, headers: [&str; 3], lines: &[Line], seed: u64) -> Result<String, Failure> {
     let mut text = format!(
         "/* Seed {seed}, made small. On the kernel, in a namespace of its own:\n\
          \x20*   cc FILE -o repro && unshare -rn sh -c 'ip link set lo up\n\
          \x20*   sysctl -qw net.ipv4.ping_group_range=\"0 0\"; ./repro'\n\
          \x20* On usersock: cc -DUSERSOCK -Iinclude FILE -o repro -lusersock && ./repro */\n"
     );
-    for file in ["values.h", "show.h", "calls.h"] {
-        let path: PathBuf = sources().join(file);
-        let source = std::fs::read_to_string(path)?;
+    for file in headers {
+        let source = std::fs::read_to_string(program.half.folder().join(file))?;
         let own = |line: &&str| line.starts_with("#include \"") && !line.contains("usersock.h");
         source.lines().filter(|line| !own(line)).for_each(|line| text.extend([line, "\n"]));
     }

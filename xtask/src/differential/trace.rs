@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use super::half::Half;
 use crate::{Failure, broken, netns};
 
 /// The built program, and where its by-products go.
 pub struct Program {
+    pub half: Half,
     path: PathBuf,
     pub directory: PathBuf,
 }
@@ -51,10 +53,17 @@ impl Difference {
         let about = if name.ends_with("sockopt") {
             let mut words = self.call.split(", ").skip(1);
             format!(" {}", words.nth(1).unwrap_or_default().trim_end_matches(");"))
+        } else if name == "call_counter" {
+            self.call.clone()
         } else {
             String::new()
         };
         match self.field.as_str() {
+            // What a host answers with, by its socket's state.
+            "out" => {
+                let state: Vec<&str> = self.socket.split(' ').take(3).collect();
+                format!("{name} out of {}: {} here {}", state.join(" "), self.kernel, self.usersock)
+            }
             "result" | "died" => {
                 let value = |text: &str| match text.parse::<u64>() {
                     Ok(1..) => "some".to_string(),
@@ -68,8 +77,12 @@ impl Difference {
 }
 
 impl Program {
-    pub fn new(path: PathBuf, directory: PathBuf) -> Program {
-        Program { path, directory }
+    pub fn new(half: Half, path: PathBuf, directory: PathBuf) -> Program {
+        Program { half, path, directory }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The program with the right to make network namespaces.
@@ -129,7 +142,7 @@ impl Program {
         }
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            return Err(broken(format!("differential --on {side} {}: {}", args.join(" "), output.status)));
+            return Err(broken(format!("{} --on {side} {}: {}", self.path.display(), args.join(" "), output.status)));
         }
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))
     }
@@ -177,6 +190,12 @@ fn socket_of(call: &str, fields: &[(String, String)], sockets: &mut BTreeMap<Str
                 sockets.insert(slot.to_string(), args[1..].join(" ").replace(" | SOCK_NONBLOCK", ""));
             }
             String::new()
+        }
+        // Of packets: an end of a slot.
+        "call_end" | "call_udp" | "call_ping" => {
+            let end = format!("{} {}", name.trim_start_matches("call_"), args[1..].join(" "));
+            sockets.insert(slot.to_string(), end.clone());
+            end
         }
         "call_poll" | "call_sleep" => String::new(),
         _ => {

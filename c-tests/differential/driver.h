@@ -1,0 +1,37 @@
+/* What the driver (main.c) needs of a half, socket calls (sequence.h) or packets (packets/packets.h): sequences of
+ * operations in numbers, made from a seed or read as text, which is how a shortened one is handed back. */
+#ifndef DIFFERENTIAL_DRIVER_H
+#define DIFFERENTIAL_DRIVER_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define MAX_ARGS 12
+/* Operations that fit in a sequence. */
+#define OPS_ROOM 256
+
+struct op {
+    int call;
+    int a[MAX_ARGS];
+};
+
+struct sequence {
+    int count;
+    struct op ops[OPS_ROOM];
+};
+
+/* Number of the half's operations. */
+extern const int op_count;
+void generate(uint64_t seed, struct sequence *out);
+void print_call(const struct op *op);
+void run_op(const struct op *op);
+void begin_sequence(void);
+void end_sequence(void);
+
+/* sys.c */
+bool choose_side(const char *name);
+/* Ends the program for want of something outside: the driver stops, too. */
+_Noreturn void give_up(const char *what);
+/* Writes a sysctl's file. */
+void write_file(const char *path, const char *text);
+#endif
