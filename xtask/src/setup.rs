@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "tc", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "unshare", package: "util-linux" },
+    Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "sysctl", package: "procps" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "tshark", package: "tshark" },

@@ -17,6 +17,9 @@ use usersock::wire::addr::Cidr;
 /// veth pair.
 const TUN: &str = "tun0";
 const VETH: [&str; 2] = ["veth0", "veth1"];
+/// The stack's hardware address on the latter, the same in each program, so that the kernel's neighbour entry outlives
+/// one: locally administered, "users" in ASCII.
+const MAC: &str = "02:75:73:65:72:73";
 
 /// Which device joins the stack to the kernel of the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub(crate) fn make(plan: &Plan) -> Result<Made, Refusal> {
     netlink.up("lo", None).map_err(|e| broken("the loopback interface cannot be brought up", &e))?;
     let packet = device(plan, &netlink)?;
     let kernel = if packet { VETH[0] } else { TUN };
-    let mut config = if packet { format!("packet={}", VETH[1]) } else { format!("tun={TUN}") };
+    let mut config = if packet { format!("packet={},mac={MAC}", VETH[1]) } else { format!("tun={TUN}") };
     for end in &plan.ends {
         let Some(address) = Cidr::new(end.kernel, end.stack.prefix()) else { continue };
         match netlink.add_address(kernel, address) {
