@@ -380,10 +380,16 @@ fn programs_that_the_library_would_not_reach_are_refused() {
         std::os::unix::fs::chown(&setuid, Some(65534), None).unwrap();
         fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
     }
+    // EI_CLASS of a 32-bit program: few systems have the C library to build a whole one.
+    let narrow = dir.join("narrow");
+    let mut bytes = fs::read(&plain).unwrap();
+    bytes[4] = 1;
+    fs::write(&narrow, bytes).unwrap();
+    fs::set_permissions(&narrow, fs::Permissions::from_mode(0o755)).unwrap();
     let script = dir.join("script");
     let mut rows = vec![
         (build("static", &["-static"]), "it is statically linked"),
-        (build("narrow", &["-m32"]), "it is a 32-bit program"),
+        (Some(narrow), "it is a 32-bit program"),
         (build("musl", &["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]), "its C library is another one"),
         (is_root().then_some(setuid), "it is setuid"),
     ];
@@ -453,6 +459,76 @@ fn help_has_examples_and_a_closed_pipe_is_no_panic() {
         let mut closed = command(User::Own, "help");
         let out = closed.args([sub, "--help"]).stdout(unread).output().unwrap();
         assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), String::new()), "{sub}");
+    }
+}
+
+/// A host with a server on its loopback, and a name server, in a network namespace that stands for the machine's: $1
+/// is a user's prefix, $2 a device node that the user may open. The host's loopback is its gateway's address to pasta.
+const HOST: &str = r#"
+set -e
+mount --bind "$2" /dev/net/tun
+echo nameserver 127.0.0.1 >resolv.conf
+mount --bind resolv.conf /etc/resolv.conf
+ip link set lo up
+ip link add eth0 type veth peer name eth1
+ip address add 192.0.2.2/24 dev eth0
+ip link set eth0 up
+ip link set eth1 up
+ip route add default via 192.0.2.1
+python3 -m http.server -b 127.0.0.1 8000 >log 2>&1 &
+python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 53))
+print("Serving", flush=True)
+while True:
+    q, peer = s.recvfrom(512)
+    end = q.index(0, 12) + 5
+    ipv4 = q[end - 4:end - 2] == bytes([0, 1])
+    answer = bytes([192, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 192, 0, 2, 1]) if ipv4 else b""
+    s.sendto(q[:2] + bytes([129, 128, 0, 1, 0, ipv4, 0, 0, 0, 0]) + q[12:end] + answer, peer)
+' >names 2>&1 &
+until grep -q Serving log && grep -q Serving names; do sleep 0.05; done
+for device in --tun --packet; do
+    $1 usersock run --in-process --strict --outside $device -- curl -sS -m 10 http://host.example:8000/page
+done
+kill %1 %2
+"#;
+
+#[test]
+fn outside_is_the_host_s_network_by_pasta() {
+    let name = "outside_is_the_host_s_network_by_pasta";
+    let mut without = command(User::Own, "outside");
+    let out =
+        without.args(["run", "--in-process", "--outside", "--", "/bin/true"]).env("PATH", "/no").output().unwrap();
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), said.lines().count()), (Some(125), 1), "{said}");
+    assert!(said.contains("--outside: pasta is not installed") && said.contains("package passt"), "{said}");
+    if !is_root() || Command::new("pasta").arg("--version").output().is_err() || !possible("outside") {
+        return println!("SKIP {name}: it takes root, and pasta (package passt)");
+    }
+    for user in users() {
+        let dir = bin().join(format!("host-{user:?}"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("page"), "hello\n").unwrap();
+        let node = dir.join("tun");
+        let made = Command::new("mknod").arg(&node).args(["c", "10", "200"]).status().unwrap();
+        if !made.success() {
+            return println!("SKIP {name}: no device node can be made");
+        }
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
+        let prefix = match user {
+            User::Own => "",
+            User::Nobody => "setpriv --reuid 65534 --regid 65534 --clear-groups",
+        };
+        let inner = command(user, "outside");
+        let mut c = Command::new("unshare");
+        c.args(["-n", "-m", "bash", "-c", HOST, "bash", prefix]).arg(&node).current_dir(&dir).stdin(Stdio::null());
+        c.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let out = c.env_remove("http_proxy").env_remove("LD_PRELOAD").output().unwrap();
+        assert!(out.status.success(), "{user:?}: {}", text(&out.stderr));
+        assert_eq!(text(&out.stdout), "hello\nhello\n", "{user:?}: {}", text(&out.stderr));
+        assert_eq!(left(user, "outside"), [""; 0]);
     }
 }
 

@@ -20,6 +20,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "pkg-config", package: "pkg-config" },
     Tool { program: "curl", package: "curl" },
     Tool { program: "ip", package: "iproute2" },
+    Tool { program: "pasta", package: "passt" },
     Tool { program: "tc", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "unshare", package: "util-linux" },

@@ -66,7 +66,7 @@ impl Keeper {
             Place::Here(config) => Made { config: config.clone(), user: false, packet: false },
         };
         let outside = match outside {
-            Some(outside) => outside.join(&job.instance, made.user).map(|()| Some(outside.pid))?,
+            Some(outside) => outside.join(&job.instance).map(|()| Some(outside.pid))?,
             None => None,
         };
         let control = job.instance.dir.join("control");

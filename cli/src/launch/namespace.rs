@@ -47,8 +47,9 @@ pub(crate) struct Plan {
     pub(crate) mtu: Option<u32>,
     /// Root of the user namespace instead of the caller's own user.
     pub(crate) root: bool,
-    /// A mount namespace too.
-    pub(crate) mounts: bool,
+    /// pasta is to join: a mount namespace too, for the resolver's file, and a user namespace for root as well, since
+    /// pasta gives up root's capabilities, and may join what belongs to its user.
+    pub(crate) outside: bool,
 }
 
 /// What was made.
@@ -90,11 +91,11 @@ fn broken(what: &str, e: &io::Error) -> Refusal {
 fn enter(plan: &Plan) -> Result<bool, Refusal> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let mut flags = CloneFlags::CLONE_NEWNET;
-    if plan.mounts {
+    if plan.outside {
         flags |= CloneFlags::CLONE_NEWNS;
     }
     let mut user = true;
-    if uid.is_root() && unshare(flags).is_ok() {
+    if uid.is_root() && !plan.outside && unshare(flags).is_ok() {
         user = false;
     } else {
         unshare(flags | CloneFlags::CLONE_NEWUSER).map_err(|e| refused(e, &setting))?;
@@ -111,7 +112,7 @@ fn enter(plan: &Plan) -> Result<bool, Refusal> {
             })?;
         }
     }
-    if plan.mounts {
+    if plan.outside {
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
             .map_err(|e| Refusal::broken(format!("mounts cannot be made private: {e}")))?;

@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// The name server that programs of the namespace ask, whom pasta stands for: it asks the host's.
 const NAME_SERVER: &str = "169.254.1.53";
-/// The word by which pasta begins, where there is a user namespace.
-const USER: &[u8; 1] = b"u";
 /// How long pasta may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,23 +53,21 @@ impl Outside {
             Side::Child => {
                 drop(go);
                 let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-                let mut word = [0];
-                if matches!(nix::unistd::read(&wait, &mut word), Ok(1)) {
-                    become_pasta(pasta, keeper, word == *USER, &said);
+                if matches!(nix::unistd::read(&wait, &mut [0]), Ok(1)) {
+                    become_pasta(pasta, keeper, &said);
                 }
                 exit(1)
             }
         }
     }
 
-    /// Lets it join this process's network namespace, and waits until there is a route. `user`: this process is in a
-    /// user namespace of its own, which is joined first.
-    pub(super) fn join(&self, instance: &Instance, user: bool) -> Result<(), Refusal> {
+    /// Lets it join this process's namespaces, and waits until there is a route.
+    pub(super) fn join(&self, instance: &Instance) -> Result<(), Refusal> {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(system("/proc/sys/net/ipv4/ip_forward"))?;
         // A kernel without IPv6 forwards none.
         let _ = fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
         resolver(instance)?;
-        nix::unistd::write(&self.go, if user { USER } else { b"n" }).map_err(|e| system("pasta")(e.into()))?;
+        nix::unistd::write(&self.go, b"g").map_err(|e| system("pasta")(e.into()))?;
         let begin = Instant::now();
         while !routed() {
             if !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
@@ -114,17 +110,14 @@ fn resolver(instance: &Instance) -> Result<(), Refusal> {
 
 /// Executes pasta for the namespaces of process `keeper`: no port of the host is forwarded to them, none of theirs to
 /// the host.
-fn become_pasta(pasta: &Path, keeper: Pid, user: bool, said: &Path) {
+fn become_pasta(pasta: &Path, keeper: Pid, said: &Path) {
     let Ok(file) = File::create(said) else { return };
     let mut command = Command::new(pasta);
     command.args(["--foreground", "--quiet", "--stderr", "--config-net", "--dns-forward", NAME_SERVER]);
     command.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
     if nix::unistd::geteuid().is_root() {
-        // It would be nobody, who may not join namespaces of root's.
+        // It would change to nobody, who may not join namespaces of root's.
         command.args(["--runas", "0:0"]);
-    }
-    if !user {
-        command.arg("--netns-only");
     }
     command.arg(keeper.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let _ = command.exec();
