@@ -2,7 +2,7 @@
 //! Above: `ffi`, the command, programs. Below: devices, routes, sysctls.
 //!
 //! In `check`: what a start would refuse, without a device. In `explain`: the cause and the remedy of an error of the
-//! system's.
+//! system's. In `link`: the settings of a simulated link.
 //!
 //! `key=value` pairs, separated by commas:
 //!
@@ -17,6 +17,7 @@
 //! | `addr` | address/prefix length of the device (a host without length); may be repeated |
 //! | `gw` | default route's next hop; may be repeated for the other family |
 //! | `route` | destination/prefix length, by the device; may be repeated |
+//! | `link` | settings of a simulated link in front of the device, with blanks between |
 //! | `pcap` | file to capture the device's packets to |
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
 //! | `control` | file name of the control socket ([`control`](crate::control)), in a directory of this user's alone |
@@ -42,10 +43,12 @@
 
 mod check;
 mod explain;
+mod link;
 
 use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
 use crate::control;
+use crate::device::impaired::Impaired;
 use crate::device::netdev::NetDev;
 use crate::device::packet::{self, Packet};
 use crate::device::tun::Tun;
@@ -102,8 +105,8 @@ fn plain(what: &str) -> impl FnOnce(Error) -> ConfigError {
 }
 
 /// All keys but `sysctl.NAME`: a test holds docs/config.md against them.
-const KEYS: [&str; 12] =
-    ["tun", "packet", "device", "mac", "queues", "mtu", "addr", "gw", "route", "pcap", "plugin", "control"];
+const KEYS: [&str; 13] =
+    ["tun", "packet", "device", "mac", "queues", "mtu", "addr", "gw", "route", "link", "pcap", "plugin", "control"];
 
 /// `e`, which concerns what `message` says.
 fn outside(message: String, e: &io::Error) -> ConfigError {
@@ -145,6 +148,8 @@ pub struct Config {
     bare_addrs: Vec<IpAddr>,
     gateways: Vec<IpAddr>,
     routes: Vec<Cidr>,
+    /// The text, which parses.
+    link: Option<String>,
     pcap: Option<PathBuf>,
     plugins: Vec<PathBuf>,
     control: Option<PathBuf>,
@@ -163,6 +168,7 @@ impl Config {
             bare_addrs: Vec::new(),
             gateways: Vec::new(),
             routes: Vec::new(),
+            link: None,
             pcap: None,
             plugins: Vec::new(),
             control: None,
@@ -209,6 +215,10 @@ impl Config {
                 }
                 "route" => c.routes.push(cidr()?),
                 "gw" => c.gateways.push(value.parse().map_err(|_| bad(format!("{key}={value}: not an address")))?),
+                "link" => {
+                    link::parse(value)?;
+                    c.link = Some(value.to_owned());
+                }
                 "pcap" | "plugin" | "control" if value.is_empty() => {
                     return Err(bad(format!("{key}=: no file is named")));
                 }
@@ -232,6 +242,12 @@ impl Config {
         };
         if c.queues != 1 && !matches!(c.device, DeviceSpec::Tun(_)) {
             return Err(bad("queues= needs tun=".to_owned()));
+        }
+        if c.link.is_some() && c.device == DeviceSpec::Loopback {
+            return Err(bad("link= needs a device".to_owned()));
+        }
+        if c.link.is_some() && c.queues != 1 {
+            return Err(bad("link= needs queues=1: the link has one".to_owned()));
         }
         if !c.gateways.is_empty() && c.device == DeviceSpec::Loopback {
             return Err(bad("gw= needs a device".to_owned()));
@@ -308,7 +324,7 @@ impl Config {
     }
 
     /// Adds the device, with its addresses and routes, to an existing stack: keys `device`, `mac`, `mtu`, `addr`, `gw`,
-    /// `route` and `pcap`. EINVAL for other keys.
+    /// `route`, `link` and `pcap`. EINVAL for other keys.
     pub fn add_to(&self, stack: &Arc<Stack>) -> Result<(), ConfigError> {
         let whole_stack = !self.plugins.is_empty() || !self.sysctls.is_empty() || self.control.is_some();
         if whole_stack || !matches!(self.device, DeviceSpec::Plugged { .. }) {
@@ -356,8 +372,18 @@ impl Config {
         Ok(stack)
     }
 
+    /// The device with its simulated link in front, if there is to be one.
+    fn linked(&self, stack: &Stack, device: Arc<dyn Device>) -> Result<Arc<dyn Device>, ConfigError> {
+        let Some(text) = &self.link else { return Ok(device) };
+        let link = link::parse(text)?;
+        let seed = link.seed.unwrap_or_else(|| stack.entropy.next_u64());
+        let linked = Impaired::new(device, &link.config, seed).map_err(plain(&format!("link={text}")))?;
+        Ok(Arc::new(linked))
+    }
+
     /// Adds the device to a stack, and its addresses and routes. None: the loopback.
     fn equip(&self, stack: &Arc<Stack>, device: Option<Arc<dyn Device>>) -> Result<(), ConfigError> {
+        let device = device.map(|device| self.linked(stack, device)).transpose()?;
         let dev = self.netdev(stack, device)?;
         if let Some(path) = &self.pcap {
             crate::device::pcap::start(&dev, path, stack).map_err(|e| Config::pcap_error(path, &e))?;
@@ -505,6 +531,8 @@ mod tests {
             ("gw=10.0.0.1", "gw= needs a device"),
             ("mtu=67", "mtu=67: not 68 to 65535"),
             ("queues=2", "queues= needs tun="),
+            ("link=delay=1ms", "link= needs a device"),
+            ("tun=a,queues=2,link=delay=1ms", "link= needs queues=1: the link has one"),
             ("colour=red", "\"colour\" is not a known key"),
         ] {
             let e = Config::parse(text).unwrap_err();

@@ -49,6 +49,7 @@
 //! | file | what |
 //! |---|---|
 //! | `gso` | segmentation and coalescing in software, for devices that do not do it |
+//! | `impaired` | a simulated link in front of a device |
 //! | `link` | a simulated link |
 //! | `loopback` | `lo` |
 //! | `netdev` | a device as part of a stack |
@@ -61,6 +62,7 @@
 #[cfg(test)]
 pub(crate) mod capture_test;
 pub(crate) mod gso;
+pub(crate) mod impaired;
 pub mod link;
 pub mod loopback;
 pub mod netdev;

@@ -234,6 +234,30 @@ impl EventFd {
     }
 }
 
+/// A descriptor that polls readable when one of several does (epoll(7)).
+#[derive(Debug)]
+pub(crate) struct Epoll(Fd);
+
+impl Epoll {
+    /// An empty set, close-on-exec.
+    pub(crate) fn new() -> io::Result<Epoll> {
+        // SAFETY: epoll_create1 takes a number.
+        let fd = retry(|| unsafe { syscall!(libc::SYS_epoll_create1, libc::EPOLL_CLOEXEC) })?;
+        Ok(Epoll(Fd::own(fd as RawFd)?.out_of_the_way()))
+    }
+    /// Adds a descriptor, level-triggered; closing it removes it. EEXIST, EPERM: it cannot be polled.
+    pub(crate) fn add(&self, fd: RawFd) -> io::Result<()> {
+        let event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: the kernel reads a struct epoll_event, which outlives the call.
+        retry(|| unsafe { syscall!(libc::SYS_epoll_ctl, self.0.raw(), libc::EPOLL_CTL_ADD, fd, &raw const event) })
+            .map(drop)
+    }
+    /// The descriptor, for `poll`.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.0.raw()
+    }
+}
+
 /// A one-shot timer of CLOCK_MONOTONIC that polls readable once it has fired.
 #[derive(Debug)]
 pub(crate) struct TimerFd(Fd);

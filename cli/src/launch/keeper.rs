@@ -4,8 +4,9 @@
 
 use super::instance::{Info, Instance};
 use super::namespace::{self, Made};
+use super::outside::Outside;
 use super::server::Server;
-use super::{Job, Place, Refusal, Report, outside, strict};
+use super::{Job, Place, Refusal, Report, strict};
 use crate::sys::{self, Side};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -26,6 +27,7 @@ pub(super) fn run(job: Job, mask: &SigSet, launcher: OwnedFd) -> ! {
     match Keeper::start(&job, mask) {
         Ok(keeper) => keeper.keep(job.instance, launcher),
         Err(refusal) => {
+            kill_children();
             job.instance.remove();
             Report::Refused(refusal.status, refusal.message).send(&launcher);
             exit(0)
@@ -61,11 +63,15 @@ impl Keeper {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let ended = SignalFd::with_flags(&children, flags).map_err(system("signalfd"))?;
         prctl::set_child_subreaper(true).map_err(system("PR_SET_CHILD_SUBREAPER"))?;
+        let outside = job.outside.as_ref().map(|pasta| Outside::prepare(pasta, &job.instance)).transpose()?;
         let made = match &job.place {
             Place::New(plan) => namespace::make(plan)?,
             Place::Here(config) => Made { config: config.clone(), user: false, packet: false },
         };
-        let outside = job.outside.as_ref().map(|pasta| outside::join(pasta, &job.instance)).transpose()?;
+        let outside = match outside {
+            Some(outside) => outside.join(&job.instance).map(|()| Some(outside.pid))?,
+            None => None,
+        };
         let control = job.instance.dir.join("control");
         let control = if job.mode == "shell" { String::new() } else { format!(",control={}", control.display()) };
         let config = format!("{}{}{control}", made.config, job.options);
@@ -179,11 +185,9 @@ impl Keeper {
 
     /// Kills every process of the instance that is this one's child; their children are it next.
     fn kill_all(&self) {
-        let mut all = children();
-        if all.is_empty() && self.status.is_none() {
-            all.push(self.program.as_raw());
+        if kill_children() == 0 && self.status.is_none() {
+            sys::kill(self.program, libc::SIGKILL);
         }
-        all.into_iter().for_each(|pid| sys::kill(Pid::from_raw(pid), libc::SIGKILL));
     }
 
     fn end_helpers(&mut self) {
@@ -219,6 +223,13 @@ impl Keeper {
 fn children() -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/self/task/{}/children", getpid())).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Kills them, and says how many there were.
+fn kill_children() -> usize {
+    let all = children();
+    all.iter().for_each(|pid| sys::kill(Pid::from_raw(*pid), libc::SIGKILL));
+    all.len()
 }
 
 /// Executes the program, when the keeper says so. Returns only why it could not.

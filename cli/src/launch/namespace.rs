@@ -17,6 +17,9 @@ use usersock::wire::addr::Cidr;
 /// veth pair.
 const TUN: &str = "tun0";
 const VETH: [&str; 2] = ["veth0", "veth1"];
+/// The stack's hardware address on the latter, the same in each program, so that the kernel's neighbour entry outlives
+/// one: locally administered, "users" in ASCII.
+const MAC: &str = "02:75:73:65:72:73";
 
 /// Which device joins the stack to the kernel of the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +47,9 @@ pub(crate) struct Plan {
     pub(crate) mtu: Option<u32>,
     /// Root of the user namespace instead of the caller's own user.
     pub(crate) root: bool,
-    /// A mount namespace too.
-    pub(crate) mounts: bool,
+    /// pasta is to join: a mount namespace too, for the resolver's file, and a user namespace for root as well, since
+    /// pasta gives up root's capabilities, and may join what belongs to its user.
+    pub(crate) outside: bool,
 }
 
 /// What was made.
@@ -66,7 +70,7 @@ pub(crate) fn make(plan: &Plan) -> Result<Made, Refusal> {
     netlink.up("lo", None).map_err(|e| broken("the loopback interface cannot be brought up", &e))?;
     let packet = device(plan, &netlink)?;
     let kernel = if packet { VETH[0] } else { TUN };
-    let mut config = if packet { format!("packet={}", VETH[1]) } else { format!("tun={TUN}") };
+    let mut config = if packet { format!("packet={},mac={MAC}", VETH[1]) } else { format!("tun={TUN}") };
     for end in &plan.ends {
         let Some(address) = Cidr::new(end.kernel, end.stack.prefix()) else { continue };
         match netlink.add_address(kernel, address) {
@@ -87,11 +91,11 @@ fn broken(what: &str, e: &io::Error) -> Refusal {
 fn enter(plan: &Plan) -> Result<bool, Refusal> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let mut flags = CloneFlags::CLONE_NEWNET;
-    if plan.mounts {
+    if plan.outside {
         flags |= CloneFlags::CLONE_NEWNS;
     }
     let mut user = true;
-    if uid.is_root() && unshare(flags).is_ok() {
+    if uid.is_root() && !plan.outside && unshare(flags).is_ok() {
         user = false;
     } else {
         unshare(flags | CloneFlags::CLONE_NEWUSER).map_err(|e| refused(e, &setting))?;
@@ -108,7 +112,7 @@ fn enter(plan: &Plan) -> Result<bool, Refusal> {
             })?;
         }
     }
-    if plan.mounts {
+    if plan.outside {
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
             .map_err(|e| Refusal::broken(format!("mounts cannot be made private: {e}")))?;

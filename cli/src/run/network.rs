@@ -67,9 +67,7 @@ impl Network {
             (_, true) => Wanted::Packet,
             _ => Wanted::Either,
         };
-        // The resolver's configuration is another one there.
-        let (root, mounts) = (self.root, self.outside);
-        Ok(Plan { device, ends: self.ends()?, mtu: self.mtu, root, mounts })
+        Ok(Plan { device, ends: self.ends()?, mtu: self.mtu, root: self.root, outside: self.outside })
     }
 
     /// The addresses of both ends, IPv4's first.
