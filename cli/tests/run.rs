@@ -164,14 +164,17 @@ fn the_program_has_a_network_of_its_own_and_is_the_user_it_was() {
     assert_eq!(text(&out.stdout), "0\n", "{}", text(&out.stderr));
 }
 
+/// With the stack in the program, and in a server.
+const MODES: [&str; 2] = ["--in-process", ""];
+
 /// A server and a client on the kernel's side of a shell, `usersock run` on the other.
 const BOTH_WAYS: &str = r#"
 set -e
 python3 -m http.server -b 10.0.0.1 8000 >log 2>&1 &
 kernel=$!
 until grep -q Serving log; do sleep 0.05; done
-usersock run --in-process --strict $1 -- curl -sS http://10.0.0.1:8000/file | cmp - file
-usersock run --in-process --strict $1 --instance web -- python3 -m http.server -b :: 80 >log2 2>&1 &
+usersock run $2 --strict $1 -- curl -sS http://10.0.0.1:8000/file | cmp - file
+usersock run $2 --strict $1 --instance web -- python3 -m http.server -b :: 80 >log2 2>&1 &
 ours=$!
 until curl -gsS -o got http://10.0.0.2/file && curl -gsS -o got6 'http://[fd75:7365:7273::2]/file'; do sleep 0.1; done
 cmp got file
@@ -188,16 +191,16 @@ fn a_shell_is_on_the_kernel_s_side_and_run_in_it_on_ours() {
         return;
     }
     for user in users() {
-        for device in devices(user) {
-            let dir = bin().join(format!("work-{user:?}{device}"));
+        for (device, mode) in devices(user).into_iter().flat_map(|device| MODES.map(|mode| (device, mode))) {
+            let dir = bin().join(format!("work-{user:?}{device}{mode}"));
             fs::create_dir(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
             fs::write(dir.join("file"), (0..300_000u32).map(|i| (i.wrapping_mul(7919) >> 5) as u8).collect::<Vec<_>>())
                 .unwrap();
             let mut c = command(user, name);
-            c.args(["shell", device, "--", "sh", "-c", BOTH_WAYS, "sh", "--link=delay=1ms,loss=1%,seed=3"]);
+            c.args(["shell", device, "--", "sh", "-c", BOTH_WAYS, "sh", "--link=delay=1ms,loss=1%,seed=3", mode]);
             let out = c.current_dir(&dir).env_remove("http_proxy").output().unwrap();
-            assert!(out.status.success(), "{user:?} {device}: {}{}", text(&out.stdout), text(&out.stderr));
+            assert!(out.status.success(), "{user:?} {device} {mode}: {}{}", text(&out.stdout), text(&out.stderr));
             until("the instances are gone", || left(user, name).is_empty());
         }
     }
@@ -210,8 +213,9 @@ fn the_exit_status_is_the_program_s() {
         return;
     }
     for (script, want) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
-        for user in users() {
-            let out = usersock(user, name, &["run", "--in-process", "--", "sh", "-c", script]);
+        for (user, mode) in users().iter().flat_map(|user| MODES.map(|mode| (*user, mode))) {
+            let args: Vec<&str> = ["run", mode, "--", "sh", "-c", script].into_iter().filter(|a| *a != "").collect();
+            let out = usersock(user, name, &args);
             assert_eq!(out.status.code(), Some(want), "{script}: {}", text(&out.stderr));
             assert_eq!(left(user, name), [""; 0], "{script}");
         }
@@ -414,8 +418,8 @@ fn programs_that_the_library_would_not_reach_are_refused() {
 fn wrong_arguments_are_one_line_and_status_2() {
     let name = "arguments";
     for (args, want) in [
-        (&["run", "--", "true"][..], "there is no stack server yet: `usersock run --in-process -- PROGRAM`"),
-        (&["run", "--in-process"], "PROGRAM"),
+        (&["run", "--in-process"][..], "PROGRAM"),
+        (&["run"], "PROGRAM"),
         (&["run", "--in-process", "--bogus", "--", "true"], "--bogus"),
         (&["run", "--in-process", "--tun", "--packet", "--", "true"], "cannot be used with"),
         (&["run", "--in-process", "--root", "--keep-uid", "--", "true"], "cannot be used with"),
@@ -552,4 +556,44 @@ fn where_no_user_namespace_may_be_made_the_setting_is_named() {
     let said = text(&out.stderr);
     assert_eq!((out.status.code(), said.lines().count()), (Some(125), 1), "{said}");
     assert!(said.contains("user.max_user_namespaces is 0") && said.contains("sudo sysctl -w"), "{said}");
+}
+
+/// A daemon that serves from two processes, and a program that outlives the one that was started.
+const DAEMON: &str = r#"
+cat > serve.py <<'END'
+import os, socket
+a = socket.create_server(("10.0.0.2", 7000))
+if os.fork(): os._exit(0)
+os.setsid(); os.fork()
+while True:
+    c, _ = a.accept(); c.sendall(b"%d\n" % os.getpid()); c.close()
+END
+exec python3 serve.py > /dev/null 2>&1
+"#;
+
+#[test]
+fn a_daemon_on_the_stack_server_goes_on_until_its_last_process_ends() {
+    let name = "daemon";
+    if !possible(name) {
+        return;
+    }
+    for user in users() {
+        let dir = bin().join(format!("daemon-{user:?}"));
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let mut c = command(user, name);
+        let out = c.args(["run", "--instance", "d", "--", "sh", "-c", DAEMON]).current_dir(&dir).output().unwrap();
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let ask = "import socket; s = socket.create_connection(('10.0.0.2', 7000), 10); print(s.recv(99).decode())";
+        let mut seen = std::collections::BTreeSet::new();
+        until("both processes answer", || {
+            let out = usersock(user, name, &["exec", "d", "--", "python3", "-c", ask]);
+            seen.extend(text(&out.stdout).trim().parse::<i32>().ok());
+            seen.len() == 2
+        });
+        for pid in seen {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        until("the instance is gone", || left(user, name).is_empty());
+    }
 }
