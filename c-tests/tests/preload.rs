@@ -150,6 +150,12 @@ fn programs_that_the_c_library_starts_are_as_ever() {
 }
 
 #[test]
+fn a_socket_that_posix_spawn_would_hand_on_is_named() {
+    let said = part("handed");
+    assert_eq!(said.matches("gets no connection on descriptor 1").count(), 1, "{said}");
+}
+
+#[test]
 fn a_closed_range_spares_what_the_library_has() {
     assert_eq!(part("ranges"), "");
 }
