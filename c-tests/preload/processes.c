@@ -89,6 +89,23 @@ static void started(void)
     close_pair(pair);
 }
 
+/* A program that is to write to a socket by its standard output writes in vain. */
+static void handed(void)
+{
+    int pair[2];
+    tcp_pair(AF_INET, pair);
+    posix_spawn_file_actions_t actions;
+    EQ(posix_spawn_file_actions_init(&actions), 0);
+    EQ(posix_spawn_file_actions_adddup2(&actions, pair[0], 1), 0);
+    char *argv[] = {"sh", "-c", "echo lost 2>/dev/null || exit 6", NULL};
+    pid_t pid;
+    EQ(posix_spawnp(&pid, "sh", &actions, NULL, argv, environ), 0);
+    EQ(status_of(pid), 6);
+    EQ(posix_spawn_file_actions_destroy(&actions), 0);
+    talks(pair);
+    close_pair(pair);
+}
+
 /* A range that is closed takes the program's sockets and leaves what the library has. */
 static void ranges(void)
 {
@@ -193,7 +210,7 @@ int main(int argc, char **argv)
     struct {
         const char *name;
         void (*part)(void);
-    } parts[] = {{"vfork", vfork_child}, {"fork", fork_child},  {"started", started},
+    } parts[] = {{"vfork", vfork_child}, {"fork", fork_child},  {"started", started},   {"handed", handed},
                  {"ranges", ranges},     {"streams", streams}, {"replaced", replaced}, {"early", early}};
     for (int i = 0; i < COUNT(parts); i++)
         if (strcmp(argv[1], parts[i].name) == 0)
