@@ -63,7 +63,7 @@ const PANELS: [(&str, &[Line]); 5] = [
             ("not sent", "notsent_bytes", 1024.0),
         ],
     ),
-    ("segments, total", &[("sent again", "total_retrans", 1.0), ("lost now", "lost", 1.0)]),
+    ("losses, segments", &[("sent again", "total_retrans", 1.0), ("lost now", "lost", 1.0)]),
 ];
 
 /// Values that mean that there is none: no threshold yet, no sample yet, no limit.

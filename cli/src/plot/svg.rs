@@ -8,7 +8,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 150.0;
 /// Height of a panel, and of what is above and below its axes.
 const HEIGHT: f64 = 150.0;
-const GAP: f64 = 34.0;
+const GAP: f64 = 42.0;
 const TOP: f64 = 40.0;
 /// Colours that differ for the colour-blind too (Okabe and Ito).
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
@@ -71,8 +71,10 @@ fn draw_panel(out: &mut String, panel: &Panel, top: f64, end: f64, last: bool) {
     let (width, bottom) = (WIDTH - LEFT - RIGHT, top + HEIGHT);
     let values = panel.series.iter().flat_map(|s| s.points.iter().filter_map(|(_, v)| *v));
     let highest = values.fold(0.0, f64::max);
-    let vertical = step(if highest > 0.0 { highest } else { 1.0 }, 4.0);
-    let max = ((highest / vertical).ceil().max(1.0)) * vertical;
+    // Of what is zero throughout, the axis ends at one.
+    let highest = if highest > 0.0 { highest } else { 1.0 };
+    let vertical = step(highest, 4.0);
+    let max = (highest / vertical).ceil() * vertical;
     let x = |t: f64| LEFT + t / end * width;
     let y = |v: f64| bottom - v / max * HEIGHT;
     put!(out, "<g><title>{}</title>", escape(panel.title));
