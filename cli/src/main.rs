@@ -12,6 +12,7 @@ mod nstat;
 mod out;
 mod pcap;
 mod pipe;
+mod plot;
 mod protocols;
 mod run;
 mod settings;
@@ -150,6 +151,8 @@ enum Command {
     Pcap(pcap::Args),
     /// Watch state changes, retransmissions and drops in a running stack
     Trace(trace::Args),
+    /// Draw a connection of a running stack over time: windows, RTT, rates, losses
+    Plot(plot::Args),
     /// Print what makes a shell complete the arguments of this command
     Completions(man::Completions),
     /// Print a manual page
@@ -181,6 +184,7 @@ fn main() -> ExitCode {
         Command::Nstat(args) => nstat::run(&args),
         Command::Pcap(args) => pcap::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::man(&args),
     })

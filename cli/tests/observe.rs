@@ -96,10 +96,10 @@ fn ss_prints_the_table_that_ss_prints() {
         r.stdout(&["ss", "-an"]),
         "\
 Netid State  Recv-Q Send-Q Local Address:Port  Peer Address:Port  Process
+udp   UNCONN 0      0                  *:5353             *:*
 tcp   LISTEN 0      128        127.0.0.1:8080       0.0.0.0:*
 tcp   ESTAB  5      0          127.0.0.1:8080     127.0.0.1:40001
 tcp   ESTAB  0      0          127.0.0.1:40001    127.0.0.1:8080
-udp   UNCONN 0      0                  *:5353             *:*
 "
     );
     assert_eq!(
@@ -147,6 +147,46 @@ fn ss_s_options_print_the_words_of_ss() {
     assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
 }
 
+/// The lines that iproute2's ss prints of the same sockets of the kernel's.
+#[test]
+fn sockets_of_other_kinds_have_the_ends_that_ss_shows() {
+    let r = Run::new("kinds", "web");
+    let make = |family, ty, protocol| Socket::new(&r.stack, family, ty, protocol).unwrap();
+    let _icmp = make(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+    let _icmp6 = make(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6);
+    let raw = make(libc::AF_INET, libc::SOCK_RAW, 253);
+    raw.connect(Some("127.0.0.1:0".parse().unwrap())).unwrap();
+    let six = make(libc::AF_INET6, libc::SOCK_STREAM, 0);
+    six.setsockopt(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &1i32.to_ne_bytes()).unwrap();
+    six.bind("[::]:99".parse().unwrap()).unwrap();
+    six.listen(3).unwrap();
+    let udp = make(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+    udp.setsockopt(libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0").unwrap();
+    udp.bind("[::]:98".parse().unwrap()).unwrap();
+    let ping = make(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP);
+    ping.bind("127.0.0.1:77".parse().unwrap()).unwrap();
+    let words = |args: &[&str]| -> Vec<String> {
+        let line = |l: String| l.split_whitespace().collect::<Vec<_>>().join(" ");
+        r.lines(args).into_iter().map(line).collect()
+    };
+    assert_eq!(
+        words(&["ss", "-Hwan"]),
+        [
+            "raw UNCONN 0 0 0.0.0.0:1 0.0.0.0:*",
+            "raw UNCONN 0 0 *:58 *:*",
+            "raw ESTAB 0 0 127.0.0.1:253 127.0.0.1:*",
+            "icmp UNCONN 0 0 127.0.0.1:77 0.0.0.0:*",
+        ]
+    );
+    let named = words(&["ss", "-Hwa", "not", "dst", "0.0.0.0/0"]);
+    let first = named.iter().filter(|l| l.starts_with("raw"));
+    let ends: Vec<&str> = first.map(|l| l.split(' ').nth(4).unwrap()).collect();
+    assert_eq!(ends, ["0.0.0.0:icmp", "*:ipv6-icmp"]);
+    assert!(words(&["ss", "-Hw"])[0].contains("127.0.0.1:ipproto-253 127.0.0.1:*"));
+    assert_eq!(words(&["ss", "-Htln", "sport = :99"]), ["LISTEN 0 3 [::]:99 [::]:*"]);
+    assert_eq!(words(&["ss", "-Huan", "sport = :98"]), ["UNCONN 0 0 *%lo:98 *:*"]);
+}
+
 #[test]
 fn ss_counts_and_lists_as_json() {
     let r = Run::new("json", "web");
@@ -159,9 +199,9 @@ fn ss_counts_and_lists_as_json() {
     );
     let all: serde_json::Value = serde_json::from_str(&r.stdout(&["ss", "-j", "-a"])).unwrap();
     let states: Vec<&str> = all.as_array().unwrap().iter().map(|s| s["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["LISTEN", "ESTAB", "ESTAB", "UNCONN"]);
-    assert_eq!((&all[1]["tcp_info"]["bytes_received"], &all[2]["tcp_info"]["bytes_sent"]), (&5.into(), &5.into()));
-    assert_eq!(all[0]["timer"], serde_json::Value::Null);
+    assert_eq!(states, ["UNCONN", "LISTEN", "ESTAB", "ESTAB"]);
+    assert_eq!((&all[2]["tcp_info"]["bytes_received"], &all[3]["tcp_info"]["bytes_sent"]), (&5.into(), &5.into()));
+    assert_eq!(all[1]["timer"], serde_json::Value::Null);
 }
 
 #[test]
@@ -374,4 +414,94 @@ fn the_instance_is_named_where_there_are_several_and_what_is_no_stack_is_said() 
         .output()
         .unwrap();
     assert!(none.status.code() == Some(1) || none.status.success(), "whatever runs outside: {none:?}");
+}
+
+#[test]
+fn plot_draws_one_connection_over_time() {
+    let r = Run::new("plot", "web");
+    let file = r.base.join("conn.svg");
+    let name = file.to_str().unwrap();
+    let said = |args: &[&str]| String::from_utf8(r.output(args).stderr).unwrap();
+    let two = "usersock: 2 connections: choose one by a filter, as the ends of 127.0.0.1:40001 127.0.0.1:8080\n";
+    assert_eq!(said(&["plot", "-o", name]), two);
+    let none = "usersock: no TCP connection is chosen: `usersock ss -tn` lists them\n";
+    assert_eq!(said(&["plot", "-o", name, "sport = :1"]), none);
+    let mut child = r.command(&["plot", "-o", name, "-i", "5", "-s", "1", "sport = :40001"]);
+    let child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let done = std::thread::scope(|t| {
+        let wait = t.spawn(|| child.wait_with_output().unwrap());
+        let mut buf = [0; 20_000];
+        while !wait.is_finished() {
+            (&r.client).write_all(&buf).unwrap();
+            (&r.server).read_exact(&mut buf).unwrap();
+        }
+        wait.join().unwrap()
+    });
+    let line = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success() && line.starts_with(&format!("{name}: ")), "{line}");
+    assert!(line.ends_with(" samples; the time is over\n"), "{line}");
+    let svg = fs::read_to_string(&file).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    for text in ["cwnd", "ssthresh", "RTT, ms", "rate, Mbit/s", "peer's window", "sent again", "127.0.0.1:40001"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    // What is sampled is drawn: cwnd's line has as many points as there are samples.
+    let samples: usize = line.rsplit(": ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+    let first = svg.split("<polyline points=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(first.split(' ').count(), samples);
+    assert!(samples > 1, "{line}");
+    // The end of the connection ends it.
+    let mut child = r.command(&["plot", "-o", name, "sport = :40001"]);
+    let child = child.stdout(Stdio::piped()).spawn().unwrap();
+    while fs::read_to_string(&file).unwrap() == svg {
+        std::thread::yield_now();
+    }
+    assert_eq!(r.stdout(&["kill", "sport = :40001"]).lines().count(), 1);
+    let line = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(line.ends_with(" samples; the connection has ended\n"), "{line}");
+}
+
+/// The commands that a text has its reader type, without what explains them: lines that begin with `usersock COMMAND`.
+fn typed(text: &str) -> Vec<String> {
+    const LOOKS: [&str; 7] = ["ss", "kill", "nstat", "sysctl -", "pcap", "trace", "plot"];
+    let lines = text.lines().map(str::trim).filter(|l| {
+        let rest = l.strip_prefix("usersock ");
+        rest.is_some_and(|rest| LOOKS.iter().any(|c| rest.starts_with(c)))
+    });
+    // What explains a command stands behind it, after blanks.
+    lines.map(|l| l.split("  ").next().unwrap().split(" | ").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
+    let read = |name: &str| fs::read_to_string(format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut all = typed(&read("README.md"));
+    all.extend(typed(&read("docs/observe.md")));
+    for command in ["ss", "kill", "nstat", "sysctl", "pcap", "trace", "plot"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_usersock")).args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(out.stdout).unwrap();
+        let examples = typed(help.split("Examples:").nth(1).unwrap_or_else(|| panic!("{command} has examples")));
+        assert!(!examples.is_empty(), "{command}");
+        all.extend(examples);
+    }
+    assert!(all.len() > 30, "{all:?}");
+    let empty = std::env::temp_dir().join(format!("usersock-o-none-{}", std::process::id()));
+    private(&empty);
+    let bin = Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap();
+    for line in &all {
+        let out = Command::new("/bin/sh")
+            .args(["-c", line])
+            .env("PATH", bin)
+            .env("XDG_RUNTIME_DIR", &empty)
+            .env_remove("USERSOCK_DIR")
+            .current_dir(&empty)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        // Where no instance runs, none is found; what is wrong with an argument would come first.
+        let none = out.status.code() == Some(1) && said.contains("no instance runs");
+        let named = out.status.code() == Some(2) && said.contains("-N web: no such instance runs");
+        assert!(none || named || out.status.success(), "{line}: {said}");
+    }
+    fs::remove_dir_all(&empty).unwrap();
 }

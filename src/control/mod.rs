@@ -15,6 +15,7 @@
 //! | request | reply |
 //! |---|---|
 //! | `sockets` | a line for each socket; that of a connection has `tcp_info`, with the names of `struct tcp_info` |
+//! | `sockets ID` | only the one with this `id`, if it is still there |
 //! | `kill ID LOCAL PEER` | ends the socket with these values of `sockets` (`-` for no peer), as SOCK_DESTROY |
 //! | `counters` | `counters` by nstat's names, `drops` by reason, `history`: the counters that `mark` has kept |
 //! | `mark` | as `counters`, and keeps the counters |

@@ -48,7 +48,11 @@ pub(super) fn answer(line: &str, shared: &Shared, stack: &Weak<Stack>) -> Reply 
     let done = match (word, rest.trim()) {
         (TOO_LONG, _) => refused(Error::MsgSize, "the request is too long"),
         ("trace", "") => return Reply::Trace,
-        ("sockets", "") => Ok(Box::new(sockets::lines(&stack)) as Lines),
+        ("sockets", "") => Ok(Box::new(sockets::lines(&stack, None)) as Lines),
+        ("sockets", id) => match id.parse() {
+            Ok(id) => Ok(Box::new(sockets::lines(&stack, Some(id))) as Lines),
+            Err(_) => refused(Error::Inval, format!("sockets {id}: not the number of a socket")),
+        },
         ("kill", which) => kill(&stack, which),
         ("counters", "") => Ok(counters(&stack, shared, false)),
         ("mark", "") => Ok(counters(&stack, shared, true)),

@@ -77,11 +77,13 @@ impl Holders {
     }
 }
 
-/// The lines. The list is taken now; what is in a line is looked up when it is asked for.
-pub(super) fn lines(stack: &Arc<Stack>) -> impl Iterator<Item = String> + Send + use<> {
+/// The lines of all sockets, or of the one with a number. The list is taken now; what is in a line is looked up when it
+/// is asked for.
+pub(super) fn lines(stack: &Arc<Stack>, only: Option<u64>) -> impl Iterator<Item = String> + Send + use<> {
     let holders = Holders::find();
+    let wanted = stack.socks().into_iter().filter(|(d, _)| only.is_none_or(|id| d.id == id));
     let all: Vec<(SockDiag, Option<Weak<Sock>>)> =
-        stack.socks().into_iter().map(|(d, sock)| (d, sock.map(|s| Arc::downgrade(&s)))).collect();
+        wanted.map(|(d, sock)| (d, sock.map(|s| Arc::downgrade(&s)))).collect();
     let stack = Arc::downgrade(stack);
     all.into_iter().filter_map(move |(d, sock)| {
         let stack = stack.upgrade()?;

@@ -77,7 +77,7 @@ fn requests_are_answered_or_refused_in_a_line() {
     let file = dir.0.join("lo.pcap");
     for (request, want) in [
         ("", Err("EINVAL\",\"message\":\"\\\"\\\" is no request of this version")),
-        ("sockets all", Err("EINVAL")),
+        ("sockets all", Err("EINVAL\",\"message\":\"sockets all: not the number of a socket")),
         ("sysctl net.ipv4.tcp_sack", Ok("{\"name\":\"net.ipv4.tcp_sack\",\"value\":\"1\",\"default\":\"1\"")),
         ("sysctl net.ipv4.tcp_sack=0", Ok("{\"name\":\"net.ipv4.tcp_sack\",\"value\":\"0\",\"default\":\"1\"")),
         ("sysctl net.ipv4.tcp_sakc", Err("ENOENT\",\"message\":\"net.ipv4.tcp_sakc: ")),
@@ -127,6 +127,8 @@ fn the_list_has_each_socket_with_what_tcp_knows_of_it_and_kill_ends_one() {
     }
     assert!(lines[2].contains("\"recv_q\":5,"), "{}", lines[2]);
     let id = |line: &str| line.split("\"id\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    assert_eq!(peer.ask(&format!("sockets {}", id(&lines[0]))).unwrap()[..], lines[..1]);
+    assert_eq!(peer.ask("sockets 1"), Ok(vec![]));
     // The number of one with the ends of another names none.
     assert!(peer.ask(&format!("kill {} 127.0.0.1:80 {from}", id(&lines[0]))).unwrap_err().contains("ENOENT"));
     assert_eq!(peer.ask(&format!("kill {} 127.0.0.1:80 {from}", id(&lines[1]))).unwrap().len(), 1);

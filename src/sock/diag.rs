@@ -51,7 +51,9 @@ fn of_sock(stack: &Arc<Stack>, sock: &Arc<Sock>) -> SockDiag {
     let g = sock.lock(stack);
     let c = &g.common;
     let ip = if c.saddr.is_unspecified() { c.rcv_saddr } else { c.saddr };
-    let (local, peer, backlog) = (SocketAddr::new(ip, c.sport), c.peer(), (c.ack_backlog, c.max_ack_backlog));
+    // A connected raw socket has a peer without a port.
+    let peer = (c.dport != 0 || !c.daddr.is_unspecified()).then(|| SocketAddr::new(c.daddr, c.dport));
+    let (local, backlog) = (SocketAddr::new(ip, c.sport), (c.ack_backlog, c.max_ack_backlog));
     drop(g);
     let memory = |n: i32| u32::try_from(n).unwrap_or(0);
     let (rqueue, wqueue) = if state == State::Listen {

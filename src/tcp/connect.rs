@@ -1,7 +1,7 @@
 //! Active open: route, source address, port, initial numbers. Also bind's choice of a port, and the tables a sock
-//! enters and leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `control::connect`. Called in
-//! process context with the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191 (time-wait
-//! ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
+//! enters and leaves. Above: `proto` (connect, get_port). Below: `ip::route`, `lookup`, `tcp::control::connect`. Called
+//! in process context with the sock owned. RFC 9293 §3.10.1; RFC 6056 §3.3.4 (ports), RFC 6528 (ISN), RFC 6191
+//! (time-wait ports). Linux: tcp_v4_connect, __inet_hash_connect, inet_csk_get_port, tcp_twsk_unique.
 
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};

@@ -1,8 +1,9 @@
 //! When an acknowledgement leaves: at once (quick acknowledgements, every second full segment, what RFC 5681 §4.2 asks
 //! for), later (delayed acknowledgements, RFC 9293 §3.8.6.3, RFC 1122 §4.2.3.2), or one for many (compressed
 //! acknowledgements of data behind a hole). Above: `input`, `reassembly`, `recvmsg`, `synsent`, `timer`, `sockopt`, and
-//! `segment`, which tells that one left. Below: `control::send_ack`. Not here: duplicate and challenge acknowledgements
-//! of segments that are not acceptable (`challenge`). Linux: inet_connection_sock.icsk_ack, tcp_input.c, tcp_output.c.
+//! `segment`, which tells that one left. Below: `tcp::control::send_ack`. Not here: duplicate and challenge
+//! acknowledgements of segments that are not acceptable (`challenge`). Linux: inet_connection_sock.icsk_ack,
+//! tcp_input.c, tcp_output.c.
 
 use super::control::send_ack;
 use super::tcb::{Cx, TcpSock};

@@ -132,36 +132,55 @@ pub(crate) struct Kill {
     filter: Vec<String>,
 }
 
-/// /etc/services, as far as it can be read.
+/// /etc/services and /etc/protocols, as far as they can be read: a name, a number, and of a service its protocol.
 struct Services(Vec<(String, u16, String)>);
 
 impl Services {
     fn read() -> Services {
-        let text = std::fs::read_to_string("/etc/services").unwrap_or_default();
-        let rows = text.lines().filter_map(|line| {
+        let text = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let row = |line: &str| {
             let mut words = line.split('#').next()?.split_whitespace();
-            let (name, (port, proto)) = (words.next()?, words.next()?.split_once('/')?);
-            Some((name.to_owned(), port.parse().ok()?, proto.to_owned()))
-        });
-        Services(rows.collect())
+            let (name, number) = (words.next()?, words.next()?);
+            // A protocol's number is what a raw socket has in its port's place.
+            let (number, kind) = number.split_once('/').unwrap_or((number, "raw"));
+            Some((name.to_owned(), number.parse().ok()?, kind.to_owned()))
+        };
+        let (services, protocols) = (text("/etc/services"), text("/etc/protocols"));
+        Services(services.lines().chain(protocols.lines()).filter_map(row).collect())
     }
 
-    fn name(&self, port: u16, proto: &str) -> Option<&str> {
-        self.0.iter().find(|(_, p, of)| *p == port && of == proto).map(|(name, ..)| name.as_str())
+    fn name(&self, port: u16, kind: &str) -> String {
+        let found = self.0.iter().find(|(_, p, of)| *p == port && of == kind);
+        match found {
+            Some((name, ..)) => name.clone(),
+            None if kind == "raw" => format!("ipproto-{port}"),
+            None => port.to_string(),
+        }
     }
 
     fn port(&self, name: &str) -> Option<u16> {
-        self.0.iter().find(|(n, ..)| n == name).map(|(_, port, _)| *port)
+        self.0.iter().find(|(n, _, kind)| n == name && kind != "raw").map(|(_, port, _)| *port)
     }
 }
 
-/// All sockets of a stack.
+/// All sockets of a stack, in ss's order of kinds.
 pub(crate) fn list(peer: &mut Peer) -> Result<Vec<Sock>, Failure> {
-    Ok(peer.ask("sockets")?.into_iter().map(|(line, v)| Sock::new(line, v)).collect())
+    const ORDER: [&str; 5] = ["raw", "icmp", "icmp6", "udp", "tcp"];
+    let mut all: Vec<Sock> = peer.ask("sockets")?.into_iter().map(|(line, v)| Sock::new(line, v)).collect();
+    all.sort_by_key(|s| ORDER.iter().position(|kind| *kind == s.netid()).unwrap_or(ORDER.len()));
+    Ok(all)
 }
 
 fn parse(words: &[String], services: &Services) -> Result<Filter, Failure> {
     Filter::parse(words, &|name| services.port(name)).map_err(|e| Failure::Usage(format!("filter: {e}")))
+}
+
+/// The TCP connections that a filter chooses.
+pub(crate) fn connections(peer: &mut Peer, words: &[String]) -> Result<Vec<Sock>, Failure> {
+    let filter = parse(words, &Services::read())?;
+    let states = filter.states.unwrap_or(States::connected());
+    let chosen = |s: &Sock| s.netid() == "tcp" && !s.is_mini() && states.has(s.state()) && filter.accepts(s);
+    Ok(list(peer)?.into_iter().filter(chosen).collect())
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -203,14 +222,7 @@ pub(crate) fn kill(args: &Kill) -> Result<(), Failure> {
     let chosen = |s: &Sock| states.has(s.state()) && args.kinds.has(s) && filter.accepts(s);
     let socks = list(&mut peer)?.into_iter().filter(chosen).collect();
     let ended = end(&mut peer, socks)?;
-    let side = |s: &Sock, (ip, port): (IpAddr, u16), local| format!("{}:{port}", s.address(Some((ip, port)), local));
-    out::print(|out| {
-        ended.iter().try_for_each(|s| {
-            let ends = [(s.local(), true), (s.peer(), false)];
-            let ends = ends.map(|(e, local)| e.map_or_else(|| "*:*".to_owned(), |e| side(s, e, local)));
-            writeln!(out, "{} {} {}", s.netid(), s.state(), ends.join(" "))
-        })
-    })
+    out::print(|out| ended.iter().try_for_each(|s| writeln!(out, "{} {} {}", s.netid(), s.state(), s.ends())))
 }
 
 /// Ends the sockets; returns those that were there. One that has ended by itself meanwhile is no error.
@@ -247,7 +259,7 @@ impl Table<'_> {
         match end {
             None | Some((_, 0)) => "*".to_owned(),
             Some((_, port)) if self.args.numeric => port.to_string(),
-            Some((_, port)) => self.services.name(port, s.netid()).map_or_else(|| port.to_string(), str::to_owned),
+            Some((_, port)) => self.services.name(port, s.netid()),
         }
     }
 

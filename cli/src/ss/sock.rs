@@ -57,7 +57,7 @@ impl Sock {
         self.text("state")
     }
 
-    pub(super) fn netid(&self) -> &str {
+    pub(crate) fn netid(&self) -> &str {
         self.text("netid")
     }
 
@@ -87,6 +87,19 @@ impl Sock {
         self.end("peer")
     }
 
+    /// The request for it alone.
+    pub(crate) fn again(&self) -> String {
+        format!("sockets {}", self.number("id"))
+    }
+
+    /// Its ends, for a person.
+    pub(crate) fn ends(&self) -> String {
+        let one = |e: Option<(IpAddr, u16)>, local| {
+            e.map_or_else(|| "*:*".to_owned(), |(_, port)| format!("{}:{port}", self.address(e, local)))
+        };
+        format!("{} {}", one(self.local(), true), one(self.peer(), false))
+    }
+
     /// The request that ends it.
     pub(super) fn kill(&self) -> String {
         let end = |e: Option<(IpAddr, u16)>| match e {
@@ -98,7 +111,9 @@ impl Sock {
 
     /// The address of an end as ss writes it: `*` is any of both families.
     pub(super) fn address(&self, end: Option<(IpAddr, u16)>, local: bool) -> String {
-        let any = match (self.is_v6(), self.v["v6only"] == true) {
+        // A raw IPv6 socket receives IPv6 alone, but not by this option.
+        let only = self.v["v6only"] == true && self.netid() != "raw";
+        let any = match (self.is_v6(), only) {
             (false, _) => "0.0.0.0",
             (true, true) => "[::]",
             (true, false) => "*",
