@@ -2,6 +2,7 @@
  * argument names the part; each prints "ok" and its name. Run by tests/preload.rs. */
 #define LIBC_SOCKETS
 #include "common.h"
+#include <dlfcn.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -172,6 +173,18 @@ static void successor(const char *number)
     talks(pair);
 }
 
+/* What early.so did before the shim's constructor, and before this program. */
+static void early(void)
+{
+    const char *byte = dlsym(RTLD_DEFAULT, "early_first_byte");
+    int *pair = dlsym(RTLD_DEFAULT, "early_pair");
+    CHECK(byte && pair);
+    EQ(*byte, 'M');
+    talks(pair);
+    EQ(getenv("USERSOCK_OWNER") != NULL, 1);
+    close_pair(pair);
+}
+
 int main(int argc, char **argv)
 {
     self = argv[0];
@@ -181,7 +194,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*part)(void);
     } parts[] = {{"vfork", vfork_child}, {"fork", fork_child},  {"started", started},
-                 {"ranges", ranges},     {"streams", streams}, {"replaced", replaced}};
+                 {"ranges", ranges},     {"streams", streams}, {"replaced", replaced}, {"early", early}};
     for (int i = 0; i < COUNT(parts); i++)
         if (strcmp(argv[1], parts[i].name) == 0)
             parts[i].part();

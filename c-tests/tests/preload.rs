@@ -118,7 +118,15 @@ fn part(name: &str) -> String {
     let mut cc = cc_of(&cases_dir().join("../preload/processes.c"), Sanitizer::None, &exe);
     cc.arg("-I").arg(cases_dir()).args(["-DPRELOADED", "-Wno-unused-result"]);
     compile(cc, "processes", &exe);
-    let output = preloaded(&[], None).arg(exe).arg(name).output();
+    let mut command = preloaded(&[], None);
+    if name == "early" {
+        let object = out_dir().join("early.so");
+        let mut cc = cc_of(&cases_dir().join("../preload/early.c"), Sanitizer::None, &object);
+        cc.arg("-I").arg(cases_dir()).args(["-DPRELOADED", "-Wno-unused-result", "-fno-builtin", "-shared", "-fPIC"]);
+        compile(cc, "early", &object);
+        command.arg(format!("LD_PRELOAD={}:{}", shim().display(), object.display()));
+    }
+    let output = command.arg(exe).arg(name).output();
     let said = output.as_ref().map(|o| String::from_utf8_lossy(&o.stderr).into_owned()).unwrap_or_default();
     judge(if name == "replaced" { "successor" } else { name }, output);
     said
@@ -149,6 +157,11 @@ fn a_closed_range_spares_what_the_library_has() {
 #[test]
 fn standard_streams_follow_a_socket() {
     assert_eq!(part("streams"), "");
+}
+
+#[test]
+fn an_allocator_and_a_constructor_that_come_before_it_are_served() {
+    assert_eq!(part("early"), "");
 }
 
 #[test]

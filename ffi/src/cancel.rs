@@ -6,7 +6,7 @@
 use crate::boundary::{CValue, boundary, os};
 use std::ffi::{c_int, c_long, c_void};
 use usersock::error::Result;
-use usersock::internal::sys::cancel;
+use usersock::internal::sys::{cancel, signal};
 
 #[allow(unused_doc_comments)] // read by cbindgen
 /// cbindgen:ignore
@@ -41,6 +41,7 @@ pub(crate) fn blocking<T: CValue>(f: impl FnOnce() -> Result<T>) -> T {
     // Also if the call would not wait: a loop that always finds data must be cancellable. SAFETY: as for pthread_exit
     // below; `f` borrows its arguments from that frame and is not yet called.
     unsafe { pthread_testcancel() };
+    signal::begin_call();
     let r = boundary(f);
     if cancel::take() {
         // SAFETY: ends this thread as the cancellation asked. What unwinds is the export's frame, declared for it and

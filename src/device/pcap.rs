@@ -7,11 +7,11 @@ use crate::base::env::{Clock, Instant};
 use crate::device::netdev::NetDev;
 use crate::sock::skb::Skb;
 use crate::stack::Stack;
+use crate::sys::fd::Fd;
 use crate::sys::lock::Mutex;
 use crate::wire::ether;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -179,7 +179,7 @@ pub fn start(dev: &NetDev, path: &Path, stack: &Stack) -> io::Result<()> {
     if dev.device().as_pcap().is_some() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    start_to(dev, Box::new(File::create(path)?), stack.clock.clone())
+    start_to(dev, Box::new(Fd::create(path)?), stack.clock.clone())
 }
 
 /// As `start`, into any writer; `clock` is the stack's. Errors: those of the writer.

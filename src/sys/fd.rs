@@ -2,11 +2,13 @@
 //! handled here: transfers are repeated; `poll` returns it, because a waiting thread must learn of signals.
 
 use super::raw::syscall;
-use super::signal::{SET_BYTES, Set, sleep_mask};
+use super::signal::{SET_BYTES, Set, sleep_mask, take_handled};
 use super::{cancel, check, fork, retry};
-use std::ffi::c_long;
+use std::ffi::{CString, c_long};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Most slices in one writev or readv (UIO_MAXIOV).
@@ -61,6 +63,15 @@ impl Fd {
         Fd::own(fd as RawFd)
     }
 
+    /// Creates a file of the library's own, or truncates it, for writing: as `File::create`, out of the program's way.
+    pub(crate) fn create(path: &Path) -> io::Result<Fd> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+        // SAFETY: `path` is a zero-terminated string that outlives the call.
+        let fd = retry(|| unsafe { syscall!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o666) })?;
+        Ok(Fd::own(fd as RawFd)?.out_of_the_way())
+    }
+
     /// Reads into `buf`; returns the bytes read. EAGAIN: no data.
     #[inline]
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -98,6 +109,15 @@ impl Fd {
         let flags = flags as i32 | libc::O_NONBLOCK;
         // SAFETY: F_SETFL takes a number, no pointer.
         retry(|| unsafe { syscall!(libc::SYS_fcntl, self.raw(), libc::F_SETFL, flags) }).map(drop)
+    }
+}
+
+impl io::Write for Fd {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Fd::write(self, buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -159,11 +179,19 @@ pub fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> 
         // changes none.
         return check(unsafe { syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), ts_ptr, no_mask, 8usize) });
     }
+    if take_handled() {
+        return Err(io::Error::from_raw_os_error(libc::EINTR));
+    }
     let mask = sleep_mask();
     let mask_at = mask.as_ref().map_or(0, |m| m as *const Set as c_long);
     let args = [fds.as_mut_ptr() as c_long, fds.len() as c_long, ts_ptr as c_long, mask_at, SET_BYTES as c_long, 0];
     // SAFETY: as above; the mask has the given size.
-    check(unsafe { cancel::syscall(libc::SYS_ppoll, args) })
+    let polled = check(unsafe { cancel::syscall(libc::SYS_ppoll, args) });
+    if polled.is_err() {
+        // EINTR reports the handlers that ran in the sleep.
+        take_handled();
+    }
+    polled
 }
 
 /// Converts a duration to the kernel's form.
@@ -282,6 +310,23 @@ mod tests {
         t.arm(Duration::from_secs(1000)).unwrap();
         t.arm(Duration::ZERO).unwrap();
         assert!(!t.drain());
+    }
+
+    #[test]
+    fn a_handler_that_ran_since_the_call_began_ends_the_next_sleep_once() {
+        use crate::sys::signal::{begin_call, note_handler, restarts};
+        let at_most = Some(Duration::from_millis(1));
+        begin_call();
+        assert_eq!(poll(&mut [], at_most).unwrap(), 0);
+        for restart in [true, false] {
+            note_handler(restart);
+            assert_eq!(poll(&mut [], at_most).unwrap_err().raw_os_error(), Some(libc::EINTR));
+            assert_eq!(restarts(), restart);
+            assert_eq!(poll(&mut [], at_most).unwrap(), 0);
+        }
+        note_handler(true);
+        begin_call();
+        assert_eq!(poll(&mut [], at_most).unwrap(), 0);
     }
 
     #[test]

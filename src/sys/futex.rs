@@ -4,6 +4,7 @@
 use super::cancel;
 use super::fd::timespec;
 use super::raw::syscall;
+use super::signal::take_handled;
 use std::ffi::c_long;
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -26,6 +27,9 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Sleeps while `word` is equal to `expected`.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Futex {
+    if take_handled() {
+        return Futex::Interrupted;
+    }
     let capped = timeout.is_none_or(|t| t > LONGEST);
     let ts = timespec(timeout.unwrap_or(LONGEST).min(LONGEST));
     let op = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
@@ -36,7 +40,10 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -
         return Futex::Look;
     }
     match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EINTR) => Futex::Interrupted,
+        Some(libc::EINTR) => {
+            take_handled();
+            Futex::Interrupted
+        }
         Some(libc::ETIMEDOUT) if !capped => Futex::TimedOut,
         _ => Futex::Look,
     }

@@ -31,6 +31,52 @@ thread_local! {
     static SLEEP_MASK: Cell<Option<Set>> = const { Cell::new(None) };
 }
 
+/// Handlers that ran in a thread, as far as it is told ([`note_handler`]).
+#[derive(Clone, Copy)]
+struct Handled {
+    /// Some ran since the present call began or was last interrupted.
+    any: bool,
+    /// All of those have SA_RESTART.
+    restart: bool,
+}
+
+impl Handled {
+    const NONE: Handled = Handled { any: false, restart: true };
+}
+
+thread_local! {
+    static HANDLED: Cell<Handled> = const { Cell::new(Handled::NONE) };
+}
+
+/// A handler has run in this thread: told by a shim in front of sigaction(2), from the handler. What it interrupted may
+/// be a call of ours that was not asleep yet, and must not fall asleep.
+#[inline]
+pub fn note_handler(restart: bool) {
+    let _ = HANDLED.try_with(|h| h.set(Handled { any: true, restart: restart && h.get().restart }));
+}
+
+/// Whether a signal's handler has SA_RESTART: for [`note_handler`], before the handler runs, which may be the last time
+/// it does.
+pub fn has_restart(signal: i32) -> bool {
+    restarts_after(signal).unwrap_or(true)
+}
+
+/// A call begins: handlers that ran before are none of its business.
+#[inline]
+pub fn begin_call() {
+    let _ = HANDLED.try_with(|h| h.set(Handled::NONE));
+}
+
+/// Whether a handler has run since the call began, once: the call is then interrupted, as a sleep would be.
+#[inline]
+pub(crate) fn take_handled() -> bool {
+    let handled = HANDLED.try_with(|h| h.replace(Handled::NONE)).unwrap_or(Handled::NONE);
+    if handled.any {
+        let _ = FOUND.try_with(|f| f.set(Some(handled.restart)));
+    }
+    handled.any
+}
+
 /// The kernel's representation of a set of signals: signal n is bit n - 1.
 pub type Set = u64;
 
@@ -169,5 +215,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         change_mask(libc::SIG_SETMASK, self.mask);
+        // The handlers that `look` saw have run.
+        begin_call();
     }
 }

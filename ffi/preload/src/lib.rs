@@ -12,6 +12,7 @@
 //! | `descriptors` | close, dup, fcntl, ioctl and their kin |
 //! | `number` | syscall(2) |
 //! | `process`, `end` | exec, posix_spawn; the end of the process |
+//! | `signals` | sigaction, signal |
 //! | `streams` | fdopen, fileno, fclose, dprintf |
 //! | `names` | interfaces by name, number and as a list |
 //! | `variadic`, `variadic.c` | what ends with `...` |
@@ -40,6 +41,7 @@ mod process;
 mod ready;
 mod real;
 mod role;
+mod signals;
 mod streams;
 mod variadic;
 

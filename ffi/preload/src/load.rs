@@ -8,7 +8,7 @@
 //! lives, the others leave the device alone. The same process after exec(2) finds itself named, and attaches again.
 
 use crate::role::{self, Role, role, say};
-use crate::{control, data, descriptors, end, names, process, ready, real, streams};
+use crate::{control, data, descriptors, end, names, process, ready, real, signals, streams};
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use usersock::internal::sys::raw;
@@ -69,6 +69,7 @@ fn load() -> Role {
         names::ENTRIES,
         process::ENTRIES,
         ready::ENTRIES,
+        signals::ENTRIES,
         streams::ENTRIES,
     ] {
         real::resolve(entries);

@@ -47,15 +47,32 @@ macro_rules! interpose {
                 // SAFETY: all arguments are the program's own, passed on.
                 unsafe {
                     if $cond {
-                        crate::role::enter();
-                        let r = crate::role::noticed($call);
-                        crate::role::leave();
-                        return r;
+                        return for_ours::$name($($arg),*);
                     }
                     real::$name($($arg),*)
                 }
             }
         )*
+
+        /// The calls on ours. Functions of their own, so that the other path saves no register.
+        // Sizes of buffers are looked at by the condition alone.
+        #[allow(unused_variables)]
+        mod for_ours {
+            use super::*;
+            $(
+                /// # Safety
+                /// As the C library's.
+                #[inline(never)]
+                pub(super) unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
+                    crate::role::enter();
+                    // SAFETY: all arguments are the program's own, passed on.
+                    #[allow(unused_unsafe)]
+                    let r = crate::role::noticed(unsafe { $call });
+                    crate::role::leave();
+                    r
+                }
+            )*
+        }
 
         pub(crate) mod real {
             #[allow(unused_imports)]

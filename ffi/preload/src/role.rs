@@ -149,6 +149,12 @@ impl Returned for c_long {
         self == -1
     }
 }
+/// A handler of a signal: SIG_ERR is none.
+impl Returned for libc::sighandler_t {
+    fn failed(self) -> bool {
+        self == libc::SIG_ERR
+    }
+}
 /// An interface's number: 0 is none.
 impl Returned for std::ffi::c_uint {
     fn failed(self) -> bool {
