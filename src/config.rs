@@ -1,9 +1,6 @@
 //! A stack from a line of text: the configuration that `usk_init`, `USERSOCK_CONFIG` and the command's options take.
 //! Above: `ffi`, the command, programs. Below: devices, routes, sysctls.
 //!
-//! In `check`: what a start would refuse, without a device. In `explain`: the cause and the remedy of an error of the
-//! system's. In `link`: the settings of a simulated link.
-//!
 //! `key=value` pairs, separated by commas:
 //!
 //! | key | value |
@@ -22,6 +19,12 @@
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
 //! | `control` | file name of the control socket ([`control`](crate::control)), in a directory of this user's alone |
 //! | `sysctl.NAME` | value of a sysctl |
+//!
+//! | file | what |
+//! |---|---|
+//! | `check` | what a start would refuse, without a device |
+//! | `explain` | the cause and the remedy of an error of the system's |
+//! | `link` | the settings of a simulated link |
 //!
 //! Plug-ins are loaded first, then sysctls set, then a `device` is opened; the control socket comes last. Without
 //! `tun`, `packet` or `device` the stack has the in-memory loopback alone; `addr` then adds addresses to it.
@@ -573,7 +576,8 @@ mod tests {
             let said = Config::parse(&format!("{key}=")).map_err(|e| e.message).err().unwrap_or_default();
             assert!(!said.contains("not a known key"), "{key}: {said}");
         }
-        assert!(include_str!("config.rs").lines().filter(|l| l.starts_with("//! | `")).count() == KEYS.len() + 1);
+        let rows = include_str!("config.rs").lines().take_while(|l| !l.starts_with("//! | file |"));
+        assert!(rows.filter(|l| l.starts_with("//! | `")).count() == KEYS.len() + 1);
     }
 
     #[test]

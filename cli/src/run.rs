@@ -16,11 +16,10 @@ use usersock::config::Config;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  usersock run -- nginx -g 'daemon off;'
-  usersock run --in-process -- curl http://10.0.0.1/
+  usersock run --instance web -- nginx -g 'daemon off;'
+  usersock exec web -- curl http://10.0.0.2/            # from the kernel's side of the same namespace
+  usersock run --in-process --outside -- curl https://example.org/
   usersock run --in-process --link delay=20ms,loss=1%,seed=7 --pcap conn.pcap -- redis-server --bind 10.0.0.2
-  usersock run --in-process --sysctl net.ipv4.tcp_congestion_control=reno --instance web -- nginx -g 'daemon off;'
-  usersock exec web -- curl http://10.0.0.2/            # from the kernel's side
   usersock shell                                        # a namespace to work in; `usersock run` in it uses its device
 
 The kernel's end is 10.0.0.1 and fd75:7365:7273::1, the stack's 10.0.0.2 and fd75:7365:7273::2. The exit status is the
@@ -396,6 +395,20 @@ mod tests {
             "[{\"name\":\"sh-6\",\"pid\":8,\"mode\":\"in-process\",\"device\":\"tun:tun0\",\
              \"addresses\":[\"10.0.0.2\",\"fd00::2\"],\"program\":\"sh -c \\\"a\\u0009b\\\"\"}]\n"
         );
+    }
+
+    #[test]
+    fn the_document_has_each_command_and_option() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/run.md")).unwrap();
+        let cli = <crate::Cli as clap::CommandFactory>::command();
+        for name in ["run", "shell", "ps", "exec"] {
+            assert!(text.contains(&format!("`usersock {name}")), "{name}");
+            let command = cli.find_subcommand(name).unwrap();
+            for option in command.get_arguments().filter_map(|a| a.get_long()).filter(|o| !["help", "json"].contains(o))
+            {
+                assert!(text.contains(&format!("`--{option}")), "{name} --{option}");
+            }
+        }
     }
 
     #[test]

@@ -292,7 +292,9 @@ fn what_the_program_leaves_behind_goes_on_and_then_nothing_is_left() {
     if !possible(name) {
         return;
     }
-    let script = "setsid sh -c 'while [ ! -e $0 ]; do sleep 0.05; done' $0 </dev/null >/dev/null 2>&1 & exit 3";
+    // Whether the helper finds the program alive, whose stack it is, is not to be chance.
+    let script = "setsid sh -c 'echo >$0.ready; while [ ! -e $0 ]; do sleep 0.05; done' $0 </dev/null >/dev/null 2>&1 &
+                  until [ -e $0.ready ]; do sleep 0.02; done; exit 3";
     let stop = bin().join("daemons-stop");
     let out = command(User::Own, name)
         .args(["run", "--in-process", "--instance", "left", "--", "sh", "-c", script])

@@ -63,8 +63,8 @@ impl Info {
 }
 
 /// The directory of all instances of this user: as USERSOCK_DIR has it, which the programs of an instance find in their
-/// environment, since they may be another user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or /tmp/usersock-UID, which is made.
-/// Refused when another user could change what stands in it.
+/// environment, since they may be another user to themselves; else in XDG_RUNTIME_DIR, /run/user/UID, or
+/// /tmp/usersock-UID, which is made. Refused when another user could change what stands in it.
 pub(crate) fn base() -> Result<PathBuf, Refusal> {
     if let Some(dir) = std::env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
         private(&dir)?;
@@ -210,7 +210,9 @@ pub(crate) fn all() -> Result<Vec<(String, Info)>, Refusal> {
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.filter(|name| check_name(name).is_ok()).collect();
     names.sort_unstable();
-    Ok(names.into_iter().filter_map(|name| look(&base, &name).map(|info| (name, info))).collect())
+    let living = names.into_iter().filter_map(|name| look(&base, &name).map(|info| (name, info)));
+    // One that is still being made has told nothing of itself.
+    Ok(living.filter(|(_, info)| info.keeper != 0).collect())
 }
 
 /// The instance of this name. Refused when there is none, with the names that there are.

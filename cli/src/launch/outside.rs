@@ -72,8 +72,8 @@ impl Outside {
         while !routed() {
             if !matches!(waitpid(self.pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
                 let said = fs::read_to_string(&self.said).unwrap_or_default();
-                let lines = said.lines().filter(|line| !line.contains("syslog"));
-                let last = lines.last().unwrap_or("it ended without a word").to_owned();
+                let mut lines = said.lines().filter(|line| !line.contains("syslog"));
+                let last = lines.next_back().unwrap_or("it ended without a word").to_owned();
                 return Err(Refusal::broken(format!("--outside: pasta: {last} (it needs /dev/net/tun, and a route)")));
             }
             if begin.elapsed() > PATIENCE {
