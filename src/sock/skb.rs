@@ -115,8 +115,8 @@ pub(crate) struct TcpCb {
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
     pub ttl: u8,
-    /// Received: the segment carries a timestamp option (its values are in the sock's rx_opt while it is processed).
-    pub has_tstamp: bool,
+    /// Received: some program wanted to know by then when packets come (SO_TIMESTAMP, SO_TIMESTAMPNS).
+    pub has_rxtstamp: bool,
     /// Segment count when sent: payload over `gso_size`, rounded up; 1 for an empty or small one. 0: not yet computed.
     pub gso_segs: u16,
     /// Payload bytes a segment when sent.

@@ -114,10 +114,12 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_TIMESTAMP => {
             g.common.set_flag(flag::TIMESTAMP, on);
             g.common.set_flag(flag::TIMESTAMPNS, false);
+            need_stamps(sk, on);
         }
         libc::SO_TIMESTAMPNS => {
             g.common.set_flag(flag::TIMESTAMPNS, on);
             g.common.set_flag(flag::TIMESTAMP, false);
+            need_stamps(sk, on);
         }
         libc::SO_RCVLOWAT => {
             g.common.rcvlowat = if val < 0 { i32::MAX } else { val.max(1) };
@@ -153,6 +155,13 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// From now on packets have the time when they came (sock_enable_timestamp).
+fn need_stamps(sk: SockRef<'_>, on: bool) {
+    if on {
+        sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
+    }
 }
 
 /// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.

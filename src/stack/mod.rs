@@ -203,6 +203,8 @@ pub struct Stack {
     runner: Arc<dyn Runner>,
     tsq: Mutex<Vec<Arc<Sock>>>,
     tsq_pending: AtomicBool,
+    /// A socket has asked for receive time stamps: from then on packets have them (netstamp_needed_key).
+    pub(crate) netstamp_needed: AtomicBool,
     /// Fork count of the process when the stack was created.
     born: u32,
     /// The control socket, which ends with the stack.
@@ -233,6 +235,7 @@ impl Stack {
             runner,
             tsq: Mutex::default(),
             tsq_pending: AtomicBool::new(false),
+            netstamp_needed: AtomicBool::new(false),
             born: fork::generation(),
             control: OnceLock::new(),
             lasting: OnceLock::new(),

@@ -654,6 +654,8 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.snd_wl1 = req.rcv_isn;
     (tp.rcv_tstamp_ms, tp.lsndtime_ms) = (now_ms, now_ms);
     tp.total_retrans = u32::from(req.num_retrans);
+    // The SYN.
+    tp.segs_in = 1;
     tp.rx_opt.tstamp_ok = req.tstamp_ok;
     tp.rx_opt.sack_ok = req.sack_ok as u8;
     (tp.window_clamp, tp.rcv_ssthresh, tp.rcv_wnd) = (req.window_clamp, req.rcv_wnd, req.rcv_wnd);

@@ -174,8 +174,8 @@ impl Tight {
         to.tcp.end_seq = tcp.end_seq;
         to.tcp.flags |= tcp.flags;
         to.rx_segs = to.rx_segs.saturating_add(from.rx_segs);
-        if tcp.has_tstamp {
-            (to.tcp.has_tstamp, to.tstamp) = (true, from.tstamp);
+        if tcp.has_rxtstamp {
+            (to.tcp.has_rxtstamp, to.tstamp) = (true, from.tstamp);
         }
     }
 }

@@ -58,11 +58,18 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb, local: bool) -> Option<u32> {
     to.tcp.ack_seq = from.tcp.ack_seq;
     to.tcp.flags |= from.tcp.flags;
     to.rx_segs = to.rx_segs.saturating_add(from.rx_segs);
-    if from.tcp.has_tstamp {
-        to.tcp.has_tstamp = true;
+    if from.tcp.has_rxtstamp {
+        to.tcp.has_rxtstamp = true;
         to.tstamp = from.tstamp;
     }
     Some(grown)
+}
+
+/// Notes whether `skb` can be shown with the time when it came: Linux stamps packets as soon as some socket wants that.
+/// Departure: there while one is open, here from the first on.
+#[inline]
+fn mark_rxtstamp(cx: &Cx<'_>, skb: &mut Skb) {
+    skb.tcp.has_rxtstamp = cx.stack.netstamp_needed.load(Ordering::Relaxed);
 }
 
 /// Whether the peer is in this stack.
@@ -73,6 +80,7 @@ fn from_here(cx: &Cx<'_>) -> bool {
 /// Puts an in-order packet, scheduled already, into the receive queue (tcp_queue_rcv).
 pub(crate) fn queue_rcv(cx: &mut Cx<'_>, mut skb: Skb) {
     let end_seq = skb.tcp.end_seq;
+    mark_rxtstamp(cx, &mut skb);
     let local = from_here(cx);
     if let Some(tail) = cx.sk.receive_queue.back_mut()
         && let Some(grown) = try_coalesce(tail, &mut skb, local)
@@ -269,6 +277,7 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
         cx.sock.wait.wake(Events::IN);
         return drop_skb(cx, skb, DropReason::ProtoMem);
     }
+    mark_rxtstamp(cx, &mut skb);
     rcvbuf::measure_rcv_mss(cx, seg, &skb);
     cx.tp.pred_flags = 0;
     cx.tp.ack.schedule();

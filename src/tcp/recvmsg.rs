@@ -280,7 +280,7 @@ impl Recv {
             cx.tp.urg_data = 0;
             input::fast_path_check(cx);
         }
-        if let Some(skb) = cx.sk.receive_queue.get(at) {
+        if let Some(skb) = cx.sk.receive_queue.get(at).filter(|skb| skb.tcp.has_rxtstamp) {
             self.stamp = Some(skb.tstamp);
         }
         if used + offset < len {

@@ -1,8 +1,11 @@
 use super::*;
+use crate::sock::msg::RecvMsg;
 use crate::tcp::input::rcv_established;
+use crate::tcp::peer_test::{ACK, Host, PSH, SYN_OPTIONS, Seg};
 use crate::tcp::testing::Bench;
 use crate::wire::seq::RawWindow;
 use crate::wire::tcp::TcpRepr;
+use std::io::IoSliceMut;
 
 const BASE: u32 = 5000;
 
@@ -143,4 +146,29 @@ fn a_piece_is_dropped_that_the_second_of_two_overlapping_ones_covers() {
     data(&b, 0, 1760, TcpFlags::NONE);
     assert_eq!(stream(&b), expected(3510));
     assert!(charged(&b));
+}
+
+#[test]
+fn receive_time_is_shown_of_packets_that_came_after_it_was_wanted() {
+    let host = Host::new(8);
+    let c = host.connect(4000, SYN_OPTIONS);
+    let put = |at: u32| host.put(&Seg { data: vec![b'x'], seq: c.seq.wrapping_add(at), ..c.seg(ACK | PSH) });
+    let times = || {
+        let mut byte = [0];
+        let mut slices = [IoSliceMut::new(&mut byte)];
+        let mut msg = RecvMsg::new(&mut slices, libc::MSG_DONTWAIT);
+        assert_eq!(c.socket.recvmsg(&mut msg), Ok(1));
+        msg.control.len()
+    };
+    let want = |on: i32| c.socket.setsockopt(libc::SOL_SOCKET, libc::SO_TIMESTAMP, &on.to_ne_bytes()).unwrap();
+    put(0);
+    want(1);
+    assert_eq!(times(), 0, "came before");
+    // The first of these waits out of order.
+    put(2);
+    put(1);
+    assert_eq!((times(), times()), (1, 1));
+    want(0);
+    put(3);
+    assert_eq!(times(), 0);
 }
