@@ -65,9 +65,7 @@ fn reply(stack: &Arc<Stack>, msg: &Message<'_>, info: &PacketInfo, class: u8) {
         IpAddr::V6(a) if crate::wire::addr::is_link_local_v6(a) => info.ifindex,
         _ => 0,
     };
-    let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else {
-        return stack.mib.inc(Mib::Icmp6OutErrors);
-    };
+    let Ok(dst) = route::lookup_for_answer(stack, info.src, from, oif) else { return };
     let (IpAddr::V6(s), IpAddr::V6(d)) = (dst.src, info.src) else { return };
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes, s, d);

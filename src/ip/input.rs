@@ -136,15 +136,18 @@ fn receive_v4(net: &Ip, stack: &Arc<Stack>, dev: &Arc<NetDev>, mut skb: Skb, now
     if !skb.may_pull(ip::HEADER_LEN) {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     }
-    let header_len = usize::from(skb.linear()[0] & 15) * 4;
-    if !skb.may_pull(header_len.max(ip::HEADER_LEN)) {
+    let (version, header_len) = (skb.linear()[0] >> 4, usize::from(skb.linear()[0] & 15) * 4);
+    if version != 4 || header_len < ip::HEADER_LEN {
+        return bad_header_v4(stack, DropReason::IpInHdr);
+    }
+    count_ecn(stack, Ecn::from_tos(skb.linear()[1]), true, u64::from(skb.rx_segs.max(1)));
+    if !skb.may_pull(header_len) {
         return bad_header_v4(stack, DropReason::HdrTrunc);
     }
     let (h, total) = match Ipv4Header::parse_quoted(skb.linear()) {
         Err(ParseError::Truncated) => return bad_header_v4(stack, DropReason::HdrTrunc),
         Err(_) => return bad_header_v4(stack, DropReason::IpInHdr),
         Ok(h) => {
-            count_ecn(stack, h.ecn(), true, u64::from(skb.rx_segs.max(1)));
             if !h.checksum_ok() {
                 stack.mib.inc(Mib::IpExtInCsumErrors);
                 return bad_header_v4(stack, DropReason::IpCsum);

@@ -55,8 +55,15 @@ pub(super) fn with_timestamps(timestamps: Option<(u32, u32)>) -> Options {
 
 /// Sends a reply; one that finds no route is lost, as any packet may be. False: it is.
 pub(super) fn send_reply(stack: &Arc<Stack>, r: &Reply<'_>) -> bool {
-    let dst = ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif);
-    dst.is_ok_and(|dst| send_reply_by(stack, &dst, r))
+    match ip::route::lookup_for_answer(stack, r.dst, Some(r.src), r.oif) {
+        Ok(dst) => send_reply_by(stack, &dst, r),
+        // Over IPv4 it counts as sent (ip_send_unicast_reply returns nothing).
+        Err(_) if r.dst.is_ipv4() => {
+            stack.mib.inc(Mib::TcpOutSegs);
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// The same by a route that is known.
@@ -72,7 +79,8 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
         protocol: proto::TCP,
         tos: r.tos,
         ttl: if r.ttl >= 0 { r.ttl as u8 } else { default_ttl(stack, dst, r.dst.is_ipv4()) },
-        df: !dst.mtu_locked && stack.sysctl.ip_no_pmtu_disc() == 0,
+        // Always (IP_PMTUDISC_DO of the control sock), which is why these have identification 0.
+        df: true,
         flow_label: r.flow_label,
         now: stack.now(),
     };

@@ -52,11 +52,14 @@ static void show_flags(int flags)
         putchar('0');
 }
 
-/* A number on a circle, counted from `from`; 0 is shown as it is: it is sent where there is no number. */
+/* A number on a circle, counted from `from`; 0 is shown as it is: it is sent where there is no number. One near 0 was
+ * counted from 0 by the sequence itself. */
 static void show_number(const char *key, uint32_t v, uint32_t from)
 {
     if (v == 0)
         printf("%s=none", key);
+    else if (v + 2000000 < 4000000)
+        printf("%s=0%+d", key, (int32_t)v);
     else
         printf("%s=%d", key, (int32_t)(v - from));
 }

@@ -33,7 +33,15 @@ impl Half {
     pub fn fixed(self) -> u64 {
         match self {
             Half::Calls => 4000,
-            Half::Packets => 2000,
+            Half::Packets => 1000,
+        }
+    }
+
+    /// Into how many runs at a time its seeds are divided: making a namespace with a device in it is mostly waiting.
+    pub fn parts(self) -> u64 {
+        match self {
+            Half::Calls => 1,
+            Half::Packets => 4,
         }
     }
 

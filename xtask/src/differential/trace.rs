@@ -108,8 +108,23 @@ impl Program {
 
     /// Runs `count` seeds from `first` on both sides at once: the kernel's traces and usersock's.
     pub fn seeds(&self, first: u64, count: u64, settle: u32) -> Result<(Vec<Sequence>, Vec<Sequence>), Failure> {
-        let (first, count, settle) = (first.to_string(), count.to_string(), settle.to_string());
-        self.both(&["--settle", &settle, "--seed", &first, "--count", &count, "--calls"], "")
+        let share = count.div_ceil(self.half.parts());
+        let starts = (0..self.half.parts()).map(|part| part * share).filter(|start| *start < count);
+        let parts = starts.map(|start| (first + start, share.min(count - start)));
+        let run = |(first, count): (u64, u64)| {
+            let (first, count, settle) = (first.to_string(), count.to_string(), settle.to_string());
+            self.both(&["--settle", &settle, "--seed", &first, "--count", &count, "--calls"], "")
+        };
+        thread::scope(|scope| {
+            let running: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+            let mut all = (Vec::new(), Vec::new());
+            for part in running {
+                let (kernel, usersock) = part.join().map_err(|_| broken("a thread of a run panicked"))??;
+                all.0.extend(kernel);
+                all.1.extend(usersock);
+            }
+            Ok(all)
+        })
     }
 
     /// Runs one sequence from its text on both sides.
