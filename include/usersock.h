@@ -568,9 +568,9 @@ FILE *usk_fdopen(int fd,
                  const char *mode);
 
 /*
- As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
- the file's position advances by the bytes sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file
- one can pread), and those of send.
+ As sendfile(2) to a socket of ours from a file of the kernel, and from a socket of ours to a pipe; for other pairs,
+ the kernel's own call. `offset` null: the file's position advances by the bytes sent. Errors: EAGAIN (nothing could
+ be sent), EBADF, EINVAL, EOVERFLOW, ESPIPE, and those of send.
  Requires: `offset` is null or points to an off_t.
  */
 ptrdiff_t usk_sendfile(int out_fd,
@@ -580,7 +580,7 @@ ptrdiff_t usk_sendfile(int out_fd,
 
 /*
  As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors:
- EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the
+ EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EFAULT, EINVAL (no pipe, or an offset for the
  socket), ESPIPE (an offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK
  does, as in Linux.
  Requires: the offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.

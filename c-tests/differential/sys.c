@@ -140,7 +140,7 @@ static void write_file(const char *path, const char *text)
 void new_network(void)
 {
     if (sys == &usersock) {
-        stack = usk_stack_new("");
+        stack = usk_stack_new("sysctl.net.ipv4.ping_group_range=0 4294967294");
         if (!stack)
             give_up("usk_stack_new");
         return;

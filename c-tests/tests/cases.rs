@@ -64,6 +64,7 @@ cases! {
     bulk,
     close_elsewhere,
     connect_nonblock,
+    datagrams,
     descriptor_limit,
     dup_share,
     echo,

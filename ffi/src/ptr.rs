@@ -7,10 +7,9 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr::NonNull;
 use usersock::error::{Error, Result};
+use usersock::internal::sock::SIN6_LEN_RFC2133;
+use usersock::net::Socket;
 use usersock::sock::msg::{OddName, SendMsg};
-
-/// Least length of an IPv6 address: one without scope.
-pub(crate) const SIN6_LEN_RFC2133: usize = 24;
 
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -191,46 +190,24 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
     }
 }
 
-/// The name for bind or connect of a socket of IPv6 (`v6`) or IPv4: None is AF_UNSPEC. The inner error is what the name
-/// is refused with where it comes to be looked at: EINVAL for too few bytes, EAFNOSUPPORT for another family. A
-/// datagram socket of IPv6 is given IPv4's names, too (`v4_too`). The outer: EINVAL for a length no name has, EFAULT.
-/// # Safety
-/// As [`sockaddr`].
-pub unsafe fn own_name(
-    addr: *const libc::sockaddr,
-    len: libc::socklen_t,
-    v6: bool,
-    v4_too: bool,
-) -> Result<Result<Option<SocketAddr>>> {
-    let n = len as usize;
-    if n > size_of::<libc::sockaddr_storage>() {
-        return Err(Error::Inval);
+/// Least length of a name of AF_INET6 for a socket: a whole structure for a ping socket (ping_check_bind_addr,
+/// ping_v6_sendmsg), one without scope for others.
+pub fn least_v6(s: &Socket) -> usize {
+    match (i32::from(s.sock().ty), i32::from(s.sock().protocol)) {
+        (libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6) => size_of::<libc::sockaddr_in6>(),
+        _ => SIN6_LEN_RFC2133,
     }
-    // SAFETY: the caller vouches for `addr` and `len`.
-    let b = unsafe { bytes(addr.cast(), n) }?;
-    let family = b.first_chunk().map_or(libc::AF_UNSPEC, |f| i32::from(u16::from_ne_bytes(*f)));
-    let v4 = !v6 || v4_too && family == libc::AF_INET;
-    let (whole, own) = match v4 {
-        true => (size_of::<libc::sockaddr_in>(), libc::AF_INET),
-        false => (SIN6_LEN_RFC2133, libc::AF_INET6),
-    };
-    if n < 2 {
-        return Err(Error::Inval);
-    }
-    Ok(match family {
-        libc::AF_UNSPEC => Ok(None),
-        _ if n < whole => Err(Error::Inval),
-        family if family != own => Err(Error::AfNoSupport),
-        // SAFETY: as above.
-        _ => unsafe { sockaddr(addr, len) },
-    })
 }
 
-/// The destination of a send (msg_name): an address, or what the protocol makes of other bytes. EINVAL: longer than any
-/// name; EFAULT: not readable. No bytes are no name.
+/// A name that a program gives: an address, or what the protocol makes of other bytes. Of AF_INET6 at least `least_v6`
+/// bytes make an address. EINVAL: longer than any name; EFAULT: not readable.
 /// # Safety
 /// As [`sockaddr`].
-pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg: &mut SendMsg<'_>) -> Result<()> {
+pub unsafe fn name(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    least_v6: usize,
+) -> Result<std::result::Result<SocketAddr, OddName>> {
     let n = len as usize;
     if n > size_of::<libc::sockaddr_storage>() {
         return Err(Error::Inval);
@@ -240,14 +217,30 @@ pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg
     // SAFETY: as above.
     if n > 0
         && let Ok(Some(a)) = unsafe { sockaddr(addr, len) }
+        && (a.is_ipv4() || n >= least_v6)
     {
-        msg.name = Some(a);
-        return Ok(());
+        return Ok(Ok(a));
     }
     let family = b.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
     let port = b.get(2..4).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
     let ip = b.get(4..8).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
-    msg.odd_name = Some(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) });
+    Ok(Err(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) }))
+}
+
+/// The destination of a send (msg_name), as [`name`]. No bytes are no name.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn destination(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    least_v6: usize,
+    msg: &mut SendMsg<'_>,
+) -> Result<()> {
+    // SAFETY: the caller's promises.
+    match unsafe { name(addr, len, least_v6) }? {
+        Ok(a) => msg.name = Some(a),
+        Err(odd) => msg.odd_name = Some(odd),
+    }
     Ok(())
 }
 

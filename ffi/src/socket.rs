@@ -8,10 +8,12 @@ use crate::kernel;
 use crate::ptr;
 use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_void};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::internal::sock::AF_INET6;
+use usersock::internal::sock::{AF_INET6, SIN6_LEN_RFC2133};
 use usersock::net::Socket;
+use usersock::sock::msg::OddName;
 use usersock::stack::Stack;
 
 const TYPE_MASK: c_int = 0xf;
@@ -58,22 +60,23 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
             return unsafe { kernel::call(libc::SYS_bind, [fd as c_long, addr as c_long, len as c_long]) }
                 .map(|r| r as c_int);
         };
-        let v6 = s.sock().family == AF_INET6;
+        let (family, least) = match s.sock().family == AF_INET6 {
+            true => (libc::AF_INET6, ptr::least_v6(&s)),
+            false => (libc::AF_INET, size_of::<libc::sockaddr_in>()),
+        };
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = match unsafe { ptr::own_name(addr, len, v6, false) }?? {
-            Some(a) => a,
+        let a = match unsafe { ptr::name(addr, len, least) }? {
+            _ if (len as usize) < least => return Err(Error::Inval),
+            Ok(a) => a,
             // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
-            None => {
-                // SAFETY: as above; `own_name` has checked that `len` bytes are there.
-                let b = unsafe { ptr::bytes(addr.cast(), len as usize) }?;
-                if b.len() < if v6 { ptr::SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() } {
-                    return Err(Error::Inval);
-                }
-                if v6 || b[4..8] != [0; 4] {
-                    return Err(Error::AfNoSupport);
-                }
-                (std::net::Ipv4Addr::UNSPECIFIED, u16::from_be_bytes([b[2], b[3]])).into()
+            Err(odd)
+                if family == libc::AF_INET
+                    && i32::from(odd.family) == libc::AF_UNSPEC
+                    && odd.inet.ip().is_unspecified() =>
+            {
+                odd.inet.into()
             }
+            Err(_) => return Err(Error::AfNoSupport),
         };
         s.bind(a)?;
         Ok(0)
@@ -146,8 +149,17 @@ pub unsafe extern "C-unwind" fn usk_connect(fd: c_int, addr: *const libc::sockad
                 .map(|r| r as c_int);
         };
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = unsafe { ptr::own_name(addr, len, s.sock().family == AF_INET6, !s.sock().proto().is_stream()) }?;
-        s.connect_to(a)?;
+        let to = match unsafe { ptr::name(addr, len, SIN6_LEN_RFC2133) }? {
+            _ if len < 2 => return Err(Error::Inval),
+            // IPv4's name is too short for a stream of IPv6 before it is of another family (tcp_v6_connect).
+            Ok(SocketAddr::V4(inet)) if s.sock().family == AF_INET6 && s.sock().proto().is_stream() => {
+                Err(OddName { family: libc::AF_INET as u16, len: len as usize, inet })
+            }
+            Ok(a) => Ok(Some(a)),
+            Err(odd) if i32::from(odd.family) == libc::AF_UNSPEC => Ok(None),
+            Err(odd) => Err(odd),
+        };
+        s.connect_to(to)?;
         Ok(0)
     })
 }

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::output::xmit_with_header;
 use crate::ip::{bind, datagram, net, sockopt};
-use crate::sock::addr::unmap;
+use crate::sock::addr::{SIN6_LEN_RFC2133, unmap};
 use crate::sock::diag::Dumped;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::packet::IcmpError;
@@ -32,8 +32,6 @@ use std::sync::atomic::Ordering;
 const ICMP_FILTER: i32 = 1;
 const ICMPV6_FILTER: i32 = 1;
 const IPV6_CHECKSUM: i32 = 7;
-/// Least length of an IPv6 name: one without scope.
-const SIN6_LEN_RFC2133: usize = 24;
 
 /// Raw sockets' part of a sock.
 #[derive(Default)]
@@ -299,6 +297,7 @@ impl Proto for Raw {
                 return sk.stack.mib.drop(DropReason::SkbCsum);
             }
         }
+        datagram::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {
             sk.stack.mib.drop(reason);
         }

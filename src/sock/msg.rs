@@ -3,7 +3,7 @@
 
 use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// MSG_PROBE: a datagram's way is found, and nothing is sent.
 pub const MSG_PROBE: i32 = 0x10;
@@ -56,6 +56,8 @@ pub enum Control {
         ifindex: u32,
         /// Received: destination address of the packet. To send: source address, unspecified for any.
         addr: IpAddr,
+        /// Received over IPv4: ipi_spec_dst, the address of this host that an answer comes from. To send: not used.
+        spec_dst: Option<Ipv4Addr>,
     },
     /// IP_TTL.
     Ttl(i32),

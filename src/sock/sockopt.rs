@@ -3,7 +3,7 @@
 
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{SockCommon, SockGuard, flag};
+use super::{Sock, SockCommon, SockGuard, flag};
 use crate::base::error::{Error, Result};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -129,9 +129,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.dst = None;
             }
         }
-        // Departure: Linux accepts it on UDP sockets. Here a peek at datagrams always begins at the front of the queue.
-        libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
-        libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
+        libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
+        libc::SO_PEEK_OFF => g.common.peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
@@ -151,6 +150,11 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         _ => return Err(Error::NoProtoOpt),
     }
     Ok(())
+}
+
+/// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
+fn peeks_at_offset(sock: &Sock) -> bool {
+    sock.proto().is_stream() || sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
 }
 
 /// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.
@@ -307,7 +311,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => 0,
-        libc::SO_PEEK_OFF if sock.proto().is_stream() => c.peek_off,
+        libc::SO_PEEK_OFF if peeks_at_offset(sock) => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         _ => return Err(Error::NoProtoOpt),
     };

@@ -14,17 +14,24 @@ use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Most datagrams in one super-packet (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: usize = 128;
 /// Longest payload that the length field allows, over IPv4 and IPv6.
 const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - HEADER);
 
-/// A corked datagram.
+/// A corked datagram. Its payload is None while the calls had MSG_PROBE: there is nothing to send.
 pub(super) struct Pending {
     plan: Plan,
-    payload: Skb,
+    payload: Option<Skb>,
+}
+
+impl Pending {
+    /// Memory of what waits.
+    pub(super) fn truesize(&self) -> u32 {
+        self.payload.as_ref().map_or(0, |skb| skb.truesize)
+    }
 }
 
 /// sendmsg(2): returns the length of the datagram, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
@@ -41,19 +48,24 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     if let Some(family) = me.pending.as_ref().map(|p| p.plan.to.is_ipv4()) {
         check_corked(&g, msg, family)?;
     }
-    let pending = private(&mut g)?.pending.take();
-    let corked = pending.is_some();
-    let (plan, mut payload) = match pending {
+    let (plan, payload) = match private(&mut g)?.pending.take() {
         Some(p) => (p.plan, p.payload),
         None => {
             let to = destination(&g, msg)?;
-            (datagram::plan(&mut g, to, &msg.control, msg.flags)?, Skb::new())
+            (datagram::plan(&mut g, to, &msg.control, msg.flags)?, None)
         }
     };
-    if msg.flags & MSG_PROBE != 0 && payload.is_empty() {
-        // Only the way was asked for (ip_append_data, ip_make_skb).
+    if msg.flags & MSG_PROBE != 0 {
+        // Only the way was asked for: no byte is taken, and what waits is as before (ip_append_data, ip_make_skb).
+        match (more, payload) {
+            (true, payload) => private(&mut g)?.pending = Some(Pending { plan, payload }),
+            (false, Some(payload)) => send(&mut g, plan, payload)?,
+            (false, None) => {}
+        }
         return Ok(len);
     }
+    let corked = payload.is_some();
+    let mut payload = payload.unwrap_or_else(Skb::new);
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
@@ -65,7 +77,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     if !behind && let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
         // The part under the cork stays, for another try.
         if !payload.is_empty() {
-            private(&mut g)?.pending = Some(Pending { plan, payload });
+            private(&mut g)?.pending = Some(Pending { plan, payload: Some(payload) });
         }
         return Err(e);
     }
@@ -81,11 +93,10 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         payload.append(c, msg.remaining());
         msg.advance(c.len());
     }
-    let pending = Pending { plan, payload };
     if more {
-        private(&mut g)?.pending = Some(pending);
+        private(&mut g)?.pending = Some(Pending { plan, payload: Some(payload) });
     } else {
-        send(&mut g, pending)?;
+        send(&mut g, plan, payload)?;
     }
     Ok(len)
 }
@@ -96,9 +107,9 @@ pub(super) fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
     let Ok(me) = private(&mut g) else { return };
     if !me.cork
-        && let Some(pending) = me.pending.take()
+        && let Some(Pending { plan, payload: Some(payload) }) = me.pending.take()
     {
-        let _ = send(&mut g, pending);
+        let _ = send(&mut g, plan, payload);
     }
 }
 
@@ -141,6 +152,13 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
         None if g.sock.state() != State::Established => return Err(Error::DestAddrReq),
         None => datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if),
     };
+    // `::` from a v4-mapped address is IPv4's loopback.
+    let to = match to.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && g.common.saddr.is_ipv4() => {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), to.port())
+        }
+        _ => to,
+    };
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
@@ -157,13 +175,12 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
 /// The cork is drawn: sends what waits, if anything.
 pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
     match private(g)?.pending.take() {
-        Some(p) => send(g, p),
-        None => Ok(()),
+        Some(Pending { plan, payload: Some(payload) }) => send(g, plan, payload),
+        _ => Ok(()),
     }
 }
 
-fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
-    let Pending { mut plan, payload: mut skb } = pending;
+fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
     let v4 = plan.to.is_ipv4();
     let me = private(g)?;
     let segment = usize::from(plan.segment.unwrap_or(me.segment));
