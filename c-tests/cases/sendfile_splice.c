@@ -85,6 +85,26 @@ static void refused(int file)
         EQ(r, rows[i].error ? -1 : 0);
         EQ(errno, rows[i].error);
     }
+    /* What a datagram socket does not send stays in the pipe. */
+    int u = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
+    EQ(write(p[1], "kept", 4), 4);
+    ERR(usk_splice(p[0], NULL, u, NULL, 100, 0), EDESTADDRREQ);
+    char kept[8];
+    EQ(read(p[0], kept, sizeof kept), 4);
+    /* A stream that cannot send, neither. */
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EQ(write(p[1], "kept", 4), 4);
+    signal(SIGPIPE, SIG_IGN);
+    ERR(usk_splice(p[0], NULL, fd[1], NULL, 100, 0), EPIPE);
+    EQ(read(p[0], kept, sizeof kept), 4);
+    /* O_APPEND is refused. */
+    OK(usk_fcntl(fd[0], F_SETFL, O_APPEND));
+    EQ(usk_fcntl(fd[0], F_GETFL, 0) & O_APPEND, O_APPEND);
+    EQ(write(p[1], "kept", 4), 4);
+    ERR(usk_splice(p[0], NULL, fd[0], NULL, 100, 0), EINVAL);
+    EQ(read(p[0], kept, sizeof kept), 4);
+    ERR(usk_sendfile(fd[0], file, NULL, 5), EINVAL);
+    OK(usk_close(u));
     /* From a socket to a pipe sendfile does as splice. */
     char buf[8];
     EQ(usk_sendfile(p[1], fd[0], NULL, 0), 0);

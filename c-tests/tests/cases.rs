@@ -87,6 +87,7 @@ cases! {
     posix_events,
     posix_server,
     queue_sizes,
+    raw,
     reuse,
     sendfile_splice,
     shutdown_rules,

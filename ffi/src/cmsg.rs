@@ -87,6 +87,7 @@ fn err_bytes(e: &SockExtendedErr, v6: bool) -> Vec<u8> {
     b.extend_from_slice(&e.info.to_ne_bytes());
     b.extend_from_slice(&e.data.to_ne_bytes());
     match e.offender {
+        Some(IpAddr::V4(ip)) if v6 => b.extend(crate::ptr::sockaddr_bytes((ip.to_ipv6_mapped(), 0).into())),
         Some(ip) => b.extend(crate::ptr::sockaddr_bytes((ip, 0).into())),
         // No offender is an empty name of the socket's family.
         None => {

@@ -31,7 +31,7 @@ struct OwnerEx {
 }
 
 /// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
-/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN,
+/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_APPEND, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN,
 /// F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
@@ -68,11 +68,13 @@ fn of_socket(s: &Arc<Socket>, fd: c_int, cmd: c_int, arg: c_long) -> Result<c_in
     match cmd {
         libc::F_GETFL => {
             let nonblock = if s.nonblocking() { libc::O_NONBLOCK } else { 0 };
-            Ok(libc::O_RDWR | nonblock | if sigio::is_async(s) { libc::O_ASYNC } else { 0 })
+            let append = if s.appends() { libc::O_APPEND } else { 0 };
+            Ok(libc::O_RDWR | append | nonblock | if sigio::is_async(s) { libc::O_ASYNC } else { 0 })
         }
         libc::F_SETFL => {
             sigio::set_async(s, fd, n & libc::O_ASYNC != 0);
             s.set_nonblocking(n & libc::O_NONBLOCK != 0);
+            s.set_append(n & libc::O_APPEND != 0);
             Ok(0)
         }
         libc::F_GETOWN => Ok(sigio::owner(s).number()),

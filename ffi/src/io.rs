@@ -172,7 +172,7 @@ pub unsafe extern "C-unwind" fn usk_sendto(
                 return Err(Error::Inval);
             }
             // SAFETY: the caller vouches for `addr` and `alen`.
-            unsafe { ptr::destination(addr, alen, ptr::least_v6(&s), &mut msg) }?;
+            unsafe { ptr::destination(addr, alen, &s, &mut msg) }?;
         }
         send_msg(&s, &mut msg).map(|n| n as isize)
     })
@@ -197,7 +197,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Se
         // Bytes beyond the largest address are ignored.
         let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
-        unsafe { ptr::destination(hdr.msg_name.cast(), len, ptr::least_v6(s), &mut named) }?;
+        unsafe { ptr::destination(hdr.msg_name.cast(), len, s, &mut named) }?;
     }
     if hdr.msg_iovlen > 1024 {
         return Err(Error::MsgSize);

@@ -7,7 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr::NonNull;
 use usersock::error::{Error, Result};
-use usersock::internal::sock::SIN6_LEN_RFC2133;
+use usersock::internal::sock::{AF_INET6, SIN6_LEN_RFC2133};
 use usersock::net::Socket;
 use usersock::sock::msg::{OddName, SendMsg};
 
@@ -221,10 +221,20 @@ pub unsafe fn name(
     {
         return Ok(Ok(a));
     }
-    let family = b.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
-    let port = b.get(2..4).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
-    let ip = b.get(4..8).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
-    Ok(Err(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) }))
+    Ok(Err(odd(b)))
+}
+
+/// The bytes of a name as they may be read.
+pub(crate) fn odd(b: &[u8]) -> OddName {
+    let mut whole = [0; size_of::<libc::sockaddr_in6>()];
+    let n = b.len().min(whole.len());
+    whole[..n].copy_from_slice(&b[..n]);
+    let (family, port) = (u16::from_ne_bytes([whole[0], whole[1]]), u16::from_be_bytes([whole[2], whole[3]]));
+    let word = |i: usize| [whole[i], whole[i + 1], whole[i + 2], whole[i + 3]];
+    let mut ip6 = [0; 16];
+    ip6.copy_from_slice(&whole[8..24]);
+    let inet6 = SocketAddrV6::new(ip6.into(), port, u32::from_be_bytes(word(4)), u32::from_ne_bytes(word(24)));
+    OddName { family, len: b.len(), inet: SocketAddrV4::new(word(4).into(), port), inet6 }
 }
 
 /// The destination of a send (msg_name), as [`name`]. No bytes are no name.
@@ -233,11 +243,18 @@ pub unsafe fn name(
 pub unsafe fn destination(
     addr: *const libc::sockaddr,
     len: libc::socklen_t,
-    least_v6: usize,
+    s: &Socket,
     msg: &mut SendMsg<'_>,
 ) -> Result<()> {
+    let sock = s.sock();
+    let ping = sock.protocol == libc::IPPROTO_ICMPV6 as u16;
+    let v6_only = sock.family == AF_INET6 && (sock.ty == libc::SOCK_RAW as u16 || ping);
     // SAFETY: the caller's promises.
-    match unsafe { name(addr, len, least_v6) }? {
+    match unsafe { name(addr, len, least_v6(s)) }? {
+        // A raw or ping socket of IPv6 sees of it that it is too short, or else of another family.
+        Ok(a) if v6_only && a.is_ipv4() => {
+            msg.odd_name = Some(OddName { len: len as usize, ..odd(&sockaddr_bytes(a)) });
+        }
         Ok(a) => msg.name = Some(a),
         Err(odd) => msg.odd_name = Some(odd),
     }

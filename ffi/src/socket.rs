@@ -67,6 +67,13 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
         // SAFETY: the caller vouches for `addr` and `len`.
         let a = match unsafe { ptr::name(addr, len, least) }? {
             _ if (len as usize) < least => return Err(Error::Inval),
+            // Raw sockets of IPv4 do not look at the family (raw_bind); those of IPv6 have EINVAL for another.
+            name if s.sock().ty == libc::SOCK_RAW as u16 => match (name, family) {
+                (Ok(SocketAddr::V6(a)), libc::AF_INET) => ptr::odd(&ptr::sockaddr_bytes(a.into())).inet.into(),
+                (Err(odd), libc::AF_INET) => odd.inet.into(),
+                (Ok(a), _) if a.is_ipv6() == (family == libc::AF_INET6) => a,
+                _ => return Err(Error::Inval),
+            },
             Ok(a) => a,
             // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
             Err(odd)
@@ -153,7 +160,7 @@ pub unsafe extern "C-unwind" fn usk_connect(fd: c_int, addr: *const libc::sockad
             _ if len < 2 => return Err(Error::Inval),
             // IPv4's name is too short for a stream of IPv6 before it is of another family (tcp_v6_connect).
             Ok(SocketAddr::V4(inet)) if s.sock().family == AF_INET6 && s.sock().proto().is_stream() => {
-                Err(OddName { family: libc::AF_INET as u16, len: len as usize, inet })
+                Err(OddName { len: len as usize, ..ptr::odd(&ptr::sockaddr_bytes(inet.into())) })
             }
             Ok(a) => Ok(Some(a)),
             Err(odd) if i32::from(odd.family) == libc::AF_UNSPEC => Ok(None),
@@ -260,6 +267,13 @@ pub unsafe extern "C-unwind" fn usk_getsockopt(
         // Level SOL_IPV6 takes a negative length for a large one; its values are ints.
         let room = match *len as i32 {
             ..0 if level == libc::SOL_IPV6 => size_of::<c_int>(),
+            // An option that SOL_RAW does not have is refused for that first.
+            ..0 if level == libc::SOL_RAW => {
+                return Err(match s.getsockopt(level, name, &mut []) {
+                    Err(e @ (Error::NoProtoOpt | Error::OpNotSupp)) => e,
+                    _ => Error::Inval,
+                });
+            }
             ..0 => return Err(Error::Inval),
             n => n as usize,
         };

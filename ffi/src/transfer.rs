@@ -8,6 +8,7 @@ use std::ffi::{c_int, c_long, c_uint};
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
+use usersock::internal::sys::fd::Fd;
 use usersock::net::Socket;
 use usersock::sock::msg::RecvMsg;
 
@@ -94,6 +95,10 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                 start?
             }
         };
+        if s.appends() {
+            judge()?;
+            return Err(Error::Inval);
+        }
         // More than this the kernel does not transfer in one call.
         let count = count.min(ptr::MAX_RW_COUNT);
         let mut buf = vec![0u8; CHUNK.min(count.max(1))];
@@ -184,7 +189,8 @@ pub unsafe extern "C-unwind" fn usk_splice(
             Err(_) if !may(fd_out, libc::O_WRONLY) => Err(Error::BadF),
             done => done,
         },
-        (_, Some(Desc::Socket(s))) if plain && is_pipe(fd_in) => match to_socket(fd_in, &s, len, flags) {
+        (_, Some(Desc::Socket(s))) if plain && !s.appends() && is_pipe(fd_in) => match to_socket(fd_in, &s, len, flags)
+        {
             Err(_) if !may(fd_in, libc::O_RDONLY) => Err(Error::BadF),
             done => done,
         },
@@ -276,6 +282,36 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     Ok(wrote as isize)
 }
 
+/// read(2).
+fn read(fd: c_int, buf: &mut [u8]) -> Result<usize> {
+    let args = [fd as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
+    // SAFETY: `buf` is writable for its length.
+    unsafe { kernel::wait(libc::SYS_read, args) }.map(|n| n as usize)
+}
+
+/// Sends the pipe's bytes as one datagram. Where that fails they stay in the pipe, so they are looked at in another one
+/// first (tee(2)).
+fn datagram_to_socket(pipe: c_int, s: &Socket, len: usize, flags: c_uint) -> Result<isize> {
+    let mut ends = [0; 2];
+    let args = [ends.as_mut_ptr() as c_long, libc::O_CLOEXEC as c_long];
+    // SAFETY: `ends` has room for two descriptors.
+    unsafe { kernel::call(libc::SYS_pipe2, args) }?;
+    let [out, inward] = [Fd::own(ends[0])?, Fd::own(ends[1])?];
+    let len = len.min(CHUNK);
+    let nonblock = flags & libc::SPLICE_F_NONBLOCK;
+    let args = [pipe as c_long, inward.raw() as c_long, len as c_long, nonblock as c_long];
+    // SAFETY: four numbers.
+    let n = unsafe { kernel::wait(libc::SYS_tee, args) }? as usize;
+    if n == 0 {
+        return Ok(0);
+    }
+    let mut buf = vec![0u8; n];
+    let n = read(out.raw(), &mut buf)?;
+    let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
+    let sent = push(s, &buf[..n], more)?;
+    Ok(read(pipe, &mut buf[..sent.min(n)])? as isize)
+}
+
 fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<isize> {
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
     if nonblock || s.nonblocking() {
@@ -291,10 +327,13 @@ fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<
             return Err(Error::Again);
         }
     }
+    if !s.sock().proto().is_stream() {
+        return datagram_to_socket(pipe, s, len, flags);
+    }
+    // A stream that cannot send says so before bytes leave the pipe.
+    push(s, &[], libc::MSG_DONTWAIT)?;
     let mut buf = vec![0u8; len.min(CHUNK)];
-    let args = [pipe as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
-    // SAFETY: `buf` is writable for its length.
-    let n = unsafe { kernel::wait(libc::SYS_read, args) }? as usize;
+    let n = read(pipe, &mut buf)?;
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
     let mut sent = 0;
     while sent < n {

@@ -133,6 +133,11 @@ typedef struct usk_icmp_error_t {
 } usk_icmp_error_t;
 
 /*
+ What diag_dump calls for each sock: `sk` is valid until it returns.
+ */
+typedef void (*usk_diag_each_t)(void *arg, usk_sock_t *sk);
+
+/*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
  Registering copies it, with its strings and lists. Differences from struct proto: there is no rehash, because the
  library itself updates its port table when SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT changes; sock_is_readable
@@ -389,6 +394,22 @@ typedef struct usk_proto {
    Process context, not owned. Null: no action.
    */
   void (*splice_eof)(usk_sock_t *sk);
+  /*
+   The addresses or options of a sock in the tables have changed (SO_REUSEADDR, SO_BINDTODEVICE): updates them.
+   Owned. Null: the library's port table is updated.
+   */
+  void (*rehash)(usk_owned_t *o);
+  /*
+   The stack ends: drops what tables of the protocol's own hold of its socks (usk_sock_put), which would keep each
+   other for ever. No program has a socket of it any more, and nothing else of the stack runs. Null: no action; the
+   library's port table is emptied in any case.
+   */
+  void (*net_exit)(usk_reg_t *reg);
+  /*
+   Lists socks for usk_sock_list: calls `each` with `arg` for each sock in the protocol's own tables. Process
+   context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
+   */
+  void (*diag_dump)(usk_reg_t *reg, usk_diag_each_t each, void *arg);
 } usk_proto;
 
 #ifdef __cplusplus

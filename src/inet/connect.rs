@@ -59,7 +59,8 @@ impl Socket {
             return proto.disconnect(&mut g);
         }
         // A datagram socket of IPv6 takes a plain IPv4 name, too.
-        let v4_too = self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
+        let raw = self.sock.ty == libc::SOCK_RAW as u16;
+        let v4_too = self.sock.family != AF_INET && !raw && !g.common.flag(flag::V6ONLY);
         let addr = addr.and_then(|addr| match addr {
             Some(addr) if addr.is_ipv4() && v4_too => Ok(addr),
             Some(addr) => self.destination(&g, addr),
@@ -68,7 +69,7 @@ impl Socket {
         if let Ok(addr) = addr {
             proto.pre_connect(&mut g, addr)?;
         }
-        if g.common.sport == 0 {
+        if g.common.sport == 0 && !raw {
             proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
         }
         proto.connect(&mut g, addr?)

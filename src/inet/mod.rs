@@ -36,6 +36,7 @@ pub struct Socket {
     stack: Arc<Stack>,
     sock: Arc<Sock>,
     nonblock: AtomicBool,
+    append: AtomicBool,
     state: Mutex<SocketState>,
     closed: AtomicBool,
 }
@@ -74,6 +75,7 @@ impl Socket {
             stack: stack.clone(),
             sock,
             nonblock: AtomicBool::new(false),
+            append: AtomicBool::new(false),
             state: Mutex::new(SocketState::Unconnected),
             closed: AtomicBool::new(false),
         }
@@ -97,6 +99,15 @@ impl Socket {
     /// Sets O_NONBLOCK.
     pub fn set_nonblocking(&self, on: bool) {
         self.nonblock.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether O_APPEND is set: it means nothing to a socket, but that sendfile(2) and splice(2) refuse it.
+    pub fn appends(&self) -> bool {
+        self.append.load(Ordering::Relaxed)
+    }
+    /// Sets O_APPEND.
+    pub fn set_append(&self, on: bool) {
+        self.append.store(on, Ordering::Relaxed);
     }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken

@@ -36,6 +36,10 @@ const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 const CB_PEEKED: usize = 2;
 
+fn is_udp(sock: &Sock) -> bool {
+    sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
+
 /// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:
 /// `SocketRcvbuff`, `ProtoMem`, or `SocketClose` after close.
 pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), DropReason> {
@@ -78,8 +82,7 @@ pub fn recv(
         return recv_error(&mut g, msg);
     }
     // UDP refuses MSG_OOB only when sending.
-    let udp = sk.sock.ty == libc::SOCK_DGRAM as u16 && sk.sock.protocol == libc::IPPROTO_UDP as u16;
-    if msg.flags & libc::MSG_OOB != 0 && !udp {
+    if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
         return Err(Error::OpNotSupp);
     }
     let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
@@ -339,6 +342,14 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     if !sockopt::wants_errors(g, to.is_ipv4()) {
         return;
     }
+    // Over IPv4 the port is the peer's, whatever the name's was; over IPv6 only UDP has ports.
+    let port = match to.is_ipv4() {
+        true => g.common.dport,
+        false if is_udp(g.sock) => to.port(),
+        false => 0,
+    };
+    let mut to = to;
+    to.set_port(port);
     let errno = Error::MsgSize.errno() as u32;
     let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
     let sock = g.sock;
@@ -495,12 +506,15 @@ struct Asked {
 /// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
     let (stack, c, mut asked) = (g.stack, &g.common, Asked::default());
-    let udp = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_UDP as u16;
+    let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
     for item in control {
         match item {
             Control::PktInfo { addr: IpAddr::V4(_), .. } if !v4 => {}
             Control::PktInfo { addr: IpAddr::V6(_), .. } if v4 && g.sock.family == AF_INET => {}
+            Control::PktInfo { addr: IpAddr::V6(a), .. } if v4 && a.to_ipv4_mapped().is_none() => {
+                return Err(Error::Inval);
+            }
             Control::PktInfo { ifindex, addr, .. } => {
                 if *ifindex != 0 {
                     if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
@@ -666,6 +680,7 @@ pub fn disconnect(g: &mut SockGuard<'_>) {
     g.sock.set_state(State::Close);
     g.common.daddr = unspecified(g.sock.family);
     g.common.dport = 0;
+    g.common.bound_dev_if = 0;
     g.common.dst = None;
     forget_source(g);
 }

@@ -148,12 +148,15 @@ fn membership_v4(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
         return Err(Error::Proto);
     }
     let (group, addr, ifindex) = mreq_v4(value)?;
-    if !group.is_multicast() {
+    if add && !group.is_multicast() {
         return Err(Error::Inval);
     }
     let group = IpAddr::V4(group);
     let dev = group_device(g.stack, group, addr, ifindex);
-    if add { join(g, group, dev?.ifindex) } else { leave(g, group, dev.ok().map(|d| d.ifindex)) }
+    if add || (ifindex == 0 && addr.is_unspecified() && dev.is_err()) {
+        return join(g, group, dev?.ifindex);
+    }
+    leave(g, group, dev.ok().map(|d| d.ifindex))
 }
 
 /// IPV6_ADD_MEMBERSHIP and IPV6_DROP_MEMBERSHIP.
@@ -277,6 +280,8 @@ fn set_v6(g: &mut SockGuard<'_>, name: i32, value: &[u8]) -> Result<()> {
     // it minds.
     let val = match name {
         IPV6_DONTFRAG | IPV6_AUTOFLOWLABEL => int(value).unwrap_or(0),
+        // One that is not known is refused for that first.
+        _ if value.len() < 4 && get_v6(g, name, &mut []) == Err(Error::NoProtoOpt) => return Err(Error::NoProtoOpt),
         _ => int(value)?,
     };
     let on = val != 0;

@@ -106,8 +106,6 @@ impl Ping {
             (Some(to), _) if to.is_ipv4() && !self.v4 => Err(Error::Inval),
             (Some(to), _) if to.is_ipv6() && self.v4 => Err(Error::AfNoSupport),
             (Some(to), _) if to.is_ipv6() && unmap(to).is_ipv4() => Err(Error::Inval),
-            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP.
-            (Some(to), _) if !self.v4 && to.ip().is_unspecified() => Err(Error::NetUnreach),
             (Some(SocketAddr::V6(to)), _)
                 if datagram::needs_scope(*to.ip()) && to.scope_id() == 0 && g.common.bound_dev_if == 0 =>
             {
@@ -215,6 +213,11 @@ impl Proto for Ping {
         }
         let mut g = sk.lock();
         let to = self.destination(&g, msg)?;
+        if !self.v4 && msg.name.is_some() && to.ip().is_unspecified() {
+            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP. Control data is judged before.
+            datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            return Err(Error::NetUnreach);
+        }
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         if self.v4 && msg.flags & MSG_PROBE != 0 {
             // Only the way was asked for (ip_append_data); over IPv6 the flags do not get so far.

@@ -80,9 +80,6 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             sk.sock.proto().rehash(&mut g);
         }
         libc::SO_REUSEPORT => {
-            if on && sk.sock.ty == libc::SOCK_RAW as u16 {
-                return Err(Error::OpNotSupp);
-            }
             g.common.set_flag(flag::REUSEPORT, on);
             sk.sock.proto().rehash(&mut g);
         }

@@ -21,16 +21,16 @@ const MAX_SEGMENTS: usize = 128;
 /// Longest payload that the length field allows, over IPv4 and IPv6.
 const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - HEADER);
 
-/// A corked datagram. Its payload is None while the calls had MSG_PROBE: there is nothing to send.
+/// A corked datagram.
 pub(super) struct Pending {
     plan: Plan,
-    payload: Option<Skb>,
+    payload: Skb,
 }
 
 impl Pending {
     /// Memory of what waits.
     pub(super) fn truesize(&self) -> u32 {
-        self.payload.as_ref().map_or(0, |skb| skb.truesize)
+        self.payload.truesize
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         check_corked(&g, msg, family)?;
     }
     let (plan, payload) = match private(&mut g)?.pending.take() {
-        Some(p) => (p.plan, p.payload),
+        Some(p) => (p.plan, Some(p.payload)),
         None => {
             let to = destination(&g, msg)?;
             (datagram::plan(&mut g, to, &msg.control, msg.flags)?, None)
@@ -57,10 +57,10 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     };
     if msg.flags & MSG_PROBE != 0 {
         // Only the way was asked for: no byte is taken, and what waits is as before (ip_append_data, ip_make_skb).
-        match (more, payload) {
-            (true, payload) => private(&mut g)?.pending = Some(Pending { plan, payload }),
-            (false, Some(payload)) => send(&mut g, plan, payload)?,
-            (false, None) => {}
+        match payload {
+            Some(payload) if more => private(&mut g)?.pending = Some(Pending { plan, payload }),
+            Some(payload) => send(&mut g, plan, payload)?,
+            None => {}
         }
         return Ok(len);
     }
@@ -77,7 +77,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     if !behind && let Err(e) = datagram::wait_for_room(&mut g, msg.dontwait()) {
         // The part under the cork stays, for another try.
         if !payload.is_empty() {
-            private(&mut g)?.pending = Some(Pending { plan, payload: Some(payload) });
+            private(&mut g)?.pending = Some(Pending { plan, payload });
         }
         return Err(e);
     }
@@ -94,7 +94,7 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         msg.advance(c.len());
     }
     if more {
-        private(&mut g)?.pending = Some(Pending { plan, payload: Some(payload) });
+        private(&mut g)?.pending = Some(Pending { plan, payload });
     } else {
         send(&mut g, plan, payload)?;
     }
@@ -105,9 +105,13 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
 /// error to.
 pub(super) fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
+    // What a socket of IPv6 holds back waits for more (inet6_dgram_ops has no splice_eof).
+    if g.sock.family != AF_INET {
+        return;
+    }
     let Ok(me) = private(&mut g) else { return };
     if !me.cork
-        && let Some(Pending { plan, payload: Some(payload) }) = me.pending.take()
+        && let Some(Pending { plan, payload }) = me.pending.take()
     {
         let _ = send(&mut g, plan, payload);
     }
@@ -175,8 +179,8 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
 /// The cork is drawn: sends what waits, if anything.
 pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
     match private(g)?.pending.take() {
-        Some(Pending { plan, payload: Some(payload) }) => send(g, plan, payload),
-        _ => Ok(()),
+        Some(Pending { plan, payload }) => send(g, plan, payload),
+        None => Ok(()),
     }
 }
 

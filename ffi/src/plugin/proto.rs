@@ -268,7 +268,21 @@ pub struct usk_proto {
     /// sendfile or splice reached the end of its file after bytes with MSG_MORE: sends data that waits for more.
     /// Process context, not owned. Null: no action.
     pub splice_eof: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t)>,
+    /// The addresses or options of a sock in the tables have changed (SO_REUSEADDR, SO_BINDTODEVICE): updates them.
+    /// Owned. Null: the library's port table is updated.
+    pub rehash: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
+    /// The stack ends: drops what tables of the protocol's own hold of its socks (usk_sock_put), which would keep each
+    /// other for ever. No program has a socket of it any more, and nothing else of the stack runs. Null: no action; the
+    /// library's port table is emptied in any case.
+    pub net_exit: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
+    /// Lists socks for usk_sock_list: calls `each` with `arg` for each sock in the protocol's own tables. Process
+    /// context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
+    pub diag_dump: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void)>,
 }
+
+/// What diag_dump calls for each sock: `sk` is valid until it returns.
+#[allow(non_camel_case_types)]
+pub type usk_diag_each_t = Option<unsafe extern "C" fn(arg: *mut c_void, sk: *mut usk_sock_t)>;
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_proto {
