@@ -528,8 +528,8 @@ void generate(uint64_t seed, struct sequence *out)
     memset(out, 0, sizeof *out);
     g.wanted = ONE_OF(&g, P_UDP, P_UDP, P_UDP, P_TCP, P_TCP, P_TCP, P_PING, P_NONE);
     g.family = ONE_OF(&g, AF_INET, AF_INET6, 0);
-    /* One in four: the others are what they were before there were these. */
-    g.wide = seed % 4 == 0;
+    /* One in three: the others are what they were before there were these. */
+    g.wide = seed % 3 == 1;
     if (g.wide && chance(&g, 30))
         g.wanted = P_RAW;
     if (chance(&g, 15))

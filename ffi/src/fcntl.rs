@@ -31,8 +31,8 @@ struct OwnerEx {
 }
 
 /// As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
-/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_APPEND, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN,
-/// F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
+/// sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_APPEND, O_ASYNC), F_GETFD, F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC,
+/// F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn usk_fcntl(fd: c_int, cmd: c_int, arg: c_long) -> c_int {
     blocking(|| {

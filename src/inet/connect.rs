@@ -30,8 +30,8 @@ impl Socket {
         self.done(r)
     }
 
-    /// EINVAL: too few bytes for the socket's family; EAFNOSUPPORT: of another one. Which comes first is each protocol's
-    /// own (tcp_v6_connect, __ip6_datagram_connect, ip6_datagram_connect_v6_only, __ip4_datagram_connect).
+    /// EINVAL: too few bytes for the socket's family; EAFNOSUPPORT: of another one. Which comes first is each
+    /// protocol's own (tcp_v6_connect, __ip6_datagram_connect, ip6_datagram_connect_v6_only, __ip4_datagram_connect).
     fn refuses(&self, odd: OddName) -> Error {
         let (sock, family) = (&self.sock, i32::from(odd.family));
         let v6 = sock.family != AF_INET;

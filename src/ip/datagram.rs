@@ -69,8 +69,8 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
 }
 
 /// Takes the next datagram, or waits for one, and lets `f` copy it from a byte on, which counts from behind its
-/// `header`. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued error.
-/// Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux: __skb_recv_udp, __skb_recv_datagram.
+/// `header`. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued
+/// error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux: __skb_recv_udp, __skb_recv_datagram.
 pub fn recv(
     sk: SockRef<'_>,
     msg: &mut RecvMsg<'_, '_>,
@@ -121,8 +121,8 @@ pub fn recv(
     Ok(n)
 }
 
-/// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips what
-/// SO_PEEK_OFF has passed; a datagram without bytes is passed when it was peeked at (__skb_try_recv_from_queue).
+/// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips
+/// what SO_PEEK_OFF has passed; a datagram without bytes is passed when it was peeked at (__skb_try_recv_from_queue).
 fn next(c: &SockCommon, peek: bool, header: usize) -> Option<(usize, usize)> {
     let Some(mut off) = usize::try_from(c.peek_off).ok().filter(|_| peek) else {
         return (!c.receive_queue.is_empty()).then_some((0, 0));
@@ -198,9 +198,9 @@ pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Re
     Ok(n)
 }
 
-/// Notes what a datagram tells of its arrival, before it is queued: what was dropped by then, and for IP_PKTINFO of IPv4,
-/// where the option is set by then, the interface and which address of this host an answer comes from. A ping socket
-/// has the interface in any case, and no such address. Linux: sock_skb_set_dropcount, ipv4_pktinfo_prepare,
+/// Notes what a datagram tells of its arrival, before it is queued: what was dropped by then, and for IP_PKTINFO of
+/// IPv4, where the option is set by then, the interface and which address of this host an answer comes from. A ping
+/// socket has the interface in any case, and no such address. Linux: sock_skb_set_dropcount, ipv4_pktinfo_prepare,
 /// fib_compute_spec_dst.
 pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     let Some(rx) = skb.rx else { return };

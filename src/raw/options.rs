@@ -1,5 +1,5 @@
-//! Options that raw sockets have beside those of IP: filters of ICMP types, the checksum's place, and whether the program
-//! writes the IPv6 header. Linux: do_raw_setsockopt, rawv6_setsockopt, and the others of get.
+//! Options that raw sockets have beside those of IP: filters of ICMP types, the checksum's place, and whether the
+//! program writes the IPv6 header. Linux: do_raw_setsockopt, rawv6_setsockopt, and the others of get.
 
 use super::private;
 use crate::base::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! Raw output: the program's bytes behind an IP header of the stack's, or with one of the program's own. Above: `sendmsg`.
-//! Below: `ip::output`. Linux: raw_sendmsg, raw_send_hdrinc, rawv6_sendmsg, rawv6_send_hdrinc.
+//! Raw output: the program's bytes behind an IP header of the stack's, or with one of the program's own. Above:
+//! `sendmsg`. Below: `ip::output`. Linux: raw_sendmsg, raw_send_hdrinc, rawv6_sendmsg, rawv6_send_hdrinc.
 
 use super::private;
 use crate::base::error::{Error, Result};

@@ -66,8 +66,8 @@ impl SockCommon {
         true
     }
 
-    /// The oldest error. EAGAIN when there is none. Afterwards SO_ERROR is that of the next queued error of ICMP origin,
-    /// or cleared (sock_dequeue_err_skb).
+    /// The oldest error. EAGAIN when there is none. Afterwards SO_ERROR is that of the next queued error of ICMP
+    /// origin, or cleared (sock_dequeue_err_skb).
     pub(crate) fn next_error(&mut self, sock: &Sock) -> Result<ErrEntry> {
         let q = self.error_queue.as_mut().ok_or(Error::Again)?;
         let e = q.0.pop_front().ok_or(Error::Again)?;
