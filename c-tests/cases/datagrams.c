@@ -203,8 +203,17 @@ static void names(void)
     OK(usk_close(fd));
     fd = (int)OK(usk_socket(AF_INET6, SOCK_DGRAM, 0));
     OK(set_int(fd, SOL_IPV6, IPV6_V6ONLY, 1));
+    ERR(usk_sendto(fd, "x", 1, 0, &v4.sa, 8), ENETUNREACH);
     ERR(usk_connect(fd, &v4.sa, 8), EAFNOSUPPORT);
     ERR(usk_connect(fd, &odd.sa, 16), EINVAL);
+    OK(usk_close(fd));
+    /* ::ffff:0.0.0.0 is an address that was bound: it stays when an association is dissolved. */
+    struct addr any = at("::ffff:0.0.0.0", 0), un = at("127.0.0.1", 0);
+    un.sa.sa_family = AF_UNSPEC;
+    fd = bound(SOCK_DGRAM, any);
+    OK(usk_connect(fd, &un.sa, un.len));
+    un = sock_name(fd);
+    CHECK(IN6_IS_ADDR_V4MAPPED(&un.in6.sin6_addr));
     OK(usk_close(fd));
     /* A stream looks at the length first. */
     fd = (int)OK(usk_socket(AF_INET6, SOCK_STREAM, 0));

@@ -170,6 +170,17 @@ static void refused(void)
     ERR(usk_epoll_wait(epfd, NULL, 1, 0), EFAULT);
     EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
     EQ(e.events, EPOLLIN);
+    /* A listener that is one no longer is ready. */
+    int l = listener(local(AF_INET), 1);
+    struct sockaddr un = {.sa_family = AF_UNSPEC};
+    e.events = EPOLLIN | EPOLLOUT;
+    OK(usk_epoll_ctl(epfd, EPOLL_CTL_DEL, fd[0], NULL));
+    OK(usk_epoll_ctl(epfd, EPOLL_CTL_ADD, l, &e));
+    EQ(usk_epoll_wait(epfd, &e, 1, 0), 0);
+    OK(usk_connect(l, &un, sizeof un));
+    EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
+    EQ(e.events, EPOLLOUT | EPOLLHUP);
+    OK(usk_close(l));
     OK(usk_close(epfd));
     close_pair(fd);
 }

@@ -186,12 +186,12 @@ pub unsafe extern "C-unwind" fn usk_splice(
         (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => Err(Error::NetDown),
         (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len == 0 => Ok(0),
         (Some(Desc::Socket(s)), _) if plain && is_pipe(fd_out) => match from_socket(&s, fd_out, len, flags) {
-            Err(_) if !may(fd_out, libc::O_WRONLY) => Err(Error::BadF),
+            Ok(0) | Err(_) if !may(fd_out, libc::O_WRONLY) => Err(Error::BadF),
             done => done,
         },
         (_, Some(Desc::Socket(s))) if plain && !s.appends() && is_pipe(fd_in) => match to_socket(fd_in, &s, len, flags)
         {
-            Err(_) if !may(fd_in, libc::O_RDONLY) => Err(Error::BadF),
+            Ok(0) | Err(_) if !may(fd_in, libc::O_RDONLY) => Err(Error::BadF),
             done => done,
         },
         (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) => Err(judge()),

@@ -100,6 +100,8 @@ impl Socket {
         if addr == Ok(None) {
             proto.disconnect(&mut g)?;
             *self.state.lock() = SocketState::Unconnected;
+            // Who waits for a listener's events sees that it is none any more (tcp_disconnect's sk_error_report).
+            self.sock.wait.wake(Events::ERR);
             return Ok(());
         }
         let state = *self.state.lock();

@@ -85,7 +85,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
         g.common.set_flag(flag::V6ONLY, v6only);
         return Err(e);
     }
-    if !ip.is_unspecified() {
+    if !ip.is_unspecified() || mapped {
         g.common.set_flag(flag::BINDADDR_LOCK, true);
     }
     if local.port() != 0 {

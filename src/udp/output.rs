@@ -52,7 +52,10 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         Some(p) => (p.plan, Some(p.payload)),
         None => {
             let to = destination(&g, msg)?;
-            (datagram::plan(&mut g, to, &msg.control, msg.flags)?, None)
+            let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            // Of a corked datagram the first call decides it.
+            plan.segment = plan.segment.or(Some(private(&mut g)?.segment));
+            (plan, None)
         }
     };
     if msg.flags & MSG_PROBE != 0 {
@@ -125,6 +128,7 @@ fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
         (Some(to), _) if to.is_ipv6() && !v6 => Err(Error::AfNoSupport),
         (name, None) => Ok(name.map(unmap)),
         (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_UNSPEC => Ok(None),
+        (_, Some(odd)) if v6 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
         (_, Some(odd)) if v6 || odd.len < size_of::<libc::sockaddr_in>() => Err(Error::Inval),
         (_, Some(odd)) if odd.family == AF_UNSPEC => Ok(Some(odd.inet.into())),
         _ => Err(Error::AfNoSupport),
@@ -187,7 +191,7 @@ pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
 fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
     let v4 = plan.to.is_ipv4();
     let me = private(g)?;
-    let segment = usize::from(plan.segment.unwrap_or(me.segment));
+    let segment = usize::from(plan.segment.unwrap_or(0));
     let no_checksum = !v4 && me.no_check6_tx || v4 && g.common.flag(flag::NO_CHECK_TX);
     let network = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let len = skb.len();
