@@ -41,7 +41,7 @@ fn serve(port: u16, datagrams: usize) -> io::Result<()> {
         let mut answer = SendMsg::new(&slices, 0);
         answer.name = Some(peer);
         // The interface is the route's to choose.
-        answer.control.push(Control::PktInfo { ifindex: 0, addr: at.into() });
+        answer.control.push(Control::PktInfo { ifindex: 0, addr: at.into(), spec_dst: None });
         socket.sendmsg(&mut answer)?;
     }
     Ok(())

@@ -212,7 +212,8 @@ int usk_epoll_pwait(int epfd,
 /*
  As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
  sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC, and without effect O_APPEND, O_NOATIME), F_GETFD,
- F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
+ F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for
+ others.
  */
 int usk_fcntl(int fd,
               int cmd,
@@ -568,9 +569,9 @@ FILE *usk_fdopen(int fd,
                  const char *mode);
 
 /*
- As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
- the file's position advances by the bytes sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file
- one can pread), and those of send.
+ As sendfile(2) to a socket of ours from a file of the kernel, and from a socket of ours to a pipe; for other pairs,
+ the kernel's own call. `offset` null: the file's position advances by the bytes sent. Errors: EAGAIN (nothing could
+ be sent), EBADF, EINVAL, EOVERFLOW, ESPIPE, and those of send.
  Requires: `offset` is null or points to an off_t.
  */
 ptrdiff_t usk_sendfile(int out_fd,
@@ -580,7 +581,7 @@ ptrdiff_t usk_sendfile(int out_fd,
 
 /*
  As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors:
- EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the
+ EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EFAULT, EINVAL (no pipe, or an offset for the
  socket), ESPIPE (an offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK
  does, as in Linux.
  Requires: the offsets are null or point to a loff_t, which is an int64_t by a name that ISO C does not have.

@@ -66,7 +66,7 @@ pub mod wire {
 
 pub mod sock {
     //! Socks.
-    pub use crate::sock::addr::{AF_INET, AF_INET6, unmap};
+    pub use crate::sock::addr::{AF_INET, AF_INET6, SIN6_LEN_RFC2133, unmap};
 }
 
 pub mod tcp {

@@ -39,8 +39,6 @@ const WITHOUT: &[(&str, &str)] = &[
     ("net.ipv4.udp_early_demux", "0"),
     ("net.ipv4.ip_early_demux", "0"),
     ("net.ipv4.ip_unprivileged_port_start", "0"),
-    // Programs own their stack: every program may open ping sockets.
-    ("net.ipv4.ping_group_range", "0\t4294967294"),
 ];
 
 /// What values a sysctl takes.

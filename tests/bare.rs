@@ -148,6 +148,7 @@ fn orphan(stack: &Arc<Stack>, ty: i32, protocol: i32) -> Arc<Sock> {
 fn a_stack_that_ends_lets_go_of_the_socks_in_its_protocols_tables() {
     let world = World::new(1);
     let stack = world.stack().unwrap();
+    stack.sysctl.set("net.ipv4.ping_group_range", "0 4294967294").unwrap();
     let listener = orphan(&stack, libc::SOCK_STREAM, 0);
     listener.proto().listen(&mut listener.lock(&stack), 1).unwrap();
     let kinds = [(libc::SOCK_DGRAM, 0), (libc::SOCK_DGRAM, libc::IPPROTO_ICMP), (libc::SOCK_RAW, 253)];

@@ -150,6 +150,41 @@ static void rdhup(void)
     close_pair(fd);
 }
 
+/* What is wrong is said in the kernel's order. */
+static void refused(void)
+{
+    int epfd = (int)OK(usk_epoll_create1(0)), fd[2];
+    struct epoll_event e = {.events = EPOLLIN}, only = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+    tcp_pair(AF_INET, fd);
+    ERR(usk_epoll_ctl(epfd, EPOLL_CTL_MOD, epfd, &e), EINVAL);
+    ERR(usk_epoll_ctl(epfd, EPOLL_CTL_DEL, epfd, NULL), EINVAL);
+    ERR(usk_epoll_ctl(epfd, EPOLL_CTL_MOD, fd[0], &only), EINVAL);
+    ERR(usk_epoll_ctl(epfd, EPOLL_CTL_MOD, fd[0], &e), ENOENT);
+    ERR(usk_epoll_wait(-1, &e, 0, 0), EBADF);
+    ERR(usk_epoll_wait(epfd, &e, 0, 0), EINVAL);
+    /* Memory for events is looked at when there are some, and then they stay. */
+    OK(usk_epoll_ctl(epfd, EPOLL_CTL_ADD, fd[0], &e));
+    EQ(usk_epoll_wait(epfd, NULL, 1, 0), 0);
+    send_all(fd[1], "x", 1);
+    await(fd[0], POLLIN);
+    ERR(usk_epoll_wait(epfd, NULL, 1, 0), EFAULT);
+    EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
+    EQ(e.events, EPOLLIN);
+    /* A listener that is one no longer is ready. */
+    int l = listener(local(AF_INET), 1);
+    struct sockaddr un = {.sa_family = AF_UNSPEC};
+    e.events = EPOLLIN | EPOLLOUT;
+    OK(usk_epoll_ctl(epfd, EPOLL_CTL_DEL, fd[0], NULL));
+    OK(usk_epoll_ctl(epfd, EPOLL_CTL_ADD, l, &e));
+    EQ(usk_epoll_wait(epfd, &e, 1, 0), 0);
+    OK(usk_connect(l, &un, sizeof un));
+    EQ(usk_epoll_wait(epfd, &e, 1, 0), 1);
+    EQ(e.events, EPOLLOUT | EPOLLHUP);
+    OK(usk_close(l));
+    OK(usk_close(epfd));
+    close_pair(fd);
+}
+
 static void listener_and_kernel_fds(void)
 {
     int p[2], l = listener(local(AF_INET), 4);
@@ -304,5 +339,6 @@ int main(void)
     registration_outlives_close_of_a_dup();
     two_waiters();
     OK(usk_close(epfd));
+    refused();
     return done();
 }

@@ -71,6 +71,13 @@ int main(void)
     EQ(usk_select(top + 1, &r, &w, &e, &zero), 2);
     CHECK(!FD_ISSET(fd[0], &r) && FD_ISSET(fd[0], &w) && FD_ISSET(fd[1], &w) && !FD_ISSET(fd[0], &e));
 
+    /* Of a count that ends within a word the rest of the word is emptied, and not looked at. */
+    FD_ZERO(&w);
+    FD_SET(fd[0], &w);
+    FD_SET(63, &w);
+    EQ(usk_select(1, NULL, &w, NULL, &zero), 0);
+    CHECK(!FD_ISSET(fd[0], &w) && !FD_ISSET(63, &w));
+
     /* One descriptor twice in a poll is two answers. */
     struct pollfd twice[2] = {{.fd = fd[0], .events = POLLOUT}, {.fd = fd[0], .events = POLLIN}};
     EQ(usk_poll(twice, 2, 0), 1);

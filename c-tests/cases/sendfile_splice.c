@@ -15,6 +15,108 @@ static void *drain(void *arg)
     return (void *)(uintptr_t)got;
 }
 
+/* What is wrong with the descriptors, the offset and the count, in the kernel's order; nothing is transferred. */
+static void refused(int file)
+{
+    enum { BAD, SOCKET, OTHER, FILE_, WRITE_ONLY, READ_END, WRITE_END, ALL };
+    int fd[2], p[2], at[ALL];
+    char path[32];
+    tcp_pair(AF_INET, fd);
+    OK(pipe(p));
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    int w = (int)OK(open(path, O_WRONLY));
+    at[BAD] = -1, at[SOCKET] = fd[0], at[OTHER] = fd[1], at[FILE_] = file, at[WRITE_ONLY] = w;
+    at[READ_END] = p[0], at[WRITE_END] = p[1];
+    send_all(fd[1], "unread", 6);
+    await_bytes(fd[0], 6);
+    enum { NONE, ZERO, MINUS, NOWHERE };
+    static const struct {
+        int out, in, offset;
+        size_t count;
+        int error;
+    } files[] = {
+        {SOCKET, BAD, NONE, 5, EBADF},        {BAD, SOCKET, NONE, 5, EBADF},
+        {BAD, SOCKET, ZERO, 5, ESPIPE},       {SOCKET, BAD, MINUS, 5, EBADF},
+        {SOCKET, WRITE_ONLY, NONE, 5, EBADF}, {SOCKET, WRITE_ONLY, ZERO, 0, EBADF},
+        {SOCKET, READ_END, NONE, 5, EINVAL},  {SOCKET, READ_END, ZERO, 5, ESPIPE},
+        {SOCKET, WRITE_END, NONE, 5, EBADF},  {SOCKET, FILE_, MINUS, 5, EINVAL},
+        {SOCKET, FILE_, NOWHERE, 5, EFAULT},  {SOCKET, FILE_, NONE, (size_t)-1, EINVAL},
+        {SOCKET, OTHER, NONE, 5, EINVAL},     {SOCKET, OTHER, ZERO, 5, ESPIPE},
+        {FILE_, SOCKET, NONE, 5, EINVAL},     {READ_END, SOCKET, NONE, 5, EBADF},
+        {WRITE_END, SOCKET, ZERO, 5, ESPIPE}, {WRITE_END, SOCKET, NOWHERE, 5, EFAULT},
+    };
+    for (int i = 0; i < COUNT(files); i++) {
+        off_t off = files[i].offset == MINUS ? -1 : 0;
+        off_t *offset = files[i].offset == NONE ? NULL : files[i].offset == NOWHERE ? (off_t *)16 : &off;
+        errno = 0;
+        EQ(usk_sendfile(at[files[i].out], at[files[i].in], offset, files[i].count), -1);
+        EQ(errno, files[i].error);
+    }
+    static const struct {
+        int in, in_offset, out, out_offset;
+        size_t len;
+        unsigned flags;
+        int error;
+    } rows[] = {
+        {BAD, ZERO, SOCKET, ZERO, 0, 77, 0},
+        {BAD, ZERO, SOCKET, NONE, 5, 77, EINVAL},
+        {BAD, ZERO, SOCKET, NONE, 5, 0, EBADF},
+        {SOCKET, NONE, BAD, ZERO, 5, 0, EBADF},
+        {SOCKET, NONE, OTHER, NONE, 5, 0, EINVAL},
+        {SOCKET, NONE, FILE_, NONE, 5, 0, EINVAL},
+        {SOCKET, NONE, FILE_, NOWHERE, 5, 0, EFAULT},
+        {SOCKET, NONE, READ_END, NONE, 5, 0, EBADF},
+        {SOCKET, ZERO, WRITE_END, NONE, 5, 0, EINVAL},
+        {SOCKET, NONE, WRITE_END, ZERO, 5, 0, ESPIPE},
+        {SOCKET, NOWHERE, WRITE_END, ZERO, 5, 0, ESPIPE},
+        {SOCKET, NONE, WRITE_END, NONE, (size_t)-1, 0, EINVAL},
+        {WRITE_END, NONE, SOCKET, NONE, 5, SPLICE_F_NONBLOCK, EBADF},
+        {READ_END, ZERO, SOCKET, NONE, 5, 0, ESPIPE},
+        {READ_END, NONE, SOCKET, ZERO, 5, 0, EINVAL},
+        {FILE_, NONE, SOCKET, NONE, 5, 0, EINVAL},
+        {WRITE_ONLY, NONE, SOCKET, NONE, 5, 0, EBADF},
+    };
+    for (int i = 0; i < COUNT(rows); i++) {
+        off_t a = 0, b = 0;
+        off_t *in = rows[i].in_offset == NONE ? NULL : rows[i].in_offset == NOWHERE ? (off_t *)16 : &a;
+        off_t *out = rows[i].out_offset == NONE ? NULL : rows[i].out_offset == NOWHERE ? (off_t *)16 : &b;
+        errno = 0;
+        long r = usk_splice(at[rows[i].in], in, at[rows[i].out], out, rows[i].len, rows[i].flags);
+        EQ(r, rows[i].error ? -1 : 0);
+        EQ(errno, rows[i].error);
+    }
+    /* What a datagram socket does not send stays in the pipe. */
+    int u = (int)OK(usk_socket(AF_INET, SOCK_DGRAM, 0));
+    EQ(write(p[1], "kept", 4), 4);
+    ERR(usk_splice(p[0], NULL, u, NULL, 100, 0), EDESTADDRREQ);
+    char kept[8];
+    EQ(read(p[0], kept, sizeof kept), 4);
+    /* A stream that cannot send, neither. */
+    OK(usk_shutdown(fd[1], SHUT_WR));
+    EQ(write(p[1], "kept", 4), 4);
+    signal(SIGPIPE, SIG_IGN);
+    ERR(usk_splice(p[0], NULL, fd[1], NULL, 100, 0), EPIPE);
+    EQ(read(p[0], kept, sizeof kept), 4);
+    /* O_APPEND is refused. */
+    OK(usk_fcntl(fd[0], F_SETFL, O_APPEND));
+    EQ(usk_fcntl(fd[0], F_GETFL, 0) & O_APPEND, O_APPEND);
+    EQ(write(p[1], "kept", 4), 4);
+    ERR(usk_splice(p[0], NULL, fd[0], NULL, 100, 0), EINVAL);
+    EQ(read(p[0], kept, sizeof kept), 4);
+    ERR(usk_sendfile(fd[0], file, NULL, 5), EINVAL);
+    OK(usk_close(u));
+    /* From a socket to a pipe sendfile does as splice. */
+    char buf[8];
+    EQ(usk_sendfile(p[1], fd[0], NULL, 0), 0);
+    EQ(usk_sendfile(p[1], fd[0], NULL, 100), 6);
+    EQ(read(p[0], buf, sizeof buf), 6);
+    CHECK(memcmp(buf, "unread", 6) == 0);
+    OK(close(w));
+    OK(close(p[0]));
+    OK(close(p[1]));
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("sendfile_splice");
@@ -128,6 +230,7 @@ int main(void)
     OK(close(p[0]));
     OK(close(p[1]));
     close_pair(fd);
+    refused(f);
     close(f);
     return done();
 }

@@ -21,6 +21,12 @@ static UNUSED void begin_calls(void)
     chosen_count = opened_count = 0;
     data_next = 0;
     sigpipes = 0;
+    file_of_bytes = pipe_ends[0] = pipe_ends[1] = -1;
+}
+
+static UNUSED int hidden_of(int slot)
+{
+    return slot >= 0 ? hides[slot % SLOTS] : HIDES_NOTHING;
 }
 
 /* A new socket is bounded in how long it blocks. */
@@ -30,7 +36,9 @@ static UNUSED void call_socket(int slot, int domain, int type, int protocol)
     struct timeval t = {0, 3000};
     if (fd >= 0) {
         set_slot(slot, fd);
-        pings[slot] = (type & 15) == SOCK_DGRAM && (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6);
+        bool icmp = protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6, raw = (type & 15) == SOCK_RAW;
+        hides[slot % SLOTS] = (icmp && (raw || (type & 15) == SOCK_DGRAM) ? HIDES_ICMP : 0) |
+                              (raw && domain == AF_INET ? HIDES_IP : 0);
         SYS(setsockopt)(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
         SYS(setsockopt)(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t);
     }
@@ -70,7 +78,7 @@ static UNUSED void call_accept(int slot, int to, int flags, int room)
     int fd = SYS(accept4)(fd_of(slot), room ? (struct sockaddr *)b : NULL, room ? &len : NULL, flags), error = errno;
     if (fd >= 0) {
         set_slot(to, fd);
-        pings[to] = false;
+        hides[to % SLOTS] = HIDES_NOTHING;
     }
     show_result("accept", fd < 0 ? -1 : 0, error);
     if (fd >= 0 && room)
@@ -104,7 +112,7 @@ static UNUSED void call_dup(int slot, int to)
     int fd = SYS(dup)(fd_of(slot)), error = errno;
     if (fd >= 0) {
         set_slot(to, fd);
-        pings[to] = slot >= 0 && pings[slot];
+        hides[to % SLOTS] = hidden_of(slot);
     }
     show_result("dup", fd < 0 ? -1 : 0, error);
     show_end();
@@ -190,7 +198,7 @@ static UNUSED void show_received(int slot, long r, int bytes)
     long n = r < bytes ? r : bytes;
     if (bytes >= 0 && bytes < ROOM - 8 && memcmp(inbuf + bytes, "\xee\xee\xee\xee", 4) != 0)
         printf(" overrun=1");
-    show_data(inbuf, n, slot >= 0 && pings[slot]);
+    show_data(inbuf, n, hidden_of(slot));
 }
 
 static UNUSED void call_recv(int slot, const char *form, int bytes, int flags)
@@ -272,7 +280,7 @@ static UNUSED void call_recvmmsg(int slot, int bytes, int count, int flags)
     show_result("recvmmsg", r, errno);
     for (long i = 0; i < r; i++) {
         printf(" len%ld=%u", i, v[i].msg_len);
-        show_data(b[i], v[i].msg_len < iov[i].iov_len ? v[i].msg_len : iov[i].iov_len, slot >= 0 && pings[slot]);
+        show_data(b[i], v[i].msg_len < iov[i].iov_len ? v[i].msg_len : iov[i].iov_len, hidden_of(slot));
         show_name("from", names[i], v[i].msg_hdr.msg_namelen, 64);
     }
     show_end();
@@ -365,19 +373,145 @@ static UNUSED void call_ioctl(int slot, unsigned long request, int arg)
     show_end();
 }
 
-/* All sockets at once. */
-static UNUSED void call_poll(int events, int timeout)
+/* All sockets at once; `odd`: with a number that is none, one that is not open, and a pipe of the kernel's. */
+static UNUSED void call_poll(int events, int timeout, int odd)
 {
-    struct pollfd p[SLOTS];
+    struct pollfd p[SLOTS + 3];
     for (int i = 0; i < SLOTS; i++)
         p[i] = (struct pollfd){.fd = fds[i], .events = (short)events};
-    long r = SYS(poll)(p, SLOTS, timeout);
+    if (odd) {
+        p[SLOTS] = (struct pollfd){.fd = -7, .events = (short)events, .revents = 0x55};
+        p[SLOTS + 1] = (struct pollfd){.fd = 1000, .events = (short)events};
+        p[SLOTS + 2] = (struct pollfd){.fd = end_of("in"), .events = (short)events};
+    }
+    long r = SYS(poll)(p, odd ? SLOTS + 3 : SLOTS, timeout);
     show_result("poll", r, errno);
+    for (int i = SLOTS; odd && i < SLOTS + 3; i++) {
+        printf(" odd%d=", i - SLOTS);
+        show_events(p[i].revents);
+    }
     for (int i = 0; i < SLOTS; i++)
         if (fds[i] >= 0) {
             printf(" s%d=", i);
             show_events(p[i].revents);
         }
+    show_end();
+}
+
+static UNUSED void call_epoll_create(int slot, int flags)
+{
+    int fd = SYS(epoll_create1)(flags), error = errno;
+    if (fd >= 0) {
+        set_slot(slot, fd);
+        hides[slot % SLOTS] = HIDES_NOTHING;
+    }
+    show_result("epoll_create", fd < 0 ? -1 : 0, error);
+    show_end();
+}
+
+/* Of the socket in `slot`, which the events are told from the others' by. `form`: "event", "null" or "bad". */
+static UNUSED void call_epoll_ctl(int set, int op, int slot, unsigned events, const char *form)
+{
+    struct epoll_event e = {.events = events, .data.u64 = (uint64_t)(slot + 8)};
+    struct epoll_event *at = strcmp(form, "event") == 0 ? &e : strcmp(form, "null") == 0 ? NULL : bad_pointer();
+    long r = SYS(epoll_ctl)(fd_of(set), op, fd_of(slot), at);
+    show_result("epoll_ctl", r, errno);
+    show_end();
+}
+
+static UNUSED void call_epoll_wait(int set, const char *form, int max)
+{
+    struct epoll_event events[16];
+    struct epoll_event *at = strcmp(form, "buf") == 0 ? events : strcmp(form, "null") == 0 ? NULL : bad_pointer();
+    memset(events, 0xee, sizeof events);
+    long r = SYS(epoll_wait)(fd_of(set), at, max, 0);
+    show_result("epoll_wait", r, errno);
+    if (r > 0)
+        show_ready(events, (int)r, max);
+    show_end();
+}
+
+/* select of slots by bits: to read, to write, exceptional; `odd` adds a number that is not open. `count` 0: as many
+ * descriptors as are asked for, else itself. */
+static UNUSED void call_select(int in, int out, int ex, int count, int odd, int nanoseconds)
+{
+    const int asked[3] = {in, out, ex};
+    fd_set sets[3];
+    int most = 0;
+    for (int k = 0; k < 3; k++) {
+        FD_ZERO(&sets[k]);
+        for (int i = 0; i < SLOTS; i++)
+            if (asked[k] >> i & 1 && fds[i] >= 0 && fds[i] < FD_SETSIZE) {
+                FD_SET(fds[i], &sets[k]);
+                most = fds[i] >= most ? fds[i] + 1 : most;
+            }
+    }
+    if (odd) {
+        FD_SET(60, &sets[0]);
+        most = most > 61 ? most : 61;
+    }
+    struct timespec t = {0, nanoseconds};
+    struct timeval v = {0, nanoseconds / 1000};
+    fd_set *at[3];
+    for (int k = 0; k < 3; k++)
+        at[k] = asked[k] || (odd && k == 0) ? &sets[k] : NULL;
+    long r = nanoseconds & 1 ? SYS(pselect)(count ? count : most, at[0], at[1], at[2], &t, NULL)
+                             : SYS(select)(count ? count : most, at[0], at[1], at[2], &v);
+    show_result("select", r, errno);
+    for (int k = 0; k < 3 && r >= 0; k++)
+        for (int i = 0; i < SLOTS; i++)
+            if (asked[k] >> i & 1 && fds[i] >= 0 && fds[i] < FD_SETSIZE && FD_ISSET(fds[i], &sets[k]))
+                printf(" %s%d=1", k == 0 ? "in" : k == 1 ? "out" : "ex", i);
+    show_end();
+}
+
+/* An offset of a transfer: "null", "bad", or a number. */
+static UNUSED off_t *offset_of(const char *text, off_t *at)
+{
+    *at = (off_t)strtoll(text, NULL, 0);
+    return strcmp(text, "null") == 0 ? NULL : strcmp(text, "bad") == 0 ? bad_pointer() : at;
+}
+
+/* What a transfer left in the pipe, and where the file's position is. */
+static UNUSED void show_ends(int hidden)
+{
+    memset(inbuf, 0xee, sizeof inbuf);
+    long n = pipe_ends[0] < 0 ? -1 : read(pipe_ends[0], inbuf, ROOM);
+    if (n > 0) {
+        printf(" piped=%ld", n);
+        show_data(inbuf, n, hidden);
+    }
+    if (file_of_bytes >= 0)
+        printf(" position=%ld", (long)lseek(file_of_bytes, 0, SEEK_CUR));
+}
+
+static UNUSED void call_sendfile(const char *out, const char *in, const char *offset, long count)
+{
+    off_t at;
+    off_t *o = offset_of(offset, &at);
+    int slot = -1;
+    sscanf(in, "slot %d", &slot);
+    long r = SYS(sendfile)(end_of(out), end_of(in), o, (size_t)count);
+    show_result("sendfile", r, errno);
+    if (o == &at)
+        printf(" offset=%ld", (long)at);
+    show_ends(hidden_of(slot));
+    show_end();
+}
+
+/* `piped`: bytes that are put into the pipe before. */
+static UNUSED void call_splice(const char *in, const char *in_offset, const char *out, const char *out_offset, long len,
+                               unsigned flags, int piped)
+{
+    off_t at[2];
+    off_t *i = offset_of(in_offset, &at[0]), *o = offset_of(out_offset, &at[1]);
+    int slot = -1;
+    sscanf(in, "slot %d", &slot);
+    if (piped && write(end_of("out"), data("count", piped), (size_t)piped) < 0)
+        printf("[pipe full] ");
+    long r = SYS(splice)(end_of(in), i, end_of(out), o, (size_t)len, flags);
+    show_result("splice", r, errno);
+    show_ends(hidden_of(slot));
     show_end();
 }
 

@@ -4,11 +4,11 @@
 #include "values.h"
 #include "sequence.h"
 
-enum proto { P_NONE, P_UDP, P_TCP, P_PING };
+enum proto { P_NONE, P_UDP, P_TCP, P_PING, P_RAW, P_EPOLL };
 
 struct model {
     enum proto proto;
-    int domain;
+    int domain, protocol;
     bool listening, blocking;
 };
 
@@ -19,6 +19,8 @@ struct gen {
     /* AF_INET, AF_INET6, or 0: both, with mapped names between them. */
     int family;
     int wanted; /* P_ of this sequence; P_NONE: a mixture */
+    /* Raw sockets, epoll, select, sendfile and splice, too. */
+    bool wide;
 };
 
 /* splitmix64. */
@@ -129,11 +131,31 @@ static int a_len(struct gen *g)
     return chance(g, 4) ? below(g, len_count) : 0;
 }
 
+static int form_place(const char *text)
+{
+    for (int i = 0; i < form_count; i++)
+        if (strcmp(forms[i], text) == 0)
+            return i;
+    return 0;
+}
+
+/* What a raw socket sends: a message of its protocol, or a packet with its header. */
+static int raw_form(struct gen *g, const struct model *m)
+{
+    if (m->protocol == IPPROTO_RAW || chance(g, 15))
+        return form_place("ip 200") + (chance(g, 75) ? 0 : below(g, 4));
+    if (m->protocol == IPPROTO_ICMP || m->protocol == IPPROTO_ICMPV6)
+        return chance(g, 85) ? 3 + below(g, 4) : 0;
+    return 0;
+}
+
 static int a_form(struct gen *g, int slot)
 {
     const struct model *m = model_of(g, slot);
     if (chance(g, 2))
         return 1 + below(g, 2);
+    if (m->proto == P_RAW)
+        return raw_form(g, m);
     if (m->proto == P_PING && !chance(g, 8))
         return m->domain == AF_INET6 ? 4 : 3;
     return chance(g, 2) ? 3 + below(g, 4) : 0;
@@ -185,18 +207,22 @@ static void new_socket(struct gen *g)
 {
     int slot = free_slot(g);
     struct model *m = &g->slot[slot];
-    int proto = g->wanted ? g->wanted : 1 + below(g, 3);
+    int proto = g->wanted ? g->wanted : 1 + below(g, g->wide ? 4 : 3);
     int domain = g->family ? g->family : ONE_OF(g, AF_INET, AF_INET6, AF_INET6);
     int type = proto == P_TCP ? SOCK_STREAM : SOCK_DGRAM, protocol = 0;
     if (proto == P_PING)
         protocol = domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP;
+    if (proto == P_RAW) {
+        type = SOCK_RAW;
+        protocol = ONE_OF(g, 200, 200, 200, domain == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, IPPROTO_RAW, 0, 201);
+    }
     if (chance(g, 3))
         protocol = ONE_OF(g, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6, 77, -1, 256, IPPROTO_UDPLITE);
     if (chance(g, 1))
         type = ONE_OF(g, SOCK_SEQPACKET, SOCK_RDM, 0, 10, 11, 15, SOCK_STREAM | 0x100);
     if (chance(g, 1))
         domain = ONE_OF(g, AF_UNSPEC, 45, 46, -1, 1000);
-    *m = (struct model){.proto = proto, .domain = domain, .blocking = !chance(g, 70)};
+    *m = (struct model){.proto = proto, .domain = domain, .protocol = protocol, .blocking = !chance(g, 70)};
     EMIT(g, C_SOCKET, slot, domain, type | (m->blocking ? 0 : SOCK_NONBLOCK), protocol);
 }
 
@@ -206,11 +232,20 @@ static void set_option(struct gen *g, int slot, int option)
     EMIT(g, C_SETSOCKOPT, slot, option, value, chance(g, 8) ? below(g, len_count) : 0);
 }
 
+/* Index of the first option that raw sockets alone have. */
+static int raw_options(void)
+{
+    return option_place(SOL_IP, IP_HDRINCL);
+}
+
 static int any_option(struct gen *g, int slot)
 {
     const struct model *m = model_of(g, slot);
+    if (g->wide && m->proto == P_RAW && chance(g, 50))
+        return chance(g, 20) ? option_place(SOL_RAW, ICMP_FILTER)
+                             : raw_options() + below(g, option_count - raw_options());
     for (;;) {
-        int o = below(g, option_count), level = options[o].level;
+        int o = below(g, raw_options()), level = options[o].level;
         bool fits = level == SOL_SOCKET || (level == SOL_IP && m->domain == AF_INET) ||
                     (level == SOL_IPV6 && m->domain == AF_INET6) || (level == SOL_TCP && m->proto == P_TCP) ||
                     (level == SOL_UDP && m->proto == P_UDP);
@@ -334,8 +369,102 @@ static void open_pair(struct gen *g)
     }
 }
 
+/* A slot with a set of epoll's; made where there is none. */
+static int a_set(struct gen *g)
+{
+    if (chance(g, 2))
+        return any_slot(g);
+    for (int s = 0; s < SLOTS; s++)
+        if (g->slot[s].proto == P_EPOLL && !chance(g, 20))
+            return s;
+    int slot = free_slot(g);
+    EMIT(g, C_EPOLL_CREATE, slot, chance(g, 97) ? 0 : ONE_OF(g, EPOLL_CLOEXEC, 1, O_NONBLOCK, -1));
+    g->slot[slot] = (struct model){.proto = P_EPOLL};
+    return slot;
+}
+
+static int interest(struct gen *g)
+{
+    int events = chance(g, 60) ? EPOLLIN | EPOLLOUT | EPOLLRDHUP
+                               : ONE_OF(g, 0, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLIN | EPOLLRDNORM | EPOLLRDBAND,
+                                        EPOLLWRNORM | EPOLLWRBAND, EPOLLERR | EPOLLHUP, 0x3fff, -1);
+    if (chance(g, 40))
+        events |= ONE_OF(g, (int)EPOLLET, EPOLLONESHOT, EPOLLEXCLUSIVE, EPOLLWAKEUP, (int)EPOLLET | EPOLLONESHOT,
+                         (int)EPOLLET | EPOLLEXCLUSIVE);
+    return chance(g, 3) ? events | 1 << below(g, 31) : events;
+}
+
+static void watch(struct gen *g)
+{
+    int set = a_set(g), dice = below(g, 100);
+    if (dice < 50)
+        return EMIT(g, C_EPOLL_WAIT, set, chance(g, 97) ? 0 : 1 + below(g, 2),
+                    chance(g, 85) ? 16 : ONE_OF(g, 1, 2, 0, -1, 8));
+    int op = dice < 85 ? EPOLL_CTL_ADD : chance(g, 95) ? ONE_OF(g, EPOLL_CTL_MOD, EPOLL_CTL_MOD, EPOLL_CTL_DEL)
+                                                       : ONE_OF(g, 0, 4, -1);
+    EMIT(g, C_EPOLL_CTL, set, op, any_slot(g), interest(g), chance(g, 97) ? 0 : 1 + below(g, 2));
+}
+
+static void select_some(struct gen *g)
+{
+    int in = below(g, 256), out = below(g, 256), ex = chance(g, 50) ? below(g, 256) : 0;
+    EMIT(g, C_SELECT, in, out, ex, chance(g, 95) ? 0 : ONE_OF(g, -1, 1, 1024), chance(g, 3), below(g, 2));
+}
+
+/* An end of a transfer: a slot that has a socket, most of the time. */
+static int an_end(struct gen *g)
+{
+    if (!chance(g, 60))
+        return 4 + below(g, end_count - 4);
+    int slot = any_slot(g);
+    return slot >= 0 && slot < 4 ? slot : 0;
+}
+
+static int an_offset(struct gen *g, int percent)
+{
+    return chance(g, percent) ? below(g, offset_count) : 0;
+}
+
+static void transfer(struct gen *g)
+{
+    int file = 4, out = 5, in = 6, count = chance(g, 60) ? below(g, 4) : below(g, count_count);
+    switch (below(g, 6)) {
+    case 0:
+    case 1:
+        return EMIT(g, C_SENDFILE, chance(g, 85) ? below(g, 4) : an_end(g), chance(g, 85) ? file : an_end(g),
+                    an_offset(g, 50), count);
+    case 2:
+        return EMIT(g, C_SENDFILE, out, an_end(g), an_offset(g, 10), count);
+    default:
+        break;
+    }
+    int flags = chance(g, 60) ? SPLICE_F_NONBLOCK : below(g, 16);
+    if (chance(g, 3))
+        flags = ONE_OF(g, 16, -1, 0x100);
+    if (chance(g, 45))
+        return EMIT(g, C_SPLICE, in, an_offset(g, 5), an_end(g), an_offset(g, 5), count, flags, 1 + below(g, 100));
+    if (chance(g, 80))
+        return EMIT(g, C_SPLICE, an_end(g), an_offset(g, 5), out, an_offset(g, 5), count, flags | SPLICE_F_NONBLOCK, 0);
+    EMIT(g, C_SPLICE, an_end(g), an_offset(g, 30), an_end(g), an_offset(g, 30), count, flags | SPLICE_F_NONBLOCK, 0);
+}
+
+/* Of the calls that tell of events, or pass bytes without the program. */
+static void something_wide(struct gen *g)
+{
+    int dice = below(g, 100);
+    if (dice < 50)
+        return watch(g);
+    if (dice < 65)
+        return select_some(g);
+    if (dice < 75)
+        return EMIT(g, C_POLL, chance(g, 70) ? 0x7fff & (int)draw(g) : 1 << below(g, 15), 0, chance(g, 30));
+    transfer(g);
+}
+
 static void something(struct gen *g)
 {
+    if (g->wide && chance(g, 25))
+        return something_wide(g);
     int slot = any_slot(g), dice = below(g, 100);
     if (dice < 28)
         send_something(g, slot);
@@ -380,7 +509,9 @@ static void sweep(struct gen *g)
 {
     EMIT(g, C_POLL, POLLIN | POLLOUT | POLLPRI | POLLRDHUP, 0);
     for (int s = 0; s < SLOTS; s++)
-        if (g->slot[s].proto) {
+        if (g->slot[s].proto == P_EPOLL) {
+            EMIT(g, C_EPOLL_WAIT, s, 0, 16);
+        } else if (g->slot[s].proto) {
             EMIT(g, C_RECVMSG, s, 0, 2000, 0, MSG_DONTWAIT | MSG_ERRQUEUE, 128, 512);
             EMIT(g, C_RECVMSG, s, 0, 69000, 0, MSG_DONTWAIT, 128, 512);
             EMIT(g, C_RECV, s, 0, 69000, MSG_DONTWAIT);
@@ -397,6 +528,10 @@ void generate(uint64_t seed, struct sequence *out)
     memset(out, 0, sizeof *out);
     g.wanted = ONE_OF(&g, P_UDP, P_UDP, P_UDP, P_TCP, P_TCP, P_TCP, P_PING, P_NONE);
     g.family = ONE_OF(&g, AF_INET, AF_INET6, 0);
+    /* One in three: the others are what they were before there were these. */
+    g.wide = seed % 3 == 1;
+    if (g.wide && chance(&g, 30))
+        g.wanted = P_RAW;
     if (chance(&g, 15))
         new_socket(&g);
     else

@@ -12,7 +12,8 @@
 void new_network(void)
 {
     if (on_usersock()) {
-        stack = usk_stack_new("sysctl.net.ipv4.tcp_congestion_control=reno");
+        stack = usk_stack_new("sysctl.net.ipv4.tcp_congestion_control=reno,"
+                              "sysctl.net.ipv4.ping_group_range=0 4294967294");
         if (!stack)
             give_up("usk_stack_new");
         return;

@@ -35,7 +35,13 @@ RUN(setsockopt, a[0], options[a[1]].level, options[a[1]].name, value_text(a[1], 
 RUN(getsockopt, a[0], options[a[1]].level, options[a[1]].name, a[2])
 RUN(fcntl, a[0], command_value(a[1]), a[2])
 RUN(ioctl, a[0], (unsigned long)request_value(a[1]), a[2])
-RUN(poll, a[0], a[1])
+RUN(poll, a[0], a[1], a[2])
+RUN(epoll_create, a[0], a[1])
+RUN(epoll_ctl, a[0], a[1], a[2], (unsigned)a[3], event_forms[a[4]])
+RUN(epoll_wait, a[0], intos[a[1]], a[2])
+RUN(select, a[0], a[1], a[2], a[3], a[4], a[5])
+RUN(sendfile, ends[a[0]], ends[a[1]], offsets[a[2]], counts[a[3]])
+RUN(splice, ends[a[0]], offsets[a[1]], ends[a[2]], offsets[a[3]], counts[a[4]], (unsigned)a[5], a[6])
 RUN(sleep, a[0])
 
 #define ROW(name, ...) {#name, {__VA_ARGS__}, run_##name}
@@ -67,7 +73,13 @@ const struct call_row calls[CALL_COUNT] = {
     [C_GETSOCKOPT] = ROW(getsockopt, A_SLOT, A_OPTION, A_INT),
     [C_FCNTL] = ROW(fcntl, A_SLOT, A_COMMAND, A_INT),
     [C_IOCTL] = ROW(ioctl, A_SLOT, A_REQUEST, A_INT),
-    [C_POLL] = ROW(poll, A_EVENTS, A_INT),
+    [C_POLL] = ROW(poll, A_EVENTS, A_INT, A_INT),
+    [C_EPOLL_CREATE] = ROW(epoll_create, A_INT, A_INT),
+    [C_EPOLL_CTL] = ROW(epoll_ctl, A_SLOT, A_EPOLL_OP, A_SLOT, A_EPOLL_EVENTS, A_EVENT_FORM),
+    [C_EPOLL_WAIT] = ROW(epoll_wait, A_SLOT, A_INTO, A_INT),
+    [C_SELECT] = ROW(select, A_INT, A_INT, A_INT, A_INT, A_INT, A_INT),
+    [C_SENDFILE] = ROW(sendfile, A_END, A_END, A_OFFSET, A_COUNT),
+    [C_SPLICE] = ROW(splice, A_END, A_OFFSET, A_END, A_OFFSET, A_COUNT, A_SPLICE, A_INT),
     [C_SLEEP] = ROW(sleep, A_INT),
 };
 

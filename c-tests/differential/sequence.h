@@ -27,10 +27,17 @@ enum arg {
     A_REQUEST, /* place in `requests`: of ioctl */
     A_COMMAND, /* place in `commands`: of fcntl */
     A_EVENTS,  /* POLL bits */
+    A_EPOLL_OP,     /* EPOLL_CTL_ */
+    A_EPOLL_EVENTS, /* EPOLL bits */
+    A_EVENT_FORM,   /* place in `event_forms` */
+    A_END,          /* place in `ends`: of a transfer */
+    A_OFFSET,       /* place in `offsets` */
+    A_COUNT,        /* place in `counts`: bytes of a transfer */
+    A_SPLICE,       /* SPLICE_F_ bits */
 };
 
 /* Which values an option is given. */
-enum kind { K_INT, K_LINGER, K_TIME, K_DEVICE, K_CONGESTION, K_MREQ, K_MREQ6, K_MIF, K_PROTOCOL_COUNT };
+enum kind { K_INT, K_LINGER, K_TIME, K_DEVICE, K_CONGESTION, K_MREQ, K_MREQ6, K_MIF, K_FILTER6, K_PROTOCOL_COUNT };
 
 struct option {
     int level, name;
@@ -66,6 +73,12 @@ enum call {
     C_FCNTL,
     C_IOCTL,
     C_POLL,
+    C_EPOLL_CREATE,
+    C_EPOLL_CTL,
+    C_EPOLL_WAIT,
+    C_SELECT,
+    C_SENDFILE,
+    C_SPLICE,
     C_SLEEP,
     CALL_COUNT
 };
@@ -78,7 +91,10 @@ struct call_row {
 
 /* tables.c */
 extern const char *const names[], *const forms[], *const intos[], *const shapes[], *const controls[];
-extern const int name_count, control_count, option_count, len_count, lens[], request_count, command_count;
+extern const char *const event_forms[], *const ends[], *const offsets[];
+extern const long counts[];
+extern const int form_count, name_count, control_count, option_count, len_count, lens[], request_count, command_count;
+extern const int end_count, offset_count, count_count;
 extern const struct option options[];
 const char *value_text(int option, int place);
 /* A place of a table by its text, so that the generator says what it means. */

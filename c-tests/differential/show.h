@@ -75,14 +75,25 @@ static UNUSED void show_end(void)
     printf("\n");
 }
 
-/* Received bytes: the first of them and a hash (FNV-1a) of all. Of an ICMP message neither checksum nor identifier. */
-static UNUSED void show_data(unsigned char *b, long n, bool ping)
+/* Blanks what a stack chooses. Of an ICMP error all behind the type: it quotes such a header. */
+static UNUSED void hide(unsigned char *b, long n, int what)
+{
+    long header = what & HIDES_IP ? 20 : 0;
+    for (long i = 0; i < n; i++)
+        if (i < header)
+            b[i] = i == 4 || i == 5 || i == 10 || i == 11 ? 0 : b[i];
+        else if (what & HIDES_ICMP && i - header > 1 &&
+                 (i - header < 6 || (header && b[header] != 0 && b[header] != 8)))
+            b[i] = 0;
+}
+
+/* Received bytes: the first of them and a hash (FNV-1a) of all. */
+static UNUSED void show_data(unsigned char *b, long n, int hidden)
 {
     uint32_t hash = 2166136261u;
     if (n <= 0)
         return;
-    if (ping && n >= 6)
-        memset(b + 2, 0, 4);
+    hide(b, n, hidden);
     for (long i = 0; i < n; i++)
         hash = (hash ^ b[i]) * 16777619u;
     printf(" data=");
@@ -155,7 +166,30 @@ static UNUSED void show_events(int revents)
                  {POLLMSG, "MSG"}, {POLLWRNORM, "WRNORM"}, {POLLWRBAND, "WRBAND"}, {POLLRDHUP, "RDHUP"}};
     printf("0");
     for (int i = 0; i < COUNT(names); i++)
-        if (revents & names[i].bit)
+        if (revents & names[i].bit) {
             printf("|%s", names[i].name);
+            revents &= ~names[i].bit;
+        }
+    if (revents)
+        printf("|%x", (unsigned)revents);
+}
+
+static int by_data(const void *a, const void *b)
+{
+    const struct epoll_event *x = a, *y = b;
+    return (x->data.u64 > y->data.u64) - (x->data.u64 < y->data.u64);
+}
+
+/* Events of epoll_wait, by the number that each was given. Which ones come where there is room for some is the kernel's
+ * affair. */
+static UNUSED void show_ready(struct epoll_event *events, int n, int room)
+{
+    if (n >= room)
+        return;
+    qsort(events, (size_t)n, sizeof *events, by_data);
+    for (int i = 0; i < n; i++) {
+        printf(" e%llu=", (unsigned long long)events[i].data.u64);
+        show_events((int)events[i].events);
+    }
 }
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 /* glibc declares names as unions that no function pointer of a table matches. */
@@ -75,6 +76,13 @@ static const struct sys kernel = {
     .fcntl = fcntl,
     .ioctl = ioctl,
     .poll = poll,
+    .epoll_create1 = epoll_create1,
+    .epoll_ctl = epoll_ctl,
+    .epoll_wait = epoll_wait,
+    .select = select,
+    .pselect = pselect,
+    .sendfile = sendfile,
+    .splice = splice,
 };
 
 struct usk_stack_t *stack;
@@ -112,6 +120,13 @@ static const struct sys usersock = {
     .fcntl = usk_fcntl,
     .ioctl = usk_ioctl,
     .poll = usk_poll,
+    .epoll_create1 = usk_epoll_create1,
+    .epoll_ctl = usk_epoll_ctl,
+    .epoll_wait = usk_epoll_wait,
+    .select = usk_select,
+    .pselect = usk_pselect,
+    .sendfile = usk_sendfile,
+    .splice = usk_splice,
 };
 
 const struct sys *sys = &kernel;

@@ -6,6 +6,8 @@
 #endif
 #include <poll.h>
 #include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -37,6 +39,13 @@ struct sys {
     int (*fcntl)(int fd, int command, ...);
     int (*ioctl)(int fd, unsigned long request, ...);
     int (*poll)(struct pollfd *, nfds_t, int);
+    int (*epoll_create1)(int);
+    int (*epoll_ctl)(int, int, int, struct epoll_event *);
+    int (*epoll_wait)(int, struct epoll_event *, int, int);
+    int (*select)(int, fd_set *, fd_set *, fd_set *, struct timeval *);
+    int (*pselect)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+    ssize_t (*sendfile)(int, int, off_t *, size_t);
+    ssize_t (*splice)(int, off_t *, int, off_t *, size_t, unsigned);
 };
 
 extern const struct sys *sys;

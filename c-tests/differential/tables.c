@@ -23,7 +23,16 @@ const int name_count = COUNT(names);
 const int lens[] = {EXACT, 16, 28, 4, 0, 1, 2, 3, 8, 12, 15, 24, 27, 64, 128, 129, -1, 20, 256};
 const int len_count = COUNT(lens);
 
-const char *const forms[] = {"count", "null", "bad", "icmp 8", "icmp 128", "icmp 0", "icmp 13"};
+const char *const forms[] = {"count", "null", "bad", "icmp 8", "icmp 128", "icmp 0", "icmp 13",
+                            "ip 200", "ip 1", "ip 200 15", "ip 200 2"};
+const int form_count = COUNT(forms);
+const char *const event_forms[] = {"event", "null", "bad"};
+const char *const ends[] = {"slot 0", "slot 1", "slot 2", "slot 3", "file", "out", "in", "none", "slot 4"};
+const int end_count = COUNT(ends);
+const char *const offsets[] = {"null", "0", "10", "-1", "bad", "1000"};
+const int offset_count = COUNT(offsets);
+const long counts[] = {20, 0, 5, 100, 1000, 70000, -1};
+const int count_count = COUNT(counts);
 const char *const intos[] = {"buf", "null", "bad"};
 const char *const shapes[] = {"one", "three", "none", "many", "tail bad", "huge"};
 
@@ -210,6 +219,13 @@ const struct option options[] = {
     O(SOL_IPV6, UNKNOWN_OPTION, K_INT),
     O(SOL_TCP, UNKNOWN_OPTION, K_INT),
     O(SOL_UDP, UNKNOWN_OPTION, K_INT),
+    /* of raw sockets */
+    O(SOL_IP, IP_HDRINCL, K_INT),
+    O(SOL_IPV6, IPV6_CHECKSUM, K_INT),
+    O(SOL_RAW, IPV6_CHECKSUM, K_INT),
+    O(SOL_IPV6, IPV6_HDRINCL, K_INT),
+    O(SOL_ICMPV6, ICMPV6_FILTER, K_FILTER6),
+    O(SOL_RAW, UNKNOWN_OPTION, K_INT),
 };
 const int option_count = COUNT(options);
 
@@ -231,6 +247,9 @@ static const char *const mreq6_values[] = {"6ff02::1 i1", "6ff05::1234 i1", "6ff
 static const char *const mif_values[] = {"a0.0.0.0 a0.0.0.0 i1", "a127.0.0.1", "a0.0.0.0", "a192.0.2.1",
                                          "a0.0.0.0 a0.0.0.0 i77", "a0.0.0.0 a127.0.0.1", "i0", "b1", "null", "bad"};
 
+static const char *const filter6_values[] = {
+    "l0 l0 l0 l0", "l-1 l-1 l-1 l-1", "l0 l0 l1 l0", "l-1 l-1 l0 l0", "i-1", "b1", "null", "bad", ""};
+
 #define PICK(table) return table[place % COUNT(table)]
 const char *value_text(int option, int place)
 {
@@ -249,6 +268,8 @@ const char *value_text(int option, int place)
         PICK(mreq6_values);
     case K_MIF:
         PICK(mif_values);
+    case K_FILTER6:
+        PICK(filter6_values);
     default:
         PICK(int_values);
     }
@@ -280,7 +301,7 @@ struct word {
 static const struct word requests[] = {W(FIONREAD), W(SIOCOUTQ), W(SIOCOUTQNSD), W(SIOCATMARK), W(FIONBIO), W(0x1234)};
 static const struct word commands[] = {W(F_GETFL), W(F_SETFL), W(F_GETFD), W(77)};
 static const struct word domains[] = {W(AF_INET), W(AF_INET6), W(AF_UNSPEC)};
-static const struct word types[] = {W(SOCK_STREAM), W(SOCK_DGRAM), W(SOCK_SEQPACKET), W(SOCK_RDM)};
+static const struct word types[] = {W(SOCK_STREAM), W(SOCK_DGRAM), W(SOCK_RAW), W(SOCK_SEQPACKET), W(SOCK_RDM)};
 static const struct word protocols[] = {W(IPPROTO_IP),   W(IPPROTO_TCP),    W(IPPROTO_UDP),
                                         W(IPPROTO_ICMP), W(IPPROTO_ICMPV6), W(IPPROTO_UDPLITE)};
 static const struct word msg_flags[] = {
@@ -288,6 +309,11 @@ static const struct word msg_flags[] = {
     W(MSG_EOR),      W(MSG_WAITALL), W(MSG_CONFIRM), W(MSG_ERRQUEUE), W(MSG_NOSIGNAL), W(MSG_MORE), W(MSG_WAITFORONE)};
 static const struct word events[] = {W(POLLIN),     W(POLLPRI),    W(POLLOUT),    W(POLLERR),    W(POLLHUP),
                                      W(POLLRDNORM), W(POLLRDBAND), W(POLLWRNORM), W(POLLWRBAND), W(POLLRDHUP)};
+static const struct word epoll_ops[] = {W(EPOLL_CTL_ADD), W(EPOLL_CTL_MOD), W(EPOLL_CTL_DEL)};
+static const struct word epoll_events[] = {
+    W(EPOLLIN),     W(EPOLLPRI),    W(EPOLLOUT),   W(EPOLLERR),    W(EPOLLHUP),    W(EPOLLRDNORM),   W(EPOLLRDBAND),
+    W(EPOLLWRNORM), W(EPOLLWRBAND), W(EPOLLRDHUP), W((int)EPOLLET), W(EPOLLONESHOT), W(EPOLLEXCLUSIVE), W(EPOLLWAKEUP)};
+static const struct word splice_flags[] = {W(SPLICE_F_MOVE), W(SPLICE_F_NONBLOCK), W(SPLICE_F_MORE), W(SPLICE_F_GIFT)};
 static const struct word sock_flags[] = {W(SOCK_NONBLOCK), W(SOCK_CLOEXEC)};
 const int request_count = COUNT(requests), command_count = COUNT(commands);
 
@@ -381,6 +407,24 @@ void print_arg(enum arg arg, const int *a, int i)
         return;
     case A_EVENTS:
         return print_bits(events, COUNT(events), v);
+    case A_EPOLL_OP:
+        return print_word(epoll_ops, COUNT(epoll_ops), v);
+    case A_EPOLL_EVENTS:
+        return print_bits(epoll_events, COUNT(epoll_events), v);
+    case A_EVENT_FORM:
+        printf("\"%s\"", event_forms[v]);
+        return;
+    case A_END:
+        printf("\"%s\"", ends[v]);
+        return;
+    case A_OFFSET:
+        printf("\"%s\"", offsets[v]);
+        return;
+    case A_COUNT:
+        printf("%ld", counts[v]);
+        return;
+    case A_SPLICE:
+        return print_bits(splice_flags, COUNT(splice_flags), v);
     default:
         printf("%d", v);
     }

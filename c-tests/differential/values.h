@@ -21,8 +21,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -61,6 +64,10 @@
 #ifndef ICMPV6_FILTER
 #define ICMPV6_FILTER 1
 #endif
+/* Of SOL_RAW and SOL_IPV6. */
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
+#endif
 #define UNKNOWN_OPTION 999
 #define IPPROTO_NONE_OF_ALL 77
 
@@ -68,8 +75,10 @@
 static int fds[SLOTS] UNUSED;
 /* All that were opened. */
 static int opened[128] UNUSED, opened_count UNUSED;
-/* What the slot's socket sends and receives: an ICMP socket's messages carry an identifier that is not compared. */
-static bool pings[SLOTS] UNUSED;
+/* What of the bytes that a slot's socket receives a stack chooses, and is not compared: the identifier and checksum of
+ * an ICMP message, the identification and checksum of an IP header, of a raw socket of IPv4. */
+enum hidden { HIDES_NOTHING, HIDES_ICMP = 1, HIDES_IP = 2 };
+static int hides[SLOTS] UNUSED;
 
 /* The descriptor that a slot's number stands for: negative ones are no sockets. */
 static UNUSED int fd_of(int slot)
@@ -204,7 +213,52 @@ static UNUSED unsigned char *data(const char *form, int bytes)
         buf[0] = (unsigned char)type;
         buf[7] = 7;
     }
+    /* "ip P": an IPv4 header of protocol P to 127.0.0.1, for the kernel to complete; "ip P N" with N words. */
+    int protocol, words = 5;
+    if (sscanf(form, "ip %d %d", &protocol, &words) >= 1) {
+        static const unsigned char to[4] = {127, 0, 0, 1};
+        memset(buf, 0, 20);
+        buf[0] = (unsigned char)(0x40 | words);
+        buf[8] = 64;
+        buf[9] = (unsigned char)protocol;
+        memcpy(buf + 16, to, sizeof to);
+    }
     return buf;
+}
+
+/* What the files of the sequence are: made when they are first named, of the kernel on both sides. */
+static int file_of_bytes = -1, pipe_ends[2] UNUSED = {-1, -1};
+
+static UNUSED void keep(int fd)
+{
+    if (opened_count < COUNT(opened))
+        opened[opened_count++] = fd;
+}
+
+/* An end of a transfer: "slot N", "file" (of 64 bytes), "out" and "in" (where a pipe is written and read), "none". */
+static UNUSED int end_of(const char *text)
+{
+    int slot;
+    if (sscanf(text, "slot %d", &slot) == 1)
+        return fd_of(slot);
+    if (strcmp(text, "file") == 0) {
+        if (file_of_bytes < 0) {
+            unsigned char bytes[64];
+            for (int i = 0; i < COUNT(bytes); i++)
+                bytes[i] = (unsigned char)(i + 100);
+            file_of_bytes = memfd_create("bytes", MFD_CLOEXEC);
+            if (pwrite(file_of_bytes, bytes, sizeof bytes, 0) == sizeof bytes)
+                keep(file_of_bytes);
+        }
+        return file_of_bytes;
+    }
+    if (strcmp(text, "none") == 0)
+        return -1;
+    if (pipe_ends[0] < 0 && pipe2(pipe_ends, O_NONBLOCK | O_CLOEXEC) == 0) {
+        keep(pipe_ends[0]);
+        keep(pipe_ends[1]);
+    }
+    return pipe_ends[strcmp(text, "out") == 0];
 }
 
 /* `bytes` at `base` as an iovec: "one", "three" (unequal parts, one of them empty), "none", "many" (more than a call

@@ -201,6 +201,72 @@ static void outlive(void)
     held = NULL;
 }
 
+/* ---- a protocol with a table of its own ---- */
+
+static usk_sock_t *own_table[4];
+static int own_count, rehashed, exits;
+
+static int enter_own_table(usk_owned_t *o)
+{
+    own_table[own_count++] = usk_owned_sock(o);
+    return 0;
+}
+static void list_own_table(usk_reg_t *reg, usk_diag_each_t each, void *arg)
+{
+    (void)reg;
+    for (int i = 0; i < own_count; i++)
+        each(arg, own_table[i]);
+}
+static void count_rehash(usk_owned_t *o)
+{
+    EQ(usk_owned_sock(o) == own_table[0], 1);
+    rehashed++;
+}
+static void count_exit(usk_reg_t *reg)
+{
+    CHECK(reg != NULL);
+    exits++;
+}
+static int init_listed(usk_plugin_t *plugin)
+{
+    usk_proto t = held_proto();
+    t.name = "LISTED";
+    t.protocol = 251;
+    t.init = enter_own_table;
+    t.rehash = count_rehash;
+    t.net_exit = count_exit;
+    t.diag_dump = list_own_table;
+    return usk_proto_register(plugin, &t, NULL, NULL);
+}
+
+/* What its table holds is listed; it is told of changed options, and of the end of its stack. */
+static void own_table_is_listed(void)
+{
+    usk_sock_entry_t list[4];
+    int one = 1, fd[2];
+    stack = usk_stack_new("");
+    CHECK(usk_plugin_attach(stack, "listed", init_listed) != NULL);
+    EQ(usk_sock_list(stack, list, 4, sizeof list[0]), 0);
+    for (int i = 0; i < 2; i++)
+        fd[i] = (int)OK(usk_socket_on(stack, AF_INET, SOCK_DGRAM, 251));
+    EQ(usk_sock_list(stack, list, 4, sizeof list[0]), 2);
+    for (int i = 0; i < 2; i++) {
+        EQ(list[i].protocol, 251);
+        EQ(list[i].state, TCP_CLOSE);
+    }
+    CHECK(list[0].id != list[1].id);
+    OK(usk_setsockopt(fd[0], SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
+    OK(usk_setsockopt(fd[0], SOL_SOCKET, SO_REUSEPORT, &one, sizeof one));
+    EQ(rehashed, 2);
+    own_count = 0;
+    OK(usk_close(fd[0]));
+    OK(usk_close(fd[1]));
+    EQ(usk_sock_list(stack, list, 4, sizeof list[0]), 0);
+    EQ(exits, 0);
+    usk_stack_free(stack);
+    EQ(exits, 1);
+}
+
 int main(int argc, char **argv)
 {
     begin("loading");
@@ -214,5 +280,6 @@ int main(int argc, char **argv)
     held = NULL;
     usk_stack_free(stack);
     outlive();
+    own_table_is_listed();
     return done();
 }

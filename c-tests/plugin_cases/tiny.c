@@ -65,6 +65,17 @@ int main(int argc, char **argv)
             OK(usk_getsockopt(s, IPPROTO_IP, IP_TTL, &got, &len));
             EQ(got, 7);
         }
+        /* Both are in the list of sockets. */
+        usk_sock_entry_t list[4];
+        EQ(usk_sock_list(stack, list, 4, sizeof list[0]), 2);
+        int connected = 0;
+        for (int i = 0; i < 2; i++) {
+            EQ(list[i].protocol, 254);
+            EQ(list[i].family, any.sa.sa_family);
+            EQ(list[i].type, SOCK_DGRAM);
+            connected += list[i].state == 1;
+        }
+        EQ(connected, 1);
         /* In use, it stays. */
         EQ(usk_plugin_unload(plugin), -1);
         EQ(errno, EBUSY);

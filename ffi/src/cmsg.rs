@@ -55,12 +55,12 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
             let b: &[u8; 12] = d.try_into().ok()?;
             let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-            Control::PktInfo { ifindex, addr: IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7])) }
+            Control::PktInfo { ifindex, addr: IpAddr::V4(Ipv4Addr::new(b[4], b[5], b[6], b[7])), spec_dst: None }
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             let (ip, rest) = d.split_first_chunk::<16>()?;
             let ifindex = u32::from_ne_bytes(*rest.first_chunk()?);
-            Control::PktInfo { ifindex, addr: IpAddr::V6(Ipv6Addr::from(*ip)) }
+            Control::PktInfo { ifindex, addr: IpAddr::V6(Ipv6Addr::from(*ip)), spec_dst: None }
         }
         (libc::IPPROTO_IP, libc::IP_TTL) => Control::Ttl(int()?),
         (libc::IPPROTO_IP, libc::IP_TOS) => match d {
@@ -80,15 +80,19 @@ fn one(level: i32, ty: i32, d: &[u8]) -> Option<Control> {
     })
 }
 
-fn err_bytes(e: &SockExtendedErr) -> Vec<u8> {
+fn err_bytes(e: &SockExtendedErr, v6: bool) -> Vec<u8> {
     let mut b = Vec::with_capacity(44);
     b.extend_from_slice(&e.errno.to_ne_bytes());
     b.extend_from_slice(&[e.origin, e.ty, e.code, 0]);
     b.extend_from_slice(&e.info.to_ne_bytes());
     b.extend_from_slice(&e.data.to_ne_bytes());
     match e.offender {
+        Some(IpAddr::V4(ip)) if v6 => b.extend(crate::ptr::sockaddr_bytes((ip.to_ipv6_mapped(), 0).into())),
         Some(ip) => b.extend(crate::ptr::sockaddr_bytes((ip, 0).into())),
-        None => b.extend_from_slice(&[0; 16]),
+        // No offender is an empty name of the socket's family.
+        None => {
+            b.resize(b.len() + if v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() }, 0)
+        }
     }
     b
 }
@@ -97,13 +101,13 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
     let ip_level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
     let i = |n: i32| n.to_ne_bytes().to_vec();
     match c {
-        Control::PktInfo { ifindex, addr: IpAddr::V4(a) } => {
+        Control::PktInfo { ifindex, addr: IpAddr::V4(a), spec_dst } => {
             let mut b = ifindex.to_ne_bytes().to_vec();
-            b.extend_from_slice(&a.octets());
+            b.extend_from_slice(&spec_dst.unwrap_or(*a).octets());
             b.extend_from_slice(&a.octets());
             (libc::IPPROTO_IP, libc::IP_PKTINFO, b)
         }
-        Control::PktInfo { ifindex, addr: IpAddr::V6(a) } => {
+        Control::PktInfo { ifindex, addr: IpAddr::V6(a), .. } => {
             let mut b = a.octets().to_vec();
             b.extend_from_slice(&ifindex.to_ne_bytes());
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, b)
@@ -129,7 +133,7 @@ fn bytes(c: &Control, v6: bool) -> (i32, i32, Vec<u8>) {
         Control::UdpGro(n) => (libc::IPPROTO_UDP, UDP_GRO, i(*n)),
         Control::Mark(n) => (libc::SOL_SOCKET, libc::SO_MARK, n.to_ne_bytes().to_vec()),
         Control::TxTime(n) => (libc::SOL_SOCKET, SCM_TXTIME, n.to_ne_bytes().to_vec()),
-        Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e)),
+        Control::RecvErr(e) => (ip_level, if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR }, err_bytes(e, v6)),
         Control::Other { level, ty, data } => (*level, *ty, data.clone()),
         // `Control` may gain kinds; one that is not known here has no form in C.
         _ => (libc::SOL_SOCKET, 0, Vec::new()),
@@ -164,8 +168,8 @@ mod tests {
     #[test]
     fn control_data_survives_the_way_to_c_and_back() {
         let all = vec![
-            Control::PktInfo { ifindex: 3, addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)) },
-            Control::PktInfo { ifindex: 4, addr: IpAddr::V6(Ipv6Addr::LOCALHOST) },
+            Control::PktInfo { ifindex: 3, addr: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), spec_dst: None },
+            Control::PktInfo { ifindex: 4, addr: IpAddr::V6(Ipv6Addr::LOCALHOST), spec_dst: None },
             Control::Ttl(7),
             Control::Tos(3),
             Control::HopLimit(9),

@@ -3,10 +3,11 @@
 
 use crate::boundary::boundary;
 use crate::cancel::blocking;
-use crate::eventpoll::Epoll;
+use crate::eventpoll::{Epoll, Pollable};
 use crate::fdtable::{self, Desc};
-use crate::{kernel, ptr};
+use crate::{kernel, poll, probe, ptr};
 use std::ffi::{c_int, c_long};
+use std::sync::Arc;
 use std::time::Duration;
 use usersock::error::{Error, Result};
 use usersock::internal::sys::fd::Fd;
@@ -68,6 +69,9 @@ pub unsafe extern "C-unwind" fn usk_epoll_ctl(
             return Ok(0);
         };
         let what = desc.pollable()?;
+        if matches!(&what, Pollable::Epoll(inner) if Arc::ptr_eq(inner, &ep)) {
+            return Err(Error::Inval);
+        }
         match (op, ev) {
             (libc::EPOLL_CTL_ADD, Some(ev)) => ep.add(fd, &what, ev)?,
             (libc::EPOLL_CTL_MOD, Some(ev)) => ep.modify(fd, &what, ev)?,
@@ -105,7 +109,7 @@ pub unsafe extern "C-unwind" fn usk_epoll_pwait2(
 ) -> c_int {
     blocking(|| {
         // SAFETY: the caller vouches for all of it.
-        unsafe { epoll_wait(epfd, events, max, crate::poll::timespec(timeout)?, mask) }
+        unsafe { epoll_wait(epfd, events, max, poll::timespec(timeout)?, mask) }
     })
 }
 
@@ -134,16 +138,31 @@ unsafe fn epoll_wait(
     timeout: Option<Duration>,
     mask: *const libc::sigset_t,
 ) -> Result<c_int> {
+    let ep = fdtable::epoll(epfd);
+    if let Err(Error::BadF) = ep {
+        return Err(Error::BadF);
+    }
     if max <= 0 || max as usize > i32::MAX as usize / size_of::<libc::epoll_event>() {
         return Err(Error::Inval);
     }
-    if !crate::probe::writable(events as usize, max as usize * size_of::<libc::epoll_event>()) {
+    let bytes = max as usize * size_of::<libc::epoll_event>();
+    if probe::foreign(events as usize, bytes) {
         return Err(Error::Fault);
     }
-    let ep = fdtable::epoll(epfd)?;
+    let ep = ep?;
+    if !probe::writable(events as usize, bytes) {
+        // Only events that are there to be written fail the call, and stay (ep_send_events).
+        let mut set = [libc::pollfd { fd: epfd, events: libc::POLLIN, revents: 0 }];
+        // SAFETY: the caller vouches for `mask`.
+        let _masked = unsafe { poll::masked(mask) }?;
+        return match poll::poll_fds(&mut set, timeout)?.ready {
+            0 => Ok(0),
+            _ => Err(Error::Fault),
+        };
+    }
     // SAFETY: not null, writable for `max` entries as the caller guarantees.
     let out = unsafe { std::slice::from_raw_parts_mut(events, max as usize) };
     // SAFETY: the caller vouches for `mask`.
-    let _masked = unsafe { crate::poll::masked(mask) }?;
+    let _masked = unsafe { poll::masked(mask) }?;
     ep.wait(out, timeout).map(|n| n as c_int)
 }

@@ -383,8 +383,12 @@ impl Epoll {
 
     /// EPOLL_CTL_MOD. Errors: EINVAL, ENOENT.
     pub(crate) fn modify(&self, fd: RawFd, what: &Pollable, ev: &libc::epoll_event) -> Result<()> {
+        let exclusive = |events: u32| events & libc::EPOLLEXCLUSIVE as u32 != 0;
+        if exclusive(ev.events) {
+            return Err(Error::Inval);
+        }
         let item = self.find(fd, what)?;
-        if (ev.events | item.events.load(Ordering::SeqCst)) & libc::EPOLLEXCLUSIVE as u32 != 0 {
+        if exclusive(item.events.load(Ordering::SeqCst)) {
             return Err(Error::Inval);
         }
         item.data.store(ev.u64, Ordering::SeqCst);

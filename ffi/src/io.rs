@@ -172,15 +172,22 @@ pub unsafe extern "C-unwind" fn usk_sendto(
                 return Err(Error::Inval);
             }
             // SAFETY: the caller vouches for `addr` and `alen`.
-            unsafe { ptr::destination(addr, alen, &mut msg) }?;
+            unsafe { ptr::destination(addr, alen, &s, &mut msg) }?;
         }
         send_msg(&s, &mut msg).map(|n| n as isize)
     })
 }
 
+/// What became of a message.
+struct Sent {
+    bytes: usize,
+    /// All its bytes were taken from the program's memory.
+    whole: bool,
+}
+
 /// # Safety
 /// `hdr` is as for sendmsg(2).
-unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<usize> {
+unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<Sent> {
     // The name first, as copy_msghdr_from_user has it.
     let mut named = SendMsg::new(&[], flags);
     if !hdr.msg_name.is_null() && hdr.msg_namelen as i32 <= -1 {
@@ -190,7 +197,7 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
         // Bytes beyond the largest address are ignored.
         let len = hdr.msg_namelen.min(size_of::<libc::sockaddr_storage>() as u32);
         // SAFETY: the caller vouches for the name.
-        unsafe { ptr::destination(hdr.msg_name.cast(), len, &mut named) }?;
+        unsafe { ptr::destination(hdr.msg_name.cast(), len, s, &mut named) }?;
     }
     if hdr.msg_iovlen > 1024 {
         return Err(Error::MsgSize);
@@ -206,7 +213,8 @@ unsafe fn sendmsg_one(s: &Socket, hdr: &libc::msghdr, flags: c_int) -> Result<us
         // SAFETY: the caller vouches for the control data.
         msg.control = cmsg::parse(unsafe { ptr::bytes(hdr.msg_control, hdr.msg_controllen) }?);
     }
-    send_msg(s, &mut msg)
+    let bytes = send_msg(s, &mut msg)?;
+    Ok(Sent { bytes, whole: msg.remaining() == 0 })
 }
 
 /// EINVAL for a message on a socket of the kernel that passes one of our descriptors (SCM_RIGHTS): the other process
@@ -241,7 +249,7 @@ pub unsafe extern "C-unwind" fn usk_sendmsg(fd: c_int, hdr: *const libc::msghdr,
             return unsafe { kernel::wait(libc::SYS_sendmsg, [fd as c_long, hdr as c_long, flags as c_long]) };
         };
         // SAFETY: the caller vouches for `hdr`.
-        unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) }.map(|n| n as isize)
+        unsafe { sendmsg_one(&s, ptr::value(hdr)?, flags) }.map(|sent| sent.bytes as isize)
     })
 }
 
@@ -268,7 +276,13 @@ pub unsafe extern "C-unwind" fn usk_sendmmsg(fd: c_int, vec: *mut libc::mmsghdr,
             let m = unsafe { ptr::value_mut(vec.wrapping_add(i)) }?;
             // SAFETY: the caller vouches for each message.
             match unsafe { sendmsg_one(&s, &m.msg_hdr, flags) } {
-                Ok(n) => m.msg_len = n as c_uint,
+                Ok(sent) => {
+                    m.msg_len = sent.bytes as c_uint;
+                    // Bytes are left: of a stream without room, and with MSG_PROBE (__sys_sendmmsg).
+                    if !sent.whole {
+                        return Ok(i as c_int + 1);
+                    }
+                }
                 Err(e) if i == 0 => return Err(e),
                 Err(_) => return Ok(i as c_int),
             }

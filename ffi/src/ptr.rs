@@ -7,10 +7,9 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr::NonNull;
 use usersock::error::{Error, Result};
+use usersock::internal::sock::{AF_INET6, SIN6_LEN_RFC2133};
+use usersock::net::Socket;
 use usersock::sock::msg::{OddName, SendMsg};
-
-/// Least length of an IPv6 address: one without scope.
-pub(crate) const SIN6_LEN_RFC2133: usize = 24;
 
 /// Most bytes one call transfers (MAX_RW_COUNT).
 pub(crate) const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -191,66 +190,24 @@ pub unsafe fn sockaddr(addr: *const libc::sockaddr, len: libc::socklen_t) -> Res
     }
 }
 
-/// The name for bind or connect of a socket of IPv6 (`v6`) or IPv4: None is AF_UNSPEC. The inner error is what the name
-/// is refused with where it comes to be looked at: EINVAL for too few bytes, EAFNOSUPPORT for another family. A
-/// datagram socket of IPv6 is given IPv4's names, too (`v4_too`). The outer: EINVAL for a length no name has, EFAULT.
+/// Least length of a name of AF_INET6 for a socket: a whole structure for a ping socket (ping_check_bind_addr,
+/// ping_v6_sendmsg), one without scope for others.
+pub fn least_v6(s: &Socket) -> usize {
+    match (i32::from(s.sock().ty), i32::from(s.sock().protocol)) {
+        (libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6) => size_of::<libc::sockaddr_in6>(),
+        _ => SIN6_LEN_RFC2133,
+    }
+}
+
+/// A name that a program gives: an address, or what the protocol makes of other bytes. Of AF_INET6 at least `least_v6`
+/// bytes make an address. EINVAL: longer than any name; EFAULT: not readable.
 /// # Safety
 /// As [`sockaddr`].
-pub unsafe fn own_name(
+pub unsafe fn name(
     addr: *const libc::sockaddr,
     len: libc::socklen_t,
-    v6: bool,
-    v4_too: bool,
-) -> Result<Result<Option<SocketAddr>>> {
-    let n = len as usize;
-    if n > size_of::<libc::sockaddr_storage>() {
-        return Err(Error::Inval);
-    }
-    // SAFETY: the caller vouches for `addr` and `len`.
-    let b = unsafe { bytes(addr.cast(), n) }?;
-    let family = b.first_chunk().map_or(libc::AF_UNSPEC, |f| i32::from(u16::from_ne_bytes(*f)));
-    let v4 = !v6 || v4_too && family == libc::AF_INET;
-    let (whole, own) = match v4 {
-        true => (size_of::<libc::sockaddr_in>(), libc::AF_INET),
-        false => (SIN6_LEN_RFC2133, libc::AF_INET6),
-    };
-    if n < 2 {
-        return Err(Error::Inval);
-    }
-    Ok(match family {
-        libc::AF_UNSPEC => Ok(None),
-        _ if n < whole => Err(Error::Inval),
-        family if family != own => Err(Error::AfNoSupport),
-        // SAFETY: as above.
-        _ => unsafe { sockaddr(addr, len) },
-    })
-}
-
-/// The name to bind to. EINVAL for too few bytes, EAFNOSUPPORT for another family, EFAULT.
-/// # Safety
-/// As [`sockaddr`].
-pub unsafe fn bind_name(addr: *const libc::sockaddr, len: libc::socklen_t, v6: bool) -> Result<SocketAddr> {
-    // SAFETY: the caller vouches for `addr` and `len`.
-    if let Some(a) = unsafe { own_name(addr, len, v6, false) }?? {
-        return Ok(a);
-    }
-    // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
-    // SAFETY: as above; `own_name` has checked that `len` bytes are there.
-    let b = unsafe { bytes(addr.cast(), len as usize) }?;
-    if b.len() < if v6 { SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() } {
-        return Err(Error::Inval);
-    }
-    if v6 || b[4..8] != [0; 4] {
-        return Err(Error::AfNoSupport);
-    }
-    Ok((Ipv4Addr::UNSPECIFIED, u16::from_be_bytes([b[2], b[3]])).into())
-}
-
-/// The destination of a send (msg_name): an address, or what the protocol makes of other bytes. EINVAL: longer than any
-/// name; EFAULT: not readable. No bytes are no name.
-/// # Safety
-/// As [`sockaddr`].
-pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg: &mut SendMsg<'_>) -> Result<()> {
+    least_v6: usize,
+) -> Result<std::result::Result<SocketAddr, OddName>> {
     let n = len as usize;
     if n > size_of::<libc::sockaddr_storage>() {
         return Err(Error::Inval);
@@ -260,14 +217,99 @@ pub unsafe fn destination(addr: *const libc::sockaddr, len: libc::socklen_t, msg
     // SAFETY: as above.
     if n > 0
         && let Ok(Some(a)) = unsafe { sockaddr(addr, len) }
+        && (a.is_ipv4() || n >= least_v6)
     {
-        msg.name = Some(a);
-        return Ok(());
+        return Ok(Ok(a));
     }
-    let family = b.first_chunk().map_or(0, |f| u16::from_ne_bytes(*f));
-    let port = b.get(2..4).map_or(0, |p| u16::from_be_bytes([p[0], p[1]]));
-    let ip = b.get(4..8).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
-    msg.odd_name = Some(OddName { family, len: n, inet: SocketAddrV4::new(ip, port) });
+    Ok(Err(odd(b)))
+}
+
+/// The bytes of a name as they may be read.
+pub(crate) fn odd(b: &[u8]) -> OddName {
+    let mut whole = [0; size_of::<libc::sockaddr_in6>()];
+    let n = b.len().min(whole.len());
+    whole[..n].copy_from_slice(&b[..n]);
+    let (family, port) = (u16::from_ne_bytes([whole[0], whole[1]]), u16::from_be_bytes([whole[2], whole[3]]));
+    let word = |i: usize| [whole[i], whole[i + 1], whole[i + 2], whole[i + 3]];
+    let mut ip6 = [0; 16];
+    ip6.copy_from_slice(&whole[8..24]);
+    let inet6 = SocketAddrV6::new(ip6.into(), port, u32::from_be_bytes(word(4)), u32::from_ne_bytes(word(24)));
+    OddName { family, len: b.len(), inet: SocketAddrV4::new(word(4).into(), port), inet6 }
+}
+
+/// The name to bind `s` to. EINVAL for too few bytes, EAFNOSUPPORT for another family, EFAULT.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn bind_name(s: &Socket, addr: *const libc::sockaddr, len: libc::socklen_t) -> Result<SocketAddr> {
+    let (family, least) = match s.sock().family == AF_INET6 {
+        true => (libc::AF_INET6, least_v6(s)),
+        false => (libc::AF_INET, size_of::<libc::sockaddr_in>()),
+    };
+    // SAFETY: the caller vouches for `addr` and `len`.
+    Ok(match unsafe { name(addr, len, least) }? {
+        _ if (len as usize) < least => return Err(Error::Inval),
+        // Raw sockets of IPv4 do not look at the family (raw_bind); those of IPv6 have EINVAL for another.
+        name if s.sock().ty == libc::SOCK_RAW as u16 => match (name, family) {
+            (Ok(SocketAddr::V6(a)), libc::AF_INET) => odd(&sockaddr_bytes(a.into())).inet.into(),
+            (Err(odd), libc::AF_INET) => odd.inet.into(),
+            (Ok(a), _) if a.is_ipv6() == (family == libc::AF_INET6) => a,
+            _ => return Err(Error::Inval),
+        },
+        Ok(a) => a,
+        // AF_UNSPEC with the IPv4 wildcard counts as AF_INET, for old programs (as in Linux).
+        Err(odd)
+            if family == libc::AF_INET
+                && i32::from(odd.family) == libc::AF_UNSPEC
+                && odd.inet.ip().is_unspecified() =>
+        {
+            odd.inet.into()
+        }
+        Err(_) => return Err(Error::AfNoSupport),
+    })
+}
+
+/// The name to connect `s` to; None is AF_UNSPEC. EINVAL, EFAULT; what is no address the socket refuses in its turn.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn connect_name(
+    s: &Socket,
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> Result<std::result::Result<Option<SocketAddr>, OddName>> {
+    // SAFETY: the caller vouches for `addr` and `len`.
+    Ok(match unsafe { name(addr, len, SIN6_LEN_RFC2133) }? {
+        _ if len < 2 => return Err(Error::Inval),
+        // IPv4's name is too short for a stream of IPv6 before it is of another family (tcp_v6_connect).
+        Ok(SocketAddr::V4(inet)) if s.sock().family == AF_INET6 && s.sock().proto().is_stream() => {
+            Err(OddName { len: len as usize, ..odd(&sockaddr_bytes(inet.into())) })
+        }
+        Ok(a) => Ok(Some(a)),
+        Err(odd) if i32::from(odd.family) == libc::AF_UNSPEC => Ok(None),
+        Err(odd) => Err(odd),
+    })
+}
+
+/// The destination of a send (msg_name), as [`name`]. No bytes are no name.
+/// # Safety
+/// As [`sockaddr`].
+pub unsafe fn destination(
+    addr: *const libc::sockaddr,
+    len: libc::socklen_t,
+    s: &Socket,
+    msg: &mut SendMsg<'_>,
+) -> Result<()> {
+    let sock = s.sock();
+    let ping = sock.protocol == libc::IPPROTO_ICMPV6 as u16;
+    let v6_only = sock.family == AF_INET6 && (sock.ty == libc::SOCK_RAW as u16 || ping);
+    // SAFETY: the caller's promises.
+    match unsafe { name(addr, len, least_v6(s)) }? {
+        // A raw or ping socket of IPv6 sees of it that it is too short, or else of another family.
+        Ok(a) if v6_only && a.is_ipv4() => {
+            msg.odd_name = Some(OddName { len: len as usize, ..odd(&sockaddr_bytes(a)) });
+        }
+        Ok(a) => msg.name = Some(a),
+        Err(odd) => msg.odd_name = Some(odd),
+    }
     Ok(())
 }
 

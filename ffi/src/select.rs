@@ -55,11 +55,21 @@ impl Set {
         !self.words.is_null() && unsafe { *self.words.add(fd / WORD) } & 1 << (fd % WORD) != 0
     }
 
+    /// Makes the whole words that cover `count` descriptors those of `fds` (set_fd_set).
     /// # Safety
-    /// As for `has`, which was true.
-    unsafe fn clear(self, fd: usize) {
-        // SAFETY: as in `has`.
-        unsafe { *self.words.add(fd / WORD) &= !(1 << (fd % WORD)) };
+    /// As for `has`, of `count` and of each of `fds`.
+    unsafe fn store(self, count: usize, fds: impl Iterator<Item = usize>) {
+        if self.words.is_null() {
+            return;
+        }
+        for word in 0..count.div_ceil(WORD) {
+            // SAFETY: within the words that `new` found good.
+            unsafe { *self.words.add(word) = 0 };
+        }
+        for fd in fds {
+            // SAFETY: as above.
+            unsafe { *self.words.add(fd / WORD) |= 1 << (fd % WORD) };
+        }
     }
 }
 
@@ -99,17 +109,17 @@ unsafe fn select(count: c_int, sets: [*mut libc::fd_set; 3], limit: Option<Durat
             return Err(Error::BadF);
         }
     }
-    let mut n = 0;
-    for p in &fds {
-        for set in sets {
+    let ready = sets.map(|set| {
+        let ready = |p: &&libc::pollfd| {
             // SAFETY: `p.fd` was below `count`.
-            match unsafe { set.has(p.fd as usize) } {
-                true if p.revents & set.bits != 0 => n += 1,
-                // SAFETY: as above.
-                true => unsafe { set.clear(p.fd as usize) },
-                false => {}
-            }
-        }
+            p.revents & set.bits != 0 && unsafe { set.has(p.fd as usize) }
+        };
+        fds.iter().filter(ready).map(|p| p.fd as usize).collect::<Vec<usize>>()
+    });
+    let n = ready.iter().map(Vec::len).sum::<usize>() as c_int;
+    for (set, ready) in sets.into_iter().zip(ready) {
+        // SAFETY: they were below `count`.
+        unsafe { set.store(count, ready.into_iter()) };
     }
     Ok(n)
 }

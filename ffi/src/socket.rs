@@ -10,7 +10,7 @@ use crate::stacks::default_stack;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::Arc;
 use usersock::error::{Error, Result};
-use usersock::internal::sock::AF_INET6;
+
 use usersock::net::Socket;
 use usersock::stack::Stack;
 
@@ -59,7 +59,7 @@ pub unsafe extern "C-unwind" fn usk_bind(fd: c_int, addr: *const libc::sockaddr,
                 .map(|r| r as c_int);
         };
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = unsafe { ptr::bind_name(addr, len, s.sock().family == AF_INET6) }?;
+        let a = unsafe { ptr::bind_name(&s, addr, len) }?;
         s.bind(a)?;
         Ok(0)
     })
@@ -131,8 +131,8 @@ pub unsafe extern "C-unwind" fn usk_connect(fd: c_int, addr: *const libc::sockad
                 .map(|r| r as c_int);
         };
         // SAFETY: the caller vouches for `addr` and `len`.
-        let a = unsafe { ptr::own_name(addr, len, s.sock().family == AF_INET6, !s.sock().proto().is_stream()) }?;
-        s.connect_to(a)?;
+        let to = unsafe { ptr::connect_name(&s, addr, len) }?;
+        s.connect_to(to)?;
         Ok(0)
     })
 }

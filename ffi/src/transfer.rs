@@ -3,26 +3,57 @@
 
 use crate::cancel::blocking;
 use crate::fdtable::{self, Desc};
-use crate::{kernel, probe};
+use crate::{kernel, probe, ptr};
 use std::ffi::{c_int, c_long, c_uint};
 use std::io::IoSliceMut;
 use std::sync::Arc;
 use usersock::error::{Error, Result};
+use usersock::internal::sys::fd::Fd;
 use usersock::net::Socket;
 use usersock::sock::msg::RecvMsg;
 
 /// Every flag splice(2) has: MOVE, NONBLOCK, MORE, GIFT.
 const SPLICE_F_ALL: c_uint = 15;
 const CHUNK: usize = 64 * 1024;
+/// Bytes of an offset.
+const OFF: usize = size_of::<libc::off_t>();
+/// A count from here on may be too much behind an offset.
+const MOST: usize = 1 << 62;
 
 /// Sends `data`; returns the bytes sent before an error, if any.
 fn push(s: &Socket, data: &[u8], flags: c_int) -> Result<usize> {
     crate::io::signalled(s, s.sendpage(data, flags), false)
 }
 
-/// As sendfile(2) to a socket of ours from a file of the kernel; for other pairs, the kernel's own call. `offset` null:
-/// the file's position advances by the bytes sent. Errors: EAGAIN (nothing could be sent), EBADF, EINVAL (not a file
-/// one can pread), and those of send.
+/// What the kernel says of these arguments of sendfile(2) without any byte: the number of a socket of ours is a socket
+/// to it, so that all it checks before the first byte is checked, in its order (do_sendfile). Ok: it has no objection.
+/// # Safety
+/// `offset` is null or points to an off_t.
+unsafe fn judge_sendfile(out_fd: c_int, in_fd: c_int, offset: *mut libc::off_t, count: usize) -> Result<()> {
+    // SAFETY: the caller vouches for `offset`.
+    let start = unsafe { offset.as_ref() }.copied().unwrap_or(0);
+    let counts = isize::try_from(count).is_ok_and(|n| start.checked_add(n as libc::off_t).is_some());
+    // A count that cannot be is refused among these checks. With any other the file would be read.
+    let count = if counts { 0 } else { count };
+    let args = [out_fd as c_long, in_fd as c_long, offset as c_long, count as c_long];
+    // SAFETY: passes the program's own arguments to the kernel.
+    unsafe { kernel::call(libc::SYS_sendfile, args) }.map(drop)
+}
+
+/// sendfile from a socket of ours, which only a pipe can take.
+/// # Safety
+/// `offset` is null or points to an off_t.
+unsafe fn socket_to_pipe(s: &Socket, fds: [c_int; 2], offset: *mut libc::off_t, count: usize) -> Result<isize> {
+    let [out_fd, in_fd] = fds;
+    // SAFETY: passed on.
+    unsafe { judge_sendfile(out_fd, in_fd, offset, count) }?;
+    let nonblock = kernel::fcntl(out_fd, libc::F_GETFL, 0)? & libc::O_NONBLOCK != 0;
+    from_socket(s, out_fd, count, if nonblock { libc::SPLICE_F_NONBLOCK } else { 0 })
+}
+
+/// As sendfile(2) to a socket of ours from a file of the kernel, and from a socket of ours to a pipe; for other pairs,
+/// the kernel's own call. `offset` null: the file's position advances by the bytes sent. Errors: EAGAIN (nothing could
+/// be sent), EBADF, EINVAL, EOVERFLOW, ESPIPE, and those of send.
 /// # Safety
 /// `offset` is null or points to an off_t.
 #[unsafe(no_mangle)]
@@ -35,7 +66,11 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
     blocking(|| {
         let s = match (fdtable::get(in_fd), fdtable::get(out_fd)) {
             (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => return Err(Error::NetDown),
-            (Some(Desc::Socket(_)), _) => return Err(Error::Inval),
+            // SAFETY: the caller vouches for `offset`, which `probe` finds good.
+            (Some(Desc::Socket(s)), _) => match offset.is_null() || probe::writable(offset as usize, OFF) {
+                true => return unsafe { socket_to_pipe(&s, [out_fd, in_fd], offset, count) },
+                false => return Err(Error::Fault),
+            },
             (_, Some(Desc::Socket(s))) => s,
             _ => {
                 let args = [out_fd as c_long, in_fd as c_long, offset as c_long, count as c_long];
@@ -43,15 +78,29 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                 return unsafe { kernel::wait(libc::SYS_sendfile, args) };
             }
         };
-        if !offset.is_null() && !probe::writable(offset as usize, size_of::<libc::off_t>()) {
+        if !offset.is_null() && !probe::writable(offset as usize, OFF) {
             return Err(Error::Fault);
         }
+        // SAFETY: as above.
+        let judge = || unsafe { judge_sendfile(out_fd, in_fd, offset, count) };
         // SAFETY: the caller vouches for `offset`.
         let start = match unsafe { offset.as_ref() } {
-            Some(&o) if o < 0 => return Err(Error::Inval),
-            Some(&o) => o,
-            None => seek(in_fd, 0, libc::SEEK_CUR).map_err(|e| if e == Error::SPipe { Error::Inval } else { e })?,
+            Some(&o) => Ok(o),
+            None => seek(in_fd, 0, libc::SEEK_CUR),
         };
+        let start = match start {
+            Ok(o) if (1..MOST).contains(&count) && (0..=libc::off_t::MAX - MOST as libc::off_t).contains(&o) => o,
+            start => {
+                judge()?;
+                start?
+            }
+        };
+        if s.appends() {
+            judge()?;
+            return Err(Error::Inval);
+        }
+        // More than this the kernel does not transfer in one call.
+        let count = count.min(ptr::MAX_RW_COUNT);
         let mut buf = vec![0u8; CHUNK.min(count.max(1))];
         let mut done = 0usize;
         let result = loop {
@@ -71,8 +120,13 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
                     break Ok(());
                 }
                 Ok(n) => n as usize,
-                // Without an offset lseek has returned it already.
-                Err(e) => break Err(e),
+                Err(e) => {
+                    // Not open for reading, no file with positions, or a folder.
+                    if done == 0 {
+                        judge()?;
+                    }
+                    break Err(if matches!(e, Error::IsDir | Error::SPipe) { Error::Inval } else { e });
+                }
             };
             let more = if done + n < count { libc::MSG_MORE } else { 0 };
             match push(&s, &buf[..n], more) {
@@ -100,8 +154,18 @@ pub unsafe extern "C-unwind" fn usk_sendfile(
     })
 }
 
+/// What the kernel says of a splice(2) that cannot be: with a length that is none it checks all else before, and
+/// transfers nothing.
+/// # Safety
+/// The offsets are null or point to a loff_t.
+unsafe fn judge_splice(fd_in: c_int, off_in: *mut i64, fd_out: c_int, off_out: *mut i64, flags: c_uint) -> Error {
+    let args = [fd_in as c_long, off_in as c_long, fd_out as c_long, off_out as c_long, -1, flags as c_long];
+    // SAFETY: passes the program's own arguments to the kernel.
+    unsafe { kernel::call(libc::SYS_splice, args) }.err().unwrap_or(Error::Inval)
+}
+
 /// As splice(2) where one end is a socket of ours and the other a pipe; for other pairs, the kernel's own call. Errors:
-/// EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EINVAL (no pipe, or an offset for the
+/// EAGAIN (SPLICE_F_NONBLOCK and the pipe, or a non-blocking end), EBADF, EFAULT, EINVAL (no pipe, or an offset for the
 /// socket), ESPIPE (an offset for the pipe). SPLICE_F_NONBLOCK does not make the socket's side non-blocking: O_NONBLOCK
 /// does, as in Linux.
 /// # Safety
@@ -115,30 +179,22 @@ pub unsafe extern "C-unwind" fn usk_splice(
     len: usize,
     flags: c_uint,
 ) -> isize {
+    // SAFETY: the caller vouches for the offsets.
+    let judge = || unsafe { judge_splice(fd_in, off_in, fd_out, off_out, flags) };
+    let plain = off_in.is_null() && off_out.is_null() && flags & !SPLICE_F_ALL == 0 && isize::try_from(len).is_ok();
     blocking(|| match (fdtable::get(fd_in), fdtable::get(fd_out)) {
         (Some(Desc::Inherited(_)), _) | (_, Some(Desc::Inherited(_))) => Err(Error::NetDown),
-        (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len > 0 && flags & !SPLICE_F_ALL != 0 => {
-            Err(Error::Inval)
-        }
-        (Some(Desc::Socket(_)), Some(Desc::Socket(_))) => Err(Error::Inval),
-        (Some(Desc::Socket(s)), _) => {
-            if !off_out.is_null() {
-                return Err(Error::SPipe);
-            }
-            if !off_in.is_null() {
-                return Err(Error::Inval);
-            }
-            from_socket(&s, fd_out, len, flags)
-        }
-        (_, Some(Desc::Socket(s))) => {
-            if !off_in.is_null() {
-                return Err(Error::SPipe);
-            }
-            if !off_out.is_null() {
-                return Err(Error::Inval);
-            }
-            to_socket(fd_in, &s, len, flags)
-        }
+        (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) if len == 0 => Ok(0),
+        (Some(Desc::Socket(s)), _) if plain && is_pipe(fd_out) => match from_socket(&s, fd_out, len, flags) {
+            Ok(0) | Err(_) if !may(fd_out, libc::O_WRONLY) => Err(Error::BadF),
+            done => done,
+        },
+        (_, Some(Desc::Socket(s))) if plain && !s.appends() && is_pipe(fd_in) => match to_socket(fd_in, &s, len, flags)
+        {
+            Ok(0) | Err(_) if !may(fd_in, libc::O_RDONLY) => Err(Error::BadF),
+            done => done,
+        },
+        (Some(Desc::Socket(_)), _) | (_, Some(Desc::Socket(_))) => Err(judge()),
         _ => {
             let [from, to] = [off_in as c_long, off_out as c_long];
             let args = [fd_in as c_long, from, fd_out as c_long, to, len as c_long, flags as c_long];
@@ -165,12 +221,18 @@ fn ready(fd: c_int, events: libc::c_short, timeout: Option<libc::timespec>) -> R
 
 const AT_ONCE: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
 
-fn require_pipe(fd: c_int) -> Result<()> {
+fn is_pipe(fd: c_int) -> bool {
     // SAFETY: an all-zero stat is valid, and fstat fills it.
     let mut st: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `st` is writable.
-    crate::boundary::os(unsafe { libc::fstat(fd, &mut st) } as isize)?;
-    if st.st_mode & libc::S_IFMT == libc::S_IFIFO { Ok(()) } else { Err(Error::Inval) }
+    let found = crate::boundary::os(unsafe { libc::fstat(fd, &mut st) } as isize);
+    found.is_ok() && st.st_mode & libc::S_IFMT == libc::S_IFIFO
+}
+
+/// Whether a pipe's end is of this mode (or of both).
+fn may(fd: c_int, mode: c_int) -> bool {
+    let flags = kernel::fcntl(fd, libc::F_GETFL, 0).unwrap_or(0);
+    flags & libc::O_PATH == 0 && [mode, libc::O_RDWR].contains(&(flags & libc::O_ACCMODE))
 }
 
 /// Room in a pipe right now, bytes.
@@ -183,7 +245,6 @@ fn pipe_room(fd: c_int) -> Result<usize> {
 }
 
 fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isize> {
-    require_pipe(pipe)?;
     if len == 0 {
         return Ok(0);
     }
@@ -221,25 +282,58 @@ fn from_socket(s: &Socket, pipe: c_int, len: usize, flags: c_uint) -> Result<isi
     Ok(wrote as isize)
 }
 
-fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<isize> {
-    require_pipe(pipe)?;
-    if len == 0 {
+/// read(2).
+fn read(fd: c_int, buf: &mut [u8]) -> Result<usize> {
+    let args = [fd as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
+    // SAFETY: `buf` is writable for its length.
+    unsafe { kernel::wait(libc::SYS_read, args) }.map(|n| n as usize)
+}
+
+/// Sends the pipe's bytes as one datagram. Where that fails they stay in the pipe, so they are looked at in another one
+/// first (tee(2)).
+fn datagram_to_socket(pipe: c_int, s: &Socket, len: usize, flags: c_uint) -> Result<isize> {
+    let mut ends = [0; 2];
+    let args = [ends.as_mut_ptr() as c_long, libc::O_CLOEXEC as c_long];
+    // SAFETY: `ends` has room for two descriptors.
+    unsafe { kernel::call(libc::SYS_pipe2, args) }?;
+    let [out, inward] = [Fd::own(ends[0])?, Fd::own(ends[1])?];
+    let len = len.min(CHUNK);
+    let nonblock = flags & libc::SPLICE_F_NONBLOCK;
+    let args = [pipe as c_long, inward.raw() as c_long, len as c_long, nonblock as c_long];
+    // SAFETY: four numbers.
+    let n = unsafe { kernel::wait(libc::SYS_tee, args) }? as usize;
+    if n == 0 {
         return Ok(0);
     }
+    let mut buf = vec![0u8; n];
+    let n = read(out.raw(), &mut buf)?;
+    let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
+    let sent = push(s, &buf[..n], more)?;
+    Ok(read(pipe, &mut buf[..sent.min(n)])? as isize)
+}
+
+fn to_socket(pipe: c_int, s: &Arc<Socket>, len: usize, flags: c_uint) -> Result<isize> {
     let nonblock = flags & libc::SPLICE_F_NONBLOCK != 0;
     if nonblock || s.nonblocking() {
-        // Bytes are read from the pipe only if the socket has room.
-        if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
-            return Err(Error::Again);
-        }
         if !ready(pipe, libc::POLLIN, Some(AT_ONCE))? {
             return Err(Error::Again);
         }
+        // Bytes are read from the pipe only if the socket has room.
+        if !s.poll().intersects(usersock::sock::wait::Events::OUT) {
+            if s.sock().proto().is_stream() {
+                // One that cannot send at all says so.
+                push(s, &[], libc::MSG_DONTWAIT)?;
+            }
+            return Err(Error::Again);
+        }
     }
+    if !s.sock().proto().is_stream() {
+        return datagram_to_socket(pipe, s, len, flags);
+    }
+    // A stream that cannot send says so before bytes leave the pipe.
+    push(s, &[], libc::MSG_DONTWAIT)?;
     let mut buf = vec![0u8; len.min(CHUNK)];
-    let args = [pipe as c_long, buf.as_mut_ptr() as c_long, buf.len() as c_long];
-    // SAFETY: `buf` is writable for its length.
-    let n = unsafe { kernel::wait(libc::SYS_read, args) }? as usize;
+    let n = read(pipe, &mut buf)?;
     let more = if flags & libc::SPLICE_F_MORE != 0 { libc::MSG_MORE } else { 0 };
     let mut sent = 0;
     while sent < n {

@@ -133,11 +133,15 @@ typedef struct usk_icmp_error_t {
 } usk_icmp_error_t;
 
 /*
+ What diag_dump calls for each sock: `sk` is valid until it returns.
+ */
+typedef void (*usk_diag_each_t)(void *arg, usk_sock_t *sk);
+
+/*
  A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
- Registering copies it, with its strings and lists. Differences from struct proto: there is no rehash, because the
- library itself updates its port table when SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT changes; sock_is_readable
- is poll_locked; psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the
- kernel needs.
+ Registering copies it, with its strings and lists. Differences from struct proto: sock_is_readable is poll_locked;
+ psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the kernel needs.
+ net_exit is struct pernet_operations' exit, and diag_dump struct inet_diag_handler's dump.
 
  Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
  sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
@@ -389,6 +393,21 @@ typedef struct usk_proto {
    Process context, not owned. Null: no action.
    */
   void (*splice_eof)(usk_sock_t *sk);
+  /*
+   SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT has changed: updates the sock in tables of the protocol's own.
+   Owned. Null: the library's port table is updated.
+   */
+  void (*rehash)(usk_owned_t *o);
+  /*
+   The stack ends with the protocol registered in it: frees what the protocol keeps for the stack (usk_user). There
+   is no sock any more, and calls that need the stack fail. Null: no action; the library empties its port table.
+   */
+  void (*net_exit)(usk_reg_t *reg);
+  /*
+   Lists socks for usk_sock_list: calls `each` with `arg` for each sock in the protocol's own tables. Process
+   context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
+   */
+  void (*diag_dump)(usk_reg_t *reg, usk_diag_each_t each, void *arg);
 } usk_proto;
 
 #ifdef __cplusplus

@@ -3,7 +3,8 @@
 
 use super::{Socket, SocketState};
 use crate::base::error::{Error, Result};
-use crate::sock::addr::AF_INET;
+use crate::sock::addr::{AF_INET, SIN6_LEN_RFC2133};
+use crate::sock::msg::OddName;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{SockGuard, flag};
@@ -16,16 +17,38 @@ impl Socket {
         self.connect_to(Ok(addr))
     }
 
-    /// As [`Socket::connect`], with an address that may be none: its error is returned where the address would be
-    /// looked at, behind the checks of the socket's state.
-    pub fn connect_to(&self, addr: Result<Option<SocketAddr>>) -> Result<()> {
+    /// As [`Socket::connect`], with bytes that may be no address: what they are refused with is returned where the
+    /// address would be looked at, behind the checks of the socket's state.
+    pub fn connect_to(&self, addr: std::result::Result<Option<SocketAddr>, OddName>) -> Result<()> {
         self.whole()?;
+        let addr = addr.map_err(|odd| self.refuses(odd));
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
             self.restarting(|c| c.sndtimeo, || self.connect_stream(addr))
         } else {
             self.connect_dgram(addr)
         };
         self.done(r)
+    }
+
+    /// EINVAL: too few bytes for the socket's family; EAFNOSUPPORT: of another one. Which comes first is each
+    /// protocol's own (tcp_v6_connect, __ip6_datagram_connect, ip6_datagram_connect_v6_only, __ip4_datagram_connect).
+    fn refuses(&self, odd: OddName) -> Error {
+        let (sock, family) = (&self.sock, i32::from(odd.family));
+        let v6 = sock.family != AF_INET;
+        let other = odd.family != sock.family;
+        let whole = if v6 { SIN6_LEN_RFC2133 } else { size_of::<libc::sockaddr_in>() };
+        let datagrams = v6 && !sock.proto().is_stream();
+        let udp = sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16;
+        let family_first = datagrams && (!udp || family == libc::AF_INET && self.is_v6only());
+        match other {
+            true if family_first => Error::AfNoSupport,
+            true if odd.len >= whole => Error::AfNoSupport,
+            _ => Error::Inval,
+        }
+    }
+
+    fn is_v6only(&self) -> bool {
+        self.sock.lock(&self.stack).common.flag(flag::V6ONLY)
     }
 
     /// A socket without a port gets one also where the address is refused (inet_dgram_connect).
@@ -36,7 +59,8 @@ impl Socket {
             return proto.disconnect(&mut g);
         }
         // A datagram socket of IPv6 takes a plain IPv4 name, too.
-        let v4_too = self.sock.family != AF_INET && !g.common.flag(flag::V6ONLY);
+        let raw = self.sock.ty == libc::SOCK_RAW as u16;
+        let v4_too = self.sock.family != AF_INET && !raw && !g.common.flag(flag::V6ONLY);
         let addr = addr.and_then(|addr| match addr {
             Some(addr) if addr.is_ipv4() && v4_too => Ok(addr),
             Some(addr) => self.destination(&g, addr),
@@ -45,7 +69,7 @@ impl Socket {
         if let Ok(addr) = addr {
             proto.pre_connect(&mut g, addr)?;
         }
-        if g.common.sport == 0 {
+        if g.common.sport == 0 && !raw {
             proto.get_port(&mut g, 0).map_err(|_| Error::Again)?;
         }
         proto.connect(&mut g, addr?)
@@ -76,6 +100,8 @@ impl Socket {
         if addr == Ok(None) {
             proto.disconnect(&mut g)?;
             *self.state.lock() = SocketState::Unconnected;
+            // Who waits for a listener's events sees that it is none any more (tcp_disconnect's sk_error_report).
+            self.sock.wait.wake(Events::ERR);
             return Ok(());
         }
         let state = *self.state.lock();

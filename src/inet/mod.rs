@@ -109,6 +109,10 @@ impl Socket {
     pub fn set_idle_flags(&self, flags: i32) {
         self.idle_flags.store(flags, Ordering::Relaxed);
     }
+    /// Whether O_APPEND is set, which sendfile(2) and splice(2) refuse.
+    pub fn appends(&self) -> bool {
+        self.idle_flags() & libc::O_APPEND != 0
+    }
 
     /// Fails if the sock can only be closed. EIO: a panic, or a plug-in that broke a rule of its interface, has broken
     /// the sock. ENETDOWN: the stack belongs to a parent of this process.

@@ -8,6 +8,17 @@ use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// Whether the socket may be bound to an address that is not this host's (inet_can_nonlocal_bind,
+/// ipv6_can_nonlocal_bind).
+pub(crate) fn may_be_foreign(g: &SockGuard<'_>, ip: IpAddr) -> bool {
+    g.common.flag(flag::FREEBIND)
+        || g.common.flag(flag::TRANSPARENT)
+        || match ip {
+            IpAddr::V4(_) => g.stack.sysctl.ip_nonlocal_bind(),
+            IpAddr::V6(_) => g.stack.sysctl.ip6_nonlocal_bind(),
+        }
+}
+
 /// What bind(2) is for protocols with addresses and ports (inet_bind). The address is of the sock's family. Process
 /// context, owned. Errors: EINVAL (already bound, or v4-mapped on a v6-only socket), EADDRNOTAVAIL (not an address of
 /// this stack), EADDRINUSE.
@@ -41,12 +52,7 @@ pub fn bind(g: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
             stack.netdevs.by_index(g.common.bound_dev_if).ok_or(Error::NoDev)?;
         }
     }
-    let nonlocal = g.common.flag(flag::FREEBIND)
-        || g.common.flag(flag::TRANSPARENT)
-        || match ip {
-            IpAddr::V4(_) => stack.sysctl.ip_nonlocal_bind(),
-            IpAddr::V6(_) => stack.sysctl.ip6_nonlocal_bind(),
-        };
+    let nonlocal = may_be_foreign(g, ip);
     let is_group = ip.is_multicast() || super::net(stack).routes.is_broadcast(ip);
     if !ip.is_unspecified() && !nonlocal && !is_group && !route::is_local(stack, ip) {
         return Err(Error::AddrNotAvail);

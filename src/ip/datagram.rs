@@ -4,11 +4,12 @@
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::errqueue::ErrEntry;
+use crate::sock::errqueue::{ErrEntry, IcmpPacket};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
@@ -16,7 +17,7 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{Sock, SockGuard, flag, ip_flag};
+use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -27,6 +28,17 @@ use std::sync::atomic::Ordering;
 const ORIGIN_LOCAL: u8 = 1;
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
+
+/// Words of the control block of a packet in a receive queue, as [`arrived`] and [`recv`] use it: for IP_PKTINFO the
+/// interface in the upper half and ipi_spec_dst in the lower (PKTINFO_SKB_CB); packets dropped before it
+/// (SOCK_SKB_CB.dropcount); whether it was peeked at.
+const CB_PKTINFO: usize = 0;
+const CB_DROPS: usize = 1;
+const CB_PEEKED: usize = 2;
+
+fn is_udp(sock: &Sock) -> bool {
+    sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
 
 /// Puts a packet into the receive queue and wakes readers. Err: the packet is dropped, and the caller counts it:
 /// `SocketRcvbuff`, `ProtoMem`, or `SocketClose` after close.
@@ -56,26 +68,30 @@ pub fn queue(g: &mut SockGuard<'_>, mut skb: Skb) -> std::result::Result<(), Dro
     Ok(())
 }
 
-/// Takes the next datagram, or waits for one, and lets `f` copy it. With MSG_PEEK it stays; with MSG_ERRQUEUE it is the
-/// next queued error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD.
+/// Takes the next datagram, or waits for one, and lets `f` copy it from a byte on, which counts from behind its
+/// `header`. With MSG_PEEK it stays, and the byte is that of SO_PEEK_OFF; with MSG_ERRQUEUE it is the next queued
+/// error. Errors: the pending one, EAGAIN, EINTR. Ok(0) after SHUT_RD. Linux: __skb_recv_udp, __skb_recv_datagram.
 pub fn recv(
     sk: SockRef<'_>,
     msg: &mut RecvMsg<'_, '_>,
-    f: impl FnOnce(&SockGuard<'_>, &Skb, &mut RecvMsg<'_, '_>) -> usize,
+    header: usize,
+    f: impl FnOnce(&SockGuard<'_>, &Skb, usize, &mut RecvMsg<'_, '_>) -> usize,
 ) -> Result<usize> {
     let mut g = sk.lock();
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        let sock = g.sock;
-        return g.common.recv_error(sock, msg);
+        return recv_error(&mut g, msg);
     }
     // UDP refuses MSG_OOB only when sending.
-    let udp = sk.sock.ty == libc::SOCK_DGRAM as u16 && sk.sock.protocol == libc::IPPROTO_UDP as u16;
-    if msg.flags & libc::MSG_OOB != 0 && !udp {
+    if msg.flags & libc::MSG_OOB != 0 && !is_udp(sk.sock) {
         return Err(Error::OpNotSupp);
     }
     let deadline = g.common.rcvtimeo.map(|t| g.now() + t);
-    while g.common.receive_queue.is_empty() {
+    let peek = msg.flags & libc::MSG_PEEK != 0;
+    let (at, from) = loop {
         sk.sock.take_error()?;
+        if let Some(found) = next(&g.common, peek, header) {
+            break found;
+        }
         if msg.dontwait() {
             return Err(Error::Again);
         }
@@ -83,27 +99,56 @@ pub fn recv(
             return Ok(0);
         }
         g.sleep(Events::IN, true, deadline)?;
-    }
-    sk.sock.take_error()?;
-    let peek = msg.flags & libc::MSG_PEEK != 0;
-    let Some(skb) = g.common.receive_queue.pop_front() else { return Err(Error::Again) };
-    let n = f(&g, &skb, msg);
+    };
+    let Some(mut skb) = g.common.receive_queue.remove(at) else { return Err(Error::Again) };
+    let n = f(&g, &skb, from, msg);
     control(&g, &skb, msg);
     let (sock, truesize) = (g.sock, skb.truesize);
     if peek {
-        g.common.receive_queue.push_front(skb);
+        skb.cb[CB_PEEKED] = 1;
+        g.common.receive_queue.insert(at, skb);
     } else {
         mem::uncharge_rmem(sock, &mut g.common, truesize);
     }
     // The datagram is lost, as in Linux.
-    if msg.faulted() { Err(Error::Fault) } else { Ok(n) }
+    if msg.faulted() {
+        return Err(Error::Fault);
+    }
+    let (off, by) = (g.common.peek_off, i32::try_from(n).unwrap_or(i32::MAX));
+    if off >= 0 {
+        g.common.peek_off = if peek { off.saturating_add(by) } else { (off - by).max(0) };
+    }
+    Ok(n)
+}
+
+/// The datagram that a call takes: its place in the queue, and the byte behind its header to begin at. A peek skips
+/// what SO_PEEK_OFF has passed; a datagram without bytes is passed when it was peeked at (__skb_try_recv_from_queue).
+fn next(c: &SockCommon, peek: bool, header: usize) -> Option<(usize, usize)> {
+    let Some(mut off) = usize::try_from(c.peek_off).ok().filter(|_| peek) else {
+        return (!c.receive_queue.is_empty()).then_some((0, 0));
+    };
+    for (at, skb) in c.receive_queue.iter().enumerate() {
+        let len = skb.len().saturating_sub(header);
+        if off < len || off == 0 && skb.cb[CB_PEEKED] == 0 {
+            return Some((at, off));
+        }
+        off -= len;
+    }
+    None
 }
 
 /// Copies `len` bytes of a datagram from `from` on; sets MSG_TRUNC when there is no room for all. Returns the result of
 /// recvmsg: the bytes copied, or with MSG_TRUNC given the length of the datagram.
 pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
-    let n = msg.put_skb(skb, from, len);
-    if n < len {
+    copy_behind(skb, from, len, 0, msg)
+}
+
+/// As [`copy`], of the `len` bytes behind a `header`, from the byte `from` of them on (SO_PEEK_OFF).
+pub(crate) fn copy_behind(skb: &Skb, header: usize, len: usize, from: usize, msg: &mut RecvMsg<'_, '_>) -> usize {
+    let (room, left) = (msg.remaining(), len - from);
+    let n = msg.put_skb(skb, header + from, left);
+    // With just the room for the rest of a datagram that was peeked at, Linux says so too (udp_recvmsg).
+    if room < len && room <= left {
         msg.out_flags |= libc::MSG_TRUNC;
     }
     if msg.flags & libc::MSG_TRUNC != 0 { len } else { n }
@@ -111,9 +156,9 @@ pub fn copy(skb: &Skb, from: usize, len: usize, msg: &mut RecvMsg<'_, '_>) -> us
 
 /// recvmsg of the sockets whose messages have no ports: the whole packet, and the sender's address. As [`recv`].
 pub fn recv_whole(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    recv(sk, msg, |_, skb, msg| {
+    recv(sk, msg, 0, |_, skb, from, msg| {
         msg.name = skb.rx.map(|rx| name_of(rx.src, 0, rx.ifindex));
-        copy(skb, 0, skb.len(), msg)
+        copy_behind(skb, 0, skb.len(), from, msg)
     })
 }
 
@@ -129,30 +174,104 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
     }
 }
 
-fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+/// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
+/// ipv6_recv_error.
+pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    let sock = g.sock;
+    let e = g.common.next_error(sock)?;
+    let n = msg.put(&e.payload);
+    if msg.faulted() {
+        return Err(Error::Fault);
+    }
+    if n < e.payload.len() {
+        msg.out_flags |= libc::MSG_TRUNC;
+    }
+    msg.out_flags |= libc::MSG_ERRQUEUE;
+    msg.name = e.addr;
+    // An error of this host's own has no packet, and the time at which it is read.
+    timestamp(g, e.icmp.map_or(g.stack.now(), |p| p.now), msg);
+    if let Some(p) = e.icmp {
+        ip_control(&g.common, p.dst, (p.ifindex, Ipv4Addr::UNSPECIFIED), (p.ttl, p.tos), msg);
+    }
+    msg.control.extend(e.control);
+    msg.control.push(Control::RecvErr(e.err));
+    Ok(n)
+}
+
+/// Notes what a datagram tells of its arrival, before it is queued: what was dropped by then, and for IP_PKTINFO of
+/// IPv4, where the option is set by then, the interface and which address of this host an answer comes from. A ping
+/// socket has the interface in any case, and no such address. Linux: sock_skb_set_dropcount, ipv4_pktinfo_prepare,
+/// fib_compute_spec_dst.
+pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
+    let Some(rx) = skb.rx else { return };
+    let c = &g.common;
+    if c.flag(flag::RXQ_OVFL) {
+        skb.cb[CB_DROPS] = u64::from(g.sock.drops.load(Ordering::Relaxed));
+    }
+    let IpAddr::V4(dst) = rx.dst else { return };
+    let ping = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_ICMP as u16;
+    let asked = c.flag(flag::PKTINFO) || c.ip_flags & ip_flag::RECVPKTINFO6 != 0;
+    let own = match (ping, asked) {
+        (true, _) => Ipv4Addr::UNSPECIFIED,
+        (_, false) => return,
+        _ if route::is_local(g.stack, rx.dst) => dst,
+        // Of a packet to a group or to all: the source of what goes to its sender.
+        _ => match route::lookup(g.stack, rx.src, None, 0).map(|d| d.src) {
+            Ok(IpAddr::V4(own)) => own,
+            _ => Ipv4Addr::UNSPECIFIED,
+        },
+    };
+    skb.cb[CB_PKTINFO] = u64::from(rx.ifindex) << 32 | u64::from(own.to_bits());
+}
+
+/// When a packet came, where the socket asks for it (sock_recv_timestamp).
+fn timestamp(g: &SockGuard<'_>, came: Instant, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
     if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
         // The stack's clock and the wall clock run at the same rate, so the difference of one applies to the other.
-        let at = g.stack.clock.wall().saturating_sub(g.stack.now() - skb.tstamp);
+        let at = g.stack.clock.wall().saturating_sub(g.stack.now() - came);
         msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
     }
-    let drops = g.sock.drops.load(Ordering::Relaxed);
+}
+
+fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
+    let c = &g.common;
+    timestamp(g, skb.tstamp, msg);
+    let drops = skb.cb[CB_DROPS] as u32;
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
     }
-    let Some(rx) = skb.rx else { return };
-    let (v4, ttl, tos) = (rx.dst.is_ipv4(), i32::from(rx.ttl), i32::from(rx.tos));
+    if let Some(rx) = skb.rx {
+        let noted = skb.cb[CB_PKTINFO];
+        let info = match rx.dst {
+            IpAddr::V4(_) => ((noted >> 32) as u32, Ipv4Addr::from_bits(noted as u32)),
+            IpAddr::V6(_) => (rx.ifindex, Ipv4Addr::UNSPECIFIED),
+        };
+        ip_control(c, rx.dst, info, (rx.ttl, rx.tos), msg);
+    }
+}
+
+/// What a socket wants to know of a packet's IP header: its destination, its interface with ipi_spec_dst, its TTL and
+/// TOS.
+fn ip_control(
+    c: &SockCommon,
+    dst: IpAddr,
+    (ifindex, spec_dst): (u32, Ipv4Addr),
+    (ttl, tos): (u8, u8),
+    msg: &mut RecvMsg<'_, '_>,
+) {
+    let (v4, ttl, tos) = (dst.is_ipv4(), i32::from(ttl), i32::from(tos));
     // A socket of IPv6 has both families' options: IPV6_RECVPKTINFO is for packets of either, the others for their
     // own (ip_cmsg_recv, ip6_datagram_recv_common_ctl, ip6_datagram_recv_specific_ctl).
     if c.ip_flags & ip_flag::RECVPKTINFO6 != 0 {
-        let addr = match rx.dst {
+        let addr = match dst {
             IpAddr::V4(a) => a.to_ipv6_mapped(),
             IpAddr::V6(a) => a,
         };
-        msg.control.push(Control::PktInfo { ifindex: rx.ifindex, addr: addr.into() });
+        msg.control.push(Control::PktInfo { ifindex, addr: addr.into(), spec_dst: None });
     }
     if v4 && c.flag(flag::PKTINFO) {
-        msg.control.push(Control::PktInfo { ifindex: rx.ifindex, addr: rx.dst });
+        msg.control.push(Control::PktInfo { ifindex, addr: dst, spec_dst: Some(spec_dst) });
     }
     if v4 && c.flag(flag::RECVTTL) {
         msg.control.push(Control::Ttl(ttl));
@@ -200,8 +319,9 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             data: 0,
             offender: Some(e.reporter),
         };
+        let icmp = IcmpPacket { dst: e.src, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos, now: e.now };
         let sock = g.sock;
-        let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), control: Vec::new() };
+        let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), icmp: Some(icmp), control: Vec::new() };
         g.common.queue_error(sock, entry);
     } else if !fatal || g.sock.state() != State::Established {
         return;
@@ -222,10 +342,19 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     if !sockopt::wants_errors(g, to.is_ipv4()) {
         return;
     }
+    // Over IPv4 the port is the peer's, whatever the name's was; over IPv6 only UDP has ports.
+    let port = match to.is_ipv4() {
+        true => g.common.dport,
+        false if is_udp(g.sock) => to.port(),
+        false => 0,
+    };
+    let mut to = to;
+    to.set_port(port);
     let errno = Error::MsgSize.errno() as u32;
     let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
     let sock = g.sock;
-    g.common.queue_error(sock, ErrEntry { addr: Some(to), err, payload: Vec::new(), control: Vec::new() });
+    let entry = ErrEntry { addr: Some(to), err, payload: Vec::new(), icmp: None, control: Vec::new() };
+    g.common.queue_error(sock, entry);
 }
 
 /// Length of a datagram that a program sends, bytes. Errors: EMSGSIZE, no IP packet holds so much; EOPNOTSUPP, MSG_OOB.
@@ -377,13 +506,16 @@ struct Asked {
 /// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
     let (stack, c, mut asked) = (g.stack, &g.common, Asked::default());
-    let udp = g.sock.ty == libc::SOCK_DGRAM as u16 && g.sock.protocol == libc::IPPROTO_UDP as u16;
+    let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
     for item in control {
         match item {
             Control::PktInfo { addr: IpAddr::V4(_), .. } if !v4 => {}
             Control::PktInfo { addr: IpAddr::V6(_), .. } if v4 && g.sock.family == AF_INET => {}
-            Control::PktInfo { ifindex, addr } => {
+            Control::PktInfo { addr: IpAddr::V6(a), .. } if v4 && a.to_ipv4_mapped().is_none() => {
+                return Err(Error::Inval);
+            }
+            Control::PktInfo { ifindex, addr, .. } => {
                 if *ifindex != 0 {
                     if !v4 && c.bound_dev_if != 0 && c.bound_dev_if != *ifindex {
                         return Err(Error::Inval);
@@ -548,6 +680,7 @@ pub fn disconnect(g: &mut SockGuard<'_>) {
     g.sock.set_state(State::Close);
     g.common.daddr = unspecified(g.sock.family);
     g.common.dport = 0;
+    g.common.bound_dev_if = 0;
     g.common.dst = None;
     forget_source(g);
 }

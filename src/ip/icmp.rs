@@ -241,7 +241,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
     skb.copy_out(0, &mut quote);
     let msg = Message::Other { kind: ty, code, rest, data: &quote };
     // Network control precedence, the rest of the offending packet's TOS (RFC 1812 §4.3.2.5).
-    let tos = info.tos & 0x1e | 0xc0;
+    let tos = info.tos & 0x1e | icmp::INTERNETWORK_CONTROL;
     let mut bytes = vec![0; msg.len()];
     msg.emit(&mut bytes);
     reply_v4(stack, Skb::from_slice(&bytes), info, tos, (ty, way));
@@ -510,6 +510,8 @@ fn error(stack: &Arc<Stack>, mut skb: Skb, info: &PacketInfo, ty: u8, code: u8) 
         fatal,
         quoted: q.transport(),
         ifindex: info.ifindex,
+        ttl: info.ttl,
+        tos: info.tos,
         now: info.now,
     };
     deliver_error(stack, &e);

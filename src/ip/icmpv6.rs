@@ -235,6 +235,8 @@ fn error(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo) {
         fatal,
         quoted: q.transport(),
         ifindex: info.ifindex,
+        ttl: info.ttl,
+        tos: info.tos,
         now: info.now,
     };
     deliver_error(stack, &e);

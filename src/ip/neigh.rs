@@ -411,6 +411,9 @@ fn report_failure(stack: &Arc<Stack>, mut skb: Skb, ifindex: u32, now: Instant) 
             fatal: false,
             quoted,
             ifindex,
+            // As if this host had sent itself the ICMP message.
+            ttl: 64,
+            tos: if src.is_ipv4() { icmp::INTERNETWORK_CONTROL } else { 0 },
             now,
         };
         deliver_error(stack, &e);

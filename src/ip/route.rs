@@ -433,6 +433,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
             inner.broadcast.get(&a).and_then(|l| l.iter().find(|d| (oif == 0 || d.0.ifindex == oif) && d.0.is_up()))
         {
             let spec = RouteSpec::new(Cidr::host(dst));
+            only_on_loopback(src, dev)?;
             let from = src.unwrap_or(IpAddr::V4(*own));
             return Ok(make(stack, &spec, dev.clone(), DstKind::Broadcast, from, dst, generation));
         }
@@ -462,6 +463,7 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
         _ => return Err(Error::NetUnreach),
     };
     drop(inner);
+    only_on_loopback(src, &dev)?;
     let own = src.or(spec.src).or_else(|| select_source(stack, &dev, spec.gateway.unwrap_or(dst), dst));
     let unspecified = match dst {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -470,6 +472,14 @@ fn resolve(stack: &Arc<Stack>, dst: IpAddr, src: Option<IpAddr>, oif: u32, gener
     // A group or broadcast address is on the link itself: the route's gateway is not used.
     let spec = if kind == DstKind::Unicast { (*spec).clone() } else { RouteSpec { gateway: None, ..(*spec).clone() } };
     Ok(make(stack, &spec, dev, kind, own.unwrap_or(unspecified), dst, generation))
+}
+
+/// An address of 127.0.0.0/8 is no source on a link: EINVAL (__mkroute_output; RFC 1122 §3.2.1.3).
+fn only_on_loopback(src: Option<IpAddr>, dev: &NetDev) -> Result<()> {
+    match src {
+        Some(IpAddr::V4(src)) if src.is_loopback() && !dev.caps().loopback => Err(Error::Inval),
+        _ => Ok(()),
+    }
 }
 
 fn make(

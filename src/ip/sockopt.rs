@@ -148,12 +148,15 @@ fn membership_v4(g: &mut SockGuard<'_>, add: bool, value: &[u8]) -> Result<()> {
         return Err(Error::Proto);
     }
     let (group, addr, ifindex) = mreq_v4(value)?;
-    if !group.is_multicast() {
+    if add && !group.is_multicast() {
         return Err(Error::Inval);
     }
     let group = IpAddr::V4(group);
     let dev = group_device(g.stack, group, addr, ifindex);
-    if add { join(g, group, dev?.ifindex) } else { leave(g, group, dev.ok().map(|d| d.ifindex)) }
+    if add || (ifindex == 0 && addr.is_unspecified() && dev.is_err()) {
+        return join(g, group, dev?.ifindex);
+    }
+    leave(g, group, dev.ok().map(|d| d.ifindex))
 }
 
 /// IPV6_ADD_MEMBERSHIP and IPV6_DROP_MEMBERSHIP.

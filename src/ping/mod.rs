@@ -3,8 +3,7 @@
 //! replies with that identifier. Above: the socket layer. Below: `ip`, whose ICMP delivers echo replies (`ip::slots`).
 //! Linux: net/ipv4/ping.c, net/ipv6/ping.c; icmp(7).
 //!
-//! In `table`: sockets by identifier. `net.ipv4.ping_group_range` is not checked: the program owns its stack, so it may
-//! ping.
+//! In `table`: sockets by identifier. Who may make one: `net.ipv4.ping_group_range`.
 
 mod table;
 #[cfg(test)]
@@ -15,7 +14,7 @@ use table::{Holder, Table};
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::ip::slots::PingRcv;
-use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, sockopt};
+use crate::ip::{bind, datagram, icmp as icmp4, icmpv6, net, route, sockopt};
 use crate::sock::addr::unmap;
 use crate::sock::diag::Dumped;
 use crate::sock::msg::{MSG_PROBE, RecvMsg, SendMsg};
@@ -24,6 +23,7 @@ use crate::sock::proto::{Proto, ProtoSwitch, RegisterError, SockRef};
 use crate::sock::skb::Skb;
 use crate::sock::{SockGuard, flag};
 use crate::stack::Stack;
+use crate::sys::group;
 use crate::wire::{icmp, icmpv6 as wire6, ip, proto};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -106,8 +106,6 @@ impl Ping {
             (Some(to), _) if to.is_ipv4() && !self.v4 => Err(Error::Inval),
             (Some(to), _) if to.is_ipv6() && self.v4 => Err(Error::AfNoSupport),
             (Some(to), _) if to.is_ipv6() && unmap(to).is_ipv4() => Err(Error::Inval),
-            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP.
-            (Some(to), _) if !self.v4 && to.ip().is_unspecified() => Err(Error::NetUnreach),
             (Some(SocketAddr::V6(to)), _)
                 if datagram::needs_scope(*to.ip()) && to.scope_id() == 0 && g.common.bound_dev_if == 0 =>
             {
@@ -127,7 +125,12 @@ impl Proto for Ping {
         if self.v4 { "PING" } else { "PINGv6" }
     }
 
+    /// EACCES unless a group of the process is in `net.ipv4.ping_group_range`; by default none is (ping_init_sock).
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
+        let (low, high) = sk.stack.sysctl.ping_group_range();
+        if low > high || !group::any_within(low, high).unwrap_or(false) {
+            return Err(Error::Acces);
+        }
         sk.common.set_flag(flag::V6ONLY, !self.v4);
         // As the kernel's, they share identifiers unless one of them says no (INET_PROTOSW_REUSE).
         sk.common.set_flag(flag::REUSE, true);
@@ -141,18 +144,24 @@ impl Proto for Ping {
     }
 
     fn bind(&self, sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()> {
+        // The address is judged before it counts that the socket is bound already (ping_check_bind_addr).
         let ip = addr.ip();
         if unmap(addr).is_ipv4() != self.v4 || !self.v4 && ip.is_multicast() {
             return Err(Error::Inval);
         }
-        // ping_check_bind_addr
         if ip.is_multicast() || net(sk.stack).routes.is_broadcast(ip) {
             return Err(Error::AddrNotAvail);
         }
-        if let SocketAddr::V6(a) = addr
-            && a.scope_id() != 0
-        {
-            sk.stack.netdevs.by_index(a.scope_id()).ok_or(Error::NoDev)?;
+        if let SocketAddr::V6(a) = addr {
+            if datagram::needs_scope(*a.ip()) && a.scope_id() == 0 {
+                return Err(Error::Inval);
+            }
+            if a.scope_id() != 0 {
+                sk.stack.netdevs.by_index(a.scope_id()).ok_or(Error::NoDev)?;
+            }
+            if !ip.is_unspecified() && !bind::may_be_foreign(sk, ip) && !route::is_local(sk.stack, ip) {
+                return Err(Error::AddrNotAvail);
+            }
         }
         bind::bind(sk, addr)
     }
@@ -197,19 +206,25 @@ impl Proto for Ping {
         msg.begins(icmp::HEADER_LEN)?;
         let whole = msg.readable();
         let mut bytes = vec![0; len];
-        // What cannot be read shows below, where Linux copies it.
-        msg.copy_to(&mut bytes);
+        msg.copy_to(&mut bytes[..icmp::HEADER_LEN]);
         let echo = if self.v4 { icmp::kind::ECHO } else { wire6::kind::ECHO };
         if bytes[0] != echo || bytes[1] != 0 {
             return Err(Error::Inval);
         }
         let mut g = sk.lock();
         let to = self.destination(&g, msg)?;
+        if !self.v4 && msg.name.is_some() && to.ip().is_unspecified() {
+            // `::` is this host to connect(2) only, unlike over IPv4 and for UDP. Control data is judged before.
+            datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            return Err(Error::NetUnreach);
+        }
         let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
         if self.v4 && msg.flags & MSG_PROBE != 0 {
             // Only the way was asked for (ip_append_data); over IPv6 the flags do not get so far.
             return Ok(len);
         }
+        // What cannot be read shows below, where Linux copies it.
+        msg.copy_to(&mut bytes[icmp::HEADER_LEN..]);
         self.finish(&g, &mut bytes, plan.src, plan.to.ip())?;
         if self.v4 && len > MAX_MESSAGE {
             datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
@@ -235,7 +250,7 @@ impl Proto for Ping {
         datagram::recv_whole(sk, msg)
     }
 
-    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, skb: Skb) {
+    fn backlog_rcv(&self, sk: &mut SockGuard<'_>, mut skb: Skb) {
         let Some(rx) = skb.rx else { return };
         let c = &sk.common;
         let bound = c.rcv_saddr.is_unspecified() || c.rcv_saddr == rx.dst;
@@ -243,6 +258,7 @@ impl Proto for Ping {
         if !bound || (c.bound_dev_if != 0 && c.bound_dev_if != rx.ifindex) {
             return sk.stack.mib.drop(DropReason::NoSocket);
         }
+        datagram::arrived(sk, &mut skb);
         if let Err(reason) = datagram::queue(sk, skb) {
             sk.stack.mib.drop(reason);
         }

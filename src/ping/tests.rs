@@ -5,7 +5,26 @@ use std::io::{IoSlice, IoSliceMut};
 
 fn ping(b: &Bench, family: i32) -> Socket {
     let protocol = if family == libc::AF_INET { libc::IPPROTO_ICMP } else { libc::IPPROTO_ICMPV6 };
+    b.stack.sysctl.set("net.ipv4.ping_group_range", "0 4294967294").unwrap();
     Socket::new(&b.stack, family, libc::SOCK_DGRAM, protocol).unwrap()
+}
+
+#[test]
+fn who_may_ping_is_a_group_of_the_process_in_ping_group_range() {
+    let b = Bench::on_ip();
+    let own = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata("/proc/self").unwrap());
+    for (range, want) in [
+        ("1 0".to_owned(), Some(Error::Acces)),
+        ("0 4294967294".to_owned(), None),
+        (format!("{own} {own}"), None),
+        // A number that no group of a test's process has.
+        ("4294967290 4294967290".to_owned(), Some(Error::Acces)),
+    ] {
+        b.stack.sysctl.set("net.ipv4.ping_group_range", &range).unwrap();
+        for (family, protocol) in [(libc::AF_INET, libc::IPPROTO_ICMP), (libc::AF_INET6, libc::IPPROTO_ICMPV6)] {
+            assert_eq!(Socket::new(&b.stack, family, libc::SOCK_DGRAM, protocol).err(), want, "{range}, {family}");
+        }
+    }
 }
 
 fn send(s: &Socket, bytes: &[u8], to: &str) -> Result<usize> {

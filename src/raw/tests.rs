@@ -1,3 +1,4 @@
+use super::options::{ICMP_FILTER, IPV6_CHECKSUM};
 use super::*;
 use crate::device::capture_test::Bench;
 use crate::inet::Socket;

@@ -10,6 +10,9 @@ pub const AF_INET: u16 = libc::AF_INET as u16;
 /// AF_INET6.
 pub const AF_INET6: u16 = libc::AF_INET6 as u16;
 
+/// Least length of a name of AF_INET6, bytes: one without scope.
+pub const SIN6_LEN_RFC2133: usize = 24;
+
 /// `a` with a v4-mapped IPv6 address converted to IPv4.
 pub fn unmap(a: SocketAddr) -> SocketAddr {
     match a {

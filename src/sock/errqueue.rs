@@ -1,11 +1,12 @@
 //! The error queue: ICMP errors and local ones (IP_RECVERR), and later transmit timestamps, read with MSG_ERRQUEUE.
-//! Above: `recvmsg` of the protocols. Below: `ip` error delivery. Linux: ip_icmp_error, ip_local_error, ip_recv_error.
+//! Above: `ip::datagram::recv_error`. Below: `ip` error delivery. Linux: ip_icmp_error, ip_local_error, ip_recv_error.
 
-use super::msg::{Control, RecvMsg, SockExtendedErr};
+use super::msg::{Control, SockExtendedErr};
 use super::{Sock, SockCommon};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Most errors a queue holds; further ones are dropped and counted in `Sock::drops` (Linux bounds the queue by the
 /// receive buffer).
@@ -20,8 +21,25 @@ pub(crate) struct ErrEntry {
     pub err: SockExtendedErr,
     /// Payload of the packet that failed.
     pub payload: Vec<u8>,
+    /// The ICMP message that told of it; None: the error is this host's own.
+    pub icmp: Option<IcmpPacket>,
     /// Further control data (timestamps).
     pub control: Vec<Control>,
+}
+
+/// What the program may ask of an ICMP message (IP_RECVTTL, IP_PKTINFO and their kin).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IcmpPacket {
+    /// Where it was sent to: an address of ours.
+    pub dst: IpAddr,
+    /// Interface it arrived on.
+    pub ifindex: u32,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// When it came.
+    pub now: Instant,
 }
 
 /// Queued errors, oldest first.
@@ -48,24 +66,13 @@ impl SockCommon {
         true
     }
 
-    /// recvmsg with MSG_ERRQUEUE: never waits. EAGAIN when the queue is empty. Afterwards SO_ERROR is that of the next
-    /// queued error of ICMP origin, or cleared.
-    pub(crate) fn recv_error(&mut self, sock: &Sock, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
+    /// The oldest error. EAGAIN when there is none. Afterwards SO_ERROR is that of the next queued error of ICMP
+    /// origin, or cleared (sock_dequeue_err_skb).
+    pub(crate) fn next_error(&mut self, sock: &Sock) -> Result<ErrEntry> {
         let q = self.error_queue.as_mut().ok_or(Error::Again)?;
         let e = q.0.pop_front().ok_or(Error::Again)?;
         let next = q.0.front().filter(|n| n.err.origin == 2 || n.err.origin == 3).map_or(0, |n| n.err.errno as i32);
         sock.err.store(next, std::sync::atomic::Ordering::Relaxed);
-        let n = msg.put(&e.payload);
-        if msg.faulted() {
-            return Err(Error::Fault);
-        }
-        if n < e.payload.len() {
-            msg.out_flags |= libc::MSG_TRUNC;
-        }
-        msg.out_flags |= libc::MSG_ERRQUEUE;
-        msg.name = e.addr;
-        msg.control.extend(e.control);
-        msg.control.push(Control::RecvErr(e.err));
-        Ok(n)
+        Ok(e)
     }
 }

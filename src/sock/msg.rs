@@ -3,7 +3,7 @@
 
 use crate::base::error::{Error, Result};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// MSG_PROBE: a datagram's way is found, and nothing is sent.
 pub const MSG_PROBE: i32 = 0x10;
@@ -18,6 +18,8 @@ pub struct OddName {
     pub len: usize,
     /// Its bytes read as an address of AF_INET; of no meaning where it is too short for one.
     pub inet: SocketAddrV4,
+    /// The same of AF_INET6.
+    pub inet6: SocketAddrV6,
 }
 
 /// Returns how many bytes at an address are accessible, at most `len`. Like the kernel, the stack checks the program's
@@ -56,6 +58,8 @@ pub enum Control {
         ifindex: u32,
         /// Received: destination address of the packet. To send: source address, unspecified for any.
         addr: IpAddr,
+        /// Received over IPv4: ipi_spec_dst, the address of this host that an answer comes from. To send: not used.
+        spec_dst: Option<Ipv4Addr>,
     },
     /// IP_TTL.
     Ttl(i32),

@@ -56,6 +56,10 @@ pub struct IcmpError<'p> {
     pub quoted: &'p [u8],
     /// Interface the ICMP message arrived on.
     pub ifindex: u32,
+    /// TTL or hop limit of the ICMP message.
+    pub ttl: u8,
+    /// Its TOS or traffic class.
+    pub tos: u8,
     /// Time of the softirq run.
     pub now: Instant,
 }

@@ -82,9 +82,6 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             sk.sock.proto().rehash(&mut g);
         }
         libc::SO_REUSEPORT => {
-            if on && sk.sock.ty == libc::SOCK_RAW as u16 {
-                return Err(Error::OpNotSupp);
-            }
             g.common.set_flag(flag::REUSEPORT, on);
             sk.sock.proto().rehash(&mut g);
         }
@@ -133,9 +130,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.dst = None;
             }
         }
-        // Departure: Linux accepts it on UDP sockets. Here a peek at datagrams always begins at the front of the queue.
-        libc::SO_PEEK_OFF if !sk.sock.proto().is_stream() => return Err(Error::OpNotSupp),
-        libc::SO_PEEK_OFF => g.common.peek_off = val.max(-1),
+        libc::SO_PEEK_OFF if !peeks_at_offset(sk.sock) => return Err(Error::OpNotSupp),
+        libc::SO_PEEK_OFF => g.common.peek_off = val,
         libc::SO_RXQ_OVFL => g.common.set_flag(flag::RXQ_OVFL, on),
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
@@ -162,6 +158,11 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
     if on {
         sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
+fn peeks_at_offset(sock: &Sock) -> bool {
+    sock.proto().is_stream() || sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
 }
 
 /// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.
@@ -323,7 +324,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
         SO_ZEROCOPY => 0,
-        libc::SO_PEEK_OFF if sock.proto().is_stream() => c.peek_off,
+        libc::SO_PEEK_OFF if peeks_at_offset(sock) => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         _ => return Err(Error::NoProtoOpt),
     };

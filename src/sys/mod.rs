@@ -10,6 +10,7 @@
 //! | `fd` | descriptors: read, write, poll; eventfd and timerfd |
 //! | `fork`, `owner`, `kept` | detecting fork(2); a value with one owner; a pointer that is recycled when dropped |
 //! | `futex`, `lock`, `thread` | waiting on a word; mutexes; per-thread settings |
+//! | `group` | the groups of this process |
 //! | `mem` | advice about memory |
 //! | `netdev` | opening TUN devices and raw sockets |
 //! | `numbers` | a set of descriptor numbers without a lock |
@@ -21,6 +22,7 @@ pub(crate) mod cancel;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod group;
 pub(crate) mod kept;
 pub(crate) mod lock;
 pub(crate) mod mem;

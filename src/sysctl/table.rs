@@ -350,7 +350,7 @@ sysctls! {
         "Without effect since Linux 4.17.",
     ipfrag_time "net.ipv4.ipfrag_time" secs(-8589934, 8589934) "30" Live Rw
         "How long fragments wait for the rest.",
-    ping_group_range "net.ipv4.ping_group_range" gids(0, 4294967294) "1\t0" Planned Rw
+    ping_group_range "net.ipv4.ping_group_range" gids(0, 4294967294) "1\t0" Live Rw
         "Groups that may open ping sockets; the first above the second: none.",
     route_min_adv_mss "net.ipv4.route.min_adv_mss" int(I32_MIN, I32_MAX) "256" Live Rw
         "Least MSS we announce.",

@@ -7,6 +7,7 @@ use super::tcb::Cx;
 use super::{input, output, rcvbuf, ulp, urgent, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
+use crate::ip::datagram::recv_error;
 use crate::sock::mem;
 use crate::sock::msg::{Control, RecvMsg};
 use crate::sock::proto::SockRef;
@@ -64,7 +65,7 @@ pub(crate) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usiz
 pub(crate) fn recvmsg_locked(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
     let sock = g.sock;
     if msg.flags & libc::MSG_ERRQUEUE != 0 {
-        return g.common.recv_error(sock, msg);
+        return recv_error(g, msg);
     }
     if sock.state() == State::Listen {
         return Err(Error::NotConn);

@@ -15,6 +15,7 @@ use crate::sock::{Delivered, Sock, SockGuard};
 use crate::stack::Stack;
 use crate::wire::{checksum, proto, udp};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes of header in front of the payload.
 pub(super) const HEADER: usize = udp::HEADER_LEN;
@@ -151,7 +152,8 @@ pub(super) fn queue(g: &mut SockGuard<'_>, skb: Skb) {
     }
 }
 
-fn queue_one(g: &mut SockGuard<'_>, skb: Skb, v4: bool) {
+fn queue_one(g: &mut SockGuard<'_>, mut skb: Skb, v4: bool) {
+    datagram::arrived(g, &mut skb);
     if let Err(reason) = datagram::queue(g, skb) {
         match reason {
             DropReason::ProtoMem => count(g.stack, v4, (Mib::UdpMemErrors, Mib::Udp6MemErrors)),
@@ -164,18 +166,26 @@ fn queue_one(g: &mut SockGuard<'_>, skb: Skb, v4: bool) {
 
 /// recvmsg(2).
 pub(super) fn recvmsg(sk: SockRef<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    datagram::recv(sk, msg, |g, skb, msg| {
+    datagram::recv(sk, msg, HEADER, |g, skb, from, msg| {
         let mut head = [0; HEADER];
         skb.copy_out(0, &mut head);
+        let n = datagram::copy_behind(skb, HEADER, skb.len() - HEADER, from, msg);
         if let Some(rx) = skb.rx {
+            let v4 = rx.dst.is_ipv4();
             msg.name = Some(datagram::name_of(rx.src, ports(&head).0, rx.ifindex));
-            if msg.flags & libc::MSG_PEEK == 0 {
-                count(g.stack, rx.dst.is_ipv4(), (Mib::UdpInDatagrams, Mib::Udp6InDatagrams));
+            match (msg.flags & libc::MSG_PEEK != 0, msg.faulted()) {
+                (true, _) => {}
+                (false, false) => count(g.stack, v4, (Mib::UdpInDatagrams, Mib::Udp6InDatagrams)),
+                // Lost to a bad pointer it counts as a drop, in SO_RXQ_OVFL too.
+                (false, true) => {
+                    g.sock.drops.fetch_add(1, Ordering::Relaxed);
+                    count(g.stack, v4, IN_ERRORS);
+                }
             }
         }
         if skb.gso_type == GsoType::Udp {
             msg.control.push(Control::UdpGro(i32::from(skb.gso_size)));
         }
-        datagram::copy(skb, HEADER, skb.len() - HEADER, msg)
+        n
     })
 }

@@ -113,9 +113,11 @@ impl Proto for Udp {
         Ok(())
     }
 
-    /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: bytes in device queues.
+    /// SIOCINQ: bytes of the next datagram. SIOCOUTQ: memory of what is corked or in device queues.
     fn ioctl(&self, sk: SockRef<'_>, request: u64) -> Result<i32> {
-        datagram::ioctl(sk, request, input::HEADER)
+        let n = datagram::ioctl(sk, request, input::HEADER)?;
+        let corked = private(&mut sk.lock())?.pending.as_ref().map_or(0, output::Pending::truesize);
+        Ok(if request == libc::TIOCOUTQ { n.saturating_add(corked as i32) } else { n })
     }
 
     fn setsockopt(&self, sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {

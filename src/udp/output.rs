@@ -14,7 +14,7 @@ use crate::sock::skb::{Csum, GsoType, Skb};
 use crate::sock::state::State;
 use crate::sock::{SockGuard, flag};
 use crate::wire::{ip, ipv6, proto, udp};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Most datagrams in one super-packet (UDP_MAX_SEGMENTS).
 const MAX_SEGMENTS: usize = 128;
@@ -25,6 +25,13 @@ const MAX_PAYLOAD: (usize, usize) = (65_535 - ip::HEADER_LEN - HEADER, 65_535 - 
 pub(super) struct Pending {
     plan: Plan,
     payload: Skb,
+}
+
+impl Pending {
+    /// Memory of what waits.
+    pub(super) fn truesize(&self) -> u32 {
+        self.payload.truesize
+    }
 }
 
 /// sendmsg(2): returns the length of the datagram, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE,
@@ -41,19 +48,27 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     if let Some(family) = me.pending.as_ref().map(|p| p.plan.to.is_ipv4()) {
         check_corked(&g, msg, family)?;
     }
-    let pending = private(&mut g)?.pending.take();
-    let corked = pending.is_some();
-    let (plan, mut payload) = match pending {
-        Some(p) => (p.plan, p.payload),
+    let (plan, payload) = match private(&mut g)?.pending.take() {
+        Some(p) => (p.plan, Some(p.payload)),
         None => {
             let to = destination(&g, msg)?;
-            (datagram::plan(&mut g, to, &msg.control, msg.flags)?, Skb::new())
+            let mut plan = datagram::plan(&mut g, to, &msg.control, msg.flags)?;
+            // Of a corked datagram the first call decides it.
+            plan.segment = plan.segment.or(Some(private(&mut g)?.segment));
+            (plan, None)
         }
     };
-    if msg.flags & MSG_PROBE != 0 && payload.is_empty() {
-        // Only the way was asked for (ip_append_data, ip_make_skb).
+    if msg.flags & MSG_PROBE != 0 {
+        // Only the way was asked for: no byte is taken, and what waits is as before (ip_append_data, ip_make_skb).
+        match payload {
+            Some(payload) if more => private(&mut g)?.pending = Some(Pending { plan, payload }),
+            Some(payload) => send(&mut g, plan, payload)?,
+            None => {}
+        }
         return Ok(len);
     }
+    let corked = payload.is_some();
+    let mut payload = payload.unwrap_or_else(Skb::new);
     let max = if plan.to.is_ipv4() { MAX_PAYLOAD.0 } else { MAX_PAYLOAD.1 };
     if payload.len() + len > max {
         datagram::local_too_long(&mut g, plan.to, plan.dst.mtu);
@@ -81,11 +96,10 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
         payload.append(c, msg.remaining());
         msg.advance(c.len());
     }
-    let pending = Pending { plan, payload };
     if more {
-        private(&mut g)?.pending = Some(pending);
+        private(&mut g)?.pending = Some(Pending { plan, payload });
     } else {
-        send(&mut g, pending)?;
+        send(&mut g, plan, payload)?;
     }
     Ok(len)
 }
@@ -94,11 +108,15 @@ pub(super) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
 /// error to.
 pub(super) fn splice_eof(sk: SockRef<'_>) {
     let mut g = sk.lock();
+    // What a socket of IPv6 holds back waits for more (inet6_dgram_ops has no splice_eof).
+    if g.sock.family != AF_INET {
+        return;
+    }
     let Ok(me) = private(&mut g) else { return };
     if !me.cork
-        && let Some(pending) = me.pending.take()
+        && let Some(Pending { plan, payload }) = me.pending.take()
     {
-        let _ = send(&mut g, pending);
+        let _ = send(&mut g, plan, payload);
     }
 }
 
@@ -110,6 +128,7 @@ fn name(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<Option<SocketAddr>> {
         (Some(to), _) if to.is_ipv6() && !v6 => Err(Error::AfNoSupport),
         (name, None) => Ok(name.map(unmap)),
         (_, Some(odd)) if v6 && odd.len >= 2 && odd.family == AF_UNSPEC => Ok(None),
+        (_, Some(odd)) if v6 && odd.family == AF_INET && g.common.flag(flag::V6ONLY) => Err(Error::NetUnreach),
         (_, Some(odd)) if v6 || odd.len < size_of::<libc::sockaddr_in>() => Err(Error::Inval),
         (_, Some(odd)) if odd.family == AF_UNSPEC => Ok(Some(odd.inet.into())),
         _ => Err(Error::AfNoSupport),
@@ -141,6 +160,13 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
         None if g.sock.state() != State::Established => return Err(Error::DestAddrReq),
         None => datagram::name_of(g.common.daddr, g.common.dport, g.common.bound_dev_if),
     };
+    // `::` from a v4-mapped address is IPv4's loopback.
+    let to = match to.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && g.common.saddr.is_ipv4() => {
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), to.port())
+        }
+        _ => to,
+    };
     // A name of AF_UNSPEC leaves a v4-mapped peer to IPv6, which has no route to it.
     let mapped_peer = name.is_none() && msg.odd_name.is_some() && to.is_ipv4();
     if mapped_peer || to.is_ipv4() && g.common.flag(flag::V6ONLY) {
@@ -157,16 +183,15 @@ fn destination(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<SocketAddr> {
 /// The cork is drawn: sends what waits, if anything.
 pub(super) fn push_pending(g: &mut SockGuard<'_>) -> Result<()> {
     match private(g)?.pending.take() {
-        Some(p) => send(g, p),
+        Some(Pending { plan, payload }) => send(g, plan, payload),
         None => Ok(()),
     }
 }
 
-fn send(g: &mut SockGuard<'_>, pending: Pending) -> Result<()> {
-    let Pending { mut plan, payload: mut skb } = pending;
+fn send(g: &mut SockGuard<'_>, mut plan: Plan, mut skb: Skb) -> Result<()> {
     let v4 = plan.to.is_ipv4();
     let me = private(g)?;
-    let segment = usize::from(plan.segment.unwrap_or(me.segment));
+    let segment = usize::from(plan.segment.unwrap_or(0));
     let no_checksum = !v4 && me.no_check6_tx || v4 && g.common.flag(flag::NO_CHECK_TX);
     let network = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
     let len = skb.len();

@@ -8,6 +8,8 @@ use core::net::Ipv4Addr;
 
 /// Bytes of the header.
 pub(crate) const HEADER_LEN: usize = 8;
+/// Precedence of errors, in the TOS field (IPTOS_PREC_INTERNETCONTROL; RFC 1812 §4.3.2.5).
+pub(crate) const INTERNETWORK_CONTROL: u8 = 0xc0;
 /// Longest error datagram to send, IP header included (RFC 1812 §4.3.2.3).
 pub(crate) const MAX_ERROR_LEN: usize = 576;
 

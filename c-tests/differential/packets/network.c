@@ -229,7 +229,7 @@ static void new_stack(void)
     memory.out_count = 0;
     memory.in_len = 0;
     memory.waiting = false;
-    stack = usk_stack_new("");
+    stack = usk_stack_new("sysctl.net.ipv4.ping_group_range=0 4294967294");
     if (!stack || !usk_plugin_attach(stack, "memory", memory_init) ||
         usk_device_add(stack, "device=memory:x,addr=" HOST4 "/24,addr=" HOST6 "/64") == -1)
         give_up("usk_device_add");

@@ -10,16 +10,17 @@ use super::ports;
 use super::private::{Private, parts};
 use super::proto::*;
 use super::skb;
-use crate::handle::{self, lend};
+use crate::handle::{self, Handle, lend, usk_sock_t};
 use crate::held::{contain, length};
 use std::any::Any;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use usersock::counters::DropReason;
 use usersock::error::{Error, Result};
 use usersock::ip::{bind, datagram, sockopt};
+use usersock::sock::diag::Dumped;
 use usersock::sock::msg::{RecvMsg, SendMsg};
 use usersock::sock::packet::{IcmpError, PacketInfo};
 use usersock::sock::proto::{IpHandler, Proto, ProtoAccounts, SockRef};
@@ -56,6 +57,18 @@ fn bottom(g: &mut SockGuard<'_>, f: impl FnOnce(*mut usk_owned_t)) -> bool {
         p.private.bottom = outer;
     }
     true
+}
+
+/// Takes a sock that a diag_dump operation names into its caller's list.
+/// # Safety
+/// `list` is the operation's argument, and `sk` a valid handle.
+unsafe extern "C" fn diag_each(list: *mut c_void, sk: *mut usk_sock_t) {
+    // SAFETY: the plug-in passes on what `diag_dump` gave it.
+    let list = unsafe { list.cast::<Vec<Arc<Sock>>>().as_mut() };
+    // SAFETY: valid as the plug-in promises.
+    if let (Some(list), Ok(handle)) = (list, unsafe { Handle::new(sk) }) {
+        list.push(handle.sock().clone());
+    }
 }
 
 impl Proto for ProtoReg {
@@ -297,6 +310,11 @@ impl Proto for ProtoReg {
     }
 
     fn rehash(&self, sk: &mut SockGuard<'_>) {
+        if let Some(f) = self.table.rehash {
+            // SAFETY: see `init`. A failure has broken the sock.
+            let _ = owned(sk, |o| unsafe { f(o) });
+            return;
+        }
         // Only if the sock is in our port table: a protocol with a table of its own updates that itself.
         if parts(sk).is_ok_and(|p| p.private.bound.is_some()) {
             let _ = ports::hash(sk);
@@ -333,6 +351,26 @@ impl Proto for ProtoReg {
         let Some(f) = self.table.update_proto else { return Err(Error::OpNotSupp) };
         // SAFETY: see `init`.
         owned_status(sk, |o| unsafe { f(o, restore.into()) })
+    }
+
+    fn net_exit(&self) {
+        if let Some(f) = self.table.net_exit {
+            // SAFETY: see `init`. There is no sock to break.
+            let _ = contain(|| unsafe { f(self.handle()) });
+        }
+        self.own.0.clear();
+    }
+
+    fn diag_dump(&self, each: &mut dyn FnMut(Dumped)) -> Option<(u16, u16)> {
+        let mut all: Vec<Arc<Sock>> = Vec::new();
+        match self.table.diag_dump {
+            // SAFETY: see `init`; `all` is what `diag_each` takes its argument for. No sock is known that could be
+            // broken.
+            Some(f) => drop(contain(|| unsafe { f(self.handle(), Some(diag_each), (&raw mut all).cast()) })),
+            None => all = self.own.0.all(),
+        }
+        all.into_iter().for_each(|sock| each(Dumped::Sock(sock)));
+        None
     }
 
     fn enter_memory_pressure(&self, _: &Stack, accounts: &ProtoAccounts) {

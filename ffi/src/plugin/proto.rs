@@ -92,10 +92,9 @@ pub struct usk_icmp_error_t {
 }
 
 /// A transport protocol: the operations of the kernel's struct proto, and the entry points of its IP protocol number.
-/// Registering copies it, with its strings and lists. Differences from struct proto: there is no rehash, because the
-/// library itself updates its port table when SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT changes; sock_is_readable
-/// is poll_locked; psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the
-/// kernel needs.
+/// Registering copies it, with its strings and lists. Differences from struct proto: sock_is_readable is poll_locked;
+/// psock_update_sk_prot is update_proto; there is no bind_add and no compat_ioctl, which only the kernel needs.
+/// net_exit is struct pernet_operations' exit, and diag_dump struct inet_diag_handler's dump.
 ///
 /// Contexts. *Process*: a thread in a system call; may sleep in usk_wait. *Softirq*: packet and timer work; never
 /// sleeps. *Owned*: the operation is given usk_owned_t and must not lock the sock. *Not owned*: it is given usk_sock_t
@@ -268,7 +267,20 @@ pub struct usk_proto {
     /// sendfile or splice reached the end of its file after bytes with MSG_MORE: sends data that waits for more.
     /// Process context, not owned. Null: no action.
     pub splice_eof: Option<unsafe extern "C-unwind" fn(sk: *mut usk_sock_t)>,
+    /// SO_BINDTODEVICE, SO_REUSEADDR or SO_REUSEPORT has changed: updates the sock in tables of the protocol's own.
+    /// Owned. Null: the library's port table is updated.
+    pub rehash: Option<unsafe extern "C-unwind" fn(o: *mut usk_owned_t)>,
+    /// The stack ends with the protocol registered in it: frees what the protocol keeps for the stack (usk_user). There
+    /// is no sock any more, and calls that need the stack fail. Null: no action; the library empties its port table.
+    pub net_exit: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t)>,
+    /// Lists socks for usk_sock_list: calls `each` with `arg` for each sock in the protocol's own tables. Process
+    /// context; no sock is owned, and a lock of the protocol may be held. Null: those in the library's port table.
+    pub diag_dump: Option<unsafe extern "C-unwind" fn(reg: *mut usk_reg_t, each: usk_diag_each_t, arg: *mut c_void)>,
 }
+
+/// What diag_dump calls for each sock: `sk` is valid until it returns.
+#[allow(non_camel_case_types)]
+pub type usk_diag_each_t = Option<unsafe extern "C" fn(arg: *mut c_void, sk: *mut usk_sock_t)>;
 
 // SAFETY: repr(C), begins with two u32; null pointers, None and zero are valid for every field.
 unsafe impl Table for usk_proto {

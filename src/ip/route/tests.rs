@@ -228,3 +228,23 @@ fn the_unspecified_address_stands_for_this_host() {
         assert_eq!(this_host(&b.stack, ip(other), Some(ip("127.0.0.9")), 0), ip(other));
     }
 }
+
+#[test]
+fn an_address_of_the_loopback_network_is_no_source_on_a_link() {
+    let (b, second) = two_links();
+    add_route(&b.stack, RouteSpec::new(cidr("0.0.0.0/0")).via(ip("10.0.0.254"))).unwrap();
+    for (dst, oif, want) in [
+        ("10.0.0.9", 0, Err(Error::Inval)),
+        ("8.8.8.8", 0, Err(Error::Inval)),
+        ("10.0.0.255", 0, Err(Error::Inval)),
+        ("239.1.2.3", second.ifindex, Err(Error::Inval)),
+        // Without a device a group is reached by that of the source.
+        ("239.1.2.3", 0, Ok(1)),
+        ("255.255.255.255", 0, Ok(1)),
+        ("10.0.0.1", 0, Ok(1)),
+        ("127.9.9.9", 0, Ok(1)),
+    ] {
+        let found = lookup(&b.stack, ip(dst), Some(ip("127.0.0.1")), oif).map(|d| d.dev.ifindex);
+        assert_eq!(found, want, "{dst} by {oif}");
+    }
+}

@@ -212,7 +212,7 @@ fn socket_of(call: &str, fields: &[(String, String)], sockets: &mut BTreeMap<Str
             sockets.insert(slot.to_string(), end.clone());
             end
         }
-        "call_poll" | "call_sleep" => String::new(),
+        "call_poll" | "call_sleep" | "call_select" => String::new(),
         _ => {
             let socket = sockets.get(slot).cloned().unwrap_or_default();
             if let ("call_accept" | "call_dup", true, Some(to)) = (name, made, args.get(1)) {

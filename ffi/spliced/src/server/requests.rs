@@ -73,7 +73,7 @@ impl Server {
     fn bind(&mut self, id: u64, addr: &[u8]) -> Result<()> {
         let conn = self.conn(id)?;
         // SAFETY: the pointer and length are a slice's.
-        let addr = unsafe { ptr::bind_name(addr.as_ptr().cast(), addr.len() as u32, conn.family == AF_INET6) }?;
+        let addr = unsafe { ptr::bind_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         match conn.socket.bind(addr) {
             // By a socket perhaps whose descriptor is gone.
             Err(Error::AddrInUse) => {
@@ -111,7 +111,7 @@ impl Server {
             return Err(Error::ConnAborted);
         }
         // SAFETY: the pointer and length are a slice's.
-        let addr = unsafe { ptr::own_name(addr.as_ptr().cast(), addr.len() as u32, conn.family == AF_INET6, false) }?;
+        let addr = unsafe { ptr::connect_name(&conn.socket, addr.as_ptr().cast(), addr.len() as u32) }?;
         let unspecified = addr == Ok(None);
         match conn.socket.connect_to(addr) {
             Ok(()) if unspecified => return Ok(false),

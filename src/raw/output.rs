@@ -1,0 +1,197 @@
+//! Raw output: the program's bytes behind an IP header of the stack's, or with one of the program's own. Above:
+//! `sendmsg`. Below: `ip::output`. Linux: raw_sendmsg, raw_send_hdrinc, rawv6_sendmsg, rawv6_send_hdrinc.
+
+use super::private;
+use crate::base::error::{Error, Result};
+use crate::ip::datagram::{self, Plan};
+use crate::ip::net;
+use crate::ip::output::xmit_with_header;
+use crate::sock::addr::{AF_UNSPEC, SIN6_LEN_RFC2133, unmap};
+use crate::sock::msg::{MSG_PROBE, SendMsg};
+use crate::sock::skb::{L3, Skb, TxOwner};
+use crate::sock::state::State;
+use crate::sock::{SockGuard, flag};
+use crate::wire::{checksum, ip, ipv6, proto};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+/// What MSG_MORE holds back: the way of the first call, and the bytes so far.
+pub(super) struct Pending {
+    plan: Plan,
+    protocol: u8,
+    bytes: Vec<u8>,
+}
+
+/// sendmsg(2): returns the length, which is always taken whole. Errors: EOPNOTSUPP (MSG_OOB), EMSGSIZE, EDESTADDRREQ,
+/// EINVAL, EAFNOSUPPORT, EACCES, EFAULT, ENOBUFS, and those of the route lookup; with the program's own header also
+/// EAGAIN, EINTR, EPIPE and the pending error.
+pub(super) fn sendmsg(g: &mut SockGuard<'_>, v4: bool, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let len = msg.remaining();
+    if v4 && len > 0xffff {
+        return Err(Error::MsgSize);
+    }
+    if msg.flags & libc::MSG_OOB != 0 {
+        return Err(Error::OpNotSupp);
+    }
+    let (to, protocol) = if v4 { name_v4(g, msg)? } else { name_v6(g, msg)? };
+    let header_included = g.common.flag(flag::HDRINCL);
+    if !header_included && matches!((v4, protocol), (true, proto::ICMP) | (false, proto::ICMPV6)) {
+        // The type is looked at for the route lookup (raw_probe_proto_opt).
+        if len < 2 {
+            return Err(Error::Fault);
+        }
+        msg.begins(2)?;
+    }
+    let plan = datagram::plan(g, to, &msg.control, msg.flags)?;
+    match header_included {
+        true => send_with_header(g, v4, &plan, msg)?,
+        false => append(g, v4, plan, protocol, msg)?,
+    }
+    Ok(len)
+}
+
+/// Where to: the name of AF_INET (or of AF_UNSPEC, which counts as that), or the peer; and the protocol number.
+fn name_v4(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<(SocketAddr, u8)> {
+    let name = match (msg.name, msg.odd_name) {
+        (Some(SocketAddr::V6(_)), _) => return Err(Error::AfNoSupport),
+        (_, Some(odd)) if odd.len == 0 => None,
+        (_, Some(odd)) if odd.len < size_of::<libc::sockaddr_in>() => return Err(Error::Inval),
+        (_, Some(odd)) if odd.family == AF_UNSPEC => Some(odd.inet.into()),
+        (_, Some(_)) => return Err(Error::AfNoSupport),
+        (name, None) => name,
+    };
+    Ok((datagram::destination(g, name, true)?, g.sock.protocol as u8))
+}
+
+/// As [`name_v4`]; the port of a name is the protocol number, which IPPROTO_RAW leaves to it.
+fn name_v6(g: &SockGuard<'_>, msg: &SendMsg<'_>) -> Result<(SocketAddr, u8)> {
+    let number = g.sock.protocol;
+    let name = match (msg.name, msg.odd_name) {
+        // It is shorter than one of AF_INET6.
+        (Some(SocketAddr::V4(_)), _) => return Err(Error::Inval),
+        (_, Some(odd)) if odd.len < SIN6_LEN_RFC2133 => return Err(Error::Inval),
+        (_, Some(odd)) if odd.family == AF_UNSPEC => Some(odd.inet6.into()),
+        (_, Some(_)) => return Err(Error::AfNoSupport),
+        (name, None) => name,
+    };
+    if name.is_none() && g.sock.state() != State::Established {
+        return Err(Error::DestAddrReq);
+    }
+    let protocol = match name.map_or(0, |to: SocketAddr| to.port()) {
+        0 => number,
+        port if port != number && number != libc::IPPROTO_RAW as u16 => return Err(Error::Inval),
+        port => port,
+    };
+    let protocol = u8::try_from(protocol).map_err(|_| Error::Inval)?;
+    let mut to = datagram::destination(g, name.map(unmap), false)?;
+    if to.ip().is_unspecified() {
+        to.set_ip(Ipv6Addr::LOCALHOST.into());
+    }
+    // A v4-mapped peer has no route over IPv6.
+    if to.is_ipv4() { Err(Error::NetUnreach) } else { Ok((to, protocol)) }
+}
+
+/// Adds bytes to the packet that waits, or begins one, and sends it unless MSG_MORE is set (ip_append_data,
+/// ip_push_pending_frames). A failure loses what waits. No room in the send buffer is no reason to wait here.
+fn append(g: &mut SockGuard<'_>, v4: bool, plan: Plan, protocol: u8, msg: &mut SendMsg<'_>) -> Result<()> {
+    let (src, to) = (plan.src, plan.to);
+    let waits = private(g)?.pending.take();
+    let empty = waits.is_none();
+    let mut packet = waits.unwrap_or(Pending { plan, protocol, bytes: Vec::new() });
+    let header = if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN };
+    if msg.flags & MSG_PROBE == 0 {
+        let (len, before) = (msg.remaining(), packet.bytes.len());
+        let most = if v4 { 0xffff - header } else { 0xffff };
+        if before + len > most {
+            datagram::local_too_long(g, to, packet.plan.dst.mtu);
+            return Err(Error::MsgSize);
+        }
+        let held = g.sock.wmem_alloc.load(Ordering::Relaxed) as i64;
+        if held > 2 * i64::from(g.sock.sndbuf.load(Ordering::Relaxed)) {
+            return Err(Error::NoBufs);
+        }
+        packet.plan.fit(g, header + before + len)?;
+        msg.readable()?;
+        packet.bytes.resize(before + len, 0);
+        if msg.copy_to(&mut packet.bytes[before..]) < len {
+            return Err(Error::Fault);
+        }
+    } else if empty {
+        return Ok(());
+    }
+    if msg.flags & libc::MSG_MORE != 0 {
+        private(g)?.pending = Some(packet);
+        return Ok(());
+    }
+    if v4 {
+        // The last call says where the packet goes, the first by which way.
+        (packet.plan.src, packet.plan.to) = (src, to);
+    } else {
+        fill_checksum(g, &mut packet)?;
+    }
+    let Pending { mut plan, protocol, bytes } = packet;
+    let df = plan.fit(g, header + bytes.len())?;
+    plan.xmit(g, Skb::from_slice(&bytes), protocol, g.common.flow_label, df)
+}
+
+/// IPV6_CHECKSUM. EINVAL: its place is behind the end of the bytes (rawv6_push_pending_frames).
+fn fill_checksum(g: &mut SockGuard<'_>, packet: &mut Pending) -> Result<()> {
+    let Some(at) = private(g)?.checksum else { return Ok(()) };
+    let (at, n) = (at as usize, packet.bytes.len() as u32);
+    let field = packet.bytes.get_mut(at..at.saturating_add(2)).ok_or(Error::Inval)?;
+    field.fill(0);
+    let (src, dst) = (packet.plan.src, packet.plan.to.ip());
+    let pseudo = checksum::pseudo_header(src, dst, packet.protocol, n);
+    let sum = checksum::finish(checksum::sum(&packet.bytes, pseudo));
+    let sum = if sum == 0 { 0xffff } else { sum };
+    packet.bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    Ok(())
+}
+
+/// A packet with the program's own header is never fragmented.
+fn send_with_header(g: &mut SockGuard<'_>, v4: bool, plan: &Plan, msg: &mut SendMsg<'_>) -> Result<()> {
+    let (len, mtu) = (msg.remaining(), plan.dst.dev.caps().mtu);
+    if len > mtu as usize {
+        datagram::local_too_long(g, plan.to, mtu);
+        return Err(Error::MsgSize);
+    }
+    if len < if v4 { ip::HEADER_LEN } else { ipv6::HEADER_LEN } {
+        return Err(Error::Inval);
+    }
+    if msg.flags & MSG_PROBE != 0 {
+        return Ok(());
+    }
+    datagram::wait_for_room(g, msg.dontwait())?;
+    msg.readable()?;
+    let mut bytes = vec![0; len];
+    if msg.copy_to(&mut bytes) < len {
+        return Err(Error::Fault);
+    }
+    if v4 {
+        complete_header(g, &mut bytes, plan.src, plan.to.ip())?;
+    }
+    let mut skb = Skb::from_slice(&bytes);
+    skb.l3 = if v4 { L3::V4 } else { L3::V6 };
+    skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+    xmit_with_header(g.stack, &plan.dst, plan.to.ip(), skb)
+}
+
+/// Completes the IP header that a program wrote, as in raw(7): total length and checksum always, source and
+/// identification if they are 0. EINVAL: the header's length is none.
+fn complete_header(g: &SockGuard<'_>, bytes: &mut [u8], src: IpAddr, to: IpAddr) -> Result<()> {
+    let header_len = usize::from(bytes.first().ok_or(Error::Inval)? & 15) * 4;
+    if header_len > bytes.len() || header_len < ip::HEADER_LEN {
+        return Err(Error::Inval);
+    }
+    let total = bytes.len() as u16;
+    bytes[2..4].copy_from_slice(&total.to_be_bytes());
+    if let (IpAddr::V4(own), [0, 0, 0, 0]) = (src, [bytes[12], bytes[13], bytes[14], bytes[15]]) {
+        bytes[12..16].copy_from_slice(&own.octets());
+    }
+    if bytes[4..6] == [0, 0] {
+        let id = net(g.stack).idents.next(g.stack, src, to, bytes[9], g.now()) as u16;
+        bytes[4..6].copy_from_slice(&id.to_be_bytes());
+    }
+    ip::fill_checksum(&mut bytes[..header_len]);
+    Ok(())
+}
