@@ -212,7 +212,8 @@ int usk_epoll_pwait(int epfd,
 /*
  As fcntl(2), for any descriptor; `arg` is the integer or pointer of the command, absent where it takes none. On
  sockets of usersock: F_GETFL, F_SETFL (O_NONBLOCK, O_ASYNC, and without effect O_APPEND, O_NOATIME), F_GETFD,
- F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for others.
+ F_SETFD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETOWN, F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG; EINVAL for
+ others.
  */
 int usk_fcntl(int fd,
               int cmd,
