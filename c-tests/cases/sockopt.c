@@ -291,6 +291,18 @@ int main(void)
     ERR(set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, 256), EINVAL);
     ERR(set_int(fd, IPPROTO_IPV6, 9999, 1), ENOPROTOOPT);
     ERR(set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 5), ENOPROTOOPT); /* not for streams */
+    /* The name of the device needs room for the longest one. */
+    char device[IFNAMSIZ];
+    socklen_t len = sizeof device;
+    OK(usk_getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len));
+    EQ(len, 0);
+    OK(usk_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 2));
+    len = sizeof device - 1;
+    ERR(usk_getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len), EINVAL);
+    len = sizeof device;
+    OK(usk_getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &len));
+    EQ(len, 3);
+    EQ(strcmp(device, "lo"), 0);
     /* At this level a length is looked at only where there is an option. */
     int one = 1;
     ERR(usk_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, 1), EINVAL);

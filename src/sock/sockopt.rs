@@ -234,14 +234,14 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => put_timeout(value, c.sndtimeo),
+        libc::SO_BINDTODEVICE if c.bound_dev_if == 0 => 0,
+        // There must be room for the longest name.
+        libc::SO_BINDTODEVICE if value.len() < libc::IFNAMSIZ => return Some(Err(Error::Inval)),
         libc::SO_BINDTODEVICE => match sk.stack.netdevs.by_index(c.bound_dev_if) {
-            None => 0,
+            None => return Some(Err(Error::NoDev)),
             Some(dev) => {
                 let mut bytes = dev.device().name().as_bytes().to_vec();
                 bytes.push(0);
-                if value.len() < bytes.len() {
-                    return Some(Err(Error::Inval));
-                }
                 put(value, &bytes)
             }
         },
