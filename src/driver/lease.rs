@@ -82,15 +82,7 @@ impl Lease {
     /// A runner with `queues` leases, at least 1: as many as the widest device has queues. With several, a blocked
     /// thread takes one of them, and a packet for it that arrives on another queue costs a wake-up.
     pub fn new(queues: u16) -> Lease {
-        let shard = |_| Shard {
-            state: Mutex::default(),
-            sleep_until: AtomicU64::new(0),
-            started: AtomicBool::new(false),
-            background: Arc::new(Waiter::new()),
-            timer: TimerFd::new().ok(),
-            burst: Mutex::default(),
-        };
-        let shards = (0..queues.max(1)).map(shard).collect();
+        let shards = (0..queues.max(1)).map(|_| Shard::new()).collect();
         Lease { shared: Arc::new(Shared { shards, stop: AtomicBool::new(false) }) }
     }
 }
@@ -225,7 +217,7 @@ impl Shared {
         thread::block_signals();
         let (shard, shards) = (&self.shards[i], self.shards.len());
         let me = &shard.background;
-        let mut checks = Checks { releases: 0, grace: GRACE };
+        let mut checks = Checks::new();
         while !self.stop.load(Ordering::SeqCst) {
             match shard.check(&mut checks) {
                 Check::Taken => shard.hold_background(stack, i, shards, &self.stop),
@@ -248,6 +240,12 @@ struct Checks {
     grace: Duration,
 }
 
+impl Checks {
+    fn new() -> Checks {
+        Checks { releases: 0, grace: GRACE }
+    }
+}
+
 /// Result of the background thread's check.
 #[derive(Debug, PartialEq, Eq)]
 enum Check {
@@ -260,6 +258,17 @@ enum Check {
 }
 
 impl Shard {
+    fn new() -> Shard {
+        Shard {
+            state: Mutex::default(),
+            sleep_until: AtomicU64::new(0),
+            started: AtomicBool::new(false),
+            background: Arc::new(Waiter::new()),
+            timer: TimerFd::new().ok(),
+            burst: Mutex::default(),
+        }
+    }
+
     /// Takes the lease for a thread of the program, or queues the thread for it.
     fn acquire(&self, waiter: &Arc<Waiter>) -> bool {
         let mut s = self.state.lock();

@@ -17,12 +17,15 @@ struct Bell {
     /// Woken at each packet, as a sock would be.
     waiter: Mutex<Option<Arc<Waiter>>>,
     queues: u16,
+    /// Calls of `recv`.
+    reads: AtomicUsize,
 }
 
 impl Bell {
     fn new(queues: u16) -> (Arc<Bell>, Receiver<String>) {
         let (tx, rx) = channel();
-        let bell = Bell { fd: EventFd::new().unwrap(), rung: Mutex::new(tx), waiter: Mutex::default(), queues };
+        let (fd, reads) = (EventFd::new().unwrap(), AtomicUsize::new(0));
+        let bell = Bell { fd, rung: Mutex::new(tx), waiter: Mutex::default(), queues, reads };
         (Arc::new(bell), rx)
     }
 }
@@ -35,6 +38,7 @@ impl Device for Bell {
         Caps { queues: self.queues, ..Caps::ip(1500) }
     }
     fn recv(&self, _: u16, _: Instant, _: usize, _: &mut dyn FnMut(Skb)) -> io::Result<usize> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if !self.fd.drain() {
             return Ok(0);
         }
@@ -89,6 +93,84 @@ fn a_wait_ends_by_wake_up_by_deadline_and_by_a_descriptor_of_the_kernel() {
     assert!(!extra[0].is_polled());
     assert_eq!(s.block_with(&w, None, &mut extra), Woken::Event);
     assert_eq!(extra[0].revents(), libc::POLLIN);
+}
+
+#[test]
+fn a_wait_that_slept_has_looked_at_the_descriptors_and_one_that_was_over_before_has_not() {
+    let s = stack(1);
+    let w = Waiter::current();
+    let e = EventFd::new().unwrap();
+    let mut extra = [PollFd::new(e.raw(), libc::POLLIN)];
+    w.wake();
+    assert_eq!(s.block_with(&w, None, &mut extra), Woken::Event);
+    assert!(!extra[0].is_polled());
+    assert_eq!(s.block_with(&w, Some(s.now() + Duration::from_millis(1)), &mut extra), Woken::TimedOut);
+    assert_eq!((extra[0].is_polled(), extra[0].revents()), (true, 0));
+}
+
+#[test]
+fn a_timer_that_is_due_does_not_read_the_devices() {
+    let s = stack(1);
+    let (bell, _rung) = Bell::new(1);
+    s.add_device(bell.clone()).unwrap();
+    for _ in 0..5 {
+        let w = Waiter::current();
+        let mut slot = TimerSlot::default();
+        s.arm_call(&mut slot, Arc::new(Ring(w.clone())), s.now() + Duration::from_millis(1));
+        assert_eq!(s.block(&w, None), Woken::Event);
+    }
+    assert_eq!(bell.reads.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn the_background_thread_checks_by_itself_while_the_lease_is_used_and_then_rests() {
+    let (shard, thread, mut last) = (Shard::new(), Arc::new(Waiter::new()), Checks::new());
+    let use_it = || {
+        assert!(shard.acquire(&thread));
+        shard.release(true);
+    };
+    assert_eq!(shard.check(&mut last), Check::Taken);
+    shard.release(true);
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE));
+    for _ in 0..3 {
+        use_it();
+        assert_eq!(shard.check(&mut last), Check::Later(GRACE_MAX));
+        assert!(shard.state.lock().checked, "no release has to arm the timer");
+    }
+    use_it();
+    assert!(shard.acquire(&thread));
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE_MAX), "held now, and used since");
+    assert_eq!(shard.check(&mut last), Check::Rest);
+    shard.release(true);
+    // The release has armed the timer, or this would not end.
+    let timer = shard.timer.as_ref().unwrap();
+    assert_eq!(crate::sys::fd::poll(&mut [PollFd::new(timer.raw(), libc::POLLIN)], None).unwrap(), 1);
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE));
+    assert_eq!(shard.check(&mut last), Check::Taken);
+}
+
+#[test]
+fn a_lease_that_is_taken_again_before_the_thread_it_is_offered_to_runs_is_offered_twice() {
+    let shard = Shard::new();
+    let (quick, parked, mut last) = (Arc::new(Waiter::new()), Arc::new(Waiter::new()), Checks::new());
+    assert!(shard.acquire(&quick));
+    assert!(!shard.acquire(&parked));
+    for _ in 0..VAIN {
+        shard.release(true);
+        assert!(shard.acquire(&quick));
+        // It runs now: it was offered the lease, and finds it held.
+        let vain = shard.state.lock().vain;
+        assert!(!shard.acquire(&parked));
+        assert_eq!(shard.state.lock().vain, vain + 1);
+    }
+    shard.release(true);
+    assert!(!parked.take_nudge());
+    // The background thread offers it when nobody uses it.
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE));
+    assert!(!parked.take_nudge());
+    assert_eq!(shard.check(&mut last), Check::Later(GRACE));
+    assert!(shard.acquire(&parked));
+    assert_eq!(shard.state.lock().vain, 0);
 }
 
 #[test]
