@@ -6,6 +6,7 @@ use crate::eventpoll::Pollable;
 use crate::fdtable::{self, Desc};
 use crate::stacks::default_stack;
 use crate::{kernel, probe, ptr};
+use smallvec::SmallVec;
 use std::ffi::{c_int, c_short};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,34 +57,40 @@ struct Ours {
 /// The descriptors of a poll, by whose they are.
 struct Polling<'a> {
     fds: &'a mut [libc::pollfd],
-    ours: Vec<Ours>,
+    ours: SmallVec<[Ours; 8]>,
     /// Indexes of descriptors inherited from a parent: POLLERR, and so the call does not wait.
     inherited: Vec<usize>,
     /// The kernel's, each with its index.
-    kernels: Vec<libc::pollfd>,
-    at: Vec<usize>,
+    kernels: SmallVec<[libc::pollfd; 8]>,
+    at: SmallVec<[u32; 8]>,
 }
 
 impl<'a> Polling<'a> {
     fn new(fds: &'a mut [libc::pollfd]) -> Polling<'a> {
-        let mut p = Polling { fds, ours: Vec::new(), inherited: Vec::new(), kernels: Vec::new(), at: Vec::new() };
-        for at in 0..p.fds.len() {
-            p.fds[at].revents = 0;
-            match fdtable::get(p.fds[at].fd) {
-                Some(Desc::Inherited(_)) => p.inherited.push(at),
-                Some(Desc::Socket(s)) => p.ours.push(Ours { at, what: Pollable::Socket(s) }),
-                Some(Desc::Epoll(e)) => p.ours.push(Ours { at, what: Pollable::Epoll(e) }),
+        let (ours, kernels, at) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
+        Polling { fds, ours, inherited: Vec::new(), kernels, at }
+    }
+
+    /// Looks the numbers up.
+    fn look_up(&mut self) {
+        for at in 0..self.fds.len() {
+            let fd = &mut self.fds[at];
+            fd.revents = 0;
+            match fdtable::get(fd.fd) {
+                Some(Desc::Inherited(_)) => self.inherited.push(at),
+                Some(Desc::Socket(s)) => self.ours.push(Ours { at, what: Pollable::Socket(s) }),
+                Some(Desc::Epoll(e)) => self.ours.push(Ours { at, what: Pollable::Epoll(e) }),
                 // The kernel skips negative ones.
-                None if p.fds[at].fd < 0 => {}
-                None => p.leave_to_kernel(at),
+                None if fd.fd < 0 => {}
+                None => self.leave_to_kernel(at),
             }
         }
-        p
     }
 
     fn leave_to_kernel(&mut self, at: usize) {
         self.kernels.push(self.fds[at]);
-        self.at.push(at);
+        // The kernel takes nfds as 32 bits, and so do we.
+        self.at.push(at as u32);
     }
 
     /// Looks the numbers up again, as the kernel does after each sleep: a number that was closed meanwhile is left to
@@ -124,7 +131,7 @@ impl<'a> Polling<'a> {
             kernel::poll(&mut self.kernels, Some(Duration::ZERO))?;
         }
         for (k, at) in self.kernels.iter().zip(&self.at) {
-            self.fds[*at].revents = k.revents;
+            self.fds[*at as usize].revents = k.revents;
         }
         Ok(self.count())
     }
@@ -135,8 +142,8 @@ impl<'a> Polling<'a> {
     }
 
     /// What a wait looks at for the kernel: its own descriptors, and behind them the kernel's epolls of sets of ours.
-    fn extra(&self) -> Vec<PollFd> {
-        let mut extra: Vec<PollFd> = self.kernels.iter().map(|k| PollFd::new(k.fd, k.events)).collect();
+    fn extra(&self) -> SmallVec<[PollFd; 8]> {
+        let mut extra: SmallVec<[PollFd; 8]> = self.kernels.iter().map(|k| PollFd::new(k.fd, k.events)).collect();
         for o in &self.ours {
             if let (Pollable::Epoll(set), true) = (&o.what, self.fds[o.at].events & libc::POLLIN != 0) {
                 extra.extend(set.kernel_fds());
@@ -148,7 +155,7 @@ impl<'a> Polling<'a> {
     /// Looks at what a wait with `extra` has left to look at; returns how many of all have events.
     fn look_after(&mut self, extra: &[PollFd]) -> Result<c_int> {
         for (k, at) in extra.iter().zip(&self.at) {
-            self.fds[*at].revents = k.revents();
+            self.fds[*at as usize].revents = k.revents();
         }
         let more = self.look_up_again();
         let unknown = more || extra.iter().take(self.kernels.len()).any(|k| !k.is_polled());
@@ -163,9 +170,10 @@ impl<'a> Polling<'a> {
         let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();
         // The descriptions at the time of the call, whatever the numbers refer to later.
-        let watched: Vec<(Pollable, Events)> =
+        let watched: SmallVec<[(Pollable, Events); 8]> =
             self.ours.iter().map(|o| (o.what.clone(), Events(self.fds[o.at].events as u16 as u32))).collect();
-        let _watches: Vec<Watching<'_>> = watched.iter().map(|(what, events)| watch(what, *events, &waiter)).collect();
+        let _watches: SmallVec<[Watching<'_>; 8]> =
+            watched.iter().map(|(what, events)| watch(what, *events, &waiter)).collect();
         // What became ready before the watches were there.
         if self.look_at_ours() > 0 {
             return self.look_at_kernels();
@@ -189,6 +197,7 @@ impl<'a> Polling<'a> {
 pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<Polled> {
     let at_once = |ready| Polled { ready, slept: false };
     let mut p = Polling::new(fds);
+    p.look_up();
     let stack = match p.ours.iter().find_map(|o| o.what.stack()) {
         // Epoll sets without a socket of ours: one may be added during the wait.
         None if !p.ours.is_empty() => Some(default_stack()?),
@@ -226,6 +235,7 @@ pub unsafe extern "C-unwind" fn usk_poll(fds: *mut libc::pollfd, count: libc::nf
     blocking(|| {
         // SAFETY: the caller vouches for `fds` and `count`.
         let fds = unsafe { pollfds(fds, count) }?;
+        let _never_restarted = SleepMask::new(None);
         poll_fds(fds, u64::try_from(timeout_ms).ok().map(Duration::from_millis)).map(|p| p.ready)
     })
 }
