@@ -104,7 +104,7 @@ const PROGRAMS: &[&str] = &["download", "echo_client", "echo_server", "webserver
 
 /// Cases about features that only usersock has (set-up calls; a stack is not shared by fork), so there is no oracle for
 /// them.
-const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list"];
+const OURS_ONLY: &[&str] = &["fork", "fork_threads", "fork_tun", "interfaces_tun", "setup", "sock_list", "wait_calls"];
 
 #[cfg(has_usersock)]
 mod usersock_only {
@@ -149,6 +149,11 @@ mod usersock_only {
     #[test]
     fn sock_list() {
         run_on_usersock("sock_list", Sanitizer::None);
+    }
+
+    #[test]
+    fn wait_calls() {
+        run_in_namespace("wait_calls", Sanitizer::None);
     }
 
     #[test]
