@@ -235,6 +235,7 @@ pub unsafe extern "C-unwind" fn usk_poll(fds: *mut libc::pollfd, count: libc::nf
     blocking(|| {
         // SAFETY: the caller vouches for `fds` and `count`.
         let fds = unsafe { pollfds(fds, count) }?;
+        let _never_restarted = SleepMask::new(None);
         poll_fds(fds, u64::try_from(timeout_ms).ok().map(Duration::from_millis)).map(|p| p.ready)
     })
 }

@@ -7,6 +7,7 @@ use std::ffi::{c_int, c_long, c_short, c_ulong};
 use std::time::{Duration, Instant};
 use usersock::error::{Error, Result};
 use usersock::internal::sys::fd::Fd;
+use usersock::internal::sys::signal::SleepMask;
 
 const POLLIN_SET: c_short =
     libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
@@ -146,6 +147,7 @@ pub unsafe extern "C-unwind" fn usk_select(
             Some(t) => Some(Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)),
         };
         let start = Instant::now();
+        let _never_restarted = SleepMask::new(None);
         // SAFETY: the caller vouches for the sets.
         let r = unsafe { select(count, [read, write, except], limit) };
         // SAFETY: the caller vouches for `timeout`.

@@ -27,8 +27,9 @@ thread_local! {
 }
 
 thread_local! {
-    /// The signal mask while this thread sleeps, instead of its own (ppoll, pselect, epoll_pwait).
-    static SLEEP_MASK: Cell<Option<Set>> = const { Cell::new(None) };
+    /// This thread is in a call that is never restarted (poll, select, epoll_wait and their variants); within, the
+    /// signal mask while it sleeps, instead of its own (ppoll, pselect, epoll_pwait).
+    static SLEEP_MASK: Cell<Option<Option<Set>>> = const { Cell::new(None) };
 }
 
 /// Handlers that ran in a thread, as far as it is told ([`note_handler`]).
@@ -85,18 +86,19 @@ pub const SET_BYTES: usize = size_of::<Set>();
 
 /// The mask that replaces the thread's own in each sleep; None if there is none.
 pub fn sleep_mask() -> Option<Set> {
-    SLEEP_MASK.try_with(Cell::get).unwrap_or(None)
+    SLEEP_MASK.try_with(Cell::get).unwrap_or(None).flatten()
 }
 
-/// Replaces the signal mask of this thread's sleeps while it exists. The kernel swaps the masks and sleeps atomically,
-/// so that a signal which is unblocked only in the sleep ends it, whenever it arrived.
+/// A call that a signal handler always ends with EINTR, while it exists (signal(7)); with a mask it replaces the signal
+/// mask of this thread's sleeps. The kernel swaps the masks and sleeps atomically, so that a signal which is unblocked
+/// only in the sleep ends it, whenever it arrived.
 #[derive(Debug)]
-pub struct SleepMask(Option<Set>);
+pub struct SleepMask(Option<Option<Set>>);
 
 impl SleepMask {
     /// `mask` None: the thread's own mask stays in force.
     pub fn new(mask: Option<Set>) -> SleepMask {
-        SleepMask(SLEEP_MASK.try_with(|m| m.replace(mask)).unwrap_or(None))
+        SleepMask(SLEEP_MASK.try_with(|m| m.replace(Some(mask))).unwrap_or(None))
     }
 }
 
@@ -168,8 +170,8 @@ impl Hold {
         if !LOOKED.load(Ordering::Relaxed) && !LOOKED.swap(true, Ordering::Relaxed) {
             look_at_handlers();
         }
-        // Calls that replace the mask are never restarted.
-        if !MIXED.load(Ordering::Relaxed) || sleep_mask().is_some() {
+        let restartable = SLEEP_MASK.try_with(Cell::get).unwrap_or(None).is_none();
+        if !MIXED.load(Ordering::Relaxed) || !restartable {
             return None;
         }
         let _ = FOUND.try_with(Cell::take);
