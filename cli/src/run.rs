@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit};
 use usersock::config::Config;
 
+/// This command, also when its file has been replaced since it was started.
+const MYSELF: &str = "/proc/self/exe";
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   usersock run --instance web -- nginx -g 'daemon off;'
@@ -229,9 +232,9 @@ fn instance(network: &Network, program: &Path) -> Result<Instance, Refusal> {
 /// process of one thread.
 fn check_config(text: &str) -> Result<(), Refusal> {
     Config::parse(text).map_err(|e| Refusal::usage(e.to_string()))?;
-    let mut check = Command::new("/proc/self/exe");
+    let mut check = Command::new(MYSELF);
     check.args(["check-config", text]).stdin(Stdio::null()).stdout(Stdio::null());
-    let output = check.output().map_err(|e| Refusal::broken(format!("/proc/self/exe: {e}")))?;
+    let output = check.output().map_err(|e| Refusal::broken(format!("{MYSELF}: {e}")))?;
     match output.status.success() {
         true => Ok(()),
         false => {
