@@ -25,6 +25,8 @@ extern const int op_count;
 void generate(uint64_t seed, struct sequence *out);
 void print_call(const struct op *op);
 void run_op(const struct op *op);
+/* Whether something may go on after the operation that the next one should not meet (--settle). */
+bool settles(const struct op *op);
 void begin_sequence(void);
 void end_sequence(void);
 

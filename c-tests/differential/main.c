@@ -42,7 +42,7 @@ static void run_sequence(const char *head, const struct sequence *s)
         printf("\t");
         fflush(stdout);
         run_op(op);
-        if (settle_ms)
+        if (settle_ms && settles(op))
             poll(NULL, 0, settle_ms);
     }
     printf("end\n");

@@ -489,9 +489,9 @@ fn the_commands_that_help_and_documents_show_have_arguments_that_are_taken() {
     private(&empty);
     let bin = Path::new(env!("CARGO_BIN_EXE_usersock")).parent().unwrap();
     for line in &all {
-        let out = Command::new("/bin/sh")
+        let out = Command::new("sh")
             .args(["-c", line])
-            .env("PATH", bin)
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
             .env("XDG_RUNTIME_DIR", &empty)
             .env_remove("USERSOCK_DIR")
             .current_dir(&empty)

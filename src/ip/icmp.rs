@@ -209,7 +209,7 @@ fn send_v4(stack: &Arc<Stack>, skb: &mut Skb, info: &PacketInfo, problem: Proble
         Problem::NoRoute | Problem::Incomplete => return,
         Problem::Reassembly => (kind::TIME_EXCEEDED, time_exceeded::REASSEMBLY, [0; 4]),
     };
-    if info.not_unicast || !addr::is_unicast(info.src) || net(stack).routes.is_broadcast(info.src) {
+    if info.not_unicast || !addr::is_unicast(info.src) {
         return;
     }
     let header_len = match Ipv4Header::parse_quoted(skb.linear()) {

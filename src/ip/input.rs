@@ -265,6 +265,8 @@ fn options_v4(stack: &Arc<Stack>, skb: &mut Skb, h: V4, to: Addressee, dev: &Net
         Err(at) => {
             stack.mib.inc(Mib::IpInHdrErrors);
             stack.mib.drop(DropReason::IpInHdr);
+            // Whether it is for this host has not been asked yet.
+            let to = if to == Addressee::Other { Addressee::Local } else { to };
             let info = info_v4(skb, h, to, dev.ifindex, now);
             icmp::send_problem(stack, skb, &info, Problem::Parameter { pointer: at as u32 });
             false
@@ -426,12 +428,14 @@ fn refuse_v6(
 /// sender is told, even by a host (ip6_pkt_discard).
 fn not_ours_v6(stack: &Arc<Stack>, dev: &NetDev, skb: &mut Skb, h: V6, now: Instant) {
     let mapped = h.dst.to_ipv4_mapped().is_some();
-    let routed = !mapped && route::lookup_for_answer(stack, IpAddr::V6(h.dst), None, 0).is_ok();
+    let routed =
+        !mapped && !h.dst.is_unspecified() && route::lookup_for_answer(stack, IpAddr::V6(h.dst), None, 0).is_ok();
     stack.mib.drop(if routed { DropReason::IpInAddrErrors } else { DropReason::IpInNoRoutes });
-    if routed || h.dst.is_unspecified() {
-        return stack.mib.inc(Mib::Ip6InAddrErrors);
+    let nobody = routed || h.dst.is_unspecified();
+    stack.mib.inc(if nobody { Mib::Ip6InAddrErrors } else { Mib::Ip6InNoRoutes });
+    if routed {
+        return;
     }
-    stack.mib.inc(Mib::Ip6InNoRoutes);
     let info = info_v6(h, h.next, Addressee::Local, dev.ifindex, now);
     icmp::send_problem(stack, skb, &info, Problem::NoRoute);
 }

@@ -178,7 +178,7 @@ pub(super) fn data_ecn_check(cx: &mut Cx<'_>, seg: &Seg) {
 /// one segment (RFC 3168 §6.1.3; tcp_ecn_accept_cwr).
 #[inline]
 pub(super) fn accept_cwr(cx: &mut Cx<'_>, seg: &Seg) {
-    if seg.flags.contains(TcpFlags::CWR) {
+    if cx.tp.ecn.is_ok() && seg.flags.contains(TcpFlags::CWR) {
         cx.tp.ecn.0 &= !EcnFlags::DEMAND_CWR;
         if seg.seq != seg.end_seq {
             cx.tp.ack.ack_now();

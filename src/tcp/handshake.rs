@@ -380,7 +380,7 @@ pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &Icm
     let abort = match (icmp.src, icmp.ty) {
         (IpAddr::V4(_), 3) => icmp.code <= 1,
         (IpAddr::V4(_), t) => matches!(t, 11 | 12),
-        (IpAddr::V6(_), t) => matches!(t, 1 | 3 | 4),
+        (IpAddr::V6(_), _) => icmp.fatal,
     };
     if abort && unlink(&mut cx, &key).is_some() {
         listendrop(&cx, DropReason::Unspecified);

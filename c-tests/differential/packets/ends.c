@@ -193,6 +193,7 @@ int follow(const unsigned char *tcp, size_t n, int family)
     if (flags & SYN) {
         e->host_iss = seq;
         e->host_nxt = seq;
+        e->una = seq;
         e->host_shift = -1;
         if (!(flags & ACK))
             e->host_ack = e->iss;

@@ -162,7 +162,7 @@ static void a_packet(struct gen *g, int slot)
     if (dice < 14)
         return EMIT(g, OP_DATAGRAM, slot, g->family[slot], ONE_OF(g, 0, 1, 40, 41, 1000), row_of(g, T_UDP_DAMAGE, 60));
     if (dice < 16)
-        return EMIT(g, OP_OTHER, g->family[slot], ONE_OF(g, 1, 58, 2, 4, 41, 47, 50, 51, 103, 132, 255, 0, 59, 60),
+        return EMIT(g, OP_OTHER, g->family[slot], ONE_OF(g, 1, 58, 4, 41, 47, 50, 51, 132, 255, 0, 59, 60),
                     ONE_OF(g, 0, 8, 40));
     if (dice < 36)
         return an_error(g, slot);

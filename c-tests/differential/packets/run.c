@@ -410,6 +410,11 @@ void run_op(const struct op *op)
     printf("\n");
 }
 
+bool settles(const struct op *op)
+{
+    return op->call != OP_COUNTER && op->call != OP_NEXT;
+}
+
 void begin_sequence(void)
 {
     memset(ends, 0, sizeof ends);

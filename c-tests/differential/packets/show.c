@@ -95,8 +95,9 @@ static void show_options(const unsigned char *o, size_t n, const struct end *e)
 static void show_tcp(const unsigned char *b, size_t n, int slot)
 {
     static const struct end none;
-    unsigned of_port = get16(b) - 4000;
-    const struct end *e = slot >= 0 ? &ends[slot] : of_port < SLOTS ? &ends[of_port] : &none;
+    unsigned of_port = get16(b) - 4000u, to_port = get16(b + 2) - 5000u;
+    unsigned near = slot >= 0 ? (unsigned)slot : of_port < SLOTS ? of_port : to_port;
+    const struct end *e = near < SLOTS ? &ends[near] : &none;
     size_t head = (size_t)(b[12] >> 4) * 4;
     if (n < 20 || head < 20 || head > n) {
         printf(" tcp=bad");

@@ -172,3 +172,39 @@ fn errnos_are_those_of_icmp_err_convert() {
         assert_eq!(icmpv6::convert(ty, code), want, "ICMPv6 type {ty} code {code}");
     }
 }
+
+#[test]
+fn echo_with_a_record_route_comes_back_with_both_entries() {
+    let b = Bench::on_ip();
+    let (me, mut header) = ([10, 0, 0, 1], [0; 32]);
+    let request = message(ECHO);
+    let repr = Ipv4Repr {
+        src: A.parse().unwrap(),
+        dst: ME.parse().unwrap(),
+        protocol: proto::ICMP,
+        ttl: 64,
+        tos: 0,
+        id: 0,
+        dont_fragment: false,
+        more_fragments: false,
+        frag_offset: 0,
+        payload_len: request.len(),
+    };
+    repr.emit_with_options(&mut header, &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let sent = b.inject(&[&header[..], &request].concat());
+    let h = Ipv4Header::parse(&sent[0]).unwrap();
+    assert_eq!(sent[0][20..32], [&[7, 11, 12][..], &me, &me, &[0]].concat());
+    assert_eq!(
+        IcmpHeader::parse(h.payload()).unwrap().message(),
+        Message::EchoReply { id: 7, seq: 3, data: b"abcdefg" }
+    );
+}
+
+#[test]
+fn code_of_an_icmpv6_echo_request_comes_back() {
+    let b = Bench::on_ip();
+    let request = wire6::Message::Other { kind: 128, code: 1, rest: [0, 7, 0, 3], data: b"abc" };
+    let sent = b.inject(&packet6("fd00::9", "fd00::1", request));
+    let m = wire6::Icmpv6Header::parse(Ipv6Header::parse(&sent[0]).unwrap().payload()).unwrap();
+    assert_eq!((m.kind(), m.code(), m.rest()), (129, 1, [0, 7, 0, 3]));
+}

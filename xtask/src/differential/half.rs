@@ -33,7 +33,7 @@ impl Half {
     pub fn fixed(self) -> u64 {
         match self {
             Half::Calls => 4000,
-            Half::Packets => 1000,
+            Half::Packets => 800,
         }
     }
 
