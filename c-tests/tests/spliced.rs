@@ -25,9 +25,12 @@ U="env $(cat server.env) LD_PRELOAD=$SHIM"
 # Starts a server, and waits until its port is open.
 serve() { # ADDR PORT COMMAND...
     local addr=$1 port=$2; shift 2
-    timeout 100 "$@" > server.out 2>&1 & PID=$!; PIDS="$PIDS $PID"; opened $addr $port || { echo "no server: $*"; cat server.out; exit 1; }
+    timeout 100 "$@" > server.out 2>&1 & PID=$!; PIDS="$PIDS $PID"
+    opened $addr $port || { echo "no server: $*"; cat server.out; exit 1; }
 }
-opened() { for i in $(seq 200); do if (exec 3<>/dev/tcp/$1/$2) 2>/dev/null; then return; fi; sleep 0.05; done; return 1; }
+opened() {
+    for i in $(seq 200); do if (exec 3<>/dev/tcp/$1/$2) 2>/dev/null; then return; fi; sleep 0.05; done; return 1
+}
 stop() { kill $PID; wait $PID || true; }
 same() { [ "$(sha256sum)" = "$SUM" ] || { echo "$1: other bytes"; exit 1; }; }
 run() { "$@" > run.out 2>&1 || { echo "$*"; cat run.out; exit 1; }; }
@@ -191,7 +194,9 @@ http { access_log off; sendfile on; tcp_nopush on; client_body_temp_path $DIR/1;
 END
 }
 echo small > small
-asks() { timeout 30 $1 wrk -t2 -c16 -d2 $2 > wrk.out; ! grep -E 'Socket errors|Non-2xx' wrk.out; grep -q Requests/sec wrk.out; }
+asks() {
+    timeout 30 $1 wrk -t2 -c16 -d2 $2 > wrk.out; ! grep -E 'Socket errors|Non-2xx' wrk.out; grep -q Requests/sec wrk.out
+}
 "#;
 
 #[test]
@@ -220,7 +225,8 @@ fn rung_12_nginx_reloads_and_replaces_its_binary() {
             $U $(command -v nginx) -c $DIR/ours.conf; opened 10.0.0.2 80
             timeout 30 wrk -t2 -c16 -d2 http://10.0.0.2/small > wrk.out & W=$!; sleep 0.5
             # As on the kernel, connections that are kept are reset, and no more than once each.
-            kill -HUP $(cat ours.pid); wait $W; ! grep -E 'errors: connect [1-9]|write [1-9]|timeout [1-9]|Non-2xx' wrk.out
+            kill -HUP $(cat ours.pid); wait $W
+            ! grep -E 'errors: connect [1-9]|write [1-9]|timeout [1-9]|Non-2xx' wrk.out
             curl -fsS http://10.0.0.2/file | same reloaded
             old=$(cat ours.pid); kill -USR2 $old
             for i in $(seq 100); do [ -s ours.pid.oldbin ] && [ -s ours.pid ] && break; sleep 0.05; done
@@ -368,8 +374,9 @@ fn rung_17_programs_that_are_killed_and_many_idle_connections() {
         r#"
         cat > many.py <<'END'
 import resource, socket, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (9000, 9000)) if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 9000 else 0
-n = min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 20)
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 9000), limit))
+n = min(2000, min(limit, 9000) // 2 - 20)
 a = socket.create_server(("10.0.0.2", 7000), backlog=128)
 pairs = []
 for i in range(n):

@@ -214,7 +214,8 @@ fn the_exit_status_is_the_program_s() {
     }
     for (script, want) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
         for (user, mode) in users().iter().flat_map(|user| MODES.map(|mode| (*user, mode))) {
-            let args: Vec<&str> = ["run", mode, "--", "sh", "-c", script].into_iter().filter(|a| !a.is_empty()).collect();
+            let all = ["run", mode, "--", "sh", "-c", script];
+            let args: Vec<&str> = all.into_iter().filter(|a| !a.is_empty()).collect();
             let out = usersock(user, name, &args);
             assert_eq!(out.status.code(), Some(want), "{script}: {}", text(&out.stderr));
             assert_eq!(left(user, name), [""; 0], "{script}");

@@ -19,32 +19,50 @@ interpose! {
 
     /// bind(2).
     fn bind(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::bind(fd, addr, len) } else { usk_bind(fd, addr, len) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::bind(fd, addr, len),
+        false => usk_bind(fd, addr, len),
+    },
     else kernel!(SYS_bind, fd, addr, len);
 
     /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::listen(fd, backlog) } else { usk_listen(fd, backlog) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::listen(fd, backlog),
+        false => usk_listen(fd, backlog),
+    },
     else kernel!(SYS_listen, fd, backlog);
 
     /// accept(2).
     fn accept(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::accept4(fd, addr, len, 0) } else { follow(usk_accept(fd, addr, len)) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::accept4(fd, addr, len, 0),
+        false => follow(usk_accept(fd, addr, len)),
+    },
     else kernel!(SYS_accept4, fd, addr, len, 0);
 
     /// accept4(2).
     fn accept4(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t, flags: c_int) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::accept4(fd, addr, len, flags) } else { follow(usk_accept4(fd, addr, len, flags)) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::accept4(fd, addr, len, flags),
+        false => follow(usk_accept4(fd, addr, len, flags)),
+    },
     else kernel!(SYS_accept4, fd, addr, len, flags);
 
     /// connect(2).
     fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::connect(fd, addr, len) } else { explained(usk_connect(fd, addr, len)) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::connect(fd, addr, len),
+        false => explained(usk_connect(fd, addr, len)),
+    },
     else kernel!(SYS_connect, fd, addr, len);
 
     /// connect(2) by its older name.
     fn __connect(fd: c_int, addr: *const libc::sockaddr, len: libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::connect(fd, addr, len) } else { explained(usk_connect(fd, addr, len)) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::connect(fd, addr, len),
+        false => explained(usk_connect(fd, addr, len)),
+    },
     else kernel!(SYS_connect, fd, addr, len);
 
     /// shutdown(2).
@@ -53,22 +71,34 @@ interpose! {
 
     /// getsockname(2).
     fn getsockname(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::address(fd, addr, len, false) } else { usk_getsockname(fd, addr, len) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::address(fd, addr, len, false),
+        false => usk_getsockname(fd, addr, len),
+    },
     else kernel!(SYS_getsockname, fd, addr, len);
 
     /// getpeername(2).
     fn getpeername(fd: c_int, addr: *mut libc::sockaddr, len: *mut libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::address(fd, addr, len, true) } else { usk_getpeername(fd, addr, len) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::address(fd, addr, len, true),
+        false => usk_getpeername(fd, addr, len),
+    },
     else kernel!(SYS_getpeername, fd, addr, len);
 
     /// getsockopt(2).
     fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::getsockopt(fd, level, name, value, len) } else { usk_getsockopt(fd, level, name, value, len) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::getsockopt(fd, level, name, value, len),
+        false => usk_getsockopt(fd, level, name, value, len),
+    },
     else kernel!(SYS_getsockopt, fd, level, name, value, len);
 
     /// setsockopt(2).
     fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, len: libc::socklen_t) -> c_int,
-    ours mine(fd) => if served(fd) { spliced::setsockopt(fd, level, name, value, len) } else { usk_setsockopt(fd, level, name, value, len) },
+    ours mine(fd) => match served(fd) {
+        true => spliced::setsockopt(fd, level, name, value, len),
+        false => usk_setsockopt(fd, level, name, value, len),
+    },
     else kernel!(SYS_setsockopt, fd, level, name, value, len);
 
     /// sockatmark(3).

@@ -1,5 +1,5 @@
-//! Sockets of a stack server, USERSOCK_SERVER: real AF_UNIX descriptors, on which nearly all calls are the kernel's. The
-//! few that are not are here; they find out what a descriptor is by its names, so that there is nothing to keep.
+//! Sockets of a stack server, USERSOCK_SERVER: real AF_UNIX descriptors, on which nearly all calls are the kernel's.
+//! The few that are not are here; they find out what a descriptor is by its names, so that there is nothing to keep.
 //! Above: `control`, `data`, `descriptors`. Below: `usersock_spliced::client`.
 
 use crate::real::kernel;
