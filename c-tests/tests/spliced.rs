@@ -11,6 +11,7 @@ use harness::ours::build;
 use harness::preload::shim;
 use harness::{namespace, out_dir, skip};
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What each script begins with.
@@ -39,12 +40,18 @@ run() { "$@" > run.out 2>&1 || { echo "$*"; cat run.out; exit 1; }; }
 /// The server is alive at the end.
 const EPILOGUE: &str = "\nkill -0 $SERVER\n";
 
+/// Where programs are that PATH may lack: the system's, and Debian's of PostgreSQL.
+fn system_dirs() -> Vec<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let postgres = versions.map(|version| version.path().join("bin"));
+    ["/usr/sbin", "/sbin"].map(PathBuf::from).into_iter().chain(postgres).collect()
+}
+
 /// Runs a rung; it fails with a status other than 0. A rung that cannot run is skipped, which is printed and counted.
 fn rung(name: &str, needs: &[&str], script: &str) {
     let installed = |program: &&str| {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let system = ["/usr/sbin", "/sbin"].map(Into::into);
-        std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
+        std::env::split_paths(&path).chain(system_dirs()).any(|dir| dir.join(program).is_file())
     };
     if let Some(missing) = needs.iter().find(|program| !installed(program)) {
         return skip(name, &format!("{missing} is not installed"));
@@ -65,7 +72,8 @@ fn rung(name: &str, needs: &[&str], script: &str) {
         command.env_remove(variable);
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("/usr/bin:/bin:{path}:/usr/sbin:/sbin:/usr/lib/postgresql/15/bin"));
+    let system: Vec<String> = system_dirs().iter().map(|dir| dir.display().to_string()).collect();
+    command.env("PATH", format!("/usr/bin:/bin:{path}:{}", system.join(":")));
     let output = command.stdin(Stdio::null()).output().expect("the script starts");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{said}", output.status);
@@ -390,11 +398,19 @@ END
 import signal, socket, sys
 a = socket.create_server(("10.0.0.2", 7001)); s, _ = a.accept(); s.recv(1); print("held", flush=True); signal.pause()
 END
-        for i in 1 2 3; do
-            $U python3 hold.py > held & P=$!; PIDS="$PIDS $P"; sleep 0.3; for j in $(seq 100); do [ -s held ] && break
-                python3 -c 'import socket; s = socket.create_connection(("10.0.0.2", 7001)); s.sendall(b"x"); s.settimeout(20)
+        cat > peer.py <<'END'
+import socket, time
+while True:
+    try: s = socket.create_connection(("10.0.0.2", 7001)); break
+    except ConnectionRefusedError: time.sleep(0.05)
+s.sendall(b"x"); s.settimeout(30)
 try: print("ended", s.recv(1))
-except OSError as e: print("ended", e)' > peer & Q=$!; sleep 0.2; done
+except ConnectionResetError as e: print("ended", e)
+END
+        for i in 1 2 3; do
+            $U python3 hold.py > held & P=$!; PIDS="$PIDS $P"
+            python3 peer.py > peer & Q=$!; PIDS="$PIDS $Q"
+            for j in $(seq 200); do [ -s held ] && break; sleep 0.05; done
             kill -9 $P; wait $P || true; wait $Q; grep -q ended peer; : > held
         done
         "#,

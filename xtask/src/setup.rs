@@ -41,14 +41,26 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nginx", package: "nginx-light" },
     Tool { program: "wrk", package: "wrk" },
     Tool { program: "node", package: "nodejs" },
+    // And on a stack server.
+    Tool { program: "haproxy", package: "haproxy" },
+    Tool { program: "ab", package: "apache2-utils" },
+    Tool { program: "gunicorn", package: "gunicorn" },
+    Tool { program: "initdb", package: "postgresql" },
+    Tool { program: "pgbench", package: "postgresql" },
+    Tool { program: "sshd", package: "openssh-server" },
+    Tool { program: "ssh", package: "openssh-client" },
+    Tool { program: "scp", package: "openssh-client" },
+    Tool { program: "ssh-keygen", package: "openssh-client" },
 ];
 
 /// Absolute path of `program`: the first in PATH, then in the directories of system tools, which PATH often lacks for
-/// users other than root. `skip` is a directory to leave out.
+/// users other than root, then where Debian has PostgreSQL's. `skip` is a directory to leave out.
 pub fn find(program: &str, skip: Option<&Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let postgres = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(postgres.map(|version| version.path().join("bin")))
         .filter(|dir| Some(dir.as_path()) != skip)
         .map(|dir| dir.join(program))
         .find(|file| file.is_file())
