@@ -151,6 +151,7 @@ fn ss_s_options_print_the_words_of_ss() {
 #[test]
 fn sockets_of_other_kinds_have_the_ends_that_ss_shows() {
     let r = Run::new("kinds", "web");
+    r.stack.sysctl.set("net.ipv4.ping_group_range", "0 4294967294").unwrap();
     let make = |family, ty, protocol| Socket::new(&r.stack, family, ty, protocol).unwrap();
     let _icmp = make(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
     let _icmp6 = make(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6);

@@ -166,7 +166,8 @@ impl<'a> Polling<'a> {
     }
 
     /// Sleeps until one has events. With `timeout` None for ever.
-    fn wait(&mut self, stack: &Arc<Stack>, timeout: Option<Duration>) -> Result<c_int> {
+    fn wait(&mut self, stack: &Arc<Stack>, timeout: Option<Duration>) -> Result<Polled> {
+        let slept = |ready| Polled { ready, slept: true };
         let deadline: Option<Instant> = timeout.map(|t| stack.now() + t);
         let waiter = Waiter::current();
         // The descriptions at the time of the call, whatever the numbers refer to later.
@@ -176,18 +177,26 @@ impl<'a> Polling<'a> {
             watched.iter().map(|(what, events)| watch(what, *events, &waiter)).collect();
         // What became ready before the watches were there.
         if self.look_at_ours() > 0 {
-            return self.look_at_kernels();
+            return self.look_at_kernels().map(slept);
         }
+        let mut first = true;
         loop {
             let mut extra = self.extra();
+            let kernels = self.kernels.len();
             let woken = stack.block_with(&waiter, deadline, &mut extra);
             if woken == Woken::Interrupted {
                 return Err(Error::Intr);
             }
-            let n = self.look_after(&extra)?;
-            if n > 0 || woken == Woken::TimedOut {
-                return Ok(n);
+            let ready = self.look_after(&extra)?;
+            // A number that was closed before the call has ended the wait before it slept.
+            let closed = |at: &u32| self.fds[*at as usize].revents & libc::POLLNVAL != 0;
+            if first && self.at[..kernels].iter().any(closed) {
+                return Ok(Polled { ready, slept: false });
             }
+            if ready > 0 || woken == Woken::TimedOut {
+                return Ok(slept(ready));
+            }
+            first = false;
         }
     }
 }
@@ -219,7 +228,7 @@ pub(crate) fn poll_fds(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> R
         }
         return Ok(at_once(n));
     }
-    p.wait(&stack, timeout).map(|ready| Polled { ready, slept: true })
+    p.wait(&stack, timeout)
 }
 
 /// Notifies `waiter` of events until the watch is dropped.

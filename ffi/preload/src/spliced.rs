@@ -8,7 +8,7 @@ use crate::{control, data, ready};
 use std::ffi::{c_int, c_ulong, c_void};
 use std::sync::OnceLock;
 use usersock::error::{Error, Result};
-use usersock_ffi::boundary::boundary;
+use usersock_ffi::boundary::{boundary, set_errno};
 use usersock_ffi::ptr;
 use usersock_spliced::client::{self, Connect, Ours};
 use usersock_spliced::instance::{Instance, VARIABLE};
@@ -122,13 +122,35 @@ pub(crate) unsafe fn connect(fd: c_int, addr: *const libc::sockaddr, len: libc::
     }
     let mut writable = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one pollfd.
-    if unsafe { ready::real::poll(&mut writable, 1, -1) } == -1 {
-        return -1;
+    match unsafe { ready::real::poll(&mut writable, 1, send_timeout(fd)) } {
+        -1 => return -1,
+        // SO_SNDTIMEO limits connect, too (socket(7)).
+        0 => {
+            set_errno(libc::EINPROGRESS);
+            return -1;
+        }
+        _ => {}
     }
     boundary(|| {
         let (server, ours) = found(fd)?;
         client::connected(server, fd, &ours, writable.revents).map(|()| 0)
     })
+}
+
+/// SO_SNDTIMEO, which is the descriptor's own, as poll(2) takes it.
+fn send_timeout(fd: c_int) -> c_int {
+    let mut timeout = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut len = size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: `timeout` is writable for `len` bytes.
+    let r = unsafe {
+        control::real::getsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw mut timeout).cast(), &mut len)
+    };
+    match (r, timeout.tv_sec, timeout.tv_usec) {
+        (-1, ..) | (0, 0, 0) => -1,
+        (_, s, us) => {
+            s.saturating_mul(1000).saturating_add(us.div_euclid(1000)).clamp(1, i64::from(c_int::MAX)) as c_int
+        }
+    }
 }
 
 /// getsockname(2), or getpeername(2) where `peer`.
