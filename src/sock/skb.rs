@@ -712,6 +712,18 @@ impl SkbInner {
         self.frags.push(Frag { page, off: 0, len: n as u32 });
         self.truesize = SKB_OVERHEAD + need as u32;
     }
+
+    /// Charges a packet that a device received what Linux charges for it: the sk_buff, and the smallest memory that
+    /// holds the packet, its headers and skb_shared_info: up to two pages of kmalloc's sizes, above that whole pages.
+    /// Seen over TUN: 1,448 bytes are 2,304, 4,000 are 8,448, 9,000 12,544, 40,000 41,216.
+    pub(crate) fn charge_received(&mut self) {
+        const SK_BUFF: u32 = 256;
+        const SHARED_INFO: u32 = 320;
+        const PAGE: u32 = 4096;
+        let need = self.len() as u32 + SHARED_INFO;
+        let memory = if need <= 2 * PAGE { need.next_power_of_two() } else { need.next_multiple_of(PAGE) };
+        self.truesize = SK_BUFF + memory;
+    }
 }
 
 #[cfg(test)]

@@ -405,7 +405,7 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             return;
         }
         // In-order data, if the sock has memory for it charged already.
-        skb.shrink();
+        reassembly::charge(cx, &mut skb);
         if skb.truesize as i64 > cx.sk.forward_alloc as i64 {
             return long_way(cx, seg, skb);
         }

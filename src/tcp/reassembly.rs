@@ -121,6 +121,15 @@ impl DataRecv {
     }
 }
 
+/// Decides what a packet is charged. A small one in a large page is copied, so that it is charged what it needs; what
+/// this stack sent to itself is charged as it was sent.
+pub(super) fn charge(cx: &Cx<'_>, skb: &mut Skb) {
+    skb.shrink();
+    if !from_here(cx) {
+        skb.charge_received();
+    }
+}
+
 /// Queues the text of an acceptable segment (tcp_data_queue).
 pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if seg.seq == seg.end_seq {
@@ -129,8 +138,7 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if !skb.pull(seg.header_len) {
         return drop_skb(cx, skb, DropReason::PktTooSmall);
     }
-    // A small packet in a large page is copied, so that it is charged what it needs.
-    skb.shrink();
+    charge(cx, &mut skb);
     sack::dsack_clear(cx.tp);
     let rwnd = window::receive_window(cx.tp);
 
