@@ -50,9 +50,11 @@ fn try_coalesce(to: &mut Skb, from: &mut Skb, local: bool) -> Option<u32> {
         return None;
     }
     // Packets of a sender in this stack are charged by bytes and not by pages: no more is charged than was scheduled
-    // for the packet.
-    let (before, share) = (to.truesize, from.truesize.saturating_sub(SKB_OVERHEAD));
-    let grown = to.append_frags(from).min(share);
+    // for the packet. Of received ones Linux joins none whose memory is kmalloc's (skb_head_is_locked): each costs what
+    // it cost.
+    let (before, whole) = (to.truesize, from.truesize);
+    let pages = to.append_frags(from);
+    let grown = if local { pages.min(whole.saturating_sub(SKB_OVERHEAD)) } else { whole };
     to.truesize = before + grown;
     to.tcp.end_seq = from.tcp.end_seq;
     to.tcp.ack_seq = from.tcp.ack_seq;
