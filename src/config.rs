@@ -17,7 +17,7 @@
 //! | `link` | settings of a simulated link in front of the device, with blanks between |
 //! | `pcap` | file to capture the device's packets to |
 //! | `plugin` | shared object to load; may be repeated, and its sysctls be set behind it |
-//! | `control` | file name of the control socket ([`control`](crate::control)), in a directory of this user's alone |
+//! | `control` | file name of the control socket ([`crate::control`]), in a directory of this user's alone |
 //! | `sysctl.NAME` | value of a sysctl |
 //!
 //! | file | what |

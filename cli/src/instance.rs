@@ -2,13 +2,13 @@
 //! `trace`, `plot`. Below: the protocol of `usersock::control`.
 
 use crate::Failure;
+use crate::launch::instance::base;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{fs, io};
 
 /// Version of the protocol that this command speaks.
 const PROTOCOL: u64 = 1;
@@ -24,22 +24,10 @@ pub(crate) struct Which {
     pub(crate) name: Option<String>,
 }
 
-/// The directory of all instances, if there is one: as USERSOCK_DIR says, else below XDG_RUNTIME_DIR, /run/user/UID or
-/// /tmp/usersock-UID.
-fn base() -> Option<PathBuf> {
-    if let Some(dir) = env::var_os("USERSOCK_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
-        return Some(dir);
-    }
-    // A process's own entry belongs to its effective user.
-    let user = fs::metadata("/proc/self").ok()?.uid();
-    let given = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute() && dir.is_dir());
-    let system = Some(PathBuf::from(format!("/run/user/{user}"))).filter(|dir| dir.is_dir());
-    Some(given.or(system).unwrap_or_else(|| PathBuf::from(format!("/tmp/usersock-{user}"))).join("usersock"))
-}
-
 /// The sockets of instances that answer, by name.
 fn running() -> Vec<(String, PathBuf)> {
-    let entries = base().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+    // A directory that others could change is not looked into.
+    let entries = base().ok().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     let named = entries.filter_map(|e| Some((e.file_name().into_string().ok()?, e.path().join("control"))));
     let mut found: Vec<_> = named.filter(|(_, path)| UnixStream::connect(path).is_ok()).collect();
     found.sort();
