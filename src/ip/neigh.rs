@@ -621,8 +621,11 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             if let (false, Some(mac)) = (probing, mac) {
                 update(stack, &dev, News { key, mac, solicited: false, create: true, replace: true }, now);
             }
+            // Who asks by unicast knows our address, and only wants to know that we are there (RFC 4861 §7.2.4): Linux
+            // does not tell it again, nor replace another's claim.
+            let inc = dst.is_multicast();
             let option = lladdr_option(nd_option::TARGET_LLADDR, own);
-            let Ok(options) = NdOptions::parse(&option) else { return };
+            let Ok(options) = NdOptions::parse(if inc { &option } else { &[] }) else { return };
             let to = if probing { Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) } else { src };
             let known =
                 || net(stack).neigh.table.read().get(&key).filter(|e| e.state != State::Incomplete).map(|e| e.mac);
@@ -634,7 +637,7 @@ pub(super) fn ndp_rcv(stack: &Arc<Stack>, skb: &Skb, info: &PacketInfo, src: Ipv
             let msg = Message::NeighbourAdvertisement {
                 router: false,
                 solicited: !probing,
-                override_cache: true,
+                override_cache: inc,
                 target,
                 options,
             };

@@ -249,9 +249,19 @@ fn ndp_asks_the_solicited_node_group_and_answers_for_our_addresses() {
         Ok(Message::NeighbourAdvertisement { solicited: true, override_cache: true, target, options, .. })
             if target == me && options.target_lladdr() == Some(ME)
     ));
+    // By unicast, with and without its own address: it is only told that we are there.
+    for options in [&option[..], &[]] {
+        let ask = Message::NeighbourSolicitation { target: me, options: NdOptions::parse(options).unwrap() };
+        let sent = b.inject(&nd_frame("fd00::7", "fd00::1", 255, ask));
+        assert!(matches!(
+            Icmpv6Header::parse(&nd_message(&sent[0]).1).unwrap().message(),
+            Ok(Message::NeighbourAdvertisement { solicited: true, override_cache: false, target, options, .. })
+                if target == me && options.target_lladdr().is_none()
+        ));
+    }
     // A probe for it (no source): told to all.
     let probe = Message::NeighbourSolicitation { target: me, options: NdOptions::EMPTY };
     let sent = b.inject(&nd_frame("::", &group, 255, probe));
     assert_eq!(nd_message(&sent[0]).0, "ff02::1".parse::<Ipv6Addr>().unwrap());
-    assert_eq!(b.stack.mib.get(Mib::Icmp6OutNeighborAdvertisements), 2);
+    assert_eq!(b.stack.mib.get(Mib::Icmp6OutNeighborAdvertisements), 4);
 }
