@@ -3,6 +3,7 @@ use crate::counters::Mib;
 use crate::device::capture_test::{Bench, Capture};
 use crate::inet::Socket;
 use crate::sock::msg::{RecvMsg, SendMsg};
+use crate::wire::checksum;
 use crate::wire::ether::EtherHeader;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::Ipv4Addr;
@@ -264,4 +265,29 @@ fn ndp_asks_the_solicited_node_group_and_answers_for_our_addresses() {
     let sent = b.inject(&nd_frame("::", &group, 255, probe));
     assert_eq!(nd_message(&sent[0]).0, "ff02::1".parse::<Ipv6Addr>().unwrap());
     assert_eq!(b.stack.mib.get(Mib::Icmp6OutNeighborAdvertisements), 4);
+}
+
+#[test]
+fn an_echo_request_for_us_in_a_broadcast_frame_is_answered_and_one_for_all_is_not() {
+    for (to, ip, answers) in
+        [(ME, IP_ME, 1), (MacAddr::BROADCAST, IP_ME, 1), (MacAddr::BROADCAST, Ipv4Addr::new(10, 0, 0, 255), 0)]
+    {
+        let b = bench();
+        b.inject(&reply());
+        b.inject(&arp_frame(MacAddr::BROADCAST, PEER, Arp::request(PEER, IP_PEER, IP_ME)));
+        let mut echo = [8, 0, 0, 0, 0, 1, 0, 1];
+        let sum = checksum::finish(checksum::sum(&echo, 0));
+        echo[2..4].copy_from_slice(&sum.to_be_bytes());
+        let mut f = vec![0; 14 + 20 + echo.len()];
+        ether::emit(&mut f, to, PEER, ethertype::IPV4);
+        let [a, d] = [IP_PEER.octets(), ip.octets()];
+        let header = [0x45, 0, 0, 28, 0, 1, 0, 0, 64, 1, 0, 0, a[0], a[1], a[2], a[3], d[0], d[1], d[2], d[3]];
+        f[14..34].copy_from_slice(&header);
+        let sum = checksum::finish(checksum::sum(&header, 0));
+        f[24..26].copy_from_slice(&sum.to_be_bytes());
+        f[34..].copy_from_slice(&echo);
+        let sent = b.inject(&f);
+        assert_eq!(sent.len(), answers, "to {to:?} {ip}");
+        assert!(sent.iter().all(|f| seen(f) == (ethertype::IPV4, PEER, None) && f[34] == 0));
+    }
 }
