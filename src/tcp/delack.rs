@@ -395,10 +395,10 @@ pub(super) fn cleanup_rbuf(cx: &mut Cx<'_>, copied: usize) {
         let offered = window::receive_window(cx.tp);
         // No window is larger than the clamp.
         let most = cx.tp.window_clamp;
-        if offered.saturating_mul(2) <= most || window::ends_silence(cx.tp, offered, most) {
+        if offered.saturating_mul(2) <= most || window::ends_silence(cx, offered, most) {
             let new = window::new_window(cx);
             let doubled = new != 0 && new >= offered.saturating_mul(2);
-            now = doubled || window::ends_silence(cx.tp, offered, new);
+            now = doubled || window::ends_silence(cx, offered, new);
         }
     }
     if now {

@@ -240,14 +240,15 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 /// Why a segment does not lie in the window (RFC 9293 §3.10.7.4, first; tcp_sequence). The widest window that was ever
 /// offered counts, because the peer may not have seen it shrink (RFC 7323 §2.4). Otherwise two ends that shrank their
 /// windows at the same time would refuse each other's acknowledgements for ever. Departure, a guess that was not played
-/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A segment that ends beyond
-/// the window is taken when the receive queue is empty.
+/// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A FIN alone may lie beyond
+/// the window, because some peers do not count it. A segment that ends beyond the window is taken when the receive queue
+/// is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);
     }
     let right = cx.tp.rcv_nxt + window::max_receive_window(cx.tp);
-    if seg.end_seq.after(right) {
+    if (seg.end_seq - seg.fin()).after(right) {
         if seg.seq.after(right) {
             return Some(DropReason::TcpInvalidSequence);
         }
@@ -380,6 +381,8 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
             break 'predicted;
         }
         let with_ts = cx.tp.tcp_header_len == HEADER_WITH_TS;
+            // Data beyond the window: the slow path decides.
+            || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
         if with_ts {
             // The length of the header leaves room for timestamps only.
             let Some((val, ecr)) = o.timestamps.filter(|_| o.sack.is_empty()) else { break 'predicted };

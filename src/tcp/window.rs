@@ -61,11 +61,12 @@ pub(crate) fn begin(tp: &mut TcpSock, nxt: SeqNum) {
 
 /// Whether a window of `new` bytes lets a peer send that waits at `offered`. A sender may wait until the window is half
 /// of the largest it ever saw (RFC 9293 §3.8.6.2.1). A buffer that holds less payload than it once did, because the
-/// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Departure, a
-/// guess that was not played on the kernel: Linux leaves this to the peer's probes, one window each RTO.
-pub(crate) fn ends_silence(tp: &TcpSock, offered: u32, new: u32) -> bool {
-    let half = tp.max_rcv_wnd / 2;
-    offered < half && new >= half
+/// peer's segments have more overhead, may never reach that by the rules of whole segments and doubling. Only once the
+/// program has read everything: until then more is read, and Linux too waits. Departure, a guess that was not played on
+/// the kernel: Linux leaves this to the peer's probes, one window each RTO.
+pub(crate) fn ends_silence(cx: &Cx<'_>, offered: u32, new: u32) -> bool {
+    let half = cx.tp.max_rcv_wnd / 2;
+    offered < half && new >= half && cx.sk.receive_queue.is_empty()
 }
 
 /// Records that a window of `bytes` from `rcv_nxt` on is offered.
@@ -119,7 +120,7 @@ pub(crate) fn new_window(cx: &mut Cx<'_>) -> u32 {
     let window = cx.tp.rcv_wnd;
     if i64::from(window) <= i64::from(free) - i64::from(mss) || window > free {
         free - free.checked_rem(mss).unwrap_or(0)
-    } else if (mss == full && free > window.saturating_add(full / 2)) || ends_silence(cx.tp, window, free) {
+    } else if (mss == full && free > window.saturating_add(full / 2)) || ends_silence(cx, window, free) {
         free
     } else {
         window
