@@ -276,7 +276,7 @@ pub struct SockCommon {
     pub omem_alloc: i32,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
-    /// SO_LINGER's time.
+    /// SO_LINGER's time; `Duration::MAX`: without limit.
     pub linger: Duration,
     /// SO_RCVTIMEO; None: for ever.
     pub rcvtimeo: Option<Duration>,

@@ -64,6 +64,8 @@ const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
+/// How SO_LINGER reads when its time is without limit: MAX_SCHEDULE_TIMEOUT / HZ as an int, with 250 ticks a second.
+const LINGER_FOREVER: i32 = (i64::MAX / 250) as i32;
 
 /// setsockopt(fd, SOL_SOCKET, ...). Errors: EINVAL (length, range), EDOM (timeval), ENOPROTOOPT (unknown, or read
 /// only).
@@ -105,7 +107,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             let secs = int(value.get(4..).ok_or(Error::Inval)?)?;
             g.common.set_flag(flag::LINGER, on);
             if on {
-                g.common.linger = Duration::from_secs(secs.max(0) as u64);
+                // A negative time is a very long one, as it is unsigned in Linux.
+                g.common.linger = u64::try_from(secs).map_or(Duration::MAX, Duration::from_secs);
             }
         }
         libc::SO_TIMESTAMP => {
@@ -229,7 +232,8 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         libc::SO_LINGER => {
             let mut b = [0u8; 8];
             b[..4].copy_from_slice(&i32::from(c.flag(flag::LINGER)).to_ne_bytes());
-            b[4..].copy_from_slice(&(c.linger.as_secs() as i32).to_ne_bytes());
+            let secs = if c.linger == Duration::MAX { LINGER_FOREVER } else { c.linger.as_secs() as i32 };
+            b[4..].copy_from_slice(&secs.to_ne_bytes());
             put(value, &b)
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => put_timeout(value, c.rcvtimeo),

@@ -45,10 +45,10 @@ pub(crate) fn close(sk: SockRef<'_>) {
         wait = begin_close(&mut cx);
     }
     if let Some(time) = linger.filter(|t| wait && !t.is_zero()) {
-        let deadline = g.now() + time;
+        let deadline = (time != Duration::MAX).then(|| g.now() + time);
         while sk.sock.state().is_one_of(&[State::FinWait1, State::Closing, State::LastAck]) {
             // The timeout is over, or a signal arrived: the connection closes in the background.
-            if g.sleep(Events::ALL, false, Some(deadline)).is_err() {
+            if g.sleep(Events::ALL, false, deadline).is_err() {
                 break;
             }
         }
