@@ -117,6 +117,9 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     }
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
     let dst = match ip::route::lookup(cx.stack, info.src, Some(info.dst), oif(cx.sk, info)) {
+        Ok(d) if cx.sk.flag(flag::LOCALROUTE) && ip::route::on_link(cx.stack, &d).is_err() => {
+            return listendrop(cx, DropReason::IpOutNoRoutes);
+        }
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };

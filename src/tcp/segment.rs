@@ -15,12 +15,14 @@ use crate::ip;
 use crate::ip::output::{IpTx, default_ttl};
 use crate::ip::sockopt::flow_label;
 use crate::sock::dst::Dst;
+use crate::sock::flag;
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
 use crate::wire::tcp_options::{EstablishedOptions, SynOptions};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Options of a segment, of either kind.
 #[derive(Debug, Clone, Copy)]
@@ -142,12 +144,20 @@ pub(crate) fn check_dst(cx: &mut Cx<'_>) {
     }
 }
 
-/// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of `ip::route::lookup`.
+/// The sock's route to `peer`. Errors: those of `ip::route::lookup`; ENETUNREACH also where SO_DONTROUTE forbids it.
+pub(super) fn route_to(cx: &Cx<'_>, peer: IpAddr, own: Option<IpAddr>) -> Result<Arc<Dst>> {
+    let dst = ip::route::lookup(cx.stack, peer, own, cx.sk.bound_dev_if)?;
+    if cx.sk.flag(flag::LOCALROUTE) {
+        ip::route::on_link(cx.stack, &dst)?;
+    }
+    Ok(dst)
+}
+
+/// Makes sure there is a valid route in `sk.dst` (inet_sk_rebuild_header). Errors: those of [`route_to`].
 pub(crate) fn route(cx: &mut Cx<'_>) -> Result<()> {
     check_dst(cx);
     if cx.sk.dst.is_none() {
-        let dst = ip::route::lookup(cx.stack, cx.sk.daddr, Some(cx.sk.saddr), cx.sk.bound_dev_if)?;
-        cx.sk.dst = Some(dst);
+        cx.sk.dst = Some(route_to(cx, cx.sk.daddr, Some(cx.sk.saddr))?);
         cx.tp.gso_max_size = 0;
     }
     Ok(())

@@ -3,9 +3,11 @@
 use crate::base::env::{Clock, Duration, SeededEntropy, VirtualClock};
 use crate::base::error::Error;
 use crate::counters::Mib;
+use crate::device::capture_test::Bench;
 use crate::device::pcap;
 use crate::driver::Parked;
 use crate::inet::Socket;
+use crate::ip::route::{RouteSpec, add_route};
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::wait::Events;
 use crate::stack::{Stack, StackConfig};
@@ -382,4 +384,35 @@ fn the_time_under_memory_pressure_is_counted_in_milliseconds() {
     assert_eq!(pressures(), (1, 1234));
     n.run(Duration::from_secs(100));
     assert_eq!(pressures(), (1, 1234));
+}
+
+/// Over IPv4 a host behind a gateway is unreachable, for a SYN that arrives as well; IPv6 ignores the option. As the
+/// kernel, each refusal counts once.
+#[test]
+fn so_dontroute_reaches_only_hosts_on_the_link_over_ipv4() {
+    let b = Bench::on_ip();
+    for (all, gateway) in [("0.0.0.0/0", "10.0.0.254"), ("::/0", "fd00::254")] {
+        add_route(&b.stack, RouteSpec::new(all.parse().unwrap()).via(gateway.parse().unwrap())).unwrap();
+    }
+    let (stream, dgram) = (libc::SOCK_STREAM, libc::SOCK_DGRAM);
+    let (v4, v6) = (libc::AF_INET, libc::AF_INET6);
+    let syn_sent = Err(Error::InProgress);
+    for (family, kind, to, want) in [
+        (v4, stream, "203.0.113.5:80", Err(Error::NetUnreach)),
+        (v6, stream, "[::ffff:203.0.113.5]:80", Err(Error::NetUnreach)),
+        (v4, stream, "10.0.0.9:80", syn_sent),
+        (v6, stream, "[2001:db8::5]:80", syn_sent),
+        (v4, dgram, "203.0.113.5:80", Err(Error::NetUnreach)),
+        (v6, dgram, "[::ffff:203.0.113.5]:80", Err(Error::NetUnreach)),
+        (v4, dgram, "10.0.0.9:80", Ok(())),
+        (v6, dgram, "[2001:db8::5]:80", Ok(())),
+    ] {
+        let s = Socket::new(&b.stack, family, kind, 0).unwrap();
+        s.set_nonblocking(true);
+        s.setsockopt(libc::SOL_SOCKET, libc::SO_DONTROUTE, &1i32.to_ne_bytes()).unwrap();
+        let before = b.stack.mib.get(Mib::IpOutNoRoutes);
+        assert_eq!(s.connect(Some(to.parse().unwrap())), want, "{kind} {to}");
+        let refused = u64::from(want == Err(Error::NetUnreach));
+        assert_eq!(b.stack.mib.get(Mib::IpOutNoRoutes) - before, refused, "{kind} {to}");
+    }
 }
