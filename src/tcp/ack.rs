@@ -4,7 +4,7 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
-use super::tcb::{CaState, Cx, RateSample, XmitTimer};
+use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, XmitTimer};
 use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -608,6 +608,8 @@ pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
     if m.cwnd_lock != 0 {
         cx.tp.snd_cwnd_clamp = m.cwnd_lock;
     }
+    // A handshake that lost a SYN says nothing about how much the path carries.
+    cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
     if m.ssthresh != 0 {
         cx.tp.snd_ssthresh = m.ssthresh.min(cx.tp.snd_cwnd_clamp);
     }

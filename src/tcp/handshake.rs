@@ -684,6 +684,10 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
         tp.undo_marker = req.snt_isn;
         tp.undo_valid = true;
         tp.retrans_stamp = req.snt_synack.unwrap_or(c.now);
+        // The child's RTO statistics begin with the SYN-ACK's (RFC 4898, tcpi_total_rto).
+        tp.total_rto = u16::from(req.num_timeout);
+        tp.total_rto_recoveries = 1;
+        tp.total_rto_time_ms = (c.now - tp.retrans_stamp).as_millis().min(u128::from(u32::MAX)) as u32;
     }
     if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
