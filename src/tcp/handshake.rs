@@ -692,6 +692,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     if len >= u32::from(super::tcb::MSS_DEFAULT) + u32::from(tp.tcp_header_len) {
         tp.ack.last_seg_size = (len - u32::from(tp.tcp_header_len)).min(0xffff) as u16;
     }
+    tp.not_accepted = true;
     tp.rx_opt.mss_clamp = req.mss;
     tp.ecn = EcnFlags::new(req.ecn_ok);
     if let Some(syn) = &req.saved_syn {

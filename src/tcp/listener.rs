@@ -231,6 +231,9 @@ pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
         let cx = Cx::new(g)?;
         let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
         cx.sk.ack_backlog -= 1;
+        if let Some(c) = Cx::new(&mut child.lock(cx.stack)) {
+            c.tp.not_accepted = false;
+        }
         Some(child)
     })
 }

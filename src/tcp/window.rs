@@ -19,11 +19,10 @@ pub(crate) fn win_from_space(tp: &TcpSock, space: i32) -> i32 {
     ((i64::from(space) * i64::from(tp.scaling_ratio)) >> 8) as i32
 }
 
-/// Bytes of buffer memory that a window of `win` bytes needs: the inverse of [`win_from_space`], rounded up
-/// (tcp_space_from_win).
+/// Bytes of buffer memory that a window of `win` bytes needs, rounded down as in Linux (tcp_space_from_win).
 #[inline]
 pub(crate) fn space_from_win(tp: &TcpSock, win: i32) -> i32 {
-    let space = ((win.max(0) as u64) << 8).div_ceil(u64::from(tp.scaling_ratio.max(1)));
+    let space = ((win.max(0) as u64) << 8) / u64::from(tp.scaling_ratio.max(1));
     space.min(i32::MAX as u64) as i32
 }
 
