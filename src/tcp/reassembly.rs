@@ -359,7 +359,7 @@ fn coalesced(cx: &mut Cx<'_>, seq: SeqNum, end_seq: SeqNum, len: u32, truesize: 
 
 fn grow_after_ofo(cx: &mut Cx<'_>) {
     if !cx.sk.flag(flag::DEAD) && !cx.tp.not_accepted {
-        rcvbuf::rcvbuf_grow(cx);
+        rcvbuf::rcvbuf_grow(cx, cx.tp.rcvq_space);
     }
 }
 
