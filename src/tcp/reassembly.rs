@@ -11,7 +11,7 @@ use super::{close, control, ecn, rcvbuf, sack, timewait, window};
 use crate::base::env::Duration;
 use crate::counters::{DropReason, Mib};
 use crate::sock::dst::DstKind;
-use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
+use crate::sock::skb::{L3, MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, flag, mem};
@@ -123,12 +123,14 @@ impl DataRecv {
     }
 }
 
-/// Decides what a packet is charged. A small one in a large page is copied, so that it is charged what it needs; what
-/// this stack sent to itself is charged as it was sent.
+/// Decides what a packet with its TCP header in place is charged. A small one in a large page is copied, so that it is
+/// charged what it needs; what this stack sent to itself is charged as it was sent.
 pub(super) fn charge(cx: &Cx<'_>, skb: &mut Skb) {
     skb.shrink();
     if !from_here(cx) {
-        skb.charge_received();
+        let ip_header = if skb.l3 == L3::V6 { 40 } else { 20 };
+        let len = ip_header + skb.len();
+        skb.charge_received(len);
     }
 }
 
@@ -137,10 +139,10 @@ pub(crate) fn data_queue(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     if seg.seq == seg.end_seq {
         return;
     }
+    charge(cx, &mut skb);
     if !skb.pull(seg.header_len) {
         return drop_skb(cx, skb, DropReason::PktTooSmall);
     }
-    charge(cx, &mut skb);
     sack::dsack_clear(cx.tp);
     let rwnd = window::receive_window(cx.tp);
 
