@@ -342,7 +342,7 @@ fn mtu_err(cx: &mut Cx<'_>, seq: SeqNum, mtu: u32) {
     // IP_PMTUDISC_INTERFACE (4) and IP_PMTUDISC_OMIT (5) ignore ICMP.
     if cx.sk.pmtudisc < 4 {
         ip::route::update_pmtu(cx.stack, cx.sk.daddr, mtu, cx.now);
-        super::mtu::mtu_reduced(cx);
+        super::mtu::mtu_reduced(cx, mtu);
     }
 }
 
@@ -367,12 +367,15 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
         super::timer::ld_rto_revert(cx, seq);
     }
     let wants = cx.sk.flag(if v4 { flag::RECVERR } else { flag::RECVERR6 });
-    if wants {
-        queue_icmp(cx, icmp, err);
-    }
     match cx.state() {
-        // A connection that is not established yet fails with the first error.
-        State::SynSent | State::SynRecv => close::done_with_error(cx, err),
+        // A connection that is not established yet fails with the first error, which it also finds in its error queue:
+        // over IPv4 whether or not it asked for that.
+        State::SynSent | State::SynRecv => {
+            if v4 || wants {
+                queue_icmp(cx, icmp, err);
+            }
+            close::done_with_error(cx, err);
+        }
         // An established one continues; the error is reported if it times out (RFC 1122 §4.2.3.9, RFC 5461).
         _ if !wants => cx.sk.err_soft = err.errno(),
         _ => {

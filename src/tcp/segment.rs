@@ -163,14 +163,22 @@ pub(crate) fn route(cx: &mut Cx<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether IPv4 may not fragment the packets of a sock whose IP_MTU_DISCOVER is `pmtudisc` (ip_dont_fragment).
+pub(super) fn dont_fragment(pmtudisc: u8, mtu_locked: bool) -> bool {
+    match i32::from(pmtudisc) {
+        libc::IP_PMTUDISC_DO => true,
+        libc::IP_PMTUDISC_WANT => !mtu_locked,
+        _ => false,
+    }
+}
+
 /// What the IP header of this connection's packets says; `codepoint`: the ECN bits of this packet.
 pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
     let sk = &*cx.sk;
     let v4 = sk.daddr.is_ipv4();
     let (tos, ttl) = if v4 { (sk.tos, sk.ttl) } else { (sk.tclass, sk.hops) };
     let ttl = if ttl > 0 { ttl.min(255) as u8 } else { default_ttl(cx.stack, dst, v4) };
-    let pmtudisc = i32::from(sk.pmtudisc);
-    let df = pmtudisc == libc::IP_PMTUDISC_DO || (pmtudisc == libc::IP_PMTUDISC_WANT && !dst.mtu_locked);
+    let df = dont_fragment(sk.pmtudisc, dst.mtu_locked);
     IpTx {
         src: sk.saddr,
         dst: sk.daddr,
