@@ -283,6 +283,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     keep_history(&mut new, cx.tp);
     new.bound = cx.tp.bound.take();
     new.destroyed = cx.tp.destroyed;
+    new.write_pending = cx.tp.write_pending;
     new.rto_us = TIMEOUT_INIT_US;
     *cx.tp = new;
     cx.sk.dport = 0;

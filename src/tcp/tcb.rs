@@ -333,6 +333,8 @@ zero {
     pub(crate) departure_times: bool,
     /// A writer or poll found the send buffer full and must be woken when there is room (SOCK_NOSPACE).
     pub(crate) nospace: bool,
+    /// Number of senders that sleep (sk_write_pending).
+    pub(crate) write_pending: u32,
     /// Control of Nagle's algorithm: bits of `nagle`.
     pub(crate) nonagle: u8,
     /// Unsent segments.
