@@ -122,8 +122,8 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             need_stamps(sk, on);
         }
         libc::SO_RCVLOWAT => {
-            g.common.rcvlowat = if val < 0 { i32::MAX } else { val.max(1) };
-            bound_rcvlowat(&mut g);
+            let val = if val < 0 { i32::MAX } else { val.max(1) };
+            sk.sock.proto().set_rcvlowat(&mut g, val);
         }
         libc::SO_RCVTIMEO | SO_RCVTIMEO_NEW => g.common.rcvtimeo = timeout(value)?,
         libc::SO_SNDTIMEO | SO_SNDTIMEO_NEW => g.common.sndtimeo = timeout(value)?,
@@ -188,27 +188,6 @@ fn set_rcvbuf(g: &mut SockGuard<'_>, val: i32) {
     g.common.set_flag(flag::RCVBUF_LOCK, true);
     let val = val.min(i32::MAX / 2);
     g.sock.rcvbuf.store((val * 2).max(SOCK_MIN_RCVBUF), Ordering::Relaxed);
-}
-
-/// A receive low-water mark above half the buffer would never be reached: the buffer grows with it or, when the program
-/// has set the buffer's size, the mark is lowered (tcp_set_rcvlowat).
-fn bound_rcvlowat(g: &mut SockGuard<'_>) {
-    if !g.sock.proto().is_stream() {
-        return;
-    }
-    let fixed = g.common.flag(flag::RCVBUF_LOCK);
-    let most = if fixed { g.sock.rcvbuf.load(Ordering::Relaxed) } else { g.sock.proto().sysctl_rmem(g.stack)[2] };
-    let val = g.common.rcvlowat.min(most >> 1).max(1);
-    g.common.rcvlowat = val;
-    if fixed {
-        g.sock.wait.wake(super::wait::Events::IN);
-        return;
-    }
-    let space = val.saturating_mul(2);
-    if space > g.sock.rcvbuf.load(Ordering::Relaxed) {
-        g.sock.rcvbuf.store(space, Ordering::Relaxed);
-    }
-    g.sock.wait.wake(super::wait::Events::IN);
 }
 
 fn bind_to_device(sk: SockRef<'_>, value: &[u8]) -> Result<()> {

@@ -292,6 +292,7 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     cx.sock.shutdown.store(0, Ordering::Relaxed);
     cx.sk.set_flag(flag::DONE, false);
     cx.sk.err_soft = 0;
+    cx.sk.peek_off = -1;
     cx.sk.dst = None;
     mem::reclaim(cx.sock, cx.sk);
 }

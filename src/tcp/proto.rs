@@ -6,7 +6,7 @@ use super::net::TcpNet;
 use super::tcb::{Cx, TcpSock};
 use super::timewait::TimeWait;
 use super::{
-    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, recvmsg, sendmsg, sockopt, timer,
+    close, connect, deferred, handshake, input, ioctl, listener, output, rcv, rcvbuf, recvmsg, sendmsg, sockopt, timer,
 };
 use crate::base::error::{Error, Result};
 use crate::counters::{DropReason, Mib};
@@ -158,6 +158,12 @@ impl Proto for Tcp {
     fn bypass_getsockopt(&self, level: i32, name: i32) -> bool {
         // TCP_ZEROCOPY_RECEIVE changes the sock as it answers.
         level == libc::IPPROTO_TCP && name == 35
+    }
+
+    fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
+        if let Ok(mut cx) = Tcp::cx(sk) {
+            rcvbuf::set_rcvlowat(&mut cx, val);
+        }
     }
 
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {

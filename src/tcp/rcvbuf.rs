@@ -6,7 +6,7 @@ use super::chrono::{Chrono, chrono_stop};
 use super::input::Seg;
 use super::rtt::rtt_tsopt_us;
 use super::tcb::{Cx, INIT_CWND, MSS_DEFAULT, TcpSock};
-use super::{output, window};
+use super::{output, recvmsg, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::sock::skb::Skb;
@@ -200,6 +200,23 @@ pub(crate) fn set_window_clamp(cx: &mut Cx<'_>, val: i32) -> Result<()> {
         tp.rcv_ssthresh = tp.rcv_ssthresh.max(tp.rcv_wnd.min(new));
     }
     Ok(())
+}
+
+/// SO_RCVLOWAT. A mark above half of the buffer would never be reached: buffer and window grow with it or, where the
+/// program has set the buffer's size, the mark is lowered (tcp_set_rcvlowat).
+pub(crate) fn set_rcvlowat(cx: &mut Cx<'_>, val: i32) {
+    let fixed = cx.sk.flag(flag::RCVBUF_LOCK);
+    let most = if fixed { rcvbuf(cx) } else { cx.stack.sysctl.tcp_rmem()[2] };
+    let val = val.min(most >> 1).max(1);
+    cx.sk.rcvlowat = val;
+    recvmsg::data_ready(cx);
+    let space = window::space_from_win(cx.tp, val);
+    if !fixed && space > rcvbuf(cx) {
+        cx.sock.rcvbuf.store(space, Ordering::Relaxed);
+        if cx.tp.window_clamp != 0 {
+            cx.tp.window_clamp = cx.tp.window_clamp.max(val as u32);
+        }
+    }
 }
 
 /// `space` bytes were read in a round trip: grows the receive buffer to twice that, because the measure is a round trip
