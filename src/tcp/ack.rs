@@ -4,7 +4,7 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
-use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, XmitTimer};
+use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
 use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -223,14 +223,19 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     AckResult::New
 }
 
+/// Whether an acknowledgement lies so far below `snd_una` that the peer cannot have sent it (RFC 5961 §5.2). The number
+/// of bytes acknowledged so far is another bound on what a blind attacker may hit.
+#[inline]
+pub(super) fn is_too_old(tp: &TcpSock, ack_seq: SeqNum) -> bool {
+    ack_seq.before(tp.snd_una - u64::from(tp.max_window).min(tp.bytes_acked) as u32)
+}
+
 /// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news. Too far below, it is
 /// answered and dropped (RFC 5961 §5.2).
 #[cold]
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
     let prior_snd_una = cx.tp.snd_una;
-    // The number of bytes acknowledged so far is another bound on what a blind attacker may hit.
-    let max_window = u64::from(cx.tp.max_window).min(cx.tp.bytes_acked) as u32;
-    if seg.ack_seq.before(prior_snd_una - max_window) {
+    if is_too_old(cx.tp, seg.ack_seq) {
         if flags & flag::NO_CHALLENGE_ACK == 0 {
             super::challenge::send_challenge_ack(cx);
         }

@@ -379,8 +379,9 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
             || seg.seq != cx.tp.rcv_nxt
             || seg.ack_seq.after(cx.tp.snd_nxt)
-            // An old acknowledgement may be forged: it is checked before the data is taken (RFC 5961 §5.2).
-            || seg.ack_seq.before(cx.tp.snd_una)
+            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then answers
+            // with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
+            || ack::is_too_old(cx.tp, seg.ack_seq)
             // Data beyond the window: the slow path decides.
             || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))
             || cx.tp.pred_flags == 0
@@ -680,3 +681,6 @@ pub(super) fn take_ts_from_advmss(cx: &mut Cx<'_>) {
 pub(super) fn sync_mss(cx: &mut Cx<'_>) {
     mtu::sync_mss(cx, cx.tp.pmtu_cookie);
 }
+
+#[cfg(test)]
+mod tests;
