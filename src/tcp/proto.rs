@@ -206,6 +206,10 @@ impl Proto for Tcp {
     }
 
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
+        if bits & deferred::DELACK_TIMER != 0 && !sk.is_softirq() {
+            // The timer met a system call.
+            sk.stack.mib.inc(Mib::TcpExtDelayedACKLocked);
+        }
         let Ok(mut cx) = Tcp::cx(sk) else { return };
         if bits & deferred::MTU_REDUCED != 0 {
             rcv::mtu_deferred(&mut cx);

@@ -132,12 +132,9 @@ pub(crate) fn select_window(cx: &mut Cx<'_>) -> RawWindow {
     let old = cx.tp.rcv_wnd;
     if cx.tp.ack.is_out_of_memory() {
         // A segment was just dropped for lack of memory: the window closes, although that shrinks it. What the peer has
-        // sent into the old window stays acceptable (`max_receive_window`).
+        // sent into the old window stays acceptable (`max_receive_window`). TCPToZeroWindowAdv does not count it.
         cx.tp.pred_flags = 0;
         offer(cx.tp, 0);
-        if old != 0 {
-            cx.stack.mib.inc(Mib::TcpExtTCPToZeroWindowAdv);
-        }
         return RawWindow(0);
     }
     let wscale = cx.tp.rx_opt.rcv_wscale;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tcp::peer_test::{ACK, Host, SYN_OPTIONS, Seg};
 use crate::tcp::reassembly::tests::{data, receiver};
 use crate::tcp::testing::Bench;
 use crate::wire::tcp::TcpFlags;
@@ -98,4 +99,19 @@ fn a_delayed_acknowledgement_and_compressed_ones_leave_at_the_earlier_time() {
         b.step();
         assert_eq!((b.clock_now() - now, b.sent().len()), (Duration::from_micros(want_us), 1));
     }
+}
+
+/// The timer of a delayed acknowledgement fires while a system call owns the sock: it is sent at the end of the call.
+#[test]
+fn an_acknowledgement_that_a_system_call_delays_is_counted() {
+    let h = Host::new(5);
+    let c = h.connect(4000, SYN_OPTIONS);
+    c.socket.setsockopt(libc::IPPROTO_TCP, libc::TCP_QUICKACK, &0i32.to_ne_bytes()).unwrap();
+    let locked = || h.bench.stack.mib.get(Mib::TcpExtDelayedACKLocked);
+    assert!(h.put(&Seg { data: vec![1; 10], ..c.seg(ACK) }).is_empty());
+    {
+        let _call = c.socket.sock().lock(c.socket.stack());
+        assert_eq!((h.wait(Duration::from_secs(1)).len(), locked()), (0, 0));
+    }
+    assert_eq!((h.sent().len(), locked()), (1, 1));
 }
