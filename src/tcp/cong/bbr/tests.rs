@@ -142,6 +142,8 @@ fn aggregation_is_the_excess_over_the_bandwidth() {
         }
         assert_eq!(a.cwnd(bw), 20);
         assert_eq!(a.cwnd(bw / 20), 9, "at most what the bandwidth gives in 100 ms");
+        // A silence ends the epoch.
+        cx.now += Duration::from_millis(20);
         for _ in 0..10 {
             cx.now += Duration::from_millis(1);
             cx.tp.delivered_mstamp = cx.now;
