@@ -214,6 +214,9 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     if flags & flag::SET_XMIT_TIMER != 0 {
         set_xmit_timer(cx);
     }
+    if flags & flag::FORWARD_PROGRESS != 0 || flags & flag::NOT_DUP == 0 {
+        cx.tp.dst_pending_confirm = true;
+    }
     let delivered = newly_delivered(cx, delivered, flags);
     let lost = cx.tp.lost.wrapping_sub(lost);
     st.rate.is_ack_delayed = flags & flag::ACK_MAYBE_DELAYED != 0;
@@ -614,6 +617,8 @@ pub(crate) fn init_metrics(cx: &mut Cx<'_>) {
     if m.cwnd_lock != 0 {
         cx.tp.snd_cwnd_clamp = m.cwnd_lock;
     }
+    // The peer has answered.
+    cx.tp.dst_pending_confirm = true;
     // A handshake that lost a SYN says nothing about how much the path carries.
     cx.tp.snd_ssthresh = INFINITE_SSTHRESH;
     if m.ssthresh != 0 {

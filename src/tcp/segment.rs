@@ -336,6 +336,9 @@ fn urgent_pointer(cx: &Cx<'_>, seq: SeqNum, flags: &mut TcpFlags) -> u16 {
 fn to_ip(cx: &mut Cx<'_>, out: Skb, ecn_bits: u8) -> Result<()> {
     route(cx)?;
     let Some(dst) = cx.sk.dst.take() else { return Err(Error::HostUnreach) };
+    if std::mem::take(&mut cx.tp.dst_pending_confirm) {
+        ip::neigh::confirm(cx.stack, &dst.dev, dst.gateway.unwrap_or(cx.sk.daddr), cx.now);
+    }
     let tx = ip_tx(cx, &dst, ecn_bits);
     let sent = ip::output::xmit(cx.stack, &dst, &tx, out);
     cx.sk.dst = Some(dst);

@@ -329,6 +329,8 @@ zero {
     pub(crate) nospace: bool,
     /// Number of senders that sleep (sk_write_pending).
     pub(crate) write_pending: u32,
+    /// The peer has shown progress: the next segment confirms the next hop (sk_dst_pending_confirm).
+    pub(crate) dst_pending_confirm: bool,
     /// Control of Nagle's algorithm: bits of `nagle`.
     pub(crate) nonagle: u8,
     /// Unsent segments.
