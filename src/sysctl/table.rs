@@ -182,7 +182,7 @@ sysctls! {
         "Timestamps (RFC 7323): 0 off, 1 with a random offset per connection, 2 without.",
     tcp_window_scaling "net.ipv4.tcp_window_scaling" flag(0, 255) "1" Live Rw
         "Window scaling (RFC 7323).",
-    tcp_reflect_tos "net.ipv4.tcp_reflect_tos" flag(0, 1) "0" Planned Rw
+    tcp_reflect_tos "net.ipv4.tcp_reflect_tos" flag(0, 1) "0" Live Rw
         "Answer a SYN with its own TOS.",
     // TCP: acknowledgements.
     tcp_backlog_ack_defer "net.ipv4.tcp_backlog_ack_defer" flag(0, 1) "1" Planned Rw

@@ -163,6 +163,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         num_timeout: 0,
         num_retrans: 0,
         timeout_us,
+        syn_tos: skb.tcp.ip_dsfield,
         saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
         syn_options: cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into()),
         deadline: Default::default(),
@@ -247,7 +248,9 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
     let mss = mss_for(cx, &dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
     let codepoint = ecn::make_synack(cx, ecn_ok, ends, &mut flags);
+    let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
     let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
+    let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
         req.snt_synack = Some(now);
@@ -278,7 +281,7 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         repr,
         options,
         more: &[],
-        tos: ecn::with_codepoint(if v6 { cx.sk.tclass } else { cx.sk.tos }, codepoint),
+        tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
         flow_label: 0,
@@ -648,6 +651,10 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     (sk.saddr, sk.rcv_saddr, sk.daddr) = (req.saddr, req.saddr, req.daddr);
     (sk.sport, sk.dport, sk.bound_dev_if) = (req.sport, req.dport, req.oif);
     sk.dst = Some(req.dst.clone());
+    if c.stack.sysctl.tcp_reflect_tos() {
+        let own = if req.daddr.is_ipv6() { &mut sk.tclass } else { &mut sk.tos };
+        *own = ecn::with_codepoint(req.syn_tos, 0);
+    }
     cong::dst_init(c);
     let now_ms = c.now.as_millis() as u32;
     let tp = &mut *c.tp;

@@ -73,6 +73,8 @@ pub(super) struct Request {
     pub num_retrans: u8,
     /// First RTO of the SYN-ACK, µs.
     pub timeout_us: u32,
+    /// TOS or traffic class of the SYN.
+    pub syn_tos: u8,
     pub saved_syn: Option<Box<[u8]>>,
     /// Option bytes of the SYN, kept where hooks are registered.
     pub syn_options: Option<Box<[u8]>>,

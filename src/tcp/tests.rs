@@ -241,6 +241,31 @@ fn a_refusal_has_the_traffic_class_of_what_it_refuses_and_a_time_wait_that_of_it
     }
 }
 
+/// `tcp_reflect_tos`: the SYN-ACK and the connection take the SYN's class, without its ECN bits, and not the listener's.
+#[test]
+fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)] {
+        for (reflect, want) in [("0", [0x10, 0x10]), ("1", [0x28, 0x28])] {
+            let net = net();
+            net.stack.sysctl.set("net.ipv4.tcp_reflect_tos", reflect).expect("sysctl");
+            let (l, at) = net.listener(ip, 1);
+            set_class(&l, ip, 0x10);
+            let c = net.socket(if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 });
+            set_class(&c, ip, 0x28);
+            let mut got = classes(&net, TcpFlags::SYN, || {
+                assert_eq!(c.connect(Some(at)), Err(Error::InProgress));
+                net.run(Duration::from_millis(1));
+            });
+            let (s, _) = l.accept().expect("accept");
+            got.extend(classes(&net, TcpFlags::PSH, || {
+                send(&s, b"hello").expect("send");
+                net.run(Duration::from_millis(1));
+            }));
+            assert_eq!(got[1..], want, "{ip} {reflect}");
+        }
+    }
+}
+
 #[test]
 fn a_closed_port_refuses() {
     let n = net();
