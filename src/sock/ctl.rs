@@ -163,6 +163,11 @@ impl<T, P, W: Word, M: Monitor<Ctl<P>>> Lock<T, P, W, M> {
         if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.backlog)) } else { VecDeque::new() }
     }
 
+    /// Owner, in the middle of a long call: takes the work that was deferred.
+    pub(super) fn take_deferred(&self, owner: &Owner<'_, T, W>) -> u32 {
+        if owner.is_marked() { self.monitor.with(|ctl| std::mem::take(&mut ctl.deferred)) } else { 0 }
+    }
+
     /// Owner, in the middle of a long call: the backlog has been processed, so the byte count starts again at zero.
     pub(super) fn flushed(&self) {
         self.monitor.with(|ctl| {

@@ -226,11 +226,15 @@ impl<'a> SockGuard<'a> {
         })
     }
 
-    /// Runs the backlog without releasing the sock (sk_flush_backlog). True when there was something to run.
+    /// Runs the backlog and deferred work without releasing the sock (sk_flush_backlog). True when there was a packet.
     pub fn flush_backlog(&mut self) -> bool {
         let any = self.drain_backlog();
         if any {
             self.sock.lock.0.flushed();
+            let bits = self.state.as_ref().map_or(0, |owner| self.sock.lock.0.take_deferred(owner));
+            if bits != 0 {
+                self.sock.proto().release_cb(self, bits);
+            }
         }
         any
     }

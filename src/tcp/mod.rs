@@ -115,6 +115,8 @@ pub mod deferred {
     pub const PACING: u32 = 32;
     /// A listener's requests: SYN-ACK retransmission.
     pub const SYNACK_TIMER: u32 = 64;
+    /// The backlog asked for an acknowledgement.
+    pub const ACK: u32 = 128;
 }
 
 /// Moves the connection along an arrow of Figure 5 (`State::next`) and keeps the counters that go with it

@@ -34,6 +34,8 @@ pub struct Cx<'a> {
     pub tp: &'a mut TcpSock,
     /// Time of the event being processed (tcp_mstamp).
     pub now: Instant,
+    /// A packet or a timer owns the sock, and no system call (not sock_owned_by_user).
+    pub(crate) softirq: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -43,16 +45,16 @@ impl<'a> Cx<'a> {
     where
         'g: 'a,
     {
-        let (stack, sock, now) = (g.stack, g.sock, g.now());
+        let (stack, sock, now, softirq) = (g.stack, g.sock, g.now(), g.is_softirq());
         let st: &'a mut crate::sock::SockState = &mut *g;
         let tp = st.private.downcast_mut::<TcpSock>()?;
-        Some(Cx { stack, sock, sk: &mut st.common, tp, now })
+        Some(Cx { stack, sock, sk: &mut st.common, tp, now, softirq })
     }
 
     /// The same, for callers that need it by value.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> Cx<'_> {
-        Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now }
+        Cx { stack: self.stack, sock: self.sock, sk: self.sk, tp: self.tp, now: self.now, softirq: self.softirq }
     }
 
     /// Reads the clock again (tcp_mstamp_refresh).
@@ -327,10 +329,10 @@ zero {
     pub(crate) departure_times: bool,
     /// A writer or poll found the send buffer full and must be woken when there is room (SOCK_NOSPACE).
     pub(crate) nospace: bool,
-    /// Number of senders that sleep (sk_write_pending).
-    pub(crate) write_pending: u32,
     /// The peer has shown progress: the next segment confirms the next hop (sk_dst_pending_confirm).
     pub(crate) dst_pending_confirm: bool,
+    /// Number of senders that sleep (sk_write_pending).
+    pub(crate) write_pending: u32,
     /// Control of Nagle's algorithm: bits of `nagle`.
     pub(crate) nonagle: u8,
     /// Unsent segments.

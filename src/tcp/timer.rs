@@ -571,6 +571,9 @@ pub(crate) fn run_deferred(cx: &mut Cx<'_>, bits: u32) {
     if bits & deferred::KEEPALIVE_TIMER != 0 {
         keepalive_timer(cx);
     }
+    if bits & deferred::ACK != 0 {
+        delack::send_deferred(cx);
+    }
 }
 
 #[cfg(test)]

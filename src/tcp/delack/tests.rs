@@ -115,3 +115,23 @@ fn an_acknowledgement_that_a_system_call_delays_is_counted() {
     }
     assert_eq!((h.sent().len(), locked()), (1, 1));
 }
+
+/// Segments that a system call finds in its backlog are acknowledged once, unless `tcp_backlog_ack_defer` is off.
+#[test]
+fn the_backlog_of_a_system_call_draws_one_acknowledgement() {
+    for (defer, want) in [("1", vec![4_000]), ("0", vec![1_000, 2_000, 3_000, 4_000])] {
+        let h = Host::new(5);
+        h.bench.stack.sysctl.set("net.ipv4.tcp_backlog_ack_defer", defer).unwrap();
+        let mut c = h.connect(4000, SYN_OPTIONS);
+        let start = c.seq;
+        {
+            let _call = c.socket.sock().lock(c.socket.stack());
+            for _ in 0..4 {
+                assert!(h.put(&Seg { data: vec![1; 1_000], ..c.seg(ACK) }).is_empty());
+                c.seq = c.seq.wrapping_add(1_000);
+            }
+        }
+        let acks: Vec<u32> = h.sent().iter().map(|o| o.ack.wrapping_sub(start)).collect();
+        assert_eq!(acks, want, "{defer}");
+    }
+}
