@@ -500,8 +500,8 @@ fn update(stack: &Arc<Stack>, dev: &Arc<NetDev>, news: News, now: Instant) {
     }
 }
 
-/// Confirmations closer than this to the last are not noted, so that a busy connection does not write the table for each
-/// acknowledgement.
+/// Confirmations closer than this to the last are not noted, so that a busy connection does not write the table for
+/// each acknowledgement.
 const CONFIRM_GRAIN: Duration = Duration::from_secs(1);
 
 /// An upper layer made progress through this next hop, which confirms it (dst_confirm, RFC 4861 §7.3.1).

@@ -182,8 +182,8 @@ pub trait Proto: Any + Send + Sync {
     /// SO_KEEPALIVE changed. Process context, owned. Default: nothing.
     fn keepalive(&self, sk: &mut SockGuard<'_>, on: bool) {}
 
-    /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In Linux
-    /// a member of struct proto_ops.)
+    /// SO_RCVLOWAT: `val` bytes make the sock readable, at least 1. Process context, owned. Default: notes it. (In
+    /// Linux a member of struct proto_ops.)
     fn set_rcvlowat(&self, sk: &mut SockGuard<'_>, val: i32) {
         sk.common.rcvlowat = val;
     }
