@@ -166,6 +166,7 @@ passed_on! {
     fn recvmsg_locked(sk: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize>;
     fn poll_locked(sk: &mut SockGuard<'_>) -> Events;
     fn backlog_rcv(sk: &mut SockGuard<'_>, skb: Skb);
+    fn join_backlog(stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool;
     fn release_cb(sk: &mut SockGuard<'_>, bits: u32);
     fn splice_eof(sk: SockRef<'_>);
     fn bind(sk: &mut SockGuard<'_>, addr: SocketAddr) -> Result<()>;

@@ -146,7 +146,8 @@ impl Sock {
                 .saturating_add(BACKLOG_EXTRA)
                 .saturating_sub(queued)
         };
-        match self.lock.0.arrive(skb, bytes, limit) {
+        let join = |last: &mut Skb, skb: &mut Skb| self.proto().join_backlog(stack, self, last, skb);
+        match self.lock.0.arrive(skb, bytes, limit, join) {
             Arrival::Yours(owner, skb) => {
                 self.contained(|proto| {
                     let mut guard = self.softirq(stack, now, owner);
@@ -154,7 +155,7 @@ impl Sock {
                 });
                 Delivered::Processed
             }
-            Arrival::Queued => Delivered::Queued,
+            Arrival::Queued | Arrival::Joined(_) => Delivered::Queued,
             Arrival::Full(skb) => {
                 drop(skb);
                 self.drops.fetch_add(1, Ordering::Relaxed);

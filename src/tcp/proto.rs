@@ -205,6 +205,10 @@ impl Proto for Tcp {
         do_rcv(&mut cx, skb);
     }
 
+    fn join_backlog(&self, stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool {
+        rcv::join_backlog(stack, sock, last, skb)
+    }
+
     fn release_cb(&self, sk: &mut SockGuard<'_>, bits: u32) {
         if bits & deferred::DELACK_TIMER != 0 && !sk.is_softirq() {
             // The timer met a system call.
@@ -349,7 +353,9 @@ fn do_rcv(cx: &mut Cx<'_>, skb: Skb) {
         cx.stack.mib.inc(Mib::TcpExtTCPMinTTLDrop);
         return cx.stack.mib.drop(DropReason::TcpMinTtl);
     }
-    debug_assert!(TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word));
+    // Of joined segments the header is the first one's, with the flags and the window of all.
+    let read = || TcpHeader::parse(skb.linear()).is_ok_and(|th| th.flag_word() == skb.tcp.flag_word);
+    debug_assert!(skb.rx_segs > 1 || read());
     count_in(cx, &skb);
     if state == State::Established {
         return input::rcv_established(cx, skb);

@@ -17,7 +17,7 @@ use crate::ip::output::{IpTx, default_ttl, xmit};
 use crate::sock::addr::to_family;
 use crate::sock::dst::Dst;
 use crate::sock::packet::{IcmpError, PacketInfo};
-use crate::sock::skb::{Skb, TcpCb};
+use crate::sock::skb::{GSO_MAX_SIZE, MAX_SKB_FRAGS, Skb, TcpCb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{Delivered, Sock, SockGuard, flag};
@@ -265,6 +265,62 @@ pub(super) fn add_backlog(stack: &Arc<Stack>, sock: &Arc<Sock>, skb: Skb, now: I
     if let Delivered::Dropped(_) = sock.deliver(stack, skb, now) {
         stack.mib.inc(Mib::TcpExtTCPBacklogDrop);
     }
+}
+
+/// Whether a segment goes on where the last one of the backlog ends, and says the same otherwise.
+fn continues(last: &Skb, skb: &Skb) -> bool {
+    let (a, b) = (&last.tcp, &skb.tcp);
+    let (fa, fb) = (a.all_flags(), b.all_flags());
+    let special = TcpFlags::SYN | TcpFlags::RST | TcpFlags::URG;
+    let same = (TcpFlags::ECE | TcpFlags::CWR | TcpFlags::AE | TcpFlags::ACK).bits();
+    a.end_seq == b.seq
+        && a.ip_dsfield == b.ip_dsfield
+        && !(fa | fb).intersects(special)
+        && !fa.contains(TcpFlags::FIN)
+        && fa.contains(TcpFlags::ACK)
+        && fa.bits() & same == fb.bits() & same
+        && a.header_len() == b.header_len()
+        && option_bytes(last) == option_bytes(skb)
+}
+
+/// Joins a segment to the last one of a backlog, so that the owner processes both as one. Packets whose memory is
+/// shared stay as they are, and so do those of a listener, whose backlog holds segments of many peers. Linux: the first
+/// half of tcp_add_backlog.
+pub(super) fn join_backlog(stack: &Stack, sock: &Sock, last: &mut Skb, skb: &mut Skb) -> bool {
+    if sock.state() == State::Listen || !continues(last, skb) || last.is_cloned() || skb.is_cloned() {
+        return false;
+    }
+    let header_len = skb.tcp.header_len();
+    if last.frags().len() + skb.frags().len() > MAX_SKB_FRAGS
+        || last.len() + skb.len() > GSO_MAX_SIZE as usize
+        || !skb.pull(header_len)
+    {
+        return false;
+    }
+    if skb.head_len() != 0 {
+        skb.unpull(header_len);
+        return false;
+    }
+    let size = |s: &Skb, header: usize| match s.gso_size {
+        0 => (s.len() - header).min(usize::from(u16::MAX)) as u16,
+        n => n,
+    };
+    last.gso_size = size(last, header_len).max(size(skb, 0));
+    last.rx_segs = last.rx_segs.max(1).saturating_add(skb.rx_segs.max(1));
+    let truesize = last.truesize + skb.truesize;
+    last.append_frags(skb);
+    last.truesize = truesize;
+    let (a, b) = (&mut last.tcp, &skb.tcp);
+    a.end_seq = b.end_seq;
+    a.flags |= b.flags;
+    a.flag_word |= b.flag_word & 0xffff_0000;
+    if !b.ack_seq.before(a.ack_seq) {
+        a.ack_seq = b.ack_seq;
+        a.flag_word = a.flag_word & 0xffff_0000 | b.flag_word & 0xffff;
+    }
+    last.tstamp = skb.tstamp;
+    stack.mib.inc(Mib::TcpExtTCPBacklogCoalesce);
+    true
 }
 
 /// A listener also needs the addresses, and may keep the segment in its backlog.

@@ -126,8 +126,10 @@ fn the_backlog_of_a_system_call_draws_one_acknowledgement() {
         let start = c.seq;
         {
             let _call = c.socket.sock().lock(c.socket.stack());
-            for _ in 0..4 {
-                assert!(h.put(&Seg { data: vec![1; 1_000], ..c.seg(ACK) }).is_empty());
+            for i in 0..4 {
+                // Options that differ: the segments are not joined.
+                let options = vec![1; 4 * (i % 2)];
+                assert!(h.put(&Seg { data: vec![1; 1_000], options, ..c.seg(ACK) }).is_empty());
                 c.seq = c.seq.wrapping_add(1_000);
             }
         }
