@@ -248,8 +248,8 @@ pub fn data_snd_check(cx: &mut Cx<'_>) {
 /// offered counts, because the peer may not have seen it shrink (RFC 7323 §2.4). Otherwise two ends that shrank their
 /// windows at the same time would refuse each other's acknowledgements for ever. Departure, a guess that was not played
 /// on the kernel: Linux 6.18 looks at the window offered last, later versions at the widest. A FIN alone may lie beyond
-/// the window, because some peers do not count it. A segment that ends beyond the window is taken when the receive queue
-/// is empty.
+/// the window, because some peers do not count it. A segment that ends beyond the window is taken when the receive
+/// queue is empty.
 fn sequence(cx: &Cx<'_>, seg: &Seg) -> Option<DropReason> {
     if seg.end_seq.before(cx.tp.rcv_wup) {
         return Some(DropReason::TcpOldSequence);
@@ -380,8 +380,8 @@ pub fn rcv_established(cx: &mut Cx<'_>, mut skb: Skb) {
         if seg.flag_word & !HP_IGNORE != cx.tp.pred_flags
             || seg.seq != cx.tp.rcv_nxt
             || seg.ack_seq.after(cx.tp.snd_nxt)
-            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then answers
-            // with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
+            // Departure: Linux takes the data of a predicted segment with whatever old acknowledgement, and then
+            // answers with a challenge ACK. One that is too old may be forged: the slow path drops it (RFC 5961 §5.2).
             || ack::is_too_old(cx.tp, seg.ack_seq)
             // Data beyond the window: the slow path decides.
             || seg.end_seq.after(cx.tp.rcv_nxt + window::receive_window(cx.tp))

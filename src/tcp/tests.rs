@@ -241,7 +241,8 @@ fn a_refusal_has_the_traffic_class_of_what_it_refuses_and_a_time_wait_that_of_it
     }
 }
 
-/// `tcp_reflect_tos`: the SYN-ACK and the connection take the SYN's class, without its ECN bits, and not the listener's.
+/// `tcp_reflect_tos`: the SYN-ACK and the connection take the SYN's class, without its ECN bits, and not the
+/// listener's.
 #[test]
 fn a_connection_reflects_the_traffic_class_of_its_syn_where_that_is_asked_for() {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)] {
