@@ -320,6 +320,47 @@ fn trace_follows_connections_until_it_has_enough_or_nobody_reads() {
     assert!(status.success() && said.is_empty(), "{status}: {said}");
 }
 
+/// What sock:inet_sock_set_state says on Linux 6.18 of the same calls.
+#[test]
+fn trace_has_the_state_changes_of_linux_s_tracepoint() {
+    let r = Run::new("states", "web");
+    let mut child = r.command(&["trace", "-j", "--only", "state"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::scope(|t| {
+        let reader = t.spawn(|| lines.next().unwrap().unwrap());
+        // It listens when a state change reaches it: until then, more are made.
+        while !reader.is_finished() {
+            let _ = connect_refused(&r.stack);
+        }
+        reader.join().unwrap()
+    });
+    let client = connect(&r.stack, "127.0.0.1:40003", "127.0.0.1:8080");
+    let (server, _) = r.listener.accept().unwrap();
+    drop(client);
+    let mut buf = [0; 1];
+    assert_eq!((&server).read(&mut buf).unwrap(), 0);
+    drop(server);
+    let mut of = [Vec::new(), Vec::new()];
+    let closed = |list: &[String]| list.last().is_some_and(|l| l.ends_with(" CLOSE"));
+    while !of.iter().all(|list| closed(list)) {
+        let v: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let which = ["local_port", "peer_port"].iter().position(|end| v[end] == 40003);
+        let state = |key: &str| v[key].as_str().unwrap().trim_start_matches("TCP_").to_owned();
+        if let Some(which) = which {
+            of[which].push(format!("{} {}", state("oldstate"), state("newstate")));
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [client, server] = of;
+    let opened = ["CLOSE SYN_SENT", "SYN_SENT ESTABLISHED"];
+    let ended = ["ESTABLISHED FIN_WAIT1", "FIN_WAIT1 FIN_WAIT2", "FIN_WAIT2 CLOSE"];
+    assert_eq!(client, [&opened[..], &ended].concat());
+    let opened = ["LISTEN SYN_RECV", "SYN_RECV ESTABLISHED"];
+    let ended = ["ESTABLISHED CLOSE_WAIT", "CLOSE_WAIT LAST_ACK", "LAST_ACK CLOSE"];
+    assert_eq!(server, [&opened[..], &ended].concat());
+}
+
 #[test]
 fn a_closed_pipe_ends_a_list_quietly() {
     let r = Run::new("pipe", "web");
