@@ -143,7 +143,10 @@ fn ss_s_options_print_the_words_of_ss() {
          bytes_acked:N segs_out:N segs_in:N data_segs_out:N send Nbps pacing_rate Nbps delivery_rate Nbps delivered:N \
          app_limited rcv_space:N rcv_ssthresh:N minrtt:N snd_wnd:N rcv_wnd:N"
     );
-    assert!(r.lines(&["ss", "-HtnioO", "sport = :40001"])[0].contains(" ts sack cubic "));
+    for options in ["-HtnioO", "-HtnieO"] {
+        assert!(r.lines(&["ss", options, "sport = :40001"])[0].contains(" ts sack cubic "), "{options}");
+    }
+    assert!(r.lines(&["ss", "-Htne", "sport = :40002"])[0].contains(" timer:(keepalive,"), "-e has what -o has");
     assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
 }
 
@@ -220,9 +223,9 @@ fn nstat_prints_what_has_grown_since_its_last_call() {
     }
     assert_eq!(r.stdout(&["nstat", "-a", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 2)));
     assert_eq!(r.stdout(&["nstat", "-z", "TcpActive*"]), format!("#usersock\n{}", row("TcpActiveOpens", 0)));
-    assert_eq!(r.stdout(&["nstat", "-r", "-j", "TcpActive*"]), "{\"usersock\":{\"TcpActiveOpens\":2}}\n");
+    assert_eq!(r.stdout(&["nstat", "-r", "-j", "TcpActive*"]), "{\"kernel\":{\"TcpActiveOpens\":2}}\n");
     let pretty = r.stdout(&["nstat", "-ajp", "TcpActive*"]);
-    assert_eq!(pretty, "{\n  \"usersock\": {\n    \"TcpActiveOpens\": 2\n  }\n}\n");
+    assert_eq!(pretty, "{\n  \"kernel\": {\n    \"TcpActiveOpens\": 2\n  }\n}\n");
     let refused = connect_refused(&r.stack);
     assert_eq!(refused, Some(libc::ECONNREFUSED));
     assert_eq!(r.stdout(&["nstat", "-n"]), "");
