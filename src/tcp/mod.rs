@@ -22,6 +22,7 @@
 //! | `delack` | when an acknowledgement leaves (RFC 9293 §3.8.6.3) |
 //! | `window`, `rcvbuf` | the window that is offered (RFC 7323 §2); the buffer behind it |
 //! | `ack`, `sack`, `rtt` | what an acknowledgement does; the scoreboard (RFC 2018); RTT and RTO (RFC 6298) |
+//! | `minmax` | the best sample of a sliding window |
 //! | `recovery`, `rack` | the states of recovery; which segments are lost (RFC 8985) |
 //! | `retransmit`, `prr`, `undo` | sending again; at which rate (RFC 6937); undoing a reduction |
 //! | `ecn`, `cong` | congestion notification (RFC 3168); congestion control, a file an algorithm |
@@ -48,6 +49,7 @@ pub mod invariants;
 pub mod ioctl;
 pub mod listener;
 pub mod lookup;
+pub(crate) mod minmax;
 pub mod mtu;
 pub mod net;
 pub mod output;

@@ -10,6 +10,7 @@ use super::output::{
 };
 use super::probe::schedule_loss_probe;
 use super::rcvbuf;
+use super::rtt;
 use super::sack::is_sack;
 use super::segment::{paces, paces_itself, transmit_skb, urg_mode};
 use super::tcb::{CaState, Cx, TcpSock, XmitTimer, nagle};
@@ -22,7 +23,7 @@ use crate::stack::TimerSlot;
 use std::sync::atomic::{Ordering, fence};
 
 /// Shift of the pacing rate: a super-packet carries what the rate sends in about a millisecond (sk_pacing_shift).
-const PACING_SHIFT: u32 = 10;
+pub(super) const PACING_SHIFT: u32 = 10;
 /// Segments that deferral waits for when tcp_tso_win_divisor is 0 (tcp_max_tso_deferred_mss).
 const MAX_DEFERRED_MSS: u64 = 3;
 
@@ -48,7 +49,7 @@ pub(crate) fn tso_segs(cx: &mut Cx<'_>, mss: u32) -> u32 {
     let least = least.unwrap_or(cx.stack.sysctl.tcp_min_tso_segs() as u32);
     let (max_size, max_segs) = gso_limits(cx);
     let rate = if paces(cx) { cx.tp.pacing_rate.min(cx.sk.max_pacing_rate) } else { cx.tp.pacing_rate };
-    let min_rtt = cx.tp.rtt_min.0[0].0;
+    let min_rtt = rtt::min_rtt(cx.tp);
     tso_segs_of(rate, min_rtt, cx.stack.sysctl.tcp_tso_rtt_log() as u32, mss, least, max_size, max_segs)
 }
 
