@@ -1,7 +1,7 @@
-//! Unmodified programs on usersock beside the same programs on the kernel's TCP: throughput of iperf3, requests a second
-//! of redis, nginx and memcached. In every case the program that is named is the server, and its peer is on the kernel's
-//! TCP: across a veth pair to a server on the kernel, across the device of `usersock run` to one on usersock. The three
-//! ways take turns within one run, so that what else the machine does meets all of them.
+//! Unmodified programs on usersock beside the same programs on the kernel's TCP: throughput of iperf3, requests a
+//! second of redis, nginx and memcached. In every case the program that is named is the server, and its peer is on the
+//! kernel's TCP: across a veth pair to a server on the kernel, across the device of `usersock run` to one on usersock.
+//! The three ways take turns within one run, so that what else the machine does meets all of them.
 //!
 //! `cargo bench --bench programs` prints the table; `-- FILTER` only the rows that have FILTER in their name; `--
 //! --turns N` takes more turns; `-- --readme` also puts the table into README.md. Everything is in network namespaces

@@ -150,6 +150,25 @@ fn ss_s_options_print_the_words_of_ss() {
     assert!(r.stdout(&["ss", "-tl", "-i"]).contains("\t cubic cwnd:10\n"));
 }
 
+#[test]
+fn algorithms_are_shown_in_their_own_words() {
+    let r = Run::new("algorithms", "web");
+    for (port, name, begins) in [("9005", "bbr", "bbr:(bw:"), ("9006", "dctcp", "dctcp:(ce_state:0,alpha:")] {
+        r.stack.sysctl.set("net.ipv4.tcp_congestion_control", name).unwrap();
+        // dctcp needs a listener that takes its ECT on the SYN.
+        let to = format!("127.0.0.1:{port}");
+        let _listener = TcpListener::bind_on(&r.stack, &to).unwrap();
+        let c = connect(&r.stack, "127.0.0.1:0", &to);
+        (&c).write_all(b"hello").unwrap();
+        let line = &r.lines(&["ss", "-HtniO", &format!("dport = :{port}")])[0];
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|w| w.starts_with(begins)).unwrap_or_else(|| panic!("{line}"));
+        // Between these two, as ss(8) has it.
+        assert!(words[at - 1].starts_with("data_segs_") && words[at + 1] == "send", "{line}");
+        assert!(words.contains(&name), "{line}");
+    }
+}
+
 /// The lines that iproute2's ss prints of the same sockets of the kernel's.
 #[test]
 fn sockets_of_other_kinds_have_the_ends_that_ss_shows() {

@@ -436,16 +436,21 @@ with opener.open('http://127.0.0.1:%d/file.bin' % server.server_port) as page, o
     shutil.copyfileobj(page, out)
 ";
     println!("\n== an unmodified python3 under the preload library: http.server and urllib in one process");
+    // What stands in PATH may be a script that starts others, and the stack would be the script's.
+    let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output()?;
+    let python = String::from_utf8_lossy(&python.stdout).trim().to_owned();
     let preload = usersock.with_file_name("libusersock_preload.so");
     let want = sha256(&dir.join("www/file.bin"))?;
-    println!("$ LD_PRELOAD={} USERSOCK_CONFIG= python3 -c ...", preload.display());
+    println!("$ LD_PRELOAD={} USERSOCK_CONFIG= {python} -c ...", preload.display());
     let begin = Instant::now();
     let mut python = Guard::start(
-        Command::new("python3")
+        Command::new(&python)
             .args(["-c", SCRIPT])
             .current_dir(dir)
             .env("LD_PRELOAD", preload)
             .env("USERSOCK_CONFIG", "")
+            .env_remove("USERSOCK_OWNER")
+            .env_remove("USERSOCK_SERVER")
             .stderr(Stdio::null()),
     )?;
     let ended = python.wait(Duration::from_secs(300))? == Some(true);

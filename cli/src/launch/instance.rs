@@ -176,8 +176,8 @@ impl Instance {
         // It is a part of a configuration.
         let plain = dir.to_str().is_some_and(|text| !text.contains(','));
         if dir.join("control").as_os_str().len() > SUN_PATH || !plain {
-            let why = "the control socket's path must be UTF-8, without a comma, of at most 107 bytes; XDG_RUNTIME_DIR or \
-                       USERSOCK_DIR moves it";
+            let why = "the control socket's path must be UTF-8 without a comma, of at most 107 bytes; XDG_RUNTIME_DIR \
+                       shortens it";
             return Err(Refusal::broken(format!("{}: {why}", dir.display())));
         }
         let _all = lock_all(&base)?;
