@@ -514,6 +514,14 @@ fn plot_draws_one_connection_over_time() {
     let first = svg.split("<polyline points=\"").nth(1).unwrap().split('"').next().unwrap();
     assert_eq!(first.split(' ').count(), samples);
     assert!(samples > 1, "{line}");
+    // A pipe is written, once, and what a link leads to is replaced, not the link.
+    let piped = r.stdout(&["plot", "-o", "/dev/fd/1", "-s", "2", "sport = :40001"]);
+    assert!(piped.starts_with("<svg ") && piped.matches("</svg>").count() == 1, "{piped}");
+    let link = r.base.join("link.svg");
+    std::os::unix::fs::symlink("conn.svg", &link).unwrap();
+    r.stdout(&["plot", "-o", link.to_str().unwrap(), "-s", "1", "sport = :40001"]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let svg = fs::read_to_string(&file).unwrap();
     // The end of the connection ends it.
     let mut child = r.command(&["plot", "-o", name, "sport = :40001"]);
     let child = child.stdout(Stdio::piped()).spawn().unwrap();
