@@ -165,15 +165,15 @@ fn load_average() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// How the numbers came about.
+/// How the numbers came about, in lines that the README can have.
 fn how(turns: usize, took: Duration, before: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let device = if place::has_tun() { "a TUN device" } else { "a veth pair and a raw socket" };
     format!(
-        "Each row in {turns} turns of the three ways: the geometric mean of the turns, in brackets the least and the \
-         greatest ratio within a turn. usersock is on {device}. Measured in {:.0} s on {cores} cores, Linux {}, load \
-         average {before} before.",
+        "Geometric means of the turns, of which each row has {turns}; in brackets the least and the greatest ratio \
+         within a turn.\nusersock is on {device}. Measured in {:.0} s on {cores} cores, Linux {},\nload average \
+         {before} before.",
         took.as_secs_f64(),
         kernel.trim()
     )

@@ -3,6 +3,7 @@
 
 use crate::load::{Here, Load};
 use crate::space::{Peer, VETH};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,13 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // `usersock run` that is killed ends its program, and the namespace.
+        // `usersock run` passes the signal on, and ends when the program has.
+        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let begin = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(3) {
+            sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -101,6 +108,8 @@ pub struct Site {
     dir: PathBuf,
     far: Peer,
     path: std::ffi::OsString,
+    /// Servers that were started: each has an instance of its own, since that of the last may still be ending.
+    started: Cell<u32>,
 }
 
 impl Drop for Site {
@@ -117,7 +126,12 @@ impl Site {
         let myself = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/sbin:/sbin");
-        Ok(Site { usersock, myself, dir, far: Peer::new()?, path })
+        Ok(Site { usersock, myself, dir, far: Peer::new()?, path, started: Cell::new(0) })
+    }
+
+    /// The name of the newest instance.
+    fn instance(&self) -> String {
+        format!("bench-{}", self.started.get())
     }
 
     /// `usersock` with these words, without the caller's settings.
@@ -136,7 +150,7 @@ impl Site {
     fn client(&self, place: Place, words: &[String]) -> Command {
         let mut command = match place {
             Place::Kernel => Command::new("env"),
-            Place::Server | Place::InProcess => self.usersock(&["exec", "bench", "--"]),
+            Place::Server | Place::InProcess => self.usersock(&["exec", &self.instance(), "--"]),
         };
         command.args(words).env("PATH", &self.path).current_dir(&self.dir).stdin(Stdio::null());
         command
@@ -144,10 +158,12 @@ impl Site {
 
     /// Starts a server, its output in a file.
     fn serve(&self, place: Place, words: &[String]) -> Result<Running, String> {
+        self.started.set(self.started.get() + 1);
+        let name = self.instance();
         let mut command = match place {
             Place::Kernel => Command::new("env"),
-            Place::Server => self.usersock(&["run", "--instance", "bench", "--"]),
-            Place::InProcess => self.usersock(&["run", "--in-process", "--instance", "bench", "--"]),
+            Place::Server => self.usersock(&["run", "--instance", &name, "--"]),
+            Place::InProcess => self.usersock(&["run", "--in-process", "--instance", &name, "--"]),
         };
         let said = File::create(self.dir.join("server.out")).map_err(|e| e.to_string())?;
         command.args(words).env("PATH", &self.path).current_dir(&self.dir).stdin(Stdio::null());
