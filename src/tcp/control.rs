@@ -9,7 +9,7 @@ use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, ecn, rcvbuf, sock_ops, window};
+use super::{cong, ecn, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -57,6 +57,7 @@ pub fn connect_init(cx: &mut Cx<'_>) {
         Some(d) => (d.mtu, default_advmss(cx.stack, d, cx.sk.daddr.is_ipv6()), d.metrics.window, d.metrics.initrwnd),
         None => (576, super::tcb::MSS_DEFAULT, 0, 0),
     };
+    mtu_probe::init(cx);
     sync_mss(cx, mtu);
     cong::dst_init(cx);
     if cx.tp.window_clamp == 0 {

@@ -9,6 +9,7 @@ use super::delack::AckState;
 use super::ecn::{EceEcho, EcnFlags};
 use super::listener::Listener;
 use super::minmax::MinMax;
+use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
 use super::sock_ops::HookSlot;
@@ -314,6 +315,8 @@ zero {
     pub(crate) tcp_header_len: u16,
     /// Path MTU that the MSS was computed from (icsk_pmtu_cookie).
     pub(crate) pmtu_cookie: u32,
+    /// The search for a path MTU, when it is on.
+    pub(crate) mtu_probing: Option<Box<MtuProbing>>,
     /// Largest size of a super-packet in segments (gso_segs).
     pub(crate) gso_segs: u16,
     /// Largest payload of a super-packet on the current route, bytes; 0: not known yet (sk_gso_max_size).
