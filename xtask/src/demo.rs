@@ -39,7 +39,9 @@ pub struct Args {
 }
 
 /// The programs that the demo calls.
-const PROGRAMS: [&str; 5] = ["cc", "ip", "curl", "python3", "sha256sum"];
+pub fn programs() -> impl Iterator<Item = &'static &'static str> + Clone {
+    ["cc", "ip", "curl", "python3", "sha256sum"].iter().chain(&unmodified::PROGRAMS)
+}
 
 /// What curl prints of a download: seconds until it was connected, and in all.
 const CURL_TIMES: &str = "%{time_connect} %{time_total}";
@@ -174,7 +176,7 @@ fn choose(how: How, wanted: Option<Via>) -> Result<(Via, String), Failure> {
 /// # Errors
 /// The way that was asked for is refused here, a build failed, a tool is missing, or a program did not start.
 pub fn run(args: &Args) -> Outcome {
-    if !setup::programs(PROGRAMS.iter().chain(&unmodified::PROGRAMS)) {
+    if !setup::programs(programs()) {
         return Ok(false);
     }
     let how = How::available();

@@ -178,6 +178,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_demo_wants_is_known_and_nothing_else_is_looked_for() {
+        for program in crate::demo::programs() {
+            assert!(TOOLS.iter().any(|tool| tool.program == *program), "{program}");
+        }
+        assert_eq!(missing(&|_| false), Vec::<&str>::new());
+    }
+
+    #[test]
     fn set_up_provides_every_program_that_is_called_by_name() {
         let mut programs = Vec::new();
         for dir in ["src", "tests", "benches", "c-tests", "cli", "ffi", "packetdrill", "xtask"] {
