@@ -4,6 +4,7 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
+use super::queue::Pos;
 use super::tcb::{CaState, Cx, RateSample, XmitTimer};
 use super::{chrono, ecn, mtu, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
@@ -323,7 +324,7 @@ fn tso_acked(cx: &mut Cx<'_>) -> u32 {
     let before = skb.tcp.gso_segs.max(1) as u32;
     let acked = una.since(skb.tcp.seq);
     // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
-    if !output::trim_head(cx, 0, acked) {
+    if !output::trim_head(cx, Pos::FRONT, acked) {
         return 0;
     }
     let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };

@@ -4,11 +4,13 @@
 
 use super::ack::{AckSt, flag};
 use super::input::Seg;
+use super::queue::Pos;
+use super::shift::{self, Shifted};
 use super::tcb::{CaState, Cx, SackBlock, SackState, TcpSock};
 use super::{delack, rack, recovery};
 use crate::base::env::Instant;
 use crate::counters::Mib;
-use crate::sock::skb::sacked;
+use crate::sock::skb::{Skb, sacked};
 use crate::wire::seq::SeqNum;
 
 /// Bit of `RxOpt::sack_ok`: SACK agreed.
@@ -125,15 +127,33 @@ pub(crate) fn check_sack_reordering(cx: &mut Cx<'_>, low_seq: SeqNum, ts: bool) 
     cx.stack.mib.inc(if ts { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
 }
 
-/// Marks one skb as covered by a block (tcp_sacktag_one). `i` is its place in the retransmit queue.
-fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
+/// What is marked: a packet of the retransmit queue, or a part of one.
+#[derive(Clone, Copy)]
+pub(super) struct Tagged {
+    /// Its marks so far, bits of [`sacked`].
+    pub bits: u8,
+    pub start: SeqNum,
+    pub end: SeqNum,
+    /// Segments.
+    pub pcount: u32,
+    /// When it was last sent.
+    pub mstamp: Instant,
+}
+
+impl Tagged {
+    pub(super) fn of(skb: &Skb) -> Tagged {
+        let cb = &skb.tcp;
+        let pcount = u32::from(cb.gso_segs.max(1));
+        Tagged { bits: cb.sacked, start: cb.seq, end: cb.end_seq, pcount, mstamp: cb.mstamp }
+    }
+}
+
+/// Counts what a block covers; returns its marks afterwards (tcp_sacktag_one).
+pub(super) fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, t: &Tagged, dup_sack: bool) -> u8 {
     let highest = highest_sack_seq(cx.tp);
     let now = cx.now;
     let tp = &mut *cx.tp;
-    let Some(skb) = tp.rtx_queue.get(i) else { return };
-    let cb = skb.tcp;
-    let (start, end, pcount) = (cb.seq, cb.end_seq, cb.gso_segs.max(1) as u32);
-    let mut bits = cb.sacked;
+    let Tagged { mut bits, start, end, pcount, mstamp } = *t;
     if dup_sack && bits & sacked::RETRANS != 0 {
         if tp.undo_valid && tp.undo_retrans > 0 && end.after(tp.undo_marker) {
             tp.undo_retrans = (tp.undo_retrans - pcount as i32).max(0);
@@ -142,66 +162,75 @@ fn sacktag_one(cx: &mut Cx<'_>, st: &mut AckSt, i: usize, dup_sack: bool) {
             st.reord = start;
         }
     }
-    // The skb is about to be removed from the queue: nothing to account.
-    if end.after(tp.snd_una) {
-        if bits & sacked::SACKED_ACKED == 0 {
-            rack::rack_advance(tp, now, bits, end, cb.mstamp);
-            if bits & sacked::SACKED_RETRANS != 0 {
-                // Not marked lost: the retransmission is still believed to be in flight.
-                if bits & sacked::LOST != 0 {
-                    bits &= !(sacked::LOST | sacked::SACKED_RETRANS);
-                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
-                    tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
-                }
-            } else {
-                if bits & sacked::RETRANS == 0 {
-                    // It was sent once and acknowledged after later data: reordering.
-                    if start.before(highest) && start.before(st.reord) {
-                        st.reord = start;
-                    }
-                    if !end.after(tp.high_seq) {
-                        st.flag |= flag::ORIG_SACK_ACKED;
-                    }
-                    if st.first_sackt == Instant::ZERO {
-                        st.first_sackt = cb.mstamp;
-                    }
-                    st.last_sackt = cb.mstamp;
-                }
-                if bits & sacked::LOST != 0 {
-                    bits &= !sacked::LOST;
-                    tp.lost_out = tp.lost_out.saturating_sub(pcount);
-                }
+    // It is about to be removed from the queue: nothing to account.
+    if !end.after(tp.snd_una) {
+        return bits;
+    }
+    if bits & sacked::SACKED_ACKED == 0 {
+        rack::rack_advance(tp, now, bits, end, mstamp);
+        if bits & sacked::SACKED_RETRANS != 0 {
+            // Not marked lost: the retransmission is still believed to be in flight.
+            if bits & sacked::LOST != 0 {
+                bits &= !(sacked::LOST | sacked::SACKED_RETRANS);
+                tp.lost_out = tp.lost_out.saturating_sub(pcount);
+                tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
             }
-            bits |= sacked::SACKED_ACKED;
-            st.flag |= flag::DATA_SACKED;
-            tp.sacked_out += pcount;
-            st.sack_delivered += pcount;
+        } else {
+            if bits & sacked::RETRANS == 0 {
+                // It was sent once and acknowledged after later data: reordering.
+                if start.before(highest) && start.before(st.reord) {
+                    st.reord = start;
+                }
+                if !end.after(tp.high_seq) {
+                    st.flag |= flag::ORIG_SACK_ACKED;
+                }
+                if st.first_sackt == Instant::ZERO {
+                    st.first_sackt = mstamp;
+                }
+                st.last_sackt = mstamp;
+            }
+            if bits & sacked::LOST != 0 {
+                bits &= !sacked::LOST;
+                tp.lost_out = tp.lost_out.saturating_sub(pcount);
+            }
         }
-        // The DSACK shows that the retransmission has arrived as well.
-        if dup_sack && bits & sacked::SACKED_RETRANS != 0 {
-            bits &= !sacked::SACKED_RETRANS;
-            tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
-        }
+        bits |= sacked::SACKED_ACKED;
+        st.flag |= flag::DATA_SACKED;
+        tp.sacked_out += pcount;
+        st.sack_delivered += pcount;
     }
-    if let Some(skb) = tp.rtx_queue.get_mut(i) {
-        let mut cb = skb.tcp;
-        cb.sacked = bits;
-        super::rate::rate_skb_delivered(tp, &mut cb, &mut st.rate);
-        if let Some(skb) = tp.rtx_queue.get_mut(i) {
-            skb.tcp = cb;
-        }
+    // The DSACK shows that the retransmission has arrived as well.
+    if dup_sack && bits & sacked::SACKED_RETRANS != 0 {
+        bits &= !sacked::SACKED_RETRANS;
+        tp.retrans_out = tp.retrans_out.saturating_sub(pcount);
     }
-    // `highest` was taken before this skb counted: with nothing sacked it is snd_una, and every skb is at or above it.
+    // `highest` was taken before this counted: with nothing sacked it is snd_una, and every packet is at or above it.
     if !start.before(highest) && bits & sacked::SACKED_ACKED != 0 {
         tp.highest_sack = end;
     }
+    bits
 }
 
-/// Whether the block covers skb `i`; a super-packet is cut where the block begins or ends, at segment boundaries. None:
-/// it could not be cut (tcp_match_skb_to_sack).
-fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bool> {
-    let skb = cx.tp.rtx_queue.get(i)?;
-    let cb = skb.tcp;
+/// Marks the packet at `at`, which a block covers, and takes it off the list in order of sending.
+fn tag_skb(cx: &mut Cx<'_>, st: &mut AckSt, at: Pos, dup_sack: bool) {
+    let Some(skb) = cx.tp.rtx_queue.get(at) else { return };
+    let (tagged, mut cb) = (Tagged::of(skb), skb.tcp);
+    cb.sacked = sacktag_one(cx, st, &tagged, dup_sack);
+    super::rate::rate_skb_delivered(cx.tp, &mut cb, &mut st.rate);
+    if let Some(skb) = cx.tp.rtx_queue.get_mut(at) {
+        skb.tcp = cb;
+    }
+    if cb.sacked & sacked::SACKED_ACKED != 0 {
+        cx.tp.rtx_queue.unlink(at);
+    }
+}
+
+/// Whether the block covers the packet at `at`; a super-packet is cut where the block begins or ends, at segment
+/// boundaries. None: it could not be cut (tcp_match_skb_to_sack).
+fn match_skb(cx: &mut Cx<'_>, at: &mut Pos, block: SackBlock) -> Option<bool> {
+    let SackBlock { start, end } = block;
+    let skb = cx.tp.rtx_queue.get(*at)?;
+    let cb = &skb.tcp;
     let len = cb.end_seq.since(cb.seq);
     let in_sack = !start.after(cb.seq) && !end.before(cb.end_seq);
     if cb.gso_segs <= 1 || in_sack || !cb.end_seq.after(start) {
@@ -230,22 +259,15 @@ fn match_skb(cx: &mut Cx<'_>, i: usize, start: SeqNum, end: SeqNum) -> Option<bo
         return Some(false);
     }
     if pkt_len < len {
-        recovery::fragment_rtx(cx, i, pkt_len, mss)?;
+        *at = recovery::fragment_rtx(cx, *at, pkt_len, mss)?;
     }
     Some(from_start)
 }
 
-/// Marks what one block covers, from position `i` on; returns where it stopped (tcp_sacktag_walk). `next_dup` is a
-/// duplicate block that starts inside.
-fn walk(
-    cx: &mut Cx<'_>,
-    st: &mut AckSt,
-    mut i: usize,
-    next_dup: Option<SackBlock>,
-    block: SackBlock,
-    dup_sack: bool,
-) -> usize {
-    while let Some(skb) = cx.tp.rtx_queue.get(i) {
+/// Marks what one block covers, from the packet at `at` on (tcp_sacktag_walk). `next_dup` is a duplicate block that
+/// starts inside.
+fn walk(cx: &mut Cx<'_>, st: &mut AckSt, mut at: Pos, next_dup: Option<SackBlock>, block: SackBlock, dup_sack: bool) {
+    while let Some(skb) = cx.tp.rtx_queue.get(at) {
         let seq = skb.tcp.seq;
         if !seq.before(block.end) {
             break;
@@ -255,20 +277,26 @@ fn walk(
         if let Some(d) = next_dup
             && seq.before(d.end)
         {
-            covered = match_skb(cx, i, d.start, d.end);
+            covered = match_skb(cx, &mut at, d);
             dup |= covered == Some(true);
         }
         if covered != Some(true) {
-            covered = match_skb(cx, i, block.start, block.end);
+            covered = match shift::shift_skb_data(cx, st, at, block, dup) {
+                Shifted::Into(prev) => {
+                    at = cx.tp.rtx_queue.next(prev);
+                    continue;
+                }
+                Shifted::Nothing => Some(false),
+                Shifted::Fallback => match_skb(cx, &mut at, block),
+            };
         }
         match covered {
             None => break,
-            Some(true) => sacktag_one(cx, st, i, dup),
+            Some(true) => tag_skb(cx, st, at, dup),
             Some(false) => {}
         }
-        i += 1;
+        at = cx.tp.rtx_queue.next(at);
     }
-    i
 }
 
 /// The valid blocks of a segment, in order of sequence.

@@ -10,6 +10,7 @@ use super::ecn::EcnFlags;
 use super::listener::Listener;
 use super::net::TcpNet;
 use super::queue::SegQueue;
+use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
 use crate::base::env::Instant;
@@ -338,7 +339,7 @@ zero {
     /// Unsent segments.
     pub(crate) write_queue: SegQueue,
     /// Segments sent and not yet acknowledged.
-    pub(crate) rtx_queue: SegQueue,
+    pub(crate) rtx_queue: RtxQueue,
     /// Segments sent and not cumulatively acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
