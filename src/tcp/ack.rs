@@ -224,7 +224,8 @@ pub(crate) fn ack(cx: &mut Cx<'_>, seg: &Seg, flags: u32) -> AckResult {
     AckResult::New
 }
 
-/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news. Too far below, it is
+/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news, and as in Linux what they
+/// report is not counted as delivered. Too far below, it is
 /// answered and dropped (RFC 5961 §5.2).
 #[cold]
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
@@ -240,7 +241,6 @@ fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckRes
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
-        count_delivered(cx, st.sack_delivered, false);
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
         newly_delivered(cx, delivered, flags);
         xmit_recovery(cx, rexmit);
