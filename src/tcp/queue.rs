@@ -271,7 +271,7 @@ impl SegQueue {
     }
     /// In order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Skb> + Clone + '_ {
-        self.head.iter().chain(self.more.iter().flat_map(|m| m.chunks.iter().flatten()))
+        self.head.iter().chain(self.more.iter().flat_map(|m| m.chunks.iter().flatten())).inspect(|_| tally())
     }
     /// In order, to change notes (never sequence numbers).
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Skb> + '_ {

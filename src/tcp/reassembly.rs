@@ -219,18 +219,15 @@ fn queue_and_out(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) {
 
 /// Moves what has come in order out of the out-of-order queue (tcp_ofo_queue).
 fn ofo_queue(cx: &mut Cx<'_>) {
-    let mut dsack_high = cx.tp.rcv_nxt;
+    // Where the data that filled the hole ended: what lies before it and is queued here came twice.
+    let dsack_high = cx.tp.rcv_nxt;
     while let Some(first) = cx.tp.ooo_queue.front() {
         let (seq, end_seq) = (first.tcp.seq, first.tcp.end_seq);
         if seq.after(cx.tp.rcv_nxt) {
             break;
         }
         if seq.before(dsack_high) {
-            let dup_end = dsack_high;
-            if end_seq.before(dsack_high) {
-                dsack_high = end_seq;
-            }
-            sack::dsack_extend(cx, seq, dup_end);
+            sack::dsack_extend(cx, seq, end_seq.earlier(dsack_high));
         }
         let Some(mut skb) = cx.tp.ooo_queue.pop_front() else { break };
         let truesize = skb.truesize;
@@ -336,7 +333,6 @@ fn data_queue_ofo(cx: &mut Cx<'_>, seg: &Seg, mut skb: Skb) {
     mem::charge_rmem(cx.sock, cx.sk, skb.truesize);
     let at = cx.tp.ooo_queue.insert(at, skb);
     merge_right(cx, at, end_seq);
-    cx.tp.ooo_last = cx.tp.ooo_queue.back().map_or(seq, |s| s.tcp.seq);
     if is_sack {
         sack::sack_new_ofo_skb(cx, seq, end_seq);
         // Without SACK the window does not grow, so that each acknowledgement is an exact duplicate.

@@ -485,8 +485,8 @@ zero {
     pub(crate) pred_flags: u32,
     /// Out-of-order segments.
     pub(crate) ooo_queue: SegQueue,
-    /// Sequence number of the last segment inserted into it.
-    pub(crate) ooo_last: SeqNum,
+    /// `segs_in` when the receive queues were last collapsed.
+    pub(crate) collapse_segs: u32,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub(crate) scaling_ratio: u8,
     /// Urgent data, 0: none. A constant of `urgent`; with VALID, the byte is in the low eight bits.
