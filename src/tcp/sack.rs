@@ -264,9 +264,17 @@ fn match_skb(cx: &mut Cx<'_>, at: &mut Pos, block: SackBlock) -> Option<bool> {
     Some(from_start)
 }
 
-/// Marks what one block covers, from the packet at `at` on (tcp_sacktag_walk). `next_dup` is a duplicate block that
-/// starts inside.
-fn walk(cx: &mut Cx<'_>, st: &mut AckSt, mut at: Pos, next_dup: Option<SackBlock>, block: SackBlock, dup_sack: bool) {
+/// Marks what one block covers, from the packet at `at` on; returns where it stopped, None behind the last packet
+/// (tcp_sacktag_walk). `next_dup` is a duplicate block that starts inside.
+fn walk(
+    cx: &mut Cx<'_>,
+    st: &mut AckSt,
+    at: Option<Pos>,
+    next_dup: Option<SackBlock>,
+    block: SackBlock,
+    dup_sack: bool,
+) -> Option<Pos> {
+    let mut at = at?;
     while let Some(skb) = cx.tp.rtx_queue.get(at) {
         let seq = skb.tcp.seq;
         if !seq.before(block.end) {
@@ -297,6 +305,7 @@ fn walk(cx: &mut Cx<'_>, st: &mut AckSt, mut at: Pos, next_dup: Option<SackBlock
         }
         at = cx.tp.rtx_queue.next(at);
     }
+    cx.tp.rtx_queue.get(at).map(|_| at)
 }
 
 /// The valid blocks of a segment, in order of sequence.
@@ -392,16 +401,7 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
         Some(s) if cx.tp.sacked_out != 0 => s.recv_sack_cache,
         _ => [SackBlock::default(); NUM_SACKS],
     };
-    let used = blocks.as_slice();
-    for (i, &block) in used.iter().enumerate() {
-        let dup = blocks.dup == Some(i);
-        let next_dup = if blocks.dup == Some(i + 1) { used.get(i + 1).copied() } else { None };
-        let at = if dup { block.start } else { walk_outside_cache(cx, st, &cache, next_dup, block) };
-        if at.before(block.end) {
-            let from = cx.tp.rtx_queue.find(at);
-            walk(cx, st, from, next_dup, SackBlock { start: at, end: block.end }, dup);
-        }
-    }
+    tag_blocks(cx, st, &blocks, &cache);
     sack_state(cx.tp).recv_sack_cache = blocks.to_cache();
 
     if cx.tp.ca_state != CaState::Loss || cx.tp.undo_valid {
@@ -410,31 +410,53 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
     st.flag
 }
 
-/// Marks what of `block` lies before and between the blocks of the cache; returns where the rest of it begins.
-fn walk_outside_cache(
-    cx: &mut Cx<'_>,
-    st: &mut AckSt,
-    cache: &[SackBlock; NUM_SACKS],
-    next_dup: Option<SackBlock>,
-    block: SackBlock,
-) -> SeqNum {
-    let mut at = block.start;
-    for c in cache.iter().filter(|c| c.start != c.end) {
-        if !at.before(block.end) || !c.start.before(block.end) || !c.end.after(at) {
-            continue;
+/// Marks what the blocks cover. Only goes forward, so that what was marked as a duplicate while the walk passed it is not
+/// again when its own block is reached (the loop of tcp_sacktag_write_queue).
+fn tag_blocks(cx: &mut Cx<'_>, st: &mut AckSt, blocks: &Blocks, cache: &[SackBlock; NUM_SACKS]) {
+    let used = blocks.as_slice();
+    let mut cached = cache.iter().filter(|c| c.start != c.end).peekable();
+    let (mut i, mut at) = (0, None);
+    while let Some(&block) = used.get(i) {
+        let dup = blocks.dup == Some(i);
+        let next_dup = used.get(i + 1).copied().filter(|_| blocks.dup == Some(i + 1));
+        while cached.next_if(|c| !block.start.before(c.end)).is_some() {}
+        match cached.peek() {
+            Some(c) if !dup && block.end.after(c.start) => {
+                if block.start.before(c.start) {
+                    at = skip(cx.tp, at, block.start);
+                    at = walk(cx, st, at, next_dup, SackBlock { end: c.start, ..block }, false);
+                }
+                if !block.end.after(c.end) {
+                    i += 1;
+                    continue;
+                }
+                if let Some(d) = next_dup.filter(|d| d.start.before(c.end)) {
+                    at = skip(cx.tp, at, d.start);
+                    at = walk(cx, st, at, None, d, true);
+                }
+                at = skip(cx.tp, at, c.end);
+                if at.is_none() {
+                    break;
+                }
+                cached.next();
+            }
+            _ => {
+                at = skip(cx.tp, at, block.start);
+                at = walk(cx, st, at, next_dup, block, dup);
+                i += 1;
+            }
         }
-        if at.before(c.start) {
-            let piece = SackBlock { start: at, end: c.start };
-            let from = cx.tp.rtx_queue.find(at);
-            walk(cx, st, from, next_dup, piece, false);
-        }
-        if let Some(d) = next_dup {
-            let from = cx.tp.rtx_queue.find(d.start);
-            walk(cx, st, from, None, d, true);
-        }
-        at = at.later(c.end.earlier(block.end));
     }
-    at
+}
+
+/// Where the packet that contains `to` is, unless the walk is beyond it already; None: there is none
+/// (tcp_sacktag_skip).
+fn skip(tp: &TcpSock, at: Option<Pos>, to: SeqNum) -> Option<Pos> {
+    let starts = |at: Pos| tp.rtx_queue.get(at).map(|s| s.tcp.seq);
+    if at.and_then(starts).is_some_and(|seq| seq.after(to)) {
+        return at;
+    }
+    Some(tp.rtx_queue.find(to)).filter(|at| starts(*at).is_some_and(|seq| !seq.after(to)))
 }
 
 // ---- Our blocks.
