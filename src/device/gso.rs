@@ -282,8 +282,8 @@ impl Cut {
 }
 
 impl Cut {
-    /// The urgent pointer counts from a segment's own first byte (RFC 9293 §3.1): in a later one it is shorter, and what
-    /// lies behind it is not urgent.
+    /// The urgent pointer counts from a segment's own first byte (RFC 9293 §3.1): in a later one it is shorter, and
+    /// what lies behind it is not urgent.
     fn move_urgent_pointer(&self, tcp: &mut [u8]) {
         if tcp[13] & URG == 0 {
             return;

@@ -410,8 +410,8 @@ pub(crate) fn sacktag_write_queue(cx: &mut Cx<'_>, seg: &Seg, prior_snd_una: Seq
     st.flag
 }
 
-/// Marks what the blocks cover. Only goes forward, so that what was marked as a duplicate while the walk passed it is not
-/// again when its own block is reached (the loop of tcp_sacktag_write_queue).
+/// Marks what the blocks cover. Only goes forward, so that what was marked as a duplicate while the walk passed it is
+/// not again when its own block is reached (the loop of tcp_sacktag_write_queue).
 fn tag_blocks(cx: &mut Cx<'_>, st: &mut AckSt, blocks: &Blocks, cache: &[SackBlock; NUM_SACKS]) {
     let used = blocks.as_slice();
     let mut cached = cache.iter().filter(|c| c.start != c.end).peekable();
