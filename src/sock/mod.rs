@@ -284,6 +284,8 @@ pub struct SockCommon {
     pub sndtimeo: Option<Duration>,
     /// SO_MAX_PACING_RATE, bytes a second.
     pub max_pacing_rate: u64,
+    /// SO_TXREHASH: whether a connection changes its transmit hash when the way seems broken.
+    pub txrehash: bool,
     /// SO_PEEK_OFF: offset of the next MSG_PEEK from the next byte to be read; -1: always 0.
     pub peek_off: i32,
     /// SO_BUSY_POLL: how long a blocking call spins on the devices before it sleeps, µs.
@@ -344,6 +346,7 @@ impl SockCommon {
             rcvtimeo: None,
             sndtimeo: None,
             max_pacing_rate: u64::MAX,
+            txrehash: false,
             peek_off: -1,
             busy_poll_us: 0,
             err_soft: 0,

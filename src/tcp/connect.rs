@@ -6,7 +6,7 @@
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
-use super::{close, control, listener, set_state};
+use super::{close, control, listener, segment, set_state};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
@@ -89,6 +89,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
         }
         cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
+        segment::set_txhash(cx);
         control::connect(cx)
     });
     if r.is_err() {

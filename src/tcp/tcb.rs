@@ -452,6 +452,10 @@ zero {
     pub(crate) retransmit_timer: TimerSlot,
     /// Pacing timer.
     pub(crate) pacing_timer: TimerSlot,
+    /// What paths and device queues are chosen by, in IPv6 the flow label; 0: none yet (sk_txhash).
+    pub(crate) txhash: u32,
+    /// Times that a timeout changed it (timeout_rehash).
+    pub(crate) timeout_rehash: u16,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 

@@ -383,3 +383,18 @@ fn the_time_under_memory_pressure_is_counted_in_milliseconds() {
     n.run(Duration::from_secs(100));
     assert_eq!(pressures(), (1, 1234));
 }
+
+#[test]
+fn syn_ack_and_data_have_one_transmit_hash_which_a_retransmission_changes() {
+    use super::peer_test::{ACK, Host, ISS, SYN, SYN_OPTIONS, Seg};
+    let host = Host::new(5);
+    let answer = host.put(&Seg { options: SYN_OPTIONS.to_vec(), ..Seg::new(4000, SYN, ISS, 0) });
+    assert_eq!(host.wait(std::time::Duration::from_secs(1)).len(), 1, "the SYN-ACK again");
+    let (seq, ack) = (ISS.wrapping_add(1), answer[0].seq.wrapping_add(1));
+    host.put(&Seg::new(4000, ACK, seq, ack));
+    host.put(&Seg { data: vec![1; 10], ..Seg::new(4000, ACK, seq, ack) });
+    host.wait(std::time::Duration::from_millis(50));
+    let hashes = host.bench.wire.hashes.lock().clone();
+    let [first, again, acknowledgement] = hashes[..] else { panic!("{hashes:?}") };
+    assert!(first != again && again == acknowledgement && again != 0, "{hashes:?}");
+}

@@ -249,6 +249,9 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
     sock_ops::rto(cx, expired);
     if expired {
         write_err(cx);
+    } else if segment::rethink_txhash(cx) {
+        cx.tp.timeout_rehash = cx.tp.timeout_rehash.wrapping_add(1);
+        cx.stack.mib.inc(Mib::TcpExtTcpTimeoutRehash);
     }
     expired
 }
