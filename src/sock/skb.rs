@@ -133,6 +133,12 @@ pub(crate) struct TcpCb {
     pub first_tx_mstamp: Instant,
     /// Time at which `delivered` was reached.
     pub delivered_mstamp: Instant,
+    /// Sent: whether it is in the list in order of sending; TCP's `rtx` has the list.
+    pub in_sent_list: bool,
+    /// Sequence number of the packet sent before it; its own: none.
+    pub sent_prev: SeqNum,
+    /// Sequence number of the packet sent after it; its own: none.
+    pub sent_next: SeqNum,
 }
 
 impl TcpCb {

@@ -63,6 +63,7 @@ const SO_COOKIE: i32 = 57;
 const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
+const SO_TXREHASH: i32 = 74;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
 /// How SO_LINGER reads when its time is without limit: MAX_SCHEDULE_TIMEOUT / HZ as an int, with 250 ticks a second.
@@ -143,6 +144,14 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
         libc::SO_DETACH_FILTER => filter::detach(&mut g.common)?,
         libc::SO_LOCK_FILTER => filter::lock(&mut g.common, on)?,
         SO_MAX_PACING_RATE => g.common.max_pacing_rate = pacing_rate(val, value),
+        SO_TXREHASH if !is_tcp(sk.sock) => return Err(Error::OpNotSupp),
+        SO_TXREHASH => {
+            g.common.txrehash = match val {
+                -1 => sysctl.txrehash() != 0,
+                0 | 1 => on,
+                _ => return Err(Error::Inval),
+            }
+        }
         SO_INCOMING_CPU => g.sock.incoming_cpu.store(val, Ordering::Relaxed),
         SO_BUSY_POLL => {
             if val < 0 {
@@ -167,6 +176,11 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
     if on {
         sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether it is a TCP socket (sk_is_tcp).
+fn is_tcp(sock: &Sock) -> bool {
+    sock.ty == libc::SOCK_STREAM as u16 && sock.protocol == libc::IPPROTO_TCP as u16
 }
 
 /// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
@@ -311,6 +325,8 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_ACCEPTCONN => (sock.state() == super::state::State::Listen) as i32,
         libc::SO_MARK => c.mark as i32,
         libc::SO_RXQ_OVFL => bit(flag::RXQ_OVFL),
+        SO_TXREHASH if !is_tcp(sock) => return Err(Error::OpNotSupp),
+        SO_TXREHASH => i32::from(c.txrehash),
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,

@@ -411,7 +411,7 @@ sysctls! {
         "Greatest backlog of listen(2).",
     tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Planned Rw
         "Give transmit timestamps together with the data.",
-    txrehash "net.core.txrehash" int(0, 1) "1" Planned Rw
+    txrehash "net.core.txrehash" int(0, 1) "1" Live Rw
         "First `SO_TXREHASH` of a socket.",
     wmem_default "net.core.wmem_default" int(4608, I32_MAX) "212992" Live Rw
         "First send buffer of a socket, bytes.",

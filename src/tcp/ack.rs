@@ -4,6 +4,7 @@
 
 use super::cong::{self, AckSample, ca_ack};
 use super::input::Seg;
+use super::queue::Pos;
 use super::tcb::{CaState, Cx, INFINITE_SSTHRESH, RateSample, TcpSock, XmitTimer};
 use super::{chrono, ecn, mtu, mtu_probe, output, probe, prr, rack, rate, recovery, retransmit, rtt, sack, timer};
 use crate::base::env::{Duration, Instant};
@@ -233,8 +234,8 @@ pub(super) fn is_too_old(tp: &TcpSock, ack_seq: SeqNum) -> bool {
     ack_seq.before(tp.snd_una - u64::from(tp.max_window).min(tp.bytes_acked) as u32)
 }
 
-/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news. Too far below, it is
-/// answered and dropped (RFC 5961 §5.2).
+/// An acknowledgement below `snd_una` (old_ack of tcp_ack): only its SACK blocks are news, and as in Linux what they
+/// report is not counted as delivered. Too far below, it is answered and dropped (RFC 5961 §5.2).
 #[cold]
 fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckResult {
     let prior_snd_una = cx.tp.snd_una;
@@ -247,7 +248,6 @@ fn old_ack(cx: &mut Cx<'_>, seg: &Seg, mut flags: u32, st: &mut AckSt) -> AckRes
     if !seg.sack.is_empty() && sack::is_sack(cx.tp) {
         let (delivered, mut rexmit) = (cx.tp.delivered, Rexmit::None);
         flags |= sack::sacktag_write_queue(cx, seg, prior_snd_una, st);
-        count_delivered(cx, st.sack_delivered, false);
         recovery::fastretrans_alert(cx, prior_snd_una, 0, &mut flags, &mut rexmit);
         newly_delivered(cx, delivered, flags);
         xmit_recovery(cx, rexmit);
@@ -331,7 +331,7 @@ fn tso_acked(cx: &mut Cx<'_>) -> u32 {
     let before = skb.tcp.gso_segs.max(1) as u32;
     let acked = una.since(skb.tcp.seq);
     // SYN and FIN take no byte; a super-packet has no SYN, and its FIN is at the end, which is not acknowledged.
-    if !output::trim_head(cx, 0, acked) {
+    if !output::trim_head(cx, Pos::FRONT, acked) {
         return 0;
     }
     let Some(skb) = cx.tp.rtx_queue.front_mut() else { return 0 };

@@ -80,6 +80,7 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
         }
         cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
+        segment::set_txhash(cx);
         control::connect(cx)
     });
     if r.is_err() {

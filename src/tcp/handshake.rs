@@ -10,7 +10,7 @@ use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
-use super::segment::Options;
+use super::segment::{self, Options};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
@@ -19,6 +19,7 @@ use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
 use crate::ip;
+use crate::ip::sockopt::flow_label;
 use crate::sock::accept::acceptq_is_full;
 use crate::sock::addr::AF_INET6;
 use crate::sock::dst::{Dst, DstKind};
@@ -147,6 +148,7 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         mss,
         ts_recent: timestamps.map_or(0, |t| t.0),
         ts_off: if timestamps.is_some() { ts_offset(cx.stack, &key.tuple) } else { 0 },
+        txhash: segment::rnd_txhash(cx.stack),
         tstamp_ok: timestamps.is_some(),
         sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
         wscale_ok: wscale.is_some(),
@@ -263,7 +265,8 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         tos: ecn::with_codepoint(tos, codepoint),
         ttl: if v6 { cx.sk.hops } else { cx.sk.ttl },
         oif: req.oif,
-        flow_label: 0,
+        flow_label: if v6 { flow_label(stack, cx.sk, || req.txhash) } else { 0 },
+        txhash: req.txhash,
     };
     let more = if cx.tp.sock_ops_flags & cb::WRITE_HDR_OPT != 0 {
         let syn = req.syn_options.clone().unwrap_or_default();
@@ -280,6 +283,11 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
 fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
+    if cx.sk.txrehash
+        && let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key))
+    {
+        req.txhash = segment::rnd_txhash(cx.stack);
+    }
     if !send_synack(cx, key) {
         return false;
     }
@@ -541,7 +549,10 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     };
     let (src, dst, tos) = (req.saddr, req.daddr, ecn::with_codepoint(dsfield, 0));
     let options = rcv::with_timestamps(ts);
-    rcv::send_reply(stack, &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0 });
+    rcv::send_reply(
+        stack,
+        &Reply { src, dst, repr, options, more: &[], tos, ttl: -1, oif: req.oif, flow_label: 0, txhash: req.txhash },
+    );
 }
 
 /// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
@@ -616,6 +627,7 @@ fn inherit(c: &mut Cx<'_>, p: &Cx<'_>) {
     s.peek_off = l.peek_off;
     s.filter = l.filter.clone();
     s.max_pacing_rate = l.max_pacing_rate;
+    s.txrehash = l.txrehash;
     super::close::copy_options(c.tp, p.tp);
     if !p.tp.ca_setsockopt {
         // The listener's algorithm was the default when the listener was made: the child takes the present default
@@ -660,6 +672,7 @@ fn create_openreq_child(c: &mut Cx<'_>, p: &Cx<'_>, req: &Request, len: u32, raw
     tp.snd_wnd = raw_window.scale(tp.rx_opt.snd_wscale);
     tp.max_window = tp.snd_wnd;
     tp.tsoffset = req.ts_off;
+    tp.txhash = req.txhash;
     tp.tcp_header_len = 20;
     if req.tstamp_ok {
         tp.rx_opt.ts_recent = req.ts_recent;

@@ -50,6 +50,8 @@ pub(super) struct Request {
     pub mss: u16,
     pub ts_recent: u32,
     pub ts_off: u32,
+    /// Transmit hash of the SYN-ACK, and of the connection that comes of it.
+    pub txhash: u32,
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,

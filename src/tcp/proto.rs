@@ -105,6 +105,7 @@ impl Proto for Tcp {
 
     fn init(&self, sk: &mut SockGuard<'_>) -> Result<()> {
         sk.private = Box::new(TcpSock::new(&self.0, sk.stack));
+        sk.common.txrehash = sk.stack.sysctl.txrehash() != 0;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
-use super::segment::{Options, flow_hash, put_header};
+use super::segment::{Options, put_header};
 use super::tcb::Cx;
 use super::{close, deferred, ecn, handshake, timewait};
 use crate::base::env::Instant;
@@ -46,6 +46,13 @@ pub(super) struct Reply<'a> {
     /// Interface to leave by, 0 for any.
     pub oif: u32,
     pub flow_label: u32,
+    /// Transmit hash.
+    pub txhash: u32,
+}
+
+/// The transmit hash of what has no connection: that of the two ports.
+fn flow_hash(sport: u16, dport: u16) -> u32 {
+    (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
 }
 
 /// Options of a reply: timestamps, if there are any (value, echo).
@@ -84,7 +91,7 @@ pub(super) fn send_reply_by(stack: &Arc<Stack>, dst: &Arc<Dst>, r: &Reply<'_>) -
         flow_label: r.flow_label,
         now: stack.now(),
     };
-    skb.hash = flow_hash(r.repr.src_port, r.repr.dst_port);
+    skb.hash = r.txhash;
     xmit(stack, dst, &tx, skb).is_ok()
 }
 
@@ -130,6 +137,7 @@ pub(super) fn send_reset(
         ttl: -1,
         oif: if link_local(src) { info.ifindex } else { 0 },
         flow_label: 0,
+        txhash: flow_hash(dport, sport),
     };
     if send_reply(stack, &r) {
         stack.mib.inc(Mib::TcpOutRsts);

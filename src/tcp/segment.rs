@@ -4,7 +4,6 @@
 //! Linux: __tcp_transmit_skb, tcp_syn_options, tcp_established_options, tcp_synack_options. RFC 9293 §3.1, RFC 7323 §3.
 
 use super::cong::CaEvent;
-use super::lookup::tuple_of_sock;
 use super::sock_ops::{self, HdrSeg, OutOptions, cb};
 use super::tcb::Cx;
 use super::{delack, ecn, mtu, output, prr, rate, window};
@@ -17,6 +16,7 @@ use crate::ip::sockopt::flow_label;
 use crate::sock::dst::Dst;
 use crate::sock::flag;
 use crate::sock::skb::{Csum, GsoType, Skb, TxOwner};
+use crate::stack::Stack;
 use crate::wire::proto;
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{self, CHECKSUM_OFFSET, TcpFlags, TcpRepr};
@@ -83,11 +83,24 @@ pub(crate) fn put_header(
     Ok(())
 }
 
-/// What the device queue of a connection is chosen by: the same for all its packets, with or without a sock, so that
-/// none overtakes another (sk_txhash).
-#[inline]
-pub(super) fn flow_hash(sport: u16, dport: u16) -> u32 {
-    (u32::from(sport) << 16 | u32::from(dport)).wrapping_mul(0x9e37_79b1).rotate_left(15)
+/// A transmit hash, never 0 (net_tx_rndhash).
+pub(super) fn rnd_txhash(stack: &Stack) -> u32 {
+    stack.entropy.next_u32().max(1)
+}
+
+/// Chooses the connection's transmit hash: device queues, and in IPv6 routers by the flow label, send what has the same
+/// one the same way, so that nothing overtakes (sk_set_txhash).
+pub(crate) fn set_txhash(cx: &mut Cx<'_>) {
+    cx.tp.txhash = rnd_txhash(cx.stack);
+}
+
+/// The present way seems broken: chooses another, unless SO_TXREHASH forbids. True: it did (sk_rethink_txhash).
+pub(super) fn rethink_txhash(cx: &mut Cx<'_>) -> bool {
+    if cx.tp.txhash == 0 || !cx.sk.txrehash {
+        return false;
+    }
+    set_txhash(cx);
+    true
 }
 
 /// Our timestamp clock at the moment a segment leaves: milliseconds plus the connection's random offset
@@ -188,7 +201,7 @@ pub(crate) fn ip_tx(cx: &Cx<'_>, dst: &Dst, codepoint: u8) -> IpTx {
         df: df || !v4,
         flow_label: match v4 {
             true => 0,
-            false => flow_label(cx.stack, sk, || cx.stack.keys.ehash(&tuple_of_sock(sk))),
+            false => flow_label(cx.stack, sk, || cx.tp.txhash),
         },
         now: cx.now,
     }
@@ -296,7 +309,7 @@ fn send(cx: &mut Cx<'_>, mut out: Skb, ack: SeqNum) -> Result<()> {
         out.gso_size = 0;
         out.gso_type = GsoType::None;
     }
-    out.hash = flow_hash(cx.sk.sport, cx.sk.dport);
+    out.hash = cx.tp.txhash;
     if cx.tp.departure_times {
         out.tx_time = cx.tp.wstamp;
     }

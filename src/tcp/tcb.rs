@@ -12,6 +12,7 @@ use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
 use super::net::TcpNet;
 use super::queue::SegQueue;
+use super::rtx::RtxQueue;
 use super::sock_ops::HookSlot;
 use super::ulp::UlpState;
 use crate::base::env::Instant;
@@ -338,7 +339,7 @@ zero {
     /// Unsent segments.
     pub(crate) write_queue: SegQueue,
     /// Segments sent and not yet acknowledged.
-    pub(crate) rtx_queue: SegQueue,
+    pub(crate) rtx_queue: RtxQueue,
     /// Segments sent and not cumulatively acknowledged.
     pub packets_out: u32,
     /// Retransmissions in flight.
@@ -457,6 +458,10 @@ zero {
     pub(crate) retransmit_timer: TimerSlot,
     /// Pacing timer.
     pub(crate) pacing_timer: TimerSlot,
+    /// What paths and device queues are chosen by, in IPv6 the flow label; 0: none yet (sk_txhash).
+    pub(crate) txhash: u32,
+    /// Times that a timeout changed it (timeout_rehash).
+    pub(crate) timeout_rehash: u16,
     /// Earliest departure time of the next packet (tcp_wstamp_ns).
     pub(crate) wstamp: Instant,
 
@@ -484,8 +489,8 @@ zero {
     pub(crate) pred_flags: u32,
     /// Out-of-order segments.
     pub(crate) ooo_queue: SegQueue,
-    /// Sequence number of the last segment inserted into it.
-    pub(crate) ooo_last: SeqNum,
+    /// `segs_in` when the receive queues were last collapsed.
+    pub(crate) collapse_segs: u32,
     /// Ratio of payload to truesize in 1/256 (scaling_ratio).
     pub(crate) scaling_ratio: u8,
     /// Urgent data, 0: none. A constant of `urgent`; with VALID, the byte is in the low eight bits.

@@ -442,3 +442,18 @@ fn so_dontroute_reaches_only_hosts_on_the_link_over_ipv4() {
         assert_eq!(b.stack.mib.get(Mib::IpOutNoRoutes) - before, refused, "{kind} {to}");
     }
 }
+
+#[test]
+fn syn_ack_and_data_have_one_transmit_hash_which_a_retransmission_changes() {
+    use super::peer_test::{ACK, Host, ISS, SYN, SYN_OPTIONS, Seg};
+    let host = Host::new(5);
+    let answer = host.put(&Seg { options: SYN_OPTIONS.to_vec(), ..Seg::new(4000, SYN, ISS, 0) });
+    assert_eq!(host.wait(std::time::Duration::from_secs(1)).len(), 1, "the SYN-ACK again");
+    let (seq, ack) = (ISS.wrapping_add(1), answer[0].seq.wrapping_add(1));
+    host.put(&Seg::new(4000, ACK, seq, ack));
+    host.put(&Seg { data: vec![1; 10], ..Seg::new(4000, ACK, seq, ack) });
+    host.wait(std::time::Duration::from_millis(50));
+    let hashes = host.bench.wire.hashes.lock().clone();
+    let [first, again, acknowledgement] = hashes[..] else { panic!("{hashes:?}") };
+    assert!(first != again && again == acknowledgement && again != 0, "{hashes:?}");
+}

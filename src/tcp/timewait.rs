@@ -62,6 +62,7 @@ pub struct TimeWait {
     ts_offset: u32,
     oif: u32,
     flow_label: u32,
+    txhash: u32,
     rcv_wscale: WindowShift,
     tos: u8,
     bound: Option<Bound>,
@@ -138,6 +139,7 @@ fn enter(cx: &mut Cx<'_>, state: State, timeo: Duration) {
         ts_offset: cx.tp.tsoffset,
         oif: cx.sk.bound_dev_if,
         flow_label: cx.sk.flow_label,
+        txhash: cx.tp.txhash,
         rcv_wscale: cx.tp.rx_opt.rcv_wscale,
         tos: if cx.sk.daddr.is_ipv4() { cx.sk.tos } else { cx.sk.tclass },
         bound,
@@ -349,6 +351,7 @@ impl TimeWait {
             ttl: -1,
             oif: self.oif,
             flow_label: self.flow_label,
+            txhash: self.txhash,
         };
         drop(i);
         rcv::send_reply(stack, &reply);
