@@ -21,10 +21,13 @@ impl Socket {
         self.whole()?;
         let addr = addr.map_err(|odd| self.refuses(odd));
         let r = if self.sock.proto().is_stream() || self.sock.ty == libc::SOCK_SEQPACKET as u16 {
-            self.restarting(|c| c.sndtimeo, || {
-                let mut g = self.sock.lock(&self.stack);
-                connect::connect_stream(&mut g, addr, self.nonblocking(), None)
-            })
+            self.restarting(
+                |c| c.sndtimeo,
+                || {
+                    let mut g = self.sock.lock(&self.stack);
+                    connect::connect_stream(&mut g, addr, self.nonblocking(), None)
+                },
+            )
         } else {
             self.connect_dgram(addr)
         };

@@ -164,7 +164,8 @@ pub(crate) fn shutdown(cx: &mut Cx<'_>, how: u8) {
     if how & SEND_SHUTDOWN == 0 {
         return;
     }
-    let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::SynRecv, State::CloseWait]);
+    // In SYN-RECEIVED the FIN waits for the handshake (`input`).
+    let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::CloseWait]);
     if open && close_state(cx) {
         control::send_fin(cx);
     }

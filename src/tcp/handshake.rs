@@ -6,6 +6,8 @@
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{self, default_mss, ts_offset};
 use super::ecn::{self, EcnFlags};
+use super::fastopen::queue::FastOpenQueue;
+use super::fastopen::server::Decision;
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
@@ -14,8 +16,6 @@ use super::segment::Options;
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
-use super::fastopen::queue::FastOpenQueue;
-use super::fastopen::server::Decision;
 use super::{cong, fastopen, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::base::env::Instant;
 use crate::base::hash::Tuple;
@@ -201,9 +201,16 @@ fn open_child(
 ) -> Result<(), Box<Request>> {
     let mut req = Some(req);
     let cookie = decision.cookie.filter(|_| decision.alt_key);
-    let child = syn_recv_sock(cx, key, &mut req, &OpenedBy::of(skb), |_| false, |c, req| {
-        fastopen::server::open_child(c, req, queue, skb, cookie);
-    });
+    let child = syn_recv_sock(
+        cx,
+        key,
+        &mut req,
+        &OpenedBy::of(skb),
+        |_| false,
+        |c, req| {
+            fastopen::server::open_child(c, req, queue, skb, cookie);
+        },
+    );
     let Some(child) = child else {
         cx.stack.mib.inc(Mib::TcpExtTCPFastOpenPassiveFail);
         return req.map_or(Ok(()), Err);

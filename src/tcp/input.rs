@@ -13,7 +13,8 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, fastopen, mtu, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo, window,
+    close, cong, control, ecn, fastopen, mtu, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo,
+    window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};

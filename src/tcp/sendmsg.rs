@@ -9,17 +9,17 @@ use super::output::{
     self, ACK, PSH, add_write_queue_tail, adjust_wmem, charge_wmem, forced_push, mark_push, push, push_one,
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
-use super::{fastopen, rate};
 use super::tcb::{Cx, nagle};
+use super::{fastopen, rate};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
-use crate::sock::{SockGuard, ip_flag};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
+use crate::sock::{SockGuard, ip_flag};
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.

@@ -4,9 +4,9 @@
 //! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin,
 //! TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
+use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::fastopen::cookie::Keys;
 use super::{cong, delack, fastopen, output, rcvbuf, recvmsg, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;

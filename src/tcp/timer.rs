@@ -9,7 +9,9 @@ use super::retransmit::retransmit_skb;
 use super::sack::is_sack;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
-use super::{close, control, deferred, delack, fastopen, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit};
+use super::{
+    close, control, deferred, delack, fastopen, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit,
+};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
 use crate::counters::Mib;

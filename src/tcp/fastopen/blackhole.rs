@@ -2,10 +2,10 @@
 //! the option or data for a while, towards any destination (RFC 7413 §7.1): `tcp_fastopen_blackhole_timeout_sec`, then
 //! twice as long, up to 64 times. A success ends that. Above: `client`, `timer`, `close`.
 
-use crate::tcp::tcb::Cx;
 use crate::base::env::Instant;
 use crate::counters::Mib;
 use crate::sock::dst::DstKind;
+use crate::tcp::tcb::Cx;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

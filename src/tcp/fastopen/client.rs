@@ -3,13 +3,6 @@
 //! `connect`, `control`, `sendmsg`, `synsent`. Below: `metrics`. Linux: tcp_sendmsg_fastopen, tcp_send_syn_data,
 //! tcp_rcv_fastopen_synack.
 
-use crate::tcp::chrono::{Chrono, chrono_start};
-use crate::tcp::metrics::Pair;
-use crate::tcp::output::{ACK, PSH};
-use crate::tcp::rack::mark_skb_lost;
-use crate::tcp::segment::transmit_skb;
-use crate::tcp::tcb::Cx;
-use crate::tcp::{connect, control, mtu, recovery, sendmsg};
 use super::blackhole::active_should_disable;
 use super::{ClientFail, SynRequest, bit, no_cookie, server};
 use crate::base::error::{Error, Result};
@@ -18,6 +11,13 @@ use crate::sock::connect::{connect_stream, refuses};
 use crate::sock::msg::SendMsg;
 use crate::sock::skb::{SKB_OVERHEAD, Skb};
 use crate::sock::{SockGuard, ip_flag, mem};
+use crate::tcp::chrono::{Chrono, chrono_start};
+use crate::tcp::metrics::Pair;
+use crate::tcp::output::{ACK, PSH};
+use crate::tcp::rack::mark_skb_lost;
+use crate::tcp::segment::transmit_skb;
+use crate::tcp::tcb::Cx;
+use crate::tcp::{connect, control, mtu, recovery, sendmsg};
 use crate::wire::tcp::MAX_OPTIONS_LEN;
 use crate::wire::tcp_options::{FastOpenCookie, TcpOptions};
 
@@ -64,6 +64,8 @@ pub(in crate::tcp) fn defer_connect(cx: &mut Cx<'_>) -> bool {
     }
     if let Offer::Data(_) = cookie_check(cx, &mut 0) {
         cx.sk.ip_flags |= ip_flag::DEFER_CONNECT;
+        // Nothing is sent or waits: TCP_INFO and ioctl(2) may ask before the first write(2).
+        (cx.tp.snd_una, cx.tp.snd_nxt) = (cx.tp.write_seq, cx.tp.write_seq);
         return true;
     }
     cx.tp.fastopen_mut().request = Some(SynRequest::default());
@@ -191,11 +193,7 @@ fn take(cx: &mut Cx<'_>, skb: &mut Skb, msg: &mut SendMsg<'_>, space: usize) -> 
 /// sendmsg(2) with MSG_FASTOPEN, or the first write(2) after a deferred connect(2): connects, with data in the SYN if it
 /// may. `copied`: bytes that left with it, also when the call fails. EOPNOTSUPP: the sysctl's bit is not set, or the name
 /// is of AF_UNSPEC; EALREADY, EINPROGRESS, EISCONN and others as of connect(2) (tcp_sendmsg_fastopen).
-pub(in crate::tcp) fn sendmsg_fastopen(
-    g: &mut SockGuard<'_>,
-    msg: &mut SendMsg<'_>,
-    copied: &mut usize,
-) -> Result<()> {
+pub(in crate::tcp) fn sendmsg_fastopen(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, copied: &mut usize) -> Result<()> {
     let sock = g.sock;
     let unspec = msg.odd_name.is_some_and(|n| i32::from(n.family) == libc::AF_UNSPEC && n.len >= 2);
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;

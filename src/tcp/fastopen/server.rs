@@ -3,14 +3,6 @@
 //! every segment is checked by the request's numbers first. Above: `handshake` (SYNs), `input`, `timer`. Linux:
 //! tcp_try_fastopen, tcp_fastopen_create_child, tcp_fastopen_synack_timer, tcp_check_req with `fastopen`.
 
-use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
-use crate::tcp::handshake::{self, stamp_of, unacceptable};
-use crate::tcp::input::{self, Seg};
-use crate::tcp::listener::{self, Request};
-use crate::tcp::sock_ops::{self, Opened};
-use crate::tcp::tcb::{CaState, Cx, XmitTimer};
-use crate::tcp::timewait::in_window;
-use crate::tcp::{proto, rcv, reassembly, recovery, timer, undo, window};
 use super::cookie::Made;
 use super::queue::FastOpenQueue;
 use super::{PassiveRequest, bit, keys_of, no_cookie};
@@ -21,6 +13,14 @@ use crate::sock::mem;
 use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
+use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
+use crate::tcp::handshake::{self, stamp_of, unacceptable};
+use crate::tcp::input::{self, Seg};
+use crate::tcp::listener::{self, Request};
+use crate::tcp::sock_ops::{self, Opened};
+use crate::tcp::tcb::{CaState, Cx, XmitTimer};
+use crate::tcp::timewait::in_window;
+use crate::tcp::{proto, rcv, reassembly, recovery, timer, undo, window};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use crate::wire::tcp_options::{FastOpenCookie, TcpOptions};
@@ -68,13 +68,7 @@ pub(in crate::tcp) fn tune(cx: &mut Cx<'_>, most: u32) {
 }
 
 /// Whether the data of a SYN is taken, and what the SYN-ACK says (tcp_try_fastopen).
-pub(in crate::tcp) fn try_fastopen(
-    cx: &Cx<'_>,
-    skb: &Skb,
-    info: &PacketInfo,
-    opt: &TcpOptions,
-    dst: &Dst,
-) -> Decision {
+pub(in crate::tcp) fn try_fastopen(cx: &Cx<'_>, skb: &Skb, info: &PacketInfo, opt: &TcpOptions, dst: &Dst) -> Decision {
     let mut d = Decision { open: None, alt_key: false, cookie: None };
     let (sysctl, mib) = (&cx.stack.sysctl, &cx.stack.mib);
     let bytes = rcv::option_bytes(skb);
