@@ -1,5 +1,5 @@
-//! connect(2) of a stream: the state of the socket as a whole, which is separate from the connection's, and the wait for
-//! the handshake. Above: `inet` (connect), and protocols whose sendmsg(2) connects (MSG_FASTOPEN). Below:
+//! connect(2) of a stream: the state of the socket as a whole, which is separate from the connection's, and the wait
+//! for the handshake. Above: `inet` (connect), and protocols whose sendmsg(2) connects (MSG_FASTOPEN). Below:
 //! `Proto::connect`. Process context, owned. Linux: __inet_stream_connect, inet_wait_for_connect.
 
 use crate::base::error::{Error, Result};

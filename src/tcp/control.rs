@@ -120,8 +120,8 @@ pub(super) fn connect_queue_skb(cx: &mut Cx<'_>, skb: &Skb) {
 }
 
 /// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. `data`: of a
-/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP could
-/// not send is sent again by the timer (tcp_connect).
+/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP
+/// could not send is sent again by the timer (tcp_connect).
 pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     sock_ops::tcp_connect(cx);
     route(cx).map_err(|_| Error::HostUnreach)?;

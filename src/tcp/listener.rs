@@ -239,8 +239,8 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     cx.sk.ack_backlog = 0;
 }
 
-/// accept(2): the oldest connection, finished or of a Fast Open SYN. EINVAL: not listening; EAGAIN: none, and not waiting or the receive
-/// timeout is over; EINTR.
+/// accept(2): the oldest connection, finished or of a Fast Open SYN. EINVAL: not listening; EAGAIN: none, and not
+/// waiting or the receive timeout is over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
     let child = crate::sock::accept::accept(sk, nonblock, |g| {
         let cx = Cx::new(g)?;

@@ -1,5 +1,6 @@
 //! What is remembered of a peer from one connection to the next, by both addresses. Above: `fastopen` (a client's
-//! cookies). Linux: net/ipv4/tcp_metrics.c. Not here: RTT, ssthresh, cwnd and reordering, which Linux remembers as well.
+//! cookies). Linux: net/ipv4/tcp_metrics.c. Not here: RTT, ssthresh, cwnd and reordering, which Linux remembers as
+//! well.
 
 use super::net::TcpNet;
 use crate::base::env::Instant;
@@ -11,8 +12,8 @@ use crate::wire::tcp_options::FastOpenCookie;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-/// Buckets of the table; a power of two. With `DEPTH`, as many peers are remembered at most, so that no peer can make it
-/// grow. Linux has 16,384.
+/// Buckets of the table; a power of two. With `DEPTH`, as many peers are remembered at most, so that no peer can make
+/// it grow. Linux has 16,384.
 const BUCKETS: usize = 1024;
 /// Peers of a bucket: beyond, the oldest is forgotten (TCP_METRICS_RECLAIM_DEPTH).
 const DEPTH: usize = 5;

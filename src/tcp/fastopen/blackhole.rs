@@ -70,8 +70,8 @@ pub(in crate::tcp) fn active_detect_blackhole(cx: &Cx<'_>, expired: bool) {
     }
 }
 
-/// The end of a connection: if nothing of the peer's arrived but its FIN, behind a hole, its data was dropped on the way.
-/// If data arrived, the path is good (tcp_fastopen_active_disable_ofo_check).
+/// The end of a connection: if nothing of the peer's arrived but its FIN, behind a hole, its data was dropped on the
+/// way. If data arrived, the path is good (tcp_fastopen_active_disable_ofo_check).
 pub(in crate::tcp) fn active_disable_ofo_check(cx: &Cx<'_>) {
     if !cx.tp.fastopen_has(|f| f.syn_fastopen) {
         return;

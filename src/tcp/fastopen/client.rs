@@ -1,6 +1,6 @@
 //! A client's part: sendmsg(2) that connects (MSG_FASTOPEN), connect(2) that leaves the SYN to the first write(2)
-//! (TCP_FASTOPEN_CONNECT), the SYN with its option and data, and what its answer tells (RFC 7413 §4.2.1, §4.1.3). Above:
-//! `connect`, `control`, `sendmsg`, `synsent`. Below: `metrics`. Linux: tcp_sendmsg_fastopen, tcp_send_syn_data,
+//! (TCP_FASTOPEN_CONNECT), the SYN with its option and data, and what its answer tells (RFC 7413 §4.2.1, §4.1.3).
+//! Above: `connect`, `control`, `sendmsg`, `synsent`. Below: `metrics`. Linux: tcp_sendmsg_fastopen, tcp_send_syn_data,
 //! tcp_rcv_fastopen_synack.
 
 use super::blackhole::active_should_disable;
@@ -52,8 +52,8 @@ fn cookie_check(cx: &mut Cx<'_>, mss: &mut u16) -> Offer {
 }
 
 /// connect(2) has chosen addresses and ports: whether the SYN is left to somebody else. That is the sendmsg(2) that
-/// connects, or the first write(2) where TCP_FASTOPEN_CONNECT is set and data may go with the SYN. Where it may not, the
-/// SYN asks for a cookie (tcp_fastopen_defer_connect).
+/// connects, or the first write(2) where TCP_FASTOPEN_CONNECT is set and data may go with the SYN. Where it may not,
+/// the SYN asks for a cookie (tcp_fastopen_defer_connect).
 pub(in crate::tcp) fn defer_connect(cx: &mut Cx<'_>) -> bool {
     let Some(f) = cx.tp.fastopen.as_deref() else { return false };
     if f.request.is_some() {
@@ -190,9 +190,9 @@ fn take(cx: &mut Cx<'_>, skb: &mut Skb, msg: &mut SendMsg<'_>, space: usize) -> 
     skb.len()
 }
 
-/// sendmsg(2) with MSG_FASTOPEN, or the first write(2) after a deferred connect(2): connects, with data in the SYN if it
-/// may. `copied`: bytes that left with it, also when the call fails. EOPNOTSUPP: the sysctl's bit is not set, or the name
-/// is of AF_UNSPEC; EALREADY, EINPROGRESS, EISCONN and others as of connect(2) (tcp_sendmsg_fastopen).
+/// sendmsg(2) with MSG_FASTOPEN, or the first write(2) after a deferred connect(2): connects, with data in the SYN if
+/// it may. `copied`: bytes that left with it, also when the call fails. EOPNOTSUPP: the sysctl's bit is not set, or the
+/// name is of AF_UNSPEC; EALREADY, EINPROGRESS, EISCONN and others as of connect(2) (tcp_sendmsg_fastopen).
 pub(in crate::tcp) fn sendmsg_fastopen(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, copied: &mut usize) -> Result<()> {
     let sock = g.sock;
     let unspec = msg.odd_name.is_some_and(|n| i32::from(n.family) == libc::AF_UNSPEC && n.len >= 2);
@@ -244,8 +244,8 @@ fn send_syn(cx: &mut Cx<'_>, msg: &mut SendMsg<'_>) -> Result<()> {
     sent
 }
 
-/// The answer to a SYN with the option or with data: remembers the server's cookie and MSS. True: the SYN's data was not
-/// taken, or not all, and was sent again (tcp_rcv_fastopen_synack).
+/// The answer to a SYN with the option or with data: remembers the server's cookie and MSS. True: the SYN's data was
+/// not taken, or not all, and was sent again (tcp_rcv_fastopen_synack).
 pub(in crate::tcp) fn rcv_synack(cx: &mut Cx<'_>, skb: &Skb, options: &[u8], opt: &TcpOptions) -> bool {
     let Some(f) = cx.tp.fastopen.as_deref() else { return false };
     if !f.syn_fastopen && !f.syn_data {

@@ -139,8 +139,8 @@ impl TcpSock {
     }
 }
 
-/// TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE. EINVAL: the value, or the state; EOPNOTSUPP: the sysctl's
-/// bit for clients is not set.
+/// TCP_FASTOPEN, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE. EINVAL: the value, or the state; EOPNOTSUPP: the
+/// sysctl's bit for clients is not set.
 pub(super) fn set_option(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
     let state = cx.state();
     let flag = || if (0..=1).contains(&val) { Ok(val == 1) } else { Err(Error::Inval) };
@@ -187,7 +187,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     }
 }
 
-/// What a sock that begins anew keeps besides: its queue and its keys (tcp_disconnect).
+/// What a sock that begins anew keeps besides: its queue and its keys.
 pub(super) fn keep(to: &mut TcpSock, from: &mut TcpSock) {
     if let Some(f) = from.fastopen.as_deref_mut().filter(|f| f.queue.is_some() || f.keys.is_some()) {
         let (queue, keys) = (f.queue.take(), f.keys.take());

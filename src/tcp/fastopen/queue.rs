@@ -1,7 +1,7 @@
-//! How many children of a listener wait for their final ACK. The bound is what stops a flood of SYNs with stolen cookies
-//! (RFC 7413 §5.1): a connection that was reset, as one is whose source address was spoofed, keeps its place for a
-//! minute. Above: `server`, `listener`. A leaf lock: children enter it while they own themselves only. Linux: struct
-//! fastopen_queue, reqsk_fastopen_remove.
+//! How many children of a listener wait for their final ACK. The bound is what stops a flood of SYNs with stolen
+//! cookies (RFC 7413 §5.1): a connection that was reset, as one is whose source address was spoofed, keeps its place
+//! for a minute. Above: `server`, `listener`. A leaf lock: children enter it while they own themselves only. Linux:
+//! struct fastopen_queue, reqsk_fastopen_remove.
 
 use crate::base::env::{Duration, Instant};
 use crate::sys::lock::Mutex;
