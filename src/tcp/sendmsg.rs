@@ -279,8 +279,9 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
     if flags & libc::MSG_FASTOPEN != 0 || g.common.ip_flags & ip_flag::DEFER_CONNECT != 0 {
         match fastopen::client::sendmsg_fastopen(g, msg, &mut copied) {
             Ok(()) => {}
-            // The rest may be sent when the handshake is over.
-            Err(Error::InProgress) if copied > 0 => return Ok(copied),
+            // The rest may be sent when the handshake is over. Departure, from reading: interrupted by a signal, Linux
+            // returns EINTR and does not tell that these bytes were taken, so that a program sends them twice.
+            Err(Error::InProgress | Error::Intr) if copied > 0 => return Ok(copied),
             Err(e) => return Err(failed(cx!(g), e)),
         }
     }
