@@ -366,9 +366,9 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
     let Some(err) = error_of(icmp) else { return };
     let v4 = icmp.src.is_ipv4();
     let fastopen = cx.tp.has_fastopen_rsk();
-    if fastopen {
-        // The timer is the SYN-ACK's.
-    } else if v4 && icmp.ty == 3 && icmp.code <= 1 || !v4 && icmp.ty == 1 && icmp.code == 0 {
+    let unreachable = if v4 { icmp.ty == 3 && icmp.code <= 1 } else { icmp.ty == 1 && icmp.code == 0 };
+    // The timer of a Fast Open child is the SYN-ACK's.
+    if unreachable && !fastopen {
         super::timer::ld_rto_revert(cx, seq);
     }
     let wants = cx.sk.flag(if v4 { flag::RECVERR } else { flag::RECVERR6 });

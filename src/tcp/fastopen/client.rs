@@ -74,14 +74,14 @@ pub(in crate::tcp) fn defer_connect(cx: &mut Cx<'_>) -> bool {
 
 /// Sends the SYN of an attempt with Fast Open, with as many bytes of `data` as one segment may have; the SYN and the
 /// data stay in the queue as two segments, so that each can be sent again alone (tcp_send_syn_data).
-pub(in crate::tcp) fn send_syn_data(cx: &mut Cx<'_>, syn: Skb, data: Option<&mut SendMsg<'_>>) -> Result<()> {
+pub(in crate::tcp) fn send_syn_data(cx: &mut Cx<'_>, mut syn: Skb, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     let mut mss = cx.tp.advmss;
     let offer = cookie_check(cx, &mut mss);
     cx.tp.rx_opt.mss_clamp = mss;
     let cookie = match offer {
         Offer::Data(cookie) => {
-            if let Some(sent) = syn_with_data(cx, &syn, data, cookie, mss) {
-                return sent;
+            if syn_with_data(cx, &syn, data, cookie, mss) {
+                return Ok(());
             }
             // A regular SYN, which asks for a cookie where one was known.
             cookie.map(|c| FastOpenCookie::REQUEST.in_form(c.experimental))
@@ -89,12 +89,8 @@ pub(in crate::tcp) fn send_syn_data(cx: &mut Cx<'_>, syn: Skb, data: Option<&mut
         Offer::NoData(cookie) => cookie,
     };
     set_option(cx, cookie);
-    let sent = {
-        let mut syn = syn;
-        let sent = transmit_skb(cx, &mut syn);
-        cx.tp.rtx_queue.push_front(syn);
-        sent
-    };
+    let sent = transmit_skb(cx, &mut syn);
+    cx.tp.rtx_queue.push_back(syn);
     if sent.is_err() {
         cx.tp.fastopen_mut().syn_fastopen = false;
     }
@@ -118,14 +114,14 @@ fn set_option(cx: &mut Cx<'_>, cookie: Option<FastOpenCookie>) {
     }
 }
 
-/// The SYN with data leaves. None: there was no memory, or it did not leave, and then its data waits unsent.
+/// Sends the SYN with data. False: there was no memory, or it did not leave, and then its data waits unsent.
 fn syn_with_data(
     cx: &mut Cx<'_>,
     syn: &Skb,
     data: Option<&mut SendMsg<'_>>,
     cookie: Option<FastOpenCookie>,
     mss: u16,
-) -> Option<Result<()>> {
+) -> bool {
     // The MSS of the last SYN-ACK, bounded by path and program; options that middleboxes add shall fit.
     cx.tp.rx_opt.mss_clamp = match cx.tp.rx_opt.user_mss {
         0 => mss,
@@ -140,7 +136,7 @@ fn syn_with_data(
         && space.min(msg.remaining()) > 0
         && take(cx, &mut skb, msg, space) == 0
     {
-        return None;
+        return false;
     }
     let copied = skb.len();
     skb.tcp.end_seq += copied as u32;
@@ -163,13 +159,13 @@ fn syn_with_data(
     if sent.is_err() {
         cx.tp.packets_out -= 1;
         cx.tp.write_queue.push_back(skb);
-        return None;
+        return false;
     }
     cx.tp.rtx_queue.push_back(first);
     cx.tp.rtx_queue.push_back(skb);
     cx.tp.fastopen_mut().syn_data = copied > 0;
     cx.stack.mib.inc(Mib::TcpExtTCPOrigDataSent);
-    Some(Ok(()))
+    true
 }
 
 /// Copies up to `space` bytes of the message; returns how many the program's memory and the accounts allowed.

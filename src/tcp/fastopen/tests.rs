@@ -448,3 +448,31 @@ fn three_timeouts_pause_fast_open_for_all_destinations_and_a_success_ends_it() {
     net.stack.sysctl.set("net.ipv4.tcp_fastopen_blackhole_timeout_sec", "10").unwrap();
     assert_eq!(sendto(&net.socket(), b"data", Some(to)), Ok(4));
 }
+
+/// The SYN is sent again by its timer, and the data is what the connection sends first.
+#[test]
+fn data_of_a_syn_that_the_device_refused_waits_for_the_handshake() {
+    use crate::tcp::testing::{Bench, ISS, be_in};
+    let b = Bench::new();
+    b.stack.sysctl.set("net.ipv4.tcp_fastopen", "5").unwrap();
+    b.wire.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let data = [7; 3000];
+    let slices = [IoSlice::new(&data)];
+    b.with(|cx| {
+        be_in(cx, State::SynSent);
+        cx.tp.fastopen_mut().request = Some(super::SynRequest::default());
+        let mut msg = SendMsg::new(&slices, 0);
+        crate::tcp::control::connect(cx, Some(&mut msg)).unwrap();
+        let copied = cx.tp.fastopen.as_ref().unwrap().request.as_ref().unwrap().copied;
+        assert_eq!((copied, msg.remaining()), (1420, 3000 - 1420));
+        assert!(!cx.tp.syn_data(), "none left");
+        assert_eq!((cx.tp.rtx_queue.len(), cx.tp.packets_out, cx.tp.snd_nxt.0), (1, 1, ISS.wrapping_add(1)));
+        assert_eq!(cx.tp.write_queue.front().map(|s| (s.tcp.seq.0, s.len())), Some((ISS.wrapping_add(1), 1420)));
+    });
+    let g = b.sock.lock(&b.stack);
+    crate::tcp::invariants::check(&b.sock, &g, g.private.downcast_ref().unwrap());
+    drop(g);
+    b.wire.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    b.step();
+    assert_eq!(b.shapes(), [(0, 0, "S".to_owned())]);
+}
