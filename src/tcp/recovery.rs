@@ -15,6 +15,7 @@ use super::{ecn, mtu, mtu_probe, output, retransmit, sack, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
+use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 
 /// Cuts the packet at `at` of the retransmit queue at `len` bytes; returns where it is then. None: no memory, or not
@@ -314,7 +315,7 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
 }
 
 /// An episode of retransmission timeouts has ended (tcp_update_rto_time).
-fn update_rto_time(cx: &mut Cx<'_>) {
+pub(super) fn update_rto_time(cx: &mut Cx<'_>) {
     if cx.tp.rto_stamp_ms != 0 {
         let spent = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rto_stamp_ms);
         cx.tp.total_rto_time_ms = cx.tp.total_rto_time_ms.wrapping_add(spent);
@@ -386,9 +387,12 @@ pub(crate) fn enter_loss(cx: &mut Cx<'_>) {
 /// tcp_simple_retransmit).
 pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
+    // A SYN and its data are two segments here and were one packet: the path's MTU is why it was lost, whatever the two
+    // measure.
+    let all = cx.tp.syn_data() && cx.state() == State::SynSent;
     let mut at = Pos::FRONT;
     while let Some(s) = cx.tp.rtx_queue.get(at) {
-        if super::shift::seglen(s) as usize > mss {
+        if all || super::shift::seglen(s) as usize > mss {
             mark_skb_lost(cx, at);
         }
         at = cx.tp.rtx_queue.next(at);
@@ -399,6 +403,12 @@ pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     if !sack::is_sack(cx.tp) {
         limit_reno_sacked(cx.tp);
     }
+    non_congestion_loss_retransmit(cx);
+}
+
+/// Sends again what is marked lost, for a reason that is no congestion: the window does not shrink
+/// (tcp_non_congestion_loss_retransmit).
+pub(super) fn non_congestion_loss_retransmit(cx: &mut Cx<'_>) {
     if cx.tp.ca_state != CaState::Loss {
         cx.tp.high_seq = cx.tp.snd_nxt;
         cx.tp.snd_ssthresh = output::current_ssthresh(cx.tp);
