@@ -94,6 +94,7 @@ cases! {
     errno_io,
     errno_socket,
     fault_unmapped,
+    fastopen,
     fdopen,
     flags,
     half_close,

@@ -142,6 +142,7 @@ impl Namespace {
         spec.metrics.window = m.window;
         spec.metrics.rto_min_us = m.rto_min.saturating_mul(1000);
         spec.metrics.quickack = m.quickack != 0;
+        spec.metrics.fastopen_no_cookie = m.fastopen_no_cookie != 0;
         spec.metrics.feature_ecn = m.features & 1 != 0;
         spec.congctl = m.cc_algo.as_deref().map(Arc::from);
         spec.metrics.hoplimit = m.hoplimit.min(255) as u8;
@@ -170,13 +171,19 @@ impl Namespace {
         }
         for request in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match request {
-                // Only path MTUs are cached by destination, which `ip tcp_metrics` does not flush either.
-                "tcp_metrics flush" => {}
+                // Path MTUs stay, which `ip tcp_metrics` does not flush either.
+                "tcp_metrics flush" => flush_metrics(&self.stack)?,
                 _ => return Err(format!("unknown request {request:?}")),
             }
         }
         fs::remove_file(&path).map_err(|error| format!("requests: {error}"))
     }
+}
+
+fn flush_metrics(stack: &Stack) -> Result<(), String> {
+    let net = usersock::internal::tcp::of(stack).map_err(|error| format!("tcp_metrics: {error:?}"))?;
+    usersock::internal::tcp::flush_metrics(&net);
+    Ok(())
 }
 
 fn refused(what: &'static str) -> impl Fn(Error) -> io::Error {

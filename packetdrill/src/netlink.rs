@@ -32,6 +32,7 @@ mod rtax {
     pub const RTO_MIN: u16 = 13;
     pub const INITRWND: u16 = 14;
     pub const QUICKACK: u16 = 15;
+    pub const FASTOPEN_NO_COOKIE: u16 = 17;
     pub const CC_ALGO: u16 = 16;
 }
 
@@ -68,6 +69,8 @@ pub struct Metrics {
     pub initrwnd: u32,
     /// Not zero: quick ACKs.
     pub quickack: u32,
+    /// Not zero: data in a SYN needs no cookie.
+    pub fastopen_no_cookie: u32,
     /// Congestion control.
     pub cc_algo: Option<String>,
 }
@@ -103,6 +106,7 @@ impl Metrics {
                 rtax::RTO_MIN => m.rto_min = number,
                 rtax::INITRWND => m.initrwnd = number,
                 rtax::QUICKACK => m.quickack = number,
+                rtax::FASTOPEN_NO_COOKIE => m.fastopen_no_cookie = number,
                 rtax::CC_ALGO => {
                     let name = value.split(|&b| b == 0).next().unwrap_or_default();
                     m.cc_algo = Some(String::from_utf8_lossy(name).into_owned());

@@ -129,7 +129,7 @@ impl Connection {
         if syn && ack && self.stage == Stage::Connecting {
             return Err("a SYN-ACK arrives before the SYN it answers has left".into());
         }
-        if flags.has(TcpFlags::URG) || syn && len > 0 {
+        if flags.has(TcpFlags::URG) {
             self.plain_receive = false;
         }
         let script_ack = segment.ack.unwrap_or(if segment.terse() { self.last_ack } else { 0 });
@@ -162,7 +162,8 @@ impl Connection {
             self.last_ack = if syn { 1 } else { script_ack };
             self.last_window = window;
         }
-        let first = u64::from(seq).saturating_sub(1);
+        // What a SYN carries begins the stream.
+        let first = if syn { 0 } else { u64::from(seq).saturating_sub(1) };
         let bytes = packet::tcp_bytes(
             source,
             destination,

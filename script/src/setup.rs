@@ -37,18 +37,21 @@ impl Variant {
                 ("CMSG_LEVEL_IP", "SOL_IP"),
                 ("CMSG_TYPE_RECVERR", "IP_RECVERR"),
                 ("TFO_COOKIE", "3021b9d889017eeb"),
+                ("TFO_COOKIE_ZERO", "b7c12350a90dc8f5"),
             ],
             Variant::MappedIpv6 => &[
                 ("CODE", "host_unreachable"),
                 ("CMSG_LEVEL_IP", "SOL_IPV6"),
                 ("CMSG_TYPE_RECVERR", "IPV6_RECVERR"),
                 ("TFO_COOKIE", "3021b9d889017eeb"),
+                ("TFO_COOKIE_ZERO", "b7c12350a90dc8f5"),
             ],
             Variant::Ipv6 => &[
                 ("CODE", "address_unreachable"),
                 ("CMSG_LEVEL_IP", "SOL_IPV6"),
                 ("CMSG_TYPE_RECVERR", "IPV6_RECVERR"),
                 ("TFO_COOKIE", "c1d1e9742a47a9bc"),
+                ("TFO_COOKIE_ZERO", "82af1a8f9a205c34"),
             ],
         }
     }

@@ -9,27 +9,17 @@ use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::ip::datagram::name_of;
 use crate::sock::addr::{AF_INET, AF_INET6, to_family, unmap, unspecified};
+use crate::sock::connect::SocketState;
 use crate::sock::msg::{RecvMsg, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
 use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, Sock, SockCommon, flag, sockopt};
 use crate::stack::Stack;
-use crate::sys::lock::Mutex;
 use crate::sys::signal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-
-/// State of the socket as a whole (socket_state).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SocketState {
-    Unconnected,
-    Connecting,
-    Connected,
-    /// shutdown(2) came before the handshake was over.
-    Disconnecting,
-}
 
 /// A socket: a sock, its stack, and the state of the open file description (O_NONBLOCK). Dropping it closes it.
 pub struct Socket {
@@ -37,7 +27,6 @@ pub struct Socket {
     sock: Arc<Sock>,
     nonblock: AtomicBool,
     idle_flags: AtomicI32,
-    state: Mutex<SocketState>,
     closed: AtomicBool,
 }
 
@@ -76,7 +65,6 @@ impl Socket {
             sock,
             nonblock: AtomicBool::new(false),
             idle_flags: AtomicI32::new(0),
-            state: Mutex::new(SocketState::Unconnected),
             closed: AtomicBool::new(false),
         }
     }
@@ -167,8 +155,8 @@ impl Socket {
             return Err(Error::OpNotSupp);
         }
         let mut g = self.sock.lock(&self.stack);
-        if *self.state.lock() != SocketState::Unconnected || !matches!(self.sock.state(), State::Close | State::Listen)
-        {
+        let unconnected = g.common.socket_state == SocketState::Unconnected;
+        if !unconnected || !matches!(self.sock.state(), State::Close | State::Listen) {
             return Err(Error::Inval);
         }
         self.sock.proto().listen(&mut g, backlog)
@@ -180,11 +168,11 @@ impl Socket {
         self.whole()?;
         let sock = self.restarting(|c| c.rcvtimeo, || self.sock.proto().accept(self.sk(), self.nonblocking()));
         let sock = self.done(sock)?;
-        let peer = sock.lock(&self.stack).common.peer();
-        let peer = peer.unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
-        let s = Socket::from_sock(&self.stack, sock);
-        *s.state.lock() = SocketState::Connected;
-        Ok((s, to_family(peer, self.sock.family)))
+        let mut g = sock.lock(&self.stack);
+        g.common.socket_state = SocketState::Connected;
+        let peer = g.common.peer().unwrap_or(SocketAddr::new(unspecified(self.sock.family), 0));
+        drop(g);
+        Ok((Socket::from_sock(&self.stack, sock), to_family(peer, self.sock.family)))
     }
 
     /// sendmsg(2). Errors by protocol; EPIPE: the caller raises SIGPIPE unless MSG_NOSIGNAL.
@@ -269,14 +257,11 @@ impl Socket {
             let mut g = self.sock.lock(&self.stack);
             let proto = self.sock.proto();
             let mut r = Ok(());
-            {
-                let mut state = self.state.lock();
-                if *state == SocketState::Connecting {
-                    *state = match self.sock.state() {
-                        State::SynSent | State::SynRecv | State::Close => SocketState::Disconnecting,
-                        _ => SocketState::Connected,
-                    };
-                }
+            if g.common.socket_state == SocketState::Connecting {
+                g.common.socket_state = match self.sock.state() {
+                    State::SynSent | State::SynRecv | State::Close => SocketState::Disconnecting,
+                    _ => SocketState::Connected,
+                };
             }
             match self.sock.state() {
                 // A datagram socket without a peer returns ENOTCONN but is shut down all the same, as in Linux.
@@ -290,14 +275,14 @@ impl Socket {
                 State::Listen => {
                     if bits & RCV_SHUTDOWN != 0 {
                         proto.disconnect(&mut g)?;
-                        *self.state.lock() = SocketState::Unconnected;
+                        g.common.socket_state = SocketState::Unconnected;
                     }
                 }
                 State::SynSent => {
                     // The connection attempt is ended.
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);
                     proto.disconnect(&mut g)?;
-                    *self.state.lock() = SocketState::Unconnected;
+                    g.common.socket_state = SocketState::Unconnected;
                 }
                 _ => {
                     self.sock.shutdown.fetch_or(bits, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use super::{each_addr, set_int, shared_methods, socket_for, timeout_methods};
 use crate::base::error::Error;
 use crate::inet::Socket;
+use crate::sock::msg::SendMsg;
 use crate::stack::Stack;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -97,6 +98,24 @@ impl TcpStream {
         }
         super::set_timeout(&socket, libc::SO_SNDTIMEO, None)?;
         Ok(TcpStream(Arc::new(socket)))
+    }
+
+    /// Connects on `stack` and sends: what one segment holds of `data` leaves with the SYN if the server has given a
+    /// cookie on an earlier connection (TCP Fast Open, RFC 7413), which saves a round trip; otherwise after the
+    /// handshake. Returns the stream and how many bytes were taken. A server may receive data of a SYN twice, so use it
+    /// for what may be repeated (RFC 7413 §2.1). Errors: as [`TcpStream::connect`]; EOPNOTSUPP where
+    /// `net.ipv4.tcp_fastopen` has no bit 0.
+    pub fn connect_with_on(stack: &Arc<Stack>, addr: SocketAddr, data: &[u8]) -> io::Result<(TcpStream, usize)> {
+        let socket = socket_for(stack, addr, libc::SOCK_STREAM)?;
+        let bufs = [IoSlice::new(data)];
+        let mut msg = SendMsg::new(&bufs, libc::MSG_NOSIGNAL | libc::MSG_FASTOPEN);
+        msg.name = Some(addr);
+        let taken = match socket.sendmsg(&mut msg) {
+            // A signal does not end the attempt.
+            Err(Error::Intr) => connect(&socket, addr).map(|()| 0)?,
+            other => other?,
+        };
+        Ok((TcpStream(Arc::new(socket)), taken))
     }
 
     /// A stream from a connected socket that was set up through `inet::Socket`.
@@ -216,6 +235,13 @@ impl TcpListener {
             socket.listen(BACKLOG)?;
             Ok(TcpListener(Arc::new(socket)))
         })
+    }
+
+    /// Takes the data of SYNs (TCP Fast Open, RFC 7413): at most `queue` connections wait for the end of their
+    /// handshake at a time; 0 takes none. `accept` returns a connection as soon as the data is there. Without effect
+    /// where `net.ipv4.tcp_fastopen` has no bit 1 (value 2).
+    pub fn set_fastopen(&self, queue: u32) -> io::Result<()> {
+        set_int(&self.0, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue.min(i32::MAX as u32) as i32)
     }
 
     /// A listener from a listening socket that was set up through `inet::Socket`.

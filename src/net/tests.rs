@@ -44,6 +44,28 @@ fn a_megabyte_each_way_at_once_arrives_byte_for_byte() {
 }
 
 #[test]
+fn data_of_a_syn_is_read_as_any_other() {
+    let stack = config::build("sysctl.net.ipv4.tcp_fastopen=3").unwrap();
+    let listener = TcpListener::bind_on(&stack, "127.0.0.1:0").unwrap();
+    listener.set_fastopen(8).unwrap();
+    let addr = listener.local_addr().unwrap();
+    // The first asks for a cookie, the second has it.
+    for in_syn in [0, 1] {
+        let (client, taken) = TcpStream::connect_with_on(&stack, addr, b"request").unwrap();
+        assert_eq!(taken, 7);
+        let (mut server, _) = listener.accept().unwrap();
+        let mut got = [0; 7];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"request");
+        assert_eq!(stack.mib.get(crate::counters::Mib::TcpExtTCPFastOpenPassive), in_syn);
+        drop(client);
+    }
+    stack.sysctl.set("net.ipv4.tcp_fastopen", "2").unwrap();
+    let refused = TcpStream::connect_with_on(&stack, addr, b"request").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP));
+}
+
+#[test]
 fn ipv6_works_as_ipv4_does_and_a_mapped_peer_is_shown_mapped() {
     let stack = stack();
     let listener = TcpListener::bind_on(&stack, "[::]:0").unwrap();

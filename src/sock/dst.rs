@@ -69,6 +69,8 @@ pub struct RouteMetrics {
     pub rto_min_us: u32,
     /// RTAX_QUICKACK.
     pub quickack: bool,
+    /// RTAX_FASTOPEN_NO_COOKIE.
+    pub fastopen_no_cookie: bool,
     /// RTAX_FEATURES has ECN.
     pub feature_ecn: bool,
     /// RTAX_HOPLIMIT; 0: default.

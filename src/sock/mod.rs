@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `accept` | accept(2), and the queue of connections |
 //! | `addr` | families, and v4-mapped addresses |
+//! | `connect` | connect(2) of a stream |
 //! | `ctl`, `lock` | `lock_sock` and the backlog: the decisions, and the sock around them |
 //! | `diag` | the sockets of a stack, as a list |
 //! | `dst` | a resolved route |
@@ -23,6 +24,7 @@
 
 pub mod accept;
 pub(crate) mod addr;
+pub(crate) mod connect;
 mod ctl;
 pub mod diag;
 pub mod dst;
@@ -225,6 +227,8 @@ pub(crate) mod ip_flag {
     pub(crate) const RECVTCLASS: u16 = 1 << 8;
     /// No port is held: `sport` is that of a connection that ended, for getsockname.
     pub(crate) const PORT_LEFT: u16 = 1 << 9;
+    /// TCP_FASTOPEN_CONNECT: connect(2) has returned, and the SYN leaves with the first data.
+    pub(crate) const DEFER_CONNECT: u16 = 1 << 10;
 }
 
 /// What the sock's lock protects, for every protocol.
@@ -234,6 +238,8 @@ pub struct SockCommon {
     pub flags: u32,
     /// Bits of [`ip_flag`].
     pub(crate) ip_flags: u16,
+    /// Of the socket as a whole, which is separate from the connection's (socket.state).
+    pub(crate) socket_state: connect::SocketState,
     /// Address bound to: unspecified for any (inet_rcv_saddr).
     pub rcv_saddr: IpAddr,
     /// Source address of packets (inet_saddr).
@@ -322,6 +328,7 @@ impl SockCommon {
             flags: flag::MULTICAST_LOOP,
             // Of IPv4's sockets alone (inet_create).
             ip_flags: if family == addr::AF_INET { ip_flag::MULTICAST_ALL } else { 0 },
+            socket_state: connect::SocketState::Unconnected,
             rcv_saddr: any,
             saddr: any,
             daddr: any,

@@ -159,12 +159,12 @@ sysctls! {
     tcp_tw_reuse_delay "net.ipv4.tcp_tw_reuse_delay" msecs(1, 60000) "1000" Live Rw
         "Age of a time-wait socket before it may be taken over.",
     // TCP: Fast Open.
-    tcp_fastopen "net.ipv4.tcp_fastopen" int(I32_MIN, I32_MAX) "1" Planned Rw
+    tcp_fastopen "net.ipv4.tcp_fastopen" int(I32_MIN, I32_MAX) "1" Live Rw
         "Fast Open: bit 0 client, bit 1 server, and the finer bits of tcp(7).",
-    tcp_fastopen_blackhole_timeout_sec "net.ipv4.tcp_fastopen_blackhole_timeout_sec" secs(0, I32_MAX) "0" Planned Rw
+    tcp_fastopen_blackhole_timeout_sec "net.ipv4.tcp_fastopen_blackhole_timeout_sec" secs(0, I32_MAX) "0" Live Rw
         "First pause of Fast Open after it met a firewall that drops it.",
-    tcp_fastopen_key "net.ipv4.tcp_fastopen_key" text(0, 0) "00000000-00000000-00000000-00000000" Planned Rw
-        "Key of Fast Open cookies.",
+    tcp_fastopen_key "net.ipv4.tcp_fastopen_key" text(0, 0) "00000000-00000000-00000000-00000000" Live Rw
+        "Key of Fast Open cookies, or with a comma the key and the one before it.",
     // TCP: options.
     tcp_dsack "net.ipv4.tcp_dsack" flag(0, 255) "1" Live Rw
         "Send duplicate SACKs (RFC 2883).",

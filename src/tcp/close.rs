@@ -6,7 +6,7 @@ use super::reassembly::purge_ooo;
 use super::state::Event;
 use super::tcb::{Cx, TIMEOUT_INIT_US, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
-use super::{connect, control, listener, output, set_state, sock_ops, timer, timewait, ulp};
+use super::{connect, control, fastopen, listener, output, set_state, sock_ops, timer, timewait, ulp};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
@@ -15,7 +15,7 @@ use crate::sock::mem::{self, SOCK_MIN_SNDBUF};
 use crate::sock::proto::SockRef;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag};
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockGuard, flag, ip_flag};
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
 use std::sync::atomic::Ordering;
@@ -164,7 +164,8 @@ pub(crate) fn shutdown(cx: &mut Cx<'_>, how: u8) {
     if how & SEND_SHUTDOWN == 0 {
         return;
     }
-    let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::SynRecv, State::CloseWait]);
+    // In SYN-RECEIVED the FIN waits for the handshake (`input`).
+    let open = cx.state().is_one_of(&[State::Established, State::SynSent, State::CloseWait]);
     if open && close_state(cx) {
         control::send_fin(cx);
     }
@@ -178,6 +179,7 @@ pub(crate) fn done(cx: &mut Cx<'_>) {
     }
     set_state(cx, State::Close);
     timer::clear_xmit_timers(cx);
+    fastopen::server::remove(cx, false);
     cx.sock.shutdown.store(RCV_SHUTDOWN | SEND_SHUTDOWN, Ordering::Relaxed);
     if cx.sk.flag(flag::DEAD) {
         destroy(cx);
@@ -204,6 +206,8 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     cx.tp.destroyed = true;
     timer::clear_xmit_timers(cx);
     output::write_queue_purge(cx);
+    fastopen::server::remove(cx, false);
+    fastopen::blackhole::active_disable_ofo_check(cx);
     purge_receive(cx);
     purge_ooo(cx);
     cx.sk.error_queue = None;
@@ -212,6 +216,7 @@ pub(crate) fn destroy(cx: &mut Cx<'_>) {
     connect::put_port(cx);
     cx.sk.dst = None;
     cx.tp.cold = None;
+    cx.tp.fastopen = None;
     cx.tp.sock_ops_flags = 0;
     cx.tp.sack = None;
     mem::reclaim(cx.sock, cx.sk);
@@ -245,6 +250,7 @@ pub(super) fn copy_options(to: &mut TcpSock, from: &TcpSock) {
     to.delack_max_us = from.delack_max_us;
     to.save_syn = from.save_syn;
     to.reordering = from.reordering;
+    fastopen::copy_options(to, from);
 }
 
 /// What the next connection begins anew, and what SIOCOUTQ, poll(2) and TCP_INFO go on to show of the last one, as
@@ -278,6 +284,9 @@ pub(super) fn reset_connection(cx: &mut Cx<'_>) {
     copy_options(&mut new, cx.tp);
     sock_ops::inherit(&mut new, cx.tp, true);
     ulp::keep(&mut new, cx.tp);
+    fastopen::server::remove(cx, false);
+    fastopen::keep(&mut new, cx.tp);
+    cx.sk.ip_flags &= !ip_flag::DEFER_CONNECT;
     new.defer_accept = cx.tp.defer_accept;
     new.write_seq = if seq == SeqNum(0) { SeqNum(1) } else { seq };
     keep_history(&mut new, cx.tp);

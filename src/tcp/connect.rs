@@ -6,7 +6,7 @@
 use super::lookup::{Bound, Entry, Holder, tuple_of_sock};
 use super::tcb::{Cx, MSS_DEFAULT};
 use super::timewait::{self, TimeWait};
-use super::{close, control, listener, set_state};
+use super::{close, control, fastopen, listener, set_state};
 use crate::base::error::{Error, Result};
 use crate::base::hash::{Tuple, addr128};
 use crate::counters::Mib;
@@ -89,17 +89,22 @@ pub fn connect(cx: &mut Cx<'_>, addr: SocketAddr) -> Result<()> {
             cx.tp.write_seq = SeqNum(cx.stack.keys.isn(cx.now, &tuple));
         }
         cx.tp.tsoffset = ts_offset(cx.stack, &tuple);
-        control::connect(cx)
+        if fastopen::client::defer_connect(cx) { Ok(()) } else { control::connect(cx, None) }
     });
     if r.is_err() {
-        // Setting the state also removes the sock from the tables and releases a chosen port.
-        set_state(cx, State::Close);
-        reset_saddr(cx);
-        cx.sk.dport = 0;
-        cx.sk.daddr = unspecified(cx.sock.family);
-        cx.sk.dst = None;
+        unconnect(cx);
     }
     r
+}
+
+/// Undoes [`connect`], which failed, now or when the SYN that it had deferred was to leave.
+pub(super) fn unconnect(cx: &mut Cx<'_>) {
+    // Setting the state also removes the sock from the tables and releases a chosen port.
+    set_state(cx, State::Close);
+    reset_saddr(cx);
+    cx.sk.dport = 0;
+    cx.sk.daddr = unspecified(cx.sock.family);
+    cx.sk.dst = None;
 }
 
 /// A link-local peer is meaningful on a link only (RFC 4007 §6).

@@ -9,10 +9,11 @@ use super::segment::{route, transmit_ack, transmit_bare, transmit_skb};
 use super::tcb::{Cx, XmitTimer, nagle};
 use super::timer::{micros, reset_xmit_timer};
 use super::xmit::queue_skb;
-use super::{cong, ecn, mtu_probe, rcvbuf, sock_ops, window};
+use super::{cong, ecn, fastopen, mtu_probe, rcvbuf, sock_ops, window};
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::Mib;
+use crate::sock::msg::SendMsg;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::{flag, mem};
@@ -112,29 +113,40 @@ pub fn connect_init(cx: &mut Cx<'_>) {
     tp.undo_retrans = -1;
 }
 
-/// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. Errors:
-/// EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP could not send is sent again by the timer (tcp_connect).
-pub fn connect(cx: &mut Cx<'_>) -> Result<()> {
+/// A segment of the handshake joins the queue of those in flight: charged, and counted (tcp_connect_queue_skb).
+pub(super) fn connect_queue_skb(cx: &mut Cx<'_>, skb: &Skb) {
+    charge_wmem(cx, skb.truesize as i32);
+    cx.tp.write_seq = skb.tcp.end_seq;
+    cx.tp.packets_out += u32::from(skb.tcp.gso_segs.max(1));
+}
+
+/// Sends the SYN of an active open; the route is in `sk.dst`, the tuple is chosen, the state is SYN_SENT. `data`: of a
+/// Fast Open, as much as may leave with the SYN. Errors: EHOSTUNREACH without a route, ECONNREFUSED. A SYN that IP
+/// could not send is sent again by the timer (tcp_connect).
+pub fn connect(cx: &mut Cx<'_>, data: Option<&mut SendMsg<'_>>) -> Result<()> {
     sock_ops::tcp_connect(cx);
     route(cx).map_err(|_| Error::HostUnreach)?;
     connect_init(cx);
     let mut skb = nondata_skb(cx.tp.write_seq, SYN);
     ecn::send_syn(cx, &mut skb);
-    let truesize = skb.truesize as i32;
-    mem::force(cx.sock, cx.sk, truesize);
-    charge_wmem(cx, truesize);
-    cx.tp.write_seq = skb.tcp.end_seq;
-    cx.tp.packets_out += 1;
+    mem::force(cx.sock, cx.sk, skb.truesize as i32);
+    connect_queue_skb(cx, &skb);
     cx.refresh_clock();
     cx.tp.retrans_stamp = cx.now.max(Instant::from_nanos(1));
-    let sent = transmit_skb(cx, &mut skb);
-    // The handshake is not counted as busy time: no chrono starts.
-    cx.tp.rtx_queue.push_back(skb);
+    let sent = if cx.tp.has_fastopen_request() {
+        fastopen::client::send_syn_data(cx, skb, data)
+    } else {
+        let sent = transmit_skb(cx, &mut skb);
+        // The handshake is not counted as busy time: no chrono starts.
+        cx.tp.rtx_queue.push_back(skb);
+        sent
+    };
     if sent == Err(Error::ConnRefused) {
         return sent;
     }
-    cx.tp.snd_nxt = cx.tp.write_seq;
-    cx.tp.pushed_seq = cx.tp.write_seq;
+    // Data that could not leave with the SYN waits.
+    cx.tp.snd_nxt = cx.tp.write_queue.front().map_or(cx.tp.write_seq, |s| s.tcp.seq);
+    cx.tp.pushed_seq = cx.tp.snd_nxt;
     cx.stack.mib.inc(Mib::TcpActiveOpens);
     let rto = micros(cx.tp.rto_us);
     reset_xmit_timer(cx, XmitTimer::Retrans, rto, false);

@@ -6,6 +6,8 @@
 use super::challenge::{ChallengeBudget, may_challenge, oow_rate_limited};
 use super::connect::{self, default_mss, ts_offset};
 use super::ecn::{self, EcnFlags};
+use super::fastopen::queue::FastOpenQueue;
+use super::fastopen::server::Decision;
 use super::input::{self, Verdict};
 use super::listener::{self, ReqKey, Request};
 use super::lookup::{Bound, Entry, Holder, tuple_of};
@@ -14,7 +16,7 @@ use super::segment::Options;
 use super::sock_ops::{self, Ends, HdrSeg, cb};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
-use super::{cong, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
+use super::{cong, fastopen, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
 use crate::base::env::Instant;
 use crate::base::hash::Tuple;
 use crate::counters::{DropReason, Mib};
@@ -31,7 +33,7 @@ use crate::stack::Stack;
 use crate::trace::{Event, Resend};
 use crate::wire::seq::{RawWindow, SeqNum, WindowShift};
 use crate::wire::tcp::{MAX_OPTIONS_LEN, TcpFlags, TcpRepr};
-use crate::wire::tcp_options::{SynOptions, TcpOptions};
+use crate::wire::tcp_options::{FastOpenCookie, SynOptions, TcpOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -133,13 +135,14 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
     let timeout_us = sock_ops::timeout_init(cx, Some(ends));
     let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, timestamps.is_some(), wscale.is_some());
-    let req = Box::new(Request {
+    let mut req = Box::new(Request {
         saddr: info.dst,
         daddr: info.src,
         sport: key.tuple.sport,
         dport: key.tuple.dport,
         oif: oif(cx.sk, info),
         rcv_isn: skb.tcp.seq,
+        rcv_nxt: skb.tcp.seq + 1,
         snt_isn: isn,
         mss,
         ts_recent: timestamps.map_or(0, |t| t.0),
@@ -165,6 +168,14 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         deadline: Default::default(),
         dst,
     });
+    let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
+    if let Some(queue) = &decision.open {
+        let queue = queue.clone();
+        req = match open_child(cx, key, req, queue, &skb, &decision) {
+            Ok(()) => return,
+            Err(req) => req,
+        };
+    }
     let entry = Entry::Request(cx.sock.clone());
     if !cx.tp.net.hashinfo.insert(cx.stack, &key.tuple, entry, |_| false) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
@@ -175,7 +186,41 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         l.insert(*key, req, at);
     }
     listener::arm(cx);
-    send_synack(cx, key);
+    with_request(cx, key, |cx, req| send_synack(cx, req, decision.cookie));
+}
+
+/// A SYN whose data is taken makes a child at once, which a program may accept. The SYN-ACK is sent by the child. The
+/// request is returned where there can be no child (the part of `conn_request` for Fast Open).
+fn open_child(
+    cx: &mut Cx<'_>,
+    key: &ReqKey,
+    req: Box<Request>,
+    queue: Arc<FastOpenQueue>,
+    skb: &Skb,
+    decision: &Decision,
+) -> Result<(), Box<Request>> {
+    let mut req = Some(req);
+    let cookie = decision.cookie.filter(|_| decision.alt_key);
+    let child = syn_recv_sock(
+        cx,
+        key,
+        &mut req,
+        &OpenedBy::of(skb),
+        |_| false,
+        |c, req| {
+            fastopen::server::open_child(c, req, queue, skb, cookie);
+        },
+    );
+    let Some(child) = child else {
+        cx.stack.mib.inc(Mib::TcpExtTCPFastOpenPassiveFail);
+        return req.map_or(Ok(()), Err);
+    };
+    if decision.alt_key {
+        cx.stack.mib.inc(Mib::TcpExtTCPFastOpenPassiveAltKey);
+    }
+    cx.stack.mib.inc(Mib::TcpExtTCPFastOpenPassive);
+    queue_add(cx, child);
+    Ok(())
 }
 
 /// Interface the answers must leave by.
@@ -213,17 +258,24 @@ fn saved_syn(skb: &Skb, info: &PacketInfo) -> Box<[u8]> {
     v.into_boxed_slice()
 }
 
-/// Sends a request's SYN-ACK, the first or again. False: IP did not take it. Linux: tcp_make_synack,
-/// tcp_v4_send_synack.
-fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
-    let now = cx.now;
-    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
-    let (dst, v6, ecn_ok, ends) = (req.dst.clone(), req.daddr.is_ipv6(), req.ecn_ok, Ends::of(req));
-    let stack = cx.stack;
-    let mss = mss_for(cx, &dst, v6);
+/// Runs `f` with a request of the listener, which is out of its slot meanwhile. None: there is no such request.
+fn with_request<R>(cx: &mut Cx<'_>, key: &ReqKey, f: impl FnOnce(&mut Cx<'_>, &mut Request) -> R) -> Option<R> {
+    let mut req = cx.tp.listener.as_mut()?.take(key)?;
+    let r = f(cx, &mut req);
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.put_back(key, req);
+    }
+    Some(r)
+}
+
+/// Sends a request's SYN-ACK, the first, with a Fast Open cookie if there is one, or again. `cx`: the listener, or the
+/// child of a Fast Open SYN. False: IP did not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
+pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, cookie: Option<FastOpenCookie>) -> bool {
+    let (now, stack) = (cx.now, cx.stack);
+    let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
+    let mss = mss_for(cx, &req.dst, v6);
     let mut flags = TcpFlags::SYN | TcpFlags::ACK;
-    let codepoint = ecn::make_synack(cx, ecn_ok, ends, &mut flags);
-    let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) else { return false };
+    let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
     let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
         req.snt_synack = Some(now);
@@ -235,13 +287,14 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
+        fastopen: cookie,
         ..SynOptions::default()
     });
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
         seq: req.snt_isn,
-        ack: req.rcv_isn + 1,
+        ack: req.rcv_nxt,
         flags,
         // Never scaled in a SYN-ACK (RFC 7323 §2.2).
         window: RawWindow::from_bytes(req.rcv_wnd, WindowShift::NONE),
@@ -269,20 +322,18 @@ fn send_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
         None
     };
     reply.more = more.as_ref().map_or(&[][..], |m| m.bytes());
-    rcv::send_reply_by(stack, &dst, &reply)
+    rcv::send_reply_by(stack, &req.dst, &reply)
 }
 
 /// Sends a SYN-ACK again (tcp_rtx_synack).
-fn rtx_synack(cx: &mut Cx<'_>, key: &ReqKey) -> bool {
-    if !send_synack(cx, key) {
+pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
+    if !send_synack(cx, req, None) {
         return false;
     }
-    if let Some(req) = cx.tp.listener.as_mut().and_then(|l| l.get(key)) {
-        req.num_retrans = req.num_retrans.saturating_add(1);
-        let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
-        let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
-        cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });
-    }
+    req.num_retrans = req.num_retrans.saturating_add(1);
+    let (local, peer) = (SocketAddr::new(req.saddr, req.sport), SocketAddr::new(req.daddr, req.dport));
+    let (state, why) = (State::NewSynRecv as u8, Resend::SynAck);
+    cx.stack.mib.trace.point(|| Event::Retransmit { local, peer, state, seq: 0, len: 0, why, err: None });
     cx.stack.mib.inc(Mib::TcpRetransSegs);
     cx.stack.mib.inc(Mib::TcpExtTCPSynRetrans);
     true
@@ -329,7 +380,8 @@ fn one_timeout(cx: &mut Cx<'_>, key: &ReqKey) {
         d => (n >= retries && (!acked || n >= i32::from(d)), !acked || n >= i32::from(d) - 1),
     };
     cx.stack.mib.inc(Mib::TcpExtTCPTimeouts);
-    if expire || (resend && !rtx_synack(cx, key) && !acked) {
+    let rtx = |cx: &mut Cx<'_>| with_request(cx, key, rtx_synack).unwrap_or(false);
+    if expire || (resend && !rtx(cx) && !acked) {
         unlink(cx, key);
         return;
     }
@@ -367,18 +419,25 @@ pub fn request_err(g: &mut SockGuard<'_>, tuple: &Tuple, seq: SeqNum, icmp: &Icm
 }
 
 /// What the timestamp option of a segment says to a request.
-struct Stamp {
+pub(super) struct Stamp {
     /// TSval.
-    val: u32,
+    pub val: u32,
     /// Older than what the peer has sent (PAWS, RFC 7323 §5.3).
-    paws: bool,
+    pub paws: bool,
     /// The echo of a timestamp that was never sent.
-    bad_echo: bool,
+    pub bad_echo: bool,
 }
 
 /// Reads the timestamp option of a segment for `req`; `age`: upper bound on the age of the request's own timestamp,
 /// seconds.
-fn stamp_of(stack: &Stack, req: &Request, opt: &TcpOptions, age: u32, secs: u32, rst: bool) -> Option<Stamp> {
+pub(super) fn stamp_of(
+    stack: &Stack,
+    req: &Request,
+    opt: &TcpOptions,
+    age: u32,
+    secs: u32,
+    rst: bool,
+) -> Option<Stamp> {
     let (val, ecr) = opt.timestamps.filter(|_| stack.sysctl.tcp_timestamps() != 0)?;
     let (first, last) = req.tsval;
     let bad_echo = ecr != 0 && req.tstamp_ok && last.wrapping_sub(first) < ecr.wrapping_sub(first);
@@ -394,7 +453,9 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
     let (timeouts, first) = (req.num_timeout, req.timeout_us);
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
-    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) && rtx_synack(cx, key) {
+    if !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib)
+        && with_request(cx, key, rtx_synack).unwrap_or(false)
+    {
         let at = now + listener::req_timeout(cx, first, timeouts);
         if let Some(l) = cx.tp.listener.as_mut() {
             l.postpone(key, at);
@@ -405,7 +466,14 @@ fn repeated_syn(cx: &mut Cx<'_>, key: &ReqKey, skb: &Skb) {
 
 /// A segment that PAWS or the window refuses is answered with an ACK, which tells the peer our sequence numbers; a
 /// reset is only dropped (RFC 9293 §3.10.7.4, first check).
-fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, stamp: Option<&Stamp>, now: Instant) {
+pub(super) fn unacceptable(
+    stack: &Arc<Stack>,
+    req: &mut Request,
+    skb: &Skb,
+    rst: bool,
+    stamp: Option<&Stamp>,
+    now: Instant,
+) {
     let mib = Mib::TcpExtTCPACKSkippedSynRecv;
     let (len, syn) = skb.tcp.span();
     if !rst && !oow_rate_limited(stack, len, syn, now, &mut req.last_oow_ack_ms, mib) {
@@ -430,7 +498,6 @@ fn unacceptable(stack: &Arc<Stack>, req: &mut Request, skb: &Skb, rst: bool, sta
 fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
     let (sport, dport, mut flags) = (key.tuple.dport, key.tuple.sport, skb.tcp.all_flags());
     let opt = TcpOptions::parse(rcv::option_bytes(&skb));
-    let raw_window = skb.tcp.window();
     let (seq, end, now) = (skb.tcp.seq, skb.tcp.end_seq, cx.now);
     let (timeouts, first) = cx.tp.listener.as_mut()?.get(key).map(|r| (r.num_timeout, r.timeout_us))?;
     let age = listener::req_timeout(cx, first, timeouts).as_secs() as u32;
@@ -485,7 +552,7 @@ fn check_req(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Opti
     }
     // TS.Recent is taken only here, from a peer that has proven to know our sequence number.
     let tsval = stamp.filter(|_| !seq.after(rcv_nxt)).map(|s| s.val);
-    establish(cx, key, skb, tsval, raw_window);
+    establish(cx, key, skb, tsval);
     None
 }
 
@@ -520,13 +587,13 @@ fn embryonic_reset(
 }
 
 /// Acknowledges with a request's numbers (tcp_v4_reqsk_send_ack).
-fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
+pub(super) fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
     let ts = req.tstamp_ok.then(|| ((now.as_millis() as u32).wrapping_add(req.ts_off), req.ts_recent));
     let repr = TcpRepr {
         src_port: req.sport,
         dst_port: req.dport,
         seq: req.snt_isn + 1,
-        ack: req.rcv_isn + 1,
+        ack: req.rcv_nxt,
         flags: TcpFlags::ACK,
         // The window of a SYN-ACK, which no scaling enlarges (tcp_synack_window).
         window: RawWindow::from_bytes(req.rcv_wnd.min(0xffff), req.rcv_wscale),
@@ -539,45 +606,82 @@ fn send_ack(stack: &Arc<Stack>, req: &Request, dsfield: u8, now: Instant) {
 }
 
 /// The third segment of the handshake: a child sock replaces the request, processes the segment, and joins the accept
-/// queue. `tsval`: its timestamp, when it may be noted. Linux: tcp_v4_syn_recv_sock, inet_csk_complete_hashdance,
-/// tcp_child_process.
-fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>, raw_window: RawWindow) {
-    let child = cx.sock.new_child(cx.stack);
-    ulp::unlayered(&child, cx.tp);
+/// queue. `tsval`: its timestamp, when it may be noted. Linux: inet_csk_complete_hashdance, tcp_child_process.
+fn establish(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, tsval: Option<u32>) {
     let Some(mut req) = cx.tp.listener.as_mut().and_then(|l| l.remove(key)) else { return };
     req.ts_recent = tsval.unwrap_or(req.ts_recent);
-    let parent: &Cx<'_> = cx;
-    let hashed = child.try_own(parent.stack, parent.now, |g| {
-        g.private = Box::new(TcpSock::new(&parent.tp.net, parent.stack));
-        let Some(mut c) = Cx::new(g) else { return false };
-        let c = &mut c;
-        inherit(c, parent);
-        create_openreq_child(c, parent, &req, skb.len() as u32, raw_window);
-        if let Some(info) = &skb.rx {
-            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
-            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
-            c.sk.mc_ttl = i16::from(info.ttl);
-        }
-        let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, parent.sock));
-        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), mine) {
-            return false;
-        }
-        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
-        connect::hold(c, bound);
+    let listener = cx.sock;
+    let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, listener));
+    let by = OpenedBy::of(&skb);
+    let child = syn_recv_sock(cx, key, &mut Some(req), &by, mine, |c, req| {
         rtt::synack_rtt_meas(c, req.snt_synack.filter(|_| req.num_retrans == 0));
-        ulp::clone_to(g, parent.tp);
-        let Some(mut c) = Cx::new(g) else { return false };
-        first_segment(&mut c, skb);
-        true
+        first_segment(c, skb);
     });
-    if hashed != Some(true) {
-        return;
+    if let Some(child) = child {
+        queue_add(cx, child);
     }
+}
+
+/// A child joins the accept queue (inet_csk_reqsk_queue_add).
+fn queue_add(cx: &mut Cx<'_>, child: Arc<Sock>) {
     if let Some(l) = cx.tp.listener.as_mut() {
         l.push_accept(child);
         cx.sk.ack_backlog += 1;
         cx.sock.wait.wake(Events::IN);
     }
+}
+
+/// The segment that makes a child.
+struct OpenedBy {
+    /// Bytes, with its header.
+    len: u32,
+    window: RawWindow,
+    info: Option<PacketInfo>,
+}
+
+impl OpenedBy {
+    fn of(skb: &Skb) -> OpenedBy {
+        OpenedBy { len: skb.len() as u32, window: skb.tcp.window(), info: skb.rx }
+    }
+}
+
+/// Makes a child of a request, by the segment that completes it or by a Fast Open SYN, enters it into the tables in the
+/// place of what `replaces` accepts, and calls `then` with the request. None: its 4-tuple is taken; then the request
+/// stays where it was. Linux: tcp_v4_syn_recv_sock.
+fn syn_recv_sock(
+    cx: &mut Cx<'_>,
+    key: &ReqKey,
+    req: &mut Option<Box<Request>>,
+    by: &OpenedBy,
+    replaces: impl FnOnce(&Entry) -> bool,
+    then: impl FnOnce(&mut Cx<'_>, Box<Request>),
+) -> Option<Arc<Sock>> {
+    let child = cx.sock.new_child(cx.stack);
+    ulp::unlayered(&child, cx.tp);
+    let parent: &Cx<'_> = cx;
+    let hashed = child.try_own(parent.stack, parent.now, |g| {
+        g.private = Box::new(TcpSock::new(&parent.tp.net, parent.stack));
+        let mut c = Cx::new(g)?;
+        let c = &mut c;
+        inherit(c, parent);
+        create_openreq_child(c, parent, req.as_ref()?, by.len, by.window);
+        if let Some(info) = &by.info {
+            // Shown, and without a use: a stream does not send to groups. IP_MULTICAST_IF would show an address.
+            c.sk.mc_index = if c.sock.family == AF_INET6 { info.ifindex } else { 0 };
+            c.sk.mc_ttl = i16::from(info.ttl);
+        }
+        if !c.tp.net.hashinfo.insert(c.stack, &key.tuple, Entry::Sock(c.sock.clone()), replaces) {
+            return None;
+        }
+        let bound = c.tp.net.hashinfo.bind_again(child_bound(c.sk));
+        connect::hold(c, bound);
+        c.tp.not_accepted = true;
+        ulp::clone_to(g, parent.tp);
+        let mut c = Cx::new(g)?;
+        then(&mut c, req.take()?);
+        Some(())
+    });
+    hashed.flatten().map(|()| child)
 }
 
 fn first_segment(c: &mut Cx<'_>, mut skb: Skb) {

@@ -78,6 +78,7 @@ const OPT_SACK: u8 = 2;
 const OPT_WSCALE: u8 = 4;
 const OPT_ECN: u8 = 8;
 const OPT_ECN_SEEN: u8 = 16;
+const OPT_SYN_DATA: u8 = 32;
 
 /// Writes fields in order.
 struct Out {
@@ -118,6 +119,7 @@ fn agreed_options(tp: &TcpSock) -> (u8, u8) {
         (tp.rx_opt.wscale_ok, OPT_WSCALE),
         (tp.ecn.is_ok(), OPT_ECN),
         (tp.ecn.is_seen(), OPT_ECN_SEEN),
+        (tp.syn_data_acked(), OPT_SYN_DATA),
     ] {
         if set {
             options |= bit;
@@ -162,7 +164,7 @@ pub fn tcp_info(cx: &Cx<'_>) -> [u8; TCP_INFO_LEN] {
         if listen { 0 } else { tp.backoff },
         if listen { 0 } else { options },
         if listen { 0 } else { shifts },
-        (tp.rate_app_limited && !listen) as u8,
+        if listen { 0 } else { u8::from(tp.rate_app_limited) | (tp.fastopen_client_fail() as u8) << 1 },
     ];
     o.put(&head);
     let pacing = if tp.pacing_rate == u64::MAX { u64::MAX } else { tp.pacing_rate.min(cx.sk.max_pacing_rate) };

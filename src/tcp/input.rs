@@ -13,8 +13,8 @@ use super::tcb::{Cx, TcpSock};
 use super::timewait::TIMEWAIT_LEN;
 use super::urgent::urg;
 use super::{
-    close, cong, control, ecn, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer, timewait, undo,
-    window,
+    close, cong, control, ecn, fastopen, mtu, mtu_probe, output, rcv, rcvbuf, recvmsg, rtt, sack, synsent, timer,
+    timewait, undo, window,
 };
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
@@ -474,6 +474,9 @@ pub fn rcv_state_process(cx: &mut Cx<'_>, skb: Skb) -> Verdict {
         State::SynSent => return synsent::rcv_synsent(cx, seg, &o, skb),
         _ => {}
     }
+    if cx.tp.has_fastopen_rsk() && !fastopen::server::check_req(cx, &seg, &o, &skb) {
+        return Verdict::Ok;
+    }
     if !seg.flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::SYN) {
         drop_seg(cx, skb, DropReason::TcpFlags);
         return Verdict::Ok;
@@ -565,17 +568,23 @@ fn text(cx: &mut Cx<'_>, seg: &Seg, skb: Skb) -> Option<Verdict> {
 
 /// The handshake's last acknowledgement on the passive side, or of a simultaneous open.
 fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Verdict> {
+    let fastopen = cx.tp.has_fastopen_rsk();
     cx.tp.delivered = cx.tp.delivered.wrapping_add(1);
     if cx.tp.srtt_us == 0 {
-        rtt::synack_rtt_meas(cx, None);
+        let sent = fastopen::server::synack_sent(cx);
+        rtt::synack_rtt_meas(cx, sent);
     }
     if cx.tp.rx_opt.tstamp_ok {
         cx.tp.advmss = cx.tp.advmss.saturating_sub(TS_LEN);
     }
-    undo::try_undo_spurious_syn(cx);
-    cx.tp.retrans_stamp = Instant::ZERO;
-    init_transfer(cx, Opened::Passively, rcv::option_bytes(skb));
-    cx.tp.copied_seq = cx.tp.rcv_nxt;
+    if fastopen {
+        fastopen::server::established(cx);
+    } else {
+        undo::try_undo_spurious_syn(cx);
+        cx.tp.retrans_stamp = Instant::ZERO;
+        init_transfer(cx, Opened::Passively, rcv::option_bytes(skb));
+        cx.tp.copied_seq = cx.tp.rcv_nxt;
+    }
     super::set_state(cx, State::Established);
     if !cx.tp.not_accepted {
         cx.sock.wait.wake(Events::OUT);
@@ -600,6 +609,10 @@ fn established_from_syn_recv(cx: &mut Cx<'_>, seg: &Seg, skb: &Skb) -> Option<Ve
 
 /// In FIN-WAIT-1: moves to FIN-WAIT-2 if our FIN is acknowledged. Some: the segment is not processed further.
 fn fin_acked(cx: &mut Cx<'_>, seg: &Seg) -> Option<Verdict> {
+    if cx.tp.has_fastopen_rsk() {
+        // The program closed the connection before the handshake was over.
+        fastopen::server::established(cx);
+    }
     if cx.tp.snd_una != cx.tp.write_seq {
         return None;
     }

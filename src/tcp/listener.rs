@@ -6,7 +6,7 @@ use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::lookup::{Entry, Holder, Ready};
 use super::tcb::Cx;
-use super::{close, deferred, set_state, sock_ops, ulp};
+use super::{close, deferred, fastopen, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
 use crate::base::error::{Error, Result};
 use crate::base::hash::Tuple;
@@ -45,6 +45,8 @@ pub(super) struct Request {
     pub oif: u32,
     pub dst: Arc<Dst>,
     pub rcv_isn: SeqNum,
+    /// Behind the SYN, and behind its data if that was taken.
+    pub rcv_nxt: SeqNum,
     pub snt_isn: SeqNum,
     /// The peer's MSS, bytes.
     pub mss: u16,
@@ -83,7 +85,8 @@ pub(super) struct Request {
 /// Listener's queues.
 #[derive(Debug, Default)]
 pub struct Listener {
-    requests: HashMap<ReqKey, Box<Request>, BuildHasherDefault<Ready>>,
+    /// A slot is None while its request is in use (`take`).
+    requests: HashMap<ReqKey, Option<Box<Request>>, BuildHasherDefault<Ready>>,
     /// Requests by time of their next SYN-ACK; the number makes equal times distinct and keeps them in order.
     deadlines: BTreeMap<(Instant, u64), ReqKey>,
     next_id: u64,
@@ -106,11 +109,21 @@ impl Listener {
         self.young
     }
     pub(super) fn get(&mut self, key: &ReqKey) -> Option<&mut Request> {
-        self.requests.get_mut(key).map(|b| &mut **b)
+        self.requests.get_mut(key)?.as_deref_mut()
+    }
+    /// Takes a request out of its slot for a call that changes the listener as well.
+    pub(super) fn take(&mut self, key: &ReqKey) -> Option<Box<Request>> {
+        self.requests.get_mut(key)?.take()
+    }
+    /// Puts it back.
+    pub(super) fn put_back(&mut self, key: &ReqKey, req: Box<Request>) {
+        if let Some(slot) = self.requests.get_mut(key) {
+            *slot = Some(req);
+        }
     }
     /// Time until a request's next SYN-ACK, and how many were sent again (listings).
     pub(super) fn left(&self, key: &ReqKey, now: Instant) -> Option<(Duration, u8)> {
-        self.requests.get(key).map(|req| (req.deadline.0 - now, req.num_retrans))
+        self.requests.get(key)?.as_ref().map(|req| (req.deadline.0 - now, req.num_retrans))
     }
     pub(super) fn has(&self, key: &ReqKey) -> bool {
         !self.requests.is_empty() && self.requests.contains_key(key)
@@ -120,10 +133,10 @@ impl Listener {
         req.deadline = (at, self.next_id);
         self.deadlines.insert(req.deadline, key);
         self.young += 1;
-        self.requests.insert(key, req);
+        self.requests.insert(key, Some(req));
     }
     pub(super) fn remove(&mut self, key: &ReqKey) -> Option<Box<Request>> {
-        let req = self.requests.remove(key)?;
+        let req = self.requests.remove(key)??;
         self.deadlines.remove(&req.deadline);
         if req.num_timeout == 0 {
             self.young = self.young.saturating_sub(1);
@@ -136,7 +149,7 @@ impl Listener {
     }
     /// Changes the time of a request's next SYN-ACK.
     pub(super) fn postpone(&mut self, key: &ReqKey, at: Instant) {
-        if let Some(req) = self.requests.get_mut(key) {
+        if let Some(Some(req)) = self.requests.get_mut(key) {
             self.deadlines.remove(&req.deadline);
             req.deadline.0 = at;
             self.deadlines.insert(req.deadline, *key);
@@ -197,6 +210,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
     cx.sk.dst = None;
     cx.tp.ack = Default::default();
     cx.tp.listener = Some(Box::default());
+    fastopen::server::listen(cx, backlog);
     set_state(cx, State::Listen);
     cx.tp.net.hashinfo.listen(cx.sock, cx.sk);
     sock_ops::listen(cx);
@@ -208,6 +222,7 @@ pub fn listen(cx: &mut Cx<'_>, backlog: u32) -> Result<()> {
 pub(super) fn stop(cx: &mut Cx<'_>) {
     let Some(mut l) = cx.tp.listener.take() else { return };
     cx.stack.timers.cancel(&mut l.timer);
+    fastopen::server::unlisten(cx);
     for key in l.deadlines.values() {
         let mine = |e: &Entry| matches!(e, Entry::Request(s) if Arc::ptr_eq(s, cx.sock));
         drop(cx.tp.net.hashinfo.remove(cx.stack, &key.tuple, mine));
@@ -224,13 +239,17 @@ pub(super) fn stop(cx: &mut Cx<'_>) {
     cx.sk.ack_backlog = 0;
 }
 
-/// accept(2): the oldest finished connection. EINVAL: not listening; EAGAIN: none, and not waiting or the receive
-/// timeout is over; EINTR.
+/// accept(2): the oldest connection, finished or of a Fast Open SYN. EINVAL: not listening; EAGAIN: none, and not
+/// waiting or the receive timeout is over; EINTR.
 pub fn accept(sk: SockRef<'_>, nonblock: bool) -> Result<Arc<Sock>> {
-    crate::sock::accept::accept(sk, nonblock, |g| {
+    let child = crate::sock::accept::accept(sk, nonblock, |g| {
         let cx = Cx::new(g)?;
         let child = cx.tp.listener.as_mut()?.accept.pop_front()?;
         cx.sk.ack_backlog -= 1;
         Some(child)
-    })
+    })?;
+    if let Some(cx) = Cx::new(&mut child.lock(sk.stack)) {
+        cx.tp.not_accepted = false;
+    }
+    Ok(child)
 }

@@ -11,6 +11,7 @@
 //! | `diag` | what ss(8) shows of a connection, and ends |
 //! | `connect`, `control`, `synsent` | active open: route and port; SYN and FIN; the answer (RFC 9293 §3.10.7.3) |
 //! | `listener`, `handshake` | passive open: the queues; SYN to request to connection (RFC 9293 §3.10.7.2) |
+//! | `fastopen`, `metrics` | data in the SYN (RFC 7413); what is remembered of peers |
 //! | `close`, `timewait` | close, shutdown, abort, orphans (RFC 9293 §3.10.4); TIME-WAIT records |
 //! | `sendmsg`, `output` | send: bytes join the queue; push now or later (RFC 9293 §3.7.4) |
 //! | `xmit`, `segment` | which segment, how long; its options and header |
@@ -43,6 +44,7 @@ pub mod control;
 mod delack;
 pub(crate) mod diag;
 mod ecn;
+mod fastopen;
 pub mod handshake;
 pub mod info;
 pub mod input;
@@ -50,6 +52,7 @@ pub mod invariants;
 pub mod ioctl;
 pub mod listener;
 pub mod lookup;
+pub mod metrics;
 pub(crate) mod minmax;
 pub mod mtu;
 mod mtu_probe;

@@ -25,11 +25,15 @@ pub fn net_header_len(cx: &Cx<'_>) -> u32 {
 
 /// Payload of a full segment over a path MTU of `pmtu` bytes, timestamps counted, SACK blocks not (tcp_mtu_to_mss).
 pub fn mtu_to_mss(cx: &Cx<'_>, pmtu: u32) -> u32 {
+    mtu_to_mss_bare(cx, pmtu).saturating_sub(u32::from(cx.tp.tcp_header_len) - HEADER_LEN as u32).max(1)
+}
+
+/// The same without any TCP option (__tcp_mtu_to_mss).
+pub fn mtu_to_mss_bare(cx: &Cx<'_>, pmtu: u32) -> u32 {
     let mut mss = i64::from(pmtu) - i64::from(net_header_len(cx)) - HEADER_LEN as i64;
     mss = mss.min(i64::from(cx.tp.rx_opt.mss_clamp));
     // A floor, because with a tiny MSS almost all of each packet would be header (CVE-2019-11479).
-    mss = mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss()));
-    (mss - (i64::from(cx.tp.tcp_header_len) - HEADER_LEN as i64)).max(1) as u32
+    mss.max(i64::from(cx.stack.sysctl.tcp_min_snd_mss())).max(1) as u32
 }
 
 /// The packet that a segment of `mss` bytes makes (tcp_mss_to_mtu).

@@ -4,7 +4,9 @@
 //! net->ipv4.tcp_* members.
 
 use super::cong::CongRegistry;
+use super::fastopen::FastOpenNet;
 use super::lookup::TcpTables;
+use super::metrics::TcpMetrics;
 use super::proto::Tcp;
 use super::sock_ops::SockOpsRegistry;
 use super::ulp::UlpRegistry;
@@ -25,6 +27,10 @@ pub struct TcpNet {
     pub(crate) ulp: UlpRegistry,
     /// Hooks.
     pub(crate) sock_ops: SockOpsRegistry,
+    /// What is remembered of peers.
+    pub(super) metrics: TcpMetrics,
+    /// Fast Open: keys, and pauses.
+    pub(super) fastopen: FastOpenNet,
     /// When TCP last came under memory pressure, ms.
     pub(super) pressure_since_ms: AtomicU32,
 }

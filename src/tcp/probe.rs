@@ -102,6 +102,10 @@ pub(crate) fn send_probe0(cx: &mut Cx<'_>) {
 /// Arms the loss-probe timer in place of the retransmission timer where a probe may help: SACK, and no loss known.
 /// `advancing_rto`: the RTO has just been restarted. False: not applicable. Linux: tcp_schedule_loss_probe.
 pub(crate) fn schedule_loss_probe(cx: &mut Cx<'_>, advancing_rto: bool) -> bool {
+    if cx.tp.has_fastopen_rsk() {
+        // The timer is the SYN-ACK's until the handshake is over.
+        return false;
+    }
     let tp = &*cx.tp;
     let enabled = matches!(cx.stack.sysctl.tcp_early_retrans(), 3 | 4);
     if !enabled || tp.packets_out == 0 || !is_sack(tp) || !matches!(tp.ca_state, CaState::Open | CaState::Cwr) {

@@ -62,12 +62,36 @@ fn sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
         "net.ipv4.tcp_available_ulp",
         Arc::new(move || weak.upgrade().map(|net| net.ulp.names()).unwrap_or_default()),
     )?;
+    fastopen_sysctls(stack, net)?;
     let weak = Arc::downgrade(net);
     stack.sysctl.set_validator(
         "net.ipv4.tcp_congestion_control",
         Arc::new(move |name| match weak.upgrade() {
             Some(net) if net.cong.exists(name) => Ok(()),
             _ => Err(Error::NoEnt),
+        }),
+    )
+}
+
+/// Those of Fast Open whose values TCP keeps, or acts upon when they are set. Linux: proc_tcp_fastopen_key,
+/// proc_tfo_blackhole_detect_timeout.
+fn fastopen_sysctls(stack: &Stack, net: &Arc<TcpNet>) -> Result<()> {
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_reader(
+        "net.ipv4.tcp_fastopen_key",
+        Arc::new(move || weak.upgrade().map(|net| net.fastopen.key_text()).unwrap_or_default()),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_fastopen_key",
+        Arc::new(move |text| weak.upgrade().ok_or(Error::NoDev)?.fastopen.set_key_text(text)),
+    )?;
+    let weak = Arc::downgrade(net);
+    stack.sysctl.set_validator(
+        "net.ipv4.tcp_fastopen_blackhole_timeout_sec",
+        Arc::new(move |_| {
+            weak.upgrade().ok_or(Error::NoDev)?.fastopen.blackhole.clear();
+            Ok(())
         }),
     )
 }

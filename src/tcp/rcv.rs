@@ -7,7 +7,7 @@ use super::lookup::{Entry, tuple_of};
 use super::net::TcpNet;
 use super::segment::{Options, flow_hash, put_header};
 use super::tcb::Cx;
-use super::{close, deferred, ecn, handshake, timewait};
+use super::{close, deferred, ecn, fastopen, handshake, timewait};
 use crate::base::env::Instant;
 use crate::base::error::Error;
 use crate::base::hash::{Tuple, addr128};
@@ -327,7 +327,9 @@ pub(super) fn mtu_deferred(cx: &mut Cx<'_>) {
 }
 
 fn plausible(cx: &Cx<'_>, seq: SeqNum) -> bool {
-    if cx.state() == State::Listen || seq.between(cx.tp.snd_una, cx.tp.snd_nxt) {
+    // The SYN-ACK of a Fast Open child may be quoted, too.
+    let first = fastopen::server::snt_isn(cx).unwrap_or(cx.tp.snd_una);
+    if cx.state() == State::Listen || seq.between(first, cx.tp.snd_nxt) {
         return true;
     }
     cx.stack.mib.inc(Mib::TcpExtOutOfWindowIcmps);
@@ -363,7 +365,10 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
     }
     let Some(err) = error_of(icmp) else { return };
     let v4 = icmp.src.is_ipv4();
-    if v4 && icmp.ty == 3 && icmp.code <= 1 || !v4 && icmp.ty == 1 && icmp.code == 0 {
+    let fastopen = cx.tp.has_fastopen_rsk();
+    if fastopen {
+        // The timer is the SYN-ACK's.
+    } else if v4 && icmp.ty == 3 && icmp.code <= 1 || !v4 && icmp.ty == 1 && icmp.code == 0 {
         super::timer::ld_rto_revert(cx, seq);
     }
     let wants = cx.sk.flag(if v4 { flag::RECVERR } else { flag::RECVERR6 });
@@ -372,7 +377,8 @@ fn owned_err(g: &mut SockGuard<'_>, seq: SeqNum, icmp: &IcmpError<'_>) {
     }
     match cx.state() {
         // A connection that is not established yet fails with the first error.
-        State::SynSent | State::SynRecv => close::done_with_error(cx, err),
+        // The child of a Fast Open SYN does so until a program has it.
+        State::SynSent | State::SynRecv if !fastopen || cx.tp.not_accepted => close::done_with_error(cx, err),
         // An established one continues; the error is reported if it times out (RFC 1122 §4.2.3.9, RFC 5461).
         _ if !wants => cx.sk.err_soft = err.errno(),
         _ => {

@@ -14,6 +14,7 @@ use super::{ecn, mtu, mtu_probe, output, retransmit, sack, timer, xmit};
 use crate::base::env::{Duration, Instant};
 use crate::counters::Mib;
 use crate::sock::skb::sacked;
+use crate::sock::state::State;
 use crate::wire::seq::SeqNum;
 
 /// Cuts skb `i` of the retransmit queue at `len` bytes; None: no memory, or not possible.
@@ -312,7 +313,7 @@ fn process_loss(cx: &mut Cx<'_>, flags: u32, num_dupack: u32, rexmit: &mut Rexmi
 }
 
 /// An episode of retransmission timeouts has ended (tcp_update_rto_time).
-fn update_rto_time(cx: &mut Cx<'_>) {
+pub(super) fn update_rto_time(cx: &mut Cx<'_>) {
     if cx.tp.rto_stamp_ms != 0 {
         let spent = (cx.now.as_millis() as u32).wrapping_sub(cx.tp.rto_stamp_ms);
         cx.tp.total_rto_time_ms = cx.tp.total_rto_time_ms.wrapping_add(spent);
@@ -381,10 +382,13 @@ pub(crate) fn enter_loss(cx: &mut Cx<'_>) {
 /// tcp_simple_retransmit).
 pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     let mss = mtu::current_mss(cx) as usize;
+    // A SYN and its data are two segments here and were one packet: the path's MTU is why it was lost, whatever the two
+    // measure.
+    let all = cx.tp.syn_data() && cx.state() == State::SynSent;
     for i in 0..cx.tp.rtx_queue.len() {
         let too_large = cx.tp.rtx_queue.get(i).is_some_and(|s| {
             let seg = if s.tcp.gso_segs > 1 { s.tcp.gso_size as usize } else { s.len() };
-            seg > mss
+            all || seg > mss
         });
         if too_large {
             mark_skb_lost(cx, i);
@@ -396,6 +400,12 @@ pub(crate) fn simple_retransmit(cx: &mut Cx<'_>) {
     if !sack::is_sack(cx.tp) {
         limit_reno_sacked(cx.tp);
     }
+    non_congestion_loss_retransmit(cx);
+}
+
+/// Sends again what is marked lost, for a reason that is no congestion: the window does not shrink
+/// (tcp_non_congestion_loss_retransmit).
+pub(super) fn non_congestion_loss_retransmit(cx: &mut Cx<'_>) {
     if cx.tp.ca_state != CaState::Loss {
         cx.tp.high_seq = cx.tp.snd_nxt;
         cx.tp.snd_ssthresh = output::current_ssthresh(cx.tp);

@@ -14,7 +14,7 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::sock::wait::Events;
-use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag};
+use crate::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
 use crate::wire::seq::SeqNum;
 use crate::wire::tcp::TcpFlags;
@@ -397,7 +397,8 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
     if down & RCV_SHUTDOWN != 0 {
         m |= Events::IN | Events::RDHUP;
     }
-    if !matches!(state, State::SynSent | State::SynRecv) {
+    let open = !matches!(state, State::SynSent | State::SynRecv);
+    if open || state == State::SynRecv && cx.tp.has_fastopen_rsk() {
         let mut target = ulp::rcvlowat(&cx).max(1);
         if cx.tp.urg_data != 0 && cx.tp.urg_seq == cx.tp.copied_seq && !cx.sk.flag(flag::URGINLINE) {
             target = target.saturating_add(1);
@@ -414,6 +415,9 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
         if cx.tp.urg_data & urgent::VALID != 0 {
             m |= Events::PRI;
         }
+    } else if state == State::SynSent && cx.sk.ip_flags & ip_flag::DEFER_CONNECT != 0 {
+        // The first write(2) sends the SYN.
+        m |= writable;
     }
     if cx.sock.err.load(Ordering::Acquire) != 0 || errors {
         m |= Events::ERR;

@@ -124,6 +124,7 @@ fn syn_options(cx: &mut Cx<'_>, at: Instant) -> SynOptions {
         timestamps: (sysctl.tcp_timestamps() != 0).then(|| (ts_at(cx, at), cx.tp.rx_opt.ts_recent)),
         sack_permitted: sysctl.tcp_sack(),
         window_scale: sysctl.tcp_window_scaling().then_some(cx.tp.rx_opt.rcv_wscale),
+        fastopen: cx.tp.syn_option(),
         ..SynOptions::default()
     }
 }

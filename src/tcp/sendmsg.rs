@@ -1,7 +1,7 @@
 //! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for
 //! what is pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging).
 //! Process context; owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked,
-//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, zero copy, repair.
+//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: zero copy, repair.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
@@ -9,23 +9,21 @@ use super::output::{
     self, ACK, PSH, add_write_queue_tail, adjust_wmem, charge_wmem, forced_push, mark_push, push, push_one,
     push_pending_frames, sk_stream_memory_free, slow_start_after_idle_check,
 };
-use super::rate;
 use super::tcb::{Cx, nagle};
+use super::{fastopen, rate};
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
-use crate::sock::SockGuard;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
+use crate::sock::{SockGuard, ip_flag};
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
 const FLUSH_EVERY: u32 = 16;
-/// Send data in the SYN (RFC 7413), which is refused.
-const MSG_FASTOPEN: i32 = 0x2000_0000;
 
 /// A connection's borrowed parts; EIO for a sock that is not TCP's.
 macro_rules! cx {
@@ -35,7 +33,7 @@ macro_rules! cx {
 }
 
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
-/// error, EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
+/// error, EAGAIN, EINTR, EINVAL (control message), those of connect(2) with MSG_FASTOPEN.
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
@@ -94,7 +92,13 @@ fn wait_connect(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
         g.sock.take_error()?;
         match state(g) {
             State::Established | State::CloseWait => return Ok(()),
-            State::SynSent | State::SynRecv => timeo.sleep(g)?,
+            State::SynSent | State::SynRecv => {
+                // The answer's acknowledgement may wait for the data of this call.
+                cx!(g).tp.write_pending = timeo.left != Some(Duration::ZERO);
+                let slept = timeo.sleep(g);
+                cx!(g).tp.write_pending = false;
+                slept?;
+            }
             _ => return Err(Error::Pipe),
         }
     }
@@ -158,7 +162,7 @@ fn check_control(control: &[Control]) -> Result<()> {
 }
 
 /// Charges for `size` bytes or says no; under pressure the send buffer shrinks to what is in use (sk_wmem_schedule).
-fn wmem_schedule(cx: &mut Cx<'_>, size: i32) -> bool {
+pub(super) fn wmem_schedule(cx: &mut Cx<'_>, size: i32) -> bool {
     mem::schedule(cx.stack, cx.sock, cx.sk, size, Kind::Send)
 }
 
@@ -271,18 +275,25 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
 /// The body of [`sendmsg`], for a sock that is owned.
 pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     let mut flags = msg.flags;
-    if flags & MSG_FASTOPEN != 0 {
-        return Err(Error::OpNotSupp);
+    let mut copied = 0;
+    if flags & libc::MSG_FASTOPEN != 0 || g.common.ip_flags & ip_flag::DEFER_CONNECT != 0 {
+        match fastopen::client::sendmsg_fastopen(g, msg, &mut copied) {
+            Ok(()) => {}
+            // The rest may be sent when the handshake is over. Departure, from reading: interrupted by a signal, Linux
+            // returns EINTR and does not tell that these bytes were taken, so that a program sends them twice.
+            Err(Error::InProgress | Error::Intr) if copied > 0 => return Ok(copied),
+            Err(e) => return Err(failed(cx!(g), e)),
+        }
     }
     let mut timeo = Timeo::of(g, msg.dontwait());
     rate::check_app_limited(cx!(g));
-    if !matches!(state(g), State::Established | State::CloseWait)
-        && let Err(e) = wait_connect(g, &mut timeo)
-    {
-        return Err(failed(cx!(g), e));
+    // The child of a Fast Open SYN may send before the handshake is over.
+    let open = matches!(state(g), State::Established | State::CloseWait)
+        || state(g) == State::SynRecv && cx!(g).tp.has_fastopen_rsk();
+    if !open && let Err(e) = wait_connect(g, &mut timeo) {
+        return if copied > 0 { Ok(copied) } else { Err(failed(cx!(g), e)) };
     }
     check_control(&msg.control)?;
-    let mut copied = 0;
     let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied);
     let cx = cx!(g);
     let (mss, size_goal) = match r {

@@ -2,11 +2,12 @@
 //! of Linux 6.18, as observed. Linux: do_tcp_setsockopt, do_tcp_getsockopt.
 //!
 //! Not here, and refused with ENOPROTOOPT as a kernel built without them would: TCP_MD5SIG, TCP_REPAIR and kin,
-//! TCP_FASTOPEN and kin, TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
+//! TCP_ZEROCOPY_RECEIVE, TCP_AO. TCP_TX_DELAY takes 0, no delay.
 
+use super::fastopen::cookie::Keys;
 use super::info;
 use super::tcb::{Cx, TcpSock, nagle};
-use super::{cong, delack, output, rcvbuf, recvmsg, rtt, timer, ulp};
+use super::{cong, delack, fastopen, output, rcvbuf, recvmsg, rtt, timer, ulp};
 use crate::base::error::{Error, Result};
 use crate::sock::proto::SockRef;
 use crate::sock::sockopt::{int, put, put_int};
@@ -33,13 +34,17 @@ pub(crate) mod opt {
     pub(crate) const THIN_LINEAR_TIMEOUTS: i32 = 16;
     pub(crate) const THIN_DUPACK: i32 = 17;
     pub(crate) const USER_TIMEOUT: i32 = 18;
+    pub(crate) const FASTOPEN: i32 = 23;
     pub(crate) const TIMESTAMP: i32 = 24;
     pub(crate) const NOTSENT_LOWAT: i32 = 25;
     pub(crate) const CC_INFO: i32 = 26;
     pub(crate) const SAVE_SYN: i32 = 27;
     pub(crate) const SAVED_SYN: i32 = 28;
     pub(crate) const INQ: i32 = 36;
+    pub(crate) const FASTOPEN_CONNECT: i32 = 30;
     pub(crate) const ULP: i32 = 31;
+    pub(crate) const FASTOPEN_KEY: i32 = 33;
+    pub(crate) const FASTOPEN_NO_COOKIE: i32 = 34;
     pub(crate) const TX_DELAY: i32 = 37;
     pub(crate) const IS_MPTCP: i32 = 43;
     pub(crate) const RTO_MAX_MS: i32 = 44;
@@ -71,6 +76,12 @@ pub(crate) fn set(sk: SockRef<'_>, level: i32, name: i32, value: &[u8]) -> Resul
     }
     if name == opt::ULP {
         return ulp::set(&mut g, option_name(value, ulp::NAME_MAX)?);
+    }
+    if name == opt::FASTOPEN_KEY {
+        let keys = Keys::from_bytes(value).ok_or(Error::Inval)?;
+        let Some(cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
+        cx.tp.fastopen_mut().keys = Some(keys);
+        return Ok(());
     }
     let val = int(value)?;
     let Some(mut cx) = Cx::new(&mut g) else { return Err(Error::NoProtoOpt) };
@@ -164,6 +175,7 @@ fn set_int(cx: &mut Cx<'_>, name: i32, val: i32) -> Result<()> {
         }
         opt::SAVE_SYN => cx.tp.save_syn = within(val, 0..=2)? as u8,
         opt::INQ => cx.tp.recvmsg_inq = within(val, 0..=1)? == 1,
+        opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::set_option(cx, name, val)?,
         opt::TX_DELAY if val == 0 => {}
         opt::TX_DELAY => return Err(if val < 0 { Error::Inval } else { Error::OpNotSupp }),
         // Only repair mode may set the clock (EPERM).
@@ -226,6 +238,10 @@ pub(crate) fn get(sk: SockRef<'_>, level: i32, name: i32, value: &mut [u8]) -> R
         }
         opt::ULP => return Ok(ulp::name(cx.tp).map_or(0, |n| put(value, &name_bytes(n)))),
         opt::SAVED_SYN => return saved_syn(&mut cx, value),
+        opt::FASTOPEN_KEY => {
+            let keys = cx.tp.fastopen.as_ref().and_then(|f| f.keys.as_ref()).map(Keys::to_bytes);
+            return Ok(keys.map_or(0, |k| put(value, &k)));
+        }
         _ => {}
     }
     Ok(put_int(value, get_int(cx.stack, &cx, name)?))
@@ -277,6 +293,7 @@ fn get_int(stack: &Stack, cx: &Cx<'_>, name: i32) -> Result<i32> {
         opt::NOTSENT_LOWAT => tp.notsent_lowat as i32,
         opt::SAVE_SYN => i32::from(tp.save_syn),
         opt::INQ => tp.recvmsg_inq as i32,
+        opt::FASTOPEN | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => fastopen::option(tp, name),
         opt::TIMESTAMP => (cx.now.as_millis() as u32).wrapping_add(tp.tsoffset) as i32,
         opt::TX_DELAY | opt::IS_MPTCP => 0,
         opt::RTO_MAX_MS => (rtt::rto_max_us(cx) / 1000) as i32,

@@ -7,7 +7,7 @@ use super::input::{self, Seg, Verdict};
 use super::rack::TIMEOUT_MIN_US;
 use super::tcb::{Cx, XmitTimer};
 use super::urgent::urg;
-use super::{control, delack, ecn, rcv, rcvbuf, timer, undo, window};
+use super::{control, delack, ecn, fastopen, rcv, rcvbuf, timer, undo, window};
 use crate::base::env::{Duration, Instant};
 use crate::counters::{DropReason, Mib};
 use crate::sock::flag as sflag;
@@ -69,7 +69,7 @@ pub(crate) fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -
         } else if !syn {
             (DropReason::TcpFlags, false)
         } else {
-            return syn_ack(cx, seg, skb);
+            return syn_ack(cx, seg, o, skb);
         }
     } else if rst {
         (DropReason::TcpReset, false)
@@ -89,7 +89,7 @@ pub(crate) fn rcv_synsent(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -
 }
 
 /// The SYN-ACK: established.
-fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
+fn syn_ack(cx: &mut Cx<'_>, seg: Seg, o: &TcpOptions, skb: Skb) -> Verdict {
     ecn::rcv_synack(cx, &seg);
     cx.tp.snd_wl1 = seg.seq;
     undo::try_undo_spurious_syn(cx);
@@ -116,11 +116,18 @@ fn syn_ack(cx: &mut Cx<'_>, seg: Seg, skb: Skb) -> Verdict {
     // poll(2) reads the state without the lock, so what it reads afterwards must be set before.
     cx.tp.copied_seq = cx.tp.rcv_nxt;
     input::finish_connect(cx, rcv::option_bytes(&skb));
+    let sent_again = fastopen::client::rcv_synack(cx, &skb, rcv::option_bytes(&skb), o);
     if !cx.sk.flag(sflag::DEAD) {
         cx.sock.wait.wake(Events::OUT | Events::IN);
     }
+    if sent_again {
+        // The SYN's data, which has left again, acknowledges the SYN-ACK.
+        urg(cx, &seg, &skb);
+        input::data_snd_check(cx);
+        return Verdict::Ok;
+    }
     // Our first data, or the program's reply, can carry the handshake's last acknowledgement.
-    if !cx.tp.write_queue.is_empty() || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
+    if cx.tp.write_pending || cx.tp.defer_accept != 0 || delack::in_pingpong_mode(cx) {
         delack::delay_handshake_ack(cx);
         drop(skb);
         return Verdict::Ok;

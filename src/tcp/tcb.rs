@@ -7,6 +7,7 @@ use super::chrono::Chrono;
 use super::cong::CongState;
 use super::delack::AckState;
 use super::ecn::{EceEcho, EcnFlags};
+use super::fastopen::FastOpen;
 use super::listener::Listener;
 use super::minmax::MinMax;
 use super::mtu_probe::MtuProbing;
@@ -542,6 +543,10 @@ zero {
     pub(crate) rto_max_ms: u32,
     /// TCP_DELACK_MAX_US; 0: default.
     pub(crate) delack_max_us: u32,
+    /// Fast Open (RFC 7413); None: this sock has had nothing to do with it.
+    pub(super) fastopen: Option<Box<FastOpen>>,
+    /// A writer waits for the handshake, with data that will follow (sk_write_pending).
+    pub(crate) write_pending: bool,
     /// The child is still in its listener's accept queue.
     pub(crate) not_accepted: bool,
     /// TCP_SAVE_SYN: 0: off; 1: network and TCP headers; 2: also the link header (which is not kept here, so the same

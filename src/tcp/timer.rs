@@ -10,7 +10,8 @@ use super::sack::is_sack;
 use super::tcb::{CaState, Cx, TIMEOUT_INIT_US, TcpSock, XmitTimer};
 use super::timewait::TIMEWAIT_LEN;
 use super::{
-    close, control, deferred, delack, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, timewait, xmit,
+    close, control, deferred, delack, fastopen, mtu_probe, probe, rack, recovery, rtt, segment, sock_ops, timewait,
+    xmit,
 };
 use crate::base::env::{Duration, Instant};
 use crate::base::error::Error;
@@ -84,6 +85,10 @@ pub(crate) fn rto_delta(cx: &Cx<'_>) -> Option<Duration> {
 /// Restarts the retransmission timer, or stops it when all is acknowledged (RFC 6298 §5.2, §5.3). After a loss probe or
 /// a reordering timeout it counts from when the first segment was sent. Linux: tcp_rearm_rto.
 pub(crate) fn rearm_rto(cx: &mut Cx<'_>) {
+    if cx.tp.has_fastopen_rsk() {
+        // The timer is the SYN-ACK's.
+        return;
+    }
     if cx.tp.packets_out == 0 {
         return clear_xmit_timer(cx);
     }
@@ -245,6 +250,7 @@ pub(crate) fn write_timeout(cx: &mut Cx<'_>) -> bool {
     if !expired {
         expired = retransmits_timed_out(cx, retry_until, user_timeout(cx.tp));
     }
+    fastopen::blackhole::active_detect_blackhole(cx, expired);
     sock_ops::rto(cx, expired);
     if expired {
         write_err(cx);
@@ -293,9 +299,23 @@ fn stream_is_thin(tp: &TcpSock) -> bool {
     tp.packets_out < 4 && tp.snd_ssthresh < super::tcb::INFINITE_SSTHRESH
 }
 
+/// Counts a retransmission timeout (tcp_update_rto_stats).
+pub(super) fn update_rto_stats(cx: &mut Cx<'_>) {
+    if cx.tp.retransmits == 0 {
+        cx.tp.total_rto_recoveries = cx.tp.total_rto_recoveries.wrapping_add(1);
+        cx.tp.rto_stamp_ms = cx.now.as_millis() as u32;
+    }
+    cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
+    cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
+}
+
 /// The retransmission timer fired: everything in flight counts as lost, the first segment is sent again, the timeout
 /// doubles (RFC 6298 §5.4 to §5.7). Linux: tcp_retransmit_timer.
 pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
+    if cx.tp.has_fastopen_rsk() {
+        // Neither data nor FIN is sent again before the SYN-ACK is acknowledged.
+        return fastopen::server::synack_timer(cx);
+    }
     if cx.tp.packets_out == 0 {
         return;
     }
@@ -323,12 +343,7 @@ pub(crate) fn retransmit_timer(cx: &mut Cx<'_>) {
             count_failure(cx);
         }
         recovery::enter_loss(cx);
-        if cx.tp.retransmits == 0 {
-            cx.tp.total_rto_recoveries = cx.tp.total_rto_recoveries.wrapping_add(1);
-            cx.tp.rto_stamp_ms = cx.now.as_millis() as u32;
-        }
-        cx.tp.retransmits = cx.tp.retransmits.saturating_add(1);
-        cx.tp.total_rto = cx.tp.total_rto.wrapping_add(1);
+        update_rto_stats(cx);
         if retransmit_skb(cx, 0, 1, Resend::Rto) == Err(Error::NoBufs) {
             // It did not leave this machine: no reason to back off.
             reset_xmit_timer(cx, XmitTimer::Retrans, RESOURCE_PROBE_INTERVAL, false);

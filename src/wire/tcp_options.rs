@@ -376,8 +376,27 @@ pub(crate) struct FastOpenCookie {
 }
 
 impl FastOpenCookie {
+    /// A request for a cookie.
+    pub(crate) const REQUEST: FastOpenCookie = FastOpenCookie::of([0; 8], 0);
+
+    /// A cookie of eight bytes, as servers here make them.
+    pub(crate) const fn eight(bytes: [u8; 8]) -> FastOpenCookie {
+        FastOpenCookie::of(bytes, 8)
+    }
+
+    const fn of(bytes: [u8; 8], len: u8) -> FastOpenCookie {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        let bytes = [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0];
+        FastOpenCookie { bytes, len, experimental: false }
+    }
+
+    /// The same in the form of kind 254, or of kind 34.
+    pub(crate) const fn in_form(mut self, experimental: bool) -> FastOpenCookie {
+        self.experimental = experimental;
+        self
+    }
+
     /// `None` unless `cookie` is empty (a request) or has 4..=16 bytes, an even number.
-    #[cfg(test)]
     pub(crate) fn new(cookie: &[u8], experimental: bool) -> Option<FastOpenCookie> {
         if !cookie_len_ok(cookie.len()) {
             return None;

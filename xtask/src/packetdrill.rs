@@ -161,10 +161,15 @@ impl Variant {
             format!("--gateway_ip={}", network.gateway),
             format!("--remote_ip={remote}"),
         ];
-        let (ip_version, cookie, level, kind) = match self {
-            Variant::Ipv4 => ("ipv4", "3021b9d889017eeb", "SOL_IP", "IP_RECVERR"),
-            Variant::Mapped => ("ipv4-mapped-ipv6", "3021b9d889017eeb", "SOL_IPV6", "IPV6_RECVERR"),
-            Variant::Ipv6 => ("ipv6", "c1d1e9742a47a9bc", "SOL_IPV6", "IPV6_RECVERR"),
+        let (ip_version, level, kind) = match self {
+            Variant::Ipv4 => ("ipv4", "SOL_IP", "IP_RECVERR"),
+            Variant::Mapped => ("ipv4-mapped-ipv6", "SOL_IPV6", "IPV6_RECVERR"),
+            Variant::Ipv6 => ("ipv6", "SOL_IPV6", "IPV6_RECVERR"),
+        };
+        // Between the variant's addresses: with the key of `common/defaults.sh`, and with one of zeros.
+        let (cookie, cookie_zero) = match self {
+            Variant::Ipv4 | Variant::Mapped => ("3021b9d889017eeb", "b7c12350a90dc8f5"),
+            Variant::Ipv6 => ("c1d1e9742a47a9bc", "82af1a8f9a205c34"),
         };
         arguments.push(format!("--ip_version={ip_version}"));
         if self == Variant::Ipv6 {
@@ -174,6 +179,7 @@ impl Variant {
         }
         let mut define = |symbol: &str, value: &str| arguments.extend(["-D".into(), format!("{symbol}={value}")]);
         define("TFO_COOKIE", cookie);
+        define("TFO_COOKIE_ZERO", cookie_zero);
         if self != Variant::Ipv6 {
             define("CODE", "host_unreachable");
         }

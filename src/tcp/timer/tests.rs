@@ -41,7 +41,7 @@ fn a_syn_is_sent_at_one_second_four_times_and_then_backs_off() {
     let b = Bench::new();
     b.with(|cx| {
         be_in(cx, State::SynSent);
-        control::connect(cx).unwrap();
+        control::connect(cx, None).unwrap();
     });
     let got = intervals(&b, 100);
     assert_eq!(got, [1_000, 1_000, 1_000, 1_000, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000]);
