@@ -52,6 +52,7 @@ use crate::base::env::{OsEntropy, RealClock};
 use crate::base::error::Error;
 use crate::control;
 use crate::device::impaired::Impaired;
+use crate::device::link::LinkConfig;
 use crate::device::netdev::NetDev;
 use crate::device::packet::{self, Packet};
 use crate::device::tun::Tun;
@@ -72,6 +73,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+
+/// What `link=` of a configuration says: a simulated link, whose `forth` is the direction out, and its seed if one is
+/// given. Errors: EINVAL, with a message that names the setting.
+pub fn link(text: &str) -> Result<(LinkConfig, Option<u64>), ConfigError> {
+    link::parse(text).map(|link| (link.config, link.seed))
+}
 
 /// Why a configuration was refused: a one-line message, and the errno.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 mod address;
 mod instance;
 mod launch;
+mod link;
 mod man;
 mod nstat;
 mod out;
@@ -192,6 +193,8 @@ Examples:
     /// Have the TCP sockets of other programs, which the preload library passes here: prints the environment that they
     /// need, and serves until SIGINT or SIGTERM
     Serve(serve::Args),
+    /// Join two TUN devices by a simulated link: delay, loss, rate, where the kernel has no netem
+    Link(link::Args),
     /// List the sockets of a running stack, as ss(8) does
     Ss(ss::Args),
     /// End sockets of a running stack, as ss -K
@@ -231,6 +234,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => run::ps(&args),
         Command::Exec(args) => run::exec(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Link(args) => link::run(&args),
         Command::Ss(args) => ss::run(&args),
         Command::Kill(args) => ss::kill(&args),
         Command::Nstat(args) => nstat::run(&args),

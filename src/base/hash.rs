@@ -65,6 +65,16 @@ impl Keys {
         (hasher.finish() as u32).wrapping_add((now.as_nanos() >> 6) as u32)
     }
 
+    /// One of the two hashes of a SYN cookie (cookie_hash); `count`: minutes, 0 in the first. The key of the ISN's serves:
+    /// what is hashed differs in length.
+    pub(crate) fn syn_cookie(&self, t: &Tuple, count: u32, second: bool) -> u32 {
+        let mut hasher = SipHasher24::new_with_key(&self.isn);
+        tuple(&mut hasher, t);
+        hasher.write_u32(count);
+        hasher.write_u8(second.into());
+        hasher.finish() as u32
+    }
+
     /// Offset of the timestamp clock towards this peer (RFC 7323 §5.4), added modulo 2^32. The same for all connections
     /// of a pair of addresses, because a peer in TIME-WAIT compares the timestamps of successive connections.
     pub fn ts_offset(&self, saddr: u128, daddr: u128) -> u32 {

@@ -48,6 +48,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `bridge` | two devices joined by a simulated link |
 //! | `gso` | segmentation and coalescing in software, for devices that do not do it |
 //! | `impaired` | a simulated link in front of a device |
 //! | `link` | a simulated link |
@@ -59,6 +60,7 @@
 //! | `types` | plug-in kinds of devices |
 //! | `vnet` | the virtio-net header, for `tun` and `packet` |
 
+pub mod bridge;
 #[cfg(test)]
 pub(crate) mod capture_test;
 pub(crate) mod gso;

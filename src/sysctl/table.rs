@@ -152,7 +152,7 @@ sysctls! {
         "SYN retransmissions.",
     tcp_synack_retries "net.ipv4.tcp_synack_retries" int(0, 255) "5" Live Rw
         "SYN-ACK retransmissions.",
-    tcp_syncookies "net.ipv4.tcp_syncookies" int(0, 255) "1" Planned Rw
+    tcp_syncookies "net.ipv4.tcp_syncookies" int(0, 255) "1" Live Rw
         "SYN cookies when the SYN queue overflows (1) or always (2).",
     tcp_tw_reuse "net.ipv4.tcp_tw_reuse" int(0, 2) "2" Live Rw
         "Take a time-wait port for a new connection: 1 yes, 2 for loopback only (RFC 6191).",

@@ -14,6 +14,7 @@ use super::lookup::{Bound, Entry, Holder, tuple_of};
 use super::rcv::{self, Reply};
 use super::segment::{self, Options};
 use super::sock_ops::{self, Ends, HdrSeg, cb};
+use super::syncookies::{self, Remembered};
 use super::tcb::{Cx, TcpSock};
 use super::timewait::{in_window, paws_reject};
 use super::{cong, fastopen, mtu, rcvbuf, rtt, set_state, timer, ulp, window};
@@ -65,6 +66,7 @@ pub fn listen_rcv(cx: &mut Cx<'_>, skb: Skb) {
         return;
     }
     if flags.contains(TcpFlags::ACK) {
+        let Some(skb) = cookie_check(cx, &key, skb, &info) else { return };
         reset(cx, &skb, &info, sport, dport);
         return drop_skb(cx, DropReason::TcpFlags);
     }
@@ -103,17 +105,89 @@ fn mss_for(cx: &Cx<'_>, req_dst: &Dst, v6: bool) -> u16 {
     }
 }
 
-/// A SYN for a new connection: agrees on options, remembers a request and answers with a SYN-ACK. Linux:
-/// tcp_conn_request.
+/// What two ends agree on in a handshake.
+struct Agreed {
+    rcv_isn: SeqNum,
+    snt_isn: SeqNum,
+    /// The peer's MSS.
+    mss: u16,
+    /// Its timestamp, where there are timestamps.
+    ts_recent: Option<u32>,
+    sack_ok: bool,
+    /// Its window scale, where there is one.
+    wscale: Option<WindowShift>,
+    ecn_ok: bool,
+    /// The TOS byte of the SYN.
+    syn_tos: u8,
+}
+
+/// A request with these numbers, which nobody knows yet.
+fn new_request(cx: &mut Cx<'_>, key: &ReqKey, info: &PacketInfo, dst: Arc<Dst>, agreed: Agreed) -> Box<Request> {
+    let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
+    let timeout_us = sock_ops::timeout_init(cx, Some(ends));
+    let (tstamp_ok, wscale_ok) = (agreed.ts_recent.is_some(), agreed.wscale.is_some());
+    let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, tstamp_ok, wscale_ok);
+    Box::new(Request {
+        saddr: info.dst,
+        daddr: info.src,
+        sport: key.tuple.sport,
+        dport: key.tuple.dport,
+        oif: oif(cx.sk, info),
+        rcv_isn: agreed.rcv_isn,
+        rcv_nxt: agreed.rcv_isn + 1,
+        snt_isn: agreed.snt_isn,
+        mss: agreed.mss,
+        ts_recent: agreed.ts_recent.unwrap_or(0),
+        ts_off: if tstamp_ok { ts_offset(cx.stack, &key.tuple) } else { 0 },
+        txhash: segment::rnd_txhash(cx.stack),
+        tstamp_ok,
+        sack_ok: agreed.sack_ok,
+        wscale_ok,
+        ecn_ok: agreed.ecn_ok,
+        acked: false,
+        snd_wscale: agreed.wscale.unwrap_or(WindowShift::NONE),
+        rcv_wscale,
+        rcv_wnd,
+        window_clamp,
+        tsval: (0, 0),
+        snt_synack: None,
+        last_oow_ack_ms: 0,
+        challenge: ChallengeBudget::NEW,
+        num_timeout: 0,
+        num_retrans: 0,
+        timeout_us,
+        syn_tos: agreed.syn_tos,
+        saved_syn: None,
+        syn_options: None,
+        deadline: Default::default(),
+        dst,
+    })
+}
+
+/// Whether a SYN is answered with a cookie, because the queue is full or the sysctl says always. None: it is dropped
+/// (tcp_syn_flood_action).
+fn wants_cookie(cx: &Cx<'_>, qlen: usize) -> Option<bool> {
+    let cookies = cx.stack.sysctl.tcp_syncookies();
+    if qlen as u32 <= cx.sk.max_ack_backlog && cookies != 2 {
+        return Some(false);
+    }
+    if cookies == 0 {
+        cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
+        listendrop(cx, DropReason::TcpReqQueueFull);
+        return None;
+    }
+    cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDoCookies);
+    Some(true)
+}
+
+/// A SYN for a new connection: agrees on options, remembers a request, or has a cookie remember it, and answers with a
+/// SYN-ACK. Linux: tcp_conn_request.
 fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
     let sysctl = &cx.stack.sysctl;
     let isn_from_tw = SeqNum(skb.tcp.in_flight);
     let tw = skb.tcp.in_flight != 0;
     let Some(qlen) = cx.tp.listener.as_ref().map(|l| l.requests_len()) else { return };
-    if qlen as u32 > cx.sk.max_ack_backlog && !tw {
-        cx.stack.mib.inc(Mib::TcpExtTCPReqQFullDrop);
-        return listendrop(cx, DropReason::TcpReqQueueFull);
-    }
+    let Some(cookie) = (if tw { Some(false) } else { wants_cookie(cx, qlen) }) else { return };
     if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
         cx.stack.mib.inc(Mib::TcpExtListenOverflows);
         return listendrop(cx, DropReason::TcpListenOverflow);
@@ -126,54 +200,35 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         Ok(d) if matches!(d.kind, DstKind::Unicast | DstKind::Local) => d,
         _ => return listendrop(cx, DropReason::IpOutNoRoutes),
     };
-    // Linux keeps the last quarter of the queue for peers in its metrics cache; there is no such cache here.
+    // Linux keeps the last quarter of the queue for peers whose RTT is in its metrics cache; ours has none.
     let max = sysctl.tcp_max_syn_backlog();
     if !tw && sysctl.tcp_syncookies() == 0 && max.saturating_sub(qlen as i32) < max >> 2 {
         return listendrop(cx, DropReason::TcpReqQueueFull);
     }
     let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
-    let wscale = opt.window_scale.filter(|_| sysctl.tcp_window_scaling());
+    // The options of a cookie are in its timestamp.
+    let has_room = !cookie || timestamps.is_some();
+    let wscale = opt.window_scale.filter(|_| sysctl.tcp_window_scaling() && has_room);
     let isn = if tw { isn_from_tw } else { SeqNum(cx.stack.keys.isn(cx.now, &key.tuple)) };
     let user = cx.tp.rx_opt.user_mss;
     let mss = opt.mss.map_or(default_mss(info.src), |m| if user != 0 { m.min(user) } else { m });
     let ends = Ends { saddr: info.dst, daddr: info.src, sport: key.tuple.sport, dport: key.tuple.dport };
-    let timeout_us = sock_ops::timeout_init(cx, Some(ends));
-    let (rcv_wnd, window_clamp, rcv_wscale) = init_rwin(cx, &dst, ends, timestamps.is_some(), wscale.is_some());
-    let mut req = Box::new(Request {
-        saddr: info.dst,
-        daddr: info.src,
-        sport: key.tuple.sport,
-        dport: key.tuple.dport,
-        oif: oif(cx.sk, info),
+    let agreed = Agreed {
         rcv_isn: skb.tcp.seq,
-        rcv_nxt: skb.tcp.seq + 1,
         snt_isn: isn,
         mss,
-        ts_recent: timestamps.map_or(0, |t| t.0),
-        ts_off: if timestamps.is_some() { ts_offset(cx.stack, &key.tuple) } else { 0 },
-        txhash: segment::rnd_txhash(cx.stack),
-        tstamp_ok: timestamps.is_some(),
-        sack_ok: opt.sack_permitted && sysctl.tcp_sack(),
-        wscale_ok: wscale.is_some(),
-        ecn_ok: ecn::create_request(cx, &skb, &dst, ends),
-        acked: false,
-        snd_wscale: wscale.map_or(WindowShift::NONE, WindowShift::clamp),
-        rcv_wscale,
-        rcv_wnd,
-        window_clamp,
-        tsval: (0, 0),
-        snt_synack: None,
-        last_oow_ack_ms: 0,
-        challenge: ChallengeBudget::NEW,
-        num_timeout: 0,
-        num_retrans: 0,
-        timeout_us,
+        ts_recent: timestamps.map(|t| t.0),
+        sack_ok: opt.sack_permitted && sysctl.tcp_sack() && has_room,
+        wscale: wscale.map(WindowShift::clamp),
+        ecn_ok: ecn::create_request(cx, &skb, &dst, ends) && has_room,
         syn_tos: skb.tcp.ip_dsfield,
-        saved_syn: if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None },
-        syn_options: cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into()),
-        deadline: Default::default(),
-        dst,
-    });
+    };
+    let mut req = new_request(cx, key, info, dst, agreed);
+    if cookie {
+        return send_cookie(cx, key, &mut req);
+    }
+    req.saved_syn = if cx.tp.save_syn != 0 { Some(saved_syn(&skb, info)) } else { None };
+    req.syn_options = cx.tp.net.sock_ops.any().then(|| rcv::option_bytes(&skb).into());
     let decision = fastopen::server::try_fastopen(cx, &skb, info, &opt, &req.dst);
     if let Some(queue) = &decision.open {
         let queue = queue.clone();
@@ -187,12 +242,83 @@ fn conn_request(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) {
         // A connection with this 4-tuple was made meanwhile: the SYN is an old duplicate.
         return drop_skb(cx, DropReason::TcpInvalidSyn);
     }
-    let at = cx.now + listener::req_timeout(cx, timeout_us, 0);
+    let at = cx.now + listener::req_timeout(cx, req.timeout_us, 0);
     if let Some(l) = cx.tp.listener.as_mut() {
         l.insert(*key, req, at);
     }
     listener::arm(cx);
-    with_request(cx, key, |cx, req| send_synack(cx, req, decision.cookie));
+    with_request(cx, key, |cx, req| send_synack(cx, req, SynAck::Normal(decision.cookie)));
+}
+
+/// Answers a SYN with a cookie; the request is forgotten (cookie_init_sequence).
+fn send_cookie(cx: &mut Cx<'_>, key: &ReqKey, req: &mut Request) {
+    let now = cx.now;
+    if let Some(l) = cx.tp.listener.as_mut() {
+        l.overflow.note(now);
+    }
+    let v6 = req.daddr.is_ipv6();
+    let (isn, mss) = syncookies::init_sequence(&cx.stack.keys, now, &key.tuple, v6, req.rcv_isn, req.mss);
+    (req.snt_isn, req.mss) = (isn, mss);
+    cx.stack.mib.inc(Mib::TcpExtSyncookiesSent);
+    send_synack(cx, req, SynAck::Cookie);
+}
+
+/// An acknowledgement that belongs to no request may bring a cookie back: then it makes the connection. Some: it does
+/// not, and is answered as any other (cookie_v4_check).
+fn cookie_check(cx: &mut Cx<'_>, key: &ReqKey, skb: Skb, info: &PacketInfo) -> Option<Skb> {
+    let (stack, now, flags) = (cx.stack, cx.now, skb.tcp.all_flags());
+    let sysctl = &stack.sysctl;
+    let recent = cx.tp.listener.as_ref().is_some_and(|l| l.overflow.is_recent(now));
+    if !recent || sysctl.tcp_syncookies() == 0 || flags.contains(TcpFlags::SYN) || flags.contains(TcpFlags::RST) {
+        return Some(skb);
+    }
+    let back = |n: SeqNum| SeqNum(n.0.wrapping_sub(1));
+    let (rcv_isn, snt_isn) = (back(skb.tcp.seq), back(skb.tcp.ack_seq));
+    let v6 = info.src.is_ipv6();
+    let Some(mss) = syncookies::check(&stack.keys, now, &key.tuple, v6, rcv_isn, snt_isn) else {
+        stack.mib.inc(Mib::TcpExtSyncookiesFailed);
+        return Some(skb);
+    };
+    stack.mib.inc(Mib::TcpExtSyncookiesRecv);
+    let opt = TcpOptions::parse(rcv::option_bytes(&skb));
+    let timestamps = opt.timestamps.filter(|_| sysctl.tcp_timestamps() != 0);
+    let said = timestamps.map(|(_, echo)| {
+        let offset = if echo != 0 { ts_offset(stack, &key.tuple) } else { 0 };
+        syncookies::decode_timestamp(echo.wrapping_sub(offset))
+    });
+    let said = said.unwrap_or(Remembered::NOTHING);
+    // We never said that: the sysctl has changed, or the timestamp is not ours.
+    if said.sack_ok && !sysctl.tcp_sack() || said.wscale.is_some() && !sysctl.tcp_window_scaling() {
+        return Some(skb);
+    }
+    if acceptq_is_full(cx.sk.ack_backlog, cx.sk.max_ack_backlog) {
+        stack.mib.inc(Mib::TcpExtListenOverflows);
+        listendrop(cx, DropReason::TcpListenOverflow);
+        return None;
+    }
+    let Ok(dst) = ip::route::lookup(stack, info.src, Some(info.dst), oif(cx.sk, info)) else {
+        drop_skb(cx, DropReason::IpOutNoRoutes);
+        return None;
+    };
+    let willing = sysctl.tcp_ecn() != 0 || dst.metrics.feature_ecn;
+    let agreed = Agreed {
+        rcv_isn,
+        snt_isn,
+        mss,
+        ts_recent: timestamps.map(|t| t.0),
+        sack_ok: said.sack_ok,
+        wscale: said.wscale,
+        ecn_ok: said.ecn_ok && willing,
+        syn_tos: skb.tcp.ip_dsfield,
+    };
+    let req = new_request(cx, key, info, dst, agreed);
+    let by = OpenedBy::of(&skb);
+    let child = syn_recv_sock(cx, key, &mut Some(req), &by, |_| false, |c, _| first_segment(c, skb));
+    match child {
+        Some(child) => queue_add(cx, child),
+        None => drop_skb(cx, DropReason::TcpInvalidSyn),
+    }
+    None
 }
 
 /// A SYN whose data is taken makes a child at once, which a program may accept. The SYN-ACK is sent by the child. The
@@ -274,9 +400,18 @@ fn with_request<R>(cx: &mut Cx<'_>, key: &ReqKey, f: impl FnOnce(&mut Cx<'_>, &m
     Some(r)
 }
 
-/// Sends a request's SYN-ACK, the first, with a Fast Open cookie if there is one, or again. `cx`: the listener, or the
-/// child of a Fast Open SYN. False: IP did not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
-pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, cookie: Option<FastOpenCookie>) -> bool {
+/// A SYN-ACK (enum tcp_synack_type).
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SynAck {
+    /// Of a request that is remembered; the first may have a Fast Open cookie.
+    Normal(Option<FastOpenCookie>),
+    /// Its sequence number is a cookie, and its timestamp has the options.
+    Cookie,
+}
+
+/// Sends a request's SYN-ACK, the first or again. `cx`: the listener, or the child of a Fast Open SYN. False: IP did
+/// not take it. Linux: tcp_make_synack, tcp_v4_send_synack.
+pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, kind: SynAck) -> bool {
     let (now, stack) = (cx.now, cx.stack);
     let (v6, ends) = (req.daddr.is_ipv6(), Ends::of(req));
     let mss = mss_for(cx, &req.dst, v6);
@@ -284,7 +419,17 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, cookie: Option<Fas
     let codepoint = ecn::make_synack(cx, req.ecn_ok, ends, &mut flags);
     let tos = if v6 { cx.sk.tclass } else { cx.sk.tos };
     let tos = if stack.sysctl.tcp_reflect_tos() { req.syn_tos } else { tos };
-    let tsval = (now.as_millis() as u32).wrapping_add(req.ts_off);
+    let mut clock = now.as_millis() as u32;
+    let mut fastopen = None;
+    match kind {
+        SynAck::Normal(cookie) => fastopen = cookie,
+        SynAck::Cookie => {
+            let wscale = req.wscale_ok.then_some(req.snd_wscale);
+            let options = Remembered { wscale, sack_ok: req.sack_ok, ecn_ok: req.ecn_ok };
+            clock = syncookies::init_timestamp(clock, options);
+        }
+    }
+    let tsval = clock.wrapping_add(req.ts_off);
     if req.snt_synack.is_none() {
         req.snt_synack = Some(now);
         req.tsval.0 = tsval;
@@ -295,7 +440,7 @@ pub(super) fn send_synack(cx: &mut Cx<'_>, req: &mut Request, cookie: Option<Fas
         timestamps: req.tstamp_ok.then_some((tsval, req.ts_recent)),
         sack_permitted: req.sack_ok,
         window_scale: req.wscale_ok.then_some(req.rcv_wscale),
-        fastopen: cookie,
+        fastopen,
         ..SynOptions::default()
     });
     let repr = TcpRepr {
@@ -339,7 +484,7 @@ pub(super) fn rtx_synack(cx: &mut Cx<'_>, req: &mut Request) -> bool {
     if cx.sk.txrehash {
         req.txhash = segment::rnd_txhash(cx.stack);
     }
-    if !send_synack(cx, req, None) {
+    if !send_synack(cx, req, SynAck::Normal(None)) {
         return false;
     }
     req.num_retrans = req.num_retrans.saturating_add(1);

@@ -5,6 +5,7 @@
 use super::challenge::ChallengeBudget;
 use super::connect::{self};
 use super::lookup::{Entry, Holder, Ready};
+use super::syncookies::Overflow;
 use super::tcb::Cx;
 use super::{close, deferred, fastopen, set_state, sock_ops, ulp};
 use crate::base::env::{Duration, Instant};
@@ -98,6 +99,8 @@ pub struct Listener {
     young: usize,
     timer: TimerSlot,
     accept: VecDeque<Arc<Sock>>,
+    /// When SYNs were answered with cookies.
+    pub(super) overflow: Overflow,
 }
 
 impl Listener {

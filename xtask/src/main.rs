@@ -5,6 +5,7 @@
 //! error of usage is one line on stderr and exit status 2, any other error is one line and 1.
 
 mod cargo;
+mod compare_cc;
 mod demo;
 mod differential;
 mod fresh;
@@ -74,6 +75,9 @@ enum Command {
     },
     /// Run random sequences of socket calls and of packets on the kernel and on usersock and compare them
     Differential(differential::Args),
+    /// Send over simulated links with the kernel's congestion control and with ours, and compare what arrives
+    #[command(name = "compare-cc")]
+    CompareCc(compare_cc::Args),
     /// Run packetdrill scripts against usersock, each variant in a network namespace of its own
     Packetdrill(packetdrill::Args),
     /// Say which kind of network a namespace here can have, tun or packet (the demo asks itself)
@@ -125,6 +129,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Install { prefix } => install::run(&prefix),
         Command::Differential(args) => differential::run(&args),
+        Command::CompareCc(args) => compare_cc::run(&args),
         Command::Packetdrill(args) => packetdrill::run(&args),
         Command::Probe { how, via } => demo::probe(how, via),
         Command::DemoInside(args) => demo::inside(&args),

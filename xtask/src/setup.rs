@@ -24,6 +24,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "tc", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "unshare", package: "util-linux" },
+    Tool { program: "nsenter", package: "util-linux" },
     Tool { program: "strace", package: "strace" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "sysctl", package: "procps" },

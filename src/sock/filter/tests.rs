@@ -173,7 +173,7 @@ proptest::proptest! {
     fn no_program_panics_or_runs_for_ever(
         words in proptest::collection::vec((0u16..0x100, 0u8..8, 0u8..8, proptest::prelude::any::<u32>()), 1..40)
     ) {
-        let small = |k: u32| if k % 3 == 0 { k } else { k % 20 };
+        let small = |k: u32| if k.is_multiple_of(3) { k } else { k % 20 };
         let mut insns: Vec<_> = words.iter().map(|&(code, jt, jf, k)| insn(code, jt, jf, small(k))).collect();
         insns.push(RET_A);
         insns.retain(|&i| exists(i));

@@ -14,7 +14,7 @@ use crate::sock::packet::PacketInfo;
 use crate::sock::skb::Skb;
 use crate::sock::state::State;
 use crate::tcp::challenge::{may_challenge, oow_rate_limited, reset};
-use crate::tcp::handshake::{self, stamp_of, unacceptable};
+use crate::tcp::handshake::{self, SynAck, stamp_of, unacceptable};
 use crate::tcp::input::{self, Seg};
 use crate::tcp::listener::{self, Request};
 use crate::tcp::sock_ops::{self, Opened};
@@ -129,7 +129,7 @@ pub(in crate::tcp) fn open_child(
     let nxt = c.tp.rcv_nxt;
     window::begin(c.tp, nxt);
     // If it is lost, the timer sends it again.
-    handshake::send_synack(c, &mut req, cookie);
+    handshake::send_synack(c, &mut req, SynAck::Normal(cookie));
     c.tp.fastopen_mut().rsk = Some(PassiveRequest { req, queue });
 }
 
