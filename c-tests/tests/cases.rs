@@ -121,6 +121,7 @@ cases! {
     udp,
     unspecified,
     urgent,
+    zerocopy,
 }
 
 /// Programs that are not cases: they take arguments and talk to another process.

@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::errqueue::{ErrEntry, IcmpPacket};
+use crate::sock::errqueue::{ErrEntry, IcmpPacket, origin};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
@@ -23,11 +23,6 @@ use crate::wire::addr::is_link_local_v6;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Origins of queued errors (SO_EE_ORIGIN_*).
-const ORIGIN_LOCAL: u8 = 1;
-const ORIGIN_ICMP: u8 = 2;
-const ORIGIN_ICMP6: u8 = 3;
 
 /// Words of the control block of a packet in a receive queue, as [`arrived`] and [`recv`] use it: for IP_PKTINFO the
 /// interface in the upper half and ipi_spec_dst in the lower (PKTINFO_SKB_CB); packets dropped before it
@@ -177,8 +172,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 /// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
 /// ipv6_recv_error.
 pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    let sock = g.sock;
-    let e = g.common.next_error(sock)?;
+    let e = g.sock.next_error()?;
     let n = msg.put(&e.payload);
     if msg.faulted() {
         return Err(Error::Fault);
@@ -312,7 +306,7 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
     if sockopt::wants_errors(g, v4) {
         let err = SockExtendedErr {
             errno: e.errno.errno() as u32,
-            origin: if v4 { ORIGIN_ICMP } else { ORIGIN_ICMP6 },
+            origin: if v4 { origin::ICMP } else { origin::ICMP6 },
             ty: e.ty,
             code: e.code,
             info: e.info,
@@ -320,9 +314,8 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             offender: Some(e.reporter),
         };
         let icmp = IcmpPacket { dst: e.src, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos, now: e.now };
-        let sock = g.sock;
         let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), icmp: Some(icmp), control: Vec::new() };
-        g.common.queue_error(sock, entry);
+        g.sock.queue_error(entry);
     } else if !fatal || g.sock.state() != State::Established {
         return;
     }
@@ -351,10 +344,9 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     let mut to = to;
     to.set_port(port);
     let errno = Error::MsgSize.errno() as u32;
-    let err = SockExtendedErr { errno, origin: ORIGIN_LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
-    let sock = g.sock;
+    let err = SockExtendedErr { errno, origin: origin::LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
     let entry = ErrEntry { addr: Some(to), err, payload: Vec::new(), icmp: None, control: Vec::new() };
-    g.common.queue_error(sock, entry);
+    g.sock.queue_error(entry);
 }
 
 /// Length of a datagram that a program sends, bytes. Errors: EMSGSIZE, no IP packet holds so much; EOPNOTSUPP, MSG_OOB.
@@ -694,7 +686,7 @@ pub fn close(g: &mut SockGuard<'_>) {
         mem::uncharge_rmem(sock, &mut g.common, skb.truesize);
     }
     mem::reclaim(sock, &mut g.common);
-    g.common.error_queue = None;
+    sock.close_errors();
     g.common.dst = None;
     sockopt::leave_all(g);
     sock.set_state(State::Close);

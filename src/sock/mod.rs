@@ -19,6 +19,7 @@
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
 //! | `wait` | sleeping and readiness |
+//! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
 
 pub mod accept;
 pub(crate) mod addr;
@@ -40,6 +41,7 @@ pub mod skb;
 pub mod sockopt;
 pub mod state;
 pub mod wait;
+pub(crate) mod zerocopy;
 
 use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
@@ -100,6 +102,12 @@ pub struct Sock {
     pub incoming_cpu: AtomicI32,
     /// Packets dropped at this sock.
     pub drops: AtomicU32,
+    /// Bytes of completions that are to come or wait to be read (sk_omem_alloc; net.core.optmem_max).
+    pub(crate) omem_alloc: AtomicI32,
+    /// Id of the next MSG_ZEROCOPY call (sk_zckey).
+    zckey: AtomicU32,
+    /// Queued errors, completions and transmit timestamps (sk_error_queue).
+    pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
     pub broken: AtomicBool,
     proto: ReadMostly<Arc<dyn Proto>>,
@@ -272,8 +280,8 @@ pub struct SockCommon {
     pub wmem_queued: i32,
     /// Bytes charged to the protocol's account and not used (sk_forward_alloc).
     pub forward_alloc: i32,
-    /// Bytes of options and other small memory (optmem).
-    pub omem_alloc: i32,
+    /// SO_ZEROCOPY.
+    pub(crate) zerocopy: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
     /// SO_LINGER's time.
@@ -296,8 +304,6 @@ pub struct SockCommon {
     pub max_ack_backlog: u32,
     /// Received packets for the program.
     pub receive_queue: VecDeque<Skb>,
-    /// Queued errors (IP_RECVERR, timestamps), allocated when first used.
-    pub(crate) error_queue: Option<Box<ErrQueue>>,
     /// Groups joined, by interface; allocated when first used.
     #[expect(clippy::box_collection, reason = "8 bytes of every sock, not 24")]
     pub(crate) multicast: Option<Box<Vec<(u32, IpAddr)>>>,
@@ -338,7 +344,7 @@ impl SockCommon {
             dst: None,
             wmem_queued: 0,
             forward_alloc: 0,
-            omem_alloc: 0,
+            zerocopy: false,
             rcvlowat: 1,
             linger: Duration::ZERO,
             rcvtimeo: None,
@@ -350,7 +356,6 @@ impl SockCommon {
             ack_backlog: 0,
             max_ack_backlog: 0,
             receive_queue: VecDeque::new(),
-            error_queue: None,
             multicast: None,
             stamp: Instant::ZERO,
             timer: TimerSlot::default(),
@@ -412,6 +417,9 @@ impl Sock {
             wmem_alloc: AtomicU32::new(0),
             incoming_cpu: AtomicI32::new(-1),
             drops: AtomicU32::new(0),
+            omem_alloc: AtomicI32::new(0),
+            zckey: AtomicU32::new(0),
+            errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
             proto: ReadMostly::new(proto),
             proto_use,
@@ -566,8 +574,7 @@ impl Drop for Sock {
 pub fn datagram_poll(g: &SockGuard<'_>) -> Events {
     let sock = g.sock;
     let mut m = Events::NONE;
-    let has_errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
-    if sock.err.load(Ordering::Relaxed) != 0 || has_errors {
+    if sock.err.load(Ordering::Relaxed) != 0 || !sock.errors.is_empty() {
         m |= Events::ERR;
     }
     if sock.rcv_shutdown() {

@@ -8,6 +8,7 @@ use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
+use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::checksum::{self, Checksum};
 use crate::wire::seq::{RawWindow, SeqNum};
@@ -209,6 +210,7 @@ impl Keep for Box<SkbInner> {
     #[inline]
     fn keep(mut self) {
         self.owner = None;
+        self.zerocopy = None;
         self.saved_header = None;
         self.frags.clear();
         if self.frags.capacity() > MAX_KEPT_FRAGS {
@@ -261,6 +263,9 @@ pub struct SkbInner {
     pub rx: Option<super::packet::PacketInfo>,
     /// The sock whose write memory this packet holds while a device has it.
     pub owner: Option<TxOwner>,
+    /// Has bytes of MSG_ZEROCOPY calls: freeing the packet completes them. A packet that shares these bytes does not
+    /// have it, because every device is given memory of the stack's own (skb_zcopy).
+    pub(crate) zerocopy: Option<ZeroCopy>,
     /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
@@ -317,6 +322,7 @@ impl Skb {
         debug_assert_eq!(self.head_start, self.head_end);
         let mut rest = Skb::new();
         rest.tcp = self.tcp;
+        rest.zerocopy = self.zerocopy.clone();
         rest.l3 = self.l3;
         rest.tstamp = self.tstamp;
         rest.ifindex = self.ifindex;
@@ -369,6 +375,7 @@ impl SkbInner {
             cb: [0; CB_WORDS],
             rx: None,
             owner: None,
+            zerocopy: None,
             saved_header: None,
         }
     }
@@ -398,6 +405,7 @@ impl SkbInner {
             cb,
             rx,
             owner: _,
+            zerocopy: _,
             saved_header: _,
         } = &mut *kept;
         *head = [0; HEAD];
@@ -441,6 +449,11 @@ impl SkbInner {
     /// acknowledged (skb_cloned).
     pub(crate) fn is_cloned(&self) -> bool {
         self.frags.first().is_some_and(|f| f.page.is_shared())
+    }
+
+    /// Whether bytes of `next` may move to this packet: each packet of a MSG_ZEROCOPY call keeps its own (skb_shift).
+    pub(crate) fn may_take_from(&self, next: &Skb) -> bool {
+        self.zerocopy.is_none() && next.zerocopy.is_none()
     }
 
     /// Bytes in the packet, head and fragments.
@@ -681,6 +694,20 @@ impl SkbInner {
             self.push_frag(Frag { page, off: 0, len: n as u32 });
         }
         self.truesize - before
+    }
+
+    /// Appends by copying, as a fragment of its own, however short: the bytes of one iovec of a MSG_ZEROCOPY call. They
+    /// are charged by whole pages of the program's, which Linux pins (__zerocopy_sg_from_iter). Returns that charge.
+    pub(crate) fn append_zerocopy(&mut self, data: &[u8]) -> u32 {
+        const PAGE: usize = 4096;
+        let offset = data.as_ptr() as usize % PAGE;
+        let charge = (offset + data.len()).next_multiple_of(PAGE) as u32;
+        let before = self.truesize;
+        for frag in Frag::from_slice(data) {
+            self.push_frag(frag);
+        }
+        self.truesize = before + charge;
+        charge
     }
 
     /// Appends `other`'s bytes to this packet (coalescing): fragments are moved, not copied. `other` must have an empty

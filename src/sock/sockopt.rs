@@ -141,10 +141,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
             }
             g.common.busy_poll_us = val as u32;
         }
-        // Zero copy is not implemented: it needs completions on the error queue.
+        SO_ZEROCOPY if !sends_zerocopy(sk.sock) => return Err(Error::OpNotSupp),
         SO_ZEROCOPY => match val {
-            0 => {}
-            1 => return Err(Error::OpNotSupp),
+            0 | 1 => g.common.zerocopy = on,
             _ => return Err(Error::Inval),
         },
         // Read only: Linux returns ENOPROTOOPT when they are set, as for unknown options.
@@ -163,6 +162,15 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
 /// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
 fn peeks_at_offset(sock: &Sock) -> bool {
     sock.proto().is_stream() || sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
+}
+
+/// Whether the socket has SO_ZEROCOPY: of TCP and UDP, and no other.
+fn sends_zerocopy(sock: &Sock) -> bool {
+    match i32::from(sock.ty) {
+        libc::SOCK_STREAM => i32::from(sock.protocol) == libc::IPPROTO_TCP,
+        libc::SOCK_DGRAM => i32::from(sock.protocol) == libc::IPPROTO_UDP,
+        _ => false,
+    }
 }
 
 /// SO_MAX_PACING_RATE, bytes a second, of 64 or 32 bits; in 32 bits, all ones means no limit.
@@ -267,7 +275,7 @@ pub(crate) fn meminfo(sock: &Sock, c: &SockCommon) -> [u32; 9] {
         sock.sndbuf.load(Ordering::Relaxed) as u32,
         c.forward_alloc as u32,
         c.wmem_queued as u32,
-        c.omem_alloc as u32,
+        sock.omem_alloc.load(Ordering::Relaxed) as u32,
         sock.lock.backlog_bytes(),
         sock.drops.load(Ordering::Relaxed),
     ]
@@ -323,7 +331,7 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         SO_MAX_PACING_RATE => c.max_pacing_rate.min(u32::MAX as u64) as u32 as i32,
         SO_INCOMING_CPU => sock.incoming_cpu.load(Ordering::Relaxed),
         SO_BUSY_POLL => c.busy_poll_us as i32,
-        SO_ZEROCOPY => 0,
+        SO_ZEROCOPY => i32::from(c.zerocopy),
         libc::SO_PEEK_OFF if peeks_at_offset(sock) => c.peek_off,
         libc::SO_PEEK_OFF => return Err(Error::OpNotSupp),
         _ => return Err(Error::NoProtoOpt),

@@ -381,7 +381,6 @@ pub(crate) fn data_ready(cx: &mut Cx<'_>) {
 
 /// poll(2) of an owned sock. Linux: tcp_poll.
 pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
-    let errors = g.common.error_queue.as_ref().is_some_and(|q| !q.is_empty());
     let Some(cx) = Cx::new(&mut *g) else { return Events::ERR };
     let state = cx.state();
     if state == State::Listen {
@@ -415,7 +414,7 @@ pub(crate) fn poll_locked(g: &mut SockGuard<'_>) -> Events {
             m |= Events::PRI;
         }
     }
-    if cx.sock.err.load(Ordering::Acquire) != 0 || errors {
+    if cx.sock.err.load(Ordering::Acquire) != 0 || !cx.sock.errors.is_empty() {
         m |= Events::ERR;
     }
     m

@@ -74,6 +74,7 @@ fn try_collapse(cx: &mut Cx<'_>, i: usize, space: u32) {
             && to.tcp.gso_segs <= 1
             && next.tcp.gso_segs <= 1
             && next.tcp.sacked & sacked::SACKED_ACKED == 0
+            && to.may_take_from(next)
             && to.frags().len() + next.frags().len() <= MAX_SKB_FRAGS
             && !next.tcp.end_seq.after(end);
         if !fits {

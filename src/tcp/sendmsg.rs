@@ -1,7 +1,7 @@
 //! sendmsg: bytes of the program join the send queue, with Linux's rules for blocking, for filling segments and for
 //! what is pushed when. Above: `inet` through the protocol table. Below: `output` (push), `sock::mem` (charging).
 //! Process context; owns the sock for the whole call but for sleeping. Linux: tcp_sendmsg_locked,
-//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, zero copy, repair.
+//! sk_stream_wait_memory, sk_stream_wait_connect. RFC 9293 §3.10.2. Not here: Fast Open, repair.
 
 use super::chrono::{Chrono, chrono_stop};
 use super::mtu::send_mss;
@@ -20,6 +20,7 @@ use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
 use crate::sock::wait::Events;
+use crate::sock::zerocopy::ZeroCopy;
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
@@ -35,7 +36,7 @@ macro_rules! cx {
 }
 
 /// Sends; returns the bytes taken. Errors: EPIPE (the caller raises SIGPIPE unless MSG_NOSIGNAL), the sock's pending
-/// error, EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN).
+/// error, EAGAIN, EINTR, EINVAL (control message), EOPNOTSUPP (MSG_FASTOPEN), ENOBUFS (MSG_ZEROCOPY).
 pub(crate) fn sendmsg(sk: SockRef<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
     sendmsg_locked(&mut sk.lock(), msg)
 }
@@ -207,17 +208,32 @@ enum Step {
     Restart,
 }
 
-/// Appends a run of the program's bytes to the last packet, or to a new one.
-fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_flush: &mut u32) -> Result<Step> {
+/// Whether the packet at the end of the unsent queue takes bytes of this call: a packet completes calls of one
+/// [`ZeroCopy`] only (skb_zcopy_set).
+fn takes_call(cx: &Cx<'_>, zerocopy: Option<&ZeroCopy>) -> bool {
+    let Some(zc) = zerocopy else { return true };
+    cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref()).is_none_or(|other| other.same(zc))
+}
+
+/// Appends a run of the program's bytes to the last packet, or to a new one. `zerocopy`: of a MSG_ZEROCOPY call.
+fn append(
+    g: &mut SockGuard<'_>,
+    msg: &mut SendMsg<'_>,
+    size_goal: u32,
+    since_flush: &mut u32,
+    zerocopy: Option<&ZeroCopy>,
+) -> Result<Step> {
     let room = |cx: &Cx<'_>| match cx.tp.write_queue.back() {
         Some(s) if !s.tcp.eor => (size_goal as usize).saturating_sub(s.len()),
         _ => 0,
     };
-    let full = |cx: &Cx<'_>| cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_SKB_FRAGS);
+    let full = |cx: &Cx<'_>| {
+        cx.tp.write_queue.back().is_none_or(|s| s.frags().len() >= MAX_SKB_FRAGS) || !takes_call(cx, zerocopy)
+    };
     let mut cx = Cx::new(&mut *g).ok_or(Error::Io)?;
     if room(&cx) == 0 || full(&cx) {
         if room(&cx) > 0 && full(&cx) {
-            // The packet has the greatest number of fragments: it takes no more.
+            // The packet has the greatest number of fragments, or bytes of another call: it takes no more.
             mark_push(cx.tp);
         }
         if !sk_stream_memory_free(&cx, false) {
@@ -241,12 +257,12 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     let room = (size_goal as usize).saturating_sub(have).max(1);
     let want = left.min(room);
     let chunk = msg.chunk(want);
-    if chunk.len() < want {
+    if chunk.len() < want && zerocopy.is_none() {
         // Cut by the end of a buffer, or by memory that is not there: then nothing of this piece is taken.
         msg.begins(want)?;
     }
     if chunk.is_empty() {
-        return Ok(Step::Copied(0));
+        return if msg.faulted() { Err(Error::Fault) } else { Ok(Step::Copied(0)) };
     }
     // One page for all of it. For many small writes the page size doubles each time, so that a packet has few pages.
     let hint = want.max(have.min(room));
@@ -255,14 +271,19 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
     }
     let Some(skb) = cx.tp.write_queue.back_mut() else { return Ok(Step::NoSpace) };
     let (before, truesize) = (skb.len(), skb.truesize);
-    skb.append(chunk, hint);
-    let n = skb.len() - before;
-    // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as much
-    // as there.
-    skb.truesize = truesize + n as u32;
+    if let Some(zc) = zerocopy {
+        skb.append_zerocopy(chunk);
+        skb.zerocopy = Some(zc.clone());
+    } else {
+        skb.append(chunk, hint);
+        // The send buffer is charged by bytes and not by pages, as in Linux, so that SO_SNDBUF lets a program write as
+        // much as there.
+        skb.truesize = truesize + (skb.len() - before) as u32;
+    }
+    let (n, charge) = (skb.len() - before, skb.truesize - truesize);
     skb.tcp.end_seq += n as u32;
     skb.tcp.gso_segs = 0;
-    adjust_wmem(cx, n as i32);
+    adjust_wmem(cx, charge as i32);
     cx.tp.write_seq += n as u32;
     msg.advance(n);
     Ok(Step::Copied(n))
@@ -270,6 +291,24 @@ fn append(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, size_goal: u32, since_fl
 
 /// The body of [`sendmsg`], for a sock that is owned.
 pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Result<usize> {
+    let zerocopy = if msg.flags & libc::MSG_ZEROCOPY != 0 && msg.remaining() > 0 && g.common.zerocopy {
+        let (sock, cx) = (g.sock, cx!(g));
+        let last = cx.tp.write_queue.back().and_then(|s| s.zerocopy.as_ref());
+        Some(ZeroCopy::begin(sock, msg.remaining(), last)?)
+    } else {
+        None
+    };
+    let sent = send_bytes(g, msg, zerocopy.as_ref());
+    if let Some(zc) = zerocopy
+        && !matches!(sent, Ok(1..))
+    {
+        zc.abort(g.sock);
+    }
+    sent
+}
+
+/// What [`sendmsg_locked`] does once the call's completion is prepared.
+fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&ZeroCopy>) -> Result<usize> {
     let mut flags = msg.flags;
     if flags & MSG_FASTOPEN != 0 {
         return Err(Error::OpNotSupp);
@@ -283,7 +322,7 @@ pub(crate) fn sendmsg_locked(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>) -> Re
     }
     check_control(&msg.control)?;
     let mut copied = 0;
-    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied);
+    let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
     let (mss, size_goal) = match r {
         Ok(sizes) => sizes,
@@ -309,13 +348,14 @@ fn queue_all(
     flags: &mut i32,
     timeo: &mut Timeo,
     copied: &mut usize,
+    zerocopy: Option<&ZeroCopy>,
 ) -> Result<(u32, u32)> {
     let mut since_flush = 0;
     'restart: loop {
         let (mut mss, mut size_goal) = send_mss(cx!(g), *flags);
         check_send(g)?;
         while msg.remaining() > 0 {
-            match append(g, msg, size_goal, &mut since_flush)? {
+            match append(g, msg, size_goal, &mut since_flush, zerocopy)? {
                 Step::Restart => continue 'restart,
                 Step::NoSpace => {
                     let cx = cx!(g);

@@ -279,7 +279,7 @@ fn grow_skb(cx: &mut Cx<'_>, skb: &mut Skb, amount: u32) {
     }
     let Some(next) = cx.tp.write_queue.front_mut() else { return };
     let n = (next.len() as u32).min(amount);
-    if n == 0 || skb.frags().len() + next.frags().len() > MAX_SKB_FRAGS {
+    if n == 0 || !skb.may_take_from(next) || skb.frags().len() + next.frags().len() > MAX_SKB_FRAGS {
         return;
     }
     let before = skb.truesize as i32 + next.truesize as i32;

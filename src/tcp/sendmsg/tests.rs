@@ -1,7 +1,7 @@
 use super::super::output;
 use super::super::tcb::XmitTimer;
 use super::super::testing::{Bench, ISS, be_in};
-use super::super::{control, mtu, retransmit};
+use super::super::{control, mtu, retransmit, xmit};
 use super::*;
 use crate::counters::Mib;
 use crate::wire::seq::SeqNum;
@@ -318,4 +318,113 @@ fn so_max_pacing_rate_spreads_a_burst_over_time() {
     }
     let took = (b.clock_now() - start).as_micros() as usize;
     assert!((rest * 9 / 10..=rest * 11 / 10).contains(&took), "{rest} bytes in {took} us");
+}
+
+/// Ids of the next completion on the error queue.
+fn completed(b: &Bench) -> Option<(u32, u32)> {
+    b.sock.next_error().ok().map(|e| (e.err.info, e.err.data))
+}
+
+#[test]
+fn zero_copy_calls_complete_when_their_last_byte_is_acknowledged() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    for _ in 0..3 {
+        b.send(&[1; 2_920], libc::MSG_ZEROCOPY).unwrap();
+    }
+    b.ack(2_920);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 0)), None));
+    // A retransmission cut off the second call's packet carries it too.
+    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    b.ack(4_380);
+    assert_eq!(completed(&b), None);
+    b.ack(8_760);
+    assert_eq!((completed(&b), completed(&b)), (Some((1, 2)), None));
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+    // Without the option the flag means nothing.
+    b.with(|cx| cx.sk.zerocopy = false);
+    b.send(&[1; 2_920], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(11_680);
+    assert_eq!(completed(&b), None);
+}
+
+#[test]
+fn zero_copy_calls_that_share_a_packet_complete_together_and_their_packets_are_not_joined() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    b.send(&[1; 100], 0).unwrap();
+    for flags in [libc::MSG_ZEROCOPY, libc::MSG_ZEROCOPY, 0] {
+        b.send(&[2; 100], flags | libc::MSG_MORE).unwrap();
+    }
+    b.with(|cx| {
+        assert_eq!(cx.tp.write_queue.len(), 1);
+        assert_eq!(cx.tp.write_queue.back().unwrap().zerocopy.iter().count(), 1);
+    });
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    b.with(output::push_pending);
+    b.send(&[3; 100], 0).unwrap();
+    b.with(|cx| {
+        // What MSG_MORE held back has left; a retransmission would otherwise gather all these small packets.
+        cx.tp.nonagle = nagle::OFF;
+        output::push_pending(cx);
+        let packets = cx.tp.rtx_queue.len();
+        retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap();
+        assert_eq!(cx.tp.rtx_queue.len(), packets);
+    });
+    b.ack(500);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 1)), None));
+}
+
+#[test]
+fn a_zero_copy_call_without_option_memory_is_refused_and_one_that_took_nothing_has_no_id() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    // The first takes 832 bytes; for the second 576 must be free.
+    b.stack.sysctl.set("net.core.optmem_max", "1407").unwrap();
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    assert_eq!(b.send(&[1; 1_460], libc::MSG_ZEROCOPY), Err(Error::NoBufs));
+    b.stack.sysctl.set("net.core.optmem_max", "1408").unwrap();
+    b.sock.shutdown.store(crate::sock::SEND_SHUTDOWN, Ordering::Relaxed);
+    assert_eq!(b.send(&[1; 1_460], libc::MSG_ZEROCOPY), Err(Error::Pipe));
+    b.sock.shutdown.store(0, Ordering::Relaxed);
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(2_920);
+    assert_eq!((completed(&b), completed(&b)), (Some((0, 1)), None));
+    // A completion that waits to be read is still charged.
+    b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    b.ack(4_380);
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), SKB_OVERHEAD as i32);
+    b.sock.close_errors();
+    assert_eq!(b.sock.omem_alloc.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn each_iovec_of_a_zero_copy_call_is_a_fragment() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    let bytes = [0u8; 18];
+    let slices: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();
+    let sk = SockRef { stack: &b.stack, sock: &b.sock };
+    let queued = |b: &Bench| b.with(|cx| cx.sk.wmem_queued);
+    sendmsg(sk, &mut SendMsg::new(&slices, libc::MSG_ZEROCOPY)).unwrap();
+    assert_eq!(b.shapes(), [shape(0, 17, "P.")]);
+    // Each is charged a page of the program's.
+    assert_eq!(queued(&b), 2 * SKB_OVERHEAD as i32 + 18 * 4096);
+    b.ack(17);
+    b.with(output::push_pending);
+    assert_eq!(b.shapes(), [shape(17, 1, "P.")]);
+    b.ack(18);
+    assert_eq!((completed(&b), queued(&b)), (Some((0, 0)), 0));
+}
+
+#[test]
+fn completions_are_coalesced_across_the_wrap_of_the_ids() {
+    let b = Bench::established();
+    b.with(|cx| cx.sk.zerocopy = true);
+    b.sock.set_zckey(u32::MAX);
+    for _ in 0..3 {
+        b.send(&[1; 1_460], libc::MSG_ZEROCOPY).unwrap();
+    }
+    b.ack(4_380);
+    assert_eq!((completed(&b), completed(&b)), (Some((u32::MAX, 1)), None));
 }
