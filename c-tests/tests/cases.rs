@@ -118,6 +118,7 @@ cases! {
     tcp_info,
     threads_share,
     timeouts,
+    timestamping,
     udp,
     unspecified,
     urgent,

@@ -4,18 +4,18 @@
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
-use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
 use crate::sock::dst::{Dst, DstKind};
-use crate::sock::errqueue::{ErrEntry, IcmpPacket, origin};
+use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, RecvMsg, SendMsg, SockExtendedErr};
 use crate::sock::packet::IcmpError;
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{Skb, TxOwner};
 use crate::sock::state::State;
+use crate::sock::tstamp::{self, Cookie, sof};
 use crate::sock::wait::Events;
 use crate::sock::{Sock, SockCommon, SockGuard, flag, ip_flag};
 use crate::stack::Stack;
@@ -30,6 +30,9 @@ use std::sync::atomic::Ordering;
 const CB_PKTINFO: usize = 0;
 const CB_DROPS: usize = 1;
 const CB_PEEKED: usize = 2;
+
+/// Type of the control message with TCP's measurements.
+const SCM_TIMESTAMPING_OPT_STATS: i32 = 54;
 
 fn is_udp(sock: &Sock) -> bool {
     sock.ty == libc::SOCK_DGRAM as u16 && sock.protocol == libc::IPPROTO_UDP as u16
@@ -172,7 +175,7 @@ pub fn ioctl(sk: SockRef<'_>, request: u64, header: usize) -> Result<i32> {
 /// recvmsg with MSG_ERRQUEUE, of any protocol: never waits. EAGAIN when nothing is queued. Linux: ip_recv_error,
 /// ipv6_recv_error.
 pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Result<usize> {
-    let e = g.sock.next_error()?;
+    let mut e = g.sock.next_error()?;
     let n = msg.put(&e.payload);
     if msg.faulted() {
         return Err(Error::Fault);
@@ -182,12 +185,25 @@ pub(crate) fn recv_error(g: &mut SockGuard<'_>, msg: &mut RecvMsg<'_, '_>) -> Re
     }
     msg.out_flags |= libc::MSG_ERRQUEUE;
     msg.name = e.addr;
-    // An error of this host's own has no packet, and the time at which it is read.
-    timestamp(g, e.icmp.map_or(g.stack.now(), |p| p.now), msg);
-    if let Some(p) = e.icmp {
-        ip_control(&g.common, p.dst, (p.ifindex, Ipv4Addr::UNSPECIFIED), (p.ttl, p.tos), msg);
+    let before = msg.control.len();
+    tstamp::received(
+        g,
+        e.came.unwrap_or_else(|| g.stack.now()),
+        e.err.origin == origin::TIMESTAMPING,
+        &mut msg.control,
+    );
+    if e.opt_stats && msg.control.len() > before {
+        let (level, ty) = (libc::SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS);
+        msg.control.push(Control::Other { level, ty, data: std::mem::take(&mut e.payload) });
     }
-    msg.control.extend(e.control);
+    // Of a packet with a timestamp a socket of IPv4 is told only if it asks for that (ipv4_datagram_support_cmsg).
+    let cmsg = g.sock.tsflags.load(Ordering::Relaxed) & sof::OPT_CMSG != 0;
+    if e.err.origin == origin::TIMESTAMPING && g.sock.family == AF_INET && !cmsg {
+        (e.packet, e.err.offender) = (None, None);
+    }
+    if let Some(p) = e.packet {
+        ip_control(&g.common, p.dst, (p.ifindex, p.spec_dst), (p.ttl, p.tos), msg);
+    }
     msg.control.push(Control::RecvErr(e.err));
     Ok(n)
 }
@@ -218,19 +234,9 @@ pub(crate) fn arrived(g: &SockGuard<'_>, skb: &mut Skb) {
     skb.cb[CB_PKTINFO] = u64::from(rx.ifindex) << 32 | u64::from(own.to_bits());
 }
 
-/// When a packet came, where the socket asks for it (sock_recv_timestamp).
-fn timestamp(g: &SockGuard<'_>, came: Instant, msg: &mut RecvMsg<'_, '_>) {
-    let c = &g.common;
-    if c.flag(flag::TIMESTAMP) || c.flag(flag::TIMESTAMPNS) {
-        // The stack's clock and the wall clock run at the same rate, so the difference of one applies to the other.
-        let at = g.stack.clock.wall().saturating_sub(g.stack.now() - came);
-        msg.control.push(if c.flag(flag::TIMESTAMPNS) { Control::TimestampNs(at) } else { Control::Timestamp(at) });
-    }
-}
-
 fn control(g: &SockGuard<'_>, skb: &Skb, msg: &mut RecvMsg<'_, '_>) {
     let c = &g.common;
-    timestamp(g, skb.tstamp, msg);
+    tstamp::received(g, skb.tstamp, false, &mut msg.control);
     let drops = skb.cb[CB_DROPS] as u32;
     if c.flag(flag::RXQ_OVFL) && drops > 0 {
         msg.control.push(Control::RxqOvfl(drops));
@@ -313,8 +319,10 @@ pub fn icmp_error(g: &mut SockGuard<'_>, e: &IcmpError<'_>, to: SocketAddr, payl
             data: 0,
             offender: Some(e.reporter),
         };
-        let icmp = IcmpPacket { dst: e.src, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos, now: e.now };
-        let entry = ErrEntry { addr: Some(to), err, payload: payload.to_vec(), icmp: Some(icmp), control: Vec::new() };
+        let spec_dst = Ipv4Addr::UNSPECIFIED;
+        let packet = Some(IpPacket { dst: e.src, spec_dst, ifindex: e.ifindex, ttl: e.ttl, tos: e.tos });
+        let (payload, came) = (payload.to_vec(), Some(e.now));
+        let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
         g.sock.queue_error(entry);
     } else if !fatal || g.sock.state() != State::Established {
         return;
@@ -345,7 +353,8 @@ pub fn local_too_long(g: &mut SockGuard<'_>, to: SocketAddr, mtu: u32) {
     to.set_port(port);
     let errno = Error::MsgSize.errno() as u32;
     let err = SockExtendedErr { errno, origin: origin::LOCAL, ty: 0, code: 0, info: mtu, data: 0, offender: None };
-    let entry = ErrEntry { addr: Some(to), err, payload: Vec::new(), icmp: None, control: Vec::new() };
+    let (payload, packet, came) = (Vec::new(), None, None);
+    let entry = ErrEntry { addr: Some(to), err, payload, packet, came, opt_stats: false };
     g.sock.queue_error(entry);
 }
 
@@ -394,6 +403,8 @@ pub struct Plan {
     pub dont_frag: bool,
     /// UDP_SEGMENT of this call.
     pub segment: Option<u16>,
+    /// Which timestamps are reported.
+    pub(crate) stamps: Cookie,
 }
 
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
@@ -478,11 +489,10 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
-    Ok(Plan { dst, src, to, tos, ttl, looped, dont_frag, segment: asked.segment })
+    Ok(Plan { dst, src, to, tos, ttl, looped, dont_frag, segment: asked.segment, stamps: asked.stamps })
 }
 
 /// What control messages ask of one datagram.
-#[derive(Default)]
 struct Asked {
     src: Option<IpAddr>,
     /// Interface index; 0: none.
@@ -491,13 +501,15 @@ struct Asked {
     tos: Option<u8>,
     dont_frag: Option<bool>,
     segment: Option<u16>,
+    stamps: Cookie,
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
 /// for IPV6_PKTINFO with a v4-mapped address (ip_cmsg_send, ip6_datagram_send_ctl, udp_cmsg_send). Errors: EINVAL; over
 /// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
-    let (stack, c, mut asked) = (g.stack, &g.common, Asked::default());
+    let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
+    let mut asked = Asked { src: None, oif: 0, ttl: None, tos: None, dont_frag: None, segment: None, stamps };
     let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
     for item in control {
@@ -539,6 +551,7 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::UdpSegment(_) => {}
             // A mark chooses no route here; as on a kernel without rules for it.
             Control::Mark(_) => {}
+            Control::Other { level: libc::SOL_SOCKET, ty, data } if asked.stamps.read(g.sock, *ty, data)? => {}
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SCM_RIGHTS | libc::SCM_CREDENTIALS, .. } => {}
             // Devices here have one queue, in which all are of one priority.
             Control::Other { level: libc::SOL_SOCKET, ty: libc::SO_PRIORITY, data } if data.len() == 4 => {}
@@ -584,6 +597,7 @@ impl Plan {
     /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
+        skb.tx_stamp = self.stamps.stamp(g.sock);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
         match dst.is_multicast() {

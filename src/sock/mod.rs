@@ -18,6 +18,7 @@
 //! | `proto` | the table of operations, and the registry |
 //! | `sockopt` | SOL_SOCKET options |
 //! | `state` | the states |
+//! | `tstamp` | transmit timestamps |
 //! | `wait` | sleeping and readiness |
 //! | `zerocopy` | what a packet of a MSG_ZEROCOPY call carries, to tell its program when it is done with |
 
@@ -40,6 +41,7 @@ pub mod proto;
 pub mod skb;
 pub mod sockopt;
 pub mod state;
+pub(crate) mod tstamp;
 pub mod wait;
 pub(crate) mod zerocopy;
 
@@ -106,6 +108,10 @@ pub struct Sock {
     pub(crate) omem_alloc: AtomicI32,
     /// Id of the next MSG_ZEROCOPY call (sk_zckey).
     zckey: AtomicU32,
+    /// SO_TIMESTAMPING: bits of [`tstamp::sof`] (sk_tsflags).
+    pub(crate) tsflags: AtomicU32,
+    /// Id of the next datagram with SOF_TIMESTAMPING_OPT_ID; of a stream, the sequence number that ids count from.
+    pub(crate) tskey: AtomicU32,
     /// Queued errors, completions and transmit timestamps (sk_error_queue).
     pub(crate) errors: ErrQueue,
     /// A panic happened while the sock was owned, or a plug-in broke a rule of its interface: every call returns EIO.
@@ -282,6 +288,8 @@ pub struct SockCommon {
     pub forward_alloc: i32,
     /// SO_ZEROCOPY.
     pub(crate) zerocopy: bool,
+    /// The last SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING was that of a 64-bit time_t (SOCK_TSTAMP_NEW).
+    pub(crate) tstamp_new: bool,
     /// SO_RCVLOWAT.
     pub rcvlowat: i32,
     /// SO_LINGER's time.
@@ -345,6 +353,7 @@ impl SockCommon {
             wmem_queued: 0,
             forward_alloc: 0,
             zerocopy: false,
+            tstamp_new: false,
             rcvlowat: 1,
             linger: Duration::ZERO,
             rcvtimeo: None,
@@ -419,6 +428,8 @@ impl Sock {
             drops: AtomicU32::new(0),
             omem_alloc: AtomicI32::new(0),
             zckey: AtomicU32::new(0),
+            tsflags: AtomicU32::new(0),
+            tskey: AtomicU32::new(0),
             errors: ErrQueue::default(),
             broken: AtomicBool::new(false),
             proto: ReadMostly::new(proto),

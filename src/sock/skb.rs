@@ -8,6 +8,7 @@ use super::page::{CLASSES, Frag, Page, PageRef};
 use super::pool::{Local, Shared};
 use crate::base::env::Instant;
 use crate::sock::Sock;
+use crate::sock::tstamp::TxStamp;
 use crate::sock::zerocopy::ZeroCopy;
 use crate::sys::kept::{Keep, Kept};
 use crate::wire::checksum::{self, Checksum};
@@ -110,8 +111,6 @@ pub(crate) struct TcpCb {
     pub ip_dsfield: u8,
     /// MSG_EOR ended this skb: nothing may be appended to it or merged with it.
     pub eor: bool,
-    /// The acknowledgement of the last byte reports a transmit timestamp.
-    pub txstamp_ack: bool,
     /// The connection was application limited when this skb was sent (rate sample).
     pub app_limited: bool,
     /// Received: TTL or hop limit of the IP header (IP_MINTTL).
@@ -210,7 +209,7 @@ impl Keep for Box<SkbInner> {
     #[inline]
     fn keep(mut self) {
         self.owner = None;
-        self.zerocopy = None;
+        (self.zerocopy, self.tx_stamp) = (None, None);
         self.saved_header = None;
         self.frags.clear();
         if self.frags.capacity() > MAX_KEPT_FRAGS {
@@ -266,6 +265,8 @@ pub struct SkbInner {
     /// Has bytes of MSG_ZEROCOPY calls: freeing the packet completes them. A packet that shares these bytes does not
     /// have it, because every device is given memory of the stack's own (skb_zcopy).
     pub(crate) zerocopy: Option<ZeroCopy>,
+    /// Its events are reported to the program (SKBTX_ANY_TSTAMP, tskey).
+    pub(crate) tx_stamp: Option<TxStamp>,
     /// A copy of the IP header, if the socket needs it (raw sockets, IP_RECVERR, options).
     pub(crate) saved_header: Option<Box<[u8]>>,
 }
@@ -376,6 +377,7 @@ impl SkbInner {
             rx: None,
             owner: None,
             zerocopy: None,
+            tx_stamp: None,
             saved_header: None,
         }
     }
@@ -406,6 +408,7 @@ impl SkbInner {
             rx,
             owner: _,
             zerocopy: _,
+            tx_stamp: _,
             saved_header: _,
         } = &mut *kept;
         *head = [0; HEAD];
@@ -441,6 +444,7 @@ impl SkbInner {
         s.hash = self.hash;
         s.tcp = self.tcp;
         s.rx = self.rx;
+        s.tx_stamp = self.tx_stamp.clone();
         s.saved_header = self.saved_header.clone();
         s
     }

@@ -3,7 +3,7 @@
 
 use super::mem::{SOCK_MIN_RCVBUF, SOCK_MIN_SNDBUF};
 use super::proto::SockRef;
-use super::{Sock, SockCommon, SockGuard, flag};
+use super::{Sock, SockCommon, SockGuard, flag, tstamp};
 use crate::base::error::{Error, Result};
 use crate::stack::Stack;
 use std::sync::Arc;
@@ -62,6 +62,8 @@ const SO_COOKIE: i32 = 57;
 const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
+const SO_TIMESTAMP_NEW: i32 = 63;
+const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_RCVTIMEO_NEW: i32 = 66;
 const SO_SNDTIMEO_NEW: i32 = 67;
 
@@ -70,6 +72,9 @@ const SO_SNDTIMEO_NEW: i32 = 67;
 pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     if name == libc::SO_BINDTODEVICE {
         return bind_to_device(sk, value);
+    }
+    if let tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW = name {
+        return tstamp::set(sk, value, name == tstamp::TIMESTAMPING_NEW);
     }
     let val = int(value)?;
     let on = val != 0;
@@ -108,14 +113,11 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
                 g.common.linger = Duration::from_secs(secs.max(0) as u64);
             }
         }
-        libc::SO_TIMESTAMP => {
-            g.common.set_flag(flag::TIMESTAMP, on);
-            g.common.set_flag(flag::TIMESTAMPNS, false);
-            need_stamps(sk, on);
-        }
-        libc::SO_TIMESTAMPNS => {
-            g.common.set_flag(flag::TIMESTAMPNS, on);
-            g.common.set_flag(flag::TIMESTAMP, false);
+        libc::SO_TIMESTAMP | SO_TIMESTAMP_NEW | libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => {
+            let nanos = matches!(name, libc::SO_TIMESTAMPNS | SO_TIMESTAMPNS_NEW);
+            g.common.set_flag(flag::TIMESTAMP, on && !nanos);
+            g.common.set_flag(flag::TIMESTAMPNS, on && nanos);
+            g.common.tstamp_new = on && matches!(name, SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_NEW);
             need_stamps(sk, on);
         }
         libc::SO_RCVLOWAT => {
@@ -255,6 +257,12 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
         },
         // With less room it is returned as an int.
         SO_MAX_PACING_RATE if value.len() >= 8 => put(value, &c.max_pacing_rate.to_ne_bytes()),
+        // struct so_timestamping; no clock of a device can be bound to.
+        tstamp::TIMESTAMPING_OLD | tstamp::TIMESTAMPING_NEW => {
+            let shown = name == tstamp::TIMESTAMPING_OLD || c.tstamp_new;
+            let flags = if shown { sock.tsflags.load(Ordering::Relaxed) } else { 0 };
+            put(value, &[flags, 0].map(u32::to_ne_bytes).concat())
+        }
         SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
         SO_COOKIE => {
             if value.len() < 8 {
@@ -321,8 +329,11 @@ pub(crate) fn get(sk: SockRef<'_>, name: i32, value: &mut [u8]) -> Result<usize>
         libc::SO_OOBINLINE => bit(flag::URGINLINE),
         libc::SO_NO_CHECK => bit(flag::NO_CHECK_TX),
         libc::SO_PRIORITY => c.priority as i32,
-        libc::SO_TIMESTAMP => bit(flag::TIMESTAMP),
-        libc::SO_TIMESTAMPNS => bit(flag::TIMESTAMPNS),
+        libc::SO_TIMESTAMP => i32::from(c.flag(flag::TIMESTAMP) && !c.tstamp_new),
+        libc::SO_TIMESTAMPNS => i32::from(c.flag(flag::TIMESTAMPNS) && !c.tstamp_new),
+        // Unlike its older number it also says yes to nanoseconds.
+        SO_TIMESTAMP_NEW => i32::from(c.flags & (flag::TIMESTAMP | flag::TIMESTAMPNS) != 0 && c.tstamp_new),
+        SO_TIMESTAMPNS_NEW => i32::from(c.flag(flag::TIMESTAMPNS) && c.tstamp_new),
         libc::SO_RCVLOWAT => c.rcvlowat,
         libc::SO_SNDLOWAT => 1,
         libc::SO_ACCEPTCONN => (sock.state() == super::state::State::Listen) as i32,

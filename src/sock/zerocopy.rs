@@ -100,6 +100,13 @@ impl Drop for Ubuf {
         let (info, data) = (self.id, self.id.wrapping_add(calls - 1));
         let err =
             SockExtendedErr { errno: 0, origin: origin::ZEROCOPY, ty: 0, code: COPIED, info, data, offender: None };
-        sock.queue_completion(ErrEntry { addr: None, err, payload: Vec::new(), icmp: None, control: Vec::new() });
+        sock.queue_completion(ErrEntry {
+            addr: None,
+            err,
+            payload: Vec::new(),
+            packet: None,
+            came: None,
+            opt_stats: false,
+        });
     }
 }

@@ -409,7 +409,7 @@ sysctls! {
         "Greatest `SO_RCVBUF`, bytes.",
     somaxconn "net.core.somaxconn" int(0, I32_MAX) "4096" Live Rw
         "Greatest backlog of listen(2).",
-    tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Planned Rw
+    tstamp_allow_data "net.core.tstamp_allow_data" flag(0, 1) "1" Live Rw
         "Give transmit timestamps together with the data.",
     txrehash "net.core.txrehash" int(0, 1) "1" Planned Rw
         "First `SO_TXREHASH` of a socket.",

@@ -395,7 +395,7 @@ pub(super) fn error_of(icmp: &IcmpError<'_>) -> Option<Error> {
 }
 
 fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
-    use crate::sock::errqueue::{ErrEntry, IcmpPacket, origin};
+    use crate::sock::errqueue::{ErrEntry, IpPacket, origin};
     use crate::sock::msg::SockExtendedErr;
     let dport = icmp.quoted.get(2..4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let entry = ErrEntry {
@@ -410,8 +410,15 @@ fn queue_icmp(cx: &mut Cx<'_>, icmp: &IcmpError<'_>, err: Error) {
             offender: Some(icmp.reporter),
         },
         payload: icmp.quoted.to_vec(),
-        icmp: Some(IcmpPacket { dst: icmp.src, ifindex: icmp.ifindex, ttl: icmp.ttl, tos: icmp.tos, now: icmp.now }),
-        control: Vec::new(),
+        packet: Some(IpPacket {
+            dst: icmp.src,
+            spec_dst: std::net::Ipv4Addr::UNSPECIFIED,
+            ifindex: icmp.ifindex,
+            ttl: icmp.ttl,
+            tos: icmp.tos,
+        }),
+        came: Some(icmp.now),
+        opt_stats: false,
     };
     cx.sock.queue_error(entry);
 }

@@ -11,16 +11,18 @@ use super::output::{
 };
 use super::rate;
 use super::tcb::{Cx, nagle};
+use super::tstamp;
 use crate::base::env::Duration;
 use crate::base::error::{Error, Result};
-use crate::sock::SockGuard;
 use crate::sock::mem::{self, Kind};
 use crate::sock::msg::{Control, SendMsg};
 use crate::sock::proto::SockRef;
 use crate::sock::skb::{MAX_SKB_FRAGS, SKB_OVERHEAD, Skb};
 use crate::sock::state::State;
+use crate::sock::tstamp::Cookie;
 use crate::sock::wait::Events;
 use crate::sock::zerocopy::ZeroCopy;
+use crate::sock::{Sock, SockGuard};
 use std::sync::atomic::Ordering;
 
 /// New packets after which a long send runs its backlog, so that acknowledgements are not kept waiting.
@@ -137,11 +139,14 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 }
 
 /// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
-/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM).
-fn check_control(control: &[Control]) -> Result<()> {
+/// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM). Returns the
+/// timestamps that the call asks for.
+fn check_control(sock: &Sock, control: &[Control]) -> Result<u32> {
+    let mut cookie = Cookie::of(sock);
     for c in control {
         match c {
             Control::Other { level, ty, data } if *level == libc::SOL_SOCKET => match *ty {
+                ty if cookie.read(sock, ty, data)? => {}
                 libc::SCM_RIGHTS | libc::SCM_CREDENTIALS => {}
                 // Devices here have one queue, in which all are of one priority.
                 libc::SO_PRIORITY if data.len() == 4 => {}
@@ -155,7 +160,7 @@ fn check_control(control: &[Control]) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(cookie.tsflags)
 }
 
 /// Charges for `size` bytes or says no; under pressure the send buffer shrinks to what is in use (sk_wmem_schedule).
@@ -320,7 +325,7 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
     {
         return Err(failed(cx!(g), e));
     }
-    check_control(&msg.control)?;
+    let tsflags = check_control(g.sock, &msg.control)?;
     let mut copied = 0;
     let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
@@ -335,6 +340,7 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
         }
     };
     if copied > 0 {
+        tstamp::tx_timestamp(cx, tsflags);
         let nonagle = cx.tp.nonagle;
         push(cx, flags, mss, nonagle, size_goal);
     }

@@ -428,3 +428,56 @@ fn completions_are_coalesced_across_the_wrap_of_the_ids() {
     b.ack(4_380);
     assert_eq!((completed(&b), completed(&b)), (Some((u32::MAX, 1)), None));
 }
+
+/// Key and events of the stamps in the retransmit queue, with the bytes of each packet from ISS on.
+fn stamps(b: &Bench) -> Vec<(u32, u32, Option<u32>)> {
+    b.with(|cx| {
+        let at = |seq: SeqNum| seq.since(SeqNum(ISS));
+        let key = |s: &Skb| s.tx_stamp.as_ref().map(|t| at(SeqNum(t.key())));
+        cx.tp.rtx_queue.iter().map(|s| (at(s.tcp.seq), at(s.tcp.end_seq), key(s))).collect()
+    })
+}
+
+#[test]
+fn a_timestamp_stays_with_its_byte_when_packets_are_cut_and_joined() {
+    use crate::sock::tstamp::sof;
+    let b = Bench::established();
+    b.sock.tsflags.store(sof::TX_ACK | sof::SOFTWARE | sof::OPT_ID | sof::OPT_TSONLY, Ordering::Relaxed);
+    b.with(|cx| cx.sock.tskey.store(cx.tp.snd_una.0, Ordering::Relaxed));
+    b.send(&[1; 2_920], 0).unwrap();
+    assert_eq!(stamps(&b), [(0, 2_920, Some(2_919))]);
+    b.with(|cx| xmit::fragment(cx, true, 0, 1_460, 1_460).unwrap());
+    assert_eq!(stamps(&b), [(0, 1_460, None), (1_460, 2_920, Some(2_919))]);
+    b.ack(2_920);
+    // Of two calls in one packet the later is told.
+    b.with(|cx| cx.tp.nonagle = nagle::OFF);
+    for len in [100, 200] {
+        b.send(&vec![2; len], libc::MSG_MORE).unwrap();
+    }
+    b.with(|cx| output::push_pending_frames(cx, 1_460, nagle::PUSH));
+    assert_eq!(stamps(&b), [(2_920, 3_220, Some(3_219))]);
+    b.send(&[3; 100], 0).unwrap();
+    b.with(|cx| retransmit::retransmit_skb(cx, 0, 1, crate::trace::Resend::Rto).unwrap());
+    assert_eq!(stamps(&b), [(2_920, 3_320, Some(3_319))]);
+}
+
+#[test]
+fn a_stamp_is_in_the_segment_of_its_byte_when_the_stack_cuts() {
+    use crate::device::{Caps, gso};
+    use crate::sock::tstamp::{TxStamp, sof};
+    let b = Bench::established();
+    b.send(&[1; 4_380], 0).unwrap();
+    for (key, found) in [(0, 0), (1_459, 0), (1_460, 1), (4_379, 2)] {
+        let mut whole = b.with(|cx| cx.tp.rtx_queue.front().unwrap().share());
+        let mut header = [0; 40];
+        (header[0], header[9], header[32]) = (0x45, 6, 0x50);
+        header[2..4].copy_from_slice(&4_420u16.to_be_bytes());
+        whole.push(40).unwrap().copy_from_slice(&header);
+        (whole.gso_size, whole.gso_type, whole.nh_len) = (1_460, crate::sock::skb::GsoType::TcpV4, 20);
+        whole.tx_stamp = TxStamp::new(&b.sock, sof::TX_SOFTWARE, ISS.wrapping_add(key));
+        let at: Vec<_> = gso::segment(whole, &Caps::ip(1_500)).map(|s| s.tx_stamp.is_some()).collect();
+        assert_eq!(at.len(), 3);
+        assert_eq!(at.iter().position(|s| *s), Some(found), "{key}");
+        assert_eq!(at.iter().filter(|s| **s).count(), 1);
+    }
+}
