@@ -273,6 +273,51 @@ static void received(int family)
     close_pair(fd);
 }
 
+/* SO_TXTIME and SCM_TXTIME. A device that does not keep departure times sends at once. */
+static void departure(int type)
+{
+    enum { TXTIME = 61 };
+    int fd[2];
+    if (type == SOCK_STREAM)
+        tcp_pair(AF_INET, fd);
+    else
+        udp_pair(AF_INET, fd);
+    char byte = 'x', control[CMSG_SPACE(8)] = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr h = {.cmsg_level = SOL_SOCKET, .cmsg_type = TXTIME, .cmsg_len = CMSG_LEN(8)};
+    uint64_t time = 1;
+    memcpy(control, &h, sizeof h);
+    memcpy(control + sizeof h, &time, sizeof time);
+    ERR(usk_sendmsg(fd[0], &m, 0), EINVAL);
+    struct { int clock; unsigned flags; int more; } value = {CLOCK_MONOTONIC, 4, 0};
+    socklen_t len = 8;
+    OK(usk_getsockopt(fd[0], SOL_SOCKET, TXTIME, &value, &len));
+    EQ(value.clock, CLOCK_REALTIME);
+    value.clock = CLOCK_MONOTONIC;
+    value.flags = 4;
+    ERR(usk_setsockopt(fd[0], SOL_SOCKET, TXTIME, &value, 8), EINVAL);
+    value.flags = SOF_TXTIME_DEADLINE_MODE | SOF_TXTIME_REPORT_ERRORS;
+    ERR(usk_setsockopt(fd[0], SOL_SOCKET, TXTIME, &value, 4), EINVAL);
+    ERR(usk_setsockopt(fd[0], SOL_SOCKET, TXTIME, &value, 12), EINVAL);
+    OK(usk_setsockopt(fd[0], SOL_SOCKET, TXTIME, &value, 8));
+    value.clock = 99;
+    value.flags = 0;
+    OK(usk_getsockopt(fd[0], SOL_SOCKET, TXTIME, &value, &len));
+    EQ(len, 8);
+    EQ(value.clock, CLOCK_MONOTONIC);
+    EQ(value.flags, SOF_TXTIME_DEADLINE_MODE | SOF_TXTIME_REPORT_ERRORS);
+    for (time = 0; time < 2; time++) {
+        memcpy(control + sizeof h, &time, sizeof time);
+        EQ(usk_sendmsg(fd[0], &m, 0), 1);
+        EQ(usk_recv(fd[1], &byte, 1, 0), 1);
+    }
+    h.cmsg_len = CMSG_LEN(4);
+    memcpy(control, &h, sizeof h);
+    ERR(usk_sendmsg(fd[0], &m, 0), EINVAL);
+    close_pair(fd);
+}
+
 int main(void)
 {
     begin("timestamping");
@@ -283,5 +328,7 @@ int main(void)
         datagrams(family);
         received(family);
     }
+    departure(SOCK_STREAM);
+    departure(SOCK_DGRAM);
     return done();
 }

@@ -21,6 +21,7 @@ pub(crate) struct Capture {
     name: &'static str,
     caps: Caps,
     sent: Mutex<Vec<Vec<u8>>>,
+    times: Mutex<Vec<Instant>>,
     waiting: Mutex<VecDeque<Skb>>,
 }
 
@@ -37,12 +38,17 @@ impl Capture {
 
     /// A device with these capabilities.
     pub(crate) fn with_caps(name: &'static str, caps: Caps) -> Arc<Capture> {
-        Arc::new(Capture { name, caps, sent: Mutex::default(), waiting: Mutex::default() })
+        Arc::new(Capture { name, caps, sent: Mutex::default(), times: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// Packets sent since the last call.
     pub(crate) fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.sent.lock())
+    }
+
+    /// Departure times of the packets sent since the last call.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        std::mem::take(&mut self.times.lock())
     }
 
     /// Queues a packet for the stack to receive.
@@ -67,6 +73,7 @@ impl Device for Capture {
         Ok(budget)
     }
     fn xmit(&self, _: u16, _: Instant, skb: Skb) -> Xmit {
+        self.times.lock().push(skb.tx_time);
         self.sent.lock().push(skb.to_vec());
         Xmit::Sent
     }

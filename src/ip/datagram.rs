@@ -4,6 +4,7 @@
 
 use super::output::{IpTx, xmit, xmit_multicast};
 use super::{route, sockopt};
+use crate::base::env::Instant;
 use crate::base::error::{Error, Result};
 use crate::counters::DropReason;
 use crate::sock::addr::{AF_INET, unspecified};
@@ -405,6 +406,8 @@ pub struct Plan {
     pub segment: Option<u16>,
     /// Which timestamps are reported.
     pub(crate) stamps: Cookie,
+    /// When it leaves at the earliest (SCM_TXTIME), for a device that keeps departure times; `Instant::ZERO`: at once.
+    pub(crate) tx_time: Instant,
 }
 
 /// Decides how a datagram leaves. `to`: the call's name or the socket's peer, unmapped. Errors: EINVAL (control data,
@@ -489,7 +492,18 @@ pub fn plan(g: &mut SockGuard<'_>, to: SocketAddr, control: &[Control], flags: i
     let src = src.unwrap_or(dst.src);
     // A group cannot be the source address, although a socket may be bound to one to receive.
     let src = if src.is_multicast() { dst.src } else { src };
-    Ok(Plan { dst, src, to, tos, ttl, looped, dont_frag, segment: asked.segment, stamps: asked.stamps })
+    Ok(Plan {
+        dst,
+        src,
+        to,
+        tos,
+        ttl,
+        looped,
+        dont_frag,
+        segment: asked.segment,
+        stamps: asked.stamps,
+        tx_time: asked.tx_time,
+    })
 }
 
 /// What control messages ask of one datagram.
@@ -502,6 +516,7 @@ struct Asked {
     dont_frag: Option<bool>,
     segment: Option<u16>,
     stamps: Cookie,
+    tx_time: Instant,
 }
 
 /// Reads control messages for a datagram over IPv4 (`v4`) or IPv6: those of the other family's level do not count, but
@@ -509,7 +524,16 @@ struct Asked {
 /// IPv4 ENODEV and ENETUNREACH for an interface and a source that are not here.
 fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> {
     let (stack, c, stamps) = (g.stack, &g.common, Cookie::of(g.sock));
-    let mut asked = Asked { src: None, oif: 0, ttl: None, tos: None, dont_frag: None, segment: None, stamps };
+    let mut asked = Asked {
+        src: None,
+        oif: 0,
+        ttl: None,
+        tos: None,
+        dont_frag: None,
+        segment: None,
+        stamps,
+        tx_time: Instant::ZERO,
+    };
     let udp = is_udp(g.sock);
     let own_level = if v4 { libc::SOL_IP } else { libc::SOL_IPV6 };
     for item in control {
@@ -549,6 +573,8 @@ fn asked_for(g: &SockGuard<'_>, v4: bool, control: &[Control]) -> Result<Asked> 
             Control::HopLimit(_) | Control::Tclass(_) | Control::DontFrag(_) if v4 => {}
             Control::UdpSegment(n) if udp => asked.segment = Some(*n),
             Control::UdpSegment(_) => {}
+            Control::TxTime(0) if c.txtime.is_some() => {}
+            Control::TxTime(nanos) if c.txtime.is_some() => asked.tx_time = stack.clock.at_monotonic(*nanos),
             // A mark chooses no route here; as on a kernel without rules for it.
             Control::Mark(_) => {}
             Control::Other { level: libc::SOL_SOCKET, ty, data } if asked.stamps.read(g.sock, *ty, data)? => {}
@@ -597,7 +623,7 @@ impl Plan {
     /// [`Plan::fit`] said. Errors: those of IP output.
     pub fn xmit(&self, g: &SockGuard<'_>, mut skb: Skb, protocol: u8, flow_label: u32, df: bool) -> Result<()> {
         skb.owner = Some(TxOwner::new(g.sock, skb.truesize));
-        skb.tx_stamp = self.stamps.stamp(g.sock);
+        (skb.tx_stamp, skb.tx_time) = (self.stamps.stamp(g.sock), self.tx_time);
         let dst = self.to.ip();
         let tx = IpTx { src: self.src, dst, protocol, tos: self.tos, ttl: self.ttl, df, flow_label, now: g.now() };
         match dst.is_multicast() {

@@ -288,6 +288,8 @@ pub struct SockCommon {
     pub wmem_queued: i32,
     /// Bytes charged to the protocol's account and not used (sk_forward_alloc).
     pub forward_alloc: i32,
+    /// SO_TXTIME: its flags (SOF_TXTIME_*); its clock is CLOCK_MONOTONIC. None: not set.
+    pub(crate) txtime: Option<u32>,
     /// SO_ZEROCOPY.
     pub(crate) zerocopy: bool,
     /// The last SO_TIMESTAMP, SO_TIMESTAMPNS or SO_TIMESTAMPING was that of a 64-bit time_t (SOCK_TSTAMP_NEW).
@@ -356,6 +358,7 @@ impl SockCommon {
             dst: None,
             wmem_queued: 0,
             forward_alloc: 0,
+            txtime: None,
             zerocopy: false,
             tstamp_new: false,
             rcvlowat: 1,

@@ -93,7 +93,7 @@ pub enum Control {
     UdpGro(i32),
     /// SO_MARK.
     Mark(u32),
-    /// SO_TXTIME's departure time, nanoseconds.
+    /// SCM_TXTIME: departure time by CLOCK_MONOTONIC, nanoseconds.
     TxTime(u64),
     /// IP_RECVERR, IPV6_RECVERR: a queued error.
     RecvErr(SockExtendedErr),

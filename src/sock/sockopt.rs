@@ -63,6 +63,7 @@ const SO_COOKIE: i32 = 57;
 const SO_ZEROCOPY: i32 = 60;
 const SO_SNDBUFFORCE: i32 = 32;
 const SO_RCVBUFFORCE: i32 = 33;
+const SO_TXTIME: i32 = 61;
 const SO_TIMESTAMP_NEW: i32 = 63;
 const SO_TIMESTAMPNS_NEW: i32 = 64;
 const SO_RCVTIMEO_NEW: i32 = 66;
@@ -79,6 +80,9 @@ pub(crate) fn set(sk: SockRef<'_>, name: i32, value: &[u8]) -> Result<()> {
     }
     if name == libc::SO_ATTACH_FILTER {
         return filter::attach(&mut sk.lock().common, value);
+    }
+    if name == SO_TXTIME {
+        return set_txtime(&mut sk.lock(), value);
     }
     let val = int(value)?;
     let on = val != 0;
@@ -165,6 +169,25 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
     if on {
         sk.stack.netstamp_needed.store(true, Ordering::Relaxed);
     }
+}
+
+/// SO_TXTIME: struct sock_txtime. EINVAL: another length, or an unknown flag. EPERM: a clock other than CLOCK_MONOTONIC,
+/// which needs a privilege.
+fn set_txtime(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
+    /// SOF_TXTIME_DEADLINE_MODE, SOF_TXTIME_REPORT_ERRORS: for a queue that drops what is late; there is none here.
+    const FLAGS: u32 = 3;
+    let (&[a, b, c, d, e, f, h, i], []) = value.split_first_chunk::<8>().ok_or(Error::Inval)? else {
+        return Err(Error::Inval);
+    };
+    let (clock, flags) = (i32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, h, i]));
+    if flags & !FLAGS != 0 {
+        return Err(Error::Inval);
+    }
+    if clock != libc::CLOCK_MONOTONIC {
+        return Err(Error::Perm);
+    }
+    g.common.txtime = Some(flags);
+    Ok(())
 }
 
 /// Whether the socket has SO_PEEK_OFF: streams and UDP do, raw and ping sockets do not (proto_ops.set_peek_off).
@@ -270,6 +293,10 @@ fn get_bytes(sk: SockRef<'_>, c: &SockCommon, name: i32, value: &mut [u8]) -> Op
             put(value, &[flags, 0].map(u32::to_ne_bytes).concat())
         }
         libc::SO_GET_FILTER => return Some(filter::get(c, value)),
+        SO_TXTIME => {
+            let clock = if c.txtime.is_some() { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME };
+            put(value, &[clock as u32, c.txtime.unwrap_or(0)].map(u32::to_ne_bytes).concat())
+        }
         SO_MEMINFO => put(value, &meminfo(sock, c).map(u32::to_ne_bytes).concat()),
         SO_COOKIE => {
             if value.len() < 8 {

@@ -141,7 +141,7 @@ fn wait_memory(g: &mut SockGuard<'_>, timeo: &mut Timeo) -> Result<()> {
 /// Control messages as sock_cmsg_send judges them: those of other levels are not TCP's; of SOL_SOCKET, those whose
 /// feature is not switched on are EINVAL, SO_MARK needs a privilege that no program has here (EPERM). Returns the
 /// timestamps that the call asks for.
-fn check_control(sock: &Sock, control: &[Control]) -> Result<u32> {
+fn check_control(sock: &Sock, txtime: bool, control: &[Control]) -> Result<u32> {
     let mut cookie = Cookie::of(sock);
     for c in control {
         match c {
@@ -154,6 +154,8 @@ fn check_control(sock: &Sock, control: &[Control]) -> Result<u32> {
             },
             Control::Malformed => return Err(Error::Inval),
             Control::Mark(_) => return Err(Error::Perm),
+            // A departure time is for datagrams: a stream's packets are not the program's.
+            Control::TxTime(_) if txtime => {}
             Control::Timestamp(_) | Control::TimestampNs(_) | Control::RxqOvfl(_) | Control::TxTime(_) => {
                 return Err(Error::Inval);
             }
@@ -325,7 +327,7 @@ fn send_bytes(g: &mut SockGuard<'_>, msg: &mut SendMsg<'_>, zerocopy: Option<&Ze
     {
         return Err(failed(cx!(g), e));
     }
-    let tsflags = check_control(g.sock, &msg.control)?;
+    let tsflags = check_control(g.sock, g.common.txtime.is_some(), &msg.control)?;
     let mut copied = 0;
     let r = queue_all(g, msg, &mut flags, &mut timeo, &mut copied, zerocopy);
     let cx = cx!(g);
