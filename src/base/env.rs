@@ -128,8 +128,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Instant;
     /// Time since the UNIX epoch, for timestamps that programs see (`SO_TIMESTAMP`, pcap). It may jump.
     fn wall(&self) -> Duration;
-    /// The point of the stack's time at which CLOCK_MONOTONIC is `nanos`, for times that programs give (SCM_TXTIME). The
-    /// default is for programs that read this clock.
+    /// The point of the stack's time at which CLOCK_MONOTONIC is `nanos`, for times that programs give (SCM_TXTIME).
+    /// The default is for programs that read this clock.
     fn at_monotonic(&self, nanos: u64) -> Instant {
         Instant::from_nanos(nanos)
     }

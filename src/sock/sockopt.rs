@@ -171,8 +171,8 @@ fn need_stamps(sk: SockRef<'_>, on: bool) {
     }
 }
 
-/// SO_TXTIME: struct sock_txtime. EINVAL: another length, or an unknown flag. EPERM: a clock other than CLOCK_MONOTONIC,
-/// which needs a privilege.
+/// SO_TXTIME: struct sock_txtime. EINVAL: another length, or an unknown flag. EPERM: a clock other than
+/// CLOCK_MONOTONIC, which needs a privilege.
 fn set_txtime(g: &mut SockGuard<'_>, value: &[u8]) -> Result<()> {
     /// SOF_TXTIME_DEADLINE_MODE, SOF_TXTIME_REPORT_ERRORS: for a queue that drops what is late; there is none here.
     const FLAGS: u32 = 3;
